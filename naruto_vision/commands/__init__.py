@@ -1,0 +1,1 @@
+"""Commands that are not a Trainer loop, one module each."""

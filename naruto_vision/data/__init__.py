@@ -1,0 +1,1 @@
+"""Readers of class data and scenes, and the LightningDataModules over them."""

@@ -1,0 +1,1 @@
+"""A drawn world: a seeded artist for characters, class folders and scenes with masks."""

@@ -1,0 +1,98 @@
+"""What every encoder is: pictures (and for some, texts) in, unit vectors out."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from naruto_vision.records import Picture
+
+
+class Encoder(nn.Module, ABC):
+    """A frozen or trainable map from pictures to unit vectors.
+
+    Attributes:
+        dim: Length D of the vectors.
+        has_text: Whether ``encode_texts`` works.
+    """
+
+    dim: int
+    has_text: bool = False
+
+    @abstractmethod
+    def preprocess(self, picture: Picture) -> Tensor:
+        """Prepare one picture exactly as the weights were trained.
+
+        Args:
+            picture: Shape (H, W, 3), uint8, RGB.
+
+        Returns:
+            Shape (3, S, S), float32, normalised.
+        """
+
+    @abstractmethod
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """Embed a batch of prepared pictures; gradients flow.
+
+        Args:
+            pixels: Shape (B, 3, S, S), float32, from ``preprocess``.
+
+        Returns:
+            Shape (B, D), float32, unit rows.
+        """
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Embed texts; gradients flow.
+
+        Args:
+            texts: T texts.
+
+        Returns:
+            Shape (T, D), float32, unit rows.
+
+        Raises:
+            InputError: If this encoder has no text tower.
+        """
+        raise NotImplementedError
+
+    @abstractmethod
+    def describe(self) -> Mapping[str, Any]:
+        """Return the JSON values (architecture, preprocessing) that decide the vectors beside the weights."""
+
+    @property
+    def fingerprint(self) -> str:
+        """64 hexadecimal digits that change with the architecture, the preprocessing or any weight."""
+        digest = hashlib.sha256(repr(sorted(self.describe().items())).encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+
+@torch.inference_mode()
+def embed_pictures(
+    encoder: Encoder, pictures: Sequence[Picture], *, batch_size: int = 32, mirror: bool = False
+) -> Tensor:
+    """Embed pictures in batches on the encoder's device.
+
+    Args:
+        encoder: Any encoder.
+        pictures: N pictures, each (H, W, 3), uint8, RGB.
+        batch_size: Pictures a forward pass.
+        mirror: Average each picture's vector with its mirror image's and renormalise.
+
+    Returns:
+        Shape (N, D), float32, unit rows, on the CPU.
+    """
+    device = next(encoder.parameters()).device
+    rows = []
+    for start in range(0, len(pictures), batch_size):
+        pixels = torch.stack([encoder.preprocess(p) for p in pictures[start : start + batch_size]]).to(device)
+        vectors = encoder.encode_images(pixels)
+        if mirror:
+            vectors = nn.functional.normalize(vectors + encoder.encode_images(pixels.flip(-1)), dim=-1)
+        rows.append(vectors.float().cpu())
+    return torch.cat(rows) if rows else torch.zeros(0, encoder.dim)

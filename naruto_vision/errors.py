@@ -1,0 +1,126 @@
+"""The error tree: every message names the thing, what was expected, what was found and what to do."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class NarutoVisionError(Exception):
+    """Root of every error that this package raises on purpose.
+
+    Attributes:
+        exit_code: What the command line exits with when this error ends it.
+    """
+
+    exit_code = 1
+
+
+class InputError(NarutoVisionError):
+    """The user's input is wrong; the message is one line that says what and where."""
+
+    exit_code = 2
+
+
+class MissingPathError(InputError):
+    """A file or folder that was named is not there.
+
+    Args:
+        path: What was looked for.
+        what: What it should have been, in a few words ("scene folder").
+        hint: What to do about it.
+    """
+
+    def __init__(self, path: str | Path, what: str, hint: str = "") -> None:
+        super().__init__(f"{path}: no such {what}" + (f"; {hint}" if hint else ""))
+
+
+class BadImageError(InputError):
+    """A picture cannot be used.
+
+    Args:
+        path: The picture.
+        reason: Why not, with the numbers that decided it.
+    """
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = str(path)
+        self.reason = reason
+
+
+class FormatError(InputError):
+    """A file is not what its format says it is.
+
+    Args:
+        path: The file.
+        expected: What the format asks for.
+        found: What the file has.
+        hint: What to do about it.
+    """
+
+    def __init__(self, path: str | Path, expected: str, found: str, hint: str = "") -> None:
+        super().__init__(f"{path}: expected {expected}, found {found}" + (f"; {hint}" if hint else ""))
+
+
+class StateDictError(InputError):
+    """A weights file does not fit the architecture it was opened for.
+
+    Args:
+        path: The weights file.
+        architecture: The architecture it was opened for.
+        missing: Keys that the architecture has and the file lacks.
+        unexpected: Keys that the file has and the architecture lacks.
+        reshaped: Keys whose shapes differ, each as ``name (file shape, expected shape)``.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        architecture: str,
+        missing: Sequence[str] = (),
+        unexpected: Sequence[str] = (),
+        reshaped: Sequence[str] = (),
+    ) -> None:
+        parts = [
+            f"{len(keys)} {kind} ({', '.join(sorted(keys)[:3])}{', …' if len(keys) > 3 else ''})"
+            for kind, keys in (
+                ("missing", missing),
+                ("unexpected", unexpected),
+                ("of another shape", reshaped),
+            )
+            if keys
+        ]
+        super().__init__(f"{path}: not weights of {architecture}: {'; '.join(parts)}; choose the matching architecture")
+
+
+class FingerprintError(InputError):
+    """Vectors of one encoder met another encoder.
+
+    Args:
+        path: The gallery (or other store) that remembers an encoder.
+        expected: The fingerprint that it remembers.
+        found: The fingerprint of the encoder that was offered.
+    """
+
+    def __init__(self, path: str | Path, expected: str, found: str) -> None:
+        super().__init__(
+            f"{path}: built by encoder {expected[:12]}, opened with encoder {found[:12]}; "
+            "use the encoder that built it, or enrol again with `naruto-vision fit --config gallery.yaml`"
+        )
+
+
+class MissingPackageError(InputError):
+    """An optional package is not installed.
+
+    Args:
+        package: The import name.
+        extra: The extra of this project that brings it.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed; run: pip install 'naruto-vision[{extra}]'")
+
+
+class TrainingStoppedError(NarutoVisionError):
+    """Training met a non-finite loss and stopped; the last good checkpoint is kept."""
+
+    exit_code = 3

@@ -1,0 +1,147 @@
+"""Files that are either whole or not there, whatever stops the process.
+
+Every writer puts its bytes into a temporary file in the *same* folder, flushes it to the disk,
+renames it over the final name and flushes the folder. A temporary name starts with ``.tmp-``.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+TEMPORARY_PREFIX = ".tmp-"
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries to the disk.
+
+    Args:
+        folder: An existing folder.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path to write to; on success it becomes ``path``, on failure it is removed.
+
+    Args:
+        path: The final file. Its folder is made if need be.
+
+    Yields:
+        The temporary path, in the same folder and with the same suffix.
+    """
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=final.suffix, dir=final.parent)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes 0600; a shared result should obey the user's umask
+        temporary.replace(final)
+        sync_folder(final.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Give an empty temporary folder to fill; on success it takes the place of ``path``.
+
+    Between the two renames of the swap the old folder stands beside the new one under a
+    ``.tmp-`` name, so a kill never leaves a mixture of both.
+
+    Args:
+        path: The final folder; an older one is replaced as a whole.
+
+    Yields:
+        The temporary folder, beside the final one.
+    """
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=final.parent))
+    temporary.chmod(0o755)
+    old = temporary.with_name(temporary.name + "-old")
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as handle:
+                    os.fsync(handle.fileno())
+        if final.exists():
+            final.rename(old)
+        temporary.rename(final)
+        sync_folder(final.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if final.exists():
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a whole file atomically.
+
+    Args:
+        path: The final file.
+        data: Its content.
+    """
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a whole UTF-8 text file atomically, with line feeds as they are given.
+
+    Args:
+        path: The final file.
+        text: Its content.
+    """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: str | Path, value: Any, *, indent: int | None = 2) -> None:  # noqa: ANN401 - any JSON value
+    """Write a JSON file atomically: UTF-8, final newline, no NaN.
+
+    Args:
+        path: The final file.
+        value: Any value that JSON can hold.
+        indent: Spaces a level, or None for one line.
+
+    Raises:
+        ValueError: If a number is not finite, which JSON cannot hold.
+    """
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False) + "\n")
+
+
+def remove_leftovers(folder: str | Path) -> int:
+    """Remove temporary files that a killed process left in a folder (not in its sub-folders).
+
+    Args:
+        folder: The folder; one that is not there counts as clean.
+
+    Returns:
+        How many were removed.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        return 0
+    leftovers = list(root.glob(f"{TEMPORARY_PREFIX}*"))
+    for leftover in leftovers:
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+    return len(leftovers)

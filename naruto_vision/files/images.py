@@ -1,0 +1,141 @@
+"""The one image door: every picture that the software reads comes through here.
+
+Formats are allow-listed and told by content, not by extension; size is checked from the header before
+anything is decoded; EXIF orientation is applied once; 16-bit pictures are scaled, not clipped;
+transparency is laid over white. Source files are never written to.
+"""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from naruto_vision.errors import BadImageError, MissingPathError
+from naruto_vision.files.atomic import atomic_file
+from naruto_vision.records import Picture
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "MPO")
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"})
+MAX_PIXELS = 50_000_000
+MAX_SIDE = 20_000
+
+_FAILURES = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    KeyError,
+    IndexError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+)
+
+
+def _check_header(path: Path, image: Image.Image) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        reason = (
+            f"{width}x{height} is {width * height / 1e6:.0f} megapixels; "
+            f"at most {MAX_PIXELS // 1_000_000} megapixels and {MAX_SIDE} a side are read: scale it down"
+        )
+        raise BadImageError(path, reason)
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    """Scale a 16-bit or 32-bit single-channel image to 8 bits over the range its kind has."""
+    values = np.asarray(image, dtype=np.float64)
+    top = 65535.0 if image.mode.startswith("I") else max(float(values.max(initial=0.0)), 1.0)
+    return Image.fromarray(np.clip(values * (255.0 / top), 0, 255).round().astype(np.uint8))
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
+        image = _from_16_bit(image)
+    if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
+        front = image.convert("RGBA")
+        image = Image.new("RGBA", front.size, "white")
+        image.alpha_composite(front)
+    return image.convert("RGB")
+
+
+def read_image(path: str | Path) -> Picture:
+    """Decode one picture.
+
+    Args:
+        path: A JPEG, PNG, WebP, BMP or GIF file (of an animation, the first frame).
+
+    Returns:
+        Shape (H, W, 3), uint8, RGB, upright.
+
+    Raises:
+        MissingPathError: If there is no such file.
+        BadImageError: If the file is empty, truncated, too large, or no picture of an allowed format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingPathError(path, "picture")
+    if path.stat().st_size == 0:
+        raise BadImageError(path, "the file is empty (0 bytes)")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # our own size limit is lower than Pillow's warning
+            with Image.open(path, formats=FORMATS) as image:
+                _check_header(path, image)
+                image.load()
+                upright = ImageOps.exif_transpose(image)
+                return np.array(_to_rgb(upright), dtype=np.uint8)
+    except UnidentifiedImageError:
+        raise BadImageError(path, f"not a picture of a format that is read ({', '.join(FORMATS[:5])})") from None
+    except Image.DecompressionBombError as error:
+        raise BadImageError(path, str(error)) from None
+    except _FAILURES as error:
+        raise BadImageError(path, f"cannot be decoded ({error}); it is truncated or corrupt") from None
+
+
+def write_image(path: str | Path, picture: Picture, *, quality: int = 92) -> None:
+    """Encode one picture atomically; the suffix chooses the format.
+
+    Args:
+        path: A name ending in .jpg, .png or .webp.
+        picture: Shape (H, W, 3) or (H, W, 4), uint8, RGB or RGBA.
+        quality: JPEG or WebP quality, 1 to 100.
+
+    Raises:
+        ValueError: If OpenCV has no encoder for the suffix.
+    """
+    code = cv2.COLOR_RGBA2BGRA if picture.shape[2] == 4 else cv2.COLOR_RGB2BGR
+    options = {".jpg": [cv2.IMWRITE_JPEG_QUALITY, quality], ".webp": [cv2.IMWRITE_WEBP_QUALITY, quality]}
+    suffix = Path(path).suffix.lower()
+    done, data = cv2.imencode(suffix, cv2.cvtColor(picture, code), options.get(suffix, []))
+    if not done:
+        msg = f"{path}: no encoder for {suffix!r}"
+        raise ValueError(msg)
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(data.tobytes())
+
+
+def list_pictures(folder: str | Path) -> Sequence[str]:
+    """List the pictures under a folder, recursively, by extension.
+
+    Args:
+        folder: The folder. Links to folders are not followed, so a loop of links ends.
+
+    Returns:
+        Paths relative to ``folder``, POSIX, sorted; hidden files are left out.
+
+    Raises:
+        MissingPathError: If the folder is not there.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise MissingPathError(root, "folder of pictures")
+    found = (
+        file.relative_to(root)
+        for file in root.rglob("*")
+        if file.suffix.lower() in SUFFIXES and (file.is_file() or file.is_symlink())
+    )
+    return sorted(file.as_posix() for file in found if not any(part.startswith(".") for part in file.parts))

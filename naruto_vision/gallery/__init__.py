@@ -1,0 +1,1 @@
+"""The gallery: vectors, rows, index and thresholds in one folder."""

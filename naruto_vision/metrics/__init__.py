@@ -1,0 +1,1 @@
+"""Functional metrics, their torchmetrics twins and the intervals beside every rate."""

@@ -1,0 +1,193 @@
+"""The frozen records that pass between rooms. NumPy only: nothing here imports torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Box: TypeAlias = tuple[int, int, int, int]
+"""``(x1, y1, x2, y2)`` in pixels of the upright picture, all four inclusive."""
+
+Picture: TypeAlias = NDArray[np.uint8]
+"""A decoded picture: shape (H, W, 3), uint8, RGB, upright (EXIF orientation applied)."""
+
+Mask: TypeAlias = NDArray[np.bool_]
+"""A binary mask: shape (H, W), bool."""
+
+Vectors: TypeAlias = NDArray[np.float32]
+"""Embeddings: shape (N, D), float32, unit rows unless said otherwise."""
+
+UNKNOWN = "unknown"
+"""The name given to a region that is nobody in the gallery."""
+
+
+def _check_box(box: Box) -> None:
+    x1, y1, x2, y2 = box
+    if not (0 <= x1 <= x2 and 0 <= y1 <= y2):
+        msg = f"box {box}: expected 0 <= x1 <= x2 and 0 <= y1 <= y2 in inclusive pixels"
+        raise ValueError(msg)
+
+
+@dataclass(frozen=True)
+class Region:
+    """One segmented region of a picture.
+
+    Args:
+        box: The tight box of the mask, inclusive pixels of the upright picture.
+        mask: The mask cut to ``box``: shape (y2 - y1 + 1, x2 - x1 + 1), bool.
+        predicted_iou: The model's own estimate of the mask's IoU; unbounded above 1.
+        stability: IoU of the mask thresholded a little higher and a little lower, in [0, 1].
+        prompt: The prompt that made it, for people to read ("point 120,88").
+
+    Raises:
+        ValueError: If the box is malformed or the mask does not have the box's size.
+    """
+
+    box: Box
+    mask: Mask
+    predicted_iou: float = 1.0
+    stability: float = 1.0
+    prompt: str = ""
+
+    def __post_init__(self) -> None:
+        _check_box(self.box)
+        x1, y1, x2, y2 = self.box
+        expected = (y2 - y1 + 1, x2 - x1 + 1)
+        if self.mask.shape != expected or self.mask.dtype != np.bool_:
+            msg = f"mask of box {self.box}: expected bool {expected}, found {self.mask.dtype} {self.mask.shape}"
+            raise ValueError(msg)
+
+    @property
+    def area(self) -> int:
+        """Pixels inside the mask."""
+        return int(self.mask.sum())
+
+    def full_mask(self, height: int, width: int) -> Mask:
+        """Return the mask in the frame of the whole picture.
+
+        Args:
+            height: Height of the picture in pixels.
+            width: Width of the picture in pixels.
+
+        Returns:
+            Shape (height, width), bool.
+        """
+        x1, y1, x2, y2 = self.box
+        whole = np.zeros((height, width), dtype=np.bool_)
+        whole[y1 : y2 + 1, x1 : x2 + 1] = self.mask
+        return whole
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """One gallery row near a query.
+
+    Args:
+        row: The stable id of the gallery row.
+        label: The row's label.
+        score: Cosine similarity with the query, in [-1, 1].
+        path: The picture that the row was made from, as the gallery recorded it.
+    """
+
+    row: int
+    label: str
+    score: float
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who a region is.
+
+    Args:
+        label: The best gallery label, whether or not it passed the threshold.
+        score: The score that decided, a cosine similarity in [-1, 1].
+        known: Whether the score passed the gallery's threshold for the label.
+        margin: Score minus the best score of any other label; 0 where there is only one label.
+        neighbours: The gallery rows that were looked at, best first.
+
+    Raises:
+        ValueError: If the score is not finite.
+    """
+
+    label: str
+    score: float
+    known: bool = True
+    margin: float = 0.0
+    neighbours: tuple[Neighbour, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.score):
+            msg = f"identity {self.label!r}: expected a finite score, found {self.score}"
+            raise ValueError(msg)
+
+    @property
+    def name(self) -> str:
+        """The label, or ``unknown`` where the score did not pass."""
+        return self.label if self.known else UNKNOWN
+
+
+@dataclass(frozen=True)
+class ScenePrediction:
+    """Everything found in one scene.
+
+    Args:
+        scene: The scene's path relative to the scene folder, POSIX.
+        width: Width of the upright picture in pixels.
+        height: Height of the upright picture in pixels.
+        regions: The regions, largest first.
+        identities: Who each region is, in the same order.
+        milliseconds: Wall time of each step.
+
+    Raises:
+        ValueError: If there are not as many identities as regions, or a box leaves the picture.
+    """
+
+    scene: str
+    width: int
+    height: int
+    regions: tuple[Region, ...] = ()
+    identities: tuple[Identity, ...] = ()
+    milliseconds: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.regions) != len(self.identities):
+            msg = f"scene {self.scene}: {len(self.regions)} regions but {len(self.identities)} identities"
+            raise ValueError(msg)
+        for region in self.regions:
+            if region.box[2] >= self.width or region.box[3] >= self.height:
+                msg = f"scene {self.scene}: box {region.box} leaves the {self.width}x{self.height} picture"
+                raise ValueError(msg)
+
+
+@dataclass(frozen=True)
+class LabelledBox:
+    """One box with a name: an object of the ground truth, or one prediction of a scene's JSON.
+
+    Args:
+        box: Inclusive pixels of the upright picture.
+        label: Its name.
+        score: A prediction's score; None for ground truth.
+    """
+
+    box: Box
+    label: str
+    score: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_box(self.box)
+
+
+@dataclass(frozen=True)
+class LabelledPicture:
+    """One row of a class table.
+
+    Args:
+        path: Path of the picture relative to the table's root, POSIX.
+        label: The class.
+    """
+
+    path: str
+    label: str
