@@ -1,0 +1,118 @@
+"""The callback behind ``predict``: every scene's files as soon as it is known, nothing kept in memory."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
+
+from naruto_vision.data.gallery_data import GalleryDataModule
+from naruto_vision.data.scenes import SceneItem
+from naruto_vision.errors import InputError
+from naruto_vision.modules.scene_retriever import SceneRetriever
+from naruto_vision.records import ScenePrediction
+from naruto_vision.scenes.facts import software_versions
+from naruto_vision.scenes.writer import SceneWriter, WriterSettings
+
+
+class SceneWriterCallback(Callback):
+    """Write the files of every predicted scene; a second run goes on where the first one stopped.
+
+    Args:
+        out: The folder for the results.
+        settings: What is written for each scene.
+    """
+
+    def __init__(self, out: str = "runs/scenes", settings: WriterSettings | None = None) -> None:
+        self.out = Path(out)
+        self.settings = settings or WriterSettings()
+        self.run: dict[str, Any] = {}
+        self._writer: SceneWriter | None = None
+        self._bad: list[tuple[str, str]] = []
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Open the folder and tell the dataset which scenes are done.
+
+        Args:
+            trainer: Its datamodule has to be a ``GalleryDataModule``.
+            pl_module: Has to be a ``SceneRetriever``.
+
+        Raises:
+            InputError: If the module or the data are of another kind.
+        """
+        data = getattr(trainer, "datamodule", None)
+        if not isinstance(pl_module, SceneRetriever) or not isinstance(data, GalleryDataModule):
+            msg = "SceneWriterCallback: expected SceneRetriever and GalleryDataModule; use configs/scenes.yaml"
+            raise InputError(msg)
+        dataset = data.predict_dataset()
+        self._bad = []
+        self._writer = SceneWriter(
+            self.out,
+            dataset.scenes,
+            pl_module.analyzer.gallery.labels,
+            pl_module.run_identity(),
+            crop=pl_module.crop,
+            settings=WriterSettings(pl_module.overlay, self.settings.crops, self.settings.pictures),
+            rank=trainer.global_rank,
+            world=trainer.world_size,
+        )
+        dataset.skip(self._writer.done)
+
+    def on_predict_batch_end(
+        self,
+        trainer: pl.Trainer,  # noqa: ARG002 - Lightning passes it
+        pl_module: pl.LightningModule,  # noqa: ARG002 - Lightning passes it
+        outputs: Sequence[tuple[SceneItem, ScenePrediction]],
+        batch: Any,  # noqa: ANN401, ARG002 - Lightning passes it
+        batch_idx: int,  # noqa: ARG002 - Lightning passes it
+        dataloader_idx: int = 0,  # noqa: ARG002 - Lightning passes it
+    ) -> None:
+        """Write the scenes of one batch.
+
+        Args:
+            trainer: Unused.
+            pl_module: Unused.
+            outputs: Every scene with its prediction.
+            batch: Unused.
+            batch_idx: Unused.
+            dataloader_idx: Unused.
+        """
+        if self._writer is None:
+            return
+        for item, prediction in outputs:
+            if item.picture is None:
+                self._bad.append((item.scene, item.error))
+            elif item.scene not in self._writer.done:
+                self._writer.write(item.picture, prediction)
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002 - Lightning passes it
+        """Bring the processes together and write ``run.json``.
+
+        Args:
+            trainer: Knows how many processes there are.
+            pl_module: Unused.
+        """
+        if self._writer is None:
+            return
+        self._writer.close()
+        bad = gather_lists(trainer, self._bad)
+        if trainer.is_global_zero:
+            self.run = self._writer.finish(bad, {"versions": software_versions()})
+        trainer.strategy.barrier("scene files")
+
+
+def gather_lists(trainer: pl.Trainer, own: list[Any]) -> list[Any]:
+    """Return the lists of all processes one after the other, in the order of their ranks.
+
+    Args:
+        trainer: Knows how many processes there are.
+        own: This process's list of picklable values.
+    """
+    if trainer.world_size == 1:
+        return list(own)
+    import torch.distributed as dist  # noqa: PLC0415 - only where there are several processes
+
+    parts: list[Any] = [None] * trainer.world_size
+    dist.all_gather_object(parts, own)
+    return [value for part in parts for value in part]

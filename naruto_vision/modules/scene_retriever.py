@@ -1,0 +1,259 @@
+"""Enrol a gallery, calibrate it, and find its characters in scenes: four Trainer verbs over ``SceneAnalyzer``."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+
+from naruto_vision.data.gallery_data import GalleryBatch
+from naruto_vision.data.scenes import SceneItem
+from naruto_vision.encoders.base import Encoder
+from naruto_vision.errors import InputError
+from naruto_vision.gallery.gallery import Gallery, GalleryRow
+from naruto_vision.gallery.thresholds import calibrate_thresholds
+from naruto_vision.metrics.scene_accuracy import SceneAccuracy, SceneReport
+from naruto_vision.records import LabelledBox, ScenePrediction
+from naruto_vision.scenes.analyzer import SceneAnalyzer
+from naruto_vision.scenes.calibration import ScoredRegion, score_regions
+from naruto_vision.scenes.decision import OverlaySettings, choose_for_overlay
+from naruto_vision.segmentation.automatic import Segmenter
+from naruto_vision.segmentation.crops import CropSettings
+
+
+class SceneRetriever(pl.LightningModule):
+    """The gallery and the scenes.
+
+    ``fit`` has no optimiser: its one epoch embeds every picture of the training split and writes the gallery;
+    its validation pass over scenes with ground truth chooses the score below which a region is "unknown".
+
+    Args:
+        encoder: Embeds gallery pictures and crops.
+        segmenter: Cuts scenes into regions; ``fit`` without validation scenes needs none.
+        gallery: The gallery folder, written by ``fit`` and read by the other verbs.
+        crop: How a region becomes the picture that is embedded.
+        overlay: Which regions people are shown.
+        neighbours: How many gallery rows are looked at for each region.
+        mirror: Average every vector with the mirrored picture's.
+        index: Which index searches; "auto" is FAISS where it is installed.
+        iou_match: Box IoU from which a region counts as an object of the ground truth.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        segmenter: Segmenter | None = None,
+        gallery: str = "runs/gallery",
+        crop: CropSettings | None = None,
+        overlay: OverlaySettings | None = None,
+        neighbours: int = 5,
+        mirror: bool = True,
+        index: Literal["auto", "faiss", "exact"] = "auto",
+        iou_match: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.encoder = encoder.eval()
+        self.segmenter = segmenter
+        if segmenter is not None and isinstance(segmenter.model, nn.Module):
+            self.promptable = segmenter.model.eval()  # registered here so that it moves with the module
+        self.gallery = gallery
+        self.crop = crop or CropSettings()
+        self.overlay = overlay or OverlaySettings()
+        self.neighbours = neighbours
+        self.mirror = mirror
+        self.index: Literal["auto", "faiss", "exact"] = index
+        self.searched = SceneAccuracy(iou_match=iou_match)
+        self.shown = SceneAccuracy(iou_match=iou_match)
+        self.reports: dict[str, SceneReport] = {}
+        self._iou_match = iou_match
+        self._analyzer: SceneAnalyzer | None = None
+        self._vectors: list[Tensor] = []
+        self._rows: list[tuple[str, str]] = []
+        self._scored: list[ScoredRegion] = []
+
+    def configure_optimizers(self) -> None:
+        """Return nothing: enrolling trains nothing."""
+
+    @property
+    def analyzer(self) -> SceneAnalyzer:
+        """The path of one scene, over the gallery on disk.
+
+        Raises:
+            InputError: If the module has no segmenter, or there is no gallery.
+        """
+        if self._analyzer is None:
+            if self.segmenter is None:
+                msg = "model.segmenter: expected a segmenter to look at scenes, found none; use configs/scenes.yaml"
+                raise InputError(msg)
+            gallery = Gallery.open(self.gallery, fingerprint=self.encoder.fingerprint, index=self.index)
+            self._analyzer = SceneAnalyzer(
+                self.segmenter,
+                self.encoder,
+                gallery,
+                crop=self.crop,
+                neighbours=self.neighbours,
+                mirror=self.mirror,
+            )
+        return self._analyzer
+
+    # fit: enrol
+
+    @torch.inference_mode()
+    def training_step(self, batch: GalleryBatch, batch_idx: int) -> None:  # noqa: ARG002 - Lightning passes it
+        """Embed one batch of gallery pictures.
+
+        Args:
+            batch: Pixels (B, 3, S, S) float32 with their labels and paths.
+            batch_idx: Place in the epoch.
+        """
+        vectors = self.encoder.encode_images(batch.pixels)
+        if self.mirror:
+            vectors = nn.functional.normalize(vectors + self.encoder.encode_images(batch.pixels.flip(-1)), dim=-1)
+        self._vectors.append(vectors.float().cpu())
+        self._rows.extend(zip(batch.labels, batch.paths, strict=True))
+
+    def on_train_start(self) -> None:
+        """Freeze the encoder: an enrolled vector must not depend on its batch."""
+        self.eval()
+
+    def on_train_epoch_end(self) -> None:
+        """Write the gallery, if the validation pass has not done so."""
+        self._write_gallery()
+
+    def _write_gallery(self) -> None:
+        if not self._rows:
+            return
+        rows, vectors = self._gathered()
+        self._vectors, self._rows = [], []
+        if self.trainer.is_global_zero:
+            order = sorted(range(len(rows)), key=lambda i: (rows[i][1], rows[i][0]))
+            entries = [GalleryRow(label=rows[i][0], path=rows[i][1]) for i in order]
+            built = Gallery.build(
+                vectors[order].numpy(), entries, fingerprint=self.encoder.fingerprint, index=self.index
+            )
+            built.save(self.gallery)
+        self.trainer.strategy.barrier("gallery")
+        self._analyzer = None
+
+    def _gathered(self) -> tuple[list[tuple[str, str]], Tensor]:
+        """Return every process's rows and vectors (N, D), each picture once."""
+        parts: list[Any] = [(self._rows, torch.cat(self._vectors))]
+        if self.trainer.world_size > 1:
+            parts = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(parts, (self._rows, torch.cat(self._vectors)))
+        rows = [row for part in parts for row in part[0]]
+        return rows, torch.cat([part[1] for part in parts])
+
+    # validate: calibrate
+
+    def on_validation_epoch_start(self) -> None:
+        """Write the gallery before the scenes are searched, and forget the scores of the pass before."""
+        self._write_gallery()
+        self._scored = []
+
+    def validation_step(self, batch: Sequence[SceneItem], batch_idx: int) -> None:  # noqa: ARG002 - Lightning passes it
+        """Search scenes with ground truth and keep the scores.
+
+        Args:
+            batch: Scenes.
+            batch_idx: Place in the epoch.
+        """
+        for item, prediction in self._analysed(batch):
+            truth = item.truth or ()
+            self.searched.update([_as_boxes(prediction, named=False)], [truth])
+            self._scored.extend(score_regions(prediction, truth, self._iou_match))
+
+    def on_validation_epoch_end(self) -> None:
+        """Choose the thresholds and write them into the gallery folder."""
+        self._log_report("valid", self.searched)
+        scored = self._scored
+        if self.trainer.world_size > 1:
+            parts: list[Any] = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(parts, scored)
+            scored = [record for part in parts for record in part]
+        if self.trainer.is_global_zero and scored:
+            scored = sorted(scored, key=lambda record: (record.label, record.score, record.right))
+            thresholds = calibrate_thresholds(
+                [record.score for record in scored],
+                [record.right for record in scored],
+                [record.label for record in scored],
+            )
+            self.analyzer.gallery.with_thresholds(thresholds).save(self.gallery)
+        self.trainer.strategy.barrier("thresholds")
+        self._analyzer = None
+
+    # test: measure; predict: name
+
+    def test_step(self, batch: Sequence[SceneItem], batch_idx: int) -> None:  # noqa: ARG002 - Lightning passes it
+        """Search scenes and hold the answers against their ground truth.
+
+        Args:
+            batch: Scenes; one that could not be read counts as a scene without predictions.
+            batch_idx: Place in the epoch.
+        """
+        for item, prediction in self._analysed(batch):
+            shown = choose_for_overlay(prediction, self.overlay)
+            truth = item.truth or ()
+            self.searched.update([_as_boxes(prediction, named=False)], [truth])
+            everything = _as_boxes(prediction, named=True)
+            self.shown.update([[everything[i] for i in shown]], [truth])
+
+    def on_test_epoch_end(self) -> None:
+        """Log both reports: of all regions, and of those that people are shown."""
+        self._log_report("test", self.searched)
+        self._log_report("test_shown", self.shown)
+
+    def predict_step(
+        self, batch: Sequence[SceneItem], batch_idx: int  # noqa: ARG002 - Lightning passes it
+    ) -> list[tuple[SceneItem, ScenePrediction]]:
+        """Search scenes.
+
+        Args:
+            batch: Scenes.
+            batch_idx: Place in the epoch.
+
+        Returns:
+            Every scene with its prediction, which is empty for a scene that could not be read.
+        """
+        return self._analysed(batch)
+
+    def _analysed(self, batch: Sequence[SceneItem]) -> list[tuple[SceneItem, ScenePrediction]]:
+        answers = []
+        for item in batch:
+            if item.picture is None:
+                answers.append((item, ScenePrediction(item.scene, 1, 1)))
+            else:
+                answers.append((item, self.analyzer(item.picture, item.scene)))
+        return answers
+
+    def _log_report(self, stage: str, metric: SceneAccuracy) -> None:
+        report = metric.compute()
+        for name, rate in report.rates().items():
+            if rate.value is not None:
+                self.log(f"{stage}/{name}", rate.value, rank_zero_only=True)
+        self.reports[stage] = report
+        metric.reset()
+
+    def run_identity(self) -> dict[str, Any]:
+        """Return the JSON values that decide what ``predict`` writes: what resuming has to match."""
+        return {
+            "encoder": self.encoder.fingerprint,
+            "gallery": self.analyzer.gallery.digest,
+            "segmenter": self.analyzer.segmenter.fingerprint,
+            "crop": repr(self.crop),
+            "overlay": repr(self.overlay),
+            "neighbours": self.neighbours,
+            "mirror": self.mirror,
+            "gallery_folder": Path(self.gallery).name,
+        }
+
+
+def _as_boxes(prediction: ScenePrediction, *, named: bool) -> list[LabelledBox]:
+    """Return a scene's regions as boxes, under their best label or under the name that people are shown."""
+    return [
+        LabelledBox(region.box, identity.name if named else identity.label, identity.score)
+        for region, identity in zip(prediction.regions, prediction.identities, strict=True)
+    ]

@@ -1,0 +1,57 @@
+"""What a scene with ground truth says about the scores: which were right, and which named nobody enrolled."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from naruto_vision.records import Box, LabelledBox, ScenePrediction
+from naruto_vision.scenes.decision import box_iou
+
+_INSIDE = 0.8  # a region with this share of its box inside a figure's box is a part of that figure
+
+
+@dataclass(frozen=True)
+class ScoredRegion:
+    """One region's score and whether naming it would have been right.
+
+    Args:
+        label: The best gallery label.
+        score: Its cosine similarity.
+        right: True where the region is an enrolled figure under its own label; False where it is a stranger,
+            background, or an enrolled figure under another's label.
+    """
+
+    label: str
+    score: float
+    right: bool
+
+
+def _share_inside(part: Box, whole: Box) -> float:
+    width = min(part[2], whole[2]) - max(part[0], whole[0]) + 1
+    height = min(part[3], whole[3]) - max(part[1], whole[1]) + 1
+    area = (part[2] - part[0] + 1) * (part[3] - part[1] + 1)
+    return max(width, 0) * max(height, 0) / area
+
+
+def score_regions(
+    prediction: ScenePrediction, truth: Sequence[LabelledBox], iou_match: float = 0.5
+) -> list[ScoredRegion]:
+    """Judge every region of one scene; parts of a figure that carry the figure's own label say nothing.
+
+    Args:
+        prediction: What was found.
+        truth: The enrolled figures of the scene, inclusive boxes of the same frame.
+        iou_match: Box IoU from which a region is the figure.
+
+    Returns:
+        One record for each region that is evidence.
+    """
+    judged = []
+    for region, identity in zip(prediction.regions, prediction.identities, strict=True):
+        whole = max(truth, key=lambda item: box_iou(region.box, item.box), default=None)
+        if whole is not None and box_iou(region.box, whole.box) >= iou_match:
+            judged.append(ScoredRegion(identity.label, identity.score, identity.label == whole.label))
+            continue
+        part = any(item.label == identity.label and _share_inside(region.box, item.box) >= _INSIDE for item in truth)
+        if not part:
+            judged.append(ScoredRegion(identity.label, identity.score, right=False))
+    return judged

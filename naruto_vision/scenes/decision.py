@@ -1,0 +1,106 @@
+"""From the neighbours of a region to who it is, and from all regions to the ones worth showing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from naruto_vision.records import Box, Identity, Neighbour, ScenePrediction
+
+
+class UnknownRule(Protocol):
+    """Tells whether a score is high enough to use a label."""
+
+    def threshold(self, label: str) -> float | None:
+        """Return the lowest cosine at which ``label`` counts as known, or None where none was calibrated."""
+        ...
+
+
+def decide(neighbours: Sequence[Neighbour], rule: UnknownRule) -> Identity:
+    """Name a region after its nearest gallery row.
+
+    Args:
+        neighbours: The region's gallery rows, best first, at least one.
+        rule: The gallery's thresholds.
+
+    Returns:
+        The label of the first neighbour, with its margin over the best row of any other label.
+
+    Raises:
+        ValueError: If there is no neighbour.
+    """
+    if not neighbours:
+        msg = "decide: expected at least one neighbour, found none"
+        raise ValueError(msg)
+    best = neighbours[0]
+    others = (row.score for row in neighbours if row.label != best.label)
+    bar = rule.threshold(best.label)
+    return Identity(
+        label=best.label,
+        score=best.score,
+        known=bar is None or best.score >= bar,
+        margin=best.score - next(others, best.score),
+        neighbours=tuple(neighbours),
+    )
+
+
+def box_iou(first: Box, second: Box) -> float:
+    """Return the IoU of two inclusive boxes.
+
+    Args:
+        first: Inclusive pixels.
+        second: Inclusive pixels of the same frame.
+
+    Returns:
+        A value in [0, 1].
+    """
+    width = min(first[2], second[2]) - max(first[0], second[0]) + 1
+    height = min(first[3], second[3]) - max(first[1], second[1]) + 1
+    if width <= 0 or height <= 0:
+        return 0.0
+    overlap = width * height
+    areas = sum((box[2] - box[0] + 1) * (box[3] - box[1] + 1) for box in (first, second))
+    return overlap / (areas - overlap)
+
+
+@dataclass(frozen=True)
+class OverlaySettings:
+    """Which regions people are shown.
+
+    Args:
+        nms_iou: A region is dropped when its box overlaps a better one at least this much; the default is
+            the reference system's.
+        top_k: Show at most this many regions; None shows all.
+        min_score: Show no region below this cosine.
+        show_unknown: Show regions that are nobody in the gallery, named "unknown".
+    """
+
+    nms_iou: float = 0.30
+    top_k: int | None = None
+    min_score: float = -1.0
+    show_unknown: bool = True
+
+
+def choose_for_overlay(prediction: ScenePrediction, settings: OverlaySettings) -> tuple[int, ...]:
+    """Choose the regions that people are shown: greedy NMS, threshold, top-K.
+
+    Known identities go before unknown ones, then higher scores before lower, so that an unknown part
+    never hides a named figure.
+
+    Args:
+        prediction: One scene.
+        settings: The limits.
+
+    Returns:
+        Indices into ``prediction.regions``, best first.
+    """
+    identities = prediction.identities
+    order = sorted(range(len(identities)), key=lambda i: (not identities[i].known, -identities[i].score, i))
+    kept: list[int] = []
+    for index in order:
+        identity = identities[index]
+        if identity.score < settings.min_score or not (identity.known or settings.show_unknown):
+            continue
+        box = prediction.regions[index].box
+        if all(box_iou(box, prediction.regions[other].box) < settings.nms_iou for other in kept):
+            kept.append(index)
+    return tuple(kept[: settings.top_k])

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+
+from naruto_vision.records import Box, Identity, Neighbour, Region, ScenePrediction
+from naruto_vision.scenes.decision import OverlaySettings, box_iou, choose_for_overlay, decide
+
+
+class FixedRule:
+    def __init__(self, bar: float | None) -> None:
+        self.bar = bar
+
+    def threshold(self, label: str) -> float | None:
+        return self.bar
+
+
+def region(box: Box) -> Region:
+    return Region(box, np.ones((box[3] - box[1] + 1, box[2] - box[0] + 1), dtype=np.bool_))
+
+
+def scene(*found: tuple[Box, str, float, bool]) -> ScenePrediction:
+    regions = tuple(region(box) for box, _, _, _ in found)
+    identities = tuple(Identity(label, score, known) for _, label, score, known in found)
+    return ScenePrediction("s.png", 100, 100, regions, identities)
+
+
+ROWS = (Neighbour(0, "a", 0.9), Neighbour(1, "a", 0.8), Neighbour(2, "b", 0.7))
+
+
+def test_the_nearest_row_names_the_region_and_the_margin_is_to_another_label() -> None:
+    identity = decide(ROWS, FixedRule(None))
+    assert (identity.label, identity.score, identity.known) == ("a", 0.9, True)
+    assert identity.margin == pytest.approx(0.2)
+
+
+def test_a_score_below_the_threshold_is_unknown_but_keeps_its_label() -> None:
+    identity = decide(ROWS, FixedRule(0.95))
+    assert (identity.label, identity.name) == ("a", "unknown")
+
+
+def test_a_score_on_the_threshold_is_known() -> None:
+    assert decide(ROWS, FixedRule(0.9)).known
+
+
+def test_one_label_alone_has_no_margin() -> None:
+    assert decide(ROWS[:2], FixedRule(None)).margin == 0.0
+
+
+def test_no_neighbour_is_an_error() -> None:
+    with pytest.raises(ValueError, match="at least one neighbour"):
+        decide((), FixedRule(None))
+
+
+def test_box_iou_counts_the_last_pixel() -> None:
+    assert box_iou((0, 0, 9, 9), (0, 0, 9, 9)) == 1.0
+    assert box_iou((0, 0, 9, 9), (9, 9, 18, 18)) == pytest.approx(1 / 199)
+    assert box_iou((0, 0, 9, 9), (10, 0, 19, 9)) == 0.0
+
+
+def test_nms_keeps_the_better_of_two_overlapping_regions() -> None:
+    found = scene(((0, 0, 49, 49), "a", 0.7, True), ((5, 5, 49, 49), "b", 0.9, True), ((60, 60, 80, 80), "c", 0.5, True))
+    assert choose_for_overlay(found, OverlaySettings()) == (1, 2)
+
+
+def test_an_unknown_part_never_hides_a_named_figure() -> None:
+    found = scene(((0, 0, 49, 49), "a", 0.6, True), ((5, 5, 49, 49), "b", 0.99, False))
+    assert choose_for_overlay(found, OverlaySettings()) == (0,)
+
+
+def test_threshold_top_k_and_unknown_filters() -> None:
+    found = scene(((0, 0, 9, 9), "a", 0.9, True), ((20, 0, 29, 9), "b", 0.4, True), ((40, 0, 49, 9), "c", 0.8, False))
+    assert choose_for_overlay(found, OverlaySettings(min_score=0.5)) == (0, 2)
+    assert choose_for_overlay(found, OverlaySettings(top_k=1)) == (0,)
+    assert choose_for_overlay(found, OverlaySettings(show_unknown=False)) == (0, 1)
