@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from naruto_vision.errors import InputError
 from naruto_vision.records import Picture
 
 
@@ -56,7 +57,10 @@ class Encoder(nn.Module, ABC):
         Raises:
             InputError: If this encoder has no text tower.
         """
-        raise NotImplementedError
+        msg = (
+            f"{type(self).__name__} has no text tower, so it cannot read {list(texts)[:1]}; use a CLIP encoder for text"
+        )
+        raise InputError(msg)
 
     @abstractmethod
     def describe(self) -> Mapping[str, Any]:

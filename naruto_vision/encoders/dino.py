@@ -1,0 +1,123 @@
+"""DINOv2 (and any other timm vision transformer) as an encoder of pictures."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import timm
+from PIL import Image
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from torch import Tensor
+from torch.nn.functional import normalize
+from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
+
+from naruto_vision.encoders.base import Encoder
+from naruto_vision.encoders.weights import load_strictly
+from naruto_vision.errors import InputError
+from naruto_vision.files.trust import load_state_dict
+from naruto_vision.records import Picture
+
+RANDOM = "random"
+
+_RESIZE_RATIO = 256 / 224  # the short side before the centre crop, as in DINOv2's own evaluation
+
+
+class DinoEncoder(Encoder):
+    """A DINOv2 image tower; it has no text tower.
+
+    Args:
+        model: A timm name such as ``vit_small_patch14_dinov2.lvd142m``.
+        weights: A local file: timm's, or the official ``dinov2_vits14_pretrain.pth``; None lets timm download
+            the weights of the name; ``random`` gives untrained ones.
+        image_size: Side of the square input in pixels, a multiple of the patch.
+        pooling: ``cls`` takes the class token, ``mean`` averages the patch tokens.
+
+    Example:
+        >>> encoder = DinoEncoder("vit_tiny_patch16_224", weights="random", image_size=32)
+        >>> encoder.dim
+        192
+
+    Raises:
+        InputError: If timm has no such vision transformer, or the size does not fit the patch.
+        StateDictError: If the file does not fit the model.
+    """
+
+    def __init__(
+        self,
+        model: str = "vit_small_patch14_dinov2.lvd142m",
+        weights: str | None = None,
+        *,
+        image_size: int = 224,
+        pooling: Literal["cls", "mean"] = "cls",
+    ) -> None:
+        super().__init__()
+        if not timm.is_model(model):
+            close = ", ".join(timm.list_models("*dinov2*", pretrained=True)[:4])
+            msg = f"{model}: timm has no such model; DINOv2's are {close}, …"
+            raise InputError(msg)
+        self.model = model
+        self.pooling = pooling
+        self.image_size = image_size
+        self.vit: Any = _build(model, weights, image_size)
+        self.dim = int(self.vit.num_features)
+        self._transform = Compose(
+            [
+                Resize(round(image_size * _RESIZE_RATIO), interpolation=InterpolationMode.BICUBIC),
+                CenterCrop(image_size),
+                ToTensor(),
+                Normalize(IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
+            ]
+        )
+
+    def preprocess(self, picture: Picture) -> Tensor:
+        """Resize the short side to 8/7 of S (bicubic), cut the centre and normalise by ImageNet's figures.
+
+        Args:
+            picture: Shape (H, W, 3), uint8, RGB.
+
+        Returns:
+            Shape (3, S, S), float32, normalised.
+        """
+        pixels: Tensor = self._transform(Image.fromarray(np.ascontiguousarray(picture)))
+        return pixels
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """Embed a batch of prepared pictures; gradients flow.
+
+        Args:
+            pixels: Shape (B, 3, S, S), float32, from ``preprocess``.
+
+        Returns:
+            Shape (B, D), float32, unit rows.
+        """
+        tokens = self.vit.forward_features(pixels)  # (B, prefix + patches, D)
+        prefix = self.vit.num_prefix_tokens
+        pooled = tokens[:, 0] if self.pooling == "cls" else tokens[:, prefix:].mean(dim=1)
+        return normalize(pooled.float(), dim=-1)
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return the JSON values that decide the vectors beside the weights."""
+        return {"architecture": self.model, "image_size": self.image_size, "pooling": self.pooling}
+
+
+def _build(model: str, weights: str | None, image_size: int) -> VisionTransformer:
+    try:
+        vit = timm.create_model(model, pretrained=weights is None, num_classes=0, img_size=image_size)
+    except AssertionError as error:
+        msg = f"{model} at {image_size} pixels: {error}"
+        raise InputError(msg) from None
+    if not isinstance(vit, VisionTransformer):
+        msg = f"{model}: expected a vision transformer, found {type(vit).__name__}"
+        raise InputError(msg)
+    if weights not in (None, RANDOM):
+        state = load_state_dict(Path(weights))
+        own = vit.state_dict().keys()
+        converted = {
+            name: value
+            for name, value in checkpoint_filter_fn(state, vit).items()
+            if name in own or not name.startswith(("head.", "fc_norm."))  # a classifier on top is not used here
+        }
+        load_strictly(vit, converted, weights, model)
+    return vit

@@ -1,0 +1,85 @@
+"""Class names to text vectors: templates and aliases averaged into one prototype a class."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from naruto_vision.encoders.base import Encoder
+from naruto_vision.errors import FormatError, MissingPathError
+
+TEMPLATES = (
+    "{}",
+    "{}, a character of a series",
+    "a portrait of {}",
+    "official art of {}",
+    "a close-up of {}",
+    "a screenshot of {}",
+    "a manga panel of {}",
+)
+"""Frames around a name or a description; ``{}`` stands for it."""
+
+
+def read_aliases(path: str | Path) -> dict[str, tuple[str, ...]]:
+    """Read the other names and descriptions of each class.
+
+    Args:
+        path: A JSON object: class to a list of texts.
+
+    Raises:
+        MissingPathError: If there is no such file.
+        FormatError: If it is not such an object.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingPathError(path, "aliases file", "a JSON object: class to a list of texts")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise FormatError(path, "JSON", str(error)) from None
+    lists = value.values() if isinstance(value, dict) else [None]
+    if not all(isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in lists):
+        raise FormatError(path, "a JSON object: class to a list of texts", "something else")
+    return {name: tuple(texts) for name, texts in value.items()}
+
+
+def class_texts(
+    classes: Sequence[str],
+    aliases: Mapping[str, Sequence[str]],
+    templates: Sequence[str] = TEMPLATES,
+) -> tuple[tuple[str, ...], ...]:
+    """List the texts of each class: every template around the name and around each alias, without doubles.
+
+    Args:
+        classes: C class names.
+        aliases: Other texts of a class; classes without any are normal.
+        templates: Texts with one ``{}``.
+
+    Returns:
+        C tuples of texts.
+    """
+    return tuple(
+        tuple(dict.fromkeys(template.format(text) for text in (name, *aliases.get(name, ())) for template in templates))
+        for name in classes
+    )
+
+
+def text_prototypes(encoder: Encoder, texts: Sequence[Sequence[str]]) -> Tensor:
+    """Average the vectors of each class's texts and renormalise; gradients flow.
+
+    Args:
+        encoder: An encoder with a text tower.
+        texts: C sequences of one or more texts.
+
+    Returns:
+        Shape (C, D), float32, unit rows.
+
+    Raises:
+        InputError: If the encoder has no text tower.
+    """
+    vectors = encoder.encode_texts([text for own in texts for text in own])
+    lengths = [len(own) for own in texts]
+    return torch.stack([normalize(part.mean(dim=0), dim=0) for part in vectors.split(lengths)])
