@@ -89,9 +89,8 @@ def open_clip_parts(architecture: str, pretrained: str | None) -> ClipParts:
     """
     tags = list_pretrained_tags_by_model(architecture)
     if pretrained is None:
-        msg = (
-            f"{architecture}: give pretrained weights: a local file, 'random', or a tag of {', '.join(tags) or 'none'}"
-        )
+        known = ", ".join([*tags[:4], "…"]) if tags else "none"
+        msg = f"{architecture}: give pretrained weights: a local file, 'random', or an open_clip tag ({known})"
         raise InputError(msg)
     if pretrained == RANDOM or pretrained in tags:
         tag = None if pretrained == RANDOM else pretrained
@@ -117,18 +116,18 @@ def bundle_parts(folder: Path) -> ClipParts:
         StateDictError: If its weights are not those of its architecture.
     """
     state, info = load_bundle(folder, KIND)
-    architecture = info.get("architecture")
+    architecture = str(info.get("architecture"))
     try:
         if architecture == TINY_CLIP:
             parts = tiny_parts(TinySizes(**info["sizes"]), info["vocabulary"])
         elif architecture in open_clip.list_models():
             parts = _published(architecture, None, quick_gelu=bool(info["quick_gelu"]))
         else:
-            raise FormatError(folder / INFO, f"{TINY_CLIP} or an open_clip architecture", repr(architecture))
+            raise FormatError(folder / INFO, f"{TINY_CLIP} or an open_clip architecture", architecture)
         preprocessing = asdict(PreprocessCfg(**info["preprocessing"]))
     except (KeyError, TypeError, ValueError, AssertionError) as error:
         raise FormatError(folder / INFO, "the record of a CLIP bundle", f"{type(error).__name__}: {error}") from None
-    load_strictly(parts.model, state, folder, str(architecture))
+    load_strictly(parts.model, state, folder, architecture)
     return ClipParts(**{**vars(parts), "preprocessing": preprocessing, "info": info})
 
 

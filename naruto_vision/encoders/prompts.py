@@ -82,4 +82,4 @@ def text_prototypes(encoder: Encoder, texts: Sequence[Sequence[str]]) -> Tensor:
     """
     vectors = encoder.encode_texts([text for own in texts for text in own])
     lengths = [len(own) for own in texts]
-    return torch.stack([normalize(part.mean(dim=0), dim=0) for part in vectors.split(lengths)])
+    return torch.stack([normalize(part.mean(dim=0), dim=0) for part in torch.split(vectors, lengths)])

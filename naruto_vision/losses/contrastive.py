@@ -1,0 +1,59 @@
+"""Contrastive losses in which a row may have several positives."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import log_softmax
+
+
+def _directed(logits: Tensor, positives: Tensor, smoothing: float) -> Tensor:
+    """Cross-entropy of each row (R, K) against its positives, evenly weighted; rows without any are left out."""
+    counts = positives.sum(dim=1)
+    targets = positives / counts.clamp(min=1).unsqueeze(1)
+    targets = targets * (1.0 - smoothing) + smoothing / logits.shape[1]
+    rows = -(targets * log_softmax(logits, dim=1)).sum(dim=1)
+    valid = (counts > 0).to(rows.dtype)
+    return (rows * valid).sum() / valid.sum().clamp(min=1)
+
+
+def multi_positive_contrastive(
+    images: Tensor, texts: Tensor, positives: Tensor, scale: Tensor, *, smoothing: float = 0.0
+) -> Tensor:
+    """Pull each picture to all its texts and each text to all its pictures.
+
+    The mean of the two directions of a cross-entropy whose target spreads evenly over the positives. With the
+    identity as ``positives`` it is CLIP's loss (Radford et al. 2021, arXiv 2103.00020); with equal labels as
+    positives it is UniCL's (Yang et al. 2022, arXiv 2204.03610). A picture or text without a positive in the
+    batch only serves as a negative.
+
+    Args:
+        images: Shape (B, D), float32, unit rows.
+        texts: Shape (T, D), float32, unit rows.
+        positives: Shape (B, T), bool, True where the text is true of the picture.
+        scale: Shape (), float32, the factor in front of the cosines, above 0.
+        smoothing: How much of each target is spread over all columns, in [0, 1).
+
+    Returns:
+        Shape (), float32, 0 or above.
+    """
+    logits = scale * images @ texts.T  # (B, T)
+    wanted = positives.to(logits.dtype)
+    forward = _directed(logits, wanted, smoothing)
+    backward = _directed(logits.T, wanted.T, smoothing)
+    return (forward + backward) / 2
+
+
+def supervised_contrastive(vectors: Tensor, labels: Tensor, *, temperature: float = 0.1) -> Tensor:
+    """Pull vectors of equal labels together, away from all others (Khosla et al. 2020, arXiv 2004.11362, L_out).
+
+    Args:
+        vectors: Shape (B, D), float32, unit rows.
+        labels: Shape (B,), int64.
+        temperature: What the cosines are divided by, above 0.
+
+    Returns:
+        Shape (), float32, 0 or above; 0 where no label occurs twice.
+    """
+    self_pairs = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    logits = (vectors @ vectors.T / temperature).masked_fill(self_pairs, torch.finfo(vectors.dtype).min)
+    positives = (labels.unsqueeze(0) == labels.unsqueeze(1)) & ~self_pairs
+    return _directed(logits, positives.to(logits.dtype), 0.0)
