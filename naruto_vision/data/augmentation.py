@@ -1,0 +1,176 @@
+"""Random changes of a training picture: pure functions of the picture and a random generator.
+
+They keep what identity hangs on (colours, hair, clothes, face) and change what it does not: side, framing, light,
+sharpness, what stands in front, and the ground that a segmenter's cut-out leaves.
+"""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from naruto_vision.records import Mask, Picture
+
+GROUNDS = (0, 128, 255)
+"""The flat values that a cut-out may stand on."""
+
+
+def chance(rng: np.random.Generator, probability: float) -> bool:
+    """Decide by one draw.
+
+    Args:
+        rng: The generator; it moves on by one draw.
+        probability: Of True, in [0, 1].
+    """
+    return bool(rng.random() < probability)
+
+
+def random_crop(picture: Picture, rng: np.random.Generator, *, smallest: float = 0.7) -> Picture:
+    """Cut a window whose sides are each between ``smallest`` and all of the picture's.
+
+    Args:
+        picture: Shape (H, W, 3), uint8, RGB.
+        rng: The generator.
+        smallest: Least part of a side that stays, in (0, 1].
+
+    Returns:
+        Shape (h, w, 3), uint8, RGB; a view.
+    """
+    height, width = picture.shape[:2]
+    new_height, new_width = (max(1, round(side * rng.uniform(smallest, 1.0))) for side in (height, width))
+    top = int(rng.integers(0, height - new_height + 1))
+    left = int(rng.integers(0, width - new_width + 1))
+    return picture[top : top + new_height, left : left + new_width]
+
+
+def change_light(picture: Picture, rng: np.random.Generator) -> Picture:
+    """Change gamma, contrast and the balance of the channels a little.
+
+    Args:
+        picture: Shape (H, W, 3), uint8, RGB.
+        rng: The generator.
+
+    Returns:
+        Shape (H, W, 3), uint8, RGB.
+    """
+    gamma = rng.uniform(0.75, 1.33)
+    gains = rng.uniform(0.9, 1.1) * rng.uniform(0.95, 1.05, size=3)  # more would turn one hair colour into another
+    ramp = np.linspace(0.0, 1.0, 256)[:, None] ** gamma * 255.0 * gains + rng.uniform(-12, 12)
+    table = np.clip(ramp, 0, 255).round().astype(np.uint8)[None]  # (1, 256, 3)
+    lit: Picture = cv2.LUT(picture, table)
+    return lit
+
+
+def soften(picture: Picture, rng: np.random.Generator) -> Picture:
+    """Scale down and up again, as a small figure cut from a large scene looks.
+
+    Args:
+        picture: Shape (H, W, 3), uint8, RGB.
+        rng: The generator.
+
+    Returns:
+        Shape (H, W, 3), uint8, RGB.
+    """
+    height, width = picture.shape[:2]
+    part = rng.uniform(0.4, 0.9)
+    small = cv2.resize(
+        picture, (max(1, round(width * part)), max(1, round(height * part))), interpolation=cv2.INTER_AREA
+    )
+    soft: Picture = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+    return soft
+
+
+def occlude(picture: Picture, rng: np.random.Generator) -> Picture:
+    """Put one box or ellipse in front, of a flat random colour or of one of the grounds.
+
+    Args:
+        picture: Shape (H, W, 3), uint8, RGB.
+        rng: The generator.
+
+    Returns:
+        Shape (H, W, 3), uint8, RGB.
+    """
+    height, width = picture.shape[:2]
+    covered = np.ascontiguousarray(picture.copy())
+    x, y = int(rng.uniform(0, width)), int(rng.uniform(0, height))
+    half_width, half_height = (max(1, int(side * rng.uniform(0.08, 0.25))) for side in (width, height))
+    ground = int(rng.choice(GROUNDS))
+    colour = (ground,) * 3 if chance(rng, 0.5) else tuple(int(value) for value in rng.integers(0, 256, size=3))
+    if chance(rng, 0.5):
+        cv2.ellipse(covered, (x, y), (half_width, half_height), rng.uniform(0, 180), 0, 360, colour, cv2.FILLED)
+    else:
+        corners = (x - half_width, y - half_height), (x + half_width, y + half_height)
+        cv2.rectangle(covered, *corners, colour, cv2.FILLED)
+    return covered
+
+
+def spotlight(picture: Picture, rng: np.random.Generator) -> Picture:
+    """Keep a large rounded middle and lay everything around it flat: a cut-out where no mask is known.
+
+    Args:
+        picture: Shape (H, W, 3), uint8, RGB.
+        rng: The generator.
+
+    Returns:
+        Shape (H, W, 3), uint8, RGB.
+    """
+    height, width = picture.shape[:2]
+    kept = np.zeros((height, width), dtype=np.uint8)
+    centre = int(width * rng.uniform(0.42, 0.58)), int(height * rng.uniform(0.42, 0.58))
+    axes = int(width * rng.uniform(0.35, 0.6)), int(height * rng.uniform(0.45, 0.7))
+    cv2.ellipse(kept, centre, axes, 0, 0, 360, 1, cv2.FILLED)
+    ground = np.uint8(rng.choice(GROUNDS))
+    return np.where(kept[..., None] > 0, picture, ground).astype(np.uint8)
+
+
+def _rough_mask(mask: Mask, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Grow or shrink a mask by a pixel or two, as a segmenter's own mask is off by."""
+    radius = int(rng.integers(0, max(2, min(mask.shape) // 32 + 1)))
+    kernel = np.ones((2 * radius + 1, 2 * radius + 1), dtype=np.uint8)
+    change = cv2.dilate if chance(rng, 0.6) else cv2.erode
+    rough = change(mask.astype(np.uint8), kernel) > 0
+    return rough if rough.any() else mask
+
+
+def cut_out(picture: Picture, mask: Mask, rng: np.random.Generator, *, flat: float = 0.7) -> Picture:
+    """Crop to the figure, loosely or tightly, and mostly lay its surroundings flat, as a segmenter's crops come.
+
+    Args:
+        picture: Shape (H, W, 3), uint8, RGB.
+        mask: Shape (H, W), bool: the figure.
+        rng: The generator.
+        flat: How often the surroundings are laid flat, in [0, 1].
+
+    Returns:
+        Shape (h, w, 3), uint8, RGB; the whole picture where the mask is empty.
+    """
+    if not mask.any():
+        return picture
+    height, width = mask.shape
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    spare_rows = (rows[-1] - rows[0] + 1) * rng.uniform(-0.06, 0.18, size=2)
+    spare_columns = (columns[-1] - columns[0] + 1) * rng.uniform(-0.06, 0.18, size=2)
+    top, bottom = max(0, int(rows[0] - spare_rows[0])), min(height, int(rows[-1] + spare_rows[1]) + 1)
+    left, right = max(0, int(columns[0] - spare_columns[0])), min(width, int(columns[-1] + spare_columns[1]) + 1)
+    if chance(rng, flat):
+        ground = np.uint8(rng.choice(GROUNDS))
+        picture = np.where(_rough_mask(mask, rng)[..., None], picture, ground).astype(np.uint8)
+    return picture[top:bottom, left:right]
+
+
+def augment(picture: Picture, rng: np.random.Generator) -> Picture:
+    """Change a labelled training picture at random; the same generator state gives the same picture.
+
+    Args:
+        picture: Shape (H, W, 3), uint8, RGB.
+        rng: The generator of this item and epoch.
+
+    Returns:
+        Shape (h, w, 3), uint8, RGB.
+    """
+    picture = random_crop(picture, rng) if chance(rng, 0.7) else picture
+    picture = picture[:, ::-1] if chance(rng, 0.5) else picture
+    picture = spotlight(picture, rng) if chance(rng, 0.25) else picture
+    picture = change_light(np.ascontiguousarray(picture), rng) if chance(rng, 0.8) else picture
+    picture = soften(picture, rng) if chance(rng, 0.3) else picture
+    picture = occlude(picture, rng) if chance(rng, 0.25) else picture
+    return np.ascontiguousarray(picture)
