@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from naruto_vision.records import Picture
+from naruto_vision.segmentation.thresholds import MaskThresholds
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,13 @@ class Prompter(Protocol):
 
 
 class PromptableModel(Protocol):
-    """Who answers."""
+    """Who answers.
+
+    Attributes:
+        thresholds: Which answers count as masks with the model's weights.
+    """
+
+    thresholds: MaskThresholds
 
     def embed(self, picture: Picture) -> SceneEmbedding:
         """Run the image encoder once."""

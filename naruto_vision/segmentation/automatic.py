@@ -1,0 +1,174 @@
+"""A prompter in front of a promptable model: a picture in, its regions out."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from naruto_vision.records import Box, Mask, Picture, Region
+from naruto_vision.segmentation.base import PromptableModel, Prompter, Prompts, SceneEmbedding
+from naruto_vision.segmentation.boxes import area_xyxy, nms_xyxy, xyxy_from_masks
+from naruto_vision.segmentation.masks import stability_score
+
+_UPSCALE_BYTES = 1 << 28  # masks are brought to full size in chunks of at most 256 MiB of logits
+
+
+@dataclass(frozen=True)
+class RegionFilter:
+    """Which masks become regions.
+
+    Args:
+        min_area: Smallest mask in pixels.
+        max_masks: How many are kept at most; None keeps all.
+        sort_by: Which are kept when there are too many: the largest or the most stable.
+        min_box_ratio: Smallest box, as a share of the picture's area.
+        max_box_ratio: Largest box, as a share of the picture's area.
+
+    Raises:
+        ValueError: If the ratios are not in order, or a count is negative.
+    """
+
+    min_area: int = 256
+    max_masks: int | None = 12
+    sort_by: Literal["area", "stability"] = "area"
+    min_box_ratio: float = 0.0
+    max_box_ratio: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_box_ratio <= self.max_box_ratio or self.min_area < 0 or (self.max_masks or 0) < 0:
+            msg = f"region filter: expected 0 <= min_box_ratio <= max_box_ratio and no negative count, found {self}"
+            raise ValueError(msg)
+
+    def __call__(self, regions: list[Region], height: int, width: int) -> list[Region]:
+        """Keep what passes.
+
+        Args:
+            regions: All regions of a picture.
+            height: Height of the picture in pixels.
+            width: Width of the picture in pixels.
+
+        Returns:
+            The kept regions, largest mask first; equal areas stay in their order.
+        """
+        low, high = self.min_box_ratio * height * width, self.max_box_ratio * height * width
+        sized = [(region.area, region) for region in regions if low <= area_xyxy(region.box) <= high]
+        kept = [pair for pair in sized if pair[0] >= self.min_area]
+        if self.sort_by == "stability" and self.max_masks is not None:
+            kept = sorted(kept, key=lambda pair: -pair[1].stability)[: self.max_masks]
+        return [region for _, region in sorted(kept, key=lambda pair: -pair[0])][: self.max_masks]
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A mask that passed the model's own scores, cut to its box so that a thousand of them fit into memory."""
+
+    box: Box
+    mask: Mask
+    predicted_iou: float
+    stability: float
+    prompt: int
+
+
+class Segmenter:
+    """Cuts pictures into regions.
+
+    The low-resolution answers are filtered by their estimated IoU before anything is brought to full size.
+
+    Args:
+        prompter: Where to ask.
+        model: Who answers.
+        predicted_iou: Bar for the model's own estimate; None takes the one of the model's weights, here and below.
+        stability: Bar for the stability score.
+        stability_offset: How far the stability score moves the threshold, in logits.
+        box_nms: Box IoU above which the lesser of two masks goes.
+        keep: Which masks become regions.
+        prompts_per_batch: Prompts that the mask decoder takes at once.
+
+    Example:
+        >>> import numpy as np
+        >>> from naruto_vision.segmentation.prompters import GridPrompter
+        >>> from naruto_vision.segmentation.sam import SamModel
+        >>> segmenter = Segmenter(GridPrompter(4), SamModel("tiny-sam"))
+        >>> regions = segmenter(np.zeros((48, 64, 3), np.uint8))
+    """
+
+    def __init__(
+        self,
+        prompter: Prompter,
+        model: PromptableModel,
+        *,
+        predicted_iou: float | None = None,
+        stability: float | None = None,
+        stability_offset: float | None = None,
+        box_nms: float | None = None,
+        keep: RegionFilter | None = None,
+        prompts_per_batch: int = 64,
+    ) -> None:
+        self.prompter = prompter
+        self.model = model
+        self.thresholds = model.thresholds.override(
+            predicted_iou=predicted_iou, stability=stability, stability_offset=stability_offset, box_nms=box_nms
+        )
+        self.keep = keep or RegionFilter()
+        self.prompts_per_batch = prompts_per_batch
+
+    @torch.no_grad()
+    def __call__(self, picture: Picture) -> list[Region]:
+        """Segment one picture.
+
+        Args:
+            picture: Shape (H, W, 3), uint8, RGB, upright.
+
+        Returns:
+            Its regions, largest mask first; none where nothing was found.
+        """
+        prompts = self.prompter(picture)
+        embedding = self.model.embed(picture)
+        candidates = [found for batch in self._batches(prompts) for found in self._ask(batch, prompts, embedding)]
+        regions = [
+            Region(found.box, found.mask, found.predicted_iou, found.stability, _name(prompts, found.prompt))
+            for found in self._without_duplicates(candidates)
+        ]
+        return self.keep(regions, *picture.shape[:2])
+
+    def _batches(self, prompts: Prompts) -> Iterator[range]:
+        count = len(prompts.points)
+        for start in range(0, count, self.prompts_per_batch):
+            yield range(start, min(count, start + self.prompts_per_batch))
+
+    def _ask(self, batch: range, prompts: Prompts, embedding: SceneEmbedding) -> Iterator[_Candidate]:
+        rows = slice(batch.start, batch.stop)
+        boxes = None if prompts.boxes is None else prompts.boxes[rows]
+        logits, ious = self.model.answer(embedding, Prompts(prompts.points[rows], prompts.labels[rows], boxes))
+        prompt, answer = (ious > self.thresholds.predicted_iou).nonzero(as_tuple=True)
+        height, width = embedding.original_size
+        step = max(1, _UPSCALE_BYTES // (4 * height * width))
+        for start in range(0, len(prompt), step):
+            rows_here, answers_here = prompt[start : start + step], answer[start : start + step]
+            whole = self.model.upscale(logits[rows_here, answers_here], embedding)
+            yield from self._candidates(whole, ious[rows_here, answers_here], rows_here + batch.start)
+
+    def _candidates(self, logits: Tensor, ious: Tensor, prompt: Tensor) -> Iterator[_Candidate]:
+        stability = stability_score(logits, self.thresholds.stability_offset)
+        masks = logits > 0
+        passed = (stability >= self.thresholds.stability) & masks.flatten(1).any(dim=1)
+        masks = masks[passed]
+        boxes = xyxy_from_masks(masks).tolist()
+        scores = zip(ious[passed].tolist(), stability[passed].tolist(), prompt[passed].tolist(), strict=True)
+        for mask, (x1, y1, x2, y2), (iou, stable, index) in zip(masks, boxes, scores, strict=True):
+            cut = mask[y1 : y2 + 1, x1 : x2 + 1].cpu().numpy()
+            yield _Candidate((x1, y1, x2, y2), np.ascontiguousarray(cut), iou, stable, index)
+
+    def _without_duplicates(self, candidates: list[_Candidate]) -> list[_Candidate]:
+        if not candidates:
+            return []
+        boxes = torch.tensor([found.box for found in candidates])
+        scores = torch.tensor([found.predicted_iou for found in candidates])
+        return [candidates[i] for i in nms_xyxy(boxes, scores, self.thresholds.box_nms).tolist()]
+
+
+def _name(prompts: Prompts, index: int) -> str:
+    return prompts.names[index] if prompts.names else ""

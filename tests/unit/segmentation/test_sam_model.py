@@ -1,0 +1,143 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from segment_anything import SamPredictor
+
+from naruto_vision.errors import FormatError, InputError, MissingPathError, StateDictError
+from naruto_vision.segmentation.base import Prompts
+from naruto_vision.segmentation.sam import SamModel
+from naruto_vision.segmentation.sizes import SIZES, Architecture, build_sam
+from naruto_vision.segmentation.thresholds import MaskThresholds
+
+
+@pytest.fixture(scope="module")
+def model() -> SamModel:
+    torch.manual_seed(0)
+    return SamModel("tiny-sam")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(model: SamModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "sam.pth"
+    torch.save(model.sam.state_dict(), path)
+    return path
+
+
+def _picture(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(3).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (64, 33), (300, 20)])
+def test_answers_are_those_of_the_stock_predictor(model: SamModel, height: int, width: int) -> None:
+    picture = _picture(height, width)
+    predictor = SamPredictor(model.sam)
+    predictor.set_image(picture)
+    points = np.array([[[5.0, 7.0], [12.0, 3.0]], [[19.0, 30.0], [1.0, 1.0]]], dtype=np.float32)
+    labels = np.array([[1, 0], [1, 1]])
+    scaled = predictor.transform.apply_coords(points, picture.shape[:2])
+    expected, ious, low = predictor.predict_torch(
+        torch.from_numpy(scaled), torch.from_numpy(labels), multimask_output=True, return_logits=True
+    )
+    embedding = model.embed(picture)
+    logits, estimated = model.answer(embedding, Prompts(points, labels))
+    assert torch.allclose(logits, low, atol=1e-5)
+    assert torch.allclose(estimated, ious, atol=1e-5)
+    assert torch.allclose(model.upscale(logits[:, 1], embedding), expected[:, 1], atol=1e-4)
+
+
+def test_box_prompts_answer_like_the_stock_predictor(model: SamModel) -> None:
+    picture, boxes = _picture(40, 64), np.array([[3, 4, 30, 33], [10, 0, 63, 39]], dtype=np.float32)
+    predictor = SamPredictor(model.sam)
+    predictor.set_image(picture)
+    scaled = torch.from_numpy(predictor.transform.apply_boxes(boxes, picture.shape[:2]))
+    _, ious, low = predictor.predict_torch(None, None, boxes=scaled, multimask_output=True)
+    nothing = np.zeros((2, 0, 2), np.float32)
+    logits, estimated = model.answer(model.embed(picture), Prompts(nothing, np.zeros((2, 0), np.int64), boxes))
+    assert torch.allclose(logits, low, atol=1e-5)
+    assert torch.allclose(estimated, ious, atol=1e-5)
+
+
+def test_each_prompt_may_have_its_own_picture(model: SamModel) -> None:
+    pictures = torch.from_numpy(np.stack([_picture(256, 256), 255 - _picture(256, 256)])).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        features = model.encode(pictures)
+        tokens = model.encode_prompts(torch.full((2, 1, 2), 99.0), torch.ones(2, 1, dtype=torch.int64), None)
+        together = model.decode(features, tokens)
+        apart = [model.decode(features[i : i + 1], tokens[i : i + 1]) for i in range(2)]
+    assert torch.allclose(together.logits, torch.cat([answer.logits for answer in apart]), atol=1e-5)
+    assert not torch.allclose(together.logits[0], together.logits[1], atol=1e-3)
+
+
+def test_the_official_layout_loads_and_gives_the_same_weights(model: SamModel, checkpoint: Path) -> None:
+    loaded = SamModel("tiny-sam", weights=checkpoint)
+    pairs = zip(model.sam.state_dict().items(), loaded.sam.state_dict().items(), strict=True)
+    assert all(a == b and torch.equal(x, y) for (a, x), (b, y) in pairs)
+
+
+def test_a_missing_an_extra_and_a_reshaped_name_are_told(checkpoint: Path, tmp_path: Path) -> None:
+    state = torch.load(checkpoint, weights_only=True)
+    del state["mask_decoder.iou_token.weight"]
+    state["mask_decoder.hq_token.weight"] = torch.zeros(1)
+    state["image_encoder.pos_embed"] = torch.zeros(1, 2, 2, 3)
+    torch.save(state, tmp_path / "bad.pth")
+    with pytest.raises(StateDictError) as caught:
+        SamModel("tiny-sam", weights=tmp_path / "bad.pth")
+    line = str(caught.value)
+    assert all(part in line for part in ("bad.pth", "iou_token", "hq_token", "pos_embed", "(1, 2, 2, 3)"))
+
+
+def test_a_bundle_keeps_weights_and_thresholds(model: SamModel, tmp_path: Path) -> None:
+    copy = SamModel("tiny-sam")
+    copy.sam.load_state_dict(model.sam.state_dict())
+    copy.thresholds = MaskThresholds(predicted_iou=0.6, stability_offset=0.5)
+    copy.save(tmp_path / "bundle", licence="Apache-2.0")
+    loaded = SamModel("tiny-sam", weights=tmp_path / "bundle")
+    assert loaded.thresholds == copy.thresholds
+    picture = _picture(32, 32)
+    assert torch.equal(loaded.embed(picture).features, model.embed(picture).features)
+    with pytest.raises(FormatError, match="vit_b"):
+        _loaded_as_vit_b(tmp_path / "bundle")
+
+
+def _loaded_as_vit_b(folder: Path) -> None:
+    model = SamModel("tiny-sam")
+    model.architecture = "vit_b"
+    model._load(folder)
+
+
+def test_absent_weights_are_told(tmp_path: Path) -> None:
+    with pytest.raises(MissingPathError, match="model bundle"):
+        SamModel("tiny-sam", weights=tmp_path / "none.pth")
+
+
+def test_thresholds_of_a_bundle_are_checked() -> None:
+    assert MaskThresholds.from_json({"stability": 0.5}, "x").stability == 0.5
+    for bad in ({"stabilty": 0.5}, {"stability": "high"}, {"stability": 2}):
+        with pytest.raises(InputError, match="thresholds"):
+            MaskThresholds.from_json(bad, "x")
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("vit_b", 93_735_472), ("vit_l", 312_342_832), ("vit_h", 641_090_608)]
+)
+def test_official_sizes_have_the_official_number_of_parameters(name: Architecture, parameters: int) -> None:
+    with torch.device("meta"):
+        sam = build_sam(SIZES[name])
+    assert sum(parameter.numel() for parameter in sam.parameters()) == parameters
+
+
+@pytest.mark.slow
+def test_vit_b_in_the_official_layout_loads_and_refuses_a_missing_name(tmp_path: Path) -> None:
+    state = build_sam(SIZES["vit_b"]).state_dict()
+    torch.save(state, tmp_path / "sam_vit_b_01ec64.pth")
+    model = SamModel("vit_b", weights=tmp_path / "sam_vit_b_01ec64.pth")
+    assert torch.equal(model.sam.state_dict()["image_encoder.pos_embed"], state["image_encoder.pos_embed"])
+    embedding = model.embed(_picture(64, 64))
+    point = Prompts(np.full((1, 1, 2), 30, np.float32), np.ones((1, 1), np.int64))
+    assert model.answer(embedding, point)[0].shape == (1, 3, 256, 256)
+    del state["image_encoder.neck.0.weight"]
+    torch.save(state, tmp_path / "short.pth")
+    with pytest.raises(StateDictError, match=r"image_encoder\.neck\.0\.weight"):
+        SamModel("vit_b", weights=tmp_path / "short.pth")
