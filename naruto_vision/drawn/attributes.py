@@ -1,0 +1,147 @@
+"""What a drawn character is: a frozen choice from closed lists, each of them a word that a caption can use."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, fields
+from typing import Literal, TypeAlias, TypeVar, get_args
+
+import numpy as np
+
+Person: TypeAlias = Literal["girl", "boy"]
+HairColour: TypeAlias = Literal["black", "brown", "blond", "red", "orange", "pink", "purple", "blue", "green", "white"]
+HairStyle: TypeAlias = Literal[
+    "short", "spiky", "bob", "long", "ponytail", "pigtails", "bun", "curly", "braid", "mohawk"
+]
+EyeColour: TypeAlias = Literal["brown", "blue", "green", "red", "purple", "yellow"]
+Skin: TypeAlias = Literal["pale", "tan", "brown", "dark"]
+FaceMark: TypeAlias = Literal["none", "whiskers", "scar", "freckles", "diamond", "glasses", "eyepatch", "stripes"]
+HeadWear: TypeAlias = Literal["none", "headband", "cap", "bow", "horns", "ears", "crown", "flower", "hat"]
+Top: TypeAlias = Literal["shirt", "jacket", "hoodie", "vest", "sweater", "armor", "dress", "robe"]
+Colour: TypeAlias = Literal[
+    "black", "white", "gray", "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown"
+]
+Pattern: TypeAlias = Literal["plain", "striped", "dotted", "star"]
+Sleeves: TypeAlias = Literal["none", "short", "long"]
+Bottom: TypeAlias = Literal["none", "pants", "shorts", "skirt"]
+Held: TypeAlias = Literal["none", "sword", "staff", "book", "balloon", "ball", "flag", "umbrella"]
+Extra: TypeAlias = Literal["none", "scarf", "cape", "wings", "tail"]
+
+WHOLE = ("dress", "robe")
+"""Tops that cover the legs, so that there is no bottom."""
+
+_SAME_ENOUGH = 3
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """Everything that makes a drawn character who it is; pose, expression and drawing style are not part of it.
+
+    Args:
+        person: Girl or boy.
+        hair_colour: Colour of hair and brows.
+        hair_style: Silhouette of the hair.
+        eye_colour: Colour of the irises.
+        skin: Skin tone.
+        face_mark: What is on the face.
+        head_wear: What is on the head.
+        top: What the upper body wears; a dress or robe covers the legs too.
+        top_colour: Its colour.
+        pattern: What is printed on it.
+        sleeves: Its sleeves.
+        bottom: What the legs wear; ``none`` under a dress or robe.
+        bottom_colour: Its colour, or the colour of the shoes where there is no bottom.
+        accent: Colour of head wear, prints, belts, held things and extras.
+        held: What is in the hand.
+        extra: What hangs from neck or back.
+
+    Raises:
+        ValueError: If a value is not of its list, or the bottom does not go with the top.
+    """
+
+    person: Person
+    hair_colour: HairColour
+    hair_style: HairStyle
+    eye_colour: EyeColour
+    skin: Skin
+    face_mark: FaceMark
+    head_wear: HeadWear
+    top: Top
+    top_colour: Colour
+    pattern: Pattern
+    sleeves: Sleeves
+    bottom: Bottom
+    bottom_colour: Colour
+    accent: Colour
+    held: Held
+    extra: Extra
+
+    def __post_init__(self) -> None:
+        for name, allowed in CHOICES.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                msg = f"{name}: expected one of {', '.join(allowed)}, found {value!r}"
+                raise ValueError(msg)
+        if (self.bottom == "none") != (self.top in WHOLE):
+            msg = f"bottom: expected none with a dress or robe and something else otherwise, found {self.bottom!r}"
+            raise ValueError(msg)
+
+    @property
+    def signature(self) -> tuple[str, str, str, str]:
+        """The four attributes that a glance takes in: hair colour, hair style, top, top colour."""
+        return (self.hair_colour, self.hair_style, self.top, self.top_colour)
+
+    def resembles(self, other: "Attributes") -> bool:
+        """Tell whether two characters could be taken for one: three of the four of the signature are equal.
+
+        Args:
+            other: Another character.
+        """
+        return sum(a == b for a, b in zip(self.signature, other.signature, strict=True)) >= _SAME_ENOUGH
+
+
+CHOICES: dict[str, tuple[str, ...]] = {field.name: get_args(field.type) for field in fields(Attributes)}
+"""Attribute name to the values that it can take, in the order of the fields."""
+
+_T = TypeVar("_T", bound=str)
+
+
+def _pick(rng: np.random.Generator, alias: object, none: float = 0.0) -> str:
+    """Choose evenly, or ``none`` with the given probability where the list has it."""
+    values = get_args(alias)
+    if values[0] != "none":
+        return str(values[int(rng.integers(len(values)))])
+    if float(rng.random()) < none:
+        return "none"
+    return str(values[1 + int(rng.integers(len(values) - 1))])
+
+
+def _random(rng: np.random.Generator) -> Attributes:
+    chosen = {
+        name: _pick(rng, field_type, _NONE.get(name, 0.0))
+        for name, field_type in ((field.name, field.type) for field in fields(Attributes))
+    }
+    plain = float(rng.random()) < _PLAIN
+    if plain:
+        chosen["pattern"] = "plain"
+    if chosen["person"] == "boy":
+        chosen["top"] = "robe" if chosen["top"] == "dress" else chosen["top"]
+        chosen["bottom"] = "pants" if chosen["bottom"] == "skirt" else chosen["bottom"]
+    if chosen["top"] in WHOLE:
+        chosen["bottom"] = "none"
+    return Attributes(**chosen)  # type: ignore[arg-type]  # __post_init__ checks each against its list
+
+
+_NONE = {"face_mark": 0.4, "head_wear": 0.4, "held": 0.5, "extra": 0.55, "sleeves": 0.2}
+_PLAIN = 0.4
+
+
+def random_attributes(rng: np.random.Generator, *, avoid: Collection[Attributes] = ()) -> Attributes:
+    """Draw a stranger.
+
+    Args:
+        rng: Where the choices come from; it moves on.
+        avoid: Characters that the stranger must not resemble.
+    """
+    while True:
+        stranger = _random(rng)
+        if not any(stranger.resembles(other) for other in avoid):
+            return stranger
