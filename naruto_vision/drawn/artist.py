@@ -10,12 +10,9 @@ from naruto_vision.drawn.hair import draw_back_hair, draw_front_hair
 from naruto_vision.drawn.look import Look
 from naruto_vision.drawn.palette import mix
 from naruto_vision.drawn.props import draw_back_extra, draw_head_wear, draw_held, draw_scarf
-from naruto_vision.drawn.raster import Layer, Style, render
-from naruto_vision.drawn.sketch import IDENTITY, Frame, Sketch, at, inside, turn
+from naruto_vision.drawn.raster import Layer, Style, positions, render
+from naruto_vision.drawn.sketch import Frame, Sketch, inside, turn
 from naruto_vision.records import Box
-
-HAIR_TOP = -1.6
-"""Where most hair ends, in head units above the head's centre."""
 
 
 def _body_frame(look: Look, build: Build) -> Frame:
@@ -83,14 +80,12 @@ def style_of(look: Look, scale: float) -> Style:
     )
 
 
-def paint_figure(
-    attributes: Attributes, look: Look, scale: float, origin: tuple[float, float], window: Box
-) -> Layer | None:
-    """Draw one figure.
+def paint(sketch: Sketch, look: Look, scale: float, origin: tuple[float, float], window: Box) -> Layer | None:
+    """Draw a sketched figure.
 
     Args:
-        attributes: Who it is.
-        look: How.
+        sketch: From ``sketch_figure``.
+        look: The look that it was sketched with.
         scale: Pixels a head unit; the head is about two units wide.
         origin: Where the head's centre lies, in pixels of the picture.
         window: The part of the picture that can be seen, inclusive pixels.
@@ -98,7 +93,7 @@ def paint_figure(
     Returns:
         The layer, or None where nothing of the figure lies inside the window.
     """
-    return render(sketch_figure(attributes, look), style_of(look, scale), scale, origin, window)
+    return render(sketch, style_of(look, scale), scale, origin, window)
 
 
 @dataclass(frozen=True)
@@ -108,29 +103,26 @@ class Extent:
     Args:
         top: Upper end (negative).
         feet: Lower end.
-        reach: Furthest to either side.
+        left: Left end (negative).
+        right: Right end.
     """
 
     top: float
     feet: float
-    reach: float
+    left: float
+    right: float
+
+    @property
+    def height(self) -> float:
+        """From end to end."""
+        return self.feet - self.top
 
 
-def extent_of(attributes: Attributes, look: Look) -> Extent:
-    """Measure a figure without drawing it.
+def extent_of(sketch: Sketch) -> Extent:
+    """Measure a sketched figure without drawing it.
 
     Args:
-        attributes: Who it is.
-        look: How.
+        sketch: From ``sketch_figure``.
     """
-    sketch = sketch_figure(attributes, look)
-    top, feet, reach, first = 0.0, 0.0, 0.0, 0
-    for length, _, _, frame in sketch.shapes:
-        for x, y in sketch.points[first : first + length]:
-            u, v = at(sketch.frames[frame], x, y)
-            top, feet, reach = min(top, v), max(feet, v), max(reach, abs(u))
-        first += length
-    return Extent(top, feet, reach)
-
-
-__all__ = ["HAIR_TOP", "IDENTITY", "Extent", "extent_of", "paint_figure", "sketch_figure", "style_of"]
+    x, y = positions(sketch)
+    return Extent(float(y.min()), float(y.max()), float(x.min()), float(x.max()))

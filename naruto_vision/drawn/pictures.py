@@ -4,14 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from naruto_vision.drawn.artist import Extent, extent_of, paint_figure
+from naruto_vision.drawn.artist import Extent, extent_of, paint, sketch_figure
 from naruto_vision.drawn.attributes import Attributes
 from naruto_vision.drawn.backdrop import draw_backdrop
 from naruto_vision.drawn.finish import finish, lay_over
 from naruto_vision.drawn.look import random_look
 from naruto_vision.records import Mask, Picture
-
-_SOLID = 128
 
 
 @dataclass(frozen=True)
@@ -37,8 +35,8 @@ def _framing(rng: np.random.Generator, extent: Extent, size: int) -> tuple[float
     if kind < 0.65:  # half figure
         scale = size / 5.4 * zoom
         return scale, (across, size * (0.3 + 0.12 * float(rng.random())))
-    scale = size * 0.97 / (extent.feet - extent.top) * (0.75 + 0.3 * float(rng.random()))
-    slack = size - (extent.feet - extent.top) * scale
+    scale = size * 0.97 / extent.height * (0.75 + 0.3 * float(rng.random()))
+    slack = size - extent.height * scale
     return scale, (across, slack * (0.2 + 0.6 * float(rng.random())) - extent.top * scale)
 
 
@@ -52,10 +50,11 @@ def draw_picture(attributes: Attributes, seed: int, size: int = 128) -> DrawnPic
     """
     rng = np.random.Generator(np.random.PCG64(seed))
     look = random_look(rng)
-    scale, origin = _framing(rng, extent_of(attributes, look), size)
+    sketch = sketch_figure(attributes, look)
+    scale, origin = _framing(rng, extent_of(sketch), size)
     picture = draw_backdrop(rng, size, size)
     mask = np.zeros((size, size), dtype=np.bool_)
-    layer = paint_figure(attributes, look, scale, origin, (0, 0, size - 1, size - 1))
+    layer = paint(sketch, look, scale, origin, (0, 0, size - 1, size - 1))
     if layer is not None:
         lay_over(picture, layer)
         height, width = layer.parts.shape

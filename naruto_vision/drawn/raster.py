@@ -18,6 +18,7 @@ from naruto_vision.records import Box
 
 Bytes: TypeAlias = NDArray[np.uint8]
 Ints: TypeAlias = NDArray[np.int32]
+Reals: TypeAlias = NDArray[np.float64]
 Shading: TypeAlias = Literal["flat", "cel", "soft", "tone"]
 
 _SHIFT = 4  # sixteenths of a supersampled pixel
@@ -61,16 +62,30 @@ class Layer:
     parts: Bytes
 
 
-def _place(sketch: Sketch, scale: float, origin: tuple[float, float]) -> Ints:
-    """Control points in fixed-point supersampled picture coordinates: shape (N, 2), int32."""
+def positions(sketch: Sketch) -> tuple[Reals, Reals]:
+    """Where the control points of a sketch lie in its own coordinates.
+
+    Args:
+        sketch: A sketch of N points.
+
+    Returns:
+        x and y, each shape (N,), float64.
+    """
     points = np.array(sketch.points, dtype=np.float64)
     lengths = [shape[0] for shape in sketch.shapes]
     frames = np.array([sketch.frames[shape[3]] for shape in sketch.shapes], dtype=np.float64).repeat(lengths, axis=0)
     x, y = points[:, 0], points[:, 1]
+    across = frames[:, 0] * x + frames[:, 1] * y + frames[:, 2]
+    down = frames[:, 3] * x + frames[:, 4] * y + frames[:, 5]
+    return across, down
+
+
+def _place(sketch: Sketch, scale: float, origin: tuple[float, float]) -> Ints:
+    """Control points in fixed-point supersampled picture coordinates: shape (N, 2), int32."""
+    across, down = positions(sketch)
     unit = 2 << _SHIFT
-    across = (frames[:, 0] * x + frames[:, 1] * y + frames[:, 2]) * scale + origin[0]
-    down = (frames[:, 3] * x + frames[:, 4] * y + frames[:, 5]) * scale + origin[1]
-    return np.rint(np.stack([across, down], axis=1) * unit).astype(np.int32)
+    placed = np.stack([across * scale + origin[0], down * scale + origin[1]], axis=1)
+    return np.rint(placed * unit).astype(np.int32)
 
 
 def _round_corners(points: Ints, starts: Ints, times: int) -> tuple[Ints, Ints]:
