@@ -1,0 +1,170 @@
+"""What a gallery holds, checked: vectors, rows, ids, thresholds and the ledger of how they came to be."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from naruto_vision.errors import InputError
+from naruto_vision.gallery.thresholds import Thresholds
+from naruto_vision.records import Vectors
+
+UNIT_TOLERANCE = 1e-2
+"""How far a row's length may be from 1: half-precision encoders normalise to about 4e-3, the rest is no unit row."""
+
+
+@dataclass(frozen=True)
+class GalleryRow:
+    """Where one vector of a gallery came from.
+
+    Args:
+        path: The picture, POSIX, as the caller names it.
+        label: Who it shows.
+        aug: How the picture was changed before it was embedded; empty for not at all.
+
+    Raises:
+        InputError: If the label is empty.
+    """
+
+    path: str
+    label: str
+    aug: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.label:
+            msg = f"{self.path}: expected a label, found an empty one; name the picture's class"
+            raise InputError(msg)
+
+
+def unit_rows(vectors: Vectors, what: str) -> Vectors:
+    """Check that rows are finite and of length 1, and take the last rounding out of them.
+
+    Args:
+        vectors: Shape (N, D), float32, unit rows within 1e-2.
+        what: What they are, for the message.
+
+    Returns:
+        Shape (N, D), float32, C order, unit rows to float32's precision.
+
+    Raises:
+        InputError: If the shape or dtype is another, or a row is not finite or not of length 1.
+    """
+    if vectors.ndim != 2 or vectors.dtype != np.float32:
+        msg = f"{what}: expected float32 of shape (N, D), found {vectors.dtype} {vectors.shape}"
+        raise InputError(msg)
+    lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
+    bad = np.flatnonzero(~(np.abs(lengths - 1.0) <= UNIT_TOLERANCE))  # written so that NaN is bad
+    if bad.size:
+        msg = f"{what}: expected rows of length 1, found {lengths[bad[0]]:g} in row {bad[0]}; normalise the vectors"
+        raise InputError(msg)
+    return np.ascontiguousarray(vectors / lengths[:, None], dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class GalleryContent:
+    """Everything that a gallery folder stores, apart from the index that is made of it.
+
+    Args:
+        vectors: Shape (N, D), float32, unit rows.
+        ids: Shape (N,), int64, strictly rising: an id is never given twice in the life of a gallery.
+        rows: N rows.
+        fingerprint: The encoder that made the vectors.
+        thresholds: Below which score a region is nobody in here.
+        ledger: What was done to the gallery, oldest first; its length is the generation.
+
+    Raises:
+        InputError: If there are no rows, the lengths differ, or the ids do not rise.
+    """
+
+    vectors: Vectors
+    ids: NDArray[np.int64]
+    rows: tuple[GalleryRow, ...]
+    fingerprint: str
+    thresholds: Thresholds
+    ledger: tuple[Mapping[str, Any], ...]
+
+    def __post_init__(self) -> None:
+        if not self.rows:
+            msg = "gallery: expected at least one row, found none; enrol at least one labelled picture"
+            raise InputError(msg)
+        if not len(self.vectors) == len(self.ids) == len(self.rows):
+            msg = f"gallery: {len(self.vectors)} vectors, {len(self.ids)} ids and {len(self.rows)} rows do not agree"
+            raise InputError(msg)
+        if self.ids[0] < 0 or (np.diff(self.ids) <= 0).any():
+            msg = "gallery: expected ids that rise from row to row, found others"
+            raise InputError(msg)
+
+    @property
+    def generation(self) -> int:
+        """How many changes the gallery has seen; 1 after it was built."""
+        return len(self.ledger)
+
+    @property
+    def next_id(self) -> int:
+        """The id of the next row to be added: above every id that was ever given."""
+        return int(self.ledger[-1]["next_id"])
+
+    def stats(self) -> dict[str, Any]:
+        """Return the counts of ``stats.json``."""
+        return {
+            "rows": len(self.rows),
+            "dim": int(self.vectors.shape[1]),
+            "labels": dict(sorted(Counter(row.label for row in self.rows).items())),
+            "aug": dict(sorted(Counter(row.aug for row in self.rows).items())),
+        }
+
+    def digest(self) -> str:
+        """Return 64 hexadecimal digits that change with anything that can change an answer."""
+        rows = [[row.path, row.label, row.aug] for row in self.rows]
+        facts = [self.fingerprint, self.vectors.shape, rows, self.thresholds.as_json()]
+        found = hashlib.sha256(json.dumps(facts, sort_keys=True).encode("ascii"))
+        found.update(self.ids.astype("<i8").tobytes())
+        found.update(self.vectors.astype("<f4").tobytes())
+        return found.hexdigest()
+
+
+def ledger_line(op: str, content: Mapping[str, int], generation: int) -> dict[str, Any]:
+    """Describe one change. There is no clock in it: equal inputs give equal galleries, byte for byte.
+
+    Args:
+        op: What was done ("build", "thresholds").
+        content: Counts to record; ``rows`` and ``next_id`` have to be among them.
+        generation: The gallery's generation after the change.
+
+    Returns:
+        One line of ``ledger.jsonl``.
+    """
+    return {"generation": generation, "op": op, **content}
+
+
+def build_content(
+    vectors: Vectors, rows: Sequence[GalleryRow], fingerprint: str, thresholds: Thresholds
+) -> GalleryContent:
+    """Make the content of a new gallery, with ids from 0.
+
+    Args:
+        vectors: Shape (N, D), float32, unit rows.
+        rows: N rows.
+        fingerprint: The encoder that made the vectors.
+        thresholds: Below which score a region is nobody in here.
+
+    Returns:
+        The content, in generation 1.
+
+    Raises:
+        InputError: If vectors and rows do not go together, or a vector is not a unit row.
+    """
+    count = len(rows)
+    return GalleryContent(
+        vectors=unit_rows(vectors, "gallery vectors"),
+        ids=np.arange(count, dtype=np.int64),
+        rows=tuple(rows),
+        fingerprint=fingerprint,
+        thresholds=thresholds,
+        ledger=(ledger_line("build", {"rows": count, "next_id": count}, 1),),
+    )

@@ -1,0 +1,186 @@
+"""Below which score a region is nobody in the gallery: chosen from validation, stored with its evidence."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rule: TypeAlias = Literal["f1", "balanced_accuracy"]
+
+NONE_RULE = "none: no validation, every region counts as known"
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The scores from which a name counts.
+
+    Args:
+        default: Cosine similarity for labels without their own, or None where every score counts.
+        classes: Label to its own cosine similarity.
+        rule: How they were chosen, in words.
+        counts: The evidence: of the default under ``""``, of a class under its label. Each has the regions under
+            their right name (``right``) and those that nobody should name (``wrong``), how many of both reach the
+            threshold, and these as shares: ``coverage`` and ``false_accept``.
+
+    Raises:
+        ValueError: If a threshold is not a finite number.
+
+    Example:
+        >>> Thresholds(default=0.5, classes={"ayame": 0.75}).threshold("ayame")
+        0.75
+    """
+
+    default: float | None = None
+    classes: Mapping[str, float] = field(default_factory=dict)
+    rule: str = NONE_RULE
+    counts: Mapping[str, Mapping[str, float | int | None]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for value in (self.default, *self.classes.values()):
+            if value is not None and not np.isfinite(value):
+                msg = f"thresholds: expected finite numbers, found {value}"
+                raise ValueError(msg)
+
+    def threshold(self, label: str) -> float | None:
+        """Return the lowest cosine similarity at which a label counts, or None where every score does.
+
+        Args:
+            label: A gallery label.
+        """
+        return self.classes.get(label, self.default)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON values of ``thresholds.json``."""
+        return {
+            "rule": self.rule,
+            "default": self.default,
+            "classes": dict(sorted(self.classes.items())),
+            "counts": {label: dict(self.counts[label]) for label in sorted(self.counts)},
+        }
+
+    @classmethod
+    def from_json(cls, record: object) -> "Thresholds":
+        """Read the JSON values of ``thresholds.json``.
+
+        Args:
+            record: What ``as_json`` returned.
+
+        Returns:
+            The thresholds.
+
+        Raises:
+            ValueError: If a value is missing or of another type.
+        """
+        match record:
+            case {"rule": str(rule), "default": default, "classes": dict(classes), "counts": dict(counts)} if (
+                (default is None or _is_number(default))
+                and all(map(_is_number, classes.values()))
+                and all(isinstance(value, dict) for value in counts.values())
+            ):
+                own = {str(label): float(value) for label, value in classes.items()}
+                return cls(None if default is None else float(default), own, rule, counts)
+        msg = "thresholds: expected rule, default, classes and counts"
+        raise ValueError(msg)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _merit(
+    kept_right: NDArray[np.float64], kept_wrong: NDArray[np.float64], right: int, wrong: int, rule: Rule
+) -> NDArray[np.float64]:
+    match rule:
+        case "f1":
+            return 2.0 * kept_right / (kept_right + kept_wrong + right)
+        case "balanced_accuracy":
+            return (kept_right / right + 1.0 - kept_wrong / wrong) / 2.0
+
+
+def best_threshold(scores: NDArray[np.float64], right: NDArray[np.bool_], rule: Rule = "f1") -> float:
+    """Choose the threshold that separates right from wrong regions best.
+
+    The candidates lie halfway between neighbouring distinct scores, and at the lowest score: what scored lower than
+    anything seen in validation is never trusted. Of equally good candidates the lowest is taken, which keeps most.
+
+    Args:
+        scores: Shape (N,), float64, cosine similarities.
+        right: Shape (N,), bool, at least one True and one False.
+        rule: ``f1`` of "named and right", or the mean of coverage and rejection.
+
+    Returns:
+        The lowest score that counts.
+
+    Raises:
+        ValueError: If there is no right or no wrong region, or a score is not finite.
+    """
+    if not right.any() or right.all() or not np.isfinite(scores).all():
+        msg = f"best_threshold: expected finite scores, some right and some wrong, found {right.sum()} of {right.size}"
+        raise ValueError(msg)
+    distinct, inverse = np.unique(scores, return_inverse=True)
+    rights = np.bincount(inverse, weights=right, minlength=distinct.size)
+    wrongs = np.bincount(inverse, weights=~right, minlength=distinct.size)
+    kept_right, kept_wrong = rights[::-1].cumsum()[::-1], wrongs[::-1].cumsum()[::-1]
+    merit = _merit(kept_right, kept_wrong, int(right.sum()), int((~right).sum()), rule)
+    middle = (distinct[:-1] + distinct[1:]) / 2.0
+    middle = np.where(middle > distinct[:-1], middle, distinct[1:])  # between neighbouring floats there is no middle
+    cuts = np.concatenate([distinct[:1], middle])
+    return float(cuts[int(np.argmax(merit))])
+
+
+def calibrate_thresholds(
+    scores: Sequence[float],
+    right: Sequence[bool],
+    labels: Sequence[str],
+    *,
+    rule: Rule = "f1",
+    min_each: int = 20,
+) -> Thresholds:
+    """Choose the gallery's threshold and, where there is enough evidence, one for each class.
+
+    Args:
+        scores: Cosine similarity of each of N validation regions with its best gallery row.
+        right: Whether that row's label is the region's true name; False for strangers, background and mix-ups.
+        labels: That row's label.
+        rule: What is made as large as possible; see ``best_threshold``.
+        min_each: A class gets its own threshold when it has this many right and this many wrong regions.
+
+    Returns:
+        The thresholds with their evidence. Without a right and a wrong region there is nothing to separate: then
+        everything counts as known, and the rule says so.
+
+    Raises:
+        ValueError: If the lengths differ or a score is not finite.
+    """
+    if not len(scores) == len(right) == len(labels):
+        msg = f"calibrate_thresholds: {len(scores)} scores, {len(right)} judgements, {len(labels)} labels"
+        raise ValueError(msg)
+    values, good, names = np.asarray(scores, dtype=np.float64), np.asarray(right, dtype=np.bool_), np.asarray(labels)
+    if not good.any() or good.all():
+        words = f"none: {int(good.sum())} right and {int((~good).sum())} wrong regions, every region counts as known"
+        return Thresholds(rule=words)
+    chosen = {"": best_threshold(values, good, rule)}
+    counts = {"": _evidence(values, good, chosen[""])}
+    for label in sorted(set(labels)):
+        mine = names == label
+        if min(int(good[mine].sum()), int((~good[mine]).sum())) >= min_each:
+            chosen[label] = best_threshold(values[mine], good[mine], rule)
+            counts[label] = _evidence(values[mine], good[mine], chosen[label])
+    default = chosen.pop("")
+    return Thresholds(default, chosen, f"largest {rule} on validation regions", counts)
+
+
+def _evidence(scores: NDArray[np.float64], right: NDArray[np.bool_], bar: float) -> dict[str, float | int | None]:
+    """Count what a threshold keeps of N scores (N,) with their judgements (N,)."""
+    rights, wrongs = int(right.sum()), int((~right).sum())
+    right_kept, wrong_kept = int((right & (scores >= bar)).sum()), int((~right & (scores >= bar)).sum())
+    return {
+        "right": rights,
+        "wrong": wrongs,
+        "right_kept": right_kept,
+        "wrong_kept": wrong_kept,
+        "coverage": right_kept / rights,
+        "false_accept": wrong_kept / wrongs,
+    }

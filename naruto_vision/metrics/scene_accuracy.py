@@ -1,0 +1,121 @@
+"""Scene accuracy that stays exact over batches and processes: the stateful twin of ``scene_counts``."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from naruto_vision.metrics.scene_counts import SceneCounts, SceneReport, add_counts, count_scene, scene_report
+from naruto_vision.records import LabelledBox
+
+
+class SceneAccuracy(Metric):
+    """Object accuracy, recalls, precision and per-class figures over scenes.
+
+    Each scene is one line of JSON in a byte tensor. Bytes are joined, never added, so the result is exact whichever
+    process saw which scene or class, with processes that saw none, and with scenes that a distributed sampler gave
+    to two processes: of scenes with the same name the first counts.
+
+    Args:
+        iou_match: Smallest inclusive IoU of a match, in [0, 1].
+        kwargs: Passed on to ``torchmetrics.Metric``.
+
+    Raises:
+        ValueError: If the bar is outside [0, 1].
+
+    Example:
+        >>> metric = SceneAccuracy()
+        >>> truth = LabelledBox((0, 0, 9, 9), "ayame")
+        >>> metric.update([[LabelledBox((0, 0, 9, 8), "ayame", 0.9)]], [[truth]], ["a.png"])
+        >>> metric.report().object_accuracy.value
+        1.0
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better = True
+
+    records: list[Tensor]
+
+    def __init__(self, iou_match: float = 0.5, **kwargs: Any) -> None:  # noqa: ANN401 - torchmetrics' own options
+        super().__init__(**kwargs)
+        if not 0.0 <= iou_match <= 1.0:
+            msg = f"SceneAccuracy: expected iou_match in [0, 1], found {iou_match}"
+            raise ValueError(msg)
+        self.iou_match = iou_match
+        self.add_state("records", default=[], dist_reduce_fx="cat")
+        self._keep_byte_type()
+
+    def _keep_byte_type(self) -> None:
+        """Leave an empty byte tensor: torchmetrics would gather a float one from a process that saw nothing."""
+        self.records = [torch.zeros(0, dtype=torch.uint8, device=self.device)]
+
+    def reset(self) -> None:
+        """Forget all scenes."""
+        super().reset()
+        self._keep_byte_type()
+
+    def update(
+        self,
+        predictions: Sequence[Sequence[LabelledBox]],
+        truths: Sequence[Sequence[LabelledBox]],
+        names: Sequence[str] | None = None,
+    ) -> None:
+        """Add scenes.
+
+        Args:
+            predictions: What was predicted in each of S scenes, inclusive pixels.
+            truths: The true objects of the same S scenes, inclusive pixels.
+            names: What to call the S scenes; a name that comes twice counts once. Without names every scene counts.
+
+        Raises:
+            ValueError: If the lengths differ.
+        """
+        known: Sequence[str | None] = [None] * len(truths) if names is None else names
+        if not len(predictions) == len(truths) == len(known):
+            msg = f"SceneAccuracy: {len(predictions)} predicted scenes, {len(truths)} true ones, {len(known)} names"
+            raise ValueError(msg)
+        scenes = [count_scene(guess, truth, self.iou_match) for guess, truth in zip(predictions, truths, strict=True)]
+        lines = [json.dumps([name, asdict(scene)]) + "\n" for name, scene in zip(known, scenes, strict=True)]
+        data = "".join(lines).encode("ascii")
+        self.records.append(torch.tensor(list(data), dtype=torch.uint8, device=self.device))
+
+    def counts(self) -> SceneCounts:
+        """Return the counts of the scenes in the present state, without gathering from other processes."""
+        joined = torch.cat(self.records) if isinstance(self.records, list) else self.records
+        named: dict[str, SceneCounts] = {}
+        unnamed: list[SceneCounts] = []
+        for line in joined.cpu().numpy().tobytes().splitlines():
+            name, values = json.loads(line)
+            classes = {label: (right, total) for label, (right, total) in values.pop("classes").items()}
+            scene = SceneCounts(**values, classes=classes)
+            if name is None:
+                unnamed.append(scene)
+            else:
+                named.setdefault(name, scene)
+        return add_counts([*named.values(), *unnamed])
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the five figures for a logger; NaN where there is nothing to divide by.
+
+        Returns:
+            Name to a scalar float32 tensor: ``object_accuracy``, ``honest_recall``, ``reference_recall``,
+            ``class_given_matched``, ``precision``.
+        """
+        rates = scene_report(self.counts(), self.iou_match).rates()
+        return {
+            name: torch.tensor(float("nan") if rate.value is None else rate.value, device=self.device)
+            for name, rate in rates.items()
+        }
+
+    def report(self) -> SceneReport:
+        """Return the figures with their counts and intervals, gathered from all processes.
+
+        In a distributed run every process has to call it.
+        """
+        with self.sync_context(should_sync=self.sync_on_compute):
+            return scene_report(self.counts(), self.iou_match)

@@ -1,0 +1,167 @@
+"""How well scenes were read, as whole numbers that add up: the functional twin of ``SceneAccuracy``."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from naruto_vision.metrics.intervals import Rate
+from naruto_vision.metrics.matching import match_boxes
+from naruto_vision.records import LabelledBox
+
+
+@dataclass(frozen=True)
+class SceneCounts:
+    """What was counted in one scene, or in several together.
+
+    Args:
+        scenes: Scenes.
+        scenes_with_predictions: Scenes for which anything was predicted.
+        predictions: Predicted boxes.
+        objects: True objects of all scenes.
+        objects_with_predictions: True objects of the scenes for which anything was predicted.
+        matched: Objects whose box was found, whatever its label.
+        right: Objects whose box was found and has the right label.
+        classes: For each true label, its objects that are right and all its objects.
+    """
+
+    scenes: int = 0
+    scenes_with_predictions: int = 0
+    predictions: int = 0
+    objects: int = 0
+    objects_with_predictions: int = 0
+    matched: int = 0
+    right: int = 0
+    classes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SceneReport:
+    """The figures of a set of scenes, each with its counts.
+
+    Args:
+        object_accuracy: Objects found with the right label, of all objects.
+        honest_recall: Objects found, of all objects; scenes without predictions stay in.
+        reference_recall: Objects found, of the objects of scenes for which anything was predicted. It flatters;
+            it is here because the reference system publishes it.
+        class_given_matched: Found objects with the right label, of all found objects.
+        precision: Found objects with the right label, of all predictions.
+        per_class: Object accuracy of each true label, sorted by label.
+        scenes: Scenes seen.
+        scenes_with_predictions: Scenes for which anything was predicted.
+        iou_match: Smallest inclusive IoU of a match.
+    """
+
+    object_accuracy: Rate
+    honest_recall: Rate
+    reference_recall: Rate
+    class_given_matched: Rate
+    precision: Rate
+    per_class: Mapping[str, Rate]
+    scenes: int
+    scenes_with_predictions: int
+    iou_match: float
+
+    def rates(self) -> dict[str, Rate]:
+        """Return the five overall figures by name, in the order in which people read them."""
+        return {
+            "object_accuracy": self.object_accuracy,
+            "honest_recall": self.honest_recall,
+            "reference_recall": self.reference_recall,
+            "class_given_matched": self.class_given_matched,
+            "precision": self.precision,
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        """Return JSON values: each figure as ``{value, count, total, low, high}``, and ``per_class`` by label."""
+        return {
+            **{name: rate.as_json() for name, rate in self.rates().items()},
+            "per_class": {label: rate.as_json() for label, rate in self.per_class.items()},
+            "scenes": self.scenes,
+            "scenes_with_predictions": self.scenes_with_predictions,
+            "iou_match": self.iou_match,
+            "rule": "boxes are matched one-to-one before labels are looked at",
+        }
+
+
+def count_scene(
+    predictions: Sequence[LabelledBox], truths: Sequence[LabelledBox], iou_match: float = 0.5
+) -> SceneCounts:
+    """Match one scene and count.
+
+    Args:
+        predictions: What was predicted, inclusive pixels; none at all is a scene without predictions.
+        truths: The true objects, inclusive pixels of the same picture.
+        iou_match: Smallest inclusive IoU of a match, in [0, 1].
+
+    Returns:
+        The counts of this scene.
+    """
+    pairs = match_boxes(predictions, truths, iou_match)
+    right = {true for guess, true in pairs if predictions[guess].label == truths[true].label}
+    classes = {
+        label: (
+            sum(truths[index].label == label for index in right),
+            sum(truth.label == label for truth in truths),
+        )
+        for label in sorted({truth.label for truth in truths})
+    }
+    return SceneCounts(
+        scenes=1,
+        scenes_with_predictions=int(bool(predictions)),
+        predictions=len(predictions),
+        objects=len(truths),
+        objects_with_predictions=len(truths) if predictions else 0,
+        matched=len(pairs),
+        right=len(right),
+        classes=classes,
+    )
+
+
+def add_counts(parts: Iterable[SceneCounts]) -> SceneCounts:
+    """Add up the counts of several scenes or processes.
+
+    Args:
+        parts: Any number of counts, none of which share a scene.
+
+    Returns:
+        Their sum; its classes are sorted.
+    """
+    parts = list(parts)
+    labels = sorted({label for part in parts for label in part.classes})
+    found = [[part.classes.get(label, (0, 0)) for part in parts] for label in labels]
+    return SceneCounts(
+        scenes=sum(part.scenes for part in parts),
+        scenes_with_predictions=sum(part.scenes_with_predictions for part in parts),
+        predictions=sum(part.predictions for part in parts),
+        objects=sum(part.objects for part in parts),
+        objects_with_predictions=sum(part.objects_with_predictions for part in parts),
+        matched=sum(part.matched for part in parts),
+        right=sum(part.right for part in parts),
+        classes={
+            label: (sum(right for right, _ in pairs), sum(total for _, total in pairs))
+            for label, pairs in zip(labels, found, strict=True)
+        },
+    )
+
+
+def scene_report(counts: SceneCounts, iou_match: float = 0.5) -> SceneReport:
+    """Turn counts into rates.
+
+    Args:
+        counts: The counts of all scenes.
+        iou_match: The bar with which they were made, for the record.
+
+    Returns:
+        The report; a rate whose total is 0 has the value None.
+    """
+    return SceneReport(
+        object_accuracy=Rate(counts.right, counts.objects),
+        honest_recall=Rate(counts.matched, counts.objects),
+        reference_recall=Rate(counts.matched, counts.objects_with_predictions),
+        class_given_matched=Rate(counts.right, counts.matched),
+        precision=Rate(counts.right, counts.predictions),
+        per_class={label: Rate(*pair) for label, pair in sorted(counts.classes.items())},
+        scenes=counts.scenes,
+        scenes_with_predictions=counts.scenes_with_predictions,
+        iou_match=iou_match,
+    )
