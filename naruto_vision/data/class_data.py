@@ -1,0 +1,254 @@
+"""Pictures with their classes, for training and for measuring."""
+
+import hashlib
+import logging
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from naruto_vision.data.augmentation import augment
+from naruto_vision.data.preprocessing import Preprocess, module_preprocess
+from naruto_vision.data.readers import ReaderName, Split, read_splits
+from naruto_vision.data.rows import Policy
+from naruto_vision.data.sampling import Draw, DrawSampler, ResumableLoader, ShareSampler, consumed_batches
+from naruto_vision.data.store import PictureStore, load_table
+from naruto_vision.data.tables import ClassTable, row_groups
+from naruto_vision.errors import InputError
+from naruto_vision.files.quarantine import Quarantine
+from naruto_vision.records import Picture
+
+_LOG = logging.getLogger(__name__)
+_AUGMENT_STREAM = 2  # keeps the augmentation's random numbers apart from the order's
+Augment: TypeAlias = Callable[[Picture, np.random.Generator], Picture]
+
+
+class ClassBatch(NamedTuple):
+    """Pictures with their classes.
+
+    Args:
+        pixels: Shape (B, 3, S, S), float32, as the encoder's ``preprocess`` makes them.
+        labels: Shape (B,), int64, places in the data module's ``classes``.
+        paths: B paths relative to the split's root, POSIX.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    paths: list[str]
+
+
+class ClassDataset(Dataset[tuple[Tensor, int, str]]):
+    """The pictures of a table, prepared. A ``Draw`` is augmented, a plain row number is not.
+
+    Args:
+        table: The rows; labels count along its classes.
+        store: The decoded pictures, by the table's row numbers.
+        preprocess: From a picture to the encoder's pixels.
+        augment: Applied to draws; None leaves them as they are.
+        seed: Decides the augmentation, together with a draw's place.
+    """
+
+    def __init__(
+        self,
+        table: ClassTable,
+        store: PictureStore,
+        preprocess: Preprocess,
+        augment: Augment | None = None,
+        seed: int = 0,
+    ) -> None:
+        self._table = table
+        self._store = store
+        self._preprocess = preprocess
+        self._augment = augment
+        self._seed = seed
+        self._numbers = {name: number for number, name in enumerate(table.classes)}
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getitem__(self, index: int | Draw) -> tuple[Tensor, int, str]:
+        number = index.row if isinstance(index, Draw) else index
+        row = self._table.rows[number]
+        picture = self._store[number]
+        if isinstance(index, Draw) and self._augment is not None:
+            picture = self._augment(picture, np.random.default_rng([_AUGMENT_STREAM, self._seed, index.place]))
+        return self._preprocess(picture), self._numbers[row.label], row.path
+
+
+def _as_batch(items: list[tuple[Tensor, int, str]]) -> ClassBatch:
+    pixels, labels, paths = zip(*items, strict=True)
+    return ClassBatch(torch.stack(pixels), torch.tensor(labels, dtype=torch.int64), list(paths))
+
+
+class ClassDataModule(pl.LightningDataModule):
+    """Class data of any layout for ``fit``, ``validate``, ``test`` and ``predict``.
+
+    Training order and augmentation depend on the seed and on how many batches were consumed, on nothing else:
+    not on the number of workers, nor on whether the run was interrupted. Every training batch is full.
+
+    Args:
+        root: A Roboflow export, a folder of manifests, or class folders.
+        reader: How ``root`` is laid out; "auto" looks.
+        aliases: Class name as found, to the name that it should have.
+        policy: What becomes of pictures with several positive classes.
+        batch_size: Pictures a batch and process.
+        num_workers: Worker processes for training; 0 is best where pictures fit the cache and are small.
+        balanced: Draw every class equally often.
+        augmented: Augment the training pictures.
+        seed: Decides order and augmentation.
+        cache_side: Longest side that pictures are kept at, in pixels; 0 keeps them as they are.
+        cache_bytes: Bytes of pixels kept in memory for each split; the rest is decoded again on demand.
+        max_bad_fraction: Largest share of unreadable pictures that is put up with, in [0, 1].
+        hold_out_fraction: Share of each class's training pictures that validates where there is no valid split.
+        preprocess: From a picture to pixels (3, S, S); by default that of the module's encoder.
+
+    Attributes:
+        tables: Split name to its table, after ``setup``.
+        quarantines: Split name to the pictures that could not be read, with counts.
+    """
+
+    allow_zero_length_dataloader_with_multiple_devices = True  # a split may be smaller than the world
+
+    def __init__(
+        self,
+        root: str,
+        reader: ReaderName = "auto",
+        aliases: dict[str, str] | None = None,
+        policy: Policy = "single_only",
+        batch_size: int = 32,
+        num_workers: int = 0,
+        balanced: bool = True,
+        augmented: bool = True,
+        seed: int = 0,
+        cache_side: int = 256,
+        cache_bytes: int = 1 << 30,
+        max_bad_fraction: float = 0.05,
+        hold_out_fraction: float = 0.2,
+        preprocess: Preprocess | None = None,
+    ) -> None:
+        super().__init__()
+        self.root = root
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.balanced = balanced
+        self.seed = seed
+        self.tables: dict[Split, ClassTable] = {}
+        self.quarantines: dict[str, Quarantine] = {}
+        self._how: dict[str, Any] = {"reader": reader, "aliases": aliases, "policy": policy}
+        self._cache = {"side": cache_side, "budget": cache_bytes}
+        self._max_bad_fraction = max_bad_fraction
+        self._hold_out_fraction = hold_out_fraction
+        self._augment: Augment | None = augment if augmented else None
+        self._preprocess = preprocess
+        self._stores: dict[str, PictureStore] = {}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Every class of every split, the training split's first: the order of all label numbers."""
+        self._read_tables()
+        return self.tables["train"].classes
+
+    def _read_tables(self) -> None:
+        if not self.tables:
+            self.tables = read_splits(self.root, self._hold_out_fraction, **self._how)
+
+    def _load(self, split: Split) -> None:
+        """Decode the pictures of a split, once."""
+        self._read_tables()
+        if split in self._stores:
+            return
+        if split not in self.tables:
+            msg = f"{self.root}: no class data of split {split!r}"
+            raise InputError(msg)
+        quarantine = Quarantine(f"pictures of split {split!r}")
+        self.tables[split], self._stores[split] = load_table(
+            self.tables[split], quarantine, max_bad_fraction=self._max_bad_fraction, **self._cache
+        )
+        self.quarantines[split] = quarantine
+
+    def setup(self, stage: str) -> None:
+        """Read the tables and decode the pictures that a verb needs.
+
+        Args:
+            stage: "fit", "validate", "test" or "predict".
+
+        Raises:
+            InputError: If a split is not there or cannot be used.
+        """
+        splits: dict[str, tuple[Split, ...]] = {"fit": ("train", "valid"), "validate": ("valid",)}
+        for split in splits.get(stage, ("test",)):
+            self._load(split)
+
+    def dataset(self, split: Split) -> ClassDataset:
+        """Return the pictures of a split in table order; only draws of "train" are augmented.
+
+        Args:
+            split: "train", "valid" or "test".
+
+        Raises:
+            InputError: If the split is not there or cannot be used.
+        """
+        self._load(split)
+        preprocess = self._preprocess or module_preprocess(self.trainer)
+        return ClassDataset(self.tables[split], self._stores[split], preprocess, self._augment, self.seed)
+
+    def _share(self) -> tuple[int, int]:
+        """Return this process's rank and how many processes there are."""
+        trainer = self.trainer
+        return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Return the training draws from wherever the run stands."""
+        dataset = self.dataset("train")
+        rank, world = self._share()
+        batches = max(1, -(-len(dataset) // (self.batch_size * world)))
+        groups = row_groups(self.tables["train"], balanced=self.balanced)
+        sampler = DrawSampler(
+            groups, self.seed, self.batch_size, batches, lambda: consumed_batches(self.trainer), rank, world
+        )
+        return ResumableLoader(dataset, sampler, self.batch_size, _as_batch, self.num_workers)
+
+    def ordered_loader(self, split: Split) -> DataLoader[Any]:
+        """Return the pictures of a split in table order, unaugmented; each in exactly one process.
+
+        Args:
+            split: "train", "valid" or "test".
+        """
+        dataset = self.dataset(split)
+        sampler = ShareSampler(len(dataset), *self._share())
+        return ResumableLoader(dataset, sampler, self.batch_size, _as_batch)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Return the validation pictures in table order."""
+        return self.ordered_loader("valid")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Return the test pictures in table order."""
+        return self.ordered_loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Return the test pictures in table order."""
+        return self.ordered_loader("test")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what an interrupted run's data has to match to go on exactly."""
+        return {"order": self._order_identity(), "consumed": consumed_batches(self.trainer)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Check that the data are those of the interrupted run; the place itself is the trainer's counter.
+
+        Args:
+            state: What ``state_dict`` returned.
+        """
+        if state.get("order") != self._order_identity():
+            _LOG.warning("%s: data, batch size, world or seed differ from the interrupted run's", self.root)
+
+    def _order_identity(self) -> str:
+        """Return a digest of everything that decides the order of training."""
+        self._load("train")
+        parts = (self.seed, self.batch_size, self.balanced, self._share()[1], self.tables["train"].rows)
+        return hashlib.sha256(repr(parts).encode()).hexdigest()

@@ -1,0 +1,252 @@
+"""Scenes: folders of pictures, with or without ground truth, one item a picture whatever state it is in."""
+
+import time
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from naruto_vision.data.ground_truth import read_gt
+from naruto_vision.data.sampling import ShareSampler
+from naruto_vision.errors import BadImageError, InputError, MissingPathError
+from naruto_vision.files.images import list_pictures, read_image
+from naruto_vision.records import LabelledBox, Picture
+
+PICTURES = "images"
+TRUTH = "gt.json"
+
+
+@dataclass(frozen=True)
+class SceneItem:
+    """One scene as it goes to the model.
+
+    Args:
+        scene: Path relative to the pictures' folder, POSIX.
+        picture: Shape (H, W, 3), uint8, RGB, upright; None where it could not be read.
+        truth: The objects of the ground truth; None where there is none.
+        error: Why the picture could not be read, or an empty string.
+        milliseconds: Wall time of reading and decoding.
+    """
+
+    scene: str
+    picture: Picture | None
+    truth: tuple[LabelledBox, ...] | None = None
+    error: str = ""
+    milliseconds: float = 0.0
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+class SceneDataset(Dataset[SceneItem]):
+    """The pictures of a scene folder in the order of their names.
+
+    The folder either has ``images/`` (and perhaps ``gt.json``) or is itself full of pictures, also in sub-folders.
+
+    Args:
+        folder: The scene folder.
+        truth: A ground truth file in place of the folder's own ``gt.json``.
+        need_truth: Refuse a folder without ground truth, or one whose ground truth leaves a picture out.
+
+    Attributes:
+        scenes: Every scene's path relative to ``pictures``, POSIX, sorted.
+        pictures: The folder that the scenes are relative to.
+
+    Raises:
+        MissingPathError: If the folder or the ground truth that is needed is not there.
+        FormatError: If the ground truth is malformed.
+        InputError: If there are no pictures, or pictures and ground truth do not go together.
+    """
+
+    def __init__(self, folder: str | Path, truth: str | Path | None = None, *, need_truth: bool = False) -> None:
+        root = Path(folder)
+        if not root.is_dir():
+            raise MissingPathError(root, "scene folder")
+        self.pictures = root / PICTURES if (root / PICTURES).is_dir() else root
+        self.scenes: tuple[str, ...] = tuple(list_pictures(self.pictures))
+        if not self.scenes:
+            msg = f"{self.pictures}: no pictures in it (jpg, png, webp, bmp or gif)"
+            raise InputError(msg)
+        gt_path = Path(truth) if truth is not None else root / TRUTH
+        wanted = need_truth or truth is not None
+        self._truth = read_gt(gt_path) if wanted or gt_path.is_file() else None
+        self._check_truth(gt_path, need_truth=need_truth)
+        self._skipped: frozenset[str] = frozenset()
+
+    def _check_truth(self, gt_path: Path, *, need_truth: bool) -> None:
+        if self._truth is None:
+            return
+        absent = sorted(set(self._truth) - set(self.scenes))
+        if absent:
+            msg = f"{gt_path}: names {len(absent)} scenes that are not in {self.pictures}: {_some(absent)}"
+            raise InputError(msg)
+        unnamed = [scene for scene in self.scenes if scene not in self._truth]
+        if need_truth and unnamed:
+            msg = (
+                f"{gt_path}: says nothing about {len(unnamed)} of {len(self.scenes)} pictures: {_some(unnamed)}; "
+                "give a scene in which nobody is known an empty list"
+            )
+            raise InputError(msg)
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __iter__(self) -> Iterator[SceneItem]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: int) -> SceneItem:
+        scene = self.scenes[index]
+        truth = None if self._truth is None else self._truth.get(scene)
+        start = time.perf_counter()
+        try:
+            picture, error = read_image(self.pictures / scene), ""
+        except (BadImageError, MissingPathError) as problem:
+            picture, error = None, str(problem)
+        return SceneItem(scene, picture, truth, error, (time.perf_counter() - start) * 1e3)
+
+    def skip(self, scenes: Collection[str]) -> None:
+        """Leave scenes out of what the loader visits from now on; ``scenes`` and the indices stay as they are.
+
+        Args:
+            scenes: Scenes that are done already.
+        """
+        self._skipped = frozenset(scenes)
+
+    def is_skipped(self, index: int) -> bool:
+        """Tell whether the loader passes a scene over.
+
+        Args:
+            index: Place in ``scenes``.
+        """
+        return self.scenes[index] in self._skipped
+
+
+def _as_list(items: list[SceneItem]) -> list[SceneItem]:
+    return items
+
+
+def scene_loader(
+    dataset: SceneDataset, *, batch_size: int = 1, num_workers: int = 1, rank: int = 0, world: int = 1
+) -> DataLoader[SceneItem]:
+    """Load scenes as lists of ``SceneItem``, in order, each in exactly one process.
+
+    Args:
+        dataset: The scenes.
+        batch_size: Scenes a list.
+        num_workers: Processes that decode ahead; 0 decodes in between.
+        rank: This process among ``world``.
+        world: How many processes share the scenes.
+    """
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=ShareSampler(len(dataset), rank, world, dataset.is_skipped),
+        num_workers=num_workers,
+        collate_fn=_as_list,
+    )
+
+
+class SceneDataModule(pl.LightningDataModule):
+    """Scenes for ``validate``, ``test`` and ``predict``.
+
+    Args:
+        valid: Scene folder with ground truth.
+        test: Scene folder with ground truth.
+        predict: Scene folder; ground truth is not needed.
+        batch_size: Scenes a batch.
+        num_workers: Processes that decode ahead; 0 decodes in between.
+    """
+
+    allow_zero_length_dataloader_with_multiple_devices = True  # fewer scenes than processes is no mistake
+
+    def __init__(
+        self,
+        valid: str | None = None,
+        test: str | None = None,
+        predict: str | None = None,
+        batch_size: int = 1,
+        num_workers: int = 1,
+    ) -> None:
+        super().__init__()
+        self.folders = {"valid": valid, "test": test, "predict": predict}
+        self.scene_batch_size = batch_size
+        self.scene_workers = num_workers
+        self._datasets: dict[str, SceneDataset] = {}
+
+    def dataset(self, stage: str) -> SceneDataset:
+        """Return the scenes of one stage; the same object every time.
+
+        Args:
+            stage: "valid", "test" or "predict".
+
+        Raises:
+            InputError: If the stage has no folder, or the folder cannot be used.
+        """
+        if stage not in self._datasets:
+            folder = self.folders[stage]
+            if folder is None:
+                msg = f"no {stage} scenes: give their folder, --data.{stage} DIR"
+                raise InputError(msg)
+            self._datasets[stage] = SceneDataset(folder, need_truth=stage != "predict")
+        return self._datasets[stage]
+
+    def predict_dataset(self) -> SceneDataset:
+        """Return the scenes of ``predict``."""
+        return self.dataset("predict")
+
+    def setup(self, stage: str) -> None:
+        """Open the scene folders that a verb needs, so that a wrong one is told of at once.
+
+        Args:
+            stage: "fit", "validate", "test" or "predict".
+
+        Raises:
+            InputError: If a folder that is needed was not given or cannot be used.
+        """
+        name = {"validate": "valid", "fit": "valid"}.get(stage, stage)
+        if stage != "fit" or self.folders["valid"] is not None:
+            self.dataset(name)
+
+    def _share(self) -> tuple[int, int]:
+        """Return this process's rank and how many processes there are."""
+        trainer = self.trainer
+        return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+
+    def _scene_loader(self, stage: str) -> DataLoader[SceneItem]:
+        rank, world = self._share()
+        return scene_loader(
+            self.dataset(stage),
+            batch_size=self.scene_batch_size,
+            num_workers=self.scene_workers,
+            rank=rank,
+            world=world,
+        )
+
+    def val_dataloader(self) -> DataLoader[SceneItem] | list[Any]:
+        """Return the scenes that thresholds are chosen on, or nothing where no folder was given."""
+        return [] if self.folders["valid"] is None else self._scene_loader("valid")
+
+    def test_dataloader(self) -> DataLoader[SceneItem]:
+        """Return the scenes of ``test``."""
+        return self._scene_loader("test")
+
+    def predict_dataloader(self) -> DataLoader[SceneItem]:
+        """Return the scenes of ``predict``."""
+        return self._scene_loader("predict")
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:  # noqa: ANN401
+        """Leave scenes where they are; move tensors of other batches.
+
+        Args:
+            batch: A list of scenes, or a batch of another loader.
+            device: Where the model is.
+            dataloader_idx: Which loader.
+        """
+        if isinstance(batch, list):
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
