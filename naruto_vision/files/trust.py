@@ -4,6 +4,7 @@ Everything is read with the restricted unpickler first and last: there is no fal
 """
 
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor
 from naruto_vision.errors import FormatError, MissingPathError
 
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
+_UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError)
 
 
 def _is_torchscript(path: Path) -> bool:
@@ -31,11 +33,16 @@ def _read_pickle(path: Path) -> Any:  # noqa: ANN401 - whatever the restricted u
         if _is_torchscript(path):  # OpenAI's own CLIP files; their tensors are read, their code is not run
             return torch.jit.load(str(path), map_location="cpu").state_dict()
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        reason = str(error).split("\n", 1)[0][:160]
-        raise FormatError(
-            path, "a PyTorch weights file", f"an unreadable one ({reason})", "download it again"
-        ) from None
+    except _UNREADABLE as error:
+        raise FormatError(path, "a PyTorch weights file", _found(error), "download it again") from None
+
+
+def _found(error: Exception) -> str:
+    """Say in a few words what the restricted unpickler met."""
+    names = re.search(r"Unsupported (?:global|class|operand)\D*? ([\w.]+) was", str(error))
+    if names:
+        return f"one that asks to run code ({names[1]}), which is refused"
+    return f"an unreadable one ({str(error).splitlines()[0][:120] if str(error) else type(error).__name__})"
 
 
 def _unwrap(value: Any) -> Any:  # noqa: ANN401 - the content of somebody's file
@@ -70,3 +77,24 @@ def load_state_dict(path: str | Path) -> dict[str, Tensor]:
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise FormatError(path, "a mapping of names to tensors", type(state).__name__)
     return {str(name).removeprefix("module."): value for name, value in state.items()}
+
+
+def check_checkpoint(path: str | Path) -> None:
+    """Refuse a Lightning checkpoint that the restricted unpickler cannot read; its tensors are not read in.
+
+    Args:
+        path: The file.
+
+    Raises:
+        MissingPathError: If there is no such file.
+        FormatError: If the file is corrupt, or holds anything that could run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingPathError(path, "checkpoint")
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except _UNREADABLE as error:
+        raise FormatError(path, "a Lightning checkpoint", _found(error), "save or copy it again") from None
+    if not isinstance(found, dict) or "state_dict" not in found:
+        raise FormatError(path, "a Lightning checkpoint", f"a file without weights ({type(found).__name__})")

@@ -1,0 +1,159 @@
+"""The entry point: reads the command's name from a literal table, then hands over to that command's module.
+
+Only the standard library is imported here, so that help, the version and mistakes are answered at once.
+"""
+
+import argparse
+import difflib
+import importlib
+import importlib.metadata
+import logging
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+from naruto_vision.errors import InputError, NarutoVisionError
+
+PROGRAM = "naruto-vision"
+EXIT_INPUT = 2
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+TRAINER_COMMANDS = {
+    "fit": "train, or enrol a gallery, as a config says",
+    "validate": "run the validation of a config",
+    "test": "run the test of a config",
+    "predict": "name the characters in a folder: predict DIR, or predict --config FILE",
+}
+"""Handed over to LightningCLI with their words untouched."""
+
+COMMANDS = {
+    "demo": ("draw data, tune, enrol, predict and measure, all in one go", "demo"),
+    "draw": ("draw a cast's pictures and scenes with their ground truth", "draw"),
+    "data prepare": ("turn a folder of labelled pictures into manifests", "prepare"),
+    "weights": ("list, download or verify official weights", "weights"),
+    "doctor": ("show versions, hardware and weights, and say what is wrong", "doctor"),
+}
+"""Command → (one line of help, module of `naruto_vision.commands` with `add_arguments` and `run`)."""
+
+
+def _overview() -> str:
+    rows = [*TRAINER_COMMANDS.items(), *((name, text) for name, (text, _) in COMMANDS.items())]
+    return "commands:\n" + "\n".join(f"  {name:<14}{text}" for name, text in rows)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage in front of it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see `{self.prog} --help`")
+
+
+def _parser() -> argparse.ArgumentParser:
+    version = importlib.metadata.version("naruto-vision")
+    parser = _Parser(
+        prog=PROGRAM,
+        usage=f"{PROGRAM} [-h] [--version] COMMAND ...",
+        description="Find and name the characters of a drawn series in scenes.",
+        epilog=f"{_overview()}\n\n`{PROGRAM} COMMAND --help` tells more of a command.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {version}")
+    return parser
+
+
+def _split(words: Sequence[str]) -> tuple[str, list[str]]:
+    """Split the words into the command's name (of one word or two) and the rest."""
+    pair = " ".join(words[:2])
+    if pair in COMMANDS:
+        return pair, list(words[2:])
+    if words[0] in COMMANDS or words[0] in TRAINER_COMMANDS:
+        return words[0], list(words[1:])
+    names = [*TRAINER_COMMANDS, *COMMANDS]
+    group = [name for name in names if name.startswith(words[0] + " ")]
+    near = group or difflib.get_close_matches(pair, names, n=1) or difflib.get_close_matches(words[0], names, n=1)
+    hint = f"did you mean `{PROGRAM} {near[0]}`?" if near else f"`{PROGRAM} --help` lists the commands"
+    raise InputError(f"{words[0]}: no such command; {hint}")
+
+
+def _run(words: Sequence[str]) -> int:
+    if not words or words[0].startswith("-"):
+        parser = _parser()
+        parser.parse_args(words)
+        parser.print_help()
+        return EXIT_INPUT
+    command, rest = _split(words)
+    if command in TRAINER_COMMANDS:
+        return int(importlib.import_module("naruto_vision.commands.training").run(command, rest))
+    text, name = COMMANDS[command]
+    module = importlib.import_module(f"naruto_vision.commands.{name}")
+    parser = _Parser(prog=f"{PROGRAM} {command}", description=text[0].upper() + text[1:] + ".")
+    module.add_arguments(parser)
+    return int(module.run(parser.parse_args(rest)))
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a signal handler
+    raise SystemExit(EXIT_TERMINATED)
+
+
+@contextmanager
+def _termination_unwinds() -> Iterator[None]:
+    """Turn SIGTERM into an exception, so that half-written files are cleaned up on the way out."""
+    try:
+        before = signal.signal(signal.SIGTERM, _stop)
+    except ValueError:  # not the main thread; whoever owns it owns the signals too
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _log_lines() -> Iterator[None]:
+    """Show this package's own log lines on stderr; other packages' loggers stay as they are."""
+    logger = logging.getLogger("naruto_vision")
+    handler = logging.StreamHandler()
+    logger.addHandler(handler)
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        logger.removeHandler(handler)
+
+
+def _exit_code(code: object) -> int:
+    if code is None:
+        return 0
+    return code if isinstance(code, int) else 1
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        args: The words after the program's name; ``sys.argv[1:]`` by default.
+
+    Returns:
+        0 when done, 1 when a check found something wrong, 2 when the input is wrong (one line on stderr says what
+        and where), 3 when training stopped on a non-finite loss, 130 or 143 when interrupted or terminated.
+    """
+    words = list(sys.argv[1:] if args is None else args)
+    with _log_lines(), _termination_unwinds():
+        try:
+            return _run(words)
+        except NarutoVisionError as error:
+            line = " ".join(str(error).split())
+            sys.stderr.write(f"{PROGRAM}: error: {line}\n")
+            return error.exit_code
+        except KeyboardInterrupt:
+            sys.stderr.write(f"{PROGRAM}: interrupted\n")
+            return EXIT_INTERRUPTED
+        except SystemExit as stop:  # argparse leaves this way, after help and after a usage error
+            return _exit_code(stop.code)

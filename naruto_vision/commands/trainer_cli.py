@@ -1,0 +1,192 @@
+"""The one LightningCLI: model, data and Trainer by class path, from YAML and from the command line."""
+
+import logging
+import warnings
+from argparse import ArgumentError
+from collections.abc import Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from jsonargparse import set_parsing_settings
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.trainer.states import TrainerStatus
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from naruto_vision.commands.usage import one_line
+from naruto_vision.errors import InputError, NarutoVisionError
+from naruto_vision.files.machine import has_fast_bf16
+from naruto_vision.files.trust import check_checkpoint
+
+ALLOWED_IMPORTS = ("naruto_vision", "lightning.pytorch", "torch.nn", "torch.optim")
+"""What a config may name. Everything else is refused before it is imported: a config is data, not code."""
+
+_COMMANDS = ("fit", "validate", "test", "predict")
+_NOISE = (  # true of every run here, and nothing that a user could act on
+    ".*isinstance.treespec, LeafSpec.*",
+    ".*smaller than the logging interval.*",
+    ".*does not have many workers.*",
+    ".*exists and is not empty.*",
+    ".*is not supported by the model summary.*",
+)
+_CHECKPOINT_NAMES = frozenset({"last", "best", "hpc"})
+_LIGHTNING_FAILURE = 1  # Lightning leaves with this after Ctrl-C
+
+
+class SaveConfig(SaveConfigCallback):
+    """Saves the config beside the logs; a run without logs leaves no file in the current folder."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Save, if there is a log folder.
+
+        Args:
+            trainer: The Trainer.
+            pl_module: The model.
+            stage: What is being run.
+        """
+        if trainer.logger is not None:
+            super().setup(trainer, pl_module, stage)
+
+
+class NarutoCLI(LightningCLI):
+    """LightningCLI for every model and data of the package, closed to code that a file names.
+
+    Args:
+        words: The command and its options.
+
+    Raises:
+        InputError: If the checkpoint, the precision or ``--out`` cannot be used.
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        quiet = {"exit_on_error": False}
+        super().__init__(
+            args=list(words),
+            save_config_callback=SaveConfig,
+            save_config_kwargs={"overwrite": True},  # a resumed run writes into the folder that it started in
+            seed_everything_default=42,
+            parser_kwargs={"prog": "naruto-vision", **quiet, **{command: dict(quiet) for command in _COMMANDS}},
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,  # modules are given their optimiser as a callable
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Return the Trainer's verbs, each with the arguments that the command line does not offer."""
+        hidden = {"model", "datamodule", "weights_only"}
+        loaders = {"train_dataloaders", "val_dataloaders"}
+        return {command: hidden | (loaders if command == "fit" else {"dataloaders"}) for command in _COMMANDS}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add ``--out``.
+
+        Args:
+            parser: The parser of one command.
+        """
+        parser.add_argument("--out", type=str | None, default=None, help="folder for what the callbacks write")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse the words; ``sys.argv`` plays no part.
+
+        Args:
+            parser: The parser of all commands.
+            args: The words.
+        """
+        self.config = parser.parse_args(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Check the checkpoint. Lightning's own version would let it name classes and override given values."""
+        path = self._get_early("ckpt_path")
+        if path and path not in _CHECKPOINT_NAMES:
+            check_checkpoint(path)
+
+    def _get_early(self, key: str) -> Any:  # noqa: ANN401 - a value of the config
+        return self.config[self.config["subcommand"]].get(key)
+
+    def before_instantiate_classes(self) -> None:
+        """Hand ``--out`` to the callbacks, and refuse a precision that this machine only emulates."""
+        trainer = self._get_early("trainer")
+        _check_precision(trainer.get("precision"), trainer.get("accelerator"))
+        out = self._get_early("out")
+        if out is not None:
+            _redirect(trainer.get("callbacks"), out)
+
+    def instantiate_classes(self) -> None:
+        """Build model, data and Trainer.
+
+        Raises:
+            NarutoVisionError: If a constructor raised it; the parser's wrapping is taken off.
+        """
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            own = _own_error(error)
+            if own is None:
+                raise
+            raise own from None
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            super()._run_subcommand(subcommand)
+        except SystemExit as stop:
+            if stop.code == _LIGHTNING_FAILURE and self.trainer.state.status == TrainerStatus.INTERRUPTED:
+                raise KeyboardInterrupt from None
+            raise
+
+
+def _own_error(error: BaseException | None) -> NarutoVisionError | None:
+    """Find this package's own error among the causes of another one."""
+    while error is not None and not isinstance(error, NarutoVisionError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _check_precision(precision: object, accelerator: object) -> None:
+    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
+    if on_cpu and "bf16" in str(precision) and not has_fast_bf16():
+        msg = (
+            f"trainer.precision {precision}: this CPU has neither AMX nor AVX512-BF16 and would be far slower than "
+            "in float32; use 32-true"
+        )
+        raise InputError(msg)
+
+
+def _redirect(callbacks: object, out: str) -> None:
+    """Give every callback that has a folder for results this one."""
+    listed = callbacks if isinstance(callbacks, list) else [callbacks]
+    writers = [callback for callback in listed if callback is not None and "out" in callback.get("init_args", {})]
+    if not writers:
+        msg = f"--out {out}: no callback of this config writes results; leave --out away"
+        raise InputError(msg)
+    for callback in writers:
+        callback["init_args"]["out"] = out
+
+
+def run_cli(words: Sequence[str]) -> None:
+    """Run one Trainer command.
+
+    Args:
+        words: ``fit``, ``validate``, ``test`` or ``predict``, then its options.
+
+    Raises:
+        InputError: If the words or the config are wrong; the message is one line.
+    """
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=list(ALLOWED_IMPORTS))
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_tips)
+    try:
+        with warnings.catch_warnings():
+            for noise in _NOISE:
+                warnings.filterwarnings("ignore", message=noise)
+            NarutoCLI(words)
+    except ArgumentError as error:
+        raise InputError(one_line(str(error), command=words[0])) from None
+    except MisconfigurationException as error:
+        raise InputError(" ".join(str(error).split())) from None
+
+
+def _no_tips(record: logging.LogRecord) -> bool:
+    return "Tip:" not in record.getMessage()

@@ -1,0 +1,140 @@
+"""``fit``, ``validate``, ``test`` and ``predict``: the words are put in order here, LightningCLI does the rest.
+
+What can be told wrong without torch is told here, before it is imported.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from naruto_vision.errors import InputError, MissingPathError
+from naruto_vision.files.share import config_path
+
+SCENES_CONFIG = "scenes.yaml"
+_CONFIG_OPTIONS = frozenset({"--config", "-c"})
+
+
+def run(command: str, words: Sequence[str]) -> int:
+    """Run one Trainer command.
+
+    Args:
+        command: ``fit``, ``validate``, ``test`` or ``predict``.
+        words: The words after it.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        InputError: If a config, a scene folder or an option is wrong.
+    """
+    return run_trainer([command, *words])
+
+
+def run_trainer(words: Sequence[str]) -> int:
+    """Run one Trainer command from Python, in this process.
+
+    Args:
+        words: What follows ``naruto-vision`` on a command line: the command, then its options.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        InputError: If a config, a scene folder or an option is wrong.
+    """
+    ordered = arrange_words(words[0], words[1:])
+    limit_threads()
+    from naruto_vision.commands.trainer_cli import run_cli  # brings torch and Lightning, which mistakes do without
+
+    run_cli(ordered)
+    return 0
+
+
+def arrange_words(command: str, words: Sequence[str]) -> list[str]:
+    """Find configs by name, turn ``predict DIR`` into its config, and check what can be checked early.
+
+    Args:
+        command: The Trainer command.
+        words: The words after it.
+
+    Returns:
+        The words that LightningCLI is given, the command first.
+
+    Raises:
+        InputError: If a config or the folder is missing, or the folder has no pictures.
+    """
+    arranged = _with_configs_found(words)
+    if command == "predict" and arranged and not arranged[0].startswith("-"):
+        folder = check_scenes(arranged.pop(0))
+        config = [] if _CONFIG_OPTIONS & set(arranged) else ["--config", str(config_path(SCENES_CONFIG))]
+        arranged = [*config, *arranged, f"--data.predict={folder}"]
+    return [command, *arranged]
+
+
+def _with_configs_found(words: Sequence[str]) -> list[str]:
+    found: list[str] = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        if equals and name in _CONFIG_OPTIONS:
+            found += [name, str(find_config(value))]
+        elif found and found[-1] in _CONFIG_OPTIONS:
+            found.append(str(find_config(word)))
+        else:
+            found.append(word)
+    return found
+
+
+def find_config(name: str) -> Path:
+    """Find a config: a file, or the bare name of one that the package carries.
+
+    Args:
+        name: A path, or a name such as ``scenes.yaml``.
+
+    Returns:
+        An existing file.
+
+    Raises:
+        MissingPathError: If it is neither.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    if len(path.parts) == 1:
+        try:
+            return config_path(name)
+        except MissingPathError:
+            pass  # told below, in the user's terms
+    raise MissingPathError(path, "config", "give a YAML file, or the bare name of a packaged one such as scenes.yaml")
+
+
+def check_scenes(folder: str) -> Path:
+    """Check that a folder of scenes is there and has pictures.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        The folder.
+
+    Raises:
+        MissingPathError: If there is no such folder.
+        InputError: If it holds no pictures.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise MissingPathError(path, "scene folder", "give a folder of pictures")
+    from naruto_vision.files.images import SUFFIXES, list_pictures  # brings OpenCV
+
+    if not list_pictures(path):
+        msg = f"{path}: no pictures in this folder; files ending in {', '.join(sorted(SUFFIXES))} are read"
+        raise InputError(msg)
+    return path
+
+
+def limit_threads() -> None:
+    """Keep OpenMP to the CPUs that this process may use, unless the user chose a number.
+
+    A container or a taskset often allows fewer CPUs than the machine has, and a thread too many on a CPU costs more
+    than it brings. It acts only before torch, OpenCV or FAISS start their threads.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))

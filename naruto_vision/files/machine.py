@@ -1,0 +1,43 @@
+"""What this machine can do, told from the operating system alone: nothing is imported beside the standard library."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+CPU_FEATURES: Mapping[str, tuple[str, ...]] = {
+    "AVX2": ("avx2",),
+    "AVX512": ("avx512f",),
+    "VNNI": ("avx512_vnni", "avx_vnni"),
+    "AVX512-BF16": ("avx512_bf16",),
+    "AMX": ("amx_bf16",),
+}
+"""Feature → the kernel's names for it, any of which will do."""
+
+_CPU_INFO = Path("/proc/cpuinfo")
+
+
+def cpu_features(cpu_info: Path = _CPU_INFO) -> dict[str, bool]:
+    """Tell which vector units the CPU has.
+
+    Args:
+        cpu_info: The kernel's description of the CPUs.
+
+    Returns:
+        Every name of ``CPU_FEATURES``; all False where the kernel does not tell (not Linux on x86-64).
+    """
+    flags: set[str] = set()
+    if cpu_info.is_file():
+        for line in cpu_info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("flags"):
+                flags = set(line.partition(":")[2].split())
+                break
+    return {name: any(flag in flags for flag in spellings) for name, spellings in CPU_FEATURES.items()}
+
+
+def has_fast_bf16(cpu_info: Path = _CPU_INFO) -> bool:
+    """Tell whether bfloat16 is computed by the CPU itself; where it is not, it is far slower than float32.
+
+    Args:
+        cpu_info: The kernel's description of the CPUs.
+    """
+    features = cpu_features(cpu_info)
+    return features["AMX"] or features["AVX512-BF16"]
