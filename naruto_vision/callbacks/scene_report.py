@@ -9,7 +9,7 @@ from rich.console import Console
 
 from naruto_vision.files.atomic import write_json
 from naruto_vision.metrics.report import report_table
-from naruto_vision.metrics.scene_accuracy import SceneReport
+from naruto_vision.metrics.scene_counts import SceneReport
 from naruto_vision.modules.scene_retriever import SceneRetriever
 
 

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from naruto_vision.data.gallery_data import GalleryDataModule
 from naruto_vision.data.scenes import SceneItem
 from naruto_vision.errors import InputError
+from naruto_vision.modules.gathering import gather_lists
 from naruto_vision.modules.scene_retriever import SceneRetriever
 from naruto_vision.records import ScenePrediction
 from naruto_vision.scenes.facts import software_versions
@@ -100,19 +101,3 @@ class SceneWriterCallback(Callback):
         if trainer.is_global_zero:
             self.run = self._writer.finish(bad, {"versions": software_versions()})
         trainer.strategy.barrier("scene files")
-
-
-def gather_lists(trainer: pl.Trainer, own: list[Any]) -> list[Any]:
-    """Return the lists of all processes one after the other, in the order of their ranks.
-
-    Args:
-        trainer: Knows how many processes there are.
-        own: This process's list of picklable values.
-    """
-    if trainer.world_size == 1:
-        return list(own)
-    import torch.distributed as dist  # noqa: PLC0415 - only where there are several processes
-
-    parts: list[Any] = [None] * trainer.world_size
-    dist.all_gather_object(parts, own)
-    return [value for part in parts for value in part]

@@ -1,5 +1,6 @@
 """Enrol a gallery, calibrate it, and find its characters in scenes: four Trainer verbs over ``SceneAnalyzer``."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,13 +13,16 @@ from naruto_vision.data.gallery_data import GalleryBatch
 from naruto_vision.data.scenes import SceneItem
 from naruto_vision.encoders.base import Encoder
 from naruto_vision.errors import InputError
-from naruto_vision.gallery.gallery import Gallery, GalleryRow
+from naruto_vision.gallery.content import GalleryRow
+from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.thresholds import calibrate_thresholds
-from naruto_vision.metrics.scene_accuracy import SceneAccuracy, SceneReport
-from naruto_vision.records import LabelledBox, ScenePrediction
+from naruto_vision.metrics.scene_accuracy import SceneAccuracy
+from naruto_vision.metrics.scene_counts import SceneReport
+from naruto_vision.modules.gathering import gather_lists
+from naruto_vision.records import ScenePrediction
 from naruto_vision.scenes.analyzer import SceneAnalyzer
 from naruto_vision.scenes.calibration import ScoredRegion, score_regions
-from naruto_vision.scenes.decision import OverlaySettings, choose_for_overlay
+from naruto_vision.scenes.decision import OverlaySettings, choose_for_overlay, labelled_boxes
 from naruto_vision.segmentation.automatic import Segmenter
 from naruto_vision.segmentation.crops import CropSettings
 
@@ -39,7 +43,13 @@ class SceneRetriever(pl.LightningModule):
         mirror: Average every vector with the mirrored picture's.
         index: Which index searches; "auto" is FAISS where it is installed.
         iou_match: Box IoU from which a region counts as an object of the ground truth.
+
+    Attributes:
+        reports: The last report of each stage: "valid", "test" (every region under its best label) and
+            "test_shown" (the regions that people are shown, under the names they are shown).
     """
+
+    reports: dict[str, SceneReport]
 
     def __init__(
         self,
@@ -67,7 +77,7 @@ class SceneRetriever(pl.LightningModule):
         self.index: Literal["auto", "faiss", "exact"] = index
         self.searched = SceneAccuracy(iou_match=iou_match)
         self.shown = SceneAccuracy(iou_match=iou_match)
-        self.reports: dict[str, SceneReport] = {}
+        self.reports = {}
         self._iou_match = iou_match
         self._analyzer: SceneAnalyzer | None = None
         self._vectors: list[Tensor] = []
@@ -99,8 +109,6 @@ class SceneRetriever(pl.LightningModule):
             )
         return self._analyzer
 
-    # fit: enrol
-
     @torch.inference_mode()
     def training_step(self, batch: GalleryBatch, batch_idx: int) -> None:  # noqa: ARG002 - Lightning passes it
         """Embed one batch of gallery pictures.
@@ -126,7 +134,8 @@ class SceneRetriever(pl.LightningModule):
     def _write_gallery(self) -> None:
         if not self._rows:
             return
-        rows, vectors = self._gathered()
+        rows = gather_lists(self.trainer, self._rows)
+        vectors = torch.cat(gather_lists(self.trainer, self._vectors))
         self._vectors, self._rows = [], []
         if self.trainer.is_global_zero:
             order = sorted(range(len(rows)), key=lambda i: (rows[i][1], rows[i][0]))
@@ -137,17 +146,6 @@ class SceneRetriever(pl.LightningModule):
             built.save(self.gallery)
         self.trainer.strategy.barrier("gallery")
         self._analyzer = None
-
-    def _gathered(self) -> tuple[list[tuple[str, str]], Tensor]:
-        """Return every process's rows and vectors (N, D), each picture once."""
-        parts: list[Any] = [(self._rows, torch.cat(self._vectors))]
-        if self.trainer.world_size > 1:
-            parts = [None] * self.trainer.world_size
-            torch.distributed.all_gather_object(parts, (self._rows, torch.cat(self._vectors)))
-        rows = [row for part in parts for row in part[0]]
-        return rows, torch.cat([part[1] for part in parts])
-
-    # validate: calibrate
 
     def on_validation_epoch_start(self) -> None:
         """Write the gallery before the scenes are searched, and forget the scores of the pass before."""
@@ -163,17 +161,13 @@ class SceneRetriever(pl.LightningModule):
         """
         for item, prediction in self._analysed(batch):
             truth = item.truth or ()
-            self.searched.update([_as_boxes(prediction, named=False)], [truth])
+            self.searched.update([labelled_boxes(prediction, named=False)], [truth], [item.scene])
             self._scored.extend(score_regions(prediction, truth, self._iou_match))
 
     def on_validation_epoch_end(self) -> None:
         """Choose the thresholds and write them into the gallery folder."""
         self._log_report("valid", self.searched)
-        scored = self._scored
-        if self.trainer.world_size > 1:
-            parts: list[Any] = [None] * self.trainer.world_size
-            torch.distributed.all_gather_object(parts, scored)
-            scored = [record for part in parts for record in part]
+        scored = gather_lists(self.trainer, self._scored)
         if self.trainer.is_global_zero and scored:
             scored = sorted(scored, key=lambda record: (record.label, record.score, record.right))
             thresholds = calibrate_thresholds(
@@ -185,8 +179,6 @@ class SceneRetriever(pl.LightningModule):
         self.trainer.strategy.barrier("thresholds")
         self._analyzer = None
 
-    # test: measure; predict: name
-
     def test_step(self, batch: Sequence[SceneItem], batch_idx: int) -> None:  # noqa: ARG002 - Lightning passes it
         """Search scenes and hold the answers against their ground truth.
 
@@ -197,9 +189,9 @@ class SceneRetriever(pl.LightningModule):
         for item, prediction in self._analysed(batch):
             shown = choose_for_overlay(prediction, self.overlay)
             truth = item.truth or ()
-            self.searched.update([_as_boxes(prediction, named=False)], [truth])
-            everything = _as_boxes(prediction, named=True)
-            self.shown.update([[everything[i] for i in shown]], [truth])
+            self.searched.update([labelled_boxes(prediction, named=False)], [truth], [item.scene])
+            everything = labelled_boxes(prediction, named=True)
+            self.shown.update([[everything[i] for i in shown]], [truth], [item.scene])
 
     def on_test_epoch_end(self) -> None:
         """Log both reports: of all regions, and of those that people are shown."""
@@ -207,7 +199,9 @@ class SceneRetriever(pl.LightningModule):
         self._log_report("test_shown", self.shown)
 
     def predict_step(
-        self, batch: Sequence[SceneItem], batch_idx: int  # noqa: ARG002 - Lightning passes it
+        self,
+        batch: Sequence[SceneItem],
+        batch_idx: int,  # noqa: ARG002 - Lightning passes it
     ) -> list[tuple[SceneItem, ScenePrediction]]:
         """Search scenes.
 
@@ -225,12 +219,14 @@ class SceneRetriever(pl.LightningModule):
         for item in batch:
             if item.picture is None:
                 answers.append((item, ScenePrediction(item.scene, 1, 1)))
-            else:
-                answers.append((item, self.analyzer(item.picture, item.scene)))
+                continue
+            found = self.analyzer(item.picture, item.scene)
+            times = {"decode": item.milliseconds, **found.milliseconds}
+            answers.append((item, dataclasses.replace(found, milliseconds=times)))
         return answers
 
     def _log_report(self, stage: str, metric: SceneAccuracy) -> None:
-        report = metric.compute()
+        report = metric.report()
         for name, rate in report.rates().items():
             if rate.value is not None:
                 self.log(f"{stage}/{name}", rate.value, rank_zero_only=True)
@@ -249,11 +245,3 @@ class SceneRetriever(pl.LightningModule):
             "mirror": self.mirror,
             "gallery_folder": Path(self.gallery).name,
         }
-
-
-def _as_boxes(prediction: ScenePrediction, *, named: bool) -> list[LabelledBox]:
-    """Return a scene's regions as boxes, under their best label or under the name that people are shown."""
-    return [
-        LabelledBox(region.box, identity.name if named else identity.label, identity.score)
-        for region, identity in zip(prediction.regions, prediction.identities, strict=True)
-    ]

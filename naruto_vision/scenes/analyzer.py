@@ -75,9 +75,7 @@ class SceneAnalyzer:
         height, width = picture.shape[:2]
         return ScenePrediction(scene, width, height, regions, identities, times)
 
-    def _identify(
-        self, picture: Picture, regions: tuple[Region, ...], times: dict[str, float]
-    ) -> tuple[Identity, ...]:
+    def _identify(self, picture: Picture, regions: tuple[Region, ...], times: dict[str, float]) -> tuple[Identity, ...]:
         with _timed(times, "embed"):
             crops = [crop_region(picture, region, self.crop) for region in regions]
             vectors = embed_pictures(self.encoder, crops, batch_size=self.batch_size, mirror=self.mirror)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from naruto_vision.records import Box, Identity, Neighbour, ScenePrediction
+from naruto_vision.records import Box, Identity, LabelledBox, Neighbour, ScenePrediction
 
 
 class UnknownRule(Protocol):
@@ -104,3 +104,19 @@ def choose_for_overlay(prediction: ScenePrediction, settings: OverlaySettings) -
         if all(box_iou(box, prediction.regions[other].box) < settings.nms_iou for other in kept):
             kept.append(index)
     return tuple(kept[: settings.top_k])
+
+
+def labelled_boxes(prediction: ScenePrediction, *, named: bool) -> list[LabelledBox]:
+    """Return a scene's regions as boxes, as measurement wants them.
+
+    Args:
+        prediction: One scene.
+        named: Under the name that people are shown ("unknown" below the threshold), or under the best label.
+
+    Returns:
+        One box a region, in the same order.
+    """
+    return [
+        LabelledBox(region.box, identity.name if named else identity.label, identity.score)
+        for region, identity in zip(prediction.regions, prediction.identities, strict=True)
+    ]

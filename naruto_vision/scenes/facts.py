@@ -3,7 +3,17 @@
 import importlib.metadata
 import platform
 
-_PACKAGES = ("naruto-vision", "torch", "lightning", "open-clip-torch", "segment-anything", "faiss-cpu", "numpy", "pillow")
+_PACKAGES = (
+    "naruto-vision",
+    "torch",
+    "lightning",
+    "open-clip-torch",
+    "segment-anything",
+    "faiss-cpu",
+    "faiss-gpu",
+    "numpy",
+    "pillow",
+)
 
 
 def software_versions() -> dict[str, str]:

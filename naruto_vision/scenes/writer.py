@@ -7,7 +7,7 @@ For every scene the pictures and JSON files are written first, each atomically; 
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -56,7 +56,7 @@ class WriterSettings:
         pictures: Write overlay pictures.
     """
 
-    overlay: OverlaySettings = OverlaySettings()
+    overlay: OverlaySettings = field(default_factory=OverlaySettings)
     crops: Literal["shown", "all", "none"] = "shown"
     pictures: bool = True
 
@@ -86,12 +86,12 @@ class SceneWriter:
         identity: Mapping[str, Any],
         *,
         crop: CropSettings,
-        settings: WriterSettings,
+        settings: WriterSettings | None = None,
         rank: int = 0,
         world: int = 1,
     ) -> None:
         self.out = Path(out)
-        self.settings = settings
+        self.settings = settings or WriterSettings()
         self.done: set[str] = set()
         self._order = {scene: place for place, scene in enumerate(scenes)}
         self._stems = output_stems(scenes)

@@ -10,7 +10,7 @@ class FixedRule:
         self.bar = bar
 
     def threshold(self, label: str) -> float | None:
-        return self.bar
+        return self.bar if label else None
 
 
 def region(box: Box) -> Region:
@@ -57,7 +57,9 @@ def test_box_iou_counts_the_last_pixel() -> None:
 
 
 def test_nms_keeps_the_better_of_two_overlapping_regions() -> None:
-    found = scene(((0, 0, 49, 49), "a", 0.7, True), ((5, 5, 49, 49), "b", 0.9, True), ((60, 60, 80, 80), "c", 0.5, True))
+    found = scene(
+        ((0, 0, 49, 49), "a", 0.7, True), ((5, 5, 49, 49), "b", 0.9, True), ((60, 60, 80, 80), "c", 0.5, True)
+    )
     assert choose_for_overlay(found, OverlaySettings()) == (1, 2)
 
 

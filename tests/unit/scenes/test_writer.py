@@ -103,7 +103,8 @@ def test_two_processes_write_the_same_log_as_one(tmp_path: Path) -> None:
     write_all(one, SCENES)
     one.finish([], {})
     ranks = [
-        SceneWriter(tmp_path / "two", SCENES, ["Ao/Ki", "Ren"], {}, crop=CropSettings(), rank=r, world=2) for r in (0, 1)
+        SceneWriter(tmp_path / "two", SCENES, ["Ao/Ki", "Ren"], {}, crop=CropSettings(), rank=r, world=2)
+        for r in (0, 1)
     ]
     write_all(ranks[0], ["a.png", "sub/b.png"])
     write_all(ranks[1], ["sub/a.png"])
