@@ -252,4 +252,4 @@ def draw_backdrop(rng: _Rng, width: int, height: int) -> Bytes:
     layer = render(sketch, style, float(size), (0.0, 0.0), (0, 0, width - 1, height - 1))
     if layer is None:  # the first outline of every background covers all of it
         return np.zeros((height, width, 3), dtype=np.uint8)
-    return cv2.cvtColor(layer.colour, cv2.COLOR_RGBA2RGB)
+    return layer.colour

@@ -6,6 +6,8 @@ import numpy as np
 from naruto_vision.drawn.raster import Bytes, Layer
 from naruto_vision.records import Picture
 
+_OPAQUE = 255
+
 
 def lay_over(picture: Picture, layer: Layer) -> None:
     """Lay a drawn layer over a picture, in place.
@@ -14,15 +16,18 @@ def lay_over(picture: Picture, layer: Layer) -> None:
         picture: Shape (H, W, 3), uint8, RGB.
         layer: A layer that lies inside the picture.
     """
-    height, width = layer.parts.shape
+    height, width = layer.alpha.shape
     under = picture[layer.y : layer.y + height, layer.x : layer.x + width]
-    through = (255 - layer.colour[:, :, 3]).astype(np.uint16)[:, :, None]
-    under[:] = ((under * through + 128) >> 8) + layer.colour[:, :, :3]
+    edges = np.nonzero((layer.alpha > 0) & (layer.alpha < _OPAQUE))
+    through = (_OPAQUE - layer.alpha[edges]).astype(np.uint16)[:, None]
+    blended = ((under[edges] * through + 128) >> 8) + layer.colour[edges]
+    cv2.copyTo(layer.colour, cv2.compare(layer.alpha, _OPAQUE, cv2.CMP_EQ), under)
+    under[edges] = blended
 
 
 def _curves(rng: np.random.Generator, strength: float) -> Bytes:
     """Gamma, gain and a colour cast: shape (1, 256, 3), uint8."""
-    gamma = 1.0 + strength * (0.7 * float(rng.random()) - 0.3)
+    gamma = 1.0 + strength * (0.6 * float(rng.random()) - 0.25)
     gains = 1.0 + strength * (0.16 * rng.random(3) - 0.1)
     lift = strength * 26.0 * float(rng.random())
     base = np.round((np.arange(256) / 255.0) ** gamma, 6)[:, None]
@@ -33,7 +38,7 @@ def _curves(rng: np.random.Generator, strength: float) -> Bytes:
 def _light(picture: Picture, rng: np.random.Generator) -> None:
     """Darken one side smoothly, in place."""
     height, width = picture.shape[:2]
-    corners = rng.integers(150, 256, (2, 2), dtype=np.uint8)
+    corners = rng.integers(165, 256, (2, 2), dtype=np.uint8)
     field = cv2.resize(corners, (width, height), interpolation=cv2.INTER_LINEAR_EXACT).astype(np.uint16)
     picture[:] = (picture * field[:, :, None]) >> 8
 

@@ -33,7 +33,24 @@ def draw_back_hair(sketch: Sketch, attributes: Attributes, look: Look) -> None:
     ink = sketch.ink(darker(HAIR[attributes.hair_colour], 0.16))
     match attributes.hair_style:
         case "short":
-            sketch.mirrored(ink, [(0.0, -1.3), (0.9, -1.2), (1.28, -0.3), (1.18, 0.4), (0.8, 0.8), (0.2, 0.85)])
+            sketch.poly(
+                ink,
+                [
+                    (-0.75, 0.85),
+                    (-1.15, 0.72),
+                    (-1.05, 0.5),
+                    (-1.4, 0.25),
+                    (-1.15, 0.0),
+                    (-1.25, -0.6),
+                    (0.0, -1.3),
+                    (1.25, -0.6),
+                    (1.15, 0.0),
+                    (1.4, 0.25),
+                    (1.05, 0.5),
+                    (1.15, 0.72),
+                    (0.75, 0.85),
+                ],
+            )
         case "bob":
             sketch.mirrored(ink, [(0.0, -1.35), (0.95, -1.25), (1.35, -0.3), (1.45, 0.7), (1.25, 1.35), (0.4, 1.15)])
         case "long":
@@ -270,6 +287,14 @@ def draw_front_hair(sketch: Sketch, attributes: Attributes, look: Look) -> None:
             (1.15, 0.05),
         ):
             sketch.oval(sketch.ink(colour), u, v, 0.4, 0.38)
+    strand = sketch.ink(darker(colour, 0.28), ink)
+    for x in (-0.6, 0.12, 0.66):
+        sketch.stroke(strand, [(x * 0.82, -0.86), (x * 0.95, -0.66), (x, -0.4)], 0.045, ink)
+    if style == "short":
+        tuft = sketch.ink(colour, ink)
+        sketch.blob(
+            tuft, [(-0.35, -1.2), *_sharp([(-0.62, -1.6)]), (-0.12, -1.42), *_sharp([(0.2, -1.66)]), (0.25, -1.2)]
+        )
     sketch.stroke(shine, [(-0.8, -0.82), (-0.45, -1.02), (-0.1, -1.05)], 0.14, ink)
     sketch.stroke(shine, [(0.1, -1.05), (0.35, -1.02), (0.6, -0.92)], 0.1, ink)
 

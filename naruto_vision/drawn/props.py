@@ -36,11 +36,13 @@ def draw_head_wear(sketch: Sketch, attributes: Attributes) -> None:
                     (-1.2, -0.62),
                 ],
             )
-            plate = sketch.ink(STEEL)
-            sketch.poly(plate, [(-0.5, -0.84), (0.5, -0.84), (0.5, -0.4), (-0.5, -0.4)])
-            sketch.stroke(
-                sketch.ink(darker(STEEL, 0.5), plate), [(-0.2, -0.62), (0.0, -0.72), (0.2, -0.62), (0.0, -0.5)], 0.08
-            )
+            knot = sketch.ink(darker(accent, 0.18))
+            for end in (0.0, 0.34):
+                sketch.poly(knot, [(1.06, -0.52), (1.26, -0.5), (1.56 + end, 0.38), (1.32 + end, 0.5)])
+            sketch.oval(knot, 1.16, -0.48, 0.15, 0.17)
+            gem = sketch.ink(STEEL)
+            sketch.oval(gem, 0.0, -0.58, 0.2, 0.2)
+            sketch.oval(sketch.ink(WHITE, gem), -0.06, -0.64, 0.07, 0.06)
         case "cap":
             dome = sketch.ink(accent)
             sketch.blob(

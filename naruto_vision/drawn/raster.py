@@ -52,13 +52,15 @@ class Layer:
     Args:
         x: Left edge in the picture, in pixels.
         y: Upper edge in the picture, in pixels.
-        colour: Shape (h, w, 4), uint8, RGB times alpha, and alpha.
+        colour: Shape (h, w, 3), uint8, RGB times alpha.
+        alpha: Shape (h, w), uint8.
         parts: Shape (h, w), uint8: place in ``PARTS`` of the part that is seen; 0 where nothing is.
     """
 
     x: int
     y: int
     colour: Bytes
+    alpha: Bytes
     parts: Bytes
 
 
@@ -145,25 +147,25 @@ def _shade(groups: Bytes, style: Style) -> Bytes:
     return shade
 
 
-def _lines(groups: Bytes, style: Style) -> Bytes:
+def _lines(groups: Bytes, style: Style) -> Bytes | None:
+    """255 where two groups meet: shape (H, W), uint8; None for a style without lines."""
     if style.line_width < 2:
-        return np.zeros_like(groups)
+        return None
     kernel = np.ones((style.line_width, style.line_width), dtype=np.uint8)
     return cv2.compare(cv2.dilate(groups, kernel), cv2.erode(groups, kernel), cv2.CMP_NE)
 
 
-def _inks(sketch: Sketch, style: Style) -> NDArray[np.uint32]:
-    """The palette: RGBA of each byte value, packed; shape (256,), uint32."""
-    colours = np.zeros((256, 4), dtype=np.uint8)
-    plain = [*sketch.colours, *(darker(colour, 0.3) for colour in sketch.colours)]
+def _inks(sketch: Sketch, style: Style) -> Bytes:
+    """The palette: red, green and blue of each byte value, shape (3, 256), uint8; 0 is nothing."""
+    palette = np.zeros((3, 256), dtype=np.uint8)
+    shaded = [darker(colour, 0.3) for colour in sketch.colours]
+    turned = rotate_hue(np.array([*sketch.colours, *shaded, style.line_colour], dtype=np.float64), style.hue)
+    turned = np.clip(np.rint(turned), 0, 255).T
     count = len(sketch.colours)
-    turned = rotate_hue(np.array([*plain, style.line_colour], dtype=np.float64), style.hue)
-    turned = np.clip(np.rint(turned), 0, 255)
-    colours[1 : count + 1, :3] = turned[:count]
-    colours[_SHADED + 1 : _SHADED + count + 1, :3] = turned[count:-1]
-    colours[_LINE, :3] = turned[-1]
-    colours[1 : count + 1, 3] = colours[_SHADED + 1 : _SHADED + count + 1, 3] = colours[_LINE, 3] = 255
-    return colours.view(np.uint32)[:, 0]
+    palette[:, 1 : count + 1] = turned[:, :count]
+    palette[:, _SHADED + 1 : _SHADED + count + 1] = turned[:, count:-1]
+    palette[:, _LINE] = turned[:, -1]
+    return palette
 
 
 def _halve(image: Bytes) -> Bytes:
@@ -200,8 +202,7 @@ def render(sketch: Sketch, style: Style, scale: float, origin: tuple[float, floa
     outlines, starts = _round_corners(points, starts, 3 if scale > _FINE else 2)
     width, height = (int(n) for n in (high - low + 1) * 2)
     filled = _fill(sketch, outlines, starts, (height, width))
-    colour, parts = _ink(sketch, style, filled)
-    return Layer(int(low[0]), int(low[1]), colour, parts)
+    return Layer(int(low[0]), int(low[1]), *_ink(sketch, style, filled))
 
 
 _FINE = 40.0
@@ -213,25 +214,29 @@ def _table(values: list[int]) -> Bytes:
     return table
 
 
-def _ink(sketch: Sketch, style: Style, filled: Bytes) -> tuple[Bytes, Bytes]:
-    """Add lines and shade, colour, and halve: (h, w, 4) uint8 and (h, w) uint8."""
+def _ink(sketch: Sketch, style: Style, filled: Bytes) -> tuple[Bytes, Bytes, Bytes]:
+    """Add lines and shade, colour, and halve: colour (h, w, 3), alpha (h, w) and parts (h, w), uint8."""
     groups = cv2.LUT(filled, _table(sketch.groups))
-    parts = cv2.LUT(filled, _table(sketch.parts))
+    parts = cv2.LUT(filled[::2, ::2], _table(sketch.parts))
     lines = _lines(groups, style)
     shade = None
     if style.shading != "flat":
         shade = cv2.bitwise_and(_shade(groups, style), cv2.compare(filled, 0, cv2.CMP_GT))
     if shade is not None and style.shading != "soft":
         filled = cv2.bitwise_or(filled, cv2.bitwise_and(shade, _SHADED))
-    filled = cv2.copyTo(np.full_like(filled, _LINE), lines, filled) if style.line_width > 1 else filled
-    colour = _halve(np.take(_inks(sketch, style), filled).view(np.uint8).reshape(*filled.shape, 4))
+    if lines is not None:
+        filled = cv2.copyTo(np.full_like(filled, _LINE), lines, filled)
+    red, green, blue = (_halve(cv2.LUT(filled, table)) for table in _inks(sketch, style))
+    alpha = _halve(cv2.compare(filled, 0, cv2.CMP_GT))
+    colour = cv2.merge([red, green, blue])
     if shade is not None and style.shading == "soft":
         _soften(colour, shade)
-    kernel = np.ones((style.line_width + 1, style.line_width + 1), dtype=np.uint8)
-    parts = cv2.copyTo(cv2.dilate(parts, kernel), cv2.compare(parts, 0, cv2.CMP_EQ), parts.copy())
-    small = parts[::2, ::2].copy()
-    small[colour[:, :, 3] < _SOLID] = 0
-    return colour, small
+    # lines reach a little beyond the inks that they surround: those pixels belong to the nearest part
+    reach = style.line_width // 2 + 1
+    kernel = np.ones((reach, reach), dtype=np.uint8)
+    parts = cv2.copyTo(parts, parts, cv2.dilate(parts, kernel))
+    parts[alpha < _SOLID] = 0
+    return colour, alpha, parts
 
 
 _SOLID = 128
@@ -240,6 +245,5 @@ _SOLID = 128
 
 def _soften(colour: Bytes, shade: Bytes) -> None:
     """Darken colours smoothly where there is shade, in place."""
-    soft = cv2.blur(_halve(shade), (7, 7)).astype(np.uint16)[:, :, None]
-    rgb = colour[:, :, :3].astype(np.uint16)
-    colour[:, :, :3] = rgb - ((rgb * soft) >> 8) * 5 // 16
+    keep = 256 - ((cv2.blur(_halve(shade), (7, 7)).astype(np.uint16) * 5) >> 4)
+    colour[:] = (colour * keep[:, :, None]) >> 8
