@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from naruto_vision.files.fingerprint import model_fingerprint
 from naruto_vision.records import Box, Mask, Picture, Region
 from naruto_vision.segmentation.base import PromptableModel, Prompter, Prompts, SceneEmbedding
 from naruto_vision.segmentation.boxes import area_xyxy, nms_xyxy, xyxy_from_masks
@@ -114,6 +115,17 @@ class Segmenter:
         )
         self.keep = keep or RegionFilter()
         self.prompts_per_batch = prompts_per_batch
+
+    @property
+    def fingerprint(self) -> str:
+        """64 hexadecimal digits that change with the model, the prompter or any threshold."""
+        facts = {
+            "model": self.model.fingerprint,
+            "prompter": f"{type(self.prompter).__name__} {vars(self.prompter)}",
+            "thresholds": repr(self.thresholds),
+            "keep": repr(self.keep),
+        }
+        return model_fingerprint(facts, {})
 
     @torch.no_grad()
     def __call__(self, picture: Picture) -> list[Region]:

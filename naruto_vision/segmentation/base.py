@@ -69,6 +69,11 @@ class PromptableModel(Protocol):
 
     thresholds: MaskThresholds
 
+    @property
+    def fingerprint(self) -> str:
+        """64 hexadecimal digits that change with the architecture or any weight."""
+        ...
+
     def embed(self, picture: Picture) -> SceneEmbedding:
         """Run the image encoder once."""
         ...

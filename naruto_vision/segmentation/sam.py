@@ -11,6 +11,7 @@ from torch.nn.functional import interpolate
 
 from naruto_vision.errors import FormatError, StateDictError
 from naruto_vision.files.bundle import INFO, load_bundle, save_bundle
+from naruto_vision.files.fingerprint import model_fingerprint
 from naruto_vision.files.share import bundle_path
 from naruto_vision.files.trust import load_state_dict
 from naruto_vision.records import Picture
@@ -105,6 +106,11 @@ class SamModel(nn.Module):
             **facts,
         }
         save_bundle(folder, self.sam.state_dict(), info)
+
+    @property
+    def fingerprint(self) -> str:
+        """64 hexadecimal digits that change with the architecture or any weight."""
+        return model_fingerprint({"architecture": self.architecture}, self.sam.state_dict())
 
     @property
     def device(self) -> torch.device:

@@ -1,0 +1,122 @@
+"""How a promptable model learns: the loss of one batch of prompts, and how good its answers are."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from naruto_vision.losses.segmentation import dice_loss, focal_loss, iou_head_loss
+from naruto_vision.segmentation.masks import mask_iou
+from naruto_vision.segmentation.sam import Answer, SamModel
+
+FOCAL_WEIGHT = 20.0  # SAM's ratio of focal to dice loss: the focal mean over all pixels is small
+
+
+class PromptBatch(NamedTuple):
+    """B pictures and P prompts about them: first A points, then P - A boxes.
+
+    Attributes:
+        pixels: Shape (B, 3, S, S), uint8, already of the model's input size.
+        picture: Shape (P,), int64: which picture each prompt asks about.
+        points: Shape (A, 2), float32, x and y in pixels of ``pixels``.
+        boxes: Shape (P - A, 4), float32, x1 y1 x2 y2 in the same pixels.
+        masks: Shape (P, S, S), bool: the whole figure that is asked for; empty where a point is on no figure.
+    """
+
+    pixels: Tensor
+    picture: Tensor
+    points: Tensor
+    boxes: Tensor
+    masks: Tensor
+
+
+class PromptLosses(NamedTuple):
+    """The loss of a batch and its parts, each of shape (), float32.
+
+    Attributes:
+        total: What is minimised.
+        focal: Focal loss of the best mask of each prompt.
+        dice: Dice loss of the best mask of each prompt.
+        iou_head: Squared error of the estimated IoUs.
+    """
+
+    total: Tensor
+    focal: Tensor
+    dice: Tensor
+    iou_head: Tensor
+
+
+class PromptQuality(NamedTuple):
+    """How good the answers to P prompts are, whose masks are none empty.
+
+    Attributes:
+        best: Shape (P,), float32: IoU of the best of the three masks.
+        chosen: Shape (P,), float32: IoU of the mask with the highest estimate.
+        estimated: Shape (P,), float32: that estimate.
+        is_box: Shape (P,), bool: whether the prompt is a box.
+    """
+
+    best: Tensor
+    chosen: Tensor
+    estimated: Tensor
+    is_box: Tensor
+
+
+def answer_batch(model: SamModel, batch: PromptBatch) -> Answer:
+    """Run a whole batch through the model; gradients flow.
+
+    Args:
+        model: The model.
+        batch: Pictures and prompts.
+
+    Returns:
+        Three masks a prompt.
+    """
+    features = model.encode(batch.pixels)
+    count = len(batch.points)
+    labels = torch.ones(count, 1, dtype=torch.int64, device=batch.points.device)
+    points = model.encode_prompts(batch.points[:, None], labels, None)
+    no_points, no_labels = batch.boxes.new_zeros(len(batch.boxes), 0, 2), labels.new_zeros(len(batch.boxes), 0)
+    boxes = model.encode_prompts(no_points, no_labels, batch.boxes)
+    # a point is followed by a "no box" token and a box has two corners, so both kinds are two tokens long
+    return model.decode(features[batch.picture], torch.cat([points, boxes]))
+
+
+def prompt_losses(model: SamModel, batch: PromptBatch, *, resolution: int = 128) -> PromptLosses:
+    """Compute SAM's training loss: of the three masks only the best one learns, and the IoU head of all three.
+
+    A point on no figure teaches the IoU head alone, namely to say 0: the automatic grid asks there most often.
+
+    Args:
+        model: The model.
+        batch: Pictures and prompts.
+        resolution: Side in pixels at which masks are compared; half the input shows every figure's outline.
+    """
+    answer = answer_batch(model, batch)
+    side = (resolution, resolution)
+    logits = interpolate(answer.logits, side, mode="bilinear")
+    targets = interpolate(batch.masks[:, None].float(), side, mode="area").round()  # (P, 1, R, R)
+    figure = targets.flatten(1).any(dim=1)
+    focal, dice = focal_loss(logits[figure], targets[figure]), dice_loss(logits[figure], targets[figure])
+    best = (FOCAL_WEIGHT * focal + dice).argmin(dim=1, keepdim=True)
+    count = figure.sum().clamp(min=1)
+    focal, dice = focal.gather(1, best).sum() / count, dice.gather(1, best).sum() / count
+    iou_head = iou_head_loss(answer.ious, mask_iou(logits.detach() > 0, targets.bool()))
+    return PromptLosses(FOCAL_WEIGHT * focal + dice + iou_head, focal.detach(), dice.detach(), iou_head.detach())
+
+
+@torch.no_grad()
+def prompt_quality(model: SamModel, batch: PromptBatch) -> PromptQuality:
+    """Measure the answers at the model's input size.
+
+    Args:
+        model: The model.
+        batch: Pictures and prompts, each about a figure.
+    """
+    answer = answer_batch(model, batch)
+    logits = interpolate(answer.logits, batch.masks.shape[-2:], mode="bilinear")
+    ious = mask_iou(logits > 0, batch.masks[:, None])  # (P, 3)
+    estimated, choice = answer.ious.max(dim=1)
+    is_box = torch.arange(len(ious), device=ious.device) >= len(batch.points)
+    return PromptQuality(ious.amax(dim=1), ious.gather(1, choice[:, None])[:, 0], estimated, is_box)
