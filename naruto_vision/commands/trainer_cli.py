@@ -8,10 +8,10 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from jsonargparse import set_parsing_settings
+from jsonargparse import Namespace, set_parsing_settings
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.trainer.states import TrainerStatus
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from naruto_vision.commands.usage import one_line
 from naruto_vision.errors import InputError, NarutoVisionError
@@ -59,9 +59,9 @@ class NarutoCLI(LightningCLI):
     """
 
     def __init__(self, words: Sequence[str]) -> None:
+        self.words = list(words)
         quiet = {"exit_on_error": False}
         super().__init__(
-            args=list(words),
             save_config_callback=SaveConfig,
             save_config_kwargs={"overwrite": True},  # a resumed run writes into the folder that it started in
             seed_everything_default=42,
@@ -86,31 +86,33 @@ class NarutoCLI(LightningCLI):
         """
         parser.add_argument("--out", type=str | None, default=None, help="folder for what the callbacks write")
 
-    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:  # noqa: ARG002 - Lightning's
         """Parse the words; ``sys.argv`` plays no part.
 
         Args:
             parser: The parser of all commands.
-            args: The words.
+            args: Not used; the words were kept by the constructor.
         """
-        self.config = parser.parse_args(args)
+        self.config = parser.parse_args(self.words)
 
     def _parse_ckpt_path(self) -> None:
         """Check the checkpoint. Lightning's own version would let it name classes and override given values."""
-        path = self._get_early("ckpt_path")
+        path = self._chosen.get("ckpt_path")
         if path and path not in _CHECKPOINT_NAMES:
             check_checkpoint(path)
 
-    def _get_early(self, key: str) -> Any:  # noqa: ANN401 - a value of the config
-        return self.config[self.config["subcommand"]].get(key)
+    @property
+    def _chosen(self) -> Namespace:
+        """The config of the command that was given."""
+        chosen: Namespace = self.config[self.config["subcommand"]]
+        return chosen
 
     def before_instantiate_classes(self) -> None:
         """Hand ``--out`` to the callbacks, and refuse a precision that this machine only emulates."""
-        trainer = self._get_early("trainer")
-        _check_precision(trainer.get("precision"), trainer.get("accelerator"))
-        out = self._get_early("out")
-        if out is not None:
-            _redirect(trainer.get("callbacks"), out)
+        trainer = self._chosen.trainer
+        _check_precision(trainer.precision, trainer.accelerator)
+        if self._chosen.out is not None:
+            _redirect(trainer, self._chosen.out)
 
     def instantiate_classes(self) -> None:
         """Build model, data and Trainer.
@@ -155,9 +157,9 @@ def _check_precision(precision: object, accelerator: object) -> None:
         raise InputError(msg)
 
 
-def _redirect(callbacks: object, out: str) -> None:
+def _redirect(trainer: Namespace, out: str) -> None:
     """Give every callback that has a folder for results this one."""
-    listed = callbacks if isinstance(callbacks, list) else [callbacks]
+    listed = trainer.callbacks if isinstance(trainer.callbacks, list) else [trainer.callbacks]
     writers = [callback for callback in listed if callback is not None and "out" in callback.get("init_args", {})]
     if not writers:
         msg = f"--out {out}: no callback of this config writes results; leave --out away"

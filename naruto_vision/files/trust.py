@@ -31,7 +31,8 @@ def _is_torchscript(path: Path) -> bool:
 def _read_pickle(path: Path) -> Any:  # noqa: ANN401 - whatever the restricted unpickler allows
     try:
         if _is_torchscript(path):  # OpenAI's own CLIP files; their tensors are read, their code is not run
-            return torch.jit.load(str(path), map_location="cpu").state_dict()
+            archive = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]  # torch.jit has no types
+            return archive.state_dict()
         return torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         raise FormatError(path, "a PyTorch weights file", _found(error), "download it again") from None
@@ -39,10 +40,12 @@ def _read_pickle(path: Path) -> Any:  # noqa: ANN401 - whatever the restricted u
 
 def _found(error: Exception) -> str:
     """Say in a few words what the restricted unpickler met."""
-    names = re.search(r"Unsupported (?:global|class|operand)\D*? ([\w.]+) was", str(error))
-    if names:
-        return f"one that asks to run code ({names[1]}), which is refused"
-    return f"an unreadable one ({str(error).splitlines()[0][:120] if str(error) else type(error).__name__})"
+    text = " ".join(str(error).split())
+    name = re.search(r"(?:GLOBAL|GLOBAL:|class) (\S+) (?:whose module|was not)", text)
+    if name:
+        return f"one that names code to run ({name[1]}), which is refused"
+    detail = text.partition("WeightsUnpickler error: ")[2] or text or type(error).__name__
+    return f"an unreadable one ({detail[:100]})"
 
 
 def _unwrap(value: Any) -> Any:  # noqa: ANN401 - the content of somebody's file
