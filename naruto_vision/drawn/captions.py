@@ -157,3 +157,25 @@ def _vocabulary() -> tuple[str, ...]:
 
 VOCABULARY: tuple[str, ...] = _vocabulary()
 """Every word that a caption can use, sorted."""
+
+
+def aliases(attributes: Attributes) -> tuple[str, ...]:
+    """Texts that describe a character without its name, from short to full.
+
+    Args:
+        attributes: Who it is.
+    """
+    person, hair, top, bottom = (
+        attributes.person,
+        hair_words(attributes),
+        top_words(attributes),
+        bottom_words(attributes),
+    )
+    clothes = f"{top} and {bottom}" if bottom else top
+    details = " and ".join(_details(attributes))
+    return (
+        f"a {person} with {hair} in {top}",
+        f"a {person} with {hair} in {clothes}",
+        f"a {person} with {hair} and {details}",
+        full_caption(attributes),
+    )

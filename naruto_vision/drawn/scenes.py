@@ -73,8 +73,8 @@ _PLANS: dict[Difficulty, _Plan] = {
     "hard": _Plan((3, 5), 0.35, 0.5, (0.46, 1.15), (0.82, 1.25), 0.45, 1.0),
 }
 _NOBODY_KNOWN = 0.15
-_VISIBLE = 0.3
-_HEAD_VISIBLE = 0.35
+_VISIBLE = 0.35
+_HEAD_VISIBLE = 0.5
 _LEAST = 400 / (384 * 384)
 
 
@@ -209,7 +209,7 @@ def draw_scene(
 ) -> DrawnScene:
     """Draw a scene of one to five figures.
 
-    A figure of which less than 30 % (or a third of its head, or 400 pixels at 384) would be seen is left out.
+    A figure of which less than 35 % (or half of its head, or 400 pixels at 384) would be seen is left out.
 
     Args:
         seed: Decides everything; equal seeds give equal pixels anywhere.

@@ -1,0 +1,88 @@
+"""``naruto-vision draw``: a cast's pictures and scenes, with their ground truth."""
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from naruto_vision.errors import InputError
+from naruto_vision.files.share import config_path
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        msg = f"expected 0 or more, found {value}"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes.
+
+    Args:
+        parser: The parser to add to.
+    """
+    parser.add_argument("--out", type=Path, required=True, help="the folder to draw into; it must be empty or new")
+    parser.add_argument("--cast", type=Path, help="YAML file of names and attributes (default: the packaged cast)")
+    parser.add_argument("--seed", type=int, default=7, help="decides every pixel (default: 7)")
+    parser.add_argument("--train", type=_count, default=40, help="training pictures a class (default: 40)")
+    parser.add_argument("--valid", type=_count, default=10, help="validation pictures a class (default: 10)")
+    parser.add_argument("--test", type=_count, default=25, help="test pictures a class (default: 25)")
+    parser.add_argument("--scenes", type=_count, default=200, help="test scenes (default: 200)")
+    parser.add_argument("--valid-scenes", type=_count, default=40, help="validation scenes (default: 40)")
+    parser.add_argument("--size", type=_count, default=384, help="side of a scene in pixels (default: 384)")
+    parser.add_argument("--picture-size", type=_count, default=192, help="side of a class picture (default: 192)")
+    parser.add_argument(
+        "--quirks",
+        action="store_true",
+        help="write the class tables as untidily as real exports: blanks, an Unlabeled column, a misspelt class, "
+        "absent files, rows of two classes, no final newline",
+    )
+    parser.add_argument("--force", action="store_true", help="replace an older drawn world")
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("drawing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("drawing", total=total)
+        yield lambda: bar.advance(task)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Draw the world.
+
+    Args:
+        arguments: What ``add_arguments`` declared.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        InputError: If the cast cannot be read, a size is out of range, or the folder is not free.
+    """
+    from naruto_vision.drawn.cast import read_cast
+    from naruto_vision.drawn.folders import WorldPlan, write_world
+
+    cast = read_cast(arguments.cast or config_path("cast.yaml"))
+    try:
+        plan = WorldPlan(
+            seed=arguments.seed,
+            train=arguments.train,
+            valid=arguments.valid,
+            test=arguments.test,
+            scenes=arguments.scenes,
+            valid_scenes=arguments.valid_scenes,
+            size=arguments.size,
+            picture_size=arguments.picture_size,
+            quirks=arguments.quirks,
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    with _progress(plan.steps(len(cast))) as advance:
+        write_world(arguments.out, cast, plan, force=arguments.force, advance=advance)
+    return 0
