@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         InputError: If the cast cannot be read, a size is out of range, or the folder is not free.
     """
     from naruto_vision.drawn.cast import read_cast
-    from naruto_vision.drawn.folders import WorldPlan, write_world
+    from naruto_vision.drawn.folders import WorldPlan, check_place, write_world
 
     cast = read_cast(arguments.cast or config_path("cast.yaml"))
     try:
@@ -83,6 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     except ValueError as error:
         raise InputError(str(error)) from None
+    check_place(arguments.out, force=arguments.force)  # before the bar is shown
     with _progress(plan.steps(len(cast))) as advance:
         write_world(arguments.out, cast, plan, force=arguments.force, advance=advance)
     return 0

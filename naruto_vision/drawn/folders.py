@@ -127,7 +127,16 @@ def _write_scenes(
     write_json(folder / "difficulty.json", truth.difficulties)
 
 
-def _check_place(out: Path, *, force: bool) -> None:
+def check_place(out: Path, *, force: bool) -> None:
+    """Refuse a folder that is not free to draw into.
+
+    Args:
+        out: The folder.
+        force: Whether an older drawn world may be replaced.
+
+    Raises:
+        InputError: If it is a file, is not empty and not to be replaced, or is no drawn world.
+    """
     if out.exists() and not out.is_dir():
         msg = f"{out}: expected a folder to draw into, found a file; choose another place"
         raise InputError(msg)
@@ -172,7 +181,7 @@ def write_world(
     """
     plan = plan or WorldPlan()
     out = Path(out)
-    _check_place(out, force=force)
+    check_place(out, force=force)
     with atomic_folder(out) as folder:
         for split in get_args(Split):
             _write_split(folder / split, cast, plan, split, advance)
