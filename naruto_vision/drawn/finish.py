@@ -7,6 +7,7 @@ from naruto_vision.drawn.raster import Bytes, Layer
 from naruto_vision.records import Picture
 
 _OPAQUE = 255
+_LARGE = 160
 
 
 def lay_over(picture: Picture, layer: Layer) -> None:
@@ -81,11 +82,12 @@ def finish(picture: Picture, rng: np.random.Generator, *, strength: float = 1.0)
         _light(done, rng)
     if chances[1] < 0.2 * strength:
         _screen(done, rng)
-    if chances[2] < 0.3 * strength:
+    large = min(picture.shape[:2]) >= _LARGE  # a small picture has little detail to lose
+    if chances[2] < (0.3 if large else 0.15) * strength:
         # means over odd counts never end in a half, so every machine rounds them alike
         done = np.asarray(cv2.blur(done, (3, 3)), dtype=np.uint8)
-    if chances[2] < 0.1 * strength:
+    if large and chances[2] < 0.1 * strength:
         done = np.asarray(cv2.blur(done, (3, 3)), dtype=np.uint8)
     if chances[3] < 0.6 * strength:
-        done = _grain(done, rng, 3 + int(rng.integers(3)))
+        done = _grain(done, rng, (3 if large else 2) + int(rng.integers(3)))
     return done
