@@ -145,8 +145,8 @@ def read_gallery(folder: str | Path, fingerprint: str | None = None) -> tuple[Ga
     try:
         content = GalleryContent(
             vectors=vectors,
-            ids=np.array([record["id"] for record in records], dtype=np.int64),
             rows=tuple(_row(record) for record in records),
+            ids=np.array([record["id"] for record in records], dtype=np.int64),
             fingerprint=manifest["fingerprint"],
             thresholds=Thresholds.from_json(_parse_json(root / THRESHOLDS, data[THRESHOLDS])),
             ledger=tuple(_parse_lines(root / LEDGER, data[LEDGER])),
@@ -159,7 +159,7 @@ def read_gallery(folder: str | Path, fingerprint: str | None = None) -> tuple[Ga
 
 def _row(record: Mapping[str, Any]) -> GalleryRow:
     match record:
-        case {"path": str(path), "label": str(label), "aug": str(aug)}:
+        case {"id": int(), "path": str(path), "label": str(label), "aug": str(aug)}:
             return GalleryRow(path, label, aug)
     msg = f"{ROWS}: expected id, path, label and aug, found {sorted(record)}"
     raise ValueError(msg)

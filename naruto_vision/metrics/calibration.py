@@ -1,0 +1,86 @@
+"""Whether a segmenter's own estimate of its masks' quality can be trusted."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """The masks whose predicted IoU lies in one range.
+
+    Args:
+        low: Lower end of the range, inside it.
+        high: Upper end, outside it; of the last bin, inside.
+        count: How many masks.
+        predicted: Their mean predicted IoU, not clipped.
+        actual: Their mean true IoU, in [0, 1].
+    """
+
+    low: float
+    high: float
+    count: int
+    predicted: float
+    actual: float
+
+
+@dataclass(frozen=True)
+class IouCalibration:
+    """How predicted and true IoU agree.
+
+    Args:
+        count: How many masks.
+        calibration_error: Mean over masks of their bin's ``|predicted - actual|``, as in the expected calibration
+            error of classifiers; None without masks.
+        absolute_error: Mean of each mask's own ``|predicted - actual|``; None without masks.
+        bias: Mean of predicted minus actual, above 0 where the model flatters itself; None without masks.
+        bins: The bins that have masks, lowest first.
+    """
+
+    count: int
+    calibration_error: float | None
+    absolute_error: float | None
+    bias: float | None
+    bins: tuple[CalibrationBin, ...]
+
+
+def iou_calibration(predicted: Tensor, actual: Tensor, bins: int = 10) -> IouCalibration:
+    """Compare predicted with true IoUs, overall and in ranges of equal width.
+
+    A model whose estimates spread evenly around the truth has a large absolute error and no calibration error; one
+    that is always 0.1 too sure has both at 0.1. A threshold on predicted IoU can be trusted where both are small.
+
+    Args:
+        predicted: Shape (N,), floating, the model's estimates; values outside [0, 1] go to the first or last bin.
+        actual: Shape (N,), floating, true IoUs in [0, 1].
+        bins: How many ranges [0, 1] is cut into, at least 1.
+
+    Returns:
+        The figures, computed in double precision on the CPU.
+
+    Raises:
+        ValueError: If the shapes differ, a value is not finite, or there is no bin.
+    """
+    if predicted.shape != actual.shape or predicted.ndim != 1 or bins < 1:
+        msg = f"iou_calibration: expected two (N,) tensors, found {tuple(predicted.shape)} and {tuple(actual.shape)}"
+        raise ValueError(msg + f", and at least one bin, found {bins}")
+    guess, truth = predicted.detach().cpu().double(), actual.detach().cpu().double()
+    if not (guess.isfinite().all() and truth.isfinite().all()):
+        msg = "iou_calibration: expected finite values, found others"
+        raise ValueError(msg)
+    count = guess.numel()
+    if count == 0:
+        return IouCalibration(0, None, None, None, ())
+    place = (guess.clamp(0.0, 1.0) * bins).long().clamp(max=bins - 1)
+    filled = tuple(
+        _bin(guess[place == index], truth[place == index], index, bins) for index in torch.unique(place).tolist()
+    )
+    gaps = sum(one.count * abs(one.predicted - one.actual) for one in filled)
+    error = guess - truth
+    return IouCalibration(count, gaps / count, float(error.abs().mean()), float(error.mean()), filled)
+
+
+def _bin(guess: Tensor, truth: Tensor, index: int, bins: int) -> CalibrationBin:
+    """Summarise one bin's estimates (n,) and true IoUs (n,)."""
+    return CalibrationBin(index / bins, (index + 1) / bins, guess.numel(), float(guess.mean()), float(truth.mean()))

@@ -1,0 +1,221 @@
+"""Everything that can be wrong with a gallery folder is refused in one line."""
+
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from naruto_vision.errors import FingerprintError, FormatError, InputError, MissingPathError
+from naruto_vision.gallery.content import GalleryRow
+from naruto_vision.gallery.gallery import Gallery
+from naruto_vision.gallery.stores import IndexChoice
+from naruto_vision.gallery.thresholds import Thresholds
+from naruto_vision.records import Vectors
+
+PRINT = "0123456789abcdef" * 4
+NAMES = sorted(
+    ["embeddings.npy", "meta.jsonl", "stats.json", "faiss.index", "faiss_meta.json", "thresholds.json", "ledger.jsonl"]
+)
+
+
+def unit(rows: int, dim: int, seed: int = 0) -> Vectors:
+    vectors = np.random.default_rng(seed).normal(size=(rows, dim))
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
+
+
+def made(index: IndexChoice = "auto") -> Gallery:
+    rows = [GalleryRow(f"綾/{i}.png", f"label {i % 2}") for i in range(5)]
+    thresholds = Thresholds(0.25, {"label 1": 0.5}, "by hand")
+    return Gallery.build(unit(5, 4), rows, fingerprint=PRINT, index=index, thresholds=thresholds)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    made().save(tmp_path / "gallery")
+    return tmp_path / "gallery"
+
+
+def sign(folder: Path) -> None:
+    """Make the hashes of a changed gallery right again, as somebody who means harm would."""
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest["files"] = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in manifest["files"]}
+    del manifest["checksum"]
+    manifest["checksum"] = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def alter(path: Path, change: Callable[[Any], object]) -> None:
+    """Change a JSON file in place."""
+    value = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(change(value)), encoding="utf-8")
+
+
+def attempt(folder: Path, index: IndexChoice) -> tuple[Gallery | None, str]:
+    """Open a gallery; return it, or what was said against it."""
+    try:
+        return Gallery.open(folder, index=index), ""
+    except InputError as error:
+        return None, str(error)
+
+
+def same(one: Gallery, other: Gallery) -> bool:
+    queries = unit(6, 4, 9)
+    return one.digest == other.digest and one.search(queries, 5) == other.search(queries, 5)
+
+
+def test_another_encoder_is_refused(saved: Path) -> None:
+    with pytest.raises(FingerprintError, match="0123456789ab, opened with encoder aaaaaaaaaaaa"):
+        Gallery.open(saved, fingerprint="a" * 64)
+    assert Gallery.open(saved, fingerprint=PRINT).fingerprint == PRINT
+
+
+def test_a_missing_folder_says_to_enrol(tmp_path: Path) -> None:
+    with pytest.raises(MissingPathError, match="no such gallery; enrol first"):
+        Gallery.open(tmp_path / "none")
+    with pytest.raises(MissingPathError, match="no such gallery manifest; enrol first"):
+        Gallery.open(tmp_path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_missing_file_is_named(saved: Path, name: str) -> None:
+    (saved / name).unlink()
+    with pytest.raises(MissingPathError, match=name.replace(".", r"\.")):
+        Gallery.open(saved)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "manifest.json"])
+@pytest.mark.parametrize("index", ["faiss", "exact"])
+def test_flipped_and_cut_bytes_never_pass(saved: Path, name: str, index: IndexChoice) -> None:
+    whole, expected = (saved / name).read_bytes(), Gallery.open(saved)
+    rng = np.random.default_rng(len(whole))
+    for trial in range(40):
+        place = int(rng.integers(len(whole)))
+        spoilt = bytearray(whole)
+        spoilt[place] ^= 1 << int(rng.integers(8))
+        (saved / name).write_bytes(bytes(spoilt) if trial % 2 else whole[:place])
+        found, refusal = attempt(saved, index)
+        if found is None:
+            assert name in refusal
+            assert "\n" not in refusal
+        else:  # the manifest's own white space is all that is not hashed
+            assert name == "manifest.json"
+            assert same(found, expected)
+
+
+def test_forged_files_with_right_hashes_never_crash(saved: Path, tmp_path: Path) -> None:
+    """Behind the hashes stand the checks of the content itself."""
+    rng = np.random.default_rng(5)
+    for name in NAMES:
+        whole = (saved / name).read_bytes()
+        for trial in range(30):
+            copy = tmp_path / "copy"
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(saved, copy)
+            spoilt = bytearray(whole)
+            place = int(rng.integers(len(whole)))
+            spoilt[place] ^= 1 << int(rng.integers(8))
+            (copy / name).write_bytes(bytes(spoilt) if trial % 2 else whole[:place])
+            sign(copy)
+            found, refusal = attempt(copy, "auto")
+            assert "\n" not in refusal
+            if found is not None:
+                assert len(found.search(unit(6, 4, 9), 5)[0]) == 5
+
+
+def npy(array: object) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.asarray(array), allow_pickle=True)
+    return buffer.getvalue()
+
+
+HUGE = b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '<f4', 'fortran_order': False, 'shape': (999999999999, 4), }".ljust(118)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        npy(unit(4, 4)),
+        npy(unit(5, 3)),
+        npy(unit(5, 4).astype(np.float64)),
+        npy(np.asfortranarray(unit(5, 4))),
+        npy(2 * unit(5, 4)),
+        npy(np.full((5, 4), np.nan, np.float32)),
+        npy([{}]),
+        HUGE,
+        b"",
+        npy(unit(5, 4)) + b"x",
+    ],
+)
+def test_other_vectors_are_refused_behind_right_hashes(saved: Path, data: bytes) -> None:
+    (saved / "embeddings.npy").write_bytes(data)
+    sign(saved)
+    with pytest.raises(FormatError, match=r"embeddings\.npy: expected"):
+        Gallery.open(saved)
+
+
+def test_an_index_of_other_vectors_is_refused(saved: Path, tmp_path: Path) -> None:
+    rows = [GalleryRow("x.png", "x")] * 5
+    Gallery.build(unit(5, 4, 3), rows, fingerprint=PRINT).save(tmp_path / "other")
+    shutil.copy(tmp_path / "other" / "faiss.index", saved / "faiss.index")
+    sign(saved)
+    with pytest.raises(FormatError, match=r"faiss\.index.*other vectors"):
+        Gallery.open(saved)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("meta.jsonl", '{"id": 0, "path": "a", "label": "b", "aug": ""}\n', "5 vectors, 1 ids and 1 rows"),
+        ("meta.jsonl", '{"id": 0, "path": "a", "aug": ""}\n' * 5, "expected id, path, label and aug"),
+        ("meta.jsonl", '{"id": 7, "path": "a", "label": "b", "aug": ""}\n' * 5, "ids that rise"),
+        ("meta.jsonl", '{"id": 0.5, "path": "a", "label": "b", "aug": ""}\n' * 5, "expected id, path, label and aug"),
+        (
+            "meta.jsonl",
+            '{"id": 99999999999999999999, "path": "a", "label": "b", "aug": ""}\n' * 5,
+            "files agree",
+        ),
+        ("meta.jsonl", "[]\n", "one JSON object a line"),
+        ("meta.jsonl", "{}", "one JSON object a line"),
+        ("ledger.jsonl", "", "generations 1 to 1"),
+        ("ledger.jsonl", '{"generation": 2, "next_id": 5}\n', "generations 1 to 1"),
+        ("ledger.jsonl", '{"generation": 1, "next_id": 4}\n', "next_id above 4"),
+        ("faiss_meta.json", '{"metric": "l2", "kind": "flat", "dim": 4, "size": 5}', "metric ip"),
+        ("faiss_meta.json", '{"metric": "ip", "kind": "flat", "dim": 3, "size": 5}', "dim 4"),
+        ("thresholds.json", "[" * 100_000, "JSON"),
+        ("thresholds.json", '{"rule": "", "default": NaN, "classes": {}, "counts": {}}', "finite"),
+        ("thresholds.json", '{"rule": "", "default": 0.5}', "rule, default, classes and counts"),
+    ],
+)
+def test_files_that_disagree_are_refused_behind_right_hashes(saved: Path, name: str, text: str, message: str) -> None:
+    (saved / name).write_text(text, encoding="utf-8")
+    sign(saved)
+    with pytest.raises(FormatError, match=message):
+        Gallery.open(saved)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("format", 99), ("fingerprint", 7), ("rows", 0), ("dim", "4"), ("files", {"../../passwd": "00"}), ("files", [])],
+)
+def test_a_manifest_of_another_make_is_refused(saved: Path, key: str, value: object) -> None:
+    def change(manifest: dict[str, object]) -> dict[str, object]:
+        facts = {name: old for name, old in {**manifest, key: value}.items() if name != "checksum"}
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        return {**facts, "checksum": digest}
+
+    alter(saved / "manifest.json", change)
+    with pytest.raises(FormatError, match=r"manifest\.json: expected"):
+        Gallery.open(saved)
+
+
+def test_a_changed_fingerprint_is_noticed(saved: Path) -> None:
+    alter(saved / "manifest.json", lambda manifest: {**manifest, "fingerprint": "b" * 64})
+    with pytest.raises(FormatError, match="checksum"):
+        Gallery.open(saved, fingerprint="b" * 64)

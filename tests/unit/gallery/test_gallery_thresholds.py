@@ -1,0 +1,118 @@
+"""Thresholds against trying every cut."""
+
+import json
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from naruto_vision.gallery.thresholds import Rule, Thresholds, best_threshold, calibrate_thresholds
+
+judged = st.lists(
+    st.tuples(st.sampled_from([-0.5, 0.1, 0.2, 0.3]) | st.floats(-1, 1), st.booleans(), st.sampled_from("ab")),
+    min_size=2,
+    max_size=30,
+).filter(lambda rows: len({row[1] for row in rows}) == 2)
+
+
+def merit(rows: list[tuple[float, bool, str]], bar: float, rule: Rule) -> float:
+    kept = [good for score, good, _ in rows if score >= bar]
+    right = sum(good for _, good, _ in rows)
+    hits, misses = sum(kept), len(kept) - sum(kept)
+    if rule == "f1":
+        precision, recall = hits / max(1, hits + misses), hits / right
+        return 2 * precision * recall / (precision + recall) if hits else 0.0
+    return (hits / right + 1 - misses / (len(rows) - right)) / 2
+
+
+@settings(deadline=None)
+@given(judged, st.sampled_from(["f1", "balanced_accuracy"]))
+def test_no_cut_is_better(rows: list[tuple[float, bool, str]], rule: Rule) -> None:
+    scores, right = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
+    found = merit(rows, best_threshold(scores, right, rule), rule)
+    assert found == pytest.approx(max(merit(rows, bar, rule) for bar in scores), abs=1e-12)
+
+
+def test_the_cut_lies_in_the_middle_of_the_gap() -> None:
+    found = calibrate_thresholds([0.9, 0.8, 0.4, 0.2], [True, True, False, False], list("aaab"))
+    assert found.default == pytest.approx(0.6)
+    assert found.classes == {}
+    assert found.counts[""] == {
+        "right": 2,
+        "wrong": 2,
+        "right_kept": 2,
+        "wrong_kept": 0,
+        "coverage": 1.0,
+        "false_accept": 0.0,
+    }
+    assert "f1" in found.rule
+
+
+def test_a_score_below_all_of_validation_is_not_trusted() -> None:
+    found = calibrate_thresholds([0.7, 0.8, 0.9], [True, True, False], list("aaa"))
+    assert found.default == 0.7
+
+
+def test_a_class_with_enough_evidence_gets_its_own() -> None:
+    scores = [0.9] * 20 + [0.7] * 20 + [0.5] * 20 + [0.1] * 20
+    right = [True] * 20 + [False] * 20 + [True] * 20 + [False] * 20
+    labels = ["strict"] * 40 + ["easy"] * 40
+    found = calibrate_thresholds(scores, right, labels)
+    assert dict(found.classes) == {"easy": pytest.approx(0.3), "strict": pytest.approx(0.8)}
+    assert found.threshold("strict") == pytest.approx(0.8)
+    assert found.threshold("somebody else") == found.default
+    fewer = calibrate_thresholds(scores[1:], right[1:], labels[1:])
+    assert set(fewer.classes) == {"easy"}
+
+
+@pytest.mark.parametrize("right", [[], [True, True], [False, False]])
+def test_without_evidence_everything_is_known_and_it_is_said(right: list[bool]) -> None:
+    found = calibrate_thresholds([0.5] * len(right), right, ["a"] * len(right))
+    assert found.threshold("a") is None
+    assert found.as_json()["default"] is None
+    assert "every region counts as known" in found.rule
+    assert "every region counts as known" in Thresholds().rule
+
+
+@settings(deadline=None)
+@given(judged, st.randoms(use_true_random=False))
+def test_order_changes_nothing_and_json_keeps_everything(rows: list[tuple[float, bool, str]], random: Random) -> None:
+    found = calibrate_thresholds(*map(list, zip(*rows, strict=True)), min_each=1)
+    mixed = list(rows)
+    random.shuffle(mixed)
+    assert calibrate_thresholds(*map(list, zip(*mixed, strict=True)), min_each=1) == found
+    assert Thresholds.from_json(json.loads(json.dumps(found.as_json(), allow_nan=False))) == found
+
+
+def test_neighbouring_floats_are_told_apart() -> None:
+    low = 0.5
+    high = float(np.nextafter(low, 1.0))
+    assert best_threshold(np.array([low, high]), np.array([False, True])) == high
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        None,
+        [],
+        {},
+        {"rule": 1, "default": None, "classes": {}, "counts": {}},
+        {"rule": "", "default": "0.5", "classes": {}, "counts": {}},
+        {"rule": "", "default": True, "classes": {}, "counts": {}},
+        {"rule": "", "default": None, "classes": {"a": None}, "counts": {}},
+        {"rule": "", "default": None, "classes": {}, "counts": {"a": 1}},
+        {"rule": "", "default": float("inf"), "classes": {}, "counts": {}},
+    ],
+)
+def test_other_json_is_refused(record: object) -> None:
+    with pytest.raises(ValueError, match="thresholds: expected"):
+        Thresholds.from_json(record)
+
+
+def test_senseless_scores_are_refused() -> None:
+    with pytest.raises(ValueError, match="finite"):
+        calibrate_thresholds([0.1, float("nan")], [True, False], ["a", "a"])
+    with pytest.raises(ValueError, match="1 scores, 2 judgements"):
+        calibrate_thresholds([0.1], [True, False], ["a"])
