@@ -5,12 +5,15 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
 from naruto_vision.files.atomic import write_json
 from naruto_vision.metrics.report import report_table
 from naruto_vision.metrics.scene_counts import SceneReport
 from naruto_vision.modules.scene_retriever import SceneRetriever
+from naruto_vision.scenes.decision import choose_for_overlay
+from naruto_vision.scenes.overlay import draw_overlay, label_colours
 
 
 def results_document(searched: SceneReport, shown: SceneReport) -> dict[str, Any]:
@@ -32,11 +35,43 @@ class SceneReportCallback(Callback):
     Args:
         out: The folder for ``results.json``.
         table: Print the table.
+        examples: How many scenes are shown in TensorBoard, named.
     """
 
-    def __init__(self, out: str = "runs/scenes", table: bool = True) -> None:
+    def __init__(self, out: str = "runs/scenes", table: bool = True, examples: int = 12) -> None:
         self.out = Path(out)
         self.table = table
+        self.examples = examples
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,  # noqa: ANN401 - what the module's test step returned
+        batch: Any,  # noqa: ANN401, ARG002 - Lightning passes it
+        batch_idx: int,
+        dataloader_idx: int = 0,  # noqa: ARG002 - Lightning passes it
+    ) -> None:
+        """Show the first scenes in TensorBoard.
+
+        Args:
+            trainer: Its logger is used if it writes to TensorBoard.
+            pl_module: Has to be a ``SceneRetriever``; any other module is passed over.
+            outputs: Every scene of the batch with its prediction.
+            batch: Unused.
+            batch_idx: Place in the epoch.
+            dataloader_idx: Unused.
+        """
+        if batch_idx >= self.examples or not isinstance(pl_module, SceneRetriever):
+            return
+        if not isinstance(trainer.logger, TensorBoardLogger):
+            return
+        colours = label_colours(pl_module.analyzer.gallery.labels)
+        for item, prediction in outputs["answers"]:
+            if item.picture is not None:
+                shown = choose_for_overlay(prediction, pl_module.overlay)
+                drawn = draw_overlay(item.picture, prediction, shown, colours)
+                trainer.logger.experiment.add_image(f"scenes/{item.scene}", drawn, dataformats="HWC")
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the report of the test that just ended.

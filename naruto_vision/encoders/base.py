@@ -1,6 +1,5 @@
 """What every encoder is: pictures (and for some, texts) in, unit vectors out."""
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from naruto_vision.errors import InputError
+from naruto_vision.files.fingerprint import model_fingerprint
 from naruto_vision.records import Picture
 
 
@@ -69,11 +69,7 @@ class Encoder(nn.Module, ABC):
     @property
     def fingerprint(self) -> str:
         """64 hexadecimal digits that change with the architecture, the preprocessing or any weight."""
-        digest = hashlib.sha256(repr(sorted(self.describe().items())).encode())
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        return model_fingerprint(self.describe(), self.state_dict())
 
 
 @torch.inference_mode()

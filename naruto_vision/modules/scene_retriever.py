@@ -2,19 +2,19 @@
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from naruto_vision.data.gallery_data import GalleryBatch
 from naruto_vision.data.scenes import SceneItem
 from naruto_vision.encoders.base import Encoder
 from naruto_vision.errors import InputError
-from naruto_vision.gallery.content import GalleryRow
+from naruto_vision.gallery.enrolment import Enrolment
 from naruto_vision.gallery.gallery import Gallery
+from naruto_vision.gallery.stores import IndexChoice
 from naruto_vision.gallery.thresholds import calibrate_thresholds
 from naruto_vision.metrics.scene_accuracy import SceneAccuracy
 from naruto_vision.metrics.scene_counts import SceneReport
@@ -60,7 +60,7 @@ class SceneRetriever(pl.LightningModule):
         overlay: OverlaySettings | None = None,
         neighbours: int = 5,
         mirror: bool = True,
-        index: Literal["auto", "faiss", "exact"] = "auto",
+        index: IndexChoice = "auto",
         iou_match: float = 0.5,
     ) -> None:
         super().__init__()
@@ -74,14 +74,13 @@ class SceneRetriever(pl.LightningModule):
         self.overlay = overlay or OverlaySettings()
         self.neighbours = neighbours
         self.mirror = mirror
-        self.index: Literal["auto", "faiss", "exact"] = index
+        self.index = index
         self.searched = SceneAccuracy(iou_match=iou_match)
         self.shown = SceneAccuracy(iou_match=iou_match)
         self.reports = {}
         self._iou_match = iou_match
         self._analyzer: SceneAnalyzer | None = None
-        self._vectors: list[Tensor] = []
-        self._rows: list[tuple[str, str]] = []
+        self._enrolment = Enrolment()
         self._scored: list[ScoredRegion] = []
 
     def configure_optimizers(self) -> None:
@@ -89,11 +88,7 @@ class SceneRetriever(pl.LightningModule):
 
     @property
     def analyzer(self) -> SceneAnalyzer:
-        """The path of one scene, over the gallery on disk.
-
-        Raises:
-            InputError: If the module has no segmenter, or there is no gallery.
-        """
+        """The path of one scene over the gallery on disk; an InputError without a segmenter or a gallery."""
         if self._analyzer is None:
             if self.segmenter is None:
                 msg = "model.segmenter: expected a segmenter to look at scenes, found none; use configs/scenes.yaml"
@@ -115,13 +110,12 @@ class SceneRetriever(pl.LightningModule):
 
         Args:
             batch: Pixels (B, 3, S, S) float32 with their labels and paths.
-            batch_idx: Place in the epoch.
+            batch_idx: Unused.
         """
         vectors = self.encoder.encode_images(batch.pixels)
         if self.mirror:
             vectors = nn.functional.normalize(vectors + self.encoder.encode_images(batch.pixels.flip(-1)), dim=-1)
-        self._vectors.append(vectors.float().cpu())
-        self._rows.extend(zip(batch.labels, batch.paths, strict=True))
+        self._enrolment.add(vectors, batch.labels, batch.paths)
 
     def on_train_start(self) -> None:
         """Freeze the encoder: an enrolled vector must not depend on its batch."""
@@ -132,18 +126,14 @@ class SceneRetriever(pl.LightningModule):
         self._write_gallery()
 
     def _write_gallery(self) -> None:
-        if not self._rows:
+        if not self._enrolment.rows:
             return
-        rows = gather_lists(self.trainer, self._rows)
-        vectors = torch.cat(gather_lists(self.trainer, self._vectors))
-        self._vectors, self._rows = [], []
+        whole = Enrolment()
+        whole.rows = gather_lists(self.trainer, self._enrolment.rows)
+        whole.vectors = gather_lists(self.trainer, self._enrolment.vectors)
+        self._enrolment = Enrolment()
         if self.trainer.is_global_zero:
-            order = sorted(range(len(rows)), key=lambda i: (rows[i][1], rows[i][0]))
-            entries = [GalleryRow(label=rows[i][0], path=rows[i][1]) for i in order]
-            built = Gallery.build(
-                vectors[order].numpy(), entries, fingerprint=self.encoder.fingerprint, index=self.index
-            )
-            built.save(self.gallery)
+            whole.build(self.encoder.fingerprint, self.index).save(self.gallery)
         self.trainer.strategy.barrier("gallery")
         self._analyzer = None
 
@@ -179,24 +169,36 @@ class SceneRetriever(pl.LightningModule):
         self.trainer.strategy.barrier("thresholds")
         self._analyzer = None
 
-    def test_step(self, batch: Sequence[SceneItem], batch_idx: int) -> None:  # noqa: ARG002 - Lightning passes it
+    def test_step(
+        self,
+        batch: Sequence[SceneItem],
+        batch_idx: int,  # noqa: ARG002 - Lightning passes it
+    ) -> dict[str, list[tuple[SceneItem, ScenePrediction]]]:
         """Search scenes and hold the answers against their ground truth.
 
         Args:
             batch: Scenes; one that could not be read counts as a scene without predictions.
             batch_idx: Place in the epoch.
+
+        Returns:
+            Under ``answers``, every scene with its prediction.
         """
-        for item, prediction in self._analysed(batch):
-            shown = choose_for_overlay(prediction, self.overlay)
+        answers = self._analysed(batch)
+        for item, prediction in answers:
             truth = item.truth or ()
-            self.searched.update([labelled_boxes(prediction, named=False)], [truth], [item.scene])
+            self.searched.update([labelled_boxes(prediction, named=False)], [truth])
             everything = labelled_boxes(prediction, named=True)
-            self.shown.update([[everything[i] for i in shown]], [truth], [item.scene])
+            self.shown.update([[everything[i] for i in choose_for_overlay(prediction, self.overlay)]], [truth])
+        return {"answers": answers}
 
     def on_test_epoch_end(self) -> None:
         """Log both reports: of all regions, and of those that people are shown."""
         self._log_report("test", self.searched)
         self._log_report("test_shown", self.shown)
+
+    def on_predict_start(self) -> None:
+        """Keep no predictions in memory: the writer has put them on the disk."""
+        self.trainer.predict_loop.return_predictions = False
 
     def predict_step(
         self,
@@ -243,5 +245,4 @@ class SceneRetriever(pl.LightningModule):
             "overlay": repr(self.overlay),
             "neighbours": self.neighbours,
             "mirror": self.mirror,
-            "gallery_folder": Path(self.gallery).name,
         }

@@ -119,8 +119,9 @@ def _draw_tags(
     image: Image.Image, prediction: ScenePrediction, shown: Sequence[int], colours: dict[str, Colour]
 ) -> None:
     pen = ImageDraw.Draw(image)
-    font = _font(min(max(11, round(min(image.size) / 30)), 48))
-    pad = max(2, font.size // 5)
+    points = min(max(11, round(min(image.size) / 30)), 48)
+    font = _font(points)
+    pad = max(2, points // 5)
     taken: list[Box] = []
     for index in shown:
         identity = prediction.identities[index]

@@ -1,0 +1,201 @@
+"""The Trainer verbs of ``SceneRetriever`` on scenes of coloured squares, where every right answer is known."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from naruto_vision.callbacks.scene_report import SceneReportCallback
+from naruto_vision.callbacks.scene_writer import SceneWriterCallback
+from naruto_vision.data.gallery_data import GalleryDataModule
+from naruto_vision.encoders.base import Encoder
+from naruto_vision.errors import FingerprintError, InputError
+from naruto_vision.files.images import write_image
+from naruto_vision.gallery.gallery import Gallery
+from naruto_vision.modules.scene_retriever import SceneRetriever
+from naruto_vision.records import Picture, Region
+from naruto_vision.segmentation.crops import CropSettings
+
+RED, GREEN, BLUE, YELLOW = (220, 30, 30), (30, 200, 30), (30, 30, 220), (220, 220, 30)
+CAST = {"akai": RED, "midori": GREEN}
+BOXES = ((6, 8, 25, 27), (36, 8, 55, 27))
+
+
+class ColourEncoder(Encoder):
+    """The mean colour of what is not black, as a unit vector."""
+
+    dim = 3
+
+    def __init__(self, tint: float = 0.0) -> None:
+        super().__init__()
+        self.tint = nn.Parameter(torch.tensor(tint))
+
+    def preprocess(self, picture: Picture) -> Tensor:
+        small = cv2.resize(picture, (8, 8), interpolation=cv2.INTER_AREA)
+        return torch.from_numpy(small).permute(2, 0, 1).float() / 255
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        return nn.functional.normalize(pixels.mean(dim=(2, 3)) + self.tint, dim=-1)
+
+    def describe(self) -> Mapping[str, Any]:
+        return {"kind": "mean colour"}
+
+
+class SquareSegmenter:
+    """Every connected bright patch is a region."""
+
+    model = None
+    fingerprint = "squares"
+
+    def __call__(self, picture: Picture) -> list[Region]:
+        _, labels, stats, _ = cv2.connectedComponentsWithStats((picture.max(axis=2) > 128).astype(np.uint8))
+        regions = []
+        for index, (x, y, width, height, area) in enumerate(stats.tolist()):
+            if index and area > 50:
+                mask = labels[y : y + height, x : x + width] == index
+                regions.append(Region((x, y, x + width - 1, y + height - 1), mask))
+        return sorted(regions, key=lambda region: -region.area)
+
+
+def scene(*colours: tuple[int, int, int]) -> Picture:
+    picture = np.zeros((40, 64, 3), dtype=np.uint8)
+    for colour, (x1, y1, x2, y2) in zip(colours, BOXES, strict=False):
+        picture[y1 : y2 + 1, x1 : x2 + 1] = colour
+    return picture
+
+
+SCENES = {
+    "both.png": ((RED, GREEN), [(0, "akai"), (1, "midori")]),
+    "one.png": ((GREEN, BLUE), [(0, "midori")]),
+    "sub/stranger.png": ((YELLOW,), []),
+}
+
+
+def write_scenes(folder: Path) -> Path:
+    truth = {}
+    for name, (colours, known) in SCENES.items():
+        write_image(folder / "images" / name, scene(*colours))
+        truth[name] = [{"bbox": list(BOXES[place]), "label": label} for place, label in known]
+    (folder / "gt.json").write_text(json.dumps(truth))
+    return folder
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Path:
+    for label, colour in CAST.items():
+        for shade in range(4):
+            picture = np.zeros((16, 16, 3), dtype=np.uint8)
+            picture[2:14, 2:14] = [min(255, value + 6 * shade) for value in colour]
+            write_image(tmp_path / "data" / "train" / label / f"{shade}.png", picture)
+    write_scenes(tmp_path / "valid")
+    write_scenes(tmp_path / "test")
+    return tmp_path
+
+
+def trainer(*callbacks: pl.Callback) -> pl.Trainer:
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    return pl.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        enable_checkpointing=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        callbacks=list(callbacks),
+        **quiet,
+    )
+
+
+@pytest.fixture
+def retriever(world: Path) -> Callable[..., SceneRetriever]:
+    def make(tint: float = 0.0) -> SceneRetriever:
+        crop = CropSettings(pad=0.0, pad_min=0)
+        encoder = ColourEncoder(tint)
+        return SceneRetriever(encoder, SquareSegmenter(), gallery=str(world / "gallery"), crop=crop)  # type: ignore[arg-type]
+
+    return make
+
+
+def data(world: Path, **folders: str) -> GalleryDataModule:
+    return GalleryDataModule(str(world / "data"), num_workers=0, **folders)
+
+
+def enrol(world: Path, retriever: Callable[..., SceneRetriever]) -> None:
+    trainer().fit(retriever(), datamodule=data(world, valid=str(world / "valid")))
+
+
+def test_fit_enrols_every_picture_once_and_calibrates_unknown(
+    world: Path, retriever: Callable[..., SceneRetriever]
+) -> None:
+    enrol(world, retriever)
+    gallery = Gallery.open(world / "gallery", fingerprint=ColourEncoder().fingerprint)
+    assert [row.label for row in gallery.rows] == ["akai"] * 4 + ["midori"] * 4
+    assert len({row.path for row in gallery.rows}) == 8
+    bar = gallery.thresholds.threshold("akai")
+    assert bar is not None
+    assert 0.6 < bar <= 1.0
+
+
+def test_fit_without_scenes_needs_no_segmenter_and_names_everything(world: Path) -> None:
+    trainer().fit(SceneRetriever(ColourEncoder(), gallery=str(world / "gallery")), datamodule=data(world))
+    assert Gallery.open(world / "gallery").thresholds.threshold("akai") is None
+
+
+def test_test_counts_every_object_once(world: Path, retriever: Callable[..., SceneRetriever]) -> None:
+    enrol(world, retriever)
+    module = retriever()
+    report_to = SceneReportCallback(str(world / "out"), table=False)
+    trainer(report_to).test(module, datamodule=data(world, test=str(world / "test")), verbose=False)
+    results = json.loads((world / "out" / "results.json").read_text())
+    assert (results["object_accuracy"]["count"], results["object_accuracy"]["total"]) == (3, 3)
+    assert (results["precision"]["count"], results["precision"]["total"]) == (3, 5)
+    assert (results["shown"]["object_accuracy"]["count"], results["shown"]["object_accuracy"]["total"]) == (3, 3)
+    assert results["honest_recall"]["low"] < 1.0
+
+
+def test_predict_names_the_cast_and_calls_the_others_unknown(
+    world: Path, retriever: Callable[..., SceneRetriever]
+) -> None:
+    enrol(world, retriever)
+    (world / "test" / "images" / "broken.png").write_bytes(b"not a picture")
+    writer = SceneWriterCallback(str(world / "out"))
+    folder = str(world / "test" / "images")
+    trainer(writer).predict(retriever(), datamodule=data(world, predict=folder))
+    labels = {}
+    for name in SCENES:
+        document = json.loads((world / "out" / "json" / name.replace(".png", "_overlay.json")).read_text())
+        labels[name] = sorted(pred["label"] for pred in document["preds"])
+    assert labels == {"both.png": ["akai", "midori"], "one.png": ["midori", "unknown"], "sub/stranger.png": ["unknown"]}
+    assert writer.run["counts"] == {"seen": 4, "ok": 3, "quarantined": 1, "regions": 5, "known": 3}
+    assert "broken.png" in writer.run["quarantined"][0]["reason"]
+
+
+def test_predict_twice_does_no_scene_again(world: Path, retriever: Callable[..., SceneRetriever]) -> None:
+    enrol(world, retriever)
+    folder = str(world / "test" / "images")
+
+    def predict() -> dict[Path, int]:
+        run = trainer(SceneWriterCallback(str(world / "out")))
+        run.predict(retriever(), datamodule=data(world, predict=folder))
+        return {file: file.stat().st_mtime_ns for file in (world / "out" / "json").rglob("*.json")}
+
+    assert predict() == predict()
+
+
+def test_a_gallery_of_another_encoder_is_refused(world: Path, retriever: Callable[..., SceneRetriever]) -> None:
+    enrol(world, retriever)
+    with pytest.raises(FingerprintError, match="enrol again"):
+        trainer().test(retriever(0.5), datamodule=data(world, test=str(world / "test")), verbose=False)
+
+
+def test_scenes_without_a_segmenter_are_refused_in_words(world: Path) -> None:
+    trainer().fit(SceneRetriever(ColourEncoder(), gallery=str(world / "gallery")), datamodule=data(world))
+    module = SceneRetriever(ColourEncoder(), gallery=str(world / "gallery"))
+    with pytest.raises(InputError, match="expected a segmenter"):
+        trainer().test(module, datamodule=data(world, test=str(world / "test")), verbose=False)
