@@ -104,7 +104,7 @@ def ask(scene: MaskedPicture, rng: np.random.Generator, *, figures: int, off_fig
         picture, masks = picture[:, ::-1], masks[:, :, ::-1]
     chosen = masks[rng.permutation(len(masks))[:figures]]
     by_box = rng.random(len(chosen)) < boxes
-    background = ~masks.any(axis=0)
+    background = np.logical_not(masks.any(axis=0))
     nothing = np.zeros((off_figure if background.any() else 0, *background.shape), dtype=np.bool_)
     points = [point_in(mask, rng) for mask in chosen[~by_box]] + [point_in(background, rng) for _ in nothing]
     around = [box_around(mask, rng, 0.1) for mask in chosen[by_box]]

@@ -6,12 +6,11 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
-from torchmetrics import CatMetric, MeanMetric
+from torchmetrics import CatMetric, MeanMetric, MetricCollection
 
 from naruto_vision.errors import TrainingStoppedError
 from naruto_vision.metrics.calibration import iou_calibration
@@ -64,7 +63,7 @@ class SegmenterTuner(pl.LightningModule):
         self.facts = facts or {}
         self.resolution = resolution
         self.best = -1.0
-        self.means = nn.ModuleDict({name: MeanMetric() for name in _MEANS})
+        self.means = MetricCollection({name: MeanMetric() for name in _MEANS}, compute_groups=False)
         self.estimated, self.chosen = CatMetric(), CatMetric()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -155,16 +154,17 @@ class SegmenterTuner(pl.LightningModule):
 
     def _report(self, stage: Literal["valid", "test"]) -> dict[str, float]:
         """Log and return this stage's figures; ``miou`` is what a point finds by the IoU head's choice."""
-        figures = {f"{stage}/{name}": float(mean.compute()) for name, mean in self.means.items()}
+        figures = {f"{stage}/{name}": float(value) for name, value in self.means.compute().items()}
         calibration = iou_calibration(self.estimated.compute(), self.chosen.compute())
         figures[f"{stage}/iou_calibration_error"] = calibration.calibration_error or 0.0
         figures[f"{stage}/miou"] = figures[f"{stage}/point_chosen"]
-        for metric in (*self.means.values(), self.estimated, self.chosen):
+        for metric in (self.means, self.estimated, self.chosen):
             metric.reset()
         self.log_dict(figures)
         return figures
 
-    @rank_zero_only
     def _save(self, figures: dict[str, float]) -> None:
+        if not self.trainer.is_global_zero:
+            return
         rounded = {name.partition("/")[2]: round(value, 4) for name, value in figures.items()}
         self.model.save(Path(self.bundle), **self.facts, steps=self.global_step, figures=rounded)
