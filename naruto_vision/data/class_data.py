@@ -111,8 +111,6 @@ class ClassDataModule(pl.LightningDataModule):
         quarantines: Split name to the pictures that could not be read, with counts.
     """
 
-    allow_zero_length_dataloader_with_multiple_devices = True  # a split may be smaller than the world
-
     def __init__(
         self,
         root: str,
@@ -131,6 +129,7 @@ class ClassDataModule(pl.LightningDataModule):
         preprocess: Preprocess | None = None,
     ) -> None:
         super().__init__()
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # a split may be smaller than the world
         self.root = root
         self.batch_size = batch_size
         self.num_workers = num_workers

@@ -162,8 +162,6 @@ class SceneDataModule(pl.LightningDataModule):
         num_workers: Processes that decode ahead; 0 decodes in between.
     """
 
-    allow_zero_length_dataloader_with_multiple_devices = True  # fewer scenes than processes is no mistake
-
     def __init__(
         self,
         valid: str | None = None,
@@ -173,6 +171,7 @@ class SceneDataModule(pl.LightningDataModule):
         num_workers: int = 1,
     ) -> None:
         super().__init__()
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer scenes than processes is no mistake
         self.folders = {"valid": valid, "test": test, "predict": predict}
         self.scene_batch_size = batch_size
         self.scene_workers = num_workers

@@ -2,22 +2,28 @@
 
 Formats are allow-listed and told by content, not by extension; size is checked from the header before
 anything is decoded; EXIF orientation is applied once; 16-bit pictures are scaled, not clipped;
-transparency is laid over white. Source files are never written to.
+transparency is laid over white; colour profiles are ignored; CMYK JPEGs are taken to be inverted, as nearly
+all of them are, marked so or not; of an animation the first frame is read.
+Source files are never written to.
 """
 
+import struct
+import threading
 import warnings
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from naruto_vision.errors import BadImageError, MissingPathError
 from naruto_vision.files.atomic import atomic_file
 from naruto_vision.records import Picture
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "MPO")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # MPO, a JPEG with more pictures behind it, opens as JPEG
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"})
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 20_000
@@ -27,12 +33,25 @@ _FAILURES = (
     SyntaxError,
     ValueError,
     EOFError,
-    KeyError,
-    IndexError,
+    LookupError,
     TypeError,
-    OverflowError,
+    AttributeError,
+    NotImplementedError,
+    ArithmeticError,
     MemoryError,
+    struct.error,
+    zlib.error,
 )
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SILENCE = threading.Lock()  # silencing warnings changes the whole process, so one thread does it at a time
 
 
 def _check_header(path: Path, image: Image.Image) -> None:
@@ -45,21 +64,57 @@ def _check_header(path: Path, image: Image.Image) -> None:
         raise BadImageError(path, reason)
 
 
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8; metadata that cannot be read says nothing."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except _FAILURES:
+        return 1
+    return value if isinstance(value, int) else 1
+
+
 def _from_16_bit(image: Image.Image) -> Image.Image:
     """Scale a 16-bit or 32-bit single-channel image to 8 bits over the range its kind has."""
-    values = np.asarray(image, dtype=np.float64)
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
     top = 65535.0 if image.mode.startswith("I") else max(float(values.max(initial=0.0)), 1.0)
     return Image.fromarray(np.clip(values * (255.0 / top), 0, 255).round().astype(np.uint8))
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def rgb_from_image(image: Image.Image) -> Picture:
+    """Bring a decoded Pillow image of any mode to a picture; its orientation stays as it is.
+
+    Args:
+        image: Any mode. One channel of 16 or 32 bits is scaled, transparency is laid over white.
+
+    Returns:
+        Shape (H, W, 3), uint8, RGB.
+    """
     if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
         image = _from_16_bit(image)
-    if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
+    if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
         front = image.convert("RGBA")
         image = Image.new("RGBA", front.size, "white")
         image.alpha_composite(front)
-    return image.convert("RGB")
+    return np.array(image.convert("RGB"), dtype=np.uint8)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Pillow's warnings from the user: our size limit is lower than its own, and odd metadata is no news."""
+    with _SILENCE, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _decode(path: Path) -> Picture:
+    with path.open("rb") as handle:
+        with _quiet():
+            image = Image.open(handle, formats=FORMATS)
+        _check_header(path, image)
+        image.load()
+        with _quiet():
+            turn = _TURNS.get(_orientation(image))
+        return rgb_from_image(image if turn is None else image.transpose(turn))
 
 
 def read_image(path: str | Path) -> Picture:
@@ -73,27 +128,23 @@ def read_image(path: str | Path) -> Picture:
 
     Raises:
         MissingPathError: If there is no such file.
-        BadImageError: If the file is empty, truncated, too large, or no picture of an allowed format.
+        BadImageError: If the file is empty, truncated, too large, may not be read, or is no picture of an
+            allowed format.
     """
     path = Path(path)
-    if not path.is_file():
-        raise MissingPathError(path, "picture")
-    if path.stat().st_size == 0:
-        raise BadImageError(path, "the file is empty (0 bytes)")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # our own size limit is lower than Pillow's warning
-            with Image.open(path, formats=FORMATS) as image:
-                _check_header(path, image)
-                image.load()
-                upright = ImageOps.exif_transpose(image)
-                return np.array(_to_rgb(upright), dtype=np.uint8)
+        if not path.is_file():
+            raise MissingPathError(path, "picture")
+        if path.stat().st_size == 0:
+            raise BadImageError(path, "the file is empty (0 bytes)")
+        return _decode(path)
     except UnidentifiedImageError:
-        raise BadImageError(path, f"not a picture of a format that is read ({', '.join(FORMATS[:5])})") from None
-    except Image.DecompressionBombError as error:
-        raise BadImageError(path, str(error)) from None
-    except _FAILURES as error:
-        raise BadImageError(path, f"cannot be decoded ({error}); it is truncated or corrupt") from None
+        raise BadImageError(path, f"not a picture of a format that is read ({', '.join(FORMATS)})") from None
+    except PermissionError:
+        raise BadImageError(path, "may not be read; change its permissions") from None
+    except (Image.DecompressionBombError, *_FAILURES) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise BadImageError(path, f"cannot be decoded ({reason}); it is truncated or corrupt") from None
 
 
 def write_image(path: str | Path, picture: Picture, *, quality: int = 92) -> None:
