@@ -4,7 +4,6 @@ The JSON says which architecture the weights belong to, how pictures are prepare
 weights decide (classes, thresholds, licence, figures). It names no code.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,28 +14,12 @@ from torch import Tensor
 
 from naruto_vision.errors import FormatError, MissingPathError
 from naruto_vision.files.atomic import atomic_folder, write_text
+from naruto_vision.files.hashing import file_sha256
 from naruto_vision.files.trust import load_state_dict
 
 WEIGHTS = "model.safetensors"
 INFO = "model.json"
 FORMAT = 1
-_BLOCK = 1 << 20
-
-
-def file_sha256(path: str | Path) -> str:
-    """Hash a file.
-
-    Args:
-        path: An existing file.
-
-    Returns:
-        64 hexadecimal digits.
-    """
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as handle:
-        while block := handle.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def save_bundle(folder: str | Path, state: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
