@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 
 from naruto_vision.drawn.attributes import Attributes
-from naruto_vision.drawn.body import NECK, Build, build_of, draw_arm, draw_legs, hand_of
+from naruto_vision.drawn.body import NECK, Build, build_of, draw_arm, hand_of
 from naruto_vision.drawn.clothes import draw_torso
 from naruto_vision.drawn.face import draw_face
 from naruto_vision.drawn.face_marks import draw_mark
 from naruto_vision.drawn.hair import draw_back_hair, draw_front_hair
 from naruto_vision.drawn.head_wear import draw_head_wear
+from naruto_vision.drawn.legs import draw_legs
 from naruto_vision.drawn.look import Look
 from naruto_vision.drawn.palette import mix
 from naruto_vision.drawn.props import draw_back_extra, draw_held, draw_scarf

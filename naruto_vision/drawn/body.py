@@ -1,10 +1,10 @@
-"""Body and clothes: legs, torso, sleeves. The frame is the figure's: the head's centre is (0, 0)."""
+"""The body's measures, its arms and their sleeves. The frame is the figure's: the head's centre is (0, 0)."""
 
 from dataclasses import dataclass
 
-from naruto_vision.drawn.attributes import WHOLE, Attributes
+from naruto_vision.drawn.attributes import Attributes
 from naruto_vision.drawn.look import Look
-from naruto_vision.drawn.palette import CLOTH, SKIN, WHITE, Rgb, darker, lighter
+from naruto_vision.drawn.palette import CLOTH, SKIN, WHITE, Rgb, lighter
 from naruto_vision.drawn.sketch import Frame, Sketch, at, inside, turn
 
 
@@ -65,128 +65,18 @@ def build_of(attributes: Attributes, look: Look) -> Build:
     )
 
 
-def _limb(sketch: Sketch, ink: int, length: float, top: float, end: float) -> None:
-    sketch.blob(
-        ink,
-        [
-            (-top, -0.1),
-            (-top * 0.3, -top),
-            (top * 0.3, -top),
-            (top, -0.1),
-            (end, length),
-            (end * 0.5, length + end * 0.9),
-            (-end * 0.5, length + end * 0.9),
-            (-end, length),
-        ],
-    )
-
-
-def draw_legs(sketch: Sketch, attributes: Attributes, look: Look, build: Build, body: Frame) -> None:
-    """Draw legs, shoes and what covers them.
+def draw_limb(sketch: Sketch, ink: int, length: float, top: float, end: float) -> None:
+    """Draw a limb downwards from the frame's origin, with round ends.
 
     Args:
-        sketch: What to draw on.
-        attributes: Who it is.
-        look: How.
-        build: Its measures.
-        body: The figure's frame.
+        sketch: What to draw on, in the limb's frame.
+        ink: Its ink.
+        length: How far its lower end is.
+        top: Half its width at the origin.
+        end: Half its width at the lower end.
     """
-    sketch.part = "legs"
-    skin, cloth = SKIN[attributes.skin], CLOTH[attributes.bottom_colour]
-    shoe = darker(cloth, 0.35) if attributes.bottom == "none" else darker(CLOTH[attributes.accent], 0.3)
-    for side, swing in zip((-1, 1), look.legs, strict=True):
-        leg = inside(body, turn(side * build.hip * 0.5, build.crotch - 0.1, swing * 0.6, side))
-        sketch.enter(leg)
-        _limb(sketch, sketch.ink(skin), build.leg, 0.3, 0.2)
-        sketch.blob(
-            sketch.ink(shoe),
-            [
-                (-0.26, build.leg - 0.25),
-                (0.24, build.leg - 0.25),
-                (0.42, build.leg + 0.1),
-                (0.4, build.leg + 0.3),
-                (-0.28, build.leg + 0.3),
-            ],
-        )
-        match attributes.bottom:
-            case "pants":
-                ink = sketch.ink(cloth)
-                _limb(sketch, ink, build.leg * 0.84, 0.36, 0.29)
-                sketch.stroke(
-                    sketch.ink(darker(cloth, 0.3), ink), [(-0.1, build.leg * 0.4), (0.2, build.leg * 0.45)], 0.07
-                )
-            case "shorts":
-                ink = sketch.ink(cloth)
-                _limb(sketch, ink, build.leg * 0.34, 0.36, 0.38)
-                sketch.poly(
-                    sketch.ink(lighter(cloth, 0.35), ink),
-                    [
-                        (-0.5, build.leg * 0.42),
-                        (0.5, build.leg * 0.42),
-                        (0.5, build.leg * 0.5),
-                        (-0.5, build.leg * 0.5),
-                    ],
-                    ink,
-                )
-            case _:
-                pass
-    sketch.enter(body)
-    _draw_hips(sketch, attributes, look, build)
-
-
-def _draw_hips(sketch: Sketch, attributes: Attributes, look: Look, build: Build) -> None:
-    cloth, y, hip, sway = CLOTH[attributes.bottom_colour], build.crotch, build.hip, look.sway * 0.12
-    match attributes.bottom:
-        case "skirt":
-            length = 0.45 + 0.28 * build.leg
-            ink = sketch.ink(cloth)
-            _flare(sketch, ink, (build.waist + 0.02, y - 0.35), (hip + 0.5, y + length), sway)
-            fold = sketch.ink(darker(cloth, 0.3), ink)
-            for k in (-2, -1, 0, 1, 2):
-                sketch.stroke(fold, [(k * 0.2, y), (k * 0.36 + sway, y + length)], 0.07, ink)
-            band = sketch.ink(lighter(cloth, 0.5), ink)
-            sketch.stroke(
-                band,
-                [(-hip - 0.6 + sway, y + length - 0.12), (sway, y + length), (hip + 0.6 + sway, y + length - 0.12)],
-                0.09,
-                ink,
-                taper=False,
-            )
-        case "pants" | "shorts":
-            ink = sketch.ink(cloth)
-            sketch.blob(
-                ink,
-                [
-                    (-hip, y - 0.5),
-                    (hip, y - 0.5),
-                    (hip + 0.05, y + 0.15),
-                    (0.2, y + 0.15),
-                    (-0.2, y + 0.15),
-                    (-hip - 0.05, y + 0.15),
-                ],
-            )
-        case _:
-            pass
-
-
-def _flare(sketch: Sketch, ink: int, top: tuple[float, float], hem: tuple[float, float], sway: float) -> None:
-    (x, y), (u, v) = top, hem
-    sketch.blob(
-        ink,
-        [
-            (-x, y),
-            (-x, y),
-            (x, y),
-            (x, y),
-            (u + sway, v - 0.1),
-            (u + sway, v - 0.1),
-            (u * 0.5 + sway, v + 0.06),
-            (sway, v + 0.08),
-            (sway - u * 0.5, v + 0.06),
-            (sway - u, v - 0.1),
-            (sway - u, v - 0.1),
-        ],
-    )
+    half = [(top * 0.3, -top), (top, -0.1), (end, length), (end * 0.5, length + end * 0.9)]
+    sketch.mirrored(ink, half)
 
 
 def draw_arm(
@@ -213,12 +103,12 @@ def draw_arm(
     wide = 1.9 if attributes.top == "robe" else 1.25
     sketch.enter(elbow)
     fore = sketch.ink(skin)
-    _limb(sketch, fore, build.arm * 0.9, thick, thick * 0.85)
+    draw_limb(sketch, fore, build.arm * 0.9, thick, thick * 0.85)
     sketch.oval(fore, 0.0, build.arm, thick * 1.12, thick * 1.12)
     sketch.oval(fore, thick * 0.9, build.arm * 0.94, thick * 0.4, thick * 0.6)
     upper = sketch.ink(cloth if long else skin, 0 if long else fore)
     if long:
-        _limb(sketch, upper, build.arm * 0.7, thick * 1.2, thick * wide)
+        draw_limb(sketch, upper, build.arm * 0.7, thick * 1.2, thick * wide)
         sketch.stroke(
             sketch.ink(lighter(cloth, 0.45), upper),
             [(-0.6, build.arm * 0.78), (0.6, build.arm * 0.78)],
@@ -227,10 +117,10 @@ def draw_arm(
             taper=False,
         )
     sketch.enter(shoulder)
-    _limb(sketch, upper, build.arm, thick * 1.2, thick * (1.2 if long else 1.0))
+    draw_limb(sketch, upper, build.arm, thick * 1.2, thick * (1.2 if long else 1.0))
     if attributes.sleeves == "short":
         short = sketch.ink(cloth)
-        _limb(sketch, short, build.arm * 0.42, thick * 1.35, thick * 1.55)
+        draw_limb(sketch, short, build.arm * 0.42, thick * 1.35, thick * 1.55)
     if attributes.top == "armor":
         pad = sketch.ink(lighter(CLOTH[attributes.top_colour], 0.25))
         sketch.oval(pad, 0.0, 0.02, thick * 2.0, thick * 1.6)
@@ -254,8 +144,3 @@ def hand_of(hand: Frame, body: Frame, side: int) -> Frame:
     """
     x, y = at(hand, 0.0, 0.0)
     return (body[0] * side, body[1], x, body[3] * side, body[4], y)
-
-
-def is_whole(attributes: Attributes) -> bool:
-    """Whether the top covers the legs."""
-    return attributes.top in WHOLE
