@@ -13,11 +13,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from naruto_vision.data.augmentation import augment
 from naruto_vision.data.preprocessing import Preprocess, module_preprocess
-from naruto_vision.data.readers import ReaderName, Split, read_splits
-from naruto_vision.data.rows import Policy
+from naruto_vision.data.readers import ReaderName, read_splits
+from naruto_vision.data.rows import Policy, ReadRules
 from naruto_vision.data.sampling import Draw, DrawSampler, ResumableLoader, ShareSampler, consumed_batches
 from naruto_vision.data.store import PictureStore, load_table
-from naruto_vision.data.tables import ClassTable, row_groups
+from naruto_vision.data.tables import ClassTable, Split, row_groups
 from naruto_vision.errors import InputError
 from naruto_vision.files.quarantine import Quarantine
 from naruto_vision.records import Picture
@@ -137,7 +137,8 @@ class ClassDataModule(pl.LightningDataModule):
         self.seed = seed
         self.tables: dict[Split, ClassTable] = {}
         self.quarantines: dict[str, Quarantine] = {}
-        self._how: dict[str, Any] = {"reader": reader, "aliases": aliases, "policy": policy}
+        self._reader: ReaderName = reader
+        self._rules = ReadRules(aliases or {}, policy)
         self._cache = {"side": cache_side, "budget": cache_bytes}
         self._max_bad_fraction = max_bad_fraction
         self._hold_out_fraction = hold_out_fraction
@@ -153,7 +154,7 @@ class ClassDataModule(pl.LightningDataModule):
 
     def _read_tables(self) -> None:
         if not self.tables:
-            self.tables = read_splits(self.root, self._hold_out_fraction, **self._how)
+            self.tables = read_splits(self.root, self._hold_out_fraction, self._reader, self._rules)
 
     def _load(self, split: Split) -> None:
         """Decode the pictures of a split, once."""

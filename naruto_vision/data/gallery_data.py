@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from naruto_vision.data.preprocessing import Preprocess, module_preprocess
-from naruto_vision.data.readers import ReaderName, Split, read_classes
-from naruto_vision.data.rows import Policy
+from naruto_vision.data.readers import ReaderName, read_classes
+from naruto_vision.data.rows import Policy, ReadRules
 from naruto_vision.data.sampling import ResumableLoader, ShareSampler
 from naruto_vision.data.scenes import SceneDataModule
 from naruto_vision.data.store import PictureStore, load_table
-from naruto_vision.data.tables import ClassTable
+from naruto_vision.data.tables import ClassTable, Split
 from naruto_vision.errors import InputError
 from naruto_vision.files.quarantine import Quarantine
 
@@ -107,8 +107,7 @@ class GalleryDataModule(SceneDataModule):
         self.table: ClassTable | None = None
         self.duplicates = 0
         self._reader: ReaderName = reader
-        self._aliases = aliases
-        self._policy: Policy = policy
+        self._rules = ReadRules(aliases or {}, policy)
         self._split: Split = split
         self._enrol_batch_size = enrol_batch_size
         self._max_bad_fraction = max_bad_fraction
@@ -132,7 +131,7 @@ class GalleryDataModule(SceneDataModule):
         if self.root is None:
             msg = "no pictures to enrol: give the class data's folder, --data.root DIR"
             raise InputError(msg)
-        table = read_classes(self.root, self._split, reader=self._reader, aliases=self._aliases, policy=self._policy)
+        table = read_classes(self.root, self._split, self._reader, self._rules)
         _LOG.info("%s: %s", self.root, table.report.summary())
         self.table, self._store = load_table(
             table, self.quarantine, max_bad_fraction=self._max_bad_fraction, side=0, budget=self._cache_bytes

@@ -3,13 +3,14 @@
 import csv
 import io
 import json
+import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from naruto_vision.data.roboflow import read_csv
-from naruto_vision.data.rows import Policy, SourceRow, build_table
-from naruto_vision.data.tables import ClassTable
+from naruto_vision.data.rows import ReadRules, SourceRow, build_table
+from naruto_vision.data.tables import ClassTable, Split
 from naruto_vision.errors import FormatError, MissingPathError
 from naruto_vision.files.atomic import write_json, write_text
 
@@ -28,7 +29,7 @@ def _read_class_names(path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _labels_by_path(path: Path, aliases: Mapping[str, str]) -> tuple[dict[str, list[str]], list[str]]:
+def _labels_by_path(path: Path) -> tuple[dict[str, list[str]], list[str]]:
     """Return path to its labels, and the paths of repeated lines."""
     lines = read_csv(path)
     header = [name.casefold() for name in next(lines, (0, []))[1]]
@@ -40,7 +41,7 @@ def _labels_by_path(path: Path, aliases: Mapping[str, str]) -> tuple[dict[str, l
     for line, values in lines:
         if len(values) != len(header):
             raise FormatError(path, f"{len(header)} values in line {line}", str(len(values)))
-        label = aliases.get(values[label_place], values[label_place])
+        label = values[label_place]
         labels = found.setdefault(values[place], [])
         if label in labels:
             repeats.append(values[place])
@@ -59,21 +60,14 @@ def _base_of(path: Path, names: Sequence[str]) -> Path:
     raise MissingPathError(names[0] if names else path, f"picture of {path} under {places}", "say where: root=FOLDER")
 
 
-def read_manifest(
-    path: str | Path,
-    root: str | Path | None = None,
-    *,
-    aliases: Mapping[str, str] | None = None,
-    policy: Policy = "single_only",
-) -> ClassTable:
+def read_manifest(path: str | Path, root: str | Path | None = None, rules: ReadRules | None = None) -> ClassTable:
     """Read a manifest: ``path,label`` lines, with ``classes.json`` beside it or not.
 
     Args:
         path: The CSV file.
         root: The folder that its paths are relative to; by default the manifest's own folder, the folder above it
             or the current one, whichever has the pictures.
-        aliases: Label as found, to the name that it should have.
-        policy: What becomes of pictures with several labels.
+        rules: What becomes of class names and of pictures with several labels.
 
     Returns:
         The table; its classes are those of ``classes.json``, or the labels in order of their names.
@@ -83,32 +77,31 @@ def read_manifest(
         FormatError: If it has other columns, or a label that ``classes.json`` lacks.
     """
     path = Path(path)
-    aliases = aliases or {}
-    found, repeats = _labels_by_path(path, aliases)
+    found, repeats = _labels_by_path(path)
     labels = {label for names in found.values() for label in names}
     listed = path.parent / CLASSES
     classes = _read_class_names(listed) if listed.is_file() else tuple(sorted(labels))
-    classes = tuple(dict.fromkeys(aliases.get(name, name) for name in classes))
     unknown = sorted(labels - set(classes))
     if unknown:
         raise FormatError(path, f"labels of {listed.name}", ", ".join(unknown)[:80])
     base = Path(root) if root is not None else _base_of(path, list(found))
     rows = [SourceRow(name, tuple(names)) for name, names in found.items()]
     rows += [SourceRow(name, tuple(found[name])) for name in repeats]
-    return build_table(base, rows, classes, policy, {}, list_unnamed=False)
+    return build_table(base, rows, classes, rules or ReadRules(), list_unnamed=False)
 
 
-def manifest_text(table: ClassTable, prefix: str = "") -> str:
+def manifest_text(table: ClassTable, base: str | Path) -> str:
     r"""Return a table as the text of a manifest, with ``\n`` line ends.
 
     Args:
         table: The rows.
-        prefix: Put before each path, such as ``data/train/``.
+        base: The folder that the paths are written relative to; the table's root lies in it.
     """
+    prefix = PurePosixPath(Path(os.path.relpath(table.root, base)).as_posix())
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(HEADER)
-    writer.writerows((prefix + row.path, row.label) for row in table.rows)
+    writer.writerows(((prefix / row.path).as_posix(), row.label) for row in table.rows)
     return out.getvalue()
 
 
@@ -138,19 +131,22 @@ def statistics(table: ClassTable, note: str) -> dict[str, Any]:
 
 
 def write_manifests(
-    out: str | Path, tables: Mapping[str, ClassTable], prefixes: Mapping[str, str], classes: Sequence[str], note: str
+    out: str | Path, tables: Mapping[Split, ClassTable], root: str | Path, classes: Sequence[str], note: str
 ) -> None:
     """Write ``<split>.csv`` and ``stats_<split>.json`` for every split, and ``classes.json``.
 
     Args:
         out: The folder; made if need be, files of the same names are replaced.
         tables: Split name to its table.
-        prefixes: Split name to what is put before its paths.
+        root: The data set's folder; paths are written relative to the folder that it lies in.
         classes: Every class, in the order that all later steps use.
         note: One line for people, kept in the statistics.
     """
     out = Path(out)
+    base = Path(
+        os.path.normpath(Path(root).absolute())
+    ).parent  # not resolved: a folder that is a link keeps its own name
     for split, table in tables.items():
-        write_text(out / f"{split}.csv", manifest_text(table, prefixes[split]))
+        write_text(out / f"{split}.csv", manifest_text(table, base))
         write_json(out / f"stats_{split}.json", statistics(table, note))
     write_json(out / CLASSES, list(classes))

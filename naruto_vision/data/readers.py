@@ -1,22 +1,21 @@
 """One question for class data of any layout: the table of a split."""
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from naruto_vision.data.class_folders import class_folder_names, read_class_folders
 from naruto_vision.data.manifest import read_manifest
 from naruto_vision.data.roboflow import CLASSES_CSV, read_roboflow
-from naruto_vision.data.rows import Policy
-from naruto_vision.data.tables import ClassTable, hold_out, merge_classes
+from naruto_vision.data.rows import ReadRules
+from naruto_vision.data.tables import ClassTable, Split, hold_out, merge_classes
 from naruto_vision.errors import InputError, MissingPathError
 
 _LOG = logging.getLogger(__name__)
 ReaderName: TypeAlias = Literal["auto", "roboflow", "manifest", "folders"]
-Split: TypeAlias = Literal["train", "valid", "test"]
+SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 
-_NAMES: dict[str, tuple[str, ...]] = {
+_NAMES: dict[Split, tuple[str, ...]] = {
     "train": ("train", "training"),
     "valid": ("valid", "val", "validation"),
     "test": ("test", "testing"),
@@ -63,10 +62,8 @@ def find_split(root: str | Path, split: Split, reader: ReaderName = "auto") -> t
 def read_classes(
     root: str | Path,
     split: Split = "train",
-    *,
     reader: ReaderName = "auto",
-    aliases: Mapping[str, str] | None = None,
-    policy: Policy = "single_only",
+    rules: ReadRules | None = None,
 ) -> ClassTable:
     """Read one split of a data set.
 
@@ -74,8 +71,7 @@ def read_classes(
         root: The data set's folder.
         split: Which split.
         reader: How it is laid out; "auto" looks, in the order Roboflow export, manifest, class folders.
-        aliases: Class name as found, to the name that it should have.
-        policy: What becomes of pictures with several positive classes.
+        rules: What becomes of class names and of pictures with several classes.
 
     Returns:
         The table of the split.
@@ -90,11 +86,11 @@ def read_classes(
     layout, path = place
     match layout:
         case "manifest":
-            table = read_manifest(path, aliases=aliases, policy=policy)
+            table = read_manifest(path, rules=rules)
         case "folders":
-            table = read_class_folders(path, aliases=aliases, policy=policy)
+            table = read_class_folders(path, rules)
         case _:
-            table = read_roboflow(path, aliases=aliases, policy=policy)
+            table = read_roboflow(path, rules)
     if not table.rows:
         reasons = [*table.report.refused[:1], *(f"{name} is not there" for name in table.report.missing[:1])]
         msg = f"{path}: no usable picture, {table.report.summary()}" + "".join(f"; {reason}" for reason in reasons)
@@ -102,39 +98,61 @@ def read_classes(
     return table
 
 
-def read_splits(
-    root: str | Path,
-    hold_out_fraction: float,
-    *,
-    reader: ReaderName = "auto",
-    aliases: Mapping[str, str] | None = None,
-    policy: Policy = "single_only",
+def read_present(
+    root: str | Path, reader: ReaderName = "auto", rules: ReadRules | None = None
 ) -> dict[Split, ClassTable]:
-    """Read every split of a data set under one list of classes.
+    """Read every split that a data set has, under one list of classes.
+
+    Args:
+        root: The data set's folder; it has to have a training split.
+        reader: How it is laid out.
+        rules: What becomes of class names and of pictures with several classes.
+
+    Returns:
+        "train", and "valid" and "test" where they are; classes in the order of the rules' labels, or else in the
+        training split's order, then those that only other splits have.
+
+    Raises:
+        MissingPathError: If ``root`` is not there.
+        InputError: If there is no training split, a split is malformed or without a usable picture, or the rules
+            name a label that the data set lacks.
+    """
+    rules = rules or ReadRules()
+    wanted = [split for split in SPLITS if split == "train" or find_split(root, split, reader) is not None]
+    if rules.labels is not None:
+        everything = read_present(root, reader, ReadRules(rules.aliases, "all"))["train"].classes
+        unknown = [name for name in rules.labels if name not in everything]
+        if unknown:
+            msg = f"{root}: no class {', '.join(unknown)}; there are {', '.join(everything)}"
+            raise InputError(msg)
+    found = {split: read_classes(root, split, reader, rules) for split in wanted}
+    classes = rules.labels or merge_classes(list(found.values()))
+    return {split: table.relabelled(classes) for split, table in found.items()}
+
+
+def read_splits(
+    root: str | Path, hold_out_fraction: float, reader: ReaderName = "auto", rules: ReadRules | None = None
+) -> dict[Split, ClassTable]:
+    """Read a data set to train on: like ``read_present``, but there always is a validation split.
 
     Args:
         root: The data set's folder; it has to have a training split.
         hold_out_fraction: Share of each class's training pictures that validates where there is no valid split.
         reader: How it is laid out.
-        aliases: Class name as found, to the name that it should have.
-        policy: What becomes of pictures with several positive classes.
+        rules: What becomes of class names and of pictures with several classes.
 
     Returns:
-        "train" and "valid", and "test" where there is one; classes in the training split's order, then those
-        that only other splits have.
+        "train" and "valid", and "test" where there is one.
 
     Raises:
         MissingPathError: If ``root`` is not there.
-        InputError: If there is no training split, or a split is malformed or without a usable picture.
+        InputError: As ``read_present``.
     """
-    splits: tuple[Split, ...] = ("train", "valid", "test")
-    wanted = [split for split in splits if split == "train" or find_split(root, split, reader) is not None]
-    found = {split: read_classes(root, split, reader=reader, aliases=aliases, policy=policy) for split in wanted}
+    found = read_present(root, reader, rules)
     for split, table in found.items():
         _LOG.info("%s split of %s: %s", split, root, table.report.summary())
     if "valid" not in found:
         found["train"], found["valid"] = hold_out(found["train"], hold_out_fraction)
         held, left = len(found["valid"]), len(found["train"])
         _LOG.warning("%s has no valid split: %d of %d training pictures are held out", root, held, held + left)
-    classes = merge_classes(list(found.values()))
-    return {split: table.relabelled(classes) for split, table in found.items()}
+    return found

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from naruto_vision.data.rows import Policy, SourceRow, build_table
+from naruto_vision.data.rows import ReadRules, SourceRow, build_table
 from naruto_vision.data.tables import ClassTable
 from naruto_vision.errors import FormatError, MissingPathError
 
@@ -60,8 +60,8 @@ def is_positive(text: str) -> bool:
     return not math.isnan(value) and value > 0
 
 
-def _class_columns(path: Path, header: list[str], aliases: Mapping[str, str]) -> tuple[int, dict[int, str]]:
-    """Return the filename's column, and column to class."""
+def _class_columns(path: Path, header: list[str]) -> tuple[int, dict[int, str]]:
+    """Return the filename's column, and column to class name as found."""
     lowered = [name.casefold() for name in header]
     if _FILE_COLUMN not in lowered:
         raise FormatError(path, "a column 'filename'", f"columns {', '.join(header)[:80]}")
@@ -72,11 +72,7 @@ def _class_columns(path: Path, header: list[str], aliases: Mapping[str, str]) ->
     for name in names:
         if names.count(name) > 1:
             raise FormatError(path, "one column a class", f"{name!r} twice")
-    columns = {
-        i: aliases.get(name, name)
-        for i, name in enumerate(header)
-        if i != place and name and name.casefold() != _NOT_A_CLASS
-    }
+    columns = {i: name for i, name in enumerate(header) if i != place and name and name.casefold() != _NOT_A_CLASS}
     return place, columns
 
 
@@ -92,20 +88,17 @@ def _source_row(
             marked = is_positive(cell)
         except ValueError:
             raise FormatError(path, f"0 or 1 in line {line}, column {name!r}", repr(cell)[:40]) from None
-        if marked and name not in positives:
+        if marked:
             positives.append(name)
     return SourceRow(values[place], tuple(positives))
 
 
-def read_roboflow(
-    folder: str | Path, *, aliases: Mapping[str, str] | None = None, policy: Policy = "single_only"
-) -> ClassTable:
+def read_roboflow(folder: str | Path, rules: ReadRules | None = None) -> ClassTable:
     """Read one split of a Roboflow multi-class export.
 
     Args:
         folder: The split's folder, with ``_classes.csv`` and the pictures.
-        aliases: Class name as found, to the name that it should have.
-        policy: What becomes of pictures with several positive classes.
+        rules: What becomes of class names and of rows with several classes.
 
     Returns:
         The table; its root is ``folder``.
@@ -120,8 +113,6 @@ def read_roboflow(
     header = next(lines, (0, []))[1]
     if not header:
         raise FormatError(path, "a header with 'filename' and the classes", "an empty file")
-    aliases = aliases or {}
-    place, columns = _class_columns(path, header, aliases)
+    place, columns = _class_columns(path, header)
     rows = [_source_row(path, line, values, len(header), place, columns) for line, values in lines]
-    renamed = {name: aliases[name] for name in header if name in aliases}
-    return build_table(folder, rows, tuple(dict.fromkeys(columns.values())), policy, renamed)
+    return build_table(folder, rows, tuple(columns.values()), rules or ReadRules())

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -15,43 +15,69 @@ Policy: TypeAlias = Literal["single_only", "first", "all"]
 
 
 @dataclass(frozen=True)
+class ReadRules:
+    """How class names and rows of several classes are dealt with, whatever the layout.
+
+    Args:
+        aliases: Class name as found, to the name that it should have.
+        policy: What becomes of pictures with several positive classes.
+        labels: The classes that count, in order, after mending; None for all that there are.
+    """
+
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    policy: Policy = "single_only"
+    labels: tuple[str, ...] | None = None
+
+    def mend(self, name: str) -> str:
+        """Return the name that a class should have.
+
+        Args:
+            name: The name as found.
+        """
+        return self.aliases.get(name, name)
+
+    def classes_of(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return the classes that come of the names as found, in order and without repeats.
+
+        Args:
+            names: The names as found.
+        """
+        found = tuple(dict.fromkeys(self.mend(name) for name in names))
+        return found if self.labels is None else tuple(name for name in self.labels if name in found)
+
+    def labels_of(self, positives: Sequence[str]) -> tuple[str, ...]:
+        """Return the labels that a picture gets: none leaves it out.
+
+        Args:
+            positives: Its classes that count, in order.
+        """
+        match self.policy:
+            case "single_only":
+                return tuple(positives) if len(positives) == 1 else ()
+            case "first":
+                return tuple(positives[:1])
+            case "all":
+                return tuple(positives)
+
+
+@dataclass(frozen=True)
 class SourceRow:
     """One row as its source has it.
 
     Args:
         name: The picture's path relative to the source's folder.
-        positives: Its positive classes in the source's order.
+        positives: Its positive classes in the source's order, names as found.
     """
 
     name: str
     positives: tuple[str, ...]
 
 
-def choose(positives: Sequence[str], policy: Policy) -> tuple[str, ...]:
-    """Apply the policy to one picture's classes.
-
-    Args:
-        positives: The positive classes, in order.
-        policy: What to do with several.
-
-    Returns:
-        The labels that the picture gets; none leaves it out.
-    """
-    match policy:
-        case "single_only":
-            return tuple(positives) if len(positives) == 1 else ()
-        case "first":
-            return tuple(positives[:1])
-        case "all":
-            return tuple(positives)
-
-
 def build_table(
     folder: Path,
     rows: Iterable[SourceRow],
-    classes: Sequence[str],
-    policy: Policy,
-    renamed: Mapping[str, str],
+    names: Sequence[str],
+    rules: ReadRules,
     *,
     list_unnamed: bool = True,
 ) -> ClassTable:
@@ -62,9 +88,8 @@ def build_table(
     Args:
         folder: The folder that the rows' names are relative to.
         rows: The rows of the source.
-        classes: Every class, in order.
-        policy: What becomes of pictures with several positive classes.
-        renamed: Names as found, to the classes that they became.
+        names: Every class name as found, in order.
+        rules: What becomes of names and of rows with several classes.
         list_unnamed: Look for pictures in ``folder`` that no row names.
     """
     pairs: list[tuple[str, str]] = []
@@ -73,12 +98,14 @@ def build_table(
     known: set[str] = set()
     seen = kept = 0
     base = folder.resolve()
+    classes = rules.classes_of(names)
     for row in rows:
         seen += 1
         reason = refusal(row.name)
         found = None if reason else find_inside(base, row.name)
         path = "" if found is None else found.relative_to(base).as_posix()
-        labels = choose(row.positives, policy)
+        positives = [name for name in dict.fromkeys(map(rules.mend, row.positives)) if name in classes]
+        labels = rules.labels_of(positives)
         if reason:
             refused.append(f"{row.name!r} {reason}")
         elif not path:
@@ -86,7 +113,7 @@ def build_table(
         elif path in known:
             repeats.append(path)
         elif not labels:
-            discarded[len(row.positives)] += 1
+            discarded[len(positives)] += 1
         else:
             kept += 1
             pairs.extend((path, label) for label in labels)
@@ -98,7 +125,7 @@ def build_table(
         missing=tuple(missing),
         refused=tuple(refused),
         duplicates=tuple(repeats),
-        renamed=dict(renamed),
+        renamed={name: rules.mend(name) for name in names if rules.mend(name) != name},
         unlisted=tuple(name for name in list_pictures(folder) if name not in known) if list_unnamed else (),
     )
-    return ClassTable(folder, sorted_rows(pairs), tuple(classes), report)
+    return ClassTable(folder, sorted_rows(pairs), classes, report)

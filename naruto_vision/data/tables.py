@@ -6,9 +6,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from naruto_vision.errors import InputError
 from naruto_vision.records import LabelledPicture
+
+Split: TypeAlias = Literal["train", "valid", "test"]
 
 
 @dataclass(frozen=True)
