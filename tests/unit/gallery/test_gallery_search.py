@@ -81,9 +81,13 @@ def test_the_batch_changes_nothing(index: IndexChoice) -> None:
     assert together == tuple(gallery.search(queries[i : i + 1], 5)[0] for i in range(len(queries)))
 
 
-def test_ties_go_to_the_lower_id_however_many() -> None:
-    vectors = np.repeat(unit(1, 16, 0), 300, axis=0)
-    assert places(built(vectors), vectors[:1], 5) == [[0, 1, 2, 3, 4]]
+@pytest.mark.parametrize("index", ["faiss", "exact"])
+@pytest.mark.parametrize("copies", [30, 300, 1000])
+def test_ties_go_to_the_lower_id_however_many(index: IndexChoice, copies: int) -> None:
+    vectors = np.concatenate([unit(200, 16, 1), np.repeat(unit(1, 16, 0), copies, axis=0)])
+    vectors = vectors[np.random.default_rng(2).permutation(len(vectors))]
+    lowest = np.flatnonzero((vectors == unit(1, 16, 0)).all(axis=1))[:5].tolist()
+    assert places(built(vectors, index), unit(1, 16, 0), 5) == [lowest]
 
 
 @pytest.mark.parametrize("index", ["faiss", "exact"])

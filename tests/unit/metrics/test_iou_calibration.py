@@ -23,6 +23,12 @@ def test_a_boastful_model_is_off_by_its_boast() -> None:
     assert found.bins[-1].predicted == pytest.approx(1.05)  # not clipped: the last bin takes what is above 1
 
 
+def test_estimates_below_zero_go_to_the_first_bin() -> None:
+    found = iou_calibration(torch.tensor([-0.5, 0.05]), torch.tensor([0.0, 0.0]))
+    assert [(one.low, one.count) for one in found.bins] == [(0.0, 2)]
+    assert found.bias == pytest.approx(-0.225)
+
+
 def test_even_spread_is_calibrated_but_not_sharp() -> None:
     actual = torch.tensor([0.4, 0.6, 0.4, 0.6])
     found = iou_calibration(torch.full((4,), 0.5), actual)

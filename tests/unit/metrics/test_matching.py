@@ -48,6 +48,24 @@ def test_equals_brute_force(iou: NDArray[np.float64], bar: float) -> None:
     assert sum(iou[pair] for pair in pairs) == pytest.approx(total, abs=1e-8)
 
 
+@settings(max_examples=300, deadline=None)
+@given(
+    st.tuples(st.integers(1, 5), st.integers(1, 4)).flatmap(
+        lambda shape: st.lists(
+            st.sampled_from([0.25, 0.5, 0.75]), min_size=shape[0] * shape[1], max_size=shape[0] * shape[1]
+        ).map(lambda values: np.reshape(values, shape))
+    )
+)
+def test_of_equal_matchings_the_one_of_earlier_rows_is_taken(iou: NDArray[np.float64]) -> None:
+    """These IoUs add up exactly, so that matchings tie."""
+    rows, columns = iou.shape
+    best = (0, 0.0, 0)
+    for chosen in permutations([*range(rows), *[-1] * columns], columns):
+        pairs = [(row, column) for column, row in enumerate(chosen) if row >= 0 and iou[row, column] >= 0.5]
+        best = max(best, (len(pairs), float(sum(iou[pair] for pair in pairs)), -sum(row for row, _ in pairs)))
+    assert -sum(row for row, _ in match_matrix(iou, 0.5)) == best[2]
+
+
 def test_gate_comes_before_the_matching() -> None:
     assert match_matrix(np.array([[0.5, 0.49], [0.49, 0.0]]), 0.5) == ((0, 0),)
 
