@@ -127,25 +127,19 @@ def caption(attributes: Attributes, rng: np.random.Generator) -> str:
     opening = _OPENINGS[int(rng.integers(len(_OPENINGS)))]
     clothes = f"{top} and {bottom}" if bottom else top
     some = " and ".join(details[: 1 + int(rng.integers(3))])
-    match int(rng.integers(9)):
-        case 0:
-            return f"{opening}a {person} with {hair} in {top}"
-        case 1:
-            return f"{opening}a {person} with {hair} and {some} in {clothes}"
-        case 2:
-            return hair
-        case 3:
-            return f"{opening}a {person} in {clothes}"
-        case 4:
-            return f"{opening}a {person} with {some}"
-        case 5:
-            return f"{hair} and {some}"
-        case 6:
-            return f"{opening}a {person} wearing {clothes} with {hair} and {some}"
-        case 7:
-            return top if int(rng.integers(2)) else some
-        case _:
-            return full_caption(attributes)
+    kind = int(rng.integers(9))
+    if kind == 7:
+        return top if int(rng.integers(2)) else some
+    texts = {
+        0: f"{opening}a {person} with {hair} in {top}",
+        1: f"{opening}a {person} with {hair} and {some} in {clothes}",
+        2: hair,
+        3: f"{opening}a {person} in {clothes}",
+        4: f"{opening}a {person} with {some}",
+        5: f"{hair} and {some}",
+        6: f"{opening}a {person} wearing {clothes} with {hair} and {some}",
+    }
+    return texts.get(kind) or full_caption(attributes)
 
 
 def _vocabulary() -> tuple[str, ...]:

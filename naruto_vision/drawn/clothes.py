@@ -1,6 +1,8 @@
 """Tops: the torso, what it wears and what is printed on it. The frame is the figure's."""
 
-from naruto_vision.drawn.attributes import Attributes
+from collections.abc import Callable
+
+from naruto_vision.drawn.attributes import Attributes, Top
 from naruto_vision.drawn.body import NECK, Build
 from naruto_vision.drawn.collars import draw_collar
 from naruto_vision.drawn.look import Look
@@ -75,27 +77,7 @@ def _draw_gown(sketch: Sketch, attributes: Attributes, look: Look, build: Build,
 
 def _draw_detail(sketch: Sketch, attributes: Attributes, build: Build, ink: int) -> None:
     dark = sketch.ink(darker(CLOTH[attributes.top_colour], 0.35), ink)
-    match attributes.top:
-        case "jacket":
-            _draw_lapels(sketch, attributes, build, (ink, dark))
-        case "hoodie":
-            _draw_pocket(sketch, attributes, build, (ink, dark))
-        case "armor":
-            _draw_plates(sketch, attributes, build, (ink, dark))
-        case "vest":
-            shirt = moved(outline("0.1,-0.1! 0.3,-0.1! 0,0.62!"), 0.0, NECK)
-            for side in _SIDES:
-                sketch.blob(sketch.ink(WHITE, ink), [(side * x, y) for x, y in shirt], ink)
-            for k in range(3):
-                sketch.oval(dark, 0.0, NECK + 0.8 + 0.3 * k, 0.055, 0.055, ink)
-        case "robe" | "dress":
-            y, wide = NECK + build.torso * 0.6, build.waist + 0.04
-            belt = [(-wide, y), (wide, y), (wide + 0.02, y + 0.26), (-wide - 0.02, y + 0.26)]
-            sketch.poly(sketch.ink(CLOTH[attributes.accent]), belt)
-        case "sweater":
-            sketch.blob(dark, moved(outline("-1.2,-0.2! 1.2,-0.2! 1.2,-0.12! -1.2,-0.12!"), 0.0, build.crotch), ink)
-        case "shirt":
-            sketch.stroke(dark, moved([(-0.1, -0.5), (0.35, -0.6)], 0.0, build.crotch), 0.06, ink)
+    _DETAILS[attributes.top](sketch, attributes, build, (ink, dark))
 
 
 def _draw_lapels(sketch: Sketch, attributes: Attributes, build: Build, inks: tuple[int, int]) -> None:
@@ -121,3 +103,40 @@ def _draw_plates(sketch: Sketch, attributes: Attributes, build: Build, inks: tup
     for k in range(2):
         y = NECK + build.torso * 0.62 + 0.25 * k
         sketch.stroke(dark, moved(outline("-1,-0.05 0,0.06 1,-0.05"), 0.0, y), 0.08, ink, taper=False)
+
+
+def _draw_buttons(sketch: Sketch, _: Attributes, __: Build, inks: tuple[int, int]) -> None:
+    ink, dark = inks
+    for side in _SIDES:
+        sketch.blob(sketch.ink(WHITE, ink), moved(outline("0.1,-0.1! 0.3,-0.1! 0,0.62!", side), 0.0, NECK), ink)
+    for k in range(3):
+        sketch.oval(dark, 0.0, NECK + 0.8 + 0.3 * k, 0.055, 0.055, ink)
+
+
+def _draw_belt(sketch: Sketch, attributes: Attributes, build: Build, _: tuple[int, int]) -> None:
+    y, wide = NECK + build.torso * 0.6, build.waist + 0.04
+    belt = [(-wide, y), (wide, y), (wide + 0.02, y + 0.26), (-wide - 0.02, y + 0.26)]
+    sketch.poly(sketch.ink(CLOTH[attributes.accent]), belt)
+
+
+def _draw_rib(sketch: Sketch, _: Attributes, build: Build, inks: tuple[int, int]) -> None:
+    ink, dark = inks
+    sketch.blob(dark, moved(outline("-1.2,-0.2! 1.2,-0.2! 1.2,-0.12! -1.2,-0.12!"), 0.0, build.crotch), ink)
+
+
+def _draw_crease(sketch: Sketch, _: Attributes, build: Build, inks: tuple[int, int]) -> None:
+    ink, dark = inks
+    sketch.stroke(dark, moved([(-0.1, -0.5), (0.35, -0.6)], 0.0, build.crotch), 0.06, ink)
+
+
+_DETAILS: dict[Top, Callable[[Sketch, Attributes, Build, tuple[int, int]], None]] = {
+    "shirt": _draw_crease,
+    "jacket": _draw_lapels,
+    "hoodie": _draw_pocket,
+    "vest": _draw_buttons,
+    "sweater": _draw_rib,
+    "armor": _draw_plates,
+    "dress": _draw_belt,
+    "robe": _draw_belt,
+}
+"""Each draws with the ink of the cloth and a darker one."""

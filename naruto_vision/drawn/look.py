@@ -5,6 +5,7 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
+from naruto_vision.drawn.chance import between
 from naruto_vision.drawn.raster import Shading
 
 Expression: TypeAlias = Literal["calm", "happy", "laughing", "angry", "sad", "surprised"]
@@ -49,20 +50,16 @@ class Look:
     sway: float = 0.0
 
 
-def _between(rng: np.random.Generator, low: float, high: float) -> float:
-    return low + (high - low) * float(rng.random())
-
-
 def _arm(rng: np.random.Generator) -> tuple[float, float]:
     match int(rng.integers(5)):
         case 0 | 1:
-            return (_between(rng, 8, 35), _between(rng, -25, 20))
+            return (between(rng, 8, 35), between(rng, -25, 20))
         case 2:
-            return (_between(rng, 40, 80), _between(rng, 20, 100))
+            return (between(rng, 40, 80), between(rng, 20, 100))
         case 3:
-            return (_between(rng, 25, 50), _between(rng, -125, -70))
+            return (between(rng, 25, 50), between(rng, -125, -70))
         case _:
-            return (_between(rng, 100, 150), _between(rng, -30, 40))
+            return (between(rng, 100, 150), between(rng, -30, 40))
 
 
 def random_look(rng: np.random.Generator, *, hue: float = 8.0) -> Look:
@@ -75,18 +72,18 @@ def random_look(rng: np.random.Generator, *, hue: float = 8.0) -> Look:
     expressions = get_args(Expression)
     back, front = _arm(rng), _arm(rng)
     return Look(
-        height=_between(rng, 0.0, 1.0),
-        lean=_between(rng, -9, 9),
-        tilt=_between(rng, -11, 11),
-        facing=_between(rng, -1, 1),
+        height=between(rng, 0.0, 1.0),
+        lean=between(rng, -9, 9),
+        tilt=between(rng, -11, 11),
+        facing=between(rng, -1, 1),
         flip=bool(rng.integers(2)),
         arms=(*back, *front),
-        legs=(_between(rng, 0, 22), _between(rng, 0, 22)),
+        legs=(between(rng, 0, 22), between(rng, 0, 22)),
         expression=expressions[int(rng.integers(len(expressions)))],
-        line=_between(rng, 0.014, 0.032),
-        line_share=_between(rng, 0.55, 1.0),
+        line=between(rng, 0.014, 0.032),
+        line_share=between(rng, 0.55, 1.0),
         shading=_SHADINGS[int(rng.integers(len(_SHADINGS)))],
-        light=(_between(rng, -0.09, 0.09), _between(rng, -0.11, -0.05)),
-        hue=_between(rng, -hue, hue),
-        sway=_between(rng, -1, 1),
+        light=(between(rng, -0.09, 0.09), between(rng, -0.11, -0.05)),
+        hue=between(rng, -hue, hue),
+        sway=between(rng, -1, 1),
     )

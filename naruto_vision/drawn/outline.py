@@ -41,3 +41,15 @@ def moved(points: Iterable[Point], x: float, y: float = 0.0) -> list[Point]:
         y: How far down.
     """
     return [(u + x, v + y) for u, v in points]
+
+
+def box(x: float, y: float, wide: float, tall: float) -> list[Point]:
+    """Return the corners of a box, for ``Sketch.poly``.
+
+    Args:
+        x: Left edge.
+        y: Upper edge.
+        wide: Width.
+        tall: Height.
+    """
+    return [(x, y), (x + wide, y), (x + wide, y + tall), (x, y + tall)]

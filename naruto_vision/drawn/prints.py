@@ -28,14 +28,21 @@ def draw_print(sketch: Sketch, attributes: Attributes, build: Build, ink: int) -
     other = sketch.ink(colour, ink)
     match attributes.pattern:
         case "striped":
-            end = build.crotch + (1.0 if attributes.top in WHOLE else 0.1)
-            for y in (NECK + 0.1 + k * 0.32 for k in range(1, 9)):
-                if y < end:
-                    sketch.poly(other, [(-1.8, y), (1.8, y), (1.8, y + 0.15), (-1.8, y + 0.15)], ink)
+            _stripes(sketch, other, build.crotch + (1.0 if attributes.top in WHOLE else 0.1), ink)
         case "dotted":
-            for row in range(6):
-                for column in range(-2, 3):
-                    x = column * 0.36 + (0.18 if row % 2 else 0.0)
-                    sketch.oval(other, x, NECK + 0.3 + row * 0.32, 0.095, 0.095, ink)
+            _dots(sketch, other, ink)
         case "star":
             sketch.blob(other, moved(outline(_STAR), 0.0, NECK + 0.2 + build.torso * 0.35), ink)
+
+
+def _stripes(sketch: Sketch, ink: int, end: float, cloth: int) -> None:
+    for y in (NECK + 0.1 + k * 0.32 for k in range(1, 9)):
+        if y < end:
+            sketch.poly(ink, [(-1.8, y), (1.8, y), (1.8, y + 0.15), (-1.8, y + 0.15)], cloth)
+
+
+def _dots(sketch: Sketch, ink: int, cloth: int) -> None:
+    for row in range(6):
+        for column in range(-2, 3):
+            x = column * 0.36 + (0.18 if row % 2 else 0.0)
+            sketch.oval(ink, x, NECK + 0.3 + row * 0.32, 0.095, 0.095, cloth)

@@ -132,7 +132,7 @@ def _beyond(groups: Bytes, step: tuple[int, int]) -> Bytes:
     dx, dy = step
     height, width = groups.shape
     padded = cv2.copyMakeBorder(groups, abs(dy), abs(dy), abs(dx), abs(dx), cv2.BORDER_REPLICATE)
-    return padded[abs(dy) + dy :, abs(dx) + dx :][:height, :width]
+    return np.asarray(padded[abs(dy) + dy :, abs(dx) + dx :][:height, :width], dtype=np.uint8)
 
 
 def _shade(groups: Bytes, style: Style) -> Bytes:
@@ -144,7 +144,7 @@ def _shade(groups: Bytes, style: Style) -> Bytes:
     if style.shading == "tone":
         rows, columns = np.indices(shade.shape, dtype=np.uint8, sparse=True)
         shade &= (((rows + columns) & 4) ^ ((rows - columns) & 4)) * np.uint8(63)
-    return shade
+    return np.asarray(shade, dtype=np.uint8)
 
 
 def _lines(groups: Bytes, style: Style) -> Bytes | None:
@@ -152,7 +152,7 @@ def _lines(groups: Bytes, style: Style) -> Bytes | None:
     if style.line_width < 2:
         return None
     kernel = np.ones((style.line_width, style.line_width), dtype=np.uint8)
-    return cv2.compare(cv2.dilate(groups, kernel), cv2.erode(groups, kernel), cv2.CMP_NE)
+    return np.asarray(cv2.compare(cv2.dilate(groups, kernel), cv2.erode(groups, kernel), cv2.CMP_NE), dtype=np.uint8)
 
 
 def _inks(sketch: Sketch, style: Style) -> Bytes:
@@ -169,7 +169,9 @@ def _inks(sketch: Sketch, style: Style) -> Bytes:
 
 
 def _halve(image: Bytes) -> Bytes:
-    return cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    return np.asarray(
+        cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA), dtype=np.uint8
+    )
 
 
 def render(sketch: Sketch, style: Style, scale: float, origin: tuple[float, float], window: Box) -> Layer | None:

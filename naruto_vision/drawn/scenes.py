@@ -10,6 +10,7 @@ from naruto_vision.drawn.artist import extent_of, paint, sketch_figure
 from naruto_vision.drawn.attributes import Attributes, random_attributes
 from naruto_vision.drawn.backdrop import draw_backdrop
 from naruto_vision.drawn.cast import Cast
+from naruto_vision.drawn.chance import between
 from naruto_vision.drawn.finish import finish, lay_over
 from naruto_vision.drawn.look import Look, random_look
 from naruto_vision.drawn.raster import Bytes, Layer
@@ -85,10 +86,6 @@ class _Figure:
     layer: Layer
 
 
-def _between(rng: np.random.Generator, ends: tuple[float, float]) -> float:
-    return ends[0] + (ends[1] - ends[0]) * float(rng.random())
-
-
 def _stranger(rng: np.random.Generator, cast: Cast, alike: float) -> Attributes:
     """Somebody who is not of the cast; at times in the colours of one who is."""
     while True:
@@ -127,8 +124,8 @@ def _place(
     middle, width, size = slot
     sketch = sketch_figure(attributes, look)
     extent = extent_of(sketch)
-    scale = _between(rng, plan.height) * size / extent.height
-    feet = _between(rng, plan.feet) * size
+    scale = between(rng, *plan.height) * size / extent.height
+    feet = between(rng, *plan.feet) * size
     x = middle + (float(rng.random()) - 0.5) * 2 * plan.drift * width
     # the head stays in the picture: a figure without one is nobody
     x = min(max(x, 0.7 * scale), size - 0.7 * scale)
