@@ -43,8 +43,8 @@ SIZES: dict[Architecture, SamSize] = {
     "vit_b": SamSize(768, 12, 12, (2, 5, 8, 11)),
     "vit_l": SamSize(1024, 24, 16, (5, 11, 17, 23)),
     "vit_h": SamSize(1280, 32, 16, (7, 15, 23, 31)),
-    # 256 tokens are few enough that every block can attend to all of them
-    "tiny-sam": SamSize(128, 5, 4, (0, 1, 2, 3, 4), image_size=256, decoder_width=64, decoder_mlp=256, iou_hidden=128),
+    # 256 tokens are few enough that every block can attend to all of them; heads are 64 wide as in vit_b
+    "tiny-sam": SamSize(128, 5, 2, (0, 1, 2, 3, 4), image_size=256, decoder_width=64, decoder_mlp=256, iou_hidden=128),
 }
 
 
