@@ -28,6 +28,8 @@ _NOISE = (  # true of every run here, and nothing that a user could act on
     ".*does not have many workers.*",
     ".*exists and is not empty.*",
     ".*is not supported by the model summary.*",
+    "(?s).*JsonargparseDeprecationWarning.*",  # of LightningCLI's own calls
+    "(?s).*was deprecated in v4.*removed in v5.*",
 )
 _CHECKPOINT_NAMES = frozenset({"last", "best", "hpc"})
 _LIGHTNING_FAILURE = 1  # Lightning leaves with this after Ctrl-C

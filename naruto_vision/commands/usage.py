@@ -26,9 +26,7 @@ def one_line(message: str, command: str = "") -> str:
     if keys:
         shown = f" {given[-1]}" if given and _is_short(given[-1]) else ""
         text = f"{'.'.join(keys)}{shown}: {text}"
-    text = re.sub(
-        r", denied by the .* entry of the import path denylist\. Add the import path to .* to allow it\.", "", text
-    )
+    text = _DENIED.sub(" in a config", text)
     text = re.sub(r"Expected an? <class '([\w.]+)'>", r"expected \1", text)
     text = re.sub(r"<class '([\w.]+)'>", r"\1", text)
     return f"{text}; see `naruto-vision {command} --help`" if "unrecognized" in text or "required" in text else text

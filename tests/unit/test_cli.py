@@ -1,0 +1,120 @@
+import os
+import signal
+import subprocess
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from naruto_vision import cli
+from naruto_vision.cli import COMMANDS, TRAINER_COMMANDS, main
+from naruto_vision.errors import InputError, TrainingStoppedError
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Put a command named ``toy`` into the table; its ``run`` raises or returns what a test sets."""
+    module = ModuleType("naruto_vision.commands.toy")
+
+    def add_arguments(parser: ArgumentParser) -> None:
+        parser.add_argument("--number", type=int, default=0)
+
+    def run(arguments: Namespace) -> int:
+        if module.__dict__.get("error"):
+            raise module.__dict__["error"]
+        return int(arguments.number)
+
+    module.__dict__.update(add_arguments=add_arguments, run=run)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(COMMANDS, "toy", ("play", "toy"))
+    return module
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"\n  {name} " in shown for name in [*COMMANDS, *TRAINER_COMMANDS])
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("naruto-vision 0.")
+
+
+def test_no_command_shows_help_and_is_wrong_input(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "commands:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["predcit", "x"], "predcit: no such command; did you mean `naruto-vision predict`?"),
+        (["data"], "did you mean `naruto-vision data prepare`?"),
+        (["data", "prepair"], "did you mean `naruto-vision data prepare`?"),
+        (["qqqq"], "`naruto-vision --help` lists the commands"),
+        (["--nope"], "unrecognized arguments: --nope; see `naruto-vision --help`"),
+        (["weights"], "the following arguments are required: list|download|verify"),
+        (["predict", "/no/such/folder"], "/no/such/folder: no such scene folder; give a folder of pictures"),
+        (["fit", "--config", "/no/such.yaml"], "/no/such.yaml: no such config"),
+        (["fit", "--config=nope.yaml"], "nope.yaml: no such config"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_2(words: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("naruto-vision: error: ")
+    assert text in shown
+    assert shown.count("\n") == 1
+
+
+def test_a_folder_without_pictures_is_told_before_anything_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.txt").write_text("no picture")
+    assert main(["predict", str(tmp_path)]) == 2
+    assert "no pictures in this folder" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("command")
+def test_the_exit_code_is_the_commands() -> None:
+    assert main(["toy"]) == 0
+    assert main(["toy", "--number", "7"]) == 7
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(InputError("a\nb"), 2), (TrainingStoppedError("nan"), 3), (KeyboardInterrupt(), 130), (SystemExit(5), 5)],
+)
+def test_errors_become_exit_codes(
+    command: ModuleType, error: BaseException, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command.__dict__["error"] = error
+    assert main(["toy"]) == code
+    assert capsys.readouterr().err.count("\n") <= 1
+
+
+def test_a_defect_keeps_its_traceback(command: ModuleType) -> None:
+    command.__dict__["error"] = ZeroDivisionError("a defect")
+    with pytest.raises(ZeroDivisionError):
+        main(["toy"])
+
+
+def test_sigterm_unwinds_and_exits_143(command: ModuleType) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def terminate(_arguments: Namespace) -> int:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return 0
+
+    command.__dict__["run"] = terminate
+    assert main(["toy"]) == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_the_module_runs_as_a_program() -> None:
+    done = subprocess.run([sys.executable, "-m", "naruto_vision", "--version"], capture_output=True, check=False)
+    assert done.returncode == 0
+    assert done.stdout.decode().startswith(cli.PROGRAM)
