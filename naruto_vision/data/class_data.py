@@ -3,28 +3,31 @@
 import hashlib
 import logging
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from functools import partial
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from naruto_vision.data.augmentation import augment
 from naruto_vision.data.preprocessing import Preprocess, module_preprocess
 from naruto_vision.data.readers import ReaderName, read_splits
 from naruto_vision.data.rows import Policy, ReadRules
-from naruto_vision.data.sampling import Draw, DrawSampler, ResumableLoader, ShareSampler, consumed_batches
-from naruto_vision.data.store import PictureStore, load_table
+from naruto_vision.data.sampling import (
+    DrawSampler,
+    ResumableLoader,
+    ShareSampler,
+    consumed_batches,
+    process_share,
+)
+from naruto_vision.data.store import Augment, PictureStore, PreparedPicture, TableDataset, load_table
 from naruto_vision.data.tables import ClassTable, Split, row_groups
 from naruto_vision.errors import InputError
 from naruto_vision.files.quarantine import Quarantine
-from naruto_vision.records import Picture
 
 _LOG = logging.getLogger(__name__)
-_AUGMENT_STREAM = 2  # keeps the augmentation's random numbers apart from the order's
-Augment: TypeAlias = Callable[[Picture, np.random.Generator], Picture]
 
 
 class ClassBatch(NamedTuple):
@@ -41,47 +44,10 @@ class ClassBatch(NamedTuple):
     paths: list[str]
 
 
-class ClassDataset(Dataset[tuple[Tensor, int, str]]):
-    """The pictures of a table, prepared. A ``Draw`` is augmented, a plain row number is not.
-
-    Args:
-        table: The rows; labels count along its classes.
-        store: The decoded pictures, by the table's row numbers.
-        preprocess: From a picture to the encoder's pixels.
-        augment: Applied to draws; None leaves them as they are.
-        seed: Decides the augmentation, together with a draw's place.
-    """
-
-    def __init__(
-        self,
-        table: ClassTable,
-        store: PictureStore,
-        preprocess: Preprocess,
-        augment: Augment | None = None,
-        seed: int = 0,
-    ) -> None:
-        self._table = table
-        self._store = store
-        self._preprocess = preprocess
-        self._augment = augment
-        self._seed = seed
-        self._numbers = {name: number for number, name in enumerate(table.classes)}
-
-    def __len__(self) -> int:
-        return len(self._table)
-
-    def __getitem__(self, index: int | Draw) -> tuple[Tensor, int, str]:
-        number = index.row if isinstance(index, Draw) else index
-        row = self._table.rows[number]
-        picture = self._store[number]
-        if isinstance(index, Draw) and self._augment is not None:
-            picture = self._augment(picture, np.random.default_rng([_AUGMENT_STREAM, self._seed, index.place]))
-        return self._preprocess(picture), self._numbers[row.label], row.path
-
-
-def _as_batch(items: list[tuple[Tensor, int, str]]) -> ClassBatch:
+def _as_batch(classes: tuple[str, ...], items: list[PreparedPicture]) -> ClassBatch:
     pixels, labels, paths = zip(*items, strict=True)
-    return ClassBatch(torch.stack(pixels), torch.tensor(labels, dtype=torch.int64), list(paths))
+    numbers = torch.tensor([classes.index(label) for label in labels], dtype=torch.int64)
+    return ClassBatch(torch.stack(pixels), numbers, list(paths))
 
 
 class ClassDataModule(pl.LightningDataModule):
@@ -183,7 +149,7 @@ class ClassDataModule(pl.LightningDataModule):
         for split in splits.get(stage, ("test",)):
             self._load(split)
 
-    def dataset(self, split: Split) -> ClassDataset:
+    def dataset(self, split: Split) -> TableDataset:
         """Return the pictures of a split in table order; only draws of "train" are augmented.
 
         Args:
@@ -194,23 +160,21 @@ class ClassDataModule(pl.LightningDataModule):
         """
         self._load(split)
         preprocess = self._preprocess or module_preprocess(self.trainer)
-        return ClassDataset(self.tables[split], self._stores[split], preprocess, self._augment, self.seed)
+        return TableDataset(self.tables[split], self._stores[split], preprocess, self._augment, self.seed)
 
-    def _share(self) -> tuple[int, int]:
-        """Return this process's rank and how many processes there are."""
-        trainer = self.trainer
-        return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+    def _collate(self) -> Callable[[list[PreparedPicture]], ClassBatch]:
+        return partial(_as_batch, self.classes)
 
     def train_dataloader(self) -> ResumableLoader:
         """Return the training draws from wherever the run stands."""
         dataset = self.dataset("train")
-        rank, world = self._share()
-        batches = max(1, -(-len(dataset) // (self.batch_size * world)))
+        share = process_share(self.trainer)
+        batches = -(-len(dataset) // (self.batch_size * share[1]))
         groups = row_groups(self.tables["train"], balanced=self.balanced)
         sampler = DrawSampler(
-            groups, self.seed, self.batch_size, batches, lambda: consumed_batches(self.trainer), rank, world
+            groups, self.seed, self.batch_size, batches, lambda: consumed_batches(self.trainer), *share
         )
-        return ResumableLoader(dataset, sampler, self.batch_size, _as_batch, self.num_workers)
+        return ResumableLoader(dataset, sampler, self.batch_size, self._collate(), self.num_workers)
 
     def ordered_loader(self, split: Split) -> DataLoader[Any]:
         """Return the pictures of a split in table order, unaugmented; each in exactly one process.
@@ -219,8 +183,8 @@ class ClassDataModule(pl.LightningDataModule):
             split: "train", "valid" or "test".
         """
         dataset = self.dataset(split)
-        sampler = ShareSampler(len(dataset), *self._share())
-        return ResumableLoader(dataset, sampler, self.batch_size, _as_batch)
+        sampler = ShareSampler(len(dataset), *process_share(self.trainer))
+        return ResumableLoader(dataset, sampler, self.batch_size, self._collate())
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return the validation pictures in table order."""
@@ -250,5 +214,5 @@ class ClassDataModule(pl.LightningDataModule):
     def _order_identity(self) -> str:
         """Return a digest of everything that decides the order of training."""
         self._load("train")
-        parts = (self.seed, self.batch_size, self.balanced, self._share()[1], self.tables["train"].rows)
+        parts = (self.seed, self.batch_size, self.balanced, process_share(self.trainer)[1], self.tables["train"].rows)
         return hashlib.sha256(repr(parts).encode()).hexdigest()

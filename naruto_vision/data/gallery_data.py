@@ -5,14 +5,14 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from naruto_vision.data.preprocessing import Preprocess, module_preprocess
 from naruto_vision.data.readers import ReaderName, read_classes
 from naruto_vision.data.rows import Policy, ReadRules
-from naruto_vision.data.sampling import ResumableLoader, ShareSampler
+from naruto_vision.data.sampling import ResumableLoader, ShareSampler, process_share
 from naruto_vision.data.scenes import SceneDataModule
-from naruto_vision.data.store import PictureStore, load_table
+from naruto_vision.data.store import PictureStore, PreparedPicture, TableDataset, load_table
 from naruto_vision.data.tables import ClassTable, Split
 from naruto_vision.errors import InputError
 from naruto_vision.files.quarantine import Quarantine
@@ -34,29 +34,7 @@ class GalleryBatch(NamedTuple):
     paths: list[str]
 
 
-class GalleryDataset(Dataset[tuple[Tensor, str, str]]):
-    """The pictures of a table, prepared, each once and in table order.
-
-    Args:
-        table: What is enrolled.
-        store: The decoded pictures, by the table's row numbers.
-        preprocess: From a picture to the encoder's pixels.
-    """
-
-    def __init__(self, table: ClassTable, store: PictureStore, preprocess: Preprocess) -> None:
-        self._table = table
-        self._store = store
-        self._preprocess = preprocess
-
-    def __len__(self) -> int:
-        return len(self._table)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, str, str]:
-        row = self._table.rows[index]
-        return self._preprocess(self._store[index]), row.label, row.path
-
-
-def _as_batch(items: list[tuple[Tensor, str, str]]) -> GalleryBatch:
+def _as_batch(items: list[PreparedPicture]) -> GalleryBatch:
     pixels, labels, paths = zip(*items, strict=True)
     return GalleryBatch(torch.stack(pixels), list(labels), list(paths))
 
@@ -152,9 +130,9 @@ class GalleryDataModule(SceneDataModule):
         if self.table is None or self._store is None or not len(self.table):
             msg = f"{self.root}: no pictures to enrol in split {self._split!r}"
             raise InputError(msg)
-        rank, world = self._share()
+        rank, world = process_share(self.trainer)
         return ResumableLoader(
-            GalleryDataset(self.table, self._store, preprocess),
+            TableDataset(self.table, self._store, preprocess),
             ShareSampler(len(self.table), rank, world),
             self._enrol_batch_size,
             _as_batch,

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from naruto_vision.data.paths import find_inside, refusal
 from naruto_vision.data.roboflow import read_csv
 from naruto_vision.data.rows import ReadRules, SourceRow, build_table
 from naruto_vision.data.tables import ClassTable, Split
@@ -53,8 +54,9 @@ def _labels_by_path(path: Path) -> tuple[dict[str, list[str]], list[str]]:
 def _base_of(path: Path, names: Sequence[str]) -> Path:
     """Find the folder that a manifest's paths are relative to: beside it, above it, or where we are."""
     candidates = (path.parent, path.parent.parent, Path())
+    harmless = [name for name in names if not refusal(name)][:50]
     for folder in candidates:
-        if any((folder / name).is_file() for name in names[:50]):
+        if any(find_inside(folder.resolve(), name) for name in harmless):
             return folder
     places = ", ".join(str(folder.resolve()) for folder in candidates)
     raise MissingPathError(names[0] if names else path, f"picture of {path} under {places}", "say where: root=FOLDER")

@@ -179,3 +179,12 @@ def consumed_batches(trainer: pl.Trainer | None) -> int:
         return 0
     progress = trainer.fit_loop.epoch_loop.batch_progress.state_dict()
     return int(progress["total"]["processed"])
+
+
+def process_share(trainer: pl.Trainer | None) -> tuple[int, int]:
+    """Return this process's rank and how many processes share the work.
+
+    Args:
+        trainer: None counts as one process.
+    """
+    return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)

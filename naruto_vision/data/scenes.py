@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from naruto_vision.data.ground_truth import read_gt
-from naruto_vision.data.sampling import ShareSampler
+from naruto_vision.data.sampling import ShareSampler, process_share
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
 from naruto_vision.files.images import list_pictures, read_image
 from naruto_vision.records import LabelledBox, Picture
@@ -211,13 +211,8 @@ class SceneDataModule(pl.LightningDataModule):
         if stage != "fit" or self.folders["valid"] is not None:
             self.dataset(name)
 
-    def _share(self) -> tuple[int, int]:
-        """Return this process's rank and how many processes there are."""
-        trainer = self.trainer
-        return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-
     def _scene_loader(self, stage: str) -> DataLoader[SceneItem]:
-        rank, world = self._share()
+        rank, world = process_share(self.trainer)
         return scene_loader(
             self.dataset(stage),
             batch_size=self.scene_batch_size,

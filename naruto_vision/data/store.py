@@ -2,16 +2,30 @@
 
 import hashlib
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import cv2
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
 
+from naruto_vision.data.preprocessing import Preprocess
+from naruto_vision.data.sampling import Draw
 from naruto_vision.data.tables import ClassTable
 from naruto_vision.errors import BadImageError, MissingPathError
 from naruto_vision.files.images import read_image
 from naruto_vision.files.quarantine import Quarantine
 from naruto_vision.records import Picture
 
+Augment: TypeAlias = Callable[[Picture, np.random.Generator], Picture]
+"""From a picture (H, W, 3) uint8 RGB to another (h, w, 3) uint8 RGB, by nothing but the generator."""
+
+PreparedPicture: TypeAlias = tuple[Tensor, str, str]
+"""Pixels (3, S, S) float32, the label, and the path relative to the table's root."""
+
+_AUGMENT_STREAM = 2  # keeps the augmentation's random numbers apart from the order's
 _LOG = logging.getLogger(__name__)
 
 
@@ -80,6 +94,43 @@ class PictureStore:
     def __getitem__(self, row: int) -> Picture:
         kept = self._kept[row]
         return self._decode(self._paths[row]) if kept is None else kept
+
+
+class TableDataset(Dataset[PreparedPicture]):
+    """The pictures of a table, prepared for an encoder. A ``Draw`` is augmented, a plain row number is not.
+
+    Args:
+        table: The rows.
+        store: The decoded pictures, by the table's row numbers.
+        preprocess: From a picture to the encoder's pixels.
+        augment: Applied to draws; None leaves them as they are.
+        seed: Decides the augmentation, together with a draw's place.
+    """
+
+    def __init__(
+        self,
+        table: ClassTable,
+        store: PictureStore,
+        preprocess: Preprocess,
+        augment: Augment | None = None,
+        seed: int = 0,
+    ) -> None:
+        self._table = table
+        self._store = store
+        self._preprocess = preprocess
+        self._augment = augment
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getitem__(self, index: int | Draw) -> PreparedPicture:
+        number = index.row if isinstance(index, Draw) else index
+        row = self._table.rows[number]
+        picture = self._store[number]
+        if isinstance(index, Draw) and self._augment is not None:
+            picture = self._augment(picture, np.random.default_rng([_AUGMENT_STREAM, self._seed, index.place]))
+        return self._preprocess(picture), row.label, row.path
 
 
 def load_table(
