@@ -52,7 +52,7 @@ class SegmenterTuner(pl.LightningModule):
         thresholds: MaskThresholds | None = None,
         bundle: str = "runs/sam/bundle",
         facts: dict[str, Any] | None = None,
-        resolution: int = 128,
+        resolution: int = 64,
     ) -> None:
         super().__init__()
         self.model = model.train()

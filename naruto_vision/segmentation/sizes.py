@@ -22,6 +22,7 @@ class SamSize:
         window: Side of a window in tokens.
         image_size: Side of the square input in pixels.
         decoder_width: Width of the prompt tokens and the mask decoder.
+        decoder_heads: Attention heads of the mask decoder.
         decoder_mlp: Hidden width of the decoder's MLPs.
         iou_hidden: Hidden width of the head that estimates the masks' IoU.
     """
@@ -33,6 +34,7 @@ class SamSize:
     window: int = 14
     image_size: int = 1024
     decoder_width: int = 256
+    decoder_heads: int = 8
     decoder_mlp: int = 2048
     iou_hidden: int = 256
 
@@ -44,7 +46,17 @@ SIZES: dict[Architecture, SamSize] = {
     "vit_l": SamSize(1024, 24, 16, (5, 11, 17, 23)),
     "vit_h": SamSize(1280, 32, 16, (7, 15, 23, 31)),
     # 256 tokens are few enough that every block can attend to all of them; heads are 64 wide as in vit_b
-    "tiny-sam": SamSize(128, 5, 2, (0, 1, 2, 3, 4), image_size=256, decoder_width=64, decoder_mlp=256, iou_hidden=128),
+    "tiny-sam": SamSize(
+        width=128,
+        depth=5,
+        heads=2,
+        global_blocks=(0, 1, 2, 3, 4),
+        image_size=256,
+        decoder_width=64,
+        decoder_heads=4,  # more would be narrower than 8 values each, and their softmax would cost the most
+        decoder_mlp=256,
+        iou_hidden=128,
+    ),
 }
 
 
@@ -76,7 +88,9 @@ def build_sam(size: SamSize) -> Sam:
         input_image_size=(size.image_size, size.image_size),
         mask_in_chans=16,
     )
-    transformer = TwoWayTransformer(depth=2, embedding_dim=size.decoder_width, num_heads=8, mlp_dim=size.decoder_mlp)
+    transformer = TwoWayTransformer(
+        depth=2, embedding_dim=size.decoder_width, num_heads=size.decoder_heads, mlp_dim=size.decoder_mlp
+    )
     decoder = MaskDecoder(
         transformer_dim=size.decoder_width, transformer=transformer, iou_head_hidden_dim=size.iou_hidden
     )

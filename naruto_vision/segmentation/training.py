@@ -83,7 +83,7 @@ def answer_batch(model: SamModel, batch: PromptBatch) -> Answer:
     return model.decode(features[batch.picture], torch.cat([points, boxes]))
 
 
-def prompt_losses(model: SamModel, batch: PromptBatch, *, resolution: int = 128) -> PromptLosses:
+def prompt_losses(model: SamModel, batch: PromptBatch, *, resolution: int = 64) -> PromptLosses:
     """Compute SAM's training loss: of the three masks only the best one learns, and the IoU head of all three.
 
     A point on no figure teaches the IoU head alone, namely to say 0: the automatic grid asks there most often.
@@ -91,7 +91,7 @@ def prompt_losses(model: SamModel, batch: PromptBatch, *, resolution: int = 128)
     Args:
         model: The model.
         batch: Pictures and prompts.
-        resolution: Side in pixels at which masks are compared; half the input shows every figure's outline.
+        resolution: Side in pixels at which masks are compared; the model's own masks are 64 of tiny-sam's 256.
     """
     answer = answer_batch(model, batch)
     side = (resolution, resolution)
