@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, fields
-from typing import Literal, TypeAlias, TypeVar, get_args
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -29,6 +29,8 @@ WHOLE = ("dress", "robe")
 """Tops that cover the legs, so that there is no bottom."""
 
 _SAME_ENOUGH = 3
+_NONE = {"face_mark": 0.4, "head_wear": 0.4, "held": 0.5, "extra": 0.55, "sleeves": 0.2}
+_PLAIN = 0.4
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,6 @@ class Attributes:
 CHOICES: dict[str, tuple[str, ...]] = {field.name: get_args(field.type) for field in fields(Attributes)}
 """Attribute name to the values that it can take, in the order of the fields."""
 
-_T = TypeVar("_T", bound=str)
-
 
 def _pick(rng: np.random.Generator, alias: object, none: float = 0.0) -> str:
     """Choose evenly, or ``none`` with the given probability where the list has it."""
@@ -119,8 +119,7 @@ def _random(rng: np.random.Generator) -> Attributes:
         name: _pick(rng, field_type, _NONE.get(name, 0.0))
         for name, field_type in ((field.name, field.type) for field in fields(Attributes))
     }
-    plain = float(rng.random()) < _PLAIN
-    if plain:
+    if float(rng.random()) < _PLAIN:
         chosen["pattern"] = "plain"
     if chosen["person"] == "boy":
         chosen["top"] = "robe" if chosen["top"] == "dress" else chosen["top"]
@@ -128,10 +127,6 @@ def _random(rng: np.random.Generator) -> Attributes:
     if chosen["top"] in WHOLE:
         chosen["bottom"] = "none"
     return Attributes(**chosen)  # type: ignore[arg-type]  # __post_init__ checks each against its list
-
-
-_NONE = {"face_mark": 0.4, "head_wear": 0.4, "held": 0.5, "extra": 0.55, "sleeves": 0.2}
-_PLAIN = 0.4
 
 
 def random_attributes(rng: np.random.Generator, *, avoid: Collection[Attributes] = ()) -> Attributes:

@@ -167,9 +167,10 @@ def aliases(attributes: Attributes) -> tuple[str, ...]:
     )
     clothes = f"{top} and {bottom}" if bottom else top
     details = " and ".join(_details(attributes))
-    return (
+    texts = (
         f"a {person} with {hair} in {top}",
         f"a {person} with {hair} in {clothes}",
         f"a {person} with {hair} and {details}",
         full_caption(attributes),
     )
+    return tuple(dict.fromkeys(texts))  # without a bottom the first two are one

@@ -23,7 +23,9 @@ Shading: TypeAlias = Literal["flat", "cel", "soft", "tone"]
 
 _SHIFT = 4  # sixteenths of a supersampled pixel
 _LINE = 127
+_SOLID = 128  # alpha from which a pixel counts as the figure's
 _SHADED = 128
+_FINE = 40.0  # pixels a head unit from which two rounds of corner cutting would show
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def _round_corners(points: Ints, starts: Ints, times: int) -> tuple[Ints, Ints]:
 
 def _fill_clipped(canvas: Bytes, outline: Ints, ink: int, clip: int) -> None:
     low = np.maximum(outline.min(axis=0) >> _SHIFT, 0)
-    high = (outline.max(axis=0) >> _SHIFT) + 2
+    high = np.maximum((outline.max(axis=0) >> _SHIFT) + 2, 0)
     window = canvas[low[1] : high[1], low[0] : high[0]]
     if window.size:
         stencil = np.zeros_like(window)
@@ -207,9 +209,6 @@ def render(sketch: Sketch, style: Style, scale: float, origin: tuple[float, floa
     return Layer(int(low[0]), int(low[1]), *_ink(sketch, style, filled))
 
 
-_FINE = 40.0
-
-
 def _table(values: list[int]) -> Bytes:
     table = np.zeros(256, dtype=np.uint8)
     table[1 : len(values) + 1] = values
@@ -239,10 +238,6 @@ def _ink(sketch: Sketch, style: Style, filled: Bytes) -> tuple[Bytes, Bytes, Byt
     parts = cv2.copyTo(parts, parts, cv2.dilate(parts, kernel))
     parts[alpha < _SOLID] = 0
     return colour, alpha, parts
-
-
-_SOLID = 128
-"""Alpha from which a pixel counts as the figure's."""
 
 
 def _soften(colour: Bytes, shade: Bytes) -> None:
