@@ -75,6 +75,12 @@ class ClipEncoder(Encoder):
         return scale
 
     @property
+    def trains_text(self) -> bool:
+        """Whether any parameter of the text tower is trained."""
+        own = (value for name, value in self.clip.named_parameters() if not name.startswith("visual."))
+        return any(value.requires_grad for value in own if value.ndim > 0)  # the logit scale belongs to no tower
+
+    @property
     def image_size(self) -> int:
         """Side S of the square input in pixels."""
         size = self._record["preprocessing"]["size"]
@@ -115,7 +121,22 @@ class ClipEncoder(Encoder):
         if not texts:
             return self.logit_scale.new_zeros(0, self.dim)
         tokens = self.tokenizer(list(texts)).to(self.logit_scale.device)
-        return normalize(self.clip.encode_text(tokens).float(), dim=-1)
+        return normalize(self._encode_tokens(tokens).float(), dim=-1)
+
+    def _encode_tokens(self, tokens: Tensor) -> Tensor:
+        """Embed tokens (T, L); for the tiny CLIP without the padding that all texts share.
+
+        Its text tower is causal and read at the end token, so what follows changes nothing, but costs most of the time.
+        """
+        if self._record["sizes"] is None:
+            embedded: Tensor = self.clip.encode_text(tokens)
+            return embedded
+        ends = tokens.argmax(dim=-1)  # the end token has the highest id
+        length = int(ends.max()) + 1
+        hidden = self.clip.token_embedding(tokens[:, :length]) + self.clip.positional_embedding[:length]
+        hidden = self.clip.transformer(hidden, attn_mask=self.clip.attn_mask[:length, :length])  # (T, length, width)
+        pooled: Tensor = self.clip.ln_final(hidden[torch.arange(len(tokens), device=tokens.device), ends])
+        return pooled @ self.clip.text_projection
 
     def describe(self) -> Mapping[str, Any]:
         """Return the JSON values that decide the vectors beside the weights."""

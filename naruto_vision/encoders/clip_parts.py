@@ -13,6 +13,7 @@ from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 from torch import Tensor
 
 from naruto_vision.drawn.captions import VOCABULARY
+from naruto_vision.drawn.phrases import PHRASES
 from naruto_vision.encoders.prompts import TEMPLATES
 from naruto_vision.encoders.tiny import TINY_CLIP, TINY_PREPROCESS, TinySizes, build_tiny_clip
 from naruto_vision.encoders.tokenizer import WordTokenizer, split_words
@@ -63,7 +64,7 @@ def tiny_parts(sizes: TinySizes, vocabulary: Sequence[str] | None = None) -> Cli
         vocabulary: Its words; by default those of the drawn captions and of the templates.
     """
     if vocabulary is None:
-        vocabulary = sorted({*VOCABULARY, *(word for text in TEMPLATES for word in split_words(text))})
+        vocabulary = sorted({*VOCABULARY, *(word for text in (*TEMPLATES, *PHRASES) for word in split_words(text))})
     tokenizer = WordTokenizer(vocabulary, buckets=sizes.buckets, context_length=sizes.context_length)
     return ClipParts(
         architecture=TINY_CLIP,

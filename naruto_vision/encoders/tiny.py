@@ -45,7 +45,7 @@ class TinySizes:
     vision_layers: int = 6
     text_width: int = 128
     text_layers: int = 3
-    context_length: int = 24
+    context_length: int = 40
     buckets: int = 512
 
     def as_json(self) -> dict[str, int]:

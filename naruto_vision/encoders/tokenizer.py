@@ -44,7 +44,7 @@ class WordTokenizer:
         ValueError: If the vocabulary has doubles, or there is no room for one word.
     """
 
-    def __init__(self, vocabulary: Sequence[str], *, buckets: int = 512, context_length: int = 24) -> None:
+    def __init__(self, vocabulary: Sequence[str], *, buckets: int = 512, context_length: int = 40) -> None:
         self.vocabulary = tuple(vocabulary)
         if len(set(self.vocabulary)) != len(self.vocabulary):
             msg = f"vocabulary of {len(self.vocabulary)} words: expected no doubles"

@@ -15,6 +15,12 @@ def _directed(logits: Tensor, positives: Tensor, smoothing: float) -> Tensor:
     return (rows * valid).sum() / valid.sum().clamp(min=1)
 
 
+def _cosines(left: Tensor, right: Tensor) -> Tensor:
+    """Cosines (R, K) in full precision, also under autocast: times 100, a rounding of bfloat16 is a third of a nat."""
+    with torch.autocast(left.device.type, enabled=False):
+        return left.float() @ right.float().T
+
+
 def multi_positive_contrastive(
     images: Tensor, texts: Tensor, positives: Tensor, scale: Tensor, *, smoothing: float = 0.0
 ) -> Tensor:
@@ -35,11 +41,35 @@ def multi_positive_contrastive(
     Returns:
         Shape (), float32, 0 or above.
     """
-    logits = scale * images @ texts.T  # (B, T)
+    logits = scale * _cosines(images, texts)  # (B, T)
     wanted = positives.to(logits.dtype)
     forward = _directed(logits, wanted, smoothing)
     backward = _directed(logits.T, wanted.T, smoothing)
     return (forward + backward) / 2
+
+
+def grouped_contrastive(images: Tensor, texts: Tensor, positives: Tensor, groups: Tensor, scale: Tensor) -> Tensor:
+    """Choose the right text within each group of alternatives, and the right pictures for each text.
+
+    Where texts come as alternatives (the hair colours, the hats), a softmax over all of them would set hair colours
+    against hats, though both are true. Here each group has its own softmax, as in a classifier with several heads; the
+    other direction, over the pictures, is that of ``multi_positive_contrastive``.
+
+    Args:
+        images: Shape (B, D), float32, unit rows.
+        texts: Shape (T, D), float32, unit rows.
+        positives: Shape (B, T), bool; a picture without a positive in a group is left out there.
+        groups: Shape (T,), int64: the group of each text.
+        scale: Shape (), float32, the factor in front of the cosines, above 0.
+
+    Returns:
+        Shape (), float32, 0 or above: the mean of the two directions, the first averaged over the groups.
+    """
+    logits = scale * _cosines(images, texts)  # (B, T)
+    wanted = positives.to(logits.dtype)
+    columns = [groups == group for group in groups.unique()]
+    forward = torch.stack([_directed(logits[:, own], wanted[:, own], 0.0) for own in columns]).mean()
+    return (forward + _directed(logits.T, wanted.T, 0.0)) / 2
 
 
 def supervised_contrastive(vectors: Tensor, labels: Tensor, *, temperature: float = 0.1) -> Tensor:
@@ -54,6 +84,6 @@ def supervised_contrastive(vectors: Tensor, labels: Tensor, *, temperature: floa
         Shape (), float32, 0 or above; 0 where no label occurs twice.
     """
     self_pairs = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    logits = (vectors @ vectors.T / temperature).masked_fill(self_pairs, torch.finfo(vectors.dtype).min)
+    logits = (_cosines(vectors, vectors) / temperature).masked_fill(self_pairs, torch.finfo(vectors.dtype).min)
     positives = (labels.unsqueeze(0) == labels.unsqueeze(1)) & ~self_pairs
     return _directed(logits, positives.to(logits.dtype), 0.0)

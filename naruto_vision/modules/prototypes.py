@@ -1,0 +1,59 @@
+"""The text side of classes while a CLIP is tuned."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from naruto_vision.encoders.clip import ClipEncoder
+from naruto_vision.encoders.prompts import text_prototypes
+
+_TEXT_STREAM = 3  # keeps the choice of texts apart from the data's random numbers
+
+
+class ClassPrototypes:
+    """Text vectors of classes: all texts averaged, or one text a class and step.
+
+    Args:
+        encoder: Embeds the texts; kept as it is, so its weights may go on changing.
+        texts: For each of the C classes, one or more texts.
+        seed: Decides which text a step sees.
+    """
+
+    def __init__(self, encoder: ClipEncoder, texts: Sequence[Sequence[str]], seed: int = 0) -> None:
+        self._encoder = encoder
+        self._texts = texts
+        self._seed = seed
+        self._kept: Tensor | None = None
+
+    def forget(self) -> None:
+        """Drop the kept average: the weights have changed."""
+        self._kept = None
+
+    def averaged(self) -> Tensor:
+        """Average every text of each class, once until ``forget``; no gradient flows.
+
+        Returns:
+            Shape (C, D), float32, unit rows.
+        """
+        if self._kept is None:
+            with torch.no_grad():
+                self._kept = text_prototypes(self._encoder, self._texts)
+        return self._kept
+
+    def for_step(self, step: int) -> Tensor:
+        """Embed one text a class, another choice each step; gradients flow.
+
+        Frozen texts are averaged instead, because they cost nothing after the first time.
+
+        Args:
+            step: Number of the optimiser step; with the seed it decides the choice.
+
+        Returns:
+            Shape (C, D), float32, unit rows.
+        """
+        if not self._encoder.trains_text:
+            return self.averaged()
+        rng = np.random.default_rng([_TEXT_STREAM, self._seed, step])
+        return self._encoder.encode_texts([own[int(rng.integers(len(own)))] for own in self._texts])
