@@ -30,7 +30,11 @@ def test_every_round_takes_each_class_once_and_every_class_uses_all_its_rows() -
 
 
 def test_seeds_and_epochs_differ() -> None:
-    orders = {tuple(draw.row for draw in draw_rows([list(range(50))], seed, start, 50)) for seed in (1, 2) for start in (0, 50)}
+    orders = {
+        tuple(draw.row for draw in draw_rows([list(range(50))], seed, start, 50))
+        for seed in (1, 2)
+        for start in (0, 50)
+    }
     assert len(orders) == 4
     assert all(sorted(order) == list(range(50)) for order in orders)
 

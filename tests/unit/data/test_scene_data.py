@@ -1,0 +1,142 @@
+"""Scene folders: every picture is one item, in order, good or bad; wrong folders are told of at once."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+from torch import nn
+
+from naruto_vision.data.ground_truth import write_gt
+from naruto_vision.data.scenes import SceneDataModule, SceneDataset, SceneItem, scene_loader
+from naruto_vision.errors import FormatError, InputError, MissingPathError
+from naruto_vision.files.images import write_image
+from naruto_vision.records import LabelledBox
+
+BOX = LabelledBox((0, 0, 3, 3), "x")
+
+
+def scene_folder(root: Path, names: list[str], truth: dict[str, list[LabelledBox]] | None = None) -> Path:
+    for number, name in enumerate(names):
+        (root / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        write_image(root / "images" / name, np.full((6, 9, 3), number, dtype=np.uint8))
+    if truth is not None:
+        write_gt(root / "gt.json", truth)
+    return root
+
+
+def test_items_come_in_order_with_their_truth(tmp_path: Path) -> None:
+    scene_folder(tmp_path, ["b.png", "sub/a.png", "a.png"], {"a.png": [BOX], "b.png": [], "sub/a.png": [BOX, BOX]})
+    items = list(SceneDataset(tmp_path, need_truth=True))
+    assert [item.scene for item in items] == ["a.png", "b.png", "sub/a.png"]
+    assert [len(item.truth or ()) for item in items] == [1, 0, 2]
+    assert all(item.picture is not None and item.picture.shape == (6, 9, 3) for item in items)
+    assert all(item.milliseconds > 0 for item in items)
+
+
+def test_a_plain_folder_of_pictures_is_its_own_scene_folder(tmp_path: Path) -> None:
+    scene_folder(tmp_path, ["a.png", "sub/a.png"])
+    dataset = SceneDataset(tmp_path / "images")
+    assert dataset.scenes == ("a.png", "sub/a.png")
+    assert dataset[0].truth is None
+
+
+def test_a_bad_picture_is_an_item_with_its_reason_and_leaves_its_neighbours_alone(tmp_path: Path) -> None:
+    scene_folder(tmp_path, ["a.png", "b.png", "c.png"])
+    before = [item.picture for item in SceneDataset(tmp_path)]
+    (tmp_path / "images" / "b.png").write_bytes(b"")
+    (tmp_path / "images" / "d.png").symlink_to("nowhere.png")
+    items = list(SceneDataset(tmp_path))
+    assert [item.picture is None for item in items] == [False, True, False, True]
+    assert "empty" in items[1].error
+    assert "no such picture" in items[3].error
+    assert np.array_equal(items[0].picture, before[0])  # type: ignore[arg-type]  # checked above
+    assert np.array_equal(items[2].picture, before[2])  # type: ignore[arg-type]  # checked above
+
+
+def test_wrong_folders_are_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MissingPathError, match="no such scene folder"):
+        SceneDataset(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="no pictures in it"):
+        SceneDataset(tmp_path / "empty")
+    scene_folder(tmp_path / "s", ["a.png"])
+    with pytest.raises(MissingPathError, match="no such ground truth"):
+        SceneDataset(tmp_path / "s", need_truth=True)
+    (tmp_path / "s" / "gt.json").write_text("{")
+    with pytest.raises(FormatError):
+        SceneDataset(tmp_path / "s")
+
+
+def test_truth_and_pictures_have_to_go_together(tmp_path: Path) -> None:
+    names = [f"{number}.png" for number in range(6)]
+    scene_folder(tmp_path, names, {**{name: [BOX] for name in names[:1]}, "gone.png": []})
+    with pytest.raises(InputError, match=r"names 1 scenes that are not in .*: gone\.png"):
+        SceneDataset(tmp_path)
+    write_gt(tmp_path / "gt.json", {"0.png": [BOX]})
+    assert SceneDataset(tmp_path)[1].truth is None
+    with pytest.raises(InputError, match=r"nothing about 5 of 6 pictures: 1\.png, 2\.png, 3\.png and 2 more"):
+        SceneDataset(tmp_path, need_truth=True)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_are_lists_in_order(tmp_path: Path, workers: int) -> None:
+    scene_folder(tmp_path, [f"{number}.png" for number in range(5)])
+    batches = list(scene_loader(SceneDataset(tmp_path), batch_size=2, num_workers=workers))
+    assert [[item.scene for item in batch] for batch in batches] == [["0.png", "1.png"], ["2.png", "3.png"], ["4.png"]]
+    assert isinstance(batches[0][0], SceneItem)
+
+
+def test_what_is_done_is_not_decoded_again(tmp_path: Path) -> None:
+    scene_folder(tmp_path, [f"{number}.png" for number in range(5)])
+    dataset = SceneDataset(tmp_path)
+    loader = scene_loader(dataset, num_workers=0)
+    dataset.skip({"0.png", "3.png", "not there.png"})
+    assert [batch[0].scene for batch in loader] == ["1.png", "2.png", "4.png"]
+    assert len(dataset.scenes) == 5
+
+
+class Watcher(pl.LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+        self.seen: list[SceneItem] = []
+
+    def validation_step(self, batch: list[SceneItem], batch_idx: int) -> None:  # noqa: ARG002 - Lightning passes it
+        self.seen.extend(batch)
+
+    def test_step(self, batch: list[SceneItem], batch_idx: int) -> None:  # noqa: ARG002 - Lightning passes it
+        self.seen.extend(batch)
+
+    def predict_step(self, batch: list[SceneItem], batch_idx: int) -> None:  # noqa: ARG002 - Lightning passes it
+        self.seen.extend(batch)
+
+
+def quiet_trainer(folder: Path, **options: Any) -> pl.Trainer:
+    return pl.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
+def test_the_trainer_gets_every_scene_once_and_unchanged(tmp_path: Path, verb: str) -> None:
+    scene_folder(tmp_path, ["0.png", "1.png", "2.png"], {f"{number}.png": [BOX] for number in range(3)})
+    (tmp_path / "images" / "1.png").write_bytes(b"broken")
+    data = SceneDataModule(str(tmp_path), str(tmp_path), str(tmp_path), num_workers=0)
+    module = Watcher()
+    getattr(quiet_trainer(tmp_path), verb)(module, data)
+    assert [item.scene for item in module.seen] == ["0.png", "1.png", "2.png"]
+    assert [item.truth for item in module.seen] == [(BOX,)] * 3
+    assert data.predict_dataset() is data.predict_dataset()
+
+
+@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
+def test_a_folder_that_was_not_given_is_asked_for(tmp_path: Path, verb: str) -> None:
+    with pytest.raises(InputError, match=r"give their folder, --data\."):
+        getattr(quiet_trainer(tmp_path), verb)(Watcher(), SceneDataModule())
