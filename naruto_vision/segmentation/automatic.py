@@ -12,7 +12,7 @@ from naruto_vision.files.fingerprint import model_fingerprint
 from naruto_vision.records import Box, Mask, Picture, Region
 from naruto_vision.segmentation.base import PromptableModel, Prompter, Prompts, SceneEmbedding
 from naruto_vision.segmentation.boxes import area_xyxy, nms_xyxy, xyxy_from_masks
-from naruto_vision.segmentation.masks import stability_score
+from naruto_vision.segmentation.masks import mask_area, stability_score
 
 _UPSCALE_BYTES = 1 << 28  # masks are brought to full size in chunks of at most 256 MiB of logits
 
@@ -166,7 +166,7 @@ class Segmenter:
     def _candidates(self, logits: Tensor, ious: Tensor, prompt: Tensor) -> Iterator[_Candidate]:
         stability = stability_score(logits, self.thresholds.stability_offset)
         masks = logits > 0
-        passed = (stability >= self.thresholds.stability) & masks.flatten(1).any(dim=1)
+        passed = (stability >= self.thresholds.stability) & (mask_area(masks) > 0)
         masks = masks[passed]
         boxes = xyxy_from_masks(masks).tolist()
         scores = zip(ious[passed].tolist(), stability[passed].tolist(), prompt[passed].tolist(), strict=True)

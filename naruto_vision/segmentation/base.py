@@ -75,13 +75,33 @@ class PromptableModel(Protocol):
         ...
 
     def embed(self, picture: Picture) -> SceneEmbedding:
-        """Run the image encoder once."""
+        """Run the image encoder once.
+
+        Args:
+            picture: Shape (H, W, 3), uint8, RGB.
+        """
         ...
 
     def answer(self, embedding: SceneEmbedding, prompts: Prompts) -> tuple[Tensor, Tensor]:
-        """Return low-resolution mask logits (P, M, h, w) and predicted IoUs (P, M), both float32."""
+        """Answer prompts.
+
+        Args:
+            embedding: Of the picture that is asked about.
+            prompts: P prompts in the frame of the upright picture.
+
+        Returns:
+            Low-resolution mask logits (P, M, h, w) and predicted IoUs (P, M), both float32.
+        """
         ...
 
     def upscale(self, logits: Tensor, embedding: SceneEmbedding) -> Tensor:
-        """Bring logits (P, h, w) to the upright picture's size: (P, H, W), float32."""
+        """Bring logits to the upright picture's size.
+
+        Args:
+            logits: Shape (P, h, w), float32, from ``answer``.
+            embedding: Of the same picture.
+
+        Returns:
+            Shape (P, H, W), float32.
+        """
         ...
