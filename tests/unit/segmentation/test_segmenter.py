@@ -32,7 +32,7 @@ def _picture(height: int, width: int, seed: int = 0) -> Picture:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize(("seed", "height", "width"), [(0, 48, 64), (1, 64, 64), (6, 61, 37)])
+@pytest.mark.parametrize(("seed", "height", "width"), [(6, 48, 64), (6, 64, 64), (7, 61, 37)])
 def test_the_masks_are_those_of_the_stock_generator(seed: int, height: int, width: int) -> None:
     model, picture = _random_model(seed), _picture(height, width, seed)
     bar = float(model.answer(model.embed(picture), GridPrompter(6)(picture))[1].quantile(0.2))
