@@ -35,10 +35,9 @@ def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as handle:
             reader = csv.reader(handle, skipinitialspace=True)
-            for row in reader:
-                values = [value.strip() for value in row]
-                if any(values):
-                    yield reader.line_num, values
+            rows = ([value.strip() for value in row] for row in reader)
+            for values in filter(any, rows):
+                yield reader.line_num, values
     except UnicodeDecodeError:
         raise FormatError(path, "UTF-8 text", "another encoding", "save it as UTF-8") from None
     except csv.Error as error:

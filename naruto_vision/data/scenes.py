@@ -233,7 +233,7 @@ class SceneDataModule(pl.LightningDataModule):
         """Return the scenes of ``predict``."""
         return self._scene_loader("predict")
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:  # noqa: ANN401
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:  # noqa: ANN401 - torch's
         """Leave scenes where they are; move tensors of other batches.
 
         Args:

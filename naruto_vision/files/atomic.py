@@ -77,10 +77,9 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     old = temporary.with_name(temporary.name + "-old")
     try:
         yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                with file.open("rb") as handle:
-                    os.fsync(handle.fileno())
+        for file in filter(Path.is_file, temporary.rglob("*")):
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
         if final.exists():
             final.rename(old)
         temporary.rename(final)

@@ -75,7 +75,7 @@ def load_bundle(folder: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[
         kind: What the bundle has to be.
 
     Returns:
-        The tensors on the CPU, and the JSON object.
+        The tensors, of any shapes, on the CPU; and the JSON object.
 
     Raises:
         MissingPathError: If a file is missing.

@@ -62,7 +62,7 @@ def load_state_dict(path: str | Path) -> dict[str, Tensor]:
         path: The file. A mapping under ``state_dict`` or ``model`` is unwrapped; a ``module.`` prefix is dropped.
 
     Returns:
-        Name to tensor, on the CPU.
+        Name to tensor of any shape, on the CPU.
 
     Raises:
         MissingPathError: If there is no such file.

@@ -88,19 +88,18 @@ class SceneRetriever(pl.LightningModule):
 
     @property
     def analyzer(self) -> SceneAnalyzer:
-        """The path of one scene over the gallery on disk; an InputError without a segmenter or a gallery."""
+        """The path of one scene over the gallery on disk.
+
+        Raises:
+            InputError: If the module has no segmenter, or there is no gallery.
+        """
         if self._analyzer is None:
             if self.segmenter is None:
                 msg = "model.segmenter: expected a segmenter to look at scenes, found none; use configs/scenes.yaml"
                 raise InputError(msg)
             gallery = Gallery.open(self.gallery, fingerprint=self.encoder.fingerprint, index=self.index)
             self._analyzer = SceneAnalyzer(
-                self.segmenter,
-                self.encoder,
-                gallery,
-                crop=self.crop,
-                neighbours=self.neighbours,
-                mirror=self.mirror,
+                self.segmenter, self.encoder, gallery, crop=self.crop, neighbours=self.neighbours, mirror=self.mirror
             )
         return self._analyzer
 

@@ -11,7 +11,14 @@ class UnknownRule(Protocol):
     """Tells whether a score is high enough to use a label."""
 
     def threshold(self, label: str) -> float | None:
-        """Return the lowest cosine at which ``label`` counts as known, or None where none was calibrated."""
+        """Return the lowest cosine at which a label counts as known.
+
+        Args:
+            label: A label of the gallery.
+
+        Returns:
+            A cosine in [-1, 1], or None where none was calibrated.
+        """
         ...
 
 

@@ -1,0 +1,47 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LIMIT = 0.3  # seconds of CPU time, the best of three: wall time is the neighbours' as much as ours
+
+PROBE = """
+import json, sys, time
+from naruto_vision.cli import main
+code = main(sys.argv[1:])
+heavy = sorted({"torch", "lightning", "numpy", "cv2", "faiss", "timm", "open_clip", "jsonargparse"} & set(sys.modules))
+sys.stderr.write("\\n" + json.dumps({"code": code, "seconds": time.process_time(), "heavy": heavy}))
+"""
+
+
+def _probe(words: list[str], folder: Path) -> tuple[int, float, list[str]]:
+    done = subprocess.run([sys.executable, "-c", PROBE, *words], capture_output=True, check=True, cwd=folder)
+    told = json.loads(done.stderr.decode().splitlines()[-1])
+    return told["code"], told["seconds"], told["heavy"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["--help"], 0),
+        (["--version"], 0),
+        ([], 2),
+        (["predcit"], 2),
+        (["--nope"], 2),
+        (["predict", "/no/such/folder"], 2),
+        (["fit", "--config", "/no/such.yaml"], 2),
+        (["weights", "list"], 0),
+        (["draw", "--help"], 0),
+        (["demo", "--help"], 0),
+        (["data", "prepare", "--help"], 0),
+        (["doctor", "--help"], 0),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_answers_that_need_no_torch_come_at_once(words: list[str], code: int, tmp_path: Path) -> None:
+    answers = [_probe(words, tmp_path) for _ in range(3)]
+    assert answers[0][0] == code
+    assert answers[0][2] == []
+    assert min(seconds for _, seconds, _ in answers) <= LIMIT
