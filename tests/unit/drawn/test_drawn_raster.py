@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,10 +10,10 @@ import pytest
 from naruto_vision.drawn.artist import extent_of, paint, sketch_figure
 from naruto_vision.drawn.attributes import random_attributes
 from naruto_vision.drawn.finish import finish, lay_over
-from naruto_vision.drawn.look import Look, random_look
+from naruto_vision.drawn.look import Expression, Look, random_look
 from naruto_vision.drawn.outline import box, moved, outline
 from naruto_vision.drawn.palette import rotate_hue
-from naruto_vision.drawn.raster import Layer, Style, render
+from naruto_vision.drawn.raster import Layer, Shading, Style, render
 from naruto_vision.drawn.sketch import IDENTITY, MAX_INKS, PARTS, Sketch, at, inside, turn
 
 _PLAIN = Style(line_width=1, shading="flat")
@@ -168,3 +169,24 @@ def test_outlines_read_corners_sides_and_sway() -> None:
     assert outline(text) == [(1, 2), (-3, 0.5), (-3, 0.5), (0, 4)]
     assert outline(text, -1.0, 0.5) == [(-1, 2), (3, 0.5), (3, 0.5), (0.5, 4)]
     assert moved([(1.0, 1.0)], 2.0, -1.0) == [(3.0, 0.0)]
+
+
+def test_looks_vary_in_everything() -> None:
+    rng = _rng(2)
+    looks = [random_look(rng) for _ in range(200)]
+    assert {look.expression for look in looks} == set(get_args(Expression))
+    assert {look.shading for look in looks} == set(get_args(Shading))
+    assert {look.flip for look in looks} == {True, False}
+    for field in ("height", "lean", "tilt", "facing", "line", "line_share", "light", "hue", "sway", "arms", "legs"):
+        assert len({getattr(look, field) for look in looks}) > 150
+
+
+def test_every_expression_changes_the_face() -> None:
+    who = replace(random_attributes(_rng(8)), face_mark="none", hair_style="bun", head_wear="none")
+    faces = set()
+    for expression in get_args(Expression):
+        look = Look(expression=expression)
+        layer = paint(sketch_figure(who, look), look, 30.0, (50.0, 50.0), (0, 0, 99, 99))
+        assert layer is not None
+        faces.add(layer.colour.tobytes())
+    assert len(faces) == 6

@@ -119,3 +119,17 @@ def test_hard_is_more_crowded_than_easy(cast: Cast) -> None:
     for level in levels:
         mean[level] = np.mean([len(draw_scene(s, cast, size=96, difficulty=level).objects) for s in range(30)])
     assert mean["easy"] < mean["medium"] < mean["hard"]
+
+
+def test_whoever_is_hardly_seen_is_left_out(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = [draw_scene(seed, cast, size=96, difficulty="hard") for seed in range(40)]
+    monkeypatch.setattr(drawn_scenes, "_hidden", lambda *_: None)
+    everybody = [draw_scene(seed, cast, size=96, difficulty="hard") for seed in range(40)]
+    left_out = 0
+    for some, more in zip(kept, everybody, strict=True):
+        who = {drawn.attributes: drawn for drawn in some.objects}
+        left_out += sum(drawn.attributes not in who for drawn in more.objects)
+        for drawn in more.objects:  # leaving somebody out can only uncover the others
+            if drawn.attributes in who:
+                assert (who[drawn.attributes].mask | ~drawn.mask).all()
+    assert left_out > 5
