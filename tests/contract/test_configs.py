@@ -1,0 +1,102 @@
+"""Every YAML says how it is run, and runs: one batch of everything, on tiny drawn data and random weights."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+from source import ROOT
+
+from naruto_vision.cli import COMMANDS, TRAINER_COMMANDS, main
+from naruto_vision.drawn.cast import read_cast
+from naruto_vision.drawn.folders import WorldPlan, write_world
+from naruto_vision.encoders.clip import ClipEncoder
+from naruto_vision.segmentation.sam import SamModel
+
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+TRAINED = [path for path in CONFIGS if path.name != "cast.yaml"]  # the cast is an input of `draw`
+
+ONE_STEP = ["--trainer.fast_dev_run=1", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+FOUND = {
+    "--model.encoder.init_args.model": "{folder}/tiny-clip",
+    "--model.segmenter.init_args.model.init_args.weights": "{folder}/tiny-sam",
+    "--model.segmenter.init_args.prompter.init_args.points_per_side": "2",
+    "--model.gallery": "{folder}/gallery",
+}
+OVERRIDES: dict[str, dict[str, str]] = {
+    "pretrain.yaml": {
+        "--trainer.precision": "32-true",
+        "--model.bundle_dir": "{folder}/pretrained",
+        "--data.batch_size": "4",
+        "--data.valid": "4",
+        "--data.num_workers": "0",
+    },
+    "sam.yaml": {
+        "--model.bundle": "{folder}/segmenter",
+        "--data.train.init_args.count": "2",
+        "--data.valid.init_args.count": "2",
+        "--data.batch_size": "2",
+        "--data.num_workers": "0",
+    },
+    "clip.yaml": {
+        "--model.encoder.init_args.model": "{folder}/tiny-clip",
+        "--model.bundle_dir": "{folder}/tuned",
+        "--data.root": "{folder}/world",
+        "--data.num_workers": "0",
+    },
+    "gallery.yaml": {
+        **FOUND,
+        "--data.root": "{folder}/world",
+        "--data.valid": "{folder}/world/scenes/valid",
+        "--data.num_workers": "0",
+    },
+    "scenes.yaml": {
+        **FOUND,
+        "--out": "{folder}/results",
+        "--data.predict": "{folder}/world/scenes/test/images",
+        "--data.num_workers": "0",
+    },
+}
+
+
+def _command(path: Path) -> list[str]:
+    """Return the words of the command in a config's first line."""
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("# naruto-vision ")
+    return shlex.split(first.removeprefix("# naruto-vision "))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Draw a tiny world, and save small models with random weights."""
+    root = tmp_path_factory.mktemp("configs")
+    plan = WorldPlan(train=2, valid=1, test=1, scenes=1, valid_scenes=1, size=96, picture_size=48)
+    write_world(root / "world", read_cast(ROOT / "configs" / "cast.yaml"), plan)
+    ClipEncoder("tiny-clip", "random").save(root / "tiny-clip")
+    SamModel("tiny-sam").save(root / "tiny-sam")
+    return root
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_a_config_opens_with_the_command_that_runs_it(path: Path) -> None:
+    words = _command(path)
+    assert words[0] in {*TRAINER_COMMANDS, *COMMANDS}
+    assert words[words.index("--cast" if path.name == "cast.yaml" else "--config") + 1] in {
+        path.name,
+        f"configs/{path.name}",
+    }
+
+
+@pytest.mark.parametrize("path", TRAINED, ids=lambda path: path.name)
+def test_a_config_has_its_seed_and_its_overrides_here(path: Path) -> None:
+    assert isinstance(yaml.safe_load(path.read_text(encoding="utf-8"))["seed_everything"], int)
+    assert path.name in OVERRIDES
+
+
+@pytest.mark.parametrize("name", ["pretrain.yaml", "sam.yaml", "clip.yaml", "gallery.yaml", "scenes.yaml"])
+def test_a_config_runs_for_one_step(name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # nothing may be written outside the folders that are named
+    changes = [f"{key}={value.format(folder=folder)}" for key, value in OVERRIDES[name].items()]
+    command = _command(ROOT / "configs" / name)[0]
+    assert main([command, "--config", name, *ONE_STEP, *changes]) == 0
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
