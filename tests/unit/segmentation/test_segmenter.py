@@ -25,6 +25,7 @@ def _random_model(seed: int) -> SamModel:
             if parameter.dim() > 1:
                 parameter.mul_(6.0)
         model.sam.mask_decoder.output_upscaling[3].bias.normal_(0, 2)
+        model.sam.mask_decoder.iou_prediction_head.layers[-1].bias.add_(50)  # the stock generator ignores bars <= 0
     return model
 
 
