@@ -13,6 +13,9 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 _ORDER_STREAM = 1  # keeps the order's random numbers apart from the augmentation's
 
+NOTHING = -1
+"""The index of no item, for a process that has none."""
+
 
 class Draw(NamedTuple):
     """One training example.
@@ -114,12 +117,27 @@ class ShareSampler(DistributedSampler[int]):
         rank: This process among ``world``.
         world: How many processes there are.
         skipped: Items that need not be visited; looked at while iterating.
+        never_empty: Give ``NOTHING`` to a process without a share, since Lightning calls no hook (and so no
+            gathering) in a process without a batch, for which the others would wait for ever.
     """
 
-    def __init__(self, count: int, rank: int = 0, world: int = 1, skipped: Callable[[int], bool] | None = None) -> None:
+    def __init__(
+        self,
+        count: int,
+        rank: int = 0,
+        world: int = 1,
+        skipped: Callable[[int], bool] | None = None,
+        *,
+        never_empty: bool = False,
+    ) -> None:
         super().__init__(_items(count), num_replicas=world, rank=rank, shuffle=False)
-        self._share = range(rank, count, world)
-        self._skipped = skipped or (lambda _: False)
+        self._share: Sequence[int] = range(rank, count, world)
+        if never_empty and not self._share:
+            self._share = (NOTHING,)
+        self._is_skipped = skipped
+
+    def _skipped(self, index: int) -> bool:
+        return index != NOTHING and self._is_skipped is not None and self._is_skipped(index)
 
     def __len__(self) -> int:
         return sum(not self._skipped(index) for index in self._share)

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from naruto_vision.data.ground_truth import read_gt
-from naruto_vision.data.sampling import ShareSampler, process_share
+from naruto_vision.data.sampling import NOTHING, ShareSampler, process_share
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
 from naruto_vision.files.images import list_pictures, read_image
 from naruto_vision.records import LabelledBox, Picture
@@ -43,7 +43,7 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-class SceneDataset(Dataset[SceneItem]):
+class SceneDataset(Dataset[SceneItem | None]):
     """The pictures of a scene folder in the order of their names.
 
     The folder either has ``images/`` (and perhaps ``gt.json``) or is itself full of pictures, also in sub-folders.
@@ -97,9 +97,17 @@ class SceneDataset(Dataset[SceneItem]):
         return len(self.scenes)
 
     def __iter__(self) -> Iterator[SceneItem]:
-        return (self[index] for index in range(len(self)))
+        return (self.read(index) for index in range(len(self)))
 
-    def __getitem__(self, index: int) -> SceneItem:
+    def __getitem__(self, index: int) -> SceneItem | None:
+        return None if index == NOTHING else self.read(index)
+
+    def read(self, index: int) -> SceneItem:
+        """Read one scene; a picture that cannot be read is an item that says why.
+
+        Args:
+            index: Place in ``scenes``.
+        """
         scene = self.scenes[index]
         truth = None if self._truth is None else self._truth.get(scene)
         start = time.perf_counter()
@@ -126,14 +134,16 @@ class SceneDataset(Dataset[SceneItem]):
         return self.scenes[index] in self._skipped
 
 
-def _as_list(items: list[SceneItem]) -> list[SceneItem]:
-    return items
+def _as_list(items: list[SceneItem | None]) -> list[SceneItem]:
+    return [item for item in items if item is not None]
 
 
 def scene_loader(
     dataset: SceneDataset, *, batch_size: int = 1, num_workers: int = 1, rank: int = 0, world: int = 1
-) -> DataLoader[SceneItem]:
+) -> DataLoader[Any]:
     """Load scenes as lists of ``SceneItem``, in order, each in exactly one process.
+
+    A process without a scene gets one empty list, so that it takes part in what the others do together.
 
     Args:
         dataset: The scenes.
@@ -145,7 +155,7 @@ def scene_loader(
     return DataLoader(
         dataset,
         batch_size=batch_size,
-        sampler=ShareSampler(len(dataset), rank, world, dataset.is_skipped),
+        sampler=ShareSampler(len(dataset), rank, world, dataset.is_skipped, never_empty=True),
         num_workers=num_workers,
         collate_fn=_as_list,
     )
@@ -207,29 +217,23 @@ class SceneDataModule(pl.LightningDataModule):
         Raises:
             InputError: If a folder that is needed was not given or cannot be used.
         """
-        name = {"validate": "valid", "fit": "valid"}.get(stage, stage)
         if stage != "fit" or self.folders["valid"] is not None:
-            self.dataset(name)
+            self.dataset({"validate": "valid", "fit": "valid"}.get(stage, stage))
 
-    def _scene_loader(self, stage: str) -> DataLoader[SceneItem]:
+    def _scene_loader(self, stage: str) -> DataLoader[Any]:
         rank, world = process_share(self.trainer)
-        return scene_loader(
-            self.dataset(stage),
-            batch_size=self.scene_batch_size,
-            num_workers=self.scene_workers,
-            rank=rank,
-            world=world,
-        )
+        size, workers = self.scene_batch_size, self.scene_workers
+        return scene_loader(self.dataset(stage), batch_size=size, num_workers=workers, rank=rank, world=world)
 
-    def val_dataloader(self) -> DataLoader[SceneItem] | list[Any]:
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """Return the scenes that thresholds are chosen on, or nothing where no folder was given."""
         return [] if self.folders["valid"] is None else self._scene_loader("valid")
 
-    def test_dataloader(self) -> DataLoader[SceneItem]:
+    def test_dataloader(self) -> DataLoader[Any]:
         """Return the scenes of ``test``."""
         return self._scene_loader("test")
 
-    def predict_dataloader(self) -> DataLoader[SceneItem]:
+    def predict_dataloader(self) -> DataLoader[Any]:
         """Return the scenes of ``predict``."""
         return self._scene_loader("predict")
 

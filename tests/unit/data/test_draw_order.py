@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from naruto_vision.data.sampling import DrawSampler, ShareSampler, consumed_batches, draw_rows, process_share
+from naruto_vision.data.sampling import NOTHING, DrawSampler, ShareSampler, consumed_batches, draw_rows, process_share
 
 GROUPS = [[0, 1, 2, 3, 4, 5, 6], [7, 8], [9, 10, 11]]
 
@@ -73,6 +73,12 @@ def test_shares_pass_over_what_is_done_meanwhile() -> None:
         done.update({1, 4})
     assert visited == [0, 2, 3, 5]
     assert len(sampler) == 4
+
+
+def test_a_process_without_a_share_gets_nothing_rather_than_no_batch() -> None:
+    shares = [list(ShareSampler(1, rank, 3, lambda _: False, never_empty=True)) for rank in range(3)]
+    assert shares == [[0], [NOTHING], [NOTHING]]
+    assert list(ShareSampler(1, 0, 1, lambda _: True, never_empty=True)) == []
 
 
 def test_without_a_trainer_there_is_one_process_that_has_done_nothing() -> None:

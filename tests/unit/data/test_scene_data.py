@@ -39,7 +39,7 @@ def test_a_plain_folder_of_pictures_is_its_own_scene_folder(tmp_path: Path) -> N
     scene_folder(tmp_path, ["a.png", "sub/a.png"])
     dataset = SceneDataset(tmp_path / "images")
     assert dataset.scenes == ("a.png", "sub/a.png")
-    assert dataset[0].truth is None
+    assert dataset.read(0).truth is None
 
 
 def test_a_bad_picture_is_an_item_with_its_reason_and_leaves_its_neighbours_alone(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_truth_and_pictures_have_to_go_together(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"names 1 scenes that are not in .*: gone\.png"):
         SceneDataset(tmp_path)
     write_gt(tmp_path / "gt.json", {"0.png": [BOX]})
-    assert SceneDataset(tmp_path)[1].truth is None
+    assert SceneDataset(tmp_path).read(1).truth is None
     with pytest.raises(InputError, match=r"nothing about 5 of 6 pictures: 1\.png, 2\.png, 3\.png and 2 more"):
         SceneDataset(tmp_path, need_truth=True)
 
@@ -86,6 +86,12 @@ def test_batches_are_lists_in_order(tmp_path: Path, workers: int) -> None:
     batches = list(scene_loader(SceneDataset(tmp_path), batch_size=2, num_workers=workers))
     assert [[item.scene for item in batch] for batch in batches] == [["0.png", "1.png"], ["2.png", "3.png"], ["4.png"]]
     assert isinstance(batches[0][0], SceneItem)
+
+
+def test_more_processes_than_scenes(tmp_path: Path) -> None:
+    dataset = SceneDataset(scene_folder(tmp_path, ["0.png"]))
+    shares = [list(scene_loader(dataset, num_workers=0, rank=rank, world=2)) for rank in range(2)]
+    assert [[item.scene for item in batch] for share in shares for batch in share] == [["0.png"], []]
 
 
 def test_what_is_done_is_not_decoded_again(tmp_path: Path) -> None:
