@@ -1,13 +1,13 @@
 """``naruto-vision demo``: the main job on a drawn cast, from pictures to one table."""
 
 import argparse
+import contextlib
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from naruto_vision.errors import InputError
+from naruto_vision.files.atomic import write_json
 
 _VALID_SCENES = 24  # enough regions (a few hundred) to place a threshold, in about ten seconds
 
@@ -29,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Draw, tune, enrol, predict, test; print one table and where to look.
 
+    The steps are the README's own commands, run in the demo's folder with the packaged configs.
+
     Args:
         arguments: As ``add_arguments`` declares them.
 
@@ -45,16 +47,20 @@ def run(arguments: argparse.Namespace) -> int:
 
     console = Console()
     started = time.perf_counter()
-    for number, (title, step) in enumerate(_steps(arguments), start=1):
-        begun = time.perf_counter()
-        console.rule(f"[bold]{number}/5 {title}")
-        step()
-        console.print(f"[dim]{time.perf_counter() - begun:.0f} s[/]")
-    results = json.loads((arguments.out / "scenes" / "results.json").read_text(encoding="utf-8"))
-    (arguments.out / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    out: Path = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    with contextlib.chdir(out):
+        for number, (title, words) in enumerate(_steps(arguments), start=1):
+            begun = time.perf_counter()
+            console.rule(f"[bold]{number}/5 {title}")
+            console.print(f"[dim]$ naruto-vision {' '.join(words)}[/]", soft_wrap=True, highlight=False)
+            _run_step(words)
+            console.print(f"[dim]{time.perf_counter() - begun:.0f} s[/]")
+    results = json.loads((out / "runs" / "scenes" / "results.json").read_text(encoding="utf-8"))
+    write_json(out / "results.json", results)
     console.rule("[bold]How well it went")
-    console.print(table_from_json(results, title=f"{arguments.scenes} drawn scenes"))
-    console.print(_where(arguments.out, time.perf_counter() - started), soft_wrap=True)
+    console.print(table_from_json(results, title=f"{arguments.scenes} drawn scenes, every region under its best label"))
+    console.print(_where(out, time.perf_counter() - started), soft_wrap=True)
     return 0
 
 
@@ -78,57 +84,47 @@ def _clear(out: Path) -> None:
     """Remove what an earlier demo wrote, and nothing else."""
     import shutil
 
-    for name in ("world", "clip", "gallery", "scenes", "logs"):
+    for name in ("data", "runs", "lightning_logs"):
         shutil.rmtree(out / name, ignore_errors=True)
     (out / "results.json").unlink(missing_ok=True)
 
 
-def _steps(arguments: argparse.Namespace) -> list[tuple[str, Callable[[], Any]]]:
-    from naruto_vision.commands.training import run_trainer
-
-    out: Path = arguments.out
-    world, scenes = out / "world", out / "world" / "scenes"
-    clip = ["--config", "clip.yaml", f"--data.root={world}", f"--model.bundle_dir={out / 'clip'}"]
-    clip += [f"--model.aliases_json={world / 'aliases.json'}", f"--trainer.logger.init_args.save_dir={out / 'logs'}"]
+def _steps(arguments: argparse.Namespace) -> list[tuple[str, list[str]]]:
+    draw = ["draw", "--out", "data", "--seed", str(arguments.seed), "--train", str(arguments.train)]
+    draw += ["--scenes", str(arguments.scenes), "--valid-scenes", str(_VALID_SCENES)]
+    tune = ["fit", "--config", "clip.yaml", "--model.aliases_json", "data/aliases.json"]
     if arguments.epochs is not None:
-        clip.append(f"--trainer.max_epochs={arguments.epochs}")
-    model = [f"--model.encoder.init_args.model={out / 'clip'}", f"--model.gallery={out / 'gallery'}"]
-    enrol = ["--config", "gallery.yaml", *model, f"--data.root={world}"]
-    search = ["--config", "scenes.yaml", *model, f"--trainer.logger.init_args.save_dir={out / 'logs'}"]
-    search += [f"--trainer.callbacks.init_args.out={out / 'scenes'}"]
+        tune += ["--trainer.max_epochs", str(arguments.epochs)]
     return [
-        ("draw a cast and scenes", lambda: _draw(arguments, world)),
-        ("tune CLIP on the cast (fit)", lambda: run_trainer(["fit", *clip])),
+        ("draw a cast and scenes", draw),
+        ("tune CLIP on the cast", tune),
+        ("enrol the gallery", ["fit", "--config", "gallery.yaml", "--data.valid", "data/scenes/valid"]),
+        ("find and name everybody in the scenes", ["predict", "data/scenes/test/images"]),
         (
-            "enrol the gallery (fit)",
-            lambda: run_trainer(["fit", *enrol, f"--data.valid={scenes / 'valid'}"]),
-        ),
-        (
-            "find and name everybody in the scenes (predict)",
-            lambda: run_trainer(["predict", *search, f"--data.predict={scenes / 'test' / 'images'}"]),
-        ),
-        (
-            "hold the answers against the truth (test)",
-            lambda: run_trainer(["test", *search, f"--data.test={scenes / 'test'}"]),
+            "hold the answers against the truth",
+            ["test", "--config", "scenes.yaml", "--data.test", "data/scenes/test"],
         ),
     ]
 
 
-def _draw(arguments: argparse.Namespace, world: Path) -> None:
+def _run_step(words: list[str]) -> None:
+    if words[0] != "draw":
+        from naruto_vision.commands.training import run_trainer
+
+        run_trainer(words)
+        return
     from naruto_vision.commands import draw
 
     parser = argparse.ArgumentParser()
     draw.add_arguments(parser)
-    options = ["--out", str(world), "--seed", str(arguments.seed), "--scenes", str(arguments.scenes)]
-    options += ["--valid-scenes", str(_VALID_SCENES), "--train", str(arguments.train)]
-    draw.run(parser.parse_args(options))
+    draw.run(parser.parse_args(words[1:]))
 
 
 def _where(out: Path, seconds: float) -> str:
     return (
         f"Done in {seconds / 60:.1f} minutes. Look at\n"
-        f"  {out / 'scenes' / 'overlay'}   the scenes with names on them\n"
-        f"  {out / 'scenes' / 'json'}      what was found, as JSON\n"
-        f"  {out / 'results.json'}   the table, with counts and 95 % intervals\n"
-        f"  tensorboard --logdir {out / 'logs'}   curves, confusion matrix, examples"
+        f"  {out / 'runs' / 'scenes' / 'overlay'}   the scenes with names on them\n"
+        f"  {out / 'runs' / 'scenes' / 'json'}      what was found, as JSON\n"
+        f"  {out / 'results.json'}          the table, with counts and 95 % intervals\n"
+        f"  tensorboard --logdir {out / 'lightning_logs'}   curves, confusion matrix, examples"
     )

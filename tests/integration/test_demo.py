@@ -21,7 +21,7 @@ def test_results_have_every_rate_with_its_count_and_interval(demo: Path) -> None
     results = json.loads((demo / "results.json").read_text())
     for name in RATES:
         assert set(results[name]) == {"value", "count", "total", "low", "high"}
-    truth = json.loads((demo / "world" / "scenes" / "test" / "gt.json").read_text())
+    truth = json.loads((demo / "data" / "scenes" / "test" / "gt.json").read_text())
     objects = sum(len(boxes) for boxes in truth.values())
     assert results["object_accuracy"]["total"] == results["honest_recall"]["total"] == objects
     assert sum(rate["total"] for rate in results["per_class"].values()) == objects
@@ -29,25 +29,25 @@ def test_results_have_every_rate_with_its_count_and_interval(demo: Path) -> None
 
 
 def test_every_scene_has_its_files(demo: Path) -> None:
-    scenes = sorted(path.stem for path in (demo / "world" / "scenes" / "test" / "images").iterdir())
+    scenes = sorted(path.stem for path in (demo / "data" / "scenes" / "test" / "images").iterdir())
     assert len(scenes) == 3
     for stem in scenes:
-        document = json.loads((demo / "scenes" / "json" / f"{stem}.json").read_text())
+        document = json.loads((demo / "runs" / "scenes" / "json" / f"{stem}.json").read_text())
         assert document["scene"].startswith(stem)
-        assert (demo / "scenes" / "json" / f"{stem}_overlay.json").is_file()
-        assert (demo / "scenes" / "overlay" / f"{stem}_overlay.jpg").is_file()
-    run = json.loads((demo / "scenes" / "run.json").read_text())
+        assert (demo / "runs" / "scenes" / "json" / f"{stem}_overlay.json").is_file()
+        assert (demo / "runs" / "scenes" / "overlay" / f"{stem}_overlay.jpg").is_file()
+    run = json.loads((demo / "runs" / "scenes" / "run.json").read_text())
     assert run["counts"]["seen"] == run["counts"]["ok"] == 3
 
 
 def test_the_gallery_holds_every_training_picture_and_knows_when_to_say_unknown(demo: Path) -> None:
-    stats = json.loads((demo / "gallery" / "stats.json").read_text())
+    stats = json.loads((demo / "runs" / "gallery" / "stats.json").read_text())
     assert stats["total"] == 4 * 8
-    assert json.loads((demo / "gallery" / "thresholds.json").read_text())["default"] is not None
+    assert json.loads((demo / "runs" / "gallery" / "thresholds.json").read_text())["default"] is not None
 
 
 def test_tensorboard_has_something_to_show(demo: Path) -> None:
-    assert len(list((demo / "logs").rglob("events.out.tfevents.*"))) >= 2
+    assert len(list((demo / "lightning_logs").rglob("events.out.tfevents.*"))) >= 2
 
 
 def test_a_second_demo_in_the_same_folder_is_refused(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
