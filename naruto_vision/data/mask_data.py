@@ -86,6 +86,12 @@ class MaskData(pl.LightningDataModule):
         off_figure: How many points of a picture lie on no figure.
         boxes: Chance that a figure is asked for by a box instead of a point.
         keep: Keep the scaled pictures in memory, about 0.22 MB each at 256 pixels.
+
+    Example:
+        >>> from naruto_vision.data.mask_sources import DrawnMasks
+        >>> data = MaskData(DrawnMasks(1, 4, 64), DrawnMasks(2, 2, 64), side=64, batch_size=2)
+        >>> next(iter(data.train_dataloader())).pixels.shape
+        torch.Size([2, 3, 64, 64])
     """
 
     def __init__(

@@ -57,6 +57,11 @@ class DrawnMasks(MaskSource):
         seed: Decides every scene.
         count: How many there are.
         size: Side of a scene in pixels.
+
+    Example:
+        >>> scene = DrawnMasks(seed=3, count=2, size=64)[1]
+        >>> scene.picture.shape, scene.masks.shape[1:]
+        ((64, 64, 3), (64, 64))
     """
 
     def __init__(self, seed: int = 0, count: int = 1000, size: int = 384) -> None:

@@ -30,6 +30,12 @@ class RegionFilter:
 
     Raises:
         ValueError: If the ratios are not in order, or a count is negative.
+
+    Example:
+        >>> import numpy as np
+        >>> small, large = (Region((0, 0, s, s), np.ones((s + 1, s + 1), bool)) for s in (3, 19))
+        >>> [region.area for region in RegionFilter(min_area=100)([small, large], 40, 40)]
+        [400]
     """
 
     min_area: int = 256

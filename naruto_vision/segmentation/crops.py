@@ -23,6 +23,11 @@ class CropSettings:
 
     Raises:
         ValueError: If a number is out of its range.
+
+    Example:
+        >>> region = Region((10, 10, 29, 29), np.ones((20, 20), bool))
+        >>> crop_region(np.zeros((64, 64, 3), np.uint8), region, CropSettings(background=255)).shape
+        (36, 36, 3)
     """
 
     expand: float = 0.18
