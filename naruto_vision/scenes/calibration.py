@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from naruto_vision.metrics.boxes import inclusive_iou_matrix
 from naruto_vision.records import Box, LabelledBox, ScenePrediction
-from naruto_vision.scenes.decision import box_iou
 
 _INSIDE = 0.8  # a region with this share of its box inside a figure's box is a part of that figure
 
@@ -46,10 +46,11 @@ def score_regions(
         One record for each region that is evidence.
     """
     judged = []
-    for region, identity in zip(prediction.regions, prediction.identities, strict=True):
-        whole = max(truth, key=lambda item: box_iou(region.box, item.box), default=None)
-        if whole is not None and box_iou(region.box, whole.box) >= iou_match:
-            judged.append(ScoredRegion(identity.label, identity.score, identity.label == whole.label))
+    overlap = inclusive_iou_matrix([region.box for region in prediction.regions], [item.box for item in truth])
+    for region, identity, row in zip(prediction.regions, prediction.identities, overlap, strict=True):
+        if len(row) and row.max() >= iou_match:
+            label = truth[int(row.argmax())].label
+            judged.append(ScoredRegion(identity.label, identity.score, identity.label == label))
             continue
         part = any(item.label == identity.label and _share_inside(region.box, item.box) >= _INSIDE for item in truth)
         if not part:

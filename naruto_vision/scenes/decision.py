@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from naruto_vision.records import Box, Identity, LabelledBox, Neighbour, ScenePrediction
+from naruto_vision.metrics.boxes import inclusive_iou_matrix
+from naruto_vision.records import Identity, LabelledBox, Neighbour, ScenePrediction
 
 
 class UnknownRule(Protocol):
@@ -50,25 +51,6 @@ def decide(neighbours: Sequence[Neighbour], rule: UnknownRule) -> Identity:
     )
 
 
-def box_iou(first: Box, second: Box) -> float:
-    """Return the IoU of two inclusive boxes.
-
-    Args:
-        first: Inclusive pixels.
-        second: Inclusive pixels of the same frame.
-
-    Returns:
-        A value in [0, 1].
-    """
-    width = min(first[2], second[2]) - max(first[0], second[0]) + 1
-    height = min(first[3], second[3]) - max(first[1], second[1]) + 1
-    if width <= 0 or height <= 0:
-        return 0.0
-    overlap = width * height
-    areas = sum((box[2] - box[0] + 1) * (box[3] - box[1] + 1) for box in (first, second))
-    return overlap / (areas - overlap)
-
-
 @dataclass(frozen=True)
 class OverlaySettings:
     """Which regions people are shown.
@@ -102,13 +84,14 @@ def choose_for_overlay(prediction: ScenePrediction, settings: OverlaySettings) -
     """
     identities = prediction.identities
     order = sorted(range(len(identities)), key=lambda i: (not identities[i].known, -identities[i].score, i))
+    boxes = [region.box for region in prediction.regions]
+    overlap = inclusive_iou_matrix(boxes, boxes)
     kept: list[int] = []
     for index in order:
         identity = identities[index]
         if identity.score < settings.min_score or not (identity.known or settings.show_unknown):
             continue
-        box = prediction.regions[index].box
-        if all(box_iou(box, prediction.regions[other].box) < settings.nms_iou for other in kept):
+        if all(overlap[index, other] < settings.nms_iou for other in kept):
             kept.append(index)
     return tuple(kept[: settings.top_k])
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from naruto_vision.records import Box, Identity, Neighbour, Region, ScenePrediction
-from naruto_vision.scenes.decision import OverlaySettings, box_iou, choose_for_overlay, decide
+from naruto_vision.scenes.decision import OverlaySettings, choose_for_overlay, decide
 
 
 class FixedRule:
@@ -48,12 +48,6 @@ def test_one_label_alone_has_no_margin() -> None:
 def test_no_neighbour_is_an_error() -> None:
     with pytest.raises(ValueError, match="at least one neighbour"):
         decide((), FixedRule(None))
-
-
-def test_box_iou_counts_the_last_pixel() -> None:
-    assert box_iou((0, 0, 9, 9), (0, 0, 9, 9)) == 1.0
-    assert box_iou((0, 0, 9, 9), (9, 9, 18, 18)) == pytest.approx(1 / 199)
-    assert box_iou((0, 0, 9, 9), (10, 0, 19, 9)) == 0.0
 
 
 def test_nms_keeps_the_better_of_two_overlapping_regions() -> None:
