@@ -29,6 +29,13 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def _file_mode() -> int:
+    """Return the mode that the user's umask asks for; temporary files are made with 0600."""
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask
+
+
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
     """Give a temporary path to write to; on success it becomes ``path``, on failure it is removed.
@@ -48,9 +55,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as handle:
             os.fsync(handle.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes 0600; a shared result should obey the user's umask
+        temporary.chmod(_file_mode())
         temporary.replace(final)
         sync_folder(final.parent)
     finally:
