@@ -83,6 +83,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         for file in filter(Path.is_file, temporary.rglob("*")):
+            file.chmod(_file_mode())
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
         if final.exists():
