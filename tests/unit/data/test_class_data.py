@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
 from naruto_vision.data.class_data import ClassBatch, ClassDataModule
+from naruto_vision.data.sampling import Draw
 from naruto_vision.errors import InputError
 from naruto_vision.files.images import write_image
 from naruto_vision.records import Picture
@@ -69,12 +70,20 @@ def test_batches_are_full_balanced_and_labelled(tmp_path: Path) -> None:
 
 def test_workers_and_memory_change_nothing(tmp_path: Path) -> None:
     class_data(tmp_path)
-    reference = epoch(module_of(tmp_path))
-    assert same(reference, epoch(module_of(tmp_path, num_workers=2)))
-    assert same(reference, epoch(module_of(tmp_path, cache_bytes=900)))
-    assert same(reference, epoch(module_of(tmp_path, cache_bytes=0)))
-    assert not same(reference, epoch(module_of(tmp_path, seed=1)))
-    assert not same(reference, epoch(module_of(tmp_path, augmented=False)))
+    reference = epoch(module_of(tmp_path, cache_side=10))
+    assert same(reference, epoch(module_of(tmp_path, cache_side=10, num_workers=2)))
+    assert same(reference, epoch(module_of(tmp_path, cache_side=10, cache_bytes=900)))
+    assert same(reference, epoch(module_of(tmp_path, cache_side=10, cache_bytes=0)))
+    assert not same(reference, epoch(module_of(tmp_path, cache_side=10, seed=1)))
+    assert not same(reference, epoch(module_of(tmp_path, cache_side=10, augmented=False)))
+
+
+def test_every_draw_has_its_own_augmentation(tmp_path: Path) -> None:
+    dataset = module_of(class_data(tmp_path)).dataset("train")
+    draws = [dataset[Draw(0, place)][0] for place in (0, 1, 2, 0)]
+    assert torch.equal(draws[0], draws[3])
+    assert not any(torch.equal(draws[0], other) for other in draws[1:3])
+    assert torch.equal(dataset[0][0], module_of(tmp_path, augmented=False).dataset("train")[Draw(0, 1)][0])
 
 
 def test_pictures_are_kept_small(tmp_path: Path) -> None:
