@@ -135,8 +135,9 @@ class ClipEncoder(Encoder):
         length = int(ends.max()) + 1
         hidden = self.clip.token_embedding(tokens[:, :length]) + self.clip.positional_embedding[:length]
         hidden = self.clip.transformer(hidden, attn_mask=self.clip.attn_mask[:length, :length])  # (T, length, width)
-        pooled: Tensor = self.clip.ln_final(hidden[torch.arange(len(tokens), device=tokens.device), ends])
-        return pooled @ self.clip.text_projection
+        pooled = self.clip.ln_final(hidden[torch.arange(len(tokens), device=tokens.device), ends])
+        projected: Tensor = pooled @ self.clip.text_projection
+        return projected
 
     def describe(self) -> Mapping[str, Any]:
         """Return the JSON values that decide the vectors beside the weights."""

@@ -67,7 +67,7 @@ def grouped_contrastive(images: Tensor, texts: Tensor, positives: Tensor, groups
     """
     logits = scale * _cosines(images, texts)  # (B, T)
     wanted = positives.to(logits.dtype)
-    columns = [groups == group for group in groups.unique()]
+    columns = [groups == group for group in sorted(set(groups.tolist()))]
     forward = torch.stack([_directed(logits[:, own], wanted[:, own], 0.0) for own in columns]).mean()
     return (forward + _directed(logits.T, wanted.T, 0.0)) / 2
 

@@ -1,0 +1,82 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+from naruto_vision.encoders.dino import DinoEncoder
+from naruto_vision.errors import InputError, StateDictError
+
+MODEL = "test_vit.r160_in1k"  # timm's own smallest transformer
+
+
+def _picture() -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+
+
+def _encoder(**options: Any) -> DinoEncoder:
+    torch.manual_seed(0)
+    return DinoEncoder(MODEL, "random", image_size=32, **options).eval()
+
+
+def test_both_poolings_give_unit_vectors_that_differ() -> None:
+    pixels = _encoder().preprocess(_picture())[None]
+    token, mean = _encoder().encode_images(pixels), _encoder(pooling="mean").encode_images(pixels)
+    assert token.shape == (1, _encoder().dim)
+    assert torch.allclose(token.norm(dim=1), torch.ones(1), atol=1e-5)
+    assert not torch.allclose(token, mean, atol=1e-3)
+    assert _encoder().fingerprint != _encoder(pooling="mean").fingerprint
+
+
+def test_preprocessing_resizes_the_short_side_and_cuts_the_centre() -> None:
+    found = _encoder().preprocess(_picture())
+    side = round(32 * 256 / 224)
+    resized = Image.fromarray(_picture()).resize((int(side * 90 / 60), side), Image.Resampling.BICUBIC)
+    left, top = round((resized.width - 32) / 2), round((resized.height - 32) / 2)
+    values = np.asarray(resized.crop((left, top, left + 32, top + 32)), dtype=np.float32) / 255
+    expected = (values - np.array(IMAGENET_DEFAULT_MEAN)) / np.array(IMAGENET_DEFAULT_STD)
+    assert np.allclose(found.numpy(), expected.transpose(2, 0, 1), atol=1e-5)
+
+
+def test_it_reads_no_text() -> None:
+    with pytest.raises(InputError, match="no text tower"):
+        _encoder().encode_texts(["pink hair"])
+
+
+def test_an_unknown_name_is_refused() -> None:
+    with pytest.raises(InputError, match="timm has no such model"):
+        DinoEncoder("dinov2_vits15")
+
+
+def _official_dinov2() -> dict[str, torch.Tensor]:
+    """Random weights under the names of the official file, at its 37 x 37 grid."""
+    torch.manual_seed(0)
+    vit = timm.create_model("vit_small_patch14_dinov2", num_classes=0, img_size=518)
+    return dict(vit.state_dict()) | {"mask_token": torch.zeros(1, vit.embed_dim)}
+
+
+@pytest.mark.slow
+def test_the_official_file_is_resampled_and_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "dinov2_vits14_pretrain.pth"
+    state = _official_dinov2()
+    torch.save(state, path)
+    encoder = DinoEncoder("vit_small_patch14_dinov2.lvd142m", str(path), image_size=56).eval()
+    assert encoder.vit.pos_embed.shape == (1, 17, 384)
+    assert torch.equal(encoder.vit.blocks[3].attn.qkv.weight, state["blocks.3.attn.qkv.weight"])
+    assert encoder.encode_images(torch.zeros(1, 3, 56, 56)).shape == (1, 384)
+    del state["blocks.0.norm1.weight"]
+    torch.save(state, path)
+    with pytest.raises(StateDictError, match=r"blocks\.0\.norm1\.weight"):
+        DinoEncoder("vit_small_patch14_dinov2.lvd142m", str(path), image_size=56)
+
+
+def test_a_file_of_another_model_is_refused_by_name(tmp_path: Path) -> None:
+    state = _encoder().vit.state_dict()
+    state["blocks.9.norm1.weight"] = torch.zeros(1)
+    torch.save(state, tmp_path / "weights.pth")
+    with pytest.raises(StateDictError, match=r"blocks\.9\.norm1\.weight"):
+        DinoEncoder(MODEL, str(tmp_path / "weights.pth"), image_size=32)
