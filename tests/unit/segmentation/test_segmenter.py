@@ -6,6 +6,9 @@ import torch
 from segment_anything import SamAutomaticMaskGenerator
 from torch import Tensor
 
+from naruto_vision.drawn.cast import read_cast
+from naruto_vision.drawn.scenes import draw_scene
+from naruto_vision.files.share import config_path
 from naruto_vision.records import Picture, Region
 from naruto_vision.segmentation.automatic import RegionFilter, Segmenter
 from naruto_vision.segmentation.base import Prompts, SceneEmbedding
@@ -170,3 +173,24 @@ def test_many_large_answers_are_brought_to_full_size_in_pieces(monkeypatch: pyte
     monkeypatch.setattr("naruto_vision.segmentation.automatic._UPSCALE_BYTES", 2 * 4 * 40 * 50)
     assert _boxes(model) == whole
     assert len(whole) == 5
+
+
+def test_the_packaged_weights_find_drawn_figures_as_the_stock_generator_does() -> None:
+    scene = draw_scene(11, read_cast(config_path("cast.yaml")), size=192, difficulty="easy")
+    model = SamModel("tiny-sam", weights="tiny-sam").eval()
+    found = Segmenter(GridPrompter(8), model, keep=ALL)(scene.picture)
+    bars = model.thresholds
+    stock = SamAutomaticMaskGenerator(
+        model.sam,
+        points_per_side=8,
+        pred_iou_thresh=bars.predicted_iou,
+        stability_score_thresh=bars.stability,
+        stability_score_offset=bars.stability_offset,
+        box_nms_thresh=bars.box_nms,
+    )
+    expected = stock.generate(scene.picture)
+    assert len(found) == len(expected) > 0
+    for record in expected:
+        assert max(_iou(record["segmentation"], region.full_mask(192, 192)) for region in found) >= 0.99
+    for figure in scene.objects:
+        assert max(_iou(figure.mask, region.full_mask(192, 192)) for region in found) > 0.6
