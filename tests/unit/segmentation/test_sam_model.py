@@ -88,6 +88,23 @@ def test_a_missing_an_extra_and_a_reshaped_name_are_told(checkpoint: Path, tmp_p
     assert all(part in line for part in ("bad.pth", "iou_token", "hq_token", "pos_embed", "(1, 2, 2, 3)"))
 
 
+@pytest.mark.parametrize("kind", ["missing", "extra", "reshaped"])
+def test_one_wrong_name_is_enough_to_refuse(checkpoint: Path, tmp_path: Path, kind: str) -> None:
+    state = torch.load(checkpoint, weights_only=True)
+    name = "mask_decoder.iou_token.weight"
+    match kind:
+        case "missing":
+            del state[name]
+        case "extra":
+            name = "mask_decoder.hq_token.weight"
+            state[name] = torch.zeros(1)
+        case _:
+            state[name] = torch.zeros(2, 3)
+    torch.save(state, tmp_path / "bad.pth")
+    with pytest.raises(StateDictError, match=name.replace(".", r"\.")):
+        SamModel("tiny-sam", weights=tmp_path / "bad.pth")
+
+
 def test_a_bundle_keeps_weights_and_thresholds(model: SamModel, tmp_path: Path) -> None:
     copy = SamModel("tiny-sam")
     copy.sam.load_state_dict(model.sam.state_dict())
