@@ -127,3 +127,18 @@ def test_validation_is_every_figure_in_order_and_always_the_same() -> None:
     first, second = list(data.val_dataloader()), list(data.test_dataloader())
     assert [len(batch.points) for batch in first] == [2, 2, 1]
     assert all(torch.equal(a.points, b.points) for a, b in zip(first, second, strict=True))
+
+
+def test_unequal_numbers_of_points_and_boxes_stay_with_their_pictures() -> None:
+    two, none, one = (ask_all(to_square(_scene(figures=count), 60), np.random.default_rng(0)) for count in (2, 0, 1))
+    items = [two._replace(boxes=two.boxes[:0], box_masks=two.box_masks[:0]), none, one]
+    batch = collate(items)
+    assert batch.picture.tolist() == [0, 0, 2, 2]
+    assert batch.masks.shape[0] == 4
+
+
+def test_a_scene_that_comes_again_is_asked_about_differently() -> None:
+    data = MaskData(Scenes(), Scenes(), side=32, batch_size=5, epoch_batches=2, boxes=0.0)
+    first, second = _epoch(data)
+    assert not torch.equal(first.points.sort(dim=0).values, second.points.sort(dim=0).values)
+    assert len(torch.unique(first.points, dim=0)) == len(first.points)
