@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from naruto_vision.errors import FormatError, MissingPathError
@@ -32,7 +32,7 @@ def save_bundle(folder: str | Path, state: Mapping[str, Tensor], info: Mapping[s
     """
     with atomic_folder(folder) as temporary:
         weights = temporary / WEIGHTS
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, weights)
+        weights.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}))
         record = {"format": FORMAT, **info, "sha256": file_sha256(weights)}
         write_text(temporary / INFO, json.dumps(record, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 

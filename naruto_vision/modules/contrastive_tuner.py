@@ -98,7 +98,7 @@ class ContrastiveTuner(pl.LightningModule):
         self.half_bundle = half_bundle
         self.facts = facts or {}
         self.seed = seed
-        self.best = -1.0
+        self.best = (-1.0, 0.0)
         self.confusion: Tensor | None = None
         self.prototypes = ClassPrototypes(encoder, (), seed)
         self._seen: list[tuple[Tensor, Tensor]] = []
@@ -215,7 +215,7 @@ class ContrastiveTuner(pl.LightningModule):
 
     def on_fit_end(self) -> None:
         """Write the bundle of a run that had no validation."""
-        if self.best < 0:
+        if self.best[0] < 0:
             self._save({})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -224,7 +224,7 @@ class ContrastiveTuner(pl.LightningModule):
         Args:
             checkpoint: What Lightning is about to write.
         """
-        checkpoint["best_score"] = self.best
+        checkpoint["best_score"] = list(self.best)
         checkpoint["random_state"] = random_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -233,7 +233,8 @@ class ContrastiveTuner(pl.LightningModule):
         Args:
             checkpoint: What Lightning has read.
         """
-        self.best = float(checkpoint["best_score"])
+        score, tie = checkpoint["best_score"]
+        self.best = (float(score), float(tie))
         self._random = checkpoint["random_state"]
 
     def _measure(self, stage: Stage) -> PassFigures | None:

@@ -14,12 +14,13 @@ class PassFigures:
     """The figures of one pass.
 
     Args:
-        score: The one figure that decides which weights are best, in [0, 1].
+        score: What decides which weights are best: the figure in [0, 1], then, where that is equal,
+            minus the loss or the recall in the other direction.
         named: Name to figure, for logs and bundles.
         confusion: Shape (C, C), int64, rows are true classes; None where the data are captions.
     """
 
-    score: float
+    score: tuple[float, float]
     named: dict[str, float]
     confusion: Tensor | None = None
 
@@ -37,7 +38,7 @@ def caption_figures(pictures: Tensor, captions: Tensor) -> PassFigures:
         "picture_recall_at_1": recall_at_1(pictures, captions),
         "chance": 1.0 / max(len(pictures), 1),
     }
-    return PassFigures(recall, named)
+    return PassFigures((recall, named["picture_recall_at_1"]), named)
 
 
 def label_figures(pictures: Tensor, labels: Tensor, prototypes: Tensor, scale: Tensor) -> PassFigures:
@@ -59,4 +60,4 @@ def label_figures(pictures: Tensor, labels: Tensor, prototypes: Tensor, scale: T
         "macro_f1": figures.macro_f1,
         "nearest_accuracy": leave_one_out_accuracy(pictures, labels),
     }
-    return PassFigures(figures.macro_accuracy, named, confusion)
+    return PassFigures((figures.macro_accuracy, -named["loss"]), named, confusion)
