@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from naruto_vision.records import Box, Picture, Region, ScenePrediction
 
 _GREY = (150, 150, 150)
-_TINT = 0.35
+_TINT = 0.18  # enough to tell whose the mask is; a stronger tint would recolour the figure
 _GOLDEN = 0.618033988749895  # steps of the golden ratio keep neighbouring hues far apart
 
 Colour = tuple[int, int, int]
