@@ -42,7 +42,8 @@ def bundle_path(name: str | Path) -> Path:
     packaged = _shared("checkpoints") / folder.name
     if len(folder.parts) == 1 and (packaged / "model.json").is_file():
         return packaged
-    raise MissingPathError(folder, "model bundle", "give a folder with model.json, or a packaged name: " + _names())
+    hint = f"tune one with `naruto-vision fit --config clip.yaml`, or give a packaged name: {_names()}"
+    raise MissingPathError(folder, "model bundle", hint)
 
 
 def _names() -> str:

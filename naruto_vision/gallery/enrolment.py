@@ -33,7 +33,13 @@ class Enrolment:
             vectors: Shape (B, D), unit rows, any device.
             labels: B class names.
             paths: B paths relative to the data's root.
+
+        Raises:
+            ValueError: If there are not as many labels and paths as vectors.
         """
+        if not len(vectors) == len(labels) == len(paths):
+            msg = f"enrolment: {len(vectors)} vectors, {len(labels)} labels and {len(paths)} paths do not go together"
+            raise ValueError(msg)
         self.vectors.append(vectors.float().cpu().numpy())
         self.rows.extend(zip(labels, paths, strict=True))
 
