@@ -18,7 +18,7 @@ def test_a_folder_wins_over_a_packaged_name(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_bundle_that_is_nowhere_is_refused_with_the_names_there_are(tmp_path: Path) -> None:
-    with pytest.raises(MissingPathError, match="fit --config clip.yaml"):
+    with pytest.raises(MissingPathError, match=r"fit --config clip\.yaml"):
         share.bundle_path(tmp_path / "none")
     with pytest.raises(MissingPathError, match="packaged config"):
         share.config_path("none.yaml")
