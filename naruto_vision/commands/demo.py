@@ -9,7 +9,7 @@ from pathlib import Path
 from naruto_vision.errors import InputError
 from naruto_vision.files.atomic import write_json
 
-_VALID_SCENES = 24  # enough regions (a few hundred) to place a threshold, in about ten seconds
+_VALID_SCENES = 20  # a hundred regions, enough to place a threshold
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for everything (default: ./demo)")
     parser.add_argument("--seed", type=int, default=7, help="seed of the drawn world (default: 7)")
-    parser.add_argument("--scenes", type=int, default=60, help="how many scenes to draw and search (default: 60)")
+    parser.add_argument("--scenes", type=int, default=40, help="how many scenes to draw and search (default: 40)")
     parser.add_argument("--train", type=int, default=40, help="pictures of each character to tune on (default: 40)")
     parser.add_argument("--epochs", type=int, default=None, help="epochs of tuning (default: as configs/clip.yaml)")
     parser.add_argument("--force", action="store_true", help="replace a demo that stands in the folder already")
