@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from naruto_vision.encoders.base import Encoder
-from naruto_vision.errors import FormatError, MissingPathError
+from naruto_vision.errors import FormatError, InputError, MissingPathError
 
 TEMPLATES = (
     "{}",
@@ -44,6 +44,22 @@ def read_aliases(path: str | Path) -> dict[str, tuple[str, ...]]:
     if not all(isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in lists):
         raise FormatError(path, "a JSON object: class to a list of texts", "something else")
     return {name: tuple(texts) for name, texts in value.items()}
+
+
+def checked_templates(templates: Sequence[str]) -> tuple[str, ...]:
+    """Return the templates after a look at each.
+
+    Args:
+        templates: Texts with one ``{}`` each.
+
+    Raises:
+        InputError: If one has no place for the name, or several.
+    """
+    for template in templates:
+        if template.count("{}") != 1:
+            msg = f"template {template!r}: expected one {{}} for the name"
+            raise InputError(msg)
+    return tuple(templates)
 
 
 def class_texts(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -15,8 +15,8 @@ from torch.optim import AdamW, Optimizer
 from naruto_vision.data.caption_data import CaptionBatch
 from naruto_vision.data.class_data import ClassBatch
 from naruto_vision.encoders.clip import ClipEncoder
-from naruto_vision.encoders.prompts import TEMPLATES, class_texts, read_aliases
-from naruto_vision.errors import InputError, TrainingStoppedError
+from naruto_vision.encoders.prompts import TEMPLATES, checked_templates, class_texts, read_aliases
+from naruto_vision.errors import TrainingStoppedError
 from naruto_vision.modules.freezing import Freeze, freeze_towers
 from naruto_vision.modules.gathering import gather_lists
 from naruto_vision.modules.objectives import LossWeights, caption_loss, class_loss, fast_attention
@@ -24,8 +24,6 @@ from naruto_vision.modules.prototypes import ClassPrototypes
 from naruto_vision.modules.randomness import random_state, restore_random_state
 from naruto_vision.modules.schedules import warm_up_cosine
 from naruto_vision.modules.tuning_figures import PassFigures, caption_figures, label_figures
-
-Stage: TypeAlias = Literal["valid", "test"]
 
 
 def _adamw(parameters: Any) -> Optimizer:  # noqa: ANN401 - whatever torch's optimisers take
@@ -58,7 +56,6 @@ class ContrastiveTuner(pl.LightningModule):
 
     Raises:
         InputError: If a template has no ``{}``, or the aliases cannot be read.
-        TrainingStoppedError: If the loss is not finite.
     """
 
     def __init__(
@@ -81,16 +78,12 @@ class ContrastiveTuner(pl.LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        for template in templates:
-            if template.count("{}") != 1:
-                msg = f"template {template!r}: expected one {{}} for the name"
-                raise InputError(msg)
         freeze_towers(encoder, freeze, unfreeze_visual_blocks)
         self.encoder = encoder.train()
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.weights = weights or LossWeights()
-        self.templates = tuple(templates)
+        self.templates = checked_templates(templates)
         self.aliases = read_aliases(aliases_json) if aliases_json else {}
         self.rates = (warm_up, min_rate)
         self.max_logit_scale = max_logit_scale
@@ -102,7 +95,7 @@ class ContrastiveTuner(pl.LightningModule):
         self.confusion: Tensor | None = None
         self.prototypes = ClassPrototypes(encoder, (), seed)
         self._seen: list[tuple[Tensor, Tensor]] = []
-        self._random: dict[str, Any] | None = None
+        self._random: dict[str, Any] = {}
         self.save_hyperparameters({"freeze": freeze, "weights": vars(self.weights), "seed": seed, "rates": self.rates})
 
     @property
@@ -121,10 +114,9 @@ class ContrastiveTuner(pl.LightningModule):
         Args:
             stage: The Trainer's verb.
         """
-        self.prototypes = ClassPrototypes(self.encoder, self._texts(), self.seed)
-
-    def _texts(self) -> tuple[tuple[str, ...], ...]:
-        return class_texts(self.classes, self.aliases, self.templates)
+        self.prototypes = ClassPrototypes(
+            self.encoder, class_texts(self.classes, self.aliases, self.templates), self.seed
+        )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimiser and its schedule."""
@@ -136,9 +128,8 @@ class ContrastiveTuner(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """Put the global random states back where the interrupted run had them."""
-        if self._random is not None:
+        if self._random:
             restore_random_state(self._random)
-            self._random = None
 
     def training_step(self, batch: ClassBatch | CaptionBatch) -> Tensor:
         """Compute the loss of one batch.
@@ -154,18 +145,16 @@ class ContrastiveTuner(pl.LightningModule):
         """
         scale = self.scale()
         if isinstance(batch, CaptionBatch):
-            loss, _ = caption_loss(self.encoder, *batch, scale=scale, weights=self.weights)
+            loss = caption_loss(self.encoder, *batch, scale=scale, weights=self.weights)
         else:
             with fast_attention(self.device):
-                prototypes = self.prototypes.for_step(self.global_step)
-            loss, _ = class_loss(
-                self.encoder, batch.pixels, batch.labels, prototypes, scale=scale, weights=self.weights
-            )
+                texts = self.prototypes.for_step(self.global_step)
+            loss = class_loss(self.encoder, batch.pixels, batch.labels, texts, scale=scale, weights=self.weights)
         if not torch.isfinite(loss):
             msg = f"training: the loss of step {self.global_step} is {loss.item()}; lower the learning rate"
             raise TrainingStoppedError(msg)
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch.pixels))
-        self.log("train/logit_scale", scale.detach(), batch_size=len(batch.pixels))
+        named = {"train/loss": loss.detach(), "train/logit_scale": scale.detach()}
+        self.log_dict(named, prog_bar=True, batch_size=len(batch.pixels))
         return loss
 
     def on_validation_epoch_start(self) -> None:
@@ -205,7 +194,7 @@ class ContrastiveTuner(pl.LightningModule):
         """Log the figures, and write the bundle when they are better than before."""
         figures = self._measure("valid")
         fitting = self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking
-        if fitting and figures is not None and figures.score > self.best:
+        if figures and fitting and figures.score > self.best:
             self.best = figures.score
             self._save(figures.named)
 
@@ -233,11 +222,10 @@ class ContrastiveTuner(pl.LightningModule):
         Args:
             checkpoint: What Lightning has read.
         """
-        score, tie = checkpoint["best_score"]
-        self.best = (float(score), float(tie))
+        self.best = (float(checkpoint["best_score"][0]), float(checkpoint["best_score"][1]))
         self._random = checkpoint["random_state"]
 
-    def _measure(self, stage: Stage) -> PassFigures | None:
+    def _measure(self, stage: str) -> PassFigures | None:
         """Work out and log the figures of a pass; None where it saw nothing."""
         seen = gather_lists(self.trainer, self._seen)
         self._seen = []
@@ -257,6 +245,6 @@ class ContrastiveTuner(pl.LightningModule):
             return
         extra: dict[str, Any] = {"figures": {name: round(value, 4) for name, value in figures.items()}}
         if self.classes:
-            extra |= {"classes": list(self.classes), "texts": [list(own) for own in self._texts()]}
+            extra |= {"classes": list(self.classes), "texts": [list(own) for own in self.prototypes.texts]}
         dtype = torch.float16 if self.half_bundle else torch.float32
         self.encoder.save(Path(self.bundle_dir), {**self.facts, "steps": self.global_step, **extra}, dtype=dtype)

@@ -58,7 +58,7 @@ def caption_loss(
     *,
     scale: Tensor,
     weights: LossWeights,
-) -> tuple[Tensor, Tensor]:
+) -> Tensor:
     """Match pictures with their captions and with every phrase that is true of them.
 
     Args:
@@ -71,7 +71,7 @@ def caption_loss(
         weights: How the parts are added up.
 
     Returns:
-        The loss, shape (), float32, and the picture vectors, shape (B, D), float32, unit rows.
+        Shape (), float32, 0 or above.
     """
     with fast_attention(pixels.device):
         images = encoder.encode_images(pixels)
@@ -80,7 +80,7 @@ def caption_loss(
     loss = multi_positive_contrastive(images, texts[: len(captions)], owned, scale, smoothing=weights.smoothing)
     attributes = torch.tensor([_ATTRIBUTES.index(name) for name in PHRASE_ATTRIBUTES], device=pixels.device)
     pieces = grouped_contrastive(images, texts[len(captions) :], truths, attributes, scale)
-    return loss + weights.phrases * pieces + _same_picture(images, strangers, weights), images
+    return loss + weights.phrases * pieces + _same_picture(images, strangers, weights)
 
 
 def class_loss(
@@ -91,7 +91,7 @@ def class_loss(
     *,
     scale: Tensor,
     weights: LossWeights,
-) -> tuple[Tensor, Tensor]:
+) -> Tensor:
     """Match pictures with the texts of their classes.
 
     Args:
@@ -103,13 +103,13 @@ def class_loss(
         weights: How the parts are added up.
 
     Returns:
-        The loss, shape (), float32, and the picture vectors, shape (B, D), float32, unit rows.
+        Shape (), float32, 0 or above.
     """
     with fast_attention(pixels.device):
         images = encoder.encode_images(pixels)
     positives = labels.unsqueeze(1) == torch.arange(len(prototypes), device=labels.device)  # (B, C)
     loss = multi_positive_contrastive(images, prototypes, positives, scale, smoothing=weights.smoothing)
-    return loss + _same_picture(images, labels, weights), images
+    return loss + _same_picture(images, labels, weights)
 
 
 def _same_picture(images: Tensor, labels: Tensor, weights: LossWeights) -> Tensor:

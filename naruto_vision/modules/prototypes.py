@@ -19,11 +19,14 @@ class ClassPrototypes:
         encoder: Embeds the texts; kept as it is, so its weights may go on changing.
         texts: For each of the C classes, one or more texts.
         seed: Decides which text a step sees.
+
+    Attributes:
+        texts: What was given.
     """
 
     def __init__(self, encoder: ClipEncoder, texts: Sequence[Sequence[str]], seed: int = 0) -> None:
         self._encoder = encoder
-        self._texts = texts
+        self.texts = texts
         self._seed = seed
         self._kept: Tensor | None = None
 
@@ -39,7 +42,7 @@ class ClassPrototypes:
         """
         if self._kept is None:
             with torch.no_grad():
-                self._kept = text_prototypes(self._encoder, self._texts)
+                self._kept = text_prototypes(self._encoder, self.texts)
         return self._kept
 
     def for_step(self, step: int) -> Tensor:
@@ -56,4 +59,4 @@ class ClassPrototypes:
         if not self._encoder.trains_text:
             return self.averaged()
         rng = np.random.default_rng([_TEXT_STREAM, self._seed, step])
-        return self._encoder.encode_texts([own[int(rng.integers(len(own)))] for own in self._texts])
+        return self._encoder.encode_texts([own[int(rng.integers(len(own)))] for own in self.texts])
