@@ -157,18 +157,19 @@ def cut_out(picture: Picture, mask: Mask, rng: np.random.Generator, *, flat: flo
     return picture[top:bottom, left:right]
 
 
-def augment(picture: Picture, rng: np.random.Generator) -> Picture:
+def augment(picture: Picture, rng: np.random.Generator, *, mirrored: bool = True) -> Picture:
     """Change a labelled training picture at random; the same generator state gives the same picture.
 
     Args:
         picture: Shape (H, W, 3), uint8, RGB.
         rng: The generator of this item and epoch.
+        mirrored: Swap left and right half of the time; the other changes do not depend on it.
 
     Returns:
         Shape (h, w, 3), uint8, RGB.
     """
     picture = random_crop(picture, rng) if chance(rng, 0.7) else picture
-    picture = picture[:, ::-1] if chance(rng, 0.5) else picture
+    picture = picture[:, ::-1] if chance(rng, 0.5) and mirrored else picture
     picture = spotlight(picture, rng) if chance(rng, 0.25) else picture
     picture = change_light(np.ascontiguousarray(picture), rng) if chance(rng, 0.8) else picture
     picture = soften(picture, rng) if chance(rng, 0.3) else picture

@@ -65,6 +65,7 @@ class ClassDataModule(pl.LightningDataModule):
         num_workers: Worker processes for training; 0 is best where pictures fit the cache and are small.
         balanced: Draw every class equally often.
         augmented: Augment the training pictures.
+        mirrored: Let augmentation swap left and right; not where a mirror image is of another class, or of none.
         seed: Decides order and augmentation.
         cache_side: Longest side that pictures are kept at, in pixels; 0 keeps them as they are.
         cache_bytes: Bytes of pixels kept in memory for each split; the rest is decoded again on demand.
@@ -87,6 +88,7 @@ class ClassDataModule(pl.LightningDataModule):
         num_workers: int = 0,
         balanced: bool = True,
         augmented: bool = True,
+        mirrored: bool = True,
         seed: int = 0,
         cache_side: int = 256,
         cache_bytes: int = 1 << 30,
@@ -108,7 +110,7 @@ class ClassDataModule(pl.LightningDataModule):
         self._cache = {"side": cache_side, "budget": cache_bytes}
         self._max_bad_fraction = max_bad_fraction
         self._hold_out_fraction = hold_out_fraction
-        self._augment: Augment | None = augment if augmented else None
+        self._augment: Augment | None = partial(augment, mirrored=mirrored) if augmented else None
         self._preprocess = preprocess
         self._stores: dict[str, PictureStore] = {}
 

@@ -90,3 +90,14 @@ def test_a_crop_alone_keeps_the_background() -> None:
 
 def test_an_empty_mask_leaves_the_picture_alone() -> None:
     assert np.array_equal(cut_out(_picture(), np.zeros((48, 32), dtype=np.bool_), np.random.default_rng(0)), _picture())
+
+
+def test_left_stays_left_where_mirroring_is_off() -> None:
+    ramp = np.broadcast_to(np.linspace(0, 255, 48, dtype=np.uint8)[None, :, None], (32, 48, 3))
+
+    def rises(seed: int, *, mirrored: bool) -> bool:
+        changed = augment(ramp, np.random.default_rng(seed), mirrored=mirrored)
+        return bool(np.median(np.sign(np.diff(changed.astype(int), axis=1))) > 0)
+
+    assert all(rises(seed, mirrored=False) for seed in range(40))
+    assert 8 < sum(rises(seed, mirrored=True) for seed in range(40)) < 32

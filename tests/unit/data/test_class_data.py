@@ -76,6 +76,7 @@ def test_workers_and_memory_change_nothing(tmp_path: Path) -> None:
     assert same(reference, epoch(module_of(tmp_path, cache_side=10, cache_bytes=0)))
     assert not same(reference, epoch(module_of(tmp_path, cache_side=10, seed=1)))
     assert not same(reference, epoch(module_of(tmp_path, cache_side=10, augmented=False)))
+    assert not same(reference, epoch(module_of(tmp_path, cache_side=10, mirrored=False)))
 
 
 def test_every_draw_has_its_own_augmentation(tmp_path: Path) -> None:
