@@ -31,6 +31,7 @@ class SceneWriterCallback(Callback):
         self.run: dict[str, Any] = {}
         self._writer: SceneWriter | None = None
         self._bad: list[tuple[str, str]] = []
+        self._index = ""
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the folder and tell the dataset which scenes are done.
@@ -48,16 +49,19 @@ class SceneWriterCallback(Callback):
             raise InputError(msg)
         dataset = data.predict_dataset()
         self._bad = []
+        gallery = pl_module.analyzer.gallery
+        self._index = gallery.index_kind
         self._writer = SceneWriter(
             self.out,
             dataset.scenes,
-            pl_module.analyzer.gallery.labels,
-            pl_module.run_identity(),
+            gallery.labels,
+            {"scenes": str(dataset.pictures.resolve()), **pl_module.run_identity()},
             crop=pl_module.crop,
             settings=WriterSettings(pl_module.overlay, self.settings.crops, self.settings.pictures),
             rank=trainer.global_rank,
             world=trainer.world_size,
         )
+        trainer.strategy.barrier("scene folder")  # it is cleared of leftovers before anybody writes into it
         dataset.skip(self._writer.done)
 
     def on_predict_batch_end(
@@ -99,5 +103,6 @@ class SceneWriterCallback(Callback):
         self._writer.close()
         bad = gather_lists(trainer, self._bad)
         if trainer.is_global_zero:
-            self.run = self._writer.finish(bad, {"versions": software_versions()})
+            facts = {"versions": software_versions(), "index": self._index}
+            self.run = self._writer.finish(bad, facts)
         trainer.strategy.barrier("scene files")

@@ -29,11 +29,11 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _file_mode() -> int:
-    """Return the mode that the user's umask asks for; temporary files are made with 0600."""
+def _allowed(mode: int) -> int:
+    """Return what the user's umask leaves of a mode; temporary files and folders are made for the owner alone."""
     umask = os.umask(0)
     os.umask(umask)
-    return 0o666 & ~umask
+    return mode & ~umask
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as handle:
             os.fsync(handle.fileno())
-        temporary.chmod(_file_mode())
+        temporary.chmod(_allowed(0o666))
         temporary.replace(final)
         sync_folder(final.parent)
     finally:
@@ -78,12 +78,12 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=final.parent))
-    temporary.chmod(0o755)
+    temporary.chmod(_allowed(0o777))
     old = temporary.with_name(temporary.name + "-old")
     try:
         yield temporary
         for file in filter(Path.is_file, temporary.rglob("*")):
-            file.chmod(_file_mode())
+            file.chmod(_allowed(0o666))
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
         if final.exists():
@@ -94,6 +94,8 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         if final.exists():
             shutil.rmtree(old, ignore_errors=True)
+        elif old.exists():  # the second rename failed
+            old.rename(final)
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
@@ -132,21 +134,22 @@ def write_json(path: str | Path, value: Any, *, indent: int | None = 2) -> None:
 
 
 def remove_leftovers(folder: str | Path) -> int:
-    """Remove temporary files that a killed process left in a folder (not in its sub-folders).
+    """Remove temporary files that a killed process left in a folder and its sub-folders.
 
     Args:
-        folder: The folder; one that is not there counts as clean.
+        folder: The folder; one that is not there counts as clean. Nobody else may be writing into it.
 
     Returns:
-        How many were removed.
+        How many were removed; what lies in a temporary folder goes with it and is not counted.
     """
-    root = Path(folder)
-    if not root.is_dir():
-        return 0
-    leftovers = list(root.glob(f"{TEMPORARY_PREFIX}*"))
-    for leftover in leftovers:
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
-    return len(leftovers)
+    removed = 0
+    for place, folders, files in os.walk(folder):
+        leftovers = [name for name in folders if name.startswith(TEMPORARY_PREFIX)]
+        folders[:] = [name for name in folders if name not in leftovers]
+        for name in leftovers:
+            shutil.rmtree(Path(place) / name, ignore_errors=True)
+        for name in (name for name in files if name.startswith(TEMPORARY_PREFIX)):
+            leftovers.append(name)
+            (Path(place) / name).unlink(missing_ok=True)
+        removed += len(leftovers)
+    return removed

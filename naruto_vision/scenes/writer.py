@@ -6,6 +6,7 @@ For every scene the pictures and JSON files are written first, each atomically; 
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -28,18 +29,30 @@ RUN = "run.json"
 
 
 def output_stems(scenes: Sequence[str]) -> dict[str, str]:
-    """Name the outputs of every scene so that no two share a name.
+    """Name the outputs of every scene so that no two share a file, whatever the case of their letters.
 
     Args:
         scenes: Paths relative to the scene folder, POSIX.
 
     Returns:
         Scene to the path of its outputs without suffix: the scene's own path without extension, or with it
-        where two pictures of one folder differ in nothing else.
+        where another scene of the folder would write the same files.
     """
-    plain = {scene: PurePosixPath(scene).with_suffix("").as_posix() for scene in scenes}
-    folded = [stem.casefold() for stem in plain.values()]
-    return {scene: scene if folded.count(stem.casefold()) > 1 else stem for scene, stem in plain.items()}
+    stems = {scene: PurePosixPath(scene).with_suffix("").as_posix() for scene in scenes}
+    while True:  # a scene that keeps its extension may meet another one that does not yet
+        taken = Counter(name.casefold() for stem in stems.values() for name in _json_names(stem))
+        clashing = [
+            scene
+            for scene, stem in stems.items()
+            if stem != scene and any(taken[name.casefold()] > 1 for name in _json_names(stem))
+        ]
+        if not clashing:
+            return stems
+        stems.update((scene, scene) for scene in clashing)
+
+
+def _json_names(stem: str) -> tuple[str, str]:
+    return stem, f"{stem}_overlay"
 
 
 def _file_word(label: str) -> str:
@@ -65,7 +78,7 @@ class SceneWriter:
     """Writes scene predictions into a folder.
 
     Args:
-        out: The folder; made if need be. One with results of other weights or settings is refused.
+        out: The folder; made if need be. One with results of other scenes, weights or settings is refused.
         scenes: Every scene of the run, in order.
         labels: The gallery's labels, for the colours.
         identity: JSON values that decide the results (fingerprints, settings): what resuming has to match.
@@ -102,7 +115,8 @@ class SceneWriter:
 
     def _start(self, rank: int, world: int) -> None:
         self.out.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(self.out)
+        if rank == 0:  # the other processes' files may be on their way by now
+            remove_leftovers(self.out)
         self._refuse_other_results()
         self.done = {record["scene"] for path in self._logs(LOG) for record in read_log(path)}
         part = f".rank{rank}" if world > 1 else ""

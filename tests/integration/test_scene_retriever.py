@@ -174,6 +174,7 @@ def test_predict_names_the_cast_and_calls_the_others_unknown(
     assert labels == {"both.png": ["akai", "midori"], "one.png": ["midori", "unknown"], "sub/stranger.png": ["unknown"]}
     assert writer.run["counts"] == {"seen": 4, "ok": 3, "quarantined": 1, "regions": 5, "known": 3}
     assert "broken.png" in writer.run["quarantined"][0]["reason"]
+    assert writer.run["index"] == "faiss"
 
 
 def test_predict_twice_does_no_scene_again(world: Path, retriever: Callable[..., SceneRetriever]) -> None:
@@ -186,6 +187,15 @@ def test_predict_twice_does_no_scene_again(world: Path, retriever: Callable[...,
         return {file: file.stat().st_mtime_ns for file in (world / "out" / "json").rglob("*.json")}
 
     assert predict() == predict()
+
+
+def test_scenes_of_another_folder_do_not_pass_for_done(world: Path, retriever: Callable[..., SceneRetriever]) -> None:
+    enrol(world, retriever)
+    run = trainer(SceneWriterCallback(str(world / "out")))
+    run.predict(retriever(), datamodule=data(world, predict=str(world / "test")))
+    again = trainer(SceneWriterCallback(str(world / "out")))
+    with pytest.raises(InputError, match=r"different scenes.*another --out"):
+        again.predict(retriever(), datamodule=data(world, predict=str(world / "valid")))
 
 
 def test_a_gallery_of_another_encoder_is_refused(world: Path, retriever: Callable[..., SceneRetriever]) -> None:

@@ -51,6 +51,7 @@ def test_files_and_folders_get_the_mode_of_the_umask(tmp_path: Path) -> None:
         os.umask(before)
     for file in (tmp_path / "a.txt", tmp_path / "f" / "b.txt"):
         assert stat.S_IMODE(file.stat().st_mode) == 0o640
+    assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == 0o750
 
 
 def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
@@ -70,6 +71,23 @@ def test_a_failed_folder_leaves_the_old_one(tmp_path: Path) -> None:
     assert names(tmp_path) == ["f"]
 
 
+def test_a_folder_that_cannot_be_renamed_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with atomic.atomic_folder(tmp_path / "f") as temporary:
+        (temporary / "a.txt").write_text("old")
+    rename = Path.rename
+
+    def fail(path: Path, target: Path) -> Path:
+        if path.name.startswith(".tmp-") and not path.name.endswith("-old"):
+            raise StopError
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(StopError), atomic.atomic_folder(tmp_path / "f"):
+        pass
+    assert (tmp_path / "f" / "a.txt").read_text() == "old"
+    assert names(tmp_path) == ["f"]
+
+
 def test_json_never_holds_a_number_that_json_has_not(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         atomic.write_json(tmp_path / "a.json", {"x": float("nan")})
@@ -82,6 +100,9 @@ def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(tmp_path: Pa
     (tmp_path / ".tmp-abc.json").write_text("half")
     (tmp_path / ".tmp-folder").mkdir()
     (tmp_path / "kept.json").write_text("{}")
-    assert atomic.remove_leftovers(tmp_path) == 2
-    assert names(tmp_path) == ["kept.json"]
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / ".tmp-def.jpg").write_text("half")
+    assert atomic.remove_leftovers(tmp_path) == 3
+    assert names(tmp_path) == ["kept.json", "sub"]
+    assert names(tmp_path / "sub") == []
     assert atomic.remove_leftovers(tmp_path / "none") == 0

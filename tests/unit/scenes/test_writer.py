@@ -117,3 +117,10 @@ def test_equal_stems_never_collide() -> None:
     assert len({stem.casefold() for stem in stems.values()}) == 5
     assert stems["c.png"] == "c"
     assert stems["a.png"] == "a.png"
+
+
+def test_a_scene_that_is_named_like_another_one_s_overlay_has_files_of_its_own() -> None:
+    stems = output_stems(["a.png", "a_overlay.png", "b.png", "b.jpg", "b.png.jpg", "c_overlay.png"])
+    files = [f"{stem}{end}".casefold() for stem in stems.values() for end in ("", "_overlay")]
+    assert len(files) == len(set(files))
+    assert stems["c_overlay.png"] == "c_overlay"
