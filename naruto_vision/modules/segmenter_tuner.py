@@ -6,6 +6,7 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
@@ -115,7 +116,8 @@ class SegmenterTuner(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the figures, and write the bundle when they are better than before."""
         figures = self._report("valid")
-        if not self.trainer.sanity_checking and figures["valid/miou"] > self.best:
+        fitting = self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking
+        if fitting and figures["valid/miou"] > self.best:
             self.best = figures["valid/miou"]
             self._save(figures)
 
