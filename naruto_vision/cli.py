@@ -5,6 +5,7 @@ Only the standard library is imported here, so that help, the version and mistak
 
 import argparse
 import difflib
+import errno
 import importlib
 import importlib.metadata
 import logging
@@ -21,6 +22,10 @@ PROGRAM = "naruto-vision"
 EXIT_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
+_DISK_TROUBLE = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
+)
+"""What the user can mend: permissions, a full disk, a file where a folder should be. Other OSErrors are defects."""
 
 TRAINER_COMMANDS = {
     "fit": "train, or enrol a gallery, as a config says",
@@ -95,7 +100,7 @@ def _run(words: Sequence[str]) -> int:
     return int(module.run(parser.parse_args(rest)))
 
 
-def _stop(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a signal handler
+def _stop(_signum: int, _frame: FrameType | None) -> None:
     raise SystemExit(EXIT_TERMINATED)
 
 
@@ -152,6 +157,12 @@ def main(args: Sequence[str] | None = None) -> int:
             line = " ".join(str(error).split())
             sys.stderr.write(f"{PROGRAM}: error: {line}\n")
             return error.exit_code
+        except OSError as error:
+            if error.errno not in _DISK_TROUBLE:
+                raise
+            place = f"{error.filename}: " if error.filename is not None else ""
+            sys.stderr.write(f"{PROGRAM}: error: {place}{error.strerror}\n")
+            return EXIT_INPUT
         except KeyboardInterrupt:
             sys.stderr.write(f"{PROGRAM}: interrupted\n")
             return EXIT_INTERRUPTED

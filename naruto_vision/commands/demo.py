@@ -11,6 +11,8 @@ from naruto_vision.files.atomic import write_json
 
 _VALID_SCENES = 20  # a hundred regions, enough to place a threshold
 
+_WRITTEN = ("runs", "lightning_logs", "data")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options.
@@ -23,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scenes", type=int, default=40, help="how many scenes to draw and search (default: 40)")
     parser.add_argument("--train", type=int, default=40, help="pictures of each character to tune on (default: 40)")
     parser.add_argument("--epochs", type=int, default=None, help="epochs of tuning (default: as configs/clip.yaml)")
-    parser.add_argument("--force", action="store_true", help="replace a demo that stands in the folder already")
+    parser.add_argument("--force", action="store_true", help="replace the data, runs and logs of an older demo")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -38,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         The exit code, 0.
 
     Raises:
-        InputError: If the folder is not empty and ``--force`` was not given, or a number is out of range.
+        InputError: If the folder is not empty and is not to be replaced or holds no demo, or a number is out of range.
     """
     _check(arguments)
     from rich.console import Console
@@ -81,12 +83,22 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _clear(out: Path) -> None:
-    """Remove what an earlier demo wrote, and nothing else."""
+    """Remove what an earlier demo wrote; without its drawn world, the folders are somebody's own.
+
+    Raises:
+        InputError: If they are.
+    """
     import shutil
 
-    for name in ("data", "runs", "lightning_logs"):
-        shutil.rmtree(out / name, ignore_errors=True)
+    from naruto_vision.drawn.folders import WORLD
+
+    written = [name for name in _WRITTEN if (out / name).exists()]
+    if written and not (out / "data" / WORLD).is_file():
+        msg = f"{out}: has {', '.join(written)}, but no data/{WORLD}, so no demo wrote them; give another --out"
+        raise InputError(msg)
     (out / "results.json").unlink(missing_ok=True)
+    for name in written:  # the mark of a demo goes last, so that an interrupted removal can be taken up again
+        shutil.rmtree(out / name)
 
 
 def _steps(arguments: argparse.Namespace) -> list[tuple[str, list[str]]]:

@@ -122,15 +122,12 @@ class NarutoCLI(LightningCLI):
         """Build model, data and Trainer.
 
         Raises:
-            NarutoVisionError: If a constructor raised it; the parser's wrapping is taken off.
+            NarutoVisionError: If a constructor raised it (the parser's wrapping is taken off) or refused a value.
         """
         try:
             super().instantiate_classes()
         except ValueError as error:
-            own = _own_error(error)
-            if own is None:
-                raise
-            raise own from None
+            raise _own_error(error) or InputError(one_line(str(error))) from None
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}

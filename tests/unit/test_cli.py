@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -96,10 +97,27 @@ def test_errors_become_exit_codes(
     assert capsys.readouterr().err.count("\n") <= 1
 
 
-def test_a_defect_keeps_its_traceback(command: ModuleType) -> None:
-    command.__dict__["error"] = ZeroDivisionError("a defect")
-    with pytest.raises(ZeroDivisionError):
+@pytest.mark.parametrize("defect", [ZeroDivisionError("a defect"), FileNotFoundError(errno.ENOENT, "none", "x")])
+def test_a_defect_keeps_its_traceback(command: ModuleType, defect: Exception) -> None:
+    command.__dict__["error"] = defect
+    with pytest.raises(type(defect)):
         main(["toy"])
+
+
+def test_a_disk_that_cannot_be_written_to_is_told_in_one_line(
+    command: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command.__dict__["error"] = OSError(errno.ENOSPC, "No space left on device", "runs/a.json")
+    assert main(["toy"]) == 2
+    assert capsys.readouterr().err == "naruto-vision: error: runs/a.json: No space left on device\n"
+
+
+def test_a_demo_replaces_nothing_that_no_demo_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.png").write_text("a picture")
+    assert main(["demo", "--out", str(tmp_path), "--force"]) == 2
+    assert "no demo wrote them" in capsys.readouterr().err
+    assert (tmp_path / "data" / "mine.png").is_file()
 
 
 def test_sigterm_unwinds_and_exits_143(command: ModuleType) -> None:
