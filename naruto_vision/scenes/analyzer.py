@@ -32,9 +32,16 @@ class SceneAnalyzer:
 
     Example:
         >>> from naruto_vision.encoders.clip import ClipEncoder
-        >>> from naruto_vision.segmentation.base import Segmenter  # doctest: +SKIP
-        >>> analyzer = SceneAnalyzer(segmenter, encoder, gallery)  # doctest: +SKIP
-        >>> [identity.name for identity in analyzer(picture).identities]  # doctest: +SKIP
+        >>> from naruto_vision.gallery.content import GalleryRow
+        >>> from naruto_vision.segmentation.prompters import GridPrompter
+        >>> from naruto_vision.segmentation.sam import SamModel
+        >>> encoder = ClipEncoder("tiny-clip")
+        >>> picture = np.full((64, 64, 3), 255, dtype=np.uint8)
+        >>> vectors = embed_pictures(encoder, [picture]).numpy()
+        >>> gallery = Gallery.build(vectors, [GalleryRow("a.png", "ayame")], fingerprint=encoder.fingerprint)
+        >>> analyzer = SceneAnalyzer(Segmenter(GridPrompter(4), SamModel(weights="tiny-sam")), encoder, gallery)
+        >>> {identity.name for identity in analyzer(picture).identities} <= {"ayame"}
+        True
     """
 
     def __init__(
