@@ -17,9 +17,9 @@ from naruto_vision.drawn.phrases import PHRASES
 from naruto_vision.encoders.prompts import TEMPLATES
 from naruto_vision.encoders.tiny import TINY_CLIP, TINY_PREPROCESS, TinySizes, build_tiny_clip
 from naruto_vision.encoders.tokenizer import WordTokenizer, split_words
-from naruto_vision.encoders.weights import load_strictly
 from naruto_vision.errors import FormatError, InputError
 from naruto_vision.files.bundle import INFO, load_bundle
+from naruto_vision.files.strict import load_strictly
 from naruto_vision.files.trust import load_state_dict
 
 RANDOM = "random"

@@ -14,8 +14,8 @@ from torch.nn.functional import normalize
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
 
 from naruto_vision.encoders.base import Encoder
-from naruto_vision.encoders.weights import load_strictly
 from naruto_vision.errors import InputError
+from naruto_vision.files.strict import load_strictly
 from naruto_vision.files.trust import load_state_dict
 from naruto_vision.records import Picture
 

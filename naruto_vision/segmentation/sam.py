@@ -9,10 +9,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from naruto_vision.errors import FormatError, StateDictError
+from naruto_vision.errors import FormatError
 from naruto_vision.files.bundle import INFO, load_bundle, save_bundle
 from naruto_vision.files.fingerprint import model_fingerprint
 from naruto_vision.files.share import bundle_path
+from naruto_vision.files.strict import load_strictly
 from naruto_vision.files.trust import load_state_dict
 from naruto_vision.records import Picture
 from naruto_vision.segmentation.base import Prompts, SceneEmbedding
@@ -70,28 +71,16 @@ class SamModel(nn.Module):
 
     def _load(self, weights: str | Path) -> None:
         if Path(weights).is_file():
-            self._fit(load_state_dict(weights), Path(weights))
+            load_strictly(self.sam, load_state_dict(weights), weights, self.architecture)
             return
         folder = bundle_path(weights)
         state, info = load_bundle(folder, KIND)
         if info.get("architecture") != self.architecture:
             raise FormatError(folder / INFO, f"architecture {self.architecture!r}", repr(info.get("architecture")))
-        self._fit(state, folder)
+        load_strictly(self.sam, state, folder, self.architecture)
         self.thresholds = MaskThresholds.from_json(info.get("thresholds", {}), str(folder / INFO))
 
-    def _fit(self, state: dict[str, Tensor], path: Path) -> None:
-        own = self.sam.state_dict()
-        missing, unexpected = own.keys() - state.keys(), state.keys() - own.keys()
-        reshaped = [
-            f"{name} ({tuple(state[name].shape)}, {tuple(tensor.shape)})"
-            for name, tensor in own.items()
-            if name in state and state[name].shape != tensor.shape
-        ]
-        if missing or unexpected or reshaped:
-            raise StateDictError(path, self.architecture, sorted(missing), sorted(unexpected), reshaped)
-        self.sam.load_state_dict(state)
-
-    def save(self, folder: str | Path, **facts: Any) -> None:  # noqa: ANN401 - any JSON values
+    def save(self, folder: str | Path, **facts: Any) -> None:
         """Write the weights as a bundle, with the thresholds that go with them.
 
         Args:
