@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 
 from naruto_vision.errors import MissingPathError
 from naruto_vision.files.hashing import file_sha256
-from naruto_vision.files.machine import cpu_features
+from naruto_vision.files.machine import allowed_cpus, cpu_features
 from naruto_vision.files.share import bundle_path
 
 BUNDLES = ("tiny-clip", "tiny-sam")
@@ -75,7 +75,7 @@ def gather_facts() -> Facts:
         | {"python": platform.python_version()},
         required=required,
         faults=faults,
-        cpus=len(os.sched_getaffinity(0)),
+        cpus=allowed_cpus(),
         threads=_number(os.environ.get("OMP_NUM_THREADS", "")),
         features=cpu_features(),
         gpu="" if "torch" in faults else _gpu_name(),

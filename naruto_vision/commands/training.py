@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from naruto_vision.errors import InputError, MissingPathError
+from naruto_vision.files.machine import allowed_cpus
 from naruto_vision.files.share import config_path
 
 SCENES_CONFIG = "scenes.yaml"
@@ -137,4 +138,4 @@ def limit_threads() -> None:
     A container or a taskset often allows fewer CPUs than the machine has, and a thread too many on a CPU costs more
     than it brings. It acts only before torch, OpenCV or FAISS start their threads.
     """
-    os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+    os.environ.setdefault("OMP_NUM_THREADS", str(allowed_cpus()))

@@ -1,5 +1,6 @@
 """What this machine can do, told from the operating system alone: nothing is imported beside the standard library."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,12 @@ CPU_FEATURES: Mapping[str, tuple[str, ...]] = {
 """Feature → the kernel's names for it, any of which will do."""
 
 _CPU_INFO = Path("/proc/cpuinfo")
+
+
+def allowed_cpus() -> int:
+    """Count the CPUs that this process may use; where the system does not tell, all that the machine has."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it, macOS has not
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def cpu_features(cpu_info: Path = _CPU_INFO) -> dict[str, bool]:
