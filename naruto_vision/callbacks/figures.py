@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from torch import Tensor
 from torchvision.utils import make_grid
+from typing_extensions import override
 
 from naruto_vision.modules.contrastive_tuner import ContrastiveTuner
 
@@ -64,12 +65,13 @@ class TuningFigures(Callback):
     def __init__(self, examples: int = 32) -> None:
         self.examples = examples
 
+    @override
     def on_train_batch_start(
         self,
         trainer: pl.Trainer,
-        pl_module: pl.LightningModule,  # noqa: ARG002 - Lightning passes it
-        batch: Any,  # noqa: ANN401 - Lightning passes it
-        batch_idx: int,  # noqa: ARG002 - Lightning passes it
+        pl_module: pl.LightningModule,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Show what training sees, at the first step of a run.
 

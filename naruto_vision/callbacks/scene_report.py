@@ -7,6 +7,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
+from typing_extensions import override
 
 from naruto_vision.files.atomic import write_json
 from naruto_vision.metrics.report import report_table
@@ -43,14 +44,15 @@ class SceneReportCallback(Callback):
         self.table = table
         self.examples = examples
 
+    @override
     def on_test_batch_end(
         self,
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
-        outputs: Any,  # noqa: ANN401 - what the module's test step returned
-        batch: Any,  # noqa: ANN401, ARG002 - Lightning passes it
+        outputs: Any,
+        batch: Any,
         batch_idx: int,
-        dataloader_idx: int = 0,  # noqa: ARG002 - Lightning passes it
+        dataloader_idx: int = 0,
     ) -> None:
         """Show the first scenes in TensorBoard.
 

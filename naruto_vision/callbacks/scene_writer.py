@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
+from typing_extensions import override
 
 from naruto_vision.data.gallery_data import GalleryDataModule
 from naruto_vision.data.scenes import SceneItem
@@ -47,7 +48,7 @@ class SceneWriterCallback(Callback):
         if not isinstance(pl_module, SceneRetriever) or not isinstance(data, GalleryDataModule):
             msg = "SceneWriterCallback: expected SceneRetriever and GalleryDataModule; use configs/scenes.yaml"
             raise InputError(msg)
-        dataset = data.predict_dataset()
+        dataset = data.dataset("predict")
         self._bad = []
         gallery = pl_module.analyzer.gallery
         self._index = gallery.index_kind
@@ -64,14 +65,15 @@ class SceneWriterCallback(Callback):
         trainer.strategy.barrier("scene folder")  # it is cleared of leftovers before anybody writes into it
         dataset.skip(self._writer.done)
 
+    @override
     def on_predict_batch_end(
         self,
-        trainer: pl.Trainer,  # noqa: ARG002 - Lightning passes it
-        pl_module: pl.LightningModule,  # noqa: ARG002 - Lightning passes it
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
         outputs: Sequence[tuple[SceneItem, ScenePrediction]],
-        batch: Any,  # noqa: ANN401, ARG002 - Lightning passes it
-        batch_idx: int,  # noqa: ARG002 - Lightning passes it
-        dataloader_idx: int = 0,  # noqa: ARG002 - Lightning passes it
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Write the scenes of one batch.
 
@@ -91,7 +93,8 @@ class SceneWriterCallback(Callback):
             elif item.scene not in self._writer.done:
                 self._writer.write(item.picture, prediction)
 
-    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002 - Lightning passes it
+    @override
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Bring the processes together and write ``run.json``.
 
         Args:

@@ -12,6 +12,7 @@ from jsonargparse import Namespace, set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.trainer.states import TrainerStatus
+from typing_extensions import override
 
 from naruto_vision.commands.usage import one_line
 from naruto_vision.errors import InputError, NarutoVisionError
@@ -90,7 +91,8 @@ class NarutoCLI(LightningCLI):
         """
         parser.add_argument("--out", type=str | None, default=None, help="folder for what the callbacks write")
 
-    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:  # noqa: ARG002 - Lightning's
+    @override
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the words; ``sys.argv`` plays no part.
 
         Args:

@@ -22,7 +22,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _read_box(path: Path, where: str, value: Any) -> Box:  # noqa: ANN401 - any JSON value
+def _read_box(path: Path, where: str, value: object) -> Box:
     numbers: list[Any] = value if isinstance(value, list) else []
     whole = [int(v) for v in numbers if type(v) in (int, float) and math.isfinite(v) and v == int(v)]
     if len(whole) != 4 or len(numbers) != 4:
@@ -33,7 +33,7 @@ def _read_box(path: Path, where: str, value: Any) -> Box:  # noqa: ANN401 - any 
     return x1, y1, x2, y2
 
 
-def _read_object(path: Path, where: str, value: Any) -> LabelledBox:  # noqa: ANN401 - any JSON value
+def _read_object(path: Path, where: str, value: object) -> LabelledBox:
     if not isinstance(value, dict) or not {"bbox", "label"} <= value.keys():
         raise FormatError(path, f"in {where} an object with 'bbox' and 'label'", repr(value)[:60])
     label = value["label"]

@@ -9,6 +9,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from torch.utils.data import DataLoader, Dataset
+from typing_extensions import override
 
 from naruto_vision.data.ground_truth import read_gt
 from naruto_vision.data.sampling import NOTHING, ShareSampler, process_share
@@ -204,10 +205,6 @@ class SceneDataModule(pl.LightningDataModule):
             self._datasets[stage] = SceneDataset(folder, need_truth=stage != "predict")
         return self._datasets[stage]
 
-    def predict_dataset(self) -> SceneDataset:
-        """Return the scenes of ``predict``."""
-        return self.dataset("predict")
-
     def setup(self, stage: str) -> None:
         """Open the scene folders that a verb needs, so that a wrong one is told of at once.
 
@@ -237,7 +234,8 @@ class SceneDataModule(pl.LightningDataModule):
         """Return the scenes of ``predict``."""
         return self._scene_loader("predict")
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:  # noqa: ANN401 - torch's
+    @override
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Leave scenes where they are; move tensors of other batches.
 
         Args:

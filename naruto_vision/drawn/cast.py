@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -51,7 +50,7 @@ class Cast:
         return tuple(self.members.values())
 
 
-def _member(path: Path, name: str, values: Any) -> Attributes:  # noqa: ANN401 - the content of somebody's file
+def _member(path: Path, name: str, values: object) -> Attributes:
     if not isinstance(values, Mapping):
         raise FormatError(path, f"attributes of {name}", repr(values), "give it one line an attribute")
     missing = [key for key in CHOICES if key not in values]

@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 TEMPORARY_PREFIX = ".tmp-"
 
@@ -119,7 +118,7 @@ def write_text(path: str | Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
-def write_json(path: str | Path, value: Any, *, indent: int | None = 2) -> None:  # noqa: ANN401 - any JSON value
+def write_json(path: str | Path, value: object, *, indent: int | None = 2) -> None:
     """Write a JSON file atomically: UTF-8, final newline, no NaN.
 
     Args:

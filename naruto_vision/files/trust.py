@@ -8,7 +8,6 @@ import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -28,7 +27,7 @@ def _is_torchscript(path: Path) -> bool:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
-def _read_pickle(path: Path) -> Any:  # noqa: ANN401 - whatever the restricted unpickler allows
+def _read_pickle(path: Path) -> object:
     try:
         if _is_torchscript(path):  # OpenAI's own CLIP files; their tensors are read, their code is not run
             archive = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]  # torch.jit has no types
@@ -48,7 +47,7 @@ def _found(error: Exception) -> str:
     return f"an unreadable one ({detail[:100]})"
 
 
-def _unwrap(value: Any) -> Any:  # noqa: ANN401 - the content of somebody's file
+def _unwrap(value: object) -> object:
     for name in _WRAPPERS:
         if isinstance(value, Mapping) and isinstance(value.get(name), Mapping):
             return value[name]

@@ -41,7 +41,7 @@ class SceneAccuracy(Metric):
 
     records: list[Tensor]
 
-    def __init__(self, iou_match: float = 0.5, **kwargs: Any) -> None:  # noqa: ANN401 - torchmetrics' own options
+    def __init__(self, iou_match: float = 0.5, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not 0.0 <= iou_match <= 1.0:
             msg = f"SceneAccuracy: expected iou_match in [0, 1], found {iou_match}"

@@ -104,12 +104,11 @@ class SceneRetriever(pl.LightningModule):
         return self._analyzer
 
     @torch.inference_mode()
-    def training_step(self, batch: GalleryBatch, batch_idx: int) -> None:  # noqa: ARG002 - Lightning passes it
+    def training_step(self, batch: GalleryBatch) -> None:
         """Embed one batch of gallery pictures.
 
         Args:
             batch: Pixels (B, 3, S, S) float32 with their labels and paths.
-            batch_idx: Unused.
         """
         vectors = self.encoder.encode_images(batch.pixels)
         if self.mirror:
@@ -141,12 +140,11 @@ class SceneRetriever(pl.LightningModule):
         self._write_gallery()
         self._scored = []
 
-    def validation_step(self, batch: Sequence[SceneItem], batch_idx: int) -> None:  # noqa: ARG002 - Lightning passes it
+    def validation_step(self, batch: Sequence[SceneItem]) -> None:
         """Search scenes with ground truth and keep the scores.
 
         Args:
             batch: Scenes.
-            batch_idx: Place in the epoch.
         """
         for item, prediction in self._analysed(batch):
             truth = item.truth or ()
@@ -168,16 +166,11 @@ class SceneRetriever(pl.LightningModule):
         self.trainer.strategy.barrier("thresholds")
         self._analyzer = None
 
-    def test_step(
-        self,
-        batch: Sequence[SceneItem],
-        batch_idx: int,  # noqa: ARG002 - Lightning passes it
-    ) -> dict[str, list[tuple[SceneItem, ScenePrediction]]]:
+    def test_step(self, batch: Sequence[SceneItem]) -> dict[str, list[tuple[SceneItem, ScenePrediction]]]:
         """Search scenes and hold the answers against their ground truth.
 
         Args:
             batch: Scenes; one that could not be read counts as a scene without predictions.
-            batch_idx: Place in the epoch.
 
         Returns:
             Under ``answers``, every scene with its prediction.
@@ -199,16 +192,11 @@ class SceneRetriever(pl.LightningModule):
         """Keep no predictions in memory: the writer has put them on the disk."""
         self.trainer.predict_loop.return_predictions = False
 
-    def predict_step(
-        self,
-        batch: Sequence[SceneItem],
-        batch_idx: int,  # noqa: ARG002 - Lightning passes it
-    ) -> list[tuple[SceneItem, ScenePrediction]]:
+    def predict_step(self, batch: Sequence[SceneItem]) -> list[tuple[SceneItem, ScenePrediction]]:
         """Search scenes.
 
         Args:
             batch: Scenes.
-            batch_idx: Place in the epoch.
 
         Returns:
             Every scene with its prediction, which is empty for a scene that could not be read.

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.optimizer import ParamsT
 from torchmetrics import CatMetric, MeanMetric, MetricCollection
 
 from naruto_vision.errors import TrainingStoppedError
@@ -23,7 +24,7 @@ _WARM_UP = 0.1  # share of all steps in which the learning rate rises
 _MEANS = ("point_best", "point_chosen", "box_best", "box_chosen")
 
 
-def _adamw(parameters: Any) -> Optimizer:  # noqa: ANN401 - whatever torch's optimisers take
+def _adamw(parameters: ParamsT) -> Optimizer:
     return AdamW(parameters, lr=1.5e-3, weight_decay=0.01)
 
 

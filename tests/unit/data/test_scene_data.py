@@ -139,7 +139,7 @@ def test_the_trainer_gets_every_scene_once_and_unchanged(tmp_path: Path, verb: s
     getattr(quiet_trainer(tmp_path), verb)(module, data)
     assert [item.scene for item in module.seen] == ["0.png", "1.png", "2.png"]
     assert [item.truth for item in module.seen] == [(BOX,)] * 3
-    assert data.predict_dataset() is data.predict_dataset()
+    assert data.dataset("predict") is data.dataset("predict")
 
 
 @pytest.mark.parametrize("verb", ["validate", "test", "predict"])
