@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, default=Path("data"), help="the data set's folder (default: data)")
     parser.add_argument("--out", type=Path, default=Path("manifests"), help="where manifests go (default: manifests)")
     parser.add_argument("--labels", nargs="+", metavar="NAME", help="keep these classes only, in this order")
-    parser.add_argument("--aliases", type=Path, metavar="FILE", help='JSON of class names to mend: {"Gara": "Gaara"}')
+    parser.add_argument("--aliases", type=Path, metavar="FILE", help='JSON of class names to mend: {"Mira": "Myra"}')
     parser.add_argument(
         "--policy",
         choices=("single_only", "first", "all"),
@@ -51,7 +51,7 @@ def read_aliases(path: Path | None) -> dict[str, str]:
     except (ValueError, RecursionError) as error:
         raise FormatError(path, "JSON", str(error).partition("\n")[0]) from None
     if not isinstance(aliases, dict) or not all(isinstance(name, str) and name for name in aliases.values()):
-        raise FormatError(path, 'an object of names like {"Gara": "Gaara"}', repr(aliases)[:60])
+        raise FormatError(path, 'an object of names like {"Mira": "Myra"}', repr(aliases)[:60])
     return {str(name): str(mended) for name, mended in aliases.items()}
 
 

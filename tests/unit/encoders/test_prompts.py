@@ -15,9 +15,9 @@ SIZES = TinySizes(
 
 
 def test_texts_are_templates_around_name_and_aliases_without_doubles() -> None:
-    texts = class_texts(["Gaara", "Sakura"], {"Gaara": ["Gaara", "red hair"]}, ["{}", "a portrait of {}"])
-    assert texts[0] == ("Gaara", "a portrait of Gaara", "red hair", "a portrait of red hair")
-    assert texts[1] == ("Sakura", "a portrait of Sakura")
+    texts = class_texts(["Koba", "Senka"], {"Koba": ["Koba", "red hair"]}, ["{}", "a portrait of {}"])
+    assert texts[0] == ("Koba", "a portrait of Koba", "red hair", "a portrait of red hair")
+    assert texts[1] == ("Senka", "a portrait of Senka")
     assert len(TEMPLATES) == 7
 
 
@@ -33,9 +33,9 @@ def test_aliases_are_read_or_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "aliases.json"
     with pytest.raises(MissingPathError, match=r"aliases.json: no such aliases file"):
         read_aliases(path)
-    path.write_text('{"Gaara": ["Gaara of the Sand"]}', encoding="utf-8")
-    assert read_aliases(path) == {"Gaara": ("Gaara of the Sand",)}
-    for broken in ("{", "[]", '{"Gaara": "of the Sand"}', '{"Gaara": [1]}'):
+    path.write_text('{"Koba": ["Koba of the Hill"]}', encoding="utf-8")
+    assert read_aliases(path) == {"Koba": ("Koba of the Hill",)}
+    for broken in ("{", "[]", '{"Koba": "of the Hill"}', '{"Koba": [1]}'):
         path.write_text(broken, encoding="utf-8")
         with pytest.raises(FormatError, match=r"aliases.json"):
             read_aliases(path)

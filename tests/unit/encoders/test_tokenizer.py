@@ -27,8 +27,8 @@ def test_the_end_token_is_the_highest_of_every_text(texts: list[str]) -> None:
 
 def test_unseen_words_are_the_same_learnable_token_on_every_machine() -> None:
     tokenizer = _tokenizer()
-    assert [tokenizer.word_id(word) for word in ("gaara", "uzumaki")] == [8, 8]  # by CRC-32, which is fixed
-    assert 5 <= tokenizer.word_id("naruto") < tokenizer.end
+    assert [tokenizer.word_id(word) for word in ("senka", "lirien")] == [8, 8]  # by CRC-32, which is fixed
+    assert 5 <= tokenizer.word_id("miru") < tokenizer.end
 
 
 def test_long_texts_are_cut_and_keep_their_end() -> None:
@@ -37,7 +37,7 @@ def test_long_texts_are_cut_and_keep_their_end() -> None:
 
 
 def test_words_keep_their_apostrophes_and_letters() -> None:
-    assert split_words("Iruka's  élan_vital, 2nd") == ["iruka's", "élan", "vital", "2nd"]
+    assert split_words("Koba's  élan_vital, 2nd") == ["koba's", "élan", "vital", "2nd"]
 
 
 def test_doubles_and_too_little_room_are_refused() -> None:
