@@ -45,7 +45,10 @@ types: $(STAMP)  ## mypy, strict
 weights: $(STAMP)  ## train the packaged weights again from their seeds (more than an hour on two cores)
 	@$(BIN)/naruto-vision fit --config configs/pretrain.yaml
 	@$(BIN)/naruto-vision fit --config configs/sam.yaml
-	@for pair in pretrain:tiny-clip sam:tiny-sam; do \
+	@$(BIN)/naruto-vision fit --config configs/sam.yaml --seed_everything 8 --trainer.max_steps 1600 \
+		--trainer.val_check_interval 400 --data.train.init_args.seed 11 --model.optimizer.init_args.lr 0.001 \
+		--model.model.init_args.weights runs/sam/bundle --model.bundle runs/sam2/bundle
+	@for pair in pretrain:tiny-clip sam2:tiny-sam; do \
 		mkdir -p "checkpoints/$${pair#*:}"; \
 		cp "runs/$${pair%%:*}/bundle/"model.{safetensors,json} "checkpoints/$${pair#*:}/"; done
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from naruto_vision.errors import InputError
 from naruto_vision.files.atomic import write_json
 
-_VALID_SCENES = 20  # a hundred regions, enough to place a threshold
+_VALID_SCENES = 60  # some two hundred regions: with fewer the threshold jumps about
 
 _WRITTEN = ("runs", "lightning_logs", "data")
 

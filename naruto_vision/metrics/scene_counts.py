@@ -6,7 +6,7 @@ from typing import Any
 
 from naruto_vision.metrics.intervals import Rate
 from naruto_vision.metrics.matching import match_boxes
-from naruto_vision.records import LabelledBox
+from naruto_vision.records import UNKNOWN, LabelledBox
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class SceneCounts:
     Args:
         scenes: Scenes.
         scenes_with_predictions: Scenes for which anything was predicted.
-        predictions: Predicted boxes.
+        predictions: Predicted boxes that name somebody, and those rightly called "unknown".
         objects: True objects of all scenes.
         objects_with_predictions: True objects of the scenes for which anything was predicted.
         matched: Objects whose box was found, whatever its label.
@@ -44,7 +44,8 @@ class SceneReport:
         reference_recall: Objects found, of the objects of scenes for which anything was predicted. It flatters;
             it is here because the reference system publishes it.
         class_given_matched: Found objects with the right label, of all found objects.
-        precision: Found objects with the right label, of all predictions.
+        precision: Found objects with the right label, of all predictions; one called "unknown" claims nothing
+            and is left out, unless the truth has an "unknown" there.
         per_class: Object accuracy of each true label, sorted by label.
         scenes: Scenes seen.
         scenes_with_predictions: Scenes for which anything was predicted.
@@ -98,6 +99,8 @@ def count_scene(
     """
     pairs = match_boxes(predictions, truths, iou_match)
     right = {true for guess, true in pairs if predictions[guess].label == truths[true].label}
+    claims = sum(prediction.label != UNKNOWN for prediction in predictions)
+    claims += sum(truths[index].label == UNKNOWN for index in right)
     classes = {
         label: (
             sum(truths[index].label == label for index in right),
@@ -108,7 +111,7 @@ def count_scene(
     return SceneCounts(
         scenes=1,
         scenes_with_predictions=int(bool(predictions)),
-        predictions=len(predictions),
+        predictions=claims,
         objects=len(truths),
         objects_with_predictions=len(truths) if predictions else 0,
         matched=len(pairs),

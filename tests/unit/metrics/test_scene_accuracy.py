@@ -218,3 +218,12 @@ def test_rates_are_written_with_interval() -> None:
     rate = measured([([], [LabelledBox((0, 0, 9, 9), "a")])])
     assert format_rate(rate.object_accuracy) == "0/1  0.000 [0.000, 0.793]"
     assert format_rate(rate.precision) == "0/0  -"
+
+
+def test_unknown_claims_nothing_unless_the_truth_says_unknown() -> None:
+    here, there, nowhere = (0, 0, 9, 9), (20, 0, 29, 9), (40, 0, 49, 9)
+    guesses = [LabelledBox(here, "a", 0.9), LabelledBox(there, "unknown", 0.4), LabelledBox(nowhere, "unknown", 0.3)]
+    counts = count_scene(guesses, [LabelledBox(here, "a"), LabelledBox(there, "b")])
+    assert (counts.right, counts.predictions, counts.matched) == (1, 1, 2)
+    counts = count_scene(guesses, [LabelledBox(here, "a"), LabelledBox(there, "unknown")])
+    assert (counts.right, counts.predictions) == (2, 2)
