@@ -1,6 +1,7 @@
 """The callback behind ``predict``: every scene's files as soon as it is known, nothing kept in memory."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from naruto_vision.modules.scene_retriever import SceneRetriever
 from naruto_vision.records import ScenePrediction
 from naruto_vision.scenes.facts import software_versions
 from naruto_vision.scenes.writer import SceneWriter, WriterSettings
+
+_LOG = logging.getLogger(__name__)
 
 
 class SceneWriterCallback(Callback):
@@ -108,4 +111,12 @@ class SceneWriterCallback(Callback):
         if trainer.is_global_zero:
             facts = {"versions": software_versions(), "index": self._index}
             self.run = self._writer.finish(bad, facts)
+            _LOG.info("%s: %s", self.out, _told(self.run["counts"]))
         trainer.strategy.barrier("scene files")
+
+
+def _told(counts: Mapping[str, int]) -> str:
+    return (
+        f"{counts['ok']} of {counts['seen']} scenes searched, {counts['quarantined']} could not be read; "
+        f"{counts['known']} of {counts['regions']} regions are somebody known"
+    )

@@ -1,6 +1,7 @@
 """Enrol a gallery, calibrate it, and find its characters in scenes: four Trainer verbs over ``SceneAnalyzer``."""
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,8 @@ from naruto_vision.scenes.calibration import ScoredRegion, score_regions
 from naruto_vision.scenes.decision import OverlaySettings, choose_for_overlay, labelled_boxes
 from naruto_vision.segmentation.automatic import Segmenter
 from naruto_vision.segmentation.crops import CropSettings
+
+_LOG = logging.getLogger(__name__)
 
 
 class SceneRetriever(pl.LightningModule):
@@ -207,6 +210,7 @@ class SceneRetriever(pl.LightningModule):
         answers = []
         for item in batch:
             if item.picture is None:
+                _LOG.warning("nothing can be found in a scene that cannot be read: %s", item.error)
                 answers.append((item, ScenePrediction(item.scene, 1, 1)))
                 continue
             found = self.analyzer(item.picture, item.scene)

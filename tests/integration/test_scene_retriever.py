@@ -160,8 +160,9 @@ def test_test_counts_every_object_once(world: Path, retriever: Callable[..., Sce
 
 
 def test_predict_names_the_cast_and_calls_the_others_unknown(
-    world: Path, retriever: Callable[..., SceneRetriever]
+    world: Path, retriever: Callable[..., SceneRetriever], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", logger="naruto_vision")
     enrol(world, retriever)
     (world / "test" / "images" / "broken.png").write_bytes(b"not a picture")
     writer = SceneWriterCallback(str(world / "out"))
@@ -175,6 +176,8 @@ def test_predict_names_the_cast_and_calls_the_others_unknown(
     assert writer.run["counts"] == {"seen": 4, "ok": 3, "quarantined": 1, "regions": 5, "known": 3}
     assert "broken.png" in writer.run["quarantined"][0]["reason"]
     assert writer.run["index"] == "faiss"
+    assert "broken.png: not a picture" in caplog.text
+    assert "3 of 4 scenes searched, 1 could not be read; 3 of 5 regions are somebody known" in caplog.text
 
 
 def test_predict_twice_does_no_scene_again(world: Path, retriever: Callable[..., SceneRetriever]) -> None:
