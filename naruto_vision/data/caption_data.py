@@ -11,7 +11,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from naruto_vision.data.augmentation import chance, cut_out, occlude, soften
 from naruto_vision.data.preprocessing import Preprocess, module_preprocess
-from naruto_vision.data.sampling import Draw, DrawSampler, ResumableLoader, ShareSampler, consumed_batches
+from naruto_vision.data.sampling import (
+    Draw,
+    DrawSampler,
+    ResumableLoader,
+    ShareSampler,
+    consumed_batches,
+    process_share,
+)
 from naruto_vision.drawn.attributes import Attributes, random_attributes
 from naruto_vision.drawn.captions import caption, full_caption
 from naruto_vision.drawn.phrases import phrase_truths
@@ -184,21 +191,23 @@ class DrawnCaptionData(pl.LightningDataModule):
     def _prepare(self) -> Preprocess:
         return self._preprocess or module_preprocess(self.trainer)
 
-    def _share(self) -> tuple[int, int]:
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-
     def train_dataloader(self) -> ResumableLoader:
         """Return new strangers from wherever the run stands."""
         dataset = self._dataset(_ENDLESS, _TRAIN, self.seed, self._prepare(), twins=self._twins, full=self._full)
         sampler = DrawSampler(
-            [range(1)], self.seed, self.batch_size, self.batches, lambda: consumed_batches(self.trainer), *self._share()
+            [range(1)],
+            self.seed,
+            self.batch_size,
+            self.batches,
+            lambda: consumed_batches(self.trainer),
+            *process_share(self.trainer),
         )  # one group of one row: only a draw's place counts
         return ResumableLoader(dataset, sampler, self.batch_size, _as_batch, self.num_workers)
 
     def _fixed_loader(self, stream: int) -> DataLoader[Any]:
         count = self._counts[stream]
         dataset = self._dataset(count, stream, self.seed, self._prepare(), twins=0.0, full=1.0)
-        return ResumableLoader(dataset, ShareSampler(count, *self._share()), self.batch_size, _as_batch)
+        return ResumableLoader(dataset, ShareSampler(count, *process_share(self.trainer)), self.batch_size, _as_batch)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return the validation strangers, one view each."""

@@ -9,7 +9,14 @@ from torch.utils.data import Dataset
 
 from naruto_vision.data.mask_prompts import Asked, ask, ask_all, collate, to_square
 from naruto_vision.data.mask_sources import MaskedPicture, MaskSource
-from naruto_vision.data.sampling import Draw, DrawSampler, ResumableLoader, ShareSampler, consumed_batches
+from naruto_vision.data.sampling import (
+    Draw,
+    DrawSampler,
+    ResumableLoader,
+    ShareSampler,
+    consumed_batches,
+    process_share,
+)
 from naruto_vision.records import Picture
 
 _PROMPT_STREAM = 2  # keeps the prompts' random numbers apart from the order's
@@ -120,12 +127,9 @@ class MaskData(pl.LightningDataModule):
         self._prompts = _TrainPrompts(_Kept(train, side, keep=keep), seed, figures, off_figure, boxes)
         self._measured = _ValidPrompts(_Kept(valid, side, keep=keep), len(valid))
 
-    def _share(self) -> tuple[int, int]:
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-
     def train_dataloader(self) -> ResumableLoader:
         """Return the training prompts from wherever the run stands."""
-        rank, world = self._share()
+        rank, world = process_share(self.trainer)
         batches = self.epoch_batches or max(1, len(self.train) // (self.batch_size * world))
         sampler = DrawSampler(
             [range(len(self.train))],
@@ -140,7 +144,7 @@ class MaskData(pl.LightningDataModule):
 
     def val_dataloader(self) -> ResumableLoader:
         """Return every figure of every validation picture, in order; each picture in exactly one process."""
-        sampler = ShareSampler(len(self.valid), *self._share())
+        sampler = ShareSampler(len(self.valid), *process_share(self.trainer))
         return ResumableLoader(self._measured, sampler, self.batch_size, collate)
 
     def test_dataloader(self) -> ResumableLoader:

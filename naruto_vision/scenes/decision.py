@@ -31,7 +31,7 @@ def decide(neighbours: Sequence[Neighbour], rule: UnknownRule) -> Identity:
         rule: The gallery's thresholds.
 
     Returns:
-        The label of the first neighbour, with its margin over the best row of any other label.
+        The label of the first neighbour, with its margin over the best of them that has another label.
 
     Raises:
         ValueError: If there is no neighbour.
