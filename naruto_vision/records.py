@@ -105,7 +105,7 @@ class Identity:
         label: The best gallery label, whether or not it passed the threshold.
         score: The score that decided, a cosine similarity in [-1, 1].
         known: Whether the score passed the gallery's threshold for the label.
-        margin: Score minus the best score of another label among ``neighbours``; 0 where they all have one label.
+        margin: Score minus the best score of another label among ``neighbours``; None where they all have one label.
         neighbours: The gallery rows that were looked at, best first.
 
     Raises:
@@ -115,7 +115,7 @@ class Identity:
     label: str
     score: float
     known: bool = True
-    margin: float = 0.0
+    margin: float | None = None
     neighbours: tuple[Neighbour, ...] = ()
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.thresholds import Thresholds
-from naruto_vision.records import Vectors
+from naruto_vision.records import UNKNOWN, Vectors
 
 UNIT_TOLERANCE = 1e-2
 """How far a row's length may be from 1: half-precision encoders normalise to about 4e-3, the rest is no unit row."""
@@ -28,7 +28,7 @@ class GalleryRow:
         aug: How the picture was changed before it was embedded; empty for not at all.
 
     Raises:
-        InputError: If the label is empty.
+        InputError: If the label is empty, or is the name that stands for nobody.
     """
 
     path: str
@@ -38,6 +38,9 @@ class GalleryRow:
     def __post_init__(self) -> None:
         if not self.label:
             msg = f"{self.path}: expected a label, found an empty one; name the picture's class"
+            raise InputError(msg)
+        if self.label == UNKNOWN:
+            msg = f"{self.path}: {UNKNOWN!r} is the name of whoever is not enrolled; give the class another name"
             raise InputError(msg)
 
 

@@ -159,7 +159,8 @@ class SegmenterTuner(pl.LightningModule):
         """Log and return this stage's figures; ``miou`` is what a point finds by the IoU head's choice."""
         figures = {f"{stage}/{name}": float(value) for name, value in self.means.compute().items()}
         calibration = iou_calibration(self.estimated.compute(), self.chosen.compute())
-        figures[f"{stage}/iou_calibration_error"] = calibration.calibration_error or 0.0
+        if calibration.calibration_error is not None:  # nothing was measured: no figure rather than a perfect one
+            figures[f"{stage}/iou_calibration_error"] = calibration.calibration_error
         figures[f"{stage}/miou"] = figures[f"{stage}/point_chosen"]
         for metric in (self.means, self.estimated, self.chosen):
             metric.reset()

@@ -40,13 +40,13 @@ def decide(neighbours: Sequence[Neighbour], rule: UnknownRule) -> Identity:
         msg = "decide: expected at least one neighbour, found none"
         raise ValueError(msg)
     best = neighbours[0]
-    others = (row.score for row in neighbours if row.label != best.label)
+    other = next((row.score for row in neighbours if row.label != best.label), None)
     bar = rule.threshold(best.label)
     return Identity(
         label=best.label,
         score=best.score,
         known=bar is None or best.score >= bar,
-        margin=best.score - next(others, best.score),
+        margin=None if other is None else best.score - other,
         neighbours=tuple(neighbours),
     )
 

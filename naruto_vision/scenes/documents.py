@@ -71,7 +71,7 @@ def record_document(prediction: ScenePrediction, shown: Sequence[int]) -> dict[s
                 "label": identity.label,
                 "name": identity.name,
                 "score": round(identity.score, _DIGITS),
-                "margin": round(identity.margin, _DIGITS),
+                "margin": None if identity.margin is None else round(identity.margin, _DIGITS),
                 "shown": index in shown,
                 "neighbours": [
                     {"id": n.row, "label": n.label, "score": round(n.score, _DIGITS), "path": n.path}

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from naruto_vision.errors import InputError
 from naruto_vision.gallery.enrolment import Enrolment
 
 
@@ -29,3 +30,10 @@ def test_labels_and_vectors_of_different_number_are_refused() -> None:
     with pytest.raises(ValueError, match="3 vectors, 2 labels"):
         enrolment.add(torch.eye(3), ["a", "b"], ["0.png", "1.png"])
     assert enrolment.rows == []
+
+
+def test_nobody_can_be_enrolled_as_unknown() -> None:
+    enrolment = Enrolment()
+    enrolment.add(torch.eye(2), ["a", "unknown"], ["0.png", "1.png"])
+    with pytest.raises(InputError, match=r"1\.png: 'unknown'"):
+        enrolment.build("f" * 64, "exact")
