@@ -29,9 +29,7 @@ def _is_torchscript(path: Path) -> bool:
 
 def _read_pickle(path: Path) -> object:
     try:
-        if _is_torchscript(
-            path
-        ):  # OpenAI's own CLIP files; only their tensors are kept
+        if _is_torchscript(path):  # OpenAI's own CLIP files; only their tensors are kept
             archive = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]  # torch.jit has no types
             return archive.state_dict()
         return torch.load(path, map_location="cpu", weights_only=True)
