@@ -105,7 +105,8 @@ class Identity:
         label: The best gallery label, whether or not it passed the threshold.
         score: The score that decided, a cosine similarity in [-1, 1].
         known: Whether the score passed the gallery's threshold for the label.
-        margin: Score minus the best score of another label among ``neighbours``; None where they all have one label.
+        margin: Score minus the best score of another label among ``neighbours``, negative where that label was
+            outvoted; None where they all have one label.
         neighbours: The gallery rows that were looked at, best first.
 
     Raises:

@@ -42,7 +42,7 @@ class SceneRetriever(pl.LightningModule):
         gallery: The gallery folder, written by ``fit`` and read by the other verbs.
         crop: How a region becomes the picture that is embedded.
         overlay: Which regions people are shown.
-        neighbours: How many gallery rows are looked at for each region.
+        neighbours: How many gallery rows vote on each region; 1 takes the nearest.
         mirror: Average every vector with the mirrored picture's.
         index: Which index searches; "auto" is FAISS where it is installed.
         iou_match: Box IoU from which a region counts as an object of the ground truth.
@@ -61,7 +61,7 @@ class SceneRetriever(pl.LightningModule):
         gallery: str = "runs/gallery",
         crop: CropSettings | None = None,
         overlay: OverlaySettings | None = None,
-        neighbours: int = 5,
+        neighbours: int = 20,
         mirror: bool = True,
         index: IndexChoice = "auto",
         iou_match: float = 0.5,

@@ -23,7 +23,7 @@ class SceneAnalyzer:
         encoder: Embeds the crops; it has to be the encoder that the gallery was built with.
         gallery: Whom to look for.
         crop: How a region becomes the picture that is embedded.
-        neighbours: How many gallery rows are looked at for each region.
+        neighbours: How many gallery rows vote on each region; 1 takes the nearest.
         mirror: Average each crop's vector with its mirror image's.
         batch_size: Crops a forward pass.
 
@@ -51,7 +51,7 @@ class SceneAnalyzer:
         gallery: Gallery,
         *,
         crop: CropSettings | None = None,
-        neighbours: int = 5,
+        neighbours: int = 20,
         mirror: bool = True,
         batch_size: int = 32,
     ) -> None:

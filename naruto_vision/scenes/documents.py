@@ -7,6 +7,7 @@ from typing import Any
 from naruto_vision.records import ScenePrediction
 from naruto_vision.segmentation.masks import encode_rle
 
+_SHOWN = 5  # neighbours that are written down; more of them may have voted
 _DIGITS = 6  # a cosine of float32 vectors has about seven significant digits
 
 
@@ -56,7 +57,7 @@ def record_document(prediction: ScenePrediction, shown: Sequence[int]) -> dict[s
 
     Returns:
         JSON values: size, and for each region box, area, COCO run-length mask, prompt, mask scores, identity,
-        margin and neighbours.
+        margin and the nearest neighbours.
     """
     regions = []
     for index, (region, identity) in enumerate(zip(prediction.regions, prediction.identities, strict=True)):
@@ -75,7 +76,7 @@ def record_document(prediction: ScenePrediction, shown: Sequence[int]) -> dict[s
                 "shown": index in shown,
                 "neighbours": [
                     {"id": n.row, "label": n.label, "score": round(n.score, _DIGITS), "path": n.path}
-                    for n in identity.neighbours
+                    for n in identity.neighbours[:_SHOWN]
                 ],
             }
         )

@@ -45,6 +45,23 @@ def test_one_label_alone_has_no_margin() -> None:
     assert decide(ROWS[:2], FixedRule(None)).margin is None
 
 
+def test_near_rows_outvote_the_nearest_one() -> None:
+    rows = (Neighbour(0, "a", 0.90), Neighbour(1, "b", 0.89), Neighbour(2, "b", 0.88))
+    identity = decide(rows, FixedRule(None))
+    assert (identity.label, identity.score) == ("b", 0.89)
+    assert identity.margin == pytest.approx(-0.01)
+
+
+def test_a_crowd_of_far_rows_does_not_outvote_a_near_one() -> None:
+    rows = (Neighbour(0, "a", 0.9), *(Neighbour(i, "b", 0.7) for i in range(1, 20)))
+    assert decide(rows, FixedRule(None)).label == "a"
+
+
+def test_equal_votes_go_to_the_first_row() -> None:
+    rows = (Neighbour(0, "a", 0.9), Neighbour(1, "b", 0.9))
+    assert decide(rows, FixedRule(None)).label == "a"
+
+
 def test_no_neighbour_is_an_error() -> None:
     with pytest.raises(ValueError, match="at least one neighbour"):
         decide((), FixedRule(None))
