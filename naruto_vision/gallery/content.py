@@ -115,9 +115,9 @@ class GalleryContent:
     def stats(self) -> dict[str, Any]:
         """Return the counts of ``stats.json``."""
         return {
-            "rows": len(self.rows),
+            "total": len(self.rows),
             "dim": int(self.vectors.shape[1]),
-            "labels": dict(sorted(Counter(row.label for row in self.rows).items())),
+            "counts": dict(sorted(Counter(row.label for row in self.rows).items())),
             "aug": dict(sorted(Counter(row.aug for row in self.rows).items())),
         }
 

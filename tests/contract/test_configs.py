@@ -99,4 +99,5 @@ def test_a_config_runs_for_one_step(name: str, folder: Path, tmp_path: Path, mon
     changes = [f"{key}={value.format(folder=folder)}" for key, value in OVERRIDES[name].items()]
     command = _command(ROOT / "configs" / name)[0]
     assert main([command, "--config", name, *ONE_STEP, *changes]) == 0
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    written = {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*") if path.is_file()}
+    assert written <= {"runs"}  # where the configs say that checkpoints go
