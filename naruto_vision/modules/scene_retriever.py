@@ -41,6 +41,7 @@ class SceneRetriever(pl.LightningModule):
         segmenter: Cuts scenes into regions; ``fit`` without validation scenes needs none.
         gallery: The gallery folder, written by ``fit`` and read by the other verbs.
         crop: How a region becomes the picture that is embedded.
+        more_crops: Further ways; their vectors are averaged with the first's.
         overlay: Which regions people are shown.
         neighbours: How many gallery rows vote on each region; 1 takes the nearest.
         mirror: Average every vector with the mirrored picture's.
@@ -60,6 +61,7 @@ class SceneRetriever(pl.LightningModule):
         segmenter: Segmenter | None = None,
         gallery: str = "runs/gallery",
         crop: CropSettings | None = None,
+        more_crops: Sequence[CropSettings] = (),
         overlay: OverlaySettings | None = None,
         neighbours: int = 20,
         mirror: bool = True,
@@ -74,6 +76,7 @@ class SceneRetriever(pl.LightningModule):
             self.promptable = segmenter.model.eval()  # registered here so that it moves with the module
         self.gallery = gallery
         self.crop = crop or CropSettings()
+        self.more_crops = tuple(more_crops)
         self.overlay = overlay or OverlaySettings()
         self.neighbours = neighbours
         self.mirror = mirror
@@ -102,7 +105,13 @@ class SceneRetriever(pl.LightningModule):
                 raise InputError(msg)
             gallery = Gallery.open(self.gallery, fingerprint=self.encoder.fingerprint, index=self.index)
             self._analyzer = SceneAnalyzer(
-                self.segmenter, self.encoder, gallery, crop=self.crop, neighbours=self.neighbours, mirror=self.mirror
+                self.segmenter,
+                self.encoder,
+                gallery,
+                crop=self.crop,
+                more_crops=self.more_crops,
+                neighbours=self.neighbours,
+                mirror=self.mirror,
             )
         return self._analyzer
 
@@ -232,7 +241,7 @@ class SceneRetriever(pl.LightningModule):
             "encoder": self.encoder.fingerprint,
             "gallery": self.analyzer.gallery.digest,
             "segmenter": self.analyzer.segmenter.fingerprint,
-            "crop": repr(self.crop),
+            "crop": repr((self.crop, *self.more_crops)),
             "overlay": repr(self.overlay),
             "neighbours": self.neighbours,
             "mirror": self.mirror,

@@ -1,10 +1,11 @@
 """The whole path of one scene: segment, crop, embed, search, name."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
+from torch import nn
 
 from naruto_vision.encoders.base import Encoder, embed_pictures
 from naruto_vision.errors import FingerprintError
@@ -23,6 +24,7 @@ class SceneAnalyzer:
         encoder: Embeds the crops; it has to be the encoder that the gallery was built with.
         gallery: Whom to look for.
         crop: How a region becomes the picture that is embedded.
+        more_crops: Further ways; their vectors are averaged with the first's.
         neighbours: How many gallery rows vote on each region; 1 takes the nearest.
         mirror: Average each crop's vector with its mirror image's.
         batch_size: Crops a forward pass.
@@ -51,6 +53,7 @@ class SceneAnalyzer:
         gallery: Gallery,
         *,
         crop: CropSettings | None = None,
+        more_crops: Sequence[CropSettings] = (),
         neighbours: int = 20,
         mirror: bool = True,
         batch_size: int = 32,
@@ -60,7 +63,7 @@ class SceneAnalyzer:
         self.segmenter = segmenter
         self.encoder = encoder
         self.gallery = gallery
-        self.crop = crop or CropSettings()
+        self.crops = (crop or CropSettings(), *more_crops)
         self.neighbours = neighbours
         self.mirror = mirror
         self.batch_size = batch_size
@@ -84,8 +87,10 @@ class SceneAnalyzer:
 
     def _identify(self, picture: Picture, regions: tuple[Region, ...], times: dict[str, float]) -> tuple[Identity, ...]:
         with _timed(times, "embed"):
-            crops = [crop_region(picture, region, self.crop) for region in regions]
-            vectors = embed_pictures(self.encoder, crops, batch_size=self.batch_size, mirror=self.mirror)
+            crops = [crop_region(picture, region, crop) for crop in self.crops for region in regions]
+            views = embed_pictures(self.encoder, crops, batch_size=self.batch_size, mirror=self.mirror)
+            by_crop = views.view(len(self.crops), len(regions), self.encoder.dim)  # (crops, regions, D)
+            vectors = nn.functional.normalize(by_crop.sum(dim=0), dim=-1)
         with _timed(times, "search"):
             rows = self.gallery.search(vectors.numpy().astype(np.float32, copy=False), self.neighbours)
         return tuple(decide(found, self.gallery.thresholds) for found in rows)

@@ -201,6 +201,20 @@ def test_scenes_of_another_folder_do_not_pass_for_done(world: Path, retriever: C
         again.predict(retriever(), datamodule=data(world, predict=str(world / "valid")))
 
 
+def test_further_crops_change_the_score_and_the_identity_of_the_run(
+    world: Path, retriever: Callable[..., SceneRetriever]
+) -> None:
+    enrol(world, retriever)
+    plain, averaged = retriever(), retriever()
+    averaged.more_crops = (CropSettings(expand=1.0, background=None),)  # with the black around, so darker
+    picture = scene(RED)
+    one, other = (module.analyzer(picture).identities[0] for module in (plain, averaged))
+    assert one.label == other.label == "akai"
+    assert plain.run_identity()["crop"] != averaged.run_identity()["crop"]
+    assert len(averaged.analyzer.crops) == 2
+    assert averaged.analyzer(np.zeros((20, 20, 3), dtype=np.uint8)).identities == ()
+
+
 def test_a_gallery_of_another_encoder_is_refused(world: Path, retriever: Callable[..., SceneRetriever]) -> None:
     enrol(world, retriever)
     with pytest.raises(FingerprintError, match="enrol again"):
