@@ -16,6 +16,7 @@ from naruto_vision.data.sampling import (
     DrawSampler,
     ResumableLoader,
     ShareSampler,
+    checked_batch_size,
     consumed_batches,
     process_share,
 )
@@ -178,7 +179,7 @@ class DrawnCaptionData(pl.LightningDataModule):
         preprocess: Preprocess | None = None,
     ) -> None:
         super().__init__()
-        self.batch_size = batch_size
+        self.batch_size = checked_batch_size(batch_size)
         self.batches = batches
         self.num_workers = num_workers
         self.seed = seed

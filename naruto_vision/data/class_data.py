@@ -19,6 +19,7 @@ from naruto_vision.data.sampling import (
     DrawSampler,
     ResumableLoader,
     ShareSampler,
+    checked_batch_size,
     consumed_batches,
     process_share,
 )
@@ -99,7 +100,7 @@ class ClassDataModule(pl.LightningDataModule):
         super().__init__()
         self.allow_zero_length_dataloader_with_multiple_devices = True  # a split may be smaller than the world
         self.root = root
-        self.batch_size = batch_size
+        self.batch_size = checked_batch_size(batch_size)
         self.num_workers = num_workers
         self.balanced = balanced
         self.seed = seed

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from naruto_vision.data.preprocessing import Preprocess, module_preprocess
 from naruto_vision.data.readers import ReaderName, read_classes
 from naruto_vision.data.rows import Policy, ReadRules
-from naruto_vision.data.sampling import ResumableLoader, ShareSampler, process_share
+from naruto_vision.data.sampling import ResumableLoader, ShareSampler, checked_batch_size, process_share
 from naruto_vision.data.scenes import SceneDataModule
 from naruto_vision.data.store import PictureStore, PreparedPicture, TableDataset, load_table
 from naruto_vision.data.tables import ClassTable, Split
@@ -87,7 +87,7 @@ class GalleryDataModule(SceneDataModule):
         self._reader: ReaderName = reader
         self._rules = ReadRules(aliases or {}, policy)
         self._split: Split = split
-        self._enrol_batch_size = enrol_batch_size
+        self._enrol_batch_size = checked_batch_size(enrol_batch_size)
         self._max_bad_fraction = max_bad_fraction
         self._cache_bytes = cache_bytes
         self._store: PictureStore | None = None

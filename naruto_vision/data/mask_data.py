@@ -14,6 +14,7 @@ from naruto_vision.data.sampling import (
     DrawSampler,
     ResumableLoader,
     ShareSampler,
+    checked_batch_size,
     consumed_batches,
     process_share,
 )
@@ -120,7 +121,7 @@ class MaskData(pl.LightningDataModule):
         self.train = train
         self.valid = valid
         self.side = side
-        self.batch_size = batch_size
+        self.batch_size = checked_batch_size(batch_size)
         self.epoch_batches = epoch_batches
         self.num_workers = num_workers
         self.seed = seed

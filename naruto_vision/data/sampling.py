@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from naruto_vision.errors import InputError
+
 _ORDER_STREAM = 1  # keeps the order's random numbers apart from the augmentation's
 
 NOTHING = -1
@@ -206,3 +208,21 @@ def process_share(trainer: pl.Trainer | None) -> tuple[int, int]:
         trainer: None counts as one process.
     """
     return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+
+
+def checked_batch_size(batch_size: int) -> int:
+    """Pass a batch size on, if it is one.
+
+    Args:
+        batch_size: Items a batch.
+
+    Returns:
+        The same number.
+
+    Raises:
+        InputError: If it is below 1.
+    """
+    if batch_size < 1:
+        msg = f"batch_size {batch_size}: expected at least 1"
+        raise InputError(msg)
+    return batch_size

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
 from naruto_vision.data.ground_truth import read_gt
-from naruto_vision.data.sampling import NOTHING, ShareSampler, process_share
+from naruto_vision.data.sampling import NOTHING, ShareSampler, checked_batch_size, process_share
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
 from naruto_vision.files.images import list_pictures, read_image
 from naruto_vision.records import LabelledBox, Picture
@@ -184,7 +184,7 @@ class SceneDataModule(pl.LightningDataModule):
         super().__init__()
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer scenes than processes is no mistake
         self.folders = {"valid": valid, "test": test, "predict": predict}
-        self.scene_batch_size = batch_size
+        self.scene_batch_size = checked_batch_size(batch_size)
         self.scene_workers = num_workers
         self._datasets: dict[str, SceneDataset] = {}
 
