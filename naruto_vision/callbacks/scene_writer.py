@@ -61,7 +61,8 @@ class SceneWriterCallback(Callback):
             gallery.labels,
             {"scenes": str(dataset.pictures.resolve()), **pl_module.run_identity()},
             crop=pl_module.crop,
-            settings=WriterSettings(pl_module.overlay, self.settings.crops, self.settings.pictures),
+            overlay=pl_module.overlay,
+            settings=self.settings,
             rank=trainer.global_rank,
             world=trainer.world_size,
         )

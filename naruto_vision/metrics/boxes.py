@@ -8,6 +8,21 @@ from numpy.typing import NDArray
 from naruto_vision.records import Box
 
 
+def shared_pixels(first: Box, second: Box) -> int:
+    """Count the pixels that two boxes share.
+
+    Args:
+        first: Inclusive pixels.
+        second: Inclusive pixels of the same picture.
+
+    Returns:
+        A whole number, 0 where they do not meet.
+    """
+    width = min(first[2], second[2]) - max(first[0], second[0]) + 1
+    height = min(first[3], second[3]) - max(first[1], second[1]) + 1
+    return max(width, 0) * max(height, 0)
+
+
 def inclusive_iou_matrix(first: Sequence[Box], second: Sequence[Box]) -> NDArray[np.float64]:
     """Compute every IoU between two lists of boxes.
 

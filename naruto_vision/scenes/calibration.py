@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from naruto_vision.metrics.boxes import inclusive_iou_matrix
+from naruto_vision.metrics.boxes import inclusive_iou_matrix, shared_pixels
 from naruto_vision.records import Box, LabelledBox, ScenePrediction
 
 _INSIDE = 0.8  # a region with this share of its box inside a figure's box is a part of that figure
@@ -26,10 +26,7 @@ class ScoredRegion:
 
 
 def _share_inside(part: Box, whole: Box) -> float:
-    width = min(part[2], whole[2]) - max(part[0], whole[0]) + 1
-    height = min(part[3], whole[3]) - max(part[1], whole[1]) + 1
-    area = (part[2] - part[0] + 1) * (part[3] - part[1] + 1)
-    return max(width, 0) * max(height, 0) / area
+    return shared_pixels(part, whole) / shared_pixels(part, part)
 
 
 def score_regions(

@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from naruto_vision.metrics.boxes import shared_pixels
 from naruto_vision.records import Box, Picture, Region, ScenePrediction
 
 _GREY = (150, 150, 150)
@@ -51,12 +52,6 @@ def _paint_mask(canvas: Picture, region: Region, colour: Colour, thickness: int)
     cv2.drawContours(canvas, outlines, -1, colour, thickness, cv2.LINE_AA)
 
 
-def _overlap(first: Box, second: Box) -> int:
-    width = min(first[2], second[2]) - max(first[0], second[0]) + 1
-    height = min(first[3], second[3]) - max(first[1], second[1]) + 1
-    return max(width, 0) * max(height, 0)
-
-
 def place_tag(box: Box, tag: tuple[int, int], frame: tuple[int, int], taken: Sequence[Box]) -> Box:
     """Find a place for a name tag near its box.
 
@@ -79,7 +74,7 @@ def place_tag(box: Box, tag: tuple[int, int], frame: tuple[int, int], taken: Seq
         left = min(max(left, 0), max(frame[0] - width, 0))
         top = min(max(top, 0), max(frame[1] - height, 0))
         place = (left, top, left + width - 1, top + height - 1)
-        cost = sum(_overlap(place, other) for other in taken)
+        cost = sum(shared_pixels(place, other) for other in taken)
         if best is None or cost < best[0]:
             best = (cost, place)
         if cost == 0:

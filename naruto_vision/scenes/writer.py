@@ -8,7 +8,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -64,12 +64,10 @@ class WriterSettings:
     """What is written for each scene.
 
     Args:
-        overlay: Which regions people are shown.
         crops: Write pictures of the shown regions, of all, or none.
         pictures: Write overlay pictures.
     """
 
-    overlay: OverlaySettings = field(default_factory=OverlaySettings)
     crops: Literal["shown", "all", "none"] = "shown"
     pictures: bool = True
 
@@ -83,6 +81,7 @@ class SceneWriter:
         labels: The gallery's labels, for the colours.
         identity: JSON values that decide the results (fingerprints, settings): what resuming has to match.
         crop: How regions are cut out for the crop files.
+        overlay: Which regions people are shown.
         settings: What is written.
         rank: This process among ``world``.
         world: How many processes write into the folder.
@@ -99,11 +98,13 @@ class SceneWriter:
         identity: Mapping[str, Any],
         *,
         crop: CropSettings,
+        overlay: OverlaySettings | None = None,
         settings: WriterSettings | None = None,
         rank: int = 0,
         world: int = 1,
     ) -> None:
         self.out = Path(out)
+        self.overlay = overlay or OverlaySettings()
         self.settings = settings or WriterSettings()
         self.done: set[str] = set()
         self._order = {scene: place for place, scene in enumerate(scenes)}
@@ -149,7 +150,7 @@ class SceneWriter:
             prediction: What was found in it.
         """
         stem = self._stems[prediction.scene]
-        shown = choose_for_overlay(prediction, self.settings.overlay)
+        shown = choose_for_overlay(prediction, self.overlay)
         write_json(self.out / "json" / f"{stem}.json", evaluation_document(prediction))
         write_json(self.out / "json" / f"{stem}_overlay.json", overlay_document(prediction, shown))
         if self.settings.pictures:
