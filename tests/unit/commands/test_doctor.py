@@ -39,8 +39,10 @@ SICK = [
 ]
 
 
-def test_a_healthy_machine_has_no_findings() -> None:
+def test_s1_130_a_machine_without_a_gpu_is_healthy() -> None:
+    assert HEALTHY.gpu == ""
     assert diagnose(HEALTHY) == ()
+    assert diagnose(replace(HEALTHY, gpu="some GPU", gpu_driver=True)) == ()
 
 
 @pytest.mark.parametrize(("change", "problem"), SICK, ids=[problem for _, problem in SICK])

@@ -1,0 +1,107 @@
+"""The commands in the documents are commands: known, spelt right, with options that exist, and safe to paste."""
+
+import importlib
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from source import ROOT
+
+from naruto_vision import cli
+from naruto_vision.commands import training
+
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*/README.md"))]
+_SHELL_BLOCK = re.compile(r"^```(?:bash|sh|shell|console)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+_OTHER_WORDS = frozenset({"|", "||", "&&", ";", ">", ">>", "2>"})
+
+
+class _ParsedError(Exception):
+    """Stops a Trainer command once its words were understood."""
+
+
+def _blocks() -> Iterator[tuple[Path, str]]:
+    for path in DOCUMENTS:
+        for found in _SHELL_BLOCK.finditer(path.read_text(encoding="utf-8")):
+            yield path, found.group(1)
+
+
+def _commands(block: str) -> Iterator[list[str]]:
+    """Yield the words after each ``naruto-vision``, continued lines joined as a shell joins them."""
+    for line in block.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        for at, word in enumerate(words):
+            if word.rsplit("/", 1)[-1] == cli.PROGRAM and (at == 0 or words[at - 1] in _OTHER_WORDS):
+                rest = words[at + 1 :]
+                ends = [place for place, other in enumerate(rest) if other in _OTHER_WORDS]
+                yield rest[: ends[0]] if ends else rest
+
+
+CASES = [(path, words) for path, block in _blocks() for words in _commands(block)]
+IDS = [f"{path.relative_to(ROOT)}:{' '.join(words)[:60]}" for path, words in CASES]
+
+
+def _understand(words: Sequence[str]) -> None:
+    """Parse one command line without doing what it says."""
+    command, rest = cli._split(words)
+    if command in cli.TRAINER_COMMANDS:
+        training.run(command, rest)
+        return
+    parser = cli._Parser(prog=command)
+    importlib.import_module(f"naruto_vision.commands.{cli.COMMANDS[command][1]}").add_arguments(parser)
+    parser.parse_args(rest)
+
+
+@pytest.fixture
+def stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Trainer commands stop after parsing, and folders that a document only names be there."""
+    from naruto_vision.commands.trainer_cli import NarutoCLI
+
+    def stop(_cli: object) -> None:
+        raise _ParsedError
+
+    monkeypatch.setattr(NarutoCLI, "before_instantiate_classes", stop)
+    monkeypatch.setattr(training, "check_scenes", Path)
+
+
+@pytest.mark.usefixtures("stopped")
+@pytest.mark.parametrize(("path", "words"), CASES, ids=IDS)
+def test_s1_132_commands_in_the_documents_are_understood(path: Path, words: list[str]) -> None:
+    if words[0] in cli.TRAINER_COMMANDS:
+        with pytest.raises(_ParsedError):
+            _understand(words)
+    else:
+        _understand(words)
+    assert path.is_file()
+
+
+def test_s1_132_no_comment_breaks_a_continued_line() -> None:
+    broken = []
+    for path, block in _blocks():
+        lines = block.splitlines()
+        continued = [(line, below) for line, below in zip(lines, [*lines[1:], ""], strict=True) if line.endswith("\\")]
+        broken += [(path.name, line) for line, below in continued if " # " in line or below.lstrip().startswith("#")]
+        broken += [(path.name, line) for line in lines if re.search(r"\\\s+$", line)]
+    assert broken == []
+
+
+@pytest.mark.usefixtures("stopped")
+@pytest.mark.parametrize(
+    "words",
+    [["serch", "--gallery", "G"], ["draw", "--no-such-option"], ["fit", "--config", "clip.yaml", "--data.rot", "data"]],
+)
+def test_a_wrong_command_in_a_document_would_be_found(words: list[str]) -> None:
+    with pytest.raises(cli.InputError):
+        _understand(words)
+
+
+def test_links_in_the_documents_lead_to_files() -> None:
+    links = [
+        (path, target)
+        for path in DOCUMENTS
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
+        if "://" not in target
+    ]
+    assert links
+    assert [(path.name, target) for path, target in links if not (path.parent / target).exists()] == []
