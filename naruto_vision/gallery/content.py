@@ -25,7 +25,7 @@ class GalleryRow:
     Args:
         path: The picture, POSIX, as the caller names it.
         label: Who it shows.
-        aug: How the picture was changed before it was embedded; empty for not at all.
+        aug: How the picture was changed before it was embedded: "none" for not at all, "gamma".
 
     Raises:
         InputError: If the label is empty, or is the name that stands for nobody.
@@ -33,7 +33,7 @@ class GalleryRow:
 
     path: str
     label: str
-    aug: str = ""
+    aug: str = "none"
 
     def __post_init__(self) -> None:
         if not self.label:
@@ -112,9 +112,17 @@ class GalleryContent:
         """The id of the next row to be added: above every id that was ever given."""
         return int(self.ledger[-1]["next_id"])
 
+    @property
+    def note(self) -> Mapping[str, Any]:
+        """How the gallery was built: the ``note`` of its first ledger line, empty where there is none."""
+        found: Mapping[str, Any] = self.ledger[0].get("note", {})
+        return found
+
     def stats(self) -> dict[str, Any]:
-        """Return the counts of ``stats.json``."""
+        """Return the counts of ``stats.json``; ``enrolment`` is what became of the pictures when it was built."""
+        enrolment = self.note.get("enrolment")
         return {
+            **({} if enrolment is None else {"enrolment": enrolment}),
             "total": len(self.rows),
             "dim": int(self.vectors.shape[1]),
             "counts": dict(sorted(Counter(row.label for row in self.rows).items())),
@@ -131,7 +139,7 @@ class GalleryContent:
         return found.hexdigest()
 
 
-def ledger_line(op: str, content: Mapping[str, int], generation: int) -> dict[str, Any]:
+def ledger_line(op: str, content: Mapping[str, Any], generation: int) -> dict[str, Any]:
     """Describe one change. There is no clock in it: equal inputs give equal galleries, byte for byte.
 
     Args:
@@ -146,7 +154,11 @@ def ledger_line(op: str, content: Mapping[str, int], generation: int) -> dict[st
 
 
 def build_content(
-    vectors: Vectors, rows: Sequence[GalleryRow], fingerprint: str, thresholds: Thresholds
+    vectors: Vectors,
+    rows: Sequence[GalleryRow],
+    fingerprint: str,
+    thresholds: Thresholds,
+    note: Mapping[str, Any] | None = None,
 ) -> GalleryContent:
     """Make the content of a new gallery, with ids from 0.
 
@@ -155,6 +167,7 @@ def build_content(
         rows: N rows.
         fingerprint: The encoder that made the vectors.
         thresholds: Below which score a region is nobody in here.
+        note: JSON values that say how the vectors were made; kept in the ledger's first line.
 
     Returns:
         The content, in generation 1.
@@ -163,11 +176,12 @@ def build_content(
         InputError: If vectors and rows do not go together, or a vector is not a unit row.
     """
     count = len(rows)
+    line = {"rows": count, "next_id": count, **({"note": dict(note)} if note else {})}
     return GalleryContent(
         vectors=unit_rows(vectors, "gallery vectors"),
         ids=np.arange(count, dtype=np.int64),
         rows=tuple(rows),
         fingerprint=fingerprint,
         thresholds=thresholds,
-        ledger=(ledger_line("build", {"rows": count, "next_id": count}, 1),),
+        ledger=(ledger_line("build", line, 1),),
     )

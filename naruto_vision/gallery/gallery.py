@@ -1,9 +1,10 @@
 """The searchable memory of who is who: unit vectors with labels, bound to the encoder that made them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from naruto_vision.errors import FormatError, InputError
 from naruto_vision.gallery.content import GalleryContent, GalleryRow, build_content, ledger_line, unit_rows
@@ -44,6 +45,7 @@ class Gallery:
         fingerprint: str,
         index: IndexChoice = "auto",
         thresholds: Thresholds | None = None,
+        note: Mapping[str, Any] | None = None,
     ) -> "Gallery":
         """Make a gallery.
 
@@ -53,6 +55,7 @@ class Gallery:
             fingerprint: The encoder that made the vectors.
             index: What searches: "auto" is FAISS where it is installed, and exact NumPy, logged, where it is not.
             thresholds: Below which score a region is nobody in here; None counts everything as known.
+            note: JSON values that say how the vectors were made (encoder, mirrored, enrolment counts).
 
         Returns:
             The gallery, not yet on disk.
@@ -61,7 +64,7 @@ class Gallery:
             InputError: If there is no row, the lengths differ, or a vector is not a unit row.
             MissingPackageError: If "faiss" is wanted and not installed.
         """
-        content = build_content(vectors, rows, fingerprint, thresholds or Thresholds())
+        content = build_content(vectors, rows, fingerprint, thresholds or Thresholds(), note)
         return cls(content, make_index(content.vectors, choose_kind(index)))
 
     @classmethod
@@ -187,6 +190,11 @@ class Gallery:
     def fingerprint(self) -> str:
         """The encoder that made the vectors."""
         return self._content.fingerprint
+
+    @property
+    def note(self) -> Mapping[str, Any]:
+        """How the gallery was built: encoder, whether mirrored views were averaged, and counts; may be empty."""
+        return self._content.note
 
     @property
     def generation(self) -> int:

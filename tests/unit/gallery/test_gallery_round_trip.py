@@ -60,11 +60,11 @@ def test_the_folder_is_the_documented_one(saved: Path) -> None:
     vectors = np.load(saved / "embeddings.npy", allow_pickle=False)
     assert (vectors.dtype, vectors.shape) == (np.float32, (5, 4))
     lines = [json.loads(line) for line in (saved / "meta.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert lines[3] == {"id": 3, "path": "綾/3.png", "label": "label 1", "aug": ""}
+    assert lines[3] == {"id": 3, "path": "綾/3.png", "label": "label 1", "aug": "none"}
     meta = json.loads((saved / "faiss_meta.json").read_text(encoding="utf-8"))
     assert meta == {"metric": "ip", "kind": "flat", "dim": 4, "size": 5, "index": "faiss"}
     stats = json.loads((saved / "stats.json").read_text(encoding="utf-8"))
-    assert stats == {"total": 5, "dim": 4, "counts": {"label 0": 3, "label 1": 2}, "aug": {"": 5}}
+    assert stats == {"total": 5, "dim": 4, "counts": {"label 0": 3, "label 1": 2}, "aug": {"none": 5}}
     ledger = json.loads((saved / "ledger.jsonl").read_text(encoding="utf-8"))
     assert ledger == {"generation": 1, "op": "build", "rows": 5, "next_id": 5}
     manifest = json.loads((saved / "manifest.json").read_text(encoding="utf-8"))
