@@ -11,7 +11,7 @@ import importlib.metadata
 import logging
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
@@ -22,6 +22,7 @@ PROGRAM = "naruto-vision"
 EXIT_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
+_HELP = frozenset({"-h", "--help"})
 _DISK_TROUBLE = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
 )
@@ -45,9 +46,39 @@ COMMANDS = {
 """Command → (one line of help, module of `naruto_vision.commands` with `add_arguments` and `run`)."""
 
 
+_SECTIONS = {
+    "commands to start with:": ("demo", "doctor", "weights"),
+    "pictures:": ("draw", "data"),
+    "train, enrol and name:": (*TRAINER_COMMANDS, "segment"),
+    "galleries:": ("gallery", "search"),
+    "measure:": ("evaluate", "reproduce", "ablate", "bench"),
+}
+"""The overview's sections → the first words of their commands; a command of no section comes last, under "more:"."""
+
+
 def _overview() -> str:
-    rows = [*TRAINER_COMMANDS.items(), *((name, text) for name, (text, _) in COMMANDS.items())]
-    return "commands:\n" + "\n".join(f"  {name:<14}{text}" for name, text in rows)
+    texts = TRAINER_COMMANDS | {name: text for name, (text, _) in COMMANDS.items()}
+    blocks = []
+    for title, words in [*_SECTIONS.items(), ("more:", tuple(name.split()[0] for name in texts))]:
+        names = [name for word in words for name in texts if name.split()[0] == word]
+        rows = {name: texts.pop(name) for name in dict.fromkeys(names)}  # each is shown once
+        if rows:
+            blocks.append(f"{title}\n{_table(rows)}")
+    return "\n\n".join(blocks)
+
+
+def _table(rows: Mapping[str, str]) -> str:
+    return "\n".join(f"  {name:<17} {text}" for name, text in rows.items())
+
+
+def _group(word: str) -> dict[str, str]:
+    """Return the commands of two words that begin with this one, each with its line of help."""
+    return {name: text for name, (text, _) in COMMANDS.items() if name.startswith(f"{word} ")}
+
+
+def _group_help(word: str) -> str:
+    usage = f"usage: {PROGRAM} {word} COMMAND ...\n\ncommands:\n{_table(_group(word))}"
+    return f"{usage}\n\n`{PROGRAM} {word} COMMAND --help` tells more of a command.\n"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -78,10 +109,17 @@ def _split(words: Sequence[str]) -> tuple[str, list[str]]:
     if words[0] in COMMANDS or words[0] in TRAINER_COMMANDS:
         return words[0], list(words[1:])
     names = [*TRAINER_COMMANDS, *COMMANDS]
-    group = [name for name in names if name.startswith(words[0] + " ")]
-    near = group or difflib.get_close_matches(pair, names, n=1) or difflib.get_close_matches(words[0], names, n=1)
+    if group := _group(words[0]):
+        near = difflib.get_close_matches(pair, group, n=1, cutoff=0.8)
+        choice = f"did you mean `{PROGRAM} {near[0]}`?" if near else f"give one of {', '.join(_lasts(group))}"
+        raise InputError(f"{pair}: no such command; {choice}; see `{PROGRAM} {words[0]} --help`")
+    near = difflib.get_close_matches(pair, names, n=1) or difflib.get_close_matches(words[0], names, n=1)
     hint = f"did you mean `{PROGRAM} {near[0]}`?" if near else f"`{PROGRAM} --help` lists the commands"
     raise InputError(f"{words[0]}: no such command; {hint}")
+
+
+def _lasts(names: Iterable[str]) -> list[str]:
+    return [name.split()[-1] for name in names]
 
 
 def _run(words: Sequence[str]) -> int:
@@ -90,6 +128,9 @@ def _run(words: Sequence[str]) -> int:
         parser.parse_args(words)
         parser.print_help()
         return EXIT_INPUT
+    if len(words) > 1 and words[1] in _HELP and _group(words[0]):
+        sys.stdout.write(_group_help(words[0]))
+        return 0
     command, rest = _split(words)
     if command in TRAINER_COMMANDS:
         return int(importlib.import_module("naruto_vision.commands.training").run(command, rest))

@@ -46,14 +46,39 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_no_command_shows_help_and_is_wrong_input(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
-    assert "commands:" in capsys.readouterr().out
+    assert "train, enrol and name:\n  fit " in capsys.readouterr().out
+
+
+def test_the_overview_shows_each_command_once_under_its_section(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    names = [*COMMANDS, *TRAINER_COMMANDS]
+    assert [name for name in names if shown.count(f"\n  {name} ") != 1] == []
+    assert shown.index("pictures:") < shown.index("  data prepare ") < shown.index("train, enrol and name:")
+    assert "more:" not in shown  # every command belongs to a section
+
+
+@pytest.mark.usefixtures("command")
+def test_a_command_of_no_section_is_shown_last(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert "more:\n  toy               play\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_the_first_word_of_a_group_lists_its_commands(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", flag]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("usage: naruto-vision data COMMAND ...")
+    assert "\n  data prepare " in shown
+    assert "fit" not in shown
 
 
 @pytest.mark.parametrize(
     ("words", "text"),
     [
         (["predcit", "x"], "predcit: no such command; did you mean `naruto-vision predict`?"),
-        (["data"], "did you mean `naruto-vision data prepare`?"),
+        (["data"], "data: no such command; give one of "),
+        (["data", "zzzz"], "see `naruto-vision data --help`"),
         (["data", "prepair"], "did you mean `naruto-vision data prepare`?"),
         (["qqqq"], "`naruto-vision --help` lists the commands"),
         (["--nope"], "unrecognized arguments: --nope; see `naruto-vision --help`"),
