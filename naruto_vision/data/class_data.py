@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -120,6 +121,13 @@ class ClassDataModule(pl.LightningDataModule):
         """Every class of every split, the training split's first: the order of all label numbers."""
         self._read_tables()
         return self.tables["train"].classes
+
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        """Training pictures of each class, in the order of ``classes``."""
+        self._read_tables()
+        counts = Counter(row.label for row in self.tables["train"].rows)
+        return tuple(counts[name] for name in self.classes)
 
     def _read_tables(self) -> None:
         if not self.tables:

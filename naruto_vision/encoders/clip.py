@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 
 from naruto_vision.encoders.base import Encoder
 from naruto_vision.encoders.clip_parts import KIND, RANDOM, ClipParts, bundle_parts, open_clip_parts, tiny_parts
+from naruto_vision.encoders.lora import plain_state
 from naruto_vision.encoders.tiny import TINY_CLIP, TinySizes
 from naruto_vision.errors import InputError
 from naruto_vision.files.bundle import save_bundle
@@ -29,7 +30,7 @@ class ClipEncoder(Encoder):
         model: ``tiny-clip``, a bundle folder, or an open_clip architecture such as ``ViT-B-32``.
         pretrained: For an architecture: a local weights file, an open_clip tag (downloaded by open_clip), or
             ``random`` for untrained weights. For ``tiny-clip``: None for the packaged weights, or ``random``.
-            For a bundle folder: None.
+            For a bundle folder: None, or an empty text.
         sizes: Sizes of a tiny CLIP that starts from random weights.
 
     Attributes:
@@ -52,6 +53,7 @@ class ClipEncoder(Encoder):
         self, model: str = TINY_CLIP, pretrained: str | None = None, *, sizes: TinySizes | None = None
     ) -> None:
         super().__init__()
+        pretrained = pretrained or None  # an option on the command line can be emptied, but not always be made null
         parts = _find_parts(model, pretrained, sizes or TinySizes())
         self.clip: Any = parts.model
         self.dim = parts.dim
@@ -66,6 +68,7 @@ class ClipEncoder(Encoder):
                 key: list(value) if isinstance(value, tuple) else value for key, value in parts.preprocessing.items()
             },
         }
+        self._recipe = {"kind": KIND, "model": model, "pretrained": pretrained}
         self._transform = image_transform_v2(PreprocessCfg(**parts.preprocessing), is_train=False)
 
     @property
@@ -139,6 +142,11 @@ class ClipEncoder(Encoder):
         projected: Tensor = pooled @ self.clip.text_projection
         return projected
 
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        """JSON values that ``open_recipe`` opens this encoder from again; empty for random weights."""
+        return {} if self._recipe["pretrained"] == RANDOM else dict(self._recipe)
+
     def describe(self) -> Mapping[str, Any]:
         """Return the JSON values that decide the vectors beside the weights."""
         return dict(self._record)
@@ -146,14 +154,14 @@ class ClipEncoder(Encoder):
     def save(
         self, folder: str | Path, extra: Mapping[str, Any] | None = None, *, dtype: torch.dtype = torch.float32
     ) -> None:
-        """Write the model as a bundle.
+        """Write the model as a bundle; low-rank updates are added to the weights, so that it is a plain CLIP.
 
         Args:
             folder: Where the bundle goes; an older one is replaced as a whole.
             extra: JSON values to keep beside the architecture (classes, templates, licence, figures).
             dtype: How the weights are stored; ``torch.float16`` halves the file and rounds the weights.
         """
-        state = {name: value.to(dtype) for name, value in self.clip.state_dict().items()}
+        state = {name: value.to(dtype) for name, value in plain_state(self.clip).items()}
         save_bundle(folder, state, {"kind": KIND, **self.describe(), **(extra or {})})
 
 

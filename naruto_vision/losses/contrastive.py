@@ -5,24 +5,41 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 
-def _directed(logits: Tensor, positives: Tensor, smoothing: float) -> Tensor:
-    """Cross-entropy of each row (R, K) against its positives, evenly weighted; rows without any are left out."""
+def _directed(logits: Tensor, positives: Tensor, smoothing: float, row_weights: Tensor | None = None) -> Tensor:
+    """Weighted mean of each row's (R, K) cross-entropy against its positives; rows without any are left out."""
     counts = positives.sum(dim=1)
     targets = positives / counts.clamp(min=1).unsqueeze(1)
     targets = targets * (1.0 - smoothing) + smoothing / logits.shape[1]
     rows = -(targets * log_softmax(logits, dim=1)).sum(dim=1)
     valid = (counts > 0).to(rows.dtype)
-    return (rows * valid).sum() / valid.sum().clamp(min=1)
+    if row_weights is None:
+        return (rows * valid).sum() / valid.sum().clamp(min=1)
+    weighted = valid * row_weights
+    return (rows * weighted).sum() / weighted.sum().clamp(min=torch.finfo(rows.dtype).tiny)
 
 
-def _cosines(left: Tensor, right: Tensor) -> Tensor:
-    """Cosines (R, K) in full precision, also under autocast: times 100, a rounding of bfloat16 is a third of a nat."""
+def cosines(left: Tensor, right: Tensor) -> Tensor:
+    """Multiply unit rows in full precision, also under autocast: times 100, a bfloat16 rounding is a third of a nat.
+
+    Args:
+        left: Shape (R, D), unit rows.
+        right: Shape (K, D), unit rows.
+
+    Returns:
+        Shape (R, K), float32, in [-1, 1].
+    """
     with torch.autocast(left.device.type, enabled=False):
         return left.float() @ right.float().T
 
 
 def multi_positive_contrastive(
-    images: Tensor, texts: Tensor, positives: Tensor, scale: Tensor, *, smoothing: float = 0.0
+    images: Tensor,
+    texts: Tensor,
+    positives: Tensor,
+    scale: Tensor,
+    *,
+    smoothing: float = 0.0,
+    weights: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """Pull each picture to all its texts and each text to all its pictures.
 
@@ -37,14 +54,16 @@ def multi_positive_contrastive(
         positives: Shape (B, T), bool, True where the text is true of the picture.
         scale: Shape (), float32, the factor in front of the cosines, above 0.
         smoothing: How much of each target is spread over all columns, in [0, 1).
+        weights: How much each picture counts, shape (B,), and each text, shape (T,); both float32, 0 or above.
 
     Returns:
         Shape (), float32, 0 or above.
     """
-    logits = scale * _cosines(images, texts)  # (B, T)
+    logits = scale * cosines(images, texts)  # (B, T)
     wanted = positives.to(logits.dtype)
-    forward = _directed(logits, wanted, smoothing)
-    backward = _directed(logits.T, wanted.T, smoothing)
+    picture_weights, text_weights = weights or (None, None)
+    forward = _directed(logits, wanted, smoothing, picture_weights)
+    backward = _directed(logits.T, wanted.T, smoothing, text_weights)
     return (forward + backward) / 2
 
 
@@ -65,7 +84,7 @@ def grouped_contrastive(images: Tensor, texts: Tensor, positives: Tensor, groups
     Returns:
         Shape (), float32, 0 or above: the mean of the two directions, the first averaged over the groups.
     """
-    logits = scale * _cosines(images, texts)  # (B, T)
+    logits = scale * cosines(images, texts)  # (B, T)
     wanted = positives.to(logits.dtype)
     columns = [groups == group for group in sorted(set(groups.tolist()))]
     forward = torch.stack([_directed(logits[:, own], wanted[:, own], 0.0) for own in columns]).mean()
@@ -84,6 +103,6 @@ def supervised_contrastive(vectors: Tensor, labels: Tensor, *, temperature: floa
         Shape (), float32, 0 or above; 0 where no label occurs twice.
     """
     self_pairs = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    logits = (_cosines(vectors, vectors) / temperature).masked_fill(self_pairs, torch.finfo(vectors.dtype).min)
+    logits = (cosines(vectors, vectors) / temperature).masked_fill(self_pairs, torch.finfo(vectors.dtype).min)
     positives = (labels.unsqueeze(0) == labels.unsqueeze(1)) & ~self_pairs
     return _directed(logits, positives.to(logits.dtype), 0.0)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
@@ -15,47 +14,56 @@ from torch.optim import AdamW, Optimizer
 from naruto_vision.data.caption_data import CaptionBatch
 from naruto_vision.data.class_data import ClassBatch
 from naruto_vision.encoders.clip import ClipEncoder
+from naruto_vision.encoders.lora import LoraOptions
 from naruto_vision.encoders.prompts import TEMPLATES, checked_templates, class_texts, read_aliases
 from naruto_vision.errors import TrainingStoppedError
+from naruto_vision.modules.best import ResumableModule
+from naruto_vision.modules.class_weights import ClassWeights, read_class_weights
 from naruto_vision.modules.freezing import Freeze, freeze_towers
-from naruto_vision.modules.gathering import gather_lists
-from naruto_vision.modules.objectives import LossWeights, caption_loss, class_loss, fast_attention
-from naruto_vision.modules.prototypes import ClassPrototypes
-from naruto_vision.modules.randomness import random_state, restore_random_state
-from naruto_vision.modules.schedules import warm_up_cosine
-from naruto_vision.modules.tuning_figures import PassFigures, caption_figures, label_figures
+from naruto_vision.modules.gathering import gather_columns
+from naruto_vision.modules.objectives import LossKind, LossWeights, Objective, batch_loss
+from naruto_vision.modules.prototypes import ClassPrototypes, TextsPerStep
+from naruto_vision.modules.schedules import RateSchedule
+from naruto_vision.modules.tuning_figures import BestBy, PassFigures, caption_figures, label_figures
 
 
 def _adamw(parameters: Any) -> Optimizer:  # noqa: ANN401 - whatever torch's optimisers take
     return AdamW(parameters, lr=3e-4, weight_decay=0.05)
 
 
-class ContrastiveTuner(pl.LightningModule):
+class ContrastiveTuner(ResumableModule):
     """Fine-tunes a CLIP by matching pictures with texts; several pictures or texts may be right at once.
 
     With ``ClassDataModule`` the texts are templates around class names and aliases; with ``DrawnCaptionData`` they are
-    captions. The best weights, by ``valid/macro_accuracy`` or ``valid/recall_at_1``, are kept as a model bundle.
+    captions. The best weights, by ``best_by`` or ``valid/recall_at_1``, are kept as a model bundle.
 
     Args:
         encoder: What is tuned.
         optimizer: Makes the optimiser of the trainable parameters; AdamW 3e-4 where none is given.
-        scheduler: Makes the learning-rate schedule, stepped once an epoch; where none is given, linear warm-up and
-            half a cosine over all steps.
-        freeze: Which tower stays as it is.
-        unfreeze_visual_blocks: With ``freeze: vision``, how many of its last blocks are trained all the same.
+        scheduler: Makes the learning-rate schedule, stepped once an epoch; where none is given, ``rate`` is used.
+        rate: Linear warm-up and half a cosine over all steps.
+        loss: "contrastive" (several positives), "sigmoid" (each pair by itself) or "prototype" (a classifier).
         weights: How the parts of the loss are added up.
+        class_weights: "inverse_frequency" lets every class count the same in all; for data that are not ``balanced``.
+        freeze: Which tower stays as it is.
+        unfreeze_visual_blocks: With the image tower frozen, how many of its last blocks are trained all the same.
+        lora: Train low-rank updates, and leave all other weights as they are; they are merged in the bundle.
         templates: Texts with one ``{}``; by default seven.
         aliases_json: A JSON file with other texts for each class.
-        warm_up: Share of the steps in which the learning rate rises.
-        min_rate: Where the learning rate ends, as a share of its peak.
+        texts_per_step: Whether a step sees one text a class, by chance, or the average of all of them.
         max_logit_scale: Largest factor in front of the cosines.
+        best_by: Which figure of the validation decides which weights are best; of equal ones the smaller loss.
         bundle_dir: Folder of the bundle that is written whenever validation is better than before.
         half_bundle: Store the bundle's weights in 16 bits.
         facts: JSON values for the bundle (licence, recipe).
         seed: Decides which texts a step sees.
 
+    Attributes:
+        best: The best pass so far.
+        confusion: Confusion matrix of the last pass, shape (C, C), int64.
+
     Raises:
-        InputError: If a template has no ``{}``, or the aliases cannot be read.
+        InputError: If a template has no ``{}``, the aliases cannot be read, or options contradict each other.
     """
 
     def __init__(
@@ -64,39 +72,40 @@ class ContrastiveTuner(pl.LightningModule):
         optimizer: OptimizerCallable = _adamw,
         scheduler: LRSchedulerCallable | None = None,
         *,
+        rate: RateSchedule | None = None,
+        loss: LossKind = "contrastive",
+        weights: LossWeights | None = None,
+        class_weights: ClassWeights = "none",
         freeze: Freeze = "none",
         unfreeze_visual_blocks: int = 0,
-        weights: LossWeights | None = None,
+        lora: LoraOptions | None = None,
         templates: Sequence[str] = TEMPLATES,
         aliases_json: str | None = None,
-        warm_up: float = 0.1,
-        min_rate: float = 0.01,
+        texts_per_step: TextsPerStep = "one",
         max_logit_scale: float = 100.0,
+        best_by: BestBy = "macro_accuracy",
         bundle_dir: str = "runs/clip/bundle",
         half_bundle: bool = False,
         facts: dict[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        freeze_towers(encoder, freeze, unfreeze_visual_blocks)
+        freeze_towers(encoder, freeze, unfreeze_visual_blocks, lora)
         self.encoder = encoder.train()
-        self.optimizer = optimizer
-        self.scheduler = scheduler
-        self.weights = weights or LossWeights()
+        self.optimizer, self.scheduler, self.rate = optimizer, scheduler, rate or RateSchedule()
+        self.loss, self.weights, self.class_weights = loss, weights or LossWeights(), class_weights
+        own = encoder.clip.logit_bias if loss == "sigmoid" else None
+        self.bias = torch.nn.Parameter(torch.tensor(torch.nan)) if loss == "sigmoid" and own is None else own
         self.templates = checked_templates(templates)
         self.aliases = read_aliases(aliases_json) if aliases_json else {}
-        self.rates = (warm_up, min_rate)
-        self.max_logit_scale = max_logit_scale
-        self.bundle_dir = bundle_dir
-        self.half_bundle = half_bundle
-        self.facts = facts or {}
-        self.seed = seed
-        self.best = (-1.0, 0.0)
+        self.texts_per_step, self.seed = texts_per_step, seed
+        self.max_logit_scale, self.best_by = max_logit_scale, best_by
+        self.bundle_dir, self.half_bundle, self.facts = bundle_dir, half_bundle, facts or {}
         self.confusion: Tensor | None = None
         self.prototypes = ClassPrototypes(encoder, (), seed)
-        self._seen: list[tuple[Tensor, Tensor]] = []
-        self._random: dict[str, Any] = {}
-        self.save_hyperparameters({"freeze": freeze, "weights": vars(self.weights), "seed": seed, "rates": self.rates})
+        self._counted: Tensor | None = None
+        self._seen: list[tuple[Tensor, ...]] = []
+        self.save_hyperparameters({"freeze": freeze, "loss": loss, "seed": seed} | vars(self.weights) | vars(self.rate))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -108,28 +117,24 @@ class ContrastiveTuner(pl.LightningModule):
         """Return the factor in front of the cosines: shape (), float32, at most ``max_logit_scale``."""
         return self.encoder.logit_scale.exp().clamp(max=self.max_logit_scale)
 
-    def setup(self, stage: str) -> None:  # noqa: ARG002 - Lightning passes it
-        """List the texts of the classes that the data have.
+    def setup(self, stage: str) -> None:
+        """List the texts of the classes that the data have, and count their pictures where that is asked for.
 
         Args:
             stage: The Trainer's verb.
         """
-        self.prototypes = ClassPrototypes(
-            self.encoder, class_texts(self.classes, self.aliases, self.templates), self.seed
-        )
+        texts = class_texts(self.classes, self.aliases, self.templates)
+        self.prototypes = ClassPrototypes(self.encoder, texts, self.seed, self.texts_per_step)
+        if stage == "fit":
+            self._counted = read_class_weights(self.class_weights, getattr(self.trainer, "datamodule", None))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimiser and its schedule."""
         optimizer = self.optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
         if self.scheduler is not None:
             return {"optimizer": optimizer, "lr_scheduler": self.scheduler(optimizer)}
-        schedule = warm_up_cosine(optimizer, int(self.trainer.estimated_stepping_batches), *self.rates)
+        schedule = self.rate.build(optimizer, int(self.trainer.estimated_stepping_batches), self.trainer.max_epochs)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def on_train_start(self) -> None:
-        """Put the global random states back where the interrupted run had them."""
-        if self._random:
-            restore_random_state(self._random)
 
     def training_step(self, batch: ClassBatch | CaptionBatch) -> Tensor:
         """Compute the loss of one batch.
@@ -144,15 +149,13 @@ class ContrastiveTuner(pl.LightningModule):
             TrainingStoppedError: If it is not finite.
         """
         scale = self.scale()
-        if isinstance(batch, CaptionBatch):
-            loss = caption_loss(self.encoder, *batch, scale=scale, weights=self.weights)
-        else:
-            with fast_attention(self.device):
-                texts = self.prototypes.for_step(self.global_step)
-            loss = class_loss(self.encoder, batch.pixels, batch.labels, texts, scale=scale, weights=self.weights)
+        counted = self._counted.to(self.device) if self._counted is not None else None
+        objective = Objective(scale, self.weights, self.loss, self.bias, counted)
+        loss = batch_loss(self.encoder, batch, self.prototypes, self.global_step, objective)
         if not torch.isfinite(loss):
-            msg = f"training: the loss of step {self.global_step} is {loss.item()}; lower the learning rate"
-            raise TrainingStoppedError(msg)
+            raise TrainingStoppedError(
+                f"training: the loss of step {self.global_step} is {loss.item()}; lower the learning rate"
+            )
         named = {"train/loss": loss.detach(), "train/logit_scale": scale.detach()}
         self.log_dict(named, prog_bar=True, batch_size=len(batch.pixels))
         return loss
@@ -194,8 +197,7 @@ class ContrastiveTuner(pl.LightningModule):
         """Log the figures, and write the bundle when they are better than before."""
         figures = self._measure("valid")
         fitting = self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking
-        if figures and fitting and figures.score > self.best:
-            self.best = figures.score
+        if figures and fitting and self.best.offer(figures, self.current_epoch):
             self._save(figures.named)
 
     def on_test_epoch_end(self) -> None:
@@ -204,38 +206,21 @@ class ContrastiveTuner(pl.LightningModule):
 
     def on_fit_end(self) -> None:
         """Write the bundle of a run that had no validation."""
-        if self.best[0] < 0:
+        if self.best.epoch < 0:
             self._save({})
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep how good the bundle is, and the random states, which Lightning leaves out.
-
-        Args:
-            checkpoint: What Lightning is about to write.
-        """
-        checkpoint["best_score"] = list(self.best)
-        checkpoint["random_state"] = random_state()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up how good the bundle is, and the random states.
-
-        Args:
-            checkpoint: What Lightning has read.
-        """
-        self.best = (float(checkpoint["best_score"][0]), float(checkpoint["best_score"][1]))
-        self._random = checkpoint["random_state"]
 
     def _measure(self, stage: str) -> PassFigures | None:
         """Work out and log the figures of a pass; None where it saw nothing."""
-        seen = gather_lists(self.trainer, self._seen)
+        columns = gather_columns(self.trainer, self._seen)
         self._seen = []
-        if not seen:
+        if not columns:
             return None
-        vectors, other = (torch.cat(parts) for parts in zip(*seen, strict=True))
+        vectors, other = columns
         if other.is_floating_point():
             figures = caption_figures(vectors, other)
         else:
-            figures = label_figures(vectors, other, self.prototypes.averaged().cpu(), self.scale().detach().cpu())
+            prototypes, scale = self.prototypes.averaged().cpu(), self.scale().detach().cpu()
+            figures = label_figures(vectors, other, prototypes, scale, self.best_by)
         self.log_dict({f"{stage}/{name}": value for name, value in figures.named.items()})
         self.confusion = figures.confusion
         return figures
@@ -243,8 +228,8 @@ class ContrastiveTuner(pl.LightningModule):
     def _save(self, figures: dict[str, float]) -> None:
         if not self.trainer.is_global_zero:
             return
-        extra: dict[str, Any] = {"figures": {name: round(value, 4) for name, value in figures.items()}}
+        extra: dict[str, Any] = {**self.facts, "steps": self.global_step}
+        extra["figures"] = {name: round(value, 4) for name, value in figures.items()}
         if self.classes:
             extra |= {"classes": list(self.classes), "texts": [list(own) for own in self.prototypes.texts]}
-        dtype = torch.float16 if self.half_bundle else torch.float32
-        self.encoder.save(Path(self.bundle_dir), {**self.facts, "steps": self.global_step, **extra}, dtype=dtype)
+        self.encoder.save(Path(self.bundle_dir), extra, dtype=torch.float16 if self.half_bundle else torch.float32)

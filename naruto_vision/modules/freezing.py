@@ -6,54 +6,74 @@ from typing import Literal, TypeAlias
 from torch import nn
 
 from naruto_vision.encoders.clip import ClipEncoder
+from naruto_vision.encoders.lora import LoraOptions, add_lora
 from naruto_vision.errors import InputError
 
-Freeze: TypeAlias = Literal["none", "text", "vision"]
+Freeze: TypeAlias = Literal["none", "text", "vision", "both"]
+
+_SHARED = frozenset({"logit_scale", "logit_bias"})
+_AFTER_THE_BLOCKS = ("ln_post.", "proj", "attn_pool.", "head.", "trunk.norm.", "trunk.attn_pool.", "trunk.fc_norm.")
 
 
-def freeze_towers(encoder: ClipEncoder, freeze: Freeze, unfreeze_visual_blocks: int = 0) -> None:
+def freeze_towers(
+    encoder: ClipEncoder, freeze: Freeze, unfreeze_visual_blocks: int = 0, lora: LoraOptions | None = None
+) -> None:
     """Choose what is trained; the logit scale always is.
 
     Args:
         encoder: What is trained.
-        freeze: "text" leaves the image tower trained, "vision" the text tower, "none" both.
-        unfreeze_visual_blocks: With "vision": the last blocks of the image tower, and its head, that are trained
-            all the same.
+        freeze: "text" leaves the image tower trained, "vision" the text tower, "none" both, "both" neither.
+        unfreeze_visual_blocks: With "vision" or "both": the last blocks of the image tower, and what comes after
+            them, that are trained all the same.
+        lora: Train low-rank updates instead; then no tower's own weights are trained.
 
     Raises:
-        InputError: If blocks are asked for that there are not.
+        InputError: If blocks are asked for that there are not, or options contradict each other.
     """
-    if unfreeze_visual_blocks and freeze != "vision":
-        msg = f"unfreeze_visual_blocks={unfreeze_visual_blocks} means something only with freeze=vision, not {freeze}"
+    if unfreeze_visual_blocks and freeze not in {"vision", "both"}:
+        msg = (
+            f"unfreeze_visual_blocks={unfreeze_visual_blocks} means something only with freeze=vision or both, "
+            f"not {freeze}"
+        )
         raise InputError(msg)
-    for parameter in encoder.parameters():
-        parameter.requires_grad_(True)
-    if freeze == "text":
-        for parameter in _text_parameters(encoder):
-            parameter.requires_grad_(False)
-    elif freeze == "vision":
-        encoder.clip.visual.requires_grad_(False)
-        for parameter in _last_parameters(encoder.clip.visual, unfreeze_visual_blocks):
-            parameter.requires_grad_(True)
-
-
-def _text_parameters(encoder: ClipEncoder) -> Iterator[nn.Parameter]:
+    if lora is not None and freeze != "none":
+        msg = f"lora leaves every other weight as it is, so freeze={freeze} means nothing; leave it away"
+        raise InputError(msg)
     for name, parameter in encoder.clip.named_parameters():
-        if not name.startswith("visual.") and name not in {"logit_scale", "logit_bias"}:
-            yield parameter
+        parameter.requires_grad_(lora is None and _is_trained(name, freeze))
+    for parameter in _last_parameters(encoder.clip.visual, unfreeze_visual_blocks):
+        parameter.requires_grad_(True)
+    if lora is not None:
+        add_lora(encoder.clip, lora)
+    encoder.logit_scale.requires_grad_(True)
+
+
+def _is_trained(name: str, freeze: Freeze) -> bool:
+    if name in _SHARED:
+        return True
+    return freeze not in {"vision" if name.startswith("visual.") else "text", "both"}
+
+
+def _visual_blocks(visual: nn.Module) -> list[nn.Module]:
+    """Return the stack of blocks: open_clip's own transformer, or that of a timm trunk."""
+    for path in ("transformer.resblocks", "trunk.blocks"):
+        owner, _, name = path.partition(".")
+        stack = getattr(getattr(visual, owner, None), name, None)
+        if stack is not None:
+            return list(stack)
+    return []
 
 
 def _last_parameters(visual: nn.Module, blocks: int) -> Iterator[nn.Parameter]:
     """Yield the parameters of the last blocks and of all that comes after them."""
     if blocks == 0:
         return
-    transformer = getattr(visual, "transformer", None)
-    stack = list(getattr(transformer, "resblocks", []))
-    if blocks > len(stack):
+    stack = _visual_blocks(visual)
+    if not 0 < blocks <= len(stack):
         msg = f"unfreeze_visual_blocks={blocks}: the image tower has {len(stack)} blocks that can be unfrozen"
         raise InputError(msg)
     for block in stack[-blocks:]:
         yield from block.parameters()
     for name, parameter in visual.named_parameters():
-        if name.startswith(("ln_post.", "proj")):
+        if name.startswith(_AFTER_THE_BLOCKS):
             yield parameter

@@ -3,14 +3,23 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from naruto_vision.data.caption_data import CaptionBatch
+from naruto_vision.data.class_data import ClassBatch
 from naruto_vision.drawn.phrases import PHRASE_ATTRIBUTES, PHRASES
 from naruto_vision.encoders.clip import ClipEncoder
+from naruto_vision.errors import InputError
+from naruto_vision.losses.classes import prototype_cross_entropy, sigmoid_contrastive, starting_bias
 from naruto_vision.losses.contrastive import grouped_contrastive, multi_positive_contrastive, supervised_contrastive
+from naruto_vision.modules.gathering import take_from_first
+from naruto_vision.modules.prototypes import ClassPrototypes
+
+LossKind: TypeAlias = Literal["contrastive", "sigmoid", "prototype"]
 
 _ATTRIBUTES = tuple(dict.fromkeys(PHRASE_ATTRIBUTES))
 
@@ -49,6 +58,95 @@ def fast_attention(device: torch.device) -> Iterator[None]:
         yield
 
 
+@dataclass(frozen=True)
+class Objective:
+    """What pictures and texts are asked to do.
+
+    Args:
+        scale: Shape (), float32, the factor in front of the cosines.
+        weights: How the parts are added up.
+        kind: "contrastive": pictures choose texts and texts choose pictures; "prototype": only pictures choose, as in a
+            classifier; "sigmoid": each pair is decided by itself.
+        bias: For "sigmoid": shape (), float32, added to the scaled cosines; NaN until the first batch sets it.
+        class_weights: Shape (C,), float32: how much each class counts; None where all count the same.
+    """
+
+    scale: Tensor
+    weights: LossWeights
+    kind: LossKind = "contrastive"
+    bias: Tensor | None = None
+    class_weights: Tensor | None = None
+
+    def match(self, images: Tensor, texts: Tensor, positives: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Compute what the pairs cost.
+
+        Args:
+            images: Shape (B, D), float32, unit rows.
+            texts: Shape (T, D), float32, unit rows.
+            positives: Shape (B, T), bool, True where the text is true of the picture.
+            labels: Shape (B,), int64: the one right text of each picture; None where several may be right.
+
+        Returns:
+            Shape (), float32, 0 or above.
+
+        Raises:
+            InputError: If captions are to be learned as a classifier.
+        """
+        smoothing, own = self.weights.smoothing, self.class_weights
+        rows = own[labels] if own is not None and labels is not None else None
+        match self.kind:
+            case "contrastive":
+                pair = (rows, own) if rows is not None and own is not None else None
+                return multi_positive_contrastive(
+                    images, texts, positives, self.scale, smoothing=smoothing, weights=pair
+                )
+            case "sigmoid":
+                bias = self._started_bias(images, texts, positives)
+                return sigmoid_contrastive(
+                    images, texts, positives, self.scale, bias, smoothing=smoothing, row_weights=rows
+                )
+            case "prototype":
+                if labels is None:
+                    msg = "loss=prototype needs class data; captions are learned with contrastive or sigmoid"
+                    raise InputError(msg)
+                return prototype_cross_entropy(
+                    images, texts, labels, self.scale, smoothing=smoothing, class_weights=own
+                )
+
+    def _started_bias(self, images: Tensor, texts: Tensor, positives: Tensor) -> Tensor:
+        bias = self.bias if self.bias is not None else self.scale.new_zeros(())
+        if torch.isnan(bias):
+            with torch.no_grad():
+                bias.copy_(take_from_first(starting_bias(images, texts, positives, self.scale)))
+        return bias
+
+
+def batch_loss(
+    encoder: ClipEncoder,
+    batch: ClassBatch | CaptionBatch,
+    prototypes: ClassPrototypes,
+    step: int,
+    objective: Objective,
+) -> Tensor:
+    """Compute the loss of one batch; the texts of classes are embedded once for all its pictures.
+
+    Args:
+        encoder: What is trained.
+        batch: Pictures with their classes, or with their captions.
+        prototypes: The texts of the classes.
+        step: Number of the optimiser step.
+        objective: What is asked of pictures and texts.
+
+    Returns:
+        Shape (), float32, 0 or above.
+    """
+    if isinstance(batch, CaptionBatch):
+        return caption_loss(encoder, *batch, objective=objective)
+    with fast_attention(batch.pixels.device):
+        texts = prototypes.for_step(step)
+    return class_loss(encoder, batch.pixels, batch.labels, texts, objective=objective)
+
+
 def caption_loss(
     encoder: ClipEncoder,
     pixels: Tensor,
@@ -56,8 +154,7 @@ def caption_loss(
     captions: Sequence[str],
     truths: Tensor,
     *,
-    scale: Tensor,
-    weights: LossWeights,
+    objective: Objective,
 ) -> Tensor:
     """Match pictures with their captions and with every phrase that is true of them.
 
@@ -67,30 +164,24 @@ def caption_loss(
         strangers: Shape (B,), int64; equal numbers share their captions.
         captions: B texts.
         truths: Shape (B, P), bool: which phrases are true.
-        scale: Shape (), float32, the factor in front of the cosines.
-        weights: How the parts are added up.
+        objective: What is asked of pictures and texts.
 
     Returns:
         Shape (), float32, 0 or above.
     """
+    weights = objective.weights
     with fast_attention(pixels.device):
         images = encoder.encode_images(pixels)
         texts = encoder.encode_texts([*captions, *PHRASES])
     owned = strangers.unsqueeze(1) == strangers.unsqueeze(0)  # (B, B)
-    loss = multi_positive_contrastive(images, texts[: len(captions)], owned, scale, smoothing=weights.smoothing)
+    loss = objective.match(images, texts[: len(captions)], owned)
     attributes = torch.tensor([_ATTRIBUTES.index(name) for name in PHRASE_ATTRIBUTES], device=pixels.device)
-    pieces = grouped_contrastive(images, texts[len(captions) :], truths, attributes, scale)
+    pieces = grouped_contrastive(images, texts[len(captions) :], truths, attributes, objective.scale)
     return loss + weights.phrases * pieces + _same_picture(images, strangers, weights)
 
 
 def class_loss(
-    encoder: ClipEncoder,
-    pixels: Tensor,
-    labels: Tensor,
-    prototypes: Tensor,
-    *,
-    scale: Tensor,
-    weights: LossWeights,
+    encoder: ClipEncoder, pixels: Tensor, labels: Tensor, prototypes: Tensor, *, objective: Objective
 ) -> Tensor:
     """Match pictures with the texts of their classes.
 
@@ -99,8 +190,7 @@ def class_loss(
         pixels: Shape (B, 3, S, S), float32, prepared.
         labels: Shape (B,), int64, in [0, C).
         prototypes: Shape (C, D), float32, unit rows: a text vector for each class.
-        scale: Shape (), float32, the factor in front of the cosines.
-        weights: How the parts are added up.
+        objective: What is asked of pictures and texts.
 
     Returns:
         Shape (), float32, 0 or above.
@@ -108,8 +198,7 @@ def class_loss(
     with fast_attention(pixels.device):
         images = encoder.encode_images(pixels)
     positives = labels.unsqueeze(1) == torch.arange(len(prototypes), device=labels.device)  # (B, C)
-    loss = multi_positive_contrastive(images, prototypes, positives, scale, smoothing=weights.smoothing)
-    return loss + _same_picture(images, labels, weights)
+    return objective.match(images, prototypes, positives, labels) + _same_picture(images, labels, objective.weights)
 
 
 def _same_picture(images: Tensor, labels: Tensor, weights: LossWeights) -> Tensor:

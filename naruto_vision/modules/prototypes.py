@@ -1,6 +1,7 @@
 """The text side of classes while a CLIP is tuned."""
 
 from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor
 
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.prompts import text_prototypes
+
+TextsPerStep: TypeAlias = Literal["one", "all"]
 
 _TEXT_STREAM = 3  # keeps the choice of texts apart from the data's random numbers
 
@@ -19,15 +22,19 @@ class ClassPrototypes:
         encoder: Embeds the texts; kept as it is, so its weights may go on changing.
         texts: For each of the C classes, one or more texts.
         seed: Decides which text a step sees.
+        per_step: Whether a step of a trained text tower sees one text a class, or the average of all.
 
     Attributes:
         texts: What was given.
     """
 
-    def __init__(self, encoder: ClipEncoder, texts: Sequence[Sequence[str]], seed: int = 0) -> None:
+    def __init__(
+        self, encoder: ClipEncoder, texts: Sequence[Sequence[str]], seed: int = 0, per_step: TextsPerStep = "one"
+    ) -> None:
         self._encoder = encoder
         self.texts = texts
         self._seed = seed
+        self._per_step = per_step
         self._kept: Tensor | None = None
 
     def forget(self) -> None:
@@ -41,12 +48,13 @@ class ClassPrototypes:
             Shape (C, D), float32, unit rows.
         """
         if self._kept is None:
-            with torch.no_grad():
+            # Validation runs in inference mode, and what is made there could not be used by the next training step.
+            with torch.inference_mode(False), torch.no_grad():
                 self._kept = text_prototypes(self._encoder, self.texts)
         return self._kept
 
     def for_step(self, step: int) -> Tensor:
-        """Embed one text a class, another choice each step; gradients flow.
+        """Embed one text a class, another choice each step, or average all of them; gradients flow.
 
         Frozen texts are averaged instead, because they cost nothing after the first time.
 
@@ -58,5 +66,7 @@ class ClassPrototypes:
         """
         if not self._encoder.trains_text:
             return self.averaged()
+        if self._per_step == "all":
+            return text_prototypes(self._encoder, self.texts)
         rng = np.random.default_rng([_TEXT_STREAM, self._seed, step])
         return self._encoder.encode_texts([own[int(rng.integers(len(own)))] for own in self.texts])

@@ -1,12 +1,15 @@
 """What validation says about a CLIP: plain torch, from the vectors of one pass."""
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from naruto_vision.metrics.confusion import class_figures, confusion_matrix
 from naruto_vision.metrics.retrieval import leave_one_out_accuracy, recall_at_1
+
+BestBy: TypeAlias = Literal["macro_accuracy", "accuracy"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,9 @@ def caption_figures(pictures: Tensor, captions: Tensor) -> PassFigures:
     return PassFigures((recall, named["picture_recall_at_1"]), named)
 
 
-def label_figures(pictures: Tensor, labels: Tensor, prototypes: Tensor, scale: Tensor) -> PassFigures:
+def label_figures(
+    pictures: Tensor, labels: Tensor, prototypes: Tensor, scale: Tensor, best_by: BestBy = "macro_accuracy"
+) -> PassFigures:
     """Measure how well pictures are named by the nearest prototype, and by the nearest other picture.
 
     Args:
@@ -49,6 +54,7 @@ def label_figures(pictures: Tensor, labels: Tensor, prototypes: Tensor, scale: T
         labels: Shape (N,), int64, in [0, C).
         prototypes: Shape (C, D), float32, unit rows.
         scale: Shape (), float32, the factor in front of the cosines.
+        best_by: Which figure decides which weights are best; where it is equal, the smaller loss does.
     """
     cosines = pictures @ prototypes.T  # (N, C)
     confusion = confusion_matrix(cosines.argmax(dim=1), labels, len(prototypes))
@@ -60,4 +66,4 @@ def label_figures(pictures: Tensor, labels: Tensor, prototypes: Tensor, scale: T
         "macro_f1": figures.macro_f1,
         "nearest_accuracy": leave_one_out_accuracy(pictures, labels),
     }
-    return PassFigures((figures.macro_accuracy, -named["loss"]), named, confusion)
+    return PassFigures((named[best_by], -named["loss"]), named, confusion)

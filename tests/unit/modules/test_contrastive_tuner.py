@@ -82,7 +82,7 @@ def test_it_learns_classes_names_them_and_keeps_the_best_bundle(tmp_path: Path) 
 
     again = ClipEncoder(str(tmp_path / "bundle"))
     assert again.info["classes"] == list(data.classes)
-    assert again.info["figures"]["macro_accuracy"] == pytest.approx(module.best[0], abs=1e-3)
+    assert again.info["figures"]["macro_accuracy"] == pytest.approx(module.best.figures.score[0], abs=1e-3)
 
 
 def test_the_bundle_holds_the_best_weights_not_the_last(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_one_step_moves_what_is_not_frozen(
 def test_blocks_that_cannot_be_unfrozen_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the image tower has 2 blocks"):
         _tuner(tmp_path, freeze="vision", unfreeze_visual_blocks=3)
-    with pytest.raises(InputError, match="only with freeze=vision"):
+    with pytest.raises(InputError, match="only with freeze=vision or both"):
         _tuner(tmp_path, freeze="text", unfreeze_visual_blocks=1)
     with pytest.raises(InputError, match=r"expected one \{\}"):
         _tuner(tmp_path, templates=["a portrait"])
@@ -161,7 +161,7 @@ def test_captions_teach_it_too(tmp_path: Path) -> None:
 
 def test_the_schedule_rises_then_falls_to_its_floor() -> None:
     optimizer = AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = warm_up_cosine(optimizer, steps=20, warm_up=0.2, floor=0.1)
+    schedule = warm_up_cosine(optimizer, steps=20, rising=4, floor=0.1)
     rates = []
     for _ in range(21):
         rates.append(schedule.get_last_lr()[0])

@@ -1,0 +1,107 @@
+"""Low-rank updates beside the weights of a CLIP (LoRA, Hu et al. 2021, arXiv 2106.09685), by the package ``peft``."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from torch import Tensor, nn
+
+from naruto_vision.errors import InputError
+from naruto_vision.optional import require_package
+
+Towers: TypeAlias = Literal["vision", "text", "both"]
+Layers: TypeAlias = Literal["attention", "mlp", "all"]
+
+_ADAPTER = "default"
+_INSIDE = ".lora_"
+_ATTENTION = frozenset({"qkv", "q_proj", "k_proj", "v_proj"})
+_MLP = frozenset({"c_fc", "c_proj", "fc1", "fc2"})
+
+
+@dataclass(frozen=True)
+class LoraOptions:
+    """Which low-rank updates are trained.
+
+    Args:
+        towers: Where they are.
+        layers: "attention" updates the queries, keys and values, "mlp" the two layers after them.
+        rank: Rank of an update, 1 or more.
+        alpha: An update is multiplied by this over the rank; None for twice the rank.
+
+    Raises:
+        InputError: If the rank or ``alpha`` is out of range.
+    """
+
+    towers: Towers = "both"
+    layers: Layers = "attention"
+    rank: int = 4
+    alpha: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or (self.alpha is not None and self.alpha <= 0):
+            msg = f"lora: rank {self.rank} and alpha {self.alpha}: both have to be above 0"
+            raise InputError(msg)
+
+
+def add_lora(clip: nn.Module, options: LoraOptions) -> None:
+    """Put trainable updates into a CLIP, in place; its outputs stay as they are until an update is trained.
+
+    Args:
+        clip: An open_clip model.
+        options: Which updates.
+
+    Raises:
+        MissingPackageError: If ``peft`` is not installed.
+        InputError: If a tower has no layer of the kind that was asked for.
+    """
+    peft = require_package("peft", "lora")
+    towers = {"vision": clip.visual, "text": getattr(clip, "text", None) or getattr(clip, "transformer", None)}
+    for name, tower in towers.items():
+        if options.towers not in {name, "both"}:
+            continue
+        modules, parameters = _targets(tower, options.layers) if isinstance(tower, nn.Module) else ([], [])
+        if not modules and not parameters:
+            msg = f"lora: the {name} tower has no {options.layers} layers that can be updated; choose other towers"
+            raise InputError(msg)
+        alpha = options.alpha if options.alpha is not None else 2 * options.rank
+        config = peft.LoraConfig(
+            r=options.rank, lora_alpha=alpha, target_modules=modules, target_parameters=parameters or None
+        )
+        peft.inject_adapter_in_model(config, tower, adapter_name=_ADAPTER)
+
+
+def _targets(tower: nn.Module, layers: Layers) -> tuple[list[str], list[str]]:
+    """List the linear layers to update, and the parameters that belong to no layer of their own.
+
+    ``nn.MultiheadAttention`` keeps queries, keys and values in one parameter. It is named as a parameter because peft's
+    layer for the whole attention adds and takes away the update in each pass, which changes the base a little.
+    """
+    names = (_ATTENTION if layers != "mlp" else frozenset()) | (_MLP if layers != "attention" else frozenset())
+    modules, parameters = [], []
+    for name, module in tower.named_modules():
+        if isinstance(module, nn.Linear) and name.rpartition(".")[2] in names:
+            modules.append(name)
+        elif isinstance(module, nn.MultiheadAttention) and layers != "mlp":
+            parameters.append(f"{name}.in_proj_weight")
+    return modules, parameters
+
+
+def plain_state(clip: nn.Module) -> dict[str, Tensor]:
+    """Return a CLIP's weights with its low-rank updates added to them, under the names of the plain architecture.
+
+    Args:
+        clip: An open_clip model, with or without updates; it is not changed.
+
+    Returns:
+        Name to tensor, any shape.
+    """
+    updates: dict[str, Tensor] = {}
+    for name, module in clip.named_modules():
+        layer: Any = module
+        if hasattr(layer, "get_delta_weight"):
+            updates[f"{name}.{getattr(layer, 'parameter_name', 'weight')}"] = layer.get_delta_weight(_ADAPTER).detach()
+    state = {}
+    for name, value in clip.state_dict().items():
+        if _INSIDE not in name:
+            plain = name.replace(".base_layer.", ".")
+            state[plain] = value + updates[plain] if plain in updates else value
+    return state
