@@ -1,21 +1,23 @@
 """The gallery's pictures, and the scenes that are searched with it."""
 
 import logging
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from naruto_vision.data.preprocessing import Preprocess, module_preprocess
 from naruto_vision.data.readers import ReaderName, read_classes
 from naruto_vision.data.rows import Policy, ReadRules
 from naruto_vision.data.sampling import ResumableLoader, ShareSampler, checked_batch_size, process_share
 from naruto_vision.data.scenes import SceneDataModule
-from naruto_vision.data.store import PictureStore, PreparedPicture, TableDataset, load_table
+from naruto_vision.data.store import PictureStore, load_table
 from naruto_vision.data.tables import ClassTable, Split
 from naruto_vision.errors import InputError
 from naruto_vision.files.quarantine import Quarantine
+from naruto_vision.gallery.selection import UNCHANGED, EnrolmentPlan, sample_candidates
+from naruto_vision.gallery.variants import GAMMA, apply_gamma, draw_gamma
 
 _LOG = logging.getLogger(__name__)
 
@@ -27,16 +29,56 @@ class GalleryBatch(NamedTuple):
         pixels: Shape (B, 3, S, S), float32, as the encoder's ``preprocess`` makes them.
         labels: B class names.
         paths: B paths relative to the data's root, POSIX.
+        augs: How each picture was changed: "none" or "gamma".
     """
 
     pixels: Tensor
     labels: list[str]
     paths: list[str]
+    augs: list[str]
 
 
-def _as_batch(items: list[PreparedPicture]) -> GalleryBatch:
-    pixels, labels, paths = zip(*items, strict=True)
-    return GalleryBatch(torch.stack(pixels), list(labels), list(paths))
+_Item: TypeAlias = tuple[Tensor, str, str, str]
+
+
+def _as_batch(items: list[_Item]) -> GalleryBatch:
+    pixels, labels, paths, augs = zip(*items, strict=True)
+    return GalleryBatch(torch.stack(pixels), list(labels), list(paths), list(augs))
+
+
+class _EnrolmentDataset(Dataset[_Item]):
+    """The pictures of a table and their variants, each prepared for the encoder.
+
+    Args:
+        table: The rows.
+        store: The decoded pictures, by the table's row numbers.
+        preprocess: From a picture to the encoder's pixels.
+        plan: Says which variants there are.
+    """
+
+    def __init__(self, table: ClassTable, store: PictureStore, preprocess: Preprocess, plan: EnrolmentPlan) -> None:
+        self._table = table
+        self._store = store
+        self._preprocess = preprocess
+        self._seed = plan.seed
+        match plan.gamma:
+            case "none":
+                self._variants: tuple[str, ...] = (UNCHANGED,)
+            case "add":
+                self._variants = (UNCHANGED, GAMMA)
+            case "replace":
+                self._variants = (GAMMA,)
+
+    def __len__(self) -> int:
+        return len(self._table) * len(self._variants)
+
+    def __getitem__(self, index: int) -> _Item:
+        number, variant = divmod(index, len(self._variants))
+        row, aug = self._table.rows[number], self._variants[variant]
+        picture = self._store[number]
+        if aug == GAMMA:
+            picture = apply_gamma(picture, draw_gamma(row.path, self._seed))
+        return self._preprocess(picture), row.label, row.path, aug
 
 
 class GalleryDataModule(SceneDataModule):
@@ -51,6 +93,8 @@ class GalleryDataModule(SceneDataModule):
         aliases: Class name as found, to the name it should have.
         policy: What becomes of pictures with several positive classes.
         split: Which split is enrolled.
+        plan: How many pictures of a class, which near duplicates and which variants are enrolled; None takes every
+            picture once.
         enrol_batch_size: Gallery pictures a batch.
         max_bad_fraction: Largest share of unreadable gallery pictures that is put up with, in [0, 1].
         cache_bytes: Bytes of decoded gallery pictures kept between ``setup`` and ``fit``.
@@ -60,7 +104,8 @@ class GalleryDataModule(SceneDataModule):
     Attributes:
         table: The enrolled rows, once ``setup("fit")`` has run.
         quarantine: The gallery pictures that could not be read, with counts.
-        duplicates: Gallery pictures whose pixels repeat another one's; they are kept.
+        duplicates: Gallery pictures whose pixels repeat another one's; only the plan's threshold leaves them out.
+        plan: What is enrolled.
     """
 
     def __init__(
@@ -73,6 +118,7 @@ class GalleryDataModule(SceneDataModule):
         aliases: dict[str, str] | None = None,
         policy: Policy = "single_only",
         split: Split = "train",
+        plan: EnrolmentPlan | None = None,
         enrol_batch_size: int = 32,
         max_bad_fraction: float = 0.05,
         cache_bytes: int = 256 << 20,
@@ -84,6 +130,8 @@ class GalleryDataModule(SceneDataModule):
         self.quarantine = Quarantine("gallery pictures")
         self.table: ClassTable | None = None
         self.duplicates = 0
+        self.plan = plan or EnrolmentPlan()
+        self._not_sampled = 0
         self._reader: ReaderName = reader
         self._rules = ReadRules(aliases or {}, policy)
         self._split: Split = split
@@ -111,13 +159,22 @@ class GalleryDataModule(SceneDataModule):
             raise InputError(msg)
         table = read_classes(self.root, self._split, self._reader, self._rules)
         _LOG.info("%s: %s", self.root, table.report.summary())
+        chosen = sample_candidates([(row.label, row.path) for row in table.rows], self.plan)
+        self._not_sampled = len(table) - len(chosen)
+        table = table.with_rows([table.rows[place] for place in chosen])
         self.table, self._store = load_table(
             table, self.quarantine, max_bad_fraction=self._max_bad_fraction, side=0, budget=self._cache_bytes
         )
         self.duplicates = self._store.duplicates
 
+    def counts(self) -> dict[str, int]:
+        """Return what became of the listed pictures: ``listed = not_sampled + quarantined + pictures to embed``."""
+        read = self.quarantine.counts()
+        listed = read["seen"] + self._not_sampled
+        return {"listed": listed, "not_sampled": self._not_sampled, "quarantined": read["quarantined"]}
+
     def gallery_loader(self, preprocess: Preprocess) -> DataLoader[Any]:
-        """Load every gallery picture once, in table order; each process has its own share.
+        """Load every gallery picture and its variants once, in table order; each process has its own share.
 
         Args:
             preprocess: From a picture to the encoder's pixels.
@@ -131,12 +188,8 @@ class GalleryDataModule(SceneDataModule):
             msg = f"{self.root}: no pictures to enrol in split {self._split!r}"
             raise InputError(msg)
         rank, world = process_share(self.trainer)
-        return ResumableLoader(
-            TableDataset(self.table, self._store, preprocess),
-            ShareSampler(len(self.table), rank, world),
-            self._enrol_batch_size,
-            _as_batch,
-        )
+        pictures = _EnrolmentDataset(self.table, self._store, preprocess, self.plan)
+        return ResumableLoader(pictures, ShareSampler(len(pictures), rank, world), self._enrol_batch_size, _as_batch)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the pictures to enrol, as the module's encoder wants them."""

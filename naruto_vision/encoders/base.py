@@ -67,6 +67,11 @@ class Encoder(nn.Module, ABC):
         """Return the JSON values (architecture, preprocessing) that decide the vectors beside the weights."""
 
     @property
+    def recipe(self) -> Mapping[str, Any]:
+        """JSON values that ``open_recipe`` opens this encoder from again; empty where it cannot be."""
+        return {}
+
+    @property
     def fingerprint(self) -> str:
         """64 hexadecimal digits that change with the architecture, the preprocessing or any weight."""
         return model_fingerprint(self.describe(), self.state_dict())

@@ -20,6 +20,13 @@ from naruto_vision.files.trust import load_state_dict
 from naruto_vision.records import Picture
 
 RANDOM = "random"
+KIND = "dino"
+HUB_NAMES = {
+    f"dinov2_{short}14{hub}": f"vit_{size}_patch14_{timm_name}dinov2.lvd142m"
+    for short, size in (("vits", "small"), ("vitb", "base"), ("vitl", "large"), ("vitg", "giant"))
+    for hub, timm_name in (("", ""), ("_reg", "reg4_"))
+}
+"""The names under which DINOv2's authors publish the models, to timm's."""
 
 _RESIZE_RATIO = 256 / 224  # the short side before the centre crop, as in DINOv2's own evaluation
 
@@ -28,7 +35,7 @@ class DinoEncoder(Encoder):
     """A DINOv2 image tower; it has no text tower.
 
     Args:
-        model: A timm name such as ``vit_small_patch14_dinov2.lvd142m``.
+        model: A timm name such as ``vit_small_patch14_dinov2.lvd142m``, or its authors' such as ``dinov2_vits14``.
         weights: A local file: timm's, or the official ``dinov2_vits14_pretrain.pth``; None lets timm download
             the weights of the name; ``random`` gives untrained ones.
         image_size: Side of the square input in pixels, a multiple of the patch.
@@ -53,6 +60,7 @@ class DinoEncoder(Encoder):
         pooling: Literal["cls", "mean"] = "cls",
     ) -> None:
         super().__init__()
+        model = HUB_NAMES.get(model, model)
         if not timm.is_model(model):
             close = ", ".join(timm.list_models("*dinov2*", pretrained=True)[:4])
             msg = f"{model}: timm has no such model; DINOv2's are {close}, …"
@@ -62,6 +70,7 @@ class DinoEncoder(Encoder):
         self.image_size = image_size
         self.vit: Any = _build(model, weights, image_size)
         self.dim = int(self.vit.num_features)
+        self._weights = weights
         self._transform = Compose(
             [
                 Resize(round(image_size * _RESIZE_RATIO), interpolation=InterpolationMode.BICUBIC),
@@ -96,6 +105,14 @@ class DinoEncoder(Encoder):
         prefix = self.vit.num_prefix_tokens
         pooled = tokens[:, 0] if self.pooling == "cls" else tokens[:, prefix:].mean(dim=1)
         return normalize(pooled.float(), dim=-1)
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        """JSON values that ``open_recipe`` opens this encoder from again; empty for random weights."""
+        return {} if self._weights == RANDOM else {"kind": KIND, "weights": self._weights, **self._options()}
+
+    def _options(self) -> dict[str, Any]:
+        return {"model": self.model, "image_size": self.image_size, "pooling": self.pooling}
 
     def describe(self) -> Mapping[str, Any]:
         """Return the JSON values that decide the vectors beside the weights."""

@@ -19,11 +19,12 @@ from naruto_vision.gallery.stores import IndexChoice
 from naruto_vision.gallery.thresholds import calibrate_thresholds
 from naruto_vision.metrics.scene_accuracy import SceneAccuracy
 from naruto_vision.metrics.scene_counts import SceneReport
+from naruto_vision.modules.enrolling import write_gallery
 from naruto_vision.modules.gathering import gather_lists
 from naruto_vision.records import ScenePrediction
 from naruto_vision.scenes.analyzer import SceneAnalyzer
 from naruto_vision.scenes.calibration import ScoredRegion, score_regions
-from naruto_vision.scenes.decision import OverlaySettings, choose_for_overlay, labelled_boxes
+from naruto_vision.scenes.picks import OverlaySettings, choose_for_overlay, labelled_boxes
 from naruto_vision.segmentation.automatic import Segmenter
 from naruto_vision.segmentation.crops import CropSettings
 
@@ -125,7 +126,7 @@ class SceneRetriever(pl.LightningModule):
         vectors = self.encoder.encode_images(batch.pixels)
         if self.mirror:
             vectors = nn.functional.normalize(vectors + self.encoder.encode_images(batch.pixels.flip(-1)), dim=-1)
-        self._enrolment.add(vectors, batch.labels, batch.paths)
+        self._enrolment.add(vectors, batch.labels, batch.paths, batch.augs)
 
     def on_train_start(self) -> None:
         """Freeze the encoder: an enrolled vector must not depend on its batch."""
@@ -138,13 +139,8 @@ class SceneRetriever(pl.LightningModule):
     def _write_gallery(self) -> None:
         if not self._enrolment.rows:
             return
-        whole = Enrolment()
-        whole.rows = gather_lists(self.trainer, self._enrolment.rows)
-        whole.vectors = gather_lists(self.trainer, self._enrolment.vectors)
-        self._enrolment = Enrolment()
-        if self.trainer.is_global_zero:
-            whole.build(self.encoder.fingerprint, self.index).save(self.gallery)
-        self.trainer.strategy.barrier("gallery")
+        own, self._enrolment = self._enrolment, Enrolment()
+        write_gallery(self.trainer, own, self.gallery, self.encoder, mirror=self.mirror, index=self.index)
         self._analyzer = None
 
     def on_validation_epoch_start(self) -> None:

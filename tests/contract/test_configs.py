@@ -50,6 +50,13 @@ OVERRIDES: dict[str, dict[str, str]] = {
         "--data.valid": "{folder}/world/scenes/valid",
         "--data.num_workers": "0",
     },
+    "gallery-reference.yaml": {
+        "--model.encoder.init_args.model": "{folder}/tiny-clip",
+        "--model.encoder.init_args.pretrained": "",
+        "--model.gallery": "{folder}/gallery-reference",
+        "--data.root": "{folder}/world",
+        "--data.num_workers": "0",
+    },
     "scenes.yaml": {
         **FOUND,
         "--out": "{folder}/results",
@@ -93,7 +100,9 @@ def test_a_config_has_its_seed_and_its_overrides_here(path: Path) -> None:
     assert path.name in OVERRIDES
 
 
-@pytest.mark.parametrize("name", ["pretrain.yaml", "sam.yaml", "clip.yaml", "gallery.yaml", "scenes.yaml"])
+@pytest.mark.parametrize(
+    "name", ["pretrain.yaml", "sam.yaml", "clip.yaml", "gallery.yaml", "gallery-reference.yaml", "scenes.yaml"]
+)
 def test_a_config_runs_for_one_step(name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # nothing may be written outside the folders that are named
     changes = [f"{key}={value.format(folder=folder)}" for key, value in OVERRIDES[name].items()]

@@ -1,0 +1,52 @@
+"""Encoders by name, for commands: what a user types, or what a gallery remembers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+
+from naruto_vision.encoders.base import Encoder
+from naruto_vision.encoders.clip import ClipEncoder
+from naruto_vision.encoders.clip_parts import KIND as CLIP
+from naruto_vision.encoders.dino import HUB_NAMES, DinoEncoder
+from naruto_vision.encoders.dino import KIND as DINO
+from naruto_vision.errors import InputError
+
+
+def open_encoder(model: str, pretrained: str | None = None) -> Encoder:
+    """Open an encoder by its name, ready to embed.
+
+    Args:
+        model: ``tiny-clip``, a bundle folder, an open_clip architecture, or a DINOv2 (``dinov2_vits14``, timm's names).
+        pretrained: A local weights file or, for an architecture, one of open_clip's tags.
+
+    Raises:
+        InputError: If the name is unknown, or the weights do not fit it.
+    """
+    if model in HUB_NAMES or ("dino" in model and timm.is_model(model)):
+        return DinoEncoder(model, pretrained).eval()
+    return ClipEncoder(model, pretrained).eval()
+
+
+def open_recipe(recipe: Mapping[str, Any]) -> Encoder:
+    """Open the encoder that a gallery remembers, ready to embed.
+
+    Args:
+        recipe: What ``Encoder.recipe`` returned.
+
+    Raises:
+        InputError: If the recipe is none, or its weights are not where they were.
+    """
+    match recipe:
+        case {"kind": kind, "model": str(model), "pretrained": str() | None as pretrained} if kind == CLIP:
+            return ClipEncoder(model, pretrained).eval()
+        case {
+            "kind": kind,
+            "model": str(model),
+            "weights": str() | None as weights,
+            "image_size": int(size),
+            "pooling": "cls" | "mean" as pooling,
+        } if kind == DINO:
+            return DinoEncoder(model, weights, image_size=size, pooling=pooling).eval()
+    msg = f"expected the recipe of a CLIP or DINO encoder, found {dict(recipe)}"
+    raise InputError(msg)
