@@ -12,7 +12,7 @@ PYTHON ?= $(shell for name in python3.11 python3 python3.12 python3.13; do \
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types weights wheel lock clean
+.PHONY: help install demo test lint types weights options wheel lock clean
 
 help:  ## show what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,6 +51,9 @@ weights: $(STAMP)  ## train the packaged weights again from their seeds (more th
 	@for pair in pretrain:tiny-clip sam2:tiny-sam; do \
 		mkdir -p "checkpoints/$${pair#*:}"; \
 		cp "runs/$${pair%%:*}/bundle/"model.{safetensors,json} "checkpoints/$${pair#*:}/"; done
+
+options: $(STAMP)  ## describe the options of fit, validate, test and predict anew, after one has changed
+	@$(BIN)/python -m naruto_vision.commands.help_writer
 
 wheel: $(STAMP)  ## a wheel with the configs and the small weights inside (./dist)
 	@rm -rf build

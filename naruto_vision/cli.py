@@ -40,6 +40,9 @@ COMMANDS = {
     "demo": ("draw data, tune, enrol, predict and measure, all in one go", "demo"),
     "draw": ("draw a cast's pictures and scenes with their ground truth", "draw"),
     "data prepare": ("turn a folder of labelled pictures into manifests", "prepare"),
+    "data audit": ("look for pictures that stand on both sides of a split", "audit"),
+    "evaluate": ("hold predicted scenes against their ground truth, one run or several", "evaluate"),
+    "evaluate counts": ("rates, intervals and comparisons from counts alone", "evaluate_counts"),
     "weights": ("list, download or verify official weights", "weights"),
     "doctor": ("show versions, hardware and weights, and say what is wrong", "doctor"),
 }
@@ -128,7 +131,7 @@ def _run(words: Sequence[str]) -> int:
         parser.parse_args(words)
         parser.print_help()
         return EXIT_INPUT
-    if len(words) > 1 and words[1] in _HELP and _group(words[0]):
+    if len(words) > 1 and words[1] in _HELP and words[0] not in COMMANDS and _group(words[0]):
         sys.stdout.write(_group_help(words[0]))
         return 0
     command, rest = _split(words)
@@ -136,7 +139,12 @@ def _run(words: Sequence[str]) -> int:
         return int(importlib.import_module("naruto_vision.commands.training").run(command, rest))
     text, name = COMMANDS[command]
     module = importlib.import_module(f"naruto_vision.commands.{name}")
-    parser = _Parser(prog=f"{PROGRAM} {command}", description=text[0].upper() + text[1:] + ".")
+    parser = _Parser(
+        prog=f"{PROGRAM} {command}",
+        description=text[0].upper() + text[1:] + ".",
+        epilog=f"more commands:\n{_table(more)}" if (more := _group(command)) else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     module.add_arguments(parser)
     return int(module.run(parser.parse_args(rest)))
 

@@ -4,9 +4,11 @@ What can be told wrong without torch is told here, before it is imported.
 """
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from naruto_vision.commands.trainer_help import help_of
 from naruto_vision.errors import InputError, MissingPathError
 from naruto_vision.files.machine import allowed_cpus
 from naruto_vision.files.share import config_path
@@ -28,6 +30,9 @@ def run(command: str, words: Sequence[str]) -> int:
     Raises:
         InputError: If a config, a scene folder or an option is wrong.
     """
+    if (told := help_of(command, words)) is not None:
+        sys.stdout.write(told)
+        return 0
     return run_trainer([command, *words])
 
 

@@ -37,6 +37,13 @@ def _probe(words: list[str], folder: Path) -> tuple[int, float, list[str]]:
         (["demo", "--help"], 0),
         (["data", "prepare", "--help"], 0),
         (["doctor", "--help"], 0),
+        (["data", "--help"], 0),
+        (["data"], 2),
+        (["fit", "--help"], 0),
+        (["predict", "-h"], 0),
+        (["validate", "--help"], 0),
+        (["test", "--config", "scenes.yaml", "--help"], 0),
+        (["fit", "--config", "/no/such.yaml", "--help"], 0),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

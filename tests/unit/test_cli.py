@@ -52,8 +52,8 @@ def test_no_command_shows_help_and_is_wrong_input(capsys: pytest.CaptureFixture[
 def test_the_overview_shows_each_command_once_under_its_section(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
-    names = [*COMMANDS, *TRAINER_COMMANDS]
-    assert [name for name in names if shown.count(f"\n  {name} ") != 1] == []
+    listed = [line[2:20].strip() for line in shown.splitlines() if line.startswith("  ") and line[2] != "-"]
+    assert sorted(listed) == sorted([*COMMANDS, *TRAINER_COMMANDS])
     assert shown.index("pictures:") < shown.index("  data prepare ") < shown.index("train, enrol and name:")
     assert "more:" not in shown  # every command belongs to a section
 
@@ -71,6 +71,16 @@ def test_the_first_word_of_a_group_lists_its_commands(flag: str, capsys: pytest.
     assert shown.startswith("usage: naruto-vision data COMMAND ...")
     assert "\n  data prepare " in shown
     assert "fit" not in shown
+
+
+@pytest.mark.usefixtures("command")
+def test_a_command_with_commands_under_it_lists_them_after_its_own_help(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(COMMANDS, "toy two", ("play in pairs", "toy"))
+    assert main(["toy", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.index("--number") < shown.index("more commands:\n  toy two           play in pairs")
 
 
 @pytest.mark.parametrize(
