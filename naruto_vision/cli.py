@@ -43,6 +43,7 @@ COMMANDS = {
     "data audit": ("look for pictures that stand on both sides of a split", "audit"),
     "evaluate": ("hold predicted scenes against their ground truth, one run or several", "evaluate"),
     "evaluate counts": ("rates, intervals and comparisons from counts alone", "evaluate_counts"),
+    "search": ("ask a gallery with pictures or words: who is it, and which rows are near", "search"),
     "weights": ("list, download or verify official weights", "weights"),
     "doctor": ("show versions, hardware and weights, and say what is wrong", "doctor"),
 }

@@ -1,6 +1,7 @@
 """The gallery's pictures, and the scenes that are searched with it."""
 
 import logging
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -166,6 +167,18 @@ class GalleryDataModule(SceneDataModule):
             table, self.quarantine, max_bad_fraction=self._max_bad_fraction, side=0, budget=self._cache_bytes
         )
         self.duplicates = self._store.duplicates
+
+    @property
+    def pictures_root(self) -> Path:
+        """The folder that the enrolled paths are relative to.
+
+        Raises:
+            InputError: If nothing has been read.
+        """
+        if self.table is None:
+            msg = "gallery data: nothing has been read; call setup('fit') first"
+            raise InputError(msg)
+        return self.table.root
 
     def counts(self) -> dict[str, int]:
         """Return what became of the listed pictures: ``listed = not_sampled + quarantined + pictures to embed``."""

@@ -1,5 +1,6 @@
 """From what every process has embedded to the gallery folder."""
 
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -32,8 +33,16 @@ def write_gallery(
     whole.vectors = gather_lists(trainer, own.vectors)
     if trainer.is_global_zero:
         data: Any = getattr(trainer, "datamodule", None)
-        known = isinstance(data, GalleryDataModule)
-        note = {"encoder": dict(encoder.recipe), "mirror": mirror, "enrolment": data.counts() if known else {}}
-        plan = data.plan if known else EnrolmentPlan()
+        note = {"encoder": dict(encoder.recipe), "mirror": mirror}
+        plan = EnrolmentPlan()
+        if isinstance(data, GalleryDataModule):
+            plan = data.plan
+            note.update(enrolment=data.counts(), root=_seen_from_here(data.pictures_root))
         whole.build(encoder.fingerprint, index, plan, note).save(folder)
     trainer.strategy.barrier("gallery")
+
+
+def _seen_from_here(folder: Path) -> str:
+    """Name a folder relative to where we are, so that the same run in another place writes the same bytes."""
+    whole, here = folder.absolute(), Path.cwd()
+    return (whole.relative_to(here) if whole.is_relative_to(here) else whole).as_posix()

@@ -36,9 +36,16 @@ def label_colours(labels: Sequence[str]) -> dict[str, Colour]:
     return colours
 
 
-@lru_cache(maxsize=8)
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"), size)
+@lru_cache(maxsize=16)
+def label_font(size: int, *, bold: bool = True) -> ImageFont.FreeTypeFont:
+    """Return the font of everything that is drawn for people; Matplotlib brings it, so every machine has it.
+
+    Args:
+        size: Height in pixels.
+        bold: Heavy strokes, for names.
+    """
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(str(Path(mpl.get_data_path()) / "fonts" / "ttf" / name), size)
 
 
 def _paint_mask(canvas: Picture, region: Region, colour: Colour, thickness: int) -> None:
@@ -115,7 +122,7 @@ def _draw_tags(
 ) -> None:
     pen = ImageDraw.Draw(image)
     points = min(max(11, round(min(image.size) / 30)), 48)
-    font = _font(points)
+    font = label_font(points)
     pad = max(2, points // 5)
     taken: list[Box] = []
     for index in shown:

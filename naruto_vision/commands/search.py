@@ -1,0 +1,214 @@
+"""``naruto-vision search``: ask a gallery with pictures or words."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from naruto_vision.errors import BadImageError, FingerprintError, InputError, MissingPathError
+
+if TYPE_CHECKING:
+    from naruto_vision.encoders.base import Encoder
+    from naruto_vision.files.quarantine import Quarantine
+    from naruto_vision.gallery.gallery import Gallery
+    from naruto_vision.records import Picture
+    from naruto_vision.scenes.lookup import Answer
+
+_CHUNK = 32  # pictures read and embedded at a time
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options.
+
+    Args:
+        parser: The parser of ``naruto-vision search``.
+    """
+    parser.add_argument(
+        "--gallery", type=Path, default=Path("runs/gallery"), help="the gallery (default: runs/gallery)"
+    )
+    parser.add_argument("--image", nargs="+", default=[], metavar="FILE", help="pictures, or folders of them")
+    parser.add_argument("--text", nargs="+", default=[], metavar="TEXT", help="descriptions, for encoders that read")
+    parser.add_argument("-k", type=int, default=5, help="how many neighbours are shown (default: 5)")
+    parser.add_argument("--votes", type=int, default=20, help="how many rows vote on who it is (default: 20)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    parser.add_argument("--sheet", type=Path, metavar="FILE", help="draw queries and neighbours: .png, .jpg or .webp")
+    parser.add_argument(
+        "--theme", choices=("dark", "light"), default="dark", help="the sheet's colours (default: dark)"
+    )
+    parser.add_argument("--root", type=Path, metavar="DIR", help="where the gallery's pictures lie, if they were moved")
+    parser.add_argument(
+        "--encoder", default="", metavar="MODEL", help="the encoder (default: the gallery remembers it)"
+    )
+    parser.add_argument("--pretrained", metavar="FILE", help="weights of --encoder, where it is an architecture")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Search, then print tables or JSON and draw the sheet.
+
+    Args:
+        arguments: As ``add_arguments`` declares them.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        InputError: If there is no query, no gallery or no encoder, or no query can be read.
+    """
+    _check(arguments)
+    from naruto_vision.files.quarantine import Quarantine
+    from naruto_vision.gallery.gallery import Gallery
+
+    gallery = Gallery.open(arguments.gallery)
+    encoder = _open_encoder(arguments, gallery)
+    quarantine = Quarantine("query pictures")
+    answers = (
+        *_ask_pictures(arguments, gallery, encoder, quarantine),
+        *_ask_texts(arguments, gallery, encoder),
+    )
+    for bad in quarantine.rows:
+        sys.stderr.write(f"left out: {bad.reason}\n")
+    lost = _draw(arguments, gallery, answers) if arguments.sheet else None
+    if arguments.json:
+        counts = {**quarantine.counts(), "texts": len(arguments.text)}
+        facts = {"gallery": str(arguments.gallery), "rows": len(gallery), "counts": counts}
+        document = {**facts, "queries": [answer.as_json() for answer in answers]}
+        sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+        return 0
+    _print_tables(answers)
+    if lost is not None:
+        note = f", {lost} gallery pictures not found (give --root)" if lost else ""
+        sys.stdout.write(f"sheet is in {arguments.sheet}{note}\n")
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if not arguments.image and not arguments.text:
+        msg = "search: nothing to search for; give --image FILE or --text TEXT"
+        raise InputError(msg)
+    if arguments.k < 1 or arguments.votes < 1:
+        msg = f"search: expected -k and --votes of 1 or more, found {arguments.k} and {arguments.votes}"
+        raise InputError(msg)
+    if arguments.sheet and arguments.sheet.suffix.lower() not in {".png", ".jpg", ".webp"}:
+        msg = f"{arguments.sheet}: expected a name ending in .png, .jpg or .webp"
+        raise InputError(msg)
+
+
+def _open_encoder(arguments: argparse.Namespace, gallery: "Gallery") -> "Encoder":
+    from naruto_vision.encoders.opening import open_encoder, open_recipe
+
+    recipe = gallery.note.get("encoder")
+    if arguments.encoder:
+        encoder = open_encoder(arguments.encoder, arguments.pretrained)
+    elif not recipe:
+        msg = f"{arguments.gallery}: does not say where its encoder is; give --encoder MODEL or its bundle"
+        raise InputError(msg)
+    else:
+        try:
+            encoder = open_recipe(recipe)
+        except InputError as error:
+            msg = f"{error}; that encoder built {arguments.gallery}: give --encoder where it is now"
+            raise InputError(msg) from None
+    if encoder.fingerprint != gallery.fingerprint:
+        raise FingerprintError(arguments.gallery, gallery.fingerprint, encoder.fingerprint)
+    if arguments.text and not encoder.has_text:
+        encoder.encode_texts(arguments.text)  # says in words that it cannot
+    return encoder
+
+
+def _query_files(names: Sequence[str]) -> list[str]:
+    from naruto_vision.files.images import list_pictures
+
+    files: list[str] = []
+    for name in names:
+        folder = Path(name)
+        if not folder.is_dir():
+            files.append(name)
+            continue
+        inside = [(folder / file).as_posix() for file in list_pictures(folder)]
+        if not inside:
+            raise MissingPathError(folder, "folder with pictures")
+        files += inside
+    return files
+
+
+def _ask_pictures(
+    arguments: argparse.Namespace, gallery: "Gallery", encoder: "Encoder", quarantine: "Quarantine"
+) -> list["Answer"]:
+    from rich.console import Console
+    from rich.progress import track
+
+    from naruto_vision.encoders.base import embed_pictures
+    from naruto_vision.scenes.lookup import look_up
+
+    files = _query_files(arguments.image)
+    mirror = bool(gallery.note.get("mirror", True))
+    answers: list[Answer] = []
+    starts = range(0, len(files), _CHUNK)
+    quiet = len(starts) < 2
+    for start in track(starts, "searching", console=Console(stderr=True), transient=True, disable=quiet):
+        good = _read(files[start : start + _CHUNK], quarantine)
+        if good:
+            vectors = embed_pictures(encoder, [picture for _, picture in good], mirror=mirror).numpy()
+            names = [name for name, _ in good]
+            answers += look_up(gallery, vectors, names, "image", k=arguments.k, votes=arguments.votes)
+    quarantine.check(1.0)
+    return answers
+
+
+def _read(files: Sequence[str], quarantine: "Quarantine") -> list[tuple[str, "Picture"]]:
+    from naruto_vision.files.images import read_image
+
+    good = []
+    for name in files:
+        try:
+            good.append((name, read_image(name)))
+        except (BadImageError, MissingPathError) as error:
+            quarantine.refuse(name, str(error))
+        else:
+            quarantine.accept()
+    return good
+
+
+def _ask_texts(arguments: argparse.Namespace, gallery: "Gallery", encoder: "Encoder") -> tuple["Answer", ...]:
+    import torch
+
+    from naruto_vision.scenes.lookup import look_up
+
+    if not arguments.text:
+        return ()
+    with torch.inference_mode():
+        vectors = encoder.encode_texts(arguments.text).float().cpu().numpy()
+    return look_up(gallery, vectors, arguments.text, "text", k=arguments.k, votes=arguments.votes)
+
+
+def _print_tables(answers: Sequence["Answer"]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    for answer in answers:
+        title = answer.query if answer.kind == "image" else f'"{answer.query}"'
+        table = Table("rank", "label", "score", "margin", "path", "id", title=escape(title), title_justify="left")
+        for hit in answer.hits:
+            row = hit.neighbour
+            margin = "-" if hit.margin is None else f"{hit.margin:+.3f}"
+            table.add_row(str(hit.rank), escape(row.label), f"{row.score:.3f}", margin, escape(row.path), str(row.row))
+        console.print(table)
+        console.print(answer.sentence(), highlight=False, markup=False, soft_wrap=True)
+
+
+def _draw(arguments: argparse.Namespace, gallery: "Gallery", answers: Sequence["Answer"]) -> int:
+    """Draw the sheet and return how many gallery pictures were not found."""
+    from naruto_vision.commands.search_sheet import PictureFinder, draw_sheet
+    from naruto_vision.files.images import write_image
+    from naruto_vision.scenes.overlay import label_colours
+
+    told = gallery.note.get("root")
+    roots = [Path(root) for root in (arguments.root, told, arguments.gallery, ".") if root]
+    finder = PictureFinder(roots)
+    title = f"{arguments.gallery} · {len(gallery)} rows · {len(gallery.labels)} labels"
+    write_image(arguments.sheet, draw_sheet(answers, finder, label_colours(gallery.labels), title, arguments.theme))
+    return finder.lost
