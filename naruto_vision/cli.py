@@ -41,6 +41,7 @@ COMMANDS = {
     "draw": ("draw a cast's pictures and scenes with their ground truth", "draw"),
     "data prepare": ("turn a folder of labelled pictures into manifests", "prepare"),
     "data audit": ("look for pictures that stand on both sides of a split", "audit"),
+    "data split": ("make manifests of a split in which nothing stands on both sides", "split"),
     "evaluate": ("hold predicted scenes against their ground truth, one run or several", "evaluate"),
     "evaluate counts": ("rates, intervals and comparisons from counts alone", "evaluate_counts"),
     "search": ("ask a gallery with pictures or words: who is it, and which rows are near", "search"),

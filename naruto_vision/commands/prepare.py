@@ -2,8 +2,16 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from naruto_vision.errors import FormatError, MissingPathError
+from naruto_vision.commands.reading import add_reading_options, rules_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.table import Table
+
+    from naruto_vision.data.tables import ClassTable, Split
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,45 +22,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument("--root", type=Path, default=Path("data"), help="the data set's folder (default: data)")
     parser.add_argument("--out", type=Path, default=Path("manifests"), help="where manifests go (default: manifests)")
-    parser.add_argument("--labels", nargs="+", metavar="NAME", help="keep these classes only, in this order")
-    parser.add_argument("--aliases", type=Path, metavar="FILE", help='JSON of class names to mend: {"Mira": "Myra"}')
-    parser.add_argument(
-        "--policy",
-        choices=("single_only", "first", "all"),
-        default="single_only",
-        help="what becomes of pictures with several classes (default: single_only leaves them out)",
-    )
-    parser.add_argument(
-        "--reader",
-        choices=("auto", "roboflow", "manifest", "folders"),
-        default="auto",
-        help="how the folder is laid out (default: auto looks)",
-    )
+    add_reading_options(parser)
 
 
-def read_aliases(path: Path | None) -> dict[str, str]:
-    """Read a file of class names to mend.
+def counts_table(tables: "Mapping[Split, ClassTable]") -> "Table":
+    """Lay out what became of every row of every split.
 
     Args:
-        path: JSON object: name as found, to the name that it should have. None is an empty one.
-
-    Raises:
-        MissingPathError: If there is no such file.
-        FormatError: If it is not such an object.
+        tables: Split name to its table.
     """
-    import json
+    from rich.table import Table
 
-    if path is None:
-        return {}
-    if not path.is_file():
-        raise MissingPathError(path, "alias file")
-    try:
-        aliases = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise FormatError(path, "JSON", str(error).partition("\n")[0]) from None
-    if not isinstance(aliases, dict) or not all(isinstance(name, str) and name for name in aliases.values()):
-        raise FormatError(path, 'an object of names like {"Mira": "Myra"}', repr(aliases)[:60])
-    return {str(name): str(mended) for name, mended in aliases.items()}
+    shown = Table("split", "seen", "kept", "discarded", "missing", "refused", "duplicates", "written")
+    for split, table in tables.items():
+        report = table.report
+        numbers = (report.seen, report.kept, report.discarded, len(report.missing), len(report.refused))
+        shown.add_row(split, *(str(n) for n in (*numbers, len(report.duplicates), len(table.rows))))
+    return shown
+
+
+def place_of(out: Path, base: Path) -> str:
+    """Say where manifests are, and from where they have to be read if they do not find their pictures themselves.
+
+    Args:
+        out: The manifests' folder.
+        base: The folder that their paths are relative to.
+    """
+    from naruto_vision.data.manifest import is_found_from
+
+    found = is_found_from(out, base)
+    return f"manifests are in {out}" + ("" if found else f"; run what reads them from {base}, or move them there")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -68,25 +67,22 @@ def run(arguments: argparse.Namespace) -> int:
         InputError: If the data set cannot be read, or ``--labels`` names a class that it lacks.
     """
     from rich.console import Console
-    from rich.table import Table
 
-    from naruto_vision.data.manifest import write_manifests
+    from naruto_vision.data.manifest import manifest_base, write_manifests
     from naruto_vision.data.readers import read_present
-    from naruto_vision.data.rows import ReadRules
 
-    labels = tuple(arguments.labels) if arguments.labels else None
-    rules = ReadRules(read_aliases(arguments.aliases), arguments.policy, labels)
+    rules = rules_of(arguments)
     tables = read_present(arguments.root, arguments.reader, rules)
     classes = tables["train"].classes
-    note = f"policy {rules.policy}; every row seen is kept, discarded, missing, refused or a duplicate"
-    write_manifests(arguments.out, tables, arguments.root, classes, note)
-    shown = Table("split", "seen", "kept", "discarded", "missing", "refused", "duplicates", "written")
-    for split, table in tables.items():
-        report = table.report
-        numbers = (report.seen, report.kept, report.discarded, len(report.missing), len(report.refused))
-        shown.add_row(split, *(str(n) for n in (*numbers, len(report.duplicates), len(table.rows))))
+    unlabeled = "kept as a class" if rules.include_unlabeled else "discarded"
+    note = (
+        f"policy {rules.policy}; pictures without a class {unlabeled}; "
+        "every row seen is kept, discarded, missing, refused or a duplicate"
+    )
+    base = manifest_base(arguments.root, tables)
+    write_manifests(arguments.out, tables, base, classes, note)
     console = Console()
-    console.print(shown)
+    console.print(counts_table(tables))
     console.print(f"{len(classes)} classes: {', '.join(classes)}", highlight=False, markup=False)
-    console.print(f"manifests are in {arguments.out}", highlight=False, markup=False)
+    console.print(place_of(arguments.out, base), highlight=False, markup=False, soft_wrap=True)
     return 0

@@ -51,15 +51,18 @@ def _labels_by_path(path: Path) -> tuple[dict[str, list[str]], list[str]]:
     return found, repeats
 
 
-def _base_of(path: Path, names: Sequence[str]) -> Path:
+def _base_of(path: Path, names: Sequence[str], rules: ReadRules) -> Path:
     """Find the folder that a manifest's paths are relative to: beside it, above it, or where we are."""
     candidates = (path.parent, path.parent.parent, Path())
     harmless = [name for name in names if not refusal(name)][:50]
     for folder in candidates:
         if any(find_inside(folder.resolve(), name) for name in harmless):
             return folder
+    if not rules.need_files:
+        return path.parent
     places = ", ".join(str(folder.resolve()) for folder in candidates)
-    raise MissingPathError(names[0] if names else path, f"picture of {path} under {places}", "say where: root=FOLDER")
+    hint = "run from the folder that the paths start in, or put the manifests beside it"
+    raise MissingPathError(names[0] if names else path, f"picture of {path} under {places}", hint)
 
 
 def read_manifest(path: str | Path, root: str | Path | None = None, rules: ReadRules | None = None) -> ClassTable:
@@ -86,10 +89,11 @@ def read_manifest(path: str | Path, root: str | Path | None = None, rules: ReadR
     unknown = sorted(labels - set(classes))
     if unknown:
         raise FormatError(path, f"labels of {listed.name}", ", ".join(unknown)[:80])
-    base = Path(root) if root is not None else _base_of(path, list(found))
+    rules = rules or ReadRules()
+    base = Path(root) if root is not None else _base_of(path, list(found), rules)
     rows = [SourceRow(name, tuple(names)) for name, names in found.items()]
     rows += [SourceRow(name, tuple(found[name])) for name in repeats]
-    return build_table(base, rows, classes, rules or ReadRules(), list_unnamed=False)
+    return build_table(base, rows, classes, rules, list_unnamed=False)
 
 
 def manifest_text(table: ClassTable, base: str | Path) -> str:
@@ -99,7 +103,7 @@ def manifest_text(table: ClassTable, base: str | Path) -> str:
         table: The rows.
         base: The folder that the paths are written relative to; the table's root lies in it.
     """
-    prefix = PurePosixPath(Path(os.path.relpath(table.root, base)).as_posix())
+    prefix = PurePosixPath(Path(os.path.relpath(table.root.absolute(), Path(base).absolute())).as_posix())
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(HEADER)
@@ -132,22 +136,46 @@ def statistics(table: ClassTable, note: str) -> dict[str, Any]:
     }
 
 
+def manifest_base(root: str | Path, tables: Mapping[Split, ClassTable]) -> Path:
+    """Return the folder that a data set's manifests are written relative to.
+
+    Args:
+        root: The data set's folder.
+        tables: What was read from it.
+
+    Returns:
+        The folder that ``root`` lies in, so that its own name stays in the paths; where the pictures lie elsewhere
+        (manifests beside a data set), the folder that they share.
+    """
+    base = Path(os.path.normpath(Path(root).absolute())).parent  # not resolved: a folder that is a link keeps its name
+    places = [Path(os.path.normpath(table.root.absolute())) for table in tables.values()]
+    return base if all(place.is_relative_to(base) for place in places) else Path(os.path.commonpath(places))
+
+
+def is_found_from(out: str | Path, base: str | Path) -> bool:
+    """Tell whether manifests in a folder find pictures relative to another one by themselves.
+
+    Args:
+        out: The manifests' folder.
+        base: The folder that their paths are relative to.
+    """
+    out = Path(out).resolve()
+    return Path(base).resolve() in (out, out.parent, Path().resolve())
+
+
 def write_manifests(
-    out: str | Path, tables: Mapping[Split, ClassTable], root: str | Path, classes: Sequence[str], note: str
+    out: str | Path, tables: Mapping[Split, ClassTable], base: str | Path, classes: Sequence[str], note: str
 ) -> None:
     """Write ``<split>.csv`` and ``stats_<split>.json`` for every split, and ``classes.json``.
 
     Args:
         out: The folder; made if need be, files of the same names are replaced.
         tables: Split name to its table.
-        root: The data set's folder; paths are written relative to the folder that it lies in.
+        base: The folder that paths are written relative to, as ``manifest_base`` finds it.
         classes: Every class, in the order that all later steps use.
         note: One line for people, kept in the statistics.
     """
     out = Path(out)
-    base = Path(
-        os.path.normpath(Path(root).absolute())
-    ).parent  # not resolved: a folder that is a link keeps its own name
     for split, table in tables.items():
         write_text(out / f"{split}.csv", manifest_text(table, base))
         write_json(out / f"stats_{split}.json", statistics(table, note))

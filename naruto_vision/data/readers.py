@@ -1,6 +1,7 @@
 """One question for class data of any layout: the table of a split."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -120,13 +121,13 @@ def read_present(
     rules = rules or ReadRules()
     wanted = [split for split in SPLITS if split == "train" or find_split(root, split, reader) is not None]
     if rules.labels is not None:
-        everything = read_present(root, reader, ReadRules(rules.aliases, "all"))["train"].classes
+        everything = read_present(root, reader, replace(rules, policy="all", labels=None))["train"].classes
         unknown = [name for name in rules.labels if name not in everything]
         if unknown:
             msg = f"{root}: no class {', '.join(unknown)}; there are {', '.join(everything)}"
             raise InputError(msg)
     found = {split: read_classes(root, split, reader, rules) for split in wanted}
-    classes = rules.labels or merge_classes(list(found.values()))
+    classes = rules.in_order(rules.labels or merge_classes(list(found.values())))
     return {split: table.relabelled(classes) for split, table in found.items()}
 
 

@@ -1,9 +1,9 @@
 """From what a source says about each picture to a class table: one place for the rules of every reader."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, TypeAlias
 
 from naruto_vision.data.paths import find_inside, refusal
@@ -12,6 +12,9 @@ from naruto_vision.files.images import list_pictures
 
 Policy: TypeAlias = Literal["single_only", "first", "all"]
 """What becomes of a picture with several positive classes: left out, only its first class, or a row for each."""
+
+UNLABELLED = "Unlabeled"
+"""The placeholder class of pictures without a class, where they are asked for; the name of Roboflow's column."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +25,15 @@ class ReadRules:
         aliases: Class name as found, to the name that it should have.
         policy: What becomes of pictures with several positive classes.
         labels: The classes that count, in order, after mending; None for all that there are.
+        include_unlabeled: Keep pictures without any class, under the placeholder ``Unlabeled``, the last class.
+        need_files: Leave out rows whose file is absent; else they count like the others, by their names alone.
     """
 
     aliases: Mapping[str, str] = field(default_factory=dict)
     policy: Policy = "single_only"
     labels: tuple[str, ...] | None = None
+    include_unlabeled: bool = False
+    need_files: bool = True
 
     def mend(self, name: str) -> str:
         """Return the name that a class should have.
@@ -43,7 +50,28 @@ class ReadRules:
             names: The names as found.
         """
         found = tuple(dict.fromkeys(self.mend(name) for name in names))
-        return found if self.labels is None else tuple(name for name in self.labels if name in found)
+        return self.in_order(found if self.labels is None else [name for name in self.labels if name in found])
+
+    def in_order(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return class names with the placeholder behind them, where it is asked for.
+
+        Args:
+            names: Mended names, with or without the placeholder.
+        """
+        if not self.include_unlabeled:
+            return tuple(names)
+        return (*(name for name in names if name != UNLABELLED), UNLABELLED)
+
+    def positives_of(self, names: Sequence[str], classes: Collection[str]) -> list[str]:
+        """Return the classes of one picture that count.
+
+        Args:
+            names: Its positive classes as found; a picture without any may stand under the placeholder.
+            classes: The classes that count.
+        """
+        if not names and self.include_unlabeled:
+            return [UNLABELLED]
+        return [name for name in dict.fromkeys(map(self.mend, names)) if name in classes]
 
     def labels_of(self, positives: Sequence[str]) -> tuple[str, ...]:
         """Return the labels that a picture gets: none leaves it out.
@@ -71,6 +99,14 @@ class SourceRow:
 
     name: str
     positives: tuple[str, ...]
+
+
+def _path_of(base: Path, name: str, rules: ReadRules) -> str:
+    """Return a row's path inside its folder, or an empty text for a file that is needed and absent."""
+    found = find_inside(base, name)
+    if found is not None:
+        return found.relative_to(base).as_posix()
+    return "" if rules.need_files else PurePosixPath(name).as_posix()
 
 
 def build_table(
@@ -102,9 +138,8 @@ def build_table(
     for row in rows:
         seen += 1
         reason = refusal(row.name)
-        found = None if reason else find_inside(base, row.name)
-        path = "" if found is None else found.relative_to(base).as_posix()
-        positives = [name for name in dict.fromkeys(map(rules.mend, row.positives)) if name in classes]
+        path = "" if reason else _path_of(base, row.name, rules)
+        positives = rules.positives_of(row.positives, classes)
         labels = rules.labels_of(positives)
         if reason:
             refused.append(f"{row.name!r} {reason}")

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from naruto_vision.commands.prepare import add_arguments, read_aliases, run
+from naruto_vision.commands.prepare import add_arguments, run
+from naruto_vision.commands.reading import read_aliases
 from naruto_vision.data.readers import read_present
 from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.files.images import write_image

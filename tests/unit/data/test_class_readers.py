@@ -223,7 +223,7 @@ def test_malformed_manifests(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(FormatError, match=words):
         read_manifest(tmp_path / "train.csv")
     (tmp_path / "train.csv").write_text("path,label\nnowhere.png,a\n")
-    with pytest.raises(MissingPathError, match="say where"):
+    with pytest.raises(MissingPathError, match="run from the folder that the paths start in"):
         read_manifest(tmp_path / "train.csv")
 
 
