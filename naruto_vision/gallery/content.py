@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from naruto_vision.errors import InputError
+from naruto_vision.gallery.ledger import archived_ids, ledger_line, stale_since
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.records import UNKNOWN, Vectors
 
@@ -79,6 +80,7 @@ class GalleryContent:
         fingerprint: The encoder that made the vectors.
         thresholds: Below which score a region is nobody in here.
         ledger: What was done to the gallery, oldest first; its length is the generation.
+        removed: Shape (R, D), float32, unit rows: every row that was ever taken out, for rollbacks.
 
     Raises:
         InputError: If there are no rows, the lengths differ, or the ids do not rise.
@@ -90,6 +92,7 @@ class GalleryContent:
     fingerprint: str
     thresholds: Thresholds
     ledger: tuple[Mapping[str, Any], ...]
+    removed: Vectors
 
     def __post_init__(self) -> None:
         if not self.rows:
@@ -101,6 +104,10 @@ class GalleryContent:
         if self.ids[0] < 0 or (np.diff(self.ids) <= 0).any():
             msg = "gallery: expected ids that rise from row to row, found others"
             raise InputError(msg)
+        taken_out = len(archived_ids(self.ledger))
+        if self.removed.shape != (taken_out, self.vectors.shape[1]):
+            msg = f"gallery: {taken_out} rows were taken out, the vectors of {len(self.removed)} are there"
+            raise InputError(msg)
 
     @property
     def generation(self) -> int:
@@ -111,6 +118,11 @@ class GalleryContent:
     def next_id(self) -> int:
         """The id of the next row to be added: above every id that was ever given."""
         return int(self.ledger[-1]["next_id"])
+
+    @property
+    def stale_since(self) -> int | None:
+        """The generation since which the rows are not those that the thresholds were chosen with, if any."""
+        return stale_since(self.ledger) if self.thresholds.chosen else None
 
     @property
     def note(self) -> Mapping[str, Any]:
@@ -137,20 +149,6 @@ class GalleryContent:
         found.update(self.ids.astype("<i8").tobytes())
         found.update(self.vectors.astype("<f4").tobytes())
         return found.hexdigest()
-
-
-def ledger_line(op: str, content: Mapping[str, Any], generation: int) -> dict[str, Any]:
-    """Describe one change. There is no clock in it: equal inputs give equal galleries, byte for byte.
-
-    Args:
-        op: What was done ("build", "thresholds").
-        content: Counts to record; ``rows`` and ``next_id`` have to be among them.
-        generation: The gallery's generation after the change.
-
-    Returns:
-        One line of ``ledger.jsonl``.
-    """
-    return {"generation": generation, "op": op, **content}
 
 
 def build_content(
@@ -184,4 +182,5 @@ def build_content(
         fingerprint=fingerprint,
         thresholds=thresholds,
         ledger=(ledger_line("build", line, 1),),
+        removed=np.zeros((0, vectors.shape[1]), dtype=np.float32),
     )

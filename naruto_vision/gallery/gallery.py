@@ -1,24 +1,33 @@
 """The searchable memory of who is who: unit vectors with labels, bound to the encoder that made them."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from naruto_vision.errors import FormatError, InputError
-from naruto_vision.gallery.content import GalleryContent, GalleryRow, build_content, ledger_line, unit_rows
-from naruto_vision.gallery.folder import INDEX, read_gallery, write_gallery
+from naruto_vision.gallery.content import GalleryContent, GalleryRow, build_content, unit_rows
+from naruto_vision.gallery.edits import change_thresholds
+from naruto_vision.gallery.folder import read_gallery, write_gallery
+from naruto_vision.gallery.layout import INDEX
 from naruto_vision.gallery.nearest import nearest_rows
-from naruto_vision.gallery.stores import FaissIndex, IndexChoice, IndexKind, VectorIndex, choose_kind, make_index
+from naruto_vision.gallery.publish import writer_lock
+from naruto_vision.gallery.stores import IndexChoice, IndexKind, VectorIndex, choose_kind, make_index, read_stored
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.records import Neighbour, Vectors
+
+_LOG = logging.getLogger(__name__)
+_STALE = (
+    "%s: its rows changed in generation %d, after its thresholds were chosen; choose them again with "
+    "`naruto-vision validate` on scenes with ground truth"
+)
 
 
 class Gallery:
     """A gallery in memory. It never changes: what would change it returns another one.
 
-    Use ``Gallery.build`` or ``Gallery.open``.
+    Use ``Gallery.build`` or ``Gallery.open``; ``maintenance`` changes galleries on the disk.
 
     Args:
         content: What it holds.
@@ -33,8 +42,8 @@ class Gallery:
     """
 
     def __init__(self, content: GalleryContent, index: VectorIndex) -> None:
-        self._content = content
-        self._index = index
+        self.content = content
+        self.index = index
 
     @classmethod
     def build(
@@ -65,7 +74,7 @@ class Gallery:
             MissingPackageError: If "faiss" is wanted and not installed.
         """
         content = build_content(vectors, rows, fingerprint, thresholds or Thresholds(), note)
-        return cls(content, make_index(content.vectors, choose_kind(index)))
+        return cls(content, make_index(content.vectors, choose_kind(index, len(rows)), content.ids))
 
     @classmethod
     def open(cls, folder: str | Path, *, fingerprint: str | None = None, index: IndexChoice = "auto") -> "Gallery":
@@ -86,11 +95,13 @@ class Gallery:
             MissingPackageError: If "faiss" is wanted and not installed.
         """
         content, stored = read_gallery(folder, fingerprint)
-        kind = choose_kind(index)
-        if kind != "faiss" or stored is None:
-            return cls(content, make_index(content.vectors, kind))
+        if content.stale_since is not None:
+            _LOG.warning(_STALE, folder, content.stale_since)
+        kind = choose_kind(index, len(content.rows), stored.kind)
+        if stored.data is None or kind != stored.kind:
+            return cls(content, make_index(content.vectors, kind, content.ids))
         try:
-            return cls(content, FaissIndex.from_bytes(stored, content.vectors))
+            return cls(content, read_stored(kind, stored.data, content.vectors, content.ids))
         except ValueError as error:
             raise FormatError(Path(folder) / INDEX, "an index of the gallery's vectors", str(error)) from None
 
@@ -99,8 +110,12 @@ class Gallery:
 
         Args:
             folder: Where the gallery goes.
+
+        Raises:
+            InputError: If another process is changing the gallery in that folder.
         """
-        write_gallery(folder, self._content, self._index)
+        with writer_lock(folder):
+            write_gallery(folder, self.content, self.index)
 
     def search(self, queries: Vectors, k: int) -> tuple[tuple[Neighbour, ...], ...]:
         """Find the nearest rows.
@@ -129,15 +144,15 @@ class Gallery:
             )
             raise InputError(msg)
         units = unit_rows(queries, "search queries")
-        found = nearest_rows(self._index, self._content.vectors, units, k)
+        found = nearest_rows(self.index, self.content.vectors, units, k)
         return tuple(
             tuple(self._neighbour(place, score) for score, place in zip(scores.tolist(), places.tolist(), strict=True))
             for scores, places in found
         )
 
     def _neighbour(self, place: int, score: float) -> Neighbour:
-        row = self._content.rows[place]
-        return Neighbour(int(self._content.ids[place]), row.label, score, row.path)
+        row = self.content.rows[place]
+        return Neighbour(int(self.content.ids[place]), row.label, score, row.path)
 
     def with_thresholds(self, thresholds: Thresholds) -> "Gallery":
         """Return the same gallery with other thresholds, one generation on.
@@ -148,65 +163,77 @@ class Gallery:
         Returns:
             A gallery that shares this one's vectors and index.
         """
-        content = self._content
-        counts = {"rows": len(content.rows), "next_id": content.next_id}
-        line = ledger_line("thresholds", counts, content.generation + 1)
-        return Gallery(replace(content, thresholds=thresholds, ledger=(*content.ledger, line)), self._index)
+        return self.edited(lambda content: change_thresholds(content, thresholds))
+
+    def edited(self, change: Callable[[GalleryContent], GalleryContent]) -> "Gallery":
+        """Return the gallery's next generation; nothing is embedded again, and the index is carried along.
+
+        Args:
+            change: One of ``edits``: ``lambda content: remove_rows(content, [3, 4])``.
+        """
+        content = change(self.content)
+        same = content.vectors is self.content.vectors
+        return Gallery(content, self.index if same else self.index.updated(content.vectors, content.ids))
 
     def __len__(self) -> int:
-        return len(self._content.rows)
+        return len(self.content.rows)
 
     @property
     def dim(self) -> int:
         """Length D of the vectors."""
-        return int(self._content.vectors.shape[1])
+        return int(self.content.vectors.shape[1])
 
     @property
     def vectors(self) -> Vectors:
         """The rows' vectors: shape (N, D), float32, unit rows. Not to be written to."""
-        return self._content.vectors
+        return self.content.vectors
 
     @property
     def rows(self) -> tuple[GalleryRow, ...]:
         """Where each vector came from, in order of their ids."""
-        return self._content.rows
+        return self.content.rows
 
     @property
     def ids(self) -> tuple[int, ...]:
         """The rows' stable ids, rising."""
-        return tuple(self._content.ids.tolist())
+        return tuple(self.content.ids.tolist())
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """Who is in here: the labels, each once, sorted."""
-        return tuple(sorted({row.label for row in self._content.rows}))
+        return tuple(sorted({row.label for row in self.content.rows}))
 
     @property
     def thresholds(self) -> Thresholds:
         """Below which score a region is nobody in here."""
-        return self._content.thresholds
+        return self.content.thresholds
 
     @property
     def fingerprint(self) -> str:
         """The encoder that made the vectors."""
-        return self._content.fingerprint
+        return self.content.fingerprint
 
     @property
     def note(self) -> Mapping[str, Any]:
         """How the gallery was built: encoder, whether mirrored views were averaged, and counts; may be empty."""
-        return self._content.note
+        return self.content.note
 
     @property
     def generation(self) -> int:
         """How many changes the gallery has seen; 1 after it was built."""
-        return self._content.generation
+        return self.content.generation
+
+    @property
+    def stale_since(self) -> int | None:
+        """The generation since which the rows are not those that the thresholds were chosen with, if any."""
+        return self.content.stale_since
 
     @property
     def index_kind(self) -> IndexKind:
-        """What searches: "faiss" or "exact"."""
-        return self._index.kind
+        """What searches: "faiss" (flat), "exact" (flat, by NumPy), "hnsw" or "ivf"."""
+        return self.index.kind
 
     @cached_property
     def digest(self) -> str:
         """64 hexadecimal digits that change with anything that can change an answer."""
-        return self._content.digest()
+        return self.content.digest()

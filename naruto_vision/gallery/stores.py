@@ -1,27 +1,40 @@
-"""Where vectors are searched: FAISS, or plain NumPy where FAISS is not installed. Both give the same neighbours."""
+"""Where vectors are searched: FAISS, or plain NumPy where FAISS is not installed. Both give the same neighbours.
+
+Galleries of many rows may trade some neighbours for speed: ``hnsw`` and ``ivf``, in ``approximate``.
+"""
 
 import logging
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from naruto_vision.gallery.approximate import ApproximateIndex
+from naruto_vision.gallery.exact import ExactIndex
+from naruto_vision.gallery.stored import FaissObject, checked_flat, read_index
 from naruto_vision.optional import has_package, require_package
 from naruto_vision.records import Vectors
 
-IndexChoice: TypeAlias = Literal["auto", "faiss", "exact"]
-IndexKind: TypeAlias = Literal["faiss", "exact"]
+IndexChoice: TypeAlias = Literal["auto", "flat", "faiss", "exact", "hnsw", "ivf"]
+"""What is asked for; "flat" and "faiss" are one: every row compared, by FAISS. "exact" is the same by NumPy."""
+
+IndexKind: TypeAlias = Literal["faiss", "exact", "hnsw", "ivf"]
+FLAT_ROWS = 200_000
+"""Up to how many rows "auto" compares with all of them; docs/gallery.md has the times and the recall beyond."""
 
 _LOG = logging.getLogger(__name__)
 _SCAN_QUERIES = 4  # below this many queries FAISS's one-by-one scan is faster than a matrix product
-_BLOCK = 1 << 24  # scores held at once by the NumPy search: 64 MiB
 _FLAT_MARK = b"IxFI"  # how the bytes of a flat inner-product index start
+_NO_FAISS = "FAISS is not installed: exact NumPy search; pip install 'naruto-vision[cpu]' for FAISS"
 
 
 class VectorIndex(Protocol):
     """Finds the nearest of N unit rows. Rows are known by their place, 0 to N - 1."""
 
-    kind: IndexKind
+    @property
+    def kind(self) -> IndexKind:
+        """Which index this is."""
+        ...
 
     def search(self, queries: Vectors, count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Find the rows with the largest inner products.
@@ -36,49 +49,18 @@ class VectorIndex(Protocol):
         """
         ...
 
+    def updated(self, vectors: Vectors, ids: NDArray[np.int64]) -> "VectorIndex":
+        """Return an index of the same kind of a gallery's next generation; this one stays as it is.
+
+        Args:
+            vectors: Shape (M, D), float32, unit rows; rows with known ids are known.
+            ids: Shape (M,), int64, rising.
+        """
+        ...
+
     def to_bytes(self) -> bytes | None:
         """Return the index as the bytes of ``faiss.index``, or None where there is nothing to store."""
         ...
-
-
-class ExactIndex:
-    """Every inner product, by NumPy.
-
-    Args:
-        vectors: Shape (N, D), float32, unit rows.
-    """
-
-    kind: IndexKind = "exact"
-
-    def __init__(self, vectors: Vectors) -> None:
-        self._vectors = vectors
-
-    def search(self, queries: Vectors, count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Find the rows with the largest inner products.
-
-        Args:
-            queries: Shape (Q, D), float32, unit rows.
-            count: How many rows a query wants, 1 to N.
-
-        Returns:
-            Scores (Q, count), float32, falling, and places (Q, count), int64.
-        """
-        step = max(1, _BLOCK // len(self._vectors))
-        blocks = [self._block(queries[start : start + step], count) for start in range(0, len(queries), step)]
-        return np.concatenate([scores for scores, _ in blocks]), np.concatenate([places for _, places in blocks])
-
-    def _block(self, queries: Vectors, count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        products = queries @ self._vectors.T
-        places = np.argpartition(products, -count, axis=1)[:, -count:] if count < len(self._vectors) else None
-        if places is None:
-            places = np.broadcast_to(np.arange(count), products.shape)
-        scores = np.take_along_axis(products, places, axis=1)
-        order = np.argsort(-scores, axis=1, kind="stable")
-        return np.take_along_axis(scores, order, axis=1), np.take_along_axis(places, order, axis=1).astype(np.int64)
-
-    def to_bytes(self) -> None:
-        """Return None: the vectors are the index."""
-        return
 
 
 class FaissIndex:
@@ -94,7 +76,7 @@ class FaissIndex:
 
     kind: IndexKind = "faiss"
 
-    def __init__(self, vectors: Vectors, index: Any = None) -> None:  # noqa: ANN401 - FAISS ships no types
+    def __init__(self, vectors: Vectors, index: FaissObject = None) -> None:
         self._faiss = require_package("faiss", "cpu")
         if index is None:
             index = self._faiss.IndexFlatIP(vectors.shape[1])
@@ -116,28 +98,14 @@ class FaissIndex:
             MissingPackageError: If FAISS is not installed.
             ValueError: If the bytes are no flat inner-product index of these vectors.
         """
-        faiss = require_package("faiss", "cpu")
         # A length check before FAISS sees the bytes: its reader trusts the counts that they state.
         if not data.startswith(_FLAT_MARK) or not 0 <= len(data) - vectors.nbytes <= 256:
             msg = (
                 f"a flat inner-product index of {vectors.nbytes} bytes was expected, {len(data)} bytes of another found"
             )
             raise ValueError(msg)
-        limit = faiss.get_deserialization_vector_byte_limit()
-        faiss.set_deserialization_vector_byte_limit(len(data))
-        try:
-            index = faiss.deserialize_index(np.frombuffer(data, dtype=np.uint8))
-        except RuntimeError as error:
-            raise ValueError(str(error).splitlines()[0]) from None
-        finally:
-            faiss.set_deserialization_vector_byte_limit(limit)
-        if (index.ntotal, index.d, index.metric_type) != (*vectors.shape, faiss.METRIC_INNER_PRODUCT):
-            msg = f"an index of ({index.ntotal}, {index.d}) vectors instead of {vectors.shape}"
-            raise ValueError(msg)
-        stored = faiss.rev_swig_ptr(index.get_xb(), vectors.size)
-        if stored.tobytes() != vectors.tobytes():
-            msg = "other vectors than those of embeddings.npy"
-            raise ValueError(msg)
+        index = read_index(data, vectors.shape)
+        checked_flat(index, vectors)
         return cls(vectors, index)
 
     def search(self, queries: Vectors, count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -162,42 +130,63 @@ class FaissIndex:
             settings.distance_compute_blas_threshold = usual
         return scores, places
 
+    def updated(self, vectors: Vectors, ids: NDArray[np.int64]) -> "FaissIndex":
+        """Return an index of other vectors.
+
+        It is made anew, which is one copy of the vectors, no more than a clone to edit would be: so it is the index
+        that a fresh gallery would have, and FAISS's habit of shifting places at a removal cannot matter.
+
+        Args:
+            vectors: Shape (M, D), float32, unit rows.
+            ids: Shape (M,), int64; not looked at.
+        """
+        del ids
+        return FaissIndex(vectors)
+
     def to_bytes(self) -> bytes:
         """Return the index as the bytes of ``faiss.index``."""
         return bytes(self._faiss.serialize_index(self._index).tobytes())
 
 
-def choose_kind(choice: IndexChoice) -> IndexKind:
+def choose_kind(choice: IndexChoice, rows: int = 0, stored: IndexKind | None = None) -> IndexKind:
     """Turn what the caller wants into what will search.
 
     Args:
-        choice: "auto" is FAISS where it is installed, and says so in the log where it is not.
+        choice: "auto" is by size, or what a gallery was stored with; without FAISS it is "exact", logged.
+        rows: How many rows are searched.
+        stored: The kind that a gallery on disk has.
 
     Returns:
         The kind of index.
 
     Raises:
-        MissingPackageError: If "faiss" is wanted and not installed.
+        MissingPackageError: If a kind of FAISS's is wanted and FAISS is not installed.
     """
     match choice:
         case "exact":
             return "exact"
-        case "faiss":
+        case "flat" | "faiss":
             require_package("faiss", "cpu")
             return "faiss"
+        case "hnsw" | "ivf":
+            require_package("faiss", "cpu")
+            return choice
         case "auto":
-            if has_package("faiss"):
-                return "faiss"
-            _LOG.warning("FAISS is not installed: exact NumPy search; pip install 'naruto-vision[cpu]' for FAISS")
-            return "exact"
+            if not has_package("faiss"):
+                _LOG.warning(_NO_FAISS)
+                return "exact"
+            if stored is not None and stored != "exact":
+                return stored
+            return "faiss" if rows <= FLAT_ROWS else "ivf"
 
 
-def make_index(vectors: Vectors, kind: IndexKind) -> VectorIndex:
+def make_index(vectors: Vectors, kind: IndexKind, ids: NDArray[np.int64] | None = None) -> VectorIndex:
     """Make an index of vectors.
 
     Args:
         vectors: Shape (N, D), float32, unit rows.
         kind: From ``choose_kind``.
+        ids: Shape (N,), int64, rising: the gallery's; None numbers the rows.
 
     Returns:
         The index.
@@ -210,3 +199,29 @@ def make_index(vectors: Vectors, kind: IndexKind) -> VectorIndex:
             return FaissIndex(vectors)
         case "exact":
             return ExactIndex(vectors)
+        case "hnsw" | "ivf":
+            own = np.arange(len(vectors), dtype=np.int64) if ids is None else ids
+            return ApproximateIndex.build(kind, vectors, own)
+
+
+def read_stored(kind: IndexKind, data: bytes, vectors: Vectors, ids: NDArray[np.int64]) -> VectorIndex:
+    """Read an index that was stored, and check that it holds exactly the gallery's vectors.
+
+    Args:
+        kind: Which.
+        data: The bytes of ``faiss.index``.
+        vectors: Shape (N, D), float32, unit rows.
+        ids: Shape (N,), int64, rising.
+
+    Returns:
+        The index.
+
+    Raises:
+        MissingPackageError: If FAISS is not installed.
+        ValueError: If the bytes are no such index of these vectors.
+    """
+    match kind:
+        case "hnsw" | "ivf":
+            return ApproximateIndex.from_bytes(kind, data, vectors, ids)
+        case _:
+            return FaissIndex.from_bytes(data, vectors)

@@ -43,6 +43,11 @@ class Thresholds:
                 msg = f"thresholds: expected finite numbers, found {value}"
                 raise ValueError(msg)
 
+    @property
+    def chosen(self) -> bool:
+        """Whether any score is too low to count."""
+        return self.default is not None or bool(self.classes)
+
     def threshold(self, label: str) -> float | None:
         """Return the lowest cosine similarity at which a label counts, or None where every score does.
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from naruto_vision.gallery import folder as layout
-from naruto_vision.gallery import stores
+from naruto_vision.gallery import publish, stores
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.stores import IndexChoice
@@ -105,11 +104,12 @@ def test_a_gallery_of_faiss_opens_without_it(saved: Path, monkeypatch: pytest.Mo
 def test_a_failed_save_leaves_the_old_gallery(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {file.name: file.read_bytes() for file in saved.iterdir()}
 
-    def fail(manifest: object) -> str:
-        raise OSError(28, str(manifest)[:1])
+    def fail(path: Path, data: bytes) -> None:
+        raise OSError(28, str(path), len(data))
 
     gallery = made().with_thresholds(Thresholds())
-    monkeypatch.setattr(layout, "_checksum", fail)
+    monkeypatch.setattr(publish, "write_bytes", fail)  # everything is prepared, the manifest cannot be written
     with pytest.raises(OSError, match="28"):
         gallery.save(saved)
+    (saved / ".lock").unlink()
     assert {file.name: file.read_bytes() for file in saved.iterdir()} == before

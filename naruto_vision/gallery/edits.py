@@ -1,0 +1,216 @@
+"""Changes to a gallery's content: each gives the next generation and a ledger line that can take it back."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from naruto_vision.errors import InputError
+from naruto_vision.gallery.content import GalleryContent, GalleryRow, unit_rows
+from naruto_vision.gallery.ledger import archived_ids, as_ranges, from_ranges, ledger_line
+from naruto_vision.gallery.thresholds import Thresholds
+from naruto_vision.records import Vectors
+
+
+def add_rows(content: GalleryContent, vectors: Vectors, rows: Sequence[GalleryRow]) -> GalleryContent:
+    """Append rows under ids that no row ever had.
+
+    Args:
+        content: The gallery's.
+        vectors: Shape (M, D), float32, unit rows, by the encoder that made the others.
+        rows: M rows.
+
+    Returns:
+        The next generation.
+
+    Raises:
+        InputError: If there are no rows, the numbers or lengths differ, or a vector is not a unit row.
+    """
+    dim = content.vectors.shape[1]
+    if not rows or vectors.shape != (len(rows), dim):
+        msg = f"add: expected {len(rows)} vectors of length {dim}, at least one, found shape {vectors.shape}"
+        raise InputError(msg)
+    first = content.next_id
+    ids = np.arange(first, first + len(rows), dtype=np.int64)
+    changes = {"next_id": first + len(rows), "added": as_ranges(ids.tolist())}
+    return _next(
+        content,
+        "add",
+        changes,
+        vectors=np.concatenate([content.vectors, unit_rows(vectors, "vectors to add")]),
+        ids=np.concatenate([content.ids, ids]),
+        rows=(*content.rows, *rows),
+    )
+
+
+def remove_rows(content: GalleryContent, ids: Iterable[int]) -> GalleryContent:
+    """Take rows out; their ids are never given again, and ``roll_back`` brings them back.
+
+    Args:
+        content: The gallery's.
+        ids: Which rows.
+
+    Returns:
+        The next generation.
+
+    Raises:
+        InputError: If there is no such row, or none would be left.
+    """
+    chosen = _chosen(content, ids)
+    if len(chosen) == len(content.rows):
+        msg = f"remove: that is all {len(chosen)} rows; a gallery has at least one, so delete its folder instead"
+        raise InputError(msg)
+    kept = np.setdiff1d(np.arange(len(content.rows)), chosen)
+    return _next(
+        content,
+        "remove",
+        {"removed": _facts(content, chosen)},
+        vectors=np.ascontiguousarray(content.vectors[kept]),
+        ids=content.ids[kept],
+        rows=tuple(content.rows[place] for place in kept.tolist()),
+        removed=_archive(content, chosen),
+    )
+
+
+def relabel_rows(content: GalleryContent, ids: Iterable[int], label: str) -> GalleryContent:
+    """Give rows another name.
+
+    Args:
+        content: The gallery's.
+        ids: Which rows; those that have the name already do not count.
+        label: The name.
+
+    Returns:
+        The next generation.
+
+    Raises:
+        InputError: If there is no such row, none would change, or the name cannot be one.
+    """
+    chosen = [place for place in _chosen(content, ids).tolist() if content.rows[place].label != label]
+    if not chosen:
+        msg = f"relabel: all of these rows are {label!r} already"
+        raise InputError(msg)
+    rows = list(content.rows)
+    for place in chosen:
+        rows[place] = replace(rows[place], label=label)
+    changes = [[int(content.ids[place]), content.rows[place].label, label] for place in chosen]
+    return _next(content, "relabel", {"relabelled": changes}, rows=tuple(rows))
+
+
+def change_thresholds(content: GalleryContent, thresholds: Thresholds) -> GalleryContent:
+    """Give the gallery other thresholds.
+
+    Args:
+        content: The gallery's.
+        thresholds: Below which score a region is nobody in here.
+
+    Returns:
+        The next generation.
+    """
+    before = {"before": content.thresholds.as_json()}
+    return _next(content, "thresholds", before, thresholds=thresholds)
+
+
+def roll_back(content: GalleryContent, generation: int) -> GalleryContent:
+    """Bring back the rows, names and thresholds of an older generation, as a change like any other.
+
+    Args:
+        content: The gallery's.
+        generation: Which, 1 to the one before the present.
+
+    Returns:
+        The next generation; rolling back again can take it back.
+
+    Raises:
+        InputError: If there is no such generation, or the ledger lacks what would be needed.
+    """
+    if not 1 <= generation < content.generation:
+        msg = f"rollback: expected a generation from 1 to {content.generation - 1}, found {generation}"
+        raise InputError(msg)
+    now = dict(zip(content.ids.tolist(), content.rows, strict=True))
+    try:
+        then, thresholds = _state(content, dict(now), generation)
+    except (KeyError, ValueError, TypeError) as error:
+        msg = f"rollback: the ledger does not tell what stood in generation {generation} ({error!r})"
+        raise InputError(msg) from None
+    gone = np.array([place for place, id_ in enumerate(content.ids.tolist()) if id_ not in then], dtype=np.int64)
+    changes = {
+        "to": generation,
+        "added": as_ranges(sorted(then.keys() - now.keys())),
+        "removed": _facts(content, gone),
+        "relabelled": [
+            [id_, now[id_].label, row.label]
+            for id_, row in sorted(then.items())
+            if now.get(id_, row).label != row.label
+        ],
+        "before": content.thresholds.as_json(),
+    }
+    ids = np.array(sorted(then), dtype=np.int64)
+    return _next(
+        content,
+        "rollback",
+        changes,
+        vectors=_vectors_of(content, ids),
+        ids=ids,
+        rows=tuple(then[id_] for id_ in ids.tolist()),
+        thresholds=thresholds,
+        removed=_archive(content, gone),
+    )
+
+
+def _next(content: GalleryContent, op: str, changes: Mapping[str, Any], **parts: Any) -> GalleryContent:
+    """Put new parts in the place of old ones, and write the ledger line of it."""
+    counts = {"rows": len(parts.get("rows", content.rows)), "next_id": content.next_id}
+    line = ledger_line(op, {**counts, **changes}, content.generation + 1)
+    return replace(content, ledger=(*content.ledger, line), **parts)
+
+
+def _chosen(content: GalleryContent, ids: Iterable[int]) -> NDArray[np.int64]:
+    """Turn ids into places (M,), rising."""
+    wanted = np.array(sorted(set(ids)), dtype=np.int64)
+    missing = np.setdiff1d(wanted, content.ids)
+    if missing.size or not wanted.size:
+        found = f"no row with id {missing[0]}" if missing.size else "no row chosen"
+        msg = f"gallery: {found}; `naruto-vision gallery list --rows` shows the ids"
+        raise InputError(msg)
+    return np.searchsorted(content.ids, wanted).astype(np.int64)
+
+
+def _facts(content: GalleryContent, places: NDArray[np.int64]) -> list[list[Any]]:
+    """Return id, path, label and aug of the rows at places (M,)."""
+    rows = [(int(content.ids[place]), content.rows[place]) for place in places.tolist()]
+    return [[id_, row.path, row.label, row.aug] for id_, row in rows]
+
+
+def _archive(content: GalleryContent, places: NDArray[np.int64]) -> Vectors:
+    """Return ``removed`` (R, D) with the vectors at places (M,) appended, where they are not in it yet."""
+    known = set(archived_ids(content.ledger))
+    fresh = [place for place in places.tolist() if int(content.ids[place]) not in known]
+    return np.concatenate([content.removed, content.vectors[fresh]])
+
+
+def _vectors_of(content: GalleryContent, ids: NDArray[np.int64]) -> Vectors:
+    """Look up the vectors (M, D) of ids (M,), in the gallery or among the removed."""
+    archive = {id_: place for place, id_ in enumerate(archived_ids(content.ledger))}
+    here = {id_: place for place, id_ in enumerate(content.ids.tolist())}
+    found = [content.vectors[here[i]] if i in here else content.removed[archive[i]] for i in ids.tolist()]
+    return np.stack(found)
+
+
+def _state(
+    content: GalleryContent, rows: dict[int, GalleryRow], generation: int
+) -> tuple[dict[int, GalleryRow], Thresholds]:
+    """Undo the ledger's lines, youngest first, until a generation is reached."""
+    thresholds = content.thresholds
+    for line in reversed(content.ledger[generation:]):
+        for id_ in from_ranges(line.get("added", ())):
+            del rows[id_]
+        for id_, path, label, aug in line.get("removed", ()):
+            rows[id_] = GalleryRow(path, label, aug)
+        for id_, before, _ in line.get("relabelled", ()):
+            rows[id_] = replace(rows[id_], label=before)
+        if line["op"] in {"thresholds", "rollback"}:
+            thresholds = Thresholds.from_json(line["before"])
+    return rows, thresholds
