@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from naruto_vision.encoders.preparation import Preparation
 from naruto_vision.errors import InputError
 from naruto_vision.files.fingerprint import model_fingerprint
 from naruto_vision.records import Picture
@@ -65,6 +66,11 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def describe(self) -> Mapping[str, Any]:
         """Return the JSON values (architecture, preprocessing) that decide the vectors beside the weights."""
+
+    @property
+    def preparation(self) -> Preparation | None:
+        """How many pictures at once are prepared on the encoder's device; None where only ``preprocess`` can tell."""
+        return None
 
     @property
     def recipe(self) -> Mapping[str, Any]:

@@ -16,6 +16,7 @@ from torch.nn.functional import normalize
 from naruto_vision.encoders.base import Encoder
 from naruto_vision.encoders.clip_parts import KIND, RANDOM, ClipParts, bundle_parts, open_clip_parts, tiny_parts
 from naruto_vision.encoders.lora import plain_state
+from naruto_vision.encoders.preparation import Preparation
 from naruto_vision.encoders.tiny import TINY_CLIP, TinySizes
 from naruto_vision.errors import InputError
 from naruto_vision.files.bundle import save_bundle
@@ -32,6 +33,7 @@ class ClipEncoder(Encoder):
             ``random`` for untrained weights. For ``tiny-clip``: None for the packaged weights, or ``random``.
             For a bundle folder: None, or an empty text.
         sizes: Sizes of a tiny CLIP that starts from random weights.
+        trust_pickle: Also read a local weights file whose pickle names NumPy numbers, paths and option lists.
 
     Attributes:
         clip: The open_clip model.
@@ -50,11 +52,16 @@ class ClipEncoder(Encoder):
     has_text = True
 
     def __init__(
-        self, model: str = TINY_CLIP, pretrained: str | None = None, *, sizes: TinySizes | None = None
+        self,
+        model: str = TINY_CLIP,
+        pretrained: str | None = None,
+        *,
+        sizes: TinySizes | None = None,
+        trust_pickle: bool = False,
     ) -> None:
         super().__init__()
         pretrained = pretrained or None  # an option on the command line can be emptied, but not always be made null
-        parts = _find_parts(model, pretrained, sizes or TinySizes())
+        parts = _find_parts(model, pretrained, sizes or TinySizes(), trust_pickle=trust_pickle)
         self.clip: Any = parts.model
         self.dim = parts.dim
         self.info: Mapping[str, Any] = parts.info or {}
@@ -143,6 +150,23 @@ class ClipEncoder(Encoder):
         return projected
 
     @property
+    def preparation(self) -> Preparation | None:
+        """The same steps as ``preprocess``, for many pictures at once; None where the input is not square."""
+        told = PreprocessCfg(**self._record["preprocessing"])
+        sides = {told.size} if isinstance(told.size, int) else set(told.size)
+        if len(sides) != 1:
+            return None
+        return Preparation(
+            size=self.image_size,
+            fit=told.resize_mode,
+            resize_to=self.image_size,
+            mean=tuple(told.mean),
+            std=tuple(told.std),
+            filter="bilinear" if told.interpolation == "bilinear" else "bicubic",
+            fill=told.fill_color,
+        )
+
+    @property
     def recipe(self) -> Mapping[str, Any]:
         """JSON values that ``open_recipe`` opens this encoder from again; empty for random weights."""
         return {} if self._recipe["pretrained"] == RANDOM else dict(self._recipe)
@@ -165,9 +189,9 @@ class ClipEncoder(Encoder):
         save_bundle(folder, state, {"kind": KIND, **self.describe(), **(extra or {})})
 
 
-def _find_parts(model: str, pretrained: str | None, sizes: TinySizes) -> ClipParts:
+def _find_parts(model: str, pretrained: str | None, sizes: TinySizes, *, trust_pickle: bool) -> ClipParts:
     if model in open_clip.list_models():
-        return open_clip_parts(model, pretrained)
+        return open_clip_parts(model, pretrained, trust_pickle=trust_pickle)
     if model == TINY_CLIP and pretrained == RANDOM:
         return tiny_parts(sizes)
     close = get_close_matches(model, [TINY_CLIP, *open_clip.list_models()], n=3, cutoff=0.6)

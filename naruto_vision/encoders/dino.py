@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
 
 from naruto_vision.encoders.base import Encoder
+from naruto_vision.encoders.preparation import Preparation
 from naruto_vision.errors import InputError
 from naruto_vision.files.strict import load_strictly
 from naruto_vision.files.trust import load_state_dict
@@ -105,6 +106,12 @@ class DinoEncoder(Encoder):
         prefix = self.vit.num_prefix_tokens
         pooled = tokens[:, 0] if self.pooling == "cls" else tokens[:, prefix:].mean(dim=1)
         return normalize(pooled.float(), dim=-1)
+
+    @property
+    def preparation(self) -> Preparation:
+        """The same steps as ``preprocess``, for many pictures at once."""
+        side = round(self.image_size * _RESIZE_RATIO)
+        return Preparation(self.image_size, "shortest", side, mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD)
 
     @property
     def recipe(self) -> Mapping[str, Any]:

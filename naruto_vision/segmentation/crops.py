@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from naruto_vision.records import Mask, Picture, Region
+from naruto_vision.records import Box, Mask, Picture, Region
 from naruto_vision.segmentation.boxes import expand_xyxy
 
 
@@ -56,7 +56,8 @@ def cut_out_rgba(picture: Picture, region: Region, expand: float = 0.0) -> Pictu
     Returns:
         Shape (h, w, 4), uint8, RGBA: the window of the grown box; alpha is 255 on the mask and 0 elsewhere.
     """
-    window, mask = _window(picture, region, expand)
+    height, width = picture.shape[:2]
+    window, mask = _window(picture, region, expand_xyxy(region.box, expand, width, height))
     return np.dstack([window, np.where(mask, np.uint8(255), np.uint8(0))])
 
 
@@ -74,21 +75,38 @@ def crop_region(picture: Picture, region: Region, settings: CropSettings | None 
         Shape (h, w, 3), uint8, RGB.
     """
     settings = settings or CropSettings()
+    box, border = crop_layout(region, settings, picture.shape[1], picture.shape[0])
+    window, mask = _window(picture, region, box)
     if settings.background is None:
-        window, _ = _window(picture, region, settings.expand)
         return np.ascontiguousarray(window)
-    window, mask = _window(picture, region, 0.0 if settings.tight else settings.expand)
     height, width = mask.shape
-    border = max(settings.pad_min, round(settings.pad * min(height, width)))
     shape = (height + 2 * border, width + 2 * border, 3)
     canvas = np.full(shape, settings.background, dtype=np.uint8)
     canvas[border : border + height, border : border + width][mask] = window[mask]
     return canvas
 
 
-def _window(picture: Picture, region: Region, expand: float) -> tuple[Picture, Mask]:
-    height, width = picture.shape[:2]
-    x1, y1, x2, y2 = expand_xyxy(region.box, expand, width, height)
+def crop_layout(region: Region, settings: CropSettings, width: int, height: int) -> tuple[Box, int]:
+    """Tell what part of a picture a crop takes, and what goes around it.
+
+    Args:
+        region: A region of the picture.
+        settings: How it is cropped.
+        width: Width of the picture in pixels.
+        height: Height of the picture in pixels.
+
+    Returns:
+        The window, inclusive pixels of the picture, and the border around it in pixels.
+    """
+    if settings.background is None:
+        return expand_xyxy(region.box, settings.expand, width, height), 0
+    box = expand_xyxy(region.box, 0.0 if settings.tight else settings.expand, width, height)
+    short = min(box[2] - box[0], box[3] - box[1]) + 1
+    return box, max(settings.pad_min, round(settings.pad * short))
+
+
+def _window(picture: Picture, region: Region, box: Box) -> tuple[Picture, Mask]:
+    x1, y1, x2, y2 = box
     left, top = region.box[0] - x1, region.box[1] - y1
     mask = np.zeros((y2 - y1 + 1, x2 - x1 + 1), dtype=np.bool_)
     mask[top : top + region.mask.shape[0], left : left + region.mask.shape[1]] = region.mask

@@ -1,0 +1,126 @@
+"""Preparing many pictures at once, on the encoder's device and without PIL.
+
+An encoder's own ``preprocess`` goes through PIL, one picture at a time on the CPU: right for training and enrolment,
+where worker processes do it. The crops of a scene lie in one picture that is already decoded; here they stay tensors,
+are resized by the same antialiased filter, rounded to whole levels after each of its two passes as PIL rounds, and
+normalised a batch at a time. Along one axis the levels are PIL's to within one; where both axes change, PIL chooses the
+order of the passes by the shape, which moves single levels at hard edges.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate, pad
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How an encoder wants its pictures.
+
+    Args:
+        size: Side S of the square input in pixels.
+        fit: What is brought to ``resize_to``: the short side, the long side, or both regardless of the shape.
+        resize_to: That side in pixels; where it differs from ``size``, the centre is cut out.
+        filter: The antialiased filter.
+        fill: Level from 0 to 255 of what is padded.
+        mean: What is subtracted from each channel, on a scale from 0 to 1.
+        std: What each channel is divided by, on the same scale.
+
+    Raises:
+        ValueError: If a size is below 1 or a divisor is 0.
+
+    Example:
+        >>> preparation = Preparation(32, "longest", 32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+        >>> preparation.normalise(preparation.levels([torch.zeros(3, 40, 20, dtype=torch.uint8)])).shape
+        torch.Size([1, 3, 32, 32])
+    """
+
+    size: int
+    fit: Literal["shortest", "longest", "squash"]
+    resize_to: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    filter: Literal["bicubic", "bilinear"] = "bicubic"
+    fill: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.size, self.resize_to) < 1 or not all(self.std):
+            msg = f"preparation: expected sizes >= 1 and std other than 0, found {self}"
+            raise ValueError(msg)
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """Return the height and width in pixels that a picture is resized to, before cutting and padding.
+
+        Args:
+            height: Its height in pixels.
+            width: Its width in pixels.
+        """
+        side = self.resize_to
+        match self.fit:
+            case "squash":
+                return side, side
+            case "shortest":  # torchvision cuts the fraction off
+                short, long = min(height, width), int(side * max(height, width) / min(height, width))
+                return (side, long) if height == short else (long, side)
+            case "longest":  # open_clip rounds
+                ratio = max(height / side, width / side)
+                return max(1, round(height / ratio)), max(1, round(width / ratio))
+
+    def levels(self, pictures: Sequence[Tensor]) -> Tensor:
+        """Resize, cut and pad pictures.
+
+        Args:
+            pictures: N pictures of any size on one device, each (3, H, W), uint8.
+
+        Returns:
+            Shape (N, 3, S, S), uint8, on the same device.
+        """
+        return torch.stack([self._squared(self._resize(picture)) for picture in pictures])
+
+    def normalise(self, levels: Tensor) -> Tensor:
+        """Normalise what ``levels`` returned.
+
+        Args:
+            levels: Shape (N, 3, S, S), uint8.
+
+        Returns:
+            Shape (N, 3, S, S), float32.
+        """
+        mean = torch.tensor(self.mean, device=levels.device).view(1, 3, 1, 1) * 255.0
+        std = torch.tensor(self.std, device=levels.device).view(1, 3, 1, 1) * 255.0
+        return levels.float().sub_(mean).div_(std)
+
+    def _resize(self, picture: Tensor) -> Tensor:
+        size = self.resized(*picture.shape[-2:])
+        if picture.shape[-2:] == size:
+            return picture
+        if picture.device.type == "cpu":  # the one device that filters whole levels, several times as fast as PIL
+            return interpolate(picture[None], size, mode=self.filter, antialias=True)[0]
+        return self.filter_in_floats(picture)
+
+    def filter_in_floats(self, picture: Tensor) -> Tensor:
+        """Resize on a device without a kernel for whole levels: width, then height, rounded after each.
+
+        Args:
+            picture: Shape (3, H, W), uint8.
+
+        Returns:
+            Shape (3, h, w), uint8, ``resized``: the levels of the CPU's kernel, to within one.
+        """
+        height, width = self.resized(*picture.shape[-2:])
+        levels = picture[None].float()
+        for size in ((picture.shape[-2], width), (height, width)):
+            levels = interpolate(levels, size, mode=self.filter, antialias=True).round_().clamp_(0, 255)
+        return levels[0].to(torch.uint8)
+
+    def _squared(self, picture: Tensor) -> Tensor:
+        """Cut the centre of (3, H, W), or pad it, to (3, S, S)."""
+        height, width = picture.shape[-2:]
+        down, right = max(0, self.size - height), max(0, self.size - width)
+        if down or right:
+            picture = pad(picture, (right // 2, (right + 1) // 2, down // 2, (down + 1) // 2), value=self.fill)
+        top, left = (round((side - self.size) / 2.0) for side in picture.shape[-2:])
+        return picture[:, top : top + self.size, left : left + self.size]

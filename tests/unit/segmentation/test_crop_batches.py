@@ -1,0 +1,122 @@
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity, normalize
+
+from naruto_vision.encoders.base import Encoder, embed_pictures
+from naruto_vision.encoders.clip import ClipEncoder
+from naruto_vision.records import Picture, Region
+from naruto_vision.segmentation.crop_batches import crop_tensor, embed_regions
+from naruto_vision.segmentation.crops import CropSettings, crop_region
+
+WAYS = (
+    CropSettings(),
+    CropSettings(background=128),
+    CropSettings(background=None),
+    CropSettings(background=255, tight=False, expand=0.4),
+    CropSettings(pad=0.3, pad_min=0),
+)
+
+
+class ToyEncoder(Encoder):
+    """Embeds by a fixed projection of an 8 x 8 thumbnail, and keeps what it was given."""
+
+    def __init__(self, dim: int = 5) -> None:
+        super().__init__()
+        self.dim = dim
+        generator = torch.Generator().manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(3 * 64, dim, generator=generator))
+        self.batches: list[int] = []
+
+    def preprocess(self, picture: Picture) -> Tensor:
+        pixels = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).float()[None]
+        return nn.functional.interpolate(pixels, (8, 8), mode="area")[0] / 255.0
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        self.batches.append(len(pixels))
+        return normalize(pixels.flatten(1) @ self.weight, dim=-1)
+
+    def describe(self) -> Mapping[str, Any]:
+        return {"toy": self.dim}
+
+
+@pytest.fixture
+def picture() -> Picture:
+    generator = np.random.default_rng(3)
+    coarse = generator.integers(0, 256, (10, 14, 3), dtype=np.uint8)
+    return np.ascontiguousarray(np.kron(coarse, np.ones((8, 8, 1), np.uint8)))  # 80 x 112
+
+
+@pytest.fixture
+def regions() -> list[Region]:
+    generator = np.random.default_rng(4)
+    found = []
+    for x1, y1, x2, y2 in [(0, 0, 111, 79), (5, 7, 40, 60), (90, 60, 111, 79), (30, 2, 33, 70), (50, 50, 50, 50)]:
+        mask = generator.random((y2 - y1 + 1, x2 - x1 + 1)) < 0.7
+        mask[0, 0] = mask[-1, -1] = True
+        found.append(Region((x1, y1, x2, y2), mask))
+    return found
+
+
+@pytest.mark.parametrize("settings", WAYS, ids=str)
+def test_the_device_cuts_the_same_levels(picture: Picture, regions: list[Region], settings: CropSettings) -> None:
+    for region in regions:
+        ours = crop_tensor(torch.from_numpy(picture), region, settings).permute(1, 2, 0).numpy()
+        assert np.array_equal(ours, crop_region(picture, region, settings))
+
+
+def test_cutting_leaves_the_picture_as_it_was(picture: Picture, regions: list[Region]) -> None:
+    whole = torch.from_numpy(picture.copy())
+    for settings in WAYS:
+        crop_tensor(whole, regions[1], settings)
+    assert np.array_equal(whole.numpy(), picture)
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_vectors_are_those_of_pictures_cut_one_by_one(picture: Picture, regions: list[Region], mirror: bool) -> None:
+    encoder = ClipEncoder("tiny-clip").eval()
+    ours = embed_regions(encoder, picture, regions, WAYS, mirror=mirror)
+    crops = [crop_region(picture, region, way) for way in WAYS for region in regions]
+    theirs = embed_pictures(encoder, crops, mirror=mirror).view(len(WAYS), len(regions), -1)
+    assert ours.shape == theirs.shape
+    assert float(cosine_similarity(ours, theirs, dim=-1).min()) >= 0.999
+
+
+def test_an_encoder_without_a_preparation_is_given_its_crops(picture: Picture, regions: list[Region]) -> None:
+    encoder = ToyEncoder()
+    ours = embed_regions(encoder, picture, regions, WAYS[:2], mirror=True)
+    crops = [crop_region(picture, region, way) for way in WAYS[:2] for region in regions]
+    assert torch.allclose(ours.flatten(0, 1), embed_pictures(encoder, crops, mirror=True), atol=1e-6)
+
+
+def test_batches_are_of_one_size_across_the_ways_to_crop(picture: Picture, regions: list[Region]) -> None:
+    encoder = ToyEncoder()
+    few = embed_regions(encoder, picture, regions, WAYS[:3], batch_size=4)
+    assert encoder.batches == [4, 4, 4, 3]  # 5 regions, 3 ways
+    assert torch.allclose(few, embed_regions(encoder, picture, regions, WAYS[:3]), atol=1e-6)
+    assert encoder.batches[4:] == [15]  # the default on a CPU is 16
+
+
+def test_an_average_may_be_left_as_it_is(picture: Picture, regions: list[Region]) -> None:
+    encoder = ToyEncoder()
+    averages = embed_regions(encoder, picture, regions, WAYS[:1], mirror=True, renormalise=False)[0]
+    pixels = torch.stack([encoder.preprocess(crop_region(picture, region, WAYS[0])) for region in regions])
+    expected = (encoder.encode_images(pixels) + encoder.encode_images(pixels.flip(-1))) / 2.0
+    assert torch.allclose(averages, expected, atol=1e-6)
+    assert float(averages.norm(dim=-1).min()) < 0.999
+
+
+def test_no_region_has_no_vector(picture: Picture) -> None:
+    assert embed_regions(ToyEncoder(), picture, [], WAYS).shape == (len(WAYS), 0, 5)
+    assert embed_regions(ClipEncoder("tiny-clip"), picture, [], WAYS[:1]).shape == (1, 0, 192)
+
+
+def test_a_picture_that_is_a_view_of_another_is_cut_too(picture: Picture, regions: list[Region]) -> None:
+    encoder = ClipEncoder("tiny-clip").eval()
+    flipped = picture[:, ::-1]
+    ours = embed_regions(encoder, flipped, regions[:2], WAYS[:1])
+    assert torch.equal(ours, embed_regions(encoder, np.ascontiguousarray(flipped), regions[:2], WAYS[:1]))
