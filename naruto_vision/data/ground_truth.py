@@ -13,7 +13,18 @@ from naruto_vision.files.atomic import write_json
 from naruto_vision.records import Box, LabelledBox
 
 
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse a JSON object that has a key twice, of which a plain reader would keep the last.
+
+    Args:
+        pairs: The object's keys and values, as ``json.loads(…, object_pairs_hook=…)`` gives them.
+
+    Returns:
+        The object.
+
+    Raises:
+        ValueError: If a key comes twice; the message names it.
+    """
     value = dict(pairs)
     if len(value) != len(pairs):
         name, count = Counter(name for name, _ in pairs).most_common(1)[0]
@@ -33,7 +44,21 @@ def _read_box(path: Path, where: str, value: object) -> Box:
     return x1, y1, x2, y2
 
 
-def _read_object(path: Path, where: str, value: object) -> LabelledBox:
+def read_object(path: Path, where: str, value: object) -> LabelledBox:
+    """Check one object of a scene file.
+
+    Args:
+        path: The file, for messages.
+        where: The place in it, for messages.
+        value: What stands there: ``{"bbox": [x1, y1, x2, y2], "label": text}``, inclusive pixels; other keys are
+            passed over.
+
+    Returns:
+        The box, without a score.
+
+    Raises:
+        FormatError: If it is anything else.
+    """
     if not isinstance(value, dict) or not {"bbox", "label"} <= value.keys():
         raise FormatError(path, f"in {where} an object with 'bbox' and 'label'", repr(value)[:60])
     label = value["label"]
@@ -60,7 +85,7 @@ def read_gt(path: str | Path) -> dict[str, tuple[LabelledBox, ...]]:
     if not path.is_file():
         raise MissingPathError(path, "ground truth file")
     try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_without_repeats)
+        found = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=without_repeats)
     except (ValueError, RecursionError) as error:  # both kinds of decode error are ValueErrors
         raise FormatError(path, "JSON without repeated keys", str(error).split("\n", 1)[0]) from None
     if not isinstance(found, dict):
@@ -73,7 +98,7 @@ def read_gt(path: str | Path) -> dict[str, tuple[LabelledBox, ...]]:
         if not isinstance(objects, list):
             raise FormatError(path, f"in scene {scene!r} a list of objects", repr(objects)[:60])
         where = f"scene {scene!r} object"
-        truth[scene] = tuple(_read_object(path, f"{where} {i}", value) for i, value in enumerate(objects))
+        truth[scene] = tuple(read_object(path, f"{where} {i}", value) for i, value in enumerate(objects))
     return truth
 
 

@@ -23,6 +23,35 @@ def shared_pixels(first: Box, second: Box) -> int:
     return max(width, 0) * max(height, 0)
 
 
+def shared_pixel_matrix(first: Sequence[Box], second: Sequence[Box]) -> NDArray[np.float64]:
+    """Count the pixels that every two boxes of two lists share.
+
+    Args:
+        first: N boxes, inclusive pixels.
+        second: M boxes, inclusive pixels of the same picture.
+
+    Returns:
+        Shape (N, M), float64, whole numbers of pixels.
+    """
+    rows, columns = _corners(first)[:, None], _corners(second)[None]
+    low = np.maximum(rows[..., :2], columns[..., :2])
+    high = np.minimum(rows[..., 2:], columns[..., 2:])
+    return np.asarray(np.clip(high - low + 1, 0, None).prod(axis=-1))
+
+
+def box_pixels(boxes: Sequence[Box]) -> NDArray[np.float64]:
+    """Count the pixels of every box.
+
+    Args:
+        boxes: N boxes, inclusive pixels.
+
+    Returns:
+        Shape (N,), float64, whole numbers of pixels.
+    """
+    corners = _corners(boxes)
+    return np.asarray((corners[:, 2:] - corners[:, :2] + 1).prod(axis=-1))
+
+
 def inclusive_iou_matrix(first: Sequence[Box], second: Sequence[Box]) -> NDArray[np.float64]:
     """Compute every IoU between two lists of boxes.
 
@@ -35,14 +64,29 @@ def inclusive_iou_matrix(first: Sequence[Box], second: Sequence[Box]) -> NDArray
     Returns:
         Shape (N, M), float64, in [0, 1].
     """
-    rows = np.asarray(first, dtype=np.float64).reshape(-1, 1, 4)  # float64 holds any product of pixel sides exactly
-    columns = np.asarray(second, dtype=np.float64).reshape(1, -1, 4)
-    low = np.maximum(rows[..., :2], columns[..., :2])
-    high = np.minimum(rows[..., 2:], columns[..., 2:])
-    shared = np.clip(high - low + 1, 0, None).prod(axis=-1)
-    union = _areas(rows) + _areas(columns) - shared
+    shared = shared_pixel_matrix(first, second)
+    union = box_pixels(first)[:, None] + box_pixels(second)[None] - shared
     return np.asarray(shared / union)
 
 
-def _areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray((boxes[..., 2:] - boxes[..., :2] + 1).prod(axis=-1))
+def common_box(boxes: Sequence[Box]) -> Box:
+    """Find the smallest box that holds all of them.
+
+    Args:
+        boxes: At least one box, inclusive pixels of one picture.
+
+    Returns:
+        Inclusive pixels.
+
+    Raises:
+        ValueError: If there is no box.
+    """
+    if not boxes:
+        msg = "common_box: expected at least one box, found none"
+        raise ValueError(msg)
+    x1, y1, x2, y2 = zip(*boxes, strict=True)
+    return min(x1), min(y1), max(x2), max(y2)
+
+
+def _corners(boxes: Sequence[Box]) -> NDArray[np.float64]:
+    return np.asarray(boxes, dtype=np.float64).reshape(-1, 4)  # float64 holds any product of pixel sides exactly

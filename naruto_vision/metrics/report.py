@@ -3,58 +3,89 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from naruto_vision.metrics.intervals import Rate
 from naruto_vision.metrics.scene_counts import SceneReport
 
-_TITLES = {
+TITLES = {
     "object_accuracy": "object accuracy",
     "honest_recall": "honest detection recall",
     "reference_recall": "reference recall (scenes with predictions only)",
     "class_given_matched": "class given matched",
     "precision": "precision",
 }
+"""What people call the figures of a report."""
 
 
-def format_rate(rate: Rate) -> str:
+def format_rate(rate: Rate, digits: int = 3) -> str:
     """Write a rate with its counts and its 95 % interval.
 
     Args:
         rate: Any rate.
+        digits: Decimals.
 
     Returns:
         Such as ``45/62  0.726 [0.604, 0.821]``, or ``0/0  -`` where there is nothing to divide by.
     """
     if rate.value is None or rate.low is None or rate.high is None:
         return f"{rate.count}/{rate.total}  -"
-    return f"{rate.count}/{rate.total}  {rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}]"
+    return f"{rate.count}/{rate.total}  {rate.value:.{digits}f} [{rate.low:.{digits}f}, {rate.high:.{digits}f}]"
 
 
 def table_from_json(results: Mapping[str, Any], title: str = "Scenes") -> Table:
     """Lay out the JSON of a report, such as ``results.json``.
 
     Args:
-        results: What ``SceneReport.as_json`` returns; other keys are passed over.
+        results: What ``SceneReport.as_json`` returns; ``intervals`` adds a column, other keys are passed over.
         title: What was measured.
 
     Returns:
-        A table of two columns: the overall figures, then one row a class.
+        A table of the overall figures, then one row a class; its second column has counts and intervals.
     """
     missing = results["scenes"] - results["scenes_with_predictions"]
+    intervals = results.get("intervals", {})
     table = Table(
         "figure",
         "count/total  value [95 % interval]",
         title=title,
-        caption=f"{results['scenes']} scenes, {missing} without predictions; boxes match at IoU >= "
-        f"{results['iou_match']:g}, one-to-one, before labels are looked at",
+        caption=f"{results['scenes']} scenes, {missing} without predictions; IoU >= {results['iou_match']:g}: "
+        + str(results["rule"]),
     )
-    for name, words in _TITLES.items():
-        table.add_row(words, format_rate(_rate(results[name])))
+    if intervals:
+        table.add_column("95 % over scenes")
+    for name, words in TITLES.items():
+        table.add_row(words, format_rate(_rate(results[name])), format_interval(intervals.get(name)))
+    table.add_row("F1", format_value(results.get("f1")), format_interval(intervals.get("f1")))
     table.add_section()
     for label, record in results["per_class"].items():
-        table.add_row(f"  {label}", format_rate(_rate(record)))
+        table.add_row(f"  {escape(label)}", format_rate(_rate(record)))
     return table
+
+
+def format_value(value: float | None) -> str:
+    """Write a figure that has no counts.
+
+    Args:
+        value: Any number, or None.
+
+    Returns:
+        Three decimals, or ``-``.
+    """
+    return "-" if value is None else f"{value:.3f}"
+
+
+def format_interval(interval: Mapping[str, float] | None) -> str:
+    """Write an interval of resampled scenes.
+
+    Args:
+        interval: With ``low`` and ``high``, or None.
+
+    Returns:
+        Such as ``[0.604, 0.821]``, or nothing.
+    """
+    return "" if interval is None else f"[{interval['low']:.3f}, {interval['high']:.3f}]"
 
 
 def report_table(report: SceneReport, title: str = "Scenes") -> Table:

@@ -5,8 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from naruto_vision.metrics.intervals import Rate
-from naruto_vision.metrics.matching import match_boxes
+from naruto_vision.metrics.matching import Matching, match_boxes
 from naruto_vision.records import UNKNOWN, LabelledBox
+
+RULES: Mapping[Matching, str] = {
+    "box": "boxes are matched one-to-one before labels are looked at",
+    "label": "boxes are matched one-to-one, with as many right labels as can be",
+}
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class SceneReport:
         scenes: Scenes seen.
         scenes_with_predictions: Scenes for which anything was predicted.
         iou_match: Smallest inclusive IoU of a match.
+        matching: Whether labels helped the matching.
     """
 
     object_accuracy: Rate
@@ -61,6 +67,13 @@ class SceneReport:
     scenes: int
     scenes_with_predictions: int
     iou_match: float
+    matching: Matching = "box"
+
+    @property
+    def f1(self) -> float | None:
+        """Harmonic mean of precision and object accuracy, in [0, 1]; None where there is neither object nor claim."""
+        total = self.precision.total + self.object_accuracy.total
+        return 2 * self.object_accuracy.count / total if total else None
 
     def rates(self) -> dict[str, Rate]:
         """Return the five overall figures by name, in the order in which people read them."""
@@ -80,12 +93,17 @@ class SceneReport:
             "scenes": self.scenes,
             "scenes_with_predictions": self.scenes_with_predictions,
             "iou_match": self.iou_match,
-            "rule": "boxes are matched one-to-one before labels are looked at",
+            "f1": self.f1,
+            "matching": self.matching,
+            "rule": RULES[self.matching],
         }
 
 
 def count_scene(
-    predictions: Sequence[LabelledBox], truths: Sequence[LabelledBox], iou_match: float = 0.5
+    predictions: Sequence[LabelledBox],
+    truths: Sequence[LabelledBox],
+    iou_match: float = 0.5,
+    matching: Matching = "box",
 ) -> SceneCounts:
     """Match one scene and count.
 
@@ -93,11 +111,12 @@ def count_scene(
         predictions: What was predicted, inclusive pixels; none at all is a scene without predictions.
         truths: The true objects, inclusive pixels of the same picture.
         iou_match: Smallest inclusive IoU of a match, in [0, 1].
+        matching: Whether labels help the matching.
 
     Returns:
         The counts of this scene.
     """
-    pairs = match_boxes(predictions, truths, iou_match)
+    pairs = match_boxes(predictions, truths, iou_match, matching)
     right = {true for guess, true in pairs if predictions[guess].label == truths[true].label}
     claims = sum(prediction.label != UNKNOWN for prediction in predictions)
     claims += sum(truths[index].label == UNKNOWN for index in right)
@@ -147,12 +166,13 @@ def add_counts(parts: Iterable[SceneCounts]) -> SceneCounts:
     )
 
 
-def scene_report(counts: SceneCounts, iou_match: float = 0.5) -> SceneReport:
+def scene_report(counts: SceneCounts, iou_match: float = 0.5, matching: Matching = "box") -> SceneReport:
     """Turn counts into rates.
 
     Args:
         counts: The counts of all scenes.
         iou_match: The bar with which they were made, for the record.
+        matching: The matching with which they were made, for the record.
 
     Returns:
         The report; a rate whose total is 0 has the value None.
@@ -167,4 +187,5 @@ def scene_report(counts: SceneCounts, iou_match: float = 0.5) -> SceneReport:
         scenes=counts.scenes,
         scenes_with_predictions=counts.scenes_with_predictions,
         iou_match=iou_match,
+        matching=matching,
     )

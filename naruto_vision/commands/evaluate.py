@@ -1,0 +1,228 @@
+"""``naruto-vision evaluate``: predicted scenes against their ground truth, whoever predicted them."""
+
+import argparse
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from naruto_vision.errors import InputError
+
+if TYPE_CHECKING:
+    from naruto_vision.data.predictions import PredictionFolder
+    from naruto_vision.metrics.evaluation import Evaluation
+    from naruto_vision.records import LabelledBox
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0.0 <= value <= 1.0:
+        msg = f"expected a number from 0 to 1, found {text}"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        msg = f"expected 0 or more, found {value}"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+def read_label_map(text: str) -> dict[str, str]:
+    """Read the spellings that are to be mended.
+
+    Args:
+        text: Such as ``Mira:Myra;Bo:Boh``; blanks around names do not count.
+
+    Returns:
+        Label as found, to the label that it should be.
+
+    Raises:
+        InputError: If a part is not ``found:right``, or a name is mended twice in different ways.
+    """
+    names: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(";"))):
+        found, colon, right = (word.strip() for word in part.partition(":"))
+        if not (found and colon and right):
+            msg = f"--label-map: expected pairs like 'Mira:Myra;Bo:Boh', found {part!r}"
+            raise InputError(msg)
+        if names.setdefault(found, right) != right:
+            msg = f"--label-map: {found!r} is to become both {names[found]!r} and {right!r}"
+            raise InputError(msg)
+    return names
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes.
+
+    Args:
+        parser: The parser to add to.
+    """
+    parser.add_argument("--gt", type=Path, required=True, metavar="FILE", help="gt.json: scene to its objects")
+    parser.add_argument(
+        "--preds-dir",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="JSON of every scene, as predict's --out or its json/",
+    )
+    parser.add_argument("--compare", type=Path, nargs="+", default=[], metavar="DIR", help="other runs' folders")
+    parser.add_argument("--use-overlay", action="store_true", help="score what people are shown: *_overlay.json")
+    parser.add_argument(
+        "--iou-match", type=_share, default=0.5, help="smallest IoU at which a box is an object's (default: 0.5)"
+    )
+    parser.add_argument(
+        "--matching",
+        choices=("box", "label"),
+        default="box",
+        help="match by boxes alone, or let right labels win among boxes that overlap enough (default: box)",
+    )
+    parser.add_argument(
+        "--label-map", default="", metavar="MAP", help="labels to mend on both sides: 'Mira:Myra;Bo:Boh'"
+    )
+    parser.add_argument(
+        "--bootstrap", type=_count, default=2000, help="sets of scenes to draw; 0: none (default: 2000)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="decides them (default: 0)")
+    parser.add_argument("--coco", action="store_true", help="COCO's average precision too")
+    parser.add_argument("--csv-out", type=Path, metavar="FILE", help="write class,correct,total,accuracy")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything, with a reason for every box")
+    parser.add_argument("--verbose", action="store_true", help="print every object with its reason")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Read, measure, print and write.
+
+    Args:
+        arguments: What ``add_arguments`` declared.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        InputError: If the ground truth or a folder cannot be used.
+    """
+    from naruto_vision.commands.evaluation_printout import print_evaluation
+    from naruto_vision.data.ground_truth import read_gt
+    from naruto_vision.data.predictions import rename_labels
+    from naruto_vision.files.atomic import write_json, write_text
+    from naruto_vision.metrics.evaluation_document import class_csv, verdict_documents
+
+    names = read_label_map(arguments.label_map)
+    truth = rename_labels(read_gt(arguments.gt), names)
+    if not truth:
+        msg = f"{arguments.gt}: expected at least one scene, found none"
+        raise InputError(msg)
+    runs = run_names([arguments.preds_dir, *arguments.compare])
+    folders, evaluations = _evaluate_all(arguments, truth, names, list(runs.values()))
+    documents = [
+        _document(arguments, truth, folder, evaluation) for folder, evaluation in zip(folders, evaluations, strict=True)
+    ]
+    compared = _compared(arguments, list(runs), evaluations)
+    scenes = verdict_documents(evaluations[0])
+    print_evaluation(dict(zip(runs, documents, strict=True)), compared, scenes if arguments.verbose else [])
+    if arguments.csv_out:
+        write_text(arguments.csv_out, class_csv(documents[0]))
+    if arguments.json:
+        others = dict(zip(list(runs)[1:], documents[1:], strict=True))
+        first = {"run": next(iter(runs)), **documents[0], "per_scene": scenes}
+        write_json(arguments.json, first | {"others": others, "comparisons": compared})
+    return 0
+
+
+def run_names(folders: Sequence[Path]) -> dict[str, Path]:
+    """Name every run by its folder, without the leading parts that all of them share.
+
+    Args:
+        folders: One a run.
+
+    Returns:
+        Name to folder, in the same order.
+
+    Raises:
+        InputError: If a folder comes twice.
+    """
+    whole = [folder.resolve() for folder in folders]
+    if len(set(whole)) != len(whole):
+        msg = f"--compare: expected other folders than --preds-dir, found one twice: {', '.join(map(str, folders))}"
+        raise InputError(msg)
+    if len(whole) == 1:
+        return {str(folders[0]): folders[0]}
+    shared = Path(os.path.commonpath([folder.parent for folder in whole]))
+    return {folder.relative_to(shared).as_posix(): given for folder, given in zip(whole, folders, strict=True)}
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("measuring", total=total)
+        yield lambda: bar.advance(task)
+
+
+def _evaluate_all(
+    arguments: argparse.Namespace,
+    truth: "Mapping[str, Sequence[LabelledBox]]",
+    names: Mapping[str, str],
+    paths: Sequence[Path],
+) -> "tuple[list[PredictionFolder], list[Evaluation]]":
+    from dataclasses import replace
+
+    from naruto_vision.data.predictions import read_prediction_folder, rename_labels
+    from naruto_vision.metrics.evaluation import evaluate_scenes
+
+    folders, evaluations = [], []
+    with _progress(2 * len(truth) * len(paths)) as advance:
+        for path in paths:
+            found = read_prediction_folder(path, list(truth), overlay=arguments.use_overlay, advance=advance)
+            folders.append(replace(found, scenes=rename_labels(found.scenes, names)))
+            evaluations.append(
+                evaluate_scenes(truth, folders[-1].scenes, arguments.iou_match, arguments.matching, advance)
+            )
+    return folders, evaluations
+
+
+def _document(
+    arguments: argparse.Namespace,
+    truth: "Mapping[str, Sequence[LabelledBox]]",
+    folder: "PredictionFolder",
+    evaluation: "Evaluation",
+) -> dict[str, Any]:
+    from naruto_vision.metrics.average_precision import coco_average_precision
+    from naruto_vision.metrics.evaluation_document import evaluation_document
+
+    document = evaluation_document(evaluation, arguments.bootstrap, arguments.seed)
+    if arguments.coco:
+        document["average_precision"] = coco_average_precision(truth, folder.scenes)
+    document["files"] = {
+        **folder.quarantine.counts(),
+        "missing": list(folder.missing),
+        "unknown": list(folder.unknown),
+        "refused": [{"path": row.path, "reason": row.reason} for row in folder.quarantine.rows],
+    }
+    return document
+
+
+def _compared(
+    arguments: argparse.Namespace, names: Sequence[str], evaluations: "Sequence[Evaluation]"
+) -> list[dict[str, Any]]:
+    from itertools import combinations
+
+    from naruto_vision.metrics.comparison import compare_runs
+    from naruto_vision.metrics.evaluation_document import comparison_documents
+    from naruto_vision.metrics.resampling import bootstrap_difference
+
+    comparisons = compare_runs(names, [evaluation.right_objects() for evaluation in evaluations])
+    if not arguments.bootstrap:
+        return comparison_documents(comparisons)
+    differences = [
+        bootstrap_difference(early, late, arguments.bootstrap, arguments.seed)
+        for early, late in combinations(evaluations, 2)
+    ]
+    return comparison_documents(comparisons, differences)
