@@ -30,6 +30,7 @@ _NOISE = (  # true of every run here, and nothing that a user could act on
     ".*exists and is not empty.*",
     ".*is not supported by the model summary.*",
     ".*returned `None`, this fit will run with no optimizer.*",  # enrolling trains nothing
+    ".*Total length of .* across ranks is zero.*",  # the data module says in words that nothing is validated
     ".*module.s. in eval mode at the start of training.*",
     "(?s).*JsonargparseDeprecationWarning.*",  # of LightningCLI's own calls
     "(?s).*was deprecated in v4.*removed in v5.*",

@@ -159,6 +159,9 @@ class ClassDataModule(pl.LightningDataModule):
         splits: dict[str, tuple[Split, ...]] = {"fit": ("train", "valid"), "validate": ("valid",)}
         for split in splits.get(stage, ("test",)):
             self._load(split)
+        if stage == "validate" and not self.tables["valid"].rows:
+            msg = f"{self.root}: no pictures to validate on: too few of every class to hold any out"
+            raise InputError(msg)
 
     def dataset(self, split: Split) -> TableDataset:
         """Return the pictures of a split in table order; only draws of "train" are augmented.
@@ -197,9 +200,10 @@ class ClassDataModule(pl.LightningDataModule):
         sampler = ShareSampler(len(dataset), *process_share(self.trainer))
         return ResumableLoader(dataset, sampler, self.batch_size, self._collate())
 
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Return the validation pictures in table order."""
-        return self.ordered_loader("valid")
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """Return the validation pictures in table order, or nothing where too few were there to hold any out."""
+        self._load("valid")
+        return self.ordered_loader("valid") if self.tables["valid"].rows else []
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Return the test pictures in table order."""

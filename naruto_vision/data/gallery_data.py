@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from naruto_vision.data.preprocessing import Preprocess, module_preprocess
 from naruto_vision.data.readers import ReaderName, read_classes
 from naruto_vision.data.rows import Policy, ReadRules
-from naruto_vision.data.sampling import ResumableLoader, ShareSampler, checked_batch_size, process_share
+from naruto_vision.data.sampling import NOTHING, ResumableLoader, ShareSampler, checked_batch_size, process_share
 from naruto_vision.data.scenes import SceneDataModule
 from naruto_vision.data.store import PictureStore, load_table
 from naruto_vision.data.tables import ClassTable, Split
@@ -42,12 +42,15 @@ class GalleryBatch(NamedTuple):
 _Item: TypeAlias = tuple[Tensor, str, str, str]
 
 
-def _as_batch(items: list[_Item]) -> GalleryBatch:
+def _as_batch(found: list[_Item | None]) -> GalleryBatch:
+    items = [item for item in found if item is not None]
+    if not items:
+        return GalleryBatch(torch.empty(0, 3, 1, 1), [], [], [])
     pixels, labels, paths, augs = zip(*items, strict=True)
     return GalleryBatch(torch.stack(pixels), list(labels), list(paths), list(augs))
 
 
-class _EnrolmentDataset(Dataset[_Item]):
+class _EnrolmentDataset(Dataset[_Item | None]):
     """The pictures of a table and their variants, each prepared for the encoder.
 
     Args:
@@ -73,7 +76,9 @@ class _EnrolmentDataset(Dataset[_Item]):
     def __len__(self) -> int:
         return len(self._table) * len(self._variants)
 
-    def __getitem__(self, index: int) -> _Item:
+    def __getitem__(self, index: int) -> _Item | None:
+        if index == NOTHING:
+            return None
         number, variant = divmod(index, len(self._variants))
         row, aug = self._table.rows[number], self._variants[variant]
         picture = self._store[number]
@@ -189,6 +194,8 @@ class GalleryDataModule(SceneDataModule):
     def gallery_loader(self, preprocess: Preprocess) -> DataLoader[Any]:
         """Load every gallery picture and its variants once, in table order; each process has its own share.
 
+        A process without a share gets one empty batch, so that it takes part in what the others do together.
+
         Args:
             preprocess: From a picture to the encoder's pixels.
 
@@ -202,7 +209,8 @@ class GalleryDataModule(SceneDataModule):
             raise InputError(msg)
         rank, world = process_share(self.trainer)
         pictures = _EnrolmentDataset(self.table, self._store, preprocess, self.plan)
-        return ResumableLoader(pictures, ShareSampler(len(pictures), rank, world), self._enrol_batch_size, _as_batch)
+        share = ShareSampler(len(pictures), rank, world, never_empty=True)
+        return ResumableLoader(pictures, share, self._enrol_batch_size, _as_batch)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the pictures to enrol, as the module's encoder wants them."""

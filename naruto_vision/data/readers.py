@@ -156,4 +156,6 @@ def read_splits(
         found["train"], found["valid"] = hold_out(found["train"], hold_out_fraction)
         held, left = len(found["valid"]), len(found["train"])
         _LOG.warning("%s has no valid split: %d of %d training pictures are held out", root, held, held + left)
+        if not held:
+            _LOG.warning("%s: too few pictures of every class to hold any out: nothing is validated", root)
     return found

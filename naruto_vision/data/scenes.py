@@ -1,7 +1,7 @@
 """Scenes: folders of pictures, with or without ground truth, one item a picture whatever state it is in."""
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
 from naruto_vision.data.ground_truth import read_gt
+from naruto_vision.data.listing import some_of, tell_of_others
 from naruto_vision.data.sampling import NOTHING, ShareSampler, checked_batch_size, process_share
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
 from naruto_vision.files.images import list_pictures, read_image
@@ -40,10 +41,6 @@ class SceneItem:
     milliseconds: float = 0.0
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
 class SceneDataset(Dataset[SceneItem | None]):
     """The pictures of a scene folder in the order of their names.
 
@@ -69,6 +66,8 @@ class SceneDataset(Dataset[SceneItem | None]):
         if not root.is_dir():
             raise MissingPathError(root, "scene folder")
         self.pictures = root / PICTURES if (root / PICTURES).is_dir() else root
+        if self.pictures != root:
+            tell_of_others(root, PICTURES)
         self.scenes: tuple[str, ...] = tuple(list_pictures(self.pictures))
         if not self.scenes:
             msg = f"{self.pictures}: no pictures in it (jpg, png, webp, bmp or gif)"
@@ -84,12 +83,12 @@ class SceneDataset(Dataset[SceneItem | None]):
             return
         absent = sorted(set(self._truth) - set(self.scenes))
         if absent:
-            msg = f"{gt_path}: names {len(absent)} scenes that are not in {self.pictures}: {_some(absent)}"
+            msg = f"{gt_path}: names {len(absent)} scenes that are not in {self.pictures}: {some_of(absent)}"
             raise InputError(msg)
         unnamed = [scene for scene in self.scenes if scene not in self._truth]
         if need_truth and unnamed:
             msg = (
-                f"{gt_path}: says nothing about {len(unnamed)} of {len(self.scenes)} pictures: {_some(unnamed)}; "
+                f"{gt_path}: says nothing about {len(unnamed)} of {len(self.scenes)} pictures: {some_of(unnamed)}; "
                 "give a scene in which nobody is known an empty list"
             )
             raise InputError(msg)

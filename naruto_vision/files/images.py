@@ -169,6 +169,16 @@ def write_image(path: str | Path, picture: Picture, *, quality: int = 92) -> Non
         temporary.write_bytes(data.tobytes())
 
 
+def is_picture(path: str | Path) -> bool:
+    """Tell by its name whether a file is a picture; a hidden one is not.
+
+    Args:
+        path: A file that is there.
+    """
+    path = Path(path)
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and (path.is_file() or path.is_symlink())
+
+
 def list_pictures(folder: str | Path) -> Sequence[str]:
     """List the pictures under a folder, recursively, by extension.
 

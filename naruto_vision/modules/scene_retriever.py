@@ -88,6 +88,7 @@ class SceneRetriever(pl.LightningModule):
         self._iou_match = iou_match
         self._analyzer: SceneAnalyzer | None = None
         self._enrolment = Enrolment()
+        self._enrolling = False
         self._scored: list[ScoredRegion] = []
 
     def configure_optimizers(self) -> None:
@@ -121,24 +122,28 @@ class SceneRetriever(pl.LightningModule):
         """Embed one batch of gallery pictures.
 
         Args:
-            batch: Pixels (B, 3, S, S) float32 with their labels and paths.
+            batch: Pixels (B, 3, S, S) float32 with their labels and paths; none for a process without pictures.
         """
+        if not batch.labels:
+            return
         vectors = self.encoder.encode_images(batch.pixels)
         if self.mirror:
             vectors = nn.functional.normalize(vectors + self.encoder.encode_images(batch.pixels.flip(-1)), dim=-1)
         self._enrolment.add(vectors, batch.labels, batch.paths, batch.augs)
 
-    def on_train_start(self) -> None:
-        """Freeze the encoder: an enrolled vector must not depend on its batch."""
+    def on_train_epoch_start(self) -> None:
+        """Freeze the encoder: no vector may depend on its batch. A process without pictures writes with the others."""
         self.eval()
+        self._enrolling = True
 
     def on_train_epoch_end(self) -> None:
         """Write the gallery, if the validation pass has not done so."""
         self._write_gallery()
 
     def _write_gallery(self) -> None:
-        if not self._enrolment.rows:
+        if not self._enrolling:
             return
+        self._enrolling = False
         own, self._enrolment = self._enrolment, Enrolment()
         write_gallery(self.trainer, own, self.gallery, self.encoder, mirror=self.mirror, index=self.index)
         self._analyzer = None
