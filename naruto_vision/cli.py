@@ -44,8 +44,17 @@ COMMANDS = {
     "data split": ("make manifests of a split in which nothing stands on both sides", "split"),
     "evaluate": ("hold predicted scenes against their ground truth, one run or several", "evaluate"),
     "evaluate counts": ("rates, intervals and comparisons from counts alone", "evaluate_counts"),
+    "gallery import": ("make a gallery of the reference system's index folder", "gallery_import"),
+    "gallery list": ("show who is in a gallery, row by row if wanted", "gallery_list"),
+    "gallery add": ("enrol more pictures without embedding the others again", "gallery_add"),
+    "gallery remove": ("take rows out of a gallery", "gallery_remove"),
+    "gallery relabel": ("give rows of a gallery another name", "gallery_relabel"),
+    "gallery verify": ("look a gallery over: what is wrong, and how to mend it", "gallery_verify"),
+    "gallery log": ("show what was done to a gallery, generation by generation", "gallery_log"),
+    "gallery rollback": ("bring back an older generation of a gallery", "gallery_rollback"),
+    "gallery reindex": ("make a gallery's index anew, flat, HNSW or IVF", "gallery_reindex"),
     "search": ("ask a gallery with pictures or words: who is it, and which rows are near", "search"),
-    "weights": ("list, download or verify official weights", "weights"),
+    "weights": ("list, download or verify official weights, import a checkpoint", "weights"),
     "doctor": ("show versions, hardware and weights, and say what is wrong", "doctor"),
 }
 """Command → (one line of help, module of `naruto_vision.commands` with `add_arguments` and `run`)."""

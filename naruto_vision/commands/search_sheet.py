@@ -24,6 +24,7 @@ _CAPTION = 82
 _HEAD = 56
 _ANSWER = 40
 _RADIUS = 12
+_COLUMNS = 4  # a sheet is at least so wide, for the answer's sentence to fit
 
 
 @dataclass(frozen=True)
@@ -100,10 +101,10 @@ class _Sheet:
     def write(
         self, x: int, y: int, text: str, size: int, ink: Colour, *, bold: bool = False, room: int | None = None
     ) -> None:
-        """Write one line with its middle at ``y``; what does not fit into ``room`` pixels loses its beginning."""
+        """Write one line with its middle at ``y``, cut to ``room`` pixels: a path loses its beginning."""
         font = label_font(size * _FINE, bold=bold)
         while room is not None and len(text) > 2 and self.pen.textlength(text, font=font) > room * _FINE:
-            text = "…" + text[2:]
+            text = "…" + text[2:] if "/" in text and " " not in text else text[:-2] + "…"
         self.pen.text((x * _FINE, y * _FINE), text, font=font, fill=ink, anchor="lm")
 
     def picture(self, x: int, y: int, picture: Picture | None, frame: Colour | None = None) -> None:
@@ -132,7 +133,7 @@ class _Sheet:
             self.pen.rounded_rectangle(box, _RADIUS * _FINE, outline=frame, width=3 * _FINE)
 
     def finished(self) -> Picture:
-        return np.array(self.image.resize(self.size, Image.Resampling.LANCZOS))
+        return np.array(self.image.reduce(_FINE))
 
 
 def draw_sheet(
@@ -154,9 +155,9 @@ def draw_sheet(
     Returns:
         Shape (H, W, 3), uint8, RGB.
     """
-    columns = 1 + max((len(answer.hits) for answer in answers), default=0)
+    columns = max(1 + max((len(answer.hits) for answer in answers), default=0), _COLUMNS)
     line = _ANSWER + _TILE + _CAPTION + _GAP
-    width = columns * (_TILE + _GAP) + 2 * _GAP + _GAP  # the query stands apart from its neighbours
+    width = columns * (_TILE + _GAP) + 4 * _GAP - 8  # the query stands one gap apart from its neighbours
     sheet = _Sheet(width, _HEAD + line * len(answers) + _GAP, _THEMES[theme])
     sheet.write(_GAP + 4, _HEAD // 2, title, 16, sheet.colours.dim, room=width - 2 * _GAP)
     for number, answer in enumerate(answers):
@@ -181,7 +182,7 @@ def _draw_line(sheet: _Sheet, top: int, answer: Answer, finder: PictureFinder, c
         sheet.picture(left, tiles, finder.query(answer.query), accent)
     sheet.write(left, tiles + _TILE + 18, "query", 13, ink.dim, bold=True)
     if answer.kind == "image":
-        sheet.write(left, tiles + _TILE + 58, answer.query, 10, ink.dim, room=_TILE)
+        sheet.write(left, tiles + _TILE + 40, answer.query, 10, ink.dim, room=_TILE)
     for place, hit in enumerate(answer.hits, start=1):
         x = left + _GAP + place * (_TILE + _GAP)
         sheet.picture(x, tiles, finder.gallery(hit.neighbour.path))

@@ -1,9 +1,10 @@
-"""``naruto-vision weights``: list, download and verify the official weights."""
+"""``naruto-vision weights``: list, download and verify the official weights, and import one's own."""
 
 import argparse
 import sys
 from pathlib import Path
 
+from naruto_vision.commands import weights_import
 from naruto_vision.errors import FormatError, MissingPathError
 from naruto_vision.files.download import Verdict, check_weights, download_weights
 from naruto_vision.files.registry import OFFICIAL, OfficialWeights, find_weights
@@ -25,19 +26,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     Args:
         parser: The parser of ``naruto-vision weights``.
     """
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list|download|verify")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|download|verify|import")
     actions.add_parser("list", help="show every name with its size, licence, address and hash")
     download = actions.add_parser("download", help="download one file; an unfinished one is continued")
     download.add_argument("name", help="a name that `weights list` shows")
     download.add_argument("--url", default="", help="folder of a mirror that serves the same file names")
     verify = actions.add_parser("verify", help="hold files against their hashes")
     verify.add_argument("name", nargs="?", default="", help="a name or a file (default: all that are in the folder)")
+    weights_import.add_arguments(actions.add_parser("import", help="make a bundle of a training checkpoint of CLIP"))
     for action in (download, verify):
         action.add_argument("--out", type=Path, default=DEFAULT_FOLDER, help="the weights folder (default: ./weights)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """List, download or verify.
+    """List, download, verify or import.
 
     Args:
         arguments: As ``add_arguments`` declares them.
@@ -55,6 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
         case "download":
             _write(_tell(find_weights(arguments.name), _download(arguments)))
             return 0
+        case "import":
+            return weights_import.run(arguments)
         case _:
             return _verify(arguments.name, arguments.out)
 

@@ -26,6 +26,7 @@ RANDOM = "random"
 KIND = "clip"
 
 _LOG = logging.getLogger(__name__)
+_WRAPPERS = ("clip.", "model.", "clip_model.", "backbone.")  # what training scripts put in front of every name
 _OPENAI_ONLY = ("input_resolution", "context_length", "vocab_size")
 
 
@@ -77,12 +78,13 @@ def tiny_parts(sizes: TinySizes, vocabulary: Sequence[str] | None = None) -> Cli
     )
 
 
-def open_clip_parts(architecture: str, pretrained: str | None) -> ClipParts:
+def open_clip_parts(architecture: str, pretrained: str | None, *, trust_pickle: bool = False) -> ClipParts:
     """Build an open_clip architecture with the weights that were asked for.
 
     Args:
         architecture: One of open_clip's names.
         pretrained: One of open_clip's tags for it (downloaded by open_clip), a local weights file, or ``random``.
+        trust_pickle: Also accept NumPy numbers, paths and option lists in a local file.
 
     Raises:
         InputError: If ``pretrained`` is None: untrained weights are only given when asked for.
@@ -97,13 +99,19 @@ def open_clip_parts(architecture: str, pretrained: str | None) -> ClipParts:
         tag = None if pretrained == RANDOM else pretrained
         quick_gelu = bool(tag and (get_pretrained_cfg(architecture, tag) or {}).get("quick_gelu"))
         return _published(architecture, tag, quick_gelu=quick_gelu)
-    state = load_state_dict(pretrained)
+    state = _without_wrapper(load_state_dict(pretrained, trust_pickle=trust_pickle))
     parts = _published(architecture, None, quick_gelu=any(name in state for name in _OPENAI_ONLY))
     state = {name: value for name, value in state.items() if name not in _OPENAI_ONLY}
     if "positional_embedding" in state and not hasattr(parts.model, "positional_embedding"):
         state = convert_to_custom_text_state_dict(state)  # files from before open_clip gave the text tower its own name
     load_strictly(parts.model, state, pretrained, architecture)
     return parts
+
+
+def _without_wrapper(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Drop what a script that wraps the model puts in front of every name."""
+    prefix = next((word for word in _WRAPPERS if state and all(name.startswith(word) for name in state)), "")
+    return {name.removeprefix(prefix): value for name, value in state.items()}
 
 
 def bundle_parts(folder: Path) -> ClipParts:

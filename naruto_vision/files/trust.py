@@ -1,14 +1,20 @@
 """The only place that opens files which could carry code: PyTorch pickles and TorchScript archives.
 
-Everything is read with the restricted unpickler first and last: there is no fall-back to the unsafe one.
+Everything is read with the restricted unpickler first and last: there is no fall-back to the unsafe one. What a caller
+trusts widens it to a short list of harmless types (NumPy numbers, paths, option lists) and to nothing else.
 """
 
+import argparse
+import pathlib
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -27,12 +33,23 @@ def _is_torchscript(path: Path) -> bool:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
-def _read_pickle(path: Path) -> object:
+def _harmless() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
+    """List what training scripts leave in checkpoints beside tensors; none of it runs anything when it is made."""
+    makers: tuple[Any, ...] = (np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0])
+    places = ("numpy.core.multiarray", "numpy._core.multiarray")  # NumPy 1's, and NumPy 2's
+    numbers = [(maker, f"{place}.{maker.__name__}") for maker in makers for place in places]
+    kinds = [type(np.dtype(kind)) for kind in ("?", "i1", "u1", "i2", "i4", "i8", "f2", "f4", "f8")]
+    paths = [pathlib.PurePosixPath, pathlib.PosixPath, pathlib.PureWindowsPath, pathlib.WindowsPath]
+    return [*numbers, np.ndarray, np.dtype, *kinds, *paths, argparse.Namespace, defaultdict]
+
+
+def _read_pickle(path: Path, *, trusted: bool = False) -> object:
     try:
         if _is_torchscript(path):  # OpenAI's own CLIP files; only their tensors are kept
             archive = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]  # torch.jit has no types
             return archive.state_dict()
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_harmless() if trusted else []):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         raise FormatError(path, "a PyTorch weights file", _found(error), "download it again") from None
 
@@ -54,11 +71,12 @@ def _unwrap(value: object) -> object:
     return value
 
 
-def load_state_dict(path: str | Path) -> dict[str, Tensor]:
+def load_state_dict(path: str | Path, *, trust_pickle: bool = False) -> dict[str, Tensor]:
     """Read the tensors of a weights file: safetensors, ``.pt``, ``.pth``, ``.ckpt`` or a TorchScript archive.
 
     Args:
         path: The file. A mapping under ``state_dict`` or ``model`` is unwrapped; a ``module.`` prefix is dropped.
+        trust_pickle: Also accept NumPy numbers, paths and option lists beside the tensors; never code.
 
     Returns:
         Name to tensor of any shape, on the CPU.
@@ -75,7 +93,7 @@ def load_state_dict(path: str | Path) -> dict[str, Tensor]:
             return dict(load_file(path))
         except SafetensorError as error:
             raise FormatError(path, "a safetensors file", str(error), "make or download it again") from None
-    state = _unwrap(_read_pickle(path))
+    state = _unwrap(_read_pickle(path, trusted=trust_pickle))
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise FormatError(path, "a mapping of names to tensors", type(state).__name__)
     return {str(name).removeprefix("module."): value for name, value in state.items()}

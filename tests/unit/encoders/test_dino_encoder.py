@@ -9,6 +9,7 @@ from PIL import Image
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from naruto_vision.encoders.dino import DinoEncoder
+from naruto_vision.encoders.opening import open_recipe
 from naruto_vision.errors import InputError, StateDictError
 
 MODEL = "test_vit.r160_in1k"  # timm's own smallest transformer
@@ -42,6 +43,27 @@ def test_preprocessing_resizes_the_short_side_and_cuts_the_centre() -> None:
     assert np.allclose(found.numpy(), expected.transpose(2, 0, 1), atol=1e-5)
 
 
+def test_s1_031_a_short_side_of_256_a_centre_of_224_and_imagenet_figures() -> None:
+    torch.manual_seed(0)
+    encoder = DinoEncoder("vit_tiny_patch16_224", "random", image_size=224)
+    picture = np.random.default_rng(1).integers(0, 256, (300, 421, 3), dtype=np.uint8)
+    resized = Image.fromarray(picture).resize((int(256 * 421 / 300), 256), Image.Resampling.BICUBIC)
+    left = round((resized.width - 224) / 2)
+    values = np.asarray(resized.crop((left, 16, left + 224, 240)), dtype=np.float32) / 255
+    expected = (values - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
+    assert np.abs(encoder.preprocess(picture).numpy() - expected.transpose(2, 0, 1)).max() < 1e-5
+
+
+def test_s1_131_a_local_file_is_loaded_without_a_download(tmp_path: Path) -> None:
+    made = _encoder()
+    torch.save(made.vit.state_dict(), tmp_path / "dino.pth")
+    torch.manual_seed(1)  # other random weights before the file is read
+    found = DinoEncoder(MODEL, str(tmp_path / "dino.pth"), image_size=32).eval()
+    pixels = found.preprocess(_picture())[None]
+    assert torch.equal(found.encode_images(pixels), made.encode_images(pixels))
+    assert open_recipe(found.recipe).fingerprint == made.fingerprint
+
+
 def test_it_reads_no_text() -> None:
     with pytest.raises(InputError, match="no text tower"):
         _encoder().encode_texts(["pink hair"])
@@ -60,7 +82,7 @@ def _official_dinov2() -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
-def test_the_official_file_is_resampled_and_loaded(tmp_path: Path) -> None:
+def test_s1_131_the_official_file_is_resampled_and_loaded(tmp_path: Path) -> None:
     path = tmp_path / "dinov2_vits14_pretrain.pth"
     state = _official_dinov2()
     torch.save(state, path)
