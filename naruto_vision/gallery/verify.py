@@ -1,0 +1,161 @@
+"""A gallery folder looked over: every check by itself, each with what to do where it fails."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from naruto_vision.errors import FormatError, InputError, MissingPathError
+from naruto_vision.files.hashing import file_sha256
+from naruto_vision.gallery.content import GalleryContent
+from naruto_vision.gallery.folder import StoredIndex, read_gallery
+from naruto_vision.gallery.layout import AGAIN, STAGING, read_manifest
+from naruto_vision.gallery.stores import read_stored
+from naruto_vision.optional import has_package
+
+Verdict: TypeAlias = Literal["ok", "warning", "wrong"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found.
+
+    Args:
+        check: What was looked at.
+        verdict: "warning" is nothing that searches go wrong by.
+        text: What was found, and what to do about it.
+    """
+
+    check: str
+    verdict: Verdict
+    text: str
+
+
+def verify_gallery(
+    folder: str | Path, *, fingerprint: str | None = None, pictures: str | Path | None = None
+) -> list[Finding]:
+    """Look a gallery over.
+
+    Args:
+        folder: The gallery.
+        fingerprint: The encoder that the gallery should be of; None leaves that out.
+        pictures: Folder that the rows' paths are relative to; None leaves the pictures out.
+
+    Returns:
+        What each check found; those that need the content are left out where it cannot be read.
+
+    Raises:
+        MissingPathError: If there is no gallery there.
+    """
+    findings = [*_files(Path(folder))]
+    try:
+        content, stored = read_gallery(folder)
+    except InputError as error:
+        return [*findings, Finding("content", "wrong", str(error))]
+    findings.append(_encoder(content, fingerprint))
+    findings += [_ids(content), _vectors(content), _index(content, stored), _thresholds(content), _repeats(content)]
+    return findings if pictures is None else [*findings, _pictures(content, Path(pictures))]
+
+
+def _files(root: Path) -> Iterator[Finding]:
+    try:
+        files = read_manifest(root)["files"]
+    except FormatError as error:
+        yield Finding("manifest", "wrong", str(error))
+        return
+    wrong = [name for name, digest in files.items() if not _same(root / name, digest)]
+    waiting = [name for name in wrong if _same(root / STAGING / name, files[name])]
+    if wrong == waiting and wrong:
+        text = f"{len(wrong)} of {len(files)} wait in {STAGING}: an edit was stopped; the next edit moves them"
+        yield Finding("hashes", "warning", text)
+    elif wrong:
+        yield Finding("hashes", "wrong", f"{', '.join(sorted(set(wrong) - set(waiting)))} changed or missing; {AGAIN}")
+    else:
+        yield Finding("hashes", "ok", f"{len(files)} of {len(files)} files are as they were written")
+
+
+def _same(path: Path, digest: str) -> bool:
+    return path.is_file() and file_sha256(path) == digest
+
+
+def _encoder(content: GalleryContent, fingerprint: str | None) -> Finding:
+    own = content.fingerprint[:12]
+    if fingerprint is None:
+        return Finding("encoder", "ok", f"{own}, not held against an encoder; --encoder NAME does")
+    if fingerprint == content.fingerprint:
+        return Finding("encoder", "ok", f"{own}, the one given")
+    text = f"built by {own}, given {fingerprint[:12]}: use the encoder that built it, or enrol again"
+    return Finding("encoder", "wrong", text)
+
+
+def _ids(content: GalleryContent) -> Finding:
+    unique = len(np.unique(content.ids))
+    text = f"{unique} of {len(content.ids)} unique, below {content.next_id}; {len(content.removed)} kept for rollbacks"
+    return Finding("ids", "ok" if unique == len(content.ids) else "wrong", text)
+
+
+def _vectors(content: GalleryContent) -> Finding:
+    rows, dim = content.vectors.shape
+    furthest = float(np.abs(np.linalg.norm(content.vectors.astype(np.float64), axis=1) - 1.0).max())
+    return Finding("vectors", "ok", f"{rows} of length {dim}, at most {furthest:.1e} from 1")
+
+
+def _index(content: GalleryContent, stored: StoredIndex) -> Finding:
+    if stored.data is None:
+        return Finding("index", "ok", "none stored: it is made of the vectors when the gallery is opened")
+    if not has_package("faiss"):
+        return Finding("index", "warning", "not looked at: FAISS is not installed (pip install 'naruto-vision[cpu]')")
+    try:
+        read_stored(stored.kind, stored.data, content.vectors, content.ids)
+    except ValueError as error:
+        return Finding("index", "wrong", f"{error}; run `naruto-vision gallery reindex GALLERY`")
+    return Finding("index", "ok", f"{stored.kind}: holds exactly the gallery's {len(content.rows)} vectors")
+
+
+def _thresholds(content: GalleryContent) -> Finding:
+    if content.stale_since is not None:
+        text = f"rows changed in generation {content.stale_since}, after they were chosen; choose them again with "
+        return Finding("thresholds", "warning", text + "`naruto-vision validate` on scenes with ground truth")
+    strangers = sorted(set(content.thresholds.classes) - {row.label for row in content.rows})
+    if strangers:
+        return Finding("thresholds", "warning", f"for labels that the gallery lacks: {', '.join(strangers)}")
+    return Finding("thresholds", "ok", content.thresholds.rule)
+
+
+def _repeats(content: GalleryContent) -> Finding:
+    """Count vectors that two labels share: no score can tell those apart."""
+    seen: dict[bytes, set[str]] = {}
+    for vector, row in zip(content.vectors, content.rows, strict=True):
+        seen.setdefault(vector.tobytes(), set()).add(row.label)
+    shared = [labels for labels in seen.values() if len(labels) > 1]
+    if not shared:
+        return Finding(
+            "labels", "ok", f"{len({row.label for row in content.rows})} labels, no vector under two of them"
+        )
+    pair, count = Counter(" = ".join(sorted(labels)) for labels in shared).most_common(1)[0]
+    text = f"{len(shared)} vectors stand under several labels, {count} as {pair}; relabel or remove the wrong ones"
+    return Finding("labels", "warning", text)
+
+
+def _pictures(content: GalleryContent, root: Path) -> Finding:
+    if not root.is_dir():
+        raise MissingPathError(root, "folder of the gallery's pictures")
+    paths = sorted({row.path for row in content.rows})
+    missing = [path for path in paths if not (root / path).is_file()]
+    text = f"{len(paths) - len(missing)} of {len(paths)} are there"
+    if not missing:
+        return Finding("pictures", "ok", text)
+    return Finding("pictures", "warning", f"{text}; first missing {missing[0]} (searches do not need them)")
+
+
+def worst(findings: list[Finding]) -> Verdict:
+    """Return the gravest verdict.
+
+    Args:
+        findings: From ``verify_gallery``.
+    """
+    order: Callable[[Verdict], int] = ("ok", "warning", "wrong").index
+    return max((finding.verdict for finding in findings), key=order)
