@@ -1,6 +1,7 @@
 """The ``gallery`` commands from the command line: list, add, remove, relabel, rollback, log, verify, reindex."""
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -23,20 +24,28 @@ def drawn(path: Path, seed: int) -> Path:
     return path
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def enrolled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A gallery of three pictures by the packaged encoder, with thresholds."""
-    monkeypatch.chdir(tmp_path)
+    folder = tmp_path_factory.mktemp("enrolled")
     encoder = ClipEncoder("tiny-clip")
     paths = ["a/0.png", "a/1.png", "b/0.png"]
-    pictures = [read_image(drawn(tmp_path / "data" / path, seed)) for seed, path in enumerate(paths)]
+    pictures = [read_image(drawn(folder / "data" / path, seed)) for seed, path in enumerate(paths)]
     Gallery.build(
         embed_pictures(encoder, pictures, mirror=True).numpy(),
         [GalleryRow(path, path[0]) for path in paths],
         fingerprint=encoder.fingerprint,
         thresholds=Thresholds(0.5, {}, "by hand"),
         note={"encoder": dict(encoder.recipe), "mirror": True, "root": "data"},
-    ).save("g")
+    ).save(folder / "g")
+    return folder
+
+
+@pytest.fixture
+def home(enrolled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the gallery and its pictures, as the working folder."""
+    shutil.copytree(enrolled, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
