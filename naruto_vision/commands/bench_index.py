@@ -1,0 +1,213 @@
+"""``naruto-vision bench index``: how fast each index answers, and how many of the true neighbours it finds."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from naruto_vision.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from naruto_vision.commands.bench import Timing
+    from naruto_vision.gallery.trial import Trial
+    from naruto_vision.records import Vectors
+
+    Ask: TypeAlias = Callable[[Vectors], NDArray[np.int64]]
+
+KINDS = ("naive", "flat-default", "flat", "hnsw", "ivf")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options.
+
+    Args:
+        parser: The parser of ``naruto-vision bench index``.
+    """
+    parser.add_argument("--gallery", type=Path, metavar="DIR", help="use this gallery's vectors (default: drawn ones)")
+    parser.add_argument("--vectors", type=int, default=100_000, metavar="N", help="drawn vectors (default: 100000)")
+    parser.add_argument("--dim", type=int, default=512, metavar="D", help="their length (default: 512)")
+    parser.add_argument("--queries", type=int, default=500, metavar="Q", help="how many queries (default: 500)")
+    parser.add_argument("--batch", type=int, default=0, metavar="B", help="queries a call (default: 0, all at once)")
+    parser.add_argument("-k", "--k", type=int, default=5, help="neighbours a query (default: 5)")
+    parser.add_argument("--seed", type=int, default=42, help="draws vectors and chooses queries (default: 42)")
+    parser.add_argument("--repeats", type=int, default=5, help="timed rounds (default: 5)")
+    parser.add_argument(
+        "--kinds",
+        nargs="+",
+        choices=KINDS,
+        default=["naive", "flat-default", "flat", "ivf"],
+        help="naive is one NumPy product and a sort, flat-default FAISS's flat index with its own settings, flat the "
+        "same with ours; the first one is what the others are compared with (default: all but hnsw)",
+    )
+    parser.add_argument(
+        "--self-match", action="store_true", help="ask for the gallery's own rows, as the reference does"
+    )
+    parser.add_argument("--text-queries", action="store_true", help="ask with texts too, or what stands in for them")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Build the indexes, time them in turns, compare their answers.
+
+    Args:
+        arguments: As ``add_arguments`` declares them.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        InputError: If a number makes no sense, or FAISS is needed and not installed.
+    """
+    for name in ("vectors", "dim", "queries", "k", "repeats"):
+        if getattr(arguments, name) < 1:
+            msg = f"--{name} {getattr(arguments, name)}: expected 1 or more"
+            raise InputError(msg)
+    from naruto_vision.commands.bench import gemm_rate, write_report
+
+    trial, texts = _trial(arguments)
+    indexes, built = _indexes(arguments, trial)
+    rate = gemm_rate()
+    results: dict[str, Any] = {"gemm_gflops": rate, "build_s": built, "rows": len(trial.vectors)}
+    kinds = {"image": (trial.queries, trial.source), **({"text": texts} if texts else {})}
+    for kind, (queries, source) in kinds.items():
+        results[kind] = {"source": source, "queries": len(queries), **_measure(arguments, indexes, queries)}
+        _print_table(kind, results[kind], arguments.k, len(trial.vectors))
+    sys.stdout.write(f"NumPy multiplied at {rate:.0f} GFLOP/s in this run\n")
+    if arguments.json:
+        settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()}
+        write_report(arguments.json, "index", settings, results)
+    return 0
+
+
+def _trial(arguments: argparse.Namespace) -> "tuple[Trial, tuple[Vectors, str] | None]":
+    from naruto_vision.gallery.trial import drawn_trial, held_out, self_match, shifted
+
+    if arguments.gallery is None:
+        trial = drawn_trial(arguments.vectors, arguments.dim, arguments.queries, arguments.seed)
+        if arguments.self_match:
+            trial = self_match(trial.vectors, arguments.queries, arguments.seed)
+    else:
+        from naruto_vision.gallery.gallery import Gallery
+
+        vectors = Gallery.open(arguments.gallery, index="exact").vectors
+        trial = (self_match if arguments.self_match else held_out)(vectors, arguments.queries, arguments.seed)
+    if not arguments.text_queries:
+        return trial, None
+    read = _texts(arguments) if arguments.gallery else None
+    stand_in = "image queries moved by a drawn offset and noise, in the place of texts"
+    return trial, read or (shifted(trial.queries, arguments.seed), stand_in)
+
+
+def _texts(arguments: argparse.Namespace) -> "tuple[Vectors, str] | None":
+    """Embed the templates with the gallery's labels, where its encoder is at hand and reads."""
+    from naruto_vision.commands.gallery_options import gallery_encoder
+    from naruto_vision.encoders.prompts import TEMPLATES
+    from naruto_vision.gallery.gallery import Gallery
+
+    gallery = Gallery.open(arguments.gallery, index="exact")
+    if not gallery.note.get("encoder"):
+        return None
+    encoder = gallery_encoder(
+        argparse.Namespace(gallery=arguments.gallery, encoder=""), gallery.note, gallery.fingerprint
+    )
+    if not encoder.has_text:
+        return None
+    texts = [template.format(label) for label in gallery.labels for template in TEMPLATES]
+    return encoder.encode_texts(texts).detach().cpu().numpy(), f"{len(texts)} texts of {len(gallery.labels)} labels"
+
+
+def _indexes(arguments: argparse.Namespace, trial: "Trial") -> "tuple[dict[str, Ask], dict[str, float]]":
+    found, built = {}, {}
+    for kind in dict.fromkeys(arguments.kinds):
+        start = time.perf_counter()
+        found[kind] = _index(kind, trial.vectors, min(arguments.k, len(trial.vectors)))
+        built[kind] = time.perf_counter() - start
+        sys.stderr.write(f"{kind}: built in {built[kind]:.1f} s\n")
+    return found, built
+
+
+def _index(kind: str, vectors: "Vectors", k: int) -> "Ask":
+    """Return what finds the places (Q, k) of the nearest of N vectors."""
+    import numpy as np
+
+    from naruto_vision.gallery.nearest import nearest_rows
+    from naruto_vision.gallery.stores import IndexChoice, choose_kind, make_index
+    from naruto_vision.optional import require_package
+
+    if kind == "naive":
+        return lambda queries: np.argsort(-(queries @ vectors.T), axis=1)[:, :k]
+    if kind == "flat-default":
+        plain = require_package("faiss", "cpu").IndexFlatIP(vectors.shape[1])
+        plain.add(vectors)
+        return lambda queries: plain.search(queries, k)[1]
+    choice: IndexChoice = "hnsw" if kind == "hnsw" else "ivf" if kind == "ivf" else "flat"
+    index = make_index(vectors, choose_kind(choice))
+
+    def ask(queries: "Vectors") -> "NDArray[np.int64]":
+        found = np.full((len(queries), k), -1, dtype=np.int64)  # where an approximate index finds fewer than k
+        for row, (_, places) in zip(found, nearest_rows(index, vectors, queries, k), strict=True):
+            row[: len(places)] = places
+        return found
+
+    return ask
+
+
+def _measure(arguments: argparse.Namespace, indexes: "Mapping[str, Ask]", queries: "Vectors") -> dict[str, Any]:
+    import numpy as np
+
+    from naruto_vision.commands.bench import interleaved
+    from naruto_vision.gallery.trial import recall
+
+    step = arguments.batch or len(queries)
+    answers: dict[str, NDArray[np.int64]] = {}
+
+    def ask(kind: str) -> None:
+        parts = [indexes[kind](queries[start : start + step]) for start in range(0, len(queries), step)]
+        answers[kind] = np.concatenate(parts)
+
+    times = interleaved({kind: partial(ask, kind) for kind in indexes}, arguments.repeats)
+    first = next(iter(indexes))
+    exact = next((kind for kind in ("flat", "flat-default", "naive") if kind in answers), first)
+    truth = answers[exact]
+    return {
+        "truth": exact,
+        "kinds": {
+            kind: {
+                **_figures(timing, len(queries), times[first]),
+                "top1_same": int((answers[kind][:, 0] == truth[:, 0]).sum()),
+                "all_same": int((answers[kind] == truth).all(axis=1).sum()),
+                "recall": recall(answers[kind], truth),
+            }
+            for kind, timing in times.items()
+        },
+    }
+
+
+def _figures(timing: "Timing", queries: int, baseline: "Timing") -> dict[str, Any]:
+    ratio = baseline.median / timing.median
+    return {**timing.as_json(), "ms_per_query": 1000.0 * timing.median / queries, "times_as_fast": ratio}
+
+
+def _print_table(kind: str, found: Mapping[str, Any], k: int, rows: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    count = found["queries"]
+    title = f"{rows} rows, {count} {kind} queries ({found['source']}); truth: {found['truth']}"
+    table = Table("index", "total s", "ms/query", "times as fast", "same first", f"recall@{k}", title=title)
+    for name, one in found["kinds"].items():
+        table.add_row(
+            name,
+            f"{one['median_s']:.4f}",
+            f"{one['ms_per_query']:.4f}",
+            f"{one['times_as_fast']:.2f}",
+            f"{one['top1_same']}/{count}",
+            f"{one['recall']:.4f}",
+        )
+    Console().print(table)
