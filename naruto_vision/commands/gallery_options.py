@@ -95,7 +95,11 @@ def gallery_encoder(arguments: argparse.Namespace, note: Mapping[str, Any], fing
     if arguments.encoder:
         encoder = open_encoder(arguments.encoder, arguments.pretrained)
     else:
-        encoder = open_recipe(note["encoder"])
+        try:
+            encoder = open_recipe(note["encoder"])
+        except InputError as error:
+            msg = f"{error}; that encoder built {arguments.gallery}: give --encoder where it is now"
+            raise InputError(msg) from None
     found = encoder.fingerprint
     if found != fingerprint:
         raise FingerprintError(arguments.gallery, fingerprint, found)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from naruto_vision.errors import BadImageError, FingerprintError, InputError, MissingPathError
+from naruto_vision.commands.gallery_options import add_encoder_options, gallery_encoder
+from naruto_vision.errors import BadImageError, InputError, MissingPathError
 
 if TYPE_CHECKING:
     from naruto_vision.encoders.base import Encoder
@@ -38,10 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--theme", choices=("dark", "light"), default="dark", help="the sheet's colours (default: dark)"
     )
     parser.add_argument("--root", type=Path, metavar="DIR", help="where the gallery's pictures lie, if they were moved")
-    parser.add_argument(
-        "--encoder", default="", metavar="MODEL", help="the encoder (default: the gallery remembers it)"
-    )
-    parser.add_argument("--pretrained", metavar="FILE", help="weights of --encoder, where it is an architecture")
+    add_encoder_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -61,7 +59,11 @@ def run(arguments: argparse.Namespace) -> int:
     from naruto_vision.gallery.gallery import Gallery
 
     gallery = Gallery.open(arguments.gallery)
-    encoder = _open_encoder(arguments, gallery)
+    encoder = gallery_encoder(arguments, gallery.note, gallery.fingerprint)
+    if arguments.text and not encoder.has_text:
+        encoder.encode_texts(arguments.text)  # says in words that it cannot
+    if gallery.stale_since is not None:
+        sys.stderr.write(f"{arguments.gallery}: its thresholds were chosen with other rows\n")
     quarantine = Quarantine("query pictures")
     answers = (
         *_ask_pictures(arguments, gallery, encoder, quarantine),
@@ -93,28 +95,6 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.sheet and arguments.sheet.suffix.lower() not in {".png", ".jpg", ".webp"}:
         msg = f"{arguments.sheet}: expected a name ending in .png, .jpg or .webp"
         raise InputError(msg)
-
-
-def _open_encoder(arguments: argparse.Namespace, gallery: "Gallery") -> "Encoder":
-    from naruto_vision.encoders.opening import open_encoder, open_recipe
-
-    recipe = gallery.note.get("encoder")
-    if arguments.encoder:
-        encoder = open_encoder(arguments.encoder, arguments.pretrained)
-    elif not recipe:
-        msg = f"{arguments.gallery}: does not say where its encoder is; give --encoder MODEL or its bundle"
-        raise InputError(msg)
-    else:
-        try:
-            encoder = open_recipe(recipe)
-        except InputError as error:
-            msg = f"{error}; that encoder built {arguments.gallery}: give --encoder where it is now"
-            raise InputError(msg) from None
-    if encoder.fingerprint != gallery.fingerprint:
-        raise FingerprintError(arguments.gallery, gallery.fingerprint, encoder.fingerprint)
-    if arguments.text and not encoder.has_text:
-        encoder.encode_texts(arguments.text)  # says in words that it cannot
-    return encoder
 
 
 def _query_files(names: Sequence[str]) -> list[str]:

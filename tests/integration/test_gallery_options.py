@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from naruto_vision.cli import main
+from naruto_vision.data.gallery_data import GalleryDataModule
 from naruto_vision.encoders.base import embed_pictures
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.dino import DinoEncoder
@@ -18,7 +19,9 @@ from naruto_vision.encoders.tiny import TinySizes
 from naruto_vision.errors import InputError
 from naruto_vision.files.images import read_image, write_image
 from naruto_vision.files.share import config_path
+from naruto_vision.gallery.enrolment import Enrolment
 from naruto_vision.gallery.gallery import Gallery
+from naruto_vision.gallery.selection import EnrolmentPlan, GammaMode
 from naruto_vision.gallery.variants import apply_gamma, draw_gamma
 
 SIZES = TinySizes(
@@ -173,6 +176,28 @@ def test_the_same_pictures_give_the_same_bytes(world: Path) -> None:
     enrol(world, "two", "--data.plan.gamma=add")
     for name in ("embeddings.npy", "meta.jsonl", "stats.json", "manifest.json"):
         assert (world / "one" / name).read_bytes() == (world / "two" / name).read_bytes()
+
+
+def whole_from_shares(data: GalleryDataModule, encoder: ClipEncoder, world_size: int) -> Gallery:
+    """Embed share by share, as so many processes do, and build from all of them."""
+    loader = data.gallery_loader(encoder.preprocess)
+    whole = Enrolment()
+    for rank in range(world_size):
+        for place in type(loader.sampler)(len(loader.dataset), rank, world_size):
+            batch = loader.collate_fn([loader.dataset[place]])
+            with torch.inference_mode():
+                whole.add(encoder.encode_images(batch.pixels), batch.labels, batch.paths, batch.augs)
+    return whole.build(encoder.fingerprint, "exact", data.plan)
+
+
+@pytest.mark.parametrize("gamma", ["add", "replace"])
+def test_any_number_of_processes_gives_the_same_gallery(world: Path, gamma: GammaMode) -> None:
+    plan = EnrolmentPlan(max_per_class=2, presample=2, dedup_threshold=0.998, gamma=gamma)
+    data = GalleryDataModule(str(world / "manifests"), max_bad_fraction=0.5, plan=plan)
+    data.setup("fit")
+    encoder = ClipEncoder(str(world / "bundle")).eval()
+    digests = {whole_from_shares(data, encoder, world_size).digest for world_size in (1, 2, 3, 5)}
+    assert len(digests) == 1
 
 
 def test_batches_do_not_show(world: Path) -> None:

@@ -108,6 +108,17 @@ def test_a_stranger_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("place")
+def test_thresholds_of_other_rows_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = Thresholds(0.5, rule="largest f1 on validation regions")
+    Gallery.open("runs/gallery").with_thresholds(chosen).save("runs/gallery")
+    assert main(["search", "--text", "red"]) == 0
+    assert "other rows" not in capsys.readouterr().err
+    assert main(["gallery", "remove", "runs/gallery", "--id", "0"]) == 0
+    assert main(["search", "--text", "red"]) == 0
+    assert "thresholds were chosen with other rows" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("place")
 def test_unreadable_pictures_are_counted_and_the_others_answered(capsys: pytest.CaptureFixture[str]) -> None:
     Path("broken.png").write_bytes(b"no picture")
     assert main(["search", "--image", "broken.png", "data/ayame/0.png", "--json"]) == 0
