@@ -1,0 +1,127 @@
+"""An audit counts every held-out picture that stands on the other side too, and says what it could not see."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from naruto_vision.data.audit import Audit, audit
+from naruto_vision.data.audit_items import GALLERY, collect_items, look_at_items
+from naruto_vision.data.pair_sheet import CELL, SheetPair, fit_cell, pair_sheet
+from naruto_vision.data.readers import read_present
+from naruto_vision.data.rows import ReadRules
+from naruto_vision.files.images import write_image
+from naruto_vision.gallery.content import GalleryRow
+from naruto_vision.gallery.gallery import Gallery
+from naruto_vision.records import Picture
+
+
+def noise(seed: int) -> Picture:
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    return np.ascontiguousarray(coarse.repeat(8, axis=0).repeat(8, axis=1))
+
+
+def leaky(root: Path) -> Path:
+    """Draw six training pictures; of the held-out ones the first is a copy, the second a brighter one, the last new."""
+    for k in range(6):
+        write_image(root / "train" / "ann" / f"show-{100 * k}.png", noise(k))
+    write_image(root / "valid" / "ann" / "same.png", noise(0))
+    write_image(root / "valid" / "bob" / "lighter.png", np.clip(noise(1), 0, 250) + np.uint8(4))
+    write_image(root / "valid" / "ann" / "show-202.png", noise(50))
+    write_image(root / "valid" / "bob" / "show-150.png", noise(51))
+    write_image(root / "test" / "ann" / "new.png", noise(60))
+    return root
+
+
+def audited(root: Path, gallery: Path | None = None, **options: object) -> Audit:
+    items = collect_items(read_present(root, rules=ReadRules(need_files=False)), gallery)
+    return audit(items, look_at_items(items.items), **options)  # type: ignore[arg-type]  # window and numbers
+
+
+def test_copies_near_copies_and_neighbouring_frames_are_told_apart(tmp_path: Path) -> None:
+    found = audited(leaky(tmp_path))
+    valid, test, between = found.comparisons
+    assert (valid.held, valid.against, valid.compared) == ("valid", "train", 4)
+    assert (valid.exact, valid.near, len(valid.frames.near), valid.leaking) == (1, 1, 1, 3)
+    assert (test.leaking, between.leaking, found.leaking) == (0, 0, 3)
+    assert [pair.exact for pair in found.crossing()] == [True, False]
+    assert found.conflicts() == 0
+    assert audited(tmp_path, window=50).comparisons[0].leaking == 4
+    assert audited(tmp_path, numbers="ignore").comparisons[0].leaking == 2
+
+
+def test_figures_are_rates_with_counts_and_intervals(tmp_path: Path) -> None:
+    document = audited(leaky(tmp_path)).as_json()
+    valid = document["comparisons"][0]
+    assert (valid["leaking"]["count"], valid["leaking"]["total"]) == (3, 4)
+    assert 0 < valid["leaking"]["low"] < 0.75 < valid["leaking"]["high"] < 1
+    assert valid["by_majority"]["label"] == "ann"
+    assert [one["distance"] for one in valid["neighbours"]] == [2]
+    assert document["pictures"] == {"train": 6, "valid": 4, "test": 1}
+    assert document["pictures_ok"] == 11
+    assert document["crossing_pairs"][0]["paths"] == ["ann/show-0.png", "ann/same.png"]
+    assert document["crossing_pairs"][0]["parts"] == ["train", "valid"]
+
+
+def test_repeats_and_the_same_pixels_under_two_classes(tmp_path: Path) -> None:
+    root = leaky(tmp_path)
+    write_image(root / "train" / "bob" / "again.png", noise(0))
+    found = audited(root)
+    assert found.repeats("train") == 1
+    assert found.repeats("valid") == 0
+    assert found.conflicts() == 2  # with the training picture and with its copy
+
+
+def test_absent_and_broken_pictures_are_counted_and_compared_by_name(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "valid").mkdir()
+    (tmp_path / "train" / "_classes.csv").write_text("filename,ann\n7.png,1\n60.png,1\n")
+    (tmp_path / "valid" / "_classes.csv").write_text("filename,ann\n9.png,1\n")
+    (tmp_path / "train" / "60.png").write_bytes(b"no picture")
+    found = audited(tmp_path)
+    assert (found.seen.absent, found.seen.quarantine.quarantined) == (2, 1)
+    assert (found.comparisons[0].compared, found.comparisons[0].leaking) == (0, 1)
+
+
+def test_a_gallery_is_held_against_what_is_held_out(tmp_path: Path) -> None:
+    root = leaky(tmp_path / "data")
+    write_image(root / "test" / "ann" / "enrolled.png", noise(3))
+    rows = [GalleryRow("ann/show-300.png", "ann"), GalleryRow("ann/show-300.png", "ann", "gamma")]
+    rows.append(GalleryRow("elsewhere/show-151.png", "bob"))
+    vectors = np.eye(3, dtype=np.float32)
+    Gallery.build(vectors, rows, fingerprint="0" * 64, index="exact").save(tmp_path / "gallery")
+    found = audited(root, tmp_path / "gallery")
+    assert len(found.items.rows(GALLERY)) == 2  # variants of one picture are one picture
+    sides = {(one.held, one.against): one for one in found.comparisons}
+    assert sides["test", GALLERY].exact == 1
+    assert sides["valid", GALLERY].frames.near == ()  # the folder makes another family
+    assert found.seen.absent == 1
+    assert ("train", GALLERY) not in sides
+
+
+def test_manifests_name_one_file_from_two_sides(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", noise(1))
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.csv").write_text("path,label\na.png,ann\n")
+    found = audited(tmp_path)
+    assert found.comparisons[0].exact == 1
+    assert found.seen.quarantine.ok == 1  # decoded once
+
+
+def test_a_sheet_shows_pairs_in_rows_of_three(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", np.full((20, 40, 3), (200, 10, 10), dtype=np.uint8))
+    pair = SheetPair(
+        (tmp_path / "a.png", tmp_path / "gone.png"), ("train ann a.png", "valid " + "x" * 80), "2 of 256 bits"
+    )
+    one, four = pair_sheet([pair]), pair_sheet([pair] * 4)
+    assert one.dtype == np.uint8
+    assert four.shape[0] > 1.9 * one.shape[0] - 20
+    assert 2.5 * one.shape[1] < four.shape[1] < 3 * one.shape[1]
+    assert tuple(one[8 + CELL // 2, 8 + CELL // 2]) == (200, 10, 10)
+
+
+@pytest.mark.parametrize("shape", [(1, 300), (300, 1), (7, 7)])
+def test_a_cell_holds_any_shape(shape: tuple[int, int]) -> None:
+    cell = fit_cell(np.zeros((*shape, 3), dtype=np.uint8), 32)
+    assert cell.shape == (32, 32, 3)
+    assert (cell == 0).any()

@@ -1,0 +1,77 @@
+"""Pictures that look alike are found whatever was done to them; others are not."""
+
+import cv2
+import numpy as np
+import pytest
+
+from naruto_vision.data.picture_hash import NearPair, look_at, near_pairs, perceptual_hash
+from naruto_vision.drawn.attributes import random_attributes
+from naruto_vision.drawn.pictures import draw_picture
+from naruto_vision.records import Picture
+
+
+def drawing(seed: int, size: int = 96) -> Picture:
+    return draw_picture(random_attributes(np.random.default_rng(seed)), seed, size).picture
+
+
+def distance(first: Picture, second: Picture) -> int:
+    return int(np.bitwise_count(perceptual_hash(first) ^ perceptual_hash(second)).sum())
+
+
+def compressed(picture: Picture) -> Picture:
+    data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 60])[1]
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_UNCHANGED), dtype=np.uint8)
+
+
+def brighter(picture: Picture) -> Picture:
+    return np.clip(picture.astype(np.int16) + 6, 0, 255).astype(np.uint8)
+
+
+def smaller(picture: Picture) -> Picture:
+    return np.asarray(cv2.resize(picture, (70, 66), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("change", [compressed, brighter, smaller])
+def test_a_changed_copy_is_near(change: object) -> None:
+    for seed in range(3):
+        copy = change(drawing(seed))  # type: ignore[operator]  # a function of the list above
+        found = near_pairs([look_at(drawing(seed)), look_at(copy)])
+        assert [(pair.first, pair.second, pair.mirrored) for pair in found] == [(0, 1, False)]
+        assert look_at(drawing(seed)).digest != look_at(copy).digest
+
+
+def test_a_mirrored_copy_is_near_and_said_to_be_mirrored() -> None:
+    picture = drawing(5)
+    found = near_pairs([look_at(picture), look_at(np.ascontiguousarray(picture[:, ::-1]))])
+    assert found == [NearPair(0, 1, 0, mirrored=True)]
+
+
+def test_different_drawings_are_not_near() -> None:
+    looks = [look_at(drawing(seed)) for seed in range(20)]
+    assert near_pairs(looks) == []
+    assert min(distance(drawing(0), drawing(seed)) for seed in range(1, 8)) > 60
+
+
+def test_the_hash_alone_does_not_see_colour_but_a_pair_has_to_agree_in_it() -> None:
+    picture = drawing(3)
+    other = np.ascontiguousarray(picture.copy())
+    other[..., 0], other[..., 2] = picture[..., 2].copy(), picture[..., 0].copy()
+    grey = np.repeat(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    assert distance(picture, grey) < 8
+    assert near_pairs([look_at(picture), look_at(grey)]) == []
+
+
+def test_flat_pictures_are_alike_only_in_one_colour() -> None:
+    flats = [np.full((20, 30, 3), value, dtype=np.uint8) for value in (10, 12, 200)]
+    assert [(pair.first, pair.second) for pair in near_pairs([look_at(flat) for flat in flats])] == [(0, 1)]
+    assert look_at(flats[0]).digest != look_at(flats[0][:10]).digest
+
+
+def test_many_pictures_are_searched_in_blocks() -> None:
+    drawings = [drawing(seed, 64) for seed in range(12)]
+    looks = [look_at(picture) for picture in drawings * 13]  # 156, more than one block
+    found = near_pairs(looks)
+    assert {(pair.first % 12, pair.second % 12) for pair in found} == {(k, k) for k in range(12)}
+    assert len(found) == 12 * 13 * 12 // 2
+    assert all(pair.distance == 0 for pair in found)
+    assert near_pairs(looks[:1]) == near_pairs([]) == []
