@@ -73,6 +73,11 @@ class Encoder(nn.Module, ABC):
         return None
 
     @property
+    def image_tower(self) -> nn.Module:
+        """The layers that ``encode_images`` runs; the whole encoder where nothing else is known."""
+        return self
+
+    @property
     def recipe(self) -> Mapping[str, Any]:
         """JSON values that ``open_recipe`` opens this encoder from again; empty where it cannot be."""
         return {}

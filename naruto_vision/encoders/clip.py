@@ -167,6 +167,12 @@ class ClipEncoder(Encoder):
         )
 
     @property
+    def image_tower(self) -> nn.Module:
+        """The vision transformer."""
+        tower: nn.Module = self.clip.visual
+        return tower
+
+    @property
     def recipe(self) -> Mapping[str, Any]:
         """JSON values that ``open_recipe`` opens this encoder from again; empty for random weights."""
         return {} if self._recipe["pretrained"] == RANDOM else dict(self._recipe)

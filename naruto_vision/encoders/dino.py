@@ -9,7 +9,7 @@ import timm
 from PIL import Image
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
 
@@ -112,6 +112,12 @@ class DinoEncoder(Encoder):
         """The same steps as ``preprocess``, for many pictures at once."""
         side = round(self.image_size * _RESIZE_RATIO)
         return Preparation(self.image_size, "shortest", side, mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD)
+
+    @property
+    def image_tower(self) -> nn.Module:
+        """The vision transformer."""
+        tower: nn.Module = self.vit
+        return tower
 
     @property
     def recipe(self) -> Mapping[str, Any]:
