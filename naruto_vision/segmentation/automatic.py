@@ -2,19 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from naruto_vision.files.fingerprint import model_fingerprint
-from naruto_vision.records import Box, Mask, Picture, Region
+from naruto_vision.records import Box, Picture, Region
 from naruto_vision.segmentation.base import PromptableModel, Prompter, Prompts, SceneEmbedding
-from naruto_vision.segmentation.boxes import area_xyxy, nms_xyxy, xyxy_from_masks
-from naruto_vision.segmentation.masks import mask_area, stability_score
-
-_UPSCALE_BYTES = 1 << 28  # masks are brought to full size in chunks of at most 256 MiB of logits
+from naruto_vision.segmentation.boxes import area_xyxy, nms_xyxy
 
 
 @dataclass(frozen=True)
@@ -68,21 +65,27 @@ class RegionFilter:
         return [region for _, region in sorted(kept, key=lambda pair: -pair[0])][: self.max_masks]
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    """A mask that passed the model's own scores, cut to its box so that a thousand of them fit into memory."""
+class _Candidate(NamedTuple):
+    """A mask that passed the model's own scores, cut to its box; in bits, as a thousand have to fit into memory."""
 
     box: Box
-    mask: Mask
+    bits: NDArray[np.uint8]
     predicted_iou: float
     stability: float
     prompt: int
+
+    def region(self, name: str) -> Region:
+        x1, y1, x2, y2 = self.box
+        shape = y2 - y1 + 1, x2 - x1 + 1
+        mask = np.unpackbits(self.bits, count=shape[0] * shape[1]).view(np.bool_).reshape(shape)
+        return Region(self.box, mask, self.predicted_iou, self.stability, name)
 
 
 class Segmenter:
     """Cuts pictures into regions.
 
-    The low-resolution answers are filtered by their estimated IoU before anything is brought to full size.
+    Nothing is computed for a mask that an earlier bar has refused: the estimated IoU comes before the mask's logits,
+    those before its pixels, and of its pixels only those are looked at that can be on.
 
     Args:
         prompter: Where to ask.
@@ -92,7 +95,7 @@ class Segmenter:
         stability_offset: How far the stability score moves the threshold, in logits.
         box_nms: Box IoU above which the lesser of two masks goes.
         keep: Which masks become regions.
-        prompts_per_batch: Prompts that the mask decoder takes at once.
+        prompts_per_batch: Prompts that the mask decoder takes at once; None takes what suits the machine.
 
     Example:
         >>> import numpy as np
@@ -112,7 +115,7 @@ class Segmenter:
         stability_offset: float | None = None,
         box_nms: float | None = None,
         keep: RegionFilter | None = None,
-        prompts_per_batch: int = 64,
+        prompts_per_batch: int | None = None,
     ) -> None:
         self.prompter = prompter
         self.model = model
@@ -145,40 +148,17 @@ class Segmenter:
         """
         prompts = self.prompter(picture)
         embedding = self.model.embed(picture)
-        candidates = [found for batch in self._batches(prompts) for found in self._ask(batch, prompts, embedding)]
-        regions = [
-            Region(found.box, found.mask, found.predicted_iou, found.stability, _name(prompts, found.prompt))
-            for found in self._without_duplicates(candidates)
-        ]
+        candidates = list(self._candidates(embedding, prompts))
+        regions = [found.region(_name(prompts, found.prompt)) for found in self._without_duplicates(candidates)]
         return self.keep(regions, *picture.shape[:2])
 
-    def _batches(self, prompts: Prompts) -> Iterator[range]:
-        count = len(prompts.points)
-        for start in range(0, count, self.prompts_per_batch):
-            yield range(start, min(count, start + self.prompts_per_batch))
-
-    def _ask(self, batch: range, prompts: Prompts, embedding: SceneEmbedding) -> Iterator[_Candidate]:
-        rows = slice(batch.start, batch.stop)
-        boxes = None if prompts.boxes is None else prompts.boxes[rows]
-        logits, ious = self.model.answer(embedding, Prompts(prompts.points[rows], prompts.labels[rows], boxes))
-        prompt, answer = (ious > self.thresholds.predicted_iou).nonzero(as_tuple=True)
-        height, width = embedding.original_size
-        step = max(1, _UPSCALE_BYTES // (4 * height * width))
-        for start in range(0, len(prompt), step):
-            rows_here, answers_here = prompt[start : start + step], answer[start : start + step]
-            whole = self.model.upscale(logits[rows_here, answers_here], embedding)
-            yield from self._candidates(whole, ious[rows_here, answers_here], rows_here + batch.start)
-
-    def _candidates(self, logits: Tensor, ious: Tensor, prompt: Tensor) -> Iterator[_Candidate]:
-        stability = stability_score(logits, self.thresholds.stability_offset)
-        masks = logits > 0
-        passed = (stability >= self.thresholds.stability) & (mask_area(masks) > 0)
-        masks = masks[passed]
-        boxes = xyxy_from_masks(masks).tolist()
-        scores = zip(ious[passed].tolist(), stability[passed].tolist(), prompt[passed].tolist(), strict=True)
-        for mask, (x1, y1, x2, y2), (iou, stable, index) in zip(masks, boxes, scores, strict=True):
-            cut = mask[y1 : y2 + 1, x1 : x2 + 1].cpu().numpy()
-            yield _Candidate((x1, y1, x2, y2), np.ascontiguousarray(cut), iou, stable, index)
+    def _candidates(self, embedding: SceneEmbedding, prompts: Prompts) -> Iterator[_Candidate]:
+        bars = self.thresholds
+        for some in self.model.answers(embedding, prompts, bars.predicted_iou, self.prompts_per_batch):
+            ious, prompt = some.ious.tolist(), some.prompt.tolist()
+            for found in self.model.full_masks(some.logits, embedding, bars.stability, bars.stability_offset):
+                packed = np.packbits(found.mask)
+                yield _Candidate(found.box, packed, ious[found.index], found.stability, prompt[found.index])
 
     def _without_duplicates(self, candidates: list[_Candidate]) -> list[_Candidate]:
         if not candidates:

@@ -1,13 +1,14 @@
 """The two halves of every segmenter: where to ask, and who answers."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from naruto_vision.records import Picture
+from naruto_vision.records import Box, Mask, Picture
 from naruto_vision.segmentation.thresholds import MaskThresholds
 
 
@@ -52,6 +53,37 @@ class SceneEmbedding:
     input_size: tuple[int, int]
 
 
+class Answers(NamedTuple):
+    """Those masks of a batch of prompts whose estimated IoU is good enough.
+
+    Attributes:
+        prompt: Shape (M,), int64: which prompt each mask answers; never falls.
+        logits: Shape (M, h, w), float32, of the model's low resolution; above 0 is mask.
+        ious: Shape (M,), float32: the estimated IoUs.
+    """
+
+    prompt: Tensor
+    logits: Tensor
+    ious: Tensor
+
+
+@dataclass(frozen=True)
+class FullMask:
+    """A mask at the picture's size, cut to its box.
+
+    Args:
+        index: Which of the logits it came from.
+        box: Its tight box, inclusive pixels of the picture.
+        mask: Shape (h, w) of the box, bool.
+        stability: The stability score, in [0, 1].
+    """
+
+    index: int
+    box: Box
+    mask: Mask
+    stability: float
+
+
 class Prompter(Protocol):
     """Where to ask."""
 
@@ -82,26 +114,34 @@ class PromptableModel(Protocol):
         """
         ...
 
-    def answer(self, embedding: SceneEmbedding, prompts: Prompts) -> tuple[Tensor, Tensor]:
-        """Answer prompts.
+    def answers(
+        self, embedding: SceneEmbedding, prompts: Prompts, above: float, batch: int | None = None
+    ) -> Iterator[Answers]:
+        """Answer prompts with the masks that are worth looking at.
 
         Args:
             embedding: Of the picture that is asked about.
             prompts: P prompts in the frame of the upright picture.
+            above: Masks are left out unless their estimated IoU is above this.
+            batch: Prompts at once; None leaves it to the model.
 
-        Returns:
-            Low-resolution mask logits (P, M, h, w) and predicted IoUs (P, M), both float32.
+        Yields:
+            The answers of some prompts at a time, in their order; logits of shape (M, h, w).
         """
         ...
 
-    def upscale(self, logits: Tensor, embedding: SceneEmbedding) -> Tensor:
-        """Bring logits to the upright picture's size.
+    def full_masks(
+        self, logits: Tensor, embedding: SceneEmbedding, stability: float, offset: float
+    ) -> Iterator[FullMask]:
+        """Bring masks to the upright picture's size and keep the stable ones.
 
         Args:
-            logits: Shape (P, h, w), float32, from ``answer``.
+            logits: Shape (M, h, w), float32, from ``answers``.
             embedding: Of the same picture.
+            stability: The least stability score, in [0, 1].
+            offset: How far the stability score moves the threshold, in logits.
 
-        Returns:
-            Shape (P, H, W), float32.
+        Yields:
+            The masks that are stable and not empty, in the order of ``logits``.
         """
         ...

@@ -1,7 +1,9 @@
 """SAM 1 as a promptable model: official checkpoints, and the tiny one of this project."""
 
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,30 +11,20 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from naruto_vision.errors import FormatError
-from naruto_vision.files.bundle import INFO, load_bundle, save_bundle
 from naruto_vision.files.fingerprint import model_fingerprint
-from naruto_vision.files.share import bundle_path
-from naruto_vision.files.strict import load_strictly
-from naruto_vision.files.trust import load_state_dict
 from naruto_vision.records import Picture
-from naruto_vision.segmentation.base import Prompts, SceneEmbedding
+from naruto_vision.segmentation.base import Answers, FullMask, Prompts, SceneEmbedding
+from naruto_vision.segmentation.decoding import Answer, decode_each
+from naruto_vision.segmentation.fast_decoder import decode_prompts, share_picture
+from naruto_vision.segmentation.fast_encoder import encode_image
+from naruto_vision.segmentation.fast_masks import mask_logits
+from naruto_vision.segmentation.full_size import Frame, dense_masks
+from naruto_vision.segmentation.sam_weights import load_sam, save_sam
 from naruto_vision.segmentation.sizes import SIZES, Architecture, build_sam
 from naruto_vision.segmentation.thresholds import MaskThresholds
 
-KIND = "sam"
-
-
-class Answer(NamedTuple):
-    """What the mask decoder says about P prompts.
-
-    Attributes:
-        logits: Shape (P, 3, h, w), float32; above 0 is mask; h and w are a quarter of the model's input side.
-        ious: Shape (P, 3), float32, the estimated IoU of each mask; unbounded.
-    """
-
-    logits: Tensor
-    ious: Tensor
+_PICTURES_BYTES = {"cpu": 1 << 23, "cuda": 1 << 30}
+"""Picture tokens, a set for each prompt decoded at once: 2 prompts of the official sizes on a CPU, 256 on a GPU."""
 
 
 class SamModel(nn.Module):
@@ -67,18 +59,7 @@ class SamModel(nn.Module):
         self.image_size = SIZES[architecture].image_size
         self.thresholds = MaskThresholds()
         if weights is not None:
-            self._load(weights)
-
-    def _load(self, weights: str | Path) -> None:
-        if Path(weights).is_file():
-            load_strictly(self.sam, load_state_dict(weights), weights, self.architecture)
-            return
-        folder = bundle_path(weights)
-        state, info = load_bundle(folder, KIND)
-        if info.get("architecture") != self.architecture:
-            raise FormatError(folder / INFO, f"architecture {self.architecture!r}", repr(info.get("architecture")))
-        load_strictly(self.sam, state, folder, self.architecture)
-        self.thresholds = MaskThresholds.from_json(info.get("thresholds", {}), str(folder / INFO))
+            self.thresholds = load_sam(self.sam, self.architecture, weights)
 
     def save(self, folder: str | Path, **facts: Any) -> None:
         """Write the weights as a bundle, with the thresholds that go with them.
@@ -87,14 +68,9 @@ class SamModel(nn.Module):
             folder: Where the bundle goes; an older one is replaced.
             facts: JSON values to keep beside the architecture (figures, licence, recipe).
         """
-        info = {
-            "kind": KIND,
-            "architecture": self.architecture,
-            "preprocessing": {"image_size": self.image_size, "resize": "longest side, bilinear with antialiasing"},
-            "thresholds": self.thresholds.as_json(),
-            **facts,
-        }
-        save_bundle(folder, self.sam.state_dict(), info)
+        preprocessing = {"image_size": self.image_size, "resize": "longest side, bilinear with antialiasing"}
+        info = {"architecture": self.architecture, "preprocessing": preprocessing, **facts}
+        save_sam(self.sam, self.thresholds, folder, info)
 
     @property
     def fingerprint(self) -> str:
@@ -162,19 +138,7 @@ class SamModel(nn.Module):
         Returns:
             Three masks a prompt.
         """
-        decoder, prompts = self.sam.mask_decoder, self.sam.prompt_encoder
-        count, (channels, height, width) = len(tokens), features.shape[1:]
-        heads = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
-        queries = torch.cat([heads.expand(count, -1, -1), tokens], dim=1)
-        source = features + prompts.no_mask_embed.weight.reshape(1, -1, 1, 1)
-        positions = prompts.get_dense_pe().expand(count, -1, -1, -1)
-        out, source = decoder.transformer(source.expand(count, -1, -1, -1), positions, queries)
-        upscaled = decoder.output_upscaling(source.transpose(1, 2).reshape(count, channels, height, width))
-        # token 0 is the IoU token, token 1 the single-mask answer that is not asked for here
-        mlps = decoder.output_hypernetworks_mlps
-        kernels = torch.stack([mlps[i](out[:, 1 + i]) for i in range(1, decoder.num_mask_tokens)], dim=1)
-        logits = torch.einsum("pmc,pchw->pmhw", kernels, upscaled)
-        return Answer(logits, decoder.iou_prediction_head(out[:, 0])[:, 1:])
+        return decode_each(self.sam, features, tokens)
 
     @torch.no_grad()
     def embed(self, picture: Picture) -> SceneEmbedding:
@@ -189,19 +153,49 @@ class SamModel(nn.Module):
         resized = self.resize(picture)
         pixels = torch.from_numpy(resized).permute(2, 0, 1)[None].to(self.device)
         height, width = picture.shape[:2]
-        return SceneEmbedding(self.encode(pixels), (height, width), (resized.shape[0], resized.shape[1]))
+        features = encode_image(self.sam.image_encoder, self.sam.preprocess(pixels.float()))
+        return SceneEmbedding(features, (height, width), (resized.shape[0], resized.shape[1]))
 
     @torch.no_grad()
-    def answer(self, embedding: SceneEmbedding, prompts: Prompts) -> tuple[Tensor, Tensor]:
-        """Answer prompts about one picture.
+    def answer(self, embedding: SceneEmbedding, prompts: Prompts) -> Answer:
+        """Answer prompts about one picture with all of their masks, good or bad.
 
         Args:
             embedding: From ``embed``.
             prompts: P prompts in pixels of the upright picture.
 
         Returns:
-            Low-resolution mask logits (P, 3, h, w) and estimated IoUs (P, 3), both float32.
+            Three masks a prompt: logits of shape (P, 3, h, w).
         """
+        return self.decode(embedding.features, self._tokens(embedding, prompts))
+
+    @torch.no_grad()
+    def answers(
+        self, embedding: SceneEmbedding, prompts: Prompts, above: float, batch: int | None = None
+    ) -> Iterator[Answers]:
+        """Answer prompts about one picture with the masks that are worth looking at, some prompts at a time.
+
+        Args:
+            embedding: From ``embed``.
+            prompts: P prompts in pixels of the upright picture.
+            above: Masks are left out unless their estimated IoU is above this.
+            batch: Prompts at once; None takes as many as the processor's cache or the GPU's memory likes.
+
+        Yields:
+            The answers, in the prompts' order; logits of shape (M, h, w).
+        """
+        encoder, decoder = self.sam.prompt_encoder, self.sam.mask_decoder
+        shared = share_picture(decoder, embedding.features, encoder.get_dense_pe(), encoder.no_mask_embed.weight)
+        step = batch or max(1, _PICTURES_BYTES.get(self.device.type, 1 << 26) // (4 * shared.tokens.numel()))
+        rows, columns = embedding.features.shape[2:]
+        tokens = self._tokens(embedding, prompts)
+        for start in range(0, len(tokens), step):
+            decoded = decode_prompts(decoder, shared, tokens[start : start + step])
+            wanted = decoded.ious > above
+            logits = mask_logits(decoder, decoded, wanted, (rows, columns))
+            yield Answers(wanted.nonzero()[:, 0] + start, logits, decoded.ious[wanted])
+
+    def _tokens(self, embedding: SceneEmbedding, prompts: Prompts) -> Tensor:
         (height, width), (new_height, new_width) = embedding.original_size, embedding.input_size
         scale = np.array([new_width / width, new_height / height])
         points = torch.from_numpy(prompts.points * scale).to(self.device)
@@ -209,7 +203,7 @@ class SamModel(nn.Module):
         boxes = None
         if prompts.boxes is not None:
             boxes = torch.from_numpy(prompts.boxes * np.tile(scale, 2)).to(self.device)
-        return self.decode(embedding.features, self.encode_prompts(points, labels, boxes))
+        return self.encode_prompts(points, labels, boxes)
 
     @torch.no_grad()
     def upscale(self, logits: Tensor, embedding: SceneEmbedding) -> Tensor:
@@ -226,3 +220,26 @@ class SamModel(nn.Module):
         square = interpolate(logits[:, None], (self.image_size, self.image_size), mode="bilinear")
         whole = interpolate(square[..., :height, :width], embedding.original_size, mode="bilinear")
         return whole[:, 0]
+
+    @torch.no_grad()
+    def full_masks(
+        self, logits: Tensor, embedding: SceneEmbedding, stability: float, offset: float
+    ) -> Iterator[FullMask]:
+        """Bring masks to the upright picture's size and keep the stable ones.
+
+        Args:
+            logits: Shape (M, h, w), float32, from ``answers``.
+            embedding: Of the same picture.
+            stability: The least stability score, in [0, 1].
+            offset: How far the stability score moves the threshold, in logits.
+
+        Yields:
+            The masks that are stable and not empty, in the order of ``logits``.
+        """
+        height, width = embedding.original_size
+        if logits.device.type == "cpu":
+            frame = Frame(logits.shape[-1], self.image_size, embedding.input_size, (height, width))
+            yield from frame.full_masks(logits, stability, offset)
+        else:
+            upscale = partial(self.upscale, embedding=embedding)
+            yield from dense_masks(logits, upscale, height * width, stability, offset)

@@ -8,6 +8,7 @@ from segment_anything import SamPredictor
 from naruto_vision.errors import FormatError, InputError, MissingPathError, StateDictError
 from naruto_vision.segmentation.base import Prompts
 from naruto_vision.segmentation.sam import SamModel
+from naruto_vision.segmentation.sam_weights import load_sam
 from naruto_vision.segmentation.sizes import SIZES, Architecture, build_sam
 from naruto_vision.segmentation.thresholds import MaskThresholds
 
@@ -115,13 +116,7 @@ def test_a_bundle_keeps_weights_and_thresholds(model: SamModel, tmp_path: Path) 
     picture = _picture(32, 32)
     assert torch.equal(loaded.embed(picture).features, model.embed(picture).features)
     with pytest.raises(FormatError, match="vit_b"):
-        _loaded_as_vit_b(tmp_path / "bundle")
-
-
-def _loaded_as_vit_b(folder: Path) -> None:
-    model = SamModel("tiny-sam")
-    model.architecture = "vit_b"
-    model._load(folder)
+        load_sam(copy.sam, "vit_b", tmp_path / "bundle")
 
 
 def test_absent_weights_are_told(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -11,7 +11,8 @@ from naruto_vision.drawn.scenes import draw_scene
 from naruto_vision.files.share import config_path
 from naruto_vision.records import Picture, Region
 from naruto_vision.segmentation.automatic import RegionFilter, Segmenter
-from naruto_vision.segmentation.base import Prompts, SceneEmbedding
+from naruto_vision.segmentation.base import Answers, FullMask, Prompts, SceneEmbedding
+from naruto_vision.segmentation.full_size import dense_masks
 from naruto_vision.segmentation.prompters import GridPrompter, PointPrompter
 from naruto_vision.segmentation.sam import SamModel
 from naruto_vision.segmentation.thresholds import MaskThresholds
@@ -39,7 +40,7 @@ def _picture(height: int, width: int, seed: int = 0) -> Picture:
 @pytest.mark.parametrize(("seed", "height", "width"), [(6, 48, 64), (6, 64, 64), (7, 61, 37)])
 def test_the_masks_are_those_of_the_stock_generator(seed: int, height: int, width: int) -> None:
     model, picture = _random_model(seed), _picture(height, width, seed)
-    bar = float(model.answer(model.embed(picture), GridPrompter(6)(picture))[1].quantile(0.2))
+    bar = float(model.answer(model.embed(picture), GridPrompter(6)(picture)).ious.quantile(0.2))
     stock = SamAutomaticMaskGenerator(
         model.sam,
         points_per_side=6,
@@ -82,13 +83,21 @@ class FakeModel:
     def embed(self, picture: Picture) -> SceneEmbedding:
         return SceneEmbedding(torch.zeros(1, 1, 1, 1), picture.shape[:2], picture.shape[:2])
 
-    def answer(self, _embedding: SceneEmbedding, prompts: Prompts) -> tuple[Tensor, Tensor]:
+    def answers(
+        self, _embedding: SceneEmbedding, prompts: Prompts, above: float, batch: int | None = None
+    ) -> Iterator[Answers]:
         count = len(prompts.points)
-        return self.masks.expand(count, -1, -1, -1), self.ious.expand(count, -1)
+        for start in range(0, count, batch or count):
+            ious = self.ious.expand(min(batch or count, count - start), -1)
+            prompt, answer = (ious > above).nonzero(as_tuple=True)
+            yield Answers(prompt + start, self.masks[answer], ious[prompt, answer])
 
-    def upscale(self, logits: Tensor, _embedding: SceneEmbedding) -> Tensor:
+    def full_masks(
+        self, logits: Tensor, embedding: SceneEmbedding, stability: float, offset: float
+    ) -> Iterator[FullMask]:
         self.upscaled += len(logits)
-        return logits
+        height, width = embedding.original_size
+        return dense_masks(logits, torch.clone, height * width, stability, offset)
 
 
 def _logits(box: tuple[int, int, int, int], value: float = 9.0) -> Tensor:
@@ -170,7 +179,7 @@ def test_many_large_answers_are_brought_to_full_size_in_pieces(monkeypatch: pyte
     boxes = [(10 * i, 0, 10 * i + 8, 8) for i in range(5)]
     model = FakeModel([_logits(box) for box in boxes], [0.9] * 5)
     whole = _boxes(model)
-    monkeypatch.setattr("naruto_vision.segmentation.automatic._UPSCALE_BYTES", 2 * 4 * 40 * 50)
+    monkeypatch.setattr("naruto_vision.segmentation.full_size._DENSE_BYTES", 2 * 4 * 40 * 50)
     assert _boxes(model) == whole
     assert len(whole) == 5
 

@@ -1,0 +1,184 @@
+"""SAM's mask decoder with the stock weights and the stock results, for very many prompts about one picture.
+
+The stock decoder copies the picture's embedding for each prompt and projects the copies, although a prompt has some
+seven tokens and the picture 4,096. Here
+
+- what the first layer needs of the picture is projected once a picture;
+- later projections are moved to the few tokens' side of each product: ``q (X W)^T`` is ``(q W^T) X^T``, so 56 rows of
+  tokens times heads meet the picture's tokens X directly. A key's bias moves all scores of a softmax alike and is left
+  out; a value's bias passes through it unchanged and is added behind it;
+- the scores of picture tokens asking prompt tokens are kept as (tokens, heads, picture), because a softmax over seven
+  neighbours in memory costs twenty times one over seven rows;
+- the estimated IoUs come first, and only prompts with a mask above the bar are brought to mask resolution.
+"""
+
+from typing import NamedTuple
+
+import torch
+from segment_anything.modeling import MaskDecoder
+from segment_anything.modeling.transformer import Attention, TwoWayAttentionBlock
+from torch import Tensor, nn
+
+
+class SharedPicture(NamedTuple):
+    """What all prompts about one picture share: N tokens of C values, D of them inside the attention.
+
+    Attributes:
+        tokens: Shape (N, C): the embedding of the picture.
+        positions: Shape (N, C): the encoding of the tokens' places.
+        keys: Shape (heads, D / heads, N): the first layer's keys.
+        values: Shape (heads, N, D / heads): the first layer's values.
+        queries: Shape (heads, D / heads, N): the first layer's queries.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    keys: Tensor
+    values: Tensor
+    queries: Tensor
+
+
+class Decoded(NamedTuple):
+    """P prompts after the transformer.
+
+    Attributes:
+        tokens: Shape (P, T, C): the prompts' tokens.
+        picture: Shape (P, N, C): the picture's tokens, changed by each prompt.
+        ious: Shape (P, 3): the estimated IoUs of the three masks.
+    """
+
+    tokens: Tensor
+    picture: Tensor
+    ious: Tensor
+
+
+def share_picture(decoder: MaskDecoder, features: Tensor, positions: Tensor, no_mask: Tensor) -> SharedPicture:
+    """Compute what does not depend on the prompt.
+
+    Args:
+        decoder: Of any size.
+        features: Shape (1, C, h, w): the embedding of the picture.
+        positions: Shape (1, C, h, w): the encoding of its places.
+        no_mask: Shape (1, C): what stands for "no mask was given".
+
+    Returns:
+        The shared part.
+    """
+    tokens = features[0].flatten(1).t() + no_mask
+    places = positions[0].flatten(1).t().contiguous()
+    layer = decoder.transformer.layers[0]
+    asked, asking = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
+    placed = tokens + places
+    keys = _split(asked.k_proj(placed), asked.num_heads).transpose(1, 2).contiguous()
+    values = _split(asked.v_proj(tokens), asked.num_heads).contiguous()
+    queries = _split(asking.q_proj(placed), asking.num_heads).transpose(1, 2).contiguous()
+    return SharedPicture(tokens, places, keys, values, queries)
+
+
+def decode_prompts(decoder: MaskDecoder, shared: SharedPicture, prompts: Tensor) -> Decoded:
+    """Run the transformer and the IoU head.
+
+    Args:
+        decoder: Of any size.
+        shared: Of the picture that is asked about.
+        prompts: Shape (P, K, C): the prompts' own tokens.
+
+    Returns:
+        What masks are made of.
+    """
+    heads = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+    asked = torch.cat([heads.expand(len(prompts), -1, -1), prompts], dim=1)  # (P, T, C)
+    transformer = decoder.transformer
+    tokens, picture = _first_layer(transformer.layers[0], shared, asked)
+    for layer in transformer.layers[1:]:
+        tokens, picture = _next_layer(layer, shared, asked, tokens, picture)
+    last = transformer.final_attn_token_to_image
+    tokens = tokens + _ask(last, tokens + asked, picture + shared.positions, picture)
+    tokens = transformer.norm_final_attn(tokens)
+    return Decoded(tokens, picture, decoder.iou_prediction_head(tokens[:, 0])[:, 1:])
+
+
+def _first_layer(layer: TwoWayAttentionBlock, shared: SharedPicture, asked: Tensor) -> tuple[Tensor, Tensor]:
+    """The first layer, where all prompts meet the same picture."""
+    tokens = layer.norm1(layer.self_attn(q=asked, k=asked, v=asked))
+    cross, count = layer.cross_attn_token_to_image, len(asked)
+    query = _split(cross.q_proj(tokens + asked), cross.num_heads)  # (P, heads, T, d)
+    rows = query.transpose(0, 1).flatten(1, 2) * query.shape[-1] ** -0.5  # all prompts as rows of one product a head
+    found = torch.bmm(torch.bmm(rows, shared.keys).softmax(dim=-1), shared.values)
+    tokens = tokens + cross.out_proj(_by_prompt(found, count).flatten(2))
+    tokens = _think(layer, tokens)
+    back = layer.cross_attn_image_to_token
+    key, answers = _offer(back, tokens + asked, tokens)
+    rows = key.transpose(0, 1).flatten(1, 2)
+    scores = _by_prompt(torch.bmm(rows, shared.queries), count)  # (P, T, heads, N)
+    return tokens, _change(layer, scores, answers, shared.tokens.expand(count, -1, -1))
+
+
+def _next_layer(
+    layer: TwoWayAttentionBlock, shared: SharedPicture, asked: Tensor, tokens: Tensor, picture: Tensor
+) -> tuple[Tensor, Tensor]:
+    """A later layer, where each prompt has a picture of its own."""
+    query = tokens + asked
+    tokens = layer.norm1(tokens + layer.self_attn(q=query, k=query, v=tokens))
+    placed = picture + shared.positions
+    tokens = tokens + _ask(layer.cross_attn_token_to_image, tokens + asked, placed, picture)
+    tokens = _think(layer, tokens)
+    back = layer.cross_attn_image_to_token
+    key, answers = _offer(back, tokens + asked, tokens)  # (P, heads, T, d), (P, T * heads, C)
+    moved = torch.einsum("phtd,hdc->pthc", key, _by_head(back.q_proj, back.num_heads))
+    offset = torch.einsum("phtd,hd->pth", key, back.q_proj.bias.view(back.num_heads, -1))
+    scores = torch.bmm(moved.flatten(1, 2), placed.transpose(1, 2)).view(*offset.shape, -1)
+    scores += offset[..., None]
+    return tokens, _change(layer, scores, answers, picture)
+
+
+def _think(layer: TwoWayAttentionBlock, tokens: Tensor) -> Tensor:
+    """What a layer does with the prompts' tokens after they asked the picture."""
+    tokens = layer.norm2(tokens)
+    thought: Tensor = layer.norm3(tokens + layer.mlp(tokens))
+    return thought
+
+
+def _ask(cross: Attention, query: Tensor, placed: Tensor, picture: Tensor) -> Tensor:
+    """Let tokens (P, T, C) ask the picture (P, N, C), whose keys are those of ``placed``: (P, T, C)."""
+    heads = _split(cross.q_proj(query), cross.num_heads)  # (P, heads, T, d)
+    heads = heads * heads.shape[-1] ** -0.5
+    moved = torch.einsum("phtd,hdc->phtc", heads, _by_head(cross.k_proj, cross.num_heads))
+    weights = torch.bmm(moved.flatten(1, 2), placed.transpose(1, 2)).softmax(dim=-1)  # (P, heads * T, N)
+    seen = torch.bmm(weights, picture).view(*heads.shape[:3], -1)
+    found = torch.einsum("phtc,hdc->pthd", seen, _by_head(cross.v_proj, cross.num_heads))
+    answer: Tensor = cross.out_proj(found.flatten(2) + cross.v_proj.bias)
+    return answer
+
+
+def _offer(cross: Attention, query: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Make the scaled keys (P, heads, T, d) and the projected values (P, T * heads, C) that the picture asks for."""
+    key = _split(cross.k_proj(query), cross.num_heads)
+    value = _split(cross.v_proj(tokens), cross.num_heads)
+    weight = cross.out_proj.weight.view(tokens.shape[-1], cross.num_heads, -1)  # (C, heads, d)
+    projected = torch.einsum("phtd,chd->pthc", value, weight)
+    projected += cross.out_proj.bias / cross.num_heads  # each head's weights sum to 1, so this sums to the bias
+    return key * key.shape[-1] ** -0.5, projected.flatten(1, 2)
+
+
+def _change(layer: TwoWayAttentionBlock, scores: Tensor, answers: Tensor, picture: Tensor) -> Tensor:
+    """Add to the picture (P, N, C) what its tokens found, by scores (P, T, heads, N) of answers (P, T * heads, C)."""
+    weights = scores.softmax(dim=1).flatten(1, 2)
+    changed: Tensor = layer.norm4(torch.baddbmm(picture, weights.transpose(1, 2), answers))
+    return changed
+
+
+def _split(tokens: Tensor, heads: int) -> Tensor:
+    """Separate heads: (..., T, D) to (..., heads, T, D / heads)."""
+    return tokens.view(*tokens.shape[:-1], heads, -1).transpose(-3, -2)
+
+
+def _by_head(projection: nn.Linear, heads: int) -> Tensor:
+    """Read a projection's weight as one matrix a head: (heads, d, C)."""
+    return projection.weight.view(heads, -1, projection.in_features)
+
+
+def _by_prompt(rows: Tensor, count: int) -> Tensor:
+    """Undo what made all prompts the rows of one product a head: (heads, P * T, n) to (P, T, heads, n)."""
+    heads, _, width = rows.shape
+    return rows.view(heads, count, -1, width).permute(1, 2, 0, 3)

@@ -1,0 +1,107 @@
+"""Windows of masks at the picture's size against the stock way: every bit the same."""
+
+import numpy as np
+import pytest
+import torch
+from segment_anything.utils.amg import batched_mask_to_box, calculate_stability_score
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from naruto_vision.segmentation.full_size import Frame, dense_masks
+from naruto_vision.segmentation.resampling import blend, mix_columns, mix_rows, needs, reach
+
+SIZES = [  # logits, the model's input, the resized picture inside it, the picture
+    (64, 256, (256, 256), (256, 256)),
+    (64, 256, (171, 256), (171, 256)),
+    (64, 256, (144, 256), (169, 301)),
+    (64, 256, (256, 176), (90, 62)),
+    (64, 256, (4, 256), (2, 151)),
+]
+
+
+def _blobs(count: int, side: int, seed: int = 0) -> Tensor:
+    """Bumps of many places and sizes: inside, across an edge, wholly in what may be padding, and nothing at all."""
+    generator = torch.Generator().manual_seed(seed)
+    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    maps = [torch.full((side, side), -3.0)]
+    for _ in range(count - 1):
+        sides = torch.tensor([side, side, side / 3, side / 3])
+        left, top, width, height = torch.rand(4, generator=generator) * sides
+        bump = 4 - 4 * (((x - left) / (width + 1)) ** 2 + ((y - top) / (height + 1)) ** 2).sqrt()
+        maps.append((bump + 0.5 * torch.randn(side, side, generator=generator)).clamp(-9, 9))
+    return torch.stack(maps)
+
+
+def _stock_upscaled(logits: Tensor, square: int, inner: tuple[int, int], outer: tuple[int, int]) -> Tensor:
+    whole = interpolate(logits[:, None], (square, square), mode="bilinear", align_corners=False)
+    return interpolate(whole[..., : inner[0], : inner[1]], outer, mode="bilinear", align_corners=False)[:, 0]
+
+
+@pytest.mark.parametrize(("low", "square", "inner", "outer"), SIZES)
+@pytest.mark.parametrize("band", [3000, 1 << 18])
+def test_windows_are_cut_from_the_stock_masks(
+    low: int,
+    square: int,
+    inner: tuple[int, int],
+    outer: tuple[int, int],
+    band: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("naruto_vision.segmentation.full_size._BAND_PIXELS", band)
+    logits = torch.cat([_blobs(24, low), torch.randn(4, low, low)])
+    upscaled = _stock_upscaled(logits, square, inner, outer)
+    masks = upscaled > 0
+    stability, boxes = calculate_stability_score(upscaled, 0.0, 0.5), batched_mask_to_box(masks)
+    found = list(Frame(low, square, inner, outer).full_masks(logits, 0.3, 0.5))
+    expected = ((stability >= 0.3) & masks.flatten(1).any(dim=1)).nonzero()[:, 0].tolist()
+    assert [each.index for each in found] == expected
+    assert 1 < len(found) < len(logits)
+    for each in found:
+        x1, y1, x2, y2 = each.box
+        assert list(each.box) == boxes[each.index].tolist()
+        assert each.stability == float(stability[each.index])
+        assert np.array_equal(each.mask, masks[each.index, y1 : y2 + 1, x1 : x2 + 1].numpy())
+
+
+@pytest.mark.parametrize("chunk", [1, 3 * 4 * 169 * 301, 1 << 28])
+def test_whole_maps_give_the_same_masks_as_windows(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("naruto_vision.segmentation.full_size._DENSE_BYTES", chunk)
+    logits, sizes = _blobs(20, 64), SIZES[2]
+    windows = list(Frame(*sizes).full_masks(logits, 0.3, 0.5))
+    whole = list(dense_masks(logits, lambda maps: _stock_upscaled(maps, *sizes[1:]), 169 * 301, 0.3, 0.5))
+    assert len(windows) == len(whole) > 4
+    for one, other in zip(windows, whole, strict=True):
+        assert (one.index, one.box, one.stability) == (other.index, other.box, other.stability)
+        assert np.array_equal(one.mask, other.mask)
+
+
+def test_a_mask_that_lies_in_the_padding_is_none() -> None:
+    logits = torch.full((1, 16, 16), -5.0)
+    logits[:, 13:] = 5.0
+    assert list(Frame(16, 64, (40, 64), (80, 128)).full_masks(logits, 0.0, 1.0)) == []
+    assert len(list(Frame(16, 64, (64, 64), (80, 80)).full_masks(logits, 0.0, 1.0))) == 1
+
+
+@pytest.mark.parametrize(("source", "target"), [(16, 64), (36, 67), (67, 36), (1, 5), (9, 9)])
+def test_a_window_has_the_bits_of_the_whole(source: int, target: int) -> None:
+    rows, table = torch.randn(source, 130), blend(source, target)  # up to 64 x 64, interpolate rounds in another order
+    whole = interpolate(rows[None, None], (target, 130), mode="bilinear", align_corners=False)[0, 0]
+    for first in range(target):
+        for last in range(first, target):
+            start, end = needs(table, first, last)
+            part = mix_rows(rows[start : end + 1], table, start, first, last)
+            assert torch.equal(part, whole[first : last + 1])
+            turned = mix_columns(rows[start : end + 1].t(), table, start, first, last)
+            assert torch.equal(turned, part.t())
+
+
+@pytest.mark.parametrize(("source", "target"), [(16, 64), (36, 67), (67, 36), (9, 9)])
+def test_reach_finds_every_output_that_an_input_has_a_part_in(source: int, target: int) -> None:
+    table = blend(source, target)
+    for place in range(source):
+        single = torch.zeros(1, 1, source, 1)
+        single[0, 0, place] = 1
+        touched = interpolate(single, (target, 1), mode="bilinear")[0, 0, :, 0].nonzero()[:, 0].tolist()
+        first, last = reach(table, place, place)
+        assert set(touched) <= set(range(first, last + 1))
+        assert last - first + 1 <= len(touched) + 4
