@@ -3,15 +3,14 @@
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from naruto_vision.data.audit import Alike, audit, find_alike
-from naruto_vision.data.audit_items import AuditItem, AuditItems, Seen, collect_items
+from naruto_vision.data.audit_items import AuditItem, AuditItems, Seen
 from naruto_vision.data.leak_groups import connected, frame_pairs
 from naruto_vision.data.manifest import statistics
-from naruto_vision.data.picture_hash import Looks
 from naruto_vision.data.split_plan import SplitPlan, assign_groups
 from naruto_vision.data.tables import ClassTable, Split, TableReport, sorted_rows
 from naruto_vision.errors import InputError
@@ -92,10 +91,17 @@ def _pooled_rows(tables: Mapping[Split, ClassTable], root: Path) -> dict[tuple[s
     return rows
 
 
-def _leaking(tables: Mapping[Split, ClassTable], looks: Mapping[Path | None, Looks], plan: SplitPlan) -> int:
-    items = collect_items(tables)
-    seen = Seen({place: looks[item.file] for place, item in enumerate(items.items)})
-    return audit(items, seen, window=plan.window, numbers=plan.numbers).leaking
+def _leaking(
+    given: Mapping[Split, Sequence[int]],
+    items: Sequence[AuditItem],
+    seen: Seen,
+    classes: tuple[str, ...],
+    plan: SplitPlan,
+) -> int:
+    """Audit the result: the pictures in their new places."""
+    side = {place: split for split, pictures in given.items() for place in pictures}
+    moved = AuditItems(tuple(replace(item, part=side[place]) for place, item in enumerate(items)), classes)
+    return audit(moved, seen, window=plan.window, numbers=plan.numbers).leaking
 
 
 def split_items(tables: Mapping[Split, ClassTable], items: AuditItems, seen: Seen, plan: SplitPlan) -> LeakFreeSplit:
@@ -128,7 +134,7 @@ def split_items(tables: Mapping[Split, ClassTable], items: AuditItems, seen: See
         found[split] = ClassTable(
             root, sorted_rows([row for one in rows for row in one]), tables["train"].classes, report
         )
-    leaking = _leaking(found, {item.file: looks.looks[place] for place, item in enumerate(chosen)}, plan)
+    leaking = _leaking(given, chosen, looks, items.classes, plan)
     sizes = sorted(map(len, groups), reverse=True)
     source: dict[str, Any] = {split: statistics(table, f"{split} as it was") for split, table in tables.items()}
     return LeakFreeSplit(found, plan, tuple(sizes), leaking, source)
