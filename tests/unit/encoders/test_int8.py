@@ -10,7 +10,7 @@ from naruto_vision.encoders import int8
 from naruto_vision.encoders.base import Encoder
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.dino import DinoEncoder
-from naruto_vision.encoders.int8 import Int8Attention, Int8Linear, int8_copy
+from naruto_vision.encoders.int8 import Int8Attention, Int8Encoder, Int8Linear
 from naruto_vision.errors import InputError
 from naruto_vision.files.machine import cpu_features
 
@@ -60,10 +60,10 @@ def test_attention_in_integers_is_close_to_attention() -> None:
 
 @needs_vnni
 @torch.inference_mode()
-def test_a_copy_in_integers_gives_nearly_the_same_vectors(encoder: Encoder) -> None:
+def test_in_integers_the_vectors_are_nearly_the_same(encoder: Encoder) -> None:
     pixels = _pixels(encoder)
     before = copy.deepcopy(encoder.state_dict())
-    smaller = int8_copy(encoder)
+    smaller = Int8Encoder(encoder)
     found, expected = smaller.encode_images(pixels), encoder.encode_images(pixels)
     assert float(cosine_similarity(found, expected, dim=-1).min()) >= 0.99
     assert float((found - expected).abs().max()) > 0.0
@@ -72,14 +72,32 @@ def test_a_copy_in_integers_gives_nearly_the_same_vectors(encoder: Encoder) -> N
 
 @needs_vnni
 def test_no_matrix_of_the_tower_stays_in_floats(encoder: Encoder) -> None:
-    left = [name for name, layer in int8_copy(encoder).image_tower.named_modules() if type(layer) is nn.Linear]
-    assert left == []
     engine = torch.backends.quantized.engine
-    int8_copy(encoder)
+    smaller = Int8Encoder(encoder)
+    smaller.encode_images(_pixels(encoder, 1))
+    layers = [type(layer) for layer in smaller._smaller[0].image_tower.modules()]
+    assert nn.Linear not in layers
+    assert nn.MultiheadAttention not in layers
+    assert Int8Linear in layers
     assert torch.backends.quantized.engine == engine
+
+
+@needs_vnni
+def test_everything_but_the_pictures_is_the_encoders(encoder: Encoder) -> None:
+    smaller = Int8Encoder(encoder)
+    picture = np.full((20, 30, 3), 90, np.uint8)
+    assert (smaller.fingerprint, smaller.dim) == (encoder.fingerprint, encoder.dim)
+    assert (smaller.recipe, smaller.describe()) == (encoder.recipe, encoder.describe())
+    assert smaller.preparation == encoder.preparation
+    assert torch.equal(smaller.preprocess(picture), encoder.preprocess(picture))
+    assert {name.removeprefix("encoder.") for name in smaller.state_dict()} == set(encoder.state_dict())
+    if encoder.has_text:
+        assert torch.equal(smaller.encode_texts(["red hair"]), encoder.encode_texts(["red hair"]))
+    with pytest.raises(InputError, match="expected pictures on the CPU, found meta"):
+        smaller.encode_images(torch.zeros(1, 3, 8, 8, device="meta"))
 
 
 def test_a_cpu_without_the_instructions_is_told(monkeypatch: pytest.MonkeyPatch, encoder: Encoder) -> None:
     monkeypatch.setattr(int8, "cpu_features", lambda: {"VNNI": False})
     with pytest.raises(InputError, match="expected a CPU with VNNI"):
-        int8_copy(encoder)
+        Int8Encoder(encoder)
