@@ -114,7 +114,6 @@ def test_variants_stay_or_go_with_their_picture_and_do_not_count_for_the_cap() -
 @pytest.mark.parametrize(
     "wrong",
     [{"max_per_class": -1}, {"presample": 0}, {"dedup_threshold": -0.1}, {"dedup_threshold": 1.1}, {"seed": -1}],
-    [{"max_per_class": -1}, {"presample": 0}, {"dedup_threshold": -0.1}, {"dedup_threshold": 1.1}, {"seed": -1}],
 )
 def test_numbers_out_of_range_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="expected"):
