@@ -34,21 +34,3 @@ def leave_one_out_accuracy(vectors: Tensor, labels: Tensor) -> float:
         return 0.0
     similarity = (vectors @ vectors.T).fill_diagonal_(-2.0)  # below any cosine
     return float((labels[similarity.argmax(dim=1)] == labels).float().mean())
-
-
-def nearest_accuracy(gallery: Tensor, gallery_labels: Tensor, queries: Tensor, labels: Tensor) -> float:
-    """Share of queries whose nearest gallery vector has their label.
-
-    Args:
-        gallery: Shape (M, D), float32, unit rows.
-        gallery_labels: Shape (M,), int64.
-        queries: Shape (N, D), float32, unit rows.
-        labels: Shape (N,), int64.
-
-    Returns:
-        In [0, 1]; 0 where either is empty.
-    """
-    if len(gallery) == 0 or len(queries) == 0:
-        return 0.0
-    nearest = (queries @ gallery.T).argmax(dim=1)
-    return float((gallery_labels[nearest] == labels).float().mean())
