@@ -4,7 +4,7 @@ import logging
 import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
@@ -85,12 +85,14 @@ class NarutoCLI(LightningCLI):
         return {command: hidden | (loaders if command == "fit" else {"dataloaders"}) for command in _COMMANDS}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add ``--out``.
+        """Add ``--out`` and ``--precision``.
 
         Args:
             parser: The parser of one command.
         """
         parser.add_argument("--out", type=str | None, default=None, help="folder for what the callbacks write")
+        told = "auto: half precision where this machine computes it itself, else trainer.precision"
+        parser.add_argument("--precision", type=Literal["auto"] | None, default=None, help=told)
 
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -117,6 +119,8 @@ class NarutoCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Hand ``--out`` to the callbacks, and refuse a precision that this machine only emulates."""
         trainer = self._chosen.trainer
+        if self._chosen.precision == "auto":
+            trainer.precision = _fastest_precision(trainer.accelerator, trainer.precision)
         _check_precision(trainer.precision, trainer.accelerator)
         if self._chosen.out is not None:
             _redirect(trainer, self._chosen.out)
@@ -149,6 +153,13 @@ def _own_error(error: BaseException | None) -> NarutoVisionError | None:
     while error is not None and not isinstance(error, NarutoVisionError):
         error = error.__cause__ or error.__context__
     return error
+
+
+def _fastest_precision(accelerator: object, given: object) -> object:
+    """Choose mixed precision where it is faster; float16 on older GPUs is scaled by Lightning's gradient scaler."""
+    if accelerator in {"auto", "gpu", "cuda"} and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    return "bf16-mixed" if accelerator in {"auto", "cpu"} and has_fast_bf16() else given
 
 
 def _check_precision(precision: object, accelerator: object) -> None:

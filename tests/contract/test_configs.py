@@ -44,6 +44,19 @@ OVERRIDES: dict[str, dict[str, str]] = {
         "--data.root": "{folder}/world",
         "--data.num_workers": "0",
     },
+    "clip-photos.yaml": {
+        "--model.encoder.init_args.model": "{folder}/tiny-clip",
+        "--model.bundle_dir": "{folder}/photos",
+        "--data.root": "{folder}/world",
+        "--data.num_workers": "0",
+    },
+    "clip-reference.yaml": {
+        "--model.encoder.init_args.model": "{folder}/tiny-clip",
+        "--model.encoder.init_args.pretrained": "null",
+        "--model.bundle_dir": "{folder}/reference",
+        "--data.root": "{folder}/world",
+        "--data.num_workers": "0",
+    },
     "gallery.yaml": {
         **FOUND,
         "--data.root": "{folder}/world",
@@ -101,7 +114,17 @@ def test_a_config_has_its_seed_and_its_overrides_here(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["pretrain.yaml", "sam.yaml", "clip.yaml", "gallery.yaml", "gallery-reference.yaml", "scenes.yaml"]
+    "name",
+    [
+        "pretrain.yaml",
+        "sam.yaml",
+        "clip.yaml",
+        "clip-photos.yaml",
+        "clip-reference.yaml",
+        "gallery.yaml",
+        "gallery-reference.yaml",
+        "scenes.yaml",
+    ],
 )
 def test_a_config_runs_for_one_step(name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # nothing may be written outside the folders that are named

@@ -1,0 +1,39 @@
+"""The plots of a tuning run: one axis, a few lines, the legend where it hides nothing."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
+
+Line = Sequence[tuple[float, float]]
+
+
+def line_figure(
+    lines: Mapping[str, Line], across: str, up: str, *, mark: float | None = None, note: str = ""
+) -> Figure:
+    """Draw lines over a common axis.
+
+    Args:
+        lines: Name to its points (x, y); a line without points is left out.
+        across: What x is.
+        up: What y is.
+        mark: Where a dashed line stands upright; None for nowhere.
+        note: What that line says.
+
+    Returns:
+        A figure that belongs to no window.
+    """
+    figure = Figure(figsize=(6.4, 4.0), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    shown = {name: line for name, line in lines.items() if line}
+    for name, line in shown.items():
+        points = ([x for x, _ in line], [y for _, y in line])
+        axes.plot(*points, marker="o" if len(line) <= 60 else "", markersize=3.5, linewidth=1.6, label=name)
+    if mark is not None:
+        axes.axvline(mark, color="0.45", linestyle="--", linewidth=1.0, label=note)
+    axes.set_xlabel(across)
+    axes.set_ylabel(up)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    if len(shown) > 1 or mark is not None:
+        axes.legend(frameon=False)
+    return figure

@@ -1,0 +1,163 @@
+"""What a tuning run leaves in one folder for people: tables, plots and the figures of its best weights."""
+
+import csv
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.trainer.states import TrainerFn
+from matplotlib.figure import Figure
+from torch import Tensor
+from typing_extensions import override
+
+from naruto_vision.callbacks.curves import Line, line_figure
+from naruto_vision.callbacks.figures import confusion_figure
+from naruto_vision.files.atomic import atomic_file, write_json, write_text
+from naruto_vision.modules.contrastive_tuner import ContrastiveTuner
+
+_SHARES = ("accuracy", "macro_accuracy", "macro_f1", "nearest_accuracy", "zero_shot", "recall_at_1")
+
+
+def confusion_csv(confusion: Tensor, classes: tuple[str, ...]) -> str:
+    """Return a confusion matrix as a table with names on both sides.
+
+    Args:
+        confusion: Shape (C, C), int64; rows are true classes, columns the answers.
+        classes: C names.
+    """
+    rows = [["truth", *classes], *([name, *row] for name, row in zip(classes, confusion.tolist(), strict=True))]
+    return _csv(rows)
+
+
+def per_class_csv(confusion: Tensor, classes: tuple[str, ...]) -> str:
+    """Return ``class,correct,total,accuracy``; a class without pictures has no accuracy.
+
+    Args:
+        confusion: Shape (C, C), int64; rows are true classes, columns the answers.
+        classes: C names.
+    """
+    rows: list[list[Any]] = [["class", "correct", "total", "accuracy"]]
+    for place, name in enumerate(classes):
+        right, total = int(confusion[place, place]), int(confusion[place].sum())
+        rows.append([name, right, total, f"{right / total:.4f}" if total else ""])
+    return _csv(rows)
+
+
+class TuningFiles(Callback):
+    """Write ``metrics.json``, ``classes.json``, the confusion matrix, the accuracy of each class, and three plots.
+
+    All are about the weights in the bundle: the confusion matrix is that of the best validation, not of the last. They
+    are written when the run ends or is stopped; an interrupted run goes on with its history.
+
+    Args:
+        out: The folder.
+
+    Attributes:
+        epochs: For each validation its epoch, step and figures.
+        rates: For each optimiser step the learning rate of the first group.
+    """
+
+    def __init__(self, out: str = "runs/clip") -> None:
+        self.out = Path(out)
+        self.epochs: list[dict[str, float]] = []
+        self.rates: list[float] = []
+        self._losses: list[Tensor] = []
+
+    @override
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Take down the learning rate of the step that comes."""
+        if trainer.global_step == len(self.rates) and trainer.optimizers:
+            self.rates.append(float(trainer.optimizers[0].param_groups[0]["lr"]))
+
+    @override
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Take down the loss; Lightning gives it divided by the number of batches a step."""
+        if isinstance(outputs, dict) and "loss" in outputs:
+            self._losses.append(outputs["loss"].detach() * trainer.accumulate_grad_batches)
+
+    @override
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take down the figures of this validation.
+
+        Args:
+            trainer: Has them.
+            pl_module: Not looked at.
+        """
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+            return
+        row = {"epoch": float(trainer.current_epoch + 1), "step": float(trainer.global_step)}
+        if self._losses:
+            row["train_loss"] = float(sum(float(loss) for loss in self._losses)) / len(self._losses)
+        self._losses = []
+        for name, value in trainer.callback_metrics.items():
+            if name.startswith("valid/") and math.isfinite(float(value)):
+                row[name.removeprefix("valid/")] = float(value)
+        self.epochs.append(row)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write everything.
+
+        Args:
+            trainer: Knows which process writes.
+            pl_module: Has to be a ``ContrastiveTuner``; any other module is passed over.
+        """
+        if isinstance(pl_module, ContrastiveTuner) and trainer.is_global_zero:
+            self._write(pl_module)
+
+    @override
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Write what is known of a run that is stopped after its first validation."""
+        if self.epochs:
+            self.on_fit_end(trainer, pl_module)
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        """Return the history."""
+        return {"epochs": self.epochs, "rates": self.rates, "losses": [float(loss) for loss in self._losses]}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the history."""
+        self.epochs, self.rates = list(state_dict["epochs"]), list(state_dict["rates"])
+        self._losses = [torch.tensor(loss) for loss in state_dict["losses"]]
+
+    def _write(self, module: ContrastiveTuner) -> None:
+        best, classes = module.best, module.classes
+        named = {"epoch": best.epoch + 1, **best.figures.named} if best.epoch >= 0 else None
+        write_json(self.out / "metrics.json", {"best": named, "bundle": module.bundle_dir, "epochs": self.epochs})
+        if classes:
+            write_json(self.out / "classes.json", list(classes))
+        if best.figures.confusion is not None:
+            confusion = best.figures.confusion
+            write_text(self.out / "confusion_matrix.csv", confusion_csv(confusion, classes))
+            write_text(self.out / "per_class_accuracy.csv", per_class_csv(confusion, classes))
+            _save(confusion_figure(confusion, classes), self.out / "confusion_matrix.png")
+        mark = best.epoch + 1 if best.epoch >= 0 else None
+        losses = {"training": self._line("train_loss"), "validation": self._line("loss")}
+        shares = {name.replace("_", " "): self._line(name) for name in _SHARES}
+        steps = {"rate": [(float(step + 1), rate) for step, rate in enumerate(self.rates)]}
+        _save(line_figure(losses, "epoch", "loss", mark=mark, note="kept"), self.out / "curves_loss.png")
+        _save(line_figure(shares, "epoch", "share right", mark=mark, note="kept"), self.out / "curves_acc.png")
+        _save(line_figure(steps, "optimiser step", "learning rate"), self.out / "lr_schedule.png")
+
+    def _line(self, name: str) -> Line:
+        return [(row["epoch"], row[name]) for row in self.epochs if name in row]
+
+
+def _csv(rows: list[list[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with atomic_file(path) as file:
+        figure.savefig(file)
