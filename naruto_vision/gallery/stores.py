@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from naruto_vision.gallery.approximate import ApproximateIndex
-from naruto_vision.gallery.exact import ExactIndex
+from naruto_vision.gallery.exact import ExactIndex, best_places
 from naruto_vision.gallery.stored import FaissObject, checked_flat, read_index
 from naruto_vision.optional import has_package, require_package
 from naruto_vision.records import Vectors
@@ -23,7 +23,7 @@ FLAT_ROWS = 200_000
 """Up to how many rows "auto" compares with all of them; docs/gallery.md has the times and the recall beyond."""
 
 _LOG = logging.getLogger(__name__)
-_SCAN_QUERIES = 4  # below this many queries FAISS's one-by-one scan is faster than a matrix product
+_SCAN_QUERIES = 4  # below this many queries FAISS's one-by-one scan is at least as fast as a matrix product
 _FLAT_MARK = b"IxFI"  # how the bytes of a flat inner-product index start
 _NO_FAISS = "FAISS is not installed: exact NumPy search; pip install 'naruto-vision[cpu]' for FAISS"
 
@@ -82,6 +82,7 @@ class FaissIndex:
             index = self._faiss.IndexFlatIP(vectors.shape[1])
             index.add(vectors)
         self._index = index
+        self._vectors = vectors
 
     @classmethod
     def from_bytes(cls, data: bytes, vectors: Vectors) -> "FaissIndex":
@@ -111,8 +112,9 @@ class FaissIndex:
     def search(self, queries: Vectors, count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Find the rows with the largest inner products.
 
-        FAISS 1.15 scans query by query unless Q·D reaches 128,000, five to fifteen times slower than a matrix
-        product; so the bar is lowered for this call. Threads are left alone: FAISS and PyTorch share their setting.
+        FAISS 1.15 scans query by query unless Q·D reaches 128,000, and its own product is slower than NumPy's; so
+        FAISS answers a few queries, for which a scan is best, and a matrix product answers more. FAISS's settings,
+        which are the whole process's, are left alone.
 
         Args:
             queries: Shape (Q, D), float32, unit rows.
@@ -121,13 +123,9 @@ class FaissIndex:
         Returns:
             Scores (Q, count), float32, falling, and places (Q, count), int64.
         """
-        settings = self._faiss.cvar
-        usual = settings.distance_compute_blas_threshold
-        settings.distance_compute_blas_threshold = _SCAN_QUERIES * queries.shape[1]
-        try:
-            scores, places = self._index.search(queries, count)
-        finally:
-            settings.distance_compute_blas_threshold = usual
+        if len(queries) >= _SCAN_QUERIES:
+            return best_places(self._vectors, queries, count)
+        scores, places = self._index.search(queries, count)
         return scores, places
 
     def updated(self, vectors: Vectors, ids: NDArray[np.int64]) -> "FaissIndex":
