@@ -133,7 +133,9 @@ def _ask_pictures(
             vectors = embed_pictures(encoder, [picture for _, picture in good], mirror=mirror).numpy()
             names = [name for name, _ in good]
             answers += look_up(gallery, vectors, names, "image", k=arguments.k, votes=arguments.votes)
-    quarantine.check(1.0)
+    if quarantine.rows and not quarantine.ok:
+        first = quarantine.rows[0].reason
+        raise InputError(first if quarantine.seen == 1 else f"none of {quarantine.seen} can be read; first {first}")
     return answers
 
 

@@ -125,7 +125,8 @@ def test_unreadable_pictures_are_counted_and_the_others_answered(capsys: pytest.
     captured = capsys.readouterr()
     assert json.loads(captured.out)["counts"]["quarantined"] == 1
     assert "left out: broken.png" in captured.err
-    assert "broken.png" in refused(capsys, "--image", "broken.png")
+    assert refused(capsys, "--image", "broken.png").startswith("naruto-vision: error: broken.png: not a picture")
+    assert "none of 2 can be read; first broken.png" in refused(capsys, "--image", "broken.png", "gone.png")
 
 
 @pytest.mark.usefixtures("place")
