@@ -13,8 +13,8 @@ from naruto_vision.files.atomic import write_json
 from naruto_vision.metrics.report import report_table
 from naruto_vision.metrics.scene_counts import SceneReport
 from naruto_vision.modules.scene_retriever import SceneRetriever
-from naruto_vision.scenes.decision import choose_for_overlay
 from naruto_vision.scenes.overlay import draw_overlay, label_colours
+from naruto_vision.scenes.picks import choose_for_overlay
 
 
 def results_document(searched: SceneReport, shown: SceneReport) -> dict[str, Any]:

@@ -3,17 +3,23 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
+import torch
 from torch import nn
 
-from naruto_vision.encoders.base import Encoder, embed_pictures
+from naruto_vision.encoders.base import Encoder
 from naruto_vision.errors import FingerprintError
 from naruto_vision.gallery.gallery import Gallery
-from naruto_vision.records import Identity, Picture, Region, ScenePrediction
-from naruto_vision.scenes.decision import decide
+from naruto_vision.records import Identity, Neighbour, Picture, Region, ScenePrediction, Vectors
+from naruto_vision.scenes.centres import ClassCentres
+from naruto_vision.scenes.decision import Decision, decide
+from naruto_vision.scenes.merging import MergeSettings, merge_parts
 from naruto_vision.segmentation.automatic import Segmenter
-from naruto_vision.segmentation.crops import CropSettings, crop_region
+from naruto_vision.segmentation.crop_batches import embed_regions
+from naruto_vision.segmentation.crops import CropSettings
 
 
 class SceneAnalyzer:
@@ -27,12 +33,17 @@ class SceneAnalyzer:
         more_crops: Further ways; their vectors are averaged with the first's.
         neighbours: How many gallery rows vote on each region; 1 takes the nearest.
         mirror: Average each crop's vector with its mirror image's.
-        batch_size: Crops a forward pass.
+        renormalise: Bring the average of several vectors back to length 1. Without it every score is smaller by the
+            length of the average, as the reference system's scores are.
+        decision: How gallery rows become a name.
+        merge: How parts of a figure are put together; None leaves them apart.
+        batch_size: Crops a forward pass; None takes 16 on a CPU and 256 elsewhere.
 
     Raises:
         FingerprintError: If the gallery was built with another encoder.
 
     Example:
+        >>> from naruto_vision.encoders.base import embed_pictures
         >>> from naruto_vision.encoders.clip import ClipEncoder
         >>> from naruto_vision.gallery.content import GalleryRow
         >>> from naruto_vision.segmentation.prompters import GridPrompter
@@ -56,7 +67,10 @@ class SceneAnalyzer:
         more_crops: Sequence[CropSettings] = (),
         neighbours: int = 20,
         mirror: bool = True,
-        batch_size: int = 32,
+        renormalise: bool = True,
+        decision: Decision = "vote",
+        merge: MergeSettings | None = None,
+        batch_size: int | None = None,
     ) -> None:
         if gallery.fingerprint != encoder.fingerprint:
             raise FingerprintError("gallery", gallery.fingerprint, encoder.fingerprint)
@@ -66,6 +80,9 @@ class SceneAnalyzer:
         self.crops = (crop or CropSettings(), *more_crops)
         self.neighbours = neighbours
         self.mirror = mirror
+        self.renormalise = renormalise
+        self.decision: Decision = decision
+        self.merge = merge
         self.batch_size = batch_size
 
     def __call__(self, picture: Picture, scene: str = "") -> ScenePrediction:
@@ -81,19 +98,74 @@ class SceneAnalyzer:
         times: dict[str, float] = {}
         with _timed(times, "segment"):
             regions = tuple(self.segmenter(picture))
-        identities = self._identify(picture, regions, times)
+        identities = self.identify(picture, regions, times)
+        if self.merge is not None:
+            with _timed(times, "merge"):
+                regions, identities = merge_parts(
+                    regions, identities, lambda unions: self.identify(picture, unions, {}), self.merge
+                )
         height, width = picture.shape[:2]
         return ScenePrediction(scene, width, height, regions, identities, times)
 
-    def _identify(self, picture: Picture, regions: tuple[Region, ...], times: dict[str, float]) -> tuple[Identity, ...]:
+    def identify(
+        self, picture: Picture, regions: Sequence[Region], times: dict[str, float] | None = None
+    ) -> tuple[Identity, ...]:
+        """Name regions of a picture that come from anywhere.
+
+        Args:
+            picture: Shape (H, W, 3), uint8, RGB, upright.
+            regions: Regions of this picture.
+            times: Where the milliseconds of ``embed`` and ``search`` go.
+
+        Returns:
+            Who each region is.
+        """
+        times = {} if times is None else times
         with _timed(times, "embed"):
-            crops = [crop_region(picture, region, crop) for crop in self.crops for region in regions]
-            views = embed_pictures(self.encoder, crops, batch_size=self.batch_size, mirror=self.mirror)
-            by_crop = views.view(len(self.crops), len(regions), self.encoder.dim)  # (crops, regions, D)
-            vectors = nn.functional.normalize(by_crop.sum(dim=0), dim=-1)
+            vectors, lengths = self._embed(picture, regions)
         with _timed(times, "search"):
-            rows = self.gallery.search(vectors.numpy().astype(np.float32, copy=False), self.neighbours)
-        return tuple(decide(found, self.gallery.thresholds) for found in rows)
+            rows = self.gallery.search(vectors, self.neighbours)
+            scores = self._class_scores(vectors)
+        thresholds = self.gallery.thresholds
+        return tuple(
+            decide(_shortened(found, length), thresholds, self.decision, {k: v * length for k, v in classes.items()})
+            for found, classes, length in zip(rows, scores, lengths.tolist(), strict=True)
+        )
+
+    def _embed(self, picture: Picture, regions: Sequence[Region]) -> tuple[Vectors, Vectors]:
+        """Embed R regions.
+
+        Returns:
+            Unit rows (R, D), and lengths (R,) that scores are multiplied with: 1 where averages are renormalised.
+        """
+        views = embed_regions(
+            self.encoder,
+            picture,
+            regions,
+            self.crops,
+            mirror=self.mirror,
+            renormalise=self.renormalise,
+            batch_size=self.batch_size,
+        )
+        average = views.mean(dim=0)  # (ways to crop, R, D) -> (R, D)
+        lengths = torch.ones(len(average)) if self.renormalise else average.norm(dim=-1)
+        unit = nn.functional.normalize(average, dim=-1)
+        return unit.numpy().astype(np.float32, copy=False), lengths.numpy().astype(np.float32, copy=False)
+
+    @cached_property
+    def _centres(self) -> ClassCentres:
+        return ClassCentres.of_gallery(self.gallery)
+
+    def _class_scores(self, vectors: Vectors) -> Sequence[dict[str, float]]:
+        match self.decision:
+            case "mean" | "prototype":
+                return self._centres.scores(vectors, unit=self.decision == "prototype")
+            case "vote" | "top1" | "max":
+                return [{} for _ in vectors]
+
+
+def _shortened(neighbours: Sequence[Neighbour], length: float) -> Sequence[Neighbour]:
+    return neighbours if length == 1.0 else [replace(row, score=row.score * length) for row in neighbours]
 
 
 @contextmanager

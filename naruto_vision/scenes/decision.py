@@ -1,12 +1,13 @@
-"""From the neighbours of a region to who it is, and from all regions to the ones worth showing."""
+"""From the neighbours of a region to who it is."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol, TypeAlias
 
-from naruto_vision.metrics.boxes import inclusive_iou_matrix
-from naruto_vision.records import Identity, LabelledBox, Neighbour, ScenePrediction
+from naruto_vision.records import Identity, Neighbour
+
+Decision: TypeAlias = Literal["vote", "top1", "max", "mean", "prototype"]
+"""How gallery rows become one name; see ``decide``."""
 
 _REACH = 0.05  # chosen on drawn validation scenes, where anything from 0.03 to even votes does as well
 
@@ -26,31 +27,52 @@ class UnknownRule(Protocol):
         ...
 
 
-def decide(neighbours: Sequence[Neighbour], rule: UnknownRule) -> Identity:
-    """Name a region after its gallery rows: they vote, the nearer the louder.
+def decide(
+    neighbours: Sequence[Neighbour],
+    rule: UnknownRule,
+    decision: Decision = "vote",
+    class_scores: Mapping[str, float] | None = None,
+) -> Identity:
+    """Name a region.
 
-    A row's vote is ``exp((score - best score) / 0.05)``, so a row that is a twentieth further away counts a third: a
-    class with many pictures cannot outvote a near row of a class with few. With one neighbour it is the nearest row.
+    - ``vote``: the neighbours vote with ``exp((score - best score) / 0.05)``, so a row that is a twentieth further away
+      counts a third: a class with many pictures cannot outvote a near row of a class with few. The score is that of
+      the winner's nearest row.
+    - ``top1`` and ``max``: the class of the best row. Both names are in use; the answer is the same.
+    - ``mean``: the class whose rows have the highest mean cosine with the region. The score is that mean.
+    - ``prototype``: the class whose mean direction is nearest. The score is the cosine with it.
 
     Args:
         neighbours: The region's gallery rows, best first, at least one.
         rule: The gallery's thresholds.
+        decision: How.
+        class_scores: For ``mean`` and ``prototype``, the region's score with every class.
 
     Returns:
-        The label with most votes, the score of its best row, and the margin over the best row of another label.
+        The label, its score, and the margin over the best of another label.
 
     Raises:
-        ValueError: If there is no neighbour.
+        ValueError: If there is no neighbour, or class scores are needed and absent.
     """
     if not neighbours:
         msg = "decide: expected at least one neighbour, found none"
         raise ValueError(msg)
-    votes: dict[str, float] = {}
-    for row in neighbours:
-        votes[row.label] = votes.get(row.label, 0.0) + math.exp((row.score - neighbours[0].score) / _REACH)
-    label = max(votes, key=lambda name: votes[name])  # on a tie the label of the nearer row, which came first
-    score = next(row.score for row in neighbours if row.label == label)
-    other = next((row.score for row in neighbours if row.label != label), None)
+    scores: Mapping[str, float]
+    match decision:
+        case "vote":
+            scores = _best_of_each(neighbours)
+            label = _most_votes(neighbours)
+        case "top1" | "max":
+            scores = _best_of_each(neighbours)
+            label = neighbours[0].label
+        case "mean" | "prototype":
+            if not class_scores:
+                msg = f"decide: expected the scores of all classes for {decision!r}, found none"
+                raise ValueError(msg)
+            scores = class_scores
+            label = max(sorted(scores), key=lambda name: scores[name])
+    score = scores[label]
+    other = max((value for name, value in scores.items() if name != label), default=None)
     bar = rule.threshold(label)
     return Identity(
         label=label,
@@ -61,62 +83,15 @@ def decide(neighbours: Sequence[Neighbour], rule: UnknownRule) -> Identity:
     )
 
 
-@dataclass(frozen=True)
-class OverlaySettings:
-    """Which regions people are shown.
-
-    Args:
-        nms_iou: A region is dropped when its box overlaps a better one at least this much; the default is
-            the reference system's.
-        top_k: Show at most this many regions; None shows all.
-        min_score: Show no region below this cosine.
-        show_unknown: Show regions that are nobody in the gallery, named "unknown".
-    """
-
-    nms_iou: float = 0.30
-    top_k: int | None = None
-    min_score: float = -1.0
-    show_unknown: bool = True
+def _best_of_each(neighbours: Sequence[Neighbour]) -> dict[str, float]:
+    best: dict[str, float] = {}
+    for row in neighbours:
+        best.setdefault(row.label, row.score)
+    return best
 
 
-def choose_for_overlay(prediction: ScenePrediction, settings: OverlaySettings) -> tuple[int, ...]:
-    """Choose the regions that people are shown: greedy NMS, threshold, top-K.
-
-    Known identities go before unknown ones, then higher scores before lower, so that an unknown part
-    never hides a named figure.
-
-    Args:
-        prediction: One scene.
-        settings: The limits.
-
-    Returns:
-        Indices into ``prediction.regions``, best first.
-    """
-    identities = prediction.identities
-    order = sorted(range(len(identities)), key=lambda i: (not identities[i].known, -identities[i].score, i))
-    boxes = [region.box for region in prediction.regions]
-    overlap = inclusive_iou_matrix(boxes, boxes)
-    kept: list[int] = []
-    for index in order:
-        identity = identities[index]
-        if identity.score < settings.min_score or not (identity.known or settings.show_unknown):
-            continue
-        if all(overlap[index, other] < settings.nms_iou for other in kept):
-            kept.append(index)
-    return tuple(kept[: settings.top_k])
-
-
-def labelled_boxes(prediction: ScenePrediction, *, named: bool) -> list[LabelledBox]:
-    """Return a scene's regions as boxes, as measurement wants them.
-
-    Args:
-        prediction: One scene.
-        named: Under the name that people are shown ("unknown" below the threshold), or under the best label.
-
-    Returns:
-        One box a region, in the same order.
-    """
-    return [
-        LabelledBox(region.box, identity.name if named else identity.label, identity.score)
-        for region, identity in zip(prediction.regions, prediction.identities, strict=True)
-    ]
+def _most_votes(neighbours: Sequence[Neighbour]) -> str:
+    votes: dict[str, float] = {}
+    for row in neighbours:
+        votes[row.label] = votes.get(row.label, 0.0) + math.exp((row.score - neighbours[0].score) / _REACH)
+    return max(votes, key=lambda name: votes[name])  # on a tie the label of the nearer row, which came first

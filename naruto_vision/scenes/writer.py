@@ -16,10 +16,10 @@ from naruto_vision.errors import InputError
 from naruto_vision.files.atomic import remove_leftovers, write_json
 from naruto_vision.files.images import write_image
 from naruto_vision.records import Picture, ScenePrediction
-from naruto_vision.scenes.decision import OverlaySettings, choose_for_overlay
 from naruto_vision.scenes.documents import as_line, evaluation_document, overlay_document, record_document
 from naruto_vision.scenes.log import SceneLog, merge_logs, read_log
 from naruto_vision.scenes.overlay import draw_overlay, label_colours
+from naruto_vision.scenes.picks import OverlaySettings, choose_for_overlay
 from naruto_vision.scenes.summary import latency_percentiles
 from naruto_vision.segmentation.crops import CropSettings, crop_region
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from naruto_vision.records import Box, Identity, Neighbour, Region, ScenePrediction
-from naruto_vision.scenes.decision import OverlaySettings, choose_for_overlay, decide
+from naruto_vision.scenes.decision import decide
+from naruto_vision.scenes.picks import OverlaySettings, choose_for_overlay
 
 
 class FixedRule:
