@@ -51,8 +51,8 @@ OVERRIDES: dict[str, dict[str, str]] = {
         "--data.num_workers": "0",
     },
     "clip-reference.yaml": {
-        "--model.encoder.init_args.model": "{folder}/tiny-clip",
-        "--model.encoder.init_args.pretrained": "null",
+        "--model.encoder.init_args.model": "tiny-clip",
+        "--model.encoder.init_args.pretrained": "random",
         "--model.bundle_dir": "{folder}/reference",
         "--data.root": "{folder}/world",
         "--data.num_workers": "0",
