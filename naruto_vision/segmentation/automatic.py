@@ -12,6 +12,7 @@ from naruto_vision.files.fingerprint import model_fingerprint
 from naruto_vision.records import Box, Picture, Region
 from naruto_vision.segmentation.base import PromptableModel, Prompter, Prompts, SceneEmbedding
 from naruto_vision.segmentation.boxes import area_xyxy, nms_xyxy
+from naruto_vision.segmentation.crop_layers import CropLayers, Window
 
 
 @dataclass(frozen=True)
@@ -72,13 +73,14 @@ class _Candidate(NamedTuple):
     bits: NDArray[np.uint8]
     predicted_iou: float
     stability: float
-    prompt: int
+    name: str
+    window: Window
 
-    def region(self, name: str) -> Region:
+    def region(self) -> Region:
         x1, y1, x2, y2 = self.box
         shape = y2 - y1 + 1, x2 - x1 + 1
         mask = np.unpackbits(self.bits, count=shape[0] * shape[1]).view(np.bool_).reshape(shape)
-        return Region(self.box, mask, self.predicted_iou, self.stability, name)
+        return Region(self.box, mask, self.predicted_iou, self.stability, self.name)
 
 
 class Segmenter:
@@ -95,6 +97,7 @@ class Segmenter:
         stability_offset: How far the stability score moves the threshold, in logits.
         box_nms: Box IoU above which the lesser of two masks goes.
         keep: Which masks become regions.
+        crops: Whether and how the picture is looked at in windows as well; None looks at the whole only.
         prompts_per_batch: Prompts that the mask decoder takes at once; None takes what suits the machine.
 
     Example:
@@ -115,6 +118,7 @@ class Segmenter:
         stability_offset: float | None = None,
         box_nms: float | None = None,
         keep: RegionFilter | None = None,
+        crops: CropLayers | None = None,
         prompts_per_batch: int | None = None,
     ) -> None:
         self.prompter = prompter
@@ -123,6 +127,7 @@ class Segmenter:
             predicted_iou=predicted_iou, stability=stability, stability_offset=stability_offset, box_nms=box_nms
         )
         self.keep = keep or RegionFilter()
+        self.crops = crops
         self.prompts_per_batch = prompts_per_batch
 
     @property
@@ -134,6 +139,8 @@ class Segmenter:
             "thresholds": repr(self.thresholds),
             "keep": repr(self.keep),
         }
+        if self.crops:
+            facts["crops"] = repr(self.crops)
         return model_fingerprint(facts, {})
 
     @torch.no_grad()
@@ -146,27 +153,37 @@ class Segmenter:
         Returns:
             Its regions, largest mask first; none where nothing was found.
         """
-        prompts = self.prompter(picture)
-        embedding = self.model.embed(picture)
-        candidates = list(self._candidates(embedding, prompts))
-        regions = [found.region(_name(prompts, found.prompt)) for found in self._without_duplicates(candidates)]
-        return self.keep(regions, *picture.shape[:2])
+        height, width = picture.shape[:2]
+        windows = self.crops.windows(height, width) if self.crops else [Window(0, 0, width, height)]
+        found = [candidate for window in windows for candidate in self._look(picture, window)]
+        if self.crops:
+            sizes = {window: 1 / window.area for window in windows}
+            found = _without_duplicates(found, [sizes[each.window] for each in found], self.crops.box_nms)
+        return self.keep([each.region() for each in found], height, width)
 
-    def _candidates(self, embedding: SceneEmbedding, prompts: Prompts) -> Iterator[_Candidate]:
+    def _look(self, picture: Picture, window: Window) -> list[_Candidate]:
+        """Segment one window of a picture, or the whole."""
+        if window.layer and self.crops:
+            prompts = self.crops.prompts(self.prompter, picture, window)
+        else:
+            prompts = self.prompter(picture)
+        embedding = self.model.embed(window.cut(picture))
+        found = self._candidates(embedding, prompts, window)
+        uncut = [each for each in found if not window.cuts(each.box, *picture.shape[:2])]
+        return _without_duplicates(uncut, [each.predicted_iou for each in uncut], self.thresholds.box_nms)
+
+    def _candidates(self, embedding: SceneEmbedding, prompts: Prompts, window: Window) -> Iterator[_Candidate]:
         bars = self.thresholds
         for some in self.model.answers(embedding, prompts, bars.predicted_iou, self.prompts_per_batch):
             ious, prompt = some.ious.tolist(), some.prompt.tolist()
-            for found in self.model.full_masks(some.logits, embedding, bars.stability, bars.stability_offset):
-                packed = np.packbits(found.mask)
-                yield _Candidate(found.box, packed, ious[found.index], found.stability, prompt[found.index])
-
-    def _without_duplicates(self, candidates: list[_Candidate]) -> list[_Candidate]:
-        if not candidates:
-            return []
-        boxes = torch.tensor([found.box for found in candidates])
-        scores = torch.tensor([found.predicted_iou for found in candidates])
-        return [candidates[i] for i in nms_xyxy(boxes, scores, self.thresholds.box_nms).tolist()]
+            for full in self.model.full_masks(some.logits, embedding, bars.stability, bars.stability_offset):
+                name = prompts.names[prompt[full.index]] if prompts.names else ""
+                box, bits = window.moved(full.box), np.packbits(full.mask)
+                yield _Candidate(box, bits, ious[full.index], full.stability, name, window)
 
 
-def _name(prompts: Prompts, index: int) -> str:
-    return prompts.names[index] if prompts.names else ""
+def _without_duplicates(candidates: list[_Candidate], scores: list[float], box_nms: float) -> list[_Candidate]:
+    if not candidates:
+        return []
+    boxes = torch.tensor([each.box for each in candidates])
+    return [candidates[i] for i in nms_xyxy(boxes, torch.tensor(scores), box_nms).tolist()]

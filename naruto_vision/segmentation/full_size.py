@@ -125,8 +125,6 @@ def dense_masks(
 def _spans(tables: tuple[Blend | None, Blend | None], first: int, last: int, inner: int) -> Spans | None:
     """Find what inputs reach at the picture's size, and what that takes; None where it is all in the padding."""
     middle = reach(tables[0], first, last)
-    if middle[0] >= inner:
-        return None
     outer = reach(tables[1], middle[0], min(middle[1], inner - 1))
     return None if outer[1] < outer[0] else _back(tables, outer)
 

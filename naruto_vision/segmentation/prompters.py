@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from naruto_vision.records import Picture
 from naruto_vision.segmentation.base import Prompts
@@ -107,7 +108,15 @@ class BoxPrompter:
         return Prompts(np.zeros((count, 0, 2), np.float32), np.zeros((count, 0), np.int64), boxes, names)
 
 
-def _point_prompts(points: np.ndarray) -> Prompts:
-    names = tuple(f"point {x:.0f},{y:.0f}" for x, y in points)
+def point_names(points: Sequence[Sequence[float]] | NDArray[np.floating]) -> tuple[str, ...]:
+    """Name prompts for people.
+
+    Args:
+        points: N pairs of x and y, or shape (N, 2), in pixels of the upright picture.
+    """
+    return tuple(f"point {x:.0f},{y:.0f}" for x, y in points)
+
+
+def _point_prompts(points: NDArray[np.floating]) -> Prompts:
     single = points.astype(np.float32)[:, None, :]
-    return Prompts(single, np.ones(single.shape[:2], dtype=np.int64), None, names)
+    return Prompts(single, np.ones(single.shape[:2], dtype=np.int64), None, point_names(points))

@@ -1,0 +1,70 @@
+"""The generator of ``segment_anything`` itself, to compare with."""
+
+import torch
+from segment_anything import SamAutomaticMaskGenerator
+from typing_extensions import override
+
+from naruto_vision.errors import InputError
+from naruto_vision.records import Picture, Region
+from naruto_vision.segmentation.automatic import Segmenter
+from naruto_vision.segmentation.boxes import xyxy_from_mask
+from naruto_vision.segmentation.crop_layers import CropLayers
+from naruto_vision.segmentation.prompters import GridPrompter, point_names
+from naruto_vision.segmentation.sam import SamModel
+
+
+class StockSegmenter(Segmenter):
+    """Cuts pictures into regions as ``segment_anything`` does: the same regions as ``Segmenter``, several times later.
+
+    It takes what ``Segmenter`` takes, with a ``GridPrompter`` and a ``SamModel``. Bars of 0 or less bar nothing here.
+
+    Example:
+        >>> import numpy as np
+        >>> segmenter = StockSegmenter(GridPrompter(2), SamModel(weights="tiny-sam"))
+        >>> regions = segmenter(np.zeros((48, 64, 3), np.uint8))
+    """
+
+    def generator(self) -> SamAutomaticMaskGenerator:
+        """Build the stock generator with this segmenter's settings.
+
+        Raises:
+            InputError: If the prompter or the model is none that it knows.
+        """
+        if not isinstance(self.prompter, GridPrompter) or not isinstance(self.model, SamModel):
+            found = f"{type(self.prompter).__name__} and {type(self.model).__name__}"
+            msg = f"stock segmenter: expected a GridPrompter and a SamModel, found {found}"
+            raise InputError(msg)
+        bars, crops = self.thresholds, self.crops or CropLayers()
+        return SamAutomaticMaskGenerator(
+            self.model.sam,
+            points_per_side=self.prompter.points_per_side,
+            points_per_batch=self.prompts_per_batch or 64,
+            pred_iou_thresh=bars.predicted_iou,
+            stability_score_thresh=bars.stability,
+            stability_score_offset=bars.stability_offset,
+            box_nms_thresh=bars.box_nms,
+            crop_n_layers=0 if self.crops is None else crops.layers,
+            crop_nms_thresh=crops.box_nms,
+            crop_overlap_ratio=crops.overlap,
+            crop_n_points_downscale_factor=crops.points_divisor,
+        )
+
+    @override
+    @torch.no_grad()
+    def __call__(self, picture: Picture) -> list[Region]:
+        """Segment one picture.
+
+        Args:
+            picture: Shape (H, W, 3), uint8, RGB, upright.
+
+        Returns:
+            Its regions, largest mask first.
+        """
+        regions = []
+        for record in self.generator().generate(picture):
+            mask, (name,) = record["segmentation"], point_names(record["point_coords"])
+            box = xyxy_from_mask(mask)
+            if box is not None:
+                cut = mask[box[1] : box[3] + 1, box[0] : box[2] + 1]
+                regions.append(Region(box, cut, record["predicted_iou"], record["stability_score"], name))
+        return self.keep(regions, *picture.shape[:2])
