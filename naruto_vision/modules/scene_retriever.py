@@ -239,7 +239,7 @@ class SceneRetriever(pl.LightningModule):
     def run_identity(self) -> dict[str, Any]:
         """Return the JSON values that decide what ``predict`` writes: what resuming has to match."""
         return {
-            "encoder": self.encoder.fingerprint,
+            "encoder": self.analyzer.gallery.fingerprint,  # the encoder's, or the gallery would not have opened
             "gallery": self.analyzer.gallery.digest,
             "segmenter": self.analyzer.segmenter.fingerprint,
             "crop": repr((self.crop, *self.more_crops)),
