@@ -55,6 +55,7 @@ COMMANDS = {
     "gallery reindex": ("make a gallery's index anew, flat, HNSW or IVF", "gallery_reindex"),
     "search": ("ask a gallery with pictures or words: who is it, and which rows are near", "search"),
     "bench embed": ("time masks to vectors in batches, and compare them with crops one by one", "bench_embed"),
+    "bench startup": ("time how soon the command line answers", "bench_startup"),
     "bench index": ("time searches by NumPy and FAISS, and count what they find", "bench_index"),
     "weights": ("list, download or verify official weights, import a checkpoint", "weights"),
     "doctor": ("show versions, hardware and weights, and say what is wrong", "doctor"),
