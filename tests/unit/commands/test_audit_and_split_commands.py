@@ -68,8 +68,8 @@ def test_a_split_leaks_nothing_and_reads_back(export: Path, capsys: pytest.Captu
 
 
 def test_a_split_can_be_split_again(export: Path) -> None:
-    assert main(["data", "split", str(export), "--out", "one"]) == 0
-    assert main(["data", "split", "one", "--out", "two", "--test", "0"]) == 0
+    assert main(["data", "split", str(export), "--out", "deep/one"]) == 0  # not where the pictures are
+    assert main(["data", "split", "deep/one", "--out", "two", "--test", "0"]) == 0
     assert not Path("two/test.csv").exists()
     assert Path("two/train.csv").read_text().splitlines()[1].startswith("data/")
     assert main(["data", "audit", "two", "--fail-on-leak"]) == 0

@@ -198,3 +198,19 @@ def test_a_run_over_changed_data_is_told_of(tmp_path: Path, caplog: pytest.LogCa
         assert "differ" not in caplog.text
         module_of(tmp_path, batch_size=5).load_state_dict(state)
     assert "differ from the interrupted run's" in caplog.text
+
+
+@pytest.mark.filterwarnings("error:Total length")
+def test_too_few_pictures_to_hold_any_out_train_without_validation(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("ann/1.png", "ann/2.png", "bob/1.png", "bob/2.png"):
+        write_image(tmp_path / name, np.zeros((8, 8, 3), dtype=np.uint8))
+    data = module_of(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        data.setup("fit")
+    assert "too few pictures of every class to hold any out" in caplog.text
+    assert data.val_dataloader() == []
+    assert len(data.tables["train"]) == 4
+    with pytest.raises(InputError, match="no pictures to validate on"):
+        module_of(tmp_path).setup("validate")

@@ -50,6 +50,11 @@ def test_copies_near_copies_and_neighbouring_frames_are_told_apart(tmp_path: Pat
     assert audited(tmp_path, numbers="ignore").comparisons[0].leaking == 2
 
 
+def test_a_copy_that_is_near_another_picture_too_counts_as_a_copy(tmp_path: Path) -> None:
+    write_image(leaky(tmp_path) / "train" / "ann" / "lighter.png", np.clip(noise(0), 0, 250) + np.uint8(4))
+    assert [getattr(audited(tmp_path).comparisons[0], name) for name in ("exact", "near")] == [1, 1]
+
+
 def test_figures_are_rates_with_counts_and_intervals(tmp_path: Path) -> None:
     document = audited(leaky(tmp_path)).as_json()
     valid = document["comparisons"][0]

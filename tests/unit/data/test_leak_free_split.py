@@ -93,6 +93,12 @@ def test_a_class_of_one_run_is_trained_on_only() -> None:
     assert {split: len(held) for split, held in given_out.items()} == {"train": 20, "valid": 5, "test": 5}
 
 
+def test_every_class_is_learned_even_where_little_is_trained_on() -> None:
+    given_out = assign_groups([[0], [1], [2], [3]], ["a", "a", "a", "b"], SplitPlan(0.6, 0.3))
+    assert 3 in given_out["train"]
+    assert set(given_out["train"]) & {0, 1, 2}
+
+
 def test_a_split_that_was_not_asked_for_is_not_made() -> None:
     assert list(split_items(*data_of(far_apart(20)), SplitPlan(0.3, 0.0)).tables) == ["train", "valid"]
 

@@ -146,3 +146,13 @@ def test_the_trainer_gets_every_scene_once_and_unchanged(tmp_path: Path, verb: s
 def test_a_folder_that_was_not_given_is_asked_for(tmp_path: Path, verb: str) -> None:
     with pytest.raises(InputError, match=r"give their folder, --data\."):
         getattr(quiet_trainer(tmp_path), verb)(Watcher(), SceneDataModule())
+
+
+def test_pictures_beside_the_searched_folder_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = scene_folder(tmp_path, ["a.png"])
+    SceneDataset(folder)
+    assert caplog.text == ""
+    for name in ("b.png", "c.jpg", ".hidden.png", "notes.txt"):
+        (folder / name).write_bytes(b"")
+    assert SceneDataset(folder).scenes == ("a.png",)
+    assert "2 pictures beside images/ are not searched (b.png, c.jpg); move them into" in caplog.text
