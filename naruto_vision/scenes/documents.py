@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from naruto_vision.records import ScenePrediction
-from naruto_vision.segmentation.masks import encode_rle
+from naruto_vision.segmentation.run_lengths import encode_cut
 
 _SHOWN = 5  # neighbours that are written down; more of them may have voted
 _DIGITS = 6  # a cosine of float32 vectors has about seven significant digits
@@ -65,7 +65,7 @@ def record_document(prediction: ScenePrediction, shown: Sequence[int]) -> dict[s
             {
                 "bbox": list(region.box),
                 "area": region.area,
-                "mask": encode_rle(region.full_mask(prediction.height, prediction.width)),
+                "mask": encode_cut(region.mask, region.box, prediction.height, prediction.width),
                 "prompt": region.prompt,
                 "predicted_iou": round(region.predicted_iou, _DIGITS),
                 "stability": round(region.stability, _DIGITS),

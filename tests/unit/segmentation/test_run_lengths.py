@@ -1,0 +1,34 @@
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from segment_anything.utils.amg import mask_to_rle_pytorch
+
+from naruto_vision.segmentation.boxes import xyxy_from_mask
+from naruto_vision.segmentation.masks import encode_rle
+from naruto_vision.segmentation.run_lengths import column_runs, encode_cut
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    height=st.integers(1, 30),
+    width=st.integers(1, 30),
+    share=st.sampled_from([0.02, 0.5, 0.98, 1.0]),
+)
+def test_runs_of_a_cut_mask_are_the_stock_runs_of_the_whole(seed: int, height: int, width: int, share: float) -> None:
+    mask = np.random.default_rng(seed).random((height, width)) < share
+    box = xyxy_from_mask(mask)
+    if box is None:
+        return
+    cut = mask[box[1] : box[3] + 1, box[0] : box[2] + 1]
+    (stock,) = mask_to_rle_pytorch(torch.from_numpy(mask)[None])
+    assert column_runs(cut, box, height, width).tolist() == stock["counts"]
+    assert encode_cut(cut, box, height, width) == encode_rle(mask)
+
+
+def test_a_mask_of_all_and_columns_that_run_into_each_other() -> None:
+    whole = np.ones((4, 3), dtype=bool)
+    assert column_runs(whole, (0, 0, 2, 3), 4, 3).tolist() == [0, 12]
+    assert column_runs(whole[:, :2], (1, 0, 2, 3), 4, 3).tolist() == [4, 8]
+    assert column_runs(whole[:2, :2], (0, 1, 1, 2), 4, 3).tolist() == [1, 2, 2, 2, 5]
