@@ -16,12 +16,14 @@ class Best:
         figures: Its figures; their score is below 0 before the first pass.
         epoch: Its epoch, counted from 0; -1 before the first pass.
         passes_since: Passes after it.
+        count: How many passes were better than all before them.
     """
 
     def __init__(self) -> None:
         self.figures = PassFigures((-1.0, 0.0), {})
         self.epoch = -1
         self.passes_since = 0
+        self.count = 0
 
     def offer(self, figures: PassFigures, epoch: int) -> bool:
         """Take a pass if it is better than all before; return whether it is.
@@ -34,12 +36,13 @@ class Best:
         if not figures.score > self.figures.score:  # so that a loss of NaN is never better
             return False
         self.figures, self.epoch, self.passes_since = figures, epoch, 0
+        self.count += 1
         return True
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything, as values that need no trust to load."""
         figures = {**vars(self.figures), "score": list(self.figures.score)}
-        return {"figures": figures, "epoch": self.epoch, "passes_since": self.passes_since}
+        return {"figures": figures, "epoch": self.epoch, "passes_since": self.passes_since, "count": self.count}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up where another run stood.
@@ -51,6 +54,7 @@ class Best:
         score = (float(figures["score"][0]), float(figures["score"][1]))
         self.figures = PassFigures(score, dict(figures["named"]), figures["confusion"])
         self.epoch, self.passes_since = int(state["epoch"]), int(state["passes_since"])
+        self.count = int(state["count"])
 
 
 class ResumableModule(pl.LightningModule):

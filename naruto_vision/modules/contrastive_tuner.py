@@ -194,11 +194,16 @@ class ContrastiveTuner(ResumableModule):
         return list(zip(batch.paths, names, best.values.tolist(), strict=True))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the figures, and write the bundle when they are better than before."""
+        """Log the figures, and write the bundle when they are better than before.
+
+        ``valid/improvements`` counts those passes: a checkpoint that monitors it is always of the bundle's weights.
+        """
         figures = self._measure("valid")
         fitting = self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking
         if figures and fitting and self.best.offer(figures, self.current_epoch):
             self._save(figures.named)
+        if figures and fitting:
+            self.log("valid/improvements", float(self.best.count))
 
     def on_test_epoch_end(self) -> None:
         """Log the figures."""
