@@ -18,7 +18,7 @@ from naruto_vision.records import Picture
 
 BITS = 256
 NEAR_BITS = 48
-"""Hashes that differ in at most this many of their bits are near: unrelated pictures differ in 88 to 170."""
+"""Hashes that differ in at most this many of their bits are near: unrelated drawings differ in 88 to 170."""
 NEAR_COLOUR = 12.0
 """Thumbnails of a near pair differ by at most this on average, in levels of 255."""
 
