@@ -45,13 +45,13 @@ def remarks(files: Mapping[str, Any]) -> list[str]:
         Plain text lines, none where all is well.
     """
     lines = []
-    for names, words in (
-        (files["missing"], "scenes have no file and count as scenes without predictions"),
-        (files["unknown"], "files are of no scene of the ground truth and are passed over"),
+    for names, words, fate in (
+        (files["missing"], "scenes without a file", "counted as scenes without predictions"),
+        (files["unknown"], "files of no scene of the ground truth", "passed over"),
     ):
         if names:
             more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-            lines.append(f"{len(names)} {words}: {', '.join(names[:_SHOWN])}{more}")
+            lines.append(f"{words}: {len(names)} ({fate}): {', '.join(names[:_SHOWN])}{more}")
     refused = files["refused"]
     if refused:
         lines.append(
