@@ -54,6 +54,7 @@ COMMANDS = {
     "gallery rollback": ("bring back an older generation of a gallery", "gallery_rollback"),
     "gallery reindex": ("make a gallery's index anew, flat, HNSW or IVF", "gallery_reindex"),
     "search": ("ask a gallery with pictures or words: who is it, and which rows are near", "search"),
+    "bench segment": ("time masks and the parts of SAM against segment_anything itself", "bench_segment"),
     "bench embed": ("time masks to vectors in batches, and compare them with crops one by one", "bench_embed"),
     "bench startup": ("time how soon the command line answers", "bench_startup"),
     "bench index": ("time searches by NumPy and FAISS, and count what they find", "bench_index"),

@@ -1,0 +1,147 @@
+"""``naruto-vision bench segment``: automatic masks, and the parts of SAM, against ``segment_anything`` itself."""
+
+import argparse
+import resource
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from naruto_vision.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from naruto_vision.commands.segment_parts import Bench, Part
+    from naruto_vision.records import Picture
+    from naruto_vision.segmentation.sizes import Architecture
+
+_PARTS = ("masks", "encoder", "decoder", "post")
+_OFFICIAL = ("vit_b", "vit_l", "vit_h")
+_SIZES = {"tiny-sam": ((384, 384), (512, 512), (640, 640)), "official": ((683, 1024), (1024, 768), (1080, 1920))}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options.
+
+    Args:
+        parser: The parser of ``naruto-vision bench segment``.
+    """
+    parser.add_argument(
+        "--weights",
+        default="tiny-sam",
+        help="tiny-sam; vit_b, vit_l or vit_h for random weights; or a file or bundle (default: tiny-sam)",
+    )
+    parser.add_argument("--architecture", choices=("tiny-sam", *_OFFICIAL), help="of a file or bundle")
+    parser.add_argument("--part", choices=("all", *_PARTS), default="masks", help="what is timed (default: masks)")
+    parser.add_argument("--points", type=int, help="points a side of the grid (default: 16, or 32 for official sizes)")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="pictures to segment (default: three drawn ones)")
+    parser.add_argument("--share", type=float, default=0.4, help="of random weights' masks, which pass (default: .4)")
+    parser.add_argument("--repeats", type=int, default=5, help="timed rounds (default: 5)")
+    parser.add_argument("--ours-only", action="store_true", help="segment once, without stock, to see the peak memory")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Time ours and stock in turns on the same pictures, and compare what they find.
+
+    Args:
+        arguments: As ``add_arguments`` declares them.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        InputError: If a number makes no sense, or there is no picture.
+    """
+    for name in ("points", "repeats"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            msg = f"--{name} {value}: expected 1 or more"
+            raise InputError(msg)
+    if not 0 < arguments.share <= 1:
+        msg = f"--share {arguments.share}: expected more than 0 and at most 1"
+        raise InputError(msg)
+    import torch
+
+    from naruto_vision.commands.bench import gemm_rate, write_report
+
+    bench = _bench(arguments)
+    pictures = list(_pictures(arguments, bench))
+    parts = [] if arguments.ours_only else list(_compare(arguments, bench, pictures))
+    facts: dict[str, Any] = {"gemm_gflops": gemm_rate("torch"), "threads": torch.get_num_threads()}
+    if arguments.ours_only:
+        facts["regions"] = [bench.segment(picture) for picture in pictures]
+    facts["peak_memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    _print(parts, facts)
+    if arguments.json:
+        settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()}
+        write_report(arguments.json, "segment", settings, {**facts, "parts": [part.as_json() for part in parts]})
+    return 0
+
+
+def _bench(arguments: argparse.Namespace) -> "Bench":
+    import torch
+
+    from naruto_vision.commands.segment_parts import Bench
+    from naruto_vision.segmentation.sam import SamModel
+
+    torch.manual_seed(0)
+    random = arguments.weights in _OFFICIAL
+    architecture: Architecture = arguments.weights if random else arguments.architecture or "tiny-sam"
+    model = SamModel(architecture, weights=None if random else arguments.weights).eval()
+    points = arguments.points or (16 if architecture == "tiny-sam" else 32)
+    warm_up = 1 if arguments.repeats > 1 else 0
+    return Bench(model, points, arguments.repeats, warm_up, arguments.share if random else None)
+
+
+def _pictures(arguments: argparse.Namespace, bench: "Bench") -> "Iterator[Picture]":
+    """Read the given pictures, or draw three of the sizes that go with the model."""
+    from naruto_vision.drawn.cast import read_cast
+    from naruto_vision.drawn.scenes import draw_scene
+    from naruto_vision.files.images import list_pictures, read_image
+    from naruto_vision.files.share import config_path
+
+    if arguments.pictures:
+        files = list_pictures(arguments.pictures)
+        if not files:
+            msg = f"{arguments.pictures}: there is no picture"
+            raise InputError(msg)
+        yield from (read_image(arguments.pictures / file) for file in files)
+        return
+    cast = read_cast(config_path("cast.yaml"))
+    for seed, (height, width) in enumerate(_SIZES.get(bench.model.architecture, _SIZES["official"])):
+        yield draw_scene(seed, cast, size=max(height, width)).picture[:height, :width]
+
+
+def _compare(arguments: argparse.Namespace, bench: "Bench", pictures: "list[Picture]") -> "Iterator[Part]":
+    from naruto_vision.commands import segment_parts, segment_stages
+
+    ways = {
+        "masks": segment_parts.masks,
+        "encoder": segment_parts.encoder,
+        "decoder": segment_stages.decoder,
+        "post": segment_stages.post,
+    }
+    for name in _PARTS if arguments.part == "all" else (arguments.part,):
+        for picture in pictures if name == "masks" else pictures[:1]:
+            yield ways[name](bench, picture)
+
+
+def _print(parts: "list[Part]", facts: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if parts:
+        table = Table("part", "ours s", "stock s", "ours CPU s", "stock CPU s", "times as fast")
+        for part in parts:
+            table.add_row(part.name, *part.figures())
+        Console().print(table)
+    for part in parts:
+        parity = ", ".join(f"{name} {value:.4g}" for name, value in part.parity.items())
+        sys.stdout.write(f"{part.name}: {parity}\n")
+    if "regions" in facts:
+        sys.stdout.write(f"{len(facts['regions'])} pictures, {facts['regions']} regions\n")
+    sys.stdout.write(
+        f"PyTorch multiplied at {facts['gemm_gflops']:.0f} GFLOP/s on {facts['threads']} threads in this run; "
+        f"peak memory {facts['peak_memory_gib']:.2f} GiB\n"
+    )

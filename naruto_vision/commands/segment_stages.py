@@ -1,0 +1,123 @@
+"""What ``naruto-vision bench segment`` times of SAM behind the image encoder: the mask decoder, and what follows it."""
+
+from typing import Any
+
+import torch
+from segment_anything import SamPredictor
+from segment_anything.modeling import Sam
+from segment_anything.utils.amg import batched_mask_to_box, calculate_stability_score, mask_to_rle_pytorch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from naruto_vision.commands.segment_parts import OURS, STOCK, Bench, Part
+from naruto_vision.records import Picture
+from naruto_vision.segmentation.boxes import nms_xyxy
+from naruto_vision.segmentation.full_size import Frame
+from naruto_vision.segmentation.prompters import GridPrompter
+from naruto_vision.segmentation.run_lengths import column_runs
+from naruto_vision.segmentation.sam import SamModel
+from naruto_vision.segmentation.thresholds import MaskThresholds
+
+_STOCK_BATCH = 64  # prompts: the stock default
+
+
+@torch.no_grad()
+def decoder(bench: Bench, picture: Picture) -> Part:
+    """Compare the mask decoders on the whole grid, both with the bar of the estimated IoU.
+
+    Args:
+        bench: The model and the settings.
+        picture: Shape (H, W, 3), uint8, RGB.
+    """
+    model, bar = bench.model, bench.bars(picture).predicted_iou
+    embedding, prompts = model.embed(picture), GridPrompter(bench.points)(picture)
+    found: dict[str, list[Tensor]] = {}
+
+    def ours() -> None:
+        found[OURS] = [some.logits for some in model.answers(embedding, prompts, bar)]
+
+    def stock() -> None:
+        predictor = SamPredictor(model.sam)
+        predictor.features, predictor.is_image_set = embedding.features, True
+        predictor.input_size, predictor.original_size = embedding.input_size, embedding.original_size
+        points = torch.from_numpy(predictor.transform.apply_coords(prompts.points, picture.shape[:2]))
+        found[STOCK] = [_stock_decode(predictor, part, bar) for part in _batches(points)]
+
+    times = bench.timed(ours, stock)
+    one, other = torch.cat(found[OURS]), torch.cat(found[STOCK])
+    parity: dict[str, float] = {"masks": len(one), "stock masks": len(other)}
+    if one.shape == other.shape:
+        flipped = (one > 0) != (other > 0)
+        parity["largest difference"] = float((one - other).abs().max())
+        parity["largest flipped"] = float((other.abs() * flipped).max())
+    return Part(f"decoder, {len(prompts.points)} prompts", times, parity)
+
+
+def _stock_decode(predictor: SamPredictor, points: Tensor, bar: float) -> Tensor:
+    sam = predictor.model
+    labels = torch.ones(points.shape[:2], dtype=torch.int64)
+    sparse, dense = sam.prompt_encoder(points=(points, labels), boxes=None, masks=None)
+    logits, ious = sam.mask_decoder(
+        image_embeddings=predictor.features,
+        image_pe=sam.prompt_encoder.get_dense_pe(),
+        sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=dense,
+        multimask_output=True,
+    )
+    chosen: Tensor = logits[ious > bar]
+    return chosen
+
+
+@torch.no_grad()
+def post(bench: Bench, picture: Picture) -> Part:
+    """Compare what is done with the same logits up to run lengths: tiny-sam's logits at the model's resolution.
+
+    Args:
+        bench: The model and the settings.
+        picture: Shape (H, W, 3), uint8, RGB.
+    """
+    source = SamModel("tiny-sam", weights="tiny-sam")
+    answer = source.answer(source.embed(picture), GridPrompter(bench.points)(picture))
+    side, bars = bench.model.image_size, source.thresholds
+    logits, ious = interpolate(answer.logits, (side // 4, side // 4), mode="bicubic"), answer.ious
+    inner, outer = bench.model.resize(picture).shape[:2], picture.shape[:2]
+    found: dict[str, list[list[int]]] = {}
+
+    def ours() -> None:
+        passed = ious > bars.predicted_iou
+        frame = Frame(side // 4, side, inner, outer)
+        full = list(frame.full_masks(logits[passed], bars.stability, bars.stability_offset))
+        scores = ious[passed][[each.index for each in full]]
+        kept = nms_xyxy(torch.tensor([each.box for each in full]), scores, bars.box_nms)
+        found[OURS] = [column_runs(full[i].mask, full[i].box, *outer).tolist() for i in kept.tolist()]
+
+    def stock() -> None:
+        rows = zip(_batches(logits), _batches(ious), strict=True)
+        batches = [_stock_post(bench.model.sam, part, some, inner, outer, bars) for part, some in rows]
+        boxes, scores = torch.cat([batch[0] for batch in batches]), torch.cat([batch[1] for batch in batches])
+        runs = [record["counts"] for batch in batches for record in batch[2]]
+        found[STOCK] = [runs[i] for i in nms_xyxy(boxes, scores, bars.box_nms).tolist()]
+
+    times = bench.timed(ours, stock)
+    same = sum(one == other for one, other in zip(found[OURS], found[STOCK], strict=False))
+    parity: dict[str, float] = {
+        "masks": len(found[OURS]),
+        "stock masks": len(found[STOCK]),
+        "identical run lengths": same,
+    }
+    return Part(f"post-processing, {ious.numel()} masks {outer[0]}x{outer[1]}", times, parity)
+
+
+def _stock_post(
+    sam: Sam, logits: Tensor, ious: Tensor, inner: tuple[int, int], outer: tuple[int, int], bars: MaskThresholds
+) -> tuple[Tensor, Tensor, list[dict[str, Any]]]:
+    whole, scores = sam.postprocess_masks(logits, inner, outer).flatten(0, 1), ious.flatten()
+    keep = scores > bars.predicted_iou
+    whole, scores = whole[keep], scores[keep]
+    keep = calculate_stability_score(whole, 0.0, bars.stability_offset) >= bars.stability
+    on, scores = whole[keep] > 0, scores[keep]
+    return batched_mask_to_box(on), scores, mask_to_rle_pytorch(on)
+
+
+def _batches(rows: Tensor) -> tuple[Tensor, ...]:
+    return torch.tensor_split(rows, list(range(_STOCK_BATCH, len(rows), _STOCK_BATCH)))
