@@ -75,6 +75,7 @@ def test_corners_belong_to_the_box() -> None:
     truth = {"a": [LabelledBox((0, 0, 9, 9), "a")]}
     assert coco_average_precision(truth, {"a": [LabelledBox((0, 0, 9, 4), "a", 0.5)]})["AP50"] == pytest.approx(1.0)
     assert coco_average_precision(truth, {"a": [LabelledBox((0, 0, 9, 3), "a", 0.5)]})["AP50"] == 0.0
+    assert coco_average_precision(truth, {"a": [LabelledBox((0, 0, 4, 9), "a", 0.5)]})["AP50"] == pytest.approx(1.0)
 
 
 def test_unknown_and_foreign_scenes_are_left_out_and_no_score_ranks_last() -> None:
