@@ -12,11 +12,13 @@ from typing_extensions import override
 from naruto_vision.data.gallery_data import GalleryDataModule
 from naruto_vision.data.scenes import SceneItem
 from naruto_vision.errors import InputError
+from naruto_vision.files.hashing import file_sha256
 from naruto_vision.modules.gathering import gather_lists
 from naruto_vision.modules.scene_retriever import SceneRetriever
 from naruto_vision.records import ScenePrediction
 from naruto_vision.scenes.facts import software_versions
-from naruto_vision.scenes.writer import SceneWriter, WriterSettings
+from naruto_vision.scenes.resume import forget_changed
+from naruto_vision.scenes.writer import LOG, SceneWriter, WriterSettings
 
 _LOG = logging.getLogger(__name__)
 
@@ -27,15 +29,20 @@ class SceneWriterCallback(Callback):
     Args:
         out: The folder for the results.
         settings: What is written for each scene.
+        fail_fast: Stop at the first picture that cannot be read; otherwise it is counted and the others go on.
     """
 
-    def __init__(self, out: str = "runs/scenes", settings: WriterSettings | None = None) -> None:
+    def __init__(
+        self, out: str = "runs/scenes", settings: WriterSettings | None = None, fail_fast: bool = False
+    ) -> None:
         self.out = Path(out)
         self.settings = settings or WriterSettings()
+        self.fail_fast = fail_fast
         self.run: dict[str, Any] = {}
         self._writer: SceneWriter | None = None
         self._bad: list[tuple[str, str]] = []
         self._index = ""
+        self._pictures = Path()
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the folder and tell the dataset which scenes are done.
@@ -55,6 +62,10 @@ class SceneWriterCallback(Callback):
         self._bad = []
         gallery = pl_module.analyzer.gallery
         self._index = gallery.index_kind
+        self._pictures = dataset.pictures
+        if trainer.is_global_zero and (changed := forget_changed(self.out, self._pictures, LOG)):
+            _LOG.info("%d scenes have changed since they were searched and are searched again", len(changed))
+        trainer.strategy.barrier("changed scenes")
         self._writer = SceneWriter(
             self.out,
             dataset.scenes,
@@ -88,14 +99,20 @@ class SceneWriterCallback(Callback):
             batch: Unused.
             batch_idx: Unused.
             dataloader_idx: Unused.
+
+        Raises:
+            InputError: If a picture cannot be read and ``fail_fast`` is on.
         """
         if self._writer is None:
             return
         for item, prediction in outputs:
+            if item.picture is None and self.fail_fast:
+                msg = f"{item.error}; stopped at the first bad picture, as fail_fast asks"
+                raise InputError(msg)
             if item.picture is None:
                 self._bad.append((item.scene, item.error))
             elif item.scene not in self._writer.done:
-                self._writer.write(item.picture, prediction)
+                self._writer.write(item.picture, prediction, file_sha256(self._pictures / item.scene))
 
     @override
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -23,6 +23,7 @@ class Thresholds:
         counts: The evidence: of the default under ``""``, of a class under its label. Each has the regions under
             their right name (``right``) and those that nobody should name (``wrong``), how many of both reach the
             threshold, and these as shares: ``coverage`` and ``false_accept``.
+        decision: The rule of naming whose scores they were chosen on; empty where they hold for any.
 
     Raises:
         ValueError: If a threshold is not a finite number.
@@ -36,6 +37,7 @@ class Thresholds:
     classes: Mapping[str, float] = field(default_factory=dict)
     rule: str = NONE_RULE
     counts: Mapping[str, Mapping[str, float | int | None]] = field(default_factory=dict)
+    decision: str = ""
 
     def __post_init__(self) -> None:
         for value in (self.default, *self.classes.values()):
@@ -63,6 +65,7 @@ class Thresholds:
             "default": self.default,
             "classes": dict(sorted(self.classes.items())),
             "counts": {label: dict(self.counts[label]) for label in sorted(self.counts)},
+            **({"decision": self.decision} if self.decision else {}),
         }
 
     @classmethod
@@ -79,13 +82,14 @@ class Thresholds:
             ValueError: If a value is missing or of another type.
         """
         match record:
-            case {"rule": str(rule), "default": default, "classes": dict(classes), "counts": dict(counts)} if (
+            case {"rule": str(rule), "default": default, "classes": dict(classes), "counts": dict(counts), **rest} if (
                 (default is None or _is_number(default))
                 and all(map(_is_number, classes.values()))
                 and all(isinstance(value, dict) for value in counts.values())
             ):
                 own = {str(label): float(value) for label, value in classes.items()}
-                return cls(None if default is None else float(default), own, rule, counts)
+                bar = None if default is None else float(default)
+                return cls(bar, own, rule, counts, str(rest.get("decision", "")))
         msg = "thresholds: expected rule, default, classes and counts"
         raise ValueError(msg)
 
@@ -142,6 +146,7 @@ def calibrate_thresholds(
     *,
     rule: Rule = "f1",
     min_each: int = 20,
+    decision: str = "",
 ) -> Thresholds:
     """Choose the gallery's threshold and, where there is enough evidence, one for each class.
 
@@ -151,6 +156,7 @@ def calibrate_thresholds(
         labels: That row's label.
         rule: What is made as large as possible; see ``best_threshold``.
         min_each: A class gets its own threshold when it has this many right and this many wrong regions.
+        decision: The rule of naming that the scores come from.
 
     Returns:
         The thresholds with their evidence. Without a right and a wrong region there is nothing to separate: then
@@ -174,7 +180,7 @@ def calibrate_thresholds(
             chosen[label] = best_threshold(values[mine], good[mine], rule)
             counts[label] = _evidence(values[mine], good[mine], chosen[label])
     default = chosen.pop("")
-    return Thresholds(default, chosen, f"largest {rule} on validation regions", counts)
+    return Thresholds(default, chosen, f"largest {rule} on validation regions", counts, decision)
 
 
 def _evidence(scores: NDArray[np.float64], right: NDArray[np.bool_], bar: float) -> dict[str, float | int | None]:

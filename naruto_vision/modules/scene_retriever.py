@@ -1,7 +1,5 @@
 """Enrol a gallery, calibrate it, and find its characters in scenes: four Trainer verbs over ``SceneAnalyzer``."""
 
-import dataclasses
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,19 +14,19 @@ from naruto_vision.errors import InputError
 from naruto_vision.gallery.enrolment import Enrolment
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.stores import IndexChoice
-from naruto_vision.gallery.thresholds import calibrate_thresholds
 from naruto_vision.metrics.scene_accuracy import SceneAccuracy
 from naruto_vision.metrics.scene_counts import SceneReport
 from naruto_vision.modules.enrolling import write_gallery
 from naruto_vision.modules.gathering import gather_lists
+from naruto_vision.modules.scene_items import analyse_items
 from naruto_vision.records import ScenePrediction
 from naruto_vision.scenes.analyzer import SceneAnalyzer
-from naruto_vision.scenes.calibration import ScoredRegion, score_regions
+from naruto_vision.scenes.calibration import ScoredRegion, check_decision, score_regions, thresholds_from
+from naruto_vision.scenes.decision import Decision
+from naruto_vision.scenes.merging import MergeSettings
 from naruto_vision.scenes.picks import OverlaySettings, choose_for_overlay, labelled_boxes
 from naruto_vision.segmentation.automatic import Segmenter
 from naruto_vision.segmentation.crops import CropSettings
-
-_LOG = logging.getLogger(__name__)
 
 
 class SceneRetriever(pl.LightningModule):
@@ -46,12 +44,14 @@ class SceneRetriever(pl.LightningModule):
         overlay: Which regions people are shown.
         neighbours: How many gallery rows vote on each region; 1 takes the nearest.
         mirror: Average every vector with the mirrored picture's.
+        renormalise: Bring averaged vectors of regions back to length 1; off gives the reference system's scores.
+        decision: How gallery rows become a name; thresholds hold for the decision that they were chosen with.
+        merge: When parts are put together to figures; None leaves them apart.
         index: Which index searches; "auto" is FAISS where it is installed.
         iou_match: Box IoU from which a region counts as an object of the ground truth.
 
     Attributes:
-        reports: The last report of each stage: "valid", "test" (every region under its best label) and
-            "test_shown" (the regions that people are shown, under the names they are shown).
+        reports: The last of each stage: "valid", "test" (all regions, best label), "test_shown" (what people see).
     """
 
     reports: dict[str, SceneReport]
@@ -66,6 +66,9 @@ class SceneRetriever(pl.LightningModule):
         overlay: OverlaySettings | None = None,
         neighbours: int = 20,
         mirror: bool = True,
+        renormalise: bool = True,
+        decision: Decision = "vote",
+        merge: MergeSettings | None = None,
         index: IndexChoice = "auto",
         iou_match: float = 0.5,
     ) -> None:
@@ -81,6 +84,9 @@ class SceneRetriever(pl.LightningModule):
         self.overlay = overlay or OverlaySettings()
         self.neighbours = neighbours
         self.mirror = mirror
+        self.renormalise = renormalise
+        self.decision: Decision = decision
+        self.merge = merge
         self.index = index
         self.searched = SceneAccuracy(iou_match=iou_match)
         self.shown = SceneAccuracy(iou_match=iou_match)
@@ -114,6 +120,9 @@ class SceneRetriever(pl.LightningModule):
                 more_crops=self.more_crops,
                 neighbours=self.neighbours,
                 mirror=self.mirror,
+                renormalise=self.renormalise,
+                decision=self.decision,
+                merge=self.merge,
             )
         return self._analyzer
 
@@ -159,7 +168,7 @@ class SceneRetriever(pl.LightningModule):
         Args:
             batch: Scenes.
         """
-        for item, prediction in self._analysed(batch):
+        for item, prediction in analyse_items(self.analyzer, batch):
             truth = item.truth or ()
             self.searched.update([labelled_boxes(prediction, named=False)], [truth], [item.scene])
             self._scored.extend(score_regions(prediction, truth, self._iou_match))
@@ -169,12 +178,7 @@ class SceneRetriever(pl.LightningModule):
         self._log_report("valid", self.searched)
         scored = gather_lists(self.trainer, self._scored)
         if self.trainer.is_global_zero and scored:
-            scored = sorted(scored, key=lambda record: (record.label, record.score, record.right))
-            thresholds = calibrate_thresholds(
-                [record.score for record in scored],
-                [record.right for record in scored],
-                [record.label for record in scored],
-            )
+            thresholds = thresholds_from(scored, self.decision)
             self.analyzer.gallery.with_thresholds(thresholds).save(self.gallery)
         self.trainer.strategy.barrier("thresholds")
         self._analyzer = None
@@ -188,7 +192,7 @@ class SceneRetriever(pl.LightningModule):
         Returns:
             Under ``answers``, every scene with its prediction.
         """
-        answers = self._analysed(batch)
+        answers = analyse_items(self.analyzer, batch)
         for item, prediction in answers:
             truth = item.truth or ()
             self.searched.update([labelled_boxes(prediction, named=False)], [truth])
@@ -201,8 +205,13 @@ class SceneRetriever(pl.LightningModule):
         self._log_report("test", self.searched)
         self._log_report("test_shown", self.shown)
 
+    def on_test_start(self) -> None:
+        """Refuse thresholds of another decision."""
+        check_decision(self.analyzer.gallery.thresholds, self.decision)
+
     def on_predict_start(self) -> None:
-        """Keep no predictions in memory: the writer has put them on the disk."""
+        """Keep no predictions in memory: the writer has put them on the disk. Refuse thresholds of another decision."""
+        check_decision(self.analyzer.gallery.thresholds, self.decision)
         self.trainer.predict_loop.return_predictions = False
 
     def predict_step(self, batch: Sequence[SceneItem]) -> list[tuple[SceneItem, ScenePrediction]]:
@@ -214,19 +223,7 @@ class SceneRetriever(pl.LightningModule):
         Returns:
             Every scene with its prediction, which is empty for a scene that could not be read.
         """
-        return self._analysed(batch)
-
-    def _analysed(self, batch: Sequence[SceneItem]) -> list[tuple[SceneItem, ScenePrediction]]:
-        answers = []
-        for item in batch:
-            if item.picture is None:
-                _LOG.warning("nothing can be found in a scene that cannot be read: %s", item.error)
-                answers.append((item, ScenePrediction(item.scene, 1, 1)))
-                continue
-            found = self.analyzer(item.picture, item.scene)
-            times = {"decode": item.milliseconds, **found.milliseconds}
-            answers.append((item, dataclasses.replace(found, milliseconds=times)))
-        return answers
+        return analyse_items(self.analyzer, batch)
 
     def _log_report(self, stage: str, metric: SceneAccuracy) -> None:
         report = metric.report()
@@ -238,12 +235,4 @@ class SceneRetriever(pl.LightningModule):
 
     def run_identity(self) -> dict[str, Any]:
         """Return the JSON values that decide what ``predict`` writes: what resuming has to match."""
-        return {
-            "encoder": self.analyzer.gallery.fingerprint,  # the encoder's, or the gallery would not have opened
-            "gallery": self.analyzer.gallery.digest,
-            "segmenter": self.analyzer.segmenter.fingerprint,
-            "crop": repr((self.crop, *self.more_crops)),
-            "overlay": repr(self.overlay),
-            "neighbours": self.neighbours,
-            "mirror": self.mirror,
-        }
+        return {**self.analyzer.facts(), "overlay": repr(self.overlay)}

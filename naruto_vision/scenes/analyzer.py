@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -151,6 +152,20 @@ class SceneAnalyzer:
         lengths = torch.ones(len(average)) if self.renormalise else average.norm(dim=-1)
         unit = nn.functional.normalize(average, dim=-1)
         return unit.numpy().astype(np.float32, copy=False), lengths.numpy().astype(np.float32, copy=False)
+
+    def facts(self) -> dict[str, Any]:
+        """Return the JSON values that decide what is found and how it is named."""
+        return {
+            "encoder": self.gallery.fingerprint,  # the encoder's, or the gallery would not have been taken
+            "gallery": self.gallery.digest,
+            "segmenter": self.segmenter.fingerprint,
+            "crop": repr(self.crops),
+            "neighbours": self.neighbours,
+            "mirror": self.mirror,
+            "renormalise": self.renormalise,
+            "decision": self.decision,
+            "merge": repr(self.merge),
+        }
 
     @cached_property
     def _centres(self) -> ClassCentres:

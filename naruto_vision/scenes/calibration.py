@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from naruto_vision.errors import InputError
+from naruto_vision.gallery.thresholds import Thresholds, calibrate_thresholds
 from naruto_vision.metrics.boxes import inclusive_iou_matrix, shared_pixels
 from naruto_vision.records import Box, LabelledBox, ScenePrediction
 
@@ -53,3 +55,40 @@ def score_regions(
         if not part:
             judged.append(ScoredRegion(identity.label, identity.score, right=False))
     return judged
+
+
+def thresholds_from(scored: Sequence[ScoredRegion], decision: str) -> Thresholds:
+    """Choose the thresholds that judged regions speak for; the order of the regions does not matter.
+
+    Args:
+        scored: What ``score_regions`` said of all validation scenes.
+        decision: The rule of naming that the scores come from.
+
+    Returns:
+        The thresholds with their evidence.
+    """
+    ordered = sorted(scored, key=lambda record: (record.label, record.score, record.right))
+    return calibrate_thresholds(
+        [record.score for record in ordered],
+        [record.right for record in ordered],
+        [record.label for record in ordered],
+        decision=decision,
+    )
+
+
+def check_decision(thresholds: Thresholds, decision: str) -> None:
+    """Refuse thresholds that were chosen on the scores of another rule of naming.
+
+    Args:
+        thresholds: The gallery's.
+        decision: The rule that is to be used.
+
+    Raises:
+        InputError: If they were.
+    """
+    if thresholds.chosen and thresholds.decision not in {"", decision}:
+        msg = (
+            f"model.decision {decision}: the gallery's thresholds were chosen for {thresholds.decision}; choose them "
+            f"anew: naruto-vision validate --config scenes.yaml --model.decision {decision} --data.valid DIR"
+        )
+        raise InputError(msg)

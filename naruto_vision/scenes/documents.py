@@ -48,12 +48,13 @@ def overlay_document(prediction: ScenePrediction, shown: Sequence[int]) -> dict[
     return {"scene": prediction.scene, "preds": preds}
 
 
-def record_document(prediction: ScenePrediction, shown: Sequence[int]) -> dict[str, Any]:
+def record_document(prediction: ScenePrediction, shown: Sequence[int], sha256: str = "") -> dict[str, Any]:
     """Return all that is known of a scene but the times, which differ from run to run.
 
     Args:
         prediction: One scene.
         shown: Indices of the regions that the overlay has.
+        sha256: Of the picture's file; an empty string leaves it out.
 
     Returns:
         JSON values: size, and for each region box, area, COCO run-length mask, prompt, mask scores, identity,
@@ -80,7 +81,8 @@ def record_document(prediction: ScenePrediction, shown: Sequence[int]) -> dict[s
                 ],
             }
         )
-    return {"scene": prediction.scene, "width": prediction.width, "height": prediction.height, "regions": regions}
+    source = {"scene": prediction.scene, **({"sha256": sha256} if sha256 else {})}
+    return {**source, "width": prediction.width, "height": prediction.height, "regions": regions}
 
 
 def as_line(value: dict[str, Any]) -> str:

@@ -142,12 +142,13 @@ class SceneWriter:
     def _logs(self, name: str) -> list[Path]:
         return [self.out / name, *sorted(self.out.glob(name.replace(".jsonl", ".rank*.jsonl")))]
 
-    def write(self, picture: Picture, prediction: ScenePrediction) -> None:
+    def write(self, picture: Picture, prediction: ScenePrediction, sha256: str = "") -> None:
         """Write everything of one scene.
 
         Args:
             picture: The scene: shape (H, W, 3), uint8, RGB, upright.
             prediction: What was found in it.
+            sha256: Of the picture's file, so that resuming can tell whether it is still the same.
         """
         stem = self._stems[prediction.scene]
         shown = choose_for_overlay(prediction, self.overlay)
@@ -159,7 +160,7 @@ class SceneWriter:
         self._write_crops(picture, prediction, shown)
         times = {name: round(value, 3) for name, value in prediction.milliseconds.items()}
         self._times.append(as_line({"scene": prediction.scene, **times}))
-        self._log.append(as_line(record_document(prediction, shown)))
+        self._log.append(as_line(record_document(prediction, shown, sha256)))
         self.done.add(prediction.scene)
 
     def _write_crops(self, picture: Picture, prediction: ScenePrediction, shown: Sequence[int]) -> None:

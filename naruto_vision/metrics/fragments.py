@@ -1,0 +1,138 @@
+"""Whether a segmenter cuts figures into pieces, or runs several together."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import chi2
+
+from naruto_vision.metrics.intervals import Rate
+from naruto_vision.records import Mask
+
+
+@dataclass(frozen=True)
+class FragmentCounts:
+    """What was counted in one scene, or in several together.
+
+    Args:
+        objects: True figures.
+        found: Figures that some region is, by mask IoU.
+        in_pieces: Figures that no region is, but of which some region is a piece.
+        fragments: Regions that are a piece of a figure and no figure.
+        regions: All regions.
+        over_merged: Regions that hold half or more of each of several figures.
+    """
+
+    objects: int = 0
+    found: int = 0
+    in_pieces: int = 0
+    fragments: int = 0
+    regions: int = 0
+    over_merged: int = 0
+
+    @property
+    def recall(self) -> Rate:
+        """Figures that some region is, of all figures."""
+        return Rate(self.found, self.objects)
+
+    @property
+    def pieces_rate(self) -> Rate:
+        """Figures of which there are only pieces, of all figures."""
+        return Rate(self.in_pieces, self.objects)
+
+    @property
+    def over_merge_rate(self) -> Rate:
+        """Regions that run several figures together, of all regions."""
+        return Rate(self.over_merged, self.regions)
+
+    @property
+    def fragments_per_object(self) -> float | None:
+        """Mean number of pieces that a figure leaves beside itself, or None without figures."""
+        return self.fragments / self.objects if self.objects else None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return JSON values: the rates with counts and intervals, and the mean number of pieces with its own."""
+        low, high = poisson_interval(self.fragments)
+        per_object = None
+        if self.objects:
+            per_object = {
+                "value": self.fragments / self.objects,
+                "count": self.fragments,
+                "total": self.objects,
+                "low": low / self.objects,
+                "high": high / self.objects,
+            }
+        return {
+            "mask_recall": self.recall.as_json(),
+            "only_pieces": self.pieces_rate.as_json(),
+            "over_merged": self.over_merge_rate.as_json(),
+            "fragments_per_object": per_object,
+        }
+
+
+def poisson_interval(count: int) -> tuple[float, float]:
+    """Compute the exact 95 % interval of a mean of which one count was seen.
+
+    Pieces are counted, not drawn from a fixed number of trials, so the interval of a proportion does not fit.
+    (F. Garwood, Biometrika 1936)
+
+    Args:
+        count: What was counted, 0 or more.
+
+    Returns:
+        Lower and upper end of the expected count.
+
+    Raises:
+        ValueError: If the count is negative.
+    """
+    if count < 0:
+        msg = f"poisson_interval: expected a count of 0 or more, found {count}"
+        raise ValueError(msg)
+    low = float(chi2.ppf(0.025, 2 * count)) / 2 if count else 0.0
+    return low, float(chi2.ppf(0.975, 2 * count + 2)) / 2
+
+
+def count_fragments(
+    regions: Sequence[Mask], figures: Sequence[Mask], *, iou_match: float = 0.5, inside: float = 0.8
+) -> FragmentCounts:
+    """Count pieces and over-merges of one scene.
+
+    Args:
+        regions: R masks (H, W), bool, none empty.
+        figures: F masks (H, W), bool, none empty: the visible pixels of every true figure, enrolled or not.
+        iou_match: Mask IoU from which a region is a figure.
+        inside: A region with this share of its pixels in a figure is a piece of it, unless it is the figure.
+
+    Returns:
+        The counts.
+    """
+    if not regions or not figures:
+        return FragmentCounts(objects=len(figures), regions=len(regions))
+    found = np.stack([mask.ravel() for mask in regions]).astype(np.float32)  # (R, H * W)
+    true = np.stack([mask.ravel() for mask in figures]).astype(np.float32)  # (F, H * W)
+    shared = found @ true.T  # (R, F); float32 counts up to 2**24 pixels exactly
+    sizes, areas = found.sum(axis=1)[:, None], true.sum(axis=1)[None]
+    whole = shared / (sizes + areas - shared) >= iou_match
+    piece = (shared >= inside * sizes) & ~whole
+    return FragmentCounts(
+        objects=len(figures),
+        found=int(whole.any(axis=0).sum()),
+        in_pieces=int((piece.any(axis=0) & ~whole.any(axis=0)).sum()),
+        fragments=int((piece.any(axis=1) & ~whole.any(axis=1)).sum()),
+        regions=len(regions),
+        over_merged=int(((shared >= areas / 2).sum(axis=1) >= 2).sum()),
+    )
+
+
+def add_fragments(parts: Iterable[FragmentCounts]) -> FragmentCounts:
+    """Add up the counts of several scenes.
+
+    Args:
+        parts: Any number of counts, none of which share a scene.
+
+    Returns:
+        Their sum.
+    """
+    columns = zip(*(astuple(part) for part in parts), strict=True)
+    return FragmentCounts(*(sum(column) for column in columns))
