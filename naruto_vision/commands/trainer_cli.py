@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from naruto_vision.commands.usage import one_line
 from naruto_vision.errors import InputError, NarutoVisionError
-from naruto_vision.files.machine import collector_paused, has_fast_bf16
+from naruto_vision.files.machine import has_fast_bf16
 from naruto_vision.files.trust import check_checkpoint
 
 ALLOWED_IMPORTS = ("naruto_vision", "lightning.pytorch", "torch.nn", "torch.optim")
@@ -102,8 +102,7 @@ class NarutoCLI(LightningCLI):
             parser: The parser of all commands.
             args: Not used; the words were kept by the constructor.
         """
-        with collector_paused():  # imports what the config names
-            self.config = parser.parse_args(self.words)
+        self.config = parser.parse_args(self.words)
 
     def _parse_ckpt_path(self) -> None:
         """Check the checkpoint. Lightning's own version would let it name classes and override given values."""
@@ -133,8 +132,7 @@ class NarutoCLI(LightningCLI):
             NarutoVisionError: If a constructor raised it (the parser's wrapping is taken off) or refused a value.
         """
         try:
-            with collector_paused():
-                super().instantiate_classes()
+            super().instantiate_classes()
         except ValueError as error:
             raise _own_error(error) or InputError(one_line(str(error))) from None
 
@@ -185,15 +183,11 @@ def _redirect(trainer: Namespace, out: str) -> None:
         callback["init_args"]["out"] = out
 
 
-def run_cli(words: Sequence[str], kind: type[NarutoCLI] = NarutoCLI) -> NarutoCLI:
+def run_cli(words: Sequence[str]) -> None:
     """Run one Trainer command.
 
     Args:
         words: ``fit``, ``validate``, ``test`` or ``predict``, then its options.
-        kind: What is built of them.
-
-    Returns:
-        The model, the data and the Trainer that did it.
 
     Raises:
         InputError: If the words or the config are wrong; the message is one line.
@@ -204,7 +198,7 @@ def run_cli(words: Sequence[str], kind: type[NarutoCLI] = NarutoCLI) -> NarutoCL
         with warnings.catch_warnings():
             for noise in _NOISE:
                 warnings.filterwarnings("ignore", message=noise)
-            return kind(words)
+            NarutoCLI(words)
     except ArgumentError as error:
         raise InputError(one_line(str(error), command=words[0])) from None
     except MisconfigurationException as error:

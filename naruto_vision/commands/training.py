@@ -10,7 +10,7 @@ from pathlib import Path
 
 from naruto_vision.commands.trainer_help import help_of
 from naruto_vision.errors import InputError, MissingPathError
-from naruto_vision.files.machine import allowed_cpus, collector_paused
+from naruto_vision.files.machine import allowed_cpus
 from naruto_vision.files.share import config_path
 
 SCENES_CONFIG = "scenes.yaml"
@@ -50,8 +50,7 @@ def run_trainer(words: Sequence[str]) -> int:
     """
     ordered = arrange_words(words[0], words[1:])
     limit_threads()
-    with collector_paused():
-        from naruto_vision.commands.trainer_cli import run_cli  # brings torch and Lightning, which mistakes do without
+    from naruto_vision.commands.trainer_cli import run_cli  # brings torch and Lightning, which mistakes do without
 
     run_cli(ordered)
     return 0

@@ -1,9 +1,7 @@
 """What this machine can do, told from the operating system alone: nothing is imported beside the standard library."""
 
-import gc
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 CPU_FEATURES: Mapping[str, tuple[str, ...]] = {
@@ -50,20 +48,3 @@ def has_fast_bf16(cpu_info: Path = _CPU_INFO) -> bool:
     """
     features = cpu_features(cpu_info)
     return features["AMX"] or features["AVX512-BF16"]
-
-
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """Keep Python's cycle collector from running in a block that builds much and drops little.
-
-    Importing torch and Lightning makes some hundred thousand objects that all stay: looking through them again and
-    again takes a sixth of the time of a short command. What stands at the end is not looked through later either.
-    """
-    running = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        if running:
-            gc.enable()
