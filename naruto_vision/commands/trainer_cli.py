@@ -91,6 +91,7 @@ class NarutoCLI(LightningCLI):
             parser: The parser of one command.
         """
         parser.add_argument("--out", type=str | None, default=None, help="folder for what the callbacks write")
+        parser.add_argument("--fail_fast", type=bool, default=False, help="predict: stop at the first bad picture")
         told = "auto: half precision where this machine computes it itself, else trainer.precision"
         parser.add_argument("--precision", type=Literal["auto"] | None, default=None, help=told)
 
@@ -124,6 +125,8 @@ class NarutoCLI(LightningCLI):
         _check_precision(trainer.precision, trainer.accelerator)
         if self._chosen.out is not None:
             _redirect(trainer, self._chosen.out)
+        if self._chosen.fail_fast:
+            _set_in_callbacks(trainer, "fail_fast", True, "stops at bad pictures")
 
     def instantiate_classes(self) -> None:
         """Build model, data and Trainer.
@@ -174,20 +177,29 @@ def _check_precision(precision: object, accelerator: object) -> None:
 
 def _redirect(trainer: Namespace, out: str) -> None:
     """Give every callback that has a folder for results this one."""
+    _set_in_callbacks(trainer, "out", out, "writes results")
+
+
+def _set_in_callbacks(trainer: Namespace, name: str, value: object, what: str) -> None:
+    """Set a value in every callback that has it."""
     listed = trainer.callbacks if isinstance(trainer.callbacks, list) else [trainer.callbacks]
-    writers = [callback for callback in listed if callback is not None and "out" in callback.get("init_args", {})]
-    if not writers:
-        msg = f"--out {out}: no callback of this config writes results; leave --out away"
+    found = [callback for callback in listed if callback is not None and name in callback.get("init_args", {})]
+    if not found:
+        msg = f"--{name} {value}: no callback of this config {what}; leave --{name} away"
         raise InputError(msg)
-    for callback in writers:
-        callback["init_args"]["out"] = out
+    for callback in found:
+        callback["init_args"][name] = value
 
 
-def run_cli(words: Sequence[str]) -> None:
+def run_cli(words: Sequence[str], kind: type[NarutoCLI] = NarutoCLI) -> NarutoCLI:
     """Run one Trainer command.
 
     Args:
         words: ``fit``, ``validate``, ``test`` or ``predict``, then its options.
+        kind: What is built of them.
+
+    Returns:
+        The model, the data and the Trainer that did it.
 
     Raises:
         InputError: If the words or the config are wrong; the message is one line.
@@ -198,7 +210,7 @@ def run_cli(words: Sequence[str]) -> None:
         with warnings.catch_warnings():
             for noise in _NOISE:
                 warnings.filterwarnings("ignore", message=noise)
-            NarutoCLI(words)
+            return kind(words)
     except ArgumentError as error:
         raise InputError(one_line(str(error), command=words[0])) from None
     except MisconfigurationException as error:

@@ -15,6 +15,19 @@ from naruto_vision.files.share import config_path
 
 SCENES_CONFIG = "scenes.yaml"
 _CONFIG_OPTIONS = frozenset({"--config", "-c"})
+_SHORT = {
+    "--gallery": "--model.gallery",
+    "--threshold": "--model.overlay.min_score",
+    "--top-k": "--model.overlay.top_k",
+    "--min-area": "--model.segmenter.init_args.keep.min_area",
+    "--max-masks": "--model.segmenter.init_args.keep.max_masks",
+    "--decision": "--model.decision",
+}
+_SHORT_SWITCHES = {
+    "--prefer-different-label": "--model.overlay.prefer_different_label=true",
+    "--fail-fast": "--fail_fast=true",
+}
+"""Short words for what ``predict`` is told most often; the long ones say the same in every command."""
 
 
 def run(command: str, words: Sequence[str]) -> int:
@@ -73,8 +86,13 @@ def arrange_words(command: str, words: Sequence[str]) -> list[str]:
     if command == "predict" and arranged and not arranged[0].startswith("-"):
         folder = check_scenes(arranged.pop(0))
         config = [] if _CONFIG_OPTIONS & set(arranged) else ["--config", str(config_path(SCENES_CONFIG))]
-        arranged = [*config, *arranged, f"--data.predict={folder}"]
+        arranged = [*config, *map(_lengthened, arranged), f"--data.predict={folder}"]
     return [command, *arranged]
+
+
+def _lengthened(word: str) -> str:
+    name, equals, value = word.partition("=")
+    return _SHORT_SWITCHES.get(word, _SHORT.get(name, name) + equals + value)
 
 
 def _with_configs_found(words: Sequence[str]) -> list[str]:

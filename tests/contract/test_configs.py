@@ -70,6 +70,14 @@ OVERRIDES: dict[str, dict[str, str]] = {
         "--data.root": "{folder}/world",
         "--data.num_workers": "0",
     },
+    "scenes-reference.yaml": {
+        **FOUND,
+        "--model.encoder.init_args.pretrained": "",
+        "--model.segmenter.init_args.model.init_args.architecture": "tiny-sam",
+        "--out": "{folder}/reference-results",
+        "--data.predict": "{folder}/world/scenes/test/images",
+        "--data.num_workers": "0",
+    },
     "scenes.yaml": {
         **FOUND,
         "--out": "{folder}/results",
@@ -124,6 +132,7 @@ def test_a_config_has_its_seed_and_its_overrides_here(path: Path) -> None:
         "gallery.yaml",
         "gallery-reference.yaml",
         "scenes.yaml",
+        "scenes-reference.yaml",
     ],
 )
 def test_a_config_runs_for_one_step(name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

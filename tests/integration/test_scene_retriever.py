@@ -20,7 +20,8 @@ from naruto_vision.errors import FingerprintError, InputError
 from naruto_vision.files.images import write_image
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.modules.scene_retriever import SceneRetriever
-from naruto_vision.records import Picture, Region
+from naruto_vision.records import Identity, Picture, Region, ScenePrediction
+from naruto_vision.scenes.decision import Decision
 from naruto_vision.segmentation.crops import CropSettings
 
 RED, GREEN, BLUE, YELLOW = (220, 30, 30), (30, 200, 30), (30, 30, 220), (220, 220, 30)
@@ -226,3 +227,88 @@ def test_scenes_without_a_segmenter_are_refused_in_words(world: Path) -> None:
     module = SceneRetriever(ColourEncoder(), gallery=str(world / "gallery"))
     with pytest.raises(InputError, match="expected a segmenter"):
         trainer().test(module, datamodule=data(world, test=str(world / "test")), verbose=False)
+
+
+def test_s1_075_a_folder_is_searched_recursively_and_bad_files_are_counted_or_stop_it(
+    world: Path, retriever: Callable[..., SceneRetriever]
+) -> None:
+    enrol(world, retriever)
+    pictures = world / "mixed"
+    for name in ("a.jpg", "sub/b.jpeg", "sub/deep/c.png", "d.webp"):
+        (pictures / name).parent.mkdir(parents=True, exist_ok=True)
+        _, encoded = cv2.imencode(Path(name).suffix, scene(RED))
+        (pictures / name).write_bytes(encoded.tobytes())
+    (pictures / "e.png").write_bytes(b"not a picture")
+    writer = SceneWriterCallback(str(world / "out"))
+    trainer(writer).predict(retriever(), datamodule=data(world, predict=str(pictures)))
+    counts = writer.run["counts"]
+    assert (counts["seen"], counts["ok"], counts["quarantined"]) == (5, 4, 1)
+    strict = SceneWriterCallback(str(world / "strict"), fail_fast=True)
+    with pytest.raises(InputError, match=r"e\.png.*fail_fast"):
+        trainer(strict).predict(retriever(), datamodule=data(world, predict=str(pictures)))
+
+
+def test_a_scene_whose_picture_was_replaced_is_searched_again(
+    world: Path, retriever: Callable[..., SceneRetriever]
+) -> None:
+    enrol(world, retriever)
+    pictures = world / "test" / "images"
+
+    def predict() -> dict[str, float]:
+        writer = SceneWriterCallback(str(world / "out"))
+        trainer(writer).predict(retriever(), datamodule=data(world, predict=str(pictures)))
+        return {file.stem: file.stat().st_mtime_ns for file in (world / "out" / "json").rglob("*_overlay.json")}
+
+    before = predict()
+    write_image(pictures / "one.png", scene(RED, BLUE))
+    after = predict()
+    assert [name for name in before if before[name] != after[name]] == ["one_overlay"]
+    assert json.loads((world / "out" / "json" / "one_overlay.json").read_text())["preds"][0]["label"] == "akai"
+    lines = (world / "out" / "predictions.jsonl").read_text().splitlines()
+    assert [json.loads(line)["scene"] for line in lines].count("one.png") == 1
+
+
+def test_s1_066_without_renormalising_scores_are_smaller_by_the_length_of_the_average(
+    world: Path, retriever: Callable[..., SceneRetriever]
+) -> None:
+    enrol(world, retriever)
+    whole, compatible = retriever(), retriever()
+    for module in (whole, compatible):
+        module.more_crops = (CropSettings(background=128, pad=0.5),)  # another view, so the average is shorter than 1
+    compatible.renormalise = False
+    one, other = (module.analyzer(scene(RED)).identities[0] for module in (whole, compatible))
+    assert one.label == other.label
+    assert other.score < one.score - 1e-4
+    assert [row.row for row in one.neighbours] == [row.row for row in other.neighbours]
+
+
+@pytest.mark.parametrize("decision", ["vote", "top1", "max", "mean", "prototype"])
+def test_s1_068_every_decision_names_the_squares(
+    world: Path, retriever: Callable[..., SceneRetriever], decision: Decision
+) -> None:
+    enrol(world, retriever)
+    module = retriever()
+    module.decision = decision
+    names = [identity.label for identity in module.analyzer(scene(RED, GREEN)).identities]
+    assert sorted(names) == ["akai", "midori"]
+
+
+def test_thresholds_of_another_decision_are_refused(world: Path, retriever: Callable[..., SceneRetriever]) -> None:
+    enrol(world, retriever)
+    module = retriever()
+    module.decision = "mean"
+    with pytest.raises(InputError, match="chosen for vote"):
+        trainer().test(module, datamodule=data(world, test=str(world / "test")), verbose=False)
+
+
+def test_s1_060_one_picture_goes_from_masks_to_names(world: Path, retriever: Callable[..., SceneRetriever]) -> None:
+    enrol(world, retriever)
+    prediction = retriever().analyzer(scene(RED, GREEN), "both.png")
+    assert [(region.box, identity.name) for region, identity in zip(*_both(prediction), strict=True)] == [
+        (BOXES[0], "akai"),
+        (BOXES[1], "midori"),
+    ]
+
+
+def _both(prediction: ScenePrediction) -> tuple[tuple[Region, ...], tuple[Identity, ...]]:
+    return prediction.regions, prediction.identities

@@ -176,3 +176,17 @@ def test_ctrl_c_during_training_exits_130(config: str, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(BoringModel, "training_step", interrupt)
     assert main(["fit", "--config", config]) == 130
+
+
+def test_s1_075_predict_takes_short_words_for_what_it_is_told_most_often(tmp_path: Path) -> None:
+    write_image(tmp_path / "scene.png", torch.zeros(8, 8, 3, dtype=torch.uint8).numpy())
+    short = ["--gallery", "g", "--threshold=0.8", "--top-k", "2", "--prefer-different-label", "--fail-fast"]
+    assert arrange_words("predict", [str(tmp_path), *short])[3:-1] == [
+        "--model.gallery",
+        "g",
+        "--model.overlay.min_score=0.8",
+        "--model.overlay.top_k",
+        "2",
+        "--model.overlay.prefer_different_label=true",
+        "--fail_fast=true",
+    ]

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from naruto_vision.records import Box, Identity, Neighbour, Region, ScenePrediction
-from naruto_vision.scenes.decision import decide
+from naruto_vision.scenes.centres import ClassCentres
+from naruto_vision.scenes.decision import Decision, decide
 from naruto_vision.scenes.picks import OverlaySettings, choose_for_overlay
 
 
@@ -85,3 +86,32 @@ def test_threshold_top_k_and_unknown_filters() -> None:
     assert choose_for_overlay(found, OverlaySettings(min_score=0.5)) == (0, 2)
     assert choose_for_overlay(found, OverlaySettings(top_k=1)) == (0,)
     assert choose_for_overlay(found, OverlaySettings(show_unknown=False)) == (0, 1)
+
+
+def test_s1_068_topk_rows_vote_and_top1_takes_the_nearest() -> None:
+    rows = (Neighbour(0, "a", 0.90), Neighbour(1, "b", 0.89), Neighbour(2, "b", 0.88))
+    assert decide(rows, FixedRule(None), "vote").label == "b"
+    rules: tuple[Decision, ...] = ("top1", "max")
+    for rule in rules:
+        identity = decide(rows, FixedRule(None), rule)
+        assert (identity.label, identity.score) == ("a", 0.90)
+        assert identity.margin == pytest.approx(0.01)
+
+
+def test_s1_068_mean_and_prototype_of_whole_classes() -> None:
+    vectors = np.array([[1.0, 0.0], [0.0, 1.0], [0.8, 0.6]], dtype=np.float32)
+    centres = ClassCentres.of(vectors, ["a", "a", "b"])
+    query = np.array([[0.6, 0.8]], dtype=np.float32)
+    mean, prototype = centres.scores(query, unit=False)[0], centres.scores(query, unit=True)[0]
+    assert mean == pytest.approx({"a": 0.7, "b": 0.96})  # (0.6 + 0.8) / 2
+    assert prototype == pytest.approx({"a": 1.4 / 2**0.5, "b": 0.96})
+    assert decide(ROWS, FixedRule(None), "mean", mean).label == "b"
+    identity = decide(ROWS, FixedRule(0.95), "prototype", prototype)
+    assert (identity.label, identity.known) == ("a", True)
+    assert identity.margin == pytest.approx(1.4 / 2**0.5 - 0.96)
+    with pytest.raises(ValueError, match="scores of all classes"):
+        decide(ROWS, FixedRule(None), "mean")
+
+
+def test_s1_078_a_low_cosine_is_called_unknown() -> None:
+    assert [decide(ROWS, FixedRule(bar)).name for bar in (0.9, 0.91)] == ["a", "unknown"]

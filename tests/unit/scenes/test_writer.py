@@ -49,7 +49,7 @@ def write_all(writer: SceneWriter, scenes: list[str]) -> None:
     writer.close()
 
 
-def test_every_output_is_there_and_keeps_the_scene_s_folder(tmp_path: Path) -> None:
+def test_s1_074_every_output_is_there_and_keeps_the_scene_s_folder(tmp_path: Path) -> None:
     writer = open_writer(tmp_path)
     write_all(writer, SCENES)
     run = writer.finish([("bad.png", "empty")], {})
@@ -65,7 +65,7 @@ def test_every_output_is_there_and_keeps_the_scene_s_folder(tmp_path: Path) -> N
     assert read_image(tmp_path / "overlay/sub/a_overlay.jpg").shape == (48, 64, 3)
 
 
-def test_the_evaluation_document_is_unfiltered_and_the_overlay_says_unknown(tmp_path: Path) -> None:
+def test_s1_069_the_evaluation_document_is_unfiltered_and_the_overlay_says_unknown(tmp_path: Path) -> None:
     writer = open_writer(tmp_path)
     write_all(writer, ["a.png"])
     evaluation = json.loads((tmp_path / "json/a.json").read_text())
@@ -124,3 +124,28 @@ def test_a_scene_that_is_named_like_another_one_s_overlay_has_files_of_its_own()
     files = [f"{stem}{end}".casefold() for stem in stems.values() for end in ("", "_overlay")]
     assert len(files) == len(set(files))
     assert stems["c_overlay.png"] == "c_overlay"
+
+
+def test_s1_070_the_overlay_document_has_the_same_schema_after_nms_at_030(tmp_path: Path) -> None:
+    mask = np.ones((10, 10), dtype=np.bool_)
+    regions = tuple(Region((x, 0, x + 9, 9), mask) for x in (0, 5, 20))  # the first two have an IoU of 1/3
+    identities = (Identity("Ao/Ki", 0.8), Identity("Ren", 0.9), Identity("Ren", 0.7))
+    writer = open_writer(tmp_path)
+    writer.write(picture(0), ScenePrediction("a.png", 64, 48, regions, identities))
+    writer.close()
+    document = json.loads((tmp_path / "json/a_overlay.json").read_text())
+    assert document == {
+        "scene": "a.png",
+        "preds": [
+            {"bbox": [5, 0, 14, 9], "label": "Ren", "score": 0.9},
+            {"bbox": [20, 0, 29, 9], "label": "Ren", "score": 0.7},
+        ],
+    }
+    assert all(isinstance(side, int) for pred in document["preds"] for side in pred["bbox"])
+
+
+def test_the_digest_of_the_picture_is_recorded(tmp_path: Path) -> None:
+    writer = open_writer(tmp_path)
+    writer.write(picture(0), prediction("a.png"), "ab" * 32)
+    writer.close()
+    assert json.loads((tmp_path / "predictions.jsonl").read_text())["sha256"] == "ab" * 32

@@ -12,7 +12,7 @@ def _scene() -> tuple[Picture, Region]:
     return picture, Region((30, 20, 39, 39), mask)
 
 
-def test_a_cut_out_has_the_mask_s_pixels_a_border_and_the_background() -> None:
+def test_s1_065_a_cut_out_has_the_mask_s_pixels_a_border_and_the_background() -> None:
     picture, region = _scene()
     crop = crop_region(picture, region, CropSettings(background=128))
     assert crop.shape == (36, 26, 3)  # 8 pixels on each side: 10 % of the short side is less
