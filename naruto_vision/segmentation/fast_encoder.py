@@ -14,8 +14,8 @@ from segment_anything.modeling import ImageEncoderViT
 from segment_anything.modeling.image_encoder import Block
 from torch import Tensor
 
-_SCORES_BYTES = {"cpu": 1 << 20, "cuda": 1 << 30}
-"""Attention scores that are held at once: half of a CPU core's second cache, or a GPU's share that needs no care."""
+_SCORES_BYTES = {"cpu": 1 << 21, "cuda": 1 << 30}
+"""Attention scores that are held at once: a CPU core's second cache, or a GPU's share that needs no care."""
 
 
 def encode_image(encoder: ImageEncoderViT, pixels: Tensor) -> Tensor:
@@ -75,17 +75,14 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: tuple[Tensor, Tensor
     """
     count, length, _ = query.shape
     by_row, by_column = bias[0][..., None], bias[1][..., None, :]
-    square = by_row.shape[2], by_column.shape[3]
     budget = _SCORES_BYTES.get(query.device.type, 1 << 26) // query.element_size()
     many, some = max(1, budget // length**2), max(1, min(length, budget // length))
     out = torch.empty_like(query)
     for i in range(0, count, many):
         for j in range(0, length, some):
             here = slice(i, i + many), slice(j, j + some)
-            scores = torch.bmm(query[here], key[i : i + many].transpose(1, 2))
-            grid = scores.view(*scores.shape[:2], *square)
-            grid += by_row[here]
-            grid += by_column[here]
+            scores = (by_row[here] + by_column[here]).flatten(2)
+            scores.baddbmm_(query[here], key[i : i + many].transpose(1, 2))
             out[here] = torch.bmm(scores.softmax(dim=-1), value[i : i + many])
     return out
 
