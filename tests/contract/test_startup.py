@@ -3,7 +3,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from naruto_vision.gallery.content import GalleryRow
+from naruto_vision.gallery.gallery import Gallery
 
 LIMIT = 0.3  # seconds of CPU time, the best of three: wall time is the neighbours' as much as ours
 
@@ -42,6 +46,10 @@ def _probe(words: list[str], folder: Path) -> tuple[int, float, list[str]]:
         (["doctor", "--help"], 0),
         (["data", "--help"], 0),
         (["data"], 2),
+        (["gallery", "--help"], 0),
+        (["gallery", "list", "/no/such/gallery"], 2),
+        (["bench", "--help"], 0),
+        (["search", "--help"], 0),
         (["fit", "--help"], 0),
         (["predict", "-h"], 0),
         (["validate", "--help"], 0),
@@ -54,4 +62,14 @@ def test_answers_that_need_no_torch_come_at_once(words: list[str], code: int, tm
     answers = [_probe(words, tmp_path) for _ in range(3)]
     assert answers[0][0] == code
     assert answers[0][2] == []
+    assert min(seconds for _, seconds, _ in answers) <= LIMIT
+
+
+def test_a_gallery_is_listed_at_once(tmp_path: Path) -> None:
+    vectors = np.eye(6, dtype=np.float32)
+    rows = [GalleryRow(f"{number}.png", "ayame" if number < 4 else "kurenai") for number in range(6)]
+    Gallery.build(vectors, rows, fingerprint="0" * 64).save(tmp_path / "gallery")
+    answers = [_probe(["gallery", "list", "gallery"], tmp_path) for _ in range(3)]
+    assert answers[0][0] == 0
+    assert not {"torch", "lightning", "faiss", "cv2"} & set(answers[0][2])
     assert min(seconds for _, seconds, _ in answers) <= LIMIT
