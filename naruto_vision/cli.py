@@ -56,6 +56,7 @@ COMMANDS = {
     "search": ("ask a gallery with pictures or words: who is it, and which rows are near", "search"),
     "bench segment": ("time masks and the parts of SAM against segment_anything itself", "bench_segment"),
     "bench embed": ("time masks to vectors in batches, and compare them with crops one by one", "bench_embed"),
+    "bench train": ("time fit against the same training in plain torch", "bench_train"),
     "bench startup": ("time how soon the command line answers", "bench_startup"),
     "bench index": ("time searches by NumPy and FAISS, and count what they find", "bench_index"),
     "weights": ("list, download or verify official weights, import a checkpoint", "weights"),

@@ -76,6 +76,7 @@ class ClassDataModule(pl.LightningDataModule):
         preprocess: From a picture to pixels (3, S, S); by default that of the module's encoder.
 
     Attributes:
+        preprocess: As given.
         tables: Split name to its table, after ``setup``.
         quarantines: Split name to the pictures that could not be read, with counts.
     """
@@ -113,7 +114,7 @@ class ClassDataModule(pl.LightningDataModule):
         self._max_bad_fraction = max_bad_fraction
         self._hold_out_fraction = hold_out_fraction
         self._augment: Augment | None = partial(augment, mirrored=mirrored) if augmented else None
-        self._preprocess = preprocess
+        self.preprocess = preprocess
         self._stores: dict[str, PictureStore] = {}
 
     @property
@@ -173,7 +174,7 @@ class ClassDataModule(pl.LightningDataModule):
             InputError: If the split is not there or cannot be used.
         """
         self._load(split)
-        preprocess = self._preprocess or module_preprocess(self.trainer)
+        preprocess = self.preprocess or module_preprocess(self.trainer)
         return TableDataset(self.tables[split], self._stores[split], preprocess, self._augment, self.seed)
 
     def _collate(self) -> Callable[[list[PreparedPicture]], ClassBatch]:

@@ -1,6 +1,6 @@
 """CLIP through open_clip: one of our own bundles, any of its architectures, or a local weights file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -84,11 +84,15 @@ class ClipEncoder(Encoder):
         scale: nn.Parameter = self.clip.logit_scale
         return scale
 
+    def text_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the parameters of the text tower."""
+        own = (value for name, value in self.clip.named_parameters() if not name.startswith("visual."))
+        yield from (value for value in own if value.ndim > 0)  # the logit scale belongs to no tower
+
     @property
     def trains_text(self) -> bool:
         """Whether any parameter of the text tower is trained."""
-        own = (value for name, value in self.clip.named_parameters() if not name.startswith("visual."))
-        return any(value.requires_grad for value in own if value.ndim > 0)  # the logit scale belongs to no tower
+        return any(value.requires_grad for value in self.text_parameters())
 
     @property
     def image_size(self) -> int:

@@ -36,21 +36,24 @@ class ClassPrototypes:
         self._seed = seed
         self._per_step = per_step
         self._kept: Tensor | None = None
+        self._stamp: list[tuple[int, int]] = []
 
     def forget(self) -> None:
-        """Drop the kept average: the weights have changed."""
-        self._kept = None
+        """Drop the kept average, unless the text tower is frozen: then it is that of the whole run."""
+        if self._encoder.trains_text:
+            self._kept = None
 
     def averaged(self) -> Tensor:
-        """Average every text of each class, once until ``forget``; no gradient flows.
+        """Average every text of each class, once until ``forget`` or until weights are loaded; no gradient flows.
 
         Returns:
             Shape (C, D), float32, unit rows.
         """
-        if self._kept is None:
+        stamp = [(value.data_ptr(), value._version) for value in self._encoder.text_parameters()]
+        if self._kept is None or stamp != self._stamp:
             # Validation runs in inference mode, and what is made there could not be used by the next training step.
             with torch.inference_mode(False), torch.no_grad():
-                self._kept = text_prototypes(self._encoder, self.texts)
+                self._kept, self._stamp = text_prototypes(self._encoder, self.texts), stamp
         return self._kept
 
     def for_step(self, step: int) -> Tensor:
@@ -68,5 +71,16 @@ class ClassPrototypes:
             return self.averaged()
         if self._per_step == "all":
             return text_prototypes(self._encoder, self.texts)
+        return self._encoder.encode_texts(self.chosen(step))
+
+    def chosen(self, step: int) -> list[str]:
+        """Choose one text a class.
+
+        Args:
+            step: Number of the optimiser step; with the seed it decides the choice.
+
+        Returns:
+            C texts.
+        """
         rng = np.random.default_rng([_TEXT_STREAM, self._seed, step])
-        return self._encoder.encode_texts([own[int(rng.integers(len(own)))] for own in self.texts])
+        return [own[int(rng.integers(len(own)))] for own in self.texts]
