@@ -1,12 +1,12 @@
 """``naruto-vision data audit``: does what a split holds out stand on the other side too?"""
 
 import argparse
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from naruto_vision.commands.reading import add_reading_options, count, rules_of
+from naruto_vision.commands.reading import add_reading_options, rules_of
+from naruto_vision.commands.terminal import progress, whole_number
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -41,7 +41,7 @@ def add_numbers_options(parser: argparse.ArgumentParser) -> None:
         parser: The parser to add to.
     """
     parser.add_argument(
-        "--window", type=count, default=3, help="frame numbers up to this far apart are neighbours (default: 3)"
+        "--window", type=whole_number, default=3, help="frame numbers up to this far apart are neighbours (default: 3)"
     )
     parser.add_argument(
         "--numbers",
@@ -50,26 +50,6 @@ def add_numbers_options(parser: argparse.ArgumentParser) -> None:
         help="numbers in file names are frames, or to be ignored (default: auto takes them for frames unless both "
         "sides were numbered from the start)",
     )
-
-
-@contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """Show a bar with the time left on stderr.
-
-    Args:
-        what: What is being done.
-        total: How many steps there are.
-
-    Yields:
-        A function to call after every step.
-    """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda: bar.advance(task)
 
 
 def _shown(rate: "Rate") -> str:

@@ -1,20 +1,11 @@
 """``naruto-vision draw``: a cast's pictures and scenes, with their ground truth."""
 
 import argparse
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from naruto_vision.commands.terminal import progress, whole_number
 from naruto_vision.errors import InputError
 from naruto_vision.files.share import config_path
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        msg = f"expected 0 or more, found {value}"
-        raise argparse.ArgumentTypeError(msg)
-    return value
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,14 +16,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument("--out", type=Path, required=True, help="the folder to draw into; it must be empty or new")
     parser.add_argument("--cast", type=Path, help="YAML file of names and attributes (default: the packaged cast)")
-    parser.add_argument("--seed", type=int, default=7, help="decides every pixel (default: 7)")
-    parser.add_argument("--train", type=_count, default=40, help="training pictures a class (default: 40)")
-    parser.add_argument("--valid", type=_count, default=10, help="validation pictures a class (default: 10)")
-    parser.add_argument("--test", type=_count, default=25, help="test pictures a class (default: 25)")
-    parser.add_argument("--scenes", type=_count, default=200, help="test scenes (default: 200)")
-    parser.add_argument("--valid-scenes", type=_count, default=40, help="validation scenes (default: 40)")
-    parser.add_argument("--size", type=_count, default=384, help="side of a scene in pixels (default: 384)")
-    parser.add_argument("--picture-size", type=_count, default=192, help="side of a class picture (default: 192)")
+    parser.add_argument("--seed", type=whole_number, default=7, help="decides every pixel (default: 7)")
+    parser.add_argument("--train", type=whole_number, default=40, help="training pictures a class (default: 40)")
+    parser.add_argument("--valid", type=whole_number, default=10, help="validation pictures a class (default: 10)")
+    parser.add_argument("--test", type=whole_number, default=25, help="test pictures a class (default: 25)")
+    parser.add_argument("--scenes", type=whole_number, default=200, help="test scenes (default: 200)")
+    parser.add_argument("--valid-scenes", type=whole_number, default=40, help="validation scenes (default: 40)")
+    parser.add_argument("--size", type=whole_number, default=384, help="side of a scene in pixels (default: 384)")
+    parser.add_argument("--picture-size", type=whole_number, default=192, help="side of a class picture (default: 192)")
     parser.add_argument(
         "--quirks",
         action="store_true",
@@ -40,17 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "absent files, rows of two classes, no final newline",
     )
     parser.add_argument("--force", action="store_true", help="replace an older drawn world")
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("drawing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("drawing", total=total)
-        yield lambda: bar.advance(task)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -84,6 +64,6 @@ def run(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         raise InputError(str(error)) from None
     check_place(arguments.out, force=arguments.force)  # before the bar is shown
-    with _progress(plan.steps(len(cast))) as advance:
+    with progress("drawing", plan.steps(len(cast))) as advance:
         write_world(arguments.out, cast, plan, force=arguments.force, advance=advance)
     return 0

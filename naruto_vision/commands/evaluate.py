@@ -2,33 +2,17 @@
 
 import argparse
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from naruto_vision.commands.terminal import progress, share, whole_number
 from naruto_vision.errors import InputError
 
 if TYPE_CHECKING:
     from naruto_vision.data.predictions import PredictionFolder
     from naruto_vision.metrics.evaluation import Evaluation
     from naruto_vision.records import LabelledBox
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0.0 <= value <= 1.0:
-        msg = f"expected a number from 0 to 1, found {text}"
-        raise argparse.ArgumentTypeError(msg)
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        msg = f"expected 0 or more, found {value}"
-        raise argparse.ArgumentTypeError(msg)
-    return value
 
 
 def read_label_map(text: str) -> dict[str, str]:
@@ -72,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compare", type=Path, nargs="+", default=[], metavar="DIR", help="other runs' folders")
     parser.add_argument("--use-overlay", action="store_true", help="score what people are shown: *_overlay.json")
     parser.add_argument(
-        "--iou-match", type=_share, default=0.5, help="smallest IoU at which a box is an object's (default: 0.5)"
+        "--iou-match", type=share, default=0.5, help="smallest IoU at which a box is an object's (default: 0.5)"
     )
     parser.add_argument(
         "--matching",
@@ -84,9 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--label-map", default="", metavar="MAP", help="labels to mend on both sides: 'Mira:Myra;Bo:Boh'"
     )
     parser.add_argument(
-        "--bootstrap", type=_count, default=2000, help="sets of scenes to draw; 0: none (default: 2000)"
+        "--bootstrap", type=whole_number, default=2000, help="sets of scenes to draw; 0: none (default: 2000)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="decides them (default: 0)")
+    parser.add_argument("--seed", type=whole_number, default=0, help="decides them (default: 0)")
     parser.add_argument("--coco", action="store_true", help="COCO's average precision too")
     parser.add_argument("--csv-out", type=Path, metavar="FILE", help="write class,correct,total,accuracy")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything, with a reason for every box")
@@ -155,17 +139,6 @@ def run_names(folders: Sequence[Path]) -> dict[str, Path]:
     return {folder.relative_to(shared).as_posix(): given for folder, given in zip(whole, folders, strict=True)}
 
 
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("measuring", total=total)
-        yield lambda: bar.advance(task)
-
-
 def _evaluate_all(
     arguments: argparse.Namespace,
     truth: "Mapping[str, Sequence[LabelledBox]]",
@@ -178,7 +151,7 @@ def _evaluate_all(
     from naruto_vision.metrics.evaluation import evaluate_scenes
 
     folders, evaluations = [], []
-    with _progress(2 * len(truth) * len(paths)) as advance:
+    with progress("measuring", 2 * len(truth) * len(paths)) as advance:
         for path in paths:
             found = read_prediction_folder(path, list(truth), overlay=arguments.use_overlay, advance=advance)
             folders.append(replace(found, scenes=rename_labels(found.scenes, names)))

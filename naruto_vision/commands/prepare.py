@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from naruto_vision.commands.reading import add_reading_options, rules_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from rich.table import Table
 
+    from naruto_vision.data.rows import ReadRules
     from naruto_vision.data.tables import ClassTable, Split
 
 
@@ -54,6 +55,16 @@ def place_of(out: Path, base: Path) -> str:
     return f"manifests are in {out}" + ("" if found else f"; run what reads them from {base}, or move them there")
 
 
+def _renaming(rules: "ReadRules", tables: "Mapping[Split, ClassTable]") -> "Iterator[str]":
+    """Say which classes were renamed, and which names to mend no class has: often a spelling mistake in them."""
+    renamed = {old: new for table in tables.values() for old, new in table.report.renamed.items()}
+    if renamed:
+        yield f"renamed: {', '.join(f'{old} to {new}' for old, new in renamed.items())}"
+    idle = [old for old, new in rules.aliases.items() if old not in renamed and old != new]
+    if idle:
+        yield f"not renamed, as no class has the name: {', '.join(idle)}"
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Read the data set, write the manifests, print what was kept.
 
@@ -83,6 +94,8 @@ def run(arguments: argparse.Namespace) -> int:
     write_manifests(arguments.out, tables, base, classes, note)
     console = Console()
     console.print(counts_table(tables))
+    for line in _renaming(rules, tables):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"{len(classes)} classes: {', '.join(classes)}", highlight=False, markup=False)
     console.print(place_of(arguments.out, base), highlight=False, markup=False, soft_wrap=True)
     return 0

@@ -110,19 +110,3 @@ def rules_of(arguments: argparse.Namespace, *, need_files: bool = True) -> "Read
         include_unlabeled=arguments.include_unlabeled,
         need_files=need_files,
     )
-
-
-def count(text: str) -> int:
-    """Read a whole number of 0 or more.
-
-    Args:
-        text: What the user wrote.
-
-    Raises:
-        argparse.ArgumentTypeError: If it is below 0.
-    """
-    value = int(text)
-    if value < 0:
-        msg = f"expected 0 or more, found {value}"
-        raise argparse.ArgumentTypeError(msg)
-    return value

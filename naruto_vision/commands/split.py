@@ -4,9 +4,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from naruto_vision.commands.audit import add_numbers_options, progress
+from naruto_vision.commands.audit import add_numbers_options
 from naruto_vision.commands.prepare import place_of
 from naruto_vision.commands.reading import add_reading_options, rules_of
+from naruto_vision.commands.terminal import progress, share, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,9 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument("root", type=Path, metavar="ROOT", help="an export, class folders, or a folder of manifests")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the manifests go")
-    parser.add_argument("--valid", type=float, default=0.15, help="share that validates (default: 0.15)")
-    parser.add_argument("--test", type=float, default=0.15, help="share that tests (default: 0.15)")
-    parser.add_argument("--seed", type=int, default=42, help="decides between equal choices (default: 42)")
+    parser.add_argument("--valid", type=share, default=0.15, help="share that validates (default: 0.15)")
+    parser.add_argument("--test", type=share, default=0.15, help="share that tests (default: 0.15)")
+    parser.add_argument("--seed", type=whole_number, default=42, help="decides between equal choices (default: 42)")
     add_numbers_options(parser)
     add_reading_options(parser)
 

@@ -4,6 +4,7 @@ Every writer puts its bytes into a temporary file in the *same* folder, flushes 
 renames it over the final name and flushes the folder. A temporary name starts with ``.tmp-``.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -44,8 +45,13 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
     Yields:
         The temporary path, in the same folder and with the same suffix.
+
+    Raises:
+        IsADirectoryError: If a folder has that name.
     """
     final = Path(path)
+    if final.is_dir():  # said now, of this name: the rename would fail at the end, of the temporary one
+        raise IsADirectoryError(errno.EISDIR, "expected a file to write, found a folder", str(final))
     final.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=final.suffix, dir=final.parent)
     os.close(descriptor)

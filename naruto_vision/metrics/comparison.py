@@ -6,12 +6,15 @@ from itertools import combinations
 from math import comb
 from typing import Literal, TypeAlias
 
+from scipy.special import bdtr
+
 from naruto_vision.metrics.intervals import Rate
 
 Verdict: TypeAlias = Literal["separable", "not separable", "undecided"]
 """``undecided``: the totals alone do not tell, because it depends on which objects each run has right."""
 
 ALPHA = 0.05
+_EXACT = 2000  # objects up to which whole numbers are summed; beyond, that takes minutes
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,10 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
         0.03125
     """
     total, fewer = only_first + only_second, min(only_first, only_second)
+    if total > _EXACT:
+        return min(1.0, 2 * float(bdtr(fewer, total, 0.5)))
     tail = sum(comb(total, count) for count in range(fewer + 1))
-    return min(1.0, 2 * tail / (1 << total))  # whole numbers up to here: exact for any count
+    return min(1.0, 2 * tail / (1 << total))  # whole numbers up to here
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -56,12 +56,17 @@ def table_from_json(results: Mapping[str, Any], title: str = "Scenes") -> Table:
     if intervals:
         table.add_column("95 % over scenes")
     for name, words in TITLES.items():
-        table.add_row(words, format_rate(_rate(results[name])), format_interval(intervals.get(name)))
-    table.add_row("F1", format_value(results.get("f1")), format_interval(intervals.get("f1")))
+        table.add_row(words, format_rate(_rate(results[name])), *_over_scenes(intervals, name))
+    table.add_row("F1", format_value(results.get("f1")), *_over_scenes(intervals, "f1"))
     table.add_section()
     for label, record in results["per_class"].items():
         table.add_row(f"  {escape(label)}", format_rate(_rate(record)))
     return table
+
+
+def _over_scenes(intervals: Mapping[str, Any], name: str) -> list[str]:
+    """Return the cell of the third column, where there is one."""
+    return [format_interval(intervals.get(name))] if intervals else []
 
 
 def format_value(value: float | None) -> str:

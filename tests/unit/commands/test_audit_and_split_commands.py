@@ -113,10 +113,12 @@ def test_a_data_set_without_held_out_pictures_says_what_to_do(
     [
         (["audit", "nowhere"], "nowhere: no such folder of class data"),
         (["audit", "data", "--gallery", "nowhere"], "nowhere"),
-        (["audit", "data", "--window", "-1"], "expected 0 or more"),
+        (["audit", "data", "--window", "-1"], "expected a whole number of 0 or more"),
         (["split", "data", "--out", "m", "--valid", "0.6", "--test", "0.6"], "expected shares of 0 or more"),
         (["split", "data", "--out", "m", "--window", "60"], "nothing is left for"),
         (["split", "data"], "--out"),
+        (["split", "data", "--out", "m", "--seed", "-1"], "--seed: expected a whole number of 0 or more"),
+        (["split", "data", "--out", "m", "--valid", "nan"], "--valid: expected a number from 0 to 1"),
     ],
 )
 def test_wrong_input_is_told_in_one_line(
@@ -124,4 +126,7 @@ def test_wrong_input_is_told_in_one_line(
 ) -> None:
     assert export.is_dir()
     assert main(["data", *words]) == 2
-    assert told in capsys.readouterr().err
+    *before, line = capsys.readouterr().err.splitlines()
+    assert line.startswith("naruto-vision: error: ")
+    assert told in line
+    assert not any("error" in other for other in before)

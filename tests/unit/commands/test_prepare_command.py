@@ -52,7 +52,12 @@ def test_manifests_classes_and_statistics(
     assert statistics["refused_paths"] == ["'../up.png' climbs out with '..'"]
     assert statistics["kept_per_label"] == {"Koba": 1, "Odran": 1}
     assert statistics["renamed"] == {"Kobba": "Koba"}
-    assert "2 classes: Koba, Odran" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "2 classes: Koba, Odran" in shown
+    assert "renamed: Kobba to Koba\n" in shown
+    assert "not renamed" not in shown
+    assert prepare("--rename", "Koba=Boh", "Odran=Odran") == 0
+    assert "not renamed, as no class has the name: Koba\n" in capsys.readouterr().out
 
 
 def test_what_was_written_reads_back_the_same(tmp_path: Path) -> None:

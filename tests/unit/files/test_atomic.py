@@ -106,3 +106,11 @@ def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(tmp_path: Pa
     assert names(tmp_path) == ["kept.json", "sub"]
     assert names(tmp_path / "sub") == []
     assert atomic.remove_leftovers(tmp_path / "none") == 0
+
+
+def test_a_folder_in_a_file_s_place_is_named_before_anything_is_written(tmp_path: Path) -> None:
+    (tmp_path / "report.json").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        atomic.write_json(tmp_path / "report.json", {})
+    assert caught.value.filename == str(tmp_path / "report.json")
+    assert names(tmp_path) == ["report.json"]

@@ -30,6 +30,9 @@ def test_equals_a_binomial_test_at_one_half(first: int, second: int) -> None:
 
 def test_many_objects_stay_exact() -> None:
     assert mcnemar_exact(5000, 5000) == 1.0
+    assert mcnemar_exact(10**7, 10**7) == 1.0  # at once
+    for split in ((990, 1010), (980, 1020), (985, 1016), (950, 1060)):  # both ways of summing, on either side of 2000
+        assert mcnemar_exact(*split) == pytest.approx(binomtest(split[0], sum(split)).pvalue, rel=1e-9)
     assert mcnemar_exact(0, 3000) == 0.0  # 2**-2999 is below the smallest number
     assert 0 < mcnemar_exact(4800, 5200) < 0.001
 

@@ -210,6 +210,7 @@ def test_table_shows_every_figure_with_its_counts() -> None:
     assert cells[1][0] == format_rate(report.object_accuracy)
     assert table.title == "here"
     assert "2 scenes, 1 without predictions" in str(table.caption)
+    assert len(table.columns) == 2  # a third one only where scenes were drawn anew
     again = table_from_json(json.loads(json.dumps({**report.as_json(), "shown": {}})))
     assert [list(column.cells) for column in again.columns] == cells
 
