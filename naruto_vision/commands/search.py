@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from naruto_vision.commands.gallery_options import add_encoder_options, gallery_encoder
+from naruto_vision.commands.terminal import cosine
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from naruto_vision.gallery.gallery import Gallery
     from naruto_vision.records import Picture
     from naruto_vision.scenes.lookup import Answer
+    from naruto_vision.scenes.picture_bar import PictureBar
 
 _CHUNK = 32  # pictures read and embedded at a time
 
@@ -33,6 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text", nargs="+", default=[], metavar="TEXT", help="descriptions, for encoders that read")
     parser.add_argument("-k", type=int, default=5, help="how many neighbours are shown (default: 5)")
     parser.add_argument("--votes", type=int, default=20, help="how many rows vote on who it is (default: 20)")
+    parser.add_argument(
+        "--known-from",
+        type=cosine,
+        metavar="SCORE",
+        help="score below which a picture shows somebody unknown, -1 for nobody (default: what 19 of 20 gallery "
+        "pictures reach when they are asked of the others)",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="draw queries and neighbours: .png, .jpg or .webp")
     parser.add_argument(
@@ -62,11 +71,10 @@ def run(arguments: argparse.Namespace) -> int:
     encoder = gallery_encoder(arguments, gallery.note, gallery.fingerprint)
     if arguments.text and not encoder.has_text:
         encoder.encode_texts(arguments.text)  # says in words that it cannot
-    if gallery.stale_since is not None:
-        sys.stderr.write(f"{arguments.gallery}: its thresholds were chosen with other rows\n")
+    bar = _bar(arguments, gallery)
     quarantine = Quarantine("query pictures")
     answers = (
-        *_ask_pictures(arguments, gallery, encoder, quarantine),
+        *_ask_pictures(arguments, gallery, encoder, quarantine, bar.score),
         *_ask_texts(arguments, gallery, encoder),
     )
     for bad in quarantine.rows:
@@ -74,11 +82,13 @@ def run(arguments: argparse.Namespace) -> int:
     lost = _draw(arguments, gallery, answers) if arguments.sheet else None
     if arguments.json:
         counts = {**quarantine.counts(), "texts": len(arguments.text)}
-        facts = {"gallery": str(arguments.gallery), "rows": len(gallery), "counts": counts}
+        facts = {"gallery": str(arguments.gallery), "rows": len(gallery), "counts": counts, "bar": bar.as_json()}
         document = {**facts, "queries": [answer.as_json() for answer in answers]}
         sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
         return 0
     _print_tables(answers)
+    if arguments.image:
+        sys.stdout.write(f"{bar.sentence()}\n")
     if lost is not None:
         note = f", {lost} gallery pictures not found (give --root)" if lost else ""
         sys.stdout.write(f"sheet is in {arguments.sheet}{note}\n")
@@ -95,6 +105,14 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.sheet and arguments.sheet.suffix.lower() not in {".png", ".jpg", ".webp"}:
         msg = f"{arguments.sheet}: expected a name ending in .png, .jpg or .webp"
         raise InputError(msg)
+
+
+def _bar(arguments: argparse.Namespace, gallery: "Gallery") -> "PictureBar":
+    from naruto_vision.scenes.picture_bar import PictureBar, measure_bar
+
+    if arguments.known_from is not None or not arguments.image:
+        return PictureBar(arguments.known_from)
+    return measure_bar(gallery, arguments.votes)
 
 
 def _query_files(names: Sequence[str]) -> list[str]:
@@ -114,7 +132,11 @@ def _query_files(names: Sequence[str]) -> list[str]:
 
 
 def _ask_pictures(
-    arguments: argparse.Namespace, gallery: "Gallery", encoder: "Encoder", quarantine: "Quarantine"
+    arguments: argparse.Namespace,
+    gallery: "Gallery",
+    encoder: "Encoder",
+    quarantine: "Quarantine",
+    threshold: float | None,
 ) -> list["Answer"]:
     from rich.console import Console
     from rich.progress import track
@@ -132,7 +154,8 @@ def _ask_pictures(
         if good:
             vectors = embed_pictures(encoder, [picture for _, picture in good], mirror=mirror).numpy()
             names = [name for name, _ in good]
-            answers += look_up(gallery, vectors, names, "image", k=arguments.k, votes=arguments.votes)
+            how_many = {"k": arguments.k, "votes": arguments.votes}
+            answers += look_up(gallery, vectors, names, "image", **how_many, threshold=threshold)
     if quarantine.rows and not quarantine.ok:
         first = quarantine.rows[0].reason
         raise InputError(first if quarantine.seen == 1 else f"none of {quarantine.seen} can be read; first {first}")

@@ -1,6 +1,7 @@
 """What many commands share with the terminal: checked numbers coming in, a bar with the time left going out."""
 
 import argparse
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -32,12 +33,31 @@ def share(text: str) -> float:
     Raises:
         argparse.ArgumentTypeError: If it is anything else.
     """
+    return _number_within(text, 0.0, 1.0)
+
+
+def cosine(text: str) -> float:
+    """Read a cosine.
+
+    Args:
+        text: What the user wrote.
+
+    Returns:
+        A number in [-1, 1].
+
+    Raises:
+        argparse.ArgumentTypeError: If it is anything else.
+    """
+    return _number_within(text, -1.0, 1.0)
+
+
+def _number_within(text: str, low: float, high: float) -> float:
     try:
         value = float(text)
     except ValueError:
-        value = -1.0
-    if not 0.0 <= value <= 1.0:
-        msg = f"expected a number from 0 to 1, found {text!r}"
+        value = math.nan
+    if not low <= value <= high:
+        msg = f"expected a number from {low:g} to {high:g}, found {text!r}"
         raise argparse.ArgumentTypeError(msg)
     return value
 

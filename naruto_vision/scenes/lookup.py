@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from naruto_vision.gallery.gallery import Gallery
+from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.records import Identity, Neighbour, Vectors
 from naruto_vision.scenes.decision import decide
 
@@ -51,9 +52,9 @@ class Answer:
     Args:
         query: The picture's path, or the text.
         kind: Which of the two.
-        identity: Who it is, decided as for a region of a scene. The gallery's thresholds are cosines between pictures
-            and say nothing of texts, so a text's identity always counts as known.
-        threshold: The lowest score at which the label counts; None where there is none, and for texts.
+        identity: Who it is, by the votes of the nearest rows. Cosines between texts and pictures are of another size
+            than those between pictures, so a text's identity always counts as known.
+        threshold: The lowest score at which somebody is known; None where there is none, and for texts.
         hits: The nearest rows, nearest first.
     """
 
@@ -72,7 +73,7 @@ class Answer:
         if self.kind == "text":
             return f"nearest is {identity.label} ({figures}; texts have no threshold)"
         if self.threshold is None:
-            return f"{identity.label} ({figures}; the gallery has no threshold, so nobody is unknown)"
+            return f"{identity.label} ({figures}; without a threshold nobody is unknown)"
         if identity.known:
             return f"{identity.label} ({figures}; known from {self.threshold:.3f})"
         return f"{identity.name}: nearest is {identity.label} ({figures}), known only from {self.threshold:.3f}"
@@ -91,16 +92,15 @@ class Answer:
         }
 
 
-class _NoThreshold:
-    """Every score counts."""
-
-    def threshold(self, _label: str) -> float | None:
-        """Return None."""
-        return None
-
-
 def look_up(
-    gallery: Gallery, vectors: Vectors, queries: Sequence[str], kind: QueryKind, *, k: int = 5, votes: int = VOTES
+    gallery: Gallery,
+    vectors: Vectors,
+    queries: Sequence[str],
+    kind: QueryKind,
+    *,
+    k: int = 5,
+    votes: int = VOTES,
+    threshold: float | None = None,
 ) -> tuple[Answer, ...]:
     """Find each query's nearest gallery rows and say who it is.
 
@@ -111,6 +111,8 @@ def look_up(
         kind: What they are.
         k: How many rows an answer shows, at least 1.
         votes: How many rows vote on who it is, at least 1.
+        threshold: The lowest score at which a picture shows somebody known, as ``measure_bar`` finds it. (Those that
+            the gallery keeps were chosen on cut-out regions of scenes.) None counts every score, as for texts.
 
     Returns:
         One answer a query, in order.
@@ -121,7 +123,7 @@ def look_up(
     if len(vectors) != len(queries) or min(k, votes) < 1:
         msg = f"look_up: {len(vectors)} vectors for {len(queries)} queries, {k} rows shown and {votes} voting"
         raise ValueError(msg)
-    rule = gallery.thresholds if kind == "image" else _NoThreshold()
+    rule = Thresholds(threshold if kind == "image" else None)
     answers = []
     for query, rows in zip(queries, gallery.search(vectors, max(k, votes)), strict=True):
         identity = decide(rows[:votes], rule)

@@ -96,26 +96,27 @@ def test_the_table_says_rank_label_score_margin_path_and_id(capsys: pytest.Captu
     shown = capsys.readouterr().out
     for word in ("rank", "label", "score", "margin", "path", "id", "ayame/0.png"):
         assert word in shown
-    assert "the gallery has no threshold" in shown
+    assert "without a threshold nobody is unknown" in shown
+    assert "nobody is unknown: of 6 gallery pictures asked of the others, " in shown
 
 
 @pytest.mark.usefixtures("place")
 def test_a_stranger_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
-    Gallery.open("runs/gallery").with_thresholds(Thresholds(0.999999)).save("runs/gallery")
     write_image("stranger.png", noisy((20, 200, 20), 9))
-    (query,) = found(capsys, "--image", "stranger.png")["queries"]
+    document = found(capsys, "--image", "stranger.png", "--known-from", "0.999999")
+    (query,) = document["queries"]
     assert (query["answer"]["name"], query["answer"]["known"]) == ("unknown", False)
+    assert document["bar"] == {"score": 0.999999, "asked": 0, "right": 0, "kept": None}
+    assert "--known-from: expected a number from -1 to 1" in refused(capsys, "--image", "x.png", "--known-from", "2")
 
 
 @pytest.mark.usefixtures("place")
-def test_thresholds_of_other_rows_are_told(capsys: pytest.CaptureFixture[str]) -> None:
-    chosen = Thresholds(0.5, rule="largest f1 on validation regions")
+def test_thresholds_of_regions_do_not_judge_whole_pictures(capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = Thresholds(1.0, rule="largest f1 on validation regions")
     Gallery.open("runs/gallery").with_thresholds(chosen).save("runs/gallery")
-    assert main(["search", "--text", "red"]) == 0
-    assert "other rows" not in capsys.readouterr().err
-    assert main(["gallery", "remove", "runs/gallery", "--id", "0"]) == 0
-    assert main(["search", "--text", "red"]) == 0
-    assert "thresholds were chosen with other rows" in capsys.readouterr().err
+    write_image("other.png", noisy(COLOURS["ayame"], 77))
+    (query,) = found(capsys, "--image", "other.png")["queries"]
+    assert (query["answer"]["known"], query["answer"]["threshold"]) == (True, None)
 
 
 @pytest.mark.usefixtures("place")

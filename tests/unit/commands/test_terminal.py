@@ -2,7 +2,7 @@ import argparse
 
 import pytest
 
-from naruto_vision.commands.terminal import progress, share, whole_number
+from naruto_vision.commands.terminal import cosine, progress, share, whole_number
 
 
 @pytest.mark.parametrize("text", ["-1", "x", "1.5", "", "٣", "nan"])
@@ -17,6 +17,12 @@ def test_only_shares_pass(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="expected a number from 0 to 1, found"):
         share(text)
     assert (share("0"), share("0.25"), share("1")) == (0.0, 0.25, 1.0)
+
+
+def test_a_cosine_may_be_negative() -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="expected a number from -1 to 1"):
+        cosine("-1.1")
+    assert cosine("-1") == -1.0
 
 
 def test_a_bar_writes_to_stderr_only(capsys: pytest.CaptureFixture[str]) -> None:

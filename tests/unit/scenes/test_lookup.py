@@ -13,9 +13,10 @@ def at(*degrees: float) -> Vectors:
     return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 
 
-def gallery(threshold: float | None = None) -> Gallery:
+def gallery() -> Gallery:
     rows = [GalleryRow(f"{n}.png", label) for n, label in enumerate("aabb")]
-    return Gallery.build(at(0, 10, 60, 90), rows, fingerprint="0" * 64, thresholds=Thresholds(threshold))
+    of_regions = Thresholds(1.0)  # which say nothing of whole pictures
+    return Gallery.build(at(0, 10, 60, 90), rows, fingerprint="0" * 64, thresholds=of_regions)
 
 
 def test_margins_are_over_the_best_row_of_another_label() -> None:
@@ -38,11 +39,11 @@ def test_the_margin_looks_beyond_what_is_shown() -> None:
 
 
 def test_below_the_threshold_a_picture_is_nobody_and_a_text_still_has_its_nearest() -> None:
-    (picture,) = look_up(gallery(0.95), at(35), ["q.png"], "image")
+    (picture,) = look_up(gallery(), at(35), ["q.png"], "image", threshold=0.95)
     assert picture.identity.name == "unknown"
     assert picture.sentence().startswith("unknown: nearest is ")
     assert picture.as_json()["answer"]["known"] is False
-    (text,) = look_up(gallery(0.95), at(35), ["pink hair"], "text")
+    (text,) = look_up(gallery(), at(35), ["pink hair"], "text", threshold=0.95)
     assert text.identity.known
     assert text.threshold is None
     assert text.as_json()["answer"]["known"] is None
@@ -50,10 +51,10 @@ def test_below_the_threshold_a_picture_is_nobody_and_a_text_still_has_its_neares
 
 
 def test_sentences_say_why() -> None:
-    (known,) = look_up(gallery(0.5), at(5), ["q.png"], "image")
+    (known,) = look_up(gallery(), at(5), ["q.png"], "image", threshold=0.5)
     assert known.sentence() == "a (score 0.996, 0.423 ahead of the next label; known from 0.500)"
     (free,) = look_up(gallery(), at(5), ["q.png"], "image", votes=1)
-    assert free.sentence() == "a (score 0.996; the gallery has no threshold, so nobody is unknown)"
+    assert free.sentence() == "a (score 0.996; without a threshold nobody is unknown)"
 
 
 def test_numbers_that_do_not_go_together_are_refused() -> None:
