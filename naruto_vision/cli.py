@@ -59,6 +59,7 @@ COMMANDS = {
     "bench train": ("time fit against the same training in plain torch", "bench_train"),
     "bench startup": ("time how soon the command line answers", "bench_startup"),
     "bench index": ("time searches by NumPy and FAISS, and count what they find", "bench_index"),
+    "bench pipeline": ("time predict against stock parts, region by region, and compare the names", "bench_pipeline"),
     "weights": ("list, download or verify official weights, import a checkpoint", "weights"),
     "doctor": ("show versions, hardware and weights, and say what is wrong", "doctor"),
 }

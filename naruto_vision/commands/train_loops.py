@@ -119,7 +119,7 @@ def trainer_loop(words: Sequence[str]) -> Trained:
     Raises:
         InputError: If the config is wrong, or is not of a CLIP that is tuned on class data.
     """
-    with _silence():
+    with silence():
         setup = run_cli(words, Setup)
         check_setup(setup)
         clock = _Clock()
@@ -162,7 +162,7 @@ def plain_loop(words: Sequence[str], steps: int, *, captions: bool = False) -> T
     Raises:
         InputError: If the config is wrong, or captions are asked for where the text tower is frozen.
     """
-    with _silence():
+    with silence():
         setup = run_cli(words, Setup)
         module, data = check_setup(setup)
         device = setup.trainer.strategy.root_device
@@ -207,11 +207,11 @@ def _caption_loss(
     tokens = encoder.tokenizer([chosen[label] for label in rows]).to(batch.labels.device)
     vectors = normalize(encoder.clip.encode_text(tokens).float(), dim=-1)
     own = vectors[torch.tensor([rows.index(label) for label in range(len(chosen))], device=vectors.device)]
-    return class_loss(encoder, batch.pixels, batch.labels, own, objective=objective)
+    return class_loss(encoder.encode_images(batch.pixels), batch.labels, own, objective=objective)
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Let bars and log lines be made, but not be seen between the rounds of a benchmark."""
     sink, before = io.StringIO(), logging.root.manager.disable
     logging.disable(logging.WARNING)
