@@ -77,6 +77,7 @@ class ClassDataModule(pl.LightningDataModule):
 
     Attributes:
         preprocess: As given.
+        augmented: As given.
         tables: Split name to its table, after ``setup``.
         quarantines: Split name to the pictures that could not be read, with counts.
     """
@@ -104,7 +105,7 @@ class ClassDataModule(pl.LightningDataModule):
         self.root = root
         self.batch_size = checked_batch_size(batch_size)
         self.num_workers = num_workers
-        self.balanced = balanced
+        self.balanced, self.augmented = balanced, augmented
         self.seed = seed
         self.tables: dict[Split, ClassTable] = {}
         self.quarantines: dict[str, Quarantine] = {}

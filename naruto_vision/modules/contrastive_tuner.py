@@ -17,6 +17,7 @@ from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.lora import LoraOptions
 from naruto_vision.encoders.prompts import TEMPLATES, checked_templates, class_texts, read_aliases
 from naruto_vision.errors import TrainingStoppedError
+from naruto_vision.modules.activation_cache import CacheChoice, CacheOptions, FrozenPictures
 from naruto_vision.modules.best import ResumableModule
 from naruto_vision.modules.class_weights import ClassWeights, read_class_weights
 from naruto_vision.modules.freezing import Freeze, freeze_towers
@@ -48,6 +49,8 @@ class ContrastiveTuner(ResumableModule):
         freeze: Which tower stays as it is.
         unfreeze_visual_blocks: With the image tower frozen, how many of its last blocks are trained all the same.
         lora: Train low-rank updates, and leave all other weights as they are; they are merged in the bundle.
+        cache_frozen: Run the frozen image blocks once a picture, not once an epoch; true insists on it.
+        cache: How what they say is kept.
         templates: Texts with one ``{}``; by default seven.
         aliases_json: A JSON file with other texts for each class.
         texts_per_step: Whether a step sees one text a class, by chance, or the average of all of them.
@@ -59,7 +62,6 @@ class ContrastiveTuner(ResumableModule):
         seed: Decides which texts a step sees.
 
     Attributes:
-        best: The best pass so far.
         confusion: Confusion matrix of the last pass, shape (C, C), int64.
 
     Raises:
@@ -79,6 +81,8 @@ class ContrastiveTuner(ResumableModule):
         freeze: Freeze = "none",
         unfreeze_visual_blocks: int = 0,
         lora: LoraOptions | None = None,
+        cache_frozen: CacheChoice = "auto",
+        cache: CacheOptions | None = None,
         templates: Sequence[str] = TEMPLATES,
         aliases_json: str | None = None,
         texts_per_step: TextsPerStep = "one",
@@ -102,6 +106,7 @@ class ContrastiveTuner(ResumableModule):
         self.max_logit_scale, self.best_by = max_logit_scale, best_by
         self.bundle_dir, self.half_bundle, self.facts = bundle_dir, half_bundle, facts or {}
         self.confusion: Tensor | None = None
+        self._pictures = FrozenPictures(cache_frozen, cache or CacheOptions())
         self.prototypes = ClassPrototypes(encoder, (), seed)
         self._counted: Tensor | None = None
         self._seen: list[tuple[Tensor, ...]] = []
@@ -151,14 +156,18 @@ class ContrastiveTuner(ResumableModule):
         scale = self.scale()
         counted = self._counted.to(self.device) if self._counted is not None else None
         objective = Objective(scale, self.weights, self.loss, self.bias, counted)
-        loss = batch_loss(self.encoder, batch, self.prototypes, self.global_step, objective)
+        known = self._pictures.known(batch)
+        loss = batch_loss(self.encoder, batch, self.prototypes, self.global_step, objective, known)
         if not torch.isfinite(loss):
-            raise TrainingStoppedError(
-                f"training: the loss of step {self.global_step} is {loss.item()}; lower the learning rate"
-            )
+            msg = f"training: the loss of step {self.global_step} is {loss.item()}; lower the learning rate"
+            raise TrainingStoppedError(msg)
         named = {"train/loss": loss.detach(), "train/logit_scale": scale.detach()}
         self.log_dict(named, prog_bar=True, batch_size=len(batch.pixels))
         return loss
+
+    def on_fit_start(self) -> None:
+        """Prepare to keep what frozen image blocks say of each picture."""
+        self._pictures.open(self.encoder, getattr(self.trainer, "datamodule", None), Path(self.bundle_dir).parent)
 
     def on_validation_epoch_start(self) -> None:
         """Forget text vectors of older weights."""
@@ -173,7 +182,7 @@ class ContrastiveTuner(ResumableModule):
         Args:
             batch: Pictures with their classes, or with their captions.
         """
-        vectors = self.encoder.encode_images(batch.pixels)
+        vectors = self._pictures.vectors(self.encoder, batch, "valid")
         other = self.encoder.encode_texts(batch.captions) if isinstance(batch, CaptionBatch) else batch.labels
         self._seen.append((vectors.cpu(), other.cpu()))
 
@@ -211,6 +220,7 @@ class ContrastiveTuner(ResumableModule):
 
     def on_fit_end(self) -> None:
         """Write the bundle of a run that had no validation."""
+        self._pictures.close()
         if self.best.epoch < 0:
             self._save({})
 
@@ -233,8 +243,8 @@ class ContrastiveTuner(ResumableModule):
     def _save(self, figures: dict[str, float]) -> None:
         if not self.trainer.is_global_zero:
             return
-        extra: dict[str, Any] = {**self.facts, "steps": self.global_step}
-        extra["figures"] = {name: round(value, 4) for name, value in figures.items()}
+        rounded = {name: round(value, 4) for name, value in figures.items()}
+        extra: dict[str, Any] = {**self.facts, "steps": self.global_step, "figures": rounded}
         if self.classes:
             extra |= {"classes": list(self.classes), "texts": [list(own) for own in self.prototypes.texts]}
         self.encoder.save(Path(self.bundle_dir), extra, dtype=torch.float16 if self.half_bundle else torch.float32)

@@ -127,6 +127,7 @@ def batch_loss(
     prototypes: ClassPrototypes,
     step: int,
     objective: Objective,
+    images: Tensor | None = None,
 ) -> Tensor:
     """Compute the loss of one batch; the texts of classes are embedded once for all its pictures.
 
@@ -136,6 +137,7 @@ def batch_loss(
         prototypes: The texts of the classes.
         step: Number of the optimiser step.
         objective: What is asked of pictures and texts.
+        images: Shape (B, D), float32, unit rows: the pictures' vectors, where they are known already.
 
     Returns:
         Shape (), float32, 0 or above.
@@ -144,7 +146,8 @@ def batch_loss(
         return caption_loss(encoder, *batch, objective=objective)
     with fast_attention(batch.pixels.device):
         texts = prototypes.for_step(step)
-    return class_loss(encoder, batch.pixels, batch.labels, texts, objective=objective)
+        images = encoder.encode_images(batch.pixels) if images is None else images
+    return class_loss(images, batch.labels, texts, objective=objective)
 
 
 def caption_loss(
@@ -180,14 +183,11 @@ def caption_loss(
     return loss + weights.phrases * pieces + _same_picture(images, strangers, weights)
 
 
-def class_loss(
-    encoder: ClipEncoder, pixels: Tensor, labels: Tensor, prototypes: Tensor, *, objective: Objective
-) -> Tensor:
+def class_loss(images: Tensor, labels: Tensor, prototypes: Tensor, *, objective: Objective) -> Tensor:
     """Match pictures with the texts of their classes.
 
     Args:
-        encoder: What is trained.
-        pixels: Shape (B, 3, S, S), float32, prepared.
+        images: Shape (B, D), float32, unit rows.
         labels: Shape (B,), int64, in [0, C).
         prototypes: Shape (C, D), float32, unit rows: a text vector for each class.
         objective: What is asked of pictures and texts.
@@ -195,8 +195,6 @@ def class_loss(
     Returns:
         Shape (), float32, 0 or above.
     """
-    with fast_attention(pixels.device):
-        images = encoder.encode_images(pixels)
     positives = labels.unsqueeze(1) == torch.arange(len(prototypes), device=labels.device)  # (B, C)
     return objective.match(images, prototypes, positives, labels) + _same_picture(images, labels, objective.weights)
 
