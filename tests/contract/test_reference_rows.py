@@ -1,0 +1,43 @@
+"""Every row of the reference system says how a user gets it, and names a test that exists."""
+
+import ast
+import re
+
+import pytest
+from source import ROOT
+
+TABLE = (ROOT / "docs" / "reference-rows.md").read_text(encoding="utf-8").splitlines()
+ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in TABLE if line.startswith("| S1-")]
+EXPECTED = [
+    *(f"S1-{number:03d}" for number in range(1, 14)),
+    *(f"S1-{number:03d}" for number in range(20, 34)),
+    *(f"S1-{number:03d}" for number in range(40, 51)),
+    *(f"S1-{number:03d}" for number in range(60, 80)),
+    *(f"S1-{number:03d}" for number in range(90, 98)),
+    *(f"S1-{number:03d}" for number in (110, 111, 130, 131, 132)),
+]
+
+
+def _tests() -> set[str]:
+    names = set()
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        names |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    return names
+
+
+TESTS = _tests()
+
+
+def test_every_row_is_listed_once() -> None:
+    assert [row[0] for row in ROWS] == EXPECTED
+
+
+@pytest.mark.parametrize("cells", ROWS, ids=[cells[0] for cells in ROWS])
+def test_row_has_a_use_and_a_test(cells: list[str]) -> None:
+    row, _, how, tests = cells
+    named = re.findall(r"test_\w+", tests)
+    mark = row.lower().replace("-", "_")
+    assert how
+    assert any(f"test_{mark}_" in name for name in named), f"{row} names no test of its own"
+    assert set(named) <= TESTS
