@@ -2,12 +2,13 @@
 
 import argparse
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from naruto_vision.commands.terminal import progress, share, whole_number
-from naruto_vision.errors import InputError
+from naruto_vision.commands.terminal import SHEET_SUFFIXES, progress, share, whole_number
+from naruto_vision.errors import InputError, MissingPathError
 
 if TYPE_CHECKING:
     from naruto_vision.data.predictions import PredictionFolder
@@ -74,6 +75,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--coco", action="store_true", help="COCO's average precision too")
     parser.add_argument("--csv-out", type=Path, metavar="FILE", help="write class,correct,total,accuracy")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything, with a reason for every box")
+    parser.add_argument("--sheet", type=Path, metavar="FILE", help="draw the worst scenes: .png, .jpg or .webp")
+    parser.add_argument(
+        "--scenes-dir", type=Path, metavar="DIR", help="their pictures, for --sheet (default: images/ beside --gt)"
+    )
     parser.add_argument("--verbose", action="store_true", help="print every object with its reason")
 
 
@@ -96,6 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     from naruto_vision.metrics.evaluation_document import class_csv, verdict_documents
 
     names = read_label_map(arguments.label_map)
+    pictures = _pictures(arguments)
     truth = rename_labels(read_gt(arguments.gt), names)
     if not truth:
         msg = f"{arguments.gt}: expected at least one scene, found none"
@@ -108,6 +114,8 @@ def run(arguments: argparse.Namespace) -> int:
     compared = _compared(arguments, list(runs), evaluations)
     scenes = verdict_documents(evaluations[0])
     print_evaluation(dict(zip(runs, documents, strict=True)), compared, scenes if arguments.verbose else [])
+    if arguments.sheet:
+        _write_sheet(scenes, pictures, arguments.sheet)
     if arguments.csv_out:
         write_text(arguments.csv_out, class_csv(documents[0]))
     if arguments.json:
@@ -115,6 +123,32 @@ def run(arguments: argparse.Namespace) -> int:
         first = {"run": next(iter(runs)), **documents[0], "per_scene": scenes}
         write_json(arguments.json, first | {"others": others, "comparisons": compared})
     return 0
+
+
+def _pictures(arguments: argparse.Namespace) -> Path:
+    """Return the scenes' folder, after a look at what ``--sheet`` needs."""
+    folder: Path = arguments.scenes_dir or arguments.gt.parent / "images"
+    if arguments.sheet and arguments.sheet.suffix.lower() not in SHEET_SUFFIXES:
+        msg = f"{arguments.sheet}: expected a name ending in {' or '.join(SHEET_SUFFIXES)}"
+        raise InputError(msg)
+    if arguments.sheet and not folder.is_dir():
+        raise MissingPathError(folder, "folder of scenes to draw", "say where they are: --scenes-dir DIR")
+    return folder
+
+
+def _write_sheet(scenes: Sequence[Mapping[str, Any]], folder: Path, path: Path) -> None:
+    from naruto_vision.commands.evaluation_sheet import draw_evaluation_sheet, worst_scenes
+    from naruto_vision.files.images import write_image
+
+    worst = worst_scenes(scenes)
+    if not worst:
+        path.unlink(missing_ok=True)  # an older one would tell of mistakes that are gone
+        sys.stdout.write("no scene has a mistake, so there is no sheet\n")
+        return
+    sheet, lost = draw_evaluation_sheet(worst, folder)
+    write_image(path, sheet)
+    gone = f"; {lost} of their pictures cannot be read in {folder}" if lost else ""
+    sys.stdout.write(f"the {len(worst)} worst scenes are drawn in {path}{gone}\n")
 
 
 def run_names(folders: Sequence[Path]) -> dict[str, Path]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from naruto_vision.commands.gallery_options import add_encoder_options, gallery_encoder
-from naruto_vision.commands.terminal import cosine
+from naruto_vision.commands.terminal import SHEET_SUFFIXES, cosine
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
 
 if TYPE_CHECKING:
@@ -102,8 +102,8 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.k < 1 or arguments.votes < 1:
         msg = f"search: expected -k and --votes of 1 or more, found {arguments.k} and {arguments.votes}"
         raise InputError(msg)
-    if arguments.sheet and arguments.sheet.suffix.lower() not in {".png", ".jpg", ".webp"}:
-        msg = f"{arguments.sheet}: expected a name ending in .png, .jpg or .webp"
+    if arguments.sheet and arguments.sheet.suffix.lower() not in SHEET_SUFFIXES:
+        msg = f"{arguments.sheet}: expected a name ending in {' or '.join(SHEET_SUFFIXES)}"
         raise InputError(msg)
 
 

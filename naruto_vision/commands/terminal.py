@@ -5,6 +5,9 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+SHEET_SUFFIXES = (".png", ".jpg", ".webp")
+"""How the names of contact sheets end."""
+
 
 def whole_number(text: str) -> int:
     """Read a whole number of 0 or more.

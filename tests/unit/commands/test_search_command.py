@@ -168,7 +168,7 @@ def test_wrong_words_are_told_what_to_do(place: Path, capsys: pytest.CaptureFixt
     assert "--image FILE or --text TEXT" in refused(capsys)
     assert "no such gallery" in refused(capsys, "--gallery", "nowhere", "--text", "a")
     assert "-k and --votes" in refused(capsys, "--text", "a", "-k", "0")
-    assert ".png, .jpg or .webp" in refused(capsys, "--text", "a", "--sheet", "sheet.txt")
+    assert ".png or .jpg or .webp" in refused(capsys, "--text", "a", "--sheet", "sheet.txt")
     (place / "empty").mkdir()
     assert "folder with pictures" in refused(capsys, "--image", "empty")
 
