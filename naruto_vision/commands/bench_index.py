@@ -2,23 +2,21 @@
 
 import argparse
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from naruto_vision.errors import InputError
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from naruto_vision.commands.bench import Timing
+    from naruto_vision.commands.bench_index_ways import Ask
+    from naruto_vision.gallery.effort import QueryKind
     from naruto_vision.gallery.trial import Trial
     from naruto_vision.records import Vectors
-
-    Ask: TypeAlias = Callable[[Vectors], NDArray[np.int64]]
 
 KINDS = ("naive", "flat-default", "flat", "hnsw", "ivf")
 
@@ -46,6 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "same with ours; the first one is what the others are compared with (default: all but hnsw)",
     )
     parser.add_argument(
+        "--widths",
+        nargs="+",
+        type=int,
+        default=[],
+        metavar="W",
+        help="have ivf and hnsw look at so many cells or candidates too, beside what was measured best",
+    )
+    parser.add_argument(
         "--self-match", action="store_true", help="ask for the gallery's own rows, as the reference does"
     )
     parser.add_argument("--text-queries", action="store_true", help="ask with texts too, or what stands in for them")
@@ -68,15 +74,22 @@ def run(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name) < 1:
             msg = f"--{name} {getattr(arguments, name)}: expected 1 or more"
             raise InputError(msg)
+    if min(arguments.widths, default=1) < 1:
+        msg = f"--widths {min(arguments.widths)}: expected 1 or more"
+        raise InputError(msg)
     from naruto_vision.commands.bench import gemm_rate, write_report
+    from naruto_vision.commands.bench_index_ways import build_ways
 
     trial, texts = _trial(arguments)
-    indexes, built = _indexes(arguments, trial)
+    indexes, built = build_ways(arguments.kinds, trial.vectors, arguments.k, arguments.widths)
     rate = gemm_rate()
     results: dict[str, Any] = {"gemm_gflops": rate, "build_s": built, "rows": len(trial.vectors)}
-    kinds = {"image": (trial.queries, trial.source), **({"text": texts} if texts else {})}
+    kinds: Mapping[QueryKind, tuple[Vectors, str]] = {
+        "image": (trial.queries, trial.source),
+        **({"text": texts} if texts else {}),
+    }
     for kind, (queries, source) in kinds.items():
-        results[kind] = {"source": source, "queries": len(queries), **_measure(arguments, indexes, queries)}
+        results[kind] = {"source": source, "queries": len(queries), **_measure(arguments, indexes, queries, kind)}
         _print_table(kind, results[kind], arguments.k, len(trial.vectors))
     sys.stdout.write(f"NumPy multiplied at {rate:.0f} GFLOP/s in this run\n")
     if arguments.json:
@@ -122,43 +135,9 @@ def _texts(arguments: argparse.Namespace) -> "tuple[Vectors, str] | None":
     return encoder.encode_texts(texts).detach().cpu().numpy(), f"{len(texts)} texts of {len(gallery.labels)} labels"
 
 
-def _indexes(arguments: argparse.Namespace, trial: "Trial") -> "tuple[dict[str, Ask], dict[str, float]]":
-    found, built = {}, {}
-    for kind in dict.fromkeys(arguments.kinds):
-        start = time.perf_counter()
-        found[kind] = _index(kind, trial.vectors, min(arguments.k, len(trial.vectors)))
-        built[kind] = time.perf_counter() - start
-        sys.stderr.write(f"{kind}: built in {built[kind]:.1f} s\n")
-    return found, built
-
-
-def _index(kind: str, vectors: "Vectors", k: int) -> "Ask":
-    """Return what finds the places (Q, k) of the nearest of N vectors."""
-    import numpy as np
-
-    from naruto_vision.gallery.nearest import nearest_rows
-    from naruto_vision.gallery.stores import IndexChoice, choose_kind, make_index
-    from naruto_vision.optional import require_package
-
-    if kind == "naive":
-        return lambda queries: np.argsort(-(queries @ vectors.T), axis=1)[:, :k]
-    if kind == "flat-default":
-        plain = require_package("faiss", "cpu").IndexFlatIP(vectors.shape[1])
-        plain.add(vectors)
-        return lambda queries: plain.search(queries, k)[1]
-    choice: IndexChoice = "hnsw" if kind == "hnsw" else "ivf" if kind == "ivf" else "flat"
-    index = make_index(vectors, choose_kind(choice))
-
-    def ask(queries: "Vectors") -> "NDArray[np.int64]":
-        found = np.full((len(queries), k), -1, dtype=np.int64)  # where an approximate index finds fewer than k
-        for row, (_, places) in zip(found, nearest_rows(index, vectors, queries, k), strict=True):
-            row[: len(places)] = places
-        return found
-
-    return ask
-
-
-def _measure(arguments: argparse.Namespace, indexes: "Mapping[str, Ask]", queries: "Vectors") -> dict[str, Any]:
+def _measure(
+    arguments: argparse.Namespace, indexes: "Mapping[str, Ask]", queries: "Vectors", query_kind: "QueryKind"
+) -> dict[str, Any]:
     import numpy as np
 
     from naruto_vision.commands.bench import interleaved
@@ -168,7 +147,7 @@ def _measure(arguments: argparse.Namespace, indexes: "Mapping[str, Ask]", querie
     answers: dict[str, NDArray[np.int64]] = {}
 
     def ask(kind: str) -> None:
-        parts = [indexes[kind](queries[start : start + step]) for start in range(0, len(queries), step)]
+        parts = [indexes[kind](queries[start : start + step], query_kind) for start in range(0, len(queries), step)]
         answers[kind] = np.concatenate(parts)
 
     times = interleaved({kind: partial(ask, kind) for kind in indexes}, arguments.repeats)
@@ -190,8 +169,14 @@ def _measure(arguments: argparse.Namespace, indexes: "Mapping[str, Ask]", querie
 
 
 def _figures(timing: "Timing", queries: int, baseline: "Timing") -> dict[str, Any]:
-    ratio = baseline.median / timing.median
-    return {**timing.as_json(), "ms_per_query": 1000.0 * timing.median / queries, "times_as_fast": ratio}
+    cpu, cpu_baseline = (one.as_json()["cpu_median_s"] for one in (timing, baseline))
+    return {
+        **timing.as_json(),
+        "ms_per_query": 1000.0 * timing.median / queries,
+        "cpu_ms_per_query": 1000.0 * cpu / queries,
+        "times_as_fast": baseline.median / timing.median,
+        "times_as_fast_cpu": cpu_baseline / cpu if cpu else None,
+    }
 
 
 def _print_table(kind: str, found: Mapping[str, Any], k: int, rows: int) -> None:
@@ -200,14 +185,18 @@ def _print_table(kind: str, found: Mapping[str, Any], k: int, rows: int) -> None
 
     count = found["queries"]
     title = f"{rows} rows, {count} {kind} queries ({found['source']}); truth: {found['truth']}"
-    table = Table("index", "total s", "ms/query", "times as fast", "same first", f"recall@{k}", title=title)
+    heads = ("index", "ms/query", "CPU", "times as fast", "by CPU", "same first", f"same {k}", f"recall@{k}")
+    table = Table(*heads, title=title)
     for name, one in found["kinds"].items():
+        by_cpu = one["times_as_fast_cpu"]
         table.add_row(
             name,
-            f"{one['median_s']:.4f}",
             f"{one['ms_per_query']:.4f}",
+            f"{one['cpu_ms_per_query']:.4f}",
             f"{one['times_as_fast']:.2f}",
+            "-" if by_cpu is None else f"{by_cpu:.2f}",
             f"{one['top1_same']}/{count}",
+            f"{one['all_same']}/{count}",
             f"{one['recall']:.4f}",
         )
     Console().print(table)

@@ -3,7 +3,7 @@
 import hashlib
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from naruto_vision.errors import FingerprintError, FormatError, InputError
 from naruto_vision.gallery.content import GalleryContent, GalleryRow
+from naruto_vision.gallery.effort import Efforts, efforts_from_json
 from naruto_vision.gallery.layout import (
     AGAIN,
     EMBEDDINGS,
@@ -47,10 +48,12 @@ class StoredIndex:
     Args:
         kind: "exact" where nothing but the vectors is stored, or what is stored cannot be used as it is.
         data: The bytes of ``faiss.index``, None for "exact".
+        efforts: How far searches of an approximate index look, and what was measured of it.
     """
 
     kind: IndexKind
     data: bytes | None
+    efforts: Efforts = field(default_factory=dict)
 
 
 def _npy_bytes(vectors: Vectors) -> bytes:
@@ -70,7 +73,14 @@ def write_gallery(folder: str | Path, content: GalleryContent, index: VectorInde
         index: The index of its vectors.
     """
     rows = zip(content.ids.tolist(), content.rows, strict=True)
-    meta = {"metric": "ip", "kind": _KINDS[index.kind], "dim": content.vectors.shape[1], "size": len(content.rows)}
+    meta: dict[str, Any] = {
+        "metric": "ip",
+        "kind": _KINDS[index.kind],
+        "dim": content.vectors.shape[1],
+        "size": len(content.rows),
+    }
+    if index.efforts:
+        meta["efforts"] = {kind: effort.as_json() for kind, effort in index.efforts.items()}
     files = {
         EMBEDDINGS: _npy_bytes(content.vectors),
         ROWS: lines_bytes([{"id": id_, "path": r.path, "label": r.label, "aug": r.aug} for id_, r in rows]),
@@ -158,10 +168,20 @@ def _stored(root: Path, content: GalleryContent, meta: object, data: bytes | Non
             return StoredIndex("exact" if data is None else "faiss", data)
         case {"metric": "l2", "kind": "flat", "dim": d, "size": n} if (n, d) == (rows, dim):
             return StoredIndex("exact", None)
-        case {"metric": "ip", "kind": "hnsw" | "ivf" as kind, "dim": d, "size": n} if (n, d) == (rows, dim) and data:
-            return StoredIndex("hnsw" if kind == "hnsw" else "ivf", data)
+        case {"metric": "ip", "kind": "hnsw" | "ivf" as kind, "dim": d, "size": n, **rest} if (n, d) == (
+            rows,
+            dim,
+        ) and data:
+            return StoredIndex("hnsw" if kind == "hnsw" else "ivf", data, _efforts(root, rest.get("efforts")))
     expected = f"metric ip (or l2), kind flat, hnsw or ivf, dim {dim}, size {rows}"
     raise FormatError(root / INDEX_META, expected, repr(meta), AGAIN)
+
+
+def _efforts(root: Path, value: object) -> Efforts:
+    try:
+        return efforts_from_json(value)
+    except ValueError as error:
+        raise FormatError(root / INDEX_META, "efforts", str(error), AGAIN) from None
 
 
 def _row(record: Mapping[str, Any]) -> GalleryRow:

@@ -9,6 +9,7 @@ from typing import Any
 from naruto_vision.errors import FormatError, InputError
 from naruto_vision.gallery.content import GalleryContent, GalleryRow, build_content, unit_rows
 from naruto_vision.gallery.edits import change_thresholds
+from naruto_vision.gallery.effort import QueryKind
 from naruto_vision.gallery.folder import read_gallery, write_gallery
 from naruto_vision.gallery.layout import INDEX
 from naruto_vision.gallery.nearest import nearest_rows
@@ -101,7 +102,7 @@ class Gallery:
         if stored.data is None or kind != stored.kind:
             return cls(content, make_index(content.vectors, kind, content.ids))
         try:
-            return cls(content, read_stored(kind, stored.data, content.vectors, content.ids))
+            return cls(content, read_stored(kind, stored.data, content.vectors, content.ids, stored.efforts))
         except ValueError as error:
             raise FormatError(Path(folder) / INDEX, "an index of the gallery's vectors", str(error)) from None
 
@@ -117,7 +118,7 @@ class Gallery:
         with writer_lock(folder):
             write_gallery(folder, self.content, self.index)
 
-    def search(self, queries: Vectors, k: int) -> tuple[tuple[Neighbour, ...], ...]:
+    def search(self, queries: Vectors, k: int, kind: QueryKind = "image") -> tuple[tuple[Neighbour, ...], ...]:
         """Find the nearest rows.
 
         The answer depends on a query and the gallery alone: not on the other queries, the index that searches, or
@@ -126,6 +127,7 @@ class Gallery:
         Args:
             queries: Shape (Q, D), float32, unit rows.
             k: How many neighbours a query wants, at least 1; a smaller gallery gives all its rows.
+            kind: What was embedded; an approximate index looks further for texts, which lie apart from pictures.
 
         Returns:
             For each query its neighbours, highest score first, and of equal scores the lower id first.
@@ -144,7 +146,7 @@ class Gallery:
             )
             raise InputError(msg)
         units = unit_rows(queries, "search queries")
-        found = nearest_rows(self.index, self.content.vectors, units, k)
+        found = nearest_rows(self.index, self.content.vectors, units, k, kind)
         return tuple(
             tuple(self._neighbour(place, score) for score, place in zip(scores.tolist(), places.tolist(), strict=True))
             for scores, places in found

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from naruto_vision.gallery.effort import QueryKind
 from naruto_vision.gallery.stores import VectorIndex
 from naruto_vision.records import Vectors
 
@@ -28,7 +29,7 @@ def exact_scores(vectors: Vectors, query: NDArray[np.float64]) -> NDArray[np.flo
 
 
 def nearest_rows(
-    index: VectorIndex, vectors: Vectors, queries: Vectors, count: int
+    index: VectorIndex, vectors: Vectors, queries: Vectors, count: int, kind: QueryKind = "image"
 ) -> list[tuple[NDArray[np.float32], NDArray[np.int64]]]:
     """Find each query's nearest rows, ordered by score and, where scores are equal, by place.
 
@@ -40,6 +41,7 @@ def nearest_rows(
         vectors: Shape (N, D), float32, unit rows.
         queries: Shape (Q, D), float32, unit rows.
         count: How many rows a query wants, at least 1; more than N gives N.
+        kind: What the queries are; an approximate index looks further for texts.
 
     Returns:
         For each query its scores (K,), float32, falling, and places (K,), int64.
@@ -51,7 +53,7 @@ def nearest_rows(
     found *= len(queries)
     pending, width = np.arange(len(queries)), min(wanted + _SPARE, total)
     while pending.size:
-        scores, places = index.search(queries[pending], width)
+        scores, places = index.search(queries[pending], width, kind)
         open_ended = (scores[:, -1] >= scores[:, wanted - 1] - slack) & (places[:, -1] >= 0) & (width < total)
         closed = np.flatnonzero(~open_ended)
         step = max(1, _CHUNK // (width * dim))

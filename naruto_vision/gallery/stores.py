@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from naruto_vision.gallery.approximate import ApproximateIndex
+from naruto_vision.gallery.effort import NO_EFFORTS, Efforts, QueryKind
 from naruto_vision.gallery.exact import ExactIndex, best_places
 from naruto_vision.gallery.stored import FaissObject, checked_flat, read_index
 from naruto_vision.optional import has_package, require_package
@@ -23,7 +24,7 @@ FLAT_ROWS = 200_000
 """Up to how many rows "auto" compares with all of them; docs/gallery.md has the times and the recall beyond."""
 
 _LOG = logging.getLogger(__name__)
-_SCAN_QUERIES = 4  # below this many queries FAISS's one-by-one scan is at least as fast as a matrix product
+_SCAN_QUERIES = 2  # below this many queries FAISS's scan is as fast as anything: it reads each vector once
 _FLAT_MARK = b"IxFI"  # how the bytes of a flat inner-product index start
 _NO_FAISS = "FAISS is not installed: exact NumPy search; pip install 'naruto-vision[cpu]' for FAISS"
 
@@ -36,12 +37,20 @@ class VectorIndex(Protocol):
         """Which index this is."""
         ...
 
-    def search(self, queries: Vectors, count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    @property
+    def efforts(self) -> Efforts:
+        """How far an approximate index looks, and what was measured of it."""
+        ...
+
+    def search(
+        self, queries: Vectors, count: int, kind: QueryKind = "image"
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Find the rows with the largest inner products.
 
         Args:
             queries: Shape (Q, D), float32, unit rows.
             count: How many rows a query wants, 1 to N.
+            kind: What the queries are; an approximate index looks further for texts.
 
         Returns:
             Scores (Q, count), float32, falling, and places (Q, count), int64; -1 where an approximate index found
@@ -75,6 +84,7 @@ class FaissIndex:
     """
 
     kind: IndexKind = "faiss"
+    efforts: Efforts = NO_EFFORTS
 
     def __init__(self, vectors: Vectors, index: FaissObject = None) -> None:
         self._faiss = require_package("faiss", "cpu")
@@ -109,20 +119,24 @@ class FaissIndex:
         checked_flat(index, vectors)
         return cls(vectors, index)
 
-    def search(self, queries: Vectors, count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def search(
+        self, queries: Vectors, count: int, kind: QueryKind = "image"
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Find the rows with the largest inner products.
 
         FAISS 1.15 scans query by query unless Q·D reaches 128,000, and its own product is slower than NumPy's; so
-        FAISS answers a few queries, for which a scan is best, and a matrix product answers more. FAISS's settings,
+        FAISS answers a single query, for which a scan is best, and matrix products answer more. FAISS's settings,
         which are the whole process's, are left alone.
 
         Args:
             queries: Shape (Q, D), float32, unit rows.
             count: How many rows a query wants, 1 to N.
+            kind: What the queries are; not looked at, for all rows are compared.
 
         Returns:
             Scores (Q, count), float32, falling, and places (Q, count), int64.
         """
+        del kind
         if len(queries) >= _SCAN_QUERIES:
             return best_places(self._vectors, queries, count)
         scores, places = self._index.search(queries, count)
@@ -202,7 +216,9 @@ def make_index(vectors: Vectors, kind: IndexKind, ids: NDArray[np.int64] | None 
             return ApproximateIndex.build(kind, vectors, own)
 
 
-def read_stored(kind: IndexKind, data: bytes, vectors: Vectors, ids: NDArray[np.int64]) -> VectorIndex:
+def read_stored(
+    kind: IndexKind, data: bytes, vectors: Vectors, ids: NDArray[np.int64], efforts: Efforts = NO_EFFORTS
+) -> VectorIndex:
     """Read an index that was stored, and check that it holds exactly the gallery's vectors.
 
     Args:
@@ -210,6 +226,7 @@ def read_stored(kind: IndexKind, data: bytes, vectors: Vectors, ids: NDArray[np.
         data: The bytes of ``faiss.index``.
         vectors: Shape (N, D), float32, unit rows.
         ids: Shape (N,), int64, rising.
+        efforts: What was measured when an approximate index was built.
 
     Returns:
         The index.
@@ -220,6 +237,6 @@ def read_stored(kind: IndexKind, data: bytes, vectors: Vectors, ids: NDArray[np.
     """
     match kind:
         case "hnsw" | "ivf":
-            return ApproximateIndex.from_bytes(kind, data, vectors, ids)
+            return ApproximateIndex.from_bytes(kind, data, vectors, ids, efforts)
         case _:
             return FaissIndex.from_bytes(data, vectors)

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
+from naruto_vision.gallery.effort import QueryKind
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.records import Identity, Neighbour, Vectors
 from naruto_vision.scenes.decision import decide
-
-QueryKind: TypeAlias = Literal["image", "text"]
 
 VOTES = 20
 """How many gallery rows vote on a picture: as many as on a region of a scene."""
@@ -125,7 +124,7 @@ def look_up(
         raise ValueError(msg)
     rule = Thresholds(threshold if kind == "image" else None)
     answers = []
-    for query, rows in zip(queries, gallery.search(vectors, max(k, votes)), strict=True):
+    for query, rows in zip(queries, gallery.search(vectors, max(k, votes), kind), strict=True):
         identity = decide(rows[:votes], rule)
         hits = tuple(Hit(rank, row, _margin(row, rows)) for rank, row in enumerate(rows[:k], start=1))
         answers.append(Answer(query, kind, identity, rule.threshold(identity.label), hits))

@@ -59,6 +59,7 @@ def test_s1_030_the_index_and_its_facts_come_back(tmp_path: Path, index: IndexCh
     gallery = built(index)
     gallery.save(tmp_path / "g")
     meta = json.loads((tmp_path / "g" / "faiss_meta.json").read_text(encoding="utf-8"))
+    assert meta.pop("efforts", {}).keys() == ({"image", "text"} if index in KINDS else set())
     assert meta == {"metric": "ip", "kind": kind, "dim": 8, "size": 120, "index": "faiss"}
     plain = faiss.read_index(str(tmp_path / "g" / "faiss.index"))
     assert (plain.ntotal, plain.d, plain.metric_type) == (120, 8, faiss.METRIC_INNER_PRODUCT)
