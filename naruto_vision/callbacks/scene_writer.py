@@ -12,10 +12,10 @@ from typing_extensions import override
 from naruto_vision.data.gallery_data import GalleryDataModule
 from naruto_vision.data.scenes import SceneItem
 from naruto_vision.errors import InputError
-from naruto_vision.files.hashing import file_sha256
 from naruto_vision.modules.gathering import gather_lists
 from naruto_vision.modules.scene_retriever import SceneRetriever
 from naruto_vision.records import ScenePrediction
+from naruto_vision.scenes.background import BackgroundWriter
 from naruto_vision.scenes.facts import software_versions
 from naruto_vision.scenes.resume import forget_changed
 from naruto_vision.scenes.writer import LOG, SceneWriter, WriterSettings
@@ -40,9 +40,9 @@ class SceneWriterCallback(Callback):
         self.fail_fast = fail_fast
         self.run: dict[str, Any] = {}
         self._writer: SceneWriter | None = None
+        self._behind: BackgroundWriter | None = None
         self._bad: list[tuple[str, str]] = []
         self._index = ""
-        self._pictures = Path()
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the folder and tell the dataset which scenes are done.
@@ -62,8 +62,7 @@ class SceneWriterCallback(Callback):
         self._bad = []
         gallery = pl_module.analyzer.gallery
         self._index = gallery.index_kind
-        self._pictures = dataset.pictures
-        if trainer.is_global_zero and (changed := forget_changed(self.out, self._pictures, LOG)):
+        if trainer.is_global_zero and (changed := forget_changed(self.out, dataset.pictures, LOG)):
             _LOG.info("%d scenes have changed since they were searched and are searched again", len(changed))
         trainer.strategy.barrier("changed scenes")
         self._writer = SceneWriter(
@@ -77,6 +76,7 @@ class SceneWriterCallback(Callback):
             rank=trainer.global_rank,
             world=trainer.world_size,
         )
+        self._behind = BackgroundWriter(self._writer, dataset.pictures)
         trainer.strategy.barrier("scene folder")  # it is cleared of leftovers before anybody writes into it
         dataset.skip(self._writer.done)
 
@@ -90,7 +90,7 @@ class SceneWriterCallback(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Write the scenes of one batch.
+        """Have the scenes of one batch written, while the next one is searched.
 
         Args:
             trainer: Unused.
@@ -103,7 +103,7 @@ class SceneWriterCallback(Callback):
         Raises:
             InputError: If a picture cannot be read and ``fail_fast`` is on.
         """
-        if self._writer is None:
+        if self._writer is None or self._behind is None:
             return
         for item, prediction in outputs:
             if item.picture is None and self.fail_fast:
@@ -112,7 +112,7 @@ class SceneWriterCallback(Callback):
             if item.picture is None:
                 self._bad.append((item.scene, item.error))
             elif item.scene not in self._writer.done:
-                self._writer.write(item.picture, prediction, file_sha256(self._pictures / item.scene))
+                self._behind.write(item.picture, prediction)
 
     @override
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -124,13 +124,34 @@ class SceneWriterCallback(Callback):
         """
         if self._writer is None:
             return
-        self._writer.close()
+        self._finish_writing()
         bad = gather_lists(trainer, self._bad)
         if trainer.is_global_zero:
             facts = {"versions": software_versions(), "index": self._index}
             self.run = self._writer.finish(bad, facts)
             _LOG.info("%s: %s", self.out, _told(self.run["counts"]))
         trainer.strategy.barrier("scene files")
+
+    @override
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Finish the scenes that were searched already, so that the next run goes on behind them.
+
+        Args:
+            trainer: Unused.
+            pl_module: Unused.
+            exception: What stopped the run.
+        """
+        try:
+            self._finish_writing()
+        except OSError as error:  # the run stops for a reason already, most likely this one
+            _LOG.warning("a scene could not be written: %s", error)
+
+    def _finish_writing(self) -> None:
+        behind, self._behind = self._behind, None
+        if behind is not None:
+            behind.close()
+        if self._writer is not None:
+            self._writer.close()
 
 
 def _told(counts: Mapping[str, int]) -> str:

@@ -1,0 +1,83 @@
+"""What ``predict`` leaves when it is stopped from inside: every scene that was searched, and nothing in pieces."""
+
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+from typing_extensions import override
+
+from naruto_vision.callbacks.scene_writer import SceneWriterCallback
+from naruto_vision.data.gallery_data import GalleryDataModule
+from naruto_vision.encoders.base import embed_pictures
+from naruto_vision.encoders.clip import ClipEncoder
+from naruto_vision.errors import InputError
+from naruto_vision.files.atomic import TEMPORARY_PREFIX
+from naruto_vision.files.images import write_image
+from naruto_vision.gallery.content import GalleryRow
+from naruto_vision.gallery.gallery import Gallery
+from naruto_vision.modules.scene_retriever import SceneRetriever
+from naruto_vision.records import Picture, ScenePrediction
+from naruto_vision.scenes.log import read_log
+from naruto_vision.scenes.writer import LOG, SceneWriter
+from naruto_vision.segmentation.automatic import Segmenter
+from naruto_vision.segmentation.prompters import GridPrompter
+from naruto_vision.segmentation.sam import SamModel
+
+SCENES = ["a.png", "b.png", "c.png", "d.png"]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Path:
+    for shade, scene in enumerate(SCENES):
+        write_image(tmp_path / "scenes" / scene, np.full((32, 32, 3), 40 * shade, np.uint8))
+    encoder = ClipEncoder("tiny-clip")
+    vectors = embed_pictures(encoder, [np.zeros((32, 32, 3), np.uint8)]).numpy()
+    Gallery.build(vectors, [GalleryRow("a.png", "a")], fingerprint=encoder.fingerprint).save(tmp_path / "gallery")
+    return tmp_path
+
+
+def predict(world: Path, *, fail_fast: bool = False) -> SceneWriterCallback:
+    segmenter = Segmenter(GridPrompter(2), SamModel(weights="tiny-sam"))
+    module = SceneRetriever(ClipEncoder("tiny-clip"), segmenter, gallery=str(world / "gallery"))
+    writer = SceneWriterCallback(str(world / "out"), fail_fast=fail_fast)
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    trainer = pl.Trainer(accelerator="cpu", use_distributed_sampler=False, callbacks=[writer], **quiet)
+    trainer.predict(module, datamodule=GalleryDataModule(predict=str(world / "scenes"), num_workers=0))
+    return writer
+
+
+def written(world: Path) -> list[str]:
+    return [record["scene"] for record in read_log(world / "out" / LOG)]
+
+
+def test_scenes_before_a_bad_picture_are_whole_when_fail_fast_stops(world: Path) -> None:
+    good = (world / "scenes" / "c.png").read_bytes()
+    (world / "scenes" / "c.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"c\.png.*fail_fast"):
+        predict(world, fail_fast=True)
+    assert written(world) == ["a.png", "b.png"]
+    assert sorted(file.name for file in (world / "out" / "overlay").iterdir()) == ["a_overlay.jpg", "b_overlay.jpg"]
+    (world / "scenes" / "c.png").write_bytes(good)
+    assert predict(world).run["counts"]["ok"] == len(SCENES)
+    assert written(world) == SCENES
+
+
+def test_a_scene_that_cannot_be_written_stops_the_run_and_is_the_next_one_done(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FullDisk(SceneWriter):
+        @override
+        def write(self, picture: Picture, prediction: ScenePrediction, sha256: str = "") -> None:
+            if prediction.scene == "b.png":
+                raise OSError(28, "No space left on device")
+            super().write(picture, prediction, sha256)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("naruto_vision.callbacks.scene_writer.SceneWriter", FullDisk)
+        with pytest.raises(OSError, match="No space left"):
+            predict(world)
+    assert written(world) == ["a.png"]
+    assert not list((world / "out").rglob(f"{TEMPORARY_PREFIX}*"))
+    predict(world)
+    assert written(world) == SCENES
