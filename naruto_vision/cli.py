@@ -42,6 +42,7 @@ COMMANDS = {
     "data prepare": ("turn a folder of labelled pictures into manifests", "prepare"),
     "data audit": ("look for pictures that stand on both sides of a split", "audit"),
     "data split": ("make manifests of a split in which nothing stands on both sides", "split"),
+    "data shard": ("scale pictures down once and pack them into shards, for large data sets", "shard"),
     "evaluate": ("hold predicted scenes against their ground truth, one run or several", "evaluate"),
     "evaluate counts": ("rates, intervals and comparisons from counts alone", "evaluate_counts"),
     "gallery import": ("make a gallery of the reference system's index folder", "gallery_import"),

@@ -43,7 +43,7 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--reader",
-        choices=("auto", "roboflow", "manifest", "folders"),
+        choices=("auto", "shards", "roboflow", "manifest", "folders"),
         default="auto",
         help="how the folder is laid out (default: auto looks)",
     )

@@ -59,7 +59,7 @@ class ClassDataModule(pl.LightningDataModule):
     not on the number of workers, nor on whether the run was interrupted. Every training batch is full.
 
     Args:
-        root: A Roboflow export, a folder of manifests, or class folders.
+        root: A Roboflow export, a folder of manifests, class folders, or a folder of shards.
         reader: How ``root`` is laid out; "auto" looks.
         aliases: Class name as found, to the name that it should have.
         policy: What becomes of pictures with several positive classes.

@@ -9,11 +9,12 @@ from naruto_vision.data.class_folders import class_folder_names, read_class_fold
 from naruto_vision.data.manifest import read_manifest
 from naruto_vision.data.roboflow import CLASSES_CSV, read_roboflow
 from naruto_vision.data.rows import ReadRules
+from naruto_vision.data.shards import INDEX, read_shards
 from naruto_vision.data.tables import ClassTable, Split, hold_out, merge_classes
 from naruto_vision.errors import InputError, MissingPathError
 
 _LOG = logging.getLogger(__name__)
-ReaderName: TypeAlias = Literal["auto", "roboflow", "manifest", "folders"]
+ReaderName: TypeAlias = Literal["auto", "shards", "roboflow", "manifest", "folders"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 
 _NAMES: dict[Split, tuple[str, ...]] = {
@@ -26,7 +27,7 @@ _NAMES: dict[Split, tuple[str, ...]] = {
 def _looked_for(root: Path, split: str) -> str:
     return (
         f"{root}: no class data of split {split!r}; expected {split}/{CLASSES_CSV} (Roboflow export), "
-        f"{split}.csv (manifest) or {split}/<class>/ folders"
+        f"{split}.csv (manifest), {split}/<class>/ folders or {split}/{INDEX} (shards)"
     )
 
 
@@ -52,6 +53,7 @@ def find_split(root: str | Path, split: Split, reader: ReaderName = "auto") -> t
         folders.append(root)
     manifests = [root / f"{name}.csv" for name in _NAMES[split]]
     found: list[tuple[ReaderName, Path]] = [
+        *(("shards", folder) for folder in folders if (folder / INDEX).is_file()),
         *(("roboflow", folder) for folder in folders if (folder / CLASSES_CSV).is_file()),
         *(("manifest", path) for path in manifests if path.is_file()),
         *(("folders", folder) for folder in folders if folder.is_dir() and class_folder_names(folder)),
@@ -71,7 +73,7 @@ def read_classes(
     Args:
         root: The data set's folder.
         split: Which split.
-        reader: How it is laid out; "auto" looks, in the order Roboflow export, manifest, class folders.
+        reader: How it is laid out; "auto" looks, in the order shards, Roboflow export, manifest, class folders.
         rules: What becomes of class names and of pictures with several classes.
 
     Returns:
@@ -86,6 +88,8 @@ def read_classes(
         raise InputError(_looked_for(Path(root), split))
     layout, path = place
     match layout:
+        case "shards":
+            table = read_shards(path, rules)
         case "manifest":
             table = read_manifest(path, rules=rules)
         case "folders":

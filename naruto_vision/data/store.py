@@ -13,9 +13,9 @@ from torch.utils.data import Dataset
 
 from naruto_vision.data.preprocessing import Preprocess
 from naruto_vision.data.sampling import Draw
+from naruto_vision.data.shards import picture_reader
 from naruto_vision.data.tables import ClassTable
 from naruto_vision.errors import BadImageError, MissingPathError
-from naruto_vision.files.images import read_image
 from naruto_vision.files.quarantine import Quarantine
 from naruto_vision.records import Picture
 
@@ -52,13 +52,13 @@ class PictureStore:
     """Pictures by row number. What does not fit the budget is decoded again on demand, to the same pixels.
 
     Args:
-        root: The folder that the paths are relative to.
+        root: The folder that the paths are relative to, or a split's folder of shards.
         side: Longest side kept, in pixels; 0 keeps pictures as they are.
         budget: Bytes of pixels kept in memory.
     """
 
     def __init__(self, root: Path, side: int, budget: int) -> None:
-        self._root = root
+        self._reader = picture_reader(root)
         self._side = side
         self._left = budget
         self._paths: list[str] = []
@@ -89,7 +89,7 @@ class PictureStore:
         self._kept.append(picture if fits else None)
 
     def _decode(self, path: str) -> Picture:
-        return shrink(read_image(self._root / path), self._side)
+        return shrink(self._reader.read(path), self._side)
 
     def __getitem__(self, row: int) -> Picture:
         kept = self._kept[row]

@@ -7,6 +7,7 @@ all of them are, marked so or not; of an animation the first frame is read.
 Source files are never written to.
 """
 
+import io
 import struct
 import threading
 import warnings
@@ -14,6 +15,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -106,15 +108,46 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _decode(path: Path) -> Picture:
-    with path.open("rb") as handle:
-        with _quiet():
-            image = Image.open(handle, formats=FORMATS)
-        _check_header(path, image)
-        image.load()
-        with _quiet():
-            turn = _TURNS.get(_orientation(image))
-        return rgb_from_image(image if turn is None else image.transpose(turn))
+def _decode(path: Path, handle: BinaryIO) -> Picture:
+    with _quiet():
+        image = Image.open(handle, formats=FORMATS)
+    _check_header(path, image)
+    image.load()
+    with _quiet():
+        turn = _TURNS.get(_orientation(image))
+    return rgb_from_image(image if turn is None else image.transpose(turn))
+
+
+@contextmanager
+def _own_errors(path: Path) -> Iterator[None]:
+    """Say of whatever goes wrong in a decoder which picture it was."""
+    try:
+        yield
+    except UnidentifiedImageError:
+        raise BadImageError(path, f"not a picture of a format that is read ({', '.join(FORMATS)})") from None
+    except PermissionError:
+        raise BadImageError(path, "may not be read; change its permissions") from None
+    except (Image.DecompressionBombError, *_FAILURES) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise BadImageError(path, f"cannot be decoded ({reason}); it is truncated or corrupt") from None
+
+
+def decode_image(data: bytes, name: str | Path) -> Picture:
+    """Decode one picture that is in memory already.
+
+    Args:
+        data: A whole JPEG, PNG, WebP, BMP or GIF file (of an animation, the first frame).
+        name: What messages call it.
+
+    Returns:
+        Shape (H, W, 3), uint8, RGB, upright.
+
+    Raises:
+        BadImageError: If it is empty, truncated, too large, or no picture of an allowed format.
+    """
+    path = Path(name)
+    with _own_errors(path):
+        return _decode(path, io.BytesIO(data))
 
 
 def read_image(path: str | Path) -> Picture:
@@ -132,19 +165,13 @@ def read_image(path: str | Path) -> Picture:
             allowed format.
     """
     path = Path(path)
-    try:
+    with _own_errors(path):
         if not path.is_file():
             raise MissingPathError(path, "picture")
         if path.stat().st_size == 0:
             raise BadImageError(path, "the file is empty (0 bytes)")
-        return _decode(path)
-    except UnidentifiedImageError:
-        raise BadImageError(path, f"not a picture of a format that is read ({', '.join(FORMATS)})") from None
-    except PermissionError:
-        raise BadImageError(path, "may not be read; change its permissions") from None
-    except (Image.DecompressionBombError, *_FAILURES) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise BadImageError(path, f"cannot be decoded ({reason}); it is truncated or corrupt") from None
+        with path.open("rb") as handle:
+            return _decode(path, handle)
 
 
 def write_image(path: str | Path, picture: Picture, *, quality: int = 92) -> None:
