@@ -70,12 +70,12 @@ class Answer:
         if identity.margin is not None:
             figures += f", {abs(identity.margin):.3f} {'ahead of' if identity.margin >= 0 else 'behind'} the next label"
         if self.kind == "text":
-            return f"nearest is {identity.label} ({figures}; texts have no threshold)"
+            return f"best guess is {identity.label} ({figures}; texts have no threshold)"
         if self.threshold is None:
             return f"{identity.label} ({figures}; without a threshold nobody is unknown)"
         if identity.known:
             return f"{identity.label} ({figures}; known from {self.threshold:.3f})"
-        return f"{identity.name}: nearest is {identity.label} ({figures}), known only from {self.threshold:.3f}"
+        return f"{identity.name}: best guess is {identity.label} ({figures}), known only from {self.threshold:.3f}"
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON values of one query."""

@@ -41,7 +41,7 @@ def test_the_margin_looks_beyond_what_is_shown() -> None:
 def test_below_the_threshold_a_picture_is_nobody_and_a_text_still_has_its_nearest() -> None:
     (picture,) = look_up(gallery(), at(35), ["q.png"], "image", threshold=0.95)
     assert picture.identity.name == "unknown"
-    assert picture.sentence().startswith("unknown: nearest is ")
+    assert picture.sentence().startswith("unknown: best guess is ")
     assert picture.as_json()["answer"]["known"] is False
     (text,) = look_up(gallery(), at(35), ["pink hair"], "text", threshold=0.95)
     assert text.identity.known
