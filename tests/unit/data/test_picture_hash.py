@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from naruto_vision.data.picture_hash import NearPair, look_at, near_pairs, perceptual_hash
+from naruto_vision.data.picture_hash import Looks, NearPair, look_at, near_pairs, perceptual_hash
 from naruto_vision.drawn.attributes import random_attributes
 from naruto_vision.drawn.pictures import draw_picture
 from naruto_vision.records import Picture
@@ -59,6 +59,20 @@ def test_the_hash_alone_does_not_see_colour_but_a_pair_has_to_agree_in_it() -> N
     grey = np.repeat(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
     assert distance(picture, grey) < 8
     assert near_pairs([look_at(picture), look_at(grey)]) == []
+
+
+def test_near_ends_at_48_bits_where_unrelated_drawings_begin_at_88() -> None:
+    grey = np.zeros((16, 16, 3), dtype=np.uint8)
+
+    def looks(ones: int) -> Looks:
+        bits = np.packbits(np.arange(256) < ones).view(np.uint64)
+        return Looks(bytes([ones]), bits, ~bits, grey)
+
+    for ones, near in ((48, True), (49, False), (60, False), (88, False)):
+        assert bool(near_pairs([looks(0), looks(ones)])) == near
+    shots = [compressed(brighter(smaller(drawing(seed)))) for seed in range(6)]  # three changes at once stay within
+    for seed, shot in enumerate(shots):
+        assert len(near_pairs([look_at(drawing(seed)), look_at(shot)])) == 1
 
 
 def test_flat_pictures_are_alike_only_in_one_colour() -> None:
