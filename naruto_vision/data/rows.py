@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 from naruto_vision.data.paths import find_inside, refusal
 from naruto_vision.data.tables import ClassTable, TableReport, sorted_rows
+from naruto_vision.errors import InputError
 from naruto_vision.files.images import list_pictures
 
 Policy: TypeAlias = Literal["single_only", "first", "all"]
@@ -27,6 +28,9 @@ class ReadRules:
         labels: The classes that count, in order, after mending; None for all that there are.
         include_unlabeled: Keep pictures without any class, under the placeholder ``Unlabeled``, the last class.
         need_files: Leave out rows whose file is absent; else they count like the others, by their names alone.
+
+    Raises:
+        InputError: If a class stands twice in ``labels``.
     """
 
     aliases: Mapping[str, str] = field(default_factory=dict)
@@ -34,6 +38,12 @@ class ReadRules:
     labels: tuple[str, ...] | None = None
     include_unlabeled: bool = False
     need_files: bool = True
+
+    def __post_init__(self) -> None:
+        twice = [name for name, count in Counter(self.labels or ()).items() if count > 1]
+        if twice:
+            msg = f"labels: expected every class once, found {', '.join(twice)} several times"
+            raise InputError(msg)
 
     def mend(self, name: str) -> str:
         """Return the name that a class should have.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -78,7 +79,7 @@ def _read_vectors(path: Path) -> Vectors:
         raise MissingPathError(path, "file of the index", _WHOLE)
     try:
         values = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError, SyntaxError) as error:
+    except (ValueError, OSError, EOFError, SyntaxError, BadZipFile) as error:
         raise FormatError(path, "an array of numbers", str(error).partition("\n")[0], _WHOLE) from None
     if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind != "f" or not len(values):
         found = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else "an archive"
@@ -131,7 +132,7 @@ def _check_stats(path: Path, rows: tuple[GalleryRow, ...]) -> None:
 def _check_faiss_meta(path: Path, shape: tuple[int, ...]) -> None:
     told = _read_object(path)
     size, dim = told.get("size", shape[0]), told.get("dim", shape[1])
-    if (size, dim) != shape or told.get("metric", "ip") not in {"ip", "l2"}:
+    if (size, dim) != shape or told.get("metric", "ip") not in ("ip", "l2"):
         raise FormatError(path, f"size {shape[0]}, dim {shape[1]}, metric ip or l2", f"{told}"[:200], _WHOLE)
 
 

@@ -117,6 +117,7 @@ def test_a_data_set_without_held_out_pictures_says_what_to_do(
         (["split", "data", "--out", "m", "--valid", "0.6", "--test", "0.6"], "expected shares of 0 or more"),
         (["split", "data", "--out", "m", "--window", "60"], "nothing is left for"),
         (["split", "data"], "--out"),
+        (["split", "data", "--out", "m", "--labels", "Boh", "Boh"], "expected every class once, found Boh"),
         (["split", "data", "--out", "m", "--seed", "-1"], "--seed: expected a whole number of 0 or more"),
         (["split", "data", "--out", "m", "--valid", "nan"], "--valid: expected a number from 0 to 1"),
     ],

@@ -98,6 +98,7 @@ def spoil(name: str, text: str | bytes) -> Callable[[Path], None]:
         (lambda folder: np.save(folder / "embeddings.npy", np.eye(3, dtype=np.float32)), "3 rows, as embeddings"),
         (lambda folder: np.save(folder / "embeddings.npy", 2 * np.eye(4, dtype=np.float32)), "length 1, found 2"),
         (lambda folder: np.save(folder / "embeddings.npy", np.array([{}])), "an array of numbers"),
+        (spoil("embeddings.npy", b"PK\x03\x04 broken"), "an array of numbers"),
         (spoil("meta.jsonl", '{"path": "a"}\n'), "path, label and aug in each line, found others in line 1"),
         (spoil("meta.jsonl", '{"path": \n'), "in line 1"),
         (spoil("stats.json", '{"total": 5}'), "total 4"),
@@ -105,6 +106,7 @@ def spoil(name: str, text: str | bytes) -> Callable[[Path], None]:
         (spoil("stats.json", "[]"), "a JSON object"),
         (spoil("faiss_meta.json", '{"metric": "ip", "kind": "flat", "dim": 9, "size": 4}'), "dim 8"),
         (spoil("faiss_meta.json", '{"metric": "cosine"}'), "metric ip or l2"),
+        (spoil("faiss_meta.json", '{"metric": ["ip"]}'), "metric ip or l2"),
     ],
 )
 def test_folders_that_do_not_agree_are_refused(index: Path, change: Callable[[Path], None], message: str) -> None:
