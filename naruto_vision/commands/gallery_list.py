@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     Returns:
         The exit code, 0.
     """
-    listing = list_gallery(arguments.gallery)
+    listing = list_gallery(arguments.gallery, rows=arguments.rows)
     if arguments.json:
         text = json.dumps(listing.as_json(rows=arguments.rows), ensure_ascii=False, indent=2)
     else:
@@ -40,17 +40,29 @@ def run(arguments: argparse.Namespace) -> int:
 def _lines(folder: str, listing: Listing, *, rows: bool) -> list[str]:
     index = listing.index
     lines = [
-        f"{folder}: generation {listing.generation}, {len(listing.rows)} rows, {len(listing.labels)} labels, "
+        f"{folder}: generation {listing.generation}, {listing.total} rows, {len(listing.labels)} labels, "
         f"vectors of {listing.dim}, index {index.get('kind')} ({index.get('metric')}), "
         f"encoder {listing.fingerprint[:12]}"
     ]
     width = max(map(len, listing.labels), default=0)
     lines += [f"  {label:<{width}}  {count:>6}" for label, count in listing.labels.items()]
-    lines.append(_thresholds(listing))
+    lines += [_efforts(listing), _thresholds(listing)]
+    lines = [line for line in lines if line]
     if rows:
         lines += ["", f"{'ID':>8}  {'LABEL':<{width}}  {'CHANGED':<8} PATH"]
         lines += [f"{row['id']:>8}  {row['label']:<{width}}  {row['aug']:<8} {row['path']}" for row in listing.rows]
     return lines
+
+
+def _efforts(listing: Listing) -> str:
+    """Say how far searches of an approximate index look; nothing of one that compares all rows."""
+    what = "candidates" if listing.index.get("kind") == "hnsw" else "cells"
+    told = [
+        f"{effort.width} {what} for {kind} queries (recall@10 {effort.recall:.3f} of {effort.queries})"
+        for kind, effort in listing.efforts.items()
+    ]
+    rows = max((effort.rows for effort in listing.efforts.values()), default=0)
+    return f"index: looks at {' and '.join(told)}, measured at {rows} rows" if told else ""
 
 
 def _thresholds(listing: Listing) -> str:

@@ -38,6 +38,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _line(line: Mapping[str, Any]) -> str:
     counts = ", ".join(f"{count} {what}" for what, count in line_counts(line).items() if count)
-    target = f"to {line['to']}" if "to" in line else ""
+    target = next((f"to {line[key]}" for key in ("to", "index") if key in line), "")
     told = "; ".join(part for part in (target, counts) if part)
     return f"{line['generation']:>6}  {line['op']:<10}  {line['rows']:>7} rows  {told}".rstrip()

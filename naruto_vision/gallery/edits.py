@@ -113,6 +113,19 @@ def change_thresholds(content: GalleryContent, thresholds: Thresholds) -> Galler
     return _next(content, "thresholds", before, thresholds=thresholds)
 
 
+def note_index(content: GalleryContent, index: str) -> GalleryContent:
+    """Note that the index was made anew; nothing that is held changes.
+
+    Args:
+        content: The gallery's.
+        index: Its kind, as ``faiss_meta.json`` names it, or "exact".
+
+    Returns:
+        The next generation.
+    """
+    return _next(content, "reindex", {"index": index})
+
+
 def roll_back(content: GalleryContent, generation: int) -> GalleryContent:
     """Bring back the rows, names and thresholds of an older generation, as a change like any other.
 

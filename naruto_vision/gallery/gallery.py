@@ -33,6 +33,7 @@ class Gallery:
     Args:
         content: What it holds.
         index: An index of its vectors.
+        folder: Where it was read, for messages; None for one that was made in memory.
 
     Example:
         >>> import numpy as np
@@ -42,9 +43,10 @@ class Gallery:
         'kenta'
     """
 
-    def __init__(self, content: GalleryContent, index: VectorIndex) -> None:
+    def __init__(self, content: GalleryContent, index: VectorIndex, folder: Path | None = None) -> None:
         self.content = content
         self.index = index
+        self.folder = folder
 
     @classmethod
     def build(
@@ -100,11 +102,12 @@ class Gallery:
             _LOG.warning(_STALE, folder, content.stale_since)
         kind = choose_kind(index, len(content.rows), stored.kind)
         if stored.data is None or kind != stored.kind:
-            return cls(content, make_index(content.vectors, kind, content.ids))
+            return cls(content, make_index(content.vectors, kind, content.ids), Path(folder))
         try:
-            return cls(content, read_stored(kind, stored.data, content.vectors, content.ids, stored.efforts))
+            index_read = read_stored(kind, stored.data, content.vectors, content.ids, stored.efforts)
         except ValueError as error:
             raise FormatError(Path(folder) / INDEX, "an index of the gallery's vectors", str(error)) from None
+        return cls(content, index_read, Path(folder))
 
     def save(self, folder: str | Path) -> None:
         """Write the gallery; an older one in its place is replaced as a whole, or not at all.

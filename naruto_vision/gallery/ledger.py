@@ -10,10 +10,11 @@ def ledger_line(op: str, content: Mapping[str, Any], generation: int) -> dict[st
     """Describe one change. There is no clock in it: equal inputs give equal galleries, byte for byte.
 
     Args:
-        op: What was done: "build", "thresholds", "add", "remove", "relabel", "rollback".
+        op: What was done: "build", "thresholds", "add", "remove", "relabel", "rollback", "reindex".
         content: ``rows`` and ``next_id`` have to be among it; an edit adds ``added`` (ranges of ids, both ends
             inclusive), ``removed`` (id, path, label and aug of each), ``relabelled`` (id, label before and after),
-            ``before`` (the thresholds that stood before) and ``to`` (the generation that a rollback restores).
+            ``before`` (the thresholds that stood before) ``to`` (the generation that a rollback restores)
+            and ``index`` (what a reindex made).
         generation: The gallery's generation after the change.
 
     Returns:

@@ -1,12 +1,23 @@
 """What a gallery says about itself, read from its JSON files alone: neither NumPy nor FAISS nor torch is loaded."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from naruto_vision.gallery.layout import INDEX_META, LEDGER, ROWS, THRESHOLDS, parse_json, parse_lines, read_files
+from naruto_vision.errors import FormatError
+from naruto_vision.gallery.effort import Efforts, efforts_from_json
+from naruto_vision.gallery.layout import (
+    AGAIN,
+    INDEX_META,
+    LEDGER,
+    ROWS,
+    STATS,
+    THRESHOLDS,
+    parse_json,
+    parse_lines,
+    read_files,
+)
 from naruto_vision.gallery.ledger import stale_since
 
 
@@ -19,8 +30,11 @@ class Listing:
         fingerprint: The encoder's.
         dim: Length of the vectors.
         index: ``faiss_meta.json``.
+        efforts: How far searches of an approximate index look.
         thresholds: ``thresholds.json``.
-        rows: ``meta.jsonl``: id, path, label and aug of each.
+        total: How many rows there are.
+        labels: Label to its number of rows, by label.
+        rows: ``meta.jsonl``: id, path, label and aug of each; none where they were not asked for.
         ledger: ``ledger.jsonl``, oldest first.
         stale_since: The generation since which the rows are not those that the thresholds were chosen with.
     """
@@ -29,26 +43,24 @@ class Listing:
     fingerprint: str
     dim: int
     index: Mapping[str, Any]
+    efforts: Efforts
     thresholds: Mapping[str, Any]
+    total: int
+    labels: Mapping[str, int]
     rows: tuple[Mapping[str, Any], ...]
     ledger: tuple[Mapping[str, Any], ...]
     stale_since: int | None
-
-    @property
-    def labels(self) -> dict[str, int]:
-        """Label to its number of rows, by label."""
-        return dict(sorted(Counter(str(row["label"]) for row in self.rows).items()))
 
     def as_json(self, *, rows: bool) -> dict[str, Any]:
         """Return the JSON values.
 
         Args:
-            rows: Whether every row is among them.
+            rows: Whether every row is among them, as far as they were read.
         """
         found: dict[str, Any] = {
             "generation": self.generation,
-            "rows": len(self.rows),
-            "labels": self.labels,
+            "rows": self.total,
+            "labels": dict(self.labels),
             "dim": self.dim,
             "fingerprint": self.fingerprint,
             "index": dict(self.index),
@@ -58,11 +70,12 @@ class Listing:
         return {**found, "meta": [dict(row) for row in self.rows]} if rows else found
 
 
-def list_gallery(folder: str | Path) -> Listing:
+def list_gallery(folder: str | Path, *, rows: bool = False) -> Listing:
     """Read a gallery's JSON files.
 
     Args:
         folder: The gallery.
+        rows: Whether every row is read too, which takes as long as there are rows.
 
     Returns:
         What they say; the vectors are not looked at.
@@ -72,18 +85,35 @@ def list_gallery(folder: str | Path) -> Listing:
         FormatError: If one of the files is not the one that was written.
     """
     root = Path(folder)
-    manifest, data = read_files(root, (ROWS, LEDGER, THRESHOLDS, INDEX_META))
+    names = (STATS, LEDGER, THRESHOLDS, INDEX_META, *((ROWS,) if rows else ()))
+    manifest, data = read_files(root, names)
     index, thresholds = (parse_json(root / name, data[name]) for name in (INDEX_META, THRESHOLDS))
     ledger = tuple(parse_lines(root / LEDGER, data[LEDGER]))
+    facts = dict(index) if isinstance(index, dict) else {}
+    try:
+        efforts = efforts_from_json(facts.get("efforts"))
+    except ValueError as error:
+        raise FormatError(root / INDEX_META, "efforts", str(error), AGAIN) from None
     chosen = dict(thresholds) if isinstance(thresholds, dict) else {}
     has_any = chosen.get("default") is not None or bool(chosen.get("classes"))
     return Listing(
         generation=manifest["generation"],
         fingerprint=manifest["fingerprint"],
         dim=manifest["dim"],
-        index=dict(index) if isinstance(index, dict) else {},
+        index=facts,
+        efforts=efforts,
         thresholds=chosen,
-        rows=tuple(parse_lines(root / ROWS, data[ROWS])),
+        total=manifest["rows"],
+        labels=_counts(root / STATS, data[STATS], manifest["rows"]),
+        rows=tuple(parse_lines(root / ROWS, data[ROWS])) if rows else (),
         ledger=ledger,
         stale_since=stale_since(ledger) if has_any else None,
     )
+
+
+def _counts(path: Path, data: bytes, rows: int) -> dict[str, int]:
+    match parse_json(path, data):
+        case {"counts": dict(counts)} if all(isinstance(one, int) for one in counts.values()):
+            if sum(counts.values()) == rows:
+                return dict(sorted(counts.items()))
+    raise FormatError(path, f"labels with counts that add up to {rows}", "others", AGAIN)

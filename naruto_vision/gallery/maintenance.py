@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from naruto_vision.gallery.content import GalleryContent, GalleryRow
-from naruto_vision.gallery.edits import add_rows, relabel_rows, remove_rows, roll_back
+from naruto_vision.gallery.edits import add_rows, note_index, relabel_rows, remove_rows, roll_back
 from naruto_vision.gallery.folder import write_gallery
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.publish import writer_lock
@@ -103,7 +103,7 @@ def roll_back_gallery(folder: str | Path, generation: int) -> Gallery:
 
 
 def reindex_gallery(folder: str | Path, index: IndexChoice) -> Gallery:
-    """Make a gallery's index anew, of another kind; its rows and its generation stay.
+    """Make a gallery's index anew, of the same or another kind, one generation on; its rows stay.
 
     Args:
         folder: The gallery.
@@ -119,6 +119,7 @@ def reindex_gallery(folder: str | Path, index: IndexChoice) -> Gallery:
     with writer_lock(folder):
         content = Gallery.open(folder, index="exact").content
         kind = choose_kind(index, len(content.rows))
-        gallery = Gallery(content, make_index(content.vectors, kind, content.ids))
-        write_gallery(folder, content, gallery.index)
+        noted = note_index(content, "flat" if kind == "faiss" else kind)
+        gallery = Gallery(noted, make_index(content.vectors, kind, content.ids))
+        write_gallery(folder, noted, gallery.index)
     return gallery

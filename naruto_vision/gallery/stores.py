@@ -20,7 +20,7 @@ IndexChoice: TypeAlias = Literal["auto", "flat", "faiss", "exact", "hnsw", "ivf"
 """What is asked for; "flat" and "faiss" are one: every row compared, by FAISS. "exact" is the same by NumPy."""
 
 IndexKind: TypeAlias = Literal["faiss", "exact", "hnsw", "ivf"]
-FLAT_ROWS = 200_000
+FLAT_ROWS = 100_000
 """Up to how many rows "auto" compares with all of them; docs/gallery.md has the times and the recall beyond."""
 
 _LOG = logging.getLogger(__name__)

@@ -11,12 +11,15 @@ import numpy as np
 from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.files.hashing import file_sha256
 from naruto_vision.gallery.content import GalleryContent
+from naruto_vision.gallery.effort import Efforts
 from naruto_vision.gallery.folder import StoredIndex, read_gallery
 from naruto_vision.gallery.layout import AGAIN, STAGING, read_manifest
 from naruto_vision.gallery.stores import read_stored
 from naruto_vision.optional import has_package
 
 Verdict: TypeAlias = Literal["ok", "warning", "wrong"]
+
+_GROWTH = 0.25  # share of an index's rows that may come or go before what was measured of it is of another index
 
 
 @dataclass(frozen=True)
@@ -109,10 +112,23 @@ def _index(content: GalleryContent, stored: StoredIndex) -> Finding:
     if not has_package("faiss"):
         return Finding("index", "warning", "not looked at: FAISS is not installed (pip install 'naruto-vision[cpu]')")
     try:
-        read_stored(stored.kind, stored.data, content.vectors, content.ids)
+        read_stored(stored.kind, stored.data, content.vectors, content.ids, stored.efforts)
     except ValueError as error:
         return Finding("index", "wrong", f"{error}; run `naruto-vision gallery reindex GALLERY`")
-    return Finding("index", "ok", f"{stored.kind}: holds exactly the gallery's {len(content.rows)} vectors")
+    return _efforts(stored.kind, stored.efforts, len(content.rows))
+
+
+def _efforts(kind: str, efforts: Efforts, rows: int) -> Finding:
+    """Tell what share of the neighbours a sound index finds, and whether that still holds."""
+    text = f"{kind}: holds exactly the gallery's {rows} vectors"
+    if not efforts:
+        return Finding("index", "ok", text)
+    told = [f"{effort.recall:.3f} for {name} queries" for name, effort in efforts.items()]
+    then = efforts["image"].rows
+    text = f"{text}; finds {' and '.join(told)} of ten neighbours, measured at {then} rows"
+    if abs(rows - then) <= _GROWTH * then:
+        return Finding("index", "ok", text)
+    return Finding("index", "warning", f"{text}; measure again with `naruto-vision gallery reindex GALLERY`")
 
 
 def _thresholds(content: GalleryContent) -> Finding:

@@ -111,7 +111,7 @@ class SceneRetriever(pl.LightningModule):
             if self.segmenter is None:
                 msg = "model.segmenter: expected a segmenter to look at scenes, found none; use configs/scenes.yaml"
                 raise InputError(msg)
-            gallery = Gallery.open(self.gallery, fingerprint=self.encoder.fingerprint, index=self.index)
+            gallery = Gallery.open(self.gallery, index=self.index)  # the analyzer checks whose vectors they are
             self._analyzer = SceneAnalyzer(
                 self.segmenter,
                 self.encoder,

@@ -73,8 +73,9 @@ class SceneAnalyzer:
         merge: MergeSettings | None = None,
         batch_size: int | None = None,
     ) -> None:
-        if gallery.fingerprint != encoder.fingerprint:
-            raise FingerprintError("gallery", gallery.fingerprint, encoder.fingerprint)
+        fingerprint = encoder.fingerprint  # hashes all weights, so once
+        if gallery.fingerprint != fingerprint:
+            raise FingerprintError(gallery.folder or "gallery", gallery.fingerprint, fingerprint)
         self.segmenter = segmenter
         self.encoder = encoder
         self.gallery = gallery

@@ -12,8 +12,10 @@ from naruto_vision.cli import main
 from naruto_vision.encoders.base import embed_pictures
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.files.images import read_image
+from naruto_vision.gallery import layout
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
+from naruto_vision.gallery.maintenance import add_to_gallery
 from naruto_vision.gallery.thresholds import Thresholds
 
 
@@ -177,10 +179,46 @@ def test_verify_notices_one_vector_under_two_names(home: Path, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf", "exact"])
-def test_reindex_changes_the_kind_and_nothing_else(home: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+def test_reindex_changes_the_kind_and_leaves_a_ledger_line(
+    home: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
     before = Gallery.open("g")
     assert f"index {kind} of 3 rows" in told(capsys, "reindex", "g", "--index", kind)
     after = Gallery.open(home / "g")
-    assert (after.digest, after.generation) == (before.digest, 1)
+    assert (after.digest, after.generation) == (before.digest, 2)
+    assert after.content.ledger[-1] == {"generation": 2, "op": "reindex", "rows": 3, "next_id": 3, "index": kind}
+    assert f"reindex           3 rows  to {kind}" in told(capsys, "log", "g")
     assert after.search(before.vectors, 2) == before.search(before.vectors, 2)
     assert told(capsys, "verify", "g").count("ok ") == 7
+
+
+def test_list_takes_counts_from_the_statistics_and_tells_how_far_an_index_looks(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told(capsys, "reindex", "g", "--index", "ivf")
+    read: list[str] = []
+    whole = layout._read_checked
+
+    def spy(root: Path, name: str, digest: object) -> bytes:
+        read.append(name)
+        return whole(root, name, digest)
+
+    monkeypatch.setattr(layout, "_read_checked", spy)
+    shown = told(capsys, "list", "g")
+    assert "3 rows" in shown
+    assert "1 cells for image queries (recall@10 1.000 of 3)" in shown
+    assert "meta.jsonl" not in read  # a line a row: the only file here that grows with the gallery
+    told(capsys, "list", "g", "--rows")
+    assert "meta.jsonl" in read
+    assert "finds 1.000 for image queries" in told(capsys, "verify", "g")
+    assert home.is_dir()
+
+
+def test_verify_asks_for_a_new_measurement_when_an_index_has_grown(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told(capsys, "reindex", "g", "--index", "ivf")
+    gallery = Gallery.open("g")
+    rows = [GalleryRow("x.png", "a")] * 3
+    add_to_gallery(home / "g", gallery.vectors, rows, fingerprint=gallery.fingerprint)
+    assert "measured at 3 rows; measure again with `naruto-vision gallery reindex" in told(capsys, "verify", "g")

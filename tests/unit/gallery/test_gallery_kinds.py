@@ -215,3 +215,15 @@ def test_stale_thresholds_are_told_when_a_gallery_is_opened(tmp_path: Path, capl
         caplog.clear()
         Gallery.open(tmp_path / "g")
     assert "rows changed in generation 3, after its thresholds were chosen" in caplog.text
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 16, 17])
+def test_few_queries_get_the_neighbours_of_faiss(count: int) -> None:
+    """Up to 16 queries are answered by many small products; 16,500 rows leave a block that those cannot take."""
+    vectors, queries = unit(16_500, 32), unit(count, 32, seed=2)
+    plain = faiss.IndexFlatIP(32)
+    plain.add(vectors)
+    scores, places = make_index(vectors, "faiss").search(queries, 10)
+    expected, truth = plain.search(queries, 10)
+    assert places.tolist() == truth.tolist()
+    assert scores == pytest.approx(expected, abs=1e-5)
