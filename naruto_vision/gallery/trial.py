@@ -13,7 +13,7 @@ _CHARACTER = 2000  # pictures of one character in a large gallery; a series has 
 _LEAST_CHARACTERS = 8
 # Shares of a drawn vector's squared length, and how fast the variance falls along the axes. So drawn, same-character
 # cosines, nearest neighbours and the effective dimension within a character are about those of tiny-clip's vectors of
-# 560 drawn and hand-made pictures of 12 characters.
+# 560 pictures of 12 characters.
 _COMMON, _BETWEEN, _WITHIN = 0.40, 0.49, 0.11
 _FALL_BETWEEN, _FALL_WITHIN = 1.0, 1.25
 _GAP = 1.0  # how far texts lie from pictures: the offset's length beside a picture vector's 1
