@@ -156,9 +156,12 @@ def check_scenes(folder: str) -> Path:
 
 
 def limit_threads() -> None:
-    """Keep OpenMP to the CPUs that this process may use, unless the user chose a number.
+    """Keep OpenMP to the CPUs that this process may use, and its idle threads asleep, unless the user chose otherwise.
 
     A container or a taskset often allows fewer CPUs than the machine has, and a thread too many on a CPU costs more
-    than it brings. It acts only before torch, OpenCV or FAISS start their threads.
+    than it brings. Idle threads sleep: spinning, as is the default, they take the CPU from those that are waited for as
+    soon as anybody else computes, and a scene then takes ten times as long. It acts only before torch, OpenCV or FAISS
+    start their threads.
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(allowed_cpus()))
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -65,11 +65,15 @@ def test_predict_folder_becomes_the_packaged_config(tmp_path: Path) -> None:
 
 def test_threads_are_limited_unless_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     limit_threads()
     assert os.environ["OMP_NUM_THREADS"] == str(len(os.sched_getaffinity(0)))
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     limit_threads()
     assert os.environ["OMP_NUM_THREADS"] == "1"
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
 
 
 def test_fit_leaves_config_and_checkpoint_and_resumes(config: str, tmp_path: Path) -> None:
