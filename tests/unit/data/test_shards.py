@@ -182,6 +182,19 @@ def test_an_interrupted_run_goes_on_behind_the_last_whole_shard(
     }
 
 
+def test_a_split_that_is_being_packed_anew_is_not_read(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopping(*_: Any) -> bytes:
+        raise KeyboardInterrupt
+
+    assert _pack(root, tmp_path / "shards") == 0
+    monkeypatch.setattr(ShardPlan, "encode", stopping)
+    assert _pack(root, tmp_path / "shards", "--quality", "90") == 130
+    with pytest.raises(InputError):
+        read_present(tmp_path / "shards")
+
+
 def test_changed_pictures_are_packed_again_and_superfluous_shards_go(root: Path, tmp_path: Path) -> None:
     assert _pack(root, tmp_path / "shards") == 0
     for number in range(4, 9):
