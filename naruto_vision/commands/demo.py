@@ -129,7 +129,7 @@ def _run_step(words: list[str]) -> None:
 
     parser = argparse.ArgumentParser()
     draw.add_arguments(parser)
-    draw.run(parser.parse_args(words[1:]))
+    draw.draw_world(parser.parse_args(words[1:]))  # the demo itself says what comes next
 
 
 def _where(out: Path, seconds: float) -> str:

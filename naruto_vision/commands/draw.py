@@ -1,11 +1,16 @@
 """``naruto-vision draw``: a cast's pictures and scenes, with their ground truth."""
 
 import argparse
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from naruto_vision.commands.terminal import progress, whole_number
 from naruto_vision.errors import InputError
 from naruto_vision.files.share import config_path
+
+if TYPE_CHECKING:
+    from naruto_vision.drawn.folders import WorldPlan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,13 +39,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Draw the world.
+    """Draw the world, and print what was drawn.
 
     Args:
         arguments: What ``add_arguments`` declared.
 
     Returns:
         The exit code, 0.
+
+    Raises:
+        InputError: As ``draw_world``.
+    """
+    lines = draw_world(arguments)
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    return 0
+
+
+def draw_world(arguments: argparse.Namespace) -> list[str]:
+    """Draw the world.
+
+    Args:
+        arguments: What ``add_arguments`` declared.
+
+    Returns:
+        Lines for people: what was drawn, where it is, and what to do with it.
 
     Raises:
         InputError: If the cast cannot be read, a size is out of range, or the folder is not free.
@@ -66,4 +88,14 @@ def run(arguments: argparse.Namespace) -> int:
     check_place(arguments.out, force=arguments.force)  # before the bar is shown
     with progress("drawing", plan.steps(len(cast))) as advance:
         write_world(arguments.out, cast, plan, force=arguments.force, advance=advance)
-    return 0
+    return _told(arguments.out, plan, len(cast))
+
+
+def _told(out: Path, plan: "WorldPlan", members: int) -> list[str]:
+    pictures = members * (plan.train + plan.valid + plan.test)
+    each = f"of each {plan.train} to train, {plan.valid} to validate and {plan.test} to test"
+    scenes = f"{plan.scenes + plan.valid_scenes} scenes ({plan.scenes} test, {plan.valid_scenes} validation)"
+    lines = [f"drew {members} characters in {out}: {pictures} pictures ({each}) and {scenes}"]
+    if plan.train:
+        lines.append(f"next: `naruto-vision fit --config clip.yaml --data.root {out}` tunes CLIP on them")
+    return lines

@@ -1,5 +1,6 @@
 """From what every process has embedded to the gallery folder."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,32 @@ import lightning.pytorch as pl
 from naruto_vision.data.gallery_data import GalleryDataModule
 from naruto_vision.encoders.base import Encoder
 from naruto_vision.gallery.enrolment import Enrolment
+from naruto_vision.gallery.listing import list_gallery
 from naruto_vision.gallery.selection import EnrolmentPlan
 from naruto_vision.gallery.stores import IndexChoice
 from naruto_vision.modules.gathering import gather_lists
+
+_LOG = logging.getLogger(__name__)
+
+
+def tell_gallery(trainer: pl.Trainer, folder: str) -> None:
+    """Log where a gallery is, how much it holds, and whether it can tell who is unknown. The first process does.
+
+    Args:
+        trainer: What runs the processes.
+        folder: The gallery, written.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    if not trainer.is_global_zero:
+        return
+    told = list_gallery(folder)
+    default, own = told.thresholds.get("default"), len(told.thresholds.get("classes") or {})
+    unknown = f'a score below {default:.3f} is "unknown"' if default is not None else f"{own} labels have a threshold"
+    if default is None and not own:
+        unknown = "no thresholds, so nobody is unknown; --data.valid DIR with ground truth chooses them"
+    _LOG.info("gallery %s: %d rows, %d labels; %s", folder, told.total, len(told.labels), unknown)
 
 
 def write_gallery(

@@ -16,7 +16,7 @@ from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.stores import IndexChoice
 from naruto_vision.metrics.scene_accuracy import SceneAccuracy
 from naruto_vision.metrics.scene_counts import SceneReport
-from naruto_vision.modules.enrolling import write_gallery
+from naruto_vision.modules.enrolling import tell_gallery, write_gallery
 from naruto_vision.modules.gathering import gather_lists
 from naruto_vision.modules.scene_items import analyse_items
 from naruto_vision.records import ScenePrediction
@@ -99,6 +99,10 @@ class SceneRetriever(pl.LightningModule):
 
     def configure_optimizers(self) -> None:
         """Return nothing: enrolling trains nothing."""
+
+    def on_fit_end(self) -> None:
+        """Say what has become of the gallery."""
+        tell_gallery(self.trainer, self.gallery)
 
     @property
     def analyzer(self) -> SceneAnalyzer:

@@ -143,9 +143,22 @@ def test_fit_enrols_every_picture_once_and_calibrates_unknown(
     assert 0.6 < bar <= 1.0
 
 
-def test_fit_without_scenes_needs_no_segmenter_and_names_everything(world: Path) -> None:
+def test_fit_without_scenes_needs_no_segmenter_and_names_everything(
+    world: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="naruto_vision")
     trainer().fit(SceneRetriever(ColourEncoder(), gallery=str(world / "gallery")), datamodule=data(world))
     assert Gallery.open(world / "gallery").thresholds.threshold("akai") is None
+    told = f"gallery {world / 'gallery'}: 8 rows, 2 labels; no thresholds, so nobody is unknown; --data.valid DIR"
+    assert told in caplog.messages[-1]
+
+
+def test_fit_says_where_the_gallery_is_and_from_which_score_somebody_is_known(
+    world: Path, retriever: Callable[..., SceneRetriever], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="naruto_vision")
+    enrol(world, retriever)
+    assert caplog.messages[-1].startswith(f"gallery {world / 'gallery'}: 8 rows, 2 labels; a score below 0.")
 
 
 def test_test_counts_every_object_once(world: Path, retriever: Callable[..., SceneRetriever]) -> None:
