@@ -1,8 +1,8 @@
 """A prompter in front of a promptable model: a picture in, its regions out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -13,6 +13,25 @@ from naruto_vision.records import Box, Picture, Region
 from naruto_vision.segmentation.base import PromptableModel, Prompter, Prompts, SceneEmbedding
 from naruto_vision.segmentation.boxes import area_xyxy, nms_xyxy
 from naruto_vision.segmentation.crop_layers import CropLayers, Window
+
+
+class Sized(Protocol):
+    """What a mask is judged by before it becomes a region: its box, its pixels and how stable it is."""
+
+    @property
+    def box(self) -> Box:
+        """Inclusive pixels of the picture."""
+        ...
+
+    @property
+    def area(self) -> int:
+        """Pixels that are on."""
+        ...
+
+    @property
+    def stability(self) -> float:
+        """The stability score, in [0, 1]."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -58,12 +77,25 @@ class RegionFilter:
         Returns:
             The kept regions, largest mask first; equal areas stay in their order.
         """
+        return [regions[i] for i in self.choose(regions, height, width)]
+
+    def choose(self, masks: Sequence[Sized], height: int, width: int) -> list[int]:
+        """Say which masks are kept, before they take a byte a pixel.
+
+        Args:
+            masks: All masks of a picture.
+            height: Height of the picture in pixels.
+            width: Width of the picture in pixels.
+
+        Returns:
+            Places in ``masks``, largest mask first; equal areas stay in their order.
+        """
         low, high = self.min_box_ratio * height * width, self.max_box_ratio * height * width
-        sized = [(region.area, region) for region in regions if low <= area_xyxy(region.box) <= high]
+        sized = [(mask.area, i) for i, mask in enumerate(masks) if low <= area_xyxy(mask.box) <= high]
         kept = [pair for pair in sized if pair[0] >= self.min_area]
         if self.sort_by == "stability" and self.max_masks is not None:
-            kept = sorted(kept, key=lambda pair: -pair[1].stability)[: self.max_masks]
-        return [region for _, region in sorted(kept, key=lambda pair: -pair[0])][: self.max_masks]
+            kept = sorted(kept, key=lambda pair: -masks[pair[1]].stability)[: self.max_masks]
+        return [i for _, i in sorted(kept, key=lambda pair: -pair[0])][: self.max_masks]
 
 
 class _Candidate(NamedTuple):
@@ -75,6 +107,11 @@ class _Candidate(NamedTuple):
     stability: float
     name: str
     window: Window
+
+    @property
+    def area(self) -> int:
+        """Pixels of the mask; the bits that fill up the last byte are off."""
+        return int(np.bitwise_count(self.bits).sum())
 
     def region(self) -> Region:
         x1, y1, x2, y2 = self.box
@@ -159,7 +196,7 @@ class Segmenter:
         if self.crops:
             sizes = {window: 1 / window.area for window in windows}
             found = _without_duplicates(found, [sizes[each.window] for each in found], self.crops.box_nms)
-        return self.keep([each.region() for each in found], height, width)
+        return [found[i].region() for i in self.keep.choose(found, height, width)]
 
     def _look(self, picture: Picture, window: Window) -> list[_Candidate]:
         """Segment one window of a picture, or the whole."""
