@@ -132,8 +132,8 @@ def _split(words: Sequence[str]) -> tuple[str, list[str]]:
     names = [*TRAINER_COMMANDS, *COMMANDS]
     if group := _group(words[0]):
         near = difflib.get_close_matches(pair, group, n=1, cutoff=0.8)
-        choice = f"did you mean `{PROGRAM} {near[0]}`?" if near else f"give one of {', '.join(_lasts(group))}"
-        raise InputError(f"{pair}: no such command; {choice}; see `{PROGRAM} {words[0]} --help`")
+        others = f"give one of {', '.join(_lasts(group))}; see `{PROGRAM} {words[0]} --help`"
+        raise InputError(f"{pair}: no such command; {f'did you mean `{PROGRAM} {near[0]}`?' if near else others}")
     near = difflib.get_close_matches(pair, names, n=1) or difflib.get_close_matches(words[0], names, n=1)
     hint = f"did you mean `{PROGRAM} {near[0]}`?" if near else f"`{PROGRAM} --help` lists the commands"
     raise InputError(f"{words[0]}: no such command; {hint}")

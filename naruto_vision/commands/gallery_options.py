@@ -34,15 +34,16 @@ def add_row_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--path", nargs="+", default=[], metavar="PATH", help="all rows of a picture, as listed")
 
 
-def add_encoder_options(parser: argparse.ArgumentParser) -> None:
+def add_encoder_options(
+    parser: argparse.ArgumentParser, *, without: str = "the one that the gallery remembers"
+) -> None:
     """Declare the encoder.
 
     Args:
         parser: The parser of a ``gallery`` command.
+        without: Which one it is where none is given, in words.
     """
-    parser.add_argument(
-        "--encoder", default="", metavar="MODEL", help="the encoder (default: the one that the gallery remembers)"
-    )
+    parser.add_argument("--encoder", default="", metavar="MODEL", help=f"the encoder (default: {without})")
     parser.add_argument("--pretrained", metavar="FILE", help="weights of --encoder, where it is an architecture")
 
 
@@ -57,16 +58,18 @@ def chosen_ids(arguments: argparse.Namespace, content: "GalleryContent") -> list
         The ids of all rows that were named in any way.
 
     Raises:
-        InputError: If nothing was named, or a label or path has no rows.
+        InputError: If nothing was named, or an id, a label or a path has no rows; ``edit_gallery`` adds the folder.
     """
     if not (arguments.id or arguments.label or arguments.path):
         msg = "which rows: give --id, --label or --path; `naruto-vision gallery list GALLERY --rows` shows them"
         raise InputError(msg)
     rows = list(zip(content.ids.tolist(), content.rows, strict=True))
-    absent = [repr(name) for name in arguments.label if all(row.label != name for _, row in rows)]
+    absent = [f"id {id_}" for id_ in sorted(set(arguments.id) - {known for known, _ in rows})]
+    absent += [repr(name) for name in arguments.label if all(row.label != name for _, row in rows)]
     absent += [repr(name) for name in arguments.path if all(row.path != name for _, row in rows)]
     if absent:
-        msg = f"{arguments.gallery}: has no row of {', '.join(absent)}; `gallery list --rows` shows what it has"
+        shows = f"`naruto-vision gallery list {arguments.gallery} --rows` shows what it has"
+        msg = f"no row of {', '.join(absent)}; {shows}"
         raise InputError(msg)
     labels, paths = set(arguments.label), set(arguments.path)
     return [*arguments.id, *(id_ for id_, row in rows if row.label in labels or row.path in paths)]

@@ -16,8 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser: The parser of ``naruto-vision gallery verify``.
     """
     add_gallery_argument(parser)
-    add_encoder_options(parser)
-    parser.add_argument("--root", type=Path, metavar="DIR", help="look for the rows' pictures in this folder")
+    add_encoder_options(parser, without="none: vectors are not held against an encoder, and the answer comes at once")
+    parser.add_argument(
+        "--root", type=Path, metavar="DIR", help="look for the rows' pictures in this folder and its train/, valid/, …"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

@@ -83,7 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         counts = {**quarantine.counts(), "texts": len(arguments.text)}
         facts = {"gallery": str(arguments.gallery), "rows": len(gallery), "counts": counts, "bar": bar.as_json()}
-        document = {**facts, "queries": [answer.as_json() for answer in answers]}
+        bad_files = [{"path": bad.path, "reason": bad.reason} for bad in quarantine.rows]
+        document = {**facts, "quarantined": bad_files, "queries": [answer.as_json() for answer in answers]}
         sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
         return 0
     _print_tables(answers)
@@ -126,7 +127,8 @@ def _query_files(names: Sequence[str]) -> list[str]:
             continue
         inside = [(folder / file).as_posix() for file in list_pictures(folder)]
         if not inside:
-            raise MissingPathError(folder, "folder with pictures")
+            msg = f"{folder}: holds no pictures, also not in its folders; give pictures or a folder that has some"
+            raise InputError(msg)
         files += inside
     return files
 

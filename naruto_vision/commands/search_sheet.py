@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 
 from naruto_vision.errors import BadImageError, MissingPathError
 from naruto_vision.files.images import read_image
+from naruto_vision.gallery.pictures import find_picture
 from naruto_vision.records import Picture
 from naruto_vision.scenes.lookup import Answer, Hit
 from naruto_vision.scenes.overlay import Colour, label_font
@@ -46,7 +47,7 @@ class PictureFinder:
     """Finds gallery pictures on this machine, and counts those that are not there.
 
     Args:
-        roots: Folders that their paths may be relative to, the likeliest first.
+        roots: Folders that their paths may be relative to, or whose split they may be of; the likeliest first.
 
     Attributes:
         lost: How many could not be found or read.
@@ -65,7 +66,7 @@ class PictureFinder:
         Returns:
             Shape (H, W, 3), uint8, RGB; None where it is not there or cannot be read.
         """
-        found = next((root / path for root in self._roots if (root / path).is_file()), None)
+        found = next(filter(None, (find_picture(root, path) for root in self._roots)), None)
         picture = None if found is None else self.query(str(found))
         self.lost += picture is None
         return picture

@@ -186,7 +186,7 @@ def _chosen(content: GalleryContent, ids: Iterable[int]) -> NDArray[np.int64]:
     missing = np.setdiff1d(wanted, content.ids)
     if missing.size or not wanted.size:
         found = f"no row with id {missing[0]}" if missing.size else "no row chosen"
-        msg = f"gallery: {found}; `naruto-vision gallery list --rows` shows the ids"
+        msg = f"{found}; `naruto-vision gallery list --rows` shows the ids"
         raise InputError(msg)
     return np.searchsorted(content.ids, wanted).astype(np.int64)
 

@@ -68,7 +68,8 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
         ``format``, ``generation``, ``fingerprint``, ``rows``, ``dim``, ``files`` (name to sha256), ``checksum``.
 
     Raises:
-        MissingPathError: If there is no such folder, or it is no gallery.
+        MissingPathError: If there is no such folder.
+        InputError: If it is no gallery.
         FormatError: If the manifest is damaged, or of another format version.
     """
     root = Path(folder)
@@ -76,7 +77,8 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
         raise MissingPathError(root, "gallery", ENROL)
     path = root / MANIFEST
     if not path.is_file():
-        raise MissingPathError(path, "gallery manifest", ENROL)
+        msg = f"{root}: no gallery here, it has no {MANIFEST}; {_elsewhere(root)}"
+        raise InputError(msg)
     manifest = parse_json(path, path.read_bytes())
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
@@ -90,6 +92,12 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
         ):
             return manifest
     raise FormatError(path, "generation, fingerprint, rows, dim and the hashes of all files", "others", AGAIN)
+
+
+def _elsewhere(root: Path) -> str:
+    """Name a gallery that lies in a folder; else say how to make one."""
+    found = sorted(path.parent for path in root.glob(f"*/{MANIFEST}"))
+    return f"there is one in {found[0]}" if found else ENROL
 
 
 def read_files(folder: str | Path, names: Iterable[str] | None = None) -> tuple[dict[str, Any], dict[str, bytes]]:

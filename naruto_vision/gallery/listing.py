@@ -81,7 +81,7 @@ def list_gallery(folder: str | Path, *, rows: bool = False) -> Listing:
         What they say; the vectors are not looked at.
 
     Raises:
-        MissingPathError: If there is no gallery there.
+        InputError: If there is no gallery there.
         FormatError: If one of the files is not the one that was written.
     """
     root = Path(folder)

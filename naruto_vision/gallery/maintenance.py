@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from naruto_vision.errors import InputError
 from naruto_vision.gallery.content import GalleryContent, GalleryRow
 from naruto_vision.gallery.edits import add_rows, note_index, relabel_rows, remove_rows, roll_back
 from naruto_vision.gallery.folder import write_gallery
@@ -29,7 +30,12 @@ def edit_gallery(
         InputError: If the gallery cannot be opened or changed, or another process is changing it.
     """
     with writer_lock(folder):
-        gallery = Gallery.open(folder, fingerprint=fingerprint).edited(change)
+        opened = Gallery.open(folder, fingerprint=fingerprint)
+        try:
+            gallery = opened.edited(change)
+        except InputError as error:  # what is changed has no name of its own
+            msg = f"{folder}: {error}"
+            raise InputError(msg) from None
         write_gallery(folder, gallery.content, gallery.index)
     return gallery
 

@@ -14,6 +14,7 @@ from naruto_vision.gallery.content import GalleryContent
 from naruto_vision.gallery.effort import Efforts
 from naruto_vision.gallery.folder import StoredIndex, read_gallery
 from naruto_vision.gallery.layout import AGAIN, STAGING, read_manifest
+from naruto_vision.gallery.pictures import find_picture
 from naruto_vision.gallery.stores import read_stored
 from naruto_vision.optional import has_package
 
@@ -45,13 +46,13 @@ def verify_gallery(
     Args:
         folder: The gallery.
         fingerprint: The encoder that the gallery should be of; None leaves that out.
-        pictures: Folder that the rows' paths are relative to; None leaves the pictures out.
+        pictures: Folder that the rows' paths are relative to, or whose split they are of; None leaves the pictures out.
 
     Returns:
         What each check found; those that need the content are left out where it cannot be read.
 
     Raises:
-        MissingPathError: If there is no gallery there.
+        InputError: If there is no gallery there.
     """
     findings = [*_files(Path(folder))]
     try:
@@ -160,7 +161,7 @@ def _pictures(content: GalleryContent, root: Path) -> Finding:
     if not root.is_dir():
         raise MissingPathError(root, "folder of the gallery's pictures")
     paths = sorted({row.path for row in content.rows})
-    missing = [path for path in paths if not (root / path).is_file()]
+    missing = [path for path in paths if find_picture(root, path) is None]
     text = f"{len(paths) - len(missing)} of {len(paths)} are there"
     if not missing:
         return Finding("pictures", "ok", text)

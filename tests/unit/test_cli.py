@@ -89,7 +89,7 @@ def test_a_command_with_commands_under_it_lists_them_after_its_own_help(
         (["predcit", "x"], "predcit: no such command; did you mean `naruto-vision predict`?"),
         (["data"], "data: no such command; give one of "),
         (["data", "zzzz"], "see `naruto-vision data --help`"),
-        (["data", "prepair"], "did you mean `naruto-vision data prepare`?"),
+        (["data", "prepair"], "data prepair: no such command; did you mean `naruto-vision data prepare`?\n"),
         (["qqqq"], "`naruto-vision --help` lists the commands"),
         (["--nope"], "unrecognized arguments: --nope; see `naruto-vision --help`"),
         (["weights"], "the following arguments are required: list|download|verify"),

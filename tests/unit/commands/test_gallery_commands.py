@@ -135,10 +135,14 @@ def test_remove_relabel_rollback_and_log(home: Path, capsys: pytest.CaptureFixtu
     ("words", "message"),
     [
         (("remove", "g"), "give --id, --label or --path"),
-        (("remove", "g", "--label", "nobody"), "has no row of 'nobody'"),
-        (("remove", "g", "--id", "77"), "no row with id 77"),
-        (("remove", "g", "--label", "a", "b"), "that is all 3 rows"),
-        (("relabel", "g", "--id", "2", "--to", "b"), "'b' already"),
+        (("remove", "g", "--label", "nobody"), "g: no row of 'nobody'; `naruto-vision gallery list g --rows`"),
+        (("remove", "g", "--path", "x"), "g: no row of 'x'; `naruto-vision gallery list g --rows`"),
+        (("relabel", "g", "--label", "nobody", "--to", "b"), "g: no row of 'nobody'; `naruto-vision gallery list g"),
+        (("remove", "g", "--id", "77"), "g: no row of id 77; `naruto-vision gallery list g --rows`"),
+        (("remove", "g", "--label", "a", "b"), "g: remove: that is all 3 rows"),
+        (("relabel", "g", "--id", "2", "--to", "b"), "g: relabel: all of these rows are 'b' already"),
+        (("list", "."), ".: no gallery here, it has no manifest.json; there is one in g"),
+        (("list", "data"), "data: no gallery here, it has no manifest.json; enrol first"),
         (("rollback", "g", "--to", "1"), "from 1 to 0"),
         (("add", "g"), "give pictures and their --label"),
         (("add", "g", "a.png"), "give pictures and their --label"),
@@ -169,6 +173,20 @@ def test_verify_says_what_is_wrong(home: Path, capsys: pytest.CaptureFixture[str
     found = json.loads(told(capsys, "verify", "g", "--json", code=1))
     assert found["verdict"] == "wrong"
     assert [item["check"] for item in found["findings"] if item["verdict"] == "wrong"] == ["hashes", "content"]
+
+
+def test_verify_finds_pictures_below_the_folder_that_was_enrolled(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.move(home / "data", home / "cast" / "train")  # rows of a split are stored relative to the split's folder
+    assert "3 of 3 are there" in told(capsys, "verify", "g", "--root", "cast")
+    (home / "cast" / "train" / "a" / "1.png").unlink()
+    assert "2 of 3 are there; first missing a/1.png" in told(capsys, "verify", "g", "--root", "cast")
+
+
+def test_verify_help_does_not_promise_an_encoder(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "default: none: vectors are not held" in " ".join(told(capsys, "verify", "--help").split())
+    assert "the one that the gallery remembers" in " ".join(told(capsys, "add", "--help").split())
 
 
 def test_verify_notices_one_vector_under_two_names(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

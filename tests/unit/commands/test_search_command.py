@@ -124,7 +124,10 @@ def test_unreadable_pictures_are_counted_and_the_others_answered(capsys: pytest.
     Path("broken.png").write_bytes(b"no picture")
     assert main(["search", "--image", "broken.png", "data/ayame/0.png", "--json"]) == 0
     captured = capsys.readouterr()
-    assert json.loads(captured.out)["counts"]["quarantined"] == 1
+    document = json.loads(captured.out)
+    assert document["counts"]["quarantined"] == 1
+    assert [bad["path"] for bad in document["quarantined"]] == ["broken.png"]
+    assert "not a picture" in document["quarantined"][0]["reason"]
     assert "left out: broken.png" in captured.err
     assert refused(capsys, "--image", "broken.png").startswith("naruto-vision: error: broken.png: not a picture")
     assert "none of 2 can be read; first broken.png" in refused(capsys, "--image", "broken.png", "gone.png")
@@ -151,6 +154,9 @@ def test_another_root_finds_moved_pictures(place: Path) -> None:
     finder = PictureFinder([Path("elsewhere"), Path("data")])
     assert finder.gallery("kenta/1.png") is not None
     assert finder.lost == 0
+    (place / "cast").mkdir()
+    (place / "elsewhere").rename(place / "cast" / "train")
+    assert PictureFinder([Path("cast")]).gallery("kenta/1.png") is not None  # the folder that was enrolled from
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
@@ -170,7 +176,7 @@ def test_wrong_words_are_told_what_to_do(place: Path, capsys: pytest.CaptureFixt
     assert "-k and --votes" in refused(capsys, "--text", "a", "-k", "0")
     assert ".png or .jpg or .webp" in refused(capsys, "--text", "a", "--sheet", "sheet.txt")
     (place / "empty").mkdir()
-    assert "folder with pictures" in refused(capsys, "--image", "empty")
+    assert "empty: holds no pictures" in refused(capsys, "--image", "empty")
 
 
 def test_the_encoder_is_asked_for_where_it_is_not_found(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -79,7 +79,7 @@ def test_another_encoder_is_refused(saved: Path) -> None:
 def test_a_missing_folder_says_to_enrol(tmp_path: Path) -> None:
     with pytest.raises(MissingPathError, match="no such gallery; enrol first"):
         Gallery.open(tmp_path / "none")
-    with pytest.raises(MissingPathError, match="no such gallery manifest; enrol first"):
+    with pytest.raises(InputError, match=r"no gallery here, it has no manifest\.json; enrol first"):
         Gallery.open(tmp_path)
 
 
