@@ -18,7 +18,7 @@ PACKAGES = ("lightning", "jsonargparse")
 
 _NOTES = {
     "fit": "`naruto-vision fit --config clip.yaml` tunes CLIP, sam.yaml trains a segmenter, gallery.yaml enrols.",
-    "predict": "`naruto-vision predict DIR` names the characters of a folder; the options below may follow.",
+    "predict": "`naruto-vision predict DIR` names the characters of a folder; any option above may follow.",
 }
 _MORE = "`naruto-vision {command} --model.help CLASS` shows a model's own options, --data.help those of its data."
 

@@ -6,28 +6,19 @@ What can be told wrong without torch is told here, before it is imported.
 import os
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
+from naruto_vision.commands.short_options import check_options, lengthened, short_help
 from naruto_vision.commands.trainer_help import help_of
 from naruto_vision.errors import InputError, MissingPathError
 from naruto_vision.files.machine import allowed_cpus
 from naruto_vision.files.share import config_path
 
 SCENES_CONFIG = "scenes.yaml"
+_HELP = frozenset({"-h", "--help"})
 _CONFIG_OPTIONS = frozenset({"--config", "-c"})
-_SHORT = {
-    "--gallery": "--model.gallery",
-    "--threshold": "--model.overlay.min_score",
-    "--top-k": "--model.overlay.top_k",
-    "--min-area": "--model.segmenter.init_args.keep.min_area",
-    "--max-masks": "--model.segmenter.init_args.keep.max_masks",
-    "--decision": "--model.decision",
-}
-_SHORT_SWITCHES = {
-    "--prefer-different-label": "--model.overlay.prefer_different_label=true",
-    "--fail-fast": "--fail_fast=true",
-}
-"""Short words for what ``predict`` is told most often; the long ones say the same in every command."""
+_GALLERY_OPTIONS = frozenset({"--model.gallery", "--model.init_args.gallery"})
 
 
 def run(command: str, words: Sequence[str]) -> int:
@@ -43,6 +34,8 @@ def run(command: str, words: Sequence[str]) -> int:
     Raises:
         InputError: If a config, a scene folder or an option is wrong.
     """
+    if command == "predict" and _HELP & set(words):
+        sys.stdout.write(short_help())
     if (told := help_of(command, words)) is not None:
         sys.stdout.write(told)
         return 0
@@ -80,19 +73,32 @@ def arrange_words(command: str, words: Sequence[str]) -> list[str]:
         The words that LightningCLI is given, the command first.
 
     Raises:
-        InputError: If a config or the folder is missing, or the folder has no pictures.
+        InputError: If a config, the folder or the gallery is missing, the folder has no pictures, or an option is
+            misspelt.
     """
+    check_options(command, words)
     arranged = _with_configs_found(words)
-    if command == "predict" and arranged and not arranged[0].startswith("-"):
-        folder = check_scenes(arranged.pop(0))
-        config = [] if _CONFIG_OPTIONS & set(arranged) else ["--config", str(config_path(SCENES_CONFIG))]
-        arranged = [*config, *map(_lengthened, arranged), f"--data.predict={folder}"]
+    if command == "predict":
+        arranged = _arranged_for_predict(arranged)
     return [command, *arranged]
 
 
-def _lengthened(word: str) -> str:
-    name, equals, value = word.partition("=")
-    return _SHORT_SWITCHES.get(word, _SHORT.get(name, name) + equals + value)
+def _arranged_for_predict(words: list[str]) -> list[str]:
+    """Write short options out, and the folder as an option behind the packaged config."""
+    folder, rest = ("", words) if not words or words[0].startswith("-") else (words[0], words[1:])
+    scenes = [f"--data.predict={check_scenes(folder)}"] if folder else []
+    packaged = [] if not folder or _CONFIG_OPTIONS & set(rest) else ["--config", str(config_path(SCENES_CONFIG))]
+    arranged = lengthened(rest)
+    for gallery in _given(_GALLERY_OPTIONS, arranged)[-1:]:
+        check_gallery(gallery)
+    return [*packaged, *arranged, *scenes]
+
+
+def _given(options: frozenset[str], words: Sequence[str]) -> list[str]:
+    """Return the values that options are given, in order."""
+    apart = [value for name, value in pairwise(words) if name in options]
+    joined = [word.partition("=")[2] for word in words if "=" in word and word.partition("=")[0] in options]
+    return [*apart, *joined]
 
 
 def _with_configs_found(words: Sequence[str]) -> list[str]:
@@ -153,6 +159,21 @@ def check_scenes(folder: str) -> Path:
         msg = f"{path}: no pictures in this folder; files ending in {', '.join(sorted(SUFFIXES))} are read"
         raise InputError(msg)
     return path
+
+
+def check_gallery(folder: str) -> None:
+    """Check that a gallery is there.
+
+    Args:
+        folder: The gallery.
+
+    Raises:
+        MissingPathError: If there is no such folder, or it is no gallery.
+        FormatError: If its manifest is damaged.
+    """
+    from naruto_vision.gallery.layout import read_manifest
+
+    read_manifest(folder)
 
 
 def limit_threads() -> None:

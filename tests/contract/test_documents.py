@@ -63,6 +63,7 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(NarutoCLI, "before_instantiate_classes", stop)
     monkeypatch.setattr(training, "check_scenes", Path)
+    monkeypatch.setattr(training, "check_gallery", Path)
 
 
 @pytest.mark.usefixtures("stopped")

@@ -35,6 +35,8 @@ def _probe(words: list[str], folder: Path) -> tuple[int, float, list[str]]:
         (["predcit"], 2),
         (["--nope"], 2),
         (["predict", "/no/such/folder"], 2),
+        (["predict", "--config", "scenes.yaml", "--gallery", "/no/such/gallery"], 2),
+        (["predict", "scenes", "--gallary", "runs/gallery"], 2),
         (["fit", "--config", "/no/such.yaml"], 2),
         (["weights", "list"], 0),
         (["gallery", "list", "no-such-gallery"], 2),

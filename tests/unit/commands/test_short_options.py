@@ -1,0 +1,110 @@
+"""What a new user of ``predict`` meets first: its short options, and mistakes told of before torch is there."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from naruto_vision.cli import main
+from naruto_vision.commands.short_options import SHORT, check_options, lengthened, short_help
+from naruto_vision.commands.trainer_cli import NarutoCLI
+from naruto_vision.commands.training import arrange_words, run
+from naruto_vision.errors import InputError, MissingPathError
+from naruto_vision.files.images import write_image
+from naruto_vision.gallery.content import GalleryRow
+from naruto_vision.gallery.gallery import Gallery
+
+
+@pytest.fixture
+def scenes(tmp_path: Path) -> str:
+    write_image(tmp_path / "scenes" / "a.png", np.zeros((8, 8, 3), np.uint8))
+    return str(tmp_path / "scenes")
+
+
+def test_help_of_predict_begins_with_the_short_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "--help"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("usage: naruto-vision predict DIR")
+    shown = told[: told.index("--trainer.accelerator")]
+    assert [option.flag for option in SHORT if option.flag not in shown] == []
+    assert main(["fit", "--help"]) == 0
+    assert "predict DIR [options]" not in capsys.readouterr().out
+
+
+def test_help_of_another_release_still_has_the_short_options(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("naruto_vision.commands.training.help_of", lambda *_words: None)
+    monkeypatch.setattr("naruto_vision.commands.training.run_trainer", lambda _words: 0)
+    assert run("predict", ["-h"]) == 0
+    assert capsys.readouterr().out == short_help()
+
+
+def test_the_trainer_knows_what_every_short_option_stands_for(scenes: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(_cli: object) -> None:
+        raise InputError("understood")
+
+    monkeypatch.setattr(NarutoCLI, "before_instantiate_classes", stop)
+    monkeypatch.setattr("naruto_vision.commands.training.check_gallery", Path)
+    values = {"--gallery": "g", "--threshold": "0.5", "--decision": "top1"}
+    words = [
+        word for option in SHORT for word in (option.flag, values.get(option.flag, "3")) if option.value or word != "3"
+    ]
+    with pytest.raises(InputError, match=r"^understood$"):
+        run("predict", [scenes, *words])
+
+
+@pytest.mark.parametrize(
+    ("command", "word", "hint"),
+    [
+        ("predict", "--gallary", "did you mean --gallery?"),
+        ("predict", "--treshold=0.5", "did you mean --threshold?"),
+        ("predict", "--top_k", "did you mean --top-k?"),
+        ("predict", "--zzz", "see `naruto-vision predict --help`"),
+        ("fit", "--confg", "did you mean --config?"),
+        ("fit", "--gallery", "see `naruto-vision fit --help`"),
+    ],
+)
+def test_a_misspelt_option_is_told_with_what_is_near(command: str, word: str, hint: str) -> None:
+    with pytest.raises(InputError, match=f"unrecognized arguments: {word.partition('=')[0]}; ") as caught:
+        check_options(command, ["--config", "a.yaml", word, "1"])
+    assert str(caught.value).endswith(hint)
+
+
+def test_known_options_keys_and_values_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [
+        "--config",
+        "a.yaml",
+        "--ckpt_path=last",
+        "--trainer.max_epochs",
+        "-1",
+        "--model.no_such",
+        "--print_config",
+    ]
+    check_options("fit", words)
+    check_options("predict", ["--fail-fast", "--fail_fast=false", "--out", "x", "--data+=y"])
+    monkeypatch.setattr("naruto_vision.commands.short_options.read_help", lambda _command: None)
+    check_options("fit", ["--of-another-release"])
+
+
+def test_short_options_hold_with_a_config_too(scenes: str) -> None:
+    assert arrange_words("predict", ["--config", "scenes.yaml", "--top-k", "2"])[-2:] == [
+        "--model.overlay.top_k",
+        "2",
+    ]
+    assert "--model.overlay.top_k=2" in arrange_words("predict", [scenes, "--top-k=2"])
+
+
+def test_a_switch_takes_no_value() -> None:
+    with pytest.raises(InputError, match="--fail-fast takes no value"):
+        lengthened(["--fail-fast=false"])
+
+
+@pytest.mark.parametrize("form", ["--gallery={}", "--gallery {}", "--model.gallery={}", "--model.init_args.gallery {}"])
+def test_a_gallery_that_is_not_there_is_told_at_once(form: str, scenes: str, tmp_path: Path) -> None:
+    words = form.format(tmp_path / "gallery").split()
+    with pytest.raises(MissingPathError, match="gallery: no such gallery"):
+        arrange_words("predict", [scenes, *words])
+    rows = [GalleryRow("a.png", "a")]
+    Gallery.build(np.eye(1, 4, dtype=np.float32), rows, fingerprint="0" * 64).save(tmp_path / "gallery")
+    assert arrange_words("predict", [scenes, *words])[0] == "predict"
