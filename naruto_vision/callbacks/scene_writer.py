@@ -43,6 +43,7 @@ class SceneWriterCallback(Callback):
         self._behind: BackgroundWriter | None = None
         self._bad: list[tuple[str, str]] = []
         self._index = ""
+        self._scenes: Sequence[str] = ()
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the folder and tell the dataset which scenes are done.
@@ -79,6 +80,9 @@ class SceneWriterCallback(Callback):
         self._behind = BackgroundWriter(self._writer, dataset.pictures)
         trainer.strategy.barrier("scene folder")  # it is cleared of leftovers before anybody writes into it
         dataset.skip(self._writer.done)
+        self._scenes = dataset.scenes
+        if trainer.is_global_zero and (done := self._count_done()):
+            _LOG.info("%s", _told_of_done(done, len(self._scenes), self.out))
 
     @override
     def on_predict_batch_end(
@@ -145,6 +149,13 @@ class SceneWriterCallback(Callback):
             self._finish_writing()
         except OSError as error:  # the run stops for a reason already, most likely this one
             _LOG.warning("a scene could not be written: %s", error)
+        stopped = not isinstance(exception, Exception)  # Ctrl-C or a signal, nothing that went wrong
+        if stopped and trainer.is_global_zero and self._writer is not None:
+            told = "stopped with %d of %d scenes done (in %s); the same command again goes on from there"
+            _LOG.info(told, self._count_done(), len(self._scenes), self.out)
+
+    def _count_done(self) -> int:
+        return 0 if self._writer is None else len(self._writer.done.intersection(self._scenes))
 
     def _finish_writing(self) -> None:
         behind, self._behind = self._behind, None
@@ -152,6 +163,12 @@ class SceneWriterCallback(Callback):
             behind.close()
         if self._writer is not None:
             self._writer.close()
+
+
+def _told_of_done(done: int, scenes: int, out: Path) -> str:
+    if done == scenes:
+        return f"{done} of {scenes} scenes were already done (in {out}); use another --out to search them again"
+    return f"{done} of {scenes} scenes were already done (in {out}); the others are searched"
 
 
 def _told(counts: Mapping[str, int]) -> str:

@@ -1,5 +1,6 @@
 """What ``predict`` leaves when it is stopped from inside: every scene that was searched, and nothing in pieces."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -9,6 +10,7 @@ from typing_extensions import override
 
 from naruto_vision.callbacks.scene_writer import SceneWriterCallback
 from naruto_vision.data.gallery_data import GalleryDataModule
+from naruto_vision.data.scenes import SceneItem
 from naruto_vision.encoders.base import embed_pictures
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.errors import InputError
@@ -79,5 +81,36 @@ def test_a_scene_that_cannot_be_written_stops_the_run_and_is_the_next_one_done(
             predict(world)
     assert written(world) == ["a.png"]
     assert not list((world / "out").rglob(f"{TEMPORARY_PREFIX}*"))
+    predict(world)
+    assert written(world) == SCENES
+
+
+def test_a_finished_run_says_that_nothing_is_searched_again(world: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "naruto_vision")
+    predict(world)
+    assert "already done" not in caplog.text
+    predict(world)
+    assert f"4 of 4 scenes were already done (in {world / 'out'}); use another --out" in caplog.text
+    write_image(world / "scenes" / "e.png", np.zeros((32, 32, 3), np.uint8))
+    predict(world)
+    assert f"4 of 5 scenes were already done (in {world / 'out'}); the others are searched" in caplog.text
+
+
+def test_ctrl_c_says_how_to_go_on(
+    world: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "naruto_vision")
+    step = SceneRetriever.predict_step
+
+    def interrupted(module: SceneRetriever, batch: Sequence[SceneItem]) -> list[tuple[SceneItem, ScenePrediction]]:
+        if batch[0].scene == "c.png":
+            raise KeyboardInterrupt
+        return step(module, batch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SceneRetriever, "predict_step", interrupted)
+        with pytest.raises(SystemExit):
+            predict(world)
+    assert f"stopped with 2 of 4 scenes done (in {world / 'out'}); the same command again goes on" in caplog.text
     predict(world)
     assert written(world) == SCENES
