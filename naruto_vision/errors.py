@@ -1,5 +1,6 @@
 """The error tree: every message names the thing, what was expected, what was found and what to do."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,6 +60,22 @@ class FormatError(InputError):
 
     def __init__(self, path: str | Path, expected: str, found: str, hint: str = "") -> None:
         super().__init__(f"{path}: expected {expected}, found {found}" + (f"; {hint}" if hint else ""))
+
+
+class JsonError(FormatError):
+    """A file is not JSON, or JSON of a kind that is refused before anything in it is looked at.
+
+    Args:
+        path: The file.
+        error: What reading it raised.
+        hint: What to do about it.
+    """
+
+    def __init__(self, path: str | Path, error: Exception, hint: str = "") -> None:
+        broken = isinstance(error, (json.JSONDecodeError, UnicodeError, RecursionError))
+        what = "not JSON" if broken else "JSON that cannot be used"
+        reason = str(error).partition("\n")[0].partition(" (char ")[0]  # people look for lines and columns
+        InputError.__init__(self, f"{path}: {what} ({reason})" + (f"; {hint}" if hint else ""))
 
 
 class StateDictError(InputError):

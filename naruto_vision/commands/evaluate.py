@@ -102,12 +102,14 @@ def run(arguments: argparse.Namespace) -> int:
 
     names = read_label_map(arguments.label_map)
     pictures = _pictures(arguments)
-    truth = rename_labels(read_gt(arguments.gt), names)
+    found = read_gt(arguments.gt)
+    truth = rename_labels(found, names)
     if not truth:
         msg = f"{arguments.gt}: expected at least one scene, found none"
         raise InputError(msg)
     runs = run_names([arguments.preds_dir, *arguments.compare])
     folders, evaluations = _evaluate_all(arguments, truth, names, list(runs.values()))
+    _tell_idle(names, [found, *(folder.scenes for folder in folders)])
     documents = [
         _document(arguments, truth, folder, evaluation) for folder, evaluation in zip(folders, evaluations, strict=True)
     ]
@@ -179,8 +181,6 @@ def _evaluate_all(
     names: Mapping[str, str],
     paths: Sequence[Path],
 ) -> "tuple[list[PredictionFolder], list[Evaluation]]":
-    from dataclasses import replace
-
     from naruto_vision.data.predictions import read_prediction_folder, rename_labels
     from naruto_vision.metrics.evaluation import evaluate_scenes
 
@@ -188,11 +188,18 @@ def _evaluate_all(
     with progress("measuring", 2 * len(truth) * len(paths)) as advance:
         for path in paths:
             found = read_prediction_folder(path, list(truth), overlay=arguments.use_overlay, advance=advance)
-            folders.append(replace(found, scenes=rename_labels(found.scenes, names)))
-            evaluations.append(
-                evaluate_scenes(truth, folders[-1].scenes, arguments.iou_match, arguments.matching, advance)
-            )
+            folders.append(found)
+            scenes = rename_labels(found.scenes, names)
+            evaluations.append(evaluate_scenes(truth, scenes, arguments.iou_match, arguments.matching, advance))
     return folders, evaluations
+
+
+def _tell_idle(names: Mapping[str, str], sides: "Sequence[Mapping[str, Sequence[LabelledBox]]]") -> None:
+    """Name the labels to mend that nothing carries: often a spelling mistake in themselves."""
+    carried = {box.label for side in sides for boxes in side.values() for box in boxes}
+    idle = [name for name, right in names.items() if name not in carried and name != right]
+    if idle:
+        sys.stderr.write(f"--label-map: no object and no prediction is called {', '.join(idle)}\n")
 
 
 def _document(
@@ -201,12 +208,15 @@ def _document(
     folder: "PredictionFolder",
     evaluation: "Evaluation",
 ) -> dict[str, Any]:
+    from naruto_vision.data.predictions import rename_labels
     from naruto_vision.metrics.average_precision import coco_average_precision
     from naruto_vision.metrics.evaluation_document import evaluation_document
 
     document = evaluation_document(evaluation, arguments.bootstrap, arguments.seed)
     if arguments.coco:
-        document["average_precision"] = coco_average_precision(truth, folder.scenes)
+        document["average_precision"] = coco_average_precision(
+            truth, rename_labels(folder.scenes, read_label_map(arguments.label_map))
+        )
     document["files"] = {
         **folder.quarantine.counts(),
         "missing": list(folder.missing),

@@ -6,7 +6,13 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from naruto_vision.metrics.evaluation_tables import bounds_table, comparison_table, reasons_table, verdict_lines
+from naruto_vision.metrics.evaluation_tables import (
+    bounds_table,
+    comparison_remarks,
+    comparison_table,
+    reasons_table,
+    verdict_lines,
+)
 from naruto_vision.metrics.report import table_from_json
 
 _SHOWN = 5  # names of scenes in one line
@@ -31,6 +37,8 @@ def print_evaluation(
             console.print(line, highlight=False, markup=False, soft_wrap=True)
     if compared:
         console.print(comparison_table(compared))
+        for line in comparison_remarks(compared, runs):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
     for line in verdict_lines(scenes):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from naruto_vision.errors import FormatError, InputError, MissingPathError
+from naruto_vision.errors import FormatError, InputError, JsonError, MissingPathError
 
 if TYPE_CHECKING:
     from naruto_vision.data.rows import ReadRules
@@ -66,7 +66,7 @@ def read_aliases(path: Path | None) -> dict[str, str]:
     try:
         aliases = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise FormatError(path, "JSON", str(error).partition("\n")[0]) from None
+        raise JsonError(path, error) from None
     if not isinstance(aliases, dict) or not all(isinstance(name, str) and name for name in aliases.values()):
         raise FormatError(path, 'an object of names like {"Mira": "Myra"}', repr(aliases)[:60], _TEXTS_HINT)
     return {str(name): str(mended) for name, mended in aliases.items()}

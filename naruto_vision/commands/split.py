@@ -49,6 +49,12 @@ def split_table(tables: "Mapping[Split, ClassTable]") -> "Table":
     return shown
 
 
+def _left_out(tables: "Mapping[Split, ClassTable]") -> list[str]:
+    """Say how many rows of the data set were not shared out, and why."""
+    reports = {split: table.report for split, table in tables.items()}
+    return [f"{split}: {report.summary()}" for split, report in reports.items() if report.kept < report.seen]
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Split a data set, write the manifests, print how it went.
 
@@ -83,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
     seen.quarantine.write(arguments.out / "quarantine.jsonl")
     console = Console()
     console.print(split_table(found.tables))
-    lines = [found.note(), f"the audit of the result: {found.leaking} held-out pictures leak"]
+    lines = [*_left_out(tables), found.note(), f"the audit of the result: {found.leaking} held-out pictures leak"]
     if seen.quarantine.quarantined:
         lines.append(f"{seen.quarantine.quarantined} pictures cannot be read and were left out: quarantine.jsonl")
     for line in (*lines, place_of(arguments.out, base)):

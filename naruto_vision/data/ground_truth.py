@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from naruto_vision.data.paths import refusal
-from naruto_vision.errors import FormatError, MissingPathError
+from naruto_vision.errors import FormatError, JsonError, MissingPathError
 from naruto_vision.files.atomic import write_json
 from naruto_vision.records import Box, LabelledBox
 
@@ -87,7 +87,7 @@ def read_gt(path: str | Path) -> dict[str, tuple[LabelledBox, ...]]:
     try:
         found = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=without_repeats)
     except (ValueError, RecursionError) as error:  # both kinds of decode error are ValueErrors
-        raise FormatError(path, "JSON without repeated keys", str(error).split("\n", 1)[0]) from None
+        raise JsonError(path, error) from None
     if not isinstance(found, dict):
         raise FormatError(path, "an object of scenes", type(found).__name__)
     truth: dict[str, tuple[LabelledBox, ...]] = {}

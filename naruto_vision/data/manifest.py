@@ -12,7 +12,7 @@ from naruto_vision.data.paths import find_inside, refusal
 from naruto_vision.data.roboflow import read_csv
 from naruto_vision.data.rows import ReadRules, SourceRow, build_table
 from naruto_vision.data.tables import ClassTable, Split
-from naruto_vision.errors import FormatError, MissingPathError
+from naruto_vision.errors import FormatError, JsonError, MissingPathError
 from naruto_vision.files.atomic import write_json, write_text
 
 HEADER = ("path", "label")
@@ -23,7 +23,7 @@ def _read_class_names(path: Path) -> tuple[str, ...]:
     try:
         names = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise FormatError(path, "JSON", str(error).partition("\n")[0]) from None
+        raise JsonError(path, error) from None
     good = isinstance(names, list) and all(isinstance(name, str) and name for name in names)
     if not good or len(set(names)) != len(names):
         raise FormatError(path, "a list of different class names", repr(names)[:60])
@@ -60,7 +60,7 @@ def _base_of(path: Path, names: Sequence[str], rules: ReadRules) -> Path:
             return folder
     if not rules.need_files:
         return path.parent
-    places = ", ".join(str(folder.resolve()) for folder in candidates)
+    places = ", ".join(dict.fromkeys(str(folder.resolve()) for folder in candidates))
     hint = "run from the folder that the paths start in, or put the manifests beside it"
     raise MissingPathError(names[0] if names else path, f"picture of {path} under {places}", hint)
 

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from naruto_vision.data.ground_truth import read_object, without_repeats
 from naruto_vision.data.paths import find_inside
-from naruto_vision.errors import FormatError, MissingPathError
+from naruto_vision.errors import FormatError, JsonError, MissingPathError
 from naruto_vision.files.quarantine import Quarantine
 from naruto_vision.records import LabelledBox
 
@@ -51,7 +51,7 @@ def read_predictions(path: Path, scene: str, *, exact: bool = False) -> tuple[La
     try:
         found = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=without_repeats)
     except (ValueError, RecursionError) as error:  # both kinds of decode error are ValueErrors
-        raise FormatError(path, "JSON without repeated keys", str(error).partition("\n")[0]) from None
+        raise JsonError(path, error) from None
     if not isinstance(found, dict) or not isinstance(found.get("preds"), list):
         raise FormatError(path, "an object with a list 'preds'", repr(found)[:60])
     named = found.get("scene", scene)

@@ -19,7 +19,7 @@ from typing import Any
 
 from naruto_vision.data.rows import ReadRules, SourceRow, build_table
 from naruto_vision.data.tables import ClassTable
-from naruto_vision.errors import FormatError, MissingPathError
+from naruto_vision.errors import FormatError, JsonError, MissingPathError
 from naruto_vision.files.images import decode_image, read_image
 from naruto_vision.records import Picture
 
@@ -62,7 +62,7 @@ def read_json(path: Path) -> Mapping[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise FormatError(path, "JSON", str(error).partition("\n")[0]) from None
+        raise JsonError(path, error) from None
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise FormatError(path, f"shards of format {FORMAT}", repr(value)[:60])
     return value

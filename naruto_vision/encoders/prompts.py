@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from naruto_vision.encoders.base import Encoder
-from naruto_vision.errors import FormatError, InputError, MissingPathError
+from naruto_vision.errors import FormatError, InputError, JsonError, MissingPathError
 
 TEMPLATES = (
     "{}",
@@ -39,7 +39,7 @@ def read_aliases(path: str | Path) -> dict[str, tuple[str, ...]]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise FormatError(path, "JSON", str(error)) from None
+        raise JsonError(path, error) from None
     lists = value.values() if isinstance(value, dict) else [None]
     if not all(isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in lists):
         raise FormatError(path, "a JSON object: class to a list of texts", "something else")

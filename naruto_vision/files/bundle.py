@@ -12,7 +12,7 @@ from typing import Any
 from safetensors.torch import save
 from torch import Tensor
 
-from naruto_vision.errors import FormatError, MissingPathError
+from naruto_vision.errors import FormatError, JsonError, MissingPathError
 from naruto_vision.files.atomic import atomic_folder, write_text
 from naruto_vision.files.hashing import file_sha256
 from naruto_vision.files.trust import load_state_dict
@@ -57,7 +57,7 @@ def read_bundle_info(folder: str | Path, kind: str) -> dict[str, Any]:
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise FormatError(path, "JSON", str(error)) from None
+        raise JsonError(path, error) from None
     if not isinstance(info, dict) or info.get("format") != FORMAT:
         raise FormatError(
             path, f"bundle format {FORMAT}", f"{info.get('format') if isinstance(info, dict) else info!r}"

@@ -10,7 +10,7 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Literal
 
-from naruto_vision.errors import FormatError, InputError
+from naruto_vision.errors import FormatError, InputError, JsonError
 from naruto_vision.files.atomic import sync_folder, write_json
 from naruto_vision.files.hashing import file_digest, file_sha256
 from naruto_vision.files.registry import OfficialWeights
@@ -79,7 +79,7 @@ def read_lock(folder: Path) -> dict[str, str]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise FormatError(path, "JSON", str(error), "remove it, and verify the files anew") from None
+        raise JsonError(path, error, "remove it, and verify the files anew") from None
     if not isinstance(found, dict):
         raise FormatError(path, "an object of file names and hashes", type(found).__name__, "remove it")
     return {str(name): str(value) for name, value in found.items()}

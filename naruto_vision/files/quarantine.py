@@ -71,11 +71,13 @@ class Quarantine:
             InputError: If nothing is good, or more than the share is bad.
         """
         if self.seen and (self.ok == 0 or self.quarantined > max_bad_fraction * self.seen):
-            first = self._rows[0]
-            msg = (
-                f"{self.quarantined} of {self.seen} {self.what} cannot be read, "
-                f"more than the {max_bad_fraction:.0%} that are put up with; first {first.path}: {first.reason}"
-            )
+            told = f"none of {self.seen} {self.what} can be read"
+            if self.ok:
+                told = (
+                    f"{self.quarantined} of {self.seen} {self.what} cannot be read, "
+                    f"more than the {max_bad_fraction:.0%} that are put up with"
+                )
+            msg = f"{told}; first {self._rows[0].path}: {self._rows[0].reason}"
             raise InputError(msg)
 
     def counts(self) -> dict[str, int]:

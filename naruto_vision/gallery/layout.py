@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from naruto_vision.errors import FormatError, InputError, MissingPathError
+from naruto_vision.errors import FormatError, InputError, JsonError, MissingPathError
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -159,7 +159,7 @@ def parse_json(path: Path, data: bytes) -> object:
     try:
         value: object = json.loads(data.decode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError) as error:
-        raise FormatError(path, "JSON", str(error), AGAIN) from None
+        raise JsonError(path, error, AGAIN) from None
     return value
 
 

@@ -11,7 +11,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from naruto_vision.encoders.base import Encoder, embed_pictures
-from naruto_vision.errors import BadImageError, FormatError, MissingPathError
+from naruto_vision.errors import BadImageError, FormatError, JsonError, MissingPathError
 from naruto_vision.files.images import read_image
 from naruto_vision.gallery.content import GalleryRow, unit_rows
 from naruto_vision.gallery.selection import UNCHANGED
@@ -96,8 +96,8 @@ def _read_rows(path: Path) -> tuple[GalleryRow, ...]:
             continue
         try:
             record = json.loads(line.decode("utf-8-sig"))
-        except (ValueError, RecursionError) as error:
-            raise FormatError(path, "JSON", f"{error} in line {number}", _WHOLE) from None
+        except (ValueError, RecursionError):
+            raise FormatError(path, "JSON in each line", f"something else in line {number}", _WHOLE) from None
         match record:
             case {"path": str(name), "label": str(label)}:
                 aug = record.get("aug")
@@ -116,7 +116,7 @@ def _read_object(path: Path) -> Mapping[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise FormatError(path, "JSON", str(error), _WHOLE) from None
+        raise JsonError(path, error, _WHOLE) from None
     if not isinstance(value, dict):
         raise FormatError(path, "a JSON object", type(value).__name__, _WHOLE)
     return value

@@ -1,6 +1,6 @@
 """An evaluation's tables for people. Printing them is the caller's business."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.markup import escape
@@ -28,6 +28,11 @@ _BOUNDS = {
     "perfect_names": "every box kept, names perfect",
 }
 
+_PAIRED = "exact McNemar test, object by object"
+_DIFFERENCE = (
+    "difference: the second's object accuracy minus the first's, over resampled scenes. It is not corrected for the "
+    'number of pairs, so it may leave out 0 where the verdict is "not separable"; the verdict goes by p after Holm'
+)
 _UNPAIRED = "exact McNemar test at its least and largest p: totals do not tell which objects each run has right"
 
 
@@ -86,7 +91,7 @@ def comparison_table(comparisons: Sequence[Mapping[str, Any]]) -> Table:
     """
     paired = all(item["pairing"] is not None for item in comparisons)
     table = Table("runs", "p", "p after Holm", "verdict at 0.05", title="Can they be told apart?")
-    table.caption = "exact McNemar test, object by object" if paired else _UNPAIRED
+    table.caption = _PAIRED if paired else _UNPAIRED
     if paired:
         table.add_column("right in one alone")
         table.add_column("difference, 95 % over scenes")
@@ -99,6 +104,26 @@ def comparison_table(comparisons: Sequence[Mapping[str, Any]]) -> Table:
             cells.append(format_interval(item["difference"]))
         table.add_row(*cells)
     return table
+
+
+def comparison_remarks(
+    comparisons: Sequence[Mapping[str, Any]], runs: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
+    """Say how the differences are to be read, and which runs lack scenes.
+
+    Args:
+        comparisons: What ``comparison_documents`` returns.
+        runs: Run to what ``evaluation_document`` returns, with its ``files``.
+
+    Yields:
+        Plain text lines.
+    """
+    if any(item["difference"] is not None for item in comparisons):
+        yield _DIFFERENCE
+    for name, document in runs.items():
+        lost = len(document["files"]["missing"]) + len(document["files"]["refused"])
+        if lost:
+            yield f"{name} lacks {lost} of {document['scenes']} scenes: every object of those counts against it above"
 
 
 def _p_range(low: float, high: float) -> str:

@@ -67,6 +67,15 @@ def test_a_split_leaks_nothing_and_reads_back(export: Path, capsys: pytest.Captu
     assert {path.name: path.read_bytes() for path in Path("parted").iterdir()} == before
 
 
+def test_rows_that_the_policy_leaves_out_are_counted(export: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = export / "train" / "_classes.csv"
+    table.write_text(table.read_text().replace("train3.png, 0, 1, 0", "train3.png, 1, 1, 0") + "\ngone.png, 1, 0, 0")
+    assert main(["data", "split", str(export), "--out", "parted"]) == 0
+    told = capsys.readouterr().out
+    assert "train: 15 of 17 rows kept (1 without their file, 1 left out by the policy)\n" in told
+    assert "valid:" not in told  # nothing was left out there
+
+
 def test_a_split_can_be_split_again(export: Path) -> None:
     assert main(["data", "split", str(export), "--out", "deep/one"]) == 0  # not where the pictures are
     assert main(["data", "split", "deep/one", "--out", "two", "--test", "0"]) == 0

@@ -108,7 +108,21 @@ def test_runs_are_compared_object_by_object(world: Path, capsys: pytest.CaptureF
     assert item["difference"]["low"] <= 0.5 <= item["difference"]["high"]
     assert counts(found["others"]["other"]["object_accuracy"]) == (3, 4)
     assert found["others"]["other"]["average_precision"]["AP50"] == pytest.approx(0.83, abs=0.01)
-    assert "not separable" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "not separable" in told
+    assert "difference: the second's object accuracy minus the first's" in told
+    assert "the verdict goes by p after Holm" in told
+    assert "run lacks 1 of 3 scenes: every object of those counts against it above" in told
+    assert "other lacks 1 of 3 scenes" in told
+    evaluate(world, "--compare", str(other), "--bootstrap", "0")
+    assert "difference: the second's" not in capsys.readouterr().out
+
+
+def test_a_name_to_mend_that_nothing_carries_is_told(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mended = evaluate(world, "--label-map", "Gara:Gaara;Kobba:Koba;Odran:Odran", "--coco")
+    assert capsys.readouterr().err == "--label-map: no object and no prediction is called Kobba\n"
+    assert mended["average_precision"]["AP50"] > evaluate(world, "--coco")["average_precision"]["AP50"]
+    assert capsys.readouterr().err == ""
 
 
 def test_files_that_cannot_be_read_are_counted_and_named(world: Path, capsys: pytest.CaptureFixture[str]) -> None:

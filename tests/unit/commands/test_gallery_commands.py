@@ -106,7 +106,9 @@ def test_class_folders_are_added_in_generations_and_bad_files_counted(
 
 def test_nothing_readable_is_an_error(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (home / "broken.png").write_bytes(b"no picture")
-    assert "1 of 1 pictures to add cannot be read" in told(capsys, "add", "g", "broken.png", "--label", "b", code=2)
+    assert "error: none of 1 pictures to add can be read; first broken.png" in told(
+        capsys, "add", "g", "broken.png", "--label", "b", code=2
+    )
     assert Gallery.open("g").generation == 1
 
 

@@ -70,9 +70,9 @@ def test_a_scene_whose_name_ends_like_an_overlay_is_a_scene(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("{", "expected JSON"),
-        ('{"preds": [], "preds": []}', "without repeated keys"),
-        ("[" * 100_000, "expected JSON"),
+        ("{\n 3", "not JSON (Expecting property name enclosed in double quotes: line 2 column 2)"),
+        ('{"preds": [], "preds": []}', "JSON that cannot be used ('preds' 2 times in one object)"),
+        ("[" * 100_000, "not JSON (maximum recursion depth"),
         ("[]", "a list 'preds'"),
         ('{"preds": {}}', "a list 'preds'"),
         ('{"scene": "b.jpg", "preds": []}', "of scene 'a.jpg', found those of 'b.jpg'"),
@@ -90,7 +90,7 @@ def test_a_file_that_cannot_be_used_is_set_aside(tmp_path: Path, text: str, reas
     assert list(found.scenes) == ["ok.jpg"]
     assert found.quarantine.counts() == {"seen": 2, "ok": 1, "quarantined": 1}
     assert reason in found.quarantine.rows[0].reason
-    with pytest.raises(InputError, match="1 of 1 prediction files cannot be read"):
+    with pytest.raises(InputError, match="none of 1 prediction files can be read; first "):
         read_prediction_folder(tmp_path, ["a.jpg"])
 
 
