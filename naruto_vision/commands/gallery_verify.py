@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser: The parser of ``naruto-vision gallery verify``.
     """
     add_gallery_argument(parser)
-    add_encoder_options(parser, without="none: vectors are not held against an encoder, and the answer comes at once")
+    add_encoder_options(parser, without="none, so that the gallery is not held against one")
     parser.add_argument(
         "--root", type=Path, metavar="DIR", help="look for the rows' pictures in this folder and its train/, valid/, …"
     )
