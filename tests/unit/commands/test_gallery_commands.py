@@ -187,7 +187,7 @@ def test_verify_finds_pictures_below_the_folder_that_was_enrolled(
 
 
 def test_verify_help_does_not_promise_an_encoder(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "default: none, so that the gallery is not held against one" in " ".join(told(capsys, "verify", "--help").split())
+    assert "default: none, so that the gallery is not held" in " ".join(told(capsys, "verify", "--help").split())
     assert "the one that the gallery remembers" in " ".join(told(capsys, "add", "--help").split())
 
 
