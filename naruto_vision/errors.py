@@ -116,12 +116,14 @@ class FingerprintError(InputError):
         path: The gallery (or other store) that remembers an encoder.
         expected: The fingerprint that it remembers.
         found: The fingerprint of the encoder that was offered.
+        options: What opens the encoder that it remembers, as typed on a command line; "" where nobody knows.
     """
 
-    def __init__(self, path: str | Path, expected: str, found: str) -> None:
+    def __init__(self, path: str | Path, expected: str, found: str, options: str = "") -> None:
         super().__init__(
             f"{path}: built by encoder {expected[:12]}, opened with encoder {found[:12]}; "
-            "use the encoder that built it, or enrol again with `naruto-vision fit --config gallery.yaml`"
+            f"use the encoder that built it{options and f' ({options})'}, "
+            "or enrol again with `naruto-vision fit --config gallery.yaml`"
         )
 
 

@@ -3,6 +3,7 @@
 What can be told wrong without torch is told here, before it is imported.
 """
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,11 @@ from naruto_vision.errors import InputError, MissingPathError
 from naruto_vision.files.machine import allowed_cpus
 from naruto_vision.files.share import config_path
 
+_LOG = logging.getLogger(__name__)
 SCENES_CONFIG = "scenes.yaml"
+GALLERY, BUNDLE = "runs/gallery", "runs/clip/bundle"
+"""The gallery and the encoder that ``SCENES_CONFIG`` names."""
+
 _HELP = frozenset({"-h", "--help"})
 _CONFIG_OPTIONS = frozenset({"--config", "-c"})
 _GALLERY_OPTIONS = frozenset({"--model.gallery", "--model.init_args.gallery"})
@@ -89,9 +94,32 @@ def _arranged_for_predict(words: list[str]) -> list[str]:
     scenes = [f"--data.predict={check_scenes(folder)}"] if folder else []
     packaged = [] if not folder or _CONFIG_OPTIONS & set(rest) else ["--config", str(config_path(SCENES_CONFIG))]
     arranged = lengthened(rest)
-    for gallery in _given(_GALLERY_OPTIONS, arranged)[-1:]:
+    galleries = _given(_GALLERY_OPTIONS, arranged)
+    for gallery in galleries[-1:]:
         check_gallery(gallery)
+    if packaged and not any(word.startswith("--model.encoder") for word in arranged):
+        packaged += remembered_encoder(Path([GALLERY, *galleries][-1]))
     return [*packaged, *arranged, *scenes]
+
+
+def remembered_encoder(gallery: Path) -> list[str]:
+    """Take a gallery's own encoder where nothing was tuned, so that the packaged config's is not there.
+
+    Args:
+        gallery: The gallery folder.
+
+    Returns:
+        The options that open it; none where the config's encoder is there, or the gallery does not tell.
+    """
+    if Path(BUNDLE).exists() or not gallery.is_dir():
+        return []
+    from naruto_vision.gallery.listing import list_gallery
+    from naruto_vision.gallery.remembered import encoder_options
+
+    options = encoder_options(list_gallery(gallery).ledger[0].get("note", {}))
+    if options:
+        _LOG.info("no %s here: %s remembers its encoder, %s", BUNDLE, gallery, " ".join(options))
+    return options
 
 
 def _given(options: frozenset[str], words: Sequence[str]) -> list[str]:

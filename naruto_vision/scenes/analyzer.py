@@ -14,6 +14,7 @@ from torch import nn
 from naruto_vision.encoders.base import Encoder
 from naruto_vision.errors import FingerprintError
 from naruto_vision.gallery.gallery import Gallery
+from naruto_vision.gallery.remembered import encoder_options
 from naruto_vision.records import Identity, Neighbour, Picture, Region, ScenePrediction, Vectors
 from naruto_vision.scenes.centres import ClassCentres
 from naruto_vision.scenes.decision import Decision, decide
@@ -75,7 +76,8 @@ class SceneAnalyzer:
     ) -> None:
         fingerprint = encoder.fingerprint  # hashes all weights, so once
         if gallery.fingerprint != fingerprint:
-            raise FingerprintError(gallery.folder or "gallery", gallery.fingerprint, fingerprint)
+            options = encoder_options(gallery.note)
+            raise FingerprintError(gallery.folder or "gallery", gallery.fingerprint, fingerprint, " ".join(options))
         self.segmenter = segmenter
         self.encoder = encoder
         self.gallery = gallery

@@ -4,15 +4,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from naruto_vision.cli import main
 from naruto_vision.commands.short_options import SHORT, check_options, lengthened, short_help
 from naruto_vision.commands.trainer_cli import NarutoCLI
-from naruto_vision.commands.training import arrange_words, run
-from naruto_vision.errors import InputError, MissingPathError
+from naruto_vision.commands.training import BUNDLE, GALLERY, SCENES_CONFIG, arrange_words, run
+from naruto_vision.encoders.clip import ClipEncoder
+from naruto_vision.encoders.clip_parts import KIND as CLIP
+from naruto_vision.encoders.dino import KIND as DINO
+from naruto_vision.errors import FingerprintError, InputError, MissingPathError
 from naruto_vision.files.images import write_image
+from naruto_vision.files.share import config_path
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
+from naruto_vision.gallery.remembered import encoder_options
+from naruto_vision.scenes.analyzer import SceneAnalyzer
+from naruto_vision.segmentation.automatic import Segmenter
+from naruto_vision.segmentation.prompters import GridPrompter
+from naruto_vision.segmentation.sam import SamModel
 
 
 @pytest.fixture
@@ -108,3 +118,52 @@ def test_a_gallery_that_is_not_there_is_told_at_once(form: str, scenes: str, tmp
     rows = [GalleryRow("a.png", "a")]
     Gallery.build(np.eye(1, 4, dtype=np.float32), rows, fingerprint="0" * 64).save(tmp_path / "gallery")
     assert arrange_words("predict", [scenes, *words])[0] == "predict"
+
+
+def _gallery(folder: Path, note: dict[str, object]) -> str:
+    rows = [GalleryRow("a.png", "a")]
+    Gallery.build(np.eye(1, 4, dtype=np.float32), rows, fingerprint="0" * 64, note=note).save(folder)
+    return str(folder)
+
+
+def test_a_gallery_brings_its_encoder_where_nothing_was_tuned(
+    scenes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = {"kind": "clip", "model": "tiny-clip", "pretrained": None}
+    _gallery(tmp_path / GALLERY, {"encoder": recipe})
+    option = "--model.encoder.init_args.model=tiny-clip"
+    assert option in arrange_words("predict", [scenes])
+    other = _gallery(tmp_path / "other", {"encoder": {**recipe, "model": "ViT-B-32", "pretrained": "w.bin"}})
+    words = arrange_words("predict", [scenes, "--gallery", other])
+    assert "--model.encoder.init_args.model=ViT-B-32" in words
+    assert "--model.encoder.init_args.pretrained=w.bin" in words
+    silent = _gallery(tmp_path / "silent", {})
+    assert not any("encoder" in word for word in arrange_words("predict", [scenes, "--gallery", silent]))
+    own = arrange_words("predict", [scenes, "--model.encoder.init_args.model=mine"])
+    assert option not in own
+    assert option not in arrange_words("predict", [scenes, "--config", "scenes.yaml"])
+    (tmp_path / BUNDLE).mkdir(parents=True)
+    assert option not in arrange_words("predict", [scenes])
+
+
+def test_the_config_names_the_gallery_and_the_encoder_that_are_looked_for() -> None:
+    model = yaml.safe_load(config_path(SCENES_CONFIG).read_text(encoding="utf-8"))["model"]["init_args"]
+    assert (model["gallery"], model["encoder"]["init_args"]["model"]) == (GALLERY, BUNDLE)
+
+
+def test_kinds_of_encoder_are_those_that_open() -> None:
+    assert (CLIP, DINO) == ("clip", "dino")
+    assert encoder_options({"encoder": {"kind": "dino", "model": "dinov2_vits14", "weights": None}}) == [
+        "--model.encoder=naruto_vision.encoders.dino.DinoEncoder",
+        "--model.encoder.init_args.model=dinov2_vits14",
+    ]
+    assert encoder_options({"encoder": {"kind": "other", "model": "x"}}) == []
+    assert encoder_options({"encoder": None}) == []
+
+
+def test_another_encoder_is_told_with_the_option_that_opens_the_right_one(tmp_path: Path) -> None:
+    folder = _gallery(tmp_path / "g", {"encoder": {"kind": "clip", "model": "tiny-clip", "pretrained": None}})
+    segmenter = Segmenter(GridPrompter(2), SamModel(weights="tiny-sam"))
+    with pytest.raises(FingerprintError, match=r"built it \(--model\.encoder\.init_args\.model=tiny-clip\), or enrol"):
+        SceneAnalyzer(segmenter, ClipEncoder("tiny-clip"), Gallery.open(folder))
