@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from typing import Any
 
 _TITLES = {
     "cpus": "CPUs allowed",
@@ -10,7 +11,7 @@ _TITLES = {
     "gpu": "GPU",
     "gpu_driver": "NVIDIA driver",
     "duplicates_allowed": "KMP_DUPLICATE_LIB_OK set",
-    "versions": "Installed",
+    "versions": "Installed, and which versions are supported",
     "faults": "Import faults",
     "features": "Vector units",
     "openmp": "OpenMP runtimes loaded",
@@ -52,24 +53,28 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if findings else 0
 
 
-def _sections(facts: dict[str, object]) -> list[str]:
-    """Lay the facts out, a heading for each group and a line for each fact."""
+def _sections(facts: dict[str, Any]) -> list[str]:
+    """Lay the facts out, a heading for each group and a line for each fact; a group of nothing is left out."""
     lines: list[str] = []
     single: list[str] = []
+    supported = facts.pop("required", {})
     for name, value in facts.items():
         title = _TITLES.get(name, name.replace("_", " "))
         match value:
             case dict():
-                lines += [
-                    title[0].upper() + title[1:],
-                    *(f"  {key:<28}{_shown(item)}" for key, item in value.items()),
-                    "",
-                ]
+                shown = [f"  {key:<28}{_shown(item)}" for key, item in value.items()]
+                if name == "versions":
+                    shown = [f"  {key:<28}{_shown(item):<12}{supported.get(key, '')}" for key, item in value.items()]
+                lines += _group(title, shown)
             case list() | tuple():
-                lines += [title[0].upper() + title[1:], *(f"  {item}" for item in value or ["none"]), ""]
+                lines += _group(title, [f"  {item}" for item in value])
             case _:
                 single.append(f"  {title:<28}{_shown(value)}")
     return ["This process", *single, "", *lines]
+
+
+def _group(title: str, shown: list[str]) -> list[str]:
+    return [title[0].upper() + title[1:], *(line.rstrip() for line in shown), ""] if shown else []
 
 
 def _shown(value: object) -> str:

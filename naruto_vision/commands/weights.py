@@ -4,20 +4,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from naruto_vision.commands import weights_import
+from naruto_vision.commands import weights_import, weights_list
 from naruto_vision.errors import FormatError, MissingPathError
 from naruto_vision.files.download import Verdict, check_weights, download_weights
 from naruto_vision.files.registry import OFFICIAL, OfficialWeights, find_weights
 
 DEFAULT_FOLDER = Path("weights")
 """In the current folder, so that nothing large lands in a home folder unasked."""
-
-_HASH_NOTES = {
-    "url": "sha256 in its address",
-    "copies": "sha256 of public copies that agree",
-    "hub": "sha256 on the official page",
-    "none": "none published; recorded at the first download",
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser: The parser of ``naruto-vision weights``.
     """
     actions = parser.add_subparsers(dest="action", required=True, metavar="list|download|verify|import")
-    actions.add_parser("list", help="show every name with its size, licence, address and hash")
+    weights_list.add_arguments(actions.add_parser("list", help="show every name with its size and licence"))
     download = actions.add_parser("download", help="download one file; an unfinished one is continued")
     download.add_argument("name", help="a name that `weights list` shows")
     download.add_argument("--url", default="", help="folder of a mirror that serves the same file names")
@@ -52,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     match arguments.action:
         case "list":
-            _write(_table())
+            _write(weights_list.weights_table(long=arguments.long))
             return 0
         case "download":
             _write(_tell(find_weights(arguments.name), _download(arguments)))
@@ -65,17 +58,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _write(text: str) -> None:
     sys.stdout.write(text + "\n")
-
-
-def _table() -> str:
-    lines = [f"{'NAME':<30}{'ABOUT':>9}  {'LICENCE':<11}{'READ BY':<48}HASH"]
-    for row in OFFICIAL:
-        note = _HASH_NOTES[row.hash_source] + (f", MD5 {row.md5_prefix}… in its name" if row.md5_prefix else "")
-        lines.append(
-            f"{row.name:<30}{row.megabytes:>6} MB  {row.licence:<11}{row.used_for:<48}{row.sha256[:12] or '-'}"
-        )
-        lines.append(f"    {row.url}\n    hash: {note}")
-    return "\n".join(lines)
 
 
 def _download(arguments: argparse.Namespace) -> Verdict:
@@ -95,7 +77,7 @@ def _download(arguments: argparse.Namespace) -> Verdict:
 def _tell(row: OfficialWeights, verdict: Verdict) -> str:
     match verdict.known:
         case "published":
-            how = f"matches the published hash ({_HASH_NOTES[row.hash_source]})"
+            how = f"matches the published hash ({weights_list.HASH_NOTES[row.hash_source]})"
         case "recorded":
             how = "matches the record of its first download"
         case _:

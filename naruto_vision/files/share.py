@@ -46,5 +46,10 @@ def bundle_path(name: str | Path) -> Path:
     raise MissingPathError(folder, "model bundle", hint)
 
 
+def packaged_bundles() -> list[str]:
+    """Return the names of the bundles that the package carries, sorted."""
+    return sorted(file.parent.name for file in _shared("checkpoints").glob("*/model.json"))
+
+
 def _names() -> str:
-    return ", ".join(sorted(file.parent.name for file in _shared("checkpoints").glob("*/model.json"))) or "none"
+    return ", ".join(packaged_bundles()) or "none"

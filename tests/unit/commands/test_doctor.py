@@ -1,4 +1,5 @@
 import hashlib
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -96,3 +97,26 @@ def test_json_and_table_agree(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     monkeypatch.setattr("naruto_vision.commands.health.gather_facts", lambda: HEALTHY)
     assert main(["doctor"]) == 0
     assert capsys.readouterr().out.endswith("What is wrong\n  nothing\n")
+
+
+def printed(facts: Facts, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    monkeypatch.setattr("naruto_vision.commands.health.gather_facts", lambda: facts)
+    main(["doctor"])
+    return capsys.readouterr().out.splitlines()
+
+
+def test_groups_of_nothing_have_no_heading(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "Import faults" not in printed(HEALTHY, monkeypatch, capsys)
+    assert "OpenMP runtimes loaded" not in printed(replace(HEALTHY, openmp=()), monkeypatch, capsys)
+    lines = printed(replace(HEALTHY, faults={"cv2": "libGL.so.1: cannot open"}), monkeypatch, capsys)
+    assert lines[lines.index("Import faults") + 1].split(maxsplit=1) == ["cv2", "libGL.so.1: cannot open"]
+    assert all(line or after for line, after in itertools.pairwise(lines))  # never two empty lines
+
+
+def test_supported_versions_stand_beside_installed_ones(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = printed(HEALTHY, monkeypatch, capsys)
+    assert ["torch", "2.15.0", ">=2.10,<3"] in [line.split() for line in lines]
+    assert ["faiss-gpu", "-"] in [line.split() for line in lines]
+    assert "Required" not in lines
