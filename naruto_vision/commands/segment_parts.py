@@ -15,6 +15,7 @@ from naruto_vision.segmentation.automatic import RegionFilter, Segmenter
 from naruto_vision.segmentation.fast_encoder import encode_image
 from naruto_vision.segmentation.prompters import GridPrompter
 from naruto_vision.segmentation.sam import SamModel
+from naruto_vision.segmentation.scaling import resize_longest
 from naruto_vision.segmentation.stock import StockSegmenter
 from naruto_vision.segmentation.thresholds import MaskThresholds
 
@@ -161,7 +162,9 @@ def encoder(bench: Bench, picture: Picture) -> Part:
         picture: Shape (H, W, 3), uint8, RGB.
     """
     sam, found = bench.model.sam, dict[str, Tensor]()
-    pixels = torch.from_numpy(bench.model.resize(picture)).permute(2, 0, 1)[None].to(bench.model.device)
+    pixels = (
+        torch.from_numpy(resize_longest(picture, bench.model.image_size)).permute(2, 0, 1)[None].to(bench.model.device)
+    )
     square = sam.preprocess(pixels.float())
 
     def run(name: str, encode: Callable[[Tensor], Tensor]) -> None:

@@ -16,6 +16,7 @@ from naruto_vision.segmentation.full_size import Frame
 from naruto_vision.segmentation.prompters import GridPrompter
 from naruto_vision.segmentation.run_lengths import column_runs
 from naruto_vision.segmentation.sam import SamModel
+from naruto_vision.segmentation.scaling import resize_longest
 from naruto_vision.segmentation.thresholds import MaskThresholds
 
 _STOCK_BATCH = 64  # prompts: the stock default
@@ -80,7 +81,7 @@ def post(bench: Bench, picture: Picture) -> Part:
     answer = source.answer(source.embed(picture), GridPrompter(bench.points)(picture))
     side, bars = bench.model.image_size, source.thresholds
     logits, ious = interpolate(answer.logits, (side // 4, side // 4), mode="bicubic"), answer.ious
-    inner, outer = bench.model.resize(picture).shape[:2], picture.shape[:2]
+    inner, outer = resize_longest(picture, bench.model.image_size).shape[:2], picture.shape[:2]
     found: dict[str, list[list[int]]] = {}
 
     def ours() -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from naruto_vision.files.fingerprint import model_fingerprint
 from naruto_vision.records import Box, Picture, Region
-from naruto_vision.segmentation.base import PromptableModel, Prompter, Prompts, SceneEmbedding
+from naruto_vision.segmentation.base import PromptableModel, Prompter, Prompts, SceneEmbedding, embed_scenes
 from naruto_vision.segmentation.boxes import area_xyxy, nms_xyxy
 from naruto_vision.segmentation.crop_layers import CropLayers, Window
 
@@ -180,31 +180,46 @@ class Segmenter:
             facts["crops"] = repr(self.crops)
         return model_fingerprint(facts, {})
 
+    def embed_all(self, pictures: Sequence[Picture]) -> Sequence[SceneEmbedding | None]:
+        """Run the image encoder for pictures that are segmented next: several at once, where the model does that.
+
+        Args:
+            pictures: Each of shape (H, W, 3), uint8, RGB, upright; of any sizes.
+
+        Returns:
+            What a call takes beside each picture; None where there is nothing to prepare.
+        """
+        return embed_scenes(self.model, pictures)
+
     @torch.no_grad()
-    def __call__(self, picture: Picture) -> list[Region]:
+    def __call__(self, picture: Picture, embedding: SceneEmbedding | None = None) -> list[Region]:
         """Segment one picture.
 
         Args:
             picture: Shape (H, W, 3), uint8, RGB, upright.
+            embedding: Of the whole picture, where the image encoder has seen it already (from ``embed_all``).
 
         Returns:
             Its regions, largest mask first; none where nothing was found.
         """
         height, width = picture.shape[:2]
-        windows = self.crops.windows(height, width) if self.crops else [Window(0, 0, width, height)]
-        found = [candidate for window in windows for candidate in self._look(picture, window)]
+        whole = Window(0, 0, width, height)
+        windows = self.crops.windows(height, width) if self.crops else [whole]
+        known = {} if embedding is None else {whole: embedding}
+        rest = [window for window in windows if window not in known]
+        known.update(zip(rest, embed_scenes(self.model, [window.cut(picture) for window in rest]), strict=True))
+        found = [candidate for window in windows for candidate in self._look(picture, window, known[window])]
         if self.crops:
             sizes = {window: 1 / window.area for window in windows}
             found = _without_duplicates(found, [sizes[each.window] for each in found], self.crops.box_nms)
         return [found[i].region() for i in self.keep.choose(found, height, width)]
 
-    def _look(self, picture: Picture, window: Window) -> list[_Candidate]:
+    def _look(self, picture: Picture, window: Window, embedding: SceneEmbedding) -> list[_Candidate]:
         """Segment one window of a picture, or the whole."""
         if window.layer and self.crops:
             prompts = self.crops.prompts(self.prompter, picture, window)
         else:
             prompts = self.prompter(picture)
-        embedding = self.model.embed(window.cut(picture))
         found = self._candidates(embedding, prompts, window)
         uncut = [each for each in found if not window.cuts(each.box, *picture.shape[:2])]
         return _without_duplicates(uncut, [each.predicted_iou for each in uncut], self.thresholds.box_nms)

@@ -1,8 +1,8 @@
 """The two halves of every segmenter: where to ask, and who answers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,3 +145,31 @@ class PromptableModel(Protocol):
             The masks that are stable and not empty, in the order of ``logits``.
         """
         ...
+
+
+@runtime_checkable
+class EmbedsMany(Protocol):
+    """A promptable model whose image encoder takes several pictures at once; not every model has to."""
+
+    def embed_all(self, pictures: Sequence[Picture]) -> list[SceneEmbedding]:
+        """Run the image encoder for several pictures.
+
+        Args:
+            pictures: Each of shape (H, W, 3), uint8, RGB; of any sizes.
+        """
+        ...
+
+
+def embed_scenes(model: PromptableModel, pictures: Sequence[Picture]) -> list[SceneEmbedding]:
+    """Run a model's image encoder for several pictures: at once where the model can, else one by one.
+
+    Args:
+        model: Any promptable model.
+        pictures: Each of shape (H, W, 3), uint8, RGB; of any sizes.
+
+    Returns:
+        Their embeddings, in order.
+    """
+    if isinstance(model, EmbedsMany):
+        return model.embed_all(pictures)
+    return [model.embed(picture) for picture in pictures]

@@ -1,15 +1,12 @@
 """SAM 1 as a promptable model: official checkpoints, and the tiny one of this project."""
 
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from naruto_vision.files.fingerprint import model_fingerprint
 from naruto_vision.records import Picture
@@ -18,13 +15,17 @@ from naruto_vision.segmentation.decoding import Answer, decode_each
 from naruto_vision.segmentation.fast_decoder import decode_prompts, share_picture
 from naruto_vision.segmentation.fast_encoder import encode_image
 from naruto_vision.segmentation.fast_masks import mask_logits
-from naruto_vision.segmentation.full_size import Frame, dense_masks
 from naruto_vision.segmentation.sam_weights import load_sam, save_sam
+from naruto_vision.segmentation.scaling import resize_longest, stable_masks
 from naruto_vision.segmentation.sizes import SIZES, Architecture, build_sam
 from naruto_vision.segmentation.thresholds import MaskThresholds
 
 _PICTURES_BYTES = {"cpu": 1 << 23, "cuda": 1 << 30}
 """Picture tokens, a set for each prompt decoded at once: 2 prompts of the official sizes on a CPU, 256 on a GPU."""
+
+
+_PICTURES_AT_ONCE = {"cpu": 1, "cuda": 4}
+"""Pictures that the image encoder takes at once: one is work enough for a CPU, and its memory is a picture's."""
 
 
 class SamModel(nn.Module):
@@ -83,20 +84,6 @@ class SamModel(nn.Module):
         device: torch.device = self.sam.pixel_mean.device
         return device
 
-    def resize(self, picture: Picture) -> Picture:
-        """Scale a picture so that its longest side fills the model's input.
-
-        Args:
-            picture: Shape (H, W, 3), uint8, RGB.
-
-        Returns:
-            Shape (h, w, 3), uint8, with ``max(h, w) == image_size``.
-        """
-        height, width = picture.shape[:2]
-        scale = self.image_size / max(height, width)
-        size = (max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5)))
-        return np.array(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
-
     def encode(self, pixels: Tensor) -> Tensor:
         """Run the image encoder; gradients flow.
 
@@ -140,7 +127,6 @@ class SamModel(nn.Module):
         """
         return decode_each(self.sam, features, tokens)
 
-    @torch.no_grad()
     def embed(self, picture: Picture) -> SceneEmbedding:
         """Run the image encoder once for a picture.
 
@@ -148,13 +134,34 @@ class SamModel(nn.Module):
             picture: Shape (H, W, 3), uint8, RGB, upright.
 
         Returns:
-            What ``answer`` and ``upscale`` need of it.
+            What ``answers`` and ``full_masks`` need of it.
         """
-        resized = self.resize(picture)
-        pixels = torch.from_numpy(resized).permute(2, 0, 1)[None].to(self.device)
-        height, width = picture.shape[:2]
-        features = encode_image(self.sam.image_encoder, self.sam.preprocess(pixels.float()))
-        return SceneEmbedding(features, (height, width), (resized.shape[0], resized.shape[1]))
+        return self.embed_all([picture])[0]
+
+    @torch.no_grad()
+    def embed_all(self, pictures: Sequence[Picture]) -> list[SceneEmbedding]:
+        """Run the image encoder for several pictures of any sizes: on a GPU some at once, on a CPU one by one.
+
+        Args:
+            pictures: Each of shape (H, W, 3), uint8, RGB, upright.
+
+        Returns:
+            What ``answers`` and ``full_masks`` need of each, in order; features differ by rounding from ``embed``'s.
+        """
+        found: list[SceneEmbedding] = []
+        step = _PICTURES_AT_ONCE.get(self.device.type, 1)
+        for some in (pictures[start : start + step] for start in range(0, len(pictures), step)):
+            resized = [resize_longest(picture, self.image_size) for picture in some]
+            features = encode_image(self.sam.image_encoder, torch.stack([self._square(each) for each in resized]))
+            for picture, inside, one in zip(some, resized, features, strict=True):
+                found.append(SceneEmbedding(one[None], picture.shape[:2], inside.shape[:2]))
+        return found
+
+    def _square(self, resized: Picture) -> Tensor:
+        """Normalise a resized picture and pad it to the model's input: (3, S, S), float32."""
+        pixels = torch.from_numpy(resized).to(self.device).permute(2, 0, 1)
+        square: Tensor = self.sam.preprocess(pixels.float())
+        return square
 
     @torch.no_grad()
     def answer(self, embedding: SceneEmbedding, prompts: Prompts) -> Answer:
@@ -206,22 +213,6 @@ class SamModel(nn.Module):
         return self.encode_prompts(points, labels, boxes)
 
     @torch.no_grad()
-    def upscale(self, logits: Tensor, embedding: SceneEmbedding) -> Tensor:
-        """Bring low-resolution logits to the upright picture's size.
-
-        Args:
-            logits: Shape (P, h, w), float32.
-            embedding: Of the picture that was asked about.
-
-        Returns:
-            Shape (P, H, W), float32.
-        """
-        height, width = embedding.input_size
-        square = interpolate(logits[:, None], (self.image_size, self.image_size), mode="bilinear")
-        whole = interpolate(square[..., :height, :width], embedding.original_size, mode="bilinear")
-        return whole[:, 0]
-
-    @torch.no_grad()
     def full_masks(
         self, logits: Tensor, embedding: SceneEmbedding, stability: float, offset: float
     ) -> Iterator[FullMask]:
@@ -236,10 +227,4 @@ class SamModel(nn.Module):
         Yields:
             The masks that are stable and not empty, in the order of ``logits``.
         """
-        height, width = embedding.original_size
-        if logits.device.type == "cpu":
-            frame = Frame(logits.shape[-1], self.image_size, embedding.input_size, (height, width))
-            yield from frame.full_masks(logits, stability, offset)
-        else:
-            upscale = partial(self.upscale, embedding=embedding)
-            yield from dense_masks(logits, upscale, height * width, stability, offset)
+        yield from stable_masks(logits, embedding, self.image_size, stability, offset)

@@ -1,5 +1,7 @@
 """The generator of ``segment_anything`` itself, to compare with."""
 
+from collections.abc import Sequence
+
 import torch
 from segment_anything import SamAutomaticMaskGenerator
 from typing_extensions import override
@@ -7,6 +9,7 @@ from typing_extensions import override
 from naruto_vision.errors import InputError
 from naruto_vision.records import Picture, Region
 from naruto_vision.segmentation.automatic import Segmenter
+from naruto_vision.segmentation.base import SceneEmbedding
 from naruto_vision.segmentation.boxes import xyxy_from_mask
 from naruto_vision.segmentation.crop_layers import CropLayers
 from naruto_vision.segmentation.prompters import GridPrompter, point_names
@@ -50,16 +53,35 @@ class StockSegmenter(Segmenter):
         )
 
     @override
+    def embed_all(self, pictures: Sequence[Picture]) -> Sequence[SceneEmbedding | None]:
+        """Prepare nothing: the stock generator runs the image encoder itself.
+
+        Args:
+            pictures: Each of shape (H, W, 3), uint8, RGB.
+
+        Returns:
+            None for each.
+        """
+        return [None for _ in pictures]
+
+    @override
     @torch.no_grad()
-    def __call__(self, picture: Picture) -> list[Region]:
+    def __call__(self, picture: Picture, embedding: SceneEmbedding | None = None) -> list[Region]:
         """Segment one picture.
 
         Args:
             picture: Shape (H, W, 3), uint8, RGB, upright.
+            embedding: Has to be None: the stock generator runs the image encoder itself.
 
         Returns:
             Its regions, largest mask first.
+
+        Raises:
+            InputError: If there is an embedding.
         """
+        if embedding is not None:
+            msg = "stock segmenter: expected no embedding, found one; the stock generator runs the image encoder itself"
+            raise InputError(msg)
         regions = []
         for record in self.generator().generate(picture):
             mask, (name,) = record["segmentation"], point_names(record["point_coords"])

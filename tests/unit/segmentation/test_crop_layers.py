@@ -128,15 +128,16 @@ class OneSquare:
 
     def embed(self, picture: Picture) -> SceneEmbedding:
         self.looks += 1
-        return SceneEmbedding(torch.zeros(1, 1, 1, 1), picture.shape[:2], picture.shape[:2])
+        return SceneEmbedding(torch.full((1, 1, 1, 1), self.looks), picture.shape[:2], picture.shape[:2])
 
     def answers(
         self, embedding: SceneEmbedding, _prompts: Prompts, _above: float, _batch: int | None = None
     ) -> Iterator[Answers]:
-        if self.looks <= 2:
+        look = int(embedding.features)
+        if look <= 2:
             logits = torch.full((1, *embedding.original_size), -9.0)
             logits[:, 40:80, 40:80] = 9.0
-            yield Answers(torch.tensor([0]), logits, torch.tensor([0.9 if self.looks == 1 else 0.6]))
+            yield Answers(torch.tensor([0]), logits, torch.tensor([0.9 if look == 1 else 0.6]))
 
     def full_masks(
         self, logits: Tensor, _embedding: SceneEmbedding, stability: float, offset: float

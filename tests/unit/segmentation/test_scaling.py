@@ -1,0 +1,109 @@
+"""Several pictures through the image encoder at once, and sizes between a picture and the model's input."""
+
+import numpy as np
+import pytest
+import torch
+from segment_anything.utils.transforms import ResizeLongestSide
+
+from naruto_vision.errors import InputError
+from naruto_vision.records import Picture, Region
+from naruto_vision.segmentation import sam as sam_module
+from naruto_vision.segmentation.automatic import RegionFilter, Segmenter
+from naruto_vision.segmentation.base import SceneEmbedding, embed_scenes
+from naruto_vision.segmentation.crop_layers import CropLayers
+from naruto_vision.segmentation.prompters import GridPrompter
+from naruto_vision.segmentation.sam import SamModel
+from naruto_vision.segmentation.scaling import resize_longest
+from naruto_vision.segmentation.stock import StockSegmenter
+
+SIZES = [(48, 64), (64, 33), (7, 90), (64, 64), (30, 31)]
+
+
+@pytest.fixture(scope="module")
+def model() -> SamModel:
+    return SamModel("tiny-sam", weights="tiny-sam")
+
+
+def _pictures() -> list[Picture]:
+    generator = np.random.default_rng(0)
+    return [generator.integers(0, 256, (*size, 3), dtype=np.uint8) for size in SIZES]
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (300, 20), (256, 256)])
+def test_pictures_are_resized_as_the_stock_predictor_does(height: int, width: int) -> None:
+    picture = np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    assert np.array_equal(resize_longest(picture, 256), ResizeLongestSide(256).apply_image(picture))
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 8])
+def test_several_pictures_are_embedded_as_one_by_one(
+    model: SamModel, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apart = [model.embed(picture) for picture in _pictures()]
+    monkeypatch.setitem(sam_module._PICTURES_AT_ONCE, "cpu", at_once)
+    sizes = []
+    encode = sam_module.encode_image
+    monkeypatch.setattr(
+        sam_module, "encode_image", lambda net, square: sizes.append(len(square)) or encode(net, square)
+    )
+    together = embed_scenes(model, _pictures())
+    assert sizes == {1: [1] * 5, 2: [2, 2, 1], 8: [5]}[at_once]
+    for one, other in zip(apart, together, strict=True):
+        assert (one.original_size, one.input_size) == (other.original_size, other.input_size)
+        assert one.features.shape == other.features.shape == (1, 64, 16, 16)
+        assert (one.features - other.features).abs().max() <= 1e-5
+    assert not torch.allclose(together[0].features, together[1].features, atol=1e-2)
+    assert model.embed_all([]) == []
+
+
+class _OneByOne:
+    """A promptable model that takes one picture at a time."""
+
+    def __init__(self, model: SamModel) -> None:
+        self.model = model
+        self.thresholds, self.fingerprint = model.thresholds, model.fingerprint
+        self.answers, self.full_masks = model.answers, model.full_masks
+        self.seen: list[Picture] = []
+
+    def embed(self, picture: Picture) -> SceneEmbedding:
+        self.seen.append(picture)
+        return self.model.embed(picture)
+
+
+def test_a_model_without_batches_is_asked_one_by_one(model: SamModel) -> None:
+    single = _OneByOne(model)
+    found = embed_scenes(single, _pictures())
+    assert len(single.seen) == len(found) == len(SIZES)
+    assert torch.equal(found[2].features, model.embed(_pictures()[2]).features)
+
+
+def _same(ours: list[Region], others: list[Region]) -> bool:
+    pairs = zip(ours, others, strict=True)
+    return all(one.box == other.box and np.array_equal(one.mask, other.mask) for one, other in pairs)
+
+
+@pytest.mark.parametrize("crops", [None, CropLayers(1)])
+def test_an_embedding_made_before_is_used(
+    model: SamModel, crops: CropLayers | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep = RegionFilter(min_area=0, max_masks=None)
+    segmenter = Segmenter(GridPrompter(3), model, predicted_iou=-9.0, stability=0.0, keep=keep, crops=crops)
+    pictures = _pictures()[:2]
+    expected = [segmenter(picture) for picture in pictures]
+    embeddings = segmenter.embed_all(pictures)
+    windows = []
+    embed_all = model.embed_all
+    monkeypatch.setattr(model, "embed_all", lambda some: windows.append(len(some)) or embed_all(some))
+    found = [segmenter(*pair) for pair in zip(pictures, embeddings, strict=True)]
+    assert windows == ([0, 0] if crops is None else [4, 4])
+    assert all(_same(one, other) for one, other in zip(found, expected, strict=True))
+    assert len(expected[0]) > 1
+
+
+def test_the_stock_generator_takes_no_embedding(model: SamModel) -> None:
+    stock, picture = StockSegmenter(GridPrompter(2), model), _pictures()[0]
+    (nothing,) = stock.embed_all([picture])
+    assert nothing is None
+    assert stock(picture, nothing) is not None
+    with pytest.raises(InputError, match="expected no embedding"):
+        stock(picture, model.embed(picture))
