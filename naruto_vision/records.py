@@ -30,9 +30,15 @@ def _check_box(box: Box) -> None:
         raise ValueError(msg)
 
 
-@dataclass(frozen=True)
+def _shape(box: Box) -> tuple[int, int]:
+    """Return the height and the width of a box."""
+    x1, y1, x2, y2 = box
+    return y2 - y1 + 1, x2 - x1 + 1
+
+
+@dataclass(frozen=True, init=False)
 class Region:
-    """One segmented region of a picture.
+    """One segmented region of a picture. Its mask is kept in bits: a thousand masks of a full HD picture are 0.3 GB.
 
     Args:
         box: The tight box of the mask, inclusive pixels of the upright picture.
@@ -41,28 +47,47 @@ class Region:
         stability: IoU of the mask thresholded a little higher and a little lower, in [0, 1].
         prompt: The prompt that made it, for people to read ("point 120,88").
 
+    Attributes:
+        bits: The mask's pixels, row by row, eight a byte; what fills up the last byte is off.
+
     Raises:
         ValueError: If the box is malformed or the mask does not have the box's size.
+
+    Example:
+        >>> region = Region((3, 1, 4, 2), np.array([[True, False], [True, True]]))
+        >>> region.area, region.mask.tolist()
+        (3, [[True, False], [True, True]])
     """
 
     box: Box
-    mask: Mask
-    predicted_iou: float = 1.0
-    stability: float = 1.0
-    prompt: str = ""
+    bits: bytes = field(repr=False)
+    predicted_iou: float
+    stability: float
+    prompt: str
 
-    def __post_init__(self) -> None:
-        _check_box(self.box)
-        x1, y1, x2, y2 = self.box
-        expected = (y2 - y1 + 1, x2 - x1 + 1)
-        if self.mask.shape != expected or self.mask.dtype != np.bool_:
-            msg = f"mask of box {self.box}: expected bool {expected}, found {self.mask.dtype} {self.mask.shape}"
+    def __init__(
+        self, box: Box, mask: Mask, predicted_iou: float = 1.0, stability: float = 1.0, prompt: str = ""
+    ) -> None:
+        _check_box(box)
+        expected = _shape(box)
+        if mask.shape != expected or mask.dtype != np.bool_:
+            msg = f"mask of box {box}: expected bool {expected}, found {mask.dtype} {mask.shape}"
             raise ValueError(msg)
+        values = {"box": box, "bits": np.packbits(mask).tobytes(), "predicted_iou": predicted_iou}
+        for name, value in {**values, "stability": stability, "prompt": prompt}.items():
+            object.__setattr__(self, name, value)  # what a frozen dataclass does itself
+
+    @property
+    def mask(self) -> Mask:
+        """The mask cut to ``box``: shape (y2 - y1 + 1, x2 - x1 + 1), bool, unpacked anew each time."""
+        height, width = _shape(self.box)
+        pixels = np.unpackbits(np.frombuffer(self.bits, np.uint8), count=height * width)
+        return pixels.view(np.bool_).reshape(height, width)
 
     @property
     def area(self) -> int:
         """Pixels inside the mask."""
-        return int(self.mask.sum())
+        return int(np.bitwise_count(np.frombuffer(self.bits, np.uint8)).sum())
 
     def full_mask(self, height: int, width: int) -> Mask:
         """Return the mask in the frame of the whole picture.

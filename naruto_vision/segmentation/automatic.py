@@ -2,36 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from naruto_vision.files.fingerprint import model_fingerprint
-from naruto_vision.records import Box, Picture, Region
+from naruto_vision.records import Picture, Region
 from naruto_vision.segmentation.base import PromptableModel, Prompter, Prompts, SceneEmbedding, embed_scenes
 from naruto_vision.segmentation.boxes import area_xyxy, nms_xyxy
 from naruto_vision.segmentation.crop_layers import CropLayers, Window
-
-
-class Sized(Protocol):
-    """What a mask is judged by before it becomes a region: its box, its pixels and how stable it is."""
-
-    @property
-    def box(self) -> Box:
-        """Inclusive pixels of the picture."""
-        ...
-
-    @property
-    def area(self) -> int:
-        """Pixels that are on."""
-        ...
-
-    @property
-    def stability(self) -> float:
-        """The stability score, in [0, 1]."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -66,7 +45,7 @@ class RegionFilter:
             msg = f"region filter: expected 0 <= min_box_ratio <= max_box_ratio and no negative count, found {self}"
             raise ValueError(msg)
 
-    def __call__(self, regions: list[Region], height: int, width: int) -> list[Region]:
+    def __call__(self, regions: Sequence[Region], height: int, width: int) -> list[Region]:
         """Keep what passes.
 
         Args:
@@ -77,47 +56,19 @@ class RegionFilter:
         Returns:
             The kept regions, largest mask first; equal areas stay in their order.
         """
-        return [regions[i] for i in self.choose(regions, height, width)]
-
-    def choose(self, masks: Sequence[Sized], height: int, width: int) -> list[int]:
-        """Say which masks are kept, before they take a byte a pixel.
-
-        Args:
-            masks: All masks of a picture.
-            height: Height of the picture in pixels.
-            width: Width of the picture in pixels.
-
-        Returns:
-            Places in ``masks``, largest mask first; equal areas stay in their order.
-        """
         low, high = self.min_box_ratio * height * width, self.max_box_ratio * height * width
-        sized = [(mask.area, i) for i, mask in enumerate(masks) if low <= area_xyxy(mask.box) <= high]
+        sized = [(region.area, region) for region in regions if low <= area_xyxy(region.box) <= high]
         kept = [pair for pair in sized if pair[0] >= self.min_area]
         if self.sort_by == "stability" and self.max_masks is not None:
-            kept = sorted(kept, key=lambda pair: -masks[pair[1]].stability)[: self.max_masks]
-        return [i for _, i in sorted(kept, key=lambda pair: -pair[0])][: self.max_masks]
+            kept = sorted(kept, key=lambda pair: -pair[1].stability)[: self.max_masks]
+        return [region for _, region in sorted(kept, key=lambda pair: -pair[0])][: self.max_masks]
 
 
 class _Candidate(NamedTuple):
-    """A mask that passed the model's own scores, cut to its box; in bits, as a thousand have to fit into memory."""
+    """A region that passed the model's own scores, and the window that it was found in."""
 
-    box: Box
-    bits: NDArray[np.uint8]
-    predicted_iou: float
-    stability: float
-    name: str
+    region: Region
     window: Window
-
-    @property
-    def area(self) -> int:
-        """Pixels of the mask; the bits that fill up the last byte are off."""
-        return int(np.bitwise_count(self.bits).sum())
-
-    def region(self) -> Region:
-        x1, y1, x2, y2 = self.box
-        shape = y2 - y1 + 1, x2 - x1 + 1
-        mask = np.unpackbits(self.bits, count=shape[0] * shape[1]).view(np.bool_).reshape(shape)
-        return Region(self.box, mask, self.predicted_iou, self.stability, self.name)
 
 
 class Segmenter:
@@ -212,7 +163,7 @@ class Segmenter:
         if self.crops:
             sizes = {window: 1 / window.area for window in windows}
             found = _without_duplicates(found, [sizes[each.window] for each in found], self.crops.box_nms)
-        return [found[i].region() for i in self.keep.choose(found, height, width)]
+        return self.keep([each.region for each in found], height, width)
 
     def _look(self, picture: Picture, window: Window, embedding: SceneEmbedding) -> list[_Candidate]:
         """Segment one window of a picture, or the whole."""
@@ -221,8 +172,8 @@ class Segmenter:
         else:
             prompts = self.prompter(picture)
         found = self._candidates(embedding, prompts, window)
-        uncut = [each for each in found if not window.cuts(each.box, *picture.shape[:2])]
-        return _without_duplicates(uncut, [each.predicted_iou for each in uncut], self.thresholds.box_nms)
+        uncut = [each for each in found if not window.cuts(each.region.box, *picture.shape[:2])]
+        return _without_duplicates(uncut, [each.region.predicted_iou for each in uncut], self.thresholds.box_nms)
 
     def _candidates(self, embedding: SceneEmbedding, prompts: Prompts, window: Window) -> Iterator[_Candidate]:
         bars = self.thresholds
@@ -230,12 +181,12 @@ class Segmenter:
             ious, prompt = some.ious.tolist(), some.prompt.tolist()
             for full in self.model.full_masks(some.logits, embedding, bars.stability, bars.stability_offset):
                 name = prompts.names[prompt[full.index]] if prompts.names else ""
-                box, bits = window.moved(full.box), np.packbits(full.mask)
-                yield _Candidate(box, bits, ious[full.index], full.stability, name, window)
+                region = Region(window.moved(full.box), full.mask, ious[full.index], full.stability, name)
+                yield _Candidate(region, window)
 
 
 def _without_duplicates(candidates: list[_Candidate], scores: list[float], box_nms: float) -> list[_Candidate]:
     if not candidates:
         return []
-    boxes = torch.tensor([each.box for each in candidates])
+    boxes = torch.tensor([each.region.box for each in candidates])
     return [candidates[i] for i in nms_xyxy(boxes, torch.tensor(scores), box_nms).tolist()]
