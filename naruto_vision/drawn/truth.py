@@ -46,9 +46,8 @@ class SceneTruth:
         self.images.append(
             {"id": number, "file_name": filename, "width": width, "height": height, "difficulty": scene.difficulty}
         )
-        self.annotations.extend(
-            self._annotation(number, drawn, len(self.annotations) + k) for k, drawn in enumerate(scene.objects, 1)
-        )
+        before = len(self.annotations)  # counted once: while it is extended, the list grows
+        self.annotations.extend(self._annotation(number, drawn, before + k) for k, drawn in enumerate(scene.objects, 1))
 
     def _annotation(self, image: int, drawn: DrawnObject, number: int) -> dict[str, Any]:
         x1, y1, x2, y2 = drawn.box
