@@ -1,19 +1,22 @@
 """``naruto-vision data audit``: does what a split holds out stand on the other side too?"""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from naruto_vision.commands.reading import add_reading_options, rules_of
-from naruto_vision.commands.terminal import progress, whole_number
+from naruto_vision.commands.terminal import add_theme_option, progress, whole_number
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from naruto_vision.data.audit import Audit
     from naruto_vision.data.audit_items import AuditItem
+    from naruto_vision.data.pair_sheet import SheetPicture
     from naruto_vision.metrics.intervals import Rate
+    from naruto_vision.scenes.contact_sheet import Theme
+    from naruto_vision.scenes.overlay import Colour
 
 EXIT_LEAK = 1
 _SHEET_PAIRS = 24
@@ -29,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gallery", type=Path, metavar="DIR", help="a gallery folder, held against valid and test")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where audit.json and near_pairs.png go")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go, if not DIR/audit.json")
+    add_theme_option(parser)
     add_numbers_options(parser)
     parser.add_argument("--fail-on-leak", action="store_true", help=f"exit with {EXIT_LEAK} where anything leaks")
     add_reading_options(parser)
@@ -103,27 +107,33 @@ def _notes(found: "Audit") -> Iterator[str]:
         yield "there is nothing to compare: no valid or test split; `naruto-vision data split` makes them"
 
 
-def _caption(item: "AuditItem") -> str:
-    return f"{item.part} {item.row.label} {PurePosixPath(item.row.path).name}"
+def _shown_picture(item: "AuditItem", colours: Mapping[str, "Colour"]) -> "SheetPicture | None":
+    from naruto_vision.data.pair_sheet import SheetPicture
+    from naruto_vision.scenes.overlay import UNLISTED
+
+    if item.file is None:
+        return None
+    label, name = item.row.label, PurePosixPath(item.row.path).name
+    return SheetPicture(item.file, f"{item.part}: {label}", name, colours.get(label, UNLISTED))
 
 
-def _write_sheet(found: "Audit", path: Path) -> str:
+def _write_sheet(found: "Audit", path: Path, theme: "Theme") -> str:
     from naruto_vision.data.pair_sheet import SheetPair, pair_sheet
     from naruto_vision.files.images import write_image
+    from naruto_vision.scenes.overlay import label_colours
 
-    pairs = []
+    colours, pairs = label_colours(found.items.classes), []
     for pair in found.crossing()[:_SHEET_PAIRS]:
-        one, two = (found.items.items[place] for place in (pair.first, pair.second))
-        if one.file is not None and two.file is not None:
-            how = "same pixels" if pair.exact else f"{pair.distance} of 256 bits" + ", mirrored" * pair.mirrored
-            captions = (_caption(one), _caption(two))
-            pairs.append(SheetPair((one.file, two.file), captions, how))
+        first, second = (_shown_picture(found.items.items[place], colours) for place in (pair.first, pair.second))
+        if first is not None and second is not None:
+            how = "same pixels" if pair.exact else f"{pair.distance} of 256 bits differ" + ", mirrored" * pair.mirrored
+            pairs.append(SheetPair(first, second, how))
     if not pairs:
         path.unlink(missing_ok=True)  # one of an earlier audit would tell of pairs that are gone
         if not found.seen.looks:
             return "no picture could be looked at, so there is no contact sheet"
         return "no pair of pictures is alike across the splits, so there is no contact sheet"
-    write_image(path, pair_sheet(pairs))
+    write_image(path, pair_sheet(pairs, f"the {len(pairs)} pairs most alike across the splits", theme))
     return f"the {len(pairs)} pairs most alike are in {path}"
 
 
@@ -153,7 +163,7 @@ def run(arguments: argparse.Namespace) -> int:
     found = audit(items, seen, window=arguments.window, numbers=arguments.numbers)
     lines = list(_notes(found))
     if arguments.out is not None:
-        lines.append(_write_sheet(found, arguments.out / "near_pairs.png"))
+        lines.append(_write_sheet(found, arguments.out / "near_pairs.png", arguments.theme))
     target = arguments.json or (arguments.out and arguments.out / "audit.json")
     if target is not None:
         write_json(target, found.as_json())

@@ -7,37 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from naruto_vision.commands.terminal import SHEET_SUFFIXES, progress, share, whole_number
+from naruto_vision.commands.label_map import read_label_map, tell_idle_names
+from naruto_vision.commands.terminal import add_theme_option, check_sheet_name, progress, share, whole_number
 from naruto_vision.errors import InputError, MissingPathError
 
 if TYPE_CHECKING:
     from naruto_vision.data.predictions import PredictionFolder
     from naruto_vision.metrics.evaluation import Evaluation
     from naruto_vision.records import LabelledBox
-
-
-def read_label_map(text: str) -> dict[str, str]:
-    """Read the spellings that are to be mended.
-
-    Args:
-        text: Such as ``Mira:Myra;Bo:Boh``; blanks around names do not count.
-
-    Returns:
-        Label as found, to the label that it should be.
-
-    Raises:
-        InputError: If a part is not ``found:right``, or a name is mended twice in different ways.
-    """
-    names: dict[str, str] = {}
-    for part in filter(None, (part.strip() for part in text.split(";"))):
-        found, colon, right = (word.strip() for word in part.partition(":"))
-        if not (found and colon and right):
-            msg = f"--label-map: expected pairs like 'Mira:Myra;Bo:Boh', found {part!r}"
-            raise InputError(msg)
-        if names.setdefault(found, right) != right:
-            msg = f"--label-map: {found!r} is to become both {names[found]!r} and {right!r}"
-            raise InputError(msg)
-    return names
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,12 +50,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=whole_number, default=0, help="decides them (default: 0)")
     parser.add_argument("--coco", action="store_true", help="COCO's average precision too")
+    parser.add_argument(
+        "--gt-masks", type=Path, metavar="FILE", help="COCO masks of every figure: counts pieces and over-merges too"
+    )
     parser.add_argument("--csv-out", type=Path, metavar="FILE", help="write class,correct,total,accuracy")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything, with a reason for every box")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="draw the worst scenes: .png, .jpg or .webp")
     parser.add_argument(
         "--scenes-dir", type=Path, metavar="DIR", help="their pictures, for --sheet (default: images/ beside --gt)"
     )
+    add_theme_option(parser)
     parser.add_argument("--verbose", action="store_true", help="print every object with its reason")
 
 
@@ -109,15 +90,17 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(msg)
     runs = run_names([arguments.preds_dir, *arguments.compare])
     folders, evaluations = _evaluate_all(arguments, truth, names, list(runs.values()))
-    _tell_idle(names, [found, *(folder.scenes for folder in folders)])
+    tell_idle_names(names, [found, *(folder.scenes for folder in folders)])
     documents = [
         _document(arguments, truth, folder, evaluation) for folder, evaluation in zip(folders, evaluations, strict=True)
     ]
+    if arguments.gt_masks:
+        _count_cuts(arguments, list(truth), list(runs.values()), documents)
     compared = _compared(arguments, list(runs), evaluations)
     scenes = verdict_documents(evaluations[0])
     print_evaluation(dict(zip(runs, documents, strict=True)), compared, scenes if arguments.verbose else [])
     if arguments.sheet:
-        _write_sheet(scenes, pictures, arguments.sheet)
+        _write_sheet(arguments, scenes, pictures)
     if arguments.csv_out:
         write_text(arguments.csv_out, class_csv(documents[0]))
     if arguments.json:
@@ -130,27 +113,17 @@ def run(arguments: argparse.Namespace) -> int:
 def _pictures(arguments: argparse.Namespace) -> Path:
     """Return the scenes' folder, after a look at what ``--sheet`` needs."""
     folder: Path = arguments.scenes_dir or arguments.gt.parent / "images"
-    if arguments.sheet and arguments.sheet.suffix.lower() not in SHEET_SUFFIXES:
-        msg = f"{arguments.sheet}: expected a name ending in {' or '.join(SHEET_SUFFIXES)}"
-        raise InputError(msg)
-    if arguments.sheet and not folder.is_dir():
-        raise MissingPathError(folder, "folder of scenes to draw", "say where they are: --scenes-dir DIR")
+    if arguments.sheet:
+        check_sheet_name(arguments.sheet)
+        if not folder.is_dir():
+            raise MissingPathError(folder, "folder of scenes to draw", "say where they are: --scenes-dir DIR")
     return folder
 
 
-def _write_sheet(scenes: Sequence[Mapping[str, Any]], folder: Path, path: Path) -> None:
-    from naruto_vision.commands.evaluation_sheet import draw_evaluation_sheet, worst_scenes
-    from naruto_vision.files.images import write_image
+def _write_sheet(arguments: argparse.Namespace, scenes: Sequence[Mapping[str, Any]], pictures: Path) -> None:
+    from naruto_vision.commands.evaluation_sheet import write_sheet
 
-    worst = worst_scenes(scenes)
-    if not worst:
-        path.unlink(missing_ok=True)  # an older one would tell of mistakes that are gone
-        sys.stdout.write("no scene has a mistake, so there is no sheet\n")
-        return
-    sheet, lost = draw_evaluation_sheet(worst, folder)
-    write_image(path, sheet)
-    gone = f"; {lost} of their pictures cannot be read in {folder}" if lost else ""
-    sys.stdout.write(f"the {len(worst)} worst scenes are drawn in {path}{gone}\n")
+    sys.stdout.write(f"{write_sheet(scenes, pictures, arguments.sheet, arguments.theme)}\n")
 
 
 def run_names(folders: Sequence[Path]) -> dict[str, Path]:
@@ -194,12 +167,17 @@ def _evaluate_all(
     return folders, evaluations
 
 
-def _tell_idle(names: Mapping[str, str], sides: "Sequence[Mapping[str, Sequence[LabelledBox]]]") -> None:
-    """Name the labels to mend that nothing carries: often a spelling mistake in themselves."""
-    carried = {box.label for side in sides for boxes in side.values() for box in boxes}
-    idle = [name for name, right in names.items() if name not in carried and name != right]
-    if idle:
-        sys.stderr.write(f"--label-map: no object and no prediction is called {', '.join(idle)}\n")
+def _count_cuts(
+    arguments: argparse.Namespace, scenes: Sequence[str], paths: Sequence[Path], documents: Sequence[dict[str, Any]]
+) -> None:
+    """Add to each run's document how its segmenter cut the figures."""
+    from naruto_vision.data.scene_masks import count_scene_fragments, read_figures
+
+    figures = read_figures(arguments.gt_masks, scenes)
+    how = {"iou_match": arguments.iou_match, "shown_only": arguments.use_overlay}
+    with progress("comparing masks", len(scenes) * len(paths)) as advance:
+        for path, document in zip(paths, documents, strict=True):
+            document["fragments"] = count_scene_fragments(path, figures, **how, advance=advance).as_json()
 
 
 def _document(

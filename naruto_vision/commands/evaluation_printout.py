@@ -10,6 +10,7 @@ from naruto_vision.metrics.evaluation_tables import (
     bounds_table,
     comparison_remarks,
     comparison_table,
+    fragments_table,
     reasons_table,
     verdict_lines,
 )
@@ -33,6 +34,8 @@ def print_evaluation(
         console.print(table_from_json(document, escape(name)))
         console.print(reasons_table(document))
         console.print(bounds_table(document))
+        if "fragments" in document:
+            console.print(fragments_table(document))
         for line in remarks(document["files"]):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
     if compared:

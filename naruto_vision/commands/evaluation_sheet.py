@@ -9,9 +9,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from naruto_vision.errors import BadImageError, MissingPathError
-from naruto_vision.files.images import read_image
+from naruto_vision.files.fonts import text_font
+from naruto_vision.files.images import read_image, write_image
 from naruto_vision.records import Box, Picture
-from naruto_vision.scenes.overlay import Colour, label_font, place_tag
+from naruto_vision.scenes.contact_sheet import FINE, GAP, HEAD, ContactSheet, Theme
+from naruto_vision.scenes.overlay import Colour, place_tag
 
 MOST = 12
 """Scenes of one sheet: as many as can be looked at."""
@@ -32,8 +34,8 @@ REASON_COLOURS: Mapping[str, Colour] = {
 """Colour of each reason; those of objects first, then those that only predictions have."""
 
 _CLAIMS = frozenset({"duplicate", "part", "too large", "background"})
-_COLUMNS, _CELL, _CAPTION, _GAP, _HEAD = 3, 400, 26, 12, 64
-_INK, _PAPER = (30, 32, 38), (250, 250, 250)
+_COLUMNS, _SIDE, _CAPTION, _LEGEND = 3, 400, 34, 26
+_CARD = _SIDE + GAP  # a margin of half a gap around each scene
 
 
 def worst_scenes(scenes: Sequence[Mapping[str, Any]], most: int = MOST) -> list[Mapping[str, Any]]:
@@ -57,87 +59,84 @@ def worst_scenes(scenes: Sequence[Mapping[str, Any]], most: int = MOST) -> list[
     return sorted(bad, key=lambda scene: (*(-count for count in mistakes(scene)), scene["scene"]))[:most]
 
 
-def draw_evaluation_sheet(scenes: Sequence[Mapping[str, Any]], folder: Path) -> tuple[Picture, int]:
+def draw_evaluation_sheet(
+    scenes: Sequence[Mapping[str, Any]], folder: Path, title: str = "", theme: Theme = "dark"
+) -> tuple[Picture, int]:
     """Draw scenes with their boxes: true ones thick and with a tag, predicted ones that no object has thin.
 
     Args:
         scenes: What ``worst_scenes`` returns.
         folder: The folder that the scenes' names are relative to.
+        title: The sheet's heading.
+        theme: Dark or light ground.
 
     Returns:
         Shape (H, W, 3), uint8, RGB, and how many pictures were not found or cannot be read.
     """
     columns = min(_COLUMNS, max(len(scenes), 2))  # a legend wants two
-    rows = -(-len(scenes) // columns)
-    height = _HEAD + rows * (_CELL + _CAPTION + _GAP)
-    sheet = Image.new("RGB", (columns * (_CELL + _GAP) + _GAP, height), _PAPER)
-    _draw_legend(ImageDraw.Draw(sheet), scenes, sheet.width)
+    rows, line = -(-len(scenes) // columns), _CARD + _CAPTION + GAP
+    sheet = ContactSheet(columns * (_CARD + GAP) + GAP, HEAD + _LEGEND + rows * line, title, theme)
+    _draw_legend(sheet, scenes)
     lost = 0
     for number, scene in enumerate(scenes):
-        left = _GAP + number % columns * (_CELL + _GAP)
-        top = _HEAD + number // columns * (_CELL + _CAPTION + _GAP)
+        left, top = GAP + number % columns * (_CARD + GAP), HEAD + _LEGEND + number // columns * line
         cell = _scene_cell(scene, folder / scene["scene"])
         lost += cell is None
-        pen = ImageDraw.Draw(sheet)
-        if cell is None:
-            pen.rectangle((left, top, left + _CELL - 1, top + _CELL - 1), fill=(225, 225, 225))
-            pen.text((left + _CELL / 2, top + _CELL / 2), "picture not found", _INK, label_font(14), anchor="mm")
-        else:
-            sheet.paste(cell, (left, top + _CELL - cell.height))
-        pen.text((left, top + _CELL + 4), _caption(scene), _INK, label_font(13, bold=False))
-    return np.array(sheet), lost
+        sheet.card(left, top, _CARD, _CARD + _CAPTION, sheet.colours.card)
+        sheet.tile(left + GAP // 2, top + GAP // 2, _SIDE, cell)
+        _draw_caption(sheet, left + GAP // 2, top + GAP // 2 + _SIDE, scene)
+    return sheet.finished(), lost
 
 
-def _caption(scene: Mapping[str, Any]) -> str:
+def _draw_caption(sheet: ContactSheet, x: int, top: int, scene: Mapping[str, Any]) -> None:
     objects = scene["objects"]
     right = sum(item["reason"] == "right" for item in objects)
-    name = scene["scene"]
-    return f"{name if len(name) <= 32 else '…' + name[-31:]}: {right} of {len(objects)} right"
+    end = x + sheet.write(x + 4, top + 22, f"{right} of {len(objects)} right", 13, sheet.colours.ink, bold=True)
+    sheet.write(end + 20, top + 22, str(scene["scene"]), 11, sheet.colours.dim, room=x + _SIDE - end - 24)
 
 
-def _draw_legend(pen: ImageDraw.ImageDraw, scenes: Sequence[Mapping[str, Any]], width: int) -> None:
-    """Write every reason that occurs in its colour, with how often it does."""
+def _draw_legend(sheet: ContactSheet, scenes: Sequence[Mapping[str, Any]]) -> None:
+    """Write every reason that occurs beside its colour, with how often it does; two lines if need be."""
     counts = Counter(item["reason"] for scene in scenes for item in scene["objects"])
     counts.update(item["reason"] for scene in scenes for item in scene["preds"] if item["reason"] in _CLAIMS)
-    font = label_font(13)
-    x, y = _GAP, 10
+    x, y = GAP + 4, HEAD - 4
     for reason, colour in REASON_COLOURS.items():
         if not counts[reason]:
             continue
-        words = f"{reason} {counts[reason]}"
-        length = 24 + int(pen.textlength(words, font=font))
-        if x + length > width - _GAP:
-            x, y = _GAP, y + 24
-        pen.rectangle((x, y, x + 14, y + 14), fill=colour)
-        pen.text((x + 20, y + 7), words, _INK, font, anchor="lm")
-        x += length + 16
+        if x + 140 > sheet.size[0] - GAP:
+            x, y = GAP + 4, y + 18
+        sheet.card(x, y - 6, 12, 12, colour, radius=3)
+        x += 18 + sheet.write(x + 18, y, f"{reason} {counts[reason]}", 12, sheet.colours.ink) + 20
 
 
-def _scene_cell(scene: Mapping[str, Any], file: Path) -> Image.Image | None:
-    """Scale a scene into its cell and draw its boxes; None where it cannot be read."""
+def _scene_cell(scene: Mapping[str, Any], file: Path) -> Picture | None:
+    """Scale a scene to its tile and draw its boxes, as fine as the sheet is drawn; None where it cannot be read."""
     try:
         picture = Image.fromarray(read_image(file))
     except (BadImageError, MissingPathError):
         return None
-    scale = _CELL / max(picture.size)
-    cell = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
+    scale = _SIDE / max(picture.size)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    cell = picture.resize((size[0] * FINE, size[1] * FINE), Image.Resampling.LANCZOS)
     pen = ImageDraw.Draw(cell)
     for item in scene["preds"]:
         if item["reason"] in _CLAIMS:
-            pen.rectangle(_scaled(item["bbox"], scale), outline=REASON_COLOURS[item["reason"]])
+            pen.rectangle(_scaled(item["bbox"], scale), outline=REASON_COLOURS[item["reason"]], width=FINE)
     boxes = [_scaled(item["bbox"], scale) for item in scene["objects"]]
     for item, box in zip(scene["objects"], boxes, strict=True):
-        pen.rectangle(box, outline=REASON_COLOURS[item["reason"]], width=3)
+        pen.rectangle(box, outline=REASON_COLOURS[item["reason"]], width=3 * FINE)
     taken: list[Box] = []
     for item, box in zip(scene["objects"], boxes, strict=True):  # after all boxes: none crosses a tag
         _draw_tag(pen, item, box, cell.size, taken)
-    return cell
+    return np.array(cell)
 
 
 def _scaled(bbox: Sequence[int], scale: float) -> Box:
+    """Scale a box to whole sheet pixels, then to the finer ones that are drawn: so its lines stay sharp."""
     x1, y1, x2, y2 = bbox  # inclusive: the far edge of the last pixel is one further
-    left, top = int(x1 * scale), int(y1 * scale)
-    return left, top, max(left, int((x2 + 1) * scale) - 1), max(top, int((y2 + 1) * scale) - 1)
+    left, top = int(x1 * scale) * FINE, int(y1 * scale) * FINE
+    right, bottom = int((x2 + 1) * scale) * FINE - 1, int((y2 + 1) * scale) * FINE - 1
+    return left, top, max(left, right), max(top, bottom)
 
 
 def _draw_tag(
@@ -148,8 +147,31 @@ def _draw_tag(
         words += f", called {item['answer']}"
     elif item["reason"] != "right":
         words += f": {item['reason']}"
-    font = label_font(12)
-    place = place_tag(box, (int(pen.textlength(words, font=font)) + 8, 18), frame, taken)
+    words, font = text_font(words, 12 * FINE)
+    place = place_tag(box, (int(pen.textlength(words, font=font)) + 8 * FINE, 18 * FINE), frame, taken)
     taken.append(place)
     pen.rectangle(place, fill=REASON_COLOURS[item["reason"]])
-    pen.text((place[0] + 4, place[1] + 9), words, (255, 255, 255), font, anchor="lm")
+    pen.text((place[0] + 4 * FINE, place[1] + 9 * FINE), words, (255, 255, 255), font, anchor="lm")
+
+
+def write_sheet(scenes: Sequence[Mapping[str, Any]], folder: Path, path: Path, theme: Theme) -> str:
+    """Draw the worst scenes; an older sheet goes away where there are none.
+
+    Args:
+        scenes: What ``verdict_documents`` returns.
+        folder: The scenes' pictures.
+        path: Where the sheet goes.
+        theme: Dark or light ground.
+
+    Returns:
+        A sentence about it.
+    """
+    worst = worst_scenes(scenes)
+    if not worst:
+        path.unlink(missing_ok=True)  # an older one would tell of mistakes that are gone
+        return "no scene has a mistake, so there is no sheet"
+    title = f"the worst {len(worst)} of {len(scenes)} scenes" if len(worst) < len(scenes) else f"{len(worst)} scenes"
+    sheet, lost = draw_evaluation_sheet(worst, folder, title, theme)
+    write_image(path, sheet)
+    gone = f"; {lost} of their pictures cannot be read in {folder}" if lost else ""
+    return f"the {len(worst)} worst scenes are drawn in {path}{gone}"

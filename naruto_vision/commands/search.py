@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from naruto_vision.commands.gallery_options import add_encoder_options, gallery_encoder
-from naruto_vision.commands.terminal import SHEET_SUFFIXES, cosine
+from naruto_vision.commands.terminal import add_theme_option, check_sheet_name, cosine
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
 
 if TYPE_CHECKING:
@@ -44,9 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="draw queries and neighbours: .png, .jpg or .webp")
-    parser.add_argument(
-        "--theme", choices=("dark", "light"), default="dark", help="the sheet's colours (default: dark)"
-    )
+    add_theme_option(parser)
     parser.add_argument("--root", type=Path, metavar="DIR", help="where the gallery's pictures lie, if they were moved")
     add_encoder_options(parser)
 
@@ -103,9 +101,8 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.k < 1 or arguments.votes < 1:
         msg = f"search: expected -k and --votes of 1 or more, found {arguments.k} and {arguments.votes}"
         raise InputError(msg)
-    if arguments.sheet and arguments.sheet.suffix.lower() not in SHEET_SUFFIXES:
-        msg = f"{arguments.sheet}: expected a name ending in {' or '.join(SHEET_SUFFIXES)}"
-        raise InputError(msg)
+    if arguments.sheet:
+        check_sheet_name(arguments.sheet)
 
 
 def _bar(arguments: argparse.Namespace, gallery: "Gallery") -> "PictureBar":

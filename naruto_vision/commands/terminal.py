@@ -4,9 +4,37 @@ import argparse
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+from naruto_vision.errors import InputError
 
 SHEET_SUFFIXES = (".png", ".jpg", ".webp")
 """How the names of contact sheets end."""
+
+
+def add_theme_option(parser: argparse.ArgumentParser) -> None:
+    """Declare the colours of a contact sheet.
+
+    Args:
+        parser: The parser of a command that draws one.
+    """
+    parser.add_argument(
+        "--theme", choices=("dark", "light"), default="dark", help="the sheet's colours (default: dark)"
+    )
+
+
+def check_sheet_name(path: Path) -> None:
+    """Refuse a contact sheet whose name is no picture's.
+
+    Args:
+        path: Where it is to go.
+
+    Raises:
+        InputError: If its name ends in anything else.
+    """
+    if path.suffix.lower() not in SHEET_SUFFIXES:
+        msg = f"{path}: expected a name ending in {' or '.join(SHEET_SUFFIXES)}"
+        raise InputError(msg)
 
 
 def whole_number(text: str) -> int:

@@ -92,6 +92,36 @@ class DrawnMasks(MaskSource):
         return MaskedPicture(scene.picture, np.stack(masks) if masks else np.zeros((0, self.size, self.size), bool))
 
 
+def read_coco_masks(path: str | Path) -> dict[str, list[Any]]:
+    """Read which masks the pictures of a COCO file have, without unpacking them.
+
+    Args:
+        path: COCO instance truth with run-length masks, as ``naruto-vision draw`` writes its ``coco.json``.
+
+    Returns:
+        File name of each picture, to its annotations' ``segmentation``, which ``decode_rle`` checks and unpacks.
+
+    Raises:
+        FormatError: If it is anything else, or has a picture twice.
+    """
+    path = Path(path)
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        names = {image["id"]: str(image["file_name"]) for image in record["images"]}
+        found = [(names.get(one["image_id"]), one["image_id"], one["segmentation"]) for one in record["annotations"]]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = f"{type(error).__name__} {error}"
+        raise FormatError(path, "COCO images and annotations with run-length masks", reason) from None
+    masks: dict[str, list[Any]] = {name: [] for name in names.values()}
+    if len(masks) != len(record["images"]):
+        raise FormatError(path, "every id and every file_name once", f"{len(masks)} of {len(record['images'])}")
+    for name, image, segmentation in found:
+        if name is None:
+            raise FormatError(path, "annotations of its images", f"image_id {image!r}")
+        masks[name].append(segmentation)
+    return masks
+
+
 class CocoMasks(MaskSource):
     """A folder as ``naruto-vision draw`` writes its scenes: ``images/`` and ``coco.json`` with run-length masks.
 
@@ -108,32 +138,9 @@ class CocoMasks(MaskSource):
         self.path = self.folder / "coco.json"
         if not self.path.is_file():
             raise MissingPathError(self.path, "COCO truth", "give a folder with images/ and coco.json")
-        record = self._read()
-        self.names = [str(image["file_name"]) for image in record["images"]]
-        place = {image["id"]: row for row, image in enumerate(record["images"])}
-        self.records: list[list[Any]] = [[] for _ in self.names]
-        for annotation in record["annotations"]:
-            if annotation["image_id"] not in place:
-                raise FormatError(self.path, "annotations of its images", f"image_id {annotation['image_id']!r}")
-            self.records[place[annotation["image_id"]]].append(annotation["segmentation"])
-
-    def _read(self) -> dict[str, Any]:
-        """Read the parts that are used, and check that they are there.
-
-        Raises:
-            FormatError: If they are not.
-        """
-        try:
-            record = json.loads(self.path.read_text(encoding="utf-8"))
-            images = [{"id": image["id"], "file_name": image["file_name"]} for image in record["images"]]
-            annotations = [
-                {"image_id": found["image_id"], "segmentation": found["segmentation"]}
-                for found in record["annotations"]
-            ]
-        except (ValueError, KeyError, TypeError) as error:
-            reason = f"{type(error).__name__} {error}"
-            raise FormatError(self.path, "COCO images and annotations with run-length masks", reason) from None
-        return {"images": images, "annotations": annotations}
+        masks = read_coco_masks(self.path)
+        self.names = list(masks)
+        self.records = list(masks.values())
 
     def __len__(self) -> int:
         return len(self.names)

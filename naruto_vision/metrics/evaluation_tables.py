@@ -27,6 +27,11 @@ _BOUNDS = {
     "perfect_merging": "parts put together",
     "perfect_names": "every box kept, names perfect",
 }
+_CUTS = {
+    "mask_recall": "figures that a region is",
+    "only_pieces": "figures of which there are only pieces",
+    "over_merged": "regions that run figures together",
+}
 
 _PAIRED = "exact McNemar test, object by object"
 _DIFFERENCE = (
@@ -77,6 +82,25 @@ def bounds_table(results: Mapping[str, Any]) -> Table:
     for name, words in _BOUNDS.items():
         record = results["bounds"][name]
         table.add_row(f"  {words}", format_rate(Rate(record["count"], record["total"])))
+    return table
+
+
+def fragments_table(results: Mapping[str, Any]) -> Table:
+    """Lay out how the segmenter cut the figures.
+
+    Args:
+        results: What ``evaluation_document`` returns, with ``fragments``: the JSON of ``FragmentCounts``.
+
+    Returns:
+        A table of two columns.
+    """
+    counts = results["fragments"]
+    table = Table("figure", "count/total  value [95 % interval]", title="How figures are cut (by masks)")
+    for name, words in _CUTS.items():
+        table.add_row(words, format_rate(Rate(counts[name]["count"], counts[name]["total"])))
+    pieces = counts["fragments_per_object"]
+    words = "-" if pieces is None else f"{pieces['count']}/{pieces['total']}  {pieces['value']:.3f} "
+    table.add_row("pieces beside each figure", words + ("" if pieces is None else format_interval(pieces)))
     return table
 
 

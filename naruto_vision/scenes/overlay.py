@@ -2,18 +2,17 @@
 
 import colorsys
 from collections.abc import Sequence
-from functools import lru_cache
-from pathlib import Path
 
 import cv2
-import matplotlib as mpl
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from naruto_vision.files.fonts import text_font
 from naruto_vision.metrics.boxes import shared_pixels
 from naruto_vision.records import Box, Picture, Region, ScenePrediction
 
-_GREY = (150, 150, 150)
+UNLISTED = (150, 150, 150)
+"""Colour of whoever is unknown, or has no colour of their own."""
 _TINT = 0.18  # enough to tell whose the mask is; a stronger tint would recolour the figure
 _GOLDEN = 0.618033988749895  # steps of the golden ratio keep neighbouring hues far apart
 
@@ -34,18 +33,6 @@ def label_colours(labels: Sequence[str]) -> dict[str, Colour]:
         red, green, blue = colorsys.hsv_to_rgb((0.02 + index * _GOLDEN) % 1.0, 0.75, 0.95)
         colours[label] = (int(red * 255), int(green * 255), int(blue * 255))
     return colours
-
-
-@lru_cache(maxsize=16)
-def label_font(size: int, *, bold: bool = True) -> ImageFont.FreeTypeFont:
-    """Return the font of everything that is drawn for people; Matplotlib brings it, so every machine has it.
-
-    Args:
-        size: Height in pixels.
-        bold: Heavy strokes, for names.
-    """
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(str(Path(mpl.get_data_path()) / "fonts" / "ttf" / name), size)
 
 
 def _paint_mask(canvas: Picture, region: Region, colour: Colour, thickness: int) -> None:
@@ -108,7 +95,7 @@ def draw_overlay(
     unit = max(1, round(min(height, width) / 320))
     known = prediction.identities
     for index in reversed(shown):
-        colour = colours.get(known[index].label, _GREY) if known[index].known else _GREY
+        colour = colours.get(known[index].label, UNLISTED) if known[index].known else UNLISTED
         _paint_mask(canvas, prediction.regions[index], colour, unit)
         x1, y1, x2, y2 = prediction.regions[index].box
         cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, unit, cv2.LINE_AA)
@@ -122,17 +109,16 @@ def _draw_tags(
 ) -> None:
     pen = ImageDraw.Draw(image)
     points = min(max(11, round(min(image.size) / 30)), 48)
-    font = label_font(points)
     pad = max(2, points // 5)
     taken: list[Box] = []
     for index in shown:
         identity = prediction.identities[index]
-        text = f"{identity.name} {identity.score:.2f}"
+        text, font = text_font(f"{identity.name} {identity.score:.2f}", points)
         left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
         size = (int(right - left) + 2 * pad, int(bottom - top) + 2 * pad)
         place = place_tag(prediction.regions[index].box, size, image.size, taken)
         taken.append(place)
-        colour = colours.get(identity.label, _GREY) if identity.known else _GREY
+        colour = colours.get(identity.label, UNLISTED) if identity.known else UNLISTED
         pen.rectangle(place, fill=colour)
         bright = colour[0] * 0.299 + colour[1] * 0.587 + colour[2] * 0.114 > 140
         ink = (20, 20, 20) if bright else (255, 255, 255)

@@ -7,11 +7,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from naruto_vision.cli import main
-from naruto_vision.commands.evaluate import read_label_map, run_names
+from naruto_vision.commands.evaluate import run_names
+from naruto_vision.commands.label_map import read_label_map
 from naruto_vision.errors import InputError
+from naruto_vision.segmentation.masks import encode_rle
 
 
 def write_run(folder: Path, scenes: dict[str, list[tuple[list[int], str]]], suffix: str = "") -> Path:
@@ -211,3 +214,66 @@ def test_evaluation_starts_without_torch(world: Path) -> None:
     )
     words = ["evaluate", "--gt", str(world / "gt.json"), "--preds-dir", str(world / "run"), "--bootstrap", "5"]
     assert subprocess.run([sys.executable, "-c", code, *words], capture_output=True, check=False).returncode == 0
+
+
+def write_masks(world: Path, wide: int = 30) -> Path:
+    """Write two figures a scene, of which ``a.jpg`` has one found and one cut in two, and ``sub/b.jpg`` a merge."""
+
+    def packed(x1: int, x2: int, size: int = wide) -> dict[str, Any]:
+        mask = np.zeros((20, size), dtype=np.bool_)
+        mask[2:12, x1:x2] = True
+        return encode_rle(mask)
+
+    scenes = {"a.jpg": [(0, 10), (20, 25), (25, 30)], "sub/b.jpg": [(0, 30)]}
+    lines = [
+        {"scene": scene, "regions": [{"mask": packed(*edge, wide), "shown": edge[0] == 0} for edge in edges]}
+        for scene, edges in scenes.items()
+    ]
+    (world / "run" / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    images = [{"id": number, "file_name": name} for number, name in enumerate((*scenes, "gone.jpg"))]
+    truth = [{"image_id": n, "segmentation": packed(*edge, 30)} for n in range(3) for edge in ((0, 10), (20, 30))]
+    (world / "coco.json").write_text(json.dumps({"images": images, "annotations": truth}))
+    return world / "coco.json"
+
+
+def test_masks_tell_how_figures_are_cut(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    masks = str(write_masks(world))
+    cuts = evaluate(world, "--gt-masks", masks)["fragments"]
+    assert counts(cuts["mask_recall"]) == (2, 6)  # a region of half a figure's pixels is it
+    assert counts(cuts["only_pieces"]) == (0, 6)
+    assert counts(cuts["over_merged"]) == (1, 4)
+    assert counts(cuts["fragments_per_object"]) == (0, 6)
+    assert "How figures are cut" in capsys.readouterr().out
+    strict = evaluate(world, "--gt-masks", masks, "--iou-match", "0.6")["fragments"]
+    assert counts(strict["mask_recall"]) == (1, 6)
+    assert counts(strict["only_pieces"]) == (1, 6)
+    assert counts(strict["fragments_per_object"]) == (2, 6)
+    shown = evaluate(world, "--gt-masks", masks, "--use-overlay")["fragments"]
+    assert counts(shown["over_merged"]) == (1, 2)
+
+
+def test_without_masks_nothing_is_said_of_them(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "fragments" not in evaluate(world)
+    assert "How figures are cut" not in capsys.readouterr().out
+
+
+def test_what_masks_lack_is_told(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def refused(masks: str) -> str:
+        words = ["--gt", str(world / "gt.json"), "--preds-dir", str(world / "run"), "--gt-masks", masks]
+        assert main(["evaluate", *words]) == 2
+        text = capsys.readouterr().err
+        assert text.count("\n") == 1
+        return text
+
+    assert "nowhere.json: no such COCO file of masks" in refused("nowhere.json")
+    masks = str(write_masks(world, wide=31))
+    assert "the size that the true ones have, found 20x30, 20x31" in refused(masks)
+    log = world / "run" / "predictions.jsonl"
+    log.write_text("[1]\n")
+    assert "predictions.jsonl: expected scenes with regions and masks" in refused(masks)
+    log.write_text("{\n")
+    assert "predictions.jsonl: not JSON" in refused(masks)
+    log.unlink()
+    assert "leave --gt-masks away" in refused(masks)
+    (world / "coco.json").write_text(json.dumps({"images": [], "annotations": []}))
+    assert "an image for every scene of the ground truth, found none for 'a.jpg'" in refused(masks)

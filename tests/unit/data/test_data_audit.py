@@ -3,11 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from naruto_vision.data.audit import Audit, audit
 from naruto_vision.data.audit_items import GALLERY, collect_items, look_at_items
-from naruto_vision.data.pair_sheet import CELL, SheetPair, fit_cell, pair_sheet
 from naruto_vision.data.readers import read_present
 from naruto_vision.data.rows import ReadRules
 from naruto_vision.files.images import write_image
@@ -111,22 +109,3 @@ def test_manifests_name_one_file_from_two_sides(tmp_path: Path) -> None:
     found = audited(tmp_path)
     assert found.comparisons[0].exact == 1
     assert found.seen.quarantine.ok == 1  # decoded once
-
-
-def test_a_sheet_shows_pairs_in_rows_of_three(tmp_path: Path) -> None:
-    write_image(tmp_path / "a.png", np.full((20, 40, 3), (200, 10, 10), dtype=np.uint8))
-    pair = SheetPair(
-        (tmp_path / "a.png", tmp_path / "gone.png"), ("train ann a.png", "valid " + "x" * 80), "2 of 256 bits"
-    )
-    one, four = pair_sheet([pair]), pair_sheet([pair] * 4)
-    assert one.dtype == np.uint8
-    assert four.shape[0] > 1.9 * one.shape[0] - 20
-    assert 2.5 * one.shape[1] < four.shape[1] < 3 * one.shape[1]
-    assert tuple(one[8 + CELL // 2, 8 + CELL // 2]) == (200, 10, 10)
-
-
-@pytest.mark.parametrize("shape", [(1, 300), (300, 1), (7, 7)])
-def test_a_cell_holds_any_shape(shape: tuple[int, int]) -> None:
-    cell = fit_cell(np.zeros((*shape, 3), dtype=np.uint8), 32)
-    assert cell.shape == (32, 32, 3)
-    assert (cell == 0).any()

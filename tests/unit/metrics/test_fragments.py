@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from naruto_vision.metrics.fragments import FragmentCounts, add_fragments, count_fragments, poisson_interval
+from naruto_vision.metrics.fragments import (
+    FragmentCounts,
+    add_fragments,
+    count_encoded_fragments,
+    count_fragments,
+    poisson_interval,
+    run_lengths,
+)
 from naruto_vision.records import Mask
 
 
@@ -41,3 +48,39 @@ def test_the_interval_of_a_count_is_garwood_s() -> None:
     assert poisson_interval(10) == pytest.approx((4.795, 18.390), abs=1e-3)
     with pytest.raises(ValueError, match="0 or more"):
         poisson_interval(-1)
+
+
+def oracle(regions: list[Mask], figures: list[Mask]) -> FragmentCounts:
+    """Count pixel by pixel, as the definitions say."""
+    shared = np.array([[int((r & f).sum()) for f in figures] for r in regions])
+    either = np.array([[int((r | f).sum()) for f in figures] for r in regions])
+    sizes, areas = np.array([int(r.sum()) for r in regions]), np.array([int(f.sum()) for f in figures])
+    whole = shared >= 0.5 * either
+    piece = (shared >= 0.8 * sizes[:, None]) & ~whole
+    held = (shared * 2 >= areas[None]).sum(axis=1)
+    return FragmentCounts(
+        len(figures),
+        int(whole.any(axis=0).sum()),
+        int((piece.any(axis=0) & ~whole.any(axis=0)).sum()),
+        int((piece.any(axis=1) & ~whole.any(axis=1)).sum()),
+        len(regions),
+        int((held >= 2).sum()),
+    )
+
+
+def test_packed_masks_are_counted_as_pixels_are() -> None:
+    rng = np.random.Generator(np.random.PCG64(3))
+
+    def boxes(count: int) -> list[Mask]:
+        corners = [(*rng.integers(0, 30, 1), *rng.integers(0, 12, 1)) for _ in range(count)]
+        return [mask(x, y, x + int(rng.integers(2, 20)), y + int(rng.integers(2, 12))) for x, y in corners]
+
+    for _ in range(60):
+        regions, figures = boxes(6), boxes(4)
+        assert count_fragments(regions, figures) == oracle(regions, figures)
+
+
+def test_packed_masks_may_be_counted_as_they_are() -> None:
+    packed = [run_lengths(LEFT), run_lengths(mask(0, 0, 30, 10))]
+    assert count_encoded_fragments(packed, [run_lengths(LEFT), run_lengths(RIGHT)]).over_merged == 1
+    assert count_encoded_fragments([], packed) == FragmentCounts(objects=2)

@@ -1,0 +1,167 @@
+"""Fonts for what is drawn for people: Matplotlib's, a system font where that lacks a script, or else spelling.
+
+Names of characters are often Japanese, Chinese or Korean, for which DejaVu has no glyphs; it would draw empty boxes.
+"""
+
+import os
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.ft2font import FT2Font
+from PIL import ImageFont
+
+_PLAIN_SIGNS = {"ー": "-", "・": "·", "、": ", ", "。": ".", "「": "“", "」": "”", "〜": "~"}
+_SOUNDS = ("HIRAGANA LETTER ", "KATAKANA LETTER ", "HANGUL SYLLABLE ")
+_SUFFIXES = frozenset({".ttf", ".ttc", ".otf"})
+_CLEAR = ("sans", "gothic", "hei", "han", "fallback", "msyh", "meiryo", "malgun", "unicode")
+"""What the names of fonts hold that have many scripts and are easily read; their owners are tried first."""
+
+
+@dataclass(frozen=True)
+class Lettering:
+    """A text as it can be drawn.
+
+    Args:
+        text: The text; what no font has is spelt out.
+        file: The font that has all of it.
+    """
+
+    text: str
+    file: Path
+
+
+def font_folders() -> list[Path]:
+    """Return the folders in which systems keep their fonts, the user's own first."""
+    home = Path.home()
+    shares = [os.environ.get("XDG_DATA_HOME") or str(home / ".local/share")]
+    shares += (os.environ.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share").split(":")
+    folders = [home / ".fonts", home / "Library/Fonts", Path("/Library/Fonts"), Path("/System/Library/Fonts")]
+    windows = [(os.environ.get("LOCALAPPDATA"), "Microsoft/Windows/Fonts"), (os.environ.get("WINDIR"), "Fonts")]
+    folders += [Path(share) / "fonts" for share in shares if share]
+    return folders + [Path(base) / rest for base, rest in windows if base]
+
+
+@lru_cache(maxsize=2)
+def system_fonts(*, bold: bool) -> tuple[Path, ...]:
+    """List the fonts of this system.
+
+    Args:
+        bold: Bold ones first; otherwise those that are not.
+
+    Returns:
+        Font files; of equally heavy ones those first whose names promise many scripts.
+    """
+
+    def order(path: Path) -> tuple[bool, bool, str]:
+        name = path.name.lower()
+        return ("bold" in name) != bold, not any(word in name for word in _CLEAR), str(path)
+
+    return tuple(sorted(_font_files(), key=order))
+
+
+def _font_files() -> Iterator[Path]:
+    for folder in font_folders():
+        for path in folder.rglob("*") if folder.is_dir() else ():
+            if path.suffix.lower() in _SUFFIXES and not path.name.startswith("LastResort"):  # that one has boxes only
+                yield path
+
+
+def packaged_font(*, bold: bool) -> Path:
+    """Return the font that Matplotlib brings, so that every machine has it.
+
+    Args:
+        bold: Heavy strokes.
+    """
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return Path(mpl.get_data_path()) / "fonts" / "ttf" / name
+
+
+@lru_cache(maxsize=32)
+def _opened(file: Path) -> FT2Font | None:
+    try:
+        return FT2Font(str(file))
+    except (OSError, RuntimeError):  # a broken font, or one that may not be read, is as good as none
+        return None
+
+
+def has_glyphs(file: Path, text: str) -> bool:
+    """Tell whether a font can draw all of a text.
+
+    Args:
+        file: The font.
+        text: Any text; blanks need no glyph.
+    """
+    font = _opened(file)
+    return font is not None and all(character.isspace() or font.get_char_index(ord(character)) for character in text)
+
+
+@lru_cache(maxsize=512)
+def letter(text: str, *, bold: bool = False) -> Lettering:
+    """Find a font for a text, and spell what none has.
+
+    Args:
+        text: Any text; line feeds and other control characters become blanks.
+        bold: Heavy strokes, for names.
+
+    Returns:
+        The text and its font.
+    """
+    shown = "".join(character if character.isprintable() else " " for character in text)
+    own = packaged_font(bold=bold)
+    lacking = "".join(sorted({character for character in shown if not has_glyphs(own, character)}))
+    file = _font_with(lacking, bold=bold) if lacking else own
+    if file is not None and has_glyphs(file, shown):
+        return Lettering(shown, file)
+    return Lettering(spell(shown, own), own)
+
+
+@lru_cache(maxsize=512)
+def _font_with(characters: str, *, bold: bool) -> Path | None:
+    """Look for a font that has some characters, once: beside a name there is often a score, another one each time."""
+    return next((file for file in system_fonts(bold=bold) if has_glyphs(file, characters)), None)
+
+
+def spell(text: str, file: Path) -> str:
+    """Write a text in the letters that a font has.
+
+    Args:
+        text: Any text.
+        file: The font.
+
+    Returns:
+        The text; in it kana and hangul by their sound, other letters without their marks, and what is left by number.
+    """
+    return "".join(character if has_glyphs(file, character) else _spelt(character, file) for character in text)
+
+
+def _spelt(character: str, file: Path) -> str:
+    simple = unicodedata.normalize("NFKD", character)
+    name = unicodedata.name(character, "")
+    if character in _PLAIN_SIGNS:
+        return _PLAIN_SIGNS[character]
+    if name.startswith(_SOUNDS):
+        return name.rpartition(" ")[2].lower()
+    if simple != character and has_glyphs(file, simple):
+        return simple
+    return character.encode("ascii", "backslashreplace").decode("ascii")
+
+
+@lru_cache(maxsize=64)
+def _font(file: Path, size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(str(file), size)
+
+
+def text_font(text: str, size: int, *, bold: bool = True) -> tuple[str, ImageFont.FreeTypeFont]:
+    """Return a text as it can be drawn, and its font.
+
+    Args:
+        text: Any text.
+        size: Height in pixels.
+        bold: Heavy strokes, for names.
+    """
+    found = letter(text, bold=bold)
+    return found.text, _font(found.file, size)
