@@ -11,6 +11,7 @@ from torch import Tensor
 from torchvision.utils import make_grid
 from typing_extensions import override
 
+from naruto_vision.files.fonts import letter
 from naruto_vision.modules.contrastive_tuner import ContrastiveTuner
 
 _INK = 0.6  # above this share of a row a cell is dark, and its number is written in white
@@ -31,8 +32,12 @@ def confusion_figure(confusion: Tensor, classes: tuple[str, ...]) -> Figure:
     axes = figure.subplots()
     shares = confusion.double() / confusion.sum(dim=1, keepdim=True).clamp(min=1)
     axes.imshow(shares.numpy(), cmap="Blues", vmin=0.0, vmax=1.0)
-    axes.set_xticks(range(len(classes)), labels=list(classes), rotation=45, ha="right")
-    axes.set_yticks(range(len(classes)), labels=list(classes))
+    names = [letter(name) for name in classes]
+    axes.set_xticks(range(len(classes)), labels=[name.text for name in names], rotation=45, ha="right")
+    axes.set_yticks(range(len(classes)), labels=[name.text for name in names])
+    for axis in (axes.xaxis, axes.yaxis):
+        for label, name in zip(axis.get_ticklabels(), names, strict=True):
+            label.set_fontproperties(name.file)
     axes.set_xlabel("answer")
     axes.set_ylabel("truth")
     for row, column in confusion.nonzero().tolist():

@@ -63,7 +63,7 @@ class ContactSheet:
         self.colours = THEMES[theme]
         self._image = Image.new("RGB", (width * FINE, height * FINE), self.colours.ground)
         self._pen = ImageDraw.Draw(self._image)
-        self.write(GAP + 4, HEAD // 2, title, 16, self.colours.dim, room=width - 2 * GAP)
+        self.write(GAP + 4, HEAD // 2, title, 16, self.colours.dim, room=width - 2 * GAP - 4)
 
     def card(self, x: int, y: int, width: int, height: int, fill: Colour, *, radius: int = RADIUS) -> None:
         """Draw a filled box with round corners.
