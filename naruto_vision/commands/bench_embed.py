@@ -1,6 +1,7 @@
-"""``naruto-vision bench embed``: masks to vectors, in batches of tensors against PIL and one crop a forward pass."""
+"""``naruto-vision bench embed``: masks to vectors, in batches of tensors against PIL and one crop a stock pass."""
 
 import argparse
+import copy
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -107,10 +108,12 @@ def _candidates(
 
     picture, regions = _scene(arguments)
     way = CropSettings()
+    stock = copy.copy(encoder)  # the same layers, run by the library's own forward pass
+    stock.stock = True
 
     def one_by_one() -> None:
         crops = (crop_region(picture, region, way) for region in regions)
-        vectors[BASELINE] = embed_pictures(encoder, list(crops), batch_size=1, mirror=arguments.mirror)
+        vectors[BASELINE] = embed_pictures(stock, list(crops), batch_size=1, mirror=arguments.mirror)
 
     def in_batches(name: str, tower: "Encoder") -> None:
         size = arguments.batch

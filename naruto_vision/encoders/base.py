@@ -19,10 +19,12 @@ class Encoder(nn.Module, ABC):
     Attributes:
         dim: Length D of the vectors.
         has_text: Whether ``encode_texts`` works.
+        stock: Run the library's own forward pass even where a shorter one gives the same vectors, to compare the two.
     """
 
     dim: int
     has_text: bool = False
+    stock: bool = False
 
     @abstractmethod
     def preprocess(self, picture: Picture) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from naruto_vision.encoders.base import Encoder
+from naruto_vision.encoders.class_token import clip_class_token
 from naruto_vision.encoders.clip_parts import KIND, RANDOM, ClipParts, bundle_parts, open_clip_parts, tiny_parts
 from naruto_vision.encoders.lora import plain_state
 from naruto_vision.encoders.preparation import Preparation
@@ -121,7 +122,9 @@ class ClipEncoder(Encoder):
         Returns:
             Shape (B, D), float32, unit rows.
         """
-        return normalize(self.clip.encode_image(pixels).float(), dim=-1)
+        token = None if self.stock else clip_class_token(self.clip.visual, pixels)
+        pooled = self.clip.encode_image(pixels) if token is None else token
+        return normalize(pooled.float(), dim=-1)
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Embed texts; gradients flow.
@@ -200,12 +203,12 @@ class ClipEncoder(Encoder):
 
 
 def _find_parts(model: str, pretrained: str | None, sizes: TinySizes, *, trust_pickle: bool) -> ClipParts:
-    if model in open_clip.list_models():
+    if _is_published(model):
         return open_clip_parts(model, pretrained, trust_pickle=trust_pickle)
     if model == TINY_CLIP and pretrained == RANDOM:
         return tiny_parts(sizes)
-    close = get_close_matches(model, [TINY_CLIP, *open_clip.list_models()], n=3, cutoff=0.6)
-    if close and model != TINY_CLIP and not Path(model).exists():
+    known = [] if model == TINY_CLIP or Path(model).exists() else [TINY_CLIP, *open_clip.list_models()]
+    if close := get_close_matches(model, known, n=3, cutoff=0.6):
         msg = f"{model}: no such model bundle or open_clip architecture; did you mean {', '.join(close)}?"
         raise InputError(msg)
     folder = bundle_path(model)
@@ -213,3 +216,8 @@ def _find_parts(model: str, pretrained: str | None, sizes: TinySizes, *, trust_p
         msg = f"{folder}: a bundle has weights of its own; leave out pretrained={pretrained!r}"
         raise InputError(msg)
     return bundle_parts(folder)
+
+
+def _is_published(model: str) -> bool:
+    """Tell whether this is open_clip's name of an architecture; a path is none, and open_clip need not be asked."""
+    return model != TINY_CLIP and Path(model).name == model and model in open_clip.list_models()

@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
 
 from naruto_vision.encoders.base import Encoder
+from naruto_vision.encoders.class_token import timm_class_token
 from naruto_vision.encoders.preparation import Preparation
 from naruto_vision.errors import InputError
 from naruto_vision.files.strict import load_strictly
@@ -102,6 +103,10 @@ class DinoEncoder(Encoder):
         Returns:
             Shape (B, D), float32, unit rows.
         """
+        shorter = self.pooling == "cls" and not self.stock
+        token = timm_class_token(self.vit, pixels) if shorter else None
+        if token is not None:
+            return normalize(token.float(), dim=-1)
         tokens = self.vit.forward_features(pixels)  # (B, prefix + patches, D)
         prefix = self.vit.num_prefix_tokens
         pooled = tokens[:, 0] if self.pooling == "cls" else tokens[:, prefix:].mean(dim=1)

@@ -71,21 +71,22 @@ class Int8Attention(nn.Module):
     def forward(
         self,
         query: Tensor,
-        _key: Tensor,
+        key: Tensor,
         _value: Tensor,
         *,
         need_weights: bool = False,
         attn_mask: Tensor | None = None,
     ) -> tuple[Tensor, None]:
-        """Attend; the arguments are those of ``nn.MultiheadAttention``, of which an image tower gives one tensor.
+        """Attend; the arguments are those of ``nn.MultiheadAttention``.
 
         Args:
-            query: Shape (B, N, D), float32; keys and values are the same.
+            query: Shape (B, M, D), float32.
+            key: Shape (B, N, D), float32: the same tensor, or what else is attended to; values are the same as keys.
             need_weights: Has to be False.
-            attn_mask: Shape (N, N), float32, added to the scores; None adds nothing.
+            attn_mask: Shape (M, N), float32, added to the scores; None adds nothing.
 
         Returns:
-            Shape (B, N, D), float32, and None.
+            Shape (B, M, D), float32, and None.
 
         Raises:
             ValueError: If the attention weights are asked for.
@@ -93,11 +94,18 @@ class Int8Attention(nn.Module):
         if need_weights:
             msg = "attention in integers: expected need_weights=False, found True; the weights are never formed"
             raise ValueError(msg)
-        batch, tokens, width = query.shape
-        mixed = self.project(query).view(batch, tokens, 3, self.heads, width // self.heads)
-        queries, keys, values = mixed.permute(2, 0, 3, 1, 4)  # each (B, heads, N, D / heads)
+        queries, keys, values = self._projected(key)
+        if query is not key:
+            queries = self._projected(query)[0]
         attended = scaled_dot_product_attention(queries, keys, values, attn_mask=attn_mask)
-        return self.out(attended.transpose(1, 2).reshape(batch, tokens, width)), None
+        return self.out(attended.transpose(1, 2).reshape(query.shape)), None
+
+    def _projected(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values (B, heads, N, D / heads) of rows (B, N, D)."""
+        batch, tokens, width = rows.shape
+        mixed = self.project(rows).view(batch, tokens, 3, self.heads, width // self.heads)
+        queries, keys, values = mixed.permute(2, 0, 3, 1, 4)
+        return queries, keys, values
 
 
 class Int8Encoder(Encoder):

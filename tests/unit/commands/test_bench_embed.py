@@ -2,9 +2,11 @@ import json
 from pathlib import Path
 
 import pytest
+from torch import Tensor, nn
 
 from naruto_vision.cli import main
 from naruto_vision.commands.bench_embed import BASELINE, INTEGERS, OURS
+from naruto_vision.encoders.class_token import clip_class_token
 from naruto_vision.files.machine import cpu_features
 
 SMALL = ["bench", "embed", "--encoder", "tiny-clip", "--size", "96", "--masks", "5", "--repeats", "2"]
@@ -24,6 +26,18 @@ def test_masks_are_embedded_in_each_way_and_compared(tmp_path: Path, capsys: pyt
     assert ways[BASELINE]["times_as_fast"] == 1.0
     assert ways[OURS]["least_cosine"] >= 0.999
     assert all(way["least_cosine"] >= 0.99 and way["repeats"] == 2 for way in ways.values())
+
+
+def test_the_baseline_runs_open_clips_own_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches: list[int] = []
+
+    def noted(tower: nn.Module, pixels: Tensor) -> Tensor | None:
+        batches.append(len(pixels))
+        return clip_class_token(tower, pixels)
+
+    monkeypatch.setattr("naruto_vision.encoders.clip.clip_class_token", noted)
+    assert main([*SMALL, "--repeats", "1"]) == 0
+    assert batches == [5, 5]  # ours alone, to warm up and timed
 
 
 def test_masks_and_scene_come_from_the_seed(tmp_path: Path) -> None:

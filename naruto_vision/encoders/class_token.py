@@ -1,0 +1,181 @@
+"""A vision transformer's class token, sooner: nothing is computed that does not reach it.
+
+CLIP and DINOv2 pool one token of many (1 of 50 in ViT-B-32). So the last block needs keys and values of all tokens, but
+queries, output projection and MLP of one: a twelfth of a ViT-B less most of itself. The blocks before it write into
+buffers that they have anyway, because a new buffer of some megabytes costs more in page faults than the sum that is
+written into it. The layers are the tower's own, and the vectors are its own to rounding. No gradient flows through what
+is overwritten: training keeps the library's forward pass.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from open_clip.transformer import QuickGELU, ResidualAttentionBlock
+from open_clip.transformer import VisionTransformer as ClipTower
+from timm.layers import Attention, Mlp
+from timm.models.vision_transformer import Block
+from timm.models.vision_transformer import VisionTransformer as TimmTower
+from torch import Tensor, nn
+from torch.nn.functional import linear, scaled_dot_product_attention
+
+from naruto_vision.encoders.int8 import Int8Attention, Int8Linear
+
+_Layer = Callable[[Tensor], Tensor]
+_PLAIN = (nn.Linear, Int8Linear)
+"""Layers of one matrix; another class may do more than its name says, as those of low-rank updates do."""
+
+_OUT = (nn.Linear, nn.modules.linear.NonDynamicallyQuantizableLinear)
+"""The same for the last layer of PyTorch's attention, which is a linear layer by another name."""
+
+
+@dataclass(frozen=True)
+class _BlockParts:
+    """A transformer block, by what each layer does: normalise, attend, scale; normalise, widen, bend, narrow, scale."""
+
+    norm_1: _Layer
+    attend: Callable[[Tensor, int], Tensor]
+    scale_1: _Layer
+    norm_2: _Layer
+    widen: _Layer
+    activation: nn.Module
+    narrow: _Layer
+    scale_2: _Layer
+
+
+def clip_class_token(tower: nn.Module, pixels: Tensor) -> Tensor | None:
+    """Embed pictures as an open_clip vision transformer does.
+
+    Args:
+        tower: The ``visual`` of an open_clip model.
+        pixels: Shape (B, 3, S, S), float32, normalised.
+
+    Returns:
+        Shape (B, D), float32: what the tower gives, to rounding; None where it has to be asked itself, because it is
+        trained, pools otherwise, has hooks, or is no tower that is known here.
+    """
+    if type(tower) is not ClipTower or not _untouched(tower):
+        return None
+    own: Any = tower
+    parts = [_clip_part(block) for block in own.transformer.resblocks]
+    known = [part for part in parts if part is not None]
+    pools_one = own.attn_pool is None and own.pool_type == "tok" and not own.output_tokens
+    if not (pools_one and own.transformer.batch_first and known) or len(known) < len(parts):
+        return None
+    pooled: Tensor = own.ln_post(_run(known, own._embeds(pixels)))
+    return pooled if own.proj is None else pooled @ own.proj
+
+
+def timm_class_token(tower: nn.Module, pixels: Tensor) -> Tensor | None:
+    """Embed pictures as a timm vision transformer such as DINOv2 does, by the normalised class token.
+
+    Args:
+        tower: timm's ``VisionTransformer``.
+        pixels: Shape (B, 3, S, S), float32, normalised.
+
+    Returns:
+        Shape (B, D), float32: the first of ``tower.forward_features``, to rounding; None where the tower has to be
+        asked itself, because it is trained, has hooks or other blocks.
+    """
+    if type(tower) is not TimmTower or not _untouched(tower):
+        return None
+    own: Any = tower
+    parts = [_timm_part(block) for block in own.blocks]
+    known = [part for part in parts if part is not None]
+    if not known or len(known) < len(parts):
+        return None
+    hidden = own.norm_pre(own.patch_drop(own._pos_embed(own.patch_embed(pixels))))
+    token: Tensor = own.norm(_run(known, hidden))
+    return token
+
+
+def _untouched(tower: nn.Module) -> bool:
+    """Tell whether nobody wants gradients or looks on: hooks see what stock layers pass to each other."""
+    if torch.is_grad_enabled() or tower.training:
+        return False
+    return not any(module._forward_hooks or module._forward_pre_hooks for module in tower.modules())
+
+
+def _run(parts: list[_BlockParts], hidden: Tensor) -> Tensor:
+    """Run blocks on tokens (B, N, W), which are overwritten, the last one for the first token alone: (B, W)."""
+    for part in parts[:-1]:
+        hidden = _run_block(part, hidden, hidden.shape[1])
+    return _run_block(parts[-1], hidden, 1)[:, 0]
+
+
+def _run_block(part: _BlockParts, hidden: Tensor, count: int) -> Tensor:
+    """Run a block on tokens (B, N, W), in place, for the first ``count`` of them: (B, count, W)."""
+    mixed = part.attend(part.norm_1(hidden), count)
+    hidden = hidden[:, :count].add_(part.scale_1(mixed))
+    wide = _activated(part.activation, part.widen(part.norm_2(hidden)))
+    return hidden.add_(part.scale_2(part.narrow(wide)))
+
+
+def _activated(activation: nn.Module, wide: Tensor) -> Tensor:
+    """Apply an activation to the largest buffer of a block, in place where PyTorch has it."""
+    if type(activation) is nn.GELU and activation.approximate == "none":
+        own: Tensor = torch.ops.aten.gelu_(wide)
+        return own
+    if type(activation) is QuickGELU:
+        return wide.mul_(torch.mul(wide, 1.702).sigmoid_())
+    other: Tensor = activation(wide)
+    return other
+
+
+def _clip_part(block: nn.Module) -> _BlockParts | None:
+    """Take an open_clip block apart; None if it is of a kind that is not known here."""
+    own: Any = block
+    if type(block) is not ResidualAttentionBlock or not _is_plain(own.attn) or hasattr(block, "ln_1_kv"):
+        return None
+    mlp = own.mlp
+    if len(mlp) != 3 or not {type(mlp.c_fc), type(mlp.c_proj)} <= {*_PLAIN}:
+        return None
+    attend = partial(_attend, own.attn)
+    return _BlockParts(own.ln_1, attend, own.ls_1, own.ln_2, mlp.c_fc, mlp.gelu, mlp.c_proj, own.ls_2)
+
+
+def _is_plain(attention: nn.Module) -> bool:
+    if type(attention) is not nn.MultiheadAttention:
+        return type(attention) is Int8Attention
+    usual = attention.batch_first and attention.in_proj_weight is not None and attention.bias_k is None
+    return usual and not attention.add_zero_attn and type(attention.out_proj) in _OUT
+
+
+def _attend(attention: nn.Module, rows: Tensor, count: int) -> Tensor:
+    """Attend to all tokens (B, N, W) from the first ``count`` of them: (B, count, W)."""
+    if isinstance(attention, nn.MultiheadAttention) and count == rows.shape[1]:
+        joint = linear(rows, attention.in_proj_weight, attention.in_proj_bias)
+        return _attended(joint, attention.num_heads, count, attention.out_proj)
+    queries = rows if count == rows.shape[1] else rows[:, :count]
+    mixed: Tensor = attention(queries, rows, rows, need_weights=False)[0]
+    return mixed
+
+
+def _attended(joint: Tensor, heads: int, count: int, out: _Layer) -> Tensor:
+    """Attend by queries, keys and values (B, N, 3 * W) laid side by side, without copying them: (B, count, W)."""
+    batch, tokens, triple = joint.shape
+    queries, keys, values = joint.view(batch, tokens, 3, heads, triple // 3 // heads).permute(2, 0, 3, 1, 4)
+    mixed = scaled_dot_product_attention(queries[:, :, :count], keys, values)  # (B, heads, count, W / heads)
+    return out(mixed.transpose(1, 2).reshape(batch, count, triple // 3))
+
+
+def _timm_part(block: nn.Module) -> _BlockParts | None:
+    """Take a timm block apart; None if it is of a kind that is not known here."""
+    own: Any = block
+    if type(block) is not Block or type(own.attn) is not Attention or type(own.mlp) is not Mlp:
+        return None
+    attention, mlp = own.attn, own.mlp
+    normed = (attention.q_norm, attention.k_norm, attention.norm, mlp.norm)
+    if attention.gate is not None or any(type(norm) is not nn.Identity for norm in normed):
+        return None
+    if not {type(layer) for layer in (attention.qkv, attention.proj, mlp.fc1, mlp.fc2)} <= {*_PLAIN}:
+        return None
+    attend = partial(_attend_timm, attention)
+    return _BlockParts(own.norm1, attend, own.ls1, own.norm2, mlp.fc1, mlp.act, mlp.fc2, own.ls2)
+
+
+def _attend_timm(attention: Attention, rows: Tensor, count: int) -> Tensor:
+    """Do the same by timm's layer; queries of the other tokens cost too little to cut its matrix in parts."""
+    return _attended(attention.qkv(rows), attention.num_heads, count, attention.proj)
