@@ -5,6 +5,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from naruto_vision.commands.audit_vectors import (
+    add_vector_options,
+    look_through,
+    open_vector_encoder,
+    vector_notes,
+    write_vector_files,
+)
 from naruto_vision.commands.reading import add_reading_options, rules_of
 from naruto_vision.commands.terminal import add_theme_option, progress, whole_number
 
@@ -30,10 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument("root", type=Path, metavar="ROOT", help="an export, class folders, or a folder of manifests")
     parser.add_argument("--gallery", type=Path, metavar="DIR", help="a gallery folder, held against valid and test")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where audit.json and near_pairs.png go")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where audit.json, near_pairs.png and suspects.png go")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go, if not DIR/audit.json")
     add_theme_option(parser)
     add_numbers_options(parser)
+    add_vector_options(parser)
     parser.add_argument("--fail-on-leak", action="store_true", help=f"exit with {EXIT_LEAK} where anything leaks")
     add_reading_options(parser)
 
@@ -147,7 +155,7 @@ def run(arguments: argparse.Namespace) -> int:
         0; with ``--fail-on-leak`` 1 where a held-out picture leaks.
 
     Raises:
-        InputError: If the data set or the gallery cannot be read.
+        InputError: If the data set, the gallery or the encoder cannot be read.
     """
     from rich.console import Console
 
@@ -156,17 +164,24 @@ def run(arguments: argparse.Namespace) -> int:
     from naruto_vision.data.readers import read_present
     from naruto_vision.files.atomic import write_json
 
+    encoder = open_vector_encoder(arguments)
     tables = read_present(arguments.root, arguments.reader, rules_of(arguments, need_files=False))
     items = collect_items(tables, arguments.gallery)
     with progress("looking at pictures", len(items.items)) as advance:
         seen = look_at_items(items.items, advance)
     found = audit(items, seen, window=arguments.window, numbers=arguments.numbers)
-    lines = list(_notes(found))
+    lines, document = list(_notes(found)), found.as_json()
     if arguments.out is not None:
         lines.append(_write_sheet(found, arguments.out / "near_pairs.png", arguments.theme))
+    if encoder is not None:
+        through = look_through(arguments, encoder, found)
+        lines += vector_notes(found, through)
+        document["encoder"] = {"model": arguments.encoder, **through.as_json()}
+        if arguments.out is not None:
+            lines += write_vector_files(found, through, arguments.out, arguments.theme)
     target = arguments.json or (arguments.out and arguments.out / "audit.json")
     if target is not None:
-        write_json(target, found.as_json())
+        write_json(target, document)
         lines.append(f"the figures are in {target}")
     console = Console()
     if found.comparisons:
