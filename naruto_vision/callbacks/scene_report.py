@@ -43,6 +43,7 @@ class SceneReportCallback(Callback):
         self.out = Path(out)
         self.table = table
         self.examples = examples
+        self._shown = 0
 
     @override
     def on_test_batch_end(
@@ -64,12 +65,14 @@ class SceneReportCallback(Callback):
             batch_idx: Place in the epoch.
             dataloader_idx: Unused.
         """
-        if batch_idx >= self.examples or not isinstance(pl_module, SceneRetriever):
+        self._shown = 0 if batch_idx == 0 else self._shown
+        if self._shown >= self.examples or not isinstance(pl_module, SceneRetriever):
             return
         if not isinstance(trainer.logger, TensorBoardLogger):
             return
         colours = label_colours(pl_module.analyzer.gallery.labels)
-        for item, prediction in outputs["answers"]:
+        for item, prediction in outputs["answers"][: self.examples - self._shown]:
+            self._shown += 1
             if item.picture is not None:
                 shown = choose_for_overlay(prediction, pl_module.overlay)
                 drawn = draw_overlay(item.picture, prediction, shown, colours)

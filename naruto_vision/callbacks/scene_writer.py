@@ -70,7 +70,7 @@ class SceneWriterCallback(Callback):
             self.out,
             dataset.scenes,
             gallery.labels,
-            {"scenes": str(dataset.pictures.resolve()), **pl_module.run_identity()},
+            {"scenes": str(dataset.pictures.resolve()), **pl_module.run_identity(), "precision": trainer.precision},
             crop=pl_module.crop,
             overlay=pl_module.overlay,
             settings=self.settings,
@@ -107,9 +107,12 @@ class SceneWriterCallback(Callback):
         Raises:
             InputError: If a picture cannot be read and ``fail_fast`` is on.
         """
+        self._write(outputs)
+
+    def _write(self, answers: Sequence[tuple[SceneItem, ScenePrediction]]) -> None:
         if self._writer is None or self._behind is None:
             return
-        for item, prediction in outputs:
+        for item, prediction in answers:
             if item.picture is None and self.fail_fast:
                 msg = f"{item.error}; stopped at the first bad picture, as fail_fast asks"
                 raise InputError(msg)
@@ -142,10 +145,12 @@ class SceneWriterCallback(Callback):
 
         Args:
             trainer: Unused.
-            pl_module: Unused.
+            pl_module: Where it is a ``SceneRetriever``, what it has of a batch that is not done is kept.
             exception: What stopped the run.
         """
         try:
+            if isinstance(pl_module, SceneRetriever):
+                self._write([answer for answer in pl_module.answered if answer[0].picture is not None])
             self._finish_writing()
         except OSError as error:  # the run stops for a reason already, most likely this one
             _LOG.warning("a scene could not be written: %s", error)

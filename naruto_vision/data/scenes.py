@@ -2,18 +2,17 @@
 
 import time
 from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
-import torch
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
 from naruto_vision.data.ground_truth import read_gt
 from naruto_vision.data.listing import some_of, tell_of_others
-from naruto_vision.data.sampling import NOTHING, ShareSampler, checked_batch_size, process_share
+from naruto_vision.data.sampling import NOTHING, ShareSampler
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
 from naruto_vision.files.images import list_pictures, read_image
 from naruto_vision.records import LabelledBox, Picture
@@ -140,108 +139,49 @@ def _as_list(items: list[SceneItem | None]) -> list[SceneItem]:
 
 def scene_loader(
     dataset: SceneDataset, *, batch_size: int = 1, num_workers: int = 1, rank: int = 0, world: int = 1
-) -> DataLoader[Any]:
+) -> "SceneLoader":
     """Load scenes as lists of ``SceneItem``, in order, each in exactly one process.
 
-    A process without a scene gets one empty list, so that it takes part in what the others do together.
+    A process without a scene gets one empty list, so that it takes part in what the others do together. A list is
+    passed over where all of its scenes are skipped, else it has all of them: what goes through a model together is then
+    the same in a run that was stopped and one that was not, down to the last bit of a score.
 
     Args:
         dataset: The scenes.
         batch_size: Scenes a list.
-        num_workers: Processes that decode ahead; 0 decodes in between.
+        num_workers: Processes that decode ahead; 0 takes a thread.
         rank: This process among ``world``.
         world: How many processes share the scenes.
     """
-    return DataLoader(
+
+    def skipped(index: int) -> bool:
+        first = index - index // world % batch_size * world
+        return all(map(dataset.is_skipped, range(first, len(dataset), world)[:batch_size]))
+
+    return SceneLoader(
         dataset,
         batch_size=batch_size,
-        sampler=ShareSampler(len(dataset), rank, world, dataset.is_skipped, never_empty=True),
+        sampler=ShareSampler(len(dataset), rank, world, skipped, never_empty=True),
         num_workers=num_workers,
         collate_fn=_as_list,
     )
 
 
-class SceneDataModule(pl.LightningDataModule):
-    """Scenes for ``validate``, ``test`` and ``predict``.
+class SceneLoader(DataLoader[Any]):
+    """A loader that, without processes of its own, decodes one list ahead in a thread.
 
-    Args:
-        valid: Scene folder with ground truth.
-        test: Scene folder with ground truth.
-        predict: Scene folder; ground truth is not needed.
-        batch_size: Scenes a batch.
-        num_workers: Processes that decode ahead; 0 decodes in between.
+    It takes what ``DataLoader`` takes.
     """
 
-    def __init__(
-        self,
-        valid: str | None = None,
-        test: str | None = None,
-        predict: str | None = None,
-        batch_size: int = 1,
-        num_workers: int = 1,
-    ) -> None:
-        super().__init__()
-        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer scenes than processes is no mistake
-        self.folders = {"valid": valid, "test": test, "predict": predict}
-        self.scene_batch_size = checked_batch_size(batch_size)
-        self.scene_workers = num_workers
-        self._datasets: dict[str, SceneDataset] = {}
-
-    def dataset(self, stage: str) -> SceneDataset:
-        """Return the scenes of one stage; the same object every time.
-
-        Args:
-            stage: "valid", "test" or "predict".
-
-        Raises:
-            InputError: If the stage has no folder, or the folder cannot be used.
-        """
-        if stage not in self._datasets:
-            folder = self.folders[stage]
-            if folder is None:
-                msg = f"no {stage} scenes: give their folder, --data.{stage} DIR"
-                raise InputError(msg)
-            self._datasets[stage] = SceneDataset(folder, need_truth=stage != "predict")
-        return self._datasets[stage]
-
-    def setup(self, stage: str) -> None:
-        """Open the scene folders that a verb needs, so that a wrong one is told of at once.
-
-        Args:
-            stage: "fit", "validate", "test" or "predict".
-
-        Raises:
-            InputError: If a folder that is needed was not given or cannot be used.
-        """
-        if stage != "fit" or self.folders["valid"] is not None:
-            self.dataset({"validate": "valid", "fit": "valid"}.get(stage, stage))
-
-    def _scene_loader(self, stage: str) -> DataLoader[Any]:
-        rank, world = process_share(self.trainer)
-        size, workers = self.scene_batch_size, self.scene_workers
-        return scene_loader(self.dataset(stage), batch_size=size, num_workers=workers, rank=rank, world=world)
-
-    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """Return the scenes that thresholds are chosen on, or nothing where no folder was given."""
-        return [] if self.folders["valid"] is None else self._scene_loader("valid")
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """Return the scenes of ``test``."""
-        return self._scene_loader("test")
-
-    def predict_dataloader(self) -> DataLoader[Any]:
-        """Return the scenes of ``predict``."""
-        return self._scene_loader("predict")
-
     @override
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Leave scenes where they are; move tensors of other batches.
+    def __iter__(self) -> Any:
+        lists = super().__iter__()
+        return lists if self.num_workers else _one_ahead(lists)
 
-        Args:
-            batch: A list of scenes, or a batch of another loader.
-            device: Where the model is.
-            dataloader_idx: Which loader.
-        """
-        if isinstance(batch, list):
-            return batch
-        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+def _one_ahead(lists: Iterator[list[SceneItem]]) -> Iterator[list[SceneItem]]:
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="scene-reader") as reader:
+        coming = reader.submit(next, lists, None)
+        while (scenes := coming.result()) is not None:
+            coming = reader.submit(next, lists, None)
+            yield scenes

@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from naruto_vision.data.scenes import SceneItem
 from naruto_vision.records import ScenePrediction
@@ -11,23 +11,30 @@ from naruto_vision.scenes.analyzer import SceneAnalyzer
 _LOG = logging.getLogger(__name__)
 
 
-def analyse_items(analyzer: SceneAnalyzer, items: Sequence[SceneItem]) -> list[tuple[SceneItem, ScenePrediction]]:
+def analyse_items(
+    analyzer: SceneAnalyzer, items: Sequence[SceneItem], *, together: bool = False
+) -> Iterator[tuple[SceneItem, ScenePrediction]]:
     """Analyse scenes; one that could not be read is logged and has no regions.
 
     Args:
-        analyzer: The path of one scene.
+        analyzer: The path of a scene.
         items: Scenes.
+        together: Embed and search all of them at once, and segment some side by side.
 
-    Returns:
-        Every scene with its prediction, whose times have ``decode`` too.
+    Yields:
+        Every scene with its prediction, whose times have ``decode`` too, in order. Where a scene raises an error,
+        those before it have been given.
     """
-    answers = []
+    readable = [(item.picture, item.scene) for item in items if item.picture is not None]
+    if together:
+        found = analyzer.analyse(readable, max(1, len(readable)))
+    else:
+        found = (analyzer(picture, scene) for picture, scene in readable)
     for item in items:
         if item.picture is None:
             _LOG.warning("nothing can be found in a scene that cannot be read: %s", item.error)
-            answers.append((item, ScenePrediction(item.scene, 1, 1)))
-            continue
-        found = analyzer(item.picture, item.scene)
-        times = {"decode": item.milliseconds, **found.milliseconds}
-        answers.append((item, dataclasses.replace(found, milliseconds=times)))
-    return answers
+            yield item, ScenePrediction(item.scene, 1, 1)
+        else:
+            prediction = next(found)
+            times = {"decode": item.milliseconds, **prediction.milliseconds}
+            yield item, dataclasses.replace(prediction, milliseconds=times)

@@ -1,6 +1,6 @@
 """Enrol a gallery, calibrate it, and find its characters in scenes: four Trainer verbs over ``SceneAnalyzer``."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from naruto_vision.data.gallery_data import GalleryBatch
+from naruto_vision.data.scene_data import scenes_together
 from naruto_vision.data.scenes import SceneItem
 from naruto_vision.encoders.base import Encoder
 from naruto_vision.errors import InputError
@@ -52,6 +53,7 @@ class SceneRetriever(pl.LightningModule):
 
     Attributes:
         reports: The last of each stage: "valid", "test" (all regions, best label), "test_shown" (what people see).
+        answered: What ``predict_step`` has of a batch that is not done, for whoever keeps it when the run stops.
     """
 
     reports: dict[str, SceneReport]
@@ -91,10 +93,10 @@ class SceneRetriever(pl.LightningModule):
         self.searched = SceneAccuracy(iou_match=iou_match)
         self.shown = SceneAccuracy(iou_match=iou_match)
         self.reports = {}
+        self.answered: list[tuple[SceneItem, ScenePrediction]] = []
         self._iou_match = iou_match
         self._analyzer: SceneAnalyzer | None = None
-        self._enrolment = Enrolment()
-        self._enrolling = False
+        self._enrolment, self._enrolling = Enrolment(), False
         self._scored: list[ScoredRegion] = []
 
     def configure_optimizers(self) -> None:
@@ -172,7 +174,7 @@ class SceneRetriever(pl.LightningModule):
         Args:
             batch: Scenes.
         """
-        for item, prediction in analyse_items(self.analyzer, batch):
+        for item, prediction in self._analysed(batch):
             truth = item.truth or ()
             self.searched.update([labelled_boxes(prediction, named=False)], [truth], [item.scene])
             self._scored.extend(score_regions(prediction, truth, self._iou_match))
@@ -196,7 +198,7 @@ class SceneRetriever(pl.LightningModule):
         Returns:
             Under ``answers``, every scene with its prediction.
         """
-        answers = analyse_items(self.analyzer, batch)
+        answers = list(self._analysed(batch))
         for item, prediction in answers:
             truth = item.truth or ()
             self.searched.update([labelled_boxes(prediction, named=False)], [truth])
@@ -227,7 +229,13 @@ class SceneRetriever(pl.LightningModule):
         Returns:
             Every scene with its prediction, which is empty for a scene that could not be read.
         """
-        return analyse_items(self.analyzer, batch)
+        self.answered = []
+        self.answered.extend(self._analysed(batch))  # where a scene stops the run, those before it are in the list
+        answers, self.answered = self.answered, []
+        return answers
+
+    def _analysed(self, batch: Sequence[SceneItem]) -> Iterator[tuple[SceneItem, ScenePrediction]]:
+        return analyse_items(self.analyzer, batch, together=scenes_together(self.trainer) > 1)
 
     def _log_report(self, stage: str, metric: SceneAccuracy) -> None:
         report = metric.report()

@@ -1,10 +1,11 @@
-"""The whole path of one scene: segment, crop, embed, search, name."""
+"""The whole path of a scene: segment, crop, embed, search, name."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import islice, takewhile
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,12 @@ from naruto_vision.errors import FingerprintError
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.remembered import encoder_options
 from naruto_vision.records import Identity, Neighbour, Picture, Region, ScenePrediction, Vectors
+from naruto_vision.scenes.ahead import SegmentedScene, SegmenterAhead, group_size
 from naruto_vision.scenes.centres import ClassCentres
 from naruto_vision.scenes.decision import Decision, decide
 from naruto_vision.scenes.merging import MergeSettings, merge_parts
 from naruto_vision.segmentation.automatic import Segmenter
-from naruto_vision.segmentation.crop_batches import embed_regions
+from naruto_vision.segmentation.crop_batches import embed_neighbours
 from naruto_vision.segmentation.crops import CropSettings
 
 
@@ -57,6 +59,8 @@ class SceneAnalyzer:
         >>> analyzer = SceneAnalyzer(Segmenter(GridPrompter(4), SamModel(weights="tiny-sam")), encoder, gallery)
         >>> {identity.name for identity in analyzer(picture).identities} <= {"ayame"}
         True
+        >>> [found.scene for found in analyzer.analyse((picture, f"{number}.png") for number in range(3))]
+        ['0.png', '1.png', '2.png']
     """
 
     def __init__(
@@ -99,59 +103,103 @@ class SceneAnalyzer:
         Returns:
             Regions with their identities, largest region first, and the milliseconds of each step.
         """
-        times: dict[str, float] = {}
-        with _timed(times, "segment"):
-            regions = tuple(self.segmenter(picture))
-        identities = self.identify(picture, regions, times)
+        start = time.perf_counter()
+        regions = tuple(self.segmenter(picture))
+        segmented = SegmentedScene(picture, scene, regions, (time.perf_counter() - start) * 1e3)
+        return next(self._name([segmented]))
+
+    def analyse(self, scenes: Iterable[tuple[Picture, str]], group: int | None = None) -> Iterator[ScenePrediction]:
+        """Analyse scenes as they come, some together: sooner than one by one, with the same answers up to rounding.
+
+        While the crops of one group go through the encoder in full batches, the next group is read and segmented. No
+        more than two groups are in memory. An error ends the stream behind the scenes before the one that it met.
+
+        Args:
+            scenes: Pictures (H, W, 3), uint8, RGB, upright, with the names that the predictions carry; a generator
+                that reads them is asked for a group at a time.
+            group: Scenes that are embedded together; None takes what ``group_size`` says.
+
+        Yields:
+            The predictions, in the order of the scenes. What a group took together is shared out by its regions.
+
+        Raises:
+            ValueError: If ``group`` is below 1.
+        """
+        size = group_size(next(self.encoder.parameters()).device) if group is None else group
+        if size < 1:
+            msg = f"analyse: expected groups of 1 scene or more, found {size}"
+            raise ValueError(msg)
+        for started in self._ahead.groups(scenes, size):
+            whole = list(takewhile(lambda one: one.exception() is None, started))
+            if whole:
+                yield from self._name([one.result() for one in whole])
+            for failed in started[len(whole) :]:
+                failed.result()
+
+    @cached_property
+    def _ahead(self) -> SegmenterAhead:
+        return SegmenterAhead(self.segmenter)
+
+    def _name(self, scenes: Sequence[SegmentedScene]) -> Iterator[ScenePrediction]:
+        found, times = self._identify([(one.picture, one.regions) for one in scenes])
+        total = max(1, sum(map(len, found)))
+        for one, identities in zip(scenes, found, strict=True):
+            own = {step: value * len(identities) / total for step, value in times.items()}
+            yield self._prediction(one, identities, {"segment": one.milliseconds, **own})
+
+    def _prediction(
+        self, one: SegmentedScene, identities: tuple[Identity, ...], times: dict[str, float]
+    ) -> ScenePrediction:
+        regions, (height, width) = one.regions, one.picture.shape[:2]
         if self.merge is not None:
             with _timed(times, "merge"):
-                regions, identities = merge_parts(
-                    regions, identities, lambda unions: self.identify(picture, unions, {}), self.merge
-                )
-        height, width = picture.shape[:2]
-        return ScenePrediction(scene, width, height, regions, identities, times)
+                regions, identities = merge_parts(regions, identities, partial(self.identify, one.picture), self.merge)
+        return ScenePrediction(one.scene, width, height, regions, identities, times)
 
-    def identify(
-        self, picture: Picture, regions: Sequence[Region], times: dict[str, float] | None = None
-    ) -> tuple[Identity, ...]:
+    def identify(self, picture: Picture, regions: Sequence[Region]) -> tuple[Identity, ...]:
         """Name regions of a picture that come from anywhere.
 
         Args:
             picture: Shape (H, W, 3), uint8, RGB, upright.
             regions: Regions of this picture.
-            times: Where the milliseconds of ``embed`` and ``search`` go.
 
         Returns:
             Who each region is.
         """
-        times = {} if times is None else times
+        return self._identify([(picture, regions)])[0][0]
+
+    def _identify(
+        self, scenes: Sequence[tuple[Picture, Sequence[Region]]]
+    ) -> tuple[list[tuple[Identity, ...]], dict[str, float]]:
+        """Say who the regions of some pictures are, and the milliseconds of embedding and searching them all."""
+        times: dict[str, float] = {}
         with _timed(times, "embed"):
-            vectors, lengths = self._embed(picture, regions)
+            vectors, lengths = self._embed(scenes)
         with _timed(times, "search"):
             rows = self.gallery.search(vectors, self.neighbours)
             scores = self._class_scores(vectors)
         thresholds = self.gallery.thresholds
-        return tuple(
+        named = (
             decide(_shortened(found, length), thresholds, self.decision, {k: v * length for k, v in classes.items()})
             for found, classes, length in zip(rows, scores, lengths.tolist(), strict=True)
         )
+        return [tuple(islice(named, len(regions))) for _, regions in scenes], times
 
-    def _embed(self, picture: Picture, regions: Sequence[Region]) -> tuple[Vectors, Vectors]:
-        """Embed R regions.
+    def _embed(self, scenes: Sequence[tuple[Picture, Sequence[Region]]]) -> tuple[Vectors, Vectors]:
+        """Embed the R regions of some pictures.
 
         Returns:
             Unit rows (R, D), and lengths (R,) that scores are multiplied with: 1 where averages are renormalised.
         """
-        views = embed_regions(
+        views = embed_neighbours(
             self.encoder,
-            picture,
-            regions,
+            scenes,
             self.crops,
             mirror=self.mirror,
             renormalise=self.renormalise,
             batch_size=self.batch_size,
         )
-        average = views.mean(dim=0)  # (ways to crop, R, D) -> (R, D)
+        average = torch.cat([each.mean(dim=0) for each in views])  # (ways to crop, R, D) each -> (R, D)
         lengths = torch.ones(len(average)) if self.renormalise else average.norm(dim=-1)
         unit = nn.functional.normalize(average, dim=-1)
         return unit.numpy().astype(np.float32, copy=False), lengths.numpy().astype(np.float32, copy=False)

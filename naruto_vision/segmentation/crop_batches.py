@@ -22,7 +22,6 @@ CPU_BATCH = 16
 GPU_BATCH = 256
 
 
-@torch.inference_mode()
 def embed_regions(
     encoder: Encoder,
     picture: Picture,
@@ -47,33 +46,77 @@ def embed_regions(
     Returns:
         Shape (C, R, D), float32, on the CPU; unit rows unless an average is left as it is.
     """
+    scenes = [(picture, regions)]
+    return embed_neighbours(encoder, scenes, crops, mirror=mirror, renormalise=renormalise, batch_size=batch_size)[0]
+
+
+@torch.inference_mode()
+def embed_neighbours(
+    encoder: Encoder,
+    scenes: Sequence[tuple[Picture, Sequence[Region]]],
+    crops: Sequence[CropSettings],
+    *,
+    mirror: bool = False,
+    renormalise: bool = True,
+    batch_size: int | None = None,
+) -> list[Tensor]:
+    """Embed the regions of several pictures; what one leaves of a batch is filled with the next one's crops.
+
+    Args:
+        encoder: As for ``embed_regions``.
+        scenes: Pictures, each with its regions.
+        crops: C ways to crop every region.
+        mirror: As for ``embed_regions``.
+        renormalise: As for ``embed_regions``.
+        batch_size: As for ``embed_regions``.
+
+    Returns:
+        For each picture with R regions, shape (C, R, D), float32, on the CPU. What else is in a batch changes no
+        vector by more than rounding.
+    """
     device = next(encoder.parameters()).device
     size = batch_size or (CPU_BATCH if device.type == "cpu" else GPU_BATCH)
     rows = []
-    for pixels in _batches(encoder, picture, regions, crops, size):
+    for pixels in _batches(encoder, scenes, crops, size):
         vectors = encoder.encode_images(pixels)
         if mirror:
             vectors = (vectors + encoder.encode_images(pixels.flip(-1))) / 2.0
             vectors = normalize(vectors, dim=-1) if renormalise else vectors
-        rows.append(vectors.float().cpu())
-    flat = torch.cat(rows) if rows else torch.zeros(0, encoder.dim)
-    return flat.view(len(crops), len(regions), encoder.dim)
+        rows.append(vectors.float())
+    flat = torch.cat(rows).cpu() if rows else torch.zeros(0, encoder.dim)
+    counts = [len(regions) for _, regions in scenes]
+    parts = torch.split(flat, [len(crops) * count for count in counts])
+    return [part.view(len(crops), count, encoder.dim) for part, count in zip(parts, counts, strict=True)]
 
 
 def _batches(
-    encoder: Encoder, picture: Picture, regions: Sequence[Region], crops: Sequence[CropSettings], size: int
+    encoder: Encoder, scenes: Sequence[tuple[Picture, Sequence[Region]]], crops: Sequence[CropSettings], size: int
 ) -> Iterator[Tensor]:
-    """Yield prepared crops (B, 3, S, S), float32, all regions of the first way before those of the second."""
-    device = next(encoder.parameters()).device
+    """Yield prepared crops (B, 3, S, S), float32: picture by picture, all regions of the first way first."""
     preparation = encoder.preparation
-    asked = ((region, crop) for crop in crops for region in regions)
     if preparation is None:
-        while part := list(islice(asked, size)):
-            yield torch.stack([encoder.preprocess(crop_region(picture, *one)) for one in part]).to(device)
+        asked = (crop_region(picture, *one) for picture, regions in scenes for one in _asked(regions, crops))
+        device = next(encoder.parameters()).device
+        while pictures := list(islice(asked, size)):
+            yield torch.stack([encoder.preprocess(each) for each in pictures]).to(device)
         return
-    whole = torch.from_numpy(np.ascontiguousarray(picture)).to(device)  # (H, W, 3)
-    while part := list(islice(asked, size)):
-        yield preparation.normalise(preparation.levels([crop_tensor(whole, *one) for one in part]))
+    cut = _cut(scenes, crops, next(encoder.parameters()).device)
+    while part := list(islice(cut, size)):
+        yield preparation.normalise(preparation.levels(part))
+
+
+def _asked(regions: Sequence[Region], crops: Sequence[CropSettings]) -> Iterator[tuple[Region, CropSettings]]:
+    return ((region, crop) for crop in crops for region in regions)
+
+
+def _cut(
+    scenes: Sequence[tuple[Picture, Sequence[Region]]], crops: Sequence[CropSettings], device: torch.device
+) -> Iterator[Tensor]:
+    """Yield crops (3, h, w), uint8, of pictures that go to the device once each, as soon as it is their turn."""
+    for picture, regions in scenes:
+        if regions:
+            whole = torch.from_numpy(np.ascontiguousarray(picture)).to(device)  # (H, W, 3)
+            yield from (crop_tensor(whole, *one) for one in _asked(regions, crops))
 
 
 def crop_tensor(picture: Tensor, region: Region, settings: CropSettings) -> Tensor:

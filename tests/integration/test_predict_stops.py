@@ -19,10 +19,11 @@ from naruto_vision.files.images import write_image
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.modules.scene_retriever import SceneRetriever
-from naruto_vision.records import Picture, ScenePrediction
+from naruto_vision.records import Picture, Region, ScenePrediction
 from naruto_vision.scenes.log import read_log
 from naruto_vision.scenes.writer import LOG, SceneWriter
 from naruto_vision.segmentation.automatic import Segmenter
+from naruto_vision.segmentation.base import SceneEmbedding
 from naruto_vision.segmentation.prompters import GridPrompter
 from naruto_vision.segmentation.sam import SamModel
 
@@ -39,13 +40,14 @@ def world(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def predict(world: Path, *, fail_fast: bool = False) -> SceneWriterCallback:
+def predict(world: Path, *, fail_fast: bool = False, batch_size: int = 1) -> SceneWriterCallback:
     segmenter = Segmenter(GridPrompter(2), SamModel(weights="tiny-sam"))
     module = SceneRetriever(ClipEncoder("tiny-clip"), segmenter, gallery=str(world / "gallery"))
     writer = SceneWriterCallback(str(world / "out"), fail_fast=fail_fast)
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
     trainer = pl.Trainer(accelerator="cpu", use_distributed_sampler=False, callbacks=[writer], **quiet)
-    trainer.predict(module, datamodule=GalleryDataModule(predict=str(world / "scenes"), num_workers=0))
+    data = GalleryDataModule(predict=str(world / "scenes"), num_workers=0, batch_size=batch_size)
+    trainer.predict(module, datamodule=data)
     return writer
 
 
@@ -53,15 +55,40 @@ def written(world: Path) -> list[str]:
     return [record["scene"] for record in read_log(world / "out" / LOG)]
 
 
-def test_scenes_before_a_bad_picture_are_whole_when_fail_fast_stops(world: Path) -> None:
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_scenes_before_a_bad_picture_are_whole_when_fail_fast_stops(world: Path, batch_size: int) -> None:
     good = (world / "scenes" / "c.png").read_bytes()
     (world / "scenes" / "c.png").write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"c\.png.*fail_fast"):
-        predict(world, fail_fast=True)
+        predict(world, fail_fast=True, batch_size=batch_size)
     assert written(world) == ["a.png", "b.png"]
     assert sorted(file.name for file in (world / "out" / "overlay").iterdir()) == ["a_overlay.jpg", "b_overlay.jpg"]
     (world / "scenes" / "c.png").write_bytes(good)
-    assert predict(world).run["counts"]["ok"] == len(SCENES)
+    assert predict(world, batch_size=batch_size).run["counts"]["ok"] == len(SCENES)
+    assert written(world) == SCENES
+
+
+class Failing(Segmenter):
+    """Fails at one scene; the scenes of this file differ in their grey."""
+
+    @override
+    def __call__(self, picture: Picture, embedding: SceneEmbedding | None = None) -> list[Region]:
+        if picture[0, 0, 0] == 40 * SCENES.index("c.png"):
+            msg = "out of memory"
+            raise RuntimeError(msg)
+        return super().__call__(picture, embedding)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 4])
+def test_a_scene_that_fails_stops_the_run_behind_those_before_it(
+    world: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("test_predict_stops.Segmenter", Failing)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            predict(world, batch_size=batch_size)
+    assert written(world) == ["a.png", "b.png"]
+    predict(world, batch_size=batch_size)
     assert written(world) == SCENES
 
 

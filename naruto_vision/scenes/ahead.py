@@ -1,0 +1,175 @@
+"""Segmenting scenes ahead of those that are being named, two at once.
+
+A scene keeps a machine busy in turns: a model computes, then Python sorts its masks out. Side by side, two scenes fill
+each other's gaps. On a CPU each has half of PyTorch's threads, since a small model keeps few of them busy; on a GPU the
+masks of one scene are sorted out while the next one is computed.
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, islice
+from threading import Barrier
+from typing import TypeAlias
+
+import torch
+from torch import nn
+
+from naruto_vision.records import Picture, Region
+from naruto_vision.segmentation.automatic import Segmenter
+from naruto_vision.segmentation.base import SceneEmbedding
+
+AT_ONCE = 2
+"""A third scene would wait for Python's lock and only take the memory of another picture's features and masks."""
+
+Embedded: TypeAlias = Future[tuple[Sequence[SceneEmbedding | None], float]]
+"""What the image encoder made of some pictures, and the milliseconds that each took."""
+
+
+def group_size(device: torch.device) -> int:
+    """Return how many scenes are best analysed together: 8 on a GPU, 4 on a CPU, and 1 where it has but one thread.
+
+    More would wait longer for their answers, and be done again after a kill.
+
+    Args:
+        device: Where the models are.
+    """
+    if device.type != "cpu":
+        return 8
+    return 4 if torch.get_num_threads() > 1 else 1
+
+
+@dataclass(frozen=True)
+class SegmentedScene:
+    """A scene between segmenting and naming.
+
+    Args:
+        picture: Shape (H, W, 3), uint8, RGB, upright.
+        scene: Its name.
+        regions: What was found in it, largest first.
+        milliseconds: Wall time of segmenting.
+    """
+
+    picture: Picture
+    scene: str
+    regions: tuple[Region, ...]
+    milliseconds: float
+
+
+class SegmenterAhead:
+    """A segmenter in threads of its own.
+
+    Args:
+        segmenter: Cuts pictures into regions.
+
+    Example:
+        >>> import numpy as np
+        >>> from naruto_vision.segmentation.prompters import GridPrompter
+        >>> from naruto_vision.segmentation.sam import SamModel
+        >>> ahead = SegmenterAhead(Segmenter(GridPrompter(4), SamModel(weights="tiny-sam")))
+        >>> picture = np.zeros((48, 64, 3), np.uint8)
+        >>> started = ahead.start([(picture, "a.png"), (picture[:30], "b.png")])
+        >>> [one.result().scene for one in started]
+        ['a.png', 'b.png']
+    """
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        self._segmenter = segmenter
+        every = torch.get_num_threads()
+        workers = min(AT_ONCE, every) if self._device.type == "cpu" else AT_ONCE
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="segmenter")
+        self._share_out(every, workers)
+
+    @property
+    def _device(self) -> torch.device:
+        model = self._segmenter.model
+        return next(model.parameters()).device if isinstance(model, nn.Module) else torch.device("cpu")
+
+    def _share_out(self, every: int, workers: int) -> None:
+        """Give each of the pool's threads its share of PyTorch's."""
+        together = Barrier(workers)
+
+        def begin() -> None:
+            torch.set_num_threads(max(1, every // workers))
+            together.wait()
+
+        for begun in [self._pool.submit(begin) for _ in range(workers)]:
+            begun.result()
+        torch.set_num_threads(every)  # else threads that anybody starts later would take the share for the whole
+
+    def groups(self, scenes: Iterable[tuple[Picture, str]], size: int) -> Iterator[list[Future[SegmentedScene]]]:
+        """Segment a stream of scenes one group ahead of whoever takes them.
+
+        Args:
+            scenes: Pictures (H, W, 3), uint8, RGB, upright, with their names; asked for when there is room.
+            size: Scenes a group.
+
+        Yields:
+            For each scene of a group what becomes of it, or what went wrong with it, as soon as the next group has
+            begun. What was begun in vain is called off when nobody takes it.
+        """
+        source, begun = iter(scenes), deque[list[Future[SegmentedScene]]]()
+        try:
+            while some := list(islice(source, size)):
+                begun.append(self.start(some))
+                if len(begun) > 1:
+                    yield begun[0]
+                    begun.popleft()
+            while begun:
+                yield begun[0]
+                begun.popleft()
+        finally:
+            for future in chain.from_iterable(begun):
+                future.cancel()
+
+    def start(self, scenes: Sequence[tuple[Picture, str]]) -> list[Future[SegmentedScene]]:
+        """Begin with some scenes, behind those that were begun before.
+
+        On anything but a CPU, the image encoder takes them together.
+
+        Args:
+            scenes: Pictures (H, W, 3), uint8, RGB, upright, with their names.
+
+        Returns:
+            For each scene what becomes of it, or what went wrong with it.
+        """
+        device = self._device
+        modes = _modes(device)
+        embedded: Embedded | None = None
+        if device.type != "cpu":
+            embedded = self._pool.submit(self._embed, modes, [picture for picture, _ in scenes])
+        return [
+            self._pool.submit(self._segment, modes, picture, scene, embedded, place)
+            for place, (picture, scene) in enumerate(scenes)
+        ]
+
+    def _embed(
+        self, modes: partial[torch.autocast], pictures: Sequence[Picture]
+    ) -> tuple[Sequence[SceneEmbedding | None], float]:
+        start = time.perf_counter()
+        with modes():
+            embeddings = self._segmenter.embed_all(pictures)
+        return embeddings, (time.perf_counter() - start) * 1e3 / max(1, len(pictures))
+
+    def _segment(
+        self,
+        modes: partial[torch.autocast],
+        picture: Picture,
+        scene: str,
+        embedded: Embedded | None,
+        place: int,
+    ) -> SegmentedScene:
+        embeddings, before = ([], 0.0) if embedded is None else embedded.result()  # begun earlier, so it ends
+        start = time.perf_counter()
+        with modes():
+            regions = self._segmenter(picture, *embeddings[place : place + 1])
+        return SegmentedScene(picture, scene, tuple(regions), before + (time.perf_counter() - start) * 1e3)
+
+
+def _modes(device: torch.device) -> partial[torch.autocast]:
+    """Return what enters this thread's precision in another thread."""
+    dtype, enabled = torch.get_autocast_dtype(device.type), torch.is_autocast_enabled(device.type)
+    return partial(torch.autocast, device.type, dtype=dtype, enabled=enabled)
