@@ -23,9 +23,9 @@ Span: TypeAlias = tuple[int, int]
 Spans: TypeAlias = tuple[Span, Span, Span]
 """One stretch of an axis at three sizes: of the logits, of the model's input, of the picture."""
 
-_BAND_PIXELS = 1 << 18  # pixels that are resampled at once: a megabyte, and a few of them in between
+_BAND_PIXELS = 1 << 17  # pixels that are resampled at once: half a megabyte, and what they are mixed of
 _DENSE_BYTES = 1 << 28  # whole maps are resampled in chunks of at most 256 MiB of logits
-_SLACK = 1e-3  # in logits; rounding moves a mix of negative numbers by a millionth of itself
+_SLACK = 1e-3  # in logits and in scores; rounding moves a mix of negative numbers by a millionth of itself
 
 
 class Frame:
@@ -63,8 +63,7 @@ class Frame:
             columns = None if box is None else _spans(self.columns, box[0], box[2], self.inner[1])
             if rows is None or columns is None:  # nothing is above the bar, or only in the padding
                 continue
-            mask, strict, lax = self._threshold(each, rows, columns, offset)
-            score = np.float32(strict) / np.float32(max(1, lax))
+            mask, score = self._threshold(each, rows, columns, stability, offset)
             inside = xyxy_from_mask(mask) if score >= stability else None
             if inside is not None:
                 x1, y1, x2, y2 = inside
@@ -72,26 +71,31 @@ class Frame:
                 found = x1 + left, y1 + top, x2 + left, y2 + top
                 yield FullMask(index, found, mask[y1 : y2 + 1, x1 : x2 + 1], float(score))
 
-    def _threshold(self, logits: Tensor, rows: Spans, columns: Spans, offset: float) -> tuple[Mask, int, int]:
-        """Threshold a window of one map: its mask, and the pixels above offset and above -offset."""
+    def _threshold(
+        self, logits: Tensor, rows: Spans, columns: Spans, stability: float, offset: float
+    ) -> tuple[Mask, np.float32]:
+        """Threshold a window of one map: its mask and stability score, which is 0 where it is sure to be too low."""
         (top, bottom), (left, right) = rows[2], columns[2]
         mask = np.empty((bottom - top + 1, right - left + 1), dtype=np.bool_)
-        strict, lax, step = 0, 0, max(1, _BAND_PIXELS // mask.shape[1])
+        strict, lax, rest, step = 0, 0, mask.size, max(1, _BAND_PIXELS // mask.shape[1])
+        part = logits[rows[0][0] : rows[0][1] + 1, columns[0][0] : columns[0][1] + 1]
+        part = mix_columns(part, self.columns[0], columns[0][0], *columns[1])
         for first in range(top, bottom + 1, step):
             band = _back(self.rows, (first, min(first + step - 1, bottom)))
-            values = self._resample(logits, band, columns).numpy()
+            values = self._resample(part, rows[0][0], band, columns).numpy()
             strict += int(np.count_nonzero(values > offset))
             lax += int(np.count_nonzero(values > -offset))
+            rest -= values.size
+            if strict + rest < (stability - _SLACK) * (lax + rest):  # too low even if all the rest were on
+                return mask, np.float32(0)
             np.greater(values, 0, out=mask[first - top : first - top + step])
-        return mask, strict, lax
+        return mask, np.float32(strict) / np.float32(max(1, lax))
 
-    def _resample(self, logits: Tensor, rows: Spans, columns: Spans) -> Tensor:
-        """Resample a window in both stages; in each, columns come before rows, as in the stock kernel."""
-        part = logits[rows[0][0] : rows[0][1] + 1, columns[0][0] : columns[0][1] + 1]
-        for stage in (0, 1):
-            part = mix_columns(part, self.columns[stage], columns[stage][0], *columns[stage + 1])
-            part = mix_rows(part, self.rows[stage], rows[stage][0], *rows[stage + 1])
-        return part
+    def _resample(self, part: Tensor, start: int, rows: Spans, columns: Spans) -> Tensor:
+        """Resample a band of a window whose columns the first stage has mixed; columns come first in the second too."""
+        part = mix_rows(part[rows[0][0] - start :], self.rows[0], rows[0][0], *rows[1])
+        part = mix_columns(part, self.columns[1], columns[1][0], *columns[2])
+        return mix_rows(part, self.rows[1], rows[1][0], *rows[2])
 
 
 def dense_masks(
@@ -119,7 +123,7 @@ def dense_masks(
         boxes, indices = xyxy_from_masks(masks).tolist(), (passed + start).tolist()
         rows = zip(indices, boxes, masks.cpu().numpy(), scores[passed].tolist(), strict=True)
         for index, (x1, y1, x2, y2), mask, score in rows:
-            yield FullMask(index, (x1, y1, x2, y2), mask[y1 : y2 + 1, x1 : x2 + 1], score)
+            yield FullMask(index, (x1, y1, x2, y2), mask[y1 : y2 + 1, x1 : x2 + 1], float(score))
 
 
 def _spans(tables: tuple[Blend | None, Blend | None], first: int, last: int, inner: int) -> Spans | None:

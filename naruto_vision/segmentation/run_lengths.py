@@ -3,10 +3,12 @@
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
 from naruto_vision.records import Box, Mask
+from naruto_vision.segmentation.turning import turned
 
 
 def column_runs(mask: Mask, box: Box, height: int, width: int) -> NDArray[np.int64]:
@@ -22,14 +24,17 @@ def column_runs(mask: Mask, box: Box, height: int, width: int) -> NDArray[np.int
         Shape (N,), int64: pixels off, on, off and so on, column by column; the first is 0 where the mask starts on.
     """
     x1, y1, _, _ = box
-    columns, rows = mask.shape[1], mask.shape[0]
-    edged = np.zeros((columns, rows + 2), dtype=np.bool_)  # each column as a row, with an empty pixel at either end
-    edged[:, 1:-1] = mask.T
-    column, row = np.divmod(np.flatnonzero(edged[:, 1:] != edged[:, :-1]), rows + 1)
-    edges = (column + x1) * height + row + y1
-    if rows == height:  # what ends at the bottom of a column may go on at the top of the next
-        edges = edges[~_doubled(edges)]
-    runs = np.diff(edges, prepend=0, append=height * width)
+    if len(mask) < height:  # an empty pixel below each column keeps what ends there from running into the next
+        mask = np.concatenate([mask, np.zeros_like(mask[:1])])
+    stride = len(mask)
+    flat = turned(torch.from_numpy(mask.view(np.uint8))).numpy().ravel()
+    inner = _changes(flat)
+    if stride < height:
+        inner += inner // stride * (height - stride)
+    first = x1 * height + y1
+    before = [0, first] if flat[0] else [0]
+    after = [first + len(flat), height * width] if flat[-1] else [height * width]  # on at the end: no column has a gap
+    runs = np.diff(inner + first, prepend=before, append=after)
     return runs[:-1] if runs[-1] == 0 and len(runs) > 1 else runs
 
 
@@ -49,10 +54,13 @@ def encode_cut(mask: Mask, box: Box, height: int, width: int) -> dict[str, Any]:
     return {"size": [height, width], "counts": coco.frPyObjects(plain, height, width)["counts"].decode("ascii")}
 
 
-def _doubled(edges: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Mark places that are an end and a start at once, both times."""
-    same = edges[1:] == edges[:-1]
-    marked = np.zeros(len(edges), dtype=np.bool_)
-    marked[1:] |= same
-    marked[:-1] |= same
-    return marked
+def _changes(flat: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Find where a row of zeros and ones differs from the place before."""
+    differs = np.zeros(len(flat) + 7 & ~7, dtype=np.bool_)
+    np.not_equal(flat[1:], flat[:-1], out=differs[1 : len(flat)])
+    # eight places at a time first: a mask's edges are rare, and NumPy is slow where a few in a hundred places are set
+    eights = differs.view(np.uint64)
+    some = np.flatnonzero(eights != 0)
+    places = np.flatnonzero(eights[some].view(np.bool_))
+    found: NDArray[np.int64] = 8 * some[places >> 3] + (places & 7)
+    return found

@@ -1,5 +1,7 @@
 """Windows of masks at the picture's size against the stock way: every bit the same."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch.nn.functional import interpolate
 
 from naruto_vision.segmentation.full_size import Frame, dense_masks
 from naruto_vision.segmentation.resampling import blend, mix_columns, mix_rows, needs, reach
+from naruto_vision.segmentation.turning import turned
 
 SIZES = [  # logits, the model's input, the resized picture inside it, the picture
     (64, 256, (256, 256), (256, 256)),
@@ -32,6 +35,10 @@ def _blobs(count: int, side: int, seed: int = 0) -> Tensor:
     return torch.stack(maps)
 
 
+def _noise(count: int, side: int) -> Tensor:
+    return torch.randn(count, side, side, generator=torch.Generator().manual_seed(1))
+
+
 def _stock_upscaled(logits: Tensor, square: int, inner: tuple[int, int], outer: tuple[int, int]) -> Tensor:
     whole = interpolate(logits[:, None], (square, square), mode="bilinear", align_corners=False)
     return interpolate(whole[..., : inner[0], : inner[1]], outer, mode="bilinear", align_corners=False)[:, 0]
@@ -48,7 +55,7 @@ def test_windows_are_cut_from_the_stock_masks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("naruto_vision.segmentation.full_size._BAND_PIXELS", band)
-    logits = torch.cat([_blobs(24, low), torch.randn(4, low, low)])
+    logits = torch.cat([_blobs(24, low), _noise(4, low)])
     upscaled = _stock_upscaled(logits, square, inner, outer)
     masks = upscaled > 0
     stability, boxes = calculate_stability_score(upscaled, 0.0, 0.5), batched_mask_to_box(masks)
@@ -61,6 +68,26 @@ def test_windows_are_cut_from_the_stock_masks(
         assert list(each.box) == boxes[each.index].tolist()
         assert each.stability == float(stability[each.index])
         assert np.array_equal(each.mask, masks[each.index, y1 : y2 + 1, x1 : x2 + 1].numpy())
+
+
+@pytest.mark.parametrize("bar", [0.2, 0.5, 0.7, 0.8, 0.95])
+def test_an_unstable_mask_is_given_up_in_its_first_bands(bar: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    bands = list[int]()
+
+    def count(*arguments: Any) -> Tensor:
+        bands.append(arguments[-1])
+        return mix_rows(*arguments)
+
+    monkeypatch.setattr("naruto_vision.segmentation.full_size._BAND_PIXELS", 301 * 13)
+    monkeypatch.setattr("naruto_vision.segmentation.full_size.mix_rows", count)
+    sizes = SIZES[2]
+    noise = _noise(5, 64) + torch.tensor([0.0, 0.5, 1.0, 1.5, 2.5])[:, None, None]
+    upscaled = _stock_upscaled(noise, *sizes[1:])
+    stable = calculate_stability_score(upscaled, 0.0, 0.5) >= bar
+    found = list(Frame(*sizes).full_masks(noise, bar, 0.5))
+    assert [each.index for each in found] == stable.nonzero()[:, 0].tolist()
+    unstable = 2 * 13 * int((~stable).sum())  # 169 rows are 13 bands, and in each of them rows are mixed twice
+    assert len(bands) <= 2 * 13 * len(noise) - unstable // 5
 
 
 @pytest.mark.parametrize("chunk", [1, 3 * 4 * 169 * 301, 1 << 28])
@@ -105,3 +132,13 @@ def test_reach_finds_every_output_that_an_input_has_a_part_in(source: int, targe
         first, last = reach(table, place, place)
         assert set(touched) <= set(range(first, last + 1))
         assert last - first + 1 <= len(touched) + 4
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (7, 1), (16, 16), (31, 70), (129, 33)])
+def test_turned_is_the_transpose(height: int, width: int) -> None:
+    values = torch.randn(height, width)
+    bits = torch.randint(0, 256, (height, 2 * width), dtype=torch.uint8)[:, ::2]
+    for each in (values, bits):
+        assert torch.equal(turned(each), each.t())
+        assert turned(each).is_contiguous()
+        assert turned(each).dtype == each.dtype
