@@ -149,8 +149,10 @@ def cut_out(picture: Picture, mask: Mask, rng: np.random.Generator, *, flat: flo
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     spare_rows = (rows[-1] - rows[0] + 1) * rng.uniform(-0.06, 0.18, size=2)
     spare_columns = (columns[-1] - columns[0] + 1) * rng.uniform(-0.06, 0.18, size=2)
-    top, bottom = max(0, int(rows[0] - spare_rows[0])), min(height, int(rows[-1] + spare_rows[1]) + 1)
-    left, right = max(0, int(columns[0] - spare_columns[0])), min(width, int(columns[-1] + spare_columns[1]) + 1)
+    top, left = max(0, int(rows[0] - spare_rows[0])), max(0, int(columns[0] - spare_columns[0]))
+    # of a figure one pixel high or wide a tight crop would leave nothing
+    bottom = max(top + 1, min(height, int(rows[-1] + spare_rows[1]) + 1))
+    right = max(left + 1, min(width, int(columns[-1] + spare_columns[1]) + 1))
     if chance(rng, flat):
         ground = np.uint8(rng.choice(GROUNDS))
         picture = np.where(_rough_mask(mask, rng)[..., None], picture, ground).astype(np.uint8)
