@@ -1,0 +1,345 @@
+"""Decoded pictures in memory, shards as files, and datasets over both."""
+
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from naruto_vision.data.sampling import Draw, ResumableLoader, ShareSampler, checked_batch_size
+from naruto_vision.data.shard_writer import ShardPlan, check_out, write_split
+from naruto_vision.data.shards import (
+    FolderReader,
+    PackedPicture,
+    ShardReader,
+    packed_pictures,
+    picture_reader,
+    read_json,
+    read_shards,
+)
+from naruto_vision.data.store import PictureStore, TableDataset, load_table, shrink
+from naruto_vision.data.tables import ClassTable, sorted_rows
+from naruto_vision.errors import BadImageError, FormatError, InputError, JsonError, MissingPathError
+from naruto_vision.files.images import decode_image, write_image
+from naruto_vision.files.quarantine import Quarantine
+from naruto_vision.records import Picture
+
+_NAMES = ("a/0.png", "a/1.png", "b/ü.png")
+
+
+def _picture(seed: int, height: int = 8, width: int = 6) -> Picture:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def _pixels(picture: Picture) -> Tensor:
+    return torch.from_numpy(picture.copy()).permute(2, 0, 1).float()
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> ClassTable:
+    for k, name in enumerate(_NAMES):
+        write_image(tmp_path / "set" / name, _picture(k))
+    return ClassTable(tmp_path / "set", sorted_rows([(name, name[0]) for name in _NAMES]), ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "side", "expected"),
+    [
+        (40, 20, 10, (10, 5)),
+        (20, 40, 10, (5, 10)),
+        (40, 40, 40, (40, 40)),
+        (30, 40, 100, (30, 40)),
+        (40, 20, 0, (40, 20)),
+        (200, 1, 10, (10, 1)),
+        (3, 2, 1, (1, 1)),
+    ],
+)
+def test_only_what_is_too_large_is_scaled_down(height: int, width: int, side: int, expected: tuple[int, int]) -> None:
+    picture = _picture(0, height, width)
+    small = shrink(picture, side)
+    assert small.shape == (*expected, 3)
+    assert small.dtype == np.uint8
+    if expected == (height, width):
+        assert small is picture
+
+
+def test_scaling_down_by_a_whole_number_takes_means() -> None:
+    picture = _picture(1, 8, 12)
+    means = picture.reshape(4, 2, 6, 2, 3).astype(float).mean(axis=(1, 3))
+    assert np.abs(shrink(picture, 6) - means).max() <= 0.51
+
+
+@pytest.mark.parametrize("budget", [0, 143, 144, 288, 10_000])
+def test_a_store_gives_the_same_pixels_whatever_fits(table: ClassTable, budget: int) -> None:
+    store = PictureStore(table.root, 0, budget)
+    for name in _NAMES:
+        store.add(name)
+    assert len(store) == 3
+    for k in range(3):
+        assert np.array_equal(store[k], _picture(k))
+
+
+def test_what_fits_is_not_decoded_again_and_the_rest_is(table: ClassTable) -> None:
+    store = PictureStore(table.root, 0, 8 * 6 * 3 * 2)
+    for name in _NAMES:
+        store.add(name)
+    for name in _NAMES:
+        (table.root / name).unlink()
+    assert np.array_equal(store[0], _picture(0))
+    assert np.array_equal(store[1], _picture(1))
+    with pytest.raises(MissingPathError, match=r"ü\.png"):
+        _ = store[2]
+
+
+def test_a_small_picture_is_kept_where_a_large_one_did_not_fit(tmp_path: Path) -> None:
+    write_image(tmp_path / "large.png", _picture(0, 50, 50))
+    write_image(tmp_path / "small.png", _picture(1, 4, 4))
+    store = PictureStore(tmp_path, 0, 100)
+    store.add("large.png")
+    store.add("small.png")
+    (tmp_path / "small.png").unlink()
+    assert np.array_equal(store[1], _picture(1, 4, 4))
+
+
+def test_repeats_are_counted_by_pixels_and_shape(tmp_path: Path) -> None:
+    picture = np.zeros((4, 6, 3), np.uint8)
+    for name, one in (("a.png", picture), ("b.png", picture), ("c.png", picture.reshape(6, 4, 3)), ("d.png", picture)):
+        write_image(tmp_path / name, one)
+    store = PictureStore(tmp_path, 0, 0)
+    for name in ("a.png", "b.png", "c.png", "d.png"):
+        store.add(name)
+    assert store.duplicates == 2
+
+
+def test_a_picture_that_cannot_be_read_takes_no_place(tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"x")
+    store = PictureStore(tmp_path, 0, 1000)
+    with pytest.raises(BadImageError, match=r"bad\.png"):
+        store.add("bad.png")
+    with pytest.raises(MissingPathError, match=r"gone\.png"):
+        store.add("gone.png")
+    assert (len(store), store.duplicates) == (0, 0)
+
+
+def test_bad_rows_leave_the_table_and_the_others_keep_their_pictures(table: ClassTable) -> None:
+    (table.root / "a/1.png").write_bytes(b"")
+    quarantine = Quarantine("pictures")
+    good, store = load_table(table, quarantine, max_bad_fraction=0.5, side=0, budget=10_000)
+    assert [row.path for row in good.rows] == ["a/0.png", "b/ü.png"]
+    assert np.array_equal(store[1], _picture(2))
+    assert [row.path for row in quarantine.rows] == ["a/1.png"]
+    assert good.classes == table.classes
+    with pytest.raises(InputError, match=r"1 of 3 pictures cannot be read.*a/1\.png"):
+        load_table(table, Quarantine("pictures"), max_bad_fraction=0.3, side=0, budget=0)
+
+
+def test_a_table_without_rows_loads(tmp_path: Path) -> None:
+    empty, store = load_table(ClassTable(tmp_path, (), ()), Quarantine(), max_bad_fraction=0.0, side=0, budget=0)
+    assert (len(empty), len(store)) == (0, 0)
+
+
+def test_only_draws_are_changed_and_by_their_place_and_the_seed(table: ClassTable) -> None:
+    good, store = load_table(table, Quarantine(), max_bad_fraction=0.0, side=0, budget=10_000)
+
+    def shift(picture: Picture, rng: np.random.Generator) -> Picture:
+        return picture + np.uint8(rng.integers(1, 200))
+
+    def item(index: int | Draw, seed: int = 0) -> Tensor:
+        return TableDataset(good, store, _pixels, shift, seed)[index][0]
+
+    dataset = TableDataset(good, store, _pixels, shift)
+    assert len(dataset) == 3
+    assert dataset[2][1:] == ("b", "b/ü.png")
+    assert torch.equal(dataset[1][0], _pixels(_picture(1)))
+    assert torch.equal(item(Draw(1, 7)), item(Draw(1, 7)))
+    assert not torch.equal(item(Draw(1, 7)), item(Draw(1, 8)))
+    assert not torch.equal(item(Draw(1, 7)), item(Draw(1, 7), seed=1))
+    assert not torch.equal(item(Draw(1, 7)), item(1))
+    assert torch.equal(TableDataset(good, store, _pixels)[Draw(1, 7)][0], item(1))
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_loaders_give_every_item_once_and_have_no_state(size: int) -> None:
+    loader = ResumableLoader(range(5), ShareSampler(5), size, list)  # type: ignore[arg-type]  # a list is a dataset too
+    before = torch.random.get_rng_state()
+    assert [item for batch in loader for item in batch] == list(range(5))
+    assert torch.equal(torch.random.get_rng_state(), before)  # the global generator is left alone
+    assert loader.state_dict() == {"resumable": 1}
+    loader.load_state_dict({"resumable": 1})
+    assert [len(batch) for batch in loader] == [min(size, 5 - start) for start in range(0, 5, size)]
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_batch_has_something_in_it(size: int) -> None:
+    with pytest.raises(InputError, match=f"batch_size {size}: expected at least 1"):
+        checked_batch_size(size)
+    assert checked_batch_size(1) == 1
+
+
+@pytest.mark.parametrize("wrong", [{"side": -1}, {"shard_size": 0}, {"quality": -1}, {"quality": 101}])
+def test_a_plan_that_packs_nothing_is_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(InputError, match="expected a side >= 0, at least 1 picture a shard and a quality of 0 to 100"):
+        ShardPlan(**wrong)
+    ShardPlan(side=0, shard_size=1, quality=100)
+
+
+@pytest.mark.parametrize(("quality", "suffix"), [(0, ".png"), (1, ".jpg"), (100, ".jpg")])
+def test_pictures_are_packed_as_their_suffix_says(quality: int, suffix: str) -> None:
+    plan = ShardPlan(side=0, quality=quality)
+    assert plan.suffix == suffix
+    data = plan.encode(_picture(0, 16, 16))
+    assert data.startswith(b"\x89PNG" if suffix == ".png" else b"\xff\xd8")
+    assert np.array_equal(decode_image(data, "x"), _picture(0, 16, 16)) == (suffix == ".png")
+
+
+def test_pictures_are_packed_scaled_down() -> None:
+    data = ShardPlan(side=4).encode(_picture(0, 16, 8))
+    assert decode_image(data, "x.png").shape == (4, 2, 3)
+
+
+def test_only_an_empty_folder_or_one_of_shards_is_written_to(tmp_path: Path) -> None:
+    check_out(tmp_path / "new")
+    assert json.loads((tmp_path / "new" / "shards.json").read_text()) == {"format": 1}
+    (tmp_path / "new" / "train").mkdir()
+    (tmp_path / "new" / "train" / ".tmp-half.tar").write_bytes(b"left by a kill")
+    check_out(tmp_path / "new")
+    assert not list((tmp_path / "new").rglob(".tmp-*"))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "diary.txt").write_text("dear diary")
+    with pytest.raises(InputError, match=r"mine: is not empty and holds no shards; give another --out"):
+        check_out(tmp_path / "mine")
+    assert [file.name for file in (tmp_path / "mine").iterdir()] == ["diary.txt"]
+
+
+def _packed(table: ClassTable, out: Path, plan: ShardPlan | None = None) -> int:
+    return write_split(out, "train", table, plan or ShardPlan(side=0, shard_size=2), Quarantine())
+
+
+def test_packing_again_keeps_every_shard_and_says_how_many(table: ClassTable, tmp_path: Path) -> None:
+    assert _packed(table, tmp_path / "out") == 0
+    before = {file.name: file.read_bytes() for file in (tmp_path / "out" / "train").iterdir()}
+    assert _packed(table, tmp_path / "out") == 2
+    assert {file.name: file.read_bytes() for file in (tmp_path / "out" / "train").iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [ShardPlan(side=4, shard_size=2), ShardPlan(side=0, shard_size=2, quality=90), ShardPlan(side=0, shard_size=1)],
+)
+def test_another_plan_packs_anew(table: ClassTable, tmp_path: Path, plan: ShardPlan) -> None:
+    _packed(table, tmp_path / "out")
+    assert _packed(table, tmp_path / "out", plan) == 0
+    assert len(ShardReader(tmp_path / "out" / "train").pictures) == 3
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{}", '{"wanted": 1, "shard": {}}', "\ufffd{"])
+def test_a_shard_whose_list_is_broken_is_packed_anew(table: ClassTable, tmp_path: Path, damage: str) -> None:
+    _packed(table, tmp_path / "out")
+    record = tmp_path / "out" / "train" / "train-000000.json"
+    record.write_text(damage, encoding="utf-8")
+    assert _packed(table, tmp_path / "out") == 1
+    assert len(packed_pictures(record)) == 2
+
+
+def test_every_step_of_packing_advances_once_also_where_nothing_is_to_do(table: ClassTable, tmp_path: Path) -> None:
+    steps: list[int] = []
+    for expected in (3, 6):
+        write_split(tmp_path, "train", table, ShardPlan(shard_size=2), Quarantine(), lambda: steps.append(1))
+        assert len(steps) == expected
+
+
+def test_shards_say_what_is_in_them(table: ClassTable, tmp_path: Path) -> None:
+    _packed(table, tmp_path / "out")
+    folder = tmp_path / "out" / "train"
+    index = read_json(folder / "index.json")
+    assert (index["classes"], index["side"]) == (["a", "b"], 0)
+    assert [(one["name"], one["pictures"]) for one in index["shards"]] == [
+        ("train-000000.tar", 2),
+        ("train-000001.tar", 1),
+    ]
+    for one in index["shards"]:
+        assert one["bytes"] == (folder / one["name"]).stat().st_size
+        for packed in packed_pictures((folder / one["name"]).with_suffix(".json")):
+            data = (folder / one["name"]).read_bytes()[packed.offset : packed.offset + packed.size]
+            assert data.startswith(b"\x89PNG")
+            assert packed.labels == (packed.path[0],)
+    with tarfile.open(folder / "train-000001.tar") as tar:
+        assert [member.name for member in tar] == ["00000002.png", "00000002.cls", "00000002.json"]
+        assert {member.mtime for member in tar} == {0}
+
+
+def test_shards_and_folders_are_told_apart_and_read_alike(table: ClassTable, tmp_path: Path) -> None:
+    _packed(table, tmp_path / "out")
+    packed, files = picture_reader(tmp_path / "out" / "train"), picture_reader(table.root)
+    assert isinstance(packed, ShardReader)
+    assert files == FolderReader(table.root)
+    for k, name in enumerate(_NAMES):
+        assert np.array_equal(packed.read(name), files.read(name))
+        assert np.array_equal(packed.read(name), _picture(k))
+
+
+def test_a_picture_of_two_classes_keeps_both(tmp_path: Path) -> None:
+    write_image(tmp_path / "set" / "p.png", _picture(0))
+    table = ClassTable(tmp_path / "set", sorted_rows([("p.png", "b"), ("p.png", "a")]), ("b", "a"))
+    _packed(table, tmp_path / "out")
+    assert ShardReader(tmp_path / "out" / "train").pictures == {"p.png": ("a", "b")}
+
+
+def test_a_picture_of_broken_bytes_names_its_shard_and_path(table: ClassTable, tmp_path: Path) -> None:
+    _packed(table, tmp_path / "out")
+    folder = tmp_path / "out" / "train"
+    reader = ShardReader(folder)
+    [first, *_] = packed_pictures(folder / "train-000000.json")
+    data = bytearray((folder / "train-000000.tar").read_bytes())
+    data[first.offset : first.offset + first.size] = bytes(first.size)
+    (folder / "train-000000.tar").write_bytes(bytes(data))
+    with pytest.raises(BadImageError, match=rf"train-000000\.tar: {first.path}"):
+        reader.read(first.path)
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "words"),
+    [
+        ("{", JsonError, "not JSON"),
+        ("[1]", FormatError, "shards of format 1"),
+        ('{"format": 2}', FormatError, "shards of format 1"),
+        ('{"format": "1"}', FormatError, "shards of format 1"),
+        ('{"format": 1}', FormatError, "classes and shards"),
+        ('{"format": 1, "classes": ["a"], "shards": [{"name": "x"}]}', FormatError, "classes and shards"),
+        (
+            '{"format": 1, "classes": ["a"], "shards": [{"name": "x.tar", "bytes": 5, "pictures": 1}]}',
+            FormatError,
+            "x.tar",
+        ),
+    ],
+)
+def test_an_index_that_says_something_else_is_refused(
+    tmp_path: Path, text: str, error: type[Exception], words: str
+) -> None:
+    (tmp_path / "index.json").write_text(text)
+    with pytest.raises(error, match=words):
+        read_shards(tmp_path)
+
+
+def test_a_list_of_more_pictures_than_the_index_counts_is_refused(table: ClassTable, tmp_path: Path) -> None:
+    _packed(table, tmp_path / "out")
+    record = tmp_path / "out" / "train" / "train-000000.json"
+    value = json.loads(record.read_text())
+    for pictures in (value["pictures"][:1], [*value["pictures"][:1], ["x", ["a"], 10**9, 5]]):
+        record.write_text(json.dumps({**value, "pictures": pictures}))
+        with pytest.raises(FormatError, match=r"train-000000\.json: expected 2 pictures inside \d+ bytes"):
+            read_shards(tmp_path / "out" / "train")
+
+
+def test_lists_of_packed_pictures_read_back(tmp_path: Path) -> None:
+    pictures = [
+        PackedPicture("ü/1.png", ("a",), 512, 9),
+        PackedPicture("", (), 0, 0),
+        PackedPicture("x", ("b", "a"), 7, 1),
+    ]
+    rows = [(one.path, one.labels, one.offset, one.size) for one in pictures]
+    (tmp_path / "x.json").write_text(json.dumps({"format": 1, "pictures": rows}))
+    assert packed_pictures(tmp_path / "x.json") == pictures
