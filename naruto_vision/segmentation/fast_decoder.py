@@ -10,6 +10,9 @@ seven tokens and the picture 4,096. Here
 - the scores of picture tokens asking prompt tokens are kept as (tokens, heads, picture), because a softmax over seven
   neighbours in memory costs twenty times one over seven rows;
 - the estimated IoUs come first, and only prompts with a mask above the bar are brought to mask resolution.
+
+In 16 bits only what is as large as the picture is rounded: its tokens, and what multiplies them. The prompts' seven
+tokens, on which everything hangs and which cost next to nothing, stay in float32.
 """
 
 from typing import NamedTuple
@@ -18,10 +21,11 @@ import torch
 from segment_anything.modeling import MaskDecoder
 from segment_anything.modeling.transformer import Attention, TwoWayAttentionBlock
 from torch import Tensor, nn
+from torch.nn.functional import layer_norm, scaled_dot_product_attention
 
 
 class SharedPicture(NamedTuple):
-    """What all prompts about one picture share: N tokens of C values, D of them inside the attention.
+    """What all prompts about one picture share: N tokens of C values, D of them inside the attention; one dtype.
 
     Attributes:
         tokens: Shape (N, C): the embedding of the picture.
@@ -42,9 +46,9 @@ class Decoded(NamedTuple):
     """P prompts after the transformer.
 
     Attributes:
-        tokens: Shape (P, T, C): the prompts' tokens.
-        picture: Shape (P, N, C): the picture's tokens, changed by each prompt.
-        ious: Shape (P, 3): the estimated IoUs of the three masks.
+        tokens: Shape (P, T, C), float32: the prompts' tokens.
+        picture: Shape (P, N, C), of the shared picture's dtype: its tokens, changed by each prompt.
+        ious: Shape (P, 3), float32: the estimated IoUs of the three masks.
     """
 
     tokens: Tensor
@@ -52,7 +56,9 @@ class Decoded(NamedTuple):
     ious: Tensor
 
 
-def share_picture(decoder: MaskDecoder, features: Tensor, positions: Tensor, no_mask: Tensor) -> SharedPicture:
+def share_picture(
+    decoder: MaskDecoder, features: Tensor, positions: Tensor, no_mask: Tensor, dtype: torch.dtype = torch.float32
+) -> SharedPicture:
     """Compute what does not depend on the prompt.
 
     Args:
@@ -60,6 +66,7 @@ def share_picture(decoder: MaskDecoder, features: Tensor, positions: Tensor, no_
         features: Shape (1, C, h, w): the embedding of the picture.
         positions: Shape (1, C, h, w): the encoding of its places.
         no_mask: Shape (1, C): what stands for "no mask was given".
+        dtype: In which prompts will meet the picture.
 
     Returns:
         The shared part.
@@ -72,7 +79,7 @@ def share_picture(decoder: MaskDecoder, features: Tensor, positions: Tensor, no_
     keys = _split(asked.k_proj(placed), asked.num_heads).transpose(1, 2).contiguous()
     values = _split(asked.v_proj(tokens), asked.num_heads).contiguous()
     queries = _split(asking.q_proj(placed), asking.num_heads).transpose(1, 2).contiguous()
-    return SharedPicture(tokens, places, keys, values, queries)
+    return SharedPicture(*(each.to(dtype) for each in (tokens, places, keys, values, queries)))
 
 
 def decode_prompts(decoder: MaskDecoder, shared: SharedPicture, prompts: Tensor) -> Decoded:
@@ -104,13 +111,13 @@ def _first_layer(layer: TwoWayAttentionBlock, shared: SharedPicture, asked: Tens
     cross, count = layer.cross_attn_token_to_image, len(asked)
     query = _split(cross.q_proj(tokens + asked), cross.num_heads)  # (P, heads, T, d)
     rows = query.transpose(0, 1).flatten(1, 2) * query.shape[-1] ** -0.5  # all prompts as rows of one product a head
-    found = torch.bmm(torch.bmm(rows, shared.keys).softmax(dim=-1), shared.values)
+    found = _look(rows, shared.keys.transpose(1, 2), shared.values)
     tokens = tokens + cross.out_proj(_by_prompt(found, count).flatten(2))
     tokens = _think(layer, tokens)
     back = layer.cross_attn_image_to_token
     key, answers = _offer(back, tokens + asked, tokens)
     rows = key.transpose(0, 1).flatten(1, 2)
-    scores = _by_prompt(torch.bmm(rows, shared.queries), count)  # (P, T, heads, N)
+    scores = _by_prompt(torch.bmm(rows.to(shared.queries.dtype), shared.queries), count)  # (P, T, heads, N)
     return tokens, _change(layer, scores, answers, shared.tokens.expand(count, -1, -1))
 
 
@@ -127,8 +134,8 @@ def _next_layer(
     key, answers = _offer(back, tokens + asked, tokens)  # (P, heads, T, d), (P, T * heads, C)
     moved = torch.einsum("phtd,hdc->pthc", key, _by_head(back.q_proj, back.num_heads))
     offset = torch.einsum("phtd,hd->pth", key, back.q_proj.bias.view(back.num_heads, -1))
-    scores = torch.bmm(moved.flatten(1, 2), placed.transpose(1, 2)).view(*offset.shape, -1)
-    scores += offset[..., None]
+    scores = torch.bmm(moved.flatten(1, 2).to(placed.dtype), placed.transpose(1, 2)).view(*offset.shape, -1)
+    scores += offset[..., None]  # in place: the scores keep the picture's dtype
     return tokens, _change(layer, scores, answers, picture)
 
 
@@ -144,11 +151,19 @@ def _ask(cross: Attention, query: Tensor, placed: Tensor, picture: Tensor) -> Te
     heads = _split(cross.q_proj(query), cross.num_heads)  # (P, heads, T, d)
     heads = heads * heads.shape[-1] ** -0.5
     moved = torch.einsum("phtd,hdc->phtc", heads, _by_head(cross.k_proj, cross.num_heads))
-    weights = torch.bmm(moved.flatten(1, 2), placed.transpose(1, 2)).softmax(dim=-1)  # (P, heads * T, N)
-    seen = torch.bmm(weights, picture).view(*heads.shape[:3], -1)
+    seen = _look(moved.flatten(1, 2), placed, picture).view(*heads.shape[:3], -1)
     found = torch.einsum("phtc,hdc->pthd", seen, _by_head(cross.v_proj, cross.num_heads))
     answer: Tensor = cross.out_proj(found.flatten(2) + cross.v_proj.bias)
     return answer
+
+
+def _look(rows: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Let scaled rows (B, L, d) attend to keys (B, N, d) of values (B, N, e): (B, L, e), of the rows' dtype."""
+    if keys.dtype == torch.float32:
+        return torch.bmm(torch.bmm(rows, keys.transpose(1, 2)).softmax(dim=-1), values)
+    # the fused kernel sums scores in float32 and does not write them: as many as a quarter of the picture's values
+    asked, keys, values = rows.to(keys.dtype)[:, None], keys.contiguous()[:, None], values[:, None]
+    return scaled_dot_product_attention(asked, keys, values, scale=1.0)[:, 0].to(rows.dtype)
 
 
 def _offer(cross: Attention, query: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,8 +179,9 @@ def _offer(cross: Attention, query: Tensor, tokens: Tensor) -> tuple[Tensor, Ten
 def _change(layer: TwoWayAttentionBlock, scores: Tensor, answers: Tensor, picture: Tensor) -> Tensor:
     """Add to the picture (P, N, C) what its tokens found, by scores (P, T, heads, N) of answers (P, T * heads, C)."""
     weights = scores.softmax(dim=1).flatten(1, 2)
-    changed: Tensor = layer.norm4(torch.baddbmm(picture, weights.transpose(1, 2), answers))
-    return changed
+    changed = torch.baddbmm(picture, weights.transpose(1, 2), answers.to(picture.dtype))
+    norm = layer.norm4
+    return layer_norm(changed, norm.normalized_shape, norm.weight.to(changed), norm.bias.to(changed), norm.eps)
 
 
 def _split(tokens: Tensor, heads: int) -> Tensor:

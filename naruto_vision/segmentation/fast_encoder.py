@@ -7,40 +7,84 @@ Three things are done differently from ``segment_anything``:
 - In windows, the 64 x 64 tokens are projected before they are padded to 70 x 70: a padded token is zero, so its query,
   key and value are the projection's bias. The padded queries' answers are cut off before the output projection.
 - The table of relative positions is indexed on the device, without a copy from the CPU for each block.
+
+In 16 bits the products of attention and MLP are rounded, and nothing else: what blocks add up, their LayerNorms and the
+neck stay in float32. That is what most masks owe their agreement with float32 to, and a small part of the time.
 """
+
+import copy
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from segment_anything.modeling import ImageEncoderViT
-from segment_anything.modeling.image_encoder import Block
+from segment_anything.modeling.common import MLPBlock
+from segment_anything.modeling.image_encoder import Attention
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
 _SCORES_BYTES = {"cpu": 1 << 21, "cuda": 1 << 30}
 """Attention scores that are held at once: a CPU core's second cache, or a GPU's share that needs no care."""
 
 
-def encode_image(encoder: ImageEncoderViT, pixels: Tensor) -> Tensor:
+class Products(NamedTuple):
+    """What multiplies in a block, at some precision.
+
+    Attributes:
+        attention: The attention with its projections.
+        mlp: The two layers behind it.
+        window: Side of the windows that it stays inside, in tokens; 0 for the whole picture.
+    """
+
+    attention: Attention
+    mlp: MLPBlock
+    window: int
+
+
+def products_of(encoder: ImageEncoderViT, dtype: torch.dtype = torch.float32) -> list[Products]:
+    """Take an encoder's products: its own layers in their precision, else copies, so that no call has to round them.
+
+    Args:
+        encoder: Of any size.
+        dtype: Of the products.
+
+    Returns:
+        Those of each block.
+    """
+    found = [Products(block.attn, block.mlp, block.window_size) for block in encoder.blocks]
+    if dtype == torch.float32:
+        return found
+    return [
+        Products(copy.deepcopy(each.attention).to(dtype), copy.deepcopy(each.mlp).to(dtype), each.window)
+        for each in found
+    ]
+
+
+def encode_image(encoder: ImageEncoderViT, pixels: Tensor, products: Sequence[Products] | None = None) -> Tensor:
     """Run the image encoder.
 
     Args:
         encoder: Of any size.
         pixels: Shape (B, 3, S, S), float32, normalised and padded to the encoder's input side S.
+        products: From ``products_of`` this encoder; None takes its own, in float32.
 
     Returns:
-        Shape (B, C, S / 16, S / 16), float32; within 1e-4 of what ``encoder(pixels)`` returns.
+        Shape (B, C, S / 16, S / 16), float32; within 1e-4 of what ``encoder(pixels)`` returns where the products are
+        in float32.
     """
     tokens = encoder.patch_embed(pixels)  # (B, H, W, D)
     if encoder.pos_embed is not None:
         tokens = tokens + encoder.pos_embed
-    for block in encoder.blocks:
-        tokens = tokens + _attention(block, block.norm1(tokens))
-        tokens += block.mlp(block.norm2(tokens))
+    for block, (attention, mlp, window) in zip(encoder.blocks, products or products_of(encoder), strict=True):
+        dtype = mlp.lin1.weight.dtype
+        tokens = tokens + _attention(attention, window, block.norm1(tokens).to(dtype))
+        tokens += mlp(block.norm2(tokens).to(dtype))
     features: Tensor = encoder.neck(tokens.permute(0, 3, 1, 2))
     return features
 
 
-def _attention(block: Block, tokens: Tensor) -> Tensor:
-    """Attend inside each window, or to the whole picture where the block has none: (B, H, W, D) to (B, H, W, D)."""
-    attention, side = block.attn, block.window_size
+def _attention(attention: Attention, side: int, tokens: Tensor) -> Tensor:
+    """Attend inside windows of a side, or to the whole picture where it is 0: (B, H, W, D) to (B, H, W, D)."""
     batch, height, width, channels = tokens.shape
     qkv = attention.qkv(tokens)
     if side:
@@ -82,9 +126,16 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: tuple[Tensor, Tensor
         for j in range(0, length, some):
             here = slice(i, i + many), slice(j, j + some)
             scores = (by_row[here] + by_column[here]).flatten(2)
-            scores.baddbmm_(query[here], key[i : i + many].transpose(1, 2))
-            out[here] = torch.bmm(scores.softmax(dim=-1), value[i : i + many])
+            out[here] = _weigh(query[here], key[i : i + many], value[i : i + many], scores)
     return out
+
+
+def _weigh(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    """Attend in one block, whose scores take the bias' place."""
+    if query.dtype == torch.float32:
+        return torch.bmm(bias.baddbmm_(query, key.transpose(1, 2)).softmax(dim=-1), value)
+    # the fused kernel sums scores in float32 and does not write them; of heads and batch it wants both
+    return scaled_dot_product_attention(query[None], key[None], value[None], attn_mask=bias[None], scale=1.0)[0]
 
 
 def _relative(query: Tensor, table: Tensor) -> Tensor:

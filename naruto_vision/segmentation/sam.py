@@ -12,20 +12,11 @@ from naruto_vision.files.fingerprint import model_fingerprint
 from naruto_vision.records import Picture
 from naruto_vision.segmentation.base import Answers, FullMask, Prompts, SceneEmbedding
 from naruto_vision.segmentation.decoding import Answer, decode_each
-from naruto_vision.segmentation.fast_decoder import decode_prompts, share_picture
-from naruto_vision.segmentation.fast_encoder import encode_image
-from naruto_vision.segmentation.fast_masks import mask_logits
+from naruto_vision.segmentation.precision import Compile, ForwardPasses, Precision, check_precision
 from naruto_vision.segmentation.sam_weights import load_sam, save_sam
 from naruto_vision.segmentation.scaling import resize_longest, stable_masks
 from naruto_vision.segmentation.sizes import SIZES, Architecture, build_sam
 from naruto_vision.segmentation.thresholds import MaskThresholds
-
-_PICTURES_BYTES = {"cpu": 1 << 23, "cuda": 1 << 30}
-"""Picture tokens, a set for each prompt decoded at once: 2 prompts of the official sizes on a CPU, 256 on a GPU."""
-
-
-_PICTURES_AT_ONCE = {"cpu": 1, "cuda": 4}
-"""Pictures that the image encoder takes at once: one is work enough for a CPU, and its memory is a picture's."""
 
 
 class SamModel(nn.Module):
@@ -35,6 +26,9 @@ class SamModel(nn.Module):
         architecture: One of the official sizes, or ``tiny-sam``.
         weights: A checkpoint file in the official layout of names, a bundle's folder, the name of a bundle that the
             package carries, or None for random weights to train.
+        precision: What ``embed`` and ``answers`` multiply in; on a GPU, 16 bits are several times as fast, and nearly
+            all masks stay the same. Weights, training and files stay in float32.
+        compile: What ``torch.compile`` makes faster kernels of, which takes it a minute or more at the first picture.
 
     Attributes:
         thresholds: Which answers count as masks with these weights.
@@ -44,6 +38,7 @@ class SamModel(nn.Module):
         MissingPathError: If there are no such weights.
         FormatError: If the bundle holds another architecture, or the file cannot be read.
         StateDictError: If names or shapes in the file are not the architecture's.
+        InputError: If this machine has no GPU, and its CPU is slower in that precision.
 
     Example:
         >>> import numpy as np
@@ -53,11 +48,20 @@ class SamModel(nn.Module):
         ((192, 256), (1, 64, 16, 16))
     """
 
-    def __init__(self, architecture: Architecture = "tiny-sam", weights: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        architecture: Architecture = "tiny-sam",
+        weights: str | Path | None = None,
+        precision: Precision = "float32",
+        compile: Compile = "none",
+    ) -> None:
         super().__init__()
+        if not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+            check_precision(precision, torch.device("cpu"))  # with a GPU, who knows yet where the weights will be
         self.architecture = architecture
         self.sam = build_sam(SIZES[architecture])
         self.image_size = SIZES[architecture].image_size
+        self.passes = ForwardPasses(self.sam, precision, compile)
         self.thresholds = MaskThresholds()
         if weights is not None:
             self.thresholds = load_sam(self.sam, self.architecture, weights)
@@ -75,8 +79,14 @@ class SamModel(nn.Module):
 
     @property
     def fingerprint(self) -> str:
-        """64 hexadecimal digits that change with the architecture or any weight."""
-        return model_fingerprint({"architecture": self.architecture}, self.sam.state_dict())
+        """64 hexadecimal digits that change with the architecture, the precision or any weight.
+
+        Compiled code computes the same in another order, as another processor does, so it does not count.
+        """
+        facts: dict[str, str] = {"architecture": self.architecture}
+        if self.passes.precision != "float32":
+            facts["precision"] = self.passes.precision
+        return model_fingerprint(facts, self.sam.state_dict())
 
     @property
     def device(self) -> torch.device:
@@ -147,12 +157,16 @@ class SamModel(nn.Module):
 
         Returns:
             What ``answers`` and ``full_masks`` need of each, in order; features differ by rounding from ``embed``'s.
+
+        Raises:
+            InputError: If the device is slower in the model's precision, or its numbers became too large for float16.
         """
         found: list[SceneEmbedding] = []
-        step = _PICTURES_AT_ONCE.get(self.device.type, 1)
-        for some in (pictures[start : start + step] for start in range(0, len(pictures), step)):
+        while len(found) < len(pictures):
+            start, size = len(found), self.passes.pictures_at_once(len(pictures) - len(found), self.device)
+            some = pictures[start : start + size]
             resized = [resize_longest(picture, self.image_size) for picture in some]
-            features = encode_image(self.sam.image_encoder, torch.stack([self._square(each) for each in resized]))
+            features = self.passes.encode(torch.stack([self._square(each) for each in resized]))
             for picture, inside, one in zip(some, resized, features, strict=True):
                 found.append(SceneEmbedding(one[None], picture.shape[:2], inside.shape[:2]))
         return found
@@ -191,16 +205,9 @@ class SamModel(nn.Module):
         Yields:
             The answers, in the prompts' order; logits of shape (M, h, w).
         """
-        encoder, decoder = self.sam.prompt_encoder, self.sam.mask_decoder
-        shared = share_picture(decoder, embedding.features, encoder.get_dense_pe(), encoder.no_mask_embed.weight)
-        step = batch or max(1, _PICTURES_BYTES.get(self.device.type, 1 << 26) // (4 * shared.tokens.numel()))
-        rows, columns = embedding.features.shape[2:]
-        tokens = self._tokens(embedding, prompts)
-        for start in range(0, len(tokens), step):
-            decoded = decode_prompts(decoder, shared, tokens[start : start + step])
-            wanted = decoded.ious > above
-            logits = mask_logits(decoder, decoded, wanted, (rows, columns))
-            yield Answers(wanted.nonzero()[:, 0] + start, logits, decoded.ious[wanted])
+        with torch.autocast(self.device.type, enabled=False):
+            tokens = self._tokens(embedding, prompts)
+        yield from self.passes.answers(embedding.features, tokens, above, batch)
 
     def _tokens(self, embedding: SceneEmbedding, prompts: Prompts) -> Tensor:
         (height, width), (new_height, new_width) = embedding.original_size, embedding.input_size

@@ -7,7 +7,7 @@ from segment_anything.utils.transforms import ResizeLongestSide
 
 from naruto_vision.errors import InputError
 from naruto_vision.records import Picture, Region
-from naruto_vision.segmentation import sam as sam_module
+from naruto_vision.segmentation import precision
 from naruto_vision.segmentation.automatic import RegionFilter, Segmenter
 from naruto_vision.segmentation.base import SceneEmbedding, embed_scenes
 from naruto_vision.segmentation.crop_layers import CropLayers
@@ -40,12 +40,9 @@ def test_several_pictures_are_embedded_as_one_by_one(
     model: SamModel, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apart = [model.embed(picture) for picture in _pictures()]
-    monkeypatch.setitem(sam_module._PICTURES_AT_ONCE, "cpu", at_once)
-    sizes = []
-    encode = sam_module.encode_image
-    monkeypatch.setattr(
-        sam_module, "encode_image", lambda net, square: sizes.append(len(square)) or encode(net, square)
-    )
+    monkeypatch.setitem(precision.PICTURES_AT_ONCE, "cpu", at_once)
+    sizes, encode = [], precision.encode_image
+    monkeypatch.setattr(precision, "encode_image", lambda *one: sizes.append(len(one[1])) or encode(*one))
     together = embed_scenes(model, _pictures())
     assert sizes == {1: [1] * 5, 2: [2, 2, 1], 8: [5]}[at_once]
     for one, other in zip(apart, together, strict=True):
