@@ -143,7 +143,7 @@ def _lasts(names: Iterable[str]) -> list[str]:
     return [name.split()[-1] for name in names]
 
 
-def _run(words: Sequence[str]) -> int:
+def _run(words: Sequence[str], *, alone: bool) -> int:
     if not words or words[0].startswith("-"):
         parser = _parser()
         parser.parse_args(words)
@@ -154,7 +154,7 @@ def _run(words: Sequence[str]) -> int:
         return 0
     command, rest = _split(words)
     if command in TRAINER_COMMANDS:
-        return int(importlib.import_module("naruto_vision.commands.training").run(command, rest))
+        return int(importlib.import_module("naruto_vision.commands.training").run(command, rest, alone=alone))
     text, name = COMMANDS[command]
     module = importlib.import_module(f"naruto_vision.commands.{name}")
     parser = _Parser(
@@ -210,7 +210,8 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        args: The words after the program's name; ``sys.argv[1:]`` by default.
+        args: The words after the program's name. By default ``sys.argv[1:]``; the process is then the command's own,
+            and slow imports may wait until they are used.
 
     Returns:
         0 when done, 1 when a check found something wrong, 2 when the input is wrong (one line on stderr says what
@@ -219,7 +220,7 @@ def main(args: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if args is None else args)
     with _log_lines(), _termination_unwinds():
         try:
-            return _run(words)
+            return _run(words, alone=args is None)
         except NarutoVisionError as error:
             line = " ".join(str(error).split())
             sys.stderr.write(f"{PROGRAM}: error: {line}\n")

@@ -1,6 +1,7 @@
 """The one LightningCLI: model, data and Trainer by class path, from YAML and from the command line."""
 
 import logging
+import re
 import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from naruto_vision.files.machine import has_fast_bf16
 from naruto_vision.files.trust import check_checkpoint
 
 ALLOWED_IMPORTS = ("naruto_vision", "lightning.pytorch", "torch.nn", "torch.optim")
+_LOG = logging.getLogger(__name__)
 """What a config may name. Everything else is refused before it is imported: a config is data, not code."""
 
 _COMMANDS = ("fit", "validate", "test", "predict")
@@ -36,6 +38,12 @@ _NOISE = (  # true of every run here, and nothing that a user could act on
     "(?s).*was deprecated in v4.*removed in v5.*",
 )
 _CHECKPOINT_NAMES = frozenset({"last", "best", "hpc"})
+_OLD_NEWS = re.compile(r"Tip:|\bSeed set to|^\wPU available:|^LOCAL_RANK:|^`Trainer\.\w+` stopped: `max_epochs=")
+_TALKERS = (
+    "lightning.pytorch.utilities.rank_zero",
+    "lightning.pytorch.accelerators.cuda",
+    "lightning.fabric.utilities.seed",
+)
 _LIGHTNING_FAILURE = 1  # Lightning leaves with this after Ctrl-C
 
 
@@ -85,6 +93,12 @@ class NarutoCLI(LightningCLI):
         return {command: hidden | (loaders if command == "fit" else {"dataloaders"}) for command in _COMMANDS}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        """Describe the options of the command that was given (of all, if none was): those of all take half a second."""
+        if self.words and subcommand != self.words[0]:
+            return self.init_parser(**kwargs)
+        return super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+
         """Add ``--out`` and ``--precision``.
 
         Args:
@@ -144,6 +158,7 @@ class NarutoCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         try:
+        _LOG.info("%s: %s, seed %s", subcommand, _told_of_device(self.trainer), self._chosen.seed_everything)
             super()._run_subcommand(subcommand)
         except SystemExit as stop:
             if stop.code == _LIGHTNING_FAILURE and self.trainer.state.status == TrainerStatus.INTERRUPTED:
@@ -152,6 +167,13 @@ class NarutoCLI(LightningCLI):
 
 
 def _own_error(error: BaseException | None) -> NarutoVisionError | None:
+def _told_of_device(trainer: pl.Trainer) -> str:
+    """Say what computes: ``cpu``, or how many of which GPU."""
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return name if trainer.world_size == 1 else f"{trainer.world_size} x {name}"
+
+
     """Find this package's own error among the causes of another one."""
     while error is not None and not isinstance(error, NarutoVisionError):
         error = error.__cause__ or error.__context__
@@ -205,7 +227,8 @@ def run_cli(words: Sequence[str], kind: type[NarutoCLI] = NarutoCLI) -> NarutoCL
         InputError: If the words or the config are wrong; the message is one line.
     """
     set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=list(ALLOWED_IMPORTS))
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_tips)
+    for name in _TALKERS:
+        logging.getLogger(name).addFilter(_is_news)
     try:
         with warnings.catch_warnings():
             for noise in _NOISE:
@@ -217,5 +240,6 @@ def run_cli(words: Sequence[str], kind: type[NarutoCLI] = NarutoCLI) -> NarutoCL
         raise InputError(" ".join(str(error).split())) from None
 
 
-def _no_tips(record: logging.LogRecord) -> bool:
-    return "Tip:" not in record.getMessage()
+def _is_news(record: logging.LogRecord) -> bool:
+    """Tell whether a line of Lightning's says more than our own first line does."""
+    return not _OLD_NEWS.search(record.getMessage())

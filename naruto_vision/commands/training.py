@@ -26,12 +26,13 @@ _CONFIG_OPTIONS = frozenset({"--config", "-c"})
 _GALLERY_OPTIONS = frozenset({"--model.gallery", "--model.init_args.gallery"})
 
 
-def run(command: str, words: Sequence[str]) -> int:
+def run(command: str, words: Sequence[str], *, alone: bool = False) -> int:
     """Run one Trainer command.
 
     Args:
         command: ``fit``, ``validate``, ``test`` or ``predict``.
         words: The words after it.
+        alone: The process is this command's own; imports that it does not need then wait.
 
     Returns:
         The exit code, 0.
@@ -44,14 +45,15 @@ def run(command: str, words: Sequence[str]) -> int:
     if (told := help_of(command, words)) is not None:
         sys.stdout.write(told)
         return 0
-    return run_trainer([command, *words])
+    return run_trainer([command, *words], alone=alone)
 
 
-def run_trainer(words: Sequence[str]) -> int:
+def run_trainer(words: Sequence[str], *, alone: bool = False) -> int:
     """Run one Trainer command from Python, in this process.
 
     Args:
         words: What follows ``naruto-vision`` on a command line: the command, then its options.
+        alone: The process is this command's own; imports that it does not need then wait.
 
     Returns:
         The exit code, 0.
@@ -61,6 +63,10 @@ def run_trainer(words: Sequence[str]) -> int:
     """
     ordered = arrange_words(words[0], words[1:])
     limit_threads()
+    if alone and words[0] != "fit":  # an optimiser brings PyTorch's compiler, and figures Matplotlib
+        from naruto_vision.commands.slow_imports import defer_slow_imports
+
+        defer_slow_imports()
     from naruto_vision.commands.trainer_cli import run_cli  # brings torch and Lightning, which mistakes do without
 
     run_cli(ordered)
@@ -95,7 +101,7 @@ def _arranged_for_predict(words: list[str]) -> list[str]:
     packaged = [] if not folder or _CONFIG_OPTIONS & set(rest) else ["--config", str(config_path(SCENES_CONFIG))]
     arranged = lengthened(rest)
     galleries = _given(_GALLERY_OPTIONS, arranged)
-    for gallery in galleries[-1:]:
+    for gallery in galleries[-1:] or ([GALLERY] if packaged else []):
         check_gallery(gallery)
     if packaged and not any(word.startswith("--model.encoder") for word in arranged):
         packaged += remembered_encoder(Path([GALLERY, *galleries][-1]))

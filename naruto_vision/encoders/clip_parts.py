@@ -8,7 +8,6 @@ from typing import Any
 
 import open_clip
 from open_clip.model import convert_to_custom_text_state_dict, get_model_preprocess_cfg
-from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 from torch import Tensor
 
@@ -90,14 +89,14 @@ def open_clip_parts(architecture: str, pretrained: str | None, *, trust_pickle: 
         InputError: If ``pretrained`` is None: untrained weights are only given when asked for.
         StateDictError: If a weights file does not fit the architecture.
     """
-    tags = list_pretrained_tags_by_model(architecture)
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
     if pretrained is None:
         known = ", ".join([*tags[:4], "…"]) if tags else "none"
         msg = f"{architecture}: give pretrained weights: a local file, 'random', or an open_clip tag ({known})"
         raise InputError(msg)
     if pretrained == RANDOM or pretrained in tags:
         tag = None if pretrained == RANDOM else pretrained
-        quick_gelu = bool(tag and (get_pretrained_cfg(architecture, tag) or {}).get("quick_gelu"))
+        quick_gelu = bool(tag and (open_clip.get_pretrained_cfg(architecture, tag) or {}).get("quick_gelu"))
         return _published(architecture, tag, quick_gelu=quick_gelu)
     state = _without_wrapper(load_state_dict(pretrained, trust_pickle=trust_pickle))
     parts = _published(architecture, None, quick_gelu=any(name in state for name in _OPENAI_ONLY))
@@ -168,7 +167,7 @@ def _agreed_preprocessing(architecture: str) -> dict[str, Any]:
     and normalise by one half, unlike OpenAI's.
     """
     keys = asdict(PreprocessCfg()).keys() - {"size", "mode"}
-    tags = list_pretrained_tags_by_model(architecture)
-    configs = [{key: (get_pretrained_cfg(architecture, tag) or {}).get(key) for key in keys} for tag in tags]
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    configs = [{key: (open_clip.get_pretrained_cfg(architecture, tag) or {}).get(key) for key in keys} for tag in tags]
     agreed = bool(configs) and all(config == configs[0] for config in configs)
     return {key: value for key, value in configs[0].items() if value is not None} if agreed else {}

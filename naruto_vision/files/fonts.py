@@ -3,16 +3,19 @@
 Names of characters are often Japanese, Chinese or Korean, for which DejaVu has no glyphs; it would draw empty boxes.
 """
 
+import importlib.util
 import os
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib as mpl
-from matplotlib.ft2font import FT2Font
 from PIL import ImageFont
+
+if TYPE_CHECKING:
+    from matplotlib.ft2font import FT2Font
 
 _PLAIN_SIGNS = {"ー": "-", "・": "·", "、": ", ", "。": ".", "「": "“", "」": "”", "〜": "~"}
 _SOUNDS = ("HIRAGANA LETTER ", "KATAKANA LETTER ", "HANGUL SYLLABLE ")
@@ -77,11 +80,20 @@ def packaged_font(*, bold: bool) -> Path:
         bold: Heavy strokes.
     """
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return Path(mpl.get_data_path()) / "fonts" / "ttf" / name
+    return _matplotlib_folder() / "mpl-data" / "fonts" / "ttf" / name
+
+
+@lru_cache(maxsize=1)
+def _matplotlib_folder() -> Path:
+    """Find Matplotlib without importing it, which takes longer than drawing a scene's names."""
+    spec = importlib.util.find_spec("matplotlib")
+    return Path((spec.origin if spec else None) or "matplotlib").parent
 
 
 @lru_cache(maxsize=32)
-def _opened(file: Path) -> FT2Font | None:
+def _opened(file: Path) -> "FT2Font | None":
+    from matplotlib.ft2font import FT2Font
+
     try:
         return FT2Font(str(file))
     except (OSError, RuntimeError):  # a broken font, or one that may not be read, is as good as none
@@ -112,6 +124,8 @@ def letter(text: str, *, bold: bool = False) -> Lettering:
     """
     shown = "".join(character if character.isprintable() else " " for character in text)
     own = packaged_font(bold=bold)
+    if shown.isascii():
+        return Lettering(shown, own)  # it has all of them, and need not be opened to see that
     lacking = "".join(sorted({character for character in shown if not has_glyphs(own, character)}))
     file = _font_with(lacking, bold=bold) if lacking else own
     if file is not None and has_glyphs(file, shown):

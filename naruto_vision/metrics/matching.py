@@ -5,7 +5,6 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from naruto_vision.metrics.boxes import inclusive_iou_matrix
 from naruto_vision.records import LabelledBox
@@ -46,6 +45,8 @@ def match_matrix(
     cost = np.where(allowed, 1.0 - iou + preference, forbidden)
     if right is not None:
         cost -= (allowed & right) * (forbidden * forbidden)  # one right pair outweighs all that it may cost the others
+    from scipy.optimize import linear_sum_assignment  # takes a third of a second to import; predict never matches
+
     rows, columns = linear_sum_assignment(cost)
     pairs = zip(rows.tolist(), columns.tolist(), strict=True)
     return tuple((row, column) for row, column in pairs if allowed[row, column])

@@ -45,7 +45,7 @@ def test_help_of_another_release_still_has_the_short_options(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("naruto_vision.commands.training.help_of", lambda *_words: None)
-    monkeypatch.setattr("naruto_vision.commands.training.run_trainer", lambda _words: 0)
+    monkeypatch.setattr("naruto_vision.commands.training.run_trainer", lambda _words, **_options: 0)
     assert run("predict", ["-h"]) == 0
     assert capsys.readouterr().out == short_help()
 
@@ -97,7 +97,8 @@ def test_known_options_keys_and_values_are_left_alone(monkeypatch: pytest.Monkey
     check_options("fit", ["--of-another-release"])
 
 
-def test_short_options_hold_with_a_config_too(scenes: str) -> None:
+def test_short_options_hold_with_a_config_too(scenes: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("naruto_vision.commands.training.check_gallery", Path)
     assert arrange_words("predict", ["--config", "scenes.yaml", "--top-k", "2"])[-2:] == [
         "--model.overlay.top_k",
         "2",

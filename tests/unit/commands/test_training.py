@@ -53,7 +53,9 @@ def test_configs_are_found_by_bare_name(monkeypatch: pytest.MonkeyPatch, tmp_pat
         find_config("elsewhere/scenes.yaml")
 
 
-def test_predict_folder_becomes_the_packaged_config(tmp_path: Path) -> None:
+def test_predict_folder_becomes_the_packaged_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("naruto_vision.commands.training.check_gallery", asked.append)
     write_image(tmp_path / "scene.png", torch.zeros(8, 8, 3, dtype=torch.uint8).numpy())
     words = arrange_words("predict", [str(tmp_path), "--out", "results"])
     assert words[:2] == ["predict", "--config"]
@@ -61,6 +63,16 @@ def test_predict_folder_becomes_the_packaged_config(tmp_path: Path) -> None:
     assert words[3:] == ["--out", "results", f"--data.predict={tmp_path}"]
     own = arrange_words("predict", [str(tmp_path), "--config=scenes.yaml"])
     assert own.count("--config") == 1
+    assert asked == ["runs/gallery"]  # another config may name another gallery
+
+
+def test_a_default_gallery_that_is_not_there_is_told_before_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image(tmp_path / "scene.png", torch.zeros(8, 8, 3, dtype=torch.uint8).numpy())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MissingPathError, match=r"runs/gallery: no such gallery; enrol first"):
+        arrange_words("predict", [str(tmp_path)])
 
 
 def test_threads_are_limited_unless_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
