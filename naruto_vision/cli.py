@@ -23,10 +23,20 @@ EXIT_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 _HELP = frozenset({"-h", "--help"})
-_DISK_TROUBLE = frozenset(
-    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
-)
-"""What the user can mend: permissions, a full disk, a file where a folder should be. Other OSErrors are defects."""
+_DENIED, _FULL = "no permission; change it, or choose another place", "no room is left there; make some"
+_FILE_IN_THE_WAY = "a file is where a folder should be; choose another place"
+_DISK_TROUBLE = {
+    errno.EACCES: _DENIED,
+    errno.EPERM: _DENIED,
+    errno.EROFS: "this disk cannot be written to; choose another place",
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.ENOTDIR: _FILE_IN_THE_WAY,
+    errno.EEXIST: _FILE_IN_THE_WAY,
+    errno.EISDIR: "a folder is where a file should be; choose another name",
+    errno.ENAMETOOLONG: "the name is too long for this disk; choose a shorter one",
+}
+"""What the user can mend, and how. Other OSErrors are defects."""
 
 TRAINER_COMMANDS = {
     "fit": "train, or enrol a gallery, as a config says",
@@ -133,7 +143,8 @@ def _split(words: Sequence[str]) -> tuple[str, list[str]]:
     if group := _group(words[0]):
         near = difflib.get_close_matches(pair, group, n=1, cutoff=0.8)
         others = f"give one of {', '.join(_lasts(group))}; see `{PROGRAM} {words[0]} --help`"
-        raise InputError(f"{pair}: no such command; {f'did you mean `{PROGRAM} {near[0]}`?' if near else others}")
+        what = "no such command" if len(words) > 1 else "one more word is wanted"
+        raise InputError(f"{pair}: {what}; {f'did you mean `{PROGRAM} {near[0]}`?' if near else others}")
     near = difflib.get_close_matches(pair, names, n=1) or difflib.get_close_matches(words[0], names, n=1)
     hint = f"did you mean `{PROGRAM} {near[0]}`?" if near else f"`{PROGRAM} --help` lists the commands"
     raise InputError(f"{words[0]}: no such command; {hint}")
@@ -229,7 +240,7 @@ def main(args: Sequence[str] | None = None) -> int:
             if error.errno not in _DISK_TROUBLE:
                 raise
             place = f"{error.filename}: " if error.filename is not None else ""
-            sys.stderr.write(f"{PROGRAM}: error: {place}{error.strerror}\n")
+            sys.stderr.write(f"{PROGRAM}: error: {place}{_DISK_TROUBLE[error.errno]}\n")
             return EXIT_INPUT
         except KeyboardInterrupt:
             sys.stderr.write(f"{PROGRAM}: interrupted\n")

@@ -15,6 +15,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.trainer.states import TrainerStatus
 from typing_extensions import override
 
+from naruto_vision.commands.config_faults import explain_fault
 from naruto_vision.commands.usage import one_line
 from naruto_vision.errors import InputError, NarutoVisionError
 from naruto_vision.files.machine import has_fast_bf16
@@ -235,7 +236,7 @@ def run_cli(words: Sequence[str], kind: type[NarutoCLI] = NarutoCLI) -> NarutoCL
                 warnings.filterwarnings("ignore", message=noise)
             return kind(words)
     except ArgumentError as error:
-        raise InputError(one_line(str(error), command=words[0])) from None
+        raise InputError(explain_fault(words, one_line(str(error), command=words[0]))) from None
     except MisconfigurationException as error:
         raise InputError(" ".join(str(error).split())) from None
 

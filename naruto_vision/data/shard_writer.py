@@ -45,7 +45,8 @@ class ShardPlan:
 
     def __post_init__(self) -> None:
         if self.side < 0 or self.shard_size < 1 or not 0 <= self.quality <= 100:
-            msg = f"shards: expected a side >= 0, at least 1 picture a shard and a quality of 0 to 100, found {self}"
+            found = f"side {self.side}, {self.shard_size} and {self.quality}"
+            msg = f"shards: expected a side >= 0, at least 1 picture a shard and a quality of 0 to 100, found {found}"
             raise InputError(msg)
 
     def encode(self, picture: Picture) -> bytes:

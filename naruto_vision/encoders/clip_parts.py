@@ -9,7 +9,7 @@ from typing import Any
 import open_clip
 from open_clip.model import convert_to_custom_text_state_dict, get_model_preprocess_cfg
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
-from torch import Tensor
+from torch import Tensor, nn
 
 from naruto_vision.drawn.captions import VOCABULARY
 from naruto_vision.drawn.phrases import PHRASES
@@ -139,15 +139,31 @@ def bundle_parts(folder: Path) -> ClipParts:
     return ClipParts(**{**vars(parts), "preprocessing": preprocessing, "info": info})
 
 
+def _created(architecture: str, tag: str | None, *, quick_gelu: bool) -> nn.Module:
+    try:
+        model: nn.Module = open_clip.create_model(
+            architecture,
+            pretrained=tag,
+            force_quick_gelu=quick_gelu,
+            pretrained_text=False,
+            require_pretrained=bool(tag),
+        )
+    except RuntimeError as error:
+        if tag is None or "download" not in str(error).lower():
+            raise
+        fetch = f"`naruto-vision weights download {architecture}.{tag}` where there is a network"
+        msg = f"{architecture}: the weights of {tag} cannot be downloaded here; fetch them ({fetch}) and give the file"
+        raise InputError(msg) from None
+    return model
+
+
 def _published(architecture: str, tag: str | None, *, quick_gelu: bool) -> ClipParts:
     config = open_clip.get_model_config(architecture)
     configured = bool(config.get("quick_gelu", False))
     if quick_gelu and not configured:
         _LOG.info("%s: these weights were trained with QuickGELU, so it is switched on", architecture)
     quick_gelu = quick_gelu or configured
-    model = open_clip.create_model(
-        architecture, pretrained=tag, force_quick_gelu=quick_gelu, pretrained_text=False, require_pretrained=bool(tag)
-    )
+    model = _created(architecture, tag, quick_gelu=quick_gelu)
     agreed = {} if tag else _agreed_preprocessing(architecture)
     merged = merge_preprocess_dict(get_model_preprocess_cfg(model), agreed)
     return ClipParts(

@@ -143,6 +143,12 @@ def _build(model: str, weights: str | None, image_size: int) -> VisionTransforme
     except AssertionError as error:
         msg = f"{model} at {image_size} pixels: {error}"
         raise InputError(msg) from None
+    except OSError:
+        if weights is not None:
+            raise
+        fetch = "`naruto-vision weights download dinov2_vits14` (vitb14, vitl14, vitg14) where there is a network"
+        msg = f"{model}: its weights cannot be downloaded here; fetch them ({fetch}) and give the file"
+        raise InputError(msg) from None
     if not isinstance(vit, VisionTransformer):
         msg = f"{model}: expected a vision transformer, found {type(vit).__name__}"
         raise InputError(msg)

@@ -140,7 +140,10 @@ def roll_back(content: GalleryContent, generation: int) -> GalleryContent:
         InputError: If there is no such generation, or the ledger lacks what would be needed.
     """
     if not 1 <= generation < content.generation:
-        msg = f"rollback: expected a generation from 1 to {content.generation - 1}, found {generation}"
+        known = (
+            f"a generation from 1 to {content.generation - 1}" if content.generation > 1 else "an earlier generation"
+        )
+        msg = f"rollback: expected {known}, found {generation}" + "; there is none yet" * (content.generation == 1)
         raise InputError(msg)
     now = dict(zip(content.ids.tolist(), content.rows, strict=True))
     try:

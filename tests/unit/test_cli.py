@@ -87,7 +87,7 @@ def test_a_command_with_commands_under_it_lists_them_after_its_own_help(
     ("words", "text"),
     [
         (["predcit", "x"], "predcit: no such command; did you mean `naruto-vision predict`?"),
-        (["data"], "data: no such command; give one of "),
+        (["data"], "data: one more word is wanted; give one of "),
         (["data", "zzzz"], "see `naruto-vision data --help`"),
         (["data", "prepair"], "data prepair: no such command; did you mean `naruto-vision data prepare`?\n"),
         (["qqqq"], "`naruto-vision --help` lists the commands"),
@@ -144,7 +144,7 @@ def test_a_disk_that_cannot_be_written_to_is_told_in_one_line(
 ) -> None:
     command.__dict__["error"] = OSError(errno.ENOSPC, "No space left on device", "runs/a.json")
     assert main(["toy"]) == 2
-    assert capsys.readouterr().err == "naruto-vision: error: runs/a.json: No space left on device\n"
+    assert capsys.readouterr().err == "naruto-vision: error: runs/a.json: no room is left there; make some\n"
 
 
 def test_a_demo_replaces_nothing_that_no_demo_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
