@@ -21,8 +21,8 @@ from naruto_vision.errors import InputError, NarutoVisionError
 from naruto_vision.files.machine import has_fast_bf16
 from naruto_vision.files.trust import check_checkpoint
 
-ALLOWED_IMPORTS = ("naruto_vision", "lightning.pytorch", "torch.nn", "torch.optim")
 _LOG = logging.getLogger(__name__)
+ALLOWED_IMPORTS = ("naruto_vision", "lightning.pytorch", "torch.nn", "torch.optim")
 """What a config may name. Everything else is refused before it is imported: a config is data, not code."""
 
 _COMMANDS = ("fit", "validate", "test", "predict")
@@ -38,13 +38,13 @@ _NOISE = (  # true of every run here, and nothing that a user could act on
     "(?s).*JsonargparseDeprecationWarning.*",  # of LightningCLI's own calls
     "(?s).*was deprecated in v4.*removed in v5.*",
 )
-_CHECKPOINT_NAMES = frozenset({"last", "best", "hpc"})
 _OLD_NEWS = re.compile(r"Tip:|\bSeed set to|^\wPU available:|^LOCAL_RANK:|^`Trainer\.\w+` stopped: `max_epochs=")
 _TALKERS = (
     "lightning.pytorch.utilities.rank_zero",
     "lightning.pytorch.accelerators.cuda",
     "lightning.fabric.utilities.seed",
 )
+_CHECKPOINT_NAMES = frozenset({"last", "best", "hpc"})
 _LIGHTNING_FAILURE = 1  # Lightning leaves with this after Ctrl-C
 
 
@@ -93,13 +93,13 @@ class NarutoCLI(LightningCLI):
         loaders = {"train_dataloaders", "val_dataloaders"}
         return {command: hidden | (loaders if command == "fit" else {"dataloaders"}) for command in _COMMANDS}
 
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         """Describe the options of the command that was given (of all, if none was): those of all take half a second."""
         if self.words and subcommand != self.words[0]:
             return self.init_parser(**kwargs)
         return super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
 
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add ``--out`` and ``--precision``.
 
         Args:
@@ -158,8 +158,8 @@ class NarutoCLI(LightningCLI):
         return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
 
     def _run_subcommand(self, subcommand: str) -> None:
-        try:
         _LOG.info("%s: %s, seed %s", subcommand, _told_of_device(self.trainer), self._chosen.seed_everything)
+        try:
             super()._run_subcommand(subcommand)
         except SystemExit as stop:
             if stop.code == _LIGHTNING_FAILURE and self.trainer.state.status == TrainerStatus.INTERRUPTED:
@@ -167,7 +167,6 @@ class NarutoCLI(LightningCLI):
             raise
 
 
-def _own_error(error: BaseException | None) -> NarutoVisionError | None:
 def _told_of_device(trainer: pl.Trainer) -> str:
     """Say what computes: ``cpu``, or how many of which GPU."""
     device = trainer.strategy.root_device
@@ -175,6 +174,7 @@ def _told_of_device(trainer: pl.Trainer) -> str:
     return name if trainer.world_size == 1 else f"{trainer.world_size} x {name}"
 
 
+def _own_error(error: BaseException | None) -> NarutoVisionError | None:
     """Find this package's own error among the causes of another one."""
     while error is not None and not isinstance(error, NarutoVisionError):
         error = error.__cause__ or error.__context__
