@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +19,16 @@ class Encoder(nn.Module, ABC):
     Attributes:
         dim: Length D of the vectors.
         has_text: Whether ``encode_texts`` works.
+        arithmetic: Which numbers the image tower multiplies. Vectors of the same weights differ a little between kinds, so
+            a run is not resumed with another kind.
+        mixes: Whether the other pictures of a batch change a vector by more than rounding.
         stock: Run the library's own forward pass even where a shorter one gives the same vectors, to compare the two.
     """
 
     dim: int
     has_text: bool = False
+    arithmetic: Literal["float32", "int8"] = "float32"
+    mixes: bool = False
     stock: bool = False
 
     @abstractmethod

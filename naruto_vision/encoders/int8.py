@@ -127,6 +127,9 @@ class Int8Encoder(Encoder):
         True
     """
 
+    arithmetic = "int8"
+    mixes = True  # all pictures of a batch are rounded on one scale
+
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         if not cpu_features()["VNNI"]:

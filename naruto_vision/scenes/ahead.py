@@ -7,7 +7,7 @@ masks of one scene are sorted out while the next one is computed.
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -93,6 +93,7 @@ class SegmenterAhead:
         together = Barrier(workers)
 
         def begin() -> None:
+            torch.get_num_threads()  # a thread takes over the process's number when first asked, so not after this
             torch.set_num_threads(max(1, every // workers))
             together.wait()
 
@@ -100,7 +101,7 @@ class SegmenterAhead:
             begun.result()
         torch.set_num_threads(every)  # else threads that anybody starts later would take the share for the whole
 
-    def groups(self, scenes: Iterable[tuple[Picture, str]], size: int) -> Iterator[list[Future[SegmentedScene]]]:
+    def groups(self, scenes: Iterable[tuple[Picture, str]], size: int) -> Generator[list[Future[SegmentedScene]]]:
         """Segment a stream of scenes one group ahead of whoever takes them.
 
         Args:

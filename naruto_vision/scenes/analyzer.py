@@ -208,6 +208,7 @@ class SceneAnalyzer:
         """Return the JSON values that decide what is found and how it is named."""
         return {
             "encoder": self.gallery.fingerprint,  # the encoder's, or the gallery would not have been taken
+            "arithmetic": self.encoder.arithmetic,  # the fingerprint is that of the floats which integers were made of
             "gallery": self.gallery.digest,
             "segmenter": self.segmenter.fingerprint,
             "crop": repr(self.crops),

@@ -5,7 +5,7 @@ there, and the forward passes run in batches of one size, whatever the regions a
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 import torch
@@ -77,7 +77,8 @@ def embed_neighbours(
     device = next(encoder.parameters()).device
     size = batch_size or (CPU_BATCH if device.type == "cpu" else GPU_BATCH)
     rows = []
-    for pixels in _batches(encoder, scenes, crops, size):
+    apart = [[scene] for scene in scenes] if encoder.mixes else [scenes]
+    for pixels in chain.from_iterable(_batches(encoder, some, crops, size) for some in apart):
         vectors = encoder.encode_images(pixels)
         if mirror:
             vectors = (vectors + encoder.encode_images(pixels.flip(-1))) / 2.0

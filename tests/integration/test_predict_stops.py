@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
@@ -40,12 +41,14 @@ def world(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def predict(world: Path, *, fail_fast: bool = False, batch_size: int = 1) -> SceneWriterCallback:
+def predict(world: Path, *, fail_fast: bool = False, batch_size: int = 1, precision: Any = None) -> SceneWriterCallback:
     segmenter = Segmenter(GridPrompter(2), SamModel(weights="tiny-sam"))
     module = SceneRetriever(ClipEncoder("tiny-clip"), segmenter, gallery=str(world / "gallery"))
     writer = SceneWriterCallback(str(world / "out"), fail_fast=fail_fast)
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-    trainer = pl.Trainer(accelerator="cpu", use_distributed_sampler=False, callbacks=[writer], **quiet)
+    trainer = pl.Trainer(
+        accelerator="cpu", use_distributed_sampler=False, callbacks=[writer], precision=precision, **quiet
+    )
     data = GalleryDataModule(predict=str(world / "scenes"), num_workers=0, batch_size=batch_size)
     trainer.predict(module, datamodule=data)
     return writer
@@ -90,6 +93,21 @@ def test_a_scene_that_fails_stops_the_run_behind_those_before_it(
     assert written(world) == ["a.png", "b.png"]
     predict(world, batch_size=batch_size)
     assert written(world) == SCENES
+
+
+def test_vectors_of_another_arithmetic_are_not_put_beside_those_of_a_run(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict(world)
+    with monkeypatch.context() as patched:
+        patched.setattr(ClipEncoder, "arithmetic", "int8")
+        with pytest.raises(
+            InputError, match=r"holds results of another run \(different arithmetic\); give"
+        ):
+            predict(world)
+    with pytest.raises(InputError, match=r"\(different precision\)"):
+        predict(world, precision="bf16-mixed")
+    assert predict(world).run["counts"]["ok"] == len(SCENES)
 
 
 def test_a_scene_that_cannot_be_written_stops_the_run_and_is_the_next_one_done(

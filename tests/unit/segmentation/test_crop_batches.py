@@ -10,7 +10,7 @@ from torch.nn.functional import cosine_similarity, normalize
 from naruto_vision.encoders.base import Encoder, embed_pictures
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.records import Picture, Region
-from naruto_vision.segmentation.crop_batches import crop_tensor, embed_regions
+from naruto_vision.segmentation.crop_batches import crop_tensor, embed_neighbours, embed_regions
 from naruto_vision.segmentation.crops import CropSettings, crop_region
 
 WAYS = (
@@ -120,3 +120,64 @@ def test_a_picture_that_is_a_view_of_another_is_cut_too(picture: Picture, region
     flipped = picture[:, ::-1]
     ours = embed_regions(encoder, flipped, regions[:2], WAYS[:1])
     assert torch.equal(ours, embed_regions(encoder, np.ascontiguousarray(flipped), regions[:2], WAYS[:1]))
+
+
+class Mixing(ToyEncoder):
+    """Takes its batch's mean away from every vector, so that neighbours matter."""
+
+    mixes = True
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        vectors = super().encode_images(pixels)
+        return vectors - vectors.mean(dim=0)
+
+
+@pytest.mark.parametrize("encoder", [ToyEncoder(), Mixing(), ClipEncoder("tiny-clip")], ids=["toy", "mixing", "clip"])
+@pytest.mark.parametrize("mirror", [False, True])
+@torch.inference_mode()
+def test_neighbouring_pictures_get_the_vectors_that_they_get_alone(
+    picture: Picture, regions: list[Region], encoder: Encoder, mirror: bool
+) -> None:
+    flipped = np.ascontiguousarray(picture[:, ::-1])
+    scenes = [(picture, regions[:3]), (flipped, []), (flipped, regions), (picture, regions[4:])]
+    together = embed_neighbours(encoder, scenes, WAYS[:2], mirror=mirror, batch_size=4)
+    assert [found.shape[:2] for found in together] == [(2, 3), (2, 0), (2, 5), (2, 1)]
+    for found, scene in zip(together, scenes, strict=True):
+        assert torch.allclose(found, embed_regions(encoder, *scene, WAYS[:2], mirror=mirror, batch_size=4), atol=1e-6)
+
+
+def test_what_a_picture_leaves_of_a_batch_is_filled_by_the_next(picture: Picture, regions: list[Region]) -> None:
+    encoder, apart = ToyEncoder(), Mixing()
+    scenes = [(picture, regions[:3]), (picture, regions), (picture, regions[:1])]
+    embed_neighbours(encoder, scenes, WAYS[:2], batch_size=8)
+    assert encoder.batches == [8, 8, 2]  # of 6, 10 and 2 crops
+    embed_neighbours(apart, scenes, WAYS[:2], batch_size=8)
+    assert apart.batches == [6, 8, 2, 2]
+    assert embed_neighbours(encoder, [], WAYS) == []
+
+
+def test_each_picture_goes_to_the_device_once_and_not_before_its_turn(
+    picture: Picture, regions: list[Region], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved: list[int] = []
+    whole = torch.from_numpy
+
+    def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
+        moved.extend([encoder_batches()] if array.ndim == 3 and array.dtype == np.uint8 else [])
+        return whole(array)
+
+    encoder = ClipEncoder("tiny-clip", "random").eval()
+    done: list[int] = []
+    forward = encoder.encode_images
+
+    def encode_images(pixels: Tensor) -> Tensor:
+        done.append(len(pixels))
+        return forward(pixels)
+
+    def encoder_batches() -> int:
+        return len(done)
+
+    monkeypatch.setattr(torch, "from_numpy", from_numpy)
+    monkeypatch.setattr(encoder, "encode_images", encode_images)
+    embed_neighbours(encoder, [(picture, regions[:2])] * 3, WAYS[:2], batch_size=4)
+    assert moved == [0, 1, 2]

@@ -1,0 +1,67 @@
+"""Scenes of a loader through the analyzer: bad ones keep their place, times have the decoding, errors come late."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pytest
+
+from naruto_vision.data.scenes import SceneItem
+from naruto_vision.modules.scene_items import analyse_items
+from naruto_vision.records import Picture, ScenePrediction
+from naruto_vision.scenes.analyzer import SceneAnalyzer
+
+PICTURE = np.zeros((6, 8, 3), np.uint8)
+
+
+class Told(SceneAnalyzer):
+    """Answers without looking, and keeps how it was asked."""
+
+    def __init__(self) -> None:
+        self.groups: list[int | None] = []
+        self.alone: list[str] = []
+
+    def __call__(self, picture: Picture, scene: str = "") -> ScenePrediction:
+        self.alone.append(scene)
+        if scene == "fails.png":
+            raise MemoryError
+        return ScenePrediction(scene, picture.shape[1], picture.shape[0], milliseconds={"segment": 2.0})
+
+    def analyse(self, scenes: Iterable[tuple[Picture, str]], group: int | None = None) -> Iterator[ScenePrediction]:
+        self.groups.append(group)
+        return (self(picture, scene) for picture, scene in scenes)
+
+
+def items(*scenes: str) -> list[SceneItem]:
+    return [
+        SceneItem(scene, None if scene.startswith("bad") else PICTURE, error="no picture", milliseconds=5.0)
+        for scene in scenes
+    ]
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_scene_that_cannot_be_read_keeps_its_place(caplog: pytest.LogCaptureFixture, together: bool) -> None:
+    batch = items("bad0.png", "a.png", "bad1.png", "b.png", "bad2.png")
+    answers = list(analyse_items(Told(), batch, together=together))
+    assert [item for item, _ in answers] == batch
+    assert [found.scene for _, found in answers] == [item.scene for item in batch]
+    assert [(found.width, found.height) for _, found in answers] == [(1, 1), (8, 6), (1, 1), (8, 6), (1, 1)]
+    assert [dict(found.milliseconds) for _, found in answers][:2] == [{}, {"decode": 5.0, "segment": 2.0}]
+    assert len(caplog.messages) == 3
+
+
+def test_together_means_one_group_of_all_that_can_be_read() -> None:
+    analyzer = Told()
+    list(analyse_items(analyzer, items("a.png", "bad.png", "b.png"), together=True))
+    list(analyse_items(analyzer, items("bad.png"), together=True))
+    assert analyzer.groups == [2, 1]
+    list(analyse_items(analyzer, items("a.png", "b.png")))
+    assert len(analyzer.groups) == 2
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_what_comes_before_an_error_is_given_first(together: bool) -> None:
+    answers: list[str] = []
+    stream = analyse_items(Told(), items("a.png", "b.png", "fails.png", "c.png"), together=together)
+    with pytest.raises(MemoryError):
+        answers.extend(item.scene for item, _ in stream)
+    assert answers == ["a.png", "b.png"]
