@@ -19,8 +19,8 @@ class Encoder(nn.Module, ABC):
     Attributes:
         dim: Length D of the vectors.
         has_text: Whether ``encode_texts`` works.
-        arithmetic: Which numbers the image tower multiplies. Vectors of the same weights differ a little between kinds, so
-            a run is not resumed with another kind.
+        arithmetic: Which numbers the image tower multiplies. Vectors of the same weights differ a little between
+            kinds, so a run is not resumed with another kind.
         mixes: Whether the other pictures of a batch change a vector by more than rounding.
         stock: Run the library's own forward pass even where a shorter one gives the same vectors, to compare the two.
     """
