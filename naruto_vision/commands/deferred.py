@@ -97,9 +97,9 @@ def run_body(name: str) -> None:
     """
     with _LOCK:
         plan = _PENDING.pop(name, None)
-        if plan is None:
+        module = sys.modules.get(name)
+        if plan is None or module is None:  # it has run, or somebody has thrown the module away
             return
-        module = sys.modules[name]
         spec = module.__spec__
         try:
             if spec is not None and spec.loader is not None:
@@ -112,11 +112,15 @@ def run_body(name: str) -> None:
             finish()
 
 
+_OF_IMPORT = frozenset({"__path__", "__file__", "__cached__", "__loader__", "__spec__", "__package__"})
+"""What import looks for and sets before any body runs; what a module lacks of these, it does without."""
+
+
 class _Deferred(ModuleType):
     """A module whose body waits. Import sets names like ``__path__`` and sub-modules on it; all else runs the body."""
 
     def __getattr__(self, name: str) -> object:
-        if name == "__path__":  # import looks for it; a package has it from the start
+        if name in _OF_IMPORT:
             raise AttributeError(name)
         plan = _PENDING.get(self.__name__)
         found = None if plan is None else plan.answer(name, _who_asks())
@@ -165,11 +169,12 @@ class _DeferringLoader(Loader):
 
 
 class _ReadyLoader(Loader):
-    """Gives import a sub-module that its package's body has just imported."""
+    """Gives import a sub-module that its package's body has just imported, so that it does not run twice."""
 
     def __init__(self, module: ModuleType) -> None:
         self._module = module
         self._spec = module.__spec__
+        module.__spec__ = ModuleSpec(module.__name__, self)  # import goes by the module's own, where it has one
 
     @override
     def create_module(self, spec: ModuleSpec) -> ModuleType:
@@ -190,6 +195,7 @@ class _Finder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        run_body(fullname)  # only a reload asks for a module that is there
         for package in _packages_of(fullname):
             if package in _PENDING and not _PENDING[package].lets_pass(fullname):
                 run_body(package)

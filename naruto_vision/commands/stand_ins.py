@@ -7,6 +7,11 @@ from types import FunctionType
 from typing import Any
 
 
+def _named(module: str, name: str) -> object:
+    found: object = getattr(importlib.import_module(module), name)
+    return found
+
+
 class StandIn:
     """Stands for a class or a function until it is there: checks say no, calls and sub-classes bring the real one.
 
@@ -53,7 +58,7 @@ class StandIn:
         return (self._real(),)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return getattr, (importlib.import_module(self._module), self._name)
+        return _named, (self._module, self._name)
 
 
 class LateDecorator:
