@@ -1,18 +1,20 @@
 """What ``naruto-vision bench segment`` times: whole pictures and the image encoder."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import cosine_similarity
 
 from naruto_vision.commands.bench import Timing, interleaved
+from naruto_vision.commands.segment_parity import best_ious, matched_share
 from naruto_vision.records import Picture, Region
 from naruto_vision.segmentation.automatic import RegionFilter, Segmenter
-from naruto_vision.segmentation.fast_encoder import encode_image
+from naruto_vision.segmentation.precision import ForwardPasses
 from naruto_vision.segmentation.prompters import GridPrompter
 from naruto_vision.segmentation.sam import SamModel
 from naruto_vision.segmentation.scaling import resize_longest
@@ -20,7 +22,6 @@ from naruto_vision.segmentation.stock import StockSegmenter
 from naruto_vision.segmentation.thresholds import MaskThresholds
 
 OURS, STOCK = "ours", "stock"
-_MATCH = 0.99  # IoU
 
 
 @dataclass(frozen=True)
@@ -31,16 +32,21 @@ class Part:
         name: What was compared.
         times: Of ours and of stock.
         parity: What the two have in common, by name.
+        on_gpu: Whether a GPU did the work, which CPU time says nothing of.
+        ious: Of each stock mask, its IoU with the best of ours, in [0, 1]; where ours is in 16 bits.
     """
 
     name: str
     times: dict[str, Timing]
     parity: dict[str, float]
+    on_gpu: bool = False
+    ious: tuple[float, ...] = ()
 
     @property
     def ratio(self) -> float:
         """How many times sooner ours is done, by the process's CPU time, which says more where cores are shared."""
-        ours, stock = (self.times[name].as_json()["cpu_median_s"] for name in (OURS, STOCK))
+        clock = "median_s" if self.on_gpu else "cpu_median_s"
+        ours, stock = (self.times[name].as_json()[clock] for name in (OURS, STOCK))
         return float(stock / ours)
 
     def figures(self) -> list[str]:
@@ -79,7 +85,31 @@ class Bench:
             ours: This project's way.
             stock: The way of ``segment_anything``.
         """
-        return interleaved({OURS: ours, STOCK: stock}, self.repeats, self.warm_up)
+        ways = {OURS: partial(self._finished, ours), STOCK: partial(self._finished, stock)}
+        return interleaved(ways, self.repeats, self.warm_up)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the model is on a GPU."""
+        return self.model.device.type != "cpu"
+
+    def _finished(self, work: Callable[[], object]) -> None:
+        work()
+        if self.model.device.type == "cuda":
+            torch.cuda.synchronize()  # the work was only ordered
+
+    def first_seconds(self, picture: Picture) -> float:
+        """Segment a picture for the first time, which compiles what is to be compiled.
+
+        Args:
+            picture: Shape (H, W, 3), uint8, RGB.
+
+        Returns:
+            Wall time in seconds.
+        """
+        segmenter, start = self.segmenter(Segmenter, picture), time.perf_counter()
+        segmenter(picture)
+        return time.perf_counter() - start
 
     def bars(self, picture: Picture) -> MaskThresholds:
         """Choose the thresholds for a picture: the model's own, or such that the asked-for share of masks passes.
@@ -126,8 +156,13 @@ class Bench:
         )
 
     def _ious(self, picture: Picture) -> Tensor:
-        embedding, prompts = self.model.embed(picture), GridPrompter(self.points)(picture)
-        return torch.cat([some.ious for some in self.model.answers(embedding, prompts, float("-inf"))])
+        """Estimate IoUs in float32, whatever the model's precision: the bar is one for both."""
+        passes, self.model.passes = self.model.passes, ForwardPasses(self.model.sam, "float32", "none")
+        try:
+            embedding, prompts = self.model.embed(picture), GridPrompter(self.points)(picture)
+            return torch.cat([some.ious for some in self.model.answers(embedding, prompts, float("-inf"))])
+        finally:
+            self.model.passes = passes
 
 
 def masks(bench: Bench, picture: Picture) -> Part:
@@ -145,12 +180,13 @@ def masks(bench: Bench, picture: Picture) -> Part:
 
     times = bench.timed(partial(run, OURS, ours), partial(run, STOCK, stock))
     height, width = picture.shape[:2]
-    parity: dict[str, float] = {
-        "masks": len(found[OURS]),
-        "stock masks": len(found[STOCK]),
-        "matched": matched_share(found[OURS], found[STOCK]),
-    }
-    return Part(f"masks {height}x{width}", times, parity)
+    parity: dict[str, float] = {"masks": len(found[OURS]), "stock masks": len(found[STOCK])}
+    ious: tuple[float, ...] = ()
+    if bench.model.passes.precision == "float32":
+        parity["matched"] = matched_share(found[OURS], found[STOCK])
+    else:
+        ious = tuple(best_ious(found[OURS], found[STOCK]))
+    return Part(f"masks {height}x{width}", times, parity, bench.on_gpu, ious)
 
 
 @torch.no_grad()
@@ -170,37 +206,11 @@ def encoder(bench: Bench, picture: Picture) -> Part:
     def run(name: str, encode: Callable[[Tensor], Tensor]) -> None:
         found[name] = encode(square)
 
-    ours = partial(run, OURS, partial(encode_image, sam.image_encoder))
+    ours = partial(run, OURS, bench.model.passes.encode)
     times = bench.timed(ours, partial(run, STOCK, sam.image_encoder))
-    return Part("encoder", times, {"largest difference": float((found[OURS] - found[STOCK]).abs().max())})
-
-
-def matched_share(ours: list[Region], stock: list[Region]) -> float:
-    """Count the share of the stock regions that one of ours matches at a mask IoU of 0.99.
-
-    Args:
-        ours: This project's regions.
-        stock: Those of ``segment_anything``.
-    """
-    left = list(ours)
-    matched = 0
-    for region in stock:
-        x1, y1, x2, y2 = region.box
-        for index, other in enumerate(left):
-            near = max(abs(a - b) for a, b in zip(region.box, other.box, strict=True)) <= 0.01 * max(
-                x2 - x1, y2 - y1, 99
-            )
-            if near and _iou(region, other) >= _MATCH:
-                matched += 1
-                del left[index]
-                break
-    return matched / len(stock) if stock else 1.0
-
-
-def _iou(one: Region, other: Region) -> float:
-    if one.box == other.box:
-        first, second = one.mask, other.mask
-    else:
-        height, width = (max(one.box[side], other.box[side]) + 1 for side in (3, 2))
-        first, second = one.full_mask(height, width), other.full_mask(height, width)
-    return float(np.count_nonzero(first & second) / np.count_nonzero(first | second))
+    one, other = found[OURS], found[STOCK]
+    parity = {
+        "largest difference": float((one - other).abs().max()),
+        "cosine": float(cosine_similarity(one.flatten().double(), other.flatten().double(), dim=0)),
+    }
+    return Part("encoder", times, parity, bench.on_gpu)

@@ -41,7 +41,7 @@ def decoder(bench: Bench, picture: Picture) -> Part:
         predictor = SamPredictor(model.sam)
         predictor.features, predictor.is_image_set = embedding.features, True
         predictor.input_size, predictor.original_size = embedding.input_size, embedding.original_size
-        points = torch.from_numpy(predictor.transform.apply_coords(prompts.points, picture.shape[:2]))
+        points = torch.from_numpy(predictor.transform.apply_coords(prompts.points, picture.shape[:2])).to(model.device)
         found[STOCK] = [_stock_decode(predictor, part, bar) for part in _batches(points)]
 
     times = bench.timed(ours, stock)
@@ -51,12 +51,12 @@ def decoder(bench: Bench, picture: Picture) -> Part:
         flipped = (one > 0) != (other > 0)
         parity["largest difference"] = float((one - other).abs().max())
         parity["largest flipped"] = float((other.abs() * flipped).max())
-    return Part(f"decoder, {len(prompts.points)} prompts", times, parity)
+    return Part(f"decoder, {len(prompts.points)} prompts", times, parity, bench.on_gpu)
 
 
 def _stock_decode(predictor: SamPredictor, points: Tensor, bar: float) -> Tensor:
     sam = predictor.model
-    labels = torch.ones(points.shape[:2], dtype=torch.int64)
+    labels = torch.ones(points.shape[:2], dtype=torch.int64, device=points.device)
     sparse, dense = sam.prompt_encoder(points=(points, labels), boxes=None, masks=None)
     logits, ious = sam.mask_decoder(
         image_embeddings=predictor.features,

@@ -3,14 +3,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from naruto_vision.cli import main
-from naruto_vision.commands.segment_parts import Bench, matched_share
+from naruto_vision.commands import segment_parity
+from naruto_vision.commands.bench import Timing
+from naruto_vision.commands.segment_parity import LowPrecisionGate, best_ious, matched_share
+from naruto_vision.commands.segment_parts import Bench, Part
 from naruto_vision.drawn.cast import read_cast
 from naruto_vision.drawn.scenes import draw_scene
 from naruto_vision.files.images import write_image
 from naruto_vision.files.share import config_path
 from naruto_vision.records import Region
+from naruto_vision.segmentation import precision
+from naruto_vision.segmentation.fast_encoder import Products
+from naruto_vision.segmentation.precision import ForwardPasses
 from naruto_vision.segmentation.sam import SamModel
 
 
@@ -81,7 +88,11 @@ def test_a_stock_mask_counts_once_and_only_at_an_iou_of_99_per_cent() -> None:
     [
         (["--points", "0"], "--points 0: expected 1 or more"),
         (["--repeats", "0"], "--repeats 0: expected 1 or more"),
+        (["--drawn", "0"], "--drawn 0: expected 1 or more"),
         (["--share", "0"], "--share 0.0: expected more than 0"),
+        (["--device", "cuda:77"], "--device cuda:77: PyTorch sees"),
+        (["--device", "hat"], "--device hat: expected cpu, cuda"),
+        (["--precision", "float16"], "precision float16: a CPU is no faster"),
         (["--weights", "no-such-bundle"], "no such model bundle"),
         (["--pictures", "no-such-folder"], "no-such-folder"),
     ],
@@ -94,3 +105,108 @@ def test_what_cannot_be_timed_is_told(words: list[str], told: str, capsys: pytes
 def test_a_folder_without_pictures_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "segment", "--pictures", str(tmp_path)]) == 2
     assert "there is no picture" in capsys.readouterr().err
+
+
+def test_the_best_of_all_counts_whatever_the_order_and_the_number() -> None:
+    one, other, dented = _square(0, 0, 20), _square(10, 0, 20), _square(0, 0, 20, hole=6)
+    assert best_ious([other, dented, one], [one]) == [1.0]
+    assert best_ious([other, dented], [one]) == [pytest.approx(1 - 36 / 400)]
+    assert best_ious([dented], [one, one]) == [pytest.approx(0.91)] * 2
+    assert best_ious([_square(50, 50, 5)], [one]) == [0.0]
+    assert best_ious([], [one]) == [0.0]
+    assert best_ious([one], []) == []
+
+
+def test_masks_of_the_same_prompt_are_compared_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [Region((0, 0, 9, 9), np.ones((10, 10), dtype=bool), prompt=f"point {i},0") for i in range(30)]
+    compared = []
+    original = segment_parity._iou
+    monkeypatch.setattr(segment_parity, "_iou", lambda *two: compared.append(two[1].prompt) or original(*two))
+    assert best_ious(asked, [asked[17]]) == [1.0]
+    assert compared == ["point 17,0"]
+
+
+@pytest.mark.parametrize(
+    ("ious", "passed"),
+    [
+        ([1.0] * 97 + [0.5] * 3, True),
+        ([1.0] * 96 + [0.899] * 4, False),  # too few
+        ([0.97] * 100, False),  # each near enough, together not
+        ([0.9] * 20 + [1.0] * 80, True),
+        ([1.0] * 97 + [0.0] * 3, False),
+    ],
+)
+def test_the_gate_of_low_precision(ious: list[float], passed: bool) -> None:
+    gate = LowPrecisionGate(tuple(ious))
+    assert gate.passed is passed
+    assert ("passed" if passed else "FAILED") in gate.sentence()
+    assert f"{gate.matched}/100 stock masks" in gate.sentence()
+
+
+def test_nothing_to_compare_is_no_pass() -> None:
+    with pytest.raises(ValueError, match="no mask"):
+        LowPrecisionGate(())
+
+
+def _low(pictures: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr(precision, "_fast_bf16", lambda: True)
+    options = ["--precision", "bfloat16", "--points", "4", "--repeats", "1", "--pictures", str(pictures)]
+    return main(["bench", "segment", *options, *words])
+
+
+def test_16_bits_are_held_to_their_own_gate(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _low(pictures, monkeypatch, "--json", str(tmp_path / "low.json")) == 0
+    assert "low precision passed: " in capsys.readouterr().out
+    document = json.loads((tmp_path / "low.json").read_text())
+    gate = document["results"]["gate"]
+    assert gate["passed"]
+    assert gate["matched"] == gate["masks"] == document["results"]["parts"][0]["parity"]["stock masks"] > 0
+    assert 0.98 <= gate["mean_iou"] <= 1
+    assert document["settings"]["precision"] == "bfloat16"
+
+
+def test_masks_that_moved_too_far_are_an_error(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rounded = ForwardPasses._rounded
+
+    def spoilt(passes: ForwardPasses) -> list[Products]:
+        products = rounded(passes)
+        if passes.precision != "float32":
+            products[0].mlp.lin1.weight.data.mul_(4)
+        return products
+
+    monkeypatch.setattr(ForwardPasses, "_rounded", spoilt)
+    assert _low(pictures, monkeypatch) == 1
+    assert "low precision FAILED: " in capsys.readouterr().out
+
+
+def test_compiling_is_timed_apart(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls = []
+    monkeypatch.setattr(precision, "compile_once", lambda function: calls.append(function.__name__) or function)
+    words = ["--compile", "encoder", "--points", "3", "--repeats", "1", "--pictures", str(pictures)]
+    assert main(["bench", "segment", *words, "--json", str(tmp_path / "compiled.json")]) == 0
+    assert "the first picture took" in capsys.readouterr().out
+    assert set(calls) == {"encode_image"}
+    assert json.loads((tmp_path / "compiled.json").read_text())["results"]["first_picture_s"] > 0
+
+
+def test_a_gpu_is_judged_by_the_clock() -> None:
+    times = {"ours": Timing((1.0,), (3.0,)), "stock": Timing((8.0,), (6.0,))}
+    assert Part("masks", times, {}).ratio == 2
+    assert Part("masks", times, {}, on_gpu=True).ratio == 8
+
+
+def test_random_weights_in_16_bits_have_the_bar_of_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "_fast_bf16", lambda: True)
+    picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    torch.manual_seed(0)
+    exact = Bench(SamModel("tiny-sam"), 4, 1, 0, 0.4)
+    low = Bench(SamModel("tiny-sam", precision="bfloat16"), 4, 1, 0, 0.4)
+    low.model.sam.load_state_dict(exact.model.sam.state_dict())
+    assert low.bars(picture) == exact.bars(picture)
+    assert low.model.passes.precision == "bfloat16"
