@@ -42,6 +42,18 @@ SHORT = (
     ShortOption(
         "--max-masks", "--model.segmenter.init_args.keep.max_masks", "N", "search at most so many regions a scene"
     ),
+    ShortOption(
+        "--mask-precision",
+        "--model.segmenter.init_args.model.init_args.precision",
+        "DTYPE",
+        "what masks are computed in: float32 (default); bfloat16 or float16, faster on a GPU",
+    ),
+    ShortOption(
+        "--mask-compile",
+        "--model.segmenter.init_args.model.init_args.compile",
+        "PART",
+        "compile none (default), encoder or all of SAM: minutes at the first scene, faster from then on",
+    ),
     ShortOption("--decision", "--model.decision", "RULE", "vote (default), top1, max, mean or prototype"),
     ShortOption("--fail-fast", "--fail_fast=true", "", "stop at the first picture that cannot be read"),
 )

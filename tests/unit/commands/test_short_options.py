@@ -56,7 +56,13 @@ def test_the_trainer_knows_what_every_short_option_stands_for(scenes: str, monke
 
     monkeypatch.setattr(NarutoCLI, "before_instantiate_classes", stop)
     monkeypatch.setattr("naruto_vision.commands.training.check_gallery", Path)
-    values = {"--gallery": "g", "--threshold": "0.5", "--decision": "top1"}
+    values = {
+        "--gallery": "g",
+        "--threshold": "0.5",
+        "--decision": "top1",
+        "--mask-precision": "bfloat16",
+        "--mask-compile": "all",
+    }
     words = [
         word for option in SHORT for word in (option.flag, values.get(option.flag, "3")) if option.value or word != "3"
     ]
