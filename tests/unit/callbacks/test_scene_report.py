@@ -1,0 +1,122 @@
+"""The callback behind ``test``: files, tables and pictures of the scenes' report."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from naruto_vision.callbacks.scene_report import SceneReportCallback, results_document
+from naruto_vision.data.scenes import SceneItem
+from naruto_vision.metrics.scene_counts import SceneReport, add_counts, count_scene, scene_report
+from naruto_vision.modules.scene_retriever import SceneRetriever
+from naruto_vision.records import Identity, LabelledBox, Region, ScenePrediction
+from naruto_vision.scenes.picks import OverlaySettings
+
+BOX = (2, 2, 9, 9)
+
+
+def report(*labels: str) -> SceneReport:
+    """Judge one scene in which everybody is Koba."""
+    truth = [LabelledBox((20 * n, 0, 20 * n + 9, 9), "Koba") for n in range(len(labels))]
+    guesses = [LabelledBox(true.box, label, 0.9) for true, label in zip(truth, labels, strict=True)]
+    return scene_report(add_counts([count_scene(guesses, truth, 0.5, "box")]))
+
+
+class Retriever(SceneRetriever):
+    """A module that was never built, with what the callback looks at."""
+
+    analyzer = SimpleNamespace(gallery=SimpleNamespace(labels=("Koba",)))  # type: ignore[assignment]  # its gallery only
+
+    def __init__(self) -> None:
+        pl.LightningModule.__init__(self)
+        self.overlay = OverlaySettings()
+        self.reports = {"test": report("Koba", "Odran"), "test_shown": report("Koba", "Koba")}
+
+
+def trainer_of(logger: object = None, *, first: bool = True) -> Any:
+    return SimpleNamespace(logger=logger, is_global_zero=first)
+
+
+def test_results_have_the_searched_at_the_top_and_the_shown_below() -> None:
+    searched, shown = report("Koba", "Odran"), report("Koba", "Koba")
+    document = results_document(searched, shown)
+    assert document["object_accuracy"]["count"] == 1
+    assert document["shown"] == shown.as_json()
+    assert document["per_class"] == searched.as_json()["per_class"]
+
+
+def test_the_report_is_written_and_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    SceneReportCallback(str(tmp_path / "deep")).on_test_end(trainer_of(), Retriever())
+    written = json.loads((tmp_path / "deep" / "results.json").read_text())
+    assert (written["object_accuracy"]["count"], written["shown"]["object_accuracy"]["count"]) == (1, 2)
+    told = capsys.readouterr().out
+    assert told.index("every region under its best label") < told.index("what people are shown")
+    assert "1/2" in told
+    assert "2/2" in told
+
+
+def test_the_tables_can_be_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    SceneReportCallback(str(tmp_path), table=False).on_test_end(trainer_of(), Retriever())
+    assert capsys.readouterr().out == ""
+    assert (tmp_path / "results.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("trainer", "module"), [(trainer_of(first=False), Retriever()), (trainer_of(), pl.LightningModule())]
+)
+def test_other_processes_and_modules_write_nothing(trainer: Any, module: pl.LightningModule, tmp_path: Path) -> None:
+    SceneReportCallback(str(tmp_path)).on_test_end(trainer, module)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Board(TensorBoardLogger):
+    """A logger that keeps what it is shown."""
+
+    def __init__(self) -> None:
+        self.shown: dict[str, Any] = {}
+
+    @property
+    def experiment(self) -> Any:
+        return self
+
+    def add_image(self, name: str, picture: Any, dataformats: str) -> None:
+        assert dataformats == "HWC"
+        self.shown[name] = picture
+
+
+def answers(*scenes: str) -> dict[str, Any]:
+    picture = np.zeros((16, 16, 3), dtype=np.uint8)
+    region = Region(BOX, np.ones((8, 8), dtype=np.bool_))
+    found = [
+        (SceneItem(scene, picture), ScenePrediction(scene, 16, 16, (region,), (Identity("Koba", 0.9),)))
+        for scene in scenes
+    ]
+    broken = [(SceneItem("broken.png", None, error="cut short"), ScenePrediction("broken.png", 16, 16))]
+    return {"answers": [*found, *broken]}
+
+
+def test_the_first_scenes_are_shown_with_their_regions() -> None:
+    board, callback = Board(), SceneReportCallback(examples=3)
+    for index in range(4):  # each batch has a broken picture too
+        callback.on_test_batch_end(trainer_of(board), Retriever(), answers(f"{index}.png"), None, index)
+    assert sorted(board.shown) == ["scenes/0.png", "scenes/1.png"]
+    assert all(picture.shape == (16, 16, 3) and picture.any() for picture in board.shown.values())
+
+
+def test_of_a_large_batch_only_so_many_are_shown_and_a_second_test_begins_anew() -> None:
+    board, callback = Board(), SceneReportCallback(examples=2)
+    callback.on_test_batch_end(trainer_of(board), Retriever(), answers("a.png", "b.png", "c.png"), None, 0)
+    assert sorted(board.shown) == ["scenes/a.png", "scenes/b.png"]
+    callback.on_test_batch_end(trainer_of(board), Retriever(), answers("d.png"), None, 0)
+    assert "scenes/d.png" in board.shown
+
+
+@pytest.mark.parametrize(("logger", "module"), [(None, Retriever()), (Board(), pl.LightningModule())])
+def test_without_tensorboard_or_scenes_nothing_is_drawn(logger: Any, module: pl.LightningModule) -> None:
+    SceneReportCallback().on_test_batch_end(trainer_of(logger), module, answers("a.png"), None, 0)
+    assert logger is None or logger.shown == {}

@@ -1,0 +1,149 @@
+"""The folder that a tuning run leaves: history, tables and plots of its best weights."""
+
+import csv
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+
+from naruto_vision.callbacks.tuning_files import TuningFiles, confusion_csv, per_class_csv
+from naruto_vision.modules.best import Best
+from naruto_vision.modules.contrastive_tuner import ContrastiveTuner
+from naruto_vision.modules.tuning_figures import PassFigures
+
+MATRIX = torch.tensor([[3, 1, 0], [0, 0, 0], [0, 2, 2]])
+NAMES = ("ann", "bob, jr", "cy")
+PLOTS = {"curves_loss.png", "curves_acc.png", "lr_schedule.png"}
+TABLES = {"confusion_matrix.csv", "per_class_accuracy.csv", "confusion_matrix.png"}
+
+
+class Tuner(ContrastiveTuner):
+    """A tuner that was never built, with what the callback looks at."""
+
+    classes = NAMES
+    bundle_dir = "runs/bundle"
+
+    def __init__(self, figures: PassFigures | None = None) -> None:
+        pl.LightningModule.__init__(self)
+        self.best = Best()
+        if figures is not None:
+            self.best.offer(figures, 1)
+
+
+def trainer_of(**changes: Any) -> Any:
+    values = {
+        "state": SimpleNamespace(fn=TrainerFn.FITTING),
+        "sanity_checking": False,
+        "current_epoch": 0,
+        "global_step": 0,
+        "optimizers": [SimpleNamespace(param_groups=[{"lr": 0.1}, {"lr": 9.0}])],
+        "accumulate_grad_batches": 1,
+        "callback_metrics": {},
+        "is_global_zero": True,
+    }
+    return SimpleNamespace(**values | changes)
+
+
+def test_a_confusion_matrix_has_names_on_both_sides() -> None:
+    rows = list(csv.reader(confusion_csv(MATRIX, NAMES).splitlines()))
+    assert rows[0] == ["truth", *NAMES]
+    assert rows[3] == ["cy", "0", "2", "2"]
+
+
+def test_a_class_without_pictures_has_no_accuracy() -> None:
+    rows = list(csv.reader(per_class_csv(MATRIX, NAMES).splitlines()))
+    assert rows == [
+        ["class", "correct", "total", "accuracy"],
+        ["ann", "3", "4", "0.7500"],
+        ["bob, jr", "0", "0", ""],
+        ["cy", "2", "4", "0.5000"],
+    ]
+
+
+def test_each_step_has_one_learning_rate_however_many_batches_it_takes() -> None:
+    files, module = TuningFiles(), Tuner()
+    for batch, step in enumerate((0, 0, 1, 1, 2)):  # two batches a step
+        rate = SimpleNamespace(param_groups=[{"lr": 0.1 / (step + 1)}])
+        files.on_train_batch_start(trainer_of(global_step=step, optimizers=[rate]), module, None, batch)
+    assert files.rates == [pytest.approx(0.1), pytest.approx(0.05), pytest.approx(0.1 / 3)]
+    files.on_train_batch_start(trainer_of(global_step=3, optimizers=[]), module, None, 0)
+    assert len(files.rates) == 3
+
+
+def test_an_epoch_has_its_mean_loss_and_what_validation_says() -> None:
+    files, module = TuningFiles(), Tuner()
+    for loss in (1.0, 2.0):  # Lightning gives a loss divided by the batches a step
+        files.on_train_batch_end(trainer_of(accumulate_grad_batches=4), module, {"loss": torch.tensor(loss)}, None, 0)
+    files.on_train_batch_end(trainer_of(), module, None, None, 0)  # a step that was left out
+    figures = {"valid/accuracy": torch.tensor(0.5), "valid/odd": torch.tensor(math.nan), "train/x": torch.tensor(1.0)}
+    files.on_validation_end(trainer_of(callback_metrics=figures, current_epoch=2, global_step=7), module)
+    files.on_validation_end(trainer_of(current_epoch=3, global_step=9), module)
+    assert files.epochs == [
+        {"epoch": 3.0, "step": 7.0, "train_loss": 6.0, "accuracy": 0.5},
+        {"epoch": 4.0, "step": 9.0},  # losses count once
+    ]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"sanity_checking": True}, {"state": SimpleNamespace(fn=TrainerFn.VALIDATING)}], ids=["sanity", "verb"]
+)
+def test_other_validations_are_no_history(changes: dict[str, Any]) -> None:
+    files = TuningFiles()
+    files.on_validation_end(trainer_of(**changes), Tuner())
+    assert files.epochs == []
+
+
+def test_an_interrupted_run_goes_on_with_its_history() -> None:
+    first, again = TuningFiles(), TuningFiles()
+    first.epochs, first.rates, first._losses = [{"epoch": 1.0}], [0.1], [torch.tensor(3.0)]
+    again.load_state_dict(first.state_dict())
+    again.on_validation_end(trainer_of(current_epoch=1), Tuner())
+    assert again.epochs == [{"epoch": 1.0}, {"epoch": 2.0, "step": 0.0, "train_loss": 3.0}]
+    assert again.rates == [0.1]
+    assert first.epochs == [{"epoch": 1.0}]  # not shared
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_everything_is_about_the_best_pass(tmp_path: Path) -> None:
+    files = TuningFiles(str(tmp_path))
+    files.epochs, files.rates = [{"epoch": 1.0, "train_loss": 2.0, "loss": 1.5, "accuracy": 0.5}], [0.1, 0.2]
+    files.on_fit_end(trainer_of(), Tuner(PassFigures((0.6, 0.0), {"accuracy": 0.625}, MATRIX)))
+    assert names(tmp_path) == {"metrics.json", "classes.json"} | PLOTS | TABLES
+    told = json.loads((tmp_path / "metrics.json").read_text())
+    assert told["best"] == {"epoch": 2, "accuracy": 0.625}
+    assert told["epochs"] == files.epochs
+    assert json.loads((tmp_path / "classes.json").read_text()) == list(NAMES)
+    assert (tmp_path / "confusion_matrix.csv").read_text() == confusion_csv(MATRIX, NAMES)
+    assert (tmp_path / "curves_loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_that_never_validated_leaves_what_it_knows(tmp_path: Path) -> None:
+    TuningFiles(str(tmp_path)).on_fit_end(trainer_of(), Tuner())
+    assert names(tmp_path) == {"metrics.json", "classes.json"} | PLOTS
+    assert json.loads((tmp_path / "metrics.json").read_text())["best"] is None
+
+
+@pytest.mark.parametrize(
+    ("trainer", "module"), [(trainer_of(is_global_zero=False), Tuner()), (trainer_of(), pl.LightningModule())]
+)
+def test_other_processes_and_modules_write_nothing(trainer: Any, module: pl.LightningModule, tmp_path: Path) -> None:
+    TuningFiles(str(tmp_path)).on_fit_end(trainer, module)
+    assert names(tmp_path) == set()
+
+
+def test_a_run_that_is_stopped_leaves_its_files_after_the_first_validation(tmp_path: Path) -> None:
+    files = TuningFiles(str(tmp_path))
+    files.on_exception(trainer_of(), Tuner(), KeyboardInterrupt())
+    assert names(tmp_path) == set()
+    files.on_validation_end(trainer_of(), Tuner())
+    files.on_exception(trainer_of(), Tuner(), KeyboardInterrupt())
+    assert "metrics.json" in names(tmp_path)
