@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from pycocotools import mask as coco
 from torch import Tensor
+from torch.nn.functional import pad
 
 from naruto_vision.records import Mask
 
@@ -22,6 +23,21 @@ def mask_area(masks: Tensor) -> Tensor:
     """
     # rows first, in the smallest type that holds a row: a third of the time of one 64-bit sum
     return masks.sum(dim=-1, dtype=torch.int16).sum(dim=-1, dtype=torch.int32)
+
+
+def packed_rows(masks: Tensor) -> Tensor:
+    """Put eight pixels of a row into a byte, which is what has to leave a GPU.
+
+    Args:
+        masks: Shape (N, H, W), bool, any device.
+
+    Returns:
+        Shape (N, H, W / 8 rounded up), uint8, the leftmost pixel in the highest bit, as ``numpy.unpackbits`` reads it.
+    """
+    count, height, width = masks.shape
+    eights = pad(masks, (0, -width % 8)).view(count, height, -(-width // 8), 8)
+    places = 1 << torch.arange(7, -1, -1, dtype=torch.uint8, device=masks.device)
+    return (eights * places).sum(dim=-1, dtype=torch.uint8)
 
 
 def stability_score(logits: Tensor, offset: float, threshold: float = 0.0) -> Tensor:

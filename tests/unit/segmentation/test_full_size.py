@@ -102,6 +102,27 @@ def test_whole_maps_give_the_same_masks_as_windows(chunk: int, monkeypatch: pyte
         assert np.array_equal(one.mask, other.mask)
 
 
+def test_whole_maps_leave_the_device_a_chunk_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("naruto_vision.segmentation.full_size._DENSE_BYTES", 10 * 4 * 169 * 301)
+    waits: dict[str, int] = {}
+
+    def counted(name: str) -> None:
+        original = getattr(Tensor, name)
+
+        def method(tensor: Tensor, *args: object) -> object:
+            waits[name] = waits.get(name, 0) + 1
+            return original(tensor, *args)
+
+        monkeypatch.setattr(Tensor, name, method)
+
+    for name in ("cpu", "tolist", "item", "nonzero", "__bool__", "__int__", "__float__"):
+        counted(name)
+    sizes = SIZES[2]
+    found = list(dense_masks(_blobs(30, 64), lambda maps: _stock_upscaled(maps, *sizes[1:]), 169 * 301, 0.0, 0.5))
+    assert len(found) > 15
+    assert waits == {"nonzero": 3, "cpu": 3, "tolist": 9}  # three chunks: none waits for a single mask
+
+
 def test_a_mask_that_lies_in_the_padding_is_none() -> None:
     logits = torch.full((1, 16, 16), -5.0)
     logits[:, 13:] = 5.0

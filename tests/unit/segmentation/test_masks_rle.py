@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco
 
-from naruto_vision.segmentation.masks import decode_rle, encode_rle, mask_iou, stability_score
+from naruto_vision.segmentation.masks import decode_rle, encode_rle, mask_iou, packed_rows, stability_score
 
 
 @settings(max_examples=100, deadline=None)
@@ -68,3 +68,12 @@ def test_mask_iou_pairs_and_broadcasts() -> None:
     truth = torch.tensor([[1, 0, 0, 0]]).bool()
     assert mask_iou(masks, truth).tolist() == [0.5, 0.0]
     assert mask_iou(masks[1], masks[1]).item() == 0.0
+
+
+@pytest.mark.parametrize("width", [1, 7, 8, 9, 50])
+@pytest.mark.parametrize("count", [0, 3])
+def test_packed_rows_are_numpy_s(width: int, count: int) -> None:
+    masks = torch.rand(count, 5, width) > 0.5
+    packed = packed_rows(masks)
+    assert packed.dtype == torch.uint8
+    assert np.array_equal(packed.numpy(), np.packbits(masks.numpy(), axis=2))
