@@ -58,7 +58,7 @@ DEFERRALS = (
         first=("extension", "_autograd_registrations", "_meta_registrations"),  # torch.ops.torchvision stays whole
     ),
     Deferral("torchvision.ops", children=frozenset({"boxes", "misc"}), served={"nms": "boxes"}),
-    Deferral("open_clip", children=frozenset({"model", "transform"})),
+    Deferral("open_clip", children=frozenset({"model", "transform", "transformer"})),
     Deferral("open_clip.hf_model", stand_ins={"HFTextEncoder": frozenset({"open_clip.model"})}),  # transformers
     Deferral("open_clip.timm_model", stand_ins={"TimmModel": frozenset({"open_clip.model"})}),  # timm
 )

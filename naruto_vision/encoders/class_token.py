@@ -10,18 +10,18 @@ is overwritten: training keeps the library's forward pass.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock
 from open_clip.transformer import VisionTransformer as ClipTower
-from timm.layers import Attention, Mlp
-from timm.models.vision_transformer import Block
-from timm.models.vision_transformer import VisionTransformer as TimmTower
 from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 
 from naruto_vision.encoders.int8 import Int8Attention, Int8Linear
+
+if TYPE_CHECKING:
+    from timm.layers import Attention
 
 _Layer = Callable[[Tensor], Tensor]
 _PLAIN = (nn.Linear, Int8Linear)
@@ -79,7 +79,9 @@ def timm_class_token(tower: nn.Module, pixels: Tensor) -> Tensor | None:
         Shape (B, D), float32: the first of ``tower.forward_features``, to rounding; None where the tower has to be
         asked itself, because it is trained, has hooks or other blocks.
     """
-    if type(tower) is not TimmTower or not _untouched(tower):
+    from timm.models.vision_transformer import VisionTransformer  # takes a while to import, and CLIP needs none of it
+
+    if type(tower) is not VisionTransformer or not _untouched(tower):
         return None
     own: Any = tower
     parts = [_timm_part(block) for block in own.blocks]
@@ -163,6 +165,9 @@ def _attended(joint: Tensor, heads: int, count: int, out: _Layer) -> Tensor:
 
 def _timm_part(block: nn.Module) -> _BlockParts | None:
     """Take a timm block apart; None if it is of a kind that is not known here."""
+    from timm.layers import Attention, Mlp
+    from timm.models.vision_transformer import Block
+
     own: Any = block
     if type(block) is not Block or type(own.attn) is not Attention or type(own.mlp) is not Mlp:
         return None
@@ -176,6 +181,6 @@ def _timm_part(block: nn.Module) -> _BlockParts | None:
     return _BlockParts(own.norm1, attend, own.ls1, own.norm2, mlp.fc1, mlp.act, mlp.fc2, own.ls2)
 
 
-def _attend_timm(attention: Attention, rows: Tensor, count: int) -> Tensor:
+def _attend_timm(attention: "Attention", rows: Tensor, count: int) -> Tensor:
     """Do the same by timm's layer; queries of the other tokens cost too little to cut its matrix in parts."""
     return _attended(attention.qkv(rows), attention.num_heads, count, attention.proj)
