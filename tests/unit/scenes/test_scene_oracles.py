@@ -302,6 +302,16 @@ def test_impossible_merges_are_refused(wrong: dict[str, float]) -> None:
         MergeSettings(**wrong)  # type: ignore[arg-type]  # one field of each type
 
 
+@pytest.mark.parametrize(("gain", "parts"), [(0.125, 1), (0.126, 2)])
+def test_a_union_that_gains_just_enough_is_taken(gain: float, parts: int) -> None:
+    def identify(regions: Sequence[Region]) -> list[Identity]:
+        return [Identity("a", 0.625) for _ in regions]
+
+    pair = [_region((0, 0, 9, 9)), _region((10, 0, 19, 9))]
+    names = [Identity("a", 0.5), Identity("a", 0.25)]
+    assert len(merge_parts(pair, names, identify, MergeSettings(gain=gain, nested=1.0))[0]) == parts
+
+
 def test_only_the_unions_of_the_largest_parts_are_tried() -> None:
     asked: list[int] = []
 
@@ -351,6 +361,7 @@ def test_the_record_holds_masks_that_decode_and_five_neighbours() -> None:
     first, second = record["regions"]
     assert np.array_equal(decode_rle(first["mask"]), scene.regions[0].full_mask(20, 30))
     assert (first["area"], first["shown"], second["shown"]) == (2, False, True)
+    assert first["margin"] == 0.0
     assert [row["id"] for row in first["neighbours"]] == [0, 1, 2, 3, 4]
     assert (first["predicted_iou"], first["stability"], first["score"]) == (0.987654, 0.876543, 0.123457)
     assert (second["label"], second["name"], second["margin"]) == ("b", "unknown", None)
