@@ -10,6 +10,9 @@ STAMP := $(VENV)/.installed
 PYTHON ?= $(shell for name in python3.11 python3 python3.12 python3.13; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v "$$name"; break; }; done)
 WORKERS ?= 2
+WEIGHTS ?= checkpoints
+PRETRAIN ?=  # more options of fit, for a trial of `make weights` with few steps
+SAM ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint types weights options wheel lock clean
@@ -42,15 +45,15 @@ lint: $(STAMP)  ## ruff: rules and format
 types: $(STAMP)  ## mypy, strict
 	@$(BIN)/mypy
 
-weights: $(STAMP)  ## train the packaged weights again from their seeds (more than an hour on two cores)
-	@$(BIN)/naruto-vision fit --config configs/pretrain.yaml
-	@$(BIN)/naruto-vision fit --config configs/sam.yaml
-	@$(BIN)/naruto-vision fit --config configs/sam.yaml --seed_everything 8 --trainer.max_steps 1600 \
-		--trainer.val_check_interval 400 --data.train.init_args.seed 11 --model.optimizer.init_args.lr 0.001 \
-		--model.model.init_args.weights runs/sam/bundle --model.bundle runs/sam2/bundle
-	@for pair in pretrain:tiny-clip sam2:tiny-sam; do \
-		mkdir -p "checkpoints/$${pair#*:}"; \
-		cp "runs/$${pair%%:*}/bundle/"model.{safetensors,json} "checkpoints/$${pair#*:}/"; done
+# Each step goes on from its last checkpoint, so that `make weights` can be stopped and started again; a step that is done
+# is passed over. `rm -rf runs/pretrain runs/sam runs/sam-again` begins anew.
+weights: $(STAMP)  ## train the packaged weights again from their seeds (more than an hour on two cores; can be stopped)
+	@$(BIN)/naruto-vision fit --config configs/pretrain.yaml --ckpt_path last $(PRETRAIN)
+	@$(BIN)/naruto-vision fit --config configs/sam.yaml --ckpt_path last $(SAM)
+	@$(BIN)/naruto-vision fit --config configs/sam.yaml --config configs/sam-again.yaml --ckpt_path last $(SAM)
+	@for pair in pretrain:tiny-clip sam-again:tiny-sam; do \
+		mkdir -p "$(WEIGHTS)/$${pair#*:}"; \
+		cp "runs/$${pair%%:*}/bundle/"model.{safetensors,json} "$(WEIGHTS)/$${pair#*:}/"; done
 
 options: $(STAMP)  ## describe the options of fit, validate, test and predict anew, after one has changed
 	@$(BIN)/python -m naruto_vision.commands.help_writer
