@@ -28,6 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser: The parser of ``naruto-vision bench index``.
     """
     parser.add_argument("--gallery", type=Path, metavar="DIR", help="use this gallery's vectors (default: drawn ones)")
+    parser.add_argument(
+        "--encoder",
+        metavar="NAME",
+        help="make the vectors of what this encoder (as for `gallery add`) gives for drawn characters, and ask with "
+        "further pictures; texts are captions by its text tower",
+    )
     parser.add_argument("--vectors", type=int, default=100_000, metavar="N", help="drawn vectors (default: 100000)")
     parser.add_argument("--dim", type=int, default=512, metavar="D", help="their length (default: 512)")
     parser.add_argument("--queries", type=int, default=500, metavar="Q", help="how many queries (default: 500)")
@@ -77,6 +83,9 @@ def run(arguments: argparse.Namespace) -> int:
     if min(arguments.widths, default=1) < 1:
         msg = f"--widths {min(arguments.widths)}: expected 1 or more"
         raise InputError(msg)
+    if arguments.encoder and (arguments.gallery or arguments.self_match):
+        msg = "--encoder: expected neither --gallery nor --self-match with it; it draws rows and queries of its own"
+        raise InputError(msg)
     from naruto_vision.commands.bench import gemm_rate, write_report
     from naruto_vision.commands.bench_index_ways import build_ways
 
@@ -101,6 +110,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _trial(arguments: argparse.Namespace) -> "tuple[Trial, tuple[Vectors, str] | None]":
     from naruto_vision.gallery.trial import drawn_trial, held_out, self_match, shifted
 
+    if arguments.encoder:
+        return _encoded(arguments)
     if arguments.gallery is None:
         trial = drawn_trial(arguments.vectors, arguments.dim, arguments.queries, arguments.seed)
         if arguments.self_match:
@@ -115,6 +126,18 @@ def _trial(arguments: argparse.Namespace) -> "tuple[Trial, tuple[Vectors, str] |
     read = _texts(arguments) if arguments.gallery else None
     stand_in = "image queries moved by a drawn offset and noise, in the place of texts"
     return trial, read or (shifted(trial.queries, arguments.seed), stand_in)
+
+
+def _encoded(arguments: argparse.Namespace) -> "tuple[Trial, tuple[Vectors, str] | None]":
+    from naruto_vision.commands.bench_index_pictures import encoded_trial
+    from naruto_vision.encoders.opening import open_encoder
+
+    encoder = open_encoder(arguments.encoder)
+    trial, texts = encoded_trial(encoder, arguments.vectors, arguments.queries, arguments.seed)
+    if arguments.text_queries and texts is None:
+        msg = f"--encoder {arguments.encoder} --text-queries: it has no text tower; leave out one of the two"
+        raise InputError(msg)
+    return trial, texts if arguments.text_queries else None
 
 
 def _texts(arguments: argparse.Namespace) -> "tuple[Vectors, str] | None":

@@ -9,17 +9,19 @@ from numpy.typing import NDArray
 
 from naruto_vision.gallery.effort import Effort, Efforts, QueryKind
 from naruto_vision.gallery.exact import best_places
-from naruto_vision.gallery.trial import noisy, shifted
+from naruto_vision.gallery.trial import any_directions, like_pictures
 from naruto_vision.records import Vectors
 
-TARGETS: Mapping[QueryKind, float] = MappingProxyType({"image": 0.99, "text": 0.95})
-"""Share of the ten true neighbours that is to be found."""
+TARGETS: Mapping[QueryKind, float] = MappingProxyType({"image": 0.99, "text": 0.99})
+"""Share of the ten true neighbours that is to be found.
+
+Some real texts are harder than all that stands for them here: where those reach 0.99, tiny-clip's captions reach 0.96.
+"""
 
 QUERIES = 256
 _COUNT = 10  # neighbours: the usual recall@10
 _SLACK = 1e-5  # scores that differ by less are one score
 _SEED = 20_011
-_OFFSETS = 8  # directions in which texts may lie from pictures: how far to look depends on it
 
 Search: TypeAlias = Callable[[Vectors, int, int], tuple[NDArray[np.float32], NDArray[np.int64]]]
 """From queries (Q, D), how many neighbours and a width to scores and places, both (Q, K), places -1 for none."""
@@ -28,9 +30,9 @@ Search: TypeAlias = Callable[[Vectors, int, int], tuple[NDArray[np.float32], NDA
 def measure_efforts(search: Search, vectors: Vectors, places: NDArray[np.int64], widths: Iterable[int]) -> Efforts:
     """Find the least width that reaches the targets, for pictures and for texts.
 
-    Queries are rows of the gallery, moved by noise; the row itself does not count as found. Moved by one of 8 offsets
-    as well, they stand for texts: the gallery's own encoder is not at hand here. What is found has to pass the target
-    by the error of the measurement.
+    Queries are rows of the gallery, moved as rows differ; the row itself does not count as found. Directions that know
+    nothing of the rows stand for texts: the gallery's own encoder is not at hand here. What is found has to pass the
+    target by the error of the measurement.
 
     Args:
         search: The index.
@@ -42,11 +44,11 @@ def measure_efforts(search: Search, vectors: Vectors, places: NDArray[np.int64],
         Kind of query to effort.
     """
     tried = list(widths)
-    pictures = noisy(vectors[places], _SEED)
-    parts = np.array_split(pictures, _OFFSETS)
-    texts = np.concatenate([shifted(part, _SEED + number) for number, part in enumerate(parts)])
-    asked: dict[QueryKind, Vectors] = {"image": pictures, "text": texts}
-    return {kind: _least(search, vectors, places, asked[kind], tried, TARGETS[kind]) for kind in asked}
+    pictures = like_pictures(vectors, places, _SEED)
+    texts = any_directions(len(places), vectors.shape[1], _SEED)
+    nobody = np.full_like(places, -1)
+    asked: dict[QueryKind, tuple[Vectors, NDArray[np.int64]]] = {"image": (pictures, places), "text": (texts, nobody)}
+    return {kind: _least(search, vectors, own, queries, tried, TARGETS[kind]) for kind, (queries, own) in asked.items()}
 
 
 def _least(
@@ -57,7 +59,7 @@ def _least(
     widths: list[int],
     target: float,
 ) -> Effort:
-    """Try widths until queries (Q, D) made of the rows at places (Q,) find the share ``target``."""
+    """Try widths until queries (Q, D) made of the rows at places (Q,), -1 for none, find the share ``target``."""
     count = min(_COUNT, len(vectors) - 1)
     worst = _others(*best_places(vectors, queries, count + 1), places)[:, count - 1 : count]  # the last one's score
     for width in widths:

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from naruto_vision.cli import main
+from naruto_vision.commands.bench_index_pictures import encoded_trial
 from naruto_vision.encoders.base import embed_pictures
 from naruto_vision.encoders.clip import ClipEncoder
+from naruto_vision.encoders.dino import DinoEncoder
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 
@@ -62,6 +64,57 @@ def test_texts_are_measured_apart(tmp_path: Path) -> None:
     gallery.save(tmp_path / "g")
     found = bench(tmp_path, "--gallery", str(tmp_path / "g"), "--kinds", "naive", "flat", "--k", "2", "--text-queries")
     assert "14 texts of 2 labels" in str(found["text"])
+
+
+def test_vectors_can_be_what_an_encoder_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("naruto_vision.commands.bench_index_pictures._CHARACTERS", 6)
+    monkeypatch.setattr("naruto_vision.commands.bench_index_pictures._PICTURES", 3)
+    words = ("--encoder", "tiny-clip", "--vectors", "400", "--queries", "9", "--kinds", "naive", "ivf")
+    found = bench(tmp_path, *words, "--text-queries")
+    assert found["rows"] == 400
+    assert "9 further pictures; rows: 18 drawn pictures of 6 characters" in str(found["image"])
+    assert "captions by its text tower" in str(found["text"])
+    assert "text" not in bench(tmp_path, *words)
+
+
+def test_rows_queries_and_texts_are_the_encoders_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("naruto_vision.commands.bench_index_pictures._CHARACTERS", 6)
+    monkeypatch.setattr("naruto_vision.commands.bench_index_pictures._PICTURES", 3)
+    encoder = ClipEncoder("tiny-clip").eval()
+    trial, texts = encoded_trial(encoder, 300, 12, 1)
+    again, _ = encoded_trial(encoder, 300, 12, 1)
+    assert trial.vectors.shape == (300, encoder.dim)
+    assert np.array_equal(trial.vectors, again.vectors)
+    assert texts is not None
+    assert trial.queries.shape == texts[0].shape == (12, encoder.dim)
+    pictures, words = ((asked @ trial.vectors.T).max(axis=1) for asked in (trial.queries, texts[0]))
+    assert float(pictures.min()) > float(words.mean())  # texts lie apart from pictures
+    assert float(pictures.max()) < 0.9999  # no query is a row
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--encoder", "tiny-clip", "--gallery", "g"], "--encoder: expected neither --gallery nor --self-match"),
+        (["--encoder", "tiny-clip", "--self-match"], "--encoder: expected neither --gallery nor --self-match"),
+        (["--encoder", "nonsense"], "nonsense: no such model bundle"),
+    ],
+)
+def test_encoders_that_cannot_be_used_are_told(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "index", *words]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_an_encoder_that_reads_nothing_is_not_asked_for_texts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("naruto_vision.commands.bench_index_pictures._CHARACTERS", 2)
+    encoder = DinoEncoder("test_vit.r160_in1k", "random", image_size=32).eval()
+    monkeypatch.setattr("naruto_vision.encoders.opening.open_encoder", lambda _: encoder)
+    words = ["bench", "index", "--encoder", "dino", "--vectors", "60", "--queries", "4", "--kinds", "naive"]
+    assert main([*words, "--text-queries"]) == 2
+    assert "it has no text tower" in capsys.readouterr().err
+    assert main([*words, "--repeats", "1"]) == 0
 
 
 def test_senseless_numbers_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
