@@ -381,6 +381,7 @@ def test_percentiles_are_of_each_step_over_the_scenes_that_had_it() -> None:
     assert found["segment"] == {"p50": 50.0, "p95": 95.0, "p99": 99.0, "scenes": 101}
     assert found["merge"] == {"p50": 5.0, "p95": 5.0, "p99": 5.0, "scenes": 100}
     assert latency_percentiles([]) == {}
+    assert latency_percentiles([{"search": 1.23456}])["search"]["p95"] == 1.235
 
 
 def test_versions_are_of_what_is_installed() -> None:
@@ -414,11 +415,13 @@ def test_what_was_in_the_target_already_wins(tmp_path: Path) -> None:
 
 
 def test_a_log_can_be_opened_again_and_goes_on(tmp_path: Path) -> None:
+    path, seen = tmp_path / "deep" / "er" / "log.jsonl", []
     for scene in "ab":
-        log = SceneLog(tmp_path / "deep" / "log.jsonl")
+        log = SceneLog(path)
         log.append(as_line({"scene": scene}))
+        seen.append([record["scene"] for record in read_log(path)])  # at once, not when it is closed
         log.close()
-    assert [record["scene"] for record in read_log(tmp_path / "deep" / "log.jsonl")] == ["a", "b"]
+    assert seen == [["a"], ["a", "b"]]
 
 
 def test_a_scene_without_a_digest_is_searched_again(tmp_path: Path) -> None:
