@@ -104,8 +104,7 @@ class GalleryDataModule(SceneDataModule):
         enrol_batch_size: Gallery pictures a batch.
         max_bad_fraction: Largest share of unreadable gallery pictures that is put up with, in [0, 1].
         cache_bytes: Bytes of decoded gallery pictures kept between ``setup`` and ``fit``.
-        batch_size: Scenes that are searched together; None takes what suits the machine: 8 on a GPU, 4 on a CPU, 1
-            where it has one thread.
+        batch_size: Scenes that are searched together; None takes 8 on a GPU, and 1 on a CPU.
         num_workers: Processes that decode scenes ahead; 0 takes a thread.
 
     Attributes:

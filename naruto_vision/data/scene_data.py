@@ -20,8 +20,7 @@ class SceneDataModule(pl.LightningDataModule):
         valid: Scene folder with ground truth.
         test: Scene folder with ground truth.
         predict: Scene folder; ground truth is not needed.
-        batch_size: Scenes that are searched together; None takes what suits the machine: 8 on a GPU, 4 on a CPU, 1
-            where it has one thread.
+        batch_size: Scenes that are searched together; None takes 8 on a GPU, and 1 on a CPU.
         num_workers: Processes that decode ahead; 0 takes a thread.
     """
 

@@ -19,7 +19,7 @@ from naruto_vision.metrics.scene_accuracy import SceneAccuracy
 from naruto_vision.metrics.scene_counts import SceneReport
 from naruto_vision.modules.enrolling import tell_gallery, write_gallery
 from naruto_vision.modules.gathering import gather_lists
-from naruto_vision.modules.scene_items import analyse_items
+from naruto_vision.modules.scene_items import analyse_items, log_rates
 from naruto_vision.records import ScenePrediction
 from naruto_vision.scenes.analyzer import SceneAnalyzer
 from naruto_vision.scenes.calibration import ScoredRegion, check_decision, score_regions, thresholds_from
@@ -49,6 +49,7 @@ class SceneRetriever(pl.LightningModule):
         decision: How gallery rows become a name; thresholds hold for the decision that they were chosen with.
         merge: When parts are put together to figures; None leaves them apart.
         index: Which index searches; "auto" is FAISS where it is installed.
+        at_once: Scenes of a batch that are segmented side by side; more than 1 takes more memory, for a GPU to try.
         iou_match: Box IoU from which a region counts as an object of the ground truth.
 
     Attributes:
@@ -72,6 +73,7 @@ class SceneRetriever(pl.LightningModule):
         decision: Decision = "vote",
         merge: MergeSettings | None = None,
         index: IndexChoice = "auto",
+        at_once: int = 1,
         iou_match: float = 0.5,
     ) -> None:
         super().__init__()
@@ -89,7 +91,7 @@ class SceneRetriever(pl.LightningModule):
         self.renormalise = renormalise
         self.decision: Decision = decision
         self.merge = merge
-        self.index = index
+        self.index, self.at_once = index, at_once
         self.searched = SceneAccuracy(iou_match=iou_match)
         self.shown = SceneAccuracy(iou_match=iou_match)
         self.reports = {}
@@ -129,6 +131,7 @@ class SceneRetriever(pl.LightningModule):
                 renormalise=self.renormalise,
                 decision=self.decision,
                 merge=self.merge,
+                at_once=self.at_once,
             )
         return self._analyzer
 
@@ -235,14 +238,11 @@ class SceneRetriever(pl.LightningModule):
         return answers
 
     def _analysed(self, batch: Sequence[SceneItem]) -> Iterator[tuple[SceneItem, ScenePrediction]]:
-        return analyse_items(self.analyzer, batch, together=scenes_together(self.trainer) > 1)
+        return analyse_items(self.analyzer, batch, scenes_together(self.trainer))
 
     def _log_report(self, stage: str, metric: SceneAccuracy) -> None:
-        report = metric.report()
-        for name, rate in report.rates().items():
-            if rate.value is not None:
-                self.log(f"{stage}/{name}", rate.value, rank_zero_only=True)
-        self.reports[stage] = report
+        self.reports[stage] = metric.report()
+        log_rates(self, stage, self.reports[stage])
         metric.reset()
 
     def run_identity(self) -> dict[str, Any]:

@@ -1,8 +1,7 @@
-"""Segmenting scenes ahead of those that are being named, two at once.
+"""Segmenting scenes in threads: a group at a time, ahead of what is being named where a GPU computes.
 
-A scene keeps a machine busy in turns: a model computes, then Python sorts its masks out. Side by side, two scenes fill
-each other's gaps. On a CPU each has half of PyTorch's threads, since a small model keeps few of them busy; on a GPU the
-masks of one scene are sorted out while the next one is computed.
+On a CPU scenes go one after another with all of PyTorch's threads: two at once take turns with Python's lock at every
+small product, and end later. On a GPU a second one may fill the gaps in which the first one's masks are sorted out.
 """
 
 import time
@@ -18,28 +17,25 @@ from typing import TypeAlias
 import torch
 from torch import nn
 
+from naruto_vision.errors import InputError
 from naruto_vision.records import Picture, Region
 from naruto_vision.segmentation.automatic import Segmenter
 from naruto_vision.segmentation.base import SceneEmbedding
-
-AT_ONCE = 2
-"""A third scene would wait for Python's lock and only take the memory of another picture's features and masks."""
 
 Embedded: TypeAlias = Future[tuple[Sequence[SceneEmbedding | None], float]]
 """What the image encoder made of some pictures, and the milliseconds that each took."""
 
 
 def group_size(device: torch.device) -> int:
-    """Return how many scenes are best analysed together: 8 on a GPU, 4 on a CPU, and 1 where it has but one thread.
+    """Return how many scenes are best analysed together: 8 on a GPU, and 1 on a CPU.
 
-    More would wait longer for their answers, and be done again after a kill.
+    A GPU wants many pictures and crops at once. A CPU is kept busy by one scene's, so a group would only mean later
+    answers, and more to do again after a kill.
 
     Args:
         device: Where the models are.
     """
-    if device.type != "cpu":
-        return 8
-    return 4 if torch.get_num_threads() > 1 else 1
+    return 1 if device.type == "cpu" else 8
 
 
 @dataclass(frozen=True)
@@ -64,6 +60,10 @@ class SegmenterAhead:
 
     Args:
         segmenter: Cuts pictures into regions.
+        at_once: Scenes that are segmented side by side; PyTorch's threads are shared out among them.
+
+    Raises:
+        InputError: If ``at_once`` is below 1.
 
     Example:
         >>> import numpy as np
@@ -76,12 +76,14 @@ class SegmenterAhead:
         ['a.png', 'b.png']
     """
 
-    def __init__(self, segmenter: Segmenter) -> None:
+    def __init__(self, segmenter: Segmenter, at_once: int = 1) -> None:
+        if at_once < 1:
+            msg = f"at_once {at_once}: expected at least 1"
+            raise InputError(msg)
         self._segmenter = segmenter
-        every = torch.get_num_threads()
-        workers = min(AT_ONCE, every) if self._device.type == "cpu" else AT_ONCE
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="segmenter")
-        self._share_out(every, workers)
+        self._at_once = at_once
+        self._pool = ThreadPoolExecutor(at_once, thread_name_prefix="segmenter")
+        self._share_out(torch.get_num_threads(), at_once)
 
     @property
     def _device(self) -> torch.device:
@@ -102,21 +104,22 @@ class SegmenterAhead:
         torch.set_num_threads(every)  # else threads that anybody starts later would take the share for the whole
 
     def groups(self, scenes: Iterable[tuple[Picture, str]], size: int) -> Generator[list[Future[SegmentedScene]]]:
-        """Segment a stream of scenes one group ahead of whoever takes them.
+        """Segment a stream of scenes; where threads pay, one group ahead of whoever takes them.
 
         Args:
             scenes: Pictures (H, W, 3), uint8, RGB, upright, with their names; asked for when there is room.
             size: Scenes a group.
 
         Yields:
-            For each scene of a group what becomes of it, or what went wrong with it, as soon as the next group has
-            begun. What was begun in vain is called off when nobody takes it.
+            For each scene of a group what becomes of it, or what went wrong with it. What was begun in vain is called
+            off when nobody takes it.
         """
         source, begun = iter(scenes), deque[list[Future[SegmentedScene]]]()
+        ahead = int(self._at_once > 1 or self._device.type != "cpu")
         try:
             while some := list(islice(source, size)):
                 begun.append(self.start(some))
-                if len(begun) > 1:
+                if len(begun) > ahead:
                     yield begun[0]
                     begun.popleft()
             while begun:

@@ -42,6 +42,7 @@ class SceneAnalyzer:
         decision: How gallery rows become a name.
         merge: How parts of a figure are put together; None leaves them apart.
         batch_size: Crops a forward pass; None takes 16 on a CPU and 256 elsewhere.
+        at_once: Scenes that ``analyse`` segments side by side. More than 1 takes their memory, and is slower on a CPU.
 
     Raises:
         FingerprintError: If the gallery was built with another encoder.
@@ -77,6 +78,7 @@ class SceneAnalyzer:
         decision: Decision = "vote",
         merge: MergeSettings | None = None,
         batch_size: int | None = None,
+        at_once: int = 1,
     ) -> None:
         fingerprint = encoder.fingerprint  # hashes all weights, so once
         if gallery.fingerprint != fingerprint:
@@ -92,6 +94,7 @@ class SceneAnalyzer:
         self.decision: Decision = decision
         self.merge = merge
         self.batch_size = batch_size
+        self.at_once = at_once
 
     def __call__(self, picture: Picture, scene: str = "") -> ScenePrediction:
         """Analyse one scene.
@@ -109,15 +112,16 @@ class SceneAnalyzer:
         return next(self._name([segmented]))
 
     def analyse(self, scenes: Iterable[tuple[Picture, str]], group: int | None = None) -> Iterator[ScenePrediction]:
-        """Analyse scenes as they come, some together: sooner than one by one, with the same answers up to rounding.
+        """Analyse scenes as they come, some together: with the answers of one by one, up to rounding.
 
-        While the crops of one group go through the encoder in full batches, the next group is read and segmented. No
-        more than two groups are in memory. An error ends the stream behind the scenes before the one that it met.
+        The crops of a group go through the encoder in full batches and are searched at once. On a GPU the image encoder
+        takes several pictures too, and the next group is segmented meanwhile. No more than two groups are in memory. An
+        error ends the stream behind the scenes before the one that it met.
 
         Args:
             scenes: Pictures (H, W, 3), uint8, RGB, upright, with the names that the predictions carry; a generator
                 that reads them is asked for a group at a time.
-            group: Scenes that are embedded together; None takes what ``group_size`` says.
+            group: Scenes that are embedded together; None takes 8 on a GPU and 1, one by one, on a CPU.
 
         Yields:
             The predictions, in the order of the scenes. What a group took together is shared out by its regions.
@@ -129,6 +133,9 @@ class SceneAnalyzer:
         if size < 1:
             msg = f"analyse: expected groups of 1 scene or more, found {size}"
             raise ValueError(msg)
+        if size == 1:
+            yield from (self(picture, scene) for picture, scene in scenes)
+            return
         for started in self._ahead.groups(scenes, size):
             whole = list(takewhile(lambda one: one.exception() is None, started))
             if whole:
@@ -138,7 +145,7 @@ class SceneAnalyzer:
 
     @cached_property
     def _ahead(self) -> SegmenterAhead:
-        return SegmenterAhead(self.segmenter)
+        return SegmenterAhead(self.segmenter, self.at_once)
 
     def _name(self, scenes: Sequence[SegmentedScene]) -> Iterator[ScenePrediction]:
         found, times = self._identify([(one.picture, one.regions) for one in scenes])

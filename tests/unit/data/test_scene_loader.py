@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -104,24 +103,15 @@ def test_an_error_while_reading_ahead_is_raised_in_its_place(dataset: Threads, m
         next(batches)
 
 
-@pytest.fixture
-def four_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(4)
-    yield
-    torch.set_num_threads(before)
-
-
 def with_trainer(data: SceneDataModule, device: str) -> SceneDataModule:
     trainer: Any = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(device)))
     data.trainer = trainer
     return data
 
 
-@pytest.mark.usefixtures("four_threads")
 def test_how_many_scenes_go_together_is_the_machines_unless_it_is_said() -> None:
-    assert SceneDataModule().scene_batch_size == 4
-    assert with_trainer(GalleryDataModule(), "cpu").scene_batch_size == 4
+    assert SceneDataModule().scene_batch_size == 1
+    assert with_trainer(GalleryDataModule(), "cpu").scene_batch_size == 1
     assert with_trainer(GalleryDataModule(), "cuda").scene_batch_size == 8
     assert with_trainer(GalleryDataModule(batch_size=3), "cuda").scene_batch_size == 3
 

@@ -38,10 +38,10 @@ def items(*scenes: str) -> list[SceneItem]:
     ]
 
 
-@pytest.mark.parametrize("together", [False, True])
-def test_a_scene_that_cannot_be_read_keeps_its_place(caplog: pytest.LogCaptureFixture, together: bool) -> None:
+@pytest.mark.parametrize("group", [1, 8])
+def test_a_scene_that_cannot_be_read_keeps_its_place(caplog: pytest.LogCaptureFixture, group: int) -> None:
     batch = items("bad0.png", "a.png", "bad1.png", "b.png", "bad2.png")
-    answers = list(analyse_items(Told(), batch, together=together))
+    answers = list(analyse_items(Told(), batch, group))
     assert [item for item, _ in answers] == batch
     assert [found.scene for _, found in answers] == [item.scene for item in batch]
     assert [(found.width, found.height) for _, found in answers] == [(1, 1), (8, 6), (1, 1), (8, 6), (1, 1)]
@@ -49,19 +49,17 @@ def test_a_scene_that_cannot_be_read_keeps_its_place(caplog: pytest.LogCaptureFi
     assert len(caplog.messages) == 3
 
 
-def test_together_means_one_group_of_all_that_can_be_read() -> None:
+def test_the_last_scenes_of_a_run_are_a_group_like_the_others() -> None:
     analyzer = Told()
-    list(analyse_items(analyzer, items("a.png", "bad.png", "b.png"), together=True))
-    list(analyse_items(analyzer, items("bad.png"), together=True))
-    assert analyzer.groups == [2, 1]
-    list(analyse_items(analyzer, items("a.png", "b.png")))
-    assert len(analyzer.groups) == 2
+    list(analyse_items(analyzer, items("a.png", "bad.png", "b.png"), 4))
+    list(analyse_items(analyzer, items("a.png")))
+    assert analyzer.groups == [4, 1]
 
 
-@pytest.mark.parametrize("together", [False, True])
-def test_what_comes_before_an_error_is_given_first(together: bool) -> None:
+@pytest.mark.parametrize("group", [1, 8])
+def test_what_comes_before_an_error_is_given_first(group: int) -> None:
     answers: list[str] = []
-    stream = analyse_items(Told(), items("a.png", "b.png", "fails.png", "c.png"), together=together)
+    stream = analyse_items(Told(), items("a.png", "b.png", "fails.png", "c.png"), group)
     with pytest.raises(MemoryError):
         answers.extend(item.scene for item, _ in stream)
     assert answers == ["a.png", "b.png"]

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from naruto_vision.errors import InputError
 from naruto_vision.records import Picture, Region
-from naruto_vision.scenes.ahead import AT_ONCE, SegmentedScene, SegmenterAhead, group_size
+from naruto_vision.scenes.ahead import SegmentedScene, SegmenterAhead, group_size
 from naruto_vision.segmentation.automatic import Segmenter
 from naruto_vision.segmentation.base import SceneEmbedding
 from naruto_vision.segmentation.prompters import GridPrompter
@@ -77,10 +78,10 @@ def two_threads() -> Iterator[None]:
 @pytest.mark.usefixtures("two_threads")
 def test_groups_come_in_order_whatever_is_done_first(size: int) -> None:
     segmenter = Watched()
-    groups = results(SegmenterAhead(segmenter).groups(pictures(*range(7)), size))
+    groups = results(SegmenterAhead(segmenter, 2).groups(pictures(*range(7)), size))
     assert groups == [list(range(start, min(start + size, 7))) for start in range(0, 7, size)]
-    assert segmenter.most == AT_ONCE
-    assert results(SegmenterAhead(segmenter).groups(pictures(), size)) == []
+    assert segmenter.most == 2
+    assert results(SegmenterAhead(segmenter, 2).groups(pictures(), size)) == []
 
 
 @pytest.mark.usefixtures("two_threads")
@@ -92,7 +93,7 @@ def test_two_groups_are_in_memory_and_no_more() -> None:
             read.append(scene)
             yield picture, scene
 
-    groups = SegmenterAhead(Watched()).groups(reading(), 3)
+    groups = SegmenterAhead(Watched(), 2).groups(reading(), 3)
     assert read == []
     for number in range(1, 6):
         next(groups)
@@ -103,7 +104,7 @@ def test_two_groups_are_in_memory_and_no_more() -> None:
 @pytest.mark.usefixtures("two_threads")
 def test_the_next_group_is_under_way_while_one_is_named() -> None:
     segmenter = Watched()
-    groups = SegmenterAhead(segmenter).groups(pictures(*range(4)), 2)
+    groups = SegmenterAhead(segmenter, 2).groups(pictures(*range(4)), 2)
     first = next(groups)
     for one in first:
         one.result()
@@ -114,8 +115,9 @@ def test_the_next_group_is_under_way_while_one_is_named() -> None:
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_a_scene_that_fails_leaves_its_neighbours_alone() -> None:
-    (group,) = SegmenterAhead(Watched()).groups(pictures(1, 255, 2), 3)
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_a_scene_that_fails_leaves_its_neighbours_alone(at_once: int) -> None:
+    (group,) = SegmenterAhead(Watched(), at_once).groups(pictures(1, 255, 2), 3)
     assert [one.exception() is None for one in group] == [True, False, True]
     assert group[2].result().scene == "2.png"
     with pytest.raises(RuntimeError, match="a scene that fails"):
@@ -126,7 +128,7 @@ def test_a_scene_that_fails_leaves_its_neighbours_alone() -> None:
 def test_what_nobody_takes_is_called_off() -> None:
     segmenter = Watched()
     segmenter.let.clear()
-    groups = SegmenterAhead(segmenter).groups(pictures(*range(12)), 6)
+    groups = SegmenterAhead(segmenter, 2).groups(pictures(*range(12)), 6)
     group = next(groups)
     groups.close()
     segmenter.let.set()
@@ -134,14 +136,14 @@ def test_what_nobody_takes_is_called_off() -> None:
     while not all(one.done() for one in group):
         assert time.monotonic() < limit
         time.sleep(0.001)
-    assert len(segmenter.begun) <= AT_ONCE
-    assert sum(one.cancelled() for one in group) >= 6 - AT_ONCE
+    assert len(segmenter.begun) <= 2
+    assert sum(one.cancelled() for one in group) >= 4
 
 
 @pytest.mark.usefixtures("two_threads")
 def test_threads_are_shared_out_and_everybody_elses_stay_as_they_were() -> None:
     segmenter = Watched()
-    results(SegmenterAhead(segmenter).groups(pictures(*range(4)), 4))
+    results(SegmenterAhead(segmenter, 2).groups(pictures(*range(4)), 4))
     assert {threads for _, _, threads in segmenter.seen} == {1}
     assert not any(own for own, _, _ in segmenter.seen)
     later: list[int] = []
@@ -151,16 +153,26 @@ def test_threads_are_shared_out_and_everybody_elses_stay_as_they_were() -> None:
     assert (torch.get_num_threads(), later) == (2, [2])
 
 
-def test_one_thread_segments_one_scene_at_a_time() -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    segmenter = Watched()
-    try:
-        results(SegmenterAhead(segmenter).groups(pictures(*range(4)), 4))
-    finally:
-        torch.set_num_threads(before)
-    assert segmenter.most == 1
-    assert segmenter.begun == [0, 1, 2, 3]
+@pytest.mark.usefixtures("two_threads")
+def test_on_a_cpu_scenes_go_one_by_one_with_all_threads_and_nothing_goes_ahead() -> None:
+    segmenter, read = Watched(), list[str]()
+
+    def reading() -> Iterator[tuple[Picture, str]]:
+        for picture, scene in pictures(*range(9)):
+            read.append(scene)
+            yield picture, scene
+
+    groups = SegmenterAhead(segmenter).groups(reading(), 3)
+    first = next(groups)
+    assert [one.result().scene for one in first] == read == ["0.png", "1.png", "2.png"]
+    assert results(groups) == [[3, 4, 5], [6, 7, 8]]
+    assert (segmenter.most, segmenter.begun) == (1, list(range(9)))
+    assert {threads for _, _, threads in segmenter.seen} == {2}
+
+
+def test_no_scene_at_once_is_none() -> None:
+    with pytest.raises(InputError, match="at_once 0: expected at least 1"):
+        SegmenterAhead(Watched(), 0)
 
 
 @pytest.mark.parametrize("on", [False, True])
@@ -178,6 +190,12 @@ def test_a_gpu_encodes_a_group_together(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(SegmenterAhead, "_device", torch.device("cuda"))
     assert results(SegmenterAhead(segmenter).groups(pictures(*range(5)), 3)) == [[0, 1, 2], [3, 4]]
     assert segmenter.embedded == [3, 2]
+    groups = SegmenterAhead(segmenter).groups(pictures(*range(9)), 2)
+    next(groups)
+    limit = time.monotonic() + WAIT
+    while len(segmenter.embedded) < 4:  # the next group is encoded while this one is named
+        assert time.monotonic() < limit
+        time.sleep(0.001)
 
 
 def test_on_a_cpu_the_segmenter_is_asked_with_the_picture_alone() -> None:
@@ -186,11 +204,5 @@ def test_on_a_cpu_the_segmenter_is_asked_with_the_picture_alone() -> None:
     assert segmenter.embedded == []
 
 
-@pytest.mark.parametrize(
-    ("device", "threads", "expected"), [("cpu", 1, 1), ("cpu", 2, 4), ("cpu", 9, 4), ("cuda", 1, 8)]
-)
-def test_how_many_scenes_go_together_depends_on_the_machine(
-    monkeypatch: pytest.MonkeyPatch, device: str, threads: int, expected: int
-) -> None:
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    assert group_size(torch.device(device)) == expected
+def test_how_many_scenes_go_together_depends_on_the_machine() -> None:
+    assert [group_size(torch.device(device)) for device in ("cpu", "cuda", "mps")] == [1, 8, 8]

@@ -73,7 +73,7 @@ def test_a_stream_has_the_answers_of_one_by_one(
     case: str,
     group: int,
 ) -> None:
-    analyzer = SceneAnalyzer(*parts, neighbours=3, **OPTIONS[case])
+    analyzer = SceneAnalyzer(*parts, neighbours=3, at_once=1 + group % 2, **OPTIONS[case])
     found = list(analyzer.analyse(iter(scenes), group))
     assert [one.scene for one in found] == [scene for _, scene in scenes]
     assert sum(len(one.regions) for one in found) > 5
@@ -135,6 +135,7 @@ def test_a_group_has_a_scene(parts: tuple[Segmenter, ClipEncoder, Gallery]) -> N
 def test_the_size_of_groups_is_that_of_the_machine(
     parts: tuple[Segmenter, ClipEncoder, Gallery], scenes: list[tuple[Picture, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert SceneAnalyzer(*parts).at_once == 1
     devices: list[torch.device] = []
     read: list[str] = []
 
@@ -151,7 +152,9 @@ def test_the_size_of_groups_is_that_of_the_machine(
     stream = SceneAnalyzer(*parts).analyse(reading())
     next(stream)
     assert devices == [torch.device("cpu")]
-    assert len(read) == 6  # the group that is named and the next one
+    assert len(read) == 3
+    next(SceneAnalyzer(*parts, at_once=2).analyse(reading()))
+    assert len(read) == 3 + 6  # the group that is named and the next one
 
 
 def test_the_kind_of_arithmetic_belongs_to_what_decides_a_run(
