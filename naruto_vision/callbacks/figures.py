@@ -6,6 +6,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.trainer.states import TrainerFn
 from matplotlib.figure import Figure
 from torch import Tensor
 from torchvision.utils import make_grid
@@ -14,11 +15,13 @@ from typing_extensions import override
 from naruto_vision.files.fonts import letter
 from naruto_vision.modules.contrastive_tuner import ContrastiveTuner
 
+_WIDEST = 16.0  # inches; more classes get smaller names in place of a larger figure, which would take seconds an epoch
+_MOST_NUMBERS = 40  # classes; of more the colours tell, and a number a cell could not be read
 _INK = 0.6  # above this share of a row a cell is dark, and its number is written in white
 
 
 def confusion_figure(confusion: Tensor, classes: tuple[str, ...]) -> Figure:
-    """Draw a confusion matrix with a count in each cell, coloured by its share of the row.
+    """Draw a confusion matrix, each cell coloured by its share of the row and, up to 40 classes, with its count.
 
     Args:
         confusion: Shape (C, C), int64; rows are true classes, columns the answers.
@@ -27,7 +30,10 @@ def confusion_figure(confusion: Tensor, classes: tuple[str, ...]) -> Figure:
     Returns:
         A figure that belongs to no window.
     """
-    side = max(3.0, 0.55 * len(classes) + 1.5)
+    side = min(max(3.0, 0.55 * len(classes) + 1.5), _WIDEST)
+    letters = min(
+        10.0, 72 * 0.7 * side / max(1, len(classes))
+    )  # points, so that names of neighbouring rows do not touch
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     shares = confusion.double() / confusion.sum(dim=1, keepdim=True).clamp(min=1)
@@ -38,9 +44,10 @@ def confusion_figure(confusion: Tensor, classes: tuple[str, ...]) -> Figure:
     for axis in (axes.xaxis, axes.yaxis):
         for label, name in zip(axis.get_ticklabels(), names, strict=True):
             label.set_fontproperties(name.file)
+            label.set_fontsize(letters)
     axes.set_xlabel("answer")
     axes.set_ylabel("truth")
-    for row, column in confusion.nonzero().tolist():
+    for row, column in confusion.nonzero().tolist() if len(classes) <= _MOST_NUMBERS else ():
         colour = "white" if float(shares[row, column]) > _INK else "black"
         axes.text(column, row, str(int(confusion[row, column])), ha="center", va="center", color=colour)
     return figure
@@ -61,7 +68,7 @@ def example_grid(pixels: Tensor, count: int) -> Tensor:
 
 
 class TuningFigures(Callback):
-    """Write the confusion matrix after each validation, and the first batch's pictures once.
+    """Write the confusion matrix after each validation that was better than before, and pictures of the first batch.
 
     Args:
         examples: How many pictures are shown.
@@ -91,13 +98,15 @@ class TuningFigures(Callback):
             trainer.logger.experiment.add_image("train/pictures", example_grid(pixels, self.examples), 0)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Show what was taken for what.
+        """Show what was taken for what; in a fit only for weights that are kept, as drawing takes as long as a step.
 
         Args:
             trainer: Its logger is used if it writes to TensorBoard.
             pl_module: Has to be a ``ContrastiveTuner``; any other module is passed over.
         """
-        self._show(trainer, pl_module, "valid")
+        fitting = trainer.state.fn == TrainerFn.FITTING
+        if not (fitting and isinstance(pl_module, ContrastiveTuner) and pl_module.best.passes_since):
+            self._show(trainer, pl_module, "valid")
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show what was taken for what.
