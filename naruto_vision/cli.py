@@ -171,7 +171,7 @@ def _run(words: Sequence[str], *, alone: bool) -> int:
     parser = _Parser(
         prog=f"{PROGRAM} {command}",
         description=text[0].upper() + text[1:] + ".",
-        epilog=f"more commands:\n{_table(more)}" if (more := _group(command)) else None,
+        epilog=importlib.import_module("naruto_vision.commands.examples").closing(command, _table(_group(command))),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
