@@ -1,5 +1,6 @@
 """What ``naruto-vision bench pipeline`` times: ``predict`` itself, and the same job written the usual way."""
 
+import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ class OneByOne:
             raise InputError(msg)
         ours = analyzer.segmenter
         self.analyzer = analyzer
+        self.encoder = copy.copy(analyzer.encoder)  # the same layers, run by the library's own forward pass
+        self.encoder.stock = True
         self.segmenter = StockSegmenter(
             ours.prompter,
             ours.model,
@@ -87,7 +90,7 @@ class OneByOne:
 
     def _embed(self, picture: Picture, region: Region) -> Tensor:
         """Return the region's vector (D,), float32, of length 1 unless averages are left as they are."""
-        own, encoder = self.analyzer, self.analyzer.encoder
+        own, encoder = self.analyzer, self.encoder
         device = next(encoder.parameters()).device
         views = []
         for settings in own.crops:
