@@ -125,6 +125,7 @@ def _forge(folder: Path, name: str, data: bytes) -> None:
         ("stats.json", b"[]", "labels with counts that add up to 7"),
         ("stats.json", b'{"counts": {"a": 6}}', "labels with counts that add up to 7"),
         ("stats.json", b'{"counts": {"a": "7"}}', "labels with counts that add up to 7"),
+        ("stats.json", b'{"counts": {"a": 7, "b": null}}', "labels with counts that add up to 7"),
         ("stats.json", b"{", "not JSON"),
         ("faiss_meta.json", b'{"efforts": 3}', "efforts"),
         ("faiss_meta.json", b'{"efforts": {"image": {}, "text": {}}}', "efforts"),
