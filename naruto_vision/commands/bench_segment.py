@@ -3,6 +3,7 @@
 import argparse
 import resource
 import sys
+from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from naruto_vision.records import Picture
     from naruto_vision.segmentation.sizes import Architecture
 
-_PARTS = ("masks", "encoder", "decoder", "post")
+_PARTS = ("masks", "encoder", "decoder", "post", "noise")
+_EACH_PICTURE = ("masks", "noise")  # the others are timed on the first alone
 _OFFICIAL = ("vit_b", "vit_l", "vit_h")
 _PRECISIONS, _COMPILED = ("float32", "bfloat16", "float16"), ("none", "encoder", "all")
 _SIZES = {"tiny-sam": ((384, 384), (512, 512), (640, 640)), "official": ((683, 1024), (1024, 768), (1080, 1920))}
@@ -158,16 +160,20 @@ def _pictures(arguments: argparse.Namespace, bench: "Bench") -> "Iterator[Pictur
 
 def _compare(arguments: argparse.Namespace, bench: "Bench", pictures: "list[Picture]") -> "Iterator[Part]":
     from naruto_vision.commands import segment_parts, segment_stages
+    from naruto_vision.commands.terminal import progress
 
     ways = {
         "masks": segment_parts.masks,
         "encoder": segment_parts.encoder,
         "decoder": segment_stages.decoder,
         "post": segment_stages.post,
+        "noise": segment_stages.noise,
     }
-    for name in _PARTS if arguments.part == "all" else (arguments.part,):
-        for picture in pictures if name == "masks" else pictures[:1]:
-            yield ways[name](bench, picture)
+    names = _PARTS if arguments.part == "all" else (arguments.part,)
+    tasks = [(ways[name], each) for name in names for each in (pictures if name in _EACH_PICTURE else pictures[:1])]
+    with progress("timing", 2 * len(tasks) * (bench.repeats + bench.warm_up)) as tick:
+        for way, picture in tasks:
+            yield way(replace(bench, tick=tick), picture)
 
 
 def _print(parts: "list[Part]", facts: dict[str, Any]) -> None:

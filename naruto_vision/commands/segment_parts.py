@@ -70,6 +70,7 @@ class Bench:
         repeats: Timed rounds.
         warm_up: Rounds before them.
         share: Of a model without thresholds of its own, the share of masks that pass.
+        tick: Called whenever one of the two is done once.
     """
 
     model: SamModel
@@ -77,6 +78,7 @@ class Bench:
     repeats: int
     warm_up: int
     share: float | None
+    tick: Callable[[], object] = bool
 
     def timed(self, ours: Callable[[], object], stock: Callable[[], object]) -> dict[str, Timing]:
         """Time the two in turns.
@@ -97,6 +99,7 @@ class Bench:
         work()
         if self.model.device.type == "cuda":
             torch.cuda.synchronize()  # the work was only ordered
+        self.tick()
 
     def first_seconds(self, picture: Picture) -> float:
         """Segment a picture for the first time, which compiles what is to be compiled.

@@ -12,6 +12,7 @@ from torch.nn.functional import interpolate
 from naruto_vision.commands.segment_parts import OURS, STOCK, Bench, Part
 from naruto_vision.records import Picture
 from naruto_vision.segmentation.boxes import nms_xyxy
+from naruto_vision.segmentation.decoding import Answer
 from naruto_vision.segmentation.full_size import Frame
 from naruto_vision.segmentation.prompters import GridPrompter
 from naruto_vision.segmentation.run_lengths import column_runs
@@ -20,6 +21,7 @@ from naruto_vision.segmentation.scaling import resize_longest
 from naruto_vision.segmentation.thresholds import MaskThresholds
 
 _STOCK_BATCH = 64  # prompts: the stock default
+_NOISE = 8  # prompts of three masks each
 
 
 @torch.no_grad()
@@ -79,9 +81,28 @@ def post(bench: Bench, picture: Picture) -> Part:
     """
     source = SamModel("tiny-sam", weights="tiny-sam")
     answer = source.answer(source.embed(picture), GridPrompter(bench.points)(picture))
-    side, bars = bench.model.image_size, source.thresholds
-    logits, ious = interpolate(answer.logits, (side // 4, side // 4), mode="bicubic"), answer.ious
-    inner, outer = resize_longest(picture, bench.model.image_size).shape[:2], picture.shape[:2]
+    side = bench.model.image_size // 4
+    logits = interpolate(answer.logits, (side, side), mode="bicubic")
+    return _compare_post(bench, picture, "post-processing", Answer(logits, answer.ious), source.thresholds)
+
+
+@torch.no_grad()
+def noise(bench: Bench, picture: Picture) -> Part:
+    """Compare the same for the worst masks there can be: noise that fills the picture, of which everything is kept.
+
+    Args:
+        bench: The model and the settings.
+        picture: Shape (H, W, 3), uint8, RGB.
+    """
+    side, generator = bench.model.image_size // 4, torch.Generator().manual_seed(0)
+    answer = Answer(torch.randn(_NOISE, 3, side, side, generator=generator), torch.ones(_NOISE, 3))
+    bars = MaskThresholds(predicted_iou=0.0, stability=0.0, stability_offset=1.0, box_nms=1.0)
+    return _compare_post(bench, picture, "post-processing of noise", answer, bars)
+
+
+def _compare_post(bench: Bench, picture: Picture, name: str, answer: Answer, bars: MaskThresholds) -> Part:
+    side, logits, ious = bench.model.image_size, answer.logits, answer.ious
+    inner, outer = resize_longest(picture, side).shape[:2], picture.shape[:2]
     found: dict[str, list[list[int]]] = {}
 
     def ours() -> None:
@@ -106,7 +127,7 @@ def post(bench: Bench, picture: Picture) -> Part:
         "stock masks": len(found[STOCK]),
         "identical run lengths": same,
     }
-    return Part(f"post-processing, {ious.numel()} masks {outer[0]}x{outer[1]}", times, parity)
+    return Part(f"{name}, {ious.numel()} masks {outer[0]}x{outer[1]}", times, parity)
 
 
 def _stock_post(

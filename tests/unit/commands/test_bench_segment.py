@@ -1,4 +1,7 @@
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +41,7 @@ def test_every_part_is_timed_and_is_the_same(
     assert "GFLOP/s on" in shown
     assert "peak memory" in shown
     results = json.loads((tmp_path / "segment.json").read_text())["results"]
-    masks, encoder, decoder, post = results["parts"]
+    masks, encoder, decoder, post, noise = results["parts"]
     assert masks["part"] == "masks 96x90"
     assert masks["parity"]["masks"] == masks["parity"]["stock masks"] > 0
     assert masks["parity"]["matched"] == 1.0
@@ -46,7 +49,24 @@ def test_every_part_is_timed_and_is_the_same(
     assert decoder["parity"]["masks"] == decoder["parity"]["stock masks"] > 0
     assert decoder["parity"]["largest difference"] <= 1e-3
     assert post["parity"]["identical run lengths"] == post["parity"]["stock masks"] > 0
+    assert noise["parity"]["identical run lengths"] == noise["parity"]["masks"] == noise["parity"]["stock masks"] == 24
     assert all(part["times_as_fast"] > 0 and part["ours"]["repeats"] == 1 for part in results["parts"])
+
+
+def test_a_bar_counts_every_round_of_both(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = list[int]()
+
+    @contextmanager
+    def bar(what: str, total: int) -> Iterator[Callable[[], int]]:
+        ticks = count()
+        yield lambda: next(ticks)
+        assert what == "timing"
+        counted.extend([total, next(ticks)])
+
+    monkeypatch.setattr("naruto_vision.commands.terminal.progress", bar)
+    words = ["--part", "noise", "--points", "2", "--repeats", "2", "--pictures", str(pictures)]
+    assert main(["bench", "segment", *words]) == 0
+    assert counted == [6, 6]  # two rounds and one to warm up, of ours and of stock
 
 
 def test_ours_alone_tells_regions_and_memory(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
