@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from naruto_vision.gallery.approximate import ApproximateIndex
 from naruto_vision.gallery.exact import best_places
+from naruto_vision.gallery.measuring import measure_efforts
 from naruto_vision.gallery.trial import any_directions, grown, like_pictures, normalised, recall, shifted
 from naruto_vision.records import Vectors
 
@@ -35,6 +36,8 @@ def test_many_rows_are_as_the_few_that_they_are_made_of() -> None:
     assert np.linalg.norm(rows.mean(axis=0) - vectors.mean(axis=0)) < 0.15
     own, known = _spread(rows), _spread(vectors)
     assert np.linalg.norm(own - known) < 0.3 * np.linalg.norm(known)
+    within = np.diag(own)[-3:] / np.diag(known)[-3:]  # along axes in which pictures of one character differ
+    assert 0.9 < float(within.min()) < float(within.max()) < 1.7
     assert len(np.unique(rows[:2000].round(6), axis=0)) == 2000  # no row comes twice
     assert np.array_equal(rows, grown(vectors, labels, 70_000, 1))
     assert not np.array_equal(rows, grown(vectors, labels, 70_000, 2))
@@ -61,6 +64,27 @@ def test_rows_are_moved_only_where_rows_differ() -> None:
     assert np.array_equal(moved, like_pictures(vectors, places, 7))
     same = np.repeat(vectors[:1], 9, axis=0)
     assert np.allclose(like_pictures(same, np.arange(9), 7), same)
+
+
+def test_an_index_is_measured_with_both() -> None:
+    vectors, labels = _pictures()
+    rows, places = grown(vectors, labels, 900, 1), np.arange(0, 300, 3)
+    asked: list[Vectors] = []
+
+    def search(queries: Vectors, count: int, width: int) -> tuple[Vectors, NDArray[np.int64]]:
+        del width
+        asked.append(queries)
+        return best_places(rows, queries, count)
+
+    efforts = measure_efforts(search, rows, places, [1, 2])
+    assert {kind: (effort.width, effort.recall) for kind, effort in efforts.items()} == {
+        "image": (1, 1),
+        "text": (1, 1),
+    }
+    pictures, texts = ((one * rows[places]).sum(axis=1) for one in asked)
+    assert float(np.median(pictures)) > 0.8
+    assert abs(float(np.median(texts))) < 0.3
+    assert np.linalg.norm(asked[1].mean(axis=0)) < 0.3  # in all directions, not along an offset of their own
 
 
 def test_texts_are_harder_to_search_with_than_pictures_that_were_moved() -> None:
