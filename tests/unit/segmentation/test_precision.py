@@ -16,11 +16,12 @@ from naruto_vision.drawn.cast import read_cast
 from naruto_vision.drawn.scenes import draw_scene
 from naruto_vision.errors import InputError
 from naruto_vision.files.share import config_path
-from naruto_vision.records import Picture
+from naruto_vision.records import Mask, Picture, Region
 from naruto_vision.segmentation import compiling, precision
 from naruto_vision.segmentation.automatic import RegionFilter, Segmenter
 from naruto_vision.segmentation.compiling import few_sizes, filled
 from naruto_vision.segmentation.fast_encoder import encode_image, products_of
+from naruto_vision.segmentation.masks import mask_iou
 from naruto_vision.segmentation.precision import Compile, ForwardPasses, Precision, check_precision
 from naruto_vision.segmentation.prompters import GridPrompter
 from naruto_vision.segmentation.sam import SamModel
@@ -85,6 +86,10 @@ def test_low_precision_gives_float32_near_the_float32_answers(low: Precision, pi
     assert np.median(agreeing) > 0.98
 
 
+def _both(one: Region, other: Region) -> tuple[Mask, Mask]:
+    return one.full_mask(128, 128), other.full_mask(128, 128)
+
+
 @pytest.mark.parametrize("low", LOW)
 @pytest.mark.usefixtures("any_precision")
 def test_low_precision_finds_the_same_regions(low: Precision, picture: Picture) -> None:
@@ -92,9 +97,7 @@ def test_low_precision_finds_the_same_regions(low: Precision, picture: Picture) 
     found = Segmenter(GridPrompter(8), SamModel(weights="tiny-sam", precision=low), keep=KEEP)(picture)
     assert len(exact) > 0
     for region in exact:
-        mine, size = region.full_mask(128, 128), (128, 128)
-        best = max(float((mine & o).sum() / (mine | o).sum()) for o in (each.full_mask(*size) for each in found))
-        assert best >= 0.9
+        assert max(mask_iou(*map(torch.from_numpy, _both(region, other))) for other in found) >= 0.9
 
 
 @pytest.mark.usefixtures("any_precision")
@@ -287,6 +290,19 @@ def test_rows_are_filled_up_with_the_first() -> None:
     rows = torch.arange(6.0).view(3, 2)
     assert filled(rows, 3) is rows
     assert filled(rows, 5).tolist() == [*rows.tolist(), [0.0, 1.0], [0.0, 1.0]]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("which", ["float32", *LOW])
+@pytest.mark.parametrize("compile", ["none", "all"])
+def test_a_gpu_finds_the_regions_of_a_cpu(which: Precision, compile: Compile, picture: Picture) -> None:
+    exact = Segmenter(GridPrompter(8), SamModel(weights="tiny-sam"), keep=KEEP)(picture)
+    model = SamModel(weights="tiny-sam", precision=which, compile=compile).cuda()
+    pictures = [picture, np.ascontiguousarray(picture[:, ::-1])]
+    segmenter = Segmenter(GridPrompter(8), model, keep=KEEP)
+    found = [segmenter(*pair) for pair in zip(pictures, segmenter.embed_all(pictures), strict=True)]
+    for region in exact:
+        assert max(mask_iou(*map(torch.from_numpy, _both(region, other))) for other in found[0]) >= 0.9
 
 
 def test_products_in_another_precision_are_copies_a_block() -> None:
