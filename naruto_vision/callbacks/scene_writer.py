@@ -45,8 +45,23 @@ class SceneWriterCallback(Callback):
         self._index = ""
         self._scenes: Sequence[str] = ()
 
+    @override
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Open the folder before a loader asks for scenes, so that none that is done is read or counted again.
+
+        Args:
+            trainer: Its datamodule has to be a ``GalleryDataModule``.
+            pl_module: Has to be a ``SceneRetriever``.
+            stage: Nothing is done but for "predict".
+
+        Raises:
+            InputError: If the module or the data are of another kind.
+        """
+        if stage == "predict":
+            self._open(trainer, pl_module)
+
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Open the folder and tell the dataset which scenes are done.
+        """Open the folder, if ``setup`` has not, and tell the dataset which scenes are done.
 
         Args:
             trainer: Its datamodule has to be a ``GalleryDataModule``.
@@ -55,6 +70,10 @@ class SceneWriterCallback(Callback):
         Raises:
             InputError: If the module or the data are of another kind.
         """
+        if self._behind is None:
+            self._open(trainer, pl_module)
+
+    def _open(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         data = getattr(trainer, "datamodule", None)
         if not isinstance(pl_module, SceneRetriever) or not isinstance(data, GalleryDataModule):
             msg = "SceneWriterCallback: expected SceneRetriever and GalleryDataModule; use configs/scenes.yaml"

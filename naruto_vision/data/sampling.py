@@ -119,7 +119,7 @@ class ShareSampler(DistributedSampler[int]):
         rank: This process among ``world``.
         world: How many processes there are.
         skipped: Items that need not be visited; looked at while iterating.
-        never_empty: Give ``NOTHING`` to a process without a share, since Lightning calls no hook (and so no
+        never_empty: Give ``NOTHING`` to a process that has nothing to visit, since Lightning calls no hook (and so no
             gathering) in a process without a batch, for which the others would wait for ever.
     """
 
@@ -134,18 +134,21 @@ class ShareSampler(DistributedSampler[int]):
     ) -> None:
         super().__init__(_items(count), num_replicas=world, rank=rank, shuffle=False)
         self._share: Sequence[int] = range(rank, count, world)
-        if never_empty and not self._share:
-            self._share = (NOTHING,)
+        self._in_place_of_none = (NOTHING,) if never_empty else ()
         self._is_skipped = skipped
 
-    def _skipped(self, index: int) -> bool:
-        return index != NOTHING and self._is_skipped is not None and self._is_skipped(index)
+    def _visited(self) -> Iterator[int]:
+        return (index for index in self._share if self._is_skipped is None or not self._is_skipped(index))
 
     def __len__(self) -> int:
-        return sum(not self._skipped(index) for index in self._share)
+        return sum(1 for _ in self._visited()) or len(self._in_place_of_none)
 
     def __iter__(self) -> Iterator[int]:
-        return (index for index in self._share if not self._skipped(index))
+        none = True
+        for index in self._visited():
+            none = False
+            yield index
+        yield from self._in_place_of_none if none else ()
 
 
 class ResumableLoader(DataLoader[Any]):

@@ -78,7 +78,9 @@ def test_shares_pass_over_what_is_done_meanwhile() -> None:
 def test_a_process_without_a_share_gets_nothing_rather_than_no_batch() -> None:
     shares = [list(ShareSampler(1, rank, 3, lambda _: False, never_empty=True)) for rank in range(3)]
     assert shares == [[0], [NOTHING], [NOTHING]]
-    assert list(ShareSampler(1, 0, 1, lambda _: True, never_empty=True)) == []
+    done = ShareSampler(3, 0, 1, lambda _: True, never_empty=True)  # hooks run though all scenes are done already
+    assert (list(done), len(done)) == ([NOTHING], 1)
+    assert list(ShareSampler(3, 0, 1, lambda _: True)) == []
 
 
 def test_without_a_trainer_there_is_one_process_that_has_done_nothing() -> None:
