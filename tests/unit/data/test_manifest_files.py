@@ -239,3 +239,12 @@ def test_without_a_list_the_classes_are_in_order_of_their_names(tmp_path: Path) 
     _touch(tmp_path, "1.png", "2.png", "3.png")
     (tmp_path / "train.csv").write_text("path,label\n1.png,c\n2.png,a\n3.png,b\n")
     assert read_manifest(tmp_path / "train.csv").classes == ("a", "b", "c")
+
+
+def test_labels_that_the_list_lacks_are_named_in_order(tmp_path: Path) -> None:
+    _touch(tmp_path, "1.png")
+    lines = "".join(f"1.png,{label}\n" for label in ("z", "known", "m", "a"))
+    (tmp_path / "train.csv").write_text(f"path,label\n{lines}")
+    (tmp_path / "classes.json").write_text('["known"]')
+    with pytest.raises(FormatError, match=r"labels of classes\.json, found a, m, z$"):
+        read_manifest(tmp_path / "train.csv")
