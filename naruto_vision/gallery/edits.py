@@ -140,10 +140,9 @@ def roll_back(content: GalleryContent, generation: int) -> GalleryContent:
         InputError: If there is no such generation, or the ledger lacks what would be needed.
     """
     if not 1 <= generation < content.generation:
-        known = (
-            f"a generation from 1 to {content.generation - 1}" if content.generation > 1 else "an earlier generation"
-        )
-        msg = f"rollback: expected {known}, found {generation}" + "; there is none yet" * (content.generation == 1)
+        last = content.generation - 1
+        known = f"a generation from 1 to {last}" if last else "an earlier generation, of which there is none yet"
+        msg = f"rollback: expected {known}, found {generation}"
         raise InputError(msg)
     now = dict(zip(content.ids.tolist(), content.rows, strict=True))
     try:

@@ -187,7 +187,7 @@ def test_staleness_is_read_from_the_lines() -> None:
         (lambda content: add_rows(content, content.vectors[:2], [GalleryRow("a.png", "a")]), "expected 1 vectors"),
         (lambda content: add_rows(content, content.vectors[:0], []), "at least one"),
         (lambda content: add_rows(content, 2 * content.vectors[:1], [GalleryRow("a.png", "a")]), "length 1"),
-        (lambda content: roll_back(content, 1), "from 1 to 0, found 1"),
+        (lambda content: roll_back(content, 1), "an earlier generation, of which there is none yet, found 1"),
         (lambda content: roll_back(content, 0), "found 0"),
     ],
 )
