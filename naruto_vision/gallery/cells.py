@@ -16,8 +16,8 @@ from naruto_vision.gallery.trial import normalised
 from naruto_vision.optional import require_package
 from naruto_vision.records import Vectors
 
-_CELLS = 4.0  # cells for each square root of a row, as FAISS's own guidelines have it
-_TRAINED_ON = 50  # rows for each cell that the k-means sees
+_CELLS = 6.0  # cells for each square root of a row: texts' neighbours lie in a smaller share of many small cells
+_TRAINED_ON = 40  # rows for each cell that the k-means sees; the first number decides how long it takes
 _ROUNDS = 8  # of the k-means; later ones move the centres little
 _PROGRESS_ROWS = 50_000  # from here on building takes long enough for a progress bar
 _ROWS = 2048  # a product's: with 4,000 centres its 32 MiB of scores stay in a cache
