@@ -51,16 +51,18 @@ def lines(log: Path) -> int:
 
 
 @pytest.mark.slow
-def test_predict_killed_twice_ends_with_the_same_bytes(world: Path) -> None:
-    subprocess.run(command(world, world / "whole"), check=True, cwd=world)
+@pytest.mark.parametrize("together", [1, 3])
+def test_predict_killed_twice_ends_with_the_same_bytes(world: Path, together: int) -> None:
+    batch = f"--data.batch_size={together}"
+    subprocess.run([*command(world, world / "whole"), batch], check=True, cwd=world)
     for after in (1, 4):
-        child = subprocess.Popen(command(world, world / "cut"), cwd=world, start_new_session=True)
+        child = subprocess.Popen([*command(world, world / "cut"), batch], cwd=world, start_new_session=True)
         while lines(world / "cut" / "predictions.jsonl") < after:
             assert child.poll() is None, "it ended before it could be killed"
             time.sleep(0.005)
         os.killpg(child.pid, signal.SIGKILL)
         child.wait()
     assert after <= lines(world / "cut" / "predictions.jsonl") < SCENES
-    subprocess.run(command(world, world / "cut"), check=True, cwd=world)
+    subprocess.run([*command(world, world / "cut"), batch], check=True, cwd=world)
     assert contents(world / "cut") == contents(world / "whole")
     assert len([name for name in contents(world / "whole") if name.startswith("json/")]) == 2 * SCENES
