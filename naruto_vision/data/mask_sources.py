@@ -12,9 +12,9 @@ from naruto_vision.drawn.cast import read_cast
 from naruto_vision.drawn.scenes import draw_scene
 from naruto_vision.errors import FormatError, MissingPathError
 from naruto_vision.files.images import read_image
+from naruto_vision.files.rle import decode_rle
 from naruto_vision.files.share import config_path
 from naruto_vision.records import Picture
-from naruto_vision.segmentation.masks import decode_rle
 
 _SEEDS_APART = 1_000_003  # a prime: scene seeds of two nearby source seeds meet only after so many scenes
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from naruto_vision.data.mask_sources import read_coco_masks
 from naruto_vision.errors import FormatError, JsonError, MissingPathError
-from naruto_vision.metrics.fragments import FragmentCounts, add_fragments, count_encoded_fragments, run_lengths
+from naruto_vision.files.rle import decode_rle, encode_rle
+from naruto_vision.metrics.fragments import FragmentCounts, add_fragments, count_encoded_fragments
 from naruto_vision.scenes.log import read_log
-from naruto_vision.segmentation.masks import decode_rle
 
 PREDICTIONS = "predictions.jsonl"
 """Where ``predict`` writes its masks."""
@@ -106,7 +106,7 @@ def _checked(path: str | Path, scene: str, records: Sequence[Any]) -> list[dict[
         except ValueError as error:
             raise FormatError(path, f"masks of scene {scene!r}", str(error)) from None
         if mask.any():
-            checked.append(run_lengths(mask))
+            checked.append(encode_rle(mask))
     return checked
 
 

@@ -4,16 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from pycocotools import mask as coco
-
 from naruto_vision.drawn.scenes import DrawnObject, DrawnScene
-from naruto_vision.records import UNKNOWN, Mask
-
-
-def _run_lengths(mask: Mask) -> dict[str, Any]:
-    record = coco.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": [int(side) for side in record["size"]], "counts": record["counts"].decode("ascii")}
+from naruto_vision.files.rle import encode_rle
+from naruto_vision.records import UNKNOWN
 
 
 @dataclass
@@ -58,8 +51,8 @@ class SceneTruth:
             "bbox": [x1, y1, x2 - x1 + 1, y2 - y1 + 1],
             "area": int(drawn.mask.sum()),
             "iscrowd": 0,
-            "segmentation": _run_lengths(drawn.mask),
-            "parts": {name: _run_lengths(mask) for name, mask in drawn.parts.items()},
+            "segmentation": encode_rle(drawn.mask),
+            "parts": {name: encode_rle(mask) for name, mask in drawn.parts.items()},
         }
 
     def coco(self) -> dict[str, Any]:

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
-import numpy as np
 from pycocotools import mask as coco
 from scipy.stats import chi2
 
+from naruto_vision.files.rle import encode_rle
 from naruto_vision.metrics.intervals import Rate
 from naruto_vision.records import Mask
 
@@ -110,20 +110,8 @@ def count_fragments(
     Returns:
         The counts.
     """
-    sides = [[run_lengths(mask) for mask in masks] for masks in (regions, figures)]
+    sides = [[encode_rle(mask) for mask in masks] for masks in (regions, figures)]
     return count_encoded_fragments(*sides, iou_match=iou_match, inside=inside)
-
-
-def run_lengths(mask: Mask) -> dict[str, Any]:
-    """Write a mask in the form that ``count_encoded_fragments`` takes: some hundred bytes in place of a byte a pixel.
-
-    Args:
-        mask: Shape (H, W), bool.
-
-    Returns:
-        COCO's compressed run lengths, ``{"size": [H, W], "counts": bytes}``.
-    """
-    return dict(coco.encode(np.asfortranarray(mask, dtype=np.uint8)))
 
 
 def count_encoded_fragments(
@@ -136,7 +124,7 @@ def count_encoded_fragments(
     """Count pieces and over-merges of one scene without unpacking its masks.
 
     Args:
-        regions: What ``run_lengths`` returns, of R masks that are not empty.
+        regions: What ``encode_rle`` returns, of R masks that are not empty.
         figures: The same of F figures, all of one size.
         iou_match: Mask IoU from which a region is a figure.
         inside: A region with this share of its pixels in a figure is a piece of it, unless it is the figure.

@@ -16,6 +16,7 @@ from naruto_vision.encoders.base import embed_pictures
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.errors import InputError
 from naruto_vision.files.images import write_image
+from naruto_vision.files.rle import encode_rle
 from naruto_vision.files.share import config_path
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
@@ -24,7 +25,6 @@ from naruto_vision.scenes.analyzer import SceneAnalyzer
 from naruto_vision.scenes.merging import MergeSettings
 from naruto_vision.segmentation.automatic import RegionFilter, Segmenter
 from naruto_vision.segmentation.crops import CropSettings
-from naruto_vision.segmentation.masks import encode_rle
 from naruto_vision.segmentation.prompters import GridPrompter
 from naruto_vision.segmentation.sam import SamModel
 

@@ -14,7 +14,7 @@ from naruto_vision.cli import main
 from naruto_vision.commands.evaluate import run_names
 from naruto_vision.commands.label_map import read_label_map
 from naruto_vision.errors import InputError
-from naruto_vision.segmentation.masks import encode_rle
+from naruto_vision.files.rle import encode_rle
 
 
 def write_run(folder: Path, scenes: dict[str, list[tuple[list[int], str]]], suffix: str = "") -> Path:

@@ -8,7 +8,7 @@ import pytest
 from naruto_vision.data.mask_sources import CocoMasks, DrawnMasks
 from naruto_vision.errors import FormatError, MissingPathError
 from naruto_vision.files.images import write_image
-from naruto_vision.segmentation.masks import encode_rle
+from naruto_vision.files.rle import encode_rle
 
 
 def _folder(tmp_path: Path) -> tuple[Path, dict[str, Any]]:

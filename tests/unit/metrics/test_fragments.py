@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
+from naruto_vision.files.rle import encode_rle
 from naruto_vision.metrics.fragments import (
     FragmentCounts,
     add_fragments,
     count_encoded_fragments,
     count_fragments,
     poisson_interval,
-    run_lengths,
 )
 from naruto_vision.records import Mask
 
@@ -81,6 +81,6 @@ def test_packed_masks_are_counted_as_pixels_are() -> None:
 
 
 def test_packed_masks_may_be_counted_as_they_are() -> None:
-    packed = [run_lengths(LEFT), run_lengths(mask(0, 0, 30, 10))]
-    assert count_encoded_fragments(packed, [run_lengths(LEFT), run_lengths(RIGHT)]).over_merged == 1
+    packed = [encode_rle(LEFT), encode_rle(mask(0, 0, 30, 10))]
+    assert count_encoded_fragments(packed, [encode_rle(LEFT), encode_rle(RIGHT)]).over_merged == 1
     assert count_encoded_fragments([], packed) == FragmentCounts(objects=2)

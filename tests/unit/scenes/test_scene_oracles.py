@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from naruto_vision.errors import InputError
+from naruto_vision.files.rle import decode_rle
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.thresholds import Thresholds
@@ -29,7 +30,6 @@ from naruto_vision.scenes.merging import MergeSettings, common_pixels, merge_par
 from naruto_vision.scenes.picks import OverlaySettings, choose_for_overlay, labelled_boxes
 from naruto_vision.scenes.resume import forget_changed
 from naruto_vision.scenes.summary import latency_percentiles
-from naruto_vision.segmentation.masks import decode_rle
 
 _QUICK = settings(max_examples=50, deadline=None, derandomize=True)
 _ROW = st.tuples(st.sampled_from("abc"), st.integers(0, 20).map(lambda k: 0.5 + k / 50))  # near enough to outvote

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from segment_anything.utils.amg import mask_to_rle_pytorch
 
+from naruto_vision.files.rle import encode_rle
 from naruto_vision.records import Box
 from naruto_vision.segmentation.boxes import xyxy_from_mask
-from naruto_vision.segmentation.masks import encode_rle
 from naruto_vision.segmentation.run_lengths import column_runs, encode_cut
 
 

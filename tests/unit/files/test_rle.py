@@ -1,13 +1,14 @@
+"""COCO's run lengths give back the mask that they were made of, and broken ones are refused."""
+
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco
 
-from naruto_vision.segmentation.masks import decode_rle, encode_rle, mask_iou, packed_rows, stability_score
+from naruto_vision.files.rle import decode_rle, encode_rle
 
 
 @settings(max_examples=100, deadline=None)
@@ -55,25 +56,3 @@ def test_long_runs_survive() -> None:
 def test_bad_run_lengths_are_refused_before_any_c_code(record: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="run-length mask"):
         decode_rle(record)
-
-
-def test_stability_is_the_share_that_a_stricter_threshold_keeps() -> None:
-    logits = torch.tensor([[[3.0, 0.5, -0.5, -3.0]], [[-9.0, -9.0, -9.0, -9.0]], [[9.0, 9.0, -9.0, -9.0]]])
-    assert stability_score(logits, 1.0).tolist() == pytest.approx([1 / 3, 0.0, 1.0])
-    assert stability_score(logits, 0.4).tolist() == pytest.approx([1.0, 0.0, 1.0])
-
-
-def test_mask_iou_pairs_and_broadcasts() -> None:
-    masks = torch.tensor([[[1, 1, 0, 0]], [[0, 0, 0, 0]]]).bool()
-    truth = torch.tensor([[1, 0, 0, 0]]).bool()
-    assert mask_iou(masks, truth).tolist() == [0.5, 0.0]
-    assert mask_iou(masks[1], masks[1]).item() == 0.0
-
-
-@pytest.mark.parametrize("width", [1, 7, 8, 9, 50])
-@pytest.mark.parametrize("count", [0, 3])
-def test_packed_rows_are_numpy_s(width: int, count: int) -> None:
-    masks = torch.rand(count, 5, width) > 0.5
-    packed = packed_rows(masks)
-    assert packed.dtype == torch.uint8
-    assert np.array_equal(packed.numpy(), np.packbits(masks.numpy(), axis=2))
