@@ -140,8 +140,8 @@ class DinoEncoder(Encoder):
 def _build(model: str, weights: str | None, image_size: int) -> VisionTransformer:
     try:
         vit = timm.create_model(model, pretrained=weights is None, num_classes=0, img_size=image_size)
-    except AssertionError as error:
-        msg = f"{model} at {image_size} pixels: {error}"
+    except (AssertionError, TypeError) as error:  # TypeError: a network of another kind, which takes no image size
+        msg = f"{model} at {image_size} pixels: expected a vision transformer ({error})"
         raise InputError(msg) from None
     except OSError:
         if weights is not None:
@@ -151,6 +151,10 @@ def _build(model: str, weights: str | None, image_size: int) -> VisionTransforme
         raise InputError(msg) from None
     if not isinstance(vit, VisionTransformer):
         msg = f"{model}: expected a vision transformer, found {type(vit).__name__}"
+        raise InputError(msg)
+    patch = int(vit.patch_embed.patch_size[0])
+    if image_size % patch:  # timm itself would cut what is left over from every picture, and say nothing
+        msg = f"{model}: expected an image size that is a multiple of its patch of {patch}, found {image_size}"
         raise InputError(msg)
     if weights not in (None, RANDOM):
         state = load_state_dict(Path(weights))
