@@ -118,8 +118,9 @@ class SceneWriter:
         self.out.mkdir(parents=True, exist_ok=True)
         if rank == 0:  # the other processes' files may be on their way by now
             remove_leftovers(self.out)
-        self._refuse_other_results()
         self.done = {record["scene"] for path in self._logs(LOG) for record in read_log(path)}
+        if self.done or (self.out / "json").exists():  # a run that was refused before its first scene left no results
+            self._refuse_other_results()
         part = f".rank{rank}" if world > 1 else ""
         self._log = SceneLog(self.out / LOG.replace(".jsonl", f"{part}.jsonl"))
         self._times = SceneLog(self.out / TIMES.replace(".jsonl", f"{part}.jsonl"))

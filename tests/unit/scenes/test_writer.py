@@ -92,6 +92,21 @@ def test_a_run_cut_off_after_any_scene_resumes_to_the_same_bytes(tmp_path: Path)
         assert contents(out) == contents(tmp_path / "whole")
 
 
+def test_a_folder_whose_run_ended_before_its_first_scene_is_free_for_another_run(tmp_path: Path) -> None:
+    open_writer(tmp_path, decision="top1").close()
+    writer = open_writer(tmp_path, decision="vote")
+    write_all(writer, SCENES[:1])
+    assert writer.finish([], {})["identity"] == {"decision": "vote"}
+
+
+def test_files_of_a_scene_that_was_never_done_keep_a_folder_for_its_own_run(tmp_path: Path) -> None:
+    writer = open_writer(tmp_path, decision="top1")
+    write_all(writer, SCENES[:1])
+    (tmp_path / "predictions.jsonl").write_text("")
+    with pytest.raises(InputError, match="different decision"):
+        open_writer(tmp_path, decision="vote")
+
+
 def test_results_of_other_weights_are_refused_and_named(tmp_path: Path) -> None:
     write_all(open_writer(tmp_path, gallery="one"), SCENES)
     with pytest.raises(InputError, match="different gallery"):
