@@ -2,7 +2,7 @@ import ast
 import re
 
 import pytest
-from source import Function, body_lines, classes, functions, modules, own_statements, path_of
+from source import ROOT, Function, body_lines, classes, functions, modules, own_statements, path_of
 
 MODULES = sorted(modules())
 LONGEST_FILE = 250
@@ -132,3 +132,8 @@ def test_no_name_of_a_cast_stands_in_the_code() -> None:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.lower() in names
     ]
     assert wrong == []
+
+
+def test_no_two_test_files_share_a_name() -> None:
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]  # pytest imports them by name alone
+    assert {name for name in names if names.count(name) > 1} == set()

@@ -145,7 +145,7 @@ def test_remove_relabel_rollback_and_log(home: Path, capsys: pytest.CaptureFixtu
         (("relabel", "g", "--id", "2", "--to", "b"), "g: relabel: all of these rows are 'b' already"),
         (("list", "."), ".: no gallery here, it has no manifest.json; there is one in g"),
         (("list", "data"), "data: no gallery here, it has no manifest.json; enrol first"),
-        (("rollback", "g", "--to", "1"), "from 1 to 0"),
+        (("rollback", "g", "--to", "1"), "g: rollback: expected an earlier generation, of which there is none yet"),
         (("add", "g"), "give pictures and their --label"),
         (("add", "g", "a.png"), "give pictures and their --label"),
         (("add", "g", "none.png", "--label", "a"), "none.png: no such picture"),
