@@ -2,6 +2,7 @@
 
 import csv
 import io
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from typing_extensions import override
 from naruto_vision.callbacks.curves import Line, line_figure
 from naruto_vision.callbacks.figures import confusion_figure
 from naruto_vision.files.atomic import atomic_file, write_json, write_text
+from naruto_vision.modules.best import Best
 from naruto_vision.modules.contrastive_tuner import ContrastiveTuner
 
+_LOG = logging.getLogger(__name__)
 _SHARES = ("accuracy", "macro_accuracy", "macro_f1", "nearest_accuracy", "zero_shot", "recall_at_1")
 
 
@@ -111,6 +114,7 @@ class TuningFiles(Callback):
         """
         if isinstance(pl_module, ContrastiveTuner) and trainer.is_global_zero:
             self._write(pl_module)
+            _LOG.info("%s: %s; tables and curves are in %s", pl_module.bundle_dir, _told(pl_module.best), self.out)
 
     @override
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
@@ -150,6 +154,16 @@ class TuningFiles(Callback):
 
     def _line(self, name: str) -> Line:
         return [(row["epoch"], row[name]) for row in self.epochs if name in row]
+
+
+def _told(best: Best) -> str:
+    """Say which weights the bundle has, and how they were chosen."""
+    if best.epoch < 0:
+        return "the weights of the last step, because no validation chose any"
+    kept, confusion = f"the weights of epoch {best.epoch + 1}", best.figures.confusion
+    if confusion is None:
+        return f"{kept}, the best by validation"
+    return f"{kept}, which named {int(confusion.trace())} of {int(confusion.sum())} validation pictures right"
 
 
 def _csv(rows: list[list[Any]]) -> str:

@@ -38,7 +38,9 @@ _NOISE = (  # true of every run here, and nothing that a user could act on
     "(?s).*JsonargparseDeprecationWarning.*",  # of LightningCLI's own calls
     "(?s).*was deprecated in v4.*removed in v5.*",
 )
-_OLD_NEWS = re.compile(r"Tip:|\bSeed set to|^\wPU available:|^LOCAL_RANK:|^`Trainer\.\w+` stopped: `max_epochs=")
+_OLD_NEWS = re.compile(
+    r"Tip:|\bSeed set to|^\wPU available:|^LOCAL_RANK:|^Loading `train_|^`Trainer\.\w+` stopped: `max_epochs="
+)
 _TALKERS = (
     "lightning.pytorch.utilities.rank_zero",
     "lightning.pytorch.accelerators.cuda",

@@ -133,6 +133,22 @@ def test_a_run_that_never_validated_leaves_what_it_knows(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
+    ("figures", "told"),
+    [
+        (PassFigures((0.6, 0.0), {}, MATRIX), "the weights of epoch 2, which named 5 of 8 validation pictures right"),
+        (PassFigures((0.6, 0.0), {}), "the weights of epoch 2, the best by validation"),
+        (None, "the weights of the last step, because no validation chose any"),
+    ],
+)
+def test_the_end_of_a_run_says_which_weights_are_kept_and_where(
+    figures: PassFigures | None, told: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", logger="naruto_vision"):
+        TuningFiles(str(tmp_path)).on_fit_end(trainer_of(), Tuner(figures))
+    assert caplog.messages == [f"runs/bundle: {told}; tables and curves are in {tmp_path}"]
+
+
+@pytest.mark.parametrize(
     ("trainer", "module"), [(trainer_of(is_global_zero=False), Tuner()), (trainer_of(), pl.LightningModule())]
 )
 def test_other_processes_and_modules_write_nothing(trainer: Any, module: pl.LightningModule, tmp_path: Path) -> None:
