@@ -2,9 +2,12 @@
 
 ``torch.nn.functional.interpolate`` can only start at a picture's corner. What it computes for one output row or column
 is a mix of two input rows or columns, so a table of who is mixed with whom, made for the whole axis, can be applied to
-a part of it: columns first, then rows, in the stock order and with the stock rounding. (So on x86 processors, but for
-pictures of at most 64 x 64 pixels: for those the stock kernel rounds in another order, a ten-millionth apart. So it
-does for several channels at once: it multiplies the shares of row and column first and sums four products.)
+a part of it: columns first, then rows, in the stock order and with the stock rounding (x86 processors with AVX2).
+
+PyTorch has a second bilinear kernel, which multiplies the shares of row and column first and sums four products. It is
+for outputs whose height and width add up to 128 or less and, on a single thread, for three channels: so the three maps
+of a prompt, brought to size in one call, come out a little different on one thread and on two. What is here is the
+kernel of two threads and more, whatever their number.
 """
 
 from typing import NamedTuple
