@@ -31,9 +31,8 @@ def confusion_figure(confusion: Tensor, classes: tuple[str, ...]) -> Figure:
         A figure that belongs to no window.
     """
     side = min(max(3.0, 0.55 * len(classes) + 1.5), _WIDEST)
-    letters = min(
-        10.0, 72 * 0.7 * side / max(1, len(classes))
-    )  # points, so that names of neighbouring rows do not touch
+    points_a_row = 72 * 0.7 * side / max(1, len(classes))  # 0.7: what titles and the names themselves leave
+    letters = min(10.0, points_a_row)  # so that names of neighbouring rows do not touch
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     shares = confusion.double() / confusion.sum(dim=1, keepdim=True).clamp(min=1)

@@ -70,8 +70,9 @@ def look_through(arguments: argparse.Namespace, encoder: "Encoder", found: "Audi
     items = found.items.items
     with progress("embedding pictures", len({items[place].file for place in found.seen.looks})) as advance:
         places, vectors = embed_items(items, found.seen, encoder, advance)
-    how = {"neighbours": max(1, arguments.neighbours), "near_cosine": arguments.near_cosine}
-    return audit_vectors(items, places, vectors, **how)
+    return audit_vectors(
+        items, places, vectors, neighbours=max(1, arguments.neighbours), near_cosine=arguments.near_cosine
+    )
 
 
 def vector_notes(found: "Audit", seen: "VectorAudit") -> Iterator[str]:

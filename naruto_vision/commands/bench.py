@@ -44,13 +44,18 @@ class Timing:
         """Middle wall time in seconds."""
         return statistics.median(self.seconds)
 
+    @property
+    def cpu_median(self) -> float:
+        """Middle CPU time in seconds."""
+        return statistics.median(self.cpu_seconds)
+
     def as_json(self) -> dict[str, Any]:
         """Return the JSON values of a report: medians, least and most, in seconds."""
         return {
             "median_s": self.median,
             "min_s": min(self.seconds),
             "max_s": max(self.seconds),
-            "cpu_median_s": statistics.median(self.cpu_seconds),
+            "cpu_median_s": self.cpu_median,
             "repeats": len(self.seconds),
         }
 

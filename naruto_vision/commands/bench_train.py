@@ -116,7 +116,7 @@ def _figures(steps: int, name: str, runs: "Mapping[str, Sequence[Trained]]") -> 
         **timing.as_json(),
         "ms_per_step": 1000.0 * timing.median / steps,
         "ratio": timing.median / plain.median,
-        "cpu_ratio": timing.as_json()["cpu_median_s"] / plain.as_json()["cpu_median_s"],
+        "cpu_ratio": timing.cpu_median / plain.cpu_median,
         "losses": list(runs[name][0].losses),
         "loss_difference": max(abs(one - other) for one, other in pairs),
         "losses_equal": sum(one == other for one, other in pairs),

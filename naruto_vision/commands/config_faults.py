@@ -41,7 +41,8 @@ def explain_fault(words: Sequence[str], message: str) -> str:
     refused = _REFUSED.search(message)
     if refused:
         key = refused[1].rpartition(".")[2]
-        at_fault = next((file for file in files if key in set(_keys(yaml.safe_load(file.read_text())))), None)
+        read = ((file, yaml.safe_load(file.read_text(encoding="utf-8"))) for file in files)
+        at_fault = next((file for file, config in read if key in set(_keys(config))), None)
         message = message if at_fault is None else f"{at_fault}: {message}"
     return _EMPTY.sub("", message) + (f"; did you mean {guess}?" if guess else "")
 
@@ -58,18 +59,18 @@ def _broken(file: Path) -> str | None:
         return f"{file}: not YAML ({str(error).splitlines()[0]})"
     if not isinstance(found, dict):
         return f"{file}: expected keys such as model, data and trainer, found {type(found).__name__}"
-    for path, key in _misspelt_class_keys(found):
-        return f"{file}: {path}: no such key {key[0]}; did you mean {key[1]}?"
+    for path, key, meant in _misspelt_class_keys(found):
+        return f"{file}: {path}: no such key {key}; did you mean {meant}?"
     return None
 
 
-def _misspelt_class_keys(value: object, path: str = "") -> Iterator[tuple[str, tuple[str, str]]]:
-    """Yield keys that are nearly ``class_path`` or ``init_args``, which the parser takes for something else."""
+def _misspelt_class_keys(value: object, path: str = "") -> Iterator[tuple[str, str, str]]:
+    """Yield where, what and what was meant: keys nearly ``class_path``, which the parser takes for something else."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in items:
         near = difflib.get_close_matches(str(key), _CLASS_KEYS, n=1, cutoff=0.8)
         if near and key not in _CLASS_KEYS:
-            yield path or "top", (str(key), near[0])
+            yield path or "top", str(key), near[0]
         yield from _misspelt_class_keys(inner, f"{path}.{key}".strip("."))
 
 

@@ -33,3 +33,13 @@ def file_sha256(path: str | Path) -> str:
         64 hexadecimal digits.
     """
     return file_digest(path, "sha256")
+
+
+def has_sha256(path: Path, digest: str) -> bool:
+    """Tell whether a file is there and holds what it should.
+
+    Args:
+        path: The file.
+        digest: 64 hexadecimal digits, lower case.
+    """
+    return path.is_file() and file_sha256(path) == digest

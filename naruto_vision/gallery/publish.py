@@ -10,7 +10,7 @@ from typing import Any
 
 from naruto_vision.errors import InputError
 from naruto_vision.files.atomic import atomic_folder, remove_leftovers, sync_folder, write_bytes
-from naruto_vision.files.hashing import file_sha256
+from naruto_vision.files.hashing import has_sha256
 from naruto_vision.gallery.layout import LOCK, MANIFEST, OPTIONAL, STAGING, json_bytes, read_manifest
 
 
@@ -65,7 +65,7 @@ def publish(folder: str | Path, files: Mapping[str, bytes], manifest: Mapping[st
         staging = root / STAGING
         staging.mkdir()
         for name, data in files.items():
-            if not _holds(root / name, manifest["files"][name]):
+            if not has_sha256(root / name, manifest["files"][name]):
                 _write_synced(staging / name, data)
         sync_folder(staging)
         write_bytes(root / MANIFEST, json_bytes(manifest))
@@ -85,7 +85,7 @@ def settle(folder: str | Path) -> None:
         files: Mapping[str, str] = read_manifest(root)["files"]
     except InputError:  # no gallery yet, or a damaged one that is being replaced: nothing was published
         files = {}
-    waiting = [name for name, digest in files.items() if _holds(root / STAGING / name, digest)]
+    waiting = [name for name, digest in files.items() if has_sha256(root / STAGING / name, digest)]
     for name in waiting:
         (root / STAGING / name).replace(root / name)
     if waiting:
@@ -93,10 +93,6 @@ def settle(folder: str | Path) -> None:
     for name in OPTIONAL - set(files) if files else ():
         (root / name).unlink(missing_ok=True)
     shutil.rmtree(root / STAGING, ignore_errors=True)
-
-
-def _holds(path: Path, digest: str) -> bool:
-    return path.is_file() and file_sha256(path) == digest
 
 
 def _write_synced(path: Path, data: bytes) -> None:

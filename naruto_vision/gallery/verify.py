@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from naruto_vision.errors import FormatError, InputError, MissingPathError
-from naruto_vision.files.hashing import file_sha256
+from naruto_vision.files.hashing import has_sha256
 from naruto_vision.gallery.content import GalleryContent
 from naruto_vision.gallery.effort import Efforts
 from naruto_vision.gallery.folder import StoredIndex, read_gallery
@@ -70,8 +70,8 @@ def _files(root: Path) -> Iterator[Finding]:
     except FormatError as error:
         yield Finding("manifest", "wrong", str(error))
         return
-    wrong = [name for name, digest in files.items() if not _same(root / name, digest)]
-    waiting = [name for name in wrong if _same(root / STAGING / name, files[name])]
+    wrong = [name for name, digest in files.items() if not has_sha256(root / name, digest)]
+    waiting = [name for name in wrong if has_sha256(root / STAGING / name, files[name])]
     if wrong == waiting and wrong:
         text = f"{len(wrong)} of {len(files)} wait in {STAGING}: an edit was stopped; the next edit moves them"
         yield Finding("hashes", "warning", text)
@@ -79,10 +79,6 @@ def _files(root: Path) -> Iterator[Finding]:
         yield Finding("hashes", "wrong", f"{', '.join(sorted(set(wrong) - set(waiting)))} changed or missing; {AGAIN}")
     else:
         yield Finding("hashes", "ok", f"{len(files)} of {len(files)} files are as they were written")
-
-
-def _same(path: Path, digest: str) -> bool:
-    return path.is_file() and file_sha256(path) == digest
 
 
 def _encoder(content: GalleryContent, fingerprint: str | None) -> Finding:

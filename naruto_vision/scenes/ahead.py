@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain, islice
 from threading import Barrier
 from typing import TypeAlias
@@ -56,7 +56,7 @@ class SegmentedScene:
 
 
 class SegmenterAhead:
-    """A segmenter in threads of its own.
+    """A segmenter in threads of its own, which begin with the first scene.
 
     Args:
         segmenter: Cuts pictures into regions.
@@ -82,26 +82,17 @@ class SegmenterAhead:
             raise InputError(msg)
         self._segmenter = segmenter
         self._at_once = at_once
-        self._pool = ThreadPoolExecutor(at_once, thread_name_prefix="segmenter")
-        self._share_out(torch.get_num_threads(), at_once)
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        pool = ThreadPoolExecutor(self._at_once, thread_name_prefix="segmenter")
+        _share_out(pool, self._at_once)
+        return pool
 
     @property
     def _device(self) -> torch.device:
         model = self._segmenter.model
         return next(model.parameters()).device if isinstance(model, nn.Module) else torch.device("cpu")
-
-    def _share_out(self, every: int, workers: int) -> None:
-        """Give each of the pool's threads its share of PyTorch's."""
-        together = Barrier(workers)
-
-        def begin() -> None:
-            torch.get_num_threads()  # a thread takes over the process's number when first asked, so not after this
-            torch.set_num_threads(max(1, every // workers))
-            together.wait()
-
-        for begun in [self._pool.submit(begin) for _ in range(workers)]:
-            begun.result()
-        torch.set_num_threads(every)  # else threads that anybody starts later would take the share for the whole
 
     def groups(self, scenes: Iterable[tuple[Picture, str]], size: int) -> Generator[list[Future[SegmentedScene]]]:
         """Segment a stream of scenes; where threads pay, one group ahead of whoever takes them.
@@ -166,11 +157,28 @@ class SegmenterAhead:
         embedded: Embedded | None,
         place: int,
     ) -> SegmentedScene:
-        embeddings, before = ([], 0.0) if embedded is None else embedded.result()  # begun earlier, so it ends
+        embedding, before = None, 0.0
+        if embedded is not None:
+            embeddings, before = embedded.result()  # begun earlier, so it ends
+            embedding = embeddings[place]
         start = time.perf_counter()
         with modes():
-            regions = self._segmenter(picture, *embeddings[place : place + 1])
+            regions = self._segmenter(picture, embedding)
         return SegmentedScene(picture, scene, tuple(regions), before + (time.perf_counter() - start) * 1e3)
+
+
+def _share_out(pool: ThreadPoolExecutor, workers: int) -> None:
+    """Start a pool's threads, each with its share of PyTorch's."""
+    every, together = torch.get_num_threads(), Barrier(workers)
+
+    def begin() -> None:
+        torch.get_num_threads()  # a thread takes over the process's number when first asked, so not after this
+        torch.set_num_threads(max(1, every // workers))
+        together.wait()
+
+    for begun in [pool.submit(begin) for _ in range(workers)]:
+        begun.result()
+    torch.set_num_threads(every)  # else threads that anybody starts later would take the share for the whole
 
 
 def _modes(device: torch.device) -> partial[torch.autocast]:

@@ -46,6 +46,7 @@ class SceneAnalyzer:
 
     Raises:
         FingerprintError: If the gallery was built with another encoder.
+        InputError: If ``at_once`` is below 1.
 
     Example:
         >>> from naruto_vision.encoders.base import embed_pictures
@@ -95,6 +96,7 @@ class SceneAnalyzer:
         self.merge = merge
         self.batch_size = batch_size
         self.at_once = at_once
+        self._ahead = SegmenterAhead(segmenter, at_once)
 
     def __call__(self, picture: Picture, scene: str = "") -> ScenePrediction:
         """Analyse one scene.
@@ -142,10 +144,6 @@ class SceneAnalyzer:
                 yield from self._name([one.result() for one in whole])
             for failed in started[len(whole) :]:
                 failed.result()
-
-    @cached_property
-    def _ahead(self) -> SegmenterAhead:
-        return SegmenterAhead(self.segmenter, self.at_once)
 
     def _name(self, scenes: Sequence[SegmentedScene]) -> Iterator[ScenePrediction]:
         found, times = self._identify([(one.picture, one.regions) for one in scenes])

@@ -111,6 +111,7 @@ class ForwardPasses:
         encoder = self.sam.image_encoder
         if self.precision == "float32":
             return products_of(encoder)
+        # moved weights lie elsewhere, changed ones have another version; those made for inference only keep none
         state = [(each.data_ptr(), 0 if each.is_inference() else each._version) for each in encoder.parameters()]
         if self._products is None or self._products[0] != state:
             with torch.inference_mode(mode=False):
@@ -138,8 +139,8 @@ class ForwardPasses:
         with torch.autocast(device.type, enabled=False):
             places, no_mask = encoder.get_dense_pe(), encoder.no_mask_embed.weight
             shared = share_picture(decoder, features, places, no_mask, dtype)
-        most = _PICTURES_BYTES.get(device.type, 1 << 26) // (dtype.itemsize * shared.tokens.numel())
-        step = batch or max(1, most)
+        bytes_each = dtype.itemsize * shared.tokens.numel()
+        step = batch or max(1, _PICTURES_BYTES.get(device.type, 1 << 26) // bytes_each)
         if compiled and len(tokens):
             step = few_sizes(len(tokens), step)
         for start in range(0, len(tokens), step):

@@ -3,13 +3,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 
 from naruto_vision.cli import main
-from naruto_vision.commands import segment_parity
+from naruto_vision.commands import bench_segment, segment_parity
 from naruto_vision.commands.bench import Timing
 from naruto_vision.commands.segment_parity import LowPrecisionGate, best_ious, matched_share
 from naruto_vision.commands.segment_parts import Bench, Part
@@ -20,8 +21,9 @@ from naruto_vision.files.share import config_path
 from naruto_vision.records import Region
 from naruto_vision.segmentation import precision
 from naruto_vision.segmentation.fast_encoder import Products
-from naruto_vision.segmentation.precision import ForwardPasses
+from naruto_vision.segmentation.precision import Compile, ForwardPasses, Precision
 from naruto_vision.segmentation.sam import SamModel
+from naruto_vision.segmentation.sizes import Architecture
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +143,12 @@ def test_masks_of_the_same_prompt_are_compared_first(monkeypatch: pytest.MonkeyP
     asked = [Region((0, 0, 9, 9), np.ones((10, 10), dtype=bool), prompt=f"point {i},0") for i in range(30)]
     compared = []
     original = segment_parity._iou
-    monkeypatch.setattr(segment_parity, "_iou", lambda *two: compared.append(two[1].prompt) or original(*two))
+
+    def counted(one: Region, other: Region) -> float:
+        compared.append(other.prompt)
+        return original(one, other)
+
+    monkeypatch.setattr(segment_parity, "_iou", counted)
     assert best_ious(asked, [asked[17]]) == [1.0]
     assert compared == ["point 17,0"]
 
@@ -207,7 +214,12 @@ def test_compiling_is_timed_apart(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     calls = []
-    monkeypatch.setattr(precision, "compile_once", lambda function: calls.append(function.__name__) or function)
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        calls.append(function.__name__)
+        return function
+
+    monkeypatch.setattr(precision, "compile_once", counted)
     words = ["--compile", "encoder", "--points", "3", "--repeats", "1", "--pictures", str(pictures)]
     assert main(["bench", "segment", *words, "--json", str(tmp_path / "compiled.json")]) == 0
     assert "the first picture took" in capsys.readouterr().out
@@ -230,3 +242,9 @@ def test_random_weights_in_16_bits_have_the_bar_of_float32(monkeypatch: pytest.M
     low.model.sam.load_state_dict(exact.model.sam.state_dict())
     assert low.bars(picture) == exact.bars(picture)
     assert low.model.passes.precision == "bfloat16"
+
+
+def test_the_command_offers_what_the_model_takes() -> None:
+    assert get_args(Precision) == bench_segment._PRECISIONS
+    assert get_args(Compile) == bench_segment._COMPILED
+    assert {"tiny-sam", *bench_segment._OFFICIAL} == set(get_args(Architecture))

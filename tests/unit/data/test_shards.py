@@ -18,11 +18,12 @@ from naruto_vision.data.rows import ReadRules
 from naruto_vision.data.shard_writer import ShardPlan
 from naruto_vision.data.shards import ShardReader, read_shards
 from naruto_vision.data.store import shrink
+from naruto_vision.data.tables import Split
 from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.files.images import read_image, write_image
 from naruto_vision.records import Picture
 
-COUNTS = {"train": {"Ada": 9, "Bo": 5, "Cy": 3}, "valid": {"Ada": 2, "Bo": 1, "Cy": 1}}
+COUNTS: dict[Split, dict[str, int]] = {"train": {"Ada": 9, "Bo": 5, "Cy": 3}, "valid": {"Ada": 2, "Bo": 1, "Cy": 1}}
 SIDE = 24
 
 
@@ -48,8 +49,8 @@ def _plain(picture: Picture) -> torch.Tensor:
 
 
 def _batches(root: Path, rank: int = 0, world: int = 1, **options: Any) -> list[tuple[torch.Tensor, list[str]]]:
-    given = {"batch_size": 4, "cache_side": SIDE, "preprocess": _plain, "augmented": False, "seed": 3} | options
-    data = ClassDataModule(str(root), **given)
+    given: dict[str, Any] = {"batch_size": 4, "cache_side": SIDE, "preprocess": _plain, "augmented": False, "seed": 3}
+    data = ClassDataModule(str(root), **(given | options))
     if world > 1:
         progress = SimpleNamespace(state_dict=lambda: {"total": {"processed": 0}})
         loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))

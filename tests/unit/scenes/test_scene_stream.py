@@ -11,6 +11,7 @@ from naruto_vision.drawn.cast import read_cast
 from naruto_vision.drawn.scenes import draw_scene
 from naruto_vision.encoders.base import embed_pictures
 from naruto_vision.encoders.clip import ClipEncoder
+from naruto_vision.errors import InputError
 from naruto_vision.files.share import config_path
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
@@ -136,6 +137,8 @@ def test_the_size_of_groups_is_that_of_the_machine(
     parts: tuple[Segmenter, ClipEncoder, Gallery], scenes: list[tuple[Picture, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert SceneAnalyzer(*parts).at_once == 1
+    with pytest.raises(InputError, match="at_once 0: expected at least 1"):  # also where nothing goes side by side
+        SceneAnalyzer(*parts, at_once=0)
     devices: list[torch.device] = []
     read: list[str] = []
 
