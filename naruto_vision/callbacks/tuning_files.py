@@ -118,9 +118,13 @@ class TuningFiles(Callback):
 
     @override
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Write what is known of a run that is stopped after its first validation."""
+        """Write what is known of a run that is stopped after its first validation, and say how it goes on."""
         if self.epochs:
             self.on_fit_end(trainer, pl_module)
+        last = getattr(trainer.checkpoint_callback, "last_model_path", "")
+        stopped = not isinstance(exception, Exception)  # Ctrl-C or a signal, nothing that went wrong
+        if stopped and last and trainer.is_global_zero:
+            _LOG.info("stopped; the same command with --ckpt_path last goes on from %s", last)
 
     @override
     def state_dict(self) -> dict[str, Any]:

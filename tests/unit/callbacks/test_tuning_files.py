@@ -46,6 +46,7 @@ def trainer_of(**changes: Any) -> Any:
         "accumulate_grad_batches": 1,
         "callback_metrics": {},
         "is_global_zero": True,
+        "checkpoint_callback": None,
     }
     return SimpleNamespace(**values | changes)
 
@@ -163,3 +164,24 @@ def test_a_run_that_is_stopped_leaves_its_files_after_the_first_validation(tmp_p
     files.on_validation_end(trainer_of(), Tuner())
     files.on_exception(trainer_of(), Tuner(), KeyboardInterrupt())
     assert "metrics.json" in names(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("stopped_by", "last", "told"),
+    [
+        (
+            KeyboardInterrupt(),
+            "c/last.ckpt",
+            ["stopped; the same command with --ckpt_path last goes on from c/last.ckpt"],
+        ),
+        (KeyboardInterrupt(), "", []),
+        (ValueError(), "c/last.ckpt", []),
+    ],
+)
+def test_a_run_that_is_stopped_says_how_it_goes_on(
+    stopped_by: BaseException, last: str, told: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = trainer_of(checkpoint_callback=SimpleNamespace(last_model_path=last))
+    with caplog.at_level("INFO", logger="naruto_vision"):
+        TuningFiles(str(tmp_path)).on_exception(trainer, Tuner(), stopped_by)
+    assert caplog.messages == told
