@@ -135,7 +135,7 @@ def write_vector_files(found: "Audit", seen: "VectorAudit", folder: Path, theme:
 
 
 def _row(seen: "VectorAudit", one: "CheckedLabel", colours: Mapping[str, "Colour"]) -> "TileRow":
-    from naruto_vision.data.pair_sheet import picture_or_none
+    from naruto_vision.files.images import picture_or_none
     from naruto_vision.scenes.overlay import UNLISTED
     from naruto_vision.scenes.tile_rows import Tile, TileRow
 

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from naruto_vision.errors import BadImageError, MissingPathError
 from naruto_vision.files.fonts import text_font
-from naruto_vision.files.images import read_image, write_image
+from naruto_vision.files.images import picture_or_none, write_image
 from naruto_vision.records import Box, Picture
 from naruto_vision.scenes.contact_sheet import FINE, GAP, HEAD, ContactSheet, Theme
 from naruto_vision.scenes.overlay import Colour, place_tag
@@ -111,10 +110,10 @@ def _draw_legend(sheet: ContactSheet, scenes: Sequence[Mapping[str, Any]]) -> No
 
 def _scene_cell(scene: Mapping[str, Any], file: Path) -> Picture | None:
     """Scale a scene to its tile and draw its boxes, as fine as the sheet is drawn; None where it cannot be read."""
-    try:
-        picture = Image.fromarray(read_image(file))
-    except (BadImageError, MissingPathError):
+    pixels = picture_or_none(file)
+    if pixels is None:
         return None
+    picture = Image.fromarray(pixels)
     scale = _SIDE / max(picture.size)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     cell = picture.resize((size[0] * FINE, size[1] * FINE), Image.Resampling.LANCZOS)

@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from naruto_vision.errors import BadImageError, MissingPathError
-from naruto_vision.files.images import read_image
+from naruto_vision.files.images import picture_or_none
 from naruto_vision.gallery.pictures import find_picture
 from naruto_vision.records import Picture
 from naruto_vision.scenes.contact_sheet import Theme
@@ -37,23 +36,9 @@ class PictureFinder:
             Shape (H, W, 3), uint8, RGB; None where it is not there or cannot be read.
         """
         found = next(filter(None, (find_picture(root, path) for root in self._roots)), None)
-        picture = None if found is None else self.query(str(found))
+        picture = None if found is None else picture_or_none(found)
         self.lost += picture is None
         return picture
-
-    def query(self, path: str) -> Picture | None:
-        """Read a query picture.
-
-        Args:
-            path: The file.
-
-        Returns:
-            Shape (H, W, 3), uint8, RGB; None where it cannot be read.
-        """
-        try:
-            return read_image(path)
-        except (BadImageError, MissingPathError):
-            return None
 
 
 def draw_sheet(
@@ -83,7 +68,7 @@ def _row(answer: Answer, finder: PictureFinder, colours: Mapping[str, Colour]) -
     others = [_tile(hit, finder, colours) for hit in answer.hits]
     if answer.kind == "text":
         return TileRow(answer.sentence(), accent, Tile(None, "query"), others, quote=answer.query)
-    return TileRow(answer.sentence(), accent, Tile(finder.query(answer.query), "query", answer.query), others)
+    return TileRow(answer.sentence(), accent, Tile(picture_or_none(answer.query), "query", answer.query), others)
 
 
 def _tile(hit: Hit, finder: PictureFinder, colours: Mapping[str, Colour]) -> Tile:

@@ -44,7 +44,7 @@ class Part:
 
     @property
     def ratio(self) -> float:
-        """How many times sooner ours is done: on a GPU by the clock, else by CPU time, which sharing cores changes less."""
+        """How many times sooner ours is done: by the clock on a GPU, else by CPU time, since cores may be shared."""
         ours, stock = self.times[OURS], self.times[STOCK]
         return stock.median / ours.median if self.on_gpu else stock.cpu_median / ours.cpu_median
 

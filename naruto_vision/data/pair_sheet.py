@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from naruto_vision.errors import BadImageError, MissingPathError
-from naruto_vision.files.images import read_image
+from naruto_vision.files.images import picture_or_none
 from naruto_vision.records import Picture
 from naruto_vision.scenes.contact_sheet import GAP, HEAD, ContactSheet, Theme
 from naruto_vision.scenes.overlay import Colour
@@ -44,21 +43,6 @@ class SheetPair(NamedTuple):
     first: SheetPicture
     second: SheetPicture
     note: str
-
-
-def picture_or_none(file: Path) -> Picture | None:
-    """Read a picture that was there a moment ago.
-
-    Args:
-        file: The picture file.
-
-    Returns:
-        Shape (H, W, 3), uint8, RGB; None where it cannot be read any more.
-    """
-    try:
-        return read_image(file)
-    except (BadImageError, MissingPathError):
-        return None
 
 
 def pair_sheet(pairs: Sequence[SheetPair], title: str = "", theme: Theme = "dark") -> Picture:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from naruto_vision.data.audit_items import AuditItem, Seen
-from naruto_vision.data.pair_sheet import picture_or_none
 from naruto_vision.encoders.base import Encoder, embed_pictures
 from naruto_vision.errors import InputError
+from naruto_vision.files.images import picture_or_none
 from naruto_vision.gallery.exact import ExactIndex
 from naruto_vision.gallery.nearest import nearest_rows
 from naruto_vision.records import Vectors

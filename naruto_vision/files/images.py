@@ -174,6 +174,21 @@ def read_image(path: str | Path) -> Picture:
             return _decode(path, handle)
 
 
+def picture_or_none(path: str | Path) -> Picture | None:
+    """Read a picture that may be gone or broken, where the rest is shown without it.
+
+    Args:
+        path: The picture file.
+
+    Returns:
+        Shape (H, W, 3), uint8, RGB, upright; None where it is not there or cannot be read.
+    """
+    try:
+        return read_image(path)
+    except (BadImageError, MissingPathError):
+        return None
+
+
 def write_image(path: str | Path, picture: Picture, *, quality: int = 92) -> None:
     """Encode one picture atomically; the suffix chooses the format.
 
