@@ -11,7 +11,7 @@ import importlib.metadata
 import logging
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
@@ -142,16 +142,13 @@ def _split(words: Sequence[str]) -> tuple[str, list[str]]:
     names = [*TRAINER_COMMANDS, *COMMANDS]
     if group := _group(words[0]):
         near = difflib.get_close_matches(pair, group, n=1, cutoff=0.8)
-        others = f"give one of {', '.join(_lasts(group))}; see `{PROGRAM} {words[0]} --help`"
+        lasts = ", ".join(name.split()[-1] for name in group)
+        others = f"give one of {lasts}; see `{PROGRAM} {words[0]} --help`"
         what = "no such command" if len(words) > 1 else "one more word is wanted"
         raise InputError(f"{pair}: {what}; {f'did you mean `{PROGRAM} {near[0]}`?' if near else others}")
     near = difflib.get_close_matches(pair, names, n=1) or difflib.get_close_matches(words[0], names, n=1)
     hint = f"did you mean `{PROGRAM} {near[0]}`?" if near else f"`{PROGRAM} --help` lists the commands"
     raise InputError(f"{words[0]}: no such command; {hint}")
-
-
-def _lasts(names: Iterable[str]) -> list[str]:
-    return [name.split()[-1] for name in names]
 
 
 def _run(words: Sequence[str], *, alone: bool) -> int:
@@ -175,7 +172,10 @@ def _run(words: Sequence[str], *, alone: bool) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
-    return int(module.run(parser.parse_args(rest)))
+    arguments = parser.parse_args(rest)
+    if alone:
+        importlib.import_module("naruto_vision.commands.slow_imports").defer_slow_imports(command)
+    return int(module.run(arguments))
 
 
 def _stop(_signum: int, _frame: FrameType | None) -> None:

@@ -8,7 +8,6 @@ is different from an ordinary import. Only a command that has the process for it
 
 import importlib
 import sys
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.abc import Loader, MetaPathFinder
@@ -79,7 +78,6 @@ class Deferral:
         return None
 
 
-_LOCK = threading.RLock()  # whoever asks while another thread runs a body waits for the whole of it
 _PENDING: dict[str, Deferral] = {}
 _AFTERWARDS: dict[str, list[Callable[[], None]]] = {}
 
@@ -90,25 +88,49 @@ def _is_importing(module: str) -> bool:
 
 
 def run_body(name: str) -> None:
-    """Run a module's body, if it still waits.
+    """Run a module's body, if it still waits; where another thread runs it, wait for the whole of it.
+
+    The body is imported as a module of its own, so that import's locks are the only ones: with another lock beside
+    them, a thread that runs the body and one that imports a sub-module of it would wait for each other for ever.
 
     Args:
         name: The module's full name.
     """
-    with _LOCK:
-        plan = _PENDING.pop(name, None)
-        module = sys.modules.get(name)
-        if plan is None or module is None:  # it has run, or somebody has thrown the module away
+    body = _body_of(name)
+    if name in _PENDING or body in sys.modules:
+        importlib.import_module(body)
+
+
+_BODY = "body of "  # no module has such a name
+
+
+def _body_of(name: str) -> str:
+    return _BODY + name.replace(".", ":")
+
+
+class _BodyLoader(Loader):
+    """Runs a body in the module that waits for it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @override
+    def create_module(self, spec: ModuleSpec) -> None:
+        return None
+
+    @override
+    def exec_module(self, module: ModuleType) -> None:
+        plan, waiting = _PENDING.pop(self._name, None), sys.modules.get(self._name)
+        spec = None if waiting is None else waiting.__spec__
+        if plan is None or waiting is None or spec is None or spec.loader is None:  # somebody has thrown it away
             return
-        spec = module.__spec__
         try:
-            if spec is not None and spec.loader is not None:
-                spec.loader.exec_module(module)
+            spec.loader.exec_module(waiting)
         except BaseException:
-            _PENDING[name] = plan  # whoever asks next is told the same
+            _PENDING[self._name] = plan  # whoever asks next is told the same
             raise
-        module.__class__ = ModuleType
-        for finish in _AFTERWARDS.pop(name, []):
+        waiting.__class__ = ModuleType
+        for finish in _AFTERWARDS.pop(self._name, []):
             finish()
 
 
@@ -164,6 +186,7 @@ class _DeferringLoader(Loader):
             module.__spec__.loader = self._real
         module.__loader__ = self._real
         _PENDING[self._plan.name] = self._plan
+        sys.modules.pop(_body_of(self._plan.name), None)  # of a module that was thrown away
         for child in self._plan.first:
             importlib.import_module(f"{self._plan.name}.{child}")
 
@@ -195,6 +218,8 @@ class _Finder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        if fullname.startswith(_BODY):
+            return ModuleSpec(fullname, _BodyLoader(fullname.removeprefix(_BODY).replace(":", ".")))
         run_body(fullname)  # only a reload asks for a module that is there
         for package in _packages_of(fullname):
             if package in _PENDING and not _PENDING[package].lets_pass(fullname):

@@ -1,8 +1,8 @@
-"""What Lightning and the packages around it import for ``predict``, ``test`` and ``validate`` and none of them uses.
+"""What Lightning, open_clip and the packages around them import and a command that only embeds or names never uses.
 
-Three quarters of the time to the first scene went there: torchmetrics brings its metrics for sound, text and pictures
-(with SciPy's signals and transformers), its plots Matplotlib, torchvision its detectors, one check for compiled modules
-PyTorch's compiler with SymPy, open_clip the towers that it borrows from timm and transformers.
+Three quarters of the time to the first scene, or to a search's answer, went there: torchmetrics brings its metrics for
+sound, text and pictures (with SciPy's signals and transformers), its plots Matplotlib, torchvision its detectors, one
+check for compiled modules PyTorch's compiler with SymPy, open_clip what it borrows from timm and transformers.
 """
 
 import importlib.metadata
@@ -12,6 +12,11 @@ from naruto_vision.commands.deferred import Deferral, defer
 
 SWITCH = "NARUTO_VISION_IMPORTS"
 """Set to ``eager``, this environment variable has everything imported at once, as other programs do."""
+
+WAITING = frozenset(
+    {"validate", "test", "predict", "search", "gallery add", "gallery import", "gallery verify", "data audit"}
+)
+"""The commands for which imports wait. In ``fit`` an optimiser brings PyTorch's compiler, and figures Matplotlib."""
 
 TRIED = {
     "lightning": "2.6.",
@@ -64,9 +69,13 @@ DEFERRALS = (
 )
 
 
-def defer_slow_imports() -> None:
-    """Let them wait until they are used, unless a package is of another release or the environment says otherwise."""
-    if os.environ.get(SWITCH) != "eager" and all(map(_is_tried, TRIED)):
+def defer_slow_imports(command: str) -> None:
+    """Let them wait until they are used, unless a package is of another release or the environment says otherwise.
+
+    Args:
+        command: The command that this process is for; nothing waits unless it is in ``WAITING``.
+    """
+    if command in WAITING and os.environ.get(SWITCH) != "eager" and all(map(_is_tried, TRIED)):
         defer(DEFERRALS)
 
 

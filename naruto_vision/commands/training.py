@@ -63,10 +63,10 @@ def run_trainer(words: Sequence[str], *, alone: bool = False) -> int:
     """
     ordered = arrange_words(words[0], words[1:])
     limit_threads()
-    if alone and words[0] != "fit":  # an optimiser brings PyTorch's compiler, and figures Matplotlib
+    if alone:
         from naruto_vision.commands.slow_imports import defer_slow_imports
 
-        defer_slow_imports()
+        defer_slow_imports(words[0])
     from naruto_vision.commands.trainer_cli import run_cli  # brings torch and Lightning, which mistakes do without
 
     run_cli(ordered)

@@ -3,13 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-import timm
-
 from naruto_vision.encoders.base import Encoder
 from naruto_vision.encoders.clip import ClipEncoder
-from naruto_vision.encoders.clip_parts import KIND as CLIP
-from naruto_vision.encoders.dino import HUB_NAMES, DinoEncoder
-from naruto_vision.encoders.dino import KIND as DINO
+from naruto_vision.encoders.clip_parts import KIND
 from naruto_vision.errors import InputError
 
 
@@ -23,8 +19,13 @@ def open_encoder(model: str, pretrained: str | None = None) -> Encoder:
     Raises:
         InputError: If the name is unknown, or the weights do not fit it.
     """
-    if model in HUB_NAMES or ("dino" in model and timm.is_model(model)):
-        return DinoEncoder(model, pretrained).eval()
+    if "dino" in model:
+        import timm  # takes longer to import than all that a CLIP needs
+
+        from naruto_vision.encoders.dino import HUB_NAMES, DinoEncoder
+
+        if model in HUB_NAMES or timm.is_model(model):
+            return DinoEncoder(model, pretrained).eval()
     return ClipEncoder(model, pretrained).eval()
 
 
@@ -38,15 +39,22 @@ def open_recipe(recipe: Mapping[str, Any]) -> Encoder:
         InputError: If the recipe is none, or its weights are not where they were.
     """
     match recipe:
-        case {"kind": kind, "model": str(model), "pretrained": str() | None as pretrained} if kind == CLIP:
+        case {"kind": kind, "model": str(model), "pretrained": str() | None as pretrained} if kind == KIND:
             return ClipEncoder(model, pretrained).eval()
+    return _open_dino(recipe)
+
+
+def _open_dino(recipe: Mapping[str, Any]) -> Encoder:
+    from naruto_vision.encoders.dino import KIND, DinoEncoder  # brings timm
+
+    match recipe:
         case {
             "kind": kind,
             "model": str(model),
             "weights": str() | None as weights,
             "image_size": int(size),
             "pooling": "cls" | "mean" as pooling,
-        } if kind == DINO:
+        } if kind == KIND:
             return DinoEncoder(model, weights, image_size=size, pooling=pooling).eval()
     msg = f"expected the recipe of a CLIP or DINO encoder, found {dict(recipe)}"
     raise InputError(msg)

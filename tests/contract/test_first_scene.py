@@ -1,8 +1,9 @@
-"""What the first scene of ``predict`` imports, and that all the rest still comes when somebody uses it."""
+"""What the first scene of ``predict`` and a search import, and that all the rest still comes when it is used."""
 
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -126,6 +127,22 @@ def test_the_first_scene_imports_only_what_it_uses(folder: Path) -> None:
     assert (folder / "once" / "json" / "scene.json").is_file()
     assert [name for name in NOT_NEEDED if name in modules] == []
     assert len(modules) < 2600  # 2,119 of 4,650 when it was written
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["search", "--gallery", "gallery", "--encoder", "tiny-clip", "--image", "scenes", "--json"],
+        ["gallery", "add", "grown", "scenes", "--label", "ayame", "--encoder", "tiny-clip"],
+    ],
+    ids=["search", "gallery add"],
+)
+def test_commands_that_embed_import_only_what_they_use(folder: Path, words: list[str]) -> None:
+    shutil.copytree(folder / "gallery", folder / "grown", dirs_exist_ok=True)
+    code, modules = json.loads(_run(PROBE, words, folder).partition("MODULES ")[2])
+    assert code == 0
+    assert [name for name in (*NOT_NEEDED, "lightning", "torchmetrics") if name in modules] == []
+    assert len(modules) < 1800  # 1,460 of 3,050 when it was written
 
 
 @pytest.mark.slow

@@ -48,7 +48,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     yield written
     sys.meta_path[:] = finders
     for name in set(sys.modules) - before:
-        if name.partition(".")[0] in {"slowpack", "order", "asker", "stranger"}:
+        if name.partition(".")[0] in {"slowpack", "order", "asker", "stranger"} or name.startswith("body of "):
             del sys.modules[name]
 
 
@@ -207,6 +207,23 @@ def test_another_thread_waits_for_the_whole_body(make: Make) -> None:
         thread.join()
     assert seen == [1, 1, 1]
     assert ran.count("body") == 1
+
+
+def test_threads_that_run_a_body_and_import_a_part_of_it_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    (tmp_path / "slowpack").mkdir()
+    (tmp_path / "slowpack" / "__init__.py").write_text("import time; time.sleep(0.4)\nfrom slowpack.other import two\n")
+    (tmp_path / "slowpack" / "other.py").write_text("two = 2\n")
+    code = (
+        "import importlib, threading, time\n"
+        "from naruto_vision.commands.deferred import Deferral, defer\n"
+        "defer([Deferral('slowpack')])\n"
+        "import slowpack\n"
+        "asks = threading.Thread(target=lambda: print(slowpack.two))\n"
+        "imports = threading.Thread(target=lambda: print(importlib.import_module('slowpack.other').two))\n"
+        "asks.start(); time.sleep(0.1); imports.start(); asks.join(); imports.join()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["2", "2"], done.stderr
 
 
 def test_what_is_imported_already_stays(make: Make) -> None:
