@@ -135,19 +135,6 @@ def shifted(queries: Vectors, seed: int) -> Vectors:
     return normalised(queries + offset + _noise(queries.shape, rng))
 
 
-def noisy(vectors: Vectors, seed: int) -> Vectors:
-    """Move vectors a little, each in a direction of its own, as another picture of the same would be.
-
-    Args:
-        vectors: Shape (Q, D), float32, unit rows.
-        seed: Any number from 0.
-
-    Returns:
-        Shape (Q, D), float32, unit rows; their cosine with what they were is about 0.94.
-    """
-    return normalised(vectors + _noise(vectors.shape, np.random.default_rng([2, seed])))
-
-
 def like_pictures(vectors: Vectors, places: NDArray[np.int64], seed: int) -> Vectors:
     """Move rows of a gallery as its rows differ from each other, so that they search as further pictures do.
 

@@ -17,7 +17,7 @@ from naruto_vision.gallery.layout import manifest_checksum
 from naruto_vision.gallery.maintenance import add_to_gallery
 from naruto_vision.gallery.measuring import TARGETS, measure_efforts
 from naruto_vision.gallery.stores import make_index
-from naruto_vision.gallery.trial import drawn_trial, noisy, recall, shifted
+from naruto_vision.gallery.trial import drawn_trial, like_pictures, normalised, recall, shifted
 from naruto_vision.records import Vectors
 
 pytest.importorskip("faiss")
@@ -104,7 +104,7 @@ def test_efforts_come_back_and_are_carried_along(tmp_path: Path) -> None:
         kind: effort.width for kind, effort in gallery.index.efforts.items()
     }
     grown = add_to_gallery(
-        tmp_path / "g", noisy(TRIAL.vectors[:2], 1), [GalleryRow("n.png", "n")] * 2, fingerprint=PRINT
+        tmp_path / "g", like_pictures(TRIAL.vectors, np.arange(2), 1), [GalleryRow("n.png", "n")] * 2, fingerprint=PRINT
     )
     assert grown.index.efforts == stored  # still what was measured at 3,000 rows
 
@@ -155,7 +155,8 @@ def test_a_width_beyond_the_cells_is_cut(tmp_path: Path) -> None:
 def test_centres_gather_what_lies_together_and_none_is_empty() -> None:
     seen: list[int] = []
     axes = np.eye(4, 16, dtype=np.float32)
-    vectors = noisy(np.repeat(axes, 50, axis=0), 5)
+    noise = np.random.default_rng(5).normal(0, 0.09, (200, 16)).astype(np.float32)
+    vectors = normalised(np.repeat(axes, 50, axis=0) + noise)
     centres = train_centres(vectors, 4, 6, 0, seen.append)
     scores, cells = nearest_centres(vectors, centres, seen.append)
     assert sum(seen) == 7 * len(vectors)
