@@ -186,7 +186,7 @@ def masks(bench: Bench, picture: Picture) -> Part:
     parity: dict[str, float] = {"masks": len(found[OURS]), "stock masks": len(found[STOCK])}
     ious: tuple[float, ...] = ()
     if bench.model.passes.precision == "float32":
-        parity["matched"] = matched_share(found[OURS], found[STOCK])
+        parity["share matched"] = matched_share(found[OURS], found[STOCK])
     else:
         ious = tuple(best_ious(found[OURS], found[STOCK]))
     return Part(f"masks {height}x{width}", times, parity, bench.on_gpu, ious)

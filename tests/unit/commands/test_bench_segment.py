@@ -46,7 +46,7 @@ def test_every_part_is_timed_and_is_the_same(
     masks, encoder, decoder, post, noise = results["parts"]
     assert masks["part"] == "masks 96x90"
     assert masks["parity"]["masks"] == masks["parity"]["stock masks"] > 0
-    assert masks["parity"]["matched"] == 1.0
+    assert masks["parity"]["share matched"] == 1.0
     assert encoder["parity"]["largest difference"] <= 1e-4
     assert decoder["parity"]["masks"] == decoder["parity"]["stock masks"] > 0
     assert decoder["parity"]["largest difference"] <= 1e-3
