@@ -101,9 +101,7 @@ def test_vectors_of_another_arithmetic_are_not_put_beside_those_of_a_run(
     predict(world)
     with monkeypatch.context() as patched:
         patched.setattr(ClipEncoder, "arithmetic", "int8")
-        with pytest.raises(
-            InputError, match=r"holds results of another run \(different arithmetic\); give"
-        ):
+        with pytest.raises(InputError, match=r"holds results of another run \(different arithmetic\); give"):
             predict(world)
     with pytest.raises(InputError, match=r"\(different precision\)"):
         predict(world, precision="bf16-mixed")
