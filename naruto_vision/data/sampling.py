@@ -4,14 +4,16 @@ A sampler that is a ``DistributedSampler`` is left alone by Lightning, so these 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from naruto_vision.errors import InputError
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
 
 _ORDER_STREAM = 1  # keeps the order's random numbers apart from the augmentation's
 
@@ -192,7 +194,7 @@ class ResumableLoader(DataLoader[Any]):
         """
 
 
-def consumed_batches(trainer: pl.Trainer | None) -> int:
+def consumed_batches(trainer: "pl.Trainer | None") -> int:
     """Return how many training batches a run has consumed, also over a restart.
 
     Args:
@@ -204,7 +206,7 @@ def consumed_batches(trainer: pl.Trainer | None) -> int:
     return int(progress["total"]["processed"])
 
 
-def process_share(trainer: pl.Trainer | None) -> tuple[int, int]:
+def process_share(trainer: "pl.Trainer | None") -> tuple[int, int]:
     """Return this process's rank and how many processes share the work.
 
     Args:

@@ -1,6 +1,8 @@
 """``data shard`` from the command line: what it prints, what it leaves, and what it refuses."""
 
 import json
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -257,3 +259,10 @@ def test_lists_of_pictures_are_read_or_refused(tmp_path: Path) -> None:
         (tmp_path / "x.json").write_text(text)
         with pytest.raises(FormatError, match=r"x\.json"):
             read_json(tmp_path / "x.json")
+
+
+def test_packing_waits_for_no_lightning() -> None:
+    """It takes several seconds to import, more than all else together, and packing trains nothing."""
+    code = "import sys, naruto_vision.data.shard_writer; print('lightning' in sys.modules, 'timm' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["False", "False"]
