@@ -97,6 +97,8 @@ def run_body(name: str) -> None:
         name: The module's full name.
     """
     body = _body_of(name)
+    for package in _packages_of(name) if name in _PENDING else ():
+        run_body(package)  # first, as ever: its body may need the whole of this one
     if name in _PENDING or body in sys.modules:
         importlib.import_module(body)
 

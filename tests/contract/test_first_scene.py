@@ -146,6 +146,13 @@ def test_commands_that_embed_import_only_what_they_use(folder: Path, words: list
 
 
 @pytest.mark.slow
+def test_the_body_of_a_part_may_be_the_first_that_is_asked_for(folder: Path) -> None:
+    armed = "from naruto_vision.commands.slow_imports import defer_slow_imports; defer_slow_imports('search')\n"
+    asked = "import torch, torchvision; assert torchvision.ops.box_area(torch.ones(1, 4)).tolist() == [0]"
+    _run(armed + asked, [], folder)
+
+
+@pytest.mark.slow
 def test_all_that_waits_comes_when_it_is_used_after_a_command(folder: Path) -> None:
     printed = _run(PROBE + AFTERWARDS, _words("after"), folder)
     assert (folder / "after" / "json" / "scene.json").is_file()
