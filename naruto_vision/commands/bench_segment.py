@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments: As ``add_arguments`` declares them.
 
     Returns:
-        The exit code: 1 where the precision is low and the masks are too far from stock's, else 0.
+        The exit code: 1 where the results are too far from stock's for the precision, else 0.
 
     Raises:
         InputError: If a number makes no sense, there is no picture, or the device is none for the precision.
@@ -86,19 +86,26 @@ def run(arguments: argparse.Namespace) -> int:
         facts["regions"] = [bench.segment(picture) for picture in pictures]
     facts["peak_memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     _print(parts, facts)
-    passed = _judge(parts, facts)
+    passed = _judge(parts, arguments.precision, facts)
     if arguments.json:
         settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()}
         write_report(arguments.json, "segment", settings, {**facts, "parts": [part.as_json() for part in parts]})
     return 0 if passed else 1
 
 
-def _judge(parts: "list[Part]", facts: dict[str, Any]) -> bool:
-    """Hold the masks of 16 bits to their gate; there is none where ours is in float32."""
-    from naruto_vision.commands.segment_parity import LowPrecisionGate
+def _judge(parts: "list[Part]", precision: str, facts: dict[str, Any]) -> bool:
+    """Hold every part to stock's results in float32, and the masks of 16 bits to a gate of their own."""
+    from naruto_vision.commands.segment_parity import LowPrecisionGate, is_stock_result
 
+    if precision == "float32":
+        failed = [part.name for part in parts if not is_stock_result(part.parity)]
+        facts["gate"] = {"failed": failed, "passed": not failed}
+        if failed:
+            sys.stdout.write(f"not stock's results: {', '.join(failed)}\n")
+        return not failed
     ious = tuple(iou for part in parts for iou in part.ious)
     if not ious:
+        sys.stdout.write("low precision not judged: there was no stock mask to compare with\n")
         return True
     gate = LowPrecisionGate(ious)
     facts["gate"] = {"matched": gate.matched, "masks": len(ious), "mean_iou": gate.mean, "passed": gate.passed}

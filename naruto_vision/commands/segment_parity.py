@@ -1,6 +1,6 @@
 """Whether two segmenters found the same masks: one to one in float32, and by the best of all in 16 bits."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,25 @@ from naruto_vision.records import Region
 
 _SAME = 0.99  # IoU
 _MATCH, _MATCHED, _MEAN = 0.9, 0.97, 0.98
+_CLOSE = 1e-3  # features and logits; a hundred times what float32 rounds off here
+_RUN_LENGTHS = ("identical run lengths", "identical to stock on two threads")
+
+
+def is_stock_result(parity: Mapping[str, float]) -> bool:
+    """Tell whether a comparison in float32 found what stock finds.
+
+    Args:
+        parity: What the two have in common, by name. The counts of masks have to be equal, ``share matched`` 1, the
+            run lengths those of stock on one thread or on two, and ``largest difference`` at most 1e-3; what is
+            absent is not asked for.
+    """
+    lengths = [parity[name] for name in _RUN_LENGTHS if name in parity]
+    return (
+        parity.get("masks") == parity.get("stock masks")
+        and parity.get("share matched", 1.0) == 1.0
+        and (not lengths or max(lengths) == parity.get("stock masks"))
+        and parity.get("largest difference", 0.0) <= _CLOSE
+    )
 
 
 def matched_share(ours: Sequence[Region], stock: Sequence[Region]) -> float:

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from naruto_vision.cli import main
-from naruto_vision.commands import bench_segment, segment_parity
+from naruto_vision.commands import bench_segment, segment_parity, segment_parts
 from naruto_vision.commands.bench import Timing
-from naruto_vision.commands.segment_parity import LowPrecisionGate, best_ious, matched_share
+from naruto_vision.commands.segment_parity import LowPrecisionGate, best_ious, is_stock_result, matched_share
 from naruto_vision.commands.segment_parts import Bench, Part
 from naruto_vision.drawn.cast import read_cast
 from naruto_vision.drawn.scenes import draw_scene
@@ -179,6 +179,47 @@ def _low(pictures: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     monkeypatch.setattr(precision, "_fast_bf16", lambda: True)
     options = ["--precision", "bfloat16", "--points", "4", "--repeats", "1", "--pictures", str(pictures)]
     return main(["bench", "segment", *options, *words])
+
+
+@pytest.mark.parametrize(
+    ("parity", "same"),
+    [
+        ({"masks": 3, "stock masks": 3, "share matched": 1.0}, True),
+        ({"masks": 3, "stock masks": 3, "share matched": 0.99}, False),
+        ({"masks": 4, "stock masks": 3, "share matched": 1.0}, False),
+        ({"largest difference": 1e-3, "cosine": 1.0}, True),
+        ({"largest difference": 2e-3, "cosine": 1.0}, False),
+        ({"masks": 24, "stock masks": 24, "identical run lengths": 24}, True),
+        ({"masks": 24, "stock masks": 24, "identical run lengths": 23}, False),
+        (
+            {
+                "masks": 24,
+                "stock masks": 24,
+                "identical run lengths": 23,
+                "identical to stock on two threads": 24,
+            },
+            True,
+        ),
+    ],
+)
+def test_float32_is_held_to_the_results_of_stock(parity: dict[str, float], same: bool) -> None:
+    assert is_stock_result(parity) is same
+
+
+def test_masks_that_are_not_stocks_are_an_error(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(segment_parts, "matched_share", lambda *_: 0.5)
+    assert main(["bench", "segment", "--points", "4", "--repeats", "1", "--pictures", str(pictures)]) == 1
+    assert "not stock's results: masks 96x90" in capsys.readouterr().out
+
+
+def test_16_bits_without_a_stock_mask_are_not_called_good(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(segment_parts, "best_ious", lambda *_: [])
+    assert _low(pictures, monkeypatch) == 0
+    assert "low precision not judged" in capsys.readouterr().out
 
 
 def test_16_bits_are_held_to_their_own_gate(
