@@ -5,6 +5,7 @@ import json
 import sys
 
 from naruto_vision.commands.gallery_options import add_gallery_argument
+from naruto_vision.commands.training import GALLERY
 from naruto_vision.gallery.listing import Listing, list_gallery
 
 
@@ -14,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     Args:
         parser: The parser of ``naruto-vision gallery list``.
     """
-    add_gallery_argument(parser)
+    add_gallery_argument(parser, default=GALLERY)
     parser.add_argument("--rows", action="store_true", help="every row: id, label, path, how it was changed")
     parser.add_argument("--json", action="store_true", help="print JSON")
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from naruto_vision.commands.gallery_options import add_gallery_argument
+from naruto_vision.commands.training import GALLERY
 from naruto_vision.gallery.ledger import line_counts
 from naruto_vision.gallery.listing import list_gallery
 
@@ -17,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     Args:
         parser: The parser of ``naruto-vision gallery log``.
     """
-    add_gallery_argument(parser)
+    add_gallery_argument(parser, default=GALLERY)
     parser.add_argument("--json", action="store_true", help="print the ledger's own lines")
 
 

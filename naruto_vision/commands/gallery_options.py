@@ -14,13 +14,18 @@ if TYPE_CHECKING:
     from naruto_vision.gallery.gallery import Gallery
 
 
-def add_gallery_argument(parser: argparse.ArgumentParser) -> None:
+def add_gallery_argument(parser: argparse.ArgumentParser, *, default: str = "") -> None:
     """Declare the gallery.
 
     Args:
         parser: The parser of a ``gallery`` command.
+        default: The folder that is meant where none is named; without it one has to be, as for whatever changes rows.
     """
-    parser.add_argument("gallery", type=Path, help="the gallery's folder")
+    if default:
+        told = f"the gallery's folder (default: {default})"
+        parser.add_argument("gallery", type=Path, nargs="?", default=Path(default), help=told)
+    else:
+        parser.add_argument("gallery", type=Path, help="the gallery's folder")
 
 
 def add_row_options(parser: argparse.ArgumentParser) -> None:

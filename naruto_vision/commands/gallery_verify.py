@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from naruto_vision.commands.gallery_options import add_encoder_options, add_gallery_argument
+from naruto_vision.commands.training import GALLERY
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     Args:
         parser: The parser of ``naruto-vision gallery verify``.
     """
-    add_gallery_argument(parser)
+    add_gallery_argument(parser, default=GALLERY)
     add_encoder_options(parser, without="none, so that the gallery is not held against one")
     parser.add_argument(
         "--root", type=Path, metavar="DIR", help="look for the rows' pictures in this folder and its train/, valid/, …"

@@ -242,3 +242,14 @@ def test_verify_asks_for_a_new_measurement_when_an_index_has_grown(
     rows = [GalleryRow("x.png", "a")] * 3
     add_to_gallery(home / "g", gallery.vectors, rows, fingerprint=gallery.fingerprint)
     assert "measured at 3 rows; measure again with `naruto-vision gallery reindex" in told(capsys, "verify", "g")
+
+
+@pytest.mark.parametrize("command", ["list", "log", "verify"])
+def test_what_only_reads_takes_the_usual_gallery(home: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
+    shutil.copytree(home / "g", "runs/gallery")
+    assert told(capsys, command).replace("runs/gallery", "g") == told(capsys, command, "g")
+
+
+@pytest.mark.parametrize("command", ["remove", "relabel", "reindex", "add"])
+def test_what_changes_rows_wants_its_gallery_named(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    assert "required: gallery" in told(capsys, command, code=2)
