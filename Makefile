@@ -56,7 +56,7 @@ weights: $(STAMP)  ## train the packaged weights again from their seeds (more th
 		cp "runs/$${pair%%:*}/bundle/"model.{safetensors,json} "$(WEIGHTS)/$${pair#*:}/"; done
 
 options: $(STAMP)  ## describe the options of fit, validate, test and predict anew, after one has changed
-	@$(BIN)/python -m naruto_vision.commands.help_writer
+	@$(BIN)/python -m naruto_vision.cli.help_writer
 
 wheel: $(STAMP)  ## a wheel with the configs and the small weights inside (./dist)
 	@rm -rf build

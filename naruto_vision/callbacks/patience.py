@@ -7,7 +7,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 
 from naruto_vision.errors import InputError
-from naruto_vision.modules.best import ResumableModule
+from naruto_vision.modules.clip_tuner import ResumableModule
 
 _LOG = logging.getLogger(__name__)
 

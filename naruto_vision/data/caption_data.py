@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from naruto_vision.data.augmentation import chance, cut_out, occlude, soften
-from naruto_vision.data.preprocessing import Preprocess, module_preprocess
 from naruto_vision.data.sampling import (
     Draw,
     DrawSampler,
@@ -20,11 +19,11 @@ from naruto_vision.data.sampling import (
     consumed_batches,
     process_share,
 )
-from naruto_vision.drawn.attributes import Attributes, random_attributes
-from naruto_vision.drawn.captions import caption, full_caption
-from naruto_vision.drawn.phrases import phrase_truths
-from naruto_vision.drawn.pictures import draw_picture
+from naruto_vision.data.store import Preprocess, module_preprocess
 from naruto_vision.records import Picture
+from naruto_vision.synthetic.attributes import Attributes, random_attributes
+from naruto_vision.synthetic.captions import caption, full_caption, phrase_truths
+from naruto_vision.synthetic.scene import draw_picture
 
 _TRAIN, _VALID, _TEST = 1, 2, 3  # streams of random numbers that never meet
 _ENDLESS = 1 << 40  # training never sees a stranger twice, so its table of strangers has no end

@@ -13,9 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from naruto_vision.data.augmentation import augment
-from naruto_vision.data.preprocessing import Preprocess, module_preprocess
 from naruto_vision.data.readers import ReaderName, read_splits
-from naruto_vision.data.rows import Policy, ReadRules
 from naruto_vision.data.sampling import (
     DrawSampler,
     ResumableLoader,
@@ -24,10 +22,18 @@ from naruto_vision.data.sampling import (
     consumed_batches,
     process_share,
 )
-from naruto_vision.data.store import Augment, PictureStore, PreparedPicture, TableDataset, load_table
-from naruto_vision.data.tables import ClassTable, Split, row_groups
+from naruto_vision.data.store import (
+    Augment,
+    PictureStore,
+    PreparedPicture,
+    Preprocess,
+    TableDataset,
+    load_table,
+    module_preprocess,
+)
+from naruto_vision.data.tables import ClassTable, Policy, ReadRules, Split, row_groups
 from naruto_vision.errors import InputError
-from naruto_vision.files.quarantine import Quarantine
+from naruto_vision.io.quarantine import Quarantine
 
 _LOG = logging.getLogger(__name__)
 

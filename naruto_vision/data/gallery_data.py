@@ -8,17 +8,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from naruto_vision.data.preprocessing import Preprocess, module_preprocess
 from naruto_vision.data.readers import ReaderName, read_classes
-from naruto_vision.data.rows import Policy, ReadRules
 from naruto_vision.data.sampling import NOTHING, ResumableLoader, ShareSampler, checked_batch_size, process_share
-from naruto_vision.data.scene_data import SceneDataModule
-from naruto_vision.data.store import PictureStore, load_table
-from naruto_vision.data.tables import ClassTable, Split
+from naruto_vision.data.scenes import SceneDataModule
+from naruto_vision.data.store import PictureStore, Preprocess, load_table, module_preprocess
+from naruto_vision.data.tables import ClassTable, Policy, ReadRules, Split
 from naruto_vision.errors import InputError
-from naruto_vision.files.quarantine import Quarantine
-from naruto_vision.gallery.selection import UNCHANGED, EnrolmentPlan, sample_candidates
-from naruto_vision.gallery.variants import GAMMA, apply_gamma, draw_gamma
+from naruto_vision.gallery.enrollment import GAMMA, UNCHANGED, EnrolmentPlan, apply_gamma, draw_gamma, sample_candidates
+from naruto_vision.io.quarantine import Quarantine
 
 _LOG = logging.getLogger(__name__)
 

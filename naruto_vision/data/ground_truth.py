@@ -1,15 +1,17 @@
-"""``gt.json``: the objects of every scene, checked through and through on reading."""
+"""Predicted scenes from a folder of JSON files, whoever wrote them."""
 
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from naruto_vision.data.paths import refusal
+from naruto_vision.data.tables import find_inside, refusal
 from naruto_vision.errors import FormatError, JsonError, MissingPathError
-from naruto_vision.files.atomic import write_json
+from naruto_vision.io.atomic import write_json
+from naruto_vision.io.quarantine import Quarantine
 from naruto_vision.records import Box, LabelledBox
 
 
@@ -113,3 +115,151 @@ def write_gt(path: str | Path, truth: Mapping[str, Sequence[LabelledBox]]) -> No
         scene: [{"bbox": list(item.box), "label": item.label} for item in truth[scene]] for scene in sorted(truth)
     }
     write_json(path, document)
+
+
+_OVERLAY = "_overlay"
+
+
+@dataclass(frozen=True)
+class PredictionFolder:
+    """What a folder holds for the scenes of a ground truth.
+
+    Args:
+        scenes: Scene to its predictions, for every scene whose file was read.
+        missing: Scenes without a file.
+        unknown: Files of the kind that was asked for that belong to no scene, relative to the folder.
+        quarantine: The files read, and those that could not be.
+    """
+
+    scenes: Mapping[str, tuple[LabelledBox, ...]]
+    missing: tuple[str, ...]
+    unknown: tuple[str, ...]
+    quarantine: Quarantine
+
+
+def read_predictions(path: Path, scene: str, *, exact: bool = False) -> tuple[LabelledBox, ...]:
+    """Read the predictions of one scene.
+
+    Args:
+        path: ``{"scene": …, "preds": [{"bbox": [x1, y1, x2, y2], "label": text, "score": number}]}``, inclusive
+            pixels; the scene's name and the scores may be absent.
+        scene: The scene that it should be of.
+        exact: Let it name no other extension than the scene's, for folders in which two scenes share a stem.
+
+    Returns:
+        The predictions, in the file's order.
+
+    Raises:
+        FormatError: If anything in it is not as described, or it names another scene.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=without_repeats)
+    except (ValueError, RecursionError) as error:  # both kinds of decode error are ValueErrors
+        raise JsonError(path, error) from None
+    if not isinstance(found, dict) or not isinstance(found.get("preds"), list):
+        raise FormatError(path, "an object with a list 'preds'", repr(found)[:60])
+    named = found.get("scene", scene)
+    expected, told = PurePosixPath(scene), PurePosixPath(named if isinstance(named, str) else "")
+    if told.stem != expected.stem or (exact and told.name != expected.name):
+        raise FormatError(path, f"predictions of scene {scene!r}", f"those of {named!r}")
+    return tuple(_read_prediction(path, f"prediction {index}", value) for index, value in enumerate(found["preds"]))
+
+
+def _read_prediction(path: Path, where: str, value: object) -> LabelledBox:
+    plain = read_object(path, where, value)
+    score = value.get("score") if isinstance(value, dict) else None
+    if score is None:
+        return plain
+    if type(score) not in (int, float) or not math.isfinite(score):
+        raise FormatError(path, f"in {where} a 'score' that is a finite number", repr(score)[:60])
+    return replace(plain, score=float(score))
+
+
+def read_prediction_folder(
+    folder: str | Path, scenes: Sequence[str], *, overlay: bool = False, advance: Callable[[], None] = lambda: None
+) -> PredictionFolder:
+    """Read what a folder predicts for some scenes.
+
+    The file of scene ``a/b.png`` is ``a/b.json`` or ``a/b.png.json``, the overlay's ``a/b_overlay.json`` or
+    ``a/b.png_overlay.json``, in the folder or in its sub-folder ``json``. A file that cannot be used is set aside,
+    and its scene is one without predictions.
+
+    Args:
+        folder: Such as the ``--out`` folder of ``naruto-vision predict``, or the ``json`` folder in it.
+        scenes: Paths relative to the pictures' folder, POSIX.
+        overlay: Read what people are shown in place of every region.
+        advance: Called after each scene, for a progress bar.
+
+    Returns:
+        The predictions, and what was missing, superfluous or unusable.
+
+    Raises:
+        MissingPathError: If there is no such folder, or none of the scenes has a file in it.
+        InputError: If no file could be used.
+    """
+    base = Path(folder)
+    if not base.is_dir():
+        raise MissingPathError(base, "folder of predictions")
+    base = (base / "json" if (base / "json").is_dir() else base).resolve()
+    suffix = f"{_OVERLAY}.json" if overlay else ".json"
+    files = {scene: find_inside(base, name) for scene, name in _file_names(base, scenes, suffix).items()}
+    if scenes and not any(files.values()):
+        kind = "overlay JSON" if overlay else "JSON"
+        raise MissingPathError(base, f"{kind} for any of {len(scenes)} scenes", f"{scenes[0]} has none, for one")
+    shared = Counter(files.values())
+    quarantine = Quarantine("prediction files")
+    found: dict[str, tuple[LabelledBox, ...]] = {}
+    for scene, path in files.items():
+        if path is not None:
+            _read_into(found, scene, path, quarantine, exact=shared[path] > 1)
+        advance()
+    quarantine.check(1.0)
+    missing = tuple(scene for scene, path in files.items() if path is None)
+    return PredictionFolder(found, missing, _leftover(base, files.values(), overlay), quarantine)
+
+
+def _read_into(
+    found: dict[str, tuple[LabelledBox, ...]], scene: str, path: Path, quarantine: Quarantine, *, exact: bool
+) -> None:
+    try:
+        found[scene] = read_predictions(path, scene, exact=exact)
+    except FormatError as error:
+        quarantine.refuse(path, str(error).removeprefix(f"{path}: "))
+    except OSError as error:
+        quarantine.refuse(path, error.strerror or "cannot be read")
+    else:
+        quarantine.accept()
+
+
+def _file_names(base: Path, scenes: Sequence[str], suffix: str) -> dict[str, str]:
+    """Name every scene's file: with the picture's extension where such a file is there, else without."""
+    names = {}
+    for scene in scenes:
+        whole = f"{scene}{suffix}"
+        names[scene] = whole if find_inside(base, whole) else f"{PurePosixPath(scene).with_suffix('')}{suffix}"
+    return names
+
+
+def _leftover(base: Path, used: Iterable[Path | None], overlay: bool) -> tuple[str, ...]:
+    """List the files of one kind that belong to no scene; a file that was used counts for itself, whatever its name."""
+    taken = {path.resolve() for path in used if path is not None}
+    rest = (path for path in base.rglob("*.json") if path.stem.endswith(_OVERLAY) == overlay)
+    return tuple(sorted(path.relative_to(base).as_posix() for path in rest if path.resolve() not in taken))
+
+
+def rename_labels(
+    scenes: Mapping[str, Sequence[LabelledBox]], names: Mapping[str, str]
+) -> dict[str, tuple[LabelledBox, ...]]:
+    """Mend the spelling of labels.
+
+    Args:
+        scenes: Scene to its boxes, true or predicted.
+        names: Label as found, to the label that it should be.
+
+    Returns:
+        The same boxes under mended labels.
+    """
+    return {
+        scene: tuple(replace(item, label=names.get(item.label, item.label)) for item in items)
+        for scene, items in scenes.items()
+    }

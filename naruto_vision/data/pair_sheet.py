@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from naruto_vision.files.images import picture_or_none
+from naruto_vision.io.images import picture_or_none
 from naruto_vision.records import Picture
-from naruto_vision.scenes.contact_sheet import GAP, HEAD, ContactSheet, Theme
-from naruto_vision.scenes.overlay import Colour
-from naruto_vision.scenes.tile_rows import TILE, Tile, draw_caption
+from naruto_vision.viz.contact_sheet import GAP, HEAD, ContactSheet, Theme
+from naruto_vision.viz.overlay import Colour
+from naruto_vision.viz.tile_rows import TILE, Tile, draw_caption
 
 _COLUMNS = 3
 _HEADING, _CAPTION, _BETWEEN = 36, 58, 8

@@ -1,17 +1,336 @@
 """One question for class data of any layout: the table of a split."""
 
+import csv
+import io
+import json
 import logging
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Literal, TypeAlias
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, TypeAlias
 
-from naruto_vision.data.class_folders import class_folder_names, read_class_folders
-from naruto_vision.data.manifest import read_manifest
-from naruto_vision.data.roboflow import CLASSES_CSV, read_roboflow
-from naruto_vision.data.rows import ReadRules
 from naruto_vision.data.shards import INDEX, read_shards
-from naruto_vision.data.tables import ClassTable, Split, hold_out, merge_classes
-from naruto_vision.errors import InputError, MissingPathError
+from naruto_vision.data.tables import (
+    ClassTable,
+    ReadRules,
+    SourceRow,
+    Split,
+    build_table,
+    find_inside,
+    hold_out,
+    merge_classes,
+    refusal,
+)
+from naruto_vision.errors import FormatError, InputError, JsonError, MissingPathError
+from naruto_vision.io.atomic import write_json, write_text
+from naruto_vision.io.images import list_pictures
+
+CLASSES_CSV = "_classes.csv"
+_FILE_COLUMN = "filename"
+_NOT_A_CLASS = "unlabeled"
+
+
+def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Read a CSV file of any everyday dialect of line ends, with blanks around the values dropped.
+
+    Args:
+        path: UTF-8, with or without a byte-order mark.
+
+    Yields:
+        Line number in the file, and the row's values; rows without any value are passed over.
+
+    Raises:
+        MissingPathError: If there is no such file.
+        FormatError: If it is not UTF-8, or not CSV.
+    """
+    if not path.is_file():
+        raise MissingPathError(path, "CSV file")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as handle:
+            reader = csv.reader(handle, skipinitialspace=True)
+            rows = ([value.strip() for value in row] for row in reader)
+            for values in filter(any, rows):
+                yield reader.line_num, values
+    except UnicodeDecodeError:
+        raise FormatError(path, "UTF-8 text", "another encoding", "save it as UTF-8") from None
+    except csv.Error as error:
+        raise FormatError(path, "comma-separated values", str(error)) from None
+
+
+def is_positive(text: str) -> bool:
+    """Tell whether a cell of a one-hot table marks its class.
+
+    Args:
+        text: The cell; blank and ``nan`` count as 0.
+
+    Raises:
+        ValueError: If it is neither a number nor blank.
+    """
+    if not text:
+        return False
+    value = float(text)
+    return not math.isnan(value) and value > 0
+
+
+def _class_columns(path: Path, header: list[str]) -> tuple[int, dict[int, str]]:
+    """Return the filename's column, and column to class name as found."""
+    lowered = [name.casefold() for name in header]
+    if _FILE_COLUMN not in lowered:
+        raise FormatError(path, "a column 'filename'", f"columns {', '.join(header)[:80]}")
+    place = lowered.index(_FILE_COLUMN)
+    if place != len(lowered) - 1 - lowered[::-1].index(_FILE_COLUMN):
+        raise FormatError(path, "one column 'filename'", "two")
+    names = [name for i, name in enumerate(header) if i != place and name]
+    for name in names:
+        if names.count(name) > 1:
+            raise FormatError(path, "one column a class", f"{name!r} twice")
+    columns = {i: name for i, name in enumerate(header) if i != place and name and name.casefold() != _NOT_A_CLASS}
+    return place, columns
+
+
+def _source_row(
+    path: Path, line: int, values: list[str], width: int, place: int, columns: Mapping[int, str]
+) -> SourceRow:
+    if not place < len(values) or any(values[width:]):
+        raise FormatError(path, f"{width} values in line {line}", f"{len(values)}")
+    positives = []
+    for i, name in columns.items():
+        cell = values[i] if i < len(values) else ""
+        try:
+            marked = is_positive(cell)
+        except ValueError:
+            raise FormatError(path, f"0 or 1 in line {line}, column {name!r}", repr(cell)[:40]) from None
+        if marked:
+            positives.append(name)
+    return SourceRow(values[place], tuple(positives))
+
+
+def read_roboflow(folder: str | Path, rules: ReadRules | None = None) -> ClassTable:
+    """Read one split of a Roboflow multi-class export.
+
+    Args:
+        folder: The split's folder, with ``_classes.csv`` and the pictures.
+        rules: What becomes of class names and of rows with several classes.
+
+    Returns:
+        The table; its root is ``folder``.
+
+    Raises:
+        MissingPathError: If there is no ``_classes.csv``.
+        FormatError: If it is empty, has no ``filename`` column, or has a cell that is not a number.
+    """
+    folder = Path(folder)
+    path = folder / CLASSES_CSV
+    lines = read_csv(path)
+    header = next(lines, (0, []))[1]
+    if not header:
+        raise FormatError(path, "a header with 'filename' and the classes", "an empty file")
+    place, columns = _class_columns(path, header)
+    rows = [_source_row(path, line, values, len(header), place, columns) for line, values in lines]
+    return build_table(folder, rows, tuple(columns.values()), rules or ReadRules())
+
+
+def class_folder_names(folder: str | Path) -> tuple[str, ...]:
+    """Return the names of the folders in a folder, sorted; hidden ones are left out.
+
+    Args:
+        folder: An existing folder.
+    """
+    return tuple(sorted(d.name for d in Path(folder).iterdir() if d.is_dir() and not d.name.startswith(".")))
+
+
+def read_class_folders(folder: str | Path, rules: ReadRules | None = None) -> ClassTable:
+    """Read a folder of class folders.
+
+    Args:
+        folder: Has one folder a class; a class without pictures stays a class.
+        rules: What becomes of class names; here each picture has one class.
+
+    Returns:
+        The table; classes in order of their folder names.
+
+    Raises:
+        MissingPathError: If the folder is not there.
+        InputError: If it has no class folders.
+    """
+    folder = Path(folder)
+    pictures = [PurePosixPath(path) for path in list_pictures(folder)]
+    names = class_folder_names(folder)
+    if not names:
+        msg = f"{folder}: no class folders in it; expected one folder a class with its pictures inside"
+        raise InputError(msg)
+    rows = [SourceRow(str(path), path.parts[:1] if len(path.parts) > 1 else ()) for path in pictures]
+    return build_table(folder, rows, names, rules or ReadRules())
+
+
+HEADER = ("path", "label")
+CLASSES = "classes.json"
+
+
+def _read_class_names(path: Path) -> tuple[str, ...]:
+    try:
+        names = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise JsonError(path, error) from None
+    good = isinstance(names, list) and all(isinstance(name, str) and name for name in names)
+    if not good or len(set(names)) != len(names):
+        raise FormatError(path, "a list of different class names", repr(names)[:60])
+    return tuple(names)
+
+
+def _labels_by_path(path: Path) -> tuple[dict[str, list[str]], list[str]]:
+    """Return path to its labels, and the paths of repeated lines."""
+    lines = read_csv(path)
+    header = [name.casefold() for name in next(lines, (0, []))[1]]
+    if not set(HEADER) <= set(header):
+        raise FormatError(path, "columns 'path' and 'label'", ", ".join(header)[:80] or "an empty file")
+    place, label_place = header.index("path"), header.index("label")
+    found: dict[str, list[str]] = {}
+    repeats = []
+    for line, values in lines:
+        if len(values) != len(header):
+            raise FormatError(path, f"{len(header)} values in line {line}", str(len(values)))
+        label = values[label_place]
+        labels = found.setdefault(values[place], [])
+        if label in labels:
+            repeats.append(values[place])
+        elif label:
+            labels.append(label)
+    return found, repeats
+
+
+def _base_of(path: Path, names: Sequence[str], rules: ReadRules) -> Path:
+    """Find the folder that a manifest's paths are relative to: beside it, above it, or where we are."""
+    candidates = (path.parent, path.parent.parent, Path())
+    harmless = [name for name in names if not refusal(name)][:50]
+    for folder in candidates:
+        if any(find_inside(folder.resolve(), name) for name in harmless):
+            return folder
+    if not rules.need_files:
+        return path.parent
+    places = ", ".join(dict.fromkeys(str(folder.resolve()) for folder in candidates))
+    hint = "run from the folder that the paths start in, or put the manifests beside it"
+    raise MissingPathError(names[0] if names else path, f"picture of {path} under {places}", hint)
+
+
+def read_manifest(path: str | Path, root: str | Path | None = None, rules: ReadRules | None = None) -> ClassTable:
+    """Read a manifest: ``path,label`` lines, with ``classes.json`` beside it or not.
+
+    Args:
+        path: The CSV file.
+        root: The folder that its paths are relative to; by default the manifest's own folder, the folder above it
+            or the current one, whichever has the pictures.
+        rules: What becomes of class names and of pictures with several labels.
+
+    Returns:
+        The table; its classes are those of ``classes.json``, or the labels in order of their names.
+
+    Raises:
+        MissingPathError: If there is no such file, or none of its pictures can be found.
+        FormatError: If it has other columns, or a label that ``classes.json`` lacks.
+    """
+    path = Path(path)
+    found, repeats = _labels_by_path(path)
+    labels = {label for names in found.values() for label in names}
+    listed = path.parent / CLASSES
+    classes = _read_class_names(listed) if listed.is_file() else tuple(sorted(labels))
+    unknown = sorted(labels - set(classes))
+    if unknown:
+        raise FormatError(path, f"labels of {listed.name}", ", ".join(unknown)[:80])
+    rules = rules or ReadRules()
+    base = Path(root) if root is not None else _base_of(path, list(found), rules)
+    rows = [SourceRow(name, tuple(names)) for name, names in found.items()]
+    rows += [SourceRow(name, tuple(found[name])) for name in repeats]
+    return build_table(base, rows, classes, rules, list_unnamed=False)
+
+
+def manifest_text(table: ClassTable, base: str | Path) -> str:
+    r"""Return a table as the text of a manifest, with ``\n`` line ends.
+
+    Args:
+        table: The rows.
+        base: The folder that the paths are written relative to; the table's root lies in it.
+    """
+    prefix = PurePosixPath(Path(os.path.relpath(table.root.absolute(), Path(base).absolute())).as_posix())
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(HEADER)
+    writer.writerows(((prefix / row.path).as_posix(), row.label) for row in table.rows)
+    return out.getvalue()
+
+
+def statistics(table: ClassTable, note: str) -> dict[str, Any]:
+    """Return what ``stats_<split>.json`` holds.
+
+    Args:
+        table: One split.
+        note: One line for people.
+    """
+    report = table.report
+    return {
+        "total_rows_seen": report.seen,
+        "total_rows_kept": report.kept,
+        "total_rows_discarded": report.seen - report.kept,
+        "discarded_by_num_positives": {str(count): rows for count, rows in report.discarded_by_positives.items()},
+        "missing_files": len(report.missing),
+        "missing": list(report.missing),
+        "refused_paths": list(report.refused),
+        "duplicates": list(report.duplicates),
+        "renamed": dict(report.renamed),
+        "unlisted_files": len(report.unlisted),
+        "kept_per_label": table.counts(),
+        "written_rows": len(table.rows),
+        "note": note,
+    }
+
+
+def manifest_base(root: str | Path, tables: Mapping[Split, ClassTable]) -> Path:
+    """Return the folder that a data set's manifests are written relative to.
+
+    Args:
+        root: The data set's folder.
+        tables: What was read from it.
+
+    Returns:
+        The folder that ``root`` lies in, so that its own name stays in the paths; where the pictures lie elsewhere
+        (manifests beside a data set), the folder that they share.
+    """
+    base = Path(os.path.normpath(Path(root).absolute())).parent  # not resolved: a folder that is a link keeps its name
+    places = [Path(os.path.normpath(table.root.absolute())) for table in tables.values()]
+    return base if all(place.is_relative_to(base) for place in places) else Path(os.path.commonpath(places))
+
+
+def is_found_from(out: str | Path, base: str | Path) -> bool:
+    """Tell whether manifests in a folder find pictures relative to another one by themselves.
+
+    Args:
+        out: The manifests' folder.
+        base: The folder that their paths are relative to.
+    """
+    out = Path(out).resolve()
+    return Path(base).resolve() in (out, out.parent, Path().resolve())
+
+
+def write_manifests(
+    out: str | Path, tables: Mapping[Split, ClassTable], base: str | Path, classes: Sequence[str], note: str
+) -> None:
+    """Write ``<split>.csv`` and ``stats_<split>.json`` for every split, and ``classes.json``.
+
+    Args:
+        out: The folder; made if need be, files of the same names are replaced.
+        tables: Split name to its table.
+        base: The folder that paths are written relative to, as ``manifest_base`` finds it.
+        classes: Every class, in the order that all later steps use.
+        note: One line for people, kept in the statistics.
+    """
+    out = Path(out)
+    for split, table in tables.items():
+        write_text(out / f"{split}.csv", manifest_text(table, base))
+        write_json(out / f"stats_{split}.json", statistics(table, note))
+    write_json(out / CLASSES, list(classes))
+
 
 _LOG = logging.getLogger(__name__)
 ReaderName: TypeAlias = Literal["auto", "shards", "roboflow", "manifest", "folders"]

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from naruto_vision.data.mask_sources import read_coco_masks
+from naruto_vision.data.masks import read_coco_masks
 from naruto_vision.errors import FormatError, JsonError, MissingPathError
-from naruto_vision.files.rle import decode_rle, encode_rle
+from naruto_vision.geometry import decode_rle, encode_rle
 from naruto_vision.metrics.fragments import FragmentCounts, add_fragments, count_encoded_fragments
-from naruto_vision.scenes.log import read_log
+from naruto_vision.recognition.writer import read_log
 
 PREDICTIONS = "predictions.jsonl"
 """Where ``predict`` writes its masks."""

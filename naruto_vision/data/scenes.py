@@ -1,4 +1,4 @@
-"""Scenes: folders of pictures, with or without ground truth, one item a picture whatever state it is in."""
+"""The scenes of ``validate``, ``test`` and ``predict``, and how many of them go through the models together."""
 
 import time
 from collections.abc import Collection, Iterator
@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
+import torch
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
 from naruto_vision.data.ground_truth import read_gt
-from naruto_vision.data.listing import some_of, tell_of_others
-from naruto_vision.data.sampling import NOTHING, ShareSampler
+from naruto_vision.data.sampling import NOTHING, ShareSampler, checked_batch_size, process_share
+from naruto_vision.data.tables import some_of, tell_of_others
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
-from naruto_vision.files.images import list_pictures, read_image
+from naruto_vision.io.images import list_pictures, read_image
+from naruto_vision.recognition.analyzer import group_size
 from naruto_vision.records import LabelledBox, Picture
 
 PICTURES = "images"
@@ -185,3 +188,105 @@ def _one_ahead(lists: Iterator[list[SceneItem]]) -> Iterator[list[SceneItem]]:
         while (scenes := coming.result()) is not None:
             coming = reader.submit(next, lists, None)
             yield scenes
+
+
+class SceneDataModule(pl.LightningDataModule):
+    """Scenes for ``validate``, ``test`` and ``predict``.
+
+    Args:
+        valid: Scene folder with ground truth.
+        test: Scene folder with ground truth.
+        predict: Scene folder; ground truth is not needed.
+        batch_size: Scenes that are searched together; None takes 8 on a GPU, and 1 on a CPU.
+        num_workers: Processes that decode ahead; 0 takes a thread.
+    """
+
+    def __init__(
+        self,
+        valid: str | None = None,
+        test: str | None = None,
+        predict: str | None = None,
+        batch_size: int | None = None,
+        num_workers: int = 1,
+    ) -> None:
+        super().__init__()
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer scenes than processes is no mistake
+        self.folders = {"valid": valid, "test": test, "predict": predict}
+        self._batch_size = None if batch_size is None else checked_batch_size(batch_size)
+        self.scene_workers = num_workers
+        self._datasets: dict[str, SceneDataset] = {}
+
+    def dataset(self, stage: str) -> SceneDataset:
+        """Return the scenes of one stage; the same object every time.
+
+        Args:
+            stage: "valid", "test" or "predict".
+
+        Raises:
+            InputError: If the stage has no folder, or the folder cannot be used.
+        """
+        if stage not in self._datasets:
+            folder = self.folders[stage]
+            if folder is None:
+                msg = f"no {stage} scenes: give their folder, --data.{stage} DIR"
+                raise InputError(msg)
+            self._datasets[stage] = SceneDataset(folder, need_truth=stage != "predict")
+        return self._datasets[stage]
+
+    def setup(self, stage: str) -> None:
+        """Open the scene folders that a verb needs, so that a wrong one is told of at once.
+
+        Args:
+            stage: "fit", "validate", "test" or "predict".
+
+        Raises:
+            InputError: If a folder that is needed was not given or cannot be used.
+        """
+        if stage != "fit" or self.folders["valid"] is not None:
+            self.dataset({"validate": "valid", "fit": "valid"}.get(stage, stage))
+
+    @property
+    def scene_batch_size(self) -> int:
+        """Scenes that are searched together."""
+        device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+        return self._batch_size or group_size(device)
+
+    def _scene_loader(self, stage: str) -> DataLoader[Any]:
+        rank, world = process_share(self.trainer)
+        size, workers = self.scene_batch_size, self.scene_workers
+        return scene_loader(self.dataset(stage), batch_size=size, num_workers=workers, rank=rank, world=world)
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """Return the scenes that thresholds are chosen on, or nothing where no folder was given."""
+        return [] if self.folders["valid"] is None else self._scene_loader("valid")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Return the scenes of ``test``."""
+        return self._scene_loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Return the scenes of ``predict``."""
+        return self._scene_loader("predict")
+
+    @override
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Leave scenes where they are; move tensors of other batches.
+
+        Args:
+            batch: A list of scenes, or a batch of another loader.
+            device: Where the model is.
+            dataloader_idx: Which loader.
+        """
+        if isinstance(batch, list):
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+
+def scenes_together(trainer: pl.Trainer) -> int:
+    """Return how many scenes a full batch of a run has.
+
+    Args:
+        trainer: One without a ``SceneDataModule`` counts as giving scenes one by one.
+    """
+    data = getattr(trainer, "datamodule", None)
+    return data.scene_batch_size if isinstance(data, SceneDataModule) else 1

@@ -15,9 +15,9 @@ from naruto_vision.data.shards import FORMAT, INDEX, MARK, picture_reader
 from naruto_vision.data.store import shrink
 from naruto_vision.data.tables import ClassTable
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
-from naruto_vision.files.atomic import atomic_file, remove_leftovers, write_json
-from naruto_vision.files.hashing import file_sha256
-from naruto_vision.files.quarantine import Quarantine
+from naruto_vision.io.atomic import atomic_file, remove_leftovers, write_json
+from naruto_vision.io.bundles import file_sha256
+from naruto_vision.io.quarantine import Quarantine
 from naruto_vision.records import Picture
 
 Item = tuple[str, tuple[str, ...]]

@@ -17,10 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from naruto_vision.data.rows import ReadRules, SourceRow, build_table
-from naruto_vision.data.tables import ClassTable
+from naruto_vision.data.tables import ClassTable, ReadRules, SourceRow, build_table
 from naruto_vision.errors import FormatError, JsonError, MissingPathError
-from naruto_vision.files.images import decode_image, read_image
+from naruto_vision.io.images import decode_image, read_image
 from naruto_vision.records import Picture
 
 FORMAT = 1

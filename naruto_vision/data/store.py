@@ -4,20 +4,43 @@ import hashlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
 import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from naruto_vision.data.preprocessing import Preprocess
 from naruto_vision.data.sampling import Draw
 from naruto_vision.data.shards import picture_reader
 from naruto_vision.data.tables import ClassTable
-from naruto_vision.errors import BadImageError, MissingPathError
-from naruto_vision.files.quarantine import Quarantine
+from naruto_vision.encoders.base import Encoder
+from naruto_vision.errors import BadImageError, InputError, MissingPathError
+from naruto_vision.io.quarantine import Quarantine
 from naruto_vision.records import Picture
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+
+Preprocess: TypeAlias = Callable[[Picture], Tensor]
+"""From a picture (H, W, 3) uint8 RGB to pixels (3, S, S) float32, as an encoder wants them."""
+
+
+def module_preprocess(trainer: "pl.Trainer | None") -> Preprocess:
+    """Return the preprocessing of the encoder that is being trained or used.
+
+    Args:
+        trainer: Its LightningModule has an ``encoder``.
+
+    Raises:
+        InputError: If there is no trainer, or its module has no encoder.
+    """
+    encoder = getattr(getattr(trainer, "lightning_module", None), "encoder", None)
+    if not isinstance(encoder, Encoder):
+        msg = "data: expected a module with an `encoder` to prepare pictures for; give `preprocess` where there is none"
+        raise InputError(msg)
+    return encoder.preprocess
+
 
 Augment: TypeAlias = Callable[[Picture, np.random.Generator], Picture]
 """From a picture (H, W, 3) uint8 RGB to another (h, w, 3) uint8 RGB, by nothing but the generator."""

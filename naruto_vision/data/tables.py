@@ -2,14 +2,91 @@
 
 import hashlib
 import itertools
+import logging
+import re
+import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, TypeAlias
 
 from naruto_vision.errors import InputError
+from naruto_vision.io.images import is_picture, list_pictures
 from naruto_vision.records import LabelledPicture
+
+_LOG = logging.getLogger(__name__)
+
+
+def some_of(names: Sequence[str], most: int = 3) -> str:
+    """Return the first names of a list, and how many more there are.
+
+    Args:
+        names: The names.
+        most: How many are written out.
+    """
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def tell_of_others(folder: Path, searched: str) -> None:
+    """Warn of pictures that lie beside the only folder that is searched.
+
+    Args:
+        folder: An existing folder; its own files are looked at, not those of deeper folders.
+        searched: Name of the folder in it that is searched.
+    """
+    others = sorted(file.name for file in folder.iterdir() if is_picture(file))
+    if others:
+        what = f"{len(others)} pictures beside {searched}/ are not searched ({some_of(others)})"
+        _LOG.warning("%s: %s; move them into %s", folder, what, folder / searched)
+
+
+_DRIVE_OR_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:")
+
+
+def refusal(text: str) -> str:
+    """Say why a path from a file may not be followed.
+
+    Args:
+        text: The path as the file has it.
+
+    Returns:
+        The reason in a few words, or an empty string for a plain relative POSIX path.
+    """
+    if not text or text.strip("./") == "":
+        return "names no file"
+    if "\0" in text:
+        return "holds a NUL character"
+    if "\\" in text:
+        return "holds a backslash"
+    if text.startswith(("/", "~")):
+        return "is absolute"
+    if _DRIVE_OR_SCHEME.match(text):
+        return "starts with a drive or a scheme"
+    if ".." in PurePosixPath(text).parts:
+        return "climbs out with '..'"
+    return ""
+
+
+def find_inside(base: Path, name: str) -> Path | None:
+    """Find a file that a table names, in either Unicode form of its name.
+
+    Args:
+        base: The folder that the name is relative to, already resolved (it may itself have been a link).
+        name: A path that ``refusal`` lets pass.
+
+    Returns:
+        The file, or None where it is missing, not a regular file, or a link that leads out of ``base``.
+    """
+    for form in (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)):
+        candidate = base / form
+        try:
+            if candidate.is_file() and candidate.resolve().is_relative_to(base):
+                return candidate
+        except OSError:  # a name too long for the file system is a name that is not there
+            continue
+    return None
+
 
 Split: TypeAlias = Literal["train", "valid", "test"]
 
@@ -179,3 +256,168 @@ def row_groups(table: ClassTable, *, balanced: bool) -> list[list[int]]:
     for number, row in enumerate(table.rows):
         groups.setdefault(row.label if balanced else "", []).append(number)
     return list(groups.values())
+
+
+Policy: TypeAlias = Literal["single_only", "first", "all"]
+"""What becomes of a picture with several positive classes: left out, only its first class, or a row for each."""
+
+UNLABELLED = "Unlabeled"
+"""The placeholder class of pictures without a class, where they are asked for; the name of Roboflow's column."""
+
+
+@dataclass(frozen=True)
+class ReadRules:
+    """How class names and rows of several classes are dealt with, whatever the layout.
+
+    Args:
+        aliases: Class name as found, to the name that it should have.
+        policy: What becomes of pictures with several positive classes.
+        labels: The classes that count, in order, after mending; None for all that there are.
+        include_unlabeled: Keep pictures without any class, under the placeholder ``Unlabeled``, the last class.
+        need_files: Leave out rows whose file is absent; else they count like the others, by their names alone.
+
+    Raises:
+        InputError: If a class stands twice in ``labels``.
+    """
+
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    policy: Policy = "single_only"
+    labels: tuple[str, ...] | None = None
+    include_unlabeled: bool = False
+    need_files: bool = True
+
+    def __post_init__(self) -> None:
+        twice = [name for name, count in Counter(self.labels or ()).items() if count > 1]
+        if twice:
+            msg = f"labels: expected every class once, found {', '.join(twice)} several times"
+            raise InputError(msg)
+
+    def mend(self, name: str) -> str:
+        """Return the name that a class should have.
+
+        Args:
+            name: The name as found.
+        """
+        return self.aliases.get(name, name)
+
+    def classes_of(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return the classes that come of the names as found, in order and without repeats.
+
+        Args:
+            names: The names as found.
+        """
+        found = tuple(dict.fromkeys(self.mend(name) for name in names))
+        return self.in_order(found if self.labels is None else [name for name in self.labels if name in found])
+
+    def in_order(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return class names with the placeholder behind them, where it is asked for.
+
+        Args:
+            names: Mended names, with or without the placeholder.
+        """
+        if not self.include_unlabeled:
+            return tuple(names)
+        return (*(name for name in names if name != UNLABELLED), UNLABELLED)
+
+    def positives_of(self, names: Sequence[str], classes: Collection[str]) -> list[str]:
+        """Return the classes of one picture that count.
+
+        Args:
+            names: Its positive classes as found; a picture without any may stand under the placeholder.
+            classes: The classes that count.
+        """
+        if not names and self.include_unlabeled:
+            return [UNLABELLED]
+        return [name for name in dict.fromkeys(map(self.mend, names)) if name in classes]
+
+    def labels_of(self, positives: Sequence[str]) -> tuple[str, ...]:
+        """Return the labels that a picture gets: none leaves it out.
+
+        Args:
+            positives: Its classes that count, in order.
+        """
+        match self.policy:
+            case "single_only":
+                return tuple(positives) if len(positives) == 1 else ()
+            case "first":
+                return tuple(positives[:1])
+            case "all":
+                return tuple(positives)
+
+
+@dataclass(frozen=True)
+class SourceRow:
+    """One row as its source has it.
+
+    Args:
+        name: The picture's path relative to the source's folder.
+        positives: Its positive classes in the source's order, names as found.
+    """
+
+    name: str
+    positives: tuple[str, ...]
+
+
+def _path_of(base: Path, name: str, rules: ReadRules) -> str:
+    """Return a row's path inside its folder, or an empty text for a file that is needed and absent."""
+    found = find_inside(base, name)
+    if found is not None:
+        return found.relative_to(base).as_posix()
+    return "" if rules.need_files else PurePosixPath(name).as_posix()
+
+
+def build_table(
+    folder: Path,
+    rows: Iterable[SourceRow],
+    names: Sequence[str],
+    rules: ReadRules,
+    *,
+    list_unnamed: bool = True,
+) -> ClassTable:
+    """Check every row of a source and count what becomes of it.
+
+    A row is refused, missing, a repeat, left out by the policy, or kept: the first of these that holds.
+
+    Args:
+        folder: The folder that the rows' names are relative to.
+        rows: The rows of the source.
+        names: Every class name as found, in order.
+        rules: What becomes of names and of rows with several classes.
+        list_unnamed: Look for pictures in ``folder`` that no row names.
+    """
+    pairs: list[tuple[str, str]] = []
+    refused, missing, repeats = [], [], []
+    discarded: Counter[int] = Counter()
+    known: set[str] = set()
+    seen = kept = 0
+    base = folder.resolve()
+    classes = rules.classes_of(names)
+    for row in rows:
+        seen += 1
+        reason = refusal(row.name)
+        path = "" if reason else _path_of(base, row.name, rules)
+        positives = rules.positives_of(row.positives, classes)
+        labels = rules.labels_of(positives)
+        if reason:
+            refused.append(f"{row.name!r} {reason}")
+        elif not path:
+            missing.append(row.name)
+        elif path in known:
+            repeats.append(path)
+        elif not labels:
+            discarded[len(positives)] += 1
+        else:
+            kept += 1
+            pairs.extend((path, label) for label in labels)
+        known.add(path)
+    report = TableReport(
+        seen=seen,
+        kept=kept,
+        discarded_by_positives=dict(sorted(discarded.items())),
+        missing=tuple(missing),
+        refused=tuple(refused),
+        duplicates=tuple(repeats),
+        renamed={name: rules.mend(name) for name in names if rules.mend(name) != name},
+        unlisted=tuple(name for name in list_pictures(folder) if name not in known) if list_unnamed else (),
+    )
+    return ClassTable(folder, sorted_rows(pairs), classes, report)

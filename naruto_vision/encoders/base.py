@@ -7,9 +7,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from naruto_vision.encoders.preparation import Preparation
+from naruto_vision.encoders.preprocess import Preparation
 from naruto_vision.errors import InputError
-from naruto_vision.files.fingerprint import model_fingerprint
+from naruto_vision.io.bundles import model_fingerprint
 from naruto_vision.records import Picture
 
 

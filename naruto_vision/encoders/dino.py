@@ -15,10 +15,10 @@ from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Norma
 
 from naruto_vision.encoders.base import Encoder
 from naruto_vision.encoders.class_token import timm_class_token
-from naruto_vision.encoders.preparation import Preparation
+from naruto_vision.encoders.preprocess import Preparation
 from naruto_vision.errors import InputError
-from naruto_vision.files.strict import load_strictly
-from naruto_vision.files.trust import load_state_dict
+from naruto_vision.io.bundles import load_strictly
+from naruto_vision.io.checkpoints import load_state_dict
 from naruto_vision.records import Picture
 
 RANDOM = "random"

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from naruto_vision.encoders.base import Encoder
-from naruto_vision.encoders.preparation import Preparation
+from naruto_vision.encoders.preprocess import Preparation
 from naruto_vision.errors import InputError
-from naruto_vision.files.machine import cpu_features
+from naruto_vision.io.machine import cpu_features
 from naruto_vision.records import Picture
 
 _ENGINE = "onednn"  # of torch's kernels the fastest on VNNI and AMX, and as exact as the others

@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeAlias
 from torch import Tensor, nn
 
 from naruto_vision.errors import InputError
-from naruto_vision.optional import require_package
+from naruto_vision.io.machine import require_package
 
 Towers: TypeAlias = Literal["vision", "text", "both"]
 Layers: TypeAlias = Literal["attention", "mlp", "all"]

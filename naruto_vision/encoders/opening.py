@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from naruto_vision.encoders.base import Encoder
-from naruto_vision.encoders.clip import ClipEncoder
-from naruto_vision.encoders.clip_parts import KIND
+from naruto_vision.encoders.clip import KIND, ClipEncoder
 from naruto_vision.errors import InputError
 
 

@@ -8,8 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from naruto_vision.errors import InputError
-from naruto_vision.gallery.content import GalleryContent, GalleryRow, unit_rows
-from naruto_vision.gallery.ledger import archived_ids, as_ranges, from_ranges, ledger_line
+from naruto_vision.gallery.content import (
+    GalleryContent,
+    GalleryRow,
+    archived_ids,
+    as_ranges,
+    from_ranges,
+    ledger_line,
+    unit_rows,
+)
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.records import Vectors
 

@@ -9,12 +9,17 @@ from typing import Any
 from naruto_vision.errors import FormatError, InputError
 from naruto_vision.gallery.content import GalleryContent, GalleryRow, build_content, unit_rows
 from naruto_vision.gallery.edits import change_thresholds
-from naruto_vision.gallery.effort import QueryKind
-from naruto_vision.gallery.folder import read_gallery, write_gallery
-from naruto_vision.gallery.layout import INDEX
-from naruto_vision.gallery.nearest import nearest_rows
-from naruto_vision.gallery.publish import writer_lock
-from naruto_vision.gallery.stores import IndexChoice, IndexKind, VectorIndex, choose_kind, make_index, read_stored
+from naruto_vision.gallery.index import (
+    IndexChoice,
+    IndexKind,
+    QueryKind,
+    VectorIndex,
+    choose_kind,
+    make_index,
+    nearest_rows,
+    read_stored,
+)
+from naruto_vision.gallery.store import INDEX, read_gallery, write_gallery, writer_lock
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.records import Neighbour, Vectors
 

@@ -9,14 +9,12 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from naruto_vision.errors import FormatError, InputError, MissingPathError
-from naruto_vision.files.hashing import has_sha256
 from naruto_vision.gallery.content import GalleryContent
-from naruto_vision.gallery.effort import Efforts
-from naruto_vision.gallery.folder import StoredIndex, read_gallery
-from naruto_vision.gallery.layout import AGAIN, STAGING, read_manifest
-from naruto_vision.gallery.pictures import find_picture
-from naruto_vision.gallery.stores import read_stored
-from naruto_vision.optional import has_package
+from naruto_vision.gallery.index import Efforts, read_stored
+from naruto_vision.gallery.info import find_picture
+from naruto_vision.gallery.store import AGAIN, STAGING, StoredIndex, read_gallery, read_manifest
+from naruto_vision.io.bundles import has_sha256
+from naruto_vision.io.machine import has_package
 
 Verdict: TypeAlias = Literal["ok", "warning", "wrong"]
 

@@ -7,8 +7,8 @@ from typing import Any
 from pycocotools import mask as coco
 from scipy.stats import chi2
 
-from naruto_vision.files.rle import encode_rle
-from naruto_vision.metrics.intervals import Rate
+from naruto_vision.geometry import encode_rle
+from naruto_vision.metrics.stats import Rate
 from naruto_vision.records import Mask
 
 _HELD = 0.5  # share of a figure's pixels from which a region holds it

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from naruto_vision.metrics.scene_counts import SceneCounts, SceneReport, add_counts, count_scene, scene_report
+from naruto_vision.metrics.scene import SceneCounts, SceneReport, add_counts, count_scene, scene_report
 from naruto_vision.records import LabelledBox
 
 

@@ -1,33 +1,129 @@
 """Enrol a gallery, calibrate it, and find its characters in scenes: four Trainer verbs over ``SceneAnalyzer``."""
 
+import dataclasses
+import logging
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from torch import nn
 
-from naruto_vision.data.gallery_data import GalleryBatch
-from naruto_vision.data.scene_data import scenes_together
-from naruto_vision.data.scenes import SceneItem
+from naruto_vision.data.gallery_data import GalleryBatch, GalleryDataModule
+from naruto_vision.data.scenes import SceneItem, scenes_together
 from naruto_vision.encoders.base import Encoder
 from naruto_vision.errors import InputError
-from naruto_vision.gallery.enrolment import Enrolment
+from naruto_vision.gallery.enrollment import Enrolment, EnrolmentPlan
 from naruto_vision.gallery.gallery import Gallery
-from naruto_vision.gallery.stores import IndexChoice
+from naruto_vision.gallery.index import IndexChoice
+from naruto_vision.gallery.info import list_gallery
+from naruto_vision.metrics.scene import SceneReport
 from naruto_vision.metrics.scene_accuracy import SceneAccuracy
-from naruto_vision.metrics.scene_counts import SceneReport
-from naruto_vision.modules.enrolling import tell_gallery, write_gallery
 from naruto_vision.modules.gathering import gather_lists
-from naruto_vision.modules.scene_items import analyse_items, log_rates
+from naruto_vision.recognition.analyzer import SceneAnalyzer
+from naruto_vision.recognition.calibration import ScoredRegion, check_decision, score_regions, thresholds_from
+from naruto_vision.recognition.decision import Decision
+from naruto_vision.recognition.merging import MergeSettings
 from naruto_vision.records import ScenePrediction
-from naruto_vision.scenes.analyzer import SceneAnalyzer
-from naruto_vision.scenes.calibration import ScoredRegion, check_decision, score_regions, thresholds_from
-from naruto_vision.scenes.decision import Decision
-from naruto_vision.scenes.merging import MergeSettings
-from naruto_vision.scenes.picks import OverlaySettings, choose_for_overlay, labelled_boxes
-from naruto_vision.segmentation.automatic import Segmenter
 from naruto_vision.segmentation.crops import CropSettings
+from naruto_vision.segmentation.generator import Segmenter
+from naruto_vision.viz.overlay import OverlaySettings, choose_for_overlay, labelled_boxes
+
+_LOG = logging.getLogger(__name__)
+
+
+def tell_gallery(trainer: pl.Trainer, folder: str) -> None:
+    """Log where a gallery is, how much it holds, and whether it can tell who is unknown. The first process does.
+
+    Args:
+        trainer: What runs the processes.
+        folder: The gallery, written.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    if not trainer.is_global_zero:
+        return
+    told = list_gallery(folder)
+    default, own = told.thresholds.get("default"), len(told.thresholds.get("classes") or {})
+    unknown = f'a score below {default:.3f} is "unknown"' if default is not None else f"{own} labels have a threshold"
+    if default is None and not own:
+        unknown = "no thresholds, so nobody is unknown; --data.valid DIR with ground truth chooses them"
+    _LOG.info("gallery %s: %d rows, %d labels; %s", folder, told.total, len(told.labels), unknown)
+
+
+def write_gallery(
+    trainer: pl.Trainer, own: Enrolment, folder: str, encoder: Encoder, *, mirror: bool, index: IndexChoice
+) -> None:
+    """Gather the rows of all processes, choose among them as the data's plan says, and write the gallery.
+
+    Every process has to call this; the first one writes.
+
+    Args:
+        trainer: What runs the processes; a ``GalleryDataModule`` of its has the plan and the counts.
+        own: This process's rows.
+        folder: Where the gallery goes; an older one is replaced.
+        encoder: What made the vectors; the gallery remembers its fingerprint and how it was opened.
+        mirror: Whether mirrored views were averaged; remembered, so that queries can be treated alike.
+        index: Which index searches.
+    """
+    whole = Enrolment()
+    whole.rows = gather_lists(trainer, own.rows)
+    whole.vectors = gather_lists(trainer, own.vectors)
+    if trainer.is_global_zero:
+        data: Any = getattr(trainer, "datamodule", None)
+        note = {"encoder": dict(encoder.recipe), "mirror": mirror}
+        plan = EnrolmentPlan()
+        if isinstance(data, GalleryDataModule):
+            plan = data.plan
+            note.update(enrolment=data.counts(), root=_seen_from_here(data.pictures_root))
+        whole.build(encoder.fingerprint, index, plan, note).save(folder)
+    trainer.strategy.barrier("gallery")
+
+
+def _seen_from_here(folder: Path) -> str:
+    """Name a folder relative to where we are, so that the same run in another place writes the same bytes."""
+    whole, here = folder.absolute(), Path.cwd()
+    return (whole.relative_to(here) if whole.is_relative_to(here) else whole).as_posix()
+
+
+def analyse_items(
+    analyzer: SceneAnalyzer, items: Sequence[SceneItem], group: int = 1
+) -> Iterator[tuple[SceneItem, ScenePrediction]]:
+    """Analyse scenes; one that could not be read is logged and has no regions.
+
+    Args:
+        analyzer: The path of a scene.
+        items: Scenes.
+        group: Scenes that are embedded and searched together.
+
+    Yields:
+        Every scene with its prediction, whose times have ``decode`` too, in order. Where a scene raises an error,
+        those before it have been given.
+    """
+    found = analyzer.analyse([(item.picture, item.scene) for item in items if item.picture is not None], group)
+    for item in items:
+        if item.picture is None:
+            _LOG.warning("nothing can be found in a scene that cannot be read: %s", item.error)
+            yield item, ScenePrediction(item.scene, 1, 1)
+        else:
+            prediction = next(found)
+            times = {"decode": item.milliseconds, **prediction.milliseconds}
+            yield item, dataclasses.replace(prediction, milliseconds=times)
+
+
+def log_rates(module: pl.LightningModule, stage: str, report: SceneReport) -> None:
+    """Log the rates of a report that have a value.
+
+    Args:
+        module: Logs.
+        stage: Stands in front of their names.
+        report: Of scenes.
+    """
+    for name, rate in report.rates().items():
+        if rate.value is not None:
+            module.log(f"{stage}/{name}", rate.value, rank_zero_only=True)
 
 
 class SceneRetriever(pl.LightningModule):

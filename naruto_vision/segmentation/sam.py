@@ -1,22 +1,192 @@
 """SAM 1 as a promptable model: official checkpoints, and the tiny one of this project."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
+from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch import Tensor, nn
 
-from naruto_vision.files.fingerprint import model_fingerprint
+from naruto_vision.errors import FormatError
+from naruto_vision.io.bundles import INFO, bundle_path, load_bundle, load_strictly, model_fingerprint, save_bundle
+from naruto_vision.io.checkpoints import load_state_dict
 from naruto_vision.records import Picture
-from naruto_vision.segmentation.base import Answers, FullMask, Prompts, SceneEmbedding
-from naruto_vision.segmentation.decoding import Answer, decode_each
-from naruto_vision.segmentation.precision import Compile, ForwardPasses, Precision, check_precision
-from naruto_vision.segmentation.sam_weights import load_sam, save_sam
-from naruto_vision.segmentation.scaling import resize_longest, stable_masks
-from naruto_vision.segmentation.sizes import SIZES, Architecture, build_sam
-from naruto_vision.segmentation.thresholds import MaskThresholds
+from naruto_vision.segmentation.postprocess import resize_longest, stable_masks
+from naruto_vision.segmentation.protocol import Answers, FullMask, MaskThresholds, Prompts, SceneEmbedding
+from naruto_vision.segmentation.runtime import Compile, ForwardPasses, Precision, check_precision
+
+Architecture: TypeAlias = Literal["tiny-sam", "vit_b", "vit_l", "vit_h"]
+
+
+@dataclass(frozen=True)
+class SamSize:
+    """The numbers that make one size of SAM.
+
+    Args:
+        width: Width of the image encoder's tokens.
+        depth: Blocks of the image encoder.
+        heads: Attention heads of each block.
+        global_blocks: Blocks that attend to the whole picture; the others stay inside windows.
+        window: Side of a window in tokens.
+        image_size: Side of the square input in pixels.
+        decoder_width: Width of the prompt tokens and the mask decoder.
+        decoder_heads: Attention heads of the mask decoder.
+        decoder_mlp: Hidden width of the decoder's MLPs.
+        iou_hidden: Hidden width of the head that estimates the masks' IoU.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    global_blocks: tuple[int, ...]
+    window: int = 14
+    image_size: int = 1024
+    decoder_width: int = 256
+    decoder_heads: int = 8
+    decoder_mlp: int = 2048
+    iou_hidden: int = 256
+
+
+PATCH = 16
+
+SIZES: dict[Architecture, SamSize] = {
+    "vit_b": SamSize(768, 12, 12, (2, 5, 8, 11)),
+    "vit_l": SamSize(1024, 24, 16, (5, 11, 17, 23)),
+    "vit_h": SamSize(1280, 32, 16, (7, 15, 23, 31)),
+    # 256 tokens are few enough that every block can attend to all of them; heads are 64 wide as in vit_b
+    "tiny-sam": SamSize(
+        width=128,
+        depth=5,
+        heads=2,
+        global_blocks=(0, 1, 2, 3, 4),
+        image_size=256,
+        decoder_width=64,
+        decoder_heads=4,  # more would be narrower than 8 values each, and their softmax would cost the most
+        decoder_mlp=256,
+        iou_hidden=128,
+    ),
+}
+
+
+def build_sam(size: SamSize) -> Sam:
+    """Build a SAM with random weights, in the official checkpoints' layout of names.
+
+    Args:
+        size: Its numbers.
+
+    Returns:
+        A ``segment_anything.modeling.Sam`` in evaluation mode.
+    """
+    grid = size.image_size // PATCH
+    encoder = ImageEncoderViT(
+        img_size=size.image_size,
+        patch_size=PATCH,
+        embed_dim=size.width,
+        depth=size.depth,
+        num_heads=size.heads,
+        out_chans=size.decoder_width,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),  # the official weights' epsilon
+        use_rel_pos=True,
+        window_size=size.window,
+        global_attn_indexes=size.global_blocks,
+    )
+    prompts = PromptEncoder(
+        embed_dim=size.decoder_width,
+        image_embedding_size=(grid, grid),
+        input_image_size=(size.image_size, size.image_size),
+        mask_in_chans=16,
+    )
+    transformer = TwoWayTransformer(
+        depth=2, embedding_dim=size.decoder_width, num_heads=size.decoder_heads, mlp_dim=size.decoder_mlp
+    )
+    decoder = MaskDecoder(
+        transformer_dim=size.decoder_width, transformer=transformer, iou_head_hidden_dim=size.iou_hidden
+    )
+    return Sam(encoder, prompts, decoder).eval()
+
+
+class Answer(NamedTuple):
+    """What the mask decoder says about P prompts.
+
+    Attributes:
+        logits: Shape (P, 3, h, w), float32; above 0 is mask; h and w are a quarter of the model's input side.
+        ious: Shape (P, 3), float32, the estimated IoU of each mask; unbounded.
+    """
+
+    logits: Tensor
+    ious: Tensor
+
+
+def decode_each(sam: Sam, features: Tensor, tokens: Tensor) -> Answer:
+    """Run the mask decoder; gradients flow.
+
+    The stock decoder takes one picture at a time; this one takes each prompt with its own picture.
+
+    Args:
+        sam: Of any size.
+        features: Shape (P, C, h, w), or (1, C, h, w) where all prompts ask about one picture.
+        tokens: Shape (P, T, C): the prompts' tokens.
+
+    Returns:
+        Three masks a prompt.
+    """
+    decoder, prompts = sam.mask_decoder, sam.prompt_encoder
+    count, (channels, height, width) = len(tokens), features.shape[1:]
+    heads = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+    queries = torch.cat([heads.expand(count, -1, -1), tokens], dim=1)
+    source = features + prompts.no_mask_embed.weight.reshape(1, -1, 1, 1)
+    positions = prompts.get_dense_pe().expand(count, -1, -1, -1)
+    out, source = decoder.transformer(source.expand(count, -1, -1, -1), positions, queries)
+    upscaled = decoder.output_upscaling(source.transpose(1, 2).reshape(count, channels, height, width))
+    # token 0 is the IoU token, token 1 the single-mask answer that is not asked for here
+    mlps = decoder.output_hypernetworks_mlps
+    kernels = torch.stack([mlps[i](out[:, 1 + i]) for i in range(1, decoder.num_mask_tokens)], dim=1)
+    logits = torch.einsum("pmc,pchw->pmhw", kernels, upscaled)
+    return Answer(logits, decoder.iou_prediction_head(out[:, 0])[:, 1:])
+
+
+KIND = "sam"
+
+
+def load_sam(sam: Sam, architecture: Architecture, weights: str | Path) -> MaskThresholds:
+    """Fill a SAM with weights.
+
+    Args:
+        sam: Of the given architecture.
+        architecture: The name of its size.
+        weights: A checkpoint file in the official layout of names, a bundle's folder, or the name of a packaged bundle.
+
+    Returns:
+        The thresholds that go with the weights; for official weights, those that they were published with.
+
+    Raises:
+        FormatError: If the bundle holds another architecture.
+    """
+    if Path(weights).is_file():
+        load_strictly(sam, load_state_dict(weights), weights, architecture)
+        return MaskThresholds()
+    folder = bundle_path(weights)
+    state, info = load_bundle(folder, KIND)
+    if info.get("architecture") != architecture:
+        raise FormatError(folder / INFO, f"architecture {architecture!r}", repr(info.get("architecture")))
+    load_strictly(sam, state, folder, architecture)
+    return MaskThresholds.from_json(info.get("thresholds", {}), str(folder / INFO))
+
+
+def save_sam(sam: Sam, thresholds: MaskThresholds, folder: str | Path, facts: Mapping[str, Any]) -> None:
+    """Write weights as a bundle.
+
+    Args:
+        sam: The weights.
+        thresholds: That go with them.
+        folder: Where the bundle goes; an older one is replaced.
+        facts: JSON values that go into ``model.json`` beside them; the architecture has to be among them.
+    """
+    save_bundle(folder, sam.state_dict(), {"kind": KIND, "thresholds": thresholds.as_json(), **facts})
 
 
 class SamModel(nn.Module):

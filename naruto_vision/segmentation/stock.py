@@ -7,12 +7,11 @@ from segment_anything import SamAutomaticMaskGenerator
 from typing_extensions import override
 
 from naruto_vision.errors import InputError
+from naruto_vision.geometry import xyxy_from_mask
 from naruto_vision.records import Picture, Region
-from naruto_vision.segmentation.automatic import Segmenter
-from naruto_vision.segmentation.base import SceneEmbedding
-from naruto_vision.segmentation.boxes import xyxy_from_mask
-from naruto_vision.segmentation.crop_layers import CropLayers
-from naruto_vision.segmentation.prompters import GridPrompter, point_names
+from naruto_vision.segmentation.generator import CropLayers, Segmenter
+from naruto_vision.segmentation.prompts import GridPrompter, point_names
+from naruto_vision.segmentation.protocol import SceneEmbedding
 from naruto_vision.segmentation.sam import SamModel
 
 

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from naruto_vision.geometry import mask_iou
 from naruto_vision.losses.segmentation import dice_loss, focal_loss, iou_head_loss
-from naruto_vision.segmentation.decoding import Answer
-from naruto_vision.segmentation.masks import mask_iou
-from naruto_vision.segmentation.sam import SamModel
+from naruto_vision.segmentation.sam import Answer, SamModel
 
 FOCAL_WEIGHT = 20.0  # SAM's ratio of focal to dice loss: the focal mean over all pixels is small
 

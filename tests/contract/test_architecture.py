@@ -6,23 +6,24 @@ import pytest
 from source import imports_of, modules, path_of
 
 LAYERS = (
-    ("errors", "optional", "records"),
-    ("files",),
-    ("drawn",),
+    ("errors", "records"),
+    ("geometry",),
+    ("io",),
+    ("synthetic",),
     ("losses", "metrics"),
     ("encoders",),
     ("segmentation",),
     ("gallery",),
-    ("scenes",),
+    ("viz",),
+    ("recognition",),
     ("data",),
     ("modules",),
     ("callbacks",),
-    ("commands",),
     ("cli",),
     ("__main__",),
 )
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
-NO_TORCH = ("errors", "optional", "records", "drawn", "cli")
+NO_TORCH = ("errors", "records", "synthetic")
 """Rooms that are usable, or that answer, without torch."""
 
 MODULES = sorted(modules())
@@ -96,14 +97,14 @@ def test_only_commands_print() -> None:
         for module, node in _nodes()
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     ]
-    assert [module for module in calls if _room(module) != "commands"] == []
+    assert [module for module in calls if _room(module) != "cli"] == []
 
 
 def test_pickles_are_opened_in_one_place() -> None:
     dangerous = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
     wrong = []
     for module, node in _nodes():
-        if module == "naruto_vision.files.trust":
+        if module == "naruto_vision.io.checkpoints":
             continue
         if isinstance(node, ast.Import):
             wrong += [(module, alias.name) for alias in node.names if alias.name in dangerous]

@@ -8,11 +8,11 @@ import pytest
 import yaml
 from source import ROOT
 
-from naruto_vision.cli import COMMANDS, TRAINER_COMMANDS, main
-from naruto_vision.drawn.cast import read_cast
-from naruto_vision.drawn.folders import WorldPlan, write_world
+from naruto_vision.cli.main import COMMANDS, TRAINER_COMMANDS, main
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.segmentation.sam import SamModel
+from naruto_vision.synthetic.attributes import read_cast
+from naruto_vision.synthetic.dataset import WorldPlan, write_world
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 TRAINED = [path for path in CONFIGS if path.name != "cast.yaml"]  # the cast is an input of `draw`

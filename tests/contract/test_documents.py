@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from source import ROOT
 
-from naruto_vision import cli
-from naruto_vision.commands import training
+from naruto_vision.cli import main as cli
+from naruto_vision.cli import trainer_args as training
 
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*/README.md"))]
 _SHELL_BLOCK = re.compile(r"^```(?:bash|sh|shell|console)\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -49,14 +49,14 @@ def _understand(words: Sequence[str]) -> None:
         training.run(command, rest)
         return
     parser = cli._Parser(prog=command)
-    importlib.import_module(f"naruto_vision.commands.{cli.COMMANDS[command][1]}").add_arguments(parser)
+    importlib.import_module(f"naruto_vision.cli.{cli.COMMANDS[command][1]}").add_arguments(parser)
     parser.parse_args(rest)
 
 
 @pytest.fixture
 def stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Trainer commands stop after parsing, and folders that a document only names be there."""
-    from naruto_vision.commands.trainer_cli import NarutoCLI
+    from naruto_vision.cli.trainer import NarutoCLI
 
     def stop(_cli: object) -> None:
         raise _ParsedError

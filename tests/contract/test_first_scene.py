@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from naruto_vision.encoders.clip import ClipEncoder
-from naruto_vision.files.images import write_image
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
+from naruto_vision.io.images import write_image
 
 NOT_NEEDED = (
     "torch._inductor",
@@ -34,7 +34,7 @@ NOT_NEEDED = (
 )
 PROBE = """
 import json, sys
-from naruto_vision.cli import main
+from naruto_vision.cli.main import main
 code = main()
 print("MODULES", json.dumps([code, sorted(sys.modules)]))
 """
@@ -87,7 +87,7 @@ assert open_clip.create_model("ViT-B-32", pretrained=None).visual and open_clip.
 assert open_clip.create_model("convnext_base", pretrained=None).visual
 import timm, torch._dynamo, torch._inductor, sympy
 assert timm.create_model("resnet18") and torch._dynamo.OptimizedModule
-from naruto_vision.commands import deferred
+from naruto_vision.cli import deferred
 print("WAITING", sorted(deferred._PENDING))
 """
 
@@ -147,7 +147,7 @@ def test_commands_that_embed_import_only_what_they_use(folder: Path, words: list
 
 @pytest.mark.slow
 def test_the_body_of_a_part_may_be_the_first_that_is_asked_for(folder: Path) -> None:
-    armed = "from naruto_vision.commands.slow_imports import defer_slow_imports; defer_slow_imports('search')\n"
+    armed = "from naruto_vision.cli.slow_imports import defer_slow_imports; defer_slow_imports('search')\n"
     asked = "import torch, torchvision; assert torchvision.ops.box_area(torch.ones(1, 4)).tolist() == [0]"
     _run(armed + asked, [], folder)
 

@@ -13,7 +13,7 @@ LIMIT = 0.3  # seconds of CPU time, the best of three: wall time is the neighbou
 
 PROBE = """
 import json, sys, time
-from naruto_vision.cli import main
+from naruto_vision.cli.main import main
 code = main(sys.argv[1:])
 heavy = sorted({"torch", "lightning", "numpy", "cv2", "faiss", "timm", "open_clip", "jsonargparse"} & set(sys.modules))
 sys.stderr.write("\\n" + json.dumps({"code": code, "seconds": time.process_time(), "heavy": heavy}))

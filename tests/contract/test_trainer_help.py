@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from naruto_vision.commands import trainer_help
-from naruto_vision.commands.help_writer import describe
-from naruto_vision.commands.trainer_cli import run_cli
-from naruto_vision.commands.trainer_help import CommandHelp, help_of, layout, read_help
+from naruto_vision.cli import trainer_help
+from naruto_vision.cli.help_writer import describe
+from naruto_vision.cli.trainer import run_cli
+from naruto_vision.cli.trainer_help import CommandHelp, help_of, layout, read_help
 
 COMMANDS = ("fit", "validate", "test", "predict")
-MEND = "the options have changed; `make options` writes naruto_vision/commands/trainer_help.json anew"
+MEND = "the options have changed; `make options` writes naruto_vision/cli/trainer_help.json anew"
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,7 @@ def _run(unpacked: Path, folder: Path, code: str) -> str:
 
 @pytest.mark.slow
 def test_configs_resolve_from_a_wheel(unpacked: Path, tmp_path: Path) -> None:
-    code = "from naruto_vision.files.share import config_path; print(config_path('scenes.yaml'))"
+    code = "from naruto_vision.io.bundles import config_path; print(config_path('scenes.yaml'))"
     assert Path(_run(unpacked, tmp_path, code).strip()).is_relative_to(unpacked)
     inside = {path.name for path in (unpacked / "naruto_vision" / "share" / "configs").iterdir()}
     assert {path.name for path in (ROOT / "configs").glob("*.yaml")} <= inside
@@ -50,7 +50,7 @@ def test_configs_resolve_from_a_wheel(unpacked: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(path.parent.name for path in (ROOT / "checkpoints").glob("*/model.json")))
 def test_bundles_resolve_from_a_wheel(unpacked: Path, tmp_path: Path, name: str) -> None:
-    code = f"from naruto_vision.files.share import bundle_path; print(bundle_path({name!r}))"
+    code = f"from naruto_vision.io.bundles import bundle_path; print(bundle_path({name!r}))"
     folder = Path(_run(unpacked, tmp_path, code).strip())
     assert folder.is_relative_to(unpacked)
     assert (folder / "model.safetensors").stat().st_size <= 12_000_000

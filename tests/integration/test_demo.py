@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from naruto_vision.cli import main
+from naruto_vision.cli.main import main
 
 RATES = ("object_accuracy", "honest_recall", "reference_recall", "class_given_matched", "precision")
 

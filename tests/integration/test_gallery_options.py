@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from naruto_vision.cli import main
+from naruto_vision.cli.main import main
 from naruto_vision.data.gallery_data import GalleryDataModule
 from naruto_vision.encoders.base import embed_pictures
 from naruto_vision.encoders.clip import ClipEncoder
@@ -17,12 +17,10 @@ from naruto_vision.encoders.dino import DinoEncoder
 from naruto_vision.encoders.opening import open_encoder, open_recipe
 from naruto_vision.encoders.tiny import TinySizes
 from naruto_vision.errors import InputError
-from naruto_vision.files.images import read_image, write_image
-from naruto_vision.files.share import config_path
-from naruto_vision.gallery.enrolment import Enrolment
+from naruto_vision.gallery.enrollment import Enrolment, EnrolmentPlan, GammaMode, apply_gamma, draw_gamma
 from naruto_vision.gallery.gallery import Gallery
-from naruto_vision.gallery.selection import EnrolmentPlan, GammaMode
-from naruto_vision.gallery.variants import apply_gamma, draw_gamma
+from naruto_vision.io.bundles import config_path
+from naruto_vision.io.images import read_image, write_image
 
 SIZES = TinySizes(
     embed_dim=16, image_size=24, patch_size=12, vision_width=32, vision_layers=1, text_width=32, text_layers=1

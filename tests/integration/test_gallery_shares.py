@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from naruto_vision.data.gallery_data import GalleryBatch, GalleryDataModule
 from naruto_vision.encoders.base import Encoder
-from naruto_vision.files.images import write_image
 from naruto_vision.gallery.gallery import Gallery
+from naruto_vision.io.images import write_image
 from naruto_vision.modules.scene_retriever import SceneRetriever
 from naruto_vision.records import Picture
 

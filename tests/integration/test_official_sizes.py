@@ -8,18 +8,18 @@ import pytest
 import torch
 from segment_anything import sam_model_registry
 
-from naruto_vision.drawn.cast import read_cast
-from naruto_vision.drawn.scenes import draw_scene
 from naruto_vision.encoders.base import embed_pictures
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.errors import StateDictError
-from naruto_vision.files.share import config_path
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
-from naruto_vision.scenes.analyzer import SceneAnalyzer
-from naruto_vision.segmentation.automatic import Segmenter
-from naruto_vision.segmentation.prompters import GridPrompter
+from naruto_vision.io.bundles import config_path
+from naruto_vision.recognition.analyzer import SceneAnalyzer
+from naruto_vision.segmentation.generator import Segmenter
+from naruto_vision.segmentation.prompts import GridPrompter
 from naruto_vision.segmentation.sam import SamModel
+from naruto_vision.synthetic.attributes import read_cast
+from naruto_vision.synthetic.scene import draw_scene
 
 pytestmark = pytest.mark.slow
 

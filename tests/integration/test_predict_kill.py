@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from naruto_vision.commands.training import run_trainer
-from naruto_vision.drawn.cast import read_cast
-from naruto_vision.drawn.scenes import draw_scene
-from naruto_vision.files.images import write_image
-from naruto_vision.files.share import config_path
+from naruto_vision.cli.trainer_args import run_trainer
+from naruto_vision.io.bundles import config_path
+from naruto_vision.io.images import write_image
+from naruto_vision.synthetic.attributes import read_cast
+from naruto_vision.synthetic.scene import draw_scene
 
 VOLATILE = {"run.json", "timings.jsonl"}
 SCENES = 8

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from naruto_vision.drawn.cast import read_cast
-from naruto_vision.drawn.scenes import draw_scene
 from naruto_vision.encoders.base import embed_pictures
 from naruto_vision.encoders.clip import ClipEncoder
-from naruto_vision.files.images import write_image
-from naruto_vision.files.share import config_path
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
+from naruto_vision.io.bundles import config_path
+from naruto_vision.io.images import write_image
+from naruto_vision.synthetic.attributes import read_cast
+from naruto_vision.synthetic.scene import draw_scene
 
 FEW, MANY = 50, 400
 SLACK = 12 << 10  # KiB; 3 were measured, and one 48 KiB picture kept a scene would make 16 MiB

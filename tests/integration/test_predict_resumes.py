@@ -9,16 +9,16 @@ import pytest
 from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
-from naruto_vision.callbacks.scene_writer import SceneWriterCallback
+from naruto_vision.callbacks.scenes import SceneWriterCallback
 from naruto_vision.data.gallery_data import GalleryDataModule
 from naruto_vision.encoders.clip import ClipEncoder
-from naruto_vision.files.images import write_image
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
+from naruto_vision.io.images import write_image
 from naruto_vision.modules.scene_retriever import SceneRetriever
-from naruto_vision.scenes.writer import LOG
-from naruto_vision.segmentation.automatic import Segmenter
-from naruto_vision.segmentation.prompters import GridPrompter
+from naruto_vision.recognition.writer import LOG
+from naruto_vision.segmentation.generator import Segmenter
+from naruto_vision.segmentation.prompts import GridPrompter
 from naruto_vision.segmentation.sam import SamModel
 
 SCENES = ("a.png", "b.png", "c.png", "d.png")

@@ -9,23 +9,22 @@ import numpy as np
 import pytest
 from typing_extensions import override
 
-from naruto_vision.callbacks.scene_writer import SceneWriterCallback
+from naruto_vision.callbacks.scenes import SceneWriterCallback
 from naruto_vision.data.gallery_data import GalleryDataModule
 from naruto_vision.data.scenes import SceneItem
 from naruto_vision.encoders.base import embed_pictures
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.errors import InputError
-from naruto_vision.files.atomic import TEMPORARY_PREFIX
-from naruto_vision.files.images import write_image
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
+from naruto_vision.io.atomic import TEMPORARY_PREFIX
+from naruto_vision.io.images import write_image
 from naruto_vision.modules.scene_retriever import SceneRetriever
+from naruto_vision.recognition.writer import LOG, SceneWriter, read_log
 from naruto_vision.records import Picture, Region, ScenePrediction
-from naruto_vision.scenes.log import read_log
-from naruto_vision.scenes.writer import LOG, SceneWriter
-from naruto_vision.segmentation.automatic import Segmenter
-from naruto_vision.segmentation.base import SceneEmbedding
-from naruto_vision.segmentation.prompters import GridPrompter
+from naruto_vision.segmentation.generator import Segmenter
+from naruto_vision.segmentation.prompts import GridPrompter
+from naruto_vision.segmentation.protocol import SceneEmbedding
 from naruto_vision.segmentation.sam import SamModel
 
 SCENES = ["a.png", "b.png", "c.png", "d.png"]
@@ -119,7 +118,7 @@ def test_a_scene_that_cannot_be_written_stops_the_run_and_is_the_next_one_done(
             super().write(picture, prediction, sha256)
 
     with monkeypatch.context() as patched:
-        patched.setattr("naruto_vision.callbacks.scene_writer.SceneWriter", FullDisk)
+        patched.setattr("naruto_vision.callbacks.scenes.SceneWriter", FullDisk)
         with pytest.raises(OSError, match="No space left"):
             predict(world)
     assert written(world) == ["a.png"]

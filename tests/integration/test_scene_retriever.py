@@ -12,16 +12,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from naruto_vision.callbacks.scene_report import SceneReportCallback
-from naruto_vision.callbacks.scene_writer import SceneWriterCallback
+from naruto_vision.callbacks.scenes import SceneReportCallback, SceneWriterCallback
 from naruto_vision.data.gallery_data import GalleryDataModule
 from naruto_vision.encoders.base import Encoder
 from naruto_vision.errors import FingerprintError, InputError
-from naruto_vision.files.images import write_image
 from naruto_vision.gallery.gallery import Gallery
+from naruto_vision.io.images import write_image
 from naruto_vision.modules.scene_retriever import SceneRetriever
+from naruto_vision.recognition.decision import Decision
 from naruto_vision.records import Identity, Picture, Region, ScenePrediction
-from naruto_vision.scenes.decision import Decision
 from naruto_vision.segmentation.crops import CropSettings
 
 RED, GREEN, BLUE, YELLOW = (220, 30, 30), (30, 200, 30), (30, 30, 220), (220, 220, 30)

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from torch import nn
 
-from naruto_vision.data.scene_data import SceneDataModule
-from naruto_vision.data.scenes import SceneItem
-from naruto_vision.files.images import write_image
+from naruto_vision.data.scenes import SceneDataModule, SceneItem
+from naruto_vision.io.images import write_image
 
 
 class Noter(pl.LightningModule):

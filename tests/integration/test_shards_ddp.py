@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from naruto_vision.cli import main
+from naruto_vision.cli.main import main
 from naruto_vision.data.class_data import ClassBatch, ClassDataModule
-from naruto_vision.files.images import write_image
+from naruto_vision.io.images import write_image
 from naruto_vision.records import Picture
 
 COUNTS = {"train": {"Ada": 7, "Bo": 5}, "valid": {"Ada": 2, "Bo": 1}}  # one process validates on two, the other on one

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 
-from naruto_vision.data.mask_data import MaskData
-from naruto_vision.data.mask_sources import DrawnMasks
-from naruto_vision.modules.segmenter_tuner import SegmenterTuner
+from naruto_vision.data.masks import DrawnMasks, MaskData
+from naruto_vision.modules.sam_tuner import SegmenterTuner
 from naruto_vision.segmentation.sam import SamModel
 
 

@@ -9,8 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from naruto_vision import cli
-from naruto_vision.cli import COMMANDS, TRAINER_COMMANDS, main
+from naruto_vision.cli import main as cli
+from naruto_vision.cli.main import COMMANDS, TRAINER_COMMANDS, main
 from naruto_vision.errors import InputError, TrainingStoppedError
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from naruto_vision.cli import main
+from naruto_vision.cli.main import main
 
 TRUTH = '{"a.png": [{"bbox": [0, 0, 9, 9], "label": "Koba"}]}'
 
@@ -56,7 +56,7 @@ def test_what_can_be_mended_is_told(
     def fail(*_words: object, **_options: object) -> None:
         raise OSError(code, os.strerror(code), "out/here")
 
-    monkeypatch.setattr("naruto_vision.files.atomic.write_json", fail)
+    monkeypatch.setattr("naruto_vision.io.atomic.write_json", fail)
     assert told in refused(capsys, "out.json")
 
 
@@ -65,7 +65,7 @@ def test_other_failures_of_the_disk_are_defects(monkeypatch: pytest.MonkeyPatch)
     def fail(*_words: object, **_options: object) -> None:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 
-    monkeypatch.setattr("naruto_vision.files.atomic.write_json", fail)
+    monkeypatch.setattr("naruto_vision.io.atomic.write_json", fail)
     with pytest.raises(OSError, match="descriptor"):
         main(["evaluate", "--gt", "gt.json", "--preds-dir", "run", "--bootstrap", "0", "--json", "out.json"])
 

@@ -17,7 +17,7 @@ from naruto_vision.errors import (
     StateDictError,
     TrainingStoppedError,
 )
-from naruto_vision.optional import has_package, require_package
+from naruto_vision.io.machine import has_package, require_package
 
 EVERY: list[Callable[[], NarutoVisionError]] = [
     lambda: BadImageError("a.png", "the file is empty"),

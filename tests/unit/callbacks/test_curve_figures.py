@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from naruto_vision.callbacks.curves import line_figure
-from naruto_vision.callbacks.figures import confusion_figure
+from naruto_vision.callbacks.reports import confusion_figure
+from naruto_vision.viz.figures import line_figure
 
 RISING = [(1.0, 0.2), (2.0, 0.5), (3.0, 0.6)]
 

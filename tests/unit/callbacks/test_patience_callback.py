@@ -10,8 +10,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from naruto_vision.callbacks.patience import Patience
 from naruto_vision.errors import InputError
-from naruto_vision.modules.best import ResumableModule
-from naruto_vision.modules.tuning_figures import PassFigures
+from naruto_vision.modules.clip_tuner import PassFigures, ResumableModule
 
 
 def trainer_of(verb: TrainerFn = TrainerFn.FITTING, *, sanity: bool = False) -> Any:

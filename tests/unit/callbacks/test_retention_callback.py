@@ -7,9 +7,9 @@ import lightning.pytorch as pl
 import pytest
 from lightning.pytorch.trainer.states import TrainerFn
 
-from naruto_vision.callbacks import retention
-from naruto_vision.callbacks.retention import ZeroShotRetention
-from naruto_vision.modules.contrastive_tuner import ContrastiveTuner
+from naruto_vision.callbacks import zero_shot as retention
+from naruto_vision.callbacks.zero_shot import ZeroShotRetention
+from naruto_vision.modules.clip_tuner import ContrastiveTuner
 
 
 class Tuner(ContrastiveTuner):

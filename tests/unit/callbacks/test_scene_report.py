@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from naruto_vision.callbacks.scene_report import SceneReportCallback, results_document
+from naruto_vision.callbacks.scenes import SceneReportCallback, results_document
 from naruto_vision.data.scenes import SceneItem
-from naruto_vision.metrics.scene_counts import SceneReport, add_counts, count_scene, scene_report
+from naruto_vision.metrics.scene import SceneReport, add_counts, count_scene, scene_report
 from naruto_vision.modules.scene_retriever import SceneRetriever
 from naruto_vision.records import Identity, LabelledBox, Region, ScenePrediction
-from naruto_vision.scenes.picks import OverlaySettings
+from naruto_vision.viz.overlay import OverlaySettings
 
 BOX = (2, 2, 9, 9)
 

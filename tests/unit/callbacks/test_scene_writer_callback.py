@@ -11,15 +11,15 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 
-from naruto_vision.callbacks.scene_writer import SceneWriterCallback
+from naruto_vision.callbacks.scenes import SceneWriterCallback
 from naruto_vision.data.gallery_data import GalleryDataModule
 from naruto_vision.data.scenes import SceneDataset, SceneItem
 from naruto_vision.errors import InputError
-from naruto_vision.files.images import write_image
+from naruto_vision.io.images import write_image
 from naruto_vision.modules.scene_retriever import SceneRetriever
 from naruto_vision.records import Identity, Region, ScenePrediction
-from naruto_vision.scenes.picks import OverlaySettings
 from naruto_vision.segmentation.crops import CropSettings
+from naruto_vision.viz.overlay import OverlaySettings
 
 SCENES = ("a.png", "b.png", "c.png")
 

@@ -9,10 +9,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from naruto_vision.callbacks.figures import TuningFigures, confusion_figure, example_grid
+from naruto_vision.callbacks.reports import TuningFigures, confusion_figure, example_grid
 from naruto_vision.data.class_data import ClassBatch
-from naruto_vision.modules.best import Best
-from naruto_vision.modules.contrastive_tuner import ContrastiveTuner
+from naruto_vision.modules.clip_tuner import Best, ContrastiveTuner
 
 
 def test_each_cell_that_counts_carries_its_number() -> None:

@@ -12,10 +12,8 @@ import pytest
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 
-from naruto_vision.callbacks.tuning_files import TuningFiles, confusion_csv, per_class_csv
-from naruto_vision.modules.best import Best
-from naruto_vision.modules.contrastive_tuner import ContrastiveTuner
-from naruto_vision.modules.tuning_figures import PassFigures
+from naruto_vision.callbacks.reports import TuningFiles, confusion_csv, per_class_csv
+from naruto_vision.modules.clip_tuner import Best, ContrastiveTuner, PassFigures
 
 MATRIX = torch.tensor([[3, 1, 0], [0, 0, 0], [0, 2, 2]])
 NAMES = ("ann", "bob, jr", "cy")

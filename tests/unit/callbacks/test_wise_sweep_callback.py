@@ -11,16 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from naruto_vision.callbacks import wise_sweep
-from naruto_vision.callbacks.wise_sweep import WiseSweep
+from naruto_vision.callbacks import wise_ft as wise_sweep
+from naruto_vision.callbacks.wise_ft import WiseSweep
 from naruto_vision.data.class_data import ClassBatch
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.prompts import class_texts
 from naruto_vision.encoders.tiny import TinySizes
 from naruto_vision.errors import InputError
-from naruto_vision.modules.best import Best
-from naruto_vision.modules.contrastive_tuner import ContrastiveTuner
-from naruto_vision.modules.tuning_figures import PassFigures
+from naruto_vision.modules.clip_tuner import Best, ContrastiveTuner, PassFigures
 
 SIZES = TinySizes(
     embed_dim=16, image_size=24, patch_size=12, vision_width=32, vision_layers=1, text_width=32, text_layers=1

@@ -6,7 +6,7 @@ import pytest
 from naruto_vision.data.caption_data import DrawnCaptionData
 from naruto_vision.data.class_data import ClassDataModule
 from naruto_vision.data.gallery_data import GalleryDataModule
-from naruto_vision.data.scene_data import SceneDataModule
+from naruto_vision.data.scenes import SceneDataModule
 from naruto_vision.errors import InputError
 
 

@@ -3,9 +3,8 @@ import torch
 from torch import Tensor
 
 from naruto_vision.data.caption_data import CaptionBatch, DrawnCaptionData, draw_stranger, stranger_of
-from naruto_vision.drawn.captions import full_caption
-from naruto_vision.drawn.phrases import PHRASE_ATTRIBUTES, PHRASES, phrase_truths
 from naruto_vision.records import Picture
+from naruto_vision.synthetic.captions import PHRASE_ATTRIBUTES, PHRASES, full_caption, phrase_truths
 
 
 def _pixels(picture: Picture) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from naruto_vision.data.class_data import ClassBatch, ClassDataModule
 from naruto_vision.data.sampling import Draw
 from naruto_vision.errors import InputError
-from naruto_vision.files.images import write_image
+from naruto_vision.io.images import write_image
 from naruto_vision.records import Picture
 
 CLASSES = ("ann", "bob", "cid")

@@ -5,15 +5,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from naruto_vision.data.class_folders import read_class_folders
-from naruto_vision.data.manifest import read_manifest
-from naruto_vision.data.paths import find_inside, refusal
-from naruto_vision.data.readers import find_split, read_classes, read_present, read_splits
-from naruto_vision.data.roboflow import is_positive, read_roboflow
-from naruto_vision.data.rows import ReadRules
-from naruto_vision.data.tables import ClassTable, TableReport, hold_out, row_groups, sorted_rows
+from naruto_vision.data.readers import (
+    find_split,
+    is_positive,
+    read_class_folders,
+    read_classes,
+    read_manifest,
+    read_present,
+    read_roboflow,
+    read_splits,
+)
+from naruto_vision.data.tables import (
+    ClassTable,
+    ReadRules,
+    TableReport,
+    find_inside,
+    hold_out,
+    refusal,
+    row_groups,
+    sorted_rows,
+)
 from naruto_vision.errors import FormatError, InputError, MissingPathError
-from naruto_vision.files.images import write_image
+from naruto_vision.io.images import write_image
 
 
 def pictures(folder: Path, *names: str) -> Path:

@@ -4,13 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
-from naruto_vision.data.audit import Audit, audit
-from naruto_vision.data.audit_items import GALLERY, collect_items, look_at_items
+from naruto_vision.data.leaks import GALLERY, Audit, audit, collect_items, look_at_items
 from naruto_vision.data.readers import read_present
-from naruto_vision.data.rows import ReadRules
-from naruto_vision.files.images import write_image
+from naruto_vision.data.tables import ReadRules
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
+from naruto_vision.io.images import write_image
 from naruto_vision.records import Picture
 
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from naruto_vision.data.frame_leaks import find_frame_leaks, looks_counted
-from naruto_vision.data.frame_names import Frame, frame_of, is_exported, plain_stem
+from naruto_vision.data.leaks import Frame, find_frame_leaks, frame_of, is_exported, looks_counted, plain_stem
 from naruto_vision.records import LabelledPicture
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from naruto_vision.data.gallery_data import GalleryBatch, GalleryDataModule
 from naruto_vision.errors import InputError
-from naruto_vision.files.images import write_image
+from naruto_vision.io.images import write_image
 from naruto_vision.records import Picture
 
 

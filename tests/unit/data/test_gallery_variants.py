@@ -10,9 +10,8 @@ from torch import Tensor
 
 from naruto_vision.data.gallery_data import GalleryBatch, GalleryDataModule
 from naruto_vision.errors import InputError
-from naruto_vision.files.images import write_image
-from naruto_vision.gallery.selection import EnrolmentPlan, GammaMode
-from naruto_vision.gallery.variants import GAMMA_RANGE, apply_gamma, draw_gamma
+from naruto_vision.gallery.enrollment import GAMMA_RANGE, EnrolmentPlan, GammaMode, apply_gamma, draw_gamma
+from naruto_vision.io.images import write_image
 from naruto_vision.records import Picture
 
 COUNTS = {"ann": 5, "bob": 2}

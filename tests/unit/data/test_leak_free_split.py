@@ -8,12 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from naruto_vision.data.audit import audit
-from naruto_vision.data.audit_items import AuditItem, AuditItems, Seen
-from naruto_vision.data.leak_free import split_items
-from naruto_vision.data.leak_groups import connected, frame_pairs
-from naruto_vision.data.picture_hash import Looks, look_at
-from naruto_vision.data.split_plan import SplitPlan, assign_groups
+from naruto_vision.data.image_hash import Looks, look_at
+from naruto_vision.data.leaks import AuditItem, AuditItems, Seen, audit
+from naruto_vision.data.split import SplitPlan, assign_groups, connected, frame_pairs, split_items
 from naruto_vision.data.tables import ClassTable, Split, sorted_rows
 from naruto_vision.errors import InputError
 

@@ -8,14 +8,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from naruto_vision.data.audit import Audit, audit, find_alike
-from naruto_vision.data.audit_items import GALLERY, AuditItem, AuditItems, Seen
-from naruto_vision.data.frame_leaks import FrameLeaks, find_frame_leaks, looks_counted
-from naruto_vision.data.frame_names import frame_of, is_exported, plain_stem
-from naruto_vision.data.leak_free import LeakFreeSplit
-from naruto_vision.data.leak_groups import connected, frame_pairs
-from naruto_vision.data.picture_hash import BITS, NEAR_BITS, NEAR_COLOUR, Looks, look_at, near_pairs, perceptual_hash
-from naruto_vision.data.split_plan import SplitPlan, assign_groups
+from naruto_vision.data.image_hash import BITS, NEAR_BITS, NEAR_COLOUR, Looks, look_at, near_pairs, perceptual_hash
+from naruto_vision.data.leaks import (
+    GALLERY,
+    Audit,
+    AuditItem,
+    AuditItems,
+    FrameLeaks,
+    Seen,
+    audit,
+    find_alike,
+    find_frame_leaks,
+    frame_of,
+    is_exported,
+    looks_counted,
+    plain_stem,
+)
+from naruto_vision.data.split import LeakFreeSplit, SplitPlan, assign_groups, connected, frame_pairs
 from naruto_vision.records import LabelledPicture, Picture
 
 _QUICK = settings(max_examples=60, deadline=None, derandomize=True)

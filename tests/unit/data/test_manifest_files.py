@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from naruto_vision.data.manifest import (
+from naruto_vision.data.readers import (
     is_found_from,
     manifest_base,
     manifest_text,
@@ -14,8 +14,7 @@ from naruto_vision.data.manifest import (
     statistics,
     write_manifests,
 )
-from naruto_vision.data.rows import ReadRules
-from naruto_vision.data.tables import ClassTable, Split, TableReport, sorted_rows
+from naruto_vision.data.tables import ClassTable, ReadRules, Split, TableReport, sorted_rows
 from naruto_vision.errors import FormatError, JsonError, MissingPathError
 
 ODD_NAMES = [

@@ -8,11 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from naruto_vision.data.manifest import manifest_base, manifest_text, read_manifest, statistics, write_manifests
-from naruto_vision.data.paths import refusal
-from naruto_vision.data.roboflow import is_positive, read_csv
-from naruto_vision.data.rows import ReadRules
-from naruto_vision.data.tables import ClassTable, Split, TableReport, sorted_rows
+from naruto_vision.data.readers import (
+    is_positive,
+    manifest_base,
+    manifest_text,
+    read_csv,
+    read_manifest,
+    statistics,
+    write_manifests,
+)
+from naruto_vision.data.tables import ClassTable, ReadRules, Split, TableReport, refusal, sorted_rows
 from naruto_vision.errors import FormatError, InputError, MissingPathError
 
 ANY = ReadRules(need_files=False, policy="all")

@@ -2,9 +2,17 @@ import numpy as np
 import pytest
 import torch
 
-from naruto_vision.data.mask_data import MaskData
-from naruto_vision.data.mask_prompts import ask, ask_all, box_around, collate, point_in, to_square
-from naruto_vision.data.mask_sources import MaskedPicture, MaskSource
+from naruto_vision.data.masks import (
+    MaskData,
+    MaskedPicture,
+    MaskSource,
+    ask,
+    ask_all,
+    box_around,
+    collate,
+    point_in,
+    to_square,
+)
 from naruto_vision.segmentation.training import PromptBatch
 
 

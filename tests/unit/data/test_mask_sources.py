@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from naruto_vision.data.mask_sources import CocoMasks, DrawnMasks
+from naruto_vision.data.masks import CocoMasks, DrawnMasks
 from naruto_vision.errors import FormatError, MissingPathError
-from naruto_vision.files.images import write_image
-from naruto_vision.files.rle import encode_rle
+from naruto_vision.geometry import encode_rle
+from naruto_vision.io.images import write_image
 
 
 def _folder(tmp_path: Path) -> tuple[Path, dict[str, Any]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from naruto_vision.data.pair_sheet import SheetPair, SheetPicture, pair_sheet
-from naruto_vision.files.images import picture_or_none, write_image
+from naruto_vision.io.images import picture_or_none, write_image
 
 RED, GREEN = (200, 10, 10), (10, 160, 40)
 X, Y = 18 + 9, 56 + 36  # of the first picture, sheet pixels

@@ -18,7 +18,7 @@ from naruto_vision.data.augmentation import (
     soften,
     spotlight,
 )
-from naruto_vision.data.listing import some_of, tell_of_others
+from naruto_vision.data.tables import some_of, tell_of_others
 from naruto_vision.records import Mask, Picture
 
 _QUICK = settings(max_examples=40, deadline=None, derandomize=True)

@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from naruto_vision.data.picture_hash import Looks, NearPair, look_at, near_pairs, perceptual_hash
-from naruto_vision.drawn.attributes import random_attributes
-from naruto_vision.drawn.pictures import draw_picture
+from naruto_vision.data.image_hash import Looks, NearPair, look_at, near_pairs, perceptual_hash
 from naruto_vision.records import Picture
+from naruto_vision.synthetic.attributes import random_attributes
+from naruto_vision.synthetic.scene import draw_picture
 
 
 def drawing(seed: int, size: int = 96) -> Picture:

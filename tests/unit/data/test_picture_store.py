@@ -23,8 +23,8 @@ from naruto_vision.data.shards import (
 from naruto_vision.data.store import PictureStore, TableDataset, load_table, shrink
 from naruto_vision.data.tables import ClassTable, sorted_rows
 from naruto_vision.errors import BadImageError, FormatError, InputError, JsonError, MissingPathError
-from naruto_vision.files.images import decode_image, write_image
-from naruto_vision.files.quarantine import Quarantine
+from naruto_vision.io.images import decode_image, write_image
+from naruto_vision.io.quarantine import Quarantine
 from naruto_vision.records import Picture
 
 _NAMES = ("a/0.png", "a/1.png", "b/ü.png")

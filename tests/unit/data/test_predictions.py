@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from naruto_vision.data.ground_truth import read_gt
-from naruto_vision.data.predictions import read_prediction_folder, read_predictions, rename_labels
+from naruto_vision.data.ground_truth import read_gt, read_prediction_folder, read_predictions, rename_labels
 from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.records import LabelledBox
 

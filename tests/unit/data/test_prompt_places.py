@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from naruto_vision.data.mask_prompts import ask, ask_all, box_around, collate, point_in, to_square
-from naruto_vision.data.mask_sources import MaskedPicture
+from naruto_vision.data.masks import MaskedPicture, ask, ask_all, box_around, collate, point_in, to_square
 from naruto_vision.records import Mask
 
 _QUICK = settings(max_examples=40, deadline=None, derandomize=True)

@@ -9,10 +9,9 @@ import pytest
 from torch import nn
 
 from naruto_vision.data.ground_truth import write_gt
-from naruto_vision.data.scene_data import SceneDataModule
-from naruto_vision.data.scenes import SceneDataset, SceneItem, scene_loader
+from naruto_vision.data.scenes import SceneDataModule, SceneDataset, SceneItem, scene_loader
 from naruto_vision.errors import FormatError, InputError, MissingPathError
-from naruto_vision.files.images import write_image
+from naruto_vision.io.images import write_image
 from naruto_vision.records import LabelledBox
 
 BOX = LabelledBox((0, 0, 3, 3), "x")

@@ -13,9 +13,8 @@ import torch
 from typing_extensions import override
 
 from naruto_vision.data.gallery_data import GalleryDataModule
-from naruto_vision.data.scene_data import SceneDataModule, scenes_together
-from naruto_vision.data.scenes import SceneDataset, SceneItem, scene_loader
-from naruto_vision.files.images import write_image
+from naruto_vision.data.scenes import SceneDataModule, SceneDataset, SceneItem, scene_loader, scenes_together
+from naruto_vision.io.images import write_image
 
 WAIT = 20.0  # seconds until a test that hangs is a failed one
 

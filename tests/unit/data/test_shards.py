@@ -11,16 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from naruto_vision.cli import main
+from naruto_vision.cli.main import main
 from naruto_vision.data.class_data import ClassDataModule
 from naruto_vision.data.readers import read_present
-from naruto_vision.data.rows import ReadRules
 from naruto_vision.data.shard_writer import ShardPlan
 from naruto_vision.data.shards import ShardReader, read_shards
 from naruto_vision.data.store import shrink
-from naruto_vision.data.tables import Split
+from naruto_vision.data.tables import ReadRules, Split
 from naruto_vision.errors import FormatError, InputError, MissingPathError
-from naruto_vision.files.images import read_image, write_image
+from naruto_vision.io.images import read_image, write_image
 from naruto_vision.records import Picture
 
 COUNTS: dict[Split, dict[str, int]] = {"train": {"Ada": 9, "Bo": 5, "Cy": 3}, "valid": {"Ada": 2, "Bo": 1, "Cy": 1}}

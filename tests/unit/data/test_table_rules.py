@@ -7,8 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from naruto_vision.data.rows import UNLABELLED, Policy, ReadRules, SourceRow, build_table
-from naruto_vision.data.tables import ClassTable, TableReport, hold_out, merge_classes, row_groups, sorted_rows
+from naruto_vision.data.tables import (
+    UNLABELLED,
+    ClassTable,
+    Policy,
+    ReadRules,
+    SourceRow,
+    TableReport,
+    build_table,
+    hold_out,
+    merge_classes,
+    row_groups,
+    sorted_rows,
+)
 from naruto_vision.errors import InputError
 from naruto_vision.records import LabelledPicture
 

@@ -15,16 +15,15 @@ from torch import Tensor
 
 from naruto_vision.data.caption_data import DrawnCaptionData, StrangerDataset, draw_stranger, draw_view, stranger_of
 from naruto_vision.data.class_data import ClassDataModule
-from naruto_vision.data.mask_data import MaskData
-from naruto_vision.data.mask_sources import DrawnMasks, MaskedPicture, MaskSource
-from naruto_vision.data.preprocessing import module_preprocess
+from naruto_vision.data.masks import DrawnMasks, MaskData, MaskedPicture, MaskSource
 from naruto_vision.data.sampling import Draw, DrawSampler, ShareSampler, draw_rows
-from naruto_vision.drawn.attributes import random_attributes
-from naruto_vision.drawn.captions import full_caption
+from naruto_vision.data.store import module_preprocess
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.errors import InputError
-from naruto_vision.files.images import write_image
+from naruto_vision.io.images import write_image
 from naruto_vision.records import Picture
+from naruto_vision.synthetic.attributes import random_attributes
+from naruto_vision.synthetic.captions import full_caption
 
 _QUICK = settings(max_examples=40, deadline=None, derandomize=True)
 

@@ -9,16 +9,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from naruto_vision.data.class_folders import class_folder_names, read_class_folders
-from naruto_vision.data.ground_truth import read_gt, read_object, without_repeats, write_gt
-from naruto_vision.data.paths import find_inside, refusal
-from naruto_vision.data.predictions import read_prediction_folder, rename_labels
-from naruto_vision.data.readers import find_split, read_classes, read_present, read_splits
-from naruto_vision.data.roboflow import is_positive, read_csv, read_roboflow
-from naruto_vision.data.rows import UNLABELLED, ReadRules
-from naruto_vision.data.tables import Split
+from naruto_vision.data.ground_truth import (
+    read_gt,
+    read_object,
+    read_prediction_folder,
+    rename_labels,
+    without_repeats,
+    write_gt,
+)
+from naruto_vision.data.readers import (
+    class_folder_names,
+    find_split,
+    is_positive,
+    read_class_folders,
+    read_classes,
+    read_csv,
+    read_present,
+    read_roboflow,
+    read_splits,
+)
+from naruto_vision.data.tables import UNLABELLED, ReadRules, Split, find_inside, refusal
 from naruto_vision.errors import FormatError, InputError, MissingPathError
-from naruto_vision.files.images import write_image
+from naruto_vision.io.images import write_image
 from naruto_vision.records import LabelledBox
 
 _QUICK = settings(max_examples=40, deadline=None, derandomize=True)

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from naruto_vision.data.audit_items import AuditItem, look_at_items
-from naruto_vision.data.vector_audit import VectorAudit, audit_vectors, embed_items
+from naruto_vision.data.label_check import VectorAudit, audit_vectors, embed_items
+from naruto_vision.data.leaks import AuditItem, look_at_items
 from naruto_vision.encoders.base import Encoder
 from naruto_vision.errors import InputError
-from naruto_vision.files.images import write_image
+from naruto_vision.io.images import write_image
 from naruto_vision.records import LabelledPicture, Picture, Vectors
 
 RED, GREEN = (220, 60, 60), (60, 200, 60)

@@ -19,8 +19,7 @@ from naruto_vision.encoders.dino import DinoEncoder
 from naruto_vision.encoders.int8 import Int8Attention, Int8Encoder
 from naruto_vision.encoders.lora import LoraOptions, add_lora
 from naruto_vision.encoders.tiny import TinySizes
-from naruto_vision.files.machine import cpu_features
-from naruto_vision.optional import has_package
+from naruto_vision.io.machine import cpu_features, has_package
 
 SIZES = TinySizes(
     embed_dim=16, image_size=24, patch_size=12, vision_width=32, vision_layers=3, text_width=32, text_layers=1

@@ -12,7 +12,7 @@ from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.dino import DinoEncoder
 from naruto_vision.encoders.int8 import Int8Attention, Int8Encoder, Int8Linear
 from naruto_vision.errors import InputError
-from naruto_vision.files.machine import cpu_features
+from naruto_vision.io.machine import cpu_features
 
 needs_vnni = pytest.mark.skipif(not cpu_features()["VNNI"], reason="this CPU has no VNNI")
 

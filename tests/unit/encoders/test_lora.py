@@ -3,11 +3,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from naruto_vision import optional
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.lora import Layers, LoraOptions, Towers, add_lora, plain_state
 from naruto_vision.encoders.tiny import TinySizes
 from naruto_vision.errors import InputError, MissingPackageError
+from naruto_vision.io import machine as optional
 
 SIZES = TinySizes(
     embed_dim=16, image_size=24, patch_size=12, vision_width=32, vision_layers=2, text_width=32, text_layers=1

@@ -7,7 +7,7 @@ import torch
 from naruto_vision.encoders.base import Encoder
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.dino import DinoEncoder
-from naruto_vision.encoders.preparation import Preparation
+from naruto_vision.encoders.preprocess import Preparation
 from naruto_vision.encoders.tiny import TinySizes
 from naruto_vision.records import Picture
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from naruto_vision.encoders.preparation import Preparation
+from naruto_vision.encoders.preprocess import Preparation
 
 Fit = Literal["shortest", "longest", "squash"]
 ZERO, ONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)

@@ -20,8 +20,7 @@ from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.dino import HUB_NAMES, DinoEncoder
 from naruto_vision.encoders.lora import LoraOptions
 from naruto_vision.encoders.prompts import TEMPLATES, checked_templates, class_texts, read_aliases, text_prototypes
-from naruto_vision.encoders.tiny import TinySizes
-from naruto_vision.encoders.tokenizer import PAD, START, WordTokenizer, split_words
+from naruto_vision.encoders.tiny import PAD, START, TinySizes, WordTokenizer, split_words
 from naruto_vision.errors import InputError
 from naruto_vision.records import Picture
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from naruto_vision.encoders.tokenizer import PAD, START, WordTokenizer, split_words
+from naruto_vision.encoders.tiny import PAD, START, WordTokenizer, split_words
 
 
 def _tokenizer() -> WordTokenizer:

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from naruto_vision.errors import InputError
-from naruto_vision.gallery.enrolment import Enrolment
+from naruto_vision.gallery.enrollment import Enrolment
 
 
 def test_rows_are_ordered_by_path_whatever_the_order_of_batches() -> None:

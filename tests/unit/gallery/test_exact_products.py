@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from naruto_vision.gallery import exact
-from naruto_vision.gallery.exact import best_places
+from naruto_vision.gallery import index as exact
+from naruto_vision.gallery.index import best_places
 from naruto_vision.records import Vectors
 
 

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from naruto_vision.errors import InputError
-from naruto_vision.gallery.content import GalleryContent, GalleryRow
+from naruto_vision.gallery.content import GalleryContent, GalleryRow, as_ranges, from_ranges, line_counts, stale_since
 from naruto_vision.gallery.edits import add_rows, relabel_rows, remove_rows, roll_back
 from naruto_vision.gallery.gallery import Gallery
-from naruto_vision.gallery.ledger import as_ranges, from_ranges, line_counts, stale_since
-from naruto_vision.gallery.stores import IndexChoice
+from naruto_vision.gallery.index import IndexChoice
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.records import Vectors
 

@@ -7,17 +7,27 @@ import numpy as np
 import pytest
 
 from naruto_vision.errors import FormatError
-from naruto_vision.gallery.approximate import ApproximateIndex, ApproximateKind
-from naruto_vision.gallery.cells import nearest_centres, train_centres
 from naruto_vision.gallery.content import GalleryRow
-from naruto_vision.gallery.effort import Effort, efforts_from_json
-from naruto_vision.gallery.exact import best_places
 from naruto_vision.gallery.gallery import Gallery
-from naruto_vision.gallery.layout import manifest_checksum
+from naruto_vision.gallery.index import (
+    TARGETS,
+    ApproximateIndex,
+    ApproximateKind,
+    Effort,
+    best_places,
+    drawn_trial,
+    efforts_from_json,
+    like_pictures,
+    make_index,
+    measure_efforts,
+    nearest_centres,
+    normalised,
+    recall,
+    shifted,
+    train_centres,
+)
 from naruto_vision.gallery.maintenance import add_to_gallery
-from naruto_vision.gallery.measuring import TARGETS, measure_efforts
-from naruto_vision.gallery.stores import make_index
-from naruto_vision.gallery.trial import drawn_trial, like_pictures, normalised, recall, shifted
+from naruto_vision.gallery.store import manifest_checksum
 from naruto_vision.records import Vectors
 
 pytest.importorskip("faiss")

@@ -14,7 +14,7 @@ import pytest
 from naruto_vision.errors import FingerprintError, FormatError, InputError, MissingPathError
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
-from naruto_vision.gallery.stores import IndexChoice
+from naruto_vision.gallery.index import IndexChoice
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.records import Vectors
 

@@ -9,14 +9,24 @@ import numpy as np
 import pytest
 
 from naruto_vision.errors import FingerprintError, FormatError, InputError, MissingPackageError
-from naruto_vision.gallery import stores
-from naruto_vision.gallery.approximate import ApproximateIndex, ApproximateKind
+from naruto_vision.gallery import index as stores
 from naruto_vision.gallery.content import GalleryRow
-from naruto_vision.gallery.exact import best_places
 from naruto_vision.gallery.gallery import Gallery
+from naruto_vision.gallery.index import (
+    FLAT_ROWS,
+    ApproximateIndex,
+    ApproximateKind,
+    IndexChoice,
+    best_places,
+    choose_kind,
+    drawn_trial,
+    held_out,
+    make_index,
+    recall,
+    self_match,
+    shifted,
+)
 from naruto_vision.gallery.maintenance import add_to_gallery, reindex_gallery, remove_from_gallery
-from naruto_vision.gallery.stores import FLAT_ROWS, IndexChoice, choose_kind, make_index
-from naruto_vision.gallery.trial import drawn_trial, held_out, recall, self_match, shifted
 from naruto_vision.gallery.verify import verify_gallery
 from naruto_vision.records import Vectors
 
@@ -109,7 +119,7 @@ def test_s1_033_a_gallery_of_another_encoder_is_neither_searched_nor_added_to(tm
 def test_auto_goes_by_size_and_keeps_what_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (choose_kind("auto", FLAT_ROWS), choose_kind("auto", FLAT_ROWS + 1)) == ("faiss", "ivf")
     assert (choose_kind("auto", 10, "hnsw"), choose_kind("auto", 10, "exact")) == ("hnsw", "faiss")
-    monkeypatch.setattr("naruto_vision.optional.has_package", lambda _: False)
+    monkeypatch.setattr("naruto_vision.io.machine.has_package", lambda _: False)
     for index in ("hnsw", "ivf", "flat"):
         with pytest.raises(
             MissingPackageError, match=r"faiss is not installed; run: pip install 'naruto-vision\[cpu\]"

@@ -11,10 +11,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from naruto_vision.errors import FormatError, InputError, JsonError, MissingPathError
-from naruto_vision.gallery.content import GalleryRow, build_content, unit_rows
-from naruto_vision.gallery.effort import NO_EFFORTS, Effort, efforts_from_json
+from naruto_vision.gallery.content import (
+    GalleryRow,
+    archived_ids,
+    as_ranges,
+    build_content,
+    from_ranges,
+    ledger_line,
+    line_counts,
+    stale_since,
+    unit_rows,
+)
 from naruto_vision.gallery.gallery import Gallery
-from naruto_vision.gallery.layout import (
+from naruto_vision.gallery.index import NO_EFFORTS, Effort, efforts_from_json
+from naruto_vision.gallery.info import encoder_options, list_gallery
+from naruto_vision.gallery.maintenance import (
+    add_to_gallery,
+    reindex_gallery,
+    relabel_in_gallery,
+    remove_from_gallery,
+    roll_back_gallery,
+)
+from naruto_vision.gallery.store import (
     ALWAYS,
     json_bytes,
     lines_bytes,
@@ -24,16 +42,6 @@ from naruto_vision.gallery.layout import (
     read_files,
     read_manifest,
 )
-from naruto_vision.gallery.ledger import archived_ids, as_ranges, from_ranges, ledger_line, line_counts, stale_since
-from naruto_vision.gallery.listing import list_gallery
-from naruto_vision.gallery.maintenance import (
-    add_to_gallery,
-    reindex_gallery,
-    relabel_in_gallery,
-    remove_from_gallery,
-    roll_back_gallery,
-)
-from naruto_vision.gallery.remembered import encoder_options
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.records import Vectors
 

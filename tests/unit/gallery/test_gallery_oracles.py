@@ -11,16 +11,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from naruto_vision.errors import InputError, MissingPackageError
-from naruto_vision.gallery import stores
+from naruto_vision.gallery import index as stores
 from naruto_vision.gallery.content import GalleryContent, GalleryRow, build_content
 from naruto_vision.gallery.edits import add_rows, change_thresholds, note_index, relabel_rows, remove_rows, roll_back
-from naruto_vision.gallery.enrolment import Enrolment
-from naruto_vision.gallery.nearest import exact_scores, nearest_rows
-from naruto_vision.gallery.publish import settle, writer_lock
-from naruto_vision.gallery.selection import EnrolmentPlan, keep_first_of_duplicates, sample_candidates, select_rows
-from naruto_vision.gallery.stores import FLAT_ROWS, IndexChoice, IndexKind, choose_kind, make_index
+from naruto_vision.gallery.enrollment import (
+    Enrolment,
+    EnrolmentPlan,
+    keep_first_of_duplicates,
+    sample_candidates,
+    select_rows,
+)
+from naruto_vision.gallery.index import (
+    FLAT_ROWS,
+    IndexChoice,
+    IndexKind,
+    choose_kind,
+    drawn_trial,
+    exact_scores,
+    held_out,
+    make_index,
+    nearest_rows,
+    normalised,
+    recall,
+    self_match,
+    shifted,
+)
+from naruto_vision.gallery.store import settle, writer_lock
 from naruto_vision.gallery.thresholds import NONE_RULE, Thresholds, best_threshold, calibrate_thresholds
-from naruto_vision.gallery.trial import drawn_trial, held_out, normalised, recall, self_match, shifted
 from naruto_vision.records import Vectors
 
 _QUICK = settings(max_examples=40, deadline=None, derandomize=True)

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from naruto_vision.errors import InputError
-from naruto_vision.gallery import publish
+from naruto_vision.gallery import store as publish
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.maintenance import add_to_gallery, relabel_in_gallery, remove_from_gallery, roll_back_gallery
-from naruto_vision.gallery.publish import writer_lock
+from naruto_vision.gallery.store import writer_lock
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.gallery.verify import verify_gallery, worst
 from naruto_vision.records import Vectors
@@ -25,7 +25,7 @@ from naruto_vision.records import Vectors
 PRINT = "d" * 64
 KILLED = """
 import os, sys
-from naruto_vision.gallery import publish
+from naruto_vision.gallery import store as publish
 from naruto_vision.gallery.maintenance import remove_from_gallery
 left = int(sys.argv[2])
 def killing(event, arguments):

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from naruto_vision.gallery import publish, stores
+from naruto_vision.gallery import index as stores
+from naruto_vision.gallery import store as publish
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
-from naruto_vision.gallery.stores import IndexChoice
+from naruto_vision.gallery.index import IndexChoice
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.records import Vectors
 

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from naruto_vision.errors import InputError, MissingPackageError
-from naruto_vision.gallery import stores
+from naruto_vision.gallery import index as stores
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
-from naruto_vision.gallery.stores import IndexChoice
+from naruto_vision.gallery.index import IndexChoice
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.records import Vectors
 
@@ -175,7 +175,7 @@ def test_without_faiss_auto_says_so_and_faiss_is_refused(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(stores, "has_package", lambda _: False)
-    monkeypatch.setattr("naruto_vision.optional.has_package", lambda _: False)
+    monkeypatch.setattr("naruto_vision.io.machine.has_package", lambda _: False)
     with caplog.at_level(logging.WARNING):
         gallery = built(unit(3, 4, 0))
     assert gallery.index_kind == "exact"

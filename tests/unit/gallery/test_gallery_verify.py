@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from naruto_vision.errors import InputError, MissingPathError
-from naruto_vision.files.hashing import file_sha256
 from naruto_vision.gallery import verify
 from naruto_vision.gallery.content import GalleryContent, GalleryRow
-from naruto_vision.gallery.effort import Effort, Efforts
 from naruto_vision.gallery.gallery import Gallery
-from naruto_vision.gallery.layout import ALWAYS, MANIFEST, STAGING, json_bytes, manifest_checksum
+from naruto_vision.gallery.index import Effort, Efforts
+from naruto_vision.gallery.info import find_picture
 from naruto_vision.gallery.maintenance import relabel_in_gallery, remove_from_gallery
-from naruto_vision.gallery.pictures import find_picture
+from naruto_vision.gallery.store import ALWAYS, MANIFEST, STAGING, json_bytes, manifest_checksum
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.gallery.verify import Finding, verify_gallery, worst
+from naruto_vision.io.bundles import file_sha256
 from naruto_vision.records import Vectors
 
 PRINT = "ab" * 32

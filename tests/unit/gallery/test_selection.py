@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from naruto_vision.gallery.content import GalleryRow
-from naruto_vision.gallery.selection import (
+from naruto_vision.gallery.enrollment import (
     EnrolmentPlan,
     Selection,
     keep_first_of_duplicates,

@@ -4,10 +4,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from naruto_vision.gallery.approximate import ApproximateIndex
-from naruto_vision.gallery.exact import best_places
-from naruto_vision.gallery.measuring import measure_efforts
-from naruto_vision.gallery.trial import any_directions, grown, like_pictures, normalised, recall, shifted
+from naruto_vision.gallery.index import (
+    ApproximateIndex,
+    any_directions,
+    best_places,
+    grown,
+    like_pictures,
+    measure_efforts,
+    normalised,
+    recall,
+    shifted,
+)
 from naruto_vision.records import Vectors
 
 DIM = 12

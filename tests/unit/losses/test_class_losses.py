@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
-from naruto_vision.losses.classes import (
+from naruto_vision.losses.contrastive import (
     inverse_frequency,
+    multi_positive_contrastive,
     prototype_cross_entropy,
     sigmoid_contrastive,
     starting_bias,
 )
-from naruto_vision.losses.contrastive import multi_positive_contrastive
 
 
 def _unit(rng: np.random.Generator, rows: int, dim: int = 5) -> torch.Tensor:

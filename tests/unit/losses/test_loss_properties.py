@@ -11,16 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from naruto_vision.losses.classes import (
-    inverse_frequency,
-    prototype_cross_entropy,
-    sigmoid_contrastive,
-    starting_bias,
-)
 from naruto_vision.losses.contrastive import (
     cosines,
     grouped_contrastive,
+    inverse_frequency,
     multi_positive_contrastive,
+    prototype_cross_entropy,
+    sigmoid_contrastive,
+    starting_bias,
     supervised_contrastive,
 )
 from naruto_vision.losses.segmentation import dice_loss, focal_loss

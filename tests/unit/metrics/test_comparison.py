@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from naruto_vision.metrics.comparison import (
+from naruto_vision.metrics.stats import (
     Pairing,
+    Rate,
     compare_runs,
     compare_totals,
     holm,
@@ -16,7 +17,6 @@ from naruto_vision.metrics.comparison import (
     pair_objects,
     pairing_range,
 )
-from naruto_vision.metrics.intervals import Rate
 
 counts = st.integers(0, 60)
 

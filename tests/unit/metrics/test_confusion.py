@@ -2,7 +2,7 @@ import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
 
-from naruto_vision.metrics.confusion import class_figures, confusion_matrix
+from naruto_vision.metrics.classification import class_figures, confusion_matrix
 
 
 def test_it_counts_truth_in_rows_and_answers_in_columns() -> None:

@@ -9,10 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from naruto_vision.metrics.bootstrap import Interval, bootstrap_difference, bootstrap_intervals
 from naruto_vision.metrics.evaluation import Evaluation, evaluate_scenes
-from naruto_vision.metrics.evaluation_document import class_csv, evaluation_document, verdict_documents
-from naruto_vision.metrics.evaluation_tables import bounds_table, comparison_table, reasons_table, verdict_lines
-from naruto_vision.metrics.resampling import Interval, bootstrap_difference, bootstrap_intervals
+from naruto_vision.metrics.report import (
+    bounds_table,
+    class_csv,
+    comparison_table,
+    evaluation_document,
+    reasons_table,
+    verdict_documents,
+    verdict_lines,
+)
 from naruto_vision.records import UNKNOWN, Box, LabelledBox
 
 Scenes = dict[str, list[LabelledBox]]

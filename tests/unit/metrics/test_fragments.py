@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from naruto_vision.files.rle import encode_rle
+from naruto_vision.geometry import encode_rle
 from naruto_vision.metrics.fragments import (
     FragmentCounts,
     add_fragments,

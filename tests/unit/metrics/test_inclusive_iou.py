@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from naruto_vision.metrics.boxes import inclusive_iou_matrix
+from naruto_vision.geometry import inclusive_iou_matrix
 from naruto_vision.records import Box
 
 

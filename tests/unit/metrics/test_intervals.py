@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from naruto_vision.metrics.intervals import Rate, wilson_interval
+from naruto_vision.metrics.stats import Rate, wilson_interval
 
 
 @given(st.integers(1, 500).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total))))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from naruto_vision.metrics.calibration import iou_calibration
+from naruto_vision.metrics.classification import iou_calibration
 
 
 def test_a_perfect_model_has_no_error() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from naruto_vision.metrics.matching import match_boxes, match_matrix
+from naruto_vision.metrics.scene import match_boxes, match_matrix
 from naruto_vision.records import LabelledBox
 
 

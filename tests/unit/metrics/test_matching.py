@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from naruto_vision.metrics.boxes import inclusive_iou_matrix
-from naruto_vision.metrics.matching import match_boxes, match_matrix
+from naruto_vision.geometry import inclusive_iou_matrix
+from naruto_vision.metrics.scene import match_boxes, match_matrix
 from naruto_vision.records import Box, LabelledBox
 
 

@@ -12,17 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import poisson
 
-from naruto_vision.metrics.boxes import (
+from naruto_vision.geometry import (
     box_pixels,
     common_box,
     inclusive_iou_matrix,
     shared_pixel_matrix,
     shared_pixels,
 )
+from naruto_vision.metrics.bootstrap import Interval
 from naruto_vision.metrics.fragments import FragmentCounts, add_fragments, count_fragments, poisson_interval
-from naruto_vision.metrics.intervals import Z_95, Rate, wilson_interval
-from naruto_vision.metrics.matching import match_boxes, match_matrix
-from naruto_vision.metrics.resampling import Interval
+from naruto_vision.metrics.scene import match_boxes, match_matrix
+from naruto_vision.metrics.stats import Z_95, Rate, wilson_interval
 from naruto_vision.records import Box, LabelledBox, Mask
 
 _QUICK = settings(max_examples=60, deadline=None, derandomize=True)

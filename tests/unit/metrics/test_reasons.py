@@ -6,15 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from naruto_vision.metrics.matching import Matching
-from naruto_vision.metrics.reasons import (
+from naruto_vision.metrics.evaluation import (
     OBJECT_REASONS,
     PREDICTION_REASONS,
     ReasonCounts,
     count_reasons,
     judge_scene,
 )
-from naruto_vision.metrics.scene_counts import count_scene
+from naruto_vision.metrics.scene import Matching, count_scene
 from naruto_vision.records import UNKNOWN, Box, LabelledBox
 
 FIGURE: Box = (20, 20, 39, 59)  # 20 x 40

@@ -1,7 +1,7 @@
 import torch
 from torch.nn.functional import normalize
 
-from naruto_vision.metrics.retrieval import leave_one_out_accuracy, recall_at_1
+from naruto_vision.metrics.classification import leave_one_out_accuracy, recall_at_1
 
 
 def test_recall_counts_queries_that_find_their_own() -> None:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch import distributed, multiprocessing
 
 from naruto_vision.metrics.report import format_rate, report_table, table_from_json
+from naruto_vision.metrics.scene import SceneReport, add_counts, count_scene, scene_report
 from naruto_vision.metrics.scene_accuracy import SceneAccuracy
-from naruto_vision.metrics.scene_counts import SceneReport, add_counts, count_scene, scene_report
 from naruto_vision.records import LabelledBox
 
 Scene = tuple[list[LabelledBox], list[LabelledBox]]

@@ -15,11 +15,10 @@ from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.lora import LoraOptions
 from naruto_vision.encoders.tiny import TinySizes
 from naruto_vision.errors import InputError
-from naruto_vision.files.images import write_image
-from naruto_vision.modules.activation_cache import ActivationCache, CacheOptions
-from naruto_vision.modules.contrastive_tuner import ContrastiveTuner
+from naruto_vision.io.images import write_image
+from naruto_vision.modules.activation_cache import ActivationCache, CacheOptions, FrozenTrunk, find_trunk
+from naruto_vision.modules.clip_tuner import ContrastiveTuner
 from naruto_vision.modules.freezing import freeze_towers
-from naruto_vision.modules.frozen_trunk import FrozenTrunk, find_trunk
 
 SIZES = TinySizes(
     embed_dim=16, image_size=24, patch_size=12, vision_width=32, vision_layers=3, text_width=32, text_layers=1

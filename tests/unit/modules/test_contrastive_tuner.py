@@ -14,10 +14,9 @@ from naruto_vision.data.class_data import ClassBatch
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.tiny import TinySizes
 from naruto_vision.errors import InputError, TrainingStoppedError
-from naruto_vision.modules.contrastive_tuner import ContrastiveTuner
+from naruto_vision.modules.clip_tuner import ContrastiveTuner, warm_up_cosine
 from naruto_vision.modules.freezing import Freeze
 from naruto_vision.modules.objectives import LossWeights
-from naruto_vision.modules.schedules import warm_up_cosine
 
 SIZES = TinySizes(
     embed_dim=16, image_size=24, patch_size=12, vision_width=32, vision_layers=2, text_width=32, text_layers=1

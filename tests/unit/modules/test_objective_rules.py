@@ -8,8 +8,13 @@ from torch.nn.attention import SDPBackend
 from torch.nn.functional import normalize
 
 from naruto_vision.errors import InputError
-from naruto_vision.losses.classes import prototype_cross_entropy, sigmoid_contrastive, starting_bias
-from naruto_vision.losses.contrastive import multi_positive_contrastive, supervised_contrastive
+from naruto_vision.losses.contrastive import (
+    multi_positive_contrastive,
+    prototype_cross_entropy,
+    sigmoid_contrastive,
+    starting_bias,
+    supervised_contrastive,
+)
 from naruto_vision.modules import objectives
 from naruto_vision.modules.objectives import LossKind, LossWeights, Objective, class_loss, fast_attention
 

@@ -11,8 +11,7 @@ from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.prompts import class_texts
 from naruto_vision.encoders.tiny import TinySizes
 from naruto_vision.modules.freezing import freeze_towers
-from naruto_vision.modules.objectives import LossKind, LossWeights, Objective, batch_loss
-from naruto_vision.modules.prototypes import ClassPrototypes, TextsPerStep
+from naruto_vision.modules.objectives import ClassPrototypes, LossKind, LossWeights, Objective, TextsPerStep, batch_loss
 
 SIZES = TinySizes(
     embed_dim=16, image_size=24, patch_size=12, vision_width=32, vision_layers=1, text_width=32, text_layers=1

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from naruto_vision.data.scenes import SceneItem
-from naruto_vision.modules.scene_items import analyse_items
+from naruto_vision.modules.scene_retriever import analyse_items
+from naruto_vision.recognition.analyzer import SceneAnalyzer
 from naruto_vision.records import Picture, ScenePrediction
-from naruto_vision.scenes.analyzer import SceneAnalyzer
 
 PICTURE = np.zeros((6, 8, 3), np.uint8)
 

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from naruto_vision.data.mask_data import MaskData
-from naruto_vision.data.mask_sources import MaskedPicture, MaskSource
+from naruto_vision.data.masks import MaskData, MaskedPicture, MaskSource
 from naruto_vision.errors import TrainingStoppedError
-from naruto_vision.modules.segmenter_tuner import SegmenterTuner
+from naruto_vision.modules.sam_tuner import SegmenterTuner
+from naruto_vision.segmentation.protocol import MaskThresholds
 from naruto_vision.segmentation.sam import SamModel
-from naruto_vision.segmentation.thresholds import MaskThresholds
 
 
 class Squares(MaskSource):

@@ -16,7 +16,7 @@ from torch.optim import AdamW
 from naruto_vision.data.caption_data import CaptionBatch, DrawnCaptionData
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.tiny import TinySizes
-from naruto_vision.modules.contrastive_tuner import ContrastiveTuner
+from naruto_vision.modules.clip_tuner import ContrastiveTuner
 
 SIZES = TinySizes(
     embed_dim=16, image_size=24, patch_size=12, vision_width=32, vision_layers=1, text_width=32, text_layers=1

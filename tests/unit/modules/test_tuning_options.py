@@ -11,8 +11,8 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.utils.data import DataLoader
 
 from naruto_vision.callbacks.patience import Patience
-from naruto_vision.callbacks.retention import ZeroShotRetention
-from naruto_vision.callbacks.tuning_files import TuningFiles
+from naruto_vision.callbacks.reports import TuningFiles
+from naruto_vision.callbacks.zero_shot import ZeroShotRetention
 from naruto_vision.data.caption_data import DrawnCaptionData
 from naruto_vision.data.class_data import ClassBatch
 from naruto_vision.encoders.clip import ClipEncoder
@@ -20,14 +20,10 @@ from naruto_vision.encoders.lora import LoraOptions
 from naruto_vision.encoders.prompts import TEMPLATES, class_texts
 from naruto_vision.encoders.tiny import TinySizes
 from naruto_vision.errors import InputError, StateDictError
-from naruto_vision.files.bundle import load_bundle, save_bundle
-from naruto_vision.modules.best import Best
-from naruto_vision.modules.class_weights import read_class_weights
-from naruto_vision.modules.contrastive_tuner import ContrastiveTuner
+from naruto_vision.io.bundles import load_bundle, save_bundle
+from naruto_vision.modules.clip_tuner import Best, ContrastiveTuner, PassFigures, RateSchedule, read_class_weights
 from naruto_vision.modules.freezing import Freeze
 from naruto_vision.modules.objectives import LossKind
-from naruto_vision.modules.schedules import RateSchedule
-from naruto_vision.modules.tuning_figures import PassFigures
 
 SIZES = TinySizes(
     embed_dim=16, image_size=24, patch_size=12, vision_width=32, vision_layers=2, text_width=32, text_layers=1

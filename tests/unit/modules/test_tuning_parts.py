@@ -14,21 +14,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim import SGD
 
+from naruto_vision.callbacks.wise_ft import WisePoint, choose_point, interpolate
+from naruto_vision.callbacks.zero_shot import ZeroShotProbe, drawn_probe, kept_share
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.thresholds import Thresholds
-from naruto_vision.modules.best import Best, ResumableModule
-from naruto_vision.modules.class_weights import read_class_weights
-from naruto_vision.modules.enrolling import _seen_from_here, tell_gallery
+from naruto_vision.modules.clip_tuner import (
+    Best,
+    PassFigures,
+    RateSchedule,
+    ResumableModule,
+    caption_figures,
+    label_figures,
+    random_state,
+    read_class_weights,
+    restore_random_state,
+    warm_up_cosine,
+)
 from naruto_vision.modules.freezing import Freeze, freeze_towers
 from naruto_vision.modules.gathering import gather_columns, gather_lists, take_from_first
-from naruto_vision.modules.randomness import random_state, restore_random_state
-from naruto_vision.modules.retention import ZeroShotProbe, drawn_probe, kept_share
-from naruto_vision.modules.schedules import RateSchedule, warm_up_cosine
-from naruto_vision.modules.tuning_figures import PassFigures, caption_figures, label_figures
-from naruto_vision.modules.wise import WisePoint, choose_point, interpolate
+from naruto_vision.modules.scene_retriever import _seen_from_here, tell_gallery
 
 _QUICK = settings(max_examples=40, deadline=None, derandomize=True)
 _ALONE: Any = SimpleNamespace(world_size=1, is_global_zero=True)

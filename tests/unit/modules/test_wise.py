@@ -3,11 +3,11 @@ import pytest
 import torch
 from PIL import Image
 
+from naruto_vision.callbacks.wise_ft import WisePoint, choose_point, interpolate
+from naruto_vision.callbacks.zero_shot import ZeroShotProbe, drawn_probe, folder_probe, kept_share
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.tiny import TinySizes
 from naruto_vision.errors import InputError
-from naruto_vision.modules.retention import ZeroShotProbe, drawn_probe, folder_probe, kept_share
-from naruto_vision.modules.wise import WisePoint, choose_point, interpolate
 
 SIZES = TinySizes(
     embed_dim=16, image_size=24, patch_size=12, vision_width=32, vision_layers=1, text_width=32, text_layers=1

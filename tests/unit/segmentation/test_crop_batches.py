@@ -10,8 +10,7 @@ from torch.nn.functional import cosine_similarity, normalize
 from naruto_vision.encoders.base import Encoder, embed_pictures
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.records import Picture, Region
-from naruto_vision.segmentation.crop_batches import crop_tensor, embed_neighbours, embed_regions
-from naruto_vision.segmentation.crops import CropSettings, crop_region
+from naruto_vision.segmentation.crops import CropSettings, crop_region, crop_tensor, embed_neighbours, embed_regions
 
 WAYS = (
     CropSettings(),

@@ -6,19 +6,17 @@ import torch
 from segment_anything.utils.amg import build_all_layer_point_grids, generate_crop_boxes, is_box_near_crop_edge
 from torch import Tensor
 
-from naruto_vision.drawn.cast import read_cast
-from naruto_vision.drawn.scenes import draw_scene
 from naruto_vision.errors import InputError
-from naruto_vision.files.share import config_path
+from naruto_vision.io.bundles import config_path
 from naruto_vision.records import Picture, Region
-from naruto_vision.segmentation.automatic import RegionFilter, Segmenter
-from naruto_vision.segmentation.base import Answers, FullMask, Prompts, SceneEmbedding
-from naruto_vision.segmentation.crop_layers import CropLayers, Window
-from naruto_vision.segmentation.full_size import dense_masks
-from naruto_vision.segmentation.prompters import GridPrompter, PointPrompter
+from naruto_vision.segmentation.generator import CropLayers, RegionFilter, Segmenter, Window
+from naruto_vision.segmentation.postprocess import dense_masks
+from naruto_vision.segmentation.prompts import GridPrompter, PointPrompter
+from naruto_vision.segmentation.protocol import Answers, FullMask, MaskThresholds, Prompts, SceneEmbedding
 from naruto_vision.segmentation.sam import SamModel
 from naruto_vision.segmentation.stock import StockSegmenter
-from naruto_vision.segmentation.thresholds import MaskThresholds
+from naruto_vision.synthetic.attributes import read_cast
+from naruto_vision.synthetic.scene import draw_scene
 
 ALL = RegionFilter(min_area=0, max_masks=None)
 

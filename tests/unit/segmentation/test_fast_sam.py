@@ -6,12 +6,10 @@ import torch
 from segment_anything.modeling import Sam
 from torch import Tensor
 
-from naruto_vision.segmentation.base import Prompts
-from naruto_vision.segmentation.fast_decoder import decode_prompts, share_picture
+from naruto_vision.segmentation.fast_decoder import decode_prompts, mask_logits, share_picture
 from naruto_vision.segmentation.fast_encoder import attend, encode_image
-from naruto_vision.segmentation.fast_masks import mask_logits
-from naruto_vision.segmentation.sam import SamModel
-from naruto_vision.segmentation.sizes import SIZES, SamSize, build_sam
+from naruto_vision.segmentation.protocol import Prompts
+from naruto_vision.segmentation.sam import SIZES, SamModel, SamSize, build_sam
 
 WINDOWED = SamSize(
     width=24, depth=2, heads=3, global_blocks=(1,), window=3, image_size=128, decoder_width=32, decoder_heads=2,

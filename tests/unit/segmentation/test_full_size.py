@@ -12,10 +12,9 @@ from segment_anything.utils.amg import batched_mask_to_box, calculate_stability_
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from naruto_vision.segmentation.full_size import Frame, dense_masks
-from naruto_vision.segmentation.resampling import blend, mix_columns, mix_rows, needs, reach
+from naruto_vision.geometry import turned
+from naruto_vision.segmentation.postprocess import Frame, blend, dense_masks, mix_columns, mix_rows, needs, reach
 from naruto_vision.segmentation.sam import SamModel
-from naruto_vision.segmentation.turning import turned
 
 SIZES = [  # logits, the model's input, the resized picture inside it, the picture
     (64, 256, (256, 256), (256, 256)),
@@ -78,7 +77,7 @@ def test_windows_are_cut_from_the_stock_masks(
     band: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("naruto_vision.segmentation.full_size._BAND_PIXELS", band)
+    monkeypatch.setattr("naruto_vision.segmentation.postprocess._BAND_PIXELS", band)
     logits = torch.cat([_blobs(24, low), _noise(4, low)])
     upscaled = _stock_upscaled(logits, square, inner, outer)
     masks = upscaled > 0
@@ -134,8 +133,8 @@ def test_an_unstable_mask_is_given_up_in_its_first_bands(bar: float, monkeypatch
         bands.append(arguments[-1])
         return mix_rows(*arguments)
 
-    monkeypatch.setattr("naruto_vision.segmentation.full_size._BAND_PIXELS", 301 * 13)
-    monkeypatch.setattr("naruto_vision.segmentation.full_size.mix_rows", count)
+    monkeypatch.setattr("naruto_vision.segmentation.postprocess._BAND_PIXELS", 301 * 13)
+    monkeypatch.setattr("naruto_vision.segmentation.postprocess.mix_rows", count)
     sizes = SIZES[2]
     noise = _noise(5, 64) + torch.tensor([0.0, 0.5, 1.0, 1.5, 2.5])[:, None, None]
     upscaled = _stock_upscaled(noise, *sizes[1:])
@@ -148,7 +147,7 @@ def test_an_unstable_mask_is_given_up_in_its_first_bands(bar: float, monkeypatch
 
 @pytest.mark.parametrize("chunk", [1, 3 * 4 * 169 * 301, 1 << 28])
 def test_whole_maps_give_the_same_masks_as_windows(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("naruto_vision.segmentation.full_size._DENSE_BYTES", chunk)
+    monkeypatch.setattr("naruto_vision.segmentation.postprocess._DENSE_BYTES", chunk)
     logits, sizes = _blobs(20, 64), SIZES[2]
     windows = list(Frame(*sizes).full_masks(logits, 0.3, 0.5))
     whole = list(dense_masks(logits, lambda maps: _stock_upscaled(maps, *sizes[1:]), 169 * 301, 0.3, 0.5))
@@ -159,7 +158,7 @@ def test_whole_maps_give_the_same_masks_as_windows(chunk: int, monkeypatch: pyte
 
 
 def test_whole_maps_leave_the_device_a_chunk_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("naruto_vision.segmentation.full_size._DENSE_BYTES", 10 * 4 * 169 * 301)
+    monkeypatch.setattr("naruto_vision.segmentation.postprocess._DENSE_BYTES", 10 * 4 * 169 * 301)
     waits: dict[str, int] = {}
 
     def counted(name: str) -> None:

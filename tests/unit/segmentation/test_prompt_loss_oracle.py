@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from naruto_vision.segmentation import training
-from naruto_vision.segmentation.decoding import Answer
-from naruto_vision.segmentation.sam import SamModel
+from naruto_vision.segmentation.sam import Answer, SamModel
 from naruto_vision.segmentation.training import FOCAL_WEIGHT, PromptBatch, PromptLosses, prompt_losses, prompt_quality
 
 SIDE = 8

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from segment_anything.utils.amg import build_point_grid
 
-from naruto_vision.segmentation.base import Prompts
-from naruto_vision.segmentation.prompters import BoxPrompter, GridPrompter, PointPrompter
+from naruto_vision.segmentation.prompts import BoxPrompter, GridPrompter, PointPrompter
+from naruto_vision.segmentation.protocol import Prompts
 
 PICTURE = np.zeros((30, 70, 3), dtype=np.uint8)
 

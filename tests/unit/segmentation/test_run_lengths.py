@@ -5,10 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from segment_anything.utils.amg import mask_to_rle_pytorch
 
-from naruto_vision.files.rle import encode_rle
+from naruto_vision.geometry import column_runs, encode_cut, encode_rle, xyxy_from_mask
 from naruto_vision.records import Box
-from naruto_vision.segmentation.boxes import xyxy_from_mask
-from naruto_vision.segmentation.run_lengths import column_runs, encode_cut
 
 
 @settings(max_examples=200, deadline=None)

@@ -6,12 +6,9 @@ import torch
 from segment_anything import SamPredictor
 
 from naruto_vision.errors import FormatError, InputError, MissingPathError, StateDictError
-from naruto_vision.segmentation.base import Prompts
-from naruto_vision.segmentation.sam import SamModel
-from naruto_vision.segmentation.sam_weights import load_sam
-from naruto_vision.segmentation.scaling import upscale
-from naruto_vision.segmentation.sizes import SIZES, Architecture, build_sam
-from naruto_vision.segmentation.thresholds import MaskThresholds
+from naruto_vision.segmentation.postprocess import upscale
+from naruto_vision.segmentation.protocol import MaskThresholds, Prompts
+from naruto_vision.segmentation.sam import SIZES, Architecture, SamModel, build_sam, load_sam
 
 
 @pytest.fixture(scope="module")

@@ -12,19 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from naruto_vision.drawn.cast import read_cast
-from naruto_vision.drawn.scenes import draw_scene
 from naruto_vision.errors import InputError
-from naruto_vision.files.share import config_path
+from naruto_vision.geometry import mask_iou
+from naruto_vision.io.bundles import config_path
 from naruto_vision.records import Mask, Picture, Region
-from naruto_vision.segmentation import compiling, precision
-from naruto_vision.segmentation.automatic import RegionFilter, Segmenter
-from naruto_vision.segmentation.compiling import few_sizes, filled
+from naruto_vision.segmentation import compile as compiling
+from naruto_vision.segmentation import runtime as precision
+from naruto_vision.segmentation.compile import few_sizes, filled
 from naruto_vision.segmentation.fast_encoder import encode_image, products_of
-from naruto_vision.segmentation.masks import mask_iou
-from naruto_vision.segmentation.precision import Compile, ForwardPasses, Precision, check_precision
-from naruto_vision.segmentation.prompters import GridPrompter
+from naruto_vision.segmentation.generator import RegionFilter, Segmenter
+from naruto_vision.segmentation.prompts import GridPrompter
+from naruto_vision.segmentation.runtime import Compile, ForwardPasses, Precision, check_precision
 from naruto_vision.segmentation.sam import SamModel
+from naruto_vision.synthetic.attributes import read_cast
+from naruto_vision.synthetic.scene import draw_scene
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 LOW: tuple[Precision, ...] = ("bfloat16", "float16")

@@ -7,13 +7,12 @@ from segment_anything.utils.transforms import ResizeLongestSide
 
 from naruto_vision.errors import InputError
 from naruto_vision.records import Picture, Region
-from naruto_vision.segmentation import precision
-from naruto_vision.segmentation.automatic import RegionFilter, Segmenter
-from naruto_vision.segmentation.base import SceneEmbedding, embed_scenes
-from naruto_vision.segmentation.crop_layers import CropLayers
-from naruto_vision.segmentation.prompters import GridPrompter
+from naruto_vision.segmentation import runtime as precision
+from naruto_vision.segmentation.generator import CropLayers, RegionFilter, Segmenter
+from naruto_vision.segmentation.postprocess import resize_longest
+from naruto_vision.segmentation.prompts import GridPrompter
+from naruto_vision.segmentation.protocol import SceneEmbedding, embed_scenes
 from naruto_vision.segmentation.sam import SamModel
-from naruto_vision.segmentation.scaling import resize_longest
 from naruto_vision.segmentation.stock import StockSegmenter
 
 SIZES = [(48, 64), (64, 33), (7, 90), (64, 64), (30, 31)]

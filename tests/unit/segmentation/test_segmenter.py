@@ -6,16 +6,15 @@ import torch
 from segment_anything import SamAutomaticMaskGenerator
 from torch import Tensor
 
-from naruto_vision.drawn.cast import read_cast
-from naruto_vision.drawn.scenes import draw_scene
-from naruto_vision.files.share import config_path
+from naruto_vision.io.bundles import config_path
 from naruto_vision.records import Picture, Region
-from naruto_vision.segmentation.automatic import RegionFilter, Segmenter
-from naruto_vision.segmentation.base import Answers, FullMask, Prompts, SceneEmbedding
-from naruto_vision.segmentation.full_size import dense_masks
-from naruto_vision.segmentation.prompters import GridPrompter, PointPrompter
+from naruto_vision.segmentation.generator import RegionFilter, Segmenter
+from naruto_vision.segmentation.postprocess import dense_masks
+from naruto_vision.segmentation.prompts import GridPrompter, PointPrompter
+from naruto_vision.segmentation.protocol import Answers, FullMask, MaskThresholds, Prompts, SceneEmbedding
 from naruto_vision.segmentation.sam import SamModel
-from naruto_vision.segmentation.thresholds import MaskThresholds
+from naruto_vision.synthetic.attributes import read_cast
+from naruto_vision.synthetic.scene import draw_scene
 
 ALL = RegionFilter(min_area=0, max_masks=None)
 
@@ -179,7 +178,7 @@ def test_many_large_answers_are_brought_to_full_size_in_pieces(monkeypatch: pyte
     boxes = [(10 * i, 0, 10 * i + 8, 8) for i in range(5)]
     model = FakeModel([_logits(box) for box in boxes], [0.9] * 5)
     whole = _boxes(model)
-    monkeypatch.setattr("naruto_vision.segmentation.full_size._DENSE_BYTES", 2 * 4 * 40 * 50)
+    monkeypatch.setattr("naruto_vision.segmentation.postprocess._DENSE_BYTES", 2 * 4 * 40 * 50)
     assert _boxes(model) == whole
     assert len(whole) == 5
 

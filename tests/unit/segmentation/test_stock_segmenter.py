@@ -8,10 +8,9 @@ import torch
 
 from naruto_vision.errors import InputError
 from naruto_vision.segmentation import stock
-from naruto_vision.segmentation.automatic import RegionFilter
-from naruto_vision.segmentation.base import SceneEmbedding, embed_scenes
-from naruto_vision.segmentation.crop_layers import CropLayers
-from naruto_vision.segmentation.prompters import GridPrompter, PointPrompter
+from naruto_vision.segmentation.generator import CropLayers, RegionFilter
+from naruto_vision.segmentation.prompts import GridPrompter, PointPrompter
+from naruto_vision.segmentation.protocol import SceneEmbedding, embed_scenes
 from naruto_vision.segmentation.sam import SamModel
 from naruto_vision.segmentation.stock import StockSegmenter
 

@@ -1,0 +1,291 @@
+"""What a tuning run leaves in one folder for people: tables, plots and the figures of its best weights."""
+
+import csv
+import io
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.trainer.states import TrainerFn
+from matplotlib.figure import Figure
+from torch import Tensor
+from torchvision.utils import make_grid
+from typing_extensions import override
+
+from naruto_vision.io.atomic import atomic_file, write_json, write_text
+from naruto_vision.modules.clip_tuner import Best, ContrastiveTuner
+from naruto_vision.viz.figures import Line, line_figure
+from naruto_vision.viz.fonts import letter
+
+_WIDEST = 16.0  # inches; more classes get smaller names in place of a larger figure, which would take seconds an epoch
+_MOST_NUMBERS = 40  # classes; of more the colours tell, and a number a cell could not be read
+_INK = 0.6  # above this share of a row a cell is dark, and its number is written in white
+
+
+def confusion_figure(confusion: Tensor, classes: tuple[str, ...]) -> Figure:
+    """Draw a confusion matrix, each cell coloured by its share of the row and, up to 40 classes, with its count.
+
+    Args:
+        confusion: Shape (C, C), int64; rows are true classes, columns the answers.
+        classes: C names.
+
+    Returns:
+        A figure that belongs to no window.
+    """
+    side = min(max(3.0, 0.55 * len(classes) + 1.5), _WIDEST)
+    points_a_row = 72 * 0.7 * side / max(1, len(classes))  # 0.7: what titles and the names themselves leave
+    letters = min(10.0, points_a_row)  # so that names of neighbouring rows do not touch
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    shares = confusion.double() / confusion.sum(dim=1, keepdim=True).clamp(min=1)
+    axes.imshow(shares.numpy(), cmap="Blues", vmin=0.0, vmax=1.0)
+    names = [letter(name) for name in classes]
+    axes.set_xticks(range(len(classes)), labels=[name.text for name in names], rotation=45, ha="right")
+    axes.set_yticks(range(len(classes)), labels=[name.text for name in names])
+    for axis in (axes.xaxis, axes.yaxis):
+        for label, name in zip(axis.get_ticklabels(), names, strict=True):
+            label.set_fontproperties(name.file)
+            label.set_fontsize(letters)
+    axes.set_xlabel("answer")
+    axes.set_ylabel("truth")
+    for row, column in confusion.nonzero().tolist() if len(classes) <= _MOST_NUMBERS else ():
+        colour = "white" if float(shares[row, column]) > _INK else "black"
+        axes.text(column, row, str(int(confusion[row, column])), ha="center", va="center", color=colour)
+    return figure
+
+
+def example_grid(pixels: Tensor, count: int) -> Tensor:
+    """Lay prepared pictures side by side, each stretched to the full range.
+
+    Args:
+        pixels: Shape (B, 3, S, S), float32, normalised.
+        count: At most this many.
+
+    Returns:
+        Shape (3, H, W), float32, in [0, 1].
+    """
+    grid: Tensor = make_grid(pixels[:count].detach().cpu().float(), nrow=8, normalize=True, scale_each=True)
+    return grid
+
+
+class TuningFigures(Callback):
+    """Write the confusion matrix after each validation that was better than before, and pictures of the first batch.
+
+    Args:
+        examples: How many pictures are shown.
+    """
+
+    def __init__(self, examples: int = 32) -> None:
+        self.examples = examples
+
+    @override
+    def on_train_batch_start(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Show what training sees, at the first step of a run.
+
+        Args:
+            trainer: Its logger is used if it writes to TensorBoard.
+            pl_module: Not looked at.
+            batch: Its pixels are shown: shape (B, 3, S, S), float32.
+            batch_idx: Not looked at.
+        """
+        pixels = getattr(batch, "pixels", None)
+        if trainer.global_step == 0 and isinstance(trainer.logger, TensorBoardLogger) and torch.is_tensor(pixels):
+            trainer.logger.experiment.add_image("train/pictures", example_grid(pixels, self.examples), 0)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show what was taken for what; in a fit only for weights that are kept, as drawing takes as long as a step.
+
+        Args:
+            trainer: Its logger is used if it writes to TensorBoard.
+            pl_module: Has to be a ``ContrastiveTuner``; any other module is passed over.
+        """
+        fitting = trainer.state.fn == TrainerFn.FITTING
+        if not (fitting and isinstance(pl_module, ContrastiveTuner) and pl_module.best.passes_since):
+            self._show(trainer, pl_module, "valid")
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show what was taken for what.
+
+        Args:
+            trainer: Its logger is used if it writes to TensorBoard.
+            pl_module: Has to be a ``ContrastiveTuner``; any other module is passed over.
+        """
+        self._show(trainer, pl_module, "test")
+
+    def _show(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
+        if not isinstance(module, ContrastiveTuner) or module.confusion is None or trainer.sanity_checking:
+            return
+        if isinstance(trainer.logger, TensorBoardLogger):
+            figure = confusion_figure(module.confusion, module.classes)
+            trainer.logger.experiment.add_figure(f"{stage}/confusion", figure, trainer.global_step)
+
+
+_LOG = logging.getLogger(__name__)
+_SHARES = ("accuracy", "macro_accuracy", "macro_f1", "nearest_accuracy", "zero_shot", "recall_at_1")
+
+
+def confusion_csv(confusion: Tensor, classes: tuple[str, ...]) -> str:
+    """Return a confusion matrix as a table with names on both sides.
+
+    Args:
+        confusion: Shape (C, C), int64; rows are true classes, columns the answers.
+        classes: C names.
+    """
+    rows = [["truth", *classes], *([name, *row] for name, row in zip(classes, confusion.tolist(), strict=True))]
+    return _csv(rows)
+
+
+def per_class_csv(confusion: Tensor, classes: tuple[str, ...]) -> str:
+    """Return ``class,correct,total,accuracy``; a class without pictures has no accuracy.
+
+    Args:
+        confusion: Shape (C, C), int64; rows are true classes, columns the answers.
+        classes: C names.
+    """
+    rows: list[list[Any]] = [["class", "correct", "total", "accuracy"]]
+    for place, name in enumerate(classes):
+        right, total = int(confusion[place, place]), int(confusion[place].sum())
+        rows.append([name, right, total, f"{right / total:.4f}" if total else ""])
+    return _csv(rows)
+
+
+class TuningFiles(Callback):
+    """Write ``metrics.json``, ``classes.json``, the confusion matrix, the accuracy of each class, and three plots.
+
+    All are about the weights in the bundle: the confusion matrix is that of the best validation, not of the last. They
+    are written when the run ends or is stopped; an interrupted run goes on with its history.
+
+    Args:
+        out: The folder.
+
+    Attributes:
+        epochs: For each validation its epoch, step and figures.
+        rates: For each optimiser step the learning rate of the first group.
+    """
+
+    def __init__(self, out: str = "runs/clip") -> None:
+        self.out = Path(out)
+        self.epochs: list[dict[str, float]] = []
+        self.rates: list[float] = []
+        self._losses: list[Tensor] = []
+
+    @override
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Take down the learning rate of the step that comes."""
+        if trainer.global_step == len(self.rates) and trainer.optimizers:
+            self.rates.append(float(trainer.optimizers[0].param_groups[0]["lr"]))
+
+    @override
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Take down the loss; Lightning gives it divided by the number of batches a step."""
+        if isinstance(outputs, dict) and "loss" in outputs:
+            self._losses.append(outputs["loss"].detach() * trainer.accumulate_grad_batches)
+
+    @override
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take down the figures of this validation.
+
+        Args:
+            trainer: Has them.
+            pl_module: Not looked at.
+        """
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+            return
+        row = {"epoch": float(trainer.current_epoch + 1), "step": float(trainer.global_step)}
+        if self._losses:
+            row["train_loss"] = float(sum(float(loss) for loss in self._losses)) / len(self._losses)
+        self._losses = []
+        for name, value in trainer.callback_metrics.items():
+            if name.startswith("valid/") and math.isfinite(float(value)):
+                row[name.removeprefix("valid/")] = float(value)
+        self.epochs.append(row)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write everything.
+
+        Args:
+            trainer: Knows which process writes.
+            pl_module: Has to be a ``ContrastiveTuner``; any other module is passed over.
+        """
+        if isinstance(pl_module, ContrastiveTuner) and trainer.is_global_zero:
+            self._write(pl_module)
+            _LOG.info("%s: %s; tables and curves are in %s", pl_module.bundle_dir, _told(pl_module.best), self.out)
+
+    @override
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Write what is known of a run that is stopped after its first validation, and say how it goes on."""
+        if self.epochs:
+            self.on_fit_end(trainer, pl_module)
+        last = getattr(trainer.checkpoint_callback, "last_model_path", "")
+        stopped = not isinstance(exception, Exception)  # Ctrl-C or a signal, nothing that went wrong
+        if stopped and last and trainer.is_global_zero:
+            _LOG.info("stopped; the same command with --ckpt_path last goes on from %s", last)
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        """Return the history."""
+        return {"epochs": self.epochs, "rates": self.rates, "losses": [float(loss) for loss in self._losses]}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the history."""
+        self.epochs, self.rates = list(state_dict["epochs"]), list(state_dict["rates"])
+        self._losses = [torch.tensor(loss) for loss in state_dict["losses"]]
+
+    def _write(self, module: ContrastiveTuner) -> None:
+        best, classes = module.best, module.classes
+        named = {"epoch": best.epoch + 1, **best.figures.named} if best.epoch >= 0 else None
+        write_json(self.out / "metrics.json", {"best": named, "bundle": module.bundle_dir, "epochs": self.epochs})
+        if classes:
+            write_json(self.out / "classes.json", list(classes))
+        if best.figures.confusion is not None:
+            confusion = best.figures.confusion
+            write_text(self.out / "confusion_matrix.csv", confusion_csv(confusion, classes))
+            write_text(self.out / "per_class_accuracy.csv", per_class_csv(confusion, classes))
+            _save(confusion_figure(confusion, classes), self.out / "confusion_matrix.png")
+        mark = best.epoch + 1 if best.epoch >= 0 else None
+        losses = {"training": self._line("train_loss"), "validation": self._line("loss")}
+        shares = {name.replace("_", " "): self._line(name) for name in _SHARES}
+        steps = {"rate": [(float(step + 1), rate) for step, rate in enumerate(self.rates)]}
+        _save(line_figure(losses, "epoch", "loss", mark=mark, note="kept"), self.out / "curves_loss.png")
+        _save(line_figure(shares, "epoch", "share right", mark=mark, note="kept"), self.out / "curves_acc.png")
+        _save(line_figure(steps, "optimiser step", "learning rate"), self.out / "lr_schedule.png")
+
+    def _line(self, name: str) -> Line:
+        return [(row["epoch"], row[name]) for row in self.epochs if name in row]
+
+
+def _told(best: Best) -> str:
+    """Say which weights the bundle has, and how they were chosen."""
+    if best.epoch < 0:
+        return "the weights of the last step, because no validation chose any"
+    kept, confusion = f"the weights of epoch {best.epoch + 1}", best.figures.confusion
+    if confusion is None:
+        return f"{kept}, the best by validation"
+    return f"{kept}, which named {int(confusion.trace())} of {int(confusion.sum())} validation pictures right"
+
+
+def _csv(rows: list[list[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with atomic_file(path) as file:
+        figure.savefig(file)

@@ -1,0 +1,290 @@
+"""The callback behind ``predict``: every scene's files as soon as it is known, nothing kept in memory."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from rich.console import Console
+from typing_extensions import override
+
+from naruto_vision.data.gallery_data import GalleryDataModule
+from naruto_vision.data.scenes import SceneItem
+from naruto_vision.errors import InputError
+from naruto_vision.io.atomic import write_json
+from naruto_vision.metrics.report import report_table
+from naruto_vision.metrics.scene import SceneReport
+from naruto_vision.modules.gathering import gather_lists
+from naruto_vision.modules.scene_retriever import SceneRetriever
+from naruto_vision.recognition.writer import (
+    LOG,
+    BackgroundWriter,
+    SceneWriter,
+    WriterSettings,
+    forget_changed,
+    software_versions,
+)
+from naruto_vision.records import ScenePrediction
+from naruto_vision.viz.overlay import choose_for_overlay, draw_overlay, label_colours
+
+
+def results_document(searched: SceneReport, shown: SceneReport) -> dict[str, Any]:
+    """Return what ``results.json`` holds.
+
+    Args:
+        searched: Every region under its best label, unfiltered.
+        shown: The regions that people are shown, under the names they are shown.
+
+    Returns:
+        The rates of ``searched`` at the top level with ``per_class``, and those of ``shown`` under that key.
+    """
+    return {**searched.as_json(), "shown": shown.as_json()}
+
+
+class SceneReportCallback(Callback):
+    """Print and write how well the scenes were named.
+
+    Args:
+        out: The folder for ``results.json``.
+        table: Print the table.
+        examples: How many scenes are shown in TensorBoard, named.
+    """
+
+    def __init__(self, out: str = "runs/scenes", table: bool = True, examples: int = 12) -> None:
+        self.out = Path(out)
+        self.table = table
+        self.examples = examples
+        self._shown = 0
+
+    @override
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Show the first scenes in TensorBoard.
+
+        Args:
+            trainer: Its logger is used if it writes to TensorBoard.
+            pl_module: Has to be a ``SceneRetriever``; any other module is passed over.
+            outputs: Every scene of the batch with its prediction.
+            batch: Unused.
+            batch_idx: Place in the epoch.
+            dataloader_idx: Unused.
+        """
+        self._shown = 0 if batch_idx == 0 else self._shown
+        if self._shown >= self.examples or not isinstance(pl_module, SceneRetriever):
+            return
+        if not isinstance(trainer.logger, TensorBoardLogger):
+            return
+        colours = label_colours(pl_module.analyzer.gallery.labels)
+        for item, prediction in outputs["answers"][: self.examples - self._shown]:
+            self._shown += 1
+            if item.picture is not None:
+                shown = choose_for_overlay(prediction, pl_module.overlay)
+                drawn = draw_overlay(item.picture, prediction, shown, colours)
+                trainer.logger.experiment.add_image(f"scenes/{item.scene}", drawn, dataformats="HWC")
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the report of the test that just ended.
+
+        Args:
+            trainer: Knows which process writes.
+            pl_module: Has to be a ``SceneRetriever``; any other module is passed over.
+        """
+        if not isinstance(pl_module, SceneRetriever) or not trainer.is_global_zero:
+            return
+        searched, shown = pl_module.reports["test"], pl_module.reports["test_shown"]
+        write_json(self.out / "results.json", results_document(searched, shown))
+        if self.table:
+            Console().print(report_table(searched, title="Scenes: every region under its best label"))
+            Console().print(report_table(shown, title="Scenes: what people are shown (NMS, threshold, unknown)"))
+
+
+_LOG = logging.getLogger(__name__)
+
+
+class SceneWriterCallback(Callback):
+    """Write the files of every predicted scene; a second run goes on where the first one stopped.
+
+    Args:
+        out: The folder for the results.
+        settings: What is written for each scene.
+        fail_fast: Stop at the first picture that cannot be read; otherwise it is counted and the others go on.
+    """
+
+    def __init__(
+        self, out: str = "runs/scenes", settings: WriterSettings | None = None, fail_fast: bool = False
+    ) -> None:
+        self.out = Path(out)
+        self.settings = settings or WriterSettings()
+        self.fail_fast = fail_fast
+        self.run: dict[str, Any] = {}
+        self._writer: SceneWriter | None = None
+        self._behind: BackgroundWriter | None = None
+        self._bad: list[tuple[str, str]] = []
+        self._index = ""
+        self._scenes: Sequence[str] = ()
+
+    @override
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Open the folder before a loader asks for scenes, so that none that is done is read or counted again.
+
+        Args:
+            trainer: Its datamodule has to be a ``GalleryDataModule``.
+            pl_module: Has to be a ``SceneRetriever``.
+            stage: Nothing is done but for "predict".
+
+        Raises:
+            InputError: If the module or the data are of another kind.
+        """
+        if stage == "predict":
+            self._open(trainer, pl_module)
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Open the folder, if ``setup`` has not, and tell the dataset which scenes are done.
+
+        Args:
+            trainer: Its datamodule has to be a ``GalleryDataModule``.
+            pl_module: Has to be a ``SceneRetriever``.
+
+        Raises:
+            InputError: If the module or the data are of another kind.
+        """
+        if self._behind is None:
+            self._open(trainer, pl_module)
+
+    def _open(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        data = getattr(trainer, "datamodule", None)
+        if not isinstance(pl_module, SceneRetriever) or not isinstance(data, GalleryDataModule):
+            msg = "SceneWriterCallback: expected SceneRetriever and GalleryDataModule; use configs/scenes.yaml"
+            raise InputError(msg)
+        dataset = data.dataset("predict")
+        self._bad = []
+        gallery = pl_module.analyzer.gallery
+        self._index = gallery.index_kind
+        if trainer.is_global_zero and (changed := forget_changed(self.out, dataset.pictures, LOG)):
+            _LOG.info("%d scenes have changed since they were searched and are searched again", len(changed))
+        trainer.strategy.barrier("changed scenes")
+        self._writer = SceneWriter(
+            self.out,
+            dataset.scenes,
+            gallery.labels,
+            {"scenes": str(dataset.pictures.resolve()), **pl_module.run_identity(), "precision": trainer.precision},
+            crop=pl_module.crop,
+            overlay=pl_module.overlay,
+            settings=self.settings,
+            rank=trainer.global_rank,
+            world=trainer.world_size,
+        )
+        self._behind = BackgroundWriter(self._writer, dataset.pictures)
+        trainer.strategy.barrier("scene folder")  # it is cleared of leftovers before anybody writes into it
+        dataset.skip(self._writer.done)
+        self._scenes = dataset.scenes
+        if trainer.is_global_zero and (done := self._count_done()):
+            _LOG.info("%s", _told_of_done(done, len(self._scenes), self.out))
+
+    @override
+    def on_predict_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Sequence[tuple[SceneItem, ScenePrediction]],
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Have the scenes of one batch written, while the next one is searched.
+
+        Args:
+            trainer: Unused.
+            pl_module: Unused.
+            outputs: Every scene with its prediction.
+            batch: Unused.
+            batch_idx: Unused.
+            dataloader_idx: Unused.
+
+        Raises:
+            InputError: If a picture cannot be read and ``fail_fast`` is on.
+        """
+        self._write(outputs)
+
+    def _write(self, answers: Sequence[tuple[SceneItem, ScenePrediction]]) -> None:
+        if self._writer is None or self._behind is None:
+            return
+        for item, prediction in answers:
+            if item.picture is None and self.fail_fast:
+                msg = f"{item.error}; stopped at the first bad picture, as fail_fast asks"
+                raise InputError(msg)
+            if item.picture is None:
+                self._bad.append((item.scene, item.error))
+            elif item.scene not in self._writer.done:
+                self._behind.write(item.picture, prediction)
+
+    @override
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Bring the processes together and write ``run.json``.
+
+        Args:
+            trainer: Knows how many processes there are.
+            pl_module: Unused.
+        """
+        if self._writer is None:
+            return
+        self._finish_writing()
+        bad = gather_lists(trainer, self._bad)
+        if trainer.is_global_zero:
+            facts = {"versions": software_versions(), "index": self._index}
+            self.run = self._writer.finish(bad, facts)
+            _LOG.info("%s: %s", self.out, _told(self.run["counts"]))
+        trainer.strategy.barrier("scene files")
+
+    @override
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Finish the scenes that were searched already, so that the next run goes on behind them.
+
+        Args:
+            trainer: Unused.
+            pl_module: Where it is a ``SceneRetriever``, what it has of a batch that is not done is kept.
+            exception: What stopped the run.
+        """
+        try:
+            if isinstance(pl_module, SceneRetriever):
+                self._write([answer for answer in pl_module.answered if answer[0].picture is not None])
+            self._finish_writing()
+        except OSError as error:  # the run stops for a reason already, most likely this one
+            _LOG.warning("a scene could not be written: %s", error)
+        stopped = not isinstance(exception, Exception)  # Ctrl-C or a signal, nothing that went wrong
+        if stopped and trainer.is_global_zero and self._writer is not None:
+            told = "stopped with %d of %d scenes done (in %s); the same command again goes on from there"
+            _LOG.info(told, self._count_done(), len(self._scenes), self.out)
+
+    def _count_done(self) -> int:
+        return 0 if self._writer is None else len(self._writer.done.intersection(self._scenes))
+
+    def _finish_writing(self) -> None:
+        behind, self._behind = self._behind, None
+        if behind is not None:
+            behind.close()
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _told_of_done(done: int, scenes: int, out: Path) -> str:
+    if done == scenes:
+        return f"{done} of {scenes} scenes were already done (in {out}); use another --out to search them again"
+    return f"{done} of {scenes} scenes were already done (in {out}); the others are searched"
+
+
+def _told(counts: Mapping[str, int]) -> str:
+    return (
+        f"{counts['ok']} of {counts['seen']} scenes searched, {counts['quarantined']} could not be read; "
+        f"{counts['known']} of {counts['regions']} regions are somebody known"
+    )

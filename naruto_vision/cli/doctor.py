@@ -1,0 +1,352 @@
+"""``naruto-vision doctor``: what is here, and what is wrong with it."""
+
+import argparse
+import importlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from naruto_vision.errors import MissingPathError
+from naruto_vision.io.bundles import bundle_path, file_sha256
+from naruto_vision.io.machine import allowed_cpus, cpu_features
+
+BUNDLES = ("tiny-clip", "tiny-sam")
+
+_ALSO = ("pytorch-lightning", "faiss-cpu", "faiss-gpu")
+_MODULES = ("torch", "numpy", "cv2", "faiss")
+_OPENMP = re.compile(r"/lib(gomp|omp|iomp5)[^/]*\.so")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was found on this machine.
+
+    Args:
+        versions: Package → installed version, "" where a required one is missing.
+        required: Package → the versions that are supported, as a specifier.
+        faults: Module → why it cannot be imported.
+        cpus: CPUs that this process may use.
+        threads: ``OMP_NUM_THREADS``, 0 where it is not set.
+        features: Vector unit → whether the CPU has it.
+        gpu: The name of the GPU that torch uses, or "".
+        gpu_driver: Whether an NVIDIA driver is loaded.
+        openmp: OpenMP runtimes in this process, as paths.
+        duplicates_allowed: Whether ``KMP_DUPLICATE_LIB_OK`` is set.
+        weights: Packaged bundle → "ok", or what is wrong with it.
+        free_gb: Folder → free space in units of 1e9 bytes.
+        writable: Folder → whether files can be made in it.
+    """
+
+    versions: dict[str, str] = field(default_factory=dict)
+    required: dict[str, str] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
+    cpus: int = 1
+    threads: int = 0
+    features: dict[str, bool] = field(default_factory=dict)
+    gpu: str = ""
+    gpu_driver: bool = False
+    openmp: tuple[str, ...] = ()
+    duplicates_allowed: bool = False
+    weights: dict[str, str] = field(default_factory=dict)
+    free_gb: dict[str, float] = field(default_factory=dict)
+    writable: dict[str, bool] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the facts as JSON values."""
+        return asdict(self)
+
+
+def gather_facts() -> Facts:
+    """Look at this machine and this installation."""
+    required = _requirements()
+    faults = {name: fault for name in _MODULES if (fault := _import_fault(name))}
+    folders = {"here": Path.cwd(), "temporary": Path(tempfile.gettempdir())}
+    return Facts(
+        versions={name: _version(name) for name in ("naruto-vision", *required, *_ALSO)}
+        | {"python": platform.python_version()},
+        required=required,
+        faults=faults,
+        cpus=allowed_cpus(),
+        threads=_number(os.environ.get("OMP_NUM_THREADS", "")),
+        features=cpu_features(),
+        gpu="" if "torch" in faults else _gpu_name(),
+        gpu_driver=Path("/proc/driver/nvidia/version").exists(),
+        openmp=openmp_runtimes(Path("/proc/self/maps")),
+        duplicates_allowed="KMP_DUPLICATE_LIB_OK" in os.environ,
+        weights={name: bundle_state(name) for name in BUNDLES},
+        free_gb={f"{name} ({path})": shutil.disk_usage(path).free / 1e9 for name, path in folders.items()},
+        writable={f"{name} ({path})": os.access(path, os.W_OK) for name, path in folders.items()},
+    )
+
+
+def _number(text: str) -> int:
+    first = text.partition(",")[0]
+    return int(first) if first.isdigit() else 0
+
+
+def _requirements() -> dict[str, str]:
+    """Return this package's own requirements, without those of its extras."""
+    listed = [Requirement(line) for line in importlib.metadata.requires("naruto-vision") or []]
+    return {item.name: str(item.specifier) for item in listed if item.marker is None}
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _import_fault(name: str) -> str:
+    """Import a module and say why it cannot be; "" if it can, or if it is not installed at all."""
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        return "" if error.name == name else str(error)
+    except (ImportError, OSError, RuntimeError) as error:  # a missing shared library, a wrong CPU
+        return " ".join(str(error).split())
+    return ""
+
+
+def _gpu_name() -> str:
+    torch = importlib.import_module("torch")
+    return str(torch.cuda.get_device_name(0)) if torch.cuda.is_available() else ""
+
+
+def openmp_runtimes(maps: Path) -> tuple[str, ...]:
+    """List the OpenMP runtimes that a process has loaded.
+
+    Args:
+        maps: The kernel's list of the process's mappings.
+
+    Returns:
+        Paths of shared libraries, sorted, each once; empty where the kernel does not tell.
+    """
+    if not maps.is_file():
+        return ()
+    lines = maps.read_text(encoding="utf-8", errors="replace").splitlines()
+    return tuple(sorted({line.split(maxsplit=5)[5] for line in lines if _OPENMP.search(line)}))
+
+
+def bundle_state(name: str) -> str:
+    """Check a packaged bundle against the hash that it carries.
+
+    Args:
+        name: The bundle's name.
+
+    Returns:
+        "ok", or what is wrong.
+    """
+    try:
+        folder = bundle_path(name)
+        info = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        found = file_sha256(folder / "model.safetensors")
+    except MissingPathError:
+        return "missing"
+    except (OSError, ValueError) as error:
+        return f"unreadable ({error})"
+    return "ok" if info.get("sha256") == found else "its weights are not those that its model.json was written for"
+
+
+MALICIOUS = {"lightning": ("2.6.2", "2.6.3"), "pytorch-lightning": ("2.6.2", "2.6.3")}
+"""Uploads that stole credentials when they were imported; other versions of the same projects are sound."""
+
+_LEAST_FREE_GB = 2.0  # a run writes checkpoints, pictures and logs
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong.
+
+    Args:
+        problem: What is wrong.
+        remedy: What to do about it.
+    """
+
+    problem: str
+    remedy: str
+
+
+def diagnose(facts: Facts) -> tuple[Finding, ...]:
+    """Say what is wrong.
+
+    Args:
+        facts: What was found.
+
+    Returns:
+        Nothing if all is well.
+    """
+    rules = (_packages, _faiss, _imports, _threads, _openmp, _gpu, _weights, _disk)
+    return tuple(finding for rule in rules for finding in rule(facts))
+
+
+def _packages(facts: Facts) -> Iterator[Finding]:
+    for name, versions in MALICIOUS.items():
+        if facts.versions.get(name) in versions:
+            yield Finding(
+                f"{name} {facts.versions[name]} is a malicious upload that steals credentials",
+                "delete this environment, change every credential it could read, and install the project anew",
+            )
+    for name, specifier in facts.required.items():
+        version = facts.versions.get(name, "")
+        if not version:
+            yield Finding(f"{name} is not installed", f"pip install '{name}{specifier}'")
+        elif not SpecifierSet(specifier).contains(version, prereleases=True):
+            yield Finding(f"{name} {version} is not supported", f"pip install '{name}{specifier}'")
+
+
+def _faiss(facts: Facts) -> Iterator[Finding]:
+    installed = [name for name in ("faiss-cpu", "faiss-gpu") if facts.versions.get(name)]
+    if len(installed) == 2:
+        yield Finding(
+            "faiss-cpu and faiss-gpu are both installed and overwrite each other's files",
+            "pip uninstall faiss-cpu faiss-gpu, then install one of them",
+        )
+    if not installed:
+        yield Finding(
+            "FAISS is not installed, so galleries are searched exactly and slowly",
+            "pip install 'naruto-vision[cpu]', or [gpu] on a CUDA machine",
+        )
+
+
+def _imports(facts: Facts) -> Iterator[Finding]:
+    for name, fault in facts.faults.items():
+        yield Finding(f"{name} is installed but cannot be imported: {fault}", f"pip install --force-reinstall {name}")
+
+
+def _threads(facts: Facts) -> Iterator[Finding]:
+    if facts.threads > facts.cpus:
+        yield Finding(
+            f"OMP_NUM_THREADS is {facts.threads}, but this process may use {facts.cpus} CPUs",
+            f"export OMP_NUM_THREADS={facts.cpus}",
+        )
+
+
+def _openmp(facts: Facts) -> Iterator[Finding]:
+    names = {path.rsplit("/", 1)[-1] for path in facts.openmp}
+    llvm = sorted(name for name in names if name.startswith(("libomp", "libiomp5")))
+    gnu = sorted(name for name in names if name.startswith("libgomp"))
+    if llvm and gnu:
+        yield Finding(
+            f"OpenMP runtimes of two kinds are loaded ({', '.join([*llvm, *gnu])}), which can hang or compute wrongly",
+            "install every package from the same source (all from pip, or all from conda)",
+        )
+    if facts.duplicates_allowed:
+        yield Finding(
+            "KMP_DUPLICATE_LIB_OK is set, which hides clashing OpenMP runtimes instead of mending them",
+            "unset KMP_DUPLICATE_LIB_OK",
+        )
+
+
+def _gpu(facts: Facts) -> Iterator[Finding]:
+    if facts.gpu_driver and not facts.gpu and facts.versions.get("torch"):
+        yield Finding(
+            "an NVIDIA driver is loaded, but torch sees no GPU",
+            "install a torch built for your driver's CUDA, and check CUDA_VISIBLE_DEVICES",
+        )
+
+
+def _weights(facts: Facts) -> Iterator[Finding]:
+    for name, state in facts.weights.items():
+        if state != "ok":
+            yield Finding(f"packaged weights {name}: {state}", "install the package again, or run `make weights`")
+
+
+def _disk(facts: Facts) -> Iterator[Finding]:
+    for folder, free in facts.free_gb.items():
+        if free < _LEAST_FREE_GB:
+            yield Finding(f"{folder}: {free:.1f} GB free", f"make room; runs want {_LEAST_FREE_GB:.0f} GB")
+    for folder, writable in facts.writable.items():
+        if not writable:
+            yield Finding(f"{folder}: not writable", "change its permissions, work elsewhere, or set TMPDIR")
+
+
+_TITLES = {
+    "cpus": "CPUs allowed",
+    "threads": "OMP_NUM_THREADS",
+    "gpu": "GPU",
+    "gpu_driver": "NVIDIA driver",
+    "duplicates_allowed": "KMP_DUPLICATE_LIB_OK set",
+    "versions": "Installed, and which versions are supported",
+    "faults": "Import faults",
+    "features": "Vector units",
+    "openmp": "OpenMP runtimes loaded",
+    "weights": "Packaged weights",
+    "free_gb": "Free space, GB",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options.
+
+    Args:
+        parser: The parser of ``naruto-vision doctor``.
+    """
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the facts, then what is wrong and what to do about it.
+
+    Args:
+        arguments: As ``add_arguments`` declares them.
+
+    Returns:
+        0 if all is well, 1 if something is wrong.
+    """
+    facts = gather_facts()
+    findings = diagnose(facts)
+    if arguments.json:
+        listed = [{"problem": finding.problem, "remedy": finding.remedy} for finding in findings]
+        text = json.dumps({"facts": facts.as_json(), "wrong": listed}, indent=2, ensure_ascii=False)
+    else:
+        wrong = [f"  - {finding.problem}\n    {finding.remedy}" for finding in findings]
+        text = "\n".join([*_sections(facts.as_json()), "What is wrong", *(wrong or ["  nothing"])])
+    sys.stdout.write(text + "\n")
+    return 1 if findings else 0
+
+
+def _sections(facts: dict[str, Any]) -> list[str]:
+    """Lay the facts out, a heading for each group and a line for each fact; a group of nothing is left out."""
+    lines: list[str] = []
+    single: list[str] = []
+    supported = facts.pop("required", {})
+    for name, value in facts.items():
+        title = _TITLES.get(name, name.replace("_", " "))
+        match value:
+            case dict():
+                shown = [f"  {key:<28}{_shown(item)}" for key, item in value.items()]
+                if name == "versions":
+                    shown = [f"  {key:<28}{_shown(item):<12}{supported.get(key, '')}" for key, item in value.items()]
+                lines += _group(title, shown)
+            case list() | tuple():
+                lines += _group(title, [f"  {item}" for item in value])
+            case _:
+                single.append(f"  {title:<28}{_shown(value)}")
+    return ["This process", *single, "", *lines]
+
+
+def _group(title: str, shown: list[str]) -> list[str]:
+    return [title[0].upper() + title[1:], *(line.rstrip() for line in shown), ""] if shown else []
+
+
+def _shown(value: object) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.1f}"
+        case _:
+            return str(value) or "-"

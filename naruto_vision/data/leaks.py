@@ -1,0 +1,550 @@
+"""Does a split leak? The same picture, nearly the same picture, or a neighbouring frame on both sides of it."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from naruto_vision.data.image_hash import NEAR_BITS, Looks, NearPair, look_at, near_pairs
+from naruto_vision.data.tables import ClassTable, Split, find_inside, refusal
+from naruto_vision.errors import BadImageError, MissingPathError
+from naruto_vision.gallery.gallery import Gallery
+from naruto_vision.io.images import read_image
+from naruto_vision.io.quarantine import Quarantine
+from naruto_vision.metrics.stats import Rate
+from naruto_vision.records import LabelledPicture
+
+_EXPORT_HASH = re.compile(r"\.rf\.[0-9A-Za-z]+$")
+_OLD_SUFFIX = re.compile(r"[_-](jpe?g|png|webp|bmp|gif)$", re.IGNORECASE)
+_LAST_NUMBER = re.compile(r"^(.*?)([0-9]+)([^0-9]*)$", re.DOTALL)
+_SPLIT_FOLDERS = frozenset({"train", "training", "valid", "val", "validation", "test", "testing"})
+
+
+class Frame(NamedTuple):
+    """A place in a numbered family of pictures.
+
+    Args:
+        family: What is the same in all names of the family.
+        number: The frame's number.
+    """
+
+    family: str
+    number: int
+
+
+def plain_stem(name: str) -> str:
+    """Return a file name's stem without what a Roboflow export adds (``_jpg.rf.<hash>``).
+
+    Args:
+        name: A file name, or a path whose last part is one.
+
+    Example:
+        >>> plain_stem("show-12_jpg.rf.0a1b.jpg")
+        'show-12'
+    """
+    return _OLD_SUFFIX.sub("", _EXPORT_HASH.sub("", PurePosixPath(name).stem))
+
+
+def is_exported(name: str) -> bool:
+    """Tell whether a Roboflow export named a file; equal plain stems are then copies of one uploaded picture.
+
+    Args:
+        name: A file name, or a path whose last part is one.
+    """
+    return bool(_EXPORT_HASH.search(PurePosixPath(name).stem))
+
+
+def frame_of(path: str, classes: Collection[str] = ()) -> Frame | None:
+    """Read family and frame number out of a picture's path.
+
+    The number is the last run of digits of the plain stem. The family is the rest of the stem and the folders, without
+    those that name a split or a class: a class folder says who is in a picture, not where it comes from.
+
+    Args:
+        path: POSIX, as a class table has it.
+        classes: Class names, whose folders do not count.
+
+    Returns:
+        None for a name without digits.
+    """
+    match = _LAST_NUMBER.match(plain_stem(path))
+    if match is None:
+        return None
+    folders = list(PurePosixPath(path).parts[:-1])
+    splits = [place for place, part in enumerate(folders) if part.casefold() in _SPLIT_FOLDERS]
+    folders = folders[splits[-1] + 1 :] if splits else folders
+    kept = [part for part in folders if part not in classes]
+    return Frame("/".join([*kept, f"{match[1]}#{match[3]}"]), int(match[2]))
+
+
+GALLERY = "gallery"
+"""The name that a gallery's pictures go under, beside "train", "valid" and "test"."""
+
+
+@dataclass(frozen=True)
+class AuditItem:
+    """One picture.
+
+    Args:
+        part: "train", "valid", "test" or "gallery".
+        row: Its path as the table or gallery has it, and its class.
+        file: Where it lies; None where it is absent.
+    """
+
+    part: str
+    row: LabelledPicture
+    file: Path | None
+
+
+@dataclass(frozen=True)
+class AuditItems:
+    """Every picture of every part.
+
+    Args:
+        items: The pictures, part by part.
+        classes: Every class name.
+    """
+
+    items: tuple[AuditItem, ...]
+    classes: tuple[str, ...]
+
+    def rows(self, part: str) -> list[LabelledPicture]:
+        """Return the pictures of one part.
+
+        Args:
+            part: "train", "valid", "test" or "gallery".
+        """
+        return [item.row for item in self.items if item.part == part]
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts that there are, in order."""
+        return tuple(dict.fromkeys(item.part for item in self.items))
+
+
+@dataclass
+class Seen:
+    """What the pictures look like.
+
+    Args:
+        looks: Place among the items, to what the picture looks like.
+        quarantine: The pictures that could not be decoded, with counts.
+        absent: How many are listed but not on the disk.
+    """
+
+    looks: dict[int, Looks] = field(default_factory=dict)
+    quarantine: Quarantine = field(default_factory=lambda: Quarantine("pictures"))
+    absent: int = 0
+
+
+def _file_of(bases: Sequence[Path], name: str) -> Path | None:
+    if refusal(name):
+        return None
+    return next((file for file in (find_inside(base, name) for base in bases) if file is not None), None)
+
+
+def collect_items(tables: Mapping[Split, ClassTable], gallery: str | Path | None = None) -> AuditItems:
+    """List the pictures of the splits and of a gallery; a picture of several classes counts under its first.
+
+    Args:
+        tables: Split name to its table.
+        gallery: A gallery folder; its pictures are looked for where the splits' are.
+
+    Raises:
+        InputError: If the gallery cannot be read.
+    """
+    items: dict[tuple[str, str], AuditItem] = {}
+    for split, table in tables.items():
+        bases = [table.root.resolve()]
+        for row in table.rows:
+            items.setdefault((split, row.path), AuditItem(split, row, _file_of(bases, row.path)))
+    roots = list(dict.fromkeys(table.root.resolve() for table in tables.values()))
+    for enrolled in () if gallery is None else Gallery.open(gallery, index="exact").rows:
+        row = LabelledPicture(enrolled.path, enrolled.label)
+        items.setdefault((GALLERY, row.path), AuditItem(GALLERY, row, _file_of(roots, row.path)))
+    classes = {name for table in tables.values() for name in table.classes}
+    return AuditItems(tuple(items.values()), tuple(sorted(classes)))
+
+
+def look_at_items(items: Sequence[AuditItem], advance: Callable[[], None] = lambda: None) -> Seen:
+    """Decode every picture that is there, once, also where several parts name it.
+
+    Args:
+        items: The pictures.
+        advance: Called after every picture.
+    """
+    seen = Seen()
+    known: dict[Path, Looks | None] = {}
+    for place, item in enumerate(items):
+        if item.file is None:
+            seen.absent += 1
+        else:
+            if item.file not in known:
+                known[item.file] = _look(item.file, seen.quarantine)
+            looks = known[item.file]
+            if looks is not None:
+                seen.looks[place] = looks
+        advance()
+    return seen
+
+
+def _look(file: Path, quarantine: Quarantine) -> Looks | None:
+    try:
+        looks = look_at(read_image(file))
+    except (BadImageError, MissingPathError) as error:
+        quarantine.refuse(file, str(error))
+        return None
+    quarantine.accept()
+    return looks
+
+
+Numbers: TypeAlias = Literal["auto", "frames", "ignore"]
+"""What numbers in file names are: frames, to be ignored, or (auto) frames unless they look like counters."""
+
+COUNTED = 0.5
+"""A family of which this share of held-out numbers stands in training too was counted, not cut from a video."""
+
+
+@dataclass(frozen=True)
+class FrameNeighbour:
+    """A held-out picture and the frame of the other side that is nearest by number.
+
+    Args:
+        path: The held-out picture.
+        label: Its class.
+        nearest: The nearest frame's path; of two equally near, the later one's.
+        nearest_label: That frame's class.
+        distance: Difference of the numbers.
+    """
+
+    path: str
+    label: str
+    nearest: str
+    nearest_label: str
+    distance: int
+
+    @property
+    def agrees(self) -> bool:
+        """Whether both have the same class."""
+        return self.label == self.nearest_label
+
+
+@dataclass(frozen=True)
+class FrameLeaks:
+    """What the file names of one split say about its classes, given another split.
+
+    Args:
+        pictures: Held-out pictures.
+        window: Numbers that differ by at most this much are neighbours.
+        neighbours: The nearest frame of every held-out picture whose family stands on the other side, as well.
+        majority: The other side's most frequent class, and how many held-out pictures have it.
+        counted: Families left out because their numbers look like counters.
+    """
+
+    pictures: int
+    window: int
+    neighbours: tuple[FrameNeighbour, ...]
+    majority: tuple[str, int]
+    counted: tuple[str, ...] = ()
+
+    @property
+    def near(self) -> tuple[FrameNeighbour, ...]:
+        """The neighbours within the window."""
+        return tuple(one for one in self.neighbours if one.distance <= self.window)
+
+    @property
+    def within(self) -> Rate:
+        """Held-out pictures that have a frame of the other side within the window."""
+        return Rate(len(self.near), self.pictures)
+
+    @property
+    def agreeing(self) -> Rate:
+        """Those within the window whose nearest frame has their class."""
+        return Rate(sum(one.agrees for one in self.near), len(self.near))
+
+    @property
+    def by_name_alone(self) -> Rate:
+        """Held-out pictures named right by the class of the nearest frame, however far; no frame is wrong."""
+        return Rate(sum(one.agrees for one in self.neighbours), self.pictures)
+
+    @property
+    def by_majority(self) -> Rate:
+        """Held-out pictures named right by the most frequent class of the other side."""
+        return Rate(self.majority[1], self.pictures)
+
+
+def _by_family(
+    rows: Sequence[LabelledPicture], classes: Collection[str]
+) -> Mapping[str, list[tuple[Frame, LabelledPicture]]]:
+    families: dict[str, list[tuple[Frame, LabelledPicture]]] = defaultdict(list)
+    for row in rows:
+        frame = frame_of(row.path, classes)
+        if frame is not None:
+            families[frame.family].append((frame, row))
+    return families
+
+
+def looks_counted(numbers: Sequence[int]) -> bool:
+    """Tell whether numbers of one family were counted several times, class by class, and so are no frames.
+
+    Args:
+        numbers: The family's numbers, at least one.
+    """
+    often = Counter(numbers)
+    return sum(often[number] > 1 for number in numbers) >= COUNTED * len(numbers)
+
+
+def _counted_sides(
+    held: Sequence[tuple[Frame, LabelledPicture]], others: Sequence[tuple[Frame, LabelledPicture]]
+) -> bool:
+    """Tell whether both sides were numbered from the start, each for itself."""
+    if any(is_exported(row.path) for _, row in held):
+        return False
+    taken = {frame.number for frame, _ in others}
+    both = [frame.number for frame, _ in (*held, *others)]
+    return sum(frame.number in taken for frame, _ in held) >= COUNTED * len(held) or looks_counted(both)
+
+
+def _nearest(frame: Frame, row: LabelledPicture, others: Sequence[tuple[Frame, LabelledPicture]]) -> FrameNeighbour:
+    other, found = min(others, key=lambda one: (abs(one[0].number - frame.number), -one[0].number, one[1].path))
+    return FrameNeighbour(row.path, row.label, found.path, found.label, abs(other.number - frame.number))
+
+
+def find_frame_leaks(
+    held: Sequence[LabelledPicture],
+    others: Sequence[LabelledPicture],
+    classes: Collection[str] = (),
+    *,
+    window: int = 3,
+    numbers: Numbers = "auto",
+) -> FrameLeaks:
+    """Look for the nearest frame of every held-out picture.
+
+    Args:
+        held: The held-out pictures.
+        others: The pictures that are learned from.
+        classes: Class names, whose folders do not make a family.
+        window: Numbers that differ by at most this much are neighbours.
+        numbers: What numbers in file names are.
+    """
+    common = Counter(row.label for row in others).most_common(1)
+    majority = common[0][0] if common else ""
+    neighbours: list[FrameNeighbour] = []
+    counted = []
+    families = {} if numbers == "ignore" else _by_family(others, classes)
+    for family, frames in _by_family(held, classes).items():
+        known = families.get(family, [])
+        if known and numbers == "auto" and _counted_sides(frames, known):
+            counted.append(family.replace("#", "<number>"))
+        elif known:
+            neighbours.extend(_nearest(frame, row, known) for frame, row in frames)
+    neighbours.sort(key=lambda one: (one.distance, one.path))
+    share = (majority, sum(row.label == majority for row in held))
+    return FrameLeaks(len(held), window, tuple(neighbours), share, tuple(sorted(counted)))
+
+
+COMPARISONS = (
+    ("valid", "train"),
+    ("test", "train"),
+    ("test", "valid"),
+    ("valid", GALLERY),
+    ("test", GALLERY),
+)
+"""Held-out part, and the part that it has to share nothing with. Train and gallery may share everything."""
+
+
+@dataclass(frozen=True)
+class Alike:
+    """Two pictures that are the same, or nearly.
+
+    Args:
+        first: Place among the audit's items.
+        second: Place of the other, larger than ``first``.
+        distance: Bits of 256 in which their hashes differ; 0 for the same pixels.
+        exact: Whether the pixels are the same.
+        mirrored: Whether one is the other's mirror image.
+    """
+
+    first: int
+    second: int
+    distance: int = 0
+    exact: bool = False
+    mirrored: bool = False
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One held-out part against another part.
+
+    Args:
+        held: The held-out part.
+        against: The part that it has to share nothing with.
+        compared: Held-out pictures that could be looked at.
+        exact: Held-out pictures whose pixels stand on the other side too.
+        near: Held-out pictures, not exact, that look nearly like one of the other side.
+        frames: What the file names say.
+        leaking: Held-out pictures that are exact, near or a neighbouring frame.
+    """
+
+    held: str
+    against: str
+    compared: int
+    exact: int
+    near: int
+    frames: FrameLeaks
+    leaking: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the counts, with rates and their intervals, and the neighbouring frames."""
+        frames = self.frames
+        return {
+            "held": self.held,
+            "against": self.against,
+            "pictures": frames.pictures,
+            "leaking": Rate(self.leaking, frames.pictures).as_json(),
+            "exact": Rate(self.exact, self.compared).as_json(),
+            "near": Rate(self.near, self.compared).as_json(),
+            "frames_within": frames.within.as_json(),
+            "frames_agreeing": frames.agreeing.as_json(),
+            "by_name_alone": frames.by_name_alone.as_json(),
+            "by_majority": {"label": frames.majority[0], **frames.by_majority.as_json()},
+            "counted_families": list(frames.counted),
+            "neighbours": [
+                {
+                    "path": one.path,
+                    "label": one.label,
+                    "nearest": one.nearest,
+                    "nearest_label": one.nearest_label,
+                    "distance": one.distance,
+                }
+                for one in frames.near
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit found.
+
+    Args:
+        items: The pictures.
+        seen: What they look like.
+        alike: Every pair that is the same or nearly so, the most alike first, wherever its pictures stand.
+        comparisons: Held-out parts against the others.
+        window: Frame numbers that differ by at most this much are neighbours.
+    """
+
+    items: AuditItems
+    seen: Seen
+    alike: tuple[Alike, ...]
+    comparisons: tuple[Comparison, ...]
+    window: int
+
+    @property
+    def leaking(self) -> int:
+        """Held-out pictures that leak, summed over the comparisons."""
+        return sum(one.leaking for one in self.comparisons)
+
+    def crossing(self) -> list[Alike]:
+        """Return the pairs that stand on both sides of a comparison, the most alike first."""
+        return [pair for pair in self.alike if self._crosses(pair)]
+
+    def repeats(self, part: str) -> int:
+        """Count the pictures of a part that repeat an earlier one of it, exactly or nearly.
+
+        Args:
+            part: "train", "valid", "test" or "gallery".
+        """
+        items = self.items.items
+        return len({pair.second for pair in self.alike if items[pair.first].part == items[pair.second].part == part})
+
+    def conflicts(self) -> int:
+        """Count the pairs of the same pixels under different classes."""
+        items = self.items.items
+        return sum(pair.exact and items[pair.first].row.label != items[pair.second].row.label for pair in self.alike)
+
+    def _crosses(self, pair: Alike) -> bool:
+        parts = {self.items.items[place].part for place in (pair.first, pair.second)}
+        return any({one.held, one.against} == parts for one in self.comparisons)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what ``audit.json`` holds."""
+        return {
+            "window": self.window,
+            "near_bits": NEAR_BITS,
+            "pictures": {part: len(self.items.rows(part)) for part in self.items.parts},
+            "absent": self.seen.absent,
+            **{f"pictures_{name}": count for name, count in self.seen.quarantine.counts().items()},
+            "leaking": self.leaking,
+            "repeats": {part: self.repeats(part) for part in self.items.parts},
+            "same_pixels_other_class": self.conflicts(),
+            "comparisons": [one.as_json() for one in self.comparisons],
+            "crossing_pairs": [self._pair_json(pair) for pair in self.crossing()],
+        }
+
+    def _pair_json(self, pair: Alike) -> dict[str, Any]:
+        sides = [self.items.items[place] for place in (pair.first, pair.second)]
+        return {
+            "parts": [side.part for side in sides],
+            "paths": [side.row.path for side in sides],
+            "labels": [side.row.label for side in sides],
+            "distance": pair.distance,
+            "exact": pair.exact,
+            "mirrored": pair.mirrored,
+        }
+
+
+def find_alike(seen: Seen, most_bits: int = NEAR_BITS) -> tuple[Alike, ...]:
+    """Find every pair of pictures that are the same, or nearly.
+
+    Args:
+        seen: What the pictures look like.
+        most_bits: Most bits of 256 in which a near pair's hashes differ.
+
+    Returns:
+        The exact pairs, then the near ones, the most alike first.
+    """
+    places = list(seen.looks)
+    looks = list(seen.looks.values())
+
+    def alike(pair: NearPair) -> Alike:
+        first, second = looks[pair.first], looks[pair.second]
+        exact = first.digest == second.digest
+        return Alike(places[pair.first], places[pair.second], pair.distance, exact, pair.mirrored and not exact)
+
+    found = [alike(pair) for pair in near_pairs(looks, most_bits)]
+    return tuple(sorted(found, key=lambda pair: (not pair.exact, pair.distance, pair.first, pair.second)))
+
+
+def _compare(
+    items: AuditItems, seen: Seen, alike: Sequence[Alike], sides: tuple[str, str], window: int, numbers: Numbers
+) -> Comparison:
+    held, against = sides
+    exact: set[int] = set()
+    near: set[int] = set()
+    for pair in alike:
+        for here, there in ((pair.first, pair.second), (pair.second, pair.first)):
+            if (items.items[here].part, items.items[there].part) == sides:
+                (exact if pair.exact else near).add(here)
+    frames = find_frame_leaks(items.rows(held), items.rows(against), items.classes, window=window, numbers=numbers)
+    compared = sum(items.items[place].part == held for place in seen.looks)
+    by_frame = {one.path for one in frames.near}
+    leaking = by_frame | {items.items[place].row.path for place in exact | near}
+    return Comparison(held, against, compared, len(exact), len(near - exact), frames, len(leaking))
+
+
+def audit(items: AuditItems, seen: Seen, *, window: int = 3, numbers: Numbers = "auto") -> Audit:
+    """Look for pictures that stand, or nearly stand, on both sides of a split.
+
+    Args:
+        items: The pictures.
+        seen: What they look like; nothing for an audit of the names alone.
+        window: Frame numbers that differ by at most this much are neighbours.
+        numbers: What numbers in file names are.
+    """
+    alike = find_alike(seen)
+    sides = [pair for pair in COMPARISONS if set(pair) <= set(items.parts)]
+    found = tuple(_compare(items, seen, alike, pair, window, numbers) for pair in sides)
+    return Audit(items, seen, alike, found, window)

@@ -1,0 +1,462 @@
+"""Batches of prompts for training and measuring a promptable model."""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch.utils.data import Dataset
+
+from naruto_vision.data.sampling import (
+    Draw,
+    DrawSampler,
+    ResumableLoader,
+    ShareSampler,
+    checked_batch_size,
+    consumed_batches,
+    process_share,
+)
+from naruto_vision.errors import FormatError, MissingPathError
+from naruto_vision.geometry import decode_rle, xyxy_from_mask
+from naruto_vision.io.bundles import config_path
+from naruto_vision.io.images import read_image
+from naruto_vision.records import Picture
+from naruto_vision.segmentation.training import PromptBatch
+from naruto_vision.synthetic.attributes import read_cast
+from naruto_vision.synthetic.scene import draw_scene
+
+_SEEDS_APART = 1_000_003  # a prime: scene seeds of two nearby source seeds meet only after so many scenes
+
+
+class MaskedPicture(NamedTuple):
+    """A picture and the masks of the figures in it.
+
+    Attributes:
+        picture: Shape (H, W, 3), uint8, RGB.
+        masks: Shape (K, H, W), bool, whole figures as far as they can be seen.
+    """
+
+    picture: Picture
+    masks: NDArray[np.bool_]
+
+
+class MaskSource(ABC):
+    """Pictures with masks, by number."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return how many pictures there are."""
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> MaskedPicture:
+        """Return one picture.
+
+        Args:
+            index: From 0 to the length minus one.
+
+        Returns:
+            The picture, shape (H, W, 3), and its masks, shape (K, H, W).
+        """
+
+
+class DrawnMasks(MaskSource):
+    """Scenes of strangers, drawn when they are asked for.
+
+    Args:
+        seed: Decides every scene.
+        count: How many there are.
+        size: Side of a scene in pixels.
+
+    Example:
+        >>> scene = DrawnMasks(seed=3, count=2, size=64)[1]
+        >>> scene.picture.shape, scene.masks.shape[1:]
+        ((64, 64, 3), (64, 64))
+    """
+
+    def __init__(self, seed: int = 0, count: int = 1000, size: int = 384) -> None:
+        self.seed = seed
+        self.count = count
+        self.size = size
+        self._cast = read_cast(config_path("cast.yaml"))  # whom the strangers must not resemble
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> MaskedPicture:
+        """Draw one scene.
+
+        Args:
+            index: From 0 to the length minus one.
+
+        Returns:
+            The picture, shape (size, size, 3), and its masks, shape (K, size, size).
+
+        Raises:
+            IndexError: If there is no such scene.
+        """
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        scene = draw_scene(self.seed * _SEEDS_APART + index, self._cast, size=self.size, strangers_only=True)
+        masks = [figure.mask for figure in scene.objects]
+        return MaskedPicture(scene.picture, np.stack(masks) if masks else np.zeros((0, self.size, self.size), bool))
+
+
+def read_coco_masks(path: str | Path) -> dict[str, list[Any]]:
+    """Read which masks the pictures of a COCO file have, without unpacking them.
+
+    Args:
+        path: COCO instance truth with run-length masks, as ``naruto-vision draw`` writes its ``coco.json``.
+
+    Returns:
+        File name of each picture, to its annotations' ``segmentation``, which ``decode_rle`` checks and unpacks.
+
+    Raises:
+        FormatError: If it is anything else, or has a picture twice.
+    """
+    path = Path(path)
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        names = {image["id"]: str(image["file_name"]) for image in record["images"]}
+        found = [(names.get(one["image_id"]), one["image_id"], one["segmentation"]) for one in record["annotations"]]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = f"{type(error).__name__} {error}"
+        raise FormatError(path, "COCO images and annotations with run-length masks", reason) from None
+    masks: dict[str, list[Any]] = {name: [] for name in names.values()}
+    if len(masks) != len(record["images"]):
+        raise FormatError(path, "every id and every file_name once", f"{len(masks)} of {len(record['images'])}")
+    for name, image, segmentation in found:
+        if name is None:
+            raise FormatError(path, "annotations of its images", f"image_id {image!r}")
+        masks[name].append(segmentation)
+    return masks
+
+
+class CocoMasks(MaskSource):
+    """A folder as ``naruto-vision draw`` writes its scenes: ``images/`` and ``coco.json`` with run-length masks.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        MissingPathError: If ``coco.json`` is not there.
+        FormatError: If it is not COCO instance truth with run-length masks.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+        self.path = self.folder / "coco.json"
+        if not self.path.is_file():
+            raise MissingPathError(self.path, "COCO truth", "give a folder with images/ and coco.json")
+        masks = read_coco_masks(self.path)
+        self.names = list(masks)
+        self.records = list(masks.values())
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> MaskedPicture:
+        """Read one picture.
+
+        Args:
+            index: From 0 to the length minus one.
+
+        Returns:
+            The picture, shape (H, W, 3), and its masks, shape (K, H, W).
+
+        Raises:
+            FormatError: If a mask is broken or not of the picture's size.
+        """
+        picture = read_image(self.folder / "images" / self.names[index])
+        shape = picture.shape[:2]
+        masks = np.zeros((len(self.records[index]), *shape), dtype=np.bool_)
+        for row, record in enumerate(self.records[index]):
+            try:
+                mask = decode_rle(record if isinstance(record, dict) else {"counts": record})
+            except ValueError as error:
+                raise FormatError(self.path, f"masks of {self.names[index]}", str(error)) from None
+            if mask.shape != shape:
+                raise FormatError(self.path, f"a mask of {shape} for {self.names[index]}", f"one of {mask.shape}")
+            masks[row] = mask
+        return MaskedPicture(picture, masks)
+
+
+class Asked(NamedTuple):
+    """One picture and the prompts about it.
+
+    Attributes:
+        picture: Shape (S, S, 3), uint8, RGB.
+        points: Shape (A, 2), float32, x and y in pixels.
+        point_masks: Shape (A, S, S), bool; empty for a point on no figure.
+        boxes: Shape (C, 4), float32, x1 y1 x2 y2 in pixels.
+        box_masks: Shape (C, S, S), bool.
+    """
+
+    picture: Picture
+    points: NDArray[np.float32]
+    point_masks: NDArray[np.bool_]
+    boxes: NDArray[np.float32]
+    box_masks: NDArray[np.bool_]
+
+
+def to_square(scene: MaskedPicture, side: int) -> MaskedPicture:
+    """Scale a picture and its masks into a square, as the model will see it: longest side full, the rest black.
+
+    Args:
+        scene: A picture, shape (H, W, 3), with its masks, shape (K, H, W).
+        side: Side of the square in pixels.
+
+    Returns:
+        Picture (side, side, 3) and those masks (K', side, side) that still have a pixel.
+    """
+    height, width = scene.picture.shape[:2]
+    scale = side / max(height, width)
+    size = (max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5)))
+    picture = np.zeros((side, side, 3), dtype=np.uint8)
+    # the very resizing that the model does itself when it is used
+    picture[: size[1], : size[0]] = np.asarray(Image.fromarray(scene.picture).resize(size, Image.Resampling.BILINEAR))
+    masks = np.zeros((len(scene.masks), side, side), dtype=np.bool_)
+    for row, mask in enumerate(scene.masks):
+        cover = cv2.resize(mask.astype(np.uint8) * 255, size, interpolation=cv2.INTER_AREA)
+        masks[row, : size[1], : size[0]] = cover >= 128
+    return MaskedPicture(picture, masks[masks.any(axis=(1, 2))])
+
+
+def point_in(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Choose a pixel of a mask, all alike probable.
+
+    Args:
+        mask: Shape (H, W), bool, not empty.
+        rng: The source of chance.
+
+    Returns:
+        Shape (2,), float32: x and y.
+    """
+    pixels = np.flatnonzero(mask)
+    y, x = divmod(int(pixels[rng.integers(len(pixels))]), mask.shape[1])
+    return np.array([x, y], dtype=np.float32)
+
+
+def box_around(mask: NDArray[np.bool_], rng: np.random.Generator, jitter: float) -> NDArray[np.float32]:
+    """Put a box around a mask, each edge moved at random.
+
+    Args:
+        mask: Shape (H, W), bool, not empty.
+        rng: The source of chance.
+        jitter: Largest move of an edge, as a share of the box's side; never more than 20 pixels, as in SAM.
+
+    Returns:
+        Shape (4,), float32: x1 y1 x2 y2 inside the picture.
+    """
+    x1, y1, x2, y2 = xyxy_from_mask(mask) or (0, 0, 0, 0)
+    reach = np.minimum(np.array([x2 - x1 + 1, y2 - y1 + 1] * 2) * jitter, 20.0)
+    moved = np.array([x1, y1, x2, y2]) + rng.uniform(-1.0, 1.0, 4) * reach
+    limit = np.array([mask.shape[1] - 1, mask.shape[0] - 1] * 2)
+    return moved.clip(0, limit).astype(np.float32)
+
+
+def ask(scene: MaskedPicture, rng: np.random.Generator, *, figures: int, off_figure: int, boxes: float) -> Asked:
+    """Choose a picture's training prompts, and flip it every other time.
+
+    Args:
+        scene: Square picture, shape (S, S, 3), and masks, shape (K, S, S).
+        rng: The source of chance.
+        figures: How many figures are asked for at most.
+        off_figure: How many points lie on no figure.
+        boxes: Chance that a figure is asked for by a box instead of a point, in [0, 1].
+    """
+    picture, masks = scene
+    if rng.random() < 0.5:
+        picture, masks = picture[:, ::-1], masks[:, :, ::-1]
+    chosen = masks[rng.permutation(len(masks))[:figures]]
+    by_box = rng.random(len(chosen)) < boxes
+    background = np.logical_not(masks.any(axis=0))
+    nothing = np.zeros((off_figure if background.any() else 0, *background.shape), dtype=np.bool_)
+    points = [point_in(mask, rng) for mask in chosen[~by_box]] + [point_in(background, rng) for _ in nothing]
+    around = [box_around(mask, rng, 0.1) for mask in chosen[by_box]]
+    return Asked(
+        picture,
+        np.array(points, dtype=np.float32).reshape(-1, 2),
+        np.concatenate([chosen[~by_box], nothing]),
+        np.array(around, dtype=np.float32).reshape(-1, 4),
+        chosen[by_box],
+    )
+
+
+def ask_all(scene: MaskedPicture, rng: np.random.Generator) -> Asked:
+    """Ask for every figure twice, by one point and by its exact box: what validation measures.
+
+    Args:
+        scene: Square picture, shape (S, S, 3), and masks, shape (K, S, S).
+        rng: The source of chance.
+    """
+    points = [point_in(mask, rng) for mask in scene.masks]
+    around = [box_around(mask, rng, 0.0) for mask in scene.masks]
+    return Asked(
+        scene.picture,
+        np.array(points, dtype=np.float32).reshape(-1, 2),
+        scene.masks,
+        np.array(around, dtype=np.float32).reshape(-1, 4),
+        scene.masks,
+    )
+
+
+def collate(items: Sequence[Asked]) -> PromptBatch:
+    """Put pictures and their prompts into one batch.
+
+    Args:
+        items: B pictures of one size with their prompts.
+
+    Returns:
+        All points before all boxes.
+    """
+    pixels = np.stack([item.picture for item in items]).transpose(0, 3, 1, 2)
+    counts = [len(item.points) for item in items], [len(item.boxes) for item in items]
+    picture = np.concatenate([np.repeat(np.arange(len(items)), count) for count in counts])
+    masks = np.concatenate([item.point_masks for item in items] + [item.box_masks for item in items])
+    return PromptBatch(
+        torch.from_numpy(np.ascontiguousarray(pixels)),
+        torch.from_numpy(picture),
+        torch.from_numpy(np.concatenate([item.points for item in items])),
+        torch.from_numpy(np.concatenate([item.boxes for item in items])),
+        torch.from_numpy(masks),
+    )
+
+
+_PROMPT_STREAM = 2  # keeps the prompts' random numbers apart from the order's
+_VALID_STREAM = 3
+
+
+class _Packed(NamedTuple):
+    picture: Picture
+    bits: NDArray[np.uint8]
+    masks: int
+
+
+class _Kept:
+    """Squares that were made once, packed to eight mask pixels a byte."""
+
+    def __init__(self, source: MaskSource, side: int, *, keep: bool) -> None:
+        self._source = source
+        self._side = side
+        self._keep = keep
+        self._squares: dict[int, _Packed] = {}
+
+    def __getitem__(self, row: int) -> MaskedPicture:
+        if row in self._squares:
+            picture, bits, count = self._squares[row]
+            masks = np.unpackbits(bits, count=count * self._side**2).astype(np.bool_)
+            return MaskedPicture(picture, masks.reshape(count, self._side, self._side))
+        square = to_square(self._source[row], self._side)
+        if self._keep:
+            self._squares[row] = _Packed(square.picture, np.packbits(square.masks), len(square.masks))
+        return square
+
+
+class _TrainPrompts(Dataset[Asked]):
+    def __init__(self, squares: _Kept, seed: int, figures: int, off_figure: int, boxes: float) -> None:
+        self._squares = squares
+        self._seed = seed
+        self._figures = figures
+        self._off_figure = off_figure
+        self._boxes = boxes
+
+    def __getitem__(self, draw: Draw) -> Asked:
+        rng = np.random.default_rng([_PROMPT_STREAM, self._seed, draw.place])
+        square = self._squares[draw.row]
+        return ask(square, rng, figures=self._figures, off_figure=self._off_figure, boxes=self._boxes)
+
+
+class _ValidPrompts(Dataset[Asked]):
+    def __init__(self, squares: _Kept, count: int) -> None:
+        self._squares = squares
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, row: int) -> Asked:
+        return ask_all(self._squares[row], np.random.default_rng([_VALID_STREAM, row]))
+
+
+class MaskData(pl.LightningDataModule):
+    """Prompts for training and measuring a promptable model.
+
+    What a training step sees is a pure function of the seed and the step: neither the number of workers nor a
+    restart changes it.
+
+    Args:
+        train: Pictures to learn from.
+        valid: Pictures to measure on.
+        side: Side of the model's input in pixels.
+        batch_size: Pictures a batch.
+        epoch_batches: Batches an epoch and process; None goes through all pictures once.
+        num_workers: Processes that prepare training batches; 0 prepares them in the training process.
+        seed: Decides the order and the prompts.
+        figures: How many figures of a picture are asked for at most.
+        off_figure: How many points of a picture lie on no figure.
+        boxes: Chance that a figure is asked for by a box instead of a point.
+        keep: Keep the scaled pictures in memory, about 0.22 MB each at 256 pixels.
+
+    Example:
+        >>> from naruto_vision.data.masks import DrawnMasks
+        >>> data = MaskData(DrawnMasks(1, 4, 64), DrawnMasks(2, 2, 64), side=64, batch_size=2)
+        >>> next(iter(data.train_dataloader())).pixels.shape
+        torch.Size([2, 3, 64, 64])
+    """
+
+    def __init__(
+        self,
+        train: MaskSource,
+        valid: MaskSource,
+        *,
+        side: int = 256,
+        batch_size: int = 8,
+        epoch_batches: int | None = None,
+        num_workers: int = 0,
+        seed: int = 0,
+        figures: int = 3,
+        off_figure: int = 1,
+        boxes: float = 0.25,
+        keep: bool = True,
+    ) -> None:
+        super().__init__()
+        self.train = train
+        self.valid = valid
+        self.side = side
+        self.batch_size = checked_batch_size(batch_size)
+        self.epoch_batches = epoch_batches
+        self.num_workers = num_workers
+        self.seed = seed
+        self._prompts = _TrainPrompts(_Kept(train, side, keep=keep), seed, figures, off_figure, boxes)
+        self._measured = _ValidPrompts(_Kept(valid, side, keep=keep), len(valid))
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Return the training prompts from wherever the run stands."""
+        rank, world = process_share(self.trainer)
+        batches = self.epoch_batches or max(1, len(self.train) // (self.batch_size * world))
+        sampler = DrawSampler(
+            [range(len(self.train))],
+            self.seed,
+            self.batch_size,
+            batches,
+            lambda: consumed_batches(self.trainer),
+            rank,
+            world,
+        )
+        return ResumableLoader(self._prompts, sampler, self.batch_size, collate, self.num_workers)
+
+    def val_dataloader(self) -> ResumableLoader:
+        """Return every figure of every validation picture, in order; each picture in exactly one process."""
+        sampler = ShareSampler(len(self.valid), *process_share(self.trainer))
+        return ResumableLoader(self._measured, sampler, self.batch_size, collate)
+
+    def test_dataloader(self) -> ResumableLoader:
+        """Return the same prompts as validation."""
+        return self.val_dataloader()

@@ -1,0 +1,285 @@
+"""A split in which no run of frames and no copy of a picture stands on two sides."""
+
+import itertools
+import os
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from naruto_vision.data.leaks import (
+    Alike,
+    AuditItem,
+    AuditItems,
+    Numbers,
+    Seen,
+    audit,
+    find_alike,
+    frame_of,
+    is_exported,
+    looks_counted,
+)
+from naruto_vision.data.readers import statistics
+from naruto_vision.data.tables import ClassTable, Split, TableReport, sorted_rows
+from naruto_vision.errors import InputError
+
+
+@dataclass(frozen=True)
+class SplitPlan:
+    """How much goes where.
+
+    Args:
+        valid: Share of the pictures that validates, in [0, 1).
+        test: Share of the pictures that tests, in [0, 1).
+        seed: Decides between groups of equal size.
+        window: Frame numbers that differ by at most this much stay together.
+        numbers: What numbers in file names are.
+
+    Raises:
+        InputError: If a share is out of range, or nothing is left to train on.
+    """
+
+    valid: float = 0.15
+    test: float = 0.15
+    seed: int = 42
+    window: int = 3
+    numbers: Numbers = "auto"
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.valid < 1 and 0 <= self.test < 1 and self.valid + self.test < 1):
+            msg = f"valid {self.valid} and test {self.test}: expected shares of 0 or more that leave some to train on"
+            raise InputError(msg)
+
+    def shares(self) -> dict[Split, float]:
+        """Return the share of each split that gets any, the training split first."""
+        shares: dict[Split, float] = {"train": 1 - self.valid - self.test, "valid": self.valid, "test": self.test}
+        return {split: share for split, share in shares.items() if share > 0}
+
+
+def _order(groups: Sequence[Sequence[int]], seed: int) -> list[int]:
+    """Return the groups, the largest first, equal ones by chance: small ones fill up what large ones left."""
+    chance = np.random.default_rng(seed).permutation(len(groups)).tolist()
+    return sorted(range(len(groups)), key=lambda place: (-len(groups[place]), chance[place]))
+
+
+def _misfit(held: Mapping[str, int], added: Mapping[str, int], wanted: Mapping[str, float]) -> float:
+    """Return how much further a split gets from what is wanted of each class when a group is added to it."""
+    return sum(
+        ((held.get(name, 0) + more - wanted[name]) ** 2 - (held.get(name, 0) - wanted[name]) ** 2) / wanted[name]
+        for name, more in added.items()
+    )
+
+
+def assign_groups(groups: Sequence[Sequence[int]], labels: Sequence[str], plan: SplitPlan) -> dict[Split, list[int]]:
+    """Give every group to one split, so that each class is shared out as asked for, as well as whole groups allow.
+
+    The first group of every class goes to training, so that there is nothing to be measured that was not learned.
+
+    Args:
+        groups: Lists of pictures that stay together; every picture is in exactly one.
+        labels: The class of each of N pictures.
+        plan: How much goes where.
+
+    Returns:
+        Split name to its pictures, sorted; the same for the same arguments.
+    """
+    totals = Counter(labels)
+    shares = plan.shares()
+    wanted = {split: {name: share * totals[name] for name in totals} for split, share in shares.items()}
+    held: dict[Split, Counter[str]] = {split: Counter() for split in shares}
+    given: dict[Split, list[int]] = {split: [] for split in shares}
+    for place in _order(groups, plan.seed):
+        added = Counter(labels[picture] for picture in groups[place])
+        fresh = any(held["train"][name] == 0 for name in added)
+        best: Split = "train" if fresh else min(shares, key=lambda split: _misfit(held[split], added, wanted[split]))
+        held[best].update(added)
+        given[best].extend(groups[place])
+    return {split: sorted(pictures) for split, pictures in given.items()}
+
+
+def connected(count: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
+    """Return the connected components of a graph.
+
+    Args:
+        count: N nodes, 0 to N - 1.
+        pairs: Nodes that belong together.
+
+    Returns:
+        Every node in exactly one list; lists in order of their smallest node, each sorted.
+    """
+    parent = list(range(count))
+
+    def root(node: int) -> int:
+        while parent[node] != node:
+            parent[node] = parent[parent[node]]  # halves the path, so that long runs stay fast
+            node = parent[node]
+        return node
+
+    for first, second in pairs:
+        one, two = sorted((root(first), root(second)))
+        parent[two] = one
+    groups: dict[int, list[int]] = defaultdict(list)
+    for node in range(count):
+        groups[root(node)].append(node)
+    return list(groups.values())
+
+
+def frame_pairs(
+    paths: Sequence[str], classes: Collection[str], window: int, numbers: Numbers = "auto"
+) -> list[tuple[int, int]]:
+    """Pair up pictures whose frame numbers are neighbours: each with the next of its family.
+
+    Args:
+        paths: N paths.
+        classes: Class names, whose folders do not make a family.
+        window: Numbers that differ by at most this much are neighbours.
+        numbers: What numbers in file names are.
+
+    Returns:
+        Places of neighbours; all pairs within the window are connected through them.
+    """
+    if numbers == "ignore":
+        return []
+    families: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    exported: set[str] = set()
+    for place, path in enumerate(paths):
+        frame = frame_of(path, classes)
+        if frame is not None:
+            families[frame.family].append((frame.number, place))
+            exported |= {frame.family} if is_exported(path) else set()
+    pairs = []
+    for family, frames in families.items():
+        frames.sort()
+        if numbers == "auto" and looks_counted([number for number, _ in frames]) and family not in exported:
+            continue
+        for (number, place), (later, other) in itertools.pairwise(frames):
+            if later - number <= window:
+                pairs.append((place, other))
+    return pairs
+
+
+@dataclass(frozen=True)
+class LeakFreeSplit:
+    """A split and how it came about.
+
+    Args:
+        tables: Split name to its table; all have one root.
+        plan: What was asked for.
+        groups: The sizes of the groups that had to stay together, the largest first.
+        leaking: Held-out pictures that leak in an audit of the result.
+        source: What became of the rows of the data set, split by split as they were.
+    """
+
+    tables: Mapping[Split, ClassTable]
+    plan: SplitPlan
+    groups: tuple[int, ...]
+    leaking: int
+    source: Mapping[str, Any]
+
+    def note(self) -> str:
+        """Return one line for people."""
+        together = sum(size for size in self.groups if size > 1)
+        return (
+            f"{sum(self.groups)} pictures in {len(self.groups)} groups that stay together "
+            f"({together} pictures are not alone in theirs, the largest group has {self.groups[0]}); "
+            f"window {self.plan.window}, seed {self.plan.seed}"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what ``split.json`` holds."""
+        return {
+            **asdict(self.plan),
+            "pictures": {split: len({row.path for row in table.rows}) for split, table in self.tables.items()},
+            "kept_per_label": {split: table.counts() for split, table in self.tables.items()},
+            "groups": len(self.groups),
+            "group_sizes": list(self.groups),
+            "leaking": self.leaking,
+            "source": dict(self.source),
+        }
+
+
+def _groups(
+    items: Sequence[AuditItem], alike: Sequence[Alike], classes: Sequence[str], plan: SplitPlan
+) -> list[list[int]]:
+    """Return lists of pictures that stay together."""
+    first: dict[Path, int] = {}
+    same = [(first.setdefault(item.file, place), place) for place, item in enumerate(items) if item.file is not None]
+    frames = frame_pairs([item.row.path for item in items], classes, plan.window, plan.numbers)
+    return connected(len(items), [*same, *frames, *((pair.first, pair.second) for pair in alike)])
+
+
+def _check_given(given: Mapping[Split, Sequence[int]], groups: Sequence[Sequence[int]], root: Path) -> None:
+    empty = [split for split, pictures in given.items() if not pictures]
+    if empty:
+        msg = (
+            f"{root}: nothing is left for {empty[0]!r}: {sum(map(len, groups))} pictures fall into {len(groups)} "
+            "groups that stay together; if numbers in file names are no frames say --numbers ignore, "
+            "else give a smaller --window or add pictures"
+        )
+        raise InputError(msg)
+
+
+def _common_root(tables: Mapping[Split, ClassTable]) -> Path:
+    return Path(os.path.commonpath([os.path.normpath(table.root.absolute()) for table in tables.values()]))
+
+
+def _pooled_rows(tables: Mapping[Split, ClassTable], root: Path) -> dict[tuple[str, str], list[tuple[str, str]]]:
+    """Return a picture's split and path as they were, to its rows with paths relative to the common root."""
+    rows: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+    for split, table in tables.items():
+        prefix = Path(os.path.relpath(table.root.absolute(), root))
+        for row in table.rows:
+            rows[split, row.path].append(((prefix / row.path).as_posix(), row.label))
+    return rows
+
+
+def _leaking(
+    given: Mapping[Split, Sequence[int]],
+    items: Sequence[AuditItem],
+    seen: Seen,
+    classes: tuple[str, ...],
+    plan: SplitPlan,
+) -> int:
+    """Audit the result: the pictures in their new places."""
+    side = {place: split for split, pictures in given.items() for place in pictures}
+    moved = AuditItems(tuple(replace(item, part=side[place]) for place, item in enumerate(items)), classes)
+    return audit(moved, seen, window=plan.window, numbers=plan.numbers).leaking
+
+
+def split_items(tables: Mapping[Split, ClassTable], items: AuditItems, seen: Seen, plan: SplitPlan) -> LeakFreeSplit:
+    """Share out every picture that could be read.
+
+    Args:
+        tables: The data set as it is, whether split already or not.
+        items: Its pictures.
+        seen: What they look like; those without looks are left out.
+        plan: How much goes where.
+
+    Returns:
+        The split; the same for the same arguments.
+
+    Raises:
+        InputError: If a split that should get pictures gets none.
+    """
+    places = sorted(seen.looks)
+    chosen = [items.items[place] for place in places]
+    looks = Seen({new: seen.looks[old] for new, old in enumerate(places)})
+    groups = _groups(chosen, find_alike(looks), items.classes, plan)
+    given = assign_groups(groups, [item.row.label for item in chosen], plan)
+    root = _common_root(tables)
+    _check_given(given, groups, root)
+    pooled = _pooled_rows(tables, root)
+    found: dict[Split, ClassTable] = {}
+    for split, pictures in given.items():
+        rows = [pooled[chosen[place].part, chosen[place].row.path] for place in pictures]
+        report = TableReport(seen=len(rows), kept=len(rows))
+        found[split] = ClassTable(
+            root, sorted_rows([row for one in rows for row in one]), tables["train"].classes, report
+        )
+    leaking = _leaking(given, chosen, looks, items.classes, plan)
+    sizes = sorted(map(len, groups), reverse=True)
+    source: dict[str, Any] = {split: statistics(table, f"{split} as it was") for split, table in tables.items()}
+    return LeakFreeSplit(found, plan, tuple(sizes), leaking, source)

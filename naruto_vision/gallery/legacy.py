@@ -1,0 +1,197 @@
+"""Read an index folder of the reference system, and check which encoder made it."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from naruto_vision.encoders.base import Encoder, embed_pictures
+from naruto_vision.errors import BadImageError, FormatError, JsonError, MissingPathError
+from naruto_vision.gallery.content import GalleryRow, unit_rows
+from naruto_vision.gallery.enrollment import UNCHANGED
+from naruto_vision.io.images import read_image
+from naruto_vision.records import Picture, Vectors
+
+SAME_ENCODER = 0.99
+"""Cosine from which a picture embedded anew is the stored row: other decoders and processors differ by far less."""
+
+_CHECKED = 8
+_WHOLE = "copy the folder again, all files of one build"
+
+
+@dataclass(frozen=True)
+class ReferenceIndex:
+    """What an index folder holds.
+
+    Args:
+        vectors: Shape (N, D), float32, unit rows.
+        rows: Where each vector came from.
+
+    Raises:
+        ValueError: If there are not as many rows as vectors.
+    """
+
+    vectors: Vectors
+    rows: tuple[GalleryRow, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.rows) != len(self.vectors):
+            msg = f"reference index: {len(self.vectors)} vectors and {len(self.rows)} rows"
+            raise ValueError(msg)
+
+
+def read_reference_index(folder: str | Path) -> ReferenceIndex:
+    """Read ``embeddings.npy`` and ``meta.jsonl``.
+
+    ``stats.json`` and ``faiss_meta.json`` have to agree with them, where they are there.
+    ``faiss.index`` is not opened: it holds the same vectors, and an index is made of them anew.
+
+    Args:
+        folder: The index folder.
+
+    Returns:
+        Its vectors and rows, in its order.
+
+    Raises:
+        MissingPathError: If the folder or one of the two files is missing.
+        FormatError: If a file is damaged, or the files do not agree.
+        InputError: If a vector is not of length 1, or a label is none.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise MissingPathError(root, "index folder")
+    vectors = _read_vectors(root / "embeddings.npy")
+    rows = _read_rows(root / "meta.jsonl")
+    if len(rows) != len(vectors):
+        raise FormatError(root / "meta.jsonl", f"{len(vectors)} rows, as embeddings.npy has", str(len(rows)), _WHOLE)
+    _check_stats(root / "stats.json", rows)
+    _check_faiss_meta(root / "faiss_meta.json", vectors.shape)
+    return ReferenceIndex(vectors, rows)
+
+
+def _read_vectors(path: Path) -> Vectors:
+    if not path.is_file():
+        raise MissingPathError(path, "file of the index", _WHOLE)
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError, SyntaxError, BadZipFile) as error:
+        raise FormatError(path, "an array of numbers", str(error).partition("\n")[0], _WHOLE) from None
+    if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind != "f" or not len(values):
+        found = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else "an archive"
+        raise FormatError(path, "floats of shape (N, D), N of 1 or more", found)
+    return unit_rows(values.astype(np.float32), str(path))
+
+
+def _read_rows(path: Path) -> tuple[GalleryRow, ...]:
+    if not path.is_file():
+        raise MissingPathError(path, "file of the index", _WHOLE)
+    rows = []
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line.decode("utf-8-sig"))
+        except (ValueError, RecursionError):
+            raise FormatError(path, "JSON in each line", f"something else in line {number}", _WHOLE) from None
+        match record:
+            case {"path": str(name), "label": str(label)}:
+                aug = record.get("aug")
+                rows.append(
+                    GalleryRow(name.replace("\\", "/"), label, aug if aug and isinstance(aug, str) else UNCHANGED)
+                )
+            case _:
+                raise FormatError(path, "path, label and aug in each line", f"others in line {number}")
+    return tuple(rows)
+
+
+def _read_object(path: Path) -> Mapping[str, Any]:
+    """Read a JSON object that may be missing."""
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise JsonError(path, error, _WHOLE) from None
+    if not isinstance(value, dict):
+        raise FormatError(path, "a JSON object", type(value).__name__, _WHOLE)
+    return value
+
+
+def _check_stats(path: Path, rows: tuple[GalleryRow, ...]) -> None:
+    told = _read_object(path)
+    found = dict(Counter(row.label for row in rows))
+    if told.get("total", len(rows)) != len(rows) or told.get("counts", found) != found:
+        raise FormatError(path, f"total {len(rows)} and counts {found}", f"{told}"[:200], _WHOLE)
+
+
+def _check_faiss_meta(path: Path, shape: tuple[int, ...]) -> None:
+    told = _read_object(path)
+    size, dim = told.get("size", shape[0]), told.get("dim", shape[1])
+    if (size, dim) != shape or told.get("metric", "ip") not in ("ip", "l2"):
+        raise FormatError(path, f"size {shape[0]}, dim {shape[1]}, metric ip or l2", f"{told}"[:200], _WHOLE)
+
+
+@dataclass(frozen=True)
+class EncoderCheck:
+    """How well stored vectors agree with an encoder.
+
+    Args:
+        checked: How many pictures were embedded anew.
+        lowest: The lowest cosine between a stored vector and its picture's, None where no picture was found.
+        mirror: Whether the stored vectors are averages with the mirrored view.
+    """
+
+    checked: int
+    lowest: float | None
+    mirror: bool
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every cosine reached 0.99."""
+        return self.lowest is not None and self.lowest >= SAME_ENCODER
+
+
+def check_encoder(index: ReferenceIndex, encoder: Encoder, find: Callable[[str], Path | None]) -> EncoderCheck:
+    """Embed a few of the pictures anew, with and without the mirrored view, and compare.
+
+    Args:
+        index: What was stored.
+        encoder: What is said to have made it.
+        find: From a row's path to the picture on this machine, or None.
+
+    Returns:
+        The comparison for the better of both ways; "mirrored" where no picture is here.
+    """
+    places, pictures = _sample(index, find)
+    best = EncoderCheck(0, None, mirror=True)
+    for mirror in (True, False) if pictures else ():
+        vectors = embed_pictures(encoder, pictures, mirror=mirror).numpy()
+        lowest = float((vectors * index.vectors[places]).sum(axis=1).min())
+        if best.lowest is None or lowest > best.lowest:
+            best = EncoderCheck(len(places), lowest, mirror)
+    return best
+
+
+def _sample(index: ReferenceIndex, find: Callable[[str], Path | None]) -> tuple[list[int], list[Picture]]:
+    """Read up to eight unchanged pictures, from all over the index."""
+    plain = [place for place, row in enumerate(index.rows) if row.aug == UNCHANGED]
+    order = np.random.default_rng(0).permutation(len(plain)).tolist()
+    places: list[int] = []
+    pictures: list[Picture] = []
+    for place in (plain[number] for number in order):
+        file = find(index.rows[place].path)
+        if file is None:
+            continue
+        try:
+            pictures.append(read_image(file))
+        except (BadImageError, MissingPathError):
+            continue
+        places.append(place)
+        if len(places) == _CHECKED:
+            break
+    return places, pictures

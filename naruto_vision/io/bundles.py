@@ -1,0 +1,227 @@
+"""Model bundles: a folder with ``model.safetensors`` and ``model.json`` that travel together.
+
+The JSON says which architecture the weights belong to, how pictures are prepared, and what else the
+weights decide (classes, thresholds, licence, figures). It names no code.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from naruto_vision.errors import FormatError, JsonError, MissingPathError, StateDictError
+from naruto_vision.io.atomic import atomic_folder, write_text
+from naruto_vision.io.checkpoints import load_state_dict
+
+_BLOCK = 1 << 20
+
+
+def file_digest(path: str | Path, algorithm: str) -> str:
+    """Hash a file.
+
+    Args:
+        path: An existing file.
+        algorithm: A name of ``hashlib``.
+
+    Returns:
+        Hexadecimal digits, lower case.
+    """
+    digest = hashlib.new(algorithm)
+    with Path(path).open("rb") as handle:
+        while block := handle.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def file_sha256(path: str | Path) -> str:
+    """Hash a file with sha256.
+
+    Args:
+        path: An existing file.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    return file_digest(path, "sha256")
+
+
+def has_sha256(path: Path, digest: str) -> bool:
+    """Tell whether a file is there and holds what it should.
+
+    Args:
+        path: The file.
+        digest: 64 hexadecimal digits, lower case.
+    """
+    return path.is_file() and file_sha256(path) == digest
+
+
+def load_strictly(model: nn.Module, state: Mapping[str, Tensor], path: str | Path, architecture: str) -> None:
+    """Copy a state dict into a model, all of it or nothing; half-precision values are widened.
+
+    Args:
+        model: The model that receives the weights.
+        state: Name to tensor, any shapes.
+        path: Where the weights came from, for the message.
+        architecture: The name of the architecture, for the message.
+
+    Raises:
+        StateDictError: If a key is missing or left over, or a shape differs.
+    """
+    own = model.state_dict()
+    reshaped = [
+        f"{name} ({tuple(state[name].shape)}, {tuple(value.shape)})"
+        for name, value in own.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    missing = sorted(own.keys() - state.keys())
+    unexpected = sorted(state.keys() - own.keys())
+    if missing or unexpected or reshaped:
+        raise StateDictError(path, architecture, missing, unexpected, reshaped)
+    model.load_state_dict(dict(state))
+
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def _shared(kind: str) -> Path:
+    inside = _PACKAGE / "share" / kind
+    return inside if inside.is_dir() else _PACKAGE.parent / kind
+
+
+def config_path(name: str) -> Path:
+    """Find a packaged config.
+
+    Args:
+        name: Its file name, such as ``scenes.yaml``.
+
+    Raises:
+        MissingPathError: If the package carries no such config.
+    """
+    path = _shared("configs") / name
+    if not path.is_file():
+        raise MissingPathError(path, "packaged config")
+    return path
+
+
+def bundle_path(name: str | Path) -> Path:
+    """Turn a bundle's name or folder into its folder.
+
+    Args:
+        name: A folder that holds ``model.json``, or the name of a bundle that the package carries ("tiny-clip").
+
+    Raises:
+        MissingPathError: If it is neither.
+    """
+    folder = Path(name)
+    if (folder / "model.json").is_file():
+        return folder
+    packaged = _shared("checkpoints") / folder.name
+    if len(folder.parts) == 1 and (packaged / "model.json").is_file():
+        return packaged
+    hint = f"tune one with `naruto-vision fit --config clip.yaml`, or give a packaged name: {_names()}"
+    raise MissingPathError(folder, "model bundle", hint)
+
+
+def packaged_bundles() -> list[str]:
+    """Return the names of the bundles that the package carries, sorted."""
+    return sorted(file.parent.name for file in _shared("checkpoints").glob("*/model.json"))
+
+
+def _names() -> str:
+    return ", ".join(packaged_bundles()) or "none"
+
+
+def model_fingerprint(facts: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
+    """Hash what decides a model's answers.
+
+    Args:
+        facts: The values beside the weights (architecture, preprocessing, thresholds).
+        state: Name to tensor, any shapes and dtypes.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    digest = hashlib.sha256(repr(sorted(facts.items())).encode())
+    for name, tensor in sorted(state.items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+WEIGHTS = "model.safetensors"
+INFO = "model.json"
+FORMAT = 1
+
+
+def save_bundle(folder: str | Path, state: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
+    """Write a bundle; an older one in its place is replaced as a whole.
+
+    Args:
+        folder: Where the bundle goes.
+        state: Name to tensor, any shapes and dtypes.
+        info: JSON values. ``kind`` says what the bundle is ("clip", "sam").
+    """
+    with atomic_folder(folder) as temporary:
+        weights = temporary / WEIGHTS
+        weights.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}))
+        record = {"format": FORMAT, **info, "sha256": file_sha256(weights)}
+        write_text(temporary / INFO, json.dumps(record, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def read_bundle_info(folder: str | Path, kind: str) -> dict[str, Any]:
+    """Read and check a bundle's ``model.json``.
+
+    Args:
+        folder: The bundle.
+        kind: What the bundle has to be.
+
+    Returns:
+        The JSON object.
+
+    Raises:
+        MissingPathError: If the folder has no ``model.json``.
+        FormatError: If the JSON is broken, of another format version or of another kind.
+    """
+    path = Path(folder) / INFO
+    if not path.is_file():
+        raise MissingPathError(path, "model bundle")
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise JsonError(path, error) from None
+    if not isinstance(info, dict) or info.get("format") != FORMAT:
+        raise FormatError(
+            path, f"bundle format {FORMAT}", f"{info.get('format') if isinstance(info, dict) else info!r}"
+        )
+    if info.get("kind") != kind:
+        raise FormatError(path, f"a {kind!r} bundle", f"kind {info.get('kind')!r}")
+    return info
+
+
+def load_bundle(folder: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a bundle after checking that its weights are the ones its JSON was written for.
+
+    Args:
+        folder: The bundle.
+        kind: What the bundle has to be.
+
+    Returns:
+        The tensors, of any shapes, on the CPU; and the JSON object.
+
+    Raises:
+        MissingPathError: If a file is missing.
+        FormatError: If a file is corrupt, or the weights' hash is not the recorded one.
+    """
+    info = read_bundle_info(folder, kind)
+    weights = Path(folder) / WEIGHTS
+    if not weights.is_file():
+        raise MissingPathError(weights, "weights file")
+    found = file_sha256(weights)
+    if found != info.get("sha256"):
+        raise FormatError(weights, f"sha256 {str(info.get('sha256'))[:12]}", found[:12], "copy the bundle again")
+    return load_state_dict(weights), info

@@ -1,0 +1,365 @@
+"""Downloads that resume, refuse what is not the expected file, and are whole or not there."""
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from typing import Literal
+
+from naruto_vision.errors import FormatError, InputError, JsonError
+from naruto_vision.io.atomic import sync_folder, write_json
+from naruto_vision.io.bundles import file_digest, file_sha256
+
+HashSource = Literal["url", "copies", "hub", "none"]
+"""Where a row's sha256 comes from: the path of its own URL, several public copies that agree, the official
+repository's page, or nowhere."""
+
+_SAM = "https://dl.fbaipublicfiles.com/segment_anything/"
+_OPENAI = "https://openaipublic.azureedge.net/clip/models/"
+_HUB = "https://huggingface.co/laion/"
+_DINO = "https://dl.fbaipublicfiles.com/dinov2/"
+
+
+@dataclass(frozen=True)
+class OfficialWeights:
+    """One official weights file.
+
+    Args:
+        name: The name that `naruto-vision weights` takes.
+        url: Its public home.
+        file: The name that it is saved under.
+        megabytes: About how large it is, in units of 1e6 bytes.
+        licence: The licence of the weights.
+        used_for: The constructor that reads it.
+        sha256: 64 hexadecimal digits, or "" where none is published.
+        hash_source: Where ``sha256`` comes from.
+        md5_prefix: The first digits of its MD5, where the publisher put them into the file's name.
+    """
+
+    name: str
+    url: str
+    file: str
+    megabytes: int
+    licence: str
+    used_for: str
+    sha256: str = ""
+    hash_source: HashSource = "none"
+    md5_prefix: str = ""
+
+
+def _sam(size: str, md5_prefix: str, megabytes: int, sha256: str) -> OfficialWeights:
+    # The six digits in the official file names are the start of the MD5, not of the sha256.
+    file = f"sam_{size}_{md5_prefix}.pth"
+    use = f"SamModel('{size}')"
+    return OfficialWeights(
+        f"sam_{size}", _SAM + file, file, megabytes, "Apache-2.0", use, sha256, "copies", md5_prefix=md5_prefix
+    )
+
+
+def _openai(model: str, megabytes: int, sha256: str, file: str = "") -> OfficialWeights:
+    file = file or f"{model}.pt"
+    url = f"{_OPENAI}{sha256}/{file}"
+    return OfficialWeights(f"{model}.openai", url, file, megabytes, "MIT", f"ClipEncoder('{model}')", sha256, "url")
+
+
+def _laion(model: str, tag: str, repository: str, megabytes: int, sha256: str = "") -> OfficialWeights:
+    url = f"{_HUB}{repository}/resolve/main/open_clip_pytorch_model.bin"
+    name = f"{model}.{tag}"
+    source: HashSource = "hub" if sha256 else "none"
+    return OfficialWeights(name, url, f"{name}.bin", megabytes, "MIT", f"ClipEncoder('{model}')", sha256, source)
+
+
+def _dino(size: str, megabytes: int, *, registers: bool = False, sha256: str = "") -> OfficialWeights:
+    file = f"dinov2_{size}14{'_reg4' if registers else ''}_pretrain.pth"
+    timm = {"vits": "small", "vitb": "base", "vitl": "large", "vitg": "giant"}[size]
+    use = f"DinoEncoder('vit_{timm}_patch14_{'reg4_' if registers else ''}dinov2')"
+    source: HashSource = "copies" if sha256 else "none"
+    name = f"dinov2_{size}14{'_reg' if registers else ''}"
+    return OfficialWeights(name, f"{_DINO}dinov2_{size}14/{file}", file, megabytes, "Apache-2.0", use, sha256, source)
+
+
+OFFICIAL: tuple[OfficialWeights, ...] = (
+    _sam("vit_b", "01ec64", 375, "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912"),
+    _sam("vit_l", "0b3195", 1250, "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622"),
+    _sam("vit_h", "4b8939", 2565, "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e"),
+    _openai("RN50", 256, "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762"),
+    _openai("RN101", 292, "8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599"),
+    _openai("RN50x4", 422, "7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd"),
+    _openai("RN50x16", 661, "52378b407f34354e150460fe41077663dd5b39c54cd0bfd2b27167a4a06ec9aa"),
+    _openai("RN50x64", 1326, "be1cfb55d75a9666199fb2206c106743da0f6468c9d327f3e0d0a543a9919d9c"),
+    _openai("ViT-B-32", 354, "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"),
+    _openai("ViT-B-16", 351, "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f"),
+    _openai("ViT-L-14", 933, "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836"),
+    _openai(
+        "ViT-L-14-336",
+        934,
+        "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02",
+        file="ViT-L-14-336px.pt",
+    ),
+    _laion(
+        "ViT-B-32",
+        "laion2b_s34b_b79k",
+        "CLIP-ViT-B-32-laion2B-s34B-b79K",
+        605,
+        "1bd3c7172de5b207ceac554f5ab5266166f3b9baccc9af5989bc801016d080ad",
+    ),
+    _laion("ViT-B-16", "laion2b_s34b_b88k", "CLIP-ViT-B-16-laion2B-s34B-b88K", 599),
+    _laion("ViT-L-14", "laion2b_s32b_b82k", "CLIP-ViT-L-14-laion2B-s32B-b82K", 1711),
+    _laion("ViT-H-14", "laion2b_s32b_b79k", "CLIP-ViT-H-14-laion2B-s32B-b79K", 3945),
+    _laion("ViT-g-14", "laion2b_s34b_b88k", "CLIP-ViT-g-14-laion2B-s34B-b88K", 5467),
+    _laion("ViT-bigG-14", "laion2b_s39b_b160k", "CLIP-ViT-bigG-14-laion2B-39B-b160k", 10160),
+    _dino("vits", 88, sha256="b938bf1bc15cd2ec0feacfe3a1bb553fe8ea9ca46a7e1d8d00217f29aef60cd9"),
+    _dino("vitb", 346, sha256="0b8b82f85de91b424aded121c7e1dcc2b7bc6d0adeea651bf73a13307fad8c73"),
+    _dino("vitl", 1218, sha256="d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428"),
+    _dino("vitg", 4546),
+    _dino("vits", 88, registers=True),
+    _dino("vitb", 346, registers=True),
+    _dino("vitl", 1218, registers=True),
+    _dino("vitg", 4546, registers=True),
+)
+"""Every official file that the encoders and the segmenter read."""
+
+
+def find_weights(name: str) -> OfficialWeights:
+    """Look a row up.
+
+    Args:
+        name: A row's name or file name.
+
+    Returns:
+        The row.
+
+    Raises:
+        InputError: If no row has that name.
+    """
+    for row in OFFICIAL:
+        if name in {row.name, row.file}:
+            return row
+    near = [row.name for row in OFFICIAL if name.lower().replace("/", "-") in row.name.lower()]
+    hint = f"did you mean {', '.join(near[:4])}?" if near else "`naruto-vision weights list` shows the names"
+    msg = f"{name}: no such official weights; {hint}"
+    raise InputError(msg)
+
+
+LOCK = "weights.lock.json"
+Known = Literal["published", "recorded", "new"]
+"""How a file was recognised: by a published hash, by the record of an earlier download, or not at all yet."""
+Progress = Callable[[int, int], None]
+"""Told after every block: bytes that are here, bytes in all (0 where the server does not say)."""
+
+_BLOCK = 1 << 18
+_PARTIAL = 206
+_RANGE_REFUSED = 416
+_SERVER_TROUBLE = 500
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is known of a weights file.
+
+    Args:
+        path: The file.
+        sha256: 64 hexadecimal digits.
+        known: How it was recognised.
+    """
+
+    path: Path
+    sha256: str
+    known: Known
+
+
+@dataclass(frozen=True)
+class Retries:
+    """How a broken connection is taken up again.
+
+    Args:
+        attempts: How many connections in a row may end without a single new byte.
+        pause: Seconds before the next one.
+        timeout: Seconds without an answer after which a connection counts as broken.
+    """
+
+    attempts: int = 3
+    pause: float = 2.0
+    timeout: float = 30.0
+
+
+def _quiet(_here: int, _total: int) -> None:
+    """Show nothing."""
+
+
+def read_lock(folder: Path) -> dict[str, str]:
+    """Read the record of first downloads.
+
+    Args:
+        folder: The weights folder.
+
+    Returns:
+        File name → sha256; empty where there is no record.
+
+    Raises:
+        FormatError: If the record is broken.
+    """
+    path = folder / LOCK
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise JsonError(path, error, "remove it, and verify the files anew") from None
+    if not isinstance(found, dict):
+        raise FormatError(path, "an object of file names and hashes", type(found).__name__, "remove it")
+    return {str(name): str(value) for name, value in found.items()}
+
+
+def check_weights(row: OfficialWeights, path: Path, hint: str = "remove it and download it again") -> Verdict:
+    """Hold a file against everything that is known of it.
+
+    Args:
+        row: What it should be.
+        path: The file; the record of first downloads is looked for beside it.
+        hint: What the user is told to do about a wrong file.
+
+    Returns:
+        How it was recognised.
+
+    Raises:
+        FormatError: If a hash is another one.
+    """
+    sha256 = file_sha256(path)
+    recorded = read_lock(path.parent).get(row.file, "")
+    expected = row.sha256 or recorded
+    if expected and sha256 != expected:
+        raise FormatError(path, f"sha256 {expected[:12]}…", f"{sha256[:12]}…", hint)
+    if row.md5_prefix and not file_digest(path, "md5").startswith(row.md5_prefix):
+        raise FormatError(path, f"MD5 {row.md5_prefix}… as its name says", "another one", hint)
+    return Verdict(path, sha256, "published" if row.sha256 else "recorded" if recorded else "new")
+
+
+def download_weights(
+    row: OfficialWeights,
+    folder: Path,
+    *,
+    base_url: str = "",
+    progress: Progress = _quiet,
+    retries: Retries | None = None,
+) -> Verdict:
+    """Bring one official file into a folder; an unfinished download is continued.
+
+    Args:
+        row: The file.
+        folder: Where it goes; made if need be.
+        base_url: A mirror that serves the same file names; "" is the official home.
+        progress: Told how far it is.
+        retries: How a broken connection is taken up again.
+
+    Returns:
+        The file and how it was recognised; an unknown hash has been recorded.
+
+    Raises:
+        InputError: If the server cannot be reached, does not have the file, or cuts the connection for good.
+        FormatError: If what came is not the expected file; it has been removed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    final = folder / row.file
+    if final.exists():
+        verdict = check_weights(row, final)
+    else:
+        part = folder / f"{row.file}.part"
+        _fetch(f"{base_url.rstrip('/')}/{row.file}" if base_url else row.url, part, progress, retries or Retries())
+        verdict = replace(_accept(row, part), path=final)
+        part.replace(final)
+        sync_folder(folder)
+    if verdict.known == "new":
+        write_json(folder / LOCK, dict(sorted({**read_lock(folder), row.file: verdict.sha256}.items())))
+    return verdict
+
+
+def _accept(row: OfficialWeights, part: Path) -> Verdict:
+    """Check what came; it is removed if it is not the expected file."""
+    _tag(part).unlink(missing_ok=True)
+    try:
+        return check_weights(row, part, "what came is not that file and was removed")
+    except FormatError:
+        part.unlink()
+        raise
+
+
+def _tag(part: Path) -> Path:
+    """Where the server's name for the version that is being downloaded is kept."""
+    return part.with_name(part.name + ".etag")
+
+
+def _fetch(url: str, part: Path, progress: Progress, retries: Retries) -> None:
+    """Fill ``part``, over as many connections as it takes."""
+    fruitless = 0
+    while True:
+        before = part.stat().st_size if part.exists() else 0
+        try:
+            if _one_connection(url, part, progress, retries.timeout):
+                return
+            reason = "the connection was cut"
+        except urllib.error.HTTPError as error:
+            reason = f"the server answered {error.code} {error.reason}"
+            if error.code < _SERVER_TROUBLE:
+                raise InputError(f"{url}: {reason}") from None
+        except (OSError, HTTPException) as error:
+            reason = str(getattr(error, "reason", error)) or type(error).__name__
+        here = part.stat().st_size if part.exists() else 0
+        fruitless = 0 if here > before else fruitless + 1
+        if fruitless >= retries.attempts:
+            msg = f"{url}: {reason} after {here} bytes; run the command again to continue"
+            raise InputError(msg)
+        time.sleep(retries.pause)
+
+
+def _request(url: str, part: Path) -> urllib.request.Request:
+    if not url.startswith(("http://", "https://")):
+        msg = f"{url}: expected an address that starts with http:// or https://"
+        raise InputError(msg)
+    request = urllib.request.Request(url, headers={"User-Agent": "naruto-vision"})  # noqa: S310 - http(s), checked above
+    tag = _tag(part)
+    if part.exists() and part.stat().st_size:
+        request.add_header("Range", f"bytes={part.stat().st_size}-")
+        if tag.is_file():  # another version on the server is then sent whole
+            request.add_header("If-Range", tag.read_text(encoding="utf-8"))
+    return request
+
+
+def _one_connection(url: str, part: Path, progress: Progress, timeout: float) -> bool:
+    """Read one answer into ``part``; tell whether the file is whole."""
+    try:
+        with urllib.request.urlopen(_request(url, part), timeout=timeout) as answer:  # noqa: S310 - see _request
+            return _save(answer, part, progress)
+    except urllib.error.HTTPError as error:
+        if error.code != _RANGE_REFUSED:
+            raise
+        size = part.stat().st_size
+        if error.headers.get("Content-Range", "") == f"bytes */{size}":
+            return True  # every byte was here already
+        part.unlink()
+        return False
+
+
+def _save(answer: HTTPResponse, part: Path, progress: Progress) -> bool:
+    resumed = answer.status == _PARTIAL
+    here = part.stat().st_size if resumed else 0
+    if resumed and not answer.headers.get("Content-Range", "").startswith(f"bytes {here}-"):
+        part.unlink()
+        return False
+    length = answer.headers.get("Content-Length")
+    total = here + int(length) if length else 0
+    etag = answer.headers.get("ETag", "")
+    if etag and not etag.startswith("W/"):
+        _tag(part).write_text(etag, encoding="utf-8")
+    else:
+        _tag(part).unlink(missing_ok=True)
+    with part.open("ab" if resumed else "wb") as handle:
+        while block := answer.read(_BLOCK):
+            handle.write(block)
+            here += len(block)
+            progress(here, total)
+    return not total or here == total

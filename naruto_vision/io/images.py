@@ -1,0 +1,244 @@
+"""The one image door: every picture that the software reads comes through here.
+
+Formats are allow-listed and told by content, not by extension; size is checked from the header before
+anything is decoded; EXIF orientation is applied once; 16-bit pictures are scaled, not clipped;
+transparency is laid over white; colour profiles are ignored; CMYK JPEGs are taken to be inverted, as nearly
+all of them are, marked so or not; of an animation the first frame is read.
+Source files are never written to.
+"""
+
+import io
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import cv2
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from naruto_vision.errors import BadImageError, MissingPathError
+from naruto_vision.io.atomic import atomic_file
+from naruto_vision.records import Picture
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # MPO, a JPEG with more pictures behind it, opens as JPEG
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"})
+MAX_PIXELS = 50_000_000
+MAX_SIDE = 20_000
+
+_FAILURES = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    NotImplementedError,
+    ArithmeticError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SILENCE = threading.Lock()  # silencing warnings changes the whole process, so one thread does it at a time
+
+
+def _check_header(path: Path, image: Image.Image) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        reason = (
+            f"{width}x{height} is {width * height / 1e6:.0f} megapixels; "
+            f"at most {MAX_PIXELS // 1_000_000} megapixels and {MAX_SIDE} a side are read: scale it down"
+        )
+        raise BadImageError(path, reason)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8; metadata that cannot be read says nothing."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except _FAILURES:
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    """Scale a 16-bit or 32-bit single-channel image to 8 bits over the range its kind has."""
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
+    top = 65535.0 if image.mode.startswith("I") else max(float(values.max(initial=0.0)), 1.0)
+    return Image.fromarray(np.clip(values * (255.0 / top), 0, 255).round().astype(np.uint8))
+
+
+def rgb_from_image(image: Image.Image) -> Picture:
+    """Bring a decoded Pillow image of any mode to a picture; its orientation stays as it is.
+
+    Args:
+        image: Any mode. One channel of 16 or 32 bits is scaled, transparency is laid over white.
+
+    Returns:
+        Shape (H, W, 3), uint8, RGB.
+    """
+    if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
+        image = _from_16_bit(image)
+    if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
+        front = image.convert("RGBA")
+        image = Image.new("RGBA", front.size, "white")
+        image.alpha_composite(front)
+    return np.array(image.convert("RGB"), dtype=np.uint8)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Pillow's warnings from the user: our size limit is lower than its own, and odd metadata is no news."""
+    with _SILENCE, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _decode(path: Path, handle: BinaryIO) -> Picture:
+    with _quiet():
+        image = Image.open(handle, formats=FORMATS)
+    _check_header(path, image)
+    image.load()
+    with _quiet():
+        turn = _TURNS.get(_orientation(image))
+    return rgb_from_image(image if turn is None else image.transpose(turn))
+
+
+@contextmanager
+def _own_errors(path: Path) -> Iterator[None]:
+    """Say of whatever goes wrong in a decoder which picture it was."""
+    try:
+        yield
+    except UnidentifiedImageError:
+        raise BadImageError(path, f"not a picture of a format that is read ({', '.join(FORMATS)})") from None
+    except PermissionError:
+        raise BadImageError(path, "may not be read; change its permissions") from None
+    except (Image.DecompressionBombError, *_FAILURES) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise BadImageError(path, f"cannot be decoded ({reason}); it is truncated or corrupt") from None
+
+
+def decode_image(data: bytes, name: str | Path) -> Picture:
+    """Decode one picture that is in memory already.
+
+    Args:
+        data: A whole JPEG, PNG, WebP, BMP or GIF file (of an animation, the first frame).
+        name: What messages call it.
+
+    Returns:
+        Shape (H, W, 3), uint8, RGB, upright.
+
+    Raises:
+        BadImageError: If it is empty, truncated, too large, or no picture of an allowed format.
+    """
+    path = Path(name)
+    with _own_errors(path):
+        return _decode(path, io.BytesIO(data))
+
+
+def read_image(path: str | Path) -> Picture:
+    """Decode one picture.
+
+    Args:
+        path: A JPEG, PNG, WebP, BMP or GIF file (of an animation, the first frame).
+
+    Returns:
+        Shape (H, W, 3), uint8, RGB, upright.
+
+    Raises:
+        MissingPathError: If there is no such file.
+        BadImageError: If the file is empty, truncated, too large, may not be read, or is no picture of an
+            allowed format.
+    """
+    path = Path(path)
+    with _own_errors(path):
+        if not path.is_file():
+            raise MissingPathError(path, "picture")
+        if path.stat().st_size == 0:
+            raise BadImageError(path, "the file is empty (0 bytes)")
+        with path.open("rb") as handle:
+            return _decode(path, handle)
+
+
+def picture_or_none(path: str | Path) -> Picture | None:
+    """Read a picture that may be gone or broken, where the rest is shown without it.
+
+    Args:
+        path: The picture file.
+
+    Returns:
+        Shape (H, W, 3), uint8, RGB, upright; None where it is not there or cannot be read.
+    """
+    try:
+        return read_image(path)
+    except (BadImageError, MissingPathError):
+        return None
+
+
+def write_image(path: str | Path, picture: Picture, *, quality: int = 92) -> None:
+    """Encode one picture atomically; the suffix chooses the format.
+
+    Args:
+        path: A name ending in .jpg, .png or .webp.
+        picture: Shape (H, W, 3) or (H, W, 4), uint8, RGB or RGBA.
+        quality: JPEG or WebP quality, 1 to 100.
+
+    Raises:
+        ValueError: If OpenCV has no encoder for the suffix.
+    """
+    code = cv2.COLOR_RGBA2BGRA if picture.shape[2] == 4 else cv2.COLOR_RGB2BGR
+    options = {".jpg": [cv2.IMWRITE_JPEG_QUALITY, quality], ".webp": [cv2.IMWRITE_WEBP_QUALITY, quality]}
+    suffix = Path(path).suffix.lower()
+    done, data = cv2.imencode(suffix, cv2.cvtColor(picture, code), options.get(suffix, []))
+    if not done:
+        msg = f"{path}: no encoder for {suffix!r}"
+        raise ValueError(msg)
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(data.tobytes())
+
+
+def is_picture(path: str | Path) -> bool:
+    """Tell by its name whether a file is a picture; a hidden one is not.
+
+    Args:
+        path: A file that is there.
+    """
+    path = Path(path)
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and (path.is_file() or path.is_symlink())
+
+
+def list_pictures(folder: str | Path) -> Sequence[str]:
+    """List the pictures under a folder, recursively, by extension.
+
+    Args:
+        folder: The folder. Links to folders are not followed, so a loop of links ends.
+
+    Returns:
+        Paths relative to ``folder``, POSIX, sorted; hidden files are left out.
+
+    Raises:
+        MissingPathError: If the folder is not there.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise MissingPathError(root, "folder of pictures")
+    found = (
+        file.relative_to(root)
+        for file in root.rglob("*")
+        if file.suffix.lower() in SUFFIXES and (file.is_file() or file.is_symlink())
+    )
+    return sorted(file.as_posix() for file in found if not any(part.startswith(".") for part in file.parts))

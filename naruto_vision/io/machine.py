@@ -1,0 +1,79 @@
+"""The one door to optional packages."""
+
+import importlib
+import importlib.util
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+
+from naruto_vision.errors import MissingPackageError
+
+CPU_FEATURES: Mapping[str, tuple[str, ...]] = {
+    "AVX2": ("avx2",),
+    "AVX512": ("avx512f",),
+    "VNNI": ("avx512_vnni", "avx_vnni"),
+    "AVX512-BF16": ("avx512_bf16",),
+    "AMX": ("amx_bf16",),
+}
+"""Feature → the kernel's names for it, any of which will do."""
+
+_CPU_INFO = Path("/proc/cpuinfo")
+
+
+def allowed_cpus() -> int:
+    """Count the CPUs that this process may use; where the system does not tell, all that the machine has."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it, macOS has not
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def cpu_features(cpu_info: Path = _CPU_INFO) -> dict[str, bool]:
+    """Tell which vector units the CPU has.
+
+    Args:
+        cpu_info: The kernel's description of the CPUs.
+
+    Returns:
+        Every name of ``CPU_FEATURES``; all False where the kernel does not tell (not Linux on x86-64).
+    """
+    flags: set[str] = set()
+    if cpu_info.is_file():
+        for line in cpu_info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("flags"):
+                flags = set(line.partition(":")[2].split())
+                break
+    return {name: any(flag in flags for flag in spellings) for name, spellings in CPU_FEATURES.items()}
+
+
+def has_fast_bf16(cpu_info: Path = _CPU_INFO) -> bool:
+    """Tell whether bfloat16 is computed by the CPU itself; where it is not, it is far slower than float32.
+
+    Args:
+        cpu_info: The kernel's description of the CPUs.
+    """
+    features = cpu_features(cpu_info)
+    return features["AMX"] or features["AVX512-BF16"]
+
+
+def has_package(name: str) -> bool:
+    """Tell whether a package can be imported, without importing it.
+
+    Args:
+        name: The import name of a top-level package.
+    """
+    return importlib.util.find_spec(name) is not None
+
+
+def require_package(name: str, extra: str) -> ModuleType:
+    """Import an optional package or say which extra brings it.
+
+    Args:
+        name: The import name.
+        extra: The extra of this project that installs it.
+
+    Raises:
+        MissingPackageError: If the package is not installed.
+    """
+    if not has_package(name.partition(".")[0]):
+        raise MissingPackageError(name, extra)
+    return importlib.import_module(name)

@@ -1,0 +1,94 @@
+"""What could not be used, and why: never an exception in the middle of a run, never silent."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from naruto_vision.errors import InputError
+from naruto_vision.io.atomic import write_text
+
+
+@dataclass(frozen=True)
+class QuarantinedFile:
+    """One file that was set aside.
+
+    Args:
+        path: The file.
+        reason: Why, in one line.
+    """
+
+    path: str
+    reason: str
+
+
+class Quarantine:
+    """Counts what was read and keeps a note of what could not be: ``seen = ok + quarantined``.
+
+    Args:
+        what: What is being read, for messages ("training pictures").
+    """
+
+    def __init__(self, what: str = "files") -> None:
+        self.what = what
+        self.ok = 0
+        self._rows: list[QuarantinedFile] = []
+
+    @property
+    def rows(self) -> tuple[QuarantinedFile, ...]:
+        """The files set aside, in the order in which they were met."""
+        return tuple(self._rows)
+
+    @property
+    def quarantined(self) -> int:
+        """How many were set aside."""
+        return len(self._rows)
+
+    @property
+    def seen(self) -> int:
+        """How many were tried."""
+        return self.ok + self.quarantined
+
+    def accept(self) -> None:
+        """Count one good file."""
+        self.ok += 1
+
+    def refuse(self, path: str | Path, reason: str) -> None:
+        """Set one file aside.
+
+        Args:
+            path: The file.
+            reason: Why; only its first line is kept.
+        """
+        self._rows.append(QuarantinedFile(str(path), reason.partition("\n")[0]))
+
+    def check(self, max_bad_fraction: float) -> None:
+        """Stop where too much is bad to go on.
+
+        Args:
+            max_bad_fraction: Largest share that may be set aside, in [0, 1].
+
+        Raises:
+            InputError: If nothing is good, or more than the share is bad.
+        """
+        if self.seen and (self.ok == 0 or self.quarantined > max_bad_fraction * self.seen):
+            told = f"none of {self.seen} {self.what} can be read"
+            if self.ok:
+                told = (
+                    f"{self.quarantined} of {self.seen} {self.what} cannot be read, "
+                    f"more than the {max_bad_fraction:.0%} that are put up with"
+                )
+            msg = f"{told}; first {self._rows[0].path}: {self._rows[0].reason}"
+            raise InputError(msg)
+
+    def counts(self) -> dict[str, int]:
+        """Return seen, ok and quarantined."""
+        return {"seen": self.seen, "ok": self.ok, "quarantined": self.quarantined}
+
+    def write(self, path: str | Path) -> None:
+        """Write one JSON line a file that was set aside, in the order in which they were met.
+
+        Args:
+            path: Usually ``quarantine.jsonl`` in the results' folder; replaced as a whole.
+        """
+        lines = (json.dumps({"path": r.path, "reason": r.reason}, ensure_ascii=False) for r in self._rows)
+        write_text(path, "".join(line + "\n" for line in lines))

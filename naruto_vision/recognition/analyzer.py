@@ -1,0 +1,412 @@
+"""The whole path of a scene: segment, crop, embed, search, name."""
+
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from itertools import chain, islice, takewhile
+from threading import Barrier
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import nn
+
+from naruto_vision.encoders.base import Encoder
+from naruto_vision.errors import FingerprintError, InputError
+from naruto_vision.gallery.gallery import Gallery
+from naruto_vision.gallery.info import encoder_options
+from naruto_vision.recognition.decision import ClassCentres, Decision, decide
+from naruto_vision.recognition.merging import MergeSettings, merge_parts
+from naruto_vision.records import Identity, Neighbour, Picture, Region, ScenePrediction, Vectors
+from naruto_vision.segmentation.crops import CropSettings, embed_neighbours
+from naruto_vision.segmentation.generator import Segmenter
+from naruto_vision.segmentation.protocol import SceneEmbedding
+
+Embedded: TypeAlias = Future[tuple[Sequence[SceneEmbedding | None], float]]
+"""What the image encoder made of some pictures, and the milliseconds that each took."""
+
+
+def group_size(device: torch.device) -> int:
+    """Return how many scenes are best analysed together: 8 on a GPU, and 1 on a CPU.
+
+    A GPU wants many pictures and crops at once. A CPU is kept busy by one scene's, so a group would only mean later
+    answers, and more to do again after a kill.
+
+    Args:
+        device: Where the models are.
+    """
+    return 1 if device.type == "cpu" else 8
+
+
+@dataclass(frozen=True)
+class SegmentedScene:
+    """A scene between segmenting and naming.
+
+    Args:
+        picture: Shape (H, W, 3), uint8, RGB, upright.
+        scene: Its name.
+        regions: What was found in it, largest first.
+        milliseconds: Wall time of segmenting.
+    """
+
+    picture: Picture
+    scene: str
+    regions: tuple[Region, ...]
+    milliseconds: float
+
+
+class SegmenterAhead:
+    """A segmenter in threads of its own, which begin with the first scene.
+
+    Args:
+        segmenter: Cuts pictures into regions.
+        at_once: Scenes that are segmented side by side; PyTorch's threads are shared out among them.
+
+    Raises:
+        InputError: If ``at_once`` is below 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from naruto_vision.segmentation.prompts import GridPrompter
+        >>> from naruto_vision.segmentation.sam import SamModel
+        >>> ahead = SegmenterAhead(Segmenter(GridPrompter(4), SamModel(weights="tiny-sam")))
+        >>> picture = np.zeros((48, 64, 3), np.uint8)
+        >>> started = ahead.start([(picture, "a.png"), (picture[:30], "b.png")])
+        >>> [one.result().scene for one in started]
+        ['a.png', 'b.png']
+    """
+
+    def __init__(self, segmenter: Segmenter, at_once: int = 1) -> None:
+        if at_once < 1:
+            msg = f"at_once {at_once}: expected at least 1"
+            raise InputError(msg)
+        self._segmenter = segmenter
+        self._at_once = at_once
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        pool = ThreadPoolExecutor(self._at_once, thread_name_prefix="segmenter")
+        _share_out(pool, self._at_once)
+        return pool
+
+    @property
+    def _device(self) -> torch.device:
+        model = self._segmenter.model
+        return next(model.parameters()).device if isinstance(model, nn.Module) else torch.device("cpu")
+
+    def groups(self, scenes: Iterable[tuple[Picture, str]], size: int) -> Generator[list[Future[SegmentedScene]]]:
+        """Segment a stream of scenes; where threads pay, one group ahead of whoever takes them.
+
+        Args:
+            scenes: Pictures (H, W, 3), uint8, RGB, upright, with their names; asked for when there is room.
+            size: Scenes a group.
+
+        Yields:
+            For each scene of a group what becomes of it, or what went wrong with it. What was begun in vain is called
+            off when nobody takes it.
+        """
+        source, begun = iter(scenes), deque[list[Future[SegmentedScene]]]()
+        ahead = int(self._at_once > 1 or self._device.type != "cpu")
+        try:
+            while some := list(islice(source, size)):
+                begun.append(self.start(some))
+                if len(begun) > ahead:
+                    yield begun[0]
+                    begun.popleft()
+            while begun:
+                yield begun[0]
+                begun.popleft()
+        finally:
+            for future in chain.from_iterable(begun):
+                future.cancel()
+
+    def start(self, scenes: Sequence[tuple[Picture, str]]) -> list[Future[SegmentedScene]]:
+        """Begin with some scenes, behind those that were begun before.
+
+        On anything but a CPU, the image encoder takes them together.
+
+        Args:
+            scenes: Pictures (H, W, 3), uint8, RGB, upright, with their names.
+
+        Returns:
+            For each scene what becomes of it, or what went wrong with it.
+        """
+        device = self._device
+        modes = _modes(device)
+        embedded: Embedded | None = None
+        if device.type != "cpu":
+            embedded = self._pool.submit(self._embed, modes, [picture for picture, _ in scenes])
+        return [
+            self._pool.submit(self._segment, modes, picture, scene, embedded, place)
+            for place, (picture, scene) in enumerate(scenes)
+        ]
+
+    def _embed(
+        self, modes: partial[torch.autocast], pictures: Sequence[Picture]
+    ) -> tuple[Sequence[SceneEmbedding | None], float]:
+        start = time.perf_counter()
+        with modes():
+            embeddings = self._segmenter.embed_all(pictures)
+        return embeddings, (time.perf_counter() - start) * 1e3 / max(1, len(pictures))
+
+    def _segment(
+        self,
+        modes: partial[torch.autocast],
+        picture: Picture,
+        scene: str,
+        embedded: Embedded | None,
+        place: int,
+    ) -> SegmentedScene:
+        embedding, before = None, 0.0
+        if embedded is not None:
+            embeddings, before = embedded.result()  # begun earlier, so it ends
+            embedding = embeddings[place]
+        start = time.perf_counter()
+        with modes():
+            regions = self._segmenter(picture, embedding)
+        return SegmentedScene(picture, scene, tuple(regions), before + (time.perf_counter() - start) * 1e3)
+
+
+def _share_out(pool: ThreadPoolExecutor, workers: int) -> None:
+    """Start a pool's threads, each with its share of PyTorch's."""
+    every, together = torch.get_num_threads(), Barrier(workers)
+
+    def begin() -> None:
+        torch.get_num_threads()  # a thread takes over the process's number when first asked, so not after this
+        torch.set_num_threads(max(1, every // workers))
+        together.wait()
+
+    for begun in [pool.submit(begin) for _ in range(workers)]:
+        begun.result()
+    torch.set_num_threads(every)  # else threads that anybody starts later would take the share for the whole
+
+
+def _modes(device: torch.device) -> partial[torch.autocast]:
+    """Return what enters this thread's precision in another thread."""
+    dtype, enabled = torch.get_autocast_dtype(device.type), torch.is_autocast_enabled(device.type)
+    return partial(torch.autocast, device.type, dtype=dtype, enabled=enabled)
+
+
+class SceneAnalyzer:
+    """Find every region of a scene and say who it is.
+
+    Args:
+        segmenter: Cuts a picture into regions.
+        encoder: Embeds the crops; it has to be the encoder that the gallery was built with.
+        gallery: Whom to look for.
+        crop: How a region becomes the picture that is embedded.
+        more_crops: Further ways; their vectors are averaged with the first's.
+        neighbours: How many gallery rows vote on each region; 1 takes the nearest.
+        mirror: Average each crop's vector with its mirror image's.
+        renormalise: Bring the average of several vectors back to length 1. Without it every score is smaller by the
+            length of the average, as the reference system's scores are.
+        decision: How gallery rows become a name.
+        merge: How parts of a figure are put together; None leaves them apart.
+        batch_size: Crops a forward pass; None takes 16 on a CPU and 256 elsewhere.
+        at_once: Scenes that ``analyse`` segments side by side. More than 1 takes their memory, and is slower on a CPU.
+
+    Raises:
+        FingerprintError: If the gallery was built with another encoder.
+        InputError: If ``at_once`` is below 1.
+
+    Example:
+        >>> from naruto_vision.encoders.base import embed_pictures
+        >>> from naruto_vision.encoders.clip import ClipEncoder
+        >>> from naruto_vision.gallery.content import GalleryRow
+        >>> from naruto_vision.segmentation.prompts import GridPrompter
+        >>> from naruto_vision.segmentation.sam import SamModel
+        >>> encoder = ClipEncoder("tiny-clip")
+        >>> picture = np.full((64, 64, 3), 255, dtype=np.uint8)
+        >>> vectors = embed_pictures(encoder, [picture]).numpy()
+        >>> gallery = Gallery.build(vectors, [GalleryRow("a.png", "ayame")], fingerprint=encoder.fingerprint)
+        >>> analyzer = SceneAnalyzer(Segmenter(GridPrompter(4), SamModel(weights="tiny-sam")), encoder, gallery)
+        >>> {identity.name for identity in analyzer(picture).identities} <= {"ayame"}
+        True
+        >>> [found.scene for found in analyzer.analyse((picture, f"{number}.png") for number in range(3))]
+        ['0.png', '1.png', '2.png']
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        encoder: Encoder,
+        gallery: Gallery,
+        *,
+        crop: CropSettings | None = None,
+        more_crops: Sequence[CropSettings] = (),
+        neighbours: int = 20,
+        mirror: bool = True,
+        renormalise: bool = True,
+        decision: Decision = "vote",
+        merge: MergeSettings | None = None,
+        batch_size: int | None = None,
+        at_once: int = 1,
+    ) -> None:
+        fingerprint = encoder.fingerprint  # hashes all weights, so once
+        if gallery.fingerprint != fingerprint:
+            options = encoder_options(gallery.note)
+            raise FingerprintError(gallery.folder or "gallery", gallery.fingerprint, fingerprint, " ".join(options))
+        self.segmenter = segmenter
+        self.encoder = encoder
+        self.gallery = gallery
+        self.crops = (crop or CropSettings(), *more_crops)
+        self.neighbours = neighbours
+        self.mirror = mirror
+        self.renormalise = renormalise
+        self.decision: Decision = decision
+        self.merge = merge
+        self.batch_size = batch_size
+        self.at_once = at_once
+        self._ahead = SegmenterAhead(segmenter, at_once)
+
+    def __call__(self, picture: Picture, scene: str = "") -> ScenePrediction:
+        """Analyse one scene.
+
+        Args:
+            picture: Shape (H, W, 3), uint8, RGB, upright.
+            scene: The name that the prediction carries.
+
+        Returns:
+            Regions with their identities, largest region first, and the milliseconds of each step.
+        """
+        start = time.perf_counter()
+        regions = tuple(self.segmenter(picture))
+        segmented = SegmentedScene(picture, scene, regions, (time.perf_counter() - start) * 1e3)
+        return next(self._name([segmented]))
+
+    def analyse(self, scenes: Iterable[tuple[Picture, str]], group: int | None = None) -> Iterator[ScenePrediction]:
+        """Analyse scenes as they come, some together: with the answers of one by one, up to rounding.
+
+        The crops of a group go through the encoder in full batches and are searched at once. On a GPU the image encoder
+        takes several pictures too, and the next group is segmented meanwhile. No more than two groups are in memory. An
+        error ends the stream behind the scenes before the one that it met.
+
+        Args:
+            scenes: Pictures (H, W, 3), uint8, RGB, upright, with the names that the predictions carry; a generator
+                that reads them is asked for a group at a time.
+            group: Scenes that are embedded together; None takes 8 on a GPU and 1, one by one, on a CPU.
+
+        Yields:
+            The predictions, in the order of the scenes. What a group took together is shared out by its regions.
+
+        Raises:
+            ValueError: If ``group`` is below 1.
+        """
+        size = group_size(next(self.encoder.parameters()).device) if group is None else group
+        if size < 1:
+            msg = f"analyse: expected groups of 1 scene or more, found {size}"
+            raise ValueError(msg)
+        if size == 1:
+            yield from (self(picture, scene) for picture, scene in scenes)
+            return
+        for started in self._ahead.groups(scenes, size):
+            whole = list(takewhile(lambda one: one.exception() is None, started))
+            if whole:
+                yield from self._name([one.result() for one in whole])
+            for failed in started[len(whole) :]:
+                failed.result()
+
+    def _name(self, scenes: Sequence[SegmentedScene]) -> Iterator[ScenePrediction]:
+        found, times = self._identify([(one.picture, one.regions) for one in scenes])
+        total = max(1, sum(map(len, found)))
+        for one, identities in zip(scenes, found, strict=True):
+            own = {step: value * len(identities) / total for step, value in times.items()}
+            yield self._prediction(one, identities, {"segment": one.milliseconds, **own})
+
+    def _prediction(
+        self, one: SegmentedScene, identities: tuple[Identity, ...], times: dict[str, float]
+    ) -> ScenePrediction:
+        regions, (height, width) = one.regions, one.picture.shape[:2]
+        if self.merge is not None:
+            with _timed(times, "merge"):
+                regions, identities = merge_parts(regions, identities, partial(self.identify, one.picture), self.merge)
+        return ScenePrediction(one.scene, width, height, regions, identities, times)
+
+    def identify(self, picture: Picture, regions: Sequence[Region]) -> tuple[Identity, ...]:
+        """Name regions of a picture that come from anywhere.
+
+        Args:
+            picture: Shape (H, W, 3), uint8, RGB, upright.
+            regions: Regions of this picture.
+
+        Returns:
+            Who each region is.
+        """
+        return self._identify([(picture, regions)])[0][0]
+
+    def _identify(
+        self, scenes: Sequence[tuple[Picture, Sequence[Region]]]
+    ) -> tuple[list[tuple[Identity, ...]], dict[str, float]]:
+        """Say who the regions of some pictures are, and the milliseconds of embedding and searching them all."""
+        times: dict[str, float] = {}
+        with _timed(times, "embed"):
+            vectors, lengths = self._embed(scenes)
+        with _timed(times, "search"):
+            rows = self.gallery.search(vectors, self.neighbours)
+            scores = self._class_scores(vectors)
+        thresholds = self.gallery.thresholds
+        named = (
+            decide(_shortened(found, length), thresholds, self.decision, {k: v * length for k, v in classes.items()})
+            for found, classes, length in zip(rows, scores, lengths.tolist(), strict=True)
+        )
+        return [tuple(islice(named, len(regions))) for _, regions in scenes], times
+
+    def _embed(self, scenes: Sequence[tuple[Picture, Sequence[Region]]]) -> tuple[Vectors, Vectors]:
+        """Embed the R regions of some pictures.
+
+        Returns:
+            Unit rows (R, D), and lengths (R,) that scores are multiplied with: 1 where averages are renormalised.
+        """
+        views = embed_neighbours(
+            self.encoder,
+            scenes,
+            self.crops,
+            mirror=self.mirror,
+            renormalise=self.renormalise,
+            batch_size=self.batch_size,
+        )
+        average = torch.cat([each.mean(dim=0) for each in views])  # (ways to crop, R, D) each -> (R, D)
+        lengths = torch.ones(len(average)) if self.renormalise else average.norm(dim=-1)
+        unit = nn.functional.normalize(average, dim=-1)
+        return unit.numpy().astype(np.float32, copy=False), lengths.numpy().astype(np.float32, copy=False)
+
+    def facts(self) -> dict[str, Any]:
+        """Return the JSON values that decide what is found and how it is named."""
+        return {
+            "encoder": self.gallery.fingerprint,  # the encoder's, or the gallery would not have been taken
+            "arithmetic": self.encoder.arithmetic,  # the fingerprint is that of the floats which integers were made of
+            "gallery": self.gallery.digest,
+            "segmenter": self.segmenter.fingerprint,
+            "crop": repr(self.crops),
+            "neighbours": self.neighbours,
+            "mirror": self.mirror,
+            "renormalise": self.renormalise,
+            "decision": self.decision,
+            "merge": repr(self.merge),
+        }
+
+    @cached_property
+    def _centres(self) -> ClassCentres:
+        return ClassCentres.of_gallery(self.gallery)
+
+    def _class_scores(self, vectors: Vectors) -> Sequence[dict[str, float]]:
+        match self.decision:
+            case "mean" | "prototype":
+                return self._centres.scores(vectors, unit=self.decision == "prototype")
+            case "vote" | "top1" | "max":
+                return [{} for _ in vectors]
+
+
+def _shortened(neighbours: Sequence[Neighbour], length: float) -> Sequence[Neighbour]:
+    return neighbours if length == 1.0 else [replace(row, score=row.score * length) for row in neighbours]
+
+
+@contextmanager
+def _timed(times: dict[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    times[name] = (time.perf_counter() - start) * 1000.0

@@ -1,0 +1,94 @@
+"""What a scene with ground truth says about the scores: which were right, and which named nobody enrolled."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from naruto_vision.errors import InputError
+from naruto_vision.gallery.thresholds import Thresholds, calibrate_thresholds
+from naruto_vision.geometry import inclusive_iou_matrix, shared_pixels
+from naruto_vision.records import Box, LabelledBox, ScenePrediction
+
+_INSIDE = 0.8  # a region with this share of its box inside a figure's box is a part of that figure
+
+
+@dataclass(frozen=True)
+class ScoredRegion:
+    """One region's score and whether naming it would have been right.
+
+    Args:
+        label: The best gallery label.
+        score: Its cosine similarity.
+        right: True where the region is an enrolled figure under its own label; False where it is a stranger,
+            background, or an enrolled figure under another's label.
+    """
+
+    label: str
+    score: float
+    right: bool
+
+
+def _share_inside(part: Box, whole: Box) -> float:
+    return shared_pixels(part, whole) / shared_pixels(part, part)
+
+
+def score_regions(
+    prediction: ScenePrediction, truth: Sequence[LabelledBox], iou_match: float = 0.5
+) -> list[ScoredRegion]:
+    """Judge every region of one scene; parts of a figure that carry the figure's own label say nothing.
+
+    Args:
+        prediction: What was found.
+        truth: The enrolled figures of the scene, inclusive boxes of the same frame.
+        iou_match: Box IoU from which a region is the figure.
+
+    Returns:
+        One record for each region that is evidence.
+    """
+    judged = []
+    overlap = inclusive_iou_matrix([region.box for region in prediction.regions], [item.box for item in truth])
+    for region, identity, row in zip(prediction.regions, prediction.identities, overlap, strict=True):
+        if len(row) and row.max() >= iou_match:
+            label = truth[int(row.argmax())].label
+            judged.append(ScoredRegion(identity.label, identity.score, identity.label == label))
+            continue
+        part = any(item.label == identity.label and _share_inside(region.box, item.box) >= _INSIDE for item in truth)
+        if not part:
+            judged.append(ScoredRegion(identity.label, identity.score, right=False))
+    return judged
+
+
+def thresholds_from(scored: Sequence[ScoredRegion], decision: str) -> Thresholds:
+    """Choose the thresholds that judged regions speak for; the order of the regions does not matter.
+
+    Args:
+        scored: What ``score_regions`` said of all validation scenes.
+        decision: The rule of naming that the scores come from.
+
+    Returns:
+        The thresholds with their evidence.
+    """
+    ordered = sorted(scored, key=lambda record: (record.label, record.score, record.right))
+    return calibrate_thresholds(
+        [record.score for record in ordered],
+        [record.right for record in ordered],
+        [record.label for record in ordered],
+        decision=decision,
+    )
+
+
+def check_decision(thresholds: Thresholds, decision: str) -> None:
+    """Refuse thresholds that were chosen on the scores of another rule of naming.
+
+    Args:
+        thresholds: The gallery's.
+        decision: The rule that is to be used.
+
+    Raises:
+        InputError: If they were.
+    """
+    if thresholds.chosen and thresholds.decision not in {"", decision}:
+        msg = (
+            f"model.decision {decision}: the gallery's thresholds were chosen for {thresholds.decision}; choose them "
+            f"anew: naruto-vision validate --config scenes.yaml --model.decision {decision} --data.valid DIR"
+        )
+        raise InputError(msg)

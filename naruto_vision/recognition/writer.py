@@ -1,0 +1,520 @@
+"""The files of a scene folder's answer: whole, resumable, and in flat memory.
+
+For every scene the pictures and JSON files are written first, each atomically; the scene's line in
+``predictions.jsonl`` comes last and means "done". After a kill the next run goes on behind the last line.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import numpy as np
+
+from naruto_vision.errors import InputError
+from naruto_vision.geometry import encode_cut
+from naruto_vision.io.atomic import atomic_file, remove_leftovers, write_json
+from naruto_vision.io.bundles import file_sha256
+from naruto_vision.io.images import write_image
+from naruto_vision.records import Picture, ScenePrediction
+from naruto_vision.segmentation.crops import CropSettings, crop_region
+from naruto_vision.viz.overlay import OverlaySettings, choose_for_overlay, draw_overlay, label_colours
+
+_SHOWN = 5  # neighbours that are written down; more of them may have voted
+_DIGITS = 6  # a cosine of float32 vectors has about seven significant digits
+
+
+def evaluation_document(prediction: ScenePrediction) -> dict[str, Any]:
+    """Return every region with its best label, unfiltered: what evaluation reads.
+
+    Args:
+        prediction: One scene.
+
+    Returns:
+        ``{scene, preds: [{bbox, label, score}]}``, boxes inclusive integers, largest region first.
+    """
+    preds = [
+        {"bbox": list(region.box), "label": identity.label, "score": round(identity.score, _DIGITS)}
+        for region, identity in zip(prediction.regions, prediction.identities, strict=True)
+    ]
+    return {"scene": prediction.scene, "preds": preds}
+
+
+def overlay_document(prediction: ScenePrediction, shown: Sequence[int]) -> dict[str, Any]:
+    """Return the regions that people are shown, named "unknown" where nobody was recognised.
+
+    Args:
+        prediction: One scene.
+        shown: Indices of the regions, best first.
+
+    Returns:
+        The same shape as the evaluation document.
+    """
+    preds = [
+        {
+            "bbox": list(prediction.regions[i].box),
+            "label": prediction.identities[i].name,
+            "score": round(prediction.identities[i].score, _DIGITS),
+        }
+        for i in shown
+    ]
+    return {"scene": prediction.scene, "preds": preds}
+
+
+def record_document(prediction: ScenePrediction, shown: Sequence[int], sha256: str = "") -> dict[str, Any]:
+    """Return all that is known of a scene but the times, which differ from run to run.
+
+    Args:
+        prediction: One scene.
+        shown: Indices of the regions that the overlay has.
+        sha256: Of the picture's file; an empty string leaves it out.
+
+    Returns:
+        JSON values: size, and for each region box, area, COCO run-length mask, prompt, mask scores, identity,
+        margin and the nearest neighbours.
+    """
+    regions = []
+    for index, (region, identity) in enumerate(zip(prediction.regions, prediction.identities, strict=True)):
+        regions.append(
+            {
+                "bbox": list(region.box),
+                "area": region.area,
+                "mask": encode_cut(region.mask, region.box, prediction.height, prediction.width),
+                "prompt": region.prompt,
+                "predicted_iou": round(region.predicted_iou, _DIGITS),
+                "stability": round(region.stability, _DIGITS),
+                "label": identity.label,
+                "name": identity.name,
+                "score": round(identity.score, _DIGITS),
+                "margin": None if identity.margin is None else round(identity.margin, _DIGITS),
+                "shown": index in shown,
+                "neighbours": [
+                    {"id": n.row, "label": n.label, "score": round(n.score, _DIGITS), "path": n.path}
+                    for n in identity.neighbours[:_SHOWN]
+                ],
+            }
+        )
+    source = {"scene": prediction.scene, **({"sha256": sha256} if sha256 else {})}
+    return {**source, "width": prediction.width, "height": prediction.height, "regions": regions}
+
+
+def as_line(value: dict[str, Any]) -> str:
+    """Return one line of JSON Lines, with its line feed.
+
+    Args:
+        value: JSON values without NaN.
+
+    Returns:
+        Compact UTF-8 text.
+    """
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
+
+
+_PACKAGES = (
+    "naruto-vision",
+    "torch",
+    "lightning",
+    "open-clip-torch",
+    "segment-anything",
+    "faiss-cpu",
+    "faiss-gpu",
+    "numpy",
+    "pillow",
+)
+
+
+def software_versions() -> dict[str, str]:
+    """Return the versions that can change results: Python's and those of the packages that compute."""
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def read_log(path: str | Path) -> Iterator[dict[str, Any]]:
+    """Read the whole lines of a log.
+
+    Args:
+        path: The log; one that is not there is empty.
+
+    Yields:
+        One JSON object a line; a torn last line is left out.
+    """
+    file = Path(path)
+    if not file.is_file():
+        return
+    with file.open("rb") as handle:
+        for line in handle:
+            if line.endswith(b"\n"):
+                yield json.loads(line)
+
+
+class SceneLog:
+    """One writer's log; opening it cuts off a torn last line.
+
+    Args:
+        path: The file to append to; its folder is made if need be.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._handle = self.path.open("a+b")
+        self._cut_torn_line()
+
+    def _cut_torn_line(self) -> None:
+        self._handle.seek(0)
+        whole = 0
+        for line in self._handle:
+            if line.endswith(b"\n"):
+                whole += len(line)
+        self._handle.truncate(whole)
+        self._handle.seek(0, os.SEEK_END)
+
+    def append(self, line: str) -> None:
+        """Append one line and flush it to the disk.
+
+        Args:
+            line: Text that ends in a line feed.
+        """
+        self._handle.write(line.encode("utf-8"))
+        self._handle.flush()
+        os.fsync(self._handle.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._handle.close()
+
+
+def merge_logs(target: Path, parts: list[Path], order: dict[str, int]) -> None:
+    """Bring the logs of several processes together in scene order; each scene once.
+
+    Args:
+        target: The log to write; what it holds already is kept.
+        parts: The other logs; they are removed when ``target`` is whole.
+        order: Scene to its place.
+    """
+    places: dict[str, tuple[Path, int]] = {}
+    for log in [target, *parts]:
+        offset = 0
+        for line in log.open("rb") if log.is_file() else []:
+            if line.endswith(b"\n"):
+                places.setdefault(json.loads(line)["scene"], (log, offset))
+            offset += len(line)
+    with atomic_file(target) as temporary, temporary.open("wb") as out:
+        for scene in sorted(places, key=lambda name: (order.get(name, len(order)), name)):
+            log, offset = places[scene]
+            with log.open("rb") as handle:
+                handle.seek(offset)
+                out.write(handle.readline())
+    for part in parts:
+        part.unlink(missing_ok=True)
+
+
+def latency_percentiles(times: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Summarise the times of many scenes.
+
+    Args:
+        times: One mapping a scene: step name to milliseconds; other values (the scene's name) are passed over.
+
+    Returns:
+        For each step, the 50th, 95th and 99th percentile in milliseconds, and the count of scenes.
+    """
+    columns: dict[str, list[float]] = {}
+    for record in times:
+        for name, value in record.items():
+            if isinstance(value, int | float):
+                columns.setdefault(name, []).append(float(value))
+    summary = {}
+    for name, values in columns.items():
+        p50, p95, p99 = (round(float(p), 3) for p in np.percentile(values, (50, 95, 99)))
+        summary[name] = {"p50": p50, "p95": p95, "p99": p99, "scenes": len(values)}
+    return summary
+
+
+def forget_changed(out: str | Path, pictures: str | Path, log: str) -> list[str]:
+    """Strike from the logs every scene whose picture holds other bytes than when it was searched.
+
+    One process calls it before any opens the folder for writing. A scene whose picture is gone stays: its results are
+    still those of the picture that it had.
+
+    Args:
+        out: The folder with results; one without a log is left alone.
+        pictures: The folder that the scenes are relative to.
+        log: The name of the log, ``predictions.jsonl``; parts of several processes lie beside it.
+
+    Returns:
+        The scenes that were struck out, sorted.
+    """
+    logs = sorted(Path(out).glob(log.replace(".jsonl", "*.jsonl")))
+    digests = {record["scene"]: record.get("sha256", "") for path in logs for record in read_log(path)}
+    changed = {
+        scene
+        for scene, digest in digests.items()
+        if (Path(pictures) / scene).is_file() and file_sha256(Path(pictures) / scene) != digest
+    }
+    for path in logs if changed else []:
+        _strike(path, changed)
+    return sorted(changed)
+
+
+def _strike(log: Path, scenes: set[str]) -> None:
+    with atomic_file(log) as temporary, temporary.open("wb") as out, log.open("rb") as lines:
+        for line in lines:
+            if line.endswith(b"\n") and json.loads(line)["scene"] not in scenes:
+                out.write(line)
+
+
+LOG = "predictions.jsonl"
+TIMES = "timings.jsonl"
+RUN = "run.json"
+
+
+def output_stems(scenes: Sequence[str]) -> dict[str, str]:
+    """Name the outputs of every scene so that no two share a file, whatever the case of their letters.
+
+    Args:
+        scenes: Paths relative to the scene folder, POSIX.
+
+    Returns:
+        Scene to the path of its outputs without suffix: the scene's own path without extension, or with it
+        where another scene of the folder would write the same files.
+    """
+    stems = {scene: PurePosixPath(scene).with_suffix("").as_posix() for scene in scenes}
+    while True:  # a scene that keeps its extension may meet another one that does not yet
+        taken = Counter(name.casefold() for stem in stems.values() for name in _json_names(stem))
+        clashing = [
+            scene
+            for scene, stem in stems.items()
+            if stem != scene and any(taken[name.casefold()] > 1 for name in _json_names(stem))
+        ]
+        if not clashing:
+            return stems
+        stems.update((scene, scene) for scene in clashing)
+
+
+def _json_names(stem: str) -> tuple[str, str]:
+    return stem, f"{stem}_overlay"
+
+
+def _file_word(label: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", label).strip("._") or "label"
+
+
+@dataclass(frozen=True)
+class WriterSettings:
+    """What is written for each scene.
+
+    Args:
+        crops: Write pictures of the shown regions, of all, or none.
+        pictures: Write overlay pictures.
+    """
+
+    crops: Literal["shown", "all", "none"] = "shown"
+    pictures: bool = True
+
+
+class SceneWriter:
+    """Writes scene predictions into a folder.
+
+    Args:
+        out: The folder; made if need be. One with results of other scenes, weights or settings is refused.
+        scenes: Every scene of the run, in order.
+        labels: The gallery's labels, for the colours.
+        identity: JSON values that decide the results (fingerprints, settings): what resuming has to match.
+        crop: How regions are cut out for the crop files.
+        overlay: Which regions people are shown.
+        settings: What is written.
+        rank: This process among ``world``.
+        world: How many processes write into the folder.
+
+    Raises:
+        InputError: If the folder holds results made with another ``identity``.
+    """
+
+    def __init__(
+        self,
+        out: str | Path,
+        scenes: Sequence[str],
+        labels: Sequence[str],
+        identity: Mapping[str, Any],
+        *,
+        crop: CropSettings,
+        overlay: OverlaySettings | None = None,
+        settings: WriterSettings | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.out = Path(out)
+        self.overlay = overlay or OverlaySettings()
+        self.settings = settings or WriterSettings()
+        self.done: set[str] = set()
+        self._order = {scene: place for place, scene in enumerate(scenes)}
+        self._stems = output_stems(scenes)
+        self._colours = label_colours(labels)
+        self._identity = dict(identity)
+        self._crop = crop
+        self._start(rank, world)
+
+    def _start(self, rank: int, world: int) -> None:
+        self.out.mkdir(parents=True, exist_ok=True)
+        if rank == 0:  # the other processes' files may be on their way by now
+            remove_leftovers(self.out)
+        self.done = {record["scene"] for path in self._logs(LOG) for record in read_log(path)}
+        if self.done or (self.out / "json").exists():  # a run that was refused before its first scene left no results
+            self._refuse_other_results()
+        part = f".rank{rank}" if world > 1 else ""
+        self._log = SceneLog(self.out / LOG.replace(".jsonl", f"{part}.jsonl"))
+        self._times = SceneLog(self.out / TIMES.replace(".jsonl", f"{part}.jsonl"))
+        if rank == 0:
+            write_json(self.out / RUN, {"state": "running", "identity": self._identity})
+
+    def _refuse_other_results(self) -> None:
+        run = self.out / RUN
+        if not run.is_file():
+            return
+        other = json.loads(run.read_text(encoding="utf-8")).get("identity") or {}
+        changed = sorted(key for key in {*other, *self._identity} if other.get(key) != self._identity.get(key))
+        if changed:
+            msg = (
+                f"{self.out}: holds results of another run (different {', '.join(changed)}); "
+                "give another --out, or remove the folder"
+            )
+            raise InputError(msg)
+
+    def _logs(self, name: str) -> list[Path]:
+        return [self.out / name, *sorted(self.out.glob(name.replace(".jsonl", ".rank*.jsonl")))]
+
+    def write(self, picture: Picture, prediction: ScenePrediction, sha256: str = "") -> None:
+        """Write everything of one scene.
+
+        Args:
+            picture: The scene: shape (H, W, 3), uint8, RGB, upright.
+            prediction: What was found in it.
+            sha256: Of the picture's file, so that resuming can tell whether it is still the same.
+        """
+        stem = self._stems[prediction.scene]
+        shown = choose_for_overlay(prediction, self.overlay)
+        write_json(self.out / "json" / f"{stem}.json", evaluation_document(prediction))
+        write_json(self.out / "json" / f"{stem}_overlay.json", overlay_document(prediction, shown))
+        if self.settings.pictures:
+            drawn = draw_overlay(picture, prediction, shown, self._colours)
+            write_image(self.out / "overlay" / f"{stem}_overlay.jpg", drawn)
+        self._write_crops(picture, prediction, shown)
+        times = {name: round(value, 3) for name, value in prediction.milliseconds.items()}
+        self._times.append(as_line({"scene": prediction.scene, **times}))
+        self._log.append(as_line(record_document(prediction, shown, sha256)))
+        self.done.add(prediction.scene)
+
+    def _write_crops(self, picture: Picture, prediction: ScenePrediction, shown: Sequence[int]) -> None:
+        if self.settings.crops == "none":
+            return
+        chosen = shown if self.settings.crops == "shown" else range(len(prediction.regions))
+        folder = self.out / f"{self._stems[prediction.scene]}_crops"
+        for index in sorted(chosen):
+            identity = prediction.identities[index]
+            name = f"seg_{index:02d}_{_file_word(identity.name)}_{identity.score:.2f}.jpg"
+            write_image(folder / name, crop_region(picture, prediction.regions[index], self._crop))
+
+    def close(self) -> None:
+        """Close this process's logs."""
+        self._log.close()
+        self._times.close()
+
+    def finish(self, quarantined: Sequence[tuple[str, str]], facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Bring the processes' logs together and write ``run.json``; for one process, after all have closed.
+
+        Args:
+            quarantined: Scene and reason of every scene that could not be read.
+            facts: JSON values to record beside the counts (versions, config).
+
+        Returns:
+            What ``run.json`` holds.
+        """
+        for name in (LOG, TIMES):
+            if parts := self._logs(name)[1:]:
+                merge_logs(self.out / name, parts, self._order)
+        regions = known = done = 0
+        for record in read_log(self.out / LOG):
+            done += 1
+            regions += len(record["regions"])
+            known += sum(region["name"] == region["label"] for region in record["regions"])
+        bad = [{"scene": scene, "reason": reason} for scene, reason in sorted(quarantined)]
+        counts = {"seen": done + len(bad), "ok": done, "quarantined": len(bad), "regions": regions, "known": known}
+        run = {
+            "state": "done",
+            "identity": self._identity,
+            "counts": counts,
+            "quarantined": bad,
+            "latency_ms": latency_percentiles(read_log(self.out / TIMES)),
+            **facts,
+        }
+        write_json(self.out / RUN, run)
+        return run
+
+
+_AHEAD = 2  # scenes that wait to be written; more would only take memory, as writing is the quicker of the two
+
+
+class BackgroundWriter:
+    """Puts scenes through a ``SceneWriter`` in their order, in one thread of its own.
+
+    Most of writing is waiting until the disk has every file for good, and computing goes on meanwhile. The order is
+    kept, so what a kill leaves behind is what it would leave without the thread.
+
+    Args:
+        writer: Writes the files.
+        pictures: The folder that the scenes are relative to; their hashes go into the log.
+    """
+
+    def __init__(self, writer: SceneWriter, pictures: str | Path) -> None:
+        self._writer = writer
+        self._pictures = Path(pictures)
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scene-writer")
+        self._waiting: deque[Future[None]] = deque()
+        self._failed = False
+
+    def write(self, picture: Picture, prediction: ScenePrediction) -> None:
+        """Have one scene written; waits while two others are still to be written.
+
+        Args:
+            picture: The scene: shape (H, W, 3), uint8, RGB, upright; not to be changed afterwards.
+            prediction: What was found in it.
+
+        Raises:
+            OSError: If an earlier scene could not be written.
+        """
+        while len(self._waiting) >= _AHEAD or (self._waiting and self._waiting[0].done()):
+            self._waiting.popleft().result()
+        self._waiting.append(self._pool.submit(self._write, picture, prediction))
+
+    def _write(self, picture: Picture, prediction: ScenePrediction) -> None:
+        if self._failed:  # a later scene's line must not come before this one's, or resuming would change the order
+            return
+        self._failed = True
+        self._writer.write(picture, prediction, file_sha256(self._pictures / prediction.scene))
+        self._failed = False
+
+    def close(self) -> None:
+        """Wait until everything is written; nothing can be written afterwards.
+
+        Raises:
+            OSError: If a scene could not be written; those behind it are not written either.
+        """
+        try:
+            while self._waiting:
+                self._waiting.popleft().result()
+        finally:
+            for scene in self._waiting:
+                scene.cancel()
+            self._pool.shutdown()

@@ -1,0 +1,321 @@
+"""A prompter in front of a promptable model: a picture in, its regions out."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from naruto_vision.errors import InputError
+from naruto_vision.geometry import area_xyxy, nms_xyxy
+from naruto_vision.io.bundles import model_fingerprint
+from naruto_vision.records import Box, Picture, Region
+from naruto_vision.segmentation.prompts import GridPrompter, point_names
+from naruto_vision.segmentation.protocol import PromptableModel, Prompter, Prompts, SceneEmbedding, embed_scenes
+
+_NEAR = 20  # pixels: a mask that ends so near to a window's edge is probably cut by it
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a picture.
+
+    Args:
+        left: First column.
+        top: First row.
+        right: One past the last column.
+        bottom: One past the last row.
+        layer: 0 for the whole picture, 1 for its four quarters, and so on.
+    """
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    layer: int = 0
+
+    @property
+    def area(self) -> int:
+        """Pixels inside."""
+        return (self.right - self.left) * (self.bottom - self.top)
+
+    def cut(self, picture: Picture) -> Picture:
+        """Return this part of a picture.
+
+        Args:
+            picture: Shape (H, W, 3), uint8, RGB.
+
+        Returns:
+            Shape (bottom - top, right - left, 3), uint8; a view.
+        """
+        return picture[self.top : self.bottom, self.left : self.right]
+
+    def moved(self, box: Box) -> Box:
+        """Move a box from this window's pixels into the picture's.
+
+        Args:
+            box: Inclusive pixels of the window.
+        """
+        x1, y1, x2, y2 = box
+        return x1 + self.left, y1 + self.top, x2 + self.left, y2 + self.top
+
+    def cuts(self, box: Box, height: int, width: int) -> bool:
+        """Say whether a mask probably goes on outside this window: it ends at the window's edge, not the picture's.
+
+        Args:
+            box: Of the mask, in inclusive pixels of the picture.
+            height: Height of the picture in pixels.
+            width: Width of the picture in pixels.
+        """
+        mine, whole = (self.left, self.top, self.right, self.bottom), (0, 0, width, height)
+        sides = zip(box, mine, whole, strict=True)
+        return any(abs(side - edge) <= _NEAR < abs(side - end) for side, edge, end in sides)
+
+
+@dataclass(frozen=True)
+class CropLayers:
+    """How a picture is looked at in windows as well, which finds small things.
+
+    Args:
+        layers: How many times the windows are halved; each layer has four times the windows of the one before.
+        points_divisor: Each layer's grid has so many times fewer points a side than the one before.
+        overlap: Shared part of neighbouring windows in the first layer, as a share of the picture's short side.
+        box_nms: Of two masks from different windows with a box IoU above this, the one from the larger window goes.
+
+    Raises:
+        InputError: If a number is out of its range.
+
+    Example:
+        >>> [(window.left, window.right) for window in CropLayers().windows(100, 100)]
+        [(0, 100), (0, 67), (0, 67), (33, 100), (33, 100)]
+    """
+
+    layers: int = 1
+    points_divisor: int = 2
+    overlap: float = 512 / 1500
+    box_nms: float = 0.7
+
+    def __post_init__(self) -> None:
+        if self.layers < 1 or self.points_divisor < 1 or not (0 <= self.overlap < 1 and 0 <= self.box_nms <= 1):
+            msg = f"crop layers: expected layers and points_divisor >= 1, overlap and box_nms in [0, 1], found {self}"
+            raise InputError(msg)
+
+    def windows(self, height: int, width: int) -> list[Window]:
+        """Cut a picture into windows, the whole picture first.
+
+        Args:
+            height: Height of the picture in pixels.
+            width: Width of the picture in pixels.
+        """
+        windows = [Window(0, 0, width, height)]
+        for layer in range(1, self.layers + 1):
+            count = 2**layer
+            shared = int(self.overlap * min(height, width) * 2 / count)
+            wide, high = (math.ceil((shared * (count - 1) + side) / count) for side in (width, height))
+            for column, row in product(range(count), repeat=2):
+                left, top = column * (wide - shared), row * (high - shared)
+                windows.append(Window(left, top, min(left + wide, width), min(top + high, height), layer))
+        return windows
+
+    def prompts(self, prompter: Prompter, picture: Picture, window: Window) -> Prompts:
+        """Choose the prompts of one window.
+
+        Args:
+            prompter: Of the whole picture.
+            picture: Shape (H, W, 3), uint8, RGB.
+            window: Where to look.
+
+        Returns:
+            A coarser grid in the window's pixels, with names in the picture's pixels.
+
+        Raises:
+            InputError: If the prompter asks for certain things instead of everywhere.
+        """
+        if not isinstance(prompter, GridPrompter):
+            msg = f"crop layers: expected a GridPrompter, which asks everywhere, found {type(prompter).__name__}"
+            raise InputError(msg)
+        coarser = GridPrompter(max(1, prompter.points_per_side // self.points_divisor**window.layer))
+        prompts = coarser(window.cut(picture))
+        return replace(prompts, names=point_names(prompts.points[:, 0] + np.array([window.left, window.top])))
+
+
+@dataclass(frozen=True)
+class RegionFilter:
+    """Which masks become regions.
+
+    Args:
+        min_area: Smallest mask in pixels.
+        max_masks: How many are kept at most; None keeps all.
+        sort_by: Which are kept when there are too many: the largest or the most stable.
+        min_box_ratio: Smallest box, as a share of the picture's area.
+        max_box_ratio: Largest box, as a share of the picture's area.
+
+    Raises:
+        ValueError: If the ratios are not in order, or a count is negative.
+
+    Example:
+        >>> import numpy as np
+        >>> small, large = (Region((0, 0, s, s), np.ones((s + 1, s + 1), bool)) for s in (3, 19))
+        >>> [region.area for region in RegionFilter(min_area=100)([small, large], 40, 40)]
+        [400]
+    """
+
+    min_area: int = 256
+    max_masks: int | None = 12
+    sort_by: Literal["area", "stability"] = "area"
+    min_box_ratio: float = 0.0
+    max_box_ratio: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_box_ratio <= self.max_box_ratio or self.min_area < 0 or (self.max_masks or 0) < 0:
+            msg = f"region filter: expected 0 <= min_box_ratio <= max_box_ratio and no negative count, found {self}"
+            raise ValueError(msg)
+
+    def __call__(self, regions: Sequence[Region], height: int, width: int) -> list[Region]:
+        """Keep what passes.
+
+        Args:
+            regions: All regions of a picture.
+            height: Height of the picture in pixels.
+            width: Width of the picture in pixels.
+
+        Returns:
+            The kept regions, largest mask first; equal areas stay in their order.
+        """
+        low, high = self.min_box_ratio * height * width, self.max_box_ratio * height * width
+        sized = [(region.area, region) for region in regions if low <= area_xyxy(region.box) <= high]
+        kept = [pair for pair in sized if pair[0] >= self.min_area]
+        if self.sort_by == "stability" and self.max_masks is not None:
+            kept = sorted(kept, key=lambda pair: -pair[1].stability)[: self.max_masks]
+        return [region for _, region in sorted(kept, key=lambda pair: -pair[0])][: self.max_masks]
+
+
+class _Candidate(NamedTuple):
+    """A region that passed the model's own scores, and the window that it was found in."""
+
+    region: Region
+    window: Window
+
+
+class Segmenter:
+    """Cuts pictures into regions.
+
+    Nothing is computed for a mask that an earlier bar has refused: the estimated IoU comes before the mask's logits,
+    those before its pixels, and of its pixels only those are looked at that can be on.
+
+    Args:
+        prompter: Where to ask.
+        model: Who answers.
+        predicted_iou: Bar for the model's own estimate; None takes the one of the model's weights, here and below.
+        stability: Bar for the stability score.
+        stability_offset: How far the stability score moves the threshold, in logits.
+        box_nms: Box IoU above which the lesser of two masks goes.
+        keep: Which masks become regions.
+        crops: Whether and how the picture is looked at in windows as well; None looks at the whole only.
+        prompts_per_batch: Prompts that the mask decoder takes at once; None takes what suits the machine.
+
+    Example:
+        >>> import numpy as np
+        >>> from naruto_vision.segmentation.prompts import GridPrompter
+        >>> from naruto_vision.segmentation.sam import SamModel
+        >>> segmenter = Segmenter(GridPrompter(4), SamModel("tiny-sam"))
+        >>> regions = segmenter(np.zeros((48, 64, 3), np.uint8))
+    """
+
+    def __init__(
+        self,
+        prompter: Prompter,
+        model: PromptableModel,
+        *,
+        predicted_iou: float | None = None,
+        stability: float | None = None,
+        stability_offset: float | None = None,
+        box_nms: float | None = None,
+        keep: RegionFilter | None = None,
+        crops: CropLayers | None = None,
+        prompts_per_batch: int | None = None,
+    ) -> None:
+        self.prompter = prompter
+        self.model = model
+        self.thresholds = model.thresholds.override(
+            predicted_iou=predicted_iou, stability=stability, stability_offset=stability_offset, box_nms=box_nms
+        )
+        self.keep = keep or RegionFilter()
+        self.crops = crops
+        self.prompts_per_batch = prompts_per_batch
+
+    @property
+    def fingerprint(self) -> str:
+        """64 hexadecimal digits that change with the model, the prompter or any threshold."""
+        facts = {
+            "model": self.model.fingerprint,
+            "prompter": f"{type(self.prompter).__name__} {vars(self.prompter)}",
+            "thresholds": repr(self.thresholds),
+            "keep": repr(self.keep),
+        }
+        if self.crops:
+            facts["crops"] = repr(self.crops)
+        return model_fingerprint(facts, {})
+
+    def embed_all(self, pictures: Sequence[Picture]) -> Sequence[SceneEmbedding | None]:
+        """Run the image encoder for pictures that are segmented next: several at once, where the model does that.
+
+        Args:
+            pictures: Each of shape (H, W, 3), uint8, RGB, upright; of any sizes.
+
+        Returns:
+            What a call takes beside each picture; None where there is nothing to prepare.
+        """
+        return embed_scenes(self.model, pictures)
+
+    @torch.no_grad()
+    def __call__(self, picture: Picture, embedding: SceneEmbedding | None = None) -> list[Region]:
+        """Segment one picture.
+
+        Args:
+            picture: Shape (H, W, 3), uint8, RGB, upright.
+            embedding: Of the whole picture, where the image encoder has seen it already (from ``embed_all``).
+
+        Returns:
+            Its regions, largest mask first; none where nothing was found.
+        """
+        height, width = picture.shape[:2]
+        whole = Window(0, 0, width, height)
+        windows = self.crops.windows(height, width) if self.crops else [whole]
+        known = {} if embedding is None else {whole: embedding}
+        rest = [window for window in windows if window not in known]
+        known.update(zip(rest, embed_scenes(self.model, [window.cut(picture) for window in rest]), strict=True))
+        found = [candidate for window in windows for candidate in self._look(picture, window, known[window])]
+        if self.crops:
+            sizes = {window: 1 / window.area for window in windows}
+            found = _without_duplicates(found, [sizes[each.window] for each in found], self.crops.box_nms)
+        return self.keep([each.region for each in found], height, width)
+
+    def _look(self, picture: Picture, window: Window, embedding: SceneEmbedding) -> list[_Candidate]:
+        """Segment one window of a picture, or the whole."""
+        if window.layer and self.crops:
+            prompts = self.crops.prompts(self.prompter, picture, window)
+        else:
+            prompts = self.prompter(picture)
+        found = self._candidates(embedding, prompts, window)
+        uncut = [each for each in found if not window.cuts(each.region.box, *picture.shape[:2])]
+        return _without_duplicates(uncut, [each.region.predicted_iou for each in uncut], self.thresholds.box_nms)
+
+    def _candidates(self, embedding: SceneEmbedding, prompts: Prompts, window: Window) -> Iterator[_Candidate]:
+        bars = self.thresholds
+        for some in self.model.answers(embedding, prompts, bars.predicted_iou, self.prompts_per_batch):
+            ious, prompt = some.ious.tolist(), some.prompt.tolist()
+            for full in self.model.full_masks(some.logits, embedding, bars.stability, bars.stability_offset):
+                name = prompts.names[prompt[full.index]] if prompts.names else ""
+                region = Region(window.moved(full.box), full.mask, ious[full.index], full.stability, name)
+                yield _Candidate(region, window)
+
+
+def _without_duplicates(candidates: list[_Candidate], scores: list[float], box_nms: float) -> list[_Candidate]:
+    if not candidates:
+        return []
+    boxes = torch.tensor([each.region.box for each in candidates])
+    return [candidates[i] for i in nms_xyxy(boxes, torch.tensor(scores), box_nms).tolist()]

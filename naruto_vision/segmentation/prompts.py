@@ -1,0 +1,122 @@
+"""Where to ask: a grid over the whole picture, or the points and boxes that a user gave."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from naruto_vision.records import Picture
+from naruto_vision.segmentation.protocol import Prompts
+
+
+class GridPrompter:
+    """Asks at the cell centres of a square grid, for masks of everything.
+
+    Args:
+        points_per_side: The grid has this number squared of points.
+
+    Raises:
+        ValueError: If there is not at least one point a side.
+
+    Example:
+        >>> import numpy as np
+        >>> GridPrompter(2)(np.zeros((40, 80, 3), np.uint8)).points[:, 0].tolist()
+        [[20.0, 10.0], [60.0, 10.0], [20.0, 30.0], [60.0, 30.0]]
+    """
+
+    def __init__(self, points_per_side: int = 16) -> None:
+        if points_per_side < 1:
+            msg = f"grid prompter: expected points_per_side >= 1, found {points_per_side}"
+            raise ValueError(msg)
+        self.points_per_side = points_per_side
+
+    def __call__(self, picture: Picture) -> Prompts:
+        """Choose the grid of one picture.
+
+        Args:
+            picture: Shape (H, W, 3), uint8, RGB.
+
+        Returns:
+            One positive point a prompt, row by row from the top left.
+        """
+        height, width = picture.shape[:2]
+        centres = (np.arange(self.points_per_side) + 0.5) / self.points_per_side
+        x, y = np.meshgrid(centres * width, centres * height)
+        points = np.stack([x.ravel(), y.ravel()], axis=-1)
+        return _point_prompts(points)
+
+
+class PointPrompter:
+    """Asks at the user's own points, each for an object of its own.
+
+    Args:
+        points: N pairs of x and y in pixels of the upright picture.
+
+    Example:
+        >>> import numpy as np
+        >>> PointPrompter([(3, 4)])(np.zeros((8, 8, 3), np.uint8)).names
+        ('point 3,4',)
+    """
+
+    def __init__(self, points: Sequence[tuple[float, float]]) -> None:
+        self.points = np.asarray(points, dtype=np.float32).reshape(-1, 2)
+
+    def __call__(self, picture: Picture) -> Prompts:
+        """Return the points that lie inside the picture.
+
+        Args:
+            picture: Shape (H, W, 3), uint8, RGB.
+
+        Returns:
+            One positive point a prompt, in the user's order.
+        """
+        height, width = picture.shape[:2]
+        inside = ((self.points >= 0) & (self.points < (width, height))).all(axis=1)
+        return _point_prompts(self.points[inside])
+
+
+class BoxPrompter:
+    """Asks for the object inside each of the user's boxes.
+
+    Args:
+        boxes: N boxes ``x1, y1, x2, y2`` in inclusive pixels of the upright picture.
+
+    Example:
+        >>> import numpy as np
+        >>> BoxPrompter([(1, 2, 30, 40)])(np.zeros((20, 20, 3), np.uint8)).boxes.tolist()
+        [[1.0, 2.0, 19.0, 19.0]]
+    """
+
+    def __init__(self, boxes: Sequence[tuple[float, float, float, float]]) -> None:
+        self.boxes = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
+
+    def __call__(self, picture: Picture) -> Prompts:
+        """Return the boxes, clipped to the picture; those that miss it are left out.
+
+        Args:
+            picture: Shape (H, W, 3), uint8, RGB.
+
+        Returns:
+            One box a prompt and no points, in the user's order.
+        """
+        height, width = picture.shape[:2]
+        clipped = self.boxes.clip(0, np.array([width - 1, height - 1] * 2, dtype=np.float32))
+        meets = (self.boxes[:, :2] < (width, height)).all(axis=1) & (self.boxes[:, 2:] >= 0).all(axis=1)
+        boxes = clipped[meets]
+        names = tuple("box " + ",".join(f"{value:g}" for value in box) for box in boxes)
+        count = len(boxes)
+        return Prompts(np.zeros((count, 0, 2), np.float32), np.zeros((count, 0), np.int64), boxes, names)
+
+
+def point_names(points: Sequence[Sequence[float]] | NDArray[np.floating]) -> tuple[str, ...]:
+    """Name prompts for people.
+
+    Args:
+        points: N pairs of x and y, or shape (N, 2), in pixels of the upright picture.
+    """
+    return tuple(f"point {x:.0f},{y:.0f}" for x, y in points)
+
+
+def _point_prompts(points: NDArray[np.floating]) -> Prompts:
+    single = points.astype(np.float32)[:, None, :]
+    return Prompts(single, np.ones(single.shape[:2], dtype=np.int64), None, point_names(points))

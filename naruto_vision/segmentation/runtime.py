@@ -1,0 +1,152 @@
+"""How SAM's two networks run when nobody trains them: in which precision, and compiled or not."""
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Literal, TypeAlias
+
+import torch
+from segment_anything.modeling import Sam
+from torch import Tensor
+
+from naruto_vision.errors import InputError
+from naruto_vision.io.machine import has_fast_bf16
+from naruto_vision.segmentation.compile import compile_once, few_sizes, filled
+from naruto_vision.segmentation.fast_decoder import decode_prompts, mask_logits, share_picture
+from naruto_vision.segmentation.fast_encoder import Products, encode_image, products_of
+from naruto_vision.segmentation.protocol import Answers
+
+Precision: TypeAlias = Literal["float32", "bfloat16", "float16"]
+"""Of the large products: all of them in float32, or those of 16 bits with sums, norms and prompts in float32."""
+
+Compile: TypeAlias = Literal["none", "encoder", "all"]
+"""What ``torch.compile`` makes kernels of: nothing, the image encoder, or the mask decoder too."""
+
+PICTURES_AT_ONCE = {"cpu": 1, "cuda": 4}
+"""Pictures that the image encoder takes at once: one is work enough for a CPU, and its memory is a picture's."""
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_PICTURES_BYTES = {"cpu": 1 << 23, "cuda": 1 << 30}
+"""Picture tokens, a set for each prompt decoded at once: 2 prompts of the official sizes on a CPU, 256 on a GPU."""
+
+
+def check_precision(precision: Precision, device: torch.device) -> None:
+    """Refuse a precision that a device computes more slowly than float32.
+
+    Args:
+        precision: The precision.
+        device: Where it shall be computed.
+
+    Raises:
+        InputError: If it is bfloat16 on a CPU without instructions for it, or float16 on any CPU.
+    """
+    if device.type != "cpu" or precision == "float32" or (precision == "bfloat16" and _fast_bf16()):
+        return
+    match precision:
+        case "bfloat16":
+            why = "this CPU has neither AMX nor AVX512-BF16 and would be far slower than in float32; use float32"
+        case "float16":
+            why = "a CPU is no faster with it than with float32; use a GPU, or bfloat16 or float32"
+    msg = f"precision {precision}: {why}"
+    raise InputError(msg)
+
+
+@cache
+def _fast_bf16() -> bool:
+    return has_fast_bf16()
+
+
+class ForwardPasses:
+    """The image encoder, and the mask decoder for many prompts, without gradients.
+
+    Autocast, such as a Trainer's ``precision`` sets, has no effect here: what decides is the precision given.
+
+    Args:
+        sam: The weights, in float32; they stay so.
+        precision: Of the large products.
+        compile: What is compiled, upon its first use.
+    """
+
+    def __init__(self, sam: Sam, precision: Precision, compile: Compile) -> None:
+        self.sam = sam
+        self.precision: Precision = precision
+        self.compile: Compile = compile
+        self._products: tuple[object, list[Products]] | None = None
+
+    @torch.no_grad()
+    def encode(self, squares: Tensor) -> Tensor:
+        """Run the image encoder.
+
+        Args:
+            squares: Shape (B, 3, S, S), float32, normalised and padded.
+
+        Returns:
+            Shape (B, C, S / 16, S / 16), float32.
+
+        Raises:
+            InputError: If the device is slower in this precision, or numbers became too large for float16.
+        """
+        check_precision(self.precision, squares.device)
+        run = encode_image if self.compile == "none" else compile_once(encode_image)
+        with torch.autocast(squares.device.type, enabled=False):
+            features: Tensor = run(self.sam.image_encoder, squares, self._rounded())
+        if self.precision == "float16" and not features.isfinite().all():
+            msg = "precision float16: the weights' activations are too large for it; use bfloat16"
+            raise InputError(msg)
+        return features
+
+    def pictures_at_once(self, count: int, device: torch.device) -> int:
+        """Say how many of the next pictures go into a batch.
+
+        Args:
+            count: How many there are.
+            device: Where they are encoded.
+        """
+        most = PICTURES_AT_ONCE.get(device.type, 1)
+        # what is compiled is compiled for a size: full batches and single pictures are two sizes, not four
+        return 1 if self.compile != "none" and count < most else min(most, count)
+
+    def _rounded(self) -> list[Products]:
+        """Return the image encoder's products, rounded anew where its weights have changed or moved."""
+        encoder = self.sam.image_encoder
+        if self.precision == "float32":
+            return products_of(encoder)
+        # moved weights lie elsewhere, changed ones have another version; those made for inference only keep none
+        state = [(each.data_ptr(), 0 if each.is_inference() else each._version) for each in encoder.parameters()]
+        if self._products is None or self._products[0] != state:
+            with torch.inference_mode(mode=False):
+                self._products = (state, products_of(encoder, _DTYPES[self.precision]))
+        return self._products[1]
+
+    @torch.no_grad()
+    def answers(self, features: Tensor, tokens: Tensor, above: float, batch: int | None = None) -> Iterator[Answers]:
+        """Answer prompts about one picture with the masks that are worth looking at, some prompts at a time.
+
+        Args:
+            features: Shape (1, C, h, w), float32, from ``encode``.
+            tokens: Shape (P, T, C), float32: the prompts' tokens.
+            above: Masks are left out unless their estimated IoU is above this.
+            batch: Prompts at once; None takes as many as the processor's cache or the GPU's memory likes.
+
+        Yields:
+            The answers, in the prompts' order; logits of shape (M, 4 h, 4 w), float32.
+        """
+        encoder, decoder, device = self.sam.prompt_encoder, self.sam.mask_decoder, features.device
+        check_precision(self.precision, device)
+        compiled, dtype = self.compile == "all", _DTYPES[self.precision]
+        run = compile_once(decode_prompts) if compiled else decode_prompts
+        rows, columns = features.shape[2:]
+        with torch.autocast(device.type, enabled=False):
+            places, no_mask = encoder.get_dense_pe(), encoder.no_mask_embed.weight
+            shared = share_picture(decoder, features, places, no_mask, dtype)
+        bytes_each = dtype.itemsize * shared.tokens.numel()
+        step = batch or max(1, _PICTURES_BYTES.get(device.type, 1 << 26) // bytes_each)
+        if compiled and len(tokens):
+            step = few_sizes(len(tokens), step)
+        for start in range(0, len(tokens), step):
+            some = tokens[start : start + step]
+            with torch.autocast(device.type, enabled=False):
+                decoded = run(decoder, shared, filled(some, step) if compiled else some)
+                wanted = decoded.ious > above
+                wanted[len(some) :] = False  # those that only fill the batch up
+                logits = mask_logits(decoder, decoded, wanted, (rows, columns), compiled=compiled)
+            yield Answers(wanted.nonzero()[:, 0] + start, logits, decoded.ious[wanted])

@@ -1,0 +1,228 @@
+"""A cast: named characters, each a fixed choice of attributes, read from a YAML file."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+import yaml
+
+from naruto_vision.errors import FormatError, MissingPathError
+
+Person: TypeAlias = Literal["girl", "boy"]
+HairColour: TypeAlias = Literal["black", "brown", "blond", "red", "orange", "pink", "purple", "blue", "green", "white"]
+HairStyle: TypeAlias = Literal[
+    "short", "spiky", "bob", "long", "ponytail", "pigtails", "bun", "curly", "braid", "mohawk"
+]
+EyeColour: TypeAlias = Literal["brown", "blue", "green", "red", "purple", "yellow"]
+Skin: TypeAlias = Literal["pale", "tan", "brown", "dark"]
+FaceMark: TypeAlias = Literal["none", "whiskers", "scar", "freckles", "diamond", "glasses", "eyepatch", "stripes"]
+HeadWear: TypeAlias = Literal["none", "headband", "cap", "bow", "horns", "ears", "crown", "flower", "hat"]
+Top: TypeAlias = Literal["shirt", "jacket", "hoodie", "vest", "sweater", "armor", "dress", "robe"]
+Colour: TypeAlias = Literal[
+    "black", "white", "gray", "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown"
+]
+Pattern: TypeAlias = Literal["plain", "striped", "dotted", "star"]
+Sleeves: TypeAlias = Literal["none", "short", "long"]
+Bottom: TypeAlias = Literal["none", "pants", "shorts", "skirt"]
+Held: TypeAlias = Literal["none", "sword", "staff", "book", "balloon", "ball", "flag", "umbrella"]
+Extra: TypeAlias = Literal["none", "scarf", "cape", "wings", "tail"]
+
+WHOLE = ("dress", "robe")
+"""Tops that cover the legs, so that there is no bottom."""
+
+_SAME_ENOUGH = 3
+_NONE = {"face_mark": 0.4, "head_wear": 0.4, "held": 0.5, "extra": 0.55, "sleeves": 0.2}
+_PLAIN = 0.4
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """Everything that makes a drawn character who it is; pose, expression and drawing style are not part of it.
+
+    Args:
+        person: Girl or boy.
+        hair_colour: Colour of hair and brows.
+        hair_style: Silhouette of the hair.
+        eye_colour: Colour of the irises.
+        skin: Skin tone.
+        face_mark: What is on the face.
+        head_wear: What is on the head.
+        top: What the upper body wears; a dress or robe covers the legs too.
+        top_colour: Its colour.
+        pattern: What is printed on it.
+        sleeves: Its sleeves.
+        bottom: What the legs wear; ``none`` under a dress or robe.
+        bottom_colour: Its colour, or the colour of the shoes where there is no bottom.
+        accent: Colour of head wear, prints, belts, held things and extras.
+        held: What is in the hand.
+        extra: What hangs from neck or back.
+
+    Raises:
+        ValueError: If a value is not of its list, or the bottom does not go with the top.
+    """
+
+    person: Person
+    hair_colour: HairColour
+    hair_style: HairStyle
+    eye_colour: EyeColour
+    skin: Skin
+    face_mark: FaceMark
+    head_wear: HeadWear
+    top: Top
+    top_colour: Colour
+    pattern: Pattern
+    sleeves: Sleeves
+    bottom: Bottom
+    bottom_colour: Colour
+    accent: Colour
+    held: Held
+    extra: Extra
+
+    def __post_init__(self) -> None:
+        for name, allowed in CHOICES.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                msg = f"{name}: expected one of {', '.join(allowed)}, found {value!r}"
+                raise ValueError(msg)
+        if (self.bottom == "none") != (self.top in WHOLE):
+            msg = f"bottom: expected none with a dress or robe and something else otherwise, found {self.bottom!r}"
+            raise ValueError(msg)
+
+    @property
+    def signature(self) -> tuple[str, str, str, str]:
+        """The four attributes that a glance takes in: hair colour, hair style, top, top colour."""
+        return (self.hair_colour, self.hair_style, self.top, self.top_colour)
+
+    def resembles(self, other: "Attributes") -> bool:
+        """Tell whether two characters could be taken for one: three of the four of the signature are equal.
+
+        Args:
+            other: Another character.
+        """
+        return sum(a == b for a, b in zip(self.signature, other.signature, strict=True)) >= _SAME_ENOUGH
+
+
+CHOICES: dict[str, tuple[str, ...]] = {field.name: get_args(field.type) for field in fields(Attributes)}
+"""Attribute name to the values that it can take, in the order of the fields."""
+
+
+def _pick(rng: np.random.Generator, alias: object, none: float = 0.0) -> str:
+    """Choose evenly, or ``none`` with the given probability where the list has it."""
+    values = get_args(alias)
+    if values[0] != "none":
+        return str(values[int(rng.integers(len(values)))])
+    if float(rng.random()) < none:
+        return "none"
+    return str(values[1 + int(rng.integers(len(values) - 1))])
+
+
+def _random(rng: np.random.Generator) -> Attributes:
+    chosen = {
+        name: _pick(rng, field_type, _NONE.get(name, 0.0))
+        for name, field_type in ((field.name, field.type) for field in fields(Attributes))
+    }
+    if float(rng.random()) < _PLAIN:
+        chosen["pattern"] = "plain"
+    if chosen["person"] == "boy":
+        chosen["top"] = "robe" if chosen["top"] == "dress" else chosen["top"]
+        chosen["bottom"] = "pants" if chosen["bottom"] == "skirt" else chosen["bottom"]
+    if chosen["top"] in WHOLE:
+        chosen["bottom"] = "none"
+    return Attributes(**chosen)  # type: ignore[arg-type]  # __post_init__ checks each against its list
+
+
+def random_attributes(rng: np.random.Generator, *, avoid: Collection[Attributes] = ()) -> Attributes:
+    """Draw a stranger.
+
+    Args:
+        rng: Where the choices come from; it moves on.
+        avoid: Characters that the stranger must not resemble.
+    """
+    while True:
+        stranger = _random(rng)
+        if not any(stranger.resembles(other) for other in avoid):
+            return stranger
+
+
+@dataclass(frozen=True)
+class Cast:
+    """Named characters.
+
+    Args:
+        members: Name to attributes, in the order of the file.
+
+    Raises:
+        ValueError: If nobody is in it, or two members are the same character.
+
+    Example:
+        >>> from naruto_vision.io.bundles import config_path
+        >>> len(read_cast(config_path("cast.yaml")))
+        8
+    """
+
+    members: Mapping[str, Attributes]
+
+    def __post_init__(self) -> None:
+        if not self.members:
+            msg = "cast: expected at least one member, found none"
+            raise ValueError(msg)
+        if len(set(self.members.values())) < len(self.members):
+            msg = "cast: expected distinct members, found two with equal attributes"
+            raise ValueError(msg)
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names, in the order of the file."""
+        return tuple(self.members)
+
+    @property
+    def attributes(self) -> tuple[Attributes, ...]:
+        """The members' attributes, in the order of the file."""
+        return tuple(self.members.values())
+
+
+def _member(path: Path, name: str, values: object) -> Attributes:
+    if not isinstance(values, Mapping):
+        raise FormatError(path, f"attributes of {name}", repr(values), "give it one line an attribute")
+    missing = [key for key in CHOICES if key not in values]
+    extra = [str(key) for key in values if key not in CHOICES]
+    if missing or extra:
+        found = "; ".join(f"{kind} {', '.join(keys)}" for kind, keys in (("no", missing), ("also", extra)) if keys)
+        raise FormatError(
+            path, f"every attribute of {name} once", found, f"an attribute is one of {', '.join(CHOICES)}"
+        )
+    try:
+        return Attributes(**values)
+    except ValueError as error:
+        raise FormatError(path, f"attributes of {name}", str(error)) from None
+
+
+def read_cast(path: str | Path) -> Cast:
+    """Read a cast.
+
+    Args:
+        path: A YAML file: name to a mapping of attribute to value.
+
+    Raises:
+        MissingPathError: If there is no such file.
+        FormatError: If it is not YAML, or an attribute is missing, unknown or of another value than its list has.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingPathError(path, "cast file")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise FormatError(path, "YAML", str(error).replace("\n", " ")[:160]) from None
+    if not isinstance(content, Mapping) or not content:
+        raise FormatError(path, "a mapping of names to attributes", type(content).__name__)
+    members = {str(name): _member(path, str(name), values) for name, values in content.items()}
+    try:
+        return Cast(members)
+    except ValueError as error:
+        raise FormatError(path, "a cast", str(error)) from None

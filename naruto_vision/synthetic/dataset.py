@@ -1,0 +1,304 @@
+"""A drawn world on disk: class folders as Roboflow exports them, scenes with their truth, and texts for the cast.
+
+::
+
+    OUT/world.json                             format version, seed, counts, the cast's attributes
+    OUT/aliases.json                           name to texts that describe it
+    OUT/{train,valid,test}/_classes.csv        and the pictures beside it
+    OUT/scenes/{valid,test}/images/*.jpg       and gt.json, coco.json, difficulty.json
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from naruto_vision.errors import InputError
+from naruto_vision.geometry import encode_rle
+from naruto_vision.io.atomic import atomic_folder, write_json, write_text
+from naruto_vision.io.images import write_image
+from naruto_vision.records import UNKNOWN
+from naruto_vision.synthetic.attributes import Cast
+from naruto_vision.synthetic.captions import aliases
+from naruto_vision.synthetic.scene import Difficulty, DrawnObject, DrawnScene, draw_picture, draw_scene
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One row: a file and its classes.
+
+    Args:
+        filename: Name of the picture.
+        labels: Its classes; more than one only as a quirk.
+    """
+
+    filename: str
+    labels: tuple[str, ...]
+
+
+def misspelt(name: str) -> str:
+    """Drop a name's second letter, as hurried typists do.
+
+    Args:
+        name: A name.
+    """
+    return name[:1] + name[2:] if len(name) > 2 else name
+
+
+def add_quirks(rows: Sequence[TableRow], classes: Sequence[str]) -> list[TableRow]:
+    """Make some rows have two classes, and add rows of files that are not there.
+
+    Args:
+        rows: The tidy rows.
+        classes: All classes.
+
+    Returns:
+        As many rows and a few more: every 17th has the next class too, and one in 20 names an absent file.
+    """
+    following = dict(zip(classes, [*classes[1:], *classes[:1]], strict=True))
+    quirky = [
+        TableRow(row.filename, (*row.labels, following[row.labels[0]]) if k % 17 == 16 else row.labels)
+        for k, row in enumerate(rows)
+    ]
+    absent = [TableRow(f"absent-{k:03d}.jpg", (classes[k % len(classes)],)) for k in range(1 + len(rows) // 20)]
+    return quirky + absent
+
+
+def class_table(rows: Sequence[TableRow], classes: Sequence[str], *, quirks: bool = False) -> str:
+    """Write a ``_classes.csv``.
+
+    Args:
+        rows: Its rows.
+        classes: Its columns, in order.
+        quirks: Put blanks after commas, an ``Unlabeled`` column in the middle and the last class misspelt into the
+            header, and leave the final newline out.
+    """
+    columns: list[str] = list(classes)
+    header = list(columns)
+    if quirks:
+        header[-1] = misspelt(header[-1])
+        columns.insert(len(columns) // 2, "Unlabeled")
+        header.insert(len(header) // 2, "Unlabeled")
+    lines = [["filename", *header], *([row.filename, *(str(int(c in row.labels)) for c in columns)] for row in rows)]
+    text = "\n".join((", " if quirks else ",").join(line) for line in lines)
+    return text if quirks else text + "\n"
+
+
+@dataclass
+class SceneTruth:
+    """Collects the truth scene by scene.
+
+    Args:
+        names: The cast, in order; category ids count from 1, and strangers come last as ``unknown``.
+    """
+
+    names: Sequence[str]
+    gt: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    difficulties: dict[str, str] = field(default_factory=dict)
+    images: list[dict[str, Any]] = field(default_factory=list)
+    annotations: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, filename: str, scene: DrawnScene) -> None:
+        """Add a scene.
+
+        Args:
+            filename: The name of its picture.
+            scene: The scene.
+        """
+        height, width = scene.picture.shape[:2]
+        number = len(self.images) + 1
+        self.gt[filename] = [
+            {"bbox": list(drawn.box), "label": drawn.label} for drawn in scene.objects if drawn.label is not None
+        ]
+        self.difficulties[filename] = scene.difficulty
+        self.images.append(
+            {"id": number, "file_name": filename, "width": width, "height": height, "difficulty": scene.difficulty}
+        )
+        before = len(self.annotations)  # counted once: while it is extended, the list grows
+        self.annotations.extend(self._annotation(number, drawn, before + k) for k, drawn in enumerate(scene.objects, 1))
+
+    def _annotation(self, image: int, drawn: DrawnObject, number: int) -> dict[str, Any]:
+        x1, y1, x2, y2 = drawn.box
+        return {
+            "id": number,
+            "image_id": image,
+            "category_id": [*self.names, UNKNOWN].index(drawn.label or UNKNOWN) + 1,
+            "bbox": [x1, y1, x2 - x1 + 1, y2 - y1 + 1],
+            "area": int(drawn.mask.sum()),
+            "iscrowd": 0,
+            "segmentation": encode_rle(drawn.mask),
+            "parts": {name: encode_rle(mask) for name, mask in drawn.parts.items()},
+        }
+
+    def coco(self) -> dict[str, Any]:
+        """Return the COCO record: images, annotations (with ``parts`` beside ``segmentation``) and categories."""
+        categories = [{"id": k, "name": name} for k, name in enumerate([*self.names, UNKNOWN], 1)]
+        return {"images": self.images, "annotations": self.annotations, "categories": categories}
+
+
+FORMAT = 1
+WORLD = "world.json"
+Split = Literal["train", "valid", "test"]
+
+
+@dataclass(frozen=True)
+class WorldPlan:
+    """How much is drawn.
+
+    Args:
+        seed: Decides every pixel.
+        train: Training pictures a class.
+        valid: Validation pictures a class.
+        test: Test pictures a class.
+        scenes: Test scenes; a third of each difficulty.
+        valid_scenes: Validation scenes, for thresholds.
+        size: Side of a scene in pixels.
+        picture_size: Side of a class picture in pixels.
+        quirks: Whether the class tables have what real exports have: blanks after commas, an ``Unlabeled`` column, a
+            misspelt class, rows of absent files or of two classes, no final newline.
+
+    Raises:
+        ValueError: If a count is negative or a side is not between 32 and 2048.
+    """
+
+    seed: int = 7
+    train: int = 40
+    valid: int = 10
+    test: int = 25
+    scenes: int = 200
+    valid_scenes: int = 40
+    size: int = 384
+    picture_size: int = 192
+    quirks: bool = False
+
+    def __post_init__(self) -> None:
+        counts = (self.train, self.valid, self.test, self.scenes, self.valid_scenes)
+        if min(counts) < 0:
+            msg = f"counts of pictures and scenes: expected none below 0, found {min(counts)}"
+            raise ValueError(msg)
+        for side in (self.size, self.picture_size):
+            if not _SIDES[0] <= side <= _SIDES[1]:
+                msg = f"side of a picture: expected {_SIDES[0]} to {_SIDES[1]} pixels, found {side}"
+                raise ValueError(msg)
+
+    def steps(self, members: int) -> int:
+        """How many pictures and scenes there will be.
+
+        Args:
+            members: How many characters the cast has.
+        """
+        return members * (self.train + self.valid + self.test) + self.scenes + self.valid_scenes
+
+
+_SIDES = (32, 2048)
+
+
+def seed_of(*what: object) -> int:
+    """Turn what a drawing is for into its seed, so that no drawing depends on how many others there are.
+
+    Args:
+        what: The world's seed, the split, the class, the number.
+
+    Returns:
+        A whole number from 0 to 2**63 - 1.
+    """
+    digest = hashlib.sha256("/".join(str(one) for one in what).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def _write_split(folder: Path, cast: Cast, plan: WorldPlan, split: Split, advance: Callable[[], None]) -> None:
+    rows = []
+    for name, attributes in cast.members.items():
+        for k in range(getattr(plan, split)):
+            seed = seed_of(plan.seed, split, name, k)
+            filename = f"{seed:016x}.jpg"  # says nothing about the class
+            write_image(folder / filename, draw_picture(attributes, seed, plan.picture_size).picture)
+            rows.append(TableRow(filename, (name,)))
+            advance()
+    classes = sorted(cast.names)
+    rows.sort(key=lambda row: row.filename)
+    rows = add_quirks(rows, classes) if plan.quirks else rows
+    write_text(folder / "_classes.csv", class_table(rows, classes, quirks=plan.quirks))
+
+
+def _write_scenes(
+    folder: Path, cast: Cast, plan: WorldPlan, split: Literal["valid", "test"], advance: Callable[[], None]
+) -> None:
+    truth = SceneTruth(cast.names)
+    difficulties: tuple[Difficulty, ...] = get_args(Difficulty)
+    for k in range(plan.scenes if split == "test" else plan.valid_scenes):
+        seed = seed_of(plan.seed, "scenes", split, k)
+        scene = draw_scene(seed, cast, size=plan.size, difficulty=difficulties[k % len(difficulties)])
+        filename = f"scene_{k:05d}.jpg"
+        write_image(folder / "images" / filename, scene.picture)
+        truth.add(filename, scene)
+        advance()
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    write_json(folder / "gt.json", truth.gt)
+    write_json(folder / "coco.json", truth.coco(), indent=None)
+    write_json(folder / "difficulty.json", truth.difficulties)
+
+
+def check_place(out: Path, *, force: bool) -> None:
+    """Refuse a folder that is not free to draw into.
+
+    Args:
+        out: The folder.
+        force: Whether an older drawn world may be replaced.
+
+    Raises:
+        InputError: If it is a file, is not empty and not to be replaced, or is no drawn world.
+    """
+    if out.exists() and not out.is_dir():
+        msg = f"{out}: expected a folder to draw into, found a file; choose another place"
+        raise InputError(msg)
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    if not force:
+        msg = f"{out}: the folder is not empty; choose another, or draw it anew with --force"
+        raise InputError(msg)
+    if not (out / WORLD).is_file():  # never replace a folder that is somebody's own
+        msg = f"{out}: the folder is not empty and holds no {WORLD}, so it is not a drawn world; choose another"
+        raise InputError(msg)
+
+
+def _record(cast: Cast, plan: WorldPlan) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        **asdict(plan),
+        "classes": sorted(cast.names),
+        "cast": {name: asdict(attributes) for name, attributes in cast.members.items()},
+    }
+
+
+def write_world(
+    out: str | Path,
+    cast: Cast,
+    plan: WorldPlan | None = None,
+    *,
+    force: bool = False,
+    advance: Callable[[], None] = lambda: None,
+) -> None:
+    """Draw a world into a folder, which is either whole afterwards or as it was before.
+
+    Args:
+        out: The folder.
+        cast: Who is drawn.
+        plan: How much; None draws the default.
+        force: Whether to replace an older drawn world.
+        advance: Called after every picture and scene.
+
+    Raises:
+        InputError: If the folder is not empty and not to be replaced, or is no drawn world.
+    """
+    plan = plan or WorldPlan()
+    out = Path(out)
+    check_place(out, force=force)
+    with atomic_folder(out) as folder:
+        for split in get_args(Split):
+            _write_split(folder / split, cast, plan, split, advance)
+        _write_scenes(folder / "scenes" / "valid", cast, plan, "valid", advance)
+        _write_scenes(folder / "scenes" / "test", cast, plan, "test", advance)
+        write_json(folder / "aliases.json", {name: list(aliases(who)) for name, who in cast.members.items()})
+        write_json(folder / WORLD, _record(cast, plan))

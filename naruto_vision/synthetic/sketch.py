@@ -1,0 +1,224 @@
+"""A sketch: closed outlines with inks, collected back to front before any pixel is touched.
+
+Every outline is the control polygon of a closed quadratic B-spline; a point given twice is a sharp corner.
+Coordinates are in head units: the head of a figure is about 2 wide, y points down.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Literal, TypeAlias
+
+from naruto_vision.synthetic.palette import Rgb
+
+Point: TypeAlias = tuple[float, float]
+Frame: TypeAlias = tuple[float, float, float, float, float, float]
+"""``(a, b, x, c, d, y)``: a point (u, v) goes to (a u + b v + x, c u + d v + y)."""
+
+Part: TypeAlias = Literal["none", "head", "torso", "arms", "legs", "held"]
+PARTS: tuple[Part, ...] = ("none", "head", "torso", "arms", "legs", "held")
+"""Names of the parts; a part's place in the list is its value in a part map."""
+
+IDENTITY: Frame = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+MAX_INKS = 126
+_OCTAGON = tuple(
+    (round(math.cos(k * math.pi / 4) * 1.07, 6), round(math.sin(k * math.pi / 4) * 1.07, 6)) for k in range(8)
+)
+
+
+def turn(x: float, y: float, degrees: float = 0.0, side: float = 1.0) -> Frame:
+    """Make a frame at a point.
+
+    Args:
+        x: Where its origin lies.
+        y: Where its origin lies.
+        degrees: How far its downward axis swings outwards.
+        side: 1, or -1 for the mirror image.
+    """
+    angle = math.radians(degrees)
+    cosine, sine = round(math.cos(angle), 6), round(math.sin(angle), 6)
+    return (side * cosine, side * sine, x, -sine, cosine, y)
+
+
+def inside(outer: Frame, inner: Frame) -> Frame:
+    """Express a frame that is given within another in the outer one's surroundings.
+
+    Args:
+        outer: The surrounding frame.
+        inner: The frame within it.
+    """
+    a, b, x, c, d, y = outer
+    e, f, u, g, h, v = inner
+    return (a * e + b * g, a * f + b * h, a * u + b * v + x, c * e + d * g, c * f + d * h, c * u + d * v + y)
+
+
+def at(frame: Frame, x: float, y: float) -> Point:
+    """Where a point of a frame lies in its surroundings.
+
+    Args:
+        frame: The frame.
+        x: The point in the frame.
+        y: The point in the frame.
+    """
+    return (frame[0] * x + frame[1] * y + frame[2], frame[3] * x + frame[4] * y + frame[5])
+
+
+class Sketch:
+    """Outlines and inks of one drawing, back to front.
+
+    Example:
+        >>> sketch = Sketch()
+        >>> sketch.oval(sketch.ink((255, 0, 0)), 0.0, 0.0, 1.0, 1.0)
+        >>> len(sketch.shapes)
+        1
+    """
+
+    def __init__(self) -> None:
+        self.points: list[Point] = []
+        self.shapes: list[tuple[int, int, int, int]] = []  # length, ink, clip, frame
+        self.frames: list[Frame] = [IDENTITY]
+        self.colours: list[Rgb] = []
+        self.parts: list[int] = []
+        self.groups: list[int] = []
+        self.part: Part = "none"
+
+    def ink(self, colour: Rgb, like: int = 0) -> int:
+        """Add an ink.
+
+        Args:
+            colour: Its colour.
+            like: An older ink to share line art and shading with: no line is drawn between the two.
+
+        Returns:
+            The ink's number, from 1.
+        """
+        number = len(self.colours) + 1
+        self.colours.append(colour)
+        self.parts.append(PARTS.index(self.part))
+        self.groups.append(self.groups[like - 1] if like else number)
+        return number
+
+    def enter(self, frame: Frame) -> None:
+        """Draw in another frame from now on.
+
+        Args:
+            frame: The frame, in the sketch's own coordinates.
+        """
+        self.frames.append(frame)
+
+    @property
+    def frame(self) -> Frame:
+        """The frame that is drawn in."""
+        return self.frames[-1]
+
+    def blob(self, ink: int, points: Iterable[Point], clip: int = 0) -> None:
+        """Add a smooth closed outline.
+
+        Args:
+            ink: Its ink.
+            points: Its control polygon; a point given twice is a corner.
+            clip: Only draw over this ink; 0 draws everywhere.
+        """
+        before = len(self.points)
+        self.points.extend(points)
+        self.shapes.append((len(self.points) - before, ink, clip, len(self.frames) - 1))
+
+    def poly(self, ink: int, points: Iterable[Point], clip: int = 0) -> None:
+        """Add a closed outline with straight sides.
+
+        Args:
+            ink: Its ink.
+            points: Its corners.
+            clip: Only draw over this ink; 0 draws everywhere.
+        """
+        self.blob(ink, [point for point in points for _ in range(2)], clip)
+
+    def oval(self, ink: int, x: float, y: float, across: float, down: float, clip: int = 0) -> None:
+        """Add an ellipse.
+
+        Args:
+            ink: Its ink.
+            x: Its centre.
+            y: Its centre.
+            across: Half its width.
+            down: Half its height.
+            clip: Only draw over this ink; 0 draws everywhere.
+        """
+        self.blob(ink, [(x + across * u, y + down * v) for u, v in _OCTAGON], clip)
+
+    def mirrored(self, ink: int, half: Sequence[Point], clip: int = 0) -> None:
+        """Add a smooth outline that is its own mirror image about x = 0.
+
+        Args:
+            ink: Its ink.
+            half: The right half of the control polygon, top to bottom.
+            clip: Only draw over this ink; 0 draws everywhere.
+        """
+        self.blob(ink, [*half, *((-x, y) for x, y in reversed(half))], clip)
+
+    def stroke(self, ink: int, points: Sequence[Point], width: float, clip: int = 0, *, taper: bool = True) -> None:
+        """Add an open brush stroke, thin at both ends unless told otherwise.
+
+        Args:
+            ink: Its ink.
+            points: Its middle line, at least two points.
+            width: Its full width in the middle.
+            clip: Only draw over this ink; 0 draws everywhere.
+            taper: Whether it thins out towards its ends.
+        """
+        last = len(points) - 1
+        left: list[Point] = []
+        right: list[Point] = []
+        for k, (x, y) in enumerate(points):
+            (px, py), (qx, qy) = points[max(k - 1, 0)], points[min(k + 1, last)]
+            dx, dy = qx - px, qy - py
+            reach = width * (0.15 if taper and k in (0, last) else 0.5) / max(math.sqrt(dx * dx + dy * dy), 1e-6)
+            left.append((x - dy * reach, y + dx * reach))
+            right.append((x + dy * reach, y - dx * reach))
+        self.blob(ink, [left[0], *left, left[-1], right[-1], *reversed(right), right[0]], clip)
+
+
+@cache
+def _parse(text: str) -> tuple[tuple[float, float, float], ...]:
+    points: list[tuple[float, float, float]] = []
+    for word in text.split():
+        x, y = (float(number) for number in word.rstrip("!~").split(","))
+        points += [(x, y, 1.0 if "~" in word else 0.0)] * (2 if "!" in word else 1)
+    return tuple(points)
+
+
+def outline(text: str, side: float = 1.0, sway: float = 0.0) -> list[Point]:
+    """Read an outline.
+
+    Args:
+        text: Its points.
+        side: 1, or -1 for its mirror image about x = 0.
+        sway: How far its ``~`` points move to the right.
+
+    Returns:
+        A control polygon for ``Sketch.blob``.
+    """
+    return [(side * x + sway * moves, y) for x, y, moves in _parse(text)]
+
+
+def moved(points: Iterable[Point], x: float, y: float = 0.0) -> list[Point]:
+    """Move points.
+
+    Args:
+        points: The points.
+        x: How far to the right.
+        y: How far down.
+    """
+    return [(u + x, v + y) for u, v in points]
+
+
+def box(x: float, y: float, wide: float, tall: float) -> list[Point]:
+    """Return the corners of a box, for ``Sketch.poly``.
+
+    Args:
+        x: Left edge.
+        y: Upper edge.
+        wide: Width.
+        tall: Height.
+    """
+    return [(x, y), (x + wide, y), (x + wide, y + tall), (x, y + tall)]

@@ -1,0 +1,1 @@
+"""Overlays, contact sheets, figures and fonts: what people look at."""

@@ -1,0 +1,247 @@
+"""A picture of a scene's answer: tinted masks, outlines, and name tags that do not cover one another."""
+
+import colorsys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from naruto_vision.geometry import inclusive_iou_matrix, shared_pixels
+from naruto_vision.records import Box, Identity, LabelledBox, Picture, Region, ScenePrediction
+from naruto_vision.viz.fonts import text_font
+
+
+@dataclass(frozen=True)
+class OverlaySettings:
+    """Which regions people are shown.
+
+    Args:
+        nms_iou: A region is dropped when its box overlaps a better one at least this much; the default is
+            the reference system's.
+        top_k: Pick at most this many distinct regions; None shows all, and the next four then do nothing.
+        steps: A pick has to reach the first of these scores; where none does, the next. The last default, no bar at
+            all, fills up with whatever there is: leave it out to show fewer.
+        pick_iou: A pick's box overlaps every earlier pick's less than this.
+        prefer_different_label: Rather take somebody who was not picked yet, if the score is as good as ``within``.
+        within: How far below the best candidate that somebody may score; one that reaches the step may be further.
+        min_score: Show no region below this cosine.
+        show_unknown: Show regions that are nobody in the gallery, named "unknown".
+
+    Raises:
+        ValueError: If a number is out of its range, or there is no step.
+    """
+
+    nms_iou: float = 0.30
+    top_k: int | None = None
+    steps: tuple[float, ...] = (0.80, 0.70, 0.60, -1.0)
+    pick_iou: float = 0.50
+    prefer_different_label: bool = False
+    within: float = 0.10
+    min_score: float = -1.0
+    show_unknown: bool = True
+
+    def __post_init__(self) -> None:
+        falling = list(self.steps) == sorted(self.steps, reverse=True) and self.steps
+        if not falling or self.within < 0 or (self.top_k is not None and self.top_k < 0):
+            found = f"steps {list(self.steps)}, top_k {self.top_k}, within {self.within}"
+            msg = f"overlay: expected falling steps, top_k and within >= 0, found {found}"
+            raise ValueError(msg)
+
+
+def choose_for_overlay(prediction: ScenePrediction, settings: OverlaySettings) -> tuple[int, ...]:
+    """Choose the regions that people are shown: greedy NMS, threshold, top-K picks.
+
+    Known identities go before unknown ones, then higher scores before lower, so that an unknown part
+    never hides a named figure.
+
+    Args:
+        prediction: One scene.
+        settings: The limits.
+
+    Returns:
+        Indices into ``prediction.regions``, best first; picks in the order in which they were picked.
+    """
+    identities = prediction.identities
+    order = sorted(range(len(identities)), key=lambda i: (not identities[i].known, -identities[i].score, i))
+    boxes = [region.box for region in prediction.regions]
+    overlap = inclusive_iou_matrix(boxes, boxes)
+    kept: list[int] = []
+    for index in order:
+        identity = identities[index]
+        if identity.score < settings.min_score or not (identity.known or settings.show_unknown):
+            continue
+        if all(overlap[index, other] < settings.nms_iou for other in kept):
+            kept.append(index)
+    return tuple(kept if settings.top_k is None else _pick(kept, identities, overlap, settings))
+
+
+def _pick(
+    candidates: Sequence[int], identities: Sequence[Identity], overlap: NDArray[np.float64], settings: OverlaySettings
+) -> list[int]:
+    """Pick ``top_k`` of the candidates, which come best first, by their overlap (N, N)."""
+    picked: list[int] = []
+    while len(picked) < (settings.top_k or 0):
+        free = [
+            index
+            for index in candidates
+            if index not in picked and all(overlap[index, other] < settings.pick_iou for other in picked)
+        ]
+        known = [index for index in free if identities[index].known]
+        choice = _next_pick(known, picked, identities, settings)
+        if choice is None:
+            choice = _next_pick([index for index in free if index not in known], picked, identities, settings)
+        if choice is None:
+            break
+        picked.append(choice)
+    return picked
+
+
+def _next_pick(
+    free: Sequence[int], picked: Sequence[int], identities: Sequence[Identity], settings: OverlaySettings
+) -> int | None:
+    """Return the best of the free candidates at the first step that one reaches, or None."""
+    if not free:
+        return None
+    best = free[0]
+    step = next((bar for bar in settings.steps if identities[best].score >= bar), None)
+    if step is None:
+        return None
+    names = {identities[index].name for index in picked}
+    if settings.prefer_different_label and identities[best].name in names:
+        bar = min(step, identities[best].score - settings.within)
+        others = (i for i in free if identities[i].name not in names and identities[i].score >= bar)
+        return next(others, best)
+    return best
+
+
+def labelled_boxes(prediction: ScenePrediction, *, named: bool) -> list[LabelledBox]:
+    """Return a scene's regions as boxes, as measurement wants them.
+
+    Args:
+        prediction: One scene.
+        named: Under the name that people are shown ("unknown" below the threshold), or under the best label.
+
+    Returns:
+        One box a region, in the same order.
+    """
+    return [
+        LabelledBox(region.box, identity.name if named else identity.label, identity.score)
+        for region, identity in zip(prediction.regions, prediction.identities, strict=True)
+    ]
+
+
+UNLISTED = (150, 150, 150)
+"""Colour of whoever is unknown, or has no colour of their own."""
+_TINT = 0.18  # enough to tell whose the mask is; a stronger tint would recolour the figure
+_GOLDEN = 0.618033988749895  # steps of the golden ratio keep neighbouring hues far apart
+
+Colour = tuple[int, int, int]
+
+
+def label_colours(labels: Sequence[str]) -> dict[str, Colour]:
+    """Give every label a colour of its own.
+
+    Args:
+        labels: The gallery's labels; their sorted order decides, so a label keeps its colour between runs.
+
+    Returns:
+        Label to RGB, each 0 to 255.
+    """
+    colours = {}
+    for index, label in enumerate(sorted(labels)):
+        red, green, blue = colorsys.hsv_to_rgb((0.02 + index * _GOLDEN) % 1.0, 0.75, 0.95)
+        colours[label] = (int(red * 255), int(green * 255), int(blue * 255))
+    return colours
+
+
+def _paint_mask(canvas: Picture, region: Region, colour: Colour, thickness: int) -> None:
+    x1, y1, x2, y2 = region.box
+    window = canvas[y1 : y2 + 1, x1 : x2 + 1]
+    tinted = window[region.mask] * (1 - _TINT) + np.array(colour) * _TINT
+    window[region.mask] = tinted.astype(np.uint8)
+    outlines, _ = cv2.findContours(
+        region.mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=(x1, y1)
+    )
+    cv2.drawContours(canvas, outlines, -1, colour, thickness, cv2.LINE_AA)
+
+
+def place_tag(box: Box, tag: tuple[int, int], frame: tuple[int, int], taken: Sequence[Box]) -> Box:
+    """Find a place for a name tag near its box.
+
+    Args:
+        box: The region's box, inclusive pixels.
+        tag: Width and height of the tag in pixels.
+        frame: Width and height of the picture in pixels.
+        taken: Tags that stand already, inclusive pixels.
+
+    Returns:
+        The tag's inclusive box inside the frame (as far as it fits), covering as little of ``taken`` as can be:
+        above the box, then inside its top, then below, then further down its sides.
+    """
+    width, height = tag
+    x1, y1, x2, y2 = box
+    spots = [(x1, y1 - height), (x1, y1), (x1, y2 + 1), (x2 - width + 1, y1), (x2 - width + 1, y2 - height + 1)]
+    spots += [(x1, y) for y in range(y1 + height, max(y2 - height, y1 + height) + 1, max(height, 1))]
+    best: tuple[int, Box] | None = None
+    for left, top in spots:
+        left = min(max(left, 0), max(frame[0] - width, 0))
+        top = min(max(top, 0), max(frame[1] - height, 0))
+        place = (left, top, left + width - 1, top + height - 1)
+        cost = sum(shared_pixels(place, other) for other in taken)
+        if best is None or cost < best[0]:
+            best = (cost, place)
+        if cost == 0:
+            break
+    return best[1] if best is not None else box
+
+
+def draw_overlay(
+    picture: Picture, prediction: ScenePrediction, shown: Sequence[int], colours: dict[str, Colour]
+) -> Picture:
+    """Draw the shown regions over a scene.
+
+    Args:
+        picture: The scene: shape (H, W, 3), uint8, RGB, upright.
+        prediction: What was found in it.
+        shown: Indices of the regions to draw, best first.
+        colours: Label to RGB.
+
+    Returns:
+        A new picture of the same shape.
+    """
+    canvas = picture.copy()
+    height, width = canvas.shape[:2]
+    unit = max(1, round(min(height, width) / 320))
+    known = prediction.identities
+    for index in reversed(shown):
+        colour = colours.get(known[index].label, UNLISTED) if known[index].known else UNLISTED
+        _paint_mask(canvas, prediction.regions[index], colour, unit)
+        x1, y1, x2, y2 = prediction.regions[index].box
+        cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, unit, cv2.LINE_AA)
+    image = Image.fromarray(canvas)
+    _draw_tags(image, prediction, shown, colours)
+    return np.array(image)
+
+
+def _draw_tags(
+    image: Image.Image, prediction: ScenePrediction, shown: Sequence[int], colours: dict[str, Colour]
+) -> None:
+    pen = ImageDraw.Draw(image)
+    points = min(max(11, round(min(image.size) / 30)), 48)
+    pad = max(2, points // 5)
+    taken: list[Box] = []
+    for index in shown:
+        identity = prediction.identities[index]
+        text, font = text_font(f"{identity.name} {identity.score:.2f}", points)
+        left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
+        size = (int(right - left) + 2 * pad, int(bottom - top) + 2 * pad)
+        place = place_tag(prediction.regions[index].box, size, image.size, taken)
+        taken.append(place)
+        colour = colours.get(identity.label, UNLISTED) if identity.known else UNLISTED
+        pen.rectangle(place, fill=colour)
+        bright = colour[0] * 0.299 + colour[1] * 0.587 + colour[2] * 0.114 > 140
+        ink = (20, 20, 20) if bright else (255, 255, 255)
+        pen.text((place[0] + pad - left, place[1] + pad - top), text, font=font, fill=ink)

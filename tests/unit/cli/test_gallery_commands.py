@@ -1,0 +1,255 @@
+"""The ``gallery`` commands from the command line: list, add, remove, relabel, rollback, log, verify, reindex."""
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from naruto_vision.cli.main import main
+from naruto_vision.encoders.base import embed_pictures
+from naruto_vision.encoders.clip import ClipEncoder
+from naruto_vision.gallery import store as layout
+from naruto_vision.gallery.content import GalleryRow
+from naruto_vision.gallery.gallery import Gallery
+from naruto_vision.gallery.maintenance import add_to_gallery
+from naruto_vision.gallery.thresholds import Thresholds
+from naruto_vision.io.images import read_image
+
+
+def drawn(path: Path, seed: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = np.random.default_rng(seed).integers(0, 255, (12, 10, 3), dtype=np.uint8)
+    cv2.imwrite(str(path), picture)
+    return path
+
+
+@pytest.fixture(scope="module")
+def enrolled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A gallery of three pictures by the packaged encoder, with thresholds."""
+    folder = tmp_path_factory.mktemp("enrolled")
+    encoder = ClipEncoder("tiny-clip")
+    paths = ["a/0.png", "a/1.png", "b/0.png"]
+    pictures = [read_image(drawn(folder / "data" / path, seed)) for seed, path in enumerate(paths)]
+    Gallery.build(
+        embed_pictures(encoder, pictures, mirror=True).numpy(),
+        [GalleryRow(path, path[0]) for path in paths],
+        fingerprint=encoder.fingerprint,
+        thresholds=Thresholds(0.5, {}, "by hand"),
+        note={"encoder": dict(encoder.recipe), "mirror": True, "root": "data"},
+    ).save(folder / "g")
+    return folder
+
+
+@pytest.fixture
+def home(enrolled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the gallery and its pictures, as the working folder."""
+    shutil.copytree(enrolled, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def told(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
+    capsys.readouterr()
+    assert main(["gallery", *words]) == code
+    out, err = capsys.readouterr()
+    return out if code == 0 else out + err
+
+
+def listed(capsys: pytest.CaptureFixture[str]) -> dict[int, tuple[str, str]]:
+    found = json.loads(told(capsys, "list", "g", "--rows", "--json"))
+    return {row["id"]: (row["path"], row["label"]) for row in found["meta"]}
+
+
+def test_list_shows_labels_counts_and_rows(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = told(capsys, "list", "g")
+    assert "generation 1, 3 rows, 2 labels, vectors of 192, index flat (ip)" in text
+    assert "  a       2\n  b       1\n" in text
+    assert text.endswith("thresholds: 0.5, 0 labels have their own\n")
+    assert "       2  b  none     b/0.png\n" in told(capsys, "list", "g", "--rows")
+    found = json.loads(told(capsys, "list", "g", "--json"))
+    assert (found["rows"], found["labels"], found["thresholds_stale_since"]) == (3, {"a": 2, "b": 1}, None)
+    assert home.is_dir()
+
+
+def test_s1_032_pictures_are_added_as_the_enrolment_would(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An added picture gets the very vector that enrolling it would have given, and the others keep theirs."""
+    drawn(home / "data" / "b" / "9.png", 9)
+    before = Gallery.open("g")
+    text = told(capsys, "add", "g", "data/b", "--label", "b")
+    assert "g: 1 added; 4 rows in generation 2" in text
+    assert "thresholds were chosen with other rows" in text
+    assert "2 pictures seen = 1 added + 1 there before + 0 unreadable" in text
+    after = Gallery.open("g")
+    assert listed(capsys)[3] == ("b/9.png", "b")
+    assert after.vectors[:3].tobytes() == before.vectors.tobytes()
+    picture = read_image(home / "data" / "b" / "9.png")
+    expected = embed_pictures(ClipEncoder("tiny-clip"), [picture], mirror=True).numpy()
+    assert after.vectors[3] == pytest.approx(expected[0], abs=1e-6)
+    assert "0 added + 2 there before" in told(capsys, "add", "g", "data/b", "--label", "b")
+    assert Gallery.open("g").generation == 2
+
+
+def test_class_folders_are_added_in_generations_and_bad_files_counted(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in range(3):
+        drawn(home / "more" / "c" / f"{seed}.png", 20 + seed)
+    (home / "more" / "c" / "broken.png").write_bytes(b"no picture")
+    text = told(capsys, "add", "g", "--root", "more", "--publish-every", "1")
+    assert "4 pictures seen = 3 added + 0 there before + 1 unreadable" in text
+    assert {label for _, label in listed(capsys).values()} == {"a", "b", "c"}
+    assert listed(capsys)[3][0] == (home / "more" / "c" / "0.png").as_posix()  # outside of the enrolled root
+
+
+def test_nothing_readable_is_an_error(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "broken.png").write_bytes(b"no picture")
+    assert "error: none of 1 pictures to add can be read; first broken.png" in told(
+        capsys, "add", "g", "broken.png", "--label", "b", code=2
+    )
+    assert Gallery.open("g").generation == 1
+
+
+def test_another_encoder_adds_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    drawn(home / "new.png", 7)
+    words = ("add", "g", "new.png", "--label", "b", "--encoder", "tiny-clip", "--pretrained", "random")
+    assert "opened with encoder" in told(capsys, *words, code=2)
+    assert Gallery.open("g").generation == 1
+
+
+def test_remove_relabel_rollback_and_log(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "1 removed; 2 rows in generation 2" in told(capsys, "remove", "g", "--path", "a/1.png")
+    assert listed(capsys) == {0: ("a/0.png", "a"), 2: ("b/0.png", "b")}
+    assert "STALE: rows changed in generation 2" in told(capsys, "list", "g")
+    assert "1 relabelled; 2 rows in generation 3" in told(capsys, "relabel", "g", "--label", "b", "--to", "c")
+    assert "1 added, 1 relabelled; 3 rows in generation 4" in told(capsys, "rollback", "g", "--to", "1")
+    assert listed(capsys) == {0: ("a/0.png", "a"), 1: ("a/1.png", "a"), 2: ("b/0.png", "b")}
+    assert "STALE" not in told(capsys, "list", "g")
+    log = told(capsys, "log", "g").splitlines()
+    assert [line.split()[:2] for line in log] == [["1", "build"], ["2", "remove"], ["3", "relabel"], ["4", "rollback"]]
+    assert json.loads(told(capsys, "log", "g", "--json").splitlines()[1])["removed"] == [[1, "a/1.png", "a", "none"]]
+    assert home.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("remove", "g"), "give --id, --label or --path"),
+        (("remove", "g", "--label", "nobody"), "g: no row of 'nobody'; `naruto-vision gallery list g --rows`"),
+        (("remove", "g", "--path", "x"), "g: no row of 'x'; `naruto-vision gallery list g --rows`"),
+        (("relabel", "g", "--label", "nobody", "--to", "b"), "g: no row of 'nobody'; `naruto-vision gallery list g"),
+        (("remove", "g", "--id", "77"), "g: no row of id 77; `naruto-vision gallery list g --rows`"),
+        (("remove", "g", "--label", "a", "b"), "g: remove: that is all 3 rows"),
+        (("relabel", "g", "--id", "2", "--to", "b"), "g: relabel: all of these rows are 'b' already"),
+        (("list", "."), ".: no gallery here, it has no manifest.json; there is one in g"),
+        (("list", "data"), "data: no gallery here, it has no manifest.json; enrol first"),
+        (("rollback", "g", "--to", "1"), "g: rollback: expected an earlier generation, of which there is none yet"),
+        (("add", "g"), "give pictures and their --label"),
+        (("add", "g", "a.png"), "give pictures and their --label"),
+        (("add", "g", "none.png", "--label", "a"), "none.png: no such picture"),
+        (("add", "g", "data/a/0.png", "--label", "a", "--publish-every", "0"), "expected 1 or more"),
+        (("list", "nowhere"), "nowhere: no such gallery"),
+        (("verify", "nowhere"), "nowhere: no such gallery"),
+    ],
+)
+def test_mistakes_are_one_line(
+    home: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
+) -> None:
+    text = told(capsys, *words, code=2)
+    assert message in text
+    assert text.count("\n") == 1
+    assert Gallery.open(home / "g").generation == 1
+
+
+def test_verify_says_what_is_wrong(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = told(capsys, "verify", "g", "--encoder", "tiny-clip", "--root", "data")
+    assert [line.split()[0] for line in text.splitlines()] == ["ok"] * 8
+    assert "3 of 3 are there" in text
+    wrong = told(capsys, "verify", "g", "--encoder", "tiny-clip", "--pretrained", "random", code=1)
+    assert "use the encoder that built it" in wrong
+    told(capsys, "remove", "g", "--id", "0")
+    assert "warning thresholds  rows changed in generation 2" in told(capsys, "verify", "g")
+    (home / "g" / "embeddings.npy").write_bytes(b"")
+    found = json.loads(told(capsys, "verify", "g", "--json", code=1))
+    assert found["verdict"] == "wrong"
+    assert [item["check"] for item in found["findings"] if item["verdict"] == "wrong"] == ["hashes", "content"]
+
+
+def test_verify_finds_pictures_below_the_folder_that_was_enrolled(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.move(home / "data", home / "cast" / "train")  # rows of a split are stored relative to the split's folder
+    assert "3 of 3 are there" in told(capsys, "verify", "g", "--root", "cast")
+    (home / "cast" / "train" / "a" / "1.png").unlink()
+    assert "2 of 3 are there; first missing a/1.png" in told(capsys, "verify", "g", "--root", "cast")
+
+
+def test_verify_help_does_not_promise_an_encoder(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "default: none, so that the gallery is not held" in " ".join(told(capsys, "verify", "--help").split())
+    assert "the one that the gallery remembers" in " ".join(told(capsys, "add", "--help").split())
+
+
+def test_verify_notices_one_vector_under_two_names(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gallery = Gallery.open("g")
+    rows = [GalleryRow("x.png", "a"), GalleryRow("y.png", "b")]
+    Gallery.build(gallery.vectors[[0, 0]], rows, fingerprint=gallery.fingerprint).save(home / "twice")
+    assert "1 vectors stand under several labels, 1 as a = b" in told(capsys, "verify", "twice")
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf", "exact"])
+def test_reindex_changes_the_kind_and_leaves_a_ledger_line(
+    home: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    before = Gallery.open("g")
+    assert f"index {kind} of 3 rows" in told(capsys, "reindex", "g", "--index", kind)
+    after = Gallery.open(home / "g")
+    assert (after.digest, after.generation) == (before.digest, 2)
+    assert after.content.ledger[-1] == {"generation": 2, "op": "reindex", "rows": 3, "next_id": 3, "index": kind}
+    assert f"reindex           3 rows  to {kind}" in told(capsys, "log", "g")
+    assert after.search(before.vectors, 2) == before.search(before.vectors, 2)
+    assert told(capsys, "verify", "g").count("ok ") == 7
+
+
+def test_list_takes_counts_from_the_statistics_and_tells_how_far_an_index_looks(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told(capsys, "reindex", "g", "--index", "ivf")
+    read: list[str] = []
+    whole = layout._read_checked
+
+    def spy(root: Path, name: str, digest: object) -> bytes:
+        read.append(name)
+        return whole(root, name, digest)
+
+    monkeypatch.setattr(layout, "_read_checked", spy)
+    shown = told(capsys, "list", "g")
+    assert "3 rows" in shown
+    assert "1 cells for image queries (recall@10 1.000 of 3)" in shown
+    assert "meta.jsonl" not in read  # a line a row: the only file here that grows with the gallery
+    told(capsys, "list", "g", "--rows")
+    assert "meta.jsonl" in read
+    assert "finds 1.000 for image queries" in told(capsys, "verify", "g")
+    assert home.is_dir()
+
+
+def test_verify_asks_for_a_new_measurement_when_an_index_has_grown(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told(capsys, "reindex", "g", "--index", "ivf")
+    gallery = Gallery.open("g")
+    rows = [GalleryRow("x.png", "a")] * 3
+    add_to_gallery(home / "g", gallery.vectors, rows, fingerprint=gallery.fingerprint)
+    assert "measured at 3 rows; measure again with `naruto-vision gallery reindex" in told(capsys, "verify", "g")
+
+
+@pytest.mark.parametrize("command", ["list", "log", "verify"])
+def test_what_only_reads_takes_the_usual_gallery(home: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
+    shutil.copytree(home / "g", "runs/gallery")
+    assert told(capsys, command).replace("runs/gallery", "g") == told(capsys, command, "g")
+
+
+@pytest.mark.parametrize("command", ["remove", "relabel", "reindex", "add"])
+def test_what_changes_rows_wants_its_gallery_named(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    assert "required: gallery" in told(capsys, command, code=2)

@@ -1,0 +1,116 @@
+import json
+import os
+import stat
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from naruto_vision.io import atomic
+
+
+class StopError(Exception):
+    """Stands for whatever ends a writer in the middle."""
+
+
+def write_half(writer: AbstractContextManager[Path], name: str) -> None:
+    with writer as temporary:
+        (temporary / name).write_text("half")
+        raise StopError
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_leftover(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(StopError):
+        write_half(atomic.atomic_file(target), "")
+    assert target.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_the_temporary_file_is_in_the_same_folder_with_the_same_suffix(tmp_path: Path) -> None:
+    with atomic.atomic_file(tmp_path / "deep" / "a.png") as temporary:
+        assert temporary.parent == tmp_path / "deep"
+        assert temporary.suffix == ".png"
+        temporary.write_bytes(b"x")
+    assert names(tmp_path / "deep") == ["a.png"]
+
+
+def test_files_and_folders_get_the_mode_of_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        atomic.write_text(tmp_path / "a.txt", "x")
+        with atomic.atomic_folder(tmp_path / "f") as temporary:
+            (temporary / "b.txt").write_text("x")
+            (temporary / "b.txt").chmod(0o600)
+    finally:
+        os.umask(before)
+    for file in (tmp_path / "a.txt", tmp_path / "f" / "b.txt"):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o640
+    assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == 0o750
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    for content in ("one", "two"):
+        with atomic.atomic_folder(tmp_path / "f") as temporary:
+            (temporary / f"{content}.txt").write_text(content)
+    assert names(tmp_path / "f") == ["two.txt"]
+    assert names(tmp_path) == ["f"]
+
+
+def test_a_failed_folder_leaves_the_old_one(tmp_path: Path) -> None:
+    with atomic.atomic_folder(tmp_path / "f") as temporary:
+        (temporary / "a.txt").write_text("old")
+    with pytest.raises(StopError):
+        write_half(atomic.atomic_folder(tmp_path / "f"), "a.txt")
+    assert (tmp_path / "f" / "a.txt").read_text() == "old"
+    assert names(tmp_path) == ["f"]
+
+
+def test_a_folder_that_cannot_be_renamed_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with atomic.atomic_folder(tmp_path / "f") as temporary:
+        (temporary / "a.txt").write_text("old")
+    rename = Path.rename
+
+    def fail(path: Path, target: Path) -> Path:
+        if path.name.startswith(".tmp-") and not path.name.endswith("-old"):
+            raise StopError
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(StopError), atomic.atomic_folder(tmp_path / "f"):
+        pass
+    assert (tmp_path / "f" / "a.txt").read_text() == "old"
+    assert names(tmp_path) == ["f"]
+
+
+def test_json_never_holds_a_number_that_json_has_not(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        atomic.write_json(tmp_path / "a.json", {"x": float("nan")})
+    assert names(tmp_path) == []
+    atomic.write_json(tmp_path / "a.json", {"名": 1})
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"名": 1}
+
+
+def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / ".tmp-abc.json").write_text("half")
+    (tmp_path / ".tmp-folder").mkdir()
+    (tmp_path / "kept.json").write_text("{}")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / ".tmp-def.jpg").write_text("half")
+    assert atomic.remove_leftovers(tmp_path) == 3
+    assert names(tmp_path) == ["kept.json", "sub"]
+    assert names(tmp_path / "sub") == []
+    assert atomic.remove_leftovers(tmp_path / "none") == 0
+
+
+def test_a_folder_in_a_file_s_place_is_named_before_anything_is_written(tmp_path: Path) -> None:
+    (tmp_path / "report.json").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        atomic.write_json(tmp_path / "report.json", {})
+    assert caught.value.filename == str(tmp_path / "report.json")
+    assert names(tmp_path) == ["report.json"]

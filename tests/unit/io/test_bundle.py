@@ -1,0 +1,108 @@
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from naruto_vision.errors import FormatError, MissingPathError
+from naruto_vision.io.bundles import load_bundle, model_fingerprint, read_bundle_info, save_bundle
+from naruto_vision.io.checkpoints import load_state_dict
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    save_bundle(tmp_path / "b", nn.Linear(3, 2).state_dict(), {"kind": "clip", "architecture": "x"})
+    return tmp_path / "b"
+
+
+def test_a_bundle_comes_back_as_it_went(bundle: Path) -> None:
+    torch.manual_seed(0)
+    state, info = load_bundle(bundle, "clip")
+    assert info["architecture"] == "x"
+    assert all(torch.equal(state[name], value) for name, value in nn.Linear(3, 2).state_dict().items())
+
+
+def test_other_weights_under_the_same_json_are_refused(bundle: Path) -> None:
+    weights = bundle / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(bytes(data))
+    with pytest.raises(FormatError, match=r"model\.safetensors: expected sha256"):
+        load_bundle(bundle, "clip")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "model.json: not JSON (Expecting"),
+        ("[]", "bundle format 1"),
+        ('{"format": 9}', "found 9"),
+        ('{"format": 1}', "'clip' bundle"),
+    ],
+)
+def test_a_wrong_json_is_refused_by_name(bundle: Path, text: str, said: str) -> None:
+    (bundle / "model.json").write_text(text)
+    with pytest.raises(FormatError) as caught:
+        read_bundle_info(bundle, "clip")
+    assert "model.json" in str(caught.value)
+    assert said in str(caught.value)
+
+
+def test_another_kind_and_a_missing_file_are_refused(bundle: Path) -> None:
+    with pytest.raises(FormatError, match="a 'sam' bundle"):
+        load_bundle(bundle, "sam")
+    (bundle / "model.safetensors").unlink()
+    with pytest.raises(MissingPathError, match="weights file"):
+        load_bundle(bundle, "clip")
+
+
+def test_a_pickle_that_runs_code_is_refused_and_runs_nothing(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (Path.touch, (Path(tmp_path / "ran"),))  # type: ignore[return-value]
+
+    file = tmp_path / "evil.pth"
+    file.write_bytes(pickle.dumps({"a": Evil()}))
+    with pytest.raises(FormatError, match=r"evil\.pth: expected a PyTorch weights file"):
+        load_state_dict(file)
+    torch.save({"a": Evil()}, file)
+    with pytest.raises(FormatError, match=r"evil\.pth: expected a PyTorch weights file"):
+        load_state_dict(file)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_wrappers_and_prefixes_of_checkpoints_are_taken_off(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"module.a": torch.ones(1)}}, tmp_path / "a.pt")
+    assert list(load_state_dict(tmp_path / "a.pt")) == ["a"]
+    torch.save({"epoch": 3, "a": torch.ones(1)}, tmp_path / "b.pt")
+    with pytest.raises(FormatError, match="names to tensors"):
+        load_state_dict(tmp_path / "b.pt")
+
+
+def test_torchscript_archives_give_their_tensors(tmp_path: Path) -> None:
+    module = nn.Linear(2, 2)
+    torch.jit.save(torch.jit.script(module), str(tmp_path / "jit.pt"))  # type: ignore[no-untyped-call]
+    assert torch.equal(load_state_dict(tmp_path / "jit.pt")["weight"], module.weight)
+
+
+def test_a_truncated_safetensors_file_is_refused(bundle: Path) -> None:
+    weights = bundle / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:40])
+    with pytest.raises(FormatError, match="safetensors"):
+        load_state_dict(weights)
+
+
+def test_the_fingerprint_follows_facts_and_every_weight() -> None:
+    state = {"a": torch.zeros(2), "b": torch.zeros(2)}
+    first = model_fingerprint({"size": 1}, state)
+    assert model_fingerprint({"size": 1}, dict(reversed(state.items()))) == first
+    assert model_fingerprint({"size": 2}, state) != first
+    assert model_fingerprint({"size": 1}, {**state, "b": torch.tensor([0.0, 1e-30])}) != first
+
+
+def test_the_json_is_readable_by_people(bundle: Path) -> None:
+    assert len(json.loads((bundle / "model.json").read_text())["sha256"]) == 64
+    assert (bundle / "model.json").read_text().endswith("}\n")

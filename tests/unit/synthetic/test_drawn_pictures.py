@@ -1,0 +1,136 @@
+"""Single pictures: the same pixels anywhere, one figure each, hard for colour alone."""
+
+import hashlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from naruto_vision.io.bundles import config_path
+from naruto_vision.records import Vectors
+from naruto_vision.synthetic.attributes import CHOICES, Attributes, Cast, random_attributes, read_cast
+from naruto_vision.synthetic.palette import colour_features, nearest_labels
+from naruto_vision.synthetic.scene import draw_picture
+
+
+@pytest.fixture(scope="module")
+def cast() -> Cast:
+    return read_cast(config_path("cast.yaml"))
+
+
+def _digest(pictures: list[np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for picture in pictures:
+        digest.update(np.ascontiguousarray(picture).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def test_pixels_are_the_same_on_every_machine(cast: Cast) -> None:
+    # the shipped weights were trained on exactly these drawings
+    drawn = [draw_picture(attributes, seed, 96) for seed, attributes in enumerate(cast.attributes)]
+    assert _digest([one.picture for one in drawn]) == "bcd0ee1f8f55e8ad"
+    assert _digest([one.mask for one in drawn]) == "4aed357b7e4c164a"
+    assert _digest([draw_picture(cast.attributes[2], 5, 200).picture]) == "7f96b18c4b2a6ec6"
+
+
+def test_strangers_are_the_same_on_every_machine() -> None:
+    rng = np.random.Generator(np.random.PCG64(3))
+    words = repr([random_attributes(rng) for _ in range(20)])
+    assert hashlib.sha256(words.encode()).hexdigest()[:16] == "40c6480f6ef75832"
+
+
+def test_seed_and_attributes_both_count(cast: Cast) -> None:
+    who = cast.attributes[0]
+    first = draw_picture(who, 1, 64).picture
+    assert np.array_equal(first, draw_picture(who, 1, 64).picture)
+    assert not np.array_equal(first, draw_picture(who, 2, 64).picture)
+    assert not np.array_equal(first, draw_picture(cast.attributes[1], 1, 64).picture)
+
+
+@pytest.mark.parametrize("size", [16, 48, 96, 161, 384])
+def test_any_size_has_a_figure_and_a_background(cast: Cast, size: int) -> None:
+    for seed in range(6):
+        drawn = draw_picture(cast.attributes[seed], seed, size)
+        assert drawn.picture.shape == (size, size, 3)
+        assert drawn.picture.dtype == np.uint8
+        assert drawn.mask.shape == (size, size)
+        assert 0.02 < drawn.mask.mean() < 0.98
+
+
+@pytest.mark.parametrize("name", list(CHOICES))
+def test_every_value_can_be_seen(cast: Cast, name: str) -> None:
+    base = replace(cast.attributes[0], head_wear="bow", pattern="striped", held="ball", extra="cape", hair_style="long")
+    pictures = set()
+    values = [value for value in CHOICES[name] if not (name == "bottom" and value == "none")]
+    for value in values:
+        changed: dict[str, str] = {name: value}
+        if name != "top" and name.startswith("bottom"):
+            changed |= {"top": "shirt", "bottom": changed.get("bottom", "pants")}
+        elif name == "top" and value not in {"dress", "robe"}:
+            changed["bottom"] = "pants"
+        who = replace(base, **changed)  # type: ignore[arg-type]  # the constructor checks the values
+        pictures.add(_digest([draw_picture(who, seed, 96).picture for seed in range(6)]))
+    assert len(pictures) == len(values)
+
+
+def test_the_background_tells_nothing_about_who_it_is(cast: Cast) -> None:
+    # the same seed gives everybody the same background, seen in the corner farthest from every figure
+    corners = [draw_picture(attributes, 4, 96) for attributes in cast.attributes]
+    outside = ~np.any([one.mask for one in corners], axis=0)
+    assert outside.any()
+    means = {tuple(one.picture[:4, :4].mean(axis=(0, 1)).round(6)) for one in corners if outside[:4, :4].all()}
+    assert len(means) <= 1
+
+
+def _features(cast: Cast, per_class: int, start: int) -> tuple[Vectors, list[str]]:
+    rows = [
+        colour_features(draw_picture(attributes, start + 1000 * k + n, 128).picture)
+        for k, attributes in enumerate(cast.attributes)
+        for n in range(per_class)
+    ]
+    return np.stack(rows), [name for name in cast.names for _ in range(per_class)]
+
+
+def test_colour_alone_does_not_solve_it(cast: Cast) -> None:
+    known, labels = _features(cast, 40, 0)
+    queries, truth = _features(cast, 25, 100_000)
+    found = nearest_labels(known, labels, queries)
+    accuracy = float(np.mean([a == b for a, b in zip(found, truth, strict=True)]))
+    assert 0.3 < accuracy <= 0.75  # above chance (0.125), since clothes have colours
+
+
+def test_colour_features_are_unit_vectors() -> None:
+    rng = np.random.Generator(np.random.PCG64(0))
+    for picture in (rng.integers(0, 256, (30, 40, 3), dtype=np.uint8), np.zeros((8, 8, 3), np.uint8)):
+        vector = colour_features(picture)
+        assert vector.shape == (24 * 24 * 3 + 12 * 6 * 6,)
+        assert vector.dtype == np.float32
+    assert np.linalg.norm(colour_features(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8))) == pytest.approx(1.0)
+
+
+def test_attributes_refuse_what_cannot_be_drawn() -> None:
+    rng = np.random.Generator(np.random.PCG64(0))
+    who = random_attributes(rng)
+    with pytest.raises(ValueError, match=r"hair_colour: expected one of .*, found 'mauve'"):
+        replace(who, hair_colour="mauve")
+    with pytest.raises(ValueError, match="bottom: expected none with a dress or robe"):
+        replace(who, top="dress", bottom="pants")
+    with pytest.raises(ValueError, match="bottom"):
+        replace(who, top="shirt", bottom="none")
+
+
+def test_strangers_avoid_whom_they_are_told_to() -> None:
+    rng = np.random.Generator(np.random.PCG64(0))
+    model = random_attributes(rng)
+    near = replace(model, eye_colour="red" if model.eye_colour != "red" else "blue")
+    far = replace(
+        model,
+        hair_colour="red" if model.hair_colour != "red" else "blue",
+        top_colour="gray" if model.top_colour != "gray" else "black",
+    )
+    assert near.resembles(model)
+    assert not far.resembles(model)
+    crowd: list[Attributes] = [random_attributes(rng) for _ in range(150)]
+    for _ in range(40):
+        stranger = random_attributes(rng, avoid=crowd)
+        assert not any(stranger.resembles(one) for one in crowd)

@@ -1,0 +1,135 @@
+"""Scenes: the truth belongs to the pixels, and the rules of who may be in them hold."""
+
+import hashlib
+from collections import Counter
+
+import cv2
+import numpy as np
+import pytest
+
+from naruto_vision.io.bundles import config_path
+from naruto_vision.synthetic import scene as drawn_scenes
+from naruto_vision.synthetic.attributes import Cast, read_cast
+from naruto_vision.synthetic.scene import Difficulty, DrawnScene, draw_scene
+from naruto_vision.synthetic.sketch import PARTS
+
+_SIZE = 160
+
+
+@pytest.fixture(scope="module")
+def cast() -> Cast:
+    return read_cast(config_path("cast.yaml"))
+
+
+@pytest.fixture(scope="module")
+def scenes(cast: Cast) -> list[DrawnScene]:
+    return [draw_scene(seed, cast, size=_SIZE) for seed in range(150)]
+
+
+def test_pixels_are_the_same_on_every_machine(cast: Cast) -> None:
+    digest = hashlib.sha256()
+    for seed in range(4):
+        scene = draw_scene(seed, cast, size=192)
+        digest.update(scene.picture.tobytes())
+        for drawn in scene.objects:
+            digest.update(drawn.mask.tobytes())
+            digest.update(repr((drawn.label, drawn.box, scene.difficulty)).encode())
+    assert digest.hexdigest()[:16] == "f31755afd8d7ce7a"
+
+
+def test_masks_are_tight_disjoint_and_large_enough(scenes: list[DrawnScene]) -> None:
+    for scene in scenes:
+        together = np.zeros((_SIZE, _SIZE), dtype=int)
+        assert 1 <= len(scene.objects) <= 5
+        for drawn in scene.objects:
+            together += drawn.mask
+            x1, y1, x2, y2 = drawn.box
+            rows, columns = np.nonzero(drawn.mask)
+            assert (columns.min(), rows.min(), columns.max(), rows.max()) == (x1, y1, x2, y2)
+            assert drawn.mask.sum() >= 400 * (_SIZE / 384) ** 2
+        assert together.max() == 1
+
+
+def test_parts_make_up_the_mask(scenes: list[DrawnScene]) -> None:
+    seen: Counter[str] = Counter()
+    for scene in scenes[:60]:
+        for drawn in scene.objects:
+            assert set(drawn.parts) <= set(PARTS[1:])
+            assert "head" in drawn.parts
+            total = sum(part.astype(int) for part in drawn.parts.values())
+            assert np.array_equal(total, drawn.mask.astype(int))
+            seen.update(drawn.parts)
+    assert set(seen) == set(PARTS[1:])
+
+
+def test_the_masks_are_where_the_figures_are(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    # with a black background and no wear, what is not black is a figure
+    monkeypatch.setattr(drawn_scenes, "draw_backdrop", lambda _, w, h: np.zeros((h, w, 3), np.uint8))
+    monkeypatch.setattr(drawn_scenes, "finish", lambda picture, _, **__: picture)
+    for seed in range(10):
+        scene = draw_scene(seed, cast, size=_SIZE)
+        union = np.any([drawn.mask for drawn in scene.objects], axis=0)
+        lit = scene.picture.max(axis=2) > 25
+        assert (union & ~lit).sum() < 0.02 * union.sum()
+        assert (lit & ~union).sum() < 0.08 * union.sum()  # half-covered edges
+        edge = cv2.erode((~union).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        assert not (lit & edge).any()
+
+
+def test_each_member_at_most_once_and_strangers_are_strangers(cast: Cast, scenes: list[DrawnScene]) -> None:
+    for scene in scenes:
+        labels = [drawn.label for drawn in scene.objects if drawn.label is not None]
+        assert len(set(labels)) == len(labels)
+        for drawn in scene.objects:
+            if drawn.label is None:
+                assert not any(drawn.attributes.resembles(member) for member in cast.attributes)
+            else:
+                assert drawn.attributes == cast.members[drawn.label]
+
+
+def test_some_scenes_have_nobody_known_and_some_have_both(scenes: list[DrawnScene]) -> None:
+    kinds = Counter(tuple(sorted({drawn.label is None for drawn in scene.objects})) for scene in scenes)
+    assert 0.05 < kinds[(True,)] / len(scenes) < 0.3
+    assert kinds[(False, True)] > 10
+    assert kinds[(False,)] > 40
+    names = Counter(drawn.label for scene in scenes for drawn in scene.objects)
+    assert len(names) == 9  # the eight and the strangers
+
+
+def test_strangers_only_means_it(cast: Cast) -> None:
+    for seed in range(30):
+        scene = draw_scene(seed, cast, size=96, strangers_only=True)
+        assert all(drawn.label is None for drawn in scene.objects)
+
+
+@pytest.mark.parametrize(("difficulty", "least", "most"), [("easy", 1, 2), ("medium", 1, 4), ("hard", 1, 5)])
+def test_difficulty_is_kept(cast: Cast, difficulty: Difficulty, least: int, most: int) -> None:
+    counts = []
+    for seed in range(20):
+        scene = draw_scene(seed, cast, size=96, difficulty=difficulty)
+        assert scene.difficulty == difficulty
+        counts.append(len(scene.objects))
+    assert min(counts) >= least
+    assert max(counts) <= most
+
+
+def test_hard_is_more_crowded_than_easy(cast: Cast) -> None:
+    mean = {}
+    levels: tuple[Difficulty, ...] = ("easy", "medium", "hard")
+    for level in levels:
+        mean[level] = np.mean([len(draw_scene(s, cast, size=96, difficulty=level).objects) for s in range(30)])
+    assert mean["easy"] < mean["medium"] < mean["hard"]
+
+
+def test_whoever_is_hardly_seen_is_left_out(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = [draw_scene(seed, cast, size=96, difficulty="hard") for seed in range(40)]
+    monkeypatch.setattr(drawn_scenes, "_hidden", lambda *_: None)
+    everybody = [draw_scene(seed, cast, size=96, difficulty="hard") for seed in range(40)]
+    left_out = 0
+    for some, more in zip(kept, everybody, strict=True):
+        who = {drawn.attributes: drawn for drawn in some.objects}
+        left_out += sum(drawn.attributes not in who for drawn in more.objects)
+        for drawn in more.objects:  # leaving somebody out can only uncover the others
+            if drawn.attributes in who:
+                assert (who[drawn.attributes].mask | ~drawn.mask).all()
+    assert left_out > 5
