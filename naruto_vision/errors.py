@@ -35,10 +35,10 @@ class MissingPathError(InputError):
 
 
 class BadImageError(InputError):
-    """A picture cannot be used.
+    """An image cannot be used.
 
     Args:
-        path: The picture.
+        path: The image.
         reason: Why not, with the numbers that decided it.
     """
 

@@ -1,4 +1,4 @@
-"""COCO run lengths of a mask that is cut to its box, without the mask at the picture's size."""
+"""COCO run lengths of a mask that is cut to its box, without the mask at the image's size."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -94,7 +94,7 @@ def shared_pixels(first: Box, second: Box) -> int:
 
     Args:
         first: Inclusive pixels.
-        second: Inclusive pixels of the same picture.
+        second: Inclusive pixels of the same image.
 
     Returns:
         A whole number, 0 where they do not meet.
@@ -109,7 +109,7 @@ def shared_pixel_matrix(first: Sequence[Box], second: Sequence[Box]) -> NDArray[
 
     Args:
         first: N boxes, inclusive pixels.
-        second: M boxes, inclusive pixels of the same picture.
+        second: M boxes, inclusive pixels of the same image.
 
     Returns:
         Shape (N, M), float64, whole numbers of pixels.
@@ -140,7 +140,7 @@ def inclusive_iou_matrix(first: Sequence[Box], second: Sequence[Box]) -> NDArray
 
     Args:
         first: N boxes, inclusive pixels.
-        second: M boxes, inclusive pixels of the same picture.
+        second: M boxes, inclusive pixels of the same image.
 
     Returns:
         Shape (N, M), float64, in [0, 1].
@@ -154,7 +154,7 @@ def common_box(boxes: Sequence[Box]) -> Box:
     """Find the smallest box that holds all of them.
 
     Args:
-        boxes: At least one box, inclusive pixels of one picture.
+        boxes: At least one box, inclusive pixels of one image.
 
     Returns:
         Inclusive pixels.
@@ -241,16 +241,16 @@ def area_xyxy(box: Box) -> int:
 
 
 def expand_xyxy(box: Box, ratio: float, width: int, height: int) -> Box:
-    """Grow a box by a share of its own size, half of it on each side, and clip it to the picture.
+    """Grow a box by a share of its own size, half of it on each side, and clip it to the image.
 
     Args:
         box: Inclusive pixels.
         ratio: 0.18 makes the box 18 % wider and 18 % taller before clipping.
-        width: Width of the picture in pixels.
-        height: Height of the picture in pixels.
+        width: Width of the image in pixels.
+        height: Height of the image in pixels.
 
     Returns:
-        Inclusive pixels inside the picture.
+        Inclusive pixels inside the image.
 
     Raises:
         ValueError: If the ratio is negative.
@@ -339,13 +339,13 @@ def mask_iou(first: Tensor, second: Tensor) -> Tensor:
 
 
 def column_runs(mask: Mask, box: Box, height: int, width: int) -> NDArray[np.int64]:
-    """Count the runs of a mask down the picture's columns, all of them in one pass.
+    """Count the runs of a mask down the image's columns, all of them in one pass.
 
     Args:
         mask: Shape (h, w) of the box, bool.
-        box: Where it lies, inclusive pixels of the picture.
-        height: Height of the picture in pixels.
-        width: Width of the picture in pixels.
+        box: Where it lies, inclusive pixels of the image.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
 
     Returns:
         Shape (N,), int64: pixels off, on, off and so on, column by column; the first is 0 where the mask starts on.
@@ -370,9 +370,9 @@ def encode_cut(mask: Mask, box: Box, height: int, width: int) -> dict[str, Any]:
 
     Args:
         mask: Shape (h, w) of the box, bool.
-        box: Where it lies, inclusive pixels of the picture.
-        height: Height of the picture in pixels.
-        width: Width of the picture in pixels.
+        box: Where it lies, inclusive pixels of the image.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
 
     Returns:
         ``{"size": [height, width], "counts": text}``, compressed; JSON can hold it.

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Box: TypeAlias = tuple[int, int, int, int]
-"""``(x1, y1, x2, y2)`` in pixels of the upright picture, all four inclusive."""
+"""``(x1, y1, x2, y2)`` in pixels of the upright image, all four inclusive."""
 
-Picture: TypeAlias = NDArray[np.uint8]
-"""A decoded picture: shape (H, W, 3), uint8, RGB, upright (EXIF orientation applied)."""
+ImageArray: TypeAlias = NDArray[np.uint8]
+"""A decoded image: shape (H, W, 3), uint8, RGB, upright (EXIF orientation applied)."""
 
 Mask: TypeAlias = NDArray[np.bool_]
 """A binary mask: shape (H, W), bool."""
@@ -38,10 +38,10 @@ def _shape(box: Box) -> tuple[int, int]:
 
 @dataclass(frozen=True, init=False)
 class Region:
-    """One segmented region of a picture. Its mask is kept in bits: a thousand masks of a full HD picture are 0.3 GB.
+    """One segmented region of an image. Its mask is kept in bits: a thousand masks of a full HD image are 0.3 GB.
 
     Args:
-        box: The tight box of the mask, inclusive pixels of the upright picture.
+        box: The tight box of the mask, inclusive pixels of the upright image.
         mask: The mask cut to ``box``: shape (y2 - y1 + 1, x2 - x1 + 1), bool.
         predicted_iou: The model's own estimate of the mask's IoU; unbounded above 1.
         stability: IoU of the mask thresholded a little higher and a little lower, in [0, 1].
@@ -90,11 +90,11 @@ class Region:
         return int(np.bitwise_count(np.frombuffer(self.bits, np.uint8)).sum())
 
     def full_mask(self, height: int, width: int) -> Mask:
-        """Return the mask in the frame of the whole picture.
+        """Return the mask in the frame of the whole image.
 
         Args:
-            height: Height of the picture in pixels.
-            width: Width of the picture in pixels.
+            height: Height of the image in pixels.
+            width: Width of the image in pixels.
 
         Returns:
             Shape (height, width), bool.
@@ -113,7 +113,7 @@ class Neighbour:
         row: The stable id of the gallery row.
         label: The row's label.
         score: Cosine similarity with the query, in [-1, 1].
-        path: The picture that the row was made from, as the gallery recorded it.
+        path: The image that the row was made from, as the gallery recorded it.
     """
 
     row: int
@@ -161,14 +161,14 @@ class ScenePrediction:
 
     Args:
         scene: The scene's path relative to the scene folder, POSIX.
-        width: Width of the upright picture in pixels.
-        height: Height of the upright picture in pixels.
+        width: Width of the upright image in pixels.
+        height: Height of the upright image in pixels.
         regions: The regions, largest first.
         identities: Who each region is, in the same order.
         milliseconds: Wall time of each step.
 
     Raises:
-        ValueError: If there are not as many identities as regions, or a box leaves the picture.
+        ValueError: If there are not as many identities as regions, or a box leaves the image.
     """
 
     scene: str
@@ -184,7 +184,7 @@ class ScenePrediction:
             raise ValueError(msg)
         for region in self.regions:
             if region.box[2] >= self.width or region.box[3] >= self.height:
-                msg = f"scene {self.scene}: box {region.box} leaves the {self.width}x{self.height} picture"
+                msg = f"scene {self.scene}: box {region.box} leaves the {self.width}x{self.height} image"
                 raise ValueError(msg)
 
 
@@ -193,7 +193,7 @@ class LabelledBox:
     """One box with a name: an object of the ground truth, or one prediction of a scene's JSON.
 
     Args:
-        box: Inclusive pixels of the upright picture.
+        box: Inclusive pixels of the upright image.
         label: Its name.
         score: A prediction's score; None for ground truth.
     """
@@ -207,11 +207,11 @@ class LabelledBox:
 
 
 @dataclass(frozen=True)
-class LabelledPicture:
+class LabelledImage:
     """One row of a class table.
 
     Args:
-        path: Path of the picture relative to the table's root, POSIX.
+        path: Path of the image relative to the table's root, POSIX.
         label: The class.
     """
 

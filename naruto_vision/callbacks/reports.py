@@ -60,7 +60,7 @@ def confusion_figure(confusion: Tensor, classes: tuple[str, ...]) -> Figure:
 
 
 def example_grid(pixels: Tensor, count: int) -> Tensor:
-    """Lay prepared pictures side by side, each stretched to the full range.
+    """Lay prepared images side by side, each stretched to the full range.
 
     Args:
         pixels: Shape (B, 3, S, S), float32, normalised.
@@ -74,10 +74,10 @@ def example_grid(pixels: Tensor, count: int) -> Tensor:
 
 
 class TuningFigures(Callback):
-    """Write the confusion matrix after each validation that was better than before, and pictures of the first batch.
+    """Write the confusion matrix after each validation that was better than before, and images of the first batch.
 
     Args:
-        examples: How many pictures are shown.
+        examples: How many images are shown.
     """
 
     def __init__(self, examples: int = 32) -> None:
@@ -101,7 +101,7 @@ class TuningFigures(Callback):
         """
         pixels = getattr(batch, "pixels", None)
         if trainer.global_step == 0 and isinstance(trainer.logger, TensorBoardLogger) and torch.is_tensor(pixels):
-            trainer.logger.experiment.add_image("train/pictures", example_grid(pixels, self.examples), 0)
+            trainer.logger.experiment.add_image("train/images", example_grid(pixels, self.examples), 0)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show what was taken for what; in a fit only for weights that are kept, as drawing takes as long as a step.
@@ -147,7 +147,7 @@ def confusion_csv(confusion: Tensor, classes: tuple[str, ...]) -> str:
 
 
 def per_class_csv(confusion: Tensor, classes: tuple[str, ...]) -> str:
-    """Return ``class,correct,total,accuracy``; a class without pictures has no accuracy.
+    """Return ``class,correct,total,accuracy``; a class without images has no accuracy.
 
     Args:
         confusion: Shape (C, C), int64; rows are true classes, columns the answers.
@@ -277,7 +277,7 @@ def _told(best: Best) -> str:
     kept, confusion = f"the weights of epoch {best.epoch + 1}", best.figures.confusion
     if confusion is None:
         return f"{kept}, the best by validation"
-    return f"{kept}, which named {int(confusion.trace())} of {int(confusion.sum())} validation pictures right"
+    return f"{kept}, which named {int(confusion.trace())} of {int(confusion.sum())} validation images right"
 
 
 def _csv(rows: list[list[Any]]) -> str:

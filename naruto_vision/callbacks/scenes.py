@@ -87,9 +87,9 @@ class SceneReportCallback(Callback):
         colours = label_colours(pl_module.analyzer.gallery.labels)
         for item, prediction in outputs["answers"][: self.examples - self._shown]:
             self._shown += 1
-            if item.picture is not None:
+            if item.image is not None:
                 shown = choose_for_overlay(prediction, pl_module.overlay)
-                drawn = draw_overlay(item.picture, prediction, shown, colours)
+                drawn = draw_overlay(item.image, prediction, shown, colours)
                 trainer.logger.experiment.add_image(f"scenes/{item.scene}", drawn, dataformats="HWC")
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -117,7 +117,7 @@ class SceneWriterCallback(Callback):
     Args:
         out: The folder for the results.
         settings: What is written for each scene.
-        fail_fast: Stop at the first picture that cannot be read; otherwise it is counted and the others go on.
+        fail_fast: Stop at the first image that cannot be read; otherwise it is counted and the others go on.
     """
 
     def __init__(
@@ -170,21 +170,21 @@ class SceneWriterCallback(Callback):
         self._bad = []
         gallery = pl_module.analyzer.gallery
         self._index = gallery.index_kind
-        if trainer.is_global_zero and (changed := forget_changed(self.out, dataset.pictures, LOG)):
+        if trainer.is_global_zero and (changed := forget_changed(self.out, dataset.images, LOG)):
             _LOG.info("%d scenes have changed since they were searched and are searched again", len(changed))
         trainer.strategy.barrier("changed scenes")
         self._writer = SceneWriter(
             self.out,
             dataset.scenes,
             gallery.labels,
-            {"scenes": str(dataset.pictures.resolve()), **pl_module.run_identity(), "precision": trainer.precision},
+            {"scenes": str(dataset.images.resolve()), **pl_module.run_identity(), "precision": trainer.precision},
             crop=pl_module.crop,
             overlay=pl_module.overlay,
             settings=self.settings,
             rank=trainer.global_rank,
             world=trainer.world_size,
         )
-        self._behind = BackgroundWriter(self._writer, dataset.pictures)
+        self._behind = BackgroundWriter(self._writer, dataset.images)
         trainer.strategy.barrier("scene folder")  # it is cleared of leftovers before anybody writes into it
         dataset.skip(self._writer.done)
         self._scenes = dataset.scenes
@@ -212,7 +212,7 @@ class SceneWriterCallback(Callback):
             dataloader_idx: Unused.
 
         Raises:
-            InputError: If a picture cannot be read and ``fail_fast`` is on.
+            InputError: If an image cannot be read and ``fail_fast`` is on.
         """
         self._write(outputs)
 
@@ -220,13 +220,13 @@ class SceneWriterCallback(Callback):
         if self._writer is None or self._behind is None:
             return
         for item, prediction in answers:
-            if item.picture is None and self.fail_fast:
-                msg = f"{item.error}; stopped at the first bad picture, as fail_fast asks"
+            if item.image is None and self.fail_fast:
+                msg = f"{item.error}; stopped at the first bad image, as fail_fast asks"
                 raise InputError(msg)
-            if item.picture is None:
+            if item.image is None:
                 self._bad.append((item.scene, item.error))
             elif item.scene not in self._writer.done:
-                self._behind.write(item.picture, prediction)
+                self._behind.write(item.image, prediction)
 
     @override
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -257,7 +257,7 @@ class SceneWriterCallback(Callback):
         """
         try:
             if isinstance(pl_module, SceneRetriever):
-                self._write([answer for answer in pl_module.answered if answer[0].picture is not None])
+                self._write([answer for answer in pl_module.answered if answer[0].image is not None])
             self._finish_writing()
         except OSError as error:  # the run stops for a reason already, most likely this one
             _LOG.warning("a scene could not be written: %s", error)

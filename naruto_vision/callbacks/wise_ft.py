@@ -191,7 +191,7 @@ class WiseSweep(Callback):
 
 
 def _validate(trainer: pl.Trainer, module: ContrastiveTuner, encoder: ClipEncoder) -> PassFigures:
-    """Name the validation pictures of all processes."""
+    """Name the validation images of all processes."""
     data: Any = getattr(trainer, "datamodule", None)
     seen: list[tuple[Tensor, ...]]
     with torch.no_grad():

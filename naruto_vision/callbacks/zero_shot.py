@@ -19,16 +19,16 @@ from naruto_vision.errors import InputError
 from naruto_vision.modules.clip_tuner import ContrastiveTuner
 from naruto_vision.synthetic.attributes import random_attributes
 from naruto_vision.synthetic.captions import full_caption
-from naruto_vision.synthetic.scene import draw_picture
+from naruto_vision.synthetic.scene import draw_image
 
-_STREAM = 9  # random numbers that no training, validation or test picture is drawn from
+_STREAM = 9  # random numbers that no training, validation or test image is drawn from
 _SIDE = 128
 _BATCH = 32
 
 
 @dataclass(frozen=True)
 class ZeroShotProbe:
-    """Pictures, and texts of which one belongs to each.
+    """Images, and texts of which one belongs to each.
 
     Args:
         pixels: Shape (N, 3, S, S), float32, as the encoder's ``preprocess`` makes them.
@@ -36,7 +36,7 @@ class ZeroShotProbe:
         texts: For each of the C answers, one or more texts.
 
     Raises:
-        InputError: If there is no picture, or nothing to choose between.
+        InputError: If there is no image, or nothing to choose between.
     """
 
     pixels: Tensor
@@ -46,13 +46,13 @@ class ZeroShotProbe:
     def __post_init__(self) -> None:
         if len(self.pixels) != len(self.labels) or len(self.labels) == 0 or len(self.texts) < 2:
             msg = (
-                f"zero-shot probe: expected pictures and at least 2 answers, found {len(self.pixels)} pictures, "
+                f"zero-shot probe: expected images and at least 2 answers, found {len(self.pixels)} images, "
                 f"{len(self.labels)} labels and {len(self.texts)} answers"
             )
             raise InputError(msg)
 
     def accuracy(self, encoder: ClipEncoder) -> float:
-        """Measure the share of pictures whose nearest text is one of their own.
+        """Measure the share of images whose nearest text is one of their own.
 
         Args:
             encoder: Of the same preprocessing as the probe's pixels.
@@ -72,7 +72,7 @@ def drawn_probe(encoder: ClipEncoder, count: int, seed: int = 0) -> ZeroShotProb
     """Draw strangers, whom their captions have to find: chance is one in ``count``.
 
     Args:
-        encoder: Prepares the pictures.
+        encoder: Prepares the images.
         count: How many strangers, 2 or more.
         seed: Decides who they are.
 
@@ -82,7 +82,7 @@ def drawn_probe(encoder: ClipEncoder, count: int, seed: int = 0) -> ZeroShotProb
     pixels, texts = [], []
     for number in range(count):
         attributes = random_attributes(np.random.default_rng([_STREAM, seed, number]))
-        pixels.append(encoder.preprocess(draw_picture(attributes, seed + number, _SIDE).picture))
+        pixels.append(encoder.preprocess(draw_image(attributes, seed + number, _SIDE).image))
         texts.append((full_caption(attributes),))
     stacked = torch.stack(pixels) if pixels else torch.zeros(0, 3, 1, 1)
     return ZeroShotProbe(stacked, torch.arange(count), tuple(texts))
@@ -92,9 +92,9 @@ def folder_probe(encoder: ClipEncoder, root: str, split: Split = "valid") -> Zer
     """Read class data of the user's own, best with classes that are not tuned on.
 
     Args:
-        encoder: Prepares the pictures.
+        encoder: Prepares the images.
         root: A Roboflow export, a folder of manifests, or class folders.
-        split: Which pictures.
+        split: Which images.
 
     Raises:
         InputError: If the data cannot be used.
@@ -135,10 +135,10 @@ class ZeroShotRetention(Callback):
         self._probe: ZeroShotProbe | None = None
 
     def probe(self, encoder: ClipEncoder) -> ZeroShotProbe:
-        """Return the pictures and texts, made once.
+        """Return the images and texts, made once.
 
         Args:
-            encoder: Prepares the pictures.
+            encoder: Prepares the images.
         """
         if self._probe is None:
             drawn = self.root is None

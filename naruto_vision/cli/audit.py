@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from naruto_vision.data.leaks import Audit, AuditItem
-    from naruto_vision.data.pair_sheet import SheetPicture
+    from naruto_vision.data.pair_sheet import SheetImage
     from naruto_vision.metrics.stats import Rate
     from naruto_vision.viz.contact_sheet import Theme
     from naruto_vision.viz.overlay import Colour
@@ -85,7 +85,7 @@ def audit_table(found: "Audit") -> "Table":
         "nearly the same": [Rate(one.near, one.compared) for one in found.comparisons],
         f"a frame within {found.window}": [one.frames.within for one in found.comparisons],
         "  of these with its class": [one.frames.agreeing for one in found.comparisons],
-        "any of the three": [Rate(one.leaking, one.frames.pictures) for one in found.comparisons],
+        "any of the three": [Rate(one.leaking, one.frames.images) for one in found.comparisons],
         "named right by file name alone": [one.frames.by_name_alone for one in found.comparisons],
         "named right as the commonest class": [one.frames.by_majority for one in found.comparisons],
     }
@@ -98,30 +98,30 @@ def _notes(found: "Audit") -> Iterator[str]:
     counts = found.seen.quarantine.counts()
     if found.seen.absent:
         seen = len(found.items.items)
-        yield f"{found.seen.absent} of {seen} pictures are not on the disk: their names were compared, not their pixels"
+        yield f"{found.seen.absent} of {seen} images are not on the disk: their names were compared, not their pixels"
     if counts["quarantined"]:
         first = found.seen.quarantine.rows[0].reason
-        yield f"{counts['quarantined']} of {counts['seen']} pictures cannot be read, so only names count; first {first}"
+        yield f"{counts['quarantined']} of {counts['seen']} images cannot be read, so only names count; first {first}"
     families = sorted({name for one in found.comparisons for name in one.frames.counted})
     if families:
         yield f"numbers of {', '.join(families[:3])} look like counters, not frames (--numbers frames counts them)"
     for part in found.items.parts:
         if found.repeats(part):
-            yield f"{found.repeats(part)} pictures of {part} repeat another one of {part}, exactly or nearly"
+            yield f"{found.repeats(part)} images of {part} repeat another one of {part}, exactly or nearly"
     if found.conflicts():
         yield f"{found.conflicts()} pairs of the same pixels stand under two classes"
     if not found.comparisons:
         yield "there is nothing to compare: no valid or test split; `naruto-vision data split` makes them"
 
 
-def _shown_picture(item: "AuditItem", colours: Mapping[str, "Colour"]) -> "SheetPicture | None":
-    from naruto_vision.data.pair_sheet import SheetPicture
+def _shown_image(item: "AuditItem", colours: Mapping[str, "Colour"]) -> "SheetImage | None":
+    from naruto_vision.data.pair_sheet import SheetImage
     from naruto_vision.viz.overlay import UNLISTED
 
     if item.file is None:
         return None
     label, name = item.row.label, PurePosixPath(item.row.path).name
-    return SheetPicture(item.file, f"{item.part}: {label}", name, colours.get(label, UNLISTED))
+    return SheetImage(item.file, f"{item.part}: {label}", name, colours.get(label, UNLISTED))
 
 
 def _write_sheet(found: "Audit", path: Path, theme: "Theme") -> str:
@@ -131,15 +131,15 @@ def _write_sheet(found: "Audit", path: Path, theme: "Theme") -> str:
 
     colours, pairs = label_colours(found.items.classes), []
     for pair in found.crossing()[:_SHEET_PAIRS]:
-        first, second = (_shown_picture(found.items.items[place], colours) for place in (pair.first, pair.second))
+        first, second = (_shown_image(found.items.items[place], colours) for place in (pair.first, pair.second))
         if first is not None and second is not None:
             how = "same pixels" if pair.exact else f"{pair.distance} of 256 bits differ" + ", mirrored" * pair.mirrored
             pairs.append(SheetPair(first, second, how))
     if not pairs:
         path.unlink(missing_ok=True)  # one of an earlier audit would tell of pairs that are gone
         if not found.seen.looks:
-            return "no picture could be looked at, so there is no contact sheet"
-        return "no pair of pictures is alike across the splits, so there is no contact sheet"
+            return "no image could be looked at, so there is no contact sheet"
+        return "no pair of images is alike across the splits, so there is no contact sheet"
     write_image(path, pair_sheet(pairs, f"the {len(pairs)} pairs most alike across the splits", theme))
     return f"the {len(pairs)} pairs most alike are in {path}"
 
@@ -151,7 +151,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments: What ``add_arguments`` declared.
 
     Returns:
-        0; with ``--fail-on-leak`` 1 where a held-out picture leaks.
+        0; with ``--fail-on-leak`` 1 where a held-out image leaks.
 
     Raises:
         InputError: If the data set, the gallery or the encoder cannot be read.
@@ -165,7 +165,7 @@ def run(arguments: argparse.Namespace) -> int:
     encoder = open_vector_encoder(arguments)
     tables = read_present(arguments.root, arguments.reader, rules_of(arguments, need_files=False))
     items = collect_items(tables, arguments.gallery)
-    with progress("looking at pictures", len(items.items)) as advance:
+    with progress("looking at images", len(items.items)) as advance:
         seen = look_at_items(items.items, advance)
     found = audit(items, seen, window=arguments.window, numbers=arguments.numbers)
     lines, document = list(_notes(found)), found.as_json()

@@ -31,7 +31,7 @@ def add_vector_options(parser: argparse.ArgumentParser) -> None:
     """
     add_encoder_options(parser, without="none, only pixels and names are compared")
     parser.add_argument(
-        "--neighbours", type=whole_number, default=10, help="nearest pictures that vote on a class (default: 10)"
+        "--neighbours", type=whole_number, default=10, help="nearest images that vote on a class (default: 10)"
     )
     parser.add_argument(
         "--near-cosine", type=cosine, default=0.98, help="cosine from which two are near copies (default: 0.98)"
@@ -55,7 +55,7 @@ def open_vector_encoder(arguments: argparse.Namespace) -> "Encoder | None":
 
 
 def look_through(arguments: argparse.Namespace, encoder: "Encoder", found: "Audit") -> "VectorAudit":
-    """Embed the pictures and hold each against its neighbours.
+    """Embed the images and hold each against its neighbours.
 
     Args:
         arguments: What ``add_vector_options`` declared.
@@ -63,12 +63,12 @@ def look_through(arguments: argparse.Namespace, encoder: "Encoder", found: "Audi
         found: The audit of pixels and names.
 
     Raises:
-        InputError: If there are no two pictures.
+        InputError: If there are no two images.
     """
     from naruto_vision.data.label_check import audit_vectors, embed_items
 
     items = found.items.items
-    with progress("embedding pictures", len({items[place].file for place in found.seen.looks})) as advance:
+    with progress("embedding images", len({items[place].file for place in found.seen.looks})) as advance:
         places, vectors = embed_items(items, found.seen, encoder, advance)
     return audit_vectors(
         items, places, vectors, neighbours=max(1, arguments.neighbours), near_cosine=arguments.near_cosine
@@ -87,7 +87,7 @@ def vector_notes(found: "Audit", seen: "VectorAudit") -> Iterator[str]:
     """
     suspects, known = seen.suspects, {frozenset((pair.first, pair.second)) for pair in found.alike}
     yield (
-        f"{len(suspects)} of {len(seen.checked)} pictures lie among pictures of another class; "
+        f"{len(suspects)} of {len(seen.checked)} images lie among images of another class; "
         f"{seen.neighbours} nearest asked" + (", the likeliest mistakes first:" if suspects else "")
     )
     for one in suspects[:_LISTED]:
@@ -103,7 +103,7 @@ def vector_notes(found: "Audit", seen: "VectorAudit") -> Iterator[str]:
 
 
 def write_vector_files(found: "Audit", seen: "VectorAudit", folder: Path, theme: "Theme") -> Iterator[str]:
-    """Write ``neighbours.csv``, a line a picture, and ``suspects.png``.
+    """Write ``neighbours.csv``, a line an image, and ``suspects.png``.
 
     Args:
         found: The audit of pixels and names.
@@ -122,28 +122,28 @@ def write_vector_files(found: "Audit", seen: "VectorAudit", folder: Path, theme:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(seen.rows())
     write_text(folder / "neighbours.csv", text.getvalue())
-    yield f"every picture with its neighbours' classes is in {folder / 'neighbours.csv'}"
+    yield f"every image with its neighbours' classes is in {folder / 'neighbours.csv'}"
     sheet, suspects = folder / "suspects.png", seen.suspects[:_SHEET_ROWS]
     if not suspects:
         sheet.unlink(missing_ok=True)  # one of an earlier audit would tell of mistakes that are mended
         return
     colours = label_colours(found.items.classes)
     of_all = f" of {len(seen.suspects)}" if len(suspects) < len(seen.suspects) else ""
-    title = f"{len(suspects)}{of_all} pictures that lie among those of another class"
+    title = f"{len(suspects)}{of_all} images that lie among those of another class"
     write_image(sheet, draw_rows([_row(seen, one, colours) for one in suspects], title, theme))
     yield f"the {len(suspects)} likeliest mistakes are drawn in {sheet}"
 
 
 def _row(seen: "VectorAudit", one: "CheckedLabel", colours: Mapping[str, "Colour"]) -> "TileRow":
-    from naruto_vision.io.images import picture_or_none
+    from naruto_vision.io.images import image_or_none
     from naruto_vision.viz.overlay import UNLISTED
     from naruto_vision.viz.tile_rows import Tile, TileRow
 
     def tile(place: int, cosine: float | None = None) -> Tile:
         item = seen.items[place]
-        picture = None if item.file is None else picture_or_none(item.file)
+        image = None if item.file is None else image_or_none(item.file)
         label = item.row.label
-        return Tile(picture, f"{item.part}: {label}", item.row.path, colours.get(label, UNLISTED), cosine)
+        return Tile(image, f"{item.part}: {label}", item.row.path, colours.get(label, UNLISTED), cosine)
 
     own = seen.items[one.place].row.label
     heading = f"{own}, or {one.rival}? {one.votes[one.rival]} of the {len(one.nearest)} nearest are {one.rival}"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from naruto_vision.cli.bench import Timing
     from naruto_vision.encoders.base import Encoder
-    from naruto_vision.records import Picture, Region
+    from naruto_vision.records import ImageArray, Region
 
 BASELINE = "PIL, one by one"
 OURS = "batches"
@@ -101,22 +101,22 @@ def _encoder(arguments: argparse.Namespace) -> "Encoder":
 def _candidates(
     arguments: argparse.Namespace, encoder: "Encoder", vectors: "dict[str, Tensor]"
 ) -> dict[str, Callable[[], None]]:
-    from naruto_vision.encoders.base import embed_pictures
+    from naruto_vision.encoders.base import embed_images
     from naruto_vision.encoders.int8 import Int8Encoder
     from naruto_vision.segmentation.crops import CropSettings, crop_region, embed_regions
 
-    picture, regions = _scene(arguments)
+    image, regions = _scene(arguments)
     way = CropSettings()
     stock = copy.copy(encoder)  # the same layers, run by the library's own forward pass
     stock.stock = True
 
     def one_by_one() -> None:
-        crops = (crop_region(picture, region, way) for region in regions)
-        vectors[BASELINE] = embed_pictures(stock, list(crops), batch_size=1, mirror=arguments.mirror)
+        crops = (crop_region(image, region, way) for region in regions)
+        vectors[BASELINE] = embed_images(stock, list(crops), batch_size=1, mirror=arguments.mirror)
 
     def in_batches(name: str, tower: "Encoder") -> None:
         size = arguments.batch
-        vectors[name] = embed_regions(tower, picture, regions, [way], mirror=arguments.mirror, batch_size=size)[0]
+        vectors[name] = embed_regions(tower, image, regions, [way], mirror=arguments.mirror, batch_size=size)[0]
 
     found: dict[str, Callable[[], None]] = {BASELINE: one_by_one, OURS: partial(in_batches, OURS, encoder)}
     if arguments.int8:
@@ -124,7 +124,7 @@ def _candidates(
     return found
 
 
-def _scene(arguments: argparse.Namespace) -> "tuple[Picture, list[Region]]":
+def _scene(arguments: argparse.Namespace) -> "tuple[Image, list[Region]]":
     """Draw a scene, and ellipses on it from a sixteenth to a half of its side."""
     import numpy as np
 
@@ -134,7 +134,7 @@ def _scene(arguments: argparse.Namespace) -> "tuple[Picture, list[Region]]":
     from naruto_vision.synthetic.scene import draw_scene
 
     size = arguments.size
-    picture = draw_scene(arguments.seed, read_cast(config_path("cast.yaml")), size=size).picture
+    image = draw_scene(arguments.seed, read_cast(config_path("cast.yaml")), size=size).image
     generator = np.random.default_rng(arguments.seed)
     regions = []
     for _ in range(arguments.masks):
@@ -143,7 +143,7 @@ def _scene(arguments: argparse.Namespace) -> "tuple[Picture, list[Region]]":
         rows = np.linspace(-1, 1, height)[:, None]
         columns = np.linspace(-1, 1, width)[None]
         regions.append(Region((left, top, left + width - 1, top + height - 1), rows**2 + columns**2 <= 1.05))
-    return picture, regions
+    return image, regions
 
 
 def _figures(masks: int, name: str, times: "Mapping[str, Timing]", vectors: "Mapping[str, Tensor]") -> dict[str, Any]:
@@ -164,7 +164,7 @@ def _print_table(arguments: argparse.Namespace, ways: Mapping[str, Any]) -> None
     from rich.console import Console
     from rich.table import Table
 
-    title = f"{arguments.masks} masks of one picture, {arguments.encoder}, {arguments.repeats} rounds"
+    title = f"{arguments.masks} masks of one image, {arguments.encoder}, {arguments.repeats} rounds"
     table = Table("way", "median s", "CPU s", "ms/mask", "times as fast", "in CPU time", "least cosine", title=title)
     for name, one in ways.items():
         table.add_row(

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from naruto_vision.encoders.base import Encoder, embed_pictures
+from naruto_vision.encoders.base import Encoder, embed_images
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.index import Trial, grown
 from naruto_vision.records import Vectors
 from naruto_vision.synthetic.attributes import random_attributes
 from naruto_vision.synthetic.captions import caption
 from naruto_vision.synthetic.dataset import seed_of
-from naruto_vision.synthetic.scene import draw_picture
+from naruto_vision.synthetic.scene import draw_image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,33 +28,33 @@ if TYPE_CHECKING:
     from naruto_vision.cli.bench import Timing
 
 _CHARACTERS = 100
-_PICTURES = 8  # of each character, that the rows are made of
-_SIDE = 96  # pixels of a drawn picture
+_IMAGES = 8  # of each character, that the rows are made of
+_SIDE = 96  # pixels of a drawn image
 
 
 def encoded_trial(encoder: Encoder, rows: int, queries: int, seed: int) -> tuple[Trial, tuple[Vectors, str] | None]:
-    """Embed pictures of drawn characters and make many rows of them; ask with further pictures, and with texts.
+    """Embed images of drawn characters and make many rows of them; ask with further images, and with texts.
 
     Args:
-        encoder: Embeds the pictures and, where it reads, the texts.
+        encoder: Embeds the images and, where it reads, the texts.
         rows: N.
-        queries: Q pictures and Q texts, none of which the rows were made of.
+        queries: Q images and Q texts, none of which the rows were made of.
         seed: Draws the characters; any number from 0.
 
     Returns:
-        Rows (N, D) and picture queries (Q, D); and text queries (Q, D) with their source, None where it reads none.
+        Rows (N, D) and image queries (Q, D); and text queries (Q, D) with their source, None where it reads none.
     """
     rng = np.random.default_rng([4, seed])
     cast = [random_attributes(rng) for _ in range(_CHARACTERS)]
-    known = np.arange(_CHARACTERS * _PICTURES) % _CHARACTERS
+    known = np.arange(_CHARACTERS * _IMAGES) % _CHARACTERS
     asked = np.arange(queries) % _CHARACTERS
     drawn = [
-        draw_picture(cast[who], seed_of("bench index", seed, place), _SIDE).picture
+        draw_image(cast[who], seed_of("bench index", seed, place), _SIDE).image
         for place, who in enumerate([*known.tolist(), *asked.tolist()])
     ]
-    vectors, pictures = np.split(embed_pictures(encoder, drawn).numpy(), [len(known)])
-    made = f"{len(known)} drawn pictures of {_CHARACTERS} characters, multiplied with their covariance"
-    trial = Trial(grown(vectors, known, rows, seed), pictures, f"{queries} further pictures; rows: {made}")
+    vectors, images = np.split(embed_images(encoder, drawn).numpy(), [len(known)])
+    made = f"{len(known)} drawn images of {_CHARACTERS} characters, multiplied with their covariance"
+    trial = Trial(grown(vectors, known, rows, seed), images, f"{queries} further images; rows: {made}")
     if not encoder.has_text:
         return trial, None
     texts = [caption(cast[who], rng) for who in asked.tolist()]
@@ -155,7 +155,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--encoder",
         metavar="NAME",
         help="make the vectors of what this encoder (as for `gallery add`) gives for drawn characters, and ask with "
-        "further pictures; texts are captions by its text tower",
+        "further images; texts are captions by its text tower",
     )
     parser.add_argument("--vectors", type=int, default=100_000, metavar="N", help="drawn vectors (default: 100000)")
     parser.add_argument("--dim", type=int, default=512, metavar="D", help="their length (default: 512)")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 OURS, REFERENCE = "predict", "one by one"
 LEAST_PARITY = 0.99
-_GALLERY_PICTURES = 20  # of each character; enough that every search is a real one
+_GALLERY_IMAGES = 20  # of each character; enough that every search is a real one
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -119,7 +119,7 @@ def _prepare(arguments: argparse.Namespace, folder: Path, count: int) -> "Parts"
     encoder = f"--model.encoder.init_args.model={arguments.encoder}"
     gallery = arguments.gallery or folder / "gallery"
     if count or not arguments.gallery:
-        _draw(drawn, count, arguments.size, 0 if arguments.gallery else _GALLERY_PICTURES)
+        _draw(drawn, count, arguments.size, 0 if arguments.gallery else _GALLERY_IMAGES)
     words = ["--trainer.logger=false", "--trainer.enable_progress_bar=false", f"--model.gallery={gallery}", encoder]
     with silence():
         if not arguments.gallery:
@@ -130,14 +130,14 @@ def _prepare(arguments: argparse.Namespace, folder: Path, count: int) -> "Parts"
         return find_parts(run_cli(["predict", "--config", config, *arguments.predict, *own], Setup))
 
 
-def _draw(folder: Path, scenes: int, size: int, pictures: int) -> None:
+def _draw(folder: Path, scenes: int, size: int, images: int) -> None:
     from naruto_vision.cli.console import progress
     from naruto_vision.io.bundles import config_path
     from naruto_vision.synthetic.attributes import read_cast
     from naruto_vision.synthetic.dataset import WorldPlan, write_world
 
     cast = read_cast(config_path("cast.yaml"))
-    plan = WorldPlan(train=pictures, valid=0, test=0, scenes=scenes, valid_scenes=0, size=size)
+    plan = WorldPlan(train=images, valid=0, test=0, scenes=scenes, valid_scenes=0, size=size)
     with progress("drawing", plan.steps(len(cast.members))) as advance:
         write_world(folder, cast, plan, advance=advance)
 

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     import torch
 
     from naruto_vision.cli.segment_parts import Bench, Part
-    from naruto_vision.records import Picture
+    from naruto_vision.records import ImageArray
     from naruto_vision.segmentation.sam import Architecture
 
 _PARTS = ("masks", "encoder", "decoder", "post", "noise")
-_EACH_PICTURE = ("masks", "noise")  # the others are timed on the first alone
+_EACH_IMAGE = ("masks", "noise")  # the others are timed on the first alone
 _OFFICIAL = ("vit_b", "vit_l", "vit_h")
 _PRECISIONS, _COMPILED = ("float32", "bfloat16", "float16"), ("none", "encoder", "all")
 _SIZES = {"tiny-sam": ((384, 384), (512, 512), (640, 640)), "official": ((683, 1024), (1024, 768), (1080, 1920))}
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--architecture", choices=("tiny-sam", *_OFFICIAL), help="of a file or bundle")
     parser.add_argument("--part", choices=("all", *_PARTS), default="masks", help="what is timed (default: masks)")
     parser.add_argument("--points", type=int, help="points a side of the grid (default: 16, or 32 for official sizes)")
-    parser.add_argument("--pictures", type=Path, metavar="DIR", help="pictures to segment (default: drawn ones)")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="images to segment (default: drawn ones)")
     parser.add_argument("--drawn", type=int, metavar="N", help="how many are drawn (default: 3; 12 to judge 16 bits)")
     parser.add_argument("--precision", choices=_PRECISIONS, default="float32", help="of ours (default: float32)")
     parser.add_argument("--compile", choices=_COMPILED, default="none", help="what is compiled of ours (default: none)")
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Time ours and stock in turns on the same pictures, and compare what they find.
+    """Time ours and stock in turns on the same images, and compare what they find.
 
     Args:
         arguments: As ``add_arguments`` declares them.
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         The exit code: 1 where the results are too far from stock's for the precision, else 0.
 
     Raises:
-        InputError: If a number makes no sense, there is no picture, or the device is none for the precision.
+        InputError: If a number makes no sense, there is no image, or the device is none for the precision.
     """
     for name in ("points", "repeats", "drawn"):
         value = getattr(arguments, name)
@@ -76,14 +76,14 @@ def run(arguments: argparse.Namespace) -> int:
     from naruto_vision.cli.bench import gemm_rate, write_report
 
     bench = _bench(arguments)
-    pictures = list(_pictures(arguments, bench))
+    images = list(_images(arguments, bench))
     facts: dict[str, Any] = {}
     if arguments.compile != "none":
-        facts["first_picture_s"] = bench.first_seconds(pictures[0])
-    parts = [] if arguments.ours_only else list(_compare(arguments, bench, pictures))
+        facts["first_image_s"] = bench.first_seconds(images[0])
+    parts = [] if arguments.ours_only else list(_compare(arguments, bench, images))
     facts |= {"gemm_gflops": gemm_rate("torch"), "threads": torch.get_num_threads()}
     if arguments.ours_only:
-        facts["regions"] = [bench.segment(picture) for picture in pictures]
+        facts["regions"] = [bench.segment(image) for image in images]
     facts["peak_memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     _print(parts, facts)
     passed = _judge(parts, arguments.precision, facts)
@@ -144,28 +144,28 @@ def _device(name: str) -> "torch.device":
     return device
 
 
-def _pictures(arguments: argparse.Namespace, bench: "Bench") -> "Iterator[Picture]":
-    """Read the given pictures, or draw some of the sizes that go with the model."""
+def _images(arguments: argparse.Namespace, bench: "Bench") -> "Iterator[Image]":
+    """Read the given images, or draw some of the sizes that go with the model."""
     from naruto_vision.io.bundles import config_path
-    from naruto_vision.io.images import list_pictures, read_image
+    from naruto_vision.io.images import list_images, read_image
     from naruto_vision.synthetic.attributes import read_cast
     from naruto_vision.synthetic.scene import draw_scene
 
-    if arguments.pictures:
-        files = list_pictures(arguments.pictures)
+    if arguments.images:
+        files = list_images(arguments.images)
         if not files:
-            msg = f"{arguments.pictures}: there is no picture"
+            msg = f"{arguments.images}: there is no image"
             raise InputError(msg)
-        yield from (read_image(arguments.pictures / file) for file in files)
+        yield from (read_image(arguments.images / file) for file in files)
         return
     cast = read_cast(config_path("cast.yaml"))
     sizes = _SIZES.get(bench.model.architecture, _SIZES["official"])
     count = arguments.drawn or (3 if arguments.precision == "float32" or bench.share else 12)
     for seed, (height, width) in islice(enumerate(cycle(sizes)), count):
-        yield draw_scene(seed, cast, size=max(height, width)).picture[:height, :width]
+        yield draw_scene(seed, cast, size=max(height, width)).image[:height, :width]
 
 
-def _compare(arguments: argparse.Namespace, bench: "Bench", pictures: "list[Picture]") -> "Iterator[Part]":
+def _compare(arguments: argparse.Namespace, bench: "Bench", images: "list[Image]") -> "Iterator[Part]":
     from naruto_vision.cli import segment_parts, segment_stages
     from naruto_vision.cli.console import progress
 
@@ -177,10 +177,10 @@ def _compare(arguments: argparse.Namespace, bench: "Bench", pictures: "list[Pict
         "noise": segment_stages.noise,
     }
     names = _PARTS if arguments.part == "all" else (arguments.part,)
-    tasks = [(ways[name], each) for name in names for each in (pictures if name in _EACH_PICTURE else pictures[:1])]
+    tasks = [(ways[name], each) for name in names for each in (images if name in _EACH_IMAGE else images[:1])]
     with progress("timing", 2 * len(tasks) * (bench.repeats + bench.warm_up)) as tick:
-        for way, picture in tasks:
-            yield way(replace(bench, tick=tick), picture)
+        for way, image in tasks:
+            yield way(replace(bench, tick=tick), image)
 
 
 def _print(parts: "list[Part]", facts: dict[str, Any]) -> None:
@@ -195,10 +195,10 @@ def _print(parts: "list[Part]", facts: dict[str, Any]) -> None:
     for part in parts:
         parity = ", ".join(f"{name} {value:.4g}" for name, value in part.parity.items())
         sys.stdout.write(f"{part.name}: {parity}\n")
-    if "first_picture_s" in facts:
-        sys.stdout.write(f"compiling: the first picture took {facts['first_picture_s']:.1f} s, which is not counted\n")
+    if "first_image_s" in facts:
+        sys.stdout.write(f"compiling: the first image took {facts['first_image_s']:.1f} s, which is not counted\n")
     if "regions" in facts:
-        sys.stdout.write(f"{len(facts['regions'])} pictures, {facts['regions']} regions\n")
+        sys.stdout.write(f"{len(facts['regions'])} images, {facts['regions']} regions\n")
     sys.stdout.write(
         f"PyTorch multiplied at {facts['gemm_gflops']:.0f} GFLOP/s on {facts['threads']} threads in this run; "
         f"peak memory {facts['peak_memory_gib']:.2f} GiB\n"

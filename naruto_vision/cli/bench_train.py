@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from naruto_vision.cli.bench import Timing
     from naruto_vision.cli.train_loops import Trained
 
-PLAIN, FIT, CAPTIONS = "plain torch", "fit", "plain torch, a caption a picture"
+PLAIN, FIT, CAPTIONS = "plain torch", "fit", "plain torch, a caption an image"
 LOSS_TOLERANCE = 1e-5
 _LEAST_STEP = 0.05  # seconds; a shorter step measures the machine's noise, and no network worth tuning is as small
 
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fit", action="append", default=[], metavar="WORD", help="an option for fit, as --fit=--data.batch_size=16"
     )
     parser.add_argument(
-        "--captions", action="store_true", help="time one caption a picture in the text tower too, as open_clip trains"
+        "--captions", action="store_true", help="time one caption an image in the text tower too, as open_clip trains"
     )
     parser.add_argument("--repeats", type=int, default=5, help="timed rounds (default: 5)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _draw(folder: Path, steps: int) -> Path:
-    """Draw so many pictures of the packaged cast that an epoch of 32 a batch has enough steps."""
+    """Draw so many images of the packaged cast that an epoch of 32 a batch has enough steps."""
     from naruto_vision.io.bundles import config_path
     from naruto_vision.synthetic.attributes import read_cast
     from naruto_vision.synthetic.dataset import WorldPlan, write_world

@@ -24,7 +24,7 @@ def add_theme_option(parser: argparse.ArgumentParser) -> None:
 
 
 def check_sheet_name(path: Path) -> None:
-    """Refuse a contact sheet whose name is no picture's.
+    """Refuse a contact sheet whose name is no image's.
 
     Args:
         path: Where it is to go.

@@ -74,13 +74,13 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
         "--policy",
         choices=("single_only", "first", "all"),
         default="single_only",
-        help="what becomes of pictures with several classes: left out, only the first class, or a row for each "
+        help="what becomes of images with several classes: left out, only the first class, or a row for each "
         "(default: single_only)",
     )
     parser.add_argument(
         "--include-unlabeled",
         action="store_true",
-        help='keep pictures without any class, under the placeholder "Unlabeled", the last class (default: left out)',
+        help='keep images without any class, under the placeholder "Unlabeled", the last class (default: left out)',
     )
     parser.add_argument(
         "--reader",

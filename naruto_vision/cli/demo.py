@@ -1,4 +1,4 @@
-"""``naruto-vision demo``: the main job on a drawn cast, from pictures to one table."""
+"""``naruto-vision demo``: the main job on a drawn cast, from images to one table."""
 
 import argparse
 import contextlib
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for everything (default: ./demo)")
     parser.add_argument("--seed", type=int, default=7, help="seed of the drawn world (default: 7)")
     parser.add_argument("--scenes", type=int, default=40, help="how many scenes to draw and search (default: 40)")
-    parser.add_argument("--train", type=int, default=40, help="pictures of each character to tune on (default: 40)")
+    parser.add_argument("--train", type=int, default=40, help="images of each character to tune on (default: 40)")
     parser.add_argument("--epochs", type=int, default=None, help="epochs of tuning (default: as configs/clip.yaml)")
     parser.add_argument("--force", action="store_true", help="replace the data, runs and logs of an older demo")
 

@@ -163,7 +163,7 @@ def bundle_state(name: str) -> str:
 MALICIOUS = {"lightning": ("2.6.2", "2.6.3"), "pytorch-lightning": ("2.6.2", "2.6.3")}
 """Uploads that stole credentials when they were imported; other versions of the same projects are sound."""
 
-_LEAST_FREE_GB = 2.0  # a run writes checkpoints, pictures and logs
+_LEAST_FREE_GB = 2.0  # a run writes checkpoints, images and logs
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""``naruto-vision draw``: a cast's pictures and scenes, with their ground truth."""
+"""``naruto-vision draw``: a cast's images and scenes, with their ground truth."""
 
 import argparse
 import sys
@@ -22,13 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="the folder to draw into; it must be empty or new")
     parser.add_argument("--cast", type=Path, help="YAML file of names and attributes (default: the packaged cast)")
     parser.add_argument("--seed", type=whole_number, default=7, help="decides every pixel (default: 7)")
-    parser.add_argument("--train", type=whole_number, default=40, help="training pictures a class (default: 40)")
-    parser.add_argument("--valid", type=whole_number, default=10, help="validation pictures a class (default: 10)")
-    parser.add_argument("--test", type=whole_number, default=25, help="test pictures a class (default: 25)")
+    parser.add_argument("--train", type=whole_number, default=40, help="training images a class (default: 40)")
+    parser.add_argument("--valid", type=whole_number, default=10, help="validation images a class (default: 10)")
+    parser.add_argument("--test", type=whole_number, default=25, help="test images a class (default: 25)")
     parser.add_argument("--scenes", type=whole_number, default=200, help="test scenes (default: 200)")
     parser.add_argument("--valid-scenes", type=whole_number, default=40, help="validation scenes (default: 40)")
     parser.add_argument("--size", type=whole_number, default=384, help="side of a scene in pixels (default: 384)")
-    parser.add_argument("--picture-size", type=whole_number, default=192, help="side of a class picture (default: 192)")
+    parser.add_argument("--picture-size", type=whole_number, default=192, help="side of a class image (default: 192)")
     parser.add_argument(
         "--quirks",
         action="store_true",
@@ -92,10 +92,10 @@ def draw_world(arguments: argparse.Namespace) -> list[str]:
 
 
 def _told(out: Path, plan: "WorldPlan", members: int) -> list[str]:
-    pictures = members * (plan.train + plan.valid + plan.test)
+    images = members * (plan.train + plan.valid + plan.test)
     each = f"of each {plan.train} to train, {plan.valid} to validate and {plan.test} to test"
     scenes = f"{plan.scenes + plan.valid_scenes} scenes ({plan.scenes} test, {plan.valid_scenes} validation)"
-    lines = [f"drew {members} characters in {out}: {pictures} pictures ({each}) and {scenes}"]
+    lines = [f"drew {members} characters in {out}: {images} images ({each}) and {scenes}"]
     if plan.train:
         lines.append(f"next: `naruto-vision fit --config clip.yaml --data.root {out}` tunes CLIP on them")
     return lines

@@ -123,7 +123,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything, with a reason for every box")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="draw the worst scenes: .png, .jpg or .webp")
     parser.add_argument(
-        "--scenes-dir", type=Path, metavar="DIR", help="their pictures, for --sheet (default: images/ beside --gt)"
+        "--scenes-dir", type=Path, metavar="DIR", help="their images, for --sheet (default: images/ beside --gt)"
     )
     add_theme_option(parser)
     parser.add_argument("--verbose", action="store_true", help="print every object with its reason")
@@ -146,7 +146,7 @@ def run(arguments: argparse.Namespace) -> int:
     from naruto_vision.metrics.report import class_csv, verdict_documents
 
     names = read_label_map(arguments.label_map)
-    pictures = _pictures(arguments)
+    images = _images(arguments)
     found = read_gt(arguments.gt)
     truth = rename_labels(found, names)
     if not truth:
@@ -164,7 +164,7 @@ def run(arguments: argparse.Namespace) -> int:
     scenes = verdict_documents(evaluations[0])
     print_evaluation(dict(zip(runs, documents, strict=True)), compared, scenes if arguments.verbose else [])
     if arguments.sheet:
-        _write_sheet(arguments, scenes, pictures)
+        _write_sheet(arguments, scenes, images)
     if arguments.csv_out:
         write_text(arguments.csv_out, class_csv(documents[0]))
     if arguments.json:
@@ -174,7 +174,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _pictures(arguments: argparse.Namespace) -> Path:
+def _images(arguments: argparse.Namespace) -> Path:
     """Return the scenes' folder, after a look at what ``--sheet`` needs."""
     folder: Path = arguments.scenes_dir or arguments.gt.parent / "images"
     if arguments.sheet:
@@ -184,10 +184,10 @@ def _pictures(arguments: argparse.Namespace) -> Path:
     return folder
 
 
-def _write_sheet(arguments: argparse.Namespace, scenes: Sequence[Mapping[str, Any]], pictures: Path) -> None:
+def _write_sheet(arguments: argparse.Namespace, scenes: Sequence[Mapping[str, Any]], images: Path) -> None:
     from naruto_vision.viz.evaluation_sheet import write_sheet
 
-    sys.stdout.write(f"{write_sheet(scenes, pictures, arguments.sheet, arguments.theme)}\n")
+    sys.stdout.write(f"{write_sheet(scenes, images, arguments.sheet, arguments.theme)}\n")
 
 
 def run_names(folders: Sequence[Path]) -> dict[str, Path]:

@@ -23,7 +23,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "gallery import index --out runs/gallery --encoder ViT-B-32 --pretrained weights/ViT-B-32.openai.pt",
     ),
     "gallery list": ("gallery list runs/gallery", "gallery list runs/gallery --rows"),
-    "gallery add": ("gallery add runs/gallery new.png --label Myra", "gallery add runs/gallery --root more_pictures"),
+    "gallery add": ("gallery add runs/gallery new.png --label Myra", "gallery add runs/gallery --root more_images"),
     "gallery remove": ("gallery remove runs/gallery --id 17 42", "gallery remove runs/gallery --label Myra"),
     "gallery relabel": ("gallery relabel runs/gallery --label Mira --to Myra",),
     "gallery verify": ("gallery verify runs/gallery", "gallery verify runs/gallery --root data"),

@@ -1,4 +1,4 @@
-"""``naruto-vision gallery add``: enrol more pictures; those that are there are not embedded again."""
+"""``naruto-vision gallery add``: enrol more images; those that are there are not embedded again."""
 
 import argparse
 import sys
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from naruto_vision.gallery.gallery import Gallery
     from naruto_vision.io.quarantine import Quarantine
 
-_CHUNK = 32  # pictures read and embedded at a time
+_CHUNK = 32  # images read and embedded at a time
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,21 +30,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser: The parser of ``naruto-vision gallery add``.
     """
     add_gallery_argument(parser)
-    parser.add_argument("pictures", nargs="*", metavar="PICTURE", help="pictures of --label, or folders of them")
-    parser.add_argument("--label", default="", metavar="NAME", help="who the pictures show")
+    parser.add_argument("pictures", nargs="*", metavar="IMAGE", help="images of --label, or folders of them")
+    parser.add_argument("--label", default="", metavar="NAME", help="who the images show")
     parser.add_argument("--root", type=Path, metavar="DIR", help="instead: class folders, one folder a label")
     parser.add_argument(
         "--publish-every",
         type=int,
         default=2000,
         metavar="N",
-        help="pictures a generation; an interrupted run goes on after the last one (default: 2000)",
+        help="images a generation; an interrupted run goes on after the last one (default: 2000)",
     )
     add_encoder_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Embed the pictures and add them.
+    """Embed the images and add them.
 
     Args:
         arguments: As ``add_arguments`` declares them.
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     root = str(gallery.note.get("root", ""))
     fresh = [(file, row) for file, row in ((file, _row(file, label, root)) for file, label in wanted)]
     fresh = [(file, row) for file, row in fresh if row.path not in known]
-    quarantine = Quarantine("pictures to add")
+    quarantine = Quarantine("images to add")
     if fresh:
         encoder = gallery_encoder(arguments, gallery.note, gallery.fingerprint)
         after = _add(arguments, gallery, encoder, fresh, quarantine)
@@ -77,34 +77,34 @@ def run(arguments: argparse.Namespace) -> int:
         tell_edit(arguments.gallery, after)
     skipped = len(wanted) - len(fresh)
     sys.stdout.write(
-        f"{len(wanted)} pictures seen = {quarantine.ok} added + {skipped} there before + "
+        f"{len(wanted)} images seen = {quarantine.ok} added + {skipped} there before + "
         f"{quarantine.quarantined} unreadable\n"
     )
     return 0
 
 
 def _wanted(arguments: argparse.Namespace) -> list[tuple[Path, str]]:
-    """List the pictures with their labels, each file once."""
-    from naruto_vision.io.images import list_pictures
+    """List the images with their labels, each file once."""
+    from naruto_vision.io.images import list_images
 
-    if bool(arguments.pictures) == bool(arguments.root) or bool(arguments.pictures) != bool(arguments.label):
-        msg = "gallery add: give pictures and their --label, or --root DIR with one folder a label"
+    if bool(arguments.images) == bool(arguments.root) or bool(arguments.images) != bool(arguments.label):
+        msg = "gallery add: give images and their --label, or --root DIR with one folder a label"
         raise InputError(msg)
     if arguments.root:
         from naruto_vision.data.readers import read_class_folders
 
         return [(arguments.root / row.path, row.label) for row in read_class_folders(arguments.root).rows]
     files: list[Path] = []
-    for name in map(Path, arguments.pictures):
-        files += [name / inside for inside in list_pictures(name)] if name.is_dir() else [name]
+    for name in map(Path, arguments.images):
+        files += [name / inside for inside in list_images(name)] if name.is_dir() else [name]
     missing = [file for file in files if not file.is_file()]
     if missing or not files:
-        raise MissingPathError(missing[0] if missing else arguments.pictures[0], "picture")
+        raise MissingPathError(missing[0] if missing else arguments.images[0], "image")
     return [(file, arguments.label) for file in dict.fromkeys(files)]
 
 
 def _row(file: Path, label: str, root: str) -> "GalleryRow":
-    """Name a picture as the enrolment does: relative to its root where it lies in there, whole elsewhere."""
+    """Name an image as the enrolment does: relative to its root where it lies in there, whole elsewhere."""
     from naruto_vision.gallery.content import GalleryRow
 
     whole, base = file.absolute(), Path(root).absolute()
@@ -135,19 +135,19 @@ def _add(
 def _embedded(
     encoder: "Encoder", chunk: Sequence[tuple[Path, "GalleryRow"]], quarantine: "Quarantine", *, mirror: bool
 ) -> list[tuple[object, "GalleryRow"]]:
-    from naruto_vision.encoders.base import embed_pictures
+    from naruto_vision.encoders.base import embed_images
     from naruto_vision.io.images import read_image
 
-    pictures, rows = [], []
+    images, rows = [], []
     for file, row in chunk:
         try:
-            pictures.append(read_image(file))
+            images.append(read_image(file))
         except (BadImageError, MissingPathError) as error:
             quarantine.refuse(file, str(error))
         else:
             rows.append(row)
             quarantine.accept()
-    return list(zip(embed_pictures(encoder, pictures, mirror=mirror).numpy(), rows, strict=True)) if rows else []
+    return list(zip(embed_images(encoder, images, mirror=mirror).numpy(), rows, strict=True)) if rows else []
 
 
 def _publish(folder: Path, done: Sequence[tuple[object, "GalleryRow"]], fingerprint: str) -> "Gallery":

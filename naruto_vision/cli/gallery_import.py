@@ -24,12 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pretrained", metavar="FILE", help="the encoder's weights, where it is an architecture")
     parser.add_argument("--root", type=Path, metavar="DIR", help="folder that the rows' paths are relative to")
     parser.add_argument(
-        "--assert-encoder", action="store_true", help="you vouch for the encoder where no picture is here to check it"
+        "--assert-encoder", action="store_true", help="you vouch for the encoder where no image is here to check it"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Read the folder, check the encoder against its pictures, write the gallery.
+    """Read the folder, check the encoder against its images, write the gallery.
 
     Args:
         arguments: As ``add_arguments`` declares them.
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     }
     gallery = Gallery.build(index.vectors, index.rows, fingerprint=encoder.fingerprint, note=note)
     gallery.save(out)
-    told = f"{checked} pictures embedded anew agree" if checked else "no picture was here to check the encoder with"
+    told = f"{checked} images embedded anew agree" if checked else "no image was here to check the encoder with"
     sys.stdout.write(f"{len(gallery)} rows of {len(gallery.labels)} labels are in {out}; {told}\n")
     return 0
 
@@ -86,10 +86,8 @@ def _refuse_another(
         msg = f"{folder}: its vectors have {index.vectors.shape[1]} numbers, those of {arguments.encoder} {encoder.dim}"
         raise InputError(f"{msg}; give the encoder that made it")
     if check.lowest is None and not arguments.assert_encoder:
-        msg = f"{folder}: none of its {len(index.rows)} pictures is here to check the encoder with"
+        msg = f"{folder}: none of its {len(index.rows)} images is here to check the encoder with"
         raise InputError(f"{msg}; give --root DIR, or --assert-encoder if you are sure")
     if check.lowest is not None and not check.agrees:
-        msg = (
-            f"{folder}: not made by {arguments.encoder}: of {check.checked} pictures embedded anew, one has a cosine of"
-        )
+        msg = f"{folder}: not made by {arguments.encoder}: of {check.checked} images embedded anew, one has a cosine of"
         raise InputError(f"{msg} only {check.lowest:.3f} with its row; give the encoder and the weights that made it")

@@ -36,7 +36,7 @@ def add_row_options(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument("--id", nargs="+", type=int, default=[], metavar="ID", help="rows by id")
     parser.add_argument("--label", nargs="+", default=[], metavar="NAME", help="all rows of a label")
-    parser.add_argument("--path", nargs="+", default=[], metavar="PATH", help="all rows of a picture, as listed")
+    parser.add_argument("--path", nargs="+", default=[], metavar="PATH", help="all rows of an image, as listed")
 
 
 def add_encoder_options(

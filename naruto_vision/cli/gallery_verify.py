@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_gallery_argument(parser, default=GALLERY)
     add_encoder_options(parser, without="none, so that the gallery is not held against one")
     parser.add_argument(
-        "--root", type=Path, metavar="DIR", help="look for the rows' pictures in this folder and its train/, valid/, …"
+        "--root", type=Path, metavar="DIR", help="look for the rows' images in this folder and its train/, valid/, …"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         from naruto_vision.encoders.opening import open_encoder
 
         fingerprint = open_encoder(arguments.encoder, arguments.pretrained).fingerprint
-    findings = verify_gallery(arguments.gallery, fingerprint=fingerprint, pictures=arguments.root)
+    findings = verify_gallery(arguments.gallery, fingerprint=fingerprint, images=arguments.root)
     verdict = worst(findings)
     if arguments.json:
         found = {"verdict": verdict, "findings": [dataclasses.asdict(finding) for finding in findings]}

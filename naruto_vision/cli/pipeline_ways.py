@@ -23,7 +23,7 @@ from naruto_vision.modules.scene_retriever import SceneRetriever
 from naruto_vision.recognition.analyzer import SceneAnalyzer
 from naruto_vision.recognition.decision import decide
 from naruto_vision.recognition.writer import LOG, TIMES, SceneWriter, read_log
-from naruto_vision.records import Identity, Neighbour, Picture, Region, ScenePrediction
+from naruto_vision.records import Identity, ImageArray, Neighbour, Region, ScenePrediction
 from naruto_vision.segmentation.crops import crop_region
 from naruto_vision.segmentation.stock import StockSegmenter
 
@@ -62,11 +62,11 @@ class OneByOne:
         )
 
     @torch.inference_mode()
-    def __call__(self, picture: Picture, scene: str) -> ScenePrediction:
+    def __call__(self, image: ImageArray, scene: str) -> ScenePrediction:
         """Analyse one scene.
 
         Args:
-            picture: Shape (H, W, 3), uint8, RGB, upright.
+            image: Shape (H, W, 3), uint8, RGB, upright.
             scene: The name that the prediction carries.
 
         Returns:
@@ -74,26 +74,26 @@ class OneByOne:
         """
         times = dict.fromkeys(STEPS, 0.0)
         begun = time.perf_counter()
-        regions = tuple(self.segmenter(picture))
+        regions = tuple(self.segmenter(image))
         times["segment"] = (time.perf_counter() - begun) * 1e3
         identities = []
         for region in regions:
             begun = time.perf_counter()
-            query = self._embed(picture, region)
+            query = self._embed(image, region)
             between = time.perf_counter()
             identities.append(self._search(query))
             times["embed"] += (between - begun) * 1e3
             times["search"] += (time.perf_counter() - between) * 1e3
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         return ScenePrediction(scene, width, height, regions, tuple(identities), times)
 
-    def _embed(self, picture: Picture, region: Region) -> Tensor:
+    def _embed(self, image: ImageArray, region: Region) -> Tensor:
         """Return the region's vector (D,), float32, of length 1 unless averages are left as they are."""
         own, encoder = self.analyzer, self.encoder
         device = next(encoder.parameters()).device
         views = []
         for settings in own.crops:
-            pixels = encoder.preprocess(crop_region(picture, region, settings))[None].to(device)
+            pixels = encoder.preprocess(crop_region(image, region, settings))[None].to(device)
             vector = encoder.encode_images(pixels)[0]
             if own.mirror:
                 vector = (vector + encoder.encode_images(pixels.flip(-1))[0]) / 2
@@ -146,7 +146,7 @@ def find_parts(setup: NarutoCLI) -> Parts:
 
 
 def predict_all(parts: Parts, out: Path) -> None:
-    """Do what ``naruto-vision predict`` does, from the first picture to ``run.json``.
+    """Do what ``naruto-vision predict`` does, from the first image to ``run.json``.
 
     Args:
         parts: Model, data and Trainer.
@@ -170,8 +170,8 @@ def one_by_one(parts: Parts, out: Path) -> None:
     module, settings = parts.module, parts.writer.settings
     writer = SceneWriter(out, dataset.scenes, labels, {}, crop=module.crop, overlay=module.overlay, settings=settings)
     for scene in dataset.scenes:
-        picture = read_image(dataset.pictures / scene)
-        writer.write(picture, way(picture, scene))
+        image = read_image(dataset.images / scene)
+        writer.write(image, way(image, scene))
     writer.close()
     writer.finish([], {})
 

@@ -42,7 +42,7 @@ def counts_table(tables: "Mapping[Split, ClassTable]") -> "Table":
 
 
 def place_of(out: Path, base: Path) -> str:
-    """Say where manifests are, and from where they have to be read if they do not find their pictures themselves.
+    """Say where manifests are, and from where they have to be read if they do not find their images themselves.
 
     Args:
         out: The manifests' folder.
@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     classes = tables["train"].classes
     unlabeled = "kept as a class" if rules.include_unlabeled else "discarded"
     note = (
-        f"policy {rules.policy}; pictures without a class {unlabeled}; "
+        f"policy {rules.policy}; images without a class {unlabeled}; "
         "every row seen is kept, discarded, missing, refused or a duplicate"
     )
     base = manifest_base(arguments.root, tables)

@@ -1,4 +1,4 @@
-"""``naruto-vision search``: ask a gallery with pictures or words."""
+"""``naruto-vision search``: ask a gallery with images or words."""
 
 import argparse
 import json
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from naruto_vision.cli.console import add_theme_option, check_sheet_name, cosine
 from naruto_vision.cli.gallery_options import add_encoder_options, gallery_encoder
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
-from naruto_vision.gallery.info import find_picture
-from naruto_vision.io.images import picture_or_none
+from naruto_vision.gallery.info import find_image
+from naruto_vision.io.images import image_or_none
 from naruto_vision.recognition.lookup import Answer, Hit
-from naruto_vision.records import Picture
+from naruto_vision.records import ImageArray
 from naruto_vision.viz.contact_sheet import Theme
 from naruto_vision.viz.overlay import UNLISTED, Colour
 from naruto_vision.viz.tile_rows import Tile, TileRow, draw_rows
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from naruto_vision.encoders.base import Encoder
     from naruto_vision.gallery.gallery import Gallery
     from naruto_vision.io.quarantine import Quarantine
-    from naruto_vision.recognition.lookup import PictureBar
+    from naruto_vision.recognition.lookup import ImageBar
 
 
-class PictureFinder:
-    """Finds gallery pictures on this machine, and counts those that are not there.
+class ImageFinder:
+    """Finds gallery images on this machine, and counts those that are not there.
 
     Args:
         roots: Folders that their paths may be relative to, or whose split they may be of; the likeliest first.
@@ -39,8 +39,8 @@ class PictureFinder:
         self._roots = tuple(roots)
         self.lost = 0
 
-    def gallery(self, path: str) -> Picture | None:
-        """Read a gallery picture.
+    def gallery(self, path: str) -> ImageArray | None:
+        """Read a gallery image.
 
         Args:
             path: As the gallery has it.
@@ -48,24 +48,24 @@ class PictureFinder:
         Returns:
             Shape (H, W, 3), uint8, RGB; None where it is not there or cannot be read.
         """
-        found = next(filter(None, (find_picture(root, path) for root in self._roots)), None)
-        picture = None if found is None else picture_or_none(found)
-        self.lost += picture is None
-        return picture
+        found = next(filter(None, (find_image(root, path) for root in self._roots)), None)
+        image = None if found is None else image_or_none(found)
+        self.lost += image is None
+        return image
 
 
 def draw_sheet(
     answers: Sequence[Answer],
-    finder: PictureFinder,
+    finder: ImageFinder,
     colours: Mapping[str, Colour],
     title: str,
     theme: Theme = "dark",
-) -> Picture:
+) -> ImageArray:
     """Draw a contact sheet: a row of tiles for each query.
 
     Args:
         answers: What the gallery said.
-        finder: Finds the pictures.
+        finder: Finds the images.
         colours: Label to RGB.
         title: The sheet's heading.
         theme: Dark or light ground.
@@ -76,22 +76,22 @@ def draw_sheet(
     return draw_rows([_row(answer, finder, colours) for answer in answers], title, theme)
 
 
-def _row(answer: Answer, finder: PictureFinder, colours: Mapping[str, Colour]) -> TileRow:
+def _row(answer: Answer, finder: ImageFinder, colours: Mapping[str, Colour]) -> TileRow:
     accent = colours.get(answer.identity.label) if answer.identity.known else None
     others = [_tile(hit, finder, colours) for hit in answer.hits]
     if answer.kind == "text":
         return TileRow(answer.sentence(), accent, Tile(None, "query"), others, quote=answer.query)
-    return TileRow(answer.sentence(), accent, Tile(picture_or_none(answer.query), "query", answer.query), others)
+    return TileRow(answer.sentence(), accent, Tile(image_or_none(answer.query), "query", answer.query), others)
 
 
-def _tile(hit: Hit, finder: PictureFinder, colours: Mapping[str, Colour]) -> Tile:
+def _tile(hit: Hit, finder: ImageFinder, colours: Mapping[str, Colour]) -> Tile:
     row = hit.neighbour
     margin = "" if hit.margin is None else f"margin {hit.margin:+.3f}"
-    picture = finder.gallery(row.path)
-    return Tile(picture, row.label, row.path, colours.get(row.label, UNLISTED), row.score, margin)
+    image = finder.gallery(row.path)
+    return Tile(image, row.label, row.path, colours.get(row.label, UNLISTED), row.score, margin)
 
 
-_CHUNK = 32  # pictures read and embedded at a time
+_CHUNK = 32  # images read and embedded at a time
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,7 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gallery", type=Path, default=Path("runs/gallery"), help="the gallery (default: runs/gallery)"
     )
-    parser.add_argument("--image", nargs="+", default=[], metavar="FILE", help="pictures, or folders of them")
+    parser.add_argument("--image", nargs="+", default=[], metavar="FILE", help="images, or folders of them")
     parser.add_argument("--text", nargs="+", default=[], metavar="TEXT", help="descriptions, for encoders that read")
     parser.add_argument("-k", type=int, default=5, help="how many neighbours are shown (default: 5)")
     parser.add_argument("--votes", type=int, default=20, help="how many rows vote on who it is (default: 20)")
@@ -111,13 +111,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--known-from",
         type=cosine,
         metavar="SCORE",
-        help="score below which a picture shows somebody unknown, -1 for nobody (default: what 19 of 20 gallery "
-        "pictures reach when they are asked of the others)",
+        help="score below which an image shows somebody unknown, -1 for nobody (default: what 19 of 20 gallery "
+        "images reach when they are asked of the others)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="draw queries and neighbours: .png, .jpg or .webp")
     add_theme_option(parser)
-    parser.add_argument("--root", type=Path, metavar="DIR", help="where the gallery's pictures lie, if they were moved")
+    parser.add_argument("--root", type=Path, metavar="DIR", help="where the gallery's images lie, if they were moved")
     add_encoder_options(parser)
 
 
@@ -142,9 +142,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.text and not encoder.has_text:
         encoder.encode_texts(arguments.text)  # says in words that it cannot
     bar = _bar(arguments, gallery)
-    quarantine = Quarantine("query pictures")
+    quarantine = Quarantine("query images")
     answers = (
-        *_ask_pictures(arguments, gallery, encoder, quarantine, bar.score),
+        *_ask_images(arguments, gallery, encoder, quarantine, bar.score),
         *_ask_texts(arguments, gallery, encoder),
     )
     for bad in quarantine.rows:
@@ -161,7 +161,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.image:
         sys.stdout.write(f"{bar.sentence()}\n")
     if lost is not None:
-        note = f", {lost} gallery pictures not found (give --root)" if lost else ""
+        note = f", {lost} gallery images not found (give --root)" if lost else ""
         sys.stdout.write(f"sheet is in {arguments.sheet}{note}\n")
     return 0
 
@@ -177,16 +177,16 @@ def _check(arguments: argparse.Namespace) -> None:
         check_sheet_name(arguments.sheet)
 
 
-def _bar(arguments: argparse.Namespace, gallery: "Gallery") -> "PictureBar":
-    from naruto_vision.recognition.lookup import PictureBar, measure_bar
+def _bar(arguments: argparse.Namespace, gallery: "Gallery") -> "ImageBar":
+    from naruto_vision.recognition.lookup import ImageBar, measure_bar
 
     if arguments.known_from is not None or not arguments.image:
-        return PictureBar(arguments.known_from)
+        return ImageBar(arguments.known_from)
     return measure_bar(gallery, arguments.votes)
 
 
 def _query_files(names: Sequence[str]) -> list[str]:
-    from naruto_vision.io.images import list_pictures
+    from naruto_vision.io.images import list_images
 
     files: list[str] = []
     for name in names:
@@ -194,15 +194,15 @@ def _query_files(names: Sequence[str]) -> list[str]:
         if not folder.is_dir():
             files.append(name)
             continue
-        inside = [(folder / file).as_posix() for file in list_pictures(folder)]
+        inside = [(folder / file).as_posix() for file in list_images(folder)]
         if not inside:
-            msg = f"{folder}: holds no pictures, also not in its folders; give pictures or a folder that has some"
+            msg = f"{folder}: holds no images, also not in its folders; give images or a folder that has some"
             raise InputError(msg)
         files += inside
     return files
 
 
-def _ask_pictures(
+def _ask_images(
     arguments: argparse.Namespace,
     gallery: "Gallery",
     encoder: "Encoder",
@@ -212,7 +212,7 @@ def _ask_pictures(
     from rich.console import Console
     from rich.progress import track
 
-    from naruto_vision.encoders.base import embed_pictures
+    from naruto_vision.encoders.base import embed_images
     from naruto_vision.recognition.lookup import look_up
 
     files = _query_files(arguments.image)
@@ -223,7 +223,7 @@ def _ask_pictures(
     for start in track(starts, "searching", console=Console(stderr=True), transient=True, disable=quiet):
         good = _read(files[start : start + _CHUNK], quarantine)
         if good:
-            vectors = embed_pictures(encoder, [picture for _, picture in good], mirror=mirror).numpy()
+            vectors = embed_images(encoder, [image for _, image in good], mirror=mirror).numpy()
             names = [name for name, _ in good]
             how_many = {"k": arguments.k, "votes": arguments.votes}
             answers += look_up(gallery, vectors, names, "image", **how_many, threshold=threshold)
@@ -233,7 +233,7 @@ def _ask_pictures(
     return answers
 
 
-def _read(files: Sequence[str], quarantine: "Quarantine") -> list[tuple[str, "Picture"]]:
+def _read(files: Sequence[str], quarantine: "Quarantine") -> list[tuple[str, "Image"]]:
     from naruto_vision.io.images import read_image
 
     good = []
@@ -277,13 +277,13 @@ def _print_tables(answers: Sequence["Answer"]) -> None:
 
 
 def _draw(arguments: argparse.Namespace, gallery: "Gallery", answers: Sequence["Answer"]) -> int:
-    """Draw the sheet and return how many gallery pictures were not found."""
+    """Draw the sheet and return how many gallery images were not found."""
     from naruto_vision.io.images import write_image
     from naruto_vision.viz.overlay import label_colours
 
     told = gallery.note.get("root")
     roots = [Path(root) for root in (arguments.root, told, arguments.gallery, ".") if root]
-    finder = PictureFinder(roots)
+    finder = ImageFinder(roots)
     title = f"{arguments.gallery} · {len(gallery)} rows · {len(gallery.labels)} labels"
     write_image(arguments.sheet, draw_sheet(answers, finder, label_colours(gallery.labels), title, arguments.theme))
     return finder.lost

@@ -1,4 +1,4 @@
-"""What ``naruto-vision bench segment`` times: whole pictures and the image encoder."""
+"""What ``naruto-vision bench segment`` times: whole images and the image encoder."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from torch.nn.functional import cosine_similarity
 
 from naruto_vision.cli.bench import Timing, interleaved
 from naruto_vision.cli.segment_parity import best_ious, matched_share
-from naruto_vision.records import Picture, Region
+from naruto_vision.records import ImageArray, Region
 from naruto_vision.segmentation.generator import RegionFilter, Segmenter
 from naruto_vision.segmentation.postprocess import resize_longest
 from naruto_vision.segmentation.prompts import GridPrompter
@@ -101,53 +101,53 @@ class Bench:
             torch.cuda.synchronize()  # the work was only ordered
         self.tick()
 
-    def first_seconds(self, picture: Picture) -> float:
-        """Segment a picture for the first time, which compiles what is to be compiled.
+    def first_seconds(self, image: ImageArray) -> float:
+        """Segment an image for the first time, which compiles what is to be compiled.
 
         Args:
-            picture: Shape (H, W, 3), uint8, RGB.
+            image: Shape (H, W, 3), uint8, RGB.
 
         Returns:
             Wall time in seconds.
         """
-        segmenter, start = self.segmenter(Segmenter, picture), time.perf_counter()
-        segmenter(picture)
+        segmenter, start = self.segmenter(Segmenter, image), time.perf_counter()
+        segmenter(image)
         return time.perf_counter() - start
 
-    def bars(self, picture: Picture) -> MaskThresholds:
-        """Choose the thresholds for a picture: the model's own, or such that the asked-for share of masks passes.
+    def bars(self, image: ImageArray) -> MaskThresholds:
+        """Choose the thresholds for an image: the model's own, or such that the asked-for share of masks passes.
 
         Args:
-            picture: Shape (H, W, 3), uint8, RGB.
+            image: Shape (H, W, 3), uint8, RGB.
         """
         if self.share is None:
             return self.model.thresholds
-        ious = self._ious(picture).flatten().sort().values
+        ious = self._ious(image).flatten().sort().values
         middle = int((1 - self.share) * len(ious))
         near = ious[max(0, middle - 20) : middle + 20]  # the bar goes into the widest gap, so that rounding has no say
         gap = int(near.diff().argmax())
-        # random masks fill their picture, so every box is alike: none may go because of another
+        # random masks fill their image, so every box is alike: none may go because of another
         return MaskThresholds(float(near[gap : gap + 2].mean()), stability=0.0, box_nms=1.0)
 
-    def segment(self, picture: Picture) -> int:
-        """Segment a picture in this project's way alone.
+    def segment(self, image: ImageArray) -> int:
+        """Segment an image in this project's way alone.
 
         Args:
-            picture: Shape (H, W, 3), uint8, RGB.
+            image: Shape (H, W, 3), uint8, RGB.
 
         Returns:
             How many regions there are.
         """
-        return len(self.segmenter(Segmenter, picture)(picture))
+        return len(self.segmenter(Segmenter, image)(image))
 
-    def segmenter(self, kind: type[Segmenter], picture: Picture) -> Segmenter:
-        """Build a segmenter for a picture.
+    def segmenter(self, kind: type[Segmenter], image: ImageArray) -> Segmenter:
+        """Build a segmenter for an image.
 
         Args:
             kind: Ours or the stock one.
-            picture: Shape (H, W, 3), uint8, RGB.
+            image: Shape (H, W, 3), uint8, RGB.
         """
-        bars = self.bars(picture)
+        bars = self.bars(image)
         return kind(
             GridPrompter(self.points),
             self.model,
@@ -158,31 +158,31 @@ class Bench:
             keep=RegionFilter(min_area=0, max_masks=None),
         )
 
-    def _ious(self, picture: Picture) -> Tensor:
+    def _ious(self, image: ImageArray) -> Tensor:
         """Estimate IoUs in float32, whatever the model's precision: the bar is one for both."""
         passes, self.model.passes = self.model.passes, ForwardPasses(self.model.sam, "float32", "none")
         try:
-            embedding, prompts = self.model.embed(picture), GridPrompter(self.points)(picture)
+            embedding, prompts = self.model.embed(image), GridPrompter(self.points)(image)
             return torch.cat([some.ious for some in self.model.answers(embedding, prompts, float("-inf"))])
         finally:
             self.model.passes = passes
 
 
-def masks(bench: Bench, picture: Picture) -> Part:
-    """Compare automatic masks of one picture.
+def masks(bench: Bench, image: ImageArray) -> Part:
+    """Compare automatic masks of one image.
 
     Args:
         bench: The model and the settings.
-        picture: Shape (H, W, 3), uint8, RGB.
+        image: Shape (H, W, 3), uint8, RGB.
     """
-    ours, stock = (bench.segmenter(kind, picture) for kind in (Segmenter, StockSegmenter))
+    ours, stock = (bench.segmenter(kind, image) for kind in (Segmenter, StockSegmenter))
     found: dict[str, list[Region]] = {}
 
     def run(name: str, segmenter: Segmenter) -> None:
-        found[name] = segmenter(picture)
+        found[name] = segmenter(image)
 
     times = bench.timed(partial(run, OURS, ours), partial(run, STOCK, stock))
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     parity: dict[str, float] = {"masks": len(found[OURS]), "stock masks": len(found[STOCK])}
     ious: tuple[float, ...] = ()
     if bench.model.passes.precision == "float32":
@@ -193,15 +193,15 @@ def masks(bench: Bench, picture: Picture) -> Part:
 
 
 @torch.no_grad()
-def encoder(bench: Bench, picture: Picture) -> Part:
+def encoder(bench: Bench, image: ImageArray) -> Part:
     """Compare the image encoders.
 
     Args:
         bench: The model and the settings.
-        picture: Shape (H, W, 3), uint8, RGB.
+        image: Shape (H, W, 3), uint8, RGB.
     """
     model, sam, found = bench.model, bench.model.sam, dict[str, Tensor]()
-    pixels = torch.from_numpy(resize_longest(picture, model.image_size)).to(model.device)
+    pixels = torch.from_numpy(resize_longest(image, model.image_size)).to(model.device)
     square = sam.preprocess(pixels.permute(2, 0, 1)[None].float())
 
     def run(name: str, encode: Callable[[Tensor], Tensor]) -> None:

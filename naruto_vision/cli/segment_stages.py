@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 
 from naruto_vision.cli.segment_parts import OURS, STOCK, Bench, Part
 from naruto_vision.geometry import column_runs, nms_xyxy
-from naruto_vision.records import Picture
+from naruto_vision.records import ImageArray
 from naruto_vision.segmentation.postprocess import Frame, resize_longest
 from naruto_vision.segmentation.prompts import GridPrompter
 from naruto_vision.segmentation.protocol import MaskThresholds
@@ -23,15 +23,15 @@ _NOISE = 8  # prompts of three masks each
 
 
 @torch.no_grad()
-def decoder(bench: Bench, picture: Picture) -> Part:
+def decoder(bench: Bench, image: ImageArray) -> Part:
     """Compare the mask decoders on the whole grid, both with the bar of the estimated IoU.
 
     Args:
         bench: The model and the settings.
-        picture: Shape (H, W, 3), uint8, RGB.
+        image: Shape (H, W, 3), uint8, RGB.
     """
-    model, bar = bench.model, bench.bars(picture).predicted_iou
-    embedding, prompts = model.embed(picture), GridPrompter(bench.points)(picture)
+    model, bar = bench.model, bench.bars(image).predicted_iou
+    embedding, prompts = model.embed(image), GridPrompter(bench.points)(image)
     found: dict[str, list[Tensor]] = {}
 
     def ours() -> None:
@@ -41,7 +41,7 @@ def decoder(bench: Bench, picture: Picture) -> Part:
         predictor = SamPredictor(model.sam)
         predictor.features, predictor.is_image_set = embedding.features, True
         predictor.input_size, predictor.original_size = embedding.input_size, embedding.original_size
-        points = torch.from_numpy(predictor.transform.apply_coords(prompts.points, picture.shape[:2])).to(model.device)
+        points = torch.from_numpy(predictor.transform.apply_coords(prompts.points, image.shape[:2])).to(model.device)
         found[STOCK] = [_stock_decode(predictor, part, bar) for part in _batches(points)]
 
     times = bench.timed(ours, stock)
@@ -70,37 +70,37 @@ def _stock_decode(predictor: SamPredictor, points: Tensor, bar: float) -> Tensor
 
 
 @torch.no_grad()
-def post(bench: Bench, picture: Picture) -> Part:
+def post(bench: Bench, image: ImageArray) -> Part:
     """Compare what is done with the same logits up to run lengths: tiny-sam's logits at the model's resolution.
 
     Args:
         bench: The model and the settings.
-        picture: Shape (H, W, 3), uint8, RGB.
+        image: Shape (H, W, 3), uint8, RGB.
     """
     source = SamModel("tiny-sam", weights="tiny-sam")
-    answer = source.answer(source.embed(picture), GridPrompter(bench.points)(picture))
+    answer = source.answer(source.embed(image), GridPrompter(bench.points)(image))
     side = bench.model.image_size // 4
     logits = interpolate(answer.logits, (side, side), mode="bicubic")
-    return _compare_post(bench, picture, "post-processing", Answer(logits, answer.ious), source.thresholds)
+    return _compare_post(bench, image, "post-processing", Answer(logits, answer.ious), source.thresholds)
 
 
 @torch.no_grad()
-def noise(bench: Bench, picture: Picture) -> Part:
-    """Compare the same for the worst masks there can be: noise that fills the picture, of which everything is kept.
+def noise(bench: Bench, image: ImageArray) -> Part:
+    """Compare the same for the worst masks there can be: noise that fills the image, of which everything is kept.
 
     Args:
         bench: The model and the settings.
-        picture: Shape (H, W, 3), uint8, RGB.
+        image: Shape (H, W, 3), uint8, RGB.
     """
     side, generator = bench.model.image_size // 4, torch.Generator().manual_seed(0)
     answer = Answer(torch.randn(_NOISE, 3, side, side, generator=generator), torch.ones(_NOISE, 3))
     bars = MaskThresholds(predicted_iou=0.0, stability=0.0, stability_offset=1.0, box_nms=1.0)
-    return _compare_post(bench, picture, "post-processing of noise", answer, bars)
+    return _compare_post(bench, image, "post-processing of noise", answer, bars)
 
 
-def _compare_post(bench: Bench, picture: Picture, name: str, answer: Answer, bars: MaskThresholds) -> Part:
+def _compare_post(bench: Bench, image: ImageArray, name: str, answer: Answer, bars: MaskThresholds) -> Part:
     side, logits, ious = bench.model.image_size, answer.logits, answer.ious
-    inner, outer = resize_longest(picture, side).shape[:2], picture.shape[:2]
+    inner, outer = resize_longest(image, side).shape[:2], image.shape[:2]
     found: dict[str, list[list[int]]] = {}
 
     def ours() -> None:

@@ -1,4 +1,4 @@
-"""``naruto-vision data shard``: pictures scaled down once and packed, so that no epoch decodes large files again."""
+"""``naruto-vision data shard``: images scaled down once and packed, so that no epoch decodes large files again."""
 
 import argparse
 import sys
@@ -20,13 +20,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size", type=whole_number, default=256, help="longest side in pixels, 0 as it is (default: 256, as fit keeps)"
     )
     parser.add_argument(
-        "--shard-size", type=whole_number, default=1000, metavar="N", help="pictures a shard (default: 1000)"
+        "--shard-size", type=whole_number, default=1000, metavar="N", help="images a shard (default: 1000)"
     )
     parser.add_argument(
         "--quality", type=whole_number, default=0, help="pack JPEG of this quality, not PNG (default: 0, lose nothing)"
     )
     parser.add_argument(
-        "--max-bad", type=share, default=0.05, metavar="SHARE", help="unreadable pictures put up with (default: 0.05)"
+        "--max-bad", type=share, default=0.05, metavar="SHARE", help="unreadable images put up with (default: 0.05)"
     )
     add_reading_options(parser)
 
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises:
         InputError: If the data set cannot be read, a number is out of range, ``--out`` holds something else, or too
-            many pictures are bad.
+            many images are bad.
     """
     from naruto_vision.data.readers import read_present
     from naruto_vision.data.shard_writer import ShardPlan, check_out, write_split
@@ -55,14 +55,14 @@ def run(arguments: argparse.Namespace) -> int:
     count = sum(len({row.path for row in table.rows}) for table in tables.values())
     kept = 0
     try:
-        with progress("packing pictures", count) as advance:
+        with progress("packing images", count) as advance:
             for split, table in tables.items():
                 kept += write_split(arguments.out, split, table, plan, quarantine, advance)
     finally:
         quarantine.write(arguments.out / "quarantine.jsonl")
     counts = quarantine.counts()
     sys.stdout.write(
-        f"{counts['ok']} of {counts['seen']} pictures are in {arguments.out}"
+        f"{counts['ok']} of {counts['seen']} images are in {arguments.out}"
         + (f"; {counts['quarantined']} could not be read, see quarantine.jsonl" if counts["quarantined"] else "")
         + (f"; {kept} shards were there already" if kept else "")
         + f"\nuse them as any other data set: naruto-vision fit --config clip.yaml --data.root {arguments.out}\n"

@@ -55,7 +55,7 @@ SHORT = (
         "compile none (default), encoder or all of SAM: minutes at the first scene, faster from then on",
     ),
     ShortOption("--decision", "--model.decision", "RULE", "vote (default), top1, max, mean or prototype"),
-    ShortOption("--fail-fast", "--fail_fast=true", "", "stop at the first picture that cannot be read"),
+    ShortOption("--fail-fast", "--fail_fast=true", "", "stop at the first image that cannot be read"),
 )
 _LONG = {option.flag: option.long for option in SHORT}
 _SWITCHES = frozenset(option.flag for option in SHORT if not option.value)
@@ -85,10 +85,10 @@ def short_help() -> str:
     """Return the help of ``predict DIR``, which stands before LightningCLI's own, as wide as the terminal is."""
     parser = argparse.ArgumentParser(
         usage="naruto-vision predict DIR [options]",
-        description="Name the characters in the pictures of a folder. The same command again goes on where it stopped.",
+        description="Name the characters in the images of a folder. The same command again goes on where it stopped.",
         add_help=False,
     )
-    parser.add_argument("DIR", help="a folder of pictures, also in sub-folders")
+    parser.add_argument("DIR", help="a folder of images, also in sub-folders")
     group = parser.add_argument_group("options that are wanted most often")
     group.add_argument("--out", metavar="DIR", help="where the results go (default: runs/scenes)")
     for option in SHORT:

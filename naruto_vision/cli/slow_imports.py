@@ -1,7 +1,7 @@
 """What Lightning, open_clip and the packages around them import and a command that only embeds or names never uses.
 
 Three quarters of the time to the first scene, or to a search's answer, went there: torchmetrics brings its metrics for
-sound, text and pictures (with SciPy's signals and transformers), its plots Matplotlib, torchvision its detectors, one
+sound, text and images (with SciPy's signals and transformers), its plots Matplotlib, torchvision its detectors, one
 check for compiled modules PyTorch's compiler with SymPy, open_clip what it borrows from timm and transformers.
 """
 

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def split_table(tables: "Mapping[Split, ClassTable]") -> "Table":
-    """Lay out how the pictures of each class were shared out.
+    """Lay out how the images of each class were shared out.
 
     Args:
         tables: Split name to its table.
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     plan = SplitPlan(arguments.valid, arguments.test, arguments.seed, arguments.window, arguments.numbers)
     tables = read_present(arguments.root, arguments.reader, rules_of(arguments))
     items = collect_items(tables)
-    with progress("looking at pictures", len(items.items)) as advance:
+    with progress("looking at images", len(items.items)) as advance:
         seen = look_at_items(items.items, advance)
     seen.quarantine.check(1.0)
     base = manifest_base(arguments.root, tables)
@@ -87,9 +87,9 @@ def run(arguments: argparse.Namespace) -> int:
     seen.quarantine.write(arguments.out / "quarantine.jsonl")
     console = Console()
     console.print(split_table(found.tables))
-    lines = [*_left_out(tables), found.note(), f"the audit of the result: {found.leaking} held-out pictures leak"]
+    lines = [*_left_out(tables), found.note(), f"the audit of the result: {found.leaking} held-out images leak"]
     if seen.quarantine.quarantined:
-        lines.append(f"{seen.quarantine.quarantined} pictures cannot be read and were left out: quarantine.jsonl")
+        lines.append(f"{seen.quarantine.quarantined} images cannot be read and were left out: quarantine.jsonl")
     for line in (*lines, place_of(arguments.out, base)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     return 0

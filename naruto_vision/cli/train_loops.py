@@ -155,7 +155,7 @@ def plain_loop(words: Sequence[str], steps: int, *, captions: bool = False) -> T
     Args:
         words: ``fit`` and its options.
         steps: Optimiser steps, at most an epoch.
-        captions: Put one caption a picture through the text tower, as open_clip's training does, not one a class.
+        captions: Put one caption an image through the text tower, as open_clip's training does, not one a class.
 
     Raises:
         InputError: If the config is wrong, or captions are asked for where the text tower is frozen.
@@ -173,7 +173,7 @@ def plain_loop(words: Sequence[str], steps: int, *, captions: bool = False) -> T
     texts = class_texts(data.classes, module.aliases, module.templates)
     prototypes = ClassPrototypes(encoder, texts, module.seed, module.texts_per_step)
     if captions and not (encoder.trains_text and module.texts_per_step == "one"):
-        msg = "--captions: a frozen text tower, or all texts a step, is no comparison with one caption a picture"
+        msg = "--captions: a frozen text tower, or all texts a step, is no comparison with one caption an image"
         raise InputError(msg)
     counted = read_class_weights(module.class_weights, data)
     half = _PRECISIONS[str(setup.trainer.precision)]
@@ -198,7 +198,7 @@ def plain_loop(words: Sequence[str], steps: int, *, captions: bool = False) -> T
 def _caption_loss(
     encoder: ClipEncoder, batch: ClassBatch, prototypes: ClassPrototypes, step: int, objective: Objective
 ) -> Tensor:
-    """The same loss, with as many rows through the whole text tower as there are pictures."""
+    """The same loss, with as many rows through the whole text tower as there are images."""
     chosen = prototypes.chosen(step)
     shown = batch.labels.tolist()
     rows = shown + [label for label in range(len(chosen)) if label not in shown]

@@ -108,7 +108,7 @@ class NarutoCLI(LightningCLI):
             parser: The parser of one command.
         """
         parser.add_argument("--out", type=str | None, default=None, help="folder for what the callbacks write")
-        parser.add_argument("--fail_fast", type=bool, default=False, help="predict: stop at the first bad picture")
+        parser.add_argument("--fail_fast", type=bool, default=False, help="predict: stop at the first bad image")
         told = "auto: half precision where this machine computes it itself, else trainer.precision"
         parser.add_argument("--precision", type=Literal["auto"] | None, default=None, help=told)
 
@@ -143,7 +143,7 @@ class NarutoCLI(LightningCLI):
         if self._chosen.out is not None:
             _redirect(trainer, self._chosen.out)
         if self._chosen.fail_fast:
-            _set_in_callbacks(trainer, "fail_fast", True, "stops at bad pictures")
+            _set_in_callbacks(trainer, "fail_fast", True, "stops at bad images")
 
     def instantiate_classes(self) -> None:
         """Build model, data and Trainer.

@@ -84,7 +84,7 @@ def arrange_words(command: str, words: Sequence[str]) -> list[str]:
         The words that LightningCLI is given, the command first.
 
     Raises:
-        InputError: If a config, the folder or the gallery is missing, the folder has no pictures, or an option is
+        InputError: If a config, the folder or the gallery is missing, the folder has no images, or an option is
             misspelt.
     """
     check_options(command, words)
@@ -171,7 +171,7 @@ def find_config(name: str) -> Path:
 
 
 def check_scenes(folder: str) -> Path:
-    """Check that a folder of scenes is there and has pictures.
+    """Check that a folder of scenes is there and has images.
 
     Args:
         folder: The folder.
@@ -181,15 +181,15 @@ def check_scenes(folder: str) -> Path:
 
     Raises:
         MissingPathError: If there is no such folder.
-        InputError: If it holds no pictures.
+        InputError: If it holds no images.
     """
     path = Path(folder)
     if not path.is_dir():
-        raise MissingPathError(path, "scene folder", "give a folder of pictures")
-    from naruto_vision.io.images import SUFFIXES, list_pictures  # brings OpenCV
+        raise MissingPathError(path, "scene folder", "give a folder of images")
+    from naruto_vision.io.images import SUFFIXES, list_images  # brings OpenCV
 
-    if not list_pictures(path):
-        msg = f"{path}: no pictures in this folder; files ending in {', '.join(sorted(SUFFIXES))} are read"
+    if not list_images(path):
+        msg = f"{path}: no images in this folder; files ending in {', '.join(sorted(SUFFIXES))} are read"
         raise InputError(msg)
     return path
 

@@ -1,4 +1,4 @@
-"""Random changes of a training picture: pure functions of the picture and a random generator.
+"""Random changes of a training image: pure functions of the image and a random generator.
 
 They keep what identity hangs on (colours, hair, clothes, face) and change what it does not: side, framing, light,
 sharpness, what stands in front, and the ground that a segmenter's cut-out leaves.
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from naruto_vision.records import Mask, Picture
+from naruto_vision.records import ImageArray, Mask
 
 GROUNDS = (0, 128, 255)
 """The flat values that a cut-out may stand on."""
@@ -24,29 +24,29 @@ def chance(rng: np.random.Generator, probability: float) -> bool:
     return bool(rng.random() < probability)
 
 
-def random_crop(picture: Picture, rng: np.random.Generator, *, smallest: float = 0.7) -> Picture:
-    """Cut a window whose sides are each between ``smallest`` and all of the picture's.
+def random_crop(image: ImageArray, rng: np.random.Generator, *, smallest: float = 0.7) -> ImageArray:
+    """Cut a window whose sides are each between ``smallest`` and all of the image's.
 
     Args:
-        picture: Shape (H, W, 3), uint8, RGB.
+        image: Shape (H, W, 3), uint8, RGB.
         rng: The generator.
         smallest: Least part of a side that stays, in (0, 1].
 
     Returns:
         Shape (h, w, 3), uint8, RGB; a view.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     new_height, new_width = (max(1, round(side * rng.uniform(smallest, 1.0))) for side in (height, width))
     top = int(rng.integers(0, height - new_height + 1))
     left = int(rng.integers(0, width - new_width + 1))
-    return picture[top : top + new_height, left : left + new_width]
+    return image[top : top + new_height, left : left + new_width]
 
 
-def change_light(picture: Picture, rng: np.random.Generator) -> Picture:
+def change_light(image: ImageArray, rng: np.random.Generator) -> ImageArray:
     """Change gamma, contrast and the balance of the channels a little.
 
     Args:
-        picture: Shape (H, W, 3), uint8, RGB.
+        image: Shape (H, W, 3), uint8, RGB.
         rng: The generator.
 
     Returns:
@@ -56,41 +56,39 @@ def change_light(picture: Picture, rng: np.random.Generator) -> Picture:
     gains = rng.uniform(0.9, 1.1) * rng.uniform(0.95, 1.05, size=3)  # more would turn one hair colour into another
     ramp = np.linspace(0.0, 1.0, 256)[:, None] ** gamma * 255.0 * gains + rng.uniform(-12, 12)
     table = np.clip(ramp, 0, 255).round().astype(np.uint8)[None]  # (1, 256, 3)
-    lit: Picture = cv2.LUT(picture, table)
+    lit: ImageArray = cv2.LUT(image, table)
     return lit
 
 
-def soften(picture: Picture, rng: np.random.Generator) -> Picture:
+def soften(image: ImageArray, rng: np.random.Generator) -> ImageArray:
     """Scale down and up again, as a small figure cut from a large scene looks.
 
     Args:
-        picture: Shape (H, W, 3), uint8, RGB.
+        image: Shape (H, W, 3), uint8, RGB.
         rng: The generator.
 
     Returns:
         Shape (H, W, 3), uint8, RGB.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     part = rng.uniform(0.4, 0.9)
-    small = cv2.resize(
-        picture, (max(1, round(width * part)), max(1, round(height * part))), interpolation=cv2.INTER_AREA
-    )
-    soft: Picture = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+    small = cv2.resize(image, (max(1, round(width * part)), max(1, round(height * part))), interpolation=cv2.INTER_AREA)
+    soft: ImageArray = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
     return soft
 
 
-def occlude(picture: Picture, rng: np.random.Generator) -> Picture:
+def occlude(image: ImageArray, rng: np.random.Generator) -> ImageArray:
     """Put one box or ellipse in front, of a flat random colour or of one of the grounds.
 
     Args:
-        picture: Shape (H, W, 3), uint8, RGB.
+        image: Shape (H, W, 3), uint8, RGB.
         rng: The generator.
 
     Returns:
         Shape (H, W, 3), uint8, RGB.
     """
-    height, width = picture.shape[:2]
-    covered = np.ascontiguousarray(picture.copy())
+    height, width = image.shape[:2]
+    covered = np.ascontiguousarray(image.copy())
     x, y = int(rng.uniform(0, width)), int(rng.uniform(0, height))
     half_width, half_height = (max(1, int(side * rng.uniform(0.08, 0.25))) for side in (width, height))
     ground = int(rng.choice(GROUNDS))
@@ -103,23 +101,23 @@ def occlude(picture: Picture, rng: np.random.Generator) -> Picture:
     return covered
 
 
-def spotlight(picture: Picture, rng: np.random.Generator) -> Picture:
+def spotlight(image: ImageArray, rng: np.random.Generator) -> ImageArray:
     """Keep a large rounded middle and lay everything around it flat: a cut-out where no mask is known.
 
     Args:
-        picture: Shape (H, W, 3), uint8, RGB.
+        image: Shape (H, W, 3), uint8, RGB.
         rng: The generator.
 
     Returns:
         Shape (H, W, 3), uint8, RGB.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     kept = np.zeros((height, width), dtype=np.uint8)
     centre = int(width * rng.uniform(0.42, 0.58)), int(height * rng.uniform(0.42, 0.58))
     axes = int(width * rng.uniform(0.35, 0.6)), int(height * rng.uniform(0.45, 0.7))
     cv2.ellipse(kept, centre, axes, 0, 0, 360, 1, cv2.FILLED)
     ground = np.uint8(rng.choice(GROUNDS))
-    return np.where(kept[..., None] > 0, picture, ground).astype(np.uint8)
+    return np.where(kept[..., None] > 0, image, ground).astype(np.uint8)
 
 
 def _rough_mask(mask: Mask, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -131,20 +129,20 @@ def _rough_mask(mask: Mask, rng: np.random.Generator) -> NDArray[np.bool_]:
     return rough if rough.any() else mask
 
 
-def cut_out(picture: Picture, mask: Mask, rng: np.random.Generator, *, flat: float = 0.7) -> Picture:
+def cut_out(image: ImageArray, mask: Mask, rng: np.random.Generator, *, flat: float = 0.7) -> ImageArray:
     """Crop to the figure, loosely or tightly, and mostly lay its surroundings flat, as a segmenter's crops come.
 
     Args:
-        picture: Shape (H, W, 3), uint8, RGB.
+        image: Shape (H, W, 3), uint8, RGB.
         mask: Shape (H, W), bool: the figure.
         rng: The generator.
         flat: How often the surroundings are laid flat, in [0, 1].
 
     Returns:
-        Shape (h, w, 3), uint8, RGB; the whole picture where the mask is empty.
+        Shape (h, w, 3), uint8, RGB; the whole image where the mask is empty.
     """
     if not mask.any():
-        return picture
+        return image
     height, width = mask.shape
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     spare_rows = (rows[-1] - rows[0] + 1) * rng.uniform(-0.06, 0.18, size=2)
@@ -155,25 +153,25 @@ def cut_out(picture: Picture, mask: Mask, rng: np.random.Generator, *, flat: flo
     right = max(left + 1, min(width, int(columns[-1] + spare_columns[1]) + 1))
     if chance(rng, flat):
         ground = np.uint8(rng.choice(GROUNDS))
-        picture = np.where(_rough_mask(mask, rng)[..., None], picture, ground).astype(np.uint8)
-    return picture[top:bottom, left:right]
+        image = np.where(_rough_mask(mask, rng)[..., None], image, ground).astype(np.uint8)
+    return image[top:bottom, left:right]
 
 
-def augment(picture: Picture, rng: np.random.Generator, *, mirrored: bool = True) -> Picture:
-    """Change a labelled training picture at random; the same generator state gives the same picture.
+def augment(image: ImageArray, rng: np.random.Generator, *, mirrored: bool = True) -> ImageArray:
+    """Change a labelled training image at random; the same generator state gives the same image.
 
     Args:
-        picture: Shape (H, W, 3), uint8, RGB.
+        image: Shape (H, W, 3), uint8, RGB.
         rng: The generator of this item and epoch.
         mirrored: Swap left and right half of the time; the other changes do not depend on it.
 
     Returns:
         Shape (h, w, 3), uint8, RGB.
     """
-    picture = random_crop(picture, rng) if chance(rng, 0.7) else picture
-    picture = picture[:, ::-1] if chance(rng, 0.5) and mirrored else picture
-    picture = spotlight(picture, rng) if chance(rng, 0.25) else picture
-    picture = change_light(np.ascontiguousarray(picture), rng) if chance(rng, 0.8) else picture
-    picture = soften(picture, rng) if chance(rng, 0.3) else picture
-    picture = occlude(picture, rng) if chance(rng, 0.25) else picture
-    return np.ascontiguousarray(picture)
+    image = random_crop(image, rng) if chance(rng, 0.7) else image
+    image = image[:, ::-1] if chance(rng, 0.5) and mirrored else image
+    image = spotlight(image, rng) if chance(rng, 0.25) else image
+    image = change_light(np.ascontiguousarray(image), rng) if chance(rng, 0.8) else image
+    image = soften(image, rng) if chance(rng, 0.3) else image
+    image = occlude(image, rng) if chance(rng, 0.25) else image
+    return np.ascontiguousarray(image)

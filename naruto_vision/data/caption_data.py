@@ -20,10 +20,10 @@ from naruto_vision.data.sampling import (
     process_share,
 )
 from naruto_vision.data.store import Preprocess, module_preprocess
-from naruto_vision.records import Picture
+from naruto_vision.records import ImageArray
 from naruto_vision.synthetic.attributes import Attributes, random_attributes
 from naruto_vision.synthetic.captions import caption, full_caption, phrase_truths
-from naruto_vision.synthetic.scene import draw_picture
+from naruto_vision.synthetic.scene import draw_image
 
 _TRAIN, _VALID, _TEST = 1, 2, 3  # streams of random numbers that never meet
 _ENDLESS = 1 << 40  # training never sees a stranger twice, so its table of strangers has no end
@@ -31,13 +31,13 @@ _PIXELS = 1 << 31
 
 
 class CaptionBatch(NamedTuple):
-    """Pictures of strangers, what is said of them, and what is true of them.
+    """Images of strangers, what is said of them, and what is true of them.
 
     Args:
         pixels: Shape (B, 3, S, S), float32, as the encoder's ``preprocess`` makes them.
         strangers: Shape (B,), int64; equal numbers are two views of one stranger.
-        captions: B texts, one a picture.
-        truths: Shape (B, P), bool: which of ``drawn.phrases.PHRASES`` are true of each picture's stranger.
+        captions: B texts, one an image.
+        truths: Shape (B, P), bool: which of ``drawn.phrases.PHRASES`` are true of each image's stranger.
     """
 
     pixels: Tensor
@@ -70,7 +70,7 @@ def draw_stranger(number: int, seed: int, stream: int) -> Attributes:
     return random_attributes(np.random.default_rng([seed, stream, 1, number]))
 
 
-def draw_view(attributes: Attributes, rng: np.random.Generator, size: int, cut: float) -> Picture:
+def draw_view(attributes: Attributes, rng: np.random.Generator, size: int, cut: float) -> ImageArray:
     """Draw one view: as it is drawn, or cut out as a segmenter would; sometimes blurred or partly hidden.
 
     Args:
@@ -82,8 +82,8 @@ def draw_view(attributes: Attributes, rng: np.random.Generator, size: int, cut: 
     Returns:
         Shape (h, w, 3), uint8, RGB, at most ``size`` a side.
     """
-    drawn = draw_picture(attributes, int(rng.integers(_PIXELS)), size)
-    view = cut_out(drawn.picture, drawn.mask, rng) if chance(rng, cut) else drawn.picture
+    drawn = draw_image(attributes, int(rng.integers(_PIXELS)), size)
+    view = cut_out(drawn.image, drawn.mask, rng) if chance(rng, cut) else drawn.image
     view = np.ascontiguousarray(view[:, ::-1]) if chance(rng, 0.5) else view
     view = soften(view, rng) if chance(rng, 0.2) else view
     return occlude(view, rng) if chance(rng, 0.15) else view
@@ -96,7 +96,7 @@ class StrangerDataset(Dataset[tuple[Tensor, int, str, Tensor]]):
         length: How many places there are.
         stream: Keeps training, validation and test apart.
         seed: The run's seed.
-        preprocess: From a picture to the encoder's pixels.
+        preprocess: From an image to the encoder's pixels.
         size: Side of a drawing in pixels.
         cut: How often the figure is cut out, in [0, 1].
         twins: How often neighbours are two views of one stranger, in [0, 1].
@@ -150,7 +150,7 @@ class DrawnCaptionData(pl.LightningDataModule):
     changes what training sees.
 
     Args:
-        batch_size: Pictures a batch and process.
+        batch_size: Images a batch and process.
         batches: Batches an epoch.
         valid: Strangers to validate on: retrieval is one among this many.
         test: Strangers to test on.
@@ -160,7 +160,7 @@ class DrawnCaptionData(pl.LightningDataModule):
         twins: How often two neighbours in a training batch are views of one stranger, in [0, 1].
         full: How often a training caption says everything, in [0, 1].
         seed: Decides everything.
-        preprocess: From a picture to pixels (3, S, S); by default that of the module's encoder.
+        preprocess: From an image to pixels (3, S, S); by default that of the module's encoder.
     """
 
     def __init__(

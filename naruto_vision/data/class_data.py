@@ -1,4 +1,4 @@
-"""Pictures with their classes, for training and for measuring."""
+"""Images with their classes, for training and for measuring."""
 
 import hashlib
 import logging
@@ -24,8 +24,8 @@ from naruto_vision.data.sampling import (
 )
 from naruto_vision.data.store import (
     Augment,
-    PictureStore,
-    PreparedPicture,
+    ImageStore,
+    PreparedImage,
     Preprocess,
     TableDataset,
     load_table,
@@ -39,7 +39,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class ClassBatch(NamedTuple):
-    """Pictures with their classes.
+    """Images with their classes.
 
     Args:
         pixels: Shape (B, 3, S, S), float32, as the encoder's ``preprocess`` makes them.
@@ -52,7 +52,7 @@ class ClassBatch(NamedTuple):
     paths: list[str]
 
 
-def _as_batch(classes: tuple[str, ...], items: list[PreparedPicture]) -> ClassBatch:
+def _as_batch(classes: tuple[str, ...], items: list[PreparedImage]) -> ClassBatch:
     pixels, labels, paths = zip(*items, strict=True)
     numbers = torch.tensor([classes.index(label) for label in labels], dtype=torch.int64)
     return ClassBatch(torch.stack(pixels), numbers, list(paths))
@@ -68,24 +68,24 @@ class ClassDataModule(pl.LightningDataModule):
         root: A Roboflow export, a folder of manifests, class folders, or a folder of shards.
         reader: How ``root`` is laid out; "auto" looks.
         aliases: Class name as found, to the name that it should have.
-        policy: What becomes of pictures with several positive classes.
-        batch_size: Pictures a batch and process.
-        num_workers: Worker processes for training; 0 is best where pictures fit the cache and are small.
+        policy: What becomes of images with several positive classes.
+        batch_size: Images a batch and process.
+        num_workers: Worker processes for training; 0 is best where images fit the cache and are small.
         balanced: Draw every class equally often.
-        augmented: Augment the training pictures.
+        augmented: Augment the training images.
         mirrored: Let augmentation swap left and right; not where a mirror image is of another class, or of none.
         seed: Decides order and augmentation.
-        cache_side: Longest side that pictures are kept at, in pixels; 0 keeps them as they are.
+        cache_side: Longest side that images are kept at, in pixels; 0 keeps them as they are.
         cache_bytes: Bytes of pixels kept in memory for each split; the rest is decoded again on demand.
-        max_bad_fraction: Largest share of unreadable pictures that is put up with, in [0, 1].
-        hold_out_fraction: Share of each class's training pictures that validates where there is no valid split.
-        preprocess: From a picture to pixels (3, S, S); by default that of the module's encoder.
+        max_bad_fraction: Largest share of unreadable images that is put up with, in [0, 1].
+        hold_out_fraction: Share of each class's training images that validates where there is no valid split.
+        preprocess: From an image to pixels (3, S, S); by default that of the module's encoder.
 
     Attributes:
         preprocess: As given.
         augmented: As given.
         tables: Split name to its table, after ``setup``.
-        quarantines: Split name to the pictures that could not be read, with counts.
+        quarantines: Split name to the images that could not be read, with counts.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class ClassDataModule(pl.LightningDataModule):
         self._hold_out_fraction = hold_out_fraction
         self._augment: Augment | None = partial(augment, mirrored=mirrored) if augmented else None
         self.preprocess = preprocess
-        self._stores: dict[str, PictureStore] = {}
+        self._stores: dict[str, ImageStore] = {}
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -132,7 +132,7 @@ class ClassDataModule(pl.LightningDataModule):
 
     @property
     def class_counts(self) -> tuple[int, ...]:
-        """Training pictures of each class, in the order of ``classes``."""
+        """Training images of each class, in the order of ``classes``."""
         self._read_tables()
         counts = Counter(row.label for row in self.tables["train"].rows)
         return tuple(counts[name] for name in self.classes)
@@ -142,21 +142,21 @@ class ClassDataModule(pl.LightningDataModule):
             self.tables = read_splits(self.root, self._hold_out_fraction, self._reader, self._rules)
 
     def _load(self, split: Split) -> None:
-        """Decode the pictures of a split, once."""
+        """Decode the images of a split, once."""
         self._read_tables()
         if split in self._stores:
             return
         if split not in self.tables:
             msg = f"{self.root}: no class data of split {split!r}"
             raise InputError(msg)
-        quarantine = Quarantine(f"pictures of split {split!r}")
+        quarantine = Quarantine(f"images of split {split!r}")
         self.tables[split], self._stores[split] = load_table(
             self.tables[split], quarantine, max_bad_fraction=self._max_bad_fraction, **self._cache
         )
         self.quarantines[split] = quarantine
 
     def setup(self, stage: str) -> None:
-        """Read the tables and decode the pictures that a verb needs.
+        """Read the tables and decode the images that a verb needs.
 
         Args:
             stage: "fit", "validate", "test" or "predict".
@@ -168,11 +168,11 @@ class ClassDataModule(pl.LightningDataModule):
         for split in splits.get(stage, ("test",)):
             self._load(split)
         if stage == "validate" and not self.tables["valid"].rows:
-            msg = f"{self.root}: no pictures to validate on: too few of every class to hold any out"
+            msg = f"{self.root}: no images to validate on: too few of every class to hold any out"
             raise InputError(msg)
 
     def dataset(self, split: Split) -> TableDataset:
-        """Return the pictures of a split in table order; only draws of "train" are augmented.
+        """Return the images of a split in table order; only draws of "train" are augmented.
 
         Args:
             split: "train", "valid" or "test".
@@ -184,7 +184,7 @@ class ClassDataModule(pl.LightningDataModule):
         preprocess = self.preprocess or module_preprocess(self.trainer)
         return TableDataset(self.tables[split], self._stores[split], preprocess, self._augment, self.seed)
 
-    def _collate(self) -> Callable[[list[PreparedPicture]], ClassBatch]:
+    def _collate(self) -> Callable[[list[PreparedImage]], ClassBatch]:
         return partial(_as_batch, self.classes)
 
     def train_dataloader(self) -> ResumableLoader:
@@ -199,7 +199,7 @@ class ClassDataModule(pl.LightningDataModule):
         return ResumableLoader(dataset, sampler, self.batch_size, self._collate(), self.num_workers)
 
     def ordered_loader(self, split: Split) -> DataLoader[Any]:
-        """Return the pictures of a split in table order, unaugmented; each in exactly one process.
+        """Return the images of a split in table order, unaugmented; each in exactly one process.
 
         Args:
             split: "train", "valid" or "test".
@@ -209,16 +209,16 @@ class ClassDataModule(pl.LightningDataModule):
         return ResumableLoader(dataset, sampler, self.batch_size, self._collate())
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """Return the validation pictures in table order, or nothing where too few were there to hold any out."""
+        """Return the validation images in table order, or nothing where too few were there to hold any out."""
         self._load("valid")
         return self.ordered_loader("valid") if self.tables["valid"].rows else []
 
     def test_dataloader(self) -> DataLoader[Any]:
-        """Return the test pictures in table order."""
+        """Return the test images in table order."""
         return self.ordered_loader("test")
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """Return the test pictures in table order."""
+        """Return the test images in table order."""
         return self.ordered_loader("test")
 
     def state_dict(self) -> dict[str, Any]:

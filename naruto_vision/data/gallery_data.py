@@ -1,4 +1,4 @@
-"""The gallery's pictures, and the scenes that are searched with it."""
+"""The gallery's images, and the scenes that are searched with it."""
 
 import logging
 from pathlib import Path
@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from naruto_vision.data.readers import ReaderName, read_classes
 from naruto_vision.data.sampling import NOTHING, ResumableLoader, ShareSampler, checked_batch_size, process_share
 from naruto_vision.data.scenes import SceneDataModule
-from naruto_vision.data.store import PictureStore, Preprocess, load_table, module_preprocess
+from naruto_vision.data.store import ImageStore, Preprocess, load_table, module_preprocess
 from naruto_vision.data.tables import ClassTable, Policy, ReadRules, Split
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.enrollment import GAMMA, UNCHANGED, EnrolmentPlan, apply_gamma, draw_gamma, sample_candidates
@@ -21,13 +21,13 @@ _LOG = logging.getLogger(__name__)
 
 
 class GalleryBatch(NamedTuple):
-    """Gallery pictures on their way to the encoder.
+    """Gallery images on their way to the encoder.
 
     Args:
         pixels: Shape (B, 3, S, S), float32, as the encoder's ``preprocess`` makes them.
         labels: B class names.
         paths: B paths relative to the data's root, POSIX.
-        augs: How each picture was changed: "none" or "gamma".
+        augs: How each image was changed: "none" or "gamma".
     """
 
     pixels: Tensor
@@ -48,16 +48,16 @@ def _as_batch(found: list[_Item | None]) -> GalleryBatch:
 
 
 class _EnrolmentDataset(Dataset[_Item | None]):
-    """The pictures of a table and their variants, each prepared for the encoder.
+    """The images of a table and their variants, each prepared for the encoder.
 
     Args:
         table: The rows.
-        store: The decoded pictures, by the table's row numbers.
-        preprocess: From a picture to the encoder's pixels.
+        store: The decoded images, by the table's row numbers.
+        preprocess: From an image to the encoder's pixels.
         plan: Says which variants there are.
     """
 
-    def __init__(self, table: ClassTable, store: PictureStore, preprocess: Preprocess, plan: EnrolmentPlan) -> None:
+    def __init__(self, table: ClassTable, store: ImageStore, preprocess: Preprocess, plan: EnrolmentPlan) -> None:
         self._table = table
         self._store = store
         self._preprocess = preprocess
@@ -78,10 +78,10 @@ class _EnrolmentDataset(Dataset[_Item | None]):
             return None
         number, variant = divmod(index, len(self._variants))
         row, aug = self._table.rows[number], self._variants[variant]
-        picture = self._store[number]
+        image = self._store[number]
         if aug == GAMMA:
-            picture = apply_gamma(picture, draw_gamma(row.path, self._seed))
-        return self._preprocess(picture), row.label, row.path, aug
+            image = apply_gamma(image, draw_gamma(row.path, self._seed))
+        return self._preprocess(image), row.label, row.path, aug
 
 
 class GalleryDataModule(SceneDataModule):
@@ -94,20 +94,20 @@ class GalleryDataModule(SceneDataModule):
         predict: Scene folder.
         reader: How ``root`` is laid out; "auto" looks.
         aliases: Class name as found, to the name it should have.
-        policy: What becomes of pictures with several positive classes.
+        policy: What becomes of images with several positive classes.
         split: Which split is enrolled.
-        plan: How many pictures of a class, which near duplicates and which variants are enrolled; None takes every
-            picture once.
-        enrol_batch_size: Gallery pictures a batch.
-        max_bad_fraction: Largest share of unreadable gallery pictures that is put up with, in [0, 1].
-        cache_bytes: Bytes of decoded gallery pictures kept between ``setup`` and ``fit``.
+        plan: How many images of a class, which near duplicates and which variants are enrolled; None takes every
+            image once.
+        enrol_batch_size: Gallery images a batch.
+        max_bad_fraction: Largest share of unreadable gallery images that is put up with, in [0, 1].
+        cache_bytes: Bytes of decoded gallery images kept between ``setup`` and ``fit``.
         batch_size: Scenes that are searched together; None takes 8 on a GPU, and 1 on a CPU.
         num_workers: Processes that decode scenes ahead; 0 takes a thread.
 
     Attributes:
         table: The enrolled rows, once ``setup("fit")`` has run.
-        quarantine: The gallery pictures that could not be read, with counts.
-        duplicates: Gallery pictures whose pixels repeat another one's; only the plan's threshold leaves them out.
+        quarantine: The gallery images that could not be read, with counts.
+        duplicates: Gallery images whose pixels repeat another one's; only the plan's threshold leaves them out.
         plan: What is enrolled.
     """
 
@@ -130,7 +130,7 @@ class GalleryDataModule(SceneDataModule):
     ) -> None:
         super().__init__(valid, test, predict, batch_size, num_workers)
         self.root = root
-        self.quarantine = Quarantine("gallery pictures")
+        self.quarantine = Quarantine("gallery images")
         self.table: ClassTable | None = None
         self.duplicates = 0
         self.plan = plan or EnrolmentPlan()
@@ -141,7 +141,7 @@ class GalleryDataModule(SceneDataModule):
         self._enrol_batch_size = checked_batch_size(enrol_batch_size)
         self._max_bad_fraction = max_bad_fraction
         self._cache_bytes = cache_bytes
-        self._store: PictureStore | None = None
+        self._store: ImageStore | None = None
 
     def setup(self, stage: str) -> None:
         """Read what a verb needs: the class data for ``fit``, scene folders for the others.
@@ -158,7 +158,7 @@ class GalleryDataModule(SceneDataModule):
 
     def _read_gallery(self) -> None:
         if self.root is None:
-            msg = "no pictures to enrol: give the class data's folder, --data.root DIR"
+            msg = "no images to enrol: give the class data's folder, --data.root DIR"
             raise InputError(msg)
         table = read_classes(self.root, self._split, self._reader, self._rules)
         _LOG.info("%s: %s", self.root, table.report.summary())
@@ -171,7 +171,7 @@ class GalleryDataModule(SceneDataModule):
         self.duplicates = self._store.duplicates
 
     @property
-    def pictures_root(self) -> Path:
+    def images_root(self) -> Path:
         """The folder that the enrolled paths are relative to.
 
         Raises:
@@ -183,18 +183,18 @@ class GalleryDataModule(SceneDataModule):
         return self.table.root
 
     def counts(self) -> dict[str, int]:
-        """Return what became of the listed pictures: ``listed = not_sampled + quarantined + pictures to embed``."""
+        """Return what became of the listed images: ``listed = not_sampled + quarantined + images to embed``."""
         read = self.quarantine.counts()
         listed = read["seen"] + self._not_sampled
         return {"listed": listed, "not_sampled": self._not_sampled, "quarantined": read["quarantined"]}
 
     def gallery_loader(self, preprocess: Preprocess) -> DataLoader[Any]:
-        """Load every gallery picture and its variants once, in table order; each process has its own share.
+        """Load every gallery image and its variants once, in table order; each process has its own share.
 
         A process without a share gets one empty batch, so that it takes part in what the others do together.
 
         Args:
-            preprocess: From a picture to the encoder's pixels.
+            preprocess: From an image to the encoder's pixels.
 
         Raises:
             InputError: If there is nothing to enrol.
@@ -202,13 +202,13 @@ class GalleryDataModule(SceneDataModule):
         if self.table is None or self._store is None:
             self._read_gallery()
         if self.table is None or self._store is None or not len(self.table):
-            msg = f"{self.root}: no pictures to enrol in split {self._split!r}"
+            msg = f"{self.root}: no images to enrol in split {self._split!r}"
             raise InputError(msg)
         rank, world = process_share(self.trainer)
-        pictures = _EnrolmentDataset(self.table, self._store, preprocess, self.plan)
-        share = ShareSampler(len(pictures), rank, world, never_empty=True)
-        return ResumableLoader(pictures, share, self._enrol_batch_size, _as_batch)
+        images = _EnrolmentDataset(self.table, self._store, preprocess, self.plan)
+        share = ShareSampler(len(images), rank, world, never_empty=True)
+        return ResumableLoader(images, share, self._enrol_batch_size, _as_batch)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Return the pictures to enrol, as the module's encoder wants them."""
+        """Return the images to enrol, as the module's encoder wants them."""
         return self.gallery_loader(module_preprocess(self.trainer))

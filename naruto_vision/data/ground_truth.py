@@ -73,8 +73,8 @@ def read_gt(path: str | Path) -> dict[str, tuple[LabelledBox, ...]]:
     """Read the ground truth of a scene folder.
 
     Args:
-        path: A JSON object: scene path relative to the pictures' folder, to a list of
-            ``{"bbox": [x1, y1, x2, y2], "label": text}`` in inclusive pixels of the upright picture.
+        path: A JSON object: scene path relative to the images' folder, to a list of
+            ``{"bbox": [x1, y1, x2, y2], "label": text}`` in inclusive pixels of the upright image.
 
     Returns:
         Scene to its objects, in the file's order; a scene in which nobody is known has none.
@@ -96,7 +96,7 @@ def read_gt(path: str | Path) -> dict[str, tuple[LabelledBox, ...]]:
     for scene, objects in found.items():
         reason = refusal(scene)
         if reason:
-            raise FormatError(path, "scene names relative to the pictures' folder", f"{scene!r}, which {reason}")
+            raise FormatError(path, "scene names relative to the images' folder", f"{scene!r}, which {reason}")
         if not isinstance(objects, list):
             raise FormatError(path, f"in scene {scene!r} a list of objects", repr(objects)[:60])
         where = f"scene {scene!r} object"
@@ -109,7 +109,7 @@ def write_gt(path: str | Path, truth: Mapping[str, Sequence[LabelledBox]]) -> No
 
     Args:
         path: The file.
-        truth: Scene path relative to the pictures' folder, to its objects.
+        truth: Scene path relative to the images' folder, to its objects.
     """
     document = {
         scene: [{"bbox": list(item.box), "label": item.label} for item in truth[scene]] for scene in sorted(truth)
@@ -186,7 +186,7 @@ def read_prediction_folder(
 
     Args:
         folder: Such as the ``--out`` folder of ``naruto-vision predict``, or the ``json`` folder in it.
-        scenes: Paths relative to the pictures' folder, POSIX.
+        scenes: Paths relative to the images' folder, POSIX.
         overlay: Read what people are shown in place of every region.
         advance: Called after each scene, for a progress bar.
 
@@ -232,7 +232,7 @@ def _read_into(
 
 
 def _file_names(base: Path, scenes: Sequence[str], suffix: str) -> dict[str, str]:
-    """Name every scene's file: with the picture's extension where such a file is there, else without."""
+    """Name every scene's file: with the image's extension where such a file is there, else without."""
     names = {}
     for scene in scenes:
         whole = f"{scene}{suffix}"

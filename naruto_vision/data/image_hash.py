@@ -1,4 +1,4 @@
-"""Pictures that are the same, or nearly: a digest of the pixels, and a perceptual hash with a thumbnail to check it by.
+"""Images that are the same, or nearly: a digest of the pixels, and a perceptual hash with a thumbnail to check it by.
 
 The hash is the signs of the low frequencies of a discrete cosine transform (pHash). It does not see colour, so a pair
 whose hashes are near counts only if the thumbnails agree too.
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from naruto_vision.records import Picture
+from naruto_vision.records import ImageArray
 
 BITS = 256
 NEAR_BITS = 48
@@ -26,16 +26,16 @@ _SIDE = 64  # the transform's input; the low 16 x 16 of it are the hash
 _LOW = 16
 _THUMBNAIL = 16
 _BLOCK = 128
-_FLAT = 1.0  # coefficients below this are the rounding of a flat picture
+_FLAT = 1.0  # coefficients below this are the rounding of a flat image
 
 
 class Looks(NamedTuple):
-    """What one picture looks like.
+    """What one image looks like.
 
     Args:
-        digest: Of the decoded pixels; equal for equal pictures, whatever file format they are in.
+        digest: Of the decoded pixels; equal for equal images, whatever file format they are in.
         bits: Shape (4,), uint64: the perceptual hash.
-        mirrored: Shape (4,), uint64: the hash of the mirrored picture.
+        mirrored: Shape (4,), uint64: the hash of the mirrored image.
         thumbnail: Shape (16, 16, 3), uint8, RGB.
     """
 
@@ -47,7 +47,7 @@ class Looks(NamedTuple):
 
 @dataclass(frozen=True)
 class NearPair:
-    """Two pictures that look alike.
+    """Two images that look alike.
 
     Args:
         first: Place of the one.
@@ -62,16 +62,16 @@ class NearPair:
     mirrored: bool = False
 
 
-def perceptual_hash(picture: Picture) -> NDArray[np.uint64]:
-    """Hash what a picture looks like; small changes of size, light and compression change few bits.
+def perceptual_hash(image: ImageArray) -> NDArray[np.uint64]:
+    """Hash what an image looks like; small changes of size, light and compression change few bits.
 
     Args:
-        picture: Shape (H, W, 3), uint8, RGB.
+        image: Shape (H, W, 3), uint8, RGB.
 
     Returns:
         Shape (4,), uint64: 256 bits, the low frequencies that are above their median.
     """
-    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     small = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
     low = cv2.dct(small)[:_LOW, :_LOW].ravel()
     low[0] = 0.0  # the mean brightness
@@ -80,19 +80,19 @@ def perceptual_hash(picture: Picture) -> NDArray[np.uint64]:
     return bits
 
 
-def look_at(picture: Picture) -> Looks:
-    """Describe one picture.
+def look_at(image: ImageArray) -> Looks:
+    """Describe one image.
 
     Args:
-        picture: Shape (H, W, 3), uint8, RGB.
+        image: Shape (H, W, 3), uint8, RGB.
 
     Returns:
         Its digest, hashes (4,) and thumbnail (16, 16, 3).
     """
-    digest = hashlib.blake2b(repr(picture.shape).encode() + picture.tobytes(), digest_size=16).digest()
-    mirror = np.ascontiguousarray(picture[:, ::-1])
-    thumbnail = cv2.resize(picture, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA).astype(np.uint8)
-    return Looks(digest, perceptual_hash(picture), perceptual_hash(mirror), thumbnail)
+    digest = hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=16).digest()
+    mirror = np.ascontiguousarray(image[:, ::-1])
+    thumbnail = cv2.resize(image, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA).astype(np.uint8)
+    return Looks(digest, perceptual_hash(image), perceptual_hash(mirror), thumbnail)
 
 
 def _differing_bits(block: NDArray[np.uint64], all_bits: NDArray[np.uint64]) -> NDArray[np.int64]:
@@ -120,10 +120,10 @@ def _candidates(looks: Sequence[Looks], most_bits: int) -> Iterator[NearPair]:
 
 
 def near_pairs(looks: Sequence[Looks], most_bits: int = NEAR_BITS) -> list[NearPair]:
-    """Find every pair of pictures that look alike, also mirrored ones.
+    """Find every pair of images that look alike, also mirrored ones.
 
     Args:
-        looks: N pictures.
+        looks: N images.
         most_bits: Most bits of 256 in which a pair's hashes differ.
 
     Returns:

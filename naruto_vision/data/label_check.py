@@ -1,4 +1,4 @@
-"""What an encoder sees that pixels do not: pictures among those of another class, and near copies across splits."""
+"""What an encoder sees that pixels do not: images among those of another class, and near copies across splits."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 
 from naruto_vision.data.leaks import AuditItem, Seen
-from naruto_vision.encoders.base import Encoder, embed_pictures
+from naruto_vision.encoders.base import Encoder, embed_images
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.index import ExactIndex, nearest_rows
-from naruto_vision.io.images import picture_or_none
+from naruto_vision.io.images import image_or_none
 from naruto_vision.records import Vectors
 
 SUSPECT_LEAD = 0.5
-"""Lead of another class from which a picture is suspected: of ten votes, five more than its own class has. On 160 drawn
-pictures with 12 labels changed, 96 % of those are found and 91 % of the suspects are some (20 draws)."""
+"""Lead of another class from which an image is suspected: of ten votes, five more than its own class has. On 160 drawn
+images with 12 labels changed, 96 % of those are found and 91 % of the suspects are some (20 draws)."""
 
-_CHUNK = 32  # pictures read and embedded at a time
+_CHUNK = 32  # images read and embedded at a time
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Nearest:
 
 @dataclass(frozen=True)
 class CheckedLabel:
-    """One picture and what its neighbours say of its class.
+    """One image and what its neighbours say of its class.
 
     Args:
         place: Among the audit's items.
@@ -54,7 +54,7 @@ class CheckedLabel:
 
     @property
     def suspect(self) -> bool:
-        """Whether its class is likely wrong, or its picture shows little of it."""
+        """Whether its class is likely wrong, or its image shows little of it."""
         return self.lead >= SUSPECT_LEAD
 
 
@@ -64,10 +64,10 @@ class VectorAudit:
 
     Args:
         items: The audit's items.
-        checked: Every picture that could be embedded, the likeliest to be mislabelled first.
+        checked: Every image that could be embedded, the likeliest to be mislabelled first.
         near: Pairs of places (first, second) from different parts with their cosine, the most alike first.
         neighbours: How many neighbours voted.
-        near_cosine: Cosine from which pictures are near copies.
+        near_cosine: Cosine from which images are near copies.
     """
 
     items: Sequence[AuditItem]
@@ -78,7 +78,7 @@ class VectorAudit:
 
     @property
     def suspects(self) -> list[CheckedLabel]:
-        """The pictures that are likely mislabelled, the likeliest first."""
+        """The images that are likely mislabelled, the likeliest first."""
         return [one for one in self.checked if one.suspect]
 
     def as_json(self) -> dict[str, Any]:
@@ -98,7 +98,7 @@ class VectorAudit:
         }
 
     def rows(self) -> Iterator[list[str]]:
-        """Yield a table of every picture: a row of titles, then the likeliest to be mislabelled first."""
+        """Yield a table of every image: a row of titles, then the likeliest to be mislabelled first."""
         yield ["part", "path", "label", "suspect", "rival", "lead", "votes", "nearest", "cosine"]
         for one in self.checked:
             item, nearest = self.items[one.place], one.nearest[0]
@@ -114,13 +114,13 @@ class VectorAudit:
 def embed_items(
     items: Sequence[AuditItem], seen: Seen, encoder: Encoder, advance: Callable[[], None] = lambda: None
 ) -> tuple[list[int], Vectors]:
-    """Embed every picture that could be looked at, each file once.
+    """Embed every image that could be looked at, each file once.
 
     Args:
-        items: The pictures.
+        items: The images.
         seen: Which of them can be decoded.
         encoder: Any encoder.
-        advance: Called after every picture.
+        advance: Called after every image.
 
     Returns:
         Their places among the items, and (N, D) float32 unit rows.
@@ -134,15 +134,15 @@ def embed_items(
     vectors: list[Vectors] = []
     for start in range(0, len(places), _CHUNK):
         chunk = places[start : start + _CHUNK]
-        read = [(place, picture_or_none(file)) for place in chunk if (file := items[place].file) is not None]
-        good = [(place, picture) for place, picture in read if picture is not None]
+        read = [(place, image_or_none(file)) for place in chunk if (file := items[place].file) is not None]
+        good = [(place, image) for place, image in read if image is not None]
         if good:
             kept += [place for place, _ in good]
-            vectors.append(embed_pictures(encoder, [picture for _, picture in good], mirror=True).numpy())
+            vectors.append(embed_images(encoder, [image for _, image in good], mirror=True).numpy())
         for _ in chunk:
             advance()
     if len(kept) < 2:
-        msg = f"--encoder compares pictures with one another: expected two or more that can be read, found {len(kept)}"
+        msg = f"--encoder compares images with one another: expected two or more that can be read, found {len(kept)}"
         raise InputError(msg)
     return kept, np.concatenate(vectors)
 
@@ -155,14 +155,14 @@ def audit_vectors(
     neighbours: int = 10,
     near_cosine: float = 0.98,
 ) -> VectorAudit:
-    """Hold every picture against those nearest to it.
+    """Hold every image against those nearest to it.
 
     Args:
-        items: The pictures.
+        items: The images.
         places: N places among them, of different files.
         vectors: Shape (N, D), float32, unit rows.
-        neighbours: How many vote; no more than a class has pictures on average, so that a class can win its own.
-        near_cosine: Cosine from which two pictures of different parts are near copies.
+        neighbours: How many vote; no more than a class has images on average, so that a class can win its own.
+        near_cosine: Cosine from which two images of different parts are near copies.
     """
     labels = [items[place].row.label for place in places]
     voting = max(1, min(neighbours, len(places) // len(set(labels)), len(places) - 1))

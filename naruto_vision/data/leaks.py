@@ -1,4 +1,4 @@
-"""Does a split leak? The same picture, nearly the same picture, or a neighbouring frame on both sides of it."""
+"""Does a split leak? The same image, nearly the same image, or a neighbouring frame on both sides of it."""
 
 import re
 from collections import Counter, defaultdict
@@ -14,7 +14,7 @@ from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.io.images import read_image
 from naruto_vision.io.quarantine import Quarantine
 from naruto_vision.metrics.stats import Rate
-from naruto_vision.records import LabelledPicture
+from naruto_vision.records import LabelledImage
 
 _EXPORT_HASH = re.compile(r"\.rf\.[0-9A-Za-z]+$")
 _OLD_SUFFIX = re.compile(r"[_-](jpe?g|png|webp|bmp|gif)$", re.IGNORECASE)
@@ -23,7 +23,7 @@ _SPLIT_FOLDERS = frozenset({"train", "training", "valid", "val", "validation", "
 
 
 class Frame(NamedTuple):
-    """A place in a numbered family of pictures.
+    """A place in a numbered family of images.
 
     Args:
         family: What is the same in all names of the family.
@@ -48,7 +48,7 @@ def plain_stem(name: str) -> str:
 
 
 def is_exported(name: str) -> bool:
-    """Tell whether a Roboflow export named a file; equal plain stems are then copies of one uploaded picture.
+    """Tell whether a Roboflow export named a file; equal plain stems are then copies of one uploaded image.
 
     Args:
         name: A file name, or a path whose last part is one.
@@ -57,10 +57,10 @@ def is_exported(name: str) -> bool:
 
 
 def frame_of(path: str, classes: Collection[str] = ()) -> Frame | None:
-    """Read family and frame number out of a picture's path.
+    """Read family and frame number out of an image's path.
 
     The number is the last run of digits of the plain stem. The family is the rest of the stem and the folders, without
-    those that name a split or a class: a class folder says who is in a picture, not where it comes from.
+    those that name a split or a class: a class folder says who is in an image, not where it comes from.
 
     Args:
         path: POSIX, as a class table has it.
@@ -80,12 +80,12 @@ def frame_of(path: str, classes: Collection[str] = ()) -> Frame | None:
 
 
 GALLERY = "gallery"
-"""The name that a gallery's pictures go under, beside "train", "valid" and "test"."""
+"""The name that a gallery's images go under, beside "train", "valid" and "test"."""
 
 
 @dataclass(frozen=True)
 class AuditItem:
-    """One picture.
+    """One image.
 
     Args:
         part: "train", "valid", "test" or "gallery".
@@ -94,24 +94,24 @@ class AuditItem:
     """
 
     part: str
-    row: LabelledPicture
+    row: LabelledImage
     file: Path | None
 
 
 @dataclass(frozen=True)
 class AuditItems:
-    """Every picture of every part.
+    """Every image of every part.
 
     Args:
-        items: The pictures, part by part.
+        items: The images, part by part.
         classes: Every class name.
     """
 
     items: tuple[AuditItem, ...]
     classes: tuple[str, ...]
 
-    def rows(self, part: str) -> list[LabelledPicture]:
-        """Return the pictures of one part.
+    def rows(self, part: str) -> list[LabelledImage]:
+        """Return the images of one part.
 
         Args:
             part: "train", "valid", "test" or "gallery".
@@ -126,11 +126,11 @@ class AuditItems:
 
 @dataclass
 class Seen:
-    """What the pictures look like.
+    """What the images look like.
 
     Args:
-        looks: Place among the items, to what the picture looks like.
-        quarantine: The pictures that could not be decoded, with counts.
+        looks: Place among the items, to what the image looks like.
+        quarantine: The images that could not be decoded, with counts.
         absent: How many are listed but not on the disk.
     """
 
@@ -146,11 +146,11 @@ def _file_of(bases: Sequence[Path], name: str) -> Path | None:
 
 
 def collect_items(tables: Mapping[Split, ClassTable], gallery: str | Path | None = None) -> AuditItems:
-    """List the pictures of the splits and of a gallery; a picture of several classes counts under its first.
+    """List the images of the splits and of a gallery; an image of several classes counts under its first.
 
     Args:
         tables: Split name to its table.
-        gallery: A gallery folder; its pictures are looked for where the splits' are.
+        gallery: A gallery folder; its images are looked for where the splits' are.
 
     Raises:
         InputError: If the gallery cannot be read.
@@ -162,18 +162,18 @@ def collect_items(tables: Mapping[Split, ClassTable], gallery: str | Path | None
             items.setdefault((split, row.path), AuditItem(split, row, _file_of(bases, row.path)))
     roots = list(dict.fromkeys(table.root.resolve() for table in tables.values()))
     for enrolled in () if gallery is None else Gallery.open(gallery, index="exact").rows:
-        row = LabelledPicture(enrolled.path, enrolled.label)
+        row = LabelledImage(enrolled.path, enrolled.label)
         items.setdefault((GALLERY, row.path), AuditItem(GALLERY, row, _file_of(roots, row.path)))
     classes = {name for table in tables.values() for name in table.classes}
     return AuditItems(tuple(items.values()), tuple(sorted(classes)))
 
 
 def look_at_items(items: Sequence[AuditItem], advance: Callable[[], None] = lambda: None) -> Seen:
-    """Decode every picture that is there, once, also where several parts name it.
+    """Decode every image that is there, once, also where several parts name it.
 
     Args:
-        items: The pictures.
-        advance: Called after every picture.
+        items: The images.
+        advance: Called after every image.
     """
     seen = Seen()
     known: dict[Path, Looks | None] = {}
@@ -209,10 +209,10 @@ COUNTED = 0.5
 
 @dataclass(frozen=True)
 class FrameNeighbour:
-    """A held-out picture and the frame of the other side that is nearest by number.
+    """A held-out image and the frame of the other side that is nearest by number.
 
     Args:
-        path: The held-out picture.
+        path: The held-out image.
         label: Its class.
         nearest: The nearest frame's path; of two equally near, the later one's.
         nearest_label: That frame's class.
@@ -236,14 +236,14 @@ class FrameLeaks:
     """What the file names of one split say about its classes, given another split.
 
     Args:
-        pictures: Held-out pictures.
+        images: Held-out images.
         window: Numbers that differ by at most this much are neighbours.
-        neighbours: The nearest frame of every held-out picture whose family stands on the other side, as well.
-        majority: The other side's most frequent class, and how many held-out pictures have it.
+        neighbours: The nearest frame of every held-out image whose family stands on the other side, as well.
+        majority: The other side's most frequent class, and how many held-out images have it.
         counted: Families left out because their numbers look like counters.
     """
 
-    pictures: int
+    images: int
     window: int
     neighbours: tuple[FrameNeighbour, ...]
     majority: tuple[str, int]
@@ -256,8 +256,8 @@ class FrameLeaks:
 
     @property
     def within(self) -> Rate:
-        """Held-out pictures that have a frame of the other side within the window."""
-        return Rate(len(self.near), self.pictures)
+        """Held-out images that have a frame of the other side within the window."""
+        return Rate(len(self.near), self.images)
 
     @property
     def agreeing(self) -> Rate:
@@ -266,19 +266,19 @@ class FrameLeaks:
 
     @property
     def by_name_alone(self) -> Rate:
-        """Held-out pictures named right by the class of the nearest frame, however far; no frame is wrong."""
-        return Rate(sum(one.agrees for one in self.neighbours), self.pictures)
+        """Held-out images named right by the class of the nearest frame, however far; no frame is wrong."""
+        return Rate(sum(one.agrees for one in self.neighbours), self.images)
 
     @property
     def by_majority(self) -> Rate:
-        """Held-out pictures named right by the most frequent class of the other side."""
-        return Rate(self.majority[1], self.pictures)
+        """Held-out images named right by the most frequent class of the other side."""
+        return Rate(self.majority[1], self.images)
 
 
 def _by_family(
-    rows: Sequence[LabelledPicture], classes: Collection[str]
-) -> Mapping[str, list[tuple[Frame, LabelledPicture]]]:
-    families: dict[str, list[tuple[Frame, LabelledPicture]]] = defaultdict(list)
+    rows: Sequence[LabelledImage], classes: Collection[str]
+) -> Mapping[str, list[tuple[Frame, LabelledImage]]]:
+    families: dict[str, list[tuple[Frame, LabelledImage]]] = defaultdict(list)
     for row in rows:
         frame = frame_of(row.path, classes)
         if frame is not None:
@@ -296,9 +296,7 @@ def looks_counted(numbers: Sequence[int]) -> bool:
     return sum(often[number] > 1 for number in numbers) >= COUNTED * len(numbers)
 
 
-def _counted_sides(
-    held: Sequence[tuple[Frame, LabelledPicture]], others: Sequence[tuple[Frame, LabelledPicture]]
-) -> bool:
+def _counted_sides(held: Sequence[tuple[Frame, LabelledImage]], others: Sequence[tuple[Frame, LabelledImage]]) -> bool:
     """Tell whether both sides were numbered from the start, each for itself."""
     if any(is_exported(row.path) for _, row in held):
         return False
@@ -307,24 +305,24 @@ def _counted_sides(
     return sum(frame.number in taken for frame, _ in held) >= COUNTED * len(held) or looks_counted(both)
 
 
-def _nearest(frame: Frame, row: LabelledPicture, others: Sequence[tuple[Frame, LabelledPicture]]) -> FrameNeighbour:
+def _nearest(frame: Frame, row: LabelledImage, others: Sequence[tuple[Frame, LabelledImage]]) -> FrameNeighbour:
     other, found = min(others, key=lambda one: (abs(one[0].number - frame.number), -one[0].number, one[1].path))
     return FrameNeighbour(row.path, row.label, found.path, found.label, abs(other.number - frame.number))
 
 
 def find_frame_leaks(
-    held: Sequence[LabelledPicture],
-    others: Sequence[LabelledPicture],
+    held: Sequence[LabelledImage],
+    others: Sequence[LabelledImage],
     classes: Collection[str] = (),
     *,
     window: int = 3,
     numbers: Numbers = "auto",
 ) -> FrameLeaks:
-    """Look for the nearest frame of every held-out picture.
+    """Look for the nearest frame of every held-out image.
 
     Args:
-        held: The held-out pictures.
-        others: The pictures that are learned from.
+        held: The held-out images.
+        others: The images that are learned from.
         classes: Class names, whose folders do not make a family.
         window: Numbers that differ by at most this much are neighbours.
         numbers: What numbers in file names are.
@@ -357,7 +355,7 @@ COMPARISONS = (
 
 @dataclass(frozen=True)
 class Alike:
-    """Two pictures that are the same, or nearly.
+    """Two images that are the same, or nearly.
 
     Args:
         first: Place among the audit's items.
@@ -381,11 +379,11 @@ class Comparison:
     Args:
         held: The held-out part.
         against: The part that it has to share nothing with.
-        compared: Held-out pictures that could be looked at.
-        exact: Held-out pictures whose pixels stand on the other side too.
-        near: Held-out pictures, not exact, that look nearly like one of the other side.
+        compared: Held-out images that could be looked at.
+        exact: Held-out images whose pixels stand on the other side too.
+        near: Held-out images, not exact, that look nearly like one of the other side.
         frames: What the file names say.
-        leaking: Held-out pictures that are exact, near or a neighbouring frame.
+        leaking: Held-out images that are exact, near or a neighbouring frame.
     """
 
     held: str
@@ -402,8 +400,8 @@ class Comparison:
         return {
             "held": self.held,
             "against": self.against,
-            "pictures": frames.pictures,
-            "leaking": Rate(self.leaking, frames.pictures).as_json(),
+            "pictures": frames.images,
+            "leaking": Rate(self.leaking, frames.images).as_json(),
             "exact": Rate(self.exact, self.compared).as_json(),
             "near": Rate(self.near, self.compared).as_json(),
             "frames_within": frames.within.as_json(),
@@ -429,9 +427,9 @@ class Audit:
     """What an audit found.
 
     Args:
-        items: The pictures.
+        items: The images.
         seen: What they look like.
-        alike: Every pair that is the same or nearly so, the most alike first, wherever its pictures stand.
+        alike: Every pair that is the same or nearly so, the most alike first, wherever its images stand.
         comparisons: Held-out parts against the others.
         window: Frame numbers that differ by at most this much are neighbours.
     """
@@ -444,7 +442,7 @@ class Audit:
 
     @property
     def leaking(self) -> int:
-        """Held-out pictures that leak, summed over the comparisons."""
+        """Held-out images that leak, summed over the comparisons."""
         return sum(one.leaking for one in self.comparisons)
 
     def crossing(self) -> list[Alike]:
@@ -452,7 +450,7 @@ class Audit:
         return [pair for pair in self.alike if self._crosses(pair)]
 
     def repeats(self, part: str) -> int:
-        """Count the pictures of a part that repeat an earlier one of it, exactly or nearly.
+        """Count the images of a part that repeat an earlier one of it, exactly or nearly.
 
         Args:
             part: "train", "valid", "test" or "gallery".
@@ -476,7 +474,7 @@ class Audit:
             "near_bits": NEAR_BITS,
             "pictures": {part: len(self.items.rows(part)) for part in self.items.parts},
             "absent": self.seen.absent,
-            **{f"pictures_{name}": count for name, count in self.seen.quarantine.counts().items()},
+            **{f"images_{name}": count for name, count in self.seen.quarantine.counts().items()},
             "leaking": self.leaking,
             "repeats": {part: self.repeats(part) for part in self.items.parts},
             "same_pixels_other_class": self.conflicts(),
@@ -497,10 +495,10 @@ class Audit:
 
 
 def find_alike(seen: Seen, most_bits: int = NEAR_BITS) -> tuple[Alike, ...]:
-    """Find every pair of pictures that are the same, or nearly.
+    """Find every pair of images that are the same, or nearly.
 
     Args:
-        seen: What the pictures look like.
+        seen: What the images look like.
         most_bits: Most bits of 256 in which a near pair's hashes differ.
 
     Returns:
@@ -536,10 +534,10 @@ def _compare(
 
 
 def audit(items: AuditItems, seen: Seen, *, window: int = 3, numbers: Numbers = "auto") -> Audit:
-    """Look for pictures that stand, or nearly stand, on both sides of a split.
+    """Look for images that stand, or nearly stand, on both sides of a split.
 
     Args:
-        items: The pictures.
+        items: The images.
         seen: What they look like; nothing for an audit of the names alone.
         window: Frame numbers that differ by at most this much are neighbours.
         numbers: What numbers in file names are.

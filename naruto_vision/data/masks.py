@@ -27,7 +27,7 @@ from naruto_vision.errors import FormatError, MissingPathError
 from naruto_vision.geometry import decode_rle, xyxy_from_mask
 from naruto_vision.io.bundles import config_path
 from naruto_vision.io.images import read_image
-from naruto_vision.records import Picture
+from naruto_vision.records import ImageArray
 from naruto_vision.segmentation.training import PromptBatch
 from naruto_vision.synthetic.attributes import read_cast
 from naruto_vision.synthetic.scene import draw_scene
@@ -35,34 +35,34 @@ from naruto_vision.synthetic.scene import draw_scene
 _SEEDS_APART = 1_000_003  # a prime: scene seeds of two nearby source seeds meet only after so many scenes
 
 
-class MaskedPicture(NamedTuple):
-    """A picture and the masks of the figures in it.
+class MaskedImage(NamedTuple):
+    """An image and the masks of the figures in it.
 
     Attributes:
-        picture: Shape (H, W, 3), uint8, RGB.
+        image: Shape (H, W, 3), uint8, RGB.
         masks: Shape (K, H, W), bool, whole figures as far as they can be seen.
     """
 
-    picture: Picture
+    image: ImageArray
     masks: NDArray[np.bool_]
 
 
 class MaskSource(ABC):
-    """Pictures with masks, by number."""
+    """Images with masks, by number."""
 
     @abstractmethod
     def __len__(self) -> int:
-        """Return how many pictures there are."""
+        """Return how many images there are."""
 
     @abstractmethod
-    def __getitem__(self, index: int) -> MaskedPicture:
-        """Return one picture.
+    def __getitem__(self, index: int) -> MaskedImage:
+        """Return one image.
 
         Args:
             index: From 0 to the length minus one.
 
         Returns:
-            The picture, shape (H, W, 3), and its masks, shape (K, H, W).
+            The image, shape (H, W, 3), and its masks, shape (K, H, W).
         """
 
 
@@ -76,7 +76,7 @@ class DrawnMasks(MaskSource):
 
     Example:
         >>> scene = DrawnMasks(seed=3, count=2, size=64)[1]
-        >>> scene.picture.shape, scene.masks.shape[1:]
+        >>> scene.image.shape, scene.masks.shape[1:]
         ((64, 64, 3), (64, 64))
     """
 
@@ -89,14 +89,14 @@ class DrawnMasks(MaskSource):
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, index: int) -> MaskedPicture:
+    def __getitem__(self, index: int) -> MaskedImage:
         """Draw one scene.
 
         Args:
             index: From 0 to the length minus one.
 
         Returns:
-            The picture, shape (size, size, 3), and its masks, shape (K, size, size).
+            The image, shape (size, size, 3), and its masks, shape (K, size, size).
 
         Raises:
             IndexError: If there is no such scene.
@@ -105,20 +105,20 @@ class DrawnMasks(MaskSource):
             raise IndexError(index)
         scene = draw_scene(self.seed * _SEEDS_APART + index, self._cast, size=self.size, strangers_only=True)
         masks = [figure.mask for figure in scene.objects]
-        return MaskedPicture(scene.picture, np.stack(masks) if masks else np.zeros((0, self.size, self.size), bool))
+        return MaskedImage(scene.image, np.stack(masks) if masks else np.zeros((0, self.size, self.size), bool))
 
 
 def read_coco_masks(path: str | Path) -> dict[str, list[Any]]:
-    """Read which masks the pictures of a COCO file have, without unpacking them.
+    """Read which masks the images of a COCO file have, without unpacking them.
 
     Args:
         path: COCO instance truth with run-length masks, as ``naruto-vision draw`` writes its ``coco.json``.
 
     Returns:
-        File name of each picture, to its annotations' ``segmentation``, which ``decode_rle`` checks and unpacks.
+        File name of each image, to its annotations' ``segmentation``, which ``decode_rle`` checks and unpacks.
 
     Raises:
-        FormatError: If it is anything else, or has a picture twice.
+        FormatError: If it is anything else, or has an image twice.
     """
     path = Path(path)
     try:
@@ -161,20 +161,20 @@ class CocoMasks(MaskSource):
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index: int) -> MaskedPicture:
-        """Read one picture.
+    def __getitem__(self, index: int) -> MaskedImage:
+        """Read one image.
 
         Args:
             index: From 0 to the length minus one.
 
         Returns:
-            The picture, shape (H, W, 3), and its masks, shape (K, H, W).
+            The image, shape (H, W, 3), and its masks, shape (K, H, W).
 
         Raises:
-            FormatError: If a mask is broken or not of the picture's size.
+            FormatError: If a mask is broken or not of the image's size.
         """
-        picture = read_image(self.folder / "images" / self.names[index])
-        shape = picture.shape[:2]
+        image = read_image(self.folder / "images" / self.names[index])
+        shape = image.shape[:2]
         masks = np.zeros((len(self.records[index]), *shape), dtype=np.bool_)
         for row, record in enumerate(self.records[index]):
             try:
@@ -184,48 +184,48 @@ class CocoMasks(MaskSource):
             if mask.shape != shape:
                 raise FormatError(self.path, f"a mask of {shape} for {self.names[index]}", f"one of {mask.shape}")
             masks[row] = mask
-        return MaskedPicture(picture, masks)
+        return MaskedImage(image, masks)
 
 
 class Asked(NamedTuple):
-    """One picture and the prompts about it.
+    """One image and the prompts about it.
 
     Attributes:
-        picture: Shape (S, S, 3), uint8, RGB.
+        image: Shape (S, S, 3), uint8, RGB.
         points: Shape (A, 2), float32, x and y in pixels.
         point_masks: Shape (A, S, S), bool; empty for a point on no figure.
         boxes: Shape (C, 4), float32, x1 y1 x2 y2 in pixels.
         box_masks: Shape (C, S, S), bool.
     """
 
-    picture: Picture
+    image: ImageArray
     points: NDArray[np.float32]
     point_masks: NDArray[np.bool_]
     boxes: NDArray[np.float32]
     box_masks: NDArray[np.bool_]
 
 
-def to_square(scene: MaskedPicture, side: int) -> MaskedPicture:
-    """Scale a picture and its masks into a square, as the model will see it: longest side full, the rest black.
+def to_square(scene: MaskedImage, side: int) -> MaskedImage:
+    """Scale an image and its masks into a square, as the model will see it: longest side full, the rest black.
 
     Args:
-        scene: A picture, shape (H, W, 3), with its masks, shape (K, H, W).
+        scene: An image, shape (H, W, 3), with its masks, shape (K, H, W).
         side: Side of the square in pixels.
 
     Returns:
-        Picture (side, side, 3) and those masks (K', side, side) that still have a pixel.
+        Image (side, side, 3) and those masks (K', side, side) that still have a pixel.
     """
-    height, width = scene.picture.shape[:2]
+    height, width = scene.image.shape[:2]
     scale = side / max(height, width)
     size = (max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5)))
-    picture = np.zeros((side, side, 3), dtype=np.uint8)
+    image = np.zeros((side, side, 3), dtype=np.uint8)
     # the very resizing that the model does itself when it is used
-    picture[: size[1], : size[0]] = np.asarray(Image.fromarray(scene.picture).resize(size, Image.Resampling.BILINEAR))
+    image[: size[1], : size[0]] = np.asarray(Image.fromarray(scene.image).resize(size, Image.Resampling.BILINEAR))
     masks = np.zeros((len(scene.masks), side, side), dtype=np.bool_)
     for row, mask in enumerate(scene.masks):
         cover = cv2.resize(mask.astype(np.uint8) * 255, size, interpolation=cv2.INTER_AREA)
         masks[row, : size[1], : size[0]] = cover >= 128
-    return MaskedPicture(picture, masks[masks.any(axis=(1, 2))])
+    return MaskedImage(image, masks[masks.any(axis=(1, 2))])
 
 
 def point_in(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.float32]:
@@ -252,7 +252,7 @@ def box_around(mask: NDArray[np.bool_], rng: np.random.Generator, jitter: float)
         jitter: Largest move of an edge, as a share of the box's side; never more than 20 pixels, as in SAM.
 
     Returns:
-        Shape (4,), float32: x1 y1 x2 y2 inside the picture.
+        Shape (4,), float32: x1 y1 x2 y2 inside the image.
     """
     x1, y1, x2, y2 = xyxy_from_mask(mask) or (0, 0, 0, 0)
     reach = np.minimum(np.array([x2 - x1 + 1, y2 - y1 + 1] * 2) * jitter, 20.0)
@@ -261,19 +261,19 @@ def box_around(mask: NDArray[np.bool_], rng: np.random.Generator, jitter: float)
     return moved.clip(0, limit).astype(np.float32)
 
 
-def ask(scene: MaskedPicture, rng: np.random.Generator, *, figures: int, off_figure: int, boxes: float) -> Asked:
-    """Choose a picture's training prompts, and flip it every other time.
+def ask(scene: MaskedImage, rng: np.random.Generator, *, figures: int, off_figure: int, boxes: float) -> Asked:
+    """Choose an image's training prompts, and flip it every other time.
 
     Args:
-        scene: Square picture, shape (S, S, 3), and masks, shape (K, S, S).
+        scene: Square image, shape (S, S, 3), and masks, shape (K, S, S).
         rng: The source of chance.
         figures: How many figures are asked for at most.
         off_figure: How many points lie on no figure.
         boxes: Chance that a figure is asked for by a box instead of a point, in [0, 1].
     """
-    picture, masks = scene
+    image, masks = scene
     if rng.random() < 0.5:
-        picture, masks = picture[:, ::-1], masks[:, :, ::-1]
+        image, masks = image[:, ::-1], masks[:, :, ::-1]
     chosen = masks[rng.permutation(len(masks))[:figures]]
     by_box = rng.random(len(chosen)) < boxes
     background = np.logical_not(masks.any(axis=0))
@@ -281,7 +281,7 @@ def ask(scene: MaskedPicture, rng: np.random.Generator, *, figures: int, off_fig
     points = [point_in(mask, rng) for mask in chosen[~by_box]] + [point_in(background, rng) for _ in nothing]
     around = [box_around(mask, rng, 0.1) for mask in chosen[by_box]]
     return Asked(
-        picture,
+        image,
         np.array(points, dtype=np.float32).reshape(-1, 2),
         np.concatenate([chosen[~by_box], nothing]),
         np.array(around, dtype=np.float32).reshape(-1, 4),
@@ -289,17 +289,17 @@ def ask(scene: MaskedPicture, rng: np.random.Generator, *, figures: int, off_fig
     )
 
 
-def ask_all(scene: MaskedPicture, rng: np.random.Generator) -> Asked:
+def ask_all(scene: MaskedImage, rng: np.random.Generator) -> Asked:
     """Ask for every figure twice, by one point and by its exact box: what validation measures.
 
     Args:
-        scene: Square picture, shape (S, S, 3), and masks, shape (K, S, S).
+        scene: Square image, shape (S, S, 3), and masks, shape (K, S, S).
         rng: The source of chance.
     """
     points = [point_in(mask, rng) for mask in scene.masks]
     around = [box_around(mask, rng, 0.0) for mask in scene.masks]
     return Asked(
-        scene.picture,
+        scene.image,
         np.array(points, dtype=np.float32).reshape(-1, 2),
         scene.masks,
         np.array(around, dtype=np.float32).reshape(-1, 4),
@@ -308,21 +308,21 @@ def ask_all(scene: MaskedPicture, rng: np.random.Generator) -> Asked:
 
 
 def collate(items: Sequence[Asked]) -> PromptBatch:
-    """Put pictures and their prompts into one batch.
+    """Put images and their prompts into one batch.
 
     Args:
-        items: B pictures of one size with their prompts.
+        items: B images of one size with their prompts.
 
     Returns:
         All points before all boxes.
     """
-    pixels = np.stack([item.picture for item in items]).transpose(0, 3, 1, 2)
+    pixels = np.stack([item.image for item in items]).transpose(0, 3, 1, 2)
     counts = [len(item.points) for item in items], [len(item.boxes) for item in items]
-    picture = np.concatenate([np.repeat(np.arange(len(items)), count) for count in counts])
+    image = np.concatenate([np.repeat(np.arange(len(items)), count) for count in counts])
     masks = np.concatenate([item.point_masks for item in items] + [item.box_masks for item in items])
     return PromptBatch(
         torch.from_numpy(np.ascontiguousarray(pixels)),
-        torch.from_numpy(picture),
+        torch.from_numpy(image),
         torch.from_numpy(np.concatenate([item.points for item in items])),
         torch.from_numpy(np.concatenate([item.boxes for item in items])),
         torch.from_numpy(masks),
@@ -334,7 +334,7 @@ _VALID_STREAM = 3
 
 
 class _Packed(NamedTuple):
-    picture: Picture
+    image: ImageArray
     bits: NDArray[np.uint8]
     masks: int
 
@@ -348,14 +348,14 @@ class _Kept:
         self._keep = keep
         self._squares: dict[int, _Packed] = {}
 
-    def __getitem__(self, row: int) -> MaskedPicture:
+    def __getitem__(self, row: int) -> MaskedImage:
         if row in self._squares:
-            picture, bits, count = self._squares[row]
+            image, bits, count = self._squares[row]
             masks = np.unpackbits(bits, count=count * self._side**2).astype(np.bool_)
-            return MaskedPicture(picture, masks.reshape(count, self._side, self._side))
+            return MaskedImage(image, masks.reshape(count, self._side, self._side))
         square = to_square(self._source[row], self._side)
         if self._keep:
-            self._squares[row] = _Packed(square.picture, np.packbits(square.masks), len(square.masks))
+            self._squares[row] = _Packed(square.image, np.packbits(square.masks), len(square.masks))
         return square
 
 
@@ -392,17 +392,17 @@ class MaskData(pl.LightningDataModule):
     restart changes it.
 
     Args:
-        train: Pictures to learn from.
-        valid: Pictures to measure on.
+        train: Images to learn from.
+        valid: Images to measure on.
         side: Side of the model's input in pixels.
-        batch_size: Pictures a batch.
-        epoch_batches: Batches an epoch and process; None goes through all pictures once.
+        batch_size: Images a batch.
+        epoch_batches: Batches an epoch and process; None goes through all images once.
         num_workers: Processes that prepare training batches; 0 prepares them in the training process.
         seed: Decides the order and the prompts.
-        figures: How many figures of a picture are asked for at most.
-        off_figure: How many points of a picture lie on no figure.
+        figures: How many figures of an image are asked for at most.
+        off_figure: How many points of an image lie on no figure.
         boxes: Chance that a figure is asked for by a box instead of a point.
-        keep: Keep the scaled pictures in memory, about 0.22 MB each at 256 pixels.
+        keep: Keep the scaled images in memory, about 0.22 MB each at 256 pixels.
 
     Example:
         >>> from naruto_vision.data.masks import DrawnMasks
@@ -453,7 +453,7 @@ class MaskData(pl.LightningDataModule):
         return ResumableLoader(self._prompts, sampler, self.batch_size, collate, self.num_workers)
 
     def val_dataloader(self) -> ResumableLoader:
-        """Return every figure of every validation picture, in order; each picture in exactly one process."""
+        """Return every figure of every validation image, in order; each image in exactly one process."""
         sampler = ShareSampler(len(self.valid), *process_share(self.trainer))
         return ResumableLoader(self._measured, sampler, self.batch_size, collate)
 

@@ -1,11 +1,11 @@
-"""A contact sheet of pairs of pictures, for eyes to judge."""
+"""A contact sheet of pairs of images, for eyes to judge."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from naruto_vision.io.images import picture_or_none
-from naruto_vision.records import Picture
+from naruto_vision.io.images import image_or_none
+from naruto_vision.records import ImageArray
 from naruto_vision.viz.contact_sheet import GAP, HEAD, ContactSheet, Theme
 from naruto_vision.viz.overlay import Colour
 from naruto_vision.viz.tile_rows import TILE, Tile, draw_caption
@@ -15,11 +15,11 @@ _HEADING, _CAPTION, _BETWEEN = 36, 58, 8
 _CARD = 2 * TILE + _BETWEEN + GAP
 
 
-class SheetPicture(NamedTuple):
-    """One picture of a pair, and what is written below it.
+class SheetImage(NamedTuple):
+    """One image of a pair, and what is written below it.
 
     Args:
-        file: The picture file.
+        file: The image file.
         label: Its class and where it stands.
         path: Its name.
         colour: RGB of the class.
@@ -32,7 +32,7 @@ class SheetPicture(NamedTuple):
 
 
 class SheetPair(NamedTuple):
-    """Two pictures and what is written over them.
+    """Two images and what is written over them.
 
     Args:
         first: The one.
@@ -40,13 +40,13 @@ class SheetPair(NamedTuple):
         note: How they are alike.
     """
 
-    first: SheetPicture
-    second: SheetPicture
+    first: SheetImage
+    second: SheetImage
     note: str
 
 
-def pair_sheet(pairs: Sequence[SheetPair], title: str = "", theme: Theme = "dark") -> Picture:
-    """Draw pairs of pictures in rows of three.
+def pair_sheet(pairs: Sequence[SheetPair], title: str = "", theme: Theme = "dark") -> ImageArray:
+    """Draw pairs of images in rows of three.
 
     Args:
         pairs: At least one.
@@ -65,6 +65,6 @@ def pair_sheet(pairs: Sequence[SheetPair], title: str = "", theme: Theme = "dark
         sheet.write(left + GAP // 2, top + 18, pair.note, 13, sheet.colours.ink, bold=True, room=_CARD - GAP)
         for place, one in enumerate((pair.first, pair.second)):
             x, y = left + GAP // 2 + place * (TILE + _BETWEEN), top + _HEADING
-            sheet.tile(x, y, TILE, picture_or_none(one.file))
+            sheet.tile(x, y, TILE, image_or_none(one.file))
             draw_caption(sheet, x, y + TILE, TILE, Tile(None, one.label, one.path, one.colour))
     return sheet.finished()

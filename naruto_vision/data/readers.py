@@ -25,7 +25,7 @@ from naruto_vision.data.tables import (
 )
 from naruto_vision.errors import FormatError, InputError, JsonError, MissingPathError
 from naruto_vision.io.atomic import write_json, write_text
-from naruto_vision.io.images import list_pictures
+from naruto_vision.io.images import list_images
 
 CLASSES_CSV = "_classes.csv"
 _FILE_COLUMN = "filename"
@@ -111,7 +111,7 @@ def read_roboflow(folder: str | Path, rules: ReadRules | None = None) -> ClassTa
     """Read one split of a Roboflow multi-class export.
 
     Args:
-        folder: The split's folder, with ``_classes.csv`` and the pictures.
+        folder: The split's folder, with ``_classes.csv`` and the images.
         rules: What becomes of class names and of rows with several classes.
 
     Returns:
@@ -145,8 +145,8 @@ def read_class_folders(folder: str | Path, rules: ReadRules | None = None) -> Cl
     """Read a folder of class folders.
 
     Args:
-        folder: Has one folder a class; a class without pictures stays a class.
-        rules: What becomes of class names; here each picture has one class.
+        folder: Has one folder a class; a class without images stays a class.
+        rules: What becomes of class names; here each image has one class.
 
     Returns:
         The table; classes in order of their folder names.
@@ -156,12 +156,12 @@ def read_class_folders(folder: str | Path, rules: ReadRules | None = None) -> Cl
         InputError: If it has no class folders.
     """
     folder = Path(folder)
-    pictures = [PurePosixPath(path) for path in list_pictures(folder)]
+    images = [PurePosixPath(path) for path in list_images(folder)]
     names = class_folder_names(folder)
     if not names:
-        msg = f"{folder}: no class folders in it; expected one folder a class with its pictures inside"
+        msg = f"{folder}: no class folders in it; expected one folder a class with its images inside"
         raise InputError(msg)
-    rows = [SourceRow(str(path), path.parts[:1] if len(path.parts) > 1 else ()) for path in pictures]
+    rows = [SourceRow(str(path), path.parts[:1] if len(path.parts) > 1 else ()) for path in images]
     return build_table(folder, rows, names, rules or ReadRules())
 
 
@@ -212,7 +212,7 @@ def _base_of(path: Path, names: Sequence[str], rules: ReadRules) -> Path:
         return path.parent
     places = ", ".join(dict.fromkeys(str(folder.resolve()) for folder in candidates))
     hint = "run from the folder that the paths start in, or put the manifests beside it"
-    raise MissingPathError(names[0] if names else path, f"picture of {path} under {places}", hint)
+    raise MissingPathError(names[0] if names else path, f"image of {path} under {places}", hint)
 
 
 def read_manifest(path: str | Path, root: str | Path | None = None, rules: ReadRules | None = None) -> ClassTable:
@@ -221,14 +221,14 @@ def read_manifest(path: str | Path, root: str | Path | None = None, rules: ReadR
     Args:
         path: The CSV file.
         root: The folder that its paths are relative to; by default the manifest's own folder, the folder above it
-            or the current one, whichever has the pictures.
-        rules: What becomes of class names and of pictures with several labels.
+            or the current one, whichever has the images.
+        rules: What becomes of class names and of images with several labels.
 
     Returns:
         The table; its classes are those of ``classes.json``, or the labels in order of their names.
 
     Raises:
-        MissingPathError: If there is no such file, or none of its pictures can be found.
+        MissingPathError: If there is no such file, or none of its images can be found.
         FormatError: If it has other columns, or a label that ``classes.json`` lacks.
     """
     path = Path(path)
@@ -294,7 +294,7 @@ def manifest_base(root: str | Path, tables: Mapping[Split, ClassTable]) -> Path:
         tables: What was read from it.
 
     Returns:
-        The folder that ``root`` lies in, so that its own name stays in the paths; where the pictures lie elsewhere
+        The folder that ``root`` lies in, so that its own name stays in the paths; where the images lie elsewhere
         (manifests beside a data set), the folder that they share.
     """
     base = Path(os.path.normpath(Path(root).absolute())).parent  # not resolved: a folder that is a link keeps its name
@@ -303,7 +303,7 @@ def manifest_base(root: str | Path, tables: Mapping[Split, ClassTable]) -> Path:
 
 
 def is_found_from(out: str | Path, base: str | Path) -> bool:
-    """Tell whether manifests in a folder find pictures relative to another one by themselves.
+    """Tell whether manifests in a folder find images relative to another one by themselves.
 
     Args:
         out: The manifests' folder.
@@ -393,14 +393,14 @@ def read_classes(
         root: The data set's folder.
         split: Which split.
         reader: How it is laid out; "auto" looks, in the order shards, Roboflow export, manifest, class folders.
-        rules: What becomes of class names and of pictures with several classes.
+        rules: What becomes of class names and of images with several classes.
 
     Returns:
         The table of the split.
 
     Raises:
         MissingPathError: If ``root`` is not there.
-        InputError: If the split is not there, is malformed, or has not one usable picture.
+        InputError: If the split is not there, is malformed, or has not one usable image.
     """
     place = find_split(root, split, reader)
     if place is None:
@@ -417,7 +417,7 @@ def read_classes(
             table = read_roboflow(path, rules)
     if not table.rows:
         reasons = [*table.report.refused[:1], *(f"{name} is not there" for name in table.report.missing[:1])]
-        msg = f"{path}: no usable picture, {table.report.summary()}" + "".join(f"; {reason}" for reason in reasons)
+        msg = f"{path}: no usable image, {table.report.summary()}" + "".join(f"; {reason}" for reason in reasons)
         raise InputError(msg)
     return table
 
@@ -430,7 +430,7 @@ def read_present(
     Args:
         root: The data set's folder; it has to have a training split.
         reader: How it is laid out.
-        rules: What becomes of class names and of pictures with several classes.
+        rules: What becomes of class names and of images with several classes.
 
     Returns:
         "train", and "valid" and "test" where they are; classes in the order of the rules' labels, or else in the
@@ -438,7 +438,7 @@ def read_present(
 
     Raises:
         MissingPathError: If ``root`` is not there.
-        InputError: If there is no training split, a split is malformed or without a usable picture, or the rules
+        InputError: If there is no training split, a split is malformed or without a usable image, or the rules
             name a label that the data set lacks.
     """
     rules = rules or ReadRules()
@@ -461,9 +461,9 @@ def read_splits(
 
     Args:
         root: The data set's folder; it has to have a training split.
-        hold_out_fraction: Share of each class's training pictures that validates where there is no valid split.
+        hold_out_fraction: Share of each class's training images that validates where there is no valid split.
         reader: How it is laid out.
-        rules: What becomes of class names and of pictures with several classes.
+        rules: What becomes of class names and of images with several classes.
 
     Returns:
         "train" and "valid", and "test" where there is one.
@@ -478,7 +478,7 @@ def read_splits(
     if "valid" not in found:
         found["train"], found["valid"] = hold_out(found["train"], hold_out_fraction)
         held, left = len(found["valid"]), len(found["train"])
-        _LOG.warning("%s has no valid split: %d of %d training pictures are held out", root, held, held + left)
+        _LOG.warning("%s has no valid split: %d of %d training images are held out", root, held, held + left)
         if not held:
-            _LOG.warning("%s: too few pictures of every class to hold any out: nothing is validated", root)
+            _LOG.warning("%s: too few images of every class to hold any out: nothing is validated", root)
     return found

@@ -1,4 +1,4 @@
-"""Which picture comes next: pure functions of the seed and the place in training, and the samplers over them.
+"""Which image comes next: pure functions of the seed and the place in training, and the samplers over them.
 
 A sampler that is a ``DistributedSampler`` is left alone by Lightning, so these split their work themselves.
 """

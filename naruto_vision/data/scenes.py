@@ -16,11 +16,11 @@ from naruto_vision.data.ground_truth import read_gt
 from naruto_vision.data.sampling import NOTHING, ShareSampler, checked_batch_size, process_share
 from naruto_vision.data.tables import some_of, tell_of_others
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
-from naruto_vision.io.images import list_pictures, read_image
+from naruto_vision.io.images import list_images, read_image
 from naruto_vision.recognition.analyzer import group_size
-from naruto_vision.records import LabelledBox, Picture
+from naruto_vision.records import ImageArray, LabelledBox
 
-PICTURES = "images"
+IMAGES = "images"
 TRUTH = "gt.json"
 
 
@@ -29,50 +29,50 @@ class SceneItem:
     """One scene as it goes to the model.
 
     Args:
-        scene: Path relative to the pictures' folder, POSIX.
-        picture: Shape (H, W, 3), uint8, RGB, upright; None where it could not be read.
+        scene: Path relative to the images' folder, POSIX.
+        image: Shape (H, W, 3), uint8, RGB, upright; None where it could not be read.
         truth: The objects of the ground truth; None where there is none.
-        error: Why the picture could not be read, or an empty string.
+        error: Why the image could not be read, or an empty string.
         milliseconds: Wall time of reading and decoding.
     """
 
     scene: str
-    picture: Picture | None
+    image: ImageArray | None
     truth: tuple[LabelledBox, ...] | None = None
     error: str = ""
     milliseconds: float = 0.0
 
 
 class SceneDataset(Dataset[SceneItem | None]):
-    """The pictures of a scene folder in the order of their names.
+    """The images of a scene folder in the order of their names.
 
-    The folder either has ``images/`` (and perhaps ``gt.json``) or is itself full of pictures, also in sub-folders.
+    The folder either has ``images/`` (and perhaps ``gt.json``) or is itself full of images, also in sub-folders.
 
     Args:
         folder: The scene folder.
         truth: A ground truth file in place of the folder's own ``gt.json``.
-        need_truth: Refuse a folder without ground truth, or one whose ground truth leaves a picture out.
+        need_truth: Refuse a folder without ground truth, or one whose ground truth leaves an image out.
 
     Attributes:
-        scenes: Every scene's path relative to ``pictures``, POSIX, sorted.
-        pictures: The folder that the scenes are relative to.
+        scenes: Every scene's path relative to ``images``, POSIX, sorted.
+        images: The folder that the scenes are relative to.
 
     Raises:
         MissingPathError: If the folder or the ground truth that is needed is not there.
         FormatError: If the ground truth is malformed.
-        InputError: If there are no pictures, or pictures and ground truth do not go together.
+        InputError: If there are no images, or images and ground truth do not go together.
     """
 
     def __init__(self, folder: str | Path, truth: str | Path | None = None, *, need_truth: bool = False) -> None:
         root = Path(folder)
         if not root.is_dir():
             raise MissingPathError(root, "scene folder")
-        self.pictures = root / PICTURES if (root / PICTURES).is_dir() else root
-        if self.pictures != root:
-            tell_of_others(root, PICTURES)
-        self.scenes: tuple[str, ...] = tuple(list_pictures(self.pictures))
+        self.images = root / IMAGES if (root / IMAGES).is_dir() else root
+        if self.images != root:
+            tell_of_others(root, IMAGES)
+        self.scenes: tuple[str, ...] = tuple(list_images(self.images))
         if not self.scenes:
-            msg = f"{self.pictures}: no pictures in it (jpg, png, webp, bmp or gif)"
+            msg = f"{self.images}: no images in it (jpg, png, webp, bmp or gif)"
             raise InputError(msg)
         gt_path = Path(truth) if truth is not None else root / TRUTH
         wanted = need_truth or truth is not None
@@ -85,12 +85,12 @@ class SceneDataset(Dataset[SceneItem | None]):
             return
         absent = sorted(set(self._truth) - set(self.scenes))
         if absent:
-            msg = f"{gt_path}: names {len(absent)} scenes that are not in {self.pictures}: {some_of(absent)}"
+            msg = f"{gt_path}: names {len(absent)} scenes that are not in {self.images}: {some_of(absent)}"
             raise InputError(msg)
         unnamed = [scene for scene in self.scenes if scene not in self._truth]
         if need_truth and unnamed:
             msg = (
-                f"{gt_path}: says nothing about {len(unnamed)} of {len(self.scenes)} pictures: {some_of(unnamed)}; "
+                f"{gt_path}: says nothing about {len(unnamed)} of {len(self.scenes)} images: {some_of(unnamed)}; "
                 "give a scene in which nobody is known an empty list"
             )
             raise InputError(msg)
@@ -105,7 +105,7 @@ class SceneDataset(Dataset[SceneItem | None]):
         return None if index == NOTHING else self.read(index)
 
     def read(self, index: int) -> SceneItem:
-        """Read one scene; a picture that cannot be read is an item that says why.
+        """Read one scene; an image that cannot be read is an item that says why.
 
         Args:
             index: Place in ``scenes``.
@@ -114,10 +114,10 @@ class SceneDataset(Dataset[SceneItem | None]):
         truth = None if self._truth is None else self._truth.get(scene)
         start = time.perf_counter()
         try:
-            picture, error = read_image(self.pictures / scene), ""
+            image, error = read_image(self.images / scene), ""
         except (BadImageError, MissingPathError) as problem:
-            picture, error = None, str(problem)
-        return SceneItem(scene, picture, truth, error, (time.perf_counter() - start) * 1e3)
+            image, error = None, str(problem)
+        return SceneItem(scene, image, truth, error, (time.perf_counter() - start) * 1e3)
 
     def skip(self, scenes: Collection[str]) -> None:
         """Leave scenes out of what the loader visits from now on; ``scenes`` and the indices stay as they are.

@@ -11,28 +11,28 @@ from typing import Any
 
 import cv2
 
-from naruto_vision.data.shards import FORMAT, INDEX, MARK, picture_reader
+from naruto_vision.data.shards import FORMAT, INDEX, MARK, image_reader
 from naruto_vision.data.store import shrink
 from naruto_vision.data.tables import ClassTable
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
 from naruto_vision.io.atomic import atomic_file, remove_leftovers, write_json
 from naruto_vision.io.bundles import file_sha256
 from naruto_vision.io.quarantine import Quarantine
-from naruto_vision.records import Picture
+from naruto_vision.records import ImageArray
 
 Item = tuple[str, tuple[str, ...]]
-"""A picture's path and its labels."""
+"""An image's path and its labels."""
 
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """How pictures are packed.
+    """How images are packed.
 
     Args:
-        side: Longest side in pixels; 0 keeps pictures as they are.
-        shard_size: Pictures a shard.
+        side: Longest side in pixels; 0 keeps images as they are.
+        shard_size: Images a shard.
         quality: JPEG quality, 1 to 100; 0 packs PNG, which loses nothing.
-        max_bad: Largest share of unreadable pictures that is put up with, in [0, 1].
+        max_bad: Largest share of unreadable images that is put up with, in [0, 1].
 
     Raises:
         InputError: If a number is out of range.
@@ -46,22 +46,22 @@ class ShardPlan:
     def __post_init__(self) -> None:
         if self.side < 0 or self.shard_size < 1 or not 0 <= self.quality <= 100:
             found = f"side {self.side}, {self.shard_size} and {self.quality}"
-            msg = f"shards: expected a side >= 0, at least 1 picture a shard and a quality of 0 to 100, found {found}"
+            msg = f"shards: expected a side >= 0, at least 1 image a shard and a quality of 0 to 100, found {found}"
             raise InputError(msg)
 
-    def encode(self, picture: Picture) -> bytes:
-        """Scale a picture down and encode it.
+    def encode(self, image: ImageArray) -> bytes:
+        """Scale an image down and encode it.
 
         Args:
-            picture: Shape (H, W, 3), uint8, RGB.
+            image: Shape (H, W, 3), uint8, RGB.
         """
-        small = cv2.cvtColor(shrink(picture, self.side), cv2.COLOR_RGB2BGR)
+        small = cv2.cvtColor(shrink(image, self.side), cv2.COLOR_RGB2BGR)
         options = [cv2.IMWRITE_JPEG_QUALITY, self.quality] if self.quality else [cv2.IMWRITE_PNG_COMPRESSION, 1]
         return cv2.imencode(self.suffix, small, options)[1].tobytes()
 
     @property
     def suffix(self) -> str:
-        """How the pictures' names end."""
+        """How the images' names end."""
         return ".jpg" if self.quality else ".png"
 
 
@@ -89,23 +89,23 @@ def write_split(
     quarantine: Quarantine,
     advance: Callable[[], None] = lambda: None,
 ) -> int:
-    """Pack one split. Shards that an earlier run wrote of the same pictures are kept.
+    """Pack one split. Shards that an earlier run wrote of the same images are kept.
 
-    Pictures go to shards in the order of a hash of their paths, so that whoever streams them meets all classes.
+    Images go to shards in the order of a hash of their paths, so that whoever streams them meets all classes.
 
     Args:
         out: The folder of all splits.
         split: Its name.
-        table: Its pictures.
+        table: Its images.
         plan: How they are packed.
-        quarantine: Gets the pictures that cannot be read.
-        advance: Called after every picture.
+        quarantine: Gets the images that cannot be read.
+        advance: Called after every image.
 
     Returns:
         How many shards were kept from an earlier run.
 
     Raises:
-        InputError: If too many pictures cannot be read; then the split has no index, and nothing reads it.
+        InputError: If too many images cannot be read; then the split has no index, and nothing reads it.
     """
     labels: dict[str, list[str]] = {}
     for row in table.rows:
@@ -152,7 +152,7 @@ def _write_shard(
         for _ in items:
             advance()
         return True
-    reader = picture_reader(table.root)
+    reader = image_reader(table.root)
     bad: list[tuple[str, str]] = []
     kept: list[Item] = []
     with atomic_file(shard) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
@@ -179,14 +179,14 @@ def _write_shard(
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    """Add a file without a date or an owner, so that the same pictures give the same bytes."""
+    """Add a file without a date or an owner, so that the same images give the same bytes."""
     member = tarfile.TarInfo(name)
     member.size = len(data)
     tar.addfile(member, io.BytesIO(data))
 
 
 def _digest(table: ClassTable, items: Sequence[Item], plan: ShardPlan) -> str:
-    """Return what changes with the pictures of a shard or with how they are packed."""
+    """Return what changes with the images of a shard or with how they are packed."""
     sources = [_mark(table.root / path) for path, _ in items]
     text = json.dumps([plan.side, plan.quality, list(table.classes), list(items), sources])
     return hashlib.sha256(text.encode()).hexdigest()

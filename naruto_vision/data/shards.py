@@ -1,14 +1,14 @@
-"""Shards: pictures scaled down once and packed into tar files that WebDataset reads, with an index of their places.
+"""Shards: images scaled down once and packed into tar files that WebDataset reads, with an index of their places.
 
 ::
 
     ROOT/shards.json                     format version
-    ROOT/<split>/index.json              classes, longest side, and each shard's bytes, sha256 and number of pictures
+    ROOT/<split>/index.json              classes, longest side, and each shard's bytes, sha256 and number of images
     ROOT/<split>/<split>-000000.tar      00000000.png, 00000000.cls, 00000000.json; 00000001.png, ...
-    ROOT/<split>/<split>-000000.json     for each picture: path, labels, and where its bytes are in the shard
+    ROOT/<split>/<split>-000000.json     for each image: path, labels, and where its bytes are in the shard
 
-The tar files can be streamed by anybody. Here a picture is read by its place, so that order, length and the share of
-each process are those of the folder: nothing depends on how pictures are spread over shards, processes or workers.
+The tar files can be streamed by anybody. Here an image is read by its place, so that order, length and the share of
+each process are those of the folder: nothing depends on how images are spread over shards, processes or workers.
 """
 
 import json
@@ -20,7 +20,7 @@ from typing import Any
 from naruto_vision.data.tables import ClassTable, ReadRules, SourceRow, build_table
 from naruto_vision.errors import FormatError, JsonError, MissingPathError
 from naruto_vision.io.images import decode_image, read_image
-from naruto_vision.records import Picture
+from naruto_vision.records import ImageArray
 
 FORMAT = 1
 MARK = "shards.json"
@@ -28,8 +28,8 @@ INDEX = "index.json"
 
 
 @dataclass(frozen=True)
-class PackedPicture:
-    """Where a picture is.
+class PackedImage:
+    """Where an image is.
 
     Args:
         path: Its path in the data set that was packed.
@@ -67,7 +67,7 @@ def read_json(path: Path) -> Mapping[str, Any]:
     return value
 
 
-def packed_pictures(path: Path) -> list[PackedPicture]:
+def packed_images(path: Path) -> list[PackedImage]:
     """Read what is in one shard.
 
     Args:
@@ -79,20 +79,20 @@ def packed_pictures(path: Path) -> list[PackedPicture]:
     """
     try:
         rows = read_json(path)["pictures"]
-        return [PackedPicture(str(name), tuple(labels), int(start), int(size)) for name, labels, start, size in rows]
+        return [PackedImage(str(name), tuple(labels), int(start), int(size)) for name, labels, start, size in rows]
     except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(path, "path, labels, offset and size of each picture", str(error)) from None
+        raise FormatError(path, "path, labels, offset and size of each image", str(error)) from None
 
 
 class ShardReader:
-    """The pictures of one split, by their paths. It holds no open file, so it can go to other processes.
+    """The images of one split, by their paths. It holds no open file, so it can go to other processes.
 
     Args:
         folder: The split's folder.
 
     Attributes:
         classes: Every class in its fixed order.
-        pictures: Path to labels, in the order of the shards.
+        images: Path to labels, in the order of the shards.
 
     Raises:
         MissingPathError: If a shard or an index is not there.
@@ -102,7 +102,7 @@ class ShardReader:
     def __init__(self, folder: Path) -> None:
         index = read_json(folder / INDEX)
         self._places: dict[str, tuple[Path, int, int]] = {}
-        self.pictures: dict[str, tuple[str, ...]] = {}
+        self.images: dict[str, tuple[str, ...]] = {}
         try:
             self.classes = tuple(str(name) for name in index["classes"])
             listed = [(folder / str(one["name"]), int(one["bytes"]), int(one["pictures"])) for one in index["shards"]]
@@ -115,24 +115,24 @@ class ShardReader:
         found = shard.stat().st_size if shard.is_file() else 0
         if found != size:
             raise FormatError(shard, f"{size} bytes", f"{found}; make the shards anew with `naruto-vision data shard`")
-        packed = packed_pictures(shard.with_suffix(".json"))
+        packed = packed_images(shard.with_suffix(".json"))
         if len(packed) != count or any(one.offset + one.size > size for one in packed):
-            raise FormatError(shard.with_suffix(".json"), f"{count} pictures inside {size} bytes", str(len(packed)))
+            raise FormatError(shard.with_suffix(".json"), f"{count} images inside {size} bytes", str(len(packed)))
         for one in packed:
             self._places[one.path] = (shard, one.offset, one.size)
-            self.pictures[one.path] = one.labels
+            self.images[one.path] = one.labels
 
-    def read(self, path: str) -> Picture:
-        """Decode one picture.
+    def read(self, path: str) -> ImageArray:
+        """Decode one image.
 
         Args:
-            path: One of ``pictures``.
+            path: One of ``images``.
 
         Returns:
             Shape (H, W, 3), uint8, RGB.
 
         Raises:
-            BadImageError: If its bytes are no picture.
+            BadImageError: If its bytes are no image.
         """
         shard, offset, size = self._places[path]
         with shard.open("rb") as file:
@@ -142,7 +142,7 @@ class ShardReader:
 
 @dataclass(frozen=True)
 class FolderReader:
-    """Pictures as files in a folder.
+    """Images as files in a folder.
 
     Args:
         root: The folder that paths are relative to.
@@ -150,8 +150,8 @@ class FolderReader:
 
     root: Path
 
-    def read(self, path: str) -> Picture:
-        """Decode one picture.
+    def read(self, path: str) -> ImageArray:
+        """Decode one image.
 
         Args:
             path: Relative to the root.
@@ -166,8 +166,8 @@ class FolderReader:
         return read_image(self.root / path)
 
 
-def picture_reader(root: Path) -> ShardReader | FolderReader:
-    """Return what reads the pictures of a table.
+def image_reader(root: Path) -> ShardReader | FolderReader:
+    """Return what reads the images of a table.
 
     Args:
         root: The table's root: a split's folder of shards, or a folder of files.
@@ -180,7 +180,7 @@ def read_shards(folder: str | Path, rules: ReadRules | None = None) -> ClassTabl
 
     Args:
         folder: The split's folder.
-        rules: What becomes of class names and of pictures with several labels.
+        rules: What becomes of class names and of images with several labels.
 
     Returns:
         The same table as that of the folder that was packed.
@@ -191,7 +191,7 @@ def read_shards(folder: str | Path, rules: ReadRules | None = None) -> ClassTabl
     """
     folder = Path(folder)
     reader = ShardReader(folder)
-    rows = [SourceRow(path, labels) for path, labels in reader.pictures.items()]
+    rows = [SourceRow(path, labels) for path, labels in reader.images.items()]
     return build_table(
         folder, rows, reader.classes, replace(rules or ReadRules(), need_files=False), list_unnamed=False
     )

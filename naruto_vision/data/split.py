@@ -1,4 +1,4 @@
-"""A split in which no run of frames and no copy of a picture stands on two sides."""
+"""A split in which no run of frames and no copy of an image stands on two sides."""
 
 import itertools
 import os
@@ -32,8 +32,8 @@ class SplitPlan:
     """How much goes where.
 
     Args:
-        valid: Share of the pictures that validates, in [0, 1).
-        test: Share of the pictures that tests, in [0, 1).
+        valid: Share of the images that validates, in [0, 1).
+        test: Share of the images that tests, in [0, 1).
         seed: Decides between groups of equal size.
         window: Frame numbers that differ by at most this much stay together.
         numbers: What numbers in file names are.
@@ -79,12 +79,12 @@ def assign_groups(groups: Sequence[Sequence[int]], labels: Sequence[str], plan: 
     The first group of every class goes to training, so that there is nothing to be measured that was not learned.
 
     Args:
-        groups: Lists of pictures that stay together; every picture is in exactly one.
-        labels: The class of each of N pictures.
+        groups: Lists of images that stay together; every image is in exactly one.
+        labels: The class of each of N images.
         plan: How much goes where.
 
     Returns:
-        Split name to its pictures, sorted; the same for the same arguments.
+        Split name to its images, sorted; the same for the same arguments.
     """
     totals = Counter(labels)
     shares = plan.shares()
@@ -92,12 +92,12 @@ def assign_groups(groups: Sequence[Sequence[int]], labels: Sequence[str], plan: 
     held: dict[Split, Counter[str]] = {split: Counter() for split in shares}
     given: dict[Split, list[int]] = {split: [] for split in shares}
     for place in _order(groups, plan.seed):
-        added = Counter(labels[picture] for picture in groups[place])
+        added = Counter(labels[image] for image in groups[place])
         fresh = any(held["train"][name] == 0 for name in added)
         best: Split = "train" if fresh else min(shares, key=lambda split: _misfit(held[split], added, wanted[split]))
         held[best].update(added)
         given[best].extend(groups[place])
-    return {split: sorted(pictures) for split, pictures in given.items()}
+    return {split: sorted(images) for split, images in given.items()}
 
 
 def connected(count: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
@@ -130,7 +130,7 @@ def connected(count: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
 def frame_pairs(
     paths: Sequence[str], classes: Collection[str], window: int, numbers: Numbers = "auto"
 ) -> list[tuple[int, int]]:
-    """Pair up pictures whose frame numbers are neighbours: each with the next of its family.
+    """Pair up images whose frame numbers are neighbours: each with the next of its family.
 
     Args:
         paths: N paths.
@@ -169,7 +169,7 @@ class LeakFreeSplit:
         tables: Split name to its table; all have one root.
         plan: What was asked for.
         groups: The sizes of the groups that had to stay together, the largest first.
-        leaking: Held-out pictures that leak in an audit of the result.
+        leaking: Held-out images that leak in an audit of the result.
         source: What became of the rows of the data set, split by split as they were.
     """
 
@@ -183,8 +183,8 @@ class LeakFreeSplit:
         """Return one line for people."""
         together = sum(size for size in self.groups if size > 1)
         return (
-            f"{sum(self.groups)} pictures in {len(self.groups)} groups that stay together "
-            f"({together} pictures are not alone in theirs, the largest group has {self.groups[0]}); "
+            f"{sum(self.groups)} images in {len(self.groups)} groups that stay together "
+            f"({together} images are not alone in theirs, the largest group has {self.groups[0]}); "
             f"window {self.plan.window}, seed {self.plan.seed}"
         )
 
@@ -204,7 +204,7 @@ class LeakFreeSplit:
 def _groups(
     items: Sequence[AuditItem], alike: Sequence[Alike], classes: Sequence[str], plan: SplitPlan
 ) -> list[list[int]]:
-    """Return lists of pictures that stay together."""
+    """Return lists of images that stay together."""
     first: dict[Path, int] = {}
     same = [(first.setdefault(item.file, place), place) for place, item in enumerate(items) if item.file is not None]
     frames = frame_pairs([item.row.path for item in items], classes, plan.window, plan.numbers)
@@ -212,12 +212,12 @@ def _groups(
 
 
 def _check_given(given: Mapping[Split, Sequence[int]], groups: Sequence[Sequence[int]], root: Path) -> None:
-    empty = [split for split, pictures in given.items() if not pictures]
+    empty = [split for split, images in given.items() if not images]
     if empty:
         msg = (
-            f"{root}: nothing is left for {empty[0]!r}: {sum(map(len, groups))} pictures fall into {len(groups)} "
+            f"{root}: nothing is left for {empty[0]!r}: {sum(map(len, groups))} images fall into {len(groups)} "
             "groups that stay together; if numbers in file names are no frames say --numbers ignore, "
-            "else give a smaller --window or add pictures"
+            "else give a smaller --window or add images"
         )
         raise InputError(msg)
 
@@ -227,7 +227,7 @@ def _common_root(tables: Mapping[Split, ClassTable]) -> Path:
 
 
 def _pooled_rows(tables: Mapping[Split, ClassTable], root: Path) -> dict[tuple[str, str], list[tuple[str, str]]]:
-    """Return a picture's split and path as they were, to its rows with paths relative to the common root."""
+    """Return an image's split and path as they were, to its rows with paths relative to the common root."""
     rows: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
     for split, table in tables.items():
         prefix = Path(os.path.relpath(table.root.absolute(), root))
@@ -243,18 +243,18 @@ def _leaking(
     classes: tuple[str, ...],
     plan: SplitPlan,
 ) -> int:
-    """Audit the result: the pictures in their new places."""
-    side = {place: split for split, pictures in given.items() for place in pictures}
+    """Audit the result: the images in their new places."""
+    side = {place: split for split, images in given.items() for place in images}
     moved = AuditItems(tuple(replace(item, part=side[place]) for place, item in enumerate(items)), classes)
     return audit(moved, seen, window=plan.window, numbers=plan.numbers).leaking
 
 
 def split_items(tables: Mapping[Split, ClassTable], items: AuditItems, seen: Seen, plan: SplitPlan) -> LeakFreeSplit:
-    """Share out every picture that could be read.
+    """Share out every image that could be read.
 
     Args:
         tables: The data set as it is, whether split already or not.
-        items: Its pictures.
+        items: Its images.
         seen: What they look like; those without looks are left out.
         plan: How much goes where.
 
@@ -262,7 +262,7 @@ def split_items(tables: Mapping[Split, ClassTable], items: AuditItems, seen: See
         The split; the same for the same arguments.
 
     Raises:
-        InputError: If a split that should get pictures gets none.
+        InputError: If a split that should get images gets none.
     """
     places = sorted(seen.looks)
     chosen = [items.items[place] for place in places]
@@ -273,8 +273,8 @@ def split_items(tables: Mapping[Split, ClassTable], items: AuditItems, seen: See
     _check_given(given, groups, root)
     pooled = _pooled_rows(tables, root)
     found: dict[Split, ClassTable] = {}
-    for split, pictures in given.items():
-        rows = [pooled[chosen[place].part, chosen[place].row.path] for place in pictures]
+    for split, images in given.items():
+        rows = [pooled[chosen[place].part, chosen[place].row.path] for place in images]
         report = TableReport(seen=len(rows), kept=len(rows))
         found[split] = ClassTable(
             root, sorted_rows([row for one in rows for row in one]), tables["train"].classes, report

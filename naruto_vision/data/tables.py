@@ -1,4 +1,4 @@
-"""The class table: which picture is who, and what was left out on the way."""
+"""The class table: which image is who, and what was left out on the way."""
 
 import hashlib
 import itertools
@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, TypeAlias
 
 from naruto_vision.errors import InputError
-from naruto_vision.io.images import is_picture, list_pictures
-from naruto_vision.records import LabelledPicture
+from naruto_vision.io.images import is_image, list_images
+from naruto_vision.records import LabelledImage
 
 _LOG = logging.getLogger(__name__)
 
@@ -29,15 +29,15 @@ def some_of(names: Sequence[str], most: int = 3) -> str:
 
 
 def tell_of_others(folder: Path, searched: str) -> None:
-    """Warn of pictures that lie beside the only folder that is searched.
+    """Warn of images that lie beside the only folder that is searched.
 
     Args:
         folder: An existing folder; its own files are looked at, not those of deeper folders.
         searched: Name of the folder in it that is searched.
     """
-    others = sorted(file.name for file in folder.iterdir() if is_picture(file))
+    others = sorted(file.name for file in folder.iterdir() if is_image(file))
     if others:
-        what = f"{len(others)} pictures beside {searched}/ are not searched ({some_of(others)})"
+        what = f"{len(others)} images beside {searched}/ are not searched ({some_of(others)})"
         _LOG.warning("%s: %s; move them into %s", folder, what, folder / searched)
 
 
@@ -97,13 +97,13 @@ class TableReport:
 
     Args:
         seen: Rows in the source.
-        kept: Rows that gave at least one labelled picture.
+        kept: Rows that gave at least one labelled image.
         discarded_by_positives: Number of positive classes to rows that the policy left out.
         missing: Names whose file is not there.
         refused: ``name (reason)`` of paths that may not be followed.
         duplicates: Names that stood in an earlier row already.
         renamed: Header or label as found, to the class it became.
-        unlisted: Pictures on the disk that no row names; not rows, so not part of ``seen``.
+        unlisted: Images on the disk that no row names; not rows, so not part of ``seen``.
 
     Raises:
         ValueError: If the counts do not add up to ``seen``.
@@ -148,12 +148,12 @@ class TableReport:
 
 @dataclass(frozen=True)
 class ClassTable:
-    """Pictures with their classes.
+    """Images with their classes.
 
     Args:
         root: The folder that the paths are relative to.
-        rows: The pictures, sorted by label, then path, without repeats.
-        classes: Every class in its fixed order, also those without a picture here.
+        rows: The images, sorted by label, then path, without repeats.
+        classes: Every class in its fixed order, also those without an image here.
         report: What was seen and left out.
 
     Raises:
@@ -161,7 +161,7 @@ class ClassTable:
     """
 
     root: Path
-    rows: tuple[LabelledPicture, ...]
+    rows: tuple[LabelledImage, ...]
     classes: tuple[str, ...]
     report: TableReport = field(default_factory=TableReport)
 
@@ -179,11 +179,11 @@ class ClassTable:
         return len(self.rows)
 
     def counts(self) -> dict[str, int]:
-        """Return the number of pictures of every class, in class order."""
+        """Return the number of images of every class, in class order."""
         found = Counter(row.label for row in self.rows)
         return {name: found[name] for name in self.classes}
 
-    def with_rows(self, rows: Sequence[LabelledPicture]) -> "ClassTable":
+    def with_rows(self, rows: Sequence[LabelledImage]) -> "ClassTable":
         """Return a table of other rows with the same root, classes and report.
 
         Args:
@@ -200,13 +200,13 @@ class ClassTable:
         return replace(self, classes=tuple(classes))
 
 
-def sorted_rows(pairs: Sequence[tuple[str, str]]) -> tuple[LabelledPicture, ...]:
+def sorted_rows(pairs: Sequence[tuple[str, str]]) -> tuple[LabelledImage, ...]:
     """Make rows in the order that every table has.
 
     Args:
-        pairs: Path and label of each picture.
+        pairs: Path and label of each image.
     """
-    return tuple(LabelledPicture(path, label) for label, path in sorted({(label, path) for path, label in pairs}))
+    return tuple(LabelledImage(path, label) for label, path in sorted({(label, path) for path, label in pairs}))
 
 
 def merge_classes(tables: Sequence[ClassTable]) -> tuple[str, ...]:
@@ -224,7 +224,7 @@ def hold_out(table: ClassTable, fraction: float) -> tuple[ClassTable, ClassTable
     Args:
         table: The whole.
         fraction: Share of each class that goes to the second table, in (0, 1); a class keeps at least one
-            picture in the first.
+            image in the first.
 
     Returns:
         The larger part and the held-out part, with the same classes and report.
@@ -244,13 +244,13 @@ def row_groups(table: ClassTable, *, balanced: bool) -> list[list[int]]:
 
     Args:
         table: The training rows.
-        balanced: A group a class that has pictures; else one group of all.
+        balanced: A group a class that has images; else one group of all.
 
     Raises:
         InputError: If the table is empty.
     """
     if not table.rows:
-        msg = f"{table.root}: no pictures to train on"
+        msg = f"{table.root}: no images to train on"
         raise InputError(msg)
     groups: dict[str, list[int]] = {}
     for number, row in enumerate(table.rows):
@@ -259,10 +259,10 @@ def row_groups(table: ClassTable, *, balanced: bool) -> list[list[int]]:
 
 
 Policy: TypeAlias = Literal["single_only", "first", "all"]
-"""What becomes of a picture with several positive classes: left out, only its first class, or a row for each."""
+"""What becomes of an image with several positive classes: left out, only its first class, or a row for each."""
 
 UNLABELLED = "Unlabeled"
-"""The placeholder class of pictures without a class, where they are asked for; the name of Roboflow's column."""
+"""The placeholder class of images without a class, where they are asked for; the name of Roboflow's column."""
 
 
 @dataclass(frozen=True)
@@ -271,9 +271,9 @@ class ReadRules:
 
     Args:
         aliases: Class name as found, to the name that it should have.
-        policy: What becomes of pictures with several positive classes.
+        policy: What becomes of images with several positive classes.
         labels: The classes that count, in order, after mending; None for all that there are.
-        include_unlabeled: Keep pictures without any class, under the placeholder ``Unlabeled``, the last class.
+        include_unlabeled: Keep images without any class, under the placeholder ``Unlabeled``, the last class.
         need_files: Leave out rows whose file is absent; else they count like the others, by their names alone.
 
     Raises:
@@ -320,10 +320,10 @@ class ReadRules:
         return (*(name for name in names if name != UNLABELLED), UNLABELLED)
 
     def positives_of(self, names: Sequence[str], classes: Collection[str]) -> list[str]:
-        """Return the classes of one picture that count.
+        """Return the classes of one image that count.
 
         Args:
-            names: Its positive classes as found; a picture without any may stand under the placeholder.
+            names: Its positive classes as found; an image without any may stand under the placeholder.
             classes: The classes that count.
         """
         if not names and self.include_unlabeled:
@@ -331,7 +331,7 @@ class ReadRules:
         return [name for name in dict.fromkeys(map(self.mend, names)) if name in classes]
 
     def labels_of(self, positives: Sequence[str]) -> tuple[str, ...]:
-        """Return the labels that a picture gets: none leaves it out.
+        """Return the labels that an image gets: none leaves it out.
 
         Args:
             positives: Its classes that count, in order.
@@ -350,7 +350,7 @@ class SourceRow:
     """One row as its source has it.
 
     Args:
-        name: The picture's path relative to the source's folder.
+        name: The image's path relative to the source's folder.
         positives: Its positive classes in the source's order, names as found.
     """
 
@@ -383,7 +383,7 @@ def build_table(
         rows: The rows of the source.
         names: Every class name as found, in order.
         rules: What becomes of names and of rows with several classes.
-        list_unnamed: Look for pictures in ``folder`` that no row names.
+        list_unnamed: Look for images in ``folder`` that no row names.
     """
     pairs: list[tuple[str, str]] = []
     refused, missing, repeats = [], [], []
@@ -418,6 +418,6 @@ def build_table(
         refused=tuple(refused),
         duplicates=tuple(repeats),
         renamed={name: rules.mend(name) for name in names if rules.mend(name) != name},
-        unlisted=tuple(name for name in list_pictures(folder) if name not in known) if list_unnamed else (),
+        unlisted=tuple(name for name in list_images(folder) if name not in known) if list_unnamed else (),
     )
     return ClassTable(folder, sorted_rows(pairs), classes, report)

@@ -1,4 +1,4 @@
-"""What every encoder is: pictures (and for some, texts) in, unit vectors out."""
+"""What every encoder is: images (and for some, texts) in, unit vectors out."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -10,18 +10,18 @@ from torch import Tensor, nn
 from naruto_vision.encoders.preprocess import Preparation
 from naruto_vision.errors import InputError
 from naruto_vision.io.bundles import model_fingerprint
-from naruto_vision.records import Picture
+from naruto_vision.records import ImageArray
 
 
 class Encoder(nn.Module, ABC):
-    """A frozen or trainable map from pictures to unit vectors.
+    """A frozen or trainable map from images to unit vectors.
 
     Attributes:
         dim: Length D of the vectors.
         has_text: Whether ``encode_texts`` works.
         arithmetic: Which numbers the image tower multiplies. Vectors of the same weights differ a little between
             kinds, so a run is not resumed with another kind.
-        mixes: Whether the other pictures of a batch change a vector by more than rounding.
+        mixes: Whether the other images of a batch change a vector by more than rounding.
         stock: Run the library's own forward pass even where a shorter one gives the same vectors, to compare the two.
     """
 
@@ -32,11 +32,11 @@ class Encoder(nn.Module, ABC):
     stock: bool = False
 
     @abstractmethod
-    def preprocess(self, picture: Picture) -> Tensor:
-        """Prepare one picture exactly as the weights were trained.
+    def preprocess(self, image: ImageArray) -> Tensor:
+        """Prepare one image exactly as the weights were trained.
 
         Args:
-            picture: Shape (H, W, 3), uint8, RGB.
+            image: Shape (H, W, 3), uint8, RGB.
 
         Returns:
             Shape (3, S, S), float32, normalised.
@@ -44,7 +44,7 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """Embed a batch of prepared pictures; gradients flow.
+        """Embed a batch of prepared images; gradients flow.
 
         Args:
             pixels: Shape (B, 3, S, S), float32, from ``preprocess``.
@@ -76,7 +76,7 @@ class Encoder(nn.Module, ABC):
 
     @property
     def preparation(self) -> Preparation | None:
-        """How many pictures at once are prepared on the encoder's device; None where only ``preprocess`` can tell."""
+        """How many images at once are prepared on the encoder's device; None where only ``preprocess`` can tell."""
         return None
 
     @property
@@ -96,24 +96,24 @@ class Encoder(nn.Module, ABC):
 
 
 @torch.inference_mode()
-def embed_pictures(
-    encoder: Encoder, pictures: Sequence[Picture], *, batch_size: int = 32, mirror: bool = False
+def embed_images(
+    encoder: Encoder, images: Sequence[ImageArray], *, batch_size: int = 32, mirror: bool = False
 ) -> Tensor:
-    """Embed pictures in batches on the encoder's device.
+    """Embed images in batches on the encoder's device.
 
     Args:
         encoder: Any encoder.
-        pictures: N pictures, each (H, W, 3), uint8, RGB.
-        batch_size: Pictures a forward pass.
-        mirror: Average each picture's vector with its mirror image's and renormalise.
+        images: N images, each (H, W, 3), uint8, RGB.
+        batch_size: Images a forward pass.
+        mirror: Average each image's vector with its mirror image's and renormalise.
 
     Returns:
         Shape (N, D), float32, unit rows, on the CPU.
     """
     device = next(encoder.parameters()).device
     rows = []
-    for start in range(0, len(pictures), batch_size):
-        pixels = torch.stack([encoder.preprocess(p) for p in pictures[start : start + batch_size]]).to(device)
+    for start in range(0, len(images), batch_size):
+        pixels = torch.stack([encoder.preprocess(p) for p in images[start : start + batch_size]]).to(device)
         vectors = encoder.encode_images(pixels)
         if mirror:
             vectors = nn.functional.normalize(vectors + encoder.encode_images(pixels.flip(-1)), dim=-1)

@@ -46,7 +46,7 @@ class _BlockParts:
 
 
 def clip_class_token(tower: nn.Module, pixels: Tensor) -> Tensor | None:
-    """Embed pictures as an open_clip vision transformer does.
+    """Embed images as an open_clip vision transformer does.
 
     Args:
         tower: The ``visual`` of an open_clip model.
@@ -69,7 +69,7 @@ def clip_class_token(tower: nn.Module, pixels: Tensor) -> Tensor | None:
 
 
 def timm_class_token(tower: nn.Module, pixels: Tensor) -> Tensor | None:
-    """Embed pictures as a timm vision transformer such as DINOv2 does, by the normalised class token.
+    """Embed images as a timm vision transformer such as DINOv2 does, by the normalised class token.
 
     Args:
         tower: timm's ``VisionTransformer``.

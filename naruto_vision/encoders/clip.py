@@ -32,7 +32,7 @@ from naruto_vision.encoders.tiny import (
 from naruto_vision.errors import FormatError, InputError
 from naruto_vision.io.bundles import INFO, bundle_path, load_bundle, load_strictly, save_bundle
 from naruto_vision.io.checkpoints import load_state_dict
-from naruto_vision.records import Picture
+from naruto_vision.records import ImageArray
 from naruto_vision.synthetic.captions import PHRASES, VOCABULARY
 
 RANDOM = "random"
@@ -193,7 +193,7 @@ def _published(architecture: str, tag: str | None, *, quick_gelu: bool) -> ClipP
 def _agreed_preprocessing(architecture: str) -> dict[str, Any]:
     """What all published weights of an architecture agree on; nothing where they differ.
 
-    A local file does not say how its pictures were prepared. SigLIP's, for one, all squash to a square
+    A local file does not say how its images were prepared. SigLIP's, for one, all squash to a square
     and normalise by one half, unlike OpenAI's.
     """
     keys = asdict(PreprocessCfg()).keys() - {"size", "mode"}
@@ -279,20 +279,20 @@ class ClipEncoder(Encoder):
         size = self._record["preprocessing"]["size"]
         return int(size if isinstance(size, int) else size[0])
 
-    def preprocess(self, picture: Picture) -> Tensor:
-        """Prepare one picture exactly as the weights were trained.
+    def preprocess(self, image: ImageArray) -> Tensor:
+        """Prepare one image exactly as the weights were trained.
 
         Args:
-            picture: Shape (H, W, 3), uint8, RGB.
+            image: Shape (H, W, 3), uint8, RGB.
 
         Returns:
             Shape (3, S, S), float32, normalised.
         """
-        pixels: Tensor = self._transform(Image.fromarray(np.ascontiguousarray(picture)))
+        pixels: Tensor = self._transform(Image.fromarray(np.ascontiguousarray(image)))
         return pixels
 
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """Embed a batch of prepared pictures; gradients flow.
+        """Embed a batch of prepared images; gradients flow.
 
         Args:
             pixels: Shape (B, 3, S, S), float32, from ``preprocess``.
@@ -336,7 +336,7 @@ class ClipEncoder(Encoder):
 
     @property
     def preparation(self) -> Preparation | None:
-        """The same steps as ``preprocess``, for many pictures at once; None where the input is not square."""
+        """The same steps as ``preprocess``, for many images at once; None where the input is not square."""
         told = PreprocessCfg(**self._record["preprocessing"])
         sides = {told.size} if isinstance(told.size, int) else set(told.size)
         if len(sides) != 1:

@@ -1,4 +1,4 @@
-"""DINOv2 (and any other timm vision transformer) as an encoder of pictures."""
+"""DINOv2 (and any other timm vision transformer) as an encoder of images."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +19,7 @@ from naruto_vision.encoders.preprocess import Preparation
 from naruto_vision.errors import InputError
 from naruto_vision.io.bundles import load_strictly
 from naruto_vision.io.checkpoints import load_state_dict
-from naruto_vision.records import Picture
+from naruto_vision.records import ImageArray
 
 RANDOM = "random"
 KIND = "dino"
@@ -82,20 +82,20 @@ class DinoEncoder(Encoder):
             ]
         )
 
-    def preprocess(self, picture: Picture) -> Tensor:
+    def preprocess(self, image: ImageArray) -> Tensor:
         """Resize the short side to 8/7 of S (bicubic), cut the centre and normalise by ImageNet's figures.
 
         Args:
-            picture: Shape (H, W, 3), uint8, RGB.
+            image: Shape (H, W, 3), uint8, RGB.
 
         Returns:
             Shape (3, S, S), float32, normalised.
         """
-        pixels: Tensor = self._transform(Image.fromarray(np.ascontiguousarray(picture)))
+        pixels: Tensor = self._transform(Image.fromarray(np.ascontiguousarray(image)))
         return pixels
 
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """Embed a batch of prepared pictures; gradients flow.
+        """Embed a batch of prepared images; gradients flow.
 
         Args:
             pixels: Shape (B, 3, S, S), float32, from ``preprocess``.
@@ -114,7 +114,7 @@ class DinoEncoder(Encoder):
 
     @property
     def preparation(self) -> Preparation:
-        """The same steps as ``preprocess``, for many pictures at once."""
+        """The same steps as ``preprocess``, for many images at once."""
         side = round(self.image_size * _RESIZE_RATIO)
         return Preparation(self.image_size, "shortest", side, mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD)
 
@@ -153,7 +153,7 @@ def _build(model: str, weights: str | None, image_size: int) -> VisionTransforme
         msg = f"{model}: expected a vision transformer, found {type(vit).__name__}"
         raise InputError(msg)
     patch = int(vit.patch_embed.patch_size[0])
-    if image_size % patch:  # timm itself would cut what is left over from every picture, and say nothing
+    if image_size % patch:  # timm itself would cut what is left over from every image, and say nothing
         msg = f"{model}: expected an image size that is a multiple of its patch of {patch}, found {image_size}"
         raise InputError(msg)
     if weights not in (None, RANDOM):

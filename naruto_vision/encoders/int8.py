@@ -17,7 +17,7 @@ from naruto_vision.encoders.base import Encoder
 from naruto_vision.encoders.preprocess import Preparation
 from naruto_vision.errors import InputError
 from naruto_vision.io.machine import cpu_features
-from naruto_vision.records import Picture
+from naruto_vision.records import ImageArray
 
 _ENGINE = "onednn"  # of torch's kernels the fastest on VNNI and AMX, and as exact as the others
 _LARGEST = 127.0
@@ -128,7 +128,7 @@ class Int8Encoder(Encoder):
     """
 
     arithmetic = "int8"
-    mixes = True  # all pictures of a batch are rounded on one scale
+    mixes = True  # all images of a batch are rounded on one scale
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -160,20 +160,20 @@ class Int8Encoder(Encoder):
         """The encoder's."""
         return self.encoder.fingerprint
 
-    def preprocess(self, picture: Picture) -> Tensor:
-        """Prepare one picture as the encoder does.
+    def preprocess(self, image: ImageArray) -> Tensor:
+        """Prepare one image as the encoder does.
 
         Args:
-            picture: Shape (H, W, 3), uint8, RGB.
+            image: Shape (H, W, 3), uint8, RGB.
 
         Returns:
             Shape (3, S, S), float32, normalised.
         """
-        return self.encoder.preprocess(picture)
+        return self.encoder.preprocess(image)
 
     @torch.no_grad()
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """Embed a batch of prepared pictures; no gradient flows through integers.
+        """Embed a batch of prepared images; no gradient flows through integers.
 
         Args:
             pixels: Shape (B, 3, S, S), float32, on the CPU.
@@ -182,10 +182,10 @@ class Int8Encoder(Encoder):
             Shape (B, D), float32, unit rows.
 
         Raises:
-            InputError: If the pictures are on another device.
+            InputError: If the images are on another device.
         """
         if pixels.device.type != "cpu":
-            msg = f"int8: expected pictures on the CPU, found {pixels.device}; use the encoder itself there"
+            msg = f"int8: expected images on the CPU, found {pixels.device}; use the encoder itself there"
             raise InputError(msg)
         if not self._smaller:
             self._smaller = (_in_integers(self.encoder),)

@@ -1,7 +1,7 @@
-"""Preparing many pictures at once, on the encoder's device and without PIL.
+"""Preparing many images at once, on the encoder's device and without PIL.
 
-An encoder's own ``preprocess`` goes through PIL, one picture at a time on the CPU: right for training and enrolment,
-where worker processes do it. The crops of a scene lie in one picture that is already decoded; here they stay tensors,
+An encoder's own ``preprocess`` goes through PIL, one image at a time on the CPU: right for training and enrolment,
+where worker processes do it. The crops of a scene lie in one image that is already decoded; here they stay tensors,
 are resized by the same antialiased filter, rounded to whole levels after each of its two passes as PIL rounds, and
 normalised a batch at a time. Along one axis the levels are PIL's to within one; where both axes change, PIL chooses the
 order of the passes by the shape, which moves single levels at hard edges.
@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate, pad
 
 @dataclass(frozen=True)
 class Preparation:
-    """How an encoder wants its pictures.
+    """How an encoder wants its images.
 
     Args:
         size: Side S of the square input in pixels.
@@ -52,7 +52,7 @@ class Preparation:
             raise ValueError(msg)
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
-        """Return the height and width in pixels that a picture is resized to, before cutting and padding.
+        """Return the height and width in pixels that an image is resized to, before cutting and padding.
 
         Args:
             height: Its height in pixels.
@@ -69,16 +69,16 @@ class Preparation:
                 ratio = max(height / side, width / side)
                 return max(1, round(height / ratio)), max(1, round(width / ratio))
 
-    def levels(self, pictures: Sequence[Tensor]) -> Tensor:
-        """Resize, cut and pad pictures.
+    def levels(self, images: Sequence[Tensor]) -> Tensor:
+        """Resize, cut and pad images.
 
         Args:
-            pictures: N pictures of any size on one device, each (3, H, W), uint8.
+            images: N images of any size on one device, each (3, H, W), uint8.
 
         Returns:
             Shape (N, 3, S, S), uint8, on the same device.
         """
-        return torch.stack([self._squared(self._resize(picture)) for picture in pictures])
+        return torch.stack([self._squared(self._resize(image)) for image in images])
 
     def normalise(self, levels: Tensor) -> Tensor:
         """Normalise what ``levels`` returned.
@@ -93,34 +93,34 @@ class Preparation:
         std = torch.tensor(self.std, device=levels.device).view(1, 3, 1, 1) * 255.0
         return levels.float().sub_(mean).div_(std)
 
-    def _resize(self, picture: Tensor) -> Tensor:
-        size = self.resized(*picture.shape[-2:])
-        if picture.shape[-2:] == size:
-            return picture
-        if picture.device.type == "cpu":  # the one device that filters whole levels, several times as fast as PIL
-            return interpolate(picture[None], size, mode=self.filter, antialias=True)[0]
-        return self.filter_in_floats(picture)
+    def _resize(self, image: Tensor) -> Tensor:
+        size = self.resized(*image.shape[-2:])
+        if image.shape[-2:] == size:
+            return image
+        if image.device.type == "cpu":  # the one device that filters whole levels, several times as fast as PIL
+            return interpolate(image[None], size, mode=self.filter, antialias=True)[0]
+        return self.filter_in_floats(image)
 
-    def filter_in_floats(self, picture: Tensor) -> Tensor:
+    def filter_in_floats(self, image: Tensor) -> Tensor:
         """Resize on a device without a kernel for whole levels: width, then height, rounded after each.
 
         Args:
-            picture: Shape (3, H, W), uint8.
+            image: Shape (3, H, W), uint8.
 
         Returns:
             Shape (3, h, w), uint8, ``resized``: the levels of the CPU's kernel, to within one.
         """
-        height, width = self.resized(*picture.shape[-2:])
-        levels = picture[None].float()
-        for size in ((picture.shape[-2], width), (height, width)):
+        height, width = self.resized(*image.shape[-2:])
+        levels = image[None].float()
+        for size in ((image.shape[-2], width), (height, width)):
             levels = interpolate(levels, size, mode=self.filter, antialias=True).round_().clamp_(0, 255)
         return levels[0].to(torch.uint8)
 
-    def _squared(self, picture: Tensor) -> Tensor:
+    def _squared(self, image: Tensor) -> Tensor:
         """Cut the centre of (3, H, W), or pad it, to (3, S, S)."""
-        height, width = picture.shape[-2:]
+        height, width = image.shape[-2:]
         down, right = max(0, self.size - height), max(0, self.size - width)
         if down or right:
-            picture = pad(picture, (right // 2, (right + 1) // 2, down // 2, (down + 1) // 2), value=self.fill)
-        top, left = (round((side - self.size) / 2.0) for side in picture.shape[-2:])
-        return picture[:, top : top + self.size, left : left + self.size]
+            image = pad(image, (right // 2, (right + 1) // 2, down // 2, (down + 1) // 2), value=self.fill)
+        top, left = (round((side - self.size) / 2.0) for side in image.shape[-2:])
+        return image[:, top : top + self.size, left : left + self.size]

@@ -126,9 +126,9 @@ class GalleryRow:
     """Where one vector of a gallery came from.
 
     Args:
-        path: The picture, POSIX, as the caller names it.
+        path: The image, POSIX, as the caller names it.
         label: Who it shows.
-        aug: How the picture was changed before it was embedded: "none" for not at all, "gamma".
+        aug: How the image was changed before it was embedded: "none" for not at all, "gamma".
 
     Raises:
         InputError: If the label is empty, or is the name that stands for nobody.
@@ -140,7 +140,7 @@ class GalleryRow:
 
     def __post_init__(self) -> None:
         if not self.label:
-            msg = f"{self.path}: expected a label, found an empty one; name the picture's class"
+            msg = f"{self.path}: expected a label, found an empty one; name the image's class"
             raise InputError(msg)
         if self.label == UNKNOWN:
             msg = f"{self.path}: {UNKNOWN!r} is the name of whoever is not enrolled; give the class another name"
@@ -198,7 +198,7 @@ class GalleryContent:
 
     def __post_init__(self) -> None:
         if not self.rows:
-            msg = "gallery: expected at least one row, found none; enrol at least one labelled picture"
+            msg = "gallery: expected at least one row, found none; enrol at least one labelled image"
             raise InputError(msg)
         if not len(self.vectors) == len(self.ids) == len(self.rows):
             msg = f"gallery: {len(self.vectors)} vectors, {len(self.ids)} ids and {len(self.rows)} rows do not agree"
@@ -233,7 +233,7 @@ class GalleryContent:
         return found
 
     def stats(self) -> dict[str, Any]:
-        """Return the counts of ``stats.json``; ``enrolment`` is what became of the pictures when it was built."""
+        """Return the counts of ``stats.json``; ``enrolment`` is what became of the images when it was built."""
         enrolment = self.note.get("enrolment")
         return {
             **({} if enrolment is None else {"enrolment": enrolment}),

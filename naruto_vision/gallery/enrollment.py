@@ -14,10 +14,10 @@ from torch import Tensor
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.index import IndexChoice
-from naruto_vision.records import Picture, Vectors
+from naruto_vision.records import ImageArray, Vectors
 
 GAMMA = "gamma"
-"""The ``aug`` of a row whose picture got another gamma."""
+"""The ``aug`` of a row whose image got another gamma."""
 
 GAMMA_SPREAD = 0.05
 GAMMA_RANGE = (0.85, 1.15)
@@ -25,10 +25,10 @@ _STREAM = 3  # keeps these numbers apart from those of training and sampling
 
 
 def draw_gamma(path: str, seed: int) -> float:
-    """Draw the exponent of one picture: normal around 1 with deviation 0.05, clipped to 0.85 and 1.15.
+    """Draw the exponent of one image: normal around 1 with deviation 0.05, clipped to 0.85 and 1.15.
 
     Args:
-        path: The picture's name; with the seed it decides, so neither order nor processes matter.
+        path: The image's name; with the seed it decides, so neither order nor processes matter.
         seed: Any number from 0.
     """
     name = int.from_bytes(hashlib.sha256(path.encode("utf-8", "surrogatepass")).digest()[:8], "big")
@@ -36,11 +36,11 @@ def draw_gamma(path: str, seed: int) -> float:
     return float(np.clip(value, *GAMMA_RANGE))
 
 
-def apply_gamma(picture: Picture, gamma: float) -> Picture:
+def apply_gamma(image: ImageArray, gamma: float) -> ImageArray:
     """Raise every value, as a share of white, to a power.
 
     Args:
-        picture: Shape (H, W, 3), uint8, RGB.
+        image: Shape (H, W, 3), uint8, RGB.
         gamma: The exponent; above 1 darkens.
 
     Returns:
@@ -51,30 +51,30 @@ def apply_gamma(picture: Picture, gamma: float) -> Picture:
         115
     """
     curve = np.round(255.0 * (np.arange(256) / 255.0) ** gamma).astype(np.uint8)
-    changed: Picture = cv2.LUT(picture, curve)
+    changed: ImageArray = cv2.LUT(image, curve)
     return changed
 
 
 GammaMode: TypeAlias = Literal["none", "add", "replace"]
 
 UNCHANGED = "none"
-"""The ``aug`` of a row whose picture was embedded as it is."""
+"""The ``aug`` of a row whose image was embedded as it is."""
 
 _BLOCK = 256  # rows whose cosines with all kept rows are held at once
 
 
 @dataclass(frozen=True)
 class EnrolmentPlan:
-    """What is enrolled of the labelled pictures.
+    """What is enrolled of the labelled images.
 
     Args:
-        max_per_class: At most so many pictures of a class; 0 takes all. Their rows with another gamma do not count.
+        max_per_class: At most so many images of a class; 0 takes all. Their rows with another gamma do not count.
         presample: So many times the cap is drawn of each class and embedded, so that near duplicates can be replaced.
-        dedup_threshold: A picture is left out when its cosine with an earlier one of its class, by path, that stays
+        dedup_threshold: An image is left out when its cosine with an earlier one of its class, by path, that stays
             is at least this much; 0 keeps near duplicates.
-        gamma: "add" gives every picture a second row with another brightness curve, "replace" has it in the picture's
+        gamma: "add" gives every image a second row with another brightness curve, "replace" has it in the image's
             place, as the reference system does.
-        seed: Decides which pictures of a large class are taken, and the curves.
+        seed: Decides which images of a large class are taken, and the curves.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -103,12 +103,12 @@ class EnrolmentPlan:
 
     @property
     def candidates(self) -> int:
-        """How many pictures of a class are embedded at most; 0 for all."""
+        """How many images of a class are embedded at most; 0 for all."""
         return self.max_per_class * self.presample
 
 
 def _lots(keys: Sequence[tuple[str, str]], count: int, seed: int) -> list[int]:
-    """Draw ``count`` of the pictures (label, path) by the hash of each, so that a new picture moves few others."""
+    """Draw ``count`` of the images (label, path) by the hash of each, so that a new image moves few others."""
     if not 0 < count < len(keys):
         return list(range(len(keys)))
     lots = [
@@ -117,23 +117,23 @@ def _lots(keys: Sequence[tuple[str, str]], count: int, seed: int) -> list[int]:
     return sorted(sorted(range(len(keys)), key=lambda place: lots[place])[:count])
 
 
-def sample_candidates(pictures: Sequence[tuple[str, str]], plan: EnrolmentPlan) -> list[int]:
-    """Choose the pictures that are embedded, class by class.
+def sample_candidates(images: Sequence[tuple[str, str]], plan: EnrolmentPlan) -> list[int]:
+    """Choose the images that are embedded, class by class.
 
     Args:
-        pictures: Label and path of each of N pictures.
+        images: Label and path of each of N images.
         plan: Its cap and presampling decide how many.
 
     Returns:
-        Places in ``pictures``, rising: a pure function of the names and the seed.
+        Places in ``images``, rising: a pure function of the names and the seed.
     """
     groups: dict[str, list[int]] = {}
-    for place, (label, _) in enumerate(pictures):
+    for place, (label, _) in enumerate(images):
         groups.setdefault(label, []).append(place)
     return sorted(
         group[chosen]
         for group in groups.values()
-        for chosen in _lots([pictures[place] for place in group], plan.candidates, plan.seed)
+        for chosen in _lots([images[place] for place in group], plan.candidates, plan.seed)
     )
 
 
@@ -164,7 +164,7 @@ class Selection:
 
     Args:
         kept: Places of the rows that stay, ordered by path, label and whether they are a variant.
-        counts: Embedded ``pictures``, ``near_duplicates`` and ``over_cap`` among them, and those ``kept``.
+        counts: Embedded ``images``, ``near_duplicates`` and ``over_cap`` among them, and those ``kept``.
 
     Raises:
         ValueError: If the counts do not add up.
@@ -176,12 +176,12 @@ class Selection:
     def __post_init__(self) -> None:
         left = self.counts["pictures"] - self.counts["near_duplicates"] - self.counts["over_cap"]
         if left != self.counts["kept"]:
-            msg = f"selection: {left} pictures should be left, {self.counts['kept']} are"
+            msg = f"selection: {left} images should be left, {self.counts['kept']} are"
             raise ValueError(msg)
 
 
 def select_rows(vectors: Vectors, rows: Sequence[GalleryRow], plan: EnrolmentPlan) -> Selection:
-    """Apply the cap and the duplicate rule; a picture's variants stay or go with it.
+    """Apply the cap and the duplicate rule; an image's variants stay or go with it.
 
     Args:
         vectors: Shape (N, D), float32, unit rows.
@@ -192,15 +192,15 @@ def select_rows(vectors: Vectors, rows: Sequence[GalleryRow], plan: EnrolmentPla
         The rows that stay.
     """
     order = sorted(range(len(rows)), key=lambda i: (rows[i].path, rows[i].label, rows[i].aug != UNCHANGED, rows[i].aug))
-    classes: dict[str, dict[str, int]] = {}  # label → path → the first row of the picture
+    classes: dict[str, dict[str, int]] = {}  # label → path → the first row of the image
     for i in order:
         classes.setdefault(rows[i].label, {}).setdefault(rows[i].path, i)
     kept: set[tuple[str, str]] = set()
     counts = {"pictures": sum(map(len, classes.values())), "near_duplicates": 0, "over_cap": 0}
-    for label, pictures in classes.items():
-        keys = [(label, path) for path in pictures]
+    for label, images in classes.items():
+        keys = [(label, path) for path in images]
         if plan.dedup_threshold > 0.0:
-            stays = keep_first_of_duplicates(vectors[list(pictures.values())], plan.dedup_threshold)
+            stays = keep_first_of_duplicates(vectors[list(images.values())], plan.dedup_threshold)
             counts["near_duplicates"] += int((~stays).sum())
             keys = [key for key, stay in zip(keys, stays.tolist(), strict=True) if stay]
         chosen = _lots(keys, plan.max_per_class, plan.seed)
@@ -217,7 +217,7 @@ class Enrolment:
     """What one process has embedded so far.
 
     Attributes:
-        rows: Label, path and variant of each embedded picture.
+        rows: Label, path and variant of each embedded image.
         vectors: Batches of shape (B, D), float32, unit rows, in the order of ``rows``.
     """
 
@@ -237,7 +237,7 @@ class Enrolment:
             vectors: Shape (B, D), unit rows, any device.
             labels: B class names.
             paths: B paths relative to the data's root.
-            augs: How each picture was changed; None for not at all.
+            augs: How each image was changed; None for not at all.
 
         Raises:
             ValueError: If there are not as many labels, paths and variants as vectors.
@@ -273,7 +273,7 @@ class Enrolment:
         selected = select_rows(vectors, rows, plan or EnrolmentPlan())
         counts, kept = selected.counts, list(selected.kept)
         if counts["kept"] < counts["pictures"]:
-            words = "%d of %d pictures enrolled (%d near duplicates and %d beyond the cap a class left out)"
+            words = "%d of %d images enrolled (%d near duplicates and %d beyond the cap a class left out)"
             _LOG.info(words, counts["kept"], counts["pictures"], counts["near_duplicates"], counts["over_cap"])
         facts = dict(note or {})
         facts["enrolment"] = {**facts.get("enrolment", {}), **counts}

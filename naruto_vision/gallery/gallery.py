@@ -135,7 +135,7 @@ class Gallery:
         Args:
             queries: Shape (Q, D), float32, unit rows.
             k: How many neighbours a query wants, at least 1; a smaller gallery gives all its rows.
-            kind: What was embedded; an approximate index looks further for texts, which lie apart from pictures.
+            kind: What was embedded; an approximate index looks further for texts, which lie apart from images.
 
         Returns:
             For each query its neighbours, highest score first, and of equal scores the lower id first.

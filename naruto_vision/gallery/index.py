@@ -16,7 +16,7 @@ from naruto_vision.io.machine import cpu_features, has_package, require_package
 from naruto_vision.records import Vectors
 
 QueryKind: TypeAlias = Literal["image", "text"]
-"""Texts lie apart from pictures, so that an index has to look further to find their neighbours."""
+"""Texts lie apart from images, so that an index has to look further to find their neighbours."""
 
 
 @dataclass(frozen=True)
@@ -336,17 +336,17 @@ class ExactIndex:
 
 
 _NOISE = 0.35  # length of the noise that moves a query, beside a vector's 1: a cosine of 0.94
-_MOVED = 0.5  # how far a row is moved to be another picture, beside how far apart rows are
-_CHARACTER = 2000  # pictures of one character in a large gallery; a series has few characters and many frames
+_MOVED = 0.5  # how far a row is moved to be another image, beside how far apart rows are
+_CHARACTER = 2000  # images of one character in a large gallery; a series has few characters and many frames
 _LEAST_CHARACTERS = 8
 # Shares of a drawn vector's squared length, and how fast the variance falls along the axes. So drawn, same-character
 # cosines, nearest neighbours and the effective dimension within a character are about those of tiny-clip's vectors of
-# 560 pictures of 12 characters.
+# 560 images of 12 characters.
 _COMMON, _BETWEEN, _WITHIN = 0.40, 0.49, 0.11
 _FALL_BETWEEN, _FALL_WITHIN = 1.0, 1.25
-_GAP = 1.0  # how far texts lie from pictures: the offset's length beside a picture vector's 1
+_GAP = 1.0  # how far texts lie from images: the offset's length beside an image vector's 1
 _ROWS_AT_ONCE = 65_536
-_JITTER = 0.5  # of the spread within a character, beside a resampled picture: no two rows are one
+_JITTER = 0.5  # of the spread within a character, beside a resampled image: no two rows are one
 
 
 @dataclass(frozen=True)
@@ -365,9 +365,9 @@ class Trial:
 
 
 def drawn_trial(rows: int, dim: int, queries: int, seed: int) -> Trial:
-    """Draw vectors as an encoder gives them: few characters of many pictures, and few directions that matter.
+    """Draw vectors as an encoder gives them: few characters of many images, and few directions that matter.
 
-    The queries are new pictures of the same characters.
+    The queries are new images of the same characters.
 
     Args:
         rows: N.
@@ -379,7 +379,7 @@ def drawn_trial(rows: int, dim: int, queries: int, seed: int) -> Trial:
     count = max(_LEAST_CHARACTERS, rows // _CHARACTER)
     common = normalised(rng.standard_normal(size=(1, dim), dtype=np.float32)) * np.float32(np.sqrt(_COMMON))
     centres = common + _falling(count, dim, _BETWEEN, _FALL_BETWEEN, rng)
-    axes = rng.permutation(dim)  # pictures of one character differ in other directions than characters do
+    axes = rng.permutation(dim)  # images of one character differ in other directions than characters do
     vectors = np.empty((rows, dim), dtype=np.float32)
     for start in range(0, rows, _ROWS_AT_ONCE):
         vectors[start : start + _ROWS_AT_ONCE] = _members(centres, axes, min(_ROWS_AT_ONCE, rows - start), rng)
@@ -394,11 +394,11 @@ def grown(vectors: Vectors, labels: NDArray[np.int64], rows: int, seed: int) -> 
     """Make many vectors of the few that an encoder gave, with their means and covariances (a smoothed bootstrap).
 
     Characters are the known ones and, in larger galleries, others with the covariance of the known ones' means. A row
-    is a character's mean, moved as a known picture is from its own character's mean, and a little more.
+    is a character's mean, moved as a known image is from its own character's mean, and a little more.
 
     Args:
         vectors: Shape (P, D), float32, unit rows: what the encoder gave.
-        labels: Shape (P,), int64, 0 to K - 1: whose picture each is.
+        labels: Shape (P,), int64, 0 to K - 1: whose image each is.
         rows: N.
         seed: Any number from 0.
 
@@ -446,7 +446,7 @@ def self_match(vectors: Vectors, queries: int, seed: int) -> Trial:
 
 
 def shifted(queries: Vectors, seed: int) -> Vectors:
-    """Move queries away from the rows by one common offset and noise of their own, as texts lie beside pictures.
+    """Move queries away from the rows by one common offset and noise of their own, as texts lie beside images.
 
     It stands in for texts where no text encoder is at hand, and is no more than that.
 
@@ -462,8 +462,8 @@ def shifted(queries: Vectors, seed: int) -> Vectors:
     return normalised(queries + offset + _noise(queries.shape, rng))
 
 
-def like_pictures(vectors: Vectors, places: NDArray[np.int64], seed: int) -> Vectors:
-    """Move rows of a gallery as its rows differ from each other, so that they search as further pictures do.
+def like_images(vectors: Vectors, places: NDArray[np.int64], seed: int) -> Vectors:
+    """Move rows of a gallery as its rows differ from each other, so that they search as further images do.
 
     Noise that is equal in all directions would be easier to search with: few of them matter to the rows.
 
@@ -483,8 +483,8 @@ def like_pictures(vectors: Vectors, places: NDArray[np.int64], seed: int) -> Vec
 def any_directions(count: int, dim: int, seed: int) -> Vectors:
     """Draw directions that know nothing of a gallery, in the place of texts.
 
-    A text names some features, not one picture, so its neighbours lie in many places of a gallery. With vectors moved
-    by an offset they would lie as close together as a picture's.
+    A text names some features, not one image, so its neighbours lie in many places of a gallery. With vectors moved
+    by an offset they would lie as close together as an image's.
 
     Args:
         count: Q.
@@ -737,7 +737,7 @@ Search: TypeAlias = Callable[[Vectors, int, int], tuple[NDArray[np.float32], NDA
 
 
 def measure_efforts(search: Search, vectors: Vectors, places: NDArray[np.int64], widths: Iterable[int]) -> Efforts:
-    """Find the least width that reaches the targets, for pictures and for texts.
+    """Find the least width that reaches the targets, for images and for texts.
 
     Queries are rows of the gallery, moved as rows differ; the row itself does not count as found. Directions that know
     nothing of the rows stand for texts: the gallery's own encoder is not at hand here. What is found has to pass the
@@ -753,10 +753,10 @@ def measure_efforts(search: Search, vectors: Vectors, places: NDArray[np.int64],
         Kind of query to effort.
     """
     tried = list(widths)
-    pictures = like_pictures(vectors, places, _SAMPLE_SEED)
+    images = like_images(vectors, places, _SAMPLE_SEED)
     texts = any_directions(len(places), vectors.shape[1], _SAMPLE_SEED)
     nobody = np.full_like(places, -1)
-    asked: dict[QueryKind, tuple[Vectors, NDArray[np.int64]]] = {"image": (pictures, places), "text": (texts, nobody)}
+    asked: dict[QueryKind, tuple[Vectors, NDArray[np.int64]]] = {"image": (images, places), "text": (texts, nobody)}
     return {kind: _least(search, vectors, own, queries, tried, TARGETS[kind]) for kind, (queries, own) in asked.items()}
 
 

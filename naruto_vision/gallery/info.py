@@ -47,8 +47,8 @@ def encoder_options(note: Mapping[str, Any]) -> list[str]:
 _SPLITS = ("train", "valid", "val", "validation", "test")
 
 
-def find_picture(root: Path, path: str) -> Path | None:
-    """Find a row's picture below a folder.
+def find_image(root: Path, path: str) -> Path | None:
+    """Find a row's image below a folder.
 
     Rows of a data set with a folder a split are stored relative to that split's folder; people know the data set's
     own, because that is the one that they enrolled from.

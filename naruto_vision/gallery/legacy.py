@@ -10,15 +10,15 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from naruto_vision.encoders.base import Encoder, embed_pictures
+from naruto_vision.encoders.base import Encoder, embed_images
 from naruto_vision.errors import BadImageError, FormatError, JsonError, MissingPathError
 from naruto_vision.gallery.content import GalleryRow, unit_rows
 from naruto_vision.gallery.enrollment import UNCHANGED
 from naruto_vision.io.images import read_image
-from naruto_vision.records import Picture, Vectors
+from naruto_vision.records import ImageArray, Vectors
 
 SAME_ENCODER = 0.99
-"""Cosine from which a picture embedded anew is the stored row: other decoders and processors differ by far less."""
+"""Cosine from which an image embedded anew is the stored row: other decoders and processors differ by far less."""
 
 _CHECKED = 8
 _WHOLE = "copy the folder again, all files of one build"
@@ -141,8 +141,8 @@ class EncoderCheck:
     """How well stored vectors agree with an encoder.
 
     Args:
-        checked: How many pictures were embedded anew.
-        lowest: The lowest cosine between a stored vector and its picture's, None where no picture was found.
+        checked: How many images were embedded anew.
+        lowest: The lowest cosine between a stored vector and its image's, None where no image was found.
         mirror: Whether the stored vectors are averages with the mirrored view.
     """
 
@@ -157,41 +157,41 @@ class EncoderCheck:
 
 
 def check_encoder(index: ReferenceIndex, encoder: Encoder, find: Callable[[str], Path | None]) -> EncoderCheck:
-    """Embed a few of the pictures anew, with and without the mirrored view, and compare.
+    """Embed a few of the images anew, with and without the mirrored view, and compare.
 
     Args:
         index: What was stored.
         encoder: What is said to have made it.
-        find: From a row's path to the picture on this machine, or None.
+        find: From a row's path to the image on this machine, or None.
 
     Returns:
-        The comparison for the better of both ways; "mirrored" where no picture is here.
+        The comparison for the better of both ways; "mirrored" where no image is here.
     """
-    places, pictures = _sample(index, find)
+    places, images = _sample(index, find)
     best = EncoderCheck(0, None, mirror=True)
-    for mirror in (True, False) if pictures else ():
-        vectors = embed_pictures(encoder, pictures, mirror=mirror).numpy()
+    for mirror in (True, False) if images else ():
+        vectors = embed_images(encoder, images, mirror=mirror).numpy()
         lowest = float((vectors * index.vectors[places]).sum(axis=1).min())
         if best.lowest is None or lowest > best.lowest:
             best = EncoderCheck(len(places), lowest, mirror)
     return best
 
 
-def _sample(index: ReferenceIndex, find: Callable[[str], Path | None]) -> tuple[list[int], list[Picture]]:
-    """Read up to eight unchanged pictures, from all over the index."""
+def _sample(index: ReferenceIndex, find: Callable[[str], Path | None]) -> tuple[list[int], list[ImageArray]]:
+    """Read up to eight unchanged images, from all over the index."""
     plain = [place for place, row in enumerate(index.rows) if row.aug == UNCHANGED]
     order = np.random.default_rng(0).permutation(len(plain)).tolist()
     places: list[int] = []
-    pictures: list[Picture] = []
+    images: list[ImageArray] = []
     for place in (plain[number] for number in order):
         file = find(index.rows[place].path)
         if file is None:
             continue
         try:
-            pictures.append(read_image(file))
+            images.append(read_image(file))
         except (BadImageError, MissingPathError):
             continue
         places.append(place)
         if len(places) == _CHECKED:
             break
-    return places, pictures
+    return places, images

@@ -11,7 +11,7 @@ import numpy as np
 from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.gallery.content import GalleryContent
 from naruto_vision.gallery.index import Efforts, read_stored
-from naruto_vision.gallery.info import find_picture
+from naruto_vision.gallery.info import find_image
 from naruto_vision.gallery.store import AGAIN, STAGING, StoredIndex, read_gallery, read_manifest
 from naruto_vision.io.bundles import has_sha256
 from naruto_vision.io.machine import has_package
@@ -37,14 +37,14 @@ class Finding:
 
 
 def verify_gallery(
-    folder: str | Path, *, fingerprint: str | None = None, pictures: str | Path | None = None
+    folder: str | Path, *, fingerprint: str | None = None, images: str | Path | None = None
 ) -> list[Finding]:
     """Look a gallery over.
 
     Args:
         folder: The gallery.
         fingerprint: The encoder that the gallery should be of; None leaves that out.
-        pictures: Folder that the rows' paths are relative to, or whose split they are of; None leaves the pictures out.
+        images: Folder that the rows' paths are relative to, or whose split they are of; None leaves the images out.
 
     Returns:
         What each check found; those that need the content are left out where it cannot be read.
@@ -59,7 +59,7 @@ def verify_gallery(
         return [*findings, Finding("content", "wrong", str(error))]
     findings.append(_encoder(content, fingerprint))
     findings += [_ids(content), _vectors(content), _index(content, stored), _thresholds(content), _repeats(content)]
-    return findings if pictures is None else [*findings, _pictures(content, Path(pictures))]
+    return findings if images is None else [*findings, _images(content, Path(images))]
 
 
 def _files(root: Path) -> Iterator[Finding]:
@@ -151,11 +151,11 @@ def _repeats(content: GalleryContent) -> Finding:
     return Finding("labels", "warning", text)
 
 
-def _pictures(content: GalleryContent, root: Path) -> Finding:
+def _images(content: GalleryContent, root: Path) -> Finding:
     if not root.is_dir():
-        raise MissingPathError(root, "folder of the gallery's pictures")
+        raise MissingPathError(root, "folder of the gallery's images")
     paths = sorted({row.path for row in content.rows})
-    missing = [path for path in paths if find_picture(root, path) is None]
+    missing = [path for path in paths if find_image(root, path) is None]
     text = f"{len(paths) - len(missing)} of {len(paths)} are there"
     if not missing:
         return Finding("pictures", "ok", text)

@@ -1,6 +1,6 @@
 """Model bundles: a folder with ``model.safetensors`` and ``model.json`` that travel together.
 
-The JSON says which architecture the weights belong to, how pictures are prepared, and what else the
+The JSON says which architecture the weights belong to, how images are prepared, and what else the
 weights decide (classes, thresholds, licence, figures). It names no code.
 """
 

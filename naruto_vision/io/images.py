@@ -1,7 +1,7 @@
-"""The one image door: every picture that the software reads comes through here.
+"""The one image door: every image that the software reads comes through here.
 
 Formats are allow-listed and told by content, not by extension; size is checked from the header before
-anything is decoded; EXIF orientation is applied once; 16-bit pictures are scaled, not clipped;
+anything is decoded; EXIF orientation is applied once; 16-bit images are scaled, not clipped;
 transparency is laid over white; colour profiles are ignored; CMYK JPEGs are taken to be inverted, as nearly
 all of them are, marked so or not; of an animation the first frame is read.
 Source files are never written to.
@@ -23,9 +23,9 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from naruto_vision.errors import BadImageError, MissingPathError
 from naruto_vision.io.atomic import atomic_file
-from naruto_vision.records import Picture
+from naruto_vision.records import ImageArray
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # MPO, a JPEG with more pictures behind it, opens as JPEG
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # MPO, a JPEG with more images behind it, opens as JPEG
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"})
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 20_000
@@ -82,8 +82,8 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(values * (255.0 / top), 0, 255).round().astype(np.uint8))
 
 
-def rgb_from_image(image: Image.Image) -> Picture:
-    """Bring a decoded Pillow image of any mode to a picture; its orientation stays as it is.
+def rgb_from_image(image: Image.Image) -> ImageArray:
+    """Bring a decoded Pillow image of any mode to an image; its orientation stays as it is.
 
     Args:
         image: Any mode. One channel of 16 or 32 bits is scaled, transparency is laid over white.
@@ -108,7 +108,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _decode(path: Path, handle: BinaryIO) -> Picture:
+def _decode(path: Path, handle: BinaryIO) -> ImageArray:
     with _quiet():
         image = Image.open(handle, formats=FORMATS)
     _check_header(path, image)
@@ -120,11 +120,11 @@ def _decode(path: Path, handle: BinaryIO) -> Picture:
 
 @contextmanager
 def _own_errors(path: Path) -> Iterator[None]:
-    """Say of whatever goes wrong in a decoder which picture it was."""
+    """Say of whatever goes wrong in a decoder which image it was."""
     try:
         yield
     except UnidentifiedImageError:
-        raise BadImageError(path, f"not a picture of a format that is read ({', '.join(FORMATS)})") from None
+        raise BadImageError(path, f"not an image of a format that is read ({', '.join(FORMATS)})") from None
     except PermissionError:
         raise BadImageError(path, "may not be read; change its permissions") from None
     except (Image.DecompressionBombError, *_FAILURES) as error:
@@ -132,8 +132,8 @@ def _own_errors(path: Path) -> Iterator[None]:
         raise BadImageError(path, f"cannot be decoded ({reason}); it is truncated or corrupt") from None
 
 
-def decode_image(data: bytes, name: str | Path) -> Picture:
-    """Decode one picture that is in memory already.
+def decode_image(data: bytes, name: str | Path) -> ImageArray:
+    """Decode one image that is in memory already.
 
     Args:
         data: A whole JPEG, PNG, WebP, BMP or GIF file (of an animation, the first frame).
@@ -143,15 +143,15 @@ def decode_image(data: bytes, name: str | Path) -> Picture:
         Shape (H, W, 3), uint8, RGB, upright.
 
     Raises:
-        BadImageError: If it is empty, truncated, too large, or no picture of an allowed format.
+        BadImageError: If it is empty, truncated, too large, or no image of an allowed format.
     """
     path = Path(name)
     with _own_errors(path):
         return _decode(path, io.BytesIO(data))
 
 
-def read_image(path: str | Path) -> Picture:
-    """Decode one picture.
+def read_image(path: str | Path) -> ImageArray:
+    """Decode one image.
 
     Args:
         path: A JPEG, PNG, WebP, BMP or GIF file (of an animation, the first frame).
@@ -161,24 +161,24 @@ def read_image(path: str | Path) -> Picture:
 
     Raises:
         MissingPathError: If there is no such file.
-        BadImageError: If the file is empty, truncated, too large, may not be read, or is no picture of an
+        BadImageError: If the file is empty, truncated, too large, may not be read, or is no image of an
             allowed format.
     """
     path = Path(path)
     with _own_errors(path):
         if not path.is_file():
-            raise MissingPathError(path, "picture")
+            raise MissingPathError(path, "image")
         if path.stat().st_size == 0:
             raise BadImageError(path, "the file is empty (0 bytes)")
         with path.open("rb") as handle:
             return _decode(path, handle)
 
 
-def picture_or_none(path: str | Path) -> Picture | None:
-    """Read a picture that may be gone or broken, where the rest is shown without it.
+def image_or_none(path: str | Path) -> ImageArray | None:
+    """Read an image that may be gone or broken, where the rest is shown without it.
 
     Args:
-        path: The picture file.
+        path: The image file.
 
     Returns:
         Shape (H, W, 3), uint8, RGB, upright; None where it is not there or cannot be read.
@@ -189,21 +189,21 @@ def picture_or_none(path: str | Path) -> Picture | None:
         return None
 
 
-def write_image(path: str | Path, picture: Picture, *, quality: int = 92) -> None:
-    """Encode one picture atomically; the suffix chooses the format.
+def write_image(path: str | Path, image: ImageArray, *, quality: int = 92) -> None:
+    """Encode one image atomically; the suffix chooses the format.
 
     Args:
         path: A name ending in .jpg, .png or .webp.
-        picture: Shape (H, W, 3) or (H, W, 4), uint8, RGB or RGBA.
+        image: Shape (H, W, 3) or (H, W, 4), uint8, RGB or RGBA.
         quality: JPEG or WebP quality, 1 to 100.
 
     Raises:
         ValueError: If OpenCV has no encoder for the suffix.
     """
-    code = cv2.COLOR_RGBA2BGRA if picture.shape[2] == 4 else cv2.COLOR_RGB2BGR
+    code = cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR
     options = {".jpg": [cv2.IMWRITE_JPEG_QUALITY, quality], ".webp": [cv2.IMWRITE_WEBP_QUALITY, quality]}
     suffix = Path(path).suffix.lower()
-    done, data = cv2.imencode(suffix, cv2.cvtColor(picture, code), options.get(suffix, []))
+    done, data = cv2.imencode(suffix, cv2.cvtColor(image, code), options.get(suffix, []))
     if not done:
         msg = f"{path}: no encoder for {suffix!r}"
         raise ValueError(msg)
@@ -211,8 +211,8 @@ def write_image(path: str | Path, picture: Picture, *, quality: int = 92) -> Non
         temporary.write_bytes(data.tobytes())
 
 
-def is_picture(path: str | Path) -> bool:
-    """Tell by its name whether a file is a picture; a hidden one is not.
+def is_image(path: str | Path) -> bool:
+    """Tell by its name whether a file is an image; a hidden one is not.
 
     Args:
         path: A file that is there.
@@ -221,8 +221,8 @@ def is_picture(path: str | Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and (path.is_file() or path.is_symlink())
 
 
-def list_pictures(folder: str | Path) -> Sequence[str]:
-    """List the pictures under a folder, recursively, by extension.
+def list_images(folder: str | Path) -> Sequence[str]:
+    """List the images under a folder, recursively, by extension.
 
     Args:
         folder: The folder. Links to folders are not followed, so a loop of links ends.
@@ -235,7 +235,7 @@ def list_pictures(folder: str | Path) -> Sequence[str]:
     """
     root = Path(folder)
     if not root.is_dir():
-        raise MissingPathError(root, "folder of pictures")
+        raise MissingPathError(root, "folder of images")
     found = (
         file.relative_to(root)
         for file in root.rglob("*")

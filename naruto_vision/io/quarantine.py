@@ -25,7 +25,7 @@ class Quarantine:
     """Counts what was read and keeps a note of what could not be: ``seen = ok + quarantined``.
 
     Args:
-        what: What is being read, for messages ("training pictures").
+        what: What is being read, for messages ("training images").
     """
 
     def __init__(self, what: str = "files") -> None:

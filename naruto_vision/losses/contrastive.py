@@ -1,4 +1,4 @@
-"""Losses that set pictures against one text vector a class: the softmax of a classifier, and a sigmoid a pair."""
+"""Losses that set images against one text vector a class: the softmax of a classifier, and a sigmoid a pair."""
 
 import math
 from collections.abc import Sequence
@@ -44,43 +44,43 @@ def multi_positive_contrastive(
     smoothing: float = 0.0,
     weights: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
-    """Pull each picture to all its texts and each text to all its pictures.
+    """Pull each image to all its texts and each text to all its images.
 
     The mean of the two directions of a cross-entropy whose target spreads evenly over the positives. With the
     identity as ``positives`` it is CLIP's loss (Radford et al. 2021, arXiv 2103.00020); with equal labels as
-    positives it is UniCL's (Yang et al. 2022, arXiv 2204.03610). A picture or text without a positive in the
+    positives it is UniCL's (Yang et al. 2022, arXiv 2204.03610). An image or text without a positive in the
     batch only serves as a negative.
 
     Args:
         images: Shape (B, D), float32, unit rows.
         texts: Shape (T, D), float32, unit rows.
-        positives: Shape (B, T), bool, True where the text is true of the picture.
+        positives: Shape (B, T), bool, True where the text is true of the image.
         scale: Shape (), float32, the factor in front of the cosines, above 0.
         smoothing: How much of each target is spread over all columns, in [0, 1).
-        weights: How much each picture counts, shape (B,), and each text, shape (T,); both float32, 0 or above.
+        weights: How much each image counts, shape (B,), and each text, shape (T,); both float32, 0 or above.
 
     Returns:
         Shape (), float32, 0 or above.
     """
     logits = scale * cosines(images, texts)  # (B, T)
     wanted = positives.to(logits.dtype)
-    picture_weights, text_weights = weights or (None, None)
-    forward = _directed(logits, wanted, smoothing, picture_weights)
+    image_weights, text_weights = weights or (None, None)
+    forward = _directed(logits, wanted, smoothing, image_weights)
     backward = _directed(logits.T, wanted.T, smoothing, text_weights)
     return (forward + backward) / 2
 
 
 def grouped_contrastive(images: Tensor, texts: Tensor, positives: Tensor, groups: Tensor, scale: Tensor) -> Tensor:
-    """Choose the right text within each group of alternatives, and the right pictures for each text.
+    """Choose the right text within each group of alternatives, and the right images for each text.
 
     Where texts come as alternatives (the hair colours, the hats), a softmax over all of them would set hair colours
     against hats, though both are true. Here each group has its own softmax, as in a classifier with several heads; the
-    other direction, over the pictures, is that of ``multi_positive_contrastive``.
+    other direction, over the images, is that of ``multi_positive_contrastive``.
 
     Args:
         images: Shape (B, D), float32, unit rows.
         texts: Shape (T, D), float32, unit rows.
-        positives: Shape (B, T), bool; a picture without a positive in a group is left out there.
+        positives: Shape (B, T), bool; an image without a positive in a group is left out there.
         groups: Shape (T,), int64: the group of each text.
         scale: Shape (), float32, the factor in front of the cosines, above 0.
 
@@ -122,7 +122,7 @@ def prototype_cross_entropy(
 ) -> Tensor:
     """Cross-entropy of a classifier whose weights are the classes' text vectors: logits = scale * image . prototype.
 
-    Only pictures choose among classes; unlike ``multi_positive_contrastive`` no class chooses among pictures.
+    Only images choose among classes; unlike ``multi_positive_contrastive`` no class chooses among images.
 
     Args:
         images: Shape (B, D), float32, unit rows.
@@ -149,19 +149,19 @@ def sigmoid_contrastive(
     smoothing: float = 0.0,
     row_weights: Tensor | None = None,
 ) -> Tensor:
-    """Decide for each pair of picture and text by itself whether they belong together.
+    """Decide for each pair of image and text by itself whether they belong together.
 
     SigLIP's loss (Zhai et al. 2023, arXiv 2303.15343), where several texts may be right: a sum over the texts of a
-    picture, averaged over the pictures.
+    image, averaged over the images.
 
     Args:
         images: Shape (B, D), float32, unit rows.
         texts: Shape (T, D), float32, unit rows.
-        positives: Shape (B, T), bool, True where the text is true of the picture.
+        positives: Shape (B, T), bool, True where the text is true of the image.
         scale: Shape (), float32, the factor in front of the cosines, above 0.
         bias: Shape (), float32, what is added to the scaled cosines.
         smoothing: How far each target is moved towards one half, in [0, 1).
-        row_weights: Shape (B,), float32: how much each picture counts.
+        row_weights: Shape (B,), float32: how much each image counts.
 
     Returns:
         Shape (), float32, 0 or above.
@@ -195,13 +195,13 @@ def starting_bias(images: Tensor, texts: Tensor, positives: Tensor, scale: Tenso
 
 
 def inverse_frequency(counts: Sequence[int]) -> Tensor:
-    """Weigh classes so that each counts the same in all, however many pictures it has.
+    """Weigh classes so that each counts the same in all, however many images it has.
 
     Args:
-        counts: Pictures of each of the C classes.
+        counts: Images of each of the C classes.
 
     Returns:
-        Shape (C,), float32: all pictures / (C * pictures of the class); 1 for a class that has none.
+        Shape (C,), float32: all images / (C * images of the class); 1 for a class that has none.
     """
     numbers = torch.tensor(counts, dtype=torch.float32)
     weights = numbers.sum() / (len(counts) * numbers.clamp(min=1))

@@ -1,4 +1,4 @@
-"""How well vectors find each other: recall at 1 between texts and pictures, leave-one-out nearest neighbours."""
+"""How well vectors find each other: recall at 1 between texts and images, leave-one-out nearest neighbours."""
 
 from dataclasses import dataclass
 

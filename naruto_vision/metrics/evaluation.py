@@ -125,7 +125,7 @@ def judge_scene(
 
     Args:
         predictions: What was predicted, inclusive pixels.
-        truths: The true objects, inclusive pixels of the same picture.
+        truths: The true objects, inclusive pixels of the same image.
         iou_match: Smallest inclusive IoU of a match, in [0, 1].
         matching: Whether labels help the matching.
 
@@ -206,7 +206,7 @@ class SceneOutcome:
     """What one scene came to.
 
     Args:
-        scene: Its path relative to the pictures' folder.
+        scene: Its path relative to the images' folder.
         counts: What the rates are made of.
         verdict: A reason for every object and every prediction.
         right_with_perfect_boxes: Objects that would be right if only boxes were at fault.

@@ -68,7 +68,7 @@ def match_boxes(
 
     Args:
         predictions: Boxes in inclusive pixels; a missing score counts as the lowest.
-        truths: Boxes in inclusive pixels of the same picture.
+        truths: Boxes in inclusive pixels of the same image.
         bar: Smallest inclusive IoU of a pair, in [0, 1].
         matching: Whether labels help.
 
@@ -191,7 +191,7 @@ def count_scene(
 
     Args:
         predictions: What was predicted, inclusive pixels; none at all is a scene without predictions.
-        truths: The true objects, inclusive pixels of the same picture.
+        truths: The true objects, inclusive pixels of the same image.
         iou_match: Smallest inclusive IoU of a match, in [0, 1].
         matching: Whether labels help the matching.
 

@@ -1,4 +1,4 @@
-"""What the frozen part of an image tower says of each picture, worked out once a run instead of once an epoch."""
+"""What the frozen part of an image tower says of each image, worked out once a run instead of once an epoch."""
 
 import logging
 import shutil
@@ -99,7 +99,7 @@ def find_trunk(encoder: ClipEncoder) -> FrozenTrunk | str:
 
 
 def _varies(module: nn.Module) -> bool:
-    """Tell whether a layer's training pass is not a function of each picture alone."""
+    """Tell whether a layer's training pass is not a function of each image alone."""
     if isinstance(module, _BatchNorm):
         return True
     if isinstance(module, _DropoutNd):
@@ -154,11 +154,11 @@ class CacheOptions:
 
 
 class ActivationCache:
-    """Activations by picture. They are forgotten when weights of the frozen part are replaced.
+    """Activations by image. They are forgotten when weights of the frozen part are replaced.
 
     Args:
         trunk: What makes them, and what makes vectors of them.
-        count: How many pictures there are at most.
+        count: How many images there are at most.
         options: How they are kept.
         folder: Gets the file, where memory is not to hold them; it is gone when the process ends.
 
@@ -184,11 +184,11 @@ class ActivationCache:
         return [(value.data_ptr(), value._version) for value in self._trunk.parameters()]
 
     def encode(self, pixels: Tensor, keys: Sequence[str]) -> Tensor:
-        """Embed pictures; the frozen part is run for those that were not seen before.
+        """Embed images; the frozen part is run for those that were not seen before.
 
         Args:
             pixels: Shape (B, 3, S, S), float32, prepared, always the same for a key.
-            keys: B names of pictures.
+            keys: B names of images.
 
         Returns:
             Shape (B, D), float32, unit rows; gradients flow into the trained part.
@@ -211,7 +211,7 @@ def _file(folder: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray
     needed, free = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize, shutil.disk_usage(folder).free
     if needed > free:
         msg = (
-            f"{folder}: the activations of {shape[0]} pictures need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are "
+            f"{folder}: the activations of {shape[0]} images need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are "
             "free; use cache.half=true or cache_frozen=false"
         )
         raise InputError(msg)
@@ -221,7 +221,7 @@ def _file(folder: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray
     return kept
 
 
-class FrozenPictures:
+class FrozenImages:
     """The cache of one fit, where there is something to keep.
 
     Args:
@@ -263,10 +263,10 @@ class FrozenPictures:
         _LOG.info("activations of the frozen image blocks are kept, %.0f MB %s", self.cache.nbytes / 1e6, place)
 
     def known(self, batch: ClassBatch | CaptionBatch, split: Split = "train") -> Tensor | None:
-        """Return the vectors of pictures by way of the cache.
+        """Return the vectors of images by way of the cache.
 
         Args:
-            batch: Pictures.
+            batch: Images.
             split: Where they are from; paths are unique within a split.
 
         Returns:
@@ -278,11 +278,11 @@ class FrozenPictures:
             return self.cache.encode(batch.pixels, [f"{split}/{path}" for path in batch.paths])
 
     def vectors(self, encoder: ClipEncoder, batch: ClassBatch | CaptionBatch, split: Split) -> Tensor:
-        """Return the vectors of pictures by way of the cache, or else of the encoder.
+        """Return the vectors of images by way of the cache, or else of the encoder.
 
         Args:
             encoder: What is trained.
-            batch: Pictures.
+            batch: Images.
             split: Where they are from.
 
         Returns:
@@ -298,5 +298,5 @@ class FrozenPictures:
 
 def _changing(data: object) -> str:
     if not isinstance(data, ClassDataModule):
-        return f"{type(data).__name__} has no pictures that come again"
-    return "pictures are augmented, so none comes twice; data.augmented=false keeps them the same" * data.augmented
+        return f"{type(data).__name__} has no images that come again"
+    return "images are augmented, so none comes twice; data.augmented=false keeps them the same" * data.augmented

@@ -1,4 +1,4 @@
-"""Tune a CLIP on labelled pictures, or teach it from captioned ones: a thin shell over ``modules/objectives.py``."""
+"""Tune a CLIP on labelled images, or teach it from captioned ones: a thin shell over ``modules/objectives.py``."""
 
 import logging
 import math
@@ -27,7 +27,7 @@ from naruto_vision.encoders.prompts import TEMPLATES, checked_templates, class_t
 from naruto_vision.errors import InputError, TrainingStoppedError
 from naruto_vision.losses.contrastive import inverse_frequency
 from naruto_vision.metrics.classification import class_figures, confusion_matrix, leave_one_out_accuracy, recall_at_1
-from naruto_vision.modules.activation_cache import CacheChoice, CacheOptions, FrozenPictures
+from naruto_vision.modules.activation_cache import CacheChoice, CacheOptions, FrozenImages
 from naruto_vision.modules.freezing import Freeze, freeze_towers
 from naruto_vision.modules.gathering import gather_columns
 from naruto_vision.modules.objectives import ClassPrototypes, LossKind, LossWeights, Objective, TextsPerStep, batch_loss
@@ -79,35 +79,35 @@ class PassFigures:
     confusion: Tensor | None = None
 
 
-def caption_figures(pictures: Tensor, captions: Tensor) -> PassFigures:
-    """Measure how well captions and pictures find each other, one among all N.
+def caption_figures(images: Tensor, captions: Tensor) -> PassFigures:
+    """Measure how well captions and images find each other, one among all N.
 
     Args:
-        pictures: Shape (N, D), float32, unit rows.
-        captions: Shape (N, D), float32, unit rows; row i belongs to picture i.
+        images: Shape (N, D), float32, unit rows.
+        captions: Shape (N, D), float32, unit rows; row i belongs to image i.
     """
-    recall = recall_at_1(captions, pictures)
+    recall = recall_at_1(captions, images)
     named = {
         "recall_at_1": recall,
-        "picture_recall_at_1": recall_at_1(pictures, captions),
-        "chance": 1.0 / max(len(pictures), 1),
+        "picture_recall_at_1": recall_at_1(images, captions),
+        "chance": 1.0 / max(len(images), 1),
     }
     return PassFigures((recall, named["picture_recall_at_1"]), named)
 
 
 def label_figures(
-    pictures: Tensor, labels: Tensor, prototypes: Tensor, scale: Tensor, best_by: BestBy = "macro_accuracy"
+    images: Tensor, labels: Tensor, prototypes: Tensor, scale: Tensor, best_by: BestBy = "macro_accuracy"
 ) -> PassFigures:
-    """Measure how well pictures are named by the nearest prototype, and by the nearest other picture.
+    """Measure how well images are named by the nearest prototype, and by the nearest other image.
 
     Args:
-        pictures: Shape (N, D), float32, unit rows.
+        images: Shape (N, D), float32, unit rows.
         labels: Shape (N,), int64, in [0, C).
         prototypes: Shape (C, D), float32, unit rows.
         scale: Shape (), float32, the factor in front of the cosines.
         best_by: Which figure decides which weights are best; where it is equal, the smaller loss does.
     """
-    cosines = pictures @ prototypes.T  # (N, C)
+    cosines = images @ prototypes.T  # (N, C)
     confusion = confusion_matrix(cosines.argmax(dim=1), labels, len(prototypes))
     figures = class_figures(confusion)
     named = {
@@ -115,7 +115,7 @@ def label_figures(
         "accuracy": figures.accuracy,
         "macro_accuracy": figures.macro_accuracy,
         "macro_f1": figures.macro_f1,
-        "nearest_accuracy": leave_one_out_accuracy(pictures, labels),
+        "nearest_accuracy": leave_one_out_accuracy(images, labels),
     }
     # A mean over classes of other shares may differ in its last bit though it is the same figure.
     return PassFigures((round(named[best_by], 9), -named["loss"]), named, confusion)
@@ -143,7 +143,7 @@ def read_class_weights(kind: ClassWeights, data: object) -> Tensor | None:
         return None
     counts = getattr(data, "class_counts", None)
     if counts is None:
-        msg = "class_weights=inverse_frequency needs class data, whose pictures can be counted; use class_weights=none"
+        msg = "class_weights=inverse_frequency needs class data, whose images can be counted; use class_weights=none"
         raise InputError(msg)
     if getattr(data, "balanced", False):
         _LOG.warning("class_weights=inverse_frequency and data.balanced favour rare classes twice; choose one of them")
@@ -311,7 +311,7 @@ def _adamw(parameters: Any) -> Optimizer:  # noqa: ANN401 - whatever torch's opt
 
 
 class ContrastiveTuner(ResumableModule):
-    """Fine-tunes a CLIP by matching pictures with texts; several pictures or texts may be right at once.
+    """Fine-tunes a CLIP by matching images with texts; several images or texts may be right at once.
 
     With ``ClassDataModule`` the texts are templates around class names and aliases; with ``DrawnCaptionData`` they are
     captions. The best weights, by ``best_by`` or ``valid/recall_at_1``, are kept as a model bundle.
@@ -327,7 +327,7 @@ class ContrastiveTuner(ResumableModule):
         freeze: Which tower stays as it is.
         unfreeze_visual_blocks: With the image tower frozen, how many of its last blocks are trained all the same.
         lora: Train low-rank updates, and leave all other weights as they are; they are merged in the bundle.
-        cache_frozen: Run the frozen image blocks once a picture, not once an epoch; true insists on it.
+        cache_frozen: Run the frozen image blocks once an image, not once an epoch; true insists on it.
         cache: How what they say is kept.
         templates: Texts with one ``{}``; by default seven.
         aliases_json: A JSON file with other texts for each class.
@@ -384,7 +384,7 @@ class ContrastiveTuner(ResumableModule):
         self.max_logit_scale, self.best_by = max_logit_scale, best_by
         self.bundle_dir, self.half_bundle, self.facts = bundle_dir, half_bundle, facts or {}
         self.confusion: Tensor | None = None
-        self._pictures = FrozenPictures(cache_frozen, cache or CacheOptions())
+        self._images = FrozenImages(cache_frozen, cache or CacheOptions())
         self.prototypes = ClassPrototypes(encoder, (), seed)
         self._counted: Tensor | None = None
         self._seen: list[tuple[Tensor, ...]] = []
@@ -401,7 +401,7 @@ class ContrastiveTuner(ResumableModule):
         return self.encoder.logit_scale.exp().clamp(max=self.max_logit_scale)
 
     def setup(self, stage: str) -> None:
-        """List the texts of the classes that the data have, and count their pictures where that is asked for.
+        """List the texts of the classes that the data have, and count their images where that is asked for.
 
         Args:
             stage: The Trainer's verb.
@@ -423,7 +423,7 @@ class ContrastiveTuner(ResumableModule):
         """Compute the loss of one batch.
 
         Args:
-            batch: Pictures with their classes, or with their captions.
+            batch: Images with their classes, or with their captions.
 
         Returns:
             Shape (), float32.
@@ -434,7 +434,7 @@ class ContrastiveTuner(ResumableModule):
         scale = self.scale()
         counted = self._counted.to(self.device) if self._counted is not None else None
         objective = Objective(scale, self.weights, self.loss, self.bias, counted)
-        known = self._pictures.known(batch)
+        known = self._images.known(batch)
         loss = batch_loss(self.encoder, batch, self.prototypes, self.global_step, objective, known)
         if not torch.isfinite(loss):
             msg = f"training: the loss of step {self.global_step} is {loss.item()}; lower the learning rate"
@@ -444,8 +444,8 @@ class ContrastiveTuner(ResumableModule):
         return loss
 
     def on_fit_start(self) -> None:
-        """Prepare to keep what frozen image blocks say of each picture."""
-        self._pictures.open(self.encoder, getattr(self.trainer, "datamodule", None), Path(self.bundle_dir).parent)
+        """Prepare to keep what frozen image blocks say of each image."""
+        self._images.open(self.encoder, getattr(self.trainer, "datamodule", None), Path(self.bundle_dir).parent)
 
     def on_validation_epoch_start(self) -> None:
         """Forget text vectors of older weights."""
@@ -458,22 +458,22 @@ class ContrastiveTuner(ResumableModule):
         """Embed one batch.
 
         Args:
-            batch: Pictures with their classes, or with their captions.
+            batch: Images with their classes, or with their captions.
         """
-        vectors = self._pictures.vectors(self.encoder, batch, "valid")
+        vectors = self._images.vectors(self.encoder, batch, "valid")
         other = self.encoder.encode_texts(batch.captions) if isinstance(batch, CaptionBatch) else batch.labels
         self._seen.append((vectors.cpu(), other.cpu()))
 
     test_step = validation_step
 
     def predict_step(self, batch: ClassBatch) -> list[tuple[str, str, float]]:
-        """Name single pictures.
+        """Name single images.
 
         Args:
-            batch: Pictures; their labels are not looked at.
+            batch: Images; their labels are not looked at.
 
         Returns:
-            Path, class and cosine with the class's prototype, for each picture.
+            Path, class and cosine with the class's prototype, for each image.
         """
         scores = self.encoder.encode_images(batch.pixels) @ self.prototypes.averaged().T
         best = scores.max(dim=1)
@@ -498,7 +498,7 @@ class ContrastiveTuner(ResumableModule):
 
     def on_fit_end(self) -> None:
         """Write the bundle of a run that had no validation."""
-        self._pictures.close()
+        self._images.close()
         if self.best.epoch < 0:
             self._save({})
 

@@ -113,13 +113,13 @@ class LossWeights:
 
     Args:
         smoothing: Share of each target that is spread over all columns, in [0, 1).
-        same_picture: Weight of pulling pictures of one class (or of one stranger) together.
-        phrases: Weight of the attribute phrases of captioned pictures.
-        temperature: What the cosines between pictures are divided by, above 0.
+        same_image: Weight of pulling images of one class (or of one stranger) together.
+        phrases: Weight of the attribute phrases of captioned images.
+        temperature: What the cosines between images are divided by, above 0.
     """
 
     smoothing: float = 0.0
-    same_picture: float = 0.0
+    same_image: float = 0.0
     phrases: float = 1.0
     temperature: float = 0.1
 
@@ -143,12 +143,12 @@ def fast_attention(device: torch.device) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Objective:
-    """What pictures and texts are asked to do.
+    """What images and texts are asked to do.
 
     Args:
         scale: Shape (), float32, the factor in front of the cosines.
         weights: How the parts are added up.
-        kind: "contrastive": pictures choose texts and texts choose pictures; "prototype": only pictures choose, as in a
+        kind: "contrastive": images choose texts and texts choose images; "prototype": only images choose, as in a
             classifier; "sigmoid": each pair is decided by itself.
         bias: For "sigmoid": shape (), float32, added to the scaled cosines; NaN until the first batch sets it.
         class_weights: Shape (C,), float32: how much each class counts; None where all count the same.
@@ -166,8 +166,8 @@ class Objective:
         Args:
             images: Shape (B, D), float32, unit rows.
             texts: Shape (T, D), float32, unit rows.
-            positives: Shape (B, T), bool, True where the text is true of the picture.
-            labels: Shape (B,), int64: the one right text of each picture; None where several may be right.
+            positives: Shape (B, T), bool, True where the text is true of the image.
+            labels: Shape (B,), int64: the one right text of each image; None where several may be right.
 
         Returns:
             Shape (), float32, 0 or above.
@@ -212,15 +212,15 @@ def batch_loss(
     objective: Objective,
     images: Tensor | None = None,
 ) -> Tensor:
-    """Compute the loss of one batch; the texts of classes are embedded once for all its pictures.
+    """Compute the loss of one batch; the texts of classes are embedded once for all its images.
 
     Args:
         encoder: What is trained.
-        batch: Pictures with their classes, or with their captions.
+        batch: Images with their classes, or with their captions.
         prototypes: The texts of the classes.
         step: Number of the optimiser step.
-        objective: What is asked of pictures and texts.
-        images: Shape (B, D), float32, unit rows: the pictures' vectors, where they are known already.
+        objective: What is asked of images and texts.
+        images: Shape (B, D), float32, unit rows: the images' vectors, where they are known already.
 
     Returns:
         Shape (), float32, 0 or above.
@@ -242,7 +242,7 @@ def caption_loss(
     *,
     objective: Objective,
 ) -> Tensor:
-    """Match pictures with their captions and with every phrase that is true of them.
+    """Match images with their captions and with every phrase that is true of them.
 
     Args:
         encoder: What is trained.
@@ -250,7 +250,7 @@ def caption_loss(
         strangers: Shape (B,), int64; equal numbers share their captions.
         captions: B texts.
         truths: Shape (B, P), bool: which phrases are true.
-        objective: What is asked of pictures and texts.
+        objective: What is asked of images and texts.
 
     Returns:
         Shape (), float32, 0 or above.
@@ -263,26 +263,26 @@ def caption_loss(
     loss = objective.match(images, texts[: len(captions)], owned)
     attributes = torch.tensor([_ATTRIBUTES.index(name) for name in PHRASE_ATTRIBUTES], device=pixels.device)
     pieces = grouped_contrastive(images, texts[len(captions) :], truths, attributes, objective.scale)
-    return loss + weights.phrases * pieces + _same_picture(images, strangers, weights)
+    return loss + weights.phrases * pieces + _same_image(images, strangers, weights)
 
 
 def class_loss(images: Tensor, labels: Tensor, prototypes: Tensor, *, objective: Objective) -> Tensor:
-    """Match pictures with the texts of their classes.
+    """Match images with the texts of their classes.
 
     Args:
         images: Shape (B, D), float32, unit rows.
         labels: Shape (B,), int64, in [0, C).
         prototypes: Shape (C, D), float32, unit rows: a text vector for each class.
-        objective: What is asked of pictures and texts.
+        objective: What is asked of images and texts.
 
     Returns:
         Shape (), float32, 0 or above.
     """
     positives = labels.unsqueeze(1) == torch.arange(len(prototypes), device=labels.device)  # (B, C)
-    return objective.match(images, prototypes, positives, labels) + _same_picture(images, labels, objective.weights)
+    return objective.match(images, prototypes, positives, labels) + _same_image(images, labels, objective.weights)
 
 
-def _same_picture(images: Tensor, labels: Tensor, weights: LossWeights) -> Tensor:
-    if weights.same_picture == 0.0:
+def _same_image(images: Tensor, labels: Tensor, weights: LossWeights) -> Tensor:
+    if weights.same_image == 0.0:
         return images.new_zeros(())
-    return weights.same_picture * supervised_contrastive(images, labels, temperature=weights.temperature)
+    return weights.same_image * supervised_contrastive(images, labels, temperature=weights.temperature)

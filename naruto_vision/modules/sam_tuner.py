@@ -82,7 +82,7 @@ class SegmenterTuner(pl.LightningModule):
         """Compute the loss of one batch.
 
         Args:
-            batch: Pictures and prompts.
+            batch: Images and prompts.
 
         Returns:
             Shape (), float32.
@@ -102,7 +102,7 @@ class SegmenterTuner(pl.LightningModule):
         """Measure one batch.
 
         Args:
-            batch: Pictures and prompts, every one about a figure.
+            batch: Images and prompts, every one about a figure.
         """
         self._measure(batch)
 
@@ -110,7 +110,7 @@ class SegmenterTuner(pl.LightningModule):
         """Measure one batch.
 
         Args:
-            batch: Pictures and prompts, every one about a figure.
+            batch: Images and prompts, every one about a figure.
         """
         self._measure(batch)
 

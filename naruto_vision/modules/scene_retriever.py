@@ -77,7 +77,7 @@ def write_gallery(
         plan = EnrolmentPlan()
         if isinstance(data, GalleryDataModule):
             plan = data.plan
-            note.update(enrolment=data.counts(), root=_seen_from_here(data.pictures_root))
+            note.update(enrolment=data.counts(), root=_seen_from_here(data.images_root))
         whole.build(encoder.fingerprint, index, plan, note).save(folder)
     trainer.strategy.barrier("gallery")
 
@@ -102,9 +102,9 @@ def analyse_items(
         Every scene with its prediction, whose times have ``decode`` too, in order. Where a scene raises an error,
         those before it have been given.
     """
-    found = analyzer.analyse([(item.picture, item.scene) for item in items if item.picture is not None], group)
+    found = analyzer.analyse([(item.image, item.scene) for item in items if item.image is not None], group)
     for item in items:
-        if item.picture is None:
+        if item.image is None:
             _LOG.warning("nothing can be found in a scene that cannot be read: %s", item.error)
             yield item, ScenePrediction(item.scene, 1, 1)
         else:
@@ -129,18 +129,18 @@ def log_rates(module: pl.LightningModule, stage: str, report: SceneReport) -> No
 class SceneRetriever(pl.LightningModule):
     """The gallery and the scenes.
 
-    ``fit`` has no optimiser: its one epoch embeds every picture of the training split and writes the gallery;
+    ``fit`` has no optimiser: its one epoch embeds every image of the training split and writes the gallery;
     its validation pass over scenes with ground truth chooses the score below which a region is "unknown".
 
     Args:
-        encoder: Embeds gallery pictures and crops.
+        encoder: Embeds gallery images and crops.
         segmenter: Cuts scenes into regions; ``fit`` without validation scenes needs none.
         gallery: The gallery folder, written by ``fit`` and read by the other verbs.
-        crop: How a region becomes the picture that is embedded.
+        crop: How a region becomes the image that is embedded.
         more_crops: Further ways; their vectors are averaged with the first's.
         overlay: Which regions people are shown.
         neighbours: How many gallery rows vote on each region; 1 takes the nearest.
-        mirror: Average every vector with the mirrored picture's.
+        mirror: Average every vector with the mirrored image's.
         renormalise: Bring averaged vectors of regions back to length 1; off gives the reference system's scores.
         decision: How gallery rows become a name; thresholds hold for the decision that they were chosen with.
         merge: When parts are put together to figures; None leaves them apart.
@@ -233,10 +233,10 @@ class SceneRetriever(pl.LightningModule):
 
     @torch.inference_mode()
     def training_step(self, batch: GalleryBatch) -> None:
-        """Embed one batch of gallery pictures.
+        """Embed one batch of gallery images.
 
         Args:
-            batch: Pixels (B, 3, S, S) float32 with their labels and paths; none for a process without pictures.
+            batch: Pixels (B, 3, S, S) float32 with their labels and paths; none for a process without images.
         """
         if not batch.labels:
             return
@@ -246,7 +246,7 @@ class SceneRetriever(pl.LightningModule):
         self._enrolment.add(vectors, batch.labels, batch.paths, batch.augs)
 
     def on_train_epoch_start(self) -> None:
-        """Freeze the encoder: no vector may depend on its batch. A process without pictures writes with the others."""
+        """Freeze the encoder: no vector may depend on its batch. A process without images writes with the others."""
         self.eval()
         self._enrolling = True
 

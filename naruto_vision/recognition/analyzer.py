@@ -21,19 +21,19 @@ from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.info import encoder_options
 from naruto_vision.recognition.decision import ClassCentres, Decision, decide
 from naruto_vision.recognition.merging import MergeSettings, merge_parts
-from naruto_vision.records import Identity, Neighbour, Picture, Region, ScenePrediction, Vectors
+from naruto_vision.records import Identity, ImageArray, Neighbour, Region, ScenePrediction, Vectors
 from naruto_vision.segmentation.crops import CropSettings, embed_neighbours
 from naruto_vision.segmentation.generator import Segmenter
 from naruto_vision.segmentation.protocol import SceneEmbedding
 
 Embedded: TypeAlias = Future[tuple[Sequence[SceneEmbedding | None], float]]
-"""What the image encoder made of some pictures, and the milliseconds that each took."""
+"""What the image encoder made of some images, and the milliseconds that each took."""
 
 
 def group_size(device: torch.device) -> int:
     """Return how many scenes are best analysed together: 8 on a GPU, and 1 on a CPU.
 
-    A GPU wants many pictures and crops at once. A CPU is kept busy by one scene's, so a group would only mean later
+    A GPU wants many images and crops at once. A CPU is kept busy by one scene's, so a group would only mean later
     answers, and more to do again after a kill.
 
     Args:
@@ -47,13 +47,13 @@ class SegmentedScene:
     """A scene between segmenting and naming.
 
     Args:
-        picture: Shape (H, W, 3), uint8, RGB, upright.
+        image: Shape (H, W, 3), uint8, RGB, upright.
         scene: Its name.
         regions: What was found in it, largest first.
         milliseconds: Wall time of segmenting.
     """
 
-    picture: Picture
+    image: ImageArray
     scene: str
     regions: tuple[Region, ...]
     milliseconds: float
@@ -63,7 +63,7 @@ class SegmenterAhead:
     """A segmenter in threads of its own, which begin with the first scene.
 
     Args:
-        segmenter: Cuts pictures into regions.
+        segmenter: Cuts images into regions.
         at_once: Scenes that are segmented side by side; PyTorch's threads are shared out among them.
 
     Raises:
@@ -74,8 +74,8 @@ class SegmenterAhead:
         >>> from naruto_vision.segmentation.prompts import GridPrompter
         >>> from naruto_vision.segmentation.sam import SamModel
         >>> ahead = SegmenterAhead(Segmenter(GridPrompter(4), SamModel(weights="tiny-sam")))
-        >>> picture = np.zeros((48, 64, 3), np.uint8)
-        >>> started = ahead.start([(picture, "a.png"), (picture[:30], "b.png")])
+        >>> image = np.zeros((48, 64, 3), np.uint8)
+        >>> started = ahead.start([(image, "a.png"), (image[:30], "b.png")])
         >>> [one.result().scene for one in started]
         ['a.png', 'b.png']
     """
@@ -98,11 +98,11 @@ class SegmenterAhead:
         model = self._segmenter.model
         return next(model.parameters()).device if isinstance(model, nn.Module) else torch.device("cpu")
 
-    def groups(self, scenes: Iterable[tuple[Picture, str]], size: int) -> Generator[list[Future[SegmentedScene]]]:
+    def groups(self, scenes: Iterable[tuple[ImageArray, str]], size: int) -> Generator[list[Future[SegmentedScene]]]:
         """Segment a stream of scenes; where threads pay, one group ahead of whoever takes them.
 
         Args:
-            scenes: Pictures (H, W, 3), uint8, RGB, upright, with their names; asked for when there is room.
+            scenes: Images (H, W, 3), uint8, RGB, upright, with their names; asked for when there is room.
             size: Scenes a group.
 
         Yields:
@@ -124,13 +124,13 @@ class SegmenterAhead:
             for future in chain.from_iterable(begun):
                 future.cancel()
 
-    def start(self, scenes: Sequence[tuple[Picture, str]]) -> list[Future[SegmentedScene]]:
+    def start(self, scenes: Sequence[tuple[ImageArray, str]]) -> list[Future[SegmentedScene]]:
         """Begin with some scenes, behind those that were begun before.
 
         On anything but a CPU, the image encoder takes them together.
 
         Args:
-            scenes: Pictures (H, W, 3), uint8, RGB, upright, with their names.
+            scenes: Images (H, W, 3), uint8, RGB, upright, with their names.
 
         Returns:
             For each scene what becomes of it, or what went wrong with it.
@@ -139,24 +139,24 @@ class SegmenterAhead:
         modes = _modes(device)
         embedded: Embedded | None = None
         if device.type != "cpu":
-            embedded = self._pool.submit(self._embed, modes, [picture for picture, _ in scenes])
+            embedded = self._pool.submit(self._embed, modes, [image for image, _ in scenes])
         return [
-            self._pool.submit(self._segment, modes, picture, scene, embedded, place)
-            for place, (picture, scene) in enumerate(scenes)
+            self._pool.submit(self._segment, modes, image, scene, embedded, place)
+            for place, (image, scene) in enumerate(scenes)
         ]
 
     def _embed(
-        self, modes: partial[torch.autocast], pictures: Sequence[Picture]
+        self, modes: partial[torch.autocast], images: Sequence[ImageArray]
     ) -> tuple[Sequence[SceneEmbedding | None], float]:
         start = time.perf_counter()
         with modes():
-            embeddings = self._segmenter.embed_all(pictures)
-        return embeddings, (time.perf_counter() - start) * 1e3 / max(1, len(pictures))
+            embeddings = self._segmenter.embed_all(images)
+        return embeddings, (time.perf_counter() - start) * 1e3 / max(1, len(images))
 
     def _segment(
         self,
         modes: partial[torch.autocast],
-        picture: Picture,
+        image: ImageArray,
         scene: str,
         embedded: Embedded | None,
         place: int,
@@ -167,8 +167,8 @@ class SegmenterAhead:
             embedding = embeddings[place]
         start = time.perf_counter()
         with modes():
-            regions = self._segmenter(picture, embedding)
-        return SegmentedScene(picture, scene, tuple(regions), before + (time.perf_counter() - start) * 1e3)
+            regions = self._segmenter(image, embedding)
+        return SegmentedScene(image, scene, tuple(regions), before + (time.perf_counter() - start) * 1e3)
 
 
 def _share_out(pool: ThreadPoolExecutor, workers: int) -> None:
@@ -195,10 +195,10 @@ class SceneAnalyzer:
     """Find every region of a scene and say who it is.
 
     Args:
-        segmenter: Cuts a picture into regions.
+        segmenter: Cuts an image into regions.
         encoder: Embeds the crops; it has to be the encoder that the gallery was built with.
         gallery: Whom to look for.
-        crop: How a region becomes the picture that is embedded.
+        crop: How a region becomes the image that is embedded.
         more_crops: Further ways; their vectors are averaged with the first's.
         neighbours: How many gallery rows vote on each region; 1 takes the nearest.
         mirror: Average each crop's vector with its mirror image's.
@@ -214,19 +214,19 @@ class SceneAnalyzer:
         InputError: If ``at_once`` is below 1.
 
     Example:
-        >>> from naruto_vision.encoders.base import embed_pictures
+        >>> from naruto_vision.encoders.base import embed_images
         >>> from naruto_vision.encoders.clip import ClipEncoder
         >>> from naruto_vision.gallery.content import GalleryRow
         >>> from naruto_vision.segmentation.prompts import GridPrompter
         >>> from naruto_vision.segmentation.sam import SamModel
         >>> encoder = ClipEncoder("tiny-clip")
-        >>> picture = np.full((64, 64, 3), 255, dtype=np.uint8)
-        >>> vectors = embed_pictures(encoder, [picture]).numpy()
+        >>> image = np.full((64, 64, 3), 255, dtype=np.uint8)
+        >>> vectors = embed_images(encoder, [image]).numpy()
         >>> gallery = Gallery.build(vectors, [GalleryRow("a.png", "ayame")], fingerprint=encoder.fingerprint)
         >>> analyzer = SceneAnalyzer(Segmenter(GridPrompter(4), SamModel(weights="tiny-sam")), encoder, gallery)
-        >>> {identity.name for identity in analyzer(picture).identities} <= {"ayame"}
+        >>> {identity.name for identity in analyzer(image).identities} <= {"ayame"}
         True
-        >>> [found.scene for found in analyzer.analyse((picture, f"{number}.png") for number in range(3))]
+        >>> [found.scene for found in analyzer.analyse((image, f"{number}.png") for number in range(3))]
         ['0.png', '1.png', '2.png']
     """
 
@@ -263,30 +263,30 @@ class SceneAnalyzer:
         self.at_once = at_once
         self._ahead = SegmenterAhead(segmenter, at_once)
 
-    def __call__(self, picture: Picture, scene: str = "") -> ScenePrediction:
+    def __call__(self, image: ImageArray, scene: str = "") -> ScenePrediction:
         """Analyse one scene.
 
         Args:
-            picture: Shape (H, W, 3), uint8, RGB, upright.
+            image: Shape (H, W, 3), uint8, RGB, upright.
             scene: The name that the prediction carries.
 
         Returns:
             Regions with their identities, largest region first, and the milliseconds of each step.
         """
         start = time.perf_counter()
-        regions = tuple(self.segmenter(picture))
-        segmented = SegmentedScene(picture, scene, regions, (time.perf_counter() - start) * 1e3)
+        regions = tuple(self.segmenter(image))
+        segmented = SegmentedScene(image, scene, regions, (time.perf_counter() - start) * 1e3)
         return next(self._name([segmented]))
 
-    def analyse(self, scenes: Iterable[tuple[Picture, str]], group: int | None = None) -> Iterator[ScenePrediction]:
+    def analyse(self, scenes: Iterable[tuple[ImageArray, str]], group: int | None = None) -> Iterator[ScenePrediction]:
         """Analyse scenes as they come, some together: with the answers of one by one, up to rounding.
 
         The crops of a group go through the encoder in full batches and are searched at once. On a GPU the image encoder
-        takes several pictures too, and the next group is segmented meanwhile. No more than two groups are in memory. An
+        takes several images too, and the next group is segmented meanwhile. No more than two groups are in memory. An
         error ends the stream behind the scenes before the one that it met.
 
         Args:
-            scenes: Pictures (H, W, 3), uint8, RGB, upright, with the names that the predictions carry; a generator
+            scenes: Images (H, W, 3), uint8, RGB, upright, with the names that the predictions carry; a generator
                 that reads them is asked for a group at a time.
             group: Scenes that are embedded together; None takes 8 on a GPU and 1, one by one, on a CPU.
 
@@ -301,7 +301,7 @@ class SceneAnalyzer:
             msg = f"analyse: expected groups of 1 scene or more, found {size}"
             raise ValueError(msg)
         if size == 1:
-            yield from (self(picture, scene) for picture, scene in scenes)
+            yield from (self(image, scene) for image, scene in scenes)
             return
         for started in self._ahead.groups(scenes, size):
             whole = list(takewhile(lambda one: one.exception() is None, started))
@@ -311,7 +311,7 @@ class SceneAnalyzer:
                 failed.result()
 
     def _name(self, scenes: Sequence[SegmentedScene]) -> Iterator[ScenePrediction]:
-        found, times = self._identify([(one.picture, one.regions) for one in scenes])
+        found, times = self._identify([(one.image, one.regions) for one in scenes])
         total = max(1, sum(map(len, found)))
         for one, identities in zip(scenes, found, strict=True):
             own = {step: value * len(identities) / total for step, value in times.items()}
@@ -320,28 +320,28 @@ class SceneAnalyzer:
     def _prediction(
         self, one: SegmentedScene, identities: tuple[Identity, ...], times: dict[str, float]
     ) -> ScenePrediction:
-        regions, (height, width) = one.regions, one.picture.shape[:2]
+        regions, (height, width) = one.regions, one.image.shape[:2]
         if self.merge is not None:
             with _timed(times, "merge"):
-                regions, identities = merge_parts(regions, identities, partial(self.identify, one.picture), self.merge)
+                regions, identities = merge_parts(regions, identities, partial(self.identify, one.image), self.merge)
         return ScenePrediction(one.scene, width, height, regions, identities, times)
 
-    def identify(self, picture: Picture, regions: Sequence[Region]) -> tuple[Identity, ...]:
-        """Name regions of a picture that come from anywhere.
+    def identify(self, image: ImageArray, regions: Sequence[Region]) -> tuple[Identity, ...]:
+        """Name regions of an image that come from anywhere.
 
         Args:
-            picture: Shape (H, W, 3), uint8, RGB, upright.
-            regions: Regions of this picture.
+            image: Shape (H, W, 3), uint8, RGB, upright.
+            regions: Regions of this image.
 
         Returns:
             Who each region is.
         """
-        return self._identify([(picture, regions)])[0][0]
+        return self._identify([(image, regions)])[0][0]
 
     def _identify(
-        self, scenes: Sequence[tuple[Picture, Sequence[Region]]]
+        self, scenes: Sequence[tuple[ImageArray, Sequence[Region]]]
     ) -> tuple[list[tuple[Identity, ...]], dict[str, float]]:
-        """Say who the regions of some pictures are, and the milliseconds of embedding and searching them all."""
+        """Say who the regions of some images are, and the milliseconds of embedding and searching them all."""
         times: dict[str, float] = {}
         with _timed(times, "embed"):
             vectors, lengths = self._embed(scenes)
@@ -355,8 +355,8 @@ class SceneAnalyzer:
         )
         return [tuple(islice(named, len(regions))) for _, regions in scenes], times
 
-    def _embed(self, scenes: Sequence[tuple[Picture, Sequence[Region]]]) -> tuple[Vectors, Vectors]:
-        """Embed the R regions of some pictures.
+    def _embed(self, scenes: Sequence[tuple[ImageArray, Sequence[Region]]]) -> tuple[Vectors, Vectors]:
+        """Embed the R regions of some images.
 
         Returns:
             Unit rows (R, D), and lengths (R,) that scores are multiplied with: 1 where averages are renormalised.

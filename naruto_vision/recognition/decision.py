@@ -40,7 +40,7 @@ def decide(
     """Name a region.
 
     - ``vote``: the neighbours vote with ``exp((score - best score) / 0.05)``, so a row that is a twentieth further away
-      counts a third: a class with many pictures cannot outvote a near row of a class with few. The score is that of
+      counts a third: a class with many images cannot outvote a near row of a class with few. The score is that of
       the winner's nearest row.
     - ``top1`` and ``max``: the class of the best row. Both names are in use; the answer is the same.
     - ``mean``: the class whose rows have the highest mean cosine with the region. The score is that mean.

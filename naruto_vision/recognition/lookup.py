@@ -1,4 +1,4 @@
-"""Ask a gallery who is on a whole picture, or which of its pictures a text describes."""
+"""Ask a gallery who is on a whole image, or which of its images a text describes."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,19 +15,19 @@ from naruto_vision.recognition.decision import decide
 from naruto_vision.records import Identity, Neighbour, Vectors
 
 KEPT = 0.95
-"""Share of the rightly named gallery pictures that reach the bar."""
+"""Share of the rightly named gallery images that reach the bar."""
 
-_ASKED = 500  # pictures: enough to place a twentieth of them, and one search
+_ASKED = 500  # images: enough to place a twentieth of them, and one search
 _FEWEST = 20  # right ones: with fewer, a twentieth of them is none
 
 
 @dataclass(frozen=True)
-class PictureBar:
-    """The lowest score at which a whole picture counts as known.
+class ImageBar:
+    """The lowest score at which a whole image counts as known.
 
     Args:
-        score: A cosine in [-1, 1]; None where too few gallery pictures are there to tell, or none was wanted.
-        asked: Gallery pictures that were asked of the others.
+        score: A cosine in [-1, 1]; None where too few gallery images are there to tell, or none was wanted.
+        asked: Gallery images that were asked of the others.
         right: Those of them that got their own label.
 
     Raises:
@@ -40,14 +40,14 @@ class PictureBar:
 
     def __post_init__(self) -> None:
         if self.score is not None and not -1.0 <= self.score <= 1.0:
-            msg = f"picture bar: expected a cosine in [-1, 1], found {self.score}"
+            msg = f"image bar: expected a cosine in [-1, 1], found {self.score}"
             raise ValueError(msg)
 
     def sentence(self) -> str:
         """Say in one line where the bar comes from."""
         if not self.asked:
             return "known from: as given" if self.score is not None else "no bar: nobody is unknown"
-        evidence = f"of {self.asked} gallery pictures asked of the others, {self.right} are named right"
+        evidence = f"of {self.asked} gallery images asked of the others, {self.right} are named right"
         if self.score is None:
             return f"nobody is unknown: {evidence}, too few to tell"
         return f"known from {self.score:.3f}: {evidence}, and {KEPT:.0%} of these score as much"
@@ -57,15 +57,15 @@ class PictureBar:
         return {"score": self.score, "asked": self.asked, "right": self.right, "kept": KEPT if self.asked else None}
 
 
-def measure_bar(gallery: Gallery, votes: int) -> PictureBar:
-    """Ask gallery pictures of the others, and find the score that nineteen of twenty rightly named ones reach.
+def measure_bar(gallery: Gallery, votes: int) -> ImageBar:
+    """Ask gallery images of the others, and find the score that nineteen of twenty rightly named ones reach.
 
-    A picture's own rows, its variants among them, do not answer for it. What looks alike in the gallery raises the
+    An image's own rows, its variants among them, do not answer for it. What looks alike in the gallery raises the
     bar: near duplicates (frames of one shot) are better left out when it is enrolled.
 
     Args:
         gallery: The gallery.
-        votes: How many rows vote on a picture, at least 1.
+        votes: How many rows vote on an image, at least 1.
 
     Returns:
         The bar, the same for the same gallery.
@@ -82,7 +82,7 @@ def measure_bar(gallery: Gallery, votes: int) -> PictureBar:
         if answer is not None and answer.label == gallery.rows[place].label:
             scores.append(answer.score)
     bar = float(np.clip(np.quantile(scores, 1 - KEPT), -1.0, 1.0)) if len(scores) >= _FEWEST else None
-    return PictureBar(bar, len(places), len(scores))
+    return ImageBar(bar, len(places), len(scores))
 
 
 def _others(own: GalleryRow, own_id: int, rows: Sequence[Neighbour]) -> list[Neighbour]:
@@ -90,7 +90,7 @@ def _others(own: GalleryRow, own_id: int, rows: Sequence[Neighbour]) -> list[Nei
 
 
 VOTES = 20
-"""How many gallery rows vote on a picture: as many as on a region of a scene."""
+"""How many gallery rows vote on an image: as many as on a region of a scene."""
 
 
 @dataclass(frozen=True)
@@ -128,10 +128,10 @@ class Answer:
     """What a gallery says to one query.
 
     Args:
-        query: The picture's path, or the text.
+        query: The image's path, or the text.
         kind: Which of the two.
-        identity: Who it is, by the votes of the nearest rows. Cosines between texts and pictures are of another size
-            than those between pictures, so a text's identity always counts as known.
+        identity: Who it is, by the votes of the nearest rows. Cosines between texts and images are of another size
+            than those between images, so a text's identity always counts as known.
         threshold: The lowest score at which somebody is known; None where there is none, and for texts.
         hits: The nearest rows, nearest first.
     """
@@ -189,7 +189,7 @@ def look_up(
         kind: What they are.
         k: How many rows an answer shows, at least 1.
         votes: How many rows vote on who it is, at least 1.
-        threshold: The lowest score at which a picture shows somebody known, as ``measure_bar`` finds it. (Those that
+        threshold: The lowest score at which an image shows somebody known, as ``measure_bar`` finds it. (Those that
             the gallery keeps were chosen on cut-out regions of scenes.) None counts every score, as for texts.
 
     Returns:

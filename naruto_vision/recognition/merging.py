@@ -17,7 +17,7 @@ from naruto_vision.geometry import common_box, shared_pixels
 from naruto_vision.records import Box, Identity, Mask, Region
 
 Identify = Callable[[Sequence[Region]], Sequence[Identity]]
-"""Names regions of the picture that is being looked at."""
+"""Names regions of the image that is being looked at."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ def merge_parts(
     """Put parts together where that fits one character better.
 
     Args:
-        regions: The regions of a picture.
+        regions: The regions of an image.
         identities: Who each is.
-        identify: Names more regions of the same picture; called once a round.
+        identify: Names more regions of the same image; called once a round.
         settings: When.
 
     Returns:
@@ -91,7 +91,7 @@ def union_of(first: Region, second: Region) -> Region:
 
     Args:
         first: A region.
-        second: Another one of the same picture.
+        second: Another one of the same image.
 
     Returns:
         Their union, as sure as the less sure of the two; its prompt names both.
@@ -119,7 +119,7 @@ def common_pixels(first: Region, second: Region) -> int:
 
     Args:
         first: A region.
-        second: Another one of the same picture.
+        second: Another one of the same image.
     """
     if not shared_pixels(first.box, second.box):
         return 0
@@ -131,7 +131,7 @@ def touch(first: Region, second: Region, gap: int) -> bool:
 
     Args:
         first: A region.
-        second: Another one of the same picture.
+        second: Another one of the same image.
         gap: In pixels along rows and columns; 0 asks for a shared pixel.
     """
     x1, y1, x2, y2 = first.box

@@ -1,6 +1,6 @@
 """The files of a scene folder's answer: whole, resumable, and in flat memory.
 
-For every scene the pictures and JSON files are written first, each atomically; the scene's line in
+For every scene the images and JSON files are written first, each atomically; the scene's line in
 ``predictions.jsonl`` comes last and means "done". After a kill the next run goes on behind the last line.
 """
 
@@ -23,7 +23,7 @@ from naruto_vision.geometry import encode_cut
 from naruto_vision.io.atomic import atomic_file, remove_leftovers, write_json
 from naruto_vision.io.bundles import file_sha256
 from naruto_vision.io.images import write_image
-from naruto_vision.records import Picture, ScenePrediction
+from naruto_vision.records import ImageArray, ScenePrediction
 from naruto_vision.segmentation.crops import CropSettings, crop_region
 from naruto_vision.viz.overlay import OverlaySettings, choose_for_overlay, draw_overlay, label_colours
 
@@ -74,7 +74,7 @@ def record_document(prediction: ScenePrediction, shown: Sequence[int], sha256: s
     Args:
         prediction: One scene.
         shown: Indices of the regions that the overlay has.
-        sha256: Of the picture's file; an empty string leaves it out.
+        sha256: Of the image's file; an empty string leaves it out.
 
     Returns:
         JSON values: size, and for each region box, area, COCO run-length mask, prompt, mask scores, identity,
@@ -242,15 +242,15 @@ def latency_percentiles(times: Iterable[Mapping[str, Any]]) -> dict[str, dict[st
     return summary
 
 
-def forget_changed(out: str | Path, pictures: str | Path, log: str) -> list[str]:
-    """Strike from the logs every scene whose picture holds other bytes than when it was searched.
+def forget_changed(out: str | Path, images: str | Path, log: str) -> list[str]:
+    """Strike from the logs every scene whose image holds other bytes than when it was searched.
 
-    One process calls it before any opens the folder for writing. A scene whose picture is gone stays: its results are
-    still those of the picture that it had.
+    One process calls it before any opens the folder for writing. A scene whose image is gone stays: its results are
+    still those of the image that it had.
 
     Args:
         out: The folder with results; one without a log is left alone.
-        pictures: The folder that the scenes are relative to.
+        images: The folder that the scenes are relative to.
         log: The name of the log, ``predictions.jsonl``; parts of several processes lie beside it.
 
     Returns:
@@ -261,7 +261,7 @@ def forget_changed(out: str | Path, pictures: str | Path, log: str) -> list[str]
     changed = {
         scene
         for scene, digest in digests.items()
-        if (Path(pictures) / scene).is_file() and file_sha256(Path(pictures) / scene) != digest
+        if (Path(images) / scene).is_file() and file_sha256(Path(images) / scene) != digest
     }
     for path in logs if changed else []:
         _strike(path, changed)
@@ -316,12 +316,12 @@ class WriterSettings:
     """What is written for each scene.
 
     Args:
-        crops: Write pictures of the shown regions, of all, or none.
-        pictures: Write overlay pictures.
+        crops: Write images of the shown regions, of all, or none.
+        images: Write overlay images.
     """
 
     crops: Literal["shown", "all", "none"] = "shown"
-    pictures: bool = True
+    images: bool = True
 
 
 class SceneWriter:
@@ -395,28 +395,28 @@ class SceneWriter:
     def _logs(self, name: str) -> list[Path]:
         return [self.out / name, *sorted(self.out.glob(name.replace(".jsonl", ".rank*.jsonl")))]
 
-    def write(self, picture: Picture, prediction: ScenePrediction, sha256: str = "") -> None:
+    def write(self, image: ImageArray, prediction: ScenePrediction, sha256: str = "") -> None:
         """Write everything of one scene.
 
         Args:
-            picture: The scene: shape (H, W, 3), uint8, RGB, upright.
+            image: The scene: shape (H, W, 3), uint8, RGB, upright.
             prediction: What was found in it.
-            sha256: Of the picture's file, so that resuming can tell whether it is still the same.
+            sha256: Of the image's file, so that resuming can tell whether it is still the same.
         """
         stem = self._stems[prediction.scene]
         shown = choose_for_overlay(prediction, self.overlay)
         write_json(self.out / "json" / f"{stem}.json", evaluation_document(prediction))
         write_json(self.out / "json" / f"{stem}_overlay.json", overlay_document(prediction, shown))
-        if self.settings.pictures:
-            drawn = draw_overlay(picture, prediction, shown, self._colours)
+        if self.settings.images:
+            drawn = draw_overlay(image, prediction, shown, self._colours)
             write_image(self.out / "overlay" / f"{stem}_overlay.jpg", drawn)
-        self._write_crops(picture, prediction, shown)
+        self._write_crops(image, prediction, shown)
         times = {name: round(value, 3) for name, value in prediction.milliseconds.items()}
         self._times.append(as_line({"scene": prediction.scene, **times}))
         self._log.append(as_line(record_document(prediction, shown, sha256)))
         self.done.add(prediction.scene)
 
-    def _write_crops(self, picture: Picture, prediction: ScenePrediction, shown: Sequence[int]) -> None:
+    def _write_crops(self, image: ImageArray, prediction: ScenePrediction, shown: Sequence[int]) -> None:
         if self.settings.crops == "none":
             return
         chosen = shown if self.settings.crops == "shown" else range(len(prediction.regions))
@@ -424,7 +424,7 @@ class SceneWriter:
         for index in sorted(chosen):
             identity = prediction.identities[index]
             name = f"seg_{index:02d}_{_file_word(identity.name)}_{identity.score:.2f}.jpg"
-            write_image(folder / name, crop_region(picture, prediction.regions[index], self._crop))
+            write_image(folder / name, crop_region(image, prediction.regions[index], self._crop))
 
     def close(self) -> None:
         """Close this process's logs."""
@@ -474,21 +474,21 @@ class BackgroundWriter:
 
     Args:
         writer: Writes the files.
-        pictures: The folder that the scenes are relative to; their hashes go into the log.
+        images: The folder that the scenes are relative to; their hashes go into the log.
     """
 
-    def __init__(self, writer: SceneWriter, pictures: str | Path) -> None:
+    def __init__(self, writer: SceneWriter, images: str | Path) -> None:
         self._writer = writer
-        self._pictures = Path(pictures)
+        self._images = Path(images)
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scene-writer")
         self._waiting: deque[Future[None]] = deque()
         self._failed = False
 
-    def write(self, picture: Picture, prediction: ScenePrediction) -> None:
+    def write(self, image: ImageArray, prediction: ScenePrediction) -> None:
         """Have one scene written; waits while two others are still to be written.
 
         Args:
-            picture: The scene: shape (H, W, 3), uint8, RGB, upright; not to be changed afterwards.
+            image: The scene: shape (H, W, 3), uint8, RGB, upright; not to be changed afterwards.
             prediction: What was found in it.
 
         Raises:
@@ -496,13 +496,13 @@ class BackgroundWriter:
         """
         while len(self._waiting) >= _AHEAD or (self._waiting and self._waiting[0].done()):
             self._waiting.popleft().result()
-        self._waiting.append(self._pool.submit(self._write, picture, prediction))
+        self._waiting.append(self._pool.submit(self._write, image, prediction))
 
-    def _write(self, picture: Picture, prediction: ScenePrediction) -> None:
+    def _write(self, image: ImageArray, prediction: ScenePrediction) -> None:
         if self._failed:  # a later scene's line must not come before this one's, or resuming would change the order
             return
         self._failed = True
-        self._writer.write(picture, prediction, file_sha256(self._pictures / prediction.scene))
+        self._writer.write(image, prediction, file_sha256(self._images / prediction.scene))
         self._failed = False
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
-"""From the regions of a picture to their vectors, without a picture of its own for every mask.
+"""From the regions of an image to their vectors, without an image of its own for every mask.
 
-The picture goes to the encoder's device once; cutting, laying on the flat ground, resizing and normalising happen
+The image goes to the encoder's device once; cutting, laying on the flat ground, resizing and normalising happen
 there, and the forward passes run in batches of one size, whatever the regions and the ways to crop them.
 """
 
@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 
 from naruto_vision.encoders.base import Encoder
 from naruto_vision.geometry import expand_xyxy
-from naruto_vision.records import Box, Mask, Picture, Region
+from naruto_vision.records import Box, ImageArray, Mask, Region
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class CropSettings:
         tight: Crop a cut-out to the mask's own box.
         pad: Border around a cut-out, as a share of the short side of the crop.
         pad_min: The border is at least so many pixels.
-        background: Grey value from 0 to 255 that replaces everything outside the mask; None keeps the picture's
+        background: Grey value from 0 to 255 that replaces everything outside the mask; None keeps the image's
             own pixels, without border.
 
     Raises:
@@ -55,38 +55,38 @@ class CropSettings:
             raise ValueError(msg)
 
 
-def cut_out_rgba(picture: Picture, region: Region, expand: float = 0.0) -> Picture:
-    """Cut a region out of its picture with a transparent surrounding.
+def cut_out_rgba(image: ImageArray, region: Region, expand: float = 0.0) -> ImageArray:
+    """Cut a region out of its image with a transparent surrounding.
 
     Args:
-        picture: Shape (H, W, 3), uint8, RGB.
-        region: A region of this picture.
+        image: Shape (H, W, 3), uint8, RGB.
+        region: A region of this image.
         expand: How much of its own size the box grows, half on each side.
 
     Returns:
         Shape (h, w, 4), uint8, RGBA: the window of the grown box; alpha is 255 on the mask and 0 elsewhere.
     """
-    height, width = picture.shape[:2]
-    window, mask = _window(picture, region, expand_xyxy(region.box, expand, width, height))
+    height, width = image.shape[:2]
+    window, mask = _window(image, region, expand_xyxy(region.box, expand, width, height))
     return np.dstack([window, np.where(mask, np.uint8(255), np.uint8(0))])
 
 
-def crop_region(picture: Picture, region: Region, settings: CropSettings | None = None) -> Picture:
-    """Cut a region out of its picture.
+def crop_region(image: ImageArray, region: Region, settings: CropSettings | None = None) -> ImageArray:
+    """Cut a region out of its image.
 
-    Only the window of the crop is touched, so that the cost does not grow with the picture.
+    Only the window of the crop is touched, so that the cost does not grow with the image.
 
     Args:
-        picture: Shape (H, W, 3), uint8, RGB.
-        region: A region of this picture.
+        image: Shape (H, W, 3), uint8, RGB.
+        region: A region of this image.
         settings: How; None takes the defaults.
 
     Returns:
         Shape (h, w, 3), uint8, RGB.
     """
     settings = settings or CropSettings()
-    box, border = crop_layout(region, settings, picture.shape[1], picture.shape[0])
-    window, mask = _window(picture, region, box)
+    box, border = crop_layout(region, settings, image.shape[1], image.shape[0])
+    window, mask = _window(image, region, box)
     if settings.background is None:
         return np.ascontiguousarray(window)
     height, width = mask.shape
@@ -97,16 +97,16 @@ def crop_region(picture: Picture, region: Region, settings: CropSettings | None 
 
 
 def crop_layout(region: Region, settings: CropSettings, width: int, height: int) -> tuple[Box, int]:
-    """Tell what part of a picture a crop takes, and what goes around it.
+    """Tell what part of an image a crop takes, and what goes around it.
 
     Args:
-        region: A region of the picture.
+        region: A region of the image.
         settings: How it is cropped.
-        width: Width of the picture in pixels.
-        height: Height of the picture in pixels.
+        width: Width of the image in pixels.
+        height: Height of the image in pixels.
 
     Returns:
-        The window, inclusive pixels of the picture, and the border around it in pixels.
+        The window, inclusive pixels of the image, and the border around it in pixels.
     """
     if settings.background is None:
         return expand_xyxy(region.box, settings.expand, width, height), 0
@@ -115,12 +115,12 @@ def crop_layout(region: Region, settings: CropSettings, width: int, height: int)
     return box, max(settings.pad_min, round(settings.pad * short))
 
 
-def _window(picture: Picture, region: Region, box: Box) -> tuple[Picture, Mask]:
+def _window(image: ImageArray, region: Region, box: Box) -> tuple[ImageArray, Mask]:
     x1, y1, x2, y2 = box
     left, top = region.box[0] - x1, region.box[1] - y1
     mask = np.zeros((y2 - y1 + 1, x2 - x1 + 1), dtype=np.bool_)
     mask[top : top + region.mask.shape[0], left : left + region.mask.shape[1]] = region.mask
-    return picture[y1 : y2 + 1, x1 : x2 + 1], mask
+    return image[y1 : y2 + 1, x1 : x2 + 1], mask
 
 
 CPU_BATCH = 16
@@ -131,7 +131,7 @@ GPU_BATCH = 256
 
 def embed_regions(
     encoder: Encoder,
-    picture: Picture,
+    image: ImageArray,
     regions: Sequence[Region],
     crops: Sequence[CropSettings],
     *,
@@ -139,12 +139,12 @@ def embed_regions(
     renormalise: bool = True,
     batch_size: int | None = None,
 ) -> Tensor:
-    """Embed the regions of one picture, each cropped in every way.
+    """Embed the regions of one image, each cropped in every way.
 
     Args:
         encoder: Any encoder; one without a ``preparation`` is given its crops one by one.
-        picture: Shape (H, W, 3), uint8, RGB.
-        regions: R regions of this picture.
+        image: Shape (H, W, 3), uint8, RGB.
+        regions: R regions of this image.
         crops: C ways to crop them.
         mirror: Average each crop's vector with its mirror image's.
         renormalise: Bring that average back to length 1.
@@ -153,32 +153,32 @@ def embed_regions(
     Returns:
         Shape (C, R, D), float32, on the CPU; unit rows unless an average is left as it is.
     """
-    scenes = [(picture, regions)]
+    scenes = [(image, regions)]
     return embed_neighbours(encoder, scenes, crops, mirror=mirror, renormalise=renormalise, batch_size=batch_size)[0]
 
 
 @torch.inference_mode()
 def embed_neighbours(
     encoder: Encoder,
-    scenes: Sequence[tuple[Picture, Sequence[Region]]],
+    scenes: Sequence[tuple[ImageArray, Sequence[Region]]],
     crops: Sequence[CropSettings],
     *,
     mirror: bool = False,
     renormalise: bool = True,
     batch_size: int | None = None,
 ) -> list[Tensor]:
-    """Embed the regions of several pictures; what one leaves of a batch is filled with the next one's crops.
+    """Embed the regions of several images; what one leaves of a batch is filled with the next one's crops.
 
     Args:
         encoder: As for ``embed_regions``.
-        scenes: Pictures, each with its regions.
+        scenes: Images, each with its regions.
         crops: C ways to crop every region.
         mirror: As for ``embed_regions``.
         renormalise: As for ``embed_regions``.
         batch_size: As for ``embed_regions``.
 
     Returns:
-        For each picture with R regions, shape (C, R, D), float32, on the CPU. What else is in a batch changes no
+        For each image with R regions, shape (C, R, D), float32, on the CPU. What else is in a batch changes no
         vector by more than rounding.
     """
     device = next(encoder.parameters()).device
@@ -198,15 +198,15 @@ def embed_neighbours(
 
 
 def _batches(
-    encoder: Encoder, scenes: Sequence[tuple[Picture, Sequence[Region]]], crops: Sequence[CropSettings], size: int
+    encoder: Encoder, scenes: Sequence[tuple[ImageArray, Sequence[Region]]], crops: Sequence[CropSettings], size: int
 ) -> Iterator[Tensor]:
-    """Yield prepared crops (B, 3, S, S), float32: picture by picture, all regions of the first way first."""
+    """Yield prepared crops (B, 3, S, S), float32: image by image, all regions of the first way first."""
     preparation = encoder.preparation
     if preparation is None:
-        asked = (crop_region(picture, *one) for picture, regions in scenes for one in _asked(regions, crops))
+        asked = (crop_region(image, *one) for image, regions in scenes for one in _asked(regions, crops))
         device = next(encoder.parameters()).device
-        while pictures := list(islice(asked, size)):
-            yield torch.stack([encoder.preprocess(each) for each in pictures]).to(device)
+        while images := list(islice(asked, size)):
+            yield torch.stack([encoder.preprocess(each) for each in images]).to(device)
         return
     cut = _cut(scenes, crops, next(encoder.parameters()).device)
     while part := list(islice(cut, size)):
@@ -218,36 +218,36 @@ def _asked(regions: Sequence[Region], crops: Sequence[CropSettings]) -> Iterator
 
 
 def _cut(
-    scenes: Sequence[tuple[Picture, Sequence[Region]]], crops: Sequence[CropSettings], device: torch.device
+    scenes: Sequence[tuple[ImageArray, Sequence[Region]]], crops: Sequence[CropSettings], device: torch.device
 ) -> Iterator[Tensor]:
-    """Yield crops (3, h, w), uint8, of pictures that go to the device once each, as soon as it is their turn."""
-    for picture, regions in scenes:
+    """Yield crops (3, h, w), uint8, of images that go to the device once each, as soon as it is their turn."""
+    for image, regions in scenes:
         if regions:
-            whole = torch.from_numpy(np.ascontiguousarray(picture)).to(device)  # (H, W, 3)
+            whole = torch.from_numpy(np.ascontiguousarray(image)).to(device)  # (H, W, 3)
             yield from (crop_tensor(whole, *one) for one in _asked(regions, crops))
 
 
-def crop_tensor(picture: Tensor, region: Region, settings: CropSettings) -> Tensor:
-    """Cut a region out of its picture as ``crop_region`` does, on the picture's device.
+def crop_tensor(image: Tensor, region: Region, settings: CropSettings) -> Tensor:
+    """Cut a region out of its image as ``crop_region`` does, on the image's device.
 
     Args:
-        picture: Shape (H, W, 3), uint8.
-        region: A region of this picture.
+        image: Shape (H, W, 3), uint8.
+        region: A region of this image.
         settings: How.
 
     Returns:
         Shape (3, h, w), uint8: the same levels as ``crop_region``'s, channels first (strided: nothing is moved for it).
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     (x1, y1, x2, y2), border = crop_layout(region, settings, width, height)
-    window = picture[y1 : y2 + 1, x1 : x2 + 1]
+    window = image[y1 : y2 + 1, x1 : x2 + 1]
     if settings.background is None:
         return window.permute(2, 0, 1)
     rows, columns = window.shape[:2]
     ground = settings.background
-    canvas = torch.full((rows + 2 * border, columns + 2 * border, 3), ground, dtype=torch.uint8, device=picture.device)
+    canvas = torch.full((rows + 2 * border, columns + 2 * border, 3), ground, dtype=torch.uint8, device=image.device)
     left, top = region.box[0] - x1, region.box[1] - y1
-    mask = torch.from_numpy(np.ascontiguousarray(region.mask)).to(picture.device)[..., None]
+    mask = torch.from_numpy(np.ascontiguousarray(region.mask)).to(image.device)[..., None]
     own = window[top : top + mask.shape[0], left : left + mask.shape[1]]
     inside = canvas[border + top :, border + left :][: mask.shape[0], : mask.shape[1]]
     torch.where(mask, own, inside, out=inside)

@@ -2,7 +2,7 @@
 
 A transposed convolution whose stride is its width is a product of each token with one matrix, so both of the stock
 upscaling steps are two products in the layout that the tokens have already, and the channels' LayerNorm is the ordinary
-one. Only the finished masks are put into picture order, where the stock decoder reorders 64 and then 32 channels.
+one. Only the finished masks are put into image order, where the stock decoder reorders 64 and then 32 channels.
 """
 
 from typing import NamedTuple
@@ -16,11 +16,11 @@ from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_att
 from naruto_vision.segmentation.compile import compile_once, filled
 
 
-class SharedPicture(NamedTuple):
-    """What all prompts about one picture share: N tokens of C values, D of them inside the attention; one dtype.
+class SharedImage(NamedTuple):
+    """What all prompts about one image share: N tokens of C values, D of them inside the attention; one dtype.
 
     Attributes:
-        tokens: Shape (N, C): the embedding of the picture.
+        tokens: Shape (N, C): the embedding of the image.
         positions: Shape (N, C): the encoding of the tokens' places.
         keys: Shape (heads, D / heads, N): the first layer's keys.
         values: Shape (heads, N, D / heads): the first layer's values.
@@ -39,26 +39,26 @@ class Decoded(NamedTuple):
 
     Attributes:
         tokens: Shape (P, T, C), float32: the prompts' tokens.
-        picture: Shape (P, N, C), of the shared picture's dtype: its tokens, changed by each prompt.
+        image: Shape (P, N, C), of the shared image's dtype: its tokens, changed by each prompt.
         ious: Shape (P, 3), float32: the estimated IoUs of the three masks.
     """
 
     tokens: Tensor
-    picture: Tensor
+    image: Tensor
     ious: Tensor
 
 
-def share_picture(
+def share_image(
     decoder: MaskDecoder, features: Tensor, positions: Tensor, no_mask: Tensor, dtype: torch.dtype = torch.float32
-) -> SharedPicture:
+) -> SharedImage:
     """Compute what does not depend on the prompt.
 
     Args:
         decoder: Of any size.
-        features: Shape (1, C, h, w): the embedding of the picture.
+        features: Shape (1, C, h, w): the embedding of the image.
         positions: Shape (1, C, h, w): the encoding of its places.
         no_mask: Shape (1, C): what stands for "no mask was given".
-        dtype: In which prompts will meet the picture.
+        dtype: In which prompts will meet the image.
 
     Returns:
         The shared part.
@@ -71,15 +71,15 @@ def share_picture(
     keys = _split(asked.k_proj(placed), asked.num_heads).transpose(1, 2).contiguous()
     values = _split(asked.v_proj(tokens), asked.num_heads).contiguous()
     queries = _split(asking.q_proj(placed), asking.num_heads).transpose(1, 2).contiguous()
-    return SharedPicture(*(each.to(dtype) for each in (tokens, places, keys, values, queries)))
+    return SharedImage(*(each.to(dtype) for each in (tokens, places, keys, values, queries)))
 
 
-def decode_prompts(decoder: MaskDecoder, shared: SharedPicture, prompts: Tensor) -> Decoded:
+def decode_prompts(decoder: MaskDecoder, shared: SharedImage, prompts: Tensor) -> Decoded:
     """Run the transformer and the IoU head.
 
     Args:
         decoder: Of any size.
-        shared: Of the picture that is asked about.
+        shared: Of the image that is asked about.
         prompts: Shape (P, K, C): the prompts' own tokens.
 
     Returns:
@@ -88,17 +88,17 @@ def decode_prompts(decoder: MaskDecoder, shared: SharedPicture, prompts: Tensor)
     heads = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
     asked = torch.cat([heads.expand(len(prompts), -1, -1), prompts], dim=1)  # (P, T, C)
     transformer = decoder.transformer
-    tokens, picture = _first_layer(transformer.layers[0], shared, asked)
+    tokens, image = _first_layer(transformer.layers[0], shared, asked)
     for layer in transformer.layers[1:]:
-        tokens, picture = _next_layer(layer, shared, asked, tokens, picture)
+        tokens, image = _next_layer(layer, shared, asked, tokens, image)
     last = transformer.final_attn_token_to_image
-    tokens = tokens + _ask(last, tokens + asked, picture + shared.positions, picture)
+    tokens = tokens + _ask(last, tokens + asked, image + shared.positions, image)
     tokens = transformer.norm_final_attn(tokens)
-    return Decoded(tokens, picture, decoder.iou_prediction_head(tokens[:, 0])[:, 1:])
+    return Decoded(tokens, image, decoder.iou_prediction_head(tokens[:, 0])[:, 1:])
 
 
-def _first_layer(layer: TwoWayAttentionBlock, shared: SharedPicture, asked: Tensor) -> tuple[Tensor, Tensor]:
-    """The first layer, where all prompts meet the same picture."""
+def _first_layer(layer: TwoWayAttentionBlock, shared: SharedImage, asked: Tensor) -> tuple[Tensor, Tensor]:
+    """The first layer, where all prompts meet the same image."""
     tokens = layer.norm1(layer.self_attn(q=asked, k=asked, v=asked))
     cross, count = layer.cross_attn_token_to_image, len(asked)
     query = _split(cross.q_proj(tokens + asked), cross.num_heads)  # (P, heads, T, d)
@@ -114,36 +114,36 @@ def _first_layer(layer: TwoWayAttentionBlock, shared: SharedPicture, asked: Tens
 
 
 def _next_layer(
-    layer: TwoWayAttentionBlock, shared: SharedPicture, asked: Tensor, tokens: Tensor, picture: Tensor
+    layer: TwoWayAttentionBlock, shared: SharedImage, asked: Tensor, tokens: Tensor, image: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """A later layer, where each prompt has a picture of its own."""
+    """A later layer, where each prompt has an image of its own."""
     query = tokens + asked
     tokens = layer.norm1(tokens + layer.self_attn(q=query, k=query, v=tokens))
-    placed = picture + shared.positions
-    tokens = tokens + _ask(layer.cross_attn_token_to_image, tokens + asked, placed, picture)
+    placed = image + shared.positions
+    tokens = tokens + _ask(layer.cross_attn_token_to_image, tokens + asked, placed, image)
     tokens = _think(layer, tokens)
     back = layer.cross_attn_image_to_token
     key, answers = _offer(back, tokens + asked, tokens)  # (P, heads, T, d), (P, T * heads, C)
     moved = torch.einsum("phtd,hdc->pthc", key, _by_head(back.q_proj, back.num_heads))
     offset = torch.einsum("phtd,hd->pth", key, back.q_proj.bias.view(back.num_heads, -1))
     scores = torch.bmm(moved.flatten(1, 2).to(placed.dtype), placed.transpose(1, 2)).view(*offset.shape, -1)
-    scores += offset[..., None]  # in place: the scores keep the picture's dtype
-    return tokens, _change(layer, scores, answers, picture)
+    scores += offset[..., None]  # in place: the scores keep the image's dtype
+    return tokens, _change(layer, scores, answers, image)
 
 
 def _think(layer: TwoWayAttentionBlock, tokens: Tensor) -> Tensor:
-    """What a layer does with the prompts' tokens after they asked the picture."""
+    """What a layer does with the prompts' tokens after they asked the image."""
     tokens = layer.norm2(tokens)
     thought: Tensor = layer.norm3(tokens + layer.mlp(tokens))
     return thought
 
 
-def _ask(cross: Attention, query: Tensor, placed: Tensor, picture: Tensor) -> Tensor:
-    """Let tokens (P, T, C) ask the picture (P, N, C), whose keys are those of ``placed``: (P, T, C)."""
+def _ask(cross: Attention, query: Tensor, placed: Tensor, image: Tensor) -> Tensor:
+    """Let tokens (P, T, C) ask the image (P, N, C), whose keys are those of ``placed``: (P, T, C)."""
     heads = _split(cross.q_proj(query), cross.num_heads)  # (P, heads, T, d)
     heads = heads * heads.shape[-1] ** -0.5
     moved = torch.einsum("phtd,hdc->phtc", heads, _by_head(cross.k_proj, cross.num_heads))
-    seen = _look(moved.flatten(1, 2), placed, picture).view(*heads.shape[:3], -1)
+    seen = _look(moved.flatten(1, 2), placed, image).view(*heads.shape[:3], -1)
     found = torch.einsum("phtc,hdc->pthd", seen, _by_head(cross.v_proj, cross.num_heads))
     answer: Tensor = cross.out_proj(found.flatten(2) + cross.v_proj.bias)
     return answer
@@ -153,13 +153,13 @@ def _look(rows: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """Let scaled rows (B, L, d) attend to keys (B, N, d) of values (B, N, e): (B, L, e), of the rows' dtype."""
     if keys.dtype == torch.float32:
         return torch.bmm(torch.bmm(rows, keys.transpose(1, 2)).softmax(dim=-1), values)
-    # the fused kernel sums scores in float32 and does not write them: as many as a quarter of the picture's values
+    # the fused kernel sums scores in float32 and does not write them: as many as a quarter of the image's values
     asked, keys, values = rows.to(keys.dtype)[:, None], keys.contiguous()[:, None], values[:, None]
     return scaled_dot_product_attention(asked, keys, values, scale=1.0)[:, 0].to(rows.dtype)
 
 
 def _offer(cross: Attention, query: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Make the scaled keys (P, heads, T, d) and the projected values (P, T * heads, C) that the picture asks for."""
+    """Make the scaled keys (P, heads, T, d) and the projected values (P, T * heads, C) that the image asks for."""
     key = _split(cross.k_proj(query), cross.num_heads)
     value = _split(cross.v_proj(tokens), cross.num_heads)
     weight = cross.out_proj.weight.view(tokens.shape[-1], cross.num_heads, -1)  # (C, heads, d)
@@ -168,10 +168,10 @@ def _offer(cross: Attention, query: Tensor, tokens: Tensor) -> tuple[Tensor, Ten
     return key * key.shape[-1] ** -0.5, projected.flatten(1, 2)
 
 
-def _change(layer: TwoWayAttentionBlock, scores: Tensor, answers: Tensor, picture: Tensor) -> Tensor:
-    """Add to the picture (P, N, C) what its tokens found, by scores (P, T, heads, N) of answers (P, T * heads, C)."""
+def _change(layer: TwoWayAttentionBlock, scores: Tensor, answers: Tensor, image: Tensor) -> Tensor:
+    """Add to the image (P, N, C) what its tokens found, by scores (P, T, heads, N) of answers (P, T * heads, C)."""
     weights = scores.softmax(dim=1).flatten(1, 2)
-    changed = torch.baddbmm(picture, weights.transpose(1, 2), answers.to(picture.dtype))
+    changed = torch.baddbmm(image, weights.transpose(1, 2), answers.to(image.dtype))
     norm = layer.norm4
     return layer_norm(changed, norm.normalized_shape, norm.weight.to(changed), norm.bias.to(changed), norm.eps)
 
@@ -208,29 +208,29 @@ def mask_logits(
         decoder: Of any size.
         decoded: P prompts after the transformer.
         wanted: Shape (P, 3), bool: which masks; a prompt with none costs nothing.
-        grid: Rows and columns of the picture's tokens.
+        grid: Rows and columns of the image's tokens.
         compiled: Compile the upscaling, for one number of prompts that shorter batches are filled up to.
 
     Returns:
         Shape (M, 4 rows, 4 columns), float32: the wanted masks' logits, prompt by prompt.
     """
     asked = wanted.any(dim=1).nonzero()[:, 0]
-    kernels = _kernels(decoder, decoded.tokens[asked]).to(decoded.picture.dtype)  # (p, 3, c)
-    bytes_each = 16 * decoded.picture.shape[1] * kernels.shape[-1] * kernels.element_size()
+    kernels = _kernels(decoder, decoded.tokens[asked]).to(decoded.image.dtype)  # (p, 3, c)
+    bytes_each = 16 * decoded.image.shape[1] * kernels.shape[-1] * kernels.element_size()
     step = max(1, _UPSCALED_BYTES.get(kernels.device.type, 1 << 26) // bytes_each)
     run, step = (compile_once(_masks), min(step, _COMPILED_PROMPTS)) if compiled else (_masks, step)
     found = [kernels.new_empty(0, 4 * grid[0], 4 * grid[1])]
     for start in range(0, len(asked), step):
         here, some = asked[start : start + step], kernels[start : start + step]
         size = step if compiled else len(here)
-        masks = run(decoder, filled(some, size), decoded.picture[filled(here, size)])[: len(here)]
-        found.append(_in_picture_order(masks[wanted[here]], grid))
+        masks = run(decoder, filled(some, size), decoded.image[filled(here, size)])[: len(here)]
+        found.append(_in_image_order(masks[wanted[here]], grid))
     return torch.cat(found).float()
 
 
-def _masks(decoder: MaskDecoder, kernels: Tensor, picture: Tensor) -> Tensor:
-    """Multiply kernels (p, 3, c) with the upscaled tokens of their pictures (p, N, C): (p, 3, 16 N)."""
-    return torch.bmm(kernels, _upscaled(decoder, picture).transpose(1, 2))
+def _masks(decoder: MaskDecoder, kernels: Tensor, image: Tensor) -> Tensor:
+    """Multiply kernels (p, 3, c) with the upscaled tokens of their images (p, N, C): (p, 3, 16 N)."""
+    return torch.bmm(kernels, _upscaled(decoder, image).transpose(1, 2))
 
 
 def _kernels(decoder: MaskDecoder, tokens: Tensor) -> Tensor:
@@ -240,12 +240,12 @@ def _kernels(decoder: MaskDecoder, tokens: Tensor) -> Tensor:
     return torch.stack([mlps[i](tokens[:, 1 + i]) for i in range(1, decoder.num_mask_tokens)], dim=1)
 
 
-def _upscaled(decoder: MaskDecoder, picture: Tensor) -> Tensor:
+def _upscaled(decoder: MaskDecoder, image: Tensor) -> Tensor:
     """Make sixteen tokens of each token: (p, N, C) to (p, 16 N, c); the order is N, then 2 x 2, then 2 x 2 in those."""
     first, norm, _, second, _ = decoder.output_upscaling
-    wide = linear(picture, *_as_linear(first, picture.dtype)).view(len(picture), 4 * picture.shape[1], -1)
+    wide = linear(image, *_as_linear(first, image.dtype)).view(len(image), 4 * image.shape[1], -1)
     wide = gelu(layer_norm(wide, wide.shape[-1:], norm.weight.to(wide), norm.bias.to(wide), norm.eps))
-    return gelu(linear(wide, *_as_linear(second, picture.dtype))).view(len(picture), 16 * picture.shape[1], -1)
+    return gelu(linear(wide, *_as_linear(second, image.dtype))).view(len(image), 16 * image.shape[1], -1)
 
 
 def _as_linear(convolution: nn.ConvTranspose2d, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -254,7 +254,7 @@ def _as_linear(convolution: nn.ConvTranspose2d, dtype: torch.dtype) -> tuple[Ten
     return weight.permute(2, 3, 1, 0).flatten(0, 2), bias.repeat(4)
 
 
-def _in_picture_order(masks: Tensor, grid: tuple[int, int]) -> Tensor:
+def _in_image_order(masks: Tensor, grid: tuple[int, int]) -> Tensor:
     """Put masks (m, N x 2 x 2 x 2 x 2) into rows and columns: (m, 4 rows, 4 columns)."""
     rows, columns = grid
     parts = masks.view(-1, rows, columns, 2, 2, 2, 2)

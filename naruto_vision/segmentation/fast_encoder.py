@@ -2,7 +2,7 @@
 
 Three things are done differently from ``segment_anything``:
 
-- Attention goes in blocks that stay in the processor's cache. Stock attention to the whole picture writes and reads
+- Attention goes in blocks that stay in the processor's cache. Stock attention to the whole image writes and reads
   768 MiB of scores five times a block of ViT-B, which takes longer than the arithmetic and is most of the peak memory.
 - In windows, the 64 x 64 tokens are projected before they are padded to 70 x 70: a padded token is zero, so its query,
   key and value are the projection's bias. The padded queries' answers are cut off before the output projection.
@@ -33,7 +33,7 @@ class Products(NamedTuple):
     Attributes:
         attention: The attention with its projections.
         mlp: The two layers behind it.
-        window: Side of the windows that it stays inside, in tokens; 0 for the whole picture.
+        window: Side of the windows that it stays inside, in tokens; 0 for the whole image.
     """
 
     attention: Attention
@@ -84,7 +84,7 @@ def encode_image(encoder: ImageEncoderViT, pixels: Tensor, products: Sequence[Pr
 
 
 def _attention(attention: Attention, side: int, tokens: Tensor) -> Tensor:
-    """Attend inside windows of a side, or to the whole picture where it is 0: (B, H, W, D) to (B, H, W, D)."""
+    """Attend inside windows of a side, or to the whole image where it is 0: (B, H, W, D) to (B, H, W, D)."""
     batch, height, width, channels = tokens.shape
     qkv = attention.qkv(tokens)
     if side:
@@ -108,7 +108,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: tuple[Tensor, Tensor
     """Attend in blocks of queries, so that the scores of a block are still in the cache when they are used.
 
     Args:
-        query: Shape (N, T, d), float, scaled; N is pictures times windows times heads.
+        query: Shape (N, T, d), float, scaled; N is images times windows times heads.
         key: Shape (N, T, d).
         value: Shape (N, T, d).
         bias: What is added to the score of each query with each row of keys (N, T, H) and each column (N, T, W);

@@ -1,4 +1,4 @@
-"""A prompter in front of a promptable model: a picture in, its regions out."""
+"""A prompter in front of a promptable model: an image in, its regions out."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ import torch
 from naruto_vision.errors import InputError
 from naruto_vision.geometry import area_xyxy, nms_xyxy
 from naruto_vision.io.bundles import model_fingerprint
-from naruto_vision.records import Box, Picture, Region
+from naruto_vision.records import Box, ImageArray, Region
 from naruto_vision.segmentation.prompts import GridPrompter, point_names
 from naruto_vision.segmentation.protocol import PromptableModel, Prompter, Prompts, SceneEmbedding, embed_scenes
 
@@ -21,14 +21,14 @@ _NEAR = 20  # pixels: a mask that ends so near to a window's edge is probably cu
 
 @dataclass(frozen=True)
 class Window:
-    """A part of a picture.
+    """A part of an image.
 
     Args:
         left: First column.
         top: First row.
         right: One past the last column.
         bottom: One past the last row.
-        layer: 0 for the whole picture, 1 for its four quarters, and so on.
+        layer: 0 for the whole image, 1 for its four quarters, and so on.
     """
 
     left: int
@@ -42,19 +42,19 @@ class Window:
         """Pixels inside."""
         return (self.right - self.left) * (self.bottom - self.top)
 
-    def cut(self, picture: Picture) -> Picture:
-        """Return this part of a picture.
+    def cut(self, image: ImageArray) -> ImageArray:
+        """Return this part of an image.
 
         Args:
-            picture: Shape (H, W, 3), uint8, RGB.
+            image: Shape (H, W, 3), uint8, RGB.
 
         Returns:
             Shape (bottom - top, right - left, 3), uint8; a view.
         """
-        return picture[self.top : self.bottom, self.left : self.right]
+        return image[self.top : self.bottom, self.left : self.right]
 
     def moved(self, box: Box) -> Box:
-        """Move a box from this window's pixels into the picture's.
+        """Move a box from this window's pixels into the image's.
 
         Args:
             box: Inclusive pixels of the window.
@@ -63,12 +63,12 @@ class Window:
         return x1 + self.left, y1 + self.top, x2 + self.left, y2 + self.top
 
     def cuts(self, box: Box, height: int, width: int) -> bool:
-        """Say whether a mask probably goes on outside this window: it ends at the window's edge, not the picture's.
+        """Say whether a mask probably goes on outside this window: it ends at the window's edge, not the image's.
 
         Args:
-            box: Of the mask, in inclusive pixels of the picture.
-            height: Height of the picture in pixels.
-            width: Width of the picture in pixels.
+            box: Of the mask, in inclusive pixels of the image.
+            height: Height of the image in pixels.
+            width: Width of the image in pixels.
         """
         mine, whole = (self.left, self.top, self.right, self.bottom), (0, 0, width, height)
         sides = zip(box, mine, whole, strict=True)
@@ -77,12 +77,12 @@ class Window:
 
 @dataclass(frozen=True)
 class CropLayers:
-    """How a picture is looked at in windows as well, which finds small things.
+    """How an image is looked at in windows as well, which finds small things.
 
     Args:
         layers: How many times the windows are halved; each layer has four times the windows of the one before.
         points_divisor: Each layer's grid has so many times fewer points a side than the one before.
-        overlap: Shared part of neighbouring windows in the first layer, as a share of the picture's short side.
+        overlap: Shared part of neighbouring windows in the first layer, as a share of the image's short side.
         box_nms: Of two masks from different windows with a box IoU above this, the one from the larger window goes.
 
     Raises:
@@ -104,11 +104,11 @@ class CropLayers:
             raise InputError(msg)
 
     def windows(self, height: int, width: int) -> list[Window]:
-        """Cut a picture into windows, the whole picture first.
+        """Cut an image into windows, the whole image first.
 
         Args:
-            height: Height of the picture in pixels.
-            width: Width of the picture in pixels.
+            height: Height of the image in pixels.
+            width: Width of the image in pixels.
         """
         windows = [Window(0, 0, width, height)]
         for layer in range(1, self.layers + 1):
@@ -120,16 +120,16 @@ class CropLayers:
                 windows.append(Window(left, top, min(left + wide, width), min(top + high, height), layer))
         return windows
 
-    def prompts(self, prompter: Prompter, picture: Picture, window: Window) -> Prompts:
+    def prompts(self, prompter: Prompter, image: ImageArray, window: Window) -> Prompts:
         """Choose the prompts of one window.
 
         Args:
-            prompter: Of the whole picture.
-            picture: Shape (H, W, 3), uint8, RGB.
+            prompter: Of the whole image.
+            image: Shape (H, W, 3), uint8, RGB.
             window: Where to look.
 
         Returns:
-            A coarser grid in the window's pixels, with names in the picture's pixels.
+            A coarser grid in the window's pixels, with names in the image's pixels.
 
         Raises:
             InputError: If the prompter asks for certain things instead of everywhere.
@@ -138,7 +138,7 @@ class CropLayers:
             msg = f"crop layers: expected a GridPrompter, which asks everywhere, found {type(prompter).__name__}"
             raise InputError(msg)
         coarser = GridPrompter(max(1, prompter.points_per_side // self.points_divisor**window.layer))
-        prompts = coarser(window.cut(picture))
+        prompts = coarser(window.cut(image))
         return replace(prompts, names=point_names(prompts.points[:, 0] + np.array([window.left, window.top])))
 
 
@@ -150,8 +150,8 @@ class RegionFilter:
         min_area: Smallest mask in pixels.
         max_masks: How many are kept at most; None keeps all.
         sort_by: Which are kept when there are too many: the largest or the most stable.
-        min_box_ratio: Smallest box, as a share of the picture's area.
-        max_box_ratio: Largest box, as a share of the picture's area.
+        min_box_ratio: Smallest box, as a share of the image's area.
+        max_box_ratio: Largest box, as a share of the image's area.
 
     Raises:
         ValueError: If the ratios are not in order, or a count is negative.
@@ -178,9 +178,9 @@ class RegionFilter:
         """Keep what passes.
 
         Args:
-            regions: All regions of a picture.
-            height: Height of the picture in pixels.
-            width: Width of the picture in pixels.
+            regions: All regions of an image.
+            height: Height of the image in pixels.
+            width: Width of the image in pixels.
 
         Returns:
             The kept regions, largest mask first; equal areas stay in their order.
@@ -201,7 +201,7 @@ class _Candidate(NamedTuple):
 
 
 class Segmenter:
-    """Cuts pictures into regions.
+    """Cuts images into regions.
 
     Nothing is computed for a mask that an earlier bar has refused: the estimated IoU comes before the mask's logits,
     those before its pixels, and of its pixels only those are looked at that can be on.
@@ -214,7 +214,7 @@ class Segmenter:
         stability_offset: How far the stability score moves the threshold, in logits.
         box_nms: Box IoU above which the lesser of two masks goes.
         keep: Which masks become regions.
-        crops: Whether and how the picture is looked at in windows as well; None looks at the whole only.
+        crops: Whether and how the image is looked at in windows as well; None looks at the whole only.
         prompts_per_batch: Prompts that the mask decoder takes at once; None takes what suits the machine.
 
     Example:
@@ -260,48 +260,48 @@ class Segmenter:
             facts["crops"] = repr(self.crops)
         return model_fingerprint(facts, {})
 
-    def embed_all(self, pictures: Sequence[Picture]) -> Sequence[SceneEmbedding | None]:
-        """Run the image encoder for pictures that are segmented next: several at once, where the model does that.
+    def embed_all(self, images: Sequence[ImageArray]) -> Sequence[SceneEmbedding | None]:
+        """Run the image encoder for images that are segmented next: several at once, where the model does that.
 
         Args:
-            pictures: Each of shape (H, W, 3), uint8, RGB, upright; of any sizes.
+            images: Each of shape (H, W, 3), uint8, RGB, upright; of any sizes.
 
         Returns:
-            What a call takes beside each picture; None where there is nothing to prepare.
+            What a call takes beside each image; None where there is nothing to prepare.
         """
-        return embed_scenes(self.model, pictures)
+        return embed_scenes(self.model, images)
 
     @torch.no_grad()
-    def __call__(self, picture: Picture, embedding: SceneEmbedding | None = None) -> list[Region]:
-        """Segment one picture.
+    def __call__(self, image: ImageArray, embedding: SceneEmbedding | None = None) -> list[Region]:
+        """Segment one image.
 
         Args:
-            picture: Shape (H, W, 3), uint8, RGB, upright.
-            embedding: Of the whole picture, where the image encoder has seen it already (from ``embed_all``).
+            image: Shape (H, W, 3), uint8, RGB, upright.
+            embedding: Of the whole image, where the image encoder has seen it already (from ``embed_all``).
 
         Returns:
             Its regions, largest mask first; none where nothing was found.
         """
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         whole = Window(0, 0, width, height)
         windows = self.crops.windows(height, width) if self.crops else [whole]
         known = {} if embedding is None else {whole: embedding}
         rest = [window for window in windows if window not in known]
-        known.update(zip(rest, embed_scenes(self.model, [window.cut(picture) for window in rest]), strict=True))
-        found = [candidate for window in windows for candidate in self._look(picture, window, known[window])]
+        known.update(zip(rest, embed_scenes(self.model, [window.cut(image) for window in rest]), strict=True))
+        found = [candidate for window in windows for candidate in self._look(image, window, known[window])]
         if self.crops:
             sizes = {window: 1 / window.area for window in windows}
             found = _without_duplicates(found, [sizes[each.window] for each in found], self.crops.box_nms)
         return self.keep([each.region for each in found], height, width)
 
-    def _look(self, picture: Picture, window: Window, embedding: SceneEmbedding) -> list[_Candidate]:
-        """Segment one window of a picture, or the whole."""
+    def _look(self, image: ImageArray, window: Window, embedding: SceneEmbedding) -> list[_Candidate]:
+        """Segment one window of an image, or the whole."""
         if window.layer and self.crops:
-            prompts = self.crops.prompts(self.prompter, picture, window)
+            prompts = self.crops.prompts(self.prompter, image, window)
         else:
-            prompts = self.prompter(picture)
+            prompts = self.prompter(image)
         found = self._candidates(embedding, prompts, window)
-        uncut = [each for each in found if not window.cuts(each.region.box, *picture.shape[:2])]
+        uncut = [each for each in found if not window.cuts(each.region.box, *image.shape[:2])]
         return _without_duplicates(uncut, [each.region.predicted_iou for each in uncut], self.thresholds.box_nms)
 
     def _candidates(self, embedding: SceneEmbedding, prompts: Prompts, window: Window) -> Iterator[_Candidate]:

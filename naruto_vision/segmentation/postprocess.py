@@ -1,4 +1,4 @@
-"""From low-resolution logits to masks at the picture's size, looking only where a mask can be.
+"""From low-resolution logits to masks at the image's size, looking only where a mask can be.
 
 A resampled logit is a mix of its neighbours and cannot be above all of them. So outside the box of those low-resolution
 logits that are above the laxest threshold (and one step around it), every pixel is off and counts nowhere: not in the
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from naruto_vision.geometry import mask_area, packed_rows, stability_score, turned, xyxy_from_mask, xyxy_from_masks
-from naruto_vision.records import Mask, Picture
+from naruto_vision.records import ImageArray, Mask
 from naruto_vision.segmentation.protocol import FullMask, SceneEmbedding
 
 
@@ -136,7 +136,7 @@ Span: TypeAlias = tuple[int, int]
 """The first and the last place along an axis, inclusive."""
 
 Spans: TypeAlias = tuple[Span, Span, Span]
-"""One stretch of an axis at three sizes: of the logits, of the model's input, of the picture."""
+"""One stretch of an axis at three sizes: of the logits, of the model's input, of the image."""
 
 _BAND_PIXELS = 1 << 17  # pixels that are resampled at once: half a megabyte, and what they are mixed of
 _DENSE_BYTES = 1 << 28  # whole maps are resampled in chunks of at most 256 MiB of logits
@@ -144,13 +144,13 @@ _SLACK = 1e-3  # in logits and in scores; rounding moves a mix of negative numbe
 
 
 class Frame:
-    """The sizes between a model's logits and a picture, with the tables to get from one to the other.
+    """The sizes between a model's logits and an image, with the tables to get from one to the other.
 
     Args:
         low: Side of the square of low-resolution logits.
         square: Side of the model's square input.
-        inner: Height and width of the resized picture inside that square; the rest is padding.
-        outer: Height and width of the picture.
+        inner: Height and width of the resized image inside that square; the rest is padding.
+        outer: Height and width of the image.
     """
 
     def __init__(self, low: int, square: int, inner: tuple[int, int], outer: tuple[int, int]) -> None:
@@ -162,7 +162,7 @@ class Frame:
         self.inner = inner
 
     def full_masks(self, logits: Tensor, stability: float, offset: float) -> Iterator[FullMask]:
-        """Bring logits to the picture's size and keep the stable masks.
+        """Bring logits to the image's size and keep the stable masks.
 
         Args:
             logits: Shape (M, low, low), float32, on the CPU.
@@ -216,11 +216,11 @@ class Frame:
 def dense_masks(
     logits: Tensor, upscale: Callable[[Tensor], Tensor], pixels: int, stability: float, offset: float
 ) -> Iterator[FullMask]:
-    """Bring whole maps to the picture's size: what a GPU does faster than looking for windows.
+    """Bring whole maps to the image's size: what a GPU does faster than looking for windows.
 
     Args:
         logits: Shape (M, h, w), float32, any device.
-        upscale: Brings maps of shape (m, h, w) to the picture's size (m, H, W).
+        upscale: Brings maps of shape (m, h, w) to the image's size (m, H, W).
         pixels: H times W.
         stability: The least stability score, in [0, 1].
         offset: How far the stability score moves the threshold, in logits.
@@ -244,7 +244,7 @@ def dense_masks(
 
 
 def _spans(tables: tuple[Blend | None, Blend | None], first: int, last: int, inner: int) -> Spans | None:
-    """Find what inputs reach at the picture's size, and what that takes; None where it is all in the padding."""
+    """Find what inputs reach at the image's size, and what that takes; None where it is all in the padding."""
     middle = reach(tables[0], first, last)
     outer = reach(tables[1], middle[0], min(middle[1], inner - 1))
     return None if outer[1] < outer[0] else _back(tables, outer)
@@ -255,29 +255,29 @@ def _back(tables: tuple[Blend | None, Blend | None], outer: Span) -> Spans:
     return needs(tables[0], *middle), middle, outer
 
 
-def resize_longest(picture: Picture, side: int) -> Picture:
-    """Scale a picture so that its longest side fills the model's input.
+def resize_longest(image: ImageArray, side: int) -> ImageArray:
+    """Scale an image so that its longest side fills the model's input.
 
     Args:
-        picture: Shape (H, W, 3), uint8, RGB.
+        image: Shape (H, W, 3), uint8, RGB.
         side: Of the input, in pixels.
 
     Returns:
         Shape (h, w, 3), uint8, with ``max(h, w) == side``.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     scale = side / max(height, width)
     size = (max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5)))
-    return np.array(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
+    return np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
 
 
 @torch.no_grad()
 def upscale(logits: Tensor, embedding: SceneEmbedding, side: int) -> Tensor:
-    """Bring low-resolution logits to the upright picture's size.
+    """Bring low-resolution logits to the upright image's size.
 
     Args:
         logits: Shape (P, h, w), float32.
-        embedding: Of the picture that was asked about.
+        embedding: Of the image that was asked about.
         side: Of the model's input, in pixels.
 
     Returns:
@@ -293,11 +293,11 @@ def upscale(logits: Tensor, embedding: SceneEmbedding, side: int) -> Tensor:
 def stable_masks(
     logits: Tensor, embedding: SceneEmbedding, side: int, stability: float, offset: float
 ) -> Iterator[FullMask]:
-    """Bring masks to the upright picture's size and keep the stable ones.
+    """Bring masks to the upright image's size and keep the stable ones.
 
     Args:
         logits: Shape (M, h, w), float32.
-        embedding: Of the picture that was asked about.
+        embedding: Of the image that was asked about.
         side: Of the model's input, in pixels.
         stability: The least stability score, in [0, 1].
         offset: How far the stability score moves the threshold, in logits.

@@ -1,11 +1,11 @@
-"""Where to ask: a grid over the whole picture, or the points and boxes that a user gave."""
+"""Where to ask: a grid over the whole image, or the points and boxes that a user gave."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from naruto_vision.records import Picture
+from naruto_vision.records import ImageArray
 from naruto_vision.segmentation.protocol import Prompts
 
 
@@ -30,16 +30,16 @@ class GridPrompter:
             raise ValueError(msg)
         self.points_per_side = points_per_side
 
-    def __call__(self, picture: Picture) -> Prompts:
-        """Choose the grid of one picture.
+    def __call__(self, image: ImageArray) -> Prompts:
+        """Choose the grid of one image.
 
         Args:
-            picture: Shape (H, W, 3), uint8, RGB.
+            image: Shape (H, W, 3), uint8, RGB.
 
         Returns:
             One positive point a prompt, row by row from the top left.
         """
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         centres = (np.arange(self.points_per_side) + 0.5) / self.points_per_side
         x, y = np.meshgrid(centres * width, centres * height)
         points = np.stack([x.ravel(), y.ravel()], axis=-1)
@@ -50,7 +50,7 @@ class PointPrompter:
     """Asks at the user's own points, each for an object of its own.
 
     Args:
-        points: N pairs of x and y in pixels of the upright picture.
+        points: N pairs of x and y in pixels of the upright image.
 
     Example:
         >>> import numpy as np
@@ -61,16 +61,16 @@ class PointPrompter:
     def __init__(self, points: Sequence[tuple[float, float]]) -> None:
         self.points = np.asarray(points, dtype=np.float32).reshape(-1, 2)
 
-    def __call__(self, picture: Picture) -> Prompts:
-        """Return the points that lie inside the picture.
+    def __call__(self, image: ImageArray) -> Prompts:
+        """Return the points that lie inside the image.
 
         Args:
-            picture: Shape (H, W, 3), uint8, RGB.
+            image: Shape (H, W, 3), uint8, RGB.
 
         Returns:
             One positive point a prompt, in the user's order.
         """
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         inside = ((self.points >= 0) & (self.points < (width, height))).all(axis=1)
         return _point_prompts(self.points[inside])
 
@@ -79,7 +79,7 @@ class BoxPrompter:
     """Asks for the object inside each of the user's boxes.
 
     Args:
-        boxes: N boxes ``x1, y1, x2, y2`` in inclusive pixels of the upright picture.
+        boxes: N boxes ``x1, y1, x2, y2`` in inclusive pixels of the upright image.
 
     Example:
         >>> import numpy as np
@@ -90,16 +90,16 @@ class BoxPrompter:
     def __init__(self, boxes: Sequence[tuple[float, float, float, float]]) -> None:
         self.boxes = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
 
-    def __call__(self, picture: Picture) -> Prompts:
-        """Return the boxes, clipped to the picture; those that miss it are left out.
+    def __call__(self, image: ImageArray) -> Prompts:
+        """Return the boxes, clipped to the image; those that miss it are left out.
 
         Args:
-            picture: Shape (H, W, 3), uint8, RGB.
+            image: Shape (H, W, 3), uint8, RGB.
 
         Returns:
             One box a prompt and no points, in the user's order.
         """
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         clipped = self.boxes.clip(0, np.array([width - 1, height - 1] * 2, dtype=np.float32))
         meets = (self.boxes[:, :2] < (width, height)).all(axis=1) & (self.boxes[:, 2:] >= 0).all(axis=1)
         boxes = clipped[meets]
@@ -112,7 +112,7 @@ def point_names(points: Sequence[Sequence[float]] | NDArray[np.floating]) -> tup
     """Name prompts for people.
 
     Args:
-        points: N pairs of x and y, or shape (N, 2), in pixels of the upright picture.
+        points: N pairs of x and y, or shape (N, 2), in pixels of the upright image.
     """
     return tuple(f"point {x:.0f},{y:.0f}" for x, y in points)
 

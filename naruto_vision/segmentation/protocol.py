@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from naruto_vision.errors import InputError
-from naruto_vision.records import Box, Mask, Picture
+from naruto_vision.records import Box, ImageArray, Mask
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Prompts:
     """What a promptable model is asked, one object a row.
 
     Args:
-        points: Shape (P, K, 2), float32, x and y in pixels of the upright picture.
+        points: Shape (P, K, 2), float32, x and y in pixels of the upright image.
         labels: Shape (P, K), int64, 1 for a point on the object and 0 for one off it.
         boxes: Shape (P, 4), float32, x1 y1 x2 y2 in pixels, or None.
         names: P words for people ("point 120,88").
@@ -99,12 +99,12 @@ class Prompts:
 
 @dataclass(frozen=True)
 class SceneEmbedding:
-    """A picture after the image encoder.
+    """An image after the image encoder.
 
     Args:
         features: Shape (1, C, h, w), float32.
-        original_size: Height and width of the upright picture in pixels.
-        input_size: Height and width of the resized picture inside the model's padded square.
+        original_size: Height and width of the upright image in pixels.
+        input_size: Height and width of the resized image inside the model's padded square.
     """
 
     features: Tensor
@@ -128,11 +128,11 @@ class Answers(NamedTuple):
 
 @dataclass(frozen=True)
 class FullMask:
-    """A mask at the picture's size, cut to its box.
+    """A mask at the image's size, cut to its box.
 
     Args:
         index: Which of the logits it came from.
-        box: Its tight box, inclusive pixels of the picture.
+        box: Its tight box, inclusive pixels of the image.
         mask: Shape (h, w) of the box, bool.
         stability: The stability score, in [0, 1].
     """
@@ -146,8 +146,8 @@ class FullMask:
 class Prompter(Protocol):
     """Where to ask."""
 
-    def __call__(self, picture: Picture) -> Prompts:
-        """Choose the prompts of one picture, in its own pixels."""
+    def __call__(self, image: ImageArray) -> Prompts:
+        """Choose the prompts of one image, in its own pixels."""
         ...
 
 
@@ -165,11 +165,11 @@ class PromptableModel(Protocol):
         """64 hexadecimal digits that change with the architecture or any weight."""
         ...
 
-    def embed(self, picture: Picture) -> SceneEmbedding:
+    def embed(self, image: ImageArray) -> SceneEmbedding:
         """Run the image encoder once.
 
         Args:
-            picture: Shape (H, W, 3), uint8, RGB.
+            image: Shape (H, W, 3), uint8, RGB.
         """
         ...
 
@@ -179,8 +179,8 @@ class PromptableModel(Protocol):
         """Answer prompts with the masks that are worth looking at.
 
         Args:
-            embedding: Of the picture that is asked about.
-            prompts: P prompts in the frame of the upright picture.
+            embedding: Of the image that is asked about.
+            prompts: P prompts in the frame of the upright image.
             above: Masks are left out unless their estimated IoU is above this.
             batch: Prompts at once; None leaves it to the model.
 
@@ -192,11 +192,11 @@ class PromptableModel(Protocol):
     def full_masks(
         self, logits: Tensor, embedding: SceneEmbedding, stability: float, offset: float
     ) -> Iterator[FullMask]:
-        """Bring masks to the upright picture's size and keep the stable ones.
+        """Bring masks to the upright image's size and keep the stable ones.
 
         Args:
             logits: Shape (M, h, w), float32, from ``answers``.
-            embedding: Of the same picture.
+            embedding: Of the same image.
             stability: The least stability score, in [0, 1].
             offset: How far the stability score moves the threshold, in logits.
 
@@ -208,27 +208,27 @@ class PromptableModel(Protocol):
 
 @runtime_checkable
 class EmbedsMany(Protocol):
-    """A promptable model whose image encoder takes several pictures at once; not every model has to."""
+    """A promptable model whose image encoder takes several images at once; not every model has to."""
 
-    def embed_all(self, pictures: Sequence[Picture]) -> list[SceneEmbedding]:
-        """Run the image encoder for several pictures.
+    def embed_all(self, images: Sequence[ImageArray]) -> list[SceneEmbedding]:
+        """Run the image encoder for several images.
 
         Args:
-            pictures: Each of shape (H, W, 3), uint8, RGB; of any sizes.
+            images: Each of shape (H, W, 3), uint8, RGB; of any sizes.
         """
         ...
 
 
-def embed_scenes(model: PromptableModel, pictures: Sequence[Picture]) -> list[SceneEmbedding]:
-    """Run a model's image encoder for several pictures: at once where the model can, else one by one.
+def embed_scenes(model: PromptableModel, images: Sequence[ImageArray]) -> list[SceneEmbedding]:
+    """Run a model's image encoder for several images: at once where the model can, else one by one.
 
     Args:
         model: Any promptable model.
-        pictures: Each of shape (H, W, 3), uint8, RGB; of any sizes.
+        images: Each of shape (H, W, 3), uint8, RGB; of any sizes.
 
     Returns:
         Their embeddings, in order.
     """
     if isinstance(model, EmbedsMany):
-        return model.embed_all(pictures)
-    return [model.embed(picture) for picture in pictures]
+        return model.embed_all(images)
+    return [model.embed(image) for image in images]

@@ -11,7 +11,7 @@ from torch import Tensor
 from naruto_vision.errors import InputError
 from naruto_vision.io.machine import has_fast_bf16
 from naruto_vision.segmentation.compile import compile_once, few_sizes, filled
-from naruto_vision.segmentation.fast_decoder import decode_prompts, mask_logits, share_picture
+from naruto_vision.segmentation.fast_decoder import decode_prompts, mask_logits, share_image
 from naruto_vision.segmentation.fast_encoder import Products, encode_image, products_of
 from naruto_vision.segmentation.protocol import Answers
 
@@ -21,12 +21,12 @@ Precision: TypeAlias = Literal["float32", "bfloat16", "float16"]
 Compile: TypeAlias = Literal["none", "encoder", "all"]
 """What ``torch.compile`` makes kernels of: nothing, the image encoder, or the mask decoder too."""
 
-PICTURES_AT_ONCE = {"cpu": 1, "cuda": 4}
-"""Pictures that the image encoder takes at once: one is work enough for a CPU, and its memory is a picture's."""
+IMAGES_AT_ONCE = {"cpu": 1, "cuda": 4}
+"""Images that the image encoder takes at once: one is work enough for a CPU, and its memory is an image's."""
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_PICTURES_BYTES = {"cpu": 1 << 23, "cuda": 1 << 30}
-"""Picture tokens, a set for each prompt decoded at once: 2 prompts of the official sizes on a CPU, 256 on a GPU."""
+_IMAGES_BYTES = {"cpu": 1 << 23, "cuda": 1 << 30}
+"""Image tokens, a set for each prompt decoded at once: 2 prompts of the official sizes on a CPU, 256 on a GPU."""
 
 
 def check_precision(precision: Precision, device: torch.device) -> None:
@@ -94,15 +94,15 @@ class ForwardPasses:
             raise InputError(msg)
         return features
 
-    def pictures_at_once(self, count: int, device: torch.device) -> int:
-        """Say how many of the next pictures go into a batch.
+    def images_at_once(self, count: int, device: torch.device) -> int:
+        """Say how many of the next images go into a batch.
 
         Args:
             count: How many there are.
             device: Where they are encoded.
         """
-        most = PICTURES_AT_ONCE.get(device.type, 1)
-        # what is compiled is compiled for a size: full batches and single pictures are two sizes, not four
+        most = IMAGES_AT_ONCE.get(device.type, 1)
+        # what is compiled is compiled for a size: full batches and single images are two sizes, not four
         return 1 if self.compile != "none" and count < most else min(most, count)
 
     def _rounded(self) -> list[Products]:
@@ -119,7 +119,7 @@ class ForwardPasses:
 
     @torch.no_grad()
     def answers(self, features: Tensor, tokens: Tensor, above: float, batch: int | None = None) -> Iterator[Answers]:
-        """Answer prompts about one picture with the masks that are worth looking at, some prompts at a time.
+        """Answer prompts about one image with the masks that are worth looking at, some prompts at a time.
 
         Args:
             features: Shape (1, C, h, w), float32, from ``encode``.
@@ -137,9 +137,9 @@ class ForwardPasses:
         rows, columns = features.shape[2:]
         with torch.autocast(device.type, enabled=False):
             places, no_mask = encoder.get_dense_pe(), encoder.no_mask_embed.weight
-            shared = share_picture(decoder, features, places, no_mask, dtype)
+            shared = share_image(decoder, features, places, no_mask, dtype)
         bytes_each = dtype.itemsize * shared.tokens.numel()
-        step = batch or max(1, _PICTURES_BYTES.get(device.type, 1 << 26) // bytes_each)
+        step = batch or max(1, _IMAGES_BYTES.get(device.type, 1 << 26) // bytes_each)
         if compiled and len(tokens):
             step = few_sizes(len(tokens), step)
         for start in range(0, len(tokens), step):

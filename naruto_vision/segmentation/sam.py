@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from naruto_vision.errors import FormatError
 from naruto_vision.io.bundles import INFO, bundle_path, load_bundle, load_strictly, model_fingerprint, save_bundle
 from naruto_vision.io.checkpoints import load_state_dict
-from naruto_vision.records import Picture
+from naruto_vision.records import ImageArray
 from naruto_vision.segmentation.postprocess import resize_longest, stable_masks
 from naruto_vision.segmentation.protocol import Answers, FullMask, MaskThresholds, Prompts, SceneEmbedding
 from naruto_vision.segmentation.runtime import Compile, ForwardPasses, Precision, check_precision
@@ -30,7 +30,7 @@ class SamSize:
         width: Width of the image encoder's tokens.
         depth: Blocks of the image encoder.
         heads: Attention heads of each block.
-        global_blocks: Blocks that attend to the whole picture; the others stay inside windows.
+        global_blocks: Blocks that attend to the whole image; the others stay inside windows.
         window: Side of a window in tokens.
         image_size: Side of the square input in pixels.
         decoder_width: Width of the prompt tokens and the mask decoder.
@@ -124,11 +124,11 @@ class Answer(NamedTuple):
 def decode_each(sam: Sam, features: Tensor, tokens: Tensor) -> Answer:
     """Run the mask decoder; gradients flow.
 
-    The stock decoder takes one picture at a time; this one takes each prompt with its own picture.
+    The stock decoder takes one image at a time; this one takes each prompt with its own image.
 
     Args:
         sam: Of any size.
-        features: Shape (P, C, h, w), or (1, C, h, w) where all prompts ask about one picture.
+        features: Shape (P, C, h, w), or (1, C, h, w) where all prompts ask about one image.
         tokens: Shape (P, T, C): the prompts' tokens.
 
     Returns:
@@ -198,7 +198,7 @@ class SamModel(nn.Module):
             package carries, or None for random weights to train.
         precision: What ``embed`` and ``answers`` multiply in; on a GPU, 16 bits are several times as fast, and nearly
             all masks stay the same. Weights, training and files stay in float32.
-        compile: What ``torch.compile`` makes faster kernels of, which takes it a minute or more at the first picture.
+        compile: What ``torch.compile`` makes faster kernels of, which takes it a minute or more at the first image.
 
     Attributes:
         thresholds: Which answers count as masks with these weights.
@@ -281,7 +281,7 @@ class SamModel(nn.Module):
         """Turn prompts into tokens; gradients flow.
 
         Args:
-            points: Shape (P, K, 2), float, x and y in pixels of the resized picture.
+            points: Shape (P, K, 2), float, x and y in pixels of the resized image.
             labels: Shape (P, K), int64, 1 on the object, 0 off it.
             boxes: Shape (P, 4), float, in the same pixels, or None.
 
@@ -296,10 +296,10 @@ class SamModel(nn.Module):
     def decode(self, features: Tensor, tokens: Tensor) -> Answer:
         """Run the mask decoder; gradients flow.
 
-        The stock decoder takes one picture at a time; this one takes each prompt with its own picture.
+        The stock decoder takes one image at a time; this one takes each prompt with its own image.
 
         Args:
-            features: Shape (P, C, h, w), or (1, C, h, w) where all prompts ask about one picture; from ``encode``.
+            features: Shape (P, C, h, w), or (1, C, h, w) where all prompts ask about one image; from ``encode``.
             tokens: Shape (P, T, C), from ``encode_prompts``.
 
         Returns:
@@ -307,23 +307,23 @@ class SamModel(nn.Module):
         """
         return decode_each(self.sam, features, tokens)
 
-    def embed(self, picture: Picture) -> SceneEmbedding:
-        """Run the image encoder once for a picture.
+    def embed(self, image: ImageArray) -> SceneEmbedding:
+        """Run the image encoder once for an image.
 
         Args:
-            picture: Shape (H, W, 3), uint8, RGB, upright.
+            image: Shape (H, W, 3), uint8, RGB, upright.
 
         Returns:
             What ``answers`` and ``full_masks`` need of it.
         """
-        return self.embed_all([picture])[0]
+        return self.embed_all([image])[0]
 
     @torch.no_grad()
-    def embed_all(self, pictures: Sequence[Picture]) -> list[SceneEmbedding]:
-        """Run the image encoder for several pictures of any sizes: on a GPU some at once, on a CPU one by one.
+    def embed_all(self, images: Sequence[ImageArray]) -> list[SceneEmbedding]:
+        """Run the image encoder for several images of any sizes: on a GPU some at once, on a CPU one by one.
 
         Args:
-            pictures: Each of shape (H, W, 3), uint8, RGB, upright.
+            images: Each of shape (H, W, 3), uint8, RGB, upright.
 
         Returns:
             What ``answers`` and ``full_masks`` need of each, in order; features differ by rounding from ``embed``'s.
@@ -332,28 +332,28 @@ class SamModel(nn.Module):
             InputError: If the device is slower in the model's precision, or its numbers became too large for float16.
         """
         found: list[SceneEmbedding] = []
-        while len(found) < len(pictures):
-            start, size = len(found), self.passes.pictures_at_once(len(pictures) - len(found), self.device)
-            some = pictures[start : start + size]
-            resized = [resize_longest(picture, self.image_size) for picture in some]
+        while len(found) < len(images):
+            start, size = len(found), self.passes.images_at_once(len(images) - len(found), self.device)
+            some = images[start : start + size]
+            resized = [resize_longest(image, self.image_size) for image in some]
             features = self.passes.encode(torch.stack([self._square(each) for each in resized]))
-            for picture, inside, one in zip(some, resized, features, strict=True):
-                found.append(SceneEmbedding(one[None], picture.shape[:2], inside.shape[:2]))
+            for image, inside, one in zip(some, resized, features, strict=True):
+                found.append(SceneEmbedding(one[None], image.shape[:2], inside.shape[:2]))
         return found
 
-    def _square(self, resized: Picture) -> Tensor:
-        """Normalise a resized picture and pad it to the model's input: (3, S, S), float32."""
+    def _square(self, resized: ImageArray) -> Tensor:
+        """Normalise a resized image and pad it to the model's input: (3, S, S), float32."""
         pixels = torch.from_numpy(resized).to(self.device).permute(2, 0, 1)
         square: Tensor = self.sam.preprocess(pixels.float())
         return square
 
     @torch.no_grad()
     def answer(self, embedding: SceneEmbedding, prompts: Prompts) -> Answer:
-        """Answer prompts about one picture with all of their masks, good or bad.
+        """Answer prompts about one image with all of their masks, good or bad.
 
         Args:
             embedding: From ``embed``.
-            prompts: P prompts in pixels of the upright picture.
+            prompts: P prompts in pixels of the upright image.
 
         Returns:
             Three masks a prompt: logits of shape (P, 3, h, w).
@@ -364,11 +364,11 @@ class SamModel(nn.Module):
     def answers(
         self, embedding: SceneEmbedding, prompts: Prompts, above: float, batch: int | None = None
     ) -> Iterator[Answers]:
-        """Answer prompts about one picture with the masks that are worth looking at, some prompts at a time.
+        """Answer prompts about one image with the masks that are worth looking at, some prompts at a time.
 
         Args:
             embedding: From ``embed``.
-            prompts: P prompts in pixels of the upright picture.
+            prompts: P prompts in pixels of the upright image.
             above: Masks are left out unless their estimated IoU is above this.
             batch: Prompts at once; None takes as many as the processor's cache or the GPU's memory likes.
 
@@ -393,11 +393,11 @@ class SamModel(nn.Module):
     def full_masks(
         self, logits: Tensor, embedding: SceneEmbedding, stability: float, offset: float
     ) -> Iterator[FullMask]:
-        """Bring masks to the upright picture's size and keep the stable ones.
+        """Bring masks to the upright image's size and keep the stable ones.
 
         Args:
             logits: Shape (M, h, w), float32, from ``answers``.
-            embedding: Of the same picture.
+            embedding: Of the same image.
             stability: The least stability score, in [0, 1].
             offset: How far the stability score moves the threshold, in logits.
 

@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from naruto_vision.errors import InputError
 from naruto_vision.geometry import xyxy_from_mask
-from naruto_vision.records import Picture, Region
+from naruto_vision.records import ImageArray, Region
 from naruto_vision.segmentation.generator import CropLayers, Segmenter
 from naruto_vision.segmentation.prompts import GridPrompter, point_names
 from naruto_vision.segmentation.protocol import SceneEmbedding
@@ -16,7 +16,7 @@ from naruto_vision.segmentation.sam import SamModel
 
 
 class StockSegmenter(Segmenter):
-    """Cuts pictures into regions as ``segment_anything`` does: the same regions as ``Segmenter``, several times later.
+    """Cuts images into regions as ``segment_anything`` does: the same regions as ``Segmenter``, several times later.
 
     It takes what ``Segmenter`` takes, with a ``GridPrompter`` and a ``SamModel``. Bars of 0 or less bar nothing here.
 
@@ -52,24 +52,24 @@ class StockSegmenter(Segmenter):
         )
 
     @override
-    def embed_all(self, pictures: Sequence[Picture]) -> Sequence[SceneEmbedding | None]:
+    def embed_all(self, images: Sequence[ImageArray]) -> Sequence[SceneEmbedding | None]:
         """Prepare nothing: the stock generator runs the image encoder itself.
 
         Args:
-            pictures: Each of shape (H, W, 3), uint8, RGB.
+            images: Each of shape (H, W, 3), uint8, RGB.
 
         Returns:
             None for each.
         """
-        return [None for _ in pictures]
+        return [None for _ in images]
 
     @override
     @torch.no_grad()
-    def __call__(self, picture: Picture, embedding: SceneEmbedding | None = None) -> list[Region]:
-        """Segment one picture.
+    def __call__(self, image: ImageArray, embedding: SceneEmbedding | None = None) -> list[Region]:
+        """Segment one image.
 
         Args:
-            picture: Shape (H, W, 3), uint8, RGB, upright.
+            image: Shape (H, W, 3), uint8, RGB, upright.
             embedding: Has to be None: the stock generator runs the image encoder itself.
 
         Returns:
@@ -82,10 +82,10 @@ class StockSegmenter(Segmenter):
             msg = "stock segmenter: expected no embedding, found one; the stock generator runs the image encoder itself"
             raise InputError(msg)
         regions = []
-        for record in self.generator().generate(picture):
+        for record in self.generator().generate(image):
             mask, (name,) = record["segmentation"], point_names(record["point_coords"])
             box = xyxy_from_mask(mask)
             if box is not None:
                 cut = mask[box[1] : box[3] + 1, box[0] : box[2] + 1]
                 regions.append(Region(box, cut, record["predicted_iou"], record["stability_score"], name))
-        return self.keep(regions, *picture.shape[:2])
+        return self.keep(regions, *image.shape[:2])

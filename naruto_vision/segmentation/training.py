@@ -14,18 +14,18 @@ FOCAL_WEIGHT = 20.0  # SAM's ratio of focal to dice loss: the focal mean over al
 
 
 class PromptBatch(NamedTuple):
-    """B pictures and P prompts about them: first A points, then P - A boxes.
+    """B images and P prompts about them: first A points, then P - A boxes.
 
     Attributes:
         pixels: Shape (B, 3, S, S), uint8, already of the model's input size.
-        picture: Shape (P,), int64: which picture each prompt asks about.
+        image: Shape (P,), int64: which image each prompt asks about.
         points: Shape (A, 2), float32, x and y in pixels of ``pixels``.
         boxes: Shape (P - A, 4), float32, x1 y1 x2 y2 in the same pixels.
         masks: Shape (P, S, S), bool: the whole figure that is asked for; empty where a point is on no figure.
     """
 
     pixels: Tensor
-    picture: Tensor
+    image: Tensor
     points: Tensor
     boxes: Tensor
     masks: Tensor
@@ -68,7 +68,7 @@ def answer_batch(model: SamModel, batch: PromptBatch) -> Answer:
 
     Args:
         model: The model.
-        batch: Pictures and prompts.
+        batch: Images and prompts.
 
     Returns:
         Three masks a prompt.
@@ -80,7 +80,7 @@ def answer_batch(model: SamModel, batch: PromptBatch) -> Answer:
     no_points, no_labels = batch.boxes.new_zeros(len(batch.boxes), 0, 2), labels.new_zeros(len(batch.boxes), 0)
     boxes = model.encode_prompts(no_points, no_labels, batch.boxes)
     # a point is followed by a "no box" token and a box has two corners, so both kinds are two tokens long
-    return model.decode(features[batch.picture], torch.cat([points, boxes]))
+    return model.decode(features[batch.image], torch.cat([points, boxes]))
 
 
 def prompt_losses(model: SamModel, batch: PromptBatch, *, resolution: int = 64) -> PromptLosses:
@@ -90,7 +90,7 @@ def prompt_losses(model: SamModel, batch: PromptBatch, *, resolution: int = 64) 
 
     Args:
         model: The model.
-        batch: Pictures and prompts.
+        batch: Images and prompts.
         resolution: Side in pixels at which masks are compared; the model's own masks are 64 of tiny-sam's 256.
     """
     answer = answer_batch(model, batch)
@@ -112,7 +112,7 @@ def prompt_quality(model: SamModel, batch: PromptBatch) -> PromptQuality:
 
     Args:
         model: The model.
-        batch: Pictures and prompts, each about a figure.
+        batch: Images and prompts, each about a figure.
     """
     answer = answer_batch(model, batch)
     logits = interpolate(answer.logits, batch.masks.shape[-2:], mode="bilinear")

@@ -16,7 +16,7 @@ def draw_room(sketch: Sketch, rng: _RoomRng) -> None:
     """Draw a wall, a floor and what stands there.
 
     Args:
-        sketch: What to draw on; the picture is the unit square.
+        sketch: What to draw on; the image is the unit square.
         rng: Where the choices come from; it moves on.
     """
     wall, floor = any_colour(rng, 90), any_colour(rng, 70, 200)
@@ -172,8 +172,8 @@ def draw_backdrop(rng: _Rng, width: int, height: int) -> Bytes:
 
     Args:
         rng: Where the choices come from; it moves on.
-        width: Width of the picture in pixels.
-        height: Height of the picture in pixels.
+        width: Width of the image in pixels.
+        height: Height of the image in pixels.
 
     Returns:
         Shape (height, width, 3), uint8, RGB.

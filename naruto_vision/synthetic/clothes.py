@@ -136,7 +136,7 @@ def draw_pattern(sketch: Sketch, rng: _Rng) -> None:
     """Draw dots, slanting stripes, rays or a chequerboard.
 
     Args:
-        sketch: What to draw on; the picture is the unit square.
+        sketch: What to draw on; the image is the unit square.
         rng: Where the choices come from; it moves on.
     """
     one, other = any_colour(rng), any_colour(rng)
@@ -184,7 +184,7 @@ def draw_clutter(sketch: Sketch, rng: _Rng) -> None:
     """Draw a few loose shapes anywhere, in any colour.
 
     Args:
-        sketch: What to draw on; the picture is the unit square.
+        sketch: What to draw on; the image is the unit square.
         rng: Where the choices come from; it moves on.
     """
     for _ in range(int(rng.integers(0, 7))):

@@ -4,7 +4,7 @@
 
     OUT/world.json                             format version, seed, counts, the cast's attributes
     OUT/aliases.json                           name to texts that describe it
-    OUT/{train,valid,test}/_classes.csv        and the pictures beside it
+    OUT/{train,valid,test}/_classes.csv        and the images beside it
     OUT/scenes/{valid,test}/images/*.jpg       and gt.json, coco.json, difficulty.json
 """
 
@@ -21,7 +21,7 @@ from naruto_vision.io.images import write_image
 from naruto_vision.records import UNKNOWN
 from naruto_vision.synthetic.attributes import Cast
 from naruto_vision.synthetic.captions import aliases
-from naruto_vision.synthetic.scene import Difficulty, DrawnObject, DrawnScene, draw_picture, draw_scene
+from naruto_vision.synthetic.scene import Difficulty, DrawnObject, DrawnScene, draw_image, draw_scene
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class TableRow:
     """One row: a file and its classes.
 
     Args:
-        filename: Name of the picture.
+        filename: Name of the image.
         labels: Its classes; more than one only as a quirk.
     """
 
@@ -103,10 +103,10 @@ class SceneTruth:
         """Add a scene.
 
         Args:
-            filename: The name of its picture.
+            filename: The name of its image.
             scene: The scene.
         """
-        height, width = scene.picture.shape[:2]
+        height, width = scene.image.shape[:2]
         number = len(self.images) + 1
         self.gt[filename] = [
             {"bbox": list(drawn.box), "label": drawn.label} for drawn in scene.objects if drawn.label is not None
@@ -148,13 +148,13 @@ class WorldPlan:
 
     Args:
         seed: Decides every pixel.
-        train: Training pictures a class.
-        valid: Validation pictures a class.
-        test: Test pictures a class.
+        train: Training images a class.
+        valid: Validation images a class.
+        test: Test images a class.
         scenes: Test scenes; a third of each difficulty.
         valid_scenes: Validation scenes, for thresholds.
         size: Side of a scene in pixels.
-        picture_size: Side of a class picture in pixels.
+        picture_size: Side of a class image in pixels.
         quirks: Whether the class tables have what real exports have: blanks after commas, an ``Unlabeled`` column, a
             misspelt class, rows of absent files or of two classes, no final newline.
 
@@ -175,15 +175,15 @@ class WorldPlan:
     def __post_init__(self) -> None:
         counts = (self.train, self.valid, self.test, self.scenes, self.valid_scenes)
         if min(counts) < 0:
-            msg = f"counts of pictures and scenes: expected none below 0, found {min(counts)}"
+            msg = f"counts of images and scenes: expected none below 0, found {min(counts)}"
             raise ValueError(msg)
         for side in (self.size, self.picture_size):
             if not _SIDES[0] <= side <= _SIDES[1]:
-                msg = f"side of a picture: expected {_SIDES[0]} to {_SIDES[1]} pixels, found {side}"
+                msg = f"side of an image: expected {_SIDES[0]} to {_SIDES[1]} pixels, found {side}"
                 raise ValueError(msg)
 
     def steps(self, members: int) -> int:
-        """How many pictures and scenes there will be.
+        """How many images and scenes there will be.
 
         Args:
             members: How many characters the cast has.
@@ -213,7 +213,7 @@ def _write_split(folder: Path, cast: Cast, plan: WorldPlan, split: Split, advanc
         for k in range(getattr(plan, split)):
             seed = seed_of(plan.seed, split, name, k)
             filename = f"{seed:016x}.jpg"  # says nothing about the class
-            write_image(folder / filename, draw_picture(attributes, seed, plan.picture_size).picture)
+            write_image(folder / filename, draw_image(attributes, seed, plan.picture_size).image)
             rows.append(TableRow(filename, (name,)))
             advance()
     classes = sorted(cast.names)
@@ -231,7 +231,7 @@ def _write_scenes(
         seed = seed_of(plan.seed, "scenes", split, k)
         scene = draw_scene(seed, cast, size=plan.size, difficulty=difficulties[k % len(difficulties)])
         filename = f"scene_{k:05d}.jpg"
-        write_image(folder / "images" / filename, scene.picture)
+        write_image(folder / "images" / filename, scene.image)
         truth.add(filename, scene)
         advance()
     (folder / "images").mkdir(parents=True, exist_ok=True)
@@ -287,7 +287,7 @@ def write_world(
         cast: Who is drawn.
         plan: How much; None draws the default.
         force: Whether to replace an older drawn world.
-        advance: Called after every picture and scene.
+        advance: Called after every image and scene.
 
     Raises:
         InputError: If the folder is not empty and not to be replaced, or is no drawn world.

@@ -85,8 +85,8 @@ def paint(sketch: Sketch, look: Look, scale: float, origin: tuple[float, float],
         sketch: From ``sketch_figure``.
         look: The look that it was sketched with.
         scale: Pixels a head unit; the head is about two units wide.
-        origin: Where the head's centre lies, in pixels of the picture.
-        window: The part of the picture that can be seen, inclusive pixels.
+        origin: Where the head's centre lies, in pixels of the image.
+        window: The part of the image that can be seen, inclusive pixels.
 
     Returns:
         The layer, or None where nothing of the figure lies inside the window.

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from naruto_vision.records import Picture, Vectors
+from naruto_vision.records import ImageArray, Vectors
 
 Rgb: TypeAlias = tuple[int, int, int]
 """Red, green and blue, each 0 to 255."""
@@ -121,17 +121,17 @@ _THUMBNAIL = 24
 _BINS = (12, 6, 6)
 
 
-def colour_features(picture: Picture) -> NDArray[np.float32]:
-    """Describe a picture by its colours: a thumbnail and an HSV histogram, each of unit length.
+def colour_features(image: ImageArray) -> NDArray[np.float32]:
+    """Describe an image by its colours: a thumbnail and an HSV histogram, each of unit length.
 
     Args:
-        picture: Shape (H, W, 3), uint8, RGB.
+        image: Shape (H, W, 3), uint8, RGB.
 
     Returns:
         Shape (2160,), float32: 24 x 24 x 3 of the thumbnail, then 12 x 6 x 6 of the histogram; unit length.
     """
-    thumbnail = cv2.resize(picture, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
-    hsv = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV)
+    thumbnail = cv2.resize(image, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
     histogram = np.sqrt(cv2.calcHist([hsv], [0, 1, 2], None, list(_BINS), [0, 180, 0, 256, 0, 256]).ravel())
     thumbnail -= thumbnail.mean()
     parts = [part / max(float(np.linalg.norm(part)), 1e-6) for part in (thumbnail, histogram)]

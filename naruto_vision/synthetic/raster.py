@@ -52,8 +52,8 @@ class Layer:
     """A drawn sketch, cut to its visible box.
 
     Args:
-        x: Left edge in the picture, in pixels.
-        y: Upper edge in the picture, in pixels.
+        x: Left edge in the image, in pixels.
+        y: Upper edge in the image, in pixels.
         colour: Shape (h, w, 3), uint8, RGB times alpha.
         alpha: Shape (h, w), uint8.
         parts: Shape (h, w), uint8: place in ``PARTS`` of the part that is seen; 0 where nothing is.
@@ -85,7 +85,7 @@ def positions(sketch: Sketch) -> tuple[Reals, Reals]:
 
 
 def _place(sketch: Sketch, scale: float, origin: tuple[float, float]) -> Ints:
-    """Control points in fixed-point supersampled picture coordinates: shape (N, 2), int32."""
+    """Control points in fixed-point supersampled image coordinates: shape (N, 2), int32."""
     across, down = positions(sketch)
     unit = 2 << _SHIFT
     placed = np.stack([across * scale + origin[0], down * scale + origin[1]], axis=1)
@@ -183,8 +183,8 @@ def render(sketch: Sketch, style: Style, scale: float, origin: tuple[float, floa
         sketch: What to draw.
         style: How.
         scale: Pixels a head unit.
-        origin: Where the sketch's (0, 0) lies in the picture, in pixels.
-        window: The part of the picture that can be seen, inclusive pixels.
+        origin: Where the sketch's (0, 0) lies in the image, in pixels.
+        window: The part of the image that can be seen, inclusive pixels.
 
     Returns:
         The layer, or None where nothing of it lies inside the window.

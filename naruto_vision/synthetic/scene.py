@@ -1,4 +1,4 @@
-"""Scenes: several characters in one picture, with the truth about every visible pixel."""
+"""Scenes: several characters in one image, with the truth about every visible pixel."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
-from naruto_vision.records import Box, Mask, Picture
+from naruto_vision.records import Box, ImageArray, Mask
 from naruto_vision.synthetic.attributes import Attributes, Cast, random_attributes
 from naruto_vision.synthetic.backdrop import draw_backdrop
 from naruto_vision.synthetic.figure import Extent, extent_of, paint, sketch_figure
@@ -18,15 +18,15 @@ from naruto_vision.synthetic.sketch import PARTS
 
 
 @dataclass(frozen=True)
-class DrawnPicture:
-    """A picture of one character.
+class DrawnImage:
+    """An image of one character.
 
     Args:
-        picture: Shape (S, S, 3), uint8, RGB.
+        image: Shape (S, S, 3), uint8, RGB.
         mask: Shape (S, S), bool: the character's pixels.
     """
 
-    picture: Picture
+    image: ImageArray
     mask: Mask
 
 
@@ -45,26 +45,26 @@ def _framing(rng: np.random.Generator, extent: Extent, size: int) -> tuple[float
     return scale, (across, slack * (0.2 + 0.6 * float(rng.random())) - extent.top * scale)
 
 
-def draw_picture(attributes: Attributes, seed: int, size: int = 128) -> DrawnPicture:
+def draw_image(attributes: Attributes, seed: int, size: int = 128) -> DrawnImage:
     """Draw one character.
 
     Args:
         attributes: Who it is.
         seed: Decides everything else: pose, framing, background, light. Equal seeds give equal pixels anywhere.
-        size: Side of the picture in pixels.
+        size: Side of the image in pixels.
     """
     rng = np.random.Generator(np.random.PCG64(seed))
     look = random_look(rng)
     sketch = sketch_figure(attributes, look)
     scale, origin = _framing(rng, extent_of(sketch), size)
-    picture = draw_backdrop(rng, size, size)
+    image = draw_backdrop(rng, size, size)
     mask = np.zeros((size, size), dtype=np.bool_)
     layer = paint(sketch, look, scale, origin, (0, 0, size - 1, size - 1))
     if layer is not None:
-        lay_over(picture, layer)
+        lay_over(image, layer)
         height, width = layer.parts.shape
         mask[layer.y : layer.y + height, layer.x : layer.x + width] = layer.parts > 0
-    return DrawnPicture(finish(picture, rng), mask)
+    return DrawnImage(finish(image, rng), mask)
 
 
 Difficulty: TypeAlias = Literal["easy", "medium", "hard"]
@@ -95,12 +95,12 @@ class DrawnScene:
     """A scene and its truth.
 
     Args:
-        picture: Shape (S, S, 3), uint8, RGB.
+        image: Shape (S, S, 3), uint8, RGB.
         difficulty: How crowded, cut and worn it is.
         objects: Its figures, back to front; their masks do not overlap.
     """
 
-    picture: Picture
+    image: ImageArray
     difficulty: Difficulty
     objects: tuple[DrawnObject, ...]
 
@@ -170,14 +170,14 @@ def _people(rng: np.random.Generator, cast: Cast, plan: _Plan, *, known: bool) -
 def _place(
     rng: np.random.Generator, attributes: Attributes, look: Look, plan: _Plan, slot: tuple[float, float, int]
 ) -> Layer | None:
-    """Draw one figure in its slot: middle and width of the slot, and the side of the picture, in pixels."""
+    """Draw one figure in its slot: middle and width of the slot, and the side of the image, in pixels."""
     middle, width, size = slot
     sketch = sketch_figure(attributes, look)
     extent = extent_of(sketch)
     scale = between(rng, *plan.height) * size / extent.height
     feet = between(rng, *plan.feet) * size
     x = middle + (float(rng.random()) - 0.5) * 2 * plan.drift * width
-    # the head stays in the picture: a figure without one is nobody
+    # the head stays in the image: a figure without one is nobody
     x = min(max(x, 0.7 * scale), size - 0.7 * scale)
     y = max(feet - extent.feet * scale, 1.1 * scale)
     return paint(sketch, look, scale, (x, y), (0, 0, size - 1, size - 1))
@@ -261,7 +261,7 @@ def draw_scene(
     Args:
         seed: Decides everything; equal seeds give equal pixels anywhere.
         cast: Who can be in it; each at most once. Strangers never resemble one of them.
-        size: Side of the picture in pixels.
+        size: Side of the image in pixels.
         difficulty: How crowded, cut and worn it is; None chooses.
         strangers_only: Whether nobody of the cast may be in it; otherwise about 15 % of scenes are so.
     """
@@ -270,13 +270,13 @@ def draw_scene(
     difficulty = difficulty or chosen
     plan = _PLANS[difficulty]
     known = float(rng.random()) >= _NOBODY_KNOWN and not strangers_only
-    picture = draw_backdrop(rng, size, size)
+    image = draw_backdrop(rng, size, size)
     figures = _draw_figures(rng, _people(rng, cast, plan, known=known), plan, size)
     owners = _owners(figures, size)
     while (hidden := _hidden(figures, owners)) is not None:
         del figures[hidden]
         owners = _owners(figures, size)
     for figure in figures:
-        lay_over(picture, figure.layer)
+        lay_over(image, figure.layer)
     objects = tuple(_object(figure, owners, k) for k, figure in enumerate(figures, 1))
-    return DrawnScene(finish(picture, rng, strength=plan.wear), difficulty, objects)
+    return DrawnScene(finish(image, rng, strength=plan.wear), difficulty, objects)

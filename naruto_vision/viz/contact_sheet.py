@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from PIL import Image, ImageDraw
 
-from naruto_vision.records import Picture
+from naruto_vision.records import ImageArray
 from naruto_vision.viz.fonts import text_font
 from naruto_vision.viz.overlay import Colour
 
@@ -32,7 +32,7 @@ class SheetColours:
         card: Of a card.
         ink: Of what matters.
         dim: Of what is there to be looked up.
-        track: Behind bars, and where a picture leaves room.
+        track: Behind bars, and where an image leaves room.
     """
 
     ground: Colour
@@ -102,20 +102,20 @@ class ContactSheet:
         self._pen.text((x * FINE, y * FINE), text, font=font, fill=ink, anchor="lm")
         return round(self._pen.textlength(text, font=font) / FINE)
 
-    def tile(self, x: int, y: int, side: int, picture: Picture | None, frame: Colour | None = None) -> None:
-        """Put a picture into a square, whole and with round corners.
+    def tile(self, x: int, y: int, side: int, image: ImageArray | None, frame: Colour | None = None) -> None:
+        """Put an image into a square, whole and with round corners.
 
         Args:
             x: Its left edge.
             y: Its top edge.
             side: Of the square.
-            picture: Shape (H, W, 3), uint8, RGB; None leaves a note that it is not there.
+            image: Shape (H, W, 3), uint8, RGB; None leaves a note that it is not there.
             frame: RGB of a line around it; None for none.
         """
         fine = side * FINE
         square = Image.new("RGB", (fine, fine), self.colours.track)
-        if picture is not None:
-            front = Image.fromarray(picture)
+        if image is not None:
+            front = Image.fromarray(image)
             scale = fine / max(front.size)
             size = (max(1, round(front.width * scale)), max(1, round(front.height * scale)))
             resized = front if size == front.size else front.resize(size, Image.Resampling.LANCZOS)
@@ -123,17 +123,17 @@ class ContactSheet:
         mask = Image.new("L", square.size)
         ImageDraw.Draw(mask).rounded_rectangle((0, 0, fine - 1, fine - 1), RADIUS * FINE, fill=255)
         self._image.paste(square, (x * FINE, y * FINE), mask)
-        if picture is None:
+        if image is None:
             self._note_absence(x * FINE + fine / 2, y * FINE + fine / 2)
         if frame is not None:
             box = (x * FINE, y * FINE, x * FINE + fine - 1, y * FINE + fine - 1)
             self._pen.rounded_rectangle(box, RADIUS * FINE, outline=frame, width=3 * FINE)
 
     def _note_absence(self, x: float, y: float) -> None:
-        words, font = text_font("picture", 13 * FINE, bold=False)
+        words, font = text_font("image", 13 * FINE, bold=False)
         for line, step in ((words, -10), ("not found", 10)):
             self._pen.text((x, y + step * FINE), line, font=font, fill=self.colours.dim, anchor="mm")
 
-    def finished(self) -> Picture:
+    def finished(self) -> ImageArray:
         """Return the sheet: shape (height, width, 3), uint8, RGB."""
         return np.array(self._image.reduce(FINE))

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from naruto_vision.io.images import picture_or_none, write_image
-from naruto_vision.records import Box, Picture
+from naruto_vision.io.images import image_or_none, write_image
+from naruto_vision.records import Box, ImageArray
 from naruto_vision.viz.contact_sheet import FINE, GAP, HEAD, ContactSheet, Theme
 from naruto_vision.viz.fonts import text_font
 from naruto_vision.viz.overlay import Colour, place_tag
@@ -60,7 +60,7 @@ def worst_scenes(scenes: Sequence[Mapping[str, Any]], most: int = MOST) -> list[
 
 def draw_evaluation_sheet(
     scenes: Sequence[Mapping[str, Any]], folder: Path, title: str = "", theme: Theme = "dark"
-) -> tuple[Picture, int]:
+) -> tuple[ImageArray, int]:
     """Draw scenes with their boxes: true ones thick and with a tag, predicted ones that no object has thin.
 
     Args:
@@ -70,7 +70,7 @@ def draw_evaluation_sheet(
         theme: Dark or light ground.
 
     Returns:
-        Shape (H, W, 3), uint8, RGB, and how many pictures were not found or cannot be read.
+        Shape (H, W, 3), uint8, RGB, and how many images were not found or cannot be read.
     """
     columns = min(_COLUMNS, max(len(scenes), 2))  # a legend wants two
     rows, line = -(-len(scenes) // columns), _CARD + _CAPTION + GAP
@@ -108,15 +108,15 @@ def _draw_legend(sheet: ContactSheet, scenes: Sequence[Mapping[str, Any]]) -> No
         x += 18 + sheet.write(x + 18, y, f"{reason} {counts[reason]}", 12, sheet.colours.ink) + 20
 
 
-def _scene_cell(scene: Mapping[str, Any], file: Path) -> Picture | None:
+def _scene_cell(scene: Mapping[str, Any], file: Path) -> ImageArray | None:
     """Scale a scene to its tile and draw its boxes, as fine as the sheet is drawn; None where it cannot be read."""
-    pixels = picture_or_none(file)
+    pixels = image_or_none(file)
     if pixels is None:
         return None
-    picture = Image.fromarray(pixels)
-    scale = _SIDE / max(picture.size)
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    cell = picture.resize((size[0] * FINE, size[1] * FINE), Image.Resampling.LANCZOS)
+    image = Image.fromarray(pixels)
+    scale = _SIDE / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    cell = image.resize((size[0] * FINE, size[1] * FINE), Image.Resampling.LANCZOS)
     pen = ImageDraw.Draw(cell)
     for item in scene["preds"]:
         if item["reason"] in _CLAIMS:
@@ -158,7 +158,7 @@ def write_sheet(scenes: Sequence[Mapping[str, Any]], folder: Path, path: Path, t
 
     Args:
         scenes: What ``verdict_documents`` returns.
-        folder: The scenes' pictures.
+        folder: The scenes' images.
         path: Where the sheet goes.
         theme: Dark or light ground.
 
@@ -172,5 +172,5 @@ def write_sheet(scenes: Sequence[Mapping[str, Any]], folder: Path, path: Path, t
     title = f"the worst {len(worst)} of {len(scenes)} scenes" if len(worst) < len(scenes) else f"{len(worst)} scenes"
     sheet, lost = draw_evaluation_sheet(worst, folder, title, theme)
     write_image(path, sheet)
-    gone = f"; {lost} of their pictures cannot be read in {folder}" if lost else ""
+    gone = f"; {lost} of their images cannot be read in {folder}" if lost else ""
     return f"the {len(worst)} worst scenes are drawn in {path}{gone}"

@@ -1,4 +1,4 @@
-"""A picture of a scene's answer: tinted masks, outlines, and name tags that do not cover one another."""
+"""An image of a scene's answer: tinted masks, outlines, and name tags that do not cover one another."""
 
 import colorsys
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from naruto_vision.geometry import inclusive_iou_matrix, shared_pixels
-from naruto_vision.records import Box, Identity, LabelledBox, Picture, Region, ScenePrediction
+from naruto_vision.records import Box, Identity, ImageArray, LabelledBox, Region, ScenePrediction
 from naruto_vision.viz.fonts import text_font
 
 
@@ -157,7 +157,7 @@ def label_colours(labels: Sequence[str]) -> dict[str, Colour]:
     return colours
 
 
-def _paint_mask(canvas: Picture, region: Region, colour: Colour, thickness: int) -> None:
+def _paint_mask(canvas: ImageArray, region: Region, colour: Colour, thickness: int) -> None:
     x1, y1, x2, y2 = region.box
     window = canvas[y1 : y2 + 1, x1 : x2 + 1]
     tinted = window[region.mask] * (1 - _TINT) + np.array(colour) * _TINT
@@ -174,7 +174,7 @@ def place_tag(box: Box, tag: tuple[int, int], frame: tuple[int, int], taken: Seq
     Args:
         box: The region's box, inclusive pixels.
         tag: Width and height of the tag in pixels.
-        frame: Width and height of the picture in pixels.
+        frame: Width and height of the image in pixels.
         taken: Tags that stand already, inclusive pixels.
 
     Returns:
@@ -199,20 +199,20 @@ def place_tag(box: Box, tag: tuple[int, int], frame: tuple[int, int], taken: Seq
 
 
 def draw_overlay(
-    picture: Picture, prediction: ScenePrediction, shown: Sequence[int], colours: dict[str, Colour]
-) -> Picture:
+    image: ImageArray, prediction: ScenePrediction, shown: Sequence[int], colours: dict[str, Colour]
+) -> ImageArray:
     """Draw the shown regions over a scene.
 
     Args:
-        picture: The scene: shape (H, W, 3), uint8, RGB, upright.
+        image: The scene: shape (H, W, 3), uint8, RGB, upright.
         prediction: What was found in it.
         shown: Indices of the regions to draw, best first.
         colours: Label to RGB.
 
     Returns:
-        A new picture of the same shape.
+        A new image of the same shape.
     """
-    canvas = picture.copy()
+    canvas = image.copy()
     height, width = canvas.shape[:2]
     unit = max(1, round(min(height, width) / 320))
     known = prediction.identities

@@ -1,10 +1,10 @@
-"""A contact sheet in rows: one picture or text that is asked about, then what it is compared with."""
+"""A contact sheet in rows: one image or text that is asked about, then what it is compared with."""
 
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from naruto_vision.records import Picture
+from naruto_vision.records import ImageArray
 from naruto_vision.viz.contact_sheet import GAP, HEAD, ContactSheet, Theme
 from naruto_vision.viz.overlay import Colour
 
@@ -18,10 +18,10 @@ _COLUMNS = 4  # a sheet is at least so wide, for a heading's sentence to fit
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture with what stands below it.
+    """One image with what stands below it.
 
     Args:
-        picture: Shape (H, W, 3), uint8, RGB; None where it is not there.
+        image: Shape (H, W, 3), uint8, RGB; None where it is not there.
         label: In heavy letters.
         path: In small ones; "" for none.
         colour: RGB of the label's mark; None for no mark.
@@ -29,7 +29,7 @@ class Tile:
         note: Beside the score.
     """
 
-    picture: Picture | None
+    image: ImageArray | None
     label: str
     path: str = ""
     colour: Colour | None = None
@@ -43,10 +43,10 @@ class TileRow:
 
     Args:
         heading: A sentence over it.
-        accent: RGB of its mark and of the first picture's frame; None is dim.
+        accent: RGB of its mark and of the first image's frame; None is dim.
         first: What is asked about.
         others: What it is compared with.
-        quote: A text that is asked about in place of a picture; "" for none.
+        quote: A text that is asked about in place of an image; "" for none.
     """
 
     heading: str
@@ -56,7 +56,7 @@ class TileRow:
     quote: str = ""
 
 
-def draw_rows(rows: Sequence[TileRow], title: str, theme: Theme = "dark") -> Picture:
+def draw_rows(rows: Sequence[TileRow], title: str, theme: Theme = "dark") -> ImageArray:
     """Draw a contact sheet.
 
     Args:
@@ -86,11 +86,11 @@ def _draw_row(sheet: ContactSheet, top: int, row: TileRow) -> None:
     if row.quote:
         _draw_quote(sheet, left, tiles, row.quote)
     else:
-        sheet.tile(left, tiles, TILE, row.first.picture, accent)
+        sheet.tile(left, tiles, TILE, row.first.image, accent)
     draw_caption(sheet, left, tiles + TILE, TILE, row.first)
     for place, tile in enumerate(row.others, start=1):
         x = left + GAP + place * (TILE + GAP)
-        sheet.tile(x, tiles, TILE, tile.picture)
+        sheet.tile(x, tiles, TILE, tile.image)
         draw_caption(sheet, x, tiles + TILE, TILE, tile)
 
 
@@ -103,14 +103,14 @@ def _draw_quote(sheet: ContactSheet, x: int, y: int, quote: str) -> None:
 
 
 def draw_caption(sheet: ContactSheet, x: int, top: int, room: int, tile: Tile) -> None:
-    """Write what stands below a picture: label, score as a bar and a number, note and path.
+    """Write what stands below an image: label, score as a bar and a number, note and path.
 
     Args:
         sheet: The canvas.
         x: Where it begins, in sheet pixels.
-        top: The picture's lower edge, in sheet pixels.
-        room: The picture's width, in sheet pixels.
-        tile: What is written; its picture is not looked at.
+        top: The image's lower edge, in sheet pixels.
+        room: The image's width, in sheet pixels.
+        tile: What is written; its image is not looked at.
     """
     ink = sheet.colours
     if tile.colour is None:

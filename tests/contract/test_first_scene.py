@@ -96,9 +96,9 @@ print("WAITING", sorted(deferred._PENDING))
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one scene and a gallery of it."""
     root = tmp_path_factory.mktemp("first")
-    picture = np.full((64, 64, 3), 240, dtype=np.uint8)
-    picture[16:48, 20:44] = (200, 40, 40)
-    write_image(root / "scenes" / "scene.png", picture)
+    image = np.full((64, 64, 3), 240, dtype=np.uint8)
+    image[16:48, 20:44] = (200, 40, 40)
+    write_image(root / "scenes" / "scene.png", image)
     encoder = ClipEncoder("tiny-clip")
     vectors = np.eye(encoder.dim, dtype=np.float32)[:2]
     rows = [GalleryRow("a.png", "ayame"), GalleryRow("b.png", "kurenai")]

@@ -9,7 +9,7 @@ LONGEST_FILE = 250
 LONGEST_FUNCTION = 40
 DEEPEST = 3
 
-TENSORS = re.compile(r"\b(Tensor|NDArray|ndarray|Picture|Vectors|Mask)\b")
+TENSORS = re.compile(r"\b(Tensor|NDArray|ndarray|Image|Vectors|Mask)\b")
 SHAPE = re.compile(r"[Ss]hape|\(\s*[A-Z0-9]+\w*\s*,|\b[A-Z]\s*x\s*[A-Z]\b|scalar|any shape", re.ASCII)
 PROPERTY = {"property", "cached_property"}
 NESTING = (ast.If, ast.For, ast.While, ast.With, ast.Try, ast.Match, ast.AsyncFor, ast.AsyncWith)

@@ -40,7 +40,7 @@ def test_every_scene_has_its_files(demo: Path) -> None:
     assert run["counts"]["seen"] == run["counts"]["ok"] == 3
 
 
-def test_the_gallery_holds_every_training_picture_and_knows_when_to_say_unknown(demo: Path) -> None:
+def test_the_gallery_holds_every_training_image_and_knows_when_to_say_unknown(demo: Path) -> None:
     stats = json.loads((demo / "runs" / "gallery" / "stats.json").read_text())
     assert stats["total"] == 4 * 8
     assert json.loads((demo / "runs" / "gallery" / "thresholds.json").read_text())["default"] is not None

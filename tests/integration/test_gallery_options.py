@@ -11,7 +11,7 @@ import yaml
 
 from naruto_vision.cli.main import main
 from naruto_vision.data.gallery_data import GalleryDataModule
-from naruto_vision.encoders.base import embed_pictures
+from naruto_vision.encoders.base import embed_images
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.dino import DinoEncoder
 from naruto_vision.encoders.opening import open_encoder, open_recipe
@@ -30,17 +30,17 @@ QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes of noise with one repeated and one broken picture, their manifests, and a small bundle."""
+    """Two classes of noise with one repeated and one broken image, their manifests, and a small bundle."""
     root = tmp_path_factory.mktemp("options")
     rng = np.random.default_rng(0)
     for split, count in (("train", 6), ("valid", 1)):
         for label in ("ayame", "kenta"):
             for number in range(count):
-                picture = rng.integers(0, 256, (20, 16, 3), dtype=np.uint8)
-                write_image(root / "data" / split / label / f"{number}.png", picture)
+                image = rng.integers(0, 256, (20, 16, 3), dtype=np.uint8)
+                write_image(root / "data" / split / label / f"{number}.png", image)
     train = root / "data" / "train" / "ayame"
     (train / "3.png").write_bytes((train / "1.png").read_bytes())
-    (train / "5.png").write_bytes(b"no picture")
+    (train / "5.png").write_bytes(b"no image")
     assert main(["data", "prepare", "--root", str(root / "data"), "--out", str(root / "manifests")]) == 0
     torch.manual_seed(0)
     ClipEncoder("tiny-clip", "random", sizes=SIZES).save(root / "bundle")
@@ -107,9 +107,9 @@ def test_s1_024_gamma_variants_are_added(world: Path) -> None:
     assert stats(world, "added")["aug"] == {"gamma": 10, "none": 10}
     assert np.allclose(added.vectors[::2], plain.vectors, atol=1e-6)
     row = added.rows[1]
-    picture = read_image(next(world.rglob(row.path)))
-    changed = apply_gamma(picture, draw_gamma(row.path, 42))
-    expected = embed_pictures(ClipEncoder(str(world / "bundle")).eval(), [changed], mirror=True).numpy()
+    image = read_image(next(world.rglob(row.path)))
+    changed = apply_gamma(image, draw_gamma(row.path, 42))
+    expected = embed_images(ClipEncoder(str(world / "bundle")).eval(), [changed], mirror=True).numpy()
     assert np.allclose(added.vectors[1], expected, atol=1e-5)
 
 
@@ -133,7 +133,7 @@ def test_s1_025_the_mirrored_view_is_averaged_and_can_be_left_out(world: Path) -
     assert (averaged.note["mirror"], plain.note["mirror"]) == (True, False)
 
 
-def test_s1_026_vectors_are_units_and_corrupt_pictures_are_skipped_and_counted(world: Path) -> None:
+def test_s1_026_vectors_are_units_and_corrupt_images_are_skipped_and_counted(world: Path) -> None:
     gallery = enrol(world, "index")
     assert np.allclose(np.linalg.norm(gallery.vectors, axis=1), 1.0, atol=1e-6)
     assert not any(row.path.endswith("ayame/5.png") for row in gallery.rows)
@@ -169,7 +169,7 @@ def test_s1_029_stats_have_counts_and_total(world: Path) -> None:
     assert (found["counts"], found["total"]) == ({"ayame": 4, "kenta": 6}, 10)
 
 
-def test_the_same_pictures_give_the_same_bytes(world: Path) -> None:
+def test_the_same_images_give_the_same_bytes(world: Path) -> None:
     enrol(world, "one", "--data.plan.gamma=add")
     enrol(world, "two", "--data.plan.gamma=add")
     for name in ("embeddings.npy", "meta.jsonl", "stats.json", "manifest.json"):

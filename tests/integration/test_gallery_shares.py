@@ -1,4 +1,4 @@
-"""Two real processes and one picture: the process without a picture waits for nobody, and nobody for it."""
+"""Two real processes and one image: the process without an image waits for nobody, and nobody for it."""
 
 from pathlib import Path
 
@@ -13,11 +13,11 @@ from naruto_vision.encoders.base import Encoder
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.io.images import write_image
 from naruto_vision.modules.scene_retriever import SceneRetriever
-from naruto_vision.records import Picture
+from naruto_vision.records import ImageArray
 
 
 class MeanColour(Encoder):
-    """Embeds a picture as its mean colour; refuses a batch of nothing, as convolutions may."""
+    """Embeds an image as its mean colour; refuses a batch of nothing, as convolutions may."""
 
     dim = 3
 
@@ -25,8 +25,8 @@ class MeanColour(Encoder):
         super().__init__()
         self.gain = nn.Parameter(torch.ones(1))  # a module without parameters cannot be distributed
 
-    def preprocess(self, picture: Picture) -> Tensor:
-        return torch.from_numpy(picture[:4, :4].copy()).permute(2, 0, 1).float() / 255 + 0.1
+    def preprocess(self, image: ImageArray) -> Tensor:
+        return torch.from_numpy(image[:4, :4].copy()).permute(2, 0, 1).float() / 255 + 0.1
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         if not len(pixels):
@@ -37,13 +37,13 @@ class MeanColour(Encoder):
         return {"architecture": "mean colour"}
 
 
-def one_picture(root: Path) -> Path:
+def one_image(root: Path) -> Path:
     write_image(root / "ann" / "1.png", np.full((8, 8, 3), 90, dtype=np.uint8))
     return root
 
 
-def test_a_process_without_pictures_gets_one_empty_batch(tmp_path: Path) -> None:
-    data = GalleryDataModule(str(one_picture(tmp_path)))
+def test_a_process_without_images_gets_one_empty_batch(tmp_path: Path) -> None:
+    data = GalleryDataModule(str(one_image(tmp_path)))
     data.trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
     batches = []
     for rank in range(3):
@@ -57,7 +57,7 @@ def test_a_process_without_pictures_gets_one_empty_batch(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_fewer_pictures_than_processes_are_enrolled(tmp_path: Path) -> None:
+def test_fewer_images_than_processes_are_enrolled(tmp_path: Path) -> None:
     trainer = pl.Trainer(
         max_epochs=1,
         accelerator="cpu",
@@ -70,5 +70,5 @@ def test_fewer_pictures_than_processes_are_enrolled(tmp_path: Path) -> None:
         default_root_dir=tmp_path,
     )
     module = SceneRetriever(MeanColour(), gallery=str(tmp_path / "gallery"))
-    trainer.fit(module, GalleryDataModule(str(one_picture(tmp_path / "data"))))
+    trainer.fit(module, GalleryDataModule(str(one_image(tmp_path / "data"))))
     assert [row.path for row in Gallery.open(tmp_path / "gallery").rows] == ["ann/1.png"]

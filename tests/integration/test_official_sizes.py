@@ -8,7 +8,7 @@ import pytest
 import torch
 from segment_anything import sam_model_registry
 
-from naruto_vision.encoders.base import embed_pictures
+from naruto_vision.encoders.base import embed_images
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.errors import StateDictError
 from naruto_vision.gallery.content import GalleryRow
@@ -43,14 +43,14 @@ def clip_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_vit_b_and_b_32_predict_one_scene_of_640_pixels(sam_file: Path, clip_file: Path) -> None:
     cast = read_cast(config_path("cast.yaml"))
     encoder = ClipEncoder("ViT-B-32", str(clip_file))
-    views = [draw_scene(seed, cast, size=96).picture for seed in range(3)]
-    vectors = embed_pictures(encoder, views, mirror=True).numpy()
+    views = [draw_scene(seed, cast, size=96).image for seed in range(3)]
+    vectors = embed_images(encoder, views, mirror=True).numpy()
     rows = [GalleryRow(path=f"{i}.png", label=name) for i, name in enumerate(cast.names[:3])]
     gallery = Gallery.build(vectors, rows, fingerprint=encoder.fingerprint)
     # random weights answer with noise: bars that let everything through
     model = SamModel("vit_b", weights=sam_file)
     segmenter = Segmenter(GridPrompter(2), model, predicted_iou=-1e9, stability=0.0, box_nms=0.99)
-    prediction = SceneAnalyzer(segmenter, encoder, gallery)(draw_scene(9, cast, size=640).picture, "scene.png")
+    prediction = SceneAnalyzer(segmenter, encoder, gallery)(draw_scene(9, cast, size=640).image, "scene.png")
     assert (prediction.width, prediction.height) == (640, 640)
     assert len(prediction.regions) >= 1
     assert all(identity.label in cast.names for identity in prediction.identities)

@@ -23,10 +23,10 @@ SCENES = 8
 def world(tmp_path: Path) -> Path:
     cast = read_cast(config_path("cast.yaml"))
     for seed in range(SCENES):
-        write_image(tmp_path / "scenes" / f"{seed}.png", draw_scene(seed, cast, size=256).picture)
+        write_image(tmp_path / "scenes" / f"{seed}.png", draw_scene(seed, cast, size=256).image)
         for name in cast.names[:2]:
-            picture = draw_scene(100 + seed, cast, size=96).picture
-            write_image(tmp_path / "data" / "train" / name / f"{seed}.png", picture)
+            image = draw_scene(100 + seed, cast, size=96).image
+            write_image(tmp_path / "data" / "train" / name / f"{seed}.png", image)
     options = [*paths(tmp_path), f"--data.root={tmp_path / 'data'}", "--trainer.enable_progress_bar=false"]
     assert run_trainer(["fit", "--config", "gallery.yaml", *options]) == 0
     return tmp_path

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from naruto_vision.encoders.base import embed_pictures
+from naruto_vision.encoders.base import embed_images
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
@@ -17,19 +17,19 @@ from naruto_vision.synthetic.attributes import read_cast
 from naruto_vision.synthetic.scene import draw_scene
 
 FEW, MANY = 50, 400
-SLACK = 12 << 10  # KiB; 3 were measured, and one 48 KiB picture kept a scene would make 16 MiB
+SLACK = 12 << 10  # KiB; 3 were measured, and one 48 KiB image kept a scene would make 16 MiB
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Path:
     cast = read_cast(config_path("cast.yaml"))
-    pictures = [draw_scene(seed, cast, size=128).picture for seed in range(10)]
+    images = [draw_scene(seed, cast, size=128).image for seed in range(10)]
     for count in (FEW, MANY):
         for number in range(count):
-            write_image(tmp_path / str(count) / f"{number:04d}.png", pictures[number % len(pictures)])
+            write_image(tmp_path / str(count) / f"{number:04d}.png", images[number % len(images)])
     encoder = ClipEncoder("tiny-clip")
-    rows = [GalleryRow(f"{number}.png", "ab"[number % 2]) for number in range(len(pictures))]
-    gallery = Gallery.build(embed_pictures(encoder, pictures).numpy(), rows, fingerprint=encoder.fingerprint)
+    rows = [GalleryRow(f"{number}.png", "ab"[number % 2]) for number in range(len(images))]
+    gallery = Gallery.build(embed_images(encoder, images).numpy(), rows, fingerprint=encoder.fingerprint)
     gallery.save(tmp_path / "gallery")
     return tmp_path
 

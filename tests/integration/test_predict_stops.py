@@ -12,7 +12,7 @@ from typing_extensions import override
 from naruto_vision.callbacks.scenes import SceneWriterCallback
 from naruto_vision.data.gallery_data import GalleryDataModule
 from naruto_vision.data.scenes import SceneItem
-from naruto_vision.encoders.base import embed_pictures
+from naruto_vision.encoders.base import embed_images
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.content import GalleryRow
@@ -21,7 +21,7 @@ from naruto_vision.io.atomic import TEMPORARY_PREFIX
 from naruto_vision.io.images import write_image
 from naruto_vision.modules.scene_retriever import SceneRetriever
 from naruto_vision.recognition.writer import LOG, SceneWriter, read_log
-from naruto_vision.records import Picture, Region, ScenePrediction
+from naruto_vision.records import ImageArray, Region, ScenePrediction
 from naruto_vision.segmentation.generator import Segmenter
 from naruto_vision.segmentation.prompts import GridPrompter
 from naruto_vision.segmentation.protocol import SceneEmbedding
@@ -35,7 +35,7 @@ def world(tmp_path: Path) -> Path:
     for shade, scene in enumerate(SCENES):
         write_image(tmp_path / "scenes" / scene, np.full((32, 32, 3), 40 * shade, np.uint8))
     encoder = ClipEncoder("tiny-clip")
-    vectors = embed_pictures(encoder, [np.zeros((32, 32, 3), np.uint8)]).numpy()
+    vectors = embed_images(encoder, [np.zeros((32, 32, 3), np.uint8)]).numpy()
     Gallery.build(vectors, [GalleryRow("a.png", "a")], fingerprint=encoder.fingerprint).save(tmp_path / "gallery")
     return tmp_path
 
@@ -58,9 +58,9 @@ def written(world: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
-def test_scenes_before_a_bad_picture_are_whole_when_fail_fast_stops(world: Path, batch_size: int) -> None:
+def test_scenes_before_a_bad_image_are_whole_when_fail_fast_stops(world: Path, batch_size: int) -> None:
     good = (world / "scenes" / "c.png").read_bytes()
-    (world / "scenes" / "c.png").write_bytes(b"no picture")
+    (world / "scenes" / "c.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"c\.png.*fail_fast"):
         predict(world, fail_fast=True, batch_size=batch_size)
     assert written(world) == ["a.png", "b.png"]
@@ -74,11 +74,11 @@ class Failing(Segmenter):
     """Fails at one scene; the scenes of this file differ in their grey."""
 
     @override
-    def __call__(self, picture: Picture, embedding: SceneEmbedding | None = None) -> list[Region]:
-        if picture[0, 0, 0] == 40 * SCENES.index("c.png"):
+    def __call__(self, image: ImageArray, embedding: SceneEmbedding | None = None) -> list[Region]:
+        if image[0, 0, 0] == 40 * SCENES.index("c.png"):
             msg = "out of memory"
             raise RuntimeError(msg)
-        return super().__call__(picture, embedding)
+        return super().__call__(image, embedding)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 4])
@@ -112,10 +112,10 @@ def test_a_scene_that_cannot_be_written_stops_the_run_and_is_the_next_one_done(
 ) -> None:
     class FullDisk(SceneWriter):
         @override
-        def write(self, picture: Picture, prediction: ScenePrediction, sha256: str = "") -> None:
+        def write(self, image: ImageArray, prediction: ScenePrediction, sha256: str = "") -> None:
             if prediction.scene == "b.png":
                 raise OSError(28, "No space left on device")
-            super().write(picture, prediction, sha256)
+            super().write(image, prediction, sha256)
 
     with monkeypatch.context() as patched:
         patched.setattr("naruto_vision.callbacks.scenes.SceneWriter", FullDisk)

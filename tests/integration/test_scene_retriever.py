@@ -20,7 +20,7 @@ from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.io.images import write_image
 from naruto_vision.modules.scene_retriever import SceneRetriever
 from naruto_vision.recognition.decision import Decision
-from naruto_vision.records import Identity, Picture, Region, ScenePrediction
+from naruto_vision.records import Identity, ImageArray, Region, ScenePrediction
 from naruto_vision.segmentation.crops import CropSettings
 
 RED, GREEN, BLUE, YELLOW = (220, 30, 30), (30, 200, 30), (30, 30, 220), (220, 220, 30)
@@ -37,8 +37,8 @@ class ColourEncoder(Encoder):
         super().__init__()
         self.tint = nn.Parameter(torch.tensor(tint))
 
-    def preprocess(self, picture: Picture) -> Tensor:
-        small = cv2.resize(picture, (8, 8), interpolation=cv2.INTER_AREA)
+    def preprocess(self, image: ImageArray) -> Tensor:
+        small = cv2.resize(image, (8, 8), interpolation=cv2.INTER_AREA)
         return torch.from_numpy(small).permute(2, 0, 1).float() / 255
 
     def encode_images(self, pixels: Tensor) -> Tensor:
@@ -54,8 +54,8 @@ class SquareSegmenter:
     model = None
     fingerprint = "squares"
 
-    def __call__(self, picture: Picture) -> list[Region]:
-        _, labels, stats, _ = cv2.connectedComponentsWithStats((picture.max(axis=2) > 128).astype(np.uint8))
+    def __call__(self, image: ImageArray) -> list[Region]:
+        _, labels, stats, _ = cv2.connectedComponentsWithStats((image.max(axis=2) > 128).astype(np.uint8))
         regions = []
         for index, (x, y, width, height, area) in enumerate(stats.tolist()):
             if index and area > 50:
@@ -64,11 +64,11 @@ class SquareSegmenter:
         return sorted(regions, key=lambda region: -region.area)
 
 
-def scene(*colours: tuple[int, int, int]) -> Picture:
-    picture = np.zeros((40, 64, 3), dtype=np.uint8)
+def scene(*colours: tuple[int, int, int]) -> ImageArray:
+    image = np.zeros((40, 64, 3), dtype=np.uint8)
     for colour, (x1, y1, x2, y2) in zip(colours, BOXES, strict=False):
-        picture[y1 : y2 + 1, x1 : x2 + 1] = colour
-    return picture
+        image[y1 : y2 + 1, x1 : x2 + 1] = colour
+    return image
 
 
 SCENES = {
@@ -91,9 +91,9 @@ def write_scenes(folder: Path) -> Path:
 def world(tmp_path: Path) -> Path:
     for label, colour in CAST.items():
         for shade in range(4):
-            picture = np.zeros((16, 16, 3), dtype=np.uint8)
-            picture[2:14, 2:14] = [min(255, value + 6 * shade) for value in colour]
-            write_image(tmp_path / "data" / "train" / label / f"{shade}.png", picture)
+            image = np.zeros((16, 16, 3), dtype=np.uint8)
+            image[2:14, 2:14] = [min(255, value + 6 * shade) for value in colour]
+            write_image(tmp_path / "data" / "train" / label / f"{shade}.png", image)
     write_scenes(tmp_path / "valid")
     write_scenes(tmp_path / "test")
     return tmp_path
@@ -130,7 +130,7 @@ def enrol(world: Path, retriever: Callable[..., SceneRetriever]) -> None:
     trainer().fit(retriever(), datamodule=data(world, valid=str(world / "valid")))
 
 
-def test_fit_enrols_every_picture_once_and_calibrates_unknown(
+def test_fit_enrols_every_image_once_and_calibrates_unknown(
     world: Path, retriever: Callable[..., SceneRetriever]
 ) -> None:
     enrol(world, retriever)
@@ -177,7 +177,7 @@ def test_predict_names_the_cast_and_calls_the_others_unknown(
 ) -> None:
     caplog.set_level("INFO", logger="naruto_vision")
     enrol(world, retriever)
-    (world / "test" / "images" / "broken.png").write_bytes(b"not a picture")
+    (world / "test" / "images" / "broken.png").write_bytes(b"not an image")
     writer = SceneWriterCallback(str(world / "out"))
     folder = str(world / "test" / "images")
     trainer(writer).predict(retriever(), datamodule=data(world, predict=folder))
@@ -189,7 +189,7 @@ def test_predict_names_the_cast_and_calls_the_others_unknown(
     assert writer.run["counts"] == {"seen": 4, "ok": 3, "quarantined": 1, "regions": 5, "known": 3}
     assert "broken.png" in writer.run["quarantined"][0]["reason"]
     assert writer.run["index"] == "faiss"
-    assert "broken.png: not a picture" in caplog.text
+    assert "broken.png: not an image" in caplog.text
     assert "3 of 4 scenes searched, 1 could not be read; 3 of 5 regions are somebody known" in caplog.text
 
 
@@ -220,8 +220,8 @@ def test_further_crops_change_the_score_and_the_identity_of_the_run(
     enrol(world, retriever)
     plain, averaged = retriever(), retriever()
     averaged.more_crops = (CropSettings(expand=1.0, background=None),)  # with the black around, so darker
-    picture = scene(RED)
-    one, other = (module.analyzer(picture).identities[0] for module in (plain, averaged))
+    image = scene(RED)
+    one, other = (module.analyzer(image).identities[0] for module in (plain, averaged))
     assert one.label == other.label == "akai"
     assert plain.run_identity()["crop"] != averaged.run_identity()["crop"]
     assert len(averaged.analyzer.crops) == 2
@@ -245,34 +245,34 @@ def test_s1_075_a_folder_is_searched_recursively_and_bad_files_are_counted_or_st
     world: Path, retriever: Callable[..., SceneRetriever]
 ) -> None:
     enrol(world, retriever)
-    pictures = world / "mixed"
+    images = world / "mixed"
     for name in ("a.jpg", "sub/b.jpeg", "sub/deep/c.png", "d.webp"):
-        (pictures / name).parent.mkdir(parents=True, exist_ok=True)
+        (images / name).parent.mkdir(parents=True, exist_ok=True)
         _, encoded = cv2.imencode(Path(name).suffix, scene(RED))
-        (pictures / name).write_bytes(encoded.tobytes())
-    (pictures / "e.png").write_bytes(b"not a picture")
+        (images / name).write_bytes(encoded.tobytes())
+    (images / "e.png").write_bytes(b"not an image")
     writer = SceneWriterCallback(str(world / "out"))
-    trainer(writer).predict(retriever(), datamodule=data(world, predict=str(pictures)))
+    trainer(writer).predict(retriever(), datamodule=data(world, predict=str(images)))
     counts = writer.run["counts"]
     assert (counts["seen"], counts["ok"], counts["quarantined"]) == (5, 4, 1)
     strict = SceneWriterCallback(str(world / "strict"), fail_fast=True)
     with pytest.raises(InputError, match=r"e\.png.*fail_fast"):
-        trainer(strict).predict(retriever(), datamodule=data(world, predict=str(pictures)))
+        trainer(strict).predict(retriever(), datamodule=data(world, predict=str(images)))
 
 
-def test_a_scene_whose_picture_was_replaced_is_searched_again(
+def test_a_scene_whose_image_was_replaced_is_searched_again(
     world: Path, retriever: Callable[..., SceneRetriever]
 ) -> None:
     enrol(world, retriever)
-    pictures = world / "test" / "images"
+    images = world / "test" / "images"
 
     def predict() -> dict[str, float]:
         writer = SceneWriterCallback(str(world / "out"))
-        trainer(writer).predict(retriever(), datamodule=data(world, predict=str(pictures)))
+        trainer(writer).predict(retriever(), datamodule=data(world, predict=str(images)))
         return {file.stem: file.stat().st_mtime_ns for file in (world / "out" / "json").rglob("*_overlay.json")}
 
     before = predict()
-    write_image(pictures / "one.png", scene(RED, BLUE))
+    write_image(images / "one.png", scene(RED, BLUE))
     after = predict()
     assert [name for name in before if before[name] != after[name]] == ["one_overlay"]
     assert json.loads((world / "out" / "json" / "one_overlay.json").read_text())["preds"][0]["label"] == "akai"
@@ -313,7 +313,7 @@ def test_thresholds_of_another_decision_are_refused(world: Path, retriever: Call
         trainer().test(module, datamodule=data(world, test=str(world / "test")), verbose=False)
 
 
-def test_s1_060_one_picture_goes_from_masks_to_names(world: Path, retriever: Callable[..., SceneRetriever]) -> None:
+def test_s1_060_one_image_goes_from_masks_to_names(world: Path, retriever: Callable[..., SceneRetriever]) -> None:
     enrol(world, retriever)
     prediction = retriever().analyzer(scene(RED, GREEN), "both.png")
     assert [(region.box, identity.name) for region, identity in zip(*_both(prediction), strict=True)] == [

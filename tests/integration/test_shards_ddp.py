@@ -1,4 +1,4 @@
-"""Two real processes that train on shards: every picture once an epoch over both, and the same weights in both."""
+"""Two real processes that train on shards: every image once an epoch over both, and the same weights in both."""
 
 import json
 from pathlib import Path
@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from naruto_vision.cli.main import main
 from naruto_vision.data.class_data import ClassBatch, ClassDataModule
 from naruto_vision.io.images import write_image
-from naruto_vision.records import Picture
+from naruto_vision.records import ImageArray
 
 COUNTS = {"train": {"Ada": 7, "Bo": 5}, "valid": {"Ada": 2, "Bo": 1}}  # one process validates on two, the other on one
 EPOCHS, BATCH, WORLD = 3, 3, 2
 
 
 class Noter(pl.LightningModule):
-    """Learns a little, and writes down which pictures its process was given in which epoch."""
+    """Learns a little, and writes down which images its process was given in which epoch."""
 
     def __init__(self, out: Path) -> None:
         super().__init__()
@@ -50,8 +50,8 @@ class Noter(pl.LightningModule):
         (self.out / f"{self.global_rank}.json").write_text(json.dumps({**self.seen, "weights": weights}))
 
 
-def prepared(picture: Picture) -> Tensor:
-    return torch.from_numpy(picture[:8, :8].copy()).permute(2, 0, 1).float() / 255
+def prepared(image: ImageArray) -> Tensor:
+    return torch.from_numpy(image[:8, :8].copy()).permute(2, 0, 1).float() / 255
 
 
 def packed(folder: Path) -> Path:
@@ -59,8 +59,8 @@ def packed(folder: Path) -> Path:
     for split, classes in COUNTS.items():
         for name, count in classes.items():
             for number in range(count):
-                picture = rng.integers(0, 256, (12, 10, 3)).astype(np.uint8)
-                write_image(folder / "data" / split / name / f"{number}.png", picture)
+                image = rng.integers(0, 256, (12, 10, 3)).astype(np.uint8)
+                write_image(folder / "data" / split / name / f"{number}.png", image)
     assert main(["data", "shard", str(folder / "data"), "--out", str(folder / "shards"), "--shard-size", "5"]) == 0
     return folder / "shards"
 
@@ -70,7 +70,7 @@ def everything(split: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_two_processes_see_every_picture_of_the_shards_once_an_epoch(tmp_path: Path) -> None:
+def test_two_processes_see_every_image_of_the_shards_once_an_epoch(tmp_path: Path) -> None:
     data = ClassDataModule(
         str(packed(tmp_path)), batch_size=BATCH, balanced=False, augmented=False, preprocess=prepared, cache_bytes=0
     )

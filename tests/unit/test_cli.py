@@ -54,7 +54,7 @@ def test_the_overview_shows_each_command_once_under_its_section(capsys: pytest.C
     shown = capsys.readouterr().out
     listed = [line[2:20].strip() for line in shown.splitlines() if line.startswith("  ") and line[2] != "-"]
     assert sorted(listed) == sorted([*COMMANDS, *TRAINER_COMMANDS])
-    assert shown.index("pictures:") < shown.index("  data prepare ") < shown.index("train, enrol and name:")
+    assert shown.index("images:") < shown.index("  data prepare ") < shown.index("train, enrol and name:")
     assert "more:" not in shown  # every command belongs to a section
 
 
@@ -93,7 +93,7 @@ def test_a_command_with_commands_under_it_lists_them_after_its_own_help(
         (["qqqq"], "`naruto-vision --help` lists the commands"),
         (["--nope"], "unrecognized arguments: --nope; see `naruto-vision --help`"),
         (["weights"], "the following arguments are required: list|download|verify"),
-        (["predict", "/no/such/folder"], "/no/such/folder: no such scene folder; give a folder of pictures"),
+        (["predict", "/no/such/folder"], "/no/such/folder: no such scene folder; give a folder of images"),
         (["fit", "--config", "/no/such.yaml"], "/no/such.yaml: no such config"),
         (["fit", "--config=nope.yaml"], "nope.yaml: no such config"),
     ],
@@ -106,12 +106,12 @@ def test_mistakes_are_one_line_and_exit_2(words: list[str], text: str, capsys: p
     assert shown.count("\n") == 1
 
 
-def test_a_folder_without_pictures_is_told_before_anything_is_loaded(
+def test_a_folder_without_images_is_told_before_anything_is_loaded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no image")
     assert main(["predict", str(tmp_path)]) == 2
-    assert "no pictures in this folder" in capsys.readouterr().err
+    assert "no images in this folder" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("command")
@@ -149,7 +149,7 @@ def test_a_disk_that_cannot_be_written_to_is_told_in_one_line(
 
 def test_a_demo_replaces_nothing_that_no_demo_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "mine.png").write_text("a picture")
+    (tmp_path / "data" / "mine.png").write_text("an image")
     assert main(["demo", "--out", str(tmp_path), "--force"]) == 2
     assert "no demo wrote them" in capsys.readouterr().err
     assert (tmp_path / "data" / "mine.png").is_file()

@@ -59,7 +59,7 @@ def test_messages_are_made_of_what_is_wrong(error: InputError, text: str) -> Non
     assert str(error) == text
 
 
-def test_a_bad_picture_remembers_which_and_why() -> None:
+def test_a_bad_image_remembers_which_and_why() -> None:
     error = BadImageError("a.png", "truncated")
     assert (error.path, error.reason) == ("a.png", "truncated")
 

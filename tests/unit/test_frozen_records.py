@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import naruto_vision
-from naruto_vision.records import Box, Identity, LabelledBox, LabelledPicture, Neighbour, Region, ScenePrediction
+from naruto_vision.records import Box, Identity, LabelledBox, LabelledImage, Neighbour, Region, ScenePrediction
 
 _ROOT = Path(naruto_vision.__file__).parent
-_COLLECTORS = {"Seen", "SceneTruth"}  # filled picture by picture, and never passed on half full
+_COLLECTORS = {"Seen", "SceneTruth"}  # filled image by image, and never passed on half full
 
 
 def _dataclasses() -> dict[str, str]:
@@ -41,7 +41,7 @@ _PIXEL = Region((1, 2, 1, 2), np.ones((1, 1), np.bool_))
         (Identity("a", 0.5), "label"),
         (ScenePrediction("s", 4, 4), "scene"),
         (LabelledBox((0, 0, 1, 1), "a"), "box"),
-        (LabelledPicture("p", "a"), "label"),
+        (LabelledImage("p", "a"), "label"),
         (_PIXEL, "box"),
     ],
 )
@@ -73,7 +73,7 @@ def test_a_scene_holds_together() -> None:
     with pytest.raises(ValueError, match=r"scene s\.png: 1 regions but 0 identities"):
         ScenePrediction("s.png", 9, 9, (_PIXEL,))
     for width, height in ((1, 9), (9, 2)):
-        with pytest.raises(ValueError, match=rf"box \(1, 2, 1, 2\) leaves the {width}x{height} picture"):
+        with pytest.raises(ValueError, match=rf"box \(1, 2, 1, 2\) leaves the {width}x{height} image"):
             ScenePrediction("s.png", width, height, (_PIXEL,), (Identity("a", 0.5),))
     whole = ScenePrediction("s.png", 2, 3, (_PIXEL,), (Identity("a", 0.5),))
     assert whole.regions[0].full_mask(3, 2).sum() == 1

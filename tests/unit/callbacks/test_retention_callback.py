@@ -91,7 +91,7 @@ def test_other_modules_are_passed_over() -> None:
 
 
 @pytest.mark.parametrize(("root", "made"), [(None, ("drawn", 5, 3)), ("others", ("folder", "others"))])
-def test_the_pictures_are_made_once(root: str | None, made: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_images_are_made_once(root: str | None, made: object, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[object] = []
 
     def drawn(_encoder: object, count: int, seed: int) -> str:

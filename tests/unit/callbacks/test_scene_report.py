@@ -1,4 +1,4 @@
-"""The callback behind ``test``: files, tables and pictures of the scenes' report."""
+"""The callback behind ``test``: files, tables and images of the scenes' report."""
 
 import json
 from pathlib import Path
@@ -84,16 +84,16 @@ class Board(TensorBoardLogger):
     def experiment(self) -> Any:
         return self
 
-    def add_image(self, name: str, picture: Any, dataformats: str) -> None:
+    def add_image(self, name: str, image: Any, dataformats: str) -> None:
         assert dataformats == "HWC"
-        self.shown[name] = picture
+        self.shown[name] = image
 
 
 def answers(*scenes: str) -> dict[str, Any]:
-    picture = np.zeros((16, 16, 3), dtype=np.uint8)
+    image = np.zeros((16, 16, 3), dtype=np.uint8)
     region = Region(BOX, np.ones((8, 8), dtype=np.bool_))
     found = [
-        (SceneItem(scene, picture), ScenePrediction(scene, 16, 16, (region,), (Identity("Koba", 0.9),)))
+        (SceneItem(scene, image), ScenePrediction(scene, 16, 16, (region,), (Identity("Koba", 0.9),)))
         for scene in scenes
     ]
     broken = [(SceneItem("broken.png", None, error="cut short"), ScenePrediction("broken.png", 16, 16))]
@@ -102,10 +102,10 @@ def answers(*scenes: str) -> dict[str, Any]:
 
 def test_the_first_scenes_are_shown_with_their_regions() -> None:
     board, callback = Board(), SceneReportCallback(examples=3)
-    for index in range(4):  # each batch has a broken picture too
+    for index in range(4):  # each batch has a broken image too
         callback.on_test_batch_end(trainer_of(board), Retriever(), answers(f"{index}.png"), None, index)
     assert sorted(board.shown) == ["scenes/0.png", "scenes/1.png"]
-    assert all(picture.shape == (16, 16, 3) and picture.any() for picture in board.shown.values())
+    assert all(image.shape == (16, 16, 3) and image.any() for image in board.shown.values())
 
 
 def test_of_a_large_batch_only_so_many_are_shown_and_a_second_test_begins_anew() -> None:

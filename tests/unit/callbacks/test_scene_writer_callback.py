@@ -130,8 +130,8 @@ def test_a_scene_that_was_replaced_is_searched_again(folder: Path, caplog: pytes
     assert "1 scenes have changed since they were searched and are searched again" in caplog.messages
 
 
-def test_the_first_bad_picture_stops_a_strict_run(folder: Path) -> None:
-    with pytest.raises(InputError, match=r"c\.png: cut short; stopped at the first bad picture"):
+def test_the_first_bad_image_stops_a_strict_run(folder: Path) -> None:
+    with pytest.raises(InputError, match=r"c\.png: cut short; stopped at the first bad image"):
         predict(folder, [answer("a.png"), broken("c.png"), answer("b.png")], fail_fast=True)
 
 

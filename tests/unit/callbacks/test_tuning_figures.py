@@ -33,7 +33,7 @@ def test_many_classes_make_smaller_names_and_no_larger_figure(count: int, number
     assert labels[0].get_fontsize() * count <= 72 * height
 
 
-def test_pictures_fill_the_whole_range_side_by_side() -> None:
+def test_images_fill_the_whole_range_side_by_side() -> None:
     grid = example_grid(torch.randn(20, 3, 8, 8), count=10)
     assert grid.shape[0] == 3
     assert grid.min().item() == 0.0
@@ -86,4 +86,4 @@ def test_they_reach_the_event_file(tmp_path: Path) -> None:
     callback.on_validation_end(trainer, module)
     logger.finalize("success")
     events = EventAccumulator(cast("str", logger.log_dir)).Reload()
-    assert set(events.Tags()["images"]) == {"train/pictures", "valid/confusion"}
+    assert set(events.Tags()["images"]) == {"train/images", "valid/confusion"}

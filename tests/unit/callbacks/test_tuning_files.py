@@ -55,7 +55,7 @@ def test_a_confusion_matrix_has_names_on_both_sides() -> None:
     assert rows[3] == ["cy", "0", "2", "2"]
 
 
-def test_a_class_without_pictures_has_no_accuracy() -> None:
+def test_a_class_without_images_has_no_accuracy() -> None:
     rows = list(csv.reader(per_class_csv(MATRIX, NAMES).splitlines()))
     assert rows == [
         ["class", "correct", "total", "accuracy"],
@@ -134,7 +134,7 @@ def test_a_run_that_never_validated_leaves_what_it_knows(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("figures", "told"),
     [
-        (PassFigures((0.6, 0.0), {}, MATRIX), "the weights of epoch 2, which named 5 of 8 validation pictures right"),
+        (PassFigures((0.6, 0.0), {}, MATRIX), "the weights of epoch 2, which named 5 of 8 validation images right"),
         (PassFigures((0.6, 0.0), {}), "the weights of epoch 2, the best by validation"),
         (None, "the weights of the last step, because no validation chose any"),
     ],

@@ -142,11 +142,11 @@ def test_the_mixtures_are_truly_validated(tmp_path: Path, monkeypatch: pytest.Mo
     callback.setup(trainer, module, "fit")
     callback.on_fit_end(trainer, module)
     assert len(callback.points) == 2
-    assert all(point.named["accuracy"] in {0.0, 0.25, 0.5, 0.75, 1.0} for point in callback.points)  # of 2 x 4 pictures
+    assert all(point.named["accuracy"] in {0.0, 0.25, 0.5, 0.75, 1.0} for point in callback.points)  # of 2 x 4 images
     assert callback.points[0].named["loss"] != callback.points[1].named["loss"]
 
 
-def test_pictures_of_a_folder_are_asked_where_one_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_of_a_folder_are_asked_where_one_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
     def folder(_encoder: object, root: str) -> Probe:

@@ -18,7 +18,7 @@ def noise(seed: int) -> np.ndarray:
 
 @pytest.fixture
 def export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Draw an export in which pairs of neighbouring frames are torn apart and one picture stands on both sides."""
+    """Draw an export in which pairs of neighbouring frames are torn apart and one image stands on both sides."""
     for split, shift, count in (("train", 0, 16), ("valid", 1, 6), ("test", 2, 4)):
         lines = ["filename, Kobba, Odran, Unlabeled"]
         for k in range(count):
@@ -51,7 +51,7 @@ def test_a_split_leaks_nothing_and_reads_back(export: Path, capsys: pytest.Captu
     words = ["data", "split", str(export), "--valid", "0.2", "--test", "0.2", "--rename", "Kobba=Koba"]
     assert main([*words, "--out", "parted"]) == 0
     told = capsys.readouterr().out
-    assert "0 held-out pictures leak" in told
+    assert "0 held-out images leak" in told
     assert "run what reads them from" not in told
     tables = read_present("parted")
     assert tables["train"].classes == ("Koba", "Odran")
@@ -77,37 +77,35 @@ def test_rows_that_the_policy_leaves_out_are_counted(export: Path, capsys: pytes
 
 
 def test_a_split_can_be_split_again(export: Path) -> None:
-    assert main(["data", "split", str(export), "--out", "deep/one"]) == 0  # not where the pictures are
+    assert main(["data", "split", str(export), "--out", "deep/one"]) == 0  # not where the images are
     assert main(["data", "split", "deep/one", "--out", "two", "--test", "0"]) == 0
     assert not Path("two/test.csv").exists()
     assert Path("two/train.csv").read_text().splitlines()[1].startswith("data/")
     assert main(["data", "audit", "two", "--fail-on-leak"]) == 0
 
 
-def test_broken_pictures_are_left_out_and_told(export: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (export / "train" / "50_jpg.rf.train1.png").write_bytes(b"no picture")
+def test_broken_images_are_left_out_and_told(export: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (export / "train" / "50_jpg.rf.train1.png").write_bytes(b"no image")
     assert main(["data", "split", str(export), "--out", "parted"]) == 0
-    assert "1 pictures cannot be read and were left out" in capsys.readouterr().out
+    assert "1 images cannot be read and were left out" in capsys.readouterr().out
     assert sum(len(table) for table in read_present("parted").values()) == 25
     assert "50_jpg.rf.train1.png" in Path("parted/quarantine.jsonl").read_text()
     assert main(["data", "audit", str(export)]) == 0
     assert "cannot be read, so only names count" in capsys.readouterr().out.replace("\n", " ")
 
 
-def test_names_alone_are_audited_where_pictures_are_absent(export: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for picture in export.rglob("*.png"):
-        picture.unlink()
+def test_names_alone_are_audited_where_images_are_absent(export: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for image in export.rglob("*.png"):
+        image.unlink()
     assert main(["data", "audit", str(export), "--out", "audit", "--fail-on-leak"]) == 1
     told = capsys.readouterr().out
-    assert "26 of 26 pictures are not on the disk" in told
+    assert "26 of 26 images are not on the disk" in told
     assert "no contact sheet" in told
     assert not Path("audit/near_pairs.png").exists()
     assert main(["data", "audit", str(export), "--numbers", "ignore", "--fail-on-leak"]) == 0
 
 
-def test_a_data_set_without_held_out_pictures_says_what_to_do(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_data_set_without_held_out_images_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for k in range(12):
         write_image(tmp_path / "all" / "ab"[k % 2] / f"{k // 2}.png", noise(k))
     assert main(["data", "audit", str(tmp_path / "all"), "--fail-on-leak"]) == 0

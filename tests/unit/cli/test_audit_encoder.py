@@ -21,7 +21,7 @@ COLOURS = {"ayame": (220, 60, 60), "kenta": (60, 60, 220)}
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A bundle, and class folders in which one red picture stands among the blue ones."""
+    """A bundle, and class folders in which one red image stands among the blue ones."""
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     ClipEncoder("tiny-clip", "random", sizes=SIZES).save("bundle")
@@ -29,8 +29,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for label, colour in COLOURS.items():
             for number in range(count):
                 noise = np.random.default_rng(number + 10 * count).integers(-30, 30, (24, 24, 3))
-                picture = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
-                write_image(tmp_path / "data" / split / label / f"{label[0]}{number}.png", picture)
+                image = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+                write_image(tmp_path / "data" / split / label / f"{label[0]}{number}.png", image)
     (tmp_path / "data/train/ayame/a0.png").rename(tmp_path / "data/train/kenta/wrong.png")
     return tmp_path
 
@@ -41,9 +41,9 @@ def told(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 
 @pytest.mark.usefixtures("place")
-def test_a_mislabelled_picture_is_named_written_and_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mislabelled_image_is_named_written_and_drawn(capsys: pytest.CaptureFixture[str]) -> None:
     text = told(capsys, "--encoder", "bundle", "--neighbours", "5", "--out", "audit")
-    assert "1 of 16 pictures lie among pictures of another class; 5 nearest asked" in text
+    assert "1 of 16 images lie among images of another class; 5 nearest asked" in text
     assert "  train kenta/wrong.png: kenta, but 5 are ayame" in text.replace("train/kenta", "kenta")
     found = json.loads(Path("audit/audit.json").read_text())["encoder"]
     assert found["model"] == "bundle"
@@ -62,7 +62,7 @@ def test_a_sheet_of_mended_mistakes_goes_away(place: Path, capsys: pytest.Captur
     assert (read_image("audit/suspects.png")[0, 0] > 200).all()
     (place / "data/train/kenta/wrong.png").rename(place / "data/train/ayame/right.png")
     text = told(capsys, "--encoder", "bundle", "--out", "audit")
-    assert "0 of 16 pictures lie among pictures of another class; 8 nearest asked\n" in text
+    assert "0 of 16 images lie among images of another class; 8 nearest asked\n" in text
     assert "suspects.png" not in text
     assert not Path("audit/suspects.png").exists()
 

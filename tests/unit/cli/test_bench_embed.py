@@ -16,7 +16,7 @@ def test_masks_are_embedded_in_each_way_and_compared(tmp_path: Path, capsys: pyt
     more = ["--int8"] if cpu_features()["VNNI"] else []
     assert main([*SMALL, *more, "--mirror", "--json", str(tmp_path / "embed.json")]) == 0
     shown = capsys.readouterr().out
-    assert "5 masks of one picture" in shown
+    assert "5 masks of one image" in shown
     assert "GFLOP/s on" in shown
     report = json.loads((tmp_path / "embed.json").read_text())
     ways = report["results"]["ways"]

@@ -8,7 +8,7 @@ import pytest
 
 from naruto_vision.cli.bench_index import encoded_trial
 from naruto_vision.cli.main import main
-from naruto_vision.encoders.base import embed_pictures
+from naruto_vision.encoders.base import embed_images
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.dino import DinoEncoder
 from naruto_vision.gallery.content import GalleryRow
@@ -53,10 +53,10 @@ def test_texts_are_measured_apart(tmp_path: Path) -> None:
     found = bench(tmp_path, *words)
     assert "in the place of texts" in str(found["text"])
     encoder = ClipEncoder("tiny-clip")
-    pictures = [np.full((16, 16, 3), value, dtype=np.uint8) for value in (0, 90, 160, 250)]
+    images = [np.full((16, 16, 3), value, dtype=np.uint8) for value in (0, 90, 160, 250)]
     rows = [GalleryRow(f"{i}.png", f"label {i % 2}") for i in range(4)]
     gallery = Gallery.build(
-        embed_pictures(encoder, pictures).numpy(),
+        embed_images(encoder, images).numpy(),
         rows,
         fingerprint=encoder.fingerprint,
         note={"encoder": dict(encoder.recipe)},
@@ -68,18 +68,18 @@ def test_texts_are_measured_apart(tmp_path: Path) -> None:
 
 def test_vectors_can_be_what_an_encoder_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("naruto_vision.cli.bench_index._CHARACTERS", 6)
-    monkeypatch.setattr("naruto_vision.cli.bench_index._PICTURES", 3)
+    monkeypatch.setattr("naruto_vision.cli.bench_index._IMAGES", 3)
     words = ("--encoder", "tiny-clip", "--vectors", "400", "--queries", "9", "--kinds", "naive", "ivf")
     found = bench(tmp_path, *words, "--text-queries")
     assert found["rows"] == 400
-    assert "9 further pictures; rows: 18 drawn pictures of 6 characters" in str(found["image"])
+    assert "9 further images; rows: 18 drawn images of 6 characters" in str(found["image"])
     assert "captions by its text tower" in str(found["text"])
     assert "text" not in bench(tmp_path, *words)
 
 
 def test_rows_queries_and_texts_are_the_encoders_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("naruto_vision.cli.bench_index._CHARACTERS", 6)
-    monkeypatch.setattr("naruto_vision.cli.bench_index._PICTURES", 3)
+    monkeypatch.setattr("naruto_vision.cli.bench_index._IMAGES", 3)
     encoder = ClipEncoder("tiny-clip").eval()
     trial, texts = encoded_trial(encoder, 300, 12, 1)
     again, _ = encoded_trial(encoder, 300, 12, 1)
@@ -87,9 +87,9 @@ def test_rows_queries_and_texts_are_the_encoders_own(monkeypatch: pytest.MonkeyP
     assert np.array_equal(trial.vectors, again.vectors)
     assert texts is not None
     assert trial.queries.shape == texts[0].shape == (12, encoder.dim)
-    pictures, words = ((asked @ trial.vectors.T).max(axis=1) for asked in (trial.queries, texts[0]))
-    assert float(pictures.min()) > float(words.mean())  # texts lie apart from pictures
-    assert float(pictures.max()) < 0.9999  # no query is a row
+    images, words = ((asked @ trial.vectors.T).max(axis=1) for asked in (trial.queries, texts[0]))
+    assert float(images.min()) > float(words.mean())  # texts lie apart from images
+    assert float(images.max()) < 0.9999  # no query is a row
 
 
 @pytest.mark.parametrize(

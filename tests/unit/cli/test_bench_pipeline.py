@@ -10,7 +10,7 @@ import pytest
 from naruto_vision.cli.bench_pipeline import OURS, REFERENCE
 from naruto_vision.cli.main import main
 from naruto_vision.cli.pipeline_ways import STEPS, OneByOne, compare, step_means
-from naruto_vision.encoders.base import embed_pictures
+from naruto_vision.encoders.base import embed_images
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.content import GalleryRow
@@ -20,7 +20,7 @@ from naruto_vision.io.bundles import config_path
 from naruto_vision.io.images import write_image
 from naruto_vision.recognition.analyzer import SceneAnalyzer
 from naruto_vision.recognition.merging import MergeSettings
-from naruto_vision.records import Picture
+from naruto_vision.records import ImageArray
 from naruto_vision.segmentation.crops import CropSettings
 from naruto_vision.segmentation.generator import RegionFilter, Segmenter
 from naruto_vision.segmentation.prompts import GridPrompter
@@ -33,24 +33,24 @@ FEW_POINTS = "--predict=--model.segmenter.init_args.prompter.init_args.points_pe
 
 
 @pytest.fixture(scope="module")
-def picture() -> Picture:
-    return draw_scene(3, read_cast(config_path("cast.yaml")), size=128).picture
+def image() -> ImageArray:
+    return draw_scene(3, read_cast(config_path("cast.yaml")), size=128).image
 
 
-def analyzer(picture: Picture, **options: Any) -> SceneAnalyzer:
+def analyzer(image: ImageArray, **options: Any) -> SceneAnalyzer:
     encoder = ClipEncoder("tiny-clip")
-    pictures = [picture[:64], picture[64:], picture[:, :64], picture[:, 64:]]
+    images = [image[:64], image[64:], image[:, :64], image[:, 64:]]
     rows = [GalleryRow(f"{number}.png", name) for number, name in enumerate("abca")]
-    gallery = Gallery.build(embed_pictures(encoder, pictures).numpy(), rows, fingerprint=encoder.fingerprint)
+    gallery = Gallery.build(embed_images(encoder, images).numpy(), rows, fingerprint=encoder.fingerprint)
     segmenter = Segmenter(GridPrompter(6), SamModel(weights="tiny-sam").eval(), keep=RegionFilter(min_area=20))
     return SceneAnalyzer(segmenter, encoder, gallery, neighbours=3, **options)
 
 
 def test_both_ways_name_the_same_regions_alike(
-    picture: Picture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    image: ImageArray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_image(tmp_path / "scenes" / "one.png", picture)
+    write_image(tmp_path / "scenes" / "one.png", image)
     assert main([*SMALL, "--scenes", "scenes", FEW_POINTS, "--json", "report.json"]) == 0
     shown = capsys.readouterr().out
     assert "1 scenes, 1 rounds" in shown
@@ -77,9 +77,9 @@ def test_both_ways_name_the_same_regions_alike(
     ],
     ids=["defaults", "top1", "reference scores"],
 )
-def test_one_by_one_is_the_analyzer_written_plainly(picture: Picture, options: dict[str, Any]) -> None:
-    ours = analyzer(picture, **options)
-    first, second = ours(picture, "one"), OneByOne(ours)(picture, "one")
+def test_one_by_one_is_the_analyzer_written_plainly(image: ImageArray, options: dict[str, Any]) -> None:
+    ours = analyzer(image, **options)
+    first, second = ours(image, "one"), OneByOne(ours)(image, "one")
     assert len(first.regions) == len(second.regions) > 0
     assert [region.box for region in first.regions] == [region.box for region in second.regions]
     assert [one.label for one in first.identities] == [one.label for one in second.identities]
@@ -90,9 +90,9 @@ def test_one_by_one_is_the_analyzer_written_plainly(picture: Picture, options: d
 
 
 @pytest.mark.parametrize("options", [{"decision": "mean"}, {"merge": MergeSettings()}])
-def test_one_by_one_refuses_what_it_does_not_know(picture: Picture, options: dict[str, Any]) -> None:
+def test_one_by_one_refuses_what_it_does_not_know(image: ImageArray, options: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="expected one of max, top1, vote, and no merging"):
-        OneByOne(analyzer(picture, **options))
+        OneByOne(analyzer(image, **options))
 
 
 def write_log(folder: Path, scenes: dict[str, list[dict[str, Any]]]) -> Path:

@@ -26,17 +26,15 @@ from naruto_vision.synthetic.scene import draw_scene
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pictures")
     cast = read_cast(config_path("cast.yaml"))
-    write_image(folder / "a.png", draw_scene(11, cast, size=96, difficulty="easy").picture[:, :90])
+    write_image(folder / "a.png", draw_scene(11, cast, size=96, difficulty="easy").image[:, :90])
     return folder
 
 
-def test_every_part_is_timed_and_is_the_same(
-    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ["bench", "segment", "--part", "all", "--points", "4", "--repeats", "1", "--pictures", str(pictures)]
+def test_every_part_is_timed_and_is_the_same(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["bench", "segment", "--part", "all", "--points", "4", "--repeats", "1", "--images", str(images)]
     assert main([*words, "--json", str(tmp_path / "segment.json")]) == 0
     shown = capsys.readouterr().out
     assert "GFLOP/s on" in shown
@@ -54,7 +52,7 @@ def test_every_part_is_timed_and_is_the_same(
     assert all(part["times_as_fast"] > 0 and part["ours"]["repeats"] == 1 for part in results["parts"])
 
 
-def test_a_bar_counts_every_round_of_both(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bar_counts_every_round_of_both(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counted = list[int]()
 
     @contextmanager
@@ -65,26 +63,26 @@ def test_a_bar_counts_every_round_of_both(pictures: Path, monkeypatch: pytest.Mo
         counted.extend([total, next(ticks)])
 
     monkeypatch.setattr("naruto_vision.cli.console.progress", bar)
-    words = ["--part", "noise", "--points", "2", "--repeats", "2", "--pictures", str(pictures)]
+    words = ["--part", "noise", "--points", "2", "--repeats", "2", "--images", str(images)]
     assert main(["bench", "segment", *words]) == 0
     assert counted == [6, 6]  # two rounds and one to warm up, of ours and of stock
 
 
-def test_ours_alone_tells_regions_and_memory(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "segment", "--ours-only", "--points", "4", "--pictures", str(pictures)]) == 0
+def test_ours_alone_tells_regions_and_memory(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "segment", "--ours-only", "--points", "4", "--images", str(images)]) == 0
     shown = capsys.readouterr().out
-    assert "1 pictures" in shown
+    assert "1 images" in shown
     assert "stock" not in shown
 
 
 def test_random_weights_get_the_share_that_was_asked_for() -> None:
     bench = Bench(SamModel("tiny-sam"), 6, 1, 0, 0.4)
-    picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
-    bars = bench.bars(picture)
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    bars = bench.bars(image)
     assert bars.stability == 0
-    share = float((bench._ious(picture) > bars.predicted_iou).float().mean())
+    share = float((bench._ious(image) > bars.predicted_iou).float().mean())
     assert 0.2 <= share <= 0.6
-    assert Bench(bench.model, 6, 1, 0, None).bars(picture) == bench.model.thresholds
+    assert Bench(bench.model, 6, 1, 0, None).bars(image) == bench.model.thresholds
 
 
 def _square(left: int, top: int, side: int, hole: int = 0) -> Region:
@@ -115,7 +113,7 @@ def test_a_stock_mask_counts_once_and_only_at_an_iou_of_99_per_cent() -> None:
         (["--device", "hat"], "--device hat: expected cpu, cuda"),
         (["--precision", "float16"], "precision float16: a CPU is no faster"),
         (["--weights", "no-such-bundle"], "no such model bundle"),
-        (["--pictures", "no-such-folder"], "no-such-folder"),
+        (["--images", "no-such-folder"], "no-such-folder"),
     ],
 )
 def test_what_cannot_be_timed_is_told(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,9 +121,9 @@ def test_what_cannot_be_timed_is_told(words: list[str], told: str, capsys: pytes
     assert told in capsys.readouterr().err
 
 
-def test_a_folder_without_pictures_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "segment", "--pictures", str(tmp_path)]) == 2
-    assert "there is no picture" in capsys.readouterr().err
+def test_a_folder_without_images_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "segment", "--images", str(tmp_path)]) == 2
+    assert "there is no image" in capsys.readouterr().err
 
 
 def test_the_best_of_all_counts_whatever_the_order_and_the_number() -> None:
@@ -174,9 +172,9 @@ def test_nothing_to_compare_is_no_pass() -> None:
         LowPrecisionGate(())
 
 
-def _low(pictures: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+def _low(images: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     monkeypatch.setattr(precision, "_fast_bf16", lambda: True)
-    options = ["--precision", "bfloat16", "--points", "4", "--repeats", "1", "--pictures", str(pictures)]
+    options = ["--precision", "bfloat16", "--points", "4", "--repeats", "1", "--images", str(images)]
     return main(["bench", "segment", *options, *words])
 
 
@@ -206,25 +204,25 @@ def test_float32_is_held_to_the_results_of_stock(parity: dict[str, float], same:
 
 
 def test_masks_that_are_not_stocks_are_an_error(
-    pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(segment_parts, "matched_share", lambda *_: 0.5)
-    assert main(["bench", "segment", "--points", "4", "--repeats", "1", "--pictures", str(pictures)]) == 1
+    assert main(["bench", "segment", "--points", "4", "--repeats", "1", "--images", str(images)]) == 1
     assert "not stock's results: masks 96x90" in capsys.readouterr().out
 
 
 def test_16_bits_without_a_stock_mask_are_not_called_good(
-    pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(segment_parts, "best_ious", lambda *_: [])
-    assert _low(pictures, monkeypatch) == 0
+    assert _low(images, monkeypatch) == 0
     assert "low precision not judged" in capsys.readouterr().out
 
 
 def test_16_bits_are_held_to_their_own_gate(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _low(pictures, monkeypatch, "--json", str(tmp_path / "low.json")) == 0
+    assert _low(images, monkeypatch, "--json", str(tmp_path / "low.json")) == 0
     assert "low precision passed: " in capsys.readouterr().out
     document = json.loads((tmp_path / "low.json").read_text())
     gate = document["results"]["gate"]
@@ -235,7 +233,7 @@ def test_16_bits_are_held_to_their_own_gate(
 
 
 def test_masks_that_moved_too_far_are_an_error(
-    pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rounded = ForwardPasses._rounded
 
@@ -246,12 +244,12 @@ def test_masks_that_moved_too_far_are_an_error(
         return products
 
     monkeypatch.setattr(ForwardPasses, "_rounded", spoilt)
-    assert _low(pictures, monkeypatch) == 1
+    assert _low(images, monkeypatch) == 1
     assert "low precision FAILED: " in capsys.readouterr().out
 
 
 def test_compiling_is_timed_apart(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     calls = []
 
@@ -260,11 +258,11 @@ def test_compiling_is_timed_apart(
         return function
 
     monkeypatch.setattr(precision, "compile_once", counted)
-    words = ["--compile", "encoder", "--points", "3", "--repeats", "1", "--pictures", str(pictures)]
+    words = ["--compile", "encoder", "--points", "3", "--repeats", "1", "--images", str(images)]
     assert main(["bench", "segment", *words, "--json", str(tmp_path / "compiled.json")]) == 0
-    assert "the first picture took" in capsys.readouterr().out
+    assert "the first image took" in capsys.readouterr().out
     assert set(calls) == {"encode_image"}
-    assert json.loads((tmp_path / "compiled.json").read_text())["results"]["first_picture_s"] > 0
+    assert json.loads((tmp_path / "compiled.json").read_text())["results"]["first_image_s"] > 0
 
 
 def test_a_gpu_is_judged_by_the_clock() -> None:
@@ -275,12 +273,12 @@ def test_a_gpu_is_judged_by_the_clock() -> None:
 
 def test_random_weights_in_16_bits_have_the_bar_of_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "_fast_bf16", lambda: True)
-    picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     torch.manual_seed(0)
     exact = Bench(SamModel("tiny-sam"), 4, 1, 0, 0.4)
     low = Bench(SamModel("tiny-sam", precision="bfloat16"), 4, 1, 0, 0.4)
     low.model.sam.load_state_dict(exact.model.sam.state_dict())
-    assert low.bars(picture) == exact.bars(picture)
+    assert low.bars(image) == exact.bars(image)
     assert low.model.passes.precision == "bfloat16"
 
 

@@ -41,7 +41,7 @@ def test_numbers_within_their_bounds(read: Any, text: str, value: float) -> None
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.JPG", "deep/a.webp"])
-def test_sheets_are_pictures(name: str) -> None:
+def test_sheets_are_images(name: str) -> None:
     check_sheet_name(Path(name))
 
 

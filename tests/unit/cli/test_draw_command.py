@@ -13,8 +13,8 @@ def test_what_was_drawn_where_and_what_is_next(tmp_path: Path, capsys: pytest.Ca
     assert main(["draw", "--out", str(out), *few, "--size", "64", "--picture-size", "32"]) == 0
     told = capsys.readouterr()
     first, second = told.out.splitlines()
-    pictures = len(list(out.glob("t*/*.jpg")))
-    assert first.startswith(f"drew {pictures // 3} characters in {out}: {pictures} pictures (of each 2 to train, 0 to ")
+    images = len(list(out.glob("t*/*.jpg")))
+    assert first.startswith(f"drew {images // 3} characters in {out}: {images} images (of each 2 to train, 0 to ")
     assert first.endswith("and 1 scenes (1 test, 0 validation)")
     assert f"`naruto-vision fit --config clip.yaml --data.root {out}`" in second
     assert told.err == ""  # no bar, and no blank line in its place, where nobody watches

@@ -10,7 +10,7 @@ import pytest
 from naruto_vision.cli.main import main
 from naruto_vision.io.images import read_image, write_image
 from naruto_vision.metrics.evaluation import ObjectReason, PredictionReason
-from naruto_vision.records import Picture
+from naruto_vision.records import ImageArray
 from naruto_vision.viz.contact_sheet import Theme
 from naruto_vision.viz.evaluation_sheet import REASON_COLOURS, draw_evaluation_sheet, worst_scenes
 
@@ -26,14 +26,14 @@ def scene(name: str, objects: list[str], preds: list[str] | None = None) -> dict
     }
 
 
-def drawn(folder: Path, one: dict[str, Any]) -> Picture:
+def drawn(folder: Path, one: dict[str, Any]) -> ImageArray:
     write_image(folder / one["scene"], np.full((64, 64, 3), 255, dtype=np.uint8))
     sheet, lost = draw_evaluation_sheet([one], folder)
     assert lost == 0
     return sheet[BELOW:]
 
 
-def pixels(sheet: Picture, reason: str) -> int:
+def pixels(sheet: ImageArray, reason: str) -> int:
     return int((sheet == REASON_COLOURS[reason]).all(axis=2).sum())
 
 
@@ -72,7 +72,7 @@ def test_claims_of_no_object_are_thin_and_others_are_not_drawn(tmp_path: Path) -
         assert pixels(drawn(tmp_path, scene("a.png", ["right"], [reason])), reason) == 0
 
 
-def test_boxes_are_scaled_with_the_picture(tmp_path: Path) -> None:
+def test_boxes_are_scaled_with_the_image(tmp_path: Path) -> None:
     sheet = drawn(tmp_path, scene("a.png", ["missed"]))
     red = np.argwhere((sheet == REASON_COLOURS["missed"]).all(axis=2))
     scale = 400 / 64
@@ -94,7 +94,7 @@ def test_all_reasons_stand_in_the_legend_within_the_sheet(tmp_path: Path) -> Non
     assert (sheet[:, -18:] == sheet[0, 0]).all()
 
 
-def test_pictures_that_are_gone_are_counted(tmp_path: Path) -> None:
+def test_images_that_are_gone_are_counted(tmp_path: Path) -> None:
     sheet, lost = draw_evaluation_sheet([scene("gone.png", ["missed"])], tmp_path)
     assert lost == 1
     assert pixels(sheet[BELOW:], "missed") == 0
@@ -127,17 +127,17 @@ def test_the_command_draws_what_went_wrong(capsys: pytest.CaptureFixture[str]) -
     assert not Path("out/worst.png").exists()
 
 
-def test_pictures_may_lie_elsewhere(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_may_lie_elsewhere(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (world / "images").rename(world / "moved")
     assert evaluate("--sheet", "worst.png") == 2
     assert "images: no such folder of scenes to draw; say where they are: --scenes-dir DIR" in capsys.readouterr().err
     assert evaluate("--sheet", "worst.png", "--scenes-dir", "moved") == 0
     (world / "moved" / "b.png").unlink()
     assert evaluate("--sheet", "worst.png", "--scenes-dir", "moved") == 0
-    assert "1 of their pictures cannot be read in moved" in capsys.readouterr().out
+    assert "1 of their images cannot be read in moved" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("world")
-def test_a_sheet_is_a_picture_file(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sheet_is_a_image_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate("--sheet", "worst.gif") == 2
     assert "worst.gif: expected a name ending in .png or .jpg or .webp" in capsys.readouterr().err

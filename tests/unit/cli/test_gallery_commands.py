@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from naruto_vision.cli.main import main
-from naruto_vision.encoders.base import embed_pictures
+from naruto_vision.encoders.base import embed_images
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.gallery import store as layout
 from naruto_vision.gallery.content import GalleryRow
@@ -21,20 +21,20 @@ from naruto_vision.io.images import read_image
 
 def drawn(path: Path, seed: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture = np.random.default_rng(seed).integers(0, 255, (12, 10, 3), dtype=np.uint8)
-    cv2.imwrite(str(path), picture)
+    image = np.random.default_rng(seed).integers(0, 255, (12, 10, 3), dtype=np.uint8)
+    cv2.imwrite(str(path), image)
     return path
 
 
 @pytest.fixture(scope="module")
 def enrolled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A gallery of three pictures by the packaged encoder, with thresholds."""
+    """A gallery of three images by the packaged encoder, with thresholds."""
     folder = tmp_path_factory.mktemp("enrolled")
     encoder = ClipEncoder("tiny-clip")
     paths = ["a/0.png", "a/1.png", "b/0.png"]
-    pictures = [read_image(drawn(folder / "data" / path, seed)) for seed, path in enumerate(paths)]
+    images = [read_image(drawn(folder / "data" / path, seed)) for seed, path in enumerate(paths)]
     Gallery.build(
-        embed_pictures(encoder, pictures, mirror=True).numpy(),
+        embed_images(encoder, images, mirror=True).numpy(),
         [GalleryRow(path, path[0]) for path in paths],
         fingerprint=encoder.fingerprint,
         thresholds=Thresholds(0.5, {}, "by hand"),
@@ -45,7 +45,7 @@ def enrolled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def home(enrolled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the gallery and its pictures, as the working folder."""
+    """A copy of the gallery and its images, as the working folder."""
     shutil.copytree(enrolled, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -74,19 +74,19 @@ def test_list_shows_labels_counts_and_rows(home: Path, capsys: pytest.CaptureFix
     assert home.is_dir()
 
 
-def test_s1_032_pictures_are_added_as_the_enrolment_would(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An added picture gets the very vector that enrolling it would have given, and the others keep theirs."""
+def test_s1_032_images_are_added_as_the_enrolment_would(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An added image gets the very vector that enrolling it would have given, and the others keep theirs."""
     drawn(home / "data" / "b" / "9.png", 9)
     before = Gallery.open("g")
     text = told(capsys, "add", "g", "data/b", "--label", "b")
     assert "g: 1 added; 4 rows in generation 2" in text
     assert "thresholds were chosen with other rows" in text
-    assert "2 pictures seen = 1 added + 1 there before + 0 unreadable" in text
+    assert "2 images seen = 1 added + 1 there before + 0 unreadable" in text
     after = Gallery.open("g")
     assert listed(capsys)[3] == ("b/9.png", "b")
     assert after.vectors[:3].tobytes() == before.vectors.tobytes()
-    picture = read_image(home / "data" / "b" / "9.png")
-    expected = embed_pictures(ClipEncoder("tiny-clip"), [picture], mirror=True).numpy()
+    image = read_image(home / "data" / "b" / "9.png")
+    expected = embed_images(ClipEncoder("tiny-clip"), [image], mirror=True).numpy()
     assert after.vectors[3] == pytest.approx(expected[0], abs=1e-6)
     assert "0 added + 2 there before" in told(capsys, "add", "g", "data/b", "--label", "b")
     assert Gallery.open("g").generation == 2
@@ -97,16 +97,16 @@ def test_class_folders_are_added_in_generations_and_bad_files_counted(
 ) -> None:
     for seed in range(3):
         drawn(home / "more" / "c" / f"{seed}.png", 20 + seed)
-    (home / "more" / "c" / "broken.png").write_bytes(b"no picture")
+    (home / "more" / "c" / "broken.png").write_bytes(b"no image")
     text = told(capsys, "add", "g", "--root", "more", "--publish-every", "1")
-    assert "4 pictures seen = 3 added + 0 there before + 1 unreadable" in text
+    assert "4 images seen = 3 added + 0 there before + 1 unreadable" in text
     assert {label for _, label in listed(capsys).values()} == {"a", "b", "c"}
     assert listed(capsys)[3][0] == (home / "more" / "c" / "0.png").as_posix()  # outside of the enrolled root
 
 
 def test_nothing_readable_is_an_error(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (home / "broken.png").write_bytes(b"no picture")
-    assert "error: none of 1 pictures to add can be read; first broken.png" in told(
+    (home / "broken.png").write_bytes(b"no image")
+    assert "error: none of 1 images to add can be read; first broken.png" in told(
         capsys, "add", "g", "broken.png", "--label", "b", code=2
     )
     assert Gallery.open("g").generation == 1
@@ -146,9 +146,9 @@ def test_remove_relabel_rollback_and_log(home: Path, capsys: pytest.CaptureFixtu
         (("list", "."), ".: no gallery here, it has no manifest.json; there is one in g"),
         (("list", "data"), "data: no gallery here, it has no manifest.json; enrol first"),
         (("rollback", "g", "--to", "1"), "g: rollback: expected an earlier generation, of which there is none yet"),
-        (("add", "g"), "give pictures and their --label"),
-        (("add", "g", "a.png"), "give pictures and their --label"),
-        (("add", "g", "none.png", "--label", "a"), "none.png: no such picture"),
+        (("add", "g"), "give images and their --label"),
+        (("add", "g", "a.png"), "give images and their --label"),
+        (("add", "g", "none.png", "--label", "a"), "none.png: no such image"),
         (("add", "g", "data/a/0.png", "--label", "a", "--publish-every", "0"), "expected 1 or more"),
         (("list", "nowhere"), "nowhere: no such gallery"),
         (("verify", "nowhere"), "nowhere: no such gallery"),
@@ -177,9 +177,7 @@ def test_verify_says_what_is_wrong(home: Path, capsys: pytest.CaptureFixture[str
     assert [item["check"] for item in found["findings"] if item["verdict"] == "wrong"] == ["hashes", "content"]
 
 
-def test_verify_finds_pictures_below_the_folder_that_was_enrolled(
-    home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_verify_finds_images_below_the_folder_that_was_enrolled(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.move(home / "data", home / "cast" / "train")  # rows of a split are stored relative to the split's folder
     assert "3 of 3 are there" in told(capsys, "verify", "g", "--root", "cast")
     (home / "cast" / "train" / "a" / "1.png").unlink()

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from naruto_vision.cli.main import main
-from naruto_vision.encoders.base import embed_pictures
+from naruto_vision.encoders.base import embed_images
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.tiny import TinySizes
 from naruto_vision.gallery.gallery import Gallery
@@ -30,22 +30,22 @@ SMALL: dict[str, Any] = {
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Stand beside a bundle and an index folder of six pictures that it made."""
+    """Stand beside a bundle and an index folder of six images that it made."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "ViT-small-test", SMALL)
     torch.manual_seed(0)
     ClipEncoder("tiny-clip", "random", sizes=SIZES).save("bundle")
     ClipEncoder("tiny-clip", "random", sizes=SIZES).save("other")
     rng = np.random.default_rng(0)
-    pictures = [rng.integers(0, 256, (20, 20, 3), dtype=np.uint8) for _ in range(6)]
+    images = [rng.integers(0, 256, (20, 20, 3), dtype=np.uint8) for _ in range(6)]
     index = tmp_path / "index"
     index.mkdir()
     lines = []
-    for number, picture in enumerate(pictures):
-        write_image(tmp_path / "data" / f"{number}.png", picture)
+    for number, image in enumerate(images):
+        write_image(tmp_path / "data" / f"{number}.png", image)
         lines.append(json.dumps({"path": f"data/{number}.png", "label": "ab"[number % 2], "aug": "none"}))
     (index / "meta.jsonl").write_text("\n".join(lines) + "\n")
-    np.save(index / "embeddings.npy", embed_pictures(ClipEncoder("bundle").eval(), pictures, mirror=False).numpy())
+    np.save(index / "embeddings.npy", embed_images(ClipEncoder("bundle").eval(), images, mirror=False).numpy())
     return tmp_path
 
 
@@ -57,7 +57,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 @pytest.mark.usefixtures("place")
 def test_an_index_becomes_a_gallery_that_remembers_its_encoder(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["gallery", "import", "index", "--out", "gallery", "--encoder", "bundle"]) == 0
-    assert "6 rows of 2 labels are in gallery; 6 pictures embedded anew agree" in capsys.readouterr().out
+    assert "6 rows of 2 labels are in gallery; 6 images embedded anew agree" in capsys.readouterr().out
     gallery = Gallery.open("gallery", fingerprint=ClipEncoder("bundle").fingerprint)
     assert np.allclose(gallery.vectors, np.load("index/embeddings.npy", allow_pickle=False), atol=1e-6)
     assert gallery.note["mirror"] is False  # found out, so that queries are treated alike
@@ -76,16 +76,16 @@ def test_an_encoder_that_did_not_make_it_is_refused(capsys: pytest.CaptureFixtur
     assert not Path("gallery").exists()
 
 
-def test_without_pictures_somebody_has_to_vouch(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_images_somebody_has_to_vouch(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (place / "data").rename(place / "away")
     words = ("gallery", "import", "index", "--out", "gallery", "--encoder", "bundle")
     assert "--root DIR, or --assert-encoder" in refused(capsys, *words)
     assert main([*words, "--assert-encoder"]) == 0
-    assert "no picture was here" in capsys.readouterr().out
+    assert "no image was here" in capsys.readouterr().out
     (place / "old").mkdir()
     (place / "away").rename(place / "old" / "data")
     assert main([*words[:4], "again", *words[5:], "--root", "old"]) == 0
-    assert "6 pictures embedded anew agree" in capsys.readouterr().out
+    assert "6 images embedded anew agree" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("place")

@@ -113,7 +113,7 @@ def test_s1_006_root_out_and_labels(here: Path) -> None:
     assert {line.rpartition(",")[2] for line in lines(here / "few" / "test.csv")[1:]} == {"Sakura", "Naruto"}
 
 
-def test_s1_007_unlabelled_pictures_are_kept_only_where_asked_for(here: Path) -> None:
+def test_s1_007_unlabelled_images_are_kept_only_where_asked_for(here: Path) -> None:
     assert "Unlabeled" not in (prepared(here) / "classes.json").read_text()
     out = prepared(here, "--include-unlabeled")
     assert json.loads((out / "classes.json").read_text())[-1] == "Unlabeled"
@@ -126,7 +126,7 @@ def test_s1_007_unlabelled_pictures_are_kept_only_where_asked_for(here: Path) ->
     few = prepared(here, "--include-unlabeled", "--labels", "Gara")
     assert json.loads((few / "classes.json").read_text()) == ["Gara", "Unlabeled"]
     kept = json.loads((few / "stats_train.json").read_text())["kept_per_label"]
-    assert kept["Unlabeled"] == stats["kept_per_label"]["Unlabeled"]  # another class's picture is not without a class
+    assert kept["Unlabeled"] == stats["kept_per_label"]["Unlabeled"]  # another class's image is not without a class
 
 
 def test_s1_008_manifests_byte_by_byte(here: Path) -> None:
@@ -165,7 +165,7 @@ def test_s1_010_statistics_have_the_reference_keys(here: Path, split: str) -> No
     [
         ("bare", None, "no class data of split 'train'; expected train/_classes.csv"),
         ("nameless", "file, Gara\nx.png, 1", "_classes.csv: expected a column 'filename', found columns file, Gara"),
-        ("gone", "filename, Gara\nx.png, 1", "no usable picture"),
+        ("gone", "filename, Gara\nx.png, 1", "no usable image"),
     ],
 )
 def test_s1_011_what_is_missing_is_told_in_one_line(
@@ -198,7 +198,7 @@ def test_renames_that_are_no_pairs_are_refused(here: Path, capsys: pytest.Captur
     assert "--model.aliases_json" in capsys.readouterr().err
 
 
-def test_manifests_far_from_their_pictures_say_so(
+def test_manifests_far_from_their_images_say_so(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prepared(here)
@@ -208,5 +208,5 @@ def test_manifests_far_from_their_pictures_say_so(
     assert main(["data", "prepare", "--root", str(here / "data"), "--out", "m"]) == 0
     assert "run what reads them from" in capsys.readouterr().out
     again = main(["data", "prepare", "--root", str(here / "manifests"), "--out", str(here / "again")])
-    assert again == 0  # manifests of manifests keep their pictures
+    assert again == 0  # manifests of manifests keep their images
     assert (here / "again" / "test.csv").read_bytes() == (here / "manifests" / "test.csv").read_bytes()

@@ -152,7 +152,7 @@ def test_numbers_between_the_ends_pass(read: type[float], low: float) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.JPG", "b/c.webp"])
-def test_sheets_are_pictures(name: str) -> None:
+def test_sheets_are_images(name: str) -> None:
     check_sheet_name(Path(name))
     assert Path(name).suffix.lower() in SHEET_SUFFIXES
 

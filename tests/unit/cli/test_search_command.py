@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from naruto_vision.cli.main import main
-from naruto_vision.cli.search import PictureFinder, draw_sheet
-from naruto_vision.encoders.base import embed_pictures
+from naruto_vision.cli.search import ImageFinder, draw_sheet
+from naruto_vision.encoders.base import embed_images
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.dino import DinoEncoder
 from naruto_vision.encoders.tiny import TinySizes
@@ -19,7 +19,7 @@ from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.io.images import read_image, write_image
 from naruto_vision.recognition.lookup import Answer, Hit
-from naruto_vision.records import Identity, Neighbour, Picture
+from naruto_vision.records import Identity, ImageArray, Neighbour
 
 SIZES = TinySizes(
     embed_dim=16, image_size=24, patch_size=12, vision_width=32, vision_layers=1, text_width=32, text_layers=1
@@ -27,25 +27,25 @@ SIZES = TinySizes(
 COLOURS = {"ayame": (220, 60, 60), "kenta": (60, 60, 220)}
 
 
-def noisy(colour: tuple[int, int, int], seed: int) -> Picture:
+def noisy(colour: tuple[int, int, int], seed: int) -> ImageArray:
     noise = np.random.default_rng(seed).integers(-30, 30, (24, 24, 3))
     return np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A bundle, a gallery that remembers it, and its pictures; we stand beside them."""
+    """A bundle, a gallery that remembers it, and its images; we stand beside them."""
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     ClipEncoder("tiny-clip", "random", sizes=SIZES).save("bundle")
     encoder = ClipEncoder("bundle").eval()
-    rows, pictures = [], []
+    rows, images = [], []
     for label, colour in COLOURS.items():
         for number in range(3):
-            pictures.append(noisy(colour, len(pictures)))
+            images.append(noisy(colour, len(images)))
             rows.append(GalleryRow(f"{label}/{number}.png", label))
-            write_image(tmp_path / "data" / rows[-1].path, pictures[-1])
-    vectors = embed_pictures(encoder, pictures, mirror=True).numpy()
+            write_image(tmp_path / "data" / rows[-1].path, images[-1])
+    vectors = embed_images(encoder, images, mirror=True).numpy()
     note = {"encoder": encoder.recipe, "mirror": True, "root": "data"}
     Gallery.build(vectors, rows, fingerprint=encoder.fingerprint, note=note).save("runs/gallery")
     return tmp_path
@@ -65,7 +65,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 
 @pytest.mark.usefixtures("place")
-def test_a_gallery_picture_finds_itself(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_gallery_image_finds_itself(capsys: pytest.CaptureFixture[str]) -> None:
     document = found(capsys, "--image", "data/kenta/1.png", "-k", "2")
     (query,) = document["queries"]
     assert query["answer"]["name"] == "kenta"
@@ -97,7 +97,7 @@ def test_the_table_says_rank_label_score_margin_path_and_id(capsys: pytest.Captu
     for word in ("rank", "label", "score", "margin", "path", "id", "ayame/0.png"):
         assert word in shown
     assert "without a threshold nobody is unknown" in shown
-    assert "nobody is unknown: of 6 gallery pictures asked of the others, " in shown
+    assert "nobody is unknown: of 6 gallery images asked of the others, " in shown
 
 
 @pytest.mark.usefixtures("place")
@@ -111,7 +111,7 @@ def test_a_stranger_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("place")
-def test_thresholds_of_regions_do_not_judge_whole_pictures(capsys: pytest.CaptureFixture[str]) -> None:
+def test_thresholds_of_regions_do_not_judge_whole_images(capsys: pytest.CaptureFixture[str]) -> None:
     chosen = Thresholds(1.0, rule="largest f1 on validation regions")
     Gallery.open("runs/gallery").with_thresholds(chosen).save("runs/gallery")
     write_image("other.png", noisy(COLOURS["ayame"], 77))
@@ -120,16 +120,16 @@ def test_thresholds_of_regions_do_not_judge_whole_pictures(capsys: pytest.Captur
 
 
 @pytest.mark.usefixtures("place")
-def test_unreadable_pictures_are_counted_and_the_others_answered(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("broken.png").write_bytes(b"no picture")
+def test_unreadable_images_are_counted_and_the_others_answered(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("broken.png").write_bytes(b"no image")
     assert main(["search", "--image", "broken.png", "data/ayame/0.png", "--json"]) == 0
     captured = capsys.readouterr()
     document = json.loads(captured.out)
     assert document["counts"]["quarantined"] == 1
     assert [bad["path"] for bad in document["quarantined"]] == ["broken.png"]
-    assert "not a picture" in document["quarantined"][0]["reason"]
+    assert "not an image" in document["quarantined"][0]["reason"]
     assert "left out: broken.png" in captured.err
-    assert refused(capsys, "--image", "broken.png").startswith("naruto-vision: error: broken.png: not a picture")
+    assert refused(capsys, "--image", "broken.png").startswith("naruto-vision: error: broken.png: not an image")
     assert "none of 2 can be read; first broken.png" in refused(capsys, "--image", "broken.png", "gone.png")
 
 
@@ -142,28 +142,28 @@ def test_a_sheet_shows_the_query_and_its_neighbours(capsys: pytest.CaptureFixtur
     assert blue.sum() > 3 * 160 * 160  # the query and two neighbours at least, as large tiles
 
 
-def test_pictures_that_are_gone_are_placeholders_and_counted(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_that_are_gone_are_placeholders_and_counted(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (place / "data" / "kenta" / "1.png").rename(place / "moved.png")
     assert main(["search", "--image", "moved.png", "-k", "1", "--sheet", "sheet.png"]) == 0
-    assert "1 gallery pictures not found (give --root)" in capsys.readouterr().out
+    assert "1 gallery images not found (give --root)" in capsys.readouterr().out
 
 
-def test_another_root_finds_moved_pictures(place: Path) -> None:
+def test_another_root_finds_moved_images(place: Path) -> None:
     (place / "data").rename(place / "elsewhere")
-    assert PictureFinder([Path("data")]).gallery("kenta/1.png") is None
-    finder = PictureFinder([Path("elsewhere"), Path("data")])
+    assert ImageFinder([Path("data")]).gallery("kenta/1.png") is None
+    finder = ImageFinder([Path("elsewhere"), Path("data")])
     assert finder.gallery("kenta/1.png") is not None
     assert finder.lost == 0
     (place / "cast").mkdir()
     (place / "elsewhere").rename(place / "cast" / "train")
-    assert PictureFinder([Path("cast")]).gallery("kenta/1.png") is not None  # the folder that was enrolled from
+    assert ImageFinder([Path("cast")]).gallery("kenta/1.png") is not None  # the folder that was enrolled from
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
 def test_themes_differ_and_long_texts_fit(theme: str) -> None:
     row = Neighbour(0, "somebody with a very long name indeed", 0.5, "folder/" * 12 + "1.png")
     answer = Answer("words " * 40, "text", Identity(row.label, 0.5), None, (Hit(1, row, None),))
-    finder = PictureFinder([])
+    finder = ImageFinder([])
     sheet = draw_sheet([answer], finder, {}, "gallery", theme)  # type: ignore[arg-type]
     assert (sheet[0, 0].mean() < 60) == (theme == "dark")
     assert finder.lost == 1
@@ -176,7 +176,7 @@ def test_wrong_words_are_told_what_to_do(place: Path, capsys: pytest.CaptureFixt
     assert "-k and --votes" in refused(capsys, "--text", "a", "-k", "0")
     assert ".png or .jpg or .webp" in refused(capsys, "--text", "a", "--sheet", "sheet.txt")
     (place / "empty").mkdir()
-    assert "empty: holds no pictures" in refused(capsys, "--image", "empty")
+    assert "empty: holds no images" in refused(capsys, "--image", "empty")
 
 
 def test_the_encoder_is_asked_for_where_it_is_not_found(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -195,7 +195,7 @@ def test_text_needs_an_encoder_that_reads(capsys: pytest.CaptureFixture[str]) ->
     made = DinoEncoder("test_vit.r160_in1k", "random", image_size=32)
     torch.save(made.vit.state_dict(), "dino.pth")
     encoder = DinoEncoder("test_vit.r160_in1k", "dino.pth", image_size=32).eval()
-    vectors = embed_pictures(encoder, [noisy((200, 30, 30), 0)]).numpy()
+    vectors = embed_images(encoder, [noisy((200, 30, 30), 0)]).numpy()
     note = {"encoder": encoder.recipe, "mirror": False}
     rows = [GalleryRow("a.png", "ayame")]
     Gallery.build(vectors, rows, fingerprint=encoder.fingerprint, note=note).save("dino")

@@ -11,7 +11,7 @@ import pytest
 
 from naruto_vision.cli.main import main
 from naruto_vision.data.readers import read_present
-from naruto_vision.data.shards import ShardReader, packed_pictures, read_json, read_shards
+from naruto_vision.data.shards import ShardReader, packed_images, read_json, read_shards
 from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.io.images import read_image, write_image
 
@@ -20,12 +20,12 @@ TRAIN = ("a/0.png", "a/1.png", "a/2.png", "b/0.png", "b/1.png")
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Class folders of two splits, with pictures of different shapes; the working folder is beside them."""
+    """Class folders of two splits, with images of different shapes; the working folder is beside them."""
     for split, names in (("train", TRAIN), ("valid", ("a/9.png", "b/9.png"))):
         for seed, name in enumerate(names):
             rng = np.random.default_rng([seed, len(split)])
-            picture = rng.integers(0, 256, (8 + seed, 20 - seed, 3), dtype=np.uint8)
-            write_image(tmp_path / "cast" / split / name, picture)
+            image = rng.integers(0, 256, (8 + seed, 20 - seed, 3), dtype=np.uint8)
+            write_image(tmp_path / "cast" / split / name, image)
     monkeypatch.chdir(tmp_path)
     return tmp_path / "cast"
 
@@ -44,7 +44,7 @@ def state(folder: Path) -> dict[str, bytes]:
 
 def test_what_is_packed_is_told_with_how_to_use_it(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert shard(capsys) == (
-        "7 of 7 pictures are in shards\n"
+        "7 of 7 images are in shards\n"
         "use them as any other data set: naruto-vision fit --config clip.yaml --data.root shards\n"
     )
     assert set(state(root.parent / "shards")) == {
@@ -68,7 +68,7 @@ def test_the_shards_are_read_as_the_folders_were(root: Path, capsys: pytest.Capt
 
 
 @pytest.mark.usefixtures("root")
-def test_pictures_are_scaled_down_to_their_longest_side_and_never_up(capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_are_scaled_down_to_their_longest_side_and_never_up(capsys: pytest.CaptureFixture[str]) -> None:
     shard(capsys, "--size", "12")
     shapes = {name: ShardReader(Path("shards/train")).read(name).shape[:2] for name in TRAIN}
     assert shapes["a/0.png"] == (5, 12)  # 8 x 20
@@ -79,14 +79,14 @@ def test_pictures_are_scaled_down_to_their_longest_side_and_never_up(capsys: pyt
 
 @pytest.mark.usefixtures("root")
 @pytest.mark.parametrize(("size", "counts"), [(1, [1, 1, 1, 1, 1]), (2, [2, 2, 1]), (4, [4, 1]), (5, [5]), (99, [5])])
-def test_shards_hold_as_many_pictures_as_asked_for(
+def test_shards_hold_as_many_images_as_asked_for(
     capsys: pytest.CaptureFixture[str], size: int, counts: list[int]
 ) -> None:
     shard(capsys, "--shard-size", str(size))
     index = read_json(Path("shards/train/index.json"))
     assert [one["pictures"] for one in index["shards"]] == counts
     assert [one["name"] for one in index["shards"]] == [f"train-{n:06d}.tar" for n in range(len(counts))]
-    assert set(ShardReader(Path("shards/train")).pictures) == set(TRAIN)
+    assert set(ShardReader(Path("shards/train")).images) == set(TRAIN)
 
 
 @pytest.mark.usefixtures("root")
@@ -94,11 +94,11 @@ def test_running_again_keeps_what_is_there_and_says_so(capsys: pytest.CaptureFix
     shard(capsys, "--shard-size", "2")
     before = state(Path("shards"))
     text = shard(capsys, "--shard-size", "2")
-    assert "7 of 7 pictures are in shards; 4 shards were there already\n" in text
+    assert "7 of 7 images are in shards; 4 shards were there already\n" in text
     assert state(Path("shards")) == before
 
 
-def test_two_packings_of_the_same_pictures_are_equal_byte_for_byte(
+def test_two_packings_of_the_same_images_are_equal_byte_for_byte(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shard(capsys, "--shard-size", "3")
@@ -118,9 +118,7 @@ def test_other_settings_pack_anew(capsys: pytest.CaptureFixture[str]) -> None:
     assert "already" in shard(capsys, "--shard-size", "99")
 
 
-def test_a_changed_picture_packs_its_own_shard_anew_and_no_other(
-    root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_changed_image_packs_its_own_shard_anew_and_no_other(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shard(capsys, "--shard-size", "1")
     write_image(root / "train" / "a" / "0.png", np.zeros((30, 30, 3), dtype=np.uint8))
     assert "6 shards were there already" in shard(capsys, "--shard-size", "1")
@@ -142,22 +140,22 @@ def test_a_member_tells_its_class_and_where_it_came_from(root: Path, capsys: pyt
         assert told["path"].startswith(told["labels"][0])
 
 
-def test_bad_pictures_are_set_aside_by_name(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (root / "train" / "a" / "1.png").write_bytes(b"no picture")
+def test_bad_images_are_set_aside_by_name(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "train" / "a" / "1.png").write_bytes(b"no image")
     text = shard(capsys, "--max-bad", "0.2")
-    assert "6 of 7 pictures are in shards; 1 could not be read, see quarantine.jsonl\n" in text
+    assert "6 of 7 images are in shards; 1 could not be read, see quarantine.jsonl\n" in text
     (line,) = Path("shards/quarantine.jsonl").read_text().splitlines()
     assert json.loads(line)["path"] == "a/1.png"
-    assert "a/1.png" not in ShardReader(Path("shards/train")).pictures
+    assert "a/1.png" not in ShardReader(Path("shards/train")).images
     assert "2 shards were there already" in shard(capsys, "--max-bad", "0.2")  # and the bad one is still told
     assert len(Path("shards/quarantine.jsonl").read_text().splitlines()) == 1
 
 
-def test_too_many_bad_pictures_stop_and_leave_nothing_to_read(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_too_many_bad_images_stop_and_leave_nothing_to_read(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in TRAIN[:3]:
-        (root / "train" / name).write_bytes(b"no picture")
+        (root / "train" / name).write_bytes(b"no image")
     text = shard(capsys, "--max-bad", "0.2", code=2)
-    assert "3 of 5 pictures cannot be read, more than the 20% that are put up with" in text
+    assert "3 of 5 images cannot be read, more than the 20% that are put up with" in text
     assert not Path("shards/train/index.json").exists()
     assert len(Path("shards/quarantine.jsonl").read_text().splitlines()) == 3
 
@@ -166,7 +164,7 @@ def test_too_many_bad_pictures_stop_and_leave_nothing_to_read(root: Path, capsys
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--shard-size", "0"), "at least 1 picture a shard"),
+        (("--shard-size", "0"), "at least 1 image a shard"),
         (("--quality", "101"), "a quality of 0 to 100"),
         (("--size", "-1"), "expected a whole number of 0 or more, found '-1'"),
         (("--max-bad", "1.5"), "expected a number from 0 to 1, found '1.5'"),
@@ -194,7 +192,7 @@ def test_a_folder_of_something_else_is_left_alone(root: Path, capsys: pytest.Cap
 
 @pytest.mark.usefixtures("root")
 def test_classes_are_chosen_and_mended_on_the_way(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "4 of 4 pictures" in shard(capsys, "--rename", "a=Koba", "--labels", "Koba")
+    assert "4 of 4 images" in shard(capsys, "--rename", "a=Koba", "--labels", "Koba")
     assert {split: table.counts() for split, table in read_present("shards").items()} == {
         "train": {"Koba": 3},
         "valid": {"Koba": 1},
@@ -228,8 +226,8 @@ def _change(path: Path, **values: object) -> None:
         ("train-000000.json", {"format": None}, "shards of format 1"),
         ("train-000000.json", {"pictures": 7}, "path, labels, offset and size"),
         ("train-000000.json", {"pictures": [["a"]]}, "path, labels, offset and size"),
-        ("train-000000.json", {"pictures": []}, "5 pictures inside"),
-        ("train-000000.json", {"pictures": [["a", ["a"], 10**9, 1]] * 5}, "5 pictures inside"),
+        ("train-000000.json", {"pictures": []}, "5 images inside"),
+        ("train-000000.json", {"pictures": [["a", ["a"], 10**9, 1]] * 5}, "5 images inside"),
     ],
 )
 def test_an_index_that_says_something_else_is_refused_by_file(
@@ -252,9 +250,9 @@ def test_a_part_that_is_gone_says_how_to_make_it_again(capsys: pytest.CaptureFix
     assert name in str(caught.value)
 
 
-def test_lists_of_pictures_are_read_or_refused(tmp_path: Path) -> None:
+def test_lists_of_images_are_read_or_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingPathError, match="part of a folder of shards"):
-        packed_pictures(tmp_path / "none.json")
+        packed_images(tmp_path / "none.json")
     for text in ("", "[", "3", "[]", "null"):
         (tmp_path / "x.json").write_text(text)
         with pytest.raises(FormatError, match=r"x\.json"):

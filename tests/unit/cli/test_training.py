@@ -179,11 +179,11 @@ def test_own_errors_come_through_the_parser(
     config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(_self: BoringModel) -> None:
-        raise InputError("the picture is upside down")
+        raise InputError("the image is upside down")
 
     monkeypatch.setattr(BoringModel, "__init__", refuse)
     assert main(["fit", "--config", config]) == 2
-    assert _error(capsys) == "naruto-vision: error: the picture is upside down"
+    assert _error(capsys) == "naruto-vision: error: the image is upside down"
 
 
 def test_ctrl_c_during_training_exits_130(config: str, monkeypatch: pytest.MonkeyPatch) -> None:

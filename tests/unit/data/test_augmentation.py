@@ -13,12 +13,12 @@ from naruto_vision.data.augmentation import (
     soften,
     spotlight,
 )
-from naruto_vision.records import Mask, Picture
+from naruto_vision.records import ImageArray, Mask
 
 CHANGES = (augment, random_crop, change_light, soften, occlude, spotlight)
 
 
-def _picture(height: int = 48, width: int = 32) -> Picture:
+def _image(height: int = 48, width: int = 32) -> ImageArray:
     return np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -29,32 +29,32 @@ def _mask() -> Mask:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_equal_generators_give_equal_pictures_and_the_input_stays(
-    change: Callable[[Picture, np.random.Generator], Picture],
+def test_equal_generators_give_equal_images_and_the_input_stays(
+    change: Callable[[ImageArray, np.random.Generator], ImageArray],
 ) -> None:
     for seed in range(20):
-        picture = _picture()
-        first = change(picture, np.random.default_rng(seed))
-        again = change(picture, np.random.default_rng(seed))
+        image = _image()
+        first = change(image, np.random.default_rng(seed))
+        again = change(image, np.random.default_rng(seed))
         assert np.array_equal(first, again)
         assert first.dtype == np.uint8
         assert first.shape[2] == 3
         assert min(first.shape[:2]) >= 1
-        assert np.array_equal(picture, _picture())
+        assert np.array_equal(image, _image())
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_different_generators_give_different_pictures(
-    change: Callable[[Picture, np.random.Generator], Picture],
+def test_different_generators_give_different_images(
+    change: Callable[[ImageArray, np.random.Generator], ImageArray],
 ) -> None:
-    results = {change(_picture(), np.random.default_rng(seed)).tobytes() for seed in range(12)}
+    results = {change(_image(), np.random.default_rng(seed)).tobytes() for seed in range(12)}
     assert len(results) > 6
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 2)])
-def test_the_smallest_pictures_survive(size: tuple[int, int]) -> None:
+def test_the_smallest_images_survive(size: tuple[int, int]) -> None:
     for seed in range(30):
-        assert augment(_picture(*size), np.random.default_rng(seed)).size > 0
+        assert augment(_image(*size), np.random.default_rng(seed)).size > 0
 
 
 def test_light_keeps_the_order_of_the_channels() -> None:
@@ -66,11 +66,11 @@ def test_light_keeps_the_order_of_the_channels() -> None:
 
 
 def test_a_cut_out_stands_on_one_flat_ground() -> None:
-    picture, mask = _picture(), _mask()
-    picture[...] = np.clip(picture, 1, 254)  # no pixel of its own is black or white
+    image, mask = _image(), _mask()
+    image[...] = np.clip(image, 1, 254)  # no pixel of its own is black or white
     grounds = set()
     for seed in range(30):
-        cut = cut_out(picture, mask, np.random.default_rng(seed), flat=1.0)
+        cut = cut_out(image, mask, np.random.default_rng(seed), flat=1.0)
         assert cut.shape[0] <= 48
         assert 20 <= cut.shape[0] <= 44
         assert 8 <= cut.shape[1] <= 20
@@ -80,16 +80,16 @@ def test_a_cut_out_stands_on_one_flat_ground() -> None:
 
 
 def test_a_crop_alone_keeps_the_background() -> None:
-    cut = cut_out(_picture(), _mask(), np.random.default_rng(0), flat=0.0)
+    cut = cut_out(_image(), _mask(), np.random.default_rng(0), flat=0.0)
     assert cut.tobytes() in {
-        _picture()[top : top + cut.shape[0], left : left + cut.shape[1]].tobytes()
+        _image()[top : top + cut.shape[0], left : left + cut.shape[1]].tobytes()
         for top in range(48)
         for left in range(32)
     }
 
 
-def test_an_empty_mask_leaves_the_picture_alone() -> None:
-    assert np.array_equal(cut_out(_picture(), np.zeros((48, 32), dtype=np.bool_), np.random.default_rng(0)), _picture())
+def test_an_empty_mask_leaves_the_image_alone() -> None:
+    assert np.array_equal(cut_out(_image(), np.zeros((48, 32), dtype=np.bool_), np.random.default_rng(0)), _image())
 
 
 def test_left_stays_left_where_mirroring_is_off() -> None:

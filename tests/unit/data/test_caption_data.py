@@ -3,14 +3,14 @@ import torch
 from torch import Tensor
 
 from naruto_vision.data.caption_data import CaptionBatch, DrawnCaptionData, draw_stranger, stranger_of
-from naruto_vision.records import Picture
+from naruto_vision.records import ImageArray
 from naruto_vision.synthetic.captions import PHRASE_ATTRIBUTES, PHRASES, full_caption, phrase_truths
 
 
-def _pixels(picture: Picture) -> Tensor:
+def _pixels(image: ImageArray) -> Tensor:
     small = np.zeros((3, 8, 8), dtype=np.float32)
-    rows, columns = min(8, picture.shape[0]), min(8, picture.shape[1])
-    small[:, :rows, :columns] = picture[:rows, :columns].transpose(2, 0, 1)
+    rows, columns = min(8, image.shape[0]), min(8, image.shape[1])
+    small[:, :rows, :columns] = image[:rows, :columns].transpose(2, 0, 1)
     return torch.from_numpy(small)
 
 

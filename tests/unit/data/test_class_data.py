@@ -15,13 +15,13 @@ from naruto_vision.data.class_data import ClassBatch, ClassDataModule
 from naruto_vision.data.sampling import Draw
 from naruto_vision.errors import InputError
 from naruto_vision.io.images import write_image
-from naruto_vision.records import Picture
+from naruto_vision.records import ImageArray
 
 CLASSES = ("ann", "bob", "cid")
 
 
 def class_data(root: Path, *, splits: dict[str, int] | None = None) -> Path:
-    """Draw noise: class c has c pictures more than the first."""
+    """Draw noise: class c has c images more than the first."""
     rng = np.random.default_rng(0)
     for split, count in (splits or {"train": 7, "valid": 3, "test": 2}).items():
         lines = ["filename, " + ", ".join(CLASSES)]
@@ -35,8 +35,8 @@ def class_data(root: Path, *, splits: dict[str, int] | None = None) -> Path:
     return root
 
 
-def pixels_of(picture: Picture) -> Tensor:
-    return torch.from_numpy(picture[:4, :4].copy()).permute(2, 0, 1).float() / 255
+def pixels_of(image: ImageArray) -> Tensor:
+    return torch.from_numpy(image[:4, :4].copy()).permute(2, 0, 1).float() / 255
 
 
 def module_of(root: Path, **options: Any) -> ClassDataModule:
@@ -87,12 +87,12 @@ def test_every_draw_has_its_own_augmentation(tmp_path: Path) -> None:
     assert torch.equal(dataset[0][0], module_of(tmp_path, augmented=False).dataset("train")[Draw(0, 1)][0])
 
 
-def test_pictures_are_kept_small(tmp_path: Path) -> None:
+def test_images_are_kept_small(tmp_path: Path) -> None:
     shapes = []
 
-    def watch(picture: Picture) -> Tensor:
-        shapes.append(picture.shape)
-        return pixels_of(picture)
+    def watch(image: ImageArray) -> Tensor:
+        shapes.append(image.shape)
+        return pixels_of(image)
 
     class_data(tmp_path)
     list(ClassDataModule(str(tmp_path), preprocess=watch, cache_side=10).val_dataloader())
@@ -107,7 +107,7 @@ def test_other_splits_come_in_table_order_unaugmented(tmp_path: Path) -> None:
     assert same(list(data.test_dataloader()), list(data.predict_dataloader()))
 
 
-def test_bad_pictures_are_set_aside_up_to_a_share(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_bad_images_are_set_aside_up_to_a_share(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     class_data(tmp_path)
     (tmp_path / "train" / "1_3.png").write_bytes(b"")
     data = module_of(tmp_path)
@@ -116,7 +116,7 @@ def test_bad_pictures_are_set_aside_up_to_a_share(tmp_path: Path, caplog: pytest
     assert data.quarantines["train"].counts() == {"seen": 24, "ok": 23, "quarantined": 1}
     assert "1_3.png: the file is empty" in caplog.text
     assert "1_3.png" not in {path for batch in epoch(data) for path in batch.paths}
-    with pytest.raises(InputError, match=r"1 of 24 pictures of split 'train'"):
+    with pytest.raises(InputError, match=r"1 of 24 images of split 'train'"):
         module_of(tmp_path, max_bad_fraction=0.01).setup("fit")
 
 
@@ -201,7 +201,7 @@ def test_a_run_over_changed_data_is_told_of(tmp_path: Path, caplog: pytest.LogCa
 
 
 @pytest.mark.filterwarnings("error:Total length")
-def test_too_few_pictures_to_hold_any_out_train_without_validation(
+def test_too_few_images_to_hold_any_out_train_without_validation(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("ann/1.png", "ann/2.png", "bob/1.png", "bob/2.png"):
@@ -209,8 +209,8 @@ def test_too_few_pictures_to_hold_any_out_train_without_validation(
     data = module_of(tmp_path)
     with caplog.at_level(logging.WARNING):
         data.setup("fit")
-    assert "too few pictures of every class to hold any out" in caplog.text
+    assert "too few images of every class to hold any out" in caplog.text
     assert data.val_dataloader() == []
     assert len(data.tables["train"]) == 4
-    with pytest.raises(InputError, match="no pictures to validate on"):
+    with pytest.raises(InputError, match="no images to validate on"):
         module_of(tmp_path).setup("validate")

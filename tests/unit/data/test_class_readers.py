@@ -29,7 +29,7 @@ from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.io.images import write_image
 
 
-def pictures(folder: Path, *names: str) -> Path:
+def images(folder: Path, *names: str) -> Path:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         write_image(folder / name, np.zeros((8, 8, 3), dtype=np.uint8))
@@ -38,7 +38,7 @@ def pictures(folder: Path, *names: str) -> Path:
 
 def split(folder: Path, csv: str, *names: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    pictures(folder, *names)
+    images(folder, *names)
     (folder / "_classes.csv").write_bytes(csv.encode())
     return folder
 
@@ -120,7 +120,7 @@ def test_quoted_newlines_and_unicode_forms_name_the_file_on_disk(tmp_path: Path)
     ("csv", "words"),
     [
         ("", "empty file"),
-        ("picture,a\nx.png,1\n", "column 'filename'"),
+        ("image,a\nx.png,1\n", "column 'filename'"),
         ("filename,filename,a\nx,x,1\n", "one column 'filename'"),
         ("filename,a,a\nx.png,1,0\n", "'a' twice"),
         ("filename,a\nx.png,yes\n", "line 2, column 'a'"),
@@ -175,7 +175,7 @@ def test_ordinary_paths_pass(name: str) -> None:
 
 
 def test_refused_rows_are_counted_and_the_neighbours_unharmed(tmp_path: Path) -> None:
-    pictures(tmp_path, "secret.png")
+    images(tmp_path, "secret.png")
     (tmp_path / "inside").mkdir()
     (tmp_path / "inside" / "link.png").symlink_to(tmp_path / "secret.png")
     csv = "filename,a\n../secret.png,1\n/etc/passwd,1\nlink.png,1\ngood.png,1\ngood.png,1\n"
@@ -201,7 +201,7 @@ def test_cells(cell: str, expected: int) -> None:
 
 
 def test_class_folders(tmp_path: Path) -> None:
-    pictures(tmp_path, "b/1.png", "b/deep/2.png", "a/1.png", "loose.png", ".cache/x.png")
+    images(tmp_path, "b/1.png", "b/deep/2.png", "a/1.png", "loose.png", ".cache/x.png")
     (tmp_path / "empty").mkdir()
     table = read_class_folders(tmp_path, ReadRules({"b": "bee"}))
     assert table.classes == ("a", "bee", "empty")
@@ -212,8 +212,8 @@ def test_class_folders(tmp_path: Path) -> None:
         read_class_folders(tmp_path / "empty")
 
 
-def test_manifests_find_their_pictures(tmp_path: Path) -> None:
-    pictures(tmp_path, "data/train/1.png", "data/train/2.png")
+def test_manifests_find_their_images(tmp_path: Path) -> None:
+    images(tmp_path, "data/train/1.png", "data/train/2.png")
     (tmp_path / "manifests").mkdir()
     path = tmp_path / "manifests" / "train.csv"
     path.write_text("path,label\ndata/train/2.png,b\ndata/train/1.png,a\ndata/train/1.png,a\n/etc/passwd,a\n")
@@ -242,9 +242,9 @@ def test_malformed_manifests(tmp_path: Path, text: str, words: str) -> None:
 
 def test_layouts_are_told_by_looking(tmp_path: Path) -> None:
     split(tmp_path / "r" / "train", "filename,a\nx.png,1\n", "x.png")
-    pictures(tmp_path / "f" / "train", "a/1.png")
-    pictures(tmp_path / "f" / "val", "a/1.png")
-    pictures(tmp_path / "plain", "a/1.png", "b/1.png")
+    images(tmp_path / "f" / "train", "a/1.png")
+    images(tmp_path / "f" / "val", "a/1.png")
+    images(tmp_path / "plain", "a/1.png", "b/1.png")
     places = [find_split(tmp_path / name, "train") for name in ("r", "f", "plain")]
     assert [place[0] for place in places if place] == ["roboflow", "folders", "folders"]
     assert find_split(tmp_path / "f", "valid") == ("folders", tmp_path / "f" / "val")
@@ -256,7 +256,7 @@ def test_layouts_are_told_by_looking(tmp_path: Path) -> None:
         read_classes(tmp_path / "f", "test")
 
 
-def test_a_split_without_a_usable_picture_is_refused(tmp_path: Path) -> None:
+def test_a_split_without_a_usable_image_is_refused(tmp_path: Path) -> None:
     split(tmp_path / "train", "filename,a\nabsent.png,1\n../x.png,1\n")
     with pytest.raises(InputError, match=r"0 of 2 rows kept .*; '\.\./x\.png' climbs out .*; absent\.png is not there"):
         read_classes(tmp_path)
@@ -274,8 +274,8 @@ def test_classes_of_all_splits_have_one_order(tmp_path: Path) -> None:
         read_present(tmp_path, rules=ReadRules(labels=("z",)))
 
 
-def test_without_a_valid_split_some_training_pictures_are_held_out(tmp_path: Path) -> None:
-    pictures(tmp_path, *(f"{name}/{number}.png" for name in "ab" for number in range(10)), "c/only.png")
+def test_without_a_valid_split_some_training_images_are_held_out(tmp_path: Path) -> None:
+    images(tmp_path, *(f"{name}/{number}.png" for name in "ab" for number in range(10)), "c/only.png")
     tables = read_splits(tmp_path, 0.2)
     assert tables["train"].counts() == {"a": 8, "b": 8, "c": 1}
     assert tables["valid"].counts() == {"a": 2, "b": 2, "c": 0}
@@ -292,5 +292,5 @@ def test_tables_check_themselves(tmp_path: Path) -> None:
         ClassTable(tmp_path, rows, ("y",))
     with pytest.raises(ValueError, match="3 rows seen but 1 accounted for"):
         TableReport(seen=3, kept=1)
-    with pytest.raises(InputError, match="no pictures to train on"):
+    with pytest.raises(InputError, match="no images to train on"):
         row_groups(ClassTable(tmp_path, (), ("x",)), balanced=True)

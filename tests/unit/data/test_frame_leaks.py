@@ -3,7 +3,7 @@
 import pytest
 
 from naruto_vision.data.leaks import Frame, find_frame_leaks, frame_of, is_exported, looks_counted, plain_stem
-from naruto_vision.records import LabelledPicture
+from naruto_vision.records import LabelledImage
 
 
 @pytest.mark.parametrize(
@@ -39,8 +39,8 @@ def test_family_and_number(path: str, frame: Frame | None) -> None:
     assert frame_of(path, ("ann", "bob")) == frame
 
 
-def rows(*numbers: tuple[int, str]) -> list[LabelledPicture]:
-    return [LabelledPicture(f"{number}_jpg.rf.{number:x}.jpg", label) for number, label in numbers]
+def rows(*numbers: tuple[int, str]) -> list[LabelledImage]:
+    return [LabelledImage(f"{number}_jpg.rf.{number:x}.jpg", label) for number, label in numbers]
 
 
 def test_the_nearest_frame_and_of_two_equally_near_the_later() -> None:
@@ -60,8 +60,8 @@ def test_the_window_holds_its_end(distance: int, near: int) -> None:
     assert find_frame_leaks(rows((50 + distance, "a")), rows((50, "a"))).within.count == near
 
 
-def test_pictures_of_other_families_are_not_named_and_stay_in_the_count() -> None:
-    held = [*rows((10, "a")), LabelledPicture("show-10.jpg", "a"), LabelledPicture("none.jpg", "a")]
+def test_images_of_other_families_are_not_named_and_stay_in_the_count() -> None:
+    held = [*rows((10, "a")), LabelledImage("show-10.jpg", "a"), LabelledImage("none.jpg", "a")]
     found = find_frame_leaks(held, rows((10, "a")))
     assert (found.by_name_alone.count, found.by_name_alone.total) == (1, 3)
     assert len(found.near) == 1
@@ -69,8 +69,8 @@ def test_pictures_of_other_families_are_not_named_and_stay_in_the_count() -> Non
 
 
 def test_numbers_that_both_sides_count_from_the_start_are_no_frames() -> None:
-    held = [LabelledPicture(f"ann/{k:03d}.png", "ann") for k in range(4)]
-    others = [LabelledPicture(f"ann/{k:03d}.png", "ann") for k in range(20)]
+    held = [LabelledImage(f"ann/{k:03d}.png", "ann") for k in range(4)]
+    others = [LabelledImage(f"ann/{k:03d}.png", "ann") for k in range(20)]
     found = find_frame_leaks(held, others, ("ann",))
     assert (found.counted, found.neighbours) == (("<number>",), ())
     assert find_frame_leaks(held, others, ("ann",), numbers="frames").within.count == 4
@@ -90,7 +90,7 @@ def test_s1_013_what_the_file_number_alone_gives_away() -> None:
     train = rows(*((1000 * k, "ab"[k % 2]) for k in range(143)), *((1000 * k + 9, "ab"[k % 2]) for k in range(143)))
     assert len(train) == 286
 
-    def held(near: int, right: int, total: int, start: int) -> list[LabelledPicture]:
+    def held(near: int, right: int, total: int, start: int) -> list[LabelledImage]:
         found = []
         for k in range(start, start + total):
             place = k - start

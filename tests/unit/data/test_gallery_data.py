@@ -1,4 +1,4 @@
-"""The gallery's pictures come once each, in order, with their names; repeats are kept and counted."""
+"""The gallery's images come once each, in order, with their names; repeats are kept and counted."""
 
 from pathlib import Path
 
@@ -10,11 +10,11 @@ from torch import Tensor
 from naruto_vision.data.gallery_data import GalleryBatch, GalleryDataModule
 from naruto_vision.errors import InputError
 from naruto_vision.io.images import write_image
-from naruto_vision.records import Picture
+from naruto_vision.records import ImageArray
 
 
-def pixels_of(picture: Picture) -> Tensor:
-    return torch.from_numpy(picture[:4, :4].copy()).permute(2, 0, 1).float()
+def pixels_of(image: ImageArray) -> Tensor:
+    return torch.from_numpy(image[:4, :4].copy()).permute(2, 0, 1).float()
 
 
 def gallery(root: Path) -> Path:
@@ -26,7 +26,7 @@ def gallery(root: Path) -> Path:
     return root
 
 
-def test_every_picture_once_in_order(tmp_path: Path) -> None:
+def test_every_image_once_in_order(tmp_path: Path) -> None:
     data = GalleryDataModule(str(gallery(tmp_path)), enrol_batch_size=4)
     data.setup("fit")
     batches = list(data.gallery_loader(pixels_of))
@@ -38,10 +38,10 @@ def test_every_picture_once_in_order(tmp_path: Path) -> None:
     assert data.quarantine.counts() == {"seen": 6, "ok": 6, "quarantined": 0}
 
 
-def test_bad_pictures_are_set_aside_and_what_does_not_fit_is_read_again(tmp_path: Path) -> None:
+def test_bad_images_are_set_aside_and_what_does_not_fit_is_read_again(tmp_path: Path) -> None:
     gallery(tmp_path)
-    (tmp_path / "train" / "a" / "1.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match="1 of 6 gallery pictures"):
+    (tmp_path / "train" / "a" / "1.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match="1 of 6 gallery images"):
         GalleryDataModule(str(tmp_path)).setup("fit")
     data = GalleryDataModule(str(tmp_path), max_bad_fraction=0.2, cache_bytes=4000)
     data.setup("fit")

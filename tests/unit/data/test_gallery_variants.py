@@ -12,22 +12,22 @@ from naruto_vision.data.gallery_data import GalleryBatch, GalleryDataModule
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.enrollment import GAMMA_RANGE, EnrolmentPlan, GammaMode, apply_gamma, draw_gamma
 from naruto_vision.io.images import write_image
-from naruto_vision.records import Picture
+from naruto_vision.records import ImageArray
 
 COUNTS = {"ann": 5, "bob": 2}
 
 
-def _pixels(picture: Picture) -> Tensor:
-    return torch.from_numpy(picture[:2, :2].copy()).permute(2, 0, 1).float()
+def _pixels(image: ImageArray) -> Tensor:
+    return torch.from_numpy(image[:2, :2].copy()).permute(2, 0, 1).float()
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     for name, count in COUNTS.items():
         for k in range(count):
-            picture = np.full((6, 6, 3), 100 + 10 * k + len(name), dtype=np.uint8)
-            write_image(tmp_path / "train" / name / f"{k}.png", picture)
-            write_image(tmp_path / "test" / name / f"t{k}.png", picture)
+            image = np.full((6, 6, 3), 100 + 10 * k + len(name), dtype=np.uint8)
+            write_image(tmp_path / "train" / name / f"{k}.png", image)
+            write_image(tmp_path / "test" / name / f"t{k}.png", image)
     return tmp_path
 
 
@@ -37,7 +37,7 @@ def _enrolled(data: GalleryDataModule) -> list[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize(("gamma", "augs"), [("none", ["none"]), ("add", ["none", "gamma"]), ("replace", ["gamma"])])
-def test_every_picture_has_the_variants_that_were_asked_for(root: Path, gamma: GammaMode, augs: list[str]) -> None:
+def test_every_image_has_the_variants_that_were_asked_for(root: Path, gamma: GammaMode, augs: list[str]) -> None:
     rows = _enrolled(GalleryDataModule(str(root), plan=EnrolmentPlan(gamma=gamma), enrol_batch_size=3))
     paths = [f"{name}/{k}.png" for name, count in COUNTS.items() for k in range(count)]
     assert rows == [(path.split("/")[0], path, aug) for path in paths for aug in augs]
@@ -48,8 +48,8 @@ def test_a_variant_has_the_brightness_that_its_path_and_seed_decide(root: Path) 
     [batch] = GalleryDataModule(str(root), plan=plan).gallery_loader(_pixels)
     plain, changed = batch.pixels[0::2], batch.pixels[1::2]
     for k, path in enumerate(batch.paths[0::2]):
-        picture = plain[k].permute(1, 2, 0).to(torch.uint8).numpy()
-        expected = apply_gamma(picture, draw_gamma(path, 9))
+        image = plain[k].permute(1, 2, 0).to(torch.uint8).numpy()
+        expected = apply_gamma(image, draw_gamma(path, 9))
         assert torch.equal(changed[k], _pixels(expected))
     assert not torch.equal(plain, changed)
 
@@ -101,9 +101,9 @@ def test_every_process_enrols_its_own_share_and_none_is_left_without_a_batch(roo
 def test_nothing_has_been_read_before_setup(root: Path) -> None:
     data = GalleryDataModule(str(root))
     with pytest.raises(InputError, match=r"nothing has been read; call setup\('fit'\) first"):
-        _ = data.pictures_root
+        _ = data.images_root
     data.setup("fit")
-    assert data.pictures_root == root / "train"
+    assert data.images_root == root / "train"
     table = data.table
     data.setup("fit")
     assert data.table is table  # read once
@@ -119,7 +119,7 @@ def test_nothing_to_enrol_names_root_and_split(root: Path) -> None:
     data.setup("fit")
     assert data.table is not None
     data.table = data.table.with_rows([])
-    with pytest.raises(InputError, match=rf"{root}: no pictures to enrol in split 'train'"):
+    with pytest.raises(InputError, match=rf"{root}: no images to enrol in split 'train'"):
         data.gallery_loader(_pixels)
 
 

@@ -23,26 +23,26 @@ def looks_of(seed: int) -> Looks:
 LOOKS = [looks_of(seed) for seed in range(40)]
 
 
-def data_of(pictures: list[tuple[int, str, int]]) -> tuple[dict[Split, ClassTable], AuditItems, Seen]:
+def data_of(images: list[tuple[int, str, int]]) -> tuple[dict[Split, ClassTable], AuditItems, Seen]:
     """Make a data set of (frame number, class, look) without a file on the disk."""
-    pairs = [(f"show-{number}_jpg.rf.{place:x}.jpg", label) for place, (number, label, _) in enumerate(pictures)]
+    pairs = [(f"show-{number}_jpg.rf.{place:x}.jpg", label) for place, (number, label, _) in enumerate(images)]
     rows = sorted_rows(pairs)
-    look = {path: LOOKS[one[2]] for (path, _), one in zip(pairs, pictures, strict=True)}
+    look = {path: LOOKS[one[2]] for (path, _), one in zip(pairs, images, strict=True)}
     items = tuple(AuditItem("train", row, Path("/nowhere") / row.path) for row in rows)
     table = ClassTable(Path("/nowhere"), rows, ("a", "b"))
     seen = Seen({place: look[item.row.path] for place, item in enumerate(items)})
     return {"train": table}, AuditItems(items, ("a", "b")), seen
 
 
-PICTURES = st.lists(
+IMAGES = st.lists(
     st.tuples(st.integers(0, 400), st.sampled_from(["a", "b"]), st.integers(0, 39)), min_size=8, max_size=40
 )
 
 
 @settings(max_examples=60, deadline=None)
-@given(PICTURES, st.integers(0, 5), st.integers(0, 3))
-def test_no_run_and_no_copy_ever_crosses(pictures: list[tuple[int, str, int]], window: int, seed: int) -> None:
-    tables, items, seen = data_of(pictures)
+@given(IMAGES, st.integers(0, 5), st.integers(0, 3))
+def test_no_run_and_no_copy_ever_crosses(images: list[tuple[int, str, int]], window: int, seed: int) -> None:
+    tables, items, seen = data_of(images)
     try:
         found = split_items(tables, items, seen, SplitPlan(0.2, 0.2, seed, window))
     except InputError:  # all of it is one run, say
@@ -56,15 +56,15 @@ def test_no_run_and_no_copy_ever_crosses(pictures: list[tuple[int, str, int]], w
     for place, item in enumerate(items.items):
         by_look.setdefault(seen.looks[place].digest, set()).add(side[item.row.path])
     assert all(len(sides) == 1 for sides in by_look.values())
-    assert {row.label for row in found.tables["train"].rows} == {label for _, label, _ in pictures}
-    assert sum(found.groups) == len(pictures)
+    assert {row.label for row in found.tables["train"].rows} == {label for _, label, _ in images}
+    assert sum(found.groups) == len(images)
 
 
 def far_apart(count: int) -> list[tuple[int, str, int]]:
     return [(10 * k, "ab"[k % 2], k) for k in range(count)]
 
 
-def test_lone_pictures_are_shared_out_exactly() -> None:
+def test_lone_images_are_shared_out_exactly() -> None:
     found = split_items(*data_of(far_apart(40)), SplitPlan(0.2, 0.1))
     assert {split: table.counts() for split, table in found.tables.items()} == {
         "train": {"a": 14, "b": 14},
@@ -101,7 +101,7 @@ def test_a_split_that_was_not_asked_for_is_not_made() -> None:
 
 
 def test_what_cannot_be_held_out_is_told() -> None:
-    with pytest.raises(InputError, match=r"nothing is left for 'valid': 20 pictures fall into 1 groups .*--numbers"):
+    with pytest.raises(InputError, match=r"nothing is left for 'valid': 20 images fall into 1 groups .*--numbers"):
         split_items(*data_of([(k, "a", k) for k in range(20)]), SplitPlan())
     free = split_items(*data_of([(k, "a", k) for k in range(20)]), SplitPlan(numbers="ignore"))
     assert Counter({split: len(table) for split, table in free.tables.items()}) == {"train": 14, "valid": 3, "test": 3}
@@ -113,7 +113,7 @@ def test_impossible_shares_are_refused(valid: float, test: float) -> None:
         SplitPlan(valid, test)
 
 
-def test_pictures_without_looks_are_left_out() -> None:
+def test_images_without_looks_are_left_out() -> None:
     tables, items, seen = data_of(far_apart(20))
     del seen.looks[3]
     found = split_items(tables, items, seen, SplitPlan())
@@ -121,8 +121,8 @@ def test_pictures_without_looks_are_left_out() -> None:
 
 
 def test_the_audit_of_a_split_finds_nothing_where_the_old_one_leaked() -> None:
-    pictures = [(4 * (k // 2) * 5 + k % 2, "ab"[k // 2 % 2], k) for k in range(40)]  # pairs of neighbours
-    tables, items, seen = data_of(pictures)
+    images = [(4 * (k // 2) * 5 + k % 2, "ab"[k // 2 % 2], k) for k in range(40)]  # pairs of neighbours
+    tables, items, seen = data_of(images)
     parted = [AuditItem(("train", "valid")[place % 2], item.row, item.file) for place, item in enumerate(items.items)]
     assert audit(AuditItems(tuple(parted), items.classes), seen).leaking > 0
     assert split_items(tables, items, seen, SplitPlan()).leaking == 0

@@ -25,15 +25,15 @@ from naruto_vision.data.leaks import (
     plain_stem,
 )
 from naruto_vision.data.split import LeakFreeSplit, SplitPlan, assign_groups, connected, frame_pairs
-from naruto_vision.records import LabelledPicture, Picture
+from naruto_vision.records import ImageArray, LabelledImage
 
 _QUICK = settings(max_examples=60, deadline=None, derandomize=True)
 _ROW = st.tuples(st.sampled_from(["show", "film"]), st.integers(0, 60), st.sampled_from("abc"))
 
 
-def _rows(places: Sequence[tuple[str, int, str]], side: str = "a") -> list[LabelledPicture]:
+def _rows(places: Sequence[tuple[str, int, str]], side: str = "a") -> list[LabelledImage]:
     """Make rows with paths that are all different."""
-    return [LabelledPicture(f"{name}-{k}_jpg.rf.{side}{i}.jpg", label) for i, (name, k, label) in enumerate(places)]
+    return [LabelledImage(f"{name}-{k}_jpg.rf.{side}{i}.jpg", label) for i, (name, k, label) in enumerate(places)]
 
 
 @_QUICK
@@ -50,7 +50,7 @@ def test_the_nearest_frame_is_the_one_that_a_plain_loop_finds(
     assert {one.path: one.distance for one in found.neighbours} == expected
     assert len(found.near) == found.within.count == sum(distance <= window for distance in expected.values())
     assert [one.distance for one in found.neighbours] == sorted(one.distance for one in found.neighbours)
-    assert found.within.total == found.by_name_alone.total == found.by_majority.total == found.pictures == len(held)
+    assert found.within.total == found.by_name_alone.total == found.by_majority.total == found.images == len(held)
     labels = {row.path: row.label for row in _rows(others, "b")}
     for one in found.neighbours:
         assert one.nearest_label == labels[one.nearest]
@@ -92,8 +92,8 @@ def test_half_of_the_numbers_standing_twice_is_counting(numbers: list[int], coun
 
 
 def test_a_family_counted_on_both_sides_is_told_by_its_name_and_others_are_still_searched() -> None:
-    held = [LabelledPicture(f"pic{k}.png", "a") for k in range(4)] + [LabelledPicture("show-10.png", "a")]
-    others = [LabelledPicture(f"pic{k}.png", "b") for k in range(9)] + [LabelledPicture("show-12.png", "a")]
+    held = [LabelledImage(f"pic{k}.png", "a") for k in range(4)] + [LabelledImage("show-10.png", "a")]
+    others = [LabelledImage(f"pic{k}.png", "b") for k in range(9)] + [LabelledImage("show-12.png", "a")]
     found = find_frame_leaks(held, others)
     assert found.counted == ("pic<number>",)
     assert [(one.path, one.nearest) for one in found.neighbours] == [("show-10.png", "show-12.png")]
@@ -173,7 +173,7 @@ def test_an_export_repeats_numbers_without_having_counted_them() -> None:
     assert frame_pairs([f"{name}/{k}.png" for name in "xy" for k in range(4)], ("x", "y"), 9) == []
 
 
-def _noise(seed: int, side: int = 32) -> Picture:
+def _noise(seed: int, side: int = 32) -> ImageArray:
     coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
     return np.asarray(np.kron(coarse, np.ones((side // 6 + 1, side // 6 + 1, 1), np.uint8))[:side, :side], np.uint8)
 
@@ -221,28 +221,28 @@ def test_a_hash_is_four_words_and_half_of_its_bits_are_on() -> None:
 
 
 def test_the_digest_tells_shapes_with_the_same_bytes_apart() -> None:
-    picture = _noise(1, 24)
-    assert look_at(picture).digest == look_at(picture.copy()).digest
-    assert look_at(picture).digest != look_at(picture.reshape(12, 48, 3)).digest
-    changed = picture.copy()
+    image = _noise(1, 24)
+    assert look_at(image).digest == look_at(image.copy()).digest
+    assert look_at(image).digest != look_at(image.reshape(12, 48, 3)).digest
+    changed = image.copy()
     changed[0, 0, 0] ^= 1
-    assert look_at(picture).digest != look_at(changed).digest
+    assert look_at(image).digest != look_at(changed).digest
 
 
 def test_the_mirrored_hash_is_the_hash_of_the_mirror_image() -> None:
-    picture = _noise(2)
-    mirror = np.ascontiguousarray(picture[:, ::-1])
-    assert np.array_equal(look_at(picture).mirrored, look_at(mirror).bits)
-    assert look_at(picture).thumbnail.shape == (16, 16, 3)
+    image = _noise(2)
+    mirror = np.ascontiguousarray(image[:, ::-1])
+    assert np.array_equal(look_at(image).mirrored, look_at(mirror).bits)
+    assert look_at(image).thumbnail.shape == (16, 16, 3)
 
 
 def _items(*parts: tuple[str, str, str]) -> AuditItems:
-    items = tuple(AuditItem(part, LabelledPicture(path, label), None) for part, path, label in parts)
+    items = tuple(AuditItem(part, LabelledImage(path, label), None) for part, path, label in parts)
     return AuditItems(items, tuple(sorted({label for _, _, label in parts})))
 
 
 def _audited(specs: Sequence[tuple[str, str, str, int]]) -> Audit:
-    """Audit pictures of (part, path, class, which noise)."""
+    """Audit images of (part, path, class, which noise)."""
     items = _items(*(spec[:3] for spec in specs))
     return audit(items, Seen({place: look_at(_noise(spec[3])) for place, spec in enumerate(specs)}))
 
@@ -281,7 +281,7 @@ def test_each_held_out_part_is_held_against_all_that_it_must_not_know() -> None:
     assert found.as_json()["leaking"] == 5
 
 
-def test_repeats_and_conflicts_are_counted_by_picture_and_by_pair() -> None:
+def test_repeats_and_conflicts_are_counted_by_image_and_by_pair() -> None:
     found = _audited(
         [("train", "a.png", "x", 1), ("train", "b.png", "y", 1), ("train", "c.png", "x", 1), ("valid", "d.png", "x", 9)]
     )
@@ -306,10 +306,10 @@ def _split(*groups: int) -> LeakFreeSplit:
 
 def test_a_split_says_how_it_came_about() -> None:
     assert _split(4, 2, 1, 1).note() == (
-        "8 pictures in 4 groups that stay together (6 pictures are not alone in theirs, the largest group has 4); "
+        "8 images in 4 groups that stay together (6 images are not alone in theirs, the largest group has 4); "
         "window 2, seed 5"
     )
-    assert "(0 pictures are not alone" in _split(1, 1).note()
+    assert "(0 images are not alone" in _split(1, 1).note()
     told = _split(3, 1).as_json()
     assert (told["groups"], told["group_sizes"], told["leaking"]) == (2, [3, 1], 0)
     assert (told["seed"], told["window"], told["numbers"], told["valid"]) == (5, 2, "auto", 0.15)
@@ -337,9 +337,9 @@ def test_groups_are_given_whole_and_every_class_is_learned(groups: list[tuple[in
     lists = [list(range(start, end)) for start, end in itertools.pairwise(starts)]
     given_out = assign_groups(lists, labels, SplitPlan(0.2, 0.2, seed))
     assert list(given_out) == ["train", "valid", "test"]
-    assert sorted(picture for pictures in given_out.values() for picture in pictures) == list(range(len(labels)))
-    for pictures in given_out.values():
-        assert pictures == sorted(pictures)
-        assert all(set(one) <= set(pictures) or not set(one) & set(pictures) for one in lists)
-    assert {labels[picture] for picture in given_out["train"]} == set(labels)
+    assert sorted(image for images in given_out.values() for image in images) == list(range(len(labels)))
+    for images in given_out.values():
+        assert images == sorted(images)
+        assert all(set(one) <= set(images) or not set(one) & set(images) for one in lists)
+    assert {labels[image] for image in given_out["train"]} == set(labels)
     assert given_out == assign_groups(lists, labels, SplitPlan(0.2, 0.2, seed))

@@ -120,7 +120,7 @@ def test_the_base_is_the_folder_around_the_data_set(tmp_path: Path) -> None:
     assert manifest_base(tmp_path / "x" / ".." / "set", tables) == tmp_path
 
 
-def test_the_base_of_pictures_elsewhere_is_what_they_share(tmp_path: Path) -> None:
+def test_the_base_of_images_elsewhere_is_what_they_share(tmp_path: Path) -> None:
     tables: dict[Split, ClassTable] = {
         "train": _table(tmp_path / "far" / "a" / "train", []),
         "test": _table(tmp_path / "far" / "a" / "test", []),
@@ -153,7 +153,7 @@ def test_manifests_are_found_from_their_folder_the_one_above_and_where_we_are(
 
 
 @pytest.mark.parametrize("place", ["", "deep", "deep/er"])
-def test_pictures_are_found_beside_above_and_where_we_are(
+def test_images_are_found_beside_above_and_where_we_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     _touch(tmp_path / "data", "1.png")
@@ -166,30 +166,30 @@ def test_pictures_are_found_beside_above_and_where_we_are(
     assert len(table) == 1
 
 
-def test_one_picture_that_is_there_is_enough_to_tell_the_folder(tmp_path: Path) -> None:
+def test_one_image_that_is_there_is_enough_to_tell_the_folder(tmp_path: Path) -> None:
     _touch(tmp_path, "there.png")
     (tmp_path / "train.csv").write_text("path,label\ngone.png,a\n/etc/passwd,a\nthere.png,a\n")
     report = read_manifest(tmp_path / "train.csv").report
     assert (report.seen, report.kept, report.missing, len(report.refused)) == (3, 1, ("gone.png",), 1)
 
 
-def test_a_manifest_of_absent_pictures_reads_by_name_where_files_are_not_needed(tmp_path: Path) -> None:
+def test_a_manifest_of_absent_images_reads_by_name_where_files_are_not_needed(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("path,label\ngone.png,a\n")
     table = read_manifest(tmp_path / "train.csv", rules=ReadRules(need_files=False))
     assert (table.root, [row.path for row in table.rows]) == (tmp_path, ["gone.png"])
-    with pytest.raises(MissingPathError, match=rf"gone\.png: no such picture of .*train\.csv under {tmp_path}"):
+    with pytest.raises(MissingPathError, match=rf"gone\.png: no such image of .*train\.csv under {tmp_path}"):
         read_manifest(tmp_path / "train.csv")
 
 
 def test_a_manifest_without_lines_names_itself(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("path,label\n")
-    with pytest.raises(MissingPathError, match=r"train\.csv: no such picture"):
+    with pytest.raises(MissingPathError, match=r"train\.csv: no such image"):
         read_manifest(tmp_path / "train.csv")
     with pytest.raises(MissingPathError, match="no such CSV file"):
         read_manifest(tmp_path / "other.csv")
 
 
-def test_several_labels_of_one_picture_follow_the_policy(tmp_path: Path) -> None:
+def test_several_labels_of_one_image_follow_the_policy(tmp_path: Path) -> None:
     _touch(tmp_path, "1.png", "2.png")
     (tmp_path / "train.csv").write_text("label,path\nb,1.png\na,1.png\na,2.png\n,2.png\n")
     assert [row.path for row in read_manifest(tmp_path / "train.csv").rows] == ["2.png"]
@@ -199,7 +199,7 @@ def test_several_labels_of_one_picture_follow_the_policy(tmp_path: Path) -> None
     assert [(row.path, row.label) for row in first.rows] == [("2.png", "a"), ("1.png", "b")]
 
 
-def test_a_line_without_a_label_is_a_picture_without_one(tmp_path: Path) -> None:
+def test_a_line_without_a_label_is_a_image_without_one(tmp_path: Path) -> None:
     _touch(tmp_path, "1.png", "2.png")
     (tmp_path / "train.csv").write_text("path,label\n1.png,\n2.png,a\n")
     assert read_manifest(tmp_path / "train.csv").report.unlabelled == 1

@@ -108,7 +108,7 @@ def test_a_line_that_is_there_twice_is_told_as_a_duplicate_and_counts_once(tmp_p
     assert statistics(table, "")["duplicates"] == ["a.png", "a.png"]
 
 
-def test_labels_of_a_picture_come_in_the_order_of_the_lines(tmp_path: Path) -> None:
+def test_labels_of_a_image_come_in_the_order_of_the_lines(tmp_path: Path) -> None:
     path = _write(tmp_path, "path,label\na.png,z\na.png,b\na.png,m\n")
     first = read_manifest(path, rules=ReadRules(need_files=False, policy="first"))
     assert [row.label for row in first.rows] == ["z"]
@@ -117,7 +117,7 @@ def test_labels_of_a_picture_come_in_the_order_of_the_lines(tmp_path: Path) -> N
     assert alone.report.discarded_by_positives == {3: 1}
 
 
-def test_classes_without_a_picture_stay_in_the_list(tmp_path: Path) -> None:
+def test_classes_without_a_image_stay_in_the_list(tmp_path: Path) -> None:
     table = read_manifest(_write(tmp_path, "path,label\na.png,x\n", '["y", "x", "w"]'), rules=ANY)
     assert table.classes == ("y", "x", "w")
     assert table.counts() == {"y": 0, "x": 1, "w": 0}
@@ -155,11 +155,11 @@ def test_a_folder_that_is_given_is_looked_in_and_no_other(tmp_path: Path) -> Non
     assert (len(empty), empty.report.missing) == (0, ("a.png",))
 
 
-def test_the_first_fifty_names_decide_where_the_pictures_are(tmp_path: Path) -> None:
-    """A manifest of a million pictures that are elsewhere is not looked for picture by picture."""
+def test_the_first_fifty_names_decide_where_the_images_are(tmp_path: Path) -> None:
+    """A manifest of a million images that are elsewhere is not looked for image by image."""
     (tmp_path / "50.png").write_bytes(b"")
     names = "".join(f"{number}.png,x\n" for number in range(51))
-    with pytest.raises(MissingPathError, match=r"0\.png: no such picture of "):
+    with pytest.raises(MissingPathError, match=r"0\.png: no such image of "):
         read_manifest(_write(tmp_path, f"path,label\n{names}"))
     (tmp_path / "49.png").write_bytes(b"")
     assert read_manifest(tmp_path / "train.csv").report.kept == 2

@@ -4,7 +4,7 @@ import torch
 
 from naruto_vision.data.masks import (
     MaskData,
-    MaskedPicture,
+    MaskedImage,
     MaskSource,
     ask,
     ask_all,
@@ -16,13 +16,13 @@ from naruto_vision.data.masks import (
 from naruto_vision.segmentation.training import PromptBatch
 
 
-def _scene(height: int = 40, width: int = 60, figures: int = 2) -> MaskedPicture:
+def _scene(height: int = 40, width: int = 60, figures: int = 2) -> MaskedImage:
     masks = np.zeros((figures, height, width), dtype=bool)
-    picture = np.zeros((height, width, 3), dtype=np.uint8)
+    image = np.zeros((height, width, 3), dtype=np.uint8)
     for row in range(figures):
         masks[row, 5 + row : 25 + row, 2 + 20 * row : 18 + 20 * row] = True
-        picture[masks[row]] = 90 + 60 * row
-    return MaskedPicture(picture, masks)
+        image[masks[row]] = 90 + 60 * row
+    return MaskedImage(image, masks)
 
 
 class Scenes(MaskSource):
@@ -34,21 +34,21 @@ class Scenes(MaskSource):
     def __len__(self) -> int:
         return 5
 
-    def __getitem__(self, index: int) -> MaskedPicture:
+    def __getitem__(self, index: int) -> MaskedImage:
         self.asked.append(index)
         scene = _scene(32, 32, figures=1)
-        scene.picture[0] = index + 1
+        scene.image[0] = index + 1
         return scene
 
 
 def test_a_scene_is_scaled_into_the_square_with_its_masks() -> None:
     square = to_square(_scene(), 30)
-    assert square.picture.shape == (30, 30, 3)
-    assert (square.picture[20:] == 0).all()
+    assert square.image.shape == (30, 30, 3)
+    assert (square.image[20:] == 0).all()
     assert square.masks.shape == (2, 30, 30)
     assert not square.masks[:, 20:].any()
     assert abs(int(square.masks[0].sum()) - 80) <= 20  # 20x16 pixels at half scale
-    assert (square.picture[7, 4] == 90).all()
+    assert (square.image[7, 4] == 90).all()
 
 
 def test_a_mask_that_vanishes_is_left_out() -> None:
@@ -77,10 +77,10 @@ def test_training_asks_figures_and_the_background_and_flips() -> None:
         asked = ask(scene, np.random.default_rng(seed), figures=2, off_figure=1, boxes=0.5)
         assert len(asked.points) + len(asked.boxes) == 3
         for (x, y), mask in zip(asked.points.astype(int), asked.point_masks, strict=True):
-            on_figure = asked.picture[y, x, 0] > 60
+            on_figure = asked.image[y, x, 0] > 60
             assert on_figure == mask.any()
             assert bool(mask[y, x]) == bool(on_figure)
-        flipped += bool(asked.picture[10, 50, 0] > 60)
+        flipped += bool(asked.image[10, 50, 0] > 60)
     assert 8 < flipped < 32
 
 
@@ -91,16 +91,16 @@ def test_a_scene_without_figures_asks_the_background_alone() -> None:
     assert not asked.point_masks.any()
 
 
-def test_a_figure_that_fills_the_picture_leaves_no_background_to_ask() -> None:
-    full = MaskedPicture(np.zeros((8, 8, 3), np.uint8), np.ones((1, 8, 8), dtype=bool))
+def test_a_figure_that_fills_the_image_leaves_no_background_to_ask() -> None:
+    full = MaskedImage(np.zeros((8, 8, 3), np.uint8), np.ones((1, 8, 8), dtype=bool))
     assert len(ask(full, np.random.default_rng(0), figures=1, off_figure=1, boxes=0.0).points) == 1
 
 
-def test_a_batch_keeps_prompts_with_their_pictures_and_masks() -> None:
+def test_a_batch_keeps_prompts_with_their_images_and_masks() -> None:
     items = [ask_all(to_square(_scene(figures=count), 60), np.random.default_rng(count)) for count in (2, 0, 1)]
     batch = collate(items)
     assert batch.pixels.shape == (3, 3, 60, 60)
-    assert batch.picture.tolist() == [0, 0, 2, 0, 0, 2]
+    assert batch.image.tolist() == [0, 0, 2, 0, 0, 2]
     for row, (x, y) in enumerate(batch.points.long().tolist()):
         assert batch.masks[row, y, x]
     for row, (x1, y1, x2, y2) in enumerate(batch.boxes.long().tolist(), len(batch.points)):
@@ -137,11 +137,11 @@ def test_validation_is_every_figure_in_order_and_always_the_same() -> None:
     assert all(torch.equal(a.points, b.points) for a, b in zip(first, second, strict=True))
 
 
-def test_unequal_numbers_of_points_and_boxes_stay_with_their_pictures() -> None:
+def test_unequal_numbers_of_points_and_boxes_stay_with_their_images() -> None:
     two, none, one = (ask_all(to_square(_scene(figures=count), 60), np.random.default_rng(0)) for count in (2, 0, 1))
     items = [two._replace(boxes=two.boxes[:0], box_masks=two.box_masks[:0]), none, one]
     batch = collate(items)
-    assert batch.picture.tolist() == [0, 0, 2, 2]
+    assert batch.image.tolist() == [0, 0, 2, 2]
     assert batch.masks.shape[0] == 4
 
 

@@ -27,12 +27,12 @@ def _write(folder: Path, record: object) -> None:
     (folder / "coco.json").write_text(json.dumps(record), encoding="utf-8")
 
 
-def test_a_coco_folder_gives_pictures_and_masks(tmp_path: Path) -> None:
+def test_a_coco_folder_gives_images_and_masks(tmp_path: Path) -> None:
     folder, _ = _folder(tmp_path)
     source = CocoMasks(str(folder))
     assert len(source) == 2
-    picture, masks = source[0]
-    assert (picture == 7).all()
+    image, masks = source[0]
+    assert (image == 7).all()
     assert masks.shape == (2, 20, 30)
     assert masks[1, 10:18, 11:29].all()
     assert masks.sum() == 36 + 144
@@ -52,7 +52,7 @@ def test_what_is_no_coco_truth_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "segmentation", [[[1, 2, 3, 4]], {"size": [20, 30], "counts": "P"}, {"size": [2, 2], "counts": [4]}]
 )
-def test_a_broken_mask_names_its_picture(tmp_path: Path, segmentation: object) -> None:
+def test_a_broken_mask_names_its_image(tmp_path: Path, segmentation: object) -> None:
     folder, record = _folder(tmp_path)
     record["annotations"][0]["segmentation"] = segmentation
     _write(folder, record)
@@ -63,9 +63,9 @@ def test_a_broken_mask_names_its_picture(tmp_path: Path, segmentation: object) -
 def test_drawn_scenes_are_the_same_whenever_asked_and_differ_between_seeds() -> None:
     source = DrawnMasks(seed=4, count=3, size=64)
     first, again, other = source[1], source[1], DrawnMasks(seed=5, count=3, size=64)[1]
-    assert (first.picture == again.picture).all()
+    assert (first.image == again.image).all()
     assert (first.masks == again.masks).all()
-    assert (first.picture != other.picture).any()
+    assert (first.image != other.image).any()
     assert first.masks.shape[1:] == (64, 64)
     with pytest.raises(IndexError):
         source[3]

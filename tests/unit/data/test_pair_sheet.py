@@ -4,15 +4,15 @@ from pathlib import Path
 
 import numpy as np
 
-from naruto_vision.data.pair_sheet import SheetPair, SheetPicture, pair_sheet
-from naruto_vision.io.images import picture_or_none, write_image
+from naruto_vision.data.pair_sheet import SheetImage, SheetPair, pair_sheet
+from naruto_vision.io.images import image_or_none, write_image
 
 RED, GREEN = (200, 10, 10), (10, 160, 40)
-X, Y = 18 + 9, 56 + 36  # of the first picture, sheet pixels
+X, Y = 18 + 9, 56 + 36  # of the first image, sheet pixels
 
 
-def one(file: Path, name: str = "a.png") -> SheetPicture:
-    return SheetPicture(file, "train: ayame", name, GREEN)
+def one(file: Path, name: str = "a.png") -> SheetImage:
+    return SheetImage(file, "train: ayame", name, GREEN)
 
 
 def pair_of(folder: Path) -> SheetPair:
@@ -28,21 +28,21 @@ def test_pairs_stand_in_rows_of_three(tmp_path: Path) -> None:
     assert four.shape[0] - 56 == 2 * (one_pair.shape[0] - 56)  # two rows below one heading
 
 
-def test_a_picture_stands_whole_in_the_middle_of_its_tile(tmp_path: Path) -> None:
+def test_a_image_stands_whole_in_the_middle_of_its_tile(tmp_path: Path) -> None:
     sheet = pair_sheet([pair_of(tmp_path)])
     tile = sheet[Y : Y + 168, X : X + 168]
     assert (tile[44:124] == RED).all()  # as wide as the tile, half as high
     assert not (tile[:40] == RED).all(axis=2).any()
 
 
-def test_a_picture_that_is_gone_leaves_its_place(tmp_path: Path) -> None:
+def test_a_image_that_is_gone_leaves_its_place(tmp_path: Path) -> None:
     sheet = pair_sheet([pair_of(tmp_path)])
     tile = sheet[Y : Y + 168, X + 176 : X + 344]
     assert not (tile == RED).all(axis=2).any()
     assert len(np.unique(tile.reshape(-1, 3), axis=0)) > 2  # a note
-    assert picture_or_none(tmp_path / "gone.png") is None
+    assert image_or_none(tmp_path / "gone.png") is None
     (tmp_path / "broken.png").write_bytes(b"x")
-    assert picture_or_none(tmp_path / "broken.png") is None
+    assert image_or_none(tmp_path / "broken.png") is None
 
 
 def test_captions_carry_the_colour_of_the_class_and_stay_inside(tmp_path: Path) -> None:

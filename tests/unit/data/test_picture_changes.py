@@ -1,4 +1,4 @@
-"""What random changes of a picture may and may not do, and names for messages."""
+"""What random changes of an image may and may not do, and names for messages."""
 
 from pathlib import Path
 
@@ -19,14 +19,14 @@ from naruto_vision.data.augmentation import (
     spotlight,
 )
 from naruto_vision.data.tables import some_of, tell_of_others
-from naruto_vision.records import Mask, Picture
+from naruto_vision.records import ImageArray, Mask
 
 _QUICK = settings(max_examples=40, deadline=None, derandomize=True)
 _SEED = st.integers(0, 10_000)
 _SIDE = st.integers(1, 40)
 
 
-def _picture(height: int = 40, width: int = 30, seed: int = 0) -> Picture:
+def _image(height: int = 40, width: int = 30, seed: int = 0) -> ImageArray:
     return np.random.default_rng(seed).integers(1, 255, (height, width, 3), dtype=np.uint8)
 
 
@@ -44,17 +44,17 @@ def test_chance_is_never_at_nought_and_always_at_one() -> None:
 @_QUICK
 @given(_SIDE, _SIDE, _SEED, st.floats(0.05, 1.0))
 def test_a_crop_is_a_window_of_at_least_the_smallest_part(height: int, width: int, seed: int, smallest: float) -> None:
-    picture = np.arange(height * width * 3, dtype=np.uint32).reshape(height, width, 3)
-    crop = random_crop(picture.astype(np.uint8), np.random.default_rng(seed), smallest=smallest)
+    image = np.arange(height * width * 3, dtype=np.uint32).reshape(height, width, 3)
+    crop = random_crop(image.astype(np.uint8), np.random.default_rng(seed), smallest=smallest)
     assert max(1, round(height * smallest)) - 1 <= crop.shape[0] <= height
     assert max(1, round(width * smallest)) - 1 <= crop.shape[1] <= width
-    again = random_crop(picture, np.random.default_rng(seed), smallest=smallest)  # type: ignore[arg-type]  # numbered
+    again = random_crop(image, np.random.default_rng(seed), smallest=smallest)  # type: ignore[arg-type]  # numbered
     top, left = divmod(int(again[0, 0, 0]) // 3, width)
-    assert np.array_equal(again, picture[top : top + crop.shape[0], left : left + crop.shape[1]])
+    assert np.array_equal(again, image[top : top + crop.shape[0], left : left + crop.shape[1]])
 
 
 def test_a_crop_of_everything_is_everything() -> None:
-    assert np.array_equal(random_crop(_picture(), np.random.default_rng(3), smallest=1.0), _picture())
+    assert np.array_equal(random_crop(_image(), np.random.default_rng(3), smallest=1.0), _image())
 
 
 @_QUICK
@@ -77,15 +77,15 @@ def test_softening_keeps_size_and_flat_colours(height: int, width: int, seed: in
 
 def test_softening_takes_detail_away() -> None:
     for seed in range(5):
-        assert soften(_picture(), np.random.default_rng(seed)).std() < _picture().std()
+        assert soften(_image(), np.random.default_rng(seed)).std() < _image().std()
 
 
 @_QUICK
 @given(_SEED)
 def test_an_occlusion_is_one_flat_colour_over_a_small_part(seed: int) -> None:
-    picture = _picture(60, 60)
-    covered = occlude(picture, np.random.default_rng(seed))
-    changed = (covered != picture).any(axis=2)
+    image = _image(60, 60)
+    covered = occlude(image, np.random.default_rng(seed))
+    changed = (covered != image).any(axis=2)
     assert changed.mean() <= 0.3
     colours = np.unique(covered[changed], axis=0)
     assert len(colours) <= 1
@@ -98,10 +98,10 @@ def test_an_occlusion_is_one_flat_colour_over_a_small_part(seed: int) -> None:
 @_QUICK
 @given(_SEED)
 def test_a_spotlight_keeps_the_middle_and_lays_the_rest_on_a_ground(seed: int) -> None:
-    picture = _picture(50, 50)
-    lit = spotlight(picture, np.random.default_rng(seed))
-    assert np.array_equal(lit[20:30, 20:30], picture[20:30, 20:30])
-    changed = (lit != picture).any(axis=2)
+    image = _image(50, 50)
+    lit = spotlight(image, np.random.default_rng(seed))
+    assert np.array_equal(lit[20:30, 20:30], image[20:30, 20:30])
+    changed = (lit != image).any(axis=2)
     assert {int(value) for value in np.unique(lit[changed])} <= set(GROUNDS)
     assert len(np.unique(lit[changed])) <= 1
 
@@ -116,7 +116,7 @@ def _mask(box: tuple[int, int, int, int], height: int = 40, width: int = 30) -> 
 @given(_SEED)
 def test_a_cut_out_keeps_most_of_the_figure_and_little_else(seed: int) -> None:
     mask = _mask((5, 5, 24, 34))
-    cut = cut_out(_picture(), mask, np.random.default_rng(seed), flat=0.0)
+    cut = cut_out(_image(), mask, np.random.default_rng(seed), flat=0.0)
     assert 27 <= cut.shape[0] <= 40
     assert 17 <= cut.shape[1] <= 27
 
@@ -125,13 +125,13 @@ def test_a_cut_out_keeps_most_of_the_figure_and_little_else(seed: int) -> None:
 @given(_SEED, st.tuples(st.integers(0, 29), st.integers(0, 39)))
 def test_a_figure_of_one_pixel_is_cut_out_too(seed: int, place: tuple[int, int]) -> None:
     x, y = place
-    cut = cut_out(_picture(), _mask((x, y, x, y)), np.random.default_rng(seed))
+    cut = cut_out(_image(), _mask((x, y, x, y)), np.random.default_rng(seed))
     assert min(cut.shape[:2]) >= 1
 
 
 @pytest.mark.parametrize("mirrored", [True, False])
 def test_mirroring_changes_no_other_draw(mirrored: bool) -> None:
-    symmetric = np.concatenate([_picture(30, 20), _picture(30, 20)[:, ::-1]], axis=1)
+    symmetric = np.concatenate([_image(30, 20), _image(30, 20)[:, ::-1]], axis=1)
     for seed in range(30):
         one = augment(symmetric, np.random.default_rng(seed), mirrored=mirrored)
         other = augment(symmetric, np.random.default_rng(seed), mirrored=not mirrored)
@@ -153,7 +153,7 @@ def test_a_few_of_many_names(names: list[str], most: int, text: str) -> None:
     assert some_of(names, most) == text
 
 
-def test_only_pictures_beside_the_searched_folder_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_only_images_beside_the_searched_folder_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "deeper").mkdir()
     for name in ("notes.txt", "deeper/x.png", "images/y.png"):
@@ -162,4 +162,4 @@ def test_only_pictures_beside_the_searched_folder_are_told_of(tmp_path: Path, ca
     assert caplog.text == ""
     (tmp_path / "b.PNG").write_bytes(b"")
     tell_of_others(tmp_path, "images")
-    assert f"1 pictures beside images/ are not searched (b.PNG); move them into {tmp_path / 'images'}" in caplog.text
+    assert f"1 images beside images/ are not searched (b.PNG); move them into {tmp_path / 'images'}" in caplog.text

@@ -1,34 +1,34 @@
-"""Pictures that look alike are found whatever was done to them; others are not."""
+"""Images that look alike are found whatever was done to them; others are not."""
 
 import cv2
 import numpy as np
 import pytest
 
 from naruto_vision.data.image_hash import Looks, NearPair, look_at, near_pairs, perceptual_hash
-from naruto_vision.records import Picture
+from naruto_vision.records import ImageArray
 from naruto_vision.synthetic.attributes import random_attributes
-from naruto_vision.synthetic.scene import draw_picture
+from naruto_vision.synthetic.scene import draw_image
 
 
-def drawing(seed: int, size: int = 96) -> Picture:
-    return draw_picture(random_attributes(np.random.default_rng(seed)), seed, size).picture
+def drawing(seed: int, size: int = 96) -> ImageArray:
+    return draw_image(random_attributes(np.random.default_rng(seed)), seed, size).image
 
 
-def distance(first: Picture, second: Picture) -> int:
+def distance(first: ImageArray, second: ImageArray) -> int:
     return int(np.bitwise_count(perceptual_hash(first) ^ perceptual_hash(second)).sum())
 
 
-def compressed(picture: Picture) -> Picture:
-    data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 60])[1]
+def compressed(image: ImageArray) -> ImageArray:
+    data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 60])[1]
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_UNCHANGED), dtype=np.uint8)
 
 
-def brighter(picture: Picture) -> Picture:
-    return np.clip(picture.astype(np.int16) + 6, 0, 255).astype(np.uint8)
+def brighter(image: ImageArray) -> ImageArray:
+    return np.clip(image.astype(np.int16) + 6, 0, 255).astype(np.uint8)
 
 
-def smaller(picture: Picture) -> Picture:
-    return np.asarray(cv2.resize(picture, (70, 66), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+def smaller(image: ImageArray) -> ImageArray:
+    return np.asarray(cv2.resize(image, (70, 66), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 @pytest.mark.parametrize("change", [compressed, brighter, smaller])
@@ -41,8 +41,8 @@ def test_a_changed_copy_is_near(change: object) -> None:
 
 
 def test_a_mirrored_copy_is_near_and_said_to_be_mirrored() -> None:
-    picture = drawing(5)
-    found = near_pairs([look_at(picture), look_at(np.ascontiguousarray(picture[:, ::-1]))])
+    image = drawing(5)
+    found = near_pairs([look_at(image), look_at(np.ascontiguousarray(image[:, ::-1]))])
     assert found == [NearPair(0, 1, 0, mirrored=True)]
 
 
@@ -53,12 +53,12 @@ def test_different_drawings_are_not_near() -> None:
 
 
 def test_the_hash_alone_does_not_see_colour_but_a_pair_has_to_agree_in_it() -> None:
-    picture = drawing(3)
-    other = np.ascontiguousarray(picture.copy())
-    other[..., 0], other[..., 2] = picture[..., 2].copy(), picture[..., 0].copy()
-    grey = np.repeat(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
-    assert distance(picture, grey) < 8
-    assert near_pairs([look_at(picture), look_at(grey)]) == []
+    image = drawing(3)
+    other = np.ascontiguousarray(image.copy())
+    other[..., 0], other[..., 2] = image[..., 2].copy(), image[..., 0].copy()
+    grey = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    assert distance(image, grey) < 8
+    assert near_pairs([look_at(image), look_at(grey)]) == []
 
 
 def test_near_ends_at_48_bits_where_unrelated_drawings_begin_at_88() -> None:
@@ -75,15 +75,15 @@ def test_near_ends_at_48_bits_where_unrelated_drawings_begin_at_88() -> None:
         assert len(near_pairs([look_at(drawing(seed)), look_at(shot)])) == 1
 
 
-def test_flat_pictures_are_alike_only_in_one_colour() -> None:
+def test_flat_images_are_alike_only_in_one_colour() -> None:
     flats = [np.full((20, 30, 3), value, dtype=np.uint8) for value in (10, 12, 200)]
     assert [(pair.first, pair.second) for pair in near_pairs([look_at(flat) for flat in flats])] == [(0, 1)]
     assert look_at(flats[0]).digest != look_at(flats[0][:10]).digest
 
 
-def test_many_pictures_are_searched_in_blocks() -> None:
+def test_many_images_are_searched_in_blocks() -> None:
     drawings = [drawing(seed, 64) for seed in range(12)]
-    looks = [look_at(picture) for picture in drawings * 13]  # 156, more than one block
+    looks = [look_at(image) for image in drawings * 13]  # 156, more than one block
     found = near_pairs(looks)
     assert {(pair.first % 12, pair.second % 12) for pair in found} == {(k, k) for k in range(12)}
     assert len(found) == 12 * 13 * 12 // 2

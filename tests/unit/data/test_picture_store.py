@@ -1,4 +1,4 @@
-"""Decoded pictures in memory, shards as files, and datasets over both."""
+"""Decoded images in memory, shards as files, and datasets over both."""
 
 import json
 import tarfile
@@ -13,35 +13,35 @@ from naruto_vision.data.sampling import Draw, ResumableLoader, ShareSampler, che
 from naruto_vision.data.shard_writer import ShardPlan, check_out, write_split
 from naruto_vision.data.shards import (
     FolderReader,
-    PackedPicture,
+    PackedImage,
     ShardReader,
-    packed_pictures,
-    picture_reader,
+    image_reader,
+    packed_images,
     read_json,
     read_shards,
 )
-from naruto_vision.data.store import PictureStore, TableDataset, load_table, shrink
+from naruto_vision.data.store import ImageStore, TableDataset, load_table, shrink
 from naruto_vision.data.tables import ClassTable, sorted_rows
 from naruto_vision.errors import BadImageError, FormatError, InputError, JsonError, MissingPathError
 from naruto_vision.io.images import decode_image, write_image
 from naruto_vision.io.quarantine import Quarantine
-from naruto_vision.records import Picture
+from naruto_vision.records import ImageArray
 
 _NAMES = ("a/0.png", "a/1.png", "b/ü.png")
 
 
-def _picture(seed: int, height: int = 8, width: int = 6) -> Picture:
+def _image(seed: int, height: int = 8, width: int = 6) -> ImageArray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def _pixels(picture: Picture) -> Tensor:
-    return torch.from_numpy(picture.copy()).permute(2, 0, 1).float()
+def _pixels(image: ImageArray) -> Tensor:
+    return torch.from_numpy(image.copy()).permute(2, 0, 1).float()
 
 
 @pytest.fixture
 def table(tmp_path: Path) -> ClassTable:
     for k, name in enumerate(_NAMES):
-        write_image(tmp_path / "set" / name, _picture(k))
+        write_image(tmp_path / "set" / name, _image(k))
     return ClassTable(tmp_path / "set", sorted_rows([(name, name[0]) for name in _NAMES]), ("a", "b"))
 
 
@@ -58,65 +58,65 @@ def table(tmp_path: Path) -> ClassTable:
     ],
 )
 def test_only_what_is_too_large_is_scaled_down(height: int, width: int, side: int, expected: tuple[int, int]) -> None:
-    picture = _picture(0, height, width)
-    small = shrink(picture, side)
+    image = _image(0, height, width)
+    small = shrink(image, side)
     assert small.shape == (*expected, 3)
     assert small.dtype == np.uint8
     if expected == (height, width):
-        assert small is picture
+        assert small is image
 
 
 def test_scaling_down_by_a_whole_number_takes_means() -> None:
-    picture = _picture(1, 8, 12)
-    means = picture.reshape(4, 2, 6, 2, 3).astype(float).mean(axis=(1, 3))
-    assert np.abs(shrink(picture, 6) - means).max() <= 0.51
+    image = _image(1, 8, 12)
+    means = image.reshape(4, 2, 6, 2, 3).astype(float).mean(axis=(1, 3))
+    assert np.abs(shrink(image, 6) - means).max() <= 0.51
 
 
 @pytest.mark.parametrize("budget", [0, 143, 144, 288, 10_000])
 def test_a_store_gives_the_same_pixels_whatever_fits(table: ClassTable, budget: int) -> None:
-    store = PictureStore(table.root, 0, budget)
+    store = ImageStore(table.root, 0, budget)
     for name in _NAMES:
         store.add(name)
     assert len(store) == 3
     for k in range(3):
-        assert np.array_equal(store[k], _picture(k))
+        assert np.array_equal(store[k], _image(k))
 
 
 def test_what_fits_is_not_decoded_again_and_the_rest_is(table: ClassTable) -> None:
-    store = PictureStore(table.root, 0, 8 * 6 * 3 * 2)
+    store = ImageStore(table.root, 0, 8 * 6 * 3 * 2)
     for name in _NAMES:
         store.add(name)
     for name in _NAMES:
         (table.root / name).unlink()
-    assert np.array_equal(store[0], _picture(0))
-    assert np.array_equal(store[1], _picture(1))
+    assert np.array_equal(store[0], _image(0))
+    assert np.array_equal(store[1], _image(1))
     with pytest.raises(MissingPathError, match=r"ü\.png"):
         _ = store[2]
 
 
-def test_a_small_picture_is_kept_where_a_large_one_did_not_fit(tmp_path: Path) -> None:
-    write_image(tmp_path / "large.png", _picture(0, 50, 50))
-    write_image(tmp_path / "small.png", _picture(1, 4, 4))
-    store = PictureStore(tmp_path, 0, 100)
+def test_a_small_image_is_kept_where_a_large_one_did_not_fit(tmp_path: Path) -> None:
+    write_image(tmp_path / "large.png", _image(0, 50, 50))
+    write_image(tmp_path / "small.png", _image(1, 4, 4))
+    store = ImageStore(tmp_path, 0, 100)
     store.add("large.png")
     store.add("small.png")
     (tmp_path / "small.png").unlink()
-    assert np.array_equal(store[1], _picture(1, 4, 4))
+    assert np.array_equal(store[1], _image(1, 4, 4))
 
 
 def test_repeats_are_counted_by_pixels_and_shape(tmp_path: Path) -> None:
-    picture = np.zeros((4, 6, 3), np.uint8)
-    for name, one in (("a.png", picture), ("b.png", picture), ("c.png", picture.reshape(6, 4, 3)), ("d.png", picture)):
+    image = np.zeros((4, 6, 3), np.uint8)
+    for name, one in (("a.png", image), ("b.png", image), ("c.png", image.reshape(6, 4, 3)), ("d.png", image)):
         write_image(tmp_path / name, one)
-    store = PictureStore(tmp_path, 0, 0)
+    store = ImageStore(tmp_path, 0, 0)
     for name in ("a.png", "b.png", "c.png", "d.png"):
         store.add(name)
     assert store.duplicates == 2
 
 
-def test_a_picture_that_cannot_be_read_takes_no_place(tmp_path: Path) -> None:
+def test_a_image_that_cannot_be_read_takes_no_place(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"x")
-    store = PictureStore(tmp_path, 0, 1000)
+    store = ImageStore(tmp_path, 0, 1000)
     with pytest.raises(BadImageError, match=r"bad\.png"):
         store.add("bad.png")
     with pytest.raises(MissingPathError, match=r"gone\.png"):
@@ -124,15 +124,15 @@ def test_a_picture_that_cannot_be_read_takes_no_place(tmp_path: Path) -> None:
     assert (len(store), store.duplicates) == (0, 0)
 
 
-def test_bad_rows_leave_the_table_and_the_others_keep_their_pictures(table: ClassTable) -> None:
+def test_bad_rows_leave_the_table_and_the_others_keep_their_images(table: ClassTable) -> None:
     (table.root / "a/1.png").write_bytes(b"")
     quarantine = Quarantine("pictures")
     good, store = load_table(table, quarantine, max_bad_fraction=0.5, side=0, budget=10_000)
     assert [row.path for row in good.rows] == ["a/0.png", "b/ü.png"]
-    assert np.array_equal(store[1], _picture(2))
+    assert np.array_equal(store[1], _image(2))
     assert [row.path for row in quarantine.rows] == ["a/1.png"]
     assert good.classes == table.classes
-    with pytest.raises(InputError, match=r"1 of 3 pictures cannot be read.*a/1\.png"):
+    with pytest.raises(InputError, match=r"1 of 3 images cannot be read.*a/1\.png"):
         load_table(table, Quarantine("pictures"), max_bad_fraction=0.3, side=0, budget=0)
 
 
@@ -144,8 +144,8 @@ def test_a_table_without_rows_loads(tmp_path: Path) -> None:
 def test_only_draws_are_changed_and_by_their_place_and_the_seed(table: ClassTable) -> None:
     good, store = load_table(table, Quarantine(), max_bad_fraction=0.0, side=0, budget=10_000)
 
-    def shift(picture: Picture, rng: np.random.Generator) -> Picture:
-        return picture + np.uint8(rng.integers(1, 200))
+    def shift(image: ImageArray, rng: np.random.Generator) -> ImageArray:
+        return image + np.uint8(rng.integers(1, 200))
 
     def item(index: int | Draw, seed: int = 0) -> Tensor:
         return TableDataset(good, store, _pixels, shift, seed)[index][0]
@@ -153,7 +153,7 @@ def test_only_draws_are_changed_and_by_their_place_and_the_seed(table: ClassTabl
     dataset = TableDataset(good, store, _pixels, shift)
     assert len(dataset) == 3
     assert dataset[2][1:] == ("b", "b/ü.png")
-    assert torch.equal(dataset[1][0], _pixels(_picture(1)))
+    assert torch.equal(dataset[1][0], _pixels(_image(1)))
     assert torch.equal(item(Draw(1, 7)), item(Draw(1, 7)))
     assert not torch.equal(item(Draw(1, 7)), item(Draw(1, 8)))
     assert not torch.equal(item(Draw(1, 7)), item(Draw(1, 7), seed=1))
@@ -181,22 +181,22 @@ def test_a_batch_has_something_in_it(size: int) -> None:
 
 @pytest.mark.parametrize("wrong", [{"side": -1}, {"shard_size": 0}, {"quality": -1}, {"quality": 101}])
 def test_a_plan_that_packs_nothing_is_refused(wrong: dict[str, int]) -> None:
-    with pytest.raises(InputError, match="expected a side >= 0, at least 1 picture a shard and a quality of 0 to 100"):
+    with pytest.raises(InputError, match="expected a side >= 0, at least 1 image a shard and a quality of 0 to 100"):
         ShardPlan(**wrong)
     ShardPlan(side=0, shard_size=1, quality=100)
 
 
 @pytest.mark.parametrize(("quality", "suffix"), [(0, ".png"), (1, ".jpg"), (100, ".jpg")])
-def test_pictures_are_packed_as_their_suffix_says(quality: int, suffix: str) -> None:
+def test_images_are_packed_as_their_suffix_says(quality: int, suffix: str) -> None:
     plan = ShardPlan(side=0, quality=quality)
     assert plan.suffix == suffix
-    data = plan.encode(_picture(0, 16, 16))
+    data = plan.encode(_image(0, 16, 16))
     assert data.startswith(b"\x89PNG" if suffix == ".png" else b"\xff\xd8")
-    assert np.array_equal(decode_image(data, "x"), _picture(0, 16, 16)) == (suffix == ".png")
+    assert np.array_equal(decode_image(data, "x"), _image(0, 16, 16)) == (suffix == ".png")
 
 
-def test_pictures_are_packed_scaled_down() -> None:
-    data = ShardPlan(side=4).encode(_picture(0, 16, 8))
+def test_images_are_packed_scaled_down() -> None:
+    data = ShardPlan(side=4).encode(_image(0, 16, 8))
     assert decode_image(data, "x.png").shape == (4, 2, 3)
 
 
@@ -232,7 +232,7 @@ def test_packing_again_keeps_every_shard_and_says_how_many(table: ClassTable, tm
 def test_another_plan_packs_anew(table: ClassTable, tmp_path: Path, plan: ShardPlan) -> None:
     _packed(table, tmp_path / "out")
     assert _packed(table, tmp_path / "out", plan) == 0
-    assert len(ShardReader(tmp_path / "out" / "train").pictures) == 3
+    assert len(ShardReader(tmp_path / "out" / "train").images) == 3
 
 
 @pytest.mark.parametrize("damage", ["", "[]", "{}", '{"wanted": 1, "shard": {}}', "\ufffd{"])
@@ -241,7 +241,7 @@ def test_a_shard_whose_list_is_broken_is_packed_anew(table: ClassTable, tmp_path
     record = tmp_path / "out" / "train" / "train-000000.json"
     record.write_text(damage, encoding="utf-8")
     assert _packed(table, tmp_path / "out") == 1
-    assert len(packed_pictures(record)) == 2
+    assert len(packed_images(record)) == 2
 
 
 def test_every_step_of_packing_advances_once_also_where_nothing_is_to_do(table: ClassTable, tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_shards_say_what_is_in_them(table: ClassTable, tmp_path: Path) -> None:
     ]
     for one in index["shards"]:
         assert one["bytes"] == (folder / one["name"]).stat().st_size
-        for packed in packed_pictures((folder / one["name"]).with_suffix(".json")):
+        for packed in packed_images((folder / one["name"]).with_suffix(".json")):
             data = (folder / one["name"]).read_bytes()[packed.offset : packed.offset + packed.size]
             assert data.startswith(b"\x89PNG")
             assert packed.labels == (packed.path[0],)
@@ -273,26 +273,26 @@ def test_shards_say_what_is_in_them(table: ClassTable, tmp_path: Path) -> None:
 
 def test_shards_and_folders_are_told_apart_and_read_alike(table: ClassTable, tmp_path: Path) -> None:
     _packed(table, tmp_path / "out")
-    packed, files = picture_reader(tmp_path / "out" / "train"), picture_reader(table.root)
+    packed, files = image_reader(tmp_path / "out" / "train"), image_reader(table.root)
     assert isinstance(packed, ShardReader)
     assert files == FolderReader(table.root)
     for k, name in enumerate(_NAMES):
         assert np.array_equal(packed.read(name), files.read(name))
-        assert np.array_equal(packed.read(name), _picture(k))
+        assert np.array_equal(packed.read(name), _image(k))
 
 
-def test_a_picture_of_two_classes_keeps_both(tmp_path: Path) -> None:
-    write_image(tmp_path / "set" / "p.png", _picture(0))
+def test_a_image_of_two_classes_keeps_both(tmp_path: Path) -> None:
+    write_image(tmp_path / "set" / "p.png", _image(0))
     table = ClassTable(tmp_path / "set", sorted_rows([("p.png", "b"), ("p.png", "a")]), ("b", "a"))
     _packed(table, tmp_path / "out")
-    assert ShardReader(tmp_path / "out" / "train").pictures == {"p.png": ("a", "b")}
+    assert ShardReader(tmp_path / "out" / "train").images == {"p.png": ("a", "b")}
 
 
-def test_a_picture_of_broken_bytes_names_its_shard_and_path(table: ClassTable, tmp_path: Path) -> None:
+def test_a_image_of_broken_bytes_names_its_shard_and_path(table: ClassTable, tmp_path: Path) -> None:
     _packed(table, tmp_path / "out")
     folder = tmp_path / "out" / "train"
     reader = ShardReader(folder)
-    [first, *_] = packed_pictures(folder / "train-000000.json")
+    [first, *_] = packed_images(folder / "train-000000.json")
     data = bytearray((folder / "train-000000.tar").read_bytes())
     data[first.offset : first.offset + first.size] = bytes(first.size)
     (folder / "train-000000.tar").write_bytes(bytes(data))
@@ -310,7 +310,7 @@ def test_a_picture_of_broken_bytes_names_its_shard_and_path(table: ClassTable, t
         ('{"format": 1}', FormatError, "classes and shards"),
         ('{"format": 1, "classes": ["a"], "shards": [{"name": "x"}]}', FormatError, "classes and shards"),
         (
-            '{"format": 1, "classes": ["a"], "shards": [{"name": "x.tar", "bytes": 5, "pictures": 1}]}',
+            '{"format": 1, "classes": ["a"], "shards": [{"name": "x.tar", "bytes": 5, "images": 1}]}',
             FormatError,
             "x.tar",
         ),
@@ -324,22 +324,22 @@ def test_an_index_that_says_something_else_is_refused(
         read_shards(tmp_path)
 
 
-def test_a_list_of_more_pictures_than_the_index_counts_is_refused(table: ClassTable, tmp_path: Path) -> None:
+def test_a_list_of_more_images_than_the_index_counts_is_refused(table: ClassTable, tmp_path: Path) -> None:
     _packed(table, tmp_path / "out")
     record = tmp_path / "out" / "train" / "train-000000.json"
     value = json.loads(record.read_text())
-    for pictures in (value["pictures"][:1], [*value["pictures"][:1], ["x", ["a"], 10**9, 5]]):
-        record.write_text(json.dumps({**value, "pictures": pictures}))
-        with pytest.raises(FormatError, match=r"train-000000\.json: expected 2 pictures inside \d+ bytes"):
+    for images in (value["pictures"][:1], [*value["pictures"][:1], ["x", ["a"], 10**9, 5]]):
+        record.write_text(json.dumps({**value, "pictures": images}))
+        with pytest.raises(FormatError, match=r"train-000000\.json: expected 2 images inside \d+ bytes"):
             read_shards(tmp_path / "out" / "train")
 
 
-def test_lists_of_packed_pictures_read_back(tmp_path: Path) -> None:
-    pictures = [
-        PackedPicture("ü/1.png", ("a",), 512, 9),
-        PackedPicture("", (), 0, 0),
-        PackedPicture("x", ("b", "a"), 7, 1),
+def test_lists_of_packed_images_read_back(tmp_path: Path) -> None:
+    images = [
+        PackedImage("ü/1.png", ("a",), 512, 9),
+        PackedImage("", (), 0, 0),
+        PackedImage("x", ("b", "a"), 7, 1),
     ]
-    rows = [(one.path, one.labels, one.offset, one.size) for one in pictures]
+    rows = [(one.path, one.labels, one.offset, one.size) for one in images]
     (tmp_path / "x.json").write_text(json.dumps({"format": 1, "pictures": rows}))
-    assert packed_pictures(tmp_path / "x.json") == pictures
+    assert packed_images(tmp_path / "x.json") == images

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from naruto_vision.data.masks import MaskedPicture, ask, ask_all, box_around, collate, point_in, to_square
+from naruto_vision.data.masks import MaskedImage, ask, ask_all, box_around, collate, point_in, to_square
 from naruto_vision.records import Mask
 
 _QUICK = settings(max_examples=40, deadline=None, derandomize=True)
@@ -22,9 +22,9 @@ def _mask(box: tuple[int, int, int, int], height: int, width: int) -> Mask:
 @_QUICK
 @given(_SIDE, _SIDE, st.integers(4, 32))
 def test_squares_hold_the_whole_scene_at_one_scale(height: int, width: int, side: int) -> None:
-    picture = np.full((height, width, 3), 200, np.uint8)
-    square = to_square(MaskedPicture(picture, np.ones((1, height, width), dtype=np.bool_)), side)
-    lit = square.picture[..., 0] == 200
+    image = np.full((height, width, 3), 200, np.uint8)
+    square = to_square(MaskedImage(image, np.ones((1, height, width), dtype=np.bool_)), side)
+    lit = square.image[..., 0] == 200
     assert (lit.any(axis=0).sum(), lit.any(axis=1).sum())[height > width] == side
     assert np.array_equal(square.masks[0], lit)
     short, long = sorted((height, width))
@@ -33,7 +33,7 @@ def test_squares_hold_the_whole_scene_at_one_scale(height: int, width: int, side
 
 @_QUICK
 @given(st.integers(2, 20), st.integers(2, 20), _SEED, st.floats(0, 0.5))
-def test_boxes_stay_inside_the_picture_and_near_the_mask(height: int, width: int, seed: int, jitter: float) -> None:
+def test_boxes_stay_inside_the_image_and_near_the_mask(height: int, width: int, seed: int, jitter: float) -> None:
     rng = np.random.default_rng(seed)
     mask = rng.random((height, width)) < 0.2
     mask[int(rng.integers(height)), int(rng.integers(width))] = True
@@ -61,7 +61,7 @@ def test_an_edge_never_moves_by_more_than_twenty_pixels() -> None:
 @pytest.mark.parametrize(("figures", "asked"), [(0, 0), (1, 1), (2, 2), (9, 2)])
 def test_as_many_figures_are_asked_for_as_wanted_and_there(boxes: float, figures: int, asked: int) -> None:
     masks = np.stack([_mask((0, 0, 3, 3), 20, 20), _mask((10, 10, 15, 15), 20, 20)])
-    scene = MaskedPicture(np.zeros((20, 20, 3), np.uint8), masks)
+    scene = MaskedImage(np.zeros((20, 20, 3), np.uint8), masks)
     found = ask(scene, np.random.default_rng(0), figures=figures, off_figure=2, boxes=boxes)
     assert len(found.boxes) == (asked if boxes else 0)
     assert len(found.points) == 2 + (0 if boxes else asked)
@@ -72,19 +72,17 @@ def test_as_many_figures_are_asked_for_as_wanted_and_there(boxes: float, figures
 
 def test_validation_asks_with_the_exact_box_of_every_figure() -> None:
     masks = np.stack([_mask((0, 1, 3, 4), 20, 20), _mask((10, 11, 15, 19), 20, 20)])
-    asked = ask_all(MaskedPicture(np.zeros((20, 20, 3), np.uint8), masks), np.random.default_rng(0))
+    asked = ask_all(MaskedImage(np.zeros((20, 20, 3), np.uint8), masks), np.random.default_rng(0))
     assert asked.boxes.tolist() == [[0, 1, 3, 4], [10, 11, 15, 19]]
     assert np.array_equal(asked.point_masks, masks)
     assert all(mask[int(y), int(x)] for mask, (x, y) in zip(masks, asked.points, strict=True))
 
 
-def test_a_batch_of_one_picture_without_prompts() -> None:
-    asked = ask_all(
-        MaskedPicture(np.zeros((8, 8, 3), np.uint8), np.zeros((0, 8, 8), np.bool_)), np.random.default_rng(0)
-    )
+def test_a_batch_of_one_image_without_prompts() -> None:
+    asked = ask_all(MaskedImage(np.zeros((8, 8, 3), np.uint8), np.zeros((0, 8, 8), np.bool_)), np.random.default_rng(0))
     batch = collate([asked])
     assert tuple(batch.pixels.shape) == (1, 3, 8, 8)
     assert tuple(batch.points.shape) == (0, 2)
     assert tuple(batch.boxes.shape) == (0, 4)
     assert tuple(batch.masks.shape) == (0, 8, 8)
-    assert batch.picture.tolist() == []
+    assert batch.image.tolist() == []

@@ -1,4 +1,4 @@
-"""Scene folders: every picture is one item, in order, good or bad; wrong folders are told of at once."""
+"""Scene folders: every image is one item, in order, good or bad; wrong folders are told of at once."""
 
 from pathlib import Path
 from typing import Any
@@ -31,35 +31,35 @@ def test_items_come_in_order_with_their_truth(tmp_path: Path) -> None:
     items = list(SceneDataset(tmp_path, need_truth=True))
     assert [item.scene for item in items] == ["a.png", "b.png", "sub/a.png"]
     assert [len(item.truth or ()) for item in items] == [1, 0, 2]
-    assert all(item.picture is not None and item.picture.shape == (6, 9, 3) for item in items)
+    assert all(item.image is not None and item.image.shape == (6, 9, 3) for item in items)
     assert all(item.milliseconds > 0 for item in items)
 
 
-def test_a_plain_folder_of_pictures_is_its_own_scene_folder(tmp_path: Path) -> None:
+def test_a_plain_folder_of_images_is_its_own_scene_folder(tmp_path: Path) -> None:
     scene_folder(tmp_path, ["a.png", "sub/a.png"])
     dataset = SceneDataset(tmp_path / "images")
     assert dataset.scenes == ("a.png", "sub/a.png")
     assert dataset.read(0).truth is None
 
 
-def test_a_bad_picture_is_an_item_with_its_reason_and_leaves_its_neighbours_alone(tmp_path: Path) -> None:
+def test_a_bad_image_is_an_item_with_its_reason_and_leaves_its_neighbours_alone(tmp_path: Path) -> None:
     scene_folder(tmp_path, ["a.png", "b.png", "c.png"])
-    before = [item.picture for item in SceneDataset(tmp_path)]
+    before = [item.image for item in SceneDataset(tmp_path)]
     (tmp_path / "images" / "b.png").write_bytes(b"")
     (tmp_path / "images" / "d.png").symlink_to("nowhere.png")
     items = list(SceneDataset(tmp_path))
-    assert [item.picture is None for item in items] == [False, True, False, True]
+    assert [item.image is None for item in items] == [False, True, False, True]
     assert "empty" in items[1].error
-    assert "no such picture" in items[3].error
-    assert np.array_equal(items[0].picture, before[0])  # type: ignore[arg-type]  # checked above
-    assert np.array_equal(items[2].picture, before[2])  # type: ignore[arg-type]  # checked above
+    assert "no such image" in items[3].error
+    assert np.array_equal(items[0].image, before[0])  # type: ignore[arg-type]  # checked above
+    assert np.array_equal(items[2].image, before[2])  # type: ignore[arg-type]  # checked above
 
 
 def test_wrong_folders_are_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(MissingPathError, match="no such scene folder"):
         SceneDataset(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="no pictures in it"):
+    with pytest.raises(InputError, match="no images in it"):
         SceneDataset(tmp_path / "empty")
     scene_folder(tmp_path / "s", ["a.png"])
     with pytest.raises(MissingPathError, match="no such ground truth"):
@@ -69,14 +69,14 @@ def test_wrong_folders_are_one_clear_line(tmp_path: Path) -> None:
         SceneDataset(tmp_path / "s")
 
 
-def test_truth_and_pictures_have_to_go_together(tmp_path: Path) -> None:
+def test_truth_and_images_have_to_go_together(tmp_path: Path) -> None:
     names = [f"{number}.png" for number in range(6)]
     scene_folder(tmp_path, names, {**{name: [BOX] for name in names[:1]}, "gone.png": []})
     with pytest.raises(InputError, match=r"names 1 scenes that are not in .*: gone\.png"):
         SceneDataset(tmp_path)
     write_gt(tmp_path / "gt.json", {"0.png": [BOX]})
     assert SceneDataset(tmp_path).read(1).truth is None
-    with pytest.raises(InputError, match=r"nothing about 5 of 6 pictures: 1\.png, 2\.png, 3\.png and 2 more"):
+    with pytest.raises(InputError, match=r"nothing about 5 of 6 images: 1\.png, 2\.png, 3\.png and 2 more"):
         SceneDataset(tmp_path, need_truth=True)
 
 
@@ -148,11 +148,11 @@ def test_a_folder_that_was_not_given_is_asked_for(tmp_path: Path, verb: str) -> 
         getattr(quiet_trainer(tmp_path), verb)(Watcher(), SceneDataModule())
 
 
-def test_pictures_beside_the_searched_folder_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_images_beside_the_searched_folder_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = scene_folder(tmp_path, ["a.png"])
     SceneDataset(folder)
     assert caplog.text == ""
     for name in ("b.png", "c.jpg", ".hidden.png", "notes.txt"):
         (folder / name).write_bytes(b"")
     assert SceneDataset(folder).scenes == ("a.png",)
-    assert "2 pictures beside images/ are not searched (b.png, c.jpg); move them into" in caplog.text
+    assert "2 images beside images/ are not searched (b.png, c.jpg); move them into" in caplog.text

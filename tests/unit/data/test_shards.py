@@ -1,4 +1,4 @@
-"""Shards give what the folder gives: the same pictures, labels, order and length, in any number of processes."""
+"""Shards give what the folder gives: the same images, labels, order and length, in any number of processes."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ from naruto_vision.data.store import shrink
 from naruto_vision.data.tables import ReadRules, Split
 from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.io.images import read_image, write_image
-from naruto_vision.records import Picture
+from naruto_vision.records import ImageArray
 
 COUNTS: dict[Split, dict[str, int]] = {"train": {"Ada": 9, "Bo": 5, "Cy": 3}, "valid": {"Ada": 2, "Bo": 1, "Cy": 1}}
 SIDE = 24
@@ -32,8 +32,8 @@ def root(tmp_path: Path) -> Path:
     for split, classes in COUNTS.items():
         for name, count in classes.items():
             for number in range(count):
-                picture = rng.integers(0, 256, (48, 36, 3)).astype(np.uint8)
-                write_image(tmp_path / "data" / split / name / f"a.b.{number}.jpg", picture)
+                image = rng.integers(0, 256, (48, 36, 3)).astype(np.uint8)
+                write_image(tmp_path / "data" / split / name / f"a.b.{number}.jpg", image)
     return tmp_path / "data"
 
 
@@ -41,9 +41,9 @@ def _pack(root: Path, out: Path, *more: str) -> int:
     return main(["data", "shard", str(root), "--out", str(out), "--size", str(SIDE), "--shard-size", "4", *more])
 
 
-def _plain(picture: Picture) -> torch.Tensor:
+def _plain(image: ImageArray) -> torch.Tensor:
     side = np.zeros((3, SIDE, SIDE), dtype=np.float32)
-    side[:, : picture.shape[0], : picture.shape[1]] = picture.transpose(2, 0, 1)
+    side[:, : image.shape[0], : image.shape[1]] = image.transpose(2, 0, 1)
     return torch.from_numpy(side)
 
 
@@ -93,7 +93,7 @@ def test_pc_05_the_tables_are_equal_and_their_length_is_exact(root: Path, tmp_pa
 
 
 @pytest.mark.parametrize("world", [2, 3, 5])
-def test_pc_05_several_processes_share_the_draws_and_see_each_validation_picture_once(
+def test_pc_05_several_processes_share_the_draws_and_see_each_validation_image_once(
     root: Path, tmp_path: Path, world: int
 ) -> None:
     assert _pack(root, tmp_path / "shards") == 0
@@ -125,8 +125,8 @@ def test_pc_05_the_tar_files_are_what_webdataset_reads(root: Path, tmp_path: Pat
         with tarfile.open(shard) as tar:
             members = tar.getmembers()
             names += [member.name for member in members]
-            for picture, label, told in zip(members[::3], members[1::3], members[2::3], strict=True):
-                key = picture.name.split(".")[0]  # WebDataset's key ends at the first dot: all three have the same
+            for image, label, told in zip(members[::3], members[1::3], members[2::3], strict=True):
+                key = image.name.split(".")[0]  # WebDataset's key ends at the first dot: all three have the same
                 assert [label.name, told.name] == [f"{key}.cls", f"{key}.json"]
                 record, number = (json.loads(_content(tar, member)) for member in (told, label))
                 assert record["labels"] == [("Ada", "Bo", "Cy")[number]]
@@ -158,11 +158,11 @@ def test_an_interrupted_run_goes_on_behind_the_last_whole_shard(
     assert _pack(root, tmp_path / "whole") == 0
     encode, calls = ShardPlan.encode, []
 
-    def stopping(self: ShardPlan, picture: Picture) -> bytes:
+    def stopping(self: ShardPlan, image: ImageArray) -> bytes:
         calls.append(1)
         if len(calls) == 11:
             raise KeyboardInterrupt
-        return encode(self, picture)
+        return encode(self, image)
 
     with monkeypatch.context() as patch:
         patch.setattr(ShardPlan, "encode", stopping)
@@ -195,7 +195,7 @@ def test_a_split_that_is_being_packed_anew_is_not_read(
         read_present(tmp_path / "shards")
 
 
-def test_changed_pictures_are_packed_again_and_superfluous_shards_go(root: Path, tmp_path: Path) -> None:
+def test_changed_images_are_packed_again_and_superfluous_shards_go(root: Path, tmp_path: Path) -> None:
     assert _pack(root, tmp_path / "shards") == 0
     for number in range(4, 9):
         (root / "train" / "Ada" / f"a.b.{number}.jpg").unlink()
@@ -207,16 +207,16 @@ def test_changed_pictures_are_packed_again_and_superfluous_shards_go(root: Path,
     assert ShardReader(tmp_path / "shards" / "train").read("Bo/a.b.0.jpg").max() == 0
 
 
-def test_bad_pictures_are_counted_and_too_many_stop(
+def test_bad_images_are_counted_and_too_many_stop(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (root / "train" / "Ada" / "a.b.1.jpg").write_bytes(b"no picture")
+    (root / "train" / "Ada" / "a.b.1.jpg").write_bytes(b"no image")
     assert _pack(root, tmp_path / "few", "--max-bad", "0.2") == 0
-    assert "20 of 21 pictures are in" in capsys.readouterr().out
+    assert "20 of 21 images are in" in capsys.readouterr().out
     assert "a.b.1.jpg" in (tmp_path / "few" / "quarantine.jsonl").read_text()
     assert len(read_shards(tmp_path / "few" / "train")) == 16
     assert _pack(root, tmp_path / "none", "--max-bad", "0.01") == 2
-    assert "1 of 17 pictures cannot be read" in capsys.readouterr().err
+    assert "1 of 17 images cannot be read" in capsys.readouterr().err
     with pytest.raises(InputError):
         read_present(tmp_path / "none")
 
@@ -233,7 +233,7 @@ def test_a_shard_that_is_cut_short_is_refused(root: Path, tmp_path: Path) -> Non
     with pytest.raises(FormatError, match="found 0"):
         read_shards(folder)
     shard.write_bytes(data)
-    shard.with_suffix(".json").write_text('{"format": 1, "pictures": [["x", ["Ada"], 5]]}')
+    shard.with_suffix(".json").write_text('{"format": 1, "images": [["x", ["Ada"], 5]]}')
     with pytest.raises(FormatError, match="path, labels, offset and size"):
         read_shards(folder)
     shard.with_suffix(".json").unlink()

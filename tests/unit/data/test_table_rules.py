@@ -21,7 +21,7 @@ from naruto_vision.data.tables import (
     sorted_rows,
 )
 from naruto_vision.errors import InputError
-from naruto_vision.records import LabelledPicture
+from naruto_vision.records import LabelledImage
 
 _QUICK = settings(max_examples=60, deadline=None, derandomize=True)
 _NAMES = st.sampled_from(["a", "b", "c", "ナ", "B"])
@@ -80,7 +80,7 @@ def test_only_classes_that_count_are_positive_and_each_once(
     ("policy", "none", "one", "two"),
     [("single_only", (), ("a",), ()), ("first", (), ("a",), ("a",)), ("all", (), ("a",), ("a", "b"))],
 )
-def test_policies_say_which_labels_a_picture_gets(
+def test_policies_say_which_labels_a_image_gets(
     policy: Policy, none: tuple[str, ...], one: tuple[str, ...], two: tuple[str, ...]
 ) -> None:
     rules = ReadRules(policy=policy)
@@ -131,7 +131,7 @@ def test_without_need_of_files_absent_ones_are_kept_under_a_plain_path(tmp_path:
     assert (table.report.missing, len(table.report.refused)) == ((), 1)
 
 
-def test_pictures_that_no_row_names_are_listed_if_wanted(tmp_path: Path) -> None:
+def test_images_that_no_row_names_are_listed_if_wanted(tmp_path: Path) -> None:
     _touch(tmp_path, "b.png", "sub/a.JPG", "notes.txt", "known.png")
     rows = [SourceRow("known.png", ())]
     assert build_table(tmp_path, rows, (), ReadRules()).report.unlisted == ("b.png", "sub/a.JPG")
@@ -143,10 +143,10 @@ def test_only_names_that_changed_are_told_as_renamed(tmp_path: Path) -> None:
     assert report.renamed == {"x": "z"}
 
 
-def test_one_picture_of_several_classes_gives_a_row_each_under_all(tmp_path: Path) -> None:
+def test_one_image_of_several_classes_gives_a_row_each_under_all(tmp_path: Path) -> None:
     _touch(tmp_path, "p.png")
     table = build_table(tmp_path, [SourceRow("p.png", ("b", "a"))], ("b", "a"), ReadRules(policy="all"))
-    assert table.rows == (LabelledPicture("p.png", "a"), LabelledPicture("p.png", "b"))
+    assert table.rows == (LabelledImage("p.png", "a"), LabelledImage("p.png", "b"))
     assert table.report.kept == 1
 
 
@@ -241,5 +241,5 @@ def test_groups_take_turns_by_class_or_all_together() -> None:
     table = _table([("1", "b"), ("2", "a"), ("3", "b"), ("4", "c")])
     assert row_groups(table, balanced=True) == [[0], [1, 2], [3]]
     assert row_groups(table, balanced=False) == [[0, 1, 2, 3]]
-    with pytest.raises(InputError, match="root: no pictures to train on"):
+    with pytest.raises(InputError, match="root: no images to train on"):
         row_groups(_table([]), balanced=False)

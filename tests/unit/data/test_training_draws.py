@@ -15,22 +15,22 @@ from torch import Tensor
 
 from naruto_vision.data.caption_data import DrawnCaptionData, StrangerDataset, draw_stranger, draw_view, stranger_of
 from naruto_vision.data.class_data import ClassDataModule
-from naruto_vision.data.masks import DrawnMasks, MaskData, MaskedPicture, MaskSource
+from naruto_vision.data.masks import DrawnMasks, MaskData, MaskedImage, MaskSource
 from naruto_vision.data.sampling import Draw, DrawSampler, ShareSampler, draw_rows
 from naruto_vision.data.store import module_preprocess
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.errors import InputError
 from naruto_vision.io.images import write_image
-from naruto_vision.records import Picture
+from naruto_vision.records import ImageArray
 from naruto_vision.synthetic.attributes import random_attributes
 from naruto_vision.synthetic.captions import full_caption
 
 _QUICK = settings(max_examples=40, deadline=None, derandomize=True)
 
 
-def _pixels(picture: Picture) -> Tensor:
+def _pixels(image: ImageArray) -> Tensor:
     side = np.zeros((3, 8, 8), np.float32)
-    part = picture[:8, :8].transpose(2, 0, 1)
+    part = image[:8, :8].transpose(2, 0, 1)
     side[:, : part.shape[1], : part.shape[2]] = part
     return torch.from_numpy(side)
 
@@ -81,13 +81,13 @@ def test_mended_names_are_one_class(root: Path) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 7])
-def test_an_epoch_is_as_many_full_batches_as_hold_every_picture(root: Path, batch_size: int) -> None:
+def test_an_epoch_is_as_many_full_batches_as_hold_every_image(root: Path, batch_size: int) -> None:
     batches = list(_data(root, batch_size=batch_size).train_dataloader())
     assert len(batches) == -(-5 // batch_size)
     assert {len(batch.paths) for batch in batches} == {batch_size}
 
 
-def test_plain_draws_go_through_every_picture_and_balanced_ones_through_every_class(root: Path) -> None:
+def test_plain_draws_go_through_every_image_and_balanced_ones_through_every_class(root: Path) -> None:
     plain = Counter(
         path for batch in _data(root, batch_size=5, balanced=False).train_dataloader() for path in batch.paths
     )
@@ -108,18 +108,18 @@ def test_what_decides_the_order_is_remembered(
     assert f"{root}: data, batch size, world or seed differ from the interrupted run's" in caplog.text
 
 
-def test_changed_pictures_are_another_order(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_changed_images_are_another_order(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     state = _data(root).state_dict()
     write_image(root / "train" / "ann" / "new.png", np.zeros((8, 6, 3), np.uint8))
     _data(root).load_state_dict(state)
     assert "differ from the interrupted run's" in caplog.text
 
 
-def test_pictures_are_prepared_for_the_modules_encoder() -> None:
+def test_images_are_prepared_for_the_modules_encoder() -> None:
     encoder = ClipEncoder("tiny-clip")
     trainer: Any = SimpleNamespace(lightning_module=SimpleNamespace(encoder=encoder))
-    picture = np.full((20, 20, 3), 9, np.uint8)
-    assert torch.equal(module_preprocess(trainer)(picture), encoder.preprocess(picture))
+    image = np.full((20, 20, 3), 9, np.uint8)
+    assert torch.equal(module_preprocess(trainer)(image), encoder.preprocess(image))
     for wrong in (None, SimpleNamespace(), SimpleNamespace(lightning_module=SimpleNamespace(encoder="clip"))):
         with pytest.raises(InputError, match="give `preprocess` where there is none"):
             module_preprocess(wrong)  # type: ignore[arg-type]  # no trainers
@@ -199,7 +199,7 @@ def test_processes_share_the_strangers_to_validate_on() -> None:
 
 
 class _Squares(MaskSource):
-    """Pictures of one square each, grey by their number; the last one has no figure."""
+    """Images of one square each, grey by their number; the last one has no figure."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -207,10 +207,10 @@ class _Squares(MaskSource):
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, index: int) -> MaskedPicture:
+    def __getitem__(self, index: int) -> MaskedImage:
         mask = np.zeros((1, 16, 16), np.bool_)
         mask[0, 4:9, 4:9] = index + 1 < self.count
-        return MaskedPicture(np.full((16, 16, 3), index, np.uint8), mask[mask.any(axis=(1, 2))])
+        return MaskedImage(np.full((16, 16, 3), index, np.uint8), mask[mask.any(axis=(1, 2))])
 
 
 @pytest.mark.parametrize(
@@ -227,16 +227,16 @@ def test_an_epoch_of_masks_is_once_through_or_as_long_as_asked(
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
-def test_every_validation_picture_is_in_exactly_one_process(world: int) -> None:
+def test_every_validation_image_is_in_exactly_one_process(world: int) -> None:
     seen: list[int] = []
     for rank in range(world):
         data = MaskData(_Squares(5), _Squares(5), side=16, batch_size=2)
         vars(data)["trainer"] = SimpleNamespace(global_rank=rank, world_size=world)
-        seen += [int(picture[0, 0, 0]) for batch in data.val_dataloader() for picture in batch.pixels]
+        seen += [int(image[0, 0, 0]) for batch in data.val_dataloader() for image in batch.pixels]
     assert sorted(seen) == list(range(5))
 
 
-def test_pictures_that_are_kept_give_the_same_masks_as_those_that_are_not() -> None:
+def test_images_that_are_kept_give_the_same_masks_as_those_that_are_not() -> None:
     kept, fresh = (MaskData(_Squares(4), _Squares(4), side=16, batch_size=4, keep=keep) for keep in (True, False))
     for _ in range(2):
         for one, other in zip(kept.val_dataloader(), fresh.val_dataloader(), strict=True):

@@ -189,13 +189,13 @@ def test_cells_of_words_are_refused(cell: str) -> None:
         is_positive(cell)
 
 
-def _picture(*paths: Path) -> None:
+def _image(*paths: Path) -> None:
     for path in paths:
         write_image(path, np.zeros((4, 4, 3), np.uint8))
 
 
 def test_columns_without_a_name_and_short_rows_are_no_classes(tmp_path: Path) -> None:
-    _picture(tmp_path / "x.png")
+    _image(tmp_path / "x.png")
     (tmp_path / "_classes.csv").write_text("filename,a,,b,,\nx.png,1\n")
     table = read_roboflow(tmp_path)
     assert table.classes == ("a", "b")
@@ -213,15 +213,15 @@ def test_class_folders_are_listed_by_name(tmp_path: Path, names: list[str], foun
     assert class_folder_names(tmp_path) == found
 
 
-def test_loose_pictures_of_class_folders_are_without_a_class(tmp_path: Path) -> None:
-    _picture(tmp_path / "a" / "1.png", tmp_path / "loose.png")
+def test_loose_images_of_class_folders_are_without_a_class(tmp_path: Path) -> None:
+    _image(tmp_path / "a" / "1.png", tmp_path / "loose.png")
     assert read_class_folders(tmp_path).report.discarded_by_positives == {0: 1}
     table = read_class_folders(tmp_path, ReadRules(include_unlabeled=True))
     assert [(row.path, row.label) for row in table.rows] == [("loose.png", UNLABELLED), ("a/1.png", "a")]
 
 
 def test_of_several_layouts_the_first_is_taken_unless_one_is_asked_for(tmp_path: Path) -> None:
-    _picture(tmp_path / "train" / "a" / "1.png")
+    _image(tmp_path / "train" / "a" / "1.png")
     assert find_split(tmp_path, "train") == ("folders", tmp_path / "train")
     (tmp_path / "train.csv").write_text("path,label\ntrain/a/1.png,a\n")
     assert find_split(tmp_path, "train") == ("manifest", tmp_path / "train.csv")
@@ -238,21 +238,21 @@ def test_of_several_layouts_the_first_is_taken_unless_one_is_asked_for(tmp_path:
     [("training", "train"), ("val", "valid"), ("validation", "valid"), ("testing", "test"), ("test", "test")],
 )
 def test_splits_go_by_everyday_names(tmp_path: Path, folder: str, split: Split) -> None:
-    _picture(tmp_path / folder / "a" / "1.png")
+    _image(tmp_path / folder / "a" / "1.png")
     assert find_split(tmp_path, split) == ("folders", tmp_path / folder)
 
 
 def test_a_folder_with_any_split_is_not_its_own_training_split(tmp_path: Path) -> None:
-    _picture(tmp_path / "a" / "1.png")
+    _image(tmp_path / "a" / "1.png")
     assert find_split(tmp_path, "train") == ("folders", tmp_path)
-    _picture(tmp_path / "test" / "a" / "1.png")
+    _image(tmp_path / "test" / "a" / "1.png")
     assert find_split(tmp_path, "train") is None
     with pytest.raises(InputError, match="no class data of split 'train'"):
         read_present(tmp_path)
 
 
 def test_wanted_labels_order_the_classes_of_every_split(tmp_path: Path) -> None:
-    _picture(tmp_path / "train" / "a" / "1.png", tmp_path / "train" / "b" / "1.png", tmp_path / "test" / "c" / "1.png")
+    _image(tmp_path / "train" / "a" / "1.png", tmp_path / "train" / "b" / "1.png", tmp_path / "test" / "c" / "1.png")
     rules = ReadRules({"c": "C"}, labels=("C", "a"))
     with pytest.raises(InputError, match="no class z; there are a, b, c"):
         read_present(tmp_path, rules=ReadRules(labels=("a", "z")))
@@ -262,7 +262,7 @@ def test_wanted_labels_order_the_classes_of_every_split(tmp_path: Path) -> None:
 
 
 def test_a_valid_split_that_is_there_is_used_and_nothing_held_out(tmp_path: Path) -> None:
-    _picture(tmp_path / "train" / "a" / "1.png", tmp_path / "valid" / "a" / "2.png")
+    _image(tmp_path / "train" / "a" / "1.png", tmp_path / "valid" / "a" / "2.png")
     found = read_splits(tmp_path, 0.9)
     assert [len(found[split]) for split in ("train", "valid")] == [1, 1]
 
@@ -288,7 +288,7 @@ def test_paths_of_other_peoples_files(text: str, words: str) -> None:
 
 def test_files_are_found_inside_only(tmp_path: Path) -> None:
     base = tmp_path.resolve() / "base"
-    _picture(base / "sub" / "ü.png", tmp_path / "out.png")
+    _image(base / "sub" / "ü.png", tmp_path / "out.png")
     (base / "away.png").symlink_to(tmp_path / "out.png")
     (base / "near.png").symlink_to(base / "sub" / "ü.png")
     assert find_inside(base, "sub/u\u0308.png") == base / "sub/ü.png"

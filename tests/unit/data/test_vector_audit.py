@@ -13,13 +13,13 @@ from naruto_vision.data.leaks import AuditItem, look_at_items
 from naruto_vision.encoders.base import Encoder
 from naruto_vision.errors import InputError
 from naruto_vision.io.images import write_image
-from naruto_vision.records import LabelledPicture, Picture, Vectors
+from naruto_vision.records import ImageArray, LabelledImage, Vectors
 
 RED, GREEN = (220, 60, 60), (60, 200, 60)
 
 
 class MeanColour(Encoder):
-    """The mean colour of a picture around grey, as a unit vector."""
+    """The mean colour of an image around grey, as a unit vector."""
 
     dim = 3
 
@@ -29,9 +29,9 @@ class MeanColour(Encoder):
         self.scale = nn.Parameter(torch.ones(1))
 
     @override
-    def preprocess(self, picture: Picture) -> Tensor:
+    def preprocess(self, image: ImageArray) -> Tensor:
         self.seen += 1
-        return torch.from_numpy(picture.mean(axis=(0, 1)) - 128).float()[:, None, None]
+        return torch.from_numpy(image.mean(axis=(0, 1)) - 128).float()[:, None, None]
 
     @override
     def encode_images(self, pixels: Tensor) -> Tensor:
@@ -48,18 +48,18 @@ def around(angle: float, seed: int) -> list[float]:
 
 
 def items_of(labels: list[str], part: str = "train") -> list[AuditItem]:
-    return [AuditItem(part, LabelledPicture(f"{n}.png", label), Path(f"{n}.png")) for n, label in enumerate(labels)]
+    return [AuditItem(part, LabelledImage(f"{n}.png", label), Path(f"{n}.png")) for n, label in enumerate(labels)]
 
 
 def two_clusters(labels: list[str], **options: object) -> VectorAudit:
-    """Audit pictures of which the first half lies around 0 degrees and the second around 90."""
+    """Audit images of which the first half lies around 0 degrees and the second around 90."""
     half = len(labels) // 2
     angles = [0.0] * half + [90.0] * half
     vectors: Vectors = np.array([around(angle, seed) for seed, angle in enumerate(angles)], dtype=np.float32)
     return audit_vectors(items_of(labels), list(range(len(labels))), vectors, **options)  # type: ignore[arg-type]  # two
 
 
-def test_a_picture_among_those_of_another_class_is_suspected() -> None:
+def test_a_image_among_those_of_another_class_is_suspected() -> None:
     labels = ["ayame"] * 8 + ["kenta"] * 8
     assert two_clusters(labels).suspects == []
     labels[3] = "kenta"
@@ -68,7 +68,7 @@ def test_a_picture_among_those_of_another_class_is_suspected() -> None:
     assert suspect.votes == {"ayame": 7, "kenta": 1}  # the seven others of its cluster, and one beyond
 
 
-def test_the_likeliest_mistake_comes_first_and_every_picture_once() -> None:
+def test_the_likeliest_mistake_comes_first_and_every_image_once() -> None:
     labels = ["ayame"] * 8 + ["kenta"] * 8
     labels[2] = labels[5] = "kenta"
     found = two_clusters(labels, neighbours=5)
@@ -88,7 +88,7 @@ def test_nobody_votes_for_themselves() -> None:
 @pytest.mark.parametrize(
     ("count", "classes", "asked", "voting"), [(16, 2, 10, 8), (16, 2, 3, 3), (6, 6, 10, 1), (2, 1, 10, 1)]
 )
-def test_no_more_vote_than_a_class_has_pictures(count: int, classes: int, asked: int, voting: int) -> None:
+def test_no_more_vote_than_a_class_has_images(count: int, classes: int, asked: int, voting: int) -> None:
     labels = [f"class {n % classes}" for n in range(count)]
     vectors = np.array([around(10.0 * n, n) for n in range(count)], dtype=np.float32)
     assert audit_vectors(items_of(labels), list(range(count)), vectors, neighbours=asked).neighbours == voting
@@ -129,7 +129,7 @@ def test_every_file_is_embedded_once_and_broken_ones_not_at_all(tmp_path: Path) 
     (tmp_path / "broken.png").write_bytes(b"x")
     red, green = drawn(tmp_path, "red.png", RED), drawn(tmp_path, "green.png", GREEN)
     files = [("train", red), ("train", tmp_path / "broken.png"), ("test", green), ("gallery", red), ("test", None)]
-    items = [AuditItem(part, LabelledPicture("p", "ayame"), file) for part, file in files]
+    items = [AuditItem(part, LabelledImage("p", "ayame"), file) for part, file in files]
     encoder = MeanColour()
     steps: list[int] = []
     places, vectors = embed_items(items, look_at_items(items), encoder, lambda: steps.append(1))
@@ -138,8 +138,8 @@ def test_every_file_is_embedded_once_and_broken_ones_not_at_all(tmp_path: Path) 
     assert np.linalg.norm(vectors, axis=1) == pytest.approx([1.0, 1.0])
 
 
-def test_one_picture_has_no_neighbours(tmp_path: Path) -> None:
-    items = [AuditItem("train", LabelledPicture("p", "ayame"), drawn(tmp_path, "red.png", RED))]
+def test_one_image_has_no_neighbours(tmp_path: Path) -> None:
+    items = [AuditItem("train", LabelledImage("p", "ayame"), drawn(tmp_path, "red.png", RED))]
     with pytest.raises(InputError, match="two or more that can be read, found 1"):
         embed_items(items, look_at_items(items), MeanColour())
     with pytest.raises(InputError, match="found 0"):

@@ -12,7 +12,7 @@ import torch
 from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import nn
 
-from naruto_vision.encoders.base import Encoder, embed_pictures
+from naruto_vision.encoders.base import Encoder, embed_images
 from naruto_vision.encoders.class_token import clip_class_token, timm_class_token
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.dino import DinoEncoder
@@ -101,7 +101,7 @@ def _counted(layer: nn.Module, seen: list[int], monkeypatch: pytest.MonkeyPatch)
 
 
 @torch.inference_mode()
-def test_the_last_block_widens_one_token_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_block_widens_one_token_a_image(monkeypatch: pytest.MonkeyPatch) -> None:
     tower = _tower()
     first: list[int] = []
     last: list[int] = []
@@ -200,17 +200,17 @@ def _dino(**options: Any) -> DinoEncoder:
 
 
 @pytest.mark.parametrize("build", [lambda: ClipEncoder("tiny-clip").eval(), _dino], ids=["tiny-clip", "dino"])
-def test_encoders_take_it_for_pictures_and_stock_leaves_it_out(
+def test_encoders_take_it_for_images_and_stock_leaves_it_out(
     build: Callable[[], Encoder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder = build()
     taken = _seen(encoder, monkeypatch)
-    pictures = [np.random.default_rng(i).integers(0, 256, (20, 30, 3), dtype=np.uint8) for i in range(3)]
-    sooner = embed_pictures(encoder, pictures)
+    images = [np.random.default_rng(i).integers(0, 256, (20, 30, 3), dtype=np.uint8) for i in range(3)]
+    sooner = embed_images(encoder, images)
     assert taken == [True]
     stock = copy.copy(encoder)
     stock.stock = True
-    expected = embed_pictures(stock, pictures)
+    expected = embed_images(stock, images)
     assert taken == [True]
     assert not encoder.stock
     assert float((sooner - expected).abs().max()) < 1e-5

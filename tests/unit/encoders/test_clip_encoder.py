@@ -11,7 +11,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch.nn.functional import normalize
 
-from naruto_vision.encoders.base import embed_pictures
+from naruto_vision.encoders.base import embed_images
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.tiny import TinySizes
 from naruto_vision.errors import FormatError, InputError, MissingPathError, StateDictError
@@ -37,13 +37,13 @@ def _tiny() -> ClipEncoder:
     return ClipEncoder("tiny-clip", "random", sizes=SIZES).eval()
 
 
-def _picture(height: int = 40, width: int = 20) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _image(height: int = 40, width: int = 20) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def test_pictures_and_texts_become_unit_vectors_of_one_space() -> None:
+def test_images_and_texts_become_unit_vectors_of_one_space() -> None:
     encoder = _tiny()
-    vectors = embed_pictures(encoder, [_picture(), _picture(10, 30)])
+    vectors = embed_images(encoder, [_image(), _image(10, 30)])
     texts = encoder.encode_texts(["short pink hair", "koba"])
     assert vectors.shape == texts.shape == (2, encoder.dim)
     assert torch.allclose(vectors.norm(dim=1), torch.ones(2), atol=1e-5)
@@ -60,9 +60,9 @@ def test_leaving_out_shared_padding_changes_no_text_vector() -> None:
 
 def test_preprocessing_is_that_of_open_clip_and_keeps_tall_figures_whole() -> None:
     encoder = _tiny()
-    pixels = encoder.preprocess(_picture(40, 20))
+    pixels = encoder.preprocess(_image(40, 20))
     own = PreprocessCfg(size=24, mean=(0.5,) * 3, std=(0.5,) * 3, resize_mode="longest", fill_color=128)
-    expected = image_transform_v2(own, is_train=False)(Image.fromarray(_picture(40, 20)))
+    expected = image_transform_v2(own, is_train=False)(Image.fromarray(_image(40, 20)))
     assert torch.equal(pixels, expected)
     assert float(pixels[:, :, 0].abs().max()) < 0.01  # the bar at the side is grey, about zero
 
@@ -184,7 +184,7 @@ def test_vit_b_32_in_the_official_layout(tmp_path: Path) -> None:
     state = _official_state("ViT-B-32")
     torch.save(state, tmp_path / "ViT-B-32.pt")
     encoder = ClipEncoder("ViT-B-32", str(tmp_path / "ViT-B-32.pt")).eval()
-    assert embed_pictures(encoder, [_picture()]).shape == (1, 512)
+    assert embed_images(encoder, [_image()]).shape == (1, 512)
     assert encoder.encode_texts(["Koba of the Hill"]).shape == (1, 512)
     del state["logit_scale"]
     torch.save(state, tmp_path / "ViT-B-32.pt")

@@ -15,7 +15,7 @@ from naruto_vision.errors import InputError, StateDictError
 MODEL = "test_vit.r160_in1k"  # timm's own smallest transformer
 
 
-def _picture() -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _image() -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
 
 
@@ -25,7 +25,7 @@ def _encoder(**options: Any) -> DinoEncoder:
 
 
 def test_both_poolings_give_unit_vectors_that_differ() -> None:
-    pixels = _encoder().preprocess(_picture())[None]
+    pixels = _encoder().preprocess(_image())[None]
     token, mean = _encoder().encode_images(pixels), _encoder(pooling="mean").encode_images(pixels)
     assert token.shape == (1, _encoder().dim)
     assert torch.allclose(token.norm(dim=1), torch.ones(1), atol=1e-5)
@@ -34,9 +34,9 @@ def test_both_poolings_give_unit_vectors_that_differ() -> None:
 
 
 def test_preprocessing_resizes_the_short_side_and_cuts_the_centre() -> None:
-    found = _encoder().preprocess(_picture())
+    found = _encoder().preprocess(_image())
     side = round(32 * 256 / 224)
-    resized = Image.fromarray(_picture()).resize((int(side * 90 / 60), side), Image.Resampling.BICUBIC)
+    resized = Image.fromarray(_image()).resize((int(side * 90 / 60), side), Image.Resampling.BICUBIC)
     left, top = round((resized.width - 32) / 2), round((resized.height - 32) / 2)
     values = np.asarray(resized.crop((left, top, left + 32, top + 32)), dtype=np.float32) / 255
     expected = (values - np.array(IMAGENET_DEFAULT_MEAN)) / np.array(IMAGENET_DEFAULT_STD)
@@ -46,12 +46,12 @@ def test_preprocessing_resizes_the_short_side_and_cuts_the_centre() -> None:
 def test_s1_031_a_short_side_of_256_a_centre_of_224_and_imagenet_figures() -> None:
     torch.manual_seed(0)
     encoder = DinoEncoder("vit_tiny_patch16_224", "random", image_size=224)
-    picture = np.random.default_rng(1).integers(0, 256, (300, 421, 3), dtype=np.uint8)
-    resized = Image.fromarray(picture).resize((int(256 * 421 / 300), 256), Image.Resampling.BICUBIC)
+    image = np.random.default_rng(1).integers(0, 256, (300, 421, 3), dtype=np.uint8)
+    resized = Image.fromarray(image).resize((int(256 * 421 / 300), 256), Image.Resampling.BICUBIC)
     left = round((resized.width - 224) / 2)
     values = np.asarray(resized.crop((left, 16, left + 224, 240)), dtype=np.float32) / 255
     expected = (values - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
-    assert np.abs(encoder.preprocess(picture).numpy() - expected.transpose(2, 0, 1)).max() < 1e-5
+    assert np.abs(encoder.preprocess(image).numpy() - expected.transpose(2, 0, 1)).max() < 1e-5
 
 
 def test_s1_131_a_local_file_is_loaded_without_a_download(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_s1_131_a_local_file_is_loaded_without_a_download(tmp_path: Path) -> Non
     torch.save(made.vit.state_dict(), tmp_path / "dino.pth")
     torch.manual_seed(1)  # other random weights before the file is read
     found = DinoEncoder(MODEL, str(tmp_path / "dino.pth"), image_size=32).eval()
-    pixels = found.preprocess(_picture())[None]
+    pixels = found.preprocess(_image())[None]
     assert torch.equal(found.encode_images(pixels), made.encode_images(pixels))
     assert open_recipe(found.recipe).fingerprint == made.fingerprint
 

@@ -83,17 +83,17 @@ def test_no_matrix_of_the_tower_stays_in_floats(encoder: Encoder) -> None:
 
 
 @needs_vnni
-def test_everything_but_the_pictures_is_the_encoders(encoder: Encoder) -> None:
+def test_everything_but_the_images_is_the_encoders(encoder: Encoder) -> None:
     smaller = Int8Encoder(encoder)
-    picture = np.full((20, 30, 3), 90, np.uint8)
+    image = np.full((20, 30, 3), 90, np.uint8)
     assert (smaller.fingerprint, smaller.dim) == (encoder.fingerprint, encoder.dim)
     assert (smaller.recipe, smaller.describe()) == (encoder.recipe, encoder.describe())
     assert smaller.preparation == encoder.preparation
-    assert torch.equal(smaller.preprocess(picture), encoder.preprocess(picture))
+    assert torch.equal(smaller.preprocess(image), encoder.preprocess(image))
     assert {name.removeprefix("encoder.") for name in smaller.state_dict()} == set(encoder.state_dict())
     if encoder.has_text:
         assert torch.equal(smaller.encode_texts(["red hair"]), encoder.encode_texts(["red hair"]))
-    with pytest.raises(InputError, match="expected pictures on the CPU, found meta"):
+    with pytest.raises(InputError, match="expected images on the CPU, found meta"):
         smaller.encode_images(torch.zeros(1, 3, 8, 8, device="meta"))
 
 

@@ -9,7 +9,7 @@ from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.dino import DinoEncoder
 from naruto_vision.encoders.preprocess import Preparation
 from naruto_vision.encoders.tiny import TinySizes
-from naruto_vision.records import Picture
+from naruto_vision.records import ImageArray
 
 SHAPES = [(64, 64), (97, 41), (30, 140), (17, 300), (301, 17), (8, 9), (224, 224), (511, 260)]
 
@@ -36,7 +36,7 @@ def _with_preprocessing(clip: ClipEncoder, told: dict[str, object]) -> ClipEncod
     return clip
 
 
-def _smooth(shape: tuple[int, int], seed: int) -> Picture:
+def _smooth(shape: tuple[int, int], seed: int) -> ImageArray:
     """Draw shaded blocks: edges and even grounds, as drawings have them, and values near both ends of the scale."""
     generator = np.random.default_rng(seed)
     coarse = generator.integers(0, 256, ((shape[0] + 6) // 7, (shape[1] + 6) // 7, 3), dtype=np.uint8)
@@ -52,10 +52,10 @@ def _levels(pixels: torch.Tensor, preparation: Preparation) -> torch.Tensor:
 def test_many_at_once_are_prepared_as_preprocess_prepares_one(encoder: Encoder, shape: tuple[int, int]) -> None:
     preparation = encoder.preparation
     assert preparation is not None
-    picture = _smooth(shape, seed=sum(shape))
-    tensor = torch.from_numpy(picture).permute(2, 0, 1)
+    image = _smooth(shape, seed=sum(shape))
+    tensor = torch.from_numpy(image).permute(2, 0, 1)
     ours = preparation.normalise(preparation.levels([tensor, tensor]))
-    theirs = encoder.preprocess(picture)
+    theirs = encoder.preprocess(image)
     assert ours.dtype == torch.float32
     assert ours.shape == (2, *theirs.shape)
     difference = (_levels(ours, preparation) - _levels(theirs[None], preparation)).abs()
@@ -68,9 +68,9 @@ def test_along_one_axis_the_levels_are_pils(shape: tuple[int, int]) -> None:
     from PIL import Image
 
     preparation = Preparation(64, "squash", 64, mean=(0.0,) * 3, std=(1.0,) * 3)
-    picture = _smooth(shape, 5)
-    levels = preparation.levels([torch.from_numpy(picture).permute(2, 0, 1)])[0].permute(1, 2, 0).numpy()
-    theirs = np.asarray(Image.fromarray(picture).resize((64, 64), Image.Resampling.BICUBIC))
+    image = _smooth(shape, 5)
+    levels = preparation.levels([torch.from_numpy(image).permute(2, 0, 1)])[0].permute(1, 2, 0).numpy()
+    theirs = np.asarray(Image.fromarray(image).resize((64, 64), Image.Resampling.BICUBIC))
     assert int(np.abs(levels.astype(int) - theirs).max()) <= 1
 
 
@@ -80,12 +80,12 @@ def test_a_device_without_a_kernel_for_levels_gives_the_cpus(
     shape: tuple[int, int], name: Literal["bicubic", "bilinear"]
 ) -> None:
     preparation = Preparation(48, "squash", 48, mean=(0.0,) * 3, std=(1.0,) * 3, filter=name)
-    picture = torch.from_numpy(_smooth(shape, 4)).permute(2, 0, 1)
-    difference = preparation.filter_in_floats(picture).int() - preparation.levels([picture])[0].int()
+    image = torch.from_numpy(_smooth(shape, 4)).permute(2, 0, 1)
+    difference = preparation.filter_in_floats(image).int() - preparation.levels([image])[0].int()
     assert int(difference.abs().max()) <= 1
 
 
-def test_an_extreme_picture_keeps_one_row() -> None:
+def test_an_extreme_image_keeps_one_row() -> None:
     preparation = Preparation(16, "longest", 16, mean=(0.5,) * 3, std=(0.5,) * 3, fill=9)
     assert preparation.resized(1, 400) == (1, 16)
     levels = preparation.levels([torch.full((3, 1, 400), 200, dtype=torch.uint8)])

@@ -1,4 +1,4 @@
-"""Sizes, padding, cutting and normalising of many pictures at once, against plain arithmetic on single pixels."""
+"""Sizes, padding, cutting and normalising of many images at once, against plain arithmetic on single pixels."""
 
 from typing import Any, Literal
 
@@ -57,19 +57,19 @@ def test_fractions_are_cut_for_the_short_side_and_rounded_for_the_long(
 
 
 @pytest.mark.parametrize("fit", ["shortest", "longest", "squash"])
-def test_a_picture_of_the_right_size_passes_unchanged(fit: Fit) -> None:
-    picture = _noise(12, 12)
-    assert torch.equal(_preparation(12, fit).levels([picture])[0], picture)
+def test_a_image_of_the_right_size_passes_unchanged(fit: Fit) -> None:
+    image = _noise(12, 12)
+    assert torch.equal(_preparation(12, fit).levels([image])[0], image)
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 9))
-def test_padding_puts_the_picture_in_the_middle_with_the_odd_pixel_after_it(height: int, width: int, fill: int) -> None:
-    picture, side = _noise(height, width), max(height, width)
-    found = _preparation(side, "longest", fill=fill).levels([picture])[0]
+def test_padding_puts_the_image_in_the_middle_with_the_odd_pixel_after_it(height: int, width: int, fill: int) -> None:
+    image, side = _noise(height, width), max(height, width)
+    found = _preparation(side, "longest", fill=fill).levels([image])[0]
     down, right = side - height, side - width
     expected = torch.full((3, side, side), fill, dtype=torch.uint8)
-    expected[:, down // 2 : down // 2 + height, right // 2 : right // 2 + width] = picture
+    expected[:, down // 2 : down // 2 + height, right // 2 : right // 2 + width] = image
     assert torch.equal(found, expected)
 
 
@@ -78,15 +78,15 @@ def test_padding_puts_the_picture_in_the_middle_with_the_odd_pixel_after_it(heig
 )
 def test_the_middle_is_cut_out_of_the_long_side(height: int, width: int, top: int, left: int) -> None:
     """A half goes to the even number, as torchvision's own cut does: 2.5 to 2, 3.5 to 4."""
-    picture = _noise(height, width)
-    found = _preparation(8, "shortest").levels([picture])[0]
-    assert torch.equal(found, picture[:, top : top + 8, left : left + 8])
+    image = _noise(height, width)
+    found = _preparation(8, "shortest").levels([image])[0]
+    assert torch.equal(found, image[:, top : top + 8, left : left + 8])
 
 
 def test_what_is_resized_larger_than_the_input_is_cut_from_all_sides() -> None:
-    picture = _noise(12, 12)
-    found = _preparation(8, "squash", resize_to=12).levels([picture])[0]
-    assert torch.equal(found, picture[:, 2:10, 2:10])
+    image = _noise(12, 12)
+    found = _preparation(8, "squash", resize_to=12).levels([image])[0]
+    assert torch.equal(found, image[:, 2:10, 2:10])
     padded = _preparation(12, "squash", resize_to=8, fill=5).levels([_noise(8, 8)])[0]
     assert torch.equal(padded[:, 2:10, 2:10], _noise(8, 8))
     assert set(padded[:, :2].flatten().tolist()) == set(padded[:, :, 10:].flatten().tolist()) == {5}
@@ -94,20 +94,20 @@ def test_what_is_resized_larger_than_the_input_is_cut_from_all_sides() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 255), st.integers(1, 40), st.integers(1, 40), st.sampled_from(["shortest", "longest", "squash"]))
-def test_an_even_picture_stays_even_whatever_the_size(level: int, height: int, width: int, fit: Fit) -> None:
-    picture = torch.full((3, height, width), level, dtype=torch.uint8)
-    found = _preparation(16, fit, fill=level).levels([picture])
+def test_an_even_image_stays_even_whatever_the_size(level: int, height: int, width: int, fit: Fit) -> None:
+    image = torch.full((3, height, width), level, dtype=torch.uint8)
+    found = _preparation(16, fit, fill=level).levels([image])
     assert found.dtype == torch.uint8
     assert set(found.flatten().tolist()) == {level}
 
 
-def test_pictures_of_different_sizes_come_out_in_their_order() -> None:
+def test_images_of_different_sizes_come_out_in_their_order() -> None:
     preparation = _preparation(8, "squash")
-    pictures = [_noise(5, 9, 1), _noise(8, 8, 2), _noise(30, 7, 3)]
-    together = preparation.levels(pictures)
+    images = [_noise(5, 9, 1), _noise(8, 8, 2), _noise(30, 7, 3)]
+    together = preparation.levels(images)
     assert together.shape == (3, 3, 8, 8)
-    for number, picture in enumerate(pictures):
-        assert torch.equal(together[number], preparation.levels([picture])[0])
+    for number, image in enumerate(images):
+        assert torch.equal(together[number], preparation.levels([image])[0])
 
 
 @settings(max_examples=30, deadline=None)
@@ -139,10 +139,10 @@ def test_normalising_leaves_the_levels_as_they_are() -> None:
 @pytest.mark.parametrize("name", ["bicubic", "bilinear"])
 def test_floats_stay_within_the_levels(size: tuple[int, int], name: Literal["bicubic", "bilinear"]) -> None:
     """A bicubic filter swings beyond hard edges; what would be below black or above white is cut."""
-    picture = torch.zeros(3, *size, dtype=torch.uint8)
-    picture[:, :, size[1] // 2 :] = 255
+    image = torch.zeros(3, *size, dtype=torch.uint8)
+    image[:, :, size[1] // 2 :] = 255
     preparation = Preparation(24, "squash", 24, mean=ZERO, std=ONE, filter=name)
-    found = preparation.filter_in_floats(picture)
+    found = preparation.filter_in_floats(image)
     assert found.dtype == torch.uint8
     assert found.shape == (3, 24, 24)
     assert int(found[:, :, 0].max()) == 0

@@ -1,4 +1,4 @@
-"""Texts of classes, words and tokens, encoders opened by name, and pictures embedded in batches."""
+"""Texts of classes, words and tokens, encoders opened by name, and images embedded in batches."""
 
 import json
 import zlib
@@ -15,14 +15,14 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from naruto_vision.encoders import dino, opening
-from naruto_vision.encoders.base import Encoder, embed_pictures
+from naruto_vision.encoders.base import Encoder, embed_images
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.dino import HUB_NAMES, DinoEncoder
 from naruto_vision.encoders.lora import LoraOptions
 from naruto_vision.encoders.prompts import TEMPLATES, checked_templates, class_texts, read_aliases, text_prototypes
 from naruto_vision.encoders.tiny import PAD, START, TinySizes, WordTokenizer, split_words
 from naruto_vision.errors import InputError
-from naruto_vision.records import Picture
+from naruto_vision.records import ImageArray
 
 SIZES = TinySizes(
     embed_dim=16, image_size=24, patch_size=12, vision_width=32, vision_layers=1, text_width=32, text_layers=1
@@ -30,7 +30,7 @@ SIZES = TinySizes(
 
 
 class _Mean(Encoder):
-    """Embeds a picture as its mean colour and the colour of its left half: a mirror image gives another vector."""
+    """Embeds an image as its mean colour and the colour of its left half: a mirror image gives another vector."""
 
     dim = 6
 
@@ -39,8 +39,8 @@ class _Mean(Encoder):
         self.scale = torch.nn.Parameter(torch.ones(()))
         self.batches: list[int] = []
 
-    def preprocess(self, picture: Picture) -> Tensor:
-        return torch.from_numpy(picture[:8, :8].copy()).permute(2, 0, 1).float() / 255.0
+    def preprocess(self, image: ImageArray) -> Tensor:
+        return torch.from_numpy(image[:8, :8].copy()).permute(2, 0, 1).float() / 255.0
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         self.batches.append(len(pixels))
@@ -51,7 +51,7 @@ class _Mean(Encoder):
         return {"architecture": "mean"}
 
 
-def _pictures(count: int) -> list[Picture]:
+def _images(count: int) -> list[ImageArray]:
     return list(np.random.default_rng(0).integers(1, 255, (count, 8, 8, 3), dtype=np.uint8))
 
 
@@ -191,31 +191,31 @@ def test_a_tokenizer_of_its_own_accord_takes_40_tokens_and_512_buckets() -> None
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 5])
 @pytest.mark.parametrize("mirror", [False, True])
 def test_batches_change_no_vector(count: int, mirror: bool) -> None:
-    encoder, pictures = _Mean(), _pictures(count)
-    found = embed_pictures(encoder, pictures, batch_size=2, mirror=mirror)
+    encoder, images = _Mean(), _images(count)
+    found = embed_images(encoder, images, batch_size=2, mirror=mirror)
     assert found.shape == (count, 6)
     assert found.dtype == torch.float32
     passes = [min(2, count - start) for start in range(0, count, 2)]
     assert encoder.batches == [size for size in passes for _ in range(1 + mirror)]
-    for number, picture in enumerate(pictures):
-        pixels = encoder.preprocess(picture)[None]
+    for number, image in enumerate(images):
+        pixels = encoder.preprocess(image)[None]
         vector = encoder.encode_images(pixels)
         if mirror:
             vector = normalize(vector + encoder.encode_images(pixels.flip(-1)), dim=1)
         assert torch.allclose(found[number], vector[0], atol=1e-6)
 
 
-def test_a_mirrored_picture_has_the_same_vector_only_where_it_is_asked_for() -> None:
-    encoder, picture = _Mean(), _pictures(1)[0]
-    pair = [picture, np.ascontiguousarray(picture[:, ::-1])]
-    plain, mirrored = (embed_pictures(encoder, pair, mirror=mirror) for mirror in (False, True))
+def test_a_mirrored_image_has_the_same_vector_only_where_it_is_asked_for() -> None:
+    encoder, image = _Mean(), _images(1)[0]
+    pair = [image, np.ascontiguousarray(image[:, ::-1])]
+    plain, mirrored = (embed_images(encoder, pair, mirror=mirror) for mirror in (False, True))
     assert not torch.allclose(plain[0], plain[1], atol=1e-4)
     assert torch.allclose(mirrored[0], mirrored[1], atol=1e-6)
     assert torch.allclose(mirrored.norm(dim=1), torch.ones(2), atol=1e-6)
 
 
 def test_embedding_keeps_no_gradients() -> None:
-    assert not embed_pictures(_Mean(), _pictures(2)).requires_grad
+    assert not embed_images(_Mean(), _images(2)).requires_grad
 
 
 def test_an_encoder_by_itself_promises_little() -> None:

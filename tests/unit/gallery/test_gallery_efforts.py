@@ -17,7 +17,7 @@ from naruto_vision.gallery.index import (
     best_places,
     drawn_trial,
     efforts_from_json,
-    like_pictures,
+    like_images,
     make_index,
     measure_efforts,
     nearest_centres,
@@ -114,7 +114,7 @@ def test_efforts_come_back_and_are_carried_along(tmp_path: Path) -> None:
         kind: effort.width for kind, effort in gallery.index.efforts.items()
     }
     grown = add_to_gallery(
-        tmp_path / "g", like_pictures(TRIAL.vectors, np.arange(2), 1), [GalleryRow("n.png", "n")] * 2, fingerprint=PRINT
+        tmp_path / "g", like_images(TRIAL.vectors, np.arange(2), 1), [GalleryRow("n.png", "n")] * 2, fingerprint=PRINT
     )
     assert grown.index.efforts == stored  # still what was measured at 3,000 rows
 

@@ -211,7 +211,7 @@ def test_trials_are_drawn_from_a_seed() -> None:
     assert np.linalg.norm(one.vectors, axis=1) == pytest.approx(np.ones(300), abs=1e-5)
     moved = shifted(one.queries, 1)
     near = (one.queries @ one.vectors.T).max(axis=1)
-    assert ((moved @ one.vectors.T).max(axis=1) < near).all()  # texts lie further from pictures than pictures do
+    assert ((moved @ one.vectors.T).max(axis=1) < near).all()  # texts lie further from images than images do
 
 
 def test_stale_thresholds_are_told_when_a_gallery_is_opened(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -132,8 +132,8 @@ def test_what_stays_of_near_duplicates_is_what_one_by_one_leaves(count: int, see
 
 @_QUICK
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 30)), max_size=40, unique=True), st.integers(0, 4))
-def test_samples_hold_at_most_the_candidates_of_each_class(pictures: list[tuple[str, int]], cap: int) -> None:
-    named = [(label, f"{number}.png") for label, number in pictures]
+def test_samples_hold_at_most_the_candidates_of_each_class(images: list[tuple[str, int]], cap: int) -> None:
+    named = [(label, f"{number}.png") for label, number in images]
     plan = EnrolmentPlan(max_per_class=cap, presample=2, seed=1)
     places = sample_candidates(named, plan)
     assert places == sorted(set(places))
@@ -316,7 +316,7 @@ def test_an_enrolment_of_uneven_parts_is_refused_and_tells_what_it_left_out(capl
     one.add(torch.eye(2), ["a", "a"], ["p", "q"])
     with caplog.at_level(logging.INFO):
         gallery = one.build(PRINT, "exact", EnrolmentPlan(max_per_class=1), {"enrolment": {"listed": 2}})
-    assert "1 of 2 pictures enrolled (0 near duplicates and 1 beyond the cap a class left out)" in caplog.text
+    assert "1 of 2 images enrolled (0 near duplicates and 1 beyond the cap a class left out)" in caplog.text
     assert gallery.note["enrolment"] == {"listed": 2, "pictures": 2, "near_duplicates": 0, "over_cap": 1, "kept": 1}
 
 

@@ -12,7 +12,7 @@ from naruto_vision.gallery import verify
 from naruto_vision.gallery.content import GalleryContent, GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.index import Effort, Efforts
-from naruto_vision.gallery.info import find_picture
+from naruto_vision.gallery.info import find_image
 from naruto_vision.gallery.maintenance import relabel_in_gallery, remove_from_gallery
 from naruto_vision.gallery.store import ALWAYS, MANIFEST, STAGING, json_bytes, manifest_checksum
 from naruto_vision.gallery.thresholds import Thresholds
@@ -207,29 +207,29 @@ def _touch(root: Path, *names: str) -> None:
         (root / name).write_bytes(b"")
 
 
-def test_pictures_are_counted_once_each_and_the_first_missing_is_named(saved: Path, tmp_path: Path) -> None:
+def test_images_are_counted_once_each_and_the_first_missing_is_named(saved: Path, tmp_path: Path) -> None:
     _touch(tmp_path / "data", "a/0.png", "train/b/1.png", "a/2.png", "val/b/3.png")
-    found = _found(saved, pictures=tmp_path / "data")["pictures"]
+    found = _found(saved, images=tmp_path / "data")["pictures"]
     assert found.verdict == "warning"
     assert found.text == "4 of 6 are there; first missing a/4.png (searches do not need them)"
     _touch(tmp_path / "data", "a/4.png", "test/b/5.png")
-    assert _found(saved, pictures=tmp_path / "data")["pictures"] == Finding("pictures", "ok", "6 of 6 are there")
-    with pytest.raises(MissingPathError, match="nowhere: no such folder of the gallery's pictures"):
-        verify_gallery(saved, pictures=tmp_path / "nowhere")
+    assert _found(saved, images=tmp_path / "data")["pictures"] == Finding("pictures", "ok", "6 of 6 are there")
+    with pytest.raises(MissingPathError, match="nowhere: no such folder of the gallery's images"):
+        verify_gallery(saved, images=tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("split", ["", "train", "valid", "val", "validation", "test"])
-def test_a_rows_picture_is_looked_for_below_every_split(tmp_path: Path, split: str) -> None:
+def test_a_rows_image_is_looked_for_below_every_split(tmp_path: Path, split: str) -> None:
     _touch(tmp_path / split, "a/1.png")
-    assert find_picture(tmp_path, "a/1.png") == tmp_path / split / "a/1.png"
-    assert find_picture(tmp_path, "a") is None  # a folder is no picture
-    assert find_picture(tmp_path, str(tmp_path / split / "a/1.png")) == tmp_path / split / "a/1.png"
-    assert find_picture(tmp_path, "b/1.png") is None
+    assert find_image(tmp_path, "a/1.png") == tmp_path / split / "a/1.png"
+    assert find_image(tmp_path, "a") is None  # a folder is no image
+    assert find_image(tmp_path, str(tmp_path / split / "a/1.png")) == tmp_path / split / "a/1.png"
+    assert find_image(tmp_path, "b/1.png") is None
 
 
-def test_the_picture_beside_wins_over_that_of_a_split(tmp_path: Path) -> None:
+def test_the_image_beside_wins_over_that_of_a_split(tmp_path: Path) -> None:
     _touch(tmp_path, "a/1.png", "train/a/1.png")
-    assert find_picture(tmp_path, "a/1.png") == tmp_path / "a/1.png"
+    assert find_image(tmp_path, "a/1.png") == tmp_path / "a/1.png"
 
 
 @pytest.mark.parametrize(

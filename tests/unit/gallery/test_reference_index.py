@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from naruto_vision.encoders.base import Encoder, embed_pictures
+from naruto_vision.encoders.base import Encoder, embed_images
 from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.legacy import ReferenceIndex, check_encoder, read_reference_index
 from naruto_vision.io.images import write_image
-from naruto_vision.records import Picture, Vectors
+from naruto_vision.records import ImageArray, Vectors
 
 
 class GridEncoder(Encoder):
@@ -29,8 +29,8 @@ class GridEncoder(Encoder):
         super().__init__()
         self.tint = nn.Parameter(torch.tensor(tint))
 
-    def preprocess(self, picture: Picture) -> Tensor:
-        small = cv2.resize(picture, (4, 4), interpolation=cv2.INTER_AREA)
+    def preprocess(self, image: ImageArray) -> Tensor:
+        small = cv2.resize(image, (4, 4), interpolation=cv2.INTER_AREA)
         return torch.from_numpy(small).permute(2, 0, 1).float() / 255 - 0.5
 
     def encode_images(self, pixels: Tensor) -> Tensor:
@@ -128,12 +128,12 @@ def test_missing_files_are_named(index: Path, tmp_path: Path) -> None:
 
 def made_by(encoder: Encoder, folder: Path, *, mirror: bool) -> tuple[ReferenceIndex, Callable[[str], Path | None]]:
     rng = np.random.default_rng(4)
-    pictures = [rng.integers(0, 256, (16, 16, 3), dtype=np.uint8) for _ in range(12)]
-    for number, picture in enumerate(pictures):
-        write_image(folder / f"{number}.png", picture)
+    images = [rng.integers(0, 256, (16, 16, 3), dtype=np.uint8) for _ in range(12)]
+    for number, image in enumerate(images):
+        write_image(folder / f"{number}.png", image)
     (folder / "5.png").write_bytes(b"broken since")
     rows = tuple(GalleryRow(f"{number}.png", "a") for number in range(12))
-    vectors = embed_pictures(encoder, pictures, mirror=mirror).numpy()
+    vectors = embed_images(encoder, images, mirror=mirror).numpy()
     return ReferenceIndex(vectors, rows), lambda path: folder / path if path != "0.png" else None
 
 
@@ -147,7 +147,7 @@ def test_the_encoder_is_found_out_and_whether_it_mirrored(tmp_path: Path, mirror
     assert other.lowest is not None
 
 
-def test_without_pictures_nothing_is_known(tmp_path: Path) -> None:
+def test_without_images_nothing_is_known(tmp_path: Path) -> None:
     index, _ = made_by(GridEncoder(), tmp_path, mirror=True)
     check = check_encoder(index, GridEncoder(), lambda _path: None)
     assert (check.checked, check.lowest, check.agrees) == (0, None, False)

@@ -32,23 +32,23 @@ def near(vector: Vectors, cosine: float, seed: int = 9) -> Vectors:
 
 
 def test_s1_022_three_times_the_cap_is_drawn_of_each_class() -> None:
-    pictures = [(row.label, row.path) for row in rows_of(("a", 50), ("b", 4), ("c", 12))]
+    images = [(row.label, row.path) for row in rows_of(("a", 50), ("b", 4), ("c", 12))]
     plan = EnrolmentPlan(max_per_class=4, presample=3)
-    chosen = sample_candidates(pictures, plan)
-    labels = [pictures[place][0] for place in chosen]
+    chosen = sample_candidates(images, plan)
+    labels = [images[place][0] for place in chosen]
     assert {label: labels.count(label) for label in "abc"} == {"a": 12, "b": 4, "c": 12}
     assert chosen == sorted(set(chosen))
-    assert chosen == sample_candidates(pictures, plan)
+    assert chosen == sample_candidates(images, plan)
     assert chosen[:12] != list(range(12))  # not simply the first frames of the class
-    assert chosen != sample_candidates(pictures, EnrolmentPlan(max_per_class=4, seed=1))
-    assert sample_candidates(pictures, EnrolmentPlan()) == list(range(66))
+    assert chosen != sample_candidates(images, EnrolmentPlan(max_per_class=4, seed=1))
+    assert sample_candidates(images, EnrolmentPlan()) == list(range(66))
 
 
-def test_a_new_picture_moves_at_most_one_other_out_of_the_sample() -> None:
-    pictures = [("a", f"{number}.png") for number in range(40)]
+def test_a_new_image_moves_at_most_one_other_out_of_the_sample() -> None:
+    images = [("a", f"{number}.png") for number in range(40)]
     plan = EnrolmentPlan(max_per_class=3)
-    before = {pictures[place] for place in sample_candidates(pictures, plan)}
-    more = [("a", "new.png"), *pictures]
+    before = {images[place] for place in sample_candidates(images, plan)}
+    more = [("a", "new.png"), *images]
     after = {more[place] for place in sample_candidates(more, plan)}
     assert len(before - after) <= 1
 
@@ -95,13 +95,13 @@ def test_blocks_give_what_one_by_one_gives(threshold: float) -> None:
     assert 0 < kept.sum() <= 40
 
 
-def test_what_resembles_only_a_dropped_picture_stays() -> None:
+def test_what_resembles_only_a_dropped_image_stays() -> None:
     angles = np.deg2rad([0.0, 20.0, 40.0])
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     assert keep_first_of_duplicates(vectors, float(np.cos(np.deg2rad(25)))).tolist() == [True, False, True]
 
 
-def test_variants_stay_or_go_with_their_picture_and_do_not_count_for_the_cap() -> None:
+def test_variants_stay_or_go_with_their_image_and_do_not_count_for_the_cap() -> None:
     rows = [GalleryRow(f"{n}.png", "a", aug) for n in range(6) for aug in ("gamma", "none")]
     vectors = np.repeat(units(6), 2, axis=0)
     selected = select_rows(vectors, rows, EnrolmentPlan(max_per_class=4, dedup_threshold=0.998, gamma="add"))
@@ -121,5 +121,5 @@ def test_numbers_out_of_range_are_refused(wrong: dict[str, float]) -> None:
 
 
 def test_counts_that_do_not_add_up_are_refused() -> None:
-    with pytest.raises(ValueError, match="2 pictures should be left, 3 are"):
+    with pytest.raises(ValueError, match="2 images should be left, 3 are"):
         Selection((0, 1, 2), {"pictures": 4, "near_duplicates": 1, "over_cap": 1, "kept": 3})

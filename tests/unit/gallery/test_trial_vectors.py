@@ -1,4 +1,4 @@
-"""Vectors to try an index on: as an encoder's, as further pictures, as texts."""
+"""Vectors to try an index on: as an encoder's, as further images, as texts."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from naruto_vision.gallery.index import (
     any_directions,
     best_places,
     grown,
-    like_pictures,
+    like_images,
     measure_efforts,
     normalised,
     recall,
@@ -20,8 +20,8 @@ from naruto_vision.records import Vectors
 DIM = 12
 
 
-def _pictures(characters: int = 20, each: int = 6) -> tuple[Vectors, NDArray[np.int64]]:
-    """Vectors whose characters differ along the first axes and whose pictures along the last."""
+def _images(characters: int = 20, each: int = 6) -> tuple[Vectors, NDArray[np.int64]]:
+    """Vectors whose characters differ along the first axes and whose images along the last."""
     rng = np.random.default_rng(0)
     labels = np.arange(characters * each) % characters
     between, within = np.zeros(DIM), np.zeros(DIM)
@@ -35,7 +35,7 @@ def _spread(vectors: Vectors) -> NDArray[np.float64]:
 
 
 def test_many_rows_are_as_the_few_that_they_are_made_of() -> None:
-    vectors, labels = _pictures()
+    vectors, labels = _images()
     rows = grown(vectors, labels, 70_000, 1)
     assert rows.shape == (70_000, DIM)
     assert rows.dtype == np.float32
@@ -43,7 +43,7 @@ def test_many_rows_are_as_the_few_that_they_are_made_of() -> None:
     assert np.linalg.norm(rows.mean(axis=0) - vectors.mean(axis=0)) < 0.15
     own, known = _spread(rows), _spread(vectors)
     assert np.linalg.norm(own - known) < 0.3 * np.linalg.norm(known)
-    within = np.diag(own)[-3:] / np.diag(known)[-3:]  # along axes in which pictures of one character differ
+    within = np.diag(own)[-3:] / np.diag(known)[-3:]  # along axes in which images of one character differ
     assert 0.9 < float(within.min()) < float(within.max()) < 1.7
     assert len(np.unique(rows[:2000].round(6), axis=0)) == 2000  # no row comes twice
     assert np.array_equal(rows, grown(vectors, labels, 70_000, 1))
@@ -51,7 +51,7 @@ def test_many_rows_are_as_the_few_that_they_are_made_of() -> None:
 
 
 def test_small_galleries_hold_the_known_characters_and_large_ones_others_too() -> None:
-    vectors, labels = _pictures()
+    vectors, labels = _images()
     means = normalised(np.stack([vectors[labels == label].mean(axis=0) for label in range(20)]))
     few, many = (best_places(means, grown(vectors, labels, rows, 1), 1)[0][:, 0] for rows in (500, 70_000))
     assert float((few < 0.8).mean()) < 0.02
@@ -63,18 +63,18 @@ def test_rows_are_moved_only_where_rows_differ() -> None:
     vectors[:, :3] = np.random.default_rng(3).normal(size=(200, 3))
     vectors = normalised(vectors)
     places = np.arange(50)
-    moved = like_pictures(vectors, places, 7)
+    moved = like_images(vectors, places, 7)
     assert np.allclose(np.linalg.norm(moved, axis=1), 1.0, atol=1e-5)
     assert not moved[:, 3:].any()
     cosines = (moved * vectors[places]).sum(axis=1)
     assert 0.8 < float(np.median(cosines)) < 0.99
-    assert np.array_equal(moved, like_pictures(vectors, places, 7))
+    assert np.array_equal(moved, like_images(vectors, places, 7))
     same = np.repeat(vectors[:1], 9, axis=0)
-    assert np.allclose(like_pictures(same, np.arange(9), 7), same)
+    assert np.allclose(like_images(same, np.arange(9), 7), same)
 
 
 def test_an_index_is_measured_with_both() -> None:
-    vectors, labels = _pictures()
+    vectors, labels = _images()
     rows, places = grown(vectors, labels, 900, 1), np.arange(0, 300, 3)
     asked: list[Vectors] = []
 
@@ -88,19 +88,19 @@ def test_an_index_is_measured_with_both() -> None:
         "image": (1, 1),
         "text": (1, 1),
     }
-    pictures, texts = ((one * rows[places]).sum(axis=1) for one in asked)
-    assert float(np.median(pictures)) > 0.8
+    images, texts = ((one * rows[places]).sum(axis=1) for one in asked)
+    assert float(np.median(images)) > 0.8
     assert abs(float(np.median(texts))) < 0.3
     assert np.linalg.norm(asked[1].mean(axis=0)) < 0.3  # in all directions, not along an offset of their own
 
 
-def test_texts_are_harder_to_search_with_than_pictures_that_were_moved() -> None:
+def test_texts_are_harder_to_search_with_than_images_that_were_moved() -> None:
     pytest.importorskip("faiss")
-    vectors, labels = _pictures(60, 6)
+    vectors, labels = _images(60, 6)
     rows = grown(vectors, labels, 6000, 1)
     index = ApproximateIndex.build("ivf", rows, np.arange(6000))
     found = []
-    for asked in (any_directions(200, DIM, 1), shifted(like_pictures(rows, np.arange(200), 1), 1)):
+    for asked in (any_directions(200, DIM, 1), shifted(like_images(rows, np.arange(200), 1), 1)):
         truth = best_places(rows, asked, 10)[1]
         found.append(recall(index.search_within(asked, 10, 4)[1], truth))
         assert recall(index.search(asked, 10, "text")[1], truth) >= 0.95

@@ -15,6 +15,6 @@ def test_s1_024_gamma_is_normal_around_one_and_clipped() -> None:
 
 @pytest.mark.parametrize("gamma", [0.85, 1.0, 1.15])
 def test_a_gamma_is_a_power_of_the_share_of_white(gamma: float) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    expected = np.round(255 * (picture / 255.0) ** gamma)
-    assert np.array_equal(apply_gamma(picture, gamma), expected)
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    expected = np.round(255 * (image / 255.0) ** gamma)
+    assert np.array_equal(apply_gamma(image, gamma), expected)

@@ -12,21 +12,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from naruto_vision.io.images import read_image, rgb_from_image
-from naruto_vision.records import Picture
+from naruto_vision.records import ImageArray
 
 HEIGHT, WIDTH = 24, 40
 
 
 @pytest.fixture
-def picture() -> Picture:
+def image() -> ImageArray:
     rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH]
     ramp = np.stack([columns * 6, rows * 10, (rows + columns) * 3], axis=-1).astype(np.uint8)
     ramp[:8, :8] = (255, 0, 0)  # a corner mark, so that every turn shows
     return ramp
 
 
-def stored(picture: Picture, orientation: int) -> Image.Image:
-    """Turn an upright picture into what a camera with that orientation tag stores."""
+def stored(image: ImageArray, orientation: int) -> Image.Image:
+    """Turn an upright image into what a camera with that orientation tag stores."""
     turned = {
         1: lambda p: p,
         2: lambda p: p[:, ::-1],
@@ -36,34 +36,34 @@ def stored(picture: Picture, orientation: int) -> Image.Image:
         6: lambda p: np.rot90(p, 1),
         7: lambda p: p[::-1, ::-1].transpose(1, 0, 2),
         8: lambda p: np.rot90(p, -1),
-    }[orientation](picture)
+    }[orientation](image)
     return Image.fromarray(np.ascontiguousarray(turned))
 
 
-def psnr(first: Picture, second: Picture) -> float:
+def psnr(first: ImageArray, second: ImageArray) -> float:
     error = float(np.mean((first.astype(float) - second.astype(float)) ** 2))
     return 99.0 if error == 0 else 10 * float(np.log10(255**2 / error))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
-def test_orientation_is_applied_once(tmp_path: Path, picture: Picture, orientation: int, suffix: str) -> None:
+def test_orientation_is_applied_once(tmp_path: Path, image: ImageArray, orientation: int, suffix: str) -> None:
     exif = Image.Exif()
     exif[274] = orientation
     path = tmp_path / f"turned.{suffix}"
     options: dict[str, object] = {"jpg": {"quality": 100, "subsampling": 0}, "webp": {"lossless": True}}.get(suffix, {})
-    stored(picture, orientation).save(path, exif=exif, **options)
+    stored(image, orientation).save(path, exif=exif, **options)
     found = read_image(path)
-    assert found.shape == picture.shape
-    assert psnr(found, picture) >= (40 if suffix == "jpg" else 99)
+    assert found.shape == image.shape
+    assert psnr(found, image) >= (40 if suffix == "jpg" else 99)
 
 
 @pytest.mark.parametrize("value", [0, 9, 65535])
-def test_an_orientation_that_does_not_exist_changes_nothing(tmp_path: Path, picture: Picture, value: int) -> None:
+def test_an_orientation_that_does_not_exist_changes_nothing(tmp_path: Path, image: ImageArray, value: int) -> None:
     exif = Image.Exif()
     exif[274] = value
-    Image.fromarray(picture).save(tmp_path / "odd.png", exif=exif)
-    assert np.array_equal(read_image(tmp_path / "odd.png"), picture)
+    Image.fromarray(image).save(tmp_path / "odd.png", exif=exif)
+    assert np.array_equal(read_image(tmp_path / "odd.png"), image)
 
 
 @pytest.mark.parametrize(
@@ -78,13 +78,13 @@ def test_an_orientation_that_does_not_exist_changes_nothing(tmp_path: Path, pict
     ],
 )
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
-def test_garbage_in_exif_costs_nothing(tmp_path: Path, picture: Picture, garbage: bytes, suffix: str) -> None:
+def test_garbage_in_exif_costs_nothing(tmp_path: Path, image: ImageArray, garbage: bytes, suffix: str) -> None:
     path = tmp_path / f"garbage.{suffix}"
-    Image.fromarray(picture).save(path, exif=garbage, **({"lossless": True} if suffix == "webp" else {"quality": 95}))
+    Image.fromarray(image).save(path, exif=garbage, **({"lossless": True} if suffix == "webp" else {"quality": 95}))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = read_image(path)
-    assert psnr(found, picture) > 25
+    assert psnr(found, image) > 25
 
 
 def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
@@ -115,12 +115,12 @@ def test_floats_that_are_no_numbers_do_not_crash() -> None:
         assert rgb_from_image(Image.fromarray(values)).shape == (2, 2, 3)
 
 
-def test_cmyk_reads_as_pillow_converts_it(tmp_path: Path, picture: Picture) -> None:
-    image = Image.fromarray(picture).convert("CMYK")
+def test_cmyk_reads_as_pillow_converts_it(tmp_path: Path, image: ImageArray) -> None:
+    image = Image.fromarray(image).convert("CMYK")
     image.save(tmp_path / "adobe.jpg", quality=100, subsampling=0)
     found = read_image(tmp_path / "adobe.jpg").astype(float)
     assert np.abs(found - np.asarray(image.convert("RGB"), dtype=float)).mean() <= 2
-    assert np.abs(found - picture).mean() <= 3
+    assert np.abs(found - image).mean() <= 3
 
 
 def without_adobe_marker(data: bytes) -> bytes:
@@ -128,16 +128,16 @@ def without_adobe_marker(data: bytes) -> bytes:
     return data[:start] + data[start + 2 + int.from_bytes(data[start + 2 : start + 4], "big") :]
 
 
-def test_cmyk_without_adobe_marker_follows_the_same_convention(tmp_path: Path, picture: Picture) -> None:
+def test_cmyk_without_adobe_marker_follows_the_same_convention(tmp_path: Path, image: ImageArray) -> None:
     buffer = io.BytesIO()
-    Image.fromarray(picture).convert("CMYK").save(buffer, "JPEG", quality=100, subsampling=0)
+    Image.fromarray(image).convert("CMYK").save(buffer, "JPEG", quality=100, subsampling=0)
     (tmp_path / "plain.jpg").write_bytes(without_adobe_marker(buffer.getvalue()))
-    assert np.abs(read_image(tmp_path / "plain.jpg").astype(float) - picture).mean() <= 3
+    assert np.abs(read_image(tmp_path / "plain.jpg").astype(float) - image).mean() <= 3
 
 
-def test_ycck_reads_as_pillow_does(tmp_path: Path, picture: Picture) -> None:
+def test_ycck_reads_as_pillow_does(tmp_path: Path, image: ImageArray) -> None:
     buffer = io.BytesIO()
-    Image.fromarray(picture).convert("CMYK").save(buffer, "JPEG", quality=100, subsampling=0)
+    Image.fromarray(image).convert("CMYK").save(buffer, "JPEG", quality=100, subsampling=0)
     data = bytearray(buffer.getvalue())
     data[data.index(b"Adobe") + 11] = 2  # the transform flag: YCCK
     (tmp_path / "ycck.jpg").write_bytes(bytes(data))
@@ -145,8 +145,8 @@ def test_ycck_reads_as_pillow_does(tmp_path: Path, picture: Picture) -> None:
     assert np.abs(read_image(tmp_path / "ycck.jpg") - expected).mean() <= 2
 
 
-def palette_with_transparency(picture: Picture) -> Image.Image:
-    image = Image.fromarray(picture).quantize(16)
+def palette_with_transparency(image: ImageArray) -> Image.Image:
+    image = Image.fromarray(image).quantize(16)
     image.info["transparency"] = bytes([0] * 4 + [255] * 12)
     return image
 
@@ -157,8 +157,8 @@ def over_white(image: Image.Image) -> NDArray[np.float64]:
     return rgba[..., :3] * alpha + 255 * (1 - alpha)
 
 
-def with_alpha(picture: Picture, mode: str) -> Image.Image:
-    image = Image.fromarray(picture).convert(mode)
+def with_alpha(image: ImageArray, mode: str) -> Image.Image:
+    image = Image.fromarray(image).convert(mode)
     image.putalpha(Image.linear_gradient("L").resize((WIDTH, HEIGHT)))
     return image
 
@@ -175,9 +175,9 @@ def with_alpha(picture: Picture, mode: str) -> Image.Image:
     ],
 )
 def test_other_modes_are_laid_over_white(
-    tmp_path: Path, picture: Picture, name: str, make: Callable[[Picture], Image.Image]
+    tmp_path: Path, image: ImageArray, name: str, make: Callable[[ImageArray], Image.Image]
 ) -> None:
-    image = make(picture)
+    image = make(image)
     image.save(tmp_path / f"{name}.png")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -194,17 +194,17 @@ def test_of_an_animation_the_first_frame_is_read(tmp_path: Path, suffix: str) ->
     assert np.abs(found.astype(int) - (255, 0, 0)).max() <= 4
 
 
-def test_threads_read_the_same_and_leave_the_warnings_as_they_were(tmp_path: Path, picture: Picture) -> None:
+def test_threads_read_the_same_and_leave_the_warnings_as_they_were(tmp_path: Path, image: ImageArray) -> None:
     exif = Image.Exif()
     exif[274] = 6
     for number in range(6):
-        stored(picture, 6).save(tmp_path / f"{number}.png", exif=exif)
+        stored(image, 6).save(tmp_path / f"{number}.png", exif=exif)
     before = list(warnings.filters)
     good = []
 
     def work() -> None:
         for _ in range(5):
-            good.extend(np.array_equal(read_image(tmp_path / f"{n}.png"), picture) for n in range(6))
+            good.extend(np.array_equal(read_image(tmp_path / f"{n}.png"), image) for n in range(6))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:

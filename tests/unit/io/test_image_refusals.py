@@ -11,16 +11,16 @@ import pytest
 from PIL import Image
 
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
-from naruto_vision.io.images import list_pictures, read_image, write_image
-from naruto_vision.records import Picture
+from naruto_vision.io.images import list_images, read_image, write_image
+from naruto_vision.records import ImageArray
 
 
-def noise(height: int, width: int) -> Picture:
+def noise(height: int, width: int) -> ImageArray:
     return np.random.default_rng(3).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 @pytest.fixture
-def picture() -> Picture:
+def image() -> ImageArray:
     return noise(24, 40)
 
 
@@ -59,22 +59,22 @@ def test_a_truncated_file_is_refused_by_name(tmp_path: Path, kind: str, share: f
     ("content", "words"),
     [
         (b"", "empty"),
-        (b"hello, I am text\n" * 9, "not a picture"),
-        (b"\xff\xd8\xff", "not a picture"),
+        (b"hello, I am text\n" * 9, "not an image"),
+        (b"\xff\xd8\xff", "not an image"),
         (b"\0" * 64, "not"),
     ],
 )
-def test_what_is_no_picture_is_refused_by_name(tmp_path: Path, content: bytes, words: str) -> None:
-    path = tmp_path / "no_picture.jpg"
+def test_what_is_no_image_is_refused_by_name(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "no_image.jpg"
     path.write_bytes(content)
     with pytest.raises(BadImageError, match=words) as caught:
         read_image(path)
     assert caught.value.path == str(path)
 
 
-def test_formats_outside_the_list_are_refused(tmp_path: Path, picture: Picture) -> None:
+def test_formats_outside_the_list_are_refused(tmp_path: Path, image: ImageArray) -> None:
     for form in ("TIFF", "PPM", "ICO"):
-        Image.fromarray(picture).save(tmp_path / "other.png", form)
+        Image.fromarray(image).save(tmp_path / "other.png", form)
         with pytest.raises(BadImageError, match="JPEG, PNG, WEBP, BMP, GIF"):
             read_image(tmp_path / "other.png")
 
@@ -110,19 +110,19 @@ def test_a_very_long_side_is_refused_and_a_long_one_read(tmp_path: Path) -> None
     assert read_image(one_bit_png(tmp_path / "dot.png", 1, 1)).shape == (1, 1, 3)
 
 
-def test_a_missing_picture_and_a_folder_are_missing(tmp_path: Path) -> None:
+def test_a_missing_image_and_a_folder_are_missing(tmp_path: Path) -> None:
     for path in (tmp_path / "nobody.png", tmp_path):
-        with pytest.raises(MissingPathError, match="no such picture"):
+        with pytest.raises(MissingPathError, match="no such image"):
             read_image(path)
 
 
 @pytest.mark.parametrize(
     "name", ["with blank.png", "ナルト.png", "-dash.png", "two\nlines.png", "😀.png", "x" * 251 + ".png"]
 )
-def test_unusual_names_work(tmp_path: Path, picture: Picture, name: str) -> None:
-    Image.fromarray(picture).save(tmp_path / name)
-    assert np.array_equal(read_image(tmp_path / name), picture)
-    assert list(list_pictures(tmp_path)) == [name]
+def test_unusual_names_work(tmp_path: Path, image: ImageArray, name: str) -> None:
+    Image.fromarray(image).save(tmp_path / name)
+    assert np.array_equal(read_image(tmp_path / name), image)
+    assert list(list_images(tmp_path)) == [name]
 
 
 def test_a_name_that_cannot_exist_is_an_input_error(tmp_path: Path) -> None:
@@ -131,16 +131,16 @@ def test_a_name_that_cannot_exist_is_an_input_error(tmp_path: Path) -> None:
             read_image(tmp_path / name)
 
 
-def test_reading_leaves_the_source_alone_and_gives_its_own_pixels(tmp_path: Path, picture: Picture) -> None:
-    write_image(tmp_path / "own.png", picture)
+def test_reading_leaves_the_source_alone_and_gives_its_own_pixels(tmp_path: Path, image: ImageArray) -> None:
+    write_image(tmp_path / "own.png", image)
     before = hashlib.sha256((tmp_path / "own.png").read_bytes()).hexdigest()
     found = read_image(tmp_path / "own.png")
     found[:] = 0
-    assert np.array_equal(read_image(tmp_path / "own.png"), picture)
+    assert np.array_equal(read_image(tmp_path / "own.png"), image)
     assert hashlib.sha256((tmp_path / "own.png").read_bytes()).hexdigest() == before
 
 
-def test_mutated_files_never_escape_as_anything_but_a_bad_picture(tmp_path: Path) -> None:
+def test_mutated_files_never_escape_as_anything_but_a_bad_image(tmp_path: Path) -> None:
     rng = np.random.default_rng(11)
     path = tmp_path / "mutant.jpg"
     for kind in ("baseline", "progressive", "png", "webp", "gif", "bmp"):
@@ -161,6 +161,6 @@ def test_listing_is_sorted_recursive_and_ends_on_a_loop_of_links(tmp_path: Path)
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "b" / "loop").symlink_to(tmp_path, target_is_directory=True)
-    assert list(list_pictures(tmp_path)) == ["a.webp", "b/1.jpg", "b/2.PNG"]
-    with pytest.raises(MissingPathError, match="no such folder of pictures"):
-        list_pictures(tmp_path / "nowhere")
+    assert list(list_images(tmp_path)) == ["a.webp", "b/1.jpg", "b/2.PNG"]
+    with pytest.raises(MissingPathError, match="no such folder of images"):
+        list_images(tmp_path / "nowhere")

@@ -1,4 +1,4 @@
-"""Pictures as they are written and told by name, deep ones as they are scaled, and the limits to the pixel."""
+"""Images as they are written and told by name, deep ones as they are scaled, and the limits to the pixel."""
 
 from pathlib import Path
 
@@ -8,14 +8,14 @@ import pytest
 from PIL import Image
 
 from naruto_vision.errors import BadImageError
-from naruto_vision.io.images import MAX_PIXELS, decode_image, is_picture, read_image, rgb_from_image, write_image
+from naruto_vision.io.images import MAX_PIXELS, decode_image, is_image, read_image, rgb_from_image, write_image
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".PNG"])
-def test_transparent_pictures_are_written_with_their_colours(tmp_path: Path, suffix: str) -> None:
-    picture = np.zeros((4, 5, 4), dtype=np.uint8)
-    picture[..., 0], picture[..., 3] = 250, 255
-    write_image(tmp_path / f"a{suffix}", picture)
+def test_transparent_images_are_written_with_their_colours(tmp_path: Path, suffix: str) -> None:
+    image = np.zeros((4, 5, 4), dtype=np.uint8)
+    image[..., 0], image[..., 3] = 250, 255
+    write_image(tmp_path / f"a{suffix}", image)
     with Image.open(tmp_path / f"a{suffix}") as image:
         assert image.mode in {"RGBA", "RGB"}
         red, green, blue = image.convert("RGB").getpixel((2, 2))
@@ -24,10 +24,10 @@ def test_transparent_pictures_are_written_with_their_colours(tmp_path: Path, suf
 
 
 def test_red_stays_red_and_blue_blue(tmp_path: Path) -> None:
-    picture = np.zeros((2, 2, 3), dtype=np.uint8)
-    picture[0], picture[1] = (255, 0, 0), (0, 0, 255)
-    write_image(tmp_path / "a.png", picture)
-    assert np.array_equal(read_image(tmp_path / "a.png"), picture)
+    image = np.zeros((2, 2, 3), dtype=np.uint8)
+    image[0], image[1] = (255, 0, 0), (0, 0, 255)
+    write_image(tmp_path / "a.png", image)
+    assert np.array_equal(read_image(tmp_path / "a.png"), image)
     with Image.open(tmp_path / "a.png") as image:
         assert image.getpixel((0, 0)) == (255, 0, 0)
 
@@ -40,10 +40,10 @@ def test_a_suffix_without_an_encoder_is_refused(tmp_path: Path, suffix: str) -> 
 
 
 def test_jpeg_quality_decides_the_size_of_the_file(tmp_path: Path) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     for suffix in (".jpg", ".webp"):
         for quality in (20, 90):
-            write_image(tmp_path / f"{quality}{suffix}", picture, quality=quality)
+            write_image(tmp_path / f"{quality}{suffix}", image, quality=quality)
         assert (tmp_path / f"20{suffix}").stat().st_size < (tmp_path / f"90{suffix}").stat().st_size
 
 
@@ -58,7 +58,7 @@ def test_jpeg_quality_decides_the_size_of_the_file(tmp_path: Path) -> None:
         ([[float("nan"), float("inf"), 1.0]], "F", [0, 0, 255]),
     ],
 )
-def test_deep_pictures_are_scaled_over_the_range_of_their_kind(
+def test_deep_images_are_scaled_over_the_range_of_their_kind(
     values: list[list[float]], mode: str, expected: list[int]
 ) -> None:
     kinds = {"I;16": np.uint16, "I": np.int32, "F": np.float32}
@@ -76,7 +76,7 @@ def test_fifty_megapixels_to_the_pixel(tmp_path: Path) -> None:
             decode_image(data, "a.png")
 
 
-def test_a_picture_that_may_not_be_read_says_what_to_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_image_that_may_not_be_read_says_what_to_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_image(tmp_path / "a.png", np.zeros((2, 2, 3), np.uint8))
 
     def deny(_path: Path, *_mode: object) -> None:
@@ -88,18 +88,18 @@ def test_a_picture_that_may_not_be_read_says_what_to_change(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize(
-    ("name", "picture"),
+    ("name", "image"),
     [("a.png", True), ("a.JPEG", True), ("a.gif", True), (".a.png", False), ("a.txt", False), ("a", False)],
 )
-def test_pictures_are_told_by_their_names(tmp_path: Path, name: str, picture: bool) -> None:
+def test_images_are_told_by_their_names(tmp_path: Path, name: str, image: bool) -> None:
     (tmp_path / name).write_bytes(b"")
-    assert is_picture(tmp_path / name) is picture
-    assert is_picture(str(tmp_path / name)) is picture
+    assert is_image(tmp_path / name) is image
+    assert is_image(str(tmp_path / name)) is image
 
 
-def test_a_folder_is_no_picture_and_a_dangling_link_is_one_to_tell_of(tmp_path: Path) -> None:
+def test_a_folder_is_no_image_and_a_dangling_link_is_one_to_tell_of(tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "link.png").symlink_to(tmp_path / "gone.png")
-    assert not is_picture(tmp_path / "folder.png")
-    assert is_picture(tmp_path / "link.png")
-    assert not is_picture(tmp_path / "nothing.png")
+    assert not is_image(tmp_path / "folder.png")
+    assert is_image(tmp_path / "link.png")
+    assert not is_image(tmp_path / "nothing.png")

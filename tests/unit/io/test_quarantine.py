@@ -19,7 +19,7 @@ def test_counts_add_up_and_reasons_are_kept(tmp_path: Path) -> None:
     lines = (tmp_path / "quarantine.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line) for line in lines] == [{"path": str(tmp_path / "ü.jpg"), "reason": "truncated"}]
     quarantine.check(0.1)
-    with pytest.raises(InputError, match=r"1 of 10 pictures cannot be read, more than the 9% .*ü\.jpg: truncated"):
+    with pytest.raises(InputError, match=r"1 of 10 images cannot be read, more than the 9% .*ü\.jpg: truncated"):
         quarantine.check(0.09)
 
 

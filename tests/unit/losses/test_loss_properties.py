@@ -66,16 +66,16 @@ def test_one_group_of_all_texts_is_the_loss_without_groups() -> None:
     assert grouped.item() == pytest.approx(multi_positive_contrastive(images, texts, positives, SCALE).item(), abs=1e-6)
 
 
-def test_texts_of_other_groups_are_no_rivals_of_a_picture() -> None:
+def test_texts_of_other_groups_are_no_rivals_of_a_image() -> None:
     """A hair colour is not held against a hat: a second group with a sure answer adds nothing to the first one's."""
-    picture = torch.tensor([[1.0, 0.0]])
+    image = torch.tensor([[1.0, 0.0]])
     hair, hats = torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
     first = torch.tensor([[True, False]])
     both = torch.tensor([[True, False, True, False]])
     strong = torch.tensor(50.0)
-    alone = grouped_contrastive(picture, hair, first, torch.tensor([0, 0]), strong)
-    together = grouped_contrastive(picture, torch.cat([hair, hats]), both, torch.tensor([0, 0, 1, 1]), strong)
-    against = grouped_contrastive(picture, torch.cat([hair, hats]), both, torch.tensor([0, 0, 0, 0]), strong)
+    alone = grouped_contrastive(image, hair, first, torch.tensor([0, 0]), strong)
+    together = grouped_contrastive(image, torch.cat([hair, hats]), both, torch.tensor([0, 0, 1, 1]), strong)
+    against = grouped_contrastive(image, torch.cat([hair, hats]), both, torch.tensor([0, 0, 0, 0]), strong)
     assert alone.item() == pytest.approx(0.0, abs=1e-6)
     assert together.item() == pytest.approx(0.0, abs=1e-6)
     assert against.item() == pytest.approx(np.log(2) / 2, abs=1e-5)  # half of a choice between two right ones
@@ -97,7 +97,7 @@ LOSSES = [_multi, _sigmoid, _grouped]
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_the_order_of_pictures_and_texts_changes_nothing(loss: Loss) -> None:
+def test_the_order_of_images_and_texts_changes_nothing(loss: Loss) -> None:
     images, texts = _unit(3, 5), _unit(4, 4)
     positives = torch.from_numpy(np.random.default_rng(5).random((5, 4)) < 0.5)
     rows, columns = torch.tensor([4, 2, 0, 1, 3]), torch.tensor([3, 0, 2, 1])
@@ -163,7 +163,7 @@ def test_only_the_proportions_of_weights_count(seed: int, factor: float) -> None
         assert scaled == pytest.approx(plain, rel=1e-4)
 
 
-def test_pictures_of_weight_zero_are_as_good_as_absent() -> None:
+def test_images_of_weight_zero_are_as_good_as_absent() -> None:
     images, texts = _unit(12, 3), _unit(13, 2)
     positives = torch.tensor([[True, False], [False, True], [True, False]])
     weights = torch.tensor([1.0, 1.0, 0.0])
@@ -205,7 +205,7 @@ def test_the_starting_bias_takes_the_mean_cosine_away_and_has_no_gradient() -> N
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=8).filter(any))
-def test_weighted_classes_weigh_the_same_in_all_and_the_mean_picture_weighs_one(counts: list[int]) -> None:
+def test_weighted_classes_weigh_the_same_in_all_and_the_mean_image_weighs_one(counts: list[int]) -> None:
     weights = inverse_frequency(counts).double()
     present = [(count, weight) for count, weight in zip(counts, weights.tolist(), strict=True) if count]
     sums = [count * weight for count, weight in present]

@@ -1,4 +1,4 @@
-"""Frozen image blocks run once a picture: the same losses, fewer passes, and no cache where pictures change."""
+"""Frozen image blocks run once an image: the same losses, fewer passes, and no cache where images change."""
 
 import logging
 from pathlib import Path
@@ -31,9 +31,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for split, count in (("train", 8), ("valid", 3)):
         for place, name in enumerate(("Ada", "Bo", "Cy")):
             for number in range(count):
-                picture = rng.integers(0, 120, (24, 24, 3)).astype(np.uint8)
-                picture[..., place] += 100
-                write_image(folder / split / name / f"{number}.png", picture)
+                image = rng.integers(0, 120, (24, 24, 3)).astype(np.uint8)
+                image[..., place] += 100
+                write_image(folder / split / name / f"{number}.png", image)
     return folder
 
 
@@ -66,7 +66,7 @@ def _fit(root: Path, folder: Path, *, augmented: bool = False, **options: Any) -
 
 @pytest.fixture
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many pictures each pass of the frozen part had."""
+    """How many images each pass of the frozen part had."""
     counts: list[int] = []
     below = FrozenTrunk.below
 
@@ -83,7 +83,7 @@ def test_the_losses_are_those_without_a_cache(root: Path, tmp_path: Path, passes
     plain, without = _fit(root, tmp_path / "plain", cache_frozen=False, unfreeze_visual_blocks=blocks)
     assert passes == []
     module, recorder = _fit(root, tmp_path / "cached", cache_frozen=True, unfreeze_visual_blocks=blocks)
-    assert sum(passes) == 1 + 24 + 9  # one to see the shape, then every training and validation picture once
+    assert sum(passes) == 1 + 24 + 9  # one to see the shape, then every training and validation image once
     assert recorder.losses == pytest.approx(without.losses, abs=1e-5)
     assert len(set(recorder.losses)) > 6
     figures, expected = module.best.figures.named, plain.best.figures.named
@@ -102,15 +102,15 @@ def test_sixteen_bits_and_the_disk_change_the_losses_little_or_not_at_all(root: 
     assert not list(tmp_path.rglob("*.npy"))
 
 
-def test_augmented_pictures_are_not_kept(
+def test_augmented_images_are_not_kept(
     root: Path, tmp_path: Path, passes: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, logger="naruto_vision"):
         _fit(root, tmp_path, augmented=True)
     assert passes == []
-    assert "not kept, because pictures are augmented" in caplog.text
+    assert "not kept, because images are augmented" in caplog.text
     assert "data.augmented=false" in caplog.text
-    with pytest.raises(InputError, match="cache_frozen=true: activations cannot be kept, because pictures are augm"):
+    with pytest.raises(InputError, match="cache_frozen=true: activations cannot be kept, because images are augm"):
         _fit(root, tmp_path, augmented=True, cache_frozen=True)
 
 
@@ -123,7 +123,7 @@ def test_auto_keeps_what_it_can_and_says_so(root: Path, tmp_path: Path, caplog: 
     with caplog.at_level(logging.INFO, logger="naruto_vision"):
         module, _ = _fit(root, tmp_path)
     assert "activations of the frozen image blocks are kept" in caplog.text
-    assert module._pictures.cache is None  # its room is given back
+    assert module._images.cache is None  # its room is given back
 
 
 @pytest.mark.parametrize(("blocks", "below"), [(0, None), (1, 2), (2, 1)])

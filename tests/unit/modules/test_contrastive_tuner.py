@@ -68,7 +68,7 @@ def _trainer(folder: Path, **options: Any) -> pl.Trainer:
 
 
 def test_it_learns_classes_names_them_and_keeps_the_best_bundle(tmp_path: Path) -> None:
-    module, data = _tuner(tmp_path, weights=LossWeights(smoothing=0.05, same_picture=0.5)), ColourData()
+    module, data = _tuner(tmp_path, weights=LossWeights(smoothing=0.05, same_image=0.5)), ColourData()
     trainer = _trainer(tmp_path, max_epochs=4)
     trainer.fit(module, data)
     metrics = trainer.test(module, data, verbose=False)[0]

@@ -82,8 +82,8 @@ def test_without_a_bias_the_sigmoid_adds_nothing() -> None:
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 2.0])
-def test_pictures_of_one_class_are_pulled_together_as_much_as_asked_for(weight: float) -> None:
-    weights = LossWeights(same_picture=weight, temperature=0.3)
+def test_images_of_one_class_are_pulled_together_as_much_as_asked_for(weight: float) -> None:
+    weights = LossWeights(same_image=weight, temperature=0.3)
     found = class_loss(IMAGES, LABELS, TEXTS, objective=Objective(SCALE, weights))
     plain = multi_positive_contrastive(IMAGES, TEXTS, POSITIVES, SCALE)
     pulled = supervised_contrastive(IMAGES, LABELS, temperature=0.3)
@@ -97,7 +97,7 @@ def test_nothing_is_compared_where_nothing_is_to_be_pulled(monkeypatch: pytest.M
     monkeypatch.setattr(objectives, "supervised_contrastive", refuse)
     class_loss(IMAGES, LABELS, TEXTS, objective=Objective(SCALE, LossWeights()))
     with pytest.raises(AssertionError):
-        class_loss(IMAGES, LABELS, TEXTS, objective=Objective(SCALE, LossWeights(same_picture=0.1)))
+        class_loss(IMAGES, LABELS, TEXTS, objective=Objective(SCALE, LossWeights(same_image=0.1)))
 
 
 @pytest.mark.parametrize(

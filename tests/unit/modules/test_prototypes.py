@@ -36,18 +36,18 @@ def _step(encoder: ClipEncoder, prototypes: ClassPrototypes, step: int, kind: Lo
     labels = torch.arange(12) % len(CLASSES)
     pixels = torch.randn(12, 3, 24, 24, generator=torch.Generator().manual_seed(step))
     bias = torch.nn.Parameter(torch.tensor(torch.nan)) if kind == "sigmoid" else None
-    objective = Objective(encoder.logit_scale.exp(), LossWeights(same_picture=0.5), kind, bias)
+    objective = Objective(encoder.logit_scale.exp(), LossWeights(same_image=0.5), kind, bias)
     return batch_loss(encoder, ClassBatch(pixels, labels, [""] * 12), prototypes, step, objective)
 
 
 @pytest.mark.parametrize("kind", ["contrastive", "sigmoid", "prototype"])
 @pytest.mark.parametrize(("per_step", "rows"), [("one", 3), ("all", 21)])
-def test_a_step_encodes_each_class_once_not_each_picture(kind: LossKind, per_step: TextsPerStep, rows: int) -> None:
+def test_a_step_encodes_each_class_once_not_each_image(kind: LossKind, per_step: TextsPerStep, rows: int) -> None:
     encoder = CountingEncoder()
     prototypes = ClassPrototypes(encoder, TEXTS, per_step=per_step)
     for step in range(3):
         torch.autograd.backward(_step(encoder, prototypes, step, kind))
-    assert encoder.rows == [rows] * 3  # 12 pictures a batch
+    assert encoder.rows == [rows] * 3  # 12 images a batch
 
 
 @pytest.mark.parametrize("kind", ["contrastive", "sigmoid", "prototype"])

@@ -8,9 +8,9 @@ import pytest
 from naruto_vision.data.scenes import SceneItem
 from naruto_vision.modules.scene_retriever import analyse_items
 from naruto_vision.recognition.analyzer import SceneAnalyzer
-from naruto_vision.records import Picture, ScenePrediction
+from naruto_vision.records import ImageArray, ScenePrediction
 
-PICTURE = np.zeros((6, 8, 3), np.uint8)
+IMAGE = np.zeros((6, 8, 3), np.uint8)
 
 
 class Told(SceneAnalyzer):
@@ -20,20 +20,20 @@ class Told(SceneAnalyzer):
         self.groups: list[int | None] = []
         self.alone: list[str] = []
 
-    def __call__(self, picture: Picture, scene: str = "") -> ScenePrediction:
+    def __call__(self, image: ImageArray, scene: str = "") -> ScenePrediction:
         self.alone.append(scene)
         if scene == "fails.png":
             raise MemoryError
-        return ScenePrediction(scene, picture.shape[1], picture.shape[0], milliseconds={"segment": 2.0})
+        return ScenePrediction(scene, image.shape[1], image.shape[0], milliseconds={"segment": 2.0})
 
-    def analyse(self, scenes: Iterable[tuple[Picture, str]], group: int | None = None) -> Iterator[ScenePrediction]:
+    def analyse(self, scenes: Iterable[tuple[ImageArray, str]], group: int | None = None) -> Iterator[ScenePrediction]:
         self.groups.append(group)
-        return (self(picture, scene) for picture, scene in scenes)
+        return (self(image, scene) for image, scene in scenes)
 
 
 def items(*scenes: str) -> list[SceneItem]:
     return [
-        SceneItem(scene, None if scene.startswith("bad") else PICTURE, error="no picture", milliseconds=5.0)
+        SceneItem(scene, None if scene.startswith("bad") else IMAGE, error="no image", milliseconds=5.0)
         for scene in scenes
     ]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from naruto_vision.data.masks import MaskData, MaskedPicture, MaskSource
+from naruto_vision.data.masks import MaskData, MaskedImage, MaskSource
 from naruto_vision.errors import TrainingStoppedError
 from naruto_vision.modules.sam_tuner import SegmenterTuner
 from naruto_vision.segmentation.protocol import MaskThresholds
@@ -14,15 +14,15 @@ from naruto_vision.segmentation.sam import SamModel
 
 
 class Squares(MaskSource):
-    """A bright square on a dark ground, elsewhere in each picture."""
+    """A bright square on a dark ground, elsewhere in each image."""
 
     def __len__(self) -> int:
         return 4
 
-    def __getitem__(self, index: int) -> MaskedPicture:
+    def __getitem__(self, index: int) -> MaskedImage:
         mask = np.zeros((1, 64, 64), dtype=bool)
         mask[0, 8 + 6 * index : 30 + 6 * index, 10 : 40 + 4 * index] = True
-        return MaskedPicture(np.where(mask[0, ..., None], 230, 20).repeat(3, axis=2).astype(np.uint8), mask)
+        return MaskedImage(np.where(mask[0, ..., None], 230, 20).repeat(3, axis=2).astype(np.uint8), mask)
 
 
 def _fit(folder: Path, tuner: SegmenterTuner, steps: int = 2, **options: object) -> pl.Trainer:

@@ -31,7 +31,7 @@ SIZES = TinySizes(
 
 
 class ThreeColours(pl.LightningDataModule):
-    """Three classes, each brighter in another channel; the first has most pictures."""
+    """Three classes, each brighter in another channel; the first has most images."""
 
     classes = ("red", "green", "blue")
     class_counts = (6, 2, 2)

@@ -291,10 +291,10 @@ def test_shares_that_are_kept(now: float, start: float, kept: float) -> None:
 
 
 @pytest.mark.parametrize(("pictures", "labels", "texts"), [(0, 0, 2), (1, 1, 1), (2, 1, 2), (1, 2, 2)])
-def test_a_probe_needs_pictures_and_a_choice(pictures: int, labels: int, texts: int) -> None:
-    found = f"found {pictures} pictures, {labels} labels and {texts} answers"
+def test_a_probe_needs_images_and_a_choice(images: int, labels: int, texts: int) -> None:
+    found = f"found {images} images, {labels} labels and {texts} answers"
     with pytest.raises(InputError, match=found):
-        ZeroShotProbe(torch.zeros(pictures, 3, 4, 4), torch.zeros(labels, dtype=torch.int64), (("a",),) * texts)
+        ZeroShotProbe(torch.zeros(images, 3, 4, 4), torch.zeros(labels, dtype=torch.int64), (("a",),) * texts)
 
 
 def test_drawn_probes_are_those_of_their_seed() -> None:
@@ -303,13 +303,13 @@ def test_drawn_probes_are_those_of_their_seed() -> None:
     assert torch.equal(probe.pixels, drawn_probe(encoder, 3, seed=1).pixels)
     assert probe.texts != drawn_probe(encoder, 3, seed=2).texts
     assert probe.labels.tolist() == [0, 1, 2]
-    with pytest.raises(InputError, match="found 1 pictures"):
+    with pytest.raises(InputError, match="found 1 images"):
         drawn_probe(encoder, 1)
-    with pytest.raises(InputError, match="found 0 pictures"):
+    with pytest.raises(InputError, match="found 0 images"):
         drawn_probe(encoder, 0)
 
 
-def test_captions_that_find_their_pictures() -> None:
+def test_captions_that_find_their_images() -> None:
     eye = torch.eye(4)
     figures = caption_figures(eye, eye[[0, 1, 3, 2]])
     assert figures.named == {"recall_at_1": 0.5, "picture_recall_at_1": 0.5, "chance": 0.25}
@@ -319,15 +319,15 @@ def test_captions_that_find_their_pictures() -> None:
 
 def test_labels_that_are_named_by_the_nearest_prototype() -> None:
     eye, labels = torch.eye(2), torch.tensor([0, 0, 0, 1])
-    pictures = eye[[0, 0, 1, 1]]
-    figures = label_figures(pictures, labels, eye, torch.tensor(1.0))
+    images = eye[[0, 0, 1, 1]]
+    figures = label_figures(images, labels, eye, torch.tensor(1.0))
     assert figures.confusion is not None
     assert figures.confusion.tolist() == [[2, 1], [0, 1]]
     assert figures.named["accuracy"] == pytest.approx(0.75)
     assert figures.named["macro_accuracy"] == pytest.approx((2 / 3 + 1) / 2)
     assert figures.score[0] == pytest.approx(5 / 6)
     assert figures.score[1] == -figures.named["loss"]
-    assert label_figures(pictures, labels, eye, torch.tensor(1.0), "accuracy").score[0] == pytest.approx(0.75)
+    assert label_figures(images, labels, eye, torch.tensor(1.0), "accuracy").score[0] == pytest.approx(0.75)
 
 
 def test_a_folder_below_is_named_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

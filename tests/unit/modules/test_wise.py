@@ -47,7 +47,7 @@ def test_the_best_mixture_that_keeps_enough_is_chosen() -> None:
         choose_point([_point(1.0, 0.9, 0.4, 0.6)], 0.9)
 
 
-def test_a_probe_counts_pictures_whose_text_is_nearest() -> None:
+def test_a_probe_counts_images_whose_text_is_nearest() -> None:
     encoder = _encoder()
     probe = drawn_probe(encoder, 6)
     assert probe.pixels.shape == (6, 3, 24, 24)
@@ -62,7 +62,7 @@ def test_a_probe_counts_pictures_whose_text_is_nearest() -> None:
         ZeroShotProbe(torch.zeros(1, 3, 2, 2), torch.zeros(1, dtype=torch.int64), (("a",),))
 
 
-def test_a_probe_of_ones_own_pictures(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_probe_of_ones_own_images(tmp_path_factory: pytest.TempPathFactory) -> None:
     root = tmp_path_factory.mktemp("others")
     for place, name in enumerate(("cat", "dog", "dog")):
         for split in ("train", "valid"):

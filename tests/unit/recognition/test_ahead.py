@@ -11,7 +11,7 @@ import torch
 
 from naruto_vision.errors import InputError
 from naruto_vision.recognition.analyzer import SegmentedScene, SegmenterAhead, group_size
-from naruto_vision.records import Picture, Region
+from naruto_vision.records import ImageArray, Region
 from naruto_vision.segmentation.generator import Segmenter
 from naruto_vision.segmentation.prompts import GridPrompter
 from naruto_vision.segmentation.protocol import SceneEmbedding
@@ -21,7 +21,7 @@ WAIT = 20.0  # seconds until a test that hangs is a failed one
 
 
 class Watched(Segmenter):
-    """Finds one pixel a picture, at the column that the picture's first level says; 255 fails."""
+    """Finds one pixel an image, at the column that the image's first level says; 255 fails."""
 
     def __init__(self) -> None:
         super().__init__(GridPrompter(1), SamModel("tiny-sam"))
@@ -34,13 +34,13 @@ class Watched(Segmenter):
         self.let.set()
         self._lock = threading.Lock()
 
-    def embed_all(self, pictures: Sequence[Picture]) -> Sequence[SceneEmbedding | None]:
-        self.embedded.append(len(pictures))
-        size = pictures[0].shape[:2]
-        return [SceneEmbedding(torch.tensor([float(each[0, 0, 0])]), size, size) for each in pictures]
+    def embed_all(self, images: Sequence[ImageArray]) -> Sequence[SceneEmbedding | None]:
+        self.embedded.append(len(images))
+        size = images[0].shape[:2]
+        return [SceneEmbedding(torch.tensor([float(each[0, 0, 0])]), size, size) for each in images]
 
-    def __call__(self, picture: Picture, embedding: SceneEmbedding | None = None) -> list[Region]:
-        level = int(picture[0, 0, 0])
+    def __call__(self, image: ImageArray, embedding: SceneEmbedding | None = None) -> list[Region]:
+        level = int(image[0, 0, 0])
         with self._lock:
             self.begun.append(level)
             self.at_once += 1
@@ -58,7 +58,7 @@ class Watched(Segmenter):
         return [Region((level, 0, level, 0), np.ones((1, 1), np.bool_))]
 
 
-def pictures(*levels: int) -> Iterator[tuple[Picture, str]]:
+def images(*levels: int) -> Iterator[tuple[ImageArray, str]]:
     return ((np.full((4, 4, 3), level, np.uint8), f"{level}.png") for level in levels)
 
 
@@ -78,20 +78,20 @@ def two_threads() -> Iterator[None]:
 @pytest.mark.usefixtures("two_threads")
 def test_groups_come_in_order_whatever_is_done_first(size: int) -> None:
     segmenter = Watched()
-    groups = results(SegmenterAhead(segmenter, 2).groups(pictures(*range(7)), size))
+    groups = results(SegmenterAhead(segmenter, 2).groups(images(*range(7)), size))
     assert groups == [list(range(start, min(start + size, 7))) for start in range(0, 7, size)]
     assert segmenter.most == 2
-    assert results(SegmenterAhead(segmenter, 2).groups(pictures(), size)) == []
+    assert results(SegmenterAhead(segmenter, 2).groups(images(), size)) == []
 
 
 @pytest.mark.usefixtures("two_threads")
 def test_two_groups_are_in_memory_and_no_more() -> None:
     read: list[str] = []
 
-    def reading() -> Iterator[tuple[Picture, str]]:
-        for picture, scene in pictures(*range(20)):
+    def reading() -> Iterator[tuple[ImageArray, str]]:
+        for image, scene in images(*range(20)):
             read.append(scene)
-            yield picture, scene
+            yield image, scene
 
     groups = SegmenterAhead(Watched(), 2).groups(reading(), 3)
     assert read == []
@@ -104,7 +104,7 @@ def test_two_groups_are_in_memory_and_no_more() -> None:
 @pytest.mark.usefixtures("two_threads")
 def test_the_next_group_is_under_way_while_one_is_named() -> None:
     segmenter = Watched()
-    groups = SegmenterAhead(segmenter, 2).groups(pictures(*range(4)), 2)
+    groups = SegmenterAhead(segmenter, 2).groups(images(*range(4)), 2)
     first = next(groups)
     for one in first:
         one.result()
@@ -117,7 +117,7 @@ def test_the_next_group_is_under_way_while_one_is_named() -> None:
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("at_once", [1, 2])
 def test_a_scene_that_fails_leaves_its_neighbours_alone(at_once: int) -> None:
-    (group,) = SegmenterAhead(Watched(), at_once).groups(pictures(1, 255, 2), 3)
+    (group,) = SegmenterAhead(Watched(), at_once).groups(images(1, 255, 2), 3)
     assert [one.exception() is None for one in group] == [True, False, True]
     assert group[2].result().scene == "2.png"
     with pytest.raises(RuntimeError, match="a scene that fails"):
@@ -128,7 +128,7 @@ def test_a_scene_that_fails_leaves_its_neighbours_alone(at_once: int) -> None:
 def test_what_nobody_takes_is_called_off() -> None:
     segmenter = Watched()
     segmenter.let.clear()
-    groups = SegmenterAhead(segmenter, 2).groups(pictures(*range(12)), 6)
+    groups = SegmenterAhead(segmenter, 2).groups(images(*range(12)), 6)
     group = next(groups)
     groups.close()
     segmenter.let.set()
@@ -143,7 +143,7 @@ def test_what_nobody_takes_is_called_off() -> None:
 @pytest.mark.usefixtures("two_threads")
 def test_threads_are_shared_out_and_everybody_elses_stay_as_they_were() -> None:
     segmenter = Watched()
-    results(SegmenterAhead(segmenter, 2).groups(pictures(*range(4)), 4))
+    results(SegmenterAhead(segmenter, 2).groups(images(*range(4)), 4))
     assert {threads for _, _, threads in segmenter.seen} == {1}
     assert not any(own for own, _, _ in segmenter.seen)
     later: list[int] = []
@@ -157,10 +157,10 @@ def test_threads_are_shared_out_and_everybody_elses_stay_as_they_were() -> None:
 def test_on_a_cpu_scenes_go_one_by_one_with_all_threads_and_nothing_goes_ahead() -> None:
     segmenter, read = Watched(), list[str]()
 
-    def reading() -> Iterator[tuple[Picture, str]]:
-        for picture, scene in pictures(*range(9)):
+    def reading() -> Iterator[tuple[ImageArray, str]]:
+        for image, scene in images(*range(9)):
             read.append(scene)
-            yield picture, scene
+            yield image, scene
 
     groups = SegmenterAhead(segmenter).groups(reading(), 3)
     first = next(groups)
@@ -180,7 +180,7 @@ def test_mixed_precision_holds_in_the_threads_too(on: bool) -> None:
     segmenter = Watched()
     threads = SegmenterAhead(segmenter)
     with torch.autocast("cpu", torch.bfloat16, enabled=on):
-        results(threads.groups(pictures(0, 1), 2))
+        results(threads.groups(images(0, 1), 2))
     assert {precision for _, precision, _ in segmenter.seen} == {on}
 
 
@@ -188,9 +188,9 @@ def test_mixed_precision_holds_in_the_threads_too(on: bool) -> None:
 def test_a_gpu_encodes_a_group_together(monkeypatch: pytest.MonkeyPatch) -> None:
     segmenter = Watched()
     monkeypatch.setattr(SegmenterAhead, "_device", torch.device("cuda"))
-    assert results(SegmenterAhead(segmenter).groups(pictures(*range(5)), 3)) == [[0, 1, 2], [3, 4]]
+    assert results(SegmenterAhead(segmenter).groups(images(*range(5)), 3)) == [[0, 1, 2], [3, 4]]
     assert segmenter.embedded == [3, 2]
-    groups = SegmenterAhead(segmenter).groups(pictures(*range(9)), 2)
+    groups = SegmenterAhead(segmenter).groups(images(*range(9)), 2)
     next(groups)
     limit = time.monotonic() + WAIT
     while len(segmenter.embedded) < 4:  # the next group is encoded while this one is named
@@ -198,9 +198,9 @@ def test_a_gpu_encodes_a_group_together(monkeypatch: pytest.MonkeyPatch) -> None
         time.sleep(0.001)
 
 
-def test_on_a_cpu_the_segmenter_is_asked_with_the_picture_alone() -> None:
+def test_on_a_cpu_the_segmenter_is_asked_with_the_image_alone() -> None:
     segmenter = Watched()
-    results(SegmenterAhead(segmenter).groups(pictures(0, 1), 2))
+    results(SegmenterAhead(segmenter).groups(images(0, 1), 2))
     assert segmenter.embedded == []
 
 

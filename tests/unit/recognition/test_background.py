@@ -9,10 +9,10 @@ from typing_extensions import override
 
 from naruto_vision.io.bundles import file_sha256
 from naruto_vision.recognition.writer import LOG, BackgroundWriter, SceneWriter, read_log
-from naruto_vision.records import Picture, ScenePrediction
+from naruto_vision.records import ImageArray, ScenePrediction
 from naruto_vision.segmentation.crops import CropSettings
 
-PICTURE = np.zeros((8, 8, 3), np.uint8)
+IMAGE = np.zeros((8, 8, 3), np.uint8)
 SCENES = tuple(f"{number}.png" for number in range(6))
 WAIT = 20.0  # seconds until a test that hangs is a failed one
 
@@ -27,16 +27,16 @@ class _Held(SceneWriter):
         self._fails_at = fails_at
 
     @override
-    def write(self, picture: Picture, prediction: ScenePrediction, sha256: str = "") -> None:
+    def write(self, image: ImageArray, prediction: ScenePrediction, sha256: str = "") -> None:
         assert self.let.acquire(timeout=WAIT)
         self.threads.add(threading.get_ident())
         if prediction.scene == self._fails_at:
             raise OSError(28, "No space left on device")
-        super().write(picture, prediction, sha256)
+        super().write(image, prediction, sha256)
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def images(tmp_path: Path) -> Path:
     for scene in SCENES:
         (tmp_path / scene).write_bytes(scene.encode())
     return tmp_path
@@ -50,28 +50,28 @@ def written(out: Path) -> list[str]:
     return [record["scene"] for record in read_log(out / LOG)]
 
 
-def test_scenes_are_written_in_order_by_another_thread(pictures: Path) -> None:
-    writer = _Held(pictures / "out")
+def test_scenes_are_written_in_order_by_another_thread(images: Path) -> None:
+    writer = _Held(images / "out")
     writer.let.release(len(SCENES))
-    behind = BackgroundWriter(writer, pictures)
+    behind = BackgroundWriter(writer, images)
     for scene in SCENES:
-        behind.write(PICTURE, prediction(scene))
+        behind.write(IMAGE, prediction(scene))
     behind.close()
     writer.close()
     assert written(writer.out) == list(SCENES)
     hashes = [record["sha256"] for record in read_log(writer.out / LOG)]
-    assert hashes == [file_sha256(pictures / scene) for scene in SCENES]
+    assert hashes == [file_sha256(images / scene) for scene in SCENES]
     assert len(writer.threads) == 1
     assert threading.get_ident() not in writer.threads
 
 
-def test_searching_goes_on_until_two_scenes_wait(pictures: Path) -> None:
-    writer = _Held(pictures / "out")
-    behind = BackgroundWriter(writer, pictures)
+def test_searching_goes_on_until_two_scenes_wait(images: Path) -> None:
+    writer = _Held(images / "out")
+    behind = BackgroundWriter(writer, images)
     for scene in SCENES[:2]:
-        behind.write(PICTURE, prediction(scene))  # returns at once, although nothing can be written yet
+        behind.write(IMAGE, prediction(scene))  # returns at once, although nothing can be written yet
     assert written(writer.out) == []
-    third = threading.Thread(target=behind.write, args=(PICTURE, prediction(SCENES[2])))
+    third = threading.Thread(target=behind.write, args=(IMAGE, prediction(SCENES[2])))
     third.start()
     third.join(timeout=0.2)
     assert third.is_alive()  # memory stays flat: it waits for the first
@@ -83,26 +83,26 @@ def test_searching_goes_on_until_two_scenes_wait(pictures: Path) -> None:
     assert written(writer.out) == list(SCENES[:3])
 
 
-def test_a_failure_is_told_and_nothing_is_written_behind_it(pictures: Path) -> None:
-    writer = _Held(pictures / "out", fails_at=SCENES[1])
+def test_a_failure_is_told_and_nothing_is_written_behind_it(images: Path) -> None:
+    writer = _Held(images / "out", fails_at=SCENES[1])
     writer.let.release(len(SCENES))
-    behind = BackgroundWriter(writer, pictures)
+    behind = BackgroundWriter(writer, images)
     for scene in SCENES[:2]:
-        behind.write(PICTURE, prediction(scene))
+        behind.write(IMAGE, prediction(scene))
     for waiting in list(vars(behind)["_waiting"]):
         waiting.exception(timeout=WAIT)
     with pytest.raises(OSError, match="No space left"):
-        behind.write(PICTURE, prediction(SCENES[2]))
+        behind.write(IMAGE, prediction(SCENES[2]))
     behind.close()
     writer.close()
     assert written(writer.out) == [SCENES[0]]
 
 
-def test_a_failure_of_the_last_scene_is_told_when_closing(pictures: Path) -> None:
-    writer = _Held(pictures / "out", fails_at=SCENES[0])
-    behind = BackgroundWriter(writer, pictures)
+def test_a_failure_of_the_last_scene_is_told_when_closing(images: Path) -> None:
+    writer = _Held(images / "out", fails_at=SCENES[0])
+    behind = BackgroundWriter(writer, images)
     for scene in SCENES[:2]:
-        behind.write(PICTURE, prediction(scene))
+        behind.write(IMAGE, prediction(scene))
     writer.let.release(2)
     with pytest.raises(OSError, match="No space left"):
         behind.close()

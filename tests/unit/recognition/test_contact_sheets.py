@@ -3,18 +3,18 @@
 import numpy as np
 import pytest
 
-from naruto_vision.records import Mask, Picture
+from naruto_vision.records import ImageArray, Mask
 from naruto_vision.viz.contact_sheet import GAP, HEAD, THEMES, ContactSheet
 from naruto_vision.viz.tile_rows import TILE, Tile, TileRow, draw_caption, draw_rows
 
 RED, BLUE = (200, 10, 10), (20, 40, 200)
 
 
-def plain(height: int, width: int) -> Picture:
+def plain(height: int, width: int) -> ImageArray:
     return np.full((height, width, 3), RED, dtype=np.uint8)
 
 
-def reds(sheet: Picture) -> Mask:
+def reds(sheet: ImageArray) -> Mask:
     return np.asarray((sheet == RED).all(axis=2))
 
 
@@ -27,7 +27,7 @@ def row(others: int = 2, **changes: object) -> TileRow:
 
 
 @pytest.mark.parametrize(("shape", "size"), [((10, 40), (25, 100)), ((40, 10), (100, 25)), ((6, 300), (2, 100))])
-def test_a_picture_stands_whole_in_the_middle_of_its_tile(shape: tuple[int, int], size: tuple[int, int]) -> None:
+def test_a_image_stands_whole_in_the_middle_of_its_tile(shape: tuple[int, int], size: tuple[int, int]) -> None:
     sheet = ContactSheet(140, 140, "", "dark")
     sheet.tile(20, 20, 100, plain(*shape))
     where = np.argwhere(reds(sheet.finished()))
@@ -45,7 +45,7 @@ def test_a_tile_has_round_corners_and_may_have_a_frame() -> None:
     assert (drawn[70, 70] == RED).all()
 
 
-def test_a_picture_that_is_not_there_leaves_a_note() -> None:
+def test_a_image_that_is_not_there_leaves_a_note() -> None:
     sheet = ContactSheet(140, 140, "", "light")
     sheet.tile(20, 20, 100, plain(1, 3000))  # too thin to be seen, and no mistake
     sheet.tile(20, 20, 100, None)
@@ -63,7 +63,7 @@ def test_long_texts_stay_in_their_room() -> None:
 
 
 def test_a_path_loses_its_beginning_and_a_name_its_end() -> None:
-    def drawn(text: str, room: int | None = None) -> Picture:
+    def drawn(text: str, room: int | None = None) -> ImageArray:
         sheet = ContactSheet(400, 40, "", "dark")
         sheet.write(10, 20, text, 13, BLUE, room=room)
         return sheet.finished()
@@ -82,7 +82,7 @@ def test_rows_of_any_length_keep_the_margins(theme: str, others: int) -> None:
     assert tuple(sheet[HEAD + 80, GAP + 4]) == THEMES[theme].card  # type: ignore[index]  # one of two words
 
 
-def test_a_row_shows_every_picture_once() -> None:
+def test_a_row_shows_every_image_once() -> None:
     one = TILE * TILE
     assert reds(draw_rows([row(3)], "")).sum() == pytest.approx(4 * one, rel=0.05)  # less a frame and corners
     assert reds(draw_rows([row(0, quote="a boy with an orange cap")], "")).sum() == 0

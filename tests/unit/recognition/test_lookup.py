@@ -15,7 +15,7 @@ def at(*degrees: float) -> Vectors:
 
 def gallery() -> Gallery:
     rows = [GalleryRow(f"{n}.png", label) for n, label in enumerate("aabb")]
-    of_regions = Thresholds(1.0)  # which say nothing of whole pictures
+    of_regions = Thresholds(1.0)  # which say nothing of whole images
     return Gallery.build(at(0, 10, 60, 90), rows, fingerprint="0" * 64, thresholds=of_regions)
 
 
@@ -38,11 +38,11 @@ def test_the_margin_looks_beyond_what_is_shown() -> None:
     assert alone.hits[0].margin is None
 
 
-def test_below_the_threshold_a_picture_is_nobody_and_a_text_still_has_its_nearest() -> None:
-    (picture,) = look_up(gallery(), at(35), ["q.png"], "image", threshold=0.95)
-    assert picture.identity.name == "unknown"
-    assert picture.sentence().startswith("unknown: best guess is ")
-    assert picture.as_json()["answer"]["known"] is False
+def test_below_the_threshold_a_image_is_nobody_and_a_text_still_has_its_nearest() -> None:
+    (image,) = look_up(gallery(), at(35), ["q.png"], "image", threshold=0.95)
+    assert image.identity.name == "unknown"
+    assert image.sentence().startswith("unknown: best guess is ")
+    assert image.as_json()["answer"]["known"] is False
     (text,) = look_up(gallery(), at(35), ["pink hair"], "text", threshold=0.95)
     assert text.identity.known
     assert text.threshold is None

@@ -25,24 +25,24 @@ def test_tags_of_figures_in_one_place_do_not_collide_and_stay_inside() -> None:
     assert all(tag[0] >= 0 and tag[1] >= 0 and tag[2] < 200 and tag[3] < 200 for tag in taken)
 
 
-def test_a_box_at_the_top_edge_gets_its_tag_inside_the_picture() -> None:
+def test_a_box_at_the_top_edge_gets_its_tag_inside_the_image() -> None:
     assert place_tag((0, 0, 30, 30), (20, 10), (64, 64), [])[1] >= 0
 
 
 def test_the_overlay_paints_shown_regions_only_and_leaves_the_source_alone() -> None:
-    picture = np.full((64, 96, 3), 200, dtype=np.uint8)
+    image = np.full((64, 96, 3), 200, dtype=np.uint8)
     mask = np.ones((20, 20), dtype=np.bool_)
     regions = (Region((4, 30, 23, 49), mask), Region((60, 30, 79, 49), mask))
     prediction = ScenePrediction("a.png", 96, 64, regions, (Identity("x", 0.9), Identity("y", 0.8)))
-    drawn = draw_overlay(picture, prediction, [0], label_colours(["x", "y"]))
-    assert (picture == 200).all()
+    drawn = draw_overlay(image, prediction, [0], label_colours(["x", "y"]))
+    assert (image == 200).all()
     assert (drawn[40, 14] != 200).any()
     assert (drawn[40, 70] == 200).all()
 
 
 def test_unknown_is_grey() -> None:
-    picture = np.zeros((64, 64, 3), dtype=np.uint8)
+    image = np.zeros((64, 64, 3), dtype=np.uint8)
     region = Region((10, 30, 40, 60), np.ones((31, 31), dtype=np.bool_))
     prediction = ScenePrediction("a.png", 64, 64, (region,), (Identity("x", 0.2, known=False),))
-    red, green, blue = draw_overlay(picture, prediction, [0], label_colours(["x"]))[50, 25].tolist()
+    red, green, blue = draw_overlay(image, prediction, [0], label_colours(["x"]))[50, 25].tolist()
     assert red == green == blue > 0

@@ -1,11 +1,11 @@
-"""From which score a whole picture is known: nineteen of twenty gallery pictures reach it, none by its own rows."""
+"""From which score a whole image is known: nineteen of twenty gallery images reach it, none by its own rows."""
 
 import numpy as np
 import pytest
 
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
-from naruto_vision.recognition.lookup import PictureBar, measure_bar
+from naruto_vision.recognition.lookup import ImageBar, measure_bar
 from naruto_vision.records import Vectors
 
 
@@ -33,14 +33,14 @@ def test_the_bar_is_what_nineteen_of_twenty_reach_without_themselves() -> None:
     assert (bar.asked, bar.right) == (21, 21)
     assert bar.score == pytest.approx(np.quantile(cosines, 0.05), abs=1e-6)
     assert bar.score is not None
-    assert (cosines >= bar.score - 1e-6).sum() == 20  # of 21: the loosest picture may fall below
+    assert (cosines >= bar.score - 1e-6).sum() == 20  # of 21: the loosest image may fall below
     assert bar.sentence() == (
-        f"known from {bar.score:.3f}: of 21 gallery pictures asked of the others, 21 are named right, "
+        f"known from {bar.score:.3f}: of 21 gallery images asked of the others, 21 are named right, "
         "and 95% of these score as much"
     )
 
 
-def test_a_picture_s_variants_do_not_answer_for_it() -> None:
+def test_a_image_s_variants_do_not_answer_for_it() -> None:
     angles = np.repeat(steps(21), 2)
     paths = [f"{n // 2}.png" for n in range(42)]
     assert measure_bar(gallery(angles, paths), votes=1).score == pytest.approx(
@@ -50,7 +50,7 @@ def test_a_picture_s_variants_do_not_answer_for_it() -> None:
     assert copies.score == pytest.approx(1.0)
 
 
-def test_pictures_that_are_named_wrong_set_no_bar() -> None:
+def test_images_that_are_named_wrong_set_no_bar() -> None:
     angles = np.concatenate([steps(21), [179.0]]).astype(np.float32)  # the only one of its class
     bar = measure_bar(gallery(angles), votes=1)
     assert (bar.asked, bar.right) == (22, 21)
@@ -59,10 +59,10 @@ def test_pictures_that_are_named_wrong_set_no_bar() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 19])
-def test_of_few_pictures_nothing_is_said(count: int) -> None:
+def test_of_few_images_nothing_is_said(count: int) -> None:
     bar = measure_bar(gallery(steps(count)), votes=20)
     assert (bar.score, bar.asked) == (None, count)
-    assert bar.sentence().startswith(f"nobody is unknown: of {count} gallery pictures")
+    assert bar.sentence().startswith(f"nobody is unknown: of {count} gallery images")
 
 
 def test_a_large_gallery_is_sampled_all_over() -> None:
@@ -74,6 +74,6 @@ def test_a_large_gallery_is_sampled_all_over() -> None:
 
 def test_a_bar_is_a_cosine_or_none() -> None:
     with pytest.raises(ValueError, match="expected a cosine"):
-        PictureBar(1.5)
-    assert PictureBar(0.5).as_json() == {"score": 0.5, "asked": 0, "right": 0, "kept": None}
-    assert PictureBar(0.5).sentence() == "known from: as given"
+        ImageBar(1.5)
+    assert ImageBar(0.5).as_json() == {"score": 0.5, "asked": 0, "right": 0, "kept": None}
+    assert ImageBar(0.5).sentence() == "known from: as given"

@@ -7,8 +7,8 @@ from naruto_vision.recognition.writer import forget_changed
 LOG = "predictions.jsonl"
 
 
-def write_log(path: Path, pictures: Path, scenes: list[str]) -> None:
-    digests = {scene: hashlib.sha256((pictures / scene).read_bytes()).hexdigest() for scene in scenes}
+def write_log(path: Path, images: Path, scenes: list[str]) -> None:
+    digests = {scene: hashlib.sha256((images / scene).read_bytes()).hexdigest() for scene in scenes}
     path.write_text("".join(json.dumps({"scene": s, "sha256": digests[s]}) + "\n" for s in scenes))
 
 
@@ -17,18 +17,18 @@ def scenes_of(path: Path) -> list[str]:
 
 
 def test_only_scenes_with_other_bytes_are_forgotten_in_every_part(tmp_path: Path) -> None:
-    pictures, out = tmp_path / "pictures", tmp_path / "out"
-    pictures.mkdir()
+    images, out = tmp_path / "pictures", tmp_path / "out"
+    images.mkdir()
     out.mkdir()
     for name in "abc":
-        (pictures / name).write_bytes(name.encode())
-    write_log(out / LOG, pictures, ["a", "b"])
-    write_log(out / "predictions.rank1.jsonl", pictures, ["c"])
-    assert forget_changed(out, pictures, LOG) == []
-    (pictures / "a").write_bytes(b"z")  # as long as before
-    (pictures / "b").unlink()
-    (pictures / "c").write_bytes(b"cc")
-    assert forget_changed(out, pictures, LOG) == ["a", "c"]
+        (images / name).write_bytes(name.encode())
+    write_log(out / LOG, images, ["a", "b"])
+    write_log(out / "predictions.rank1.jsonl", images, ["c"])
+    assert forget_changed(out, images, LOG) == []
+    (images / "a").write_bytes(b"z")  # as long as before
+    (images / "b").unlink()
+    (images / "c").write_bytes(b"cc")
+    assert forget_changed(out, images, LOG) == ["a", "c"]
     assert scenes_of(out / LOG) == ["b"]
     assert scenes_of(out / "predictions.rank1.jsonl") == []
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from naruto_vision.encoders.base import embed_pictures
+from naruto_vision.encoders.base import embed_images
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.content import GalleryRow
@@ -15,7 +15,7 @@ from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.io.bundles import config_path
 from naruto_vision.recognition.analyzer import SceneAnalyzer
 from naruto_vision.recognition.merging import MergeSettings
-from naruto_vision.records import Picture, Region
+from naruto_vision.records import ImageArray, Region
 from naruto_vision.segmentation.crops import CropSettings
 from naruto_vision.segmentation.generator import RegionFilter, Segmenter
 from naruto_vision.segmentation.prompts import GridPrompter
@@ -24,35 +24,35 @@ from naruto_vision.segmentation.sam import SamModel
 from naruto_vision.synthetic.attributes import read_cast
 from naruto_vision.synthetic.scene import draw_scene
 
-BAD = 7  # the first level of a picture that cannot be segmented
+BAD = 7  # the first level of an image that cannot be segmented
 
 
 class Fragile(Segmenter):
-    """Fails at pictures whose first level says so."""
+    """Fails at images whose first level says so."""
 
-    def __call__(self, picture: Picture, embedding: SceneEmbedding | None = None) -> list[Region]:
-        if picture[0, 0, 0] == BAD:
+    def __call__(self, image: ImageArray, embedding: SceneEmbedding | None = None) -> list[Region]:
+        if image[0, 0, 0] == BAD:
             msg = "no memory left"
             raise MemoryError(msg)
-        return super().__call__(picture, embedding)
+        return super().__call__(image, embedding)
 
 
 @pytest.fixture(scope="module")
-def scenes() -> list[tuple[Picture, str]]:
+def scenes() -> list[tuple[ImageArray, str]]:
     cast = read_cast(config_path("cast.yaml"))
-    drawn = [(draw_scene(seed, cast, size=96).picture.copy(), f"{seed}.png") for seed in range(5)]
+    drawn = [(draw_scene(seed, cast, size=96).image.copy(), f"{seed}.png") for seed in range(5)]
     drawn.insert(2, (np.full((40, 56, 3), 90, np.uint8), "empty.png"))
-    for picture, _ in drawn:
-        picture[0, 0] = 0
+    for image, _ in drawn:
+        image[0, 0] = 0
     return drawn
 
 
 @pytest.fixture(scope="module")
-def parts(scenes: list[tuple[Picture, str]]) -> tuple[Segmenter, ClipEncoder, Gallery]:
+def parts(scenes: list[tuple[ImageArray, str]]) -> tuple[Segmenter, ClipEncoder, Gallery]:
     encoder = ClipEncoder("tiny-clip").eval()
-    pictures = [picture[:, :48] for picture, _ in scenes[:4]]
+    images = [image[:, :48] for image, _ in scenes[:4]]
     rows = [GalleryRow(f"{number}.png", name) for number, name in enumerate("abca")]
-    gallery = Gallery.build(embed_pictures(encoder, pictures).numpy(), rows, fingerprint=encoder.fingerprint)
+    gallery = Gallery.build(embed_images(encoder, images).numpy(), rows, fingerprint=encoder.fingerprint)
     segmenter = Fragile(GridPrompter(5), SamModel(weights="tiny-sam").eval(), keep=RegionFilter(min_area=20))
     return segmenter, encoder, gallery
 
@@ -70,7 +70,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 )
 def test_a_stream_has_the_answers_of_one_by_one(
     parts: tuple[Segmenter, ClipEncoder, Gallery],
-    scenes: list[tuple[Picture, str]],
+    scenes: list[tuple[ImageArray, str]],
     case: str,
     group: int,
 ) -> None:
@@ -78,8 +78,8 @@ def test_a_stream_has_the_answers_of_one_by_one(
     found = list(analyzer.analyse(iter(scenes), group))
     assert [one.scene for one in found] == [scene for _, scene in scenes]
     assert sum(len(one.regions) for one in found) > 5
-    for one, (picture, scene) in zip(found, scenes, strict=True):
-        alone = analyzer(picture, scene)
+    for one, (image, scene) in zip(found, scenes, strict=True):
+        alone = analyzer(image, scene)
         assert (one.width, one.height) == (alone.width, alone.height)
         assert [region.box for region in one.regions] == [region.box for region in alone.regions]
         assert all(np.array_equal(a.mask, b.mask) for a, b in zip(one.regions, alone.regions, strict=True))
@@ -92,7 +92,7 @@ def test_a_stream_has_the_answers_of_one_by_one(
 
 
 def test_a_group_is_searched_once_and_its_time_is_shared_out_by_regions(
-    parts: tuple[Segmenter, ClipEncoder, Gallery], scenes: list[tuple[Picture, str]], monkeypatch: pytest.MonkeyPatch
+    parts: tuple[Segmenter, ClipEncoder, Gallery], scenes: list[tuple[ImageArray, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     analyzer, asked = SceneAnalyzer(*parts, neighbours=3), list[int]()
     search = analyzer.gallery.search
@@ -114,7 +114,7 @@ def test_a_group_is_searched_once_and_its_time_is_shared_out_by_regions(
 
 @pytest.mark.parametrize(("group", "place"), [(1, 1), (2, 4), (3, 1), (3, 3), (9, 0), (9, 4)])
 def test_the_scenes_before_one_that_fails_are_answered(
-    parts: tuple[Segmenter, ClipEncoder, Gallery], scenes: list[tuple[Picture, str]], group: int, place: int
+    parts: tuple[Segmenter, ClipEncoder, Gallery], scenes: list[tuple[ImageArray, str]], group: int, place: int
 ) -> None:
     analyzer = SceneAnalyzer(*parts)
     bad = np.full((16, 16, 3), BAD, np.uint8)
@@ -134,7 +134,7 @@ def test_a_group_has_a_scene(parts: tuple[Segmenter, ClipEncoder, Gallery]) -> N
 
 
 def test_the_size_of_groups_is_that_of_the_machine(
-    parts: tuple[Segmenter, ClipEncoder, Gallery], scenes: list[tuple[Picture, str]], monkeypatch: pytest.MonkeyPatch
+    parts: tuple[Segmenter, ClipEncoder, Gallery], scenes: list[tuple[ImageArray, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert SceneAnalyzer(*parts).at_once == 1
     with pytest.raises(InputError, match="at_once 0: expected at least 1"):  # also where nothing goes side by side
@@ -146,10 +146,10 @@ def test_the_size_of_groups_is_that_of_the_machine(
         devices.append(device)
         return 3
 
-    def reading() -> Iterator[tuple[Picture, str]]:
-        for picture, scene in scenes:
+    def reading() -> Iterator[tuple[ImageArray, str]]:
+        for image, scene in scenes:
             read.append(scene)
-            yield picture, scene
+            yield image, scene
 
     monkeypatch.setattr("naruto_vision.recognition.analyzer.group_size", three)
     stream = SceneAnalyzer(*parts).analyse(reading())

@@ -7,13 +7,13 @@ import pytest
 from naruto_vision.errors import InputError
 from naruto_vision.io.images import read_image
 from naruto_vision.recognition.writer import SceneWriter, output_stems
-from naruto_vision.records import Identity, Neighbour, Picture, Region, ScenePrediction
+from naruto_vision.records import Identity, ImageArray, Neighbour, Region, ScenePrediction
 from naruto_vision.segmentation.crops import CropSettings
 
 SCENES = ["a.png", "sub/a.png", "sub/b.png"]
 
 
-def picture(seed: int) -> Picture:
+def image(seed: int) -> ImageArray:
     return np.random.default_rng(seed).integers(0, 255, (48, 64, 3), dtype=np.uint8)
 
 
@@ -45,7 +45,7 @@ def contents(out: Path) -> dict[str, bytes]:
 def write_all(writer: SceneWriter, scenes: list[str]) -> None:
     for seed, scene in enumerate(SCENES):
         if scene in scenes and scene not in writer.done:
-            writer.write(picture(seed), prediction(scene))
+            writer.write(image(seed), prediction(scene))
     writer.close()
 
 
@@ -146,7 +146,7 @@ def test_s1_070_the_overlay_document_has_the_same_schema_after_nms_at_030(tmp_pa
     regions = tuple(Region((x, 0, x + 9, 9), mask) for x in (0, 5, 20))  # the first two have an IoU of 1/3
     identities = (Identity("Ao/Ki", 0.8), Identity("Ren", 0.9), Identity("Ren", 0.7))
     writer = open_writer(tmp_path)
-    writer.write(picture(0), ScenePrediction("a.png", 64, 48, regions, identities))
+    writer.write(image(0), ScenePrediction("a.png", 64, 48, regions, identities))
     writer.close()
     document = json.loads((tmp_path / "json/a_overlay.json").read_text())
     assert document == {
@@ -159,8 +159,8 @@ def test_s1_070_the_overlay_document_has_the_same_schema_after_nms_at_030(tmp_pa
     assert all(isinstance(side, int) for pred in document["preds"] for side in pred["bbox"])
 
 
-def test_the_digest_of_the_picture_is_recorded(tmp_path: Path) -> None:
+def test_the_digest_of_the_image_is_recorded(tmp_path: Path) -> None:
     writer = open_writer(tmp_path)
-    writer.write(picture(0), prediction("a.png"), "ab" * 32)
+    writer.write(image(0), prediction("a.png"), "ab" * 32)
     writer.close()
     assert json.loads((tmp_path / "predictions.jsonl").read_text())["sha256"] == "ab" * 32

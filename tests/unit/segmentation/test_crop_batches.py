@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, normalize
 
-from naruto_vision.encoders.base import Encoder, embed_pictures
+from naruto_vision.encoders.base import Encoder, embed_images
 from naruto_vision.encoders.clip import ClipEncoder
-from naruto_vision.records import Picture, Region
+from naruto_vision.records import ImageArray, Region
 from naruto_vision.segmentation.crops import CropSettings, crop_region, crop_tensor, embed_neighbours, embed_regions
 
 WAYS = (
@@ -31,8 +31,8 @@ class ToyEncoder(Encoder):
         self.weight = nn.Parameter(torch.randn(3 * 64, dim, generator=generator))
         self.batches: list[int] = []
 
-    def preprocess(self, picture: Picture) -> Tensor:
-        pixels = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).float()[None]
+    def preprocess(self, image: ImageArray) -> Tensor:
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float()[None]
         return nn.functional.interpolate(pixels, (8, 8), mode="area")[0] / 255.0
 
     def encode_images(self, pixels: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ class ToyEncoder(Encoder):
 
 
 @pytest.fixture
-def picture() -> Picture:
+def image() -> ImageArray:
     generator = np.random.default_rng(3)
     coarse = generator.integers(0, 256, (10, 14, 3), dtype=np.uint8)
     return np.ascontiguousarray(np.kron(coarse, np.ones((8, 8, 1), np.uint8)))  # 80 x 112
@@ -62,61 +62,61 @@ def regions() -> list[Region]:
 
 
 @pytest.mark.parametrize("settings", WAYS, ids=str)
-def test_the_device_cuts_the_same_levels(picture: Picture, regions: list[Region], settings: CropSettings) -> None:
+def test_the_device_cuts_the_same_levels(image: ImageArray, regions: list[Region], settings: CropSettings) -> None:
     for region in regions:
-        ours = crop_tensor(torch.from_numpy(picture), region, settings).permute(1, 2, 0).numpy()
-        assert np.array_equal(ours, crop_region(picture, region, settings))
+        ours = crop_tensor(torch.from_numpy(image), region, settings).permute(1, 2, 0).numpy()
+        assert np.array_equal(ours, crop_region(image, region, settings))
 
 
-def test_cutting_leaves_the_picture_as_it_was(picture: Picture, regions: list[Region]) -> None:
-    whole = torch.from_numpy(picture.copy())
+def test_cutting_leaves_the_image_as_it_was(image: ImageArray, regions: list[Region]) -> None:
+    whole = torch.from_numpy(image.copy())
     for settings in WAYS:
         crop_tensor(whole, regions[1], settings)
-    assert np.array_equal(whole.numpy(), picture)
+    assert np.array_equal(whole.numpy(), image)
 
 
 @pytest.mark.parametrize("mirror", [False, True])
-def test_vectors_are_those_of_pictures_cut_one_by_one(picture: Picture, regions: list[Region], mirror: bool) -> None:
+def test_vectors_are_those_of_images_cut_one_by_one(image: ImageArray, regions: list[Region], mirror: bool) -> None:
     encoder = ClipEncoder("tiny-clip").eval()
-    ours = embed_regions(encoder, picture, regions, WAYS, mirror=mirror)
-    crops = [crop_region(picture, region, way) for way in WAYS for region in regions]
-    theirs = embed_pictures(encoder, crops, mirror=mirror).view(len(WAYS), len(regions), -1)
+    ours = embed_regions(encoder, image, regions, WAYS, mirror=mirror)
+    crops = [crop_region(image, region, way) for way in WAYS for region in regions]
+    theirs = embed_images(encoder, crops, mirror=mirror).view(len(WAYS), len(regions), -1)
     assert ours.shape == theirs.shape
     assert float(cosine_similarity(ours, theirs, dim=-1).min()) >= 0.999
 
 
-def test_an_encoder_without_a_preparation_is_given_its_crops(picture: Picture, regions: list[Region]) -> None:
+def test_an_encoder_without_a_preparation_is_given_its_crops(image: ImageArray, regions: list[Region]) -> None:
     encoder = ToyEncoder()
-    ours = embed_regions(encoder, picture, regions, WAYS[:2], mirror=True)
-    crops = [crop_region(picture, region, way) for way in WAYS[:2] for region in regions]
-    assert torch.allclose(ours.flatten(0, 1), embed_pictures(encoder, crops, mirror=True), atol=1e-6)
+    ours = embed_regions(encoder, image, regions, WAYS[:2], mirror=True)
+    crops = [crop_region(image, region, way) for way in WAYS[:2] for region in regions]
+    assert torch.allclose(ours.flatten(0, 1), embed_images(encoder, crops, mirror=True), atol=1e-6)
 
 
-def test_batches_are_of_one_size_across_the_ways_to_crop(picture: Picture, regions: list[Region]) -> None:
+def test_batches_are_of_one_size_across_the_ways_to_crop(image: ImageArray, regions: list[Region]) -> None:
     encoder = ToyEncoder()
-    few = embed_regions(encoder, picture, regions, WAYS[:3], batch_size=4)
+    few = embed_regions(encoder, image, regions, WAYS[:3], batch_size=4)
     assert encoder.batches == [4, 4, 4, 3]  # 5 regions, 3 ways
-    assert torch.allclose(few, embed_regions(encoder, picture, regions, WAYS[:3]), atol=1e-6)
+    assert torch.allclose(few, embed_regions(encoder, image, regions, WAYS[:3]), atol=1e-6)
     assert encoder.batches[4:] == [15]  # the default on a CPU is 16
 
 
-def test_an_average_may_be_left_as_it_is(picture: Picture, regions: list[Region]) -> None:
+def test_an_average_may_be_left_as_it_is(image: ImageArray, regions: list[Region]) -> None:
     encoder = ToyEncoder()
-    averages = embed_regions(encoder, picture, regions, WAYS[:1], mirror=True, renormalise=False)[0]
-    pixels = torch.stack([encoder.preprocess(crop_region(picture, region, WAYS[0])) for region in regions])
+    averages = embed_regions(encoder, image, regions, WAYS[:1], mirror=True, renormalise=False)[0]
+    pixels = torch.stack([encoder.preprocess(crop_region(image, region, WAYS[0])) for region in regions])
     expected = (encoder.encode_images(pixels) + encoder.encode_images(pixels.flip(-1))) / 2.0
     assert torch.allclose(averages, expected, atol=1e-6)
     assert float(averages.norm(dim=-1).min()) < 0.999
 
 
-def test_no_region_has_no_vector(picture: Picture) -> None:
-    assert embed_regions(ToyEncoder(), picture, [], WAYS).shape == (len(WAYS), 0, 5)
-    assert embed_regions(ClipEncoder("tiny-clip"), picture, [], WAYS[:1]).shape == (1, 0, 192)
+def test_no_region_has_no_vector(image: ImageArray) -> None:
+    assert embed_regions(ToyEncoder(), image, [], WAYS).shape == (len(WAYS), 0, 5)
+    assert embed_regions(ClipEncoder("tiny-clip"), image, [], WAYS[:1]).shape == (1, 0, 192)
 
 
-def test_a_picture_that_is_a_view_of_another_is_cut_too(picture: Picture, regions: list[Region]) -> None:
+def test_a_image_that_is_a_view_of_another_is_cut_too(image: ImageArray, regions: list[Region]) -> None:
     encoder = ClipEncoder("tiny-clip").eval()
-    flipped = picture[:, ::-1]
+    flipped = image[:, ::-1]
     ours = embed_regions(encoder, flipped, regions[:2], WAYS[:1])
     assert torch.equal(ours, embed_regions(encoder, np.ascontiguousarray(flipped), regions[:2], WAYS[:1]))
 
@@ -134,20 +134,20 @@ class Mixing(ToyEncoder):
 @pytest.mark.parametrize("encoder", [ToyEncoder(), Mixing(), ClipEncoder("tiny-clip")], ids=["toy", "mixing", "clip"])
 @pytest.mark.parametrize("mirror", [False, True])
 @torch.inference_mode()
-def test_neighbouring_pictures_get_the_vectors_that_they_get_alone(
-    picture: Picture, regions: list[Region], encoder: Encoder, mirror: bool
+def test_neighbouring_images_get_the_vectors_that_they_get_alone(
+    image: ImageArray, regions: list[Region], encoder: Encoder, mirror: bool
 ) -> None:
-    flipped = np.ascontiguousarray(picture[:, ::-1])
-    scenes = [(picture, regions[:3]), (flipped, []), (flipped, regions), (picture, regions[4:])]
+    flipped = np.ascontiguousarray(image[:, ::-1])
+    scenes = [(image, regions[:3]), (flipped, []), (flipped, regions), (image, regions[4:])]
     together = embed_neighbours(encoder, scenes, WAYS[:2], mirror=mirror, batch_size=4)
     assert [found.shape[:2] for found in together] == [(2, 3), (2, 0), (2, 5), (2, 1)]
     for found, scene in zip(together, scenes, strict=True):
         assert torch.allclose(found, embed_regions(encoder, *scene, WAYS[:2], mirror=mirror, batch_size=4), atol=1e-6)
 
 
-def test_what_a_picture_leaves_of_a_batch_is_filled_by_the_next(picture: Picture, regions: list[Region]) -> None:
+def test_what_a_image_leaves_of_a_batch_is_filled_by_the_next(image: ImageArray, regions: list[Region]) -> None:
     encoder, apart = ToyEncoder(), Mixing()
-    scenes = [(picture, regions[:3]), (picture, regions), (picture, regions[:1])]
+    scenes = [(image, regions[:3]), (image, regions), (image, regions[:1])]
     embed_neighbours(encoder, scenes, WAYS[:2], batch_size=8)
     assert encoder.batches == [8, 8, 2]  # of 6, 10 and 2 crops
     embed_neighbours(apart, scenes, WAYS[:2], batch_size=8)
@@ -155,8 +155,8 @@ def test_what_a_picture_leaves_of_a_batch_is_filled_by_the_next(picture: Picture
     assert embed_neighbours(encoder, [], WAYS) == []
 
 
-def test_each_picture_goes_to_the_device_once_and_not_before_its_turn(
-    picture: Picture, regions: list[Region], monkeypatch: pytest.MonkeyPatch
+def test_each_image_goes_to_the_device_once_and_not_before_its_turn(
+    image: ImageArray, regions: list[Region], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moved: list[int] = []
     whole = torch.from_numpy
@@ -178,5 +178,5 @@ def test_each_picture_goes_to_the_device_once_and_not_before_its_turn(
 
     monkeypatch.setattr(torch, "from_numpy", from_numpy)
     monkeypatch.setattr(encoder, "encode_images", encode_images)
-    embed_neighbours(encoder, [(picture, regions[:2])] * 3, WAYS[:2], batch_size=4)
+    embed_neighbours(encoder, [(image, regions[:2])] * 3, WAYS[:2], batch_size=4)
     assert moved == [0, 1, 2]

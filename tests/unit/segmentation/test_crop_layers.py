@@ -8,7 +8,7 @@ from torch import Tensor
 
 from naruto_vision.errors import InputError
 from naruto_vision.io.bundles import config_path
-from naruto_vision.records import Picture, Region
+from naruto_vision.records import ImageArray, Region
 from naruto_vision.segmentation.generator import CropLayers, RegionFilter, Segmenter, Window
 from naruto_vision.segmentation.postprocess import dense_masks
 from naruto_vision.segmentation.prompts import GridPrompter, PointPrompter
@@ -27,10 +27,10 @@ def model() -> SamModel:
 
 
 @pytest.fixture(scope="module")
-def picture() -> Picture:
+def image() -> ImageArray:
     """Six small scenes in one, so that there is something in every window."""
     cast = read_cast(config_path("cast.yaml"))
-    scenes = [draw_scene(seed, cast, size=64, difficulty="easy").picture for seed in range(6)]
+    scenes = [draw_scene(seed, cast, size=64, difficulty="easy").image for seed in range(6)]
     return np.vstack([np.hstack(scenes[:3]), np.hstack(scenes[3:])])
 
 
@@ -43,17 +43,17 @@ def test_windows_are_those_of_the_stock_generator(height: int, width: int, layer
     assert [w.layer for w in windows] == layer_of
 
 
-def test_each_layer_has_a_coarser_grid_named_in_the_picture(picture: Picture) -> None:
+def test_each_layer_has_a_coarser_grid_named_in_the_image(image: ImageArray) -> None:
     grids = build_all_layer_point_grids(8, 2, 2)
-    for window in CropLayers(2).windows(*picture.shape[:2]):
-        prompts = CropLayers(2).prompts(GridPrompter(8), picture, window)
+    for window in CropLayers(2).windows(*image.shape[:2]):
+        prompts = CropLayers(2).prompts(GridPrompter(8), image, window)
         sides = window.right - window.left, window.bottom - window.top
         assert np.allclose(prompts.points[:, 0], grids[window.layer] * sides, atol=1e-4)
         x, y = prompts.points[-1, 0] + (window.left, window.top)
         assert prompts.names[-1] == f"point {x:.0f},{y:.0f}"
 
 
-def test_a_mask_at_a_window_s_edge_goes_unless_the_picture_ends_there() -> None:
+def test_a_mask_at_a_window_s_edge_goes_unless_the_image_ends_there() -> None:
     window, generator = Window(30, 0, 90, 60, 1), np.random.default_rng(0)
     sides = (window.left, window.top, window.right, window.bottom)
     verdicts = set()
@@ -78,13 +78,13 @@ def _same(ours: list[Region], stock: list[Region], height: int, width: int) -> b
 
 
 @pytest.mark.parametrize("crops", [None, CropLayers(), CropLayers(2, overlap=0.2, box_nms=0.5)])
-def test_s1_061_crop_layers_give_the_stock_masks(model: SamModel, picture: Picture, crops: CropLayers | None) -> None:
+def test_s1_061_crop_layers_give_the_stock_masks(model: SamModel, image: ImageArray, crops: CropLayers | None) -> None:
     options = {"predicted_iou": 0.2, "stability": 0.2, "box_nms": 0.7, "keep": ALL, "crops": crops}
-    ours, stock = (kind(GridPrompter(6), model, **options)(picture) for kind in (Segmenter, StockSegmenter))
+    ours, stock = (kind(GridPrompter(6), model, **options)(image) for kind in (Segmenter, StockSegmenter))
     assert len(stock) > 2
-    assert _same(ours, stock, *picture.shape[:2])
+    assert _same(ours, stock, *image.shape[:2])
     assert {region.prompt for region in ours} == {region.prompt for region in stock}
-    whole = Segmenter(GridPrompter(6), model, **{**options, "crops": None})(picture)
+    whole = Segmenter(GridPrompter(6), model, **{**options, "crops": None})(image)
     prompts = {region.prompt for region in whole}
     assert crops is None or any(region.prompt not in prompts for region in ours)  # else the windows were for nothing
 
@@ -108,15 +108,15 @@ def test_layers_change_the_fingerprint_and_their_absence_does_not(model: SamMode
     assert Segmenter(GridPrompter(2), model, prompts_per_batch=3).fingerprint == plain.fingerprint
 
 
-def test_crop_layers_need_a_grid(model: SamModel, picture: Picture) -> None:
+def test_crop_layers_need_a_grid(model: SamModel, image: ImageArray) -> None:
     with pytest.raises(InputError, match="PointPrompter"):
-        Segmenter(PointPrompter([(1, 1)]), model, crops=CropLayers())(picture)
+        Segmenter(PointPrompter([(1, 1)]), model, crops=CropLayers())(image)
     with pytest.raises(InputError, match="PointPrompter"):
-        StockSegmenter(PointPrompter([(1, 1)]), model)(picture)
+        StockSegmenter(PointPrompter([(1, 1)]), model)(image)
 
 
 class OneSquare:
-    """Finds one square in the whole picture and, with a lower estimate, in the first of its quarters."""
+    """Finds one square in the whole image and, with a lower estimate, in the first of its quarters."""
 
     thresholds = MaskThresholds(predicted_iou=0.5)
     fingerprint = ""
@@ -124,9 +124,9 @@ class OneSquare:
     def __init__(self) -> None:
         self.looks = 0
 
-    def embed(self, picture: Picture) -> SceneEmbedding:
+    def embed(self, image: ImageArray) -> SceneEmbedding:
         self.looks += 1
-        return SceneEmbedding(torch.full((1, 1, 1, 1), self.looks), picture.shape[:2], picture.shape[:2])
+        return SceneEmbedding(torch.full((1, 1, 1, 1), self.looks), image.shape[:2], image.shape[:2])
 
     def answers(
         self, embedding: SceneEmbedding, _prompts: Prompts, _above: float, _batch: int | None = None

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from naruto_vision.errors import InputError
 from naruto_vision.geometry import area_xyxy, expand_xyxy, nms_xyxy
-from naruto_vision.records import Box, Mask, Picture, Region
+from naruto_vision.records import Box, ImageArray, Mask, Region
 from naruto_vision.segmentation.crops import CropSettings, crop_layout, crop_region, cut_out_rgba
 from naruto_vision.segmentation.prompts import BoxPrompter, GridPrompter, PointPrompter, point_names
 from naruto_vision.segmentation.protocol import MaskThresholds, Prompts
@@ -22,7 +22,7 @@ def _boxes(draw: st.DrawFn) -> Box:
     return x1, y1, draw(st.integers(x1, WIDTH - 1)), draw(st.integers(y1, HEIGHT - 1))
 
 
-def _picture(seed: int) -> Picture:
+def _image(seed: int) -> ImageArray:
     return np.random.default_rng(seed).integers(1, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
 
 
@@ -41,7 +41,7 @@ def test_the_area_is_the_number_of_pixels(box: Box) -> None:
 
 @settings(max_examples=80, deadline=None)
 @given(_boxes(), st.floats(0, 3))
-def test_a_grown_box_holds_the_old_one_stays_in_the_picture_and_grows_alike(box: Box, ratio: float) -> None:
+def test_a_grown_box_holds_the_old_one_stays_in_the_image_and_grows_alike(box: Box, ratio: float) -> None:
     x1, y1, x2, y2 = expand_xyxy(box, ratio, WIDTH, HEIGHT)
     assert 0 <= x1 <= box[0] <= box[2] <= x2 < WIDTH
     assert 0 <= y1 <= box[1] <= box[3] <= y2 < HEIGHT
@@ -90,10 +90,10 @@ def test_boxes_that_stay_are_those_of_the_plain_loop(boxes: list[Box], threshold
     st.sampled_from([0.0, 0.1, 0.4]),
     st.sampled_from([0, 3]),
 )
-def test_a_cut_out_is_the_picture_where_the_mask_is_and_grey_elsewhere(
+def test_a_cut_out_is_the_image_where_the_mask_is_and_grey_elsewhere(
     box: Box, seed: int, grey: int, tight: bool, expand: float, pad: float, least: int
 ) -> None:
-    picture, region = _picture(seed), _region(box, seed)
+    image, region = _image(seed), _region(box, seed)
     settings_ = CropSettings(expand=expand, tight=tight, pad=pad, pad_min=least, background=grey)
     window = box if tight else expand_xyxy(box, expand, WIDTH, HEIGHT)
     wide, high = window[2] - window[0] + 1, window[3] - window[1] + 1
@@ -103,8 +103,8 @@ def test_a_cut_out_is_the_picture_where_the_mask_is_and_grey_elsewhere(
     for y in range(window[1], window[3] + 1):
         for x in range(window[0], window[2] + 1):
             if whole[y, x]:
-                expected[y - window[1] + border, x - window[0] + border] = picture[y, x]
-    found = crop_region(picture, region, settings_)
+                expected[y - window[1] + border, x - window[0] + border] = image[y, x]
+    found = crop_region(image, region, settings_)
     assert found.dtype == np.uint8
     assert np.array_equal(found, expected)
     assert crop_layout(region, settings_, WIDTH, HEIGHT) == (window, border)
@@ -112,34 +112,34 @@ def test_a_cut_out_is_the_picture_where_the_mask_is_and_grey_elsewhere(
 
 @settings(max_examples=40, deadline=None)
 @given(_boxes(), st.integers(0, 1000), st.sampled_from([0.0, 0.18, 0.7]))
-def test_without_a_background_the_window_of_the_picture_comes_back(box: Box, seed: int, expand: float) -> None:
-    picture, region = _picture(seed), _region(box, seed)
+def test_without_a_background_the_window_of_the_image_comes_back(box: Box, seed: int, expand: float) -> None:
+    image, region = _image(seed), _region(box, seed)
     x1, y1, x2, y2 = expand_xyxy(box, expand, WIDTH, HEIGHT)
     for tight in (True, False):
-        found = crop_region(picture, region, CropSettings(expand=expand, tight=tight, background=None))
-        assert np.array_equal(found, picture[y1 : y2 + 1, x1 : x2 + 1])
+        found = crop_region(image, region, CropSettings(expand=expand, tight=tight, background=None))
+        assert np.array_equal(found, image[y1 : y2 + 1, x1 : x2 + 1])
         assert found.flags.c_contiguous
 
 
 @settings(max_examples=40, deadline=None)
 @given(_boxes(), st.integers(0, 1000), st.sampled_from([0.0, 0.3]))
-def test_alpha_is_the_mask_and_colours_are_the_picture(box: Box, seed: int, expand: float) -> None:
-    picture, region = _picture(seed), _region(box, seed)
+def test_alpha_is_the_mask_and_colours_are_the_image(box: Box, seed: int, expand: float) -> None:
+    image, region = _image(seed), _region(box, seed)
     x1, y1, x2, y2 = expand_xyxy(box, expand, WIDTH, HEIGHT)
-    cut = cut_out_rgba(picture, region, expand)
-    assert np.array_equal(cut[..., :3], picture[y1 : y2 + 1, x1 : x2 + 1])
+    cut = cut_out_rgba(image, region, expand)
+    assert np.array_equal(cut[..., :3], image[y1 : y2 + 1, x1 : x2 + 1])
     assert np.array_equal(cut[..., 3] == 255, region.full_mask(HEIGHT, WIDTH)[y1 : y2 + 1, x1 : x2 + 1])
     assert set(np.unique(cut[..., 3]).tolist()) <= {0, 255}
 
 
-def test_a_region_of_the_whole_picture_and_one_of_a_pixel_are_cropped() -> None:
-    picture = _picture(1)
+def test_a_region_of_the_whole_image_and_one_of_a_pixel_are_cropped() -> None:
+    image = _image(1)
     whole = Region((0, 0, WIDTH - 1, HEIGHT - 1), np.ones((HEIGHT, WIDTH), dtype=bool))
     plain = CropSettings(pad=0, pad_min=0)
-    assert np.array_equal(crop_region(picture, whole, plain), picture)
+    assert np.array_equal(crop_region(image, whole, plain), image)
     dot = Region((5, 6, 5, 6), np.ones((1, 1), dtype=bool))
-    assert np.array_equal(crop_region(picture, dot, plain), picture[6:7, 5:6])
-    assert crop_region(picture, dot).shape == (17, 17, 3)
+    assert np.array_equal(crop_region(image, dot, plain), image[6:7, 5:6])
+    assert crop_region(image, dot).shape == (17, 17, 3)
 
 
 def test_a_half_of_the_border_s_share_is_rounded() -> None:
@@ -182,7 +182,7 @@ def test_points_inside_stay_in_their_order(points: list[tuple[int, int]]) -> Non
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(*[st.integers(-4, 14)] * 4).filter(lambda b: b[0] <= b[2] and b[1] <= b[3]), max_size=6))
-def test_boxes_that_share_a_pixel_with_the_picture_stay(boxes: list[tuple[int, int, int, int]]) -> None:
+def test_boxes_that_share_a_pixel_with_the_image_stay(boxes: list[tuple[int, int, int, int]]) -> None:
     prompts = BoxPrompter(boxes)(np.zeros((6, 9, 3), np.uint8))
     expected = []
     for x1, y1, x2, y2 in boxes:

@@ -1,63 +1,63 @@
 import numpy as np
 import pytest
 
-from naruto_vision.records import Picture, Region
+from naruto_vision.records import ImageArray, Region
 from naruto_vision.segmentation.crops import CropSettings, crop_region, cut_out_rgba
 
 
-def _scene() -> tuple[Picture, Region]:
-    picture = np.random.default_rng(0).integers(1, 255, (60, 80, 3), dtype=np.uint8)
+def _scene() -> tuple[ImageArray, Region]:
+    image = np.random.default_rng(0).integers(1, 255, (60, 80, 3), dtype=np.uint8)
     mask = np.ones((20, 10), dtype=bool)
     mask[0, 0] = False
-    return picture, Region((30, 20, 39, 39), mask)
+    return image, Region((30, 20, 39, 39), mask)
 
 
 def test_s1_065_a_cut_out_has_the_mask_s_pixels_a_border_and_the_background() -> None:
-    picture, region = _scene()
-    crop = crop_region(picture, region, CropSettings(background=128))
+    image, region = _scene()
+    crop = crop_region(image, region, CropSettings(background=128))
     assert crop.shape == (36, 26, 3)  # 8 pixels on each side: 10 % of the short side is less
-    assert (crop[9:28, 8:18] == picture[21:40, 30:40]).all()
+    assert (crop[9:28, 8:18] == image[21:40, 30:40]).all()
     assert (crop[8, 8] == 128).all()
     assert (crop[:8] == 128).all()
     assert (crop[:, 18:] == 128).all()
 
 
 def test_the_border_grows_with_the_short_side() -> None:
-    picture = np.zeros((300, 300, 3), dtype=np.uint8)
+    image = np.zeros((300, 300, 3), dtype=np.uint8)
     region = Region((10, 10, 209, 129), np.ones((120, 200), dtype=bool))
-    assert crop_region(picture, region).shape == (120 + 24, 200 + 24, 3)
+    assert crop_region(image, region).shape == (120 + 24, 200 + 24, 3)
 
 
-def test_without_background_the_expanded_box_keeps_the_picture() -> None:
-    picture, region = _scene()
-    crop = crop_region(picture, region, CropSettings(background=None, expand=0.2))
-    assert (crop == picture[18:42, 29:41]).all()
+def test_without_background_the_expanded_box_keeps_the_image() -> None:
+    image, region = _scene()
+    crop = crop_region(image, region, CropSettings(background=None, expand=0.2))
+    assert (crop == image[18:42, 29:41]).all()
 
 
 def test_a_loose_cut_out_shows_the_expanded_window() -> None:
-    picture, region = _scene()
-    crop = crop_region(picture, region, CropSettings(background=0, expand=0.2, tight=False, pad_min=0, pad=0))
+    image, region = _scene()
+    crop = crop_region(image, region, CropSettings(background=0, expand=0.2, tight=False, pad_min=0, pad=0))
     assert crop.shape == (24, 12, 3)
     assert (crop[:2] == 0).all()
-    assert (crop[3:22, 1:11] == picture[21:40, 30:40]).all()
+    assert (crop[3:22, 1:11] == image[21:40, 30:40]).all()
 
 
 def test_an_expanded_box_at_the_frame_stays_aligned() -> None:
-    picture = np.random.default_rng(1).integers(1, 255, (30, 30, 3), dtype=np.uint8)
+    image = np.random.default_rng(1).integers(1, 255, (30, 30, 3), dtype=np.uint8)
     region = Region((0, 25, 9, 29), np.ones((5, 10), dtype=bool))
-    cut = cut_out_rgba(picture, region, expand=0.4)
+    cut = cut_out_rgba(image, region, expand=0.4)
     assert cut.shape == (6, 12, 4)
-    assert (cut[1:, :10, :3] == picture[25:, :10]).all()
+    assert (cut[1:, :10, :3] == image[25:, :10]).all()
     assert cut[..., 3].sum() == 50 * 255
     assert (cut[1:, :10, 3] == 255).all()
 
 
-def test_the_picture_is_never_written_to() -> None:
-    picture, region = _scene()
-    before = picture.copy()
+def test_the_image_is_never_written_to() -> None:
+    image, region = _scene()
+    before = image.copy()
     for background in (None, 0):
-        crop_region(picture, region, CropSettings(background=background))[:] = 0
-    assert (picture == before).all()
+        crop_region(image, region, CropSettings(background=background))[:] = 0
+    assert (image == before).all()
 
 
 @pytest.mark.parametrize("values", [{"expand": -0.1}, {"pad": -1}, {"pad_min": -1}, {"background": 256}])

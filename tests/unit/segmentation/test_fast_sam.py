@@ -6,7 +6,7 @@ import torch
 from segment_anything.modeling import Sam
 from torch import Tensor
 
-from naruto_vision.segmentation.fast_decoder import decode_prompts, mask_logits, share_picture
+from naruto_vision.segmentation.fast_decoder import decode_prompts, mask_logits, share_image
 from naruto_vision.segmentation.fast_encoder import attend, encode_image
 from naruto_vision.segmentation.protocol import Prompts
 from naruto_vision.segmentation.sam import SIZES, SamModel, SamSize, build_sam
@@ -69,7 +69,7 @@ def test_the_decoder_gives_the_stock_masks_that_are_wanted(size: SamSize, share:
     with torch.no_grad():
         tokens, logits, ious = _stock(sam, features, torch.rand(9, 2, 2) * size.image_size)
         encoder = sam.prompt_encoder
-        shared = share_picture(sam.mask_decoder, features, encoder.get_dense_pe(), encoder.no_mask_embed.weight)
+        shared = share_image(sam.mask_decoder, features, encoder.get_dense_pe(), encoder.no_mask_embed.weight)
         decoded = decode_prompts(sam.mask_decoder, shared, tokens)
         wanted = ious > ious.flatten().sort(descending=True)[0][int(share * (ious.numel() - 1))]
         if share == 1.0:
@@ -91,7 +91,7 @@ def test_upscaling_in_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) ->
     sam = _sam(WINDOWED)
     decoded = decode_prompts(
         sam.mask_decoder,
-        share_picture(sam.mask_decoder, torch.randn(1, 32, 8, 8), torch.randn(1, 32, 8, 8), torch.zeros(1, 32)),
+        share_image(sam.mask_decoder, torch.randn(1, 32, 8, 8), torch.randn(1, 32, 8, 8), torch.zeros(1, 32)),
         torch.randn(5, 2, 32),
     )
     wanted = torch.tensor([[1, 0, 0], [0, 0, 0], [1, 1, 1], [0, 1, 0], [0, 0, 1]]).bool()
@@ -107,9 +107,9 @@ def test_upscaling_in_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) ->
 def test_answers_come_in_order_whatever_the_batch(batch: int | None) -> None:
     torch.manual_seed(1)
     model = SamModel("tiny-sam", weights="tiny-sam")
-    picture = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     points = np.random.default_rng(1).uniform(0, 48, (10, 1, 2)).astype(np.float32)
-    prompts, embedding = Prompts(points, np.ones((10, 1), np.int64)), model.embed(picture)
+    prompts, embedding = Prompts(points, np.ones((10, 1), np.int64)), model.embed(image)
     every = model.answer(embedding, prompts)
     ordered = every.ious.flatten().sort().values
     bar = float(ordered[14:16].mean())  # between two estimates, so that rounding has no say

@@ -1,4 +1,4 @@
-"""Windows of masks at the picture's size against the stock way: every bit the same."""
+"""Windows of masks at the image's size against the stock way: every bit the same."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from naruto_vision.geometry import turned
 from naruto_vision.segmentation.postprocess import Frame, blend, dense_masks, mix_columns, mix_rows, needs, reach
 from naruto_vision.segmentation.sam import SamModel
 
-SIZES = [  # logits, the model's input, the resized picture inside it, the picture
+SIZES = [  # logits, the model's input, the resized image inside it, the image
     (64, 256, (256, 256), (256, 256)),
     (64, 256, (171, 256), (171, 256)),
     (64, 256, (144, 256), (169, 301)),

@@ -24,7 +24,7 @@ def _batch(*, with_boxes: bool = True) -> PromptBatch:
     )
     if with_boxes:
         return batch
-    return batch._replace(picture=batch.picture[:2], boxes=batch.boxes[:0], masks=masks[:2])
+    return batch._replace(image=batch.image[:2], boxes=batch.boxes[:0], masks=masks[:2])
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_a_mixed_batch_answers_like_the_stock_predictor_prompt_by_prompt(model: 
         answer = answer_batch(model, batch)
     predictor = SamPredictor(model.sam)
     for row in range(4):
-        predictor.set_image(batch.pixels[batch.picture[row]].permute(1, 2, 0).numpy())
+        predictor.set_image(batch.pixels[batch.image[row]].permute(1, 2, 0).numpy())
         asked = (batch.points[row][None, None], torch.ones(1, 1)) if row < 2 else (None, None)
         box = None if row < 2 else batch.boxes[row - 2][None]
         _, ious, logits = predictor.predict_torch(*asked, boxes=box, multimask_output=True)
@@ -78,7 +78,7 @@ def test_only_the_best_mask_of_a_prompt_learns(model: SamModel) -> None:
 def test_a_point_on_no_figure_teaches_the_iou_head_alone() -> None:
     torch.manual_seed(0)
     model, batch = SamModel("tiny-sam"), _batch(with_boxes=False)
-    batch = batch._replace(picture=batch.picture[1:], points=batch.points[1:], masks=batch.masks[1:])
+    batch = batch._replace(image=batch.image[1:], points=batch.points[1:], masks=batch.masks[1:])
     losses = prompt_losses(model, batch, resolution=64)
     losses.total.backward()
     assert losses.focal.item() == losses.dice.item() == 0

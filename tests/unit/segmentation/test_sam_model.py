@@ -24,22 +24,22 @@ def checkpoint(model: SamModel, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return path
 
 
-def _picture(height: int, width: int) -> np.ndarray:
+def _image(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(3).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 @pytest.mark.parametrize(("height", "width"), [(48, 64), (64, 33), (300, 20)])
 def test_answers_are_those_of_the_stock_predictor(model: SamModel, height: int, width: int) -> None:
-    picture = _picture(height, width)
+    image = _image(height, width)
     predictor = SamPredictor(model.sam)
-    predictor.set_image(picture)
+    predictor.set_image(image)
     points = np.array([[[5.0, 7.0], [12.0, 3.0]], [[19.0, 30.0], [1.0, 1.0]]], dtype=np.float32)
     labels = np.array([[1, 0], [1, 1]])
-    scaled = predictor.transform.apply_coords(points, picture.shape[:2])
+    scaled = predictor.transform.apply_coords(points, image.shape[:2])
     expected, ious, low = predictor.predict_torch(
         torch.from_numpy(scaled), torch.from_numpy(labels), multimask_output=True, return_logits=True
     )
-    embedding = model.embed(picture)
+    embedding = model.embed(image)
     logits, estimated = model.answer(embedding, Prompts(points, labels))
     assert torch.allclose(logits, low, atol=1e-5)
     assert torch.allclose(estimated, ious, atol=1e-5)
@@ -47,21 +47,21 @@ def test_answers_are_those_of_the_stock_predictor(model: SamModel, height: int, 
 
 
 def test_box_prompts_answer_like_the_stock_predictor(model: SamModel) -> None:
-    picture, boxes = _picture(40, 64), np.array([[3, 4, 30, 33], [10, 0, 63, 39]], dtype=np.float32)
+    image, boxes = _image(40, 64), np.array([[3, 4, 30, 33], [10, 0, 63, 39]], dtype=np.float32)
     predictor = SamPredictor(model.sam)
-    predictor.set_image(picture)
-    scaled = torch.from_numpy(predictor.transform.apply_boxes(boxes, picture.shape[:2]))
+    predictor.set_image(image)
+    scaled = torch.from_numpy(predictor.transform.apply_boxes(boxes, image.shape[:2]))
     _, ious, low = predictor.predict_torch(None, None, boxes=scaled, multimask_output=True)
     nothing = np.zeros((2, 0, 2), np.float32)
-    logits, estimated = model.answer(model.embed(picture), Prompts(nothing, np.zeros((2, 0), np.int64), boxes))
+    logits, estimated = model.answer(model.embed(image), Prompts(nothing, np.zeros((2, 0), np.int64), boxes))
     assert torch.allclose(logits, low, atol=1e-5)
     assert torch.allclose(estimated, ious, atol=1e-5)
 
 
-def test_each_prompt_may_have_its_own_picture(model: SamModel) -> None:
-    pictures = torch.from_numpy(np.stack([_picture(256, 256), 255 - _picture(256, 256)])).permute(0, 3, 1, 2)
+def test_each_prompt_may_have_its_own_image(model: SamModel) -> None:
+    images = torch.from_numpy(np.stack([_image(256, 256), 255 - _image(256, 256)])).permute(0, 3, 1, 2)
     with torch.no_grad():
-        features = model.encode(pictures)
+        features = model.encode(images)
         tokens = model.encode_prompts(torch.full((2, 1, 2), 99.0), torch.ones(2, 1, dtype=torch.int64), None)
         together = model.decode(features, tokens)
         apart = [model.decode(features[i : i + 1], tokens[i : i + 1]) for i in range(2)]
@@ -111,8 +111,8 @@ def test_a_bundle_keeps_weights_and_thresholds(model: SamModel, tmp_path: Path) 
     copy.save(tmp_path / "bundle", licence="Apache-2.0")
     loaded = SamModel("tiny-sam", weights=tmp_path / "bundle")
     assert loaded.thresholds == copy.thresholds
-    picture = _picture(32, 32)
-    assert torch.equal(loaded.embed(picture).features, model.embed(picture).features)
+    image = _image(32, 32)
+    assert torch.equal(loaded.embed(image).features, model.embed(image).features)
     with pytest.raises(FormatError, match="vit_b"):
         load_sam(copy.sam, "vit_b", tmp_path / "bundle")
 
@@ -144,7 +144,7 @@ def test_s1_076_vit_b_in_the_official_layout_loads_and_refuses_a_missing_name(tm
     torch.save(state, tmp_path / "sam_vit_b_01ec64.pth")
     model = SamModel("vit_b", weights=tmp_path / "sam_vit_b_01ec64.pth")
     assert torch.equal(model.sam.state_dict()["image_encoder.pos_embed"], state["image_encoder.pos_embed"])
-    embedding = model.embed(_picture(64, 64))
+    embedding = model.embed(_image(64, 64))
     point = Prompts(np.full((1, 1, 2), 30, np.float32), np.ones((1, 1), np.int64))
     assert model.answer(embedding, point)[0].shape == (1, 3, 256, 256)
     del state["image_encoder.neck.0.weight"]

@@ -15,7 +15,7 @@ from torch import Tensor
 from naruto_vision.errors import InputError
 from naruto_vision.geometry import mask_iou
 from naruto_vision.io.bundles import config_path
-from naruto_vision.records import Mask, Picture, Region
+from naruto_vision.records import ImageArray, Mask, Region
 from naruto_vision.segmentation import compile as compiling
 from naruto_vision.segmentation import runtime as precision
 from naruto_vision.segmentation.compile import few_sizes, filled
@@ -41,8 +41,8 @@ def any_precision(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def picture() -> Picture:
-    return draw_scene(11, read_cast(config_path("cast.yaml")), size=128, difficulty="easy").picture
+def image() -> ImageArray:
+    return draw_scene(11, read_cast(config_path("cast.yaml")), size=128, difficulty="easy").image
 
 
 @pytest.fixture
@@ -62,17 +62,17 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     torch._dynamo.reset()
 
 
-def _answers(model: SamModel, picture: Picture, points: int = 5, batch: int | None = None) -> tuple[Tensor, ...]:
-    embedding, prompts = model.embed(picture), GridPrompter(points)(picture)
+def _answers(model: SamModel, image: ImageArray, points: int = 5, batch: int | None = None) -> tuple[Tensor, ...]:
+    embedding, prompts = model.embed(image), GridPrompter(points)(image)
     some = list(model.answers(embedding, prompts, 0.3, batch))
     return embedding.features, *(torch.cat(each) for each in zip(*some, strict=True))
 
 
 @pytest.mark.parametrize("low", LOW)
 @pytest.mark.usefixtures("any_precision")
-def test_low_precision_gives_float32_near_the_float32_answers(low: Precision, picture: Picture) -> None:
-    exact = _answers(SamModel(weights="tiny-sam"), picture)
-    found = _answers(SamModel(weights="tiny-sam", precision=low), picture)
+def test_low_precision_gives_float32_near_the_float32_answers(low: Precision, image: ImageArray) -> None:
+    exact = _answers(SamModel(weights="tiny-sam"), image)
+    found = _answers(SamModel(weights="tiny-sam", precision=low), image)
     assert [each.dtype for each in found] == [torch.float32, torch.int64, torch.float32, torch.float32]
     cosine = torch.nn.functional.cosine_similarity(found[0].flatten(), exact[0].flatten(), dim=0)
     assert cosine > 0.999
@@ -93,9 +93,9 @@ def _both(one: Region, other: Region) -> tuple[Mask, Mask]:
 
 @pytest.mark.parametrize("low", LOW)
 @pytest.mark.usefixtures("any_precision")
-def test_low_precision_finds_the_same_regions(low: Precision, picture: Picture) -> None:
-    exact = Segmenter(GridPrompter(8), SamModel(weights="tiny-sam"), keep=KEEP)(picture)
-    found = Segmenter(GridPrompter(8), SamModel(weights="tiny-sam", precision=low), keep=KEEP)(picture)
+def test_low_precision_finds_the_same_regions(low: Precision, image: ImageArray) -> None:
+    exact = Segmenter(GridPrompter(8), SamModel(weights="tiny-sam"), keep=KEEP)(image)
+    found = Segmenter(GridPrompter(8), SamModel(weights="tiny-sam", precision=low), keep=KEEP)(image)
     assert len(exact) > 0
     for region in exact:
         assert max(mask_iou(*map(torch.from_numpy, _both(region, other))) for other in found) >= 0.9
@@ -124,39 +124,39 @@ def test_float32_uses_the_weights_themselves() -> None:
 
 
 @pytest.mark.usefixtures("any_precision")
-def test_rounded_copies_follow_the_weights(picture: Picture) -> None:
+def test_rounded_copies_follow_the_weights(image: ImageArray) -> None:
     model = SamModel(weights="tiny-sam", precision="bfloat16")
     with torch.inference_mode():  # as a Trainer predicts
-        first = model.embed(picture).features.clone()
+        first = model.embed(image).features.clone()
     copies = model.passes._rounded()
     assert model.passes._rounded() is copies
-    assert torch.equal(model.embed(picture).features, first)
+    assert torch.equal(model.embed(image).features, first)
     state = {name: value + 0.05 for name, value in model.sam.state_dict().items()}
     model.sam.load_state_dict(state)
     assert model.passes._rounded() is not copies
-    assert not torch.allclose(model.embed(picture).features, first, atol=1e-3)
+    assert not torch.allclose(model.embed(image).features, first, atol=1e-3)
     fresh = SamModel(precision="bfloat16")
     fresh.sam.load_state_dict(state)
-    assert torch.equal(fresh.embed(picture).features, model.embed(picture).features)
+    assert torch.equal(fresh.embed(image).features, model.embed(image).features)
 
 
 @pytest.mark.usefixtures("any_precision")
-def test_a_copied_model_rounds_its_own_weights(picture: Picture) -> None:
+def test_a_copied_model_rounds_its_own_weights(image: ImageArray) -> None:
     model = SamModel(weights="tiny-sam", precision="bfloat16")
-    expected = model.embed(picture).features
+    expected = model.embed(image).features
     twin = copy.deepcopy(model)
     with torch.no_grad():
         for parameter in twin.parameters():
             parameter.mul_(0.5)
-    assert torch.equal(model.embed(picture).features, expected)
-    assert not torch.allclose(twin.embed(picture).features, expected, atol=1e-3)
+    assert torch.equal(model.embed(image).features, expected)
+    assert not torch.allclose(twin.embed(image).features, expected, atol=1e-3)
 
 
-def test_autocast_does_not_reach_the_masks(picture: Picture) -> None:
+def test_autocast_does_not_reach_the_masks(image: ImageArray) -> None:
     model = SamModel(weights="tiny-sam")
-    expected = _answers(model, picture)
+    expected = _answers(model, image)
     with torch.autocast("cpu", torch.bfloat16):
-        found = _answers(model, picture)
+        found = _answers(model, image)
     assert all(torch.equal(one, other) for one, other in zip(expected, found, strict=True))
 
 
@@ -195,7 +195,7 @@ def test_a_precision_that_is_slower_is_refused(
 
 @pytest.mark.parametrize("has_gpu", [False, True])
 def test_a_machine_with_a_gpu_waits_for_the_device(
-    has_gpu: bool, picture: Picture, monkeypatch: pytest.MonkeyPatch
+    has_gpu: bool, image: ImageArray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(precision, "_fast_bf16", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
@@ -205,19 +205,19 @@ def test_a_machine_with_a_gpu_waits_for_the_device(
         return
     model = SamModel(weights="tiny-sam", precision="bfloat16")
     with pytest.raises(InputError, match="use float32"):  # the weights are on the CPU after all
-        model.embed(picture)
+        model.embed(image)
     features = torch.zeros(1, 64, 16, 16)
     with pytest.raises(InputError, match="use float32"):
         next(model.passes.answers(features, torch.zeros(1, 2, 64), 0.0))
 
 
 @pytest.mark.usefixtures("any_precision")
-def test_numbers_that_are_too_large_for_float16_are_told(picture: Picture) -> None:
+def test_numbers_that_are_too_large_for_float16_are_told(image: ImageArray) -> None:
     model = SamModel(weights="tiny-sam", precision="float16")
     with torch.no_grad():
         model.sam.image_encoder.blocks[1].mlp.lin1.weight.mul_(1e6)
     with pytest.raises(InputError, match="use bfloat16"):
-        model.embed(picture)
+        model.embed(image)
 
 
 def test_nothing_turns_on_tf32() -> None:
@@ -232,9 +232,9 @@ def test_nothing_turns_on_tf32() -> None:
 
 @pytest.mark.parametrize("which", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("any_precision")
-def test_compiled_parts_give_the_same(which: Precision, picture: Picture, traced: list[str]) -> None:
-    exact = _answers(SamModel(weights="tiny-sam", precision=which), picture)
-    found = _answers(SamModel(weights="tiny-sam", precision=which, compile="all"), picture)
+def test_compiled_parts_give_the_same(which: Precision, image: ImageArray, traced: list[str]) -> None:
+    exact = _answers(SamModel(weights="tiny-sam", precision=which), image)
+    found = _answers(SamModel(weights="tiny-sam", precision=which, compile="all"), image)
     assert len(traced) == 3  # the image encoder, the decoder, the masks
     assert torch.equal(exact[1], found[1])
     near = 1e-4 if which == "float32" else 0.3
@@ -243,28 +243,28 @@ def test_compiled_parts_give_the_same(which: Precision, picture: Picture, traced
 
 
 @pytest.mark.parametrize(("compile", "graphs"), [("none", 0), ("encoder", 1)])
-def test_what_is_compiled_is_chosen(compile: Compile, graphs: int, picture: Picture, traced: list[str]) -> None:
-    _answers(SamModel(weights="tiny-sam", compile=compile), picture, points=3)
+def test_what_is_compiled_is_chosen(compile: Compile, graphs: int, image: ImageArray, traced: list[str]) -> None:
+    _answers(SamModel(weights="tiny-sam", compile=compile), image, points=3)
     assert len(traced) == graphs
 
 
-def test_further_pictures_and_batches_are_not_compiled_again(picture: Picture, traced: list[str]) -> None:
+def test_further_images_and_batches_are_not_compiled_again(image: ImageArray, traced: list[str]) -> None:
     model = SamModel(weights="tiny-sam", compile="all")
     segmenter = Segmenter(GridPrompter(5), model, predicted_iou=0.3, keep=KEEP, prompts_per_batch=8)
-    segmenter(picture)  # 25 prompts: batches of 8, the last of 1
+    segmenter(image)  # 25 prompts: batches of 8, the last of 1
     assert len(traced) == 3
-    for other in (picture[:90], picture[:, :70], np.zeros((200, 30, 3), np.uint8)):
+    for other in (image[:90], image[:, :70], np.zeros((200, 30, 3), np.uint8)):
         segmenter(other)
     assert len(traced) == 3
 
 
 def test_compiled_batches_have_two_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(precision.PICTURES_AT_ONCE, "cpu", 4)
+    monkeypatch.setitem(precision.IMAGES_AT_ONCE, "cpu", 4)
 
     def sizes(compile: Compile, count: int) -> list[int]:
         passes, found = ForwardPasses(SamModel().sam, "float32", compile), []
         while sum(found) < count:
-            found.append(passes.pictures_at_once(count - sum(found), CPU))
+            found.append(passes.images_at_once(count - sum(found), CPU))
         return found
 
     assert sizes("none", 7) == [4, 3]
@@ -296,12 +296,12 @@ def test_rows_are_filled_up_with_the_first() -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("which", ["float32", *LOW])
 @pytest.mark.parametrize("compile", ["none", "all"])
-def test_a_gpu_finds_the_regions_of_a_cpu(which: Precision, compile: Compile, picture: Picture) -> None:
-    exact = Segmenter(GridPrompter(8), SamModel(weights="tiny-sam"), keep=KEEP)(picture)
+def test_a_gpu_finds_the_regions_of_a_cpu(which: Precision, compile: Compile, image: ImageArray) -> None:
+    exact = Segmenter(GridPrompter(8), SamModel(weights="tiny-sam"), keep=KEEP)(image)
     model = SamModel(weights="tiny-sam", precision=which, compile=compile).cuda()
-    pictures = [picture, np.ascontiguousarray(picture[:, ::-1])]
+    images = [image, np.ascontiguousarray(image[:, ::-1])]
     segmenter = Segmenter(GridPrompter(8), model, keep=KEEP)
-    found = [segmenter(*pair) for pair in zip(pictures, segmenter.embed_all(pictures), strict=True)]
+    found = [segmenter(*pair) for pair in zip(images, segmenter.embed_all(images), strict=True)]
     for region in exact:
         assert max(mask_iou(*map(torch.from_numpy, _both(region, other))) for other in found[0]) >= 0.9
 

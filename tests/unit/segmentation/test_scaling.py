@@ -1,4 +1,4 @@
-"""Several pictures through the image encoder at once, and sizes between a picture and the model's input."""
+"""Several images through the image encoder at once, and sizes between an image and the model's input."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from segment_anything.utils.transforms import ResizeLongestSide
 
 from naruto_vision.errors import InputError
-from naruto_vision.records import Picture, Region
+from naruto_vision.records import ImageArray, Region
 from naruto_vision.segmentation import runtime as precision
 from naruto_vision.segmentation.generator import CropLayers, RegionFilter, Segmenter
 from naruto_vision.segmentation.postprocess import resize_longest
@@ -23,26 +23,26 @@ def model() -> SamModel:
     return SamModel("tiny-sam", weights="tiny-sam")
 
 
-def _pictures() -> list[Picture]:
+def _images() -> list[ImageArray]:
     generator = np.random.default_rng(0)
     return [generator.integers(0, 256, (*size, 3), dtype=np.uint8) for size in SIZES]
 
 
 @pytest.mark.parametrize(("height", "width"), [(48, 64), (300, 20), (256, 256)])
-def test_pictures_are_resized_as_the_stock_predictor_does(height: int, width: int) -> None:
-    picture = np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    assert np.array_equal(resize_longest(picture, 256), ResizeLongestSide(256).apply_image(picture))
+def test_images_are_resized_as_the_stock_predictor_does(height: int, width: int) -> None:
+    image = np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    assert np.array_equal(resize_longest(image, 256), ResizeLongestSide(256).apply_image(image))
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 8])
-def test_several_pictures_are_embedded_as_one_by_one(
+def test_several_images_are_embedded_as_one_by_one(
     model: SamModel, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    apart = [model.embed(picture) for picture in _pictures()]
-    monkeypatch.setitem(precision.PICTURES_AT_ONCE, "cpu", at_once)
+    apart = [model.embed(image) for image in _images()]
+    monkeypatch.setitem(precision.IMAGES_AT_ONCE, "cpu", at_once)
     sizes, encode = [], precision.encode_image
     monkeypatch.setattr(precision, "encode_image", lambda *one: sizes.append(len(one[1])) or encode(*one))
-    together = embed_scenes(model, _pictures())
+    together = embed_scenes(model, _images())
     assert sizes == {1: [1] * 5, 2: [2, 2, 1], 8: [5]}[at_once]
     for one, other in zip(apart, together, strict=True):
         assert (one.original_size, one.input_size) == (other.original_size, other.input_size)
@@ -53,24 +53,24 @@ def test_several_pictures_are_embedded_as_one_by_one(
 
 
 class _OneByOne:
-    """A promptable model that takes one picture at a time."""
+    """A promptable model that takes one image at a time."""
 
     def __init__(self, model: SamModel) -> None:
         self.model = model
         self.thresholds, self.fingerprint = model.thresholds, model.fingerprint
         self.answers, self.full_masks = model.answers, model.full_masks
-        self.seen: list[Picture] = []
+        self.seen: list[ImageArray] = []
 
-    def embed(self, picture: Picture) -> SceneEmbedding:
-        self.seen.append(picture)
-        return self.model.embed(picture)
+    def embed(self, image: ImageArray) -> SceneEmbedding:
+        self.seen.append(image)
+        return self.model.embed(image)
 
 
 def test_a_model_without_batches_is_asked_one_by_one(model: SamModel) -> None:
     single = _OneByOne(model)
-    found = embed_scenes(single, _pictures())
+    found = embed_scenes(single, _images())
     assert len(single.seen) == len(found) == len(SIZES)
-    assert torch.equal(found[2].features, model.embed(_pictures()[2]).features)
+    assert torch.equal(found[2].features, model.embed(_images()[2]).features)
 
 
 def _same(ours: list[Region], others: list[Region]) -> bool:
@@ -84,22 +84,22 @@ def test_an_embedding_made_before_is_used(
 ) -> None:
     keep = RegionFilter(min_area=0, max_masks=None)
     segmenter = Segmenter(GridPrompter(3), model, predicted_iou=-9.0, stability=0.0, keep=keep, crops=crops)
-    pictures = _pictures()[:2]
-    expected = [segmenter(picture) for picture in pictures]
-    embeddings = segmenter.embed_all(pictures)
+    images = _images()[:2]
+    expected = [segmenter(image) for image in images]
+    embeddings = segmenter.embed_all(images)
     windows = []
     embed_all = model.embed_all
     monkeypatch.setattr(model, "embed_all", lambda some: windows.append(len(some)) or embed_all(some))
-    found = [segmenter(*pair) for pair in zip(pictures, embeddings, strict=True)]
+    found = [segmenter(*pair) for pair in zip(images, embeddings, strict=True)]
     assert windows == ([0, 0] if crops is None else [4, 4])
     assert all(_same(one, other) for one, other in zip(found, expected, strict=True))
     assert len(expected[0]) > 1
 
 
 def test_the_stock_generator_takes_no_embedding(model: SamModel) -> None:
-    stock, picture = StockSegmenter(GridPrompter(2), model), _pictures()[0]
-    (nothing,) = stock.embed_all([picture])
+    stock, image = StockSegmenter(GridPrompter(2), model), _images()[0]
+    (nothing,) = stock.embed_all([image])
     assert nothing is None
-    assert stock(picture, nothing) is not None
+    assert stock(image, nothing) is not None
     with pytest.raises(InputError, match="expected no embedding"):
-        stock(picture, model.embed(picture))
+        stock(image, model.embed(image))

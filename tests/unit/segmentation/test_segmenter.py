@@ -7,7 +7,7 @@ from segment_anything import SamAutomaticMaskGenerator
 from torch import Tensor
 
 from naruto_vision.io.bundles import config_path
-from naruto_vision.records import Picture, Region
+from naruto_vision.records import ImageArray, Region
 from naruto_vision.segmentation.generator import RegionFilter, Segmenter
 from naruto_vision.segmentation.postprocess import dense_masks
 from naruto_vision.segmentation.prompts import GridPrompter, PointPrompter
@@ -32,14 +32,14 @@ def _random_model(seed: int) -> SamModel:
     return model
 
 
-def _picture(height: int, width: int, seed: int = 0) -> Picture:
+def _image(height: int, width: int, seed: int = 0) -> ImageArray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 @pytest.mark.parametrize(("seed", "height", "width"), [(6, 48, 64), (6, 64, 64), (7, 61, 37)])
 def test_the_masks_are_those_of_the_stock_generator(seed: int, height: int, width: int) -> None:
-    model, picture = _random_model(seed), _picture(height, width, seed)
-    bar = float(model.answer(model.embed(picture), GridPrompter(6)(picture)).ious.quantile(0.2))
+    model, image = _random_model(seed), _image(height, width, seed)
+    bar = float(model.answer(model.embed(image), GridPrompter(6)(image)).ious.quantile(0.2))
     stock = SamAutomaticMaskGenerator(
         model.sam,
         points_per_side=6,
@@ -48,7 +48,7 @@ def test_the_masks_are_those_of_the_stock_generator(seed: int, height: int, widt
         stability_score_offset=0.05,
         box_nms_thresh=0.95,
     )
-    expected = stock.generate(picture)
+    expected = stock.generate(image)
     segmenter = Segmenter(
         GridPrompter(6),
         model,
@@ -59,7 +59,7 @@ def test_the_masks_are_those_of_the_stock_generator(seed: int, height: int, widt
         keep=ALL,
         prompts_per_batch=7,
     )
-    found = segmenter(picture)
+    found = segmenter(image)
     assert len(found) == len(expected) > 1
     for record in expected:
         best = max(_iou(record["segmentation"], region.full_mask(height, width)) for region in found)
@@ -79,8 +79,8 @@ class FakeModel:
         self.masks, self.ious = torch.stack(list(masks)), torch.tensor(ious)
         self.upscaled = 0
 
-    def embed(self, picture: Picture) -> SceneEmbedding:
-        return SceneEmbedding(torch.zeros(1, 1, 1, 1), picture.shape[:2], picture.shape[:2])
+    def embed(self, image: ImageArray) -> SceneEmbedding:
+        return SceneEmbedding(torch.zeros(1, 1, 1, 1), image.shape[:2], image.shape[:2])
 
     def answers(
         self, _embedding: SceneEmbedding, prompts: Prompts, above: float, batch: int | None = None
@@ -108,7 +108,7 @@ def _logits(box: tuple[int, int, int, int], value: float = 9.0) -> Tensor:
 
 def _boxes(model: FakeModel, keep: RegionFilter = ALL) -> list[tuple[int, int, int, int]]:
     segmenter = Segmenter(PointPrompter([(1, 1)]), model, keep=keep)
-    return [region.box for region in segmenter(_picture(40, 50))]
+    return [region.box for region in segmenter(_image(40, 50))]
 
 
 def test_a_low_estimate_goes_before_anything_is_brought_to_full_size() -> None:
@@ -130,8 +130,8 @@ def test_of_two_alike_the_better_stays_and_regions_come_largest_first() -> None:
 
 def test_thresholds_come_from_the_model_unless_given() -> None:
     model = FakeModel([_logits((0, 0, 9, 9))], [0.4])
-    assert Segmenter(PointPrompter([(1, 1)]), model)(_picture(40, 50)) == []
-    region = Segmenter(PointPrompter([(1, 1)]), model, predicted_iou=0.3, keep=ALL)(_picture(40, 50))[0]
+    assert Segmenter(PointPrompter([(1, 1)]), model)(_image(40, 50)) == []
+    region = Segmenter(PointPrompter([(1, 1)]), model, predicted_iou=0.3, keep=ALL)(_image(40, 50))[0]
     assert region.prompt == "point 1,1"
     assert region.predicted_iou == pytest.approx(0.4)
     assert region.stability == 1.0
@@ -166,7 +166,7 @@ def test_an_impossible_filter_is_refused() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 600), (600, 1), (7, 5)])
 @pytest.mark.parametrize("value", [0, 255])
-def test_strange_pictures_give_a_list(height: int, width: int, value: int) -> None:
+def test_strange_images_give_a_list(height: int, width: int, value: int) -> None:
     segmenter = Segmenter(
         GridPrompter(2), _random_model(0), predicted_iou=-9.0, stability=0.0, stability_offset=0.0, keep=ALL
     )
@@ -186,7 +186,7 @@ def test_many_large_answers_are_brought_to_full_size_in_pieces(monkeypatch: pyte
 def test_the_packaged_weights_find_drawn_figures_as_the_stock_generator_does() -> None:
     scene = draw_scene(11, read_cast(config_path("cast.yaml")), size=192, difficulty="easy")
     model = SamModel("tiny-sam", weights="tiny-sam").eval()
-    found = Segmenter(GridPrompter(8), model, keep=ALL)(scene.picture)
+    found = Segmenter(GridPrompter(8), model, keep=ALL)(scene.image)
     bars = model.thresholds
     stock = SamAutomaticMaskGenerator(
         model.sam,
@@ -196,7 +196,7 @@ def test_the_packaged_weights_find_drawn_figures_as_the_stock_generator_does() -
         stability_score_offset=bars.stability_offset,
         box_nms_thresh=bars.box_nms,
     )
-    expected = stock.generate(scene.picture)
+    expected = stock.generate(scene.image)
     assert len(found) == len(expected) > 0
     for record in expected:
         assert max(_iou(record["segmentation"], region.full_mask(192, 192)) for region in found) >= 0.99
@@ -205,13 +205,13 @@ def test_the_packaged_weights_find_drawn_figures_as_the_stock_generator_does() -
 
 
 def test_no_mask_takes_a_byte_a_pixel_until_somebody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, picture = _random_model(6), _picture(48, 64, 6)
+    model, image = _random_model(6), _image(48, 64, 6)
     bars = {"predicted_iou": -1e9, "stability": 0.0, "box_nms": 1.0}
     unpacked = []
     original = np.unpackbits
     monkeypatch.setattr(np, "unpackbits", lambda *args, **named: unpacked.append(1) or original(*args, **named))
-    everything = Segmenter(GridPrompter(6), model, keep=ALL, **bars)(picture)
-    kept = Segmenter(GridPrompter(6), model, keep=RegionFilter(min_area=0, max_masks=3), **bars)(picture)
+    everything = Segmenter(GridPrompter(6), model, keep=ALL, **bars)(image)
+    kept = Segmenter(GridPrompter(6), model, keep=RegionFilter(min_area=0, max_masks=3), **bars)(image)
     assert not unpacked
     assert len(everything) > len(kept) == 3
     for ours, other in zip(kept, everything, strict=False):

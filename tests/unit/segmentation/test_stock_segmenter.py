@@ -14,7 +14,7 @@ from naruto_vision.segmentation.protocol import SceneEmbedding, embed_scenes
 from naruto_vision.segmentation.sam import SamModel
 from naruto_vision.segmentation.stock import StockSegmenter
 
-PICTURE = np.zeros((6, 9, 3), dtype=np.uint8)
+IMAGE = np.zeros((6, 9, 3), dtype=np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +32,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         def __init__(self, sam: object, **options: Any) -> None:
             told.update(options, sam=sam)
 
-        def generate(self, picture: np.ndarray) -> list[dict[str, Any]]:
-            told["picture"] = picture
+        def generate(self, image: np.ndarray) -> list[dict[str, Any]]:
+            told["image"] = image
             return list(told["records"])
 
     monkeypatch.setattr(stock, "SamAutomaticMaskGenerator", Generator)
@@ -71,8 +71,8 @@ def test_its_masks_become_regions_the_largest_first(model: SamModel, asked: dict
     large[1, 2] = False
     asked["records"] = [_record(small, (3.4, 2.2), 0.7), _record(large, (5, 3)), _record(small & False, (0, 0))]
     segmenter = StockSegmenter(GridPrompter(2), model, keep=RegionFilter(min_area=0, max_masks=None))
-    regions = segmenter(PICTURE)
-    assert asked["picture"] is PICTURE
+    regions = segmenter(IMAGE)
+    assert asked["image"] is IMAGE
     assert [region.box for region in regions] == [(2, 1, 7, 4), (3, 2, 4, 2)]  # the empty mask is none
     assert [region.prompt for region in regions] == ["point 5,3", "point 3,2"]
     assert [region.predicted_iou for region in regions] == [0.9, 0.7]
@@ -87,50 +87,50 @@ def test_regions_are_left_out_as_everywhere(model: SamModel, asked: dict[str, An
     for number, mask in enumerate(masks):
         mask[number, : number + 2] = True
     asked["records"] = [_record(mask, (0, 0)) for mask in masks]
-    kept = StockSegmenter(GridPrompter(2), model, keep=RegionFilter(min_area=0, max_masks=2))(PICTURE)
+    kept = StockSegmenter(GridPrompter(2), model, keep=RegionFilter(min_area=0, max_masks=2))(IMAGE)
     assert [region.area for region in kept] == [4, 3]
 
 
 @pytest.mark.usefixtures("asked")
 def test_nothing_found_is_no_region(model: SamModel) -> None:
-    assert StockSegmenter(GridPrompter(2), model)(PICTURE) == []
+    assert StockSegmenter(GridPrompter(2), model)(IMAGE) == []
 
 
 def test_it_embeds_nothing_and_takes_no_embedding(model: SamModel, asked: dict[str, Any]) -> None:
     segmenter = StockSegmenter(GridPrompter(2), model)
-    assert list(segmenter.embed_all([PICTURE, PICTURE])) == [None, None]
+    assert list(segmenter.embed_all([IMAGE, IMAGE])) == [None, None]
     with pytest.raises(InputError, match="stock segmenter: expected no embedding, found one"):
-        segmenter(PICTURE, SceneEmbedding(torch.zeros(1, 1, 1, 1), (6, 9), (6, 9)))
-    assert "picture" not in asked
+        segmenter(IMAGE, SceneEmbedding(torch.zeros(1, 1, 1, 1), (6, 9), (6, 9)))
+    assert "image" not in asked
 
 
 def test_prompts_that_are_no_grid_are_refused(model: SamModel) -> None:
     with pytest.raises(InputError, match="expected a GridPrompter and a SamModel, found PointPrompter and SamModel"):
-        StockSegmenter(PointPrompter([(1, 1)]), model)(PICTURE)
+        StockSegmenter(PointPrompter([(1, 1)]), model)(IMAGE)
 
 
 class _OneByOne:
-    """A model that embeds one picture at a time, and counts."""
+    """A model that embeds one image at a time, and counts."""
 
     def __init__(self) -> None:
         self.seen: list[int] = []
 
-    def embed(self, picture: np.ndarray) -> SceneEmbedding:
-        self.seen.append(len(picture))
-        return SceneEmbedding(torch.zeros(1, 1, 1, 1), picture.shape[:2], picture.shape[:2])
+    def embed(self, image: np.ndarray) -> SceneEmbedding:
+        self.seen.append(len(image))
+        return SceneEmbedding(torch.zeros(1, 1, 1, 1), image.shape[:2], image.shape[:2])
 
 
 class _AtOnce(_OneByOne):
     """A model that can embed several at once."""
 
-    def embed_all(self, pictures: list[np.ndarray]) -> list[SceneEmbedding]:
-        self.seen.append(-len(pictures))
-        return [_OneByOne().embed(picture) for picture in pictures]
+    def embed_all(self, images: list[np.ndarray]) -> list[SceneEmbedding]:
+        self.seen.append(-len(images))
+        return [_OneByOne().embed(image) for image in images]
 
 
 @pytest.mark.parametrize(("kind", "seen"), [(_OneByOne, [3, 5]), (_AtOnce, [-2])])
 def test_scenes_are_embedded_at_once_only_where_the_model_can(kind: type[_OneByOne], seen: list[int]) -> None:
     model: Any = kind()
-    pictures = [np.zeros((height, 4, 3), np.uint8) for height in (3, 5)]
-    assert [one.original_size for one in embed_scenes(model, pictures)] == [(3, 4), (5, 4)]
+    images = [np.zeros((height, 4, 3), np.uint8) for height in (3, 5)]
+    assert [one.original_size for one in embed_scenes(model, images)] == [(3, 4), (5, 4)]
     assert model.seen == seen

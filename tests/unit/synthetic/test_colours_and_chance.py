@@ -163,12 +163,12 @@ def test_colour_features_tell_colours_apart_and_forget_the_size() -> None:
 
 
 def test_colour_features_give_place_and_histogram_the_same_weight() -> None:
-    picture = _rng(5).integers(0, 256, (24, 24, 3), dtype=np.uint8)
-    features = colour_features(picture)
+    image = _rng(5).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    features = colour_features(image)
     place, histogram = features[: 24 * 24 * 3], features[24 * 24 * 3 :]
     assert np.linalg.norm(place) == pytest.approx(np.sqrt(0.5), abs=1e-4)
     assert np.linalg.norm(histogram) == pytest.approx(np.sqrt(0.5), abs=1e-4)
-    grey = picture.astype(np.float64).reshape(-1)
+    grey = image.astype(np.float64).reshape(-1)
     grey -= grey.mean()
     assert place == pytest.approx(grey / np.linalg.norm(grey) * np.sqrt(0.5), abs=1e-4)
 

@@ -1,4 +1,4 @@
-"""Figures: measures, style, frames of single pictures, and layers that never leave their window."""
+"""Figures: measures, style, frames of single images, and layers that never leave their window."""
 
 from dataclasses import replace
 from typing import get_args
@@ -222,39 +222,39 @@ def test_two_characters_resemble_each_other_by_three_of_four(changed: int, alike
 
 
 def test_a_layer_of_full_alpha_replaces_and_of_none_leaves() -> None:
-    picture = _rng(3).integers(0, 256, (5, 6, 3), dtype=np.uint8)
-    before = picture.copy()
+    image = _rng(3).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    before = image.copy()
     alpha = np.zeros((2, 3), np.uint8)
     alpha[0, 1] = 255
     colour = np.zeros((2, 3, 3), np.uint8)
     colour[0, 1] = (9, 8, 7)
-    lay_over(picture, Layer(1, 2, colour, alpha, alpha))
-    assert picture[2, 2].tolist() == [9, 8, 7]
-    picture[2, 2] = before[2, 2]
-    assert np.array_equal(picture, before)
+    lay_over(image, Layer(1, 2, colour, alpha, alpha))
+    assert image[2, 2].tolist() == [9, 8, 7]
+    image[2, 2] = before[2, 2]
+    assert np.array_equal(image, before)
 
 
 @pytest.mark.parametrize("side", [32, 200])
 def test_no_wear_changes_nothing(side: int) -> None:
-    picture = _rng(4).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    image = _rng(4).integers(0, 256, (side, side, 3), dtype=np.uint8)
     for seed in range(3):
-        assert np.array_equal(finish(picture.copy(), _rng(seed), strength=0.0), picture)
+        assert np.array_equal(finish(image.copy(), _rng(seed), strength=0.0), image)
 
 
 @pytest.mark.parametrize(("width", "height"), [(64, 64), (40, 90), (90, 40), (33, 35)])
-def test_backgrounds_fill_pictures_of_any_shape(width: int, height: int) -> None:
+def test_backgrounds_fill_images_of_any_shape(width: int, height: int) -> None:
     for seed in range(8):
-        picture = draw_backdrop(_rng(seed), width, height)
-        assert picture.shape == (height, width, 3)
-        assert picture.dtype == np.uint8
-        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 1
-        assert picture[[0, 0, -1, -1], [0, -1, 0, -1]].max(axis=1).min() > 0  # to the very corners
+        image = draw_backdrop(_rng(seed), width, height)
+        assert image.shape == (height, width, 3)
+        assert image.dtype == np.uint8
+        assert len(np.unique(image.reshape(-1, 3), axis=0)) > 1
+        assert image[[0, 0, -1, -1], [0, -1, 0, -1]].max(axis=1).min() > 0  # to the very corners
 
 
 def test_a_chosen_difficulty_leaves_the_rest_of_the_scene_to_the_seed() -> None:
     cast = Cast({"Ann": _who(10)})
     scene = draw_scene(5, cast, size=64)
-    assert np.array_equal(draw_scene(5, cast, size=64, difficulty=scene.difficulty).picture, scene.picture)
+    assert np.array_equal(draw_scene(5, cast, size=64, difficulty=scene.difficulty).image, scene.image)
 
 
 def test_a_cast_of_one_fills_scenes_with_strangers() -> None:

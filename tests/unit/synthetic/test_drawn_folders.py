@@ -83,8 +83,8 @@ def test_scene_truth_agrees_with_the_drawing(world: Path, cast: Cast) -> None:
             assert one["area"] == drawn.mask.sum()
         known = [{"bbox": list(d.box), "label": d.label} for d in scene.objects if d.label is not None]
         assert gt[image["file_name"]] == known
-        picture = read_image(folder / "images" / image["file_name"]).astype(int)
-        assert np.abs(picture - scene.picture).mean() < 12  # JPEG
+        image = read_image(folder / "images" / image["file_name"]).astype(int)
+        assert np.abs(image - scene.image).mean() < 12  # JPEG
 
 
 def test_a_scene_with_nobody_known_is_in_the_truth(cast: Cast, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_world_is_reproducible_and_says_how_it_was_made(world: Path, cast: Cas
     assert all(len(some) >= 3 for some in texts.values())
 
 
-def test_more_pictures_leave_the_others_as_they_were(world: Path, cast: Cast, tmp_path: Path) -> None:
+def test_more_images_leave_the_others_as_they_were(world: Path, cast: Cast, tmp_path: Path) -> None:
     plan = WorldPlan(seed=3, train=4, valid=0, test=0, scenes=0, valid_scenes=0, picture_size=48)
     write_world(tmp_path / "more", cast, plan)
     old, new = _files(world / "train"), _files(tmp_path / "more" / "train")

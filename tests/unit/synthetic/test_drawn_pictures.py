@@ -1,4 +1,4 @@
-"""Single pictures: the same pixels anywhere, one figure each, hard for colour alone."""
+"""Single images: the same pixels anywhere, one figure each, hard for colour alone."""
 
 import hashlib
 from dataclasses import replace
@@ -10,7 +10,7 @@ from naruto_vision.io.bundles import config_path
 from naruto_vision.records import Vectors
 from naruto_vision.synthetic.attributes import CHOICES, Attributes, Cast, random_attributes, read_cast
 from naruto_vision.synthetic.palette import colour_features, nearest_labels
-from naruto_vision.synthetic.scene import draw_picture
+from naruto_vision.synthetic.scene import draw_image
 
 
 @pytest.fixture(scope="module")
@@ -18,19 +18,19 @@ def cast() -> Cast:
     return read_cast(config_path("cast.yaml"))
 
 
-def _digest(pictures: list[np.ndarray]) -> str:
+def _digest(images: list[np.ndarray]) -> str:
     digest = hashlib.sha256()
-    for picture in pictures:
-        digest.update(np.ascontiguousarray(picture).tobytes())
+    for image in images:
+        digest.update(np.ascontiguousarray(image).tobytes())
     return digest.hexdigest()[:16]
 
 
 def test_pixels_are_the_same_on_every_machine(cast: Cast) -> None:
     # the shipped weights were trained on exactly these drawings
-    drawn = [draw_picture(attributes, seed, 96) for seed, attributes in enumerate(cast.attributes)]
-    assert _digest([one.picture for one in drawn]) == "bcd0ee1f8f55e8ad"
+    drawn = [draw_image(attributes, seed, 96) for seed, attributes in enumerate(cast.attributes)]
+    assert _digest([one.image for one in drawn]) == "bcd0ee1f8f55e8ad"
     assert _digest([one.mask for one in drawn]) == "4aed357b7e4c164a"
-    assert _digest([draw_picture(cast.attributes[2], 5, 200).picture]) == "7f96b18c4b2a6ec6"
+    assert _digest([draw_image(cast.attributes[2], 5, 200).image]) == "7f96b18c4b2a6ec6"
 
 
 def test_strangers_are_the_same_on_every_machine() -> None:
@@ -41,18 +41,18 @@ def test_strangers_are_the_same_on_every_machine() -> None:
 
 def test_seed_and_attributes_both_count(cast: Cast) -> None:
     who = cast.attributes[0]
-    first = draw_picture(who, 1, 64).picture
-    assert np.array_equal(first, draw_picture(who, 1, 64).picture)
-    assert not np.array_equal(first, draw_picture(who, 2, 64).picture)
-    assert not np.array_equal(first, draw_picture(cast.attributes[1], 1, 64).picture)
+    first = draw_image(who, 1, 64).image
+    assert np.array_equal(first, draw_image(who, 1, 64).image)
+    assert not np.array_equal(first, draw_image(who, 2, 64).image)
+    assert not np.array_equal(first, draw_image(cast.attributes[1], 1, 64).image)
 
 
 @pytest.mark.parametrize("size", [16, 48, 96, 161, 384])
 def test_any_size_has_a_figure_and_a_background(cast: Cast, size: int) -> None:
     for seed in range(6):
-        drawn = draw_picture(cast.attributes[seed], seed, size)
-        assert drawn.picture.shape == (size, size, 3)
-        assert drawn.picture.dtype == np.uint8
+        drawn = draw_image(cast.attributes[seed], seed, size)
+        assert drawn.image.shape == (size, size, 3)
+        assert drawn.image.dtype == np.uint8
         assert drawn.mask.shape == (size, size)
         assert 0.02 < drawn.mask.mean() < 0.98
 
@@ -60,7 +60,7 @@ def test_any_size_has_a_figure_and_a_background(cast: Cast, size: int) -> None:
 @pytest.mark.parametrize("name", list(CHOICES))
 def test_every_value_can_be_seen(cast: Cast, name: str) -> None:
     base = replace(cast.attributes[0], head_wear="bow", pattern="striped", held="ball", extra="cape", hair_style="long")
-    pictures = set()
+    images = set()
     values = [value for value in CHOICES[name] if not (name == "bottom" and value == "none")]
     for value in values:
         changed: dict[str, str] = {name: value}
@@ -69,22 +69,22 @@ def test_every_value_can_be_seen(cast: Cast, name: str) -> None:
         elif name == "top" and value not in {"dress", "robe"}:
             changed["bottom"] = "pants"
         who = replace(base, **changed)  # type: ignore[arg-type]  # the constructor checks the values
-        pictures.add(_digest([draw_picture(who, seed, 96).picture for seed in range(6)]))
-    assert len(pictures) == len(values)
+        images.add(_digest([draw_image(who, seed, 96).image for seed in range(6)]))
+    assert len(images) == len(values)
 
 
 def test_the_background_tells_nothing_about_who_it_is(cast: Cast) -> None:
     # the same seed gives everybody the same background, seen in the corner farthest from every figure
-    corners = [draw_picture(attributes, 4, 96) for attributes in cast.attributes]
+    corners = [draw_image(attributes, 4, 96) for attributes in cast.attributes]
     outside = ~np.any([one.mask for one in corners], axis=0)
     assert outside.any()
-    means = {tuple(one.picture[:4, :4].mean(axis=(0, 1)).round(6)) for one in corners if outside[:4, :4].all()}
+    means = {tuple(one.image[:4, :4].mean(axis=(0, 1)).round(6)) for one in corners if outside[:4, :4].all()}
     assert len(means) <= 1
 
 
 def _features(cast: Cast, per_class: int, start: int) -> tuple[Vectors, list[str]]:
     rows = [
-        colour_features(draw_picture(attributes, start + 1000 * k + n, 128).picture)
+        colour_features(draw_image(attributes, start + 1000 * k + n, 128).image)
         for k, attributes in enumerate(cast.attributes)
         for n in range(per_class)
     ]
@@ -101,8 +101,8 @@ def test_colour_alone_does_not_solve_it(cast: Cast) -> None:
 
 def test_colour_features_are_unit_vectors() -> None:
     rng = np.random.Generator(np.random.PCG64(0))
-    for picture in (rng.integers(0, 256, (30, 40, 3), dtype=np.uint8), np.zeros((8, 8, 3), np.uint8)):
-        vector = colour_features(picture)
+    for image in (rng.integers(0, 256, (30, 40, 3), dtype=np.uint8), np.zeros((8, 8, 3), np.uint8)):
+        vector = colour_features(image)
         assert vector.shape == (24 * 24 * 3 + 12 * 6 * 6,)
         assert vector.dtype == np.float32
     assert np.linalg.norm(colour_features(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8))) == pytest.approx(1.0)

@@ -1,4 +1,4 @@
-"""The rasteriser: areas, lines, shade, clipping, parts; and how layers meet pictures."""
+"""The rasteriser: areas, lines, shade, clipping, parts; and how layers meet images."""
 
 import math
 from dataclasses import replace
@@ -130,21 +130,21 @@ def test_a_taller_look_is_taller() -> None:
 
 
 def test_lay_over_blends_by_alpha() -> None:
-    picture = np.full((6, 6, 3), 100, np.uint8)
+    image = np.full((6, 6, 3), 100, np.uint8)
     alpha = np.array([[0, 128, 255]], np.uint8)
     colour = (np.full((1, 3, 3), 200.0) * alpha[:, :, None] / 255).astype(np.uint8)
-    lay_over(picture, Layer(2, 3, colour, alpha, alpha))
-    assert picture[3, 2:5, 0].tolist() == [100, 150, 200]
-    assert (np.delete(picture.reshape(36, 3), [20, 21, 22], axis=0) == 100).all()
+    lay_over(image, Layer(2, 3, colour, alpha, alpha))
+    assert image[3, 2:5, 0].tolist() == [100, 150, 200]
+    assert (np.delete(image.reshape(36, 3), [20, 21, 22], axis=0) == 100).all()
 
 
 def test_finish_keeps_shape_and_is_seeded() -> None:
-    picture = _rng().integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    done = finish(picture.copy(), _rng(7))
-    assert done.shape == picture.shape
+    image = _rng().integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    done = finish(image.copy(), _rng(7))
+    assert done.shape == image.shape
     assert done.dtype == np.uint8
-    assert np.array_equal(done, finish(picture.copy(), _rng(7)))
-    changed = [np.abs(finish(picture.copy(), _rng(k)).astype(int) - picture).mean() for k in range(20)]
+    assert np.array_equal(done, finish(image.copy(), _rng(7)))
+    changed = [np.abs(finish(image.copy(), _rng(k)).astype(int) - image).mean() for k in range(20)]
     assert 3 < np.mean(changed) < 60
 
 

@@ -30,7 +30,7 @@ def test_pixels_are_the_same_on_every_machine(cast: Cast) -> None:
     digest = hashlib.sha256()
     for seed in range(4):
         scene = draw_scene(seed, cast, size=192)
-        digest.update(scene.picture.tobytes())
+        digest.update(scene.image.tobytes())
         for drawn in scene.objects:
             digest.update(drawn.mask.tobytes())
             digest.update(repr((drawn.label, drawn.box, scene.difficulty)).encode())
@@ -65,11 +65,11 @@ def test_parts_make_up_the_mask(scenes: list[DrawnScene]) -> None:
 def test_the_masks_are_where_the_figures_are(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
     # with a black background and no wear, what is not black is a figure
     monkeypatch.setattr(drawn_scenes, "draw_backdrop", lambda _, w, h: np.zeros((h, w, 3), np.uint8))
-    monkeypatch.setattr(drawn_scenes, "finish", lambda picture, _, **__: picture)
+    monkeypatch.setattr(drawn_scenes, "finish", lambda image, _, **__: image)
     for seed in range(10):
         scene = draw_scene(seed, cast, size=_SIZE)
         union = np.any([drawn.mask for drawn in scene.objects], axis=0)
-        lit = scene.picture.max(axis=2) > 25
+        lit = scene.image.max(axis=2) > 25
         assert (union & ~lit).sum() < 0.02 * union.sum()
         assert (lit & ~union).sum() < 0.08 * union.sum()  # half-covered edges
         edge = cv2.erode((~union).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
