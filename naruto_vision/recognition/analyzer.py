@@ -19,10 +19,10 @@ from naruto_vision.encoders.base import Encoder
 from naruto_vision.errors import FingerprintError, InputError
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.info import encoder_options
-from naruto_vision.recognition.decision import ClassCentres, Decision, decide
+from naruto_vision.recognition.decision import ClassCentroids, Decision, decide
 from naruto_vision.recognition.merging import MergeSettings, merge_parts
 from naruto_vision.records import Identity, ImageArray, Neighbour, Region, ScenePrediction, Vectors
-from naruto_vision.segmentation.crops import CropSettings, embed_neighbours
+from naruto_vision.segmentation.crops import CropSettings, embed_regions
 from naruto_vision.segmentation.generator import Segmenter
 from naruto_vision.segmentation.protocol import SceneEmbedding
 
@@ -361,7 +361,7 @@ class SceneAnalyzer:
         Returns:
             Unit rows (R, D), and lengths (R,) that scores are multiplied with: 1 where averages are renormalised.
         """
-        views = embed_neighbours(
+        views = embed_regions(
             self.encoder,
             scenes,
             self.crops,
@@ -390,8 +390,8 @@ class SceneAnalyzer:
         }
 
     @cached_property
-    def _centres(self) -> ClassCentres:
-        return ClassCentres.of_gallery(self.gallery)
+    def _centres(self) -> ClassCentroids:
+        return ClassCentroids.of_gallery(self.gallery)
 
     def _class_scores(self, vectors: Vectors) -> Sequence[dict[str, float]]:
         match self.decision:

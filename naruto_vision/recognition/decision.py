@@ -102,7 +102,7 @@ def _most_votes(neighbours: Sequence[Neighbour]) -> str:
 
 
 @dataclass(frozen=True)
-class ClassCentres:
+class ClassCentroids:
     """The mean vector of every class.
 
     Args:
@@ -114,7 +114,7 @@ class ClassCentres:
 
     Example:
         >>> rows = np.array([[1, 0], [0, 1]], dtype=np.float32)
-        >>> centres = ClassCentres.of(rows, ["ayame", "ayame"])
+        >>> centres = ClassCentroids.of(rows, ["ayame", "ayame"])
         >>> centres.scores(rows[:1], unit=False)
         [{'ayame': 0.5}]
     """
@@ -128,7 +128,7 @@ class ClassCentres:
             raise ValueError(msg)
 
     @classmethod
-    def of(cls, vectors: Vectors, labels: Sequence[str]) -> "ClassCentres":
+    def of(cls, vectors: Vectors, labels: Sequence[str]) -> "ClassCentroids":
         """Compute the means.
 
         Args:
@@ -144,7 +144,7 @@ class ClassCentres:
         return cls(tuple(names.tolist()), (sums / counts[:, None]).astype(np.float32))
 
     @classmethod
-    def of_gallery(cls, gallery: Gallery) -> "ClassCentres":
+    def of_gallery(cls, gallery: Gallery) -> "ClassCentroids":
         """Compute the means of a gallery's classes.
 
         Args:

@@ -98,9 +98,8 @@ def union_of(first: Region, second: Region) -> Region:
     """
     box = common_box([first.box, second.box])
     mask = _within(first, box) | _within(second, box)
-    prompt = " + ".join(filter(None, (first.prompt, second.prompt)))
     predicted = min(first.predicted_iou, second.predicted_iou)
-    return Region(box, mask, predicted, min(first.stability, second.stability), prompt)
+    return Region(box, mask, predicted, min(first.stability, second.stability), first.prompt + second.prompt)
 
 
 def _within(region: Region, box: Box) -> Mask:

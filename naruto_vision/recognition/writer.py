@@ -19,7 +19,6 @@ from typing import Any, Literal
 import numpy as np
 
 from naruto_vision.errors import InputError
-from naruto_vision.geometry import encode_cut
 from naruto_vision.io.atomic import atomic_file, remove_leftovers, write_json
 from naruto_vision.io.bundles import file_sha256
 from naruto_vision.io.images import write_image
@@ -86,8 +85,8 @@ def record_document(prediction: ScenePrediction, shown: Sequence[int], sha256: s
             {
                 "bbox": list(region.box),
                 "area": region.area,
-                "mask": encode_cut(region.mask, region.box, prediction.height, prediction.width),
-                "prompt": region.prompt,
+                "mask": region.rle(prediction.height, prediction.width),
+                "prompt": region.prompt.name,
                 "predicted_iou": round(region.predicted_iou, _DIGITS),
                 "stability": round(region.stability, _DIGITS),
                 "label": identity.label,

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from naruto_vision.geometry import mask_iou
 from naruto_vision.losses.segmentation import dice_loss, focal_loss, iou_head_loss
-from naruto_vision.segmentation.sam import Answer, SamModel
+from naruto_vision.segmentation.postprocess import mask_iou
+from naruto_vision.segmentation.sam import MaskPrediction, SamModel
 
 FOCAL_WEIGHT = 20.0  # SAM's ratio of focal to dice loss: the focal mean over all pixels is small
 
@@ -63,7 +63,7 @@ class PromptQuality(NamedTuple):
     is_box: Tensor
 
 
-def answer_batch(model: SamModel, batch: PromptBatch) -> Answer:
+def answer_batch(model: SamModel, batch: PromptBatch) -> MaskPrediction:
     """Run a whole batch through the model; gradients flow.
 
     Args:

@@ -7,11 +7,11 @@ from segment_anything import SamAutomaticMaskGenerator
 from torch import Tensor
 
 from naruto_vision.io.bundles import config_path
-from naruto_vision.records import ImageArray, Region
+from naruto_vision.records import ImageArray, Prompt, Region
 from naruto_vision.segmentation.generator import RegionFilter, Segmenter
 from naruto_vision.segmentation.postprocess import dense_masks
 from naruto_vision.segmentation.prompts import GridPrompter, PointPrompter
-from naruto_vision.segmentation.protocol import Answers, FullMask, MaskThresholds, Prompts, SceneEmbedding
+from naruto_vision.segmentation.protocol import FullMask, MaskPredictions, MaskThresholds, Prompts, SceneEmbedding
 from naruto_vision.segmentation.sam import SamModel
 from naruto_vision.synthetic.attributes import read_cast
 from naruto_vision.synthetic.scene import draw_scene
@@ -71,7 +71,7 @@ def _iou(first: np.ndarray, second: np.ndarray) -> float:
 
 
 class FakeModel:
-    """Answers every prompt with the masks that it was given, at full size."""
+    """MaskPredictions every prompt with the masks that it was given, at full size."""
 
     thresholds = MaskThresholds(predicted_iou=0.5, stability=0.8, stability_offset=1.0, box_nms=0.7)
 
@@ -84,12 +84,12 @@ class FakeModel:
 
     def answers(
         self, _embedding: SceneEmbedding, prompts: Prompts, above: float, batch: int | None = None
-    ) -> Iterator[Answers]:
+    ) -> Iterator[MaskPredictions]:
         count = len(prompts.points)
         for start in range(0, count, batch or count):
             ious = self.ious.expand(min(batch or count, count - start), -1)
             prompt, answer = (ious > above).nonzero(as_tuple=True)
-            yield Answers(prompt + start, self.masks[answer], ious[prompt, answer])
+            yield MaskPredictions(prompt + start, self.masks[answer], ious[prompt, answer])
 
     def full_masks(
         self, logits: Tensor, embedding: SceneEmbedding, stability: float, offset: float
@@ -132,7 +132,7 @@ def test_thresholds_come_from_the_model_unless_given() -> None:
     model = FakeModel([_logits((0, 0, 9, 9))], [0.4])
     assert Segmenter(PointPrompter([(1, 1)]), model)(_image(40, 50)) == []
     region = Segmenter(PointPrompter([(1, 1)]), model, predicted_iou=0.3, keep=ALL)(_image(40, 50))[0]
-    assert region.prompt == "point 1,1"
+    assert region.prompt == Prompt("point 1,1", ((1.0, 1.0, True),))
     assert region.predicted_iou == pytest.approx(0.4)
     assert region.stability == 1.0
 
