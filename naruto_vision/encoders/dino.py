@@ -83,7 +83,7 @@ class DinoEncoder(Encoder):
         )
 
     def preprocess(self, image: ImageArray) -> Tensor:
-        """Resize the short side to 8/7 of S (bicubic), cut the centre and normalise by ImageNet's figures.
+        """Resize the short side to 8/7 of S (bicubic), cut the centre and normalise by ImageNet's mean and std.
 
         Args:
             image: Shape (H, W, 3), uint8, RGB.
@@ -127,10 +127,8 @@ class DinoEncoder(Encoder):
     @property
     def recipe(self) -> Mapping[str, Any]:
         """JSON values that ``open_recipe`` opens this encoder from again; empty for random weights."""
-        return {} if self._weights == RANDOM else {"kind": KIND, "weights": self._weights, **self._options()}
-
-    def _options(self) -> dict[str, Any]:
-        return {"model": self.model, "image_size": self.image_size, "pooling": self.pooling}
+        options = {"model": self.model, "image_size": self.image_size, "pooling": self.pooling}
+        return {} if self._weights == RANDOM else {"kind": KIND, "weights": self._weights, **options}
 
     def describe(self) -> Mapping[str, Any]:
         """Return the JSON values that decide the vectors beside the weights."""

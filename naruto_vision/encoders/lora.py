@@ -86,14 +86,7 @@ def _targets(tower: nn.Module, layers: Layers) -> tuple[list[str], list[str]]:
 
 
 def plain_state(clip: nn.Module) -> dict[str, Tensor]:
-    """Return a CLIP's weights with its low-rank updates added to them, under the names of the plain architecture.
-
-    Args:
-        clip: An open_clip model, with or without updates; it is not changed.
-
-    Returns:
-        Name to tensor, any shape.
-    """
+    """Return a CLIP's weights with its low-rank updates added, under the names of the plain architecture."""
     updates: dict[str, Tensor] = {}
     for name, module in clip.named_modules():
         layer: Any = module

@@ -1,4 +1,4 @@
-"""The middle of every class of a gallery, for the decision rules that look at whole classes."""
+"""From the neighbours of a region to who it is."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,17 +17,10 @@ _REACH = 0.05  # chosen on drawn validation scenes, where anything from 0.03 to 
 
 
 class UnknownRule(Protocol):
-    """Tells whether a score is high enough to use a label."""
+    """Open-set rejection: whether a score is high enough to use a label."""
 
     def threshold(self, label: str) -> float | None:
-        """Return the lowest cosine at which a label counts as known.
-
-        Args:
-            label: A label of the gallery.
-
-        Returns:
-            A cosine in [-1, 1], or None where none was calibrated.
-        """
+        """Return the lowest cosine at which a label counts as known, or None where none was calibrated."""
         ...
 
 
@@ -77,11 +70,11 @@ def decide(
             label = max(sorted(scores), key=lambda name: scores[name])
     score = scores[label]
     other = max((value for name, value in scores.items() if name != label), default=None)
-    bar = rule.threshold(label)
+    threshold = rule.threshold(label)
     return Identity(
         label=label,
         score=score,
-        known=bar is None or score >= bar,
+        known=threshold is None or score >= threshold,
         margin=None if other is None else score - other,
         neighbours=tuple(neighbours),
     )
@@ -103,7 +96,7 @@ def _most_votes(neighbours: Sequence[Neighbour]) -> str:
 
 @dataclass(frozen=True)
 class ClassCentroids:
-    """The mean vector of every class.
+    """The mean vector of every class, for the decision rules that score whole classes.
 
     Args:
         labels: C labels, sorted.
@@ -114,8 +107,8 @@ class ClassCentroids:
 
     Example:
         >>> rows = np.array([[1, 0], [0, 1]], dtype=np.float32)
-        >>> centres = ClassCentroids.of(rows, ["ayame", "ayame"])
-        >>> centres.scores(rows[:1], unit=False)
+        >>> centroids = ClassCentroids.of(rows, ["ayame", "ayame"])
+        >>> centroids.scores(rows[:1], unit=False)
         [{'ayame': 0.5}]
     """
 
@@ -124,46 +117,28 @@ class ClassCentroids:
 
     def __post_init__(self) -> None:
         if len(self.labels) != len(self.means):
-            msg = f"class centres: {len(self.labels)} labels but {len(self.means)} means"
+            msg = f"class centroids: {len(self.labels)} labels but {len(self.means)} means"
             raise ValueError(msg)
 
     @classmethod
     def of(cls, vectors: Vectors, labels: Sequence[str]) -> "ClassCentroids":
-        """Compute the means.
-
-        Args:
-            vectors: Shape (N, D), float32, unit rows.
-            labels: The class of each of the N rows.
-
-        Returns:
-            The centres.
-        """
-        names, place, counts = np.unique(np.asarray(labels, dtype=object), return_inverse=True, return_counts=True)
+        """Compute the means of unit rows (N, D) by the class of each."""
+        names, index, counts = np.unique(np.asarray(labels, dtype=object), return_inverse=True, return_counts=True)
         sums = np.zeros((len(names), vectors.shape[1]), dtype=np.float64)
-        np.add.at(sums, place, vectors)
+        np.add.at(sums, index, vectors)
         return cls(tuple(names.tolist()), (sums / counts[:, None]).astype(np.float32))
 
     @classmethod
     def of_gallery(cls, gallery: Gallery) -> "ClassCentroids":
-        """Compute the means of a gallery's classes.
-
-        Args:
-            gallery: Any gallery.
-
-        Returns:
-            The centres.
-        """
+        """Compute the means of a gallery's classes."""
         return cls.of(gallery.vectors, [row.label for row in gallery.rows])
 
     def scores(self, queries: Vectors, *, unit: bool) -> list[dict[str, float]]:
-        """Score every class for every query.
+        """Score every class for every query (Q, D), in [-1, 1].
 
         Args:
             queries: Shape (Q, D), float32, unit rows.
             unit: Take the cosine with the mean's direction; False takes the mean of the cosines with the rows.
-
-        Returns:
-            For each query its score with each class, in [-1, 1].
         """
         means = self.means.astype(np.float64)
         if unit:
