@@ -184,11 +184,7 @@ class SceneAnalyzer:
         return [tuple(islice(named, len(regions))) for _, regions in scenes], times
 
     def _embed(self, scenes: Sequence[tuple[ImageArray, Sequence[Region]]]) -> tuple[Vectors, Vectors]:
-        """Embed the R regions of some images.
-
-        Returns:
-            Unit rows (R, D), and lengths (R,) that scores are multiplied with: 1 where averages are renormalised.
-        """
+        """Embed the R regions of some images: unit rows (R, D), and lengths (R,) that scores are multiplied with."""
         views = embed_regions(
             self.encoder,
             scenes,

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from naruto_vision.errors import InputError
 from naruto_vision.gallery.thresholds import Thresholds, calibrate_thresholds
 from naruto_vision.geometry import inclusive_iou_matrix, shared_pixels
 from naruto_vision.records import Box, LabelledBox, ScenePrediction
@@ -74,21 +73,3 @@ def thresholds_from(scored: Sequence[ScoredRegion], decision: str) -> Thresholds
         [record.label for record in ordered],
         decision=decision,
     )
-
-
-def check_decision(thresholds: Thresholds, decision: str) -> None:
-    """Refuse thresholds that were chosen on the scores of another rule of naming.
-
-    Args:
-        thresholds: The gallery's.
-        decision: The rule that is to be used.
-
-    Raises:
-        InputError: If they were.
-    """
-    if thresholds.chosen and thresholds.decision not in {"", decision}:
-        msg = (
-            f"model.decision {decision}: the gallery's thresholds were chosen for {thresholds.decision}; choose them "
-            f"anew: naruto-vision validate --config scenes.yaml --model.decision {decision} --data.valid DIR"
-        )
-        raise InputError(msg)

@@ -7,7 +7,9 @@ from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 
+from naruto_vision.errors import InputError
 from naruto_vision.gallery.gallery import Gallery
+from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.records import Identity, Neighbour, Vectors
 
 Decision: TypeAlias = Literal["vote", "top1", "max", "mean", "prototype"]
@@ -145,3 +147,17 @@ class ClassCentroids:
             lengths = np.linalg.norm(means, axis=1, keepdims=True)
             means /= np.where(lengths > 0, lengths, 1.0)  # rows that cancel out have no direction
         return [dict(zip(self.labels, row, strict=True)) for row in (queries @ means.T).tolist()]
+
+
+def check_decision(thresholds: Thresholds, decision: str) -> None:
+    """Refuse thresholds that were chosen on the scores of another rule of naming.
+
+    Raises:
+        InputError: If they were.
+    """
+    if thresholds.chosen and thresholds.decision not in {"", decision}:
+        msg = (
+            f"model.decision {decision}: the gallery's thresholds were chosen for {thresholds.decision}; choose them "
+            f"anew: naruto-vision validate --config scenes.yaml --model.decision {decision} --data.valid DIR"
+        )
+        raise InputError(msg)

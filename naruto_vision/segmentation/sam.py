@@ -274,25 +274,14 @@ class SamModel(nn.Module):
         return decode_each(self.sam, features, tokens)
 
     def embed(self, image: ImageArray) -> SceneEmbedding:
-        """Run the image encoder once for an image.
-
-        Args:
-            image: Shape (H, W, 3), uint8, RGB, upright.
-
-        Returns:
-            What ``answers`` and ``full_masks`` need of it.
-        """
+        """Run the image encoder once for an image (H, W, 3), uint8, RGB, upright."""
         return self.embed_all([image])[0]
 
     @torch.no_grad()
     def embed_all(self, images: Sequence[ImageArray]) -> list[SceneEmbedding]:
         """Run the image encoder for several images of any sizes: on a GPU some at once, on a CPU one by one.
 
-        Args:
-            images: Each of shape (H, W, 3), uint8, RGB, upright.
-
-        Returns:
-            What ``answers`` and ``full_masks`` need of each, in order; features differ by rounding from ``embed``'s.
+        Features differ by rounding from those of ``embed``.
 
         Raises:
             InputError: If the device is slower in the model's precision, or its numbers became too large for float16.

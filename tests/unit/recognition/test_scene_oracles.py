@@ -18,8 +18,8 @@ from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.geometry import mask_from_rle
-from naruto_vision.recognition.calibration import ScoredRegion, check_decision, score_regions, thresholds_from
-from naruto_vision.recognition.decision import ClassCentroids, Decision, decide
+from naruto_vision.recognition.calibration import ScoredRegion, score_regions, thresholds_from
+from naruto_vision.recognition.decision import ClassCentroids, Decision, check_decision, decide
 from naruto_vision.recognition.lookup import look_up
 from naruto_vision.recognition.merging import MergeSettings, common_pixels, merge_parts, touch, union_of
 from naruto_vision.recognition.writer import (

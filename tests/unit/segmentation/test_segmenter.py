@@ -6,6 +6,7 @@ import torch
 from segment_anything import SamAutomaticMaskGenerator
 from torch import Tensor
 
+from naruto_vision.geometry import mask_from_rle
 from naruto_vision.io.bundles import config_path
 from naruto_vision.records import ImageArray, Prompt, Region
 from naruto_vision.segmentation.generator import RegionFilter, Segmenter
@@ -208,8 +209,7 @@ def test_no_mask_takes_a_byte_a_pixel_until_somebody_looks(monkeypatch: pytest.M
     model, image = _random_model(6), _image(48, 64, 6)
     bars = {"predicted_iou": -1e9, "stability": 0.0, "box_nms": 1.0}
     unpacked = []
-    original = np.unpackbits
-    monkeypatch.setattr(np, "unpackbits", lambda *args, **named: unpacked.append(1) or original(*args, **named))
+    monkeypatch.setattr("naruto_vision.records.mask_from_rle", lambda rle: unpacked.append(1) or mask_from_rle(rle))
     everything = Segmenter(GridPrompter(6), model, keep=ALL, **bars)(image)
     kept = Segmenter(GridPrompter(6), model, keep=RegionFilter(min_area=0, max_masks=3), **bars)(image)
     assert not unpacked
