@@ -43,11 +43,7 @@ class LoraOptions:
 
 
 def add_lora(clip: nn.Module, options: LoraOptions) -> None:
-    """Put trainable updates into a CLIP, in place; its outputs stay as they are until an update is trained.
-
-    Args:
-        clip: An open_clip model.
-        options: Which updates.
+    """Put trainable updates into an open_clip model, in place; its outputs stay as they are until one is trained.
 
     Raises:
         MissingPackageError: If ``peft`` is not installed.

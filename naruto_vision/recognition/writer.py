@@ -115,7 +115,7 @@ class SceneWriter:
         self.overlay = overlay or OverlaySettings()
         self.settings = settings or WriterSettings()
         self.done: set[str] = set()
-        self._order = {scene: place for place, scene in enumerate(scenes)}
+        self._order = {scene: index for index, scene in enumerate(scenes)}
         self._stems = output_stems(scenes)
         self._colours = label_colours(labels)
         self._identity = dict(identity)
