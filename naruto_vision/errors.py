@@ -22,25 +22,14 @@ class InputError(NarutoVisionError):
 
 
 class MissingPathError(InputError):
-    """A file or folder that was named is not there.
-
-    Args:
-        path: What was looked for.
-        what: What it should have been, in a few words ("scene folder").
-        hint: What to do about it.
-    """
+    """A file or folder that was named is not there; ``what`` names it in a few words ("scene folder")."""
 
     def __init__(self, path: str | Path, what: str, hint: str = "") -> None:
         super().__init__(f"{path}: no such {what}" + (f"; {hint}" if hint else ""))
 
 
 class BadImageError(InputError):
-    """An image cannot be used.
-
-    Args:
-        path: The image.
-        reason: Why not, with the numbers that decided it.
-    """
+    """An image cannot be used; ``reason`` has the numbers that decided it."""
 
     def __init__(self, path: str | Path, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
@@ -49,27 +38,14 @@ class BadImageError(InputError):
 
 
 class FormatError(InputError):
-    """A file is not what its format says it is.
-
-    Args:
-        path: The file.
-        expected: What the format asks for.
-        found: What the file has.
-        hint: What to do about it.
-    """
+    """A file is not what its format says it is."""
 
     def __init__(self, path: str | Path, expected: str, found: str, hint: str = "") -> None:
         super().__init__(f"{path}: expected {expected}, found {found}" + (f"; {hint}" if hint else ""))
 
 
 class JsonError(FormatError):
-    """A file is not JSON, or JSON of a kind that is refused before anything in it is looked at.
-
-    Args:
-        path: The file.
-        error: What reading it raised.
-        hint: What to do about it.
-    """
+    """A file is not JSON, or JSON of a kind that is refused unread; ``error`` is what reading it raised."""
 
     def __init__(self, path: str | Path, error: Exception, hint: str = "") -> None:
         broken = isinstance(error, (json.JSONDecodeError, UnicodeError, RecursionError))
@@ -128,12 +104,7 @@ class FingerprintError(InputError):
 
 
 class MissingPackageError(InputError):
-    """An optional package is not installed.
-
-    Args:
-        package: The import name.
-        extra: The extra of this project that brings it.
-    """
+    """An optional package, by its import name, is not installed; ``extra`` brings it."""
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is not installed; run: pip install 'naruto-vision[{extra}]'")

@@ -2,19 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-Box: TypeAlias = tuple[int, int, int, int]
-"""``(x1, y1, x2, y2)`` in pixels of the upright image, all four inclusive."""
+from naruto_vision.geometry import Box as Box
+from naruto_vision.geometry import Mask as Mask
+from naruto_vision.geometry import area_of_counts, counts_from_mask, mask_from_rle, rle_of_cut, shape_of_xyxy
 
 ImageArray: TypeAlias = NDArray[np.uint8]
 """A decoded image: shape (H, W, 3), uint8, RGB, upright (EXIF orientation applied)."""
-
-Mask: TypeAlias = NDArray[np.bool_]
-"""A binary mask: shape (H, W), bool."""
 
 Vectors: TypeAlias = NDArray[np.float32]
 """Embeddings: shape (N, D), float32, unit rows unless said otherwise."""
@@ -30,25 +28,40 @@ def _check_box(box: Box) -> None:
         raise ValueError(msg)
 
 
-def _shape(box: Box) -> tuple[int, int]:
-    """Return the height and the width of a box."""
-    x1, y1, x2, y2 = box
-    return y2 - y1 + 1, x2 - x1 + 1
+@dataclass(frozen=True)
+class Prompt:
+    """Where a segmenter was asked, in pixels of the upright image.
+
+    Args:
+        name: For people to read ("point 120,88").
+        points: x and y of each point, and whether it lies on the object.
+        box: ``x1, y1, x2, y2``, or None.
+    """
+
+    name: str = ""
+    points: tuple[tuple[float, float, bool], ...] = ()
+    box: tuple[float, float, float, float] | None = None
+
+    def __add__(self, other: "Prompt") -> "Prompt":
+        """Return the prompt of two regions that are put together."""
+        boxes = [each.box for each in (self, other) if each.box]
+        name = " + ".join(filter(None, (self.name, other.name)))
+        return Prompt(name, self.points + other.points, boxes[0] if len(boxes) == 1 else None)
 
 
 @dataclass(frozen=True, init=False)
 class Region:
-    """One segmented region of an image. Its mask is kept in bits: a thousand masks of a full HD image are 0.3 GB.
+    """One segmented region of an image. Its mask is kept as COCO run lengths: some kilobytes each.
 
     Args:
         box: The tight box of the mask, inclusive pixels of the upright image.
         mask: The mask cut to ``box``: shape (y2 - y1 + 1, x2 - x1 + 1), bool.
         predicted_iou: The model's own estimate of the mask's IoU; unbounded above 1.
         stability: IoU of the mask thresholded a little higher and a little lower, in [0, 1].
-        prompt: The prompt that made it, for people to read ("point 120,88").
+        prompt: Where it was asked from, or its name alone.
 
     Attributes:
-        bits: The mask's pixels, row by row, eight a byte; what fills up the last byte is off.
+        counts: COCO's compressed run lengths of the cut mask.
 
     Raises:
         ValueError: If the box is malformed or the mask does not have the box's size.
@@ -60,49 +73,44 @@ class Region:
     """
 
     box: Box
-    bits: bytes = field(repr=False)
+    counts: bytes = field(repr=False)
     predicted_iou: float
     stability: float
-    prompt: str
+    prompt: Prompt
 
     def __init__(
-        self, box: Box, mask: Mask, predicted_iou: float = 1.0, stability: float = 1.0, prompt: str = ""
+        self, box: Box, mask: Mask, predicted_iou: float = 1.0, stability: float = 1.0, prompt: Prompt | str = ""
     ) -> None:
         _check_box(box)
-        expected = _shape(box)
+        expected = shape_of_xyxy(box)
         if mask.shape != expected or mask.dtype != np.bool_:
             msg = f"mask of box {box}: expected bool {expected}, found {mask.dtype} {mask.shape}"
             raise ValueError(msg)
-        values = {"box": box, "bits": np.packbits(mask).tobytes(), "predicted_iou": predicted_iou}
-        for name, value in {**values, "stability": stability, "prompt": prompt}.items():
+        values = {"box": box, "counts": counts_from_mask(mask), "predicted_iou": predicted_iou}
+        asked = prompt if isinstance(prompt, Prompt) else Prompt(prompt)
+        for name, value in {**values, "stability": stability, "prompt": asked}.items():
             object.__setattr__(self, name, value)  # what a frozen dataclass does itself
 
     @property
     def mask(self) -> Mask:
-        """The mask cut to ``box``: shape (y2 - y1 + 1, x2 - x1 + 1), bool, unpacked anew each time."""
-        height, width = _shape(self.box)
-        pixels = np.unpackbits(np.frombuffer(self.bits, np.uint8), count=height * width)
-        return pixels.view(np.bool_).reshape(height, width)
+        """The mask cut to ``box``: shape (y2 - y1 + 1, x2 - x1 + 1), bool, decoded each time."""
+        return mask_from_rle({"size": shape_of_xyxy(self.box), "counts": self.counts})
 
     @property
     def area(self) -> int:
         """Pixels inside the mask."""
-        return int(np.bitwise_count(np.frombuffer(self.bits, np.uint8)).sum())
+        return area_of_counts(self.counts)
 
     def full_mask(self, height: int, width: int) -> Mask:
-        """Return the mask in the frame of the whole image.
-
-        Args:
-            height: Height of the image in pixels.
-            width: Width of the image in pixels.
-
-        Returns:
-            Shape (height, width), bool.
-        """
+        """Return the mask in the frame of the whole image: shape (height, width), bool."""
         x1, y1, x2, y2 = self.box
         whole = np.zeros((height, width), dtype=np.bool_)
         whole[y1 : y2 + 1, x1 : x2 + 1] = self.mask
         return whole
+
+    def rle(self, height: int, width: int) -> dict[str, Any]:
+        """Return the mask in the frame of the whole image as COCO run lengths: ``{"size", "counts"}``, for JSON."""
+        return rle_of_cut(self.counts, self.box, height, width)
 
 
 @dataclass(frozen=True)

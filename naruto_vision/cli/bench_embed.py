@@ -116,7 +116,7 @@ def _candidates(
 
     def in_batches(name: str, tower: "Encoder") -> None:
         size = arguments.batch
-        vectors[name] = embed_regions(tower, image, regions, [way], mirror=arguments.mirror, batch_size=size)[0]
+        vectors[name] = embed_regions(tower, [(image, regions)], [way], mirror=arguments.mirror, batch_size=size)[0][0]
 
     found: dict[str, Callable[[], None]] = {BASELINE: one_by_one, OURS: partial(in_batches, OURS, encoder)}
     if arguments.int8:

@@ -72,7 +72,7 @@ def best_ious(ours: Sequence[Region], stock: Sequence[Region]) -> list[float]:
 def _best(region: Region, others: Sequence[Region]) -> float:
     overlaps = inclusive_iou_matrix([region.box], [other.box for other in others])[0].tolist() if others else []
     # the likeliest come first: the same prompt's, then the most alike boxes
-    order = sorted(range(len(overlaps)), key=lambda i: (others[i].prompt != region.prompt, -overlaps[i]))
+    order = sorted(range(len(overlaps)), key=lambda i: (others[i].prompt.name != region.prompt.name, -overlaps[i]))
     best = 0.0
     for index in (i for i in order if overlaps[i] > 0):
         best = max(best, _iou(region, others[index]))
@@ -82,10 +82,6 @@ def _best(region: Region, others: Sequence[Region]) -> float:
 
 
 def _iou(one: Region, other: Region) -> float:
-    if one.box == other.box:
-        first, second = (np.frombuffer(each.bits, np.uint8) for each in (one, other))
-        both, either = np.bitwise_count(first & second).sum(), np.bitwise_count(first | second).sum()
-        return float(both / either)
     height, width = (max(one.box[side], other.box[side]) + 1 for side in (3, 2))
     mine, theirs = one.full_mask(height, width), other.full_mask(height, width)
     return float(np.count_nonzero(mine & theirs) / np.count_nonzero(mine | theirs))

@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from naruto_vision.cli.segment_parts import OURS, STOCK, Bench, Part
-from naruto_vision.geometry import column_runs, nms_xyxy
+from naruto_vision.geometry import counts_from_mask, runs_of_cut
 from naruto_vision.records import ImageArray
-from naruto_vision.segmentation.postprocess import Frame, resize_longest
+from naruto_vision.segmentation.postprocess import Frame, nms_xyxy, resize_longest
 from naruto_vision.segmentation.prompts import GridPrompter
 from naruto_vision.segmentation.protocol import MaskThresholds
-from naruto_vision.segmentation.sam import Answer, SamModel
+from naruto_vision.segmentation.sam import MaskPrediction, SamModel
 
 _STOCK_BATCH = 64  # prompts: the stock default
 _NOISE = 8  # prompts of three masks each
@@ -81,7 +81,7 @@ def post(bench: Bench, image: ImageArray) -> Part:
     answer = source.answer(source.embed(image), GridPrompter(bench.points)(image))
     side = bench.model.image_size // 4
     logits = interpolate(answer.logits, (side, side), mode="bicubic")
-    return _compare_post(bench, image, "post-processing", Answer(logits, answer.ious), source.thresholds)
+    return _compare_post(bench, image, "post-processing", MaskPrediction(logits, answer.ious), source.thresholds)
 
 
 @torch.no_grad()
@@ -93,12 +93,12 @@ def noise(bench: Bench, image: ImageArray) -> Part:
         image: Shape (H, W, 3), uint8, RGB.
     """
     side, generator = bench.model.image_size // 4, torch.Generator().manual_seed(0)
-    answer = Answer(torch.randn(_NOISE, 3, side, side, generator=generator), torch.ones(_NOISE, 3))
+    answer = MaskPrediction(torch.randn(_NOISE, 3, side, side, generator=generator), torch.ones(_NOISE, 3))
     bars = MaskThresholds(predicted_iou=0.0, stability=0.0, stability_offset=1.0, box_nms=1.0)
     return _compare_post(bench, image, "post-processing of noise", answer, bars)
 
 
-def _compare_post(bench: Bench, image: ImageArray, name: str, answer: Answer, bars: MaskThresholds) -> Part:
+def _compare_post(bench: Bench, image: ImageArray, name: str, answer: MaskPrediction, bars: MaskThresholds) -> Part:
     side, logits, ious = bench.model.image_size, answer.logits, answer.ious
     inner, outer = resize_longest(image, side).shape[:2], image.shape[:2]
     found: dict[str, list[list[int]]] = {}
@@ -109,7 +109,7 @@ def _compare_post(bench: Bench, image: ImageArray, name: str, answer: Answer, ba
         full = list(frame.full_masks(logits[passed], bars.stability, bars.stability_offset))
         scores = ious[passed][[each.index for each in full]]
         kept = nms_xyxy(torch.tensor([each.box for each in full]), scores, bars.box_nms)
-        found[OURS] = [column_runs(full[i].mask, full[i].box, *outer).tolist() for i in kept.tolist()]
+        found[OURS] = [runs_of_cut(counts_from_mask(full[i].mask), full[i].box, *outer) for i in kept.tolist()]
 
     def stock() -> None:
         rows = zip(_batches(logits), _batches(ious), strict=True)

@@ -24,7 +24,7 @@ from naruto_vision.data.sampling import (
     process_share,
 )
 from naruto_vision.errors import FormatError, MissingPathError
-from naruto_vision.geometry import decode_rle, xyxy_from_mask
+from naruto_vision.geometry import mask_from_rle, xyxy_from_mask
 from naruto_vision.io.bundles import config_path
 from naruto_vision.io.images import read_image
 from naruto_vision.records import ImageArray
@@ -115,7 +115,7 @@ def read_coco_masks(path: str | Path) -> dict[str, list[Any]]:
         path: COCO instance truth with run-length masks, as ``naruto-vision draw`` writes its ``coco.json``.
 
     Returns:
-        File name of each image, to its annotations' ``segmentation``, which ``decode_rle`` checks and unpacks.
+        File name of each image, to its annotations' ``segmentation``, which ``mask_from_rle`` checks and unpacks.
 
     Raises:
         FormatError: If it is anything else, or has an image twice.
@@ -178,7 +178,7 @@ class CocoMasks(MaskSource):
         masks = np.zeros((len(self.records[index]), *shape), dtype=np.bool_)
         for row, record in enumerate(self.records[index]):
             try:
-                mask = decode_rle(record if isinstance(record, dict) else {"counts": record})
+                mask = mask_from_rle(record if isinstance(record, dict) else {"counts": record})
             except ValueError as error:
                 raise FormatError(self.path, f"masks of {self.names[index]}", str(error)) from None
             if mask.shape != shape:

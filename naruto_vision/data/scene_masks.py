@@ -6,7 +6,7 @@ from typing import Any
 
 from naruto_vision.data.masks import read_coco_masks
 from naruto_vision.errors import FormatError, JsonError, MissingPathError
-from naruto_vision.geometry import decode_rle, encode_rle
+from naruto_vision.geometry import mask_from_rle, rle_from_mask
 from naruto_vision.metrics.fragments import FragmentCounts, add_fragments, count_encoded_fragments
 from naruto_vision.recognition.writer import read_log
 
@@ -102,11 +102,11 @@ def _checked(path: str | Path, scene: str, records: Sequence[Any]) -> list[dict[
     checked = []
     for record in records:
         try:
-            mask = decode_rle(record if isinstance(record, dict) else {"counts": record})
+            mask = mask_from_rle(record if isinstance(record, dict) else {"counts": record})
         except ValueError as error:
             raise FormatError(path, f"masks of scene {scene!r}", str(error)) from None
         if mask.any():
-            checked.append(encode_rle(mask))
+            checked.append(rle_from_mask(mask))
     return checked
 
 

@@ -1,4 +1,4 @@
-"""A vision transformer's class token, sooner: nothing is computed that does not reach it.
+"""A faster forward pass to a vision transformer's class token: nothing is computed that does not reach it.
 
 CLIP and DINOv2 pool one token of many (1 of 50 in ViT-B-32). So the last block needs keys and values of all tokens, but
 queries, output projection and MLP of one: a twelfth of a ViT-B less most of itself. The blocks before it write into
@@ -33,28 +33,22 @@ _OUT = (nn.Linear, nn.modules.linear.NonDynamicallyQuantizableLinear)
 
 @dataclass(frozen=True)
 class _BlockParts:
-    """A transformer block, by what each layer does: normalise, attend, scale; normalise, widen, bend, narrow, scale."""
+    """A pre-norm transformer block: ln, attention, layer-scale; ln, fc1, activation, fc2, layer-scale."""
 
-    norm_1: _Layer
+    ln_1: _Layer
     attend: Callable[[Tensor, int], Tensor]
-    scale_1: _Layer
-    norm_2: _Layer
-    widen: _Layer
+    ls_1: _Layer
+    ln_2: _Layer
+    fc1: _Layer
     activation: nn.Module
-    narrow: _Layer
-    scale_2: _Layer
+    fc2: _Layer
+    ls_2: _Layer
 
 
 def clip_class_token(tower: nn.Module, pixels: Tensor) -> Tensor | None:
-    """Embed images as an open_clip vision transformer does.
+    """Embed pixels (B, 3, S, S) as an open_clip vision transformer does, the ``visual`` of its model: (B, D), float32.
 
-    Args:
-        tower: The ``visual`` of an open_clip model.
-        pixels: Shape (B, 3, S, S), float32, normalised.
-
-    Returns:
-        Shape (B, D), float32: what the tower gives, to rounding; None where it has to be asked itself, because it is
-        trained, pools otherwise, has hooks, or is no tower that is known here.
+    None where the tower has to run itself, because it is trained, pools otherwise, has hooks, or is none known here.
     """
     if type(tower) is not ClipTower or not _untouched(tower):
         return None
@@ -69,15 +63,9 @@ def clip_class_token(tower: nn.Module, pixels: Tensor) -> Tensor | None:
 
 
 def timm_class_token(tower: nn.Module, pixels: Tensor) -> Tensor | None:
-    """Embed images as a timm vision transformer such as DINOv2 does, by the normalised class token.
+    """Embed pixels (B, 3, S, S) by the normalised class token of a timm vision transformer: (B, D), float32.
 
-    Args:
-        tower: timm's ``VisionTransformer``.
-        pixels: Shape (B, 3, S, S), float32, normalised.
-
-    Returns:
-        Shape (B, D), float32: the first of ``tower.forward_features``, to rounding; None where the tower has to be
-        asked itself, because it is trained, has hooks or other blocks.
+    None where the tower has to run itself, because it is trained, has hooks or other blocks.
     """
     from timm.models.vision_transformer import VisionTransformer  # takes a while to import, and CLIP needs none of it
 
@@ -109,10 +97,10 @@ def _run(parts: list[_BlockParts], hidden: Tensor) -> Tensor:
 
 def _run_block(part: _BlockParts, hidden: Tensor, count: int) -> Tensor:
     """Run a block on tokens (B, N, W), in place, for the first ``count`` of them: (B, count, W)."""
-    mixed = part.attend(part.norm_1(hidden), count)
-    hidden = hidden[:, :count].add_(part.scale_1(mixed))
-    wide = _activated(part.activation, part.widen(part.norm_2(hidden)))
-    return hidden.add_(part.scale_2(part.narrow(wide)))
+    mixed = part.attend(part.ln_1(hidden), count)
+    hidden = hidden[:, :count].add_(part.ls_1(mixed))
+    wide = _activated(part.activation, part.fc1(part.ln_2(hidden)))
+    return hidden.add_(part.ls_2(part.fc2(wide)))
 
 
 def _activated(activation: nn.Module, wide: Tensor) -> Tensor:

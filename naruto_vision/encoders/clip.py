@@ -280,39 +280,18 @@ class ClipEncoder(Encoder):
         return int(size if isinstance(size, int) else size[0])
 
     def preprocess(self, image: ImageArray) -> Tensor:
-        """Prepare one image exactly as the weights were trained.
-
-        Args:
-            image: Shape (H, W, 3), uint8, RGB.
-
-        Returns:
-            Shape (3, S, S), float32, normalised.
-        """
+        """Prepare one image (H, W, 3), uint8, RGB, as the weights were trained: (3, S, S), float32, normalised."""
         pixels: Tensor = self._transform(Image.fromarray(np.ascontiguousarray(image)))
         return pixels
 
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """Embed a batch of prepared images; gradients flow.
-
-        Args:
-            pixels: Shape (B, 3, S, S), float32, from ``preprocess``.
-
-        Returns:
-            Shape (B, D), float32, unit rows.
-        """
+        """Embed prepared images (B, 3, S, S), float32: (B, D), float32, unit rows; gradients flow."""
         token = None if self.stock else clip_class_token(self.clip.visual, pixels)
         pooled = self.clip.encode_image(pixels) if token is None else token
         return normalize(pooled.float(), dim=-1)
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """Embed texts; gradients flow.
-
-        Args:
-            texts: T texts.
-
-        Returns:
-            Shape (T, D), float32, unit rows.
-        """
+        """Embed T texts: (T, D), float32, unit rows; gradients flow."""
         if not texts:
             return self.logit_scale.new_zeros(0, self.dim)
         tokens = self.tokenizer(list(texts)).to(self.logit_scale.device)

@@ -83,26 +83,12 @@ class DinoEncoder(Encoder):
         )
 
     def preprocess(self, image: ImageArray) -> Tensor:
-        """Resize the short side to 8/7 of S (bicubic), cut the centre and normalise by ImageNet's figures.
-
-        Args:
-            image: Shape (H, W, 3), uint8, RGB.
-
-        Returns:
-            Shape (3, S, S), float32, normalised.
-        """
+        """Resize the short side to 8/7 of S (bicubic), crop the centre, normalise as for ImageNet: (3, S, S)."""
         pixels: Tensor = self._transform(Image.fromarray(np.ascontiguousarray(image)))
         return pixels
 
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """Embed a batch of prepared images; gradients flow.
-
-        Args:
-            pixels: Shape (B, 3, S, S), float32, from ``preprocess``.
-
-        Returns:
-            Shape (B, D), float32, unit rows.
-        """
+        """Embed prepared images (B, 3, S, S), float32: (B, D), float32, unit rows; gradients flow."""
         shorter = self.pooling == "cls" and not self.stock
         token = timm_class_token(self.vit, pixels) if shorter else None
         if token is not None:
@@ -127,10 +113,8 @@ class DinoEncoder(Encoder):
     @property
     def recipe(self) -> Mapping[str, Any]:
         """JSON values that ``open_recipe`` opens this encoder from again; empty for random weights."""
-        return {} if self._weights == RANDOM else {"kind": KIND, "weights": self._weights, **self._options()}
-
-    def _options(self) -> dict[str, Any]:
-        return {"model": self.model, "image_size": self.image_size, "pooling": self.pooling}
+        options = {"model": self.model, "image_size": self.image_size, "pooling": self.pooling}
+        return {} if self._weights == RANDOM else {"kind": KIND, "weights": self._weights, **options}
 
     def describe(self) -> Mapping[str, Any]:
         """Return the JSON values that decide the vectors beside the weights."""

@@ -43,11 +43,7 @@ class LoraOptions:
 
 
 def add_lora(clip: nn.Module, options: LoraOptions) -> None:
-    """Put trainable updates into a CLIP, in place; its outputs stay as they are until an update is trained.
-
-    Args:
-        clip: An open_clip model.
-        options: Which updates.
+    """Put trainable updates into an open_clip model, in place; its outputs stay as they are until one is trained.
 
     Raises:
         MissingPackageError: If ``peft`` is not installed.
@@ -86,14 +82,7 @@ def _targets(tower: nn.Module, layers: Layers) -> tuple[list[str], list[str]]:
 
 
 def plain_state(clip: nn.Module) -> dict[str, Tensor]:
-    """Return a CLIP's weights with its low-rank updates added to them, under the names of the plain architecture.
-
-    Args:
-        clip: An open_clip model, with or without updates; it is not changed.
-
-    Returns:
-        Name to tensor, any shape.
-    """
+    """Return a CLIP's weights with its low-rank updates added, under the names of the plain architecture."""
     updates: dict[str, Tensor] = {}
     for name, module in clip.named_modules():
         layer: Any = module

@@ -40,20 +40,15 @@ def open_recipe(recipe: Mapping[str, Any]) -> Encoder:
     match recipe:
         case {"kind": kind, "model": str(model), "pretrained": str() | None as pretrained} if kind == KIND:
             return ClipEncoder(model, pretrained).eval()
-    return _open_dino(recipe)
-
-
-def _open_dino(recipe: Mapping[str, Any]) -> Encoder:
-    from naruto_vision.encoders.dino import KIND, DinoEncoder  # brings timm
-
-    match recipe:
         case {
-            "kind": kind,
+            "kind": "dino",
             "model": str(model),
             "weights": str() | None as weights,
             "image_size": int(size),
             "pooling": "cls" | "mean" as pooling,
-        } if kind == KIND:
+        }:
+            from naruto_vision.encoders.dino import DinoEncoder  # brings timm
+
             return DinoEncoder(model, weights, image_size=size, pooling=pooling).eval()
     msg = f"expected the recipe of a CLIP or DINO encoder, found {dict(recipe)}"
     raise InputError(msg)

@@ -1,4 +1,4 @@
-"""Preparing many images at once, on the encoder's device and without PIL.
+"""Preprocessing of many images at once, on the encoder's device and without PIL.
 
 An encoder's own ``preprocess`` goes through PIL, one image at a time on the CPU: right for training and enrolment,
 where worker processes do it. The crops of a scene lie in one image that is already decoded; here they stay tensors,
@@ -52,12 +52,7 @@ class Preparation:
             raise ValueError(msg)
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
-        """Return the height and width in pixels that an image is resized to, before cutting and padding.
-
-        Args:
-            height: Its height in pixels.
-            width: Its width in pixels.
-        """
+        """Return the height and width that an image is resized to, before cropping and padding."""
         side = self.resize_to
         match self.fit:
             case "squash":
@@ -70,25 +65,11 @@ class Preparation:
                 return max(1, round(height / ratio)), max(1, round(width / ratio))
 
     def levels(self, images: Sequence[Tensor]) -> Tensor:
-        """Resize, cut and pad images.
-
-        Args:
-            images: N images of any size on one device, each (3, H, W), uint8.
-
-        Returns:
-            Shape (N, 3, S, S), uint8, on the same device.
-        """
+        """Resize, crop and pad images (3, H, W), uint8, of any sizes on one device: (N, 3, S, S), uint8."""
         return torch.stack([self._squared(self._resize(image)) for image in images])
 
     def normalise(self, levels: Tensor) -> Tensor:
-        """Normalise what ``levels`` returned.
-
-        Args:
-            levels: Shape (N, 3, S, S), uint8.
-
-        Returns:
-            Shape (N, 3, S, S), float32.
-        """
+        """Normalise what ``levels`` returned: (N, 3, S, S), float32."""
         mean = torch.tensor(self.mean, device=levels.device).view(1, 3, 1, 1) * 255.0
         std = torch.tensor(self.std, device=levels.device).view(1, 3, 1, 1) * 255.0
         return levels.float().sub_(mean).div_(std)
@@ -102,13 +83,9 @@ class Preparation:
         return self.filter_in_floats(image)
 
     def filter_in_floats(self, image: Tensor) -> Tensor:
-        """Resize on a device without a kernel for whole levels: width, then height, rounded after each.
+        """Resize (3, H, W), uint8, on a device without a kernel for whole levels: width, then height, each rounded.
 
-        Args:
-            image: Shape (3, H, W), uint8.
-
-        Returns:
-            Shape (3, h, w), uint8, ``resized``: the levels of the CPU's kernel, to within one.
+        The levels are those of the CPU's kernel, to within one.
         """
         height, width = self.resized(*image.shape[-2:])
         levels = image[None].float()

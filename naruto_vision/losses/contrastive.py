@@ -1,4 +1,4 @@
-"""Losses that set images against one text vector a class: the softmax of a classifier, and a sigmoid a pair."""
+"""Contrastive losses in which a row may have several positives, and losses against one text vector a class."""
 
 import math
 from collections.abc import Sequence
@@ -175,19 +175,11 @@ def sigmoid_contrastive(
 
 
 def starting_bias(images: Tensor, texts: Tensor, positives: Tensor, scale: Tensor) -> Tensor:
-    """Choose the bias with which an untrained sigmoid calls as many pairs right as there are.
+    """Choose the bias with which an untrained sigmoid predicts as many positive pairs as there are: shape (), float32.
 
-    SigLIP starts from -10 because its scale starts at 10; a pretrained CLIP's is near 100 and its cosines lie far
-    from 0, so that -10 would call every pair right and spend the first epochs on pushing everything apart.
-
-    Args:
-        images: Shape (B, D), float32, unit rows.
-        texts: Shape (T, D), float32, unit rows.
-        positives: Shape (B, T), bool.
-        scale: Shape (), float32, the factor in front of the cosines.
-
-    Returns:
-        Shape (), float32: the log odds of a positive, minus the mean scaled cosine; no gradient flows.
+    It is the log odds of a positive, minus the mean scaled cosine. SigLIP starts from -10 because its scale starts at
+    10; a pretrained CLIP's is near 100 and its cosines lie far from 0, so that -10 would call every pair right and
+    spend the first epochs on pushing everything apart.
     """
     with torch.no_grad():
         share = min(max(float(positives.float().mean()), 1e-4), 1 - 1e-4)

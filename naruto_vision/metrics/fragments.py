@@ -7,7 +7,7 @@ from typing import Any
 from pycocotools import mask as coco
 from scipy.stats import chi2
 
-from naruto_vision.geometry import encode_rle
+from naruto_vision.geometry import rle_from_mask
 from naruto_vision.metrics.stats import Rate
 from naruto_vision.records import Mask
 
@@ -110,7 +110,7 @@ def count_fragments(
     Returns:
         The counts.
     """
-    sides = [[encode_rle(mask) for mask in masks] for masks in (regions, figures)]
+    sides = [[rle_from_mask(mask) for mask in masks] for masks in (regions, figures)]
     return count_encoded_fragments(*sides, iou_match=iou_match, inside=inside)
 
 
@@ -124,7 +124,7 @@ def count_encoded_fragments(
     """Count pieces and over-merges of one scene without unpacking its masks.
 
     Args:
-        regions: What ``encode_rle`` returns, of R masks that are not empty.
+        regions: What ``rle_from_mask`` returns, of R masks that are not empty.
         figures: The same of F figures, all of one size.
         iou_match: Mask IoU from which a region is a figure.
         inside: A region with this share of its pixels in a figure is a piece of it, unless it is the figure.

@@ -19,176 +19,12 @@ from naruto_vision.encoders.base import Encoder
 from naruto_vision.errors import FingerprintError, InputError
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.info import encoder_options
-from naruto_vision.recognition.decision import ClassCentres, Decision, decide
+from naruto_vision.recognition.decision import ClassCentroids, Decision, decide
 from naruto_vision.recognition.merging import MergeSettings, merge_parts
 from naruto_vision.records import Identity, ImageArray, Neighbour, Region, ScenePrediction, Vectors
-from naruto_vision.segmentation.crops import CropSettings, embed_neighbours
+from naruto_vision.segmentation.crops import CropSettings, embed_regions
 from naruto_vision.segmentation.generator import Segmenter
 from naruto_vision.segmentation.protocol import SceneEmbedding
-
-Embedded: TypeAlias = Future[tuple[Sequence[SceneEmbedding | None], float]]
-"""What the image encoder made of some images, and the milliseconds that each took."""
-
-
-def group_size(device: torch.device) -> int:
-    """Return how many scenes are best analysed together: 8 on a GPU, and 1 on a CPU.
-
-    A GPU wants many images and crops at once. A CPU is kept busy by one scene's, so a group would only mean later
-    answers, and more to do again after a kill.
-
-    Args:
-        device: Where the models are.
-    """
-    return 1 if device.type == "cpu" else 8
-
-
-@dataclass(frozen=True)
-class SegmentedScene:
-    """A scene between segmenting and naming.
-
-    Args:
-        image: Shape (H, W, 3), uint8, RGB, upright.
-        scene: Its name.
-        regions: What was found in it, largest first.
-        milliseconds: Wall time of segmenting.
-    """
-
-    image: ImageArray
-    scene: str
-    regions: tuple[Region, ...]
-    milliseconds: float
-
-
-class SegmenterAhead:
-    """A segmenter in threads of its own, which begin with the first scene.
-
-    Args:
-        segmenter: Cuts images into regions.
-        at_once: Scenes that are segmented side by side; PyTorch's threads are shared out among them.
-
-    Raises:
-        InputError: If ``at_once`` is below 1.
-
-    Example:
-        >>> import numpy as np
-        >>> from naruto_vision.segmentation.prompts import GridPrompter
-        >>> from naruto_vision.segmentation.sam import SamModel
-        >>> ahead = SegmenterAhead(Segmenter(GridPrompter(4), SamModel(weights="tiny-sam")))
-        >>> image = np.zeros((48, 64, 3), np.uint8)
-        >>> started = ahead.start([(image, "a.png"), (image[:30], "b.png")])
-        >>> [one.result().scene for one in started]
-        ['a.png', 'b.png']
-    """
-
-    def __init__(self, segmenter: Segmenter, at_once: int = 1) -> None:
-        if at_once < 1:
-            msg = f"at_once {at_once}: expected at least 1"
-            raise InputError(msg)
-        self._segmenter = segmenter
-        self._at_once = at_once
-
-    @cached_property
-    def _pool(self) -> ThreadPoolExecutor:
-        pool = ThreadPoolExecutor(self._at_once, thread_name_prefix="segmenter")
-        _share_out(pool, self._at_once)
-        return pool
-
-    @property
-    def _device(self) -> torch.device:
-        model = self._segmenter.model
-        return next(model.parameters()).device if isinstance(model, nn.Module) else torch.device("cpu")
-
-    def groups(self, scenes: Iterable[tuple[ImageArray, str]], size: int) -> Generator[list[Future[SegmentedScene]]]:
-        """Segment a stream of scenes; where threads pay, one group ahead of whoever takes them.
-
-        Args:
-            scenes: Images (H, W, 3), uint8, RGB, upright, with their names; asked for when there is room.
-            size: Scenes a group.
-
-        Yields:
-            For each scene of a group what becomes of it, or what went wrong with it. What was begun in vain is called
-            off when nobody takes it.
-        """
-        source, begun = iter(scenes), deque[list[Future[SegmentedScene]]]()
-        ahead = int(self._at_once > 1 or self._device.type != "cpu")
-        try:
-            while some := list(islice(source, size)):
-                begun.append(self.start(some))
-                if len(begun) > ahead:
-                    yield begun[0]
-                    begun.popleft()
-            while begun:
-                yield begun[0]
-                begun.popleft()
-        finally:
-            for future in chain.from_iterable(begun):
-                future.cancel()
-
-    def start(self, scenes: Sequence[tuple[ImageArray, str]]) -> list[Future[SegmentedScene]]:
-        """Begin with some scenes, behind those that were begun before.
-
-        On anything but a CPU, the image encoder takes them together.
-
-        Args:
-            scenes: Images (H, W, 3), uint8, RGB, upright, with their names.
-
-        Returns:
-            For each scene what becomes of it, or what went wrong with it.
-        """
-        device = self._device
-        modes = _modes(device)
-        embedded: Embedded | None = None
-        if device.type != "cpu":
-            embedded = self._pool.submit(self._embed, modes, [image for image, _ in scenes])
-        return [
-            self._pool.submit(self._segment, modes, image, scene, embedded, place)
-            for place, (image, scene) in enumerate(scenes)
-        ]
-
-    def _embed(
-        self, modes: partial[torch.autocast], images: Sequence[ImageArray]
-    ) -> tuple[Sequence[SceneEmbedding | None], float]:
-        start = time.perf_counter()
-        with modes():
-            embeddings = self._segmenter.embed_all(images)
-        return embeddings, (time.perf_counter() - start) * 1e3 / max(1, len(images))
-
-    def _segment(
-        self,
-        modes: partial[torch.autocast],
-        image: ImageArray,
-        scene: str,
-        embedded: Embedded | None,
-        place: int,
-    ) -> SegmentedScene:
-        embedding, before = None, 0.0
-        if embedded is not None:
-            embeddings, before = embedded.result()  # begun earlier, so it ends
-            embedding = embeddings[place]
-        start = time.perf_counter()
-        with modes():
-            regions = self._segmenter(image, embedding)
-        return SegmentedScene(image, scene, tuple(regions), before + (time.perf_counter() - start) * 1e3)
-
-
-def _share_out(pool: ThreadPoolExecutor, workers: int) -> None:
-    """Start a pool's threads, each with its share of PyTorch's."""
-    every, together = torch.get_num_threads(), Barrier(workers)
-
-    def begin() -> None:
-        torch.get_num_threads()  # a thread takes over the process's number when first asked, so not after this
-        torch.set_num_threads(max(1, every // workers))
-        together.wait()
-
-    for begun in [pool.submit(begin) for _ in range(workers)]:
-        begun.result()
-    torch.set_num_threads(every)  # else threads that anybody starts later would take the share for the whole
-
-
-def _modes(device: torch.device) -> partial[torch.autocast]:
-    """Return what enters this thread's precision in another thread."""
-    dtype, enabled = torch.get_autocast_dtype(device.type), torch.is_autocast_enabled(device.type)
-    return partial(torch.autocast, device.type, dtype=dtype, enabled=enabled)
 
 
 class SceneAnalyzer:
@@ -310,7 +146,7 @@ class SceneAnalyzer:
             for failed in started[len(whole) :]:
                 failed.result()
 
-    def _name(self, scenes: Sequence[SegmentedScene]) -> Iterator[ScenePrediction]:
+    def _name(self, scenes: Sequence["SegmentedScene"]) -> Iterator[ScenePrediction]:
         found, times = self._identify([(one.image, one.regions) for one in scenes])
         total = max(1, sum(map(len, found)))
         for one, identities in zip(scenes, found, strict=True):
@@ -318,7 +154,7 @@ class SceneAnalyzer:
             yield self._prediction(one, identities, {"segment": one.milliseconds, **own})
 
     def _prediction(
-        self, one: SegmentedScene, identities: tuple[Identity, ...], times: dict[str, float]
+        self, one: "SegmentedScene", identities: tuple[Identity, ...], times: dict[str, float]
     ) -> ScenePrediction:
         regions, (height, width) = one.regions, one.image.shape[:2]
         if self.merge is not None:
@@ -327,15 +163,7 @@ class SceneAnalyzer:
         return ScenePrediction(one.scene, width, height, regions, identities, times)
 
     def identify(self, image: ImageArray, regions: Sequence[Region]) -> tuple[Identity, ...]:
-        """Name regions of an image that come from anywhere.
-
-        Args:
-            image: Shape (H, W, 3), uint8, RGB, upright.
-            regions: Regions of this image.
-
-        Returns:
-            Who each region is.
-        """
+        """Name regions of an image (H, W, 3), uint8, RGB, that come from anywhere."""
         return self._identify([(image, regions)])[0][0]
 
     def _identify(
@@ -356,12 +184,8 @@ class SceneAnalyzer:
         return [tuple(islice(named, len(regions))) for _, regions in scenes], times
 
     def _embed(self, scenes: Sequence[tuple[ImageArray, Sequence[Region]]]) -> tuple[Vectors, Vectors]:
-        """Embed the R regions of some images.
-
-        Returns:
-            Unit rows (R, D), and lengths (R,) that scores are multiplied with: 1 where averages are renormalised.
-        """
-        views = embed_neighbours(
+        """Embed the R regions of some images: unit rows (R, D), and lengths (R,) that scores are multiplied with."""
+        views = embed_regions(
             self.encoder,
             scenes,
             self.crops,
@@ -390,13 +214,13 @@ class SceneAnalyzer:
         }
 
     @cached_property
-    def _centres(self) -> ClassCentres:
-        return ClassCentres.of_gallery(self.gallery)
+    def _centroids(self) -> ClassCentroids:
+        return ClassCentroids.of_gallery(self.gallery)
 
     def _class_scores(self, vectors: Vectors) -> Sequence[dict[str, float]]:
         match self.decision:
             case "mean" | "prototype":
-                return self._centres.scores(vectors, unit=self.decision == "prototype")
+                return self._centroids.scores(vectors, unit=self.decision == "prototype")
             case "vote" | "top1" | "max":
                 return [{} for _ in vectors]
 
@@ -410,3 +234,133 @@ def _timed(times: dict[str, float], name: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
     times[name] = (time.perf_counter() - start) * 1000.0
+
+
+Embedded: TypeAlias = Future[tuple[Sequence[SceneEmbedding | None], float]]
+"""What the image encoder made of some images, and the milliseconds that each took."""
+
+
+def group_size(device: torch.device) -> int:
+    """Return how many scenes are best analysed together: 8 on a GPU, and 1 on a CPU.
+
+    A GPU wants many images and crops at once. A CPU is kept busy by one scene's, so a group would only mean later
+    answers, and more to do again after a kill.
+    """
+    return 1 if device.type == "cpu" else 8
+
+
+@dataclass(frozen=True)
+class SegmentedScene:
+    """A scene between segmenting and naming, with the milliseconds of the first."""
+
+    image: ImageArray
+    scene: str
+    regions: tuple[Region, ...]
+    milliseconds: float
+
+
+class SegmenterAhead:
+    """A segmenter in ``at_once`` threads of its own, which begin with the first scene and share PyTorch's.
+
+    On a CPU scenes go one after another with all of PyTorch's threads: two at once take turns with Python's lock at
+    every small product, and end later. On a GPU a second one may fill the gaps in which the first one's masks are
+    sorted out.
+
+    Raises:
+        InputError: If ``at_once`` is below 1.
+    """
+
+    def __init__(self, segmenter: Segmenter, at_once: int = 1) -> None:
+        if at_once < 1:
+            msg = f"at_once {at_once}: expected at least 1"
+            raise InputError(msg)
+        self._segmenter = segmenter
+        self._at_once = at_once
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        pool = ThreadPoolExecutor(self._at_once, thread_name_prefix="segmenter")
+        _share_out(pool, self._at_once)
+        return pool
+
+    @property
+    def _device(self) -> torch.device:
+        model = self._segmenter.model
+        return next(model.parameters()).device if isinstance(model, nn.Module) else torch.device("cpu")
+
+    def groups(self, scenes: Iterable[tuple[ImageArray, str]], size: int) -> Generator[list[Future[SegmentedScene]]]:
+        """Segment a stream of named scenes in groups; where threads pay, one group ahead of whoever takes them.
+
+        Yields a future for each scene of a group. What was begun in vain is called off when nobody takes it.
+        """
+        source, begun = iter(scenes), deque[list[Future[SegmentedScene]]]()
+        ahead = int(self._at_once > 1 or self._device.type != "cpu")
+        try:
+            while some := list(islice(source, size)):
+                begun.append(self.start(some))
+                if len(begun) > ahead:
+                    yield begun[0]
+                    begun.popleft()
+            while begun:
+                yield begun[0]
+                begun.popleft()
+        finally:
+            for future in chain.from_iterable(begun):
+                future.cancel()
+
+    def start(self, scenes: Sequence[tuple[ImageArray, str]]) -> list[Future[SegmentedScene]]:
+        """Begin with some scenes, behind those begun before; on anything but a CPU the encoder takes them together."""
+        device = self._device
+        modes = _modes(device)
+        embedded: Embedded | None = None
+        if device.type != "cpu":
+            embedded = self._pool.submit(self._embed, modes, [image for image, _ in scenes])
+        return [
+            self._pool.submit(self._segment, modes, image, scene, embedded, index)
+            for index, (image, scene) in enumerate(scenes)
+        ]
+
+    def _embed(
+        self, modes: partial[torch.autocast], images: Sequence[ImageArray]
+    ) -> tuple[Sequence[SceneEmbedding | None], float]:
+        start = time.perf_counter()
+        with modes():
+            embeddings = self._segmenter.embed_all(images)
+        return embeddings, (time.perf_counter() - start) * 1e3 / max(1, len(images))
+
+    def _segment(
+        self,
+        modes: partial[torch.autocast],
+        image: ImageArray,
+        scene: str,
+        embedded: Embedded | None,
+        index: int,
+    ) -> SegmentedScene:
+        embedding, before = None, 0.0
+        if embedded is not None:
+            embeddings, before = embedded.result()  # begun earlier, so it ends
+            embedding = embeddings[index]
+        start = time.perf_counter()
+        with modes():
+            regions = self._segmenter(image, embedding)
+        return SegmentedScene(image, scene, tuple(regions), before + (time.perf_counter() - start) * 1e3)
+
+
+def _share_out(pool: ThreadPoolExecutor, workers: int) -> None:
+    """Start a pool's threads, each with its share of PyTorch's."""
+    every, together = torch.get_num_threads(), Barrier(workers)
+
+    def begin() -> None:
+        torch.get_num_threads()  # a thread takes over the process's number when first asked, so not after this
+        torch.set_num_threads(max(1, every // workers))
+        together.wait()
+
+    for begun in [pool.submit(begin) for _ in range(workers)]:
+        begun.result()
+    torch.set_num_threads(every)  # else threads that anybody starts later would take the share for the whole
+
+
+def _modes(device: torch.device) -> partial[torch.autocast]:
+    """Return what enters this thread's precision in another thread."""
+    dtype, enabled = torch.get_autocast_dtype(device.type), torch.is_autocast_enabled(device.type)
+    return partial(torch.autocast, device.type, dtype=dtype, enabled=enabled)

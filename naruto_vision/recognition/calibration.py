@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from naruto_vision.errors import InputError
 from naruto_vision.gallery.thresholds import Thresholds, calibrate_thresholds
-from naruto_vision.geometry import inclusive_iou_matrix, shared_pixels
-from naruto_vision.records import Box, LabelledBox, ScenePrediction
+from naruto_vision.geometry import area_xyxy, inclusive_iou_matrix, shared_pixels
+from naruto_vision.records import LabelledBox, ScenePrediction
 
 _INSIDE = 0.8  # a region with this share of its box inside a figure's box is a part of that figure
 
@@ -18,17 +17,13 @@ class ScoredRegion:
     Args:
         label: The best gallery label.
         score: Its cosine similarity.
-        right: True where the region is an enrolled figure under its own label; False where it is a stranger,
+        right: True where the region is an enrolled figure under its own label; False where it is an unknown,
             background, or an enrolled figure under another's label.
     """
 
     label: str
     score: float
     right: bool
-
-
-def _share_inside(part: Box, whole: Box) -> float:
-    return shared_pixels(part, whole) / shared_pixels(part, part)
 
 
 def score_regions(
@@ -40,9 +35,6 @@ def score_regions(
         prediction: What was found.
         truth: The enrolled figures of the scene, inclusive boxes of the same frame.
         iou_match: Box IoU from which a region is the figure.
-
-    Returns:
-        One record for each region that is evidence.
     """
     judged = []
     overlap = inclusive_iou_matrix([region.box for region in prediction.regions], [item.box for item in truth])
@@ -51,22 +43,17 @@ def score_regions(
             label = truth[int(row.argmax())].label
             judged.append(ScoredRegion(identity.label, identity.score, identity.label == label))
             continue
-        part = any(item.label == identity.label and _share_inside(region.box, item.box) >= _INSIDE for item in truth)
+        part = any(
+            item.label == identity.label and shared_pixels(region.box, item.box) / area_xyxy(region.box) >= _INSIDE
+            for item in truth
+        )
         if not part:
             judged.append(ScoredRegion(identity.label, identity.score, right=False))
     return judged
 
 
 def thresholds_from(scored: Sequence[ScoredRegion], decision: str) -> Thresholds:
-    """Choose the thresholds that judged regions speak for; the order of the regions does not matter.
-
-    Args:
-        scored: What ``score_regions`` said of all validation scenes.
-        decision: The rule of naming that the scores come from.
-
-    Returns:
-        The thresholds with their evidence.
-    """
+    """Choose the thresholds from the judged regions of all validation scenes, whatever their order."""
     ordered = sorted(scored, key=lambda record: (record.label, record.score, record.right))
     return calibrate_thresholds(
         [record.score for record in ordered],
@@ -74,21 +61,3 @@ def thresholds_from(scored: Sequence[ScoredRegion], decision: str) -> Thresholds
         [record.label for record in ordered],
         decision=decision,
     )
-
-
-def check_decision(thresholds: Thresholds, decision: str) -> None:
-    """Refuse thresholds that were chosen on the scores of another rule of naming.
-
-    Args:
-        thresholds: The gallery's.
-        decision: The rule that is to be used.
-
-    Raises:
-        InputError: If they were.
-    """
-    if thresholds.chosen and thresholds.decision not in {"", decision}:
-        msg = (
-            f"model.decision {decision}: the gallery's thresholds were chosen for {thresholds.decision}; choose them "
-            f"anew: naruto-vision validate --config scenes.yaml --model.decision {decision} --data.valid DIR"
-        )
-        raise InputError(msg)

@@ -1,4 +1,4 @@
-"""The middle of every class of a gallery, for the decision rules that look at whole classes."""
+"""From the neighbours of a region to who it is."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,9 @@ from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 
+from naruto_vision.errors import InputError
 from naruto_vision.gallery.gallery import Gallery
+from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.records import Identity, Neighbour, Vectors
 
 Decision: TypeAlias = Literal["vote", "top1", "max", "mean", "prototype"]
@@ -17,17 +19,10 @@ _REACH = 0.05  # chosen on drawn validation scenes, where anything from 0.03 to 
 
 
 class UnknownRule(Protocol):
-    """Tells whether a score is high enough to use a label."""
+    """Open-set rejection: whether a score is high enough to use a label."""
 
     def threshold(self, label: str) -> float | None:
-        """Return the lowest cosine at which a label counts as known.
-
-        Args:
-            label: A label of the gallery.
-
-        Returns:
-            A cosine in [-1, 1], or None where none was calibrated.
-        """
+        """Return the lowest cosine at which a label counts as known, or None where none was calibrated."""
         ...
 
 
@@ -77,11 +72,11 @@ def decide(
             label = max(sorted(scores), key=lambda name: scores[name])
     score = scores[label]
     other = max((value for name, value in scores.items() if name != label), default=None)
-    bar = rule.threshold(label)
+    threshold = rule.threshold(label)
     return Identity(
         label=label,
         score=score,
-        known=bar is None or score >= bar,
+        known=threshold is None or score >= threshold,
         margin=None if other is None else score - other,
         neighbours=tuple(neighbours),
     )
@@ -102,8 +97,8 @@ def _most_votes(neighbours: Sequence[Neighbour]) -> str:
 
 
 @dataclass(frozen=True)
-class ClassCentres:
-    """The mean vector of every class.
+class ClassCentroids:
+    """The mean vector of every class, for the decision rules that score whole classes.
 
     Args:
         labels: C labels, sorted.
@@ -114,8 +109,8 @@ class ClassCentres:
 
     Example:
         >>> rows = np.array([[1, 0], [0, 1]], dtype=np.float32)
-        >>> centres = ClassCentres.of(rows, ["ayame", "ayame"])
-        >>> centres.scores(rows[:1], unit=False)
+        >>> centroids = ClassCentroids.of(rows, ["ayame", "ayame"])
+        >>> centroids.scores(rows[:1], unit=False)
         [{'ayame': 0.5}]
     """
 
@@ -124,49 +119,45 @@ class ClassCentres:
 
     def __post_init__(self) -> None:
         if len(self.labels) != len(self.means):
-            msg = f"class centres: {len(self.labels)} labels but {len(self.means)} means"
+            msg = f"class centroids: {len(self.labels)} labels but {len(self.means)} means"
             raise ValueError(msg)
 
     @classmethod
-    def of(cls, vectors: Vectors, labels: Sequence[str]) -> "ClassCentres":
-        """Compute the means.
-
-        Args:
-            vectors: Shape (N, D), float32, unit rows.
-            labels: The class of each of the N rows.
-
-        Returns:
-            The centres.
-        """
-        names, place, counts = np.unique(np.asarray(labels, dtype=object), return_inverse=True, return_counts=True)
+    def of(cls, vectors: Vectors, labels: Sequence[str]) -> "ClassCentroids":
+        """Compute the means of unit rows (N, D) by the class of each."""
+        names, index, counts = np.unique(np.asarray(labels, dtype=object), return_inverse=True, return_counts=True)
         sums = np.zeros((len(names), vectors.shape[1]), dtype=np.float64)
-        np.add.at(sums, place, vectors)
+        np.add.at(sums, index, vectors)
         return cls(tuple(names.tolist()), (sums / counts[:, None]).astype(np.float32))
 
     @classmethod
-    def of_gallery(cls, gallery: Gallery) -> "ClassCentres":
-        """Compute the means of a gallery's classes.
-
-        Args:
-            gallery: Any gallery.
-
-        Returns:
-            The centres.
-        """
+    def of_gallery(cls, gallery: Gallery) -> "ClassCentroids":
+        """Compute the means of a gallery's classes."""
         return cls.of(gallery.vectors, [row.label for row in gallery.rows])
 
     def scores(self, queries: Vectors, *, unit: bool) -> list[dict[str, float]]:
-        """Score every class for every query.
+        """Score every class for every query (Q, D), in [-1, 1].
 
         Args:
             queries: Shape (Q, D), float32, unit rows.
             unit: Take the cosine with the mean's direction; False takes the mean of the cosines with the rows.
-
-        Returns:
-            For each query its score with each class, in [-1, 1].
         """
         means = self.means.astype(np.float64)
         if unit:
             lengths = np.linalg.norm(means, axis=1, keepdims=True)
             means /= np.where(lengths > 0, lengths, 1.0)  # rows that cancel out have no direction
         return [dict(zip(self.labels, row, strict=True)) for row in (queries @ means.T).tolist()]
+
+
+def check_decision(thresholds: Thresholds, decision: str) -> None:
+    """Refuse thresholds that were chosen on the scores of another rule of naming.
+
+    Raises:
+        InputError: If they were.
+    """
+    if thresholds.chosen and thresholds.decision not in {"", decision}:
+        msg = (
+            f"model.decision {decision}: the gallery's thresholds were chosen for {thresholds.decision}; choose them "
+            f"anew: naruto-vision validate --config scenes.yaml --model.decision {decision} --data.valid DIR"
+        )
+        raise InputError(msg)

@@ -27,7 +27,7 @@ class MergeSettings:
     Args:
         gain: A union has to score this much more than its better part, as a cosine.
         gap: Parts this many pixels apart still touch.
-        rounds: How often the result is looked at again.
+        rounds: How often the result is merged again.
         max_candidates: Unions that are embedded in one round, those of the largest parts first.
         nested: A region with this share of its pixels inside another one is a part of it, and no candidate.
         drop_nested: Leave a nested region out where the whole fits its character at least this much better than the
@@ -87,20 +87,11 @@ def merge_parts(
 
 
 def union_of(first: Region, second: Region) -> Region:
-    """Return one region of the pixels of two.
-
-    Args:
-        first: A region.
-        second: Another one of the same image.
-
-    Returns:
-        Their union, as sure as the less sure of the two; its prompt names both.
-    """
+    """Return one region of the pixels of two, as sure as the less sure of the two; its prompt names both."""
     box = common_box([first.box, second.box])
     mask = _within(first, box) | _within(second, box)
-    prompt = " + ".join(filter(None, (first.prompt, second.prompt)))
     predicted = min(first.predicted_iou, second.predicted_iou)
-    return Region(box, mask, predicted, min(first.stability, second.stability), prompt)
+    return Region(box, mask, predicted, min(first.stability, second.stability), first.prompt + second.prompt)
 
 
 def _within(region: Region, box: Box) -> Mask:
@@ -115,25 +106,14 @@ def _within(region: Region, box: Box) -> Mask:
 
 
 def common_pixels(first: Region, second: Region) -> int:
-    """Count the pixels that two regions share.
-
-    Args:
-        first: A region.
-        second: Another one of the same image.
-    """
+    """Count the pixels that two regions share."""
     if not shared_pixels(first.box, second.box):
         return 0
     return int((_within(second, first.box) & first.mask).sum())
 
 
 def touch(first: Region, second: Region, gap: int) -> bool:
-    """Tell whether two regions come within some pixels of each other.
-
-    Args:
-        first: A region.
-        second: Another one of the same image.
-        gap: In pixels along rows and columns; 0 asks for a shared pixel.
-    """
+    """Tell whether two regions come within ``gap`` pixels along rows and columns; 0 asks for a shared pixel."""
     x1, y1, x2, y2 = first.box
     grown = (x1 - gap, y1 - gap, x2 + gap, y2 + gap)
     if not shared_pixels(grown, second.box):
@@ -170,10 +150,10 @@ def _accept(
         gains.append(union.identity.score - best)
     taken: set[int] = set()
     merged = []
-    for place in sorted(range(len(pairs)), key=lambda k: -gains[k]):
-        if gains[place] >= settings.gain and taken.isdisjoint(pairs[place]):
-            taken.update(pairs[place])
-            merged.append(unions[place])
+    for index in sorted(range(len(pairs)), key=lambda k: -gains[k]):
+        if gains[index] >= settings.gain and taken.isdisjoint(pairs[index]):
+            taken.update(pairs[index])
+            merged.append(unions[index])
     return [*merged, *(one for index, one in enumerate(found) if index not in taken)]
 
 

@@ -13,109 +13,27 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
 
 from naruto_vision.errors import InputError
-from naruto_vision.geometry import encode_cut
 from naruto_vision.io.atomic import atomic_file, remove_leftovers, write_json
 from naruto_vision.io.bundles import file_sha256
 from naruto_vision.io.images import write_image
-from naruto_vision.records import ImageArray, ScenePrediction
+from naruto_vision.records import Identity, ImageArray, Region, ScenePrediction
 from naruto_vision.segmentation.crops import CropSettings, crop_region
 from naruto_vision.viz.overlay import OverlaySettings, choose_for_overlay, draw_overlay, label_colours
 
+LOG = "predictions.jsonl"
+TIMES = "timings.jsonl"
+RUN = "run.json"
+
 _SHOWN = 5  # neighbours that are written down; more of them may have voted
 _DIGITS = 6  # a cosine of float32 vectors has about seven significant digits
-
-
-def evaluation_document(prediction: ScenePrediction) -> dict[str, Any]:
-    """Return every region with its best label, unfiltered: what evaluation reads.
-
-    Args:
-        prediction: One scene.
-
-    Returns:
-        ``{scene, preds: [{bbox, label, score}]}``, boxes inclusive integers, largest region first.
-    """
-    preds = [
-        {"bbox": list(region.box), "label": identity.label, "score": round(identity.score, _DIGITS)}
-        for region, identity in zip(prediction.regions, prediction.identities, strict=True)
-    ]
-    return {"scene": prediction.scene, "preds": preds}
-
-
-def overlay_document(prediction: ScenePrediction, shown: Sequence[int]) -> dict[str, Any]:
-    """Return the regions that people are shown, named "unknown" where nobody was recognised.
-
-    Args:
-        prediction: One scene.
-        shown: Indices of the regions, best first.
-
-    Returns:
-        The same shape as the evaluation document.
-    """
-    preds = [
-        {
-            "bbox": list(prediction.regions[i].box),
-            "label": prediction.identities[i].name,
-            "score": round(prediction.identities[i].score, _DIGITS),
-        }
-        for i in shown
-    ]
-    return {"scene": prediction.scene, "preds": preds}
-
-
-def record_document(prediction: ScenePrediction, shown: Sequence[int], sha256: str = "") -> dict[str, Any]:
-    """Return all that is known of a scene but the times, which differ from run to run.
-
-    Args:
-        prediction: One scene.
-        shown: Indices of the regions that the overlay has.
-        sha256: Of the image's file; an empty string leaves it out.
-
-    Returns:
-        JSON values: size, and for each region box, area, COCO run-length mask, prompt, mask scores, identity,
-        margin and the nearest neighbours.
-    """
-    regions = []
-    for index, (region, identity) in enumerate(zip(prediction.regions, prediction.identities, strict=True)):
-        regions.append(
-            {
-                "bbox": list(region.box),
-                "area": region.area,
-                "mask": encode_cut(region.mask, region.box, prediction.height, prediction.width),
-                "prompt": region.prompt,
-                "predicted_iou": round(region.predicted_iou, _DIGITS),
-                "stability": round(region.stability, _DIGITS),
-                "label": identity.label,
-                "name": identity.name,
-                "score": round(identity.score, _DIGITS),
-                "margin": None if identity.margin is None else round(identity.margin, _DIGITS),
-                "shown": index in shown,
-                "neighbours": [
-                    {"id": n.row, "label": n.label, "score": round(n.score, _DIGITS), "path": n.path}
-                    for n in identity.neighbours[:_SHOWN]
-                ],
-            }
-        )
-    source = {"scene": prediction.scene, **({"sha256": sha256} if sha256 else {})}
-    return {**source, "width": prediction.width, "height": prediction.height, "regions": regions}
-
-
-def as_line(value: dict[str, Any]) -> str:
-    """Return one line of JSON Lines, with its line feed.
-
-    Args:
-        value: JSON values without NaN.
-
-    Returns:
-        Compact UTF-8 text.
-    """
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
-
+_AHEAD = 2  # scenes that wait to be written; more would only take memory, as writing is the quicker of the two
 
 _PACKAGES = (
     "naruto-vision",
@@ -130,181 +48,19 @@ _PACKAGES = (
 )
 
 
-def software_versions() -> dict[str, str]:
-    """Return the versions that can change results: Python's and those of the packages that compute."""
-    versions = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
-def read_log(path: str | Path) -> Iterator[dict[str, Any]]:
-    """Read the whole lines of a log.
-
-    Args:
-        path: The log; one that is not there is empty.
-
-    Yields:
-        One JSON object a line; a torn last line is left out.
-    """
-    file = Path(path)
-    if not file.is_file():
-        return
-    with file.open("rb") as handle:
-        for line in handle:
-            if line.endswith(b"\n"):
-                yield json.loads(line)
-
-
-class SceneLog:
-    """One writer's log; opening it cuts off a torn last line.
-
-    Args:
-        path: The file to append to; its folder is made if need be.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._handle = self.path.open("a+b")
-        self._cut_torn_line()
-
-    def _cut_torn_line(self) -> None:
-        self._handle.seek(0)
-        whole = 0
-        for line in self._handle:
-            if line.endswith(b"\n"):
-                whole += len(line)
-        self._handle.truncate(whole)
-        self._handle.seek(0, os.SEEK_END)
-
-    def append(self, line: str) -> None:
-        """Append one line and flush it to the disk.
-
-        Args:
-            line: Text that ends in a line feed.
-        """
-        self._handle.write(line.encode("utf-8"))
-        self._handle.flush()
-        os.fsync(self._handle.fileno())
-
-    def close(self) -> None:
-        """Close the file."""
-        self._handle.close()
-
-
-def merge_logs(target: Path, parts: list[Path], order: dict[str, int]) -> None:
-    """Bring the logs of several processes together in scene order; each scene once.
-
-    Args:
-        target: The log to write; what it holds already is kept.
-        parts: The other logs; they are removed when ``target`` is whole.
-        order: Scene to its place.
-    """
-    places: dict[str, tuple[Path, int]] = {}
-    for log in [target, *parts]:
-        offset = 0
-        for line in log.open("rb") if log.is_file() else []:
-            if line.endswith(b"\n"):
-                places.setdefault(json.loads(line)["scene"], (log, offset))
-            offset += len(line)
-    with atomic_file(target) as temporary, temporary.open("wb") as out:
-        for scene in sorted(places, key=lambda name: (order.get(name, len(order)), name)):
-            log, offset = places[scene]
-            with log.open("rb") as handle:
-                handle.seek(offset)
-                out.write(handle.readline())
-    for part in parts:
-        part.unlink(missing_ok=True)
-
-
-def latency_percentiles(times: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Summarise the times of many scenes.
-
-    Args:
-        times: One mapping a scene: step name to milliseconds; other values (the scene's name) are passed over.
-
-    Returns:
-        For each step, the 50th, 95th and 99th percentile in milliseconds, and the count of scenes.
-    """
-    columns: dict[str, list[float]] = {}
-    for record in times:
-        for name, value in record.items():
-            if isinstance(value, int | float):
-                columns.setdefault(name, []).append(float(value))
-    summary = {}
-    for name, values in columns.items():
-        p50, p95, p99 = (round(float(p), 3) for p in np.percentile(values, (50, 95, 99)))
-        summary[name] = {"p50": p50, "p95": p95, "p99": p99, "scenes": len(values)}
-    return summary
-
-
-def forget_changed(out: str | Path, images: str | Path, log: str) -> list[str]:
-    """Strike from the logs every scene whose image holds other bytes than when it was searched.
-
-    One process calls it before any opens the folder for writing. A scene whose image is gone stays: its results are
-    still those of the image that it had.
-
-    Args:
-        out: The folder with results; one without a log is left alone.
-        images: The folder that the scenes are relative to.
-        log: The name of the log, ``predictions.jsonl``; parts of several processes lie beside it.
-
-    Returns:
-        The scenes that were struck out, sorted.
-    """
-    logs = sorted(Path(out).glob(log.replace(".jsonl", "*.jsonl")))
-    digests = {record["scene"]: record.get("sha256", "") for path in logs for record in read_log(path)}
-    changed = {
-        scene
-        for scene, digest in digests.items()
-        if (Path(images) / scene).is_file() and file_sha256(Path(images) / scene) != digest
-    }
-    for path in logs if changed else []:
-        _strike(path, changed)
-    return sorted(changed)
-
-
-def _strike(log: Path, scenes: set[str]) -> None:
-    with atomic_file(log) as temporary, temporary.open("wb") as out, log.open("rb") as lines:
-        for line in lines:
-            if line.endswith(b"\n") and json.loads(line)["scene"] not in scenes:
-                out.write(line)
-
-
-LOG = "predictions.jsonl"
-TIMES = "timings.jsonl"
-RUN = "run.json"
-
-
 def output_stems(scenes: Sequence[str]) -> dict[str, str]:
     """Name the outputs of every scene so that no two share a file, whatever the case of their letters.
 
-    Args:
-        scenes: Paths relative to the scene folder, POSIX.
-
-    Returns:
-        Scene to the path of its outputs without suffix: the scene's own path without extension, or with it
-        where another scene of the folder would write the same files.
+    The stem is the scene's own path without extension, or with it where another scene would write the same files.
     """
     stems = {scene: PurePosixPath(scene).with_suffix("").as_posix() for scene in scenes}
     while True:  # a scene that keeps its extension may meet another one that does not yet
-        taken = Counter(name.casefold() for stem in stems.values() for name in _json_names(stem))
-        clashing = [
-            scene
-            for scene, stem in stems.items()
-            if stem != scene and any(taken[name.casefold()] > 1 for name in _json_names(stem))
-        ]
+        names = {scene: (stem.casefold(), f"{stem}_overlay".casefold()) for scene, stem in stems.items()}
+        taken = Counter(chain.from_iterable(names.values()))
+        clashing = [s for s, stem in stems.items() if stem != s and any(taken[name] > 1 for name in names[s])]
         if not clashing:
             return stems
         stems.update((scene, scene) for scene in clashing)
-
-
-def _json_names(stem: str) -> tuple[str, str]:
-    return stem, f"{stem}_overlay"
 
 
 def _file_word(label: str) -> str:
@@ -359,7 +115,7 @@ class SceneWriter:
         self.overlay = overlay or OverlaySettings()
         self.settings = settings or WriterSettings()
         self.done: set[str] = set()
-        self._order = {scene: place for place, scene in enumerate(scenes)}
+        self._order = {scene: index for index, scene in enumerate(scenes)}
         self._stems = output_stems(scenes)
         self._colours = label_colours(labels)
         self._identity = dict(identity)
@@ -396,13 +152,7 @@ class SceneWriter:
         return [self.out / name, *sorted(self.out.glob(name.replace(".jsonl", ".rank*.jsonl")))]
 
     def write(self, image: ImageArray, prediction: ScenePrediction, sha256: str = "") -> None:
-        """Write everything of one scene.
-
-        Args:
-            image: The scene: shape (H, W, 3), uint8, RGB, upright.
-            prediction: What was found in it.
-            sha256: Of the image's file, so that resuming can tell whether it is still the same.
-        """
+        """Write everything of one scene; its sha256 lets resuming tell whether the image is still the same."""
         stem = self._stems[prediction.scene]
         shown = choose_for_overlay(prediction, self.overlay)
         write_json(self.out / "json" / f"{stem}.json", evaluation_document(prediction))
@@ -432,14 +182,11 @@ class SceneWriter:
         self._times.close()
 
     def finish(self, quarantined: Sequence[tuple[str, str]], facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Bring the processes' logs together and write ``run.json``; for one process, after all have closed.
+        """Bring the processes' logs together, write and return ``run.json``; for one process, after all have closed.
 
         Args:
             quarantined: Scene and reason of every scene that could not be read.
             facts: JSON values to record beside the counts (versions, config).
-
-        Returns:
-            What ``run.json`` holds.
         """
         for name in (LOG, TIMES):
             if parts := self._logs(name)[1:]:
@@ -463,9 +210,6 @@ class SceneWriter:
         return run
 
 
-_AHEAD = 2  # scenes that wait to be written; more would only take memory, as writing is the quicker of the two
-
-
 class BackgroundWriter:
     """Puts scenes through a ``SceneWriter`` in their order, in one thread of its own.
 
@@ -486,10 +230,6 @@ class BackgroundWriter:
 
     def write(self, image: ImageArray, prediction: ScenePrediction) -> None:
         """Have one scene written; waits while two others are still to be written.
-
-        Args:
-            image: The scene: shape (H, W, 3), uint8, RGB, upright; not to be changed afterwards.
-            prediction: What was found in it.
 
         Raises:
             OSError: If an earlier scene could not be written.
@@ -518,3 +258,161 @@ class BackgroundWriter:
             for scene in self._waiting:
                 scene.cancel()
             self._pool.shutdown()
+
+
+def evaluation_document(prediction: ScenePrediction) -> dict[str, Any]:
+    """Return every region with its best label, unfiltered, as ``{scene, preds: [{bbox, label, score}]}``."""
+    rows = zip(prediction.regions, prediction.identities, strict=True)
+    preds = [_pred(region, identity, identity.label) for region, identity in rows]
+    return {"scene": prediction.scene, "preds": preds}
+
+
+def overlay_document(prediction: ScenePrediction, shown: Sequence[int]) -> dict[str, Any]:
+    """Return the regions that people are shown in the same shape, named "unknown" where nobody was recognised."""
+    rows = ((prediction.regions[i], prediction.identities[i]) for i in shown)
+    preds = [_pred(region, identity, identity.name) for region, identity in rows]
+    return {"scene": prediction.scene, "preds": preds}
+
+
+def _pred(region: Region, identity: Identity, label: str) -> dict[str, Any]:
+    return {"bbox": list(region.box), "label": label, "score": round(identity.score, _DIGITS)}
+
+
+def record_document(prediction: ScenePrediction, shown: Sequence[int], sha256: str = "") -> dict[str, Any]:
+    """Return all that is known of a scene but the times, which differ from run to run.
+
+    Args:
+        prediction: One scene.
+        shown: Indices of the regions that the overlay has.
+        sha256: Of the image's file; an empty string leaves it out.
+    """
+    regions = []
+    for index, (region, identity) in enumerate(zip(prediction.regions, prediction.identities, strict=True)):
+        regions.append(
+            {
+                "bbox": list(region.box),
+                "area": region.area,
+                "mask": region.rle(prediction.height, prediction.width),
+                "prompt": region.prompt.name,
+                "predicted_iou": round(region.predicted_iou, _DIGITS),
+                "stability": round(region.stability, _DIGITS),
+                "label": identity.label,
+                "name": identity.name,
+                "score": round(identity.score, _DIGITS),
+                "margin": None if identity.margin is None else round(identity.margin, _DIGITS),
+                "shown": index in shown,
+                "neighbours": [
+                    {"id": n.row, "label": n.label, "score": round(n.score, _DIGITS), "path": n.path}
+                    for n in identity.neighbours[:_SHOWN]
+                ],
+            }
+        )
+    source = {"scene": prediction.scene, **({"sha256": sha256} if sha256 else {})}
+    return {**source, "width": prediction.width, "height": prediction.height, "regions": regions}
+
+
+def as_line(value: dict[str, Any]) -> str:
+    """Return one line of JSON Lines, with its line feed."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
+
+
+def read_log(path: str | Path) -> Iterator[dict[str, Any]]:
+    """Yield the JSON objects of a log, one a line, but for a torn last line; a log that is not there is empty."""
+    file = Path(path)
+    if not file.is_file():
+        return
+    with file.open("rb") as handle:
+        for line in handle:
+            if line.endswith(b"\n"):
+                yield json.loads(line)
+
+
+class SceneLog:
+    """One writer's append-only log; opening it cuts off a torn last line."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._handle = self.path.open("a+b")
+        self._handle.seek(0)
+        self._handle.truncate(sum(len(line) for line in self._handle if line.endswith(b"\n")))
+        self._handle.seek(0, os.SEEK_END)
+
+    def append(self, line: str) -> None:
+        """Append one line, with its line feed, and flush it to the disk."""
+        self._handle.write(line.encode("utf-8"))
+        self._handle.flush()
+        os.fsync(self._handle.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._handle.close()
+
+
+def merge_logs(target: Path, parts: list[Path], order: dict[str, int]) -> None:
+    """Bring the logs of several processes together in scene order, each scene once; the parts are removed."""
+    found: dict[str, tuple[Path, int]] = {}
+    for log in [target, *parts]:
+        offset = 0
+        for line in log.open("rb") if log.is_file() else []:
+            if line.endswith(b"\n"):
+                found.setdefault(json.loads(line)["scene"], (log, offset))
+            offset += len(line)
+    with atomic_file(target) as temporary, temporary.open("wb") as out:
+        for scene in sorted(found, key=lambda name: (order.get(name, len(order)), name)):
+            log, offset = found[scene]
+            with log.open("rb") as handle:
+                handle.seek(offset)
+                out.write(handle.readline())
+    for part in parts:
+        part.unlink(missing_ok=True)
+
+
+def forget_changed(out: str | Path, images: str | Path, log: str) -> list[str]:
+    """Strike from the logs every scene whose image holds other bytes than when it was searched; return them, sorted.
+
+    One process calls it before any opens the folder for writing. A scene whose image is gone stays: its results are
+    still those of the image that it had.
+    """
+    logs = sorted(Path(out).glob(log.replace(".jsonl", "*.jsonl")))
+    digests = {record["scene"]: record.get("sha256", "") for path in logs for record in read_log(path)}
+    changed = {
+        scene
+        for scene, digest in digests.items()
+        if (Path(images) / scene).is_file() and file_sha256(Path(images) / scene) != digest
+    }
+    for path in logs if changed else []:
+        _strike(path, changed)
+    return sorted(changed)
+
+
+def _strike(log: Path, scenes: set[str]) -> None:
+    with atomic_file(log) as temporary, temporary.open("wb") as out, log.open("rb") as lines:
+        for line in lines:
+            if line.endswith(b"\n") and json.loads(line)["scene"] not in scenes:
+                out.write(line)
+
+
+def latency_percentiles(times: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return the 50th, 95th and 99th percentile in milliseconds of each step, and the count of scenes."""
+    columns: dict[str, list[float]] = {}
+    for record in times:
+        for name, value in record.items():
+            if isinstance(value, int | float):
+                columns.setdefault(name, []).append(float(value))
+    summary = {}
+    for name, values in columns.items():
+        p50, p95, p99 = (round(float(p), 3) for p in np.percentile(values, (50, 95, 99)))
+        summary[name] = {"p50": p50, "p95": p95, "p99": p99, "scenes": len(values)}
+    return summary
+
+
+def software_versions() -> dict[str, str]:
+    """Return the versions that can change results: Python's and those of the packages that compute."""
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions

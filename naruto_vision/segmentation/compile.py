@@ -13,26 +13,12 @@ BACKEND = "inductor"
 
 @cache
 def compile_once(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function upon its first call with inputs of some sizes, and again for each further size.
-
-    Args:
-        function: A function of tensors and modules without a step on the host that depends on a tensor's values.
-
-    Returns:
-        The same function, compiled; asked for twice, the same object.
-    """
+    """Compile a function upon its first call with inputs of some sizes, and again for each further size."""
     return torch.compile(function, backend=BACKEND, dynamic=False)
 
 
 def few_sizes(count: int, most: int) -> int:
-    """Choose a batch size for code that is compiled for each size: a power of two, or the most that may be.
-
-    Args:
-        count: How many rows there are, 1 or more.
-        most: How many may go at once, 1 or more.
-
-    Returns:
-        A size that fills no more batches than ``most`` would, from 1 to ``most``.
+    """Choose a batch size for code compiled for each size: a power of two that fills no more batches than ``most``.
 
     Example:
         >>> few_sizes(1024, 256), few_sizes(300, 256), few_sizes(25, 256), few_sizes(9, 6)
@@ -44,14 +30,6 @@ def few_sizes(count: int, most: int) -> int:
 
 
 def filled(rows: Tensor, count: int) -> Tensor:
-    """Repeat the first of some rows until there are enough for code that was compiled for one size.
-
-    Args:
-        rows: Shape (N, ...), N from 1 to ``count``.
-        count: How many are wanted.
-
-    Returns:
-        Shape (count, ...); ``rows`` itself where nothing is missing.
-    """
+    """Repeat the first of some rows (N, ...) until there are ``count``."""
     missing = count - len(rows)
     return torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])]) if missing else rows

@@ -17,6 +17,11 @@ from naruto_vision.encoders.base import Encoder
 from naruto_vision.geometry import expand_xyxy
 from naruto_vision.records import Box, ImageArray, Mask, Region
 
+CPU_BATCH = 16
+"""Where a ViT reaches nine tenths of a core's matrix rate; more only takes memory."""
+
+GPU_BATCH = 256
+
 
 @dataclass(frozen=True)
 class CropSettings:
@@ -97,17 +102,7 @@ def crop_region(image: ImageArray, region: Region, settings: CropSettings | None
 
 
 def crop_layout(region: Region, settings: CropSettings, width: int, height: int) -> tuple[Box, int]:
-    """Tell what part of an image a crop takes, and what goes around it.
-
-    Args:
-        region: A region of the image.
-        settings: How it is cropped.
-        width: Width of the image in pixels.
-        height: Height of the image in pixels.
-
-    Returns:
-        The window, inclusive pixels of the image, and the border around it in pixels.
-    """
+    """Return the window that a crop takes of an image, inclusive pixels, and the border around it in pixels."""
     if settings.background is None:
         return expand_xyxy(region.box, settings.expand, width, height), 0
     box = expand_xyxy(region.box, 0.0 if settings.tight else settings.expand, width, height)
@@ -117,48 +112,14 @@ def crop_layout(region: Region, settings: CropSettings, width: int, height: int)
 
 def _window(image: ImageArray, region: Region, box: Box) -> tuple[ImageArray, Mask]:
     x1, y1, x2, y2 = box
-    left, top = region.box[0] - x1, region.box[1] - y1
+    left, top, cut = region.box[0] - x1, region.box[1] - y1, region.mask
     mask = np.zeros((y2 - y1 + 1, x2 - x1 + 1), dtype=np.bool_)
-    mask[top : top + region.mask.shape[0], left : left + region.mask.shape[1]] = region.mask
+    mask[top : top + cut.shape[0], left : left + cut.shape[1]] = cut
     return image[y1 : y2 + 1, x1 : x2 + 1], mask
 
 
-CPU_BATCH = 16
-"""Where a ViT reaches nine tenths of a core's matrix rate; more only takes memory."""
-
-GPU_BATCH = 256
-
-
-def embed_regions(
-    encoder: Encoder,
-    image: ImageArray,
-    regions: Sequence[Region],
-    crops: Sequence[CropSettings],
-    *,
-    mirror: bool = False,
-    renormalise: bool = True,
-    batch_size: int | None = None,
-) -> Tensor:
-    """Embed the regions of one image, each cropped in every way.
-
-    Args:
-        encoder: Any encoder; one without a ``preparation`` is given its crops one by one.
-        image: Shape (H, W, 3), uint8, RGB.
-        regions: R regions of this image.
-        crops: C ways to crop them.
-        mirror: Average each crop's vector with its mirror image's.
-        renormalise: Bring that average back to length 1.
-        batch_size: Crops a forward pass; None takes 16 on a CPU and 256 elsewhere.
-
-    Returns:
-        Shape (C, R, D), float32, on the CPU; unit rows unless an average is left as it is.
-    """
-    scenes = [(image, regions)]
-    return embed_neighbours(encoder, scenes, crops, mirror=mirror, renormalise=renormalise, batch_size=batch_size)[0]
-
-
 @torch.inference_mode()
-def embed_neighbours(
+def embed_regions(
     encoder: Encoder,
     scenes: Sequence[tuple[ImageArray, Sequence[Region]]],
     crops: Sequence[CropSettings],
@@ -170,12 +131,12 @@ def embed_neighbours(
     """Embed the regions of several images; what one leaves of a batch is filled with the next one's crops.
 
     Args:
-        encoder: As for ``embed_regions``.
+        encoder: Any encoder; one without a ``preparation`` is given its crops one by one.
         scenes: Images, each with its regions.
         crops: C ways to crop every region.
-        mirror: As for ``embed_regions``.
-        renormalise: As for ``embed_regions``.
-        batch_size: As for ``embed_regions``.
+        mirror: Average each crop's vector with its mirror image's.
+        renormalise: Bring that average back to length 1.
+        batch_size: Crops a forward pass; None takes 16 on a CPU and 256 elsewhere.
 
     Returns:
         For each image with R regions, shape (C, R, D), float32, on the CPU. What else is in a batch changes no
@@ -228,12 +189,7 @@ def _cut(
 
 
 def crop_tensor(image: Tensor, region: Region, settings: CropSettings) -> Tensor:
-    """Cut a region out of its image as ``crop_region`` does, on the image's device.
-
-    Args:
-        image: Shape (H, W, 3), uint8.
-        region: A region of this image.
-        settings: How.
+    """Cut a region out of its image (H, W, 3), uint8, as ``crop_region`` does, on the image's device.
 
     Returns:
         Shape (3, h, w), uint8: the same levels as ``crop_region``'s, channels first (strided: nothing is moved for it).
@@ -247,7 +203,7 @@ def crop_tensor(image: Tensor, region: Region, settings: CropSettings) -> Tensor
     ground = settings.background
     canvas = torch.full((rows + 2 * border, columns + 2 * border, 3), ground, dtype=torch.uint8, device=image.device)
     left, top = region.box[0] - x1, region.box[1] - y1
-    mask = torch.from_numpy(np.ascontiguousarray(region.mask)).to(image.device)[..., None]
+    mask = torch.from_numpy(region.mask).to(image.device)[..., None]
     own = window[top : top + mask.shape[0], left : left + mask.shape[1]]
     inside = canvas[border + top :, border + left :][: mask.shape[0], : mask.shape[1]]
     torch.where(mask, own, inside, out=inside)

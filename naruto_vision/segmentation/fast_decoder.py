@@ -1,8 +1,18 @@
-"""From decoded prompts to mask logits, for those prompts alone that have a mask whose estimated IoU is good enough.
+"""SAM's mask decoder with the stock weights and the stock results, for very many prompts about one image.
 
-A transposed convolution whose stride is its width is a product of each token with one matrix, so both of the stock
-upscaling steps are two products in the layout that the tokens have already, and the channels' LayerNorm is the ordinary
-one. Only the finished masks are put into image order, where the stock decoder reorders 64 and then 32 channels.
+The stock decoder copies the image's embedding for each prompt and projects the copies, although a prompt has some
+seven tokens and the image 4,096. Here
+
+- what the first layer needs of the image is projected once an image;
+- later projections are moved to the few tokens' side of each product: ``q (X W)^T`` is ``(q W^T) X^T``, so 56 rows of
+  tokens times heads meet the image's tokens X directly. A key's bias moves all scores of a softmax alike and is left
+  out; a value's bias passes through it unchanged and is added behind it;
+- the scores of image tokens attending to prompt tokens are kept as (tokens, heads, image), because a softmax over seven
+  neighbours in memory costs twenty times one over seven rows;
+- the estimated IoUs come first, and only prompts with a mask above the threshold are brought to mask resolution.
+
+In 16 bits only what is as large as the image is rounded: its tokens, and what multiplies them. The prompts' seven
+tokens, on which everything hangs and which cost next to nothing, stay in float32.
 """
 
 from typing import NamedTuple
@@ -14,6 +24,12 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_attention
 
 from naruto_vision.segmentation.compile import compile_once, filled
+
+_UPSCALED_BYTES = {"cpu": 1 << 23, "cuda": 1 << 31}
+"""Upscaled channels that are held at once: one prompt of the official sizes on a CPU, 256 of them on a GPU."""
+
+_COMPILED_PROMPTS = 32
+"""Prompts whose masks compiled code makes at once: enough for a GPU, and few are made in vain to fill a batch up."""
 
 
 class SharedImage(NamedTuple):
@@ -51,115 +67,95 @@ class Decoded(NamedTuple):
 def share_image(
     decoder: MaskDecoder, features: Tensor, positions: Tensor, no_mask: Tensor, dtype: torch.dtype = torch.float32
 ) -> SharedImage:
-    """Compute what does not depend on the prompt.
-
-    Args:
-        decoder: Of any size.
-        features: Shape (1, C, h, w): the embedding of the image.
-        positions: Shape (1, C, h, w): the encoding of its places.
-        no_mask: Shape (1, C): what stands for "no mask was given".
-        dtype: In which prompts will meet the image.
-
-    Returns:
-        The shared part.
-    """
+    """Compute what does not depend on the prompt: of features and positions (1, C, h, w) and ``no_mask`` (1, C)."""
     tokens = features[0].flatten(1).t() + no_mask
     places = positions[0].flatten(1).t().contiguous()
     layer = decoder.transformer.layers[0]
-    asked, asking = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
+    to_image, to_tokens = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
     placed = tokens + places
-    keys = _split(asked.k_proj(placed), asked.num_heads).transpose(1, 2).contiguous()
-    values = _split(asked.v_proj(tokens), asked.num_heads).contiguous()
-    queries = _split(asking.q_proj(placed), asking.num_heads).transpose(1, 2).contiguous()
+    keys = _split(to_image.k_proj(placed), to_image.num_heads).transpose(1, 2).contiguous()
+    values = _split(to_image.v_proj(tokens), to_image.num_heads).contiguous()
+    queries = _split(to_tokens.q_proj(placed), to_tokens.num_heads).transpose(1, 2).contiguous()
     return SharedImage(*(each.to(dtype) for each in (tokens, places, keys, values, queries)))
 
 
 def decode_prompts(decoder: MaskDecoder, shared: SharedImage, prompts: Tensor) -> Decoded:
-    """Run the transformer and the IoU head.
-
-    Args:
-        decoder: Of any size.
-        shared: Of the image that is asked about.
-        prompts: Shape (P, K, C): the prompts' own tokens.
-
-    Returns:
-        What masks are made of.
-    """
+    """Run the transformer and the IoU head for the prompts' own tokens (P, K, C)."""
     heads = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
-    asked = torch.cat([heads.expand(len(prompts), -1, -1), prompts], dim=1)  # (P, T, C)
+    queries = torch.cat([heads.expand(len(prompts), -1, -1), prompts], dim=1)  # (P, T, C)
     transformer = decoder.transformer
-    tokens, image = _first_layer(transformer.layers[0], shared, asked)
+    tokens, image = _first_layer(transformer.layers[0], shared, queries)
     for layer in transformer.layers[1:]:
-        tokens, image = _next_layer(layer, shared, asked, tokens, image)
+        tokens, image = _next_layer(layer, shared, queries, tokens, image)
     last = transformer.final_attn_token_to_image
-    tokens = tokens + _ask(last, tokens + asked, image + shared.positions, image)
+    tokens = tokens + _cross_attend(last, tokens + queries, image + shared.positions, image)
     tokens = transformer.norm_final_attn(tokens)
     return Decoded(tokens, image, decoder.iou_prediction_head(tokens[:, 0])[:, 1:])
 
 
-def _first_layer(layer: TwoWayAttentionBlock, shared: SharedImage, asked: Tensor) -> tuple[Tensor, Tensor]:
+def _first_layer(layer: TwoWayAttentionBlock, shared: SharedImage, queries: Tensor) -> tuple[Tensor, Tensor]:
     """The first layer, where all prompts meet the same image."""
-    tokens = layer.norm1(layer.self_attn(q=asked, k=asked, v=asked))
-    cross, count = layer.cross_attn_token_to_image, len(asked)
-    query = _split(cross.q_proj(tokens + asked), cross.num_heads)  # (P, heads, T, d)
+    tokens = layer.norm1(layer.self_attn(q=queries, k=queries, v=queries))
+    cross, count = layer.cross_attn_token_to_image, len(queries)
+    query = _split(cross.q_proj(tokens + queries), cross.num_heads)  # (P, heads, T, d)
     rows = query.transpose(0, 1).flatten(1, 2) * query.shape[-1] ** -0.5  # all prompts as rows of one product a head
-    found = _look(rows, shared.keys.transpose(1, 2), shared.values)
+    found = _attend(rows, shared.keys.transpose(1, 2), shared.values)
     tokens = tokens + cross.out_proj(_by_prompt(found, count).flatten(2))
-    tokens = _think(layer, tokens)
+    tokens = _mlp(layer, tokens)
     back = layer.cross_attn_image_to_token
-    key, answers = _offer(back, tokens + asked, tokens)
+    key, answers = _project_kv(back, tokens + queries, tokens)
     rows = key.transpose(0, 1).flatten(1, 2)
     scores = _by_prompt(torch.bmm(rows.to(shared.queries.dtype), shared.queries), count)  # (P, T, heads, N)
-    return tokens, _change(layer, scores, answers, shared.tokens.expand(count, -1, -1))
+    return tokens, _update_image_tokens(layer, scores, answers, shared.tokens.expand(count, -1, -1))
 
 
 def _next_layer(
-    layer: TwoWayAttentionBlock, shared: SharedImage, asked: Tensor, tokens: Tensor, image: Tensor
+    layer: TwoWayAttentionBlock, shared: SharedImage, queries: Tensor, tokens: Tensor, image: Tensor
 ) -> tuple[Tensor, Tensor]:
     """A later layer, where each prompt has an image of its own."""
-    query = tokens + asked
+    query = tokens + queries
     tokens = layer.norm1(tokens + layer.self_attn(q=query, k=query, v=tokens))
     placed = image + shared.positions
-    tokens = tokens + _ask(layer.cross_attn_token_to_image, tokens + asked, placed, image)
-    tokens = _think(layer, tokens)
+    tokens = tokens + _cross_attend(layer.cross_attn_token_to_image, tokens + queries, placed, image)
+    tokens = _mlp(layer, tokens)
     back = layer.cross_attn_image_to_token
-    key, answers = _offer(back, tokens + asked, tokens)  # (P, heads, T, d), (P, T * heads, C)
+    key, answers = _project_kv(back, tokens + queries, tokens)  # (P, heads, T, d), (P, T * heads, C)
     moved = torch.einsum("phtd,hdc->pthc", key, _by_head(back.q_proj, back.num_heads))
     offset = torch.einsum("phtd,hd->pth", key, back.q_proj.bias.view(back.num_heads, -1))
     scores = torch.bmm(moved.flatten(1, 2).to(placed.dtype), placed.transpose(1, 2)).view(*offset.shape, -1)
     scores += offset[..., None]  # in place: the scores keep the image's dtype
-    return tokens, _change(layer, scores, answers, image)
+    return tokens, _update_image_tokens(layer, scores, answers, image)
 
 
-def _think(layer: TwoWayAttentionBlock, tokens: Tensor) -> Tensor:
-    """What a layer does with the prompts' tokens after they asked the image."""
+def _mlp(layer: TwoWayAttentionBlock, tokens: Tensor) -> Tensor:
+    """Normalise the prompts' tokens before and after the MLP."""
     tokens = layer.norm2(tokens)
-    thought: Tensor = layer.norm3(tokens + layer.mlp(tokens))
-    return thought
+    normed: Tensor = layer.norm3(tokens + layer.mlp(tokens))
+    return normed
 
 
-def _ask(cross: Attention, query: Tensor, placed: Tensor, image: Tensor) -> Tensor:
-    """Let tokens (P, T, C) ask the image (P, N, C), whose keys are those of ``placed``: (P, T, C)."""
+def _cross_attend(cross: Attention, query: Tensor, placed: Tensor, image: Tensor) -> Tensor:
+    """Attend from tokens (P, T, C) to the image (P, N, C), whose keys are those of ``placed``: (P, T, C)."""
     heads = _split(cross.q_proj(query), cross.num_heads)  # (P, heads, T, d)
     heads = heads * heads.shape[-1] ** -0.5
     moved = torch.einsum("phtd,hdc->phtc", heads, _by_head(cross.k_proj, cross.num_heads))
-    seen = _look(moved.flatten(1, 2), placed, image).view(*heads.shape[:3], -1)
+    seen = _attend(moved.flatten(1, 2), placed, image).view(*heads.shape[:3], -1)
     found = torch.einsum("phtc,hdc->pthd", seen, _by_head(cross.v_proj, cross.num_heads))
     answer: Tensor = cross.out_proj(found.flatten(2) + cross.v_proj.bias)
     return answer
 
 
-def _look(rows: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Let scaled rows (B, L, d) attend to keys (B, N, d) of values (B, N, e): (B, L, e), of the rows' dtype."""
+def _attend(rows: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Attend from scaled rows (B, L, d) to keys (B, N, d) of values (B, N, e): (B, L, e), of the rows' dtype."""
     if keys.dtype == torch.float32:
         return torch.bmm(torch.bmm(rows, keys.transpose(1, 2)).softmax(dim=-1), values)
     # the fused kernel sums scores in float32 and does not write them: as many as a quarter of the image's values
-    asked, keys, values = rows.to(keys.dtype)[:, None], keys.contiguous()[:, None], values[:, None]
-    return scaled_dot_product_attention(asked, keys, values, scale=1.0)[:, 0].to(rows.dtype)
+    query, keys, values = rows.to(keys.dtype)[:, None], keys.contiguous()[:, None], values[:, None]
+    return scaled_dot_product_attention(query, keys, values, scale=1.0)[:, 0].to(rows.dtype)
 
 
-def _offer(cross: Attention, query: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Make the scaled keys (P, heads, T, d) and the projected values (P, T * heads, C) that the image asks for."""
+def _project_kv(cross: Attention, query: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Project tokens to the scaled keys (P, heads, T, d) and values (P, T * heads, C) that the image attends to."""
     key = _split(cross.k_proj(query), cross.num_heads)
     value = _split(cross.v_proj(tokens), cross.num_heads)
     weight = cross.out_proj.weight.view(tokens.shape[-1], cross.num_heads, -1)  # (C, heads, d)
@@ -168,8 +164,8 @@ def _offer(cross: Attention, query: Tensor, tokens: Tensor) -> tuple[Tensor, Ten
     return key * key.shape[-1] ** -0.5, projected.flatten(1, 2)
 
 
-def _change(layer: TwoWayAttentionBlock, scores: Tensor, answers: Tensor, image: Tensor) -> Tensor:
-    """Add to the image (P, N, C) what its tokens found, by scores (P, T, heads, N) of answers (P, T * heads, C)."""
+def _update_image_tokens(layer: TwoWayAttentionBlock, scores: Tensor, answers: Tensor, image: Tensor) -> Tensor:
+    """Add to image tokens (P, N, C) what they attend to, by scores (P, T, heads, N) of answers (P, T * heads, C)."""
     weights = scores.softmax(dim=1).flatten(1, 2)
     changed = torch.baddbmm(image, weights.transpose(1, 2), answers.to(image.dtype))
     norm = layer.norm4
@@ -192,36 +188,33 @@ def _by_prompt(rows: Tensor, count: int) -> Tensor:
     return rows.view(heads, count, -1, width).permute(1, 2, 0, 3)
 
 
-_UPSCALED_BYTES = {"cpu": 1 << 23, "cuda": 1 << 31}
-"""Upscaled channels that are held at once: one prompt of the official sizes on a CPU, 256 of them on a GPU."""
-
-_COMPILED_PROMPTS = 32
-"""Prompts whose masks compiled code makes at once: enough for a GPU, and few are made in vain to fill a batch up."""
-
-
 def mask_logits(
     decoder: MaskDecoder, decoded: Decoded, wanted: Tensor, grid: tuple[int, int], *, compiled: bool = False
 ) -> Tensor:
-    """Make the masks that are wanted.
+    """Make logits only of prompts with a wanted mask; a prompt without one costs nothing.
+
+    A transposed convolution whose stride is its width is a product of each token with one matrix, so both of the stock
+    upscaling steps are two products in the layout that the tokens have already, and the channels' LayerNorm is the
+    ordinary one. Only the finished masks are put into image order, where the stock decoder reorders 64 and 32 channels.
 
     Args:
         decoder: Of any size.
         decoded: P prompts after the transformer.
-        wanted: Shape (P, 3), bool: which masks; a prompt with none costs nothing.
+        wanted: Shape (P, 3), bool.
         grid: Rows and columns of the image's tokens.
         compiled: Compile the upscaling, for one number of prompts that shorter batches are filled up to.
 
     Returns:
         Shape (M, 4 rows, 4 columns), float32: the wanted masks' logits, prompt by prompt.
     """
-    asked = wanted.any(dim=1).nonzero()[:, 0]
-    kernels = _kernels(decoder, decoded.tokens[asked]).to(decoded.image.dtype)  # (p, 3, c)
+    chosen = wanted.any(dim=1).nonzero()[:, 0]
+    kernels = _kernels(decoder, decoded.tokens[chosen]).to(decoded.image.dtype)  # (p, 3, c)
     bytes_each = 16 * decoded.image.shape[1] * kernels.shape[-1] * kernels.element_size()
     step = max(1, _UPSCALED_BYTES.get(kernels.device.type, 1 << 26) // bytes_each)
     run, step = (compile_once(_masks), min(step, _COMPILED_PROMPTS)) if compiled else (_masks, step)
     found = [kernels.new_empty(0, 4 * grid[0], 4 * grid[1])]
-    for start in range(0, len(asked), step):
-        here, some = asked[start : start + step], kernels[start : start + step]
+    for start in range(0, len(chosen), step):
+        here, some = chosen[start : start + step], kernels[start : start + step]
         size = step if compiled else len(here)
         masks = run(decoder, filled(some, size), decoded.image[filled(here, size)])[: len(here)]
         found.append(_in_image_order(masks[wanted[here]], grid))

@@ -42,15 +42,7 @@ class Products(NamedTuple):
 
 
 def products_of(encoder: ImageEncoderViT, dtype: torch.dtype = torch.float32) -> list[Products]:
-    """Take an encoder's products: its own layers in their precision, else copies, so that no call has to round them.
-
-    Args:
-        encoder: Of any size.
-        dtype: Of the products.
-
-    Returns:
-        Those of each block.
-    """
+    """Return the products of each block of an encoder: its own layers, or copies where they have to be rounded."""
     found = [Products(block.attn, block.mlp, block.window_size) for block in encoder.blocks]
     if dtype == torch.float32:
         return found
@@ -61,16 +53,9 @@ def products_of(encoder: ImageEncoderViT, dtype: torch.dtype = torch.float32) ->
 
 
 def encode_image(encoder: ImageEncoderViT, pixels: Tensor, products: Sequence[Products] | None = None) -> Tensor:
-    """Run the image encoder.
+    """Run the image encoder on pixels (B, 3, S, S), float32, normalised and padded: (B, C, S / 16, S / 16), float32.
 
-    Args:
-        encoder: Of any size.
-        pixels: Shape (B, 3, S, S), float32, normalised and padded to the encoder's input side S.
-        products: From ``products_of`` this encoder; None takes its own, in float32.
-
-    Returns:
-        Shape (B, C, S / 16, S / 16), float32; within 1e-4 of what ``encoder(pixels)`` returns where the products are
-        in float32.
+    With products in float32, from ``products_of`` this encoder, the result is within 1e-4 of ``encoder(pixels)``.
     """
     tokens = encoder.patch_embed(pixels)  # (B, H, W, D)
     if encoder.pos_embed is not None:
@@ -113,9 +98,6 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: tuple[Tensor, Tensor
         value: Shape (N, T, d).
         bias: What is added to the score of each query with each row of keys (N, T, H) and each column (N, T, W);
             T is H times W.
-
-    Returns:
-        Shape (N, T, d): the values, weighted by the softmax of the scores.
     """
     count, length, _ = query.shape
     by_row, by_column = bias[0][..., None], bias[1][..., None, :]

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from naruto_vision.errors import InputError
-from naruto_vision.geometry import area_xyxy, nms_xyxy
+from naruto_vision.geometry import area_xyxy
 from naruto_vision.io.bundles import model_fingerprint
 from naruto_vision.records import Box, ImageArray, Region
+from naruto_vision.segmentation.postprocess import nms_xyxy
 from naruto_vision.segmentation.prompts import GridPrompter, point_names
 from naruto_vision.segmentation.protocol import PromptableModel, Prompter, Prompts, SceneEmbedding, embed_scenes
 
@@ -43,33 +44,16 @@ class Window:
         return (self.right - self.left) * (self.bottom - self.top)
 
     def cut(self, image: ImageArray) -> ImageArray:
-        """Return this part of an image.
-
-        Args:
-            image: Shape (H, W, 3), uint8, RGB.
-
-        Returns:
-            Shape (bottom - top, right - left, 3), uint8; a view.
-        """
+        """Return this part of an image (H, W, 3), as a view."""
         return image[self.top : self.bottom, self.left : self.right]
 
     def moved(self, box: Box) -> Box:
-        """Move a box from this window's pixels into the image's.
-
-        Args:
-            box: Inclusive pixels of the window.
-        """
+        """Move a box from this window's pixels into the image's."""
         x1, y1, x2, y2 = box
         return x1 + self.left, y1 + self.top, x2 + self.left, y2 + self.top
 
     def cuts(self, box: Box, height: int, width: int) -> bool:
-        """Say whether a mask probably goes on outside this window: it ends at the window's edge, not the image's.
-
-        Args:
-            box: Of the mask, in inclusive pixels of the image.
-            height: Height of the image in pixels.
-            width: Width of the image in pixels.
-        """
+        """Tell whether a mask probably goes on outside: its box in the image ends at this window's own edge."""
         mine, whole = (self.left, self.top, self.right, self.bottom), (0, 0, width, height)
         sides = zip(box, mine, whole, strict=True)
         return any(abs(side - edge) <= _NEAR < abs(side - end) for side, edge, end in sides)
@@ -77,7 +61,7 @@ class Window:
 
 @dataclass(frozen=True)
 class CropLayers:
-    """How an image is looked at in windows as well, which finds small things.
+    """Multi-crop layers: windows that fill the model's whole input, which finds small things (SAM's ``crop_n_layers``).
 
     Args:
         layers: How many times the windows are halved; each layer has four times the windows of the one before.
@@ -104,12 +88,7 @@ class CropLayers:
             raise InputError(msg)
 
     def windows(self, height: int, width: int) -> list[Window]:
-        """Cut an image into windows, the whole image first.
-
-        Args:
-            height: Height of the image in pixels.
-            width: Width of the image in pixels.
-        """
+        """Cut an image into windows, the whole image first."""
         windows = [Window(0, 0, width, height)]
         for layer in range(1, self.layers + 1):
             count = 2**layer
@@ -121,18 +100,10 @@ class CropLayers:
         return windows
 
     def prompts(self, prompter: Prompter, image: ImageArray, window: Window) -> Prompts:
-        """Choose the prompts of one window.
-
-        Args:
-            prompter: Of the whole image.
-            image: Shape (H, W, 3), uint8, RGB.
-            window: Where to look.
-
-        Returns:
-            A coarser grid in the window's pixels, with names in the image's pixels.
+        """Choose a coarser grid in a window's pixels, with names in the image's.
 
         Raises:
-            InputError: If the prompter asks for certain things instead of everywhere.
+            InputError: If the prompter is no grid.
         """
         if not isinstance(prompter, GridPrompter):
             msg = f"crop layers: expected a GridPrompter, which asks everywhere, found {type(prompter).__name__}"
@@ -175,16 +146,7 @@ class RegionFilter:
             raise ValueError(msg)
 
     def __call__(self, regions: Sequence[Region], height: int, width: int) -> list[Region]:
-        """Keep what passes.
-
-        Args:
-            regions: All regions of an image.
-            height: Height of the image in pixels.
-            width: Width of the image in pixels.
-
-        Returns:
-            The kept regions, largest mask first; equal areas stay in their order.
-        """
+        """Keep what passes of an image's regions, largest mask first; equal areas stay in their order."""
         low, high = self.min_box_ratio * height * width, self.max_box_ratio * height * width
         sized = [(region.area, region) for region in regions if low <= area_xyxy(region.box) <= high]
         kept = [pair for pair in sized if pair[0] >= self.min_area]
@@ -203,18 +165,18 @@ class _Candidate(NamedTuple):
 class Segmenter:
     """Cuts images into regions.
 
-    Nothing is computed for a mask that an earlier bar has refused: the estimated IoU comes before the mask's logits,
-    those before its pixels, and of its pixels only those are looked at that can be on.
+    Nothing is computed for a mask that an earlier threshold has refused: the estimated IoU comes before the mask's
+    logits, those before its pixels, and of its pixels only those are resampled that can be on.
 
     Args:
         prompter: Where to ask.
         model: Who answers.
-        predicted_iou: Bar for the model's own estimate; None takes the one of the model's weights, here and below.
-        stability: Bar for the stability score.
+        predicted_iou: Threshold for the model's own estimate; None takes that of the model's weights, here and below.
+        stability: Threshold for the stability score.
         stability_offset: How far the stability score moves the threshold, in logits.
         box_nms: Box IoU above which the lesser of two masks goes.
         keep: Which masks become regions.
-        crops: Whether and how the image is looked at in windows as well; None looks at the whole only.
+        crops: Multi-crop layers; None segments the whole image only.
         prompts_per_batch: Prompts that the mask decoder takes at once; None takes what suits the machine.
 
     Example:
@@ -261,14 +223,7 @@ class Segmenter:
         return model_fingerprint(facts, {})
 
     def embed_all(self, images: Sequence[ImageArray]) -> Sequence[SceneEmbedding | None]:
-        """Run the image encoder for images that are segmented next: several at once, where the model does that.
-
-        Args:
-            images: Each of shape (H, W, 3), uint8, RGB, upright; of any sizes.
-
-        Returns:
-            What a call takes beside each image; None where there is nothing to prepare.
-        """
+        """Run the image encoder for images that are segmented next: several at once, where the model does that."""
         return embed_scenes(self.model, images)
 
     @torch.no_grad()
@@ -305,12 +260,12 @@ class Segmenter:
         return _without_duplicates(uncut, [each.region.predicted_iou for each in uncut], self.thresholds.box_nms)
 
     def _candidates(self, embedding: SceneEmbedding, prompts: Prompts, window: Window) -> Iterator[_Candidate]:
-        bars = self.thresholds
-        for some in self.model.answers(embedding, prompts, bars.predicted_iou, self.prompts_per_batch):
+        limits = self.thresholds
+        for some in self.model.answers(embedding, prompts, limits.predicted_iou, self.prompts_per_batch):
             ious, prompt = some.ious.tolist(), some.prompt.tolist()
-            for full in self.model.full_masks(some.logits, embedding, bars.stability, bars.stability_offset):
-                name = prompts.names[prompt[full.index]] if prompts.names else ""
-                region = Region(window.moved(full.box), full.mask, ious[full.index], full.stability, name)
+            for full in self.model.full_masks(some.logits, embedding, limits.stability, limits.stability_offset):
+                origin = prompts.origin(prompt[full.index], window.left, window.top)
+                region = Region(window.moved(full.box), full.mask, ious[full.index], full.stability, origin)
                 yield _Candidate(region, window)
 
 

@@ -1,139 +1,36 @@
-"""From low-resolution logits to masks at the image's size, looking only where a mask can be.
+"""From a model's logits to masks at the image's size, looking only where a mask can be.
 
 A resampled logit is a mix of its neighbours and cannot be above all of them. So outside the box of those low-resolution
-logits that are above the laxest threshold (and one step around it), every pixel is off and counts nowhere: not in the
-mask, not in its box, not in either side of the stability score.
+logits that are above the lowest threshold (and one step around it), every pixel is off and counts nowhere: not in the
+mask, not in its box, not in either side of the stability score. A window of the image is resampled with bit for bit the
+numbers that resampling the whole would give: ``torch.nn.functional.interpolate`` mixes two input rows or columns for
+each output, so a table of which are mixed, made for the whole axis, can be applied to a part of it: columns first, then
+rows, in the stock order and with the stock rounding (x86 processors with AVX2).
+
+PyTorch has a second bilinear kernel, which multiplies the shares of row and column first and sums four products. It is
+for outputs whose height and width add up to 128 or less and, on a single thread, for three channels: so the three maps
+of a prompt, brought to size in one call, come out a little different on one thread and on two. What is here is the
+kernel of two threads and more, whatever their number.
 """
 
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pad
+from torchvision.ops import nms
 
-from naruto_vision.geometry import mask_area, packed_rows, stability_score, turned, xyxy_from_mask, xyxy_from_masks
+from naruto_vision.geometry import xyxy_from_mask
 from naruto_vision.records import ImageArray, Mask
 from naruto_vision.segmentation.protocol import FullMask, SceneEmbedding
 
-
-class Blend(NamedTuple):
-    """How each of L outputs along an axis is mixed of two inputs.
-
-    Attributes:
-        before: Shape (L,), int64: the input before or at the output's place; never falls.
-        after: Shape (L,), int64: the input after it, or the same at the axis' end.
-        pairs: Shape (2 L,), int64: of each output the input after it, then that before it.
-        shares: Shape (2 L,), float32: how much of each; the two of an output sum to 1.
-        ends: Shape (L + 1,), int64: where the outputs' pairs end, from 0 on.
-    """
-
-    before: Tensor
-    after: Tensor
-    pairs: Tensor
-    shares: Tensor
-    ends: Tensor
-
-
-def blend(source: int, target: int) -> Blend | None:
-    """Tabulate bilinear resampling along one axis, as ``interpolate(..., align_corners=False)`` does.
-
-    Args:
-        source: Length of the axis before.
-        target: Length after.
-
-    Returns:
-        The table, or None where the lengths are equal and nothing has to be done.
-    """
-    if source == target:
-        return None
-    scale = torch.tensor(source, dtype=torch.float32) / target
-    places = (scale * (torch.arange(target) + 0.5) - 0.5).clamp(min=0)
-    before = places.long().clamp(max=source - 1)
-    after = (before + 1).clamp(max=source - 1)
-    share = (places - before).clamp(0, 1)
-    pairs, shares = torch.stack([after, before], 1).flatten(), torch.stack([share, 1 - share], 1).flatten()
-    return Blend(before, after, pairs, shares, torch.arange(0, 2 * target + 1, 2))
-
-
-def reach(table: Blend | None, first: int, last: int) -> tuple[int, int]:
-    """Find the outputs that inputs have a part in.
-
-    Args:
-        table: Of the axis.
-        first: First input.
-        last: Last input, inclusive.
-
-    Returns:
-        The first and the last output, inclusive; the last is before the first where the inputs have no part at all.
-    """
-    if table is None:
-        return first, last
-    lowest = int(torch.searchsorted(table.after, first))
-    return lowest, int(torch.searchsorted(table.before, last, right=True)) - 1
-
-
-def needs(table: Blend | None, first: int, last: int) -> tuple[int, int]:
-    """Find the inputs that outputs are mixed of.
-
-    Args:
-        table: Of the axis.
-        first: First output.
-        last: Last output, inclusive.
-
-    Returns:
-        The first and the last input, inclusive.
-    """
-    return (first, last) if table is None else (int(table.before[first]), int(table.after[last]))
-
-
-def mix_rows(rows: Tensor, table: Blend | None, start: int, first: int, last: int) -> Tensor:
-    """Resample a window along its first axis.
-
-    Args:
-        rows: Shape (h, w), float32: the inputs from ``start`` on, as far as ``needs`` says.
-        table: Of the axis.
-        start: Which input the first row is.
-        first: First output.
-        last: Last output, inclusive.
-
-    Returns:
-        Shape (last - first + 1, w), float32.
-    """
-    if table is None:
-        return rows[first - start : last - start + 1]
-    part = slice(2 * first, 2 * last + 2)
-    # a sum of weighted rows in one pass, with vector instructions: the input after is multiplied and rounded, the one
-    # before comes with a fused multiply-add, which is what the stock kernel does: the same bits, not nearly the same
-    inputs, ends, shares = table.pairs[part] - start, table.ends[: last - first + 2], table.shares[part]
-    mixed: Tensor = torch.embedding_bag(rows, inputs, ends, per_sample_weights=shares, include_last_offset=True)[0]
-    return mixed
-
-
-def mix_columns(rows: Tensor, table: Blend | None, start: int, first: int, last: int) -> Tensor:
-    """Resample a window along its second axis.
-
-    Args:
-        rows: Shape (h, w), float32: the columns from ``start`` on, as far as ``needs`` says.
-        table: Of the axis.
-        start: Which input the first column is.
-        first: First output.
-        last: Last output, inclusive.
-
-    Returns:
-        Shape (h, last - first + 1), float32, contiguous where anything was done.
-    """
-    if table is None:
-        return rows[:, first - start : last - start + 1]
-    # mixing whole rows is vectorised, mixing columns would go number by number and take longer than turning twice
-    return turned(mix_rows(turned(rows), table, start, first, last))
-
-
 Span: TypeAlias = tuple[int, int]
-"""The first and the last place along an axis, inclusive."""
+"""The first and the last index along an axis, inclusive."""
 
 Spans: TypeAlias = tuple[Span, Span, Span]
 """One stretch of an axis at three sizes: of the logits, of the model's input, of the image."""
@@ -141,6 +38,37 @@ Spans: TypeAlias = tuple[Span, Span, Span]
 _BAND_PIXELS = 1 << 17  # pixels that are resampled at once: half a megabyte, and what they are mixed of
 _DENSE_BYTES = 1 << 28  # whole maps are resampled in chunks of at most 256 MiB of logits
 _SLACK = 1e-3  # in logits and in scores; rounding moves a mix of negative numbers by a millionth of itself
+
+
+def resize_longest(image: ImageArray, side: int) -> ImageArray:
+    """Scale an image (H, W, 3), uint8, so that its longest side is ``side`` pixels."""
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    size = (max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5)))
+    return np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+
+
+@torch.no_grad()
+def upscale(logits: Tensor, embedding: SceneEmbedding, side: int) -> Tensor:
+    """Bring logits (P, h, w) of a model with input side ``side`` to the image's size: (P, H, W), float32."""
+    height, width = embedding.input_size
+    square = interpolate(logits[:, None], (side, side), mode="bilinear")
+    whole = interpolate(square[..., :height, :width], embedding.original_size, mode="bilinear")
+    return whole[:, 0]
+
+
+@torch.no_grad()
+def stable_masks(
+    logits: Tensor, embedding: SceneEmbedding, side: int, stability: float, offset: float
+) -> Iterator[FullMask]:
+    """Bring logits (M, h, w), float32, to the image's size and yield the masks that are stable and not empty."""
+    height, width = embedding.original_size
+    if logits.device.type == "cpu":
+        frame = Frame(logits.shape[-1], side, embedding.input_size, (height, width))
+        yield from frame.full_masks(logits, stability, offset)
+    else:
+        whole = partial(upscale, embedding=embedding, side=side)
+        yield from dense_masks(logits, whole, height * width, stability, offset)
 
 
 class Frame:
@@ -162,21 +90,12 @@ class Frame:
         self.inner = inner
 
     def full_masks(self, logits: Tensor, stability: float, offset: float) -> Iterator[FullMask]:
-        """Bring logits to the image's size and keep the stable masks.
-
-        Args:
-            logits: Shape (M, low, low), float32, on the CPU.
-            stability: The least stability score, in [0, 1].
-            offset: How far the stability score moves the threshold, in logits.
-
-        Yields:
-            The masks that are stable and not empty, in the order of ``logits``.
-        """
+        """Yield the masks of logits (M, low, low), float32, on the CPU, that are stable and not empty, in order."""
         for index, each in enumerate(logits):
             box = xyxy_from_mask(each.numpy() > -offset - _SLACK)
             rows = None if box is None else _spans(self.rows, box[1], box[3], self.inner[0])
             columns = None if box is None else _spans(self.columns, box[0], box[2], self.inner[1])
-            if rows is None or columns is None:  # nothing is above the bar, or only in the padding
+            if rows is None or columns is None:  # nothing is above the threshold, or only in the padding
                 continue
             mask, score = self._threshold(each, rows, columns, stability, offset)
             inside = xyxy_from_mask(mask) if score >= stability else None
@@ -216,18 +135,7 @@ class Frame:
 def dense_masks(
     logits: Tensor, upscale: Callable[[Tensor], Tensor], pixels: int, stability: float, offset: float
 ) -> Iterator[FullMask]:
-    """Bring whole maps to the image's size: what a GPU does faster than looking for windows.
-
-    Args:
-        logits: Shape (M, h, w), float32, any device.
-        upscale: Brings maps of shape (m, h, w) to the image's size (m, H, W).
-        pixels: H times W.
-        stability: The least stability score, in [0, 1].
-        offset: How far the stability score moves the threshold, in logits.
-
-    Yields:
-        The masks that are stable and not empty, in the order of ``logits``.
-    """
+    """Do the same by whole maps of H x W ``pixels``, which is faster on a GPU than looking for windows."""
     step = max(1, _DENSE_BYTES // (4 * pixels))
     for start in range(0, len(logits), step):
         whole = upscale(logits[start : start + step])
@@ -243,72 +151,135 @@ def dense_masks(
             yield FullMask(index, (x1, y1, x2, y2), inside, float(score))
 
 
-def _spans(tables: tuple[Blend | None, Blend | None], first: int, last: int, inner: int) -> Spans | None:
+def _spans(tables: tuple["Blend | None", "Blend | None"], first: int, last: int, inner: int) -> Spans | None:
     """Find what inputs reach at the image's size, and what that takes; None where it is all in the padding."""
     middle = reach(tables[0], first, last)
     outer = reach(tables[1], middle[0], min(middle[1], inner - 1))
     return None if outer[1] < outer[0] else _back(tables, outer)
 
 
-def _back(tables: tuple[Blend | None, Blend | None], outer: Span) -> Spans:
+def _back(tables: tuple["Blend | None", "Blend | None"], outer: Span) -> Spans:
     middle = needs(tables[1], *outer)
     return needs(tables[0], *middle), middle, outer
 
 
-def resize_longest(image: ImageArray, side: int) -> ImageArray:
-    """Scale an image so that its longest side fills the model's input.
+class Blend(NamedTuple):
+    """How each of L outputs along an axis is mixed of two inputs.
 
-    Args:
-        image: Shape (H, W, 3), uint8, RGB.
-        side: Of the input, in pixels.
-
-    Returns:
-        Shape (h, w, 3), uint8, with ``max(h, w) == side``.
+    Attributes:
+        before: Shape (L,), int64: the input at or before the output's position; never falls.
+        after: Shape (L,), int64: the input after it, or the same at the axis' end.
+        pairs: Shape (2 L,), int64: of each output the input after it, then that before it.
+        shares: Shape (2 L,), float32: how much of each; the two of an output sum to 1.
+        ends: Shape (L + 1,), int64: where the outputs' pairs end, from 0 on.
     """
-    height, width = image.shape[:2]
-    scale = side / max(height, width)
-    size = (max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5)))
-    return np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+
+    before: Tensor
+    after: Tensor
+    pairs: Tensor
+    shares: Tensor
+    ends: Tensor
 
 
-@torch.no_grad()
-def upscale(logits: Tensor, embedding: SceneEmbedding, side: int) -> Tensor:
-    """Bring low-resolution logits to the upright image's size.
+def blend(source: int, target: int) -> Blend | None:
+    """Tabulate bilinear resampling of an axis, as ``interpolate(..., align_corners=False)``; None for equal lengths."""
+    if source == target:
+        return None
+    scale = torch.tensor(source, dtype=torch.float32) / target
+    positions = (scale * (torch.arange(target) + 0.5) - 0.5).clamp(min=0)
+    before = positions.long().clamp(max=source - 1)
+    after = (before + 1).clamp(max=source - 1)
+    share = (positions - before).clamp(0, 1)
+    pairs, shares = torch.stack([after, before], 1).flatten(), torch.stack([share, 1 - share], 1).flatten()
+    return Blend(before, after, pairs, shares, torch.arange(0, 2 * target + 1, 2))
 
-    Args:
-        logits: Shape (P, h, w), float32.
-        embedding: Of the image that was asked about.
-        side: Of the model's input, in pixels.
 
-    Returns:
-        Shape (P, H, W), float32.
+def reach(table: Blend | None, first: int, last: int) -> Span:
+    """Find the outputs that a span of inputs has a part in; the last is before the first where there are none."""
+    if table is None:
+        return first, last
+    lowest = int(torch.searchsorted(table.after, first))
+    return lowest, int(torch.searchsorted(table.before, last, right=True)) - 1
+
+
+def needs(table: Blend | None, first: int, last: int) -> Span:
+    """Find the inputs that a span of outputs is mixed of."""
+    return (first, last) if table is None else (int(table.before[first]), int(table.after[last]))
+
+
+def mix_rows(rows: Tensor, table: Blend | None, start: int, first: int, last: int) -> Tensor:
+    """Resample a window (h, w), whose first row is input ``start``, to the outputs ``first`` to ``last``: (n, w)."""
+    if table is None:
+        return rows[first - start : last - start + 1]
+    part = slice(2 * first, 2 * last + 2)
+    # a sum of weighted rows in one pass, with vector instructions: the input after is multiplied and rounded, the one
+    # before comes with a fused multiply-add, which is what the stock kernel does: the same bits, not nearly the same
+    inputs, ends, shares = table.pairs[part] - start, table.ends[: last - first + 2], table.shares[part]
+    mixed: Tensor = torch.embedding_bag(rows, inputs, ends, per_sample_weights=shares, include_last_offset=True)[0]
+    return mixed
+
+
+def mix_columns(rows: Tensor, table: Blend | None, start: int, first: int, last: int) -> Tensor:
+    """Do the same along the second axis: (h, w) to (h, n)."""
+    if table is None:
+        return rows[:, first - start : last - start + 1]
+    # mixing whole rows is vectorised, mixing columns would go number by number and take longer than transposing twice
+    return _transpose_2d(mix_rows(_transpose_2d(rows), table, start, first, last))
+
+
+def _transpose_2d(rows: Tensor) -> Tensor:
+    """Transpose a matrix contiguously; OpenCV takes a half to a sixth of the time of ``rows.t().contiguous()``."""
+    return torch.from_numpy(cv2.transpose(rows.numpy()))
+
+
+def xyxy_from_masks(masks: Tensor) -> Tensor:
+    """Find the tight boxes of masks (N, H, W), bool: (N, 4), int64, inclusive; all zeros for an empty mask."""
+    rows, columns = masks.any(dim=2).byte(), masks.any(dim=1).byte()
+    height, width = masks.shape[1:]
+    # argmax of 0/1 values is the first 1; on the flipped axis it counts the zeros after the last 1
+    boxes = torch.stack(
+        [
+            columns.argmax(dim=1),
+            rows.argmax(dim=1),
+            width - 1 - columns.flip(1).argmax(dim=1),
+            height - 1 - rows.flip(1).argmax(dim=1),
+        ],
+        dim=1,
+    )
+    return boxes * rows.any(dim=1, keepdim=True)
+
+
+def nms_xyxy(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
+    """Drop every box (N, 4) whose IoU with one of a higher score is above ``threshold``: the indices kept, best first.
+
+    Sides count ``x2 - x1`` pixels here, without the one of inclusive corners: SAM's own generator counts so, and the
+    kept masks shall be the same.
     """
-    height, width = embedding.input_size
-    square = interpolate(logits[:, None], (side, side), mode="bilinear")
-    whole = interpolate(square[..., :height, :width], embedding.original_size, mode="bilinear")
-    return whole[:, 0]
+    kept: Tensor = nms(boxes.float(), scores, threshold)
+    return kept
 
 
-@torch.no_grad()
-def stable_masks(
-    logits: Tensor, embedding: SceneEmbedding, side: int, stability: float, offset: float
-) -> Iterator[FullMask]:
-    """Bring masks to the upright image's size and keep the stable ones.
+def mask_area(masks: Tensor) -> Tensor:
+    """Count the pixels of masks (..., H, W), bool, narrower than 32,768 pixels: (...), int32."""
+    # rows first, in the smallest type that holds a row: a third of the time of one 64-bit sum
+    return masks.sum(dim=-1, dtype=torch.int16).sum(dim=-1, dtype=torch.int32)
 
-    Args:
-        logits: Shape (M, h, w), float32.
-        embedding: Of the image that was asked about.
-        side: Of the model's input, in pixels.
-        stability: The least stability score, in [0, 1].
-        offset: How far the stability score moves the threshold, in logits.
 
-    Yields:
-        The masks that are stable and not empty, in the order of ``logits``.
-    """
-    height, width = embedding.original_size
-    if logits.device.type == "cpu":
-        frame = Frame(logits.shape[-1], side, embedding.input_size, (height, width))
-        yield from frame.full_masks(logits, stability, offset)
-    else:
-        whole = partial(upscale, embedding=embedding, side=side)
-        yield from dense_masks(logits, whole, height * width, stability, offset)
+def packed_rows(masks: Tensor) -> Tensor:
+    """Put eight pixels of a row into a byte, as ``numpy.unpackbits`` reads them: (N, H, W) to (N, H, W / 8), uint8."""
+    count, height, width = masks.shape
+    eights = pad(masks, (0, -width % 8)).view(count, height, -(-width // 8), 8)
+    values = 1 << torch.arange(7, -1, -1, dtype=torch.uint8, device=masks.device)
+    return (eights * values).sum(dim=-1, dtype=torch.uint8)
+
+
+def stability_score(logits: Tensor, offset: float, threshold: float = 0.0) -> Tensor:
+    """IoU of masks (N, H, W) thresholded ``offset`` higher and lower: (N,), float32; 0 where both are empty."""
+    strict, lax = mask_area(logits > threshold + offset), mask_area(logits > threshold - offset)
+    return strict / lax.clamp(min=1)
+
+
+def mask_iou(first: Tensor, second: Tensor) -> Tensor:
+    """IoU of masks (..., H, W), bool, pair by pair: (...), float32, in [0, 1]; 0 where both are empty."""
+    both, either = mask_area(torch.logical_and(first, second)), mask_area(torch.logical_or(first, second))
+    return both / either.clamp(min=1)

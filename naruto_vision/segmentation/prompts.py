@@ -31,19 +31,11 @@ class GridPrompter:
         self.points_per_side = points_per_side
 
     def __call__(self, image: ImageArray) -> Prompts:
-        """Choose the grid of one image.
-
-        Args:
-            image: Shape (H, W, 3), uint8, RGB.
-
-        Returns:
-            One positive point a prompt, row by row from the top left.
-        """
+        """Return one positive point a prompt, row by row from the top left of an image (H, W, 3)."""
         height, width = image.shape[:2]
         centres = (np.arange(self.points_per_side) + 0.5) / self.points_per_side
         x, y = np.meshgrid(centres * width, centres * height)
-        points = np.stack([x.ravel(), y.ravel()], axis=-1)
-        return _point_prompts(points)
+        return _point_prompts(np.stack([x.ravel(), y.ravel()], axis=-1))
 
 
 class PointPrompter:
@@ -62,14 +54,7 @@ class PointPrompter:
         self.points = np.asarray(points, dtype=np.float32).reshape(-1, 2)
 
     def __call__(self, image: ImageArray) -> Prompts:
-        """Return the points that lie inside the image.
-
-        Args:
-            image: Shape (H, W, 3), uint8, RGB.
-
-        Returns:
-            One positive point a prompt, in the user's order.
-        """
+        """Return the points that lie inside an image (H, W, 3), in the user's order."""
         height, width = image.shape[:2]
         inside = ((self.points >= 0) & (self.points < (width, height))).all(axis=1)
         return _point_prompts(self.points[inside])
@@ -91,14 +76,7 @@ class BoxPrompter:
         self.boxes = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
 
     def __call__(self, image: ImageArray) -> Prompts:
-        """Return the boxes, clipped to the image; those that miss it are left out.
-
-        Args:
-            image: Shape (H, W, 3), uint8, RGB.
-
-        Returns:
-            One box a prompt and no points, in the user's order.
-        """
+        """Return the boxes, clipped to an image (H, W, 3); those that miss it are left out."""
         height, width = image.shape[:2]
         clipped = self.boxes.clip(0, np.array([width - 1, height - 1] * 2, dtype=np.float32))
         meets = (self.boxes[:, :2] < (width, height)).all(axis=1) & (self.boxes[:, 2:] >= 0).all(axis=1)
@@ -109,11 +87,7 @@ class BoxPrompter:
 
 
 def point_names(points: Sequence[Sequence[float]] | NDArray[np.floating]) -> tuple[str, ...]:
-    """Name prompts for people.
-
-    Args:
-        points: N pairs of x and y, or shape (N, 2), in pixels of the upright image.
-    """
+    """Name prompts for people, by N pairs of x and y in pixels of the upright image."""
     return tuple(f"point {x:.0f},{y:.0f}" for x, y in points)
 
 

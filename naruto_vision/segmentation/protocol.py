@@ -1,20 +1,22 @@
-"""The two halves of every segmenter: where to ask, and who answers."""
+"""The two halves of every segmenter: where to ask (a prompter), and a promptable model."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from naruto_vision.errors import InputError
-from naruto_vision.records import Box, ImageArray, Mask
+from naruto_vision.records import Box, ImageArray, Mask, Prompt
 
 
 @dataclass(frozen=True)
 class MaskThresholds:
-    """What an answer has to reach. The defaults are those that the official weights were published with.
+    """What a mask has to reach. The defaults are those that the official weights were published with.
+
+    The numbers belong to the weights, so they travel in their bundle.
 
     Args:
         predicted_iou: The model's own estimate has to be above this.
@@ -41,11 +43,7 @@ class MaskThresholds:
             raise InputError(msg)
 
     def override(self, **values: float | None) -> "MaskThresholds":
-        """Return a copy in which every value that is not None replaces its namesake.
-
-        Args:
-            values: New values by field name.
-        """
+        """Return a copy in which every value that is not None replaces its namesake."""
         return replace(self, **{name: value for name, value in values.items() if value is not None})
 
     def as_json(self) -> dict[str, float]:
@@ -54,11 +52,7 @@ class MaskThresholds:
 
     @classmethod
     def from_json(cls, record: Mapping[str, object], where: str) -> "MaskThresholds":
-        """Read the numbers of a bundle.
-
-        Args:
-            record: Numbers by name; those that are absent take their defaults.
-            where: The file, for the error message.
+        """Read the numbers of a bundle; those that are absent take their defaults.
 
         Raises:
             InputError: If a name is none of ours or a value is not a number.
@@ -73,13 +67,16 @@ class MaskThresholds:
 
 @dataclass(frozen=True)
 class Prompts:
-    """What a promptable model is asked, one object a row.
+    """What a promptable model is asked about one image, one object a row.
 
     Args:
         points: Shape (P, K, 2), float32, x and y in pixels of the upright image.
-        labels: Shape (P, K), int64, 1 for a point on the object and 0 for one off it.
+        labels: Shape (P, K), int64, 1 for a point on the object, 0 for one off it, -1 for one that only fills the row.
         boxes: Shape (P, 4), float32, x1 y1 x2 y2 in pixels, or None.
-        names: P words for people ("point 120,88").
+        names: P names for people ("point 120,88").
+        masks: Shape (P, h, w), float32: the logits of an earlier answer for each object, in the model's low
+            resolution, or None.
+        multimask: Ask for three masks a row; False asks for the one that suits rows of several prompts.
 
     Raises:
         ValueError: If the lengths differ.
@@ -89,12 +86,25 @@ class Prompts:
     labels: NDArray[np.int64]
     boxes: NDArray[np.float32] | None = None
     names: tuple[str, ...] = ()
+    masks: NDArray[np.float32] | None = None
+    multimask: bool = True
 
     def __post_init__(self) -> None:
-        lengths = {len(self.points), len(self.labels), *([] if self.boxes is None else [len(self.boxes)])}
+        rows = (self.points, self.labels, self.boxes, self.masks)
+        lengths = {len(each) for each in rows if each is not None}
         if len(lengths) != 1 or self.points.shape[:2] != self.labels.shape:
             msg = f"prompts: points {self.points.shape} and labels {self.labels.shape} do not go together"
             raise ValueError(msg)
+
+    def origin(self, index: int, left: int = 0, top: int = 0) -> Prompt:
+        """Return one row as a region keeps it, moved by the corner of the window that was asked about."""
+        rows = zip(self.points[index].tolist(), self.labels[index].tolist(), strict=True)
+        points = tuple((x + left, y + top, bool(label)) for (x, y), label in rows if label >= 0)
+        name, box = self.names[index] if self.names else "", None
+        if self.boxes is not None:
+            x1, y1, x2, y2 = self.boxes[index].tolist()
+            box = (x1 + left, y1 + top, x2 + left, y2 + top)
+        return Prompt(name, points, box)
 
 
 @dataclass(frozen=True)
@@ -102,17 +112,17 @@ class SceneEmbedding:
     """An image after the image encoder.
 
     Args:
-        features: Shape (1, C, h, w), float32.
+        features: Whatever the model's decoder takes: shape (1, C, h, w), float32, for SAM 1; several levels for others.
         original_size: Height and width of the upright image in pixels.
         input_size: Height and width of the resized image inside the model's padded square.
     """
 
-    features: Tensor
+    features: Any
     original_size: tuple[int, int]
     input_size: tuple[int, int]
 
 
-class Answers(NamedTuple):
+class MaskPredictions(NamedTuple):
     """Those masks of a batch of prompts whose estimated IoU is good enough.
 
     Attributes:
@@ -147,15 +157,15 @@ class Prompter(Protocol):
     """Where to ask."""
 
     def __call__(self, image: ImageArray) -> Prompts:
-        """Choose the prompts of one image, in its own pixels."""
+        """Choose the prompts of one image (H, W, 3), uint8, RGB, in its own pixels."""
         ...
 
 
 class PromptableModel(Protocol):
-    """Who answers.
+    """A model that segments what it is asked for.
 
     Attributes:
-        thresholds: Which answers count as masks with the model's weights.
+        thresholds: Which masks count with the model's weights.
     """
 
     thresholds: MaskThresholds
@@ -166,69 +176,45 @@ class PromptableModel(Protocol):
         ...
 
     def embed(self, image: ImageArray) -> SceneEmbedding:
-        """Run the image encoder once.
-
-        Args:
-            image: Shape (H, W, 3), uint8, RGB.
-        """
+        """Run the image encoder once for an image (H, W, 3), uint8, RGB."""
         ...
 
     def answers(
         self, embedding: SceneEmbedding, prompts: Prompts, above: float, batch: int | None = None
-    ) -> Iterator[Answers]:
-        """Answer prompts with the masks that are worth looking at.
+    ) -> Iterator[MaskPredictions]:
+        """Yield the masks whose estimated IoU is above a threshold, some prompts at a time and in their order.
 
         Args:
             embedding: Of the image that is asked about.
             prompts: P prompts in the frame of the upright image.
-            above: Masks are left out unless their estimated IoU is above this.
+            above: The threshold.
             batch: Prompts at once; None leaves it to the model.
-
-        Yields:
-            The answers of some prompts at a time, in their order; logits of shape (M, h, w).
         """
         ...
 
     def full_masks(
         self, logits: Tensor, embedding: SceneEmbedding, stability: float, offset: float
     ) -> Iterator[FullMask]:
-        """Bring masks to the upright image's size and keep the stable ones.
+        """Bring masks to the upright image's size and yield those that are stable and not empty, in order.
 
         Args:
             logits: Shape (M, h, w), float32, from ``answers``.
             embedding: Of the same image.
             stability: The least stability score, in [0, 1].
             offset: How far the stability score moves the threshold, in logits.
-
-        Yields:
-            The masks that are stable and not empty, in the order of ``logits``.
         """
         ...
 
 
 @runtime_checkable
 class EmbedsMany(Protocol):
-    """A promptable model whose image encoder takes several images at once; not every model has to."""
+    """A promptable model whose image encoder takes several images of any sizes at once; not every model has to."""
 
     def embed_all(self, images: Sequence[ImageArray]) -> list[SceneEmbedding]:
-        """Run the image encoder for several images.
-
-        Args:
-            images: Each of shape (H, W, 3), uint8, RGB; of any sizes.
-        """
+        """Run the image encoder for several images."""
         ...
 
 
 def embed_scenes(model: PromptableModel, images: Sequence[ImageArray]) -> list[SceneEmbedding]:
-    """Run a model's image encoder for several images: at once where the model can, else one by one.
-
-    Args:
-        model: Any promptable model.
-        images: Each of shape (H, W, 3), uint8, RGB; of any sizes.
-
-    Returns:
-        Their embeddings, in order.
-    """
-    if isinstance(model, EmbedsMany):
-        return model.embed_all(images)
-    return [model.embed(image) for image in images]
+    """Run a model's image encoder for several images: at once where the model can, else one by one."""
+    return model.embed_all(images) if isinstance(model, EmbedsMany) else [model.embed(each) for each in images]

@@ -13,7 +13,7 @@ from naruto_vision.io.machine import has_fast_bf16
 from naruto_vision.segmentation.compile import compile_once, few_sizes, filled
 from naruto_vision.segmentation.fast_decoder import decode_prompts, mask_logits, share_image
 from naruto_vision.segmentation.fast_encoder import Products, encode_image, products_of
-from naruto_vision.segmentation.protocol import Answers
+from naruto_vision.segmentation.protocol import MaskPredictions
 
 Precision: TypeAlias = Literal["float32", "bfloat16", "float16"]
 """Of the large products: all of them in float32, or those of 16 bits with sums, norms and prompts in float32."""
@@ -32,27 +32,20 @@ _IMAGES_BYTES = {"cpu": 1 << 23, "cuda": 1 << 30}
 def check_precision(precision: Precision, device: torch.device) -> None:
     """Refuse a precision that a device computes more slowly than float32.
 
-    Args:
-        precision: The precision.
-        device: Where it shall be computed.
-
     Raises:
         InputError: If it is bfloat16 on a CPU without instructions for it, or float16 on any CPU.
     """
     if device.type != "cpu" or precision == "float32" or (precision == "bfloat16" and _fast_bf16()):
         return
-    match precision:
-        case "bfloat16":
-            why = "this CPU has neither AMX nor AVX512-BF16 and would be far slower than in float32; use float32"
-        case "float16":
-            why = "a CPU is no faster with it than with float32; use a GPU, or bfloat16 or float32"
-    msg = f"precision {precision}: {why}"
+    why = {
+        "bfloat16": "this CPU has neither AMX nor AVX512-BF16 and would be far slower than in float32; use float32",
+        "float16": "a CPU is no faster with it than with float32; use a GPU, or bfloat16 or float32",
+    }
+    msg = f"precision {precision}: {why[precision]}"
     raise InputError(msg)
 
 
-@cache
-def _fast_bf16() -> bool:
-    return has_fast_bf16()
+_fast_bf16 = cache(has_fast_bf16)
 
 
 class ForwardPasses:
@@ -74,13 +67,7 @@ class ForwardPasses:
 
     @torch.no_grad()
     def encode(self, squares: Tensor) -> Tensor:
-        """Run the image encoder.
-
-        Args:
-            squares: Shape (B, 3, S, S), float32, normalised and padded.
-
-        Returns:
-            Shape (B, C, S / 16, S / 16), float32.
+        """Run the image encoder on squares (B, 3, S, S), float32, normalised and padded: (B, C, S / 16, S / 16).
 
         Raises:
             InputError: If the device is slower in this precision, or numbers became too large for float16.
@@ -95,18 +82,13 @@ class ForwardPasses:
         return features
 
     def images_at_once(self, count: int, device: torch.device) -> int:
-        """Say how many of the next images go into a batch.
-
-        Args:
-            count: How many there are.
-            device: Where they are encoded.
-        """
+        """Return how many of the next ``count`` images go into a batch."""
         most = IMAGES_AT_ONCE.get(device.type, 1)
         # what is compiled is compiled for a size: full batches and single images are two sizes, not four
         return 1 if self.compile != "none" and count < most else min(most, count)
 
     def _rounded(self) -> list[Products]:
-        """Return the image encoder's products, rounded anew where its weights have changed or moved."""
+        """Return the image encoder's products, rounded again where its weights have changed or moved."""
         encoder = self.sam.image_encoder
         if self.precision == "float32":
             return products_of(encoder)
@@ -118,18 +100,10 @@ class ForwardPasses:
         return self._products[1]
 
     @torch.no_grad()
-    def answers(self, features: Tensor, tokens: Tensor, above: float, batch: int | None = None) -> Iterator[Answers]:
-        """Answer prompts about one image with the masks that are worth looking at, some prompts at a time.
-
-        Args:
-            features: Shape (1, C, h, w), float32, from ``encode``.
-            tokens: Shape (P, T, C), float32: the prompts' tokens.
-            above: Masks are left out unless their estimated IoU is above this.
-            batch: Prompts at once; None takes as many as the processor's cache or the GPU's memory likes.
-
-        Yields:
-            The answers, in the prompts' order; logits of shape (M, 4 h, 4 w), float32.
-        """
+    def answers(
+        self, features: Tensor, tokens: Tensor, above: float, batch: int | None = None
+    ) -> Iterator[MaskPredictions]:
+        """Yield the masks whose estimated IoU is above a threshold, of features (1, C, h, w) and tokens (P, T, C)."""
         encoder, decoder, device = self.sam.prompt_encoder, self.sam.mask_decoder, features.device
         check_precision(self.precision, device)
         compiled, dtype = self.compile == "all", _DTYPES[self.precision]
@@ -149,4 +123,4 @@ class ForwardPasses:
                 wanted = decoded.ious > above
                 wanted[len(some) :] = False  # those that only fill the batch up
                 logits = mask_logits(decoder, decoded, wanted, (rows, columns), compiled=compiled)
-            yield Answers(wanted.nonzero()[:, 0] + start, logits, decoded.ious[wanted])
+            yield MaskPredictions(wanted.nonzero()[:, 0] + start, logits, decoded.ious[wanted])

@@ -1,6 +1,6 @@
 """SAM 1 as a promptable model: official checkpoints, and the tiny one of this project."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from naruto_vision.io.bundles import INFO, bundle_path, load_bundle, load_strict
 from naruto_vision.io.checkpoints import load_state_dict
 from naruto_vision.records import ImageArray
 from naruto_vision.segmentation.postprocess import resize_longest, stable_masks
-from naruto_vision.segmentation.protocol import Answers, FullMask, MaskThresholds, Prompts, SceneEmbedding
+from naruto_vision.segmentation.protocol import FullMask, MaskPredictions, MaskThresholds, Prompts, SceneEmbedding
 from naruto_vision.segmentation.runtime import Compile, ForwardPasses, Precision, check_precision
 
 Architecture: TypeAlias = Literal["tiny-sam", "vit_b", "vit_l", "vit_h"]
@@ -73,14 +73,7 @@ SIZES: dict[Architecture, SamSize] = {
 
 
 def build_sam(size: SamSize) -> Sam:
-    """Build a SAM with random weights, in the official checkpoints' layout of names.
-
-    Args:
-        size: Its numbers.
-
-    Returns:
-        A ``segment_anything.modeling.Sam`` in evaluation mode.
-    """
+    """Build a SAM with random weights, in the official checkpoints' layout of names and in evaluation mode."""
     grid = size.image_size // PATCH
     encoder = ImageEncoderViT(
         img_size=size.image_size,
@@ -109,59 +102,11 @@ def build_sam(size: SamSize) -> Sam:
     return Sam(encoder, prompts, decoder).eval()
 
 
-class Answer(NamedTuple):
-    """What the mask decoder says about P prompts.
-
-    Attributes:
-        logits: Shape (P, 3, h, w), float32; above 0 is mask; h and w are a quarter of the model's input side.
-        ious: Shape (P, 3), float32, the estimated IoU of each mask; unbounded.
-    """
-
-    logits: Tensor
-    ious: Tensor
-
-
-def decode_each(sam: Sam, features: Tensor, tokens: Tensor) -> Answer:
-    """Run the mask decoder; gradients flow.
-
-    The stock decoder takes one image at a time; this one takes each prompt with its own image.
-
-    Args:
-        sam: Of any size.
-        features: Shape (P, C, h, w), or (1, C, h, w) where all prompts ask about one image.
-        tokens: Shape (P, T, C): the prompts' tokens.
-
-    Returns:
-        Three masks a prompt.
-    """
-    decoder, prompts = sam.mask_decoder, sam.prompt_encoder
-    count, (channels, height, width) = len(tokens), features.shape[1:]
-    heads = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
-    queries = torch.cat([heads.expand(count, -1, -1), tokens], dim=1)
-    source = features + prompts.no_mask_embed.weight.reshape(1, -1, 1, 1)
-    positions = prompts.get_dense_pe().expand(count, -1, -1, -1)
-    out, source = decoder.transformer(source.expand(count, -1, -1, -1), positions, queries)
-    upscaled = decoder.output_upscaling(source.transpose(1, 2).reshape(count, channels, height, width))
-    # token 0 is the IoU token, token 1 the single-mask answer that is not asked for here
-    mlps = decoder.output_hypernetworks_mlps
-    kernels = torch.stack([mlps[i](out[:, 1 + i]) for i in range(1, decoder.num_mask_tokens)], dim=1)
-    logits = torch.einsum("pmc,pchw->pmhw", kernels, upscaled)
-    return Answer(logits, decoder.iou_prediction_head(out[:, 0])[:, 1:])
-
-
 KIND = "sam"
 
 
 def load_sam(sam: Sam, architecture: Architecture, weights: str | Path) -> MaskThresholds:
-    """Fill a SAM with weights.
-
-    Args:
-        sam: Of the given architecture.
-        architecture: The name of its size.
-        weights: A checkpoint file in the official layout of names, a bundle's folder, or the name of a packaged bundle.
-
-    Returns:
-        The thresholds that go with the weights; for official weights, those that they were published with.
+    """Fill a SAM with weights and return the thresholds that go with them.
 
     Raises:
         FormatError: If the bundle holds another architecture.
@@ -177,16 +122,46 @@ def load_sam(sam: Sam, architecture: Architecture, weights: str | Path) -> MaskT
     return MaskThresholds.from_json(info.get("thresholds", {}), str(folder / INFO))
 
 
-def save_sam(sam: Sam, thresholds: MaskThresholds, folder: str | Path, facts: Mapping[str, Any]) -> None:
-    """Write weights as a bundle.
+class MaskPrediction(NamedTuple):
+    """What the mask decoder says about P prompts: three masks each, or one.
+
+    Attributes:
+        logits: Shape (P, 3, h, w), float32; above 0 is mask; h and w are a quarter of the model's input side.
+        ious: Shape (P, 3), float32, the estimated IoU of each mask; unbounded.
+    """
+
+    logits: Tensor
+    ious: Tensor
+
+
+def decode_each(
+    sam: Sam, features: Tensor, tokens: Tensor, masks: Tensor | None = None, *, multimask: bool = True
+) -> MaskPrediction:
+    """Run the mask decoder as it is trained: each prompt with an image of its own, which the stock one cannot.
 
     Args:
-        sam: The weights.
-        thresholds: That go with them.
-        folder: Where the bundle goes; an older one is replaced.
-        facts: JSON values that go into ``model.json`` beside them; the architecture has to be among them.
+        sam: Of any size.
+        features: Shape (P, C, h, w), or (1, C, h, w) where all prompts ask about one image.
+        tokens: Shape (P, T, C): the prompts' tokens.
+        masks: Shape (P, 4 h, 4 w), float32: the logits of an earlier answer to each prompt.
+        multimask: Return three masks a prompt, not one.
     """
-    save_bundle(folder, sam.state_dict(), {"kind": KIND, "thresholds": thresholds.as_json(), **facts})
+    decoder, prompts = sam.mask_decoder, sam.prompt_encoder
+    count, (channels, height, width) = len(tokens), features.shape[1:]
+    heads = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+    queries = torch.cat([heads.expand(count, -1, -1), tokens], dim=1)
+    if masks is None:
+        dense = prompts.no_mask_embed.weight.reshape(1, -1, 1, 1)
+    else:
+        _, dense = prompts(points=None, boxes=None, masks=masks[:, None])
+    positions = prompts.get_dense_pe().expand(count, -1, -1, -1)
+    out, source = decoder.transformer((features + dense).expand(count, -1, -1, -1), positions, queries)
+    upscaled = decoder.output_upscaling(source.transpose(1, 2).reshape(count, channels, height, width))
+    # token 0 is the IoU token, token 1 the single mask, and behind it come the three
+    chosen = range(1, decoder.num_mask_tokens) if multimask else range(1)
+    kernels = torch.stack([decoder.output_hypernetworks_mlps[i](out[:, 1 + i]) for i in chosen], dim=1)
+    logits = torch.einsum("pmc,pchw->pmhw", kernels, upscaled)
+    return MaskPrediction(logits, decoder.iou_prediction_head(out[:, 0])[:, chosen.start : chosen.stop])
 
 
 class SamModel(nn.Module):
@@ -227,7 +202,7 @@ class SamModel(nn.Module):
     ) -> None:
         super().__init__()
         if not (torch.cuda.is_available() or torch.backends.mps.is_available()):
-            check_precision(precision, torch.device("cpu"))  # with a GPU, who knows yet where the weights will be
+            check_precision(precision, torch.device("cpu"))  # with a GPU, the target device is not known here
         self.architecture = architecture
         self.sam = build_sam(SIZES[architecture])
         self.image_size = SIZES[architecture].image_size
@@ -244,8 +219,9 @@ class SamModel(nn.Module):
             facts: JSON values to keep beside the architecture (figures, licence, recipe).
         """
         preprocessing = {"image_size": self.image_size, "resize": "longest side, bilinear with antialiasing"}
-        info = {"architecture": self.architecture, "preprocessing": preprocessing, **facts}
-        save_sam(self.sam, self.thresholds, folder, info)
+        thresholds = self.thresholds.as_json()
+        info = {"kind": KIND, "thresholds": thresholds, "architecture": self.architecture}
+        save_bundle(folder, self.sam.state_dict(), {**info, "preprocessing": preprocessing, **facts})
 
     @property
     def fingerprint(self) -> str:
@@ -282,51 +258,30 @@ class SamModel(nn.Module):
 
         Args:
             points: Shape (P, K, 2), float, x and y in pixels of the resized image.
-            labels: Shape (P, K), int64, 1 on the object, 0 off it.
+            labels: Shape (P, K), int64, 1 on the object, 0 off it, -1 for none.
             boxes: Shape (P, 4), float, in the same pixels, or None.
 
         Returns:
             Shape (P, K + 2, C) with boxes and (P, K + 1, C) without, float32.
         """
         tokens: Tensor
-        asked = (points, labels) if points.shape[1] else None
-        tokens, _ = self.sam.prompt_encoder(points=asked, boxes=boxes, masks=None)
+        given = (points, labels) if points.shape[1] else None
+        tokens, _ = self.sam.prompt_encoder(points=given, boxes=boxes, masks=None)
         return tokens
 
-    def decode(self, features: Tensor, tokens: Tensor) -> Answer:
-        """Run the mask decoder; gradients flow.
-
-        The stock decoder takes one image at a time; this one takes each prompt with its own image.
-
-        Args:
-            features: Shape (P, C, h, w), or (1, C, h, w) where all prompts ask about one image; from ``encode``.
-            tokens: Shape (P, T, C), from ``encode_prompts``.
-
-        Returns:
-            Three masks a prompt.
-        """
+    def decode(self, features: Tensor, tokens: Tensor) -> MaskPrediction:
+        """Run the mask decoder for prompts (P, T, C), each about its own of features (P, C, h, w); gradients flow."""
         return decode_each(self.sam, features, tokens)
 
     def embed(self, image: ImageArray) -> SceneEmbedding:
-        """Run the image encoder once for an image.
-
-        Args:
-            image: Shape (H, W, 3), uint8, RGB, upright.
-
-        Returns:
-            What ``answers`` and ``full_masks`` need of it.
-        """
+        """Run the image encoder once for an image (H, W, 3), uint8, RGB, upright."""
         return self.embed_all([image])[0]
 
     @torch.no_grad()
     def embed_all(self, images: Sequence[ImageArray]) -> list[SceneEmbedding]:
         """Run the image encoder for several images of any sizes: on a GPU some at once, on a CPU one by one.
 
-        Args:
-            images: Each of shape (H, W, 3), uint8, RGB, upright.
-
-        Returns:
-            What ``answers`` and ``full_masks`` need of each, in order; features differ by rounding from ``embed``'s.
+        Features differ by rounding from those of ``embed``.
 
         Raises:
             InputError: If the device is slower in the model's precision, or its numbers became too large for float16.
@@ -348,22 +303,16 @@ class SamModel(nn.Module):
         return square
 
     @torch.no_grad()
-    def answer(self, embedding: SceneEmbedding, prompts: Prompts) -> Answer:
-        """Answer prompts about one image with all of their masks, good or bad.
-
-        Args:
-            embedding: From ``embed``.
-            prompts: P prompts in pixels of the upright image.
-
-        Returns:
-            Three masks a prompt: logits of shape (P, 3, h, w).
-        """
-        return self.decode(embedding.features, self._tokens(embedding, prompts))
+    def answer(self, embedding: SceneEmbedding, prompts: Prompts) -> MaskPrediction:
+        """Answer P prompts about one image with all of their masks, good or bad: logits of shape (P, 3, h, w)."""
+        masks = None if prompts.masks is None else torch.from_numpy(prompts.masks).to(self.device)
+        tokens = self._tokens(embedding, prompts)
+        return decode_each(self.sam, embedding.features, tokens, masks, multimask=prompts.multimask)
 
     @torch.no_grad()
     def answers(
         self, embedding: SceneEmbedding, prompts: Prompts, above: float, batch: int | None = None
-    ) -> Iterator[Answers]:
+    ) -> Iterator[MaskPredictions]:
         """Answer prompts about one image with the masks that are worth looking at, some prompts at a time.
 
         Args:
@@ -376,6 +325,11 @@ class SamModel(nn.Module):
             The answers, in the prompts' order; logits of shape (M, h, w).
         """
         with torch.autocast(self.device.type, enabled=False):
+            if prompts.masks is not None or not prompts.multimask:  # few prompts, and each has an image of its own
+                logits, ious = self.answer(embedding, prompts)
+                wanted = ious > above
+                yield MaskPredictions(wanted.nonzero()[:, 0], logits[wanted], ious[wanted])
+                return
             tokens = self._tokens(embedding, prompts)
         yield from self.passes.answers(embedding.features, tokens, above, batch)
 
@@ -389,19 +343,8 @@ class SamModel(nn.Module):
             boxes = torch.from_numpy(prompts.boxes * np.tile(scale, 2)).to(self.device)
         return self.encode_prompts(points, labels, boxes)
 
-    @torch.no_grad()
     def full_masks(
         self, logits: Tensor, embedding: SceneEmbedding, stability: float, offset: float
     ) -> Iterator[FullMask]:
-        """Bring masks to the upright image's size and keep the stable ones.
-
-        Args:
-            logits: Shape (M, h, w), float32, from ``answers``.
-            embedding: Of the same image.
-            stability: The least stability score, in [0, 1].
-            offset: How far the stability score moves the threshold, in logits.
-
-        Yields:
-            The masks that are stable and not empty, in the order of ``logits``.
-        """
-        yield from stable_masks(logits, embedding, self.image_size, stability, offset)
+        """Bring masks (M, h, w) to the upright image's size and yield those that are stable and not empty."""
+        return stable_masks(logits, embedding, self.image_size, stability, offset)

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from naruto_vision.geometry import mask_iou
 from naruto_vision.losses.segmentation import dice_loss, focal_loss, iou_head_loss
-from naruto_vision.segmentation.sam import Answer, SamModel
+from naruto_vision.segmentation.postprocess import mask_iou
+from naruto_vision.segmentation.sam import MaskPrediction, SamModel
 
 FOCAL_WEIGHT = 20.0  # SAM's ratio of focal to dice loss: the focal mean over all pixels is small
 
@@ -63,16 +63,8 @@ class PromptQuality(NamedTuple):
     is_box: Tensor
 
 
-def answer_batch(model: SamModel, batch: PromptBatch) -> Answer:
-    """Run a whole batch through the model; gradients flow.
-
-    Args:
-        model: The model.
-        batch: Images and prompts.
-
-    Returns:
-        Three masks a prompt.
-    """
+def answer_batch(model: SamModel, batch: PromptBatch) -> MaskPrediction:
+    """Run a whole batch through the model: three masks a prompt; gradients flow."""
     features = model.encode(batch.pixels)
     count = len(batch.points)
     labels = torch.ones(count, 1, dtype=torch.int64, device=batch.points.device)
@@ -86,12 +78,8 @@ def answer_batch(model: SamModel, batch: PromptBatch) -> Answer:
 def prompt_losses(model: SamModel, batch: PromptBatch, *, resolution: int = 64) -> PromptLosses:
     """Compute SAM's training loss: of the three masks only the best one learns, and the IoU head of all three.
 
-    A point on no figure teaches the IoU head alone, namely to say 0: the automatic grid asks there most often.
-
-    Args:
-        model: The model.
-        batch: Images and prompts.
-        resolution: Side in pixels at which masks are compared; the model's own masks are 64 of tiny-sam's 256.
+    A point on no figure teaches the IoU head alone, namely to say 0: the automatic grid asks there most often. Masks
+    are compared at ``resolution`` pixels a side; the model's own are 64 of tiny-sam's 256.
     """
     answer = answer_batch(model, batch)
     side = (resolution, resolution)
@@ -108,12 +96,7 @@ def prompt_losses(model: SamModel, batch: PromptBatch, *, resolution: int = 64) 
 
 @torch.no_grad()
 def prompt_quality(model: SamModel, batch: PromptBatch) -> PromptQuality:
-    """Measure the answers at the model's input size.
-
-    Args:
-        model: The model.
-        batch: Images and prompts, each about a figure.
-    """
+    """Measure the answers at the model's input size, of prompts that are each about a figure."""
     answer = answer_batch(model, batch)
     logits = interpolate(answer.logits, batch.masks.shape[-2:], mode="bilinear")
     ious = mask_iou(logits > 0, batch.masks[:, None])  # (P, 3)

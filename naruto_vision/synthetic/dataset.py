@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from naruto_vision.errors import InputError
-from naruto_vision.geometry import encode_rle
+from naruto_vision.geometry import rle_from_mask
 from naruto_vision.io.atomic import atomic_folder, write_json, write_text
 from naruto_vision.io.images import write_image
 from naruto_vision.records import UNKNOWN
@@ -127,8 +127,8 @@ class SceneTruth:
             "bbox": [x1, y1, x2 - x1 + 1, y2 - y1 + 1],
             "area": int(drawn.mask.sum()),
             "iscrowd": 0,
-            "segmentation": encode_rle(drawn.mask),
-            "parts": {name: encode_rle(mask) for name, mask in drawn.parts.items()},
+            "segmentation": rle_from_mask(drawn.mask),
+            "parts": {name: rle_from_mask(mask) for name, mask in drawn.parts.items()},
         }
 
     def coco(self) -> dict[str, Any]:

@@ -6,24 +6,23 @@ import pytest
 from source import imports_of, modules, path_of
 
 LAYERS = (
-    ("errors", "records"),
-    ("geometry",),
-    ("io",),
-    ("synthetic",),
+    ("errors", "geometry", "optional", "records"),
+    ("files",),
+    ("drawn",),
     ("losses", "metrics"),
     ("encoders",),
     ("segmentation",),
     ("gallery",),
-    ("viz",),
-    ("recognition",),
+    ("scenes",),
     ("data",),
     ("modules",),
     ("callbacks",),
+    ("commands",),
     ("cli",),
     ("__main__",),
 )
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
-NO_TORCH = ("errors", "records", "synthetic")
+NO_TORCH = ("errors", "geometry", "optional", "records", "drawn", "cli")
 """Rooms that are usable, or that answer, without torch."""
 
 MODULES = sorted(modules())

@@ -15,7 +15,7 @@ from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
-from naruto_vision.geometry import encode_rle
+from naruto_vision.geometry import rle_from_mask
 from naruto_vision.io.bundles import config_path
 from naruto_vision.io.images import write_image
 from naruto_vision.recognition.analyzer import SceneAnalyzer
@@ -105,7 +105,7 @@ def write_log(folder: Path, scenes: dict[str, list[dict[str, Any]]]) -> Path:
 def region(columns: int, name: str = "ayame") -> dict[str, Any]:
     mask = np.zeros((20, 200), dtype=np.bool_)
     mask[:, :columns] = True
-    return {"mask": encode_rle(mask), "label": name, "name": name}
+    return {"mask": rle_from_mask(mask), "label": name, "name": name}
 
 
 def test_parity_counts_every_region_once(tmp_path: Path) -> None:

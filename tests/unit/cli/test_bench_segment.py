@@ -17,7 +17,7 @@ from naruto_vision.cli.segment_parts import Bench, Part
 from naruto_vision.io.bundles import config_path
 from naruto_vision.io.images import write_image
 from naruto_vision.records import Region
-from naruto_vision.segmentation import runtime as precision
+from naruto_vision.segmentation import runtime
 from naruto_vision.segmentation.fast_encoder import Products
 from naruto_vision.segmentation.runtime import Compile, ForwardPasses, Precision
 from naruto_vision.segmentation.sam import Architecture, SamModel
@@ -142,7 +142,7 @@ def test_masks_of_the_same_prompt_are_compared_first(monkeypatch: pytest.MonkeyP
     original = segment_parity._iou
 
     def counted(one: Region, other: Region) -> float:
-        compared.append(other.prompt)
+        compared.append(other.prompt.name)
         return original(one, other)
 
     monkeypatch.setattr(segment_parity, "_iou", counted)
@@ -173,7 +173,7 @@ def test_nothing_to_compare_is_no_pass() -> None:
 
 
 def _low(images: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr(precision, "_fast_bf16", lambda: True)
+    monkeypatch.setattr(runtime, "_fast_bf16", lambda: True)
     options = ["--precision", "bfloat16", "--points", "4", "--repeats", "1", "--images", str(images)]
     return main(["bench", "segment", *options, *words])
 
@@ -257,7 +257,7 @@ def test_compiling_is_timed_apart(
         calls.append(function.__name__)
         return function
 
-    monkeypatch.setattr(precision, "compile_once", counted)
+    monkeypatch.setattr(runtime, "compile_once", counted)
     words = ["--compile", "encoder", "--points", "3", "--repeats", "1", "--images", str(images)]
     assert main(["bench", "segment", *words, "--json", str(tmp_path / "compiled.json")]) == 0
     assert "the first image took" in capsys.readouterr().out
@@ -272,7 +272,7 @@ def test_a_gpu_is_judged_by_the_clock() -> None:
 
 
 def test_random_weights_in_16_bits_have_the_bar_of_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "_fast_bf16", lambda: True)
+    monkeypatch.setattr(runtime, "_fast_bf16", lambda: True)
     image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     torch.manual_seed(0)
     exact = Bench(SamModel("tiny-sam"), 4, 1, 0, 0.4)

@@ -14,7 +14,7 @@ from naruto_vision.cli.data import read_label_map
 from naruto_vision.cli.evaluate import run_names
 from naruto_vision.cli.main import main
 from naruto_vision.errors import InputError
-from naruto_vision.geometry import encode_rle
+from naruto_vision.geometry import rle_from_mask
 
 
 def write_run(folder: Path, scenes: dict[str, list[tuple[list[int], str]]], suffix: str = "") -> Path:
@@ -222,7 +222,7 @@ def write_masks(world: Path, wide: int = 30) -> Path:
     def packed(x1: int, x2: int, size: int = wide) -> dict[str, Any]:
         mask = np.zeros((20, size), dtype=np.bool_)
         mask[2:12, x1:x2] = True
-        return encode_rle(mask)
+        return rle_from_mask(mask)
 
     scenes = {"a.jpg": [(0, 10), (20, 25), (25, 30)], "sub/b.jpg": [(0, 30)]}
     lines = [

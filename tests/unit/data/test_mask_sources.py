@@ -7,7 +7,7 @@ import pytest
 
 from naruto_vision.data.masks import CocoMasks, DrawnMasks
 from naruto_vision.errors import FormatError, MissingPathError
-from naruto_vision.geometry import encode_rle
+from naruto_vision.geometry import rle_from_mask
 from naruto_vision.io.images import write_image
 
 
@@ -16,7 +16,7 @@ def _folder(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
     masks[0, 3:9, 4:10] = masks[1, 10:18, 11:29] = True
     write_image(tmp_path / "images" / "a.png", np.full((20, 30, 3), 7, np.uint8))
     write_image(tmp_path / "images" / "b.png", np.full((20, 30, 3), 9, np.uint8))
-    annotations = [{"image_id": 5, "segmentation": encode_rle(mask), "category_id": 1} for mask in masks]
+    annotations = [{"image_id": 5, "segmentation": rle_from_mask(mask), "category_id": 1} for mask in masks]
     images = [{"id": 5, "file_name": "a.png"}, {"id": 8, "file_name": "b.png"}]
     record = {"images": images, "annotations": annotations}
     _write(tmp_path, record)

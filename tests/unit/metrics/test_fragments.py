@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from naruto_vision.geometry import encode_rle
+from naruto_vision.geometry import rle_from_mask
 from naruto_vision.metrics.fragments import (
     FragmentCounts,
     add_fragments,
@@ -81,6 +81,6 @@ def test_packed_masks_are_counted_as_pixels_are() -> None:
 
 
 def test_packed_masks_may_be_counted_as_they_are() -> None:
-    packed = [encode_rle(LEFT), encode_rle(mask(0, 0, 30, 10))]
-    assert count_encoded_fragments(packed, [encode_rle(LEFT), encode_rle(RIGHT)]).over_merged == 1
+    packed = [rle_from_mask(LEFT), rle_from_mask(mask(0, 0, 30, 10))]
+    assert count_encoded_fragments(packed, [rle_from_mask(LEFT), rle_from_mask(RIGHT)]).over_merged == 1
     assert count_encoded_fragments([], packed) == FragmentCounts(objects=2)

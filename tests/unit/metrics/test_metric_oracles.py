@@ -12,13 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import poisson
 
-from naruto_vision.geometry import (
-    box_pixels,
-    common_box,
-    inclusive_iou_matrix,
-    shared_pixel_matrix,
-    shared_pixels,
-)
+from naruto_vision.geometry import box_pixels, common_box, inclusive_iou_matrix, shared_pixel_matrix, shared_pixels
 from naruto_vision.metrics.bootstrap import Interval
 from naruto_vision.metrics.fragments import FragmentCounts, add_fragments, count_fragments, poisson_interval
 from naruto_vision.metrics.scene import match_boxes, match_matrix

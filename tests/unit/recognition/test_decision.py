@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from naruto_vision.recognition.decision import ClassCentres, Decision, decide
+from naruto_vision.recognition.decision import ClassCentroids, Decision, decide
 from naruto_vision.records import Box, Identity, Neighbour, Region, ScenePrediction
 from naruto_vision.viz.overlay import OverlaySettings, choose_for_overlay
 
@@ -99,7 +99,7 @@ def test_s1_068_topk_rows_vote_and_top1_takes_the_nearest() -> None:
 
 def test_s1_068_mean_and_prototype_of_whole_classes() -> None:
     vectors = np.array([[1.0, 0.0], [0.0, 1.0], [0.8, 0.6]], dtype=np.float32)
-    centres = ClassCentres.of(vectors, ["a", "a", "b"])
+    centres = ClassCentroids.of(vectors, ["a", "a", "b"])
     query = np.array([[0.6, 0.8]], dtype=np.float32)
     mean, prototype = centres.scores(query, unit=False)[0], centres.scores(query, unit=True)[0]
     assert mean == pytest.approx({"a": 0.7, "b": 0.96})  # (0.6 + 0.8) / 2

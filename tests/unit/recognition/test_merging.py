@@ -31,7 +31,7 @@ def merged(names: Names, first: Identity, second: Identity, settings: MergeSetti
     identities = [first, second, Identity("c", 0.2)]
     regions, found = merge_parts([FACE, COAT, FAR], identities, names, settings or MergeSettings())
     assert len(regions) == len(found)
-    return [one.prompt for one in regions]
+    return [one.prompt.name for one in regions]
 
 
 def test_s1_079_a_face_and_a_coat_become_one_figure_when_the_union_fits_better() -> None:
@@ -58,10 +58,10 @@ def test_a_figure_of_three_parts_takes_two_rounds() -> None:
     scores = {"coat": 0.5, "face": 0.5, "legs": 0.5}
 
     def identify(regions: Sequence[Region]) -> list[Identity]:
-        return [Identity("a", 0.5 + 0.1 * one.prompt.count("+")) for one in regions]
+        return [Identity("a", 0.5 + 0.1 * one.prompt.name.count("+")) for one in regions]
 
     parts = [FACE, COAT, legs]
-    identities = [Identity("a", scores[one.prompt], known=False) for one in parts]
+    identities = [Identity("a", scores[one.prompt.name], known=False) for one in parts]
     whole, found = merge_parts(parts, identities, identify, MergeSettings())
     assert [one.area for one in whole] == [sum(one.area for one in parts)]
     assert found[0].score == pytest.approx(0.7)

@@ -17,9 +17,9 @@ from naruto_vision.errors import InputError
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.thresholds import Thresholds
-from naruto_vision.geometry import decode_rle
-from naruto_vision.recognition.calibration import ScoredRegion, check_decision, score_regions, thresholds_from
-from naruto_vision.recognition.decision import ClassCentres, Decision, decide
+from naruto_vision.geometry import mask_from_rle
+from naruto_vision.recognition.calibration import ScoredRegion, score_regions, thresholds_from
+from naruto_vision.recognition.decision import ClassCentroids, Decision, check_decision, decide
 from naruto_vision.recognition.lookup import look_up
 from naruto_vision.recognition.merging import MergeSettings, common_pixels, merge_parts, touch, union_of
 from naruto_vision.recognition.writer import (
@@ -104,7 +104,7 @@ def test_class_scores_are_those_of_a_plain_loop(count: int, queries: int, seed: 
     rng = np.random.default_rng(seed)
     vectors, asked = _units(count, seed=seed), _units(queries, seed=seed + 1)
     labels = [str(rng.integers(3)) for _ in range(count)]
-    centres = ClassCentres.of(vectors, labels)
+    centres = ClassCentroids.of(vectors, labels)
     assert centres.labels == tuple(sorted(set(labels)))
     for unit in (False, True):
         for query, scores in zip(asked, centres.scores(asked, unit=unit), strict=True):
@@ -115,18 +115,18 @@ def test_class_scores_are_those_of_a_plain_loop(count: int, queries: int, seed: 
 
 
 def test_rows_that_cancel_out_have_no_direction_and_no_score() -> None:
-    centres = ClassCentres.of(np.array([[1, 0], [-1, 0]], np.float32), ["a", "a"])
+    centres = ClassCentroids.of(np.array([[1, 0], [-1, 0]], np.float32), ["a", "a"])
     assert centres.scores(np.array([[1, 0]], np.float32), unit=True) == [{"a": 0.0}]
 
 
 def test_centres_of_a_gallery_are_those_of_its_rows() -> None:
     vectors = _units(3)
     gallery = Gallery.build(vectors, [GalleryRow(str(k), "bab"[k]) for k in range(3)], fingerprint="0" * 64)
-    centres = ClassCentres.of_gallery(gallery)
+    centres = ClassCentroids.of_gallery(gallery)
     assert centres.labels == ("a", "b")
     assert centres.means[1] == pytest.approx((gallery.vectors[0] + gallery.vectors[2]) / 2, abs=1e-6)
     with pytest.raises(ValueError, match="2 labels but 1 means"):
-        ClassCentres(("a", "b"), np.zeros((1, 2), np.float32))
+        ClassCentroids(("a", "b"), np.zeros((1, 2), np.float32))
 
 
 def _region(box: Box, prompt: str = "") -> Region:
@@ -285,8 +285,13 @@ def test_a_union_is_as_sure_as_the_less_sure_part_and_names_both() -> None:
     sure = Region((0, 0, 1, 1), np.ones((2, 2), np.bool_), 0.9, 0.6, "left")
     less = Region((4, 0, 4, 0), np.ones((1, 1), np.bool_), 0.7, 0.8, "right")
     union = union_of(sure, less)
-    assert (union.box, union.predicted_iou, union.stability, union.prompt) == ((0, 0, 4, 1), 0.7, 0.6, "left + right")
-    assert union_of(_region((0, 0, 1, 1)), _region((2, 0, 3, 1), "x")).prompt == "x"
+    assert (union.box, union.predicted_iou, union.stability, union.prompt.name) == (
+        (0, 0, 4, 1),
+        0.7,
+        0.6,
+        "left + right",
+    )
+    assert union_of(_region((0, 0, 1, 1)), _region((2, 0, 3, 1), "x")).prompt.name == "x"
 
 
 def test_without_anything_to_merge_nobody_is_named_again_and_the_largest_comes_first() -> None:
@@ -365,7 +370,7 @@ def test_the_record_holds_masks_that_decode_and_five_neighbours() -> None:
     assert list(record) == ["scene", "sha256", "width", "height", "regions"]
     assert "sha256" not in record_document(scene, ())
     first, second = record["regions"]
-    assert np.array_equal(decode_rle(first["mask"]), scene.regions[0].full_mask(20, 30))
+    assert np.array_equal(mask_from_rle(first["mask"]), scene.regions[0].full_mask(20, 30))
     assert (first["area"], first["shown"], second["shown"]) == (2, False, True)
     assert first["margin"] == 0.0
     assert [row["id"] for row in first["neighbours"]] == [0, 1, 2, 3, 4]

@@ -4,7 +4,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from naruto_vision.geometry import area_xyxy, expand_xyxy, nms_xyxy, xyxy_from_mask, xyxy_from_masks
+from naruto_vision.geometry import area_xyxy, expand_xyxy, xyxy_from_mask
+from naruto_vision.segmentation.postprocess import nms_xyxy, xyxy_from_masks
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,4 +1,4 @@
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch.nn.functional import cosine_similarity, normalize
 from naruto_vision.encoders.base import Encoder, embed_images
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.records import ImageArray, Region
-from naruto_vision.segmentation.crops import CropSettings, crop_region, crop_tensor, embed_neighbours, embed_regions
+from naruto_vision.segmentation.crops import CropSettings, crop_region, crop_tensor, embed_regions
 
 WAYS = (
     CropSettings(),
@@ -61,6 +61,12 @@ def regions() -> list[Region]:
     return found
 
 
+def _embed(
+    encoder: Encoder, image: ImageArray, regions: list[Region], crops: Sequence[CropSettings], **options: Any
+) -> Tensor:
+    return embed_regions(encoder, [(image, regions)], crops, **options)[0]
+
+
 @pytest.mark.parametrize("settings", WAYS, ids=str)
 def test_the_device_cuts_the_same_levels(image: ImageArray, regions: list[Region], settings: CropSettings) -> None:
     for region in regions:
@@ -78,7 +84,7 @@ def test_cutting_leaves_the_image_as_it_was(image: ImageArray, regions: list[Reg
 @pytest.mark.parametrize("mirror", [False, True])
 def test_vectors_are_those_of_images_cut_one_by_one(image: ImageArray, regions: list[Region], mirror: bool) -> None:
     encoder = ClipEncoder("tiny-clip").eval()
-    ours = embed_regions(encoder, image, regions, WAYS, mirror=mirror)
+    ours = _embed(encoder, image, regions, WAYS, mirror=mirror)
     crops = [crop_region(image, region, way) for way in WAYS for region in regions]
     theirs = embed_images(encoder, crops, mirror=mirror).view(len(WAYS), len(regions), -1)
     assert ours.shape == theirs.shape
@@ -87,22 +93,22 @@ def test_vectors_are_those_of_images_cut_one_by_one(image: ImageArray, regions: 
 
 def test_an_encoder_without_a_preparation_is_given_its_crops(image: ImageArray, regions: list[Region]) -> None:
     encoder = ToyEncoder()
-    ours = embed_regions(encoder, image, regions, WAYS[:2], mirror=True)
+    ours = _embed(encoder, image, regions, WAYS[:2], mirror=True)
     crops = [crop_region(image, region, way) for way in WAYS[:2] for region in regions]
     assert torch.allclose(ours.flatten(0, 1), embed_images(encoder, crops, mirror=True), atol=1e-6)
 
 
 def test_batches_are_of_one_size_across_the_ways_to_crop(image: ImageArray, regions: list[Region]) -> None:
     encoder = ToyEncoder()
-    few = embed_regions(encoder, image, regions, WAYS[:3], batch_size=4)
+    few = _embed(encoder, image, regions, WAYS[:3], batch_size=4)
     assert encoder.batches == [4, 4, 4, 3]  # 5 regions, 3 ways
-    assert torch.allclose(few, embed_regions(encoder, image, regions, WAYS[:3]), atol=1e-6)
+    assert torch.allclose(few, _embed(encoder, image, regions, WAYS[:3]), atol=1e-6)
     assert encoder.batches[4:] == [15]  # the default on a CPU is 16
 
 
 def test_an_average_may_be_left_as_it_is(image: ImageArray, regions: list[Region]) -> None:
     encoder = ToyEncoder()
-    averages = embed_regions(encoder, image, regions, WAYS[:1], mirror=True, renormalise=False)[0]
+    averages = _embed(encoder, image, regions, WAYS[:1], mirror=True, renormalise=False)[0]
     pixels = torch.stack([encoder.preprocess(crop_region(image, region, WAYS[0])) for region in regions])
     expected = (encoder.encode_images(pixels) + encoder.encode_images(pixels.flip(-1))) / 2.0
     assert torch.allclose(averages, expected, atol=1e-6)
@@ -110,15 +116,15 @@ def test_an_average_may_be_left_as_it_is(image: ImageArray, regions: list[Region
 
 
 def test_no_region_has_no_vector(image: ImageArray) -> None:
-    assert embed_regions(ToyEncoder(), image, [], WAYS).shape == (len(WAYS), 0, 5)
-    assert embed_regions(ClipEncoder("tiny-clip"), image, [], WAYS[:1]).shape == (1, 0, 192)
+    assert _embed(ToyEncoder(), image, [], WAYS).shape == (len(WAYS), 0, 5)
+    assert _embed(ClipEncoder("tiny-clip"), image, [], WAYS[:1]).shape == (1, 0, 192)
 
 
 def test_a_image_that_is_a_view_of_another_is_cut_too(image: ImageArray, regions: list[Region]) -> None:
     encoder = ClipEncoder("tiny-clip").eval()
     flipped = image[:, ::-1]
-    ours = embed_regions(encoder, flipped, regions[:2], WAYS[:1])
-    assert torch.equal(ours, embed_regions(encoder, np.ascontiguousarray(flipped), regions[:2], WAYS[:1]))
+    ours = _embed(encoder, flipped, regions[:2], WAYS[:1])
+    assert torch.equal(ours, _embed(encoder, np.ascontiguousarray(flipped), regions[:2], WAYS[:1]))
 
 
 class Mixing(ToyEncoder):
@@ -139,20 +145,20 @@ def test_neighbouring_images_get_the_vectors_that_they_get_alone(
 ) -> None:
     flipped = np.ascontiguousarray(image[:, ::-1])
     scenes = [(image, regions[:3]), (flipped, []), (flipped, regions), (image, regions[4:])]
-    together = embed_neighbours(encoder, scenes, WAYS[:2], mirror=mirror, batch_size=4)
+    together = embed_regions(encoder, scenes, WAYS[:2], mirror=mirror, batch_size=4)
     assert [found.shape[:2] for found in together] == [(2, 3), (2, 0), (2, 5), (2, 1)]
     for found, scene in zip(together, scenes, strict=True):
-        assert torch.allclose(found, embed_regions(encoder, *scene, WAYS[:2], mirror=mirror, batch_size=4), atol=1e-6)
+        assert torch.allclose(found, _embed(encoder, *scene, WAYS[:2], mirror=mirror, batch_size=4), atol=1e-6)
 
 
 def test_what_a_image_leaves_of_a_batch_is_filled_by_the_next(image: ImageArray, regions: list[Region]) -> None:
     encoder, apart = ToyEncoder(), Mixing()
     scenes = [(image, regions[:3]), (image, regions), (image, regions[:1])]
-    embed_neighbours(encoder, scenes, WAYS[:2], batch_size=8)
+    embed_regions(encoder, scenes, WAYS[:2], batch_size=8)
     assert encoder.batches == [8, 8, 2]  # of 6, 10 and 2 crops
-    embed_neighbours(apart, scenes, WAYS[:2], batch_size=8)
+    embed_regions(apart, scenes, WAYS[:2], batch_size=8)
     assert apart.batches == [6, 8, 2, 2]
-    assert embed_neighbours(encoder, [], WAYS) == []
+    assert embed_regions(encoder, [], WAYS) == []
 
 
 def test_each_image_goes_to_the_device_once_and_not_before_its_turn(
@@ -178,5 +184,5 @@ def test_each_image_goes_to_the_device_once_and_not_before_its_turn(
 
     monkeypatch.setattr(torch, "from_numpy", from_numpy)
     monkeypatch.setattr(encoder, "encode_images", encode_images)
-    embed_neighbours(encoder, [(image, regions[:2])] * 3, WAYS[:2], batch_size=4)
+    embed_regions(encoder, [(image, regions[:2])] * 3, WAYS[:2], batch_size=4)
     assert moved == [0, 1, 2]

@@ -12,7 +12,7 @@ from naruto_vision.records import ImageArray, Region
 from naruto_vision.segmentation.generator import CropLayers, RegionFilter, Segmenter, Window
 from naruto_vision.segmentation.postprocess import dense_masks
 from naruto_vision.segmentation.prompts import GridPrompter, PointPrompter
-from naruto_vision.segmentation.protocol import Answers, FullMask, MaskThresholds, Prompts, SceneEmbedding
+from naruto_vision.segmentation.protocol import FullMask, MaskPredictions, MaskThresholds, Prompts, SceneEmbedding
 from naruto_vision.segmentation.sam import SamModel
 from naruto_vision.segmentation.stock import StockSegmenter
 from naruto_vision.synthetic.attributes import read_cast
@@ -83,10 +83,10 @@ def test_s1_061_crop_layers_give_the_stock_masks(model: SamModel, image: ImageAr
     ours, stock = (kind(GridPrompter(6), model, **options)(image) for kind in (Segmenter, StockSegmenter))
     assert len(stock) > 2
     assert _same(ours, stock, *image.shape[:2])
-    assert {region.prompt for region in ours} == {region.prompt for region in stock}
+    assert {region.prompt.name for region in ours} == {region.prompt.name for region in stock}
     whole = Segmenter(GridPrompter(6), model, **{**options, "crops": None})(image)
-    prompts = {region.prompt for region in whole}
-    assert crops is None or any(region.prompt not in prompts for region in ours)  # else the windows were for nothing
+    prompts = {region.prompt.name for region in whole}
+    assert crops is None or any(region.prompt.name not in prompts for region in ours)
 
 
 def test_s1_061_the_reference_s_settings_are_all_options(model: SamModel) -> None:
@@ -130,12 +130,12 @@ class OneSquare:
 
     def answers(
         self, embedding: SceneEmbedding, _prompts: Prompts, _above: float, _batch: int | None = None
-    ) -> Iterator[Answers]:
+    ) -> Iterator[MaskPredictions]:
         look = int(embedding.features)
         if look <= 2:
             logits = torch.full((1, *embedding.original_size), -9.0)
             logits[:, 40:80, 40:80] = 9.0
-            yield Answers(torch.tensor([0]), logits, torch.tensor([0.9 if look == 1 else 0.6]))
+            yield MaskPredictions(torch.tensor([0]), logits, torch.tensor([0.9 if look == 1 else 0.6]))
 
     def full_masks(
         self, logits: Tensor, _embedding: SceneEmbedding, stability: float, offset: float

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from naruto_vision.errors import InputError
-from naruto_vision.geometry import area_xyxy, expand_xyxy, nms_xyxy
+from naruto_vision.geometry import area_xyxy, expand_xyxy
 from naruto_vision.records import Box, ImageArray, Mask, Region
 from naruto_vision.segmentation.crops import CropSettings, crop_layout, crop_region, cut_out_rgba
+from naruto_vision.segmentation.postprocess import nms_xyxy
 from naruto_vision.segmentation.prompts import BoxPrompter, GridPrompter, PointPrompter, point_names
 from naruto_vision.segmentation.protocol import MaskThresholds, Prompts
 

@@ -12,7 +12,6 @@ from segment_anything.utils.amg import batched_mask_to_box, calculate_stability_
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from naruto_vision.geometry import turned
 from naruto_vision.segmentation.postprocess import Frame, blend, dense_masks, mix_columns, mix_rows, needs, reach
 from naruto_vision.segmentation.sam import SamModel
 
@@ -127,22 +126,22 @@ def test_three_maps_of_noise_a_prompt_have_the_bits_of_stock_on_two_threads(
 
 @pytest.mark.parametrize("bar", [0.2, 0.5, 0.7, 0.8, 0.95])
 def test_an_unstable_mask_is_given_up_in_its_first_bands(bar: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    bands = list[int]()
+    bands, resample = list[int](), Frame._resample
 
     def count(*arguments: Any) -> Tensor:
-        bands.append(arguments[-1])
-        return mix_rows(*arguments)
+        bands.append(1)
+        return resample(*arguments)
 
     monkeypatch.setattr("naruto_vision.segmentation.postprocess._BAND_PIXELS", 301 * 13)
-    monkeypatch.setattr("naruto_vision.segmentation.postprocess.mix_rows", count)
+    monkeypatch.setattr(Frame, "_resample", count)
     sizes = SIZES[2]
     noise = _noise(5, 64) + torch.tensor([0.0, 0.5, 1.0, 1.5, 2.5])[:, None, None]
     upscaled = _stock_upscaled(noise, *sizes[1:])
     stable = calculate_stability_score(upscaled, 0.0, 0.5) >= bar
     found = list(Frame(*sizes).full_masks(noise, bar, 0.5))
     assert [each.index for each in found] == stable.nonzero()[:, 0].tolist()
-    unstable = 2 * 13 * int((~stable).sum())  # 169 rows are 13 bands, and in each of them rows are mixed twice
-    assert len(bands) <= 2 * 13 * len(noise) - unstable // 5
+    unstable = 13 * int((~stable).sum())  # 169 rows are 13 bands
+    assert len(bands) <= 13 * len(noise) - unstable // 5
 
 
 @pytest.mark.parametrize("chunk", [1, 3 * 4 * 169 * 301, 1 << 28])
@@ -208,13 +207,3 @@ def test_reach_finds_every_output_that_an_input_has_a_part_in(source: int, targe
         first, last = reach(table, place, place)
         assert set(touched) <= set(range(first, last + 1))
         assert last - first + 1 <= len(touched) + 4
-
-
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (7, 1), (16, 16), (31, 70), (129, 33)])
-def test_turned_is_the_transpose(height: int, width: int) -> None:
-    values = torch.randn(height, width)
-    bits = torch.randint(0, 256, (height, 2 * width), dtype=torch.uint8)[:, ::2]
-    for each in (values, bits):
-        assert torch.equal(turned(each), each.t())
-        assert turned(each).is_contiguous()
-        assert turned(each).dtype == each.dtype

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from naruto_vision.geometry import mask_iou, packed_rows, stability_score
+from naruto_vision.segmentation.postprocess import mask_iou, packed_rows, stability_score
 
 
 def test_stability_is_the_share_that_a_stricter_threshold_keeps() -> None:

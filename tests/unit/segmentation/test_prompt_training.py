@@ -3,7 +3,7 @@ import pytest
 import torch
 from segment_anything import SamPredictor
 
-from naruto_vision.geometry import mask_iou
+from naruto_vision.segmentation.postprocess import mask_iou
 from naruto_vision.segmentation.sam import SamModel
 from naruto_vision.segmentation.training import PromptBatch, answer_batch, prompt_losses, prompt_quality
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -5,8 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from segment_anything.utils.amg import mask_to_rle_pytorch
 
-from naruto_vision.geometry import column_runs, encode_cut, encode_rle, xyxy_from_mask
-from naruto_vision.records import Box
+from naruto_vision.geometry import counts_from_mask, rle_from_mask, rle_of_cut, runs_of_cut, xyxy_from_mask
+from naruto_vision.records import Box, Mask
+
+
+def _runs(cut: Mask, box: Box, height: int, width: int) -> list[int]:
+    return runs_of_cut(counts_from_mask(cut), box, height, width)
+
+
+def _rle(cut: Mask, box: Box, height: int, width: int) -> dict[str, Any]:
+    return rle_of_cut(counts_from_mask(cut), box, height, width)
 
 
 @settings(max_examples=200, deadline=None)
@@ -23,8 +33,8 @@ def test_runs_of_a_cut_mask_are_the_stock_runs_of_the_whole(seed: int, height: i
         return
     cut = mask[box[1] : box[3] + 1, box[0] : box[2] + 1]
     (stock,) = mask_to_rle_pytorch(torch.from_numpy(mask)[None])
-    assert column_runs(cut, box, height, width).tolist() == stock["counts"]
-    assert encode_cut(cut, box, height, width) == encode_rle(mask)
+    assert _runs(cut, box, height, width) == stock["counts"]
+    assert _rle(cut, box, height, width) == rle_from_mask(mask)
 
 
 @pytest.mark.parametrize("box", [(0, 0, 89, 119), (3, 0, 80, 119), (5, 7, 88, 119), (5, 0, 88, 110), (0, 9, 89, 100)])
@@ -34,13 +44,13 @@ def test_edges_close_together_and_far_apart(box: Box, period: int) -> None:
     mask = np.zeros((120, 90), dtype=bool)
     rows, columns = np.mgrid[y1 : y2 + 1, x1 : x2 + 1]
     mask[y1 : y2 + 1, x1 : x2 + 1] = (rows + columns) // period % 2 == 0
-    assert encode_cut(mask[y1 : y2 + 1, x1 : x2 + 1], box, 120, 90) == encode_rle(mask)
+    assert _rle(mask[y1 : y2 + 1, x1 : x2 + 1], box, 120, 90) == rle_from_mask(mask)
     (stock,) = mask_to_rle_pytorch(torch.from_numpy(mask)[None])
-    assert column_runs(mask[y1 : y2 + 1, x1 : x2 + 1], box, 120, 90).tolist() == stock["counts"]
+    assert _runs(mask[y1 : y2 + 1, x1 : x2 + 1], box, 120, 90) == stock["counts"]
 
 
 def test_a_mask_of_all_and_columns_that_run_into_each_other() -> None:
     whole = np.ones((4, 3), dtype=bool)
-    assert column_runs(whole, (0, 0, 2, 3), 4, 3).tolist() == [0, 12]
-    assert column_runs(whole[:, :2], (1, 0, 2, 3), 4, 3).tolist() == [4, 8]
-    assert column_runs(whole[:2, :2], (0, 1, 1, 2), 4, 3).tolist() == [1, 2, 2, 2, 5]
+    assert _runs(whole, (0, 0, 2, 3), 4, 3) == [0, 12]
+    assert _runs(whole[:, :2], (1, 0, 2, 3), 4, 3) == [4, 8]
+    assert _runs(whole[:2, :2], (0, 1, 1, 2), 4, 3) == [1, 2, 2, 2, 5]

@@ -6,6 +6,7 @@ import torch
 from segment_anything import SamPredictor
 
 from naruto_vision.errors import FormatError, InputError, MissingPathError, StateDictError
+from naruto_vision.records import Prompt
 from naruto_vision.segmentation.postprocess import upscale
 from naruto_vision.segmentation.protocol import MaskThresholds, Prompts
 from naruto_vision.segmentation.sam import SIZES, Architecture, SamModel, build_sam, load_sam
@@ -56,6 +57,35 @@ def test_box_prompts_answer_like_the_stock_predictor(model: SamModel) -> None:
     logits, estimated = model.answer(model.embed(image), Prompts(nothing, np.zeros((2, 0), np.int64), boxes))
     assert torch.allclose(logits, low, atol=1e-5)
     assert torch.allclose(estimated, ious, atol=1e-5)
+
+
+def test_earlier_logits_and_a_single_mask_answer_like_the_stock_predictor(model: SamModel) -> None:
+    image = _image(40, 64)
+    predictor = SamPredictor(model.sam)
+    predictor.set_image(image)
+    earlier = np.random.default_rng(5).normal(size=(2, 64, 64)).astype(np.float32)
+    points = np.array([[[5.0, 7.0], [12.0, 3.0]], [[19.0, 30.0], [0.0, 0.0]]], dtype=np.float32)
+    labels = np.array([[1, 0], [1, -1]])  # two points for the first object, one for the second
+    scaled = torch.from_numpy(predictor.transform.apply_coords(points, image.shape[:2]))
+    embedding = model.embed(image)
+    for multimask in (True, False):
+        _, ious, low = predictor.predict_torch(
+            scaled, torch.from_numpy(labels), None, torch.from_numpy(earlier)[:, None], multimask
+        )
+        prompts = Prompts(points, labels, masks=earlier, multimask=multimask)
+        logits, estimated = model.answer(embedding, prompts)
+        assert torch.allclose(logits, low, atol=1e-5)
+        assert torch.allclose(estimated, ious, atol=1e-5)
+        (found,) = model.answers(embedding, prompts, float(ious.median()))
+        wanted = (estimated > ious.median()).nonzero()
+        assert found.prompt.tolist() == wanted[:, 0].tolist()
+        assert torch.equal(found.logits, logits[tuple(wanted.T)])
+
+
+def test_a_row_says_where_it_was_asked() -> None:
+    points, boxes = np.array([[[5.0, 7.0], [2.0, 3.0]]], np.float32), np.array([[1, 2, 30, 31]], np.float32)
+    prompts = Prompts(points, np.array([[0, -1]]), boxes, ("both",))
+    assert prompts.origin(0, 10, 20) == Prompt("both", ((15.0, 27.0, False),), (11.0, 22.0, 40.0, 51.0))
 
 
 def test_each_prompt_may_have_its_own_image(model: SamModel) -> None:

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from naruto_vision.errors import InputError
-from naruto_vision.geometry import mask_iou
 from naruto_vision.io.bundles import config_path
 from naruto_vision.records import ImageArray, Mask, Region
 from naruto_vision.segmentation import compile as compiling
-from naruto_vision.segmentation import runtime as precision
+from naruto_vision.segmentation import runtime
 from naruto_vision.segmentation.compile import few_sizes, filled
 from naruto_vision.segmentation.fast_encoder import encode_image, products_of
 from naruto_vision.segmentation.generator import RegionFilter, Segmenter
+from naruto_vision.segmentation.postprocess import mask_iou
 from naruto_vision.segmentation.prompts import GridPrompter
 from naruto_vision.segmentation.runtime import Compile, ForwardPasses, Precision, check_precision
 from naruto_vision.segmentation.sam import SamModel
@@ -35,8 +35,8 @@ KEEP = RegionFilter(min_area=0, max_masks=None)
 @pytest.fixture
 def any_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every CPU compute in every precision, however slowly."""
-    monkeypatch.setattr(precision, "_fast_bf16", lambda: True)
-    monkeypatch.setattr(precision, "check_precision", lambda *_: None)
+    monkeypatch.setattr(runtime, "_fast_bf16", lambda: True)
+    monkeypatch.setattr(runtime, "check_precision", lambda *_: None)
     monkeypatch.setattr("naruto_vision.segmentation.sam.check_precision", lambda *_: None)
 
 
@@ -185,7 +185,7 @@ def test_the_fingerprint_tells_the_precision_and_not_the_compiler() -> None:
 def test_a_precision_that_is_slower_is_refused(
     which: Precision, device: torch.device, fast: bool, told: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(precision, "_fast_bf16", lambda: fast)
+    monkeypatch.setattr(runtime, "_fast_bf16", lambda: fast)
     if told is None:
         check_precision(which, device)
     else:
@@ -197,7 +197,7 @@ def test_a_precision_that_is_slower_is_refused(
 def test_a_machine_with_a_gpu_waits_for_the_device(
     has_gpu: bool, image: ImageArray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(precision, "_fast_bf16", lambda: False)
+    monkeypatch.setattr(runtime, "_fast_bf16", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
     if not has_gpu:
         with pytest.raises(InputError, match="use float32"):
@@ -224,7 +224,7 @@ def test_nothing_turns_on_tf32() -> None:
     SamModel(weights="tiny-sam").embed(np.zeros((32, 32, 3), np.uint8))
     assert not torch.backends.cuda.matmul.allow_tf32
     assert torch.get_float32_matmul_precision() == "highest"
-    package = Path(precision.__file__).parents[1]
+    package = Path(runtime.__file__).parents[1]
     for path in package.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         assert not any(word in text for word in ("allow_tf32", "set_float32_matmul_precision", "fp32_precision")), path
@@ -259,7 +259,7 @@ def test_further_images_and_batches_are_not_compiled_again(image: ImageArray, tr
 
 
 def test_compiled_batches_have_two_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(precision.IMAGES_AT_ONCE, "cpu", 4)
+    monkeypatch.setitem(runtime.IMAGES_AT_ONCE, "cpu", 4)
 
     def sizes(compile: Compile, count: int) -> list[int]:
         passes, found = ForwardPasses(SamModel().sam, "float32", compile), []

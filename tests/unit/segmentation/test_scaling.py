@@ -7,7 +7,7 @@ from segment_anything.utils.transforms import ResizeLongestSide
 
 from naruto_vision.errors import InputError
 from naruto_vision.records import ImageArray, Region
-from naruto_vision.segmentation import runtime as precision
+from naruto_vision.segmentation import runtime
 from naruto_vision.segmentation.generator import CropLayers, RegionFilter, Segmenter
 from naruto_vision.segmentation.postprocess import resize_longest
 from naruto_vision.segmentation.prompts import GridPrompter
@@ -39,9 +39,9 @@ def test_several_images_are_embedded_as_one_by_one(
     model: SamModel, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apart = [model.embed(image) for image in _images()]
-    monkeypatch.setitem(precision.IMAGES_AT_ONCE, "cpu", at_once)
-    sizes, encode = [], precision.encode_image
-    monkeypatch.setattr(precision, "encode_image", lambda *one: sizes.append(len(one[1])) or encode(*one))
+    monkeypatch.setitem(runtime.IMAGES_AT_ONCE, "cpu", at_once)
+    sizes, encode = [], runtime.encode_image
+    monkeypatch.setattr(runtime, "encode_image", lambda *one: sizes.append(len(one[1])) or encode(*one))
     together = embed_scenes(model, _images())
     assert sizes == {1: [1] * 5, 2: [2, 2, 1], 8: [5]}[at_once]
     for one, other in zip(apart, together, strict=True):

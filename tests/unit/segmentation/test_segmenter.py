@@ -6,12 +6,13 @@ import torch
 from segment_anything import SamAutomaticMaskGenerator
 from torch import Tensor
 
+from naruto_vision.geometry import mask_from_rle
 from naruto_vision.io.bundles import config_path
-from naruto_vision.records import ImageArray, Region
+from naruto_vision.records import ImageArray, Prompt, Region
 from naruto_vision.segmentation.generator import RegionFilter, Segmenter
 from naruto_vision.segmentation.postprocess import dense_masks
 from naruto_vision.segmentation.prompts import GridPrompter, PointPrompter
-from naruto_vision.segmentation.protocol import Answers, FullMask, MaskThresholds, Prompts, SceneEmbedding
+from naruto_vision.segmentation.protocol import FullMask, MaskPredictions, MaskThresholds, Prompts, SceneEmbedding
 from naruto_vision.segmentation.sam import SamModel
 from naruto_vision.synthetic.attributes import read_cast
 from naruto_vision.synthetic.scene import draw_scene
@@ -71,7 +72,7 @@ def _iou(first: np.ndarray, second: np.ndarray) -> float:
 
 
 class FakeModel:
-    """Answers every prompt with the masks that it was given, at full size."""
+    """MaskPredictions every prompt with the masks that it was given, at full size."""
 
     thresholds = MaskThresholds(predicted_iou=0.5, stability=0.8, stability_offset=1.0, box_nms=0.7)
 
@@ -84,12 +85,12 @@ class FakeModel:
 
     def answers(
         self, _embedding: SceneEmbedding, prompts: Prompts, above: float, batch: int | None = None
-    ) -> Iterator[Answers]:
+    ) -> Iterator[MaskPredictions]:
         count = len(prompts.points)
         for start in range(0, count, batch or count):
             ious = self.ious.expand(min(batch or count, count - start), -1)
             prompt, answer = (ious > above).nonzero(as_tuple=True)
-            yield Answers(prompt + start, self.masks[answer], ious[prompt, answer])
+            yield MaskPredictions(prompt + start, self.masks[answer], ious[prompt, answer])
 
     def full_masks(
         self, logits: Tensor, embedding: SceneEmbedding, stability: float, offset: float
@@ -132,7 +133,7 @@ def test_thresholds_come_from_the_model_unless_given() -> None:
     model = FakeModel([_logits((0, 0, 9, 9))], [0.4])
     assert Segmenter(PointPrompter([(1, 1)]), model)(_image(40, 50)) == []
     region = Segmenter(PointPrompter([(1, 1)]), model, predicted_iou=0.3, keep=ALL)(_image(40, 50))[0]
-    assert region.prompt == "point 1,1"
+    assert region.prompt == Prompt("point 1,1", ((1.0, 1.0, True),))
     assert region.predicted_iou == pytest.approx(0.4)
     assert region.stability == 1.0
 
@@ -208,8 +209,7 @@ def test_no_mask_takes_a_byte_a_pixel_until_somebody_looks(monkeypatch: pytest.M
     model, image = _random_model(6), _image(48, 64, 6)
     bars = {"predicted_iou": -1e9, "stability": 0.0, "box_nms": 1.0}
     unpacked = []
-    original = np.unpackbits
-    monkeypatch.setattr(np, "unpackbits", lambda *args, **named: unpacked.append(1) or original(*args, **named))
+    monkeypatch.setattr("naruto_vision.records.mask_from_rle", lambda rle: unpacked.append(1) or mask_from_rle(rle))
     everything = Segmenter(GridPrompter(6), model, keep=ALL, **bars)(image)
     kept = Segmenter(GridPrompter(6), model, keep=RegionFilter(min_area=0, max_masks=3), **bars)(image)
     assert not unpacked

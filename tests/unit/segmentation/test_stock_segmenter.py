@@ -74,7 +74,7 @@ def test_its_masks_become_regions_the_largest_first(model: SamModel, asked: dict
     regions = segmenter(IMAGE)
     assert asked["image"] is IMAGE
     assert [region.box for region in regions] == [(2, 1, 7, 4), (3, 2, 4, 2)]  # the empty mask is none
-    assert [region.prompt for region in regions] == ["point 5,3", "point 3,2"]
+    assert [region.prompt.name for region in regions] == ["point 5,3", "point 3,2"]
     assert [region.predicted_iou for region in regions] == [0.9, 0.7]
     assert all(region.stability == 0.8 for region in regions)
     for region, mask in zip(regions, (large, small), strict=True):
