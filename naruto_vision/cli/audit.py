@@ -64,9 +64,9 @@ def add_numbers_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _shown(rate: "Rate") -> str:
-    if rate.value is None or rate.low is None or rate.high is None:
+    if not rate.interval:
         return "-"
-    return f"{rate.count}/{rate.total} {rate.value:.3f}\n[{rate.low:.2f}, {rate.high:.2f}]"
+    return f"{rate.count}/{rate.total} {rate.value:.3f}\n[{rate.interval[0]:.2f}, {rate.interval[1]:.2f}]"
 
 
 def audit_table(found: "Audit") -> "Table":
