@@ -1,4 +1,4 @@
-"""Predicted scenes from a folder of JSON files, whoever wrote them."""
+"""``gt.json`` and folders of predicted scenes, checked on reading."""
 
 import json
 import math
@@ -16,17 +16,7 @@ from naruto_vision.records import Box, LabelledBox
 
 
 def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse a JSON object that has a key twice, of which a plain reader would keep the last.
-
-    Args:
-        pairs: The object's keys and values, as ``json.loads(…, object_pairs_hook=…)`` gives them.
-
-    Returns:
-        The object.
-
-    Raises:
-        ValueError: If a key comes twice; the message names it.
-    """
+    """Refuse a JSON object that has a key twice, of which a plain reader would keep the last."""
     value = dict(pairs)
     if len(value) != len(pairs):
         name, count = Counter(name for name, _ in pairs).most_common(1)[0]
@@ -47,20 +37,7 @@ def _read_box(path: Path, where: str, value: object) -> Box:
 
 
 def read_object(path: Path, where: str, value: object) -> LabelledBox:
-    """Check one object of a scene file.
-
-    Args:
-        path: The file, for messages.
-        where: The place in it, for messages.
-        value: What stands there: ``{"bbox": [x1, y1, x2, y2], "label": text}``, inclusive pixels; other keys are
-            passed over.
-
-    Returns:
-        The box, without a score.
-
-    Raises:
-        FormatError: If it is anything else.
-    """
+    """Check one object of a scene file."""
     if not isinstance(value, dict) or not {"bbox", "label"} <= value.keys():
         raise FormatError(path, f"in {where} an object with 'bbox' and 'label'", repr(value)[:60])
     label = value["label"]
@@ -105,12 +82,7 @@ def read_gt(path: str | Path) -> dict[str, tuple[LabelledBox, ...]]:
 
 
 def write_gt(path: str | Path, truth: Mapping[str, Sequence[LabelledBox]]) -> None:
-    """Write a ground truth file, scenes in order of their names.
-
-    Args:
-        path: The file.
-        truth: Scene path relative to the images' folder, to its objects.
-    """
+    """Write a ground truth file, scenes in order of their names."""
     document = {
         scene: [{"bbox": list(item.box), "label": item.label} for item in truth[scene]] for scene in sorted(truth)
     }
@@ -138,20 +110,7 @@ class PredictionFolder:
 
 
 def read_predictions(path: Path, scene: str, *, exact: bool = False) -> tuple[LabelledBox, ...]:
-    """Read the predictions of one scene.
-
-    Args:
-        path: ``{"scene": …, "preds": [{"bbox": [x1, y1, x2, y2], "label": text, "score": number}]}``, inclusive
-            pixels; the scene's name and the scores may be absent.
-        scene: The scene that it should be of.
-        exact: Let it name no other extension than the scene's, for folders in which two scenes share a stem.
-
-    Returns:
-        The predictions, in the file's order.
-
-    Raises:
-        FormatError: If anything in it is not as described, or it names another scene.
-    """
+    """Read the predictions of one scene."""
     try:
         found = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=without_repeats)
     except (ValueError, RecursionError) as error:  # both kinds of decode error are ValueErrors
@@ -250,15 +209,7 @@ def _leftover(base: Path, used: Iterable[Path | None], overlay: bool) -> tuple[s
 def rename_labels(
     scenes: Mapping[str, Sequence[LabelledBox]], names: Mapping[str, str]
 ) -> dict[str, tuple[LabelledBox, ...]]:
-    """Mend the spelling of labels.
-
-    Args:
-        scenes: Scene to its boxes, true or predicted.
-        names: Label as found, to the label that it should be.
-
-    Returns:
-        The same boxes under mended labels.
-    """
+    """Mend the spelling of labels."""
     return {
         scene: tuple(replace(item, label=names.get(item.label, item.label)) for item in items)
         for scene, items in scenes.items()
