@@ -63,7 +63,8 @@ def image_signature(image: ImageArray) -> ImageSignature:
 
 def _differing_bits(block: NDArray[np.uint64], all_bits: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Count differing bits of (B, 4) against (N, 4) hashes, as (B, N)."""
-    return np.bitwise_count(block[:, None] ^ all_bits[None]).sum(axis=2, dtype=np.int64)
+    counts: NDArray[np.int64] = np.bitwise_count(block[:, None] ^ all_bits[None]).sum(axis=2, dtype=np.int64)
+    return counts
 
 
 def _alike(first: ImageSignature, second: ImageSignature, *, mirrored: bool) -> bool:

@@ -5,19 +5,16 @@ weights decide (classes, thresholds, licence, figures). It names no code.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors.torch import save
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from naruto_vision.errors import FormatError, MissingPathError, StateDictError
-from naruto_vision.io.atomic import atomic_folder, write_text
-from naruto_vision.io.checkpoints import load_state_dict
+from naruto_vision.io.atomic import atomic_folder, write_json
 from naruto_vision.io.typed_json import read_json
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 _BLOCK = 1 << 20
 
@@ -41,7 +38,7 @@ def has_sha256(path: Path, digest: str) -> bool:
     return path.is_file() and file_sha256(path) == digest
 
 
-def load_strictly(model: nn.Module, state: Mapping[str, Tensor], path: str | Path, architecture: str) -> None:
+def load_strictly(model: "nn.Module", state: "Mapping[str, Tensor]", path: str | Path, architecture: str) -> None:
     """Copy a state dict into a model, all of it or nothing; half-precision values are widened."""
     own = model.state_dict()
     reshaped = [
@@ -93,8 +90,10 @@ def _names() -> str:
     return ", ".join(packaged_bundles()) or "none"
 
 
-def model_fingerprint(facts: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
+def model_fingerprint(facts: Mapping[str, Any], state: "Mapping[str, Tensor]") -> str:
     """Hash what decides a model's answers."""
+    import torch
+
     digest = hashlib.sha256(repr(sorted(facts.items())).encode())
     for name, tensor in sorted(state.items()):
         digest.update(name.encode())
@@ -107,13 +106,15 @@ INFO = "model.json"
 FORMAT = 1
 
 
-def save_bundle(folder: str | Path, state: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
+def save_bundle(folder: str | Path, state: "Mapping[str, Tensor]", info: Mapping[str, Any]) -> None:
     """Write a bundle; an older one in its place is replaced as a whole."""
+    from safetensors.torch import save
+
     with atomic_folder(folder) as temporary:
         weights = temporary / WEIGHTS
         weights.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}))
         record = {"format": FORMAT, **info, "sha256": file_sha256(weights)}
-        write_text(temporary / INFO, json.dumps(record, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+        write_json(temporary / INFO, record)
 
 
 def read_bundle_info(folder: str | Path, kind: str) -> dict[str, Any]:
@@ -129,7 +130,7 @@ def read_bundle_info(folder: str | Path, kind: str) -> dict[str, Any]:
     return info
 
 
-def load_bundle(folder: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_bundle(folder: str | Path, kind: str) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     """Read a bundle after checking that its weights are the ones its JSON was written for.
 
     Args:
@@ -143,6 +144,8 @@ def load_bundle(folder: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[
         MissingPathError: If a file is missing.
         FormatError: If a file is corrupt, or the weights' hash is not the recorded one.
     """
+    from naruto_vision.io.checkpoints import load_state_dict
+
     info = read_bundle_info(folder, kind)
     weights = Path(folder) / WEIGHTS
     if not weights.is_file():
