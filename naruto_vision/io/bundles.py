@@ -1,7 +1,8 @@
-"""Model bundles: a folder with ``model.safetensors`` and ``model.json`` that travel together.
+"""Model bundles (``model.safetensors`` + ``model.json``): hashes, packaged ones, writing, reading, strict loading.
 
-The JSON says which architecture the weights belong to, how images are prepared, and what else the
-weights decide (classes, thresholds, licence, figures). It names no code.
+The JSON says which architecture the weights belong to, how images are prepared, and what else the weights decide
+(classes, thresholds, licence, figures). It names no code. torch is imported where tensors are handled: the commands
+that only look for a packaged config or bundle start without it.
 """
 
 import hashlib
@@ -16,11 +17,12 @@ from naruto_vision.io.typed_json import read_json
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+
 _BLOCK = 1 << 20
 
 
 def file_digest(path: str | Path, algorithm: str) -> str:
-    """Hash a file."""
+    """Hash a file block by block; ``algorithm`` is a name of ``hashlib``."""
     digest = hashlib.new(algorithm)
     with Path(path).open("rb") as handle:
         while block := handle.read(_BLOCK):
@@ -38,19 +40,15 @@ def has_sha256(path: Path, digest: str) -> bool:
     return path.is_file() and file_sha256(path) == digest
 
 
-def load_strictly(model: "nn.Module", state: "Mapping[str, Tensor]", path: str | Path, architecture: str) -> None:
-    """Copy a state dict into a model, all of it or nothing; half-precision values are widened."""
-    own = model.state_dict()
-    reshaped = [
-        f"{name} ({tuple(state[name].shape)}, {tuple(value.shape)})"
-        for name, value in own.items()
-        if name in state and state[name].shape != value.shape
-    ]
-    missing = sorted(own.keys() - state.keys())
-    unexpected = sorted(state.keys() - own.keys())
-    if missing or unexpected or reshaped:
-        raise StateDictError(path, architecture, missing, unexpected, reshaped)
-    model.load_state_dict(dict(state))
+def model_fingerprint(facts: Mapping[str, Any], state: "Mapping[str, Tensor]") -> str:
+    """Hash what decides a model's answers."""
+    import torch
+
+    digest = hashlib.sha256(repr(sorted(facts.items())).encode())
+    for name, tensor in sorted(state.items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -90,15 +88,19 @@ def _names() -> str:
     return ", ".join(packaged_bundles()) or "none"
 
 
-def model_fingerprint(facts: Mapping[str, Any], state: "Mapping[str, Tensor]") -> str:
-    """Hash what decides a model's answers."""
-    import torch
-
-    digest = hashlib.sha256(repr(sorted(facts.items())).encode())
-    for name, tensor in sorted(state.items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+def load_strictly(model: "nn.Module", state: "Mapping[str, Tensor]", path: str | Path, architecture: str) -> None:
+    """Copy a state dict into a model, all of it or nothing; half-precision values are widened."""
+    own = model.state_dict()
+    reshaped = [
+        f"{name} ({tuple(state[name].shape)}, {tuple(value.shape)})"
+        for name, value in own.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    missing = sorted(own.keys() - state.keys())
+    unexpected = sorted(state.keys() - own.keys())
+    if missing or unexpected or reshaped:
+        raise StateDictError(path, architecture, missing, unexpected, reshaped)
+    model.load_state_dict(dict(state))
 
 
 WEIGHTS = "model.safetensors"

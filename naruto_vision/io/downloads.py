@@ -1,4 +1,8 @@
-"""Downloads that resume, refuse what is not the expected file, and are whole or not there."""
+"""Official weights: their names, homes, hashes and licences, and downloads that resume and are verified.
+
+Only hashes that are published somewhere are listed, and each row says where. A file without one is recorded when it is
+first downloaded, and that is said to the user. A cut download is continued, which neither pooch nor open_clip does.
+"""
 
 import time
 import urllib.error
