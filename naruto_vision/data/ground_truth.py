@@ -96,14 +96,7 @@ _OVERLAY = "_overlay"
 
 @dataclass(frozen=True)
 class PredictionFolder:
-    """What a folder holds for the scenes of a ground truth.
-
-    Args:
-        scenes: Scene to its predictions, for every scene whose file was read.
-        missing: Scenes without a file.
-        unknown: Files of the kind that was asked for that belong to no scene, relative to the folder.
-        quarantine: The files read, and those that could not be.
-    """
+    """Predictions by scene, scenes without a file, files of no scene, and the files that could not be read."""
 
     scenes: Mapping[str, tuple[LabelledBox, ...]]
     missing: tuple[str, ...]

@@ -31,21 +31,13 @@ class Nearest:
 
 @dataclass(frozen=True)
 class CheckedLabel:
-    """One image and what its neighbours say of its class.
-
-    Args:
-        place: Among the audit's items.
-        nearest: Its neighbours, the nearest first.
-        votes: Class to how many of them it has, the most first.
-        rival: The class other than its own that most of them have; "" where all have its own.
-        lead: What the rival has more than its own class, as a share of the votes, in [-1, 1].
-    """
+    """One image, its neighbours (the nearest first), and the votes of their classes (the most first)."""
 
     place: int
     nearest: tuple[Nearest, ...]
     votes: Mapping[str, int]
-    rival: str
-    lead: float
+    rival: str  # the class other than its own with most votes; "" where all have its own
+    lead: float  # the rival's votes minus its own class's, as a share of the votes, in [-1, 1]
 
     @property
     def suspect(self) -> bool:
@@ -55,15 +47,7 @@ class CheckedLabel:
 
 @dataclass(frozen=True)
 class VectorAudit:
-    """What an encoder sees.
-
-    Args:
-        items: The audit's items.
-        checked: Every image that could be embedded, the likeliest to be mislabelled first.
-        near: Pairs of places (first, second) from different parts with their cosine, the most alike first.
-        neighbours: How many neighbours voted.
-        near_cosine: Cosine from which images are near copies.
-    """
+    """Every image that could be embedded, the likeliest to be mislabelled first, and near copies between parts."""
 
     items: Sequence[AuditItem]
     checked: tuple[CheckedLabel, ...]

@@ -85,21 +85,13 @@ class FrameNeighbour:
 
 @dataclass(frozen=True)
 class FrameLeaks:
-    """What the file names of one split say about its classes, given another split.
-
-    Args:
-        images: Held-out images.
-        window: Numbers that differ by at most this much are neighbours.
-        neighbours: The nearest frame of every held-out image whose family stands on the other side, as well.
-        majority: The other side's most frequent class, and how many held-out images have it.
-        counted: Families left out because their numbers look like counters.
-    """
+    """The nearest frame by number of every held-out image whose family is on the other side too."""
 
     images: int
     window: int
     neighbours: tuple[FrameNeighbour, ...]
-    majority: tuple[str, int]
-    counted: tuple[str, ...] = ()
+    majority: tuple[str, int]  # the other side's commonest class, and how many held-out images have it
+    counted: tuple[str, ...] = ()  # families left out because their numbers look like counters
 
     @property
     def near(self) -> tuple[FrameNeighbour, ...]:
@@ -307,15 +299,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found.
-
-    Args:
-        items: The images.
-        seen: What they look like.
-        alike: Every pair that is the same or nearly so, the most alike first, wherever its images stand.
-        comparisons: Held-out parts against the others.
-        window: Frame numbers that differ by at most this much are neighbours.
-    """
+    """What an audit found."""
 
     items: AuditItems
     scanned: ScannedImages

@@ -153,13 +153,7 @@ _SERVER_TROUBLE = 500
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is known of a weights file.
-
-    Args:
-        path: The file.
-        sha256: 64 hexadecimal digits.
-        known: How it was recognised.
-    """
+    """What is known of a weights file."""
 
     path: Path
     sha256: str
@@ -168,17 +162,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Retries:
-    """How a broken connection is taken up again.
+    """How a broken connection is retried."""
 
-    Args:
-        attempts: How many connections in a row may end without a single new byte.
-        pause: Seconds before the next one.
-        timeout: Seconds without an answer after which a connection counts as broken.
-    """
-
-    attempts: int = 3
-    pause: float = 2.0
-    timeout: float = 30.0
+    attempts: int = 3  # connections in a row that may end without a single new byte
+    pause: float = 2.0  # seconds before the next connection
+    timeout: float = 30.0  # seconds without an answer after which a connection counts as broken
 
 
 def _quiet(_here: int, _total: int) -> None:

@@ -57,15 +57,6 @@ def match_boxes(
     By their boxes alone ("box first"), or with as many right labels as boxes that reach the threshold allow. Where two
     matchings are equally good, the prediction with the higher score wins; what is left is decided by a fixed order
     of boxes and labels, so that the order of the two lists never changes the result.
-
-    Args:
-        predictions: Boxes in inclusive pixels; a missing score counts as the lowest.
-        truths: Boxes in inclusive pixels of the same image.
-        threshold: Smallest inclusive IoU of a pair, in [0, 1].
-        matching: Whether labels help.
-
-    Returns:
-        Pairs (index in ``predictions``, index in ``truths``), sorted by the first.
     """
     order = sorted(range(len(predictions)), key=lambda index: _rank(predictions[index]))
     columns = sorted(range(len(truths)), key=lambda index: (truths[index].box, truths[index].label))

@@ -28,15 +28,7 @@ RADIUS = 12
 
 @dataclass(frozen=True)
 class SheetColours:
-    """What a theme consists of, each RGB.
-
-    Args:
-        ground: Behind everything.
-        card: Of a card.
-        ink: Of what matters.
-        dim: Of what is there to be looked up.
-        track: Behind bars, and where an image leaves room.
-    """
+    """What a theme consists of, each RGB."""
 
     ground: Colour
     card: Colour
@@ -52,14 +44,7 @@ THEMES: Mapping[Theme, SheetColours] = {
 
 
 class ContactSheet:
-    """A canvas with a heading; every place and length is in sheet pixels.
-
-    Args:
-        width: Of the sheet.
-        height: Of the sheet.
-        title: The heading; "" for none.
-        theme: Dark or light ground.
-    """
+    """A canvas with a heading; every place and length is in sheet pixels."""
 
     def __init__(self, width: int, height: int, title: str, theme: Theme) -> None:
         self.size = (width, height)
@@ -133,16 +118,7 @@ def read_tile(file: Path | None) -> ImageArray | None:
 
 @dataclass(frozen=True)
 class Tile:
-    """One image with what stands below it.
-
-    Args:
-        image: Shape (H, W, 3), uint8, RGB; None where it is not there.
-        label: In heavy letters.
-        path: In small ones; "" for none.
-        colour: RGB of the label's mark; None for no mark.
-        score: Drawn as a bar and written, in [-1, 1]; None for none.
-        note: Beside the score.
-    """
+    """One image with what stands below it."""
 
     image: ImageArray | None
     label: str
@@ -154,15 +130,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class TileRow:
-    """One row of a sheet.
-
-    Args:
-        heading: A sentence over it.
-        accent: RGB of its mark and of the first image's frame; None is dim.
-        first: What is asked about.
-        others: What it is compared with.
-        quote: A text that is asked about in place of an image; "" for none.
-    """
+    """One row of a sheet."""
 
     heading: str
     accent: Colour | None
