@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from naruto_vision.data.leaks import Audit, AuditItem
-    from naruto_vision.data.pair_sheet import SheetImage
     from naruto_vision.metrics.stats import Rate
-    from naruto_vision.viz.contact_sheet import Theme
     from naruto_vision.viz.overlay import Colour
+    from naruto_vision.viz.sheets import Theme, Tile
 
 EXIT_LEAK = 1
 _SHEET_PAIRS = 24
@@ -64,9 +63,9 @@ def add_numbers_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _shown(rate: "Rate") -> str:
-    if rate.value is None or rate.low is None or rate.high is None:
+    if not rate.interval:
         return "-"
-    return f"{rate.count}/{rate.total} {rate.value:.3f}\n[{rate.low:.2f}, {rate.high:.2f}]"
+    return f"{rate.count}/{rate.total} {rate.value:.3f}\n[{rate.interval[0]:.2f}, {rate.interval[1]:.2f}]"
 
 
 def audit_table(found: "Audit") -> "Table":
@@ -95,12 +94,12 @@ def audit_table(found: "Audit") -> "Table":
 
 
 def _notes(found: "Audit") -> Iterator[str]:
-    counts = found.seen.quarantine.counts()
-    if found.seen.absent:
-        seen = len(found.items.items)
-        yield f"{found.seen.absent} of {seen} images are not on the disk: their names were compared, not their pixels"
+    counts = found.scanned.quarantine.counts()
+    if found.scanned.absent:
+        absent, listed = found.scanned.absent, len(found.items.items)
+        yield f"{absent} of {listed} images are not on the disk: their names were compared, not their pixels"
     if counts["quarantined"]:
-        first = found.seen.quarantine.rows[0].reason
+        first = found.scanned.quarantine.rows[0].reason
         yield f"{counts['quarantined']} of {counts['seen']} images cannot be read, so only names count; first {first}"
     families = sorted({name for one in found.comparisons for name in one.frames.counted})
     if families:
@@ -114,20 +113,20 @@ def _notes(found: "Audit") -> Iterator[str]:
         yield "there is nothing to compare: no valid or test split; `naruto-vision data split` makes them"
 
 
-def _shown_image(item: "AuditItem", colours: Mapping[str, "Colour"]) -> "SheetImage | None":
-    from naruto_vision.data.pair_sheet import SheetImage
+def _shown_image(item: "AuditItem", colours: Mapping[str, "Colour"]) -> "Tile | None":
     from naruto_vision.viz.overlay import UNLISTED
+    from naruto_vision.viz.sheets import Tile, read_tile
 
     if item.file is None:
         return None
     label, name = item.row.label, PurePosixPath(item.row.path).name
-    return SheetImage(item.file, f"{item.part}: {label}", name, colours.get(label, UNLISTED))
+    return Tile(read_tile(item.file), f"{item.part}: {label}", name, colours.get(label, UNLISTED))
 
 
 def _write_sheet(found: "Audit", path: Path, theme: "Theme") -> str:
-    from naruto_vision.data.pair_sheet import SheetPair, pair_sheet
     from naruto_vision.io.images import write_image
     from naruto_vision.viz.overlay import label_colours
+    from naruto_vision.viz.sheets import SheetPair, pair_sheet
 
     colours, pairs = label_colours(found.items.classes), []
     for pair in found.crossing()[:_SHEET_PAIRS]:
@@ -137,7 +136,7 @@ def _write_sheet(found: "Audit", path: Path, theme: "Theme") -> str:
             pairs.append(SheetPair(first, second, how))
     if not pairs:
         path.unlink(missing_ok=True)  # one of an earlier audit would tell of pairs that are gone
-        if not found.seen.looks:
+        if not found.scanned.signatures:
             return "no image could be looked at, so there is no contact sheet"
         return "no pair of images is alike across the splits, so there is no contact sheet"
     write_image(path, pair_sheet(pairs, f"the {len(pairs)} pairs most alike across the splits", theme))
@@ -158,7 +157,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from rich.console import Console
 
-    from naruto_vision.data.leaks import audit, collect_items, look_at_items
+    from naruto_vision.data.leaks import audit, collect_items, scan_images
     from naruto_vision.data.readers import read_present
     from naruto_vision.io.atomic import write_json
 
@@ -166,7 +165,7 @@ def run(arguments: argparse.Namespace) -> int:
     tables = read_present(arguments.root, arguments.reader, rules_of(arguments, need_files=False))
     items = collect_items(tables, arguments.gallery)
     with progress("looking at images", len(items.items)) as advance:
-        seen = look_at_items(items.items, advance)
+        seen = scan_images(items.items, advance)
     found = audit(items, seen, window=arguments.window, numbers=arguments.numbers)
     lines, document = list(_notes(found)), found.as_json()
     if arguments.out is not None:

@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from naruto_vision.data.label_check import CheckedLabel, VectorAudit
     from naruto_vision.data.leaks import Audit
     from naruto_vision.encoders.base import Encoder
-    from naruto_vision.viz.contact_sheet import Theme
     from naruto_vision.viz.overlay import Colour
-    from naruto_vision.viz.tile_rows import TileRow
+    from naruto_vision.viz.sheets import Theme, TileRow
 
 _SHEET_ROWS = 12
 _SHEET_NEIGHBOURS = 5
@@ -68,8 +67,8 @@ def look_through(arguments: argparse.Namespace, encoder: "Encoder", found: "Audi
     from naruto_vision.data.label_check import audit_vectors, embed_items
 
     items = found.items.items
-    with progress("embedding images", len({items[place].file for place in found.seen.looks})) as advance:
-        places, vectors = embed_items(items, found.seen, encoder, advance)
+    with progress("embedding images", len({items[place].file for place in found.scanned.signatures})) as advance:
+        places, vectors = embed_items(items, found.scanned, encoder, advance)
     return audit_vectors(
         items, places, vectors, neighbours=max(1, arguments.neighbours), near_cosine=arguments.near_cosine
     )
@@ -117,7 +116,7 @@ def write_vector_files(found: "Audit", seen: "VectorAudit", folder: Path, theme:
     from naruto_vision.io.atomic import write_text
     from naruto_vision.io.images import write_image
     from naruto_vision.viz.overlay import label_colours
-    from naruto_vision.viz.tile_rows import draw_rows
+    from naruto_vision.viz.sheets import draw_rows
 
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(seen.rows())
@@ -135,15 +134,13 @@ def write_vector_files(found: "Audit", seen: "VectorAudit", folder: Path, theme:
 
 
 def _row(seen: "VectorAudit", one: "CheckedLabel", colours: Mapping[str, "Colour"]) -> "TileRow":
-    from naruto_vision.io.images import image_or_none
     from naruto_vision.viz.overlay import UNLISTED
-    from naruto_vision.viz.tile_rows import Tile, TileRow
+    from naruto_vision.viz.sheets import Tile, TileRow, read_tile
 
     def tile(place: int, cosine: float | None = None) -> Tile:
         item = seen.items[place]
-        image = None if item.file is None else image_or_none(item.file)
         label = item.row.label
-        return Tile(image, f"{item.part}: {label}", item.row.path, colours.get(label, UNLISTED), cosine)
+        return Tile(read_tile(item.file), f"{item.part}: {label}", item.row.path, colours.get(label, UNLISTED), cosine)
 
     own = seen.items[one.place].row.label
     heading = f"{own}, or {one.rival}? {one.votes[one.rival]} of the {len(one.nearest)} nearest are {one.rival}"

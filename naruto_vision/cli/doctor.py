@@ -31,41 +31,23 @@ _OPENMP = re.compile(r"/lib(gomp|omp|iomp5)[^/]*\.so")
 
 @dataclass(frozen=True)
 class Facts:
-    """What was found on this machine.
+    """What was found on this machine."""
 
-    Args:
-        versions: Package → installed version, "" where a required one is missing.
-        required: Package → the versions that are supported, as a specifier.
-        faults: Module → why it cannot be imported.
-        cpus: CPUs that this process may use.
-        threads: ``OMP_NUM_THREADS``, 0 where it is not set.
-        features: Vector unit → whether the CPU has it.
-        gpu: The name of the GPU that torch uses, or "".
-        gpu_driver: Whether an NVIDIA driver is loaded.
-        openmp: OpenMP runtimes in this process, as paths.
-        duplicates_allowed: Whether ``KMP_DUPLICATE_LIB_OK`` is set.
-        weights: Packaged bundle → "ok", or what is wrong with it.
-        free_gb: Folder → free space in units of 1e9 bytes.
-        writable: Folder → whether files can be made in it.
-    """
-
-    versions: dict[str, str] = field(default_factory=dict)
-    required: dict[str, str] = field(default_factory=dict)
-    faults: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(
+        default_factory=dict
+    )  # package: installed version, "" if a required one is missing
+    required: dict[str, str] = field(default_factory=dict)  # package: supported versions
+    faults: dict[str, str] = field(default_factory=dict)  # module: why it cannot be imported
     cpus: int = 1
-    threads: int = 0
-    features: dict[str, bool] = field(default_factory=dict)
+    threads: int = 0  # OMP_NUM_THREADS, 0 if not set
+    features: dict[str, bool] = field(default_factory=dict)  # vector unit: whether the CPU has it
     gpu: str = ""
     gpu_driver: bool = False
     openmp: tuple[str, ...] = ()
     duplicates_allowed: bool = False
-    weights: dict[str, str] = field(default_factory=dict)
-    free_gb: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, str] = field(default_factory=dict)  # packaged bundle: "ok", or what is wrong
+    free_gb: dict[str, float] = field(default_factory=dict)  # folder: in units of 1e9 bytes
     writable: dict[str, bool] = field(default_factory=dict)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the facts as JSON values."""
-        return asdict(self)
 
 
 def gather_facts() -> Facts:
@@ -126,14 +108,7 @@ def _gpu_name() -> str:
 
 
 def openmp_runtimes(maps: Path) -> tuple[str, ...]:
-    """List the OpenMP runtimes that a process has loaded.
-
-    Args:
-        maps: The kernel's list of the process's mappings.
-
-    Returns:
-        Paths of shared libraries, sorted, each once; empty where the kernel does not tell.
-    """
+    """List the OpenMP runtimes that a process has loaded."""
     if not maps.is_file():
         return ()
     lines = maps.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -141,14 +116,7 @@ def openmp_runtimes(maps: Path) -> tuple[str, ...]:
 
 
 def bundle_state(name: str) -> str:
-    """Check a packaged bundle against the hash that it carries.
-
-    Args:
-        name: The bundle's name.
-
-    Returns:
-        "ok", or what is wrong.
-    """
+    """Check a packaged bundle against the hash that it carries."""
     try:
         folder = bundle_path(name)
         info = json.loads((folder / "model.json").read_text(encoding="utf-8"))
@@ -168,26 +136,14 @@ _LEAST_FREE_GB = 2.0  # a run writes checkpoints, images and logs
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong.
-
-    Args:
-        problem: What is wrong.
-        remedy: What to do about it.
-    """
+    """One thing that is wrong, and what to do about it."""
 
     problem: str
     remedy: str
 
 
 def diagnose(facts: Facts) -> tuple[Finding, ...]:
-    """Say what is wrong.
-
-    Args:
-        facts: What was found.
-
-    Returns:
-        Nothing if all is well.
-    """
+    """Say what is wrong."""
     rules = (_packages, _faiss, _imports, _threads, _openmp, _gpu, _weights, _disk)
     return tuple(finding for rule in rules for finding in rule(facts))
 
@@ -197,7 +153,7 @@ def _packages(facts: Facts) -> Iterator[Finding]:
         if facts.versions.get(name) in versions:
             yield Finding(
                 f"{name} {facts.versions[name]} is a malicious upload that steals credentials",
-                "delete this environment, change every credential it could read, and install the project anew",
+                "delete this environment, change every credential it could read, and install the project again",
             )
     for name, specifier in facts.required.items():
         version = facts.versions.get(name, "")
@@ -245,7 +201,7 @@ def _openmp(facts: Facts) -> Iterator[Finding]:
         )
     if facts.duplicates_allowed:
         yield Finding(
-            "KMP_DUPLICATE_LIB_OK is set, which hides clashing OpenMP runtimes instead of mending them",
+            "KMP_DUPLICATE_LIB_OK is set, which hides clashing OpenMP runtimes instead of fixing them",
             "unset KMP_DUPLICATE_LIB_OK",
         )
 
@@ -289,31 +245,20 @@ _TITLES = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options.
-
-    Args:
-        parser: The parser of ``naruto-vision doctor``.
-    """
+    """Declare the command's options."""
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the facts, then what is wrong and what to do about it.
-
-    Args:
-        arguments: As ``add_arguments`` declares them.
-
-    Returns:
-        0 if all is well, 1 if something is wrong.
-    """
+    """Print the facts, then what is wrong and what to do about it; exit code 1 if something is."""
     facts = gather_facts()
     findings = diagnose(facts)
     if arguments.json:
         listed = [{"problem": finding.problem, "remedy": finding.remedy} for finding in findings]
-        text = json.dumps({"facts": facts.as_json(), "wrong": listed}, indent=2, ensure_ascii=False)
+        text = json.dumps({"facts": asdict(facts), "wrong": listed}, indent=2, ensure_ascii=False)
     else:
         wrong = [f"  - {finding.problem}\n    {finding.remedy}" for finding in findings]
-        text = "\n".join([*_sections(facts.as_json()), "What is wrong", *(wrong or ["  nothing"])])
+        text = "\n".join([*_sections(asdict(facts)), "What is wrong", *(wrong or ["  nothing"])])
     sys.stdout.write(text + "\n")
     return 1 if findings else 0
 

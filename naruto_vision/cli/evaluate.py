@@ -1,4 +1,4 @@
-"""``naruto-vision evaluate``: predicted scenes against their ground truth, whoever predicted them."""
+"""``naruto-vision evaluate``: predicted scenes against their ground truth."""
 
 import argparse
 import os
@@ -7,88 +7,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.markup import escape
-
 from naruto_vision.cli.console import add_theme_option, check_sheet_name, progress, share, whole_number
 from naruto_vision.cli.data import read_label_map, tell_idle_names
 from naruto_vision.errors import InputError, MissingPathError
-from naruto_vision.metrics.report import (
-    bounds_table,
-    comparison_remarks,
-    comparison_table,
-    fragments_table,
-    reasons_table,
-    table_from_json,
-    verdict_lines,
-)
 
 if TYPE_CHECKING:
     from naruto_vision.data.ground_truth import PredictionFolder
     from naruto_vision.metrics.evaluation import Evaluation
     from naruto_vision.records import LabelledBox
 
+
 _SHOWN = 5  # names of scenes in one line
 
 
-def print_evaluation(
-    runs: Mapping[str, Mapping[str, Any]], compared: Sequence[Mapping[str, Any]], scenes: Sequence[Mapping[str, Any]]
-) -> None:
-    """Print the tables of every run, and how they compare.
-
-    Args:
-        runs: Run to what ``evaluation_document`` returns, with its ``files``.
-        compared: What ``comparison_documents`` returns.
-        scenes: What ``verdict_documents`` returns, or nothing.
-    """
-    console = Console()
-    for name, document in runs.items():
-        console.print(table_from_json(document, escape(name)))
-        console.print(reasons_table(document))
-        console.print(bounds_table(document))
-        if "fragments" in document:
-            console.print(fragments_table(document))
-        for line in remarks(document["files"]):
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
-    if compared:
-        console.print(comparison_table(compared))
-        for line in comparison_remarks(compared, runs):
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
-    for line in verdict_lines(scenes):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def remarks(files: Mapping[str, Any]) -> list[str]:
-    """Name the scenes without predictions, the files without a scene, and the files that were set aside.
-
-    Args:
-        files: ``missing``, ``unknown`` and ``refused`` of a run.
-
-    Returns:
-        Plain text lines, none where all is well.
-    """
-    lines = []
-    for names, words, fate in (
-        (files["missing"], "scenes without a file", "counted as scenes without predictions"),
-        (files["unknown"], "files of no scene of the ground truth", "passed over"),
-    ):
-        if names:
-            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-            lines.append(f"{words}: {len(names)} ({fate}): {', '.join(names[:_SHOWN])}{more}")
-    refused = files["refused"]
-    if refused:
-        lines.append(
-            f"{len(refused)} of {files['seen']} files cannot be read; their scenes count as without predictions:"
-        )
-    return lines + [f"  {row['path']}: {row['reason']}" for row in refused]
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes.
-
-    Args:
-        parser: The parser to add to.
-    """
+    """Declare what the command takes."""
     parser.add_argument("--gt", type=Path, required=True, metavar="FILE", help="gt.json: scene to its objects")
     parser.add_argument(
         "--preds-dir",
@@ -109,12 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="match by boxes alone, or let right labels win among boxes that overlap enough (default: box)",
     )
     parser.add_argument(
-        "--label-map", default="", metavar="MAP", help="labels to mend on both sides: 'Mira:Myra;Bo:Boh'"
+        "--label-map", default="", metavar="MAP", help="labels to rename on both sides: 'Mira:Myra;Bo:Boh'"
     )
     parser.add_argument(
-        "--bootstrap", type=whole_number, default=2000, help="sets of scenes to draw; 0: none (default: 2000)"
+        "--bootstrap", type=whole_number, default=2000, help="bootstrap replicates; 0: no intervals (default: 2000)"
     )
-    parser.add_argument("--seed", type=whole_number, default=0, help="decides them (default: 0)")
+    parser.add_argument("--seed", type=whole_number, default=0, help="random seed of the bootstrap (default: 0)")
     parser.add_argument("--coco", action="store_true", help="COCO's average precision too")
     parser.add_argument(
         "--gt-masks", type=Path, metavar="FILE", help="COCO masks of every figure: counts pieces and over-merges too"
@@ -130,17 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Read, measure, print and write.
-
-    Args:
-        arguments: What ``add_arguments`` declared.
-
-    Returns:
-        The exit code, 0.
-
-    Raises:
-        InputError: If the ground truth or a folder cannot be used.
-    """
+    """Read, measure, print and write."""
     from naruto_vision.data.ground_truth import read_gt, rename_labels
     from naruto_vision.io.atomic import write_json, write_text
     from naruto_vision.metrics.report import class_csv, verdict_documents
@@ -162,9 +85,11 @@ def run(arguments: argparse.Namespace) -> int:
         _count_cuts(arguments, list(truth), list(runs.values()), documents)
     compared = _compared(arguments, list(runs), evaluations)
     scenes = verdict_documents(evaluations[0])
-    print_evaluation(dict(zip(runs, documents, strict=True)), compared, scenes if arguments.verbose else [])
+    _print(dict(zip(runs, documents, strict=True)), compared, scenes if arguments.verbose else [])
     if arguments.sheet:
-        _write_sheet(arguments, scenes, images)
+        from naruto_vision.viz.evaluation_sheet import write_sheet
+
+        sys.stdout.write(f"{write_sheet(scenes, images, arguments.sheet, arguments.theme)}\n")
     if arguments.csv_out:
         write_text(arguments.csv_out, class_csv(documents[0]))
     if arguments.json:
@@ -174,8 +99,52 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _print(
+    runs: Mapping[str, Mapping[str, Any]], compared: Sequence[Mapping[str, Any]], scenes: Sequence[Mapping[str, Any]]
+) -> None:
+    """Print the tables of every run, how they compare, and the verdicts of these scenes."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    from naruto_vision.metrics import report
+
+    console = Console()
+    lines: list[str] = []
+    for name, document in runs.items():
+        console.print(report.table_from_json(document, escape(name)))
+        console.print(report.reasons_table(document))
+        console.print(report.bounds_table(document))
+        if "fragments" in document:
+            console.print(report.fragments_table(document))
+        for line in remarks(document["files"]):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if compared:
+        console.print(report.comparison_table(compared))
+        lines += report.comparison_remarks(compared, runs)
+    for line in [*lines, *report.verdict_lines(scenes)]:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def remarks(files: Mapping[str, Any]) -> list[str]:
+    """Name the scenes without predictions, the files without a scene, and the files that were set aside."""
+    lines = []
+    for names, words, fate in (
+        (files["missing"], "scenes without a file", "counted as scenes without predictions"),
+        (files["unknown"], "files of no scene of the ground truth", "passed over"),
+    ):
+        if names:
+            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+            lines.append(f"{words}: {len(names)} ({fate}): {', '.join(names[:_SHOWN])}{more}")
+    refused = files["refused"]
+    if refused:
+        lines.append(
+            f"{len(refused)} of {files['seen']} files cannot be read; their scenes count as without predictions:"
+        )
+    return lines + [f"  {row['path']}: {row['reason']}" for row in refused]
+
+
 def _images(arguments: argparse.Namespace) -> Path:
-    """Return the scenes' folder, after a look at what ``--sheet`` needs."""
+    """Return the scenes' folder, having checked what ``--sheet`` needs."""
     folder: Path = arguments.scenes_dir or arguments.gt.parent / "images"
     if arguments.sheet:
         check_sheet_name(arguments.sheet)
@@ -184,24 +153,8 @@ def _images(arguments: argparse.Namespace) -> Path:
     return folder
 
 
-def _write_sheet(arguments: argparse.Namespace, scenes: Sequence[Mapping[str, Any]], images: Path) -> None:
-    from naruto_vision.viz.evaluation_sheet import write_sheet
-
-    sys.stdout.write(f"{write_sheet(scenes, images, arguments.sheet, arguments.theme)}\n")
-
-
 def run_names(folders: Sequence[Path]) -> dict[str, Path]:
-    """Name every run by its folder, without the leading parts that all of them share.
-
-    Args:
-        folders: One a run.
-
-    Returns:
-        Name to folder, in the same order.
-
-    Raises:
-        InputError: If a folder comes twice.
-    """
+    """Name every run by its folder, without the leading parts that all of them share."""
     whole = [folder.resolve() for folder in folders]
     if len(set(whole)) != len(whole):
         msg = f"--compare: expected other folders than --preds-dir, found one twice: {', '.join(map(str, folders))}"

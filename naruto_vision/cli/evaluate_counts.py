@@ -14,11 +14,7 @@ _RUN = re.compile(r"(?P<name>[^=]+)=(?P<counts>\d+(/\d+){3})")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes.
-
-    Args:
-        parser: The parser to add to.
-    """
+    """Declare what the command takes."""
     parser.add_argument(
         "runs",
         nargs="+",
@@ -30,17 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def read_runs(words: list[str]) -> "dict[str, dict[str, Rate]]":
-    """Read the counts of runs.
-
-    Args:
-        words: Each ``NAME=RIGHT/MATCHED/SEEN/ALL``.
-
-    Returns:
-        Run to the four rates that such counts tell, by the names that they have in ``results.json``.
-
-    Raises:
-        InputError: If a run is written otherwise, its counts do not rise, or a name comes twice.
-    """
+    """Read the counts of runs."""
     from naruto_vision.metrics.stats import Rate
 
     runs: dict[str, dict[str, Rate]] = {}
@@ -69,17 +55,7 @@ def read_runs(words: list[str]) -> "dict[str, dict[str, Rate]]":
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print rates, intervals and whether the runs can be told apart.
-
-    Args:
-        arguments: What ``add_arguments`` declared.
-
-    Returns:
-        The exit code, 0.
-
-    Raises:
-        InputError: If the counts make no sense.
-    """
+    """Print rates, intervals and whether the runs can be told apart."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table

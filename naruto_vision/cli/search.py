@@ -14,9 +14,8 @@ from naruto_vision.gallery.info import find_image
 from naruto_vision.io.images import image_or_none
 from naruto_vision.recognition.lookup import Answer, Hit
 from naruto_vision.records import ImageArray
-from naruto_vision.viz.contact_sheet import Theme
 from naruto_vision.viz.overlay import UNLISTED, Colour
-from naruto_vision.viz.tile_rows import Tile, TileRow, draw_rows
+from naruto_vision.viz.sheets import Theme, Tile, TileRow, draw_rows
 
 if TYPE_CHECKING:
     from naruto_vision.encoders.base import Encoder

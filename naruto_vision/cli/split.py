@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from rich.console import Console
 
-    from naruto_vision.data.leaks import collect_items, look_at_items
+    from naruto_vision.data.leaks import collect_items, scan_images
     from naruto_vision.data.readers import manifest_base, read_present, write_manifests
     from naruto_vision.data.split import SplitPlan, split_items
     from naruto_vision.io.atomic import write_json
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     tables = read_present(arguments.root, arguments.reader, rules_of(arguments))
     items = collect_items(tables)
     with progress("looking at images", len(items.items)) as advance:
-        seen = look_at_items(items.items, advance)
+        seen = scan_images(items.items, advance)
     seen.quarantine.check(1.0)
     base = manifest_base(arguments.root, tables)
     found = split_items(tables, items, seen, plan)

@@ -1,6 +1,5 @@
-"""Predicted scenes from a folder of JSON files, whoever wrote them."""
+"""``gt.json`` and folders of predicted scenes, checked on reading."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,65 +7,52 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import msgspec
+
 from naruto_vision.data.tables import find_inside, refusal
-from naruto_vision.errors import FormatError, JsonError, MissingPathError
+from naruto_vision.errors import FormatError, MissingPathError
 from naruto_vision.io.atomic import write_json
 from naruto_vision.io.quarantine import Quarantine
-from naruto_vision.records import Box, LabelledBox
+from naruto_vision.io.typed_json import convert_json, read_json
+from naruto_vision.records import LabelledBox
 
 
-def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse a JSON object that has a key twice, of which a plain reader would keep the last.
+class _Object(msgspec.Struct):
+    """One object of a scene file; other keys are ignored."""
 
-    Args:
-        pairs: The object's keys and values, as ``json.loads(…, object_pairs_hook=…)`` gives them.
+    bbox: tuple[float, float, float, float]
+    label: str
 
-    Returns:
-        The object.
+    def __post_init__(self) -> None:
+        x1, y1, x2, y2 = self.bbox
+        if not all(map(float.is_integer, self.bbox)):  # also false for NaN and infinity
+            msg = "a 'bbox' of four whole numbers [x1, y1, x2, y2]"
+            raise ValueError(msg)
+        if not (0 <= x1 <= x2 and 0 <= y1 <= y2):
+            msg = "a 'bbox' with 0 <= x1 <= x2 and 0 <= y1 <= y2 (inclusive corners)"
+            raise ValueError(msg)
+        if not self.label.strip():
+            msg = "a 'label' that is a non-empty text"
+            raise ValueError(msg)
 
-    Raises:
-        ValueError: If a key comes twice; the message names it.
-    """
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        name, count = Counter(name for name, _ in pairs).most_common(1)[0]
-        msg = f"{name!r} {count} times in one object"
-        raise ValueError(msg)
-    return value
-
-
-def _read_box(path: Path, where: str, value: object) -> Box:
-    numbers: list[Any] = value if isinstance(value, list) else []
-    whole = [int(v) for v in numbers if type(v) in (int, float) and math.isfinite(v) and v == int(v)]
-    if len(whole) != 4 or len(numbers) != 4:
-        raise FormatError(path, f"in {where} a 'bbox' of four whole numbers [x1, y1, x2, y2]", repr(value)[:60])
-    x1, y1, x2, y2 = whole
-    if not (0 <= x1 <= x2 and 0 <= y1 <= y2):
-        raise FormatError(path, f"in {where} 0 <= x1 <= x2 and 0 <= y1 <= y2 (inclusive corners)", repr(value)[:60])
-    return x1, y1, x2, y2
+    def labelled(self, score: float | None = None) -> LabelledBox:
+        x1, y1, x2, y2 = map(int, self.bbox)
+        return LabelledBox((x1, y1, x2, y2), self.label.strip(), score)
 
 
-def read_object(path: Path, where: str, value: object) -> LabelledBox:
-    """Check one object of a scene file.
+class _Prediction(_Object):
+    score: float | None = None
 
-    Args:
-        path: The file, for messages.
-        where: The place in it, for messages.
-        value: What stands there: ``{"bbox": [x1, y1, x2, y2], "label": text}``, inclusive pixels; other keys are
-            passed over.
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.score is not None and not math.isfinite(self.score):
+            msg = "a 'score' that is a finite number"
+            raise ValueError(msg)
 
-    Returns:
-        The box, without a score.
 
-    Raises:
-        FormatError: If it is anything else.
-    """
-    if not isinstance(value, dict) or not {"bbox", "label"} <= value.keys():
-        raise FormatError(path, f"in {where} an object with 'bbox' and 'label'", repr(value)[:60])
-    label = value["label"]
-    if not isinstance(label, str) or not label.strip():
-        raise FormatError(path, f"in {where} a 'label' that is a non-empty text", repr(label)[:60])
-    return LabelledBox(_read_box(path, where, value["bbox"]), label.strip())
+class _SceneFile(msgspec.Struct):
+    preds: list[_Prediction]
+    scene: Any = None  # its name; absent in some writers' files
 
 
 def read_gt(path: str | Path) -> dict[str, tuple[LabelledBox, ...]]:
@@ -86,31 +72,19 @@ def read_gt(path: str | Path) -> dict[str, tuple[LabelledBox, ...]]:
     path = Path(path)
     if not path.is_file():
         raise MissingPathError(path, "ground truth file")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=without_repeats)
-    except (ValueError, RecursionError) as error:  # both kinds of decode error are ValueErrors
-        raise JsonError(path, error) from None
-    if not isinstance(found, dict):
-        raise FormatError(path, "an object of scenes", type(found).__name__)
+    found = read_json(path, dict[str, Any])
     truth: dict[str, tuple[LabelledBox, ...]] = {}
     for scene, objects in found.items():
         reason = refusal(scene)
         if reason:
             raise FormatError(path, "scene names relative to the images' folder", f"{scene!r}, which {reason}")
-        if not isinstance(objects, list):
-            raise FormatError(path, f"in scene {scene!r} a list of objects", repr(objects)[:60])
-        where = f"scene {scene!r} object"
-        truth[scene] = tuple(read_object(path, f"{where} {i}", value) for i, value in enumerate(objects))
+        checked = convert_json(path, objects, list[_Object], where=f"scene {scene!r}")
+        truth[scene] = tuple(item.labelled() for item in checked)
     return truth
 
 
 def write_gt(path: str | Path, truth: Mapping[str, Sequence[LabelledBox]]) -> None:
-    """Write a ground truth file, scenes in order of their names.
-
-    Args:
-        path: The file.
-        truth: Scene path relative to the images' folder, to its objects.
-    """
+    """Write a ground truth file, scenes in order of their names."""
     document = {
         scene: [{"bbox": list(item.box), "label": item.label} for item in truth[scene]] for scene in sorted(truth)
     }
@@ -122,14 +96,7 @@ _OVERLAY = "_overlay"
 
 @dataclass(frozen=True)
 class PredictionFolder:
-    """What a folder holds for the scenes of a ground truth.
-
-    Args:
-        scenes: Scene to its predictions, for every scene whose file was read.
-        missing: Scenes without a file.
-        unknown: Files of the kind that was asked for that belong to no scene, relative to the folder.
-        quarantine: The files read, and those that could not be.
-    """
+    """Predictions by scene, scenes without a file, files of no scene, and the files that could not be read."""
 
     scenes: Mapping[str, tuple[LabelledBox, ...]]
     missing: tuple[str, ...]
@@ -138,41 +105,13 @@ class PredictionFolder:
 
 
 def read_predictions(path: Path, scene: str, *, exact: bool = False) -> tuple[LabelledBox, ...]:
-    """Read the predictions of one scene.
-
-    Args:
-        path: ``{"scene": …, "preds": [{"bbox": [x1, y1, x2, y2], "label": text, "score": number}]}``, inclusive
-            pixels; the scene's name and the scores may be absent.
-        scene: The scene that it should be of.
-        exact: Let it name no other extension than the scene's, for folders in which two scenes share a stem.
-
-    Returns:
-        The predictions, in the file's order.
-
-    Raises:
-        FormatError: If anything in it is not as described, or it names another scene.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=without_repeats)
-    except (ValueError, RecursionError) as error:  # both kinds of decode error are ValueErrors
-        raise JsonError(path, error) from None
-    if not isinstance(found, dict) or not isinstance(found.get("preds"), list):
-        raise FormatError(path, "an object with a list 'preds'", repr(found)[:60])
-    named = found.get("scene", scene)
+    """Read the predictions of one scene."""
+    found = read_json(path, _SceneFile)
+    named = scene if found.scene is None else found.scene
     expected, told = PurePosixPath(scene), PurePosixPath(named if isinstance(named, str) else "")
     if told.stem != expected.stem or (exact and told.name != expected.name):
         raise FormatError(path, f"predictions of scene {scene!r}", f"those of {named!r}")
-    return tuple(_read_prediction(path, f"prediction {index}", value) for index, value in enumerate(found["preds"]))
-
-
-def _read_prediction(path: Path, where: str, value: object) -> LabelledBox:
-    plain = read_object(path, where, value)
-    score = value.get("score") if isinstance(value, dict) else None
-    if score is None:
-        return plain
-    if type(score) not in (int, float) or not math.isfinite(score):
-        raise FormatError(path, f"in {where} a 'score' that is a finite number", repr(score)[:60])
-    return replace(plain, score=float(score))
+    return tuple(item.labelled(item.score) for item in found.preds)
 
 
 def read_prediction_folder(
@@ -250,15 +189,7 @@ def _leftover(base: Path, used: Iterable[Path | None], overlay: bool) -> tuple[s
 def rename_labels(
     scenes: Mapping[str, Sequence[LabelledBox]], names: Mapping[str, str]
 ) -> dict[str, tuple[LabelledBox, ...]]:
-    """Mend the spelling of labels.
-
-    Args:
-        scenes: Scene to its boxes, true or predicted.
-        names: Label as found, to the label that it should be.
-
-    Returns:
-        The same boxes under mended labels.
-    """
+    """Rename labels."""
     return {
         scene: tuple(replace(item, label=names.get(item.label, item.label)) for item in items)
         for scene, items in scenes.items()

@@ -1,4 +1,4 @@
-"""What an encoder sees that pixels do not: images among those of another class, and near copies across splits."""
+"""Likely wrong labels and near copies across splits, by an encoder's vectors."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from naruto_vision.data.leaks import AuditItem, Seen
+from naruto_vision.data.leaks import AuditItem, ScannedImages
 from naruto_vision.encoders.base import Encoder, embed_images
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.index import ExactIndex, nearest_rows
@@ -23,12 +23,7 @@ _CHUNK = 32  # images read and embedded at a time
 
 @dataclass(frozen=True)
 class Nearest:
-    """A neighbour.
-
-    Args:
-        place: Among the audit's items.
-        cosine: In [-1, 1].
-    """
+    """A neighbour: its index among the audit's items, and its cosine."""
 
     place: int
     cosine: float
@@ -36,21 +31,13 @@ class Nearest:
 
 @dataclass(frozen=True)
 class CheckedLabel:
-    """One image and what its neighbours say of its class.
-
-    Args:
-        place: Among the audit's items.
-        nearest: Its neighbours, the nearest first.
-        votes: Class to how many of them it has, the most first.
-        rival: The class other than its own that most of them have; "" where all have its own.
-        lead: What the rival has more than its own class, as a share of the votes, in [-1, 1].
-    """
+    """One image, its neighbours (the nearest first), and the votes of their classes (the most first)."""
 
     place: int
     nearest: tuple[Nearest, ...]
     votes: Mapping[str, int]
-    rival: str
-    lead: float
+    rival: str  # the class other than its own with most votes; "" where all have its own
+    lead: float  # the rival's votes minus its own class's, as a share of the votes, in [-1, 1]
 
     @property
     def suspect(self) -> bool:
@@ -60,15 +47,7 @@ class CheckedLabel:
 
 @dataclass(frozen=True)
 class VectorAudit:
-    """What an encoder sees.
-
-    Args:
-        items: The audit's items.
-        checked: Every image that could be embedded, the likeliest to be mislabelled first.
-        near: Pairs of places (first, second) from different parts with their cosine, the most alike first.
-        neighbours: How many neighbours voted.
-        near_cosine: Cosine from which images are near copies.
-    """
+    """Every image that could be embedded, the likeliest to be mislabelled first, and near copies between parts."""
 
     items: Sequence[AuditItem]
     checked: tuple[CheckedLabel, ...]
@@ -88,11 +67,15 @@ class VectorAudit:
             "neighbours": self.neighbours,
             "near_cosine": self.near_cosine,
             "suspects": [
-                {**self._told(one.place), "rival": one.rival, "lead": round(one.lead, 4), "votes": dict(one.votes)}
+                {**self._item(one.place), "rival": one.rival, "lead": round(one.lead, 4), "votes": dict(one.votes)}
                 for one in self.suspects
             ],
             "near_pairs": [
-                {"first": self._told(first), "second": self._told(other.place), "cosine": round(other.cosine, 6)}
+                {
+                    "first": self._item(first),
+                    "second": self._item(other.place),
+                    "cosine": round(other.cosine, 6),
+                }
                 for first, other in self.near
             ],
         }
@@ -106,29 +89,16 @@ class VectorAudit:
             shown = [item.part, item.row.path, item.row.label, str(int(one.suspect)), one.rival, f"{one.lead:.2f}"]
             yield [*shown, votes, self.items[nearest.place].row.path, f"{nearest.cosine:.4f}"]
 
-    def _told(self, place: int) -> dict[str, str]:
+    def _item(self, place: int) -> dict[str, str]:
         item = self.items[place]
         return {"part": item.part, "path": item.row.path, "label": item.row.label}
 
 
 def embed_items(
-    items: Sequence[AuditItem], seen: Seen, encoder: Encoder, advance: Callable[[], None] = lambda: None
+    items: Sequence[AuditItem], scanned: ScannedImages, encoder: Encoder, advance: Callable[[], None] = lambda: None
 ) -> tuple[list[int], Vectors]:
-    """Embed every image that could be looked at, each file once.
-
-    Args:
-        items: The images.
-        seen: Which of them can be decoded.
-        encoder: Any encoder.
-        advance: Called after every image.
-
-    Returns:
-        Their places among the items, and (N, D) float32 unit rows.
-
-    Raises:
-        InputError: If there are fewer than two.
-    """
-    first = {items[place].file: place for place in reversed(seen.looks)}
+    """Embed every image that could be looked at, each file once."""
+    first = {items[place].file: place for place in reversed(scanned.signatures)}
     places = sorted(first.values())
     kept: list[int] = []
     vectors: list[Vectors] = []
@@ -155,15 +125,7 @@ def audit_vectors(
     neighbours: int = 10,
     near_cosine: float = 0.98,
 ) -> VectorAudit:
-    """Hold every image against those nearest to it.
-
-    Args:
-        items: The images.
-        places: N places among them, of different files.
-        vectors: Shape (N, D), float32, unit rows.
-        neighbours: How many vote; no more than a class has images on average, so that a class can win its own.
-        near_cosine: Cosine from which two images of different parts are near copies.
-    """
+    """Compare the class of every image (N, D) with those of its nearest neighbours."""
     labels = [items[place].row.label for place in places]
     voting = max(1, min(neighbours, len(places) // len(set(labels)), len(places) - 1))
     checked: list[CheckedLabel] = []

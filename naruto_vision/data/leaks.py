@@ -1,13 +1,13 @@
-"""Does a split leak? The same image, nearly the same image, or a neighbouring frame on both sides of it."""
+"""Does a split leak? The same image, nearly the same one, or a neighbouring frame on both sides of it."""
 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from naruto_vision.data.image_hash import NEAR_BITS, Looks, NearPair, look_at, near_pairs
+from naruto_vision.data.image_hash import NEAR_BITS, ImageSignature, NearPair, image_signature, near_pairs
 from naruto_vision.data.tables import ClassTable, Split, find_inside, refusal
 from naruto_vision.errors import BadImageError, MissingPathError
 from naruto_vision.gallery.gallery import Gallery
@@ -23,12 +23,7 @@ _SPLIT_FOLDERS = frozenset({"train", "training", "valid", "val", "validation", "
 
 
 class Frame(NamedTuple):
-    """A place in a numbered family of images.
-
-    Args:
-        family: What is the same in all names of the family.
-        number: The frame's number.
-    """
+    """A family of numbered images, by what is the same in all their names, and a number in it."""
 
     family: str
     number: int
@@ -36,9 +31,6 @@ class Frame(NamedTuple):
 
 def plain_stem(name: str) -> str:
     """Return a file name's stem without what a Roboflow export adds (``_jpg.rf.<hash>``).
-
-    Args:
-        name: A file name, or a path whose last part is one.
 
     Example:
         >>> plain_stem("show-12_jpg.rf.0a1b.jpg")
@@ -48,11 +40,7 @@ def plain_stem(name: str) -> str:
 
 
 def is_exported(name: str) -> bool:
-    """Tell whether a Roboflow export named a file; equal plain stems are then copies of one uploaded image.
-
-    Args:
-        name: A file name, or a path whose last part is one.
-    """
+    """Tell whether a Roboflow export named a file; equal plain stems are then copies of one uploaded image."""
     return bool(_EXPORT_HASH.search(PurePosixPath(name).stem))
 
 
@@ -61,13 +49,6 @@ def frame_of(path: str, classes: Collection[str] = ()) -> Frame | None:
 
     The number is the last run of digits of the plain stem. The family is the rest of the stem and the folders, without
     those that name a split or a class: a class folder says who is in an image, not where it comes from.
-
-    Args:
-        path: POSIX, as a class table has it.
-        classes: Class names, whose folders do not count.
-
-    Returns:
-        None for a name without digits.
     """
     match = _LAST_NUMBER.match(plain_stem(path))
     if match is None:
@@ -79,145 +60,16 @@ def frame_of(path: str, classes: Collection[str] = ()) -> Frame | None:
     return Frame("/".join([*kept, f"{match[1]}#{match[3]}"]), int(match[2]))
 
 
-GALLERY = "gallery"
-"""The name that a gallery's images go under, beside "train", "valid" and "test"."""
-
-
-@dataclass(frozen=True)
-class AuditItem:
-    """One image.
-
-    Args:
-        part: "train", "valid", "test" or "gallery".
-        row: Its path as the table or gallery has it, and its class.
-        file: Where it lies; None where it is absent.
-    """
-
-    part: str
-    row: LabelledImage
-    file: Path | None
-
-
-@dataclass(frozen=True)
-class AuditItems:
-    """Every image of every part.
-
-    Args:
-        items: The images, part by part.
-        classes: Every class name.
-    """
-
-    items: tuple[AuditItem, ...]
-    classes: tuple[str, ...]
-
-    def rows(self, part: str) -> list[LabelledImage]:
-        """Return the images of one part.
-
-        Args:
-            part: "train", "valid", "test" or "gallery".
-        """
-        return [item.row for item in self.items if item.part == part]
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """The parts that there are, in order."""
-        return tuple(dict.fromkeys(item.part for item in self.items))
-
-
-@dataclass
-class Seen:
-    """What the images look like.
-
-    Args:
-        looks: Place among the items, to what the image looks like.
-        quarantine: The images that could not be decoded, with counts.
-        absent: How many are listed but not on the disk.
-    """
-
-    looks: dict[int, Looks] = field(default_factory=dict)
-    quarantine: Quarantine = field(default_factory=lambda: Quarantine("pictures"))
-    absent: int = 0
-
-
-def _file_of(bases: Sequence[Path], name: str) -> Path | None:
-    if refusal(name):
-        return None
-    return next((file for file in (find_inside(base, name) for base in bases) if file is not None), None)
-
-
-def collect_items(tables: Mapping[Split, ClassTable], gallery: str | Path | None = None) -> AuditItems:
-    """List the images of the splits and of a gallery; an image of several classes counts under its first.
-
-    Args:
-        tables: Split name to its table.
-        gallery: A gallery folder; its images are looked for where the splits' are.
-
-    Raises:
-        InputError: If the gallery cannot be read.
-    """
-    items: dict[tuple[str, str], AuditItem] = {}
-    for split, table in tables.items():
-        bases = [table.root.resolve()]
-        for row in table.rows:
-            items.setdefault((split, row.path), AuditItem(split, row, _file_of(bases, row.path)))
-    roots = list(dict.fromkeys(table.root.resolve() for table in tables.values()))
-    for enrolled in () if gallery is None else Gallery.open(gallery, index="exact").rows:
-        row = LabelledImage(enrolled.path, enrolled.label)
-        items.setdefault((GALLERY, row.path), AuditItem(GALLERY, row, _file_of(roots, row.path)))
-    classes = {name for table in tables.values() for name in table.classes}
-    return AuditItems(tuple(items.values()), tuple(sorted(classes)))
-
-
-def look_at_items(items: Sequence[AuditItem], advance: Callable[[], None] = lambda: None) -> Seen:
-    """Decode every image that is there, once, also where several parts name it.
-
-    Args:
-        items: The images.
-        advance: Called after every image.
-    """
-    seen = Seen()
-    known: dict[Path, Looks | None] = {}
-    for place, item in enumerate(items):
-        if item.file is None:
-            seen.absent += 1
-        else:
-            if item.file not in known:
-                known[item.file] = _look(item.file, seen.quarantine)
-            looks = known[item.file]
-            if looks is not None:
-                seen.looks[place] = looks
-        advance()
-    return seen
-
-
-def _look(file: Path, quarantine: Quarantine) -> Looks | None:
-    try:
-        looks = look_at(read_image(file))
-    except (BadImageError, MissingPathError) as error:
-        quarantine.refuse(file, str(error))
-        return None
-    quarantine.accept()
-    return looks
-
-
 Numbers: TypeAlias = Literal["auto", "frames", "ignore"]
 """What numbers in file names are: frames, to be ignored, or (auto) frames unless they look like counters."""
 
 COUNTED = 0.5
-"""A family of which this share of held-out numbers stands in training too was counted, not cut from a video."""
+"""A family of whose held-out numbers this share is in training too was counted, not cut from a video."""
 
 
 @dataclass(frozen=True)
 class FrameNeighbour:
-    """A held-out image and the frame of the other side that is nearest by number.
-
-    Args:
-        path: The held-out image.
-        label: Its class.
-        nearest: The nearest frame's path; of two equally near, the later one's.
-        nearest_label: That frame's class.
-        distance: Difference of the numbers.
-    """
+    """A held-out image and the frame of the other side that is nearest by number; of two, the later one."""
 
     path: str
     label: str
@@ -233,21 +85,13 @@ class FrameNeighbour:
 
 @dataclass(frozen=True)
 class FrameLeaks:
-    """What the file names of one split say about its classes, given another split.
-
-    Args:
-        images: Held-out images.
-        window: Numbers that differ by at most this much are neighbours.
-        neighbours: The nearest frame of every held-out image whose family stands on the other side, as well.
-        majority: The other side's most frequent class, and how many held-out images have it.
-        counted: Families left out because their numbers look like counters.
-    """
+    """The nearest frame by number of every held-out image whose family is on the other side too."""
 
     images: int
     window: int
     neighbours: tuple[FrameNeighbour, ...]
-    majority: tuple[str, int]
-    counted: tuple[str, ...] = ()
+    majority: tuple[str, int]  # the other side's commonest class, and how many held-out images have it
+    counted: tuple[str, ...] = ()  # families left out because their numbers look like counters
 
     @property
     def near(self) -> tuple[FrameNeighbour, ...]:
@@ -287,11 +131,7 @@ def _by_family(
 
 
 def looks_counted(numbers: Sequence[int]) -> bool:
-    """Tell whether numbers of one family were counted several times, class by class, and so are no frames.
-
-    Args:
-        numbers: The family's numbers, at least one.
-    """
+    """Tell whether numbers of one family were counted several times, class by class, and so are no frames."""
     often = Counter(numbers)
     return sum(often[number] > 1 for number in numbers) >= COUNTED * len(numbers)
 
@@ -318,15 +158,7 @@ def find_frame_leaks(
     window: int = 3,
     numbers: Numbers = "auto",
 ) -> FrameLeaks:
-    """Look for the nearest frame of every held-out image.
-
-    Args:
-        held: The held-out images.
-        others: The images that are learned from.
-        classes: Class names, whose folders do not make a family.
-        window: Numbers that differ by at most this much are neighbours.
-        numbers: What numbers in file names are.
-    """
+    """Look for the nearest frame of every held-out image."""
     common = Counter(row.label for row in others).most_common(1)
     majority = common[0][0] if common else ""
     neighbours: list[FrameNeighbour] = []
@@ -343,48 +175,100 @@ def find_frame_leaks(
     return FrameLeaks(len(held), window, tuple(neighbours), share, tuple(sorted(counted)))
 
 
-COMPARISONS = (
-    ("valid", "train"),
-    ("test", "train"),
-    ("test", "valid"),
-    ("valid", GALLERY),
-    ("test", GALLERY),
-)
+GALLERY = "gallery"
+"""The name that a gallery's images go under, beside "train", "valid" and "test"."""
+
+
+@dataclass(frozen=True)
+class AuditItem:
+    """What an audit found: every pair that is alike, the most alike first, and held-out parts against the others."""
+
+    part: str
+    row: LabelledImage
+    file: Path | None
+
+
+@dataclass(frozen=True)
+class AuditItems:
+    """Every image of every part, part by part."""
+
+    items: tuple[AuditItem, ...]
+    classes: tuple[str, ...]
+
+    def rows(self, part: str) -> list[LabelledImage]:
+        """Return the images of one part."""
+        return [item.row for item in self.items if item.part == part]
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts that there are, in order."""
+        return tuple(dict.fromkeys(item.part for item in self.items))
+
+
+@dataclass
+class ScannedImages:
+    """Signatures by index among the items, what could not be decoded, and how many are listed but not on the disk."""
+
+    signatures: dict[int, ImageSignature] = field(default_factory=dict)
+    quarantine: Quarantine = field(default_factory=lambda: Quarantine("pictures"))
+    absent: int = 0
+
+
+def _file_of(bases: Sequence[Path], name: str) -> Path | None:
+    if refusal(name):
+        return None
+    return next((file for file in (find_inside(base, name) for base in bases) if file is not None), None)
+
+
+def collect_items(tables: Mapping[Split, ClassTable], gallery: str | Path | None = None) -> AuditItems:
+    """List the images of the splits and of a gallery; an image of several classes counts under its first."""
+    items: dict[tuple[str, str], AuditItem] = {}
+    for split, table in tables.items():
+        bases = [table.root.resolve()]
+        for row in table.rows:
+            items.setdefault((split, row.path), AuditItem(split, row, _file_of(bases, row.path)))
+    roots = list(dict.fromkeys(table.root.resolve() for table in tables.values()))
+    for enrolled in () if gallery is None else Gallery.open(gallery, index="exact").rows:
+        row = LabelledImage(enrolled.path, enrolled.label)
+        items.setdefault((GALLERY, row.path), AuditItem(GALLERY, row, _file_of(roots, row.path)))
+    classes = {name for table in tables.values() for name in table.classes}
+    return AuditItems(tuple(items.values()), tuple(sorted(classes)))
+
+
+def scan_images(items: Sequence[AuditItem], advance: Callable[[], None] = lambda: None) -> ScannedImages:
+    """Decode every image that is on the disk, once, also where several parts list it."""
+    scanned = ScannedImages()
+    known: dict[Path, ImageSignature | None] = {}
+    for index, item in enumerate(items):
+        if item.file is None:
+            scanned.absent += 1
+        else:
+            if item.file not in known:
+                known[item.file] = _signature(item.file, scanned.quarantine)
+            signature = known[item.file]
+            if signature is not None:
+                scanned.signatures[index] = signature
+        advance()
+    return scanned
+
+
+def _signature(file: Path, quarantine: Quarantine) -> ImageSignature | None:
+    try:
+        signature = image_signature(read_image(file))
+    except (BadImageError, MissingPathError) as error:
+        quarantine.refuse(file, str(error))
+        return None
+    quarantine.accept()
+    return signature
+
+
+COMPARISONS = (("valid", "train"), ("test", "train"), ("test", "valid"), ("valid", GALLERY), ("test", GALLERY))
 """Held-out part, and the part that it has to share nothing with. Train and gallery may share everything."""
 
 
 @dataclass(frozen=True)
-class Alike:
-    """Two images that are the same, or nearly.
-
-    Args:
-        first: Place among the audit's items.
-        second: Place of the other, larger than ``first``.
-        distance: Bits of 256 in which their hashes differ; 0 for the same pixels.
-        exact: Whether the pixels are the same.
-        mirrored: Whether one is the other's mirror image.
-    """
-
-    first: int
-    second: int
-    distance: int = 0
-    exact: bool = False
-    mirrored: bool = False
-
-
-@dataclass(frozen=True)
 class Comparison:
-    """One held-out part against another part.
-
-    Args:
-        held: The held-out part.
-        against: The part that it has to share nothing with.
-        compared: Held-out images that could be looked at.
-        exact: Held-out images whose pixels stand on the other side too.
-        near: Held-out images, not exact, that look nearly like one of the other side.
-        frames: What the file names say.
-        leaking: Held-out images that are exact, near or a neighbouring frame.
-    """
+    """How many images of a held-out part are also in another part, exactly, nearly, or as a neighbouring frame."""
 
     held: str
     against: str
@@ -409,34 +293,17 @@ class Comparison:
             "by_name_alone": frames.by_name_alone.as_json(),
             "by_majority": {"label": frames.majority[0], **frames.by_majority.as_json()},
             "counted_families": list(frames.counted),
-            "neighbours": [
-                {
-                    "path": one.path,
-                    "label": one.label,
-                    "nearest": one.nearest,
-                    "nearest_label": one.nearest_label,
-                    "distance": one.distance,
-                }
-                for one in frames.near
-            ],
+            "neighbours": [asdict(one) for one in frames.near],
         }
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found.
-
-    Args:
-        items: The images.
-        seen: What they look like.
-        alike: Every pair that is the same or nearly so, the most alike first, wherever its images stand.
-        comparisons: Held-out parts against the others.
-        window: Frame numbers that differ by at most this much are neighbours.
-    """
+    """What an audit found."""
 
     items: AuditItems
-    seen: Seen
-    alike: tuple[Alike, ...]
+    scanned: ScannedImages
+    alike: tuple[NearPair, ...]
     comparisons: tuple[Comparison, ...]
     window: int
 
@@ -445,16 +312,12 @@ class Audit:
         """Held-out images that leak, summed over the comparisons."""
         return sum(one.leaking for one in self.comparisons)
 
-    def crossing(self) -> list[Alike]:
-        """Return the pairs that stand on both sides of a comparison, the most alike first."""
+    def crossing(self) -> list[NearPair]:
+        """Return the pairs that are on both sides of a comparison, the most alike first."""
         return [pair for pair in self.alike if self._crosses(pair)]
 
     def repeats(self, part: str) -> int:
-        """Count the images of a part that repeat an earlier one of it, exactly or nearly.
-
-        Args:
-            part: "train", "valid", "test" or "gallery".
-        """
+        """Count the images of a part that repeat an earlier one of it, exactly or nearly."""
         items = self.items.items
         return len({pair.second for pair in self.alike if items[pair.first].part == items[pair.second].part == part})
 
@@ -463,7 +326,7 @@ class Audit:
         items = self.items.items
         return sum(pair.exact and items[pair.first].row.label != items[pair.second].row.label for pair in self.alike)
 
-    def _crosses(self, pair: Alike) -> bool:
+    def _crosses(self, pair: NearPair) -> bool:
         parts = {self.items.items[place].part for place in (pair.first, pair.second)}
         return any({one.held, one.against} == parts for one in self.comparisons)
 
@@ -473,8 +336,8 @@ class Audit:
             "window": self.window,
             "near_bits": NEAR_BITS,
             "pictures": {part: len(self.items.rows(part)) for part in self.items.parts},
-            "absent": self.seen.absent,
-            **{f"images_{name}": count for name, count in self.seen.quarantine.counts().items()},
+            "absent": self.scanned.absent,
+            **{f"images_{name}": count for name, count in self.scanned.quarantine.counts().items()},
             "leaking": self.leaking,
             "repeats": {part: self.repeats(part) for part in self.items.parts},
             "same_pixels_other_class": self.conflicts(),
@@ -482,7 +345,7 @@ class Audit:
             "crossing_pairs": [self._pair_json(pair) for pair in self.crossing()],
         }
 
-    def _pair_json(self, pair: Alike) -> dict[str, Any]:
+    def _pair_json(self, pair: NearPair) -> dict[str, Any]:
         sides = [self.items.items[place] for place in (pair.first, pair.second)]
         return {
             "parts": [side.part for side in sides],
@@ -494,30 +357,20 @@ class Audit:
         }
 
 
-def find_alike(seen: Seen, most_bits: int = NEAR_BITS) -> tuple[Alike, ...]:
-    """Find every pair of images that are the same, or nearly.
-
-    Args:
-        seen: What the images look like.
-        most_bits: Most bits of 256 in which a near pair's hashes differ.
-
-    Returns:
-        The exact pairs, then the near ones, the most alike first.
-    """
-    places = list(seen.looks)
-    looks = list(seen.looks.values())
-
-    def alike(pair: NearPair) -> Alike:
-        first, second = looks[pair.first], looks[pair.second]
-        exact = first.digest == second.digest
-        return Alike(places[pair.first], places[pair.second], pair.distance, exact, pair.mirrored and not exact)
-
-    found = [alike(pair) for pair in near_pairs(looks, most_bits)]
-    return tuple(sorted(found, key=lambda pair: (not pair.exact, pair.distance, pair.first, pair.second)))
+def find_alike(scanned: ScannedImages, most_bits: int = NEAR_BITS) -> tuple[NearPair, ...]:
+    """Find every pair of scanned images that are the same, or nearly, by their indices among the items."""
+    indices = list(scanned.signatures)
+    pairs = near_pairs(list(scanned.signatures.values()), most_bits)
+    return tuple(replace(pair, first=indices[pair.first], second=indices[pair.second]) for pair in pairs)
 
 
 def _compare(
-    items: AuditItems, seen: Seen, alike: Sequence[Alike], sides: tuple[str, str], window: int, numbers: Numbers
+    items: AuditItems,
+    scanned: ScannedImages,
+    alike: Sequence[NearPair],
+    sides: tuple[str, str],
+    window: int,
+    numbers: Numbers,
 ) -> Comparison:
     held, against = sides
     exact: set[int] = set()
@@ -527,22 +380,15 @@ def _compare(
             if (items.items[here].part, items.items[there].part) == sides:
                 (exact if pair.exact else near).add(here)
     frames = find_frame_leaks(items.rows(held), items.rows(against), items.classes, window=window, numbers=numbers)
-    compared = sum(items.items[place].part == held for place in seen.looks)
+    compared = sum(items.items[place].part == held for place in scanned.signatures)
     by_frame = {one.path for one in frames.near}
     leaking = by_frame | {items.items[place].row.path for place in exact | near}
     return Comparison(held, against, compared, len(exact), len(near - exact), frames, len(leaking))
 
 
-def audit(items: AuditItems, seen: Seen, *, window: int = 3, numbers: Numbers = "auto") -> Audit:
-    """Look for images that stand, or nearly stand, on both sides of a split.
-
-    Args:
-        items: The images.
-        seen: What they look like; nothing for an audit of the names alone.
-        window: Frame numbers that differ by at most this much are neighbours.
-        numbers: What numbers in file names are.
-    """
-    alike = find_alike(seen)
+def audit(items: AuditItems, scanned: ScannedImages, *, window: int = 3, numbers: Numbers = "auto") -> Audit:
+    """Look for images that are, exactly or nearly, on both sides of a split."""
+    alike = find_alike(scanned)
     sides = [pair for pair in COMPARISONS if set(pair) <= set(items.parts)]
-    found = tuple(_compare(items, seen, alike, pair, window, numbers) for pair in sides)
-    return Audit(items, seen, alike, found, window)
+    found = tuple(_compare(items, scanned, alike, pair, window, numbers) for pair in sides)
+    return Audit(items, scanned, alike, found, window)

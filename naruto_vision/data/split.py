@@ -1,21 +1,21 @@
-"""A split in which no run of frames and no copy of an image stands on two sides."""
+"""A split in which no run of frames and no copy of an image is on two sides."""
 
 import itertools
 import os
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from naruto_vision.data.image_hash import NearPair
 from naruto_vision.data.leaks import (
-    Alike,
     AuditItem,
     AuditItems,
     Numbers,
-    Seen,
+    ScannedImages,
     audit,
     find_alike,
     frame_of,
@@ -29,18 +29,7 @@ from naruto_vision.errors import InputError
 
 @dataclass(frozen=True)
 class SplitPlan:
-    """How much goes where.
-
-    Args:
-        valid: Share of the images that validates, in [0, 1).
-        test: Share of the images that tests, in [0, 1).
-        seed: Decides between groups of equal size.
-        window: Frame numbers that differ by at most this much stay together.
-        numbers: What numbers in file names are.
-
-    Raises:
-        InputError: If a share is out of range, or nothing is left to train on.
-    """
+    """Which share of the images goes where, and what has to stay together."""
 
     valid: float = 0.15
     test: float = 0.15
@@ -77,14 +66,6 @@ def assign_groups(groups: Sequence[Sequence[int]], labels: Sequence[str], plan: 
     """Give every group to one split, so that each class is shared out as asked for, as well as whole groups allow.
 
     The first group of every class goes to training, so that there is nothing to be measured that was not learned.
-
-    Args:
-        groups: Lists of images that stay together; every image is in exactly one.
-        labels: The class of each of N images.
-        plan: How much goes where.
-
-    Returns:
-        Split name to its images, sorted; the same for the same arguments.
     """
     totals = Counter(labels)
     shares = plan.shares()
@@ -100,47 +81,24 @@ def assign_groups(groups: Sequence[Sequence[int]], labels: Sequence[str], plan: 
     return {split: sorted(images) for split, images in given.items()}
 
 
-def connected(count: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
-    """Return the connected components of a graph.
+def connected(count: int, pairs: Collection[tuple[int, int]]) -> list[list[int]]:
+    """Return the connected components of a graph of N nodes, each sorted, in order of their smallest node."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-    Args:
-        count: N nodes, 0 to N - 1.
-        pairs: Nodes that belong together.
-
-    Returns:
-        Every node in exactly one list; lists in order of their smallest node, each sorted.
-    """
-    parent = list(range(count))
-
-    def root(node: int) -> int:
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]  # halves the path, so that long runs stay fast
-            node = parent[node]
-        return node
-
-    for first, second in pairs:
-        one, two = sorted((root(first), root(second)))
-        parent[two] = one
+    ends = np.asarray(list(pairs), dtype=np.int64).reshape(-1, 2)
+    graph = coo_array((np.ones(len(ends), dtype=bool), (ends[:, 0], ends[:, 1])), shape=(count, count))
+    _, component = connected_components(graph, directed=False)
     groups: dict[int, list[int]] = defaultdict(list)
-    for node in range(count):
-        groups[root(node)].append(node)
+    for node, number in enumerate(component.tolist()):
+        groups[number].append(node)
     return list(groups.values())
 
 
 def frame_pairs(
     paths: Sequence[str], classes: Collection[str], window: int, numbers: Numbers = "auto"
 ) -> list[tuple[int, int]]:
-    """Pair up images whose frame numbers are neighbours: each with the next of its family.
-
-    Args:
-        paths: N paths.
-        classes: Class names, whose folders do not make a family.
-        window: Numbers that differ by at most this much are neighbours.
-        numbers: What numbers in file names are.
-
-    Returns:
-        Places of neighbours; all pairs within the window are connected through them.
-    """
+    """Pair up images whose frame numbers are neighbours: each with the next of its family."""
     if numbers == "ignore":
         return []
     families: dict[str, list[tuple[int, int]]] = defaultdict(list)
@@ -163,15 +121,7 @@ def frame_pairs(
 
 @dataclass(frozen=True)
 class LeakFreeSplit:
-    """A split and how it came about.
-
-    Args:
-        tables: Split name to its table; all have one root.
-        plan: What was asked for.
-        groups: The sizes of the groups that had to stay together, the largest first.
-        leaking: Held-out images that leak in an audit of the result.
-        source: What became of the rows of the data set, split by split as they were.
-    """
+    """A split, the sizes of the groups that had to stay together (the largest first), and how it came about."""
 
     tables: Mapping[Split, ClassTable]
     plan: SplitPlan
@@ -202,7 +152,7 @@ class LeakFreeSplit:
 
 
 def _groups(
-    items: Sequence[AuditItem], alike: Sequence[Alike], classes: Sequence[str], plan: SplitPlan
+    items: Sequence[AuditItem], alike: Sequence[NearPair], classes: Sequence[str], plan: SplitPlan
 ) -> list[list[int]]:
     """Return lists of images that stay together."""
     first: dict[Path, int] = {}
@@ -239,35 +189,24 @@ def _pooled_rows(tables: Mapping[Split, ClassTable], root: Path) -> dict[tuple[s
 def _leaking(
     given: Mapping[Split, Sequence[int]],
     items: Sequence[AuditItem],
-    seen: Seen,
+    scanned: ScannedImages,
     classes: tuple[str, ...],
     plan: SplitPlan,
 ) -> int:
     """Audit the result: the images in their new places."""
     side = {place: split for split, images in given.items() for place in images}
     moved = AuditItems(tuple(replace(item, part=side[place]) for place, item in enumerate(items)), classes)
-    return audit(moved, seen, window=plan.window, numbers=plan.numbers).leaking
+    return audit(moved, scanned, window=plan.window, numbers=plan.numbers).leaking
 
 
-def split_items(tables: Mapping[Split, ClassTable], items: AuditItems, seen: Seen, plan: SplitPlan) -> LeakFreeSplit:
-    """Share out every image that could be read.
-
-    Args:
-        tables: The data set as it is, whether split already or not.
-        items: Its images.
-        seen: What they look like; those without looks are left out.
-        plan: How much goes where.
-
-    Returns:
-        The split; the same for the same arguments.
-
-    Raises:
-        InputError: If a split that should get images gets none.
-    """
-    places = sorted(seen.looks)
+def split_items(
+    tables: Mapping[Split, ClassTable], items: AuditItems, scanned: ScannedImages, plan: SplitPlan
+) -> LeakFreeSplit:
+    """Share out every image that could be read."""
+    places = sorted(scanned.signatures)
     chosen = [items.items[place] for place in places]
-    looks = Seen({new: seen.looks[old] for new, old in enumerate(places)})
-    groups = _groups(chosen, find_alike(looks), items.classes, plan)
+    signatures = ScannedImages({new: scanned.signatures[old] for new, old in enumerate(places)})
+    groups = _groups(chosen, find_alike(signatures), items.classes, plan)
     given = assign_groups(groups, [item.row.label for item in chosen], plan)
     root = _common_root(tables)
     _check_given(given, groups, root)
@@ -279,7 +218,7 @@ def split_items(tables: Mapping[Split, ClassTable], items: AuditItems, seen: See
         found[split] = ClassTable(
             root, sorted_rows([row for one in rows for row in one]), tables["train"].classes, report
         )
-    leaking = _leaking(given, chosen, looks, items.classes, plan)
+    leaking = _leaking(given, chosen, signatures, items.classes, plan)
     sizes = sorted(map(len, groups), reverse=True)
     source: dict[str, Any] = {split: statistics(table, f"{split} as it was") for split, table in tables.items()}
     return LeakFreeSplit(found, plan, tuple(sizes), leaking, source)

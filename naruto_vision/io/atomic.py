@@ -17,11 +17,7 @@ TEMPORARY_PREFIX = ".tmp-"
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries to the disk.
-
-    Args:
-        folder: An existing folder.
-    """
+    """Flush a folder's entries to the disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -104,49 +100,23 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
-    """Write a whole file atomically.
-
-    Args:
-        path: The final file.
-        data: Its content.
-    """
+    """Write a whole file atomically."""
     with atomic_file(path) as temporary:
         temporary.write_bytes(data)
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a whole UTF-8 text file atomically, with line feeds as they are given.
-
-    Args:
-        path: The final file.
-        text: Its content.
-    """
+    """Write a whole UTF-8 text file atomically, with line feeds as they are given."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: str | Path, value: object, *, indent: int | None = 2) -> None:
-    """Write a JSON file atomically: UTF-8, final newline, no NaN.
-
-    Args:
-        path: The final file.
-        value: Any value that JSON can hold.
-        indent: Spaces a level, or None for one line.
-
-    Raises:
-        ValueError: If a number is not finite, which JSON cannot hold.
-    """
+    """Write a JSON file atomically: UTF-8, final newline, no NaN."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False) + "\n")
 
 
 def remove_leftovers(folder: str | Path) -> int:
-    """Remove temporary files that a killed process left in a folder and its sub-folders.
-
-    Args:
-        folder: The folder; one that is not there counts as clean. Nobody else may be writing into it.
-
-    Returns:
-        How many were removed; what lies in a temporary folder goes with it and is not counted.
-    """
+    """Remove temporary files that a killed process left in a folder and its sub-folders."""
     removed = 0
     for place, folders, files in os.walk(folder):
         leftovers = [name for name in folders if name.startswith(TEMPORARY_PREFIX)]

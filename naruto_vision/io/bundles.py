@@ -1,36 +1,28 @@
-"""Model bundles: a folder with ``model.safetensors`` and ``model.json`` that travel together.
+"""Model bundles (``model.safetensors`` + ``model.json``): hashes, packaged ones, writing, reading, strict loading.
 
-The JSON says which architecture the weights belong to, how images are prepared, and what else the
-weights decide (classes, thresholds, licence, figures). It names no code.
+The JSON says which architecture the weights belong to, how images are prepared, and what else the weights decide
+(classes, thresholds, licence, figures). It names no code. torch is imported where tensors are handled: the commands
+that only look for a packaged config or bundle start without it.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors.torch import save
-from torch import Tensor, nn
+from naruto_vision.errors import FormatError, MissingPathError, StateDictError
+from naruto_vision.io.atomic import atomic_folder, write_json
+from naruto_vision.io.typed_json import read_json
 
-from naruto_vision.errors import FormatError, JsonError, MissingPathError, StateDictError
-from naruto_vision.io.atomic import atomic_folder, write_text
-from naruto_vision.io.checkpoints import load_state_dict
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
 
 _BLOCK = 1 << 20
 
 
 def file_digest(path: str | Path, algorithm: str) -> str:
-    """Hash a file.
-
-    Args:
-        path: An existing file.
-        algorithm: A name of ``hashlib``.
-
-    Returns:
-        Hexadecimal digits, lower case.
-    """
+    """Hash a file block by block; ``algorithm`` is a name of ``hashlib``."""
     digest = hashlib.new(algorithm)
     with Path(path).open("rb") as handle:
         while block := handle.read(_BLOCK):
@@ -39,50 +31,24 @@ def file_digest(path: str | Path, algorithm: str) -> str:
 
 
 def file_sha256(path: str | Path) -> str:
-    """Hash a file with sha256.
-
-    Args:
-        path: An existing file.
-
-    Returns:
-        64 hexadecimal digits.
-    """
+    """Hash a file with sha256."""
     return file_digest(path, "sha256")
 
 
 def has_sha256(path: Path, digest: str) -> bool:
-    """Tell whether a file is there and holds what it should.
-
-    Args:
-        path: The file.
-        digest: 64 hexadecimal digits, lower case.
-    """
+    """Tell whether a file is there and holds what it should."""
     return path.is_file() and file_sha256(path) == digest
 
 
-def load_strictly(model: nn.Module, state: Mapping[str, Tensor], path: str | Path, architecture: str) -> None:
-    """Copy a state dict into a model, all of it or nothing; half-precision values are widened.
+def model_fingerprint(facts: Mapping[str, Any], state: "Mapping[str, Tensor]") -> str:
+    """Hash what decides a model's answers."""
+    import torch
 
-    Args:
-        model: The model that receives the weights.
-        state: Name to tensor, any shapes.
-        path: Where the weights came from, for the message.
-        architecture: The name of the architecture, for the message.
-
-    Raises:
-        StateDictError: If a key is missing or left over, or a shape differs.
-    """
-    own = model.state_dict()
-    reshaped = [
-        f"{name} ({tuple(state[name].shape)}, {tuple(value.shape)})"
-        for name, value in own.items()
-        if name in state and state[name].shape != value.shape
-    ]
-    missing = sorted(own.keys() - state.keys())
-    unexpected = sorted(state.keys() - own.keys())
-    if missing or unexpected or reshaped:
-        raise StateDictError(path, architecture, missing, unexpected, reshaped)
-    model.load_state_dict(dict(state))
+    digest = hashlib.sha256(repr(sorted(facts.items())).encode())
+    for name, tensor in sorted(state.items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -94,14 +60,7 @@ def _shared(kind: str) -> Path:
 
 
 def config_path(name: str) -> Path:
-    """Find a packaged config.
-
-    Args:
-        name: Its file name, such as ``scenes.yaml``.
-
-    Raises:
-        MissingPathError: If the package carries no such config.
-    """
+    """Find a packaged config."""
     path = _shared("configs") / name
     if not path.is_file():
         raise MissingPathError(path, "packaged config")
@@ -109,14 +68,7 @@ def config_path(name: str) -> Path:
 
 
 def bundle_path(name: str | Path) -> Path:
-    """Turn a bundle's name or folder into its folder.
-
-    Args:
-        name: A folder that holds ``model.json``, or the name of a bundle that the package carries ("tiny-clip").
-
-    Raises:
-        MissingPathError: If it is neither.
-    """
+    """Turn a bundle's name or folder into its folder."""
     folder = Path(name)
     if (folder / "model.json").is_file():
         return folder
@@ -136,21 +88,19 @@ def _names() -> str:
     return ", ".join(packaged_bundles()) or "none"
 
 
-def model_fingerprint(facts: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
-    """Hash what decides a model's answers.
-
-    Args:
-        facts: The values beside the weights (architecture, preprocessing, thresholds).
-        state: Name to tensor, any shapes and dtypes.
-
-    Returns:
-        64 hexadecimal digits.
-    """
-    digest = hashlib.sha256(repr(sorted(facts.items())).encode())
-    for name, tensor in sorted(state.items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+def load_strictly(model: "nn.Module", state: "Mapping[str, Tensor]", path: str | Path, architecture: str) -> None:
+    """Copy a state dict into a model, all of it or nothing; half-precision values are widened."""
+    own = model.state_dict()
+    reshaped = [
+        f"{name} ({tuple(state[name].shape)}, {tuple(value.shape)})"
+        for name, value in own.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    missing = sorted(own.keys() - state.keys())
+    unexpected = sorted(state.keys() - own.keys())
+    if missing or unexpected or reshaped:
+        raise StateDictError(path, architecture, missing, unexpected, reshaped)
+    model.load_state_dict(dict(state))
 
 
 WEIGHTS = "model.safetensors"
@@ -158,52 +108,31 @@ INFO = "model.json"
 FORMAT = 1
 
 
-def save_bundle(folder: str | Path, state: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
-    """Write a bundle; an older one in its place is replaced as a whole.
+def save_bundle(folder: str | Path, state: "Mapping[str, Tensor]", info: Mapping[str, Any]) -> None:
+    """Write a bundle; an older one in its place is replaced as a whole."""
+    from safetensors.torch import save
 
-    Args:
-        folder: Where the bundle goes.
-        state: Name to tensor, any shapes and dtypes.
-        info: JSON values. ``kind`` says what the bundle is ("clip", "sam").
-    """
     with atomic_folder(folder) as temporary:
         weights = temporary / WEIGHTS
         weights.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}))
         record = {"format": FORMAT, **info, "sha256": file_sha256(weights)}
-        write_text(temporary / INFO, json.dumps(record, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+        write_json(temporary / INFO, record)
 
 
 def read_bundle_info(folder: str | Path, kind: str) -> dict[str, Any]:
-    """Read and check a bundle's ``model.json``.
-
-    Args:
-        folder: The bundle.
-        kind: What the bundle has to be.
-
-    Returns:
-        The JSON object.
-
-    Raises:
-        MissingPathError: If the folder has no ``model.json``.
-        FormatError: If the JSON is broken, of another format version or of another kind.
-    """
+    """Read and check a bundle's ``model.json``."""
     path = Path(folder) / INFO
     if not path.is_file():
         raise MissingPathError(path, "model bundle")
-    try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise JsonError(path, error) from None
-    if not isinstance(info, dict) or info.get("format") != FORMAT:
-        raise FormatError(
-            path, f"bundle format {FORMAT}", f"{info.get('format') if isinstance(info, dict) else info!r}"
-        )
+    info = read_json(path, dict[str, Any])
+    if info.get("format") != FORMAT:
+        raise FormatError(path, f"bundle format {FORMAT}", repr(info.get("format")))
     if info.get("kind") != kind:
         raise FormatError(path, f"a {kind!r} bundle", f"kind {info.get('kind')!r}")
     return info
 
 
-def load_bundle(folder: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_bundle(folder: str | Path, kind: str) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     """Read a bundle after checking that its weights are the ones its JSON was written for.
 
     Args:
@@ -217,6 +146,8 @@ def load_bundle(folder: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[
         MissingPathError: If a file is missing.
         FormatError: If a file is corrupt, or the weights' hash is not the recorded one.
     """
+    from naruto_vision.io.checkpoints import load_state_dict
+
     info = read_bundle_info(folder, kind)
     weights = Path(folder) / WEIGHTS
     if not weights.is_file():

@@ -100,15 +100,7 @@ def load_state_dict(path: str | Path, *, trust_pickle: bool = False) -> dict[str
 
 
 def check_checkpoint(path: str | Path) -> None:
-    """Refuse a Lightning checkpoint that the restricted unpickler cannot read; its tensors are not read in.
-
-    Args:
-        path: The file.
-
-    Raises:
-        MissingPathError: If there is no such file.
-        FormatError: If the file is corrupt, or holds anything that could run code.
-    """
+    """Refuse a Lightning checkpoint that the restricted unpickler cannot read; its tensors are not read in."""
     path = Path(path)
     if not path.is_file():
         raise MissingPathError(path, "checkpoint")

@@ -1,6 +1,9 @@
-"""Downloads that resume, refuse what is not the expected file, and are whole or not there."""
+"""Official weights: their names, homes, hashes and licences, and downloads that resume and are verified.
 
-import json
+Only hashes that are published somewhere are listed, and each row says where. A file without one is recorded when it is
+first downloaded, and that is said to the user. A cut download is continued, which neither pooch nor open_clip does.
+"""
+
 import time
 import urllib.error
 import urllib.request
@@ -10,9 +13,10 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Literal
 
-from naruto_vision.errors import FormatError, InputError, JsonError
+from naruto_vision.errors import FormatError, InputError
 from naruto_vision.io.atomic import sync_folder, write_json
 from naruto_vision.io.bundles import file_digest, file_sha256
+from naruto_vision.io.typed_json import read_json
 
 HashSource = Literal["url", "copies", "hub", "none"]
 """Where a row's sha256 comes from: the path of its own URL, several public copies that agree, the official
@@ -125,17 +129,7 @@ OFFICIAL: tuple[OfficialWeights, ...] = (
 
 
 def find_weights(name: str) -> OfficialWeights:
-    """Look a row up.
-
-    Args:
-        name: A row's name or file name.
-
-    Returns:
-        The row.
-
-    Raises:
-        InputError: If no row has that name.
-    """
+    """Look a row up."""
     for row in OFFICIAL:
         if name in {row.name, row.file}:
             return row
@@ -159,13 +153,7 @@ _SERVER_TROUBLE = 500
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is known of a weights file.
-
-    Args:
-        path: The file.
-        sha256: 64 hexadecimal digits.
-        known: How it was recognised.
-    """
+    """What is known of a weights file."""
 
     path: Path
     sha256: str
@@ -174,17 +162,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Retries:
-    """How a broken connection is taken up again.
+    """How a broken connection is retried."""
 
-    Args:
-        attempts: How many connections in a row may end without a single new byte.
-        pause: Seconds before the next one.
-        timeout: Seconds without an answer after which a connection counts as broken.
-    """
-
-    attempts: int = 3
-    pause: float = 2.0
-    timeout: float = 30.0
+    attempts: int = 3  # connections in a row that may end without a single new byte
+    pause: float = 2.0  # seconds before the next connection
+    timeout: float = 30.0  # seconds without an answer after which a connection counts as broken
 
 
 def _quiet(_here: int, _total: int) -> None:
@@ -192,43 +174,15 @@ def _quiet(_here: int, _total: int) -> None:
 
 
 def read_lock(folder: Path) -> dict[str, str]:
-    """Read the record of first downloads.
-
-    Args:
-        folder: The weights folder.
-
-    Returns:
-        File name → sha256; empty where there is no record.
-
-    Raises:
-        FormatError: If the record is broken.
-    """
+    """Read the record of first downloads."""
     path = folder / LOCK
     if not path.is_file():
         return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise JsonError(path, error, "remove it, and verify the files anew") from None
-    if not isinstance(found, dict):
-        raise FormatError(path, "an object of file names and hashes", type(found).__name__, "remove it")
-    return {str(name): str(value) for name, value in found.items()}
+    return read_json(path, dict[str, str], hint="remove it, and verify the files again")
 
 
 def check_weights(row: OfficialWeights, path: Path, hint: str = "remove it and download it again") -> Verdict:
-    """Hold a file against everything that is known of it.
-
-    Args:
-        row: What it should be.
-        path: The file; the record of first downloads is looked for beside it.
-        hint: What the user is told to do about a wrong file.
-
-    Returns:
-        How it was recognised.
-
-    Raises:
-        FormatError: If a hash is another one.
-    """
+    """Check a file against everything that is known of it; the record of first downloads lies beside it."""
     sha256 = file_sha256(path)
     recorded = read_lock(path.parent).get(row.file, "")
     expected = row.sha256 or recorded
@@ -247,22 +201,7 @@ def download_weights(
     progress: Progress = _quiet,
     retries: Retries | None = None,
 ) -> Verdict:
-    """Bring one official file into a folder; an unfinished download is continued.
-
-    Args:
-        row: The file.
-        folder: Where it goes; made if need be.
-        base_url: A mirror that serves the same file names; "" is the official home.
-        progress: Told how far it is.
-        retries: How a broken connection is taken up again.
-
-    Returns:
-        The file and how it was recognised; an unknown hash has been recorded.
-
-    Raises:
-        InputError: If the server cannot be reached, does not have the file, or cuts the connection for good.
-        FormatError: If what came is not the expected file; it has been removed.
-    """
+    """Bring one official file into a folder; an unfinished download is continued."""
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / row.file
     if final.exists():

@@ -83,14 +83,7 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
 
 
 def rgb_from_image(image: Image.Image) -> ImageArray:
-    """Bring a decoded Pillow image of any mode to an image; its orientation stays as it is.
-
-    Args:
-        image: Any mode. One channel of 16 or 32 bits is scaled, transparency is laid over white.
-
-    Returns:
-        Shape (H, W, 3), uint8, RGB.
-    """
+    """Bring a decoded Pillow image of any mode to an image; its orientation stays as it is."""
     if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
         image = _from_16_bit(image)
     if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
@@ -175,14 +168,7 @@ def read_image(path: str | Path) -> ImageArray:
 
 
 def image_or_none(path: str | Path) -> ImageArray | None:
-    """Read an image that may be gone or broken, where the rest is shown without it.
-
-    Args:
-        path: The image file.
-
-    Returns:
-        Shape (H, W, 3), uint8, RGB, upright; None where it is not there or cannot be read.
-    """
+    """Read an image that may be gone or broken, where the rest is shown without it."""
     try:
         return read_image(path)
     except (BadImageError, MissingPathError):
@@ -212,27 +198,13 @@ def write_image(path: str | Path, image: ImageArray, *, quality: int = 92) -> No
 
 
 def is_image(path: str | Path) -> bool:
-    """Tell by its name whether a file is an image; a hidden one is not.
-
-    Args:
-        path: A file that is there.
-    """
+    """Tell by its name whether a file is an image; a hidden one is not."""
     path = Path(path)
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and (path.is_file() or path.is_symlink())
 
 
 def list_images(folder: str | Path) -> Sequence[str]:
-    """List the images under a folder, recursively, by extension.
-
-    Args:
-        folder: The folder. Links to folders are not followed, so a loop of links ends.
-
-    Returns:
-        Paths relative to ``folder``, POSIX, sorted; hidden files are left out.
-
-    Raises:
-        MissingPathError: If the folder is not there.
-    """
+    """List the images under a folder, recursively, by extension."""
     root = Path(folder)
     if not root.is_dir():
         raise MissingPathError(root, "folder of images")

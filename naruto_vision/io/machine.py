@@ -28,14 +28,7 @@ def allowed_cpus() -> int:
 
 
 def cpu_features(cpu_info: Path = _CPU_INFO) -> dict[str, bool]:
-    """Tell which vector units the CPU has.
-
-    Args:
-        cpu_info: The kernel's description of the CPUs.
-
-    Returns:
-        Every name of ``CPU_FEATURES``; all False where the kernel does not tell (not Linux on x86-64).
-    """
+    """Tell which vector units the CPU has."""
     flags: set[str] = set()
     if cpu_info.is_file():
         for line in cpu_info.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -46,11 +39,7 @@ def cpu_features(cpu_info: Path = _CPU_INFO) -> dict[str, bool]:
 
 
 def has_fast_bf16(cpu_info: Path = _CPU_INFO) -> bool:
-    """Tell whether bfloat16 is computed by the CPU itself; where it is not, it is far slower than float32.
-
-    Args:
-        cpu_info: The kernel's description of the CPUs.
-    """
+    """Tell whether bfloat16 is computed by the CPU itself; where it is not, it is far slower than float32."""
     features = cpu_features(cpu_info)
     return features["AMX"] or features["AVX512-BF16"]
 

@@ -54,18 +54,7 @@ def average_precision(
     annotations: Sequence[Mapping[str, Any]],
     results: Sequence[Mapping[str, Any]],
 ) -> dict[str, float | None]:
-    """Compute AP of records in COCO's own form.
-
-    Args:
-        images: Every image id.
-        categories: Every category id.
-        annotations: True objects: ``{image_id, category_id, bbox: [x, y, width, height]}``; ``iscrowd`` and
-            ``area`` may be there.
-        results: Predictions: the same with ``score``.
-
-    Returns:
-        ``AP``, ``AP50`` and ``AP75``, each in [0, 1], or None where there is no object.
-    """
+    """Compute AP of records in COCO's own form."""
     if not annotations:
         return dict.fromkeys(_FIGURES)
     if not results:

@@ -1,4 +1,4 @@
-"""Intervals that know that the objects of one scene stand and fall together."""
+"""Cluster bootstrap over scenes."""
 
 from dataclasses import dataclass
 
@@ -12,16 +12,7 @@ _BLOCK = 256  # replicates at a time: the weights of 10,000 scenes then take 20 
 
 @dataclass(frozen=True)
 class Interval:
-    """A two-sided 95 % interval.
-
-    Args:
-        low: Its lower end.
-        high: Its upper end.
-        replicates: How many resampled sets of scenes gave the figure a value.
-
-    Raises:
-        ValueError: If the ends are in the wrong order.
-    """
+    """A two-sided 95 % percentile interval, and how many replicates gave the figure a value."""
 
     low: float
     high: float
@@ -34,14 +25,7 @@ class Interval:
 
 
 def scene_table(evaluation: Evaluation) -> dict[str, NDArray[np.float64]]:
-    """Lay out every figure as a ratio of sums over scenes.
-
-    Args:
-        evaluation: The scenes.
-
-    Returns:
-        Figure to shape (S, 2), float64: what each scene adds above and below the line.
-    """
+    """Return for each figure what each scene adds to its numerator and denominator: float64 (S, 2)."""
     counts = [scene.counts for scene in evaluation.scenes]
     columns = {
         "object_accuracy": [(c.right, c.objects) for c in counts],
@@ -56,29 +40,17 @@ def scene_table(evaluation: Evaluation) -> dict[str, NDArray[np.float64]]:
 
 
 def bootstrap_intervals(evaluation: Evaluation, replicates: int = 2000, seed: int = 0) -> dict[str, Interval]:
-    """Draw whole scenes anew and see how much every figure moves.
+    """Compute the percentile interval of every figure by resampling whole scenes.
 
     An interval over objects takes them as independent. Those of one scene are not: they share its light, its crowd
     and its failures. Drawing scenes with replacement keeps that.
-
-    Args:
-        evaluation: The scenes.
-        replicates: How many sets of scenes are drawn, at least 1.
-        seed: Decides them.
-
-    Returns:
-        Figure to its percentile interval; a figure that had a value in no replicate is left out, as is everything
-        where there is no scene.
-
-    Raises:
-        ValueError: If there is no replicate.
     """
     table = scene_table(evaluation)
     stacked = np.stack(list(table.values()), axis=2)  # (S, 2, figures)
     sums = _resampled_sums(stacked, replicates, seed)  # (R, 2, figures)
     intervals = {}
-    for place, name in enumerate(table):
-        above, below = sums[:, 0, place], sums[:, 1, place]
+    for index, name in enumerate(table):
+        above, below = sums[:, 0, index], sums[:, 1, index]
         values = above[below > 0] / below[below > 0]
         if len(values):
             intervals[name] = _interval(values)
@@ -88,20 +60,7 @@ def bootstrap_intervals(evaluation: Evaluation, replicates: int = 2000, seed: in
 def bootstrap_difference(
     first: Evaluation, second: Evaluation, replicates: int = 2000, seed: int = 0
 ) -> Interval | None:
-    """Draw scenes anew and see how much the difference in object accuracy of two runs moves.
-
-    Args:
-        first: One run.
-        second: Another one over the same scenes, in the same order.
-        replicates: How many sets of scenes are drawn, at least 1.
-        seed: Decides them.
-
-    Returns:
-        Of the second's object accuracy minus the first's; None where no set of scenes has an object.
-
-    Raises:
-        ValueError: If the scenes differ, or there is no replicate.
-    """
+    """Compute the interval of the second's object accuracy minus the first's; None where no scene has an object."""
     if [scene.scene for scene in first.scenes] != [scene.scene for scene in second.scenes]:
         msg = "bootstrap_difference: expected two runs over the same scenes, found others"
         raise ValueError(msg)

@@ -1,9 +1,63 @@
-"""How well vectors find each other: recall at 1 between texts and images, leave-one-out nearest neighbours."""
+"""Figures of classifiers, of retrieval, and of predicted IoUs."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """How well classes were told apart.
+
+    Args:
+        accuracy: Share of right answers.
+        macro_accuracy: Mean over the classes that occur of their own share of right answers.
+        macro_f1: Mean over the classes that occur or were answered of their F1.
+        count: How many answers there were.
+    """
+
+    accuracy: float
+    macro_accuracy: float
+    macro_f1: float
+    count: int
+
+
+def confusion_matrix(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Count what each class was taken for: int64 (N,) twice to int64 (C, C), rows are true classes."""
+    return multiclass_confusion_matrix(predicted, labels, classes)
+
+
+def class_figures(confusion: Tensor) -> ClassFigures:
+    """Compute accuracy and F1 in float64 from a confusion matrix (C, C); all 0 where it is empty."""
+    counts = confusion.double()
+    right, true, answered = counts.diag(), counts.sum(dim=1), counts.sum(dim=0)
+    recall = (right / true.clamp(min=1))[true > 0]
+    f1 = (2 * right / (true + answered).clamp(min=1))[true + answered > 0]
+    total = int(counts.sum())
+    return ClassFigures(
+        accuracy=float(right.sum() / max(total, 1)),
+        macro_accuracy=float(recall.mean()) if len(recall) else 0.0,
+        macro_f1=float(f1.mean()) if len(f1) else 0.0,
+        count=total,
+    )
+
+
+def recall_at_1(queries: Tensor, items: Tensor) -> float:
+    """Share of queries whose nearest item is their own; a tie counts as a miss unless the own item comes first."""
+    if len(queries) == 0:
+        return 0.0
+    nearest = (queries @ items.T).argmax(dim=1)
+    return float((nearest == torch.arange(len(queries), device=nearest.device)).float().mean())
+
+
+def leave_one_out_accuracy(vectors: Tensor, labels: Tensor) -> float:
+    """Share of vectors whose nearest other vector has their label."""
+    if len(vectors) < 2:
+        return 0.0
+    similarity = (vectors @ vectors.T).fill_diagonal_(-2.0)  # below any cosine
+    return float((labels[similarity.argmax(dim=1)] == labels).float().mean())
 
 
 @dataclass(frozen=True)
@@ -34,7 +88,7 @@ class IouCalibration:
         calibration_error: Mean over masks of their bin's ``|predicted - actual|``, as in the expected calibration
             error of classifiers; None without masks.
         absolute_error: Mean of each mask's own ``|predicted - actual|``; None without masks.
-        bias: Mean of predicted minus actual, above 0 where the model flatters itself; None without masks.
+        bias: Mean of predicted minus actual, positive if over-confident; None without masks.
         bins: The bins that have masks, lowest first.
     """
 
@@ -49,7 +103,7 @@ def iou_calibration(predicted: Tensor, actual: Tensor, bins: int = 10) -> IouCal
     """Compare predicted with true IoUs, overall and in ranges of equal width.
 
     A model whose estimates spread evenly around the truth has a large absolute error and no calibration error; one
-    that is always 0.1 too sure has both at 0.1. A threshold on predicted IoU can be trusted where both are small.
+    that is always 0.1 over-confident has both at 0.1. A threshold on predicted IoU can be trusted where both are small.
 
     Args:
         predicted: Shape (N,), floating, the model's estimates; values outside [0, 1] go to the first or last bin.
@@ -84,89 +138,3 @@ def iou_calibration(predicted: Tensor, actual: Tensor, bins: int = 10) -> IouCal
 def _bin(guess: Tensor, truth: Tensor, index: int, bins: int) -> CalibrationBin:
     """Summarise one bin's estimates (n,) and true IoUs (n,)."""
     return CalibrationBin(index / bins, (index + 1) / bins, guess.numel(), float(guess.mean()), float(truth.mean()))
-
-
-@dataclass(frozen=True)
-class ClassFigures:
-    """How well classes were told apart.
-
-    Args:
-        accuracy: Share of right answers.
-        macro_accuracy: Mean over the classes that occur of their own share of right answers.
-        macro_f1: Mean over the classes that occur or were answered of their F1.
-        count: How many answers there were.
-    """
-
-    accuracy: float
-    macro_accuracy: float
-    macro_f1: float
-    count: int
-
-
-def confusion_matrix(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Count what each class was taken for.
-
-    Args:
-        predicted: Shape (N,), int64, in [0, classes).
-        labels: Shape (N,), int64, in [0, classes).
-        classes: How many classes there are.
-
-    Returns:
-        Shape (classes, classes), int64; rows are true classes, columns the answers.
-    """
-    pairs = torch.bincount(labels * classes + predicted, minlength=classes * classes)
-    return pairs.reshape(classes, classes)
-
-
-def class_figures(confusion: Tensor) -> ClassFigures:
-    """Work out the figures.
-
-    Args:
-        confusion: Shape (C, C), int64; rows are true classes, columns the answers.
-
-    Returns:
-        All figures 0 where there were no answers.
-    """
-    counts = confusion.double()
-    right, true, answered = counts.diag(), counts.sum(dim=1), counts.sum(dim=0)
-    recall = (right / true.clamp(min=1))[true > 0]
-    f1 = (2 * right / (true + answered).clamp(min=1))[true + answered > 0]
-    total = int(counts.sum())
-    return ClassFigures(
-        accuracy=float(right.sum() / max(total, 1)),
-        macro_accuracy=float(recall.mean()) if len(recall) else 0.0,
-        macro_f1=float(f1.mean()) if len(f1) else 0.0,
-        count=total,
-    )
-
-
-def recall_at_1(queries: Tensor, items: Tensor) -> float:
-    """Share of queries whose nearest item is their own; a tie counts as a miss unless the own item comes first.
-
-    Args:
-        queries: Shape (N, D), float32, unit rows.
-        items: Shape (N, D), float32, unit rows; item i belongs to query i.
-
-    Returns:
-        In [0, 1]; 0 where there are none.
-    """
-    if len(queries) == 0:
-        return 0.0
-    nearest = (queries @ items.T).argmax(dim=1)
-    return float((nearest == torch.arange(len(queries), device=nearest.device)).float().mean())
-
-
-def leave_one_out_accuracy(vectors: Tensor, labels: Tensor) -> float:
-    """Share of vectors whose nearest other vector has their label.
-
-    Args:
-        vectors: Shape (N, D), float32, unit rows.
-        labels: Shape (N,), int64.
-
-    Returns:
-        In [0, 1]; 0 where there are fewer than two.
-    """
-    if len(vectors) < 2:
-        return 0.0
-    similarity = (vectors @ vectors.T).fill_diagonal_(-2.0)  # below any cosine
-    return float((labels[similarity.argmax(dim=1)] == labels).float().mean())

@@ -1,8 +1,8 @@
-"""Everything that is measured of a set of scenes: rates, reasons, quality of boxes, and what perfection would give."""
+"""Everything that is measured of a set of scenes: rates, a reason for every box, quality of boxes, upper bounds."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -16,7 +16,6 @@ from naruto_vision.metrics.scene import (
     count_scene,
     match_boxes,
     match_matrix,
-    scene_report,
 )
 from naruto_vision.metrics.stats import Rate
 from naruto_vision.records import UNKNOWN, Box, LabelledBox
@@ -41,14 +40,7 @@ PREDICTION_REASONS: tuple[PredictionReason, ...] = get_args(PredictionReason)
 
 @dataclass(frozen=True)
 class ObjectVerdict:
-    """One object of the ground truth.
-
-    Args:
-        truth: The object.
-        reason: What became of it.
-        answer: The prediction that was matched to it; None where none was.
-        iou: Their inclusive IoU, in [0, 1]; 0 without an answer.
-    """
+    """One object of the ground truth, the prediction that was matched to it, and their inclusive IoU."""
 
     truth: LabelledBox
     reason: ObjectReason
@@ -58,12 +50,7 @@ class ObjectVerdict:
 
 @dataclass(frozen=True)
 class PredictionVerdict:
-    """One prediction.
-
-    Args:
-        prediction: The prediction.
-        reason: What it turned out to be.
-    """
+    """One prediction and what it turned out to be."""
 
     prediction: LabelledBox
     reason: PredictionReason
@@ -71,12 +58,7 @@ class PredictionVerdict:
 
 @dataclass(frozen=True)
 class SceneVerdict:
-    """One scene, with a reason for everything in it.
-
-    Args:
-        objects: The true objects, in their order.
-        predictions: The predictions, in their order.
-    """
+    """One scene, with a reason for everything in it, in the order of the files."""
 
     objects: tuple[ObjectVerdict, ...]
     predictions: tuple[PredictionVerdict, ...]
@@ -84,15 +66,7 @@ class SceneVerdict:
 
 @dataclass(frozen=True)
 class ReasonCounts:
-    """How often each reason was given.
-
-    Args:
-        objects: Every object reason with its count; they add up to the objects.
-        predictions: Every prediction reason with its count; they add up to the predictions.
-
-    Raises:
-        ValueError: If matched objects and matched predictions differ in number.
-    """
+    """How often each reason was given; each side adds up to its objects or predictions."""
 
     objects: Mapping[ObjectReason, int]
     predictions: Mapping[PredictionReason, int]
@@ -114,23 +88,14 @@ def judge_scene(
 
     Matched pairs are ``right``, ``wrong name`` or ``unknown``. An object without a match is the first of these:
 
-    - ``cut in parts``: two or more unmatched predictions lie in it, and the box around them reaches the bar, so
+    - ``cut in parts``: two or more unmatched predictions lie in it, and the box around them reaches the threshold, so
       that merging them would have found it;
-    - ``swallowed``: a prediction holds it (0.8 of its box), or reaches the bar but was matched to another object;
+    - ``swallowed``: a prediction holds it (0.8 of its box), or reaches the threshold but was matched to another object;
     - ``missed``.
 
     A prediction without a match is the first of these: ``unnamed`` (called "unknown", so it claims nothing),
-    ``duplicate`` (it reaches the bar with an object that has a better one), ``part`` (0.8 of it lies in an object),
-    ``too large`` (it holds 0.8 of an object), ``background``.
-
-    Args:
-        predictions: What was predicted, inclusive pixels.
-        truths: The true objects, inclusive pixels of the same image.
-        iou_match: Smallest inclusive IoU of a match, in [0, 1].
-        matching: Whether labels help the matching.
-
-    Returns:
-        A verdict for each, in the order given.
+    ``duplicate`` (it reaches the threshold with an object that has a better one), ``part`` (0.8 of it lies in an
+    object), ``too large`` (it holds 0.8 of an object), ``background``.
     """
     pairs = match_boxes(predictions, truths, iou_match, matching)
     guesses, objects = [item.box for item in predictions], [item.box for item in truths]
@@ -161,14 +126,7 @@ def judge_scene(
 
 
 def count_reasons(scenes: Iterable[SceneVerdict]) -> ReasonCounts:
-    """Count the reasons of several scenes.
-
-    Args:
-        scenes: Any number of them.
-
-    Returns:
-        Every reason with its count, also those that were never given.
-    """
+    """Count the reasons of several scenes."""
     seen = list(scenes)
     objects = Counter(item.reason for scene in seen for item in scene.objects)
     predictions = Counter(item.reason for scene in seen for item in scene.predictions)
@@ -184,14 +142,14 @@ def _match_reason(answer: LabelledBox, truth: LabelledBox) -> MatchReason:
     return "unknown" if answer.label == UNKNOWN else "wrong name"
 
 
-def _unfound(box: Box, parts: Sequence[Box], bar: float, swallowed: bool) -> ObjectReason:
-    if len(parts) > 1 and inclusive_iou_matrix([common_box(parts)], [box])[0, 0] >= bar:
+def _unfound(box: Box, parts: Sequence[Box], threshold: float, swallowed: bool) -> ObjectReason:
+    if len(parts) > 1 and inclusive_iou_matrix([common_box(parts)], [box])[0, 0] >= threshold:
         return "cut in parts"
     return "swallowed" if swallowed else "missed"
 
 
 def _unmatched(prediction: LabelledBox, overlaps: tuple[bool, bool, bool]) -> PredictionReason:
-    """Judge by whether it reaches the bar with an object, lies in one, or holds one."""
+    """Judge by whether it reaches the threshold with an object, lies in one, or holds one."""
     if prediction.label == UNKNOWN:
         return "unnamed"
     kinds: tuple[PredictionReason, ...] = ("duplicate", "part", "too large")
@@ -203,14 +161,7 @@ _ON_OBJECT = 0.5  # half of the smaller box: the region is chiefly of this objec
 
 @dataclass(frozen=True)
 class SceneOutcome:
-    """What one scene came to.
-
-    Args:
-        scene: Its path relative to the images' folder.
-        counts: What the rates are made of.
-        verdict: A reason for every object and every prediction.
-        right_with_perfect_boxes: Objects that would be right if only boxes were at fault.
-    """
+    """The counts of one scene, the reasons, and how many objects would be right if all boxes were perfect."""
 
     scene: str
     counts: SceneCounts
@@ -225,12 +176,12 @@ class SceneOutcome:
 
 @dataclass(frozen=True)
 class Bounds:
-    """Object accuracy if one part of the work were perfect: which part is worth mending.
+    """Object accuracy if one part of the work were perfect: which part is worth improving.
 
     Args:
-        perfect_boxes: Oracle masks. Every prediction keeps its label; its box becomes that of an object that it is
-            on (they share half of the smaller box, or reach the bar), one-to-one, with as many right labels as can be.
-        perfect_names: Oracle names. Every matched object gets its own label: the same as honest recall.
+        perfect_boxes: Oracle masks. Every prediction keeps its label and gets the box of an object that it is on (they
+            share half of the smaller box, or reach the threshold), one-to-one, with as many right labels as can be.
+        perfect_names: Oracle names. Every matched object gets its own label: the same as recall.
         perfect_merging: Every object that was cut in parts is put together, and every matched one keeps its answer;
             those put together are taken as right.
     """
@@ -241,11 +192,7 @@ class Bounds:
 
     def as_json(self) -> dict[str, Any]:
         """Return each bound as ``{value, count, total, low, high}``."""
-        return {
-            "perfect_boxes": self.perfect_boxes.as_json(),
-            "perfect_names": self.perfect_names.as_json(),
-            "perfect_merging": self.perfect_merging.as_json(),
-        }
+        return {item.name: getattr(self, item.name).as_json() for item in fields(self)}
 
 
 @dataclass(frozen=True)
@@ -267,13 +214,7 @@ class Quality:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A set of scenes, judged.
-
-    Args:
-        scenes: One outcome a scene of the ground truth, in its order.
-        iou_match: Smallest inclusive IoU of a match.
-        matching: Whether labels helped the matching.
-    """
+    """The outcome of every scene of the ground truth, in its order."""
 
     scenes: tuple[SceneOutcome, ...]
     iou_match: float = 0.5
@@ -282,7 +223,7 @@ class Evaluation:
     @property
     def report(self) -> SceneReport:
         """The rates with their counts."""
-        return scene_report(add_counts(scene.counts for scene in self.scenes), self.iou_match, self.matching)
+        return SceneReport(add_counts(scene.counts for scene in self.scenes), self.iou_match, self.matching)
 
     @property
     def reasons(self) -> ReasonCounts:
@@ -324,7 +265,7 @@ def evaluate_scenes(
     matching: Matching = "box",
     advance: Callable[[], None] = lambda: None,
 ) -> Evaluation:
-    """Hold predictions against the ground truth.
+    """Evaluate predictions against the ground truth.
 
     Args:
         truth: Scene to its objects, inclusive pixels.
@@ -338,7 +279,7 @@ def evaluate_scenes(
         Every scene's outcome.
 
     Raises:
-        ValueError: If the bar is outside [0, 1].
+        ValueError: If ``iou_match`` is outside [0, 1].
 
     Example:
         >>> ayame = LabelledBox((0, 0, 9, 9), "ayame", 0.9)

@@ -79,15 +79,6 @@ def poisson_interval(count: int) -> tuple[float, float]:
 
     Pieces are counted, not drawn from a fixed number of trials, so the interval of a proportion does not fit.
     (F. Garwood, Biometrika 1936)
-
-    Args:
-        count: What was counted, 0 or more.
-
-    Returns:
-        Lower and upper end of the expected count.
-
-    Raises:
-        ValueError: If the count is negative.
     """
     if count < 0:
         msg = f"poisson_interval: expected a count of 0 or more, found {count}"
@@ -121,17 +112,7 @@ def count_encoded_fragments(
     iou_match: float = 0.5,
     inside: float = 0.8,
 ) -> FragmentCounts:
-    """Count pieces and over-merges of one scene without unpacking its masks.
-
-    Args:
-        regions: What ``rle_from_mask`` returns, of R masks that are not empty.
-        figures: The same of F figures, all of one size.
-        iou_match: Mask IoU from which a region is a figure.
-        inside: A region with this share of its pixels in a figure is a piece of it, unless it is the figure.
-
-    Returns:
-        The counts.
-    """
+    """Count pieces and over-merges of one scene without unpacking its masks."""
     if not regions or not figures:
         return FragmentCounts(objects=len(figures), regions=len(regions))
     found, true = list(regions), list(figures)
@@ -149,13 +130,6 @@ def count_encoded_fragments(
 
 
 def add_fragments(parts: Iterable[FragmentCounts]) -> FragmentCounts:
-    """Add up the counts of several scenes.
-
-    Args:
-        parts: Any number of counts, none of which share a scene.
-
-    Returns:
-        Their sum.
-    """
+    """Add up the counts of several scenes."""
     columns = zip(*(astuple(part) for part in parts), strict=True)
     return FragmentCounts(*(sum(column) for column in columns))

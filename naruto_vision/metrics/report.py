@@ -1,4 +1,4 @@
-"""An evaluation as JSON: for programs, and what the tables for people are laid out from."""
+"""An evaluation as JSON and as tables. Printing them is the caller's business."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ from naruto_vision.records import LabelledBox
 
 TITLES = {
     "object_accuracy": "object accuracy",
-    "honest_recall": "honest detection recall",
+    "honest_recall": "detection recall",
     "reference_recall": "reference recall (scenes with predictions only)",
     "class_given_matched": "class given matched",
     "precision": "precision",
@@ -26,30 +26,15 @@ TITLES = {
 
 
 def format_rate(rate: Rate, digits: int = 3) -> str:
-    """Write a rate with its counts and its 95 % interval.
-
-    Args:
-        rate: Any rate.
-        digits: Decimals.
-
-    Returns:
-        Such as ``45/62  0.726 [0.604, 0.821]``, or ``0/0  -`` where there is nothing to divide by.
-    """
-    if rate.value is None or rate.low is None or rate.high is None:
+    """Write a rate with its counts and its 95 % interval."""
+    if not rate.interval:
         return f"{rate.count}/{rate.total}  -"
-    return f"{rate.count}/{rate.total}  {rate.value:.{digits}f} [{rate.low:.{digits}f}, {rate.high:.{digits}f}]"
+    low, high = rate.interval
+    return f"{rate.count}/{rate.total}  {rate.value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def table_from_json(results: Mapping[str, Any], title: str = "Scenes") -> Table:
-    """Lay out the JSON of a report, such as ``results.json``.
-
-    Args:
-        results: What ``SceneReport.as_json`` returns; ``intervals`` adds a column, other keys are passed over.
-        title: What was measured.
-
-    Returns:
-        A table of the overall figures, then one row a class; its second column has counts and intervals.
-    """
+    """Lay out the JSON of a report, such as ``results.json``."""
     missing = results["scenes"] - results["scenes_with_predictions"]
     intervals = results.get("intervals", {})
     table = Table(
@@ -76,39 +61,17 @@ def _over_scenes(intervals: Mapping[str, Any], name: str) -> list[str]:
 
 
 def format_value(value: float | None) -> str:
-    """Write a figure that has no counts.
-
-    Args:
-        value: Any number, or None.
-
-    Returns:
-        Three decimals, or ``-``.
-    """
+    """Write a figure that has no counts."""
     return "-" if value is None else f"{value:.3f}"
 
 
 def format_interval(interval: Mapping[str, float] | None) -> str:
-    """Write an interval of resampled scenes.
-
-    Args:
-        interval: With ``low`` and ``high``, or None.
-
-    Returns:
-        Such as ``[0.604, 0.821]``, or nothing.
-    """
+    """Write an interval of resampled scenes."""
     return "" if interval is None else f"[{interval['low']:.3f}, {interval['high']:.3f}]"
 
 
 def report_table(report: SceneReport, title: str = "Scenes") -> Table:
-    """Lay out a report.
-
-    Args:
-        report: The figures.
-        title: What was measured.
-
-    Returns:
-        A table of two columns: the overall figures, then one row a class.
-    """
+    """Lay out a report."""
     return table_from_json(report.as_json(), title)
 
 
@@ -120,16 +83,7 @@ _DIGITS = 6
 
 
 def evaluation_document(evaluation: Evaluation, replicates: int = 2000, seed: int = 0) -> dict[str, Any]:
-    """Return everything that was measured.
-
-    Args:
-        evaluation: The scenes.
-        replicates: How many sets of scenes are drawn for ``intervals``; 0 leaves them out.
-        seed: Decides them.
-
-    Returns:
-        JSON values: the keys of ``results.json``, and ``quality``, ``reasons``, ``bounds`` and ``intervals``.
-    """
+    """Return everything that was measured."""
     intervals = bootstrap_intervals(evaluation, replicates, seed) if replicates else {}
     return {
         **evaluation.report.as_json(),
@@ -141,15 +95,7 @@ def evaluation_document(evaluation: Evaluation, replicates: int = 2000, seed: in
 
 
 def verdict_documents(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Return every object and every prediction with its reason.
-
-    Args:
-        evaluation: The scenes.
-
-    Returns:
-        One JSON value a scene: ``{scene, objects: [{bbox, label, reason, answer, iou}], preds: [{bbox, label,
-        score, reason}]}``; answer and iou are null where nothing was matched.
-    """
+    """Return every object and every prediction with its reason."""
     return [
         {
             "scene": scene.scene,
@@ -178,16 +124,7 @@ def _box(item: LabelledBox) -> dict[str, Any]:
 def comparison_documents(
     comparisons: Sequence[Comparison], differences: Sequence[Interval | None] = ()
 ) -> list[dict[str, Any]]:
-    """Return comparisons as JSON values.
-
-    Args:
-        comparisons: Any number of them.
-        differences: Of each, the interval of the second's object accuracy minus the first's; none at all where
-            only totals are known.
-
-    Returns:
-        One value each: names, p-values before and after correction, verdict, pairing and difference.
-    """
+    """Return comparisons as JSON values."""
     known = list(differences) or [None] * len(comparisons)
     return [
         {
@@ -200,14 +137,7 @@ def comparison_documents(
 
 
 def class_csv(results: Mapping[str, Any]) -> str:
-    """Write the object accuracy of every class as CSV.
-
-    Args:
-        results: What ``evaluation_document`` returns.
-
-    Returns:
-        Header ``class,correct,total,accuracy`` and one line a class, sorted; accuracy has six decimals.
-    """
+    """Write the object accuracy of every class as CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["class", "correct", "total", "accuracy"])
@@ -249,14 +179,7 @@ _UNPAIRED = "exact McNemar test at its least and largest p: totals do not tell w
 
 
 def reasons_table(results: Mapping[str, Any]) -> Table:
-    """Lay out why objects were found or not, and what predictions were.
-
-    Args:
-        results: What ``evaluation_document`` returns.
-
-    Returns:
-        A table of three columns; both parts add up to what they are of.
-    """
+    """Lay out why objects were found or not, and what predictions were."""
     table = Table("reason", "count", "meaning", title="One reason for everything")
     table.columns[1].justify = "right"
     for kind, words in (("objects", "objects"), ("predictions", "predictions")):
@@ -268,14 +191,7 @@ def reasons_table(results: Mapping[str, Any]) -> Table:
 
 
 def bounds_table(results: Mapping[str, Any]) -> Table:
-    """Lay out the quality of the boxes and what perfection of one part would give.
-
-    Args:
-        results: What ``evaluation_document`` returns; ``average_precision`` adds rows.
-
-    Returns:
-        A table of two columns.
-    """
+    """Lay out the quality of the boxes and what perfection of one part would give."""
     table = Table("figure", "value", title="Boxes, and what would help")
     quality = results["quality"]
     panoptic = format_interval(results["intervals"].get("panoptic_quality"))
@@ -293,14 +209,7 @@ def bounds_table(results: Mapping[str, Any]) -> Table:
 
 
 def fragments_table(results: Mapping[str, Any]) -> Table:
-    """Lay out how the segmenter cut the figures.
-
-    Args:
-        results: What ``evaluation_document`` returns, with ``fragments``: the JSON of ``FragmentCounts``.
-
-    Returns:
-        A table of two columns.
-    """
+    """Lay out how the segmenter cut the figures."""
     counts = results["fragments"]
     table = Table("figure", "count/total  value [95 % interval]", title="How figures are cut (by masks)")
     for name, words in _CUTS.items():
@@ -312,14 +221,7 @@ def fragments_table(results: Mapping[str, Any]) -> Table:
 
 
 def comparison_table(comparisons: Sequence[Mapping[str, Any]]) -> Table:
-    """Lay out whether runs can be told apart.
-
-    Args:
-        comparisons: What ``comparison_documents`` returns.
-
-    Returns:
-        A table with one row for every two runs.
-    """
+    """Lay out whether runs can be told apart."""
     paired = all(item["pairing"] is not None for item in comparisons)
     table = Table("runs", "p", "p after Holm", "verdict at 0.05", title="Can they be told apart?")
     table.caption = _PAIRED if paired else _UNPAIRED
@@ -340,15 +242,7 @@ def comparison_table(comparisons: Sequence[Mapping[str, Any]]) -> Table:
 def comparison_remarks(
     comparisons: Sequence[Mapping[str, Any]], runs: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[str]:
-    """Say how the differences are to be read, and which runs lack scenes.
-
-    Args:
-        comparisons: What ``comparison_documents`` returns.
-        runs: Run to what ``evaluation_document`` returns, with its ``files``.
-
-    Yields:
-        Plain text lines.
-    """
+    """Say how the differences are to be read, and which runs lack scenes."""
     if any(item["difference"] is not None for item in comparisons):
         yield _DIFFERENCE
     for name, document in runs.items():
@@ -362,14 +256,7 @@ def _p_range(low: float, high: float) -> str:
 
 
 def verdict_lines(scenes: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Write every object, and every prediction that is nobody's, on a line of its own.
-
-    Args:
-        scenes: What ``verdict_documents`` returns.
-
-    Returns:
-        Plain text lines, scene by scene.
-    """
+    """Write every object, and every prediction that is nobody's, on a line of its own."""
     lines = []
     for scene in scenes:
         lines.append(str(scene["scene"]))

@@ -1,7 +1,7 @@
-"""How well scenes were read, as whole numbers that add up: the functional twin of ``SceneAccuracy``."""
+"""One-to-one matching of boxes, the counts and rates that follow from it."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -19,24 +19,16 @@ _TIE = 1e-9
 
 
 def match_matrix(
-    iou: NDArray[np.float64], bar: float, right: NDArray[np.bool_] | None = None
+    iou: NDArray[np.float64], threshold: float, right: NDArray[np.bool_] | None = None
 ) -> tuple[tuple[int, int], ...]:
-    """Match rows to columns one-to-one, allowing only pairs whose IoU reaches the bar.
+    """Match rows to columns one-to-one, allowing only pairs whose IoU reaches the threshold.
 
-    Among all allowed matchings it takes one with the most right pairs, if it is told which are right, of these one
-    with the most pairs, of these one with the largest total IoU, and of these one that prefers earlier rows. The bar
-    acts before the matching: matching first and dropping weak pairs afterwards loses pairs (for
+    Among all allowed matchings it takes one with the most right pairs, if ``right`` is given, of these one
+    with the most pairs, of these one with the largest total IoU, and of these one that prefers earlier rows. The
+    threshold acts before the matching: matching first and dropping weak pairs afterwards loses pairs (for
     ``[[.5, .49], [.49, 0]]`` at 0.5 it would keep none instead of one).
-
-    Args:
-        iou: Shape (N, M), float64, in [0, 1].
-        bar: Smallest IoU of a pair, in [0, 1].
-        right: Shape (N, M), bool: pairs that come before all others; None for none.
-
-    Returns:
-        Pairs (row, column), sorted by row.
     """
-    allowed = iou >= bar
+    allowed = iou >= threshold
     if not allowed.any():
         return ()
     count = len(iou)
@@ -57,23 +49,14 @@ def match_matrix(
 def match_boxes(
     predictions: Sequence[LabelledBox],
     truths: Sequence[LabelledBox],
-    bar: float = 0.5,
+    threshold: float = 0.5,
     matching: Matching = "box",
 ) -> tuple[tuple[int, int], ...]:
     """Match the predictions of one scene to its objects.
 
-    By their boxes alone ("box first"), or with as many right labels as boxes that reach the bar allow. Where two
+    By their boxes alone ("box first"), or with as many right labels as boxes that reach the threshold allow. Where two
     matchings are equally good, the prediction with the higher score wins; what is left is decided by a fixed order
     of boxes and labels, so that the order of the two lists never changes the result.
-
-    Args:
-        predictions: Boxes in inclusive pixels; a missing score counts as the lowest.
-        truths: Boxes in inclusive pixels of the same image.
-        bar: Smallest inclusive IoU of a pair, in [0, 1].
-        matching: Whether labels help.
-
-    Returns:
-        Pairs (index in ``predictions``, index in ``truths``), sorted by the first.
     """
     order = sorted(range(len(predictions)), key=lambda index: _rank(predictions[index]))
     columns = sorted(range(len(truths)), key=lambda index: (truths[index].box, truths[index].label))
@@ -82,7 +65,7 @@ def match_boxes(
     if matching == "label":
         names = np.array([truths[j].label for j in columns], dtype=object)
         right = np.array([predictions[i].label for i in order], dtype=object)[:, None] == names
-    return tuple(sorted((order[row], columns[column]) for row, column in match_matrix(iou, bar, right)))
+    return tuple(sorted((order[row], columns[column]) for row, column in match_matrix(iou, threshold, right)))
 
 
 def _rank(prediction: LabelledBox) -> tuple[float, tuple[int, int, int, int], str]:
@@ -102,7 +85,7 @@ class SceneCounts:
 
     Args:
         scenes: Scenes.
-        scenes_with_predictions: Scenes for which anything was predicted.
+        scenes_with_predictions: Scenes with at least one prediction.
         predictions: Predicted boxes that name somebody, and those rightly called "unknown".
         objects: True objects of all scenes.
         objects_with_predictions: True objects of the scenes for which anything was predicted.
@@ -121,59 +104,70 @@ class SceneCounts:
     classes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
+_NUMBERS = tuple(item.name for item in fields(SceneCounts) if item.name != "classes")
+
+
 @dataclass(frozen=True)
 class SceneReport:
-    """The figures of a set of scenes, each with its counts.
+    """The rates of a set of scenes, and the rule by which its boxes were matched."""
 
-    Args:
-        object_accuracy: Objects found with the right label, of all objects.
-        honest_recall: Objects found, of all objects; scenes without predictions stay in.
-        reference_recall: Objects found, of the objects of scenes for which anything was predicted. It flatters;
-            it is here because the reference system publishes it.
-        class_given_matched: Found objects with the right label, of all found objects.
-        precision: Found objects with the right label, of all predictions; one called "unknown" claims nothing
-            and is left out, unless the truth has an "unknown" there.
-        per_class: Object accuracy of each true label, sorted by label.
-        scenes: Scenes seen.
-        scenes_with_predictions: Scenes for which anything was predicted.
-        iou_match: Smallest inclusive IoU of a match.
-        matching: Whether labels helped the matching.
-    """
-
-    object_accuracy: Rate
-    honest_recall: Rate
-    reference_recall: Rate
-    class_given_matched: Rate
-    precision: Rate
-    per_class: Mapping[str, Rate]
-    scenes: int
-    scenes_with_predictions: int
-    iou_match: float
+    counts: SceneCounts
+    iou_match: float = 0.5
     matching: Matching = "box"
+
+    @property
+    def object_accuracy(self) -> Rate:
+        """Objects found with the right label, of all objects."""
+        return Rate(self.counts.right, self.counts.objects)
+
+    @property
+    def recall(self) -> Rate:
+        """Objects found, of all objects; scenes without predictions stay in."""
+        return Rate(self.counts.matched, self.counts.objects)
+
+    @property
+    def reference_recall(self) -> Rate:
+        """Objects found, of those in scenes with predictions: over-confident, published by the reference system."""
+        return Rate(self.counts.matched, self.counts.objects_with_predictions)
+
+    @property
+    def class_given_matched(self) -> Rate:
+        """Found objects with the right label, of all found objects."""
+        return Rate(self.counts.right, self.counts.matched)
+
+    @property
+    def precision(self) -> Rate:
+        """Found objects with the right label, of all predictions; "unknown" counts only where the truth has it too."""
+        return Rate(self.counts.right, self.counts.predictions)
+
+    @property
+    def per_class(self) -> dict[str, Rate]:
+        """Object accuracy of each true label, sorted by label."""
+        return {label: Rate(*pair) for label, pair in sorted(self.counts.classes.items())}
 
     @property
     def f1(self) -> float | None:
         """Harmonic mean of precision and object accuracy, in [0, 1]; None where there is neither object nor claim."""
-        total = self.precision.total + self.object_accuracy.total
-        return 2 * self.object_accuracy.count / total if total else None
+        total = self.counts.predictions + self.counts.objects
+        return 2 * self.counts.right / total if total else None
 
     def rates(self) -> dict[str, Rate]:
-        """Return the five overall figures by name, in the order in which people read them."""
+        """Return the five overall rates under their names in ``results.json``, in reading order."""
         return {
             "object_accuracy": self.object_accuracy,
-            "honest_recall": self.honest_recall,
+            "honest_recall": self.recall,
             "reference_recall": self.reference_recall,
             "class_given_matched": self.class_given_matched,
             "precision": self.precision,
         }
 
     def as_json(self) -> dict[str, Any]:
-        """Return JSON values: each figure as ``{value, count, total, low, high}``, and ``per_class`` by label."""
+        """Return JSON values: each rate as ``{value, count, total, low, high}``, and ``per_class`` by label."""
         return {
             **{name: rate.as_json() for name, rate in self.rates().items()},
             "per_class": {label: rate.as_json() for label, rate in self.per_class.items()},
-            "scenes": self.scenes,
-            "scenes_with_predictions": self.scenes_with_predictions,
+            "scenes": self.counts.scenes,
+            "scenes_with_predictions": self.counts.scenes_with_predictions,
             "iou_match": self.iou_match,
             "f1": self.f1,
             "matching": self.matching,
@@ -187,17 +181,7 @@ def count_scene(
     iou_match: float = 0.5,
     matching: Matching = "box",
 ) -> SceneCounts:
-    """Match one scene and count.
-
-    Args:
-        predictions: What was predicted, inclusive pixels; none at all is a scene without predictions.
-        truths: The true objects, inclusive pixels of the same image.
-        iou_match: Smallest inclusive IoU of a match, in [0, 1].
-        matching: Whether labels help the matching.
-
-    Returns:
-        The counts of this scene.
-    """
+    """Match one scene's predicted boxes to its true ones, inclusive pixels, and count."""
     pairs = match_boxes(predictions, truths, iou_match, matching)
     right = {true for guess, true in pairs if predictions[guess].label == truths[true].label}
     claims = sum(prediction.label != UNKNOWN for prediction in predictions)
@@ -222,52 +206,14 @@ def count_scene(
 
 
 def add_counts(parts: Iterable[SceneCounts]) -> SceneCounts:
-    """Add up the counts of several scenes or processes.
-
-    Args:
-        parts: Any number of counts, none of which share a scene.
-
-    Returns:
-        Their sum; its classes are sorted.
-    """
+    """Add up the counts of several scenes or processes."""
     parts = list(parts)
-    labels = sorted({label for part in parts for label in part.classes})
-    found = [[part.classes.get(label, (0, 0)) for part in parts] for label in labels]
-    return SceneCounts(
-        scenes=sum(part.scenes for part in parts),
-        scenes_with_predictions=sum(part.scenes_with_predictions for part in parts),
-        predictions=sum(part.predictions for part in parts),
-        objects=sum(part.objects for part in parts),
-        objects_with_predictions=sum(part.objects_with_predictions for part in parts),
-        matched=sum(part.matched for part in parts),
-        right=sum(part.right for part in parts),
-        classes={
-            label: (sum(right for right, _ in pairs), sum(total for _, total in pairs))
-            for label, pairs in zip(labels, found, strict=True)
-        },
-    )
-
-
-def scene_report(counts: SceneCounts, iou_match: float = 0.5, matching: Matching = "box") -> SceneReport:
-    """Turn counts into rates.
-
-    Args:
-        counts: The counts of all scenes.
-        iou_match: The bar with which they were made, for the record.
-        matching: The matching with which they were made, for the record.
-
-    Returns:
-        The report; a rate whose total is 0 has the value None.
-    """
-    return SceneReport(
-        object_accuracy=Rate(counts.right, counts.objects),
-        honest_recall=Rate(counts.matched, counts.objects),
-        reference_recall=Rate(counts.matched, counts.objects_with_predictions),
-        class_given_matched=Rate(counts.right, counts.matched),
-        precision=Rate(counts.right, counts.predictions),
-        per_class={label: Rate(*pair) for label, pair in sorted(counts.classes.items())},
-        scenes=counts.scenes,
-        scenes_with_predictions=counts.scenes_with_predictions,
-        iou_match=iou_match,
-        matching=matching,
-    )
+    totals = {name: sum(getattr(part, name) for part in parts) for name in _NUMBERS}
+    classes = {
+        label: (
+            sum(part.classes.get(label, (0, 0))[0] for part in parts),
+            sum(part.classes.get(label, (0, 0))[1] for part in parts),
+        )
+        for label in sorted({label for part in parts for label in part.classes})
+    }
+    return SceneCounts(**totals, classes=classes)

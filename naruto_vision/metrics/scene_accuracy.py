@@ -1,4 +1,4 @@
-"""Scene accuracy that stays exact over batches and processes: the stateful twin of ``scene_counts``."""
+"""``SceneAccuracy``: the stateful twin of ``scene.count_scene``; apart from it, so that `evaluate` needs no torch."""
 
 import json
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from naruto_vision.metrics.scene import SceneCounts, SceneReport, add_counts, count_scene, scene_report
+from naruto_vision.metrics.scene import SceneCounts, SceneReport, add_counts, count_scene
 from naruto_vision.records import LabelledBox
 
 
@@ -25,7 +25,7 @@ class SceneAccuracy(Metric):
         kwargs: Passed on to ``torchmetrics.Metric``.
 
     Raises:
-        ValueError: If the bar is outside [0, 1].
+        ValueError: If ``iou_match`` is outside [0, 1].
 
     Example:
         >>> metric = SceneAccuracy()
@@ -106,7 +106,7 @@ class SceneAccuracy(Metric):
             Name to a scalar float32 tensor: ``object_accuracy``, ``honest_recall``, ``reference_recall``,
             ``class_given_matched``, ``precision``.
         """
-        rates = scene_report(self.counts(), self.iou_match).rates()
+        rates = SceneReport(self.counts(), self.iou_match).rates()
         return {
             name: torch.tensor(float("nan") if rate.value is None else rate.value, device=self.device)
             for name, rate in rates.items()
@@ -118,4 +118,4 @@ class SceneAccuracy(Metric):
         In a distributed run every process has to call it.
         """
         with self.sync_context(should_sync=self.sync_on_compute):
-            return scene_report(self.counts(), self.iou_match)
+            return SceneReport(self.counts(), self.iou_match)

@@ -1,46 +1,20 @@
-"""Whether two runs over the same objects can be told apart."""
+"""Proportions with Wilson intervals, and paired tests between runs."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from math import comb
 from typing import Literal, TypeAlias
 
-from scipy.special import bdtr
 
-Z_95 = 1.959963984540054
-"""The 97.5 % quantile of the normal distribution: two-sided 95 %."""
-
-
-def wilson_interval(count: int, total: int, z: float = Z_95) -> tuple[float, float]:
-    """Compute Wilson's score interval of a proportion.
-
-    It stays inside [0, 1] and keeps its coverage for small counts and for 0 or all hits, where the usual
-    ``p ± z·sqrt(p(1-p)/n)`` collapses to a point. (E. B. Wilson, JASA 1927)
-
-    Args:
-        count: Hits, 0 to ``total``.
-        total: Trials, at least 1.
-        z: Normal quantile; the default gives 95 %.
-
-    Returns:
-        Lower and upper end, in [0, 1].
-
-    Raises:
-        ValueError: If the counts are not ``0 <= count <= total`` with ``total >= 1``.
-    """
+def wilson_interval(count: int, total: int) -> tuple[float, float]:
+    """Compute the 95 % Wilson score interval of a proportion, in [0, 1] (E. B. Wilson, JASA 1927)."""
     if not 0 <= count <= total or total < 1:
         msg = f"wilson_interval: expected 0 <= count <= total and total >= 1, found {count}/{total}"
         raise ValueError(msg)
-    share = count / total
-    weight = z * z / total
-    centre = (share + weight / 2) / (1 + weight)
-    half = z / (1 + weight) * math.sqrt(share * (1 - share) / total + weight / (4 * total))
-    # The formula gives these two ends only up to rounding.
-    low = 0.0 if count == 0 else max(0.0, centre - half)
-    high = 1.0 if count == total else min(1.0, centre + half)
-    return low, high
+    from scipy.stats import binomtest  # a second to import; `predict` computes no interval
+
+    interval = binomtest(count, total).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 @dataclass(frozen=True)
@@ -74,38 +48,25 @@ class Rate:
         return self.count / self.total if self.total else None
 
     @property
-    def low(self) -> float | None:
-        """Lower end of the 95 % Wilson interval, or None."""
-        return wilson_interval(self.count, self.total)[0] if self.total else None
-
-    @property
-    def high(self) -> float | None:
-        """Upper end of the 95 % Wilson interval, or None."""
-        return wilson_interval(self.count, self.total)[1] if self.total else None
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % Wilson interval, or None."""
+        return wilson_interval(self.count, self.total) if self.total else None
 
     def as_json(self) -> dict[str, float | int | None]:
         """Return ``{value, count, total, low, high}``; value, low and high are null where the total is 0."""
-        return {"value": self.value, "count": self.count, "total": self.total, "low": self.low, "high": self.high}
+        low, high = self.interval or (None, None)
+        return {"value": self.value, "count": self.count, "total": self.total, "low": low, "high": high}
 
 
 Verdict: TypeAlias = Literal["separable", "not separable", "undecided"]
 """``undecided``: the totals alone do not tell, because it depends on which objects each run has right."""
 
 ALPHA = 0.05
-_EXACT = 2000  # objects up to which whole numbers are summed; beyond, that takes minutes
 
 
 @dataclass(frozen=True)
 class Pairing:
-    """The objects on which two runs differ.
-
-    Args:
-        only_first: Right in the first run alone.
-        only_second: Right in the second run alone.
-
-    Raises:
-        ValueError: If a count is negative.
-    """
+    """How many objects only the first, and only the second, of two runs has right."""
 
     only_first: int
     only_second: int
@@ -123,17 +84,7 @@ class Pairing:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs, side by side.
-
-    Args:
-        first: Name of one run.
-        second: Name of the other.
-        p_low: Smallest p-value that the counts allow; of paired results the p-value itself.
-        p_high: Largest one; of paired results the same.
-        adjusted_low: ``p_low`` after Holm's correction over all comparisons made.
-        adjusted_high: ``p_high`` likewise.
-        pairing: The objects on which they differ; None where only totals are known.
-    """
+    """Two runs, side by side: the smallest and largest p-value that the counts allow, before and after Holm."""
 
     first: str
     second: str
@@ -141,7 +92,7 @@ class Comparison:
     p_high: float
     adjusted_low: float
     adjusted_high: float
-    pairing: Pairing | None = None
+    pairing: Pairing | None = None  # None where only totals are known; else both ends of p are equal
 
     @property
     def verdict(self) -> Verdict:
@@ -157,34 +108,18 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
     If they were equally good, each of these objects would be as likely to be the one's as the other's: a binomial
     test at one half. (Q. McNemar, Psychometrika 1947)
 
-    Args:
-        only_first: Objects that the first run alone has right.
-        only_second: Objects that the second run alone has right.
-
-    Returns:
-        Two-sided p-value in [0, 1]; 1 where the runs never differ.
-
     Example:
         >>> mcnemar_exact(6, 0)
         0.03125
     """
-    total, fewer = only_first + only_second, min(only_first, only_second)
-    if total > _EXACT:
-        return min(1.0, 2 * float(bdtr(fewer, total, 0.5)))
-    tail = sum(comb(total, count) for count in range(fewer + 1))
-    return min(1.0, 2 * tail / (1 << total))  # whole numbers up to here
+    from scipy.stats import binomtest
+
+    total = only_first + only_second
+    return float(binomtest(min(only_first, only_second), total).pvalue) if total else 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p-values for having looked several times.
-
-    Args:
-        p_values: One a comparison, in [0, 1].
-
-    Returns:
-        Adjusted ones in the same order: comparing them with 0.05 keeps the chance of any false alarm at 5 %.
-        (S. Holm, Scandinavian Journal of Statistics 1979)
-    """
+    """Adjust p-values for multiple comparisons (S. Holm, Scandinavian Journal of Statistics 1979)."""
     adjusted = [0.0] * len(p_values)
     highest = 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
@@ -194,18 +129,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def pair_objects(first: Sequence[Sequence[bool]], second: Sequence[Sequence[bool]]) -> Pairing:
-    """Count the objects on which two runs differ.
-
-    Args:
-        first: For each scene and object, whether the first run has it right.
-        second: The same objects in the second run.
-
-    Returns:
-        The counts.
-
-    Raises:
-        ValueError: If the runs do not have the same objects.
-    """
+    """Count the objects on which two runs differ."""
     if [len(scene) for scene in first] != [len(scene) for scene in second]:
         msg = "pair_objects: expected two runs over the same objects, found others"
         raise ValueError(msg)
@@ -214,19 +138,7 @@ def pair_objects(first: Sequence[Sequence[bool]], second: Sequence[Sequence[bool
 
 
 def pairing_range(first: Rate, second: Rate) -> tuple[Pairing, Pairing]:
-    """Find the two extreme ways in which two totals over the same objects can have come about.
-
-    Args:
-        first: Right objects of one run, of all.
-        second: Right objects of the other, of the same.
-
-    Returns:
-        The pairing with the fewest objects that only one run has right, whose p-value is the smallest, and the one
-        with the most, whose p-value is the largest.
-
-    Raises:
-        ValueError: If the totals differ.
-    """
+    """Find the two extreme ways in which two totals over the same objects can have come about."""
     if first.total != second.total:
         msg = f"pairing_range: expected rates over the same objects, found {first.total} and {second.total}"
         raise ValueError(msg)
@@ -237,15 +149,7 @@ def pairing_range(first: Rate, second: Rate) -> tuple[Pairing, Pairing]:
 
 
 def compare_runs(names: Sequence[str], right: Sequence[Sequence[Sequence[bool]]]) -> list[Comparison]:
-    """Compare every two runs, object by object.
-
-    Args:
-        names: One a run.
-        right: For each run, scene and object, whether it is right.
-
-    Returns:
-        One comparison for every two runs, in order, corrected for their number.
-    """
+    """Compare every two runs, object by object."""
     pairings = [pair_objects(early, late) for early, late in combinations(right, 2)]
     p_values = [pairing.p_value for pairing in pairings]
     return [
@@ -261,16 +165,6 @@ def compare_totals(names: Sequence[str], right: Sequence[Rate]) -> list[Comparis
 
     The McNemar test needs to know which objects each run has right. Totals leave that open, but not without limits:
     the test is made for the pairing that speaks most for a difference and for the one that speaks least.
-
-    Args:
-        names: One a run.
-        right: Right objects of each run, of the same objects.
-
-    Returns:
-        One comparison for every two runs, in order, both ends corrected for their number.
-
-    Raises:
-        ValueError: If the totals differ.
     """
     ranges = [pairing_range(early, late) for early, late in combinations(right, 2)]
     low, high = ([pairing.p_value for pairing in side] for side in zip(*ranges, strict=True)) if ranges else ([], [])

@@ -10,9 +10,9 @@ from PIL import Image, ImageDraw
 
 from naruto_vision.io.images import image_or_none, write_image
 from naruto_vision.records import Box, ImageArray
-from naruto_vision.viz.contact_sheet import FINE, GAP, HEAD, ContactSheet, Theme
 from naruto_vision.viz.fonts import text_font
 from naruto_vision.viz.overlay import Colour, place_tag
+from naruto_vision.viz.sheets import FINE, GAP, HEAD, ContactSheet, Theme
 
 MOST = 12
 """Scenes of one sheet: as many as can be looked at."""
@@ -38,15 +38,7 @@ _CARD = _SIDE + GAP  # a margin of half a gap around each scene
 
 
 def worst_scenes(scenes: Sequence[Mapping[str, Any]], most: int = MOST) -> list[Mapping[str, Any]]:
-    """Choose the scenes with most objects that are not right, and of these those with most superfluous claims.
-
-    Args:
-        scenes: What ``verdict_documents`` returns.
-        most: At most so many.
-
-    Returns:
-        The worst first, equally bad ones by name; scenes without any mistake are left out.
-    """
+    """Choose the scenes with most objects that are not right, and of these those with most superfluous claims."""
 
     def mistakes(scene: Mapping[str, Any]) -> tuple[int, int]:
         return (
@@ -61,17 +53,7 @@ def worst_scenes(scenes: Sequence[Mapping[str, Any]], most: int = MOST) -> list[
 def draw_evaluation_sheet(
     scenes: Sequence[Mapping[str, Any]], folder: Path, title: str = "", theme: Theme = "dark"
 ) -> tuple[ImageArray, int]:
-    """Draw scenes with their boxes: true ones thick and with a tag, predicted ones that no object has thin.
-
-    Args:
-        scenes: What ``worst_scenes`` returns.
-        folder: The folder that the scenes' names are relative to.
-        title: The sheet's heading.
-        theme: Dark or light ground.
-
-    Returns:
-        Shape (H, W, 3), uint8, RGB, and how many images were not found or cannot be read.
-    """
+    """Draw scenes with their boxes: true ones thick and with a tag, predicted ones that no object has thin."""
     columns = min(_COLUMNS, max(len(scenes), 2))  # a legend wants two
     rows, line = -(-len(scenes) // columns), _CARD + _CAPTION + GAP
     sheet = ContactSheet(columns * (_CARD + GAP) + GAP, HEAD + _LEGEND + rows * line, title, theme)
@@ -154,17 +136,7 @@ def _draw_tag(
 
 
 def write_sheet(scenes: Sequence[Mapping[str, Any]], folder: Path, path: Path, theme: Theme) -> str:
-    """Draw the worst scenes; an older sheet goes away where there are none.
-
-    Args:
-        scenes: What ``verdict_documents`` returns.
-        folder: The scenes' images.
-        path: Where the sheet goes.
-        theme: Dark or light ground.
-
-    Returns:
-        A sentence about it.
-    """
+    """Draw the worst scenes; an older sheet goes away where there are none."""
     worst = worst_scenes(scenes)
     if not worst:
         path.unlink(missing_ok=True)  # an older one would tell of mistakes that are gone

@@ -50,14 +50,7 @@ def font_folders() -> list[Path]:
 
 @lru_cache(maxsize=2)
 def system_fonts(*, bold: bool) -> tuple[Path, ...]:
-    """List the fonts of this system.
-
-    Args:
-        bold: Bold ones first; otherwise those that are not.
-
-    Returns:
-        Font files; of equally heavy ones those first whose names promise many scripts.
-    """
+    """List the fonts of this system."""
 
     def order(path: Path) -> tuple[bool, bool, str]:
         name = path.name.lower()
@@ -74,11 +67,7 @@ def _font_files() -> Iterator[Path]:
 
 
 def packaged_font(*, bold: bool) -> Path:
-    """Return the font that Matplotlib brings, so that every machine has it.
-
-    Args:
-        bold: Heavy strokes.
-    """
+    """Return the font that Matplotlib brings, so that every machine has it."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return _matplotlib_folder() / "mpl-data" / "fonts" / "ttf" / name
 
@@ -101,27 +90,14 @@ def _opened(file: Path) -> "FT2Font | None":
 
 
 def has_glyphs(file: Path, text: str) -> bool:
-    """Tell whether a font can draw all of a text.
-
-    Args:
-        file: The font.
-        text: Any text; blanks need no glyph.
-    """
+    """Tell whether a font can draw all of a text."""
     font = _opened(file)
     return font is not None and all(character.isspace() or font.get_char_index(ord(character)) for character in text)
 
 
 @lru_cache(maxsize=512)
 def letter(text: str, *, bold: bool = False) -> Lettering:
-    """Find a font for a text, and spell what none has.
-
-    Args:
-        text: Any text; line feeds and other control characters become blanks.
-        bold: Heavy strokes, for names.
-
-    Returns:
-        The text and its font.
-    """
+    """Find a font for a text, and spell what none has."""
     shown = "".join(character if character.isprintable() else " " for character in text)
     own = packaged_font(bold=bold)
     if shown.isascii():
@@ -140,15 +116,7 @@ def _font_with(characters: str, *, bold: bool) -> Path | None:
 
 
 def spell(text: str, file: Path) -> str:
-    """Write a text in the letters that a font has.
-
-    Args:
-        text: Any text.
-        file: The font.
-
-    Returns:
-        The text; in it kana and hangul by their sound, other letters without their marks, and what is left by number.
-    """
+    """Write a text in the letters that a font has."""
     return "".join(character if has_glyphs(file, character) else _spelt(character, file) for character in text)
 
 
@@ -170,12 +138,6 @@ def _font(file: Path, size: int) -> ImageFont.FreeTypeFont:
 
 
 def text_font(text: str, size: int, *, bold: bool = True) -> tuple[str, ImageFont.FreeTypeFont]:
-    """Return a text as it can be drawn, and its font.
-
-    Args:
-        text: Any text.
-        size: Height in pixels.
-        bold: Heavy strokes, for names.
-    """
+    """Return a text as it can be drawn, and its font."""
     found = letter(text, bold=bold)
     return found.text, _font(found.file, size)

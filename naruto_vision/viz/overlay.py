@@ -1,4 +1,4 @@
-"""An image of a scene's answer: tinted masks, outlines, and name tags that do not cover one another."""
+"""Which regions people are shown, and how: tinted masks, outlines, name tags that do not cover one another."""
 
 import colorsys
 from collections.abc import Sequence
@@ -118,15 +118,7 @@ def _next_pick(
 
 
 def labelled_boxes(prediction: ScenePrediction, *, named: bool) -> list[LabelledBox]:
-    """Return a scene's regions as boxes, as measurement wants them.
-
-    Args:
-        prediction: One scene.
-        named: Under the name that people are shown ("unknown" below the threshold), or under the best label.
-
-    Returns:
-        One box a region, in the same order.
-    """
+    """Return a scene's regions as boxes, as measurement wants them."""
     return [
         LabelledBox(region.box, identity.name if named else identity.label, identity.score)
         for region, identity in zip(prediction.regions, prediction.identities, strict=True)
@@ -142,14 +134,7 @@ Colour = tuple[int, int, int]
 
 
 def label_colours(labels: Sequence[str]) -> dict[str, Colour]:
-    """Give every label a colour of its own.
-
-    Args:
-        labels: The gallery's labels; their sorted order decides, so a label keeps its colour between runs.
-
-    Returns:
-        Label to RGB, each 0 to 255.
-    """
+    """Give every label a colour of its own."""
     colours = {}
     for index, label in enumerate(sorted(labels)):
         red, green, blue = colorsys.hsv_to_rgb((0.02 + index * _GOLDEN) % 1.0, 0.75, 0.95)
@@ -169,18 +154,7 @@ def _paint_mask(canvas: ImageArray, region: Region, colour: Colour, thickness: i
 
 
 def place_tag(box: Box, tag: tuple[int, int], frame: tuple[int, int], taken: Sequence[Box]) -> Box:
-    """Find a place for a name tag near its box.
-
-    Args:
-        box: The region's box, inclusive pixels.
-        tag: Width and height of the tag in pixels.
-        frame: Width and height of the image in pixels.
-        taken: Tags that stand already, inclusive pixels.
-
-    Returns:
-        The tag's inclusive box inside the frame (as far as it fits), covering as little of ``taken`` as can be:
-        above the box, then inside its top, then below, then further down its sides.
-    """
+    """Find a place for a name tag near its box."""
     width, height = tag
     x1, y1, x2, y2 = box
     spots = [(x1, y1 - height), (x1, y1), (x1, y2 + 1), (x2 - width + 1, y1), (x2 - width + 1, y2 - height + 1)]

@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from naruto_vision.callbacks.scenes import SceneReportCallback, results_document
 from naruto_vision.data.scenes import SceneItem
-from naruto_vision.metrics.scene import SceneReport, add_counts, count_scene, scene_report
+from naruto_vision.metrics.scene import SceneReport, add_counts, count_scene
 from naruto_vision.modules.scene_retriever import SceneRetriever
 from naruto_vision.records import Identity, LabelledBox, Region, ScenePrediction
 from naruto_vision.viz.overlay import OverlaySettings
@@ -24,7 +24,7 @@ def report(*labels: str) -> SceneReport:
     """Judge one scene in which everybody is Koba."""
     truth = [LabelledBox((20 * n, 0, 20 * n + 9, 9), "Koba") for n in range(len(labels))]
     guesses = [LabelledBox(true.box, label, 0.9) for true, label in zip(truth, labels, strict=True)]
-    return scene_report(add_counts([count_scene(guesses, truth, 0.5, "box")]))
+    return SceneReport(add_counts([count_scene(guesses, truth, 0.5, "box")]))
 
 
 class Retriever(SceneRetriever):

@@ -2,14 +2,14 @@
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from naruto_vision.cli import doctor as health
-from naruto_vision.cli import trainer_help
+from naruto_vision.cli import doctor, trainer_help
 from naruto_vision.cli.doctor import Facts, bundle_state
 from naruto_vision.cli.evaluate_counts import read_runs
 from naruto_vision.cli.main import main
@@ -94,7 +94,7 @@ def test_a_split_is_laid_out_by_class_with_its_sums() -> None:
 
 @pytest.mark.parametrize(("text", "number"), [("", 0), ("4", 4), ("4,2", 4), ("x", 0), ("-1", 0), (" 4", 0)])
 def test_threads_are_read_as_openmp_does(text: str, number: int) -> None:
-    assert health._number(text) == number
+    assert doctor._number(text) == number
 
 
 def _bundle(folder: Path, info: str | None, weights: bytes | None = b"weights") -> Path:
@@ -119,7 +119,7 @@ def test_what_is_wrong_with_a_bundle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, info: str, weights: bytes | None, state: str
 ) -> None:
     folder = _bundle(tmp_path / "b", info, weights)
-    monkeypatch.setattr(health, "bundle_path", lambda _: folder)
+    monkeypatch.setattr(doctor, "bundle_path", lambda _: folder)
     assert bundle_state("b").startswith(state)
 
 
@@ -129,13 +129,13 @@ def test_a_bundle_that_is_whole_and_one_that_is_not_there(monkeypatch: pytest.Mo
     def missing(name: str) -> Path:
         raise MissingPathError(name, "model bundle")
 
-    monkeypatch.setattr(health, "bundle_path", missing)
+    monkeypatch.setattr(doctor, "bundle_path", missing)
     assert bundle_state("tiny-clip") == "missing"
 
 
 def test_facts_are_json() -> None:
     facts = Facts(versions={"torch": "2"}, openmp=("a", "b"), free_gb={"here": 1.5})
-    told = json.loads(json.dumps(facts.as_json()))
+    told = json.loads(json.dumps(asdict(facts)))
     assert (told["versions"], told["openmp"], told["free_gb"]) == ({"torch": "2"}, ["a", "b"], {"here": 1.5})
 
 

@@ -21,7 +21,7 @@ from naruto_vision.cli.data import (
 from naruto_vision.cli.examples import EXAMPLES, closing
 from naruto_vision.cli.main import main
 from naruto_vision.cli.usage import one_line
-from naruto_vision.cli.weights_list import weights_table
+from naruto_vision.cli.weights import weights_table
 from naruto_vision.data.tables import ReadRules
 from naruto_vision.errors import FormatError, InputError, JsonError, MissingPathError
 from naruto_vision.io.bundles import packaged_bundles

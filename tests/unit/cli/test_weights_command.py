@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from naruto_vision.cli.main import main
-from naruto_vision.io import downloads as registry
+from naruto_vision.io import downloads
 from naruto_vision.io.bundles import bundle_path
 from naruto_vision.io.downloads import OFFICIAL, OfficialWeights
 
@@ -15,7 +15,7 @@ CONTENT = b"weights"
 def toy(monkeypatch: pytest.MonkeyPatch) -> OfficialWeights:
     sha256 = hashlib.sha256(CONTENT).hexdigest()
     row = OfficialWeights("toy", "https://example.org/toy.pth", "toy.pth", 1, "MIT", "nobody", sha256, "url")
-    monkeypatch.setattr(registry, "OFFICIAL", (row,))
+    monkeypatch.setattr(downloads, "OFFICIAL", (row,))
     monkeypatch.setattr("naruto_vision.cli.weights.OFFICIAL", (row,))
     return row
 

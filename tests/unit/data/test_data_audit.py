@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from naruto_vision.data.leaks import GALLERY, Audit, audit, collect_items, look_at_items
+from naruto_vision.data.leaks import GALLERY, Audit, audit, collect_items, scan_images
 from naruto_vision.data.readers import read_present
 from naruto_vision.data.tables import ReadRules
 from naruto_vision.gallery.content import GalleryRow
@@ -32,7 +32,7 @@ def leaky(root: Path) -> Path:
 
 def audited(root: Path, gallery: Path | None = None, **options: object) -> Audit:
     items = collect_items(read_present(root, rules=ReadRules(need_files=False)), gallery)
-    return audit(items, look_at_items(items.items), **options)  # type: ignore[arg-type]  # window and numbers
+    return audit(items, scan_images(items.items), **options)  # type: ignore[arg-type]  # window and numbers
 
 
 def test_copies_near_copies_and_neighbouring_frames_are_told_apart(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_absent_and_broken_images_are_counted_and_compared_by_name(tmp_path: Pat
     (tmp_path / "valid" / "_classes.csv").write_text("filename,ann\n9.png,1\n")
     (tmp_path / "train" / "60.png").write_bytes(b"no image")
     found = audited(tmp_path)
-    assert (found.seen.absent, found.seen.quarantine.quarantined) == (2, 1)
+    assert (found.scanned.absent, found.scanned.quarantine.quarantined) == (2, 1)
     assert (found.comparisons[0].compared, found.comparisons[0].leaking) == (0, 1)
 
 
@@ -97,7 +97,7 @@ def test_a_gallery_is_held_against_what_is_held_out(tmp_path: Path) -> None:
     sides = {(one.held, one.against): one for one in found.comparisons}
     assert sides["test", GALLERY].exact == 1
     assert sides["valid", GALLERY].frames.near == ()  # the folder makes another family
-    assert found.seen.absent == 1
+    assert found.scanned.absent == 1
     assert ("train", GALLERY) not in sides
 
 
@@ -107,4 +107,4 @@ def test_manifests_name_one_file_from_two_sides(tmp_path: Path) -> None:
         (tmp_path / f"{split}.csv").write_text("path,label\na.png,ann\n")
     found = audited(tmp_path)
     assert found.comparisons[0].exact == 1
-    assert found.seen.quarantine.ok == 1  # decoded once
+    assert found.scanned.quarantine.ok == 1  # decoded once

@@ -8,29 +8,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from naruto_vision.data.image_hash import Looks, look_at
-from naruto_vision.data.leaks import AuditItem, AuditItems, Seen, audit
+from naruto_vision.data.image_hash import ImageSignature, image_signature
+from naruto_vision.data.leaks import AuditItem, AuditItems, ScannedImages, audit
 from naruto_vision.data.split import SplitPlan, assign_groups, connected, frame_pairs, split_items
 from naruto_vision.data.tables import ClassTable, Split, sorted_rows
 from naruto_vision.errors import InputError
 
 
-def looks_of(seed: int) -> Looks:
+def looks_of(seed: int) -> ImageSignature:
     coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
-    return look_at(np.ascontiguousarray(coarse.repeat(8, axis=0).repeat(8, axis=1)))
+    return image_signature(np.ascontiguousarray(coarse.repeat(8, axis=0).repeat(8, axis=1)))
 
 
 LOOKS = [looks_of(seed) for seed in range(40)]
 
 
-def data_of(images: list[tuple[int, str, int]]) -> tuple[dict[Split, ClassTable], AuditItems, Seen]:
+def data_of(images: list[tuple[int, str, int]]) -> tuple[dict[Split, ClassTable], AuditItems, ScannedImages]:
     """Make a data set of (frame number, class, look) without a file on the disk."""
     pairs = [(f"show-{number}_jpg.rf.{place:x}.jpg", label) for place, (number, label, _) in enumerate(images)]
     rows = sorted_rows(pairs)
     look = {path: LOOKS[one[2]] for (path, _), one in zip(pairs, images, strict=True)}
     items = tuple(AuditItem("train", row, Path("/nowhere") / row.path) for row in rows)
     table = ClassTable(Path("/nowhere"), rows, ("a", "b"))
-    seen = Seen({place: look[item.row.path] for place, item in enumerate(items)})
+    seen = ScannedImages({place: look[item.row.path] for place, item in enumerate(items)})
     return {"train": table}, AuditItems(items, ("a", "b")), seen
 
 
@@ -54,7 +54,7 @@ def test_no_run_and_no_copy_ever_crosses(images: list[tuple[int, str, int]], win
         assert {side[other] for near, other in numbers if abs(near - number) <= window} == {side[path]}
     by_look: dict[bytes, set[str]] = {}
     for place, item in enumerate(items.items):
-        by_look.setdefault(seen.looks[place].digest, set()).add(side[item.row.path])
+        by_look.setdefault(seen.signatures[place].digest, set()).add(side[item.row.path])
     assert all(len(sides) == 1 for sides in by_look.values())
     assert {row.label for row in found.tables["train"].rows} == {label for _, label, _ in images}
     assert sum(found.groups) == len(images)
@@ -115,7 +115,7 @@ def test_impossible_shares_are_refused(valid: float, test: float) -> None:
 
 def test_images_without_looks_are_left_out() -> None:
     tables, items, seen = data_of(far_apart(20))
-    del seen.looks[3]
+    del seen.signatures[3]
     found = split_items(tables, items, seen, SplitPlan())
     assert sum(len(table) for table in found.tables.values()) == 19
 

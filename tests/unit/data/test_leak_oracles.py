@@ -8,14 +8,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from naruto_vision.data.image_hash import BITS, NEAR_BITS, NEAR_COLOUR, Looks, look_at, near_pairs, perceptual_hash
+from naruto_vision.data.image_hash import (
+    BITS,
+    NEAR_BITS,
+    NEAR_COLOUR,
+    ImageSignature,
+    image_signature,
+    near_pairs,
+    perceptual_hash,
+)
 from naruto_vision.data.leaks import (
     GALLERY,
     Audit,
     AuditItem,
     AuditItems,
     FrameLeaks,
-    Seen,
+    ScannedImages,
     audit,
     find_alike,
     find_frame_leaks,
@@ -178,8 +186,8 @@ def _noise(seed: int, side: int = 32) -> ImageArray:
     return np.asarray(np.kron(coarse, np.ones((side // 6 + 1, side // 6 + 1, 1), np.uint8))[:side, :side], np.uint8)
 
 
-def _looks(seed: int, flips: int, light: int) -> Looks:
-    look = look_at(_noise(seed))
+def _looks(seed: int, flips: int, light: int) -> ImageSignature:
+    look = image_signature(_noise(seed))
     bits = np.unpackbits(look.bits.view(np.uint8))
     bits[:flips] ^= 1
     thumbnail = np.clip(look.thumbnail.astype(int) + light, 0, 255).astype(np.uint8)
@@ -222,18 +230,18 @@ def test_a_hash_is_four_words_and_half_of_its_bits_are_on() -> None:
 
 def test_the_digest_tells_shapes_with_the_same_bytes_apart() -> None:
     image = _noise(1, 24)
-    assert look_at(image).digest == look_at(image.copy()).digest
-    assert look_at(image).digest != look_at(image.reshape(12, 48, 3)).digest
+    assert image_signature(image).digest == image_signature(image.copy()).digest
+    assert image_signature(image).digest != image_signature(image.reshape(12, 48, 3)).digest
     changed = image.copy()
     changed[0, 0, 0] ^= 1
-    assert look_at(image).digest != look_at(changed).digest
+    assert image_signature(image).digest != image_signature(changed).digest
 
 
 def test_the_mirrored_hash_is_the_hash_of_the_mirror_image() -> None:
     image = _noise(2)
     mirror = np.ascontiguousarray(image[:, ::-1])
-    assert np.array_equal(look_at(image).mirrored, look_at(mirror).bits)
-    assert look_at(image).thumbnail.shape == (16, 16, 3)
+    assert np.array_equal(image_signature(image).mirrored, image_signature(mirror).bits)
+    assert image_signature(image).thumbnail.shape == (16, 16, 3)
 
 
 def _items(*parts: tuple[str, str, str]) -> AuditItems:
@@ -244,20 +252,20 @@ def _items(*parts: tuple[str, str, str]) -> AuditItems:
 def _audited(specs: Sequence[tuple[str, str, str, int]]) -> Audit:
     """Audit images of (part, path, class, which noise)."""
     items = _items(*(spec[:3] for spec in specs))
-    return audit(items, Seen({place: look_at(_noise(spec[3])) for place, spec in enumerate(specs)}))
+    return audit(items, ScannedImages({place: image_signature(_noise(spec[3])) for place, spec in enumerate(specs)}))
 
 
 def test_exact_pairs_come_before_near_ones_and_are_not_called_mirrored() -> None:
     symmetric = np.concatenate([_noise(3), _noise(3)[:, ::-1]], axis=1)
-    looks = [look_at(symmetric), look_at(_noise(4)), _looks(4, 2, 4), look_at(symmetric)]
-    seen = Seen({10 * k: look for k, look in enumerate(looks)})
-    seen.looks[20] = seen.looks[20]._replace(digest=b"another")
+    looks = [image_signature(symmetric), image_signature(_noise(4)), _looks(4, 2, 4), image_signature(symmetric)]
+    seen = ScannedImages({10 * k: look for k, look in enumerate(looks)})
+    seen.signatures[20] = seen.signatures[20]._replace(digest=b"another")
     found = find_alike(seen)
     assert [(pair.first, pair.second, pair.exact, pair.mirrored) for pair in found] == [
         (0, 30, True, False),
         (10, 20, False, False),
     ]
-    assert find_alike(Seen()) == ()
+    assert find_alike(ScannedImages()) == ()
 
 
 def test_parts_that_are_learned_from_may_share_everything() -> None:

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import numpy as np
 
-from naruto_vision.data.pair_sheet import SheetImage, SheetPair, pair_sheet
 from naruto_vision.io.images import image_or_none, write_image
+from naruto_vision.viz.sheets import SheetPair, Tile, pair_sheet, read_tile
 
 RED, GREEN = (200, 10, 10), (10, 160, 40)
 X, Y = 18 + 9, 56 + 36  # of the first image, sheet pixels
 
 
-def one(file: Path, name: str = "a.png") -> SheetImage:
-    return SheetImage(file, "train: ayame", name, GREEN)
+def one(file: Path, name: str = "a.png") -> Tile:
+    return Tile(read_tile(file), "train: ayame", name, GREEN)
 
 
 def pair_of(folder: Path) -> SheetPair:

@@ -22,7 +22,7 @@ def test_s1_095_gt_json_maps_scenes_to_lists_of_bbox_and_label(tmp_path: Path) -
     put(tmp_path / "gt.json", {"sub/a.jpg": [{"bbox": [1, 2, 3, 4], "label": "Koba"}], "b.jpg": []})
     assert read_gt(tmp_path / "gt.json") == {"sub/a.jpg": (LabelledBox((1, 2, 3, 4), "Koba"),), "b.jpg": ()}
     put(tmp_path / "gt.json", {"a.jpg": [{"box": [1, 2, 3, 4], "label": "Koba"}]})
-    with pytest.raises(FormatError, match=r"gt\.json: expected in scene 'a\.jpg' object 0"):
+    with pytest.raises(FormatError, match=r"gt\.json: expected in scene 'a\.jpg'\[0\] an object with 'bbox'"):
         read_gt(tmp_path / "gt.json")
 
 
@@ -72,13 +72,16 @@ def test_a_scene_whose_name_ends_like_an_overlay_is_a_scene(tmp_path: Path) -> N
         ("{\n 3", "not JSON (Expecting property name enclosed in double quotes: line 2 column 2)"),
         ('{"preds": [], "preds": []}', "JSON that cannot be used ('preds' 2 times in one object)"),
         ("[" * 100_000, "not JSON (maximum recursion depth"),
-        ("[]", "a list 'preds'"),
-        ('{"preds": {}}', "a list 'preds'"),
+        ("[]", "expected an object, found []"),
+        ('{"preds": {}}', "expected in preds a list, found {}"),
         ('{"scene": "b.jpg", "preds": []}', "of scene 'a.jpg', found those of 'b.jpg'"),
         ('{"scene": 3, "preds": []}', "found those of 3"),
-        ('{"preds": [3]}', "in prediction 0"),
+        ('{"preds": [3]}', "in preds[0] an object, found 3"),
         ('{"preds": [{"bbox": [0, 0, 9.5, 9], "label": "a"}]}', "four whole numbers"),
-        ('{"preds": [{"bbox": [0, 0, 9, 9], "label": "a", "score": "high"}]}', "'score' that is a finite number"),
+        (
+            '{"preds": [{"bbox": [0, 0, 9, 9], "label": "a", "score": "high"}]}',
+            "in preds[0].score a number, found 'high'",
+        ),
         ('{"preds": [{"bbox": [0, 0, 9, 9], "label": "a", "score": NaN}]}', "'score' that is a finite number"),
     ],
 )

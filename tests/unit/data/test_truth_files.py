@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +10,8 @@ from hypothesis import strategies as st
 
 from naruto_vision.data.ground_truth import (
     read_gt,
-    read_object,
     read_prediction_folder,
     rename_labels,
-    without_repeats,
     write_gt,
 )
 from naruto_vision.data.readers import (
@@ -31,6 +28,7 @@ from naruto_vision.data.readers import (
 from naruto_vision.data.tables import UNLABELLED, ReadRules, Split, find_inside, refusal
 from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.io.images import write_image
+from naruto_vision.io.typed_json import convert_json, read_json
 from naruto_vision.records import LabelledBox
 
 _QUICK = settings(max_examples=40, deadline=None, derandomize=True)
@@ -56,38 +54,29 @@ def test_any_ground_truth_reads_back(
     assert path.read_bytes() == before
 
 
-def test_repeated_keys_are_named_with_their_number() -> None:
-    assert without_repeats([("a", 1), ("b", 2)]) == {"a": 1, "b": 2}
-    assert without_repeats([]) == {}
-    with pytest.raises(ValueError, match="'b' 3 times in one object"):
-        without_repeats([("a", 1), ("b", 1), ("b", 2), ("b", 3)])
+def test_repeated_keys_are_named_with_their_number(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{"a": 1, "b": {"b": 1, "c": 2, "b": 3}}')
+    with pytest.raises(FormatError, match=r"x\.json: JSON that cannot be used \('b' 2 times in one object\)"):
+        read_json(tmp_path / "x.json", dict[str, int])
 
 
 @pytest.mark.parametrize("box", [[0, 0, 0, 0], [1.0, 2.0, 3.0, 4.0], [0, 0, 10**12, 5]])
-def test_corners_may_be_whole_numbers_of_any_kind(box: list[float]) -> None:
-    found = read_object(Path("x"), "place", {"bbox": box, "label": " a ", "extra": None})
+def test_corners_may_be_whole_numbers_of_any_kind(tmp_path: Path, box: list[float]) -> None:
+    (tmp_path / "gt.json").write_text(json.dumps({"a": [{"bbox": box, "label": " a ", "extra": None}]}))
+    (found,) = read_gt(tmp_path / "gt.json")["a"]
     assert found == LabelledBox((int(box[0]), int(box[1]), int(box[2]), int(box[3])), "a")
     assert all(type(side) is int for side in found.box)
 
 
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [
-        (None, "in place an object with 'bbox' and 'label', found None"),
-        ({"bbox": [0, 0, 1, 1]}, "an object with 'bbox' and 'label'"),
-        ({"bbox": [0, 0, 1, 1], "label": None}, "a 'label' that is a non-empty text, found None"),
-        ({"bbox": {}, "label": "a"}, "a 'bbox' of four whole numbers"),
-        ({"bbox": [True, 0, 1, 1], "label": "a"}, "a 'bbox' of four whole numbers"),
-        ({"bbox": ["0", 0, 1, 1], "label": "a"}, "a 'bbox' of four whole numbers"),
-        ({"bbox": [0, 5, 1, 4], "label": "a"}, "0 <= x1 <= x2 and 0 <= y1 <= y2"),
-        ({"bbox": [0, -1, 1, 4], "label": "a"}, "0 <= x1 <= x2 and 0 <= y1 <= y2"),
-    ],
-)
-def test_objects_of_another_shape_are_told_with_file_and_place(value: Any, words: str) -> None:
-    with pytest.raises(FormatError) as caught:
-        read_object(Path("gt.json"), "place", value)
-    assert str(caught.value).startswith("gt.json: expected in place ")
-    assert words in str(caught.value)
+def test_what_does_not_fit_is_told_with_file_place_expected_and_found() -> None:
+    for value, kind, words in (
+        ({"a": {"b": ["x"]}}, dict[str, dict[str, list[int]]], "in here[...][...][0] a whole number"),
+        ([1, [2, None]], tuple[int, list[int]], "in here[1][1] a whole number, found None"),
+        ("x", list[int], "in here a list, found 'x'"),
+    ):
+        with pytest.raises(FormatError) as caught:
+            convert_json(Path("f.json"), value, kind, where="here")
+        assert str(caught.value).startswith(f"f.json: expected {words}")
 
 
 def _put(folder: Path, *names: str) -> None:

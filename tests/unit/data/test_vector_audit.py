@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from naruto_vision.data.label_check import VectorAudit, audit_vectors, embed_items
-from naruto_vision.data.leaks import AuditItem, look_at_items
+from naruto_vision.data.leaks import AuditItem, scan_images
 from naruto_vision.encoders.base import Encoder
 from naruto_vision.errors import InputError
 from naruto_vision.io.images import write_image
@@ -132,7 +132,7 @@ def test_every_file_is_embedded_once_and_broken_ones_not_at_all(tmp_path: Path) 
     items = [AuditItem(part, LabelledImage("p", "ayame"), file) for part, file in files]
     encoder = MeanColour()
     steps: list[int] = []
-    places, vectors = embed_items(items, look_at_items(items), encoder, lambda: steps.append(1))
+    places, vectors = embed_items(items, scan_images(items), encoder, lambda: steps.append(1))
     assert places == [0, 2]
     assert (encoder.seen, len(steps)) == (2, 2)
     assert np.linalg.norm(vectors, axis=1) == pytest.approx([1.0, 1.0])
@@ -141,6 +141,6 @@ def test_every_file_is_embedded_once_and_broken_ones_not_at_all(tmp_path: Path) 
 def test_one_image_has_no_neighbours(tmp_path: Path) -> None:
     items = [AuditItem("train", LabelledImage("p", "ayame"), drawn(tmp_path, "red.png", RED))]
     with pytest.raises(InputError, match="two or more that can be read, found 1"):
-        embed_items(items, look_at_items(items), MeanColour())
+        embed_items(items, scan_images(items), MeanColour())
     with pytest.raises(InputError, match="found 0"):
-        embed_items([], look_at_items([]), MeanColour())
+        embed_items([], scan_images([]), MeanColour())

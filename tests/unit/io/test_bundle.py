@@ -38,7 +38,7 @@ def test_other_weights_under_the_same_json_are_refused(bundle: Path) -> None:
     ("text", "said"),
     [
         ("{", "model.json: not JSON (Expecting"),
-        ("[]", "bundle format 1"),
+        ("[]", "expected an object, found []"),
         ('{"format": 9}', "found 9"),
         ('{"format": 1}', "'clip' bundle"),
     ],

@@ -1,19 +1,8 @@
 """Proportions and Wilson's interval."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy.stats import binomtest
 
 from naruto_vision.metrics.stats import Rate, wilson_interval
-
-
-@given(st.integers(1, 500).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total))))
-def test_equals_scipy(counts: tuple[int, int]) -> None:
-    low, high = wilson_interval(*counts)
-    expected = binomtest(*counts).proportion_ci(0.95, method="wilson")
-    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-12)
-    assert 0.0 <= low <= counts[0] / counts[1] <= high <= 1.0
 
 
 def test_rate_carries_its_counts() -> None:
@@ -30,8 +19,8 @@ def test_rate_of_nothing_has_no_value() -> None:
 
 
 def test_ends_are_exact() -> None:
-    assert Rate(0, 7).low == 0.0
-    assert Rate(7, 7).high == 1.0
+    assert Rate(0, 7).as_json()["low"] == 0.0
+    assert Rate(7, 7).as_json()["high"] == 1.0
 
 
 @pytest.mark.parametrize(("count", "total"), [(-1, 3), (4, 3), (1, 0)])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import distributed, multiprocessing
 
 from naruto_vision.metrics.report import format_rate, report_table, table_from_json
-from naruto_vision.metrics.scene import SceneReport, add_counts, count_scene, scene_report
+from naruto_vision.metrics.scene import SceneReport, add_counts, count_scene
 from naruto_vision.metrics.scene_accuracy import SceneAccuracy
 from naruto_vision.records import LabelledBox
 
@@ -70,7 +70,7 @@ def shown(report: SceneReport) -> dict[str, tuple[int, int]]:
 
 
 def measured(several: list[Scene]) -> SceneReport:
-    return scene_report(add_counts(count_scene(*scene) for scene in several))
+    return SceneReport(add_counts(count_scene(*scene) for scene in several))
 
 
 @settings(max_examples=60, deadline=None)
@@ -110,7 +110,7 @@ def test_worked_case() -> None:
         "precision": (1, 3),
     }
     assert {label: (rate.count, rate.total) for label, rate in report.per_class.items()} == {"a": (1, 2), "b": (0, 2)}
-    assert (report.scenes, report.scenes_with_predictions) == (2, 1)
+    assert (report.counts.scenes, report.counts.scenes_with_predictions) == (2, 1)
 
 
 def test_a_second_guess_at_a_found_object_counts_against_precision_only() -> None:
@@ -132,7 +132,7 @@ def test_a_scene_that_two_ranks_saw_counts_once() -> None:
     metric = SceneAccuracy()
     metric.update([scene[0], scene[0]], [scene[1], scene[1]], ["one.png", "two.png"])
     metric.update([scene[0]], [scene[1]], ["one.png"])
-    assert (metric.report().scenes, metric.report().object_accuracy.total) == (2, 2)
+    assert (metric.report().counts.scenes, metric.report().object_accuracy.total) == (2, 2)
 
 
 def test_state_survives_pickling_and_reset_forgets() -> None:
@@ -140,7 +140,7 @@ def test_state_survives_pickling_and_reset_forgets() -> None:
     metric.update([[]], [[LabelledBox((0, 0, 9, 9), "a")]])
     assert pickle.loads(pickle.dumps(metric)).report() == metric.report()  # noqa: S301 - our own bytes
     metric.reset()
-    assert metric.report().scenes == 0
+    assert metric.report().counts.scenes == 0
     assert metric.records[0].dtype == torch.uint8
 
 
@@ -159,7 +159,7 @@ def test_a_higher_bar_finds_less() -> None:
     for bar in (0.5, 0.9):
         metric = SceneAccuracy(iou_match=bar)
         metric.update([scene[0]], [scene[1]])
-        found.append((metric.report().iou_match, metric.report().honest_recall.count))
+        found.append((metric.report().iou_match, metric.report().recall.count))
     assert found == [(0.5, 1), (0.9, 0)]
 
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from naruto_vision.records import ImageArray, Mask
-from naruto_vision.viz.contact_sheet import GAP, HEAD, THEMES, ContactSheet
-from naruto_vision.viz.tile_rows import TILE, Tile, TileRow, draw_caption, draw_rows
+from naruto_vision.viz.sheets import GAP, HEAD, THEMES, TILE, ContactSheet, Tile, TileRow, draw_caption, draw_rows
 
 RED, BLUE = (200, 10, 10), (20, 40, 200)
 

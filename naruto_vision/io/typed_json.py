@@ -1,0 +1,61 @@
+"""JSON files as typed values; what does not fit is an error that says file, place, expected and found."""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from naruto_vision.errors import FormatError, JsonError
+
+T = TypeVar("T")
+_MISFIT = re.compile(r"(?P<expected>.*?)(?:, got .*?)?(?: - at `\$(?P<place>.*)`)?", re.DOTALL)
+_WORDS = {"array": "a list", "object": "an object", "str": "text", "float": "a number", "int": "a whole number"}
+_STEP = re.compile(r"\[(\d+)\]|\.(\w+)")
+
+
+def refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse a JSON object that has a key twice, of which a plain reader keeps the last (`object_pairs_hook`)."""
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        name, count = Counter(name for name, _ in pairs).most_common(1)[0]
+        msg = f"{name!r} {count} times in one object"
+        raise ValueError(msg)
+    return value
+
+
+def read_json(path: Path, kind: type[T], *, hint: str = "") -> T:
+    """Read a JSON file, with or without a byte order mark, as a type that ``msgspec`` understands.
+
+    Raises:
+        FormatError: If it is no JSON, has a key twice in one object, or is not of that type.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=refuse_repeats)
+    except (ValueError, RecursionError) as error:  # both kinds of decode error are ValueErrors
+        raise JsonError(path, error, hint) from None
+    return convert_json(path, value, kind, hint=hint)
+
+
+def convert_json(path: Path, value: object, kind: type[T], *, where: str = "", hint: str = "") -> T:
+    """Convert JSON values of a file; ``where`` names their place in it."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        found = _MISFIT.fullmatch(str(error))
+        expected, place = (found["expected"], found["place"] or "") if found else (str(error), "")
+        expected = expected.removeprefix("Expected ").replace("Object missing required field", "an object with")
+        expected = re.sub(r"`(\w+)( \| null)?`", lambda kind: _WORDS.get(kind[1], f"{kind[1]!r}"), expected)
+        if where or place:
+            expected = f"in {where}{place if where else place.removeprefix('.')} {expected}"
+        raise FormatError(path, expected, repr(_value_at(value, place))[:60], hint) from None
+
+
+def _value_at(value: object, place: str) -> object:
+    """Follow a path such as ``[0].bbox[2]`` as far as it names keys."""
+    found: Any = value
+    for index, name in _STEP.findall(place.partition("[...]")[0]):
+        found = found[int(index) if index else name]
+    return found
