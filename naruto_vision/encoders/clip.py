@@ -300,7 +300,7 @@ class ClipEncoder(Encoder):
         Returns:
             Shape (B, D), float32, unit rows.
         """
-        token = None if self.stock else clip_class_token(self.clip.visual, pixels)
+        token = clip_class_token(self.clip.visual, pixels)
         pooled = self.clip.encode_image(pixels) if token is None else token
         return normalize(pooled.float(), dim=-1)
 

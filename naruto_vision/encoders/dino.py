@@ -103,8 +103,7 @@ class DinoEncoder(Encoder):
         Returns:
             Shape (B, D), float32, unit rows.
         """
-        shorter = self.pooling == "cls" and not self.stock
-        token = timm_class_token(self.vit, pixels) if shorter else None
+        token = timm_class_token(self.vit, pixels) if self.pooling == "cls" else None
         if token is not None:
             return normalize(token.float(), dim=-1)
         tokens = self.vit.forward_features(pixels)  # (B, prefix + patches, D)
