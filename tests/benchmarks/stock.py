@@ -1,9 +1,17 @@
-"""What the libraries themselves do, as baselines and oracles: `segment_anything`'s generator, and crops one by one."""
+"""What the libraries themselves do, as baselines and as oracles of tests: `segment_anything`, and crops one by one."""
 
+from collections.abc import Sequence
+
+import torch
+from open_clip import CLIP
 from segment_anything import SamAutomaticMaskGenerator
+from torch import Tensor
+from torch.nn.functional import normalize
 
+from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.geometry import xyxy_from_mask
 from naruto_vision.records import ImageArray, Region
+from naruto_vision.segmentation.crops import CropSettings, crop_region
 from naruto_vision.segmentation.generator import CropLayers, Segmenter
 from naruto_vision.segmentation.prompts import point_names
 
@@ -39,3 +47,24 @@ def stock_regions(ours: Segmenter, image: ImageArray) -> list[Region]:
             cut = mask[box[1] : box[3] + 1, box[0] : box[2] + 1]
             regions.append(Region(box, cut, record["predicted_iou"], record["stability_score"], name))
     return ours.keep(regions, *image.shape[:2])
+
+
+@torch.inference_mode()
+def stock_embedding(
+    encoder: ClipEncoder, image: ImageArray, region: Region, crops: Sequence[CropSettings], *, mirror: bool = False
+) -> Tensor:
+    """Embed one region as is usual: a PIL crop and a forward pass of open_clip for each way to crop and mirror image.
+
+    Returns:
+        Shape (D,), float32, unit length, on the CPU.
+    """
+    clip: CLIP = encoder.clip
+    views = []
+    for way in crops:
+        pixels = encoder.preprocess(crop_region(image, region, way))[None].to(encoder.logit_scale.device)
+        vector = normalize(clip.encode_image(pixels).float(), dim=-1)[0]
+        if mirror:
+            flipped = normalize(clip.encode_image(pixels.flip(-1)).float(), dim=-1)[0]
+            vector = normalize((vector + flipped) / 2, dim=0)
+        views.append(vector)
+    return normalize(torch.stack(views).mean(dim=0), dim=0).cpu()
