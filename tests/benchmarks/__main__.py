@@ -48,7 +48,9 @@ def print_table(name: str, rows: list[Row]) -> None:
         numbers = [row.baseline.cpu_median if row.baseline else None, row.ours.cpu_median, row.ratio, row.wall_ratio]
         shown = ["" if number is None else f"{number:.3g}" for number in numbers]
         table.add_row(row.what, *shown, row.same if row.passed else f"[red]FAILED: {row.same}")
-    Console().print(table)
+    console = Console()
+    console.width = max(console.width, 110)
+    console.print(table)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -84,15 +84,12 @@ def best_ious(ours: Sequence[Region], stock: Sequence[Region]) -> list[float]:
 
 
 def _best(region: Region, others: Sequence[Region]) -> float:
-    boxes = np.array([other.box for other in others]).reshape(-1, 4)
-    distance = np.abs(boxes - region.box).max(axis=1, initial=0) + 1e4 * np.array(
-        [other.prompt != region.prompt for other in others], dtype=float
-    )
+    def unlikeness(other: Region) -> tuple[bool, int]:
+        return other.prompt != region.prompt, sum(abs(a - b) for a, b in zip(region.box, other.box, strict=True))
+
     best = 0.0
-    for index in np.argsort(
-        distance
-    ).tolist():  # the likeliest come first: the same prompt's, then the most alike boxes
-        best = max(best, _iou(region, others[index]))
+    for other in sorted(others, key=unlikeness):
+        best = max(best, _iou(region, other))
         if best >= SAME:
             break
     return best

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import torch
-from open_clip import CLIP
 from segment_anything import SamAutomaticMaskGenerator
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -58,7 +57,7 @@ def stock_embedding(
     Returns:
         Shape (D,), float32, unit length, on the CPU.
     """
-    clip: CLIP = encoder.clip
+    clip = encoder.clip
     views = []
     for way in crops:
         pixels = encoder.preprocess(crop_region(image, region, way))[None].to(encoder.logit_scale.device)
