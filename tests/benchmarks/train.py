@@ -126,7 +126,7 @@ def _caption_loss(
 
 def overhead(quick: bool) -> Iterator[Row]:
     """T11: `fit` with clip.yaml's callbacks, logger and bar; all losses are those of the plain loop."""
-    steps, size, repeats = (1, 4, 1) if quick else (16, 16, 5)
+    steps, size, repeats = (2, 4, 1) if quick else (16, 16, 5)
     with _fit_argv(steps, size) as argv:
         ours, plain = [], []
         for _ in range(repeats + 1):
