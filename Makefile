@@ -15,7 +15,7 @@ PRETRAIN ?=  # more options of fit, for a trial of `make weights` with few steps
 SAM ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types weights options wheel lock clean
+.PHONY: help install demo test bench lint types weights options wheel lock clean
 
 help:  ## show what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,11 @@ demo: $(STAMP)  ## the whole job on a drawn cast, and one table (./demo)
 # One thread a worker: two workers of two threads each would fight over two cores.
 test: $(STAMP)  ## the tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+
+# QUICK=1 only tries whether everything runs; ONLY=T1,T6 runs some. One thread, unless OMP_NUM_THREADS says otherwise.
+bench: $(STAMP)  ## time this project against the libraries it builds on (about an hour; ONLY=T1,T6, QUICK=1)
+	@PYTHONPATH=tests OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m benchmarks \
+		$(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 lint: $(STAMP)  ## ruff: rules and format
 	@$(BIN)/ruff check .

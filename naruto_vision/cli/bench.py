@@ -1,4 +1,4 @@
-"""What every ``bench`` command shares: interleaved timing, the machine's own speed, and the report."""
+"""What benchmarks share: interleaved timing, the machine's own speed, and the report."""
 
 import gc
 import importlib.metadata
@@ -17,14 +17,9 @@ _PACKAGES = ("numpy", "torch", "faiss-cpu", "open_clip_torch", "timm", "lightnin
 
 @dataclass(frozen=True)
 class Timing:
-    """How long one candidate took, repeat by repeat.
+    """Wall time and CPU time of the whole process of each repeat, in seconds.
 
-    Args:
-        seconds: Wall time of each repeat.
-        cpu_seconds: CPU time of the whole process in each repeat; says more where cores are shared.
-
-    Raises:
-        ValueError: If there is no repeat, or the two differ in number.
+    CPU time says more where cores are shared.
 
     Example:
         >>> Timing((3.0, 1.0, 2.0), (1.0, 1.0, 1.0)).median
@@ -41,16 +36,16 @@ class Timing:
 
     @property
     def median(self) -> float:
-        """Middle wall time in seconds."""
+        """Median wall time."""
         return statistics.median(self.seconds)
 
     @property
     def cpu_median(self) -> float:
-        """Middle CPU time in seconds."""
+        """Median CPU time."""
         return statistics.median(self.cpu_seconds)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the JSON values of a report: medians, least and most, in seconds."""
+        """Return the values of a report, in seconds."""
         return {
             "median_s": self.median,
             "min_s": min(self.seconds),
@@ -65,18 +60,7 @@ def interleaved(
 ) -> dict[str, Timing]:
     """Time candidates in turns, so that a machine that slows down slows all of them.
 
-    Every other round goes backwards, so that none always runs behind the same neighbour.
-
-    Args:
-        candidates: Name to what is timed.
-        repeats: Timed rounds, at least 1.
-        warm_up: Untimed rounds before them.
-
-    Returns:
-        Name to its times, in the order of ``candidates``.
-
-    Raises:
-        ValueError: If ``repeats`` is below 1.
+    Every other round goes backwards, so that none always runs behind the same neighbour; warm-up rounds are not timed.
     """
     if repeats < 1:
         msg = f"interleaved: expected repeats >= 1, found {repeats}"
@@ -94,15 +78,7 @@ def interleaved(
 
 
 def gemm_rate(library: Literal["numpy", "torch"] = "numpy", repeats: int = 5) -> float:
-    """Measure what the machine does at this moment: the best of some square float32 matrix products.
-
-    Args:
-        library: Whose product; NumPy's and PyTorch's differ.
-        repeats: How many products of 1024 x 1024 are tried.
-
-    Returns:
-        GFLOP/s.
-    """
+    """Measure what the machine does at this moment: the best of some square float32 matrix products, in GFLOP/s."""
     import numpy as np
 
     left: Any = np.random.default_rng(0).normal(size=(GEMM_SIDE, GEMM_SIDE)).astype(np.float32)
@@ -134,14 +110,7 @@ def _version(package: str) -> str | None:
 
 
 def write_report(path: str | Path, bench: str, settings: Mapping[str, Any], results: Mapping[str, Any]) -> None:
-    """Write a benchmark's JSON file.
-
-    Args:
-        path: The file; an older one is replaced.
-        bench: Which benchmark ("index").
-        settings: What it was run with.
-        results: What it found.
-    """
+    """Write a benchmark's JSON file; an older one is replaced."""
     from naruto_vision.io.atomic import write_json
 
     write_json(path, {"bench": bench, "machine": machine_facts(), "settings": dict(settings), "results": dict(results)})

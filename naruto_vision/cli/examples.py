@@ -34,12 +34,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "search --image who.png --sheet sheet.png",
         'search --gallery runs/gallery --text "a boy with an orange cap" --json',
     ),
-    "bench segment": ("bench segment --part masks", "bench segment --part all --repeats 3 --json segment.json"),
-    "bench embed": ("bench embed --masks 60 --int8",),
-    "bench train": ("bench train --steps 10",),
-    "bench startup": ("bench startup --quick",),
     "bench index": ("bench index --vectors 100000 --queries 500",),
-    "bench pipeline": ("bench pipeline --repeats 3",),
     "weights": ("weights list", "weights download sam_vit_b", "weights verify"),
     "doctor": ("doctor", "doctor --json"),
 }

@@ -65,12 +65,7 @@ COMMANDS = {
     "gallery rollback": ("bring back an older generation of a gallery", "gallery_rollback"),
     "gallery reindex": ("make a gallery's index anew, flat, HNSW or IVF", "gallery_reindex"),
     "search": ("ask a gallery with images or words: who is it, and which rows are near", "search"),
-    "bench segment": ("time masks and the parts of SAM against segment_anything itself", "bench_segment"),
-    "bench embed": ("time masks to vectors in batches, and compare them with crops one by one", "bench_embed"),
-    "bench train": ("time fit against the same training in plain torch", "bench_train"),
-    "bench startup": ("time how soon the command line answers", "bench_startup"),
     "bench index": ("time searches by NumPy and FAISS, and count what they find", "bench_index"),
-    "bench pipeline": ("time predict against stock parts, region by region, and compare the names", "bench_pipeline"),
     "weights": ("list, download or verify official weights, import a checkpoint", "weights"),
     "doctor": ("show versions, hardware and weights, and say what is wrong", "doctor"),
 }

@@ -22,14 +22,12 @@ class Encoder(nn.Module, ABC):
         arithmetic: Which numbers the image tower multiplies. Vectors of the same weights differ a little between
             kinds, so a run is not resumed with another kind.
         mixes: Whether the other images of a batch change a vector by more than rounding.
-        stock: Run the library's own forward pass even where a shorter one gives the same vectors, to compare the two.
     """
 
     dim: int
     has_text: bool = False
     arithmetic: Literal["float32", "int8"] = "float32"
     mixes: bool = False
-    stock: bool = False
 
     @abstractmethod
     def preprocess(self, image: ImageArray) -> Tensor:

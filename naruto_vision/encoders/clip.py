@@ -286,7 +286,7 @@ class ClipEncoder(Encoder):
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Embed prepared images (B, 3, S, S), float32: (B, D), float32, unit rows; gradients flow."""
-        token = None if self.stock else clip_class_token(self.clip.visual, pixels)
+        token = clip_class_token(self.clip.visual, pixels)
         pooled = self.clip.encode_image(pixels) if token is None else token
         return normalize(pooled.float(), dim=-1)
 

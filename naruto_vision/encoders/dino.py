@@ -89,8 +89,7 @@ class DinoEncoder(Encoder):
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Embed prepared images (B, 3, S, S), float32: (B, D), float32, unit rows; gradients flow."""
-        shorter = self.pooling == "cls" and not self.stock
-        token = timm_class_token(self.vit, pixels) if shorter else None
+        token = timm_class_token(self.vit, pixels) if self.pooling == "cls" else None
         if token is not None:
             return normalize(token.float(), dim=-1)
         tokens = self.vit.forward_features(pixels)  # (B, prefix + patches, D)

@@ -1,7 +1,7 @@
 """An image tower in 8-bit integers, for CPUs whose VNNI instructions multiply them several times as fast as floats.
 
 Weights are rounded once, a scale a row; activations are rounded as they come, a scale a tensor ("dynamic"). Nothing is
-calibrated, so it works for any weights; what it costs in accuracy is measured by ``naruto-vision bench embed --int8``.
+calibrated, so it works for any weights; ``make bench ONLY=T6`` measures its cosines with float32.
 torch's own kernels are called directly: ``torch.ao.quantization``, which wraps them, is deprecated, and torchao's
 dynamic int8 takes five times their time without compilation (14 against 3 ms of CPU for 400 rows of 768 by 3072).
 """

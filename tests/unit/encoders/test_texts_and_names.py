@@ -220,7 +220,7 @@ def test_embedding_keeps_no_gradients() -> None:
 
 def test_an_encoder_by_itself_promises_little() -> None:
     encoder = _Mean()
-    assert (encoder.has_text, encoder.arithmetic, encoder.mixes, encoder.stock) == (False, "float32", False, False)
+    assert (encoder.has_text, encoder.arithmetic, encoder.mixes) == (False, "float32", False)
     assert encoder.preparation is None
     assert encoder.image_tower is encoder
     assert encoder.recipe == {}

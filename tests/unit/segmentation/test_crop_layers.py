@@ -3,6 +3,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from benchmarks.stock import stock_generator, stock_regions
 from segment_anything.utils.amg import build_all_layer_point_grids, generate_crop_boxes, is_box_near_crop_edge
 from torch import Tensor
 
@@ -14,7 +15,6 @@ from naruto_vision.segmentation.postprocess import dense_masks
 from naruto_vision.segmentation.prompts import GridPrompter, PointPrompter
 from naruto_vision.segmentation.protocol import FullMask, MaskPredictions, MaskThresholds, Prompts, SceneEmbedding
 from naruto_vision.segmentation.sam import SamModel
-from naruto_vision.segmentation.stock import StockSegmenter
 from naruto_vision.synthetic.attributes import read_cast
 from naruto_vision.synthetic.scene import draw_scene
 
@@ -80,7 +80,8 @@ def _same(ours: list[Region], stock: list[Region], height: int, width: int) -> b
 @pytest.mark.parametrize("crops", [None, CropLayers(), CropLayers(2, overlap=0.2, box_nms=0.5)])
 def test_s1_061_crop_layers_give_the_stock_masks(model: SamModel, image: ImageArray, crops: CropLayers | None) -> None:
     options = {"predicted_iou": 0.2, "stability": 0.2, "box_nms": 0.7, "keep": ALL, "crops": crops}
-    ours, stock = (kind(GridPrompter(6), model, **options)(image) for kind in (Segmenter, StockSegmenter))
+    segmenter = Segmenter(GridPrompter(6), model, **options)
+    ours, stock = segmenter(image), stock_regions(segmenter, image)
     assert len(stock) > 2
     assert _same(ours, stock, *image.shape[:2])
     assert {region.prompt.name for region in ours} == {region.prompt.name for region in stock}
@@ -93,9 +94,7 @@ def test_s1_061_the_reference_s_settings_are_all_options(model: SamModel) -> Non
     segmenter = Segmenter(
         GridPrompter(8), model, predicted_iou=0.7, stability=0.85, box_nms=0.7, crops=CropLayers(1, points_divisor=2)
     )
-    stock = StockSegmenter(
-        GridPrompter(8), model, predicted_iou=0.7, stability=0.85, box_nms=0.7, crops=CropLayers()
-    ).generator()
+    stock = stock_generator(segmenter)
     assert segmenter.thresholds.predicted_iou == stock.pred_iou_thresh == 0.7
     assert segmenter.thresholds.stability == stock.stability_score_thresh == 0.85
     assert segmenter.thresholds.box_nms == stock.box_nms_thresh == stock.crop_nms_thresh == 0.7
@@ -111,8 +110,6 @@ def test_layers_change_the_fingerprint_and_their_absence_does_not(model: SamMode
 def test_crop_layers_need_a_grid(model: SamModel, image: ImageArray) -> None:
     with pytest.raises(InputError, match="PointPrompter"):
         Segmenter(PointPrompter([(1, 1)]), model, crops=CropLayers())(image)
-    with pytest.raises(InputError, match="PointPrompter"):
-        StockSegmenter(PointPrompter([(1, 1)]), model)(image)
 
 
 class OneSquare:

@@ -5,7 +5,6 @@ import pytest
 import torch
 from segment_anything.utils.transforms import ResizeLongestSide
 
-from naruto_vision.errors import InputError
 from naruto_vision.records import ImageArray, Region
 from naruto_vision.segmentation import runtime
 from naruto_vision.segmentation.generator import CropLayers, RegionFilter, Segmenter
@@ -13,7 +12,6 @@ from naruto_vision.segmentation.postprocess import resize_longest
 from naruto_vision.segmentation.prompts import GridPrompter
 from naruto_vision.segmentation.protocol import SceneEmbedding, embed_scenes
 from naruto_vision.segmentation.sam import SamModel
-from naruto_vision.segmentation.stock import StockSegmenter
 
 SIZES = [(48, 64), (64, 33), (7, 90), (64, 64), (30, 31)]
 
@@ -94,12 +92,3 @@ def test_an_embedding_made_before_is_used(
     assert windows == ([0, 0] if crops is None else [4, 4])
     assert all(_same(one, other) for one, other in zip(found, expected, strict=True))
     assert len(expected[0]) > 1
-
-
-def test_the_stock_generator_takes_no_embedding(model: SamModel) -> None:
-    stock, image = StockSegmenter(GridPrompter(2), model), _images()[0]
-    (nothing,) = stock.embed_all([image])
-    assert nothing is None
-    assert stock(image, nothing) is not None
-    with pytest.raises(InputError, match="expected no embedding"):
-        stock(image, model.embed(image))

@@ -1,0 +1,49 @@
+"""Whether every benchmark runs, on tiny sizes, and its gates are gates."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.__main__ import BENCHMARKS, main
+from benchmarks.segment import best_ious
+from benchmarks.timing import Row
+from naruto_vision.cli.bench import Timing
+from naruto_vision.records import Region
+
+FAST = ("T4", "T6")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in BENCHMARKS])
+def test_a_benchmark_runs_and_finds_what_its_baseline_finds(name: str, tmp_path: Path) -> None:
+    assert main(["--quick", "--only", name, "--json", str(tmp_path / "bench.json")]) == 0
+    report = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
+    assert all(row["passed"] and row["ours"]["seconds"] for row in report["results"][name])
+    assert report["results"][name]
+
+
+def test_results_that_are_not_the_baseline_s_are_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = Row("masks", Timing((1.0,), (3.0,)), Timing((8.0,), (6.0,)), "5/6 masks", passed=False)
+    monkeypatch.setattr("benchmarks.segment.packaged", lambda _quick: [row])
+    assert main(["--only", "T1t", "--json", str(tmp_path / "bench.json")]) == 1
+    assert "results are not the baseline's: T1t masks" in capsys.readouterr().out
+    assert (row.ratio, row.wall_ratio) == (2.0, 8.0)
+
+
+def test_an_unknown_benchmark_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--only", "T99"])
+    assert "--only T99: expected some of T1, T1t" in capsys.readouterr().err
+
+
+def test_a_mask_is_matched_by_the_most_alike_whatever_its_prompt() -> None:
+    full = Region((0, 0, 9, 9), np.ones((10, 10), dtype=bool), prompt="point 1,1")
+    half = Region((0, 0, 9, 4), np.ones((5, 10), dtype=bool), prompt="point 1,1")
+    other = Region((0, 0, 9, 9), np.ones((10, 10), dtype=bool), prompt="point 2,2")
+    away = Region((20, 20, 29, 29), np.ones((10, 10), dtype=bool), prompt="point 1,1")
+    assert best_ious([half, other, away], [full, half]) == [1.0, 1.0]
+    assert best_ious([half], [full]) == [0.5]
+    assert best_ious([away], [full]) == best_ious([], [full]) == [0.0]
