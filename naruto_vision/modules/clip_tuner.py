@@ -313,7 +313,7 @@ def _adamw(parameters: Any) -> Optimizer:  # noqa: ANN401 - whatever torch's opt
 class ContrastiveTuner(ResumableModule):
     """Fine-tunes a CLIP by matching images with texts; several images or texts may be right at once.
 
-    With ``ClassDataModule`` the texts are templates around class names and aliases; with ``DrawnCaptionData`` they are
+    With ``ClassDataModule`` the texts are templates around class names and aliases; with ``CaptionDataModule`` they are
     captions. The best weights, by ``best_by`` or ``valid/recall_at_1``, are kept as a model bundle.
 
     Args:
