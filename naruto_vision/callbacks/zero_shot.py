@@ -115,9 +115,9 @@ class ZeroShotRetention(Callback):
     """Log ``valid/zero_shot`` and ``valid/retention``, its share of what it was before tuning.
 
     Args:
-        root: Class data that are not tuned on, whose valid split is named; None for drawn strangers and their captions.
-        count: How many strangers are drawn.
-        seed: Decides who they are.
+        root: Class data that are not tuned on, whose valid split is named; None for synthetic characters.
+        count: How many synthetic characters are drawn.
+        seed: Random seed of the characters.
 
     Attributes:
         start: Zero-shot accuracy before tuning; kept in checkpoints, so that an interrupted run still knows it.
