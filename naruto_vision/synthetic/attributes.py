@@ -1,4 +1,4 @@
-"""A cast: named characters, each a fixed choice of attributes, read from a YAML file."""
+"""What a drawn character is: a frozen choice from closed lists, each of them a word that a caption can use."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
@@ -96,11 +96,7 @@ class Attributes:
         return (self.hair_colour, self.hair_style, self.top, self.top_colour)
 
     def resembles(self, other: "Attributes") -> bool:
-        """Tell whether two characters could be taken for one: three of the four of the signature are equal.
-
-        Args:
-            other: Another character.
-        """
+        """Tell whether two characters could be taken for one: three of the four of the signature are equal."""
         return sum(a == b for a, b in zip(self.signature, other.signature, strict=True)) >= _SAME_ENOUGH
 
 
@@ -134,12 +130,7 @@ def _random(rng: np.random.Generator) -> Attributes:
 
 
 def random_attributes(rng: np.random.Generator, *, avoid: Collection[Attributes] = ()) -> Attributes:
-    """Draw a stranger.
-
-    Args:
-        rng: Where the choices come from; it moves on.
-        avoid: Characters that the stranger must not resemble.
-    """
+    """Draw a stranger."""
     while True:
         stranger = _random(rng)
         if not any(stranger.resembles(other) for other in avoid):

@@ -1,24 +1,97 @@
-"""Rooms as backgrounds: wallpaper, floorboards and furniture."""
+"""Backgrounds: skies, rooms, towns and patterns, with clutter. They say nothing about who stands before them."""
 
 import numpy as np
 
-from naruto_vision.synthetic.clothes import draw_clutter, draw_pattern
 from naruto_vision.synthetic.palette import Rgb, any_colour, between, darker, lighter, mix
 from naruto_vision.synthetic.raster import Bytes, Style, render
-from naruto_vision.synthetic.sketch import Sketch, box
+from naruto_vision.synthetic.sketch import Point, Sketch, box
 
-_RoomRng = np.random.Generator
+_Rng = np.random.Generator
+
+
+def _spoke(k: int) -> Point:
+    """The direction of one of 24 spokes."""
+    angle = k * np.pi / 12
+    return (round(float(np.cos(angle)), 6), round(float(np.sin(angle)), 6))
+
+
+def draw_pattern(sketch: Sketch, rng: _Rng) -> None:
+    """Draw dots, slanting stripes, rays or a chequerboard."""
+    one, other = any_colour(rng), any_colour(rng)
+    paper = sketch.ink(one)
+    sketch.poly(paper, [(-1, -1), (2, -1), (2, 2), (-1, 2)])
+    ink = sketch.ink(mix(one, other, between(rng, 0.3, 1.0)), paper)
+    step = between(rng, 0.09, 0.22)
+    count = int(1.0 / step) + 2
+    match int(rng.integers(4)):
+        case 0:
+            _dots(sketch, ink, step)
+        case 1:
+            _slants(sketch, rng, ink, step)
+        case 2:
+            _rays(sketch, rng, ink)
+        case _:
+            for k in range(count):
+                for j in range(k % 2, count, 2):
+                    sketch.poly(ink, box(k * step, j * step, step, step))
+
+
+def _dots(sketch: Sketch, ink: int, step: float) -> None:
+    count = int(1.0 / step) + 2
+    for k in range(count):
+        for j in range(count):
+            x, y = k * step + (step / 2 if j % 2 else 0), j * step
+            sketch.oval(ink, x, y, step * 0.28, step * 0.28)
+
+
+def _slants(sketch: Sketch, rng: _Rng, ink: int, step: float) -> None:
+    count, slope = int(1.0 / step) + 2, between(rng, -0.8, 0.8)
+    for k in range(-count, 2 * count):
+        x = k * step
+        sketch.poly(ink, [(x, 0), (x + step * 0.5, 0), (x + step * 0.5 + slope, 1), (x + slope, 1)])
+
+
+def _rays(sketch: Sketch, rng: _Rng, ink: int) -> None:
+    x, y = between(rng, 0.2, 0.8), between(rng, 0.2, 0.8)
+    for k in range(0, 24, 2):
+        (p, q), (u, v) = _spoke(k), _spoke(k + 1)
+        sketch.poly(ink, [(x, y), (x + 2 * p, y + 2 * q), (x + 2 * u, y + 2 * v)])
+
+
+def draw_clutter(sketch: Sketch, rng: _Rng) -> None:
+    """Draw a few loose shapes anywhere, in any colour."""
+    for _ in range(int(rng.integers(0, 7))):
+        x, y, size = between(rng, 0, 1), between(rng, 0, 1), between(rng, 0.03, 0.12)
+        ink = sketch.ink(any_colour(rng, 30, 255))
+        match int(rng.integers(5)):
+            case 0:
+                sketch.oval(ink, x, y, size, size * between(rng, 0.5, 1.0))
+            case 1:
+                sketch.poly(ink, box(x, y, size * between(rng, 0.6, 2.0), size))
+            case 2:
+                sketch.poly(ink, [(x, y - size), (x + size, y + size), (x - size, y + size * between(rng, 0.2, 1.0))])
+            case 3:
+                ends = [(between(rng, 0, 1), between(rng, 0, 1)) for _ in range(2)]
+                sketch.stroke(ink, [(x, y), *ends], size * 0.35)
+            case _:
+                _draw_star(sketch, ink, (x, y), size)
+
+
+def _draw_star(sketch: Sketch, ink: int, middle: Point, size: float) -> None:
+    points = []
+    for k, reach in zip(range(0, 24, 3), (1.2, 0.5) * 4, strict=True):
+        across, down = _spoke(k)
+        points.append((middle[0] + size * reach * across, middle[1] + size * reach * down))
+    sketch.poly(ink, points)
+
+
+_Rng = np.random.Generator
 _Place = tuple[float, float, float, float]
 """Left edge, floor, width and height of a piece of furniture."""
 
 
-def draw_room(sketch: Sketch, rng: _RoomRng) -> None:
-    """Draw a wall, a floor and what stands there.
-
-    Args:
-        sketch: What to draw on; the image is the unit square.
-        rng: Where the choices come from; it moves on.
-    """
+def draw_room(sketch: Sketch, rng: _Rng) -> None:
+    """Draw a wall, a floor and what stands there."""
     wall, floor = any_colour(rng, 90), any_colour(rng, 70, 200)
     paper = sketch.ink(wall)
     sketch.poly(paper, [(-1, -1), (2, -1), (2, 2), (-1, 2)])
@@ -39,7 +112,7 @@ def draw_room(sketch: Sketch, rng: _RoomRng) -> None:
         _furniture(sketch, rng, y)
 
 
-def _furniture(sketch: Sketch, rng: _RoomRng, floor: float) -> None:
+def _furniture(sketch: Sketch, rng: _Rng, floor: float) -> None:
     place = (between(rng, 0.0, 0.9), floor, between(rng, 0.1, 0.26), between(rng, 0.14, 0.4))
     colour = any_colour(rng)
     match int(rng.integers(4)):
@@ -53,7 +126,7 @@ def _furniture(sketch: Sketch, rng: _RoomRng, floor: float) -> None:
             _plant(sketch, rng, place, colour)
 
 
-def _window(sketch: Sketch, rng: _RoomRng, place: _Place, colour: Rgb) -> None:
+def _window(sketch: Sketch, rng: _Rng, place: _Place, colour: Rgb) -> None:
     x, _, wide, tall = place
     y = between(rng, 0.05, 0.3)
     sketch.poly(sketch.ink(colour), box(x, y, wide, tall))
@@ -63,7 +136,7 @@ def _window(sketch: Sketch, rng: _RoomRng, place: _Place, colour: Rgb) -> None:
             sketch.poly(pane, box(x + u * wide, y + v * tall, wide * 0.4, tall * 0.4))
 
 
-def _shelf(sketch: Sketch, rng: _RoomRng, place: _Place, colour: Rgb) -> None:
+def _shelf(sketch: Sketch, rng: _Rng, place: _Place, colour: Rgb) -> None:
     x, floor, wide, tall = place
     y = floor - tall
     sketch.poly(sketch.ink(colour), box(x, y, wide, tall + 0.03))
@@ -74,7 +147,7 @@ def _shelf(sketch: Sketch, rng: _RoomRng, place: _Place, colour: Rgb) -> None:
             sketch.poly(sketch.ink(any_colour(rng)), book)
 
 
-def _poster(sketch: Sketch, rng: _RoomRng, place: _Place, colour: Rgb) -> None:
+def _poster(sketch: Sketch, rng: _Rng, place: _Place, colour: Rgb) -> None:
     x, _, wide, tall = place
     y = between(rng, 0.05, 0.35)
     sketch.poly(sketch.ink(colour), box(x, y, wide, tall * 0.7))
@@ -82,7 +155,7 @@ def _poster(sketch: Sketch, rng: _RoomRng, place: _Place, colour: Rgb) -> None:
     sketch.oval(sketch.ink(any_colour(rng)), x + wide / 2, y + tall * 0.35, wide * 0.25, tall * 0.2)
 
 
-def _plant(sketch: Sketch, rng: _RoomRng, place: _Place, colour: Rgb) -> None:
+def _plant(sketch: Sketch, rng: _Rng, place: _Place, colour: Rgb) -> None:
     x, floor, _, tall = place
     pot = sketch.ink(colour)
     leaf = sketch.ink(mix((60, 150, 70), any_colour(rng), 0.35))
@@ -168,16 +241,7 @@ def _town(sketch: Sketch, rng: _Rng) -> None:
 
 
 def draw_backdrop(rng: _Rng, width: int, height: int) -> Bytes:
-    """Draw a background.
-
-    Args:
-        rng: Where the choices come from; it moves on.
-        width: Width of the image in pixels.
-        height: Height of the image in pixels.
-
-    Returns:
-        Shape (height, width, 3), uint8, RGB.
-    """
+    """Draw a background: shape (height, width, 3), uint8, RGB."""
     sketch = Sketch()
     match int(rng.integers(8)):
         case 0 | 1:

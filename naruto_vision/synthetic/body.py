@@ -1,4 +1,4 @@
-"""Legs, shoes and what covers them."""
+"""The body's measures, its arms and their sleeves. The frame is the figure's: the head's centre is (0, 0)."""
 
 from dataclasses import dataclass
 
@@ -46,12 +46,7 @@ NECK = 1.18
 
 
 def build_of(attributes: Attributes, look: Look) -> Build:
-    """Measure a character.
-
-    Args:
-        attributes: Who it is.
-        look: How tall it is drawn.
-    """
+    """Measure a character."""
     tall = look.height
     boy = attributes.person == "boy"
     return Build(
@@ -66,15 +61,7 @@ def build_of(attributes: Attributes, look: Look) -> Build:
 
 
 def draw_limb(sketch: Sketch, ink: int, length: float, top: float, end: float) -> None:
-    """Draw a limb downwards from the frame's origin, with round ends.
-
-    Args:
-        sketch: What to draw on, in the limb's frame.
-        ink: Its ink.
-        length: How far its lower end is.
-        top: Half its width at the origin.
-        end: Half its width at the lower end.
-    """
+    """Draw a limb downwards from the frame's origin, with round ends."""
     half = [(top * 0.3, -top), (top, -0.1), (end, length), (end * 0.5, length + end * 0.9)]
     sketch.mirrored(ink, half)
 
@@ -82,18 +69,7 @@ def draw_limb(sketch: Sketch, ink: int, length: float, top: float, end: float) -
 def draw_arm(
     sketch: Sketch, attributes: Attributes, build: Build, body: Frame, swing: tuple[float, float, int]
 ) -> Frame:
-    """Draw one arm with its sleeve and hand.
-
-    Args:
-        sketch: What to draw on.
-        attributes: Who it is.
-        build: Its measures.
-        body: The figure's frame.
-        swing: Degrees outwards of the upper arm and of the forearm against it, and the side (-1 or 1).
-
-    Returns:
-        The frame of the hand, in the sketch's coordinates.
-    """
+    """Draw one arm with its sleeve and hand."""
     upper_swing, lower_swing, side = swing
     sketch.part = "arms"
     skin, cloth = SKIN[attributes.skin], _sleeve_colour(attributes)
@@ -135,13 +111,7 @@ def _sleeve_colour(attributes: Attributes) -> Rgb:
 
 
 def hand_of(hand: Frame, body: Frame, side: int) -> Frame:
-    """The upright frame at a hand: things are held straight, however the arm swings.
-
-    Args:
-        hand: The hand's frame.
-        body: The figure's frame.
-        side: 1 or -1.
-    """
+    """The upright frame at a hand: things are held straight, however the arm swings."""
     x, y = at(hand, 0.0, 0.0)
     return (body[0] * side, body[1], x, body[3] * side, body[4], y)
 
@@ -150,15 +120,7 @@ _SHOE = "-0.26,-0.25 0.24,-0.25 0.42,0.1 0.4,0.3 -0.28,0.3"
 
 
 def draw_legs(sketch: Sketch, attributes: Attributes, look: Look, build: Build, body: Frame) -> None:
-    """Draw legs, shoes and what covers them.
-
-    Args:
-        sketch: What to draw on.
-        attributes: Who it is.
-        look: How.
-        build: Its measures.
-        body: The figure's frame.
-    """
+    """Draw legs, shoes and what covers them."""
     sketch.part = "legs"
     skin, cloth = SKIN[attributes.skin], CLOTH[attributes.bottom_colour]
     shoe = darker(cloth, 0.35) if attributes.bottom == "none" else darker(CLOTH[attributes.accent], 0.3)

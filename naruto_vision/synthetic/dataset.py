@@ -21,41 +21,24 @@ from naruto_vision.io.images import write_image
 from naruto_vision.records import UNKNOWN
 from naruto_vision.synthetic.attributes import Cast
 from naruto_vision.synthetic.captions import aliases
-from naruto_vision.synthetic.scene import Difficulty, DrawnObject, DrawnScene, draw_image, draw_scene
+from naruto_vision.synthetic.scene import Difficulty, SyntheticObject, SyntheticScene, draw_image, draw_scene
 
 
 @dataclass(frozen=True)
 class TableRow:
-    """One row: a file and its classes.
-
-    Args:
-        filename: Name of the image.
-        labels: Its classes; more than one only as a quirk.
-    """
+    """One row: a file and its classes."""
 
     filename: str
     labels: tuple[str, ...]
 
 
 def misspelt(name: str) -> str:
-    """Drop a name's second letter, as hurried typists do.
-
-    Args:
-        name: A name.
-    """
+    """Drop a name's second letter, as hurried typists do."""
     return name[:1] + name[2:] if len(name) > 2 else name
 
 
 def add_quirks(rows: Sequence[TableRow], classes: Sequence[str]) -> list[TableRow]:
-    """Make some rows have two classes, and add rows of files that are not there.
-
-    Args:
-        rows: The tidy rows.
-        classes: All classes.
-
-    Returns:
-        As many rows and a few more: every 17th has the next class too, and one in 20 names an absent file.
-    """
+    """Make some rows have two classes, and add rows of files that are not there."""
     following = dict(zip(classes, [*classes[1:], *classes[:1]], strict=True))
     quirky = [
         TableRow(row.filename, (*row.labels, following[row.labels[0]]) if k % 17 == 16 else row.labels)
@@ -66,14 +49,7 @@ def add_quirks(rows: Sequence[TableRow], classes: Sequence[str]) -> list[TableRo
 
 
 def class_table(rows: Sequence[TableRow], classes: Sequence[str], *, quirks: bool = False) -> str:
-    """Write a ``_classes.csv``.
-
-    Args:
-        rows: Its rows.
-        classes: Its columns, in order.
-        quirks: Put blanks after commas, an ``Unlabeled`` column in the middle and the last class misspelt into the
-            header, and leave the final newline out.
-    """
+    """Write a ``_classes.csv``."""
     columns: list[str] = list(classes)
     header = list(columns)
     if quirks:
@@ -87,11 +63,7 @@ def class_table(rows: Sequence[TableRow], classes: Sequence[str], *, quirks: boo
 
 @dataclass
 class SceneTruth:
-    """Collects the truth scene by scene.
-
-    Args:
-        names: The cast, in order; category ids count from 1, and strangers come last as ``unknown``.
-    """
+    """Collects the truth scene by scene."""
 
     names: Sequence[str]
     gt: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -99,13 +71,8 @@ class SceneTruth:
     images: list[dict[str, Any]] = field(default_factory=list)
     annotations: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, filename: str, scene: DrawnScene) -> None:
-        """Add a scene.
-
-        Args:
-            filename: The name of its image.
-            scene: The scene.
-        """
+    def add(self, filename: str, scene: SyntheticScene) -> None:
+        """Add a scene."""
         height, width = scene.image.shape[:2]
         number = len(self.images) + 1
         self.gt[filename] = [
@@ -118,7 +85,7 @@ class SceneTruth:
         before = len(self.annotations)  # counted once: while it is extended, the list grows
         self.annotations.extend(self._annotation(number, drawn, before + k) for k, drawn in enumerate(scene.objects, 1))
 
-    def _annotation(self, image: int, drawn: DrawnObject, number: int) -> dict[str, Any]:
+    def _annotation(self, image: int, drawn: SyntheticObject, number: int) -> dict[str, Any]:
         x1, y1, x2, y2 = drawn.box
         return {
             "id": number,
@@ -183,11 +150,7 @@ class WorldPlan:
                 raise ValueError(msg)
 
     def steps(self, members: int) -> int:
-        """How many images and scenes there will be.
-
-        Args:
-            members: How many characters the cast has.
-        """
+        """How many images and scenes there will be."""
         return members * (self.train + self.valid + self.test) + self.scenes + self.valid_scenes
 
 
@@ -195,14 +158,7 @@ _SIDES = (32, 2048)
 
 
 def seed_of(*what: object) -> int:
-    """Turn what a drawing is for into its seed, so that no drawing depends on how many others there are.
-
-    Args:
-        what: The world's seed, the split, the class, the number.
-
-    Returns:
-        A whole number from 0 to 2**63 - 1.
-    """
+    """Turn what a drawing is for into its seed, so that no drawing depends on how many others there are."""
     digest = hashlib.sha256("/".join(str(one) for one in what).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
@@ -241,15 +197,7 @@ def _write_scenes(
 
 
 def check_place(out: Path, *, force: bool) -> None:
-    """Refuse a folder that is not free to draw into.
-
-    Args:
-        out: The folder.
-        force: Whether an older drawn world may be replaced.
-
-    Raises:
-        InputError: If it is a file, is not empty and not to be replaced, or is no drawn world.
-    """
+    """Refuse a folder that is not free to draw into."""
     if out.exists() and not out.is_dir():
         msg = f"{out}: expected a folder to draw into, found a file; choose another place"
         raise InputError(msg)

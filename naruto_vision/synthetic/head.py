@@ -1,4 +1,4 @@
-"""What a character wears on the head. The frame is the head's."""
+"""The face: its outline, eyes, brows and mouth. The frame is the head's; the face is about 2 wide."""
 
 from collections.abc import Callable
 
@@ -23,16 +23,7 @@ _LINES = {
 
 
 def draw_face(sketch: Sketch, attributes: Attributes, look: Look) -> int:
-    """Draw ears, face, eyes, nose and mouth.
-
-    Args:
-        sketch: What to draw on, in the head's frame.
-        attributes: Who it is.
-        look: How.
-
-    Returns:
-        The ink of the skin.
-    """
+    """Draw ears, face, eyes, nose and mouth."""
     skin = SKIN[attributes.skin]
     sketch.part = "head"
     ear = sketch.ink(skin)
@@ -138,7 +129,7 @@ def _draw_mouth(sketch: Sketch, look: Look, x: float, inks: tuple[int, int]) -> 
             sketch.stroke(line, moved(outline(text), x, y), width)
 
 
-_MARK_SIDES = (-1, 1)
+_SIDES = (-1, 1)
 _FRECKLES = "0.4,0.58 0.55,0.64 0.7,0.57 0.49,0.72 0.63,0.74 0.78,0.68"
 _RING = "1,0 0.7,0.7 0,1 -0.7,0.7 -1,0 -0.7,-0.7 0,-1 0.7,-0.7 1,0"
 _FRAME: Rgb = (46, 42, 52)
@@ -146,7 +137,7 @@ _FRAME: Rgb = (46, 42, 52)
 
 def _whiskers(sketch: Sketch, skin: Rgb, face: int, shift: float) -> None:
     ink = sketch.ink(darker(darker(skin, 0.3), 0.45), face)
-    for side in _MARK_SIDES:
+    for side in _SIDES:
         for k in (-1, 0, 1):
             y = 0.56 + 0.14 * k
             sketch.stroke(ink, [(shift + side * 0.5, y), (shift + side * 0.88, y + 0.06 * k - 0.03)], 0.055)
@@ -161,7 +152,7 @@ def _scar(sketch: Sketch, skin: Rgb, face: int, shift: float) -> None:
 
 def _freckles(sketch: Sketch, skin: Rgb, face: int, shift: float) -> None:
     ink = sketch.ink(mix(skin, (150, 72, 30), 0.6), face)
-    for side in _MARK_SIDES:
+    for side in _SIDES:
         for x, y in outline(_FRECKLES, side):
             sketch.oval(ink, shift + x, y - 0.02, 0.04, 0.036)
 
@@ -172,7 +163,7 @@ def _diamond(sketch: Sketch, shift: float) -> None:
 
 def _stripes(sketch: Sketch, skin: Rgb, face: int, shift: float) -> None:
     ink = sketch.ink(mix(skin, (30, 60, 150), 0.72), face)
-    for side in _MARK_SIDES:
+    for side in _SIDES:
         for y in (0.5, 0.68):
             sketch.blob(ink, moved(outline("0.42,0! 0.86,-0.06! 0.86,0.03! 0.42,0.09!", side), shift, y))
 
@@ -185,7 +176,7 @@ def _eyepatch(sketch: Sketch, shift: float) -> None:
 
 def _glasses(sketch: Sketch, shift: float) -> None:
     ink = sketch.ink(_FRAME)
-    for side in _MARK_SIDES:
+    for side in _SIDES:
         x, ring = shift + side * 0.45, outline(_RING)
         outer = [(x + 0.39 * u, 0.24 + 0.37 * v) for u, v in ring]
         inner = [(x + 0.33 * u, 0.24 + 0.31 * v) for u, v in ring]
@@ -208,14 +199,7 @@ _WORN: dict[FaceMark, Callable[[Sketch, float], None]] = {
 
 
 def draw_mark(sketch: Sketch, attributes: Attributes, look: Look, face: int) -> None:
-    """Draw the face mark; call it after the hair, which would hide some of them.
-
-    Args:
-        sketch: What to draw on, in the head's frame.
-        attributes: Who it is.
-        look: How; the mark moves with the way the face looks.
-        face: The ink of the skin.
-    """
+    """Draw the face mark; call it after the hair, which would hide some of them."""
     mark, shift = attributes.face_mark, look.facing * 0.2
     sketch.part = "head"
     if mark in _PAINTED:
@@ -224,8 +208,8 @@ def draw_mark(sketch: Sketch, attributes: Attributes, look: Look, face: int) -> 
         _WORN[mark](sketch, shift)
 
 
-_HAIR_SIDES = (-1, 1)
-_HAIR_DOME = "-1.13,0.1 -1.2,-0.55 -0.8,-1.3 0,-1.42 0.8,-1.3 1.2,-0.55 1.13,0.1"
+_SIDES = (-1, 1)
+_DOME = "-1.13,0.1 -1.2,-0.55 -0.8,-1.3 0,-1.42 0.8,-1.3 1.2,-0.55 1.13,0.1"
 _BACK: dict[HairStyle, str] = {
     "short": "-0.75,0.85! -1.15,0.72! -1.05,0.5! -1.4,0.25! -1.15,0! -1.25,-0.6! 0,-1.3! "
     "1.25,-0.6! 1.15,0! 1.4,0.25! 1.05,0.5! 1.15,0.72! 0.75,0.85!",
@@ -268,20 +252,14 @@ _LOCKS: dict[HairStyle, str] = {
 
 
 def draw_back_hair(sketch: Sketch, attributes: Attributes, look: Look) -> None:
-    """Draw what lies behind the head; call it before the body.
-
-    Args:
-        sketch: What to draw on, in the head's frame.
-        attributes: Who it is.
-        look: How; loose hair sways.
-    """
+    """Draw what lies behind the head; call it before the body."""
     sketch.part = "head"
     sway = look.sway * 0.25
     colour = HAIR[attributes.hair_colour]
     ink = sketch.ink(darker(colour, 0.16))
     match attributes.hair_style:
         case "pigtails":
-            for side in _HAIR_SIDES:
+            for side in _SIDES:
                 sketch.blob(ink, outline(_PIGTAIL, side, sway))
         case "bun":
             sketch.oval(ink, 0.0, -1.55, 0.58, 0.52)
@@ -294,20 +272,14 @@ def draw_back_hair(sketch: Sketch, attributes: Attributes, look: Look) -> None:
 
 
 def draw_front_hair(sketch: Sketch, attributes: Attributes, look: Look) -> None:
-    """Draw what falls over the brow and hangs at the sides; call it after the face.
-
-    Args:
-        sketch: What to draw on, in the head's frame.
-        attributes: Who it is.
-        look: How; loose hair sways.
-    """
+    """Draw what falls over the brow and hangs at the sides; call it after the face."""
     sketch.part = "head"
     style, colour = attributes.hair_style, HAIR[attributes.hair_colour]
     ink = sketch.ink(darker(colour, 0.3) if style == "mohawk" else colour)
     shine = sketch.ink(lighter(colour, 0.45), ink)
     _draw_sides(sketch, attributes, look)
     shift = look.facing * 0.12
-    sketch.blob(ink, [*outline(_HAIR_DOME), *((x + shift * (1 - abs(x)), y) for x, y in outline(_BANGS[style]))])
+    sketch.blob(ink, [*outline(_DOME), *((x + shift * (1 - abs(x)), y) for x, y in outline(_BANGS[style]))])
     if style == "mohawk":
         sketch.blob(sketch.ink(colour), outline(_CREST))
         return
@@ -330,11 +302,11 @@ def _draw_sides(sketch: Sketch, attributes: Attributes, look: Look) -> None:
     sway = look.sway * 0.2
     match attributes.hair_style:
         case "long" | "bob" as style:
-            for side in _HAIR_SIDES:
+            for side in _SIDES:
                 sketch.blob(ink, outline(_LOCKS[style], side, sway))
         case "pigtails":
             tie = sketch.ink(accent)
-            for side in _HAIR_SIDES:
+            for side in _SIDES:
                 sketch.oval(tie, side * 1.16, -0.72, 0.17, 0.2)
         case "ponytail":
             sketch.oval(sketch.ink(accent), 0.85, -1.12, 0.24, 0.2)
@@ -348,13 +320,13 @@ def _draw_sides(sketch: Sketch, attributes: Attributes, look: Look) -> None:
 
 
 _BAND = "-1.2,-0.62 -0.6,-0.78 0.6,-0.78 1.2,-0.62! 1.18,-0.28! 0.6,-0.42 -0.6,-0.42 -1.18,-0.28! -1.2,-0.62"
-_DOME = "-1.22,-0.5! -1.15,-1.2 -0.5,-1.62 0.5,-1.62 1.15,-1.2 1.22,-0.5! 0,-0.72"
+_CAP = "-1.22,-0.5! -1.15,-1.2 -0.5,-1.62 0.5,-1.62 1.15,-1.2 1.22,-0.5! 0,-0.72"
 _PEAK = "-1,-0.62! 0,-0.8 1,-0.62! 1.15,-0.3 0,-0.48 -1.15,-0.3"
 _HORN = "0.4,-1.2 0.85,-1 1.3,-1.35 1.25,-2! 0.95,-1.5"
 _CROWN = "-0.72,-1.1! 0.72,-1.1! 0.86,-1.85! 0.42,-1.5! 0,-2! -0.42,-1.5! -0.86,-1.85!"
 _CONE = "-0.85,-0.95! -0.5,-1.7 0.1,-2.6 0.5,-2.55 0.5,-2 0.85,-0.95!"
 _PETALS = "0,-0.25 0.24,-0.08 0.15,0.2 -0.15,0.2 -0.24,-0.08"
-_HEAD_WEAR_SIDES = (-1, 1)
+_SIDES = (-1, 1)
 _IVORY: Rgb = (236, 222, 190)
 
 
@@ -371,14 +343,14 @@ def _headband(sketch: Sketch, accent: Rgb) -> None:
 
 def _cap(sketch: Sketch, accent: Rgb) -> None:
     dome = sketch.ink(accent)
-    sketch.blob(dome, outline(_DOME))
+    sketch.blob(dome, outline(_CAP))
     sketch.oval(sketch.ink(WHITE, dome), 0.0, -1.12, 0.26, 0.24)
     sketch.blob(sketch.ink(darker(accent, 0.25)), outline(_PEAK))
 
 
 def _bow(sketch: Sketch, accent: Rgb) -> None:
     bow, x = sketch.ink(accent), -0.55
-    for side in _HEAD_WEAR_SIDES:
+    for side in _SIDES:
         wing = ((0.0, -1.3), (0.3, -1.65), (0.72, -1.72), (0.72, -0.98), (0.3, -1.02))
         sketch.blob(bow, [(x + side * u, v) for u, v in wing])
     sketch.oval(sketch.ink(darker(accent, 0.2)), x, -1.33, 0.15, 0.17)
@@ -386,7 +358,7 @@ def _bow(sketch: Sketch, accent: Rgb) -> None:
 
 def _horns(sketch: Sketch, ivory: Rgb) -> None:
     horn = sketch.ink(ivory)
-    for side in _HEAD_WEAR_SIDES:
+    for side in _SIDES:
         sketch.blob(horn, outline(_HORN, side))
 
 
@@ -410,7 +382,7 @@ def _hat(sketch: Sketch, accent: Rgb) -> None:
 
 def _ears(sketch: Sketch, hair: Rgb) -> None:
     outer, inner = sketch.ink(hair), sketch.ink((244, 170, 180))
-    for side in _HEAD_WEAR_SIDES:
+    for side in _SIDES:
         sketch.poly(outer, [(side * 0.3, -1.25), (side * 1.12, -0.85), (side * 1.12, -1.9)])
         sketch.poly(inner, [(side * 0.55, -1.25), (side * 0.98, -1.02), (side * 0.98, -1.6)])
 
@@ -428,12 +400,7 @@ _DRAW: dict[HeadWear, Callable[[Sketch, Rgb], None]] = {
 
 
 def draw_head_wear(sketch: Sketch, attributes: Attributes) -> None:
-    """Draw what is on the head; call it last in the head's frame.
-
-    Args:
-        sketch: What to draw on, in the head's frame.
-        attributes: Who it is.
-    """
+    """Draw what is on the head; call it last in the head's frame."""
     sketch.part = "head"
     if attributes.head_wear != "none":
         own = {"ears": HAIR[attributes.hair_colour], "horns": _IVORY}  # everything else is worn

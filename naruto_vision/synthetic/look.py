@@ -63,12 +63,7 @@ def _arm(rng: np.random.Generator) -> tuple[float, float]:
 
 
 def random_look(rng: np.random.Generator, *, hue: float = 8.0) -> Look:
-    """Choose a look.
-
-    Args:
-        rng: Where the choices come from; it moves on.
-        hue: The largest turn of the colours in degrees.
-    """
+    """Choose a look."""
     expressions = get_args(Expression)
     back, front = _arm(rng), _arm(rng)
     return Look(

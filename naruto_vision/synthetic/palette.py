@@ -1,13 +1,9 @@
 """Named colours and what light does to them."""
 
-from collections.abc import Sequence
 from typing import TypeAlias
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-
-from naruto_vision.records import ImageArray, Vectors
 
 Rgb: TypeAlias = tuple[int, int, int]
 """Red, green and blue, each 0 to 255."""
@@ -59,13 +55,7 @@ GOLD: Rgb = (240, 196, 64)
 
 
 def mix(one: Rgb, other: Rgb, share: float) -> Rgb:
-    """Blend two colours.
-
-    Args:
-        one: The colour at share 0.
-        other: The colour at share 1.
-        share: How much of the other, in [0, 1].
-    """
+    """Blend two colours."""
     return (
         int(one[0] + (other[0] - one[0]) * share),
         int(one[1] + (other[1] - one[1]) * share),
@@ -74,35 +64,17 @@ def mix(one: Rgb, other: Rgb, share: float) -> Rgb:
 
 
 def darker(colour: Rgb, share: float = 0.35) -> Rgb:
-    """Blend a colour towards a cool dark.
-
-    Args:
-        colour: The colour.
-        share: How far, in [0, 1].
-    """
+    """Blend a colour towards a cool dark."""
     return mix(colour, (44, 30, 74), share)
 
 
 def lighter(colour: Rgb, share: float = 0.4) -> Rgb:
-    """Blend a colour towards white.
-
-    Args:
-        colour: The colour.
-        share: How far, in [0, 1].
-    """
+    """Blend a colour towards white."""
     return mix(colour, WHITE, share)
 
 
 def rotate_hue(colours: NDArray[np.float64], degrees: float) -> NDArray[np.float64]:
-    """Turn colours about the grey axis, which keeps the mean of the channels.
-
-    Args:
-        colours: Shape (N, 3), float64, RGB in [0, 255].
-        degrees: The turn; small ones keep the names of the colours true.
-
-    Returns:
-        Shape (N, 3), float64, not clipped.
-    """
+    """Turn colours about the grey axis, which keeps the mean of the channels."""
     angle = np.deg2rad(degrees)
     cosine, sine = round(float(np.cos(angle)), 6), round(float(np.sin(angle)), 6)
     near, up, down = (1 + 2 * cosine) / 3, (1 - cosine) / 3 - sine * 0.57735, (1 - cosine) / 3 + sine * 0.57735
@@ -117,59 +89,12 @@ def rotate_hue(colours: NDArray[np.float64], degrees: float) -> NDArray[np.float
     )
 
 
-_THUMBNAIL = 24
-_BINS = (12, 6, 6)
-
-
-def colour_features(image: ImageArray) -> NDArray[np.float32]:
-    """Describe an image by its colours: a thumbnail and an HSV histogram, each of unit length.
-
-    Args:
-        image: Shape (H, W, 3), uint8, RGB.
-
-    Returns:
-        Shape (2160,), float32: 24 x 24 x 3 of the thumbnail, then 12 x 6 x 6 of the histogram; unit length.
-    """
-    thumbnail = cv2.resize(image, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-    histogram = np.sqrt(cv2.calcHist([hsv], [0, 1, 2], None, list(_BINS), [0, 180, 0, 256, 0, 256]).ravel())
-    thumbnail -= thumbnail.mean()
-    parts = [part / max(float(np.linalg.norm(part)), 1e-6) for part in (thumbnail, histogram)]
-    return (np.concatenate(parts) * np.float32(np.sqrt(0.5))).astype(np.float32)
-
-
-def nearest_labels(known: Vectors, labels: Sequence[str], queries: Vectors) -> list[str]:
-    """Name each query after its nearest known vector.
-
-    Args:
-        known: Shape (N, D), float32, unit rows.
-        labels: N names.
-        queries: Shape (Q, D), float32, unit rows.
-
-    Returns:
-        Q names.
-    """
-    return [labels[int(k)] for k in np.argmax(queries @ known.T, axis=1)]
-
-
 def between(rng: np.random.Generator, low: float, high: float) -> float:
-    """Choose a number.
-
-    Args:
-        rng: Where it comes from; it moves on.
-        low: The least.
-        high: The bound, not reached itself.
-    """
+    """Choose a number."""
     return low + (high - low) * float(rng.random())
 
 
 def any_colour(rng: np.random.Generator, low: int = 60, high: int = 245) -> Rgb:
-    """Choose a colour, each channel by itself.
-
-    Args:
-        rng: Where it comes from; it moves on.
-        low: The least value of a channel.
-        high: The bound of a channel, not reached itself.
-    """
+    """Choose a colour, each channel by itself."""
     red, green, blue = (int(value) for value in rng.integers(low, high, 3))
     return (red, green, blue)

@@ -67,14 +67,7 @@ class Layer:
 
 
 def positions(sketch: Sketch) -> tuple[Reals, Reals]:
-    """Where the control points of a sketch lie in its own coordinates.
-
-    Args:
-        sketch: A sketch of N points.
-
-    Returns:
-        x and y, each shape (N,), float64.
-    """
+    """Where the control points of a sketch lie in its own coordinates."""
     points = np.array(sketch.points, dtype=np.float64)
     lengths = [shape[0] for shape in sketch.shapes]
     frames = np.array([sketch.frames[shape[3]] for shape in sketch.shapes], dtype=np.float64).repeat(lengths, axis=0)
@@ -177,21 +170,7 @@ def _halve(image: Bytes) -> Bytes:
 
 
 def render(sketch: Sketch, style: Style, scale: float, origin: tuple[float, float], window: Box) -> Layer | None:
-    """Draw a sketch.
-
-    Args:
-        sketch: What to draw.
-        style: How.
-        scale: Pixels a head unit.
-        origin: Where the sketch's (0, 0) lies in the image, in pixels.
-        window: The part of the image that can be seen, inclusive pixels.
-
-    Returns:
-        The layer, or None where nothing of it lies inside the window.
-
-    Raises:
-        ValueError: If the sketch has more inks than a byte image can hold.
-    """
+    """Draw a sketch."""
     if len(sketch.colours) > MAX_INKS:
         msg = f"sketch: expected at most {MAX_INKS} inks, found {len(sketch.colours)}"
         raise ValueError(msg)

@@ -18,7 +18,7 @@ from naruto_vision.synthetic.sketch import PARTS
 
 
 @dataclass(frozen=True)
-class DrawnImage:
+class SyntheticImage:
     """An image of one character.
 
     Args:
@@ -45,7 +45,7 @@ def _framing(rng: np.random.Generator, extent: Extent, size: int) -> tuple[float
     return scale, (across, slack * (0.2 + 0.6 * float(rng.random())) - extent.top * scale)
 
 
-def draw_image(attributes: Attributes, seed: int, size: int = 128) -> DrawnImage:
+def draw_image(attributes: Attributes, seed: int, size: int = 128) -> SyntheticImage:
     """Draw one character.
 
     Args:
@@ -64,14 +64,14 @@ def draw_image(attributes: Attributes, seed: int, size: int = 128) -> DrawnImage
         lay_over(image, layer)
         height, width = layer.parts.shape
         mask[layer.y : layer.y + height, layer.x : layer.x + width] = layer.parts > 0
-    return DrawnImage(finish(image, rng), mask)
+    return SyntheticImage(finish(image, rng), mask)
 
 
 Difficulty: TypeAlias = Literal["easy", "medium", "hard"]
 
 
 @dataclass(frozen=True)
-class DrawnObject:
+class SyntheticObject:
     """One figure of a scene, as far as it can be seen.
 
     Args:
@@ -91,7 +91,7 @@ class DrawnObject:
 
 
 @dataclass(frozen=True)
-class DrawnScene:
+class SyntheticScene:
     """A scene and its truth.
 
     Args:
@@ -102,7 +102,7 @@ class DrawnScene:
 
     image: ImageArray
     difficulty: Difficulty
-    objects: tuple[DrawnObject, ...]
+    objects: tuple[SyntheticObject, ...]
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ def _box_of(mask: Mask) -> Box:
     return (int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1]))
 
 
-def _object(figure: _Figure, owners: Bytes, k: int) -> DrawnObject:
+def _object(figure: _Figure, owners: Bytes, k: int) -> SyntheticObject:
     mask = owners == k
     layer = figure.layer
     parts: dict[str, Mask] = {}
@@ -225,7 +225,7 @@ def _object(figure: _Figure, owners: Bytes, k: int) -> DrawnObject:
         if part.any():
             parts[name] = np.zeros_like(mask)
             parts[name][layer.y : layer.y + part.shape[0], layer.x : layer.x + part.shape[1]] = part
-    return DrawnObject(figure.label, figure.attributes, mask, parts, _box_of(mask))
+    return SyntheticObject(figure.label, figure.attributes, mask, parts, _box_of(mask))
 
 
 def _draw_figures(
@@ -253,7 +253,7 @@ def _draw_figures(
 
 def draw_scene(
     seed: int, cast: Cast, *, size: int = 384, difficulty: Difficulty | None = None, strangers_only: bool = False
-) -> DrawnScene:
+) -> SyntheticScene:
     """Draw a scene of one to five figures.
 
     A figure of which less than 35 % (or half of its head, or 400 pixels at 384) would be seen is left out.
@@ -279,4 +279,4 @@ def draw_scene(
     for figure in figures:
         lay_over(image, figure.layer)
     objects = tuple(_object(figure, owners, k) for k, figure in enumerate(figures, 1))
-    return DrawnScene(finish(image, rng, strength=plan.wear), difficulty, objects)
+    return SyntheticScene(finish(image, rng, strength=plan.wear), difficulty, objects)
