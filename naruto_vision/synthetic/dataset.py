@@ -1,4 +1,4 @@
-"""A drawn world on disk: class folders as Roboflow exports them, scenes with their truth, and texts for the cast.
+"""A synthetic data set on disk: class folders as Roboflow exports them, scenes with ground truth, texts for the cast.
 
 ::
 
@@ -111,38 +111,22 @@ Split = Literal["train", "valid", "test"]
 
 @dataclass(frozen=True)
 class WorldPlan:
-    """How much is drawn.
-
-    Args:
-        seed: Decides every pixel.
-        train: Training images a class.
-        valid: Validation images a class.
-        test: Test images a class.
-        scenes: Test scenes; a third of each difficulty.
-        valid_scenes: Validation scenes, for thresholds.
-        size: Side of a scene in pixels.
-        picture_size: Side of a class image in pixels.
-        quirks: Whether the class tables have what real exports have: blanks after commas, an ``Unlabeled`` column, a
-            misspelt class, rows of absent files or of two classes, no final newline.
-
-    Raises:
-        ValueError: If a count is negative or a side is not between 32 and 2048.
-    """
+    """How much is drawn; ValueError if a count is negative or a side is not between 32 and 2048."""
 
     seed: int = 7
-    train: int = 40
+    train: int = 40  # images a class
     valid: int = 10
     test: int = 25
-    scenes: int = 200
+    scenes: int = 200  # to test; a third of each difficulty
     valid_scenes: int = 40
-    size: int = 384
-    picture_size: int = 192
-    quirks: bool = False
+    size: int = 384  # side of a scene in pixels
+    picture_size: int = 192  # side of a class image in pixels
+    quirks: bool = False  # whether the class tables are as untidy as real exports
 
     def __post_init__(self) -> None:
-        counts = (self.train, self.valid, self.test, self.scenes, self.valid_scenes)
-        if min(counts) < 0:
-            msg = f"counts of images and scenes: expected none below 0, found {min(counts)}"
+        least = min(self.train, self.valid, self.test, self.scenes, self.valid_scenes)
+        if least < 0:
+            msg = f"counts of images and scenes: expected none below 0, found {least}"
             raise ValueError(msg)
         for side in (self.size, self.picture_size):
             if not _SIDES[0] <= side <= _SIDES[1]:
@@ -204,20 +188,11 @@ def check_place(out: Path, *, force: bool) -> None:
     if not out.is_dir() or not any(out.iterdir()):
         return
     if not force:
-        msg = f"{out}: the folder is not empty; choose another, or draw it anew with --force"
+        msg = f"{out}: the folder is not empty; choose another, or replace it with --force"
         raise InputError(msg)
     if not (out / WORLD).is_file():  # never replace a folder that is somebody's own
-        msg = f"{out}: the folder is not empty and holds no {WORLD}, so it is not a drawn world; choose another"
+        msg = f"{out}: the folder is not empty and holds no {WORLD}, so it is no synthetic data set; choose another"
         raise InputError(msg)
-
-
-def _record(cast: Cast, plan: WorldPlan) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        **asdict(plan),
-        "classes": sorted(cast.names),
-        "cast": {name: asdict(attributes) for name, attributes in cast.members.items()},
-    }
 
 
 def write_world(
@@ -228,17 +203,14 @@ def write_world(
     force: bool = False,
     advance: Callable[[], None] = lambda: None,
 ) -> None:
-    """Draw a world into a folder, which is either whole afterwards or as it was before.
+    """Draw a data set into a folder, which is either whole afterwards or as it was before.
 
     Args:
-        out: The folder.
+        out: The folder; InputError if it is not empty, unless ``force`` is given and it is an older data set.
         cast: Who is drawn.
-        plan: How much; None draws the default.
-        force: Whether to replace an older drawn world.
+        plan: How much.
+        force: Replace an older data set.
         advance: Called after every image and scene.
-
-    Raises:
-        InputError: If the folder is not empty and not to be replaced, or is no drawn world.
     """
     plan = plan or WorldPlan()
     out = Path(out)
@@ -249,4 +221,6 @@ def write_world(
         _write_scenes(folder / "scenes" / "valid", cast, plan, "valid", advance)
         _write_scenes(folder / "scenes" / "test", cast, plan, "test", advance)
         write_json(folder / "aliases.json", {name: list(aliases(who)) for name, who in cast.members.items()})
-        write_json(folder / WORLD, _record(cast, plan))
+        members = {name: asdict(attributes) for name, attributes in cast.members.items()}
+        record = {"format": FORMAT, **asdict(plan), "classes": sorted(cast.names), "cast": members}
+        write_json(folder / WORLD, record)

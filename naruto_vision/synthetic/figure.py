@@ -1,4 +1,4 @@
-"""The artist: one character with one look becomes a sketch, and a sketch becomes a layer of pixels."""
+"""One character with one look becomes a sketch, and a sketch becomes a layer of pixels."""
 
 from dataclasses import dataclass
 
@@ -13,17 +13,11 @@ from naruto_vision.synthetic.raster import Layer, Style, positions, render
 from naruto_vision.synthetic.sketch import Frame, Sketch, inside, turn
 
 
-def _body_frame(look: Look, build: Build) -> Frame:
-    """The figure's frame: leaning turns it about the feet, flipping mirrors it."""
-    feet = build.feet
-    side = -1.0 if look.flip else 1.0
-    return inside(turn(0.0, feet, look.lean, side), turn(0.0, -feet))
-
-
 def sketch_figure(attributes: Attributes, look: Look) -> Sketch:
     """Sketch one figure; its head's centre is near (0, 0), its feet near (0, ``build.feet``)."""
     sketch, build = Sketch(), build_of(attributes, look)
-    body = _body_frame(look, build)
+    # leaning turns the figure about its feet, flipping mirrors it
+    body = inside(turn(0.0, build.feet, look.lean, -1.0 if look.flip else 1.0), turn(0.0, -build.feet))
     # the head turns about the neck, so that it stays on the shoulders
     head = inside(inside(body, turn(0.0, NECK - 0.2, look.tilt)), turn(0.0, 0.2 - NECK))
     sketch.enter(body)
@@ -75,12 +69,10 @@ def paint(sketch: Sketch, look: Look, scale: float, origin: tuple[float, float],
 
 @dataclass(frozen=True)
 class Extent:
-    """How far a figure reaches, in head units from the head's centre."""
+    """How far a figure reaches above (negative) and below its head's centre, in head units."""
 
     top: float
     feet: float
-    left: float
-    right: float
 
     @property
     def height(self) -> float:
@@ -90,5 +82,5 @@ class Extent:
 
 def extent_of(sketch: Sketch) -> Extent:
     """Measure a sketched figure without drawing it."""
-    x, y = positions(sketch)
-    return Extent(float(y.min()), float(y.max()), float(x.min()), float(x.max()))
+    _, y = positions(sketch)
+    return Extent(float(y.min()), float(y.max()))

@@ -8,45 +8,26 @@ from numpy.typing import NDArray
 Rgb: TypeAlias = tuple[int, int, int]
 """Red, green and blue, each 0 to 255."""
 
-CLOTH: dict[str, Rgb] = {
-    "black": (58, 56, 68),
-    "white": (240, 238, 232),
-    "gray": (146, 150, 160),
-    "red": (206, 56, 60),
-    "orange": (238, 134, 44),
-    "yellow": (244, 208, 70),
-    "green": (70, 160, 88),
-    "blue": (62, 104, 198),
-    "purple": (132, 78, 176),
-    "pink": (244, 150, 184),
-    "brown": (138, 92, 60),
-}
-HAIR: dict[str, Rgb] = {
-    "black": (54, 50, 66),
-    "brown": (126, 80, 50),
-    "blond": (246, 214, 112),
-    "red": (190, 48, 46),
-    "orange": (240, 128, 50),
-    "pink": (248, 158, 188),
-    "purple": (134, 92, 186),
-    "blue": (76, 124, 212),
-    "green": (92, 172, 106),
-    "white": (230, 232, 240),
-}
-EYES: dict[str, Rgb] = {
-    "brown": (122, 74, 40),
-    "blue": (48, 116, 214),
-    "green": (52, 158, 82),
-    "red": (206, 44, 54),
-    "purple": (142, 72, 190),
-    "yellow": (226, 176, 30),
-}
-SKIN: dict[str, Rgb] = {
-    "pale": (254, 228, 212),
-    "tan": (238, 192, 152),
-    "brown": (190, 134, 96),
-    "dark": (126, 84, 62),
-}
+
+def _colours(text: str) -> dict[str, Rgb]:
+    """Read "name red,green,blue" pairs."""
+    words = text.split()
+    values = [[int(value) for value in word.split(",")] for word in words[1::2]]
+    return {name: (red, green, blue) for name, (red, green, blue) in zip(words[::2], values, strict=True)}
+
+
+CLOTH = _colours(
+    "black 58,56,68  white 240,238,232  gray 146,150,160  red 206,56,60  orange 238,134,44  yellow 244,208,70  "
+    "green 70,160,88  blue 62,104,198  purple 132,78,176  pink 244,150,184  brown 138,92,60"
+)
+HAIR = _colours(
+    "black 54,50,66  brown 126,80,50  blond 246,214,112  red 190,48,46  orange 240,128,50  pink 248,158,188  "
+    "purple 134,92,186  blue 76,124,212  green 92,172,106  white 230,232,240"
+)
+EYES = _colours(
+    "brown 122,74,40  blue 48,116,214  green 52,158,82  red 206,44,54  purple 142,72,190  yellow 226,176,30"
+)
+SKIN = _colours("pale 254,228,212  tan 238,192,152  brown 190,134,96  dark 126,84,62")
 WHITE: Rgb = (252, 252, 252)
 INK: Rgb = (40, 32, 42)
 STEEL: Rgb = (198, 206, 216)
@@ -56,11 +37,8 @@ GOLD: Rgb = (240, 196, 64)
 
 def mix(one: Rgb, other: Rgb, share: float) -> Rgb:
     """Blend two colours."""
-    return (
-        int(one[0] + (other[0] - one[0]) * share),
-        int(one[1] + (other[1] - one[1]) * share),
-        int(one[2] + (other[2] - one[2]) * share),
-    )
+    red, green, blue = (int(a + (b - a) * share) for a, b in zip(one, other, strict=True))
+    return (red, green, blue)
 
 
 def darker(colour: Rgb, share: float = 0.35) -> Rgb:

@@ -19,11 +19,10 @@ Part: TypeAlias = Literal["none", "head", "torso", "arms", "legs", "held"]
 PARTS: tuple[Part, ...] = ("none", "head", "torso", "arms", "legs", "held")
 """Names of the parts; a part's place in the list is its value in a part map."""
 
+SIDES = (-1, 1)
 IDENTITY: Frame = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 MAX_INKS = 126
-_OCTAGON = tuple(
-    (round(math.cos(k * math.pi / 4) * 1.07, 6), round(math.sin(k * math.pi / 4) * 1.07, 6)) for k in range(8)
-)
+_OCTAGON = [tuple(round(f(k * math.pi / 4) * 1.07, 6) for f in (math.cos, math.sin)) for k in range(8)]
 
 
 def turn(x: float, y: float, degrees: float = 0.0, side: float = 1.0) -> Frame:
@@ -75,11 +74,6 @@ class Sketch:
     def enter(self, frame: Frame) -> None:
         """Draw in another frame from now on."""
         self.frames.append(frame)
-
-    @property
-    def frame(self) -> Frame:
-        """The frame that is drawn in."""
-        return self.frames[-1]
 
     def blob(self, ink: int, points: Iterable[Point], clip: int = 0) -> None:
         """Add a smooth closed outline."""
