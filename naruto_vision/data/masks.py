@@ -105,7 +105,7 @@ class DrawnMasks(MaskSource):
             raise IndexError(index)
         from naruto_vision.synthetic.scene import draw_scene
 
-        scene = draw_scene(self.seed * _SEEDS_APART + index, self._cast, size=self.size, strangers_only=True)
+        scene = draw_scene(self.seed * _SEEDS_APART + index, self._cast, size=self.size, unknowns_only=True)
         masks = [figure.mask for figure in scene.objects]
         return MaskedImage(scene.image, np.stack(masks) if masks else np.zeros((0, self.size, self.size), bool))
 

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from naruto_vision.errors import InputError
 from naruto_vision.geometry import encode_rle
@@ -24,8 +24,7 @@ from naruto_vision.synthetic.captions import aliases
 from naruto_vision.synthetic.scene import Difficulty, SyntheticObject, SyntheticScene, draw_image, draw_scene
 
 
-@dataclass(frozen=True)
-class TableRow:
+class TableRow(NamedTuple):
     """One row: a file and its classes."""
 
     filename: str
@@ -38,7 +37,7 @@ def misspelt(name: str) -> str:
 
 
 def add_quirks(rows: Sequence[TableRow], classes: Sequence[str]) -> list[TableRow]:
-    """Make some rows have two classes, and add rows of files that are not there."""
+    """Give every 17th row the next class too, and add rows of absent files, one in 20."""
     following = dict(zip(classes, [*classes[1:], *classes[:1]], strict=True))
     quirky = [
         TableRow(row.filename, (*row.labels, following[row.labels[0]]) if k % 17 == 16 else row.labels)
@@ -49,7 +48,7 @@ def add_quirks(rows: Sequence[TableRow], classes: Sequence[str]) -> list[TableRo
 
 
 def class_table(rows: Sequence[TableRow], classes: Sequence[str], *, quirks: bool = False) -> str:
-    """Write a ``_classes.csv``."""
+    """Text of a ``_classes.csv``; quirks are blanks, ``Unlabeled``, a misspelt class and no final newline."""
     columns: list[str] = list(classes)
     header = list(columns)
     if quirks:
@@ -63,7 +62,7 @@ def class_table(rows: Sequence[TableRow], classes: Sequence[str], *, quirks: boo
 
 @dataclass
 class SceneTruth:
-    """Collects the truth scene by scene."""
+    """Ground truth, collected scene by scene; category ids count from 1, and unknowns come last."""
 
     names: Sequence[str]
     gt: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -73,15 +72,12 @@ class SceneTruth:
 
     def add(self, filename: str, scene: SyntheticScene) -> None:
         """Add a scene."""
-        height, width = scene.image.shape[:2]
-        number = len(self.images) + 1
-        self.gt[filename] = [
-            {"bbox": list(drawn.box), "label": drawn.label} for drawn in scene.objects if drawn.label is not None
-        ]
+        number, (height, width) = len(self.images) + 1, scene.image.shape[:2]
+        known = [drawn for drawn in scene.objects if drawn.label is not None]
+        self.gt[filename] = [{"bbox": list(drawn.box), "label": drawn.label} for drawn in known]
         self.difficulties[filename] = scene.difficulty
-        self.images.append(
-            {"id": number, "file_name": filename, "width": width, "height": height, "difficulty": scene.difficulty}
-        )
+        image = {"id": number, "file_name": filename, "width": width, "height": height}
+        self.images.append({**image, "difficulty": scene.difficulty})
         before = len(self.annotations)  # counted once: while it is extended, the list grows
         self.annotations.extend(self._annotation(number, drawn, before + k) for k, drawn in enumerate(scene.objects, 1))
 
@@ -129,16 +125,13 @@ class WorldPlan:
             msg = f"counts of images and scenes: expected none below 0, found {least}"
             raise ValueError(msg)
         for side in (self.size, self.picture_size):
-            if not _SIDES[0] <= side <= _SIDES[1]:
-                msg = f"side of an image: expected {_SIDES[0]} to {_SIDES[1]} pixels, found {side}"
+            if not 32 <= side <= 2048:
+                msg = f"side of an image: expected 32 to 2048 pixels, found {side}"
                 raise ValueError(msg)
 
     def steps(self, members: int) -> int:
         """How many images and scenes there will be."""
         return members * (self.train + self.valid + self.test) + self.scenes + self.valid_scenes
-
-
-_SIDES = (32, 2048)
 
 
 def seed_of(*what: object) -> int:

@@ -26,7 +26,7 @@ _OCTAGON = [tuple(round(f(k * math.pi / 4) * 1.07, 6) for f in (math.cos, math.s
 
 
 def turn(x: float, y: float, degrees: float = 0.0, side: float = 1.0) -> Frame:
-    """Make a frame at a point."""
+    """Make a frame at a point, whose downward axis swings outwards; side -1 is its mirror image."""
     angle = math.radians(degrees)
     cosine, sine = round(math.cos(angle), 6), round(math.sin(angle), 6)
     return (side * cosine, side * sine, x, -sine, cosine, y)
@@ -64,7 +64,7 @@ class Sketch:
         self.part: Part = "none"
 
     def ink(self, colour: Rgb, like: int = 0) -> int:
-        """Add an ink."""
+        """Add an ink and return its number, from 1; no line is drawn between it and the older ink that it is like."""
         number = len(self.colours) + 1
         self.colours.append(colour)
         self.parts.append(PARTS.index(self.part))
@@ -76,7 +76,7 @@ class Sketch:
         self.frames.append(frame)
 
     def blob(self, ink: int, points: Iterable[Point], clip: int = 0) -> None:
-        """Add a smooth closed outline."""
+        """Add a smooth closed outline, drawn only over the ink ``clip`` where one is given."""
         before = len(self.points)
         self.points.extend(points)
         self.shapes.append((len(self.points) - before, ink, clip, len(self.frames) - 1))
@@ -107,6 +107,10 @@ class Sketch:
         self.blob(ink, [left[0], *left, left[-1], right[-1], *reversed(right), right[0]], clip)
 
 
+# Outlines are texts such as "0.9,-0.75 2.15,0.7~ 1.85,1.9!~". A word is a control point; ``!`` makes it a sharp corner,
+# ``~`` lets it move with the sway of hair and cloth.
+
+
 @cache
 def _parse(text: str) -> tuple[tuple[float, float, float], ...]:
     points: list[tuple[float, float, float]] = []
@@ -117,7 +121,7 @@ def _parse(text: str) -> tuple[tuple[float, float, float], ...]:
 
 
 def outline(text: str, side: float = 1.0, sway: float = 0.0) -> list[Point]:
-    """Read an outline."""
+    """Read an outline: its mirror image for side -1, its ``~`` points moved to the right by ``sway``."""
     return [(side * x + sway * moves, y) for x, y, moves in _parse(text)]
 
 

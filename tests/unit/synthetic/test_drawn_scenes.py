@@ -96,9 +96,9 @@ def test_some_scenes_have_nobody_known_and_some_have_both(scenes: list[Synthetic
     assert len(names) == 9  # the eight and the strangers
 
 
-def test_strangers_only_means_it(cast: Cast) -> None:
+def test_unknowns_only_means_it(cast: Cast) -> None:
     for seed in range(30):
-        scene = draw_scene(seed, cast, size=96, strangers_only=True)
+        scene = draw_scene(seed, cast, size=96, unknowns_only=True)
         assert all(drawn.label is None for drawn in scene.objects)
 
 
