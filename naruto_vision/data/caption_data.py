@@ -174,7 +174,8 @@ class CaptionDataset(Dataset[_Item | None]):
         self, table: CaptionTable, preprocess: Preprocess, augment: Augment | None = None, seed: int = 0
     ) -> None:
         self.table = table
-        self.unreadable = torch.zeros(len(table.rows), dtype=torch.bool).share_memory_()
+        unreadable = torch.zeros(len(table.rows), dtype=torch.bool)
+        self.unreadable: Tensor = unreadable.share_memory_()  # type: ignore[no-untyped-call]  # torch has no types for it
         self._preprocess, self._augment, self._seed = preprocess, augment, seed
         self._subjects = table.subjects
 
@@ -288,7 +289,8 @@ class CaptionDataModule(pl.LightningDataModule):
         Raises:
             InputError: If a split is not there or cannot be used.
         """
-        wanted: Split = {"fit": "train", "validate": "valid"}.get(stage, "test")
+        splits: dict[str, Split] = {"fit": "train", "validate": "valid"}
+        wanted = splits.get(stage, "test")
         if not (self.tables.get(wanted) and self.tables[wanted].rows):
             msg = f"{self.root}: no captioned images of split {wanted!r}"
             raise InputError(msg)
