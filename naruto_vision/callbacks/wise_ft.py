@@ -94,8 +94,8 @@ class WiseSweep(Callback):
         out: The folder for them.
         steps: Into how many steps the way from untuned to tuned is cut, 1 or more.
         least_retention: Share of the untuned zero-shot accuracy that the chosen mixture has to keep, in [0, 1].
-        root: Class data that are not tuned on, for that accuracy; None for drawn strangers and their captions.
-        count: How many strangers are drawn.
+        root: Class data that are not tuned on, for that accuracy; None for synthetic characters and their captions.
+        count: How many synthetic characters are drawn.
 
     Raises:
         InputError: If a number is out of its range.

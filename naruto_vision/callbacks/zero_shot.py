@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
@@ -17,11 +16,7 @@ from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.prompts import class_texts, text_prototypes
 from naruto_vision.errors import InputError
 from naruto_vision.modules.clip_tuner import ContrastiveTuner
-from naruto_vision.synthetic.attributes import random_attributes
-from naruto_vision.synthetic.captions import full_caption
-from naruto_vision.synthetic.scene import draw_image
 
-_STREAM = 9  # random numbers that no training, validation or test image is drawn from
 _SIDE = 128
 _BATCH = 32
 
@@ -69,23 +64,22 @@ class ZeroShotProbe:
 
 
 def drawn_probe(encoder: ClipEncoder, count: int, seed: int = 0) -> ZeroShotProbe:
-    """Draw strangers, whom their captions have to find: chance is one in ``count``.
+    """Draw synthetic characters, each to be found by its caption: chance is one in ``count``.
 
     Args:
         encoder: Prepares the images.
-        count: How many strangers, 2 or more.
-        seed: Decides who they are.
+        count: How many characters, 2 or more.
+        seed: Random seed of the characters.
 
     Raises:
         InputError: If there are fewer than two.
     """
-    pixels, texts = [], []
-    for number in range(count):
-        attributes = random_attributes(np.random.default_rng([_STREAM, seed, number]))
-        pixels.append(encoder.preprocess(draw_image(attributes, seed + number, _SIDE).image))
-        texts.append((full_caption(attributes),))
+    from naruto_vision.data.synthetic_captions import probe_item
+
+    items = [probe_item(number, seed, _SIDE) for number in range(count)]
+    pixels = [encoder.preprocess(image) for image, _ in items]
     stacked = torch.stack(pixels) if pixels else torch.zeros(0, 3, 1, 1)
-    return ZeroShotProbe(stacked, torch.arange(count), tuple(texts))
+    return ZeroShotProbe(stacked, torch.arange(count), tuple((text,) for _, text in items))
 
 
 def folder_probe(encoder: ClipEncoder, root: str, split: Split = "valid") -> ZeroShotProbe:
@@ -121,9 +115,9 @@ class ZeroShotRetention(Callback):
     """Log ``valid/zero_shot`` and ``valid/retention``, its share of what it was before tuning.
 
     Args:
-        root: Class data that are not tuned on, whose valid split is named; None for drawn strangers and their captions.
-        count: How many strangers are drawn.
-        seed: Decides who they are.
+        root: Class data that are not tuned on, whose valid split is named; None for synthetic characters.
+        count: How many synthetic characters are drawn.
+        seed: Random seed of the characters.
 
     Attributes:
         start: Zero-shot accuracy before tuning; kept in checkpoints, so that an interrupted run still knows it.

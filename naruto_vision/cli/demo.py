@@ -1,4 +1,4 @@
-"""``naruto-vision demo``: the main job on a drawn cast, from images to one table."""
+"""``naruto-vision demo``: the main job on a synthetic cast, from images to one table."""
 
 import argparse
 import contextlib
@@ -9,19 +9,15 @@ from pathlib import Path
 from naruto_vision.errors import InputError
 from naruto_vision.io.atomic import write_json
 
-_VALID_SCENES = 60  # some two hundred regions: with fewer the threshold jumps about
+_VALID_SCENES = 60  # some two hundred regions: with fewer the threshold varies too much
 
 _WRITTEN = ("runs", "lightning_logs", "data")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options.
-
-    Args:
-        parser: The parser of ``naruto-vision demo``.
-    """
+    """Declare the command's options."""
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for everything (default: ./demo)")
-    parser.add_argument("--seed", type=int, default=7, help="seed of the drawn world (default: 7)")
+    parser.add_argument("--seed", type=int, default=7, help="random seed of the synthetic data (default: 7)")
     parser.add_argument("--scenes", type=int, default=40, help="how many scenes to draw and search (default: 40)")
     parser.add_argument("--train", type=int, default=40, help="images of each character to tune on (default: 40)")
     parser.add_argument("--epochs", type=int, default=None, help="epochs of tuning (default: as configs/clip.yaml)")
@@ -29,15 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Draw, tune, enrol, predict, test; print one table and where to look.
-
-    The steps are the README's own commands, run in the demo's folder with the packaged configs.
-
-    Args:
-        arguments: As ``add_arguments`` declares them.
-
-    Returns:
-        The exit code, 0.
+    """Draw, tune, enrol, predict, test with the README's commands; print one table and where to look.
 
     Raises:
         InputError: If the folder is not empty and is not to be replaced or holds no demo, or a number is out of range.
@@ -52,11 +40,11 @@ def run(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     with contextlib.chdir(out):
-        for number, (title, words) in enumerate(_steps(arguments), start=1):
+        for number, (title, argv) in enumerate(_steps(arguments), start=1):
             begun = time.perf_counter()
             console.rule(f"[bold]{number}/5 {title}")
-            console.print(f"[dim]$ naruto-vision {' '.join(words)}[/]", soft_wrap=True, highlight=False)
-            _run_step(words)
+            console.print(f"[dim]$ naruto-vision {' '.join(argv)}[/]", soft_wrap=True, highlight=False)
+            _run_step(argv)
             console.print(f"[dim]{time.perf_counter() - begun:.0f} s[/]")
     results = json.loads((out / "runs" / "scenes" / "results.json").read_text(encoding="utf-8"))
     write_json(out / "results.json", results)
@@ -83,11 +71,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _clear(out: Path) -> None:
-    """Remove what an earlier demo wrote; without its drawn world, the folders are somebody's own.
-
-    Raises:
-        InputError: If they are.
-    """
+    """Remove what an earlier demo wrote; InputError where its synthetic data are not there, so that it was no demo."""
     import shutil
 
     from naruto_vision.synthetic.dataset import WORLD
@@ -113,23 +97,23 @@ def _steps(arguments: argparse.Namespace) -> list[tuple[str, list[str]]]:
         ("enrol the gallery", ["fit", "--config", "gallery.yaml", "--data.valid", "data/scenes/valid"]),
         ("find and name everybody in the scenes", ["predict", "data/scenes/test/images"]),
         (
-            "hold the answers against the truth",
+            "evaluate against the ground truth",
             ["test", "--config", "scenes.yaml", "--data.test", "data/scenes/test"],
         ),
     ]
 
 
-def _run_step(words: list[str]) -> None:
-    if words[0] != "draw":
+def _run_step(argv: list[str]) -> None:
+    if argv[0] != "draw":
         from naruto_vision.cli.trainer_args import run_trainer
 
-        run_trainer(words)
+        run_trainer(argv)
         return
     from naruto_vision.cli import draw
 
     parser = argparse.ArgumentParser()
     draw.add_arguments(parser)
-    draw.draw_world(parser.parse_args(words[1:]))  # the demo itself says what comes next
+    draw.draw_world(parser.parse_args(argv[1:]))  # the demo itself says what comes next
 
 
 def _where(out: Path, seconds: float) -> str:

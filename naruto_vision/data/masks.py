@@ -29,8 +29,6 @@ from naruto_vision.io.bundles import config_path
 from naruto_vision.io.images import read_image
 from naruto_vision.records import ImageArray
 from naruto_vision.segmentation.training import PromptBatch
-from naruto_vision.synthetic.attributes import read_cast
-from naruto_vision.synthetic.scene import draw_scene
 
 _SEEDS_APART = 1_000_003  # a prime: scene seeds of two nearby source seeds meet only after so many scenes
 
@@ -81,6 +79,8 @@ class DrawnMasks(MaskSource):
     """
 
     def __init__(self, seed: int = 0, count: int = 1000, size: int = 384) -> None:
+        from naruto_vision.synthetic.attributes import read_cast  # `predict` reads masks from here, and draws none
+
         self.seed = seed
         self.count = count
         self.size = size
@@ -103,7 +103,9 @@ class DrawnMasks(MaskSource):
         """
         if not 0 <= index < self.count:
             raise IndexError(index)
-        scene = draw_scene(self.seed * _SEEDS_APART + index, self._cast, size=self.size, strangers_only=True)
+        from naruto_vision.synthetic.scene import draw_scene
+
+        scene = draw_scene(self.seed * _SEEDS_APART + index, self._cast, size=self.size, unknowns_only=True)
         masks = [figure.mask for figure in scene.objects]
         return MaskedImage(scene.image, np.stack(masks) if masks else np.zeros((0, self.size, self.size), bool))
 

@@ -1,7 +1,7 @@
 """CLIP through open_clip: one of our own bundles, any of its architectures, or a local weights file."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -21,19 +21,11 @@ from naruto_vision.encoders.class_token import clip_class_token
 from naruto_vision.encoders.lora import plain_state
 from naruto_vision.encoders.preprocess import Preparation
 from naruto_vision.encoders.prompts import TEMPLATES
-from naruto_vision.encoders.tiny import (
-    TINY_CLIP,
-    TINY_PREPROCESS,
-    TinySizes,
-    WordTokenizer,
-    build_tiny_clip,
-    split_words,
-)
+from naruto_vision.encoders.tiny import TINY_CLIP, TINY_PREPROCESS, TinySizes, build_tiny_clip, vocabulary_of
 from naruto_vision.errors import FormatError, InputError
-from naruto_vision.io.bundles import INFO, bundle_path, load_bundle, load_strictly, save_bundle
+from naruto_vision.io.bundles import INFO, bundle_path, load_bundle, load_strictly, read_bundle_info, save_bundle
 from naruto_vision.io.checkpoints import load_state_dict
 from naruto_vision.records import ImageArray
-from naruto_vision.synthetic.captions import PHRASES, VOCABULARY
 
 RANDOM = "random"
 KIND = "clip"
@@ -71,18 +63,13 @@ class ClipParts:
 
 
 def tiny_parts(sizes: TinySizes, vocabulary: Sequence[str] | None = None) -> ClipParts:
-    """Build a tiny CLIP with random weights.
-
-    Args:
-        sizes: Its sizes.
-        vocabulary: Its words; by default those of the drawn captions and of the templates.
-    """
+    """Build a tiny CLIP with random weights; without a vocabulary, with that of the packaged tiny-clip."""
     if vocabulary is None:
-        vocabulary = sorted({*VOCABULARY, *(word for text in (*TEMPLATES, *PHRASES) for word in split_words(text))})
-    tokenizer = WordTokenizer(vocabulary, buckets=sizes.buckets, context_length=sizes.context_length)
+        vocabulary = read_bundle_info(bundle_path(TINY_CLIP), KIND)["vocabulary"]
+    tokenizer = sizes.tokenizer(vocabulary)
     return ClipParts(
         architecture=TINY_CLIP,
-        model=build_tiny_clip(sizes, tokenizer),
+        model=build_tiny_clip(sizes, tokenizer.size),
         tokenizer=tokenizer,
         preprocessing={**TINY_PREPROCESS, "size": sizes.image_size},
         dim=sizes.embed_dim,
@@ -344,6 +331,25 @@ class ClipEncoder(Encoder):
     def describe(self) -> Mapping[str, Any]:
         """Return the JSON values that decide the vectors beside the weights."""
         return dict(self._record)
+
+    def build_vocabulary(self, texts: Iterable[str]) -> None:
+        """Give a tiny CLIP that starts from random weights the words of the texts that it will learn from.
+
+        Any other model keeps its tokenizer, and so does one whose vocabulary is just that.
+
+        Args:
+            texts: Every text of the training data; the words of the templates are added.
+        """
+        words = vocabulary_of((*TEMPLATES, *texts))
+        untrained = self._recipe["model"] == TINY_CLIP and self._recipe["pretrained"] == RANDOM
+        if not untrained or words == tuple(self._record["vocabulary"]):
+            return
+        self.tokenizer = TinySizes(**self._record["sizes"]).tokenizer(words)
+        self._record = {**self._record, "vocabulary": list(words)}
+        old = self.clip.token_embedding.weight
+        table = nn.Embedding(self.tokenizer.size, old.shape[1]).requires_grad_(old.requires_grad)
+        nn.init.normal_(table.weight, std=0.02)  # as open_clip starts it
+        self.clip.token_embedding, self.clip.vocab_size = table.to(old), self.tokenizer.size
 
     def save(
         self, folder: str | Path, extra: Mapping[str, Any] | None = None, *, dtype: torch.dtype = torch.float32

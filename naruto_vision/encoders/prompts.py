@@ -22,12 +22,11 @@ TEMPLATES = (
 )
 """Frames around a name or a description; ``{}`` stands for it."""
 
+_ALIASES = "a JSON object: class to a list of texts"
+
 
 def read_aliases(path: str | Path) -> dict[str, tuple[str, ...]]:
-    """Read the other names and descriptions of each class.
-
-    Args:
-        path: A JSON object: class to a list of texts.
+    """Read other names and descriptions of each class from a JSON object: class to a list of texts.
 
     Raises:
         MissingPathError: If there is no such file.
@@ -35,26 +34,19 @@ def read_aliases(path: str | Path) -> dict[str, tuple[str, ...]]:
     """
     path = Path(path)
     if not path.is_file():
-        raise MissingPathError(path, "aliases file", "a JSON object: class to a list of texts")
+        raise MissingPathError(path, "aliases file", _ALIASES)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise JsonError(path, error) from None
     lists = value.values() if isinstance(value, dict) else [None]
     if not all(isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in lists):
-        raise FormatError(path, "a JSON object: class to a list of texts", "something else")
+        raise FormatError(path, _ALIASES, "something else")
     return {name: tuple(texts) for name, texts in value.items()}
 
 
 def checked_templates(templates: Sequence[str]) -> tuple[str, ...]:
-    """Return the templates after a look at each.
-
-    Args:
-        templates: Texts with one ``{}`` each.
-
-    Raises:
-        InputError: If one has no place for the name, or several.
-    """
+    """Return the templates, or raise InputError where one has not exactly one ``{}``."""
     for template in templates:
         if template.count("{}") != 1:
             msg = f"template {template!r}: expected one {{}} for the name"
@@ -67,16 +59,7 @@ def class_texts(
     aliases: Mapping[str, Sequence[str]],
     templates: Sequence[str] = TEMPLATES,
 ) -> tuple[tuple[str, ...], ...]:
-    """List the texts of each class: every template around the name and around each alias, without doubles.
-
-    Args:
-        classes: C class names.
-        aliases: Other texts of a class; classes without any are normal.
-        templates: Texts with one ``{}``.
-
-    Returns:
-        C tuples of texts.
-    """
+    """List the texts of each class: every template around its name and its aliases, without duplicates."""
     return tuple(
         tuple(dict.fromkeys(template.format(text) for text in (name, *aliases.get(name, ())) for template in templates))
         for name in classes

@@ -313,7 +313,7 @@ def _adamw(parameters: Any) -> Optimizer:  # noqa: ANN401 - whatever torch's opt
 class ContrastiveTuner(ResumableModule):
     """Fine-tunes a CLIP by matching images with texts; several images or texts may be right at once.
 
-    With ``ClassDataModule`` the texts are templates around class names and aliases; with ``DrawnCaptionData`` they are
+    With ``ClassDataModule`` the texts are templates around class names and aliases; with ``CaptionDataModule`` they are
     captions. The best weights, by ``best_by`` or ``valid/recall_at_1``, are kept as a model bundle.
 
     Args:
@@ -401,11 +401,13 @@ class ContrastiveTuner(ResumableModule):
         return self.encoder.logit_scale.exp().clamp(max=self.max_logit_scale)
 
     def setup(self, stage: str) -> None:
-        """List the texts of the classes that the data have, and count their images where that is asked for.
+        """Take up the words of captions, list the texts of classes, and count their images where that is asked for.
 
         Args:
             stage: The Trainer's verb.
         """
+        if words := getattr(getattr(self.trainer, "datamodule", None), "words", ()):
+            self.encoder.build_vocabulary(words)
         texts = class_texts(self.classes, self.aliases, self.templates)
         self.prototypes = ClassPrototypes(self.encoder, texts, self.seed, self.texts_per_step)
         if stage == "fit":

@@ -24,7 +24,6 @@ from naruto_vision.losses.contrastive import (
     supervised_contrastive,
 )
 from naruto_vision.modules.gathering import take_from_first
-from naruto_vision.synthetic.captions import PHRASE_ATTRIBUTES, PHRASES
 
 TextsPerStep: TypeAlias = Literal["one", "all"]
 
@@ -104,8 +103,6 @@ class ClassPrototypes:
 
 LossKind: TypeAlias = Literal["contrastive", "sigmoid", "prototype"]
 
-_ATTRIBUTES = tuple(dict.fromkeys(PHRASE_ATTRIBUTES))
-
 
 @dataclass(frozen=True)
 class LossWeights:
@@ -113,8 +110,8 @@ class LossWeights:
 
     Args:
         smoothing: Share of each target that is spread over all columns, in [0, 1).
-        same_image: Weight of pulling images of one class (or of one stranger) together.
-        phrases: Weight of the attribute phrases of captioned images.
+        same_image: Weight of pulling images of one class (or of one captioned subject) together.
+        phrases: Weight of the phrases that captioned images come with, where they do.
         temperature: What the cosines between images are divided by, above 0.
     """
 
@@ -226,44 +223,26 @@ def batch_loss(
         Shape (), float32, 0 or above.
     """
     if isinstance(batch, CaptionBatch):
-        return caption_loss(encoder, *batch, objective=objective)
+        return caption_loss(encoder, batch, objective=objective)
     with fast_attention(batch.pixels.device):
         texts = prototypes.for_step(step)
         images = encoder.encode_images(batch.pixels) if images is None else images
     return class_loss(images, batch.labels, texts, objective=objective)
 
 
-def caption_loss(
-    encoder: ClipEncoder,
-    pixels: Tensor,
-    strangers: Tensor,
-    captions: Sequence[str],
-    truths: Tensor,
-    *,
-    objective: Objective,
-) -> Tensor:
-    """Match images with their captions and with every phrase that is true of them.
-
-    Args:
-        encoder: What is trained.
-        pixels: Shape (B, 3, S, S), float32, prepared.
-        strangers: Shape (B,), int64; equal numbers share their captions.
-        captions: B texts.
-        truths: Shape (B, P), bool: which phrases are true.
-        objective: What is asked of images and texts.
-
-    Returns:
-        Shape (), float32, 0 or above.
-    """
+def caption_loss(encoder: ClipEncoder, batch: CaptionBatch, *, objective: Objective) -> Tensor:
+    """Match images with their captions and with every phrase of the batch that is true of them: shape (), float32."""
     weights = objective.weights
-    with fast_attention(pixels.device):
-        images = encoder.encode_images(pixels)
-        texts = encoder.encode_texts([*captions, *PHRASES])
-    owned = strangers.unsqueeze(1) == strangers.unsqueeze(0)  # (B, B)
-    loss = objective.match(images, texts[: len(captions)], owned)
-    attributes = torch.tensor([_ATTRIBUTES.index(name) for name in PHRASE_ATTRIBUTES], device=pixels.device)
-    pieces = grouped_contrastive(images, texts[len(captions) :], truths, attributes, objective.scale)
-    return loss + weights.phrases * pieces + _same_image(images, strangers, weights)
+    with fast_attention(batch.pixels.device):
+        images = encoder.encode_images(batch.pixels)
+        texts = encoder.encode_texts([*batch.captions, *batch.phrases])
+    captions, phrases = texts[: len(batch.captions)], texts[len(batch.captions) :]
+    shared = batch.subjects.unsqueeze(1) == batch.subjects.unsqueeze(0)  # (B, B)
+    loss = objective.match(images, captions, shared)
+    if batch.phrases:
+        pieces = grouped_contrastive(images, phrases, batch.truths, batch.phrase_groups, objective.scale)
+        loss = loss + weights.phrases * pieces
+    return loss + _same_image(images, batch.subjects, weights)
 
 
 def class_loss(images: Tensor, labels: Tensor, prototypes: Tensor, *, objective: Objective) -> Tensor:

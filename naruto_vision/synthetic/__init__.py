@@ -1,1 +1,1 @@
-"""A drawn world: a seeded artist for characters, class folders and scenes with masks."""
+"""Synthetic data: characters, scenes with masks and parts, and captions, bit for bit the same from a seed."""

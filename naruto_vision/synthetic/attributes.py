@@ -1,4 +1,4 @@
-"""A cast: named characters, each a fixed choice of attributes, read from a YAML file."""
+"""What a synthetic character is: a frozen choice from closed lists, each of them a word that a caption can use."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
@@ -39,46 +39,28 @@ _PLAIN = 0.4
 
 @dataclass(frozen=True)
 class Attributes:
-    """Everything that makes a drawn character who it is; pose, expression and drawing style are not part of it.
-
-    Args:
-        person: Girl or boy.
-        hair_colour: Colour of hair and brows.
-        hair_style: Silhouette of the hair.
-        eye_colour: Colour of the irises.
-        skin: Skin tone.
-        face_mark: What is on the face.
-        head_wear: What is on the head.
-        top: What the upper body wears; a dress or robe covers the legs too.
-        top_colour: Its colour.
-        pattern: What is printed on it.
-        sleeves: Its sleeves.
-        bottom: What the legs wear; ``none`` under a dress or robe.
-        bottom_colour: Its colour, or the colour of the shoes where there is no bottom.
-        accent: Colour of head wear, prints, belts, held things and extras.
-        held: What is in the hand.
-        extra: What hangs from neck or back.
+    """Everything that makes a synthetic character who it is; pose, expression and drawing style are not part of it.
 
     Raises:
         ValueError: If a value is not of its list, or the bottom does not go with the top.
     """
 
     person: Person
-    hair_colour: HairColour
+    hair_colour: HairColour  # of the brows too
     hair_style: HairStyle
     eye_colour: EyeColour
     skin: Skin
     face_mark: FaceMark
     head_wear: HeadWear
-    top: Top
+    top: Top  # a dress or robe covers the legs too
     top_colour: Colour
-    pattern: Pattern
+    pattern: Pattern  # printed on the top
     sleeves: Sleeves
-    bottom: Bottom
-    bottom_colour: Colour
-    accent: Colour
+    bottom: Bottom  # none under a dress or robe
+    bottom_colour: Colour  # of the shoes where there is no bottom
+    accent: Colour  # of head wear, prints, belts, held things and extras
     held: Held
-    extra: Extra
+    extra: Extra  # at neck or back
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
@@ -96,11 +78,7 @@ class Attributes:
         return (self.hair_colour, self.hair_style, self.top, self.top_colour)
 
     def resembles(self, other: "Attributes") -> bool:
-        """Tell whether two characters could be taken for one: three of the four of the signature are equal.
-
-        Args:
-            other: Another character.
-        """
+        """Tell whether two characters could be taken for one: three of the four of the signature are equal."""
         return sum(a == b for a, b in zip(self.signature, other.signature, strict=True)) >= _SAME_ENOUGH
 
 
@@ -119,10 +97,7 @@ def _pick(rng: np.random.Generator, alias: object, none: float = 0.0) -> str:
 
 
 def _random(rng: np.random.Generator) -> Attributes:
-    chosen = {
-        name: _pick(rng, field_type, _NONE.get(name, 0.0))
-        for name, field_type in ((field.name, field.type) for field in fields(Attributes))
-    }
+    chosen = {field.name: _pick(rng, field.type, _NONE.get(field.name, 0.0)) for field in fields(Attributes)}
     if float(rng.random()) < _PLAIN:
         chosen["pattern"] = "plain"
     if chosen["person"] == "boy":
@@ -134,27 +109,16 @@ def _random(rng: np.random.Generator) -> Attributes:
 
 
 def random_attributes(rng: np.random.Generator, *, avoid: Collection[Attributes] = ()) -> Attributes:
-    """Draw a stranger.
-
-    Args:
-        rng: Where the choices come from; it moves on.
-        avoid: Characters that the stranger must not resemble.
-    """
+    """Sample a character that resembles none of those to avoid."""
     while True:
-        stranger = _random(rng)
-        if not any(stranger.resembles(other) for other in avoid):
-            return stranger
+        sampled = _random(rng)
+        if not any(sampled.resembles(other) for other in avoid):
+            return sampled
 
 
 @dataclass(frozen=True)
 class Cast:
-    """Named characters.
-
-    Args:
-        members: Name to attributes, in the order of the file.
-
-    Raises:
-        ValueError: If nobody is in it, or two members are the same character.
+    """Named characters, in the order of the file: at least one, and no two with equal attributes.
 
     Example:
         >>> from naruto_vision.io.bundles import config_path
@@ -193,9 +157,8 @@ def _member(path: Path, name: str, values: object) -> Attributes:
     extra = [str(key) for key in values if key not in CHOICES]
     if missing or extra:
         found = "; ".join(f"{kind} {', '.join(keys)}" for kind, keys in (("no", missing), ("also", extra)) if keys)
-        raise FormatError(
-            path, f"every attribute of {name} once", found, f"an attribute is one of {', '.join(CHOICES)}"
-        )
+        hint = f"an attribute is one of {', '.join(CHOICES)}"
+        raise FormatError(path, f"every attribute of {name} once", found, hint)
     try:
         return Attributes(**values)
     except ValueError as error:
@@ -203,10 +166,7 @@ def _member(path: Path, name: str, values: object) -> Attributes:
 
 
 def read_cast(path: str | Path) -> Cast:
-    """Read a cast.
-
-    Args:
-        path: A YAML file: name to a mapping of attribute to value.
+    """Read a cast from a YAML file: name to a mapping of attribute to value.
 
     Raises:
         MissingPathError: If there is no such file.

@@ -1,26 +1,20 @@
-"""Legs, shoes and what covers them."""
+"""The body's measures, arms with sleeves, legs with what covers them. The frame has the head's centre at (0, 0)."""
 
 from dataclasses import dataclass
 
 from naruto_vision.synthetic.attributes import Attributes
 from naruto_vision.synthetic.look import Look
 from naruto_vision.synthetic.palette import CLOTH, SKIN, WHITE, Rgb, darker, lighter
-from naruto_vision.synthetic.sketch import Frame, Sketch, at, inside, moved, outline, turn
+from naruto_vision.synthetic.sketch import SIDES, Frame, Sketch, at, inside, moved, outline, turn
+
+NECK = 1.18
+"""Where the shoulders begin."""
+_SHOE = "-0.26,-0.25 0.24,-0.25 0.42,0.1 0.4,0.3 -0.28,0.3"
 
 
 @dataclass(frozen=True)
 class Build:
-    """Measures of a body in head units.
-
-    Args:
-        shoulder: Half the shoulders' width.
-        waist: Half the waist's width.
-        hip: Half the hips' width.
-        torso: Length of the torso.
-        leg: Length of a leg.
-        arm: Length of an upper arm, and of a forearm.
-        thick: Half the width of an arm.
-    """
+    """Measures of a body in head units; widths are halves, ``arm`` is the length of upper arm and of forearm."""
 
     shoulder: float
     waist: float
@@ -41,19 +35,9 @@ class Build:
         return self.crotch + self.leg + 0.25
 
 
-NECK = 1.18
-"""Where the shoulders begin."""
-
-
 def build_of(attributes: Attributes, look: Look) -> Build:
-    """Measure a character.
-
-    Args:
-        attributes: Who it is.
-        look: How tall it is drawn.
-    """
-    tall = look.height
-    boy = attributes.person == "boy"
+    """Measures of a character in this look."""
+    tall, boy = look.height, attributes.person == "boy"
     return Build(
         shoulder=0.66 + 0.2 * tall + (0.12 if boy else 0.0),
         waist=0.5 + 0.08 * tall + (0.1 if boy else 0.0),
@@ -65,140 +49,78 @@ def build_of(attributes: Attributes, look: Look) -> Build:
     )
 
 
-def draw_limb(sketch: Sketch, ink: int, length: float, top: float, end: float) -> None:
-    """Draw a limb downwards from the frame's origin, with round ends.
-
-    Args:
-        sketch: What to draw on, in the limb's frame.
-        ink: Its ink.
-        length: How far its lower end is.
-        top: Half its width at the origin.
-        end: Half its width at the lower end.
-    """
-    half = [(top * 0.3, -top), (top, -0.1), (end, length), (end * 0.5, length + end * 0.9)]
-    sketch.mirrored(ink, half)
+def _draw_limb(sketch: Sketch, ink: int, length: float, top: float, end: float) -> None:
+    """Draw a limb downwards from the frame's origin, with round ends of these half widths."""
+    sketch.mirrored(ink, [(top * 0.3, -top), (top, -0.1), (end, length), (end * 0.5, length + end * 0.9)])
 
 
 def draw_arm(
     sketch: Sketch, attributes: Attributes, build: Build, body: Frame, swing: tuple[float, float, int]
 ) -> Frame:
-    """Draw one arm with its sleeve and hand.
+    """Draw one arm with its sleeve and hand, and return the frame of the hand.
 
-    Args:
-        sketch: What to draw on.
-        attributes: Who it is.
-        build: Its measures.
-        body: The figure's frame.
-        swing: Degrees outwards of the upper arm and of the forearm against it, and the side (-1 or 1).
-
-    Returns:
-        The frame of the hand, in the sketch's coordinates.
+    ``swing`` has the degrees outwards of the upper arm and of the forearm against it, and the side (-1 or 1).
     """
     upper_swing, lower_swing, side = swing
     sketch.part = "arms"
-    skin, cloth = SKIN[attributes.skin], _sleeve_colour(attributes)
+    skin, cloth = SKIN[attributes.skin], WHITE if attributes.top == "vest" else CLOTH[attributes.top_colour]
     shoulder = inside(body, turn(side * (build.shoulder - 0.08), NECK + 0.22, upper_swing, side))
     elbow = inside(shoulder, turn(0.0, build.arm, lower_swing))
     thick, long = build.thick, attributes.sleeves == "long"
-    wide = 1.9 if attributes.top == "robe" else 1.25
     sketch.enter(elbow)
     fore = sketch.ink(skin)
-    draw_limb(sketch, fore, build.arm * 0.9, thick, thick * 0.85)
+    _draw_limb(sketch, fore, build.arm * 0.9, thick, thick * 0.85)
     sketch.oval(fore, 0.0, build.arm, thick * 1.12, thick * 1.12)
     sketch.oval(fore, thick * 0.9, build.arm * 0.94, thick * 0.4, thick * 0.6)
     upper = sketch.ink(cloth if long else skin, 0 if long else fore)
     if long:
-        draw_limb(sketch, upper, build.arm * 0.7, thick * 1.2, thick * wide)
-        sketch.stroke(
-            sketch.ink(lighter(cloth, 0.45), upper),
-            [(-0.6, build.arm * 0.78), (0.6, build.arm * 0.78)],
-            0.1,
-            upper,
-            taper=False,
-        )
+        _draw_limb(sketch, upper, build.arm * 0.7, thick * 1.2, thick * (1.9 if attributes.top == "robe" else 1.25))
+        cuff = [(-0.6, build.arm * 0.78), (0.6, build.arm * 0.78)]
+        sketch.stroke(sketch.ink(lighter(cloth, 0.45), upper), cuff, 0.1, upper, taper=False)
     sketch.enter(shoulder)
-    draw_limb(sketch, upper, build.arm, thick * 1.2, thick * (1.2 if long else 1.0))
+    _draw_limb(sketch, upper, build.arm, thick * 1.2, thick * (1.2 if long else 1.0))
     if attributes.sleeves == "short":
-        short = sketch.ink(cloth)
-        draw_limb(sketch, short, build.arm * 0.42, thick * 1.35, thick * 1.55)
+        _draw_limb(sketch, sketch.ink(cloth), build.arm * 0.42, thick * 1.35, thick * 1.55)
     if attributes.top == "armor":
-        pad = sketch.ink(lighter(CLOTH[attributes.top_colour], 0.25))
-        sketch.oval(pad, 0.0, 0.02, thick * 2.0, thick * 1.6)
+        sketch.oval(sketch.ink(lighter(CLOTH[attributes.top_colour], 0.25)), 0.0, 0.02, thick * 2.0, thick * 1.6)
     sketch.enter(body)
     return inside(elbow, turn(0.0, build.arm))
 
 
-def _sleeve_colour(attributes: Attributes) -> Rgb:
-    if attributes.top == "vest":
-        return WHITE
-    return CLOTH[attributes.top_colour]
-
-
 def hand_of(hand: Frame, body: Frame, side: int) -> Frame:
-    """The upright frame at a hand: things are held straight, however the arm swings.
-
-    Args:
-        hand: The hand's frame.
-        body: The figure's frame.
-        side: 1 or -1.
-    """
+    """The upright frame at a hand: things are held straight, however the arm swings."""
     x, y = at(hand, 0.0, 0.0)
     return (body[0] * side, body[1], x, body[3] * side, body[4], y)
 
 
-_SHOE = "-0.26,-0.25 0.24,-0.25 0.42,0.1 0.4,0.3 -0.28,0.3"
-
-
 def draw_legs(sketch: Sketch, attributes: Attributes, look: Look, build: Build, body: Frame) -> None:
-    """Draw legs, shoes and what covers them.
-
-    Args:
-        sketch: What to draw on.
-        attributes: Who it is.
-        look: How.
-        build: Its measures.
-        body: The figure's frame.
-    """
+    """Draw legs, shoes and what covers them."""
     sketch.part = "legs"
-    skin, cloth = SKIN[attributes.skin], CLOTH[attributes.bottom_colour]
-    shoe = darker(cloth, 0.35) if attributes.bottom == "none" else darker(CLOTH[attributes.accent], 0.3)
-    for side, swing in zip((-1, 1), look.legs, strict=True):
+    skin, cloth, bottom = SKIN[attributes.skin], CLOTH[attributes.bottom_colour], attributes.bottom
+    shoe = darker(cloth, 0.35) if bottom == "none" else darker(CLOTH[attributes.accent], 0.3)
+    for side, swing in zip(SIDES, look.legs, strict=True):
         sketch.enter(inside(body, turn(side * build.hip * 0.5, build.crotch - 0.1, swing * 0.6, side)))
-        draw_limb(sketch, sketch.ink(skin), build.leg, 0.3, 0.2)
+        _draw_limb(sketch, sketch.ink(skin), build.leg, 0.3, 0.2)
         sketch.blob(sketch.ink(shoe), moved(outline(_SHOE), 0.0, build.leg))
-        match attributes.bottom:
-            case "pants":
-                _draw_trouser(sketch, cloth, build.leg)
-            case "shorts":
-                _draw_short(sketch, cloth, build.leg)
-            case "skirt" | "none":
-                pass
+        if bottom in {"pants", "shorts"}:
+            _draw_trouser(sketch, cloth, build.leg, short=bottom == "shorts")
     sketch.enter(body)
-    match attributes.bottom:
-        case "pants" | "shorts":
-            _draw_seat(sketch, sketch.ink(cloth), build)
-        case "skirt":
-            _draw_skirt(sketch, cloth, build, look.sway * 0.12)
-        case "none":
-            pass
+    if bottom == "skirt":
+        _draw_skirt(sketch, cloth, build, look.sway * 0.12)
+    elif bottom != "none":
+        seat = [(build.hip, -0.5), (build.hip + 0.05, 0.15), (0.2, 0.15)]
+        sketch.mirrored(sketch.ink(cloth), moved(seat, 0.0, build.crotch))
 
 
-def _draw_trouser(sketch: Sketch, cloth: Rgb, leg: float) -> None:
+def _draw_trouser(sketch: Sketch, cloth: Rgb, leg: float, *, short: bool) -> None:
     ink = sketch.ink(cloth)
-    draw_limb(sketch, ink, leg * 0.84, 0.36, 0.29)
-    sketch.stroke(sketch.ink(darker(cloth, 0.3), ink), [(-0.1, leg * 0.4), (0.2, leg * 0.45)], 0.07)
-
-
-def _draw_short(sketch: Sketch, cloth: Rgb, leg: float) -> None:
-    ink, top, end = sketch.ink(cloth), leg * 0.42, leg * 0.5
-    draw_limb(sketch, ink, leg * 0.34, 0.36, 0.38)
-    sketch.poly(sketch.ink(lighter(cloth, 0.35), ink), [(-0.5, top), (0.5, top), (0.5, end), (-0.5, end)], ink)
-
-
-def _draw_seat(sketch: Sketch, ink: int, build: Build) -> None:
-    hip = build.hip
-    half = [(hip, -0.5), (hip + 0.05, 0.15), (0.2, 0.15)]
-    sketch.mirrored(ink, moved(half, 0.0, build.crotch))
+    if short:
+        top, end = leg * 0.42, leg * 0.5
+        _draw_limb(sketch, ink, leg * 0.34, 0.36, 0.38)
+        sketch.poly(sketch.ink(lighter(cloth, 0.35), ink), [(-0.5, top), (0.5, top), (0.5, end), (-0.5, end)], ink)
+    else:
+        _draw_limb(sketch, ink, leg * 0.84, 0.36, 0.29)
+        sketch.stroke(sketch.ink(darker(cloth, 0.3), ink), [(-0.1, leg * 0.4), (0.2, leg * 0.45)], 0.07)
 
 
 def _draw_skirt(sketch: Sketch, cloth: Rgb, build: Build, sway: float) -> None:

@@ -1,4 +1,4 @@
-"""Plain words for attributes, so that texts and pictures can be matched."""
+"""Captions of synthetic characters: whole sentences, and one short phrase for each value of each attribute."""
 
 import re
 
@@ -7,77 +7,10 @@ from numpy.typing import NDArray
 
 from naruto_vision.synthetic.attributes import CHOICES, Attributes
 
-_FORMS = {
-    "person": "a {}",
-    "hair_colour": "{} hair",
-    "eye_colour": "{} eyes",
-    "skin": "{} skin",
-    "top": "a {}",
-    "top_colour": "{} clothes",
-    "pattern": "{} clothes",
-    "held": "a {}",
-}
-_WORDS = {
-    ("hair_style", "bun"): "hair in a bun",
-    ("hair_style", "pigtails"): "hair in pigtails",
-    ("hair_style", "ponytail"): "hair in a ponytail",
-    ("hair_style", "braid"): "braid hair",
-    ("face_mark", "scar"): "a scar",
-    ("face_mark", "diamond"): "a diamond mark",
-    ("face_mark", "eyepatch"): "an eyepatch",
-    ("face_mark", "stripes"): "face stripes",
-    ("head_wear", "horns"): "horns",
-    ("head_wear", "ears"): "cat ears",
-    ("head_wear", "hat"): "a witch hat",
-    ("sleeves", "none"): "sleeveless",
-    ("sleeves", "short"): "short sleeves",
-    ("sleeves", "long"): "long sleeves",
-    ("top", "armor"): "armor",
-    ("bottom", "skirt"): "a skirt",
-    ("held", "umbrella"): "an umbrella",
-    ("extra", "wings"): "wings",
-}
-_UNSAID = {"none", "plain"}
-_LEFT_OUT = {"bottom_colour", "accent"}  # without the thing that has it, a colour says nothing
-
-
-def _phrase(name: str, value: str) -> str:
-    if (name, value) in _WORDS:
-        return _WORDS[name, value]
-    if value in _UNSAID or name in _LEFT_OUT:
-        return ""
-    match name:
-        case "hair_style":
-            return f"{value} hair"
-        case "head_wear" | "extra":
-            return f"a {value}"
-        case _:
-            return _FORMS.get(name, "{}").format(value)
-
-
-_TABLE = tuple(
-    (name, value, phrase) for name, values in CHOICES.items() for value in values if (phrase := _phrase(name, value))
-)
-
-PHRASES: tuple[str, ...] = tuple(phrase for _, _, phrase in _TABLE)
-"""All phrases, grouped by attribute."""
-
-PHRASE_ATTRIBUTES: tuple[str, ...] = tuple(name for name, _, _ in _TABLE)
-"""The attribute that each phrase is about."""
-
-
-def phrase_truths(attributes: Attributes) -> NDArray[np.bool_]:
-    """Tell which phrases are true of a character.
-
-    Args:
-        attributes: Who it is.
-
-    Returns:
-        Shape (P,), bool, in the order of ``PHRASES``.
-    """
-    return np.array([getattr(attributes, name) == value for name, value, _ in _TABLE], dtype=np.bool_)
-
-
+_HAIR = {
+    "bob": "{} bob hair", "bun": "{} hair in a bun", "braid": "{} braid hair", "mohawk": "{} mohawk hair",
+    "pigtails": "{} hair in pigtails", "ponytail": "{} hair in a ponytail",
+}  # fmt: skip
 _MARKS = {
     "whiskers": "whiskers", "scar": "a scar", "freckles": "freckles", "diamond": "a diamond mark",
     "glasses": "glasses", "eyepatch": "an eyepatch", "stripes": "face stripes",
@@ -88,130 +21,75 @@ _WEAR = {
 }  # fmt: skip
 _PATTERNS = {"plain": "", "striped": "striped ", "dotted": "dotted ", "star": "star "}
 _SLEEVES = {"none": "sleeveless", "short": "short sleeves", "long": "long sleeves"}
+_EXTRAS = {"scarf": "a {} scarf", "cape": "a {} cape", "wings": "wings", "tail": "a tail"}
 _OPENINGS = ("", "a drawing of ", "a picture of ", "a cartoon of ")
 
 
-def _article(words: str) -> str:
-    return f"an {words}" if words[0] in "aeiou" else f"a {words}"
+def _articles(text: str) -> str:
+    return re.sub(r"\ba (?=[aeiou])", "an ", text)
 
 
 def hair_words(attributes: Attributes) -> str:
-    """Say the hair: "short pink hair", "a blue ponytail".
-
-    Args:
-        attributes: Who it is.
-    """
-    colour = attributes.hair_colour
-    match attributes.hair_style:
-        case "short" | "spiky" | "long" | "curly":
-            return f"{attributes.hair_style} {colour} hair"
-        case "bob":
-            return f"{colour} bob hair"
-        case "bun":
-            return f"{colour} hair in a bun"
-        case "braid":
-            return f"{colour} braid hair"
-        case "mohawk":
-            return f"{colour} mohawk hair"
-        case "pigtails":
-            return f"{colour} hair in pigtails"
-        case "ponytail":
-            return f"{colour} hair in a ponytail"
+    """Name the hair: "short pink hair", "blue hair in a ponytail"."""
+    return _HAIR.get(attributes.hair_style, f"{attributes.hair_style} {{}} hair").format(attributes.hair_colour)
 
 
 def top_words(attributes: Attributes) -> str:
-    """Say the top: "a red dress", "an orange striped hoodie".
-
-    Args:
-        attributes: Who it is.
-    """
-    return _article(f"{attributes.top_colour} {_PATTERNS[attributes.pattern]}{attributes.top}")
+    """Name the top: "a red dress", "an orange striped hoodie"."""
+    return _articles(f"a {attributes.top_colour} {_PATTERNS[attributes.pattern]}{attributes.top}")
 
 
 def bottom_words(attributes: Attributes) -> str:
-    """Say what the legs wear, or nothing under a dress or robe.
-
-    Args:
-        attributes: Who it is.
-    """
+    """Name what the legs wear; empty under a dress or robe."""
     if attributes.bottom == "none":
         return ""
-    words = f"{attributes.bottom_colour} {attributes.bottom}"
-    return _article(words) if attributes.bottom == "skirt" else words
+    article = "a " if attributes.bottom == "skirt" else ""
+    return _articles(f"{article}{attributes.bottom_colour} {attributes.bottom}")
 
 
-def _wear_words(attributes: Attributes) -> str:
-    words = _WEAR.get(attributes.head_wear, "").format(attributes.accent)
-    return words.replace("a orange", "an orange")
-
-
-def _extra_words(attributes: Attributes) -> str:
-    if attributes.extra in {"none", "tail", "wings"}:
-        return {"none": "", "tail": "a tail", "wings": "wings"}[attributes.extra]
-    return _article(f"{attributes.accent} {attributes.extra}")
+def _clothes(attributes: Attributes) -> str:
+    return " and ".join(filter(None, (top_words(attributes), bottom_words(attributes))))
 
 
 def _details(attributes: Attributes) -> list[str]:
-    """Everything that can follow "with": hair first, the rest where there is any."""
-    held = f"a {attributes.held}".replace("a umbrella", "an umbrella")
+    """Everything that can follow "with" beside the hair."""
     words = [
         f"{attributes.eye_colour} eyes",
         f"{attributes.skin} skin",
         _MARKS.get(attributes.face_mark, ""),
-        _wear_words(attributes),
-        _extra_words(attributes),
-        held if attributes.held != "none" else "",
+        _articles(_WEAR.get(attributes.head_wear, "").format(attributes.accent)),
+        _articles(_EXTRAS.get(attributes.extra, "").format(attributes.accent)),
+        _articles(f"a {attributes.held}") if attributes.held != "none" else "",
         _SLEEVES[attributes.sleeves] if attributes.sleeves != "none" else "",
     ]
     return [word for word in words if word]
 
 
 def full_caption(attributes: Attributes) -> str:
-    """Say everything.
-
-    Args:
-        attributes: Who it is.
-
-    Returns:
-        Lower-case plain words, always the same for the same attributes.
-    """
-    clothes = " and ".join(word for word in (top_words(attributes), bottom_words(attributes)) if word)
-    return f"a {attributes.person} with {hair_words(attributes)} in {clothes} with {' and '.join(_details(attributes))}"
+    """Name every attribute, always in the same words."""
+    who, details = f"a {attributes.person} with {hair_words(attributes)}", " and ".join(_details(attributes))
+    return f"{who} in {_clothes(attributes)} with {details}"
 
 
 def caption(attributes: Attributes, rng: np.random.Generator) -> str:
-    """Say some of it, in one of several ways.
-
-    Args:
-        attributes: Who it is.
-        rng: Where the choices come from; it moves on.
-
-    Returns:
-        Lower-case plain words, all of them in ``VOCABULARY``.
-    """
+    """Name some attributes, in one of several forms; every word is in ``VOCABULARY``."""
     details = [str(word) for word in rng.permutation(np.array(_details(attributes)))]
-    person, hair, top, bottom = (
-        attributes.person,
-        hair_words(attributes),
-        top_words(attributes),
-        bottom_words(attributes),
-    )
-    opening = _OPENINGS[int(rng.integers(len(_OPENINGS)))]
-    clothes = f"{top} and {bottom}" if bottom else top
+    who, hair, top = f"a {attributes.person}", hair_words(attributes), top_words(attributes)
+    who, clothes = _OPENINGS[int(rng.integers(len(_OPENINGS)))] + who, _clothes(attributes)
     some = " and ".join(details[: 1 + int(rng.integers(3))])
-    kind = int(rng.integers(9))
-    if kind == 7:
+    form = int(rng.integers(9))
+    if form == 7:
         return top if int(rng.integers(2)) else some
-    texts = {
-        0: f"{opening}a {person} with {hair} in {top}",
-        1: f"{opening}a {person} with {hair} and {some} in {clothes}",
-        2: hair,
-        3: f"{opening}a {person} in {clothes}",
-        4: f"{opening}a {person} with {some}",
-        5: f"{hair} and {some}",
-        6: f"{opening}a {person} wearing {clothes} with {hair} and {some}",
-    }
-    return texts.get(kind) or full_caption(attributes)
+    texts = (
+        f"{who} with {hair} in {top}",
+        f"{who} with {hair} and {some} in {clothes}",
+        hair,
+        f"{who} in {clothes}",
+        f"{who} with {some}",
+        f"{hair} and {some}",
+        f"{who} wearing {clothes} with {hair} and {some}",
+    )
+    return texts[form] if form < len(texts) else full_caption(attributes)
 
 
 def _vocabulary() -> tuple[str, ...]:
@@ -226,23 +104,52 @@ VOCABULARY: tuple[str, ...] = _vocabulary()
 
 
 def aliases(attributes: Attributes) -> tuple[str, ...]:
-    """Texts that describe a character without its name, from short to full.
-
-    Args:
-        attributes: Who it is.
-    """
-    person, hair, top, bottom = (
-        attributes.person,
-        hair_words(attributes),
-        top_words(attributes),
-        bottom_words(attributes),
-    )
-    clothes = f"{top} and {bottom}" if bottom else top
-    details = " and ".join(_details(attributes))
+    """Texts that describe a character without its name, from short to full."""
+    who, clothes = f"a {attributes.person} with {hair_words(attributes)}", _clothes(attributes)
     texts = (
-        f"a {person} with {hair} in {top}",
-        f"a {person} with {hair} in {clothes}",
-        f"a {person} with {hair} and {details}",
+        f"{who} in {top_words(attributes)}",
+        f"{who} in {clothes}",
+        f"{who} and {' and '.join(_details(attributes))}",
         full_caption(attributes),
     )
     return tuple(dict.fromkeys(texts))  # without a bottom the first two are one
+
+
+_FORMS = {
+    "person": "a {}", "hair_colour": "{} hair", "hair_style": "{} hair", "eye_colour": "{} eyes", "skin": "{} skin",
+    "head_wear": "a {}", "top": "a {}", "top_colour": "{} clothes", "pattern": "{} clothes", "held": "a {}",
+    "extra": "a {}",
+}  # fmt: skip
+_PHRASES = {
+    ("hair_style", "bun"): "hair in a bun", ("hair_style", "pigtails"): "hair in pigtails",
+    ("hair_style", "ponytail"): "hair in a ponytail", ("hair_style", "braid"): "braid hair",
+    ("face_mark", "scar"): "a scar", ("face_mark", "diamond"): "a diamond mark",
+    ("face_mark", "eyepatch"): "an eyepatch", ("face_mark", "stripes"): "face stripes",
+    ("head_wear", "horns"): "horns", ("head_wear", "ears"): "cat ears", ("head_wear", "hat"): "a witch hat",
+    ("sleeves", "none"): "sleeveless", ("sleeves", "short"): "short sleeves", ("sleeves", "long"): "long sleeves",
+    ("top", "armor"): "armor", ("bottom", "skirt"): "a skirt", ("held", "umbrella"): "an umbrella",
+    ("extra", "wings"): "wings",
+}  # fmt: skip
+_UNSAID = {"none", "plain"}
+_LEFT_OUT = {"bottom_colour", "accent"}  # without the thing that has it, a colour says nothing
+
+
+def _phrase(name: str, value: str) -> str:
+    unsaid = value in _UNSAID or name in _LEFT_OUT
+    return _PHRASES.get((name, value), "" if unsaid else _FORMS.get(name, "{}").format(value))
+
+
+_TABLE = tuple(
+    (name, value, phrase) for name, values in CHOICES.items() for value in values if (phrase := _phrase(name, value))
+)
+
+PHRASES: tuple[str, ...] = tuple(phrase for _, _, phrase in _TABLE)
+"""All phrases, grouped by attribute."""
+
+PHRASE_ATTRIBUTES: tuple[str, ...] = tuple(name for name, _, _ in _TABLE)
+"""The attribute that each phrase is about."""
+
+
+def phrase_truths(attributes: Attributes) -> NDArray[np.bool_]:
+    """Which of the ``PHRASES`` are true of a character: shape (P,), bool."""
+    return np.array([getattr(attributes, name) == value for name, value, _ in _TABLE], dtype=np.bool_)

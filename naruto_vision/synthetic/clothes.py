@@ -1,85 +1,12 @@
-"""What a character holds in the hand, and has at neck or back."""
+"""Tops with their prints and collars, and what a character holds and has at neck or back. The frame is the figure's."""
 
 from collections.abc import Callable
-
-import numpy as np
 
 from naruto_vision.synthetic.attributes import WHOLE, Attributes, Held, Top
 from naruto_vision.synthetic.body import NECK, Build
 from naruto_vision.synthetic.look import Look
-from naruto_vision.synthetic.palette import (
-    CLOTH,
-    GOLD,
-    HAIR,
-    INK,
-    SKIN,
-    STEEL,
-    WHITE,
-    WOOD,
-    Rgb,
-    any_colour,
-    between,
-    darker,
-    lighter,
-    mix,
-)
-from naruto_vision.synthetic.sketch import Point, Sketch, box, moved, outline
-
-_COLLAR_SIDES = (-1, 1)
-
-
-def _rolled(sketch: Sketch, attributes: Attributes) -> None:
-    ink = sketch.ink(darker(CLOTH[attributes.top_colour], 0.12))
-    sketch.blob(ink, [(-0.34, 0.92), (0.34, 0.92), (0.38, NECK + 0.12), (0.0, NECK + 0.24), (-0.38, NECK + 0.12)])
-
-
-def _hood(sketch: Sketch, attributes: Attributes) -> None:
-    hood = sketch.ink(darker(CLOTH[attributes.top_colour], 0.15))
-    for side in _COLLAR_SIDES:
-        cloth = outline("0.12,0.3 0.3,-0.15 0.75,-0.2 0.7,0.15 0.3,0.42", side)
-        sketch.blob(hood, moved(cloth, 0.0, NECK))
-        string = outline("0.2,0.3 0.22,0.8", side)
-        sketch.stroke(sketch.ink(WHITE, hood), moved(string, 0.0, NECK), 0.06, taper=False)
-
-
-def _crossed(sketch: Sketch, attributes: Attributes) -> None:
-    for side in _COLLAR_SIDES:
-        band = moved(outline("0.34,-0.12 0.05,0.4 -0.2,0.8", side), 0.0, NECK)
-        sketch.stroke(sketch.ink(CLOTH[attributes.accent]), band, 0.16, taper=False)
-
-
-def _pointed(sketch: Sketch, attributes: Attributes) -> None:
-    ink = sketch.ink(WHITE if attributes.top == "vest" else lighter(CLOTH[attributes.top_colour], 0.3))
-    for side in _COLLAR_SIDES:
-        sketch.blob(ink, moved(outline("0.02,0.22! 0.24,-0.14! 0.44,0.02! 0.26,0.3!", side), 0.0, NECK))
-
-
-def _round(sketch: Sketch, attributes: Attributes) -> None:
-    neckline = moved(outline("-0.3,-0.02 0,0.2 0.3,-0.02"), 0.0, NECK)
-    sketch.stroke(sketch.ink(CLOTH[attributes.accent]), neckline, 0.14, taper=False)
-
-
-_DRAW: dict[Top, Callable[[Sketch, Attributes], None]] = {
-    "shirt": _pointed,
-    "jacket": _pointed,
-    "vest": _pointed,
-    "hoodie": _hood,
-    "sweater": _rolled,
-    "armor": _round,
-    "dress": _round,
-    "robe": _crossed,
-}
-
-
-def draw_collar(sketch: Sketch, attributes: Attributes) -> None:
-    """Draw the collar of the top; call it after the neck.
-
-    Args:
-        sketch: What to draw on, in the figure's frame.
-        attributes: Who it is.
-    """
-    _DRAW[attributes.top](sketch, attributes)
-
+from naruto_vision.synthetic.palette import CLOTH, GOLD, HAIR, INK, SKIN, STEEL, WHITE, WOOD, Rgb, darker, lighter
+from naruto_vision.synthetic.sketch import SIDES, Point, Sketch, moved, outline
 
 _STAR = (
     "0,-0.42! 0.105801,-0.145623! 0.399444,-0.129787! 0.17119,0.055623! 0.24687,0.339787! "
@@ -87,323 +14,36 @@ _STAR = (
 )
 
 
-def draw_print(sketch: Sketch, attributes: Attributes, build: Build, ink: int) -> None:
-    """Print stripes, dots or a star over the cloth; nothing for a plain one.
-
-    Args:
-        sketch: What to draw on, in the figure's frame.
-        attributes: Who it is.
-        build: Its measures.
-        ink: The ink of the cloth, which the print stays inside.
-    """
-    if attributes.pattern == "plain":
-        return
-    # a print in the colour of the cloth could not be seen
-    colour = CLOTH[attributes.accent if attributes.accent != attributes.top_colour else "white"]
-    other = sketch.ink(colour, ink)
-    match attributes.pattern:
-        case "striped":
-            _stripes(sketch, other, build.crotch + (1.0 if attributes.top in WHOLE else 0.1), ink)
-        case "dotted":
-            _print_dots(sketch, other, ink)
-        case "star":
-            sketch.blob(other, moved(outline(_STAR), 0.0, NECK + 0.2 + build.torso * 0.35), ink)
-
-
-def _stripes(sketch: Sketch, ink: int, end: float, cloth: int) -> None:
-    for y in (NECK + 0.1 + k * 0.32 for k in range(1, 9)):
-        if y < end:
-            sketch.poly(ink, [(-1.8, y), (1.8, y), (1.8, y + 0.15), (-1.8, y + 0.15)], cloth)
-
-
-def _print_dots(sketch: Sketch, ink: int, cloth: int) -> None:
-    for row in range(6):
-        for column in range(-2, 3):
-            x = column * 0.36 + (0.18 if row % 2 else 0.0)
-            sketch.oval(ink, x, NECK + 0.3 + row * 0.32, 0.095, 0.095, cloth)
-
-
-_Rng = np.random.Generator
-
-
-def _spoke(k: int) -> Point:
-    """The direction of one of 24 spokes."""
-    angle = k * np.pi / 12
-    return (round(float(np.cos(angle)), 6), round(float(np.sin(angle)), 6))
-
-
-def draw_pattern(sketch: Sketch, rng: _Rng) -> None:
-    """Draw dots, slanting stripes, rays or a chequerboard.
-
-    Args:
-        sketch: What to draw on; the image is the unit square.
-        rng: Where the choices come from; it moves on.
-    """
-    one, other = any_colour(rng), any_colour(rng)
-    paper = sketch.ink(one)
-    sketch.poly(paper, [(-1, -1), (2, -1), (2, 2), (-1, 2)])
-    ink = sketch.ink(mix(one, other, between(rng, 0.3, 1.0)), paper)
-    step = between(rng, 0.09, 0.22)
-    count = int(1.0 / step) + 2
-    match int(rng.integers(4)):
-        case 0:
-            _dots(sketch, ink, step)
-        case 1:
-            _slants(sketch, rng, ink, step)
-        case 2:
-            _rays(sketch, rng, ink)
-        case _:
-            for k in range(count):
-                for j in range(k % 2, count, 2):
-                    sketch.poly(ink, box(k * step, j * step, step, step))
-
-
-def _dots(sketch: Sketch, ink: int, step: float) -> None:
-    count = int(1.0 / step) + 2
-    for k in range(count):
-        for j in range(count):
-            x, y = k * step + (step / 2 if j % 2 else 0), j * step
-            sketch.oval(ink, x, y, step * 0.28, step * 0.28)
-
-
-def _slants(sketch: Sketch, rng: _Rng, ink: int, step: float) -> None:
-    count, slope = int(1.0 / step) + 2, between(rng, -0.8, 0.8)
-    for k in range(-count, 2 * count):
-        x = k * step
-        sketch.poly(ink, [(x, 0), (x + step * 0.5, 0), (x + step * 0.5 + slope, 1), (x + slope, 1)])
-
-
-def _rays(sketch: Sketch, rng: _Rng, ink: int) -> None:
-    x, y = between(rng, 0.2, 0.8), between(rng, 0.2, 0.8)
-    for k in range(0, 24, 2):
-        (p, q), (u, v) = _spoke(k), _spoke(k + 1)
-        sketch.poly(ink, [(x, y), (x + 2 * p, y + 2 * q), (x + 2 * u, y + 2 * v)])
-
-
-def draw_clutter(sketch: Sketch, rng: _Rng) -> None:
-    """Draw a few loose shapes anywhere, in any colour.
-
-    Args:
-        sketch: What to draw on; the image is the unit square.
-        rng: Where the choices come from; it moves on.
-    """
-    for _ in range(int(rng.integers(0, 7))):
-        x, y, size = between(rng, 0, 1), between(rng, 0, 1), between(rng, 0.03, 0.12)
-        ink = sketch.ink(any_colour(rng, 30, 255))
-        match int(rng.integers(5)):
-            case 0:
-                sketch.oval(ink, x, y, size, size * between(rng, 0.5, 1.0))
-            case 1:
-                sketch.poly(ink, box(x, y, size * between(rng, 0.6, 2.0), size))
-            case 2:
-                sketch.poly(ink, [(x, y - size), (x + size, y + size), (x - size, y + size * between(rng, 0.2, 1.0))])
-            case 3:
-                ends = [(between(rng, 0, 1), between(rng, 0, 1)) for _ in range(2)]
-                sketch.stroke(ink, [(x, y), *ends], size * 0.35)
-            case _:
-                _draw_star(sketch, ink, (x, y), size)
-
-
-def _draw_star(sketch: Sketch, ink: int, middle: Point, size: float) -> None:
-    points = []
-    for k, reach in zip(range(0, 24, 3), (1.2, 0.5) * 4, strict=True):
-        across, down = _spoke(k)
-        points.append((middle[0] + size * reach * across, middle[1] + size * reach * down))
-    sketch.poly(ink, points)
-
-
-_WING = "0.2,0.1 1,-1 2.2,-1.5! 2.3,-0.4 2.05,-0.3 2.05,0.3 1.7,0.3 1.6,0.8 1.1,0.6 0.6,0.7"
-_BLADE = "-0.13,-0.3! -0.13,-2.2! 0,-2.6! 0.13,-2.2! 0.13,-0.3!"
-_BALLOON = "0,-1.55 0.12,-1.75 0.72,-2.2 0.72,-2.9 0.3,-3.25 -0.3,-3.25 -0.72,-2.9 -0.72,-2.2 -0.12,-1.75"
-_CLOTH = "0.05,-2.45! 0.6,-2.65 1.1,-2.3 1.6,-2.45! 1.6,-1.55! 1.1,-1.4 0.6,-1.75 0.05,-1.55!"
-_SCREEN = "-1.35,-1.5! -1.1,-2.3 0,-2.75 1.1,-2.3 1.35,-1.5! 0.9,-1.7 0.45,-1.5! 0,-1.72 -0.45,-1.5! -0.9,-1.7"
-
-
-def draw_back_extra(sketch: Sketch, attributes: Attributes, look: Look, build: Build) -> None:
-    """Draw capes, wings and tails; call it first in the figure's frame.
-
-    Args:
-        sketch: What to draw on, in the figure's frame.
-        attributes: Who it is.
-        look: How; cloth sways.
-        build: Its measures.
-    """
-    sketch.part = "torso"
-    accent, sway, end = CLOTH[attributes.accent], look.sway * 0.4, build.crotch
-    match attributes.extra:
-        case "cape":
-            _draw_cape(sketch, sketch.ink(accent), build, sway)
-        case "wings":
-            feather = sketch.ink(lighter(accent, 0.55))
-            for side in (-1, 1):
-                sketch.blob(feather, [(x, NECK + 0.6 + y) for x, y in outline(_WING, side)])
-        case "tail":
-            tail = [(0.2, end - 0.2), (1.0, end + 0.5), (1.75 + sway, end), (1.6 + sway, end - 0.9)]
-            sketch.stroke(sketch.ink(HAIR[attributes.hair_colour]), [*tail, (2.1 + sway, end - 1.5)], 0.46)
-        case "scarf" | "none":
-            pass
-
-
-def _draw_cape(sketch: Sketch, ink: int, build: Build, sway: float) -> None:
-    hem, shoulder = build.crotch + build.leg * 0.72, build.shoulder + 0.35
-    top = [(-0.6, NECK - 0.1), (0.6, NECK - 0.1), (shoulder, NECK + 0.3)]
-    right, left = (1.5 + sway, hem), (sway - 1.5, hem)
-    wave = [(0.7 + sway, hem - 0.2), (sway, hem + 0.1), (sway - 0.7, hem - 0.2)]
-    sketch.blob(ink, [*top, right, right, *wave, left, left, (-shoulder, NECK + 0.3)])
-
-
-def draw_scarf(sketch: Sketch, attributes: Attributes, look: Look) -> None:
-    """Draw a scarf or a cape's clasp, if there is one; call it after the torso.
-
-    Args:
-        sketch: What to draw on, in the figure's frame.
-        attributes: Who it is.
-        look: How; its end sways.
-    """
-    sketch.part = "torso"
-    if attributes.extra == "scarf":
-        accent, sway = CLOTH[attributes.accent], look.sway * 0.5
-        right, left = (0.85 + sway, NECK + 1.35), (0.4 + sway, NECK + 1.45)
-        sketch.blob(sketch.ink(darker(accent, 0.12)), [(0.2, NECK), (0.6, NECK), right, right, left, left])
-        low = [(0.72, NECK + 0.12), (0.0, NECK + 0.36), (-0.72, NECK + 0.12)]
-        sketch.blob(sketch.ink(accent), [(-0.62, 0.88), (0.0, 0.98), (0.62, 0.88), *low])
-    if attributes.extra == "cape":
-        sketch.oval(sketch.ink(GOLD), 0.0, NECK + 0.22, 0.14, 0.14)
-
-
-def _slab(sketch: Sketch, ink: int, box: tuple[float, float, float, float]) -> None:
-    left, top, right, bottom = box
-    sketch.poly(ink, [(left, top), (right, top), (right, bottom), (left, bottom)])
-
-
-def _sword(sketch: Sketch, accent: Rgb) -> None:
-    blade = sketch.ink(STEEL)
-    sketch.blob(blade, outline(_BLADE))
-    sketch.poly(sketch.ink(WHITE, blade), [(-0.03, -0.3), (-0.03, -2.2), (0.03, -2.2), (0.03, -0.3)])
-    _slab(sketch, sketch.ink(GOLD), (-0.42, -0.36, 0.42, -0.2))
-    _slab(sketch, sketch.ink(accent), (-0.1, -0.2, 0.1, 0.4))
-
-
-def _staff(sketch: Sketch, accent: Rgb) -> None:
-    _slab(sketch, sketch.ink(WOOD), (-0.08, -2.1, 0.08, 1.6))
-    orb = sketch.ink(accent)
-    sketch.oval(orb, 0.0, -2.3, 0.36, 0.36)
-    sketch.oval(sketch.ink(lighter(accent, 0.6), orb), -0.1, -2.4, 0.13, 0.12)
-
-
-def _book(sketch: Sketch, accent: Rgb) -> None:
-    cover = sketch.ink(accent)
-    _slab(sketch, cover, (-0.55, -0.75, 0.55, 0.5))
-    _slab(sketch, sketch.ink(WHITE, cover), (-0.36, -0.5, 0.36, -0.22))
-    _slab(sketch, sketch.ink(darker(accent, 0.3), cover), (-0.55, -0.75, -0.44, 0.5))
-
-
-def _balloon(sketch: Sketch, accent: Rgb) -> None:
-    sketch.stroke(sketch.ink(INK), outline("0,0.1 0.1,-0.9 0,-1.7"), 0.05, taper=False)
-    balloon = sketch.ink(accent)
-    sketch.blob(balloon, outline(_BALLOON))
-    sketch.oval(sketch.ink(lighter(accent, 0.6), balloon), -0.25, -2.75, 0.12, 0.2)
-
-
-def _ball(sketch: Sketch, accent: Rgb) -> None:
-    ball = sketch.ink(accent)
-    sketch.oval(ball, 0.0, 0.25, 0.55, 0.55)
-    sketch.stroke(sketch.ink(WHITE, ball), outline("-0.5,0.1 0,0.32 0.5,0.1"), 0.16, ball, taper=False)
-
-
-def _flag(sketch: Sketch, accent: Rgb) -> None:
-    _slab(sketch, sketch.ink(WOOD), (-0.08, -2.5, 0.08, 1.0))
-    flag = sketch.ink(accent)
-    sketch.blob(flag, outline(_CLOTH))
-    sketch.oval(sketch.ink(WHITE, flag), 0.78, -2.03, 0.25, 0.25)
-
-
-def _umbrella(sketch: Sketch, accent: Rgb) -> None:
-    _slab(sketch, sketch.ink(STEEL), (-0.08, -1.9, 0.08, 0.4))
-    screen = sketch.ink(accent)
-    sketch.blob(screen, outline(_SCREEN))
-    sketch.stroke(sketch.ink(lighter(accent, 0.4), screen), outline("-0.45,-1.55 -0.3,-2.3 0,-2.6"), 0.09, screen)
-
-
-_HELD: dict[Held, Callable[[Sketch, Rgb], None]] = {
-    "sword": _sword,
-    "staff": _staff,
-    "book": _book,
-    "balloon": _balloon,
-    "ball": _ball,
-    "flag": _flag,
-    "umbrella": _umbrella,
-}
-
-
-def draw_held(sketch: Sketch, attributes: Attributes) -> None:
-    """Draw the held thing; the hand is drawn over it.
-
-    Args:
-        sketch: What to draw on, in the upright frame of the hand.
-        attributes: Who it is.
-    """
-    sketch.part = "held"
-    if attributes.held != "none":
-        _HELD[attributes.held](sketch, CLOTH[attributes.accent])
-
-
-_SIDES = (-1, 1)
-
-
-def _trunk(build: Build, grow: float = 0.0) -> list[Point]:
+def _trunk(build: Build, grow: float) -> list[Point]:
     """The right half of the torso's outline."""
     shoulder, waist, hip, end = build.shoulder + grow, build.waist + grow, build.hip + grow, build.crotch
-    return [
-        (0.24, NECK - 0.08),
-        (shoulder, NECK),
-        (shoulder + 0.04, NECK + 0.3),
-        (waist, NECK + build.torso * 0.62),
-        (hip, end - 0.1),
-        (hip, end + 0.02),
-        (0.2, end + 0.06),
-    ]
+    upper = [(0.24, NECK - 0.08), (shoulder, NECK), (shoulder + 0.04, NECK + 0.3), (waist, NECK + build.torso * 0.62)]
+    return [*upper, (hip, end - 0.1), (hip, end + 0.02), (0.2, end + 0.06)]
 
 
 def draw_torso(sketch: Sketch, attributes: Attributes, look: Look, build: Build) -> None:
-    """Draw neck, torso and top.
-
-    Args:
-        sketch: What to draw on, in the figure's frame.
-        attributes: Who it is.
-        look: How; skirts of dresses sway.
-        build: Its measures.
-    """
+    """Draw top, neck and collar."""
     sketch.part = "torso"
-    ink = sketch.ink(CLOTH[attributes.top_colour])
-    if attributes.top in {"dress", "robe"}:
+    colour = CLOTH[attributes.top_colour]
+    ink = sketch.ink(colour)
+    if attributes.top in WHOLE:
         _draw_gown(sketch, attributes, look, build, ink)
     sketch.mirrored(ink, _trunk(build, 0.06 if attributes.top in {"hoodie", "jacket"} else 0.0))
-    draw_print(sketch, attributes, build, ink)
-    _draw_detail(sketch, attributes, build, ink)
+    _draw_print(sketch, attributes, build, ink)
+    _DETAILS[attributes.top](sketch, attributes, build, (ink, sketch.ink(darker(colour, 0.35), ink)))
     neck = [(-0.24, 0.7), (0.24, 0.7), (0.24, NECK), (0.12, NECK + 0.2), (-0.12, NECK + 0.2), (-0.24, NECK)]
     sketch.blob(sketch.ink(SKIN[attributes.skin]), neck)
-    draw_collar(sketch, attributes)
+    _COLLARS[attributes.top](sketch, attributes)
 
 
 def _draw_gown(sketch: Sketch, attributes: Attributes, look: Look, build: Build, ink: int) -> None:
     """The skirt of a dress or robe, with folds and a trim."""
     robe = attributes.top == "robe"
     top, sway, waist, crotch = NECK + build.torso * 0.55, look.sway * 0.15, build.waist, build.crotch
-    hem = crotch + build.leg * (0.88 if robe else 0.5)
-    reach = build.hip + (0.3 if robe else 0.62)
-    half = [
-        (build.hip + 0.25, crotch),
-        (reach + sway, hem - 0.1),
-        (reach + sway, hem - 0.1),
-        (reach * 0.5 + sway, hem + 0.05),
-    ]
-    other = [
-        (sway - reach * 0.5, hem + 0.05),
-        (sway - reach, hem - 0.1),
-        (sway - reach, hem - 0.1),
-        (-build.hip - 0.25, crotch),
-    ]
+    hem, reach = crotch + build.leg * (0.88 if robe else 0.5), build.hip + (0.3 if robe else 0.62)
+    right, left = (reach + sway, hem - 0.1), (sway - reach, hem - 0.1)
+    half = [(build.hip + 0.25, crotch), right, right, (reach * 0.5 + sway, hem + 0.05)]
+    other = [(sway - reach * 0.5, hem + 0.05), left, left, (-build.hip - 0.25, crotch)]
     sketch.blob(ink, [(-waist, top), (-waist, top), (waist, top), (waist, top), *half, (sway, hem + 0.08), *other])
     fold = sketch.ink(darker(CLOTH[attributes.top_colour], 0.28), ink)
     for k in (-1.6, -0.7, 0.7, 1.6):
@@ -412,16 +52,31 @@ def _draw_gown(sketch: Sketch, attributes: Attributes, look: Look, build: Build,
     sketch.stroke(sketch.ink(CLOTH[attributes.accent], ink), moved(trim, sway, hem), 0.14, ink, taper=False)
 
 
-def _draw_detail(sketch: Sketch, attributes: Attributes, build: Build, ink: int) -> None:
-    dark = sketch.ink(darker(CLOTH[attributes.top_colour], 0.35), ink)
-    _DETAILS[attributes.top](sketch, attributes, build, (ink, dark))
+def _draw_print(sketch: Sketch, attributes: Attributes, build: Build, cloth: int) -> None:
+    """Print stripes, dots or a star over the cloth; nothing for a plain one."""
+    if attributes.pattern == "plain":
+        return
+    # a print in the colour of the cloth could not be seen
+    ink = sketch.ink(CLOTH[attributes.accent if attributes.accent != attributes.top_colour else "white"], cloth)
+    if attributes.pattern == "star":
+        sketch.blob(ink, moved(outline(_STAR), 0.0, NECK + 0.2 + build.torso * 0.35), cloth)
+    elif attributes.pattern == "striped":
+        end = build.crotch + (1.0 if attributes.top in WHOLE else 0.1)
+        for y in (NECK + 0.1 + k * 0.32 for k in range(1, 9)):
+            if y < end:
+                sketch.poly(ink, [(-1.8, y), (1.8, y), (1.8, y + 0.15), (-1.8, y + 0.15)], cloth)
+    else:
+        for row in range(6):
+            for column in range(-2, 3):
+                x = column * 0.36 + (0.18 if row % 2 else 0.0)
+                sketch.oval(ink, x, NECK + 0.3 + row * 0.32, 0.095, 0.095, cloth)
 
 
 def _draw_lapels(sketch: Sketch, attributes: Attributes, build: Build, inks: tuple[int, int]) -> None:
     (ink, dark), end = inks, build.crotch
     inner = sketch.ink(CLOTH["gray"] if attributes.top_colour == "white" else WHITE, ink)
     sketch.poly(inner, [(-0.22, NECK - 0.1), (0.22, NECK - 0.1), (0.16, end + 0.2), (-0.16, end + 0.2)], ink)
-    for side in _SIDES:
+    for side in SIDES:
         sketch.blob(dark, moved(outline("0.2,0! 0.48,0.1! 0.34,0.55! 0.18,0.6!", side), 0.0, NECK), ink)
         sketch.stroke(dark, [(side * 0.2, NECK), (side * 0.18, end + 0.1)], 0.06, ink, taper=False)
 
@@ -444,7 +99,7 @@ def _draw_plates(sketch: Sketch, attributes: Attributes, build: Build, inks: tup
 
 def _draw_buttons(sketch: Sketch, _: Attributes, __: Build, inks: tuple[int, int]) -> None:
     ink, dark = inks
-    for side in _SIDES:
+    for side in SIDES:
         sketch.blob(sketch.ink(WHITE, ink), moved(outline("0.1,-0.1! 0.3,-0.1! 0,0.62!", side), 0.0, NECK), ink)
     for k in range(3):
         sketch.oval(dark, 0.0, NECK + 0.8 + 0.3 * k, 0.055, 0.055, ink)
@@ -457,23 +112,164 @@ def _draw_belt(sketch: Sketch, attributes: Attributes, build: Build, _: tuple[in
 
 
 def _draw_rib(sketch: Sketch, _: Attributes, build: Build, inks: tuple[int, int]) -> None:
-    ink, dark = inks
-    sketch.blob(dark, moved(outline("-1.2,-0.2! 1.2,-0.2! 1.2,-0.12! -1.2,-0.12!"), 0.0, build.crotch), ink)
+    sketch.blob(inks[1], moved(outline("-1.2,-0.2! 1.2,-0.2! 1.2,-0.12! -1.2,-0.12!"), 0.0, build.crotch), inks[0])
 
 
 def _draw_crease(sketch: Sketch, _: Attributes, build: Build, inks: tuple[int, int]) -> None:
-    ink, dark = inks
-    sketch.stroke(dark, moved([(-0.1, -0.5), (0.35, -0.6)], 0.0, build.crotch), 0.06, ink)
+    sketch.stroke(inks[1], moved([(-0.1, -0.5), (0.35, -0.6)], 0.0, build.crotch), 0.06, inks[0])
 
 
 _DETAILS: dict[Top, Callable[[Sketch, Attributes, Build, tuple[int, int]], None]] = {
-    "shirt": _draw_crease,
-    "jacket": _draw_lapels,
-    "hoodie": _draw_pocket,
-    "vest": _draw_buttons,
-    "sweater": _draw_rib,
-    "armor": _draw_plates,
-    "dress": _draw_belt,
-    "robe": _draw_belt,
-}
+    "shirt": _draw_crease, "jacket": _draw_lapels, "hoodie": _draw_pocket, "vest": _draw_buttons,
+    "sweater": _draw_rib, "armor": _draw_plates, "dress": _draw_belt, "robe": _draw_belt,
+}  # fmt: skip
 """Each draws with the ink of the cloth and a darker one."""
+
+
+def _rolled(sketch: Sketch, attributes: Attributes) -> None:
+    ink = sketch.ink(darker(CLOTH[attributes.top_colour], 0.12))
+    sketch.blob(ink, [(-0.34, 0.92), (0.34, 0.92), (0.38, NECK + 0.12), (0.0, NECK + 0.24), (-0.38, NECK + 0.12)])
+
+
+def _hood(sketch: Sketch, attributes: Attributes) -> None:
+    hood = sketch.ink(darker(CLOTH[attributes.top_colour], 0.15))
+    for side in SIDES:
+        sketch.blob(hood, moved(outline("0.12,0.3 0.3,-0.15 0.75,-0.2 0.7,0.15 0.3,0.42", side), 0.0, NECK))
+        string = moved(outline("0.2,0.3 0.22,0.8", side), 0.0, NECK)
+        sketch.stroke(sketch.ink(WHITE, hood), string, 0.06, taper=False)
+
+
+def _crossed(sketch: Sketch, attributes: Attributes) -> None:
+    for side in SIDES:
+        band = moved(outline("0.34,-0.12 0.05,0.4 -0.2,0.8", side), 0.0, NECK)
+        sketch.stroke(sketch.ink(CLOTH[attributes.accent]), band, 0.16, taper=False)
+
+
+def _pointed(sketch: Sketch, attributes: Attributes) -> None:
+    ink = sketch.ink(WHITE if attributes.top == "vest" else lighter(CLOTH[attributes.top_colour], 0.3))
+    for side in SIDES:
+        sketch.blob(ink, moved(outline("0.02,0.22! 0.24,-0.14! 0.44,0.02! 0.26,0.3!", side), 0.0, NECK))
+
+
+def _round(sketch: Sketch, attributes: Attributes) -> None:
+    neckline = moved(outline("-0.3,-0.02 0,0.2 0.3,-0.02"), 0.0, NECK)
+    sketch.stroke(sketch.ink(CLOTH[attributes.accent]), neckline, 0.14, taper=False)
+
+
+_COLLARS: dict[Top, Callable[[Sketch, Attributes], None]] = {
+    "shirt": _pointed, "jacket": _pointed, "vest": _pointed, "hoodie": _hood, "sweater": _rolled, "armor": _round,
+    "dress": _round, "robe": _crossed,
+}  # fmt: skip
+
+_WING = "0.2,0.1 1,-1 2.2,-1.5! 2.3,-0.4 2.05,-0.3 2.05,0.3 1.7,0.3 1.6,0.8 1.1,0.6 0.6,0.7"
+
+
+def draw_back_extra(sketch: Sketch, attributes: Attributes, look: Look, build: Build) -> None:
+    """Draw capes, wings and tails; first in the figure's frame."""
+    sketch.part = "torso"
+    accent, sway, end = CLOTH[attributes.accent], look.sway * 0.4, build.crotch
+    match attributes.extra:
+        case "cape":
+            _draw_cape(sketch, sketch.ink(accent), build, sway)
+        case "wings":
+            feather = sketch.ink(lighter(accent, 0.55))
+            for side in SIDES:
+                sketch.blob(feather, [(x, NECK + 0.6 + y) for x, y in outline(_WING, side)])
+        case "tail":
+            tail = [(0.2, end - 0.2), (1.0, end + 0.5), (1.75 + sway, end), (1.6 + sway, end - 0.9)]
+            sketch.stroke(sketch.ink(HAIR[attributes.hair_colour]), [*tail, (2.1 + sway, end - 1.5)], 0.46)
+        case "scarf" | "none":
+            pass
+
+
+def _draw_cape(sketch: Sketch, ink: int, build: Build, sway: float) -> None:
+    hem, shoulder = build.crotch + build.leg * 0.72, build.shoulder + 0.35
+    top = [(-0.6, NECK - 0.1), (0.6, NECK - 0.1), (shoulder, NECK + 0.3)]
+    right, left = (1.5 + sway, hem), (sway - 1.5, hem)
+    wave = [(0.7 + sway, hem - 0.2), (sway, hem + 0.1), (sway - 0.7, hem - 0.2)]
+    sketch.blob(ink, [*top, right, right, *wave, left, left, (-shoulder, NECK + 0.3)])
+
+
+def draw_scarf(sketch: Sketch, attributes: Attributes, look: Look) -> None:
+    """Draw a scarf or a cape's clasp, if there is one; after the torso."""
+    sketch.part = "torso"
+    if attributes.extra == "scarf":
+        accent, sway = CLOTH[attributes.accent], look.sway * 0.5
+        right, left = (0.85 + sway, NECK + 1.35), (0.4 + sway, NECK + 1.45)
+        sketch.blob(sketch.ink(darker(accent, 0.12)), [(0.2, NECK), (0.6, NECK), right, right, left, left])
+        low = [(0.72, NECK + 0.12), (0.0, NECK + 0.36), (-0.72, NECK + 0.12)]
+        sketch.blob(sketch.ink(accent), [(-0.62, 0.88), (0.0, 0.98), (0.62, 0.88), *low])
+    if attributes.extra == "cape":
+        sketch.oval(sketch.ink(GOLD), 0.0, NECK + 0.22, 0.14, 0.14)
+
+
+_BLADE = "-0.13,-0.3! -0.13,-2.2! 0,-2.6! 0.13,-2.2! 0.13,-0.3!"
+_BALLOON = "0,-1.55 0.12,-1.75 0.72,-2.2 0.72,-2.9 0.3,-3.25 -0.3,-3.25 -0.72,-2.9 -0.72,-2.2 -0.12,-1.75"
+_CLOTH = "0.05,-2.45! 0.6,-2.65 1.1,-2.3 1.6,-2.45! 1.6,-1.55! 1.1,-1.4 0.6,-1.75 0.05,-1.55!"
+_SCREEN = "-1.35,-1.5! -1.1,-2.3 0,-2.75 1.1,-2.3 1.35,-1.5! 0.9,-1.7 0.45,-1.5! 0,-1.72 -0.45,-1.5! -0.9,-1.7"
+
+
+def _slab(sketch: Sketch, ink: int, left: float, top: float, right: float, bottom: float) -> None:
+    sketch.poly(ink, [(left, top), (right, top), (right, bottom), (left, bottom)])
+
+
+def _sword(sketch: Sketch, accent: Rgb) -> None:
+    blade = sketch.ink(STEEL)
+    sketch.blob(blade, outline(_BLADE))
+    sketch.poly(sketch.ink(WHITE, blade), [(-0.03, -0.3), (-0.03, -2.2), (0.03, -2.2), (0.03, -0.3)])
+    _slab(sketch, sketch.ink(GOLD), -0.42, -0.36, 0.42, -0.2)
+    _slab(sketch, sketch.ink(accent), -0.1, -0.2, 0.1, 0.4)
+
+
+def _staff(sketch: Sketch, accent: Rgb) -> None:
+    _slab(sketch, sketch.ink(WOOD), -0.08, -2.1, 0.08, 1.6)
+    orb = sketch.ink(accent)
+    sketch.oval(orb, 0.0, -2.3, 0.36, 0.36)
+    sketch.oval(sketch.ink(lighter(accent, 0.6), orb), -0.1, -2.4, 0.13, 0.12)
+
+
+def _book(sketch: Sketch, accent: Rgb) -> None:
+    cover = sketch.ink(accent)
+    _slab(sketch, cover, -0.55, -0.75, 0.55, 0.5)
+    _slab(sketch, sketch.ink(WHITE, cover), -0.36, -0.5, 0.36, -0.22)
+    _slab(sketch, sketch.ink(darker(accent, 0.3), cover), -0.55, -0.75, -0.44, 0.5)
+
+
+def _balloon(sketch: Sketch, accent: Rgb) -> None:
+    sketch.stroke(sketch.ink(INK), outline("0,0.1 0.1,-0.9 0,-1.7"), 0.05, taper=False)
+    balloon = sketch.ink(accent)
+    sketch.blob(balloon, outline(_BALLOON))
+    sketch.oval(sketch.ink(lighter(accent, 0.6), balloon), -0.25, -2.75, 0.12, 0.2)
+
+
+def _ball(sketch: Sketch, accent: Rgb) -> None:
+    ball = sketch.ink(accent)
+    sketch.oval(ball, 0.0, 0.25, 0.55, 0.55)
+    sketch.stroke(sketch.ink(WHITE, ball), outline("-0.5,0.1 0,0.32 0.5,0.1"), 0.16, ball, taper=False)
+
+
+def _flag(sketch: Sketch, accent: Rgb) -> None:
+    _slab(sketch, sketch.ink(WOOD), -0.08, -2.5, 0.08, 1.0)
+    flag = sketch.ink(accent)
+    sketch.blob(flag, outline(_CLOTH))
+    sketch.oval(sketch.ink(WHITE, flag), 0.78, -2.03, 0.25, 0.25)
+
+
+def _umbrella(sketch: Sketch, accent: Rgb) -> None:
+    _slab(sketch, sketch.ink(STEEL), -0.08, -1.9, 0.08, 0.4)
+    screen = sketch.ink(accent)
+    sketch.blob(screen, outline(_SCREEN))
+    sketch.stroke(sketch.ink(lighter(accent, 0.4), screen), outline("-0.45,-1.55 -0.3,-2.3 0,-2.6"), 0.09, screen)
+
+
+_HELD: dict[Held, Callable[[Sketch, Rgb], None]] = {
+    "sword": _sword, "staff": _staff, "book": _book, "balloon": _balloon, "ball": _ball, "flag": _flag,
+    "umbrella": _umbrella,
+}  # fmt: skip
+
+
+def draw_held(sketch: Sketch, attributes: Attributes) -> None:
+    """Draw the held thing in the upright frame of the hand, which is drawn over it."""
+    sketch.part = "held"
+    if attributes.held != "none":
+        _HELD[attributes.held](sketch, CLOTH[attributes.accent])

@@ -1,4 +1,4 @@
-"""A drawn world on disk: class folders as Roboflow exports them, scenes with their truth, and texts for the cast.
+"""A synthetic data set on disk: class folders as Roboflow exports them, scenes with ground truth, texts for the cast.
 
 ::
 
@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from naruto_vision.errors import InputError
 from naruto_vision.geometry import rle_from_mask
@@ -21,41 +21,23 @@ from naruto_vision.io.images import write_image
 from naruto_vision.records import UNKNOWN
 from naruto_vision.synthetic.attributes import Cast
 from naruto_vision.synthetic.captions import aliases
-from naruto_vision.synthetic.scene import Difficulty, DrawnObject, DrawnScene, draw_image, draw_scene
+from naruto_vision.synthetic.scene import Difficulty, SyntheticObject, SyntheticScene, draw_image, draw_scene
 
 
-@dataclass(frozen=True)
-class TableRow:
-    """One row: a file and its classes.
-
-    Args:
-        filename: Name of the image.
-        labels: Its classes; more than one only as a quirk.
-    """
+class TableRow(NamedTuple):
+    """One row: a file and its classes."""
 
     filename: str
     labels: tuple[str, ...]
 
 
 def misspelt(name: str) -> str:
-    """Drop a name's second letter, as hurried typists do.
-
-    Args:
-        name: A name.
-    """
+    """Drop a name's second letter, as hurried typists do."""
     return name[:1] + name[2:] if len(name) > 2 else name
 
 
 def add_quirks(rows: Sequence[TableRow], classes: Sequence[str]) -> list[TableRow]:
-    """Make some rows have two classes, and add rows of files that are not there.
-
-    Args:
-        rows: The tidy rows.
-        classes: All classes.
-
-    Returns:
-        As many rows and a few more: every 17th has the next class too, and one in 20 names an absent file.
-    """
+    """Give every 17th row the next class too, and add rows of absent files, one in 20."""
     following = dict(zip(classes, [*classes[1:], *classes[:1]], strict=True))
     quirky = [
         TableRow(row.filename, (*row.labels, following[row.labels[0]]) if k % 17 == 16 else row.labels)
@@ -66,14 +48,7 @@ def add_quirks(rows: Sequence[TableRow], classes: Sequence[str]) -> list[TableRo
 
 
 def class_table(rows: Sequence[TableRow], classes: Sequence[str], *, quirks: bool = False) -> str:
-    """Write a ``_classes.csv``.
-
-    Args:
-        rows: Its rows.
-        classes: Its columns, in order.
-        quirks: Put blanks after commas, an ``Unlabeled`` column in the middle and the last class misspelt into the
-            header, and leave the final newline out.
-    """
+    """Text of a ``_classes.csv``; quirks are blanks, ``Unlabeled``, a misspelt class and no final newline."""
     columns: list[str] = list(classes)
     header = list(columns)
     if quirks:
@@ -87,11 +62,7 @@ def class_table(rows: Sequence[TableRow], classes: Sequence[str], *, quirks: boo
 
 @dataclass
 class SceneTruth:
-    """Collects the truth scene by scene.
-
-    Args:
-        names: The cast, in order; category ids count from 1, and strangers come last as ``unknown``.
-    """
+    """Ground truth, collected scene by scene; category ids count from 1, and unknowns come last."""
 
     names: Sequence[str]
     gt: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -99,26 +70,18 @@ class SceneTruth:
     images: list[dict[str, Any]] = field(default_factory=list)
     annotations: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, filename: str, scene: DrawnScene) -> None:
-        """Add a scene.
-
-        Args:
-            filename: The name of its image.
-            scene: The scene.
-        """
-        height, width = scene.image.shape[:2]
-        number = len(self.images) + 1
-        self.gt[filename] = [
-            {"bbox": list(drawn.box), "label": drawn.label} for drawn in scene.objects if drawn.label is not None
-        ]
+    def add(self, filename: str, scene: SyntheticScene) -> None:
+        """Add a scene."""
+        number, (height, width) = len(self.images) + 1, scene.image.shape[:2]
+        known = [drawn for drawn in scene.objects if drawn.label is not None]
+        self.gt[filename] = [{"bbox": list(drawn.box), "label": drawn.label} for drawn in known]
         self.difficulties[filename] = scene.difficulty
-        self.images.append(
-            {"id": number, "file_name": filename, "width": width, "height": height, "difficulty": scene.difficulty}
-        )
+        image = {"id": number, "file_name": filename, "width": width, "height": height}
+        self.images.append({**image, "difficulty": scene.difficulty})
         before = len(self.annotations)  # counted once: while it is extended, the list grows
         self.annotations.extend(self._annotation(number, drawn, before + k) for k, drawn in enumerate(scene.objects, 1))
 
-    def _annotation(self, image: int, drawn: DrawnObject, number: int) -> dict[str, Any]:
+    def _annotation(self, image: int, drawn: SyntheticObject, number: int) -> dict[str, Any]:
         x1, y1, x2, y2 = drawn.box
         return {
             "id": number,
@@ -144,65 +107,35 @@ Split = Literal["train", "valid", "test"]
 
 @dataclass(frozen=True)
 class WorldPlan:
-    """How much is drawn.
-
-    Args:
-        seed: Decides every pixel.
-        train: Training images a class.
-        valid: Validation images a class.
-        test: Test images a class.
-        scenes: Test scenes; a third of each difficulty.
-        valid_scenes: Validation scenes, for thresholds.
-        size: Side of a scene in pixels.
-        picture_size: Side of a class image in pixels.
-        quirks: Whether the class tables have what real exports have: blanks after commas, an ``Unlabeled`` column, a
-            misspelt class, rows of absent files or of two classes, no final newline.
-
-    Raises:
-        ValueError: If a count is negative or a side is not between 32 and 2048.
-    """
+    """How much is drawn; ValueError if a count is negative or a side is not between 32 and 2048."""
 
     seed: int = 7
-    train: int = 40
+    train: int = 40  # images a class
     valid: int = 10
     test: int = 25
-    scenes: int = 200
+    scenes: int = 200  # to test; a third of each difficulty
     valid_scenes: int = 40
-    size: int = 384
-    picture_size: int = 192
-    quirks: bool = False
+    size: int = 384  # side of a scene in pixels
+    picture_size: int = 192  # side of a class image in pixels
+    quirks: bool = False  # whether the class tables are as untidy as real exports
 
     def __post_init__(self) -> None:
-        counts = (self.train, self.valid, self.test, self.scenes, self.valid_scenes)
-        if min(counts) < 0:
-            msg = f"counts of images and scenes: expected none below 0, found {min(counts)}"
+        least = min(self.train, self.valid, self.test, self.scenes, self.valid_scenes)
+        if least < 0:
+            msg = f"counts of images and scenes: expected none below 0, found {least}"
             raise ValueError(msg)
         for side in (self.size, self.picture_size):
-            if not _SIDES[0] <= side <= _SIDES[1]:
-                msg = f"side of an image: expected {_SIDES[0]} to {_SIDES[1]} pixels, found {side}"
+            if not 32 <= side <= 2048:
+                msg = f"side of an image: expected 32 to 2048 pixels, found {side}"
                 raise ValueError(msg)
 
     def steps(self, members: int) -> int:
-        """How many images and scenes there will be.
-
-        Args:
-            members: How many characters the cast has.
-        """
+        """How many images and scenes there will be."""
         return members * (self.train + self.valid + self.test) + self.scenes + self.valid_scenes
 
 
-_SIDES = (32, 2048)
-
-
 def seed_of(*what: object) -> int:
-    """Turn what a drawing is for into its seed, so that no drawing depends on how many others there are.
-
-    Args:
-        what: The world's seed, the split, the class, the number.
-
-    Returns:
-        A whole number from 0 to 2**63 - 1.
-    """
+    """Turn what a drawing is for into its seed, so that no drawing depends on how many others there are."""
     digest = hashlib.sha256("/".join(str(one) for one in what).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
@@ -241,35 +174,18 @@ def _write_scenes(
 
 
 def check_place(out: Path, *, force: bool) -> None:
-    """Refuse a folder that is not free to draw into.
-
-    Args:
-        out: The folder.
-        force: Whether an older drawn world may be replaced.
-
-    Raises:
-        InputError: If it is a file, is not empty and not to be replaced, or is no drawn world.
-    """
+    """Refuse a folder that is not free to draw into."""
     if out.exists() and not out.is_dir():
         msg = f"{out}: expected a folder to draw into, found a file; choose another place"
         raise InputError(msg)
     if not out.is_dir() or not any(out.iterdir()):
         return
     if not force:
-        msg = f"{out}: the folder is not empty; choose another, or draw it anew with --force"
+        msg = f"{out}: the folder is not empty; choose another, or replace it with --force"
         raise InputError(msg)
     if not (out / WORLD).is_file():  # never replace a folder that is somebody's own
-        msg = f"{out}: the folder is not empty and holds no {WORLD}, so it is not a drawn world; choose another"
+        msg = f"{out}: the folder is not empty and holds no {WORLD}, so it is no synthetic data set; choose another"
         raise InputError(msg)
-
-
-def _record(cast: Cast, plan: WorldPlan) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        **asdict(plan),
-        "classes": sorted(cast.names),
-        "cast": {name: asdict(attributes) for name, attributes in cast.members.items()},
-    }
 
 
 def write_world(
@@ -280,17 +196,14 @@ def write_world(
     force: bool = False,
     advance: Callable[[], None] = lambda: None,
 ) -> None:
-    """Draw a world into a folder, which is either whole afterwards or as it was before.
+    """Draw a data set into a folder, which is either whole afterwards or as it was before.
 
     Args:
-        out: The folder.
+        out: The folder; InputError if it is not empty, unless ``force`` is given and it is an older data set.
         cast: Who is drawn.
-        plan: How much; None draws the default.
-        force: Whether to replace an older drawn world.
+        plan: How much.
+        force: Replace an older data set.
         advance: Called after every image and scene.
-
-    Raises:
-        InputError: If the folder is not empty and not to be replaced, or is no drawn world.
     """
     plan = plan or WorldPlan()
     out = Path(out)
@@ -301,4 +214,6 @@ def write_world(
         _write_scenes(folder / "scenes" / "valid", cast, plan, "valid", advance)
         _write_scenes(folder / "scenes" / "test", cast, plan, "test", advance)
         write_json(folder / "aliases.json", {name: list(aliases(who)) for name, who in cast.members.items()})
-        write_json(folder / WORLD, _record(cast, plan))
+        members = {name: asdict(attributes) for name, attributes in cast.members.items()}
+        record = {"format": FORMAT, **asdict(plan), "classes": sorted(cast.names), "cast": members}
+        write_json(folder / WORLD, record)

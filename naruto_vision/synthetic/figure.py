@@ -1,4 +1,4 @@
-"""The artist: one character with one look becomes a sketch, and a sketch becomes a layer of pixels."""
+"""One character with one look becomes a sketch, and a sketch becomes a layer of pixels."""
 
 from dataclasses import dataclass
 
@@ -13,22 +13,11 @@ from naruto_vision.synthetic.raster import Layer, Style, positions, render
 from naruto_vision.synthetic.sketch import Frame, Sketch, inside, turn
 
 
-def _body_frame(look: Look, build: Build) -> Frame:
-    """The figure's frame: leaning turns it about the feet, flipping mirrors it."""
-    feet = build.feet
-    side = -1.0 if look.flip else 1.0
-    return inside(turn(0.0, feet, look.lean, side), turn(0.0, -feet))
-
-
 def sketch_figure(attributes: Attributes, look: Look) -> Sketch:
-    """Sketch one figure; its head's centre is near (0, 0), its feet near (0, ``build.feet``).
-
-    Args:
-        attributes: Who it is.
-        look: How.
-    """
+    """Sketch one figure; its head's centre is near (0, 0), its feet near (0, ``build.feet``)."""
     sketch, build = Sketch(), build_of(attributes, look)
-    body = _body_frame(look, build)
+    # leaning turns the figure about its feet, flipping mirrors it
+    body = inside(turn(0.0, build.feet, look.lean, -1.0 if look.flip else 1.0), turn(0.0, -build.feet))
     # the head turns about the neck, so that it stays on the shoulders
     head = inside(inside(body, turn(0.0, NECK - 0.2, look.tilt)), turn(0.0, 0.2 - NECK))
     sketch.enter(body)
@@ -61,12 +50,7 @@ def _draw_front_arm(sketch: Sketch, attributes: Attributes, look: Look, build: B
 
 
 def style_of(look: Look, scale: float) -> Style:
-    """Turn a look's shares of the head into supersampled pixels.
-
-    Args:
-        look: The look.
-        scale: Pixels a head unit.
-    """
+    """Turn a look's shares of the head into supersampled pixels."""
     width = round(look.line * 2 * scale * 2)
     light = (round(look.light[0] * scale * 2), round(look.light[1] * scale * 2))
     return Style(
@@ -79,36 +63,16 @@ def style_of(look: Look, scale: float) -> Style:
 
 
 def paint(sketch: Sketch, look: Look, scale: float, origin: tuple[float, float], window: Box) -> Layer | None:
-    """Draw a sketched figure.
-
-    Args:
-        sketch: From ``sketch_figure``.
-        look: The look that it was sketched with.
-        scale: Pixels a head unit; the head is about two units wide.
-        origin: Where the head's centre lies, in pixels of the image.
-        window: The part of the image that can be seen, inclusive pixels.
-
-    Returns:
-        The layer, or None where nothing of the figure lies inside the window.
-    """
+    """Draw a sketched figure."""
     return render(sketch, style_of(look, scale), scale, origin, window)
 
 
 @dataclass(frozen=True)
 class Extent:
-    """How far a figure reaches, in head units from the head's centre.
-
-    Args:
-        top: Upper end (negative).
-        feet: Lower end.
-        left: Left end (negative).
-        right: Right end.
-    """
+    """How far a figure reaches above (negative) and below its head's centre, in head units."""
 
     top: float
     feet: float
-    left: float
-    right: float
 
     @property
     def height(self) -> float:
@@ -117,10 +81,6 @@ class Extent:
 
 
 def extent_of(sketch: Sketch) -> Extent:
-    """Measure a sketched figure without drawing it.
-
-    Args:
-        sketch: From ``sketch_figure``.
-    """
-    x, y = positions(sketch)
-    return Extent(float(y.min()), float(y.max()), float(x.min()), float(x.max()))
+    """Measure a sketched figure without drawing it."""
+    _, y = positions(sketch)
+    return Extent(float(y.min()), float(y.max()))

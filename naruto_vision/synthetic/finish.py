@@ -11,12 +11,7 @@ _LARGE = 160
 
 
 def lay_over(image: ImageArray, layer: Layer) -> None:
-    """Lay a drawn layer over an image, in place.
-
-    Args:
-        image: Shape (H, W, 3), uint8, RGB.
-        layer: A layer that lies inside the image.
-    """
+    """Lay a drawn layer over an image, in place."""
     height, width = layer.alpha.shape
     under = image[layer.y : layer.y + height, layer.x : layer.x + width]
     edges = np.nonzero((layer.alpha > 0) & (layer.alpha < _OPAQUE))
@@ -66,16 +61,7 @@ def _screen(image: ImageArray, rng: np.random.Generator) -> None:
 
 
 def finish(image: ImageArray, rng: np.random.Generator, *, strength: float = 1.0) -> ImageArray:
-    """Age a drawing as print, scan and compression would.
-
-    Args:
-        image: Shape (H, W, 3), uint8, RGB; it may be written over.
-        rng: Where the choices come from; it moves on.
-        strength: 0 changes colours little, 1 is the usual.
-
-    Returns:
-        Shape (H, W, 3), uint8, RGB.
-    """
+    """Age a drawing as print, scan and compression would: shape (H, W, 3), uint8, RGB."""
     done = np.asarray(cv2.LUT(image, _curves(rng, strength)), dtype=np.uint8)
     chances = rng.random(4)
     if chances[0] < 0.4 * strength:

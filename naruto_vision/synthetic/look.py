@@ -1,4 +1,4 @@
-"""How a character happens to be drawn this time: pose, expression, body proportions and drawing style."""
+"""How a character is drawn this time: pose, expression, body proportions and drawing style."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
@@ -15,39 +15,22 @@ _SHADINGS: tuple[Shading, ...] = ("cel", "cel", "cel", "soft", "soft", "flat", "
 
 @dataclass(frozen=True)
 class Look:
-    """Pose, expression and style of one drawing.
+    """Pose, expression and style of one drawing; angles are in degrees, lengths in head units."""
 
-    Args:
-        height: 0 is a chibi of two and a half heads, 1 a figure of four.
-        lean: Turn of the whole figure in degrees.
-        tilt: Turn of the head in degrees.
-        facing: How far the face looks aside, in [-1, 1].
-        flip: Whether the figure is mirrored.
-        arms: Swing outwards of (back upper, back lower, front upper, front lower) arm in degrees.
-        legs: Swing outwards of (left, right) leg in degrees.
-        expression: What the face says.
-        line: Line width as a share of the head's width; 0 draws no lines.
-        line_share: How dark the lines are, in [0, 1].
-        shading: How shade is drawn.
-        light: Direction towards the light, head units (x, y), y down.
-        hue: Turn of all colours in degrees.
-        sway: How far loose hair and cloth swing, in [-1, 1].
-    """
-
-    height: float = 0.5
-    lean: float = 0.0
-    tilt: float = 0.0
-    facing: float = 0.0
+    height: float = 0.5  # 0 is a chibi of two and a half heads, 1 a figure of four
+    lean: float = 0.0  # of the whole figure
+    tilt: float = 0.0  # of the head
+    facing: float = 0.0  # how far the face looks aside, in [-1, 1]
     flip: bool = False
-    arms: tuple[float, float, float, float] = (20.0, 10.0, 20.0, 10.0)
+    arms: tuple[float, float, float, float] = (20.0, 10.0, 20.0, 10.0)  # back upper and lower, front upper and lower
     legs: tuple[float, float] = (6.0, 6.0)
     expression: Expression = "calm"
-    line: float = 0.02
-    line_share: float = 1.0
+    line: float = 0.02  # line width as a share of the head's width; 0 draws no lines
+    line_share: float = 1.0  # how dark the lines are, in [0, 1]
     shading: Shading = "cel"
-    light: tuple[float, float] = (-0.06, -0.09)
-    hue: float = 0.0
-    sway: float = 0.0
+    light: tuple[float, float] = (-0.06, -0.09)  # direction towards the light (x, y), y down
+    hue: float = 0.0  # rotation of all colours
+    sway: float = 0.0  # how far loose hair and cloth swing, in [-1, 1]
 
 
 def _arm(rng: np.random.Generator) -> tuple[float, float]:
@@ -63,12 +46,7 @@ def _arm(rng: np.random.Generator) -> tuple[float, float]:
 
 
 def random_look(rng: np.random.Generator, *, hue: float = 8.0) -> Look:
-    """Choose a look.
-
-    Args:
-        rng: Where the choices come from; it moves on.
-        hue: The largest turn of the colours in degrees.
-    """
+    """Choose a look."""
     expressions = get_args(Expression)
     back, front = _arm(rng), _arm(rng)
     return Look(

@@ -1,56 +1,33 @@
 """Named colours and what light does to them."""
 
-from collections.abc import Sequence
 from typing import TypeAlias
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-
-from naruto_vision.records import ImageArray, Vectors
 
 Rgb: TypeAlias = tuple[int, int, int]
 """Red, green and blue, each 0 to 255."""
 
-CLOTH: dict[str, Rgb] = {
-    "black": (58, 56, 68),
-    "white": (240, 238, 232),
-    "gray": (146, 150, 160),
-    "red": (206, 56, 60),
-    "orange": (238, 134, 44),
-    "yellow": (244, 208, 70),
-    "green": (70, 160, 88),
-    "blue": (62, 104, 198),
-    "purple": (132, 78, 176),
-    "pink": (244, 150, 184),
-    "brown": (138, 92, 60),
-}
-HAIR: dict[str, Rgb] = {
-    "black": (54, 50, 66),
-    "brown": (126, 80, 50),
-    "blond": (246, 214, 112),
-    "red": (190, 48, 46),
-    "orange": (240, 128, 50),
-    "pink": (248, 158, 188),
-    "purple": (134, 92, 186),
-    "blue": (76, 124, 212),
-    "green": (92, 172, 106),
-    "white": (230, 232, 240),
-}
-EYES: dict[str, Rgb] = {
-    "brown": (122, 74, 40),
-    "blue": (48, 116, 214),
-    "green": (52, 158, 82),
-    "red": (206, 44, 54),
-    "purple": (142, 72, 190),
-    "yellow": (226, 176, 30),
-}
-SKIN: dict[str, Rgb] = {
-    "pale": (254, 228, 212),
-    "tan": (238, 192, 152),
-    "brown": (190, 134, 96),
-    "dark": (126, 84, 62),
-}
+
+def _colours(text: str) -> dict[str, Rgb]:
+    """Read "name red,green,blue" pairs."""
+    words = text.split()
+    values = [[int(value) for value in word.split(",")] for word in words[1::2]]
+    return {name: (red, green, blue) for name, (red, green, blue) in zip(words[::2], values, strict=True)}
+
+
+CLOTH = _colours(
+    "black 58,56,68  white 240,238,232  gray 146,150,160  red 206,56,60  orange 238,134,44  yellow 244,208,70  "
+    "green 70,160,88  blue 62,104,198  purple 132,78,176  pink 244,150,184  brown 138,92,60"
+)
+HAIR = _colours(
+    "black 54,50,66  brown 126,80,50  blond 246,214,112  red 190,48,46  orange 240,128,50  pink 248,158,188  "
+    "purple 134,92,186  blue 76,124,212  green 92,172,106  white 230,232,240"
+)
+EYES = _colours(
+    "brown 122,74,40  blue 48,116,214  green 52,158,82  red 206,44,54  purple 142,72,190  yellow 226,176,30"
+)
+SKIN = _colours("pale 254,228,212  tan 238,192,152  brown 190,134,96  dark 126,84,62")
 WHITE: Rgb = (252, 252, 252)
 INK: Rgb = (40, 32, 42)
 STEEL: Rgb = (198, 206, 216)
@@ -59,50 +36,23 @@ GOLD: Rgb = (240, 196, 64)
 
 
 def mix(one: Rgb, other: Rgb, share: float) -> Rgb:
-    """Blend two colours.
-
-    Args:
-        one: The colour at share 0.
-        other: The colour at share 1.
-        share: How much of the other, in [0, 1].
-    """
-    return (
-        int(one[0] + (other[0] - one[0]) * share),
-        int(one[1] + (other[1] - one[1]) * share),
-        int(one[2] + (other[2] - one[2]) * share),
-    )
+    """Blend two colours."""
+    red, green, blue = (int(a + (b - a) * share) for a, b in zip(one, other, strict=True))
+    return (red, green, blue)
 
 
 def darker(colour: Rgb, share: float = 0.35) -> Rgb:
-    """Blend a colour towards a cool dark.
-
-    Args:
-        colour: The colour.
-        share: How far, in [0, 1].
-    """
+    """Blend a colour towards a cool dark."""
     return mix(colour, (44, 30, 74), share)
 
 
 def lighter(colour: Rgb, share: float = 0.4) -> Rgb:
-    """Blend a colour towards white.
-
-    Args:
-        colour: The colour.
-        share: How far, in [0, 1].
-    """
+    """Blend a colour towards white."""
     return mix(colour, WHITE, share)
 
 
 def rotate_hue(colours: NDArray[np.float64], degrees: float) -> NDArray[np.float64]:
-    """Turn colours about the grey axis, which keeps the mean of the channels.
-
-    Args:
-        colours: Shape (N, 3), float64, RGB in [0, 255].
-        degrees: The turn; small ones keep the names of the colours true.
-
-    Returns:
-        Shape (N, 3), float64, not clipped.
-    """
+    """Turn colours about the grey axis, which keeps the mean of the channels."""
     angle = np.deg2rad(degrees)
     cosine, sine = round(float(np.cos(angle)), 6), round(float(np.sin(angle)), 6)
     near, up, down = (1 + 2 * cosine) / 3, (1 - cosine) / 3 - sine * 0.57735, (1 - cosine) / 3 + sine * 0.57735
@@ -117,59 +67,12 @@ def rotate_hue(colours: NDArray[np.float64], degrees: float) -> NDArray[np.float
     )
 
 
-_THUMBNAIL = 24
-_BINS = (12, 6, 6)
-
-
-def colour_features(image: ImageArray) -> NDArray[np.float32]:
-    """Describe an image by its colours: a thumbnail and an HSV histogram, each of unit length.
-
-    Args:
-        image: Shape (H, W, 3), uint8, RGB.
-
-    Returns:
-        Shape (2160,), float32: 24 x 24 x 3 of the thumbnail, then 12 x 6 x 6 of the histogram; unit length.
-    """
-    thumbnail = cv2.resize(image, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-    histogram = np.sqrt(cv2.calcHist([hsv], [0, 1, 2], None, list(_BINS), [0, 180, 0, 256, 0, 256]).ravel())
-    thumbnail -= thumbnail.mean()
-    parts = [part / max(float(np.linalg.norm(part)), 1e-6) for part in (thumbnail, histogram)]
-    return (np.concatenate(parts) * np.float32(np.sqrt(0.5))).astype(np.float32)
-
-
-def nearest_labels(known: Vectors, labels: Sequence[str], queries: Vectors) -> list[str]:
-    """Name each query after its nearest known vector.
-
-    Args:
-        known: Shape (N, D), float32, unit rows.
-        labels: N names.
-        queries: Shape (Q, D), float32, unit rows.
-
-    Returns:
-        Q names.
-    """
-    return [labels[int(k)] for k in np.argmax(queries @ known.T, axis=1)]
-
-
 def between(rng: np.random.Generator, low: float, high: float) -> float:
-    """Choose a number.
-
-    Args:
-        rng: Where it comes from; it moves on.
-        low: The least.
-        high: The bound, not reached itself.
-    """
+    """Choose a number."""
     return low + (high - low) * float(rng.random())
 
 
 def any_colour(rng: np.random.Generator, low: int = 60, high: int = 245) -> Rgb:
-    """Choose a colour, each channel by itself.
-
-    Args:
-        rng: Where it comes from; it moves on.
-        low: The least value of a channel.
-        high: The bound of a channel, not reached itself.
-    """
+    """Choose a colour, each channel by itself."""
     red, green, blue = (int(value) for value in rng.integers(low, high, 3))
     return (red, green, blue)

@@ -6,7 +6,7 @@ bytes into colours and an exact 2 x 2 mean makes the edges smooth.
 """
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
@@ -30,51 +30,27 @@ _FINE = 40.0  # pixels a head unit from which two rounds of corner cutting would
 
 @dataclass(frozen=True)
 class Style:
-    """How a sketch is put on paper.
+    """How a sketch is inked and shaded; lengths are in supersampled pixels."""
 
-    Args:
-        line_width: Width of the line art in supersampled pixels; 1 draws none.
-        line_colour: Its colour.
-        shading: Shade in steps, soft, as screen-tone dots, or none.
-        light: Step from a point towards the light in supersampled pixels (x, y), y down.
-        hue: Turn of all colours in degrees.
-    """
-
-    line_width: int = 3
+    line_width: int = 3  # 1 draws no lines
     line_colour: Rgb = INK
-    shading: Shading = "cel"
-    light: tuple[int, int] = (-5, -7)
-    hue: float = 0.0
+    shading: Shading = "cel"  # in steps, soft, as screen-tone dots, or none
+    light: tuple[int, int] = (-5, -7)  # step from a point towards the light (x, y), y down
+    hue: float = 0.0  # rotation of all colours in degrees
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A drawn sketch, cut to its visible box.
-
-    Args:
-        x: Left edge in the image, in pixels.
-        y: Upper edge in the image, in pixels.
-        colour: Shape (h, w, 3), uint8, RGB times alpha.
-        alpha: Shape (h, w), uint8.
-        parts: Shape (h, w), uint8: place in ``PARTS`` of the part that is seen; 0 where nothing is.
-    """
+class Layer(NamedTuple):
+    """A drawn sketch, cut to its visible box: ``x`` and ``y`` are its corner in the image, in pixels."""
 
     x: int
     y: int
-    colour: Bytes
-    alpha: Bytes
-    parts: Bytes
+    colour: Bytes  # (h, w, 3), RGB times alpha
+    alpha: Bytes  # (h, w)
+    parts: Bytes  # (h, w), index in PARTS of the part that is seen; 0 where nothing is
 
 
 def positions(sketch: Sketch) -> tuple[Reals, Reals]:
-    """Where the control points of a sketch lie in its own coordinates.
-
-    Args:
-        sketch: A sketch of N points.
-
-    Returns:
-        x and y, each shape (N,), float64.
-    """
+    """Where the control points of a sketch lie in its own coordinates."""
     points = np.array(sketch.points, dtype=np.float64)
     lengths = [shape[0] for shape in sketch.shapes]
     frames = np.array([sketch.frames[shape[3]] for shape in sketch.shapes], dtype=np.float64).repeat(lengths, axis=0)
@@ -87,9 +63,8 @@ def positions(sketch: Sketch) -> tuple[Reals, Reals]:
 def _place(sketch: Sketch, scale: float, origin: tuple[float, float]) -> Ints:
     """Control points in fixed-point supersampled image coordinates: shape (N, 2), int32."""
     across, down = positions(sketch)
-    unit = 2 << _SHIFT
     placed = np.stack([across * scale + origin[0], down * scale + origin[1]], axis=1)
-    return np.rint(placed * unit).astype(np.int32)
+    return np.rint(placed * (2 << _SHIFT)).astype(np.int32)
 
 
 def _round_corners(points: Ints, starts: Ints, times: int) -> tuple[Ints, Ints]:
@@ -171,26 +146,14 @@ def _inks(sketch: Sketch, style: Style) -> Bytes:
 
 
 def _halve(image: Bytes) -> Bytes:
-    return np.asarray(
-        cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA), dtype=np.uint8
-    )
+    height, width = image.shape
+    return np.asarray(cv2.resize(image, (width // 2, height // 2), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def render(sketch: Sketch, style: Style, scale: float, origin: tuple[float, float], window: Box) -> Layer | None:
-    """Draw a sketch.
+    """Draw the part of a sketch that lies in a window of the image; None where nothing does.
 
-    Args:
-        sketch: What to draw.
-        style: How.
-        scale: Pixels a head unit.
-        origin: Where the sketch's (0, 0) lies in the image, in pixels.
-        window: The part of the image that can be seen, inclusive pixels.
-
-    Returns:
-        The layer, or None where nothing of it lies inside the window.
-
-    Raises:
-        ValueError: If the sketch has more inks than a byte image can hold.
+    ``scale`` is in pixels a head unit, ``origin`` is where the sketch's (0, 0) lies, in pixels.
     """
     if len(sketch.colours) > MAX_INKS:
         msg = f"sketch: expected at most {MAX_INKS} inks, found {len(sketch.colours)}"

@@ -1,10 +1,11 @@
-"""Scenes: several characters in one image, with the truth about every visible pixel."""
+"""Images of one character, and scenes of several with the ground truth of every visible pixel."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias, get_args
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from naruto_vision.records import Box, ImageArray, Mask
 from naruto_vision.synthetic.attributes import Attributes, Cast, random_attributes
@@ -16,18 +17,32 @@ from naruto_vision.synthetic.palette import between
 from naruto_vision.synthetic.raster import Bytes, Layer
 from naruto_vision.synthetic.sketch import PARTS
 
+Difficulty: TypeAlias = Literal["easy", "medium", "hard"]
 
-@dataclass(frozen=True)
-class DrawnImage:
-    """An image of one character.
 
-    Args:
-        image: Shape (S, S, 3), uint8, RGB.
-        mask: Shape (S, S), bool: the character's pixels.
-    """
+class SyntheticImage(NamedTuple):
+    """An image (S, S, 3), uint8, RGB of one character, and the mask (S, S), bool of its pixels."""
 
     image: ImageArray
     mask: Mask
+
+
+class SyntheticObject(NamedTuple):
+    """One figure of a scene, as far as it can be seen."""
+
+    label: str | None  # the cast member's name; None for an unknown
+    attributes: Attributes
+    mask: Mask  # (S, S), bool
+    parts: Mapping[str, Mask]  # (S, S), bool, of each part that can be seen: head with hair, torso, arms, legs, held
+    box: Box  # tight around the mask, inclusive pixels
+
+
+class SyntheticScene(NamedTuple):
+    """A scene and its ground truth."""
+
+    image: ImageArray  # (S, S, 3), uint8, RGB
+    difficulty: Difficulty  # how crowded, cut and degraded it is
+    objects: tuple[SyntheticObject, ...]  # back to front; their masks do not overlap
 
 
 def _framing(rng: np.random.Generator, extent: Extent, size: int) -> tuple[float, tuple[float, float]]:
@@ -45,14 +60,8 @@ def _framing(rng: np.random.Generator, extent: Extent, size: int) -> tuple[float
     return scale, (across, slack * (0.2 + 0.6 * float(rng.random())) - extent.top * scale)
 
 
-def draw_image(attributes: Attributes, seed: int, size: int = 128) -> DrawnImage:
-    """Draw one character.
-
-    Args:
-        attributes: Who it is.
-        seed: Decides everything else: pose, framing, background, light. Equal seeds give equal pixels anywhere.
-        size: Side of the image in pixels.
-    """
+def draw_image(attributes: Attributes, seed: int, size: int = 128) -> SyntheticImage:
+    """Draw one character as a close-up, half or whole figure; equal seeds give equal pixels on any machine."""
     rng = np.random.Generator(np.random.PCG64(seed))
     look = random_look(rng)
     sketch = sketch_figure(attributes, look)
@@ -62,55 +71,21 @@ def draw_image(attributes: Attributes, seed: int, size: int = 128) -> DrawnImage
     layer = paint(sketch, look, scale, origin, (0, 0, size - 1, size - 1))
     if layer is not None:
         lay_over(image, layer)
-        height, width = layer.parts.shape
-        mask[layer.y : layer.y + height, layer.x : layer.x + width] = layer.parts > 0
-    return DrawnImage(finish(image, rng), mask)
+        _window(mask, layer)[:] = layer.parts > 0
+    return SyntheticImage(finish(image, rng), mask)
 
 
-Difficulty: TypeAlias = Literal["easy", "medium", "hard"]
+def _window(array: NDArray[Any], layer: Layer) -> NDArray[Any]:
+    """The part of an image-sized array (S, S) that a layer covers: a view."""
+    height, width = layer.parts.shape
+    return array[layer.y : layer.y + height, layer.x : layer.x + width]
 
 
-@dataclass(frozen=True)
-class DrawnObject:
-    """One figure of a scene, as far as it can be seen.
-
-    Args:
-        label: The cast member's name; None for a stranger.
-        attributes: Who it is.
-        mask: Shape (S, S), bool: its visible pixels.
-        parts: Part name ("head", "torso", "arms", "legs", "held") to its visible pixels, shape (S, S), bool;
-            only parts that can be seen. The head has its hair, the legs what covers them.
-        box: The tight box of ``mask``, inclusive pixels.
-    """
-
-    label: str | None
-    attributes: Attributes
-    mask: Mask
-    parts: Mapping[str, Mask]
-    box: Box
-
-
-@dataclass(frozen=True)
-class DrawnScene:
-    """A scene and its truth.
-
-    Args:
-        image: Shape (S, S, 3), uint8, RGB.
-        difficulty: How crowded, cut and worn it is.
-        objects: Its figures, back to front; their masks do not overlap.
-    """
-
-    image: ImageArray
-    difficulty: Difficulty
-    objects: tuple[DrawnObject, ...]
-
-
-@dataclass(frozen=True)
-class _Plan:
+class _Plan(NamedTuple):
     """What a difficulty means: counts, heights as shares of the side, and chances."""
 
     figures: tuple[int, int]
-    strangers: float
+    unknowns: float
     alike: float
     height: tuple[float, float]
     feet: tuple[float, float]
@@ -129,30 +104,23 @@ _HEAD_VISIBLE = 0.5
 _LEAST = 400 / (384 * 384)
 
 
-@dataclass(frozen=True)
-class _Figure:
+class _Figure(NamedTuple):
     label: str | None
     attributes: Attributes
     layer: Layer
 
 
-def _stranger(rng: np.random.Generator, cast: Cast, alike: float) -> Attributes:
+def _unknown(rng: np.random.Generator, cast: Cast, alike: float) -> Attributes:
     """Somebody who is not of the cast; at times in the colours of one who is."""
+    copied = ("hair_colour", "top_colour", "bottom_colour", "accent", "skin")
     while True:
-        stranger = random_attributes(rng, avoid=cast.attributes)
+        unknown = random_attributes(rng, avoid=cast.attributes)
         if float(rng.random()) >= alike:
-            return stranger
+            return unknown
         model = cast.attributes[int(rng.integers(len(cast)))]
-        stranger = replace(
-            stranger,
-            hair_colour=model.hair_colour,
-            top_colour=model.top_colour,
-            bottom_colour=model.bottom_colour,
-            accent=model.accent,
-            skin=model.skin,
-        )
-        if not any(stranger.resembles(member) for member in cast.attributes):
-            return stranger
+        unknown = replace(unknown, **{name: getattr(model, name) for name in copied})
+        if not any(unknown.resembles(member) for member in cast.attributes):
+            return unknown
 
 
 def _people(rng: np.random.Generator, cast: Cast, plan: _Plan, *, known: bool) -> list[tuple[str | None, Attributes]]:
@@ -160,10 +128,10 @@ def _people(rng: np.random.Generator, cast: Cast, plan: _Plan, *, known: bool) -
     order = [int(k) for k in rng.permutation(len(cast))]
     people: list[tuple[str | None, Attributes]] = []
     for k in range(count):
-        # somebody known comes first, so that a scene with the cast never has strangers only
-        strange = not known or k >= len(order) or (k > 0 and float(rng.random()) < plan.strangers)
-        name = None if strange else cast.names[order[k]]
-        people.append((name, _stranger(rng, cast, plan.alike) if name is None else cast.members[name]))
+        # somebody known comes first, so that a scene with the cast never has unknowns only
+        unknown = not known or k >= len(order) or (k > 0 and float(rng.random()) < plan.unknowns)
+        name = None if unknown else cast.names[order[k]]
+        people.append((name, _unknown(rng, cast, plan.alike) if name is None else cast.members[name]))
     return people
 
 
@@ -187,15 +155,8 @@ def _owners(figures: list[_Figure], size: int) -> Bytes:
     """Which figure each pixel belongs to, from 1; 0 is the background: shape (size, size), uint8."""
     owners = np.zeros((size, size), dtype=np.uint8)
     for k, figure in enumerate(figures, 1):
-        layer = figure.layer
-        height, width = layer.parts.shape
-        owners[layer.y : layer.y + height, layer.x : layer.x + width][layer.parts > 0] = k
+        _window(owners, figure.layer)[figure.layer.parts > 0] = k
     return owners
-
-
-def _window(array: Bytes, layer: Layer) -> Bytes:
-    height, width = layer.parts.shape
-    return array[layer.y : layer.y + height, layer.x : layer.x + width]
 
 
 def _hidden(figures: list[_Figure], owners: Bytes) -> int | None:
@@ -210,41 +171,29 @@ def _hidden(figures: list[_Figure], owners: Bytes) -> int | None:
     return None
 
 
-def _box_of(mask: Mask) -> Box:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return (int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1]))
-
-
-def _object(figure: _Figure, owners: Bytes, k: int) -> DrawnObject:
-    mask = owners == k
-    layer = figure.layer
-    parts: dict[str, Mask] = {}
-    seen = _window(owners, layer) == k
+def _object(figure: _Figure, owners: Bytes, k: int) -> SyntheticObject:
+    mask, parts = owners == k, dict[str, Mask]()
     for number, name in enumerate(PARTS[1:], 1):
-        part = seen & (layer.parts == number)
+        part = _window(mask, figure.layer) & (figure.layer.parts == number)
         if part.any():
             parts[name] = np.zeros_like(mask)
-            parts[name][layer.y : layer.y + part.shape[0], layer.x : layer.x + part.shape[1]] = part
-    return DrawnObject(figure.label, figure.attributes, mask, parts, _box_of(mask))
+            _window(parts[name], figure.layer)[:] = part
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    box = (int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1]))
+    return SyntheticObject(figure.label, figure.attributes, mask, parts, box)
 
 
 def _draw_figures(
     rng: np.random.Generator, people: list[tuple[str | None, Attributes]], plan: _Plan, size: int
 ) -> list[_Figure]:
-    """Draw everybody in the style of one artist, and order them by how near they stand."""
+    """Draw everybody in one style, and order them by how near they stand."""
     common = random_look(rng, hue=10.0 * plan.wear)
+    style = {name: getattr(common, name) for name in ("line", "line_share", "shading", "light", "hue")}
     width = size / len(people)
     order = rng.permutation(len(people))
     figures: list[_Figure] = []
     for k, (label, attributes) in zip(order.tolist(), people, strict=True):
-        look = replace(
-            random_look(rng),
-            line=common.line,
-            line_share=common.line_share,
-            shading=common.shading,
-            light=common.light,
-            hue=common.hue,
-        )
+        look = replace(random_look(rng), **style)
         layer = _place(rng, attributes, look, plan, ((k + 0.5) * width, width, size))
         if layer is not None:
             figures.append(_Figure(label, attributes, layer))
@@ -252,24 +201,24 @@ def _draw_figures(
 
 
 def draw_scene(
-    seed: int, cast: Cast, *, size: int = 384, difficulty: Difficulty | None = None, strangers_only: bool = False
-) -> DrawnScene:
+    seed: int, cast: Cast, *, size: int = 384, difficulty: Difficulty | None = None, unknowns_only: bool = False
+) -> SyntheticScene:
     """Draw a scene of one to five figures.
 
     A figure of which less than 35 % (or half of its head, or 400 pixels at 384) would be seen is left out.
 
     Args:
-        seed: Decides everything; equal seeds give equal pixels anywhere.
-        cast: Who can be in it; each at most once. Strangers never resemble one of them.
+        seed: Random seed; equal seeds give equal pixels on any machine.
+        cast: Who can be in it, each at most once. Unknowns never resemble one of them.
         size: Side of the image in pixels.
-        difficulty: How crowded, cut and worn it is; None chooses.
-        strangers_only: Whether nobody of the cast may be in it; otherwise about 15 % of scenes are so.
+        difficulty: How crowded, cut and degraded it is; None chooses.
+        unknowns_only: Leave out the cast; otherwise about 15 % of scenes are without it.
     """
     rng = np.random.Generator(np.random.PCG64(seed))
     chosen: Difficulty = get_args(Difficulty)[int(rng.integers(3))]
     difficulty = difficulty or chosen
     plan = _PLANS[difficulty]
-    known = float(rng.random()) >= _NOBODY_KNOWN and not strangers_only
+    known = float(rng.random()) >= _NOBODY_KNOWN and not unknowns_only
     image = draw_backdrop(rng, size, size)
     figures = _draw_figures(rng, _people(rng, cast, plan, known=known), plan, size)
     owners = _owners(figures, size)
@@ -279,4 +228,4 @@ def draw_scene(
     for figure in figures:
         lay_over(image, figure.layer)
     objects = tuple(_object(figure, owners, k) for k, figure in enumerate(figures, 1))
-    return DrawnScene(finish(image, rng, strength=plan.wear), difficulty, objects)
+    return SyntheticScene(finish(image, rng, strength=plan.wear), difficulty, objects)

@@ -19,47 +19,28 @@ Part: TypeAlias = Literal["none", "head", "torso", "arms", "legs", "held"]
 PARTS: tuple[Part, ...] = ("none", "head", "torso", "arms", "legs", "held")
 """Names of the parts; a part's place in the list is its value in a part map."""
 
+SIDES = (-1, 1)
 IDENTITY: Frame = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 MAX_INKS = 126
-_OCTAGON = tuple(
-    (round(math.cos(k * math.pi / 4) * 1.07, 6), round(math.sin(k * math.pi / 4) * 1.07, 6)) for k in range(8)
-)
+_OCTAGON = [tuple(round(f(k * math.pi / 4) * 1.07, 6) for f in (math.cos, math.sin)) for k in range(8)]
 
 
 def turn(x: float, y: float, degrees: float = 0.0, side: float = 1.0) -> Frame:
-    """Make a frame at a point.
-
-    Args:
-        x: Where its origin lies.
-        y: Where its origin lies.
-        degrees: How far its downward axis swings outwards.
-        side: 1, or -1 for the mirror image.
-    """
+    """Make a frame at a point, whose downward axis swings outwards; side -1 is its mirror image."""
     angle = math.radians(degrees)
     cosine, sine = round(math.cos(angle), 6), round(math.sin(angle), 6)
     return (side * cosine, side * sine, x, -sine, cosine, y)
 
 
 def inside(outer: Frame, inner: Frame) -> Frame:
-    """Express a frame that is given within another in the outer one's surroundings.
-
-    Args:
-        outer: The surrounding frame.
-        inner: The frame within it.
-    """
+    """Express a frame that is given within another in the outer one's surroundings."""
     a, b, x, c, d, y = outer
     e, f, u, g, h, v = inner
     return (a * e + b * g, a * f + b * h, a * u + b * v + x, c * e + d * g, c * f + d * h, c * u + d * v + y)
 
 
 def at(frame: Frame, x: float, y: float) -> Point:
-    """Where a point of a frame lies in its surroundings.
-
-    Args:
-        frame: The frame.
-        x: The point in the frame.
-        y: The point in the frame.
-    """
+    """Where a point of a frame lies in its surroundings."""
     return (frame[0] * x + frame[1] * y + frame[2], frame[3] * x + frame[4] * y + frame[5])
 
 
@@ -83,15 +64,7 @@ class Sketch:
         self.part: Part = "none"
 
     def ink(self, colour: Rgb, like: int = 0) -> int:
-        """Add an ink.
-
-        Args:
-            colour: Its colour.
-            like: An older ink to share line art and shading with: no line is drawn between the two.
-
-        Returns:
-            The ink's number, from 1.
-        """
+        """Add an ink and return its number, from 1; no line is drawn between it and the older ink that it is like."""
         number = len(self.colours) + 1
         self.colours.append(colour)
         self.parts.append(PARTS.index(self.part))
@@ -99,73 +72,29 @@ class Sketch:
         return number
 
     def enter(self, frame: Frame) -> None:
-        """Draw in another frame from now on.
-
-        Args:
-            frame: The frame, in the sketch's own coordinates.
-        """
+        """Draw in another frame from now on."""
         self.frames.append(frame)
 
-    @property
-    def frame(self) -> Frame:
-        """The frame that is drawn in."""
-        return self.frames[-1]
-
     def blob(self, ink: int, points: Iterable[Point], clip: int = 0) -> None:
-        """Add a smooth closed outline.
-
-        Args:
-            ink: Its ink.
-            points: Its control polygon; a point given twice is a corner.
-            clip: Only draw over this ink; 0 draws everywhere.
-        """
+        """Add a smooth closed outline, drawn only over the ink ``clip`` where one is given."""
         before = len(self.points)
         self.points.extend(points)
         self.shapes.append((len(self.points) - before, ink, clip, len(self.frames) - 1))
 
     def poly(self, ink: int, points: Iterable[Point], clip: int = 0) -> None:
-        """Add a closed outline with straight sides.
-
-        Args:
-            ink: Its ink.
-            points: Its corners.
-            clip: Only draw over this ink; 0 draws everywhere.
-        """
+        """Add a closed outline with straight sides."""
         self.blob(ink, [point for point in points for _ in range(2)], clip)
 
     def oval(self, ink: int, x: float, y: float, across: float, down: float, clip: int = 0) -> None:
-        """Add an ellipse.
-
-        Args:
-            ink: Its ink.
-            x: Its centre.
-            y: Its centre.
-            across: Half its width.
-            down: Half its height.
-            clip: Only draw over this ink; 0 draws everywhere.
-        """
+        """Add an ellipse."""
         self.blob(ink, [(x + across * u, y + down * v) for u, v in _OCTAGON], clip)
 
     def mirrored(self, ink: int, half: Sequence[Point], clip: int = 0) -> None:
-        """Add a smooth outline that is its own mirror image about x = 0.
-
-        Args:
-            ink: Its ink.
-            half: The right half of the control polygon, top to bottom.
-            clip: Only draw over this ink; 0 draws everywhere.
-        """
+        """Add a smooth outline that is its own mirror image about x = 0."""
         self.blob(ink, [*half, *((-x, y) for x, y in reversed(half))], clip)
 
     def stroke(self, ink: int, points: Sequence[Point], width: float, clip: int = 0, *, taper: bool = True) -> None:
-        """Add an open brush stroke, thin at both ends unless told otherwise.
-
-        Args:
-            ink: Its ink.
-            points: Its middle line, at least two points.
-            width: Its full width in the middle.
-            clip: Only draw over this ink; 0 draws everywhere.
-            taper: Whether it thins out towards its ends.
-        """
+        """Add an open brush stroke, thin at both ends unless told otherwise."""
         last = len(points) - 1
         left: list[Point] = []
         right: list[Point] = []
@@ -178,6 +107,10 @@ class Sketch:
         self.blob(ink, [left[0], *left, left[-1], right[-1], *reversed(right), right[0]], clip)
 
 
+# Outlines are texts such as "0.9,-0.75 2.15,0.7~ 1.85,1.9!~". A word is a control point; ``!`` makes it a sharp corner,
+# ``~`` lets it move with the sway of hair and cloth.
+
+
 @cache
 def _parse(text: str) -> tuple[tuple[float, float, float], ...]:
     points: list[tuple[float, float, float]] = []
@@ -188,37 +121,15 @@ def _parse(text: str) -> tuple[tuple[float, float, float], ...]:
 
 
 def outline(text: str, side: float = 1.0, sway: float = 0.0) -> list[Point]:
-    """Read an outline.
-
-    Args:
-        text: Its points.
-        side: 1, or -1 for its mirror image about x = 0.
-        sway: How far its ``~`` points move to the right.
-
-    Returns:
-        A control polygon for ``Sketch.blob``.
-    """
+    """Read an outline: its mirror image for side -1, its ``~`` points moved to the right by ``sway``."""
     return [(side * x + sway * moves, y) for x, y, moves in _parse(text)]
 
 
 def moved(points: Iterable[Point], x: float, y: float = 0.0) -> list[Point]:
-    """Move points.
-
-    Args:
-        points: The points.
-        x: How far to the right.
-        y: How far down.
-    """
+    """Move points."""
     return [(u + x, v + y) for u, v in points]
 
 
 def box(x: float, y: float, wide: float, tall: float) -> list[Point]:
-    """Return the corners of a box, for ``Sketch.poly``.
-
-    Args:
-        x: Left edge.
-        y: Upper edge.
-        wide: Width.
-        tall: Height.
-    """
+    """Return the corners of a box, for ``Sketch.poly``."""
     return [(x, y), (x + wide, y), (x + wide, y + tall), (x, y + tall)]

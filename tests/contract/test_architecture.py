@@ -25,6 +25,9 @@ RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
 NO_TORCH = ("errors", "geometry", "optional", "records", "drawn", "cli")
 """Rooms that are usable, or that answer, without torch."""
 
+DRAW = ("commands.draw", "commands.demo", "commands.bench", "data.synthetic_captions", "data.mask_sources", "drawn")
+"""Modules that may use synthetic data: commands that write or measure with them, and data modules that draw."""
+
 MODULES = sorted(modules())
 
 
@@ -56,6 +59,28 @@ def test_rooms_of_one_rank_do_not_know_each_other() -> None:
         if _room(module) not in LAYERS[0]
     ]
     assert wrong == []
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if "." in name])
+def test_only_what_draws_depends_on_synthetic_data(module: str) -> None:
+    draws = module.removeprefix("naruto_vision.").startswith(DRAW)
+    assert draws or [name for name in imports_of(modules()[module]) if _room(name) == "drawn"] == []
+
+
+def test_predict_imports_no_synthetic_data() -> None:
+    todo = [
+        f"naruto_vision.{name}" for name in ("modules.scene_retriever", "data.scene_data", "callbacks.scene_writer")
+    ]
+    seen: set[str] = set()
+    while todo:
+        module = todo.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        first = [node for node in modules()[module].body if isinstance(node, ast.Import | ast.ImportFrom)]
+        todo += imports_of(ast.Module(first, []))  # imports inside functions run only where they are needed
+    assert len(seen) > 20
+    assert [name for name in seen if _room(name) == "drawn"] == []
 
 
 def test_there_is_no_circle() -> None:

@@ -32,6 +32,12 @@ OVERRIDES: dict[str, dict[str, str]] = {
         "--data.valid": "4",
         "--data.num_workers": "0",
     },
+    "captions.yaml": {
+        "--model.encoder.init_args.model": "{folder}/tiny-clip",
+        "--model.bundle_dir": "{folder}/captioned",
+        "--data.root": "{folder}/captions",
+        "--data.num_workers": "0",
+    },
     "sam.yaml": {
         "--model.bundle": "{folder}/segmenter",
         "--data.train.init_args.count": "2",
@@ -109,6 +115,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("configs")
     plan = WorldPlan(train=2, valid=1, test=1, scenes=1, valid_scenes=1, size=96, picture_size=48)
     write_world(root / "world", read_cast(ROOT / "configs" / "cast.yaml"), plan)
+    files = [path.name for path in sorted((root / "world" / "train").glob("*.jpg"))]
+    (root / "captions").symlink_to(root / "world" / "train")
+    (root / "captions" / "captions.csv").write_text("path,text\n" + "".join(f"{name},a face\n" for name in files))
     ClipEncoder("tiny-clip", "random").save(root / "tiny-clip")
     SamModel("tiny-sam").save(root / "tiny-sam")
     return root
@@ -133,6 +142,7 @@ def test_a_config_has_its_seed_and_its_overrides_here(path: Path) -> None:
     "name",
     [
         "pretrain.yaml",
+        "captions.yaml",
         "sam.yaml",
         "sam-again.yaml",
         "clip.yaml",

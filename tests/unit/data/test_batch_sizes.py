@@ -3,10 +3,10 @@ from typing import Any
 
 import pytest
 
-from naruto_vision.data.caption_data import DrawnCaptionData
 from naruto_vision.data.class_data import ClassDataModule
 from naruto_vision.data.gallery_data import GalleryDataModule
 from naruto_vision.data.scenes import SceneDataModule
+from naruto_vision.data.synthetic_captions import SyntheticCaptionData
 from naruto_vision.errors import InputError
 
 
@@ -14,7 +14,7 @@ from naruto_vision.errors import InputError
     "make",
     [
         lambda: ClassDataModule("data", batch_size=0),
-        lambda: DrawnCaptionData(batch_size=0),
+        lambda: SyntheticCaptionData(batch_size=0),
         lambda: SceneDataModule(batch_size=0),
         lambda: GalleryDataModule("data", enrol_batch_size=0),
     ],

@@ -13,11 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from naruto_vision.data.caption_data import DrawnCaptionData, StrangerDataset, draw_stranger, draw_view, stranger_of
 from naruto_vision.data.class_data import ClassDataModule
 from naruto_vision.data.masks import DrawnMasks, MaskData, MaskedImage, MaskSource
 from naruto_vision.data.sampling import Draw, DrawSampler, ShareSampler, draw_rows
 from naruto_vision.data.store import module_preprocess
+from naruto_vision.data.synthetic_captions import (
+    SyntheticCaptionData,
+    SyntheticCaptions,
+    character_at,
+    draw_character,
+    draw_view,
+)
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.errors import InputError
 from naruto_vision.io.images import write_image
@@ -159,14 +165,14 @@ def test_processes_of_one_batch_draw_next_to_each_other() -> None:
 
 @pytest.mark.parametrize("twins", [0.0, 1.0])
 def test_neighbours_are_twins_never_or_always(twins: float) -> None:
-    numbers = [stranger_of(place, 0, 1, twins) for place in range(10)]
+    numbers = [character_at(place, 0, 1, twins) for place in range(10)]
     assert numbers == ([0, 0, 2, 2, 4, 4, 6, 6, 8, 8] if twins else list(range(10)))
 
 
 def test_strangers_are_of_their_seed_stream_and_number() -> None:
-    who = {draw_stranger(number, seed, stream) for number in (0, 1) for seed in (0, 1) for stream in (1, 2)}
+    who = {draw_character(number, seed, stream) for number in (0, 1) for seed in (0, 1) for stream in (1, 2)}
     assert len(who) == 8
-    assert draw_stranger(3, 4, 2) == draw_stranger(3, 4, 2)
+    assert draw_character(3, 4, 2) == draw_character(3, 4, 2)
 
 
 @pytest.mark.parametrize("cut", [0.0, 1.0])
@@ -179,10 +185,10 @@ def test_views_are_whole_or_cut_out(cut: float) -> None:
 
 @pytest.mark.parametrize("full", [0.0, 1.0])
 def test_captions_say_everything_as_often_as_asked(full: float) -> None:
-    dataset = StrangerDataset(10, 1, 0, _pixels, size=32, cut=0.0, twins=0.0, full=full)
+    dataset = SyntheticCaptions(10, 1, 0, _pixels, size=32, cut=0.0, twins=0.0, full=full)
     assert len(dataset) == 10
     texts = [dataset[place][2] for place in range(10)]
-    whole = [full_caption(draw_stranger(place, 0, 1)) for place in range(10)]
+    whole = [full_caption(draw_character(place, 0, 1)) for place in range(10)]
     assert (texts == whole) == (full == 1.0)
     drawn, plain = dataset[Draw(0, 3)], dataset[3]
     assert torch.equal(drawn[0], plain[0])
@@ -192,9 +198,9 @@ def test_captions_say_everything_as_often_as_asked(full: float) -> None:
 def test_processes_share_the_strangers_to_validate_on() -> None:
     seen: list[int] = []
     for rank in range(3):
-        data = DrawnCaptionData(batch_size=2, valid=7, num_workers=0, size=32, preprocess=_pixels)
+        data = SyntheticCaptionData(batch_size=2, valid=7, num_workers=0, size=32, preprocess=_pixels)
         vars(data)["trainer"] = SimpleNamespace(global_rank=rank, world_size=3)
-        seen += [int(number) for batch in data.val_dataloader() for number in batch.strangers]
+        seen += [int(number) for batch in data.val_dataloader() for number in batch.subjects]
     assert sorted(seen) == list(range(7))
 
 

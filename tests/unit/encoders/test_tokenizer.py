@@ -41,7 +41,7 @@ def test_words_keep_their_apostrophes_and_letters() -> None:
 
 
 def test_doubles_and_too_little_room_are_refused() -> None:
-    with pytest.raises(ValueError, match="doubles"):
+    with pytest.raises(ValueError, match="duplicates"):
         WordTokenizer(["a", "a"])
     with pytest.raises(ValueError, match="context of 3"):
         WordTokenizer(["a"], context_length=2)

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.optim import AdamW
 from torch.utils.data import DataLoader
 
-from naruto_vision.data.caption_data import DrawnCaptionData
 from naruto_vision.data.class_data import ClassBatch
+from naruto_vision.data.synthetic_captions import SyntheticCaptionData
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.tiny import TinySizes
 from naruto_vision.errors import InputError, TrainingStoppedError
@@ -150,7 +150,7 @@ def test_s1_046_the_logit_scale_is_clamped(tmp_path: Path) -> None:
 
 def test_captions_teach_it_too(tmp_path: Path) -> None:
     module = _tuner(tmp_path, weights=LossWeights(phrases=2.0))
-    data = DrawnCaptionData(batch_size=8, batches=2, valid=6, test=6, num_workers=0, size=32, seed=1)
+    data = SyntheticCaptionData(batch_size=8, batches=2, valid=6, test=6, num_workers=0, size=32, seed=1)
     trainer = _trainer(tmp_path, max_epochs=1)
     trainer.fit(module, data)
     assert trainer.logged_metrics["valid/chance"] == pytest.approx(1 / 6)

@@ -13,7 +13,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.optim import AdamW
 
-from naruto_vision.data.caption_data import CaptionBatch, DrawnCaptionData
+from naruto_vision.data.caption_data import CaptionBatch
+from naruto_vision.data.synthetic_captions import SyntheticCaptionData
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.tiny import TinySizes
 from naruto_vision.modules.clip_tuner import ContrastiveTuner
@@ -51,7 +52,7 @@ def fit(folder: Path, resume: str | None = None, end: Callable[[], None] | None 
     pl.seed_everything(5, verbose=False)
     encoder = ClipEncoder("tiny-clip", "random", sizes=SIZES)
     module = NoisyTuner(encoder, _adamw, bundle_dir=str(folder / "bundle"))
-    data = DrawnCaptionData(batch_size=4, batches=4, valid=4, num_workers=0, size=32, seed=2)
+    data = SyntheticCaptionData(batch_size=4, batches=4, valid=4, num_workers=0, size=32, seed=2)
     keep = ModelCheckpoint(folder / "checkpoints", every_n_train_steps=1, save_last=True)
     trainer = pl.Trainer(
         default_root_dir=folder,

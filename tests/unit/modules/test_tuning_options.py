@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 from naruto_vision.callbacks.patience import Patience
 from naruto_vision.callbacks.reports import TuningFiles
 from naruto_vision.callbacks.zero_shot import ZeroShotRetention
-from naruto_vision.data.caption_data import DrawnCaptionData
 from naruto_vision.data.class_data import ClassBatch
+from naruto_vision.data.synthetic_captions import SyntheticCaptionData
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.lora import LoraOptions
 from naruto_vision.encoders.prompts import TEMPLATES, class_texts
@@ -176,7 +176,7 @@ def test_the_sigmoid_learns_its_bias_from_where_the_first_batch_puts_it(tmp_path
 
 
 def test_captions_are_learned_by_sigmoid_but_not_as_classes(tmp_path: Path) -> None:
-    data = DrawnCaptionData(batch_size=4, batches=1, valid=4, num_workers=0, size=32, seed=1)
+    data = SyntheticCaptionData(batch_size=4, batches=1, valid=4, num_workers=0, size=32, seed=1)
     quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False, "accelerator": "cpu"}
     pl.Trainer(max_epochs=1, default_root_dir=tmp_path, **quiet).fit(_tuner(tmp_path, loss="sigmoid"), data)
     with pytest.raises(InputError, match="loss=prototype needs class data"):

@@ -4,6 +4,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from colour_baseline import colour_features, nearest_labels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,11 +18,9 @@ from naruto_vision.synthetic.palette import (
     Rgb,
     any_colour,
     between,
-    colour_features,
     darker,
     lighter,
     mix,
-    nearest_labels,
     rotate_hue,
 )
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from colour_baseline import colour_features, nearest_labels
 
 from naruto_vision.io.bundles import config_path
 from naruto_vision.records import Vectors
 from naruto_vision.synthetic.attributes import CHOICES, Attributes, Cast, random_attributes, read_cast
-from naruto_vision.synthetic.palette import colour_features, nearest_labels
 from naruto_vision.synthetic.scene import draw_image
 
 

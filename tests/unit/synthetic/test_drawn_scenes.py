@@ -10,7 +10,7 @@ import pytest
 from naruto_vision.io.bundles import config_path
 from naruto_vision.synthetic import scene as drawn_scenes
 from naruto_vision.synthetic.attributes import Cast, read_cast
-from naruto_vision.synthetic.scene import Difficulty, DrawnScene, draw_scene
+from naruto_vision.synthetic.scene import Difficulty, SyntheticScene, draw_scene
 from naruto_vision.synthetic.sketch import PARTS
 
 _SIZE = 160
@@ -22,7 +22,7 @@ def cast() -> Cast:
 
 
 @pytest.fixture(scope="module")
-def scenes(cast: Cast) -> list[DrawnScene]:
+def scenes(cast: Cast) -> list[SyntheticScene]:
     return [draw_scene(seed, cast, size=_SIZE) for seed in range(150)]
 
 
@@ -37,7 +37,7 @@ def test_pixels_are_the_same_on_every_machine(cast: Cast) -> None:
     assert digest.hexdigest()[:16] == "f31755afd8d7ce7a"
 
 
-def test_masks_are_tight_disjoint_and_large_enough(scenes: list[DrawnScene]) -> None:
+def test_masks_are_tight_disjoint_and_large_enough(scenes: list[SyntheticScene]) -> None:
     for scene in scenes:
         together = np.zeros((_SIZE, _SIZE), dtype=int)
         assert 1 <= len(scene.objects) <= 5
@@ -50,7 +50,7 @@ def test_masks_are_tight_disjoint_and_large_enough(scenes: list[DrawnScene]) -> 
         assert together.max() == 1
 
 
-def test_parts_make_up_the_mask(scenes: list[DrawnScene]) -> None:
+def test_parts_make_up_the_mask(scenes: list[SyntheticScene]) -> None:
     seen: Counter[str] = Counter()
     for scene in scenes[:60]:
         for drawn in scene.objects:
@@ -76,7 +76,7 @@ def test_the_masks_are_where_the_figures_are(cast: Cast, monkeypatch: pytest.Mon
         assert not (lit & edge).any()
 
 
-def test_each_member_at_most_once_and_strangers_are_strangers(cast: Cast, scenes: list[DrawnScene]) -> None:
+def test_each_member_at_most_once_and_strangers_are_strangers(cast: Cast, scenes: list[SyntheticScene]) -> None:
     for scene in scenes:
         labels = [drawn.label for drawn in scene.objects if drawn.label is not None]
         assert len(set(labels)) == len(labels)
@@ -87,7 +87,7 @@ def test_each_member_at_most_once_and_strangers_are_strangers(cast: Cast, scenes
                 assert drawn.attributes == cast.members[drawn.label]
 
 
-def test_some_scenes_have_nobody_known_and_some_have_both(scenes: list[DrawnScene]) -> None:
+def test_some_scenes_have_nobody_known_and_some_have_both(scenes: list[SyntheticScene]) -> None:
     kinds = Counter(tuple(sorted({drawn.label is None for drawn in scene.objects})) for scene in scenes)
     assert 0.05 < kinds[(True,)] / len(scenes) < 0.3
     assert kinds[(False, True)] > 10
@@ -96,9 +96,9 @@ def test_some_scenes_have_nobody_known_and_some_have_both(scenes: list[DrawnScen
     assert len(names) == 9  # the eight and the strangers
 
 
-def test_strangers_only_means_it(cast: Cast) -> None:
+def test_unknowns_only_means_it(cast: Cast) -> None:
     for seed in range(30):
-        scene = draw_scene(seed, cast, size=96, strangers_only=True)
+        scene = draw_scene(seed, cast, size=96, unknowns_only=True)
         assert all(drawn.label is None for drawn in scene.objects)
 
 

@@ -12,7 +12,7 @@ from pycocotools import mask as coco
 from naruto_vision.records import Box, Mask
 from naruto_vision.synthetic.attributes import random_attributes
 from naruto_vision.synthetic.dataset import SceneTruth, TableRow, WorldPlan, add_quirks, class_table, misspelt, seed_of
-from naruto_vision.synthetic.scene import Difficulty, DrawnObject, DrawnScene
+from naruto_vision.synthetic.scene import Difficulty, SyntheticObject, SyntheticScene
 
 _QUICK = settings(max_examples=30, deadline=None, derandomize=True)
 _HEIGHT, _WIDTH = 12, 20
@@ -25,13 +25,13 @@ def _mask(box: Box) -> Mask:
     return mask
 
 
-def _object(label: str | None, box: Box, parts: Sequence[str] = ()) -> DrawnObject:
+def _object(label: str | None, box: Box, parts: Sequence[str] = ()) -> SyntheticObject:
     who = random_attributes(np.random.Generator(np.random.PCG64(0)))
-    return DrawnObject(label, who, _mask(box), {part: _mask(box) for part in parts}, box)
+    return SyntheticObject(label, who, _mask(box), {part: _mask(box) for part in parts}, box)
 
 
-def _scene(*objects: DrawnObject, difficulty: Difficulty = "easy") -> DrawnScene:
-    return DrawnScene(np.zeros((_HEIGHT, _WIDTH, 3), np.uint8), difficulty, objects)
+def _scene(*objects: SyntheticObject, difficulty: Difficulty = "easy") -> SyntheticScene:
+    return SyntheticScene(np.zeros((_HEIGHT, _WIDTH, 3), np.uint8), difficulty, objects)
 
 
 def test_ids_count_from_one_over_all_scenes() -> None:
