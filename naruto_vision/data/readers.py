@@ -156,13 +156,12 @@ def read_class_folders(folder: str | Path, rules: ReadRules | None = None) -> Cl
         InputError: If it has no class folders.
     """
     folder = Path(folder)
-    images = [PurePosixPath(path) for path in list_images(folder)]
     names = class_folder_names(folder)
     if not names:
         msg = f"{folder}: no class folders in it; expected one folder a class with its images inside"
         raise InputError(msg)
-    rows = [SourceRow(str(path), path.parts[:1] if len(path.parts) > 1 else ()) for path in images]
-    return build_table(folder, rows, names, rules or ReadRules())
+    rows = [SourceRow(path, (path.partition("/")[0],) if "/" in path else ()) for path in list_images(folder)]
+    return build_table(folder, rows, names, rules or ReadRules(), list_unnamed=False)
 
 
 HEADER = ("path", "label")

@@ -11,8 +11,7 @@ from typing import Any
 
 import cv2
 
-from naruto_vision.data.shards import FORMAT, INDEX, MARK, image_reader
-from naruto_vision.data.store import shrink
+from naruto_vision.data.shards import FORMAT, INDEX, MARK, image_reader, shrink
 from naruto_vision.data.tables import ClassTable
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
 from naruto_vision.io.atomic import atomic_file, remove_leftovers, write_json

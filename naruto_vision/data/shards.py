@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
+
 from naruto_vision.data.tables import ClassTable, ReadRules, SourceRow, build_table
 from naruto_vision.errors import FormatError, JsonError, MissingPathError
 from naruto_vision.io.images import decode_image, read_image
@@ -25,6 +27,17 @@ from naruto_vision.records import ImageArray
 FORMAT = 1
 MARK = "shards.json"
 INDEX = "index.json"
+
+
+def shrink(image: ImageArray, side: int) -> ImageArray:
+    """Scale an image down so that its longer side fits; a smaller one stays as it is, as all do for side 0."""
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    if side == 0 or scale >= 1:
+        return image
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small: ImageArray = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return small
 
 
 @dataclass(frozen=True)

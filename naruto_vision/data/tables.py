@@ -3,12 +3,14 @@
 import hashlib
 import itertools
 import logging
+import os
+import posixpath
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 from naruto_vision.errors import InputError
@@ -63,29 +65,55 @@ def refusal(text: str) -> str:
         return "is absolute"
     if _DRIVE_OR_SCHEME.match(text):
         return "starts with a drive or a scheme"
-    if ".." in PurePosixPath(text).parts:
+    if ".." in text.split("/"):
         return "climbs out with '..'"
     return ""
 
 
-def find_inside(base: Path, name: str) -> Path | None:
-    """Find a file that a table names, in either Unicode form of its name.
+class FolderFiles:
+    """The files of one folder by the names that a table gives them, in either Unicode form of the name.
 
     Args:
-        base: The folder that the name is relative to, already resolved (it may itself have been a link).
+        folder: The folder that the names are relative to; it may itself be a link.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._base = folder.resolve()
+        self._inside: dict[str, bool] = {}  # each sub-folder is resolved once, which is most of the time otherwise
+
+    def find(self, name: str) -> str:
+        """Return the path relative to the folder, POSIX; empty for what is missing, no file, or a link that leads out.
+
+        Args:
+            name: A path that ``refusal`` lets pass.
+        """
+        for form in dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))):
+            path = os.path.join(self._base, form)  # noqa: PTH118 - pathlib takes ten times as long
+            if os.path.isfile(path) and self._is_inside(path):  # noqa: PTH113
+                return posixpath.normpath(form)
+        return ""
+
+    def _is_inside(self, path: str) -> bool:
+        if os.path.islink(path):  # noqa: PTH114
+            return Path(path).resolve().is_relative_to(self._base)
+        folder = os.path.dirname(path)  # noqa: PTH120
+        if folder not in self._inside:
+            self._inside[folder] = Path(folder).resolve().is_relative_to(self._base)
+        return self._inside[folder]
+
+
+def find_inside(base: Path, name: str) -> Path | None:
+    """Find one file that a table names.
+
+    Args:
+        base: The folder that the name is relative to, already resolved.
         name: A path that ``refusal`` lets pass.
 
     Returns:
-        The file, or None where it is missing, not a regular file, or a link that leads out of ``base``.
+        The file, or None where ``FolderFiles`` finds nothing.
     """
-    for form in (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)):
-        candidate = base / form
-        try:
-            if candidate.is_file() and candidate.resolve().is_relative_to(base):
-                return candidate
-        except OSError:  # a name too long for the file system is a name that is not there
-            continue
-    return None
+    found = FolderFiles(base).find(name)
+    return base / found if found else None
 
 
 Split: TypeAlias = Literal["train", "valid", "test"]
@@ -229,13 +257,13 @@ def hold_out(table: ClassTable, fraction: float) -> tuple[ClassTable, ClassTable
     Returns:
         The larger part and the held-out part, with the same classes and report.
     """
-    held: set[tuple[str, str]] = set()
-    for name in table.classes:
-        paths = [row.path for row in table.rows if row.label == name]
-        paths.sort(key=lambda path: hashlib.sha256(path.encode()).hexdigest())
-        held |= {(path, name) for path in paths[: min(round(len(paths) * fraction), len(paths) - 1)]}
-    kept = [row for row in table.rows if (row.path, row.label) not in held]
-    rest = [row for row in table.rows if (row.path, row.label) in held]
+    held: set[LabelledImage] = set()
+    for numbers in row_groups(table, balanced=True) if table.rows else ():
+        rows = [table.rows[number] for number in numbers]
+        rows.sort(key=lambda row: hashlib.sha256(row.path.encode()).hexdigest())
+        held.update(rows[: min(round(len(rows) * fraction), len(rows) - 1)])
+    kept = [row for row in table.rows if row not in held]
+    rest = [row for row in table.rows if row in held]
     return table.with_rows(kept), table.with_rows(rest)
 
 
@@ -358,14 +386,6 @@ class SourceRow:
     positives: tuple[str, ...]
 
 
-def _path_of(base: Path, name: str, rules: ReadRules) -> str:
-    """Return a row's path inside its folder, or an empty text for a file that is needed and absent."""
-    found = find_inside(base, name)
-    if found is not None:
-        return found.relative_to(base).as_posix()
-    return "" if rules.need_files else PurePosixPath(name).as_posix()
-
-
 def build_table(
     folder: Path,
     rows: Iterable[SourceRow],
@@ -390,12 +410,14 @@ def build_table(
     discarded: Counter[int] = Counter()
     known: set[str] = set()
     seen = kept = 0
-    base = folder.resolve()
+    files = FolderFiles(folder)
     classes = rules.classes_of(names)
     for row in rows:
         seen += 1
         reason = refusal(row.name)
-        path = "" if reason else _path_of(base, row.name, rules)
+        path = "" if reason else files.find(row.name)
+        if not (reason or path or rules.need_files):
+            path = posixpath.normpath(row.name)
         positives = rules.positives_of(row.positives, classes)
         labels = rules.labels_of(positives)
         if reason:

@@ -26,10 +26,12 @@ class Quarantine:
 
     Args:
         what: What is being read, for messages ("training images").
+        listed: How many there are in all, where that is known before all are read.
     """
 
-    def __init__(self, what: str = "files") -> None:
+    def __init__(self, what: str = "files", listed: int = 0) -> None:
         self.what = what
+        self.listed = listed
         self.ok = 0
         self._rows: list[QuarantinedFile] = []
 
@@ -68,14 +70,15 @@ class Quarantine:
             max_bad_fraction: Largest share that may be set aside, in [0, 1].
 
         Raises:
-            InputError: If nothing is good, or more than the share is bad.
+            InputError: If nothing is good, or more than the share of all is bad.
         """
-        if self.seen and (self.ok == 0 or self.quarantined > max_bad_fraction * self.seen):
-            told = f"none of {self.seen} {self.what} can be read"
-            if self.ok:
+        total = max(self.listed, self.seen)
+        if self._rows and (self.quarantined == total or self.quarantined > max_bad_fraction * total):
+            told = f"none of {total} {self.what} can be read"
+            if self.quarantined < total:
                 told = (
-                    f"{self.quarantined} of {self.seen} {self.what} cannot be read, "
-                    f"more than the {max_bad_fraction:.0%} that are put up with"
+                    f"{self.quarantined} of {total} {self.what} cannot be read, "
+                    f"more than the {max_bad_fraction:.0%} that may be unreadable"
                 )
             msg = f"{told}; first {self._rows[0].path}: {self._rows[0].reason}"
             raise InputError(msg)

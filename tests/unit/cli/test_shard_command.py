@@ -155,7 +155,7 @@ def test_too_many_bad_images_stop_and_leave_nothing_to_read(root: Path, capsys: 
     for name in TRAIN[:3]:
         (root / "train" / name).write_bytes(b"no image")
     text = shard(capsys, "--max-bad", "0.2", code=2)
-    assert "3 of 5 images cannot be read, more than the 20% that are put up with" in text
+    assert "3 of 5 images cannot be read, more than the 20% that may be unreadable" in text
     assert not Path("shards/train/index.json").exists()
     assert len(Path("shards/quarantine.jsonl").read_text().splitlines()) == 3
 

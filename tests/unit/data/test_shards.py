@@ -15,8 +15,7 @@ from naruto_vision.cli.main import main
 from naruto_vision.data.class_data import ClassDataModule
 from naruto_vision.data.readers import read_present
 from naruto_vision.data.shard_writer import ShardPlan
-from naruto_vision.data.shards import ShardReader, read_shards
-from naruto_vision.data.store import shrink
+from naruto_vision.data.shards import ShardReader, read_shards, shrink
 from naruto_vision.data.tables import ReadRules, Split
 from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.io.images import read_image, write_image
