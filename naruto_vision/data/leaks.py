@@ -4,12 +4,12 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from naruto_vision.data.image_hash import NEAR_BITS, Looks, NearPair, look_at, near_pairs
 from naruto_vision.data.tables import ClassTable, Split, find_inside, refusal
-from naruto_vision.errors import BadImageError, MissingPathError
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.io.images import read_image
 from naruto_vision.io.quarantine import Quarantine
@@ -182,22 +182,13 @@ def look_at_items(items: Sequence[AuditItem], advance: Callable[[], None] = lamb
             seen.absent += 1
         else:
             if item.file not in known:
-                known[item.file] = _look(item.file, seen.quarantine)
+                image = seen.quarantine.read(item.file, partial(read_image, item.file))
+                known[item.file] = None if image is None else look_at(image)
             looks = known[item.file]
             if looks is not None:
                 seen.looks[place] = looks
         advance()
     return seen
-
-
-def _look(file: Path, quarantine: Quarantine) -> Looks | None:
-    try:
-        looks = look_at(read_image(file))
-    except (BadImageError, MissingPathError) as error:
-        quarantine.refuse(file, str(error))
-        return None
-    quarantine.accept()
-    return looks
 
 
 Numbers: TypeAlias = Literal["auto", "frames", "ignore"]

@@ -1,10 +1,9 @@
-"""Batches of prompts for training and measuring a promptable model."""
+"""Where images with masks come from: drawn as they are needed, or a folder with COCO truth."""
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import lightning.pytorch as pl
@@ -23,14 +22,13 @@ from naruto_vision.data.sampling import (
     consumed_batches,
     process_share,
 )
+from naruto_vision.data.scene_masks import read_coco_masks
 from naruto_vision.errors import FormatError, MissingPathError
 from naruto_vision.geometry import decode_rle, xyxy_from_mask
 from naruto_vision.io.bundles import config_path
 from naruto_vision.io.images import read_image
 from naruto_vision.records import ImageArray
 from naruto_vision.segmentation.training import PromptBatch
-from naruto_vision.synthetic.attributes import read_cast
-from naruto_vision.synthetic.scene import draw_scene
 
 _SEEDS_APART = 1_000_003  # a prime: scene seeds of two nearby source seeds meet only after so many scenes
 
@@ -81,6 +79,8 @@ class DrawnMasks(MaskSource):
     """
 
     def __init__(self, seed: int = 0, count: int = 1000, size: int = 384) -> None:
+        from naruto_vision.synthetic.attributes import read_cast
+
         self.seed = seed
         self.count = count
         self.size = size
@@ -103,39 +103,11 @@ class DrawnMasks(MaskSource):
         """
         if not 0 <= index < self.count:
             raise IndexError(index)
+        from naruto_vision.synthetic.scene import draw_scene
+
         scene = draw_scene(self.seed * _SEEDS_APART + index, self._cast, size=self.size, strangers_only=True)
         masks = [figure.mask for figure in scene.objects]
         return MaskedImage(scene.image, np.stack(masks) if masks else np.zeros((0, self.size, self.size), bool))
-
-
-def read_coco_masks(path: str | Path) -> dict[str, list[Any]]:
-    """Read which masks the images of a COCO file have, without unpacking them.
-
-    Args:
-        path: COCO instance truth with run-length masks, as ``naruto-vision draw`` writes its ``coco.json``.
-
-    Returns:
-        File name of each image, to its annotations' ``segmentation``, which ``decode_rle`` checks and unpacks.
-
-    Raises:
-        FormatError: If it is anything else, or has an image twice.
-    """
-    path = Path(path)
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        names = {image["id"]: str(image["file_name"]) for image in record["images"]}
-        found = [(names.get(one["image_id"]), one["image_id"], one["segmentation"]) for one in record["annotations"]]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = f"{type(error).__name__} {error}"
-        raise FormatError(path, "COCO images and annotations with run-length masks", reason) from None
-    masks: dict[str, list[Any]] = {name: [] for name in names.values()}
-    if len(masks) != len(record["images"]):
-        raise FormatError(path, "every id and every file_name once", f"{len(masks)} of {len(record['images'])}")
-    for name, image, segmentation in found:
-        if name is None:
-            raise FormatError(path, "annotations of its images", f"image_id {image!r}")
-        masks[name].append(segmentation)
-    return masks
 
 
 class CocoMasks(MaskSource):
@@ -206,15 +178,7 @@ class Asked(NamedTuple):
 
 
 def to_square(scene: MaskedImage, side: int) -> MaskedImage:
-    """Scale an image and its masks into a square, as the model will see it: longest side full, the rest black.
-
-    Args:
-        scene: An image, shape (H, W, 3), with its masks, shape (K, H, W).
-        side: Side of the square in pixels.
-
-    Returns:
-        Image (side, side, 3) and those masks (K', side, side) that still have a pixel.
-    """
+    """Scale an image and its masks into a square, as the model will see it: longest side full, the rest black."""
     height, width = scene.image.shape[:2]
     scale = side / max(height, width)
     size = (max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5)))
@@ -229,31 +193,14 @@ def to_square(scene: MaskedImage, side: int) -> MaskedImage:
 
 
 def point_in(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Choose a pixel of a mask, all alike probable.
-
-    Args:
-        mask: Shape (H, W), bool, not empty.
-        rng: The source of chance.
-
-    Returns:
-        Shape (2,), float32: x and y.
-    """
+    """Choose a pixel of a mask, all alike probable."""
     pixels = np.flatnonzero(mask)
     y, x = divmod(int(pixels[rng.integers(len(pixels))]), mask.shape[1])
     return np.array([x, y], dtype=np.float32)
 
 
 def box_around(mask: NDArray[np.bool_], rng: np.random.Generator, jitter: float) -> NDArray[np.float32]:
-    """Put a box around a mask, each edge moved at random.
-
-    Args:
-        mask: Shape (H, W), bool, not empty.
-        rng: The source of chance.
-        jitter: Largest move of an edge, as a share of the box's side; never more than 20 pixels, as in SAM.
-
-    Returns:
-        Shape (4,), float32: x1 y1 x2 y2 inside the image.
-    """
+    """Put a box around a mask, each edge moved at random."""
     x1, y1, x2, y2 = xyxy_from_mask(mask) or (0, 0, 0, 0)
     reach = np.minimum(np.array([x2 - x1 + 1, y2 - y1 + 1] * 2) * jitter, 20.0)
     moved = np.array([x1, y1, x2, y2]) + rng.uniform(-1.0, 1.0, 4) * reach
@@ -262,15 +209,7 @@ def box_around(mask: NDArray[np.bool_], rng: np.random.Generator, jitter: float)
 
 
 def ask(scene: MaskedImage, rng: np.random.Generator, *, figures: int, off_figure: int, boxes: float) -> Asked:
-    """Choose an image's training prompts, and flip it every other time.
-
-    Args:
-        scene: Square image, shape (S, S, 3), and masks, shape (K, S, S).
-        rng: The source of chance.
-        figures: How many figures are asked for at most.
-        off_figure: How many points lie on no figure.
-        boxes: Chance that a figure is asked for by a box instead of a point, in [0, 1].
-    """
+    """Choose an image's training prompts, and flip it every other time."""
     image, masks = scene
     if rng.random() < 0.5:
         image, masks = image[:, ::-1], masks[:, :, ::-1]
@@ -290,12 +229,7 @@ def ask(scene: MaskedImage, rng: np.random.Generator, *, figures: int, off_figur
 
 
 def ask_all(scene: MaskedImage, rng: np.random.Generator) -> Asked:
-    """Ask for every figure twice, by one point and by its exact box: what validation measures.
-
-    Args:
-        scene: Square image, shape (S, S, 3), and masks, shape (K, S, S).
-        rng: The source of chance.
-    """
+    """Ask for every figure twice, by one point and by its exact box: what validation measures."""
     points = [point_in(mask, rng) for mask in scene.masks]
     around = [box_around(mask, rng, 0.0) for mask in scene.masks]
     return Asked(
@@ -308,14 +242,7 @@ def ask_all(scene: MaskedImage, rng: np.random.Generator) -> Asked:
 
 
 def collate(items: Sequence[Asked]) -> PromptBatch:
-    """Put images and their prompts into one batch.
-
-    Args:
-        items: B images of one size with their prompts.
-
-    Returns:
-        All points before all boxes.
-    """
+    """Put images and their prompts into one batch."""
     pixels = np.stack([item.image for item in items]).transpose(0, 3, 1, 2)
     counts = [len(item.points) for item in items], [len(item.boxes) for item in items]
     image = np.concatenate([np.repeat(np.arange(len(items)), count) for count in counts])
@@ -405,7 +332,7 @@ class MaskData(pl.LightningDataModule):
         keep: Keep the scaled images in memory, about 0.22 MB each at 256 pixels.
 
     Example:
-        >>> from naruto_vision.data.masks import DrawnMasks
+        >>> from naruto_vision.data.mask_sources import DrawnMasks
         >>> data = MaskData(DrawnMasks(1, 4, 64), DrawnMasks(2, 2, 64), side=64, batch_size=2)
         >>> next(iter(data.train_dataloader())).pixels.shape
         torch.Size([2, 3, 64, 64])

@@ -176,11 +176,7 @@ class TableQuarantine(Quarantine):
         self._read: set[int] = set()
 
     def note(self, read: Iterable[int], bad: Iterable[tuple[int, str]]) -> None:
-        """Count rows that were not met before.
-
-        Raises:
-            InputError: As soon as more are bad than may be, or every image of a class is.
-        """
+        """Count rows that were not met before."""
         for row in read:
             if row not in self._read and row not in self.bad:
                 self._read.add(row)
@@ -226,9 +222,6 @@ def report_quarantines(trainer: "pl.Trainer | None", quarantines: Mapping[str, T
     """Say at the end of a run which images could not be read, and list them in the run's log folder.
 
     Every process has to call this; the first one writes.
-
-    Raises:
-        InputError: If they are too many over all processes.
     """
     rank, world = process_share(trainer)
     together = Quarantine()

@@ -17,44 +17,11 @@ from naruto_vision.errors import InputError
 from naruto_vision.io.images import is_image, list_images
 from naruto_vision.records import LabelledImage
 
-_LOG = logging.getLogger(__name__)
-
-
-def some_of(names: Sequence[str], most: int = 3) -> str:
-    """Return the first names of a list, and how many more there are.
-
-    Args:
-        names: The names.
-        most: How many are written out.
-    """
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def tell_of_others(folder: Path, searched: str) -> None:
-    """Warn of images that lie beside the only folder that is searched.
-
-    Args:
-        folder: An existing folder; its own files are looked at, not those of deeper folders.
-        searched: Name of the folder in it that is searched.
-    """
-    others = sorted(file.name for file in folder.iterdir() if is_image(file))
-    if others:
-        what = f"{len(others)} images beside {searched}/ are not searched ({some_of(others)})"
-        _LOG.warning("%s: %s; move them into %s", folder, what, folder / searched)
-
-
 _DRIVE_OR_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 def refusal(text: str) -> str:
-    """Say why a path from a file may not be followed.
-
-    Args:
-        text: The path as the file has it.
-
-    Returns:
-        The reason in a few words, or an empty string for a plain relative POSIX path.
-    """
+    """Say why a path from a file may not be followed."""
     if not text or text.strip("./") == "":
         return "names no file"
     if "\0" in text:
@@ -82,11 +49,7 @@ class FolderFiles:
         self._inside: dict[str, bool] = {}  # each sub-folder is resolved once, which is most of the time otherwise
 
     def find(self, name: str) -> str:
-        """Return the path relative to the folder, POSIX; empty for what is missing, no file, or a link that leads out.
-
-        Args:
-            name: A path that ``refusal`` lets pass.
-        """
+        """Return the POSIX path in the folder; empty for what is missing, no file, or a link that leads out."""
         for form in dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))):
             path = os.path.join(self._base, form)  # noqa: PTH118 - pathlib takes ten times as long
             if os.path.isfile(path) and self._is_inside(path):  # noqa: PTH113
@@ -103,17 +66,25 @@ class FolderFiles:
 
 
 def find_inside(base: Path, name: str) -> Path | None:
-    """Find one file that a table names.
-
-    Args:
-        base: The folder that the name is relative to, already resolved.
-        name: A path that ``refusal`` lets pass.
-
-    Returns:
-        The file, or None where ``FolderFiles`` finds nothing.
-    """
+    """Find one file that a table names."""
     found = FolderFiles(base).find(name)
     return base / found if found else None
+
+
+_LOG = logging.getLogger(__name__)
+
+
+def some_of(names: Sequence[str], most: int = 3) -> str:
+    """Return the first names of a list, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def tell_of_others(folder: Path, searched: str) -> None:
+    """Warn of images that lie beside the only folder that is searched."""
+    others = sorted(file.name for file in folder.iterdir() if is_image(file))
+    if others:
+        what = f"{len(others)} images beside {searched}/ are not searched ({some_of(others)})"
+        _LOG.warning("%s: %s; move them into %s", folder, what, folder / searched)
 
 
 Split: TypeAlias = Literal["train", "valid", "test"]
@@ -212,51 +183,26 @@ class ClassTable:
         return {name: found[name] for name in self.classes}
 
     def with_rows(self, rows: Sequence[LabelledImage]) -> "ClassTable":
-        """Return a table of other rows with the same root, classes and report.
-
-        Args:
-            rows: Sorted by label, then path.
-        """
+        """Return a table of other rows with the same root, classes and report."""
         return replace(self, rows=tuple(rows))
 
     def relabelled(self, classes: Sequence[str]) -> "ClassTable":
-        """Return the same rows under a longer list of classes.
-
-        Args:
-            classes: The new order; it has to hold every label of the rows.
-        """
+        """Return the same rows under a longer list of classes."""
         return replace(self, classes=tuple(classes))
 
 
 def sorted_rows(pairs: Sequence[tuple[str, str]]) -> tuple[LabelledImage, ...]:
-    """Make rows in the order that every table has.
-
-    Args:
-        pairs: Path and label of each image.
-    """
+    """Make rows in the order that every table has."""
     return tuple(LabelledImage(path, label) for label, path in sorted({(label, path) for path, label in pairs}))
 
 
 def merge_classes(tables: Sequence[ClassTable]) -> tuple[str, ...]:
-    """Return the classes of several tables: the first table's order, then what the others add.
-
-    Args:
-        tables: The training table first.
-    """
+    """Return the classes of several tables: the first table's order, then what the others add."""
     return tuple(dict.fromkeys(name for table in tables for name in table.classes))
 
 
 def hold_out(table: ClassTable, fraction: float) -> tuple[ClassTable, ClassTable]:
-    """Split a table in two, the same way on every machine: by the hash of each path, class by class.
-
-    Args:
-        table: The whole.
-        fraction: Share of each class that goes to the second table, in (0, 1); a class keeps at least one
-            image in the first.
-
-    Returns:
-        The larger part and the held-out part, with the same classes and report.
-    """
+    """Split a table in two, the same way on every machine: by the hash of each path, class by class."""
     held: set[LabelledImage] = set()
     for numbers in row_groups(table, balanced=True) if table.rows else ():
         rows = [table.rows[number] for number in numbers]
@@ -268,15 +214,7 @@ def hold_out(table: ClassTable, fraction: float) -> tuple[ClassTable, ClassTable
 
 
 def row_groups(table: ClassTable, *, balanced: bool) -> list[list[int]]:
-    """Return the rows that take turns in training.
-
-    Args:
-        table: The training rows.
-        balanced: A group a class that has images; else one group of all.
-
-    Raises:
-        InputError: If the table is empty.
-    """
+    """Return the rows that take turns in training."""
     if not table.rows:
         msg = f"{table.root}: no images to train on"
         raise InputError(msg)
@@ -321,49 +259,28 @@ class ReadRules:
             raise InputError(msg)
 
     def mend(self, name: str) -> str:
-        """Return the name that a class should have.
-
-        Args:
-            name: The name as found.
-        """
+        """Return the name that a class should have."""
         return self.aliases.get(name, name)
 
     def classes_of(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Return the classes that come of the names as found, in order and without repeats.
-
-        Args:
-            names: The names as found.
-        """
+        """Return the classes that come of the names as found, in order and without repeats."""
         found = tuple(dict.fromkeys(self.mend(name) for name in names))
         return self.in_order(found if self.labels is None else [name for name in self.labels if name in found])
 
     def in_order(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Return class names with the placeholder behind them, where it is asked for.
-
-        Args:
-            names: Mended names, with or without the placeholder.
-        """
+        """Return class names with the placeholder behind them, where it is asked for."""
         if not self.include_unlabeled:
             return tuple(names)
         return (*(name for name in names if name != UNLABELLED), UNLABELLED)
 
     def positives_of(self, names: Sequence[str], classes: Collection[str]) -> list[str]:
-        """Return the classes of one image that count.
-
-        Args:
-            names: Its positive classes as found; an image without any may stand under the placeholder.
-            classes: The classes that count.
-        """
+        """Return the classes of one image that count."""
         if not names and self.include_unlabeled:
             return [UNLABELLED]
         return [name for name in dict.fromkeys(map(self.mend, names)) if name in classes]
 
     def labels_of(self, positives: Sequence[str]) -> tuple[str, ...]:
-        """Return the labels that an image gets: none leaves it out.
-
-        Args:
-            positives: Its classes that count, in order.
-        """
+        """Return the labels that an image gets: none leaves it out."""
         match self.policy:
             case "single_only":
                 return tuple(positives) if len(positives) == 1 else ()
@@ -397,13 +314,6 @@ def build_table(
     """Check every row of a source and count what becomes of it.
 
     A row is refused, missing, a repeat, left out by the policy, or kept: the first of these that holds.
-
-    Args:
-        folder: The folder that the rows' names are relative to.
-        rows: The rows of the source.
-        names: Every class name as found, in order.
-        rules: What becomes of names and of rows with several classes.
-        list_unnamed: Look for images in ``folder`` that no row names.
     """
     pairs: list[tuple[str, str]] = []
     refused, missing, repeats = [], [], []

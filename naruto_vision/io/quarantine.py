@@ -1,11 +1,15 @@
 """What could not be used, and why: never an exception in the middle of a run, never silent."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from naruto_vision.errors import InputError
+from naruto_vision.errors import BadImageError, InputError, MissingPathError
 from naruto_vision.io.atomic import write_text
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,24 @@ class Quarantine:
             reason: Why; only its first line is kept.
         """
         self._rows.append(QuarantinedFile(str(path), reason.partition("\n")[0]))
+
+    def read(self, path: str | Path, load: Callable[[], T]) -> T | None:
+        """Load one file and count it.
+
+        Args:
+            path: The file.
+            load: Reads it; a ``BadImageError`` or ``MissingPathError`` sets the file aside.
+
+        Returns:
+            What was loaded; None for a file that was set aside.
+        """
+        try:
+            value = load()
+        except (BadImageError, MissingPathError) as error:
+            self.refuse(path, str(error))
+            return None
+        self.accept()
+        return value
 
     def check(self, max_bad_fraction: float) -> None:
         """Stop where too much is bad to go on.

@@ -261,6 +261,6 @@ def test_lists_of_images_are_read_or_refused(tmp_path: Path) -> None:
 
 def test_packing_waits_for_no_lightning() -> None:
     """It takes several seconds to import, more than all else together, and packing trains nothing."""
-    code = "import sys, naruto_vision.data.shard_writer; print('lightning' in sys.modules, 'timm' in sys.modules)"
+    code = "import sys, naruto_vision.data.shards; print('lightning' in sys.modules, 'timm' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.split() == ["False", "False"]

@@ -10,16 +10,18 @@ import torch
 from torch import Tensor
 
 from naruto_vision.data.sampling import Draw, ResumableLoader, ShareSampler, checked_batch_size
-from naruto_vision.data.shard_writer import ShardPlan, check_out, write_split
 from naruto_vision.data.shards import (
     FolderReader,
     PackedImage,
+    ShardPlan,
     ShardReader,
+    check_out,
     image_reader,
     packed_images,
     read_json,
     read_shards,
     shrink,
+    write_split,
 )
 from naruto_vision.data.store import ImageStore, TableDataset, TableQuarantine
 from naruto_vision.data.tables import ClassTable, sorted_rows
