@@ -332,7 +332,7 @@ class MaskData(pl.LightningDataModule):
         keep: Keep the scaled images in memory, about 0.22 MB each at 256 pixels.
 
     Example:
-        >>> from naruto_vision.data.mask_sources import DrawnMasks
+        >>> from naruto_vision.data.masks import DrawnMasks
         >>> data = MaskData(DrawnMasks(1, 4, 64), DrawnMasks(2, 2, 64), side=64, batch_size=2)
         >>> next(iter(data.train_dataloader())).pixels.shape
         torch.Size([2, 3, 64, 64])

@@ -50,9 +50,10 @@ class FolderFiles:
 
     def find(self, name: str) -> str:
         """Return the POSIX path in the folder; empty for what is missing, no file, or a link that leads out."""
-        for form in dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))):
-            path = os.path.join(self._base, form)  # noqa: PTH118 - pathlib takes ten times as long
-            if os.path.isfile(path) and self._is_inside(path):  # noqa: PTH113
+        other = () if name.isascii() else (unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))
+        for form in (name, *other):
+            path = f"{self._base}/{form}"
+            if os.path.isfile(path) and self._is_inside(path):  # noqa: PTH113 - pathlib takes ten times as long
                 return posixpath.normpath(form)
         return ""
 

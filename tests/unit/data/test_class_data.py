@@ -276,7 +276,7 @@ def test_a_killed_run_with_bad_images_goes_on_exactly_and_lists_them(tmp_path: P
     root = class_data(tmp_path / "data")
     for name in ("0_1", "2_3"):
         (root / "train" / f"{name}.png").write_bytes(b"no image")
-    options = {"max_bad_fraction": 0.2, "balanced": False}
+    options: dict[str, Any] = {"max_bad_fraction": 0.2, "balanced": False}
     whole = fit(tmp_path / "whole", root, **options)
     killed = fit(tmp_path / "killed", root, stop=7, num_workers=2, **options)
     resumed = fit(tmp_path / "killed", root, tmp_path / "killed" / "last.ckpt", **options)

@@ -149,7 +149,8 @@ def test_only_draws_are_changed_and_by_their_place_and_the_seed(table: ClassTabl
         return image + np.uint8(rng.integers(1, 200))
 
     def item(index: int | Draw, seed: int = 0) -> Tensor:
-        return TableDataset(table, store, _pixels, shift, seed)[index].item[0]
+        pixels: Tensor = TableDataset(table, store, _pixels, shift, seed)[index].item[0]
+        return pixels
 
     dataset = TableDataset(table, store, _pixels, shift)
     assert len(dataset) == 3
