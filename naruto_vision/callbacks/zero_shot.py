@@ -94,10 +94,9 @@ def folder_probe(encoder: ClipEncoder, root: str, split: Split = "valid") -> Zer
         InputError: If the data cannot be used.
     """
     data = ClassDataModule(root, augmented=False, preprocess=encoder.preprocess)
-    rows = data.dataset(split)
-    items = [rows[place] for place in range(len(rows))]
-    labels = torch.tensor([data.classes.index(item[1]) for item in items], dtype=torch.int64)
-    pixels = torch.stack([item[0] for item in items]) if items else torch.zeros(0, 3, 1, 1)
+    batches = list(data.ordered_loader(split))
+    labels = torch.cat([torch.zeros(0, dtype=torch.int64), *(batch.labels for batch in batches)])
+    pixels = torch.cat([batch.pixels for batch in batches]) if batches else torch.zeros(0, 3, 1, 1)
     return ZeroShotProbe(pixels, labels, class_texts(data.classes, {}))
 
 

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from naruto_vision.cli.gallery_options import (
     gallery_encoder,
     tell_edit,
 )
-from naruto_vision.errors import BadImageError, InputError, MissingPathError
+from naruto_vision.errors import InputError, MissingPathError
 
 if TYPE_CHECKING:
     from naruto_vision.encoders.base import Encoder
@@ -140,13 +141,10 @@ def _embedded(
 
     images, rows = [], []
     for file, row in chunk:
-        try:
-            images.append(read_image(file))
-        except (BadImageError, MissingPathError) as error:
-            quarantine.refuse(file, str(error))
-        else:
+        image = quarantine.read(file, partial(read_image, file))
+        if image is not None:
+            images.append(image)
             rows.append(row)
-            quarantine.accept()
     return list(zip(embed_images(encoder, images, mirror=mirror).numpy(), rows, strict=True)) if rows else []
 
 

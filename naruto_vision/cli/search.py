@@ -4,12 +4,13 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from naruto_vision.cli.console import add_theme_option, check_sheet_name, cosine
 from naruto_vision.cli.gallery_options import add_encoder_options, gallery_encoder
-from naruto_vision.errors import BadImageError, InputError, MissingPathError
+from naruto_vision.errors import InputError
 from naruto_vision.gallery.info import find_image
 from naruto_vision.io.images import image_or_none
 from naruto_vision.recognition.lookup import Answer, Hit
@@ -232,18 +233,11 @@ def _ask_images(
     return answers
 
 
-def _read(files: Sequence[str], quarantine: "Quarantine") -> list[tuple[str, "Image"]]:
+def _read(files: Sequence[str], quarantine: "Quarantine") -> list[tuple[str, "ImageArray"]]:
     from naruto_vision.io.images import read_image
 
-    good = []
-    for name in files:
-        try:
-            good.append((name, read_image(name)))
-        except (BadImageError, MissingPathError) as error:
-            quarantine.refuse(name, str(error))
-        else:
-            quarantine.accept()
-    return good
+    found = ((name, quarantine.read(name, partial(read_image, name))) for name in files)
+    return [(name, image) for name, image in found if image is not None]
 
 
 def _ask_texts(arguments: argparse.Namespace, gallery: "Gallery", encoder: "Encoder") -> tuple["Answer", ...]:

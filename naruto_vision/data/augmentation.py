@@ -15,26 +15,12 @@ GROUNDS = (0, 128, 255)
 
 
 def chance(rng: np.random.Generator, probability: float) -> bool:
-    """Decide by one draw.
-
-    Args:
-        rng: The generator; it moves on by one draw.
-        probability: Of True, in [0, 1].
-    """
+    """Decide by one draw."""
     return bool(rng.random() < probability)
 
 
 def random_crop(image: ImageArray, rng: np.random.Generator, *, smallest: float = 0.7) -> ImageArray:
-    """Cut a window whose sides are each between ``smallest`` and all of the image's.
-
-    Args:
-        image: Shape (H, W, 3), uint8, RGB.
-        rng: The generator.
-        smallest: Least part of a side that stays, in (0, 1].
-
-    Returns:
-        Shape (h, w, 3), uint8, RGB; a view.
-    """
+    """Cut a window whose sides are each between ``smallest`` and all of the image's."""
     height, width = image.shape[:2]
     new_height, new_width = (max(1, round(side * rng.uniform(smallest, 1.0))) for side in (height, width))
     top = int(rng.integers(0, height - new_height + 1))
@@ -43,15 +29,7 @@ def random_crop(image: ImageArray, rng: np.random.Generator, *, smallest: float 
 
 
 def change_light(image: ImageArray, rng: np.random.Generator) -> ImageArray:
-    """Change gamma, contrast and the balance of the channels a little.
-
-    Args:
-        image: Shape (H, W, 3), uint8, RGB.
-        rng: The generator.
-
-    Returns:
-        Shape (H, W, 3), uint8, RGB.
-    """
+    """Change gamma, contrast and the balance of the channels a little."""
     gamma = rng.uniform(0.75, 1.33)
     gains = rng.uniform(0.9, 1.1) * rng.uniform(0.95, 1.05, size=3)  # more would turn one hair colour into another
     ramp = np.linspace(0.0, 1.0, 256)[:, None] ** gamma * 255.0 * gains + rng.uniform(-12, 12)
@@ -61,15 +39,7 @@ def change_light(image: ImageArray, rng: np.random.Generator) -> ImageArray:
 
 
 def soften(image: ImageArray, rng: np.random.Generator) -> ImageArray:
-    """Scale down and up again, as a small figure cut from a large scene looks.
-
-    Args:
-        image: Shape (H, W, 3), uint8, RGB.
-        rng: The generator.
-
-    Returns:
-        Shape (H, W, 3), uint8, RGB.
-    """
+    """Scale down and up again, as a small figure cut from a large scene looks."""
     height, width = image.shape[:2]
     part = rng.uniform(0.4, 0.9)
     small = cv2.resize(image, (max(1, round(width * part)), max(1, round(height * part))), interpolation=cv2.INTER_AREA)
@@ -78,15 +48,7 @@ def soften(image: ImageArray, rng: np.random.Generator) -> ImageArray:
 
 
 def occlude(image: ImageArray, rng: np.random.Generator) -> ImageArray:
-    """Put one box or ellipse in front, of a flat random colour or of one of the grounds.
-
-    Args:
-        image: Shape (H, W, 3), uint8, RGB.
-        rng: The generator.
-
-    Returns:
-        Shape (H, W, 3), uint8, RGB.
-    """
+    """Put one box or ellipse in front, of a flat random colour or of one of the grounds."""
     height, width = image.shape[:2]
     covered = np.ascontiguousarray(image.copy())
     x, y = int(rng.uniform(0, width)), int(rng.uniform(0, height))
@@ -102,15 +64,7 @@ def occlude(image: ImageArray, rng: np.random.Generator) -> ImageArray:
 
 
 def spotlight(image: ImageArray, rng: np.random.Generator) -> ImageArray:
-    """Keep a large rounded middle and lay everything around it flat: a cut-out where no mask is known.
-
-    Args:
-        image: Shape (H, W, 3), uint8, RGB.
-        rng: The generator.
-
-    Returns:
-        Shape (H, W, 3), uint8, RGB.
-    """
+    """Keep a large rounded middle and lay everything around it flat: a cut-out where no mask is known."""
     height, width = image.shape[:2]
     kept = np.zeros((height, width), dtype=np.uint8)
     centre = int(width * rng.uniform(0.42, 0.58)), int(height * rng.uniform(0.42, 0.58))
@@ -130,17 +84,7 @@ def _rough_mask(mask: Mask, rng: np.random.Generator) -> NDArray[np.bool_]:
 
 
 def cut_out(image: ImageArray, mask: Mask, rng: np.random.Generator, *, flat: float = 0.7) -> ImageArray:
-    """Crop to the figure, loosely or tightly, and mostly lay its surroundings flat, as a segmenter's crops come.
-
-    Args:
-        image: Shape (H, W, 3), uint8, RGB.
-        mask: Shape (H, W), bool: the figure.
-        rng: The generator.
-        flat: How often the surroundings are laid flat, in [0, 1].
-
-    Returns:
-        Shape (h, w, 3), uint8, RGB; the whole image where the mask is empty.
-    """
+    """Crop to the figure, loosely or tightly, and mostly lay its surroundings flat, as a segmenter's crops come."""
     if not mask.any():
         return image
     height, width = mask.shape
@@ -158,16 +102,7 @@ def cut_out(image: ImageArray, mask: Mask, rng: np.random.Generator, *, flat: fl
 
 
 def augment(image: ImageArray, rng: np.random.Generator, *, mirrored: bool = True) -> ImageArray:
-    """Change a labelled training image at random; the same generator state gives the same image.
-
-    Args:
-        image: Shape (H, W, 3), uint8, RGB.
-        rng: The generator of this item and epoch.
-        mirrored: Swap left and right half of the time; the other changes do not depend on it.
-
-    Returns:
-        Shape (h, w, 3), uint8, RGB.
-    """
+    """Change a labelled training image at random; the same generator state gives the same image."""
     image = random_crop(image, rng) if chance(rng, 0.7) else image
     image = image[:, ::-1] if chance(rng, 0.5) and mirrored else image
     image = spotlight(image, rng) if chance(rng, 0.25) else image

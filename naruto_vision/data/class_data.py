@@ -3,20 +3,19 @@
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler
+from typing_extensions import override
 
 from naruto_vision.data.augmentation import augment
 from naruto_vision.data.readers import ReaderName, read_splits
 from naruto_vision.data.sampling import (
     DrawSampler,
-    ResumableLoader,
     ShareSampler,
     checked_batch_size,
     consumed_batches,
@@ -28,12 +27,13 @@ from naruto_vision.data.store import (
     PreparedImage,
     Preprocess,
     TableDataset,
-    load_table,
+    TableLoader,
+    TableQuarantine,
     module_preprocess,
+    report_quarantines,
 )
 from naruto_vision.data.tables import ClassTable, Policy, ReadRules, Split, row_groups
 from naruto_vision.errors import InputError
-from naruto_vision.io.quarantine import Quarantine
 
 _LOG = logging.getLogger(__name__)
 
@@ -52,7 +52,9 @@ class ClassBatch(NamedTuple):
     paths: list[str]
 
 
-def _as_batch(classes: tuple[str, ...], items: list[PreparedImage]) -> ClassBatch:
+def _as_batch(classes: tuple[str, ...], items: list[PreparedImage]) -> ClassBatch | None:
+    if not items:
+        return None
     pixels, labels, paths = zip(*items, strict=True)
     numbers = torch.tensor([classes.index(label) for label in labels], dtype=torch.int64)
     return ClassBatch(torch.stack(pixels), numbers, list(paths))
@@ -62,7 +64,9 @@ class ClassDataModule(pl.LightningDataModule):
     """Class data of any layout for ``fit``, ``validate``, ``test`` and ``predict``.
 
     Training order and augmentation depend on the seed and on how many batches were consumed, on nothing else:
-    not on the number of workers, nor on whether the run was interrupted. Every training batch is full.
+    not on the number of workers, nor on whether the run was interrupted. Every training batch is full: in place of a
+    image that cannot be read comes the next readable one of its class. The other verbs leave it out. Images are
+    decoded when a batch needs them, so a run starts at once however many are listed.
 
     Args:
         root: A Roboflow export, a folder of manifests, class folders, or a folder of shards.
@@ -70,14 +74,16 @@ class ClassDataModule(pl.LightningDataModule):
         aliases: Class name as found, to the name that it should have.
         policy: What becomes of images with several positive classes.
         batch_size: Images a batch and process.
-        num_workers: Worker processes for training; 0 is best where images fit the cache and are small.
+        num_workers: Worker processes that decode ahead; 0 is best where images fit the cache and are small.
         balanced: Draw every class equally often.
         augmented: Augment the training images.
         mirrored: Let augmentation swap left and right; not where a mirror image is of another class, or of none.
         seed: Decides order and augmentation.
         cache_side: Longest side that images are kept at, in pixels; 0 keeps them as they are.
-        cache_bytes: Bytes of pixels kept in memory for each split; the rest is decoded again on demand.
-        max_bad_fraction: Largest share of unreadable images that is put up with, in [0, 1].
+        cache_bytes: Bytes of pixels kept in memory for each split, in all its workers together; the rest is decoded
+            again on demand. ``naruto-vision data shard`` makes a smaller data set for any number of runs.
+        max_bad_fraction: Largest share of the listed images that may be unreadable, in [0, 1]; the run stops as soon
+            as there are more, or as no image of a training class can be read.
         hold_out_fraction: Share of each class's training images that validates where there is no valid split.
         preprocess: From an image to pixels (3, S, S); by default that of the module's encoder.
 
@@ -85,7 +91,7 @@ class ClassDataModule(pl.LightningDataModule):
         preprocess: As given.
         augmented: As given.
         tables: Split name to its table, after ``setup``.
-        quarantines: Split name to the images that could not be read, with counts.
+        quarantines: Split name to the images met so far that could not be read, with counts.
     """
 
     def __init__(
@@ -114,7 +120,7 @@ class ClassDataModule(pl.LightningDataModule):
         self.balanced, self.augmented = balanced, augmented
         self.seed = seed
         self.tables: dict[Split, ClassTable] = {}
-        self.quarantines: dict[str, Quarantine] = {}
+        self.quarantines: dict[str, TableQuarantine] = {}
         self._reader: ReaderName = reader
         self._rules = ReadRules(aliases or {}, policy)
         self._cache = {"side": cache_side, "budget": cache_bytes}
@@ -141,22 +147,21 @@ class ClassDataModule(pl.LightningDataModule):
         if not self.tables:
             self.tables = read_splits(self.root, self._hold_out_fraction, self._reader, self._rules)
 
-    def _load(self, split: Split) -> None:
-        """Decode the images of a split, once."""
+    def _open(self, split: Split) -> ClassTable:
         self._read_tables()
-        if split in self._stores:
-            return
         if split not in self.tables:
             msg = f"{self.root}: no class data of split {split!r}"
             raise InputError(msg)
-        quarantine = Quarantine(f"images of split {split!r}")
-        self.tables[split], self._stores[split] = load_table(
-            self.tables[split], quarantine, max_bad_fraction=self._max_bad_fraction, **self._cache
-        )
-        self.quarantines[split] = quarantine
+        table = self.tables[split]
+        if split not in self._stores:
+            self._stores[split] = ImageStore(table, **self._cache)
+            self.quarantines[split] = TableQuarantine(
+                f"images of split {split!r}", table, self._max_bad_fraction, every_class=split == "train"
+            )
+        return table
 
     def setup(self, stage: str) -> None:
-        """Read the tables and decode the images that a verb needs.
+        """Read the tables that a verb needs; no image is decoded.
 
         Args:
             stage: "fit", "validate", "test" or "predict".
@@ -166,28 +171,33 @@ class ClassDataModule(pl.LightningDataModule):
         """
         splits: dict[str, tuple[Split, ...]] = {"fit": ("train", "valid"), "validate": ("valid",)}
         for split in splits.get(stage, ("test",)):
-            self._load(split)
+            self._open(split)
         if stage == "validate" and not self.tables["valid"].rows:
             msg = f"{self.root}: no images to validate on: too few of every class to hold any out"
             raise InputError(msg)
 
     def dataset(self, split: Split) -> TableDataset:
-        """Return the images of a split in table order; only draws of "train" are augmented.
+        """Return the images of a split in table order, as samples; only draws of "train" are augmented.
 
         Args:
             split: "train", "valid" or "test".
 
         Raises:
-            InputError: If the split is not there or cannot be used.
+            InputError: If the split is not there.
         """
-        self._load(split)
         preprocess = self.preprocess or module_preprocess(self.trainer)
-        return TableDataset(self.tables[split], self._stores[split], preprocess, self._augment, self.seed)
+        return TableDataset(self._open(split), self._stores[split], preprocess, self._augment, self.seed)
 
-    def _collate(self) -> Callable[[list[PreparedImage]], ClassBatch]:
-        return partial(_as_batch, self.classes)
+    @override
+    def teardown(self, stage: str) -> None:
+        """Say which images could not be read, and list them in ``quarantine.jsonl`` in the run's log folder.
 
-    def train_dataloader(self) -> ResumableLoader:
+        Raises:
+            InputError: If they are too many over all processes.
+        """
+        report_quarantines(self.trainer, self.quarantines)
+
+    def train_dataloader(self) -> TableLoader:
         """Return the training draws from wherever the run stands."""
         dataset = self.dataset("train")
         share = process_share(self.trainer)
@@ -196,22 +206,25 @@ class ClassDataModule(pl.LightningDataModule):
         sampler = DrawSampler(
             groups, self.seed, self.batch_size, batches, lambda: consumed_batches(self.trainer), *share
         )
-        return ResumableLoader(dataset, sampler, self.batch_size, self._collate(), self.num_workers)
+        return self._loader("train", dataset, sampler)
+
+    def _loader(self, split: Split, dataset: TableDataset, sampler: DistributedSampler[Any]) -> TableLoader:
+        collate = partial(_as_batch, self.classes)
+        return TableLoader(dataset, sampler, self.batch_size, collate, self.quarantines[split], self.num_workers)
 
     def ordered_loader(self, split: Split) -> DataLoader[Any]:
-        """Return the images of a split in table order, unaugmented; each in exactly one process.
+        """Return the readable images of a split in table order, unaugmented; each in exactly one process.
 
         Args:
             split: "train", "valid" or "test".
         """
         dataset = self.dataset(split)
         sampler = ShareSampler(len(dataset), *process_share(self.trainer))
-        return ResumableLoader(dataset, sampler, self.batch_size, self._collate())
+        return self._loader(split, dataset, sampler)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """Return the validation images in table order, or nothing where too few were there to hold any out."""
-        self._load("valid")
-        return self.ordered_loader("valid") if self.tables["valid"].rows else []
+        return self.ordered_loader("valid") if self._open("valid").rows else []
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Return the test images in table order."""
@@ -223,7 +236,8 @@ class ClassDataModule(pl.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what an interrupted run's data has to match to go on exactly."""
-        return {"order": self._order_identity(), "consumed": consumed_batches(self.trainer)}
+        bad = {split: list(quarantine.bad.items()) for split, quarantine in self.quarantines.items()}
+        return {"order": self._order_identity(), "consumed": consumed_batches(self.trainer), "quarantined": bad}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Check that the data are those of the interrupted run; the place itself is the trainer's counter.
@@ -233,9 +247,13 @@ class ClassDataModule(pl.LightningDataModule):
         """
         if state.get("order") != self._order_identity():
             _LOG.warning("%s: data, batch size, world or seed differ from the interrupted run's", self.root)
+            return
+        for split, bad in state.get("quarantined", {}).items():
+            self._open(split)
+            self.quarantines[split].note((), bad)
 
     def _order_identity(self) -> str:
         """Return a digest of everything that decides the order of training."""
-        self._load("train")
-        parts = (self.seed, self.batch_size, self.balanced, process_share(self.trainer)[1], self.tables["train"].rows)
+        rows = self._open("train").rows
+        parts = (self.seed, self.batch_size, self.balanced, process_share(self.trainer)[1], rows)
         return hashlib.sha256(repr(parts).encode()).hexdigest()

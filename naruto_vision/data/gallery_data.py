@@ -1,6 +1,7 @@
 """The gallery's images, and the scenes that are searched with it."""
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -9,13 +10,22 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from naruto_vision.data.readers import ReaderName, read_classes
-from naruto_vision.data.sampling import NOTHING, ResumableLoader, ShareSampler, checked_batch_size, process_share
+from naruto_vision.data.sampling import NOTHING, ShareSampler, checked_batch_size, process_share
 from naruto_vision.data.scenes import SceneDataModule
-from naruto_vision.data.store import ImageStore, Preprocess, load_table, module_preprocess
+from naruto_vision.data.store import (
+    ImageStore,
+    Preprocess,
+    Sample,
+    TableLoader,
+    TableQuarantine,
+    module_preprocess,
+    read_first,
+    report_quarantines,
+)
 from naruto_vision.data.tables import ClassTable, Policy, ReadRules, Split
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.enrollment import GAMMA, UNCHANGED, EnrolmentPlan, apply_gamma, draw_gamma, sample_candidates
-from naruto_vision.io.quarantine import Quarantine
+from naruto_vision.records import ImageArray
 
 _LOG = logging.getLogger(__name__)
 
@@ -39,46 +49,35 @@ class GalleryBatch(NamedTuple):
 _Item: TypeAlias = tuple[Tensor, str, str, str]
 
 
-def _as_batch(found: list[_Item | None]) -> GalleryBatch:
-    items = [item for item in found if item is not None]
+def _as_batch(items: list[_Item]) -> GalleryBatch:
     if not items:
         return GalleryBatch(torch.empty(0, 3, 1, 1), [], [], [])
     pixels, labels, paths, augs = zip(*items, strict=True)
     return GalleryBatch(torch.stack(pixels), list(labels), list(paths), list(augs))
 
 
-class _EnrolmentDataset(Dataset[_Item | None]):
-    """The images of a table and their variants, each prepared for the encoder.
+class _EnrolmentDataset(Dataset[Sample]):
+    """The images of a table and their variants, each prepared for the encoder."""
 
-    Args:
-        table: The rows.
-        store: The decoded images, by the table's row numbers.
-        preprocess: From an image to the encoder's pixels.
-        plan: Says which variants there are.
-    """
-
-    def __init__(self, table: ClassTable, store: ImageStore, preprocess: Preprocess, plan: EnrolmentPlan) -> None:
+    def __init__(self, table: ClassTable, preprocess: Preprocess, plan: EnrolmentPlan) -> None:
         self._table = table
-        self._store = store
+        self._store = ImageStore(table, side=0, budget=0)
         self._preprocess = preprocess
         self._seed = plan.seed
-        match plan.gamma:
-            case "none":
-                self._variants: tuple[str, ...] = (UNCHANGED,)
-            case "add":
-                self._variants = (UNCHANGED, GAMMA)
-            case "replace":
-                self._variants = (GAMMA,)
+        variants: dict[str, tuple[str, ...]] = {"none": (UNCHANGED,), "add": (UNCHANGED, GAMMA), "replace": (GAMMA,)}
+        self._variants = variants[plan.gamma]
 
     def __len__(self) -> int:
         return len(self._table) * len(self._variants)
 
-    def __getitem__(self, index: int) -> _Item | None:
+    def __getitem__(self, index: int) -> Sample:
         if index == NOTHING:
-            return None
+            return Sample()
         number, variant = divmod(index, len(self._variants))
-        row, aug = self._table.rows[number], self._variants[variant]
-        image = self._store[number]
+        return read_first(self._store, (number,), partial(self._prepare, self._variants[variant]))
+
+    def _prepare(self, aug: str, number: int, image: ImageArray) -> _Item:
+        row = self._table.rows[number]
         if aug == GAMMA:
             image = apply_gamma(image, draw_gamma(row.path, self._seed))
         return self._preprocess(image), row.label, row.path, aug
@@ -99,15 +98,14 @@ class GalleryDataModule(SceneDataModule):
         plan: How many images of a class, which near duplicates and which variants are enrolled; None takes every
             image once.
         enrol_batch_size: Gallery images a batch.
-        max_bad_fraction: Largest share of unreadable gallery images that is put up with, in [0, 1].
-        cache_bytes: Bytes of decoded gallery images kept between ``setup`` and ``fit``.
+        max_bad_fraction: Largest share of the gallery images that may be unreadable, in [0, 1]; no gallery is written
+            where there are more, or where no image of a class can be read.
         batch_size: Scenes that are searched together; None takes 8 on a GPU, and 1 on a CPU.
-        num_workers: Processes that decode scenes ahead; 0 takes a thread.
+        num_workers: Processes that decode ahead; 0 takes a thread for scenes and none for gallery images.
 
     Attributes:
         table: The enrolled rows, once ``setup("fit")`` has run.
-        quarantine: The gallery images that could not be read, with counts.
-        duplicates: Gallery images whose pixels repeat another one's; only the plan's threshold leaves them out.
+        quarantine: The gallery images met so far that could not be read, with counts, once ``setup("fit")`` has run.
         plan: What is enrolled.
     """
 
@@ -124,15 +122,13 @@ class GalleryDataModule(SceneDataModule):
         plan: EnrolmentPlan | None = None,
         enrol_batch_size: int = 32,
         max_bad_fraction: float = 0.05,
-        cache_bytes: int = 256 << 20,
         batch_size: int | None = None,
         num_workers: int = 1,
     ) -> None:
         super().__init__(valid, test, predict, batch_size, num_workers)
         self.root = root
-        self.quarantine = Quarantine("gallery images")
+        self.quarantine: TableQuarantine | None = None
         self.table: ClassTable | None = None
-        self.duplicates = 0
         self.plan = plan or EnrolmentPlan()
         self._not_sampled = 0
         self._reader: ReaderName = reader
@@ -140,8 +136,6 @@ class GalleryDataModule(SceneDataModule):
         self._split: Split = split
         self._enrol_batch_size = checked_batch_size(enrol_batch_size)
         self._max_bad_fraction = max_bad_fraction
-        self._cache_bytes = cache_bytes
-        self._store: ImageStore | None = None
 
     def setup(self, stage: str) -> None:
         """Read what a verb needs: the class data for ``fit``, scene folders for the others.
@@ -164,11 +158,8 @@ class GalleryDataModule(SceneDataModule):
         _LOG.info("%s: %s", self.root, table.report.summary())
         chosen = sample_candidates([(row.label, row.path) for row in table.rows], self.plan)
         self._not_sampled = len(table) - len(chosen)
-        table = table.with_rows([table.rows[place] for place in chosen])
-        self.table, self._store = load_table(
-            table, self.quarantine, max_bad_fraction=self._max_bad_fraction, side=0, budget=self._cache_bytes
-        )
-        self.duplicates = self._store.duplicates
+        self.table = table.with_rows([table.rows[place] for place in chosen])
+        self.quarantine = TableQuarantine("gallery images", self.table, self._max_bad_fraction, every_class=True)
 
     @property
     def images_root(self) -> Path:
@@ -182,15 +173,25 @@ class GalleryDataModule(SceneDataModule):
             raise InputError(msg)
         return self.table.root
 
+    def settle(self) -> None:
+        """Count over all processes what could not be read, and say so; each process has to call this.
+
+        Raises:
+            InputError: If they are too many.
+        """
+        if self.quarantine is not None:
+            report_quarantines(self.trainer, {self._split: self.quarantine})
+
     def counts(self) -> dict[str, int]:
         """Return what became of the listed images: ``listed = not_sampled + quarantined + images to embed``."""
-        read = self.quarantine.counts()
-        listed = read["seen"] + self._not_sampled
-        return {"listed": listed, "not_sampled": self._not_sampled, "quarantined": read["quarantined"]}
+        listed = self._not_sampled + (0 if self.table is None else len(self.table))
+        bad = 0 if self.quarantine is None else self.quarantine.quarantined
+        return {"listed": listed, "not_sampled": self._not_sampled, "quarantined": bad}
 
     def gallery_loader(self, preprocess: Preprocess) -> DataLoader[Any]:
         """Load every gallery image and its variants once, in table order; each process has its own share.
 
+        An image that cannot be read is left out, so that its batch is shorter.
         A process without a share gets one empty batch, so that it takes part in what the others do together.
 
         Args:
@@ -199,15 +200,15 @@ class GalleryDataModule(SceneDataModule):
         Raises:
             InputError: If there is nothing to enrol.
         """
-        if self.table is None or self._store is None:
+        if self.table is None:
             self._read_gallery()
-        if self.table is None or self._store is None or not len(self.table):
+        if self.table is None or self.quarantine is None or not len(self.table):
             msg = f"{self.root}: no images to enrol in split {self._split!r}"
             raise InputError(msg)
         rank, world = process_share(self.trainer)
-        images = _EnrolmentDataset(self.table, self._store, preprocess, self.plan)
+        images = _EnrolmentDataset(self.table, preprocess, self.plan)
         share = ShareSampler(len(images), rank, world, never_empty=True)
-        return ResumableLoader(images, share, self._enrol_batch_size, _as_batch)
+        return TableLoader(images, share, self._enrol_batch_size, _as_batch, self.quarantine, self.scene_workers)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the images to enrol, as the module's encoder wants them."""

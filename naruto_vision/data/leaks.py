@@ -4,12 +4,12 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from naruto_vision.data.image_hash import NEAR_BITS, ImageSignature, NearPair, image_signature, near_pairs
 from naruto_vision.data.tables import ClassTable, Split, find_inside, refusal
-from naruto_vision.errors import BadImageError, MissingPathError
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.io.images import read_image
 from naruto_vision.io.quarantine import Quarantine
@@ -244,22 +244,13 @@ def scan_images(items: Sequence[AuditItem], advance: Callable[[], None] = lambda
             scanned.absent += 1
         else:
             if item.file not in known:
-                known[item.file] = _signature(item.file, scanned.quarantine)
+                image = scanned.quarantine.read(item.file, partial(read_image, item.file))
+                known[item.file] = None if image is None else image_signature(image)
             signature = known[item.file]
             if signature is not None:
                 scanned.signatures[index] = signature
         advance()
     return scanned
-
-
-def _signature(file: Path, quarantine: Quarantine) -> ImageSignature | None:
-    try:
-        signature = image_signature(read_image(file))
-    except (BadImageError, MissingPathError) as error:
-        quarantine.refuse(file, str(error))
-        return None
-    quarantine.accept()
-    return signature
 
 
 COMPARISONS = (("valid", "train"), ("test", "train"), ("test", "valid"), ("valid", GALLERY), ("test", GALLERY))

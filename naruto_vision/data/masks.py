@@ -1,10 +1,9 @@
-"""Batches of prompts for training and measuring a promptable model."""
+"""Where images with masks come from: drawn as they are needed, or a folder with COCO truth."""
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import lightning.pytorch as pl
@@ -23,6 +22,7 @@ from naruto_vision.data.sampling import (
     consumed_batches,
     process_share,
 )
+from naruto_vision.data.scene_masks import read_coco_masks
 from naruto_vision.errors import FormatError, MissingPathError
 from naruto_vision.geometry import mask_from_rle, xyxy_from_mask
 from naruto_vision.io.bundles import config_path
@@ -110,36 +110,6 @@ class DrawnMasks(MaskSource):
         return MaskedImage(scene.image, np.stack(masks) if masks else np.zeros((0, self.size, self.size), bool))
 
 
-def read_coco_masks(path: str | Path) -> dict[str, list[Any]]:
-    """Read which masks the images of a COCO file have, without unpacking them.
-
-    Args:
-        path: COCO instance truth with run-length masks, as ``naruto-vision draw`` writes its ``coco.json``.
-
-    Returns:
-        File name of each image, to its annotations' ``segmentation``, which ``mask_from_rle`` checks and unpacks.
-
-    Raises:
-        FormatError: If it is anything else, or has an image twice.
-    """
-    path = Path(path)
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        names = {image["id"]: str(image["file_name"]) for image in record["images"]}
-        found = [(names.get(one["image_id"]), one["image_id"], one["segmentation"]) for one in record["annotations"]]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = f"{type(error).__name__} {error}"
-        raise FormatError(path, "COCO images and annotations with run-length masks", reason) from None
-    masks: dict[str, list[Any]] = {name: [] for name in names.values()}
-    if len(masks) != len(record["images"]):
-        raise FormatError(path, "every id and every file_name once", f"{len(masks)} of {len(record['images'])}")
-    for name, image, segmentation in found:
-        if name is None:
-            raise FormatError(path, "annotations of its images", f"image_id {image!r}")
-        masks[name].append(segmentation)
-    return masks
-
-
 class CocoMasks(MaskSource):
     """A folder as ``naruto-vision draw`` writes its scenes: ``images/`` and ``coco.json`` with run-length masks.
 
@@ -208,15 +178,7 @@ class Asked(NamedTuple):
 
 
 def to_square(scene: MaskedImage, side: int) -> MaskedImage:
-    """Scale an image and its masks into a square, as the model will see it: longest side full, the rest black.
-
-    Args:
-        scene: An image, shape (H, W, 3), with its masks, shape (K, H, W).
-        side: Side of the square in pixels.
-
-    Returns:
-        Image (side, side, 3) and those masks (K', side, side) that still have a pixel.
-    """
+    """Scale an image and its masks into a square, as the model will see it: longest side full, the rest black."""
     height, width = scene.image.shape[:2]
     scale = side / max(height, width)
     size = (max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5)))
@@ -231,31 +193,14 @@ def to_square(scene: MaskedImage, side: int) -> MaskedImage:
 
 
 def point_in(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Choose a pixel of a mask, all alike probable.
-
-    Args:
-        mask: Shape (H, W), bool, not empty.
-        rng: The source of chance.
-
-    Returns:
-        Shape (2,), float32: x and y.
-    """
+    """Choose a pixel of a mask, all alike probable."""
     pixels = np.flatnonzero(mask)
     y, x = divmod(int(pixels[rng.integers(len(pixels))]), mask.shape[1])
     return np.array([x, y], dtype=np.float32)
 
 
 def box_around(mask: NDArray[np.bool_], rng: np.random.Generator, jitter: float) -> NDArray[np.float32]:
-    """Put a box around a mask, each edge moved at random.
-
-    Args:
-        mask: Shape (H, W), bool, not empty.
-        rng: The source of chance.
-        jitter: Largest move of an edge, as a share of the box's side; never more than 20 pixels, as in SAM.
-
-    Returns:
-        Shape (4,), float32: x1 y1 x2 y2 inside the image.
-    """
+    """Put a box around a mask, each edge moved at random."""
     x1, y1, x2, y2 = xyxy_from_mask(mask) or (0, 0, 0, 0)
     reach = np.minimum(np.array([x2 - x1 + 1, y2 - y1 + 1] * 2) * jitter, 20.0)
     moved = np.array([x1, y1, x2, y2]) + rng.uniform(-1.0, 1.0, 4) * reach
@@ -264,15 +209,7 @@ def box_around(mask: NDArray[np.bool_], rng: np.random.Generator, jitter: float)
 
 
 def ask(scene: MaskedImage, rng: np.random.Generator, *, figures: int, off_figure: int, boxes: float) -> Asked:
-    """Choose an image's training prompts, and flip it every other time.
-
-    Args:
-        scene: Square image, shape (S, S, 3), and masks, shape (K, S, S).
-        rng: The source of chance.
-        figures: How many figures are asked for at most.
-        off_figure: How many points lie on no figure.
-        boxes: Chance that a figure is asked for by a box instead of a point, in [0, 1].
-    """
+    """Choose an image's training prompts, and flip it every other time."""
     image, masks = scene
     if rng.random() < 0.5:
         image, masks = image[:, ::-1], masks[:, :, ::-1]
@@ -292,12 +229,7 @@ def ask(scene: MaskedImage, rng: np.random.Generator, *, figures: int, off_figur
 
 
 def ask_all(scene: MaskedImage, rng: np.random.Generator) -> Asked:
-    """Ask for every figure twice, by one point and by its exact box: what validation measures.
-
-    Args:
-        scene: Square image, shape (S, S, 3), and masks, shape (K, S, S).
-        rng: The source of chance.
-    """
+    """Ask for every figure twice, by one point and by its exact box: what validation measures."""
     points = [point_in(mask, rng) for mask in scene.masks]
     around = [box_around(mask, rng, 0.0) for mask in scene.masks]
     return Asked(
@@ -310,14 +242,7 @@ def ask_all(scene: MaskedImage, rng: np.random.Generator) -> Asked:
 
 
 def collate(items: Sequence[Asked]) -> PromptBatch:
-    """Put images and their prompts into one batch.
-
-    Args:
-        items: B images of one size with their prompts.
-
-    Returns:
-        All points before all boxes.
-    """
+    """Put images and their prompts into one batch."""
     pixels = np.stack([item.image for item in items]).transpose(0, 3, 1, 2)
     counts = [len(item.points) for item in items], [len(item.boxes) for item in items]
     image = np.concatenate([np.repeat(np.arange(len(items)), count) for count in counts])

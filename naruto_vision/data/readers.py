@@ -33,18 +33,7 @@ _NOT_A_CLASS = "unlabeled"
 
 
 def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Read a CSV file of any everyday dialect of line ends, with blanks around the values dropped.
-
-    Args:
-        path: UTF-8, with or without a byte-order mark.
-
-    Yields:
-        Line number in the file, and the row's values; rows without any value are passed over.
-
-    Raises:
-        MissingPathError: If there is no such file.
-        FormatError: If it is not UTF-8, or not CSV.
-    """
+    """Read a CSV file of any everyday dialect of line ends, with blanks around the values dropped."""
     if not path.is_file():
         raise MissingPathError(path, "CSV file")
     try:
@@ -60,14 +49,7 @@ def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def is_positive(text: str) -> bool:
-    """Tell whether a cell of a one-hot table marks its class.
-
-    Args:
-        text: The cell; blank and ``nan`` count as 0.
-
-    Raises:
-        ValueError: If it is neither a number nor blank.
-    """
+    """Tell whether a cell of a one-hot table marks its class."""
     if not text:
         return False
     value = float(text)
@@ -108,19 +90,7 @@ def _source_row(
 
 
 def read_roboflow(folder: str | Path, rules: ReadRules | None = None) -> ClassTable:
-    """Read one split of a Roboflow multi-class export.
-
-    Args:
-        folder: The split's folder, with ``_classes.csv`` and the images.
-        rules: What becomes of class names and of rows with several classes.
-
-    Returns:
-        The table; its root is ``folder``.
-
-    Raises:
-        MissingPathError: If there is no ``_classes.csv``.
-        FormatError: If it is empty, has no ``filename`` column, or has a cell that is not a number.
-    """
+    """Read one split of a Roboflow multi-class export."""
     folder = Path(folder)
     path = folder / CLASSES_CSV
     lines = read_csv(path)
@@ -133,36 +103,19 @@ def read_roboflow(folder: str | Path, rules: ReadRules | None = None) -> ClassTa
 
 
 def class_folder_names(folder: str | Path) -> tuple[str, ...]:
-    """Return the names of the folders in a folder, sorted; hidden ones are left out.
-
-    Args:
-        folder: An existing folder.
-    """
+    """Return the names of the folders in a folder, sorted; hidden ones are left out."""
     return tuple(sorted(d.name for d in Path(folder).iterdir() if d.is_dir() and not d.name.startswith(".")))
 
 
 def read_class_folders(folder: str | Path, rules: ReadRules | None = None) -> ClassTable:
-    """Read a folder of class folders.
-
-    Args:
-        folder: Has one folder a class; a class without images stays a class.
-        rules: What becomes of class names; here each image has one class.
-
-    Returns:
-        The table; classes in order of their folder names.
-
-    Raises:
-        MissingPathError: If the folder is not there.
-        InputError: If it has no class folders.
-    """
+    """Read a folder of class folders."""
     folder = Path(folder)
-    images = [PurePosixPath(path) for path in list_images(folder)]
     names = class_folder_names(folder)
     if not names:
         msg = f"{folder}: no class folders in it; expected one folder a class with its images inside"
         raise InputError(msg)
-    rows = [SourceRow(str(path), path.parts[:1] if len(path.parts) > 1 else ()) for path in images]
-    return build_table(folder, rows, names, rules or ReadRules())
+    rows = [SourceRow(path, (path.partition("/")[0],) if "/" in path else ()) for path in list_images(folder)]
+    return build_table(folder, rows, names, rules or ReadRules(), list_unnamed=False)
 
 
 HEADER = ("path", "label")
@@ -216,21 +169,7 @@ def _base_of(path: Path, names: Sequence[str], rules: ReadRules) -> Path:
 
 
 def read_manifest(path: str | Path, root: str | Path | None = None, rules: ReadRules | None = None) -> ClassTable:
-    """Read a manifest: ``path,label`` lines, with ``classes.json`` beside it or not.
-
-    Args:
-        path: The CSV file.
-        root: The folder that its paths are relative to; by default the manifest's own folder, the folder above it
-            or the current one, whichever has the images.
-        rules: What becomes of class names and of images with several labels.
-
-    Returns:
-        The table; its classes are those of ``classes.json``, or the labels in order of their names.
-
-    Raises:
-        MissingPathError: If there is no such file, or none of its images can be found.
-        FormatError: If it has other columns, or a label that ``classes.json`` lacks.
-    """
+    """Read a manifest: ``path,label`` lines, with ``classes.json`` beside it or not."""
     path = Path(path)
     found, repeats = _labels_by_path(path)
     labels = {label for names in found.values() for label in names}
@@ -247,12 +186,7 @@ def read_manifest(path: str | Path, root: str | Path | None = None, rules: ReadR
 
 
 def manifest_text(table: ClassTable, base: str | Path) -> str:
-    r"""Return a table as the text of a manifest, with ``\n`` line ends.
-
-    Args:
-        table: The rows.
-        base: The folder that the paths are written relative to; the table's root lies in it.
-    """
+    r"""Return a table as the text of a manifest, with ``\n`` line ends."""
     prefix = PurePosixPath(Path(os.path.relpath(table.root.absolute(), Path(base).absolute())).as_posix())
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -262,12 +196,7 @@ def manifest_text(table: ClassTable, base: str | Path) -> str:
 
 
 def statistics(table: ClassTable, note: str) -> dict[str, Any]:
-    """Return what ``stats_<split>.json`` holds.
-
-    Args:
-        table: One split.
-        note: One line for people.
-    """
+    """Return what ``stats_<split>.json`` holds."""
     report = table.report
     return {
         "total_rows_seen": report.seen,
@@ -287,28 +216,14 @@ def statistics(table: ClassTable, note: str) -> dict[str, Any]:
 
 
 def manifest_base(root: str | Path, tables: Mapping[Split, ClassTable]) -> Path:
-    """Return the folder that a data set's manifests are written relative to.
-
-    Args:
-        root: The data set's folder.
-        tables: What was read from it.
-
-    Returns:
-        The folder that ``root`` lies in, so that its own name stays in the paths; where the images lie elsewhere
-        (manifests beside a data set), the folder that they share.
-    """
+    """Return the folder that a data set's manifests are written relative to."""
     base = Path(os.path.normpath(Path(root).absolute())).parent  # not resolved: a folder that is a link keeps its name
     places = [Path(os.path.normpath(table.root.absolute())) for table in tables.values()]
     return base if all(place.is_relative_to(base) for place in places) else Path(os.path.commonpath(places))
 
 
 def is_found_from(out: str | Path, base: str | Path) -> bool:
-    """Tell whether manifests in a folder find images relative to another one by themselves.
-
-    Args:
-        out: The manifests' folder.
-        base: The folder that their paths are relative to.
-    """
+    """Tell whether manifests in a folder find images relative to another one by themselves."""
     out = Path(out).resolve()
     return Path(base).resolve() in (out, out.parent, Path().resolve())
 
@@ -316,15 +231,7 @@ def is_found_from(out: str | Path, base: str | Path) -> bool:
 def write_manifests(
     out: str | Path, tables: Mapping[Split, ClassTable], base: str | Path, classes: Sequence[str], note: str
 ) -> None:
-    """Write ``<split>.csv`` and ``stats_<split>.json`` for every split, and ``classes.json``.
-
-    Args:
-        out: The folder; made if need be, files of the same names are replaced.
-        tables: Split name to its table.
-        base: The folder that paths are written relative to, as ``manifest_base`` finds it.
-        classes: Every class, in the order that all later steps use.
-        note: One line for people, kept in the statistics.
-    """
+    """Write ``<split>.csv`` and ``stats_<split>.json`` for every split, and ``classes.json``."""
     out = Path(out)
     for split, table in tables.items():
         write_text(out / f"{split}.csv", manifest_text(table, base))
@@ -351,19 +258,7 @@ def _looked_for(root: Path, split: str) -> str:
 
 
 def find_split(root: str | Path, split: Split, reader: ReaderName = "auto") -> tuple[ReaderName, Path] | None:
-    """Find where a split's class data lies and how it is laid out.
-
-    Args:
-        root: The data set's folder. A folder without any split folders counts as its own training split.
-        split: Which split; "val" and "validation" are also found as "valid".
-        reader: Look for one layout only.
-
-    Returns:
-        The layout, and the folder or file to read; None where there is nothing.
-
-    Raises:
-        MissingPathError: If ``root`` is not there.
-    """
+    """Find where a split's class data lies and how it is laid out."""
     root = Path(root)
     if not root.is_dir():
         raise MissingPathError(root, "folder of class data")
@@ -387,21 +282,7 @@ def read_classes(
     reader: ReaderName = "auto",
     rules: ReadRules | None = None,
 ) -> ClassTable:
-    """Read one split of a data set.
-
-    Args:
-        root: The data set's folder.
-        split: Which split.
-        reader: How it is laid out; "auto" looks, in the order shards, Roboflow export, manifest, class folders.
-        rules: What becomes of class names and of images with several classes.
-
-    Returns:
-        The table of the split.
-
-    Raises:
-        MissingPathError: If ``root`` is not there.
-        InputError: If the split is not there, is malformed, or has not one usable image.
-    """
+    """Read one split of a data set."""
     place = find_split(root, split, reader)
     if place is None:
         raise InputError(_looked_for(Path(root), split))
@@ -425,22 +306,7 @@ def read_classes(
 def read_present(
     root: str | Path, reader: ReaderName = "auto", rules: ReadRules | None = None
 ) -> dict[Split, ClassTable]:
-    """Read every split that a data set has, under one list of classes.
-
-    Args:
-        root: The data set's folder; it has to have a training split.
-        reader: How it is laid out.
-        rules: What becomes of class names and of images with several classes.
-
-    Returns:
-        "train", and "valid" and "test" where they are; classes in the order of the rules' labels, or else in the
-        training split's order, then those that only other splits have.
-
-    Raises:
-        MissingPathError: If ``root`` is not there.
-        InputError: If there is no training split, a split is malformed or without a usable image, or the rules
-            name a label that the data set lacks.
-    """
+    """Read every split that a data set has, under one list of classes."""
     rules = rules or ReadRules()
     wanted = [split for split in SPLITS if split == "train" or find_split(root, split, reader) is not None]
     if rules.labels is not None:
@@ -457,21 +323,7 @@ def read_present(
 def read_splits(
     root: str | Path, hold_out_fraction: float, reader: ReaderName = "auto", rules: ReadRules | None = None
 ) -> dict[Split, ClassTable]:
-    """Read a data set to train on: like ``read_present``, but there always is a validation split.
-
-    Args:
-        root: The data set's folder; it has to have a training split.
-        hold_out_fraction: Share of each class's training images that validates where there is no valid split.
-        reader: How it is laid out.
-        rules: What becomes of class names and of images with several classes.
-
-    Returns:
-        "train" and "valid", and "test" where there is one.
-
-    Raises:
-        MissingPathError: If ``root`` is not there.
-        InputError: As ``read_present``.
-    """
+    """Read a data set to train on: like ``read_present``, but there always is a validation split."""
     found = read_present(root, reader, rules)
     for split, table in found.items():
         _LOG.info("%s split of %s: %s", split, root, table.report.summary())

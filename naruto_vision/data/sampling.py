@@ -43,15 +43,6 @@ def draw_rows(groups: Sequence[Sequence[int]], seed: int, start: int, count: int
 
     Every round takes one row of each group, in a random order; every group goes through all its rows before
     it repeats one. With one group this is an ordinary shuffle; with one group a class it is class-balanced.
-
-    Args:
-        groups: G non-empty lists of rows.
-        seed: Decides the sequence.
-        start: Place of the first draw.
-        count: How many draws.
-
-    Returns:
-        ``count`` draws, a pure function of the arguments.
     """
     rounds: dict[int, list[int]] = {}
     passes: dict[tuple[int, int], list[int]] = {}
@@ -187,19 +178,11 @@ class ResumableLoader(DataLoader[Any]):
         return {"resumable": 1}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Accept the mark.
-
-        Args:
-            state: What ``state_dict`` returned.
-        """
+        """Accept the mark."""
 
 
 def consumed_batches(trainer: "pl.Trainer | None") -> int:
-    """Return how many training batches a run has consumed, also over a restart.
-
-    Args:
-        trainer: None counts as a run that has not begun.
-    """
+    """Return how many training batches a run has consumed, also over a restart."""
     if trainer is None:
         return 0
     progress = trainer.fit_loop.epoch_loop.batch_progress.state_dict()
@@ -207,26 +190,12 @@ def consumed_batches(trainer: "pl.Trainer | None") -> int:
 
 
 def process_share(trainer: "pl.Trainer | None") -> tuple[int, int]:
-    """Return this process's rank and how many processes share the work.
-
-    Args:
-        trainer: None counts as one process.
-    """
+    """Return this process's rank and how many processes share the work."""
     return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
 
 
 def checked_batch_size(batch_size: int) -> int:
-    """Pass a batch size on, if it is one.
-
-    Args:
-        batch_size: Items a batch.
-
-    Returns:
-        The same number.
-
-    Raises:
-        InputError: If it is below 1.
-    """
+    """Pass a batch size on, if it is one."""
     if batch_size < 1:
         msg = f"batch_size {batch_size}: expected at least 1"
         raise InputError(msg)

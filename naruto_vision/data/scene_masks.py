@@ -1,10 +1,10 @@
 """Masks of whole scenes, true and predicted, held against one another scene by scene."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from naruto_vision.data.masks import read_coco_masks
 from naruto_vision.errors import FormatError, JsonError, MissingPathError
 from naruto_vision.geometry import mask_from_rle, rle_from_mask
 from naruto_vision.metrics.fragments import FragmentCounts, add_fragments, count_encoded_fragments
@@ -14,20 +14,28 @@ PREDICTIONS = "predictions.jsonl"
 """Where ``predict`` writes its masks."""
 
 
+def read_coco_masks(path: str | Path) -> dict[str, list[Any]]:
+    """Read which masks the images of a COCO file have, without unpacking them."""
+    path = Path(path)
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        names = {image["id"]: str(image["file_name"]) for image in record["images"]}
+        found = [(names.get(one["image_id"]), one["image_id"], one["segmentation"]) for one in record["annotations"]]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = f"{type(error).__name__} {error}"
+        raise FormatError(path, "COCO images and annotations with run-length masks", reason) from None
+    masks: dict[str, list[Any]] = {name: [] for name in names.values()}
+    if len(masks) != len(record["images"]):
+        raise FormatError(path, "every id and every file_name once", f"{len(masks)} of {len(record['images'])}")
+    for name, image, segmentation in found:
+        if name is None:
+            raise FormatError(path, "annotations of its images", f"image_id {image!r}")
+        masks[name].append(segmentation)
+    return masks
+
+
 def read_figures(path: str | Path, scenes: Iterable[str]) -> dict[str, list[Any]]:
-    """Read the masks of every true figure.
-
-    Args:
-        path: COCO instance truth with run-length masks; its ``file_name`` are the scenes' names.
-        scenes: Those that have to be in it, as the ground truth names them.
-
-    Returns:
-        Scene to its masks, packed, for the scenes that were asked for.
-
-    Raises:
-        MissingPathError: If there is no such file.
-        FormatError: If it is something else, or lacks a scene.
-    """
+    """Read the masks of every true figure."""
     path = Path(path)
     if not path.is_file():
         raise MissingPathError(path, "COCO file of masks")
@@ -47,22 +55,7 @@ def count_scene_fragments(
     shown_only: bool = False,
     advance: Callable[[], None] = lambda: None,
 ) -> FragmentCounts:
-    """Count how often a segmenter cut figures into pieces or ran several together.
-
-    Args:
-        folder: The ``--out`` folder of ``naruto-vision predict``, or the ``json`` folder in it.
-        figures: What ``read_figures`` returns. A scene that was not predicted is one without regions.
-        iou_match: Mask IoU from which a region is a figure, in [0, 1].
-        shown_only: Look at the regions only that people are shown.
-        advance: Called after each scene, for a progress bar.
-
-    Returns:
-        The counts of all scenes together.
-
-    Raises:
-        MissingPathError: If the folder has no masks.
-        FormatError: If a mask is broken, or not of its scene's size.
-    """
+    """Count how often a segmenter cut figures into pieces or ran several together."""
     path = _log_of(Path(folder))
     counts, left = [], dict(figures)
     for scene, regions in _regions(path, shown_only):

@@ -1,4 +1,4 @@
-"""The scenes of ``validate``, ``test`` and ``predict``, and how many of them go through the models together."""
+"""Scenes: folders of images, with or without ground truth, one item an image whatever state it is in."""
 
 import time
 from collections.abc import Collection, Iterator
@@ -148,13 +148,6 @@ def scene_loader(
     A process without a scene gets one empty list, so that it takes part in what the others do together. A list is
     passed over where all of its scenes are skipped, else it has all of them: what goes through a model together is then
     the same in a run that was stopped and one that was not, down to the last bit of a score.
-
-    Args:
-        dataset: The scenes.
-        batch_size: Scenes a list.
-        num_workers: Processes that decode ahead; 0 takes a thread.
-        rank: This process among ``world``.
-        world: How many processes share the scenes.
     """
 
     def skipped(index: int) -> bool:
@@ -283,10 +276,6 @@ class SceneDataModule(pl.LightningDataModule):
 
 
 def scenes_together(trainer: pl.Trainer) -> int:
-    """Return how many scenes a full batch of a run has.
-
-    Args:
-        trainer: One without a ``SceneDataModule`` counts as giving scenes one by one.
-    """
+    """Return how many scenes a full batch of a run has."""
     data = getattr(trainer, "datamodule", None)
     return data.scene_batch_size if isinstance(data, SceneDataModule) else 1

@@ -11,20 +11,40 @@ The tar files can be streamed by anybody. Here an image is read by its place, so
 each process are those of the folder: nothing depends on how images are spread over shards, processes or workers.
 """
 
+import hashlib
+import io
 import json
-from collections.abc import Mapping
+import tarfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
+
 from naruto_vision.data.tables import ClassTable, ReadRules, SourceRow, build_table
-from naruto_vision.errors import FormatError, JsonError, MissingPathError
+from naruto_vision.errors import FormatError, InputError, JsonError, MissingPathError
+from naruto_vision.io.atomic import atomic_file, remove_leftovers, write_json
+from naruto_vision.io.bundles import file_sha256
 from naruto_vision.io.images import decode_image, read_image
+from naruto_vision.io.quarantine import Quarantine
 from naruto_vision.records import ImageArray
 
 FORMAT = 1
 MARK = "shards.json"
 INDEX = "index.json"
+
+
+def shrink(image: ImageArray, side: int) -> ImageArray:
+    """Scale an image down so that its longer side fits; a smaller one stays as it is, as all do for side 0."""
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    if side == 0 or scale >= 1:
+        return image
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small: ImageArray = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return small
 
 
 @dataclass(frozen=True)
@@ -45,15 +65,7 @@ class PackedImage:
 
 
 def read_json(path: Path) -> Mapping[str, Any]:
-    """Read a file of a folder of shards.
-
-    Args:
-        path: The file.
-
-    Raises:
-        MissingPathError: If it is not there.
-        FormatError: If it is not a JSON object of this format version.
-    """
+    """Read a file of a folder of shards."""
     if not path.is_file():
         raise MissingPathError(
             path, "part of a folder of shards", "make the shards anew with `naruto-vision data shard`"
@@ -68,15 +80,7 @@ def read_json(path: Path) -> Mapping[str, Any]:
 
 
 def packed_images(path: Path) -> list[PackedImage]:
-    """Read what is in one shard.
-
-    Args:
-        path: The JSON file beside it.
-
-    Raises:
-        MissingPathError: If it is not there.
-        FormatError: If it says something else.
-    """
+    """Read what is in one shard."""
     try:
         rows = read_json(path)["pictures"]
         return [PackedImage(str(name), tuple(labels), int(start), int(size)) for name, labels, start, size in rows]
@@ -123,17 +127,7 @@ class ShardReader:
             self.images[one.path] = one.labels
 
     def read(self, path: str) -> ImageArray:
-        """Decode one image.
-
-        Args:
-            path: One of ``images``.
-
-        Returns:
-            Shape (H, W, 3), uint8, RGB.
-
-        Raises:
-            BadImageError: If its bytes are no image.
-        """
+        """Decode one image."""
         shard, offset, size = self._places[path]
         with shard.open("rb") as file:
             file.seek(offset)
@@ -151,47 +145,189 @@ class FolderReader:
     root: Path
 
     def read(self, path: str) -> ImageArray:
-        """Decode one image.
-
-        Args:
-            path: Relative to the root.
-
-        Returns:
-            Shape (H, W, 3), uint8, RGB, upright.
-
-        Raises:
-            BadImageError: If it cannot be used.
-            MissingPathError: If it is not there.
-        """
+        """Decode one image."""
         return read_image(self.root / path)
 
 
 def image_reader(root: Path) -> ShardReader | FolderReader:
-    """Return what reads the images of a table.
-
-    Args:
-        root: The table's root: a split's folder of shards, or a folder of files.
-    """
+    """Return what reads the images of a table."""
     return ShardReader(root) if (root / INDEX).is_file() else FolderReader(root)
 
 
 def read_shards(folder: str | Path, rules: ReadRules | None = None) -> ClassTable:
-    """Read the table of a split of shards.
-
-    Args:
-        folder: The split's folder.
-        rules: What becomes of class names and of images with several labels.
-
-    Returns:
-        The same table as that of the folder that was packed.
-
-    Raises:
-        MissingPathError: If a shard or an index is not there.
-        FormatError: If one is not as the index says.
-    """
+    """Read the table of a split of shards."""
     folder = Path(folder)
     reader = ShardReader(folder)
     rows = [SourceRow(path, labels) for path, labels in reader.images.items()]
     return build_table(
         folder, rows, reader.classes, replace(rules or ReadRules(), need_files=False), list_unnamed=False
     )
+
+
+Item = tuple[str, tuple[str, ...]]
+"""An image's path and its labels."""
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """How images are packed.
+
+    Args:
+        side: Longest side in pixels; 0 keeps images as they are.
+        shard_size: Images a shard.
+        quality: JPEG quality, 1 to 100; 0 packs PNG, which loses nothing.
+        max_bad: Largest share of unreadable images that is put up with, in [0, 1].
+
+    Raises:
+        InputError: If a number is out of range.
+    """
+
+    side: int = 256
+    shard_size: int = 1000
+    quality: int = 0
+    max_bad: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.side < 0 or self.shard_size < 1 or not 0 <= self.quality <= 100:
+            found = f"side {self.side}, {self.shard_size} and {self.quality}"
+            msg = f"shards: expected a side >= 0, at least 1 image a shard and a quality of 0 to 100, found {found}"
+            raise InputError(msg)
+
+    def encode(self, image: ImageArray) -> bytes:
+        """Scale an image down and encode it."""
+        small = cv2.cvtColor(shrink(image, self.side), cv2.COLOR_RGB2BGR)
+        options = [cv2.IMWRITE_JPEG_QUALITY, self.quality] if self.quality else [cv2.IMWRITE_PNG_COMPRESSION, 1]
+        return cv2.imencode(self.suffix, small, options)[1].tobytes()
+
+    @property
+    def suffix(self) -> str:
+        """How the images' names end."""
+        return ".jpg" if self.quality else ".png"
+
+
+def check_out(out: Path) -> None:
+    """Refuse a folder that holds something else, and mark it as one of shards."""
+    if out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():
+        msg = f"{out}: is not empty and holds no shards; give another --out"
+        raise InputError(msg)
+    remove_leftovers(out)
+    write_json(out / MARK, {"format": FORMAT})
+
+
+def write_split(
+    out: Path,
+    split: str,
+    table: ClassTable,
+    plan: ShardPlan,
+    quarantine: Quarantine,
+    advance: Callable[[], None] = lambda: None,
+) -> int:
+    """Pack one split. Shards that an earlier run wrote of the same images are kept.
+
+    Images go to shards in the order of a hash of their paths, so that whoever streams them meets all classes.
+    """
+    labels: dict[str, list[str]] = {}
+    for row in table.rows:
+        labels.setdefault(row.path, []).append(row.label)
+    items = [(path, tuple(labels[path])) for path in sorted(labels, key=_spread)]
+    folder, kept = out / split, 0
+    (folder / INDEX).unlink(missing_ok=True)  # until all is written again there is nothing to read
+    written = []
+    for number, start in enumerate(range(0, len(items), plan.shard_size)):
+        name = folder / f"{split}-{number:06d}.tar"
+        part = items[start : start + plan.shard_size]
+        kept += _write_shard(name, table, part, plan, start, advance)
+        record = json.loads(name.with_suffix(".json").read_text(encoding="utf-8"))
+        for path, reason in record["quarantined"]:
+            quarantine.refuse(path, reason)
+        for _ in record["pictures"]:
+            quarantine.accept()
+        written.append({"name": name.name, "pictures": len(record["pictures"]), **record["shard"]})
+    quarantine.check(plan.max_bad)
+    _remove_others(folder, {str(one["name"]) for one in written})
+    write_json(folder / INDEX, {"format": FORMAT, "classes": list(table.classes), "side": plan.side, "shards": written})
+    return kept
+
+
+def _spread(path: str) -> str:
+    return hashlib.sha256(path.encode()).hexdigest()
+
+
+def _remove_others(folder: Path, names: set[str]) -> None:
+    """Remove the shards of an earlier, longer run."""
+    for shard in folder.glob("*.tar"):
+        if shard.name not in names:
+            shard.unlink()
+            shard.with_suffix(".json").unlink(missing_ok=True)
+
+
+def _write_shard(
+    shard: Path, table: ClassTable, items: Sequence[Item], plan: ShardPlan, first: int, advance: Callable[[], None]
+) -> bool:
+    """Write one shard and its list, unless they are there already; return whether they were."""
+    record = shard.with_suffix(".json")
+    wanted = _digest(table, items, plan)
+    if _is_done(shard, record, wanted):
+        for _ in items:
+            advance()
+        return True
+    reader = image_reader(table.root)
+    bad = Quarantine()
+    kept: list[Item] = []
+    with atomic_file(shard) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for number, (path, labels) in enumerate(items, start=first):
+            advance()
+            image = bad.read(path, partial(reader.read, path))
+            if image is None:
+                continue
+            data = plan.encode(image)
+            kept.append((path, labels))
+            _add(tar, f"{number:08d}{plan.suffix}", data)
+            _add(tar, f"{number:08d}.cls", str(table.classes.index(labels[0])).encode())
+            _add(tar, f"{number:08d}.json", json.dumps({"path": path, "labels": labels}).encode())
+    with tarfile.open(shard) as tar:
+        members = [member for member in tar if member.name.endswith(plan.suffix)]
+    rows = [
+        (path, labels, member.offset_data, member.size) for (path, labels), member in zip(kept, members, strict=True)
+    ]
+    told = {"bytes": shard.stat().st_size, "sha256": file_sha256(shard)}
+    value = {
+        "format": FORMAT,
+        "wanted": wanted,
+        "shard": told,
+        "pictures": rows,
+        "quarantined": [(row.path, row.reason) for row in bad.rows],
+    }
+    write_json(record, value, indent=None)
+    return False
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    """Add a file without a date or an owner, so that the same images give the same bytes."""
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    tar.addfile(member, io.BytesIO(data))
+
+
+def _digest(table: ClassTable, items: Sequence[Item], plan: ShardPlan) -> str:
+    """Return what changes with the images of a shard or with how they are packed."""
+    sources = [_mark(table.root / path) for path, _ in items]
+    text = json.dumps([plan.side, plan.quality, list(table.classes), list(items), sources])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _mark(path: Path) -> tuple[int, int]:
+    if not path.is_file():
+        return (0, 0)
+    told = path.stat()
+    return (told.st_size, told.st_mtime_ns)
+
+
+def _is_done(shard: Path, record: Path, wanted: str) -> bool:
+    if not shard.is_file() or not record.is_file():
+        return False
+    try:
+        value: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+        return bool(value["wanted"] == wanted and value["shard"]["bytes"] == shard.stat().st_size)
+    except (ValueError, KeyError, TypeError):
+        return False

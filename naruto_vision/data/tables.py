@@ -3,56 +3,25 @@
 import hashlib
 import itertools
 import logging
+import os
+import posixpath
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 from naruto_vision.errors import InputError
 from naruto_vision.io.images import is_image, list_images
 from naruto_vision.records import LabelledImage
 
-_LOG = logging.getLogger(__name__)
-
-
-def some_of(names: Sequence[str], most: int = 3) -> str:
-    """Return the first names of a list, and how many more there are.
-
-    Args:
-        names: The names.
-        most: How many are written out.
-    """
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def tell_of_others(folder: Path, searched: str) -> None:
-    """Warn of images that lie beside the only folder that is searched.
-
-    Args:
-        folder: An existing folder; its own files are looked at, not those of deeper folders.
-        searched: Name of the folder in it that is searched.
-    """
-    others = sorted(file.name for file in folder.iterdir() if is_image(file))
-    if others:
-        what = f"{len(others)} images beside {searched}/ are not searched ({some_of(others)})"
-        _LOG.warning("%s: %s; move them into %s", folder, what, folder / searched)
-
-
 _DRIVE_OR_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 def refusal(text: str) -> str:
-    """Say why a path from a file may not be followed.
-
-    Args:
-        text: The path as the file has it.
-
-    Returns:
-        The reason in a few words, or an empty string for a plain relative POSIX path.
-    """
+    """Say why a path from a file may not be followed."""
     if not text or text.strip("./") == "":
         return "names no file"
     if "\0" in text:
@@ -63,29 +32,60 @@ def refusal(text: str) -> str:
         return "is absolute"
     if _DRIVE_OR_SCHEME.match(text):
         return "starts with a drive or a scheme"
-    if ".." in PurePosixPath(text).parts:
+    if ".." in text.split("/"):
         return "climbs out with '..'"
     return ""
 
 
-def find_inside(base: Path, name: str) -> Path | None:
-    """Find a file that a table names, in either Unicode form of its name.
+class FolderFiles:
+    """The files of one folder by the names that a table gives them, in either Unicode form of the name.
 
     Args:
-        base: The folder that the name is relative to, already resolved (it may itself have been a link).
-        name: A path that ``refusal`` lets pass.
-
-    Returns:
-        The file, or None where it is missing, not a regular file, or a link that leads out of ``base``.
+        folder: The folder that the names are relative to; it may itself be a link.
     """
-    for form in (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)):
-        candidate = base / form
-        try:
-            if candidate.is_file() and candidate.resolve().is_relative_to(base):
-                return candidate
-        except OSError:  # a name too long for the file system is a name that is not there
-            continue
-    return None
+
+    def __init__(self, folder: Path) -> None:
+        self._base = folder.resolve()
+        self._inside: dict[str, bool] = {}  # each sub-folder is resolved once, which is most of the time otherwise
+
+    def find(self, name: str) -> str:
+        """Return the POSIX path in the folder; empty for what is missing, no file, or a link that leads out."""
+        other = () if name.isascii() else (unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))
+        for form in (name, *other):
+            path = f"{self._base}/{form}"
+            if os.path.isfile(path) and self._is_inside(path):  # noqa: PTH113 - pathlib takes ten times as long
+                return posixpath.normpath(form)
+        return ""
+
+    def _is_inside(self, path: str) -> bool:
+        if os.path.islink(path):  # noqa: PTH114
+            return Path(path).resolve().is_relative_to(self._base)
+        folder = os.path.dirname(path)  # noqa: PTH120
+        if folder not in self._inside:
+            self._inside[folder] = Path(folder).resolve().is_relative_to(self._base)
+        return self._inside[folder]
+
+
+def find_inside(base: Path, name: str) -> Path | None:
+    """Find one file that a table names."""
+    found = FolderFiles(base).find(name)
+    return base / found if found else None
+
+
+_LOG = logging.getLogger(__name__)
+
+
+def some_of(names: Sequence[str], most: int = 3) -> str:
+    """Return the first names of a list, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def tell_of_others(folder: Path, searched: str) -> None:
+    """Warn of images that lie beside the only folder that is searched."""
+    others = sorted(file.name for file in folder.iterdir() if is_image(file))
+    if others:
+        what = f"{len(others)} images beside {searched}/ are not searched ({some_of(others)})"
+        _LOG.warning("%s: %s; move them into %s", folder, what, folder / searched)
 
 
 Split: TypeAlias = Literal["train", "valid", "test"]
@@ -184,71 +184,38 @@ class ClassTable:
         return {name: found[name] for name in self.classes}
 
     def with_rows(self, rows: Sequence[LabelledImage]) -> "ClassTable":
-        """Return a table of other rows with the same root, classes and report.
-
-        Args:
-            rows: Sorted by label, then path.
-        """
+        """Return a table of other rows with the same root, classes and report."""
         return replace(self, rows=tuple(rows))
 
     def relabelled(self, classes: Sequence[str]) -> "ClassTable":
-        """Return the same rows under a longer list of classes.
-
-        Args:
-            classes: The new order; it has to hold every label of the rows.
-        """
+        """Return the same rows under a longer list of classes."""
         return replace(self, classes=tuple(classes))
 
 
 def sorted_rows(pairs: Sequence[tuple[str, str]]) -> tuple[LabelledImage, ...]:
-    """Make rows in the order that every table has.
-
-    Args:
-        pairs: Path and label of each image.
-    """
+    """Make rows in the order that every table has."""
     return tuple(LabelledImage(path, label) for label, path in sorted({(label, path) for path, label in pairs}))
 
 
 def merge_classes(tables: Sequence[ClassTable]) -> tuple[str, ...]:
-    """Return the classes of several tables: the first table's order, then what the others add.
-
-    Args:
-        tables: The training table first.
-    """
+    """Return the classes of several tables: the first table's order, then what the others add."""
     return tuple(dict.fromkeys(name for table in tables for name in table.classes))
 
 
 def hold_out(table: ClassTable, fraction: float) -> tuple[ClassTable, ClassTable]:
-    """Split a table in two, the same way on every machine: by the hash of each path, class by class.
-
-    Args:
-        table: The whole.
-        fraction: Share of each class that goes to the second table, in (0, 1); a class keeps at least one
-            image in the first.
-
-    Returns:
-        The larger part and the held-out part, with the same classes and report.
-    """
-    held: set[tuple[str, str]] = set()
-    for name in table.classes:
-        paths = [row.path for row in table.rows if row.label == name]
-        paths.sort(key=lambda path: hashlib.sha256(path.encode()).hexdigest())
-        held |= {(path, name) for path in paths[: min(round(len(paths) * fraction), len(paths) - 1)]}
-    kept = [row for row in table.rows if (row.path, row.label) not in held]
-    rest = [row for row in table.rows if (row.path, row.label) in held]
+    """Split a table in two, the same way on every machine: by the hash of each path, class by class."""
+    held: set[LabelledImage] = set()
+    for numbers in row_groups(table, balanced=True) if table.rows else ():
+        rows = [table.rows[number] for number in numbers]
+        rows.sort(key=lambda row: hashlib.sha256(row.path.encode()).hexdigest())
+        held.update(rows[: min(round(len(rows) * fraction), len(rows) - 1)])
+    kept = [row for row in table.rows if row not in held]
+    rest = [row for row in table.rows if row in held]
     return table.with_rows(kept), table.with_rows(rest)
 
 
 def row_groups(table: ClassTable, *, balanced: bool) -> list[list[int]]:
-    """Return the rows that take turns in training.
-
-    Args:
-        table: The training rows.
-        balanced: A group a class that has images; else one group of all.
-
-    Raises:
-        InputError: If the table is empty.
-    """
+    """Return the rows that take turns in training."""
     if not table.rows:
         msg = f"{table.root}: no images to train on"
         raise InputError(msg)
@@ -293,49 +260,28 @@ class ReadRules:
             raise InputError(msg)
 
     def mend(self, name: str) -> str:
-        """Return the name that a class should have.
-
-        Args:
-            name: The name as found.
-        """
+        """Return the name that a class should have."""
         return self.aliases.get(name, name)
 
     def classes_of(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Return the classes that come of the names as found, in order and without repeats.
-
-        Args:
-            names: The names as found.
-        """
+        """Return the classes that come of the names as found, in order and without repeats."""
         found = tuple(dict.fromkeys(self.mend(name) for name in names))
         return self.in_order(found if self.labels is None else [name for name in self.labels if name in found])
 
     def in_order(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Return class names with the placeholder behind them, where it is asked for.
-
-        Args:
-            names: Mended names, with or without the placeholder.
-        """
+        """Return class names with the placeholder behind them, where it is asked for."""
         if not self.include_unlabeled:
             return tuple(names)
         return (*(name for name in names if name != UNLABELLED), UNLABELLED)
 
     def positives_of(self, names: Sequence[str], classes: Collection[str]) -> list[str]:
-        """Return the classes of one image that count.
-
-        Args:
-            names: Its positive classes as found; an image without any may stand under the placeholder.
-            classes: The classes that count.
-        """
+        """Return the classes of one image that count."""
         if not names and self.include_unlabeled:
             return [UNLABELLED]
         return [name for name in dict.fromkeys(map(self.mend, names)) if name in classes]
 
     def labels_of(self, positives: Sequence[str]) -> tuple[str, ...]:
-        """Return the labels that an image gets: none leaves it out.
-
-        Args:
-            positives: Its classes that count, in order.
-        """
+        """Return the labels that an image gets: none leaves it out."""
         match self.policy:
             case "single_only":
                 return tuple(positives) if len(positives) == 1 else ()
@@ -358,14 +304,6 @@ class SourceRow:
     positives: tuple[str, ...]
 
 
-def _path_of(base: Path, name: str, rules: ReadRules) -> str:
-    """Return a row's path inside its folder, or an empty text for a file that is needed and absent."""
-    found = find_inside(base, name)
-    if found is not None:
-        return found.relative_to(base).as_posix()
-    return "" if rules.need_files else PurePosixPath(name).as_posix()
-
-
 def build_table(
     folder: Path,
     rows: Iterable[SourceRow],
@@ -377,25 +315,20 @@ def build_table(
     """Check every row of a source and count what becomes of it.
 
     A row is refused, missing, a repeat, left out by the policy, or kept: the first of these that holds.
-
-    Args:
-        folder: The folder that the rows' names are relative to.
-        rows: The rows of the source.
-        names: Every class name as found, in order.
-        rules: What becomes of names and of rows with several classes.
-        list_unnamed: Look for images in ``folder`` that no row names.
     """
     pairs: list[tuple[str, str]] = []
     refused, missing, repeats = [], [], []
     discarded: Counter[int] = Counter()
     known: set[str] = set()
     seen = kept = 0
-    base = folder.resolve()
+    files = FolderFiles(folder)
     classes = rules.classes_of(names)
     for row in rows:
         seen += 1
         reason = refusal(row.name)
-        path = "" if reason else _path_of(base, row.name, rules)
+        path = "" if reason else files.find(row.name)
+        if not (reason or path or rules.need_files):
+            path = posixpath.normpath(row.name)
         positives = rules.positives_of(row.positives, classes)
         labels = rules.labels_of(positives)
         if reason:

@@ -8,6 +8,7 @@ Source files are never written to.
 """
 
 import io
+import os
 import struct
 import threading
 import warnings
@@ -208,9 +209,13 @@ def list_images(folder: str | Path) -> Sequence[str]:
     root = Path(folder)
     if not root.is_dir():
         raise MissingPathError(root, "folder of images")
-    found = (
-        file.relative_to(root)
-        for file in root.rglob("*")
-        if file.suffix.lower() in SUFFIXES and (file.is_file() or file.is_symlink())
-    )
-    return sorted(file.as_posix() for file in found if not any(part.startswith(".") for part in file.parts))
+    found: list[str] = []
+    for place, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        prefix = "" if place == str(root) else f"{Path(place).relative_to(root).as_posix()}/"
+        found += [
+            prefix + name
+            for name in files
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122 - many names
+        ]
+    return sorted(found)

@@ -1,11 +1,15 @@
 """What could not be used, and why: never an exception in the middle of a run, never silent."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from naruto_vision.errors import InputError
+from naruto_vision.errors import BadImageError, InputError, MissingPathError
 from naruto_vision.io.atomic import write_text
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -26,10 +30,12 @@ class Quarantine:
 
     Args:
         what: What is being read, for messages ("training images").
+        listed: How many there are in all, where that is known before all are read.
     """
 
-    def __init__(self, what: str = "files") -> None:
+    def __init__(self, what: str = "files", listed: int = 0) -> None:
         self.what = what
+        self.listed = listed
         self.ok = 0
         self._rows: list[QuarantinedFile] = []
 
@@ -61,6 +67,24 @@ class Quarantine:
         """
         self._rows.append(QuarantinedFile(str(path), reason.partition("\n")[0]))
 
+    def read(self, path: str | Path, load: Callable[[], T]) -> T | None:
+        """Load one file and count it.
+
+        Args:
+            path: The file.
+            load: Reads it; a ``BadImageError`` or ``MissingPathError`` sets the file aside.
+
+        Returns:
+            What was loaded; None for a file that was set aside.
+        """
+        try:
+            value = load()
+        except (BadImageError, MissingPathError) as error:
+            self.refuse(path, str(error))
+            return None
+        self.accept()
+        return value
+
     def check(self, max_bad_fraction: float) -> None:
         """Stop where too much is bad to go on.
 
@@ -68,14 +92,15 @@ class Quarantine:
             max_bad_fraction: Largest share that may be set aside, in [0, 1].
 
         Raises:
-            InputError: If nothing is good, or more than the share is bad.
+            InputError: If nothing is good, or more than the share of all is bad.
         """
-        if self.seen and (self.ok == 0 or self.quarantined > max_bad_fraction * self.seen):
-            told = f"none of {self.seen} {self.what} can be read"
-            if self.ok:
+        total = max(self.listed, self.seen)
+        if self._rows and (self.quarantined == total or self.quarantined > max_bad_fraction * total):
+            told = f"none of {total} {self.what} can be read"
+            if self.quarantined < total:
                 told = (
-                    f"{self.quarantined} of {self.seen} {self.what} cannot be read, "
-                    f"more than the {max_bad_fraction:.0%} that are put up with"
+                    f"{self.quarantined} of {total} {self.what} cannot be read, "
+                    f"more than the {max_bad_fraction:.0%} that may be unreadable"
                 )
             msg = f"{told}; first {self._rows[0].path}: {self._rows[0].reason}"
             raise InputError(msg)

@@ -58,7 +58,7 @@ def write_gallery(
 ) -> None:
     """Gather the rows of all processes, choose among them as the data's plan says, and write the gallery.
 
-    Every process has to call this; the first one writes.
+    Every process has to call this; the first one writes, unless too many images could not be read.
 
     Args:
         trainer: What runs the processes; a ``GalleryDataModule`` of its has the plan and the counts.
@@ -68,11 +68,13 @@ def write_gallery(
         mirror: Whether mirrored views were averaged; remembered, so that queries can be treated alike.
         index: Which index searches.
     """
+    data: Any = getattr(trainer, "datamodule", None)
+    if isinstance(data, GalleryDataModule):
+        data.settle()
     whole = Enrolment()
     whole.rows = gather_lists(trainer, own.rows)
     whole.vectors = gather_lists(trainer, own.vectors)
     if trainer.is_global_zero:
-        data: Any = getattr(trainer, "datamodule", None)
         note = {"encoder": dict(encoder.recipe), "mirror": mirror}
         plan = EnrolmentPlan()
         if isinstance(data, GalleryDataModule):

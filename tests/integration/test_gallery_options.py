@@ -182,7 +182,7 @@ def whole_from_shares(data: GalleryDataModule, encoder: ClipEncoder, world_size:
     whole = Enrolment()
     for rank in range(world_size):
         for place in type(loader.sampler)(len(loader.dataset), rank, world_size):
-            batch = loader.collate_fn([loader.dataset[place]])
+            batch = loader.collate_fn([loader.dataset[place]])[0]
             with torch.inference_mode():
                 whole.add(encoder.encode_images(batch.pixels), batch.labels, batch.paths, batch.augs)
     return whole.build(encoder.fingerprint, "exact", data.plan)

@@ -49,7 +49,7 @@ def test_a_process_without_images_gets_one_empty_batch(tmp_path: Path) -> None:
     for rank in range(3):
         loader = data.gallery_loader(MeanColour().preprocess)
         sampler = type(loader.sampler)(1, rank, 3, never_empty=True)
-        batches.append([loader.collate_fn([loader.dataset[place] for place in sampler])])
+        batches.append([loader.collate_fn([loader.dataset[place] for place in sampler])[0]])
     assert [batch[0].labels for batch in batches] == [["ann"], [], []]
     assert all(len(batch[0].pixels) == len(batch[0].labels) for batch in batches)
     empty = GalleryBatch(torch.empty(0, 3, 1, 1), [], [], [])

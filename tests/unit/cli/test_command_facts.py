@@ -10,10 +10,12 @@ import pytest
 from rich.console import Console
 
 from naruto_vision.cli import doctor, trainer_help
+from naruto_vision.cli import doctor as health
+from naruto_vision.cli import trainer_help
+from naruto_vision.cli.data import split_table
 from naruto_vision.cli.doctor import Facts, bundle_state
 from naruto_vision.cli.evaluate_counts import read_runs
 from naruto_vision.cli.main import main
-from naruto_vision.cli.split import split_table
 from naruto_vision.cli.trainer_help import (
     CommandHelp,
     HelpOption,

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from naruto_vision.cli.data import read_aliases
-from naruto_vision.cli.prepare import add_arguments, run
+from naruto_vision.cli.data import add_arguments, read_aliases, run
 from naruto_vision.data.readers import read_present
 from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.io.images import write_image
@@ -27,7 +26,7 @@ def export(root: Path) -> Path:
 
 
 def prepare(*words: str) -> int:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(prog="data prepare")
     add_arguments(parser)
     return run(parser.parse_args(words))
 

@@ -155,7 +155,7 @@ def test_too_many_bad_images_stop_and_leave_nothing_to_read(root: Path, capsys: 
     for name in TRAIN[:3]:
         (root / "train" / name).write_bytes(b"no image")
     text = shard(capsys, "--max-bad", "0.2", code=2)
-    assert "3 of 5 images cannot be read, more than the 20% that are put up with" in text
+    assert "3 of 5 images cannot be read, more than the 20% that may be unreadable" in text
     assert not Path("shards/train/index.json").exists()
     assert len(Path("shards/quarantine.jsonl").read_text().splitlines()) == 3
 
@@ -261,6 +261,6 @@ def test_lists_of_images_are_read_or_refused(tmp_path: Path) -> None:
 
 def test_packing_waits_for_no_lightning() -> None:
     """It takes several seconds to import, more than all else together, and packing trains nothing."""
-    code = "import sys, naruto_vision.data.shard_writer; print('lightning' in sys.modules, 'timm' in sys.modules)"
+    code = "import sys, naruto_vision.data.shards; print('lightning' in sys.modules, 'timm' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.split() == ["False", "False"]

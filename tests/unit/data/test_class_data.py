@@ -1,6 +1,8 @@
 """Training batches depend on seed and place alone: not on workers, memory, or how often the run was interrupted."""
 
+import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 
 from naruto_vision.data.class_data import ClassBatch, ClassDataModule
 from naruto_vision.data.sampling import Draw
 from naruto_vision.errors import InputError
-from naruto_vision.io.images import write_image
+from naruto_vision.io.images import read_image, write_image
 from naruto_vision.records import ImageArray
 
 CLASSES = ("ann", "bob", "cid")
@@ -81,10 +84,11 @@ def test_workers_and_memory_change_nothing(tmp_path: Path) -> None:
 
 def test_every_draw_has_its_own_augmentation(tmp_path: Path) -> None:
     dataset = module_of(class_data(tmp_path)).dataset("train")
-    draws = [dataset[Draw(0, place)][0] for place in (0, 1, 2, 0)]
+    draws = [dataset[Draw(0, place)].item[0] for place in (0, 1, 2, 0)]
     assert torch.equal(draws[0], draws[3])
     assert not any(torch.equal(draws[0], other) for other in draws[1:3])
-    assert torch.equal(dataset[0][0], module_of(tmp_path, augmented=False).dataset("train")[Draw(0, 1)][0])
+    plain = module_of(tmp_path, augmented=False).dataset("train")
+    assert torch.equal(dataset[0].item[0], plain[Draw(0, 1)].item[0])
 
 
 def test_images_are_kept_small(tmp_path: Path) -> None:
@@ -110,14 +114,91 @@ def test_other_splits_come_in_table_order_unaugmented(tmp_path: Path) -> None:
 def test_bad_images_are_set_aside_up_to_a_share(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     class_data(tmp_path)
     (tmp_path / "train" / "1_3.png").write_bytes(b"")
-    data = module_of(tmp_path)
+    data = module_of(tmp_path, balanced=False)
     with caplog.at_level(logging.WARNING):
-        data.setup("fit")
+        batches = epoch(data)
+        data.teardown("fit")
     assert data.quarantines["train"].counts() == {"seen": 24, "ok": 23, "quarantined": 1}
+    assert "left out: " in caplog.text
     assert "1_3.png: the file is empty" in caplog.text
-    assert "1_3.png" not in {path for batch in epoch(data) for path in batch.paths}
-    with pytest.raises(InputError, match=r"1 of 24 images of split 'train'"):
-        module_of(tmp_path, max_bad_fraction=0.01).setup("fit")
+    assert "1 of 24 images of split 'train' could not be read and were left out (bob 1 of 8)" in caplog.text
+    assert {batch.pixels.shape[0] for batch in batches} == {4}
+    assert "1_3.png" not in {path for batch in batches for path in batch.paths}
+    with pytest.raises(InputError, match=r"1 of 24 images of split 'train' cannot be read, more than the 1%"):
+        epoch(module_of(tmp_path, balanced=False, max_bad_fraction=0.01))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_in_place_of_a_bad_image_comes_the_next_of_its_class(tmp_path: Path, workers: int) -> None:
+    whole = epoch(module_of(class_data(tmp_path), num_workers=workers))
+    for name in ("1_3", "1_7", "1_0"):  # one in the middle, the last and the first of a class
+        (tmp_path / "train" / f"{name}.png").write_bytes(b"no image")
+    found = epoch(module_of(tmp_path, num_workers=workers, max_bad_fraction=0.2))
+    drawn = [path for batch in whole for path in batch.paths]
+    stand_in = {"1_3.png": "1_4.png", "1_7.png": "1_1.png", "1_0.png": "1_1.png"}
+    assert stand_in.keys() <= set(drawn)
+    assert [path for batch in found for path in batch.paths] == [stand_in.get(path, path) for path in drawn]
+    assert all(torch.equal(one.labels, other.labels) for one, other in zip(whole, found, strict=True))
+
+
+def test_other_splits_leave_bad_images_out_and_skip_a_batch_without_any(tmp_path: Path) -> None:
+    class_data(tmp_path)
+    for name in ("0_0", "0_1", "0_2", "1_0", "2_4"):  # a whole batch, and one of another
+        (tmp_path / "valid" / f"{name}.png").write_bytes(b"")
+    data = module_of(tmp_path, max_bad_fraction=0.5)
+    rows = [row.path for row in data.tables["valid"].rows] if data.classes else []
+    bad = {path for path in rows if (tmp_path / "valid" / path).stat().st_size == 0}
+    assert rows[:4] == ["0_0.png", "0_1.png", "0_2.png", "1_0.png"]
+    batches = list(data.val_dataloader())
+    assert [len(batch.paths) for batch in batches] == [4, 3]
+    assert [path for batch in batches for path in batch.paths] == [path for path in rows if path not in bad]
+    assert data.quarantines["valid"].counts() == {"seen": 12, "ok": 7, "quarantined": 5}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_class_without_a_readable_image_stops_training(tmp_path: Path, workers: int) -> None:
+    class_data(tmp_path)
+    for file in (tmp_path / "train").glob("1_*.png"):
+        file.write_bytes(b"")
+    with pytest.raises(InputError, match=r"^class 'bob': none of 8 images of split 'train' can be read; first .*png"):
+        epoch(module_of(tmp_path, max_bad_fraction=0.9, num_workers=workers))
+    for file in (tmp_path / "valid").glob("*.png"):
+        file.write_bytes(b"")
+    with pytest.raises(InputError, match=r"none of 12 images of split 'valid' can be read"):
+        list(module_of(tmp_path, max_bad_fraction=1.0).val_dataloader())
+
+
+def test_the_first_batch_of_100_000_images_decodes_only_what_is_prefetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class_data(tmp_path, splits={"train": 1, "valid": 1})
+    for number in range(100_000):
+        split = "valid" if number % 5 == 0 else "train"
+        os.link(tmp_path / split / f"{number % 3}_0.png", tmp_path / split / f"x{number}.png")
+    lines = [f"x{number}.png, " + ", ".join(str(int(number % 3 == k)) for k in range(3)) for number in range(100_000)]
+    for split in ("train", "valid"):
+        text = "\n".join(line for number, line in enumerate(lines) if (number % 5 == 0) == (split == "valid"))
+        (tmp_path / split / "_classes.csv").write_text("filename, " + ", ".join(CLASSES) + "\n" + text)
+    log = tmp_path / "decoded"
+
+    def counted(path: Path) -> ImageArray:
+        with log.open("ab") as file:  # also from worker processes
+            file.write(b".")
+        return read_image(path)
+
+    monkeypatch.setattr("naruto_vision.data.shards.read_image", counted)
+    listed = module_of(tmp_path)
+    listed.setup("fit")
+    assert (len(listed.tables["train"]), len(listed.tables["valid"])) == (80_000, 20_000)
+    assert sum(listed.class_counts) == 80_000
+    assert not log.exists()
+    for workers in (0, 2):
+        data = module_of(tmp_path, num_workers=workers)
+        data.tables = listed.tables
+        log.write_bytes(b"")
+        batch = next(iter(data.train_dataloader()))
+        assert len(batch.paths) == 4
+        assert 4 <= log.stat().st_size <= 4 * max(1, 2 * workers + 1)
 
 
 def test_missing_parts(tmp_path: Path) -> None:
@@ -159,19 +240,19 @@ class Stop(pl.Callback):
             raise RuntimeError("killed")
 
 
-def fit(folder: Path, root: Path, checkpoint: Path | None = None, stop: int = -1) -> Line:
+def fit(folder: Path, root: Path, checkpoint: Path | None = None, stop: int = -1, **options: Any) -> Line:
     module = Line()
     trainer = pl.Trainer(
         max_epochs=3,
         accelerator="cpu",
-        logger=False,
+        logger=CSVLogger(folder),
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=folder,
         callbacks=[ModelCheckpoint(folder, save_last=True, every_n_train_steps=1), Stop(stop)],
     )
     try:
-        trainer.fit(module, module_of(root), ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(module, module_of(root, **options), ckpt_path=checkpoint, weights_only=True)
     except RuntimeError as error:
         if str(error) != "killed":
             raise
@@ -189,6 +270,24 @@ def test_a_killed_run_goes_on_exactly(tmp_path: Path, step: int) -> None:
     assert killed.seen + resumed.seen == whole.seen
     assert torch.equal(resumed.layer.weight, whole.layer.weight)
     assert len({tuple(paths) for paths in whole.seen}) == 18
+
+
+def test_a_killed_run_with_bad_images_goes_on_exactly_and_lists_them(tmp_path: Path) -> None:
+    root = class_data(tmp_path / "data")
+    for name in ("0_1", "2_3"):
+        (root / "train" / f"{name}.png").write_bytes(b"no image")
+    options: dict[str, Any] = {"max_bad_fraction": 0.2, "balanced": False}
+    whole = fit(tmp_path / "whole", root, **options)
+    killed = fit(tmp_path / "killed", root, stop=7, num_workers=2, **options)
+    resumed = fit(tmp_path / "killed", root, tmp_path / "killed" / "last.ckpt", **options)
+    assert killed.seen + resumed.seen == whole.seen
+    assert torch.equal(resumed.layer.weight, whole.layer.weight)
+    assert {len(paths) for paths in whole.seen} == {4}
+    for name in ("whole", "killed"):
+        [listed] = (tmp_path / name).rglob("quarantine.jsonl")
+        rows = [json.loads(line) for line in listed.read_text().splitlines()]
+        assert sorted(row["path"] for row in rows) == ["train/0_1.png", "train/2_3.png"]
+        assert all("not an image" in row["reason"] for row in rows)
 
 
 def test_a_run_over_changed_data_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

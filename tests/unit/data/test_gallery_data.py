@@ -34,20 +34,25 @@ def test_every_image_once_in_order(tmp_path: Path) -> None:
     assert [label for batch in batches for label in batch.labels] == ["a"] * 4 + ["b"] * 2
     assert [path for batch in batches for path in batch.paths][:2] == ["a/0.png", "a/1.png"]
     assert torch.cat([batch.pixels for batch in batches])[:, 0, 0, 0].tolist() == [2, 3, 4, 4, 0, 1]
-    assert data.duplicates == 1
+    assert data.quarantine is not None
     assert data.quarantine.counts() == {"seen": 6, "ok": 6, "quarantined": 0}
 
 
-def test_bad_images_are_set_aside_and_what_does_not_fit_is_read_again(tmp_path: Path) -> None:
+def test_bad_images_are_set_aside_up_to_a_share(tmp_path: Path) -> None:
     gallery(tmp_path)
     (tmp_path / "train" / "a" / "1.png").write_bytes(b"no image")
     with pytest.raises(InputError, match="1 of 6 gallery images"):
-        GalleryDataModule(str(tmp_path)).setup("fit")
-    data = GalleryDataModule(str(tmp_path), max_bad_fraction=0.2, cache_bytes=4000)
+        list(GalleryDataModule(str(tmp_path)).gallery_loader(pixels_of))
+    data = GalleryDataModule(str(tmp_path), max_bad_fraction=0.2)
     data.setup("fit")
     (batch,) = data.gallery_loader(pixels_of)
     assert batch.pixels[:, 0, 0, 0].tolist() == [2, 4, 4, 0, 1]
+    assert data.quarantine is not None
     assert data.quarantine.quarantined == 1
+    for name in ("0", "1"):
+        (tmp_path / "train" / "b" / f"{name}.png").write_bytes(b"")
+    with pytest.raises(InputError, match="class 'b': none of 2 gallery images can be read"):
+        list(GalleryDataModule(str(tmp_path), max_bad_fraction=0.9).gallery_loader(pixels_of))
 
 
 def test_fit_needs_a_root_and_the_other_verbs_do_not(tmp_path: Path) -> None:

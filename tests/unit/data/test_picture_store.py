@@ -10,17 +10,20 @@ import torch
 from torch import Tensor
 
 from naruto_vision.data.sampling import Draw, ResumableLoader, ShareSampler, checked_batch_size
-from naruto_vision.data.shard_writer import ShardPlan, check_out, write_split
 from naruto_vision.data.shards import (
     FolderReader,
     PackedImage,
+    ShardPlan,
     ShardReader,
+    check_out,
     image_reader,
     packed_images,
     read_json,
     read_shards,
+    shrink,
+    write_split,
 )
-from naruto_vision.data.store import ImageStore, TableDataset, load_table, shrink
+from naruto_vision.data.store import ImageStore, TableDataset, TableQuarantine
 from naruto_vision.data.tables import ClassTable, sorted_rows
 from naruto_vision.errors import BadImageError, FormatError, InputError, JsonError, MissingPathError
 from naruto_vision.io.images import decode_image, write_image
@@ -74,91 +77,90 @@ def test_scaling_down_by_a_whole_number_takes_means() -> None:
 
 @pytest.mark.parametrize("budget", [0, 143, 144, 288, 10_000])
 def test_a_store_gives_the_same_pixels_whatever_fits(table: ClassTable, budget: int) -> None:
-    store = ImageStore(table.root, 0, budget)
-    for name in _NAMES:
-        store.add(name)
-    assert len(store) == 3
-    for k in range(3):
+    store = ImageStore(table, 0, budget)
+    for k in (0, 1, 2, 2, 0, 1):
         assert np.array_equal(store[k], _image(k))
 
 
 def test_what_fits_is_not_decoded_again_and_the_rest_is(table: ClassTable) -> None:
-    store = ImageStore(table.root, 0, 8 * 6 * 3 * 2)
-    for name in _NAMES:
-        store.add(name)
+    store = ImageStore(table, 0, 8 * 6 * 3)
+    for row in (0, 1, 2):
+        _ = store[row]
     for name in _NAMES:
         (table.root / name).unlink()
     assert np.array_equal(store[0], _image(0))
-    assert np.array_equal(store[1], _image(1))
-    with pytest.raises(MissingPathError, match=r"ü\.png"):
-        _ = store[2]
+    assert np.array_equal(store[2], _image(2))  # the latest
+    with pytest.raises(MissingPathError, match=r"a/1\.png"):
+        _ = store[1]
 
 
 def test_a_small_image_is_kept_where_a_large_one_did_not_fit(tmp_path: Path) -> None:
     write_image(tmp_path / "large.png", _image(0, 50, 50))
     write_image(tmp_path / "small.png", _image(1, 4, 4))
-    store = ImageStore(tmp_path, 0, 100)
-    store.add("large.png")
-    store.add("small.png")
+    store = ImageStore(ClassTable(tmp_path, sorted_rows([("large.png", "a"), ("small.png", "a")]), ("a",)), 0, 100)
+    for row in (0, 1, 0):
+        _ = store[row]
     (tmp_path / "small.png").unlink()
     assert np.array_equal(store[1], _image(1, 4, 4))
 
 
-def test_repeats_are_counted_by_pixels_and_shape(tmp_path: Path) -> None:
-    image = np.zeros((4, 6, 3), np.uint8)
-    for name, one in (("a.png", image), ("b.png", image), ("c.png", image.reshape(6, 4, 3)), ("d.png", image)):
-        write_image(tmp_path / name, one)
-    store = ImageStore(tmp_path, 0, 0)
-    for name in ("a.png", "b.png", "c.png", "d.png"):
-        store.add(name)
-    assert store.duplicates == 2
+def _quarantine(table: ClassTable, share: float = 0.9, *, every_class: bool = False) -> TableQuarantine:
+    return TableQuarantine("pictures", table, share, every_class=every_class)
 
 
-def test_a_image_that_cannot_be_read_takes_no_place(tmp_path: Path) -> None:
-    (tmp_path / "bad.png").write_bytes(b"x")
-    store = ImageStore(tmp_path, 0, 1000)
-    with pytest.raises(BadImageError, match=r"bad\.png"):
-        store.add("bad.png")
-    with pytest.raises(MissingPathError, match=r"gone\.png"):
-        store.add("gone.png")
-    assert (len(store), store.duplicates) == (0, 0)
+def test_each_row_counts_once_and_too_many_stop_as_soon_as_it_is_certain(table: ClassTable) -> None:
+    quarantine = _quarantine(table, 0.4)
+    for _ in range(2):
+        quarantine.note([0, 0], [(1, "a/1.png: broken"), (0, "broken since")])
+    assert quarantine.counts() == {"seen": 2, "ok": 1, "quarantined": 1}
+    assert quarantine.summary() == "1 of 3 images could not be read and were left out (a 1 of 2)"
+    with pytest.raises(InputError, match=r"2 of 3 images cannot be read, more than the 40%.*first a/1\.png"):
+        quarantine.note([], [(2, "b/ü.png: broken")])
+    with pytest.raises(InputError, match="none of 3 images can be read"):
+        _quarantine(table, 1.0).note([], [(row, "broken") for row in range(3)])
 
 
-def test_bad_rows_leave_the_table_and_the_others_keep_their_images(table: ClassTable) -> None:
+def test_each_class_needs_a_readable_image_only_where_asked(table: ClassTable) -> None:
+    _quarantine(table).note([], [(2, "b/ü.png: broken")])
+    _quarantine(table, every_class=True).note([], [(1, "broken")])
+    with pytest.raises(InputError, match=r"class 'b': none of 1 images can be read; first b/ü\.png: broken"):
+        _quarantine(table, every_class=True).note([], [(2, "b/ü.png: broken")])
+
+
+def test_a_sample_says_what_was_tried(table: ClassTable) -> None:
     (table.root / "a/1.png").write_bytes(b"")
-    quarantine = Quarantine("pictures")
-    good, store = load_table(table, quarantine, max_bad_fraction=0.5, side=0, budget=10_000)
-    assert [row.path for row in good.rows] == ["a/0.png", "b/ü.png"]
-    assert np.array_equal(store[1], _image(2))
-    assert [row.path for row in quarantine.rows] == ["a/1.png"]
-    assert good.classes == table.classes
-    with pytest.raises(InputError, match=r"1 of 3 images cannot be read.*a/1\.png"):
-        load_table(table, Quarantine("pictures"), max_bad_fraction=0.3, side=0, budget=0)
-
-
-def test_a_table_without_rows_loads(tmp_path: Path) -> None:
-    empty, store = load_table(ClassTable(tmp_path, (), ()), Quarantine(), max_bad_fraction=0.0, side=0, budget=0)
-    assert (len(empty), len(store)) == (0, 0)
+    store = ImageStore(table, 0, 0)
+    dataset = TableDataset(table, store, _pixels)
+    [(row, reason)] = dataset[1].bad
+    assert (row, dataset[1].item, dataset[1].read) == (1, None, ())
+    assert reason.endswith("a/1.png: the file is empty (0 bytes)")
+    drawn = dataset[Draw(1, 7)]
+    assert (drawn.item[2], drawn.read, drawn.bad) == ("a/0.png", (0,), ((1, reason),))
+    (table.root / "a/0.png").unlink()
+    gone = TableDataset(table, ImageStore(table, 0, 0), _pixels)[Draw(1, 7)]
+    assert gone.item is None
+    assert [row for row, _ in gone.bad] == [1, 0]
 
 
 def test_only_draws_are_changed_and_by_their_place_and_the_seed(table: ClassTable) -> None:
-    good, store = load_table(table, Quarantine(), max_bad_fraction=0.0, side=0, budget=10_000)
+    store = ImageStore(table, 0, 10_000)
 
     def shift(image: ImageArray, rng: np.random.Generator) -> ImageArray:
         return image + np.uint8(rng.integers(1, 200))
 
     def item(index: int | Draw, seed: int = 0) -> Tensor:
-        return TableDataset(good, store, _pixels, shift, seed)[index][0]
+        pixels: Tensor = TableDataset(table, store, _pixels, shift, seed)[index].item[0]
+        return pixels
 
-    dataset = TableDataset(good, store, _pixels, shift)
+    dataset = TableDataset(table, store, _pixels, shift)
     assert len(dataset) == 3
-    assert dataset[2][1:] == ("b", "b/ü.png")
-    assert torch.equal(dataset[1][0], _pixels(_image(1)))
+    assert dataset[2].item[1:] == ("b", "b/ü.png")
+    assert torch.equal(dataset[1].item[0], _pixels(_image(1)))
     assert torch.equal(item(Draw(1, 7)), item(Draw(1, 7)))
     assert not torch.equal(item(Draw(1, 7)), item(Draw(1, 8)))
     assert not torch.equal(item(Draw(1, 7)), item(Draw(1, 7), seed=1))
     assert not torch.equal(item(Draw(1, 7)), item(1))
-    assert torch.equal(TableDataset(good, store, _pixels)[Draw(1, 7)][0], item(1))
+    assert torch.equal(TableDataset(table, store, _pixels)[Draw(1, 7)].item[0], item(1))
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])

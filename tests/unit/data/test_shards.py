@@ -14,12 +14,10 @@ import torch
 from naruto_vision.cli.main import main
 from naruto_vision.data.class_data import ClassDataModule
 from naruto_vision.data.readers import read_present
-from naruto_vision.data.shard_writer import ShardPlan
-from naruto_vision.data.shards import ShardReader, read_shards
-from naruto_vision.data.store import shrink
+from naruto_vision.data.shards import ShardPlan, ShardReader, read_shards, shrink
 from naruto_vision.data.tables import ReadRules, Split
 from naruto_vision.errors import FormatError, InputError, MissingPathError
-from naruto_vision.io.images import read_image, write_image
+from naruto_vision.io.images import decode_image, read_image, write_image
 from naruto_vision.records import ImageArray
 
 COUNTS: dict[Split, dict[str, int]] = {"train": {"Ada": 9, "Bo": 5, "Cy": 3}, "valid": {"Ada": 2, "Bo": 1, "Cy": 1}}
@@ -134,6 +132,21 @@ def test_pc_05_the_tar_files_are_what_webdataset_reads(root: Path, tmp_path: Pat
                 classes.append(number)
     assert len(set(names)) == len(names) == 3 * 17
     assert len(set(classes[:8])) > 1  # a stream meets several classes at once
+
+
+def test_webdataset_streams_the_tar_files(root: Path, tmp_path: Path) -> None:
+    wds = pytest.importorskip("webdataset")
+    assert _pack(root, tmp_path / "shards") == 0
+    shards = sorted(map(str, (tmp_path / "shards" / "train").glob("*.tar")))
+    streamed = {}
+    for sample in wds.WebDataset(shards, shardshuffle=False):  # nothing is decoded: bytes of the members
+        record = json.loads(sample["json"])
+        streamed[record["path"]] = (int(sample["cls"]), decode_image(sample["png"], record["path"]))
+    reader = ShardReader(tmp_path / "shards" / "train")
+    assert list(streamed) == list(reader.images)
+    for path, (number, image) in streamed.items():
+        assert reader.images[path] == (reader.classes[number],)
+        assert np.array_equal(image, reader.read(path))
 
 
 def test_jpeg_shards_lose_a_little_and_png_nothing(root: Path, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_classes_are_those_of_every_split_and_counts_of_training_only(root: Path
     data = _data(root)
     assert data.classes == ("ann", "bob", "cid")
     assert data.class_counts == (4, 1, 0)
-    assert data.quarantines == {}  # nothing has been decoded yet
+    assert data.quarantines == {}  # nothing has been opened yet
 
 
 def test_labels_are_places_among_the_classes_in_every_split(root: Path) -> None:
@@ -73,7 +73,7 @@ def test_labels_are_places_among_the_classes_in_every_split(root: Path) -> None:
     ("stage", "splits"),
     [("fit", {"train", "valid"}), ("validate", {"valid"}), ("test", {"test"}), ("predict", {"test"})],
 )
-def test_a_verb_decodes_only_what_it_needs(root: Path, stage: str, splits: set[str]) -> None:
+def test_a_verb_opens_only_what_it_needs(root: Path, stage: str, splits: set[str]) -> None:
     data = _data(root)
     data.setup(stage)
     data.setup(stage)
