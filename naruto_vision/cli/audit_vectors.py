@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from naruto_vision.cli.console import cosine, progress, whole_number
-from naruto_vision.cli.gallery_options import add_encoder_options
+from naruto_vision.cli.gallery import add_encoder_options
 
 if TYPE_CHECKING:
     from naruto_vision.data.label_check import CheckedLabel, VectorAudit
