@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from naruto_vision.cli.console import add_theme_option, cosine, progress, share, whole_number
-from naruto_vision.cli.gallery_options import add_encoder_options
+from naruto_vision.cli.gallery import add_encoder_options
 from naruto_vision.errors import FormatError, InputError, JsonError, MissingPathError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 from naruto_vision.data.leaks import AuditItem, ScannedImages
 from naruto_vision.encoders.base import Encoder, embed_images
 from naruto_vision.errors import InputError
-from naruto_vision.gallery.index import ExactIndex, nearest_rows
+from naruto_vision.gallery.index import VectorIndex
 from naruto_vision.io.images import image_or_none
 from naruto_vision.records import Vectors
 
@@ -130,7 +130,7 @@ def audit_vectors(
     voting = max(1, min(neighbours, len(places) // len(set(labels)), len(places) - 1))
     checked: list[CheckedLabel] = []
     near: dict[frozenset[int], tuple[int, Nearest]] = {}
-    for row, (scores, rows) in enumerate(nearest_rows(ExactIndex(vectors), vectors, vectors, voting + 1)):
+    for row, (scores, rows) in enumerate(VectorIndex.build("exact", vectors).search(vectors, voting + 1)):
         place = places[row]
         others = [Nearest(places[k], float(score)) for score, k in zip(scores, rows, strict=True) if k != row]
         checked.append(_check(items, place, tuple(others[:voting])))

@@ -1,4 +1,7 @@
-"""What a gallery holds, checked: vectors, rows, ids, thresholds and the ledger of how they came to be."""
+"""What a gallery holds, checked: vectors, rows, ids, thresholds, and the ledger with one line for each change.
+
+A ledger line is never altered and has what undoes the change. It has no clock: equal inputs give equal bytes.
+"""
 
 import hashlib
 import json
@@ -14,111 +17,8 @@ from naruto_vision.errors import InputError
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.records import UNKNOWN, Vectors
 
-_ROW_OPS = frozenset({"add", "remove", "relabel"})
-
-
-def ledger_line(op: str, content: Mapping[str, Any], generation: int) -> dict[str, Any]:
-    """Describe one change. There is no clock in it: equal inputs give equal galleries, byte for byte.
-
-    Args:
-        op: What was done: "build", "thresholds", "add", "remove", "relabel", "rollback", "reindex".
-        content: ``rows`` and ``next_id`` have to be among it; an edit adds ``added`` (ranges of ids, both ends
-            inclusive), ``removed`` (id, path, label and aug of each), ``relabelled`` (id, label before and after),
-            ``before`` (the thresholds that stood before) ``to`` (the generation that a rollback restores)
-            and ``index`` (what a reindex made).
-        generation: The gallery's generation after the change.
-
-    Returns:
-        One line of ``ledger.jsonl``.
-    """
-    return {"generation": generation, "op": op, **content}
-
-
-def as_ranges(ids: Iterable[int]) -> list[list[int]]:
-    """Write rising ids as ranges.
-
-    Args:
-        ids: Rising.
-
-    Returns:
-        ``[first, last]`` of each run, both inclusive.
-
-    Example:
-        >>> as_ranges([4, 5, 6, 9])
-        [[4, 6], [9, 9]]
-    """
-    ranges: list[list[int]] = []
-    for id_ in ids:
-        if ranges and ranges[-1][1] == id_ - 1:
-            ranges[-1][1] = id_
-        else:
-            ranges.append([id_, id_])
-    return ranges
-
-
-def from_ranges(ranges: Iterable[Sequence[int]]) -> Iterator[int]:
-    """Read ranges back.
-
-    Args:
-        ranges: ``[first, last]`` of each run, both inclusive.
-
-    Yields:
-        The ids.
-    """
-    for first, last in ranges:
-        yield from range(first, last + 1)
-
-
-def archived_ids(ledger: Iterable[Mapping[str, Any]]) -> list[int]:
-    """Tell which rows ``removed.npy`` holds, in its order: each row that was ever taken out, once.
-
-    Args:
-        ledger: The lines, oldest first.
-    """
-    return list(dict.fromkeys(int(row[0]) for line in ledger for row in line.get("removed", ())))
-
-
-def stale_since(ledger: Sequence[Mapping[str, Any]]) -> int | None:
-    """Tell since when the rows are not those that the thresholds were chosen with.
-
-    A rollback brings back the rows and the thresholds of a generation, and so also whether they belonged together.
-
-    Args:
-        ledger: The lines, oldest first.
-
-    Returns:
-        The generation of the last change of rows, or None where rows and thresholds belong together.
-    """
-    states: list[tuple[int, int]] = []  # of each generation: when its rows were made, and those of its thresholds
-    for line in ledger:
-        rows, judged = states[-1] if states else (1, 1)
-        generation = len(states) + 1
-        if line["op"] in _ROW_OPS:
-            rows = generation
-        elif line["op"] == "thresholds":
-            judged = rows
-        elif line["op"] == "rollback":
-            rows, judged = states[int(line["to"]) - 1]
-        states.append((rows, judged))
-    rows, judged = states[-1]
-    return None if rows == judged else rows
-
-
-def line_counts(line: Mapping[str, Any]) -> dict[str, int]:
-    """Count what one line changed.
-
-    Args:
-        line: A line of the ledger.
-
-    Returns:
-        How many rows were ``added``, ``removed`` and ``relabelled``.
-    """
-    added = int(line["rows"]) if line["op"] == "build" else sum(b - a + 1 for a, b in line.get("added", ()))
-    return {"added": added, "removed": len(line.get("removed", ())), "relabelled": len(line.get("relabelled", ()))}
-
-
 UNIT_TOLERANCE = 1e-2
-"""How far a row's length may be from 1: half-precision encoders normalise to about 4e-3, the rest is no unit row."""
+"""How far a row's length may be from 1: half-precision encoders normalise to about 4e-3."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +28,7 @@ class GalleryRow:
     Args:
         path: The image, POSIX, as the caller names it.
         label: Who it shows.
-        aug: How the image was changed before it was embedded: "none" for not at all, "gamma".
+        aug: The augmentation before it was embedded: "none" or "gamma".
 
     Raises:
         InputError: If the label is empty, or is the name that stands for nobody.
@@ -143,22 +43,14 @@ class GalleryRow:
             msg = f"{self.path}: expected a label, found an empty one; name the image's class"
             raise InputError(msg)
         if self.label == UNKNOWN:
-            msg = f"{self.path}: {UNKNOWN!r} is the name of whoever is not enrolled; give the class another name"
+            msg = f"{self.path}: {UNKNOWN!r} is the name of everybody who is not enrolled; give the class another name"
             raise InputError(msg)
 
 
 def unit_rows(vectors: Vectors, what: str) -> Vectors:
-    """Check that rows are finite and of length 1, and take the last rounding out of them.
+    """Check that rows (N, D) are float32, finite and within 1e-2 of length 1, and normalise them to full precision.
 
-    Args:
-        vectors: Shape (N, D), float32, unit rows within 1e-2.
-        what: What they are, for the message.
-
-    Returns:
-        Shape (N, D), float32, C order, unit rows to float32's precision.
-
-    Raises:
-        InputError: If the shape or dtype is another, or a row is not finite or not of length 1.
+    ``what`` names them in the InputError.
     """
     if vectors.ndim != 2 or vectors.dtype != np.float32:
         msg = f"{what}: expected float32 of shape (N, D), found {vectors.dtype} {vectors.shape}"
@@ -173,14 +65,14 @@ def unit_rows(vectors: Vectors, what: str) -> Vectors:
 
 @dataclass(frozen=True)
 class GalleryContent:
-    """Everything that a gallery folder stores, apart from the index that is made of it.
+    """Everything that a gallery folder stores, apart from the index, which is made from it.
 
     Args:
         vectors: Shape (N, D), float32, unit rows.
         ids: Shape (N,), int64, strictly rising: an id is never given twice in the life of a gallery.
         rows: N rows.
         fingerprint: The encoder that made the vectors.
-        thresholds: Below which score a region is nobody in here.
+        thresholds: The scores below which a region is unknown.
         ledger: What was done to the gallery, oldest first; its length is the generation.
         removed: Shape (R, D), float32, unit rows: every row that was ever taken out, for rollbacks.
 
@@ -260,21 +152,7 @@ def build_content(
     thresholds: Thresholds,
     note: Mapping[str, Any] | None = None,
 ) -> GalleryContent:
-    """Make the content of a new gallery, with ids from 0.
-
-    Args:
-        vectors: Shape (N, D), float32, unit rows.
-        rows: N rows.
-        fingerprint: The encoder that made the vectors.
-        thresholds: Below which score a region is nobody in here.
-        note: JSON values that say how the vectors were made; kept in the ledger's first line.
-
-    Returns:
-        The content, in generation 1.
-
-    Raises:
-        InputError: If vectors and rows do not go together, or a vector is not a unit row.
-    """
+    """Make the content of a new gallery, with ids from 0, in generation 1; ``note`` is kept in the ledger."""
     count = len(rows)
     line = {"rows": count, "next_id": count, **({"note": dict(note)} if note else {})}
     return GalleryContent(
@@ -283,6 +161,59 @@ def build_content(
         rows=tuple(rows),
         fingerprint=fingerprint,
         thresholds=thresholds,
-        ledger=(ledger_line("build", line, 1),),
+        ledger=({"generation": 1, "op": "build", **line},),
         removed=np.zeros((0, vectors.shape[1]), dtype=np.float32),
     )
+
+
+def as_ranges(ids: Iterable[int]) -> list[list[int]]:
+    """Write rising ids as ``[first, last]`` of each run, both inclusive.
+
+    Example:
+        >>> as_ranges([4, 5, 6, 9])
+        [[4, 6], [9, 9]]
+    """
+    ranges: list[list[int]] = []
+    for id_ in ids:
+        if ranges and ranges[-1][1] == id_ - 1:
+            ranges[-1][1] = id_
+        else:
+            ranges.append([id_, id_])
+    return ranges
+
+
+def from_ranges(ranges: Iterable[Sequence[int]]) -> Iterator[int]:
+    """Yield the ids of ``as_ranges``."""
+    for first, last in ranges:
+        yield from range(first, last + 1)
+
+
+def archived_ids(ledger: Iterable[Mapping[str, Any]]) -> list[int]:
+    """Return the ids of ``removed.npy``, in its order: each row that was ever removed, once."""
+    return list(dict.fromkeys(int(row[0]) for line in ledger for row in line.get("removed", ())))
+
+
+def stale_since(ledger: Sequence[Mapping[str, Any]]) -> int | None:
+    """Return the generation since which the rows are not those that the thresholds were chosen with, if any.
+
+    A rollback restores the rows and the thresholds of a generation, and so also whether they belonged together.
+    """
+    states: list[tuple[int, int]] = []  # of each generation: when its rows were made, and those of its thresholds
+    for line in ledger:
+        rows, judged = states[-1] if states else (1, 1)
+        generation = len(states) + 1
+        if line["op"] in {"add", "remove", "relabel"}:
+            rows = generation
+        elif line["op"] == "thresholds":
+            judged = rows
+        elif line["op"] == "rollback":
+            rows, judged = states[int(line["to"]) - 1]
+        states.append((rows, judged))
+    rows, judged = states[-1]
+    return None if rows == judged else rows
+
+
+def line_counts(line: Mapping[str, Any]) -> dict[str, int]:
+    """Count how many rows a ledger line ``added``, ``removed`` and ``relabelled``."""
+    added = int(line["rows"]) if line["op"] == "build" else sum(b - a + 1 for a, b in line.get("added", ()))
+    return {"added": added, "removed": len(line.get("removed", ())), "relabelled": len(line.get("relabelled", ()))}

@@ -1,4 +1,7 @@
-"""Changes to a gallery's content: each gives the next generation and a ledger line that can take it back."""
+"""Changes to a gallery's content: each returns the next generation, with a ledger line that can undo it.
+
+What cannot be done raises InputError.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -8,33 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from naruto_vision.errors import InputError
-from naruto_vision.gallery.content import (
-    GalleryContent,
-    GalleryRow,
-    archived_ids,
-    as_ranges,
-    from_ranges,
-    ledger_line,
-    unit_rows,
-)
+from naruto_vision.gallery.content import GalleryContent, GalleryRow, archived_ids, as_ranges, from_ranges, unit_rows
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.records import Vectors
 
 
 def add_rows(content: GalleryContent, vectors: Vectors, rows: Sequence[GalleryRow]) -> GalleryContent:
-    """Append rows under ids that no row ever had.
-
-    Args:
-        content: The gallery's.
-        vectors: Shape (M, D), float32, unit rows, by the encoder that made the others.
-        rows: M rows.
-
-    Returns:
-        The next generation.
-
-    Raises:
-        InputError: If there are no rows, the numbers or lengths differ, or a vector is not a unit row.
-    """
+    """Append rows with their vectors (M, D) under ids that no row ever had."""
     dim = content.vectors.shape[1]
     if not rows or vectors.shape != (len(rows), dim):
         msg = f"add: expected {len(rows)} vectors of length {dim}, at least one, found shape {vectors.shape}"
@@ -53,18 +36,7 @@ def add_rows(content: GalleryContent, vectors: Vectors, rows: Sequence[GalleryRo
 
 
 def remove_rows(content: GalleryContent, ids: Iterable[int]) -> GalleryContent:
-    """Take rows out; their ids are never given again, and ``roll_back`` brings them back.
-
-    Args:
-        content: The gallery's.
-        ids: Which rows.
-
-    Returns:
-        The next generation.
-
-    Raises:
-        InputError: If there is no such row, or none would be left.
-    """
+    """Remove rows; their ids are never given again, and ``roll_back`` restores them."""
     chosen = _chosen(content, ids)
     if len(chosen) == len(content.rows):
         msg = f"remove: that is all {len(chosen)} rows; a gallery has at least one, so delete its folder instead"
@@ -76,76 +48,37 @@ def remove_rows(content: GalleryContent, ids: Iterable[int]) -> GalleryContent:
         {"removed": _facts(content, chosen)},
         vectors=np.ascontiguousarray(content.vectors[kept]),
         ids=content.ids[kept],
-        rows=tuple(content.rows[place] for place in kept.tolist()),
+        rows=tuple(content.rows[position] for position in kept.tolist()),
         removed=_archive(content, chosen),
     )
 
 
 def relabel_rows(content: GalleryContent, ids: Iterable[int], label: str) -> GalleryContent:
-    """Give rows another name.
-
-    Args:
-        content: The gallery's.
-        ids: Which rows; those that have the name already do not count.
-        label: The name.
-
-    Returns:
-        The next generation.
-
-    Raises:
-        InputError: If there is no such row, none would change, or the name cannot be one.
-    """
-    chosen = [place for place in _chosen(content, ids).tolist() if content.rows[place].label != label]
+    """Give rows another label; those that have it already do not count."""
+    chosen = [position for position in _chosen(content, ids).tolist() if content.rows[position].label != label]
     if not chosen:
         msg = f"relabel: all of these rows are {label!r} already"
         raise InputError(msg)
     rows = list(content.rows)
-    for place in chosen:
-        rows[place] = replace(rows[place], label=label)
-    changes = [[int(content.ids[place]), content.rows[place].label, label] for place in chosen]
+    for position in chosen:
+        rows[position] = replace(rows[position], label=label)
+    changes = [[int(content.ids[position]), content.rows[position].label, label] for position in chosen]
     return _next(content, "relabel", {"relabelled": changes}, rows=tuple(rows))
 
 
 def change_thresholds(content: GalleryContent, thresholds: Thresholds) -> GalleryContent:
-    """Give the gallery other thresholds.
-
-    Args:
-        content: The gallery's.
-        thresholds: Below which score a region is nobody in here.
-
-    Returns:
-        The next generation.
-    """
+    """Replace the thresholds."""
     before = {"before": content.thresholds.as_json()}
     return _next(content, "thresholds", before, thresholds=thresholds)
 
 
 def note_index(content: GalleryContent, index: str) -> GalleryContent:
-    """Note that the index was made anew; nothing that is held changes.
-
-    Args:
-        content: The gallery's.
-        index: Its kind, as ``faiss_meta.json`` names it, or "exact".
-
-    Returns:
-        The next generation.
-    """
+    """Note that the index was built again, as a kind of ``faiss_meta.json`` or "exact"."""
     return _next(content, "reindex", {"index": index})
 
 
 def roll_back(content: GalleryContent, generation: int) -> GalleryContent:
-    """Bring back the rows, names and thresholds of an older generation, as a change like any other.
-
-    Args:
-        content: The gallery's.
-        generation: Which, 1 to the one before the present.
-
-    Returns:
-        The next generation; rolling back again can take it back.
-
-    Raises:
-        InputError: If there is no such generation, or the ledger lacks what would be needed.
-    """
+    """Restore the rows, labels and thresholds of an older generation, as a change that can itself be undone."""
     if not 1 <= generation < content.generation:
         last = content.generation - 1
         known = f"a generation from 1 to {last}" if last else "an earlier generation, of which there is none yet"
@@ -155,9 +88,9 @@ def roll_back(content: GalleryContent, generation: int) -> GalleryContent:
     try:
         then, thresholds = _state(content, dict(now), generation)
     except (KeyError, ValueError, TypeError) as error:
-        msg = f"rollback: the ledger does not tell what stood in generation {generation} ({error!r})"
+        msg = f"rollback: the ledger does not say what was in generation {generation} ({error!r})"
         raise InputError(msg) from None
-    gone = np.array([place for place, id_ in enumerate(content.ids.tolist()) if id_ not in then], dtype=np.int64)
+    gone = np.array([position for position, id_ in enumerate(content.ids.tolist()) if id_ not in then], dtype=np.int64)
     changes = {
         "to": generation,
         "added": as_ranges(sorted(then.keys() - now.keys())),
@@ -183,14 +116,14 @@ def roll_back(content: GalleryContent, generation: int) -> GalleryContent:
 
 
 def _next(content: GalleryContent, op: str, changes: Mapping[str, Any], **parts: Any) -> GalleryContent:
-    """Put new parts in the place of old ones, and write the ledger line of it."""
+    """Replace parts, and append the ledger line of the change."""
     counts = {"rows": len(parts.get("rows", content.rows)), "next_id": content.next_id}
-    line = ledger_line(op, {**counts, **changes}, content.generation + 1)
+    line = {"generation": content.generation + 1, "op": op, **counts, **changes}
     return replace(content, ledger=(*content.ledger, line), **parts)
 
 
 def _chosen(content: GalleryContent, ids: Iterable[int]) -> NDArray[np.int64]:
-    """Turn ids into places (M,), rising."""
+    """Turn ids into row numbers (M,), rising."""
     wanted = np.array(sorted(set(ids)), dtype=np.int64)
     missing = np.setdiff1d(wanted, content.ids)
     if missing.size or not wanted.size:
@@ -200,23 +133,23 @@ def _chosen(content: GalleryContent, ids: Iterable[int]) -> NDArray[np.int64]:
     return np.searchsorted(content.ids, wanted).astype(np.int64)
 
 
-def _facts(content: GalleryContent, places: NDArray[np.int64]) -> list[list[Any]]:
-    """Return id, path, label and aug of the rows at places (M,)."""
-    rows = [(int(content.ids[place]), content.rows[place]) for place in places.tolist()]
+def _facts(content: GalleryContent, positions: NDArray[np.int64]) -> list[list[Any]]:
+    """Return id, path, label and aug of rows (M,)."""
+    rows = [(int(content.ids[position]), content.rows[position]) for position in positions.tolist()]
     return [[id_, row.path, row.label, row.aug] for id_, row in rows]
 
 
-def _archive(content: GalleryContent, places: NDArray[np.int64]) -> Vectors:
-    """Return ``removed`` (R, D) with the vectors at places (M,) appended, where they are not in it yet."""
+def _archive(content: GalleryContent, positions: NDArray[np.int64]) -> Vectors:
+    """Append the vectors of rows (M,) to ``removed`` (R, D), where they are not in it yet."""
     known = set(archived_ids(content.ledger))
-    fresh = [place for place in places.tolist() if int(content.ids[place]) not in known]
+    fresh = [position for position in positions.tolist() if int(content.ids[position]) not in known]
     return np.concatenate([content.removed, content.vectors[fresh]])
 
 
 def _vectors_of(content: GalleryContent, ids: NDArray[np.int64]) -> Vectors:
     """Look up the vectors (M, D) of ids (M,), in the gallery or among the removed."""
-    archive = {id_: place for place, id_ in enumerate(archived_ids(content.ledger))}
-    here = {id_: place for place, id_ in enumerate(content.ids.tolist())}
+    archive = {id_: position for position, id_ in enumerate(archived_ids(content.ledger))}
+    here = {id_: position for position, id_ in enumerate(content.ids.tolist())}
     found = [content.vectors[here[i]] if i in here else content.removed[archive[i]] for i in ids.tolist()]
     return np.stack(found)
 
@@ -224,7 +157,7 @@ def _vectors_of(content: GalleryContent, ids: NDArray[np.int64]) -> Vectors:
 def _state(
     content: GalleryContent, rows: dict[int, GalleryRow], generation: int
 ) -> tuple[dict[int, GalleryRow], Thresholds]:
-    """Undo the ledger's lines, youngest first, until a generation is reached."""
+    """Undo the ledger's lines, newest first, down to a generation."""
     thresholds = content.thresholds
     for line in reversed(content.ledger[generation:]):
         for id_ in from_ranges(line.get("added", ())):

@@ -1,4 +1,4 @@
-"""The searchable memory of who is who: unit vectors with labels, bound to the encoder that made them."""
+"""The gallery: labelled unit vectors to search, bound to the encoder that made them."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -9,16 +9,7 @@ from typing import Any
 from naruto_vision.errors import FormatError, InputError
 from naruto_vision.gallery.content import GalleryContent, GalleryRow, build_content, unit_rows
 from naruto_vision.gallery.edits import change_thresholds
-from naruto_vision.gallery.index import (
-    IndexChoice,
-    IndexKind,
-    QueryKind,
-    VectorIndex,
-    choose_kind,
-    make_index,
-    nearest_rows,
-    read_stored,
-)
+from naruto_vision.gallery.index import IndexChoice, IndexKind, QueryKind, VectorIndex, choose_kind
 from naruto_vision.gallery.store import INDEX, read_gallery, write_gallery, writer_lock
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.records import Neighbour, Vectors
@@ -70,8 +61,9 @@ class Gallery:
             vectors: Shape (N, D), float32, unit rows.
             rows: Where each vector came from; row i gets the id i.
             fingerprint: The encoder that made the vectors.
-            index: What searches: "auto" is FAISS where it is installed, and exact NumPy, logged, where it is not.
-            thresholds: Below which score a region is nobody in here; None counts everything as known.
+            index: Which index; "auto" is flat up to 100,000 rows and IVF above, or exact NumPy search, which is logged,
+                where FAISS is not installed.
+            thresholds: The scores below which a region is unknown; None counts every region as known.
             note: JSON values that say how the vectors were made (encoder, mirrored, enrolment counts).
 
         Returns:
@@ -82,7 +74,7 @@ class Gallery:
             MissingPackageError: If "faiss" is wanted and not installed.
         """
         content = build_content(vectors, rows, fingerprint, thresholds or Thresholds(), note)
-        return cls(content, make_index(content.vectors, choose_kind(index, len(rows)), content.ids))
+        return cls(content, VectorIndex.build(choose_kind(index, len(rows)), content.vectors, content.ids))
 
     @classmethod
     def open(cls, folder: str | Path, *, fingerprint: str | None = None, index: IndexChoice = "auto") -> "Gallery":
@@ -91,7 +83,7 @@ class Gallery:
         Args:
             folder: The gallery.
             fingerprint: The encoder that will be searched with; None takes any and is for tools that embed nothing.
-            index: What searches; see ``build``.
+            index: Which index; see ``build``.
 
         Returns:
             The gallery.
@@ -107,11 +99,12 @@ class Gallery:
             _LOG.warning(_STALE, folder, content.stale_since)
         kind = choose_kind(index, len(content.rows), stored.kind)
         if stored.data is None or kind != stored.kind:
-            return cls(content, make_index(content.vectors, kind, content.ids), Path(folder))
+            return cls(content, VectorIndex.build(kind, content.vectors, content.ids), Path(folder))
         try:
-            index_read = read_stored(kind, stored.data, content.vectors, content.ids, stored.efforts)
+            index_read = VectorIndex.read(kind, stored.data, content.vectors, content.ids, stored.budgets)
         except ValueError as error:
-            raise FormatError(Path(folder) / INDEX, "an index of the gallery's vectors", str(error)) from None
+            hint = f"run `naruto-vision gallery reindex {folder}`"
+            raise FormatError(Path(folder) / INDEX, "an index of the gallery's vectors", str(error), hint) from None
         return cls(content, index_read, Path(folder))
 
     def save(self, folder: str | Path) -> None:
@@ -135,7 +128,7 @@ class Gallery:
         Args:
             queries: Shape (Q, D), float32, unit rows.
             k: How many neighbours a query wants, at least 1; a smaller gallery gives all its rows.
-            kind: What was embedded; an approximate index looks further for texts, which lie apart from images.
+            kind: What was embedded; an approximate index has a larger search budget for texts.
 
         Returns:
             For each query its neighbours, highest score first, and of equal scores the lower id first.
@@ -154,33 +147,22 @@ class Gallery:
             )
             raise InputError(msg)
         units = unit_rows(queries, "search queries")
-        found = nearest_rows(self.index, self.content.vectors, units, k, kind)
+        found = self.index.search(units, k, kind)
         return tuple(
-            tuple(self._neighbour(place, score) for score, place in zip(scores.tolist(), places.tolist(), strict=True))
-            for scores, places in found
+            tuple(self._neighbour(row, score) for score, row in zip(scores.tolist(), rows.tolist(), strict=True))
+            for scores, rows in found
         )
 
-    def _neighbour(self, place: int, score: float) -> Neighbour:
-        row = self.content.rows[place]
-        return Neighbour(int(self.content.ids[place]), row.label, score, row.path)
+    def _neighbour(self, number: int, score: float) -> Neighbour:
+        row = self.content.rows[number]
+        return Neighbour(int(self.content.ids[number]), row.label, score, row.path)
 
     def with_thresholds(self, thresholds: Thresholds) -> "Gallery":
-        """Return the same gallery with other thresholds, one generation on.
-
-        Args:
-            thresholds: Below which score a region is nobody in here.
-
-        Returns:
-            A gallery that shares this one's vectors and index.
-        """
+        """Return the next generation with other thresholds; it shares this one's vectors and index."""
         return self.edited(lambda content: change_thresholds(content, thresholds))
 
     def edited(self, change: Callable[[GalleryContent], GalleryContent]) -> "Gallery":
-        """Return the gallery's next generation; nothing is embedded again, and the index is carried along.
-
-        Args:
-            change: One of ``edits``: ``lambda content: remove_rows(content, [3, 4])``.
-        """
+        """Return the next generation by a change of ``edits``: ``lambda content: remove_rows(content, [3, 4])``."""
         content = change(self.content)
         same = content.vectors is self.content.vectors
         return Gallery(content, self.index if same else self.index.updated(content.vectors, content.ids))
@@ -210,12 +192,12 @@ class Gallery:
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """Who is in here: the labels, each once, sorted."""
+        """The labels, each once, sorted."""
         return tuple(sorted({row.label for row in self.content.rows}))
 
     @property
     def thresholds(self) -> Thresholds:
-        """Below which score a region is nobody in here."""
+        """The scores below which a region is unknown."""
         return self.content.thresholds
 
     @property
@@ -240,7 +222,7 @@ class Gallery:
 
     @property
     def index_kind(self) -> IndexKind:
-        """What searches: "faiss" (flat), "exact" (flat, by NumPy), "hnsw" or "ivf"."""
+        """The kind of index: "faiss" (flat), "exact" (flat, none stored), "hnsw", "ivf" or "sq"."""
         return self.index.kind
 
     @cached_property

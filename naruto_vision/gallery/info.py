@@ -1,13 +1,11 @@
-"""What a gallery says about itself, read from its JSON files alone: neither NumPy nor FAISS nor torch is loaded."""
+"""What a gallery says about itself, from its JSON files alone, and where its images and its encoder are."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from naruto_vision.errors import FormatError
-from naruto_vision.gallery.content import stale_since
-from naruto_vision.gallery.index import Efforts, efforts_from_json
 from naruto_vision.gallery.store import (
     AGAIN,
     INDEX_META,
@@ -20,73 +18,22 @@ from naruto_vision.gallery.store import (
     read_files,
 )
 
-_CLASSES = {"clip": "naruto_vision.encoders.clip.ClipEncoder", "dino": "naruto_vision.encoders.dino.DinoEncoder"}
-
-
-def encoder_options(note: Mapping[str, Any]) -> list[str]:
-    """Say which options of ``predict`` and ``test`` open the encoder that made a gallery.
-
-    Args:
-        note: The gallery's note; its ``encoder`` is what ``Encoder.recipe`` returned.
-
-    Returns:
-        The options, each with its value behind "="; none where the note does not say.
-
-    Example:
-        >>> encoder_options({"encoder": {"kind": "clip", "model": "tiny-clip", "pretrained": None}})
-        ['--model.encoder.init_args.model=tiny-clip']
-    """
-    recipe = note.get("encoder")
-    if not isinstance(recipe, Mapping) or recipe.get("kind") not in _CLASSES:
-        return []
-    chosen = [] if recipe["kind"] == "clip" else [f"--model.encoder={_CLASSES[recipe['kind']]}"]
-    values = {key: value for key, value in recipe.items() if key != "kind" and value is not None}
-    return [*chosen, *(f"--model.encoder.init_args.{key}={value}" for key, value in values.items())]
-
+if TYPE_CHECKING:
+    from naruto_vision.gallery.index import Budgets
 
 _SPLITS = ("train", "valid", "val", "validation", "test")
-
-
-def find_image(root: Path, path: str) -> Path | None:
-    """Find a row's image below a folder.
-
-    Rows of a data set with a folder a split are stored relative to that split's folder; people know the data set's
-    own, because that is the one that they enrolled from.
-
-    Args:
-        root: The folder that the path is relative to, or the one that the split's folder lies in.
-        path: As the gallery has it; an absolute one is looked for where it says.
-
-    Returns:
-        The file; None where it is not there.
-    """
-    places = (root / path, *(root / split / path for split in _SPLITS))
-    return next((place for place in places if place.is_file()), None)
+_ENCODERS = {"clip": "naruto_vision.encoders.clip.ClipEncoder", "dino": "naruto_vision.encoders.dino.DinoEncoder"}
 
 
 @dataclass(frozen=True)
 class Listing:
-    """A gallery without its vectors.
-
-    Args:
-        generation: How many changes it has seen.
-        fingerprint: The encoder's.
-        dim: Length of the vectors.
-        index: ``faiss_meta.json``.
-        efforts: How far searches of an approximate index look.
-        thresholds: ``thresholds.json``.
-        total: How many rows there are.
-        labels: Label to its number of rows, by label.
-        rows: ``meta.jsonl``: id, path, label and aug of each; none where they were not asked for.
-        ledger: ``ledger.jsonl``, oldest first.
-        stale_since: The generation since which the rows are not those that the thresholds were chosen with.
-    """
+    """A gallery without its vectors; ``rows`` are read on request only."""
 
     generation: int
     fingerprint: str
     dim: int
     index: Mapping[str, Any]
-    efforts: Efforts
+    budgets: "Budgets"
     thresholds: Mapping[str, Any]
     total: int
     labels: Mapping[str, int]
@@ -95,11 +42,7 @@ class Listing:
     stale_since: int | None
 
     def as_json(self, *, rows: bool) -> dict[str, Any]:
-        """Return the JSON values.
-
-        Args:
-            rows: Whether every row is among them, as far as they were read.
-        """
+        """Return the JSON values of ``gallery list --json``."""
         found: dict[str, Any] = {
             "generation": self.generation,
             "rows": self.total,
@@ -114,27 +57,18 @@ class Listing:
 
 
 def list_gallery(folder: str | Path, *, rows: bool = False) -> Listing:
-    """Read a gallery's JSON files.
-
-    Args:
-        folder: The gallery.
-        rows: Whether every row is read too, which takes as long as there are rows.
-
-    Returns:
-        What they say; the vectors are not looked at.
-
-    Raises:
-        InputError: If there is no gallery there.
-        FormatError: If one of the files is not the one that was written.
-    """
+    """Read a gallery's JSON files, with ``meta.jsonl`` if ``rows``; the vectors are not read."""
     root = Path(folder)
     names = (STATS, LEDGER, THRESHOLDS, INDEX_META, *((ROWS,) if rows else ()))
     manifest, data = read_files(root, names)
+    from naruto_vision.gallery.content import stale_since
+    from naruto_vision.gallery.index import budgets_from_json
+
     index, thresholds = (parse_json(root / name, data[name]) for name in (INDEX_META, THRESHOLDS))
     ledger = tuple(parse_lines(root / LEDGER, data[LEDGER]))
     facts = dict(index) if isinstance(index, dict) else {}
     try:
-        efforts = efforts_from_json(facts.get("efforts"))
+        budgets = budgets_from_json(facts.get("efforts"))
     except ValueError as error:
         raise FormatError(root / INDEX_META, "efforts", str(error), AGAIN) from None
     chosen = dict(thresholds) if isinstance(thresholds, dict) else {}
@@ -144,7 +78,7 @@ def list_gallery(folder: str | Path, *, rows: bool = False) -> Listing:
         fingerprint=manifest["fingerprint"],
         dim=manifest["dim"],
         index=facts,
-        efforts=efforts,
+        budgets=budgets,
         thresholds=chosen,
         total=manifest["rows"],
         labels=_counts(root / STATS, data[STATS], manifest["rows"]),
@@ -160,3 +94,27 @@ def _counts(path: Path, data: bytes, rows: int) -> dict[str, int]:
             if sum(counts.values()) == rows:
                 return dict(sorted(counts.items()))
     raise FormatError(path, f"labels with counts that add up to {rows}", "others", AGAIN)
+
+
+def find_image(root: Path, path: str) -> Path | None:
+    """Find a row's image below a folder, or below its split folders; None where it is missing.
+
+    Rows of a data set with a folder a split are stored relative to that split's folder, but users name the data set's.
+    """
+    candidates = (root / path, *(root / split / path for split in _SPLITS))
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def encoder_options(note: Mapping[str, Any]) -> list[str]:
+    """Return the options of ``predict`` and ``test`` that open the encoder of a gallery's note; none if it names none.
+
+    Example:
+        >>> encoder_options({"encoder": {"kind": "clip", "model": "tiny-clip", "pretrained": None}})
+        ['--model.encoder.init_args.model=tiny-clip']
+    """
+    recipe = note.get("encoder")
+    if not isinstance(recipe, Mapping) or recipe.get("kind") not in _ENCODERS:
+        return []
+    chosen = [] if recipe["kind"] == "clip" else [f"--model.encoder={_ENCODERS[recipe['kind']]}"]
+    values = {key: value for key, value in recipe.items() if key != "kind" and value is not None}
+    return [*chosen, *(f"--model.encoder.init_args.{key}={value}" for key, value in values.items())]

@@ -1,4 +1,4 @@
-"""Read an index folder of the reference system, and check which encoder made it."""
+"""Reading an index folder of the reference system, and checking which encoder made it."""
 
 import json
 from collections import Counter
@@ -18,7 +18,7 @@ from naruto_vision.io.images import read_image
 from naruto_vision.records import ImageArray, Vectors
 
 SAME_ENCODER = 0.99
-"""Cosine from which an image embedded anew is the stored row: other decoders and processors differ by far less."""
+"""Cosine from which an image embedded again is the stored row; other decoders and CPUs differ by far less."""
 
 _CHECKED = 8
 _WHOLE = "copy the folder again, all files of one build"
@@ -26,41 +26,21 @@ _WHOLE = "copy the folder again, all files of one build"
 
 @dataclass(frozen=True)
 class ReferenceIndex:
-    """What an index folder holds.
-
-    Args:
-        vectors: Shape (N, D), float32, unit rows.
-        rows: Where each vector came from.
-
-    Raises:
-        ValueError: If there are not as many rows as vectors.
-    """
+    """The unit vectors (N, D) and the rows of an index folder."""
 
     vectors: Vectors
     rows: tuple[GalleryRow, ...]
 
-    def __post_init__(self) -> None:
-        if len(self.rows) != len(self.vectors):
-            msg = f"reference index: {len(self.vectors)} vectors and {len(self.rows)} rows"
-            raise ValueError(msg)
-
 
 def read_reference_index(folder: str | Path) -> ReferenceIndex:
-    """Read ``embeddings.npy`` and ``meta.jsonl``.
+    """Read ``embeddings.npy`` and ``meta.jsonl``; ``stats.json`` and ``faiss_meta.json``, if there, have to agree.
 
-    ``stats.json`` and ``faiss_meta.json`` have to agree with them, where they are there.
-    ``faiss.index`` is not opened: it holds the same vectors, and an index is made of them anew.
-
-    Args:
-        folder: The index folder.
-
-    Returns:
-        Its vectors and rows, in its order.
+    ``faiss.index`` is not opened: it holds the same vectors, and an index is built from those.
 
     Raises:
         MissingPathError: If the folder or one of the two files is missing.
         FormatError: If a file is damaged, or the files do not agree.
-        InputError: If a vector is not of length 1, or a label is none.
+        InputError: If a vector is not of length 1, or a label cannot be one.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -123,28 +103,22 @@ def _read_object(path: Path) -> Mapping[str, Any]:
 
 
 def _check_stats(path: Path, rows: tuple[GalleryRow, ...]) -> None:
-    told = _read_object(path)
+    stated = _read_object(path)
     found = dict(Counter(row.label for row in rows))
-    if told.get("total", len(rows)) != len(rows) or told.get("counts", found) != found:
-        raise FormatError(path, f"total {len(rows)} and counts {found}", f"{told}"[:200], _WHOLE)
+    if stated.get("total", len(rows)) != len(rows) or stated.get("counts", found) != found:
+        raise FormatError(path, f"total {len(rows)} and counts {found}", f"{stated}"[:200], _WHOLE)
 
 
 def _check_faiss_meta(path: Path, shape: tuple[int, ...]) -> None:
-    told = _read_object(path)
-    size, dim = told.get("size", shape[0]), told.get("dim", shape[1])
-    if (size, dim) != shape or told.get("metric", "ip") not in ("ip", "l2"):
-        raise FormatError(path, f"size {shape[0]}, dim {shape[1]}, metric ip or l2", f"{told}"[:200], _WHOLE)
+    stated = _read_object(path)
+    size, dim = stated.get("size", shape[0]), stated.get("dim", shape[1])
+    if (size, dim) != shape or stated.get("metric", "ip") not in ("ip", "l2"):
+        raise FormatError(path, f"size {shape[0]}, dim {shape[1]}, metric ip or l2", f"{stated}"[:200], _WHOLE)
 
 
 @dataclass(frozen=True)
 class EncoderCheck:
-    """How well stored vectors agree with an encoder.
-
-    Args:
-        checked: How many images were embedded anew.
-        lowest: The lowest cosine between a stored vector and its image's, None where no image was found.
-        mirror: Whether the stored vectors are averages with the mirrored view.
-    """
+    """How many images were embedded again, the lowest cosine with their rows, and whether views were mirrored."""
 
     checked: int
     lowest: float | None
@@ -157,41 +131,32 @@ class EncoderCheck:
 
 
 def check_encoder(index: ReferenceIndex, encoder: Encoder, find: Callable[[str], Path | None]) -> EncoderCheck:
-    """Embed a few of the images anew, with and without the mirrored view, and compare.
-
-    Args:
-        index: What was stored.
-        encoder: What is said to have made it.
-        find: From a row's path to the image on this machine, or None.
-
-    Returns:
-        The comparison for the better of both ways; "mirrored" where no image is here.
-    """
-    places, images = _sample(index, find)
+    """Embed up to eight of the images again, with and without the mirrored view, and keep the better comparison."""
+    positions, images = _sample(index, find)
     best = EncoderCheck(0, None, mirror=True)
     for mirror in (True, False) if images else ():
         vectors = embed_images(encoder, images, mirror=mirror).numpy()
-        lowest = float((vectors * index.vectors[places]).sum(axis=1).min())
+        lowest = float((vectors * index.vectors[positions]).sum(axis=1).min())
         if best.lowest is None or lowest > best.lowest:
-            best = EncoderCheck(len(places), lowest, mirror)
+            best = EncoderCheck(len(positions), lowest, mirror)
     return best
 
 
 def _sample(index: ReferenceIndex, find: Callable[[str], Path | None]) -> tuple[list[int], list[ImageArray]]:
     """Read up to eight unchanged images, from all over the index."""
-    plain = [place for place, row in enumerate(index.rows) if row.aug == UNCHANGED]
+    plain = [position for position, row in enumerate(index.rows) if row.aug == UNCHANGED]
     order = np.random.default_rng(0).permutation(len(plain)).tolist()
-    places: list[int] = []
+    positions: list[int] = []
     images: list[ImageArray] = []
-    for place in (plain[number] for number in order):
-        file = find(index.rows[place].path)
+    for position in (plain[number] for number in order):
+        file = find(index.rows[position].path)
         if file is None:
             continue
         try:
             images.append(read_image(file))
         except (BadImageError, MissingPathError):
             continue
-        places.append(place)
-        if len(places) == _CHECKED:
+        positions.append(position)
+        if len(positions) == _CHECKED:
             break
-    return places, images
+    return positions, images

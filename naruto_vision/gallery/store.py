@@ -10,14 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from naruto_vision.errors import FingerprintError, FormatError, InputError, JsonError, MissingPathError
 from naruto_vision.gallery.content import GalleryContent, GalleryRow, archived_ids, stale_since
-from naruto_vision.gallery.index import Efforts, IndexKind, VectorIndex, efforts_from_json
+from naruto_vision.gallery.index import Budgets, IndexKind, VectorIndex, budgets_from_json
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.io.atomic import atomic_folder, remove_leftovers, sync_folder, write_bytes
 from naruto_vision.io.bundles import has_sha256
@@ -35,64 +35,60 @@ LEDGER = "ledger.jsonl"
 REMOVED = "removed.npy"
 LOCK = ".lock"
 STAGING = ".next"
-"""Where the files of the next generation wait until the manifest names them; see ``publish``."""
 
 ALWAYS = frozenset({EMBEDDINGS, ROWS, STATS, INDEX_META, THRESHOLDS, LEDGER})
 OPTIONAL = frozenset({INDEX, REMOVED})
 ENROL = "enrol first with `naruto-vision fit --config gallery.yaml`"
 AGAIN = "the gallery is damaged: copy it again, or enrol again with `naruto-vision fit --config gallery.yaml`"
-_TRIES = 5  # how often a reader starts again when a writer publishes under its feet
+_TRIES = 5  # how often a reader starts over when a writer publishes meanwhile
 
 
 def json_bytes(value: object) -> bytes:
-    """Return the bytes of a JSON file.
-
-    Args:
-        value: Any value that JSON can hold.
-    """
+    """Return the bytes of a JSON file."""
     return (json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n").encode("utf-8", "surrogatepass")
 
 
 def lines_bytes(values: Sequence[Mapping[str, Any]]) -> bytes:
-    """Return the bytes of a JSON Lines file; a file name on disk need not be proper Unicode.
-
-    Args:
-        values: One object a line.
-    """
+    """Return the bytes of a JSON Lines file; a file name on disk need not be valid Unicode."""
     lines = [json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n" for value in values]
     return "".join(lines).encode("utf-8", "surrogatepass")
 
 
-def manifest_checksum(manifest: Mapping[str, Any]) -> str:
-    """Return the hash that a manifest carries of itself.
+def parse_json(path: Path, data: bytes) -> object:
+    """Parse the bytes of a JSON file; raise FormatError if they are none."""
+    try:
+        value: object = json.loads(data.decode("utf-8", "surrogatepass"))
+    except (ValueError, RecursionError) as error:
+        raise JsonError(path, error, AGAIN) from None
+    return value
 
-    Args:
-        manifest: The manifest, with or without its ``checksum``.
-    """
+
+def parse_lines(path: Path, data: bytes) -> list[dict[str, Any]]:
+    """Parse JSON Lines. Only a line feed ends a line: labels may hold the other line ends of Unicode."""
+    lines = data.split(b"\n")
+    values = [parse_json(path, line) for line in lines[:-1]]
+    records = [value for value in values if isinstance(value, dict)]
+    if lines[-1] or len(records) != len(values):
+        raise FormatError(path, "one JSON object a line", "others", AGAIN)
+    return records
+
+
+def manifest_checksum(manifest: Mapping[str, Any]) -> str:
+    """Return the hash that a manifest carries of itself."""
     facts = {key: value for key, value in manifest.items() if key != "checksum"}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode("ascii")).hexdigest()
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
-    """Read and check a gallery's ``manifest.json``.
-
-    Args:
-        folder: The gallery.
-
-    Returns:
-        ``format``, ``generation``, ``fingerprint``, ``rows``, ``dim``, ``files`` (name to sha256), ``checksum``.
-
-    Raises:
-        MissingPathError: If there is no such folder.
-        InputError: If it is no gallery.
-        FormatError: If the manifest is damaged, or of another format version.
-    """
+    """Read and check ``manifest.json``: generation, fingerprint, rows, dim, and files (name to sha256)."""
     root = Path(folder)
     if not root.is_dir():
         raise MissingPathError(root, "gallery", ENROL)
     path = root / MANIFEST
     if not path.is_file():
-        msg = f"{root}: no gallery here, it has no {MANIFEST}; {_elsewhere(root)}"
+        others = sorted(other.parent for other in root.glob(f"*/{MANIFEST}"))
+        hint = f"there is one in {others[0]}" if others else ENROL
+        msg = f"{root}: no gallery here, it has no {MANIFEST}; {hint}"
         raise InputError(msg)
     manifest = parse_json(path, path.read_bytes())
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
@@ -109,26 +105,8 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     raise FormatError(path, "generation, fingerprint, rows, dim and the hashes of all files", "others", AGAIN)
 
 
-def _elsewhere(root: Path) -> str:
-    """Name a gallery that lies in a folder; else say how to make one."""
-    found = sorted(path.parent for path in root.glob(f"*/{MANIFEST}"))
-    return f"there is one in {found[0]}" if found else ENROL
-
-
 def read_files(folder: str | Path, names: Iterable[str] | None = None) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Read a gallery's files as one generation wrote them, also while a writer publishes the next.
-
-    Args:
-        folder: The gallery.
-        names: Which of them; None takes all.
-
-    Returns:
-        The manifest, and name to bytes.
-
-    Raises:
-        MissingPathError: If the gallery or one of its files is missing.
-        FormatError: If a file is not the one that was written.
-    """
+    """Read the manifest and files (all, or those of ``names``) of one generation, also while the next is published."""
     root, manifest = Path(folder), read_manifest(folder)
     wanted = None if names is None else set(names)
     for _ in range(_TRIES):
@@ -145,9 +123,9 @@ def read_files(folder: str | Path, names: Iterable[str] | None = None) -> tuple[
 
 
 def _read_checked(root: Path, name: str, digest: object) -> bytes:
-    """Read one file; a writer that was stopped, or is at it now, may still have it in the staging folder."""
+    """Read one file, which a writer may still have in the staging folder."""
     found = ""
-    for path in (root / name, root / STAGING / name, root / name):  # the last look: it was moved since the first
+    for path in (root / name, root / STAGING / name, root / name):  # again: it may have been moved since
         try:
             data = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
@@ -161,51 +139,9 @@ def _read_checked(root: Path, name: str, digest: object) -> bytes:
     raise FormatError(root / name, f"sha256 {str(digest)[:12]}", found, AGAIN)
 
 
-def parse_json(path: Path, data: bytes) -> object:
-    """Parse the bytes of a JSON file.
-
-    Args:
-        path: The file, for the message.
-        data: Its bytes.
-
-    Raises:
-        FormatError: If they are no JSON.
-    """
-    try:
-        value: object = json.loads(data.decode("utf-8", "surrogatepass"))
-    except (ValueError, RecursionError) as error:
-        raise JsonError(path, error, AGAIN) from None
-    return value
-
-
-def parse_lines(path: Path, data: bytes) -> list[dict[str, Any]]:
-    """Parse JSON lines. Only a line feed ends a line: labels may hold the other line ends that Unicode knows.
-
-    Args:
-        path: The file, for the message.
-        data: Its bytes.
-
-    Raises:
-        FormatError: If a line is no JSON object, or the last one has no end.
-    """
-    lines = data.split(b"\n")
-    values = [parse_json(path, line) for line in lines[:-1]]
-    records = [value for value in values if isinstance(value, dict)]
-    if lines[-1] or len(records) != len(values):
-        raise FormatError(path, "one JSON object a line", "others", AGAIN)
-    return records
-
-
 @contextmanager
 def writer_lock(folder: str | Path) -> Iterator[None]:
-    """Keep other writers out of a gallery folder; the system lets go of the lock when the process ends, however.
-
-    Args:
-        folder: The gallery; one that is not there yet needs no lock.
-
-    Raises:
-        InputError: If somebody else is writing.
-    """
+    """Lock a gallery folder, if it is there, against other writers; the lock ends with the process."""
     root = Path(folder)
     if not root.is_dir():
         yield
@@ -225,24 +161,14 @@ def writer_lock(folder: str | Path) -> Iterator[None]:
 
 
 def publish(folder: str | Path, files: Mapping[str, bytes], manifest: Mapping[str, Any]) -> None:
-    """Write one generation; the caller holds the lock.
-
-    The new files wait in a folder of their own. Renaming the manifest is the moment at which they count; moving them
-    to their places comes after, and whoever opens the gallery in between finds them where they wait. A process that
-    is killed leaves the generation before or the one after, never a mixture.
-
-    Args:
-        folder: The gallery; what else lies in it stays.
-        files: Name to bytes: all files of the generation.
-        manifest: Has their hashes.
-    """
+    """Write all files of one generation; the caller holds the lock, and other files in the folder stay."""
     root = Path(folder)
     if not root.exists():
         with atomic_folder(root) as temporary:
             for name, data in {**files, MANIFEST: json_bytes(manifest)}.items():
                 (temporary / name).write_bytes(data)
         return
-    settle(root)
+    recover(root)
     try:
         staging = root / STAGING
         staging.mkdir()
@@ -252,15 +178,11 @@ def publish(folder: str | Path, files: Mapping[str, bytes], manifest: Mapping[st
         sync_folder(staging)
         write_bytes(root / MANIFEST, json_bytes(manifest))
     finally:
-        settle(root)
+        recover(root)
 
 
-def settle(folder: str | Path) -> None:
-    """Finish what a stopped writer had published, and drop what it had not; the caller holds the lock.
-
-    Args:
-        folder: The gallery.
-    """
+def recover(folder: str | Path) -> None:
+    """Finish what a stopped writer had published and drop what it had not; the caller holds the lock."""
     root = Path(folder)
     remove_leftovers(root)
     try:
@@ -284,22 +206,13 @@ def _write_synced(path: Path, data: bytes) -> None:
         os.fsync(handle.fileno())
 
 
-_KINDS: Mapping[IndexKind, str] = {"exact": "flat", "faiss": "flat", "hnsw": "hnsw", "ivf": "ivf"}
-
-
 @dataclass(frozen=True)
 class StoredIndex:
-    """What a gallery folder says about its index.
-
-    Args:
-        kind: "exact" where nothing but the vectors is stored, or what is stored cannot be used as it is.
-        data: The bytes of ``faiss.index``, None for "exact".
-        efforts: How far searches of an approximate index look, and what was measured of it.
-    """
+    """What a folder says about its index; ``data``, the bytes of ``faiss.index``, is None for "exact"."""
 
     kind: IndexKind
     data: bytes | None
-    efforts: Efforts = field(default_factory=dict)
+    budgets: Budgets = field(default_factory=dict)
 
 
 def _npy_bytes(vectors: Vectors) -> bytes:
@@ -309,24 +222,16 @@ def _npy_bytes(vectors: Vectors) -> bytes:
 
 
 def write_gallery(folder: str | Path, content: GalleryContent, index: VectorIndex) -> None:
-    """Write a gallery folder; an older one in its place is replaced as a whole, or not at all.
-
-    The caller holds ``writer_lock``.
-
-    Args:
-        folder: Where the gallery goes.
-        content: What it holds.
-        index: The index of its vectors.
-    """
+    """Write a gallery folder or replace an older one as a whole; the caller holds ``writer_lock``."""
     rows = zip(content.ids.tolist(), content.rows, strict=True)
     meta: dict[str, Any] = {
         "metric": "ip",
-        "kind": _KINDS[index.kind],
+        "kind": "flat" if index.kind in ("exact", "faiss") else index.kind,
         "dim": content.vectors.shape[1],
         "size": len(content.rows),
     }
-    if index.efforts:
-        meta["efforts"] = {kind: effort.as_json() for kind, effort in index.efforts.items()}
+    if index.budgets:
+        meta["efforts"] = {kind: budget.as_json() for kind, budget in index.budgets.items()}
     files = {
         EMBEDDINGS: _npy_bytes(content.vectors),
         ROWS: lines_bytes([{"id": id_, "path": r.path, "label": r.label, "aug": r.aug} for id_, r in rows]),
@@ -353,14 +258,7 @@ def write_gallery(folder: str | Path, content: GalleryContent, index: VectorInde
 
 
 def read_gallery(folder: str | Path, fingerprint: str | None = None) -> tuple[GalleryContent, StoredIndex]:
-    """Read a gallery folder.
-
-    Args:
-        folder: The gallery.
-        fingerprint: The encoder that will be searched with, or None to take any.
-
-    Returns:
-        The content, and the index that was stored with it.
+    """Read what a gallery folder holds and the index stored with it; ``fingerprint`` None takes any encoder.
 
     Raises:
         MissingPathError: If the folder or one of its files is missing.
@@ -397,37 +295,28 @@ def _check_encoder(root: Path, manifest: Mapping[str, Any], fingerprint: str | N
 
 
 def _removed(root: Path, data: bytes | None, ledger: list[dict[str, Any]], dim: int) -> Vectors:
-    """Read the rows that were taken out (R, D); a gallery that never lost one has no file."""
+    """Read the removed rows (R, D); a gallery that never lost one has no file."""
     shape = (len(archived_ids(ledger)), dim)
     return np.zeros((0, dim), dtype=np.float32) if data is None else _parse_npy(root / REMOVED, data, shape)
 
 
 def _stored(root: Path, content: GalleryContent, meta: object, data: bytes | None) -> StoredIndex:
-    """Hold ``faiss_meta.json`` against the vectors and tell what ``faiss.index`` is.
+    """Compare ``faiss_meta.json`` with the vectors and say what ``faiss.index`` is.
 
-    On unit rows the nearest by L2 are the nearest by inner product, so an index of that metric needs no file of its
-    own: it is made anew from the vectors, as inner products.
+    On unit rows the nearest by L2 are the nearest by inner product, so a flat index of that metric needs no file.
     """
     rows, dim = content.vectors.shape
+    expected = f"metric ip (or l2), kind flat, hnsw, ivf or sq, dim {dim}, size {rows}"
     match meta:
-        case {"metric": "ip", "kind": "flat", "dim": d, "size": n} if (n, d) == (rows, dim):
-            return StoredIndex("exact" if data is None else "faiss", data)
-        case {"metric": "l2", "kind": "flat", "dim": d, "size": n} if (n, d) == (rows, dim):
-            return StoredIndex("exact", None)
-        case {"metric": "ip", "kind": "hnsw" | "ivf" as kind, "dim": d, "size": n, **rest} if (n, d) == (
-            rows,
-            dim,
-        ) and data:
-            return StoredIndex("hnsw" if kind == "hnsw" else "ivf", data, _efforts(root, rest.get("efforts")))
-    expected = f"metric ip (or l2), kind flat, hnsw or ivf, dim {dim}, size {rows}"
+        case {"metric": "ip" | "l2" as metric, "kind": str(kind), "dim": d, "size": n, **rest} if (n, d) == (rows, dim):
+            if kind == "flat":
+                return StoredIndex("exact", None) if data is None or metric == "l2" else StoredIndex("faiss", data)
+            if kind in ("hnsw", "ivf", "sq") and metric == "ip" and data:
+                try:
+                    return StoredIndex(cast("IndexKind", kind), data, budgets_from_json(rest.get("efforts")))
+                except ValueError as error:
+                    raise FormatError(root / INDEX_META, "efforts", str(error), AGAIN) from None
     raise FormatError(root / INDEX_META, expected, repr(meta), AGAIN)
-
-
-def _efforts(root: Path, value: object) -> Efforts:
-    try:
-        return efforts_from_json(value)
-    except ValueError as error:
-        raise FormatError(root / INDEX_META, "efforts", str(error), AGAIN) from None
 
 
 def _row(record: Mapping[str, Any]) -> GalleryRow:
@@ -439,7 +328,7 @@ def _row(record: Mapping[str, Any]) -> GalleryRow:
 
 
 def _check_agreement(root: Path, content: GalleryContent, manifest: Mapping[str, Any]) -> None:
-    """Hold what the files say about one another against what they hold."""
+    """Check that the ledger, the ids and the lengths of the vectors agree."""
     generations = [line.get("generation") for line in content.ledger]
     if not generations or generations != list(range(1, manifest["generation"] + 1)):
         raise FormatError(root / LEDGER, f"generations 1 to {manifest['generation']}", f"{generations}", AGAIN)
@@ -449,7 +338,7 @@ def _check_agreement(root: Path, content: GalleryContent, manifest: Mapping[str,
     try:
         stale_since(content.ledger)
     except (LookupError, ValueError, TypeError) as error:
-        raise FormatError(root / LEDGER, "lines that tell what was done", repr(error), AGAIN) from None
+        raise FormatError(root / LEDGER, "lines that say what was done", repr(error), AGAIN) from None
     lengths = np.einsum("nd,nd->n", content.vectors, content.vectors, dtype=np.float64)
     bad = np.flatnonzero(~(np.abs(lengths - 1.0) <= 1e-3))
     if bad.size:

@@ -1,4 +1,4 @@
-"""Below which score a region is nobody in the gallery: chosen from validation, stored with its evidence."""
+"""Open-set thresholds: the scores below which a region is unknown, chosen on validation regions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,16 +14,16 @@ NONE_RULE = "none: no validation, every region counts as known"
 
 @dataclass(frozen=True)
 class Thresholds:
-    """The scores from which a name counts.
+    """The scores from which a label counts.
 
     Args:
         default: Cosine similarity for labels without their own, or None where every score counts.
         classes: Label to its own cosine similarity.
         rule: How they were chosen, in words.
-        counts: The evidence: of the default under ``""``, of a class under its label. Each has the regions under
-            their right name (``right``) and those that nobody should name (``wrong``), how many of both reach the
-            threshold, and these as shares: ``coverage`` and ``false_accept``.
-        decision: The rule of naming whose scores they were chosen on; empty where they hold for any.
+        counts: The evidence: of the default under ``""``, of a class under its label. Each has the regions whose
+            label is right (``right``) and the others (``wrong``), how many of both reach the threshold, and these as
+            fractions: ``coverage`` and ``false_accept``.
+        decision: The decision rule whose scores they were chosen on; empty where they hold for any.
 
     Raises:
         ValueError: If a threshold is not a finite number.
@@ -47,15 +47,11 @@ class Thresholds:
 
     @property
     def chosen(self) -> bool:
-        """Whether any score is too low to count."""
+        """Whether there is any threshold."""
         return self.default is not None or bool(self.classes)
 
     def threshold(self, label: str) -> float | None:
-        """Return the lowest cosine similarity at which a label counts, or None where every score does.
-
-        Args:
-            label: A gallery label.
-        """
+        """Return the lowest cosine at which a label counts; None where every score does."""
         return self.classes.get(label, self.default)
 
     def as_json(self) -> dict[str, Any]:
@@ -70,17 +66,7 @@ class Thresholds:
 
     @classmethod
     def from_json(cls, record: object) -> "Thresholds":
-        """Read the JSON values of ``thresholds.json``.
-
-        Args:
-            record: What ``as_json`` returned.
-
-        Returns:
-            The thresholds.
-
-        Raises:
-            ValueError: If a value is missing or of another type.
-        """
+        """Read what ``as_json`` returned; raise ValueError if it is anything else."""
         match record:
             case {"rule": str(rule), "default": default, "classes": dict(classes), "counts": dict(counts), **rest} if (
                 (default is None or _is_number(default))
@@ -88,8 +74,9 @@ class Thresholds:
                 and all(isinstance(value, dict) for value in counts.values())
             ):
                 own = {str(label): float(value) for label, value in classes.items()}
-                bar = None if default is None else float(default)
-                return cls(bar, own, rule, counts, str(rest.get("decision", "")))
+                return cls(
+                    None if default is None else float(default), own, rule, counts, str(rest.get("decision", ""))
+                )
         msg = "thresholds: expected rule, default, classes and counts"
         raise ValueError(msg)
 
@@ -152,11 +139,11 @@ def calibrate_thresholds(
 
     Args:
         scores: Cosine similarity of each of N validation regions with its best gallery row.
-        right: Whether that row's label is the region's true name; False for strangers, background and mix-ups.
+        right: Whether that row's label is the region's true name; False for unknowns, background and confusions.
         labels: That row's label.
         rule: What is made as large as possible; see ``best_threshold``.
         min_each: A class gets its own threshold when it has this many right and this many wrong regions.
-        decision: The rule of naming that the scores come from.
+        decision: The decision rule that the scores come from.
 
     Returns:
         The thresholds with their evidence. Without a right and a wrong region there is nothing to separate: then
@@ -183,10 +170,10 @@ def calibrate_thresholds(
     return Thresholds(default, chosen, f"largest {rule} on validation regions", counts, decision)
 
 
-def _evidence(scores: NDArray[np.float64], right: NDArray[np.bool_], bar: float) -> dict[str, float | int | None]:
+def _evidence(scores: NDArray[np.float64], right: NDArray[np.bool_], threshold: float) -> dict[str, float | int | None]:
     """Count what a threshold keeps of N scores (N,) with their judgements (N,)."""
     rights, wrongs = int(right.sum()), int((~right).sum())
-    right_kept, wrong_kept = int((right & (scores >= bar)).sum()), int((~right & (scores >= bar)).sum())
+    right_kept, wrong_kept = int((right & (scores >= threshold)).sum()), int((~right & (scores >= threshold)).sum())
     return {
         "right": rights,
         "wrong": wrongs,

@@ -1,4 +1,4 @@
-"""A gallery folder looked over: every check by itself, each with what to do where it fails."""
+"""Checking the integrity of a gallery folder: each check on its own, with what to do where it fails."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ import numpy as np
 
 from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.gallery.content import GalleryContent
-from naruto_vision.gallery.index import Efforts, read_stored
+from naruto_vision.gallery.index import Budgets, VectorIndex
 from naruto_vision.gallery.info import find_image
 from naruto_vision.gallery.store import AGAIN, STAGING, StoredIndex, read_gallery, read_manifest
 from naruto_vision.io.bundles import has_sha256
@@ -18,18 +18,12 @@ from naruto_vision.io.machine import has_package
 
 Verdict: TypeAlias = Literal["ok", "warning", "wrong"]
 
-_GROWTH = 0.25  # share of an index's rows that may come or go before what was measured of it is of another index
+_GROWTH = 0.25  # fraction of the rows that may come or go before the recall has to be measured again
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found.
-
-    Args:
-        check: What was looked at.
-        verdict: "warning" is nothing that searches go wrong by.
-        text: What was found, and what to do about it.
-    """
+    """What one check found and what to do about it; nothing goes wrong by a "warning"."""
 
     check: str
     verdict: Verdict
@@ -39,15 +33,12 @@ class Finding:
 def verify_gallery(
     folder: str | Path, *, fingerprint: str | None = None, images: str | Path | None = None
 ) -> list[Finding]:
-    """Look a gallery over.
+    """Check a gallery; checks of the content are left out where it cannot be read.
 
     Args:
         folder: The gallery.
         fingerprint: The encoder that the gallery should be of; None leaves that out.
-        images: Folder that the rows' paths are relative to, or whose split they are of; None leaves the images out.
-
-    Returns:
-        What each check found; those that need the content are left out where it cannot be read.
+        images: Folder of the rows' images, or of their data set; None leaves the images out.
 
     Raises:
         InputError: If there is no gallery there.
@@ -76,13 +67,13 @@ def _files(root: Path) -> Iterator[Finding]:
     elif wrong:
         yield Finding("hashes", "wrong", f"{', '.join(sorted(set(wrong) - set(waiting)))} changed or missing; {AGAIN}")
     else:
-        yield Finding("hashes", "ok", f"{len(files)} of {len(files)} files are as they were written")
+        yield Finding("hashes", "ok", f"{len(files)} of {len(files)} files have the hash they were written with")
 
 
 def _encoder(content: GalleryContent, fingerprint: str | None) -> Finding:
     own = content.fingerprint[:12]
     if fingerprint is None:
-        return Finding("encoder", "ok", f"{own}, not held against an encoder; --encoder NAME does")
+        return Finding("encoder", "ok", f"{own}, not compared with an encoder; --encoder NAME does")
     if fingerprint == content.fingerprint:
         return Finding("encoder", "ok", f"{own}, the one given")
     text = f"built by {own}, given {fingerprint[:12]}: use the encoder that built it, or enrol again"
@@ -103,24 +94,24 @@ def _vectors(content: GalleryContent) -> Finding:
 
 def _index(content: GalleryContent, stored: StoredIndex) -> Finding:
     if stored.data is None:
-        return Finding("index", "ok", "none stored: it is made of the vectors when the gallery is opened")
+        return Finding("index", "ok", "none stored: every row is compared")
     if not has_package("faiss"):
-        return Finding("index", "warning", "not looked at: FAISS is not installed (pip install 'naruto-vision[cpu]')")
+        return Finding("index", "warning", "not checked: FAISS is not installed (pip install 'naruto-vision[cpu]')")
     try:
-        read_stored(stored.kind, stored.data, content.vectors, content.ids, stored.efforts)
+        VectorIndex.read(stored.kind, stored.data, content.vectors, content.ids, stored.budgets)
     except ValueError as error:
         return Finding("index", "wrong", f"{error}; run `naruto-vision gallery reindex GALLERY`")
-    return _efforts(stored.kind, stored.efforts, len(content.rows))
+    return _recall(stored.kind, stored.budgets, len(content.rows))
 
 
-def _efforts(kind: str, efforts: Efforts, rows: int) -> Finding:
-    """Tell what share of the neighbours a sound index finds, and whether that still holds."""
-    text = f"{kind}: holds exactly the gallery's {rows} vectors"
-    if not efforts:
+def _recall(kind: str, budgets: Budgets, rows: int) -> Finding:
+    """Report the recall of a sound index, and whether the measurement still holds."""
+    text = f"{kind}: holds the gallery's {rows} vectors"
+    if not budgets:
         return Finding("index", "ok", text)
-    told = [f"{effort.recall:.3f} for {name} queries" for name, effort in efforts.items()]
-    then = efforts["image"].rows
-    text = f"{text}; finds {' and '.join(told)} of ten neighbours, measured at {then} rows"
+    recalls = " and ".join(f"{budget.recall:.3f} for {name} queries" for name, budget in budgets.items())
+    then = budgets["image"].rows
+    text = f"{text}; recall@10 {recalls}, measured at {then} rows"
     if abs(rows - then) <= _GROWTH * then:
         return Finding("index", "ok", text)
     return Finding("index", "warning", f"{text}; measure again with `naruto-vision gallery reindex GALLERY`")
@@ -130,14 +121,14 @@ def _thresholds(content: GalleryContent) -> Finding:
     if content.stale_since is not None:
         text = f"rows changed in generation {content.stale_since}, after they were chosen; choose them again with "
         return Finding("thresholds", "warning", text + "`naruto-vision validate` on scenes with ground truth")
-    strangers = sorted(set(content.thresholds.classes) - {row.label for row in content.rows})
-    if strangers:
-        return Finding("thresholds", "warning", f"for labels that the gallery lacks: {', '.join(strangers)}")
+    others = sorted(set(content.thresholds.classes) - {row.label for row in content.rows})
+    if others:
+        return Finding("thresholds", "warning", f"for labels that the gallery lacks: {', '.join(others)}")
     return Finding("thresholds", "ok", content.thresholds.rule)
 
 
 def _repeats(content: GalleryContent) -> Finding:
-    """Count vectors that two labels share: no score can tell those apart."""
+    """Count vectors that two labels share: no score can tell them apart."""
     seen: dict[bytes, set[str]] = {}
     for vector, row in zip(content.vectors, content.rows, strict=True):
         seen.setdefault(vector.tobytes(), set()).add(row.label)
@@ -147,7 +138,7 @@ def _repeats(content: GalleryContent) -> Finding:
             "labels", "ok", f"{len({row.label for row in content.rows})} labels, no vector under two of them"
         )
     pair, count = Counter(" = ".join(sorted(labels)) for labels in shared).most_common(1)[0]
-    text = f"{len(shared)} vectors stand under several labels, {count} as {pair}; relabel or remove the wrong ones"
+    text = f"{len(shared)} vectors have several labels, {count} as {pair}; relabel or remove the wrong ones"
     return Finding("labels", "warning", text)
 
 
@@ -163,10 +154,6 @@ def _images(content: GalleryContent, root: Path) -> Finding:
 
 
 def worst(findings: list[Finding]) -> Verdict:
-    """Return the gravest verdict.
-
-    Args:
-        findings: From ``verify_gallery``.
-    """
+    """Return the gravest verdict."""
     order: Callable[[Verdict], int] = ("ok", "warning", "wrong").index
     return max((finding.verdict for finding in findings), key=order)

@@ -5,14 +5,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from naruto_vision.cli.bench_index import encoded_trial
+from naruto_vision.cli.bench_index import (
+    encoded_data,
+    grown,
+    held_out,
+    normalised,
+    random_data,
+    recall,
+    self_match,
+    shifted,
+)
 from naruto_vision.cli.main import main
 from naruto_vision.encoders.base import embed_images
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.dino import DinoEncoder
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
+from naruto_vision.gallery.index import exact_search
+from naruto_vision.records import Vectors
 
 pytest.importorskip("faiss")
 
@@ -25,7 +37,7 @@ def bench(folder: Path, *words: str) -> dict[str, dict[str, object]]:
 
 
 def test_s1_110_naive_and_faiss_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    kinds = ("naive", "flat-default", "flat", "hnsw", "ivf")
+    kinds = ("naive", "flat-default", "flat", "hnsw", "ivf", "sq")
     found = bench(tmp_path, "--vectors", "500", "--dim", "16", "--queries", "40", "--kinds", *kinds)
     image: dict[str, dict[str, dict[str, float]]] = found["image"]  # type: ignore[assignment]  # JSON has no types
     assert list(image["kinds"]) == list(kinds)
@@ -72,7 +84,7 @@ def test_vectors_can_be_what_an_encoder_gives(tmp_path: Path, monkeypatch: pytes
     words = ("--encoder", "tiny-clip", "--vectors", "400", "--queries", "9", "--kinds", "naive", "ivf")
     found = bench(tmp_path, *words, "--text-queries")
     assert found["rows"] == 400
-    assert "9 further images; rows: 18 drawn images of 6 characters" in str(found["image"])
+    assert "9 further images; rows: 18 synthetic images of 6 characters" in str(found["image"])
     assert "captions by its text tower" in str(found["text"])
     assert "text" not in bench(tmp_path, *words)
 
@@ -81,8 +93,8 @@ def test_rows_queries_and_texts_are_the_encoders_own(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("naruto_vision.cli.bench_index._CHARACTERS", 6)
     monkeypatch.setattr("naruto_vision.cli.bench_index._IMAGES", 3)
     encoder = ClipEncoder("tiny-clip").eval()
-    trial, texts = encoded_trial(encoder, 300, 12, 1)
-    again, _ = encoded_trial(encoder, 300, 12, 1)
+    trial, texts = encoded_data(encoder, 300, 12, 1)
+    again, _ = encoded_data(encoder, 300, 12, 1)
     assert trial.vectors.shape == (300, encoder.dim)
     assert np.array_equal(trial.vectors, again.vectors)
     assert texts is not None
@@ -120,3 +132,106 @@ def test_an_encoder_that_reads_nothing_is_not_asked_for_texts(
 def test_senseless_numbers_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "index", "--queries", "0"]) == 2
     assert "--queries 0: expected 1 or more" in capsys.readouterr().err
+
+
+def units(count: int, dim: int = 6, seed: int = 0) -> Vectors:
+    return normalised(np.random.default_rng(seed).normal(size=(count, dim)).astype(np.float32))
+
+
+def is_unit(vectors: Vectors) -> bool:
+    return vectors.dtype == np.float32 and bool(np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5))
+
+
+def test_random_datas_have_unit_rows_and_queries_that_are_none_of_them() -> None:
+    trial, again = random_data(50, 16, 9, seed=3), random_data(50, 16, 9, seed=3)
+    assert trial.vectors.shape == (50, 16)
+    assert trial.queries.shape == (9, 16)
+    assert is_unit(trial.vectors)
+    assert is_unit(trial.queries)
+    assert np.array_equal(trial.vectors, again.vectors)
+    assert (trial.queries @ trial.vectors.T).max() < 0.999999
+    assert trial.source.startswith("8 random characters; cosine of the first neighbour ")
+    assert not np.array_equal(trial.vectors, random_data(50, 16, 9, seed=4).vectors)
+
+
+def test_rows_that_are_taken_out_are_asked_for_and_not_searched() -> None:
+    vectors = units(10)
+    trial = held_out(vectors, 3, seed=1)
+    assert (len(trial.vectors), len(trial.queries)) == (7, 3)
+    together = {row.tobytes() for row in (*trial.vectors, *trial.queries)}
+    assert together == {row.tobytes() for row in vectors}
+    assert trial.source == "3 of the gallery's rows, taken out of it"
+
+
+@pytest.mark.parametrize(("rows", "asked", "taken"), [(10, 100, 5), (10, 0, 1), (3, 9, 1), (2, 5, 1)])
+def test_at_most_half_of_the_rows_are_taken_out_and_at_least_one(rows: int, asked: int, taken: int) -> None:
+    assert len(held_out(units(rows), asked, 0).queries) == taken
+
+
+def test_a_gallery_asked_for_itself_stays_whole() -> None:
+    vectors = units(8)
+    trial = self_match(vectors, 5, 0)
+    assert trial.vectors is vectors
+    assert len(trial.queries) == len(np.unique(trial.queries, axis=0)) == 5
+    assert np.allclose((trial.queries @ vectors.T).max(axis=1), 1)
+    assert len(self_match(vectors, 99, 0).queries) == 8
+
+
+def test_an_offset_moves_all_rows_alike() -> None:
+    vectors = units(200, 64)
+    texts = shifted(vectors, 1)
+    assert is_unit(texts)
+    assert (vectors * texts).sum(axis=1).mean() < 0.8
+    common = normalised(texts.mean(axis=0, keepdims=True))
+    assert float((texts @ common.T).min()) > 0.2
+    assert np.array_equal(shifted(vectors, 1), texts)
+    assert not np.array_equal(shifted(vectors, 2), texts)
+
+
+@pytest.mark.parametrize(
+    ("found", "truth", "share"),
+    [
+        ([[0, 1]], [[1, 0]], 1.0),
+        ([[0, 2]], [[1, 0]], 0.5),
+        ([[-1, -1]], [[1, 0]], 0.0),
+        ([[0, 0], [1, 2]], [[0, 1], [1, 2]], 0.75),
+    ],
+)
+def test_recall_is_the_share_of_true_neighbours(found: list[list[int]], truth: list[list[int]], share: float) -> None:
+    assert recall(np.array(found), np.array(truth)) == share
+
+
+DIM = 12
+
+
+def _characters() -> tuple[Vectors, NDArray[np.int64]]:
+    """Vectors whose characters differ along the first axes and whose images along the last."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(120) % 20
+    between, within = np.zeros(DIM), np.zeros(DIM)
+    between[:4], within[-3:] = 0.6, 0.2
+    means = np.eye(DIM)[5] + rng.normal(size=(20, DIM)) * between
+    return normalised((means[labels] + rng.normal(size=(len(labels), DIM)) * within).astype(np.float32)), labels
+
+
+def test_many_rows_resemble_the_few_that_they_are_resampled_from() -> None:
+    vectors, labels = _characters()
+    rows = grown(vectors, labels, 70_000, 1)
+    assert rows.shape == (70_000, DIM)
+    assert is_unit(rows)
+    assert np.linalg.norm(rows.mean(axis=0) - vectors.mean(axis=0)) < 0.15
+    own, known = (np.cov(one.astype(np.float64).T) for one in (rows, vectors))
+    assert np.linalg.norm(own - known) < 0.3 * np.linalg.norm(known)
+    within = np.diag(own)[-3:] / np.diag(known)[-3:]  # along axes in which images of one character differ
+    assert 0.9 < float(within.min()) < float(within.max()) < 1.7
+    assert len(np.unique(rows[:2000].round(6), axis=0)) == 2000  # no row comes twice
+    assert np.array_equal(rows, grown(vectors, labels, 70_000, 1))
+    assert not np.array_equal(rows, grown(vectors, labels, 70_000, 2))
+
+
+def test_small_galleries_hold_the_known_characters_and_large_ones_others_too() -> None:
+    vectors, labels = _characters()
+    means = normalised(np.stack([vectors[labels == label].mean(axis=0) for label in range(20)]))
+    few, many = (exact_search(means, grown(vectors, labels, rows, 1), 1)[0][:, 0] for rows in (500, 70_000))
+    assert float((few < 0.8).mean()) < 0.02
+    assert float((many < 0.8).mean()) > 2 * float((few < 0.8).mean())

@@ -11,7 +11,7 @@ import pytest
 from naruto_vision.cli.console import check_sheet_name, cosine, share, whole_number
 from naruto_vision.cli.data import add_reading_options, read_aliases, read_renames, rules_of
 from naruto_vision.cli.evaluate import remarks
-from naruto_vision.cli.gallery_options import add_row_options, chosen_ids
+from naruto_vision.cli.gallery import add_row_options, chosen_ids
 from naruto_vision.cli.main import main
 from naruto_vision.cli.short_options import SHORT, check_options, lengthened
 from naruto_vision.cli.usage import one_line
@@ -252,7 +252,7 @@ def test_rows_are_named_by_id_label_or_path(gallery: Path, words: tuple[str, ...
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ((), "which rows: give --id, --label or --path"),
+        ((), "no rows chosen: give --id, --label or --path"),
         (("--id", "9", "7", "0"), "no row of id 7, id 9; "),
         (("--label", "eve", "ann"), "no row of 'eve'; "),
         (("--path", "x.png", "--id", "8"), "no row of id 8, 'x.png'; "),
@@ -273,11 +273,11 @@ def _printed(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 def test_a_list_for_people_has_labels_thresholds_and_rows(gallery: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = _printed(capsys, "list", str(gallery), "--rows").splitlines()
-    assert lines[0].startswith(f"{gallery}: generation 1, 4 rows, 3 labels, vectors of 4, index ")
+    assert lines[0].startswith(f"{gallery}: generation 1, 4 rows, 3 labels, vectors of length 4, index ")
     assert lines[0].endswith("encoder cdcdcdcdcdcd")
     assert lines[1:4] == ["  Zoë       1", "  ann       2", "  bob       1"]
     assert lines[4] == "thresholds: 0.5, 0 labels have their own"
-    assert lines[6].split() == ["ID", "LABEL", "CHANGED", "PATH"]
+    assert lines[6].split() == ["ID", "LABEL", "AUG", "PATH"]
     assert [line.split() for line in lines[7:]] == [
         [str(k), name, "none", f"p{k}.png"] for k, name in enumerate(["ann", "bob", "ann", "Zoë"])
     ]

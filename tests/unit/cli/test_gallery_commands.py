@@ -65,7 +65,7 @@ def listed(capsys: pytest.CaptureFixture[str]) -> dict[int, tuple[str, str]]:
 
 def test_list_shows_labels_counts_and_rows(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = told(capsys, "list", "g")
-    assert "generation 1, 3 rows, 2 labels, vectors of 192, index flat (ip)" in text
+    assert "generation 1, 3 rows, 2 labels, vectors of length 192, index flat (ip)" in text
     assert "  a       2\n  b       1\n" in text
     assert text.endswith("thresholds: 0.5, 0 labels have their own\n")
     assert "       2  b  none     b/0.png\n" in told(capsys, "list", "g", "--rows")
@@ -185,15 +185,15 @@ def test_verify_finds_images_below_the_folder_that_was_enrolled(home: Path, caps
 
 
 def test_verify_help_does_not_promise_an_encoder(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "default: none, so that the gallery is not held" in " ".join(told(capsys, "verify", "--help").split())
-    assert "the one that the gallery remembers" in " ".join(told(capsys, "add", "--help").split())
+    assert "default: none, the encoder is not checked" in " ".join(told(capsys, "verify", "--help").split())
+    assert "default: the gallery's own" in " ".join(told(capsys, "add", "--help").split())
 
 
 def test_verify_notices_one_vector_under_two_names(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gallery = Gallery.open("g")
     rows = [GalleryRow("x.png", "a"), GalleryRow("y.png", "b")]
     Gallery.build(gallery.vectors[[0, 0]], rows, fingerprint=gallery.fingerprint).save(home / "twice")
-    assert "1 vectors stand under several labels, 1 as a = b" in told(capsys, "verify", "twice")
+    assert "1 vectors have several labels, 1 as a = b" in told(capsys, "verify", "twice")
 
 
 @pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf", "exact"])
@@ -224,11 +224,11 @@ def test_list_takes_counts_from_the_statistics_and_tells_how_far_an_index_looks(
     monkeypatch.setattr(layout, "_read_checked", spy)
     shown = told(capsys, "list", "g")
     assert "3 rows" in shown
-    assert "1 cells for image queries (recall@10 1.000 of 3)" in shown
+    assert "nprobe 1 for image queries (recall@10 1.000 of 1)" in shown
     assert "meta.jsonl" not in read  # a line a row: the only file here that grows with the gallery
     told(capsys, "list", "g", "--rows")
     assert "meta.jsonl" in read
-    assert "finds 1.000 for image queries" in told(capsys, "verify", "g")
+    assert "recall@10 1.000 for image queries" in told(capsys, "verify", "g")
     assert home.is_dir()
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from naruto_vision.cli.main import main
-from naruto_vision.cli.search import ImageFinder, draw_sheet
+from naruto_vision.cli.search import ImageFinder, tile_row
 from naruto_vision.encoders.base import embed_images
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.dino import DinoEncoder
@@ -18,8 +18,9 @@ from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.io.images import read_image, write_image
-from naruto_vision.recognition.lookup import Answer, Hit
+from naruto_vision.recognition.lookup import Hit, SearchResult
 from naruto_vision.records import Identity, ImageArray, Neighbour
+from naruto_vision.viz.tile_rows import draw_rows
 
 SIZES = TinySizes(
     embed_dim=16, image_size=24, patch_size=12, vision_width=32, vision_layers=1, text_width=32, text_layers=1
@@ -96,8 +97,8 @@ def test_the_table_says_rank_label_score_margin_path_and_id(capsys: pytest.Captu
     shown = capsys.readouterr().out
     for word in ("rank", "label", "score", "margin", "path", "id", "ayame/0.png"):
         assert word in shown
-    assert "without a threshold nobody is unknown" in shown
-    assert "nobody is unknown: of 6 gallery images asked of the others, " in shown
+    assert "no threshold, so nobody is unknown" in shown
+    assert "nobody is unknown: of 6 gallery images searched among the others, " in shown
 
 
 @pytest.mark.usefixtures("place")
@@ -136,7 +137,7 @@ def test_unreadable_images_are_counted_and_the_others_answered(capsys: pytest.Ca
 @pytest.mark.usefixtures("place")
 def test_a_sheet_shows_the_query_and_its_neighbours(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["search", "--image", "data/kenta/0.png", "--text", "red", "-k", "3", "--sheet", "out/sheet.png"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "sheet is in out/sheet.png"
+    assert capsys.readouterr().out.splitlines()[-1] == "the sheet is out/sheet.png"
     sheet = read_image("out/sheet.png")
     blue = (np.abs(sheet.astype(int) - (60, 60, 220)) < 40).all(axis=2)
     assert blue.sum() > 3 * 160 * 160  # the query and two neighbours at least, as large tiles
@@ -150,21 +151,21 @@ def test_images_that_are_gone_are_placeholders_and_counted(place: Path, capsys: 
 
 def test_another_root_finds_moved_images(place: Path) -> None:
     (place / "data").rename(place / "elsewhere")
-    assert ImageFinder([Path("data")]).gallery("kenta/1.png") is None
+    assert ImageFinder([Path("data")]).read("kenta/1.png") is None
     finder = ImageFinder([Path("elsewhere"), Path("data")])
-    assert finder.gallery("kenta/1.png") is not None
+    assert finder.read("kenta/1.png") is not None
     assert finder.lost == 0
     (place / "cast").mkdir()
     (place / "elsewhere").rename(place / "cast" / "train")
-    assert ImageFinder([Path("cast")]).gallery("kenta/1.png") is not None  # the folder that was enrolled from
+    assert ImageFinder([Path("cast")]).read("kenta/1.png") is not None  # the folder that was enrolled from
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
 def test_themes_differ_and_long_texts_fit(theme: str) -> None:
     row = Neighbour(0, "somebody with a very long name indeed", 0.5, "folder/" * 12 + "1.png")
-    answer = Answer("words " * 40, "text", Identity(row.label, 0.5), None, (Hit(1, row, None),))
+    answer = SearchResult("words " * 40, "text", Identity(row.label, 0.5), None, (Hit(1, row, None),))
     finder = ImageFinder([])
-    sheet = draw_sheet([answer], finder, {}, "gallery", theme)  # type: ignore[arg-type]
+    sheet = draw_rows([tile_row(answer, finder, {})], "gallery", theme)  # type: ignore[arg-type]
     assert (sheet[0, 0].mean() < 60) == (theme == "dark")
     assert finder.lost == 1
     assert (sheet[:, -18:] == sheet[0, 0]).all()  # nothing runs over the edge
@@ -176,7 +177,7 @@ def test_wrong_words_are_told_what_to_do(place: Path, capsys: pytest.CaptureFixt
     assert "-k and --votes" in refused(capsys, "--text", "a", "-k", "0")
     assert ".png or .jpg or .webp" in refused(capsys, "--text", "a", "--sheet", "sheet.txt")
     (place / "empty").mkdir()
-    assert "empty: holds no images" in refused(capsys, "--image", "empty")
+    assert "empty: has no images" in refused(capsys, "--image", "empty")
 
 
 def test_the_encoder_is_asked_for_where_it_is_not_found(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -182,7 +182,7 @@ def test_staleness_is_read_from_the_lines() -> None:
         (lambda content: remove_rows(content, []), "no row chosen"),
         (lambda content: remove_rows(content, range(5)), "all 5 rows"),
         (lambda content: relabel_rows(content, [0], "two"), "'two' already"),
-        (lambda content: relabel_rows(content, [0], "unknown"), "whoever is not enrolled"),
+        (lambda content: relabel_rows(content, [0], "unknown"), "everybody who is not enrolled"),
         (lambda content: add_rows(content, content.vectors[:2], [GalleryRow("a.png", "a")]), "expected 1 vectors"),
         (lambda content: add_rows(content, content.vectors[:0], []), "at least one"),
         (lambda content: add_rows(content, 2 * content.vectors[:1], [GalleryRow("a.png", "a")]), "length 1"),
@@ -199,7 +199,7 @@ def test_a_ledger_that_lacks_what_stood_before_is_not_guessed_at() -> None:
     gallery = built(thresholds=Thresholds(0.5)).with_thresholds(Thresholds(0.6))
     line = {key: value for key, value in gallery.content.ledger[1].items() if key != "before"}
     object.__setattr__(gallery.content, "ledger", (gallery.content.ledger[0], line))
-    with pytest.raises(InputError, match="does not tell what stood in generation 1"):
+    with pytest.raises(InputError, match="does not say what was in generation 1"):
         gallery.edited(lambda content: roll_back(content, 1))
 
 

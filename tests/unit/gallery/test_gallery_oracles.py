@@ -10,8 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from naruto_vision.cli.bench_index import normalised
 from naruto_vision.errors import InputError, MissingPackageError
-from naruto_vision.gallery import index as stores
+from naruto_vision.gallery import index as search_module
 from naruto_vision.gallery.content import GalleryContent, GalleryRow, build_content
 from naruto_vision.gallery.edits import add_rows, change_thresholds, note_index, relabel_rows, remove_rows, roll_back
 from naruto_vision.gallery.enrollment import (
@@ -21,22 +22,8 @@ from naruto_vision.gallery.enrollment import (
     sample_candidates,
     select_rows,
 )
-from naruto_vision.gallery.index import (
-    FLAT_ROWS,
-    IndexChoice,
-    IndexKind,
-    choose_kind,
-    drawn_trial,
-    exact_scores,
-    held_out,
-    make_index,
-    nearest_rows,
-    normalised,
-    recall,
-    self_match,
-    shifted,
-)
-from naruto_vision.gallery.store import settle, writer_lock
+from naruto_vision.gallery.index import FLAT_ROWS, IndexChoice, IndexKind, VectorIndex, choose_kind, exact_scores
+from naruto_vision.gallery.store import recover, writer_lock
 from naruto_vision.gallery.thresholds import NONE_RULE, Thresholds, best_threshold, calibrate_thresholds
 from naruto_vision.records import Vectors
 
@@ -58,65 +45,6 @@ def _content(count: int = 6) -> GalleryContent:
 
 def _is_unit(vectors: Vectors) -> bool:
     return vectors.dtype == np.float32 and bool(np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5))
-
-
-def test_drawn_trials_have_unit_rows_and_queries_that_are_none_of_them() -> None:
-    trial, again = drawn_trial(50, 16, 9, seed=3), drawn_trial(50, 16, 9, seed=3)
-    assert trial.vectors.shape == (50, 16)
-    assert trial.queries.shape == (9, 16)
-    assert _is_unit(trial.vectors)
-    assert _is_unit(trial.queries)
-    assert np.array_equal(trial.vectors, again.vectors)
-    assert (trial.queries @ trial.vectors.T).max() < 0.999999
-    assert trial.source.startswith("8 drawn characters; cosine of the first neighbour ")
-    assert not np.array_equal(trial.vectors, drawn_trial(50, 16, 9, seed=4).vectors)
-
-
-def test_rows_that_are_taken_out_are_asked_for_and_not_searched() -> None:
-    vectors = _units(10)
-    trial = held_out(vectors, 3, seed=1)
-    assert (len(trial.vectors), len(trial.queries)) == (7, 3)
-    together = {row.tobytes() for row in (*trial.vectors, *trial.queries)}
-    assert together == {row.tobytes() for row in vectors}
-    assert trial.source == "3 of the gallery's rows, taken out of it"
-
-
-@pytest.mark.parametrize(("rows", "asked", "taken"), [(10, 100, 5), (10, 0, 1), (3, 9, 1), (2, 5, 1)])
-def test_at_most_half_of_the_rows_are_taken_out_and_at_least_one(rows: int, asked: int, taken: int) -> None:
-    assert len(held_out(_units(rows), asked, 0).queries) == taken
-
-
-def test_a_gallery_asked_for_itself_stays_whole() -> None:
-    vectors = _units(8)
-    trial = self_match(vectors, 5, 0)
-    assert trial.vectors is vectors
-    assert len(trial.queries) == len(np.unique(trial.queries, axis=0)) == 5
-    assert np.allclose((trial.queries @ vectors.T).max(axis=1), 1)
-    assert len(self_match(vectors, 99, 0).queries) == 8
-
-
-def test_an_offset_moves_all_rows_alike() -> None:
-    vectors = _units(200, 64)
-    texts = shifted(vectors, 1)
-    assert _is_unit(texts)
-    assert (vectors * texts).sum(axis=1).mean() < 0.8
-    common = normalised(texts.mean(axis=0, keepdims=True))
-    assert float((texts @ common.T).min()) > 0.2
-    assert np.array_equal(shifted(vectors, 1), texts)
-    assert not np.array_equal(shifted(vectors, 2), texts)
-
-
-@pytest.mark.parametrize(
-    ("found", "truth", "share"),
-    [
-        ([[0, 1]], [[1, 0]], 1.0),
-        ([[0, 2]], [[1, 0]], 0.5),
-        ([[-1, -1]], [[1, 0]], 0.0),
-        ([[0, 0], [1, 2]], [[0, 1], [1, 2]], 0.75),
-    ],
-)
-def test_recall_is_the_share_of_true_neighbours(found: list[list[int]], truth: list[list[int]], share: float) -> None:
-    assert recall(np.array(found), np.array(truth)) == share
 
 
 @_QUICK
@@ -182,8 +110,8 @@ def test_a_selection_adds_up_and_keeps_to_its_cap(count: int, cap: int, bar: flo
 def test_which_index_searches(
     monkeypatch: pytest.MonkeyPatch, choice: IndexChoice, rows: int, stored: IndexKind | None, kind: IndexKind
 ) -> None:
-    monkeypatch.setattr(stores, "has_package", lambda _: True)
-    monkeypatch.setattr(stores, "require_package", lambda *_: None)
+    monkeypatch.setattr(search_module, "has_package", lambda _: True)
+    monkeypatch.setattr(search_module, "require_package", lambda *_: None)
     assert choose_kind(choice, rows, stored) == kind
 
 
@@ -193,8 +121,8 @@ def test_without_faiss_auto_is_exact_and_says_so_and_others_are_refused(
     def refuse(name: str, extra: str) -> None:
         raise MissingPackageError(name, extra)
 
-    monkeypatch.setattr(stores, "has_package", lambda _: False)
-    monkeypatch.setattr(stores, "require_package", refuse)
+    monkeypatch.setattr(search_module, "has_package", lambda _: False)
+    monkeypatch.setattr(search_module, "require_package", refuse)
     with caplog.at_level(logging.WARNING):
         assert choose_kind("auto", 10**9, "ivf") == "exact"
     assert "FAISS is not installed: exact NumPy search" in caplog.text
@@ -210,7 +138,7 @@ def test_nearest_rows_are_those_of_a_full_sort(rows: int, count: int, queries: i
     vectors = _units(rows, 4, seed)
     vectors[rows // 2] = vectors[0]  # a tie
     asked = _units(queries, 4, seed + 1)
-    found = nearest_rows(make_index(vectors, "exact"), vectors, asked, count)
+    found = VectorIndex.build("exact", vectors).search(asked, count)
     for query, (scores, places) in zip(asked, found, strict=True):
         exact = exact_scores(vectors, query.astype(np.float64))
         order = sorted(range(rows), key=lambda place: (-exact[place], place))[:count]
@@ -316,7 +244,7 @@ def test_an_enrolment_of_uneven_parts_is_refused_and_tells_what_it_left_out(capl
     one.add(torch.eye(2), ["a", "a"], ["p", "q"])
     with caplog.at_level(logging.INFO):
         gallery = one.build(PRINT, "exact", EnrolmentPlan(max_per_class=1), {"enrolment": {"listed": 2}})
-    assert "1 of 2 images enrolled (0 near duplicates and 1 beyond the cap a class left out)" in caplog.text
+    assert "1 of 2 images enrolled (0 near duplicates and 1 over the cap of a class left out)" in caplog.text
     assert gallery.note["enrolment"] == {"listed": 2, "pictures": 2, "near_duplicates": 0, "over_cap": 1, "kept": 1}
 
 
@@ -333,8 +261,8 @@ def test_a_lock_keeps_a_second_writer_out_and_is_let_go(tmp_path: Path) -> None:
         pass
 
 
-def test_settling_a_folder_that_is_no_gallery_removes_leftovers_only(tmp_path: Path) -> None:
+def test_recovering_a_folder_that_is_no_gallery_removes_leftovers_only(tmp_path: Path) -> None:
     (tmp_path / ".tmp-half").write_bytes(b"x")
     (tmp_path / "mine.txt").write_text("mine")
-    settle(tmp_path)
+    recover(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]

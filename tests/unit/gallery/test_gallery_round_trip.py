@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from naruto_vision.gallery import index as stores
+from naruto_vision.gallery import index as search_module
 from naruto_vision.gallery import store as publish
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
@@ -96,7 +96,7 @@ def test_odd_names_survive(tmp_path: Path) -> None:
 
 def test_a_gallery_of_faiss_opens_without_it(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = Gallery.open(saved)
-    monkeypatch.setattr(stores, "has_package", lambda _: False)
+    monkeypatch.setattr(search_module, "has_package", lambda _: False)
     found = Gallery.open(saved)
     assert found.index_kind == "exact"
     assert same(found, expected)

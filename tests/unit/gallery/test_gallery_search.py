@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from naruto_vision.errors import InputError, MissingPackageError
-from naruto_vision.gallery import index as stores
+from naruto_vision.gallery import index as search_module
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.index import IndexChoice
@@ -174,7 +174,7 @@ def test_senseless_galleries_are_refused() -> None:
 def test_without_faiss_auto_says_so_and_faiss_is_refused(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(stores, "has_package", lambda _: False)
+    monkeypatch.setattr(search_module, "has_package", lambda _: False)
     monkeypatch.setattr("naruto_vision.io.machine.has_package", lambda _: False)
     with caplog.at_level(logging.WARNING):
         gallery = built(unit(3, 4, 0))

@@ -11,7 +11,7 @@ from naruto_vision.errors import InputError, MissingPathError
 from naruto_vision.gallery import verify
 from naruto_vision.gallery.content import GalleryContent, GalleryRow
 from naruto_vision.gallery.gallery import Gallery
-from naruto_vision.gallery.index import Effort, Efforts
+from naruto_vision.gallery.index import Budgets, SearchBudget
 from naruto_vision.gallery.info import find_image
 from naruto_vision.gallery.maintenance import relabel_in_gallery, remove_from_gallery
 from naruto_vision.gallery.store import ALWAYS, MANIFEST, STAGING, json_bytes, manifest_checksum
@@ -53,20 +53,20 @@ def test_a_sound_gallery_is_sound_in_every_check(saved: Path) -> None:
 def test_sound_checks_say_what_they_counted(saved: Path) -> None:
     found = _found(saved)
     count = len(json.loads((saved / MANIFEST).read_text())["files"])
-    assert found["hashes"].text == f"{count} of {count} files are as they were written"
+    assert found["hashes"].text == f"{count} of {count} files have the hash they were written with"
     assert found["ids"].text == "6 of 6 unique, below 6; 0 kept for rollbacks"
     length, _, furthest = found["vectors"].text.partition(", at most ")
     assert length == "6 of length 6"
     assert float(furthest.removesuffix(" from 1")) < 1e-6
     assert found["thresholds"].text == "largest f1 on validation regions"
     assert found["labels"].text == "2 labels, no vector under two of them"
-    assert found["index"].text == "none stored: it is made of the vectors when the gallery is opened"
+    assert found["index"].text == "none stored: every row is compared"
 
 
 @pytest.mark.parametrize(
     ("given", "verdict", "text"),
     [
-        (None, "ok", "abababababab, not held against an encoder; --encoder NAME does"),
+        (None, "ok", "abababababab, not compared with an encoder; --encoder NAME does"),
         (PRINT, "ok", "abababababab, the one given"),
         (
             "cd" * 32,
@@ -161,7 +161,7 @@ def test_one_vector_under_two_labels_is_told_with_the_most_frequent_pair(tmp_pat
     Gallery.build(vectors, rows, fingerprint=PRINT, index="exact").save(tmp_path)
     found = _found(tmp_path)["labels"]
     assert found.verdict == "warning"
-    assert found.text == "3 vectors stand under several labels, 2 as a = b; relabel or remove the wrong ones"
+    assert found.text == "3 vectors have several labels, 2 as a = b; relabel or remove the wrong ones"
 
 
 def test_one_vector_twice_under_one_label_is_no_conflict(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_a_flat_index_is_held_against_the_vectors(tmp_path: Path, monkeypatch: p
     pytest.importorskip("faiss")
     Gallery.build(_units(6), _rows(6), fingerprint=PRINT, index="faiss").save(tmp_path / "g")
     found = _found(tmp_path / "g")["index"]
-    assert (found.verdict, found.text.partition(":")[2]) == ("ok", " holds exactly the gallery's 6 vectors")
+    assert (found.verdict, found.text.partition(":")[2]) == ("ok", " holds the gallery's 6 vectors")
     Gallery.build(_units(6, seed=1), _rows(6), fingerprint=PRINT, index="faiss").save(tmp_path / "other")
     other = (tmp_path / "other" / "faiss.index").read_bytes()
     _forge(tmp_path / "g", "faiss.index", lambda _: other)
@@ -193,11 +193,11 @@ def test_a_flat_index_is_held_against_the_vectors(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize(("then", "verdict"), [(100, "ok"), (80, "ok"), (79, "warning"), (133, "ok"), (134, "warning")])
 def test_what_was_measured_of_an_index_holds_for_a_quarter_more_or_fewer_rows(then: int, verdict: str) -> None:
-    efforts: Efforts = {"image": Effort(4, 0.9951, 256, then), "text": Effort(9, 0.95, 256, then)}
-    found = verify._efforts("hnsw", efforts, 100)
+    budgets: Budgets = {"image": SearchBudget(4, 0.9951, 256, then), "text": SearchBudget(9, 0.95, 256, then)}
+    found = verify._recall("hnsw", budgets, 100)
     assert found.verdict == verdict
-    told = "hnsw: holds exactly the gallery's 100 vectors; finds 0.995 for image queries and 0.950 for text queries"
-    assert found.text.startswith(f"{told} of ten neighbours, measured at {then} rows")
+    told = "hnsw: holds the gallery's 100 vectors; recall@10 0.995 for image queries and 0.950 for text queries"
+    assert found.text.startswith(f"{told}, measured at {then} rows")
     assert found.text.endswith("measure again with `naruto-vision gallery reindex GALLERY`") == (verdict == "warning")
 
 

@@ -4,7 +4,7 @@ import pytest
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.thresholds import Thresholds
-from naruto_vision.recognition.lookup import Hit, look_up
+from naruto_vision.recognition.lookup import Hit, ImageThreshold, look_up, measure_threshold
 from naruto_vision.records import Neighbour, Vectors
 
 
@@ -52,9 +52,9 @@ def test_below_the_threshold_a_image_is_nobody_and_a_text_still_has_its_nearest(
 
 def test_sentences_say_why() -> None:
     (known,) = look_up(gallery(), at(5), ["q.png"], "image", threshold=0.5)
-    assert known.sentence() == "a (score 0.996, 0.423 ahead of the next label; known from 0.500)"
+    assert known.sentence() == "a (score 0.996, 0.423 ahead of the next label; threshold 0.500)"
     (free,) = look_up(gallery(), at(5), ["q.png"], "image", votes=1)
-    assert free.sentence() == "a (score 0.996; without a threshold nobody is unknown)"
+    assert free.sentence() == "a (score 0.996; no threshold, so nobody is unknown)"
 
 
 def test_numbers_that_do_not_go_together_are_refused() -> None:
@@ -64,3 +64,68 @@ def test_numbers_that_do_not_go_together_are_refused() -> None:
         look_up(gallery(), at(5), ["q.png"], "image", k=0)
     with pytest.raises(ValueError, match="rank of 1"):
         Hit(0, Neighbour(0, "a", 1.0), None)
+
+
+def gallery_at(degrees: Vectors, paths: list[str] | None = None) -> Gallery:
+    names = paths or [f"{n}.png" for n in range(len(degrees))]
+    rows = [GalleryRow(name, "a" if angle < 90 else "b") for name, angle in zip(names, degrees, strict=True)]
+    return Gallery.build(at(*degrees), rows, fingerprint="0" * 64)
+
+
+def steps(count: int) -> Vectors:
+    """Return angles whose distance to the next one rises: 1, 1, 2, 3 … times an eighth of a degree."""
+    return np.cumsum([0, *range(1, count)]).astype(np.float32) / 8
+
+
+def test_the_threshold_is_what_nineteen_of_twenty_images_reach_without_themselves() -> None:
+    angles = steps(21)
+    nearest = [min(abs(float(one) - float(other)) for other in angles if other != one) for one in angles]
+    cosines = np.cos(np.deg2rad(nearest))
+    found = measure_threshold(gallery_at(angles), votes=1)
+    assert (found.searched, found.right) == (21, 21)
+    assert found.score == pytest.approx(np.quantile(cosines, 0.05), abs=1e-6)
+    assert found.score is not None
+    assert (cosines >= found.score - 1e-6).sum() == 20  # of 21: the loosest image may fall below
+    assert found.sentence() == (
+        f"threshold {found.score:.3f}: of 21 gallery images searched among the others, 21 are named correctly, "
+        "and 95% of these reach it"
+    )
+
+
+def test_the_variants_of_an_image_do_not_vote_for_it() -> None:
+    angles = np.repeat(steps(21), 2)
+    paths = [f"{n // 2}.png" for n in range(42)]
+    assert measure_threshold(gallery_at(angles, paths), votes=1).score == pytest.approx(
+        measure_threshold(gallery_at(steps(21)), votes=1).score, abs=1e-6
+    )
+    copies = measure_threshold(gallery_at(angles), votes=1)  # under names of their own they do
+    assert copies.score == pytest.approx(1.0)
+
+
+def test_images_that_are_named_wrong_do_not_count() -> None:
+    angles = np.concatenate([steps(21), [179.0]]).astype(np.float32)  # the only one of its class
+    found = measure_threshold(gallery_at(angles), votes=1)
+    assert (found.searched, found.right) == (22, 21)
+    assert found.score is not None
+    assert found.score > 0.9
+
+
+@pytest.mark.parametrize("count", [1, 2, 19])
+def test_few_images_give_no_threshold(count: int) -> None:
+    found = measure_threshold(gallery_at(steps(count)), votes=20)
+    assert (found.score, found.searched) == (None, count)
+    assert found.sentence().startswith(f"no threshold, nobody is unknown: of {count} gallery images")
+
+
+def test_a_large_gallery_is_sampled_all_over() -> None:
+    angles = np.linspace(0, 80, 700, dtype=np.float32)
+    found = measure_threshold(gallery_at(angles), votes=5)
+    assert (found.searched, found.right) == (500, 500)
+    assert found == measure_threshold(gallery_at(angles), votes=5)
+
+
+def test_a_threshold_is_a_cosine_or_none() -> None:
+    with pytest.raises(ValueError, match="expected a cosine"):
+        ImageThreshold(1.5)
+    assert ImageThreshold(0.5).as_json() == {"score": 0.5, "asked": 0, "right": 0, "kept": None}
+    assert ImageThreshold(0.5).sentence() == "threshold: as given"

@@ -1,4 +1,4 @@
-"""Flat, HNSW and IVF: what is stored, what is found, what is refused."""
+"""Exact, flat, IVF, SQ and HNSW: what is stored, what is found, how much is searched, what is refused."""
 
 import hashlib
 import json
@@ -8,31 +8,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from naruto_vision.cli.bench_index import random_data, recall, shifted
 from naruto_vision.errors import FingerprintError, FormatError, InputError, MissingPackageError
-from naruto_vision.gallery import index as stores
+from naruto_vision.gallery import index as search_module
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.index import (
     FLAT_ROWS,
-    ApproximateIndex,
-    ApproximateKind,
+    TARGET_RECALL,
     IndexChoice,
-    best_places,
+    IndexKind,
+    QueryKind,
+    SearchBudget,
+    VectorIndex,
+    budgets_from_json,
     choose_kind,
-    drawn_trial,
-    held_out,
-    make_index,
-    recall,
-    self_match,
-    shifted,
+    exact_search,
 )
-from naruto_vision.gallery.maintenance import add_to_gallery, reindex_gallery, remove_from_gallery
+from naruto_vision.gallery.maintenance import add_to_gallery, reindex_gallery, remove_from_gallery, roll_back_gallery
 from naruto_vision.gallery.verify import verify_gallery
 from naruto_vision.records import Vectors
 
 faiss = pytest.importorskip("faiss")
 PRINT = "c" * 64
-KINDS: tuple[ApproximateKind, ...] = ("hnsw", "ivf")
+KINDS: tuple[IndexKind, ...] = ("hnsw", "ivf", "sq")
+DATA = random_data(3000, 32, 200, 3)
 
 
 def unit(rows: int, dim: int = 8, seed: int = 0) -> Vectors:
@@ -64,7 +64,9 @@ def attempt(folder: Path) -> tuple[Gallery | None, str]:
         return None, str(error)
 
 
-@pytest.mark.parametrize(("index", "kind"), [("flat", "flat"), ("faiss", "flat"), ("hnsw", "hnsw"), ("ivf", "ivf")])
+@pytest.mark.parametrize(
+    ("index", "kind"), [("flat", "flat"), ("faiss", "flat"), ("hnsw", "hnsw"), ("ivf", "ivf"), ("sq", "sq")]
+)
 def test_s1_030_the_index_and_its_facts_come_back(tmp_path: Path, index: IndexChoice, kind: str) -> None:
     gallery = built(index)
     gallery.save(tmp_path / "g")
@@ -90,7 +92,7 @@ def test_s1_030_an_l2_index_is_read_as_the_inner_products_it_stands_for(tmp_path
     sign(tmp_path / "g")
     queries = unit(9, seed=4)
     found = Gallery.open(tmp_path / "g").search(queries, 5)
-    assert found == gallery.search(queries, 5)
+    assert found == gallery.search(queries, 5) == Gallery.open(tmp_path / "g", index="exact").search(queries, 5)
     assert [[one.row for one in row] for row in found] == plain.search(queries, 5)[1].tolist()
 
 
@@ -102,7 +104,7 @@ def test_s1_067_auto_naive_and_faiss_find_the_same_rows(monkeypatch: pytest.Monk
         assert [[one.row for one in row] for row in found] == naive
         assert found == answers["auto"]
     assert built("auto").index_kind == "faiss"
-    monkeypatch.setattr(stores, "has_package", lambda _: False)
+    monkeypatch.setattr(search_module, "has_package", lambda _: False)
     assert built("auto").index_kind == "exact"
 
 
@@ -138,18 +140,133 @@ def test_an_edited_index_is_kept_and_its_ids_stay(tmp_path: Path, kind: IndexCho
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_most_neighbours_are_found_among_many_rows(kind: ApproximateKind) -> None:
-    trial = drawn_trial(4000, 32, 200, 3)
-    index = ApproximateIndex.build(kind, trial.vectors, np.arange(4000))
-    truth = best_places(trial.vectors, trial.queries, 10)[1]
-    assert recall(index.search(trial.queries, 10)[1], truth) > 0.97
+def test_rows_that_a_rollback_restores_are_found_again(tmp_path: Path, kind: IndexChoice) -> None:
+    built(kind).save(tmp_path / "g")
+    remove_from_gallery(tmp_path / "g", range(50, 70))
+    roll_back_gallery(tmp_path / "g", 1)
+    gallery = Gallery.open(tmp_path / "g")
+    assert (gallery.index_kind, gallery.ids) == (kind, tuple(range(120)))
+    assert sum(found[0].row == row for row, found in enumerate(gallery.search(gallery.vectors, 1))) >= 115
+    remove_from_gallery(tmp_path / "g", [3])
 
 
-def test_ivf_looks_everywhere_when_its_cells_hold_too_few() -> None:
-    """One query wants more rows than the probed cells have: it gets all it wants all the same."""
+def found_by(
+    index: VectorIndex, queries: Vectors, kind: QueryKind = "image", width: int | None = None
+) -> list[list[int]]:
+    return [[*rows.tolist(), *[-1] * (10 - len(rows))] for _, rows in index.search(queries, 10, kind, width)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_measured_recall_holds_for_new_queries(kind: IndexKind) -> None:
+    index = VectorIndex.build(kind, DATA.vectors)
+    assert all(budget.recall >= TARGET_RECALL and budget.rows == 3000 for budget in index.budgets.values())
+    cases: list[tuple[Vectors, QueryKind, float]] = [
+        (DATA.queries, "image", 0.97),
+        (shifted(DATA.queries, 77), "text", 0.85),
+    ]
+    for queries, name, least in cases:
+        truth = exact_search(DATA.vectors, queries, 10)[1]
+        assert recall(np.array(found_by(index, queries, name)), truth) > least
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_least_budget_that_finds_enough_is_taken(kind: IndexKind) -> None:
+    index = VectorIndex.build(kind, DATA.vectors)
+    budget = index.budgets["image"].width
+    assert budget in index.widths()
+    truth = exact_search(DATA.vectors, DATA.queries, 10)[1]
+    shares = [recall(np.array(found_by(index, DATA.queries, width=width)), truth) for width in (1, budget, 3000)]
+    assert shares[0] < 0.97 < shares[1] <= shares[2]
+    if kind == "ivf":
+        assert found_by(index, DATA.queries, width=index.widths()[-1]) == truth.tolist()
+
+
+def test_texts_have_a_budget_of_their_own() -> None:
+    index = VectorIndex.build("ivf", DATA.vectors)
+    index.budgets = {"image": SearchBudget(1, 0.5, 9, 3000), "text": SearchBudget(10**12, 1.0, 9, 3000)}
+    truth = exact_search(DATA.vectors, DATA.queries, 10)[1]
+    assert found_by(index, DATA.queries, "text") == truth.tolist()
+    assert recall(np.array(found_by(index, DATA.queries, "image")), truth) < 0.9
+
+
+def test_ivf_searches_everywhere_when_its_cells_hold_too_few() -> None:
     vectors = unit(4000, 16)
-    index = ApproximateIndex.build("ivf", vectors, np.arange(4000))
-    assert (index.search(vectors[:3], 3000)[1] >= 0).all()
+    index = VectorIndex.build("ivf", vectors)
+    assert all(len(rows) == 3000 for _, rows in index.search(vectors[:3], 3000))
+
+
+def test_budgets_come_back_and_are_kept_by_edits(tmp_path: Path) -> None:
+    gallery = built("ivf", 3000)
+    gallery.save(tmp_path / "g")
+    stored = Gallery.open(tmp_path / "g").index.budgets
+    assert {kind: one.width for kind, one in stored.items()} == {
+        kind: one.width for kind, one in gallery.index.budgets.items()
+    }
+    more = add_to_gallery(tmp_path / "g", unit(2, seed=8), [GalleryRow("n.png", "n")] * 2, fingerprint=PRINT)
+    assert more.index.budgets == stored  # still what was measured at 3,000 rows
+
+
+def forge(folder: Path, name: str, data: bytes) -> None:
+    """Replace a file of a gallery and correct its hashes."""
+    (folder / name).write_bytes(data)
+    sign(folder)
+
+
+def test_an_index_without_budgets_searches_as_faiss_would(tmp_path: Path) -> None:
+    """Galleries of older versions have none."""
+    built("ivf", 3000).save(tmp_path / "g")
+    meta = json.loads((tmp_path / "g" / "faiss_meta.json").read_text(encoding="utf-8"))
+    width = meta.pop("efforts")["image"]["width"]
+    forge(tmp_path / "g", "faiss_meta.json", json.dumps(meta).encode())
+    index = Gallery.open(tmp_path / "g").index
+    assert index.budgets == {}
+    assert found_by(index, unit(40, seed=3)) == found_by(index, unit(40, seed=3), width=width)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [7, {}, {"image": {}, "text": {}}, {"image": {"width": 0, "recall": 1, "queries": 1, "rows": 1}, "text": {}}],
+)
+def test_forged_budgets_are_refused(tmp_path: Path, value: object) -> None:
+    with pytest.raises(ValueError, match=r"expected|missing"):
+        budgets_from_json(value)
+    built("ivf").save(tmp_path / "g")
+    meta = json.loads((tmp_path / "g" / "faiss_meta.json").read_text(encoding="utf-8"))
+    forge(tmp_path / "g", "faiss_meta.json", json.dumps({**meta, "efforts": value}).encode())
+    with pytest.raises(FormatError, match=r"faiss_meta\.json"):
+        Gallery.open(tmp_path / "g")
+
+
+@pytest.mark.parametrize("width", ["many", 2.5, True, 1e300])
+def test_budgets_are_whole_numbers(width: object) -> None:
+    fine = {"width": 1, "recall": 1.0, "queries": 1, "rows": 1}
+    with pytest.raises(ValueError, match="search budget"):
+        budgets_from_json({"image": {**fine, "width": width}, "text": fine})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_the_smallest_galleries_have_any_index(kind: IndexKind, rows: int) -> None:
+    vectors = unit(rows)
+    index = VectorIndex.build(kind, vectors)
+    assert [found[1][0] for found in index.search(vectors, 5)] == list(range(rows))
+    assert VectorIndex.build(kind, np.ones((80, 1), dtype=np.float32)).search(vectors[:0, :1], 5) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_equal_input_gives_equal_bytes(kind: IndexKind) -> None:
+    assert VectorIndex.build(kind, DATA.vectors).to_bytes() == VectorIndex.build(kind, DATA.vectors).to_bytes()
+
+
+@pytest.mark.parametrize("rows", [640, 643])
+@pytest.mark.parametrize("queries", [1, 2, 16, 17, 40, 41, 300])
+def test_neighbours_do_not_depend_on_how_products_are_split(rows: int, queries: int) -> None:
+    vectors, asked = unit(rows, 24), unit(queries, 24, seed=1)
+    products = asked.astype(np.float64) @ vectors.astype(np.float64).T
+    scores, found = exact_search(vectors, asked, 5)
+    expected = np.argsort(-products, axis=1)[:, :5]
+    assert found.tolist() == expected.tolist()
+    assert np.allclose(scores, np.take_along_axis(products, expected, axis=1), atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -174,7 +291,7 @@ def test_forged_indexes_with_right_hashes_never_crash(tmp_path: Path, kind: Inde
 def test_an_index_of_other_rows_is_refused(tmp_path: Path, kind: IndexChoice) -> None:
     built(kind).save(tmp_path / "g")
     for other in (unit(120, seed=5), unit(60)):
-        index = make_index(other, choose_kind(kind))
+        index = VectorIndex.build(choose_kind(kind), other)
         (tmp_path / "g" / "faiss.index").write_bytes(index.to_bytes() or b"")
         sign(tmp_path / "g")
         with pytest.raises(FormatError, match=r"faiss\.index"):
@@ -187,31 +304,11 @@ def test_an_index_of_other_rows_is_refused(tmp_path: Path, kind: IndexChoice) ->
 def test_the_quick_choice_is_the_full_sort(rows: int, count: int) -> None:
     vectors, queries = unit(rows, 4, seed=rows), unit(7, 4, seed=1)
     vectors[rows // 3 :: 5] = vectors[0]  # many rows tie
-    scores, places = best_places(vectors, queries, count)
+    scores, places = exact_search(vectors, queries, count)
     products = queries @ vectors.T
     assert scores == pytest.approx(-np.sort(-products, axis=1)[:, :count], abs=1e-6)
     assert np.take_along_axis(products, places, axis=1) == pytest.approx(scores, abs=1e-6)
     assert all(len(set(row)) == count for row in places.tolist())
-
-
-def test_s1_111_queries_are_no_rows_of_the_gallery_unless_asked_for() -> None:
-    vectors = unit(50)
-    trial = held_out(vectors, 10, 42)
-    assert (len(trial.vectors), len(trial.queries)) == (40, 10)
-    rows = {row.tobytes() for row in trial.vectors}
-    assert all(query.tobytes() not in rows for query in trial.queries)
-    assert rows | {query.tobytes() for query in trial.queries} == {row.tobytes() for row in vectors}
-    own = self_match(vectors, 10, 42)
-    assert all(query.tobytes() in {row.tobytes() for row in own.vectors} for query in own.queries)
-
-
-def test_trials_are_drawn_from_a_seed() -> None:
-    one, two = drawn_trial(300, 16, 5, 1), drawn_trial(300, 16, 5, 1)
-    assert one.vectors.tobytes() == two.vectors.tobytes()
-    assert np.linalg.norm(one.vectors, axis=1) == pytest.approx(np.ones(300), abs=1e-5)
-    moved = shifted(one.queries, 1)
-    near = (one.queries @ one.vectors.T).max(axis=1)
-    assert ((moved @ one.vectors.T).max(axis=1) < near).all()  # texts lie further from images than images do
 
 
 def test_stale_thresholds_are_told_when_a_gallery_is_opened(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -229,11 +326,11 @@ def test_stale_thresholds_are_told_when_a_gallery_is_opened(tmp_path: Path, capl
 
 @pytest.mark.parametrize("count", [1, 2, 3, 16, 17])
 def test_few_queries_get_the_neighbours_of_faiss(count: int) -> None:
-    """Up to 16 queries are answered by many small products; 16,500 rows leave a block that those cannot take."""
+    """16,500 rows leave a last block that products of 16 rows do not divide."""
     vectors, queries = unit(16_500, 32), unit(count, 32, seed=2)
     plain = faiss.IndexFlatIP(32)
     plain.add(vectors)
-    scores, places = make_index(vectors, "faiss").search(queries, 10)
+    scores, rows = exact_search(vectors, queries, 10)
     expected, truth = plain.search(queries, 10)
-    assert places.tolist() == truth.tolist()
+    assert rows.tolist() == truth.tolist()
     assert scores == pytest.approx(expected, abs=1e-5)

@@ -17,13 +17,12 @@ from naruto_vision.gallery.content import (
     as_ranges,
     build_content,
     from_ranges,
-    ledger_line,
     line_counts,
     stale_since,
     unit_rows,
 )
 from naruto_vision.gallery.gallery import Gallery
-from naruto_vision.gallery.index import NO_EFFORTS, Effort, efforts_from_json
+from naruto_vision.gallery.index import NO_BUDGETS, SearchBudget, budgets_from_json
 from naruto_vision.gallery.info import encoder_options, list_gallery
 from naruto_vision.gallery.maintenance import (
     add_to_gallery,
@@ -66,7 +65,7 @@ def test_a_listing_says_what_the_gallery_is(saved: Path) -> None:
     found = list_gallery(saved)
     assert (found.generation, found.fingerprint, found.dim, found.total) == (1, PRINT, 5, 7)
     assert list(found.labels.items()) == [("Zoë", 1), ("ann", 3), ("bob", 2), ("ナルト", 1)]
-    assert (found.rows, found.stale_since, found.efforts) == ((), None, NO_EFFORTS)
+    assert (found.rows, found.stale_since, found.budgets) == ((), None, NO_BUDGETS)
     assert found.thresholds["default"] == 0.5
     assert [line["op"] for line in found.ledger] == ["build"]
 
@@ -187,12 +186,6 @@ def test_ranges_are_few_and_read_back(ids: set[int]) -> None:
     assert all(ranges[k][1] + 1 < ranges[k + 1][0] for k in range(len(ranges) - 1))
 
 
-def test_a_line_has_its_generation_and_deed_first_and_no_clock() -> None:
-    assert list(ledger_line("add", {"rows": 3, "added": [[1, 2]]}, 7).items()) == [
-        ("generation", 7), ("op", "add"), ("rows", 3), ("added", [[1, 2]]),
-    ]  # fmt: skip
-
-
 @pytest.mark.parametrize(
     ("line", "counts"),
     [
@@ -288,15 +281,15 @@ def test_only_the_files_that_are_asked_for_are_read(saved: Path) -> None:
 
 
 def test_efforts_read_back_and_nothing_else_does() -> None:
-    efforts = {"image": Effort(4, 0.98764, 10, 20), "text": Effort(1, 1, 1, 1)}
+    efforts = {"image": SearchBudget(4, 0.98764, 10, 20), "text": SearchBudget(1, 1, 1, 1)}
     told = {kind: effort.as_json() for kind, effort in efforts.items()}
     assert told["image"] == {"width": 4, "recall": 0.9876, "queries": 10, "rows": 20}
-    assert efforts_from_json(told) == {"image": Effort(4, 0.9876, 10, 20), "text": Effort(1, 1, 1, 1)}
-    assert efforts_from_json(None) is NO_EFFORTS
+    assert budgets_from_json(told) == {"image": SearchBudget(4, 0.9876, 10, 20), "text": SearchBudget(1, 1, 1, 1)}
+    assert budgets_from_json(None) is NO_BUDGETS
     wrong: list[object] = [3, {}, {"image": told["image"]}, {**told, "text": {"width": 1}}, {**told, "text": None}]
     for one in wrong:
         with pytest.raises(ValueError, match=r"."):
-            efforts_from_json(one)
+            budgets_from_json(one)
 
 
 @pytest.mark.parametrize(
@@ -306,7 +299,7 @@ def test_efforts_read_back_and_nothing_else_does() -> None:
 def test_an_effort_of_impossible_numbers_is_refused(wrong: dict[str, Any]) -> None:
     good: dict[str, Any] = {"width": 1, "recall": 0.5, "queries": 1, "rows": 1}
     with pytest.raises(ValueError, match="expected counts from 1 and a recall from 0 to 1"):
-        Effort(**(good | wrong))
+        SearchBudget(**(good | wrong))
 
 
 @pytest.mark.parametrize(

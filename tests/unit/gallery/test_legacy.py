@@ -153,11 +153,6 @@ def test_without_images_nothing_is_known(tmp_path: Path) -> None:
     assert (check.checked, check.lowest, check.agrees) == (0, None, False)
 
 
-def test_rows_and_vectors_go_together() -> None:
-    with pytest.raises(ValueError, match="2 vectors and 1 rows"):
-        ReferenceIndex(np.eye(2, dtype=np.float32), (GalleryRow("a", "b"),))
-
-
 def test_a_byte_order_mark_is_no_damage(index: Path) -> None:
     text = (index / "meta.jsonl").read_bytes()
     (index / "meta.jsonl").write_bytes(b"\xef\xbb\xbf" + text)

@@ -6,7 +6,6 @@ import pytest
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.enrollment import (
     EnrolmentPlan,
-    Selection,
     keep_first_of_duplicates,
     sample_candidates,
     select_rows,
@@ -118,8 +117,3 @@ def test_variants_stay_or_go_with_their_image_and_do_not_count_for_the_cap() -> 
 def test_numbers_out_of_range_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="expected"):
         EnrolmentPlan(**wrong)  # type: ignore[arg-type]
-
-
-def test_counts_that_do_not_add_up_are_refused() -> None:
-    with pytest.raises(ValueError, match="2 images should be left, 3 are"):
-        Selection((0, 1, 2), {"pictures": 4, "near_duplicates": 1, "over_cap": 1, "kept": 3})
