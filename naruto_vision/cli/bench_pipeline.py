@@ -111,7 +111,7 @@ def _take_turns(arguments: argparse.Namespace, folder: Path, count: int) -> "tup
 def _prepare(arguments: argparse.Namespace, folder: Path, count: int) -> "Parts":
     """Draw what is not given, enrol it, and put a ``predict`` together."""
     from naruto_vision.cli.pipeline_ways import find_parts
-    from naruto_vision.cli.train_loops import Setup, silence
+    from naruto_vision.cli.train_loops import silence
     from naruto_vision.cli.trainer import run_cli
     from naruto_vision.cli.trainer_args import find_config
 
@@ -127,7 +127,7 @@ def _prepare(arguments: argparse.Namespace, folder: Path, count: int) -> "Parts"
             run_cli(["fit", "--config", enrol, f"--data.root={drawn}", *words])
         scenes = drawn / "scenes" / "test" if count else arguments.scenes
         own = [f"--data.predict={scenes}", f"--out={folder / OURS}", *words]
-        return find_parts(run_cli(["predict", "--config", config, *arguments.predict, *own], Setup))
+        return find_parts(run_cli(["predict", "--config", config, *arguments.predict, *own], run=False))
 
 
 def _draw(folder: Path, scenes: int, size: int, images: int) -> None:

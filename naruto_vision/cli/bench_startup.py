@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from naruto_vision.cli.slow_imports import SWITCH
 from naruto_vision.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,10 +24,7 @@ _PLAIN = (
 COMMANDS = ("--help", "--version", "weights list", "fit --help", "predict --help", "predict /no/such/folder", "fitt")
 """What is answered without torch; the last two are mistakes."""
 
-FIRST_SCENE, EAGER, LIGHTNING = "predict, one scene", "the same, all imported at once", "import lightning.pytorch.cli"
-_EAGERLY = (
-    f"import os; os.environ['{SWITCH}'] = 'eager'; from naruto_vision.cli.main import main; raise SystemExit(main())"
-)
+FIRST_SCENE, LIGHTNING = "predict, one scene", "import lightning.pytorch.cli"
 _WORLD = ("--train=2", "--valid=0", "--test=0", "--scenes=1", "--valid-scenes=0")
 ROUND = "{round}"
 """Stands in a program's words for the number of the round, where each needs a folder of its own."""
@@ -96,7 +92,7 @@ def first_scene(folder: Path, own: Sequence[str]) -> dict[str, list[str]]:
         own: How this program is started.
 
     Returns:
-        Name to the program and its words: ``predict``, the same with ordinary imports, and Lightning's import alone.
+        Name to the program and its words: ``predict``, and Lightning's import alone.
 
     Raises:
         InputError: If drawing or enrolling fails.
@@ -109,7 +105,6 @@ def first_scene(folder: Path, own: Sequence[str]) -> dict[str, list[str]]:
     scene.append(f"--trainer.logger.init_args.save_dir={folder / 'logs'}")
     return {
         FIRST_SCENE: [*own, *scene, "--out", str(folder / f"out-{ROUND}")],
-        EAGER: [sys.executable, "-c", _EAGERLY, *scene, "--out", str(folder / f"eager-{ROUND}")],
         LIGHTNING: [sys.executable, "-c", LIGHTNING],
     }
 

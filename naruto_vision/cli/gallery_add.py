@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from naruto_vision.cli.console import progress
 from naruto_vision.cli.gallery_options import (
     add_encoder_options,
     add_gallery_argument,
@@ -118,17 +119,16 @@ def _add(
     fresh: Sequence[tuple[Path, "GalleryRow"]],
     quarantine: "Quarantine",
 ) -> "Gallery":
-    from rich.console import Console
-    from rich.progress import track
-
     mirror = bool(gallery.note.get("mirror", True))
-    bar = track(range(0, len(fresh), _CHUNK), "embedding", console=Console(stderr=True), disable=len(fresh) <= _CHUNK)
+    starts = range(0, len(fresh), _CHUNK)
     done: list[tuple[object, GalleryRow]] = []
-    for start in bar:
-        done += _embedded(encoder, fresh[start : start + _CHUNK], quarantine, mirror=mirror)
-        if done and (len(done) >= arguments.publish_every or start + _CHUNK >= len(fresh)):
-            gallery = _publish(arguments.gallery, done, gallery.fingerprint)
-            done = []
+    with progress("embedding", len(starts), hidden=len(starts) < 2) as advance:
+        for start in starts:
+            done += _embedded(encoder, fresh[start : start + _CHUNK], quarantine, mirror=mirror)
+            if done and (len(done) >= arguments.publish_every or start + _CHUNK >= len(fresh)):
+                gallery = _publish(arguments.gallery, done, gallery.fingerprint)
+                done = []
+            advance()
     return gallery
 
 

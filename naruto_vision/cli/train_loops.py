@@ -69,21 +69,6 @@ class Stopwatch:
         return Trained(wall - self._start[0], cpu - self._start[1], tuple(float(loss) for loss in losses))
 
 
-class Setup(NarutoCLI):
-    """Model, data and Trainer of a ``fit`` as a user would get them, without the ``fit`` itself.
-
-    Args:
-        words: ``fit`` and its options.
-
-    Raises:
-        InputError: If the config is wrong.
-    """
-
-    @override
-    def _run_subcommand(self, subcommand: str) -> None:
-        """Leave it to whoever asked for the parts."""
-
-
 class _Clock(pl.Callback):
     """Stands in front of all other callbacks: starts before theirs, and stops before what they do once an epoch."""
 
@@ -118,7 +103,7 @@ def trainer_loop(words: Sequence[str]) -> Trained:
         InputError: If the config is wrong, or is not of a CLIP that is tuned on class data.
     """
     with silence():
-        setup = run_cli(words, Setup)
+        setup = run_cli(words, run=False)
         check_setup(setup)
         clock = _Clock()
         vars(setup.trainer)["callbacks"].insert(0, clock)
@@ -161,7 +146,7 @@ def plain_loop(words: Sequence[str], steps: int, *, captions: bool = False) -> T
         InputError: If the config is wrong, or captions are asked for where the text tower is frozen.
     """
     with silence():
-        setup = run_cli(words, Setup)
+        setup = run_cli(words, run=False)
         module, data = check_setup(setup)
         device = setup.trainer.strategy.root_device
         data.preprocess = module.encoder.preprocess
