@@ -15,7 +15,7 @@ PRETRAIN ?=  # more options of fit, for a trial of `make weights` with few steps
 SAM ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench lint types weights options wheel lock clean
+.PHONY: help install demo test bench lint types weights wheel lock clean
 
 help:  ## show what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -59,9 +59,6 @@ weights: $(STAMP)  ## train the packaged weights again from their seeds (more th
 	@for pair in pretrain:tiny-clip sam-again:tiny-sam; do \
 		mkdir -p "$(WEIGHTS)/$${pair#*:}"; \
 		cp "runs/$${pair%%:*}/bundle/"model.{safetensors,json} "$(WEIGHTS)/$${pair#*:}/"; done
-
-options: $(STAMP)  ## describe the options of fit, validate, test and predict anew, after one has changed
-	@$(BIN)/python -m naruto_vision.cli.help_writer
 
 wheel: $(STAMP)  ## a wheel with the configs and the small weights inside (./dist)
 	@rm -rf build

@@ -105,9 +105,12 @@ def _steps(arguments: argparse.Namespace) -> list[tuple[str, list[str]]]:
 
 def _run_step(argv: list[str]) -> None:
     if argv[0] != "draw":
-        from naruto_vision.cli.trainer_args import run_trainer
+        from naruto_vision.cli.trainer_args import expand_argv, limit_threads
 
-        run_trainer(argv)
+        limit_threads()
+        from naruto_vision.cli.trainer import run_cli  # imports torch, after the threads are limited
+
+        run_cli(expand_argv(argv[0], argv[1:]))
         return
     from naruto_vision.cli import draw
 

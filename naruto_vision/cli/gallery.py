@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from naruto_vision.cli.console import progress
 from naruto_vision.cli.trainer_args import GALLERY
 from naruto_vision.errors import FingerprintError, InputError, MissingPathError
 
@@ -271,24 +272,25 @@ def _embed_and_publish(
     quarantine: "Quarantine",
 ) -> "Gallery":
     import numpy as np
-    from rich.console import Console
-    from rich.progress import track
 
     from naruto_vision.encoders.base import embed_images
     from naruto_vision.gallery.maintenance import add_to_gallery
 
     mirror = bool(gallery.note.get("mirror", True))
-    bar = track(range(0, len(fresh), _CHUNK), "embedding", console=Console(stderr=True), disable=len(fresh) <= _CHUNK)
     vectors: list[Any] = []
     rows: list[GalleryRow] = []
-    for start in bar:
-        images, own = _read(fresh[start : start + _CHUNK], quarantine)
-        if images:
-            vectors.append(embed_images(encoder, images, mirror=mirror).float().numpy())
-            rows += own
-        if rows and (len(rows) >= arguments.publish_every or start + _CHUNK >= len(fresh)):
-            gallery = add_to_gallery(arguments.gallery, np.concatenate(vectors), rows, fingerprint=gallery.fingerprint)
-            vectors, rows = [], []
+    starts = range(0, len(fresh), _CHUNK)
+    with progress("embedding", len(starts), hidden=len(starts) < 2) as advance:
+        for start in starts:
+            images, own = _read(fresh[start : start + _CHUNK], quarantine)
+            if images:
+                vectors.append(embed_images(encoder, images, mirror=mirror).float().numpy())
+                rows += own
+            if rows and (len(rows) >= arguments.publish_every or start == starts[-1]):
+                fingerprint = gallery.fingerprint
+                gallery = add_to_gallery(arguments.gallery, np.concatenate(vectors), rows, fingerprint=fingerprint)
+                vectors, rows = [], []
+            advance()
     return gallery
 
 

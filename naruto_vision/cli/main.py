@@ -1,4 +1,4 @@
-"""The entry point: reads the command's name from a literal table, then hands over to that command's module.
+"""The entry point: finds the command's module in a literal table and runs it.
 
 Only the standard library is imported here, so that help, the version and mistakes are answered at once.
 """
@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import NoReturn
 
 from naruto_vision.errors import InputError, NarutoVisionError
@@ -23,70 +23,108 @@ EXIT_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 _HELP = frozenset({"-h", "--help"})
-_DENIED, _FULL = "no permission; change it, or choose another place", "no room is left there; make some"
-_FILE_IN_THE_WAY = "a file is where a folder should be; choose another place"
-_DISK_TROUBLE = {
+_DENIED, _FULL = "permission denied; change it, or choose another path", "the disk is full; free some space"
+_FILE_IN_THE_WAY = "expected a folder, found a file; choose another path"
+_DISK_ERRORS = {
     errno.EACCES: _DENIED,
     errno.EPERM: _DENIED,
-    errno.EROFS: "this disk cannot be written to; choose another place",
+    errno.EROFS: "the file system is read-only; choose another path",
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
     errno.ENOTDIR: _FILE_IN_THE_WAY,
     errno.EEXIST: _FILE_IN_THE_WAY,
-    errno.EISDIR: "a folder is where a file should be; choose another name",
-    errno.ENAMETOOLONG: "the name is too long for this disk; choose a shorter one",
+    errno.EISDIR: "expected a file, found a folder; choose another name",
+    errno.ENAMETOOLONG: "the name is too long for this file system; choose a shorter one",
 }
-"""What the user can mend, and how. Other OSErrors are defects."""
+"""What the user can fix, and how. Other OSErrors are defects."""
 
 TRAINER_COMMANDS = {
-    "fit": "train, or enrol a gallery, as a config says",
+    "fit": "train a model, or build a gallery, as a config describes",
     "validate": "run the validation of a config",
-    "test": "run the test of a config",
-    "predict": "name the characters in a folder: predict DIR, or predict --config FILE",
+    "test": "measure a model on labelled data, as a config describes",
+    "predict": "find and name the characters in a folder: predict DIR, or predict --config FILE",
 }
-"""Handed over to LightningCLI with their words untouched."""
+"""Run by LightningCLI."""
 
 COMMANDS = {
-    "demo": ("draw data, tune, enrol, predict and measure, all in one go", "demo"),
-    "draw": ("draw a cast's images and scenes with their ground truth", "draw"),
-    "data prepare": ("turn a folder of labelled images into manifests", "data"),
-    "data audit": ("look for images that stand on both sides of a split", "data"),
-    "data split": ("make manifests of a split in which nothing stands on both sides", "data"),
-    "data shard": ("scale images down once and pack them into shards, for large data sets", "data"),
-    "evaluate": ("hold predicted scenes against their ground truth, one run or several", "evaluate"),
-    "evaluate counts": ("rates, intervals and comparisons from counts alone", "evaluate_counts"),
-    "gallery import": ("turn an index folder of the reference system into a gallery", "gallery"),
-    "gallery list": ("list a gallery's labels, index and thresholds, and its rows on request", "gallery"),
-    "gallery add": ("add images to a gallery; only these are embedded", "gallery"),
-    "gallery remove": ("remove rows from a gallery", "gallery"),
-    "gallery relabel": ("give rows of a gallery another label", "gallery"),
-    "gallery verify": ("check the integrity of a gallery, and say how to fix what is wrong", "gallery"),
-    "gallery log": ("list the changes to a gallery, generation by generation", "gallery"),
-    "gallery rollback": ("restore an older generation of a gallery", "gallery"),
-    "gallery reindex": ("rebuild a gallery's index: flat, HNSW or IVF", "gallery"),
-    "search": ("name images or texts by a gallery, and show the nearest rows", "search"),
-    "bench index": ("time NumPy and FAISS indexes, and measure their recall", "bench_index"),
-    "weights": ("list, download or verify official weights, import a checkpoint", "weights"),
-    "doctor": ("show versions, hardware and weights, and say what is wrong", "doctor"),
+    "demo": ("run the whole job on synthetic data: draw, fine-tune, build a gallery, predict, evaluate", "demo"),
+    "draw": ("draw synthetic images and scenes with their ground truth", "draw"),
+    "data prepare": ("write manifests of a folder of labelled images", "data"),
+    "data audit": ("find duplicates and near-duplicates across the splits of a data set", "data"),
+    "data split": ("split labelled images so that near-duplicates share a split", "data"),
+    "data shard": ("resize images once and pack them into shards, for large data sets", "data"),
+    "evaluate": ("evaluate predicted scenes against their ground truth, one run or several", "evaluate"),
+    "evaluate counts": ("compute rates, confidence intervals and comparisons from counts alone", "evaluate_counts"),
+    "gallery import": ("convert the reference system's index folder to a gallery", "gallery"),
+    "gallery list": ("list the characters of a gallery, or all its entries", "gallery"),
+    "gallery add": ("add images to a gallery without embedding the others again", "gallery"),
+    "gallery remove": ("remove entries from a gallery", "gallery"),
+    "gallery relabel": ("change the label of gallery entries", "gallery"),
+    "gallery verify": ("check the integrity of a gallery, and say how to fix it", "gallery"),
+    "gallery log": ("show the changes to a gallery, generation by generation", "gallery"),
+    "gallery rollback": ("restore an earlier generation of a gallery", "gallery"),
+    "gallery reindex": ("rebuild the index of a gallery: flat, HNSW or IVF", "gallery"),
+    "search": ("search a gallery by image or text: the character and the nearest entries", "search"),
+    "bench index": ("time searches by NumPy and FAISS, and count what they find", "bench_index"),
+    "weights": ("list, download or verify official weights; import a checkpoint", "weights"),
+    "doctor": ("show versions, hardware and weights, and report problems", "doctor"),
 }
 """Command → (one line of help, module of `naruto_vision.cli` with `add_arguments` and `run`)."""
 
 
-_SECTIONS = {
-    "commands to start with:": ("demo", "doctor", "weights"),
-    "images:": ("draw", "data"),
-    "train, enrol and name:": (*TRAINER_COMMANDS, "segment"),
-    "galleries:": ("gallery", "search"),
-    "measure:": ("evaluate", "reproduce", "ablate", "bench"),
+EXAMPLES: Mapping[str, tuple[str, ...]] = {
+    "demo": ("demo --out demo",),
+    "draw": ("draw --out data", "draw --out small --train 12 --valid 4 --test 4 --scenes 20"),
+    "data prepare": ("data prepare --root data --out manifests --rename Mira=Myra",),
+    "data audit": (
+        "data audit data --out audit",
+        "data audit data --gallery runs/gallery --fail-on-leak",
+        "data audit data --out audit --encoder tiny-clip",
+    ),
+    "data split": ("data split data --out parted --valid 0.15 --test 0.15 --seed 42",),
+    "data shard": ("data shard data --out shards --size 256",),
+    "evaluate": (
+        "evaluate --gt data/scenes/test/gt.json --preds-dir runs/scenes",
+        "evaluate --gt gt.json --preds-dir runs/scenes --use-overlay --sheet worst.png",
+        "evaluate --gt gt.json --preds-dir runs/a --compare runs/b runs/c",
+    ),
+    "evaluate counts": ("evaluate counts CLIP=45/50/56/62 DINO=39/50/56/62",),
+    "gallery import": (
+        "gallery import index --out runs/gallery --encoder ViT-B-32 --pretrained weights/ViT-B-32.openai.pt",
+    ),
+    "gallery list": ("gallery list runs/gallery", "gallery list runs/gallery --rows"),
+    "gallery add": ("gallery add runs/gallery new.png --label Myra", "gallery add runs/gallery --root more_images"),
+    "gallery remove": ("gallery remove runs/gallery --id 17 42", "gallery remove runs/gallery --label Myra"),
+    "gallery relabel": ("gallery relabel runs/gallery --label Mira --to Myra",),
+    "gallery verify": ("gallery verify runs/gallery", "gallery verify runs/gallery --root data"),
+    "gallery log": ("gallery log runs/gallery",),
+    "gallery rollback": ("gallery rollback runs/gallery --to 3",),
+    "gallery reindex": ("gallery reindex runs/gallery --index hnsw",),
+    "search": (
+        "search --image who.png --sheet sheet.png",
+        'search --gallery runs/gallery --text "a boy with an orange cap" --json',
+    ),
+    "bench index": ("bench index --vectors 100000 --queries 500",),
+    "weights": ("weights list", "weights download sam_vit_b", "weights verify"),
+    "doctor": ("doctor", "doctor --json"),
 }
-"""The overview's sections → the first words of their commands; a command of no section comes last, under "more:"."""
+"""Command → examples at the end of its help, without the program's name."""
+
+_SECTIONS = {
+    "getting started:": ("demo", "doctor", "weights"),
+    "data:": ("draw", "data"),
+    "train and predict:": tuple(TRAINER_COMMANDS),
+    "galleries:": ("gallery", "search"),
+    "evaluate and time:": ("evaluate", "bench"),
+}
+"""Section of the overview → the first names of its commands; commands of no section come last, under "more:"."""
 
 
 def _overview() -> str:
     texts = TRAINER_COMMANDS | {name: text for name, (text, _) in COMMANDS.items()}
     blocks = []
-    for title, words in [*_SECTIONS.items(), ("more:", tuple(name.split()[0] for name in texts))]:
-        names = [name for word in words for name in texts if name.split()[0] == word]
+    for title, firsts in [*_SECTIONS.items(), ("more:", tuple(name.split()[0] for name in texts))]:
+        names = [name for first in firsts for name in texts if name.split()[0] == first]
         rows = {name: texts.pop(name) for name in dict.fromkeys(names)}  # each is shown once
         if rows:
             blocks.append(f"{title}\n{_table(rows)}")
@@ -97,14 +135,24 @@ def _table(rows: Mapping[str, str]) -> str:
     return "\n".join(f"  {name:<17} {text}" for name, text in rows.items())
 
 
-def _group(word: str) -> dict[str, str]:
-    """Return the commands of two words that begin with this one, each with its line of help."""
-    return {name: text for name, (text, _) in COMMANDS.items() if name.startswith(f"{word} ")}
+def _group(first: str) -> dict[str, str]:
+    """Return the two-part commands that start with this name, each with its line of help."""
+    return {name: text for name, (text, _) in COMMANDS.items() if name.startswith(f"{first} ")}
 
 
-def _group_help(word: str) -> str:
-    usage = f"usage: {PROGRAM} {word} COMMAND ...\n\ncommands:\n{_table(_group(word))}"
-    return f"{usage}\n\n`{PROGRAM} {word} COMMAND --help` tells more of a command.\n"
+def _group_help(first: str) -> str:
+    usage = f"usage: {PROGRAM} {first} COMMAND ...\n\ncommands:\n{_table(_group(first))}"
+    return f"{usage}\n\n`{PROGRAM} {first} COMMAND --help` shows the options of a command.\n"
+
+
+def _epilog(command: str) -> str:
+    """Return the examples of a command, and the commands below it."""
+    examples = EXAMPLES.get(command, ())
+    lines = "\n".join(f"  {PROGRAM} {example}" for example in examples)
+    blocks = [f"{'examples' if len(examples) > 1 else 'example'}:\n{lines}"] if examples else []
+    if below := _group(command):
+        blocks.append(f"more commands:\n{_table(below)}")
+    return "\n\n".join(blocks)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -120,56 +168,73 @@ def _parser() -> argparse.ArgumentParser:
         prog=PROGRAM,
         usage=f"{PROGRAM} [-h] [--version] COMMAND ...",
         description="Find and name the characters of a drawn series in scenes.",
-        epilog=f"{_overview()}\n\n`{PROGRAM} COMMAND --help` tells more of a command.",
+        epilog=f"{_overview()}\n\n`{PROGRAM} COMMAND --help` shows the options of a command.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {version}")
     return parser
 
 
-def _split(words: Sequence[str]) -> tuple[str, list[str]]:
-    """Split the words into the command's name (of one word or two) and the rest."""
-    pair = " ".join(words[:2])
-    if pair in COMMANDS:
-        return pair, list(words[2:])
-    if words[0] in COMMANDS or words[0] in TRAINER_COMMANDS:
-        return words[0], list(words[1:])
-    names = [*TRAINER_COMMANDS, *COMMANDS]
-    if group := _group(words[0]):
-        near = difflib.get_close_matches(pair, group, n=1, cutoff=0.8)
-        lasts = ", ".join(name.split()[-1] for name in group)
-        others = f"give one of {lasts}; see `{PROGRAM} {words[0]} --help`"
-        what = "no such command" if len(words) > 1 else "one more word is wanted"
-        raise InputError(f"{pair}: {what}; {f'did you mean `{PROGRAM} {near[0]}`?' if near else others}")
-    near = difflib.get_close_matches(pair, names, n=1) or difflib.get_close_matches(words[0], names, n=1)
-    hint = f"did you mean `{PROGRAM} {near[0]}`?" if near else f"`{PROGRAM} --help` lists the commands"
-    raise InputError(f"{words[0]}: no such command; {hint}")
-
-
-def _run(words: Sequence[str], *, alone: bool) -> int:
-    if not words or words[0].startswith("-"):
-        parser = _parser()
-        parser.parse_args(words)
-        parser.print_help()
-        return EXIT_INPUT
-    if len(words) > 1 and words[1] in _HELP and words[0] not in COMMANDS and _group(words[0]):
-        sys.stdout.write(_group_help(words[0]))
-        return 0
-    command, rest = _split(words)
-    if command in TRAINER_COMMANDS:
-        return int(importlib.import_module("naruto_vision.cli.trainer_args").run(command, rest, alone=alone))
+def parse(command: str, argv: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
+    """Return the module of a command of ``COMMANDS``, and its parsed options."""
     text, name = COMMANDS[command]
-    module = importlib.import_module(f"naruto_vision.cli.{name}")
     parser = _Parser(
         prog=f"{PROGRAM} {command}",
         description=text[0].upper() + text[1:] + ".",
-        epilog=importlib.import_module("naruto_vision.cli.examples").closing(command, _table(_group(command))),
+        epilog=_epilog(command),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    module = importlib.import_module(f"naruto_vision.cli.{name}")
     module.add_arguments(parser)
-    arguments = parser.parse_args(rest)
-    if alone:
-        importlib.import_module("naruto_vision.cli.slow_imports").defer_slow_imports(command)
+    return module, parser.parse_args(argv)
+
+
+def split(argv: Sequence[str]) -> tuple[str, list[str]]:
+    """Split the arguments into the command's name, of one or two parts, and the rest."""
+    pair = " ".join(argv[:2])
+    if pair in COMMANDS:
+        return pair, list(argv[2:])
+    if argv[0] in COMMANDS or argv[0] in TRAINER_COMMANDS:
+        return argv[0], list(argv[1:])
+    names = [*TRAINER_COMMANDS, *COMMANDS]
+    if group := _group(argv[0]):
+        near = difflib.get_close_matches(pair, group, n=1, cutoff=0.8)
+        lasts = ", ".join(name.split()[-1] for name in group)
+        others = f"expected one of {lasts}; see `{PROGRAM} {argv[0]} --help`"
+        what = "no such command" if len(argv) > 1 else "a command is missing"
+        raise InputError(f"{pair}: {what}; {f'did you mean `{PROGRAM} {near[0]}`?' if near else others}")
+    near = difflib.get_close_matches(pair, names, n=1) or difflib.get_close_matches(argv[0], names, n=1)
+    hint = f"did you mean `{PROGRAM} {near[0]}`?" if near else f"`{PROGRAM} --help` lists the commands"
+    raise InputError(f"{argv[0]}: no such command; {hint}")
+
+
+def _run_trainer(command: str, argv: Sequence[str]) -> int:
+    from naruto_vision.cli.trainer_args import expand_argv, limit_threads, verb_help
+
+    if _HELP & set(argv):
+        sys.stdout.write(verb_help(command))
+        return 0
+    expanded = expand_argv(command, argv)
+    limit_threads()
+    from naruto_vision.cli.trainer import run_cli  # imports torch and Lightning
+
+    run_cli(expanded)
+    return 0
+
+
+def _run(argv: Sequence[str]) -> int:
+    if not argv or argv[0].startswith("-"):
+        parser = _parser()
+        parser.parse_args(argv)
+        parser.print_help()
+        return EXIT_INPUT
+    if len(argv) > 1 and argv[1] in _HELP and argv[0] not in COMMANDS and _group(argv[0]):
+        sys.stdout.write(_group_help(argv[0]))
+        return 0
+    command, rest = split(argv)
+    if command in TRAINER_COMMANDS:
+        return _run_trainer(command, rest)
+    module, arguments = parse(command, rest)
     return int(module.run(arguments))
 
 
@@ -216,26 +281,25 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        args: The words after the program's name. By default ``sys.argv[1:]``; the process is then the command's own,
-            and slow imports may wait until they are used.
+        args: The arguments after the program's name (default: ``sys.argv[1:]``).
 
     Returns:
         0 when done, 1 when a check found something wrong, 2 when the input is wrong (one line on stderr says what
         and where), 3 when training stopped on a non-finite loss, 130 or 143 when interrupted or terminated.
     """
-    words = list(sys.argv[1:] if args is None else args)
+    argv = list(sys.argv[1:] if args is None else args)
     with _log_lines(), _termination_unwinds():
         try:
-            return _run(words, alone=args is None)
+            return _run(argv)
         except NarutoVisionError as error:
             line = " ".join(str(error).split())
             sys.stderr.write(f"{PROGRAM}: error: {line}\n")
             return error.exit_code
         except OSError as error:
-            if error.errno not in _DISK_TROUBLE:
+            if error.errno not in _DISK_ERRORS:
                 raise
-            place = f"{error.filename}: " if error.filename is not None else ""
-            sys.stderr.write(f"{PROGRAM}: error: {place}{_DISK_TROUBLE[error.errno]}\n")
+            path = f"{error.filename}: " if error.filename is not None else ""
+            sys.stderr.write(f"{PROGRAM}: error: {path}{_DISK_ERRORS[error.errno]}\n")
             return EXIT_INPUT
         except KeyboardInterrupt:
             sys.stderr.write(f"{PROGRAM}: interrupted\n")

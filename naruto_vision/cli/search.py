@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from naruto_vision.cli.console import add_theme_option, check_sheet_name, cosine
+from naruto_vision.cli.console import add_theme_option, check_sheet_name, cosine, progress
 from naruto_vision.cli.gallery import add_encoder_options, gallery_encoder
 from naruto_vision.errors import InputError
 
@@ -130,9 +130,6 @@ def _search_images(
     quarantine: "Quarantine",
     threshold: float | None,
 ) -> list["SearchResult"]:
-    from rich.console import Console
-    from rich.progress import track
-
     from naruto_vision.encoders.base import embed_images
     from naruto_vision.recognition.lookup import look_up
 
@@ -140,14 +137,15 @@ def _search_images(
     mirror = bool(gallery.note.get("mirror", True))
     results: list[SearchResult] = []
     starts = range(0, len(files), _CHUNK)
-    quiet = len(starts) < 2
-    for start in track(starts, "searching", console=Console(stderr=True), transient=True, disable=quiet):
-        good = _read(files[start : start + _CHUNK], quarantine)
-        if good:
-            vectors = embed_images(encoder, [image for _, image in good], mirror=mirror).numpy()
-            names = [name for name, _ in good]
-            how_many = {"k": arguments.k, "votes": arguments.votes}
-            results += look_up(gallery, vectors, names, "image", **how_many, threshold=threshold)
+    with progress("searching", len(starts), hidden=len(starts) < 2) as advance:
+        for start in starts:
+            good = _read(files[start : start + _CHUNK], quarantine)
+            if good:
+                vectors = embed_images(encoder, [image for _, image in good], mirror=mirror).numpy()
+                names = [name for name, _ in good]
+                how_many = {"k": arguments.k, "votes": arguments.votes}
+                results += look_up(gallery, vectors, names, "image", **how_many, threshold=threshold)
+            advance()
     if quarantine.rows and not quarantine.ok:
         first = quarantine.rows[0].reason
         raise InputError(first if quarantine.seen == 1 else f"none of {quarantine.seen} can be read; first {first}")

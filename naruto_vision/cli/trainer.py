@@ -1,22 +1,27 @@
 """The one LightningCLI: model, data and Trainer by class path, from YAML and from the command line."""
 
+import difflib
+import importlib
+import inspect
 import logging
 import re
 import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
-from typing import Any, Literal
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
 
 import lightning.pytorch as pl
 import torch
+import yaml
 from jsonargparse import Namespace, set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.trainer.states import TrainerStatus
 from typing_extensions import override
 
-from naruto_vision.cli.config_faults import explain_fault
-from naruto_vision.cli.usage import one_line
+from naruto_vision.cli.trainer_args import SHORT_OPTIONS, config_keys
 from naruto_vision.errors import InputError, NarutoVisionError
 from naruto_vision.io.checkpoints import check_checkpoint
 from naruto_vision.io.machine import has_fast_bf16
@@ -25,152 +30,123 @@ _LOG = logging.getLogger(__name__)
 ALLOWED_IMPORTS = ("naruto_vision", "lightning.pytorch", "torch.nn", "torch.optim")
 """What a config may name. Everything else is refused before it is imported: a config is data, not code."""
 
-_COMMANDS = ("fit", "validate", "test", "predict")
-_NOISE = (  # true of every run here, and nothing that a user could act on
+_SUPPRESSED_WARNINGS = (  # true of every run here, and nothing that a user could act on
     ".*isinstance.treespec, LeafSpec.*",
     ".*smaller than the logging interval.*",
     ".*does not have many workers.*",
     ".*exists and is not empty.*",
     ".*is not supported by the model summary.*",
-    ".*returned `None`, this fit will run with no optimizer.*",  # enrolling trains nothing
-    ".*Total length of .* across ranks is zero.*",  # the data module says in words that nothing is validated
+    ".*returned `None`, this fit will run with no optimizer.*",  # building a gallery trains nothing
+    ".*Total length of .* across ranks is zero.*",  # the data module itself says that nothing is validated
     ".*module.s. in eval mode at the start of training.*",
     "(?s).*JsonargparseDeprecationWarning.*",  # of LightningCLI's own calls
     "(?s).*was deprecated in v4.*removed in v5.*",
 )
-_OLD_NEWS = re.compile(
+_SUPPRESSED_MESSAGES = re.compile(
     r"Tip:|\bSeed set to|^\wPU available:|^LOCAL_RANK:|^Loading `train_|^`Trainer\.\w+` stopped: `max_epochs="
 )
-_TALKERS = (
+_NOISY_LOGGERS = (
     "lightning.pytorch.utilities.rank_zero",
     "lightning.pytorch.accelerators.cuda",
     "lightning.fabric.utilities.seed",
 )
 _CHECKPOINT_NAMES = frozenset({"last", "best", "hpc"})
-_LIGHTNING_FAILURE = 1  # Lightning leaves with this after Ctrl-C
+_LIGHTNING_FAILURE = 1  # Lightning exits with this after Ctrl-C
+_NOT_OFFERED: set[str | int] = {"model", "datamodule", "weights_only"}
+_DATALOADERS = {"fit": {"train_dataloaders", "val_dataloaders"}}
 
 
 class SaveConfig(SaveConfigCallback):
-    """Saves the config beside the logs; a run without logs leaves no file in the current folder."""
+    """Saves the config beside the logs; a run without a logger writes none into the current folder."""
 
+    @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Save, if there is a log folder.
-
-        Args:
-            trainer: The Trainer.
-            pl_module: The model.
-            stage: What is being run.
-        """
         if trainer.logger is not None:
             super().setup(trainer, pl_module, stage)
 
 
 class NarutoCLI(LightningCLI):
-    """LightningCLI for every model and data of the package, closed to code that a file names.
+    """Model, data and Trainer of one command, from its config and options.
 
     Args:
-        words: The command and its options.
+        argv: ``fit``, ``validate``, ``test`` or ``predict``, then its options. ``sys.argv`` is not read.
 
     Raises:
-        InputError: If the checkpoint, the precision or ``--out`` cannot be used.
+        InputError: If an option, the config, the checkpoint, the precision or ``--out`` cannot be used.
     """
 
-    def __init__(self, words: Sequence[str]) -> None:
-        self.words = list(words)
-        quiet = {"exit_on_error": False}
+    def __init__(self, argv: Sequence[str]) -> None:
+        self.command, self.argv = argv[0], list(argv[1:])
+        self.method_options: list[str] = []
         super().__init__(
             save_config_callback=SaveConfig,
             save_config_kwargs={"overwrite": True},  # a resumed run writes into the folder that it started in
             seed_everything_default=42,
-            parser_kwargs={"prog": "naruto-vision", **quiet, **{command: dict(quiet) for command in _COMMANDS}},
+            parser_kwargs={"prog": f"naruto-vision {self.command}", "exit_on_error": False, "allow_abbrev": False},
             subclass_mode_model=True,
             subclass_mode_data=True,
-            auto_configure_optimizers=False,  # modules are given their optimiser as a callable
+            auto_configure_optimizers=False,  # modules take their optimiser as a callable
+            run=False,
         )
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Return the Trainer's verbs, each with the arguments that the command line does not offer."""
-        hidden = {"model", "datamodule", "weights_only"}
-        loaders = {"train_dataloaders", "val_dataloaders"}
-        return {command: hidden | (loaders if command == "fit" else {"dataloaders"}) for command in _COMMANDS}
-
-    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        """Describe the options of the command that was given (of all, if none was): those of all take half a second."""
-        if self.words and subcommand != self.words[0]:
-            return self.init_parser(**kwargs)
-        return super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-
+    @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add ``--out`` and ``--precision``.
-
-        Args:
-            parser: The parser of one command.
-        """
-        parser.add_argument("--out", type=str | None, default=None, help="folder for what the callbacks write")
-        parser.add_argument("--fail_fast", type=bool, default=False, help="predict: stop at the first bad image")
-        told = "auto: half precision where this machine computes it itself, else trainer.precision"
-        parser.add_argument("--precision", type=Literal["auto"] | None, default=None, help=told)
+        skip = _NOT_OFFERED | _DATALOADERS.get(self.command, {"dataloaders"})
+        self.method_options = parser.add_method_arguments(pl.Trainer, self.command, skip=skip)
+        parser.add_argument(
+            "--out", type=str | None, default=None, help="folder for the results, set in every callback that has one"
+        )
+        parser.add_argument("--fail_fast", type=bool, default=False, help="stop at the first unreadable image")
+        parser.add_argument(
+            "--precision",
+            type=Literal["auto"] | None,
+            default=None,
+            help="auto: mixed precision where the hardware has it, otherwise trainer.precision",
+        )
 
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse the words; ``sys.argv`` plays no part.
-
-        Args:
-            parser: The parser of all commands.
-            args: Not used; the words were kept by the constructor.
-        """
-        self.config = parser.parse_args(self.words)
-
-    def _parse_ckpt_path(self) -> None:
-        """Check the checkpoint. Lightning's own version would let it name classes and override given values."""
-        path = self._chosen.get("ckpt_path")
+        try:
+            self.config = parser.parse_args(self.argv)
+        except ArgumentError as error:
+            raise InputError(explain_error(str(error), parser, self.command, self.argv)) from None
+        path = self.config.get("ckpt_path")
         if path and path not in _CHECKPOINT_NAMES:
             check_checkpoint(path)
 
-    @property
-    def _chosen(self) -> Namespace:
-        """The config of the command that was given."""
-        chosen: Namespace = self.config[self.config["subcommand"]]
-        return chosen
-
+    @override
     def before_instantiate_classes(self) -> None:
-        """Hand ``--out`` to the callbacks, and refuse a precision that this machine only emulates."""
-        trainer = self._chosen.trainer
-        if self._chosen.precision == "auto":
+        """Hand ``--out`` and ``--fail_fast`` to the callbacks, and refuse a precision that this machine emulates."""
+        trainer = self.config.trainer
+        if self.config.precision == "auto":
             trainer.precision = _fastest_precision(trainer.accelerator, trainer.precision)
         _check_precision(trainer.precision, trainer.accelerator)
-        if self._chosen.out is not None:
-            _redirect(trainer, self._chosen.out)
-        if self._chosen.fail_fast:
-            _set_in_callbacks(trainer, "fail_fast", True, "stops at bad images")
+        if self.config.out is not None:
+            _set_in_callbacks(trainer, "out", self.config.out, "writes results")
+        if self.config.fail_fast:
+            _set_in_callbacks(trainer, "fail_fast", True, "skips unreadable images")
 
+    @override
     def instantiate_classes(self) -> None:
-        """Build model, data and Trainer.
-
-        Raises:
-            NarutoVisionError: If a constructor raised it (the parser's wrapping is taken off) or refused a value.
-        """
         try:
             super().instantiate_classes()
         except ValueError as error:
             raise _own_error(error) or InputError(one_line(str(error))) from None
 
-    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
-        return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        _LOG.info("%s: %s, seed %s", subcommand, _told_of_device(self.trainer), self._chosen.seed_everything)
+    def run(self) -> None:
+        """Run the command."""
+        _LOG.info("%s: %s, seed %s", self.command, _device_name(self.trainer), self.config.seed_everything)
+        options = {name: self.config[name] for name in self.method_options}
+        method = getattr(self.trainer, self.command)
         try:
-            super()._run_subcommand(subcommand)
+            method(self.model, datamodule=self.datamodule, weights_only=True, **options)
         except SystemExit as stop:
             if stop.code == _LIGHTNING_FAILURE and self.trainer.state.status == TrainerStatus.INTERRUPTED:
                 raise KeyboardInterrupt from None
             raise
 
 
-def _told_of_device(trainer: pl.Trainer) -> str:
-    """Say what computes: ``cpu``, or how many of which GPU."""
+def _device_name(trainer: pl.Trainer) -> str:
     device = trainer.strategy.root_device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return name if trainer.world_size == 1 else f"{trainer.world_size} x {name}"
@@ -200,49 +176,97 @@ def _check_precision(precision: object, accelerator: object) -> None:
         raise InputError(msg)
 
 
-def _redirect(trainer: Namespace, out: str) -> None:
-    """Give every callback that has a folder for results this one."""
-    _set_in_callbacks(trainer, "out", out, "writes results")
-
-
 def _set_in_callbacks(trainer: Namespace, name: str, value: object, what: str) -> None:
     """Set a value in every callback that has it."""
     listed = trainer.callbacks if isinstance(trainer.callbacks, list) else [trainer.callbacks]
     found = [callback for callback in listed if callback is not None and name in callback.get("init_args", {})]
     if not found:
-        msg = f"--{name} {value}: no callback of this config {what}; leave --{name} away"
+        msg = f"--{name} {value}: no callback of this config {what}; omit --{name}"
         raise InputError(msg)
     for callback in found:
         callback["init_args"][name] = value
 
 
-def run_cli(words: Sequence[str], kind: type[NarutoCLI] = NarutoCLI) -> NarutoCLI:
-    """Run one Trainer command.
+def run_cli(argv: Sequence[str], *, run: bool = True) -> NarutoCLI:
+    """Build model, data and Trainer of a command and run it.
 
     Args:
-        words: ``fit``, ``validate``, ``test`` or ``predict``, then its options.
-        kind: What is built of them.
-
-    Returns:
-        The model, the data and the Trainer that did it.
+        argv: ``fit``, ``validate``, ``test`` or ``predict``, then its options.
+        run: False only builds them.
 
     Raises:
-        InputError: If the words or the config are wrong; the message is one line.
+        InputError: If an option or the config is wrong; the message is one line.
     """
     set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=list(ALLOWED_IMPORTS))
-    for name in _TALKERS:
-        logging.getLogger(name).addFilter(_is_news)
-    try:
-        with warnings.catch_warnings():
-            for noise in _NOISE:
-                warnings.filterwarnings("ignore", message=noise)
-            return kind(words)
-    except ArgumentError as error:
-        raise InputError(explain_fault(words, one_line(str(error), command=words[0]))) from None
-    except MisconfigurationException as error:
-        raise InputError(" ".join(str(error).split())) from None
+    for name in _NOISY_LOGGERS:
+        logging.getLogger(name).addFilter(_is_shown)
+    with warnings.catch_warnings():
+        for message in _SUPPRESSED_WARNINGS:
+            warnings.filterwarnings("ignore", message=message)
+        try:
+            cli = NarutoCLI(argv)
+            if run:
+                cli.run()
+        except MisconfigurationException as error:
+            raise InputError(" ".join(str(error).split())) from None
+    return cli
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """Tell whether a line of Lightning's says more than our own first line does."""
-    return not _OLD_NEWS.search(record.getMessage())
+def _is_shown(record: logging.LogRecord) -> bool:
+    return not _SUPPRESSED_MESSAGES.search(record.getMessage())
+
+
+_PARSER_KEY = re.compile(r'Parser key "([^"]+)":')
+_UNKNOWN = re.compile(r"(?:[Oo]ption '|unrecognized arguments: (?=--))([\w.-]+)")
+_CLASS = re.compile(r"Problem with given class_path '(?:([\w.]+)\.)?(\w+)':")
+_UNINFORMATIVE = re.compile(
+    r"(- )?($|Does not validate against any|Subtypes:|Errors:|Given value|Expected a path but|"
+    r"Expected a <class 'NoneType'>)"
+)
+_DENIED = re.compile(r", denied by the '\S+' entry of the import path denylist\. Add .*? to allow it\.")
+
+
+def one_line(message: str) -> str:
+    """Shorten a message of the config parser, of any number of lines, to the key, its value and the reasons."""
+    text = ""
+    for line in dict.fromkeys(_PARSER_KEY.sub("", line).strip() for line in message.splitlines()):
+        if not _UNINFORMATIVE.match(line):
+            text += ("; " if text and line.startswith("- ") and text[-1] != ":" else " ") + line.removeprefix("- ")
+    text = _DENIED.sub(" in a config", " ".join((text or message).split()))
+    text = re.sub(r"Expected an? <class '([\w.]+)'>", r"expected \1", _CLASS.sub(r"\2:", text))
+    text = re.sub(r"Expected a typing\.Literal\[(.*?)\]", r"expected one of \1", text)
+    keys = ".".join(dict.fromkeys(_PARSER_KEY.findall(message)))
+    given = re.findall(r"^\s*Given value: (?!NestedArg)(.{1,60})$", message, flags=re.MULTILINE)
+    return f"{' '.join([keys, *given[-1:]])}: {text}" if keys else text
+
+
+def explain_error(message: str, parser: LightningArgumentParser, command: str, argv: Sequence[str]) -> str:
+    """Say in one line which config or option the parser refused, and which option was probably meant."""
+    text = one_line(message)
+    unknown = _UNKNOWN.search(message)
+    if unknown is None:
+        pointed = "required" in text or "unrecognized" in text
+        return f"{text}; see `naruto-vision {command} --help`" if pointed else text
+    key, flag = unknown[1].lstrip("-"), unknown[1].startswith("--")
+    configs = [Path(value) for option, value in pairwise(argv) if option in {"--config", "-c"}]
+    if not flag and not any(argument.partition("=")[0].endswith(f".{key}") for argument in argv):
+        text = "".join(f"{path}: " for path in configs if _has_key(path, key)) + text
+    near = difflib.get_close_matches(key, _known_options(message[: unknown.start()], parser, command), n=1, cutoff=0.7)
+    if near:
+        return f"{text}; did you mean {'--' if flag else ''}{near[0]}?"
+    return f"{text}; see `naruto-vision {command} --help`"
+
+
+def _has_key(config: Path, key: str) -> bool:
+    keys = config_keys(yaml.safe_load(config.read_text(encoding="utf-8")))
+    return any(f".{parent}.{name}".endswith(f".{key}") for parent, name in keys)
+
+
+def _known_options(before: str, parser: LightningArgumentParser, command: str) -> list[str]:
+    """Return the options of the class that the message named last, or else all of the command."""
+    if classes := _CLASS.findall(before):
+        module, name = classes[-1]
+        return list(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
+    dotted = [str(key) for key in parser.get_defaults().keys()]  # noqa: SIM118 - a Namespace
+    short = [option.flag[2:] for option in SHORT_OPTIONS] if command == "predict" else []
+    return sorted({*dotted, *(key.rpartition(".")[2] for key in dotted), *short})

@@ -1,17 +1,16 @@
-"""``fit``, ``validate``, ``test`` and ``predict``: the words are put in order here, LightningCLI does the rest.
+"""Arguments of ``fit``, ``validate``, ``test`` and ``predict``: help, short options and checks, all without torch."""
 
-What can be told wrong without torch is told here, before it is imported.
-"""
-
+import argparse
+import difflib
 import logging
 import os
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from naruto_vision.cli.short_options import check_options, lengthened, short_help
-from naruto_vision.cli.trainer_help import help_of
+import yaml
+
 from naruto_vision.errors import InputError, MissingPathError
 from naruto_vision.io.bundles import config_path
 from naruto_vision.io.machine import allowed_cpus
@@ -21,143 +20,239 @@ SCENES_CONFIG = "scenes.yaml"
 GALLERY, BUNDLE = "runs/gallery", "runs/clip/bundle"
 """The gallery and the encoder that ``SCENES_CONFIG`` names."""
 
-_HELP = frozenset({"-h", "--help"})
+HELP_ALL = "--help_all"
 _CONFIG_OPTIONS = frozenset({"--config", "-c"})
 _GALLERY_OPTIONS = frozenset({"--model.gallery", "--model.init_args.gallery"})
+_CLASS_KEYS = ("class_path", "init_args")
 
 
-def run(command: str, words: Sequence[str], *, alone: bool = False) -> int:
-    """Run one Trainer command.
+@dataclass(frozen=True)
+class Option:
+    """One option as help shows it: a switch if ``value`` is empty; ``long`` is what a short one stands for."""
+
+    flag: str
+    value: str
+    text: str
+    long: str = ""
+
+
+SHORT_OPTIONS = (
+    Option("--gallery", "DIR", "gallery to search (default: runs/gallery)", "--model.gallery"),
+    Option("--threshold", "SCORE", "draw only regions with at least this score", "--model.overlay.min_score"),
+    Option("--top-k", "N", "draw at most N regions per scene, highest scores first", "--model.overlay.top_k"),
+    Option(
+        "--prefer-different-label",
+        "",
+        "with --top-k: prefer characters that are not drawn yet over repeated ones",
+        "--model.overlay.prefer_different_label=true",
+    ),
+    Option("--min-area", "PIXELS", "drop regions of fewer pixels", "--model.segmenter.init_args.keep.min_area"),
+    Option("--max-masks", "N", "keep at most N regions per scene", "--model.segmenter.init_args.keep.max_masks"),
+    Option(
+        "--mask-precision",
+        "DTYPE",
+        "dtype of SAM: float32 (default); bfloat16 or float16, faster on a GPU",
+        "--model.segmenter.init_args.model.init_args.precision",
+    ),
+    Option(
+        "--mask-compile",
+        "PART",
+        "torch.compile none (default), encoder or all of SAM: the first scene takes minutes, later ones less",
+        "--model.segmenter.init_args.model.init_args.compile",
+    ),
+    Option("--decision", "RULE", "vote (default), top1, max, mean or prototype", "--model.decision"),
+    Option("--fail-fast", "", "stop at the first unreadable image (default: skip it)", "--fail_fast=true"),
+)
+"""Short options of ``predict``; LightningCLI gets the long ones."""
+
+_LONG = {option.flag: option.long for option in SHORT_OPTIONS}
+_SWITCHES = frozenset(option.flag for option in SHORT_OPTIONS if not option.value)
+_CONFIG = Option("--config", "FILE", "YAML file, or the name of a packaged one; later ones override earlier ones")
+_OUT = Option("--out", "DIR", "folder for the results (default: set by the config; runs/scenes in scenes.yaml)")
+_CHECKPOINT = Option("--ckpt_path", "PATH", "load this Lightning checkpoint (default: none)")
+_RUN = (
+    Option("--trainer.accelerator", "NAME", "auto (default), cpu or gpu"),
+    Option("--trainer.devices", "N", "number of devices (default: 1 in the packaged configs)"),
+    Option("--trainer.precision", "NAME", "32-true (default), bf16-mixed, 16-mixed"),
+    Option("--precision", "auto", "mixed precision where the hardware has it, otherwise --trainer.precision"),
+    Option("--seed_everything", "N", "random seed (default: 42)"),
+)
+
+
+@dataclass(frozen=True)
+class Verb:
+    """The static help of one Trainer command."""
+
+    text: str
+    options: tuple[Option, ...]
+    examples: tuple[str, ...]
+    usage: str = "--config FILE [options]"
+
+
+VERBS = {
+    "fit": Verb(
+        "Train: clip.yaml fine-tunes CLIP, sam.yaml trains a segmenter, gallery.yaml builds a gallery.",
+        (
+            _CONFIG,
+            Option("--data.root", "DIR", "labelled images (default: data, in clip.yaml and gallery.yaml)"),
+            Option("--data.valid", "DIR", "gallery.yaml: scenes with gt.json, to choose thresholds (default: none)"),
+            Option("--data.batch_size", "N", "batch size (default: set by the config)"),
+            Option("--trainer.max_epochs", "N", "number of epochs (default: set by the config)"),
+            Option("--ckpt_path", "PATH", "resume from this checkpoint, or from the last one: last (default: none)"),
+            *_RUN,
+        ),
+        (
+            "fit --config clip.yaml --data.root data",
+            "fit --config gallery.yaml --data.root data --data.valid data/scenes/valid",
+            "fit --config sam.yaml --ckpt_path last",
+        ),
+    ),
+    "validate": Verb(
+        "Run the validation of a config; gallery.yaml chooses the gallery's thresholds again.",
+        (
+            _CONFIG,
+            Option("--data.valid", "DIR", "gallery.yaml: scenes with gt.json"),
+            Option("--model.gallery", "DIR", "gallery.yaml: the gallery (default: runs/gallery)"),
+            _CHECKPOINT,
+            *_RUN,
+        ),
+        ("validate --config gallery.yaml --data.valid data/scenes/valid",),
+    ),
+    "test": Verb(
+        "Measure a model on labelled data; scenes.yaml evaluates scenes against their gt.json.",
+        (
+            _CONFIG,
+            Option("--data.test", "DIR", "scenes.yaml: scenes with gt.json"),
+            Option("--model.gallery", "DIR", "scenes.yaml: the gallery (default: runs/gallery)"),
+            _OUT,
+            _CHECKPOINT,
+            *_RUN,
+        ),
+        ("test --config scenes.yaml --data.test data/scenes/test",),
+    ),
+    "predict": Verb(
+        "Find and name the characters in a folder of images. Run again, it resumes where it stopped.",
+        (_OUT, *SHORT_OPTIONS, _CONFIG, *_RUN),
+        (
+            "predict my_scenes",
+            "predict my_scenes --gallery runs/gallery --out runs/mine --threshold 0.8 --top-k 2",
+            "predict --config scenes.yaml --data.predict my_scenes",
+        ),
+        usage="DIR [options]",
+    ),
+}
+
+
+def verb_help(command: str) -> str:
+    """Return the static help of a Trainer command, as wide as the terminal."""
+    verb = VERBS[command]
+    everything = (
+        f"every option (takes seconds):\n  naruto-vision {command} {HELP_ALL}\n"
+        f"  naruto-vision {command} --model.help CLASS, --data.help CLASS\n"
+        f"a config with all its defaults:\n  {f'naruto-vision {verb.examples[0]}'} --print_config"
+    )
+    examples = "\n".join(f"  naruto-vision {example}" for example in verb.examples)
+    parser = argparse.ArgumentParser(
+        usage=f"naruto-vision {command} {verb.usage}",
+        description=verb.text,
+        epilog=f"examples:\n{examples}\n\n{everything}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+    )
+    if command == "predict":
+        parser.add_argument("DIR", help="folder of images, searched with its sub-folders")
+    group = parser.add_argument_group("most used options")
+    for option in verb.options:
+        if option.value:
+            group.add_argument(option.flag, metavar=option.value, help=option.text)
+        else:
+            group.add_argument(option.flag, action="store_true", help=option.text)
+    return parser.format_help()
+
+
+def expand_argv(command: str, argv: Sequence[str]) -> list[str]:
+    """Find configs by name, write short options and ``predict DIR`` out, and check what needs no torch.
 
     Args:
         command: ``fit``, ``validate``, ``test`` or ``predict``.
-        words: The words after it.
-        alone: The process is this command's own; imports that it does not need then wait.
+        argv: What follows it on the command line.
 
     Returns:
-        The exit code, 0.
+        The command and its arguments for ``trainer.run_cli``.
 
     Raises:
-        InputError: If a config, a scene folder or an option is wrong.
+        InputError: If a config, the folder or the gallery is missing or wrong, or the folder has no images.
     """
-    if command == "predict" and _HELP & set(words):
-        sys.stdout.write(short_help())
-    if (told := help_of(command, words)) is not None:
-        sys.stdout.write(told)
-        return 0
-    return run_trainer([command, *words], alone=alone)
+    if HELP_ALL in argv:
+        return [command, "--help"]
+    if not argv:
+        what = "a folder of images, or --config FILE" if command == "predict" else "--config FILE"
+        msg = f"{command}: expected {what}; see `naruto-vision {command} --help`"
+        raise InputError(msg)
+    expanded = _with_configs_found(argv)
+    return [command, *(_expand_predict(expanded) if command == "predict" else expanded)]
 
 
-def run_trainer(words: Sequence[str], *, alone: bool = False) -> int:
-    """Run one Trainer command from Python, in this process.
-
-    Args:
-        words: What follows ``naruto-vision`` on a command line: the command, then its options.
-        alone: The process is this command's own; imports that it does not need then wait.
-
-    Returns:
-        The exit code, 0.
-
-    Raises:
-        InputError: If a config, a scene folder or an option is wrong.
-    """
-    ordered = arrange_words(words[0], words[1:])
-    limit_threads()
-    if alone:
-        from naruto_vision.cli.slow_imports import defer_slow_imports
-
-        defer_slow_imports(words[0])
-    from naruto_vision.cli.trainer import run_cli  # brings torch and Lightning, which mistakes do without
-
-    run_cli(ordered)
-    return 0
-
-
-def arrange_words(command: str, words: Sequence[str]) -> list[str]:
-    """Find configs by name, turn ``predict DIR`` into its config, and check what can be checked early.
-
-    Args:
-        command: The Trainer command.
-        words: The words after it.
-
-    Returns:
-        The words that LightningCLI is given, the command first.
-
-    Raises:
-        InputError: If a config, the folder or the gallery is missing, the folder has no images, or an option is
-            misspelt.
-    """
-    check_options(command, words)
-    arranged = _with_configs_found(words)
-    if command == "predict":
-        arranged = _arranged_for_predict(arranged)
-    return [command, *arranged]
-
-
-def _arranged_for_predict(words: list[str]) -> list[str]:
-    """Write short options out, and the folder as an option behind the packaged config."""
-    folder, rest = ("", words) if not words or words[0].startswith("-") else (words[0], words[1:])
+def _expand_predict(argv: list[str]) -> list[str]:
+    """Write short options out, and ``DIR`` as an option after the packaged config."""
+    folder, rest = ("", argv) if argv[0].startswith("-") else (argv[0], argv[1:])
     scenes = [f"--data.predict={check_scenes(folder)}"] if folder else []
     packaged = [] if not folder or _CONFIG_OPTIONS & set(rest) else ["--config", str(config_path(SCENES_CONFIG))]
-    arranged = lengthened(rest)
-    galleries = _given(_GALLERY_OPTIONS, arranged)
+    expanded = [_lengthen(argument) for argument in rest]
+    galleries = _values(_GALLERY_OPTIONS, expanded)
     for gallery in galleries[-1:] or ([GALLERY] if packaged else []):
         check_gallery(gallery)
-    if packaged and not any(word.startswith("--model.encoder") for word in arranged):
+    if packaged and not any(argument.startswith("--model.encoder") for argument in expanded):
         packaged += remembered_encoder(Path([GALLERY, *galleries][-1]))
-    return [*packaged, *arranged, *scenes]
+    return [*packaged, *expanded, *scenes]
+
+
+def _lengthen(argument: str) -> str:
+    """Replace a short option by the long one."""
+    name, equals, value = argument.partition("=")
+    if equals and name in _SWITCHES:
+        msg = f"{argument}: {name} takes no value; omit it to disable"
+        raise InputError(msg)
+    return _LONG.get(name, name) + equals + value
 
 
 def remembered_encoder(gallery: Path) -> list[str]:
-    """Take a gallery's own encoder where nothing was tuned, so that the packaged config's is not there.
-
-    Args:
-        gallery: The gallery folder.
-
-    Returns:
-        The options that open it; none where the config's encoder is there, or the gallery does not tell.
-    """
+    """Return the options of the encoder that the gallery has recorded, if none was trained here."""
     if Path(BUNDLE).exists() or not gallery.is_dir():
         return []
     from naruto_vision.gallery.info import encoder_options, list_gallery
 
     options = encoder_options(list_gallery(gallery).ledger[0].get("note", {}))
     if options:
-        _LOG.info("no %s here: %s remembers its encoder, %s", BUNDLE, gallery, " ".join(options))
+        _LOG.info("no %s here; using the encoder recorded in %s: %s", BUNDLE, gallery, " ".join(options))
     return options
 
 
-def _given(options: frozenset[str], words: Sequence[str]) -> list[str]:
-    """Return the values that options are given, in order."""
-    apart = [value for name, value in pairwise(words) if name in options]
-    joined = [word.partition("=")[2] for word in words if "=" in word and word.partition("=")[0] in options]
-    return [*apart, *joined]
+def _values(options: frozenset[str], argv: Sequence[str]) -> list[str]:
+    """Return the values given to any of these options, as ``--option value`` and ``--option=value``."""
+    apart = [value for name, value in pairwise(argv) if name in options]
+    joined = [argument.partition("=")[2] for argument in argv if argument.partition("=")[0] in options]
+    return [*apart, *filter(None, joined)]
 
 
-def _with_configs_found(words: Sequence[str]) -> list[str]:
+def _with_configs_found(argv: Sequence[str]) -> list[str]:
     found: list[str] = []
-    for word in words:
-        name, equals, value = word.partition("=")
+    for argument in argv:
+        name, equals, value = argument.partition("=")
         if equals and name in _CONFIG_OPTIONS:
-            found += [name, str(find_config(value))]
+            found += [name, str(check_config(find_config(value)))]
         elif found and found[-1] in _CONFIG_OPTIONS:
-            found.append(str(find_config(word)))
+            found.append(str(check_config(find_config(argument))))
         else:
-            found.append(word)
+            found.append(argument)
     return found
 
 
 def find_config(name: str) -> Path:
-    """Find a config: a file, or the bare name of one that the package carries.
-
-    Args:
-        name: A path, or a name such as ``scenes.yaml``.
-
-    Returns:
-        An existing file.
+    """Find a config by its path, or a packaged one by its bare name.
 
     Raises:
-        MissingPathError: If it is neither.
+        MissingPathError: If there is neither.
     """
     path = Path(name)
     if path.is_file():
@@ -166,43 +261,67 @@ def find_config(name: str) -> Path:
         try:
             return config_path(name)
         except MissingPathError:
-            pass  # told below, in the user's terms
-    raise MissingPathError(path, "config", "give a YAML file, or the bare name of a packaged one such as scenes.yaml")
+            pass  # the message below says more
+    raise MissingPathError(path, "config", "give a YAML file, or the name of a packaged one such as scenes.yaml")
+
+
+def check_config(path: Path) -> Path:
+    """Check that a config is YAML with keys at the top, and no ``class_path`` or ``init_args`` is misspelt.
+
+    Raises:
+        InputError: If it is not; with the line and column where they are known.
+    """
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise InputError(f"{path}: not YAML ({where}{error.problem or error.context})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not YAML ({str(error).splitlines()[0]})") from None
+    if not isinstance(config, dict):
+        msg = f"{path}: expected keys such as model, data and trainer, found {type(config).__name__}"
+        raise InputError(msg)
+    for parent, key in config_keys(config):
+        near = difflib.get_close_matches(key, _CLASS_KEYS, n=1, cutoff=0.8)
+        if near and key not in _CLASS_KEYS:  # the parser would take the whole mapping for something else
+            raise InputError(f"{path}: {parent or 'top level'}: no such key {key}; did you mean {near[0]}?")
+    return path
+
+
+def config_keys(value: object, parent: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every key of a config after the dotted path of the mapping that holds it."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield parent, str(key)
+            yield from config_keys(inner, f"{parent}.{key}".strip("."))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from config_keys(inner, f"{parent}.{index}".strip("."))
 
 
 def check_scenes(folder: str) -> Path:
-    """Check that a folder of scenes is there and has images.
-
-    Args:
-        folder: The folder.
-
-    Returns:
-        The folder.
+    """Check that a folder of scenes exists and has images.
 
     Raises:
-        MissingPathError: If there is no such folder.
-        InputError: If it holds no images.
+        InputError: If not.
     """
     path = Path(folder)
     if not path.is_dir():
         raise MissingPathError(path, "scene folder", "give a folder of images")
-    from naruto_vision.io.images import SUFFIXES, list_images  # brings OpenCV
+    from naruto_vision.io.images import SUFFIXES, list_images  # imports OpenCV
 
     if not list_images(path):
-        msg = f"{path}: no images in this folder; files ending in {', '.join(sorted(SUFFIXES))} are read"
+        msg = f"{path}: no images in this folder; expected files ending in {', '.join(sorted(SUFFIXES))}"
         raise InputError(msg)
     return path
 
 
 def check_gallery(folder: str) -> None:
-    """Check that a gallery is there.
-
-    Args:
-        folder: The gallery.
+    """Check that a folder is a gallery.
 
     Raises:
-        MissingPathError: If there is no such folder, or it is no gallery.
-        FormatError: If its manifest is damaged.
+        InputError: If there is no such folder, it is no gallery, or its manifest is damaged.
     """
     from naruto_vision.gallery.store import read_manifest
 
@@ -210,12 +329,10 @@ def check_gallery(folder: str) -> None:
 
 
 def limit_threads() -> None:
-    """Keep OpenMP to the CPUs that this process may use, and its idle threads asleep, unless the user chose otherwise.
+    """Limit OpenMP to the CPUs of this process and let idle threads sleep, unless the environment says otherwise.
 
-    A container or a taskset often allows fewer CPUs than the machine has, and a thread too many on a CPU costs more
-    than it brings. Idle threads sleep: spinning, as is the default, they take the CPU from those that are waited for as
-    soon as anybody else computes, and a scene then takes ten times as long. It acts only before torch, OpenCV or FAISS
-    start their threads.
+    Containers and ``taskset`` allow fewer CPUs than OpenMP counts, and spinning threads take the CPU from busy ones: on
+    a shared machine a scene then takes ten times as long. Call it before torch, OpenCV or FAISS start their threads.
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(allowed_cpus()))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

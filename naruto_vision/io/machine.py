@@ -1,4 +1,4 @@
-"""The one door to optional packages."""
+"""Import of optional packages."""
 
 import importlib
 import importlib.util
@@ -45,20 +45,12 @@ def has_fast_bf16(cpu_info: Path = _CPU_INFO) -> bool:
 
 
 def has_package(name: str) -> bool:
-    """Tell whether a package can be imported, without importing it.
-
-    Args:
-        name: The import name of a top-level package.
-    """
+    """Return whether a top-level package can be imported, without importing it."""
     return importlib.util.find_spec(name) is not None
 
 
 def require_package(name: str, extra: str) -> ModuleType:
-    """Import an optional package or say which extra brings it.
-
-    Args:
-        name: The import name.
-        extra: The extra of this project that installs it.
+    """Import an optional package, or name the extra of this project that installs it.
 
     Raises:
         MissingPackageError: If the package is not installed.

@@ -1,6 +1,5 @@
 """The commands in the documents are commands: known, spelt right, with options that exist, and safe to paste."""
 
-import importlib
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -10,7 +9,8 @@ import pytest
 from source import ROOT
 
 from naruto_vision.cli import main as cli
-from naruto_vision.cli import trainer_args as training
+from naruto_vision.cli import trainer_args
+from naruto_vision.cli.trainer import NarutoCLI, run_cli
 
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*/README.md"))]
 _SHELL_BLOCK = re.compile(r"^```(?:bash|sh|shell|console)\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -44,26 +44,23 @@ IDS = [f"{path.relative_to(ROOT)}:{' '.join(words)[:60]}" for path, words in CAS
 
 def _understand(words: Sequence[str]) -> None:
     """Parse one command line without doing what it says."""
-    command, rest = cli._split(words)
+    command, rest = cli.split(words)
     if command in cli.TRAINER_COMMANDS:
-        training.run(command, rest)
-        return
-    parser = cli._Parser(prog=command)
-    importlib.import_module(f"naruto_vision.cli.{cli.COMMANDS[command][1]}").add_arguments(parser)
-    parser.parse_args(rest)
+        run_cli(trainer_args.expand_argv(command, rest))
+    else:
+        cli.parse(command, rest)
 
 
 @pytest.fixture
 def stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Trainer commands stop after parsing, and folders that a document only names be there."""
-    from naruto_vision.cli.trainer import NarutoCLI
 
     def stop(_cli: object) -> None:
         raise _ParsedError
 
     monkeypatch.setattr(NarutoCLI, "before_instantiate_classes", stop)
-    monkeypatch.setattr(training, "check_scenes", Path)
-    monkeypatch.setattr(training, "check_gallery", Path)
+    monkeypatch.setattr(trainer_args, "check_scenes", Path)
+    monkeypatch.setattr(trainer_args, "check_gallery", Path)
 
 
 @pytest.mark.usefixtures("stopped")

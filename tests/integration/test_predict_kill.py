@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from naruto_vision.cli.trainer_args import run_trainer
+from naruto_vision.cli.main import main
 from naruto_vision.io.bundles import config_path
 from naruto_vision.io.images import write_image
 from naruto_vision.synthetic.attributes import read_cast
@@ -28,7 +28,7 @@ def world(tmp_path: Path) -> Path:
             image = draw_scene(100 + seed, cast, size=96).image
             write_image(tmp_path / "data" / "train" / name / f"{seed}.png", image)
     options = [*paths(tmp_path), f"--data.root={tmp_path / 'data'}", "--trainer.enable_progress_bar=false"]
-    assert run_trainer(["fit", "--config", "gallery.yaml", *options]) == 0
+    assert main(["fit", "--config", "gallery.yaml", *options]) == 0
     return tmp_path
 
 

@@ -1,5 +1,6 @@
 import errno
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from types import ModuleType
 import pytest
 
 from naruto_vision.cli import main as cli
-from naruto_vision.cli.main import COMMANDS, TRAINER_COMMANDS, main
+from naruto_vision.cli.main import COMMANDS, EXAMPLES, TRAINER_COMMANDS, main
 from naruto_vision.errors import InputError, TrainingStoppedError
 
 
@@ -46,7 +47,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_no_command_shows_help_and_is_wrong_input(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
-    assert "train, enrol and name:\n  fit " in capsys.readouterr().out
+    assert "train and predict:\n  fit " in capsys.readouterr().out
 
 
 def test_the_overview_shows_each_command_once_under_its_section(capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,7 +55,7 @@ def test_the_overview_shows_each_command_once_under_its_section(capsys: pytest.C
     shown = capsys.readouterr().out
     listed = [line[2:20].strip() for line in shown.splitlines() if line.startswith("  ") and line[2] != "-"]
     assert sorted(listed) == sorted([*COMMANDS, *TRAINER_COMMANDS])
-    assert shown.index("images:") < shown.index("  data prepare ") < shown.index("train, enrol and name:")
+    assert shown.index("data:") < shown.index("  data prepare ") < shown.index("train and predict:")
     assert "more:" not in shown  # every command belongs to a section
 
 
@@ -83,11 +84,34 @@ def test_a_command_with_commands_under_it_lists_them_after_its_own_help(
     assert shown.index("--number") < shown.index("more commands:\n  toy two           play in pairs")
 
 
+def test_every_command_has_an_example_and_no_other_does() -> None:
+    assert EXAMPLES.keys() == COMMANDS.keys()
+    assert all(EXAMPLES.values())
+
+
+@pytest.mark.parametrize(
+    ("command", "example"), [(command, line) for command, lines in EXAMPLES.items() for line in lines]
+)
+def test_an_example_is_of_its_command_and_parses(command: str, example: str) -> None:
+    found, rest = cli.split(shlex.split(example))
+    assert found == command
+    cli.parse(command, rest)
+    assert len(example) <= 112
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_ends_with_the_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command.split(), "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.rindex("example") > shown.rindex("options:")
+    assert all(f"\n  naruto-vision {example}\n" in shown for example in EXAMPLES[command])
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
         (["predcit", "x"], "predcit: no such command; did you mean `naruto-vision predict`?"),
-        (["data"], "data: one more word is wanted; give one of "),
+        (["data"], "data: a command is missing; expected one of "),
         (["data", "zzzz"], "see `naruto-vision data --help`"),
         (["data", "prepair"], "data prepair: no such command; did you mean `naruto-vision data prepare`?\n"),
         (["qqqq"], "`naruto-vision --help` lists the commands"),
@@ -144,7 +168,7 @@ def test_a_disk_that_cannot_be_written_to_is_told_in_one_line(
 ) -> None:
     command.__dict__["error"] = OSError(errno.ENOSPC, "No space left on device", "runs/a.json")
     assert main(["toy"]) == 2
-    assert capsys.readouterr().err == "naruto-vision: error: runs/a.json: no room is left there; make some\n"
+    assert capsys.readouterr().err == "naruto-vision: error: runs/a.json: the disk is full; free some space\n"
 
 
 def test_a_demo_replaces_nothing_that_no_demo_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,8 +31,8 @@ def refused(capsys: pytest.CaptureFixture[str], out: str) -> str:
 @pytest.mark.parametrize(
     ("out", "told"),
     [
-        ("gt.json/deep/out.json", "a file is where a folder should be; choose another place"),
-        ("x" * 300 + "/out.json", "the name is too long for this disk"),
+        ("gt.json/deep/out.json", "expected a folder, found a file; choose another path"),
+        ("x" * 300 + "/out.json", "the name is too long for this file system"),
     ],
 )
 def test_places_that_cannot_be_written_are_named(out: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -44,10 +44,10 @@ def test_places_that_cannot_be_written_are_named(out: str, told: str, capsys: py
 @pytest.mark.parametrize(
     ("code", "told"),
     [
-        (errno.EACCES, "out/here: no permission; change it, or choose another place"),
-        (errno.EROFS, "out/here: this disk cannot be written to"),
-        (errno.ENOSPC, "out/here: no room is left there; make some"),
-        (errno.EISDIR, "out/here: a folder is where a file should be"),
+        (errno.EACCES, "out/here: permission denied; change it, or choose another path"),
+        (errno.EROFS, "out/here: the file system is read-only"),
+        (errno.ENOSPC, "out/here: the disk is full; free some space"),
+        (errno.EISDIR, "out/here: expected a file, found a folder"),
     ],
 )
 def test_what_can_be_mended_is_told(
@@ -72,6 +72,6 @@ def test_other_failures_of_the_disk_are_defects(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_group_of_commands_wants_one_more_word(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["gallery"]) == 2
-    assert "gallery: one more word is wanted; give one of import, list, add," in capsys.readouterr().err
+    assert "gallery: a command is missing; expected one of import, list, add," in capsys.readouterr().err
     assert main(["gallery", "nothing"]) == 2
-    assert "gallery nothing: no such command; give one of import, list, add," in capsys.readouterr().err
+    assert "gallery nothing: no such command; expected one of import, list, add," in capsys.readouterr().err

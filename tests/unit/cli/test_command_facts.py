@@ -1,31 +1,17 @@
-"""Counts read from the command line, help kept as JSON, facts of a machine, and tables of splits."""
+"""Counts read from the command line, facts of a machine, and tables of splits."""
 
-import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
 
-from naruto_vision.cli import doctor, trainer_help
-from naruto_vision.cli import doctor as health
-from naruto_vision.cli import trainer_help
+from naruto_vision.cli import doctor
 from naruto_vision.cli.data import split_table
 from naruto_vision.cli.doctor import Facts, bundle_state
 from naruto_vision.cli.evaluate_counts import read_runs
 from naruto_vision.cli.main import main
-from naruto_vision.cli.trainer_help import (
-    CommandHelp,
-    HelpOption,
-    HelpSection,
-    as_json,
-    help_of,
-    installed_versions,
-    layout,
-    read_help,
-)
 from naruto_vision.data.tables import ClassTable, Split, sorted_rows
 from naruto_vision.errors import InputError, MissingPathError
 from naruto_vision.metrics.stats import Rate
@@ -139,73 +125,3 @@ def test_facts_are_json() -> None:
     facts = Facts(versions={"torch": "2"}, openmp=("a", "b"), free_gb={"here": 1.5})
     told = json.loads(json.dumps(asdict(facts)))
     assert (told["versions"], told["openmp"], told["free_gb"]) == ({"torch": "2"}, ["a", "b"], {"here": 1.5})
-
-
-_SEED = HelpOption(("--seed",), "N", "the seed; 100 % of it")
-_FAST = HelpOption(("--fast", "-f"), "", "a switch")
-_OTHER = HelpOption(("--model.size",), "SIZE", "of the model")
-_FIT = CommandHelp(
-    "naruto-vision fit",
-    "Trains.",
-    (_SEED, _FAST),
-    (HelpSection("options", "", (_SEED, _FAST)), HelpSection("model", "what", (_OTHER,))),
-)
-_TEST = CommandHelp("naruto-vision test", "Tests.", (_SEED,), (HelpSection("options", "", (_SEED,)),))
-
-
-@pytest.fixture
-def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    value = as_json({"fit": _FIT, "test": _TEST}, installed_versions())
-    (tmp_path / "help.json").write_text(json.dumps(value))
-    monkeypatch.setattr(trainer_help, "DESCRIPTION", tmp_path / "help.json")
-    return value
-
-
-def test_help_reads_back_and_each_option_is_kept_once(kept: dict[str, Any]) -> None:
-    assert read_help("fit") == _FIT
-    assert read_help("test") == _TEST
-    assert len(kept["options"]) == 3
-
-
-def test_help_of_other_versions_is_not_shown(kept: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert kept["versions"] == installed_versions()
-    monkeypatch.setattr(trainer_help, "installed_versions", lambda: {"torch": "0"})
-    assert read_help("fit") is None
-    assert help_of("fit", ["--help"]) is None
-
-
-@pytest.mark.parametrize(
-    ("words", "asked"),
-    [(["--help"], True), (["-h"], True), (["x", "--help", "y"], True), ([], False), (["--helpful"], False)],
-)
-def test_help_is_given_where_it_is_asked_for(kept: dict[str, Any], words: list[str], asked: bool) -> None:
-    assert len(kept["commands"]) == 2
-    told = help_of("fit", words)
-    assert (told is not None) == asked
-    if told is not None:
-        assert told.startswith("usage: naruto-vision fit [--seed N] [--fast]")
-        assert told.endswith("\n")
-
-
-def test_help_is_laid_out_as_argparse_does() -> None:
-    text = layout(_FIT)
-    assert "Trains." in text
-    assert "the seed; 100 % of it" in text
-    assert "--fast, -f" in text
-    assert text.index("options:") < text.index("--seed N ") < text.index("model:") < text.index("--model.size SIZE")
-
-
-def test_the_packaged_help_is_of_the_installed_versions_and_of_every_verb() -> None:
-    for command in ("fit", "validate", "test", "predict"):
-        told = read_help(command)
-        assert told is not None
-        flags = [flag for section in told.sections for option in section.options for flag in option.flags]
-        assert len(flags) == len(set(flags))
-        assert "--config" in flags
-
-
-def test_options_without_a_value_are_switches() -> None:
-    parser = argparse.ArgumentParser()
-    trainer_help._add(parser, _FAST)
-    trainer_help._add(parser, _SEED)
-    assert parser.parse_args(["-f", "--seed", "3"]).fast is True

@@ -1,4 +1,4 @@
-"""What commands are made of: options read, lines printed, mistakes told in one line."""
+"""What commands are made of: options read, lines printed, errors of one line."""
 
 import argparse
 import json
@@ -13,8 +13,6 @@ from naruto_vision.cli.data import add_reading_options, read_aliases, read_renam
 from naruto_vision.cli.evaluate import remarks
 from naruto_vision.cli.gallery import add_row_options, chosen_ids
 from naruto_vision.cli.main import main
-from naruto_vision.cli.short_options import SHORT, check_options, lengthened
-from naruto_vision.cli.usage import one_line
 from naruto_vision.errors import FormatError, InputError, JsonError, MissingPathError
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
@@ -143,78 +141,6 @@ def test_faults_of_a_folder_are_counted_and_five_are_named() -> None:
         "  bad.json: not JSON",
     ]
     assert remarks(_files(missing=list("abcde")))[0].endswith("a, b, c, d, e")
-
-
-def test_short_options_become_long_ones_in_any_form() -> None:
-    words = [
-        "scenes",
-        "--threshold",
-        "0.5",
-        "--top-k=3",
-        "--fail-fast",
-        "--prefer-different-label",
-        "--model.decision=x",
-    ]
-    assert lengthened(words) == [
-        "scenes", "--model.overlay.min_score", "0.5", "--model.overlay.top_k=3", "--fail_fast=true",
-        "--model.overlay.prefer_different_label=true", "--model.decision=x",
-    ]  # fmt: skip
-    assert lengthened([]) == []
-
-
-@pytest.mark.parametrize("flag", [option.flag for option in SHORT if not option.value])
-def test_switches_take_no_value(flag: str) -> None:
-    with pytest.raises(InputError, match=f"{flag}=false: {flag} takes no value; leave it away"):
-        lengthened([f"{flag}=false"])
-
-
-def test_short_options_are_distinct_and_say_what_they_do() -> None:
-    assert len({option.flag for option in SHORT}) == len({option.long for option in SHORT}) == len(SHORT)
-    assert all(option.flag.startswith("--") and option.long.startswith("--") and option.text for option in SHORT)
-
-
-@pytest.mark.parametrize(
-    ("command", "word", "hint"),
-    [
-        ("predict", "--treshold", "did you mean --threshold?"),
-        ("predict", "--galery=x", "did you mean --gallery?"),
-        ("fit", "--confg", "did you mean --config?"),
-        ("fit", "--xyzzy", "see `naruto-vision fit --help`"),
-    ],
-)
-def test_misspelt_options_are_told_with_what_was_meant(command: str, word: str, hint: str) -> None:
-    with pytest.raises(InputError) as caught:
-        check_options(command, ["--config", "x.yaml", word])
-    assert str(caught.value) == f"unrecognized arguments: {word.partition('=')[0]}; {hint}"
-
-
-@pytest.mark.parametrize("words", [["--model.anything", "1"], ["--config", "x"], ["--", "x"], [], ["scenes", "-h"]])
-def test_keys_of_the_config_are_left_to_the_parser(words: list[str]) -> None:
-    check_options("fit", words)
-
-
-def test_a_short_option_of_predict_is_unknown_elsewhere() -> None:
-    check_options("predict", ["--threshold", "0.5"])
-    with pytest.raises(InputError, match="unrecognized arguments: --threshold"):
-        check_options("fit", ["--threshold", "0.5"])
-
-
-@pytest.mark.parametrize(
-    ("message", "line"),
-    [
-        ("", ""),
-        ("one\ntwo  three", "one two three"),
-        ('Parser key "a.b":\n  - wrong', "a.b: wrong"),
-        ('Parser key "a":\n  - wrong\n  - wrong\n  - other', "a: wrong; other"),
-        ('Parser key "a":\n  - 1\n  - 2\n  - 3\n  - 4', "a: 1; 2; 3"),
-        ('Parser key "a":\n  - x\n  Given value: ' + "y" * 61, "a: x"),
-        ('Parser key "a":\n  - x\n  Given value: NestedArg(z)', "a: x"),
-        ('Parser key "a":\n  - a long\n    reason', "a: a long reason"),
-        ("the key is required", "the key is required; see `naruto-vision test --help`"),
-    ],
-)
-def test_messages_of_the_parser_become_one_line(message: str, line: str) -> None:
-    assert one_line(message, "test") == line
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from naruto_vision.cli import trainer as trainer_cli
+from naruto_vision.cli import trainer
 from naruto_vision.cli.trainer import NarutoCLI
 
 
@@ -23,15 +23,14 @@ def test_s1_046_half_precision_only_where_it_is_faster(
     monkeypatch.setattr(
         torch.cuda, "is_bf16_supported", lambda including_emulation: gpu_bf16 and not including_emulation
     )
-    monkeypatch.setattr(trainer_cli, "has_fast_bf16", lambda: cpu_bf16)
-    assert trainer_cli._fastest_precision(accelerator, "32-true") == expected
+    monkeypatch.setattr(trainer, "has_fast_bf16", lambda: cpu_bf16)
+    assert trainer._fastest_precision(accelerator, "32-true") == expected
 
 
 def test_auto_reaches_the_trainer_from_a_config(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[object] = []
-    monkeypatch.setattr(trainer_cli, "_fastest_precision", lambda *words: given.extend(words) or "32-true")
+    monkeypatch.setattr(trainer, "_fastest_precision", lambda *words: given.extend(words) or "32-true")
     monkeypatch.setattr(NarutoCLI, "instantiate_classes", lambda _: None)
-    monkeypatch.setattr(NarutoCLI, "_run_subcommand", lambda *_: None)
     words = ["fit", "--config", "configs/clip-photos.yaml", "--trainer.accelerator", "cpu"]
-    trainer_cli.run_cli(words)
+    trainer.run_cli(words, run=False)
     assert given[0] == "cpu"

@@ -1,4 +1,4 @@
-"""Words of the command line that many commands share: names to mend, shares, cosines and labels; messages cut short."""
+"""Words of the command line that many commands share: names to mend, shares, cosines and labels."""
 
 import argparse
 import json
@@ -18,9 +18,7 @@ from naruto_vision.cli.data import (
     rules_of,
     tell_idle_names,
 )
-from naruto_vision.cli.examples import EXAMPLES, closing
 from naruto_vision.cli.main import main
-from naruto_vision.cli.usage import one_line
 from naruto_vision.cli.weights import weights_table
 from naruto_vision.data.tables import ReadRules
 from naruto_vision.errors import FormatError, InputError, JsonError, MissingPathError
@@ -168,47 +166,6 @@ def test_a_bar_is_silent_where_nobody_watches(capsys: pytest.CaptureFixture[str]
         advance()
         advance()
     assert capsys.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize("command", sorted(EXAMPLES))
-def test_examples_begin_with_their_command_and_are_told_apart(command: str) -> None:
-    text = closing(command, "")
-    lines = text.splitlines()
-    assert lines[0] == ("example:" if len(lines) == 2 else "examples:")
-    assert len(lines) == len(set(lines)) == 1 + len(EXAMPLES[command])
-    assert all(line.startswith(f"  naruto-vision {command}") for line in lines[1:])
-
-
-def test_near_commands_stand_below_the_examples() -> None:
-    assert closing("nothing", "") == ""
-    assert closing("nothing", "  a") == "more commands:\n  a"
-    assert closing("demo", "  a") == "example:\n  naruto-vision demo --out demo\n\nmore commands:\n  a"
-
-
-@pytest.mark.parametrize(
-    ("message", "line"),
-    [
-        ("plain", "plain"),
-        ("two\n  lines", "two lines"),
-        ('Parser key "a.b":\n  wrong', 'a.b: Parser key "a.b": wrong'),
-        ("Parser key \"a\":\n  - Expected a <class 'int'>\n  Given value: x", "a x: expected int"),
-        ('Parser key "a":\n  - one\n  - one\n  - two', "a: one; two"),
-        ('Parser key "a":\n  - 1\n  - 2\n  - 3\n  - 4', "a: 1; 2; 3"),
-        ("  - Expected a <class 'NoneType'>\n  - Expected a path but that\n  - the reason", "the reason"),
-        ("  - begins here\n    and goes on", "begins here and goes on"),
-        (f'Parser key "a":\n  - bad\nGiven value: {"x" * 61}', "a: bad"),
-        (f'Parser key "a":\n  - bad\nGiven value: {"x" * 60}', f"a {'x' * 60}: bad"),
-        ('Parser key "a":\n  - bad\nGiven value: NestedArg(x)', "a: bad"),
-    ],
-)
-def test_long_messages_are_cut_to_what_decides(message: str, line: str) -> None:
-    assert one_line(message) == line
-
-
-@pytest.mark.parametrize("word", ["unrecognized arguments: --x", "the key is required"])
-def test_help_is_pointed_at_where_a_word_is_unknown_or_lacking(word: str) -> None:
-    assert one_line(word, "fit") == f"{word}; see `naruto-vision fit --help`"
-    assert one_line("wrong value", "fit") == "wrong value"
 
 
 @pytest.mark.parametrize("long", [False, True])

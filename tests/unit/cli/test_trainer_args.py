@@ -1,0 +1,203 @@
+"""Help, short options and early checks of the Trainer commands, before torch is imported."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from naruto_vision.cli.main import TRAINER_COMMANDS, main
+from naruto_vision.cli.trainer_args import (
+    BUNDLE,
+    GALLERY,
+    SCENES_CONFIG,
+    SHORT_OPTIONS,
+    VERBS,
+    expand_argv,
+    find_config,
+)
+from naruto_vision.encoders.clip import KIND as CLIP
+from naruto_vision.encoders.clip import ClipEncoder
+from naruto_vision.encoders.dino import KIND as DINO
+from naruto_vision.errors import FingerprintError, InputError, MissingPathError
+from naruto_vision.gallery.content import GalleryRow
+from naruto_vision.gallery.gallery import Gallery
+from naruto_vision.gallery.info import encoder_options
+from naruto_vision.io.bundles import config_path
+from naruto_vision.io.images import write_image
+from naruto_vision.recognition.analyzer import SceneAnalyzer
+from naruto_vision.segmentation.generator import Segmenter
+from naruto_vision.segmentation.prompts import GridPrompter
+from naruto_vision.segmentation.sam import SamModel
+
+
+@pytest.fixture
+def scenes(tmp_path: Path) -> str:
+    write_image(tmp_path / "scenes" / "a.png", np.zeros((8, 8, 3), np.uint8))
+    return str(tmp_path / "scenes")
+
+
+@pytest.mark.parametrize("command", VERBS)
+@pytest.mark.parametrize("columns", ["60", "120"])
+def test_help_shows_the_most_used_options_and_where_to_see_all(
+    command: str, columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert main([command, "--config", "no-such.yaml", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: naruto-vision {command} ")
+    assert [option.flag for option in VERBS[command].options if f"\n  {option.flag}" not in shown] == []
+    assert f"naruto-vision {command} --help_all\n" in shown
+    assert all(f"\n  naruto-vision {example}\n" in shown for example in VERBS[command].examples)
+
+
+def test_every_trainer_command_has_help() -> None:
+    assert VERBS.keys() == TRAINER_COMMANDS.keys()
+    assert set(SHORT_OPTIONS) <= set(VERBS["predict"].options)
+
+
+@pytest.mark.parametrize("command", VERBS)
+def test_a_command_alone_says_what_is_missing(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command]) == 2
+    assert f"--config FILE; see `naruto-vision {command} --help`" in capsys.readouterr().err
+
+
+def test_configs_are_found_by_bare_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_config("scenes.yaml").is_absolute()
+    (tmp_path / "scenes.yaml").write_text("{}")
+    assert find_config("scenes.yaml") == Path("scenes.yaml")
+    with pytest.raises(MissingPathError, match="no such config"):
+        find_config("elsewhere/scenes.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("model: [unclosed\n", "own.yaml: not YAML (line 2, column 1: expected ',' or ']'"),
+        ("a: b: c\n", "own.yaml: not YAML (line 1, column 5: mapping values are not allowed here)"),
+        ("- 1\n", "own.yaml: expected keys such as model, data and trainer, found list"),
+        ("", "own.yaml: expected keys such as model, data and trainer, found NoneType"),
+        ("hello\n", "own.yaml: expected keys such as model, data and trainer, found str"),
+        ("model:\n  clas_path: x\n", "own.yaml: model: no such key clas_path; did you mean class_path?"),
+        ("clas_path: x\n", "own.yaml: top level: no such key clas_path; did you mean class_path?"),
+        (
+            "trainer:\n  callbacks:\n    - class_path: x\n      initargs: {}\n",
+            "own.yaml: trainer.callbacks.0: no such key initargs; did you mean init_args?",
+        ),
+        ("a: \x01\n", "own.yaml: not YAML ("),
+    ],
+)
+def test_a_file_that_is_no_config_is_refused_with_the_position(
+    text: str, error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.yaml").write_text(text, encoding="utf-8")
+    assert main(["fit", "--config", "own.yaml"]) == 2
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert shown.startswith(f"naruto-vision: error: {error}")
+
+
+def test_predict_folder_becomes_the_packaged_config(scenes: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[str] = []
+    monkeypatch.setattr("naruto_vision.cli.trainer_args.check_gallery", checked.append)
+    argv = expand_argv("predict", [scenes, "--out", "results"])
+    assert argv[:2] == ["predict", "--config"]
+    assert argv[2].endswith("scenes.yaml")
+    assert argv[3:] == ["--out", "results", f"--data.predict={scenes}"]
+    own = expand_argv("predict", [scenes, "--config=scenes.yaml"])
+    assert own.count("--config") == 1
+    assert checked == ["runs/gallery"]  # another config may name another gallery
+
+
+def test_a_default_gallery_that_is_missing_is_told_before_torch(
+    scenes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MissingPathError, match=r"runs/gallery: no such gallery; enrol first"):
+        expand_argv("predict", [scenes])
+
+
+def test_s1_075_predict_takes_short_options_for_what_is_set_most_often(
+    scenes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("naruto_vision.cli.trainer_args.check_gallery", Path)
+    short = ["--gallery", "g", "--threshold=0.8", "--top-k", "2", "--prefer-different-label", "--fail-fast"]
+    long = [
+        "--model.gallery", "g", "--model.overlay.min_score=0.8", "--model.overlay.top_k", "2",
+        "--model.overlay.prefer_different_label=true", "--fail_fast=true",
+    ]  # fmt: skip
+    assert expand_argv("predict", [scenes, *short])[3:-1] == long
+    assert expand_argv("predict", ["--config", "scenes.yaml", *short])[3:] == long
+    assert expand_argv("predict", [scenes, "--model.decision=x"])[3:-1] == ["--model.decision=x"]
+
+
+def test_short_options_are_distinct() -> None:
+    flags, long = ({getattr(option, name) for option in SHORT_OPTIONS} for name in ("flag", "long"))
+    assert len(flags) == len(long) == len(SHORT_OPTIONS)
+
+
+@pytest.mark.parametrize("flag", [option.flag for option in SHORT_OPTIONS if not option.value])
+def test_a_switch_takes_no_value(flag: str, scenes: str) -> None:
+    with pytest.raises(InputError, match=f"{flag}=false: {flag} takes no value; omit it to disable"):
+        expand_argv("predict", [scenes, f"{flag}=false"])
+
+
+@pytest.mark.parametrize("form", ["--gallery={}", "--gallery {}", "--model.gallery={}", "--model.init_args.gallery {}"])
+def test_a_gallery_that_is_not_there_is_told_at_once(form: str, scenes: str, tmp_path: Path) -> None:
+    words = form.format(tmp_path / "gallery").split()
+    with pytest.raises(MissingPathError, match="gallery: no such gallery"):
+        expand_argv("predict", [scenes, *words])
+    rows = [GalleryRow("a.png", "a")]
+    Gallery.build(np.eye(1, 4, dtype=np.float32), rows, fingerprint="0" * 64).save(tmp_path / "gallery")
+    assert expand_argv("predict", [scenes, *words])[0] == "predict"
+
+
+def _gallery(folder: Path, note: dict[str, object]) -> str:
+    rows = [GalleryRow("a.png", "a")]
+    Gallery.build(np.eye(1, 4, dtype=np.float32), rows, fingerprint="0" * 64, note=note).save(folder)
+    return str(folder)
+
+
+def test_a_gallery_brings_its_encoder_where_nothing_was_tuned(
+    scenes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = {"kind": "clip", "model": "tiny-clip", "pretrained": None}
+    _gallery(tmp_path / GALLERY, {"encoder": recipe})
+    option = "--model.encoder.init_args.model=tiny-clip"
+    assert option in expand_argv("predict", [scenes])
+    other = _gallery(tmp_path / "other", {"encoder": {**recipe, "model": "ViT-B-32", "pretrained": "w.bin"}})
+    words = expand_argv("predict", [scenes, "--gallery", other])
+    assert "--model.encoder.init_args.model=ViT-B-32" in words
+    assert "--model.encoder.init_args.pretrained=w.bin" in words
+    silent = _gallery(tmp_path / "silent", {})
+    assert not any("encoder" in word for word in expand_argv("predict", [scenes, "--gallery", silent]))
+    own = expand_argv("predict", [scenes, "--model.encoder.init_args.model=mine"])
+    assert option not in own
+    assert option not in expand_argv("predict", [scenes, "--config", "scenes.yaml"])
+    (tmp_path / BUNDLE).mkdir(parents=True)
+    assert option not in expand_argv("predict", [scenes])
+
+
+def test_the_config_names_the_gallery_and_the_encoder_that_are_looked_for() -> None:
+    model = yaml.safe_load(config_path(SCENES_CONFIG).read_text(encoding="utf-8"))["model"]["init_args"]
+    assert (model["gallery"], model["encoder"]["init_args"]["model"]) == (GALLERY, BUNDLE)
+
+
+def test_kinds_of_encoder_are_those_that_open() -> None:
+    assert (CLIP, DINO) == ("clip", "dino")
+    assert encoder_options({"encoder": {"kind": "dino", "model": "dinov2_vits14", "weights": None}}) == [
+        "--model.encoder=naruto_vision.encoders.dino.DinoEncoder",
+        "--model.encoder.init_args.model=dinov2_vits14",
+    ]
+    assert encoder_options({"encoder": {"kind": "other", "model": "x"}}) == []
+    assert encoder_options({"encoder": None}) == []
+
+
+def test_another_encoder_is_told_with_the_option_that_opens_the_right_one(tmp_path: Path) -> None:
+    folder = _gallery(tmp_path / "g", {"encoder": {"kind": "clip", "model": "tiny-clip", "pretrained": None}})
+    segmenter = Segmenter(GridPrompter(2), SamModel(weights="tiny-sam"))
+    with pytest.raises(FingerprintError, match=r"built it \(--model\.encoder\.init_args\.model=tiny-clip\), or enrol"):
+        SceneAnalyzer(segmenter, ClipEncoder("tiny-clip"), Gallery.open(folder))
