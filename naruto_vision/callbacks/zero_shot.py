@@ -1,4 +1,4 @@
-"""Says after each epoch how much of the untuned model's zero-shot skill is left."""
+"""How much of what a CLIP could do untuned is left: zero-shot naming of images that it is not tuned on."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +32,7 @@ class ZeroShotProbe:
 
     Args:
         pixels: Shape (N, 3, S, S), float32, as the encoder's ``preprocess`` makes them.
-        labels: Shape (N,), int64: places in ``texts``.
+        labels: Shape (N,), int64: indices into ``texts``.
         texts: For each of the C answers, one or more texts.
 
     Raises:
@@ -52,14 +52,7 @@ class ZeroShotProbe:
             raise InputError(msg)
 
     def accuracy(self, encoder: ClipEncoder) -> float:
-        """Measure the share of images whose nearest text is one of their own.
-
-        Args:
-            encoder: Of the same preprocessing as the probe's pixels.
-
-        Returns:
-            In [0, 1].
-        """
+        """Measure the share of images whose nearest text is one of their own, in [0, 1]."""
         device = encoder.logit_scale.device
         with torch.no_grad():
             prototypes = text_prototypes(encoder, self.texts).cpu()
@@ -69,16 +62,7 @@ class ZeroShotProbe:
 
 
 def drawn_probe(encoder: ClipEncoder, count: int, seed: int = 0) -> ZeroShotProbe:
-    """Draw strangers, whom their captions have to find: chance is one in ``count``.
-
-    Args:
-        encoder: Prepares the images.
-        count: How many strangers, 2 or more.
-        seed: Decides who they are.
-
-    Raises:
-        InputError: If there are fewer than two.
-    """
+    """Draw ``count`` strangers, 2 or more, whom their captions have to find: chance is one in ``count``."""
     pixels, texts = [], []
     for number in range(count):
         attributes = random_attributes(np.random.default_rng([_STREAM, seed, number]))
@@ -89,31 +73,17 @@ def drawn_probe(encoder: ClipEncoder, count: int, seed: int = 0) -> ZeroShotProb
 
 
 def folder_probe(encoder: ClipEncoder, root: str, split: Split = "valid") -> ZeroShotProbe:
-    """Read class data of the user's own, best with classes that are not tuned on.
-
-    Args:
-        encoder: Prepares the images.
-        root: A Roboflow export, a folder of manifests, or class folders.
-        split: Which images.
-
-    Raises:
-        InputError: If the data cannot be used.
-    """
+    """Read class data of the user's own, best with classes that are not tuned on."""
     data = ClassDataModule(root, augmented=False, preprocess=encoder.preprocess)
     rows = data.dataset(split)
-    items = [rows[place] for place in range(len(rows))]
+    items = [rows[index] for index in range(len(rows))]
     labels = torch.tensor([data.classes.index(item[1]) for item in items], dtype=torch.int64)
     pixels = torch.stack([item[0] for item in items]) if items else torch.zeros(0, 3, 1, 1)
     return ZeroShotProbe(pixels, labels, class_texts(data.classes, {}))
 
 
 def kept_share(now: float, start: float) -> float:
-    """Return what is left of an accuracy, as a share: 1 where nothing was there to lose; above 1 where it grew.
-
-    Args:
-        now: Accuracy after tuning, in [0, 1].
-        start: Accuracy before, in [0, 1].
-    """
+    """Return what is left of an accuracy, as a share: 1 where nothing was there to lose; above 1 where it grew."""
     return now / start if start > 0 else 1.0
 
 
@@ -123,48 +93,30 @@ class ZeroShotRetention(Callback):
     Args:
         root: Class data that are not tuned on, whose valid split is named; None for drawn strangers and their captions.
         count: How many strangers are drawn.
-        seed: Decides who they are.
 
     Attributes:
         start: Zero-shot accuracy before tuning; kept in checkpoints, so that an interrupted run still knows it.
     """
 
-    def __init__(self, root: str | None = None, count: int = 64, seed: int = 0) -> None:
-        self.root, self.count, self.seed = root, count, seed
+    def __init__(self, root: str | None = None, count: int = 64) -> None:
+        self.root, self.count = root, count
         self.start: float | None = None
         self._probe: ZeroShotProbe | None = None
 
     def probe(self, encoder: ClipEncoder) -> ZeroShotProbe:
-        """Return the images and texts, made once.
-
-        Args:
-            encoder: Prepares the images.
-        """
+        """Return the images and texts, made once."""
         if self._probe is None:
-            drawn = self.root is None
-            self._probe = (
-                drawn_probe(encoder, self.count, self.seed) if drawn else folder_probe(encoder, str(self.root))
-            )
+            self._probe = drawn_probe(encoder, self.count) if self.root is None else folder_probe(encoder, self.root)
         return self._probe
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Measure the untuned model.
-
-        Args:
-            trainer: Not looked at.
-            pl_module: Has to be a ``ContrastiveTuner``; any other module is passed over.
-        """
+        """Measure the untuned model."""
         if isinstance(pl_module, ContrastiveTuner) and self.start is None:
             self.start = self.probe(pl_module.encoder).accuracy(pl_module.encoder)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Measure the model as it is now.
-
-        Args:
-            trainer: Only a fit is measured.
-            pl_module: Has to be a ``ContrastiveTuner``; any other module is passed over.
-        """
+        """Measure the model as it is now."""
         fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
         if fitting and isinstance(pl_module, ContrastiveTuner) and self.start is not None:
             now = self.probe(pl_module.encoder).accuracy(pl_module.encoder)
@@ -175,9 +127,5 @@ class ZeroShotRetention(Callback):
         return {"start": self.start}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up what the untuned model reached.
-
-        Args:
-            state_dict: From ``state_dict``.
-        """
+        """Take what the untuned model reached."""
         self.start = state_dict["start"]

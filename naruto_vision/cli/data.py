@@ -51,7 +51,7 @@ def tell_idle_names(names: Mapping[str, str], sides: "Sequence[Mapping[str, Sequ
         sys.stderr.write(f"--label-map: no object and no prediction is called {', '.join(idle)}\n")
 
 
-_TEXTS_HINT = "lists of texts for each class belong to --model.aliases_json of `fit`"
+_TEXTS_HINT = "lists of texts for each class belong to --model.texts.aliases_json of `fit`"
 
 
 def add_reading_options(parser: argparse.ArgumentParser) -> None:
@@ -68,7 +68,7 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
         "--aliases",
         type=Path,
         metavar="FILE",
-        help='the same as a JSON file: {"Mira": "Myra"}; not the texts that `fit` takes (--model.aliases_json)',
+        help='the same as a JSON file: {"Mira": "Myra"}; not the texts that `fit` takes (--model.texts.aliases_json)',
     )
     parser.add_argument(
         "--policy",

@@ -169,20 +169,20 @@ def plain_loop(words: Sequence[str], steps: int, *, captions: bool = False) -> T
     encoder: ClipEncoder = module.encoder.to(device)
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = module.optimizer(iter(parameters))
-    schedule = module.rate.build(optimizer, steps, 1) if module.scheduler is None else None
+    schedule = module.schedule.build(optimizer, steps, 1) if module.scheduler is None else None
     texts = class_texts(data.classes, module.aliases, module.templates)
-    prototypes = ClassPrototypes(encoder, texts, module.seed, module.texts_per_step)
-    if captions and not (encoder.trains_text and module.texts_per_step == "one"):
+    prototypes = ClassPrototypes(encoder, texts, per_step=module.texts.per_step)
+    if captions and not (encoder.trains_text and module.texts.per_step == "one"):
         msg = "--captions: a frozen text tower, or all texts a step, is no comparison with one caption an image"
         raise InputError(msg)
-    counted = read_class_weights(module.class_weights, data)
+    counted = read_class_weights(module.loss.class_weights, data)
     half = _PRECISIONS[str(setup.trainer.precision)]
     clip, losses = setup.trainer.gradient_clip_val, []
     watch = Stopwatch(device)
     for step, raw in enumerate(islice(data.train_dataloader(), steps)):
         batch = ClassBatch(raw.pixels.to(device), raw.labels.to(device), raw.paths)
         with torch.autocast(device.type, half, enabled=half is not None):
-            objective = Objective(module.scale(), module.weights, module.loss, module.bias, counted)
+            objective = Objective(module.scale(), module.loss, module.bias, counted)
             loss = (_caption_loss if captions else batch_loss)(encoder, batch, prototypes, step, objective)
         optimizer.zero_grad()
         torch.autograd.backward(loss)

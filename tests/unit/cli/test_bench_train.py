@@ -50,7 +50,7 @@ def test_fit_and_plain_torch_go_through_the_same_losses(
         (["--config", "sam.yaml"], "Option 'root' is not accepted"),
         (["--fit=--trainer.precision=64-true"], "precision 64-true: the plain loop knows 32-true"),
         (["--config", "nothing.yaml"], "nothing.yaml"),
-        (["--fit=--model.freeze=text", "--captions"], "--captions: a frozen text tower"),
+        (["--fit=--model.freeze.towers=text", "--captions"], "--captions: a frozen text tower"),
         (["--fit=--nonsense=1"], "nonsense"),
     ],
 )
