@@ -60,15 +60,8 @@ class SceneWriterCallback(BasePredictionWriter):
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Open the folder before a loader asks for scenes, so that none that is done is read or counted again."""
-        if stage == "predict":
-            self._open(trainer, pl_module)
-
-    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Open the folder, if ``setup`` has not."""
-        if self._behind is None:
-            self._open(trainer, pl_module)
-
-    def _open(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if stage != "predict":
+            return
         data = getattr(trainer, "datamodule", None)
         if not isinstance(pl_module, SceneRetriever) or not isinstance(data, GalleryDataModule):
             msg = "SceneWriterCallback: expected SceneRetriever and GalleryDataModule; use configs/scenes.yaml"

@@ -171,7 +171,7 @@ def plain_loop(words: Sequence[str], steps: int, *, captions: bool = False) -> T
     optimizer = module.optimizer(iter(parameters))
     schedule = module.schedule.build(optimizer, steps, 1) if module.scheduler is None else None
     texts = class_texts(data.classes, module.aliases, module.templates)
-    prototypes = ClassPrototypes(encoder, texts, per_step=module.texts.per_step)
+    prototypes = ClassPrototypes(encoder, texts, module.texts.per_step)
     if captions and not (encoder.trains_text and module.texts.per_step == "one"):
         msg = "--captions: a frozen text tower, or all texts a step, is no comparison with one caption an image"
         raise InputError(msg)

@@ -38,19 +38,11 @@ class CacheConfig:
             true insists on it.
         half: In 16 bits, which halves the room and rounds them to three digits.
         memory: Bytes that may be kept in memory; more goes to a file in the run's folder.
-
-    Raises:
-        InputError: If ``memory`` is below 0.
     """
 
     frozen: CacheChoice = "auto"
     half: bool = False
     memory: int = 1 << 30
-
-    def __post_init__(self) -> None:
-        if self.memory < 0:
-            msg = f"cache.memory {self.memory}: expected 0 or more bytes"
-            raise InputError(msg)
 
 
 @dataclass(frozen=True)

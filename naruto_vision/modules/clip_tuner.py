@@ -139,7 +139,7 @@ class ContrastiveTuner(Tuner):
     def setup(self, stage: str) -> None:
         """List the texts of the classes that the data have, and count their images where that is wanted."""
         texts = class_texts(self.classes, self.aliases, self.templates)
-        self.prototypes = ClassPrototypes(self.encoder, texts, per_step=self.texts.per_step)
+        self.prototypes = ClassPrototypes(self.encoder, texts, self.texts.per_step)
         if stage == "fit":
             self._class_weights = read_class_weights(self.loss.class_weights, getattr(self.trainer, "datamodule", None))
 

@@ -78,16 +78,12 @@ class ClassPrototypes:
     Args:
         encoder: Embeds the texts.
         texts: For each of the C classes, one or more texts.
-        seed: Decides which text a step sees.
         per_step: Whether a step of a trained text tower sees one text a class, or the average of all.
     """
 
-    def __init__(
-        self, encoder: ClipEncoder, texts: Sequence[Sequence[str]], seed: int = 0, per_step: TextsPerStep = "one"
-    ) -> None:
+    def __init__(self, encoder: ClipEncoder, texts: Sequence[Sequence[str]], per_step: TextsPerStep = "one") -> None:
         self._encoder = encoder
         self.texts = texts
-        self._seed = seed
         self._per_step = per_step
         self._kept: Tensor | None = None
         self._stamp: list[tuple[int, int]] = []
@@ -121,8 +117,8 @@ class ClassPrototypes:
         return self._encoder.encode_texts(self.chosen(step))
 
     def chosen(self, step: int) -> list[str]:
-        """Choose one text a class by the seed and the number of the optimiser step."""
-        rng = np.random.default_rng([_TEXT_STREAM, self._seed, step])
+        """Choose one text a class by the number of the optimiser step."""
+        rng = np.random.default_rng([_TEXT_STREAM, 0, step])
         return [own[int(rng.integers(len(own)))] for own in self.texts]
 
 

@@ -53,7 +53,6 @@ class SceneRetriever(pl.LightningModule):
         merge: When parts are put together to figures; None leaves them apart.
         index: Which index searches; "auto" is FAISS where it is installed.
         at_once: Scenes of a batch that are segmented side by side; more than 1 takes more memory, for a GPU to try.
-        iou_match: Box IoU from which a region counts as an object of the ground truth.
 
     Attributes:
         reports: The last of each stage: "valid", "test" (all regions, best label), "test_shown" (what people see).
@@ -77,7 +76,6 @@ class SceneRetriever(pl.LightningModule):
         merge: MergeSettings | None = None,
         index: IndexChoice = "auto",
         at_once: int = 1,
-        iou_match: float = 0.5,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -95,11 +93,9 @@ class SceneRetriever(pl.LightningModule):
         self.decision: Decision = decision
         self.merge = merge
         self.index, self.at_once = index, at_once
-        self.searched = SceneAccuracy(iou_match=iou_match)
-        self.shown = SceneAccuracy(iou_match=iou_match)
+        self.searched, self.shown = SceneAccuracy(), SceneAccuracy()
         self.reports = {}
         self.answered: list[tuple[SceneItem, ScenePrediction]] = []
-        self._iou_match = iou_match
         self._analyzer: SceneAnalyzer | None = None
         self._enrolment, self._enrolling = Enrolment(), False
         self._scored: list[ScoredRegion] = []
@@ -187,7 +183,7 @@ class SceneRetriever(pl.LightningModule):
         for item, prediction in self._analysed(batch):
             truth = item.truth or ()
             self.searched.update([labelled_boxes(prediction, named=False)], [truth], [item.scene])
-            self._scored.extend(score_regions(prediction, truth, self._iou_match))
+            self._scored.extend(score_regions(prediction, truth))
 
     def on_validation_epoch_end(self) -> None:
         """Choose the thresholds and write them into the gallery folder."""

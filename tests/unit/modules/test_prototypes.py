@@ -88,7 +88,7 @@ def test_trained_texts_are_forgotten() -> None:
 
 
 def test_the_texts_of_a_step_are_one_a_class_and_a_function_of_the_step() -> None:
-    prototypes = ClassPrototypes(CountingEncoder(), TEXTS, seed=3)
+    prototypes = ClassPrototypes(CountingEncoder(), TEXTS)
     chosen = [prototypes.chosen(step) for step in range(20)]
     assert all(text in own for texts in chosen for text, own in zip(texts, TEXTS, strict=True))
     assert chosen == [prototypes.chosen(step) for step in range(20)]
