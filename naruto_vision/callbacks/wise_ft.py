@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from typing_extensions import override
 
-from naruto_vision.callbacks.zero_shot import ZeroShotProbe, drawn_probe, folder_probe, kept_share
+from naruto_vision.callbacks.zero_shot import drawn_probe, folder_probe, kept_share
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.lora import plain_state
 from naruto_vision.encoders.prompts import text_prototypes
@@ -28,19 +28,12 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class WisePoint:
-    """What one mixture of weights reaches.
+    """What one mixture of weights reaches."""
 
-    Args:
-        alpha: Share of the tuned weights, in [0, 1].
-        score: What decides on validation, with the smaller loss where the figure is equal.
-        named: Name to figure.
-        retention: Share of the untuned model's zero-shot accuracy that is left, 0 or above.
-    """
-
-    alpha: float
+    alpha: float  # share of the tuned weights, in [0, 1]
     score: float
     named: Mapping[str, float]
-    retention: float
+    retention: float  # share of the untuned model's zero-shot accuracy that is left, 0 or above
 
 
 def interpolate(start: Mapping[str, Tensor], tuned: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
@@ -117,36 +110,22 @@ class WiseSweep(Callback):
         encoder = ClipEncoder(pl_module.bundle_dir).to(pl_module.device).eval()
         tuned = {name: value.clone() for name, value in encoder.clip.state_dict().items()}
         probe = drawn_probe(encoder, self.count) if self.root is None else folder_probe(encoder, self.root)
-        self._sweep(trainer, pl_module, encoder, tuned, probe)
+        self.points, start = [], 0.0
+        for step in range(self.steps + 1):
+            alpha = step / self.steps
+            encoder.clip.load_state_dict(interpolate(self._start, tuned, alpha))
+            figures, zero_shot = _validate(trainer, pl_module, encoder), probe.accuracy(encoder)
+            start = zero_shot if step == 0 else start
+            named = {**figures.named, "zero_shot": zero_shot}
+            self.points.append(WisePoint(alpha, figures.score, named, kept_share(zero_shot, start)))
         self.chosen = choose_point(self.points, self.least_retention)
         if trainer.is_global_zero:
             encoder.clip.load_state_dict(interpolate(self._start, tuned, self.chosen.alpha))
             self._write(encoder, self.chosen, pl_module.best_by)
 
-    def _sweep(
-        self,
-        trainer: pl.Trainer,
-        module: ContrastiveTuner,
-        encoder: ClipEncoder,
-        tuned: Mapping[str, Tensor],
-        probe: ZeroShotProbe,
-    ) -> None:
-        self.points, start = [], 0.0
-        for step in range(self.steps + 1):
-            alpha = step / self.steps
-            encoder.clip.load_state_dict(interpolate(self._start, tuned, alpha))
-            figures = _validate(trainer, module, encoder)
-            zero_shot = probe.accuracy(encoder)
-            start = zero_shot if step == 0 else start
-            named = {**figures.named, "zero_shot": zero_shot}
-            self.points.append(WisePoint(alpha, figures.score, named, kept_share(zero_shot, start)))
-
     def _write(self, encoder: ClipEncoder, chosen: WisePoint, best_by: str) -> None:
-        points = [_as_json(point) for point in self.points]
-        write_json(
-            self.out / "wise.json",
-            {"least_retention": self.least_retention, "chosen": _as_json(chosen), "points": points},
-        )
+        document = {"least_retention": self.least_retention, "chosen": _as_json(chosen)}
+        write_json(self.out / "wise.json", {**document, "points": [_as_json(point) for point in self.points]})
         encoder.save(self.out / "wise", {**_own_facts(encoder), "wise": _as_json(chosen)})
         lines = {
             f"validation, {best_by}": [(point.alpha, point.named[best_by]) for point in self.points],

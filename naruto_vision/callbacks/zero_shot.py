@@ -28,16 +28,7 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class ZeroShotProbe:
-    """Images, and texts of which one belongs to each.
-
-    Args:
-        pixels: Shape (N, 3, S, S), float32, as the encoder's ``preprocess`` makes them.
-        labels: Shape (N,), int64: indices into ``texts``.
-        texts: For each of the C answers, one or more texts.
-
-    Raises:
-        InputError: If there is no image, or nothing to choose between.
-    """
+    """Images (N, 3, S, S), prepared, and for each of C answers its texts; ``labels`` (N,) are indices into these."""
 
     pixels: Tensor
     labels: Tensor
@@ -45,10 +36,8 @@ class ZeroShotProbe:
 
     def __post_init__(self) -> None:
         if len(self.pixels) != len(self.labels) or len(self.labels) == 0 or len(self.texts) < 2:
-            msg = (
-                f"zero-shot probe: expected images and at least 2 answers, found {len(self.pixels)} images, "
-                f"{len(self.labels)} labels and {len(self.texts)} answers"
-            )
+            found = f"{len(self.pixels)} images, {len(self.labels)} labels and {len(self.texts)} answers"
+            msg = f"zero-shot probe: expected images and at least 2 answers, found {found}"
             raise InputError(msg)
 
     def accuracy(self, encoder: ClipEncoder) -> float:

@@ -139,14 +139,9 @@ class ActivationCache:
         return [(value.data_ptr(), value._version) for value in self._trunk.parameters()]
 
     def encode(self, pixels: Tensor, keys: Sequence[str]) -> Tensor:
-        """Embed images; the frozen part is run for those that were not seen before.
+        """Embed images (B, 3, S, S), always the same for one of the B keys: (B, D), unit rows; gradients flow.
 
-        Args:
-            pixels: Shape (B, 3, S, S), float32, prepared, always the same for a key.
-            keys: B names of images.
-
-        Returns:
-            Shape (B, D), float32, unit rows; gradients flow into the trained part.
+        The frozen part is run for those that were not seen before.
         """
         stamp = self._weights()
         if stamp != self._stamp:

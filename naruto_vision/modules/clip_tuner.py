@@ -247,16 +247,9 @@ def caption_figures(images: Tensor, captions: Tensor) -> PassFigures:
 def label_figures(
     images: Tensor, labels: Tensor, prototypes: Tensor, scale: Tensor, best_by: BestBy = "macro_accuracy"
 ) -> PassFigures:
-    """Measure how well images are named by the nearest prototype, and by the nearest other image.
+    """Measure how well images (N, D) are named by the nearest of (C, D) prototypes, and by the nearest other image.
 
     The score is ``best_by + 1e-6 / (1 + loss)``: of weights that name equally well, those with the smaller loss win.
-
-    Args:
-        images: Shape (N, D), float32, unit rows.
-        labels: Shape (N,), int64, in [0, C).
-        prototypes: Shape (C, D), float32, unit rows.
-        scale: Shape (), float32, the factor in front of the cosines.
-        best_by: The figure that decides.
     """
     cosines = images @ prototypes.T  # (N, C)
     confusion = confusion_matrix(cosines.argmax(dim=1), labels, len(prototypes))

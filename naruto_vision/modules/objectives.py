@@ -139,13 +139,9 @@ class Objective:
     class_weights: Tensor | None = None
 
     def match(self, images: Tensor, texts: Tensor, positives: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Compute what the pairs cost: shape (), float32, 0 or above.
+        """Compute the loss of images (B, D) and texts (T, D), unit rows, of which ``positives`` (B, T) are right.
 
-        Args:
-            images: Shape (B, D), float32, unit rows.
-            texts: Shape (T, D), float32, unit rows.
-            positives: Shape (B, T), bool, True where the text is true of the image.
-            labels: Shape (B,), int64: the one right text of each image; None where several may be right.
+        ``labels`` (B,) are the one right text of each image; None where several may be right.
         """
         smoothing, own = self.weights.smoothing, self.class_weights
         rows = own[labels] if own is not None and labels is not None else None
