@@ -1,4 +1,4 @@
-"""What a tuning run leaves in one folder for people: tables, plots and the figures of its best weights."""
+"""What a tuning run leaves for people: tables, plots and figures in one folder, and images in TensorBoard."""
 
 import csv
 import io
@@ -18,24 +18,44 @@ from torchvision.utils import make_grid
 from typing_extensions import override
 
 from naruto_vision.io.atomic import atomic_file, write_json, write_text
-from naruto_vision.modules.clip_tuner import Best, ContrastiveTuner
+from naruto_vision.modules.clip_tuner import ContrastiveTuner
+from naruto_vision.modules.tuning import ExportBundle
 from naruto_vision.viz.figures import Line, line_figure
 from naruto_vision.viz.fonts import letter
 
+_LOG = logging.getLogger(__name__)
+_SHARES = ("accuracy", "macro_accuracy", "macro_f1", "nearest_accuracy", "zero_shot", "recall_at_1")
 _WIDEST = 16.0  # inches; more classes get smaller names in place of a larger figure, which would take seconds an epoch
 _MOST_NUMBERS = 40  # classes; of more the colours tell, and a number a cell could not be read
 _INK = 0.6  # above this share of a row a cell is dark, and its number is written in white
+_EXAMPLES = 32
+
+
+def confusion_csv(confusion: Tensor, classes: tuple[str, ...]) -> str:
+    """Return a confusion matrix (C, C), rows are true classes, as a table with names on both sides."""
+    rows = [["truth", *classes], *([name, *row] for name, row in zip(classes, confusion.tolist(), strict=True))]
+    return _csv(rows)
+
+
+def per_class_csv(confusion: Tensor, classes: tuple[str, ...]) -> str:
+    """Return ``class,correct,total,accuracy``; a class without images has no accuracy."""
+    rows: list[list[Any]] = [["class", "correct", "total", "accuracy"]]
+    for index, name in enumerate(classes):
+        right, total = int(confusion[index, index]), int(confusion[index].sum())
+        rows.append([name, right, total, f"{right / total:.4f}" if total else ""])
+    return _csv(rows)
+
+
+def _csv(rows: list[list[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def confusion_figure(confusion: Tensor, classes: tuple[str, ...]) -> Figure:
-    """Draw a confusion matrix, each cell coloured by its share of the row and, up to 40 classes, with its count.
+    """Plot a confusion matrix (C, C), each cell coloured by its share of the row and, up to 40 classes, with its count.
 
-    Args:
-        confusion: Shape (C, C), int64; rows are true classes, columns the answers.
-        classes: C names.
-
-    Returns:
-        A figure that belongs to no window.
+    The figure belongs to no window.
     """
     side = min(max(3.0, 0.55 * len(classes) + 1.5), _WIDEST)
     points_a_row = 72 * 0.7 * side / max(1, len(classes))  # 0.7: what titles and the names themselves leave
@@ -60,104 +80,39 @@ def confusion_figure(confusion: Tensor, classes: tuple[str, ...]) -> Figure:
 
 
 def example_grid(pixels: Tensor, count: int) -> Tensor:
-    """Lay prepared images side by side, each stretched to the full range.
-
-    Args:
-        pixels: Shape (B, 3, S, S), float32, normalised.
-        count: At most this many.
-
-    Returns:
-        Shape (3, H, W), float32, in [0, 1].
-    """
+    """Lay the first ``count`` of prepared images (B, 3, S, S) side by side, each stretched to [0, 1]: (3, H, W)."""
     grid: Tensor = make_grid(pixels[:count].detach().cpu().float(), nrow=8, normalize=True, scale_each=True)
     return grid
 
 
 class TuningFigures(Callback):
-    """Write the confusion matrix after each validation that was better than before, and images of the first batch.
-
-    Args:
-        examples: How many images are shown.
-    """
-
-    def __init__(self, examples: int = 32) -> None:
-        self.examples = examples
+    """Write the first batch and the confusion matrix of each validation that was better than before to TensorBoard."""
 
     @override
     def on_train_batch_start(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Show what training sees, at the first step of a run.
-
-        Args:
-            trainer: Its logger is used if it writes to TensorBoard.
-            pl_module: Not looked at.
-            batch: Its pixels are shown: shape (B, 3, S, S), float32.
-            batch_idx: Not looked at.
-        """
+        """Show what training sees, at the first step of a run."""
         pixels = getattr(batch, "pixels", None)
         if trainer.global_step == 0 and isinstance(trainer.logger, TensorBoardLogger) and torch.is_tensor(pixels):
-            trainer.logger.experiment.add_image("train/images", example_grid(pixels, self.examples), 0)
+            trainer.logger.experiment.add_image("train/images", example_grid(pixels, _EXAMPLES), 0)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Show what was taken for what; in a fit only for weights that are kept, as drawing takes as long as a step.
-
-        Args:
-            trainer: Its logger is used if it writes to TensorBoard.
-            pl_module: Has to be a ``ContrastiveTuner``; any other module is passed over.
-        """
-        fitting = trainer.state.fn == TrainerFn.FITTING
-        if not (fitting and isinstance(pl_module, ContrastiveTuner) and pl_module.best.passes_since):
-            self._show(trainer, pl_module, "valid")
+        """Show the confusion matrix; in a fit only of weights that are kept, as drawing takes as long as a step."""
+        self._show(trainer, pl_module, "valid")
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Show what was taken for what.
-
-        Args:
-            trainer: Its logger is used if it writes to TensorBoard.
-            pl_module: Has to be a ``ContrastiveTuner``; any other module is passed over.
-        """
+        """Show the confusion matrix."""
         self._show(trainer, pl_module, "test")
 
     def _show(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
-        if not isinstance(module, ContrastiveTuner) or module.confusion is None or trainer.sanity_checking:
+        if not isinstance(module, ContrastiveTuner) or module.figures is None or trainer.sanity_checking:
             return
-        if isinstance(trainer.logger, TensorBoardLogger):
-            figure = confusion_figure(module.confusion, module.classes)
+        # This callback may stand before or after the one that notes the best figures.
+        kept = trainer.state.fn != TrainerFn.FITTING or module.figures.score >= module.export.best.score
+        if kept and module.figures.confusion is not None and isinstance(trainer.logger, TensorBoardLogger):
+            figure = confusion_figure(module.figures.confusion, module.classes)
             trainer.logger.experiment.add_figure(f"{stage}/confusion", figure, trainer.global_step)
-
-
-_LOG = logging.getLogger(__name__)
-_SHARES = ("accuracy", "macro_accuracy", "macro_f1", "nearest_accuracy", "zero_shot", "recall_at_1")
-
-
-def confusion_csv(confusion: Tensor, classes: tuple[str, ...]) -> str:
-    """Return a confusion matrix as a table with names on both sides.
-
-    Args:
-        confusion: Shape (C, C), int64; rows are true classes, columns the answers.
-        classes: C names.
-    """
-    rows = [["truth", *classes], *([name, *row] for name, row in zip(classes, confusion.tolist(), strict=True))]
-    return _csv(rows)
-
-
-def per_class_csv(confusion: Tensor, classes: tuple[str, ...]) -> str:
-    """Return ``class,correct,total,accuracy``; a class without images has no accuracy.
-
-    Args:
-        confusion: Shape (C, C), int64; rows are true classes, columns the answers.
-        classes: C names.
-    """
-    rows: list[list[Any]] = [["class", "correct", "total", "accuracy"]]
-    for place, name in enumerate(classes):
-        right, total = int(confusion[place, place]), int(confusion[place].sum())
-        rows.append([name, right, total, f"{right / total:.4f}" if total else ""])
-    return _csv(rows)
 
 
 class TuningFiles(Callback):
@@ -184,7 +139,7 @@ class TuningFiles(Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Take down the learning rate of the step that comes."""
+        """Note the learning rate of the step that comes."""
         if trainer.global_step == len(self.rates) and trainer.optimizers:
             self.rates.append(float(trainer.optimizers[0].param_groups[0]["lr"]))
 
@@ -192,18 +147,13 @@ class TuningFiles(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Take down the loss; Lightning gives it divided by the number of batches a step."""
+        """Note the loss; Lightning gives it divided by the number of batches a step."""
         if isinstance(outputs, dict) and "loss" in outputs:
             self._losses.append(outputs["loss"].detach() * trainer.accumulate_grad_batches)
 
     @override
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take down the figures of this validation.
-
-        Args:
-            trainer: Has them.
-            pl_module: Not looked at.
-        """
+        """Note the figures of this validation."""
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
             return
         row = {"epoch": float(trainer.current_epoch + 1), "step": float(trainer.global_step)}
@@ -216,15 +166,15 @@ class TuningFiles(Callback):
         self.epochs.append(row)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write everything.
-
-        Args:
-            trainer: Knows which process writes.
-            pl_module: Has to be a ``ContrastiveTuner``; any other module is passed over.
-        """
+        """Write everything."""
         if isinstance(pl_module, ContrastiveTuner) and trainer.is_global_zero:
             self._write(pl_module)
-            _LOG.info("%s: %s; tables and curves are in %s", pl_module.bundle_dir, _told(pl_module.best), self.out)
+            kept = _describe(pl_module.export)
+            stop = trainer.early_stopping_callback
+            if stop is not None and stop.stopped_epoch:
+                told = "stopped after epoch %d: %d validations in a row were no better than that of epoch %d"
+                _LOG.info(told, stop.stopped_epoch + 1, stop.wait_count, pl_module.export.epoch + 1)
+            _LOG.info("%s: %s; tables and curves are in %s", pl_module.bundle_dir, kept, self.out)
 
     @override
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
@@ -243,22 +193,21 @@ class TuningFiles(Callback):
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the history."""
+        """Continue the history."""
         self.epochs, self.rates = list(state_dict["epochs"]), list(state_dict["rates"])
         self._losses = [torch.tensor(loss) for loss in state_dict["losses"]]
 
     def _write(self, module: ContrastiveTuner) -> None:
-        best, classes = module.best, module.classes
-        named = {"epoch": best.epoch + 1, **best.figures.named} if best.epoch >= 0 else None
+        best, epoch, classes = module.export.best, module.export.epoch, module.classes
+        named = {"epoch": epoch + 1, **best.named} if epoch >= 0 else None
         write_json(self.out / "metrics.json", {"best": named, "bundle": module.bundle_dir, "epochs": self.epochs})
         if classes:
             write_json(self.out / "classes.json", list(classes))
-        if best.figures.confusion is not None:
-            confusion = best.figures.confusion
-            write_text(self.out / "confusion_matrix.csv", confusion_csv(confusion, classes))
-            write_text(self.out / "per_class_accuracy.csv", per_class_csv(confusion, classes))
-            _save(confusion_figure(confusion, classes), self.out / "confusion_matrix.png")
-        mark = best.epoch + 1 if best.epoch >= 0 else None
+        if best.confusion is not None:
+            write_text(self.out / "confusion_matrix.csv", confusion_csv(best.confusion, classes))
+            write_text(self.out / "per_class_accuracy.csv", per_class_csv(best.confusion, classes))
+            _save(confusion_figure(best.confusion, classes), self.out / "confusion_matrix.png")
+        mark = epoch + 1 if epoch >= 0 else None
         losses = {"training": self._line("train_loss"), "validation": self._line("loss")}
         shares = {name.replace("_", " "): self._line(name) for name in _SHARES}
         steps = {"rate": [(float(step + 1), rate) for step, rate in enumerate(self.rates)]}
@@ -270,20 +219,14 @@ class TuningFiles(Callback):
         return [(row["epoch"], row[name]) for row in self.epochs if name in row]
 
 
-def _told(best: Best) -> str:
+def _describe(export: ExportBundle) -> str:
     """Say which weights the bundle has, and how they were chosen."""
-    if best.epoch < 0:
+    if export.epoch < 0:
         return "the weights of the last step, because no validation chose any"
-    kept, confusion = f"the weights of epoch {best.epoch + 1}", best.figures.confusion
+    kept, confusion = f"the weights of epoch {export.epoch + 1}", export.best.confusion
     if confusion is None:
         return f"{kept}, the best by validation"
     return f"{kept}, which named {int(confusion.trace())} of {int(confusion.sum())} validation images right"
-
-
-def _csv(rows: list[list[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
 
 
 def _save(figure: Figure, path: Path) -> None:

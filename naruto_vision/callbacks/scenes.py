@@ -1,4 +1,4 @@
-"""The callback behind ``predict``: every scene's files as soon as it is known, nothing kept in memory."""
+"""What ``predict`` and ``test`` leave of scenes: the files of every scene as soon as it is known, and a report."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import BasePredictionWriter, Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 from typing_extensions import override
@@ -30,88 +30,11 @@ from naruto_vision.recognition.writer import (
 from naruto_vision.records import ScenePrediction
 from naruto_vision.viz.overlay import choose_for_overlay, draw_overlay, label_colours
 
-
-def results_document(searched: SceneReport, shown: SceneReport) -> dict[str, Any]:
-    """Return what ``results.json`` holds.
-
-    Args:
-        searched: Every region under its best label, unfiltered.
-        shown: The regions that people are shown, under the names they are shown.
-
-    Returns:
-        The rates of ``searched`` at the top level with ``per_class``, and those of ``shown`` under that key.
-    """
-    return {**searched.as_json(), "shown": shown.as_json()}
-
-
-class SceneReportCallback(Callback):
-    """Print and write how well the scenes were named.
-
-    Args:
-        out: The folder for ``results.json``.
-        table: Print the table.
-        examples: How many scenes are shown in TensorBoard, named.
-    """
-
-    def __init__(self, out: str = "runs/scenes", table: bool = True, examples: int = 12) -> None:
-        self.out = Path(out)
-        self.table = table
-        self.examples = examples
-        self._shown = 0
-
-    @override
-    def on_test_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Show the first scenes in TensorBoard.
-
-        Args:
-            trainer: Its logger is used if it writes to TensorBoard.
-            pl_module: Has to be a ``SceneRetriever``; any other module is passed over.
-            outputs: Every scene of the batch with its prediction.
-            batch: Unused.
-            batch_idx: Place in the epoch.
-            dataloader_idx: Unused.
-        """
-        self._shown = 0 if batch_idx == 0 else self._shown
-        if self._shown >= self.examples or not isinstance(pl_module, SceneRetriever):
-            return
-        if not isinstance(trainer.logger, TensorBoardLogger):
-            return
-        colours = label_colours(pl_module.analyzer.gallery.labels)
-        for item, prediction in outputs["answers"][: self.examples - self._shown]:
-            self._shown += 1
-            if item.image is not None:
-                shown = choose_for_overlay(prediction, pl_module.overlay)
-                drawn = draw_overlay(item.image, prediction, shown, colours)
-                trainer.logger.experiment.add_image(f"scenes/{item.scene}", drawn, dataformats="HWC")
-
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the report of the test that just ended.
-
-        Args:
-            trainer: Knows which process writes.
-            pl_module: Has to be a ``SceneRetriever``; any other module is passed over.
-        """
-        if not isinstance(pl_module, SceneRetriever) or not trainer.is_global_zero:
-            return
-        searched, shown = pl_module.reports["test"], pl_module.reports["test_shown"]
-        write_json(self.out / "results.json", results_document(searched, shown))
-        if self.table:
-            Console().print(report_table(searched, title="Scenes: every region under its best label"))
-            Console().print(report_table(shown, title="Scenes: what people are shown (NMS, threshold, unknown)"))
-
-
 _LOG = logging.getLogger(__name__)
+_EXAMPLES = 12  # scenes in TensorBoard
 
 
-class SceneWriterCallback(Callback):
+class SceneWriterCallback(BasePredictionWriter):
     """Write the files of every predicted scene; a second run goes on where the first one stopped.
 
     Args:
@@ -123,6 +46,7 @@ class SceneWriterCallback(Callback):
     def __init__(
         self, out: str = "runs/scenes", settings: WriterSettings | None = None, fail_fast: bool = False
     ) -> None:
+        super().__init__(write_interval="batch")
         self.out = Path(out)
         self.settings = settings or WriterSettings()
         self.fail_fast = fail_fast
@@ -135,33 +59,9 @@ class SceneWriterCallback(Callback):
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Open the folder before a loader asks for scenes, so that none that is done is read or counted again.
-
-        Args:
-            trainer: Its datamodule has to be a ``GalleryDataModule``.
-            pl_module: Has to be a ``SceneRetriever``.
-            stage: Nothing is done but for "predict".
-
-        Raises:
-            InputError: If the module or the data are of another kind.
-        """
-        if stage == "predict":
-            self._open(trainer, pl_module)
-
-    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Open the folder, if ``setup`` has not, and tell the dataset which scenes are done.
-
-        Args:
-            trainer: Its datamodule has to be a ``GalleryDataModule``.
-            pl_module: Has to be a ``SceneRetriever``.
-
-        Raises:
-            InputError: If the module or the data are of another kind.
-        """
-        if self._behind is None:
-            self._open(trainer, pl_module)
-
-    def _open(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Open the folder before a loader asks for scenes, so that none that is done is read or counted again."""
+        if stage != "predict":
+            return
         data = getattr(trainer, "datamodule", None)
         if not isinstance(pl_module, SceneRetriever) or not isinstance(data, GalleryDataModule):
             msg = "SceneWriterCallback: expected SceneRetriever and GalleryDataModule; use configs/scenes.yaml"
@@ -189,32 +89,22 @@ class SceneWriterCallback(Callback):
         dataset.skip(self._writer.done)
         self._scenes = dataset.scenes
         if trainer.is_global_zero and (done := self._count_done()):
-            _LOG.info("%s", _told_of_done(done, len(self._scenes), self.out))
+            again = "use another --out to search them again" if done == len(self._scenes) else "the others are searched"
+            _LOG.info("%d of %d scenes were already done (in %s); %s", done, len(self._scenes), self.out, again)
 
     @override
-    def on_predict_batch_end(
+    def write_on_batch_end(
         self,
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
-        outputs: Sequence[tuple[SceneItem, ScenePrediction]],
+        prediction: Sequence[tuple[SceneItem, ScenePrediction]],
+        batch_indices: Sequence[int] | None,
         batch: Any,
         batch_idx: int,
-        dataloader_idx: int = 0,
+        dataloader_idx: int,
     ) -> None:
-        """Have the scenes of one batch written, while the next one is searched.
-
-        Args:
-            trainer: Unused.
-            pl_module: Unused.
-            outputs: Every scene with its prediction.
-            batch: Unused.
-            batch_idx: Unused.
-            dataloader_idx: Unused.
-
-        Raises:
-            InputError: If an image cannot be read and ``fail_fast`` is on.
-        """
-        self._write(outputs)
+        """Have the scenes of one batch written, while the next one is searched."""
+        self._write(prediction)
 
     def _write(self, answers: Sequence[tuple[SceneItem, ScenePrediction]]) -> None:
         if self._writer is None or self._behind is None:
@@ -230,12 +120,7 @@ class SceneWriterCallback(Callback):
 
     @override
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Bring the processes together and write ``run.json``.
-
-        Args:
-            trainer: Knows how many processes there are.
-            pl_module: Unused.
-        """
+        """Bring the processes together and write ``run.json``."""
         if self._writer is None:
             return
         self._finish_writing()
@@ -243,18 +128,12 @@ class SceneWriterCallback(Callback):
         if trainer.is_global_zero:
             facts = {"versions": software_versions(), "index": self._index}
             self.run = self._writer.finish(bad, facts)
-            _LOG.info("%s: %s", self.out, _told(self.run["counts"]))
+            _LOG.info("%s: %s", self.out, _summary(self.run["counts"]))
         trainer.strategy.barrier("scene files")
 
     @override
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Finish the scenes that were searched already, so that the next run goes on behind them.
-
-        Args:
-            trainer: Unused.
-            pl_module: Where it is a ``SceneRetriever``, what it has of a batch that is not done is kept.
-            exception: What stopped the run.
-        """
+        """Finish the scenes that were searched already, so that the next run goes on behind them."""
         try:
             if isinstance(pl_module, SceneRetriever):
                 self._write([answer for answer in pl_module.answered if answer[0].image is not None])
@@ -277,14 +156,58 @@ class SceneWriterCallback(Callback):
             self._writer.close()
 
 
-def _told_of_done(done: int, scenes: int, out: Path) -> str:
-    if done == scenes:
-        return f"{done} of {scenes} scenes were already done (in {out}); use another --out to search them again"
-    return f"{done} of {scenes} scenes were already done (in {out}); the others are searched"
-
-
-def _told(counts: Mapping[str, int]) -> str:
+def _summary(counts: Mapping[str, int]) -> str:
     return (
         f"{counts['ok']} of {counts['seen']} scenes searched, {counts['quarantined']} could not be read; "
         f"{counts['known']} of {counts['regions']} regions are somebody known"
     )
+
+
+def results_document(searched: SceneReport, shown: SceneReport) -> dict[str, Any]:
+    """Return ``results.json``: all regions under their best label, and under ``shown`` what people are shown."""
+    return {**searched.as_json(), "shown": shown.as_json()}
+
+
+class SceneReportCallback(Callback):
+    """Print how well the scenes were named, write ``results.json``, and show the first scenes in TensorBoard.
+
+    Args:
+        out: The folder for ``results.json``.
+    """
+
+    def __init__(self, out: str = "runs/scenes") -> None:
+        self.out = Path(out)
+        self._shown = 0
+
+    @override
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Show the first scenes in TensorBoard."""
+        self._shown = 0 if batch_idx == 0 else self._shown
+        if self._shown >= _EXAMPLES or not isinstance(pl_module, SceneRetriever):
+            return
+        if not isinstance(trainer.logger, TensorBoardLogger):
+            return
+        colours = label_colours(pl_module.analyzer.gallery.labels)
+        for item, prediction in outputs["answers"][: _EXAMPLES - self._shown]:
+            self._shown += 1
+            if item.image is not None:
+                shown = choose_for_overlay(prediction, pl_module.overlay)
+                drawn = draw_overlay(item.image, prediction, shown, colours)
+                trainer.logger.experiment.add_image(f"scenes/{item.scene}", drawn, dataformats="HWC")
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the report of the test that just ended."""
+        if not isinstance(pl_module, SceneRetriever) or not trainer.is_global_zero:
+            return
+        searched, shown = pl_module.reports["test"], pl_module.reports["test_shown"]
+        write_json(self.out / "results.json", results_document(searched, shown))
+        Console().print(report_table(searched, title="Scenes: every region under its best label"))
+        Console().print(report_table(shown, title="Scenes: what people are shown (NMS, threshold, unknown)"))

@@ -1,4 +1,4 @@
-"""After a fit: which mixture of untuned and tuned weights is best."""
+"""After a fit: which mixture of untuned and tuned weights is best (WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903)."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -12,48 +12,32 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from typing_extensions import override
 
-from naruto_vision.callbacks.zero_shot import ZeroShotProbe, drawn_probe, folder_probe, kept_share
+from naruto_vision.callbacks.zero_shot import drawn_probe, folder_probe, kept_share
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.lora import plain_state
 from naruto_vision.encoders.prompts import text_prototypes
 from naruto_vision.errors import InputError
 from naruto_vision.io.atomic import atomic_file, write_json
-from naruto_vision.modules.clip_tuner import ContrastiveTuner, PassFigures, label_figures
+from naruto_vision.modules.clip_tuner import ContrastiveTuner, label_figures
 from naruto_vision.modules.gathering import gather_columns
+from naruto_vision.modules.tuning import PassFigures
 from naruto_vision.viz.figures import line_figure
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class WisePoint:
-    """What one mixture of weights reaches.
+    """What one mixture of weights reaches."""
 
-    Args:
-        alpha: Share of the tuned weights, in [0, 1].
-        score: What decides on validation: the figure in [0, 1], then, where that is equal, minus the loss.
-        named: Name to figure.
-        retention: Share of the untuned model's zero-shot accuracy that is left, 0 or above.
-    """
-
-    alpha: float
-    score: tuple[float, float]
+    alpha: float  # share of the tuned weights, in [0, 1]
+    score: float
     named: Mapping[str, float]
-    retention: float
+    retention: float  # share of the untuned model's zero-shot accuracy that is left, 0 or above
 
 
 def interpolate(start: Mapping[str, Tensor], tuned: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
-    """Mix two sets of weights: (1 - alpha) * start + alpha * tuned.
-
-    Args:
-        start: Name to tensor, any shape.
-        tuned: The same names and shapes.
-        alpha: Share of ``tuned``, in [0, 1].
-
-    Returns:
-        Name to tensor; what holds no fractions (a mask, a count) as in ``tuned``.
-
-    Raises:
-        InputError: If the names differ, or ``alpha`` is outside [0, 1].
-    """
+    """Mix two sets of weights: (1 - alpha) * start + alpha * tuned; what holds no fractions is as in ``tuned``."""
     if start.keys() != tuned.keys() or not 0.0 <= alpha <= 1.0:
         differing = sorted(start.keys() ^ tuned.keys())[:3]
         msg = f"weights cannot be mixed: alpha {alpha} (0 to 1 expected), names in one only: {differing or 'none'}"
@@ -66,23 +50,12 @@ def interpolate(start: Mapping[str, Tensor], tuned: Mapping[str, Tensor], alpha:
 
 
 def choose_point(points: Sequence[WisePoint], least_retention: float) -> WisePoint:
-    """Choose the mixture with the best score among those that keep enough; of equals the one nearest the untuned one.
-
-    Args:
-        points: One or more mixtures; the untuned weights are expected among them, and always keep everything.
-        least_retention: The share of the zero-shot accuracy that has to be left, in [0, 1].
-
-    Raises:
-        InputError: If no mixture keeps that much.
-    """
+    """Choose the mixture with the best score of those that keep enough; of equals the one nearest the untuned one."""
     allowed = [point for point in points if point.retention >= least_retention]
     if not allowed:
         msg = f"no mixture keeps {least_retention:.0%} of the zero-shot accuracy; lower least_retention"
         raise InputError(msg)
-    return max(allowed, key=lambda point: (*point.score, -point.alpha))
-
-
-_LOG = logging.getLogger(__name__)
+    return max(allowed, key=lambda point: (point.score, -point.alpha))
 
 
 class WiseSweep(Callback):
@@ -120,64 +93,39 @@ class WiseSweep(Callback):
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Keep the untuned weights: at this point a checkpoint has not yet been read.
-
-        Args:
-            trainer: Not looked at.
-            pl_module: Has to be a ``ContrastiveTuner``; any other module is passed over.
-            stage: The Trainer's verb.
-        """
+        """Keep the untuned weights: at this point a checkpoint has not yet been read."""
         if stage == "fit" and isinstance(pl_module, ContrastiveTuner):
             self._start = {
                 name: value.detach().cpu().clone() for name, value in plain_state(pl_module.encoder.clip).items()
             }
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Sweep, choose and write.
-
-        Args:
-            trainer: Its data validate the mixtures.
-            pl_module: Has to be a ``ContrastiveTuner``; any other module is passed over.
-        """
+        """Sweep, choose and write."""
         if not isinstance(pl_module, ContrastiveTuner) or not self._start:
             return
-        if pl_module.best.epoch < 0 or not pl_module.classes:
+        if pl_module.export.epoch < 0 or not pl_module.classes:
             _LOG.warning("WiseSweep: nothing to choose by, because this run validated on no classes")
             return
         trainer.strategy.barrier("bundle")  # the first process wrote it
         encoder = ClipEncoder(pl_module.bundle_dir).to(pl_module.device).eval()
         tuned = {name: value.clone() for name, value in encoder.clip.state_dict().items()}
         probe = drawn_probe(encoder, self.count) if self.root is None else folder_probe(encoder, self.root)
-        self._sweep(trainer, pl_module, encoder, tuned, probe)
+        self.points, start = [], 0.0
+        for step in range(self.steps + 1):
+            alpha = step / self.steps
+            encoder.clip.load_state_dict(interpolate(self._start, tuned, alpha))
+            figures, zero_shot = _validate(trainer, pl_module, encoder), probe.accuracy(encoder)
+            start = zero_shot if step == 0 else start
+            named = {**figures.named, "zero_shot": zero_shot}
+            self.points.append(WisePoint(alpha, figures.score, named, kept_share(zero_shot, start)))
         self.chosen = choose_point(self.points, self.least_retention)
         if trainer.is_global_zero:
             encoder.clip.load_state_dict(interpolate(self._start, tuned, self.chosen.alpha))
             self._write(encoder, self.chosen, pl_module.best_by)
 
-    def _sweep(
-        self,
-        trainer: pl.Trainer,
-        module: ContrastiveTuner,
-        encoder: ClipEncoder,
-        tuned: Mapping[str, Tensor],
-        probe: ZeroShotProbe,
-    ) -> None:
-        self.points, start = [], 0.0
-        for step in range(self.steps + 1):
-            alpha = step / self.steps
-            encoder.clip.load_state_dict(interpolate(self._start, tuned, alpha))
-            figures = _validate(trainer, module, encoder)
-            zero_shot = probe.accuracy(encoder)
-            start = zero_shot if step == 0 else start
-            named = {**figures.named, "zero_shot": zero_shot}
-            self.points.append(WisePoint(alpha, figures.score, named, kept_share(zero_shot, start)))
-
     def _write(self, encoder: ClipEncoder, chosen: WisePoint, best_by: str) -> None:
-        points = [_as_json(point) for point in self.points]
-        write_json(
-            self.out / "wise.json",
-            {"least_retention": self.least_retention, "chosen": _as_json(chosen), "points": points},
-        )
+        document = {"least_retention": self.least_retention, "chosen": _as_json(chosen)}
+        write_json(self.out / "wise.json", {**document, "points": [_as_json(point) for point in self.points]})
         encoder.save(self.out / "wise", {**_own_facts(encoder), "wise": _as_json(chosen)})
         lines = {
             f"validation, {best_by}": [(point.alpha, point.named[best_by]) for point in self.points],
@@ -200,7 +148,7 @@ def _validate(trainer: pl.Trainer, module: ContrastiveTuner, encoder: ClipEncode
             (encoder.encode_images(batch.pixels.to(module.device)).cpu(), batch.labels.cpu())
             for batch in data.val_dataloader()
         ]
-        scale = encoder.logit_scale.exp().clamp(max=module.max_logit_scale).cpu()
+        scale = encoder.logit_scale.exp().clamp(max=module.loss.max_logit_scale).cpu()
     vectors, labels = gather_columns(trainer, seen)
     return label_figures(vectors, labels, prototypes, scale, module.best_by)
 

@@ -1,4 +1,4 @@
-"""Says after each epoch how much of the untuned model's zero-shot skill is left."""
+"""How much of what a CLIP could do untuned is left: zero-shot naming of images that it is not tuned on."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -23,16 +23,7 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class ZeroShotProbe:
-    """Images, and texts of which one belongs to each.
-
-    Args:
-        pixels: Shape (N, 3, S, S), float32, as the encoder's ``preprocess`` makes them.
-        labels: Shape (N,), int64: places in ``texts``.
-        texts: For each of the C answers, one or more texts.
-
-    Raises:
-        InputError: If there is no image, or nothing to choose between.
-    """
+    """Images (N, 3, S, S), prepared, and for each of C answers its texts; ``labels`` (N,) are indices into these."""
 
     pixels: Tensor
     labels: Tensor
@@ -40,21 +31,12 @@ class ZeroShotProbe:
 
     def __post_init__(self) -> None:
         if len(self.pixels) != len(self.labels) or len(self.labels) == 0 or len(self.texts) < 2:
-            msg = (
-                f"zero-shot probe: expected images and at least 2 answers, found {len(self.pixels)} images, "
-                f"{len(self.labels)} labels and {len(self.texts)} answers"
-            )
+            found = f"{len(self.pixels)} images, {len(self.labels)} labels and {len(self.texts)} answers"
+            msg = f"zero-shot probe: expected images and at least 2 answers, found {found}"
             raise InputError(msg)
 
     def accuracy(self, encoder: ClipEncoder) -> float:
-        """Measure the share of images whose nearest text is one of their own.
-
-        Args:
-            encoder: Of the same preprocessing as the probe's pixels.
-
-        Returns:
-            In [0, 1].
-        """
+        """Measure the share of images whose nearest text is one of their own, in [0, 1]."""
         device = encoder.logit_scale.device
         with torch.no_grad():
             prototypes = text_prototypes(encoder, self.texts).cpu()
@@ -83,16 +65,7 @@ def drawn_probe(encoder: ClipEncoder, count: int, seed: int = 0) -> ZeroShotProb
 
 
 def folder_probe(encoder: ClipEncoder, root: str, split: Split = "valid") -> ZeroShotProbe:
-    """Read class data of the user's own, best with classes that are not tuned on.
-
-    Args:
-        encoder: Prepares the images.
-        root: A Roboflow export, a folder of manifests, or class folders.
-        split: Which images.
-
-    Raises:
-        InputError: If the data cannot be used.
-    """
+    """Read class data of the user's own, best with classes that are not tuned on."""
     data = ClassDataModule(root, augmented=False, preprocess=encoder.preprocess)
     batches = list(data.ordered_loader(split))
     labels = torch.cat([torch.zeros(0, dtype=torch.int64), *(batch.labels for batch in batches)])
@@ -101,12 +74,7 @@ def folder_probe(encoder: ClipEncoder, root: str, split: Split = "valid") -> Zer
 
 
 def kept_share(now: float, start: float) -> float:
-    """Return what is left of an accuracy, as a share: 1 where nothing was there to lose; above 1 where it grew.
-
-    Args:
-        now: Accuracy after tuning, in [0, 1].
-        start: Accuracy before, in [0, 1].
-    """
+    """Return what is left of an accuracy, as a share: 1 where nothing was there to lose; above 1 where it grew."""
     return now / start if start > 0 else 1.0
 
 
@@ -116,48 +84,30 @@ class ZeroShotRetention(Callback):
     Args:
         root: Class data that are not tuned on, whose valid split is named; None for synthetic characters.
         count: How many synthetic characters are drawn.
-        seed: Random seed of the characters.
 
     Attributes:
         start: Zero-shot accuracy before tuning; kept in checkpoints, so that an interrupted run still knows it.
     """
 
-    def __init__(self, root: str | None = None, count: int = 64, seed: int = 0) -> None:
-        self.root, self.count, self.seed = root, count, seed
+    def __init__(self, root: str | None = None, count: int = 64) -> None:
+        self.root, self.count = root, count
         self.start: float | None = None
         self._probe: ZeroShotProbe | None = None
 
     def probe(self, encoder: ClipEncoder) -> ZeroShotProbe:
-        """Return the images and texts, made once.
-
-        Args:
-            encoder: Prepares the images.
-        """
+        """Return the images and texts, made once."""
         if self._probe is None:
-            drawn = self.root is None
-            self._probe = (
-                drawn_probe(encoder, self.count, self.seed) if drawn else folder_probe(encoder, str(self.root))
-            )
+            self._probe = drawn_probe(encoder, self.count) if self.root is None else folder_probe(encoder, self.root)
         return self._probe
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Measure the untuned model.
-
-        Args:
-            trainer: Not looked at.
-            pl_module: Has to be a ``ContrastiveTuner``; any other module is passed over.
-        """
+        """Measure the untuned model."""
         if isinstance(pl_module, ContrastiveTuner) and self.start is None:
             self.start = self.probe(pl_module.encoder).accuracy(pl_module.encoder)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Measure the model as it is now.
-
-        Args:
-            trainer: Only a fit is measured.
-            pl_module: Has to be a ``ContrastiveTuner``; any other module is passed over.
-        """
+        """Measure the model as it is now."""
         fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
         if fitting and isinstance(pl_module, ContrastiveTuner) and self.start is not None:
             now = self.probe(pl_module.encoder).accuracy(pl_module.encoder)
@@ -168,9 +118,5 @@ class ZeroShotRetention(Callback):
         return {"start": self.start}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up what the untuned model reached.
-
-        Args:
-            state_dict: From ``state_dict``.
-        """
+        """Take what the untuned model reached."""
         self.start = state_dict["start"]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from naruto_vision.viz.overlay import Colour
     from naruto_vision.viz.sheets import Theme, Tile, TileRow
 
-_TEXTS_HINT = "lists of texts for each class belong to --model.aliases_json of `fit`"
+_TEXTS_HINT = "lists of texts for each class belong to --model.texts.aliases_json of `fit`"
 EXIT_LEAK = 1
 _SHEET_PAIRS = 24
 _SHEET_ROWS = 12
@@ -65,7 +65,7 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
         "--aliases",
         type=Path,
         metavar="FILE",
-        help='the same as a JSON file: {"Mira": "Myra"}; not the texts that `fit` takes (--model.aliases_json)',
+        help='the same as a JSON file: {"Mira": "Myra"}; not the texts that `fit` takes (--model.texts.aliases_json)',
     )
     parser.add_argument(
         "--policy",

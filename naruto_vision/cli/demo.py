@@ -88,7 +88,7 @@ def _clear(out: Path) -> None:
 def _steps(arguments: argparse.Namespace) -> list[tuple[str, list[str]]]:
     draw = ["draw", "--out", "data", "--seed", str(arguments.seed), "--train", str(arguments.train)]
     draw += ["--scenes", str(arguments.scenes), "--valid-scenes", str(_VALID_SCENES)]
-    tune = ["fit", "--config", "clip.yaml", "--model.aliases_json", "data/aliases.json"]
+    tune = ["fit", "--config", "clip.yaml", "--model.texts.aliases_json", "data/aliases.json"]
     if arguments.epochs is not None:
         tune += ["--trainer.max_epochs", str(arguments.epochs)]
     return [

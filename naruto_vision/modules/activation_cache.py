@@ -1,4 +1,4 @@
-"""What the frozen part of an image tower says of each image, worked out once a run instead of once an epoch."""
+"""Features of the frozen part of an image tower, computed once a run and image instead of once an epoch."""
 
 import logging
 import shutil
@@ -15,35 +15,45 @@ from torch.nn.functional import normalize
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from naruto_vision.data.caption_data import CaptionBatch
-from naruto_vision.data.class_data import ClassBatch, ClassDataModule
+from naruto_vision.data.class_data import ClassDataModule
 from naruto_vision.data.tables import Split
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.errors import InputError
-from naruto_vision.modules.objectives import fast_attention
+
+CacheChoice: TypeAlias = bool | Literal["auto"]
+
+_LOG = logging.getLogger(__name__)
+_FILE = "activations.npy"
+_SPLITS: tuple[Split, ...] = ("train", "valid")
+_BLOCKS = "transformer.resblocks."
+_AFTER_THE_BLOCKS = ("ln_post.", "proj", "attn_pool")
+
+
+@dataclass(frozen=True)
+class CacheConfig:
+    """Whether and how features of frozen image blocks are cached.
+
+    Args:
+        frozen: Run the frozen image blocks once an image, not once an epoch: "auto" does where it changes nothing,
+            true insists on it.
+        half: In 16 bits, which halves the room and rounds them to three digits.
+        memory: Bytes that may be kept in memory; more goes to a file in the run's folder.
+    """
+
+    frozen: CacheChoice = "auto"
+    half: bool = False
+    memory: int = 1 << 30
 
 
 @dataclass(frozen=True)
 class FrozenTrunk:
-    """An image tower in two parts.
-
-    Args:
-        encoder: Whose tower it is.
-        blocks: How many of the transformer's first blocks are below; None where the whole tower is.
-    """
+    """An image tower in two parts: the first ``blocks`` of its transformer are frozen; all of it where that is None."""
 
     encoder: ClipEncoder
     blocks: int | None
 
     def below(self, pixels: Tensor) -> Tensor:
-        """Run the frozen part; no gradient flows.
-
-        Args:
-            pixels: Shape (B, 3, S, S), float32, prepared.
-
-        Returns:
-            Shape (B, T, W), float32: what the first trained block is given; (B, D), unit rows, where none is trained.
-        """
+        """Run the frozen part on (B, 3, S, S) without gradients: (B, T, W); (B, D), unit rows, where all is frozen."""
         with torch.no_grad():
             if self.blocks is None:
                 return self.encoder.encode_images(pixels)
@@ -55,14 +65,7 @@ class FrozenTrunk:
             return activations
 
     def above(self, activations: Tensor) -> Tensor:
-        """Run the trained part; gradients flow.
-
-        Args:
-            activations: From ``below``.
-
-        Returns:
-            Shape (B, D), float32, unit rows.
-        """
+        """Run the trained part on what ``below`` gave: (B, D), float32, unit rows; gradients flow."""
         if self.blocks is None:
             return activations
         visual: Any = self.encoder.clip.visual
@@ -78,23 +81,14 @@ class FrozenTrunk:
 
 
 def find_trunk(encoder: ClipEncoder) -> FrozenTrunk | str:
-    """Find how far up the image tower nothing is trained.
-
-    Args:
-        encoder: Whose parameters say whether they are trained.
-
-    Returns:
-        The two parts, or why there are none, in words that follow "because".
-    """
+    """Find how far up the image tower nothing is trained, or why there is no such part, after "because"."""
     visual = encoder.clip.visual
     if any(map(_varies, visual.modules())):
         return "its image tower drops or normalises by the batch in training"
     trained = [name for name, value in visual.named_parameters() if value.requires_grad]
     if not trained:
         return FrozenTrunk(encoder, None)
-    blocks = _open_clip_blocks(visual)
-    lowest = min((_lowest_block(name) for name in trained), default=0)
-    below = int(min(lowest, len(blocks)))
+    below = int(min(*map(_lowest_block, trained), len(_open_clip_blocks(visual))))
     return FrozenTrunk(encoder, below) if below > 0 else "no blocks at the bottom of its image tower are frozen"
 
 
@@ -114,95 +108,51 @@ def _open_clip_blocks(visual: nn.Module) -> list[nn.Module]:
     return list(getattr(transformer, "resblocks", ())) if known else []
 
 
-_PREFIX = "transformer.resblocks."
-_AFTER = ("ln_post.", "proj", "attn_pool")
-
-
 def _lowest_block(name: str) -> float:
     """Return the block that a parameter belongs to; 0 before all blocks, infinite after them."""
-    if name.startswith(_PREFIX):
-        return int(name.removeprefix(_PREFIX).partition(".")[0])
-    return float("inf") if name.startswith(_AFTER) else 0
-
-
-CacheChoice: TypeAlias = bool | Literal["auto"]
-
-_LOG = logging.getLogger(__name__)
-_FILE = "activations.npy"
-_SPLITS: tuple[Split, ...] = ("train", "valid")
-
-
-@dataclass(frozen=True)
-class CacheOptions:
-    """How activations are kept.
-
-    Args:
-        half: In 16 bits, which halves the room and rounds them to three digits.
-        memory: Bytes that may be kept in memory; more goes to a file in the run's folder.
-
-    Raises:
-        InputError: If ``memory`` is below 0.
-    """
-
-    half: bool = False
-    memory: int = 1 << 30
-
-    def __post_init__(self) -> None:
-        if self.memory < 0:
-            msg = f"cache.memory {self.memory}: expected 0 or more bytes"
-            raise InputError(msg)
+    if name.startswith(_BLOCKS):
+        return int(name.removeprefix(_BLOCKS).partition(".")[0])
+    return float("inf") if name.startswith(_AFTER_THE_BLOCKS) else 0
 
 
 class ActivationCache:
-    """Activations by image. They are forgotten when weights of the frozen part are replaced.
+    """Frozen features by image, at most ``count``. They are forgotten when weights of the frozen part are replaced.
 
-    Args:
-        trunk: What makes them, and what makes vectors of them.
-        count: How many images there are at most.
-        options: How they are kept.
-        folder: Gets the file, where memory is not to hold them; it is gone when the process ends.
-
-    Raises:
-        InputError: If they fit neither memory nor the disk.
+    What is more than ``config.memory`` goes to a file in ``folder``, which is gone when the process ends.
     """
 
-    def __init__(self, trunk: FrozenTrunk, count: int, options: CacheOptions, folder: Path) -> None:
+    def __init__(self, trunk: FrozenTrunk, count: int, config: CacheConfig, folder: Path) -> None:
         self._trunk = trunk
-        self._places: dict[str, int] = {}
+        self._rows: dict[str, int] = {}
         self._stamp = self._weights()
         side, device = trunk.encoder.image_size, trunk.encoder.logit_scale.device
         shape = (count, *trunk.below(torch.zeros(1, 3, side, side, device=device)).shape[1:])
-        dtype = np.dtype(np.float16 if options.half else np.float32)
+        dtype = np.dtype(np.float16 if config.half else np.float32)
         self.nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        self.on_disk = self.nbytes > options.memory
+        self.on_disk = self.nbytes > config.memory
         self._kept: NDArray[Any] = _file(folder, shape, dtype) if self.on_disk else np.empty(shape, dtype)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._rows)
 
     def _weights(self) -> list[tuple[int, int]]:
         return [(value.data_ptr(), value._version) for value in self._trunk.parameters()]
 
     def encode(self, pixels: Tensor, keys: Sequence[str]) -> Tensor:
-        """Embed images; the frozen part is run for those that were not seen before.
+        """Embed images (B, 3, S, S), always the same for one of the B keys: (B, D), unit rows; gradients flow.
 
-        Args:
-            pixels: Shape (B, 3, S, S), float32, prepared, always the same for a key.
-            keys: B names of images.
-
-        Returns:
-            Shape (B, D), float32, unit rows; gradients flow into the trained part.
+        The frozen part is run for those that were not seen before.
         """
         stamp = self._weights()
         if stamp != self._stamp:
-            self._places, self._stamp = {}, stamp
-        new = {key: place for place, key in enumerate(keys) if key not in self._places}
+            self._rows, self._stamp = {}, stamp
+        new = {key: index for index, key in enumerate(keys) if key not in self._rows}
         if new:
             found = self._trunk.below(pixels[list(new.values())]).cpu().numpy()
             for key, row in zip(new, found, strict=True):
-                self._kept[len(self._places)] = row
-                self._places[key] = len(self._places)
-        rows = torch.from_numpy(self._kept[[self._places[key] for key in keys]])
+                self._kept[len(self._rows)] = row
+                self._rows[key] = len(self._rows)
+        rows = torch.from_numpy(self._kept[[self._rows[key] for key in keys]])
         return self._trunk.above(rows.to(pixels.device).float())
 
 
@@ -212,7 +162,7 @@ def _file(folder: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray
     if needed > free:
         msg = (
             f"{folder}: the activations of {shape[0]} images need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are "
-            "free; use cache.half=true or cache_frozen=false"
+            "free; use cache.half=true or cache.frozen=false"
         )
         raise InputError(msg)
     path = folder / _FILE
@@ -221,79 +171,24 @@ def _file(folder: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray
     return kept
 
 
-class FrozenImages:
-    """The cache of one fit, where there is something to keep.
-
-    Args:
-        choice: True insists, "auto" does where it changes nothing, False does not.
-        options: How activations are kept.
-    """
-
-    def __init__(self, choice: CacheChoice, options: CacheOptions) -> None:
-        self._choice, self._options = choice, options
-        self.cache: ActivationCache | None = None
-
-    def open(self, encoder: ClipEncoder, data: object, folder: Path) -> None:
-        """Prepare the cache, or say why there is none.
-
-        Args:
-            encoder: What is trained.
-            data: The data module.
-            folder: The run's folder.
-
-        Raises:
-            InputError: If a cache is insisted on and cannot be, or there is no room.
-        """
-        self.cache = None
-        if self._choice is False:
-            return
-        trunk = find_trunk(encoder)
-        reason = trunk if isinstance(trunk, str) else _changing(data)
-        if reason and self._choice is True:
-            msg = f"cache_frozen=true: activations cannot be kept, because {reason}"
-            raise InputError(msg)
-        if isinstance(trunk, str):
-            return
-        if reason or not isinstance(data, ClassDataModule):
-            _LOG.info("activations of the frozen image blocks are not kept, because %s", reason)
-            return
-        count = sum(len(data.tables[split]) for split in _SPLITS)
-        self.cache = ActivationCache(trunk, count, self._options, folder)
-        place = f"on the disk in {folder}" if self.cache.on_disk else "in memory"
-        _LOG.info("activations of the frozen image blocks are kept, %.0f MB %s", self.cache.nbytes / 1e6, place)
-
-    def known(self, batch: ClassBatch | CaptionBatch, split: Split = "train") -> Tensor | None:
-        """Return the vectors of images by way of the cache.
-
-        Args:
-            batch: Images.
-            split: Where they are from; paths are unique within a split.
-
-        Returns:
-            Shape (B, D), float32, unit rows; None without a cache.
-        """
-        if self.cache is None or isinstance(batch, CaptionBatch):
-            return None
-        with fast_attention(batch.pixels.device):
-            return self.cache.encode(batch.pixels, [f"{split}/{path}" for path in batch.paths])
-
-    def vectors(self, encoder: ClipEncoder, batch: ClassBatch | CaptionBatch, split: Split) -> Tensor:
-        """Return the vectors of images by way of the cache, or else of the encoder.
-
-        Args:
-            encoder: What is trained.
-            batch: Images.
-            split: Where they are from.
-
-        Returns:
-            Shape (B, D), float32, unit rows.
-        """
-        known = self.known(batch, split)
-        return encoder.encode_images(batch.pixels) if known is None else known
-
-    def close(self) -> None:
-        """Give the room back."""
-        self.cache = None
+def open_cache(config: CacheConfig, encoder: ClipEncoder, data: object, folder: Path) -> ActivationCache | None:
+    """Open the cache of one fit, or log why there is none; where one is insisted on, that is an error."""
+    if config.frozen is False:
+        return None
+    trunk = find_trunk(encoder)
+    reason = trunk if isinstance(trunk, str) else _changing(data)
+    if reason and config.frozen is True:
+        msg = f"cache.frozen=true: activations cannot be kept, because {reason}"
+        raise InputError(msg)
+    if isinstance(trunk, str):
+        return None
+    if reason or not isinstance(data, ClassDataModule):
+        _LOG.info("activations of the frozen image blocks are not kept, because %s", reason)
+        return None
+    cache = ActivationCache(trunk, sum(len(data.tables[split]) for split in _SPLITS), config, folder)
+    where = f"on the disk in {folder}" if cache.on_disk else "in memory"
+    _LOG.info("activations of the frozen image blocks are kept, %.0f MB %s", cache.nbytes / 1e6, where)
+    return cache
 
 
 def _changing(data: object) -> str:

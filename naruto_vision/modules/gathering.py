@@ -11,12 +11,7 @@ Item = TypeVar("Item")
 
 
 def gather_lists(trainer: pl.Trainer, own: list[Item]) -> list[Item]:
-    """Return the lists of all processes one after the other, in the order of their ranks.
-
-    Args:
-        trainer: Knows how many processes there are.
-        own: This process's list of picklable values; its length may differ from the others'.
-    """
+    """Return the lists of all processes, whatever their lengths, one after the other in the order of their ranks."""
     if trainer.world_size == 1:
         return list(own)
     parts: list[list[Item]] = [[] for _ in range(trainer.world_size)]
@@ -25,25 +20,13 @@ def gather_lists(trainer: pl.Trainer, own: list[Item]) -> list[Item]:
 
 
 def gather_columns(trainer: pl.Trainer, own: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    """Bring the batches of all processes together, column by column.
-
-    Args:
-        trainer: Knows how many processes there are.
-        own: This process's batches, each a tuple of equally many tensors with the batch as their first dimension.
-
-    Returns:
-        The tensors, each of shape (N, ...), in the order of the ranks; nothing where no process saw a batch.
-    """
+    """Concatenate the batches of all processes, tuples of tensors (B, ...), column by column: (N, ...); () of none."""
     batches = gather_lists(trainer, own)
     return tuple(torch.cat(column) for column in zip(*batches, strict=True))
 
 
 def take_from_first(value: Tensor) -> Tensor:
-    """Return what the first process has, in every process.
-
-    Args:
-        value: Any shape, the same in all processes.
-    """
+    """Return what the first process has, in every process; its shape is the same in all."""
     if dist.is_available() and dist.is_initialized():
         dist.broadcast(value, 0)
     return value

@@ -25,30 +25,64 @@ from naruto_vision.losses.contrastive import (
 )
 from naruto_vision.modules.gathering import take_from_first
 
+LossKind: TypeAlias = Literal["contrastive", "sigmoid", "prototype"]
+ClassWeights: TypeAlias = Literal["none", "inverse_frequency"]
 TextsPerStep: TypeAlias = Literal["one", "all"]
 
 _TEXT_STREAM = 3  # keeps the choice of texts apart from the data's random numbers
 
+_TEMPERATURE = 0.1  # divides the cosines between images
+_ATTRIBUTES = tuple(dict.fromkeys(PHRASE_ATTRIBUTES))
 
-class ClassPrototypes:
-    """Text vectors of classes: all texts averaged, or one text a class and step.
+
+@dataclass(frozen=True)
+class LossConfig:
+    """What images and texts are trained for.
 
     Args:
-        encoder: Embeds the texts; kept as it is, so its weights may go on changing.
-        texts: For each of the C classes, one or more texts.
-        seed: Decides which text a step sees.
-        per_step: Whether a step of a trained text tower sees one text a class, or the average of all.
-
-    Attributes:
-        texts: What was given.
+        kind: "contrastive": images choose texts and texts choose images, and several may be right; "sigmoid": each
+            pair is decided by itself; "prototype": only images choose, as in a classifier.
+        smoothing: Share of each target that is spread over all columns, in [0, 1).
+        same_image: Weight of pulling images of one class (or of one captioned subject) together.
+        phrases: Weight of the attribute phrases of captioned images.
+        class_weights: "inverse_frequency" lets every class count the same in all; for data that are not ``balanced``.
+        max_logit_scale: Largest factor in front of the cosines.
     """
 
-    def __init__(
-        self, encoder: ClipEncoder, texts: Sequence[Sequence[str]], seed: int = 0, per_step: TextsPerStep = "one"
-    ) -> None:
+    kind: LossKind = "contrastive"
+    smoothing: float = 0.0
+    same_image: float = 0.0
+    phrases: float = 1.0
+    class_weights: ClassWeights = "none"
+    max_logit_scale: float = 100.0
+
+
+@contextmanager
+def fast_attention(device: torch.device) -> Iterator[None]:
+    """Choose the attention that trains fastest where bfloat16 is used on a CPU.
+
+    The fused one's backward pass takes more than half of a step there; on 65 tokens the plain one is 2 times as fast
+    over a whole step, forward and backward.
+    """
+    if device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    else:
+        yield
+
+
+class ClassPrototypes:
+    """Text vectors of classes: all texts averaged, or one text a class and step; the encoder goes on changing.
+
+    Args:
+        encoder: Embeds the texts.
+        texts: For each of the C classes, one or more texts.
+        per_step: Whether a step of a trained text tower sees one text a class, or the average of all.
+    """
+
+    def __init__(self, encoder: ClipEncoder, texts: Sequence[Sequence[str]], per_step: TextsPerStep = "one") -> None:
         self._encoder = encoder
         self.texts = texts
-        self._seed = seed
         self._per_step = per_step
         self._kept: Tensor | None = None
         self._stamp: list[tuple[int, int]] = []
@@ -59,10 +93,9 @@ class ClassPrototypes:
             self._kept = None
 
     def averaged(self) -> Tensor:
-        """Average every text of each class, once until ``forget`` or until weights are loaded; no gradient flows.
+        """Average every text of each class: (C, D), float32, unit rows, without gradient.
 
-        Returns:
-            Shape (C, D), float32, unit rows.
+        The average is kept until ``forget`` or until weights are loaded.
         """
         stamp = [(value.data_ptr(), value._version) for value in self._encoder.text_parameters()]
         if self._kept is None or stamp != self._stamp:
@@ -72,15 +105,9 @@ class ClassPrototypes:
         return self._kept
 
     def for_step(self, step: int) -> Tensor:
-        """Embed one text a class, another choice each step, or average all of them; gradients flow.
+        """Embed one text a class, another choice each step, or average all: (C, D), unit rows; gradients flow.
 
         Frozen texts are averaged instead, because they cost nothing after the first time.
-
-        Args:
-            step: Number of the optimiser step; with the seed it decides the choice.
-
-        Returns:
-            Shape (C, D), float32, unit rows.
         """
         if not self._encoder.trains_text:
             return self.averaged()
@@ -89,92 +116,35 @@ class ClassPrototypes:
         return self._encoder.encode_texts(self.chosen(step))
 
     def chosen(self, step: int) -> list[str]:
-        """Choose one text a class.
-
-        Args:
-            step: Number of the optimiser step; with the seed it decides the choice.
-
-        Returns:
-            C texts.
-        """
-        rng = np.random.default_rng([_TEXT_STREAM, self._seed, step])
+        """Choose one text a class by the number of the optimiser step."""
+        rng = np.random.default_rng([_TEXT_STREAM, 0, step])
         return [own[int(rng.integers(len(own)))] for own in self.texts]
-
-
-LossKind: TypeAlias = Literal["contrastive", "sigmoid", "prototype"]
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """How the parts of the loss are added up.
-
-    Args:
-        smoothing: Share of each target that is spread over all columns, in [0, 1).
-        same_image: Weight of pulling images of one class (or of one captioned subject) together.
-        phrases: Weight of the phrases that captioned images come with, where they do.
-        temperature: What the cosines between images are divided by, above 0.
-    """
-
-    smoothing: float = 0.0
-    same_image: float = 0.0
-    phrases: float = 1.0
-    temperature: float = 0.1
-
-
-@contextmanager
-def fast_attention(device: torch.device) -> Iterator[None]:
-    """Choose the attention that trains fastest where bfloat16 is used on a CPU.
-
-    The fused one's backward pass takes more than half of a step there; on 65 tokens the plain one is 2 times as fast
-    over a whole step, forward and backward.
-
-    Args:
-        device: Where the model is.
-    """
-    if device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    else:
-        yield
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What images and texts are asked to do.
+    """The loss of one step.
 
     Args:
         scale: Shape (), float32, the factor in front of the cosines.
-        weights: How the parts are added up.
-        kind: "contrastive": images choose texts and texts choose images; "prototype": only images choose, as in a
-            classifier; "sigmoid": each pair is decided by itself.
+        weights: Which loss, and how its parts are added up.
         bias: For "sigmoid": shape (), float32, added to the scaled cosines; NaN until the first batch sets it.
         class_weights: Shape (C,), float32: how much each class counts; None where all count the same.
     """
 
     scale: Tensor
-    weights: LossWeights
-    kind: LossKind = "contrastive"
+    weights: LossConfig
     bias: Tensor | None = None
     class_weights: Tensor | None = None
 
     def match(self, images: Tensor, texts: Tensor, positives: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Compute what the pairs cost.
+        """Compute the loss of images (B, D) and texts (T, D), unit rows, of which ``positives`` (B, T) are right.
 
-        Args:
-            images: Shape (B, D), float32, unit rows.
-            texts: Shape (T, D), float32, unit rows.
-            positives: Shape (B, T), bool, True where the text is true of the image.
-            labels: Shape (B,), int64: the one right text of each image; None where several may be right.
-
-        Returns:
-            Shape (), float32, 0 or above.
-
-        Raises:
-            InputError: If captions are to be learned as a classifier.
+        ``labels`` (B,) are the one right text of each image; None where several may be right.
         """
         smoothing, own = self.weights.smoothing, self.class_weights
         rows = own[labels] if own is not None and labels is not None else None
-        match self.kind:
+        match self.weights.kind:
             case "contrastive":
                 pair = (rows, own) if rows is not None and own is not None else None
                 return multi_positive_contrastive(
@@ -187,7 +157,7 @@ class Objective:
                 )
             case "prototype":
                 if labels is None:
-                    msg = "loss=prototype needs class data; captions are learned with contrastive or sigmoid"
+                    msg = "loss.kind=prototype needs class data; captions are learned with contrastive or sigmoid"
                     raise InputError(msg)
                 return prototype_cross_entropy(
                     images, texts, labels, self.scale, smoothing=smoothing, class_weights=own
@@ -211,16 +181,7 @@ def batch_loss(
 ) -> Tensor:
     """Compute the loss of one batch; the texts of classes are embedded once for all its images.
 
-    Args:
-        encoder: What is trained.
-        batch: Images with their classes, or with their captions.
-        prototypes: The texts of the classes.
-        step: Number of the optimiser step.
-        objective: What is asked of images and texts.
-        images: Shape (B, D), float32, unit rows: the images' vectors, where they are known already.
-
-    Returns:
-        Shape (), float32, 0 or above.
+    ``images`` are the images' vectors, (B, D), unit rows, where they are known already.
     """
     if isinstance(batch, CaptionBatch):
         return caption_loss(encoder, batch, objective=objective)
@@ -246,22 +207,12 @@ def caption_loss(encoder: ClipEncoder, batch: CaptionBatch, *, objective: Object
 
 
 def class_loss(images: Tensor, labels: Tensor, prototypes: Tensor, *, objective: Objective) -> Tensor:
-    """Match images with the texts of their classes.
-
-    Args:
-        images: Shape (B, D), float32, unit rows.
-        labels: Shape (B,), int64, in [0, C).
-        prototypes: Shape (C, D), float32, unit rows: a text vector for each class.
-        objective: What is asked of images and texts.
-
-    Returns:
-        Shape (), float32, 0 or above.
-    """
+    """Match images (B, D) of classes (B,) with a text vector for each class (C, D), all unit rows."""
     positives = labels.unsqueeze(1) == torch.arange(len(prototypes), device=labels.device)  # (B, C)
     return objective.match(images, prototypes, positives, labels) + _same_image(images, labels, objective.weights)
 
 
-def _same_image(images: Tensor, labels: Tensor, weights: LossWeights) -> Tensor:
+def _same_image(images: Tensor, labels: Tensor, weights: LossConfig) -> Tensor:
     if weights.same_image == 0.0:
         return images.new_zeros(())
-    return weights.same_image * supervised_contrastive(images, labels, temperature=weights.temperature)
+    return weights.same_image * supervised_contrastive(images, labels, temperature=_TEMPERATURE)

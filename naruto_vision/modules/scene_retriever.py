@@ -33,101 +33,6 @@ from naruto_vision.viz.overlay import OverlaySettings, choose_for_overlay, label
 _LOG = logging.getLogger(__name__)
 
 
-def tell_gallery(trainer: pl.Trainer, folder: str) -> None:
-    """Log where a gallery is, how much it holds, and whether it can tell who is unknown. The first process does.
-
-    Args:
-        trainer: What runs the processes.
-        folder: The gallery, written.
-
-    Raises:
-        InputError: If it cannot be read.
-    """
-    if not trainer.is_global_zero:
-        return
-    told = list_gallery(folder)
-    default, own = told.thresholds.get("default"), len(told.thresholds.get("classes") or {})
-    unknown = f'a score below {default:.3f} is "unknown"' if default is not None else f"{own} labels have a threshold"
-    if default is None and not own:
-        unknown = "no thresholds, so nobody is unknown; --data.valid DIR with ground truth chooses them"
-    _LOG.info("gallery %s: %d rows, %d labels; %s", folder, told.total, len(told.labels), unknown)
-
-
-def write_gallery(
-    trainer: pl.Trainer, own: Enrolment, folder: str, encoder: Encoder, *, mirror: bool, index: IndexChoice
-) -> None:
-    """Gather the rows of all processes, choose among them as the data's plan says, and write the gallery.
-
-    Every process has to call this; the first one writes, unless too many images could not be read.
-
-    Args:
-        trainer: What runs the processes; a ``GalleryDataModule`` of its has the plan and the counts.
-        own: This process's rows.
-        folder: Where the gallery goes; an older one is replaced.
-        encoder: What made the vectors; the gallery remembers its fingerprint and how it was opened.
-        mirror: Whether mirrored views were averaged; remembered, so that queries can be treated alike.
-        index: Which index searches.
-    """
-    data: Any = getattr(trainer, "datamodule", None)
-    if isinstance(data, GalleryDataModule):
-        data.settle()
-    whole = Enrolment()
-    whole.rows = gather_lists(trainer, own.rows)
-    whole.vectors = gather_lists(trainer, own.vectors)
-    if trainer.is_global_zero:
-        note = {"encoder": dict(encoder.recipe), "mirror": mirror}
-        plan = EnrolmentPlan()
-        if isinstance(data, GalleryDataModule):
-            plan = data.plan
-            note.update(enrolment=data.counts(), root=_seen_from_here(data.images_root))
-        whole.build(encoder.fingerprint, index, plan, note).save(folder)
-    trainer.strategy.barrier("gallery")
-
-
-def _seen_from_here(folder: Path) -> str:
-    """Name a folder relative to where we are, so that the same run in another place writes the same bytes."""
-    whole, here = folder.absolute(), Path.cwd()
-    return (whole.relative_to(here) if whole.is_relative_to(here) else whole).as_posix()
-
-
-def analyse_items(
-    analyzer: SceneAnalyzer, items: Sequence[SceneItem], group: int = 1
-) -> Iterator[tuple[SceneItem, ScenePrediction]]:
-    """Analyse scenes; one that could not be read is logged and has no regions.
-
-    Args:
-        analyzer: The path of a scene.
-        items: Scenes.
-        group: Scenes that are embedded and searched together.
-
-    Yields:
-        Every scene with its prediction, whose times have ``decode`` too, in order. Where a scene raises an error,
-        those before it have been given.
-    """
-    found = analyzer.analyse([(item.image, item.scene) for item in items if item.image is not None], group)
-    for item in items:
-        if item.image is None:
-            _LOG.warning("nothing can be found in a scene that cannot be read: %s", item.error)
-            yield item, ScenePrediction(item.scene, 1, 1)
-        else:
-            prediction = next(found)
-            times = {"decode": item.milliseconds, **prediction.milliseconds}
-            yield item, dataclasses.replace(prediction, milliseconds=times)
-
-
-def log_rates(module: pl.LightningModule, stage: str, report: SceneReport) -> None:
-    """Log the rates of a report that have a value.
-
-    Args:
-        module: Logs.
-        stage: Stands in front of their names.
-        report: Of scenes.
-    """
-    for name, rate in report.rates().items():
-        if rate.value is not None:
-            module.log(f"{stage}/{name}", rate.value, rank_zero_only=True)
-
-
 class SceneRetriever(pl.LightningModule):
     """The gallery and the scenes.
 
@@ -148,7 +53,6 @@ class SceneRetriever(pl.LightningModule):
         merge: When parts are put together to figures; None leaves them apart.
         index: Which index searches; "auto" is FAISS where it is installed.
         at_once: Scenes of a batch that are segmented side by side; more than 1 takes more memory, for a GPU to try.
-        iou_match: Box IoU from which a region counts as an object of the ground truth.
 
     Attributes:
         reports: The last of each stage: "valid", "test" (all regions, best label), "test_shown" (what people see).
@@ -172,7 +76,6 @@ class SceneRetriever(pl.LightningModule):
         merge: MergeSettings | None = None,
         index: IndexChoice = "auto",
         at_once: int = 1,
-        iou_match: float = 0.5,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -190,11 +93,9 @@ class SceneRetriever(pl.LightningModule):
         self.decision: Decision = decision
         self.merge = merge
         self.index, self.at_once = index, at_once
-        self.searched = SceneAccuracy(iou_match=iou_match)
-        self.shown = SceneAccuracy(iou_match=iou_match)
+        self.searched, self.shown = SceneAccuracy(), SceneAccuracy()
         self.reports = {}
         self.answered: list[tuple[SceneItem, ScenePrediction]] = []
-        self._iou_match = iou_match
         self._analyzer: SceneAnalyzer | None = None
         self._enrolment, self._enrolling = Enrolment(), False
         self._scored: list[ScoredRegion] = []
@@ -204,7 +105,8 @@ class SceneRetriever(pl.LightningModule):
 
     def on_fit_end(self) -> None:
         """Say what has become of the gallery."""
-        tell_gallery(self.trainer, self.gallery)
+        if self.trainer.is_global_zero:
+            _LOG.info("%s", describe_gallery(self.gallery))
 
     @property
     def analyzer(self) -> SceneAnalyzer:
@@ -235,11 +137,7 @@ class SceneRetriever(pl.LightningModule):
 
     @torch.inference_mode()
     def training_step(self, batch: GalleryBatch) -> None:
-        """Embed one batch of gallery images.
-
-        Args:
-            batch: Pixels (B, 3, S, S) float32 with their labels and paths; none for a process without images.
-        """
+        """Embed one batch of gallery images."""
         if not batch.labels:
             return
         vectors = self.encoder.encode_images(batch.pixels)
@@ -261,7 +159,20 @@ class SceneRetriever(pl.LightningModule):
             return
         self._enrolling = False
         own, self._enrolment = self._enrolment, Enrolment()
-        write_gallery(self.trainer, own, self.gallery, self.encoder, mirror=self.mirror, index=self.index)
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, GalleryDataModule):
+            data.settle()
+        whole = Enrolment()
+        whole.rows = gather_lists(self.trainer, own.rows)
+        whole.vectors = gather_lists(self.trainer, own.vectors)
+        if self.trainer.is_global_zero:
+            note = {"encoder": dict(self.encoder.recipe), "mirror": self.mirror}
+            plan = EnrolmentPlan()
+            if isinstance(data, GalleryDataModule):
+                plan = data.plan
+                note.update(enrolment=data.counts(), root=_relative_to_here(data.images_root))
+            whole.build(self.encoder.fingerprint, self.index, plan, note).save(self.gallery)
+        self.trainer.strategy.barrier("gallery")
         self._analyzer = None
 
     def on_validation_epoch_start(self) -> None:
@@ -270,15 +181,11 @@ class SceneRetriever(pl.LightningModule):
         self._scored = []
 
     def validation_step(self, batch: Sequence[SceneItem]) -> None:
-        """Search scenes with ground truth and keep the scores.
-
-        Args:
-            batch: Scenes.
-        """
+        """Search scenes with ground truth and keep the scores."""
         for item, prediction in self._analysed(batch):
             truth = item.truth or ()
             self.searched.update([labelled_boxes(prediction, named=False)], [truth], [item.scene])
-            self._scored.extend(score_regions(prediction, truth, self._iou_match))
+            self._scored.extend(score_regions(prediction, truth))
 
     def on_validation_epoch_end(self) -> None:
         """Choose the thresholds and write them into the gallery folder."""
@@ -293,11 +200,7 @@ class SceneRetriever(pl.LightningModule):
     def test_step(self, batch: Sequence[SceneItem]) -> dict[str, list[tuple[SceneItem, ScenePrediction]]]:
         """Search scenes and hold the answers against their ground truth.
 
-        Args:
-            batch: Scenes; one that could not be read counts as a scene without predictions.
-
-        Returns:
-            Under ``answers``, every scene with its prediction.
+        One that could not be read counts as a scene without predictions.
         """
         answers = list(self._analysed(batch))
         for item, prediction in answers:
@@ -322,14 +225,7 @@ class SceneRetriever(pl.LightningModule):
         self.trainer.predict_loop.return_predictions = False
 
     def predict_step(self, batch: Sequence[SceneItem]) -> list[tuple[SceneItem, ScenePrediction]]:
-        """Search scenes.
-
-        Args:
-            batch: Scenes.
-
-        Returns:
-            Every scene with its prediction, which is empty for a scene that could not be read.
-        """
+        """Search scenes; the prediction of one that could not be read is empty."""
         self.answered = []
         self.answered.extend(self._analysed(batch))  # where a scene stops the run, those before it are in the list
         answers, self.answered = self.answered, []
@@ -340,9 +236,45 @@ class SceneRetriever(pl.LightningModule):
 
     def _log_report(self, stage: str, metric: SceneAccuracy) -> None:
         self.reports[stage] = metric.report()
-        log_rates(self, stage, self.reports[stage])
+        for name, rate in self.reports[stage].rates().items():
+            if rate.value is not None:
+                self.log(f"{stage}/{name}", rate.value, rank_zero_only=True)
         metric.reset()
 
     def run_identity(self) -> dict[str, Any]:
         """Return the JSON values that decide what ``predict`` writes: what resuming has to match."""
         return {**self.analyzer.facts(), "overlay": repr(self.overlay)}
+
+
+def analyse_items(
+    analyzer: SceneAnalyzer, items: Sequence[SceneItem], group: int = 1
+) -> Iterator[tuple[SceneItem, ScenePrediction]]:
+    """Yield every scene with its prediction, in order; one that could not be read is logged and has no regions.
+
+    ``group`` scenes are embedded and searched together. Where a scene raises an error, those before it were given.
+    """
+    found = analyzer.analyse([(item.image, item.scene) for item in items if item.image is not None], group)
+    for item in items:
+        if item.image is None:
+            _LOG.warning("nothing can be found in a scene that cannot be read: %s", item.error)
+            yield item, ScenePrediction(item.scene, 1, 1)
+        else:
+            prediction = next(found)
+            times = {"decode": item.milliseconds, **prediction.milliseconds}
+            yield item, dataclasses.replace(prediction, milliseconds=times)
+
+
+def describe_gallery(folder: str) -> str:
+    """Say where a gallery is, how much it holds, and whether it can tell who is unknown."""
+    found = list_gallery(folder)
+    default, own = found.thresholds.get("default"), len(found.thresholds.get("classes") or {})
+    unknown = f'a score below {default:.3f} is "unknown"' if default is not None else f"{own} labels have a threshold"
+    if default is None and not own:
+        unknown = "no thresholds, so nobody is unknown; --data.valid DIR with ground truth chooses them"
+    return f"gallery {folder}: {found.total} rows, {len(found.labels)} labels; {unknown}"
+
+
+def _relative_to_here(folder: Path) -> str:
+    """Name a folder relative to the current one, so that the same run in another folder writes the same bytes."""
+    whole, here = folder.absolute(), Path.cwd()
+    return (whole.relative_to(here) if whole.is_relative_to(here) else whole).as_posix()

@@ -39,7 +39,7 @@ OVERRIDES: dict[str, dict[str, str]] = {
         "--data.num_workers": "0",
     },
     "sam.yaml": {
-        "--model.bundle": "{folder}/segmenter",
+        "--model.bundle_dir": "{folder}/segmenter",
         "--data.train.init_args.count": "2",
         "--data.valid.init_args.count": "2",
         "--data.batch_size": "2",
@@ -47,7 +47,7 @@ OVERRIDES: dict[str, dict[str, str]] = {
     },
     "sam-again.yaml": {
         "--model.model.init_args.weights": "{folder}/tiny-sam",
-        "--model.bundle": "{folder}/segmenter-again",
+        "--model.bundle_dir": "{folder}/segmenter-again",
         "--data.train.init_args.count": "2",
         "--data.valid.init_args.count": "2",
         "--data.batch_size": "2",

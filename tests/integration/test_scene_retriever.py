@@ -163,7 +163,7 @@ def test_fit_says_where_the_gallery_is_and_from_which_score_somebody_is_known(
 def test_test_counts_every_object_once(world: Path, retriever: Callable[..., SceneRetriever]) -> None:
     enrol(world, retriever)
     module = retriever()
-    report_to = SceneReportCallback(str(world / "out"), table=False)
+    report_to = SceneReportCallback(str(world / "out"))
     trainer(report_to).test(module, datamodule=data(world, test=str(world / "test")), verbose=False)
     results = json.loads((world / "out" / "results.json").read_text())
     assert (results["object_accuracy"]["count"], results["object_accuracy"]["total"]) == (3, 3)

@@ -54,7 +54,7 @@ class Run:
 def _words(folder: Path, start: Path, extra: Sequence[str] = ()) -> list[str]:
     return [
         *("fit", "--config", "clip-reference.yaml", "--data.root", str(folder / "manifests"), "--out", "out"),
-        *("--model.aliases_json", str(folder / "world" / "aliases.json"), "--model.bundle_dir", "out/bundle"),
+        *("--model.texts.aliases_json", str(folder / "world" / "aliases.json"), "--model.bundle_dir", "out/bundle"),
         *("--model.encoder.init_args.model", str(start), "--trainer.accelerator", "cpu"),
         *("--trainer.max_epochs", str(EPOCHS), "--trainer.enable_progress_bar", "false", "--trainer.logger", "false"),
         *("--trainer.enable_model_summary", "false", "--model.optimizer.init_args.lr", "0.003"),
@@ -108,10 +108,10 @@ def test_s1_043_the_reference_config_has_the_reference_numbers() -> None:
 def test_s1_045_patience_smoothing_scale_warm_up_and_floor_are_settings(run: Run) -> None:
     settings = yaml.safe_load((CONFIGS / "clip-reference.yaml").read_text())
     model = settings["model"]["init_args"]
-    assert model["rate"] == {"warm_up_epochs": 3, "min_lr_factor": 0.1}
-    assert (model["weights"]["smoothing"], model["max_logit_scale"]) == (0.1, 100.0)
-    patience = [item for item in settings["trainer"]["callbacks"] if item["class_path"].endswith("Patience")]
-    assert patience[0]["init_args"] == {"patience": 5}
+    assert model["schedule"] == {"warm_up_epochs": 3, "min_lr_factor": 0.1}
+    assert (model["loss"]["smoothing"], model["loss"]["max_logit_scale"]) == (0.1, 100.0)
+    stopping = [item for item in settings["trainer"]["callbacks"] if item["class_path"].endswith("EarlyStopping")]
+    assert stopping[0]["init_args"]["patience"] == 5
     assert len(run.json("metrics.json")["epochs"]) == EPOCHS  # type: ignore[arg-type]  # a list of JSON
 
 
@@ -171,7 +171,7 @@ def test_the_mixture_of_weights_is_swept_and_kept(run: Run) -> None:
 
 
 def test_s1_050_a_wrong_option_is_told_and_not_passed_over(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    words = _words(run.folder, run.start, ["--model.unfreeze_visual_block", "2"])
+    words = _words(run.folder, run.start, ["--model.freeze.unfreeze_visual_block", "2"])
     words[2] = str(run.folder / "config.yaml")
     assert main(words) == 2
     assert "unfreeze_visual_block" in capsys.readouterr().err

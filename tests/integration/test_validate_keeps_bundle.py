@@ -10,7 +10,7 @@ from naruto_vision.segmentation.sam import SamModel
 
 
 def test_validating_a_segmenter_writes_no_bundle(tmp_path: Path) -> None:
-    tuner = SegmenterTuner(SamModel("tiny-sam"), bundle=str(tmp_path / "bundle"))
+    tuner = SegmenterTuner(SamModel("tiny-sam"), bundle_dir=str(tmp_path / "bundle"))
     trainer = pl.Trainer(default_root_dir=tmp_path, accelerator="cpu", logger=False, enable_progress_bar=False)
     scenes = DrawnMasks(seed=1, count=1, size=64)
     figures = trainer.validate(tuner, MaskData(scenes, scenes), verbose=False)

@@ -59,7 +59,8 @@ def folder(tmp_path: Path) -> Path:
 def trainer_of(data: object) -> Any:
     strategy = SimpleNamespace(barrier=lambda _name: None)
     alone = {"is_global_zero": True, "global_rank": 0, "world_size": 1, "strategy": strategy}
-    return SimpleNamespace(datamodule=data, precision="32-true", **alone)
+    loop = SimpleNamespace(current_batch_indices=[])
+    return SimpleNamespace(datamodule=data, precision="32-true", predict_loop=loop, **alone)
 
 
 def answer(scene: str, *, known: bool = True) -> tuple[SceneItem, ScenePrediction]:
@@ -77,7 +78,7 @@ def predict(
 ) -> tuple[SceneWriterCallback, Data]:
     callback, module = SceneWriterCallback(str(folder / "out"), fail_fast=fail_fast), Retriever()
     trainer = trainer_of(data := Data(folder / "scenes"))
-    callback.on_predict_start(trainer, module)
+    callback.setup(trainer, module, "predict")
     for index, found in enumerate(answers):
         callback.on_predict_batch_end(trainer, module, [found], None, index)
     callback.on_predict_end(trainer, module)
@@ -141,7 +142,7 @@ def stopped_by(
     callback, module = SceneWriterCallback(str(folder / "out")), Retriever()
     module.answered = list(answered)
     trainer = trainer_of(Data(folder / "scenes"))
-    callback.on_predict_start(trainer, module)
+    callback.setup(trainer, module, "predict")
     callback.on_predict_batch_end(trainer, module, [answer("a.png")], None, 0)
     callback.on_exception(trainer, module, exception)
     return callback
@@ -186,7 +187,7 @@ def test_a_disk_that_fails_while_stopping_does_not_hide_what_stopped_it(
 def test_other_modules_and_data_are_refused(module: pl.LightningModule, folder: Path) -> None:
     data = Data(folder / "scenes") if not isinstance(module, SceneRetriever) else None
     with pytest.raises(InputError, match=r"use configs/scenes\.yaml"):
-        SceneWriterCallback(str(folder / "out")).on_predict_start(trainer_of(data), module)
+        SceneWriterCallback(str(folder / "out")).setup(trainer_of(data), module, "predict")
 
 
 def test_without_a_start_there_is_nothing_to_end(folder: Path) -> None:

@@ -11,7 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from naruto_vision.callbacks.reports import TuningFigures, confusion_figure, example_grid
 from naruto_vision.data.class_data import ClassBatch
-from naruto_vision.modules.clip_tuner import Best, ContrastiveTuner
+from naruto_vision.modules.clip_tuner import ContrastiveTuner
+from naruto_vision.modules.tuning import ExportBundle, PassFigures
 
 
 def test_each_cell_that_counts_carries_its_number() -> None:
@@ -42,16 +43,16 @@ def test_images_fill_the_whole_range_side_by_side() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "passes_since", "drawn"),
-    [(TrainerFn.FITTING, 0, True), (TrainerFn.FITTING, 2, False), (TrainerFn.VALIDATING, 2, True)],
+    ("state", "best", "drawn"),
+    [(TrainerFn.FITTING, 0.5, True), (TrainerFn.FITTING, 0.6, False), (TrainerFn.VALIDATING, 0.6, True)],
 )
 def test_a_fit_draws_what_it_keeps_and_validate_always(
-    state: TrainerFn, passes_since: int, drawn: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    state: TrainerFn, best: float, drawn: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = ContrastiveTuner.__new__(ContrastiveTuner)
     pl.LightningModule.__init__(module)
-    module.confusion, module.best = torch.tensor([[3, 1], [0, 2]]), Best()
-    module.best.passes_since = passes_since
+    module.figures, module.export = PassFigures(0.5, {}, torch.tensor([[3, 1], [0, 2]])), ExportBundle()
+    module.export.best = PassFigures(best)
     shown = list[str]()
     logger = TensorBoardLogger(tmp_path)
     monkeypatch.setattr(logger.experiment, "add_figure", lambda name, *_: shown.append(name))
@@ -71,7 +72,7 @@ def test_they_reach_the_event_file(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path)
     module = ContrastiveTuner.__new__(ContrastiveTuner)
     pl.LightningModule.__init__(module)
-    module.confusion, module.best = torch.tensor([[3, 1], [0, 2]]), Best()
+    module.figures, module.export = PassFigures(0.5, {}, torch.tensor([[3, 1], [0, 2]])), ExportBundle()
     trainer: Any = SimpleNamespace(
         logger=logger,
         global_step=0,

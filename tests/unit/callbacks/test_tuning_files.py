@@ -13,7 +13,8 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 
 from naruto_vision.callbacks.reports import TuningFiles, confusion_csv, per_class_csv
-from naruto_vision.modules.clip_tuner import Best, ContrastiveTuner, PassFigures
+from naruto_vision.modules.clip_tuner import ContrastiveTuner
+from naruto_vision.modules.tuning import ExportBundle, PassFigures
 
 MATRIX = torch.tensor([[3, 1, 0], [0, 0, 0], [0, 2, 2]])
 NAMES = ("ann", "bob, jr", "cy")
@@ -29,9 +30,9 @@ class Tuner(ContrastiveTuner):
 
     def __init__(self, figures: PassFigures | None = None) -> None:
         pl.LightningModule.__init__(self)
-        self.best = Best()
+        self.export = ExportBundle()
         if figures is not None:
-            self.best.offer(figures, 1)
+            self.export.epoch, self.export.best = 1, figures
 
 
 def trainer_of(**changes: Any) -> Any:
@@ -45,6 +46,7 @@ def trainer_of(**changes: Any) -> Any:
         "callback_metrics": {},
         "is_global_zero": True,
         "checkpoint_callback": None,
+        "early_stopping_callback": None,
     }
     return SimpleNamespace(**values | changes)
 
@@ -115,7 +117,7 @@ def names(folder: Path) -> set[str]:
 def test_everything_is_about_the_best_pass(tmp_path: Path) -> None:
     files = TuningFiles(str(tmp_path))
     files.epochs, files.rates = [{"epoch": 1.0, "train_loss": 2.0, "loss": 1.5, "accuracy": 0.5}], [0.1, 0.2]
-    files.on_fit_end(trainer_of(), Tuner(PassFigures((0.6, 0.0), {"accuracy": 0.625}, MATRIX)))
+    files.on_fit_end(trainer_of(), Tuner(PassFigures(0.6, {"accuracy": 0.625}, MATRIX)))
     assert names(tmp_path) == {"metrics.json", "classes.json"} | PLOTS | TABLES
     told = json.loads((tmp_path / "metrics.json").read_text())
     assert told["best"] == {"epoch": 2, "accuracy": 0.625}
@@ -134,8 +136,8 @@ def test_a_run_that_never_validated_leaves_what_it_knows(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("figures", "told"),
     [
-        (PassFigures((0.6, 0.0), {}, MATRIX), "the weights of epoch 2, which named 5 of 8 validation images right"),
-        (PassFigures((0.6, 0.0), {}), "the weights of epoch 2, the best by validation"),
+        (PassFigures(0.6, {}, MATRIX), "the weights of epoch 2, which named 5 of 8 validation images right"),
+        (PassFigures(0.6, {}), "the weights of epoch 2, the best by validation"),
         (None, "the weights of the last step, because no validation chose any"),
     ],
 )

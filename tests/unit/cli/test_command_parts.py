@@ -85,7 +85,7 @@ def test_aliases_of_a_file(tmp_path: Path) -> None:
         ("[]", FormatError, "an object of names"),
         ('{"a": 1}', FormatError, "an object of names"),
         ('{"a": ""}', FormatError, "an object of names"),
-        ('{"a": ["pink hair"]}', FormatError, r"lists of texts for each class belong to --model\.aliases_json"),
+        ('{"a": ["pink hair"]}', FormatError, r"lists of texts for each class belong to --model\.texts\.aliases_json"),
     ],
 )
 def test_other_files_are_no_aliases(tmp_path: Path, text: str, error: type[Exception], words: str) -> None:

@@ -195,7 +195,7 @@ def test_renames_that_are_no_pairs_are_refused(here: Path, capsys: pytest.Captur
         assert "expected OLD=NEW" in capsys.readouterr().err
     (here / "texts.json").write_text('{"Gara": ["a boy of the desert"]}')
     assert main(["data", "prepare", "--aliases", "texts.json"]) == 2
-    assert "--model.aliases_json" in capsys.readouterr().err
+    assert "--model.texts.aliases_json" in capsys.readouterr().err
 
 
 def test_manifests_far_from_their_images_say_so(

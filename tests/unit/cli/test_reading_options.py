@@ -74,7 +74,7 @@ def test_a_new_name_may_hold_an_equals_sign_and_the_last_rename_counts() -> None
 @pytest.mark.parametrize("value", [[], "x", 3, None, {"a": ""}, {"a": None}, {"a": ["b"]}, {"a": "b", "c": 1}])
 def test_a_file_of_something_else_points_to_the_option_that_takes_texts(tmp_path: Path, value: object) -> None:
     (tmp_path / "a.json").write_text(json.dumps(value))
-    with pytest.raises(FormatError, match=r"a\.json: expected an object of names .*--model\.aliases_json"):
+    with pytest.raises(FormatError, match=r"a\.json: expected an object of names .*--model\.texts\.aliases_json"):
         read_aliases(tmp_path / "a.json")
 
 

@@ -16,9 +16,9 @@ from naruto_vision.encoders.lora import LoraOptions
 from naruto_vision.encoders.tiny import TinySizes
 from naruto_vision.errors import InputError
 from naruto_vision.io.images import write_image
-from naruto_vision.modules.activation_cache import ActivationCache, CacheOptions, FrozenTrunk, find_trunk
+from naruto_vision.modules.activation_cache import ActivationCache, CacheConfig, FrozenTrunk, find_trunk
 from naruto_vision.modules.clip_tuner import ContrastiveTuner
-from naruto_vision.modules.freezing import freeze_towers
+from naruto_vision.modules.freezing import FreezeConfig, freeze_towers
 
 SIZES = TinySizes(
     embed_dim=16, image_size=24, patch_size=12, vision_width=32, vision_layers=3, text_width=32, text_layers=1
@@ -52,9 +52,23 @@ def _encoder() -> ClipEncoder:
     return ClipEncoder("tiny-clip", "random", sizes=SIZES)
 
 
-def _fit(root: Path, folder: Path, *, augmented: bool = False, **options: Any) -> tuple[ContrastiveTuner, Recorder]:
-    given = {"freeze": "both", "unfreeze_visual_blocks": 1, "seed": 1} | options
-    module = ContrastiveTuner(_encoder(), bundle_dir=str(folder / "bundle"), **given)
+def _fit(
+    root: Path,
+    folder: Path,
+    *,
+    augmented: bool = False,
+    blocks: int = 1,
+    frozen: bool = True,
+    cached: bool | None = None,
+    **cache: Any,
+) -> tuple[ContrastiveTuner, Recorder]:
+    freeze = FreezeConfig("both" if frozen else "none", blocks)
+    module = ContrastiveTuner(
+        _encoder(),
+        bundle_dir=str(folder / "bundle"),
+        freeze=freeze,
+        cache=CacheConfig("auto" if cached is None else cached, **cache),
+    )
     recorder = Recorder()
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
     trainer = pl.Trainer(
@@ -80,22 +94,22 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.mark.parametrize("blocks", [0, 1, 2])
 def test_the_losses_are_those_without_a_cache(root: Path, tmp_path: Path, passes: list[int], blocks: int) -> None:
-    plain, without = _fit(root, tmp_path / "plain", cache_frozen=False, unfreeze_visual_blocks=blocks)
+    plain, without = _fit(root, tmp_path / "plain", blocks=blocks, cached=False)
     assert passes == []
-    module, recorder = _fit(root, tmp_path / "cached", cache_frozen=True, unfreeze_visual_blocks=blocks)
+    module, recorder = _fit(root, tmp_path / "cached", blocks=blocks, cached=True)
     assert sum(passes) == 1 + 24 + 9  # one to see the shape, then every training and validation image once
     assert recorder.losses == pytest.approx(without.losses, abs=1e-5)
     assert len(set(recorder.losses)) > 6
-    figures, expected = module.best.figures.named, plain.best.figures.named
+    figures, expected = module.export.best.named, plain.export.best.named
     assert figures["loss"] == pytest.approx(expected["loss"], abs=1e-4)
     for name, value in module.encoder.state_dict().items():
         torch.testing.assert_close(value, plain.encoder.state_dict()[name], atol=2e-4, rtol=0)
 
 
 def test_sixteen_bits_and_the_disk_change_the_losses_little_or_not_at_all(root: Path, tmp_path: Path) -> None:
-    _, memory = _fit(root, tmp_path / "memory", cache_frozen=True)
-    _, disk = _fit(root, tmp_path / "disk", cache_frozen=True, cache=CacheOptions(memory=0))
-    _, half = _fit(root, tmp_path / "half", cache_frozen=True, cache=CacheOptions(half=True))
+    _, memory = _fit(root, tmp_path / "memory", cached=True)
+    _, disk = _fit(root, tmp_path / "disk", cached=True, memory=0)
+    _, half = _fit(root, tmp_path / "half", cached=True, half=True)
     assert disk.losses == memory.losses
     assert half.losses != memory.losses
     assert half.losses == pytest.approx(memory.losses, abs=2e-2)
@@ -110,26 +124,26 @@ def test_augmented_images_are_not_kept(
     assert passes == []
     assert "not kept, because images are augmented" in caplog.text
     assert "data.augmented=false" in caplog.text
-    with pytest.raises(InputError, match="cache_frozen=true: activations cannot be kept, because images are augm"):
-        _fit(root, tmp_path, augmented=True, cache_frozen=True)
+    with pytest.raises(InputError, match=r"cache\.frozen=true: activations cannot be kept, because images are augm"):
+        _fit(root, tmp_path, augmented=True, cached=True)
 
 
 def test_a_tower_that_is_trained_from_its_first_layer_has_nothing_to_keep(root: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no blocks at the bottom of its image tower are frozen"):
-        _fit(root, tmp_path, cache_frozen=True, freeze="none", unfreeze_visual_blocks=0)
+        _fit(root, tmp_path, cached=True, frozen=False, blocks=0)
 
 
 def test_auto_keeps_what_it_can_and_says_so(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="naruto_vision"):
         module, _ = _fit(root, tmp_path)
     assert "activations of the frozen image blocks are kept" in caplog.text
-    assert module._images.cache is None  # its room is given back
+    assert module._features is None  # its room is given back
 
 
 @pytest.mark.parametrize(("blocks", "below"), [(0, None), (1, 2), (2, 1)])
 def test_the_two_parts_make_the_vectors_of_the_whole(blocks: int, below: int | None) -> None:
     encoder = _encoder()
-    freeze_towers(encoder, "both", blocks)
+    freeze_towers(encoder, FreezeConfig("both", blocks))
     trunk = find_trunk(encoder)
     assert isinstance(trunk, FrozenTrunk)
     assert trunk.blocks == below
@@ -142,24 +156,24 @@ def test_the_two_parts_make_the_vectors_of_the_whole(blocks: int, below: int | N
 def test_towers_that_cannot_be_parted_are_told_apart() -> None:
     whole = _encoder()
     assert "no blocks at the bottom" in str(find_trunk(whole))
-    freeze_towers(whole, "both", 3)
+    freeze_towers(whole, FreezeConfig("both", 3))
     assert "no blocks at the bottom" in str(find_trunk(whole))
     dropping = _encoder()
-    freeze_towers(dropping, "both", 1)
+    freeze_towers(dropping, FreezeConfig("both", 1))
     dropping.clip.visual.patch_dropout = torch.nn.Dropout(0.5)
     assert "drops" in str(find_trunk(dropping))
     updated = _encoder()
-    freeze_towers(updated, "none", 0, LoraOptions(towers="vision", rank=1))
+    freeze_towers(updated, FreezeConfig(), LoraOptions(towers="vision", rank=1))
     assert "no blocks at the bottom" in str(find_trunk(updated))
     text_only = _encoder()
-    freeze_towers(text_only, "none", 0, LoraOptions(towers="text", rank=1))
+    freeze_towers(text_only, FreezeConfig(), LoraOptions(towers="text", rank=1))
     assert find_trunk(text_only) == FrozenTrunk(text_only, None)
 
 
 def test_activations_are_forgotten_when_other_weights_are_loaded(tmp_path: Path, passes: list[int]) -> None:
     encoder = _encoder()
-    freeze_towers(encoder, "both", 1)
-    cache = ActivationCache(FrozenTrunk(encoder, 2), 3, CacheOptions(), tmp_path)
+    freeze_towers(encoder, FreezeConfig("both", 1))
+    cache = ActivationCache(FrozenTrunk(encoder, 2), 3, CacheConfig(), tmp_path)
     pixels, keys = torch.randn(3, 3, 24, 24), ["a", "b", "a"]
     pixels[2] = pixels[0]
     before = cache.encode(pixels, keys)
@@ -177,6 +191,4 @@ def test_a_cache_that_fits_nowhere_is_refused(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10})())
     encoder = _encoder()
     with pytest.raises(InputError, match=r"need .* GB, and 0\.0 GB are free; use cache\.half=true"):
-        ActivationCache(FrozenTrunk(encoder, 2), 100, CacheOptions(memory=0), tmp_path)
-    with pytest.raises(InputError, match="expected 0 or more bytes"):
-        CacheOptions(memory=-1)
+        ActivationCache(FrozenTrunk(encoder, 2), 100, CacheConfig(memory=0), tmp_path)

@@ -16,7 +16,7 @@ from naruto_vision.losses.contrastive import (
     supervised_contrastive,
 )
 from naruto_vision.modules import objectives
-from naruto_vision.modules.objectives import LossKind, LossWeights, Objective, class_loss, fast_attention
+from naruto_vision.modules.objectives import LossConfig, LossKind, Objective, class_loss, fast_attention
 
 SCALE = torch.tensor(5.0)
 LABELS = torch.tensor([0, 2, 1, 0])
@@ -34,7 +34,7 @@ IMAGES, TEXTS = _unit(0, 4), _unit(1, 3)
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("own", [None, WEIGHTS])
 def test_each_kind_gets_its_smoothing_and_its_weights(smoothing: float, own: Tensor | None) -> None:
-    weights, bias = LossWeights(smoothing=smoothing), torch.tensor(-1.0)
+    bias = torch.tensor(-1.0)
     rows = None if own is None else own[LABELS]
     pair = None if own is None or rows is None else (rows, own)
     expected: dict[LossKind, Tensor] = {
@@ -43,7 +43,7 @@ def test_each_kind_gets_its_smoothing_and_its_weights(smoothing: float, own: Ten
         "prototype": prototype_cross_entropy(IMAGES, TEXTS, LABELS, SCALE, smoothing=smoothing, class_weights=own),
     }
     for kind, value in expected.items():
-        found = Objective(SCALE, weights, kind, bias, own).match(IMAGES, TEXTS, POSITIVES, LABELS)
+        found = Objective(SCALE, LossConfig(kind, smoothing), bias, own).match(IMAGES, TEXTS, POSITIVES, LABELS)
         assert found.item() == pytest.approx(value.item(), abs=1e-6)
     assert len({round(value.item(), 4) for value in expected.values()}) == 3
 
@@ -51,19 +51,21 @@ def test_each_kind_gets_its_smoothing_and_its_weights(smoothing: float, own: Ten
 @pytest.mark.parametrize("kind", ["contrastive", "sigmoid"])
 def test_weights_of_classes_wait_where_several_texts_may_be_right(kind: LossKind) -> None:
     bias = torch.tensor(0.0)
-    weighted = Objective(SCALE, LossWeights(), kind, bias, WEIGHTS).match(IMAGES, TEXTS, POSITIVES)
-    plain = Objective(SCALE, LossWeights(), kind, bias).match(IMAGES, TEXTS, POSITIVES)
+    weighted = Objective(SCALE, LossConfig(kind), bias, WEIGHTS).match(IMAGES, TEXTS, POSITIVES)
+    plain = Objective(SCALE, LossConfig(kind), bias).match(IMAGES, TEXTS, POSITIVES)
     assert weighted.item() == plain.item()
 
 
 def test_captions_are_no_classes() -> None:
-    with pytest.raises(InputError, match="loss=prototype needs class data; captions are learned with contrastive or"):
-        Objective(SCALE, LossWeights(), "prototype").match(IMAGES, TEXTS, POSITIVES)
+    with pytest.raises(
+        InputError, match=r"loss\.kind=prototype needs class data; captions are learned with contrastive or"
+    ):
+        Objective(SCALE, LossConfig("prototype")).match(IMAGES, TEXTS, POSITIVES)
 
 
 def test_the_bias_is_set_by_the_first_batch_and_kept_by_the_next() -> None:
     bias = torch.nn.Parameter(torch.tensor(float("nan")))
-    objective = Objective(SCALE, LossWeights(), "sigmoid", bias)
+    objective = Objective(SCALE, LossConfig("sigmoid"), bias)
     first = objective.match(IMAGES, TEXTS, POSITIVES)
     started = bias.item()
     assert started == pytest.approx(starting_bias(IMAGES, TEXTS, POSITIVES, SCALE).item(), abs=1e-6)
@@ -75,7 +77,7 @@ def test_the_bias_is_set_by_the_first_batch_and_kept_by_the_next() -> None:
 
 
 def test_without_a_bias_the_sigmoid_adds_nothing() -> None:
-    found = Objective(SCALE, LossWeights(), "sigmoid").match(IMAGES, TEXTS, POSITIVES)
+    found = Objective(SCALE, LossConfig("sigmoid")).match(IMAGES, TEXTS, POSITIVES)
     assert found.item() == pytest.approx(
         sigmoid_contrastive(IMAGES, TEXTS, POSITIVES, SCALE, torch.tensor(0.0)).item(), abs=1e-6
     )
@@ -83,10 +85,10 @@ def test_without_a_bias_the_sigmoid_adds_nothing() -> None:
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 2.0])
 def test_images_of_one_class_are_pulled_together_as_much_as_asked_for(weight: float) -> None:
-    weights = LossWeights(same_image=weight, temperature=0.3)
+    weights = LossConfig(same_image=weight)
     found = class_loss(IMAGES, LABELS, TEXTS, objective=Objective(SCALE, weights))
     plain = multi_positive_contrastive(IMAGES, TEXTS, POSITIVES, SCALE)
-    pulled = supervised_contrastive(IMAGES, LABELS, temperature=0.3)
+    pulled = supervised_contrastive(IMAGES, LABELS, temperature=0.1)
     assert found.item() == pytest.approx((plain + weight * pulled).item(), abs=1e-5)
 
 
@@ -95,9 +97,9 @@ def test_nothing_is_compared_where_nothing_is_to_be_pulled(monkeypatch: pytest.M
         raise AssertionError
 
     monkeypatch.setattr(objectives, "supervised_contrastive", refuse)
-    class_loss(IMAGES, LABELS, TEXTS, objective=Objective(SCALE, LossWeights()))
+    class_loss(IMAGES, LABELS, TEXTS, objective=Objective(SCALE, LossConfig()))
     with pytest.raises(AssertionError):
-        class_loss(IMAGES, LABELS, TEXTS, objective=Objective(SCALE, LossWeights(same_image=0.1)))
+        class_loss(IMAGES, LABELS, TEXTS, objective=Objective(SCALE, LossConfig(same_image=0.1)))
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from naruto_vision.data.class_data import ClassBatch
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.prompts import class_texts
 from naruto_vision.encoders.tiny import TinySizes
-from naruto_vision.modules.freezing import freeze_towers
-from naruto_vision.modules.objectives import ClassPrototypes, LossKind, LossWeights, Objective, TextsPerStep, batch_loss
+from naruto_vision.modules.freezing import FreezeConfig, freeze_towers
+from naruto_vision.modules.objectives import ClassPrototypes, LossConfig, LossKind, Objective, TextsPerStep, batch_loss
 
 SIZES = TinySizes(
     embed_dim=16, image_size=24, patch_size=12, vision_width=32, vision_layers=1, text_width=32, text_layers=1
@@ -36,7 +36,7 @@ def _step(encoder: ClipEncoder, prototypes: ClassPrototypes, step: int, kind: Lo
     labels = torch.arange(12) % len(CLASSES)
     pixels = torch.randn(12, 3, 24, 24, generator=torch.Generator().manual_seed(step))
     bias = torch.nn.Parameter(torch.tensor(torch.nan)) if kind == "sigmoid" else None
-    objective = Objective(encoder.logit_scale.exp(), LossWeights(same_image=0.5), kind, bias)
+    objective = Objective(encoder.logit_scale.exp(), LossConfig(kind, same_image=0.5), bias)
     return batch_loss(encoder, ClassBatch(pixels, labels, [""] * 12), prototypes, step, objective)
 
 
@@ -53,7 +53,7 @@ def test_a_step_encodes_each_class_once_not_each_image(kind: LossKind, per_step:
 @pytest.mark.parametrize("kind", ["contrastive", "sigmoid", "prototype"])
 def test_frozen_texts_are_encoded_once_a_run(kind: LossKind) -> None:
     encoder = CountingEncoder()
-    freeze_towers(encoder, "text")
+    freeze_towers(encoder, FreezeConfig("text"))
     prototypes = ClassPrototypes(encoder, TEXTS)
     optimizer = torch.optim.SGD([value for value in encoder.parameters() if value.requires_grad], lr=0.1)
     for step in range(3):
@@ -66,7 +66,7 @@ def test_frozen_texts_are_encoded_once_a_run(kind: LossKind) -> None:
 
 def test_frozen_texts_are_encoded_anew_when_other_weights_are_loaded() -> None:
     encoder = CountingEncoder()
-    freeze_towers(encoder, "text")
+    freeze_towers(encoder, FreezeConfig("text"))
     prototypes = ClassPrototypes(encoder, TEXTS)
     before = prototypes.averaged().clone()
     torch.manual_seed(5)
@@ -88,7 +88,7 @@ def test_trained_texts_are_forgotten() -> None:
 
 
 def test_the_texts_of_a_step_are_one_a_class_and_a_function_of_the_step() -> None:
-    prototypes = ClassPrototypes(CountingEncoder(), TEXTS, seed=3)
+    prototypes = ClassPrototypes(CountingEncoder(), TEXTS)
     chosen = [prototypes.chosen(step) for step in range(20)]
     assert all(text in own for texts in chosen for text, own in zip(texts, TEXTS, strict=True))
     assert chosen == [prototypes.chosen(step) for step in range(20)]

@@ -6,11 +6,10 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch.optim import SGD, AdamW, Optimizer
 from torch.utils.data import DataLoader
 
-from naruto_vision.callbacks.patience import Patience
 from naruto_vision.callbacks.reports import TuningFiles
 from naruto_vision.callbacks.zero_shot import ZeroShotRetention
 from naruto_vision.data.class_data import ClassBatch
@@ -21,9 +20,10 @@ from naruto_vision.encoders.prompts import TEMPLATES, class_texts
 from naruto_vision.encoders.tiny import TinySizes
 from naruto_vision.errors import InputError, StateDictError
 from naruto_vision.io.bundles import load_bundle, save_bundle
-from naruto_vision.modules.clip_tuner import Best, ContrastiveTuner, PassFigures, RateSchedule, read_class_weights
-from naruto_vision.modules.freezing import Freeze
-from naruto_vision.modules.objectives import LossKind
+from naruto_vision.modules.clip_tuner import ContrastiveTuner, TextConfig, label_figures, read_class_weights
+from naruto_vision.modules.freezing import Freeze, FreezeConfig
+from naruto_vision.modules.objectives import LossConfig, LossKind
+from naruto_vision.modules.tuning import ScheduleConfig
 
 SIZES = TinySizes(
     embed_dim=16, image_size=24, patch_size=12, vision_width=32, vision_layers=2, text_width=32, text_layers=1
@@ -74,17 +74,17 @@ def _fit(module: ContrastiveTuner, folder: Path, *, resume: str | None = None, *
 
 @pytest.mark.parametrize("loss", ["contrastive", "sigmoid", "prototype"])
 def test_s1_040_the_loss_falls(loss: LossKind, tmp_path: Path) -> None:
-    module, files = _tuner(tmp_path, loss=loss), TuningFiles(str(tmp_path / "out"))
+    module, files = _tuner(tmp_path, loss=LossConfig(loss)), TuningFiles(str(tmp_path / "out"))
     _fit(module, tmp_path, max_epochs=8, callbacks=[files])
     losses = [row["train_loss"] for row in files.epochs]
     assert losses[-1] < 0.8 * losses[0]
-    assert module.best.figures.named["accuracy"] >= 0.6  # chance is a third
+    assert module.export.best.named["accuracy"] >= 0.6  # chance is a third
 
 
 def test_s1_041_prototypes_are_the_renormalised_mean_over_templates_and_aliases(tmp_path: Path) -> None:
     assert len(TEMPLATES) == 7
     (tmp_path / "aliases.json").write_text(json.dumps({"red": ["crimson", "scarlet one"]}))
-    module = _tuner(tmp_path, aliases_json=str(tmp_path / "aliases.json"))
+    module = _tuner(tmp_path, texts=TextConfig(aliases_json=str(tmp_path / "aliases.json")))
     _fit(module, tmp_path, max_steps=1, limit_val_batches=0)
     texts = class_texts(("red", "green", "blue"), {"red": ("crimson", "scarlet one")})
     assert len(texts[0]) == 21
@@ -113,12 +113,12 @@ def _sgd(parameters: Any) -> Optimizer:
 def test_s1_044_one_step_moves_exactly_what_is_not_frozen(
     freeze: Freeze, blocks: int, moved: set[str], tmp_path: Path
 ) -> None:
-    module = _tuner(tmp_path, freeze=freeze, unfreeze_visual_blocks=blocks, optimizer=_sgd)
+    module = _tuner(tmp_path, freeze=FreezeConfig(freeze, blocks), optimizer=_sgd)
     assert _moved_by_one_step(module, tmp_path) == moved
 
 
 def test_s1_050_the_text_tower_is_trained_unless_it_is_frozen(tmp_path: Path) -> None:
-    module = _tuner(tmp_path, loss="prototype", texts_per_step="all", optimizer=_sgd)
+    module = _tuner(tmp_path, loss=LossConfig("prototype"), texts=TextConfig(per_step="all"), optimizer=_sgd)
     assert "text" in _moved_by_one_step(module, tmp_path)
 
 
@@ -138,7 +138,7 @@ def _moved_by_one_step(module: ContrastiveTuner, folder: Path) -> set[str]:
 
 
 def test_a_frozen_text_tower_trains_on_after_a_validation(tmp_path: Path) -> None:
-    module = _tuner(tmp_path, freeze="text")
+    module = _tuner(tmp_path, freeze=FreezeConfig("text"))
     assert _fit(module, tmp_path, max_epochs=2).global_step == 8
 
 
@@ -159,12 +159,12 @@ def test_low_rank_updates_are_trained_alone_and_resumed_with_the_same_bits(tmp_p
     pixels = torch.randn(2, 3, 24, 24)
     tuned = ClipEncoder(str(tmp_path / "resumed" / "bundle"))
     assert tuned.encode_images(pixels).shape == (2, 16)
-    with pytest.raises(InputError, match="freeze=text means nothing"):
-        _tuner(tmp_path, lora=LoraOptions(), freeze="text")
+    with pytest.raises(InputError, match=r"freeze\.towers=text means nothing"):
+        _tuner(tmp_path, lora=LoraOptions(), freeze=FreezeConfig("text"))
 
 
 def test_the_sigmoid_learns_its_bias_from_where_the_first_batch_puts_it(tmp_path: Path) -> None:
-    module = _tuner(tmp_path, loss="sigmoid", optimizer=lambda parameters: SGD(parameters, lr=1e-3))
+    module = _tuner(tmp_path, loss=LossConfig("sigmoid"), optimizer=lambda parameters: SGD(parameters, lr=1e-3))
     assert module.bias is not None
     assert bool(torch.isnan(module.bias))
     _fit(module, tmp_path, max_steps=1, limit_val_batches=0)
@@ -178,23 +178,25 @@ def test_the_sigmoid_learns_its_bias_from_where_the_first_batch_puts_it(tmp_path
 def test_captions_are_learned_by_sigmoid_but_not_as_classes(tmp_path: Path) -> None:
     data = SyntheticCaptionData(batch_size=4, batches=1, valid=4, num_workers=0, size=32, seed=1)
     quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False, "accelerator": "cpu"}
-    pl.Trainer(max_epochs=1, default_root_dir=tmp_path, **quiet).fit(_tuner(tmp_path, loss="sigmoid"), data)
-    with pytest.raises(InputError, match="loss=prototype needs class data"):
-        pl.Trainer(max_epochs=1, default_root_dir=tmp_path, **quiet).fit(_tuner(tmp_path, loss="prototype"), data)
+    pl.Trainer(max_epochs=1, default_root_dir=tmp_path, **quiet).fit(_tuner(tmp_path, loss=LossConfig("sigmoid")), data)
+    with pytest.raises(InputError, match=r"loss\.kind=prototype needs class data"):
+        pl.Trainer(max_epochs=1, default_root_dir=tmp_path, **quiet).fit(
+            _tuner(tmp_path, loss=LossConfig("prototype")), data
+        )
 
 
 def test_s1_045_the_rate_rises_for_whole_epochs_and_ends_at_its_floor(tmp_path: Path) -> None:
-    rate = RateSchedule(warm_up_epochs=2, min_lr_factor=0.1)
-    module, files = _tuner(tmp_path, rate=rate), TuningFiles(str(tmp_path / "out"))
+    schedule = ScheduleConfig(warm_up_epochs=2, min_lr_factor=0.1)
+    module, files = _tuner(tmp_path, schedule=schedule), TuningFiles(str(tmp_path / "out"))
     _fit(module, tmp_path, max_epochs=5, callbacks=[files])
     shares = [rate / 3e-3 for rate in files.rates]
     assert shares[:8] == pytest.approx([(step + 1) / 8 for step in range(8)])
     assert shares[8:] == sorted(shares[8:], reverse=True)
-    assert rate.build(AdamW([torch.nn.Parameter(torch.zeros(1))]), 20, 5).lr_lambdas[0](20) == pytest.approx(0.1)
+    assert schedule.build(AdamW([torch.nn.Parameter(torch.zeros(1))]), 20, 5).lr_lambdas[0](20) == pytest.approx(0.1)
     with pytest.raises(InputError, match=r"no trainer\.max_epochs"):
-        rate.rising(20, None)
+        schedule.rising(20, None)
     with pytest.raises(InputError, match="min_lr_factor"):
-        RateSchedule(min_lr_factor=1.5)
+        ScheduleConfig(min_lr_factor=1.5)
 
 
 def test_s1_046_class_weights_clipping_and_accumulation_reach_the_step(
@@ -213,10 +215,9 @@ def test_s1_046_class_weights_clipping_and_accumulation_reach_the_step(
 
     module = _tuner(
         tmp_path,
-        class_weights="inverse_frequency",
-        loss="prototype",
+        loss=LossConfig("prototype", class_weights="inverse_frequency"),
         optimizer=lambda parameters: SGD(parameters, lr=1.0),
-        rate=RateSchedule(warm_up=0.0, min_lr_factor=1.0),
+        schedule=ScheduleConfig(warm_up=0.0, min_lr_factor=1.0),
     )
     before = torch.nn.utils.parameters_to_vector(module.parameters()).detach().clone()
     trainer = _fit(module, tmp_path, max_epochs=1, accumulate_grad_batches=2, gradient_clip_val=1e-3)
@@ -225,23 +226,39 @@ def test_s1_046_class_weights_clipping_and_accumulation_reach_the_step(
     assert 0 < moved <= 2.1e-3  # two steps of at most the clipped length
 
 
-def test_s1_047_the_best_pass_has_the_best_accuracy_and_of_equals_the_smallest_loss() -> None:
-    best = Best()
-    for epoch, (accuracy, loss) in enumerate([(0.5, 2.0), (0.8, 1.0), (0.8, 0.7), (0.8, 0.9), (0.7, 0.1)]):
-        best.offer(PassFigures((accuracy, -loss), {"loss": loss}), epoch)
-    assert (best.epoch, best.passes_since, best.count) == (2, 2, 3)
-    assert not best.offer(PassFigures((0.8, float("nan")), {}), 5)
-    again = Best()
-    again.load_state_dict(best.state_dict())
-    assert vars(again) == vars(best)
+def test_s1_047_the_best_pass_has_the_best_accuracy_and_of_equals_the_smallest_loss(tmp_path: Path) -> None:
+    labels, prototypes = torch.arange(4) % 2, torch.eye(2)
+
+    def score(right: int, scale: float) -> float:
+        named = torch.cat([labels[:right], 1 - labels[right:]])
+        return label_figures(prototypes[named], labels, prototypes, torch.tensor(scale), "accuracy").score
+
+    assert score(3, 0.1) > score(2, 0.1)  # more right
+    assert score(3, 0.1) > score(3, 9.0)  # as many right, a smaller loss
+    assert score(3, 9.0) > score(2, 0.1)  # the loss decides between equals only
+    assert math.isnan(label_figures(prototypes[labels], labels, prototypes, torch.tensor(math.nan)).score)
+    keep = ModelCheckpoint(tmp_path, monitor="valid/score", mode="max", filename="best")
+    module = _tuner(tmp_path)
+    _fit(module, tmp_path, max_epochs=4, enable_checkpointing=True, callbacks=[keep])
+    assert keep.best_model_score is not None
+    assert keep.best_model_score.item() == module.export.best.score  # float64: the tie-break is not rounded away
+    state = torch.load(tmp_path / "best.ckpt", weights_only=True)
+    assert state["epoch"] == module.export.epoch
+    kept = ClipEncoder(str(tmp_path / "bundle")).clip.state_dict()
+    assert all(torch.equal(state["state_dict"][f"encoder.clip.{name}"], value) for name, value in kept.items())
 
 
-def test_s1_047_a_run_that_gets_no_better_stops(tmp_path: Path) -> None:
+def test_s1_047_a_run_that_gets_no_better_stops_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     module = _tuner(tmp_path, optimizer=lambda parameters: SGD(parameters, lr=0.0))
-    trainer = _fit(module, tmp_path, max_epochs=20, callbacks=[Patience(2)])
+    caplog.set_level("INFO", logger="naruto_vision")
+    trainer = _fit(
+        module,
+        tmp_path,
+        max_epochs=20,
+        callbacks=[EarlyStopping("valid/score", mode="max", patience=2), TuningFiles(str(tmp_path))],
+    )
     assert trainer.current_epoch == 3
-    with pytest.raises(InputError, match="at least 1"):
-        Patience(0)
+    assert "stopped after epoch 3: 2 validations in a row were no better than that of epoch 1" in caplog.text
 
 
 def test_s1_050_the_confusion_matrix_is_that_of_the_best_weights(tmp_path: Path) -> None:
@@ -255,9 +272,10 @@ def test_s1_050_the_confusion_matrix_is_that_of_the_best_weights(tmp_path: Path)
     _fit(module, tmp_path, max_epochs=5, callbacks=[Spoil(), files])
     rows = [line.split(",") for line in (tmp_path / "out" / "confusion_matrix.csv").read_text().splitlines()]
     right = sum(int(rows[place][place]) for place in (1, 2, 3))
-    assert right / 9 == pytest.approx(module.best.figures.named["accuracy"])
-    assert module.confusion is not None
-    assert int(module.confusion.diag().sum()) < right
+    assert right / 9 == pytest.approx(module.export.best.named["accuracy"])
+    assert module.figures is not None
+    assert module.figures.confusion is not None
+    assert int(module.figures.confusion.diag().sum()) < right
 
 
 def test_s1_050_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
@@ -270,7 +288,7 @@ def test_s1_050_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 
 def test_s1_050_the_templates_that_are_given_are_used(tmp_path: Path) -> None:
-    module = _tuner(tmp_path, templates=["a sketch of {}"])
+    module = _tuner(tmp_path, texts=TextConfig(templates=["a sketch of {}"]))
     _fit(module, tmp_path, max_steps=1, limit_val_batches=0)
     assert module.prototypes.texts == (("a sketch of red",), ("a sketch of green",), ("a sketch of blue",))
 
@@ -290,7 +308,7 @@ def test_history_survives_an_interruption(tmp_path: Path) -> None:
     def run(resume: str | None, epochs: int) -> TuningFiles:
         files, keep = TuningFiles(str(tmp_path / "out")), ModelCheckpoint(tmp_path, save_last=True)
         options = {"enable_checkpointing": True, "max_epochs": epochs, "callbacks": [files, keep]}
-        _fit(_tuner(tmp_path, rate=RateSchedule(warm_up=0.5)), tmp_path, resume=resume, **options)
+        _fit(_tuner(tmp_path, schedule=ScheduleConfig(warm_up=0.5)), tmp_path, resume=resume, **options)
         return files
 
     run(None, 1)

@@ -1,6 +1,5 @@
 """The small parts of tuning: schedules, the best pass, class weights, random states, mixtures and figures."""
 
-import logging
 import math
 import random
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lightning.pytorch.trainer.states import TrainerFn
 from torch.optim import SGD
 
 from naruto_vision.callbacks.wise_ft import WisePoint, choose_point, interpolate
@@ -21,21 +21,18 @@ from naruto_vision.errors import InputError
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.thresholds import Thresholds
-from naruto_vision.modules.clip_tuner import (
-    Best,
-    PassFigures,
-    RateSchedule,
-    ResumableModule,
-    caption_figures,
-    label_figures,
-    random_state,
-    read_class_weights,
-    restore_random_state,
-    warm_up_cosine,
-)
-from naruto_vision.modules.freezing import Freeze, freeze_towers
+from naruto_vision.modules.clip_tuner import caption_figures, label_figures, read_class_weights
+from naruto_vision.modules.freezing import Freeze, FreezeConfig, freeze_towers
 from naruto_vision.modules.gathering import gather_columns, gather_lists, take_from_first
-from naruto_vision.modules.scene_retriever import _seen_from_here, tell_gallery
+from naruto_vision.modules.scene_retriever import _relative_to_here, describe_gallery
+from naruto_vision.modules.tuning import (
+    ExportBundle,
+    PassFigures,
+    ScheduleConfig,
+    Tuner,
+    random_state,
+    restore_random_state,
+)
 
 _QUICK = settings(max_examples=40, deadline=None, derandomize=True)
 _ALONE: Any = SimpleNamespace(world_size=1, is_global_zero=True)
@@ -47,38 +44,39 @@ _ALONE: Any = SimpleNamespace(world_size=1, is_global_zero=True)
 )
 def test_a_schedule_out_of_range_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(
-        InputError, match=r"rate: warm_up in \[0, 1\), warm_up_epochs >= 0 and min_lr_factor in \[0, 1\]"
+        InputError, match=r"schedule: warm_up in \[0, 1\), warm_up_epochs >= 0 and min_lr_factor in \[0, 1\]"
     ):
-        RateSchedule(**wrong)
-    RateSchedule(warm_up=0.0, warm_up_epochs=0.0, min_lr_factor=1.0)
+        ScheduleConfig(**wrong)
+    ScheduleConfig(warm_up=0.0, warm_up_epochs=0.0, min_lr_factor=1.0)
 
 
 @pytest.mark.parametrize(
     ("schedule", "steps", "epochs", "rising"),
     [
-        (RateSchedule(), 100, None, 10),
-        (RateSchedule(0.0), 100, None, 1),
-        (RateSchedule(0.25), 10, 3, 2),
-        (RateSchedule(warm_up_epochs=2.0), 100, 10, 20),
-        (RateSchedule(warm_up_epochs=0.5), 100, 10, 5),
-        (RateSchedule(0.9, warm_up_epochs=0.0), 100, 10, 1),
+        (ScheduleConfig(), 100, None, 10),
+        (ScheduleConfig(0.0), 100, None, 1),
+        (ScheduleConfig(0.25), 10, 3, 2),
+        (ScheduleConfig(warm_up_epochs=2.0), 100, 10, 20),
+        (ScheduleConfig(warm_up_epochs=0.5), 100, 10, 5),
+        (ScheduleConfig(0.9, warm_up_epochs=0.0), 100, 10, 1),
     ],
 )
-def test_steps_in_which_the_rate_rises(schedule: RateSchedule, steps: int, epochs: int | None, rising: int) -> None:
+def test_steps_in_which_the_rate_rises(schedule: ScheduleConfig, steps: int, epochs: int | None, rising: int) -> None:
     assert schedule.rising(steps, epochs) == rising
 
 
 @pytest.mark.parametrize("epochs", [None, 0, -1])
 def test_a_warm_up_in_epochs_needs_a_run_in_epochs(epochs: int | None) -> None:
-    with pytest.raises(InputError, match=r"rate\.warm_up_epochs=1\.5: this run has no trainer\.max_epochs"):
-        RateSchedule(warm_up_epochs=1.5).rising(100, epochs)
+    with pytest.raises(InputError, match=r"schedule\.warm_up_epochs=1\.5: this run has no trainer\.max_epochs"):
+        ScheduleConfig(warm_up_epochs=1.5).rising(100, epochs)
 
 
 @_QUICK
 @given(st.integers(1, 40), st.integers(1, 20), st.floats(0, 1))
 def test_rates_rise_to_the_peak_and_fall_to_the_floor(steps: int, rising: int, floor: float) -> None:
     optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
-    schedule = warm_up_cosine(optimizer, steps, rising, floor)
+    config = ScheduleConfig(warm_up_epochs=min(rising, steps), min_lr_factor=floor)
+    schedule, rising = config.build(optimizer, steps, steps), min(rising, steps)
     rates = []
     for _ in range(steps + 3):
         rates.append(optimizer.param_groups[0]["lr"] / 2.0)
@@ -97,7 +95,7 @@ def test_rates_rise_to_the_peak_and_fall_to_the_floor(steps: int, rising: int, f
 
 def test_a_built_schedule_starts_low_and_ends_at_its_floor() -> None:
     optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = RateSchedule(warm_up=0.5, min_lr_factor=0.2).build(optimizer, 10, None)
+    schedule = ScheduleConfig(warm_up=0.5, min_lr_factor=0.2).build(optimizer, 10, None)
     rates = []
     for _ in range(11):
         rates.append(optimizer.param_groups[0]["lr"])
@@ -107,39 +105,71 @@ def test_a_built_schedule_starts_low_and_ends_at_its_floor() -> None:
     assert rates[10] == pytest.approx(0.2)
 
 
-def _pass(score: float, second: float = 0.0) -> PassFigures:
-    return PassFigures((score, second), {"accuracy": score}, torch.eye(2, dtype=torch.int64))
+class Module(Tuner):
+    """A tuner that trains nothing and counts its bundles."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda parameters: SGD(parameters, 0.1), None, "bundle", None)
+        self.written: list[dict[str, float]] = []
+
+    def save_bundle(self, figures: dict[str, float]) -> None:
+        self.written.append(figures)
 
 
-def test_the_first_pass_is_the_best_and_only_better_ones_replace_it() -> None:
-    best = Best()
-    offered = [best.offer(_pass(score), epoch) for epoch, score in enumerate([0.0, 0.5, 0.5, 0.4, 0.6])]
-    assert offered == [True, True, False, False, True]
-    assert (best.epoch, best.passes_since, best.count, best.figures.score) == (4, 0, 3, (0.6, 0.0))
+def _trainer(epoch: int, verb: TrainerFn = TrainerFn.FITTING, *, sanity: bool = False, first: bool = True) -> Any:
+    state = SimpleNamespace(fn=verb)
+    return SimpleNamespace(state=state, sanity_checking=sanity, is_global_zero=first, current_epoch=epoch)
 
 
-def test_of_equal_figures_the_second_decides_and_nan_never_wins() -> None:
-    best = Best()
-    best.offer(_pass(0.5, -1.0), 0)
-    assert not best.offer(_pass(0.5, -1.1), 1)
-    assert not best.offer(_pass(float("nan"), 0.0), 2)
-    assert not best.offer(_pass(0.5, float("nan")), 3)
-    assert best.passes_since == 3
-    assert best.offer(_pass(0.5, -0.9), 4)
+def _validated(module: Module, *scores: float) -> list[int]:
+    """Return the best epoch after each validation."""
+    best = []
+    for epoch, score in enumerate(scores):
+        module.figures = PassFigures(score, {"accuracy": score}, torch.eye(2, dtype=torch.int64))
+        module.export.on_validation_end(_trainer(epoch), module)
+        best.append(module.export.epoch)
+    return best
 
 
-def test_the_best_pass_survives_a_checkpoint_of_plain_values(tmp_path: Path) -> None:
-    best, again = Best(), Best()
-    best.offer(_pass(0.25), 0)
-    best.offer(_pass(0.75, -2.0), 5)
-    best.offer(_pass(0.1), 6)
-    torch.save(best.state_dict(), tmp_path / "state.pt")
+def test_the_bundle_is_written_when_validation_is_better_than_ever() -> None:
+    module = Module()
+    assert _validated(module, 0.0, 0.51239, math.nan, 0.51239, 0.4, 0.6) == [0, 1, 1, 1, 1, 5]
+    assert module.written == [{"accuracy": 0.0}, {"accuracy": 0.5124}, {"accuracy": 0.6}]
+    assert module.export.best.score == 0.6
+    module.export.on_fit_end(_trainer(6), module)
+    assert len(module.written) == 3
+
+
+def test_a_run_without_validation_leaves_the_bundle_of_its_last_step() -> None:
+    module = Module()
+    assert _validated(module, math.nan) == [-1]
+    module.export.on_fit_end(_trainer(1), module)
+    assert module.written == [{}]
+
+
+@pytest.mark.parametrize("trainer", [_trainer(0, TrainerFn.VALIDATING), _trainer(0, sanity=True)])
+def test_other_validations_leave_the_bundle_alone(trainer: Any) -> None:
+    module = Module()
+    module.figures = PassFigures(1.0)
+    module.export.on_validation_end(trainer, module)
+    assert (module.export.epoch, module.written) == (-1, [])
+
+
+def test_only_the_first_process_writes_the_bundle() -> None:
+    module = Module()
+    module.figures = PassFigures(1.0)
+    module.export.on_validation_end(_trainer(0, first=False), module)
+    assert (module.export.epoch, module.written) == (0, [])
+
+
+def test_the_best_validation_survives_a_checkpoint_of_plain_values(tmp_path: Path) -> None:
+    module, again = Module(), ExportBundle()
+    _validated(module, 0.25, 0.75, 0.1)
+    torch.save(module.export.state_dict(), tmp_path / "state.pt")
     again.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    assert (again.epoch, again.passes_since, again.count) == (5, 1, 2)
-    assert again.figures.score == (0.75, -2.0)
-    assert again.figures.named == {"accuracy": 0.75}
-    assert again.figures.confusion is not None
-    assert torch.equal(again.figures.confusion, torch.eye(2, dtype=torch.int64))
+    assert (again.epoch, again.best.score, again.best.named) == (1, 0.75, {"accuracy": 0.75})
+    assert again.best.confusion is not None
+    assert torch.equal(again.best.confusion, torch.eye(2, dtype=torch.int64))
 
 
 def test_random_states_go_on_where_they_were_taken() -> None:
@@ -154,19 +184,17 @@ def test_random_states_go_on_where_they_were_taken() -> None:
     assert [draw() for _ in range(3)] == expected
 
 
-def test_a_module_keeps_its_best_pass_and_random_states_in_checkpoints(tmp_path: Path) -> None:
-    module, other = ResumableModule(), ResumableModule()
-    module.best.offer(_pass(0.5), 3)
+def test_a_module_keeps_random_states_in_checkpoints(tmp_path: Path) -> None:
+    module, other = Module(), Module()
     checkpoint: dict[str, Any] = {}
     module.on_save_checkpoint(checkpoint)
     torch.save(checkpoint, tmp_path / "last.ckpt")
     expected = float(torch.rand(()))
     other.on_load_checkpoint(torch.load(tmp_path / "last.ckpt", weights_only=True))
-    assert other.best.epoch == 3
     torch.rand(5)
     other.on_train_start()
     assert float(torch.rand(())) == expected
-    ResumableModule().on_train_start()  # a fresh run leaves the generators alone
+    Module().on_train_start()  # a fresh run leaves the generators alone
 
 
 def test_class_weights_count_rare_classes_more() -> None:
@@ -178,7 +206,7 @@ def test_class_weights_count_rare_classes_more() -> None:
 
 
 def test_class_weights_want_classes_and_warn_of_counting_twice(caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(InputError, match="class_weights=inverse_frequency needs class data"):
+    with pytest.raises(InputError, match=r"loss\.class_weights=inverse_frequency needs class data"):
         read_class_weights("inverse_frequency", object())
     read_class_weights("inverse_frequency", SimpleNamespace(class_counts=(1, 1), balanced=False))
     assert caplog.text == ""
@@ -215,7 +243,7 @@ def test_several_processes_come_one_after_the_other(monkeypatch: pytest.MonkeyPa
 )
 def test_towers_are_frozen_as_a_whole_and_the_scale_never(freeze: Freeze, visual: bool, text: bool) -> None:
     encoder = ClipEncoder("tiny-clip")
-    freeze_towers(encoder, freeze)
+    freeze_towers(encoder, FreezeConfig(freeze))
     parameters = dict(encoder.clip.named_parameters())
     shared = {"logit_scale", "logit_bias"}
     assert {value.requires_grad for name, value in parameters.items() if name.startswith("visual.")} == {visual}
@@ -227,15 +255,16 @@ def test_towers_are_frozen_as_a_whole_and_the_scale_never(freeze: Freeze, visual
 @pytest.mark.parametrize("freeze", ["none", "text"])
 def test_blocks_are_unfrozen_only_of_a_frozen_tower(freeze: Freeze) -> None:
     with pytest.raises(
-        InputError, match=rf"unfreeze_visual_blocks=1 means something only with freeze=vision or both, not {freeze}"
+        InputError,
+        match=rf"unfreeze_visual_blocks=1 means something only with freeze\.towers=vision or both, not {freeze}",
     ):
-        freeze_towers(ClipEncoder("tiny-clip"), freeze, 1)
+        FreezeConfig(freeze, 1)
 
 
 @pytest.mark.parametrize("blocks", [-1, 99])
 def test_more_blocks_than_there_are_cannot_be_unfrozen(blocks: int) -> None:
     with pytest.raises(InputError, match=rf"unfreeze_visual_blocks={blocks}: the image tower has \d+ blocks"):
-        freeze_towers(ClipEncoder("tiny-clip"), "both", blocks)
+        freeze_towers(ClipEncoder("tiny-clip"), FreezeConfig("both", blocks))
 
 
 @_QUICK
@@ -263,7 +292,7 @@ def test_weights_of_other_names_or_shares_are_not_mixed() -> None:
 
 
 def _point(alpha: float, score: float, retention: float, loss: float = 0.0) -> WisePoint:
-    return WisePoint(alpha, (score, -loss), {}, retention)
+    return WisePoint(alpha, score - 1e-6 * loss, {}, retention)
 
 
 @pytest.mark.parametrize(
@@ -313,7 +342,7 @@ def test_captions_that_find_their_images() -> None:
     eye = torch.eye(4)
     figures = caption_figures(eye, eye[[0, 1, 3, 2]])
     assert figures.named == {"recall_at_1": 0.5, "picture_recall_at_1": 0.5, "chance": 0.25}
-    assert figures.score == (0.5, 0.5)
+    assert figures.score == pytest.approx(0.5 + 1e-6 * 0.5, abs=1e-12)
     assert figures.confusion is None
 
 
@@ -325,34 +354,32 @@ def test_labels_that_are_named_by_the_nearest_prototype() -> None:
     assert figures.confusion.tolist() == [[2, 1], [0, 1]]
     assert figures.named["accuracy"] == pytest.approx(0.75)
     assert figures.named["macro_accuracy"] == pytest.approx((2 / 3 + 1) / 2)
-    assert figures.score[0] == pytest.approx(5 / 6)
-    assert figures.score[1] == -figures.named["loss"]
-    assert label_figures(images, labels, eye, torch.tensor(1.0), "accuracy").score[0] == pytest.approx(0.75)
+    tie = 1e-6 / (1 + figures.named["loss"])
+    assert figures.score == pytest.approx(5 / 6 + tie, abs=1e-9)
+    accuracy = label_figures(images, labels, eye, torch.tensor(1.0), "accuracy").score
+    assert accuracy == pytest.approx(0.75 + tie, abs=1e-12)
 
 
 def test_a_folder_below_is_named_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert _seen_from_here(Path("data")) == _seen_from_here(tmp_path / "data") == "data"
-    assert _seen_from_here(tmp_path.parent) == tmp_path.parent.as_posix()
+    assert _relative_to_here(Path("data")) == _relative_to_here(tmp_path / "data") == "data"
+    assert _relative_to_here(tmp_path.parent) == tmp_path.parent.as_posix()
 
 
 @pytest.mark.parametrize(
     ("thresholds", "words"),
     [
-        (Thresholds(), "2 rows, 2 labels; no thresholds, so nobody is unknown; --data.valid DIR"),
+        (
+            Thresholds(),
+            "2 rows, 2 labels; no thresholds, so nobody is unknown; --data.valid DIR with ground truth chooses them",
+        ),
         (Thresholds(0.51234), '2 rows, 2 labels; a score below 0.512 is "unknown"'),
         (Thresholds(None, {"a": 0.5}), "2 rows, 2 labels; 1 labels have a threshold"),
     ],
 )
-def test_a_written_gallery_is_told_of_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, thresholds: Thresholds, words: str
-) -> None:
+def test_a_written_gallery_is_described(tmp_path: Path, thresholds: Thresholds, words: str) -> None:
     rows = [GalleryRow("1", "a"), GalleryRow("2", "b")]
     Gallery.build(np.eye(2, dtype=np.float32), rows, fingerprint="0" * 64, index="exact", thresholds=thresholds).save(
         tmp_path
     )
-    with caplog.at_level(logging.INFO):
-        tell_gallery(SimpleNamespace(is_global_zero=False), str(tmp_path))  # type: ignore[arg-type]  # a trainer's part
-        assert caplog.text == ""
-        tell_gallery(_ALONE, str(tmp_path))
-    assert f"gallery {tmp_path}: {words}" in caplog.text
+    assert describe_gallery(str(tmp_path)) == f"gallery {tmp_path}: {words}"

@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 import pytest
 from lightning.pytorch.trainer.states import TrainerFn
 
-from naruto_vision.callbacks import zero_shot as retention
+from naruto_vision.callbacks import zero_shot
 from naruto_vision.callbacks.zero_shot import ZeroShotRetention
 from naruto_vision.modules.clip_tuner import ContrastiveTuner
 
@@ -90,21 +90,21 @@ def test_other_modules_are_passed_over() -> None:
     assert callback.start is None
 
 
-@pytest.mark.parametrize(("root", "made"), [(None, ("drawn", 5, 3)), ("others", ("folder", "others"))])
+@pytest.mark.parametrize(("root", "made"), [(None, ("drawn", 5)), ("others", ("folder", "others"))])
 def test_the_images_are_made_once(root: str | None, made: object, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[object] = []
 
-    def drawn(_encoder: object, count: int, seed: int) -> str:
-        calls.append(("drawn", count, seed))
+    def drawn(_encoder: object, count: int) -> str:
+        calls.append(("drawn", count))
         return "a probe"
 
     def folder(_encoder: object, root: str) -> str:
         calls.append(("folder", root))
         return "a probe"
 
-    monkeypatch.setattr(retention, "drawn_probe", drawn)
-    monkeypatch.setattr(retention, "folder_probe", folder)
-    callback = ZeroShotRetention(root, count=5, seed=3)
+    monkeypatch.setattr(zero_shot, "drawn_probe", drawn)
+    monkeypatch.setattr(zero_shot, "folder_probe", folder)
+    callback = ZeroShotRetention(root, count=5)
     encoder: Any = object()
     assert [str(callback.probe(encoder)) for _ in range(2)] == ["a probe", "a probe"]
     assert calls == [made]

@@ -14,9 +14,9 @@ from naruto_vision.data.synthetic_captions import SyntheticCaptionData
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.tiny import TinySizes
 from naruto_vision.errors import InputError, TrainingStoppedError
-from naruto_vision.modules.clip_tuner import ContrastiveTuner, warm_up_cosine
-from naruto_vision.modules.freezing import Freeze
-from naruto_vision.modules.objectives import LossWeights
+from naruto_vision.modules.clip_tuner import ContrastiveTuner, TextConfig
+from naruto_vision.modules.freezing import Freeze, FreezeConfig
+from naruto_vision.modules.objectives import LossConfig
 
 SIZES = TinySizes(
     embed_dim=16, image_size=24, patch_size=12, vision_width=32, vision_layers=2, text_width=32, text_layers=1
@@ -68,20 +68,23 @@ def _trainer(folder: Path, **options: Any) -> pl.Trainer:
 
 
 def test_it_learns_classes_names_them_and_keeps_the_best_bundle(tmp_path: Path) -> None:
-    module, data = _tuner(tmp_path, weights=LossWeights(smoothing=0.05, same_image=0.5)), ColourData()
+    module, data = _tuner(tmp_path, loss=LossConfig(smoothing=0.05, same_image=0.5)), ColourData()
     trainer = _trainer(tmp_path, max_epochs=4)
     trainer.fit(module, data)
     metrics = trainer.test(module, data, verbose=False)[0]
     assert metrics["test/accuracy"] >= 0.95
     assert metrics["test/nearest_accuracy"] >= 0.95
-    assert module.confusion is not None
-    assert module.confusion.sum() == 9
+    assert module.figures is not None
+    assert module.figures.confusion is not None
+    assert module.figures.confusion.sum() == 9
     named = [row for rows in trainer.predict(module, data) or [] for row in rows]
     assert all(name == data.classes[int(path[0])] for path, name, _ in named)
 
     again = ClipEncoder(str(tmp_path / "bundle"))
     assert again.info["classes"] == list(data.classes)
-    assert again.info["figures"]["macro_accuracy"] == pytest.approx(module.best.figures.score[0], abs=1e-3)
+    assert again.info["figures"]["macro_accuracy"] == pytest.approx(
+        module.export.best.named["macro_accuracy"], abs=1e-3
+    )
 
 
 def test_the_bundle_holds_the_best_weights_not_the_last(tmp_path: Path) -> None:
@@ -110,7 +113,7 @@ def _moved(module: ContrastiveTuner, before: dict[str, Tensor]) -> set[str]:
 def test_one_step_moves_what_is_not_frozen(
     tmp_path: Path, freeze: Freeze, blocks: int, text: bool, first_block: bool, last_block: bool
 ) -> None:
-    module = _tuner(tmp_path, freeze=freeze, unfreeze_visual_blocks=blocks)
+    module = _tuner(tmp_path, freeze=FreezeConfig(freeze, blocks))
     before = {name: value.clone() for name, value in module.encoder.clip.state_dict().items()}
     _trainer(tmp_path, max_steps=2, limit_val_batches=0).fit(module, ColourData())
     moved = _moved(module, before)
@@ -125,11 +128,11 @@ def test_one_step_moves_what_is_not_frozen(
 
 def test_blocks_that_cannot_be_unfrozen_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the image tower has 2 blocks"):
-        _tuner(tmp_path, freeze="vision", unfreeze_visual_blocks=3)
-    with pytest.raises(InputError, match="only with freeze=vision or both"):
-        _tuner(tmp_path, freeze="text", unfreeze_visual_blocks=1)
+        _tuner(tmp_path, freeze=FreezeConfig("vision", 3))
+    with pytest.raises(InputError, match=r"only with freeze\.towers=vision or both"):
+        _tuner(tmp_path, freeze=FreezeConfig("text", 1))
     with pytest.raises(InputError, match=r"expected one \{\}"):
-        _tuner(tmp_path, templates=["a portrait"])
+        _tuner(tmp_path, texts=TextConfig(templates=["a portrait"]))
 
 
 def test_a_loss_that_is_not_finite_stops_training(tmp_path: Path) -> None:
@@ -142,30 +145,17 @@ def test_a_loss_that_is_not_finite_stops_training(tmp_path: Path) -> None:
 
 
 def test_s1_046_the_logit_scale_is_clamped(tmp_path: Path) -> None:
-    module = _tuner(tmp_path, max_logit_scale=20.0)
+    module = _tuner(tmp_path, loss=LossConfig(max_logit_scale=20.0))
     with torch.no_grad():
         module.encoder.logit_scale.fill_(9.0)
     assert module.scale().item() == pytest.approx(20.0)
 
 
 def test_captions_teach_it_too(tmp_path: Path) -> None:
-    module = _tuner(tmp_path, weights=LossWeights(phrases=2.0))
+    module = _tuner(tmp_path, loss=LossConfig(phrases=2.0))
     data = SyntheticCaptionData(batch_size=8, batches=2, valid=6, test=6, num_workers=0, size=32, seed=1)
     trainer = _trainer(tmp_path, max_epochs=1)
     trainer.fit(module, data)
     assert trainer.logged_metrics["valid/chance"] == pytest.approx(1 / 6)
     assert 0.0 <= float(trainer.logged_metrics["valid/recall_at_1"]) <= 1.0
     assert (tmp_path / "bundle" / "model.json").is_file()
-
-
-def test_the_schedule_rises_then_falls_to_its_floor() -> None:
-    optimizer = AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = warm_up_cosine(optimizer, steps=20, rising=4, floor=0.1)
-    rates = []
-    for _ in range(21):
-        rates.append(schedule.get_last_lr()[0])
-        optimizer.step()
-        schedule.step()
-    assert rates[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
-    assert rates[4:] == sorted(rates[4:], reverse=True)
-    assert rates[20] == pytest.approx(0.1)

@@ -20,7 +20,7 @@ def _encoder() -> ClipEncoder:
 
 
 def _point(alpha: float, accuracy: float, loss: float, retention: float) -> WisePoint:
-    return WisePoint(alpha, (accuracy, -loss), {"accuracy": accuracy}, retention)
+    return WisePoint(alpha, accuracy - 1e-6 * loss, {"accuracy": accuracy}, retention)
 
 
 def test_weights_are_mixed_and_counts_are_not() -> None:

@@ -9,6 +9,7 @@ import torch
 from naruto_vision.data.masks import MaskData, MaskedImage, MaskSource
 from naruto_vision.errors import TrainingStoppedError
 from naruto_vision.modules.sam_tuner import SegmenterTuner
+from naruto_vision.modules.tuning import PassFigures
 from naruto_vision.segmentation.protocol import MaskThresholds
 from naruto_vision.segmentation.sam import SamModel
 
@@ -25,7 +26,9 @@ class Squares(MaskSource):
         return MaskedImage(np.where(mask[0, ..., None], 230, 20).repeat(3, axis=2).astype(np.uint8), mask)
 
 
-def _fit(folder: Path, tuner: SegmenterTuner, steps: int = 2, **options: object) -> pl.Trainer:
+def _fit(
+    folder: Path, tuner: SegmenterTuner, steps: int = 2, ckpt_path: str | None = None, **options: object
+) -> pl.Trainer:
     trainer = pl.Trainer(
         default_root_dir=folder,
         max_steps=steps,
@@ -36,7 +39,7 @@ def _fit(folder: Path, tuner: SegmenterTuner, steps: int = 2, **options: object)
         num_sanity_val_steps=0,
         **{"enable_checkpointing": False, **options},
     )
-    trainer.fit(tuner, MaskData(Squares(), Squares(), batch_size=2))
+    trainer.fit(tuner, MaskData(Squares(), Squares(), batch_size=2), ckpt_path=ckpt_path, weights_only=True)
     return trainer
 
 
@@ -44,7 +47,7 @@ def _tuner(folder: Path) -> SegmenterTuner:
     torch.manual_seed(0)
     bar = MaskThresholds(predicted_iou=0.6)
     return SegmenterTuner(
-        SamModel("tiny-sam"), thresholds=bar, bundle=str(folder / "bundle"), facts={"licence": "x"}, resolution=64
+        SamModel("tiny-sam"), thresholds=bar, bundle_dir=str(folder / "bundle"), facts={"licence": "x"}, resolution=64
     )
 
 
@@ -65,7 +68,7 @@ def test_a_fit_reports_and_leaves_a_bundle_that_loads(tmp_path: Path) -> None:
 
 def test_a_worse_validation_does_not_replace_the_bundle(tmp_path: Path) -> None:
     tuner = _tuner(tmp_path)
-    tuner.best = 2.0
+    tuner.export.epoch, tuner.export.best = 0, PassFigures(2.0)
     _fit(tmp_path, tuner)
     assert not (tmp_path / "bundle").exists()
 
@@ -75,8 +78,8 @@ def test_a_resumed_run_remembers_how_good_its_bundle_is(tmp_path: Path) -> None:
     trainer = _fit(tmp_path, tuner, steps=1, limit_train_batches=1)
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     again = _tuner(tmp_path)
-    again.on_load_checkpoint(torch.load(tmp_path / "last.ckpt", weights_only=True))
-    assert again.best == tuner.best > 0
+    _fit(tmp_path, again, steps=1, ckpt_path=str(tmp_path / "last.ckpt"))  # nothing is left to train
+    assert again.export.best.score == tuner.export.best.score > 0
 
 
 def test_a_run_without_validation_still_leaves_a_bundle(tmp_path: Path) -> None:

@@ -11,14 +11,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from naruto_vision.callbacks import wise_ft as wise_sweep
+from naruto_vision.callbacks import wise_ft
 from naruto_vision.callbacks.wise_ft import WiseSweep
 from naruto_vision.data.class_data import ClassBatch
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.prompts import class_texts
 from naruto_vision.encoders.tiny import TinySizes
 from naruto_vision.errors import InputError
-from naruto_vision.modules.clip_tuner import Best, ContrastiveTuner, PassFigures
+from naruto_vision.modules.clip_tuner import ContrastiveTuner
+from naruto_vision.modules.objectives import LossConfig
+from naruto_vision.modules.tuning import ExportBundle, PassFigures
 
 SIZES = TinySizes(
     embed_dim=16, image_size=24, patch_size=12, vision_width=32, vision_layers=1, text_width=32, text_layers=1
@@ -31,7 +33,7 @@ class Tuner(ContrastiveTuner):
 
     classes = CLASSES
     best_by = "accuracy"
-    max_logit_scale = 100.0
+    loss = LossConfig()
 
     def __init__(self, folder: Path, epoch: int = 0) -> None:
         pl.LightningModule.__init__(self)
@@ -39,9 +41,8 @@ class Tuner(ContrastiveTuner):
         self.encoder = ClipEncoder("tiny-clip", "random", sizes=SIZES)
         self.bundle_dir = str(folder / "bundle")
         self.prototypes = SimpleNamespace(texts=class_texts(CLASSES, {}))  # type: ignore[assignment]  # texts only
-        self.best = Best()
-        if epoch >= 0:
-            self.best.offer(PassFigures((0.9, 0.0), {}), epoch)
+        self.export = ExportBundle()
+        self.export.epoch = epoch
         torch.manual_seed(2)
         ClipEncoder("tiny-clip", "random", sizes=SIZES).save(
             folder / "bundle", {"figures": {"accuracy": 1.0}, "by": "me"}
@@ -74,10 +75,10 @@ def swept(
 
     def validate(*_words: object) -> PassFigures:
         score = left.pop(0)
-        return PassFigures((score, 0.0), {"accuracy": score})
+        return PassFigures(score, {"accuracy": score})
 
-    monkeypatch.setattr(wise_sweep, "_validate", validate)
-    monkeypatch.setattr(wise_sweep, "drawn_probe", lambda *_words: Probe(*shares))
+    monkeypatch.setattr(wise_ft, "_validate", validate)
+    monkeypatch.setattr(wise_ft, "drawn_probe", lambda *_words: Probe(*shares))
     callback, module = WiseSweep(str(folder / "out"), steps=len(scores) - 1, **options), Tuner(folder)
     trainer = trainer_of()
     callback.setup(trainer, module, "fit")
@@ -137,7 +138,7 @@ def test_the_untuned_weights_are_those_before_the_fit(tmp_path: Path) -> None:
 
 
 def test_the_mixtures_are_truly_validated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wise_sweep, "drawn_probe", lambda *_words: Probe(0.5, 0.5))
+    monkeypatch.setattr(wise_ft, "drawn_probe", lambda *_words: Probe(0.5, 0.5))
     callback, module, trainer = WiseSweep(str(tmp_path / "out"), steps=1), Tuner(tmp_path), trainer_of()
     callback.setup(trainer, module, "fit")
     callback.on_fit_end(trainer, module)
@@ -153,7 +154,7 @@ def test_images_of_a_folder_are_asked_where_one_is_named(tmp_path: Path, monkeyp
         asked.append(root)
         return Probe(0.5, 0.5)
 
-    monkeypatch.setattr(wise_sweep, "folder_probe", folder)
+    monkeypatch.setattr(wise_ft, "folder_probe", folder)
     swept(tmp_path, monkeypatch, (), (0.5, 0.6), root="others")
     assert asked == ["others"]
 
@@ -183,7 +184,7 @@ def test_a_run_without_validation_has_nothing_to_choose_by(tmp_path: Path, caplo
 
 
 def test_only_the_first_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wise_sweep, "drawn_probe", lambda *_words: Probe(0.5, 0.5))
+    monkeypatch.setattr(wise_ft, "drawn_probe", lambda *_words: Probe(0.5, 0.5))
     callback, module = WiseSweep(str(tmp_path / "out"), steps=1), Tuner(tmp_path)
     callback.setup(trainer_of(first=False), module, "fit")
     callback.on_fit_end(trainer_of(first=False), module)

@@ -1,0 +1,227 @@
+"""What both tuners share: the bundle of the best validation, the learning-rate schedule, and resuming bit for bit."""
+
+import math
+import random
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+from naruto_vision.errors import InputError, TrainingStoppedError
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """A linear warm-up to the optimiser's own learning rate, then half a cosine down to a floor, stepped each step.
+
+    Args:
+        warm_up: Share of the steps in which the rate rises, in [0, 1).
+        warm_up_epochs: The same in epochs; if given, ``warm_up`` is not used.
+        min_lr_factor: Where the rate ends, as a share of its peak, in [0, 1].
+
+    Raises:
+        InputError: If one of them is out of its range.
+    """
+
+    warm_up: float = 0.1
+    warm_up_epochs: float | None = None
+    min_lr_factor: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.warm_up < 1 and 0 <= self.min_lr_factor <= 1 and (self.warm_up_epochs or 0) >= 0):
+            msg = f"schedule: warm_up in [0, 1), warm_up_epochs >= 0 and min_lr_factor in [0, 1] expected, found {self}"
+            raise InputError(msg)
+
+    def build(self, optimizer: Optimizer, steps: int, epochs: int | None) -> LambdaLR:
+        """Build the schedule of a run of so many steps and, where it is measured in epochs, so many epochs."""
+        rising, floor = self.rising(steps, epochs), self.min_lr_factor
+
+        def factor(step: int) -> float:
+            if step < rising:
+                return (step + 1) / rising
+            done = min(1.0, (step - rising) / max(1, steps - rising))
+            return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * done))
+
+        return LambdaLR(optimizer, factor)
+
+    def rising(self, steps: int, epochs: int | None) -> int:
+        """Count the steps of the warm-up, at least one."""
+        if self.warm_up_epochs is None:
+            return max(1, round(steps * self.warm_up))
+        if not epochs or epochs < 0:
+            msg = (
+                f"schedule.warm_up_epochs={self.warm_up_epochs}: this run has no trainer.max_epochs; "
+                "give schedule.warm_up"
+            )
+            raise InputError(msg)
+        return max(1, round(steps * self.warm_up_epochs / epochs))
+
+
+@dataclass(frozen=True)
+class PassFigures:
+    """The figures of one validation or test pass: one score that decides (higher is better), and those with names."""
+
+    score: float
+    named: Mapping[str, float] = field(default_factory=dict)
+    confusion: Tensor | None = None  # (C, C), int64, rows are true classes
+
+
+class ExportBundle(Callback):
+    """Writes the tuner's bundle whenever ``valid/score`` is higher than in every validation before.
+
+    ``ModelCheckpoint(monitor="valid/score", mode="max")`` decides alike, so the bundle is the best checkpoint's. A run
+    without validation leaves the bundle of its last step.
+
+    Attributes:
+        epoch: Epoch of the best validation, counted from 0; -1 before the first.
+        best: Its figures.
+    """
+
+    def __init__(self) -> None:
+        self.epoch = -1
+        self.best = PassFigures(-math.inf)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the bundle of a validation that is better than all before."""
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or not isinstance(pl_module, Tuner):
+            return
+        figures = pl_module.figures
+        if figures is not None and figures.score > self.best.score:  # NaN never is
+            self.epoch, self.best = trainer.current_epoch, figures
+            self._write(trainer, pl_module)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the bundle of a run that had no validation."""
+        if self.epoch < 0:
+            self._write(trainer, pl_module)
+
+    def _write(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if trainer.is_global_zero and isinstance(module, Tuner):
+            module.save_bundle({name: round(value, 4) for name, value in self.best.named.items()})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best validation, as values that need no trust to load."""
+        return {"epoch": self.epoch, **vars(self.best), "named": dict(self.best.named)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from another run's best validation."""
+        self.epoch = int(state_dict["epoch"])
+        self.best = PassFigures(float(state_dict["score"]), dict(state_dict["named"]), state_dict["confusion"])
+
+
+class Tuner(pl.LightningModule):
+    """A module that is trained, validated by one ``valid/score``, and kept as a bundle in ``bundle_dir``.
+
+    Its checkpoints also hold the global random states, which Lightning leaves out.
+
+    Attributes:
+        figures: Of the last validation or test pass; None where it saw nothing.
+        export: Writes the bundle, and knows the best validation.
+    """
+
+    def __init__(
+        self,
+        optimizer: OptimizerCallable,
+        scheduler: LRSchedulerCallable | None,
+        bundle_dir: str,
+        facts: dict[str, Any] | None,
+    ) -> None:
+        super().__init__()
+        self.optimizer, self.scheduler = optimizer, scheduler
+        self.bundle_dir, self.facts = bundle_dir, facts or {}
+        self.figures: PassFigures | None = None
+        self.export = ExportBundle()
+        self._random: dict[str, Any] = {}
+
+    @abstractmethod
+    def save_bundle(self, figures: dict[str, float]) -> None:
+        """Write the weights as they are now, with the figures that they reached, to ``bundle_dir``."""
+
+    @abstractmethod
+    def measure(self) -> PassFigures | None:
+        """Compute the figures of the pass that ends, and forget what it saw; None where that is nothing."""
+
+    @abstractmethod
+    def default_schedule(self, optimizer: Optimizer) -> LRScheduler:
+        """Build the schedule that is stepped each step where no ``scheduler`` is given."""
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Return the callback that writes the bundle."""
+        return [self.export]
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Build the optimiser and its schedule; a ``scheduler`` of the user's own is stepped once an epoch."""
+        optimizer = self.optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
+        if self.scheduler is not None:
+            return {"optimizer": optimizer, "lr_scheduler": self.scheduler(optimizer)}
+        schedule = self.default_schedule(optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def finite(self, loss: Tensor) -> Tensor:
+        """Return the loss of this step, or stop the run if it is not finite."""
+        if not torch.isfinite(loss):
+            msg = f"training: the loss of step {self.global_step} is {loss.item()}; lower the learning rate"
+            raise TrainingStoppedError(msg)
+        return loss
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the figures and, in a fit, the score in float64: its tie-break lies beyond what float32 can hold."""
+        self._report("valid")
+        if self.figures is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            self.log("valid/score", torch.tensor(self.figures.score, dtype=torch.float64))
+
+    def on_test_epoch_end(self) -> None:
+        """Log the figures."""
+        self._report("test")
+
+    def _report(self, stage: Literal["valid", "test"]) -> None:
+        self.figures = self.measure()
+        if self.figures is not None:
+            self.log_dict({f"{stage}/{name}": value for name, value in self.figures.named.items()})
+
+    def on_train_start(self) -> None:
+        """Put the global random states back where the interrupted run had them."""
+        if self._random:
+            restore_random_state(self._random)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the global random states."""
+        checkpoint["random_state"] = random_state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the global random states, for the start of training."""
+        self._random = checkpoint["random_state"]
+
+
+def random_state() -> dict[str, Any]:
+    """Take the states of Python's, NumPy's and torch's global generators, as values that need no trust to load."""
+    version, internal, gauss = random.getstate()
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002 - the state to keep
+    return {
+        "python": [version, list(internal), gauss],
+        "numpy": [str(name), torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_random_state(state: Mapping[str, Any]) -> None:
+    """Put the global generators back to a state from ``random_state``."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002 - put back
+    torch.set_rng_state(state["torch"].cpu())
+    if len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([value.cpu() for value in state["cuda"]])
