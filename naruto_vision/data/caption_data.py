@@ -26,7 +26,8 @@ from naruto_vision.data.sampling import (
     consumed_batches,
     process_share,
 )
-from naruto_vision.data.store import Augment, Preprocess, module_preprocess, shrink
+from naruto_vision.data.shards import shrink
+from naruto_vision.data.store import Augment, Preprocess, module_preprocess
 from naruto_vision.data.tables import Split, find_inside, refusal
 from naruto_vision.encoders.tiny import vocabulary_of
 from naruto_vision.errors import BadImageError, FormatError, InputError, MissingPathError

@@ -54,7 +54,7 @@ class FolderFiles:
         for form in (name, *other):
             path = f"{self._base}/{form}"
             if os.path.isfile(path) and self._is_inside(path):  # noqa: PTH113 - pathlib takes ten times as long
-                return posixpath.normpath(form)
+                return str(posixpath.normpath(form))
         return ""
 
     def _is_inside(self, path: str) -> bool:

@@ -32,7 +32,6 @@ TextsPerStep: TypeAlias = Literal["one", "all"]
 _TEXT_STREAM = 3  # keeps the choice of texts apart from the data's random numbers
 
 _TEMPERATURE = 0.1  # divides the cosines between images
-_ATTRIBUTES = tuple(dict.fromkeys(PHRASE_ATTRIBUTES))
 
 
 @dataclass(frozen=True)

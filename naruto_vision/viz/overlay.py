@@ -195,9 +195,9 @@ def draw_overlay(
         _paint_mask(canvas, prediction.regions[index], colour, unit)
         x1, y1, x2, y2 = prediction.regions[index].box
         cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, unit, cv2.LINE_AA)
-    image = Image.fromarray(canvas)
-    _draw_tags(image, prediction, shown, colours)
-    return np.array(image)
+    tagged = Image.fromarray(canvas)
+    _draw_tags(tagged, prediction, shown, colours)
+    return np.array(tagged)
 
 
 def _draw_tags(

@@ -96,10 +96,10 @@ class ContactSheet:
 
 def _fit(image: ImageArray, side: int) -> Image.Image:
     """Scale an image so that its longer side is ``side`` pixels."""
-    image = Image.fromarray(image)
-    scale = side / max(image.size)
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
+    whole = Image.fromarray(image)
+    scale = side / max(whole.size)
+    size = (max(1, round(whole.width * scale)), max(1, round(whole.height * scale)))
+    return whole if size == whole.size else whole.resize(size, Image.Resampling.LANCZOS)
 
 
 TILE = 168
