@@ -23,7 +23,7 @@ from naruto_vision.recognition.writer import (
     LOG,
     BackgroundWriter,
     SceneWriter,
-    WriterSettings,
+    WriterConfig,
     forget_changed,
     software_versions,
 )
@@ -43,12 +43,10 @@ class SceneWriterCallback(BasePredictionWriter):
         fail_fast: Stop at the first image that cannot be read; otherwise it is counted and the others go on.
     """
 
-    def __init__(
-        self, out: str = "runs/scenes", settings: WriterSettings | None = None, fail_fast: bool = False
-    ) -> None:
+    def __init__(self, out: str = "runs/scenes", settings: WriterConfig | None = None, fail_fast: bool = False) -> None:
         super().__init__(write_interval="batch")
         self.out = Path(out)
-        self.settings = settings or WriterSettings()
+        self.settings = settings or WriterConfig()
         self.fail_fast = fail_fast
         self.run: dict[str, Any] = {}
         self._writer: SceneWriter | None = None

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from typing_extensions import override
 
-from naruto_vision.callbacks.zero_shot import drawn_probe, folder_probe, kept_share
+from naruto_vision.callbacks.zero_shot import folder_probe, kept_share, synthetic_probe
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.lora import plain_state
 from naruto_vision.encoders.prompts import text_prototypes
@@ -109,7 +109,7 @@ class WiseSweep(Callback):
         trainer.strategy.barrier("bundle")  # the first process wrote it
         encoder = ClipEncoder(pl_module.bundle_dir).to(pl_module.device).eval()
         tuned = {name: value.clone() for name, value in encoder.clip.state_dict().items()}
-        probe = drawn_probe(encoder, self.count) if self.root is None else folder_probe(encoder, self.root)
+        probe = synthetic_probe(encoder, self.count) if self.root is None else folder_probe(encoder, self.root)
         self.points, start = [], 0.0
         for step in range(self.steps + 1):
             alpha = step / self.steps

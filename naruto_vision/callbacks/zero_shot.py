@@ -45,7 +45,7 @@ class ZeroShotProbe:
         return float(((vectors @ prototypes.T).argmax(dim=1) == self.labels).double().mean())
 
 
-def drawn_probe(encoder: ClipEncoder, count: int, seed: int = 0) -> ZeroShotProbe:
+def synthetic_probe(encoder: ClipEncoder, count: int, seed: int = 0) -> ZeroShotProbe:
     """Draw synthetic characters, each to be found by its caption: chance is one in ``count``.
 
     Args:
@@ -97,7 +97,9 @@ class ZeroShotRetention(Callback):
     def probe(self, encoder: ClipEncoder) -> ZeroShotProbe:
         """Return the images and texts, made once."""
         if self._probe is None:
-            self._probe = drawn_probe(encoder, self.count) if self.root is None else folder_probe(encoder, self.root)
+            self._probe = (
+                synthetic_probe(encoder, self.count) if self.root is None else folder_probe(encoder, self.root)
+            )
         return self._probe
 
     @override

@@ -504,7 +504,7 @@ def shard(arguments: argparse.Namespace) -> int:
     plan = ShardPlan(arguments.size, arguments.shard_size, arguments.quality, arguments.max_bad)
     tables = read_present(arguments.root, arguments.reader, rules_of(arguments))
     check_out(arguments.out)
-    quarantine = Quarantine("pictures")
+    quarantine = Quarantine("images")
     count = sum(len({row.path for row in table.rows}) for table in tables.values())
     kept = 0
     try:

@@ -116,7 +116,7 @@ def _run_step(argv: list[str]) -> None:
 
     parser = argparse.ArgumentParser()
     draw.add_arguments(parser)
-    draw.draw_world(parser.parse_args(argv[1:]))  # the demo itself says what comes next
+    draw.draw_dataset(parser.parse_args(argv[1:]))  # the demo itself says what comes next
 
 
 def _where(out: Path, seconds: float) -> str:

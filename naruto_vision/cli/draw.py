@@ -16,7 +16,7 @@ _NUMBERS = {
     "scenes": (200, "test scenes"),
     "valid-scenes": (40, "validation scenes"),
     "size": (384, "side of a scene in pixels"),
-    "image-size": (192, "side of a class image in pixels"),
+    "picture-size": (192, "side of a class image in pixels"),
 }
 
 
@@ -37,28 +37,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw, and print what was drawn; the exit code is 0."""
-    sys.stdout.write("".join(f"{line}\n" for line in draw_world(arguments)))
+    sys.stdout.write("".join(f"{line}\n" for line in draw_dataset(arguments)))
     return 0
 
 
-def draw_world(arguments: argparse.Namespace) -> list[str]:
+def draw_dataset(arguments: argparse.Namespace) -> list[str]:
     """Draw, and return lines for people: what was drawn, where it is, and what to do with it.
 
     Raises:
         InputError: If the cast cannot be read, a size is out of range, or the folder is not free.
     """
     from naruto_vision.synthetic.attributes import read_cast
-    from naruto_vision.synthetic.dataset import WorldPlan, check_place, write_world
+    from naruto_vision.synthetic.dataset import SyntheticConfig, check_place, write_dataset
 
     cast = read_cast(arguments.cast or config_path("cast.yaml"))
     numbers = {name: getattr(arguments, name) for name in (option.replace("-", "_") for option in _NUMBERS)}
     try:
-        plan = WorldPlan(**numbers, quirks=arguments.quirks)
+        plan = SyntheticConfig(**numbers, quirks=arguments.quirks)
     except ValueError as error:
         raise InputError(str(error)) from None
     check_place(arguments.out, force=arguments.force)  # before the progress bar is shown
     with progress("drawing", plan.steps(len(cast))) as advance:
-        write_world(arguments.out, cast, plan, force=arguments.force, advance=advance)
+        write_dataset(arguments.out, cast, plan, force=arguments.force, advance=advance)
     images = len(cast) * (plan.train + plan.valid + plan.test)
     each = f"of each {plan.train} to train, {plan.valid} to validate and {plan.test} to test"
     scenes = f"{plan.scenes + plan.valid_scenes} scenes ({plan.scenes} test, {plan.valid_scenes} validation)"

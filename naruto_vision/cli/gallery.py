@@ -195,7 +195,7 @@ def _logged(line: Mapping[str, Any]) -> str:
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     _gallery(parser)
-    parser.add_argument("pictures", nargs="*", metavar="IMAGE", help="images of --label, or folders of them")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="images of --label, or folders of them")
     parser.add_argument("--label", default="", metavar="NAME", help="who the images show")
     parser.add_argument("--root", type=Path, metavar="DIR", help="instead: a folder with one subfolder a label")
     parser.add_argument(

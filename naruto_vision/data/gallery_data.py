@@ -24,7 +24,14 @@ from naruto_vision.data.store import (
 )
 from naruto_vision.data.tables import ClassTable, Policy, ReadRules, Split
 from naruto_vision.errors import InputError
-from naruto_vision.gallery.enrollment import GAMMA, UNCHANGED, EnrolmentPlan, apply_gamma, draw_gamma, sample_candidates
+from naruto_vision.gallery.enrollment import (
+    GAMMA,
+    UNCHANGED,
+    EnrollmentConfig,
+    apply_gamma,
+    draw_gamma,
+    sample_candidates,
+)
 from naruto_vision.records import ImageArray
 
 _LOG = logging.getLogger(__name__)
@@ -59,7 +66,7 @@ def _as_batch(items: list[_Item]) -> GalleryBatch:
 class _EnrolmentDataset(Dataset[Sample]):
     """The images of a table and their variants, each prepared for the encoder."""
 
-    def __init__(self, table: ClassTable, preprocess: Preprocess, plan: EnrolmentPlan) -> None:
+    def __init__(self, table: ClassTable, preprocess: Preprocess, plan: EnrollmentConfig) -> None:
         self._table = table
         self._store = ImageStore(table, side=0, budget=0)
         self._preprocess = preprocess
@@ -119,7 +126,7 @@ class GalleryDataModule(SceneDataModule):
         aliases: dict[str, str] | None = None,
         policy: Policy = "single_only",
         split: Split = "train",
-        plan: EnrolmentPlan | None = None,
+        plan: EnrollmentConfig | None = None,
         enrol_batch_size: int = 32,
         max_bad_fraction: float = 0.05,
         batch_size: int | None = None,
@@ -129,7 +136,7 @@ class GalleryDataModule(SceneDataModule):
         self.root = root
         self.quarantine: TableQuarantine | None = None
         self.table: ClassTable | None = None
-        self.plan = plan or EnrolmentPlan()
+        self.plan = plan or EnrollmentConfig()
         self._not_sampled = 0
         self._reader: ReaderName = reader
         self._rules = ReadRules(aliases or {}, policy)

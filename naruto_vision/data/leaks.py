@@ -210,7 +210,7 @@ class ScannedImages:
     """Signatures by index among the items, what could not be decoded, and how many are listed but not on the disk."""
 
     signatures: dict[int, ImageSignature] = field(default_factory=dict)
-    quarantine: Quarantine = field(default_factory=lambda: Quarantine("pictures"))
+    quarantine: Quarantine = field(default_factory=lambda: Quarantine("images"))
     absent: int = 0
 
 

@@ -64,7 +64,7 @@ class MaskSource(ABC):
         """
 
 
-class DrawnMasks(MaskSource):
+class SyntheticMasks(MaskSource):
     """Scenes of strangers, drawn when they are asked for.
 
     Args:
@@ -73,7 +73,7 @@ class DrawnMasks(MaskSource):
         size: Side of a scene in pixels.
 
     Example:
-        >>> scene = DrawnMasks(seed=3, count=2, size=64)[1]
+        >>> scene = SyntheticMasks(seed=3, count=2, size=64)[1]
         >>> scene.image.shape, scene.masks.shape[1:]
         ((64, 64, 3), (64, 64))
     """
@@ -332,8 +332,8 @@ class MaskData(pl.LightningDataModule):
         keep: Keep the scaled images in memory, about 0.22 MB each at 256 pixels.
 
     Example:
-        >>> from naruto_vision.data.masks import DrawnMasks
-        >>> data = MaskData(DrawnMasks(1, 4, 64), DrawnMasks(2, 2, 64), side=64, batch_size=2)
+        >>> from naruto_vision.data.masks import SyntheticMasks
+        >>> data = MaskData(SyntheticMasks(1, 4, 64), SyntheticMasks(2, 2, 64), side=64, batch_size=2)
         >>> next(iter(data.train_dataloader())).pixels.shape
         torch.Size([2, 3, 64, 64])
     """

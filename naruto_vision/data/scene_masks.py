@@ -8,7 +8,6 @@ from typing import Any
 from naruto_vision.errors import FormatError, JsonError, MissingPathError
 from naruto_vision.geometry import mask_from_rle, rle_from_mask
 from naruto_vision.metrics.fragments import FragmentCounts, add_fragments, count_encoded_fragments
-from naruto_vision.recognition.writer import read_log
 
 PREDICTIONS = "predictions.jsonl"
 """Where ``predict`` writes its masks."""
@@ -80,6 +79,8 @@ def _log_of(folder: Path) -> Path:
 
 def _regions(path: Path, shown_only: bool) -> Iterable[tuple[str, list[Any]]]:
     """Yield the packed masks of one scene after the other."""
+    from naruto_vision.recognition.writer import read_log  # imports torch, which `evaluate` without masks does not need
+
     try:
         for line in read_log(path):
             regions = [region for region in line["regions"] if region["shown"] or not shown_only]

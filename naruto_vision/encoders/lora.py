@@ -18,7 +18,7 @@ _MLP = frozenset({"c_fc", "c_proj", "fc1", "fc2"})
 
 
 @dataclass(frozen=True)
-class LoraOptions:
+class LoraConfig:
     """Which low-rank updates are trained.
 
     Args:
@@ -42,7 +42,7 @@ class LoraOptions:
             raise InputError(msg)
 
 
-def add_lora(clip: nn.Module, options: LoraOptions) -> None:
+def add_lora(clip: nn.Module, options: LoraConfig) -> None:
     """Put trainable updates into an open_clip model, in place; its outputs stay as they are until one is trained.
 
     Raises:

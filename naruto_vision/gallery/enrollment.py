@@ -27,7 +27,7 @@ _BLOCK = 256  # rows compared with all kept rows at once
 
 
 @dataclass(frozen=True)
-class EnrolmentPlan:
+class EnrollmentConfig:
     """What is enrolled of the labelled images.
 
     Args:
@@ -43,7 +43,7 @@ class EnrolmentPlan:
         ValueError: If a number is out of its range.
 
     Example:
-        >>> EnrolmentPlan(max_per_class=120, dedup_threshold=0.998).candidates
+        >>> EnrollmentConfig(max_per_class=120, dedup_threshold=0.998).candidates
         360
     """
 
@@ -80,7 +80,7 @@ def _hash_sample(keys: Sequence[tuple[str, str]], count: int, seed: int) -> list
     return sorted(sorted(range(len(keys)), key=lambda position: digests[position])[:count])
 
 
-def sample_candidates(images: Sequence[tuple[str, str]], plan: EnrolmentPlan) -> list[int]:
+def sample_candidates(images: Sequence[tuple[str, str]], plan: EnrollmentConfig) -> list[int]:
     """Choose which of the images (label, path) are embedded: rising indices, by names and seed alone."""
     groups: dict[str, list[int]] = {}
     for position, (label, _) in enumerate(images):
@@ -113,7 +113,7 @@ class Selection:
     counts: dict[str, int]
 
 
-def select_rows(vectors: Vectors, rows: Sequence[GalleryRow], plan: EnrolmentPlan) -> Selection:
+def select_rows(vectors: Vectors, rows: Sequence[GalleryRow], plan: EnrollmentConfig) -> Selection:
     """Apply the cap and the duplicate rule to rows in any order; an image's variants stay or go with it."""
     order = sorted(range(len(rows)), key=lambda i: (rows[i].path, rows[i].label, rows[i].aug != UNCHANGED, rows[i].aug))
     classes: dict[str, dict[str, int]] = {}  # label → path → the first row of the image
@@ -161,7 +161,7 @@ def apply_gamma(image: ImageArray, gamma: float) -> ImageArray:
     return changed
 
 
-class Enrolment:
+class Enrollment:
     """The vectors that one process has embedded so far, with (label, path, augmentation) of each."""
 
     def __init__(self) -> None:
@@ -183,7 +183,7 @@ class Enrolment:
         self,
         fingerprint: str,
         index: IndexChoice,
-        plan: EnrolmentPlan | None = None,
+        plan: EnrollmentConfig | None = None,
         note: Mapping[str, Any] | None = None,
     ) -> Gallery:
         """Make the gallery of the rows that the plan keeps (None keeps all), without thresholds.
@@ -193,7 +193,7 @@ class Enrolment:
         """
         rows = [GalleryRow(label=label, path=path, aug=aug) for label, path, aug in self.rows]
         vectors = np.concatenate(self.vectors)
-        selected = select_rows(vectors, rows, plan or EnrolmentPlan())
+        selected = select_rows(vectors, rows, plan or EnrollmentConfig())
         counts, kept = selected.counts, list(selected.kept)
         if counts["kept"] < counts["pictures"]:
             words = "%d of %d images enrolled (%d near duplicates and %d over the cap of a class left out)"

@@ -9,8 +9,9 @@ from typing import Any
 from naruto_vision.errors import FormatError, InputError
 from naruto_vision.gallery.content import GalleryContent, GalleryRow, build_content, unit_rows
 from naruto_vision.gallery.edits import change_thresholds
+from naruto_vision.gallery.folder import read_gallery, write_gallery
 from naruto_vision.gallery.index import IndexChoice, IndexKind, QueryKind, VectorIndex, choose_kind
-from naruto_vision.gallery.store import INDEX, read_gallery, write_gallery, writer_lock
+from naruto_vision.gallery.store import INDEX, writer_lock
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.records import Neighbour, Vectors
 

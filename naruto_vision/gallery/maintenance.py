@@ -9,9 +9,10 @@ from pathlib import Path
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.content import GalleryContent, GalleryRow
 from naruto_vision.gallery.edits import add_rows, note_index, relabel_rows, remove_rows, roll_back
+from naruto_vision.gallery.folder import write_gallery
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.index import IndexChoice, VectorIndex, choose_kind
-from naruto_vision.gallery.store import write_gallery, writer_lock
+from naruto_vision.gallery.store import writer_lock
 from naruto_vision.records import Vectors
 
 

@@ -10,9 +10,10 @@ import numpy as np
 
 from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.gallery.content import GalleryContent
+from naruto_vision.gallery.folder import StoredIndex, read_gallery
 from naruto_vision.gallery.index import Budgets, VectorIndex
 from naruto_vision.gallery.info import find_image
-from naruto_vision.gallery.store import AGAIN, STAGING, StoredIndex, read_gallery, read_manifest
+from naruto_vision.gallery.store import AGAIN, STAGING, read_manifest
 from naruto_vision.io.bundles import has_sha256
 from naruto_vision.io.machine import has_package
 

@@ -17,7 +17,7 @@ from naruto_vision.data.caption_data import CaptionBatch
 from naruto_vision.data.class_data import ClassBatch
 from naruto_vision.data.tables import Split
 from naruto_vision.encoders.clip import ClipEncoder
-from naruto_vision.encoders.lora import LoraOptions
+from naruto_vision.encoders.lora import LoraConfig
 from naruto_vision.encoders.prompts import TEMPLATES, checked_templates, class_texts, read_aliases
 from naruto_vision.errors import InputError
 from naruto_vision.losses.contrastive import inverse_frequency
@@ -97,7 +97,7 @@ class ContrastiveTuner(Tuner):
         loss: LossConfig | None = None,
         texts: TextConfig | None = None,
         freeze: FreezeConfig | None = None,
-        lora: LoraOptions | None = None,
+        lora: LoraConfig | None = None,
         cache: CacheConfig | None = None,
         best_by: BestBy = "macro_accuracy",
         bundle_dir: str = "runs/clip/bundle",

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 from torch import nn
 
 from naruto_vision.encoders.clip import ClipEncoder
-from naruto_vision.encoders.lora import LoraOptions, add_lora
+from naruto_vision.encoders.lora import LoraConfig, add_lora
 from naruto_vision.errors import InputError
 
 Freeze: TypeAlias = Literal["none", "text", "vision", "both"]
@@ -41,7 +41,7 @@ class FreezeConfig:
             raise InputError(msg)
 
 
-def freeze_towers(encoder: ClipEncoder, config: FreezeConfig, lora: LoraOptions | None = None) -> None:
+def freeze_towers(encoder: ClipEncoder, config: FreezeConfig, lora: LoraConfig | None = None) -> None:
     """Choose what is trained; with ``lora`` low-rank updates are, and no tower's own weights."""
     if lora is not None and config.towers != "none":
         msg = f"lora leaves every other weight as it is, so freeze.towers={config.towers} means nothing; leave it away"

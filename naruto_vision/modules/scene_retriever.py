@@ -14,7 +14,7 @@ from naruto_vision.data.gallery_data import GalleryBatch, GalleryDataModule
 from naruto_vision.data.scenes import SceneItem, scenes_together
 from naruto_vision.encoders.base import Encoder
 from naruto_vision.errors import InputError
-from naruto_vision.gallery.enrollment import Enrolment, EnrolmentPlan
+from naruto_vision.gallery.enrollment import Enrollment, EnrollmentConfig
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.index import IndexChoice
 from naruto_vision.gallery.info import list_gallery
@@ -24,11 +24,11 @@ from naruto_vision.modules.gathering import gather_lists
 from naruto_vision.recognition.analyzer import SceneAnalyzer
 from naruto_vision.recognition.calibration import ScoredRegion, score_regions, thresholds_from
 from naruto_vision.recognition.decision import Decision, check_decision
-from naruto_vision.recognition.merging import MergeSettings
+from naruto_vision.recognition.merging import MergeConfig
 from naruto_vision.records import ScenePrediction
-from naruto_vision.segmentation.crops import CropSettings
+from naruto_vision.segmentation.crops import CropConfig
 from naruto_vision.segmentation.generator import Segmenter
-from naruto_vision.viz.overlay import OverlaySettings, choose_for_overlay, labelled_boxes
+from naruto_vision.viz.overlay import OverlayConfig, choose_for_overlay, labelled_boxes
 
 _LOG = logging.getLogger(__name__)
 
@@ -66,14 +66,14 @@ class SceneRetriever(pl.LightningModule):
         encoder: Encoder,
         segmenter: Segmenter | None = None,
         gallery: str = "runs/gallery",
-        crop: CropSettings | None = None,
-        more_crops: Sequence[CropSettings] = (),
-        overlay: OverlaySettings | None = None,
+        crop: CropConfig | None = None,
+        more_crops: Sequence[CropConfig] = (),
+        overlay: OverlayConfig | None = None,
         neighbours: int = 20,
         mirror: bool = True,
         renormalise: bool = True,
         decision: Decision = "vote",
-        merge: MergeSettings | None = None,
+        merge: MergeConfig | None = None,
         index: IndexChoice = "auto",
         at_once: int = 1,
     ) -> None:
@@ -84,9 +84,9 @@ class SceneRetriever(pl.LightningModule):
         if segmenter is not None and isinstance(segmenter.model, nn.Module):
             self.promptable = segmenter.model.eval()  # registered here so that it moves with the module
         self.gallery = gallery
-        self.crop = crop or CropSettings()
+        self.crop = crop or CropConfig()
         self.more_crops = tuple(more_crops)
-        self.overlay = overlay or OverlaySettings()
+        self.overlay = overlay or OverlayConfig()
         self.neighbours = neighbours
         self.mirror = mirror
         self.renormalise = renormalise
@@ -97,7 +97,7 @@ class SceneRetriever(pl.LightningModule):
         self.reports = {}
         self.answered: list[tuple[SceneItem, ScenePrediction]] = []
         self._analyzer: SceneAnalyzer | None = None
-        self._enrolment, self._enrolling = Enrolment(), False
+        self._enrolment, self._enrolling = Enrollment(), False
         self._scored: list[ScoredRegion] = []
 
     def configure_optimizers(self) -> None:
@@ -158,16 +158,16 @@ class SceneRetriever(pl.LightningModule):
         if not self._enrolling:
             return
         self._enrolling = False
-        own, self._enrolment = self._enrolment, Enrolment()
+        own, self._enrolment = self._enrolment, Enrollment()
         data: Any = getattr(self.trainer, "datamodule", None)
         if isinstance(data, GalleryDataModule):
             data.settle()
-        whole = Enrolment()
+        whole = Enrollment()
         whole.rows = gather_lists(self.trainer, own.rows)
         whole.vectors = gather_lists(self.trainer, own.vectors)
         if self.trainer.is_global_zero:
             note = {"encoder": dict(self.encoder.recipe), "mirror": self.mirror}
-            plan = EnrolmentPlan()
+            plan = EnrollmentConfig()
             if isinstance(data, GalleryDataModule):
                 plan = data.plan
                 note.update(enrolment=data.counts(), root=_relative_to_here(data.images_root))

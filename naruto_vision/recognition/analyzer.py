@@ -20,9 +20,9 @@ from naruto_vision.errors import FingerprintError, InputError
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.info import encoder_options
 from naruto_vision.recognition.decision import ClassCentroids, Decision, decide
-from naruto_vision.recognition.merging import MergeSettings, merge_parts
+from naruto_vision.recognition.merging import MergeConfig, merge_parts
 from naruto_vision.records import Identity, ImageArray, Neighbour, Region, ScenePrediction, Vectors
-from naruto_vision.segmentation.crops import CropSettings, embed_regions
+from naruto_vision.segmentation.crops import CropConfig, embed_regions
 from naruto_vision.segmentation.generator import Segmenter
 from naruto_vision.segmentation.protocol import SceneEmbedding
 
@@ -72,13 +72,13 @@ class SceneAnalyzer:
         encoder: Encoder,
         gallery: Gallery,
         *,
-        crop: CropSettings | None = None,
-        more_crops: Sequence[CropSettings] = (),
+        crop: CropConfig | None = None,
+        more_crops: Sequence[CropConfig] = (),
         neighbours: int = 20,
         mirror: bool = True,
         renormalise: bool = True,
         decision: Decision = "vote",
-        merge: MergeSettings | None = None,
+        merge: MergeConfig | None = None,
         batch_size: int | None = None,
         at_once: int = 1,
     ) -> None:
@@ -89,7 +89,7 @@ class SceneAnalyzer:
         self.segmenter = segmenter
         self.encoder = encoder
         self.gallery = gallery
-        self.crops = (crop or CropSettings(), *more_crops)
+        self.crops = (crop or CropConfig(), *more_crops)
         self.neighbours = neighbours
         self.mirror = mirror
         self.renormalise = renormalise

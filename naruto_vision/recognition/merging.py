@@ -21,7 +21,7 @@ Identify = Callable[[Sequence[Region]], Sequence[Identity]]
 
 
 @dataclass(frozen=True)
-class MergeSettings:
+class MergeConfig:
     """When parts become one figure.
 
     Args:
@@ -56,7 +56,7 @@ class _Named(NamedTuple):
 
 
 def merge_parts(
-    regions: Sequence[Region], identities: Sequence[Identity], identify: Identify, settings: MergeSettings
+    regions: Sequence[Region], identities: Sequence[Identity], identify: Identify, settings: MergeConfig
 ) -> tuple[tuple[Region, ...], tuple[Identity, ...]]:
     """Put parts together where that fits one character better.
 
@@ -123,7 +123,7 @@ def touch(first: Region, second: Region, gap: int) -> bool:
     return bool((_within(second, grown) & reach).any())
 
 
-def _candidates(found: Sequence[_Named], settings: MergeSettings) -> list[tuple[int, int]]:
+def _candidates(found: Sequence[_Named], settings: MergeConfig) -> list[tuple[int, int]]:
     order = sorted(range(len(found)), key=lambda index: -found[index].region.area)
     pairs = []
     for i, j in combinations(order, 2):
@@ -141,7 +141,7 @@ def _differ(first: Identity, second: Identity) -> bool:
 
 
 def _accept(
-    found: Sequence[_Named], pairs: Sequence[tuple[int, int]], unions: Sequence[_Named], settings: MergeSettings
+    found: Sequence[_Named], pairs: Sequence[tuple[int, int]], unions: Sequence[_Named], settings: MergeConfig
 ) -> list[_Named]:
     """Take the unions that gain enough, the greatest gain first, each part once."""
     gains = []

@@ -24,8 +24,8 @@ from naruto_vision.io.atomic import atomic_file, remove_leftovers, write_json
 from naruto_vision.io.bundles import file_sha256
 from naruto_vision.io.images import write_image
 from naruto_vision.records import Identity, ImageArray, Region, ScenePrediction
-from naruto_vision.segmentation.crops import CropSettings, crop_region
-from naruto_vision.viz.overlay import OverlaySettings, choose_for_overlay, draw_overlay, label_colours
+from naruto_vision.segmentation.crops import CropConfig, crop_region
+from naruto_vision.viz.overlay import OverlayConfig, choose_for_overlay, draw_overlay, label_colours
 
 LOG = "predictions.jsonl"
 TIMES = "timings.jsonl"
@@ -68,7 +68,7 @@ def _file_word(label: str) -> str:
 
 
 @dataclass(frozen=True)
-class WriterSettings:
+class WriterConfig:
     """What is written for each scene.
 
     Args:
@@ -105,15 +105,15 @@ class SceneWriter:
         labels: Sequence[str],
         identity: Mapping[str, Any],
         *,
-        crop: CropSettings,
-        overlay: OverlaySettings | None = None,
-        settings: WriterSettings | None = None,
+        crop: CropConfig,
+        overlay: OverlayConfig | None = None,
+        settings: WriterConfig | None = None,
         rank: int = 0,
         world: int = 1,
     ) -> None:
         self.out = Path(out)
-        self.overlay = overlay or OverlaySettings()
-        self.settings = settings or WriterSettings()
+        self.overlay = overlay or OverlayConfig()
+        self.settings = settings or WriterConfig()
         self.done: set[str] = set()
         self._order = {scene: index for index, scene in enumerate(scenes)}
         self._stems = output_stems(scenes)

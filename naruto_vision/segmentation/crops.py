@@ -24,7 +24,7 @@ GPU_BATCH = 256
 
 
 @dataclass(frozen=True)
-class CropSettings:
+class CropConfig:
     """How regions are cropped.
 
     Args:
@@ -41,7 +41,7 @@ class CropSettings:
 
     Example:
         >>> region = Region((10, 10, 29, 29), np.ones((20, 20), bool))
-        >>> crop_region(np.zeros((64, 64, 3), np.uint8), region, CropSettings(background=255)).shape
+        >>> crop_region(np.zeros((64, 64, 3), np.uint8), region, CropConfig(background=255)).shape
         (36, 36, 3)
     """
 
@@ -76,7 +76,7 @@ def cut_out_rgba(image: ImageArray, region: Region, expand: float = 0.0) -> Imag
     return np.dstack([window, np.where(mask, np.uint8(255), np.uint8(0))])
 
 
-def crop_region(image: ImageArray, region: Region, settings: CropSettings | None = None) -> ImageArray:
+def crop_region(image: ImageArray, region: Region, settings: CropConfig | None = None) -> ImageArray:
     """Cut a region out of its image.
 
     Only the window of the crop is touched, so that the cost does not grow with the image.
@@ -89,7 +89,7 @@ def crop_region(image: ImageArray, region: Region, settings: CropSettings | None
     Returns:
         Shape (h, w, 3), uint8, RGB.
     """
-    settings = settings or CropSettings()
+    settings = settings or CropConfig()
     box, border = crop_layout(region, settings, image.shape[1], image.shape[0])
     window, mask = _window(image, region, box)
     if settings.background is None:
@@ -101,7 +101,7 @@ def crop_region(image: ImageArray, region: Region, settings: CropSettings | None
     return canvas
 
 
-def crop_layout(region: Region, settings: CropSettings, width: int, height: int) -> tuple[Box, int]:
+def crop_layout(region: Region, settings: CropConfig, width: int, height: int) -> tuple[Box, int]:
     """Return the window that a crop takes of an image, inclusive pixels, and the border around it in pixels."""
     if settings.background is None:
         return expand_xyxy(region.box, settings.expand, width, height), 0
@@ -122,7 +122,7 @@ def _window(image: ImageArray, region: Region, box: Box) -> tuple[ImageArray, Ma
 def embed_regions(
     encoder: Encoder,
     scenes: Sequence[tuple[ImageArray, Sequence[Region]]],
-    crops: Sequence[CropSettings],
+    crops: Sequence[CropConfig],
     *,
     mirror: bool = False,
     renormalise: bool = True,
@@ -159,7 +159,7 @@ def embed_regions(
 
 
 def _batches(
-    encoder: Encoder, scenes: Sequence[tuple[ImageArray, Sequence[Region]]], crops: Sequence[CropSettings], size: int
+    encoder: Encoder, scenes: Sequence[tuple[ImageArray, Sequence[Region]]], crops: Sequence[CropConfig], size: int
 ) -> Iterator[Tensor]:
     """Yield prepared crops (B, 3, S, S), float32: image by image, all regions of the first way first."""
     preparation = encoder.preparation
@@ -174,12 +174,12 @@ def _batches(
         yield preparation.normalise(preparation.levels(part))
 
 
-def _asked(regions: Sequence[Region], crops: Sequence[CropSettings]) -> Iterator[tuple[Region, CropSettings]]:
+def _asked(regions: Sequence[Region], crops: Sequence[CropConfig]) -> Iterator[tuple[Region, CropConfig]]:
     return ((region, crop) for crop in crops for region in regions)
 
 
 def _cut(
-    scenes: Sequence[tuple[ImageArray, Sequence[Region]]], crops: Sequence[CropSettings], device: torch.device
+    scenes: Sequence[tuple[ImageArray, Sequence[Region]]], crops: Sequence[CropConfig], device: torch.device
 ) -> Iterator[Tensor]:
     """Yield crops (3, h, w), uint8, of images that go to the device once each, as soon as it is their turn."""
     for image, regions in scenes:
@@ -188,7 +188,7 @@ def _cut(
             yield from (crop_tensor(whole, *one) for one in _asked(regions, crops))
 
 
-def crop_tensor(image: Tensor, region: Region, settings: CropSettings) -> Tensor:
+def crop_tensor(image: Tensor, region: Region, settings: CropConfig) -> Tensor:
     """Cut a region out of its image (H, W, 3), uint8, as ``crop_region`` does, on the image's device.
 
     Returns:

@@ -106,7 +106,7 @@ Split = Literal["train", "valid", "test"]
 
 
 @dataclass(frozen=True)
-class WorldPlan:
+class SyntheticConfig:
     """How much is drawn; ValueError if a count is negative or a side is not between 32 and 2048."""
 
     seed: int = 7
@@ -140,7 +140,7 @@ def seed_of(*what: object) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def _write_split(folder: Path, cast: Cast, plan: WorldPlan, split: Split, advance: Callable[[], None]) -> None:
+def _write_split(folder: Path, cast: Cast, plan: SyntheticConfig, split: Split, advance: Callable[[], None]) -> None:
     rows = []
     for name, attributes in cast.members.items():
         for k in range(getattr(plan, split)):
@@ -156,7 +156,7 @@ def _write_split(folder: Path, cast: Cast, plan: WorldPlan, split: Split, advanc
 
 
 def _write_scenes(
-    folder: Path, cast: Cast, plan: WorldPlan, split: Literal["valid", "test"], advance: Callable[[], None]
+    folder: Path, cast: Cast, plan: SyntheticConfig, split: Literal["valid", "test"], advance: Callable[[], None]
 ) -> None:
     truth = SceneTruth(cast.names)
     difficulties: tuple[Difficulty, ...] = get_args(Difficulty)
@@ -188,10 +188,10 @@ def check_place(out: Path, *, force: bool) -> None:
         raise InputError(msg)
 
 
-def write_world(
+def write_dataset(
     out: str | Path,
     cast: Cast,
-    plan: WorldPlan | None = None,
+    plan: SyntheticConfig | None = None,
     *,
     force: bool = False,
     advance: Callable[[], None] = lambda: None,
@@ -205,7 +205,7 @@ def write_world(
         force: Replace an older data set.
         advance: Called after every image and scene.
     """
-    plan = plan or WorldPlan()
+    plan = plan or SyntheticConfig()
     out = Path(out)
     check_place(out, force=force)
     with atomic_folder(out) as folder:

@@ -15,7 +15,7 @@ from naruto_vision.viz.fonts import text_font
 
 
 @dataclass(frozen=True)
-class OverlaySettings:
+class OverlayConfig:
     """Which regions people are shown.
 
     Args:
@@ -51,7 +51,7 @@ class OverlaySettings:
             raise ValueError(msg)
 
 
-def choose_for_overlay(prediction: ScenePrediction, settings: OverlaySettings) -> tuple[int, ...]:
+def choose_for_overlay(prediction: ScenePrediction, settings: OverlayConfig) -> tuple[int, ...]:
     """Choose the regions that people are shown: greedy NMS, threshold, top-K picks.
 
     Known identities go before unknown ones, then higher scores before lower, so that an unknown part
@@ -79,7 +79,7 @@ def choose_for_overlay(prediction: ScenePrediction, settings: OverlaySettings) -
 
 
 def _pick(
-    candidates: Sequence[int], identities: Sequence[Identity], overlap: NDArray[np.float64], settings: OverlaySettings
+    candidates: Sequence[int], identities: Sequence[Identity], overlap: NDArray[np.float64], settings: OverlayConfig
 ) -> list[int]:
     """Pick ``top_k`` of the candidates, which come best first, by their overlap (N, N)."""
     picked: list[int] = []
@@ -100,7 +100,7 @@ def _pick(
 
 
 def _next_pick(
-    free: Sequence[int], picked: Sequence[int], identities: Sequence[Identity], settings: OverlaySettings
+    free: Sequence[int], picked: Sequence[int], identities: Sequence[Identity], settings: OverlayConfig
 ) -> int | None:
     """Return the best of the free candidates at the first step that one reaches, or None."""
     if not free:

@@ -26,13 +26,13 @@ from naruto_vision.io.images import list_images, read_image
 from naruto_vision.recognition.decision import decide
 from naruto_vision.recognition.writer import LOG, SceneWriter, read_log
 from naruto_vision.records import Neighbour, Region, ScenePrediction
-from naruto_vision.segmentation.crops import CropSettings, embed_regions
+from naruto_vision.segmentation.crops import CropConfig, embed_regions
 from naruto_vision.segmentation.generator import Segmenter
 from naruto_vision.segmentation.prompts import GridPrompter
 from naruto_vision.segmentation.sam import SamModel
 
 SAME = 0.99  # mask IoU of equal regions, and the share of regions that have to be equal
-CROPS, VOTES, POINTS = (CropSettings(), CropSettings(background=128)), 20, 16  # as scenes.yaml
+CROPS, VOTES, POINTS = (CropConfig(), CropConfig(background=128)), 20, 16  # as scenes.yaml
 GALLERY_IMAGES = 20  # of each character; enough that every search is a real one
 
 
@@ -42,7 +42,7 @@ def embedding(quick: bool) -> Iterator[Row]:
     name = "tiny-clip" if quick else "ViT-B-32"
     floats = ClipEncoder(name, "random" if name in list_models() else None).eval()
     count, size = (6, 192) if quick else (60, 768)
-    image, regions, way = draw_image(size, size, 7), _ellipses(size, count), [CropSettings()]
+    image, regions, way = draw_image(size, size, 7), _ellipses(size, count), [CropConfig()]
     vectors: dict[str, Tensor] = {}
 
     def stock() -> None:

@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.geometry import xyxy_from_mask
 from naruto_vision.records import ImageArray, Region
-from naruto_vision.segmentation.crops import CropSettings, crop_region
+from naruto_vision.segmentation.crops import CropConfig, crop_region
 from naruto_vision.segmentation.generator import CropLayers, Segmenter
 from naruto_vision.segmentation.prompts import point_names
 
@@ -50,7 +50,7 @@ def stock_regions(ours: Segmenter, image: ImageArray) -> list[Region]:
 
 @torch.inference_mode()
 def stock_embedding(
-    encoder: ClipEncoder, image: ImageArray, region: Region, crops: Sequence[CropSettings], *, mirror: bool = False
+    encoder: ClipEncoder, image: ImageArray, region: Region, crops: Sequence[CropConfig], *, mirror: bool = False
 ) -> Tensor:
     """Embed one region as is usual: a PIL crop and a forward pass of open_clip for each way to crop and mirror image.
 

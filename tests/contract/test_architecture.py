@@ -6,71 +6,69 @@ import pytest
 from source import imports_of, modules, path_of
 
 LAYERS = (
-    ("errors", "geometry", "optional", "records"),
-    ("files",),
-    ("drawn",),
+    ("errors", "geometry", "records"),
+    ("io",),
+    ("synthetic",),
     ("losses", "metrics"),
     ("encoders",),
     ("segmentation",),
     ("gallery",),
-    ("scenes",),
+    ("viz",),
+    ("recognition",),
     ("data",),
     ("modules",),
     ("callbacks",),
-    ("commands",),
     ("cli",),
     ("__main__",),
 )
-RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
-NO_TORCH = ("errors", "geometry", "optional", "records", "drawn", "cli")
-"""Rooms that are usable, or that answer, without torch."""
+RANK = {package: rank for rank, packages in enumerate(LAYERS) for package in packages}
+NO_TORCH = ("errors", "geometry", "records", "synthetic")
+"""Packages that are usable without torch."""
 
-DRAW = ("commands.draw", "commands.demo", "commands.bench", "data.synthetic_captions", "data.mask_sources", "drawn")
+SYNTHETIC_USERS = ("cli.draw", "cli.demo", "cli.bench", "data.synthetic_captions", "data.masks", "synthetic")
 """Modules that may use synthetic data: commands that write or measure with them, and data modules that draw."""
 
 MODULES = sorted(modules())
 
 
-def _room(module: str) -> str:
+def _package(module: str) -> str:
     return module.split(".")[1] if "." in module else ""
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_imports_point_up_the_list_of_rooms(module: str) -> None:
+def test_imports_point_up_the_list_of_packages(module: str) -> None:
     if module == "naruto_vision":
         assert list(imports_of(modules()[module])) == []
         return
-    rank = RANK[_room(module)]
+    rank = RANK[_package(module)]
     wrong = [
         name
         for name in imports_of(modules()[module])
-        if _room(name) != _room(module) and RANK.get(_room(name), len(LAYERS)) > rank
+        if _package(name) != _package(module) and RANK.get(_package(name), len(LAYERS)) > rank
     ]
     assert wrong == []
 
 
-def test_rooms_of_one_rank_do_not_know_each_other() -> None:
+def test_packages_of_one_rank_do_not_know_each_other() -> None:
     wrong = [
         (module, name)
         for module in MODULES
-        if _room(module)
+        if _package(module)
         for name in imports_of(modules()[module])
-        if RANK[_room(name)] == RANK[_room(module)] and _room(name) != _room(module)
-        if _room(module) not in LAYERS[0]
+        if RANK[_package(name)] == RANK[_package(module)] and _package(name) != _package(module)
+        if _package(module) not in LAYERS[0]
     ]
     assert wrong == []
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if "." in name])
 def test_only_what_draws_depends_on_synthetic_data(module: str) -> None:
-    draws = module.removeprefix("naruto_vision.").startswith(DRAW)
-    assert draws or [name for name in imports_of(modules()[module]) if _room(name) == "drawn"] == []
+    draws = module.removeprefix("naruto_vision.").startswith(SYNTHETIC_USERS)
+    assert draws or [name for name in imports_of(modules()[module]) if _package(name) == "synthetic"] == []
 
 
 def test_predict_imports_no_synthetic_data() -> None:
-    todo = [
-        f"naruto_vision.{name}" for name in ("modules.scene_retriever", "data.scene_data", "callbacks.scene_writer")
-    ]
+    todo = [f"naruto_vision.{name}" for name in ("modules.scene_retriever", "data.scenes", "callbacks.scenes")]
     seen: set[str] = set()
     while todo:
         module = todo.pop()
@@ -80,7 +78,7 @@ def test_predict_imports_no_synthetic_data() -> None:
         first = [node for node in modules()[module].body if isinstance(node, ast.Import | ast.ImportFrom)]
         todo += imports_of(ast.Module(first, []))  # imports inside functions run only where they are needed
     assert len(seen) > 20
-    assert [name for name in seen if _room(name) == "drawn"] == []
+    assert [name for name in seen if _package(name) == "synthetic"] == []
 
 
 def test_there_is_no_circle() -> None:
@@ -110,18 +108,13 @@ def test_names_come_from_the_module_that_defines_them() -> None:
     assert wrong == []
 
 
-def test_packages_hold_a_docstring_and_nothing_else() -> None:
-    roots = [name for name in MODULES if path_of(name).name == "__init__.py"]
-    assert [name for name in roots if len(modules()[name].body) != 1 or not ast.get_docstring(modules()[name])] == []
-
-
 def test_only_commands_print() -> None:
     calls = [
         module
         for module, node in _nodes()
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     ]
-    assert [module for module in calls if _room(module) != "cli"] == []
+    assert [module for module in calls if _package(module) != "cli"] == []
 
 
 def test_pickles_are_opened_in_one_place() -> None:
@@ -159,12 +152,12 @@ def test_annotations_are_read_at_run_time() -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize("room", NO_TORCH)
-def test_light_rooms_import_nothing_heavy(room: str) -> None:
+@pytest.mark.parametrize("package", NO_TORCH)
+def test_light_packages_import_nothing_heavy(package: str) -> None:
     heavy = {"torch", "torchvision", "lightning", "open_clip", "timm", "segment_anything", "torchmetrics", "faiss"}
     wrong = []
     for module, tree in modules().items():
-        if _room(module) != room:
+        if _package(module) != package:
             continue
         for node in tree.body:
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []

@@ -12,7 +12,7 @@ from naruto_vision.cli.main import COMMANDS, TRAINER_COMMANDS, main
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.segmentation.sam import SamModel
 from naruto_vision.synthetic.attributes import read_cast
-from naruto_vision.synthetic.dataset import WorldPlan, write_world
+from naruto_vision.synthetic.dataset import SyntheticConfig, write_dataset
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 TRAINED = [path for path in CONFIGS if path.name != "cast.yaml"]  # the cast is an input of `draw`
@@ -113,8 +113,8 @@ def _command(path: Path) -> list[str]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Draw a tiny world, and save small models with random weights."""
     root = tmp_path_factory.mktemp("configs")
-    plan = WorldPlan(train=2, valid=1, test=1, scenes=1, valid_scenes=1, size=96, picture_size=48)
-    write_world(root / "world", read_cast(ROOT / "configs" / "cast.yaml"), plan)
+    plan = SyntheticConfig(train=2, valid=1, test=1, scenes=1, valid_scenes=1, size=96, picture_size=48)
+    write_dataset(root / "world", read_cast(ROOT / "configs" / "cast.yaml"), plan)
     files = [path.name for path in sorted((root / "world" / "train").glob("*.jpg"))]
     (root / "captions").symlink_to(root / "world" / "train")
     (root / "captions" / "captions.csv").write_text("path,text\n" + "".join(f"{name},a face\n" for name in files))

@@ -65,7 +65,7 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("stopped")
 @pytest.mark.parametrize(("path", "words"), CASES, ids=IDS)
-def test_s1_132_commands_in_the_documents_are_understood(path: Path, words: list[str]) -> None:
+def test_commands_in_the_documents_are_understood(path: Path, words: list[str]) -> None:
     if words[0] in cli.TRAINER_COMMANDS:
         with pytest.raises(_ParsedError):
             _understand(words)
@@ -74,7 +74,7 @@ def test_s1_132_commands_in_the_documents_are_understood(path: Path, words: list
     assert path.is_file()
 
 
-def test_s1_132_no_comment_breaks_a_continued_line() -> None:
+def test_no_comment_breaks_a_continued_line() -> None:
     broken = []
     for path, block in _blocks():
         lines = block.splitlines()

@@ -78,4 +78,4 @@ def test_a_gallery_is_listed_at_once(tmp_path: Path) -> None:
     answers = [_probe(["gallery", "list", "gallery"], tmp_path) for _ in range(3)]
     assert answers[0][0] == 0
     assert not {"torch", "lightning", "faiss", "cv2"} & set(answers[0][2])
-    assert min(seconds for _, seconds, _ in answers) <= LIMIT
+    assert min(seconds for _, seconds, _ in answers) <= 0.4  # NumPy is imported

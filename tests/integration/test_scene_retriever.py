@@ -21,7 +21,7 @@ from naruto_vision.io.images import write_image
 from naruto_vision.modules.scene_retriever import SceneRetriever
 from naruto_vision.recognition.decision import Decision
 from naruto_vision.records import Identity, ImageArray, Region, ScenePrediction
-from naruto_vision.segmentation.crops import CropSettings
+from naruto_vision.segmentation.crops import CropConfig
 
 RED, GREEN, BLUE, YELLOW = (220, 30, 30), (30, 200, 30), (30, 30, 220), (220, 220, 30)
 CAST = {"akai": RED, "midori": GREEN}
@@ -115,7 +115,7 @@ def trainer(*callbacks: pl.Callback) -> pl.Trainer:
 @pytest.fixture
 def retriever(world: Path) -> Callable[..., SceneRetriever]:
     def make(tint: float = 0.0) -> SceneRetriever:
-        crop = CropSettings(pad=0.0, pad_min=0)
+        crop = CropConfig(pad=0.0, pad_min=0)
         encoder = ColourEncoder(tint)
         return SceneRetriever(encoder, SquareSegmenter(), gallery=str(world / "gallery"), crop=crop)  # type: ignore[arg-type]
 
@@ -219,7 +219,7 @@ def test_further_crops_change_the_score_and_the_identity_of_the_run(
 ) -> None:
     enrol(world, retriever)
     plain, averaged = retriever(), retriever()
-    averaged.more_crops = (CropSettings(expand=1.0, background=None),)  # with the black around, so darker
+    averaged.more_crops = (CropConfig(expand=1.0, background=None),)  # with the black around, so darker
     image = scene(RED)
     one, other = (module.analyzer(image).identities[0] for module in (plain, averaged))
     assert one.label == other.label == "akai"
@@ -241,7 +241,7 @@ def test_scenes_without_a_segmenter_are_refused_in_words(world: Path) -> None:
         trainer().test(module, datamodule=data(world, test=str(world / "test")), verbose=False)
 
 
-def test_s1_075_a_folder_is_searched_recursively_and_bad_files_are_counted_or_stop_it(
+def test_a_folder_is_searched_recursively_and_bad_files_are_counted_or_stop_it(
     world: Path, retriever: Callable[..., SceneRetriever]
 ) -> None:
     enrol(world, retriever)
@@ -280,13 +280,13 @@ def test_a_scene_whose_image_was_replaced_is_searched_again(
     assert [json.loads(line)["scene"] for line in lines].count("one.png") == 1
 
 
-def test_s1_066_without_renormalising_scores_are_smaller_by_the_length_of_the_average(
+def test_without_renormalising_scores_are_smaller_by_the_length_of_the_average(
     world: Path, retriever: Callable[..., SceneRetriever]
 ) -> None:
     enrol(world, retriever)
     whole, compatible = retriever(), retriever()
     for module in (whole, compatible):
-        module.more_crops = (CropSettings(background=128, pad=0.5),)  # another view, so the average is shorter than 1
+        module.more_crops = (CropConfig(background=128, pad=0.5),)  # another view, so the average is shorter than 1
     compatible.renormalise = False
     one, other = (module.analyzer(scene(RED)).identities[0] for module in (whole, compatible))
     assert one.label == other.label
@@ -295,7 +295,7 @@ def test_s1_066_without_renormalising_scores_are_smaller_by_the_length_of_the_av
 
 
 @pytest.mark.parametrize("decision", ["vote", "top1", "max", "mean", "prototype"])
-def test_s1_068_every_decision_names_the_squares(
+def test_every_decision_names_the_squares(
     world: Path, retriever: Callable[..., SceneRetriever], decision: Decision
 ) -> None:
     enrol(world, retriever)
@@ -313,7 +313,7 @@ def test_thresholds_of_another_decision_are_refused(world: Path, retriever: Call
         trainer().test(module, datamodule=data(world, test=str(world / "test")), verbose=False)
 
 
-def test_s1_060_one_image_goes_from_masks_to_names(world: Path, retriever: Callable[..., SceneRetriever]) -> None:
+def test_one_image_goes_from_masks_to_names(world: Path, retriever: Callable[..., SceneRetriever]) -> None:
     enrol(world, retriever)
     prediction = retriever().analyzer(scene(RED, GREEN), "both.png")
     assert [(region.box, identity.name) for region, identity in zip(*_both(prediction), strict=True)] == [

@@ -14,7 +14,7 @@ from naruto_vision.cli.main import main
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.tiny import TinySizes
 from naruto_vision.synthetic.attributes import read_cast
-from naruto_vision.synthetic.dataset import WorldPlan, write_world
+from naruto_vision.synthetic.dataset import SyntheticConfig, write_dataset
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SIZES = TinySizes(
@@ -65,8 +65,8 @@ def _words(folder: Path, start: Path, extra: Sequence[str] = ()) -> list[str]:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("tuning")
-    plan = WorldPlan(train=4, valid=3, test=1, scenes=1, valid_scenes=1, size=96, picture_size=48)
-    write_world(folder / "world", read_cast(CONFIGS / "cast.yaml"), plan)
+    plan = SyntheticConfig(train=4, valid=3, test=1, scenes=1, valid_scenes=1, size=96, picture_size=48)
+    write_dataset(folder / "world", read_cast(CONFIGS / "cast.yaml"), plan)
     torch.manual_seed(0)
     ClipEncoder("tiny-clip", "random", sizes=SIZES).save(folder / "start")
     settings = yaml.safe_load((CONFIGS / "clip-reference.yaml").read_text())
@@ -87,7 +87,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(folder, folder / "start")
 
 
-def test_s1_042_manifests_classes_and_aliases_go_in_and_one_folder_comes_out(run: Run) -> None:
+def test_manifests_classes_and_aliases_go_in_and_one_folder_comes_out(run: Run) -> None:
     bundle = json.loads((run.folder / "out" / "bundle" / "model.json").read_text())
     classes = json.loads((run.folder / "manifests" / "classes.json").read_text())
     assert bundle["classes"] == classes
@@ -97,7 +97,7 @@ def test_s1_042_manifests_classes_and_aliases_go_in_and_one_folder_comes_out(run
     assert not (run.folder / "runs").exists()
 
 
-def test_s1_043_the_reference_config_has_the_reference_numbers() -> None:
+def test_the_reference_config_has_the_reference_numbers() -> None:
     settings = yaml.safe_load((CONFIGS / "clip-reference.yaml").read_text())
     model, trainer = settings["model"]["init_args"], settings["trainer"]
     assert (trainer["max_epochs"], trainer["accumulate_grad_batches"], settings["seed_everything"]) == (50, 1, 42)
@@ -105,7 +105,7 @@ def test_s1_043_the_reference_config_has_the_reference_numbers() -> None:
     assert model["optimizer"] == {"class_path": "torch.optim.AdamW", "init_args": {"lr": 1e-5, "weight_decay": 0.02}}
 
 
-def test_s1_045_patience_smoothing_scale_warm_up_and_floor_are_settings(run: Run) -> None:
+def test_patience_smoothing_scale_warm_up_and_floor_are_settings(run: Run) -> None:
     settings = yaml.safe_load((CONFIGS / "clip-reference.yaml").read_text())
     model = settings["model"]["init_args"]
     assert model["schedule"] == {"warm_up_epochs": 3, "min_lr_factor": 0.1}
@@ -115,7 +115,7 @@ def test_s1_045_patience_smoothing_scale_warm_up_and_floor_are_settings(run: Run
     assert len(run.json("metrics.json")["epochs"]) == EPOCHS  # type: ignore[arg-type]  # a list of JSON
 
 
-def test_s1_048_best_last_and_every_epoch_are_kept_and_read_back(run: Run) -> None:
+def test_best_last_and_every_epoch_are_kept_and_read_back(run: Run) -> None:
     folder = run.folder / "out" / "checkpoints"
     names = {path.name for path in folder.iterdir()}
     assert {"best.ckpt", "last.ckpt", *(f"epoch_{epoch:03d}.ckpt" for epoch in range(EPOCHS))} <= names
@@ -125,7 +125,7 @@ def test_s1_048_best_last_and_every_epoch_are_kept_and_read_back(run: Run) -> No
     assert all(torch.equal(state["state_dict"][f"encoder.clip.{name}"], value) for name, value in kept.items())
 
 
-def test_s1_049_every_table_and_plot_is_there(run: Run) -> None:
+def test_every_table_and_plot_is_there(run: Run) -> None:
     out = run.folder / "out"
     assert [name for name in FILES if not (out / name).is_file() or not (out / name).stat().st_size] == []
     classes = json.loads((out / "classes.json").read_text())
@@ -170,7 +170,7 @@ def test_the_mixture_of_weights_is_swept_and_kept(run: Run) -> None:
     assert mixed.info["classes"] == json.loads((run.folder / "out" / "classes.json").read_text())
 
 
-def test_s1_050_a_wrong_option_is_told_and_not_passed_over(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_option_is_told_and_not_passed_over(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     words = _words(run.folder, run.start, ["--model.freeze.unfreeze_visual_block", "2"])
     words[2] = str(run.folder / "config.yaml")
     assert main(words) == 2

@@ -18,7 +18,7 @@ from naruto_vision.errors import InputError, TrainingStoppedError
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Put a command named ``toy`` into the table; its ``run`` raises or returns what a test sets."""
-    module = ModuleType("naruto_vision.commands.toy")
+    module = ModuleType("naruto_vision.cli.toy")
 
     def add_arguments(parser: ArgumentParser) -> None:
         parser.add_argument("--number", type=int, default=0)

@@ -15,7 +15,7 @@ from naruto_vision.data.scenes import SceneItem
 from naruto_vision.metrics.scene import SceneReport, add_counts, count_scene
 from naruto_vision.modules.scene_retriever import SceneRetriever
 from naruto_vision.records import Identity, LabelledBox, Region, ScenePrediction
-from naruto_vision.viz.overlay import OverlaySettings
+from naruto_vision.viz.overlay import OverlayConfig
 
 BOX = (2, 2, 9, 9)
 
@@ -34,7 +34,7 @@ class Retriever(SceneRetriever):
 
     def __init__(self) -> None:
         pl.LightningModule.__init__(self)
-        self.overlay = OverlaySettings()
+        self.overlay = OverlayConfig()
         self.reports = {"test": report("Koba", "Odran"), "test_shown": report("Koba", "Koba")}
 
 

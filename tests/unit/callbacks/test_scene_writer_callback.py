@@ -18,8 +18,8 @@ from naruto_vision.errors import InputError
 from naruto_vision.io.images import write_image
 from naruto_vision.modules.scene_retriever import SceneRetriever
 from naruto_vision.records import Identity, Region, ScenePrediction
-from naruto_vision.segmentation.crops import CropSettings
-from naruto_vision.viz.overlay import OverlaySettings
+from naruto_vision.segmentation.crops import CropConfig
+from naruto_vision.viz.overlay import OverlayConfig
 
 SCENES = ("a.png", "b.png", "c.png")
 
@@ -31,7 +31,7 @@ class Retriever(SceneRetriever):
 
     def __init__(self) -> None:
         pl.LightningModule.__init__(self)
-        self.crop, self.overlay = CropSettings(), OverlaySettings()
+        self.crop, self.overlay = CropConfig(), OverlayConfig()
         self.answered = []
 
     def run_identity(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from naruto_vision.callbacks.wise_ft import WisePoint, choose_point, interpolate
-from naruto_vision.callbacks.zero_shot import ZeroShotProbe, drawn_probe, folder_probe, kept_share
+from naruto_vision.callbacks.zero_shot import ZeroShotProbe, folder_probe, kept_share, synthetic_probe
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.tiny import TinySizes
 from naruto_vision.errors import InputError
@@ -49,15 +49,15 @@ def test_the_best_mixture_that_keeps_enough_is_chosen() -> None:
 
 def test_a_probe_counts_images_whose_text_is_nearest() -> None:
     encoder = _encoder()
-    probe = drawn_probe(encoder, 6)
+    probe = synthetic_probe(encoder, 6)
     assert probe.pixels.shape == (6, 3, 24, 24)
     with torch.no_grad():
         images = encoder.encode_images(probe.pixels)
         texts = encoder.encode_texts([own[0] for own in probe.texts])
     expected = ((images @ texts.T).argmax(dim=1) == torch.arange(6)).float().mean().item()
     assert probe.accuracy(encoder) == pytest.approx(expected)
-    assert torch.equal(drawn_probe(encoder, 6).pixels, probe.pixels)
-    assert not torch.equal(drawn_probe(encoder, 6, seed=1).pixels, probe.pixels)
+    assert torch.equal(synthetic_probe(encoder, 6).pixels, probe.pixels)
+    assert not torch.equal(synthetic_probe(encoder, 6, seed=1).pixels, probe.pixels)
     with pytest.raises(InputError, match="at least 2 answers"):
         ZeroShotProbe(torch.zeros(1, 3, 2, 2), torch.zeros(1, dtype=torch.int64), (("a",),))
 

@@ -78,7 +78,7 @@ def swept(
         return PassFigures(score, {"accuracy": score})
 
     monkeypatch.setattr(wise_ft, "_validate", validate)
-    monkeypatch.setattr(wise_ft, "drawn_probe", lambda *_words: Probe(*shares))
+    monkeypatch.setattr(wise_ft, "synthetic_probe", lambda *_words: Probe(*shares))
     callback, module = WiseSweep(str(folder / "out"), steps=len(scores) - 1, **options), Tuner(folder)
     trainer = trainer_of()
     callback.setup(trainer, module, "fit")
@@ -138,7 +138,7 @@ def test_the_untuned_weights_are_those_before_the_fit(tmp_path: Path) -> None:
 
 
 def test_the_mixtures_are_truly_validated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wise_ft, "drawn_probe", lambda *_words: Probe(0.5, 0.5))
+    monkeypatch.setattr(wise_ft, "synthetic_probe", lambda *_words: Probe(0.5, 0.5))
     callback, module, trainer = WiseSweep(str(tmp_path / "out"), steps=1), Tuner(tmp_path), trainer_of()
     callback.setup(trainer, module, "fit")
     callback.on_fit_end(trainer, module)
@@ -184,7 +184,7 @@ def test_a_run_without_validation_has_nothing_to_choose_by(tmp_path: Path, caplo
 
 
 def test_only_the_first_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wise_ft, "drawn_probe", lambda *_words: Probe(0.5, 0.5))
+    monkeypatch.setattr(wise_ft, "synthetic_probe", lambda *_words: Probe(0.5, 0.5))
     callback, module = WiseSweep(str(tmp_path / "out"), steps=1), Tuner(tmp_path)
     callback.setup(trainer_of(first=False), module, "fit")
     callback.on_fit_end(trainer_of(first=False), module)

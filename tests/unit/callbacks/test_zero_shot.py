@@ -102,7 +102,7 @@ def test_the_images_are_made_once(root: str | None, made: object, monkeypatch: p
         calls.append(("folder", root))
         return "a probe"
 
-    monkeypatch.setattr(zero_shot, "drawn_probe", drawn)
+    monkeypatch.setattr(zero_shot, "synthetic_probe", drawn)
     monkeypatch.setattr(zero_shot, "folder_probe", folder)
     callback = ZeroShotRetention(root, count=5)
     encoder: Any = object()

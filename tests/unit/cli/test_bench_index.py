@@ -36,7 +36,7 @@ def bench(folder: Path, *words: str) -> dict[str, dict[str, object]]:
     return dict(report["results"])
 
 
-def test_s1_110_naive_and_faiss_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_naive_and_faiss_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kinds = ("naive", "flat-default", "flat", "hnsw", "ivf", "sq")
     found = bench(tmp_path, "--vectors", "500", "--dim", "16", "--queries", "40", "--kinds", *kinds)
     image: dict[str, dict[str, dict[str, float]]] = found["image"]  # type: ignore[assignment]  # JSON has no types
@@ -50,7 +50,7 @@ def test_s1_110_naive_and_faiss_side_by_side(tmp_path: Path, capsys: pytest.Capt
     assert "GFLOP/s in this run" in shown
 
 
-def test_s1_111_queries_are_held_out_and_self_match_can_be_asked_for(tmp_path: Path) -> None:
+def test_queries_are_held_out_and_self_match_can_be_asked_for(tmp_path: Path) -> None:
     rows = np.eye(12, dtype=np.float32)  # no row is near another: only a self match scores
     Gallery.build(rows, [GalleryRow(f"{i}.png", "a") for i in range(12)], fingerprint="b" * 64).save(tmp_path / "g")
     words = ("--gallery", str(tmp_path / "g"), "--queries", "6", "--kinds", "naive", "flat", "--k", "1")

@@ -39,7 +39,7 @@ SICK = [
 ]
 
 
-def test_s1_130_a_machine_without_a_gpu_is_healthy() -> None:
+def test_a_machine_without_a_gpu_is_healthy() -> None:
     assert HEALTHY.gpu == ""
     assert diagnose(HEALTHY) == ()
     assert diagnose(replace(HEALTHY, gpu="some GPU", gpu_driver=True)) == ()

@@ -74,7 +74,7 @@ def test_list_shows_labels_counts_and_rows(home: Path, capsys: pytest.CaptureFix
     assert home.is_dir()
 
 
-def test_s1_032_images_are_added_as_the_enrolment_would(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_are_added_as_the_enrolment_would(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An added image gets the very vector that enrolling it would have given, and the others keep theirs."""
     drawn(home / "data" / "b" / "9.png", 9)
     before = Gallery.open("g")

@@ -106,7 +106,7 @@ def checkpoint(path: Path, *, prefix: str = "", **more: Any) -> ClipEncoder:
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "model."])
-def test_s1_048_best_pt_becomes_a_bundle(place: Path, capsys: pytest.CaptureFixture[str], prefix: str) -> None:
+def test_best_pt_becomes_a_bundle(place: Path, capsys: pytest.CaptureFixture[str], prefix: str) -> None:
     made = checkpoint(place / "best.pt", prefix=prefix)
     assert main(["weights", "import", "best.pt", "--model", "ViT-small-test", "--out", "tuned"]) == 0
     assert "tensors of ViT-small-test are in tuned" in capsys.readouterr().out
@@ -115,12 +115,12 @@ def test_s1_048_best_pt_becomes_a_bundle(place: Path, capsys: pytest.CaptureFixt
     assert found.info["imported_from"] == "best.pt"
 
 
-def test_s1_021_tuned_weights_are_an_option(place: Path) -> None:
+def test_tuned_weights_are_an_option(place: Path) -> None:
     made = checkpoint(place / "best.pt")
     assert ClipEncoder("ViT-small-test", "best.pt").fingerprint == made.fingerprint
 
 
-def test_s1_050_weights_that_do_not_fit_are_refused_by_name(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_weights_that_do_not_fit_are_refused_by_name(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     state = checkpoint(place / "best.pt").clip.state_dict()
     state["visual.renamed"] = state.pop("visual.proj")
     torch.save({"model": state}, place / "best.pt")

@@ -16,7 +16,7 @@ from naruto_vision.cli.trainer import NarutoCLI
         ("cpu", True, True, False, "32-true"),
     ],
 )
-def test_s1_046_half_precision_only_where_it_is_faster(
+def test_half_precision_only_where_it_is_faster(
     accelerator: str, gpu: bool, gpu_bf16: bool, cpu_bf16: bool, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)

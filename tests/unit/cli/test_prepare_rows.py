@@ -68,13 +68,13 @@ def lines(path: Path) -> list[str]:
     return path.read_text().splitlines()
 
 
-def test_s1_001_header_names_are_trimmed(here: Path) -> None:
+def test_header_names_are_trimmed(here: Path) -> None:
     assert main(["data", "prepare"]) == 0
     assert json.loads((here / "manifests" / "classes.json").read_text()) == ["Gara", "Naruto", "Sakura", "Tsunade"]
 
 
 @pytest.mark.parametrize("words", [["--rename", "Gara=Gaara"], ["--aliases", "mend.json"]])
-def test_s1_002_a_misspelt_class_is_mended_everywhere(here: Path, words: list[str]) -> None:
+def test_a_misspelt_class_is_mended_everywhere(here: Path, words: list[str]) -> None:
     (here / "mend.json").write_text('{"Gara": "Gaara"}')
     out = prepared(here, *words)
     assert json.loads((out / "classes.json").read_text())[0] == "Gaara"
@@ -84,14 +84,14 @@ def test_s1_002_a_misspelt_class_is_mended_everywhere(here: Path, words: list[st
     assert "Gara" not in stats["kept_per_label"]
 
 
-def test_s1_003_split_folders_and_scenes_lie_side_by_side(export: Path) -> None:
+def test_split_folders_and_scenes_lie_side_by_side(export: Path) -> None:
     assert list(read_present(export)) == ["train", "valid", "test"]
     scenes = SceneDataset(export / "scenes_real", need_truth=True)
     assert scenes.scenes == ("scene_1.jpg",)
     assert [item.label for item in scenes.read(0).truth or ()] == ["Gara"]
 
 
-def test_s1_004_rows_of_exactly_one_class_are_kept(here: Path) -> None:
+def test_rows_of_exactly_one_class_are_kept(here: Path) -> None:
     out = prepared(here)
     assert [len(lines(out / f"{split}.csv")) - 1 for split in ("train", "valid", "test")] == [286, 64, 30]
     assert not any("Unlabeled" in line for line in lines(out / "train.csv"))
@@ -99,21 +99,21 @@ def test_s1_004_rows_of_exactly_one_class_are_kept(here: Path) -> None:
     assert len(lines(prepared(here, "--policy", "all") / "train.csv")) - 1 == 288
 
 
-def test_s1_005_absent_files_are_left_out_and_counted(here: Path) -> None:
+def test_absent_files_are_left_out_and_counted(here: Path) -> None:
     stats = json.loads((prepared(here) / "stats_train.json").read_text())
     assert stats["missing_files"] == len(stats["missing"]) == ABSENT
     assert stats["total_rows_seen"] == 300
     assert stats["total_rows_kept"] + stats["total_rows_discarded"] == 300
 
 
-def test_s1_006_root_out_and_labels(here: Path) -> None:
+def test_root_out_and_labels(here: Path) -> None:
     assert prepared(here).is_dir()  # the defaults: data, manifests, every class
     assert main(["data", "prepare", "--root", "data", "--out", "few", "--labels", "Sakura", "Naruto"]) == 0
     assert json.loads((here / "few" / "classes.json").read_text()) == ["Sakura", "Naruto"]
     assert {line.rpartition(",")[2] for line in lines(here / "few" / "test.csv")[1:]} == {"Sakura", "Naruto"}
 
 
-def test_s1_007_unlabelled_images_are_kept_only_where_asked_for(here: Path) -> None:
+def test_unlabelled_images_are_kept_only_where_asked_for(here: Path) -> None:
     assert "Unlabeled" not in (prepared(here) / "classes.json").read_text()
     out = prepared(here, "--include-unlabeled")
     assert json.loads((out / "classes.json").read_text())[-1] == "Unlabeled"
@@ -129,7 +129,7 @@ def test_s1_007_unlabelled_images_are_kept_only_where_asked_for(here: Path) -> N
     assert kept["Unlabeled"] == stats["kept_per_label"]["Unlabeled"]  # another class's image is not without a class
 
 
-def test_s1_008_manifests_byte_by_byte(here: Path) -> None:
+def test_manifests_byte_by_byte(here: Path) -> None:
     out = prepared(here)
     rows = [(name, next(c for c, place in COLUMNS.items() if cells.split(", ")[place] == "1"))
             for name, cells in rows_of("test")]  # fmt: skip
@@ -137,7 +137,7 @@ def test_s1_008_manifests_byte_by_byte(here: Path) -> None:
     assert (out / "test.csv").read_bytes() == f"path,label\n{expected}".encode()
 
 
-def test_s1_009_classes_are_listed_in_the_order_of_all_later_steps(here: Path) -> None:
+def test_classes_are_listed_in_the_order_of_all_later_steps(here: Path) -> None:
     out = prepared(here)
     assert read_present(out)["test"].classes == tuple(json.loads((out / "classes.json").read_text()))
     (out / "classes.json").write_text('["Tsunade", "Sakura", "Naruto", "Gara"]')
@@ -145,7 +145,7 @@ def test_s1_009_classes_are_listed_in_the_order_of_all_later_steps(here: Path) -
 
 
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
-def test_s1_010_statistics_have_the_reference_keys(here: Path, split: str) -> None:
+def test_statistics_have_the_reference_keys(here: Path, split: str) -> None:
     stats = json.loads((prepared(here) / f"stats_{split}.json").read_text())
     kinds = {
         "total_rows_kept": int,
@@ -168,7 +168,7 @@ def test_s1_010_statistics_have_the_reference_keys(here: Path, split: str) -> No
         ("gone", "filename, Gara\nx.png, 1", "no usable image"),
     ],
 )
-def test_s1_011_what_is_missing_is_told_in_one_line(
+def test_what_is_missing_is_told_in_one_line(
     here: Path, capsys: pytest.CaptureFixture[str], folder: str, text: str | None, words: str
 ) -> None:
     (here / folder / "train").mkdir(parents=True)
@@ -180,7 +180,7 @@ def test_s1_011_what_is_missing_is_told_in_one_line(
     assert told.count("\n") == 1
 
 
-def test_s1_012_class_counts_of_the_public_export(here: Path) -> None:
+def test_class_counts_of_the_public_export(here: Path) -> None:
     out = prepared(here)
     for split, counts in SINGLE.items():
         assert json.loads((out / f"stats_{split}.json").read_text())["kept_per_label"] == counts

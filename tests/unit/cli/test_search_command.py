@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from naruto_vision.viz.tile_rows import draw_rows
 
 from naruto_vision.cli.main import main
 from naruto_vision.cli.search import ImageFinder, tile_row
@@ -21,6 +20,7 @@ from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.io.images import read_image, write_image
 from naruto_vision.recognition.lookup import Hit, SearchResult
 from naruto_vision.records import Identity, ImageArray, Neighbour
+from naruto_vision.viz.sheets import draw_rows
 
 SIZES = TinySizes(
     embed_dim=16, image_size=24, patch_size=12, vision_width=32, vision_layers=1, text_width=32, text_layers=1

@@ -82,7 +82,7 @@ def test_a_run_without_logger_leaves_no_config_behind(
     ("options", "text"),
     [
         (["--model", "os.system"], "Importing 'os.system' is not allowed"),
-        (["--model", "naruto_vision.cli.importlib.import_module"], "is not allowed"),
+        (["--model", "naruto_vision.cli.main.importlib.import_module"], "is not allowed"),
         (["--trainer.callbacks+=subprocess.Popen"], "Importing 'subprocess.Popen' is not allowed"),
         (["--trainer.max_epochs=many"], "trainer.max_epochs many: expected int"),
         (["--out", "results"], "no callback of this config writes results"),

@@ -119,9 +119,7 @@ def test_a_default_gallery_that_is_missing_is_told_before_torch(
         expand_argv("predict", [scenes])
 
 
-def test_s1_075_predict_takes_short_options_for_what_is_set_most_often(
-    scenes: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_predict_takes_short_options_for_what_is_set_most_often(scenes: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("naruto_vision.cli.trainer_args.check_gallery", Path)
     short = ["--gallery", "g", "--threshold=0.8", "--top-k", "2", "--prefer-different-label", "--fail-fast"]
     long = [

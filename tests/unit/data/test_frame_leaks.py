@@ -85,7 +85,7 @@ def test_counters() -> None:
     assert not looks_counted([1, 2, 3, 4, 4])
 
 
-def test_s1_013_what_the_file_number_alone_gives_away() -> None:
+def test_what_the_file_number_alone_gives_away() -> None:
     """Draw names with the neighbourhoods of the public export: 33/64 and 14/30 within 3, 49/64 and 24/30 by name."""
     train = rows(*((1000 * k, "ab"[k % 2]) for k in range(143)), *((1000 * k + 9, "ab"[k % 2]) for k in range(143)))
     assert len(train) == 286

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from naruto_vision.data.masks import CocoMasks, DrawnMasks
+from naruto_vision.data.masks import CocoMasks, SyntheticMasks
 from naruto_vision.errors import FormatError, MissingPathError
 from naruto_vision.geometry import rle_from_mask
 from naruto_vision.io.images import write_image
@@ -61,8 +61,8 @@ def test_a_broken_mask_names_its_image(tmp_path: Path, segmentation: object) -> 
 
 
 def test_drawn_scenes_are_the_same_whenever_asked_and_differ_between_seeds() -> None:
-    source = DrawnMasks(seed=4, count=3, size=64)
-    first, again, other = source[1], source[1], DrawnMasks(seed=5, count=3, size=64)[1]
+    source = SyntheticMasks(seed=4, count=3, size=64)
+    first, again, other = source[1], source[1], SyntheticMasks(seed=5, count=3, size=64)[1]
     assert (first.image == again.image).all()
     assert (first.masks == again.masks).all()
     assert (first.image != other.image).any()

@@ -105,7 +105,7 @@ def test_a_small_image_is_kept_where_a_large_one_did_not_fit(tmp_path: Path) -> 
 
 
 def _quarantine(table: ClassTable, share: float = 0.9, *, every_class: bool = False) -> TableQuarantine:
-    return TableQuarantine("pictures", table, share, every_class=every_class)
+    return TableQuarantine("images", table, share, every_class=every_class)
 
 
 def test_each_row_counts_once_and_too_many_stop_as_soon_as_it_is_certain(table: ClassTable) -> None:
@@ -312,7 +312,7 @@ def test_a_image_of_broken_bytes_names_its_shard_and_path(table: ClassTable, tmp
         ('{"format": 1}', FormatError, "classes and shards"),
         ('{"format": 1, "classes": ["a"], "shards": [{"name": "x"}]}', FormatError, "classes and shards"),
         (
-            '{"format": 1, "classes": ["a"], "shards": [{"name": "x.tar", "bytes": 5, "images": 1}]}',
+            '{"format": 1, "classes": ["a"], "shards": [{"name": "x.tar", "bytes": 5, "pictures": 1}]}',
             FormatError,
             "x.tar",
         ),

@@ -18,7 +18,7 @@ def put(path: Path, value: Any) -> None:
     path.write_text(value if isinstance(value, str) else json.dumps(value), encoding="utf-8")
 
 
-def test_s1_095_gt_json_maps_scenes_to_lists_of_bbox_and_label(tmp_path: Path) -> None:
+def test_gt_json_maps_scenes_to_lists_of_bbox_and_label(tmp_path: Path) -> None:
     put(tmp_path / "gt.json", {"sub/a.jpg": [{"bbox": [1, 2, 3, 4], "label": "Koba"}], "b.jpg": []})
     assert read_gt(tmp_path / "gt.json") == {"sub/a.jpg": (LabelledBox((1, 2, 3, 4), "Koba"),), "b.jpg": ()}
     put(tmp_path / "gt.json", {"a.jpg": [{"box": [1, 2, 3, 4], "label": "Koba"}]})
@@ -26,7 +26,7 @@ def test_s1_095_gt_json_maps_scenes_to_lists_of_bbox_and_label(tmp_path: Path) -
         read_gt(tmp_path / "gt.json")
 
 
-def test_s1_092_eval_or_overlay_files_are_read(tmp_path: Path) -> None:
+def test_eval_or_overlay_files_are_read(tmp_path: Path) -> None:
     put(tmp_path / "a.json", {"scene": "a.jpg", "preds": [GOOD, GOOD]})
     put(tmp_path / "a_overlay.json", {"scene": "a.jpg", "preds": [{**GOOD, "label": "unknown"}]})
     assert len(read_prediction_folder(tmp_path, ["a.jpg"]).scenes["a.jpg"]) == 2

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from naruto_vision.data.class_data import ClassDataModule
-from naruto_vision.data.masks import DrawnMasks, MaskData, MaskedImage, MaskSource
+from naruto_vision.data.masks import MaskData, MaskedImage, MaskSource, SyntheticMasks
 from naruto_vision.data.sampling import Draw, DrawSampler, ShareSampler, draw_rows
 from naruto_vision.data.store import module_preprocess
 from naruto_vision.data.synthetic_captions import (
@@ -251,7 +251,7 @@ def test_images_that_are_kept_give_the_same_masks_as_those_that_are_not() -> Non
 
 @pytest.mark.parametrize("index", [-1, 2])
 def test_drawn_masks_end_where_they_end(index: int) -> None:
-    source = DrawnMasks(seed=1, count=2, size=32)
+    source = SyntheticMasks(seed=1, count=2, size=32)
     assert len(source) == 2
     with pytest.raises(IndexError, match=str(index)):
         _ = source[index]

@@ -18,7 +18,7 @@ from naruto_vision.encoders.class_token import clip_class_token, timm_class_toke
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.dino import DinoEncoder
 from naruto_vision.encoders.int8 import Int8Attention, Int8Encoder
-from naruto_vision.encoders.lora import LoraOptions, add_lora
+from naruto_vision.encoders.lora import LoraConfig, add_lora
 from naruto_vision.encoders.tiny import TinySizes
 from naruto_vision.io.machine import cpu_features, has_package
 
@@ -221,7 +221,7 @@ def test_low_rank_updates_are_not_stepped_over() -> None:
         pytest.skip("peft is not installed")
     torch.manual_seed(0)
     encoder = ClipEncoder("tiny-clip", "random", sizes=SIZES)
-    add_lora(encoder.clip, LoraOptions(towers="vision", layers="attention"))
+    add_lora(encoder.clip, LoraConfig(towers="vision", layers="attention"))
     _moved(encoder.clip.visual)
     pixels = _pixels(2, 24)
     assert clip_class_token(encoder.clip.visual, pixels) is None

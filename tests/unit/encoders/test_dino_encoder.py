@@ -43,7 +43,7 @@ def test_preprocessing_resizes_the_short_side_and_cuts_the_centre() -> None:
     assert np.allclose(found.numpy(), expected.transpose(2, 0, 1), atol=1e-5)
 
 
-def test_s1_031_a_short_side_of_256_a_centre_of_224_and_imagenet_figures() -> None:
+def test_a_short_side_of_256_a_centre_of_224_and_imagenet_figures() -> None:
     torch.manual_seed(0)
     encoder = DinoEncoder("vit_tiny_patch16_224", "random", image_size=224)
     image = np.random.default_rng(1).integers(0, 256, (300, 421, 3), dtype=np.uint8)
@@ -54,7 +54,7 @@ def test_s1_031_a_short_side_of_256_a_centre_of_224_and_imagenet_figures() -> No
     assert np.abs(encoder.preprocess(image).numpy() - expected.transpose(2, 0, 1)).max() < 1e-5
 
 
-def test_s1_131_a_local_file_is_loaded_without_a_download(tmp_path: Path) -> None:
+def test_a_local_file_is_loaded_without_a_download(tmp_path: Path) -> None:
     made = _encoder()
     torch.save(made.vit.state_dict(), tmp_path / "dino.pth")
     torch.manual_seed(1)  # other random weights before the file is read
@@ -82,7 +82,7 @@ def _official_dinov2() -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
-def test_s1_131_the_official_file_is_resampled_and_loaded(tmp_path: Path) -> None:
+def test_the_official_file_is_resampled_and_loaded(tmp_path: Path) -> None:
     path = tmp_path / "dinov2_vits14_pretrain.pth"
     state = _official_dinov2()
     torch.save(state, path)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from naruto_vision.encoders.clip import ClipEncoder
-from naruto_vision.encoders.lora import Layers, LoraOptions, Towers, add_lora, plain_state
+from naruto_vision.encoders.lora import Layers, LoraConfig, Towers, add_lora, plain_state
 from naruto_vision.encoders.tiny import TinySizes
 from naruto_vision.errors import InputError, MissingPackageError
 from naruto_vision.io import machine as optional
@@ -35,7 +35,7 @@ def test_a_bundle_has_the_updates_merged_and_the_base_stays(layers: Layers, tmp_
     encoder, pixels = _encoder(), torch.randn(2, 3, 24, 24)
     base = {name: value.clone() for name, value in encoder.clip.state_dict().items()}
     before = encoder.encode_images(pixels)
-    add_lora(encoder.clip, LoraOptions(layers=layers, rank=2))
+    add_lora(encoder.clip, LoraConfig(layers=layers, rank=2))
     assert torch.equal(encoder.encode_images(pixels), before)  # an update starts as nothing
     _train(encoder, pixels)
     after = encoder.encode_images(pixels)
@@ -54,7 +54,7 @@ def test_a_bundle_has_the_updates_merged_and_the_base_stays(layers: Layers, tmp_
 @pytest.mark.parametrize("towers", ["vision", "text"])
 def test_only_the_chosen_tower_is_updated(towers: Towers) -> None:
     encoder = _encoder()
-    add_lora(encoder.clip, LoraOptions(towers=towers))
+    add_lora(encoder.clip, LoraConfig(towers=towers))
     trained = [name for name, parameter in encoder.clip.named_parameters() if parameter.requires_grad]
     assert trained
     assert all(".lora_" in name for name in trained)
@@ -70,9 +70,9 @@ def test_without_updates_the_weights_are_the_weights() -> None:
 
 def test_options_that_make_no_sense_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="rank 0"):
-        LoraOptions(rank=0)
+        LoraConfig(rank=0)
     with pytest.raises(InputError, match="the vision tower has no mlp layers"):
-        add_lora(torch.nn.ModuleDict({"visual": torch.nn.Conv2d(3, 4, 1)}), LoraOptions(layers="mlp"))
+        add_lora(torch.nn.ModuleDict({"visual": torch.nn.Conv2d(3, 4, 1)}), LoraConfig(layers="mlp"))
     monkeypatch.setattr(optional, "has_package", lambda _: False)
     with pytest.raises(MissingPackageError, match=r"naruto-vision\[lora\]"):
-        add_lora(_encoder().clip, LoraOptions())
+        add_lora(_encoder().clip, LoraConfig())

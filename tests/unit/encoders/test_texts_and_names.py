@@ -18,7 +18,7 @@ from naruto_vision.encoders import dino, opening
 from naruto_vision.encoders.base import Encoder, embed_images
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.dino import HUB_NAMES, DinoEncoder
-from naruto_vision.encoders.lora import LoraOptions
+from naruto_vision.encoders.lora import LoraConfig
 from naruto_vision.encoders.prompts import TEMPLATES, checked_templates, class_texts, read_aliases, text_prototypes
 from naruto_vision.encoders.tiny import PAD, START, TinySizes, WordTokenizer, split_words
 from naruto_vision.errors import InputError
@@ -335,4 +335,4 @@ def test_a_tower_that_cannot_be_is_refused_in_one_line(model: str, size: int, wo
 @pytest.mark.parametrize("options", [{"rank": 0}, {"rank": -2}, {"alpha": 0.0}, {"alpha": -1.0}])
 def test_low_rank_options_out_of_range_are_named(options: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"lora: rank .* and alpha .*: both have to be above 0"):
-        LoraOptions(**options)
+        LoraConfig(**options)

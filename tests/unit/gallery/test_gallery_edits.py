@@ -96,14 +96,14 @@ def follow(seeds: range, index: IndexChoice, steps: int) -> None:
             assert gallery.index.to_bytes() == fresh.index.to_bytes()
 
 
-def test_s1_032_a_thousand_series_of_edits_equal_fresh_builds() -> None:
+def test_a_thousand_series_of_edits_equal_fresh_builds() -> None:
     pytest.importorskip("faiss")
     follow(range(500), "flat", 12)
     follow(range(500, 1000), "exact", 12)
 
 
 @pytest.mark.parametrize("index", ["hnsw", "ivf"])
-def test_s1_032_approximate_indexes_follow_edits_too(index: IndexChoice) -> None:
+def test_approximate_indexes_follow_edits_too(index: IndexChoice) -> None:
     """So few rows are all in reach of either, so the neighbours have to be the exact ones."""
     pytest.importorskip("faiss")
     follow(range(40), index, 10)

@@ -106,7 +106,7 @@ def test_stopping_at_any_step_leaves_one_generation_or_the_other(saved: Path, tm
 
 
 @pytest.mark.slow
-def test_s1_032_a_kill_at_any_step_of_a_real_process(saved: Path, tmp_path: Path) -> None:
+def test_a_kill_at_any_step_of_a_real_process(saved: Path, tmp_path: Path) -> None:
     generations = []
     for steps in range(0, 60, 2):
         folder = shutil.copytree(saved, tmp_path / f"copy {steps}")

@@ -67,7 +67,7 @@ def attempt(folder: Path) -> tuple[Gallery | None, str]:
 @pytest.mark.parametrize(
     ("index", "kind"), [("flat", "flat"), ("faiss", "flat"), ("hnsw", "hnsw"), ("ivf", "ivf"), ("sq", "sq")]
 )
-def test_s1_030_the_index_and_its_facts_come_back(tmp_path: Path, index: IndexChoice, kind: str) -> None:
+def test_the_index_and_its_facts_come_back(tmp_path: Path, index: IndexChoice, kind: str) -> None:
     gallery = built(index)
     gallery.save(tmp_path / "g")
     meta = json.loads((tmp_path / "g" / "faiss_meta.json").read_text(encoding="utf-8"))
@@ -81,7 +81,7 @@ def test_s1_030_the_index_and_its_facts_come_back(tmp_path: Path, index: IndexCh
     assert again.search(unit(9, seed=4), 5) == gallery.search(unit(9, seed=4), 5)
 
 
-def test_s1_030_an_l2_index_is_read_as_the_inner_products_it_stands_for(tmp_path: Path) -> None:
+def test_an_l2_index_is_read_as_the_inner_products_it_stands_for(tmp_path: Path) -> None:
     gallery = built("flat")
     gallery.save(tmp_path / "g")
     plain = faiss.IndexFlatL2(8)
@@ -96,7 +96,7 @@ def test_s1_030_an_l2_index_is_read_as_the_inner_products_it_stands_for(tmp_path
     assert [[one.row for one in row] for row in found] == plain.search(queries, 5)[1].tolist()
 
 
-def test_s1_067_auto_naive_and_faiss_find_the_same_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_naive_and_faiss_find_the_same_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     queries = unit(30, seed=4)
     answers = {index: built(index).search(queries, 5) for index in ("auto", "exact", "faiss", "flat")}
     naive = np.argsort(-(queries @ unit(120).T), axis=1)[:, :5].tolist()
@@ -108,7 +108,7 @@ def test_s1_067_auto_naive_and_faiss_find_the_same_rows(monkeypatch: pytest.Monk
     assert built("auto").index_kind == "exact"
 
 
-def test_s1_033_a_gallery_of_another_encoder_is_neither_searched_nor_added_to(tmp_path: Path) -> None:
+def test_a_gallery_of_another_encoder_is_neither_searched_nor_added_to(tmp_path: Path) -> None:
     built("flat").save(tmp_path / "g")
     with pytest.raises(FingerprintError, match="cccccccccccc, opened with encoder aaaaaaaaaaaa"):
         Gallery.open(tmp_path / "g", fingerprint="a" * 64)

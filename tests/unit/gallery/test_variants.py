@@ -4,7 +4,7 @@ import pytest
 from naruto_vision.gallery.enrollment import apply_gamma, draw_gamma
 
 
-def test_s1_024_gamma_is_normal_around_one_and_clipped() -> None:
+def test_gamma_is_normal_around_one_and_clipped() -> None:
     drawn = np.array([draw_gamma(f"a/{number}.png", 42) for number in range(2000)])
     assert 0.85 <= drawn.min() < drawn.max() <= 1.15
     assert abs(drawn.mean() - 1.0) < 0.005

@@ -116,10 +116,10 @@ def test_floats_that_are_no_numbers_do_not_crash() -> None:
 
 
 def test_cmyk_reads_as_pillow_converts_it(tmp_path: Path, image: ImageArray) -> None:
-    image = Image.fromarray(image).convert("CMYK")
-    image.save(tmp_path / "adobe.jpg", quality=100, subsampling=0)
+    cmyk = Image.fromarray(image).convert("CMYK")
+    cmyk.save(tmp_path / "adobe.jpg", quality=100, subsampling=0)
     found = read_image(tmp_path / "adobe.jpg").astype(float)
-    assert np.abs(found - np.asarray(image.convert("RGB"), dtype=float)).mean() <= 2
+    assert np.abs(found - np.asarray(cmyk.convert("RGB"), dtype=float)).mean() <= 2
     assert np.abs(found - image).mean() <= 3
 
 

@@ -10,7 +10,7 @@ from naruto_vision.io.quarantine import Quarantine
 
 
 def test_counts_add_up_and_reasons_are_kept(tmp_path: Path) -> None:
-    quarantine = Quarantine("pictures")
+    quarantine = Quarantine("images")
     for _ in range(9):
         quarantine.accept()
     quarantine.refuse(tmp_path / "ü.jpg", "truncated\nwith a second line")

@@ -22,7 +22,7 @@ def _unit(rng: np.random.Generator, rows: int, dim: int = 5) -> torch.Tensor:
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10_000), rows=st.integers(1, 6), smoothing=st.sampled_from([0.0, 0.1]))
-def test_s1_040_prototype_cross_entropy_equals_the_numpy_oracle(seed: int, rows: int, smoothing: float) -> None:
+def test_prototype_cross_entropy_equals_the_numpy_oracle(seed: int, rows: int, smoothing: float) -> None:
     rng = np.random.default_rng(seed)
     images, texts, labels = _unit(rng, rows), _unit(rng, 4), rng.integers(0, 4, rows)
     weights = rng.uniform(0.5, 2.0, 4)
@@ -75,7 +75,7 @@ def test_the_starting_bias_calls_as_many_pairs_right_as_there_are() -> None:
     assert bias.item() == pytest.approx(math.log(0.25 / 0.75), abs=0.02)
 
 
-def test_s1_046_rare_classes_weigh_more_so_that_all_count_the_same() -> None:
+def test_rare_classes_weigh_more_so_that_all_count_the_same() -> None:
     weights = inverse_frequency([30, 10, 0])
     assert weights.tolist() == pytest.approx([40 / 90, 40 / 30, 1.0])
     assert 30 * weights[0] == pytest.approx(10 * weights[1].item())

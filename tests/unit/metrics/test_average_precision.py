@@ -61,7 +61,7 @@ def scenes(draw: st.DrawFn) -> tuple[Scenes, Scenes]:
 
 @settings(max_examples=60, deadline=None)
 @given(scenes())
-def test_s1_097_average_precision_equals_a_plain_loop(case: tuple[Scenes, Scenes]) -> None:
+def test_average_precision_equals_a_plain_loop(case: tuple[Scenes, Scenes]) -> None:
     truth, found = case
     figures = coco_average_precision(truth, found)
     assert figures["AP50"] == pytest.approx(oracle(truth, found, 0.5), abs=1e-6)

@@ -69,7 +69,7 @@ def test_holm_equals_its_definition(p_values: list[float]) -> None:
         assert adjusted[place] == pytest.approx(max(steps))
 
 
-def test_s1_096_the_published_runs_are_not_separable_whatever_the_pairing() -> None:
+def test_the_published_runs_are_not_separable_whatever_the_pairing() -> None:
     found = compare_totals(["CLIP", "FT", "DINO"], [Rate(45, 62), Rate(43, 62), Rate(39, 62)])
     assert [(item.first, item.second) for item in found] == [("CLIP", "FT"), ("CLIP", "DINO"), ("FT", "DINO")]
     assert [item.p_low for item in found] == [0.5, 0.03125, 0.125]

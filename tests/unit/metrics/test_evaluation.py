@@ -41,7 +41,7 @@ def published() -> tuple[Scenes, Scenes]:
     return truth, found
 
 
-def test_s1_094_both_recalls_with_their_counts() -> None:
+def test_both_recalls_with_their_counts() -> None:
     report = evaluate_scenes(*published()).report
     rates = {name: (rate.count, rate.total) for name, rate in report.rates().items()}
     assert rates == {
@@ -60,7 +60,7 @@ def test_s1_094_both_recalls_with_their_counts() -> None:
     }
 
 
-def test_s1_097_precision_f1_and_panoptic_quality() -> None:
+def test_precision_f1_and_panoptic_quality() -> None:
     truth = {"a.png": row("a", "b"), "b.png": row("a")}
     found = {
         "a.png": [
@@ -90,7 +90,7 @@ def test_nothing_measured_gives_none_and_not_zero() -> None:
         evaluate_scenes({}, {}, iou_match=1.5)
 
 
-def test_s1_094_bounds_tell_what_is_worth_mending() -> None:
+def test_bounds_tell_what_is_worth_mending() -> None:
     figure: Box = (0, 0, 19, 39)
     truth = {name: [LabelledBox(figure, "a")] for name in ("head", "wrong", "cut", "gone", "right")}
     found = {
@@ -183,7 +183,7 @@ def test_difference_is_of_the_same_scenes() -> None:
         Interval(1.0, 0.0, 1)
 
 
-def test_s1_093_csv_has_class_correct_total_accuracy() -> None:
+def test_csv_has_class_correct_total_accuracy() -> None:
     truth = {"a.png": row("b", "b", "b", 'odd, "name"')}
     text = class_csv(evaluation_document(evaluate_scenes(truth, {"a.png": row("b", "b")}), 10))
     assert text.splitlines()[0] == "class,correct,total,accuracy"

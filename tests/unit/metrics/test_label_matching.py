@@ -44,14 +44,14 @@ def check(iou: NDArray[np.float64], right: NDArray[np.bool_], bar: float) -> Non
 
 @settings(max_examples=200, deadline=None)
 @given(tables(most=5), st.sampled_from([0.0, 0.5, 0.9]))
-def test_s1_090_label_aware_matching_equals_brute_force(
+def test_label_aware_matching_equals_brute_force(
     table: tuple[NDArray[np.float64], NDArray[np.bool_]], bar: float
 ) -> None:
     check(*table, bar)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_s1_090_six_by_six_equals_brute_force(seed: int) -> None:
+def test_six_by_six_equals_brute_force(seed: int) -> None:
     random = np.random.default_rng(seed)
     iou = random.random((6, 6))
     check(iou, random.random((6, 6)) < 0.3, 0.4)

@@ -41,9 +41,7 @@ def reasons(predictions: list[tuple[Box, str]], truths: list[tuple[Box, str]]) -
         ([(FIGURE, "a"), ((20, 20, 39, 55), UNKNOWN)], ["right"], ["right", "unnamed"]),
     ],
 )
-def test_s1_097_every_box_gets_its_reason(
-    predictions: list[tuple[Box, str]], objects: list[str], regions: list[str]
-) -> None:
+def test_every_box_gets_its_reason(predictions: list[tuple[Box, str]], objects: list[str], regions: list[str]) -> None:
     assert reasons(predictions, [(FIGURE, "a")]) == (objects, regions)
 
 
@@ -83,7 +81,7 @@ def boxes(draw: st.DrawFn) -> LabelledBox:
     st.sampled_from([0.0, 0.3, 0.5, 0.9]),
     st.sampled_from(["box", "label"]),
 )
-def test_s1_097_reasons_add_up_to_the_counts(
+def test_reasons_add_up_to_the_counts(
     predictions: list[LabelledBox], truths: list[LabelledBox], bar: float, matching: Matching
 ) -> None:
     verdict = judge_scene(predictions, truths, bar, matching)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from naruto_vision.data.class_data import ClassDataModule
 from naruto_vision.encoders.clip import ClipEncoder
-from naruto_vision.encoders.lora import LoraOptions
+from naruto_vision.encoders.lora import LoraConfig
 from naruto_vision.encoders.tiny import TinySizes
 from naruto_vision.errors import InputError
 from naruto_vision.io.images import write_image
@@ -163,10 +163,10 @@ def test_towers_that_cannot_be_parted_are_told_apart() -> None:
     dropping.clip.visual.patch_dropout = torch.nn.Dropout(0.5)
     assert "drops" in str(find_trunk(dropping))
     updated = _encoder()
-    freeze_towers(updated, FreezeConfig(), LoraOptions(towers="vision", rank=1))
+    freeze_towers(updated, FreezeConfig(), LoraConfig(towers="vision", rank=1))
     assert "no blocks at the bottom" in str(find_trunk(updated))
     text_only = _encoder()
-    freeze_towers(text_only, FreezeConfig(), LoraOptions(towers="text", rank=1))
+    freeze_towers(text_only, FreezeConfig(), LoraConfig(towers="text", rank=1))
     assert find_trunk(text_only) == FrozenTrunk(text_only, None)
 
 

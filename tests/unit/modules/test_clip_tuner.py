@@ -144,7 +144,7 @@ def test_a_loss_that_is_not_finite_stops_training(tmp_path: Path) -> None:
     assert not (tmp_path / "bundle").exists()
 
 
-def test_s1_046_the_logit_scale_is_clamped(tmp_path: Path) -> None:
+def test_the_logit_scale_is_clamped(tmp_path: Path) -> None:
     module = _tuner(tmp_path, loss=LossConfig(max_logit_scale=20.0))
     with torch.no_grad():
         module.encoder.logit_scale.fill_(9.0)

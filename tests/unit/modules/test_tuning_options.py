@@ -15,7 +15,7 @@ from naruto_vision.callbacks.zero_shot import ZeroShotRetention
 from naruto_vision.data.class_data import ClassBatch
 from naruto_vision.data.synthetic_captions import SyntheticCaptionData
 from naruto_vision.encoders.clip import ClipEncoder
-from naruto_vision.encoders.lora import LoraOptions
+from naruto_vision.encoders.lora import LoraConfig
 from naruto_vision.encoders.prompts import TEMPLATES, class_texts
 from naruto_vision.encoders.tiny import TinySizes
 from naruto_vision.errors import InputError, StateDictError
@@ -73,7 +73,7 @@ def _fit(module: ContrastiveTuner, folder: Path, *, resume: str | None = None, *
 
 
 @pytest.mark.parametrize("loss", ["contrastive", "sigmoid", "prototype"])
-def test_s1_040_the_loss_falls(loss: LossKind, tmp_path: Path) -> None:
+def test_the_loss_falls(loss: LossKind, tmp_path: Path) -> None:
     module, files = _tuner(tmp_path, loss=LossConfig(loss)), TuningFiles(str(tmp_path / "out"))
     _fit(module, tmp_path, max_epochs=8, callbacks=[files])
     losses = [row["train_loss"] for row in files.epochs]
@@ -81,7 +81,7 @@ def test_s1_040_the_loss_falls(loss: LossKind, tmp_path: Path) -> None:
     assert module.export.best.named["accuracy"] >= 0.6  # chance is a third
 
 
-def test_s1_041_prototypes_are_the_renormalised_mean_over_templates_and_aliases(tmp_path: Path) -> None:
+def test_prototypes_are_the_renormalised_mean_over_templates_and_aliases(tmp_path: Path) -> None:
     assert len(TEMPLATES) == 7
     (tmp_path / "aliases.json").write_text(json.dumps({"red": ["crimson", "scarlet one"]}))
     module = _tuner(tmp_path, texts=TextConfig(aliases_json=str(tmp_path / "aliases.json")))
@@ -110,14 +110,14 @@ def _sgd(parameters: Any) -> Optimizer:
         ("both", 0, set()),
     ],
 )
-def test_s1_044_one_step_moves_exactly_what_is_not_frozen(
+def test_one_step_moves_exactly_what_is_not_frozen(
     freeze: Freeze, blocks: int, moved: set[str], tmp_path: Path
 ) -> None:
     module = _tuner(tmp_path, freeze=FreezeConfig(freeze, blocks), optimizer=_sgd)
     assert _moved_by_one_step(module, tmp_path) == moved
 
 
-def test_s1_050_the_text_tower_is_trained_unless_it_is_frozen(tmp_path: Path) -> None:
+def test_the_text_tower_is_trained_unless_it_is_frozen(tmp_path: Path) -> None:
     module = _tuner(tmp_path, loss=LossConfig("prototype"), texts=TextConfig(per_step="all"), optimizer=_sgd)
     assert "text" in _moved_by_one_step(module, tmp_path)
 
@@ -144,7 +144,7 @@ def test_a_frozen_text_tower_trains_on_after_a_validation(tmp_path: Path) -> Non
 
 def test_low_rank_updates_are_trained_alone_and_resumed_with_the_same_bits(tmp_path: Path) -> None:
     def run(folder: Path, epochs: int, resume: str | None = None) -> ContrastiveTuner:
-        module = _tuner(folder, lora=LoraOptions(rank=2, layers="all"))
+        module = _tuner(folder, lora=LoraConfig(rank=2, layers="all"))
         keep = ModelCheckpoint(folder, filename="{epoch}", save_top_k=-1)
         options = {"enable_checkpointing": True, "max_epochs": epochs, "callbacks": [keep], "limit_train_batches": 2}
         _fit(module, folder, resume=resume, **options)
@@ -160,7 +160,7 @@ def test_low_rank_updates_are_trained_alone_and_resumed_with_the_same_bits(tmp_p
     tuned = ClipEncoder(str(tmp_path / "resumed" / "bundle"))
     assert tuned.encode_images(pixels).shape == (2, 16)
     with pytest.raises(InputError, match=r"freeze\.towers=text means nothing"):
-        _tuner(tmp_path, lora=LoraOptions(), freeze=FreezeConfig("text"))
+        _tuner(tmp_path, lora=LoraConfig(), freeze=FreezeConfig("text"))
 
 
 def test_the_sigmoid_learns_its_bias_from_where_the_first_batch_puts_it(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_captions_are_learned_by_sigmoid_but_not_as_classes(tmp_path: Path) -> N
         )
 
 
-def test_s1_045_the_rate_rises_for_whole_epochs_and_ends_at_its_floor(tmp_path: Path) -> None:
+def test_the_rate_rises_for_whole_epochs_and_ends_at_its_floor(tmp_path: Path) -> None:
     schedule = ScheduleConfig(warm_up_epochs=2, min_lr_factor=0.1)
     module, files = _tuner(tmp_path, schedule=schedule), TuningFiles(str(tmp_path / "out"))
     _fit(module, tmp_path, max_epochs=5, callbacks=[files])
@@ -199,7 +199,7 @@ def test_s1_045_the_rate_rises_for_whole_epochs_and_ends_at_its_floor(tmp_path: 
         ScheduleConfig(min_lr_factor=1.5)
 
 
-def test_s1_046_class_weights_clipping_and_accumulation_reach_the_step(
+def test_class_weights_clipping_and_accumulation_reach_the_step(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert read_class_weights("none", ThreeColours()) is None
@@ -226,7 +226,7 @@ def test_s1_046_class_weights_clipping_and_accumulation_reach_the_step(
     assert 0 < moved <= 2.1e-3  # two steps of at most the clipped length
 
 
-def test_s1_047_the_best_pass_has_the_best_accuracy_and_of_equals_the_smallest_loss(tmp_path: Path) -> None:
+def test_the_best_pass_has_the_best_accuracy_and_of_equals_the_smallest_loss(tmp_path: Path) -> None:
     labels, prototypes = torch.arange(4) % 2, torch.eye(2)
 
     def score(right: int, scale: float) -> float:
@@ -248,7 +248,7 @@ def test_s1_047_the_best_pass_has_the_best_accuracy_and_of_equals_the_smallest_l
     assert all(torch.equal(state["state_dict"][f"encoder.clip.{name}"], value) for name, value in kept.items())
 
 
-def test_s1_047_a_run_that_gets_no_better_stops_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_that_gets_no_better_stops_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     module = _tuner(tmp_path, optimizer=lambda parameters: SGD(parameters, lr=0.0))
     caplog.set_level("INFO", logger="naruto_vision")
     trainer = _fit(
@@ -261,7 +261,7 @@ def test_s1_047_a_run_that_gets_no_better_stops_and_says_so(tmp_path: Path, capl
     assert "stopped after epoch 3: 2 validations in a row were no better than that of epoch 1" in caplog.text
 
 
-def test_s1_050_the_confusion_matrix_is_that_of_the_best_weights(tmp_path: Path) -> None:
+def test_the_confusion_matrix_is_that_of_the_best_weights(tmp_path: Path) -> None:
     module, files = _tuner(tmp_path), TuningFiles(str(tmp_path / "out"))
 
     class Spoil(pl.Callback):
@@ -278,7 +278,7 @@ def test_s1_050_the_confusion_matrix_is_that_of_the_best_weights(tmp_path: Path)
     assert int(module.figures.confusion.diag().sum()) < right
 
 
-def test_s1_050_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     ClipEncoder("tiny-clip", "random", sizes=SIZES).save(tmp_path / "bundle")
     state, info = load_bundle(tmp_path / "bundle", "clip")
     state["visual.other"] = state.pop("visual.proj")
@@ -287,7 +287,7 @@ def test_s1_050_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         ClipEncoder(str(tmp_path / "bundle"))
 
 
-def test_s1_050_the_templates_that_are_given_are_used(tmp_path: Path) -> None:
+def test_the_templates_that_are_given_are_used(tmp_path: Path) -> None:
     module = _tuner(tmp_path, texts=TextConfig(templates=["a sketch of {}"]))
     _fit(module, tmp_path, max_steps=1, limit_val_batches=0)
     assert module.prototypes.texts == (("a sketch of red",), ("a sketch of green",), ("a sketch of blue",))

@@ -15,7 +15,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch.optim import SGD
 
 from naruto_vision.callbacks.wise_ft import WisePoint, choose_point, interpolate
-from naruto_vision.callbacks.zero_shot import ZeroShotProbe, drawn_probe, kept_share
+from naruto_vision.callbacks.zero_shot import ZeroShotProbe, kept_share, synthetic_probe
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.content import GalleryRow
@@ -319,7 +319,7 @@ def test_shares_that_are_kept(now: float, start: float, kept: float) -> None:
     assert kept_share(now, start) == pytest.approx(kept)
 
 
-@pytest.mark.parametrize(("pictures", "labels", "texts"), [(0, 0, 2), (1, 1, 1), (2, 1, 2), (1, 2, 2)])
+@pytest.mark.parametrize(("images", "labels", "texts"), [(0, 0, 2), (1, 1, 1), (2, 1, 2), (1, 2, 2)])
 def test_a_probe_needs_images_and_a_choice(images: int, labels: int, texts: int) -> None:
     found = f"found {images} images, {labels} labels and {texts} answers"
     with pytest.raises(InputError, match=found):
@@ -328,14 +328,14 @@ def test_a_probe_needs_images_and_a_choice(images: int, labels: int, texts: int)
 
 def test_drawn_probes_are_those_of_their_seed() -> None:
     encoder = ClipEncoder("tiny-clip")
-    probe = drawn_probe(encoder, 3, seed=1)
-    assert torch.equal(probe.pixels, drawn_probe(encoder, 3, seed=1).pixels)
-    assert probe.texts != drawn_probe(encoder, 3, seed=2).texts
+    probe = synthetic_probe(encoder, 3, seed=1)
+    assert torch.equal(probe.pixels, synthetic_probe(encoder, 3, seed=1).pixels)
+    assert probe.texts != synthetic_probe(encoder, 3, seed=2).texts
     assert probe.labels.tolist() == [0, 1, 2]
     with pytest.raises(InputError, match="found 1 images"):
-        drawn_probe(encoder, 1)
+        synthetic_probe(encoder, 1)
     with pytest.raises(InputError, match="found 0 images"):
-        drawn_probe(encoder, 0)
+        synthetic_probe(encoder, 0)
 
 
 def test_captions_that_find_their_images() -> None:

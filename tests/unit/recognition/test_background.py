@@ -10,7 +10,7 @@ from typing_extensions import override
 from naruto_vision.io.bundles import file_sha256
 from naruto_vision.recognition.writer import LOG, BackgroundWriter, SceneWriter, read_log
 from naruto_vision.records import ImageArray, ScenePrediction
-from naruto_vision.segmentation.crops import CropSettings
+from naruto_vision.segmentation.crops import CropConfig
 
 IMAGE = np.zeros((8, 8, 3), np.uint8)
 SCENES = tuple(f"{number}.png" for number in range(6))
@@ -21,7 +21,7 @@ class _Held(SceneWriter):
     """Writes each scene only when it is let, and fails at one of them."""
 
     def __init__(self, out: Path, fails_at: str = "") -> None:
-        super().__init__(out, SCENES, ["a"], {}, crop=CropSettings())
+        super().__init__(out, SCENES, ["a"], {}, crop=CropConfig())
         self.let = threading.Semaphore(0)
         self.threads: set[int] = set()
         self._fails_at = fails_at

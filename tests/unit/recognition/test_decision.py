@@ -3,7 +3,7 @@ import pytest
 
 from naruto_vision.recognition.decision import ClassCentroids, Decision, decide
 from naruto_vision.records import Box, Identity, Neighbour, Region, ScenePrediction
-from naruto_vision.viz.overlay import OverlaySettings, choose_for_overlay
+from naruto_vision.viz.overlay import OverlayConfig, choose_for_overlay
 
 
 class FixedRule:
@@ -72,22 +72,22 @@ def test_nms_keeps_the_better_of_two_overlapping_regions() -> None:
     found = scene(
         ((0, 0, 49, 49), "a", 0.7, True), ((5, 5, 49, 49), "b", 0.9, True), ((60, 60, 80, 80), "c", 0.5, True)
     )
-    assert choose_for_overlay(found, OverlaySettings()) == (1, 2)
+    assert choose_for_overlay(found, OverlayConfig()) == (1, 2)
 
 
 def test_an_unknown_part_never_hides_a_named_figure() -> None:
     found = scene(((0, 0, 49, 49), "a", 0.6, True), ((5, 5, 49, 49), "b", 0.99, False))
-    assert choose_for_overlay(found, OverlaySettings()) == (0,)
+    assert choose_for_overlay(found, OverlayConfig()) == (0,)
 
 
 def test_threshold_top_k_and_unknown_filters() -> None:
     found = scene(((0, 0, 9, 9), "a", 0.9, True), ((20, 0, 29, 9), "b", 0.4, True), ((40, 0, 49, 9), "c", 0.8, False))
-    assert choose_for_overlay(found, OverlaySettings(min_score=0.5)) == (0, 2)
-    assert choose_for_overlay(found, OverlaySettings(top_k=1)) == (0,)
-    assert choose_for_overlay(found, OverlaySettings(show_unknown=False)) == (0, 1)
+    assert choose_for_overlay(found, OverlayConfig(min_score=0.5)) == (0, 2)
+    assert choose_for_overlay(found, OverlayConfig(top_k=1)) == (0,)
+    assert choose_for_overlay(found, OverlayConfig(show_unknown=False)) == (0, 1)
 
 
-def test_s1_068_topk_rows_vote_and_top1_takes_the_nearest() -> None:
+def test_topk_rows_vote_and_top1_takes_the_nearest() -> None:
     rows = (Neighbour(0, "a", 0.90), Neighbour(1, "b", 0.89), Neighbour(2, "b", 0.88))
     assert decide(rows, FixedRule(None), "vote").label == "b"
     rules: tuple[Decision, ...] = ("top1", "max")
@@ -97,7 +97,7 @@ def test_s1_068_topk_rows_vote_and_top1_takes_the_nearest() -> None:
         assert identity.margin == pytest.approx(0.01)
 
 
-def test_s1_068_mean_and_prototype_of_whole_classes() -> None:
+def test_mean_and_prototype_of_whole_classes() -> None:
     vectors = np.array([[1.0, 0.0], [0.0, 1.0], [0.8, 0.6]], dtype=np.float32)
     centres = ClassCentroids.of(vectors, ["a", "a", "b"])
     query = np.array([[0.6, 0.8]], dtype=np.float32)
@@ -112,5 +112,5 @@ def test_s1_068_mean_and_prototype_of_whole_classes() -> None:
         decide(ROWS, FixedRule(None), "mean")
 
 
-def test_s1_078_a_low_cosine_is_called_unknown() -> None:
+def test_a_low_cosine_is_called_unknown() -> None:
     assert [decide(ROWS, FixedRule(bar)).name for bar in (0.9, 0.91)] == ["a", "unknown"]

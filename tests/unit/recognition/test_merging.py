@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from naruto_vision.recognition.merging import MergeSettings, common_pixels, merge_parts, touch, union_of
+from naruto_vision.recognition.merging import MergeConfig, common_pixels, merge_parts, touch, union_of
 from naruto_vision.records import Box, Identity, Region
 
 
@@ -27,27 +27,27 @@ class Names:
         return [Identity(self.label, self.score) for _ in regions]
 
 
-def merged(names: Names, first: Identity, second: Identity, settings: MergeSettings | None = None) -> list[str]:
+def merged(names: Names, first: Identity, second: Identity, settings: MergeConfig | None = None) -> list[str]:
     identities = [first, second, Identity("c", 0.2)]
-    regions, found = merge_parts([FACE, COAT, FAR], identities, names, settings or MergeSettings())
+    regions, found = merge_parts([FACE, COAT, FAR], identities, names, settings or MergeConfig())
     assert len(regions) == len(found)
     return [one.prompt.name for one in regions]
 
 
-def test_s1_079_a_face_and_a_coat_become_one_figure_when_the_union_fits_better() -> None:
+def test_a_face_and_a_coat_become_one_figure_when_the_union_fits_better() -> None:
     assert merged(Names(0.8), Identity("a", 0.7), Identity("b", 0.5, known=False)) == ["coat + face", "far"]
 
 
-def test_s1_079_parts_stay_apart_when_the_union_fits_worse() -> None:
+def test_parts_stay_apart_when_the_union_fits_worse() -> None:
     assert merged(Names(0.69), Identity("a", 0.7), Identity("a", 0.5)) == ["coat", "face", "far"]
-    assert merged(Names(0.74), Identity("a", 0.7), Identity("a", 0.5), MergeSettings(gain=0.05)) == [
+    assert merged(Names(0.74), Identity("a", 0.7), Identity("a", 0.5), MergeConfig(gain=0.05)) == [
         "coat",
         "face",
         "far",
     ]
 
 
-def test_s1_079_two_known_characters_are_never_put_together() -> None:
+def test_two_known_characters_are_never_put_together() -> None:
     names = Names(0.99)
     assert merged(names, Identity("a", 0.7), Identity("b", 0.7)) == ["coat", "face", "far"]
     assert names.asked == 0
@@ -62,20 +62,20 @@ def test_a_figure_of_three_parts_takes_two_rounds() -> None:
 
     parts = [FACE, COAT, legs]
     identities = [Identity("a", scores[one.prompt.name], known=False) for one in parts]
-    whole, found = merge_parts(parts, identities, identify, MergeSettings())
+    whole, found = merge_parts(parts, identities, identify, MergeConfig())
     assert [one.area for one in whole] == [sum(one.area for one in parts)]
     assert found[0].score == pytest.approx(0.7)
-    assert len(merge_parts(parts, identities, identify, MergeSettings(rounds=1))[0]) == 2
-    assert len(merge_parts(parts, identities, identify, MergeSettings(rounds=0))[0]) == 3
+    assert len(merge_parts(parts, identities, identify, MergeConfig(rounds=1))[0]) == 2
+    assert len(merge_parts(parts, identities, identify, MergeConfig(rounds=0))[0]) == 3
 
 
 def test_a_nested_part_is_no_candidate_and_goes_only_when_asked() -> None:
     button, names = region((10, 15, 13, 18), "button"), Names(0.99)
     identities = [Identity("a", 0.7), Identity("a", 0.6)]
-    assert len(merge_parts([COAT, button], identities, names, MergeSettings())[0]) == 2
+    assert len(merge_parts([COAT, button], identities, names, MergeConfig())[0]) == 2
     assert names.asked == 0
-    assert len(merge_parts([COAT, button], identities, names, MergeSettings(drop_nested=0.05))[0]) == 1
-    assert len(merge_parts([COAT, button], identities, names, MergeSettings(drop_nested=0.2))[0]) == 2
+    assert len(merge_parts([COAT, button], identities, names, MergeConfig(drop_nested=0.05))[0]) == 1
+    assert len(merge_parts([COAT, button], identities, names, MergeConfig(drop_nested=0.2))[0]) == 2
 
 
 def test_a_union_has_the_pixels_of_both() -> None:
@@ -100,4 +100,4 @@ def test_common_pixels_are_those_of_both_masks() -> None:
 
 def test_impossible_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="merge: expected"):
-        MergeSettings(nested=0.0)
+        MergeConfig(nested=0.0)

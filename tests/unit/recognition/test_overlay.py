@@ -10,7 +10,7 @@ def overlap(first: Box, second: Box) -> bool:
     return first[0] <= second[2] and second[0] <= first[2] and first[1] <= second[3] and second[1] <= first[3]
 
 
-def test_s1_073_every_label_has_its_own_colour_and_keeps_it_in_any_order() -> None:
+def test_every_label_has_its_own_colour_and_keeps_it_in_any_order() -> None:
     labels = [f"label {i}" for i in range(12)]
     colours = label_colours(labels)
     assert len(set(colours.values())) == 12

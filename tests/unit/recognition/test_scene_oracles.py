@@ -21,7 +21,7 @@ from naruto_vision.geometry import mask_from_rle
 from naruto_vision.recognition.calibration import ScoredRegion, score_regions, thresholds_from
 from naruto_vision.recognition.decision import ClassCentroids, Decision, check_decision, decide
 from naruto_vision.recognition.lookup import look_up
-from naruto_vision.recognition.merging import MergeSettings, common_pixels, merge_parts, touch, union_of
+from naruto_vision.recognition.merging import MergeConfig, common_pixels, merge_parts, touch, union_of
 from naruto_vision.recognition.writer import (
     SceneLog,
     as_line,
@@ -35,7 +35,7 @@ from naruto_vision.recognition.writer import (
     software_versions,
 )
 from naruto_vision.records import Box, Identity, LabelledBox, Mask, Neighbour, Region, ScenePrediction, Vectors
-from naruto_vision.viz.overlay import OverlaySettings, choose_for_overlay, labelled_boxes
+from naruto_vision.viz.overlay import OverlayConfig, choose_for_overlay, labelled_boxes
 
 _QUICK = settings(max_examples=50, deadline=None, derandomize=True)
 _ROW = st.tuples(st.sampled_from("abc"), st.integers(0, 20).map(lambda k: 0.5 + k / 50))  # near enough to outvote
@@ -214,7 +214,7 @@ def test_what_is_shown_is_what_a_plain_loop_keeps(
     found: list[tuple[Box, str, float, bool]], nms: float, bar: float, unknown: bool
 ) -> None:
     scene = _scene(*found)
-    shown = choose_for_overlay(scene, OverlaySettings(nms_iou=nms, min_score=bar, show_unknown=unknown))
+    shown = choose_for_overlay(scene, OverlayConfig(nms_iou=nms, min_score=bar, show_unknown=unknown))
     kept: list[int] = []
     for index in sorted(range(len(found)), key=lambda i: (not found[i][3], -found[i][2])):
         box, _, score, known = found[index]
@@ -229,8 +229,8 @@ def test_picks_are_few_distinct_and_among_what_is_shown(
     found: list[tuple[Box, str, float, bool]], most: int, different: bool
 ) -> None:
     scene = _scene(*found)
-    everything = choose_for_overlay(scene, OverlaySettings())
-    settings_ = OverlaySettings(top_k=most, prefer_different_label=different)
+    everything = choose_for_overlay(scene, OverlayConfig())
+    settings_ = OverlayConfig(top_k=most, prefer_different_label=different)
     picks = choose_for_overlay(scene, settings_)
     assert set(picks) <= set(everything)
     assert len(set(picks)) == len(picks) == min(most, len(everything))  # nms at 0.3 leaves none that pick_iou drops
@@ -243,8 +243,8 @@ def test_picks_are_few_distinct_and_among_what_is_shown(
 @pytest.mark.parametrize("wrong", [{"steps": ()}, {"steps": (0.5, 0.6)}, {"within": -0.1}, {"top_k": -1}])
 def test_impossible_limits_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="overlay: expected falling steps, top_k and within >= 0"):
-        OverlaySettings(**wrong)  # type: ignore[arg-type]  # one field of each type
-    OverlaySettings(steps=(0.5, 0.5), within=0.0, top_k=0)
+        OverlayConfig(**wrong)  # type: ignore[arg-type]  # one field of each type
+    OverlayConfig(steps=(0.5, 0.5), within=0.0, top_k=0)
 
 
 def test_boxes_for_measuring_carry_what_people_see_or_the_best_label() -> None:
@@ -300,9 +300,9 @@ def test_without_anything_to_merge_nobody_is_named_again_and_the_largest_comes_f
 
     parts = [_region((0, 0, 1, 1)), _region((50, 50, 69, 69))]
     names = [Identity("a", 0.5), Identity("b", 0.5)]
-    regions, identities = merge_parts(parts, names, never, MergeSettings())
+    regions, identities = merge_parts(parts, names, never, MergeConfig())
     assert ([one.area for one in regions], [one.label for one in identities]) == ([400, 4], ["b", "a"])
-    assert merge_parts([], [], never, MergeSettings(drop_nested=0.0)) == ((), ())
+    assert merge_parts([], [], never, MergeConfig(drop_nested=0.0)) == ((), ())
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_without_anything_to_merge_nobody_is_named_again_and_the_largest_comes_f
 )
 def test_impossible_merges_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="expected gap, rounds, max_candidates >= 0 and nested in"):
-        MergeSettings(**wrong)  # type: ignore[arg-type]  # one field of each type
+        MergeConfig(**wrong)  # type: ignore[arg-type]  # one field of each type
 
 
 @pytest.mark.parametrize(("gain", "parts"), [(0.125, 1), (0.126, 2)])
@@ -320,7 +320,7 @@ def test_a_union_that_gains_just_enough_is_taken(gain: float, parts: int) -> Non
 
     pair = [_region((0, 0, 9, 9)), _region((10, 0, 19, 9))]
     names = [Identity("a", 0.5), Identity("a", 0.25)]
-    assert len(merge_parts(pair, names, identify, MergeSettings(gain=gain, nested=1.0))[0]) == parts
+    assert len(merge_parts(pair, names, identify, MergeConfig(gain=gain, nested=1.0))[0]) == parts
 
 
 def test_only_the_unions_of_the_largest_parts_are_tried() -> None:
@@ -332,11 +332,11 @@ def test_only_the_unions_of_the_largest_parts_are_tried() -> None:
 
     parts = [_region((10 * k, 0, 10 * k + 9, 9)) for k in range(6)]
     names = [Identity("a", 0.5)] * 6
-    merge_parts(parts, names, identify, MergeSettings(max_candidates=2))
+    merge_parts(parts, names, identify, MergeConfig(max_candidates=2))
     assert asked == [2]
-    merge_parts(parts, names, identify, MergeSettings(max_candidates=0))
+    merge_parts(parts, names, identify, MergeConfig(max_candidates=0))
     assert asked == [2]
-    merge_parts(parts, names, identify, MergeSettings())
+    merge_parts(parts, names, identify, MergeConfig())
     assert asked == [2, 5]  # neighbours only
 
 

@@ -14,9 +14,9 @@ from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.io.bundles import config_path
 from naruto_vision.recognition.analyzer import SceneAnalyzer
-from naruto_vision.recognition.merging import MergeSettings
+from naruto_vision.recognition.merging import MergeConfig
 from naruto_vision.records import ImageArray, Region
-from naruto_vision.segmentation.crops import CropSettings
+from naruto_vision.segmentation.crops import CropConfig
 from naruto_vision.segmentation.generator import RegionFilter, Segmenter
 from naruto_vision.segmentation.prompts import GridPrompter
 from naruto_vision.segmentation.protocol import SceneEmbedding
@@ -59,9 +59,9 @@ def parts(scenes: list[tuple[ImageArray, str]]) -> tuple[Segmenter, ClipEncoder,
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "defaults": {},
-    "two ways, as the reference scores": {"more_crops": [CropSettings(background=128)], "renormalise": False},
+    "two ways, as the reference scores": {"more_crops": [CropConfig(background=128)], "renormalise": False},
     "class means": {"decision": "mean", "mirror": False},
-    "merging": {"merge": MergeSettings(gain=-1.0, gap=8)},
+    "merging": {"merge": MergeConfig(gain=-1.0, gap=8)},
 }
 
 

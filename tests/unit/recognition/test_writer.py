@@ -8,7 +8,7 @@ from naruto_vision.errors import InputError
 from naruto_vision.io.images import read_image
 from naruto_vision.recognition.writer import SceneWriter, output_stems
 from naruto_vision.records import Identity, ImageArray, Neighbour, Region, ScenePrediction
-from naruto_vision.segmentation.crops import CropSettings
+from naruto_vision.segmentation.crops import CropConfig
 
 SCENES = ["a.png", "sub/a.png", "sub/b.png"]
 
@@ -30,7 +30,7 @@ def prediction(scene: str) -> ScenePrediction:
 
 
 def open_writer(out: Path, **identity: str) -> SceneWriter:
-    return SceneWriter(out, SCENES, ["Ao/Ki", "Ren"], identity, crop=CropSettings())
+    return SceneWriter(out, SCENES, ["Ao/Ki", "Ren"], identity, crop=CropConfig())
 
 
 def contents(out: Path) -> dict[str, bytes]:
@@ -49,7 +49,7 @@ def write_all(writer: SceneWriter, scenes: list[str]) -> None:
     writer.close()
 
 
-def test_s1_074_every_output_is_there_and_keeps_the_scene_s_folder(tmp_path: Path) -> None:
+def test_every_output_is_there_and_keeps_the_scene_s_folder(tmp_path: Path) -> None:
     writer = open_writer(tmp_path)
     write_all(writer, SCENES)
     run = writer.finish([("bad.png", "empty")], {})
@@ -65,7 +65,7 @@ def test_s1_074_every_output_is_there_and_keeps_the_scene_s_folder(tmp_path: Pat
     assert read_image(tmp_path / "overlay/sub/a_overlay.jpg").shape == (48, 64, 3)
 
 
-def test_s1_069_the_evaluation_document_is_unfiltered_and_the_overlay_says_unknown(tmp_path: Path) -> None:
+def test_the_evaluation_document_is_unfiltered_and_the_overlay_says_unknown(tmp_path: Path) -> None:
     writer = open_writer(tmp_path)
     write_all(writer, ["a.png"])
     evaluation = json.loads((tmp_path / "json/a.json").read_text())
@@ -118,8 +118,7 @@ def test_two_processes_write_the_same_log_as_one(tmp_path: Path) -> None:
     write_all(one, SCENES)
     one.finish([], {})
     ranks = [
-        SceneWriter(tmp_path / "two", SCENES, ["Ao/Ki", "Ren"], {}, crop=CropSettings(), rank=r, world=2)
-        for r in (0, 1)
+        SceneWriter(tmp_path / "two", SCENES, ["Ao/Ki", "Ren"], {}, crop=CropConfig(), rank=r, world=2) for r in (0, 1)
     ]
     write_all(ranks[0], ["a.png", "sub/b.png"])
     write_all(ranks[1], ["sub/a.png"])
@@ -141,7 +140,7 @@ def test_a_scene_that_is_named_like_another_one_s_overlay_has_files_of_its_own()
     assert stems["c_overlay.png"] == "c_overlay"
 
 
-def test_s1_070_the_overlay_document_has_the_same_schema_after_nms_at_030(tmp_path: Path) -> None:
+def test_the_overlay_document_has_the_same_schema_after_nms_at_030(tmp_path: Path) -> None:
     mask = np.ones((10, 10), dtype=np.bool_)
     regions = tuple(Region((x, 0, x + 9, 9), mask) for x in (0, 5, 20))  # the first two have an IoU of 1/3
     identities = (Identity("Ao/Ki", 0.8), Identity("Ren", 0.9), Identity("Ren", 0.7))

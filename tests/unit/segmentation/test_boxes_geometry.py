@@ -31,7 +31,7 @@ def test_area_counts_both_corners() -> None:
     assert area_xyxy((0, 0, 3, 1)) == 8
 
 
-def test_s1_064_expansion_is_half_on_each_side_and_clipped() -> None:
+def test_expansion_is_half_on_each_side_and_clipped() -> None:
     assert expand_xyxy((100, 100, 199, 149), 0.18, 640, 640) == (91, 96, 208, 153)
     assert expand_xyxy((0, 2, 99, 51), 0.2, 100, 60) == (0, 0, 99, 56)
     assert expand_xyxy((5, 5, 9, 9), 0.0, 20, 20) == (5, 5, 9, 9)

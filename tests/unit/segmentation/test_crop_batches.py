@@ -10,14 +10,14 @@ from torch.nn.functional import cosine_similarity, normalize
 from naruto_vision.encoders.base import Encoder, embed_images
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.records import ImageArray, Region
-from naruto_vision.segmentation.crops import CropSettings, crop_region, crop_tensor, embed_regions
+from naruto_vision.segmentation.crops import CropConfig, crop_region, crop_tensor, embed_regions
 
 WAYS = (
-    CropSettings(),
-    CropSettings(background=128),
-    CropSettings(background=None),
-    CropSettings(background=255, tight=False, expand=0.4),
-    CropSettings(pad=0.3, pad_min=0),
+    CropConfig(),
+    CropConfig(background=128),
+    CropConfig(background=None),
+    CropConfig(background=255, tight=False, expand=0.4),
+    CropConfig(pad=0.3, pad_min=0),
 )
 
 
@@ -62,13 +62,13 @@ def regions() -> list[Region]:
 
 
 def _embed(
-    encoder: Encoder, image: ImageArray, regions: list[Region], crops: Sequence[CropSettings], **options: Any
+    encoder: Encoder, image: ImageArray, regions: list[Region], crops: Sequence[CropConfig], **options: Any
 ) -> Tensor:
     return embed_regions(encoder, [(image, regions)], crops, **options)[0]
 
 
 @pytest.mark.parametrize("settings", WAYS, ids=str)
-def test_the_device_cuts_the_same_levels(image: ImageArray, regions: list[Region], settings: CropSettings) -> None:
+def test_the_device_cuts_the_same_levels(image: ImageArray, regions: list[Region], settings: CropConfig) -> None:
     for region in regions:
         ours = crop_tensor(torch.from_numpy(image), region, settings).permute(1, 2, 0).numpy()
         assert np.array_equal(ours, crop_region(image, region, settings))

@@ -78,7 +78,7 @@ def _same(ours: list[Region], stock: list[Region], height: int, width: int) -> b
 
 
 @pytest.mark.parametrize("crops", [None, CropLayers(), CropLayers(2, overlap=0.2, box_nms=0.5)])
-def test_s1_061_crop_layers_give_the_stock_masks(model: SamModel, image: ImageArray, crops: CropLayers | None) -> None:
+def test_crop_layers_give_the_stock_masks(model: SamModel, image: ImageArray, crops: CropLayers | None) -> None:
     options = {"predicted_iou": 0.2, "stability": 0.2, "box_nms": 0.7, "keep": ALL, "crops": crops}
     segmenter = Segmenter(GridPrompter(6), model, **options)
     ours, stock = segmenter(image), stock_regions(segmenter, image)
@@ -90,7 +90,7 @@ def test_s1_061_crop_layers_give_the_stock_masks(model: SamModel, image: ImageAr
     assert crops is None or any(region.prompt.name not in prompts for region in ours)
 
 
-def test_s1_061_the_reference_s_settings_are_all_options(model: SamModel) -> None:
+def test_the_reference_s_settings_are_all_options(model: SamModel) -> None:
     segmenter = Segmenter(
         GridPrompter(8), model, predicted_iou=0.7, stability=0.85, box_nms=0.7, crops=CropLayers(1, points_divisor=2)
     )

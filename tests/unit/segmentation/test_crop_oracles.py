@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from naruto_vision.errors import InputError
 from naruto_vision.geometry import area_xyxy, expand_xyxy
 from naruto_vision.records import Box, ImageArray, Mask, Region
-from naruto_vision.segmentation.crops import CropSettings, crop_layout, crop_region, cut_out_rgba
+from naruto_vision.segmentation.crops import CropConfig, crop_layout, crop_region, cut_out_rgba
 from naruto_vision.segmentation.postprocess import nms_xyxy
 from naruto_vision.segmentation.prompts import BoxPrompter, GridPrompter, PointPrompter, point_names
 from naruto_vision.segmentation.protocol import MaskThresholds, Prompts
@@ -95,7 +95,7 @@ def test_a_cut_out_is_the_image_where_the_mask_is_and_grey_elsewhere(
     box: Box, seed: int, grey: int, tight: bool, expand: float, pad: float, least: int
 ) -> None:
     image, region = _image(seed), _region(box, seed)
-    settings_ = CropSettings(expand=expand, tight=tight, pad=pad, pad_min=least, background=grey)
+    settings_ = CropConfig(expand=expand, tight=tight, pad=pad, pad_min=least, background=grey)
     window = box if tight else expand_xyxy(box, expand, WIDTH, HEIGHT)
     wide, high = window[2] - window[0] + 1, window[3] - window[1] + 1
     border = max(least, round(pad * min(wide, high)))
@@ -117,7 +117,7 @@ def test_without_a_background_the_window_of_the_image_comes_back(box: Box, seed:
     image, region = _image(seed), _region(box, seed)
     x1, y1, x2, y2 = expand_xyxy(box, expand, WIDTH, HEIGHT)
     for tight in (True, False):
-        found = crop_region(image, region, CropSettings(expand=expand, tight=tight, background=None))
+        found = crop_region(image, region, CropConfig(expand=expand, tight=tight, background=None))
         assert np.array_equal(found, image[y1 : y2 + 1, x1 : x2 + 1])
         assert found.flags.c_contiguous
 
@@ -136,7 +136,7 @@ def test_alpha_is_the_mask_and_colours_are_the_image(box: Box, seed: int, expand
 def test_a_region_of_the_whole_image_and_one_of_a_pixel_are_cropped() -> None:
     image = _image(1)
     whole = Region((0, 0, WIDTH - 1, HEIGHT - 1), np.ones((HEIGHT, WIDTH), dtype=bool))
-    plain = CropSettings(pad=0, pad_min=0)
+    plain = CropConfig(pad=0, pad_min=0)
     assert np.array_equal(crop_region(image, whole, plain), image)
     dot = Region((5, 6, 5, 6), np.ones((1, 1), dtype=bool))
     assert np.array_equal(crop_region(image, dot, plain), image[6:7, 5:6])
@@ -145,19 +145,19 @@ def test_a_region_of_the_whole_image_and_one_of_a_pixel_are_cropped() -> None:
 
 def test_a_half_of_the_border_s_share_is_rounded() -> None:
     region = Region((0, 0, 24, 34), np.ones((35, 25), dtype=bool))
-    borders = [crop_layout(region, CropSettings(pad=pad, pad_min=0), 100, 100)[1] for pad in (0.1, 0.13, 0.14)]
+    borders = [crop_layout(region, CropConfig(pad=pad, pad_min=0), 100, 100)[1] for pad in (0.1, 0.13, 0.14)]
     assert borders == [2, 3, 4]  # 2.5 goes to the even number, 3.25 and 3.5 to the nearest
 
 
 @pytest.mark.parametrize("background", [0, 255, None])
 def test_the_ends_of_the_range_of_greys_pass(background: int | None) -> None:
-    assert CropSettings(background=background).background == background
+    assert CropConfig(background=background).background == background
 
 
 @pytest.mark.parametrize("background", [-1, 256])
 def test_a_background_that_is_no_level_is_named(background: int) -> None:
     with pytest.raises(ValueError, match=f"background from 0 to 255, found {background}"):
-        CropSettings(background=background)
+        CropConfig(background=background)
 
 
 @settings(max_examples=30, deadline=None)

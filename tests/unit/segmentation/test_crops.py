@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from naruto_vision.records import ImageArray, Region
-from naruto_vision.segmentation.crops import CropSettings, crop_region, cut_out_rgba
+from naruto_vision.segmentation.crops import CropConfig, crop_region, cut_out_rgba
 
 
 def _scene() -> tuple[ImageArray, Region]:
@@ -12,9 +12,9 @@ def _scene() -> tuple[ImageArray, Region]:
     return image, Region((30, 20, 39, 39), mask)
 
 
-def test_s1_065_a_cut_out_has_the_mask_s_pixels_a_border_and_the_background() -> None:
+def test_a_cut_out_has_the_mask_s_pixels_a_border_and_the_background() -> None:
     image, region = _scene()
-    crop = crop_region(image, region, CropSettings(background=128))
+    crop = crop_region(image, region, CropConfig(background=128))
     assert crop.shape == (36, 26, 3)  # 8 pixels on each side: 10 % of the short side is less
     assert (crop[9:28, 8:18] == image[21:40, 30:40]).all()
     assert (crop[8, 8] == 128).all()
@@ -30,13 +30,13 @@ def test_the_border_grows_with_the_short_side() -> None:
 
 def test_without_background_the_expanded_box_keeps_the_image() -> None:
     image, region = _scene()
-    crop = crop_region(image, region, CropSettings(background=None, expand=0.2))
+    crop = crop_region(image, region, CropConfig(background=None, expand=0.2))
     assert (crop == image[18:42, 29:41]).all()
 
 
 def test_a_loose_cut_out_shows_the_expanded_window() -> None:
     image, region = _scene()
-    crop = crop_region(image, region, CropSettings(background=0, expand=0.2, tight=False, pad_min=0, pad=0))
+    crop = crop_region(image, region, CropConfig(background=0, expand=0.2, tight=False, pad_min=0, pad=0))
     assert crop.shape == (24, 12, 3)
     assert (crop[:2] == 0).all()
     assert (crop[3:22, 1:11] == image[21:40, 30:40]).all()
@@ -56,11 +56,11 @@ def test_the_image_is_never_written_to() -> None:
     image, region = _scene()
     before = image.copy()
     for background in (None, 0):
-        crop_region(image, region, CropSettings(background=background))[:] = 0
+        crop_region(image, region, CropConfig(background=background))[:] = 0
     assert (image == before).all()
 
 
 @pytest.mark.parametrize("values", [{"expand": -0.1}, {"pad": -1}, {"pad_min": -1}, {"background": 256}])
 def test_impossible_settings_are_refused(values: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="crop: expected"):
-        CropSettings(**values)
+        CropConfig(**values)

@@ -169,7 +169,7 @@ def test_official_sizes_have_the_official_number_of_parameters(name: Architectur
 
 
 @pytest.mark.slow
-def test_s1_076_vit_b_in_the_official_layout_loads_and_refuses_a_missing_name(tmp_path: Path) -> None:
+def test_vit_b_in_the_official_layout_loads_and_refuses_a_missing_name(tmp_path: Path) -> None:
     state = build_sam(SIZES["vit_b"]).state_dict()
     torch.save(state, tmp_path / "sam_vit_b_01ec64.pth")
     model = SamModel("vit_b", weights=tmp_path / "sam_vit_b_01ec64.pth")

@@ -143,7 +143,7 @@ def _region(box: tuple[int, int, int, int], stability: float = 1.0) -> Region:
     return Region(box, np.ones((y2 - y1 + 1, x2 - x1 + 1), dtype=bool), stability=stability)
 
 
-def test_s1_063_the_filter_of_areas_and_box_ratios() -> None:
+def test_the_filter_of_areas_and_box_ratios() -> None:
     tiny, middle, large = _region((0, 0, 1, 1)), _region((0, 0, 9, 9)), _region((0, 0, 19, 19))
     regions = [tiny, middle, large]
     assert RegionFilter(min_area=4)(regions, 20, 20) == [large, middle, tiny]
@@ -153,7 +153,7 @@ def test_s1_063_the_filter_of_areas_and_box_ratios() -> None:
     assert RegionFilter(min_area=0, max_masks=1)(regions, 20, 20) == [large]
 
 
-def test_s1_062_too_many_masks_are_cut_by_area_or_by_stability() -> None:
+def test_too_many_masks_are_cut_by_area_or_by_stability() -> None:
     small, large = _region((0, 0, 9, 9), 0.99), _region((0, 0, 19, 19), 0.9)
     assert RegionFilter(max_masks=1, min_area=0)([small, large], 20, 20) == [large]
     assert RegionFilter(max_masks=1, min_area=0, sort_by="stability")([small, large], 20, 20) == [small]

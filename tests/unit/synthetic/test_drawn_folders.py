@@ -15,10 +15,18 @@ from naruto_vision.errors import InputError
 from naruto_vision.io.bundles import config_path
 from naruto_vision.io.images import read_image
 from naruto_vision.synthetic.attributes import Cast, read_cast
-from naruto_vision.synthetic.dataset import TableRow, WorldPlan, add_quirks, class_table, misspelt, seed_of, write_world
+from naruto_vision.synthetic.dataset import (
+    SyntheticConfig,
+    TableRow,
+    add_quirks,
+    class_table,
+    misspelt,
+    seed_of,
+    write_dataset,
+)
 from naruto_vision.synthetic.scene import draw_scene
 
-_PLAN = WorldPlan(seed=3, train=3, valid=1, test=2, scenes=6, valid_scenes=2, size=96, picture_size=48)
+_PLAN = SyntheticConfig(seed=3, train=3, valid=1, test=2, scenes=6, valid_scenes=2, size=96, picture_size=48)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +37,7 @@ def cast() -> Cast:
 @pytest.fixture(scope="module")
 def world(cast: Cast, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("drawn") / "world"
-    write_world(out, cast, _PLAN)
+    write_dataset(out, cast, _PLAN)
     return out
 
 
@@ -88,14 +96,14 @@ def test_scene_truth_agrees_with_the_drawing(world: Path, cast: Cast) -> None:
 
 
 def test_a_scene_with_nobody_known_is_in_the_truth(cast: Cast, tmp_path: Path) -> None:
-    write_world(tmp_path / "w", cast, WorldPlan(train=0, valid=0, test=0, scenes=40, valid_scenes=0, size=64))
+    write_dataset(tmp_path / "w", cast, SyntheticConfig(train=0, valid=0, test=0, scenes=40, valid_scenes=0, size=64))
     gt = json.loads((tmp_path / "w" / "scenes" / "test" / "gt.json").read_text())
     assert len(gt) == 40
     assert [] in gt.values()
 
 
 def test_a_world_is_reproducible_and_says_how_it_was_made(world: Path, cast: Cast, tmp_path: Path) -> None:
-    write_world(tmp_path / "again", cast, _PLAN)
+    write_dataset(tmp_path / "again", cast, _PLAN)
     assert _files(tmp_path / "again") == _files(world)
     record = json.loads((world / "world.json").read_text())
     assert (record["format"], record["seed"], record["train"]) == (1, 3, 3)
@@ -106,27 +114,27 @@ def test_a_world_is_reproducible_and_says_how_it_was_made(world: Path, cast: Cas
 
 
 def test_more_images_leave_the_others_as_they_were(world: Path, cast: Cast, tmp_path: Path) -> None:
-    plan = WorldPlan(seed=3, train=4, valid=0, test=0, scenes=0, valid_scenes=0, picture_size=48)
-    write_world(tmp_path / "more", cast, plan)
+    plan = SyntheticConfig(seed=3, train=4, valid=0, test=0, scenes=0, valid_scenes=0, picture_size=48)
+    write_dataset(tmp_path / "more", cast, plan)
     old, new = _files(world / "train"), _files(tmp_path / "more" / "train")
     assert all(new[name] == data for name, data in old.items() if name.endswith(".jpg"))
     assert len(new) == len(old) + 8
 
 
 def test_an_occupied_folder_is_refused_and_only_a_world_replaced(cast: Cast, tmp_path: Path) -> None:
-    small = WorldPlan(train=1, valid=0, test=0, scenes=0, valid_scenes=0, picture_size=32)
+    small = SyntheticConfig(train=1, valid=0, test=0, scenes=0, valid_scenes=0, picture_size=32)
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "diary.txt").write_text("dear diary")
     with pytest.raises(InputError, match=r"mine: the folder is not empty; .*--force"):
-        write_world(mine, cast, small)
+        write_dataset(mine, cast, small)
     with pytest.raises(InputError, match=r"holds no world\.json"):
-        write_world(mine, cast, small, force=True)
+        write_dataset(mine, cast, small, force=True)
     assert (mine / "diary.txt").read_text() == "dear diary"
     with pytest.raises(InputError, match="found a file"):
-        write_world(mine / "diary.txt", cast, small)
-    write_world(tmp_path / "w", cast, small)
-    write_world(tmp_path / "w", cast, WorldPlan(train=0, valid=1, test=0, scenes=0, valid_scenes=0), force=True)
+        write_dataset(mine / "diary.txt", cast, small)
+    write_dataset(tmp_path / "w", cast, small)
+    write_dataset(tmp_path / "w", cast, SyntheticConfig(train=0, valid=1, test=0, scenes=0, valid_scenes=0), force=True)
     assert not list((tmp_path / "w" / "train").glob("*.jpg"))
 
 
@@ -135,14 +143,14 @@ def test_a_failure_leaves_nothing_behind(cast: Cast, tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_world(tmp_path / "w", cast, _PLAN, advance=fail)
+        write_dataset(tmp_path / "w", cast, _PLAN, advance=fail)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("field", "value"), [("train", -1), ("size", 8), ("picture_size", 5000)])
 def test_plans_that_cannot_be_drawn_are_refused(field: str, value: int) -> None:
     with pytest.raises(ValueError, match=str(value)):
-        WorldPlan(**{field: value})  # type: ignore[arg-type]  # one field of each type
+        SyntheticConfig(**{field: value})  # type: ignore[arg-type]  # one field of each type
 
 
 def test_quirks_are_all_there() -> None:

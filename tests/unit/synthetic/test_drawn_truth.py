@@ -11,7 +11,15 @@ from pycocotools import mask as coco
 
 from naruto_vision.records import Box, Mask
 from naruto_vision.synthetic.attributes import random_attributes
-from naruto_vision.synthetic.dataset import SceneTruth, TableRow, WorldPlan, add_quirks, class_table, misspelt, seed_of
+from naruto_vision.synthetic.dataset import (
+    SceneTruth,
+    SyntheticConfig,
+    TableRow,
+    add_quirks,
+    class_table,
+    misspelt,
+    seed_of,
+)
 from naruto_vision.synthetic.scene import Difficulty, SyntheticObject, SyntheticScene
 
 _QUICK = settings(max_examples=30, deadline=None, derandomize=True)
@@ -178,28 +186,28 @@ def test_seeds_tell_their_purposes_apart() -> None:
 @pytest.mark.parametrize(
     ("plan", "members", "steps"),
     [
-        (WorldPlan(train=3, valid=2, test=1, scenes=5, valid_scenes=7), 4, 36),
-        (WorldPlan(train=0, valid=0, test=0, scenes=0, valid_scenes=0), 8, 0),
-        (WorldPlan(train=1, valid=0, test=0, scenes=2, valid_scenes=0), 0, 2),
-        (WorldPlan(), 8, 840),
+        (SyntheticConfig(train=3, valid=2, test=1, scenes=5, valid_scenes=7), 4, 36),
+        (SyntheticConfig(train=0, valid=0, test=0, scenes=0, valid_scenes=0), 8, 0),
+        (SyntheticConfig(train=1, valid=0, test=0, scenes=2, valid_scenes=0), 0, 2),
+        (SyntheticConfig(), 8, 840),
     ],
 )
-def test_a_plan_counts_its_steps(plan: WorldPlan, members: int, steps: int) -> None:
+def test_a_plan_counts_its_steps(plan: SyntheticConfig, members: int, steps: int) -> None:
     assert plan.steps(members) == steps
 
 
 @pytest.mark.parametrize("field", ["train", "valid", "test", "scenes", "valid_scenes"])
 def test_no_count_may_be_negative(field: str) -> None:
     with pytest.raises(ValueError, match=r"none below 0, found -2"):
-        WorldPlan(**{field: -2})  # type: ignore[arg-type]  # one field of each type
-    WorldPlan(**{field: 0})  # type: ignore[arg-type]  # one field of each type
+        SyntheticConfig(**{field: -2})  # type: ignore[arg-type]  # one field of each type
+    SyntheticConfig(**{field: 0})  # type: ignore[arg-type]  # one field of each type
 
 
 @pytest.mark.parametrize("field", ["size", "picture_size"])
 @pytest.mark.parametrize(("side", "good"), [(31, False), (32, True), (2048, True), (2049, False)])
 def test_sides_have_bounds(field: str, side: int, good: bool) -> None:
     if good:
-        WorldPlan(**{field: side})  # type: ignore[arg-type]  # one field of each type
+        SyntheticConfig(**{field: side})  # type: ignore[arg-type]  # one field of each type
     else:
         with pytest.raises(ValueError, match=rf"32 to 2048 pixels, found {side}"):
-            WorldPlan(**{field: side})  # type: ignore[arg-type]  # one field of each type
+            SyntheticConfig(**{field: side})  # type: ignore[arg-type]  # one field of each type
