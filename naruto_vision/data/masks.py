@@ -332,7 +332,7 @@ class MaskData(pl.LightningDataModule):
         keep: Keep the scaled images in memory, about 0.22 MB each at 256 pixels.
 
     Example:
-        >>> from naruto_vision.data.masks import SyntheticMasks
+        >>> from naruto_vision import SyntheticMasks
         >>> data = MaskData(SyntheticMasks(1, 4, 64), SyntheticMasks(2, 2, 64), side=64, batch_size=2)
         >>> next(iter(data.train_dataloader())).pixels.shape
         torch.Size([2, 3, 64, 64])

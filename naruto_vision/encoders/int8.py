@@ -103,7 +103,7 @@ class Int8Encoder(Encoder):
         InputError: If this CPU has no instructions for it.
 
     Example:
-        >>> from naruto_vision.encoders.clip import ClipEncoder
+        >>> from naruto_vision import ClipEncoder
         >>> encoder = ClipEncoder("tiny-clip")
         >>> Int8Encoder(encoder).fingerprint == encoder.fingerprint if cpu_features()["VNNI"] else True
         True

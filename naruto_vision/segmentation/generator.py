@@ -181,8 +181,7 @@ class Segmenter:
 
     Example:
         >>> import numpy as np
-        >>> from naruto_vision.segmentation.prompts import GridPrompter
-        >>> from naruto_vision.segmentation.sam import SamModel
+        >>> from naruto_vision import GridPrompter, SamModel
         >>> segmenter = Segmenter(GridPrompter(4), SamModel("tiny-sam"))
         >>> regions = segmenter(np.zeros((48, 64, 3), np.uint8))
     """

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from naruto_vision.records import ImageArray
-from naruto_vision.segmentation.protocol import Prompts
+from naruto_vision.segmentation.protocol import Prompter, Prompts
 
 
-class GridPrompter:
+class GridPrompter(Prompter):
     """Asks at the cell centres of a square grid, for masks of everything.
 
     Args:
@@ -38,7 +38,7 @@ class GridPrompter:
         return _point_prompts(np.stack([x.ravel(), y.ravel()], axis=-1))
 
 
-class PointPrompter:
+class PointPrompter(Prompter):
     """Asks at the user's own points, each for an object of its own.
 
     Args:
@@ -60,7 +60,7 @@ class PointPrompter:
         return _point_prompts(self.points[inside])
 
 
-class BoxPrompter:
+class BoxPrompter(Prompter):
     """Asks for the object inside each of the user's boxes.
 
     Args:

@@ -1,7 +1,7 @@
 """Which regions people are shown, and how: tinted masks, outlines, name tags that do not cover one another."""
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -173,7 +173,7 @@ def place_tag(box: Box, tag: tuple[int, int], frame: tuple[int, int], taken: Seq
 
 
 def draw_overlay(
-    image: ImageArray, prediction: ScenePrediction, shown: Sequence[int], colours: dict[str, Colour]
+    image: ImageArray, prediction: ScenePrediction, shown: Sequence[int], colours: Mapping[str, Colour]
 ) -> ImageArray:
     """Draw the shown regions over a scene.
 
@@ -201,7 +201,7 @@ def draw_overlay(
 
 
 def _draw_tags(
-    image: Image.Image, prediction: ScenePrediction, shown: Sequence[int], colours: dict[str, Colour]
+    image: Image.Image, prediction: ScenePrediction, shown: Sequence[int], colours: Mapping[str, Colour]
 ) -> None:
     pen = ImageDraw.Draw(image)
     points = min(max(11, round(min(image.size) / 30)), 48)
