@@ -31,7 +31,8 @@ def load(
 
     Raises:
         MissingPathError: If the folder, its gallery or its weights are not there.
-        InputError: If the config or a file is not what it should be.
+        FormatError: If the config has no model.
+        InputError: If the config or a file is not what it should be otherwise.
         FingerprintError: If the gallery was built with another encoder.
 
     Example:

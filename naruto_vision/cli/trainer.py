@@ -17,7 +17,6 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.trainer.states import TrainerStatus
 from typing_extensions import override
@@ -70,8 +69,8 @@ class SaveConfig(SaveConfigCallback):
 
     @override
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        folders = [getattr(each, "out", None) for each in trainer.callbacks if isinstance(each, BasePredictionWriter)]
-        for folder in filter(None, folders if trainer.is_global_zero else []):
+        folders = {each["init_args"]["out"] for each in _callbacks_with("out", self.config.trainer)}
+        for folder in folders if trainer.is_global_zero else ():
             write_text(Path(folder) / RUN_CONFIG, self.parser.dump(self.config, skip_none=False))
 
 
@@ -186,10 +185,15 @@ def _check_precision(precision: object, accelerator: object) -> None:
         raise InputError(msg)
 
 
+def _callbacks_with(name: str, trainer: Namespace) -> list[Namespace]:
+    """Return the configured callbacks that have an argument of this name."""
+    listed = trainer.callbacks if isinstance(trainer.callbacks, list) else [trainer.callbacks]
+    return [callback for callback in listed if callback is not None and name in callback.get("init_args", {})]
+
+
 def _set_in_callbacks(trainer: Namespace, name: str, value: object, what: str) -> None:
     """Set a value in every callback that has it."""
-    listed = trainer.callbacks if isinstance(trainer.callbacks, list) else [trainer.callbacks]
-    found = [callback for callback in listed if callback is not None and name in callback.get("init_args", {})]
+    found = _callbacks_with(name, trainer)
     if not found:
         msg = f"--{name} {value}: no callback of this config {what}; omit --{name}"
         raise InputError(msg)

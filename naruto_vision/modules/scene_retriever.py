@@ -57,6 +57,12 @@ class SceneRetriever(pl.LightningModule):
     Attributes:
         reports: The last of each stage: "valid", "test" (all regions, best label), "test_shown" (what people see).
         answered: What ``predict_step`` has of a batch that is not done, for whoever keeps it when the run stops.
+
+    Example:
+        >>> import naruto_vision as nv
+        >>> segmenter = nv.Segmenter(nv.GridPrompter(16), nv.SamModel(weights="tiny-sam"))
+        >>> retriever = nv.SceneRetriever(nv.ClipEncoder("tiny-clip"), segmenter, gallery="runs/gallery")
+        >>> retriever.analyzer.analyze("scene.jpg").save("named.jpg")  # doctest: +SKIP
     """
 
     reports: dict[str, SceneReport]

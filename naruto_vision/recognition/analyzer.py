@@ -49,7 +49,7 @@ class SceneAnalyzer:
         merge: How parts of a figure are put together; None leaves them apart.
         overlay: Which regions a result shows; None takes the defaults.
         batch_size: Crops a forward pass; None takes 16 on a CPU and 256 elsewhere.
-        at_once: Scenes that ``analyze_many`` segments side by side. More than 1 takes their memory, and is slower on a CPU.
+        at_once: Scenes that ``analyze_many`` segments side by side; more than 1 takes memory, and is slower on a CPU.
 
     Raises:
         FingerprintError: If the gallery was built with another encoder.
@@ -193,7 +193,15 @@ class SceneAnalyzer:
         return ScenePrediction(one.scene, width, height, regions, identities, times)
 
     def identify(self, image: ImageArray, regions: Sequence[Region]) -> tuple[Identity, ...]:
-        """Name regions of an image (H, W, 3), uint8, RGB, that come from anywhere."""
+        """Name regions of an image that come from anywhere, such as a detector of your own.
+
+        Args:
+            image: Shape (H, W, 3), uint8, RGB, upright.
+            regions: Regions of this image.
+
+        Returns:
+            Who each region is, in the same order.
+        """
         return self._identify([(image, regions)])[0][0]
 
     def _identify(

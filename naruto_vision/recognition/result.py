@@ -27,11 +27,11 @@ class SceneResult:
         sha256: Of the image's file; "" for an image that came as an array.
 
     Example:
+        >>> import naruto_vision as nv
         >>> import numpy as np
-        >>> from naruto_vision import Identity, Region, ScenePrediction, SceneResult
-        >>> region = Region((8, 8, 39, 39), np.ones((32, 32), dtype=bool))
-        >>> prediction = ScenePrediction("a.png", 64, 48, (region,), (Identity("ayame", 0.9),))
-        >>> result = SceneResult(np.zeros((48, 64, 3), dtype=np.uint8), prediction, shown=(0,))
+        >>> region = nv.Region((8, 8, 39, 39), np.ones((32, 32), dtype=bool))
+        >>> prediction = nv.ScenePrediction("a.png", 64, 48, (region,), (nv.Identity("ayame", 0.9),))
+        >>> result = nv.SceneResult(np.zeros((48, 64, 3), dtype=np.uint8), prediction, shown=(0,))
         >>> result.names, result.overlay().shape, result.to_dict()["regions"][0]["bbox"]
         (('ayame',), (48, 64, 3), [8, 8, 39, 39])
     """

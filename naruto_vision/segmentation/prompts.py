@@ -19,8 +19,9 @@ class GridPrompter(Prompter):
         ValueError: If there is not at least one point a side.
 
     Example:
+        >>> import naruto_vision as nv
         >>> import numpy as np
-        >>> GridPrompter(2)(np.zeros((40, 80, 3), np.uint8)).points[:, 0].tolist()
+        >>> nv.GridPrompter(2)(np.zeros((40, 80, 3), np.uint8)).points[:, 0].tolist()
         [[20.0, 10.0], [60.0, 10.0], [20.0, 30.0], [60.0, 30.0]]
     """
 

@@ -193,8 +193,9 @@ class SamModel(nn.Module, PromptableModel):
         InputError: If this machine has no GPU, and its CPU is slower in that precision.
 
     Example:
+        >>> import naruto_vision as nv
         >>> import numpy as np
-        >>> model = SamModel("tiny-sam", weights=None)
+        >>> model = nv.SamModel("tiny-sam", weights=None)
         >>> embedding = model.embed(np.zeros((48, 64, 3), np.uint8))
         >>> embedding.input_size, tuple(embedding.features.shape)
         ((192, 256), (1, 64, 16, 16))

@@ -32,6 +32,11 @@ class OverlayConfig:
 
     Raises:
         ValueError: If a number is out of its range, or there is no step.
+
+    Example:
+        >>> import naruto_vision as nv
+        >>> nv.OverlayConfig(top_k=2, min_score=0.8).steps
+        (0.8, 0.7, 0.6, -1.0)
     """
 
     nms_iou: float = 0.30
