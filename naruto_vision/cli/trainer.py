@@ -270,6 +270,13 @@ _UNINFORMATIVE = re.compile(
 _DENIED = re.compile(r", denied by the '\S+' entry of the import path denylist\. Add .*? to allow it\.")
 
 
+def _unfit_class(found: re.Match[str]) -> str:
+    near = difflib.get_close_matches(found[1], naruto_vision.__all__, n=1, cutoff=0.7)
+    if not near or near[0] == found[1]:
+        return f"no class {found[1]} that fits here"
+    return f"no class {found[1]}; did you mean {near[0]}?"
+
+
 def one_line(message: str) -> str:
     """Shorten a message of the config parser, of any number of lines, to the key, its value and the reasons."""
     text = ""
@@ -278,6 +285,7 @@ def one_line(message: str) -> str:
             text += ("; " if text and line.startswith("- ") and text[-1] != ":" else " ") + line.removeprefix("- ")
     text = _DENIED.sub(" in a config", " ".join((text or message).split()))
     text = re.sub(r"Expected an? <class '([\w.]+)'>", r"expected \1", _CLASS.sub(r"\2:", text))
+    text = re.sub(r"Expected a dot import path string: (\w+)", _unfit_class, text)
     text = re.sub(r"Expected a typing\.Literal\[(.*?)\]", r"expected one of \1", text)
     keys = ".".join(dict.fromkeys(_PARSER_KEY.findall(message)))
     given = re.findall(r"^\s*Given value: (?!NestedArg)(.{1,60})$", message, flags=re.MULTILINE)
