@@ -1,4 +1,119 @@
 """Find and name the characters of a drawn series in scenes.
 
-Nothing is imported here: take each name from the module that defines it.
+``load`` gives the analyzer that a run of ``predict`` used; the other names are its parts, and what trains and measures
+them. A name is imported when it is first used, so importing the package imports neither torch nor NumPy.
+
+Example:
+    >>> import naruto_vision as nv
+    >>> analyzer = nv.load("runs")  # doctest: +SKIP
+    >>> analyzer.analyze("scene.jpg").save("named.jpg")  # doctest: +SKIP
 """
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
+    from naruto_vision.callbacks.reports import TuningFigures as TuningFigures
+    from naruto_vision.callbacks.reports import TuningFiles as TuningFiles
+    from naruto_vision.callbacks.scenes import SceneReportCallback as SceneReportCallback
+    from naruto_vision.callbacks.scenes import SceneWriterCallback as SceneWriterCallback
+    from naruto_vision.callbacks.wise_ft import WiseSweep as WiseSweep
+    from naruto_vision.callbacks.zero_shot import ZeroShotRetention as ZeroShotRetention
+    from naruto_vision.data.caption_data import CaptionDataModule as CaptionDataModule
+    from naruto_vision.data.class_data import ClassDataModule as ClassDataModule
+    from naruto_vision.data.gallery_data import GalleryDataModule as GalleryDataModule
+    from naruto_vision.data.ground_truth import read_gt as read_gt
+    from naruto_vision.data.ground_truth import read_prediction_folder as read_prediction_folder
+    from naruto_vision.data.masks import CocoMasks as CocoMasks
+    from naruto_vision.data.masks import MaskData as MaskData
+    from naruto_vision.data.masks import SyntheticMasks as SyntheticMasks
+    from naruto_vision.data.synthetic_captions import SyntheticCaptionData as SyntheticCaptionData
+    from naruto_vision.encoders.base import embed_images as embed_images
+    from naruto_vision.encoders.clip import ClipEncoder as ClipEncoder
+    from naruto_vision.encoders.dino import DinoEncoder as DinoEncoder
+    from naruto_vision.encoders.int8 import Int8Encoder as Int8Encoder
+    from naruto_vision.errors import NarutoVisionError as NarutoVisionError
+    from naruto_vision.gallery.content import GalleryRow as GalleryRow
+    from naruto_vision.gallery.enrollment import EnrollmentConfig as EnrollmentConfig
+    from naruto_vision.gallery.gallery import Gallery as Gallery
+    from naruto_vision.gallery.maintenance import add_to_gallery as add_to_gallery
+    from naruto_vision.gallery.maintenance import relabel_in_gallery as relabel_in_gallery
+    from naruto_vision.gallery.maintenance import remove_from_gallery as remove_from_gallery
+    from naruto_vision.gallery.maintenance import roll_back_gallery as roll_back_gallery
+    from naruto_vision.io.images import read_image as read_image
+    from naruto_vision.loading import load as load
+    from naruto_vision.metrics.evaluation import evaluate_scenes as evaluate_scenes
+    from naruto_vision.metrics.scene_accuracy import SceneAccuracy as SceneAccuracy
+    from naruto_vision.modules.clip_tuner import ContrastiveTuner as ContrastiveTuner
+    from naruto_vision.modules.sam_tuner import SegmenterTuner as SegmenterTuner
+    from naruto_vision.modules.scene_retriever import SceneRetriever as SceneRetriever
+    from naruto_vision.recognition.analyzer import SceneAnalyzer as SceneAnalyzer
+    from naruto_vision.recognition.lookup import look_up as look_up
+    from naruto_vision.recognition.lookup import measure_threshold as measure_threshold
+    from naruto_vision.recognition.merging import MergeConfig as MergeConfig
+    from naruto_vision.recognition.result import SceneResult as SceneResult
+    from naruto_vision.records import Identity as Identity
+    from naruto_vision.records import LabelledBox as LabelledBox
+    from naruto_vision.records import Neighbour as Neighbour
+    from naruto_vision.records import Prompt as Prompt
+    from naruto_vision.records import Region as Region
+    from naruto_vision.records import ScenePrediction as ScenePrediction
+    from naruto_vision.segmentation.crops import CropConfig as CropConfig
+    from naruto_vision.segmentation.generator import Segmenter as Segmenter
+    from naruto_vision.segmentation.prompts import GridPrompter as GridPrompter
+    from naruto_vision.segmentation.sam import SamModel as SamModel
+    from naruto_vision.viz.overlay import OverlayConfig as OverlayConfig
+
+_HOMES = {
+    "callbacks.reports": "TuningFigures TuningFiles",
+    "callbacks.scenes": "SceneReportCallback SceneWriterCallback",
+    "callbacks.wise_ft": "WiseSweep",
+    "callbacks.zero_shot": "ZeroShotRetention",
+    "data.caption_data": "CaptionDataModule",
+    "data.class_data": "ClassDataModule",
+    "data.gallery_data": "GalleryDataModule",
+    "data.ground_truth": "read_gt read_prediction_folder",
+    "data.masks": "CocoMasks MaskData SyntheticMasks",
+    "data.synthetic_captions": "SyntheticCaptionData",
+    "encoders.base": "embed_images",
+    "encoders.clip": "ClipEncoder",
+    "encoders.dino": "DinoEncoder",
+    "encoders.int8": "Int8Encoder",
+    "errors": "NarutoVisionError",
+    "gallery.content": "GalleryRow",
+    "gallery.enrollment": "EnrollmentConfig",
+    "gallery.gallery": "Gallery",
+    "gallery.maintenance": "add_to_gallery relabel_in_gallery remove_from_gallery roll_back_gallery",
+    "io.images": "read_image",
+    "loading": "load",
+    "metrics.evaluation": "evaluate_scenes",
+    "metrics.scene_accuracy": "SceneAccuracy",
+    "modules.clip_tuner": "ContrastiveTuner",
+    "modules.sam_tuner": "SegmenterTuner",
+    "modules.scene_retriever": "SceneRetriever",
+    "recognition.analyzer": "SceneAnalyzer",
+    "recognition.lookup": "look_up measure_threshold",
+    "recognition.merging": "MergeConfig",
+    "recognition.result": "SceneResult",
+    "records": "Identity LabelledBox Neighbour Prompt Region ScenePrediction",
+    "segmentation.crops": "CropConfig",
+    "segmentation.generator": "Segmenter",
+    "segmentation.prompts": "GridPrompter",
+    "segmentation.sam": "SamModel",
+    "viz.overlay": "OverlayConfig",
+}
+_HOME = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names.split()}
+
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    value = globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -67,7 +67,9 @@ class Region:
         ValueError: If the box is malformed or the mask does not have the box's size.
 
     Example:
-        >>> region = Region((3, 1, 4, 2), np.array([[True, False], [True, True]]))
+        >>> import numpy as np
+        >>> import naruto_vision as nv
+        >>> region = nv.Region((3, 1, 4, 2), np.array([[True, False], [True, True]]))
         >>> region.area, region.mask.tolist()
         (3, [[True, False], [True, True]])
     """

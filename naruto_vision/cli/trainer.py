@@ -10,23 +10,26 @@ from argparse import ArgumentError
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import lightning.pytorch as pl
 import torch
 import yaml
-from jsonargparse import Namespace, set_parsing_settings
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.trainer.states import TrainerStatus
 from typing_extensions import override
 
-from naruto_vision.cli.trainer_args import SHORT_OPTIONS, config_keys
+import naruto_vision
+from naruto_vision.cli.trainer_args import RUN_CONFIG, SHORT_OPTIONS, config_keys
 from naruto_vision.errors import InputError, NarutoVisionError
+from naruto_vision.io.atomic import write_text
 from naruto_vision.io.checkpoints import check_checkpoint
 from naruto_vision.io.machine import has_fast_bf16
 
 _LOG = logging.getLogger(__name__)
+_Class = TypeVar("_Class")
 ALLOWED_IMPORTS = ("naruto_vision", "lightning.pytorch", "torch.nn", "torch.optim")
 """What a config may name. Everything else is refused before it is imported: a config is data, not code."""
 
@@ -57,12 +60,18 @@ _DATALOADERS = {"fit": {"train_dataloaders", "val_dataloaders"}}
 
 
 class SaveConfig(SaveConfigCallback):
-    """Saves the config beside the logs; a run without a logger writes none into the current folder."""
+    """Saves the config beside the logs, if there are any, and beside the results of ``predict``, for ``load``."""
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if trainer.logger is not None:
             super().setup(trainer, pl_module, stage)
+
+    @override
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        folders = {each["init_args"]["out"] for each in _callbacks_with("out", self.config.trainer)}
+        for folder in folders if trainer.is_global_zero else ():
+            write_text(Path(folder) / RUN_CONFIG, self.parser.dump(self.config, skip_none=False))
 
 
 class NarutoCLI(LightningCLI):
@@ -176,10 +185,15 @@ def _check_precision(precision: object, accelerator: object) -> None:
         raise InputError(msg)
 
 
+def _callbacks_with(name: str, trainer: Namespace) -> list[Namespace]:
+    """Return the configured callbacks that have an argument of this name."""
+    listed = trainer.callbacks if isinstance(trainer.callbacks, list) else [trainer.callbacks]
+    return [callback for callback in listed if callback is not None and name in callback.get("init_args", {})]
+
+
 def _set_in_callbacks(trainer: Namespace, name: str, value: object, what: str) -> None:
     """Set a value in every callback that has it."""
-    listed = trainer.callbacks if isinstance(trainer.callbacks, list) else [trainer.callbacks]
-    found = [callback for callback in listed if callback is not None and name in callback.get("init_args", {})]
+    found = _callbacks_with(name, trainer)
     if not found:
         msg = f"--{name} {value}: no callback of this config {what}; omit --{name}"
         raise InputError(msg)
@@ -197,7 +211,7 @@ def run_cli(argv: Sequence[str], *, run: bool = True) -> NarutoCLI:
     Raises:
         InputError: If an option or the config is wrong; the message is one line.
     """
-    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=list(ALLOWED_IMPORTS))
+    _prepare_class_paths(" ".join([*argv, *(path.read_text(encoding="utf-8") for path in _configs(argv))]))
     for name in _NOISY_LOGGERS:
         logging.getLogger(name).addFilter(_is_shown)
     with warnings.catch_warnings():
@@ -210,6 +224,36 @@ def run_cli(argv: Sequence[str], *, run: bool = True) -> NarutoCLI:
         except MisconfigurationException as error:
             raise InputError(" ".join(str(error).split())) from None
     return cli
+
+
+def _configs(argv: Sequence[str]) -> list[Path]:
+    return [Path(value) for option, value in pairwise(argv) if option in {"--config", "-c"}]
+
+
+def _prepare_class_paths(text: str) -> None:
+    """Refuse class paths of other packages, and import the public classes that a text names.
+
+    jsonargparse takes a class path without dots for a class that is imported already.
+    """
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=list(ALLOWED_IMPORTS))
+    for name in set(re.findall(r"\w+", text)).intersection(naruto_vision.__all__):
+        getattr(naruto_vision, name)
+
+
+def parse_class(kind: type[_Class], section: dict[str, Any], path: Path) -> _Class:
+    """Build the object that a section of a config describes, as the Trainer commands do.
+
+    Raises:
+        InputError: If the section is wrong; the message is one line that names the config's ``path``.
+    """
+    _prepare_class_paths(str(section))
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(kind, "model", required=True)
+    try:
+        built: _Class = parser.instantiate_classes(parser.parse_object({"model": section})).model
+    except (ArgumentError, ValueError) as error:
+        raise _own_error(error) or InputError(f"{path}: {one_line(str(error))}") from None
+    return built
 
 
 def _is_shown(record: logging.LogRecord) -> bool:
@@ -226,6 +270,13 @@ _UNINFORMATIVE = re.compile(
 _DENIED = re.compile(r", denied by the '\S+' entry of the import path denylist\. Add .*? to allow it\.")
 
 
+def _unfit_class(found: re.Match[str]) -> str:
+    near = difflib.get_close_matches(found[1], naruto_vision.__all__, n=1, cutoff=0.7)
+    if not near or near[0] == found[1]:
+        return f"no class {found[1]} that fits here"
+    return f"no class {found[1]}; did you mean {near[0]}?"
+
+
 def one_line(message: str) -> str:
     """Shorten a message of the config parser, of any number of lines, to the key, its value and the reasons."""
     text = ""
@@ -234,6 +285,7 @@ def one_line(message: str) -> str:
             text += ("; " if text and line.startswith("- ") and text[-1] != ":" else " ") + line.removeprefix("- ")
     text = _DENIED.sub(" in a config", " ".join((text or message).split()))
     text = re.sub(r"Expected an? <class '([\w.]+)'>", r"expected \1", _CLASS.sub(r"\2:", text))
+    text = re.sub(r"Expected a dot import path string: (\w+)", _unfit_class, text)
     text = re.sub(r"Expected a typing\.Literal\[(.*?)\]", r"expected one of \1", text)
     keys = ".".join(dict.fromkeys(_PARSER_KEY.findall(message)))
     given = re.findall(r"^\s*Given value: (?!NestedArg)(.{1,60})$", message, flags=re.MULTILINE)
@@ -248,9 +300,8 @@ def explain_error(message: str, parser: LightningArgumentParser, command: str, a
         pointed = "required" in text or "unrecognized" in text
         return f"{text}; see `naruto-vision {command} --help`" if pointed else text
     key, flag = unknown[1].lstrip("-"), unknown[1].startswith("--")
-    configs = [Path(value) for option, value in pairwise(argv) if option in {"--config", "-c"}]
     if not flag and not any(argument.partition("=")[0].endswith(f".{key}") for argument in argv):
-        text = "".join(f"{path}: " for path in configs if _has_key(path, key)) + text
+        text = "".join(f"{path}: " for path in _configs(argv) if _has_key(path, key)) + text
     near = difflib.get_close_matches(key, _known_options(message[: unknown.start()], parser, command), n=1, cutoff=0.7)
     if near:
         return f"{text}; did you mean {'--' if flag else ''}{near[0]}?"

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -17,6 +18,8 @@ from naruto_vision.io.machine import allowed_cpus
 
 _LOG = logging.getLogger(__name__)
 SCENES_CONFIG = "scenes.yaml"
+RUN_CONFIG = "config.yaml"
+"""The whole config of a ``predict``, beside its results."""
 GALLERY, BUNDLE = "runs/gallery", "runs/clip/bundle"
 """The gallery and the encoder that ``SCENES_CONFIG`` names."""
 
@@ -240,11 +243,13 @@ def _with_configs_found(argv: Sequence[str]) -> list[str]:
     for argument in argv:
         name, equals, value = argument.partition("=")
         if equals and name in _CONFIG_OPTIONS:
-            found += [name, str(check_config(find_config(value)))]
-        elif found and found[-1] in _CONFIG_OPTIONS:
-            found.append(str(check_config(find_config(argument))))
-        else:
-            found.append(argument)
+            argument = value
+            found.append(name)
+        if found and found[-1] in _CONFIG_OPTIONS:
+            path = find_config(argument)
+            read_config(path)
+            argument = str(path)
+        found.append(argument)
     return found
 
 
@@ -265,8 +270,8 @@ def find_config(name: str) -> Path:
     raise MissingPathError(path, "config", "give a YAML file, or the name of a packaged one such as scenes.yaml")
 
 
-def check_config(path: Path) -> Path:
-    """Check that a config is YAML with keys at the top, and no ``class_path`` or ``init_args`` is misspelt.
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a config and check that it is YAML with keys at the top, and no ``class_path`` or ``init_args`` is misspelt.
 
     Raises:
         InputError: If it is not; with the line and column where they are known.
@@ -286,7 +291,7 @@ def check_config(path: Path) -> Path:
         near = difflib.get_close_matches(key, _CLASS_KEYS, n=1, cutoff=0.8)
         if near and key not in _CLASS_KEYS:  # the parser would take the whole mapping for something else
             raise InputError(f"{path}: {parent or 'top level'}: no such key {key}; did you mean {near[0]}?")
-    return path
+    return config
 
 
 def config_keys(value: object, parent: str = "") -> Iterator[tuple[str, str]]:

@@ -73,7 +73,8 @@ class SyntheticMasks(MaskSource):
         size: Side of a scene in pixels.
 
     Example:
-        >>> scene = SyntheticMasks(seed=3, count=2, size=64)[1]
+        >>> import naruto_vision as nv
+        >>> scene = nv.SyntheticMasks(seed=3, count=2, size=64)[1]
         >>> scene.image.shape, scene.masks.shape[1:]
         ((64, 64, 3), (64, 64))
     """
@@ -332,8 +333,8 @@ class MaskData(pl.LightningDataModule):
         keep: Keep the scaled images in memory, about 0.22 MB each at 256 pixels.
 
     Example:
-        >>> from naruto_vision.data.masks import SyntheticMasks
-        >>> data = MaskData(SyntheticMasks(1, 4, 64), SyntheticMasks(2, 2, 64), side=64, batch_size=2)
+        >>> import naruto_vision as nv
+        >>> data = nv.MaskData(nv.SyntheticMasks(1, 4, 64), nv.SyntheticMasks(2, 2, 64), side=64, batch_size=2)
         >>> next(iter(data.train_dataloader())).pixels.shape
         torch.Size([2, 3, 64, 64])
     """

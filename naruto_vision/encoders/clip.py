@@ -206,7 +206,8 @@ class ClipEncoder(Encoder):
         info: What the bundle's ``model.json`` says (classes, templates, figures); empty without a bundle.
 
     Example:
-        >>> encoder = ClipEncoder("tiny-clip", pretrained="random")
+        >>> import naruto_vision as nv
+        >>> encoder = nv.ClipEncoder("tiny-clip", pretrained="random")
         >>> encoder.encode_texts(["short pink hair"]).shape
         torch.Size([1, 192])
 

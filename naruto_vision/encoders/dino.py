@@ -44,7 +44,8 @@ class DinoEncoder(Encoder):
         pooling: ``cls`` takes the class token, ``mean`` averages the patch tokens.
 
     Example:
-        >>> encoder = DinoEncoder("vit_tiny_patch16_224", weights="random", image_size=32)
+        >>> import naruto_vision as nv
+        >>> encoder = nv.DinoEncoder("vit_tiny_patch16_224", weights="random", image_size=32)
         >>> encoder.dim
         192
 

@@ -103,9 +103,9 @@ class Int8Encoder(Encoder):
         InputError: If this CPU has no instructions for it.
 
     Example:
-        >>> from naruto_vision.encoders.clip import ClipEncoder
-        >>> encoder = ClipEncoder("tiny-clip")
-        >>> Int8Encoder(encoder).fingerprint == encoder.fingerprint if cpu_features()["VNNI"] else True
+        >>> import naruto_vision as nv
+        >>> encoder = nv.ClipEncoder("tiny-clip")
+        >>> nv.Int8Encoder(encoder).fingerprint == encoder.fingerprint if cpu_features()["VNNI"] else True
         True
     """
 

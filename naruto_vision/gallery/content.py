@@ -31,7 +31,12 @@ class GalleryRow:
         aug: The augmentation before it was embedded: "none" or "gamma".
 
     Raises:
-        InputError: If the label is empty, or is the name that stands for nobody.
+        InputError: If the label is empty, or "unknown".
+
+    Example:
+        >>> import naruto_vision as nv
+        >>> nv.GalleryRow("ayame/1.png", "ayame").aug
+        'none'
     """
 
     path: str

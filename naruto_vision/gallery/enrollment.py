@@ -43,7 +43,8 @@ class EnrollmentConfig:
         ValueError: If a number is out of its range.
 
     Example:
-        >>> EnrollmentConfig(max_per_class=120, dedup_threshold=0.998).candidates
+        >>> import naruto_vision as nv
+        >>> nv.EnrollmentConfig(max_per_class=120, dedup_threshold=0.998).candidates
         360
     """
 

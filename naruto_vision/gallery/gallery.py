@@ -33,9 +33,10 @@ class Gallery:
         folder: Where it was read, for messages; None for one that was made in memory.
 
     Example:
+        >>> import naruto_vision as nv
         >>> import numpy as np
-        >>> rows = [GalleryRow("ayame/1.png", "ayame"), GalleryRow("kenta/1.png", "kenta")]
-        >>> gallery = Gallery.build(np.eye(2, dtype=np.float32), rows, fingerprint="0" * 64)
+        >>> rows = [nv.GalleryRow("ayame/1.png", "ayame"), nv.GalleryRow("kenta/1.png", "kenta")]
+        >>> gallery = nv.Gallery.build(np.eye(2, dtype=np.float32), rows, fingerprint="0" * 64)
         >>> gallery.search(np.array([[0.6, 0.8]], dtype=np.float32), k=1)[0][0].label
         'kenta'
     """

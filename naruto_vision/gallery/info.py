@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from naruto_vision.gallery.index import Budgets
 
 _SPLITS = ("train", "valid", "val", "validation", "test")
-_ENCODERS = {"clip": "naruto_vision.encoders.clip.ClipEncoder", "dino": "naruto_vision.encoders.dino.DinoEncoder"}
+_ENCODERS = {"clip": "naruto_vision.ClipEncoder", "dino": "naruto_vision.DinoEncoder"}
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,15 @@ def find_image(root: Path, path: str) -> Path | None:
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
+def encoder_config(note: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the encoder of a gallery's note as a config has it; None if the note names none."""
+    recipe = note.get("encoder")
+    if not isinstance(recipe, Mapping) or recipe.get("kind") not in _ENCODERS:
+        return None
+    values = {key: value for key, value in recipe.items() if key != "kind" and value is not None}
+    return {"class_path": _ENCODERS[recipe["kind"]], "init_args": values}
+
+
 def encoder_options(note: Mapping[str, Any]) -> list[str]:
     """Return the options of ``predict`` and ``test`` that open the encoder of a gallery's note; none if it names none.
 
@@ -112,9 +121,8 @@ def encoder_options(note: Mapping[str, Any]) -> list[str]:
         >>> encoder_options({"encoder": {"kind": "clip", "model": "tiny-clip", "pretrained": None}})
         ['--model.encoder.init_args.model=tiny-clip']
     """
-    recipe = note.get("encoder")
-    if not isinstance(recipe, Mapping) or recipe.get("kind") not in _ENCODERS:
+    config = encoder_config(note)
+    if config is None:
         return []
-    chosen = [] if recipe["kind"] == "clip" else [f"--model.encoder={_ENCODERS[recipe['kind']]}"]
-    values = {key: value for key, value in recipe.items() if key != "kind" and value is not None}
-    return [*chosen, *(f"--model.encoder.init_args.{key}={value}" for key, value in values.items())]
+    chosen = [] if config["class_path"] == _ENCODERS["clip"] else [f"--model.encoder={config['class_path']}"]
+    return [*chosen, *(f"--model.encoder.init_args.{key}={value}" for key, value in config["init_args"].items())]

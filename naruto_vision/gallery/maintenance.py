@@ -32,22 +32,70 @@ def edit_gallery(
 
 
 def add_to_gallery(folder: str | Path, vectors: Vectors, rows: Sequence[GalleryRow], *, fingerprint: str) -> Gallery:
-    """Append rows with their vectors (M, D); FingerprintError if another encoder made the gallery."""
+    """Append rows to a gallery on disk.
+
+    Args:
+        folder: The gallery.
+        vectors: Shape (M, D), float32, unit rows.
+        rows: M rows, in the same order.
+        fingerprint: Of the encoder that made the vectors.
+
+    Returns:
+        The gallery's next generation.
+
+    Raises:
+        FingerprintError: If another encoder made the gallery.
+        InputError: If the rows cannot be added, or somebody else is writing.
+    """
     return edit_gallery(folder, lambda content: add_rows(content, vectors, rows), fingerprint=fingerprint)
 
 
 def remove_from_gallery(folder: str | Path, ids: Iterable[int]) -> Gallery:
-    """Remove rows; a rollback can restore them."""
+    """Remove rows from a gallery on disk; a rollback can restore them.
+
+    Args:
+        folder: The gallery.
+        ids: Of the rows.
+
+    Returns:
+        The gallery's next generation.
+
+    Raises:
+        InputError: If there is no such row, none would be left, or somebody else is writing.
+    """
     return edit_gallery(folder, lambda content: remove_rows(content, ids))
 
 
 def relabel_in_gallery(folder: str | Path, ids: Iterable[int], label: str) -> Gallery:
-    """Give rows another label."""
+    """Give rows of a gallery on disk another label.
+
+    Args:
+        folder: The gallery.
+        ids: Of the rows.
+        label: The label.
+
+    Returns:
+        The gallery's next generation.
+
+    Raises:
+        InputError: If there is no such row, all have that label already, or somebody else is writing.
+    """
     return edit_gallery(folder, lambda content: relabel_rows(content, ids, label))
 
 
 def roll_back_gallery(folder: str | Path, generation: int) -> Gallery:
-    """Restore an older generation's rows, labels and thresholds."""
+    """Restore an older generation's rows, labels and thresholds, as the next generation.
+
+    Args:
+        folder: The gallery.
+        generation: The older one's number, as ``gallery log`` shows it.
+
+    Returns:
+        The gallery's next generation.
+
+    Raises:
+        InputError: If there is no such generation, or somebody else is writing.
+    """
     return edit_gallery(folder, lambda content: roll_back(content, generation))
 
 

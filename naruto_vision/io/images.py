@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from naruto_vision.errors import BadImageError, MissingPathError
+from naruto_vision.errors import BadImageError, InputError, MissingPathError
 from naruto_vision.io.atomic import atomic_file
 from naruto_vision.records import ImageArray
 
@@ -185,17 +185,21 @@ def write_image(path: str | Path, image: ImageArray, *, quality: int = 92) -> No
         quality: JPEG or WebP quality, 1 to 100.
 
     Raises:
-        ValueError: If OpenCV has no encoder for the suffix.
+        InputError: If the name ends otherwise.
     """
-    code = cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR
-    options = {".jpg": [cv2.IMWRITE_JPEG_QUALITY, quality], ".webp": [cv2.IMWRITE_WEBP_QUALITY, quality]}
-    suffix = Path(path).suffix.lower()
-    done, data = cv2.imencode(suffix, cv2.cvtColor(image, code), options.get(suffix, []))
-    if not done:
-        msg = f"{path}: no encoder for {suffix!r}"
-        raise ValueError(msg)
+    data = encode_image(image, Path(path).suffix.lower(), quality)
     with atomic_file(path) as temporary:
-        temporary.write_bytes(data.tobytes())
+        temporary.write_bytes(data)
+
+
+def encode_image(image: ImageArray, suffix: str, quality: int = 92) -> bytes:
+    """Return the bytes of an image file of a suffix (".jpg"); InputError if images are not written as such."""
+    code = cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR
+    options = {".jpg": [cv2.IMWRITE_JPEG_QUALITY, quality], ".webp": [cv2.IMWRITE_WEBP_QUALITY, quality], ".png": []}
+    if suffix not in options:
+        msg = f"image file: expected a name ending in {', '.join(sorted(options))}, found {suffix or 'no suffix'!r}"
+        raise InputError(msg)
+    return bytes(cv2.imencode(suffix, cv2.cvtColor(image, code), options[suffix])[1].tobytes())
 
 
 def is_image(path: str | Path) -> bool:

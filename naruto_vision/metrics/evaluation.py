@@ -282,8 +282,9 @@ def evaluate_scenes(
         ValueError: If ``iou_match`` is outside [0, 1].
 
     Example:
-        >>> ayame = LabelledBox((0, 0, 9, 9), "ayame", 0.9)
-        >>> evaluate_scenes({"a.png": [ayame], "b.png": [ayame]}, {"a.png": [ayame]}).report.object_accuracy.value
+        >>> import naruto_vision as nv
+        >>> ayame = nv.LabelledBox((0, 0, 9, 9), "ayame", 0.9)
+        >>> nv.evaluate_scenes({"a.png": [ayame], "b.png": [ayame]}, {"a.png": [ayame]}).report.object_accuracy.value
         0.5
     """
     if not 0.0 <= iou_match <= 1.0:

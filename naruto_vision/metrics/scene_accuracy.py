@@ -28,9 +28,10 @@ class SceneAccuracy(Metric):
         ValueError: If ``iou_match`` is outside [0, 1].
 
     Example:
-        >>> metric = SceneAccuracy()
-        >>> truth = LabelledBox((0, 0, 9, 9), "ayame")
-        >>> metric.update([[LabelledBox((0, 0, 9, 8), "ayame", 0.9)]], [[truth]], ["a.png"])
+        >>> import naruto_vision as nv
+        >>> metric = nv.SceneAccuracy()
+        >>> truth = nv.LabelledBox((0, 0, 9, 9), "ayame")
+        >>> metric.update([[nv.LabelledBox((0, 0, 9, 8), "ayame", 0.9)]], [[truth]], ["a.png"])
         >>> metric.report().object_accuracy.value
         1.0
     """

@@ -57,6 +57,12 @@ class SceneRetriever(pl.LightningModule):
     Attributes:
         reports: The last of each stage: "valid", "test" (all regions, best label), "test_shown" (what people see).
         answered: What ``predict_step`` has of a batch that is not done, for whoever keeps it when the run stops.
+
+    Example:
+        >>> import naruto_vision as nv
+        >>> segmenter = nv.Segmenter(nv.GridPrompter(16), nv.SamModel(weights="tiny-sam"))
+        >>> retriever = nv.SceneRetriever(nv.ClipEncoder("tiny-clip"), segmenter, gallery="runs/gallery")
+        >>> retriever.analyzer.analyze("scene.jpg").save("named.jpg")  # doctest: +SKIP
     """
 
     reports: dict[str, SceneReport]
@@ -131,6 +137,7 @@ class SceneRetriever(pl.LightningModule):
                 renormalise=self.renormalise,
                 decision=self.decision,
                 merge=self.merge,
+                overlay=self.overlay,
                 at_once=self.at_once,
             )
         return self._analyzer
@@ -182,7 +189,7 @@ class SceneRetriever(pl.LightningModule):
 
     def validation_step(self, batch: Sequence[SceneItem]) -> None:
         """Search scenes with ground truth and keep the scores."""
-        for item, prediction in self._analysed(batch):
+        for item, prediction in self._analyzed(batch):
             truth = item.truth or ()
             self.searched.update([labelled_boxes(prediction, named=False)], [truth], [item.scene])
             self._scored.extend(score_regions(prediction, truth))
@@ -202,7 +209,7 @@ class SceneRetriever(pl.LightningModule):
 
         One that could not be read counts as a scene without predictions.
         """
-        answers = list(self._analysed(batch))
+        answers = list(self._analyzed(batch))
         for item, prediction in answers:
             truth = item.truth or ()
             self.searched.update([labelled_boxes(prediction, named=False)], [truth])
@@ -215,24 +222,29 @@ class SceneRetriever(pl.LightningModule):
         self._log_report("test", self.searched)
         self._log_report("test_shown", self.shown)
 
+    def checked_analyzer(self) -> SceneAnalyzer:
+        """Return ``analyzer``; InputError if the gallery's thresholds were chosen for another decision."""
+        check_decision(self.analyzer.gallery.thresholds, self.decision)
+        return self.analyzer
+
     def on_test_start(self) -> None:
         """Refuse thresholds of another decision."""
-        check_decision(self.analyzer.gallery.thresholds, self.decision)
+        self.checked_analyzer()
 
     def on_predict_start(self) -> None:
         """Keep no predictions in memory: the writer has put them on the disk. Refuse thresholds of another decision."""
-        check_decision(self.analyzer.gallery.thresholds, self.decision)
+        self.checked_analyzer()
         self.trainer.predict_loop.return_predictions = False
 
     def predict_step(self, batch: Sequence[SceneItem]) -> list[tuple[SceneItem, ScenePrediction]]:
         """Search scenes; the prediction of one that could not be read is empty."""
         self.answered = []
-        self.answered.extend(self._analysed(batch))  # where a scene stops the run, those before it are in the list
+        self.answered.extend(self._analyzed(batch))  # where a scene stops the run, those before it are in the list
         answers, self.answered = self.answered, []
         return answers
 
-    def _analysed(self, batch: Sequence[SceneItem]) -> Iterator[tuple[SceneItem, ScenePrediction]]:
-        return analyse_items(self.analyzer, batch, scenes_together(self.trainer))
+    def _analyzed(self, batch: Sequence[SceneItem]) -> Iterator[tuple[SceneItem, ScenePrediction]]:
+        return analyze_items(self.analyzer, batch, scenes_together(self.trainer))
 
     def _log_report(self, stage: str, metric: SceneAccuracy) -> None:
         self.reports[stage] = metric.report()
@@ -246,14 +258,14 @@ class SceneRetriever(pl.LightningModule):
         return {**self.analyzer.facts(), "overlay": repr(self.overlay)}
 
 
-def analyse_items(
+def analyze_items(
     analyzer: SceneAnalyzer, items: Sequence[SceneItem], group: int = 1
 ) -> Iterator[tuple[SceneItem, ScenePrediction]]:
     """Yield every scene with its prediction, in order; one that could not be read is logged and has no regions.
 
     ``group`` scenes are embedded and searched together. Where a scene raises an error, those before it were given.
     """
-    found = analyzer.analyse([(item.image, item.scene) for item in items if item.image is not None], group)
+    found = analyzer.analyze_many([(item.image, item.scene) for item in items if item.image is not None], group)
     for item in items:
         if item.image is None:
             _LOG.warning("nothing can be found in a scene that cannot be read: %s", item.error)

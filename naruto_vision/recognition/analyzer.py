@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import chain, islice, takewhile
+from pathlib import Path
 from threading import Barrier
 from typing import Any, TypeAlias
 
@@ -19,16 +20,20 @@ from naruto_vision.encoders.base import Encoder
 from naruto_vision.errors import FingerprintError, InputError
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.info import encoder_options
+from naruto_vision.io.bundles import file_sha256
+from naruto_vision.io.images import read_image
 from naruto_vision.recognition.decision import ClassCentroids, Decision, decide
 from naruto_vision.recognition.merging import MergeConfig, merge_parts
+from naruto_vision.recognition.result import SceneResult
 from naruto_vision.records import Identity, ImageArray, Neighbour, Region, ScenePrediction, Vectors
 from naruto_vision.segmentation.crops import CropConfig, embed_regions
 from naruto_vision.segmentation.generator import Segmenter
 from naruto_vision.segmentation.protocol import SceneEmbedding
+from naruto_vision.viz.overlay import OverlayConfig, choose_for_overlay, label_colours
 
 
 class SceneAnalyzer:
-    """Find every region of a scene and say who it is.
+    """Find every region of a scene and say who it is; ``naruto_vision.load`` makes one by a config.
 
     Args:
         segmenter: Cuts an image into regions.
@@ -42,27 +47,26 @@ class SceneAnalyzer:
             length of the average, as the reference system's scores are.
         decision: How gallery rows become a name.
         merge: How parts of a figure are put together; None leaves them apart.
+        overlay: Which regions a result shows; None takes the defaults.
         batch_size: Crops a forward pass; None takes 16 on a CPU and 256 elsewhere.
-        at_once: Scenes that ``analyse`` segments side by side. More than 1 takes their memory, and is slower on a CPU.
+        at_once: Scenes that ``analyze_many`` segments side by side; more than 1 takes memory, and is slower on a CPU.
 
     Raises:
         FingerprintError: If the gallery was built with another encoder.
         InputError: If ``at_once`` is below 1.
 
     Example:
-        >>> from naruto_vision.encoders.base import embed_images
-        >>> from naruto_vision.encoders.clip import ClipEncoder
-        >>> from naruto_vision.gallery.content import GalleryRow
-        >>> from naruto_vision.segmentation.prompts import GridPrompter
-        >>> from naruto_vision.segmentation.sam import SamModel
-        >>> encoder = ClipEncoder("tiny-clip")
+        >>> import numpy as np
+        >>> import naruto_vision as nv
+        >>> encoder = nv.ClipEncoder("tiny-clip")
         >>> image = np.full((64, 64, 3), 255, dtype=np.uint8)
-        >>> vectors = embed_images(encoder, [image]).numpy()
-        >>> gallery = Gallery.build(vectors, [GalleryRow("a.png", "ayame")], fingerprint=encoder.fingerprint)
-        >>> analyzer = SceneAnalyzer(Segmenter(GridPrompter(4), SamModel(weights="tiny-sam")), encoder, gallery)
-        >>> {identity.name for identity in analyzer(image).identities} <= {"ayame"}
+        >>> vectors = nv.embed_images(encoder, [image]).numpy()
+        >>> gallery = nv.Gallery.build(vectors, [nv.GalleryRow("a.png", "ayame")], fingerprint=encoder.fingerprint)
+        >>> segmenter = nv.Segmenter(nv.GridPrompter(4), nv.SamModel(weights="tiny-sam"))
+        >>> analyzer = nv.SceneAnalyzer(segmenter, encoder, gallery)
+        >>> set(analyzer.analyze(image).names) <= {"ayame"}
         True
-        >>> [found.scene for found in analyzer.analyse((image, f"{number}.png") for number in range(3))]
+        >>> [found.scene for found in analyzer.analyze_many((image, f"{number}.png") for number in range(3))]
         ['0.png', '1.png', '2.png']
     """
 
@@ -79,6 +83,7 @@ class SceneAnalyzer:
         renormalise: bool = True,
         decision: Decision = "vote",
         merge: MergeConfig | None = None,
+        overlay: OverlayConfig | None = None,
         batch_size: int | None = None,
         at_once: int = 1,
     ) -> None:
@@ -95,12 +100,35 @@ class SceneAnalyzer:
         self.renormalise = renormalise
         self.decision: Decision = decision
         self.merge = merge
+        self.overlay = overlay or OverlayConfig()
         self.batch_size = batch_size
         self.at_once = at_once
         self._ahead = SegmenterAhead(segmenter, at_once)
 
+    def analyze(self, image: str | Path | ImageArray, scene: str = "") -> SceneResult:
+        """Analyze one scene, for people.
+
+        Args:
+            image: An image file, or an array of shape (H, W, 3), uint8, RGB, upright.
+            scene: The name that the prediction carries; "" takes the file's.
+
+        Returns:
+            The regions and their names, to show, to save, or as JSON values.
+
+        Raises:
+            MissingPathError: If there is no such file.
+            BadImageError: If the file cannot be read as an image.
+        """
+        sha256 = ""
+        if not isinstance(image, np.ndarray):
+            path, image = Path(image), read_image(image)
+            scene, sha256 = scene or path.name, file_sha256(path)
+        prediction = self(image, scene)
+        shown = choose_for_overlay(prediction, self.overlay)
+        return SceneResult(image, prediction, shown, label_colours(self.gallery.labels), sha256)
+
     def __call__(self, image: ImageArray, scene: str = "") -> ScenePrediction:
-        """Analyse one scene.
+        """Analyze one scene.
 
         Args:
             image: Shape (H, W, 3), uint8, RGB, upright.
@@ -114,8 +142,10 @@ class SceneAnalyzer:
         segmented = SegmentedScene(image, scene, regions, (time.perf_counter() - start) * 1e3)
         return next(self._name([segmented]))
 
-    def analyse(self, scenes: Iterable[tuple[ImageArray, str]], group: int | None = None) -> Iterator[ScenePrediction]:
-        """Analyse scenes as they come, some together: with the answers of one by one, up to rounding.
+    def analyze_many(
+        self, scenes: Iterable[tuple[ImageArray, str]], group: int | None = None
+    ) -> Iterator[ScenePrediction]:
+        """Analyze scenes as they come, some together: the same predictions as one by one, up to rounding.
 
         The crops of a group go through the encoder in full batches and are searched at once. On a GPU the image encoder
         takes several images too, and the next group is segmented meanwhile. No more than two groups are in memory. An
@@ -134,7 +164,7 @@ class SceneAnalyzer:
         """
         size = group_size(next(self.encoder.parameters()).device) if group is None else group
         if size < 1:
-            msg = f"analyse: expected groups of 1 scene or more, found {size}"
+            msg = f"analyze_many: expected groups of 1 scene or more, found {size}"
             raise ValueError(msg)
         if size == 1:
             yield from (self(image, scene) for image, scene in scenes)
@@ -163,7 +193,15 @@ class SceneAnalyzer:
         return ScenePrediction(one.scene, width, height, regions, identities, times)
 
     def identify(self, image: ImageArray, regions: Sequence[Region]) -> tuple[Identity, ...]:
-        """Name regions of an image (H, W, 3), uint8, RGB, that come from anywhere."""
+        """Name regions of an image that come from anywhere, such as a detector of your own.
+
+        Args:
+            image: Shape (H, W, 3), uint8, RGB, upright.
+            regions: Regions of this image.
+
+        Returns:
+            Who each region is, in the same order.
+        """
         return self._identify([(image, regions)])[0][0]
 
     def _identify(
@@ -241,7 +279,7 @@ Embedded: TypeAlias = Future[tuple[Sequence[SceneEmbedding | None], float]]
 
 
 def group_size(device: torch.device) -> int:
-    """Return how many scenes are best analysed together: 8 on a GPU, and 1 on a CPU.
+    """Return how many scenes are best analyzed together: 8 on a GPU, and 1 on a CPU.
 
     A GPU wants many images and crops at once. A CPU is kept busy by one scene's, so a group would only mean later
     answers, and more to do again after a kill.

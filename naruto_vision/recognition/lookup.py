@@ -180,7 +180,7 @@ class ImageThreshold:
         return {"score": self.score, "asked": self.searched, "right": self.right, "kept": kept}
 
 
-def measure_threshold(gallery: Gallery, votes: int) -> ImageThreshold:
+def measure_threshold(gallery: Gallery, votes: int = VOTES) -> ImageThreshold:
     """Find the score that 95 % of the correctly named gallery images reach, each searched among the others.
 
     Rows of the same image, its variants among them, do not vote for it. Near duplicates (frames of one shot) raise the

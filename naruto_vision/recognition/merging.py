@@ -35,6 +35,11 @@ class MergeConfig:
 
     Raises:
         ValueError: If a number is out of its range.
+
+    Example:
+        >>> import naruto_vision as nv
+        >>> nv.MergeConfig(gain=0.05).rounds
+        4
     """
 
     gain: float = 0.0

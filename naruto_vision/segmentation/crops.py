@@ -40,9 +40,9 @@ class CropConfig:
         ValueError: If a number is out of its range.
 
     Example:
-        >>> region = Region((10, 10, 29, 29), np.ones((20, 20), bool))
-        >>> crop_region(np.zeros((64, 64, 3), np.uint8), region, CropConfig(background=255)).shape
-        (36, 36, 3)
+        >>> import naruto_vision as nv
+        >>> nv.CropConfig(background=255).expand
+        0.18
     """
 
     expand: float = 0.18

@@ -128,8 +128,9 @@ class RegionFilter:
         ValueError: If the ratios are not in order, or a count is negative.
 
     Example:
+        >>> import naruto_vision as nv
         >>> import numpy as np
-        >>> small, large = (Region((0, 0, s, s), np.ones((s + 1, s + 1), bool)) for s in (3, 19))
+        >>> small, large = (nv.Region((0, 0, s, s), np.ones((s + 1, s + 1), bool)) for s in (3, 19))
         >>> [region.area for region in RegionFilter(min_area=100)([small, large], 40, 40)]
         [400]
     """
@@ -180,10 +181,9 @@ class Segmenter:
         prompts_per_batch: Prompts that the mask decoder takes at once; None takes what suits the machine.
 
     Example:
+        >>> import naruto_vision as nv
         >>> import numpy as np
-        >>> from naruto_vision.segmentation.prompts import GridPrompter
-        >>> from naruto_vision.segmentation.sam import SamModel
-        >>> segmenter = Segmenter(GridPrompter(4), SamModel("tiny-sam"))
+        >>> segmenter = nv.Segmenter(nv.GridPrompter(4), nv.SamModel("tiny-sam"))
         >>> regions = segmenter(np.zeros((48, 64, 3), np.uint8))
     """
 

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from naruto_vision.records import ImageArray
-from naruto_vision.segmentation.protocol import Prompts
+from naruto_vision.segmentation.protocol import Prompter, Prompts
 
 
-class GridPrompter:
+class GridPrompter(Prompter):
     """Asks at the cell centres of a square grid, for masks of everything.
 
     Args:
@@ -19,8 +19,9 @@ class GridPrompter:
         ValueError: If there is not at least one point a side.
 
     Example:
+        >>> import naruto_vision as nv
         >>> import numpy as np
-        >>> GridPrompter(2)(np.zeros((40, 80, 3), np.uint8)).points[:, 0].tolist()
+        >>> nv.GridPrompter(2)(np.zeros((40, 80, 3), np.uint8)).points[:, 0].tolist()
         [[20.0, 10.0], [60.0, 10.0], [20.0, 30.0], [60.0, 30.0]]
     """
 
@@ -38,7 +39,7 @@ class GridPrompter:
         return _point_prompts(np.stack([x.ravel(), y.ravel()], axis=-1))
 
 
-class PointPrompter:
+class PointPrompter(Prompter):
     """Asks at the user's own points, each for an object of its own.
 
     Args:
@@ -60,7 +61,7 @@ class PointPrompter:
         return _point_prompts(self.points[inside])
 
 
-class BoxPrompter:
+class BoxPrompter(Prompter):
     """Asks for the object inside each of the user's boxes.
 
     Args:

@@ -16,7 +16,14 @@ from naruto_vision.io.bundles import INFO, bundle_path, load_bundle, load_strict
 from naruto_vision.io.checkpoints import load_state_dict
 from naruto_vision.records import ImageArray
 from naruto_vision.segmentation.postprocess import resize_longest, stable_masks
-from naruto_vision.segmentation.protocol import FullMask, MaskPredictions, MaskThresholds, Prompts, SceneEmbedding
+from naruto_vision.segmentation.protocol import (
+    FullMask,
+    MaskPredictions,
+    MaskThresholds,
+    PromptableModel,
+    Prompts,
+    SceneEmbedding,
+)
 from naruto_vision.segmentation.runtime import Compile, ForwardPasses, Precision, check_precision
 
 Architecture: TypeAlias = Literal["tiny-sam", "vit_b", "vit_l", "vit_h"]
@@ -164,7 +171,7 @@ def decode_each(
     return MaskPrediction(logits, decoder.iou_prediction_head(out[:, 0])[:, chosen.start : chosen.stop])
 
 
-class SamModel(nn.Module):
+class SamModel(nn.Module, PromptableModel):
     """Segment Anything (https://arxiv.org/abs/2304.02643) behind the two calls that every promptable model has.
 
     Args:
@@ -186,8 +193,9 @@ class SamModel(nn.Module):
         InputError: If this machine has no GPU, and its CPU is slower in that precision.
 
     Example:
+        >>> import naruto_vision as nv
         >>> import numpy as np
-        >>> model = SamModel("tiny-sam", weights=None)
+        >>> model = nv.SamModel("tiny-sam", weights=None)
         >>> embedding = model.embed(np.zeros((48, 64, 3), np.uint8))
         >>> embedding.input_size, tuple(embedding.features.shape)
         ((192, 256), (1, 64, 16, 16))

@@ -1,7 +1,7 @@
 """Which regions people are shown, and how: tinted masks, outlines, name tags that do not cover one another."""
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -32,6 +32,11 @@ class OverlayConfig:
 
     Raises:
         ValueError: If a number is out of its range, or there is no step.
+
+    Example:
+        >>> import naruto_vision as nv
+        >>> nv.OverlayConfig(top_k=2, min_score=0.8).steps
+        (0.8, 0.7, 0.6, -1.0)
     """
 
     nms_iou: float = 0.30
@@ -173,7 +178,7 @@ def place_tag(box: Box, tag: tuple[int, int], frame: tuple[int, int], taken: Seq
 
 
 def draw_overlay(
-    image: ImageArray, prediction: ScenePrediction, shown: Sequence[int], colours: dict[str, Colour]
+    image: ImageArray, prediction: ScenePrediction, shown: Sequence[int], colours: Mapping[str, Colour]
 ) -> ImageArray:
     """Draw the shown regions over a scene.
 
@@ -201,7 +206,7 @@ def draw_overlay(
 
 
 def _draw_tags(
-    image: Image.Image, prediction: ScenePrediction, shown: Sequence[int], colours: dict[str, Colour]
+    image: Image.Image, prediction: ScenePrediction, shown: Sequence[int], colours: Mapping[str, Colour]
 ) -> None:
     pen = ImageDraw.Draw(image)
     points = min(max(11, round(min(image.size) / 30)), 48)

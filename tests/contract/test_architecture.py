@@ -19,7 +19,7 @@ LAYERS = (
     ("modules",),
     ("callbacks",),
     ("cli",),
-    ("__main__",),
+    ("loading", "__main__"),
 )
 RANK = {package: rank for rank, packages in enumerate(LAYERS) for package in packages}
 NO_TORCH = ("errors", "geometry", "records", "synthetic")
@@ -37,14 +37,17 @@ def _package(module: str) -> str:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_point_up_the_list_of_packages(module: str) -> None:
-    if module == "naruto_vision":
-        assert list(imports_of(modules()[module])) == []
+    if module == "naruto_vision":  # its names are lazy: what it imports is for type checkers only
+        top = modules()[module].body
+        assert [node for node in top if isinstance(node, ast.ImportFrom) and node.module != "typing"] == []
         return
     rank = RANK[_package(module)]
     wrong = [
         name
         for name in imports_of(modules()[module])
-        if _package(name) != _package(module) and RANK.get(_package(name), len(LAYERS)) > rank
+        if name != "naruto_vision"
+        and _package(name) != _package(module)
+        and RANK.get(_package(name), len(LAYERS)) > rank
     ]
     assert wrong == []
 
@@ -55,7 +58,9 @@ def test_packages_of_one_rank_do_not_know_each_other() -> None:
         for module in MODULES
         if _package(module)
         for name in imports_of(modules()[module])
-        if RANK[_package(name)] == RANK[_package(module)] and _package(name) != _package(module)
+        if name != "naruto_vision"
+        and RANK[_package(name)] == RANK[_package(module)]
+        and _package(name) != _package(module)
         if _package(module) not in LAYERS[0]
     ]
     assert wrong == []
@@ -83,6 +88,7 @@ def test_predict_imports_no_synthetic_data() -> None:
 
 def test_there_is_no_circle() -> None:
     graph = {module: set(imports_of(tree)) - {module} for module, tree in modules().items()}
+    graph["naruto_vision"] = set()  # its names are lazy
     TopologicalSorter(graph).prepare()  # raises CycleError
 
 

@@ -187,7 +187,7 @@ def test_the_config_names_the_gallery_and_the_encoder_that_are_looked_for() -> N
 def test_kinds_of_encoder_are_those_that_open() -> None:
     assert (CLIP, DINO) == ("clip", "dino")
     assert encoder_options({"encoder": {"kind": "dino", "model": "dinov2_vits14", "weights": None}}) == [
-        "--model.encoder=naruto_vision.encoders.dino.DinoEncoder",
+        "--model.encoder=naruto_vision.DinoEncoder",
         "--model.encoder.init_args.model=dinov2_vits14",
     ]
     assert encoder_options({"encoder": {"kind": "other", "model": "x"}}) == []

@@ -165,7 +165,7 @@ def test_files_that_say_something_else_behind_right_hashes_are_refused(
         (
             {"encoder": {"kind": "dino", "model": "small", "size": 0}},
             [
-                "--model.encoder=naruto_vision.encoders.dino.DinoEncoder",
+                "--model.encoder=naruto_vision.DinoEncoder",
                 "--model.encoder.init_args.model=small",
                 "--model.encoder.init_args.size=0",
             ],

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from naruto_vision.errors import BadImageError
+from naruto_vision.errors import BadImageError, InputError
 from naruto_vision.io.images import MAX_PIXELS, decode_image, is_image, read_image, rgb_from_image, write_image
 
 
@@ -34,7 +33,7 @@ def test_red_stays_red_and_blue_blue(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".xyz", ""])
 def test_a_suffix_without_an_encoder_is_refused(tmp_path: Path, suffix: str) -> None:
-    with pytest.raises((ValueError, cv2.error), match=r"no encoder|find a writer|extension"):
+    with pytest.raises(InputError, match=r"expected a name ending in \.jpg, \.png, \.webp"):
         write_image(tmp_path / f"a{suffix}", np.zeros((2, 2, 3), np.uint8))
     assert list(tmp_path.iterdir()) == []
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from naruto_vision.data.scenes import SceneItem
-from naruto_vision.modules.scene_retriever import analyse_items
+from naruto_vision.modules.scene_retriever import analyze_items
 from naruto_vision.recognition.analyzer import SceneAnalyzer
 from naruto_vision.records import ImageArray, ScenePrediction
 
@@ -26,7 +26,9 @@ class Told(SceneAnalyzer):
             raise MemoryError
         return ScenePrediction(scene, image.shape[1], image.shape[0], milliseconds={"segment": 2.0})
 
-    def analyse(self, scenes: Iterable[tuple[ImageArray, str]], group: int | None = None) -> Iterator[ScenePrediction]:
+    def analyze_many(
+        self, scenes: Iterable[tuple[ImageArray, str]], group: int | None = None
+    ) -> Iterator[ScenePrediction]:
         self.groups.append(group)
         return (self(image, scene) for image, scene in scenes)
 
@@ -41,7 +43,7 @@ def items(*scenes: str) -> list[SceneItem]:
 @pytest.mark.parametrize("group", [1, 8])
 def test_a_scene_that_cannot_be_read_keeps_its_place(caplog: pytest.LogCaptureFixture, group: int) -> None:
     batch = items("bad0.png", "a.png", "bad1.png", "b.png", "bad2.png")
-    answers = list(analyse_items(Told(), batch, group))
+    answers = list(analyze_items(Told(), batch, group))
     assert [item for item, _ in answers] == batch
     assert [found.scene for _, found in answers] == [item.scene for item in batch]
     assert [(found.width, found.height) for _, found in answers] == [(1, 1), (8, 6), (1, 1), (8, 6), (1, 1)]
@@ -51,15 +53,15 @@ def test_a_scene_that_cannot_be_read_keeps_its_place(caplog: pytest.LogCaptureFi
 
 def test_the_last_scenes_of_a_run_are_a_group_like_the_others() -> None:
     analyzer = Told()
-    list(analyse_items(analyzer, items("a.png", "bad.png", "b.png"), 4))
-    list(analyse_items(analyzer, items("a.png")))
+    list(analyze_items(analyzer, items("a.png", "bad.png", "b.png"), 4))
+    list(analyze_items(analyzer, items("a.png")))
     assert analyzer.groups == [4, 1]
 
 
 @pytest.mark.parametrize("group", [1, 8])
 def test_what_comes_before_an_error_is_given_first(group: int) -> None:
     answers: list[str] = []
-    stream = analyse_items(Told(), items("a.png", "b.png", "fails.png", "c.png"), group)
+    stream = analyze_items(Told(), items("a.png", "b.png", "fails.png", "c.png"), group)
     with pytest.raises(MemoryError):
         answers.extend(item.scene for item, _ in stream)
     assert answers == ["a.png", "b.png"]

@@ -1,4 +1,4 @@
-"""Scenes analysed as a stream: the answers of one by one, one search a group, and errors in their place."""
+"""Scenes analyzed as a stream: the answers of one by one, one search a group, and errors in their place."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -75,7 +75,7 @@ def test_a_stream_has_the_answers_of_one_by_one(
     group: int,
 ) -> None:
     analyzer = SceneAnalyzer(*parts, neighbours=3, at_once=1 + group % 2, **OPTIONS[case])
-    found = list(analyzer.analyse(iter(scenes), group))
+    found = list(analyzer.analyze_many(iter(scenes), group))
     assert [one.scene for one in found] == [scene for _, scene in scenes]
     assert sum(len(one.regions) for one in found) > 5
     for one, (image, scene) in zip(found, scenes, strict=True):
@@ -102,7 +102,7 @@ def test_a_group_is_searched_once_and_its_time_is_shared_out_by_regions(
         return search(queries, k)
 
     monkeypatch.setattr(analyzer.gallery, "search", counted)
-    found = list(analyzer.analyse(scenes, 3))
+    found = list(analyzer.analyze_many(scenes, 3))
     counts = [len(one.regions) for one in found]
     assert asked == [sum(counts[:3]), sum(counts[3:])]
     for one, count in zip(found[:3], counts[:3], strict=True):
@@ -119,18 +119,18 @@ def test_the_scenes_before_one_that_fails_are_answered(
     analyzer = SceneAnalyzer(*parts)
     bad = np.full((16, 16, 3), BAD, np.uint8)
     answered: list[str] = []
-    stream = analyzer.analyse([*scenes[:place], (bad, "bad.png"), *scenes[place:]], group)
+    stream = analyzer.analyze_many([*scenes[:place], (bad, "bad.png"), *scenes[place:]], group)
     with pytest.raises(MemoryError, match="no memory left"):
         answered.extend(one.scene for one in stream)
     assert answered == [scene for _, scene in scenes[:place]]
-    assert len(list(analyzer.analyse(scenes, group))) == len(scenes)  # its threads go on
+    assert len(list(analyzer.analyze_many(scenes, group))) == len(scenes)  # its threads go on
 
 
 def test_a_group_has_a_scene(parts: tuple[Segmenter, ClipEncoder, Gallery]) -> None:
     analyzer = SceneAnalyzer(*parts)
     with pytest.raises(ValueError, match="groups of 1 scene or more, found 0"):
-        next(analyzer.analyse([], 0))
-    assert list(analyzer.analyse([], 3)) == []
+        next(analyzer.analyze_many([], 0))
+    assert list(analyzer.analyze_many([], 3)) == []
 
 
 def test_the_size_of_groups_is_that_of_the_machine(
@@ -152,11 +152,11 @@ def test_the_size_of_groups_is_that_of_the_machine(
             yield image, scene
 
     monkeypatch.setattr("naruto_vision.recognition.analyzer.group_size", three)
-    stream = SceneAnalyzer(*parts).analyse(reading())
+    stream = SceneAnalyzer(*parts).analyze_many(reading())
     next(stream)
     assert devices == [torch.device("cpu")]
     assert len(read) == 3
-    next(SceneAnalyzer(*parts, at_once=2).analyse(reading()))
+    next(SceneAnalyzer(*parts, at_once=2).analyze_many(reading()))
     assert len(read) == 3 + 6  # the group that is named and the next one
 
 

@@ -1,0 +1,78 @@
+"""``load``: the analyzer of a run, with the settings of the config that made it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from naruto_vision.cli.trainer_args import RUN_CONFIG, SCENES_CONFIG, find_config, read_config
+from naruto_vision.errors import FormatError, MissingPathError
+from naruto_vision.gallery.info import encoder_config, list_gallery
+from naruto_vision.gallery.store import MANIFEST
+
+if TYPE_CHECKING:
+    from naruto_vision.recognition.analyzer import SceneAnalyzer
+
+
+def load(
+    source: str | Path = "runs", *, config: str | Path = SCENES_CONFIG, device: str | None = None
+) -> "SceneAnalyzer":
+    """Return an analyzer with the settings of the config that made a run.
+
+    A config is data: a class path outside of this package, Lightning and ``torch.optim`` is refused unread.
+
+    Args:
+        source: A folder that ``predict`` wrote (its own config is used); or a folder such as ``runs`` with ``gallery/``
+            and perhaps ``clip/bundle``; or a gallery, with the encoder that it records.
+        config: The config for a folder of the last two kinds: a YAML file, or the name of a packaged one. Of a file of
+            your own the encoder stays.
+        device: Where to compute ("cpu", "cuda"); None takes a GPU where there is one.
+
+    Returns:
+        The analyzer; ``analyzer.analyze("scene.jpg")`` names the characters of a scene.
+
+    Raises:
+        MissingPathError: If the folder, its gallery or its weights are not there.
+        FormatError: If the config has no model.
+        InputError: If the config or a file is not what it should be otherwise.
+        FingerprintError: If the gallery was built with another encoder.
+
+    Example:
+        >>> import naruto_vision as nv
+        >>> result = nv.load("runs").analyze("scene.jpg")  # doctest: +SKIP
+        >>> result.names  # doctest: +SKIP
+        ('naruto', 'unknown')
+    """
+    path, changes = _config_of(Path(source), str(config))
+    model = read_config(path).get("model")
+    if not isinstance(model, dict):
+        raise FormatError(path, "the key model", "none")
+    model["init_args"] = {**(model.get("init_args") or {}), **changes}
+    return _build(path, model, device)
+
+
+def _config_of(source: Path, config: str) -> tuple[Path, dict[str, Any]]:
+    """Return the config for a folder, and what it says of the model in the place of the config."""
+    if (source / RUN_CONFIG).is_file():
+        return source / RUN_CONFIG, {}
+    if not source.is_dir():
+        raise MissingPathError(source, "folder", "give one that `naruto-vision predict` or `fit` wrote, such as runs")
+    gallery = source if (source / MANIFEST).is_file() else source / "gallery"
+    if not gallery.is_dir():
+        hint = "build one with `naruto-vision fit --config gallery.yaml`, or give a folder that `predict` wrote"
+        raise MissingPathError(gallery, "gallery", hint)
+    bundle, encoder = source / "clip" / "bundle", None
+    if config == SCENES_CONFIG:
+        recorded = encoder_config(list_gallery(gallery).ledger[0].get("note", {}))
+        encoder = {"class_path": "ClipEncoder", "init_args": {"model": str(bundle)}} if bundle.is_dir() else recorded
+    return find_config(config), {"gallery": str(gallery), **({"encoder": encoder} if encoder else {})}
+
+
+def _build(path: Path, model: dict[str, Any], device: str | None) -> "SceneAnalyzer":
+    import torch
+
+    from naruto_vision.cli.trainer import parse_class
+    from naruto_vision.modules.scene_retriever import SceneRetriever
+
+    retriever = parse_class(SceneRetriever, model, path)
+    analyzer = retriever.checked_analyzer()
+    retriever.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return analyzer
