@@ -14,8 +14,6 @@ from hypothesis import strategies as st
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.optim import SGD
 
-from naruto_vision.callbacks.wise_ft import WisePoint, choose_point, interpolate
-from naruto_vision.callbacks.zero_shot import ZeroShotProbe, kept_share, synthetic_probe
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.content import GalleryRow
@@ -33,6 +31,8 @@ from naruto_vision.modules.tuning import (
     random_state,
     restore_random_state,
 )
+from naruto_vision.modules.wise_ft import WisePoint, choose_point, interpolate
+from naruto_vision.modules.zero_shot import ZeroShotProbe, kept_share, synthetic_probe
 
 _QUICK = settings(max_examples=40, deadline=None, derandomize=True)
 _ALONE: Any = SimpleNamespace(world_size=1, is_global_zero=True)

@@ -12,7 +12,6 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from typing_extensions import override
 
-from naruto_vision.callbacks.zero_shot import folder_probe, kept_share, synthetic_probe
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.lora import plain_state
 from naruto_vision.encoders.prompts import text_prototypes
@@ -21,6 +20,7 @@ from naruto_vision.io.atomic import atomic_file, write_json
 from naruto_vision.modules.clip_tuner import ContrastiveTuner, label_figures
 from naruto_vision.modules.gathering import gather_columns
 from naruto_vision.modules.tuning import PassFigures
+from naruto_vision.modules.zero_shot import folder_probe, kept_share, synthetic_probe
 from naruto_vision.viz.figures import line_figure
 
 _LOG = logging.getLogger(__name__)
