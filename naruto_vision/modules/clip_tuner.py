@@ -22,8 +22,7 @@ from naruto_vision.encoders.prompts import TEMPLATES, checked_templates, class_t
 from naruto_vision.errors import InputError
 from naruto_vision.losses.contrastive import inverse_frequency
 from naruto_vision.metrics.classification import class_figures, confusion_matrix, leave_one_out_accuracy, recall_at_1
-from naruto_vision.modules.activation_cache import ActivationCache, CacheConfig, open_cache
-from naruto_vision.modules.freezing import FreezeConfig, freeze_towers
+from naruto_vision.modules.freezing import ActivationCache, CacheConfig, FreezeConfig, freeze_towers, open_cache
 from naruto_vision.modules.gathering import gather_columns
 from naruto_vision.modules.objectives import (
     ClassPrototypes,
