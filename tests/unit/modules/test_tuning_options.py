@@ -193,7 +193,7 @@ def test_the_rate_rises_for_whole_epochs_and_ends_at_its_floor(tmp_path: Path) -
     assert shares[:8] == pytest.approx([(step + 1) / 8 for step in range(8)])
     assert shares[8:] == sorted(shares[8:], reverse=True)
     assert schedule.build(AdamW([torch.nn.Parameter(torch.zeros(1))]), 20, 5).lr_lambdas[0](20) == pytest.approx(0.1)
-    with pytest.raises(InputError, match=r"no trainer\.max_epochs"):
+    with pytest.raises(InputError, match=r"needs trainer\.max_epochs"):
         schedule.rising(20, None)
     with pytest.raises(InputError, match="min_lr_factor"):
         ScheduleConfig(min_lr_factor=1.5)

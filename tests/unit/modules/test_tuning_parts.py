@@ -67,7 +67,7 @@ def test_steps_in_which_the_rate_rises(schedule: ScheduleConfig, steps: int, epo
 
 @pytest.mark.parametrize("epochs", [None, 0, -1])
 def test_a_warm_up_in_epochs_needs_a_run_in_epochs(epochs: int | None) -> None:
-    with pytest.raises(InputError, match=r"schedule\.warm_up_epochs=1\.5: this run has no trainer\.max_epochs"):
+    with pytest.raises(InputError, match=r"schedule\.warm_up_epochs=1\.5 needs trainer\.max_epochs"):
         ScheduleConfig(warm_up_epochs=1.5).rising(100, epochs)
 
 
@@ -321,7 +321,7 @@ def test_shares_that_are_kept(now: float, start: float, kept: float) -> None:
 
 @pytest.mark.parametrize(("images", "labels", "texts"), [(0, 0, 2), (1, 1, 1), (2, 1, 2), (1, 2, 2)])
 def test_a_probe_needs_images_and_a_choice(images: int, labels: int, texts: int) -> None:
-    found = f"found {images} images, {labels} labels and {texts} answers"
+    found = f"found {images} images, {labels} labels and {texts} classes"
     with pytest.raises(InputError, match=found):
         ZeroShotProbe(torch.zeros(images, 3, 4, 4), torch.zeros(labels, dtype=torch.int64), (("a",),) * texts)
 

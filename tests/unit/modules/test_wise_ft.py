@@ -16,7 +16,7 @@ from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.prompts import class_texts
 from naruto_vision.encoders.tiny import TinySizes
 from naruto_vision.errors import InputError
-from naruto_vision.modules import wise_ft
+from naruto_vision.modules import wise_ft, zero_shot
 from naruto_vision.modules.clip_tuner import ContrastiveTuner
 from naruto_vision.modules.objectives import LossConfig
 from naruto_vision.modules.tuning import ExportBundle, PassFigures
@@ -78,7 +78,7 @@ def swept(
         return PassFigures(score, {"accuracy": score})
 
     monkeypatch.setattr(wise_ft, "_validate", validate)
-    monkeypatch.setattr(wise_ft, "synthetic_probe", lambda *_words: Probe(*shares))
+    monkeypatch.setattr(zero_shot, "synthetic_probe", lambda *_words: Probe(*shares))
     callback, module = WiseSweep(str(folder / "out"), steps=len(scores) - 1, **options), Tuner(folder)
     trainer = trainer_of()
     callback.setup(trainer, module, "fit")
@@ -138,7 +138,7 @@ def test_the_untuned_weights_are_those_before_the_fit(tmp_path: Path) -> None:
 
 
 def test_the_mixtures_are_truly_validated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wise_ft, "synthetic_probe", lambda *_words: Probe(0.5, 0.5))
+    monkeypatch.setattr(zero_shot, "synthetic_probe", lambda *_words: Probe(0.5, 0.5))
     callback, module, trainer = WiseSweep(str(tmp_path / "out"), steps=1), Tuner(tmp_path), trainer_of()
     callback.setup(trainer, module, "fit")
     callback.on_fit_end(trainer, module)
@@ -147,16 +147,16 @@ def test_the_mixtures_are_truly_validated(tmp_path: Path, monkeypatch: pytest.Mo
     assert callback.points[0].named["loss"] != callback.points[1].named["loss"]
 
 
-def test_images_of_a_folder_are_asked_where_one_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+def test_a_folder_of_other_images_is_used_where_one_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[object] = []
 
     def folder(_encoder: object, root: str) -> Probe:
-        asked.append(root)
+        used.append(root)
         return Probe(0.5, 0.5)
 
-    monkeypatch.setattr(wise_ft, "folder_probe", folder)
+    monkeypatch.setattr(zero_shot, "folder_probe", folder)
     swept(tmp_path, monkeypatch, (), (0.5, 0.6), root="others")
-    assert asked == ["others"]
+    assert used == ["others"]
 
 
 @pytest.mark.parametrize("stage", ["validate", "test", "predict"])
@@ -184,7 +184,7 @@ def test_a_run_without_validation_has_nothing_to_choose_by(tmp_path: Path, caplo
 
 
 def test_only_the_first_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wise_ft, "synthetic_probe", lambda *_words: Probe(0.5, 0.5))
+    monkeypatch.setattr(zero_shot, "synthetic_probe", lambda *_words: Probe(0.5, 0.5))
     callback, module = WiseSweep(str(tmp_path / "out"), steps=1), Tuner(tmp_path)
     callback.setup(trainer_of(first=False), module, "fit")
     callback.on_fit_end(trainer_of(first=False), module)

@@ -137,7 +137,7 @@ def test_a_probe_counts_images_whose_text_is_nearest() -> None:
     assert probe.accuracy(encoder) == pytest.approx(expected)
     assert torch.equal(synthetic_probe(encoder, 6).pixels, probe.pixels)
     assert not torch.equal(synthetic_probe(encoder, 6, seed=1).pixels, probe.pixels)
-    with pytest.raises(InputError, match="at least 2 answers"):
+    with pytest.raises(InputError, match="at least 2 classes"):
         ZeroShotProbe(torch.zeros(1, 3, 2, 2), torch.zeros(1, dtype=torch.int64), (("a",),))
 
 
