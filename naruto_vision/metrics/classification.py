@@ -101,7 +101,7 @@ def iou_calibration(predicted: Tensor, actual: Tensor, bins: int = 10) -> IouCal
         return IouCalibration(0, None, None, None, ())
     bucket = (guess.clamp(0.0, 1.0) * bins).long().clamp(max=bins - 1)
     filled = tuple(
-        _bin(guess[bucket == index], truth[bucket == index], index, bins) for index in bucket.unique().tolist()
+        _bin(guess[bucket == index], truth[bucket == index], index, bins) for index in torch.unique(bucket).tolist()
     )
     gaps = sum(one.count * abs(one.predicted - one.actual) for one in filled)
     error = guess - truth

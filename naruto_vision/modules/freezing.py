@@ -94,7 +94,8 @@ def _last_parameters(visual: nn.Module, blocks: int) -> Iterator[nn.Parameter]:
     if blocks == 0:
         return
     modules = dict(visual.named_modules())
-    stack = [*modules.get("transformer.resblocks", modules.get("trunk.blocks", nn.ModuleList())).children()]
+    owner = modules.get("transformer.resblocks") or modules.get("trunk.blocks")  # open_clip's own tower, or timm's
+    stack = list(owner.children()) if owner else []
     if not 0 < blocks <= len(stack):
         msg = f"freeze.unfreeze_visual_blocks={blocks}: the image tower has {len(stack)} blocks that can be unfrozen"
         raise InputError(msg)
