@@ -17,8 +17,6 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
     from naruto_vision.callbacks.reports import TuningFiles as TuningFiles
     from naruto_vision.callbacks.scenes import SceneReportCallback as SceneReportCallback
     from naruto_vision.callbacks.scenes import SceneWriterCallback as SceneWriterCallback
-    from naruto_vision.callbacks.wise_ft import WiseSweep as WiseSweep
-    from naruto_vision.callbacks.zero_shot import ZeroShotRetention as ZeroShotRetention
     from naruto_vision.data.caption_data import CaptionDataModule as CaptionDataModule
     from naruto_vision.data.class_data import ClassDataModule as ClassDataModule
     from naruto_vision.data.gallery_data import GalleryDataModule as GalleryDataModule
@@ -47,6 +45,8 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
     from naruto_vision.modules.clip_tuner import ContrastiveTuner as ContrastiveTuner
     from naruto_vision.modules.sam_tuner import SegmenterTuner as SegmenterTuner
     from naruto_vision.modules.scene_retriever import SceneRetriever as SceneRetriever
+    from naruto_vision.modules.wise_ft import WiseSweep as WiseSweep
+    from naruto_vision.modules.zero_shot import ZeroShotRetention as ZeroShotRetention
     from naruto_vision.recognition.analyzer import SceneAnalyzer as SceneAnalyzer
     from naruto_vision.recognition.lookup import look_up as look_up
     from naruto_vision.recognition.lookup import measure_threshold as measure_threshold
@@ -67,8 +67,8 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
 _HOMES = {
     "callbacks.reports": "TuningFigures TuningFiles",
     "callbacks.scenes": "SceneReportCallback SceneWriterCallback",
-    "callbacks.wise_ft": "WiseSweep",
-    "callbacks.zero_shot": "ZeroShotRetention",
+    "modules.wise_ft": "WiseSweep",
+    "modules.zero_shot": "ZeroShotRetention",
     "data.caption_data": "CaptionDataModule",
     "data.class_data": "ClassDataModule",
     "data.gallery_data": "GalleryDataModule",

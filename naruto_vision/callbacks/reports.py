@@ -1,4 +1,4 @@
-"""What a tuning run leaves for people: tables, plots and figures in one folder, and images in TensorBoard."""
+"""Reports of a tuning run: tables, plots and metrics in one folder, and images in TensorBoard."""
 
 import csv
 import io
@@ -25,20 +25,20 @@ from naruto_vision.viz.fonts import letter
 
 _LOG = logging.getLogger(__name__)
 _SHARES = ("accuracy", "macro_accuracy", "macro_f1", "nearest_accuracy", "zero_shot", "recall_at_1")
-_WIDEST = 16.0  # inches; more classes get smaller names in place of a larger figure, which would take seconds an epoch
-_MOST_NUMBERS = 40  # classes; of more the colours tell, and a number a cell could not be read
-_INK = 0.6  # above this share of a row a cell is dark, and its number is written in white
+_WIDEST = 16.0  # inches; more classes get smaller names instead, as a larger plot would take seconds an epoch
+_MOST_NUMBERS = 40  # classes; with more, the numbers in the cells could not be read
+_DARK = 0.6  # above this share of a row a cell is dark, and its number white
 _EXAMPLES = 32
 
 
 def confusion_csv(confusion: Tensor, classes: tuple[str, ...]) -> str:
-    """Return a confusion matrix (C, C), rows are true classes, as a table with names on both sides."""
+    """Format a confusion matrix (C, C), rows are true classes, with names on both sides."""
     rows = [["truth", *classes], *([name, *row] for name, row in zip(classes, confusion.tolist(), strict=True))]
     return _csv(rows)
 
 
 def per_class_csv(confusion: Tensor, classes: tuple[str, ...]) -> str:
-    """Return ``class,correct,total,accuracy``; a class without images has no accuracy."""
+    """Format ``class,correct,total,accuracy``; a class without images has no accuracy."""
     rows: list[list[Any]] = [["class", "correct", "total", "accuracy"]]
     for index, name in enumerate(classes):
         right, total = int(confusion[index, index]), int(confusion[index].sum())
@@ -53,13 +53,10 @@ def _csv(rows: list[list[Any]]) -> str:
 
 
 def confusion_figure(confusion: Tensor, classes: tuple[str, ...]) -> Figure:
-    """Plot a confusion matrix (C, C), each cell coloured by its share of the row and, up to 40 classes, with its count.
-
-    The figure belongs to no window.
-    """
+    """Plot a confusion matrix (C, C): cells are coloured by share of the row and, up to 40 classes, show counts."""
     side = min(max(3.0, 0.55 * len(classes) + 1.5), _WIDEST)
-    points_a_row = 72 * 0.7 * side / max(1, len(classes))  # 0.7: what titles and the names themselves leave
-    letters = min(10.0, points_a_row)  # so that names of neighbouring rows do not touch
+    # Names of neighbouring rows must not touch; titles and names leave 0.7 of the side.
+    letters = min(10.0, 72 * 0.7 * side / max(1, len(classes)))
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     shares = confusion.double() / confusion.sum(dim=1, keepdim=True).clamp(min=1)
@@ -71,16 +68,16 @@ def confusion_figure(confusion: Tensor, classes: tuple[str, ...]) -> Figure:
         for label, name in zip(axis.get_ticklabels(), names, strict=True):
             label.set_fontproperties(name.file)
             label.set_fontsize(letters)
-    axes.set_xlabel("answer")
+    axes.set_xlabel("prediction")
     axes.set_ylabel("truth")
     for row, column in confusion.nonzero().tolist() if len(classes) <= _MOST_NUMBERS else ():
-        colour = "white" if float(shares[row, column]) > _INK else "black"
+        colour = "white" if float(shares[row, column]) > _DARK else "black"
         axes.text(column, row, str(int(confusion[row, column])), ha="center", va="center", color=colour)
     return figure
 
 
 def example_grid(pixels: Tensor, count: int) -> Tensor:
-    """Lay the first ``count`` of prepared images (B, 3, S, S) side by side, each stretched to [0, 1]: (3, H, W)."""
+    """Tile the first ``count`` of prepared images (B, 3, S, S), each scaled to [0, 1]: (3, H, W)."""
     grid: Tensor = make_grid(pixels[:count].detach().cpu().float(), nrow=8, normalize=True, scale_each=True)
     return grid
 
@@ -92,7 +89,7 @@ class TuningFigures(Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Show what training sees, at the first step of a run."""
+        """Show the first training batch of a run."""
         pixels = getattr(batch, "pixels", None)
         if trainer.global_step == 0 and isinstance(trainer.logger, TensorBoardLogger) and torch.is_tensor(pixels):
             trainer.logger.experiment.add_image("train/images", example_grid(pixels, _EXAMPLES), 0)
@@ -108,7 +105,7 @@ class TuningFigures(Callback):
     def _show(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
         if not isinstance(module, ContrastiveTuner) or module.figures is None or trainer.sanity_checking:
             return
-        # This callback may stand before or after the one that notes the best figures.
+        # This callback may run before or after the one that keeps the best metrics.
         kept = trainer.state.fn != TrainerFn.FITTING or module.figures.score >= module.export.best.score
         if kept and module.figures.confusion is not None and isinstance(trainer.logger, TensorBoardLogger):
             figure = confusion_figure(module.figures.confusion, module.classes)
@@ -118,15 +115,15 @@ class TuningFigures(Callback):
 class TuningFiles(Callback):
     """Write ``metrics.json``, ``classes.json``, the confusion matrix, the accuracy of each class, and three plots.
 
-    All are about the weights in the bundle: the confusion matrix is that of the best validation, not of the last. They
-    are written when the run ends or is stopped; an interrupted run goes on with its history.
+    All describe the weights in the bundle: the confusion matrix is that of the best validation, not of the last. They
+    are written when the run ends or is stopped; a resumed run continues its history.
 
     Args:
         out: The folder.
 
     Attributes:
-        epochs: For each validation its epoch, step and figures.
-        rates: For each optimiser step the learning rate of the first group.
+        epochs: Epoch, step and metrics of each validation.
+        rates: Learning rate of the first group in each optimiser step.
     """
 
     def __init__(self, out: str = "runs/clip") -> None:
@@ -139,7 +136,7 @@ class TuningFiles(Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Note the learning rate of the step that comes."""
+        """Record the learning rate of the next step."""
         if trainer.global_step == len(self.rates) and trainer.optimizers:
             self.rates.append(float(trainer.optimizers[0].param_groups[0]["lr"]))
 
@@ -147,13 +144,13 @@ class TuningFiles(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Note the loss; Lightning gives it divided by the number of batches a step."""
+        """Record the loss, which Lightning divides by the number of batches a step."""
         if isinstance(outputs, dict) and "loss" in outputs:
             self._losses.append(outputs["loss"].detach() * trainer.accumulate_grad_batches)
 
     @override
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note the figures of this validation."""
+        """Record the metrics of this validation."""
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
             return
         row = {"epoch": float(trainer.current_epoch + 1), "step": float(trainer.global_step)}
@@ -172,13 +169,13 @@ class TuningFiles(Callback):
             kept = _describe(pl_module.export)
             stop = trainer.early_stopping_callback
             if stop is not None and stop.stopped_epoch:
-                told = "stopped after epoch %d: %d validations in a row were no better than that of epoch %d"
-                _LOG.info(told, stop.stopped_epoch + 1, stop.wait_count, pl_module.export.epoch + 1)
+                message = "stopped after epoch %d: %d validations in a row were no better than that of epoch %d"
+                _LOG.info(message, stop.stopped_epoch + 1, stop.wait_count, pl_module.export.epoch + 1)
             _LOG.info("%s: %s; tables and curves are in %s", pl_module.bundle_dir, kept, self.out)
 
     @override
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Write what is known of a run that is stopped after its first validation, and say how it goes on."""
+        """Write the files of a run that is stopped after its first validation, and log how to resume it."""
         if self.epochs:
             self.on_fit_end(trainer, pl_module)
         last = getattr(trainer.checkpoint_callback, "last_model_path", "")
@@ -220,7 +217,7 @@ class TuningFiles(Callback):
 
 
 def _describe(export: ExportBundle) -> str:
-    """Say which weights the bundle has, and how they were chosen."""
+    """Describe which weights the bundle has, and how they were chosen."""
     if export.epoch < 0:
         return "the weights of the last step, because no validation chose any"
     kept, confusion = f"the weights of epoch {export.epoch + 1}", export.best.confusion

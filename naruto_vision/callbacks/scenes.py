@@ -1,4 +1,4 @@
-"""What ``predict`` and ``test`` leave of scenes: the files of every scene as soon as it is known, and a report."""
+"""Outputs of ``predict`` and ``test``: the files of every scene as soon as it is searched, and a report."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,6 @@ from naruto_vision.data.scenes import SceneItem
 from naruto_vision.errors import InputError
 from naruto_vision.io.atomic import write_json
 from naruto_vision.metrics.report import report_table
-from naruto_vision.metrics.scene import SceneReport
 from naruto_vision.modules.gathering import gather_lists
 from naruto_vision.modules.scene_retriever import SceneRetriever
 from naruto_vision.recognition.writer import (
@@ -35,12 +34,12 @@ _EXAMPLES = 12  # scenes in TensorBoard
 
 
 class SceneWriterCallback(BasePredictionWriter):
-    """Write the files of every predicted scene; a second run goes on where the first one stopped.
+    """Write the files of every predicted scene; a second run resumes where the first one stopped.
 
     Args:
         out: The folder for the results.
         settings: What is written for each scene.
-        fail_fast: Stop at the first image that cannot be read; otherwise it is counted and the others go on.
+        fail_fast: Stop at the first unreadable image instead of counting it.
     """
 
     def __init__(self, out: str = "runs/scenes", settings: WriterConfig | None = None, fail_fast: bool = False) -> None:
@@ -57,7 +56,7 @@ class SceneWriterCallback(BasePredictionWriter):
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Open the folder before a loader asks for scenes, so that none that is done is read or counted again."""
+        """Open the folder before scenes are loaded, so that none that is done is read or counted again."""
         if stage != "predict":
             return
         data = getattr(trainer, "datamodule", None)
@@ -83,7 +82,7 @@ class SceneWriterCallback(BasePredictionWriter):
             world=trainer.world_size,
         )
         self._behind = BackgroundWriter(self._writer, dataset.images)
-        trainer.strategy.barrier("scene folder")  # it is cleared of leftovers before anybody writes into it
+        trainer.strategy.barrier("scene folder")  # leftovers are removed before any process writes into it
         dataset.skip(self._writer.done)
         self._scenes = dataset.scenes
         if trainer.is_global_zero and (done := self._count_done()):
@@ -101,13 +100,13 @@ class SceneWriterCallback(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Have the scenes of one batch written, while the next one is searched."""
+        """Write the scenes of one batch in the background, while the next one is searched."""
         self._write(prediction)
 
-    def _write(self, answers: Sequence[tuple[SceneItem, ScenePrediction]]) -> None:
+    def _write(self, found: Sequence[tuple[SceneItem, ScenePrediction]]) -> None:
         if self._writer is None or self._behind is None:
             return
-        for item, prediction in answers:
+        for item, prediction in found:
             if item.image is None and self.fail_fast:
                 msg = f"{item.error}; stopped at the first bad image, as fail_fast asks"
                 raise InputError(msg)
@@ -118,7 +117,7 @@ class SceneWriterCallback(BasePredictionWriter):
 
     @override
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Bring the processes together and write ``run.json``."""
+        """Gather from all processes and write ``run.json``."""
         if self._writer is None:
             return
         self._finish_writing()
@@ -131,17 +130,17 @@ class SceneWriterCallback(BasePredictionWriter):
 
     @override
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Finish the scenes that were searched already, so that the next run goes on behind them."""
+        """Finish the scenes that were searched already, so that the next run resumes after them."""
         try:
             if isinstance(pl_module, SceneRetriever):
-                self._write([answer for answer in pl_module.answered if answer[0].image is not None])
+                self._write([found for found in pl_module.answered if found[0].image is not None])
             self._finish_writing()
         except OSError as error:  # the run stops for a reason already, most likely this one
             _LOG.warning("a scene could not be written: %s", error)
         stopped = not isinstance(exception, Exception)  # Ctrl-C or a signal, nothing that went wrong
         if stopped and trainer.is_global_zero and self._writer is not None:
-            told = "stopped with %d of %d scenes done (in %s); the same command again goes on from there"
-            _LOG.info(told, self._count_done(), len(self._scenes), self.out)
+            message = "stopped with %d of %d scenes done (in %s); the same command again goes on from there"
+            _LOG.info(message, self._count_done(), len(self._scenes), self.out)
 
     def _count_done(self) -> int:
         return 0 if self._writer is None else len(self._writer.done.intersection(self._scenes))
@@ -161,13 +160,10 @@ def _summary(counts: Mapping[str, int]) -> str:
     )
 
 
-def results_document(searched: SceneReport, shown: SceneReport) -> dict[str, Any]:
-    """Return ``results.json``: all regions under their best label, and under ``shown`` what people are shown."""
-    return {**searched.as_json(), "shown": shown.as_json()}
-
-
 class SceneReportCallback(Callback):
-    """Print how well the scenes were named, write ``results.json``, and show the first scenes in TensorBoard.
+    """Print scene accuracy, write ``results.json``, and show the first scenes in TensorBoard.
+
+    ``results.json`` is about all regions under their best label, and under ``shown`` about the regions of the overlay.
 
     Args:
         out: The folder for ``results.json``.
@@ -194,7 +190,7 @@ class SceneReportCallback(Callback):
         if not isinstance(trainer.logger, TensorBoardLogger):
             return
         colours = label_colours(pl_module.analyzer.gallery.labels)
-        for item, prediction in outputs["answers"][: _EXAMPLES - self._shown]:
+        for item, prediction in outputs["predictions"][: _EXAMPLES - self._shown]:
             self._shown += 1
             if item.image is not None:
                 shown = choose_for_overlay(prediction, pl_module.overlay)
@@ -206,6 +202,6 @@ class SceneReportCallback(Callback):
         if not isinstance(pl_module, SceneRetriever) or not trainer.is_global_zero:
             return
         searched, shown = pl_module.reports["test"], pl_module.reports["test_shown"]
-        write_json(self.out / "results.json", results_document(searched, shown))
+        write_json(self.out / "results.json", {**searched.as_json(), "shown": shown.as_json()})
         Console().print(report_table(searched, title="Scenes: every region under its best label"))
         Console().print(report_table(shown, title="Scenes: what people are shown (NMS, threshold, unknown)"))

@@ -204,7 +204,7 @@ def _document(
     evaluation: "Evaluation",
 ) -> dict[str, Any]:
     from naruto_vision.data.ground_truth import rename_labels
-    from naruto_vision.metrics.average_precision import coco_average_precision
+    from naruto_vision.metrics.evaluation import coco_average_precision
     from naruto_vision.metrics.report import evaluation_document
 
     document = evaluation_document(evaluation, arguments.bootstrap, arguments.seed)
@@ -226,7 +226,7 @@ def _compared(
 ) -> list[dict[str, Any]]:
     from itertools import combinations
 
-    from naruto_vision.metrics.bootstrap import bootstrap_difference
+    from naruto_vision.metrics.evaluation import bootstrap_difference
     from naruto_vision.metrics.report import comparison_documents
     from naruto_vision.metrics.stats import compare_runs
 

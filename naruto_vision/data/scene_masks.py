@@ -7,7 +7,7 @@ from typing import Any
 
 from naruto_vision.errors import FormatError, JsonError, MissingPathError
 from naruto_vision.geometry import mask_from_rle, rle_from_mask
-from naruto_vision.metrics.fragments import FragmentCounts, add_fragments, count_encoded_fragments
+from naruto_vision.metrics.fragments import FragmentCounts, add_fragments, count_fragments
 
 PREDICTIONS = "predictions.jsonl"
 """Where ``predict`` writes its masks."""
@@ -111,4 +111,4 @@ def _count(
     if len(sizes) > 1:
         listed = ", ".join(f"{height}x{width}" for height, width in sorted(sizes))
         raise FormatError(path, f"masks of scene {scene!r} of the size that the true ones have", listed)
-    return count_encoded_fragments(found, true, iou_match=iou_match)
+    return count_fragments(found, true, iou_match=iou_match)

@@ -34,19 +34,9 @@ def _allowed(mode: int) -> int:
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path to write to; on success it becomes ``path``, on failure it is removed.
-
-    Args:
-        path: The final file. Its folder is made if need be.
-
-    Yields:
-        The temporary path, in the same folder and with the same suffix.
-
-    Raises:
-        IsADirectoryError: If a folder has that name.
-    """
+    """Yield a temporary path with the same suffix; on success it becomes ``path``, on failure it is removed."""
     final = Path(path)
-    if final.is_dir():  # said now, of this name: the rename would fail at the end, of the temporary one
+    if final.is_dir():  # the rename would fail at the end, and name the temporary file
         raise IsADirectoryError(errno.EISDIR, "expected a file to write, found a folder", str(final))
     final.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=final.suffix, dir=final.parent)
@@ -65,16 +55,9 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Give an empty temporary folder to fill; on success it takes the place of ``path``.
+    """Yield an empty temporary folder; on success it replaces ``path`` as a whole.
 
-    Between the two renames of the swap the old folder stands beside the new one under a
-    ``.tmp-`` name, so a kill never leaves a mixture of both.
-
-    Args:
-        path: The final folder; an older one is replaced as a whole.
-
-    Yields:
-        The temporary folder, beside the final one.
+    Between the two renames of the swap the old folder has a ``.tmp-`` name, so a kill never leaves a mixture of both.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -118,13 +101,13 @@ def write_json(path: str | Path, value: object, *, indent: int | None = 2) -> No
 def remove_leftovers(folder: str | Path) -> int:
     """Remove temporary files that a killed process left in a folder and its sub-folders."""
     removed = 0
-    for place, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder):
         leftovers = [name for name in folders if name.startswith(TEMPORARY_PREFIX)]
         folders[:] = [name for name in folders if name not in leftovers]
         for name in leftovers:
-            shutil.rmtree(Path(place) / name, ignore_errors=True)
-        for name in (name for name in files if name.startswith(TEMPORARY_PREFIX)):
-            leftovers.append(name)
-            (Path(place) / name).unlink(missing_ok=True)
-        removed += len(leftovers)
+            shutil.rmtree(Path(parent) / name, ignore_errors=True)
+        unfinished = [name for name in files if name.startswith(TEMPORARY_PREFIX)]
+        for name in unfinished:
+            (Path(parent) / name).unlink(missing_ok=True)
+        removed += len(leftovers) + len(unfinished)
     return removed

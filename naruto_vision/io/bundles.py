@@ -1,8 +1,8 @@
 """Model bundles (``model.safetensors`` + ``model.json``): hashes, packaged ones, writing, reading, strict loading.
 
 The JSON says which architecture the weights belong to, how images are prepared, and what else the weights decide
-(classes, thresholds, licence, figures). It names no code. torch is imported where tensors are handled: the commands
-that only look for a packaged config or bundle start without it.
+(classes, thresholds, licence, metrics). It names no code. torch is imported where tensors are handled: commands that
+only need the path of a packaged config or bundle start without it.
 """
 
 import hashlib
@@ -17,17 +17,16 @@ from naruto_vision.io.typed_json import read_json
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-
-_BLOCK = 1 << 20
+WEIGHTS = "model.safetensors"
+INFO = "model.json"
+FORMAT = 1
+_PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def file_digest(path: str | Path, algorithm: str) -> str:
     """Hash a file block by block; ``algorithm`` is a name of ``hashlib``."""
-    digest = hashlib.new(algorithm)
     with Path(path).open("rb") as handle:
-        while block := handle.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(handle, algorithm).hexdigest()
 
 
 def file_sha256(path: str | Path) -> str:
@@ -36,12 +35,12 @@ def file_sha256(path: str | Path) -> str:
 
 
 def has_sha256(path: Path, digest: str) -> bool:
-    """Tell whether a file is there and holds what it should."""
+    """Return whether a file exists and has that hash."""
     return path.is_file() and file_sha256(path) == digest
 
 
 def model_fingerprint(facts: Mapping[str, Any], state: "Mapping[str, Tensor]") -> str:
-    """Hash what decides a model's answers."""
+    """Hash what decides a model's outputs: its configuration and its weights."""
     import torch
 
     digest = hashlib.sha256(repr(sorted(facts.items())).encode())
@@ -51,10 +50,8 @@ def model_fingerprint(facts: Mapping[str, Any], state: "Mapping[str, Tensor]") -
     return digest.hexdigest()
 
 
-_PACKAGE = Path(__file__).resolve().parent.parent
-
-
 def _shared(kind: str) -> Path:
+    """Return a folder of the installed package, or of the checkout."""
     inside = _PACKAGE / "share" / kind
     return inside if inside.is_dir() else _PACKAGE.parent / kind
 
@@ -75,7 +72,8 @@ def bundle_path(name: str | Path) -> Path:
     packaged = _shared("checkpoints") / folder.name
     if len(folder.parts) == 1 and (packaged / "model.json").is_file():
         return packaged
-    hint = f"tune one with `naruto-vision fit --config clip.yaml`, or give a packaged name: {_names()}"
+    names = ", ".join(packaged_bundles()) or "none"
+    hint = f"tune one with `naruto-vision fit --config clip.yaml`, or give a packaged name: {names}"
     raise MissingPathError(folder, "model bundle", hint)
 
 
@@ -84,12 +82,8 @@ def packaged_bundles() -> list[str]:
     return sorted(file.parent.name for file in _shared("checkpoints").glob("*/model.json"))
 
 
-def _names() -> str:
-    return ", ".join(packaged_bundles()) or "none"
-
-
 def load_strictly(model: "nn.Module", state: "Mapping[str, Tensor]", path: str | Path, architecture: str) -> None:
-    """Copy a state dict into a model, all of it or nothing; half-precision values are widened."""
+    """Load a state dict whose names and shapes all match; half-precision values are cast to the model's type."""
     own = model.state_dict()
     reshaped = [
         f"{name} ({tuple(state[name].shape)}, {tuple(value.shape)})"
@@ -101,11 +95,6 @@ def load_strictly(model: "nn.Module", state: "Mapping[str, Tensor]", path: str |
     if missing or unexpected or reshaped:
         raise StateDictError(path, architecture, missing, unexpected, reshaped)
     model.load_state_dict(dict(state))
-
-
-WEIGHTS = "model.safetensors"
-INFO = "model.json"
-FORMAT = 1
 
 
 def save_bundle(folder: str | Path, state: "Mapping[str, Tensor]", info: Mapping[str, Any]) -> None:
@@ -133,19 +122,7 @@ def read_bundle_info(folder: str | Path, kind: str) -> dict[str, Any]:
 
 
 def load_bundle(folder: str | Path, kind: str) -> "tuple[dict[str, Tensor], dict[str, Any]]":
-    """Read a bundle after checking that its weights are the ones its JSON was written for.
-
-    Args:
-        folder: The bundle.
-        kind: What the bundle has to be.
-
-    Returns:
-        The tensors, of any shapes, on the CPU; and the JSON object.
-
-    Raises:
-        MissingPathError: If a file is missing.
-        FormatError: If a file is corrupt, or the weights' hash is not the recorded one.
-    """
+    """Read a bundle's tensors, on the CPU, and its JSON object, after checking kind and hash."""
     from naruto_vision.io.checkpoints import load_state_dict
 
     info = read_bundle_info(folder, kind)

@@ -1,7 +1,7 @@
 """The only place that opens files which could carry code: PyTorch pickles and TorchScript archives.
 
-Everything is read with the restricted unpickler first and last: there is no fall-back to the unsafe one. What a caller
-trusts widens it to a short list of harmless types (NumPy numbers, paths, option lists) and to nothing else.
+Everything is read with the restricted unpickler, without a fallback to the unsafe one. ``trust_pickle`` only adds a
+short list of harmless types (NumPy numbers, paths, option lists).
 """
 
 import argparse
@@ -34,10 +34,10 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def _harmless() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    """List what training scripts leave in checkpoints beside tensors; none of it runs anything when it is made."""
+    """List what training scripts leave in checkpoints beside tensors; none of it runs code when it is unpickled."""
     makers: tuple[Any, ...] = (np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0])
-    places = ("numpy.core.multiarray", "numpy._core.multiarray")  # NumPy 1's, and NumPy 2's
-    numbers = [(maker, f"{place}.{maker.__name__}") for maker in makers for place in places]
+    modules = ("numpy.core.multiarray", "numpy._core.multiarray")  # NumPy 1's, and NumPy 2's
+    numbers = [(maker, f"{module}.{maker.__name__}") for maker in makers for module in modules]
     kinds = [type(np.dtype(kind)) for kind in ("?", "i1", "u1", "i2", "i4", "i8", "f2", "f4", "f8")]
     paths = [pathlib.PurePosixPath, pathlib.PosixPath, pathlib.PureWindowsPath, pathlib.WindowsPath]
     return [*numbers, np.ndarray, np.dtype, *kinds, *paths, argparse.Namespace, defaultdict]
@@ -55,7 +55,7 @@ def _read_pickle(path: Path, *, trusted: bool = False) -> object:
 
 
 def _found(error: Exception) -> str:
-    """Say in a few words what the restricted unpickler met."""
+    """Describe in a few words what the restricted unpickler refused."""
     text = " ".join(str(error).split())
     name = re.search(r"(?:GLOBAL|GLOBAL:|class) (\S+) (?:whose module|was not)", text)
     if name:

@@ -1,7 +1,7 @@
-"""Official weights: their names, homes, hashes and licences, and downloads that resume and are verified.
+"""Official weights: their names, addresses, hashes and licences, and downloads that are verified.
 
-Only hashes that are published somewhere are listed, and each row says where. A file without one is recorded when it is
-first downloaded, and that is said to the user. A cut download is continued, which neither pooch nor open_clip does.
+A listed hash is published somewhere, and its row says where; that of another file is recorded at its first download.
+An interrupted download is continued, which neither pooch nor open_clip does.
 """
 
 import time
@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Literal
@@ -30,60 +31,47 @@ _DINO = "https://dl.fbaipublicfiles.com/dinov2/"
 
 @dataclass(frozen=True)
 class OfficialWeights:
-    """One official weights file.
-
-    Args:
-        name: The name that `naruto-vision weights` takes.
-        url: Its public home.
-        file: The name that it is saved under.
-        megabytes: About how large it is, in units of 1e6 bytes.
-        licence: The licence of the weights.
-        used_for: The constructor that reads it.
-        sha256: 64 hexadecimal digits, or "" where none is published.
-        hash_source: Where ``sha256`` comes from.
-        md5_prefix: The first digits of its MD5, where the publisher put them into the file's name.
-    """
+    """One official weights file."""
 
     name: str
     url: str
     file: str
+    """The name that it is saved under."""
     megabytes: int
     licence: str
     used_for: str
+    """The constructor that reads it."""
     sha256: str = ""
     hash_source: HashSource = "none"
     md5_prefix: str = ""
+    """The first digits of its MD5, where the publisher put them into the file's name."""
 
 
-def _sam(size: str, md5_prefix: str, megabytes: int, sha256: str) -> OfficialWeights:
-    # The six digits in the official file names are the start of the MD5, not of the sha256.
-    file = f"sam_{size}_{md5_prefix}.pth"
+def _sam(size: str, md5: str, megabytes: int, sha256: str) -> OfficialWeights:
+    file = f"sam_{size}_{md5}.pth"
     use = f"SamModel('{size}')"
-    return OfficialWeights(
-        f"sam_{size}", _SAM + file, file, megabytes, "Apache-2.0", use, sha256, "copies", md5_prefix=md5_prefix
-    )
+    return OfficialWeights(f"sam_{size}", _SAM + file, file, megabytes, "Apache-2.0", use, sha256, "copies", md5)
 
 
-def _openai(model: str, megabytes: int, sha256: str, file: str = "") -> OfficialWeights:
-    file = file or f"{model}.pt"
+def _openai(model: str, megabytes: int, sha256: str) -> OfficialWeights:
+    file = f"{model}px.pt" if model.endswith("-336") else f"{model}.pt"
     url = f"{_OPENAI}{sha256}/{file}"
     return OfficialWeights(f"{model}.openai", url, file, megabytes, "MIT", f"ClipEncoder('{model}')", sha256, "url")
 
 
 def _laion(model: str, tag: str, repository: str, megabytes: int, sha256: str = "") -> OfficialWeights:
-    url = f"{_HUB}{repository}/resolve/main/open_clip_pytorch_model.bin"
-    name = f"{model}.{tag}"
+    name, url = f"{model}.{tag}", f"{_HUB}{repository}/resolve/main/open_clip_pytorch_model.bin"
     source: HashSource = "hub" if sha256 else "none"
     return OfficialWeights(name, url, f"{name}.bin", megabytes, "MIT", f"ClipEncoder('{model}')", sha256, source)
 
 
-def _dino(size: str, megabytes: int, *, registers: bool = False, sha256: str = "") -> OfficialWeights:
-    file = f"dinov2_{size}14{'_reg4' if registers else ''}_pretrain.pth"
+def _dino(size: str, megabytes: int, sha256: str = "", *, registers: bool = False) -> OfficialWeights:
+    name, file = f"dinov2_{size}14", f"dinov2_{size}14{'_reg4' if registers else ''}_pretrain.pth"
     timm = {"vits": "small", "vitb": "base", "vitl": "large", "vitg": "giant"}[size]
     use = f"DinoEncoder('vit_{timm}_patch14_{'reg4_' if registers else ''}dinov2')"
     source: HashSource = "copies" if sha256 else "none"
-    name = f"dinov2_{size}14{'_reg' if registers else ''}"
-    return OfficialWeights(name, f"{_DINO}dinov2_{size}14/{file}", file, megabytes, "Apache-2.0", use, sha256, source)
+    url = f"{_DINO}{name}/{file}"
+    return OfficialWeights(name + "_reg" * registers, url, file, megabytes, "Apache-2.0", use, sha256, source)
 
 
 OFFICIAL: tuple[OfficialWeights, ...] = (
@@ -98,12 +86,7 @@ OFFICIAL: tuple[OfficialWeights, ...] = (
     _openai("ViT-B-32", 354, "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"),
     _openai("ViT-B-16", 351, "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f"),
     _openai("ViT-L-14", 933, "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836"),
-    _openai(
-        "ViT-L-14-336",
-        934,
-        "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02",
-        file="ViT-L-14-336px.pt",
-    ),
+    _openai("ViT-L-14-336", 934, "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02"),
     _laion(
         "ViT-B-32",
         "laion2b_s34b_b79k",
@@ -116,9 +99,9 @@ OFFICIAL: tuple[OfficialWeights, ...] = (
     _laion("ViT-H-14", "laion2b_s32b_b79k", "CLIP-ViT-H-14-laion2B-s32B-b79K", 3945),
     _laion("ViT-g-14", "laion2b_s34b_b88k", "CLIP-ViT-g-14-laion2B-s34B-b88K", 5467),
     _laion("ViT-bigG-14", "laion2b_s39b_b160k", "CLIP-ViT-bigG-14-laion2B-39B-b160k", 10160),
-    _dino("vits", 88, sha256="b938bf1bc15cd2ec0feacfe3a1bb553fe8ea9ca46a7e1d8d00217f29aef60cd9"),
-    _dino("vitb", 346, sha256="0b8b82f85de91b424aded121c7e1dcc2b7bc6d0adeea651bf73a13307fad8c73"),
-    _dino("vitl", 1218, sha256="d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428"),
+    _dino("vits", 88, "b938bf1bc15cd2ec0feacfe3a1bb553fe8ea9ca46a7e1d8d00217f29aef60cd9"),
+    _dino("vitb", 346, "0b8b82f85de91b424aded121c7e1dcc2b7bc6d0adeea651bf73a13307fad8c73"),
+    _dino("vitl", 1218, "d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428"),
     _dino("vitg", 4546),
     _dino("vits", 88, registers=True),
     _dino("vitb", 346, registers=True),
@@ -129,7 +112,7 @@ OFFICIAL: tuple[OfficialWeights, ...] = (
 
 
 def find_weights(name: str) -> OfficialWeights:
-    """Look a row up."""
+    """Find a row by its name or file name."""
     for row in OFFICIAL:
         if name in {row.name, row.file}:
             return row
@@ -143,12 +126,9 @@ LOCK = "weights.lock.json"
 Known = Literal["published", "recorded", "new"]
 """How a file was recognised: by a published hash, by the record of an earlier download, or not at all yet."""
 Progress = Callable[[int, int], None]
-"""Told after every block: bytes that are here, bytes in all (0 where the server does not say)."""
+"""Called after every block with the bytes received and those in all, 0 where the server does not say."""
 
 _BLOCK = 1 << 18
-_PARTIAL = 206
-_RANGE_REFUSED = 416
-_SERVER_TROUBLE = 500
 
 
 @dataclass(frozen=True)
@@ -169,22 +149,16 @@ class Retries:
     timeout: float = 30.0  # seconds without an answer after which a connection counts as broken
 
 
-def _quiet(_here: int, _total: int) -> None:
-    """Show nothing."""
-
-
-def read_lock(folder: Path) -> dict[str, str]:
-    """Read the record of first downloads."""
+def _read_lock(folder: Path) -> dict[str, str]:
+    """Read the record of first downloads, file to sha256."""
     path = folder / LOCK
-    if not path.is_file():
-        return {}
-    return read_json(path, dict[str, str], hint="remove it, and verify the files again")
+    return read_json(path, dict[str, str], hint="remove it, and verify the files again") if path.is_file() else {}
 
 
 def check_weights(row: OfficialWeights, path: Path, hint: str = "remove it and download it again") -> Verdict:
     """Check a file against everything that is known of it; the record of first downloads lies beside it."""
     sha256 = file_sha256(path)
-    recorded = read_lock(path.parent).get(row.file, "")
+    recorded = _read_lock(path.parent).get(row.file, "")
     expected = row.sha256 or recorded
     if expected and sha256 != expected:
         raise FormatError(path, f"sha256 {expected[:12]}…", f"{sha256[:12]}…", hint)
@@ -198,106 +172,99 @@ def download_weights(
     folder: Path,
     *,
     base_url: str = "",
-    progress: Progress = _quiet,
-    retries: Retries | None = None,
+    progress: Progress = lambda _received, _total: None,
+    retries: Retries = Retries(),
 ) -> Verdict:
-    """Bring one official file into a folder; an unfinished download is continued."""
+    """Download one official file into a folder; an interrupted download is continued."""
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / row.file
     if final.exists():
         verdict = check_weights(row, final)
     else:
         part = folder / f"{row.file}.part"
-        _fetch(f"{base_url.rstrip('/')}/{row.file}" if base_url else row.url, part, progress, retries or Retries())
-        verdict = replace(_accept(row, part), path=final)
+        _fetch(f"{base_url.rstrip('/')}/{row.file}" if base_url else row.url, part, progress, retries)
+        _etag_file(part).unlink(missing_ok=True)
+        try:
+            found = check_weights(row, part, "the download is not that file and was removed")
+        except FormatError:
+            part.unlink()
+            raise
+        verdict = replace(found, path=final)
         part.replace(final)
         sync_folder(folder)
     if verdict.known == "new":
-        write_json(folder / LOCK, dict(sorted({**read_lock(folder), row.file: verdict.sha256}.items())))
+        write_json(folder / LOCK, dict(sorted({**_read_lock(folder), row.file: verdict.sha256}.items())))
     return verdict
 
 
-def _accept(row: OfficialWeights, part: Path) -> Verdict:
-    """Check what came; it is removed if it is not the expected file."""
-    _tag(part).unlink(missing_ok=True)
-    try:
-        return check_weights(row, part, "what came is not that file and was removed")
-    except FormatError:
-        part.unlink()
-        raise
-
-
-def _tag(part: Path) -> Path:
-    """Where the server's name for the version that is being downloaded is kept."""
+def _etag_file(part: Path) -> Path:
+    """Return where the ETag of the version that is being downloaded is kept."""
     return part.with_name(part.name + ".etag")
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
 
 
 def _fetch(url: str, part: Path, progress: Progress, retries: Retries) -> None:
     """Fill ``part``, over as many connections as it takes."""
+    if not url.startswith(("http://", "https://")):
+        msg = f"{url}: expected an address that starts with http:// or https://"
+        raise InputError(msg)
     fruitless = 0
     while True:
-        before = part.stat().st_size if part.exists() else 0
+        before = _size(part)
         try:
             if _one_connection(url, part, progress, retries.timeout):
                 return
             reason = "the connection was cut"
         except urllib.error.HTTPError as error:
             reason = f"the server answered {error.code} {error.reason}"
-            if error.code < _SERVER_TROUBLE:
+            if error.code < HTTPStatus.INTERNAL_SERVER_ERROR:
                 raise InputError(f"{url}: {reason}") from None
         except (OSError, HTTPException) as error:
             reason = str(getattr(error, "reason", error)) or type(error).__name__
-        here = part.stat().st_size if part.exists() else 0
-        fruitless = 0 if here > before else fruitless + 1
+        fruitless = 0 if _size(part) > before else fruitless + 1
         if fruitless >= retries.attempts:
-            msg = f"{url}: {reason} after {here} bytes; run the command again to continue"
+            msg = f"{url}: {reason} after {_size(part)} bytes; run the command again to continue"
             raise InputError(msg)
         time.sleep(retries.pause)
 
 
-def _request(url: str, part: Path) -> urllib.request.Request:
-    if not url.startswith(("http://", "https://")):
-        msg = f"{url}: expected an address that starts with http:// or https://"
-        raise InputError(msg)
-    request = urllib.request.Request(url, headers={"User-Agent": "naruto-vision"})  # noqa: S310 - http(s), checked above
-    tag = _tag(part)
-    if part.exists() and part.stat().st_size:
-        request.add_header("Range", f"bytes={part.stat().st_size}-")
-        if tag.is_file():  # another version on the server is then sent whole
-            request.add_header("If-Range", tag.read_text(encoding="utf-8"))
-    return request
-
-
 def _one_connection(url: str, part: Path, progress: Progress, timeout: float) -> bool:
-    """Read one answer into ``part``; tell whether the file is whole."""
+    """Read one response into ``part``; return whether the file is complete."""
+    here, etag = _size(part), _etag_file(part)
+    request = urllib.request.Request(url, headers={"User-Agent": "naruto-vision"})  # noqa: S310 - http(s), see _fetch
+    if here:
+        request.add_header("Range", f"bytes={here}-")
+        if etag.is_file():  # a server that has another version by now sends it whole
+            request.add_header("If-Range", etag.read_text(encoding="utf-8"))
     try:
-        with urllib.request.urlopen(_request(url, part), timeout=timeout) as answer:  # noqa: S310 - see _request
-            return _save(answer, part, progress)
+        with urllib.request.urlopen(request, timeout=timeout) as response:  # noqa: S310 - http(s), see _fetch
+            return _save(response, part, progress)
     except urllib.error.HTTPError as error:
-        if error.code != _RANGE_REFUSED:
+        if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
-        size = part.stat().st_size
-        if error.headers.get("Content-Range", "") == f"bytes */{size}":
+        if error.headers.get("Content-Range", "") == f"bytes */{here}":
             return True  # every byte was here already
         part.unlink()
         return False
 
 
-def _save(answer: HTTPResponse, part: Path, progress: Progress) -> bool:
-    resumed = answer.status == _PARTIAL
-    here = part.stat().st_size if resumed else 0
-    if resumed and not answer.headers.get("Content-Range", "").startswith(f"bytes {here}-"):
+def _save(response: HTTPResponse, part: Path, progress: Progress) -> bool:
+    resumed = response.status == HTTPStatus.PARTIAL_CONTENT
+    here = _size(part) if resumed else 0
+    if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {here}-"):
         part.unlink()
         return False
-    length = answer.headers.get("Content-Length")
+    length = response.headers.get("Content-Length")
     total = here + int(length) if length else 0
-    etag = answer.headers.get("ETag", "")
+    etag = response.headers.get("ETag", "")
+    _etag_file(part).unlink(missing_ok=True)
     if etag and not etag.startswith("W/"):
-        _tag(part).write_text(etag, encoding="utf-8")
-    else:
-        _tag(part).unlink(missing_ok=True)
+        _etag_file(part).write_text(etag, encoding="utf-8")
     with part.open("ab" if resumed else "wb") as handle:
-        while block := answer.read(_BLOCK):
+        while block := response.read(_BLOCK):
             handle.write(block)
             here += len(block)
             progress(here, total)

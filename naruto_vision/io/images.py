@@ -1,10 +1,9 @@
 """The one image door: every image that the software reads comes through here.
 
-Formats are allow-listed and told by content, not by extension; size is checked from the header before
-anything is decoded; EXIF orientation is applied once; 16-bit images are scaled, not clipped;
-transparency is laid over white; colour profiles are ignored; CMYK JPEGs are taken to be inverted, as nearly
-all of them are, marked so or not; of an animation the first frame is read.
-Source files are never written to.
+Formats are allow-listed and recognised by content, not by extension; size is checked from the header before anything
+is decoded; EXIF orientation is applied once; 16-bit images are scaled, not clipped; transparency is laid over white;
+colour profiles are ignored; CMYK JPEGs are taken to be inverted, as nearly all of them are; of an animation the first
+frame is read. Source files are never written to.
 """
 
 import io
@@ -23,7 +22,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
-from naruto_vision.io.atomic import atomic_file
+from naruto_vision.io.atomic import write_bytes
 from naruto_vision.records import ImageArray
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # MPO, a JPEG with more images behind it, opens as JPEG
@@ -31,20 +30,8 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"})
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 20_000
 
-_FAILURES = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    NotImplementedError,
-    ArithmeticError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-)
+_DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError)
+_FAILURES = (*_DECODER_ERRORS, NotImplementedError, ArithmeticError, MemoryError, struct.error, zlib.error)
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -68,7 +55,7 @@ def _check_header(path: Path, image: Image.Image) -> None:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8; metadata that cannot be read says nothing."""
+    """Return the EXIF orientation, 1 to 8; 1 where the metadata cannot be read."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except _FAILURES:
@@ -84,7 +71,7 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
 
 
 def rgb_from_image(image: Image.Image) -> ImageArray:
-    """Bring a decoded Pillow image of any mode to an image; its orientation stays as it is."""
+    """Convert a decoded Pillow image of any mode to RGB (H, W, 3), without applying its orientation."""
     if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
         image = _from_16_bit(image)
     if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
@@ -96,7 +83,7 @@ def rgb_from_image(image: Image.Image) -> ImageArray:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Pillow's warnings from the user: our size limit is lower than its own, and odd metadata is no news."""
+    """Silence Pillow's warnings: our size limit is lower than its own, and odd metadata does not matter."""
     with _SILENCE, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -114,7 +101,7 @@ def _decode(path: Path, handle: BinaryIO) -> ImageArray:
 
 @contextmanager
 def _own_errors(path: Path) -> Iterator[None]:
-    """Say of whatever goes wrong in a decoder which image it was."""
+    """Turn whatever goes wrong in a decoder into an error that names the image."""
     try:
         yield
     except UnidentifiedImageError:
@@ -127,18 +114,7 @@ def _own_errors(path: Path) -> Iterator[None]:
 
 
 def decode_image(data: bytes, name: str | Path) -> ImageArray:
-    """Decode one image that is in memory already.
-
-    Args:
-        data: A whole JPEG, PNG, WebP, BMP or GIF file (of an animation, the first frame).
-        name: What messages call it.
-
-    Returns:
-        Shape (H, W, 3), uint8, RGB, upright.
-
-    Raises:
-        BadImageError: If it is empty, truncated, too large, or no image of an allowed format.
-    """
+    """Decode an image file that is in memory to (H, W, 3), uint8, RGB, upright; errors call it ``name``."""
     path = Path(name)
     with _own_errors(path):
         return _decode(path, io.BytesIO(data))
@@ -187,9 +163,7 @@ def write_image(path: str | Path, image: ImageArray, *, quality: int = 92) -> No
     Raises:
         InputError: If the name ends otherwise.
     """
-    data = encode_image(image, Path(path).suffix.lower(), quality)
-    with atomic_file(path) as temporary:
-        temporary.write_bytes(data)
+    write_bytes(path, encode_image(image, Path(path).suffix.lower(), quality))
 
 
 def encode_image(image: ImageArray, suffix: str, quality: int = 92) -> bytes:
@@ -203,7 +177,7 @@ def encode_image(image: ImageArray, suffix: str, quality: int = 92) -> bytes:
 
 
 def is_image(path: str | Path) -> bool:
-    """Tell by its name whether a file is an image; a hidden one is not."""
+    """Return whether a file is an image by its name, and not hidden."""
     path = Path(path)
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and (path.is_file() or path.is_symlink())
 
@@ -214,9 +188,9 @@ def list_images(folder: str | Path) -> Sequence[str]:
     if not root.is_dir():
         raise MissingPathError(root, "folder of images")
     found: list[str] = []
-    for place, folders, files in os.walk(root):
+    for parent, folders, files in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        prefix = "" if place == str(root) else f"{Path(place).relative_to(root).as_posix()}/"
+        prefix = "" if parent == str(root) else f"{Path(parent).relative_to(root).as_posix()}/"
         found += [
             prefix + name
             for name in files

@@ -1,4 +1,4 @@
-"""Import of optional packages."""
+"""What this machine has: CPUs, their vector units, optional packages."""
 
 import importlib
 import importlib.util
@@ -16,19 +16,19 @@ CPU_FEATURES: Mapping[str, tuple[str, ...]] = {
     "AVX512-BF16": ("avx512_bf16",),
     "AMX": ("amx_bf16",),
 }
-"""Feature → the kernel's names for it, any of which will do."""
+"""Feature → the kernel's names for it, any of which suffices."""
 
 _CPU_INFO = Path("/proc/cpuinfo")
 
 
 def allowed_cpus() -> int:
-    """Count the CPUs that this process may use; where the system does not tell, all that the machine has."""
+    """Count the CPUs that this process may use; all of the machine where the system does not report it."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux has it, macOS has not
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def cpu_features(cpu_info: Path = _CPU_INFO) -> dict[str, bool]:
-    """Tell which vector units the CPU has."""
+    """Return which vector units the CPU has."""
     flags: set[str] = set()
     if cpu_info.is_file():
         for line in cpu_info.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -39,7 +39,7 @@ def cpu_features(cpu_info: Path = _CPU_INFO) -> dict[str, bool]:
 
 
 def has_fast_bf16(cpu_info: Path = _CPU_INFO) -> bool:
-    """Tell whether bfloat16 is computed by the CPU itself; where it is not, it is far slower than float32."""
+    """Return whether the CPU has bfloat16 instructions; without them it is far slower than float32."""
     features = cpu_features(cpu_info)
     return features["AMX"] or features["AVX512-BF16"]
 
@@ -50,11 +50,7 @@ def has_package(name: str) -> bool:
 
 
 def require_package(name: str, extra: str) -> ModuleType:
-    """Import an optional package, or name the extra of this project that installs it.
-
-    Raises:
-        MissingPackageError: If the package is not installed.
-    """
+    """Import an optional package, or name the extra of this project that installs it."""
     if not has_package(name.partition(".")[0]):
         raise MissingPackageError(name, extra)
     return importlib.import_module(name)

@@ -1,4 +1,4 @@
-"""What could not be used, and why: never an exception in the middle of a run, never silent."""
+"""Files that could not be read, and why: no exception in the middle of a run, and never silent."""
 
 import json
 from collections.abc import Callable
@@ -14,23 +14,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class QuarantinedFile:
-    """One file that was set aside.
-
-    Args:
-        path: The file.
-        reason: Why, in one line.
-    """
+    """One file that was set aside, and why, in one line."""
 
     path: str
     reason: str
 
 
 class Quarantine:
-    """Counts what was read and keeps a note of what could not be: ``seen = ok + quarantined``.
+    """Counts what was read and records what could not be: ``seen = ok + quarantined``.
 
     Args:
         what: What is being read, for messages ("training images").
-        listed: How many there are in all, where that is known before all are read.
+        listed: How many there are in all, where that is known in advance.
     """
 
     def __init__(self, what: str = "files", listed: int = 0) -> None:
@@ -59,24 +54,11 @@ class Quarantine:
         self.ok += 1
 
     def refuse(self, path: str | Path, reason: str) -> None:
-        """Set one file aside.
-
-        Args:
-            path: The file.
-            reason: Why; only its first line is kept.
-        """
+        """Set one file aside; only the first line of the reason is kept."""
         self._rows.append(QuarantinedFile(str(path), reason.partition("\n")[0]))
 
     def read(self, path: str | Path, load: Callable[[], T]) -> T | None:
-        """Load one file and count it.
-
-        Args:
-            path: The file.
-            load: Reads it; a ``BadImageError`` or ``MissingPathError`` sets the file aside.
-
-        Returns:
-            What was loaded; None for a file that was set aside.
-        """
+        """Load one file and count it; None for one that is set aside by a ``BadImageError`` or ``MissingPathError``."""
         try:
             value = load()
         except (BadImageError, MissingPathError) as error:
@@ -86,23 +68,16 @@ class Quarantine:
         return value
 
     def check(self, max_bad_fraction: float) -> None:
-        """Stop where too much is bad to go on.
-
-        Args:
-            max_bad_fraction: Largest share that may be set aside, in [0, 1].
-
-        Raises:
-            InputError: If nothing is good, or more than the share of all is bad.
-        """
+        """Raise ``InputError`` if nothing could be read, or more than this fraction, in [0, 1], was set aside."""
         total = max(self.listed, self.seen)
         if self._rows and (self.quarantined == total or self.quarantined > max_bad_fraction * total):
-            told = f"none of {total} {self.what} can be read"
+            problem = f"none of {total} {self.what} can be read"
             if self.quarantined < total:
-                told = (
+                problem = (
                     f"{self.quarantined} of {total} {self.what} cannot be read, "
                     f"more than the {max_bad_fraction:.0%} that may be unreadable"
                 )
-            msg = f"{told}; first {self._rows[0].path}: {self._rows[0].reason}"
+            msg = f"{problem}; first {self._rows[0].path}: {self._rows[0].reason}"
             raise InputError(msg)
 
     def counts(self) -> dict[str, int]:
@@ -110,10 +85,6 @@ class Quarantine:
         return {"seen": self.seen, "ok": self.ok, "quarantined": self.quarantined}
 
     def write(self, path: str | Path) -> None:
-        """Write one JSON line a file that was set aside, in the order in which they were met.
-
-        Args:
-            path: Usually ``quarantine.jsonl`` in the results' folder; replaced as a whole.
-        """
+        """Write one JSON line for each file that was set aside, in the order in which they were met."""
         lines = (json.dumps({"path": r.path, "reason": r.reason}, ensure_ascii=False) for r in self._rows)
         write_text(path, "".join(line + "\n" for line in lines))

@@ -1,4 +1,4 @@
-"""JSON files as typed values; what does not fit is an error that says file, place, expected and found."""
+"""JSON files as typed values; what does not fit is an error with file, path in the document, expected and found."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Figures of classifiers, of retrieval, and of predicted IoUs."""
+"""Metrics of classifiers, of retrieval, and of predicted IoUs."""
 
 from dataclasses import dataclass
 
@@ -9,14 +9,7 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """How well classes were told apart.
-
-    Args:
-        accuracy: Share of right answers.
-        macro_accuracy: Mean over the classes that occur of their own share of right answers.
-        macro_f1: Mean over the classes that occur or were answered of their F1.
-        count: How many answers there were.
-    """
+    """Accuracy; its mean over the classes that occur; the mean F1 over those that occur or were predicted; a count."""
 
     accuracy: float
     macro_accuracy: float
@@ -25,16 +18,16 @@ class ClassFigures:
 
 
 def confusion_matrix(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Count what each class was taken for: int64 (N,) twice to int64 (C, C), rows are true classes."""
+    """Count predictions by true class: int64 (N,) twice to int64 (C, C), rows are true classes."""
     return multiclass_confusion_matrix(predicted, labels, classes)
 
 
 def class_figures(confusion: Tensor) -> ClassFigures:
     """Compute accuracy and F1 in float64 from a confusion matrix (C, C); all 0 where it is empty."""
     counts = confusion.double()
-    right, true, answered = counts.diag(), counts.sum(dim=1), counts.sum(dim=0)
+    right, true, predicted = counts.diag(), counts.sum(dim=1), counts.sum(dim=0)
     recall = (right / true.clamp(min=1))[true > 0]
-    f1 = (2 * right / (true + answered).clamp(min=1))[true + answered > 0]
+    f1 = (2 * right / (true + predicted).clamp(min=1))[true + predicted > 0]
     total = int(counts.sum())
     return ClassFigures(
         accuracy=float(right.sum() / max(total, 1)),
@@ -62,15 +55,7 @@ def leave_one_out_accuracy(vectors: Tensor, labels: Tensor) -> float:
 
 @dataclass(frozen=True)
 class CalibrationBin:
-    """The masks whose predicted IoU lies in one range.
-
-    Args:
-        low: Lower end of the range, inside it.
-        high: Upper end, outside it; of the last bin, inside.
-        count: How many masks.
-        predicted: Their mean predicted IoU, not clipped.
-        actual: Their mean true IoU, in [0, 1].
-    """
+    """The masks whose predicted IoU is in [low, high): count, mean predicted IoU (not clipped), mean true IoU."""
 
     low: float
     high: float
@@ -81,14 +66,13 @@ class CalibrationBin:
 
 @dataclass(frozen=True)
 class IouCalibration:
-    """How predicted and true IoU agree.
+    """How predicted and true IoU agree; the errors are None without masks.
 
     Args:
         count: How many masks.
-        calibration_error: Mean over masks of their bin's ``|predicted - actual|``, as in the expected calibration
-            error of classifiers; None without masks.
-        absolute_error: Mean of each mask's own ``|predicted - actual|``; None without masks.
-        bias: Mean of predicted minus actual, positive if over-confident; None without masks.
+        calibration_error: Mean over masks of their bin's ``|predicted - actual|``: the expected calibration error.
+        absolute_error: Mean of each mask's own ``|predicted - actual|``.
+        bias: Mean of predicted minus actual, positive if over-confident.
         bins: The bins that have masks, lowest first.
     """
 
@@ -100,21 +84,10 @@ class IouCalibration:
 
 
 def iou_calibration(predicted: Tensor, actual: Tensor, bins: int = 10) -> IouCalibration:
-    """Compare predicted with true IoUs, overall and in ranges of equal width.
+    """Compare predicted with true IoUs, both (N,), overall and in ``bins`` equal ranges of [0, 1].
 
     A model whose estimates spread evenly around the truth has a large absolute error and no calibration error; one
-    that is always 0.1 over-confident has both at 0.1. A threshold on predicted IoU can be trusted where both are small.
-
-    Args:
-        predicted: Shape (N,), floating, the model's estimates; values outside [0, 1] go to the first or last bin.
-        actual: Shape (N,), floating, true IoUs in [0, 1].
-        bins: How many ranges [0, 1] is cut into, at least 1.
-
-    Returns:
-        The figures, computed in double precision on the CPU.
-
-    Raises:
-        ValueError: If the shapes differ, a value is not finite, or there is no bin.
+    that is always 0.1 over-confident has both at 0.1. Estimates outside [0, 1] go to the first or last bin.
     """
     if predicted.shape != actual.shape or predicted.ndim != 1 or bins < 1:
         msg = f"iou_calibration: expected two (N,) tensors, found {tuple(predicted.shape)} and {tuple(actual.shape)}"
@@ -126,9 +99,9 @@ def iou_calibration(predicted: Tensor, actual: Tensor, bins: int = 10) -> IouCal
     count = guess.numel()
     if count == 0:
         return IouCalibration(0, None, None, None, ())
-    place = (guess.clamp(0.0, 1.0) * bins).long().clamp(max=bins - 1)
+    bucket = (guess.clamp(0.0, 1.0) * bins).long().clamp(max=bins - 1)
     filled = tuple(
-        _bin(guess[place == index], truth[place == index], index, bins) for index in torch.unique(place).tolist()
+        _bin(guess[bucket == index], truth[bucket == index], index, bins) for index in torch.unique(bucket).tolist()
     )
     gaps = sum(one.count * abs(one.predicted - one.actual) for one in filled)
     error = guess - truth

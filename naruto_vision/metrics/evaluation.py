@@ -1,5 +1,10 @@
-"""Everything that is measured of a set of scenes: rates, a reason for every box, quality of boxes, upper bounds."""
+"""Everything that is measured of a set of scenes: rates, a reason for every box, quality of boxes, upper bounds.
 
+Also: intervals from a cluster bootstrap over scenes, and COCO's average precision by COCO's own code.
+"""
+
+import contextlib
+import io
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -17,7 +22,7 @@ from naruto_vision.metrics.scene import (
     match_boxes,
     match_matrix,
 )
-from naruto_vision.metrics.stats import Rate
+from naruto_vision.metrics.stats import Interval, Rate, bootstrap_ratios
 from naruto_vision.records import UNKNOWN, Box, LabelledBox
 
 INSIDE = 0.8
@@ -32,7 +37,7 @@ ObjectReason: TypeAlias = Literal["right", "wrong name", "unknown", "cut in part
 PredictionReason: TypeAlias = Literal[
     "right", "wrong name", "unknown", "duplicate", "part", "too large", "background", "unnamed"
 ]
-"""What a prediction turned out to be."""
+"""What a prediction is."""
 
 OBJECT_REASONS: tuple[ObjectReason, ...] = get_args(ObjectReason)
 PREDICTION_REASONS: tuple[PredictionReason, ...] = get_args(PredictionReason)
@@ -50,7 +55,7 @@ class ObjectVerdict:
 
 @dataclass(frozen=True)
 class PredictionVerdict:
-    """One prediction and what it turned out to be."""
+    """One prediction and what it is."""
 
     prediction: LabelledBox
     reason: PredictionReason
@@ -104,15 +109,15 @@ def judge_scene(
     within = shared >= INSIDE * box_pixels(guesses)[:, None]  # the prediction lies in the object
     holds = shared >= INSIDE * box_pixels(objects)[None]  # the prediction holds the object
     reasons = {guess: _match_reason(predictions[guess], truths[true]) for guess, true in pairs}
-    answers = {true: guess for guess, true in pairs}
+    matches = {true: guess for guess, true in pairs}
     judged: list[ObjectVerdict] = []
-    for place, truth in enumerate(truths):
-        if place in answers:
-            guess = answers[place]
-            judged.append(ObjectVerdict(truth, reasons[guess], predictions[guess], float(iou[guess, place])))
+    for column, truth in enumerate(truths):
+        if column in matches:
+            guess = matches[column]
+            judged.append(ObjectVerdict(truth, reasons[guess], predictions[guess], float(iou[guess, column])))
             continue
-        parts = [guesses[index] for index in np.flatnonzero(within[:, place]) if index not in reasons]
-        swallowed = bool((holds[:, place] | reaches[:, place]).any())
+        parts = [guesses[index] for index in np.flatnonzero(within[:, column]) if index not in reasons]
+        swallowed = bool((holds[:, column] | reaches[:, column]).any())
         judged.append(ObjectVerdict(truth, _unfound(truth.box, parts, iou_match, swallowed)))
     return SceneVerdict(
         tuple(judged),
@@ -136,10 +141,10 @@ def count_reasons(scenes: Iterable[SceneVerdict]) -> ReasonCounts:
     )
 
 
-def _match_reason(answer: LabelledBox, truth: LabelledBox) -> MatchReason:
-    if answer.label == truth.label:
+def _match_reason(prediction: LabelledBox, truth: LabelledBox) -> MatchReason:
+    if prediction.label == truth.label:
         return "right"
-    return "unknown" if answer.label == UNKNOWN else "wrong name"
+    return "unknown" if prediction.label == UNKNOWN else "wrong name"
 
 
 def _unfound(box: Box, parts: Sequence[Box], threshold: float, swallowed: bool) -> ObjectReason:
@@ -172,6 +177,20 @@ class SceneOutcome:
     def right_iou(self) -> float:
         """The IoUs of the right objects, added up."""
         return sum(item.iou for item in self.verdict.objects if item.reason == "right")
+
+    def sums(self) -> dict[str, tuple[float, float]]:
+        """Return what the scene adds to the numerator and denominator of every figure."""
+        counts = self.counts
+        claims = counts.objects + counts.predictions
+        return {
+            "object_accuracy": (counts.right, counts.objects),
+            "honest_recall": (counts.matched, counts.objects),
+            "reference_recall": (counts.matched, counts.objects_with_predictions),
+            "class_given_matched": (counts.right, counts.matched),
+            "precision": (counts.right, counts.predictions),
+            "f1": (2 * counts.right, claims),
+            "panoptic_quality": (2 * self.right_iou, claims),
+        }
 
 
 @dataclass(frozen=True)
@@ -265,21 +284,9 @@ def evaluate_scenes(
     matching: Matching = "box",
     advance: Callable[[], None] = lambda: None,
 ) -> Evaluation:
-    """Evaluate predictions against the ground truth.
+    """Evaluate predictions against the ground truth, both scene to boxes in inclusive pixels.
 
-    Args:
-        truth: Scene to its objects, inclusive pixels.
-        predictions: Scene to what was predicted; a scene that is not in it counts as one without predictions, and
-            scenes without ground truth are passed over.
-        iou_match: Smallest inclusive IoU of a match, in [0, 1].
-        matching: Whether labels help the matching.
-        advance: Called after each scene, for a progress bar.
-
-    Returns:
-        Every scene's outcome.
-
-    Raises:
-        ValueError: If ``iou_match`` is outside [0, 1].
+    A scene that is not in ``predictions`` counts as one without predictions; scenes without ground truth are ignored.
 
     Example:
         >>> import naruto_vision as nv
@@ -293,14 +300,9 @@ def evaluate_scenes(
     outcomes = []
     for scene, objects in truth.items():
         found = predictions.get(scene, ())
-        outcomes.append(
-            SceneOutcome(
-                scene,
-                count_scene(found, objects, iou_match, matching),
-                judge_scene(found, objects, iou_match, matching),
-                _right_with_perfect_boxes(found, objects, iou_match),
-            )
-        )
+        counts = count_scene(found, objects, iou_match, matching)
+        verdict = judge_scene(found, objects, iou_match, matching)
+        outcomes.append(SceneOutcome(scene, counts, verdict, _right_with_perfect_boxes(found, objects, iou_match)))
         advance()
     return Evaluation(tuple(outcomes), iou_match, matching)
 
@@ -328,3 +330,81 @@ def _class_qualities(scenes: Sequence[SceneOutcome]) -> dict[str, float]:
         for guess in scene.verdict.predictions:
             members[guess.prediction.label] += guess.reason not in {"unknown", "unnamed"}
     return {label: 2 * overlap[label] / count for label, count in members.items() if count}
+
+
+def bootstrap_intervals(evaluation: Evaluation, replicates: int = 2000, seed: int = 0) -> dict[str, Interval]:
+    """Compute the percentile interval of every figure that has a value, by resampling whole scenes."""
+    sums = [scene.sums() for scene in evaluation.scenes]
+    if not sums:
+        return {}
+    table = np.array([[*zip(*scene.values(), strict=True)] for scene in sums], dtype=np.float64)  # (S, 2, F)
+    intervals = zip(sums[0], bootstrap_ratios(table, replicates, seed), strict=True)
+    return {name: interval for name, interval in intervals if interval is not None}
+
+
+def bootstrap_difference(
+    first: Evaluation, second: Evaluation, replicates: int = 2000, seed: int = 0
+) -> Interval | None:
+    """Compute the interval of the second's object accuracy minus the first's; None where no scene has an object."""
+    if [scene.scene for scene in first.scenes] != [scene.scene for scene in second.scenes]:
+        msg = "bootstrap_difference: expected two runs over the same scenes, found others"
+        raise ValueError(msg)
+    rows = [
+        (late.counts.right - early.counts.right, early.counts.objects)
+        for early, late in zip(first.scenes, second.scenes, strict=True)
+    ]
+    return bootstrap_ratios(np.array(rows, dtype=np.float64).reshape(-1, 2, 1), replicates, seed)[0]
+
+
+def coco_average_precision(
+    truth: Mapping[str, Sequence[LabelledBox]], predictions: Mapping[str, Sequence[LabelledBox]]
+) -> dict[str, float | None]:
+    """Compute ``AP`` (mean over IoU 0.50 to 0.95), ``AP50`` and ``AP75`` over all labels, None without objects.
+
+    Average precision ranks all predictions by score, so it measures the scores; the other figures use names only. A
+    label that no object has, such as "unknown", is left out, and a prediction without a score ranks last. COCO takes
+    the 100 best of a scene and label, and boxes are inclusive pixels.
+    """
+    names = ("AP", "AP50", "AP75")
+    numbers = {scene: number for number, scene in enumerate(truth, start=1)}
+    labels = sorted({item.label for items in truth.values() for item in items})
+    classes = {label: number for number, label in enumerate(labels, start=1)}
+    objects = [_coco_record(numbers[scene], classes, item) for scene, items in truth.items() for item in items]
+    results = [
+        _coco_record(numbers[scene], classes, item)
+        for scene in truth
+        for item in predictions.get(scene, ())
+        if item.label in classes
+    ]
+    if not objects or not results:
+        return dict.fromkeys(names, 0.0 if objects else None)
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
+        sides = COCO(), COCO()
+        for coco, records in zip(sides, (objects, results), strict=True):
+            coco.dataset = {
+                "images": [{"id": number} for number in numbers.values()],
+                "categories": [{"id": number} for number in classes.values()],
+                "annotations": [{**record, "id": number} for number, record in enumerate(records, start=1)],
+            }
+            coco.createIndex()
+        evaluator = COCOeval(*sides, "bbox")
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    return {name: float(value) for name, value in zip(names, evaluator.stats[:3], strict=True)}
+
+
+def _coco_record(image: int, classes: Mapping[str, int], item: LabelledBox) -> dict[str, Any]:
+    x1, y1, x2, y2 = item.box
+    width, height = x2 - x1 + 1, y2 - y1 + 1
+    return {
+        "image_id": image,
+        "category_id": classes[item.label],
+        "bbox": [x1, y1, width, height],
+        "area": width * height,
+        "iscrowd": 0,
+        "score": float("-inf") if item.score is None else item.score,
+    }

@@ -1,4 +1,4 @@
-"""Whether a segmenter cuts figures into pieces, or runs several together."""
+"""Over-segmentation: whether a segmenter cuts figures into pieces, or merges several."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
@@ -7,11 +7,9 @@ from typing import Any
 from pycocotools import mask as coco
 from scipy.stats import chi2
 
-from naruto_vision.geometry import rle_from_mask
 from naruto_vision.metrics.stats import Rate
-from naruto_vision.records import Mask
 
-_HELD = 0.5  # share of a figure's pixels from which a region holds it
+_COVERED = 0.5  # share of a figure's pixels from which a region covers it
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class FragmentCounts:
         in_pieces: Figures that no region is, but of which some region is a piece.
         fragments: Regions that are a piece of a figure and no figure.
         regions: All regions.
-        over_merged: Regions that hold half or more of each of several figures.
+        over_merged: Regions that cover half or more of each of several figures.
     """
 
     objects: int = 0
@@ -33,21 +31,6 @@ class FragmentCounts:
     fragments: int = 0
     regions: int = 0
     over_merged: int = 0
-
-    @property
-    def recall(self) -> Rate:
-        """Figures that some region is, of all figures."""
-        return Rate(self.found, self.objects)
-
-    @property
-    def pieces_rate(self) -> Rate:
-        """Figures of which there are only pieces, of all figures."""
-        return Rate(self.in_pieces, self.objects)
-
-    @property
-    def over_merge_rate(self) -> Rate:
-        """Regions that run several figures together, of all regions."""
-        return Rate(self.over_merged, self.regions)
 
     @property
     def fragments_per_object(self) -> float | None:
@@ -60,16 +43,16 @@ class FragmentCounts:
         per_object = None
         if self.objects:
             per_object = {
-                "value": self.fragments / self.objects,
+                "value": self.fragments_per_object,
                 "count": self.fragments,
                 "total": self.objects,
                 "low": low / self.objects,
                 "high": high / self.objects,
             }
         return {
-            "mask_recall": self.recall.as_json(),
-            "only_pieces": self.pieces_rate.as_json(),
-            "over_merged": self.over_merge_rate.as_json(),
+            "mask_recall": Rate(self.found, self.objects).as_json(),
+            "only_pieces": Rate(self.in_pieces, self.objects).as_json(),
+            "over_merged": Rate(self.over_merged, self.regions).as_json(),
             "fragments_per_object": per_object,
         }
 
@@ -88,37 +71,26 @@ def poisson_interval(count: int) -> tuple[float, float]:
 
 
 def count_fragments(
-    regions: Sequence[Mask], figures: Sequence[Mask], *, iou_match: float = 0.5, inside: float = 0.8
-) -> FragmentCounts:
-    """Count pieces and over-merges of one scene.
-
-    Args:
-        regions: R masks (H, W), bool, none empty.
-        figures: F masks (H, W), bool, none empty: the visible pixels of every true figure, enrolled or not.
-        iou_match: Mask IoU from which a region is a figure.
-        inside: A region with this share of its pixels in a figure is a piece of it, unless it is the figure.
-
-    Returns:
-        The counts.
-    """
-    sides = [[rle_from_mask(mask) for mask in masks] for masks in (regions, figures)]
-    return count_encoded_fragments(*sides, iou_match=iou_match, inside=inside)
-
-
-def count_encoded_fragments(
     regions: Sequence[Mapping[str, Any]],
     figures: Sequence[Mapping[str, Any]],
     *,
     iou_match: float = 0.5,
     inside: float = 0.8,
 ) -> FragmentCounts:
-    """Count pieces and over-merges of one scene without unpacking its masks."""
+    """Count pieces and over-merges of one scene.
+
+    Args:
+        regions: Masks of the regions as COCO run lengths, none empty.
+        figures: Masks of the visible pixels of every true figure, enrolled or not, none empty.
+        iou_match: Mask IoU from which a region is a figure.
+        inside: A region with this share of its pixels in a figure is a piece of it, unless it is the figure.
+    """
     if not regions or not figures:
         return FragmentCounts(objects=len(figures), regions=len(regions))
     found, true = list(regions), list(figures)
     whole = coco.iou(found, true, [0] * len(true)) >= iou_match  # (R, F)
     piece = (coco.iou(found, true, [1] * len(true)) >= inside) & ~whole  # of a crowd: shared over the region's pixels
-    covered = coco.iou(true, found, [1] * len(found)) >= _HELD  # (F, R): shared over the figure's pixels
+    covered = coco.iou(true, found, [1] * len(found)) >= _COVERED  # (F, R): shared over the figure's pixels
     return FragmentCounts(
         objects=len(true),
         found=int(whole.any(axis=0).sum()),

@@ -1,4 +1,4 @@
-"""An evaluation as JSON and as tables. Printing them is the caller's business."""
+"""An evaluation as JSON and as tables, which the caller prints."""
 
 import csv
 import io
@@ -9,10 +9,9 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from naruto_vision.metrics.bootstrap import Interval, bootstrap_intervals
-from naruto_vision.metrics.evaluation import Evaluation
+from naruto_vision.metrics.evaluation import Evaluation, bootstrap_intervals
 from naruto_vision.metrics.scene import SceneReport
-from naruto_vision.metrics.stats import Comparison, Rate
+from naruto_vision.metrics.stats import Comparison, Interval, Rate
 from naruto_vision.records import LabelledBox
 
 TITLES = {
@@ -22,11 +21,42 @@ TITLES = {
     "class_given_matched": "class given matched",
     "precision": "precision",
 }
-"""What people call the figures of a report."""
+"""Figure → its name in tables."""
+
+_MEANINGS = {
+    "right": "found, with its own name",
+    "wrong name": "found, with another's name",
+    "unknown": 'found, and called "unknown"',
+    "cut in parts": "found only in parts that would make it whole",
+    "swallowed": "inside a region that is too large, or another's",
+    "missed": "no region is it or holds it",
+    "duplicate": "a second region of an object that has a better one",
+    "part": "lies in an object",
+    "too large": "holds an object and much else",
+    "background": "named, but on no object",
+    "unnamed": 'called "unknown" and on no object: claims nothing',
+}
+_BOUNDS = {
+    "perfect_boxes": "every name kept, boxes perfect",
+    "perfect_merging": "parts put together",
+    "perfect_names": "every box kept, names perfect",
+}
+_CUTS = {
+    "mask_recall": "figures that a region is",
+    "only_pieces": "figures of which there are only pieces",
+    "over_merged": "regions that run figures together",
+}
+_PAIRED = "exact McNemar test, object by object"
+_DIFFERENCE = (
+    "difference: the second's object accuracy minus the first's, over resampled scenes. It is not corrected for the "
+    'number of pairs, so it may leave out 0 where the verdict is "not separable"; the verdict goes by p after Holm'
+)
+_UNPAIRED = "exact McNemar test at its least and largest p: totals do not say which objects each run has right"
+_DIGITS = 6
 
 
 def format_rate(rate: Rate, digits: int = 3) -> str:
-    """Write a rate with its counts and its 95 % interval."""
+    """Format a rate with its counts and its 95 % interval."""
     if not rate.interval:
         return f"{rate.count}/{rate.total}  -"
     low, high = rate.interval
@@ -34,9 +64,9 @@ def format_rate(rate: Rate, digits: int = 3) -> str:
 
 
 def table_from_json(results: Mapping[str, Any], title: str = "Scenes") -> Table:
-    """Lay out the JSON of a report, such as ``results.json``."""
+    """Make the table of a report's JSON, such as ``results.json``."""
     missing = results["scenes"] - results["scenes_with_predictions"]
-    intervals = results.get("intervals", {})
+    intervals = results.get("intervals") or None
     table = Table(
         "figure",
         "count/total  value [95 % interval]",
@@ -46,32 +76,28 @@ def table_from_json(results: Mapping[str, Any], title: str = "Scenes") -> Table:
     )
     if intervals:
         table.add_column("95 % over scenes")
-    for name, words in TITLES.items():
-        table.add_row(words, format_rate(_rate(results[name])), *_over_scenes(intervals, name))
-    table.add_row("F1", format_value(results.get("f1")), *_over_scenes(intervals, "f1"))
+    figures = {name: (title, format_rate(_rate(results[name]))) for name, title in TITLES.items()}
+    figures["f1"] = "F1", format_value(results.get("f1"))
+    for name, cells in figures.items():
+        table.add_row(*cells, *([format_interval(intervals.get(name))] if intervals else []))
     table.add_section()
     for label, record in results["per_class"].items():
         table.add_row(f"  {escape(label)}", format_rate(_rate(record)))
     return table
 
 
-def _over_scenes(intervals: Mapping[str, Any], name: str) -> list[str]:
-    """Return the cell of the third column, where there is one."""
-    return [format_interval(intervals.get(name))] if intervals else []
-
-
 def format_value(value: float | None) -> str:
-    """Write a figure that has no counts."""
+    """Format a figure that has no counts."""
     return "-" if value is None else f"{value:.3f}"
 
 
 def format_interval(interval: Mapping[str, float] | None) -> str:
-    """Write an interval of resampled scenes."""
+    """Format a bootstrap interval."""
     return "" if interval is None else f"[{interval['low']:.3f}, {interval['high']:.3f}]"
 
 
 def report_table(report: SceneReport, title: str = "Scenes") -> Table:
-    """Lay out a report."""
+    """Make the table of a report."""
     return table_from_json(report.as_json(), title)
 
 
@@ -79,11 +105,8 @@ def _rate(record: Mapping[str, Any]) -> Rate:
     return Rate(int(record["count"]), int(record["total"]))
 
 
-_DIGITS = 6
-
-
 def evaluation_document(evaluation: Evaluation, replicates: int = 2000, seed: int = 0) -> dict[str, Any]:
-    """Return everything that was measured."""
+    """Return everything that was measured as JSON values."""
     intervals = bootstrap_intervals(evaluation, replicates, seed) if replicates else {}
     return {
         **evaluation.report.as_json(),
@@ -125,19 +148,15 @@ def comparison_documents(
     comparisons: Sequence[Comparison], differences: Sequence[Interval | None] = ()
 ) -> list[dict[str, Any]]:
     """Return comparisons as JSON values."""
-    known = list(differences) or [None] * len(comparisons)
+    known = differences or [None] * len(comparisons)
     return [
-        {
-            **asdict(item),
-            "verdict": item.verdict,
-            "difference": None if interval is None else asdict(interval),
-        }
+        {**asdict(item), "verdict": item.verdict, "difference": interval and asdict(interval)}
         for item, interval in zip(comparisons, known, strict=True)
     ]
 
 
 def class_csv(results: Mapping[str, Any]) -> str:
-    """Write the object accuracy of every class as CSV."""
+    """Return the object accuracy of every class as CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["class", "correct", "total", "accuracy"])
@@ -146,52 +165,19 @@ def class_csv(results: Mapping[str, Any]) -> str:
     return text.getvalue()
 
 
-_MEANINGS = {
-    "right": "found, with its own name",
-    "wrong name": "found, with another's name",
-    "unknown": 'found, and called "unknown"',
-    "cut in parts": "found only in parts that would make it whole",
-    "swallowed": "inside a region that is too large, or another's",
-    "missed": "no region is it or holds it",
-    "duplicate": "a second region of an object that has a better one",
-    "part": "lies in an object",
-    "too large": "holds an object and much else",
-    "background": "named, but on nobody",
-    "unnamed": 'called "unknown" and on nobody\'s box: claims nothing',
-}
-_BOUNDS = {
-    "perfect_boxes": "every name kept, boxes perfect",
-    "perfect_merging": "parts put together",
-    "perfect_names": "every box kept, names perfect",
-}
-_CUTS = {
-    "mask_recall": "figures that a region is",
-    "only_pieces": "figures of which there are only pieces",
-    "over_merged": "regions that run figures together",
-}
-
-_PAIRED = "exact McNemar test, object by object"
-_DIFFERENCE = (
-    "difference: the second's object accuracy minus the first's, over resampled scenes. It is not corrected for the "
-    'number of pairs, so it may leave out 0 where the verdict is "not separable"; the verdict goes by p after Holm'
-)
-_UNPAIRED = "exact McNemar test at its least and largest p: totals do not tell which objects each run has right"
-
-
 def reasons_table(results: Mapping[str, Any]) -> Table:
-    """Lay out why objects were found or not, and what predictions were."""
+    """Make the table of why objects were found or not, and what predictions were."""
     table = Table("reason", "count", "meaning", title="One reason for everything")
     table.columns[1].justify = "right"
-    for kind, words in (("objects", "objects"), ("predictions", "predictions")):
-        counts = results["reasons"][kind]
+    for kind, counts in results["reasons"].items():
         for reason, count in counts.items():
             table.add_row(f"  {reason}", str(count), _MEANINGS[reason])
-        table.add_row(f"all {words}", str(sum(counts.values())), "", style="bold", end_section=True)
+        table.add_row(f"all {kind}", str(sum(counts.values())), "", style="bold", end_section=True)
     return table
 
 
 def bounds_table(results: Mapping[str, Any]) -> Table:
-    """Lay out the quality of the boxes and what perfection of one part would give."""
+    """Make the table of the quality of boxes, and of what one perfect part would give."""
     table = Table("figure", "value", title="Boxes, and what would help")
     quality = results["quality"]
     panoptic = format_interval(results["intervals"].get("panoptic_quality"))
@@ -202,28 +188,28 @@ def bounds_table(results: Mapping[str, Any]) -> Table:
         table.add_row(f"COCO {name}", format_value(value))
     table.add_section()
     table.add_row("object accuracy if", "")
-    for name, words in _BOUNDS.items():
-        record = results["bounds"][name]
-        table.add_row(f"  {words}", format_rate(Rate(record["count"], record["total"])))
+    for name, title in _BOUNDS.items():
+        table.add_row(f"  {title}", format_rate(_rate(results["bounds"][name])))
     return table
 
 
 def fragments_table(results: Mapping[str, Any]) -> Table:
-    """Lay out how the segmenter cut the figures."""
+    """Make the table of how the segmenter cut the figures."""
     counts = results["fragments"]
     table = Table("figure", "count/total  value [95 % interval]", title="How figures are cut (by masks)")
-    for name, words in _CUTS.items():
-        table.add_row(words, format_rate(Rate(counts[name]["count"], counts[name]["total"])))
-    pieces = counts["fragments_per_object"]
-    words = "-" if pieces is None else f"{pieces['count']}/{pieces['total']}  {pieces['value']:.3f} "
-    table.add_row("pieces beside each figure", words + ("" if pieces is None else format_interval(pieces)))
+    for name, title in _CUTS.items():
+        table.add_row(title, format_rate(_rate(counts[name])))
+    pieces, cell = counts["fragments_per_object"], "-"
+    if pieces is not None:
+        cell = f"{pieces['count']}/{pieces['total']}  {pieces['value']:.3f} {format_interval(pieces)}"
+    table.add_row("pieces beside each figure", cell)
     return table
 
 
 def comparison_table(comparisons: Sequence[Mapping[str, Any]]) -> Table:
-    """Lay out whether runs can be told apart."""
+    """Make the table of whether runs differ significantly."""
     paired = all(item["pairing"] is not None for item in comparisons)
-    table = Table("runs", "p", "p after Holm", "verdict at 0.05", title="Can they be told apart?")
+    table = Table("runs", "p", "p after Holm", "verdict at 0.05", title="Do the runs differ?")
     table.caption = _PAIRED if paired else _UNPAIRED
     if paired:
         table.add_column("right in one alone")
@@ -242,7 +228,7 @@ def comparison_table(comparisons: Sequence[Mapping[str, Any]]) -> Table:
 def comparison_remarks(
     comparisons: Sequence[Mapping[str, Any]], runs: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[str]:
-    """Say how the differences are to be read, and which runs lack scenes."""
+    """Explain the differences, and name the runs that lack scenes."""
     if any(item["difference"] is not None for item in comparisons):
         yield _DIFFERENCE
     for name, document in runs.items():
@@ -256,7 +242,7 @@ def _p_range(low: float, high: float) -> str:
 
 
 def verdict_lines(scenes: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Write every object, and every prediction that is nobody's, on a line of its own."""
+    """Return a line for every object, and for every prediction without one."""
     lines = []
     for scene in scenes:
         lines.append(str(scene["scene"]))

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from naruto_vision.geometry import inclusive_iou_matrix
 from naruto_vision.metrics.stats import Rate
-from naruto_vision.records import UNKNOWN, LabelledBox
+from naruto_vision.records import UNKNOWN, Box, LabelledBox
 
 Matching: TypeAlias = Literal["box", "label"]
 """``box``: labels never help a match. ``label``: of boxes that overlap enough, a right label wins."""
 
 _TIE = 1e-9
-"""Spread of the tie-breaking cost: far below any difference of IoU that matters, far above float64's rounding."""
+"""Spread of the tie-breaking cost: far below any IoU difference that matters, far above float64's rounding."""
 
 
 def match_matrix(
@@ -23,9 +23,8 @@ def match_matrix(
 ) -> tuple[tuple[int, int], ...]:
     """Match rows to columns one-to-one, allowing only pairs whose IoU reaches the threshold.
 
-    Among all allowed matchings it takes one with the most right pairs, if ``right`` is given, of these one
-    with the most pairs, of these one with the largest total IoU, and of these one that prefers earlier rows. The
-    threshold acts before the matching: matching first and dropping weak pairs afterwards loses pairs (for
+    Criteria, in this order: most right pairs (if ``right`` is given), most pairs, largest total IoU, earlier rows.
+    The threshold acts before the matching: matching first and dropping weak pairs afterwards loses pairs (for
     ``[[.5, .49], [.49, 0]]`` at 0.5 it would keep none instead of one).
     """
     allowed = iou >= threshold
@@ -38,7 +37,7 @@ def match_matrix(
     preference = np.arange(count, dtype=np.float64)[:, None] * (_TIE / count)
     cost = np.where(allowed, 1.0 - iou + preference, forbidden)
     if right is not None:
-        cost -= (allowed & right) * (forbidden * forbidden)  # one right pair outweighs all that it may cost the others
+        cost -= (allowed & right) * forbidden**2  # one right pair outweighs all that it may cost the others
     from scipy.optimize import linear_sum_assignment  # takes a third of a second to import; predict never matches
 
     rows, columns = linear_sum_assignment(cost)
@@ -54,9 +53,8 @@ def match_boxes(
 ) -> tuple[tuple[int, int], ...]:
     """Match the predictions of one scene to its objects.
 
-    By their boxes alone ("box first"), or with as many right labels as boxes that reach the threshold allow. Where two
-    matchings are equally good, the prediction with the higher score wins; what is left is decided by a fixed order
-    of boxes and labels, so that the order of the two lists never changes the result.
+    By boxes alone, or with as many right labels as boxes that reach the threshold allow. Ties go to the higher score,
+    then to a fixed order of boxes and labels, so that the order of the two lists never changes the result.
     """
     order = sorted(range(len(predictions)), key=lambda index: _rank(predictions[index]))
     columns = sorted(range(len(truths)), key=lambda index: (truths[index].box, truths[index].label))
@@ -68,7 +66,7 @@ def match_boxes(
     return tuple(sorted((order[row], columns[column]) for row, column in match_matrix(iou, threshold, right)))
 
 
-def _rank(prediction: LabelledBox) -> tuple[float, tuple[int, int, int, int], str]:
+def _rank(prediction: LabelledBox) -> tuple[float, Box, str]:
     score = float("-inf") if prediction.score is None else prediction.score
     return -score, prediction.box, prediction.label
 
@@ -84,9 +82,8 @@ class SceneCounts:
     """What was counted in one scene, or in several together.
 
     Args:
-        scenes: Scenes.
         scenes_with_predictions: Scenes with at least one prediction.
-        predictions: Predicted boxes that name somebody, and those rightly called "unknown".
+        predictions: Predicted boxes with a name, and those rightly called "unknown".
         objects: True objects of all scenes.
         objects_with_predictions: True objects of the scenes for which anything was predicted.
         matched: Objects whose box was found, whatever its label.
@@ -127,7 +124,7 @@ class SceneReport:
 
     @property
     def reference_recall(self) -> Rate:
-        """Objects found, of those in scenes with predictions: over-confident, published by the reference system."""
+        """Objects found, of those in scenes with predictions: optimistic, published by the reference system."""
         return Rate(self.counts.matched, self.counts.objects_with_predictions)
 
     @property
@@ -187,10 +184,7 @@ def count_scene(
     claims = sum(prediction.label != UNKNOWN for prediction in predictions)
     claims += sum(truths[index].label == UNKNOWN for index in right)
     classes = {
-        label: (
-            sum(truths[index].label == label for index in right),
-            sum(truth.label == label for truth in truths),
-        )
+        label: (sum(truths[index].label == label for index in right), sum(truth.label == label for truth in truths))
         for label in sorted({truth.label for truth in truths})
     }
     return SceneCounts(
@@ -209,11 +203,9 @@ def add_counts(parts: Iterable[SceneCounts]) -> SceneCounts:
     """Add up the counts of several scenes or processes."""
     parts = list(parts)
     totals = {name: sum(getattr(part, name) for part in parts) for name in _NUMBERS}
-    classes = {
-        label: (
-            sum(part.classes.get(label, (0, 0))[0] for part in parts),
-            sum(part.classes.get(label, (0, 0))[1] for part in parts),
-        )
-        for label in sorted({label for part in parts for label in part.classes})
-    }
-    return SceneCounts(**totals, classes=classes)
+    classes: dict[str, tuple[int, int]] = {}
+    for part in parts:
+        for label, (right, total) in part.classes.items():
+            before = classes.get(label, (0, 0))
+            classes[label] = before[0] + right, before[1] + total
+    return SceneCounts(**totals, classes=dict(sorted(classes.items())))

@@ -16,9 +16,8 @@ from naruto_vision.records import LabelledBox
 class SceneAccuracy(Metric):
     """Object accuracy, recalls, precision and per-class figures over scenes.
 
-    Each scene is one line of JSON in a byte tensor. Bytes are joined, never added, so the result is exact whichever
-    process saw which scene or class, with processes that saw none, and with scenes that a distributed sampler gave
-    to two processes: of scenes with the same name the first counts.
+    Each scene is one line of JSON in a byte tensor. Bytes are concatenated, so the result is exact in any number of
+    processes; a scene that a distributed sampler gave to two of them counts once, by its name.
 
     Args:
         iou_match: Smallest inclusive IoU of a match, in [0, 1].
@@ -52,11 +51,11 @@ class SceneAccuracy(Metric):
         self._keep_byte_type()
 
     def _keep_byte_type(self) -> None:
-        """Leave an empty byte tensor: torchmetrics would gather a float one from a process that saw nothing."""
+        """Start with an empty byte tensor: torchmetrics would gather a float one from a process that saw nothing."""
         self.records = [torch.zeros(0, dtype=torch.uint8, device=self.device)]
 
     def reset(self) -> None:
-        """Forget all scenes."""
+        """Remove all scenes."""
         super().reset()
         self._keep_byte_type()
 
@@ -71,7 +70,7 @@ class SceneAccuracy(Metric):
         Args:
             predictions: What was predicted in each of S scenes, inclusive pixels.
             truths: The true objects of the same S scenes, inclusive pixels.
-            names: What to call the S scenes; a name that comes twice counts once. Without names every scene counts.
+            names: Names of the S scenes; a repeated name counts once. Without names every scene counts.
 
         Raises:
             ValueError: If the lengths differ.
@@ -86,19 +85,14 @@ class SceneAccuracy(Metric):
         self.records.append(torch.tensor(list(data), dtype=torch.uint8, device=self.device))
 
     def counts(self) -> SceneCounts:
-        """Return the counts of the scenes in the present state, without gathering from other processes."""
+        """Return the counts of this process's scenes."""
         joined = torch.cat(self.records) if isinstance(self.records, list) else self.records
-        named: dict[str, SceneCounts] = {}
-        unnamed: list[SceneCounts] = []
-        for line in joined.cpu().numpy().tobytes().splitlines():
+        scenes: dict[object, SceneCounts] = {}
+        for number, line in enumerate(joined.cpu().numpy().tobytes().splitlines()):
             name, values = json.loads(line)
-            classes = {label: (right, total) for label, (right, total) in values.pop("classes").items()}
-            scene = SceneCounts(**values, classes=classes)
-            if name is None:
-                unnamed.append(scene)
-            else:
-                named.setdefault(name, scene)
-        return add_counts([*named.values(), *unnamed])
+            values["classes"] = {label: (right, total) for label, (right, total) in values["classes"].items()}
+            scenes.setdefault(number if name is None else name, SceneCounts(**values))
+        return add_counts(scenes.values())
 
     def compute(self) -> dict[str, Tensor]:
         """Return the five figures for a logger; NaN where there is nothing to divide by.

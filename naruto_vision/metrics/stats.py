@@ -1,9 +1,14 @@
-"""Proportions with Wilson intervals, and paired tests between runs."""
+"""Proportions with Wilson intervals, a cluster bootstrap, and paired tests between runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BLOCK = 256  # replicates at a time: the weights of 10,000 scenes then take 20 MB
 
 
 def wilson_interval(count: int, total: int) -> tuple[float, float]:
@@ -19,14 +24,7 @@ def wilson_interval(count: int, total: int) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Rate:
-    """A proportion with the counts behind it.
-
-    Args:
-        count: Hits.
-        total: Trials; 0 means that the rate has no value.
-
-    Raises:
-        ValueError: If not ``0 <= count <= total``.
+    """A proportion with its counts; without a value where ``total`` is 0.
 
     Example:
         >>> rate = Rate(45, 62)
@@ -58,8 +56,52 @@ class Rate:
         return {"value": self.value, "count": self.count, "total": self.total, "low": low, "high": high}
 
 
+@dataclass(frozen=True)
+class Interval:
+    """A two-sided 95 % percentile interval, and how many replicates gave the figure a value."""
+
+    low: float
+    high: float
+    replicates: int
+
+    def __post_init__(self) -> None:
+        if not self.low <= self.high:
+            msg = f"interval: expected low <= high, found {self.low} and {self.high}"
+            raise ValueError(msg)
+
+
+def bootstrap_ratios(table: NDArray[np.float64], replicates: int, seed: int) -> list[Interval | None]:
+    """Compute the intervals of F ratios by a cluster bootstrap: None where the denominator is 0 in all replicates.
+
+    Objects of one scene are not independent, so whole scenes are drawn with replacement. ``table`` (S, 2, F) has what
+    each scene adds to the numerators and denominators.
+    """
+    if replicates < 1:
+        msg = f"bootstrap: expected at least 1 replicate, found {replicates}"
+        raise ValueError(msg)
+    scenes, _, figures = table.shape
+    if scenes == 0:
+        return [None] * figures
+    random = np.random.default_rng(seed)
+    even = np.full(scenes, 1.0 / scenes)
+    blocks = [
+        random.multinomial(scenes, even, size=min(_BLOCK, replicates - start)) @ table.reshape(scenes, -1)
+        for start in range(0, replicates, _BLOCK)
+    ]
+    sums = np.concatenate(blocks).reshape(-1, 2, figures)  # (R, 2, F)
+    return [_percentiles(sums[:, 0, index], sums[:, 1, index]) for index in range(figures)]
+
+
+def _percentiles(above: NDArray[np.float64], below: NDArray[np.float64]) -> Interval | None:
+    values = above[below > 0] / below[below > 0]
+    if not len(values):
+        return None
+    low, high = np.percentile(values, (2.5, 97.5))
+    return Interval(float(low), float(high), len(values))
+
+
 Verdict: TypeAlias = Literal["separable", "not separable", "undecided"]
-"""``undecided``: the totals alone do not tell, because it depends on which objects each run has right."""
+"""``undecided``: it depends on which objects each run has right, and only the totals are known."""
 
 ALPHA = 0.05
 
@@ -84,7 +126,7 @@ class Pairing:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs, side by side: the smallest and largest p-value that the counts allow, before and after Holm."""
+    """Two runs: the smallest and largest p-value that the counts allow, before and after Holm."""
 
     first: str
     second: str
@@ -96,7 +138,7 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the runs can be told apart at 0.05, whichever pairing stands behind the counts."""
+        """Whether the runs differ significantly at 0.05, whichever pairing the counts come from."""
         if self.adjusted_low >= ALPHA:
             return "not separable"
         return "separable" if self.adjusted_high < ALPHA else "undecided"
@@ -122,7 +164,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """Adjust p-values for multiple comparisons (S. Holm, Scandinavian Journal of Statistics 1979)."""
     adjusted = [0.0] * len(p_values)
     highest = 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
         highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = highest
     return adjusted
@@ -138,7 +180,7 @@ def pair_objects(first: Sequence[Sequence[bool]], second: Sequence[Sequence[bool
 
 
 def pairing_range(first: Rate, second: Rate) -> tuple[Pairing, Pairing]:
-    """Find the two extreme ways in which two totals over the same objects can have come about."""
+    """Return the pairings that differ least and most of all that two totals over the same objects allow."""
     if first.total != second.total:
         msg = f"pairing_range: expected rates over the same objects, found {first.total} and {second.total}"
         raise ValueError(msg)
@@ -163,8 +205,8 @@ def compare_runs(names: Sequence[str], right: Sequence[Sequence[Sequence[bool]]]
 def compare_totals(names: Sequence[str], right: Sequence[Rate]) -> list[Comparison]:
     """Compare every two runs of which only the totals are known.
 
-    The McNemar test needs to know which objects each run has right. Totals leave that open, but not without limits:
-    the test is made for the pairing that speaks most for a difference and for the one that speaks least.
+    The McNemar test needs to know which objects each run has right. Totals leave that open within limits, so the test
+    is made for the two extreme pairings.
     """
     ranges = [pairing_range(early, late) for early, late in combinations(right, 2)]
     low, high = ([pairing.p_value for pairing in side] for side in zip(*ranges, strict=True)) if ranges else ([], [])

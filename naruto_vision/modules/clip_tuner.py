@@ -1,4 +1,4 @@
-"""Tune a CLIP on labelled images, or teach it from captioned ones: a thin shell over ``modules/objectives.py``."""
+"""Tune a CLIP on labelled or captioned images: a thin shell over ``modules/objectives.py``."""
 
 import logging
 from collections.abc import Sequence
@@ -22,8 +22,7 @@ from naruto_vision.encoders.prompts import TEMPLATES, checked_templates, class_t
 from naruto_vision.errors import InputError
 from naruto_vision.losses.contrastive import inverse_frequency
 from naruto_vision.metrics.classification import class_figures, confusion_matrix, leave_one_out_accuracy, recall_at_1
-from naruto_vision.modules.activation_cache import ActivationCache, CacheConfig, open_cache
-from naruto_vision.modules.freezing import FreezeConfig, freeze_towers
+from naruto_vision.modules.freezing import ActivationCache, CacheConfig, FreezeConfig, freeze_towers, open_cache
 from naruto_vision.modules.gathering import gather_columns
 from naruto_vision.modules.objectives import (
     ClassPrototypes,
@@ -40,7 +39,7 @@ BestBy: TypeAlias = Literal["macro_accuracy", "accuracy"]
 
 _LOG = logging.getLogger(__name__)
 _TIE_BREAK = 1e-6
-"""Weight of the figure that decides between equal scores: too small to turn over a difference of one image."""
+"""Weight of the tie-breaking figure: too small to outweigh a difference of one image."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class TextConfig:
     Args:
         templates: Texts with one ``{}`` for the name.
         aliases_json: A JSON file with other names for each class.
-        per_step: Whether a step sees one text a class, by chance, or the average of all of them.
+        per_step: Whether a step uses one random text a class, or the average of all.
     """
 
     templates: Sequence[str] = TEMPLATES
@@ -73,12 +72,12 @@ class ContrastiveTuner(Tuner):
         optimizer: Makes the optimiser of the trainable parameters; AdamW 3e-4 where none is given.
         scheduler: Makes the learning-rate schedule, stepped once an epoch; where none is given, ``schedule`` is used.
         schedule: Linear warm-up and half a cosine over all steps.
-        loss: What images and texts are trained for.
+        loss: The training loss.
         texts: The texts of the classes.
         freeze: What is not trained.
-        lora: Train low-rank updates, and leave all other weights as they are; they are merged in the bundle.
+        lora: Train low-rank updates only; they are merged into the weights of the bundle.
         cache: Whether and how the features of frozen image blocks are cached.
-        best_by: Which figure of the validation is the score; of equal ones the smaller loss decides.
+        best_by: The validation metric that is the score; ties go to the smaller loss.
         bundle_dir: Folder of the bundle that is written whenever validation is better than before.
         half_bundle: Store the bundle's weights in 16 bits.
         facts: JSON values for the bundle (licence, recipe).
@@ -108,11 +107,8 @@ class ContrastiveTuner(Tuner):
         freeze = freeze or FreezeConfig()
         freeze_towers(encoder, freeze, lora)
         self.encoder = encoder.train()
-        self.schedule, self.loss, self.cache = (
-            schedule or ScheduleConfig(),
-            loss or LossConfig(),
-            cache or CacheConfig(),
-        )
+        self.schedule, self.loss = schedule or ScheduleConfig(), loss or LossConfig()
+        self.cache = cache or CacheConfig()
         own = encoder.clip.logit_bias if self.loss.kind == "sigmoid" else None
         fresh = self.loss.kind == "sigmoid" and own is None
         self.bias = torch.nn.Parameter(torch.tensor(torch.nan)) if fresh else own
@@ -127,32 +123,34 @@ class ContrastiveTuner(Tuner):
         self.save_hyperparameters(vars(freeze) | vars(self.loss) | vars(self.schedule))
 
     @property
+    def _data(self) -> Any:  # noqa: ANN401 - any data module, or None
+        return getattr(self.trainer, "datamodule", None)
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Class names in the order of their label numbers; none where the data are captions."""
-        data = getattr(self.trainer, "datamodule", None)
-        return tuple(getattr(data, "classes", ()) or self.encoder.info.get("classes", ()))
+        return tuple(getattr(self._data, "classes", ()) or self.encoder.info.get("classes", ()))
 
     def scale(self) -> Tensor:
         """Return the factor in front of the cosines: shape (), float32, at most ``loss.max_logit_scale``."""
         return self.encoder.logit_scale.exp().clamp(max=self.loss.max_logit_scale)
 
     def setup(self, stage: str) -> None:
-        """Take up the words of captions, list the texts of classes, and count their images where that is asked for."""
-        if words := getattr(getattr(self.trainer, "datamodule", None), "words", ()):
+        """Build the vocabulary of captions, the texts of classes, and class weights where they are configured."""
+        if words := getattr(self._data, "words", ()):
             self.encoder.build_vocabulary(words)
         texts = class_texts(self.classes, self.aliases, self.templates)
         self.prototypes = ClassPrototypes(self.encoder, texts, self.texts.per_step)
         if stage == "fit":
-            self._class_weights = read_class_weights(self.loss.class_weights, getattr(self.trainer, "datamodule", None))
+            self._class_weights = read_class_weights(self.loss.class_weights, self._data)
 
     def default_schedule(self, optimizer: Optimizer) -> LRScheduler:
         """Build the schedule of ``schedule``."""
         return self.schedule.build(optimizer, int(self.trainer.estimated_stepping_batches), self.trainer.max_epochs)
 
     def on_fit_start(self) -> None:
-        """Open the cache of frozen features, where there is something to keep."""
-        data = getattr(self.trainer, "datamodule", None)
-        self._features = open_cache(self.cache, self.encoder, data, Path(self.bundle_dir).parent)
+        """Open the cache of frozen features, where there are any."""
+        self._features = open_cache(self.cache, self.encoder, self._data, Path(self.bundle_dir).parent)
 
     def training_step(self, batch: ClassBatch | CaptionBatch) -> Tensor:
         """Compute the loss of one batch: shape (), float32."""
@@ -166,14 +164,14 @@ class ContrastiveTuner(Tuner):
         return loss
 
     def _cached(self, batch: ClassBatch | CaptionBatch, split: Split) -> Tensor | None:
-        """Embed images by way of the cached features: (B, D); None without a cache. Paths are unique in a split."""
+        """Embed images from cached features: (B, D); None without a cache. Paths are unique in a split."""
         if self._features is None or isinstance(batch, CaptionBatch):
             return None
         with fast_attention(batch.pixels.device):
             return self._features.encode(batch.pixels, [f"{split}/{path}" for path in batch.paths])
 
     def on_validation_epoch_start(self) -> None:
-        """Forget text vectors of older weights."""
+        """Drop text vectors of older weights."""
         self.prototypes.forget()
 
     on_test_epoch_start = on_validation_epoch_start
@@ -189,7 +187,7 @@ class ContrastiveTuner(Tuner):
     test_step = validation_step
 
     def measure(self) -> PassFigures | None:
-        """Compute the figures of the pass over all processes."""
+        """Compute the metrics of the pass over all processes."""
         columns = gather_columns(self.trainer, self._seen)
         self._seen = []
         if not columns:
@@ -212,7 +210,7 @@ class ContrastiveTuner(Tuner):
         self._features = None
 
     def save_bundle(self, figures: dict[str, float]) -> None:
-        """Write the encoder, with its classes and their texts where it has some."""
+        """Write the encoder, with its classes and their texts, if any."""
         extra: dict[str, Any] = {**self.facts, "steps": self.global_step, "figures": figures}
         if self.classes:
             extra |= {"classes": list(self.classes), "texts": [list(own) for own in self.prototypes.texts]}
@@ -220,7 +218,7 @@ class ContrastiveTuner(Tuner):
 
 
 def read_class_weights(kind: ClassWeights, data: object) -> Tensor | None:
-    """Compute how much each class counts: (C,), float32; None where all count the same."""
+    """Compute the weight of each class: (C,), float32; None where all are equal."""
     if kind == "none":
         return None
     counts = getattr(data, "class_counts", None)
@@ -228,15 +226,14 @@ def read_class_weights(kind: ClassWeights, data: object) -> Tensor | None:
         msg = "loss.class_weights=inverse_frequency needs class data, whose images can be counted; use none"
         raise InputError(msg)
     if getattr(data, "balanced", False):
-        told = "loss.class_weights=inverse_frequency and data.balanced favour rare classes twice; choose one of them"
-        _LOG.warning(told)
+        _LOG.warning("loss.class_weights=inverse_frequency and data.balanced favour rare classes twice; choose one")
     return inverse_frequency(counts)
 
 
 def caption_figures(images: Tensor, captions: Tensor) -> PassFigures:
-    """Measure how well N captions and N images find each other, both (N, D), float32, unit rows, row by row.
+    """Measure retrieval between N images and their captions, both (N, D), float32, unit rows.
 
-    The score is the recall of images by captions; where that is equal, the recall of captions by images decides.
+    The score is the recall@1 of images by captions; ties go to that of captions by images.
     """
     named = {
         "recall_at_1": recall_at_1(captions, images),
@@ -249,9 +246,9 @@ def caption_figures(images: Tensor, captions: Tensor) -> PassFigures:
 def label_figures(
     images: Tensor, labels: Tensor, prototypes: Tensor, scale: Tensor, best_by: BestBy = "macro_accuracy"
 ) -> PassFigures:
-    """Measure how well images (N, D) are named by the nearest of (C, D) prototypes, and by the nearest other image.
+    """Measure how images (N, D) are classified by the nearest of (C, D) prototypes, and by the nearest other image.
 
-    The score is ``best_by + 1e-6 / (1 + loss)``: of weights that name equally well, those with the smaller loss win.
+    The score is ``best_by + 1e-6 / (1 + loss)``: ties go to the smaller loss.
     """
     cosines = images @ prototypes.T  # (N, C)
     confusion = confusion_matrix(cosines.argmax(dim=1), labels, len(prototypes))
@@ -263,5 +260,5 @@ def label_figures(
         "macro_f1": figures.macro_f1,
         "nearest_accuracy": leave_one_out_accuracy(images, labels),
     }
-    # A mean over classes of other shares may differ in its last bit though it is the same figure.
+    # Equal means over classes may differ in their last bit.
     return PassFigures(round(named[best_by], 9) + _TIE_BREAK / (1.0 + named["loss"]), named, confusion)

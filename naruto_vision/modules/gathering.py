@@ -1,4 +1,4 @@
-"""Bring what several processes hold together, whatever its length in each of them."""
+"""All-gather of lists whose lengths differ between processes."""
 
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 
 
 def gather_lists(trainer: pl.Trainer, own: list[Item]) -> list[Item]:
-    """Return the lists of all processes, whatever their lengths, one after the other in the order of their ranks."""
+    """Concatenate the lists of all processes in the order of their ranks."""
     if trainer.world_size == 1:
         return list(own)
     parts: list[list[Item]] = [[] for _ in range(trainer.world_size)]
@@ -26,7 +26,7 @@ def gather_columns(trainer: pl.Trainer, own: list[tuple[Tensor, ...]]) -> tuple[
 
 
 def take_from_first(value: Tensor) -> Tensor:
-    """Return what the first process has, in every process; its shape is the same in all."""
+    """Broadcast a tensor of the first process, in place; its shape is the same in all."""
     if dist.is_available() and dist.is_initialized():
         dist.broadcast(value, 0)
     return value

@@ -1,4 +1,4 @@
-"""What one batch costs when a CLIP is tuned: plain torch, without Lightning."""
+"""Training losses of one batch when a CLIP is tuned: plain torch, without Lightning."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +23,7 @@ from naruto_vision.losses.contrastive import (
     starting_bias,
     supervised_contrastive,
 )
+from naruto_vision.modules.freezing import weights_stamp
 from naruto_vision.modules.gathering import take_from_first
 
 LossKind: TypeAlias = Literal["contrastive", "sigmoid", "prototype"]
@@ -30,19 +31,18 @@ ClassWeights: TypeAlias = Literal["none", "inverse_frequency"]
 TextsPerStep: TypeAlias = Literal["one", "all"]
 
 _TEXT_STREAM = 3  # keeps the choice of texts apart from the data's random numbers
-
 _TEMPERATURE = 0.1  # divides the cosines between images
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """What images and texts are trained for.
+    """The training loss and its weights.
 
     Args:
-        kind: "contrastive": images choose texts and texts choose images, and several may be right; "sigmoid": each
-            pair is decided by itself; "prototype": only images choose, as in a classifier.
-        smoothing: Share of each target that is spread over all columns, in [0, 1).
-        same_image: Weight of pulling images of one class (or of one captioned subject) together.
+        kind: "contrastive": cross-entropy over texts and over images, with several positives; "sigmoid": each pair is
+            a binary decision; "prototype": cross-entropy over texts only, as in a classifier.
+        smoothing: Label smoothing, in [0, 1).
+        same_image: Weight of the supervised contrastive loss between images of one class or captioned subject.
         phrases: Weight of the attribute phrases of captioned images.
         class_weights: "inverse_frequency" lets every class count the same in all; for data that are not ``balanced``.
         max_logit_scale: Largest factor in front of the cosines.
@@ -58,11 +58,7 @@ class LossConfig:
 
 @contextmanager
 def fast_attention(device: torch.device) -> Iterator[None]:
-    """Choose the attention that trains fastest where bfloat16 is used on a CPU.
-
-    The fused one's backward pass takes more than half of a step there; on 65 tokens the plain one is 2 times as fast
-    over a whole step, forward and backward.
-    """
+    """Use plain attention for bfloat16 on a CPU: on 65 tokens a whole step takes half the time of the fused one."""
     if device.type == "cpu" and torch.is_autocast_enabled("cpu"):
         with sdpa_kernel(SDPBackend.MATH):
             yield
@@ -71,7 +67,7 @@ def fast_attention(device: torch.device) -> Iterator[None]:
 
 
 class ClassPrototypes:
-    """Text vectors of classes: all texts averaged, or one text a class and step; the encoder goes on changing.
+    """Text vectors of classes, from all their texts or one a step, of an encoder that is trained.
 
     Args:
         encoder: Embeds the texts.
@@ -87,7 +83,7 @@ class ClassPrototypes:
         self._stamp: list[tuple[int, int]] = []
 
     def forget(self) -> None:
-        """Drop the kept average, unless the text tower is frozen: then it is that of the whole run."""
+        """Drop the kept average, unless the text tower is frozen: then it holds for the whole run."""
         if self._encoder.trains_text:
             self._kept = None
 
@@ -96,18 +92,15 @@ class ClassPrototypes:
 
         The average is kept until ``forget`` or until weights are loaded.
         """
-        stamp = [(value.data_ptr(), value._version) for value in self._encoder.text_parameters()]
+        stamp = weights_stamp(self._encoder.text_parameters())
         if self._kept is None or stamp != self._stamp:
-            # Validation runs in inference mode, and what is made there could not be used by the next training step.
+            # Validation runs in inference mode, whose tensors could not be used by the next training step.
             with torch.inference_mode(False), torch.no_grad():
                 self._kept, self._stamp = text_prototypes(self._encoder, self.texts), stamp
         return self._kept
 
     def for_step(self, step: int) -> Tensor:
-        """Embed one text a class, another choice each step, or average all: (C, D), unit rows; gradients flow.
-
-        Frozen texts are averaged instead, because they cost nothing after the first time.
-        """
+        """Embed one text a class, or average all, as always with frozen texts: (C, D), unit rows; gradients flow."""
         if not self._encoder.trains_text:
             return self.averaged()
         if self._per_step == "all":
@@ -126,7 +119,7 @@ class Objective:
 
     Args:
         scale: Shape (), float32, the factor in front of the cosines.
-        weights: Which loss, and how its parts are added up.
+        weights: Which loss, and the weights of its parts.
         bias: For "sigmoid": shape (), float32, added to the scaled cosines; NaN until the first batch sets it.
         class_weights: Shape (C,), float32: how much each class counts; None where all count the same.
     """
@@ -178,10 +171,7 @@ def batch_loss(
     objective: Objective,
     images: Tensor | None = None,
 ) -> Tensor:
-    """Compute the loss of one batch; the texts of classes are embedded once for all its images.
-
-    ``images`` are the images' vectors, (B, D), unit rows, where they are known already.
-    """
+    """Compute the loss of one batch: shape (), float32; ``images`` are its vectors (B, D) where they are cached."""
     if isinstance(batch, CaptionBatch):
         return caption_loss(encoder, batch, objective=objective)
     with fast_attention(batch.pixels.device):

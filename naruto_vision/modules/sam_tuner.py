@@ -25,7 +25,7 @@ def _adamw(parameters: ParamsT) -> Optimizer:
 
 
 class SegmenterTuner(Tuner):
-    """Teaches a promptable model whole figures, from one point or one box each.
+    """Trains a promptable model to segment whole figures from one point or one box each.
 
     Args:
         model: The model to train.
@@ -71,7 +71,7 @@ class SegmenterTuner(Tuner):
         return losses.total
 
     def validation_step(self, batch: PromptBatch) -> None:
-        """Measure one batch, whose prompts are all about a figure."""
+        """Measure one batch, each of whose prompts has a figure."""
         quality = prompt_quality(self.model, batch)
         for kind, rows in (("point", ~quality.is_box), ("box", quality.is_box)):
             self.means[f"{kind}_best"].update(quality.best[rows])
@@ -82,10 +82,10 @@ class SegmenterTuner(Tuner):
     test_step = validation_step
 
     def measure(self) -> PassFigures:
-        """Compute the figures of the pass; the score is ``miou``, what a point finds by the IoU head's choice."""
+        """Compute the metrics of the pass; the score is ``miou``, that of the mask the IoU head chooses for a point."""
         named = {name: float(value) for name, value in self.means.compute().items()}
         calibration = iou_calibration(self.estimated.compute(), self.chosen.compute())
-        if calibration.calibration_error is not None:  # nothing was measured: no figure rather than a perfect one
+        if calibration.calibration_error is not None:  # without masks there is no metric
             named["iou_calibration_error"] = calibration.calibration_error
         named["miou"] = named["point_chosen"]
         for metric in (self.means, self.estimated, self.chosen):

@@ -1,4 +1,4 @@
-"""Enrol a gallery, calibrate it, and find its characters in scenes: four Trainer verbs over ``SceneAnalyzer``."""
+"""Build a gallery, calibrate it, and find its characters in scenes: four Trainer verbs over ``SceneAnalyzer``."""
 
 import dataclasses
 import logging
@@ -34,29 +34,29 @@ _LOG = logging.getLogger(__name__)
 
 
 class SceneRetriever(pl.LightningModule):
-    """The gallery and the scenes.
+    """Builds the gallery and searches scenes.
 
     ``fit`` has no optimiser: its one epoch embeds every image of the training split and writes the gallery;
-    its validation pass over scenes with ground truth chooses the score below which a region is "unknown".
+    its validation pass over scenes with ground truth chooses the threshold below which a region is "unknown".
 
     Args:
         encoder: Embeds gallery images and crops.
-        segmenter: Cuts scenes into regions; ``fit`` without validation scenes needs none.
+        segmenter: Finds the regions of scenes; ``fit`` without validation scenes needs none.
         gallery: The gallery folder, written by ``fit`` and read by the other verbs.
-        crop: How a region becomes the image that is embedded.
-        more_crops: Further ways; their vectors are averaged with the first's.
+        crop: How a region is cropped for the encoder.
+        more_crops: Further crops, whose vectors are averaged with the first.
         overlay: Which regions people are shown.
-        neighbours: How many gallery rows vote on each region; 1 takes the nearest.
+        neighbours: How many nearest gallery rows vote on each region.
         mirror: Average every vector with the mirrored image's.
-        renormalise: Bring averaged vectors of regions back to length 1; off gives the reference system's scores.
-        decision: How gallery rows become a name; thresholds hold for the decision that they were chosen with.
-        merge: When parts are put together to figures; None leaves them apart.
+        renormalise: Normalise averaged vectors of regions; off gives the reference system's scores.
+        decision: How gallery rows become a name; thresholds are valid for one decision.
+        merge: When parts are merged to figures; None for never.
         index: Which index searches; "auto" is FAISS where it is installed.
-        at_once: Scenes of a batch that are segmented side by side; more than 1 takes more memory, for a GPU to try.
+        at_once: Scenes of a batch that are segmented at once; more than 1 takes more memory, for a GPU.
 
     Attributes:
         reports: The last of each stage: "valid", "test" (all regions, best label), "test_shown" (what people see).
-        answered: What ``predict_step`` has of a batch that is not done, for whoever keeps it when the run stops.
+        answered: Predictions of a batch that is not done, for the writer when the run stops.
 
     Example:
         >>> import naruto_vision as nv
@@ -110,7 +110,7 @@ class SceneRetriever(pl.LightningModule):
         """Return nothing: enrolling trains nothing."""
 
     def on_fit_end(self) -> None:
-        """Say what has become of the gallery."""
+        """Log what the gallery holds."""
         if self.trainer.is_global_zero:
             _LOG.info("%s", describe_gallery(self.gallery))
 
@@ -123,9 +123,9 @@ class SceneRetriever(pl.LightningModule):
         """
         if self._analyzer is None:
             if self.segmenter is None:
-                msg = "model.segmenter: expected a segmenter to look at scenes, found none; use configs/scenes.yaml"
+                msg = "model.segmenter: expected a segmenter for scenes, found none; use configs/scenes.yaml"
                 raise InputError(msg)
-            gallery = Gallery.open(self.gallery, index=self.index)  # the analyzer checks whose vectors they are
+            gallery = Gallery.open(self.gallery, index=self.index)  # the analyzer checks the encoder's fingerprint
             self._analyzer = SceneAnalyzer(
                 self.segmenter,
                 self.encoder,
@@ -153,7 +153,7 @@ class SceneRetriever(pl.LightningModule):
         self._enrolment.add(vectors, batch.labels, batch.paths, batch.augs)
 
     def on_train_epoch_start(self) -> None:
-        """Freeze the encoder: no vector may depend on its batch. A process without images writes with the others."""
+        """Freeze the encoder, as no vector may depend on its batch, and note that a gallery has to be written."""
         self.eval()
         self._enrolling = True
 
@@ -183,7 +183,7 @@ class SceneRetriever(pl.LightningModule):
         self._analyzer = None
 
     def on_validation_epoch_start(self) -> None:
-        """Write the gallery before the scenes are searched, and forget the scores of the pass before."""
+        """Write the gallery before scenes are searched, and drop the scores of the previous pass."""
         self._write_gallery()
         self._scored = []
 
@@ -205,17 +205,14 @@ class SceneRetriever(pl.LightningModule):
         self._analyzer = None
 
     def test_step(self, batch: Sequence[SceneItem]) -> dict[str, list[tuple[SceneItem, ScenePrediction]]]:
-        """Search scenes and hold the answers against their ground truth.
-
-        One that could not be read counts as a scene without predictions.
-        """
-        answers = list(self._analyzed(batch))
-        for item, prediction in answers:
+        """Search scenes and compare them with their ground truth; an unreadable one counts as without predictions."""
+        found = list(self._analyzed(batch))
+        for item, prediction in found:
             truth = item.truth or ()
             self.searched.update([labelled_boxes(prediction, named=False)], [truth])
             everything = labelled_boxes(prediction, named=True)
             self.shown.update([[everything[i] for i in choose_for_overlay(prediction, self.overlay)]], [truth])
-        return {"answers": answers}
+        return {"predictions": found}
 
     def on_test_epoch_end(self) -> None:
         """Log both reports: of all regions, and of those that people are shown."""
@@ -232,16 +229,16 @@ class SceneRetriever(pl.LightningModule):
         self.checked_analyzer()
 
     def on_predict_start(self) -> None:
-        """Keep no predictions in memory: the writer has put them on the disk. Refuse thresholds of another decision."""
-        self.checked_analyzer()
+        """Refuse thresholds of another decision, and keep no predictions in memory: the writer puts them on disk."""
+        check_decision(self.analyzer.gallery.thresholds, self.decision)
         self.trainer.predict_loop.return_predictions = False
 
     def predict_step(self, batch: Sequence[SceneItem]) -> list[tuple[SceneItem, ScenePrediction]]:
         """Search scenes; the prediction of one that could not be read is empty."""
         self.answered = []
         self.answered.extend(self._analyzed(batch))  # where a scene stops the run, those before it are in the list
-        answers, self.answered = self.answered, []
-        return answers
+        found, self.answered = self.answered, []
+        return found
 
     def _analyzed(self, batch: Sequence[SceneItem]) -> Iterator[tuple[SceneItem, ScenePrediction]]:
         return analyze_items(self.analyzer, batch, scenes_together(self.trainer))
@@ -254,7 +251,7 @@ class SceneRetriever(pl.LightningModule):
         metric.reset()
 
     def run_identity(self) -> dict[str, Any]:
-        """Return the JSON values that decide what ``predict`` writes: what resuming has to match."""
+        """Return the JSON values that decide what ``predict`` writes, which resuming compares."""
         return {**self.analyzer.facts(), "overlay": repr(self.overlay)}
 
 
@@ -263,12 +260,12 @@ def analyze_items(
 ) -> Iterator[tuple[SceneItem, ScenePrediction]]:
     """Yield every scene with its prediction, in order; one that could not be read is logged and has no regions.
 
-    ``group`` scenes are embedded and searched together. Where a scene raises an error, those before it were given.
+    ``group`` scenes are embedded and searched together. Those before a scene that raises an error are yielded.
     """
     found = analyzer.analyze_many([(item.image, item.scene) for item in items if item.image is not None], group)
     for item in items:
         if item.image is None:
-            _LOG.warning("nothing can be found in a scene that cannot be read: %s", item.error)
+            _LOG.warning("a scene cannot be read and has no regions: %s", item.error)
             yield item, ScenePrediction(item.scene, 1, 1)
         else:
             prediction = next(found)
@@ -277,7 +274,7 @@ def analyze_items(
 
 
 def describe_gallery(folder: str) -> str:
-    """Say where a gallery is, how much it holds, and whether it can tell who is unknown."""
+    """Describe a gallery in a line: where it is, its size, and its open-set threshold."""
     found = list_gallery(folder)
     default, own = found.thresholds.get("default"), len(found.thresholds.get("classes") or {})
     unknown = f'a score below {default:.3f} is "unknown"' if default is not None else f"{own} labels have a threshold"

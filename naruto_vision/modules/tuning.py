@@ -1,4 +1,4 @@
-"""What both tuners share: the bundle of the best validation, the learning-rate schedule, and resuming bit for bit."""
+"""What the tuners share: the bundle of the best validation, the learning-rate schedule, and bitwise resuming."""
 
 import math
 import random
@@ -44,7 +44,7 @@ class ScheduleConfig:
             raise InputError(msg)
 
     def build(self, optimizer: Optimizer, steps: int, epochs: int | None) -> LambdaLR:
-        """Build the schedule of a run of so many steps and, where it is measured in epochs, so many epochs."""
+        """Build the schedule of a run of this many steps, and epochs if the warm-up is in epochs."""
         rising, floor = self.rising(steps, epochs), self.min_lr_factor
 
         def factor(step: int) -> float:
@@ -60,17 +60,14 @@ class ScheduleConfig:
         if self.warm_up_epochs is None:
             return max(1, round(steps * self.warm_up))
         if not epochs or epochs < 0:
-            msg = (
-                f"schedule.warm_up_epochs={self.warm_up_epochs}: this run has no trainer.max_epochs; "
-                "give schedule.warm_up"
-            )
+            msg = f"schedule.warm_up_epochs={self.warm_up_epochs} needs trainer.max_epochs; or give schedule.warm_up"
             raise InputError(msg)
         return max(1, round(steps * self.warm_up_epochs / epochs))
 
 
 @dataclass(frozen=True)
 class PassFigures:
-    """The figures of one validation or test pass: one score that decides (higher is better), and those with names."""
+    """The metrics of one validation or test pass: the score that decides (higher is better), and those with names."""
 
     score: float
     named: Mapping[str, float] = field(default_factory=dict)
@@ -80,12 +77,12 @@ class PassFigures:
 class ExportBundle(Callback):
     """Writes the tuner's bundle whenever ``valid/score`` is higher than in every validation before.
 
-    ``ModelCheckpoint(monitor="valid/score", mode="max")`` decides alike, so the bundle is the best checkpoint's. A run
-    without validation leaves the bundle of its last step.
+    ``ModelCheckpoint(monitor="valid/score", mode="max")`` chooses the same epoch. Without validation the bundle is of
+    the last step.
 
     Attributes:
         epoch: Epoch of the best validation, counted from 0; -1 before the first.
-        best: Its figures.
+        best: Its metrics.
     """
 
     def __init__(self) -> None:
@@ -111,7 +108,7 @@ class ExportBundle(Callback):
             module.save_bundle({name: round(value, 4) for name, value in self.best.named.items()})
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best validation, as values that need no trust to load."""
+        """Return the best validation, as values that ``weights_only`` loads."""
         return {"epoch": self.epoch, **vars(self.best), "named": dict(self.best.named)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -126,8 +123,8 @@ class Tuner(pl.LightningModule):
     Its checkpoints also hold the global random states, which Lightning leaves out.
 
     Attributes:
-        figures: Of the last validation or test pass; None where it saw nothing.
-        export: Writes the bundle, and knows the best validation.
+        figures: Metrics of the last validation or test pass; None where it was empty.
+        export: Writes the bundle, and has the best validation.
     """
 
     def __init__(
@@ -146,11 +143,11 @@ class Tuner(pl.LightningModule):
 
     @abstractmethod
     def save_bundle(self, figures: dict[str, float]) -> None:
-        """Write the weights as they are now, with the figures that they reached, to ``bundle_dir``."""
+        """Write the current weights and their metrics to ``bundle_dir``."""
 
     @abstractmethod
     def measure(self) -> PassFigures | None:
-        """Compute the figures of the pass that ends, and forget what it saw; None where that is nothing."""
+        """Compute the metrics of the pass that ends, and reset; None where it was empty."""
 
     @abstractmethod
     def default_schedule(self, optimizer: Optimizer) -> LRScheduler:
@@ -176,13 +173,13 @@ class Tuner(pl.LightningModule):
         return loss
 
     def on_validation_epoch_end(self) -> None:
-        """Log the figures and, in a fit, the score in float64: its tie-break lies beyond what float32 can hold."""
+        """Log the metrics and, in a fit, the score in float64: its tie-break is below float32's precision."""
         self._report("valid")
         if self.figures is not None and self.trainer.state.fn == TrainerFn.FITTING:
             self.log("valid/score", torch.tensor(self.figures.score, dtype=torch.float64))
 
     def on_test_epoch_end(self) -> None:
-        """Log the figures."""
+        """Log the metrics."""
         self._report("test")
 
     def _report(self, stage: Literal["valid", "test"]) -> None:
@@ -191,21 +188,21 @@ class Tuner(pl.LightningModule):
             self.log_dict({f"{stage}/{name}": value for name, value in self.figures.named.items()})
 
     def on_train_start(self) -> None:
-        """Put the global random states back where the interrupted run had them."""
+        """Restore the global random states of the interrupted run."""
         if self._random:
             restore_random_state(self._random)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the global random states."""
+        """Save the global random states."""
         checkpoint["random_state"] = random_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the global random states, for the start of training."""
+        """Keep the global random states for the start of training."""
         self._random = checkpoint["random_state"]
 
 
 def random_state() -> dict[str, Any]:
-    """Take the states of Python's, NumPy's and torch's global generators, as values that need no trust to load."""
+    """Return the states of Python's, NumPy's and torch's global generators, as values that ``weights_only`` loads."""
     version, internal, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002 - the state to keep
     return {
@@ -217,7 +214,7 @@ def random_state() -> dict[str, Any]:
 
 
 def restore_random_state(state: Mapping[str, Any]) -> None:
-    """Put the global generators back to a state from ``random_state``."""
+    """Set the global generators to a state from ``random_state``."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]

@@ -75,7 +75,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     every = {"dirpath": "out/checkpoints", "filename": "epoch_{epoch:03d}", "auto_insert_metric_name": False}
     kept[0]["init_args"]["dirpath"] = "out/checkpoints"
     kept.append({"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": every | {"save_top_k": -1}})
-    kept.append({"class_path": "naruto_vision.callbacks.wise_ft.WiseSweep", "init_args": {"steps": 2, "count": 8}})
+    kept.append({"class_path": "naruto_vision.modules.wise_ft.WiseSweep", "init_args": {"steps": 2, "count": 8}})
     settings["trainer"]["callbacks"] = kept
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     words = _words(folder, folder / "start")

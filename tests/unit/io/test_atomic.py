@@ -5,8 +5,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from naruto_vision.io import atomic
+from naruto_vision.io.atomic import remove_leftovers, write_bytes, write_json, write_text
 
 
 class StopError(Exception):
@@ -114,3 +117,26 @@ def test_a_folder_in_a_file_s_place_is_named_before_anything_is_written(tmp_path
         atomic.write_json(tmp_path / "report.json", {})
     assert caught.value.filename == str(tmp_path / "report.json")
     assert names(tmp_path) == ["report.json"]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.text(max_size=40).filter(lambda text: text < "\ud800" or text.isascii()))
+def test_text_and_bytes_are_written_as_they_are(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    folder = tmp_path_factory.mktemp("text")
+    write_text(folder / "a", text)
+    assert (folder / "a").read_bytes() == text.encode()
+    write_bytes(folder / "a", b"\r\n\0")
+    assert (folder / "a").read_bytes() == b"\r\n\0"
+
+
+@pytest.mark.parametrize(("indent", "text"), [(None, '{"a": [1, "é"]}\n'), (1, '{\n "a": [\n  1,\n  "é"\n ]\n}\n')])
+def test_json_is_written_on_one_line_or_laid_out(tmp_path: Path, indent: int | None, text: str) -> None:
+    write_json(tmp_path / "a.json", {"a": [1, "é"]}, indent=indent)
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == text
+
+
+def test_leftovers_that_are_links_go_and_what_they_point_to_stays(tmp_path: Path) -> None:
+    (tmp_path / "kept.txt").write_text("x")
+    (tmp_path / ".tmp-link").symlink_to(tmp_path / "kept.txt")
+    assert remove_leftovers(tmp_path) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]

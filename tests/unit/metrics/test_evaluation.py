@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from naruto_vision.metrics.bootstrap import Interval, bootstrap_difference, bootstrap_intervals
-from naruto_vision.metrics.evaluation import Evaluation, evaluate_scenes
+from naruto_vision.metrics.evaluation import Evaluation, bootstrap_difference, bootstrap_intervals, evaluate_scenes
 from naruto_vision.metrics.report import (
     bounds_table,
     class_csv,
@@ -20,6 +19,7 @@ from naruto_vision.metrics.report import (
     verdict_documents,
     verdict_lines,
 )
+from naruto_vision.metrics.stats import Interval
 from naruto_vision.records import UNKNOWN, Box, LabelledBox
 
 Scenes = dict[str, list[LabelledBox]]

@@ -2,14 +2,13 @@ import numpy as np
 import pytest
 
 from naruto_vision.geometry import rle_from_mask
-from naruto_vision.metrics.fragments import (
-    FragmentCounts,
-    add_fragments,
-    count_encoded_fragments,
-    count_fragments,
-    poisson_interval,
-)
+from naruto_vision.metrics import fragments
+from naruto_vision.metrics.fragments import FragmentCounts, add_fragments, poisson_interval
 from naruto_vision.records import Mask
+
+
+def count_fragments(regions: list[Mask], figures: list[Mask]) -> FragmentCounts:
+    return fragments.count_fragments(*([rle_from_mask(mask) for mask in masks] for masks in (regions, figures)))
 
 
 def mask(x1: int, y1: int, x2: int, y2: int) -> Mask:
@@ -68,7 +67,7 @@ def oracle(regions: list[Mask], figures: list[Mask]) -> FragmentCounts:
     )
 
 
-def test_packed_masks_are_counted_as_pixels_are() -> None:
+def test_run_lengths_are_counted_as_pixels_are() -> None:
     rng = np.random.Generator(np.random.PCG64(3))
 
     def boxes(count: int) -> list[Mask]:
@@ -78,9 +77,3 @@ def test_packed_masks_are_counted_as_pixels_are() -> None:
     for _ in range(60):
         regions, figures = boxes(6), boxes(4)
         assert count_fragments(regions, figures) == oracle(regions, figures)
-
-
-def test_packed_masks_may_be_counted_as_they_are() -> None:
-    packed = [rle_from_mask(LEFT), rle_from_mask(mask(0, 0, 30, 10))]
-    assert count_encoded_fragments(packed, [rle_from_mask(LEFT), rle_from_mask(RIGHT)]).over_merged == 1
-    assert count_encoded_fragments([], packed) == FragmentCounts(objects=2)

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.optim import AdamW
 
+import naruto_vision
 from naruto_vision.data.caption_data import CaptionBatch
 from naruto_vision.data.synthetic_captions import SyntheticCaptionData
 from naruto_vision.encoders.clip import ClipEncoder
@@ -102,7 +103,8 @@ def _kill() -> None:
 def test_a_run_killed_in_mid_epoch_ends_with_the_same_bits(tmp_path: Path) -> None:
     unbroken = fit(tmp_path / "unbroken")
     program = "import pathlib, test_tuner_resume as t; t.fit(pathlib.Path('broken'), end=t._kill)"
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    root = Path(naruto_vision.__file__).parent.parent  # the package under test, wherever it is
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(root)])}
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=False)
     assert done.returncode == -signal.SIGKILL
     resumed = fit(tmp_path / "broken", resume=str(tmp_path / "broken" / "checkpoints" / "last.ckpt"))

@@ -11,7 +11,6 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.utils.data import DataLoader
 
 from naruto_vision.callbacks.reports import TuningFiles
-from naruto_vision.callbacks.zero_shot import ZeroShotRetention
 from naruto_vision.data.class_data import ClassBatch
 from naruto_vision.data.synthetic_captions import SyntheticCaptionData
 from naruto_vision.encoders.clip import ClipEncoder
@@ -24,6 +23,7 @@ from naruto_vision.modules.clip_tuner import ContrastiveTuner, TextConfig, label
 from naruto_vision.modules.freezing import Freeze, FreezeConfig
 from naruto_vision.modules.objectives import LossConfig, LossKind
 from naruto_vision.modules.tuning import ScheduleConfig
+from naruto_vision.modules.zero_shot import ZeroShotRetention
 
 SIZES = TinySizes(
     embed_dim=16, image_size=24, patch_size=12, vision_width=32, vision_layers=2, text_width=32, text_layers=1
@@ -193,7 +193,7 @@ def test_the_rate_rises_for_whole_epochs_and_ends_at_its_floor(tmp_path: Path) -
     assert shares[:8] == pytest.approx([(step + 1) / 8 for step in range(8)])
     assert shares[8:] == sorted(shares[8:], reverse=True)
     assert schedule.build(AdamW([torch.nn.Parameter(torch.zeros(1))]), 20, 5).lr_lambdas[0](20) == pytest.approx(0.1)
-    with pytest.raises(InputError, match=r"no trainer\.max_epochs"):
+    with pytest.raises(InputError, match=r"needs trainer\.max_epochs"):
         schedule.rising(20, None)
     with pytest.raises(InputError, match="min_lr_factor"):
         ScheduleConfig(min_lr_factor=1.5)

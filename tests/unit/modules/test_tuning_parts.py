@@ -14,8 +14,6 @@ from hypothesis import strategies as st
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.optim import SGD
 
-from naruto_vision.callbacks.wise_ft import WisePoint, choose_point, interpolate
-from naruto_vision.callbacks.zero_shot import ZeroShotProbe, kept_share, synthetic_probe
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.content import GalleryRow
@@ -33,6 +31,8 @@ from naruto_vision.modules.tuning import (
     random_state,
     restore_random_state,
 )
+from naruto_vision.modules.wise_ft import WisePoint, choose_point, interpolate
+from naruto_vision.modules.zero_shot import ZeroShotProbe, kept_share, synthetic_probe
 
 _QUICK = settings(max_examples=40, deadline=None, derandomize=True)
 _ALONE: Any = SimpleNamespace(world_size=1, is_global_zero=True)
@@ -67,7 +67,7 @@ def test_steps_in_which_the_rate_rises(schedule: ScheduleConfig, steps: int, epo
 
 @pytest.mark.parametrize("epochs", [None, 0, -1])
 def test_a_warm_up_in_epochs_needs_a_run_in_epochs(epochs: int | None) -> None:
-    with pytest.raises(InputError, match=r"schedule\.warm_up_epochs=1\.5: this run has no trainer\.max_epochs"):
+    with pytest.raises(InputError, match=r"schedule\.warm_up_epochs=1\.5 needs trainer\.max_epochs"):
         ScheduleConfig(warm_up_epochs=1.5).rising(100, epochs)
 
 
@@ -321,7 +321,7 @@ def test_shares_that_are_kept(now: float, start: float, kept: float) -> None:
 
 @pytest.mark.parametrize(("images", "labels", "texts"), [(0, 0, 2), (1, 1, 1), (2, 1, 2), (1, 2, 2)])
 def test_a_probe_needs_images_and_a_choice(images: int, labels: int, texts: int) -> None:
-    found = f"found {images} images, {labels} labels and {texts} answers"
+    found = f"found {images} images, {labels} labels and {texts} classes"
     with pytest.raises(InputError, match=found):
         ZeroShotProbe(torch.zeros(images, 3, 4, 4), torch.zeros(labels, dtype=torch.int64), (("a",),) * texts)
 

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import pickle
 from pathlib import Path
@@ -6,8 +7,18 @@ import pytest
 import torch
 from torch import nn
 
-from naruto_vision.errors import FormatError, MissingPathError
-from naruto_vision.io.bundles import load_bundle, model_fingerprint, read_bundle_info, save_bundle
+from naruto_vision.errors import FormatError, MissingPathError, StateDictError
+from naruto_vision.io import bundles
+from naruto_vision.io.bundles import (
+    file_digest,
+    file_sha256,
+    has_sha256,
+    load_bundle,
+    load_strictly,
+    model_fingerprint,
+    read_bundle_info,
+    save_bundle,
+)
 from naruto_vision.io.checkpoints import load_state_dict
 
 
@@ -106,3 +117,74 @@ def test_the_fingerprint_follows_facts_and_every_weight() -> None:
 def test_the_json_is_readable_by_people(bundle: Path) -> None:
     assert len(json.loads((bundle / "model.json").read_text())["sha256"]) == 64
     assert (bundle / "model.json").read_text().endswith("}\n")
+
+
+@pytest.mark.parametrize("length", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1])
+def test_a_file_is_hashed_whole(tmp_path: Path, length: int) -> None:
+    data = bytes(range(256)) * (length // 256) + b"x" * (length % 256)
+    file = tmp_path / "file"
+    file.write_bytes(data)
+    assert file_sha256(file) == hashlib.sha256(data).hexdigest()
+    assert file_digest(str(file), "md5") == hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def test_a_file_that_is_missing_or_changed_has_another_hash(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    digest = hashlib.sha256(b"rows").hexdigest()
+    assert not has_sha256(file, digest)
+    file.write_bytes(b"rows")
+    assert has_sha256(file, digest)
+    file.write_bytes(b"row")
+    assert not has_sha256(file, digest)
+    assert not has_sha256(tmp_path, digest)
+
+
+def test_a_fingerprint_is_blind_to_order_and_layout_and_sees_names() -> None:
+    state = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.zeros(1)}
+    first = model_fingerprint({"x": 1, "y": 2}, state)
+    assert model_fingerprint({"y": 2, "x": 1}, {"b": state["b"], "a": state["a"].T.contiguous().T}) == first
+    assert model_fingerprint({"x": 1, "y": 2}, {"c": state["a"], "b": state["b"]}) != first
+    assert model_fingerprint({"x": 1, "y": 3}, state) != first
+    assert len(first) == 64
+
+
+def test_strict_loading_is_all_or_nothing() -> None:
+    model = nn.Linear(2, 1)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    wrong = {"weight": torch.ones(1, 3), "extra": torch.ones(1)}
+    with pytest.raises(StateDictError) as caught:
+        load_strictly(model, wrong, "w.pt", "Linear")
+    message = str(caught.value)
+    assert message.startswith("w.pt: not weights of Linear: 1 missing (bias); 1 unexpected (extra)")
+    assert "1 of another shape (weight ((1, 3), (1, 2)))" in message
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_half_precision_is_widened_in_strict_loading() -> None:
+    model = nn.Linear(2, 1)
+    load_strictly(model, {"weight": torch.full((1, 2), 0.5).half(), "bias": torch.zeros(1).half()}, "w", "Linear")
+    assert model.weight.dtype == torch.float32
+    assert model.weight.tolist() == [[0.5, 0.5]]
+
+
+def test_packaged_configs_are_found_by_name() -> None:
+    assert bundles.config_path("scenes.yaml").read_text(encoding="utf-8").startswith("# naruto-vision")
+
+
+def test_a_folder_wins_over_a_packaged_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny-clip").mkdir()
+    (tmp_path / "tiny-clip" / "model.json").write_text("{}")
+    assert bundles.bundle_path("tiny-clip") == Path("tiny-clip")
+
+
+def test_a_bundle_that_is_nowhere_is_refused_with_the_names_there_are(tmp_path: Path) -> None:
+    with pytest.raises(MissingPathError, match=r"fit --config clip\.yaml"):
+        bundles.bundle_path(tmp_path / "none")
+    with pytest.raises(MissingPathError, match="packaged config"):
+        bundles.config_path("none.yaml")
+
+
+def test_a_path_never_falls_back_to_a_packaged_name(tmp_path: Path) -> None:
+    with pytest.raises(MissingPathError):
+        bundles.bundle_path(tmp_path / "tiny-clip")

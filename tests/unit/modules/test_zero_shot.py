@@ -4,12 +4,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import pytest
+import torch
 from lightning.pytorch.trainer.states import TrainerFn
+from PIL import Image
 
-from naruto_vision.callbacks import zero_shot
-from naruto_vision.callbacks.zero_shot import ZeroShotRetention
+from naruto_vision.encoders.clip import ClipEncoder
+from naruto_vision.encoders.tiny import TinySizes
+from naruto_vision.errors import InputError
+from naruto_vision.modules import zero_shot
 from naruto_vision.modules.clip_tuner import ContrastiveTuner
+from naruto_vision.modules.zero_shot import ZeroShotProbe, ZeroShotRetention, folder_probe, kept_share, synthetic_probe
 
 
 class Tuner(ContrastiveTuner):
@@ -108,3 +114,46 @@ def test_the_images_are_made_once(root: str | None, made: object, monkeypatch: p
     encoder: Any = object()
     assert [str(callback.probe(encoder)) for _ in range(2)] == ["a probe", "a probe"]
     assert calls == [made]
+
+
+SIZES = TinySizes(
+    embed_dim=16, image_size=24, patch_size=12, vision_width=32, vision_layers=1, text_width=32, text_layers=1
+)
+
+
+def _encoder() -> ClipEncoder:
+    torch.manual_seed(0)
+    return ClipEncoder("tiny-clip", "random", sizes=SIZES)
+
+
+def test_a_probe_counts_images_whose_text_is_nearest() -> None:
+    encoder = _encoder()
+    probe = synthetic_probe(encoder, 6)
+    assert probe.pixels.shape == (6, 3, 24, 24)
+    with torch.no_grad():
+        images = encoder.encode_images(probe.pixels)
+        texts = encoder.encode_texts([own[0] for own in probe.texts])
+    expected = ((images @ texts.T).argmax(dim=1) == torch.arange(6)).float().mean().item()
+    assert probe.accuracy(encoder) == pytest.approx(expected)
+    assert torch.equal(synthetic_probe(encoder, 6).pixels, probe.pixels)
+    assert not torch.equal(synthetic_probe(encoder, 6, seed=1).pixels, probe.pixels)
+    with pytest.raises(InputError, match="at least 2 classes"):
+        ZeroShotProbe(torch.zeros(1, 3, 2, 2), torch.zeros(1, dtype=torch.int64), (("a",),))
+
+
+def test_a_probe_of_ones_own_images(tmp_path_factory: pytest.TempPathFactory) -> None:
+    root = tmp_path_factory.mktemp("others")
+    for place, name in enumerate(("cat", "dog", "dog")):
+        for split in ("train", "valid"):
+            file = root / split / name / f"{place}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((20, 20, 3), 40 * place + 5, dtype=np.uint8)).save(file)
+    probe = folder_probe(_encoder(), str(root))
+    assert probe.labels.tolist() == [0, 1, 1]
+    assert probe.texts[1][0] == "dog"
+    assert 0.0 <= probe.accuracy(_encoder()) <= 1.0
+
+
+def test_nothing_to_lose_is_nothing_lost() -> None:
+    assert kept_share(0.3, 0.6) == pytest.approx(0.5)
+    assert kept_share(0.0, 0.0) == 1.0

@@ -1,4 +1,4 @@
-"""How much of what a CLIP could do untuned is left: zero-shot naming of images that it is not tuned on."""
+"""Zero-shot retention: the accuracy on images that a CLIP is not tuned on, during tuning."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +23,7 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class ZeroShotProbe:
-    """Images (N, 3, S, S), prepared, and for each of C answers its texts; ``labels`` (N,) are indices into these."""
+    """Prepared images (N, 3, S, S) and the texts of C classes; ``labels`` (N,) are indices of these."""
 
     pixels: Tensor
     labels: Tensor
@@ -31,8 +31,8 @@ class ZeroShotProbe:
 
     def __post_init__(self) -> None:
         if len(self.pixels) != len(self.labels) or len(self.labels) == 0 or len(self.texts) < 2:
-            found = f"{len(self.pixels)} images, {len(self.labels)} labels and {len(self.texts)} answers"
-            msg = f"zero-shot probe: expected images and at least 2 answers, found {found}"
+            found = f"{len(self.pixels)} images, {len(self.labels)} labels and {len(self.texts)} classes"
+            msg = f"zero-shot probe: expected images and at least 2 classes, found {found}"
             raise InputError(msg)
 
     def accuracy(self, encoder: ClipEncoder) -> float:
@@ -46,16 +46,7 @@ class ZeroShotProbe:
 
 
 def synthetic_probe(encoder: ClipEncoder, count: int, seed: int = 0) -> ZeroShotProbe:
-    """Draw synthetic characters, each to be found by its caption: chance is one in ``count``.
-
-    Args:
-        encoder: Prepares the images.
-        count: How many characters, 2 or more.
-        seed: Random seed of the characters.
-
-    Raises:
-        InputError: If there are fewer than two.
-    """
+    """Draw ``count`` synthetic characters, 2 or more, each a class with its caption: chance is one in ``count``."""
     from naruto_vision.data.synthetic_captions import probe_item
 
     items = [probe_item(number, seed, _SIDE) for number in range(count)]
@@ -65,7 +56,7 @@ def synthetic_probe(encoder: ClipEncoder, count: int, seed: int = 0) -> ZeroShot
 
 
 def folder_probe(encoder: ClipEncoder, root: str, split: Split = "valid") -> ZeroShotProbe:
-    """Read class data of the user's own, best with classes that are not tuned on."""
+    """Read class data, best with classes that are not tuned on."""
     data = ClassDataModule(root, augmented=False, preprocess=encoder.preprocess)
     batches = list(data.ordered_loader(split))
     labels = torch.cat([torch.zeros(0, dtype=torch.int64), *(batch.labels for batch in batches)])
@@ -73,8 +64,13 @@ def folder_probe(encoder: ClipEncoder, root: str, split: Split = "valid") -> Zer
     return ZeroShotProbe(pixels, labels, class_texts(data.classes, {}))
 
 
+def make_probe(encoder: ClipEncoder, root: str | None, count: int) -> ZeroShotProbe:
+    """Read the valid split of ``root``, or draw ``count`` characters."""
+    return synthetic_probe(encoder, count) if root is None else folder_probe(encoder, root)
+
+
 def kept_share(now: float, start: float) -> float:
-    """Return what is left of an accuracy, as a share: 1 where nothing was there to lose; above 1 where it grew."""
+    """Return an accuracy as a share of that before tuning: 1 where that was 0, above 1 where it grew."""
     return now / start if start > 0 else 1.0
 
 
@@ -86,7 +82,7 @@ class ZeroShotRetention(Callback):
         count: How many synthetic characters are drawn.
 
     Attributes:
-        start: Zero-shot accuracy before tuning; kept in checkpoints, so that an interrupted run still knows it.
+        start: Zero-shot accuracy before tuning; kept in checkpoints.
     """
 
     def __init__(self, root: str | None = None, count: int = 64) -> None:
@@ -95,11 +91,9 @@ class ZeroShotRetention(Callback):
         self._probe: ZeroShotProbe | None = None
 
     def probe(self, encoder: ClipEncoder) -> ZeroShotProbe:
-        """Return the images and texts, made once."""
+        """Return the images and texts, read or drawn once."""
         if self._probe is None:
-            self._probe = (
-                synthetic_probe(encoder, self.count) if self.root is None else folder_probe(encoder, self.root)
-            )
+            self._probe = make_probe(encoder, self.root, self.count)
         return self._probe
 
     @override
@@ -109,16 +103,16 @@ class ZeroShotRetention(Callback):
             self.start = self.probe(pl_module.encoder).accuracy(pl_module.encoder)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Measure the model as it is now."""
+        """Measure the current model."""
         fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
         if fitting and isinstance(pl_module, ContrastiveTuner) and self.start is not None:
             now = self.probe(pl_module.encoder).accuracy(pl_module.encoder)
             pl_module.log_dict({"valid/zero_shot": now, "valid/retention": kept_share(now, self.start)})
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the untuned model reached."""
+        """Return the accuracy before tuning."""
         return {"start": self.start}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take what the untuned model reached."""
+        """Restore the accuracy before tuning."""
         self.start = state_dict["start"]

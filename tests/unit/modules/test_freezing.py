@@ -16,9 +16,15 @@ from naruto_vision.encoders.lora import LoraConfig
 from naruto_vision.encoders.tiny import TinySizes
 from naruto_vision.errors import InputError
 from naruto_vision.io.images import write_image
-from naruto_vision.modules.activation_cache import ActivationCache, CacheConfig, FrozenTrunk, find_trunk
 from naruto_vision.modules.clip_tuner import ContrastiveTuner
-from naruto_vision.modules.freezing import FreezeConfig, freeze_towers
+from naruto_vision.modules.freezing import (
+    ActivationCache,
+    CacheConfig,
+    FreezeConfig,
+    FrozenTrunk,
+    find_trunk,
+    freeze_towers,
+)
 
 SIZES = TinySizes(
     embed_dim=16, image_size=24, patch_size=12, vision_width=32, vision_layers=3, text_width=32, text_layers=1

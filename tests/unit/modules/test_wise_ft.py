@@ -11,16 +11,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from naruto_vision.callbacks import wise_ft
-from naruto_vision.callbacks.wise_ft import WiseSweep
 from naruto_vision.data.class_data import ClassBatch
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.prompts import class_texts
 from naruto_vision.encoders.tiny import TinySizes
 from naruto_vision.errors import InputError
+from naruto_vision.modules import wise_ft, zero_shot
 from naruto_vision.modules.clip_tuner import ContrastiveTuner
 from naruto_vision.modules.objectives import LossConfig
 from naruto_vision.modules.tuning import ExportBundle, PassFigures
+from naruto_vision.modules.wise_ft import WisePoint, WiseSweep, choose_point, interpolate
 
 SIZES = TinySizes(
     embed_dim=16, image_size=24, patch_size=12, vision_width=32, vision_layers=1, text_width=32, text_layers=1
@@ -78,7 +78,7 @@ def swept(
         return PassFigures(score, {"accuracy": score})
 
     monkeypatch.setattr(wise_ft, "_validate", validate)
-    monkeypatch.setattr(wise_ft, "synthetic_probe", lambda *_words: Probe(*shares))
+    monkeypatch.setattr(zero_shot, "synthetic_probe", lambda *_words: Probe(*shares))
     callback, module = WiseSweep(str(folder / "out"), steps=len(scores) - 1, **options), Tuner(folder)
     trainer = trainer_of()
     callback.setup(trainer, module, "fit")
@@ -138,7 +138,7 @@ def test_the_untuned_weights_are_those_before_the_fit(tmp_path: Path) -> None:
 
 
 def test_the_mixtures_are_truly_validated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wise_ft, "synthetic_probe", lambda *_words: Probe(0.5, 0.5))
+    monkeypatch.setattr(zero_shot, "synthetic_probe", lambda *_words: Probe(0.5, 0.5))
     callback, module, trainer = WiseSweep(str(tmp_path / "out"), steps=1), Tuner(tmp_path), trainer_of()
     callback.setup(trainer, module, "fit")
     callback.on_fit_end(trainer, module)
@@ -147,16 +147,16 @@ def test_the_mixtures_are_truly_validated(tmp_path: Path, monkeypatch: pytest.Mo
     assert callback.points[0].named["loss"] != callback.points[1].named["loss"]
 
 
-def test_images_of_a_folder_are_asked_where_one_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+def test_a_folder_of_other_images_is_used_where_one_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[object] = []
 
     def folder(_encoder: object, root: str) -> Probe:
-        asked.append(root)
+        used.append(root)
         return Probe(0.5, 0.5)
 
-    monkeypatch.setattr(wise_ft, "folder_probe", folder)
+    monkeypatch.setattr(zero_shot, "folder_probe", folder)
     swept(tmp_path, monkeypatch, (), (0.5, 0.6), root="others")
-    assert asked == ["others"]
+    assert used == ["others"]
 
 
 @pytest.mark.parametrize("stage", ["validate", "test", "predict"])
@@ -184,9 +184,37 @@ def test_a_run_without_validation_has_nothing_to_choose_by(tmp_path: Path, caplo
 
 
 def test_only_the_first_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wise_ft, "synthetic_probe", lambda *_words: Probe(0.5, 0.5))
+    monkeypatch.setattr(zero_shot, "synthetic_probe", lambda *_words: Probe(0.5, 0.5))
     callback, module = WiseSweep(str(tmp_path / "out"), steps=1), Tuner(tmp_path)
     callback.setup(trainer_of(first=False), module, "fit")
     callback.on_fit_end(trainer_of(first=False), module)
     assert callback.chosen is not None
     assert not (tmp_path / "out").exists()
+
+
+def _point(alpha: float, accuracy: float, loss: float, retention: float) -> WisePoint:
+    return WisePoint(alpha, accuracy - 1e-6 * loss, {"accuracy": accuracy}, retention)
+
+
+def test_weights_are_mixed_and_counts_are_not() -> None:
+    start = {"weight": torch.tensor([0.0, 2.0]), "count": torch.tensor(3)}
+    tuned = {"weight": torch.tensor([1.0, 4.0]), "count": torch.tensor(9)}
+    mixed = interpolate(start, tuned, 0.25)
+    assert mixed["weight"].tolist() == [0.25, 2.5]
+    assert mixed["count"].item() == 9
+    assert torch.equal(interpolate(start, tuned, 1.0)["weight"], tuned["weight"])
+    with pytest.raises(InputError, match="names in one only"):
+        interpolate({"other": torch.zeros(1)}, tuned, 0.5)
+    with pytest.raises(InputError, match="0 to 1 expected"):
+        interpolate(start, tuned, 1.5)
+
+
+def test_the_best_mixture_that_keeps_enough_is_chosen() -> None:
+    points = [_point(0.0, 0.5, 1.0, 1.0), _point(0.5, 0.8, 0.6, 0.95), _point(1.0, 0.9, 0.4, 0.6)]
+    assert choose_point(points, 0.9).alpha == 0.5
+    assert choose_point(points, 0.0).alpha == 1.0
+    assert choose_point(points, 1.0).alpha == 0.0
+    assert choose_point([_point(0.4, 0.8, 0.6, 1.0), _point(0.2, 0.8, 0.6, 1.0)], 0.0).alpha == 0.2
+    assert choose_point([_point(0.4, 0.8, 0.5, 1.0), _point(0.2, 0.8, 0.6, 1.0)], 0.0).alpha == 0.4
+    with pytest.raises(InputError, match="no mixture keeps 90%"):
+        choose_point([_point(1.0, 0.9, 0.4, 0.6)], 0.9)

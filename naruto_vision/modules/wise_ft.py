@@ -1,4 +1,4 @@
-"""After a fit: which mixture of untuned and tuned weights is best (WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903)."""
+"""Interpolation between untuned and tuned weights after a fit (WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903)."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,6 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from typing_extensions import override
 
-from naruto_vision.callbacks.zero_shot import folder_probe, kept_share, synthetic_probe
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.lora import plain_state
 from naruto_vision.encoders.prompts import text_prototypes
@@ -21,6 +20,7 @@ from naruto_vision.io.atomic import atomic_file, write_json
 from naruto_vision.modules.clip_tuner import ContrastiveTuner, label_figures
 from naruto_vision.modules.gathering import gather_columns
 from naruto_vision.modules.tuning import PassFigures
+from naruto_vision.modules.zero_shot import kept_share, make_probe
 from naruto_vision.viz.figures import line_figure
 
 _LOG = logging.getLogger(__name__)
@@ -28,16 +28,16 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class WisePoint:
-    """What one mixture of weights reaches."""
+    """The metrics of one mixture of weights."""
 
     alpha: float  # share of the tuned weights, in [0, 1]
     score: float
     named: Mapping[str, float]
-    retention: float  # share of the untuned model's zero-shot accuracy that is left, 0 or above
+    retention: float  # share of the untuned model's zero-shot accuracy, 0 or above
 
 
 def interpolate(start: Mapping[str, Tensor], tuned: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
-    """Mix two sets of weights: (1 - alpha) * start + alpha * tuned; what holds no fractions is as in ``tuned``."""
+    """Mix two sets of weights: (1 - alpha) * start + alpha * tuned; integers are those of ``tuned``."""
     if start.keys() != tuned.keys() or not 0.0 <= alpha <= 1.0:
         differing = sorted(start.keys() ^ tuned.keys())[:3]
         msg = f"weights cannot be mixed: alpha {alpha} (0 to 1 expected), names in one only: {differing or 'none'}"
@@ -50,7 +50,7 @@ def interpolate(start: Mapping[str, Tensor], tuned: Mapping[str, Tensor], alpha:
 
 
 def choose_point(points: Sequence[WisePoint], least_retention: float) -> WisePoint:
-    """Choose the mixture with the best score of those that keep enough; of equals the one nearest the untuned one."""
+    """Choose the mixture with the best score that keeps enough; ties go to the one nearest the untuned weights."""
     allowed = [point for point in points if point.retention >= least_retention]
     if not allowed:
         msg = f"no mixture keeps {least_retention:.0%} of the zero-shot accuracy; lower least_retention"
@@ -65,7 +65,7 @@ class WiseSweep(Callback):
 
     Args:
         out: The folder for them.
-        steps: Into how many steps the way from untuned to tuned is cut, 1 or more.
+        steps: How many steps there are from untuned to tuned, 1 or more.
         least_retention: Share of the untuned zero-shot accuracy that the chosen mixture has to keep, in [0, 1].
         root: Class data that are not tuned on, for that accuracy; None for synthetic characters and their captions.
         count: How many synthetic characters are drawn.
@@ -93,7 +93,7 @@ class WiseSweep(Callback):
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Keep the untuned weights: at this point a checkpoint has not yet been read."""
+        """Keep the untuned weights: no checkpoint has been read yet."""
         if stage == "fit" and isinstance(pl_module, ContrastiveTuner):
             self._start = {
                 name: value.detach().cpu().clone() for name, value in plain_state(pl_module.encoder.clip).items()
@@ -109,7 +109,7 @@ class WiseSweep(Callback):
         trainer.strategy.barrier("bundle")  # the first process wrote it
         encoder = ClipEncoder(pl_module.bundle_dir).to(pl_module.device).eval()
         tuned = {name: value.clone() for name, value in encoder.clip.state_dict().items()}
-        probe = synthetic_probe(encoder, self.count) if self.root is None else folder_probe(encoder, self.root)
+        probe = make_probe(encoder, self.root, self.count)
         self.points, start = [], 0.0
         for step in range(self.steps + 1):
             alpha = step / self.steps
@@ -139,7 +139,7 @@ class WiseSweep(Callback):
 
 
 def _validate(trainer: pl.Trainer, module: ContrastiveTuner, encoder: ClipEncoder) -> PassFigures:
-    """Name the validation images of all processes."""
+    """Classify the validation images of all processes."""
     data: Any = getattr(trainer, "datamodule", None)
     seen: list[tuple[Tensor, ...]]
     with torch.no_grad():
@@ -154,7 +154,7 @@ def _validate(trainer: pl.Trainer, module: ContrastiveTuner, encoder: ClipEncode
 
 
 def _own_facts(encoder: ClipEncoder) -> dict[str, Any]:
-    """Return what the tuned bundle says beside its architecture; its figures are not those of the mixture."""
+    """Return the facts of the tuned bundle; its metrics are not those of the mixture."""
     own = {*encoder.describe(), "format", "kind", "sha256", "figures"}
     return {name: value for name, value in encoder.info.items() if name not in own}
 
