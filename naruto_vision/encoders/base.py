@@ -93,6 +93,18 @@ class Encoder(nn.Module, ABC):
         return model_fingerprint(self.describe(), self.state_dict())
 
 
+def encode_images(encoder: Encoder, pixels: Tensor, *, mirror: bool = False, renormalise: bool = True) -> Tensor:
+    """Embed prepared images (B, 3, S, S), with ``mirror`` averaged with their mirror images: (B, D), float32.
+
+    Without ``renormalise`` an average keeps its length, which is below 1.
+    """
+    vectors = encoder.encode_images(pixels)
+    if not mirror:
+        return vectors
+    average = (vectors + encoder.encode_images(pixels.flip(-1))) / 2
+    return nn.functional.normalize(average, dim=-1) if renormalise else average
+
+
 @torch.inference_mode()
 def embed_images(
     encoder: Encoder, images: Sequence[ImageArray], *, batch_size: int = 32, mirror: bool = False
@@ -112,8 +124,5 @@ def embed_images(
     rows = []
     for start in range(0, len(images), batch_size):
         pixels = torch.stack([encoder.preprocess(p) for p in images[start : start + batch_size]]).to(device)
-        vectors = encoder.encode_images(pixels)
-        if mirror:
-            vectors = nn.functional.normalize(vectors + encoder.encode_images(pixels.flip(-1)), dim=-1)
-        rows.append(vectors.float().cpu())
+        rows.append(encode_images(encoder, pixels, mirror=mirror).float().cpu())
     return torch.cat(rows) if rows else torch.zeros(0, encoder.dim)

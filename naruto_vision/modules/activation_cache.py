@@ -17,6 +17,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from naruto_vision.data.class_data import ClassDataModule
 from naruto_vision.data.tables import Split
+from naruto_vision.encoders.class_token import can_pool, clip_tokens, pool_tokens
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.errors import InputError
 
@@ -58,7 +59,7 @@ class FrozenTrunk:
             if self.blocks is None:
                 return self.encoder.encode_images(pixels)
             visual: Any = self.encoder.clip.visual
-            hidden = visual._embeds(pixels)  # (B, T, W)
+            hidden = clip_tokens(visual, pixels)  # (B, T, W)
             for block in visual.transformer.resblocks[: self.blocks]:
                 hidden = block(hidden)
             activations: Tensor = hidden.float()
@@ -72,8 +73,7 @@ class FrozenTrunk:
         hidden = activations
         for block in visual.transformer.resblocks[self.blocks :]:
             hidden = block(hidden)
-        pooled = visual._pool(hidden)[0]
-        return normalize((pooled if visual.proj is None else pooled @ visual.proj).float(), dim=-1)
+        return normalize(pool_tokens(visual, hidden).float(), dim=-1)
 
     def parameters(self) -> list[nn.Parameter]:
         """Return the parameters of the frozen part, and of whatever else is not trained in the tower."""
@@ -103,9 +103,8 @@ def _varies(module: nn.Module) -> bool:
 
 def _open_clip_blocks(visual: nn.Module) -> list[nn.Module]:
     """Return the blocks of open_clip's own vision transformer; nothing for other towers."""
-    transformer = getattr(visual, "transformer", None)
-    known = hasattr(visual, "_embeds") and hasattr(visual, "_pool") and getattr(transformer, "batch_first", False)
-    return list(getattr(transformer, "resblocks", ())) if known else []
+    transformer: Any = visual.transformer if can_pool(visual) else None
+    return list(transformer.resblocks) if transformer and transformer.batch_first else []
 
 
 def _lowest_block(name: str) -> float:

@@ -11,9 +11,8 @@ from itertools import chain, islice
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from naruto_vision.encoders.base import Encoder
+from naruto_vision.encoders.base import Encoder, encode_images
 from naruto_vision.geometry import expand_xyxy
 from naruto_vision.records import Box, ImageArray, Mask, Region
 
@@ -144,14 +143,9 @@ def embed_regions(
     """
     device = next(encoder.parameters()).device
     size = batch_size or (CPU_BATCH if device.type == "cpu" else GPU_BATCH)
-    rows = []
     apart = [[scene] for scene in scenes] if encoder.mixes else [scenes]
-    for pixels in chain.from_iterable(_batches(encoder, some, crops, size) for some in apart):
-        vectors = encoder.encode_images(pixels)
-        if mirror:
-            vectors = (vectors + encoder.encode_images(pixels.flip(-1))) / 2.0
-            vectors = normalize(vectors, dim=-1) if renormalise else vectors
-        rows.append(vectors.float())
+    batches = chain.from_iterable(_batches(encoder, some, crops, size) for some in apart)
+    rows = [encode_images(encoder, each, mirror=mirror, renormalise=renormalise).float() for each in batches]
     flat = torch.cat(rows).cpu() if rows else torch.zeros(0, encoder.dim)
     counts = [len(regions) for _, regions in scenes]
     parts = torch.split(flat, [len(crops) * count for count in counts])
