@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,10 +76,6 @@ class FrozenTrunk:
             hidden = block(hidden)
         return normalize(pool_tokens(visual, hidden).float(), dim=-1)
 
-    def parameters(self) -> list[nn.Parameter]:
-        """Return the parameters of the frozen part, and of whatever else is not trained in the tower."""
-        return [value for value in self.encoder.clip.visual.parameters() if not value.requires_grad]
-
 
 def find_trunk(encoder: ClipEncoder) -> FrozenTrunk | str:
     """Find how far up the image tower nothing is trained, or why there is no such part, after "because"."""
@@ -115,7 +112,7 @@ def _lowest_block(name: str) -> float:
 
 
 class ActivationCache:
-    """Frozen features by image, at most ``count``. They are forgotten when weights of the frozen part are replaced.
+    """Frozen features by image, at most ``count``; they are forgotten when other weights are loaded.
 
     What is more than ``config.memory`` goes to a file in ``folder``, which is gone when the process ends.
     """
@@ -123,7 +120,13 @@ class ActivationCache:
     def __init__(self, trunk: FrozenTrunk, count: int, config: CacheConfig, folder: Path) -> None:
         self._trunk = trunk
         self._rows: dict[str, int] = {}
-        self._stamp = self._weights()
+        own = weakref.ref(self)  # a copy of the encoder does not bring the cache along
+
+        def forget(*_: object) -> None:
+            if (cache := own()) is not None:
+                cache._rows = {}
+
+        trunk.encoder.register_load_state_dict_post_hook(forget)
         side, device = trunk.encoder.image_size, trunk.encoder.logit_scale.device
         shape = (count, *trunk.below(torch.zeros(1, 3, side, side, device=device)).shape[1:])
         dtype = np.dtype(np.float16 if config.half else np.float32)
@@ -134,17 +137,11 @@ class ActivationCache:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def _weights(self) -> list[tuple[int, int]]:
-        return [(value.data_ptr(), value._version) for value in self._trunk.parameters()]
-
     def encode(self, pixels: Tensor, keys: Sequence[str]) -> Tensor:
         """Embed images (B, 3, S, S), always the same for one of the B keys: (B, D), unit rows; gradients flow.
 
         The frozen part is run for those that were not seen before.
         """
-        stamp = self._weights()
-        if stamp != self._stamp:
-            self._rows, self._stamp = {}, stamp
         new = {key: index for index, key in enumerate(keys) if key not in self._rows}
         if new:
             found = self._trunk.below(pixels[list(new.values())]).cpu().numpy()

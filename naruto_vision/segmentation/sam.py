@@ -250,6 +250,8 @@ class SamModel(nn.Module):
         Returns:
             Shape (B, C, image_size / 16, image_size / 16), float32.
         """
+        if torch.is_grad_enabled():
+            self.passes.forget_rounded()  # training changes the weights
         features: Tensor = self.sam.image_encoder(self.sam.preprocess(pixels.float()))
         return features
 
