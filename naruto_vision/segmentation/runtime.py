@@ -119,7 +119,7 @@ class ForwardPasses:
         return 1 if self.compile != "none" and count < most else min(most, count)
 
     def forget_rounded(self, *_: object) -> None:
-        """Forget the rounded copies of weights that have changed; loading and training (``SamModel.encode``) call this."""
+        """Forget the rounded copies of weights that have changed; loading and training (``SamModel.encode``) do it."""
         self._products = None
 
     def _rounded(self) -> list[Products]:
@@ -134,7 +134,7 @@ class ForwardPasses:
         return self._products[1]
 
     @torch.no_grad()
-    def answers(
+    def predict_masks(
         self, features: Tensor, tokens: Tensor, above: float, batch: int | None = None
     ) -> Iterator[MaskPredictions]:
         """Yield the masks whose estimated IoU is above a threshold, of features (1, C, h, w) and tokens (P, T, C)."""

@@ -63,7 +63,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 def _answers(model: SamModel, image: ImageArray, points: int = 5, batch: int | None = None) -> tuple[Tensor, ...]:
     embedding, prompts = model.embed(image), GridPrompter(points)(image)
-    some = list(model.answers(embedding, prompts, 0.3, batch))
+    some = list(model.predict_masks(embedding, prompts, 0.3, batch))
     return embedding.features, *(torch.cat(each) for each in zip(*some, strict=True))
 
 
@@ -214,7 +214,7 @@ def test_a_machine_with_a_gpu_waits_for_the_device(
         model.embed(image)
     features = torch.zeros(1, 64, 16, 16)
     with pytest.raises(InputError, match="use float32"):
-        next(model.passes.answers(features, torch.zeros(1, 2, 64), 0.0))
+        next(model.passes.predict_masks(features, torch.zeros(1, 2, 64), 0.0))
 
 
 @pytest.mark.usefixtures("any_precision")
@@ -280,7 +280,7 @@ def test_compiled_batches_have_two_sizes(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_no_prompts_have_no_answers(traced: list[str]) -> None:
     model = SamModel(weights="tiny-sam", compile="all")
-    assert list(model.passes.answers(torch.zeros(1, 64, 16, 16), torch.zeros(0, 2, 64), 0.0)) == []
+    assert list(model.passes.predict_masks(torch.zeros(1, 64, 16, 16), torch.zeros(0, 2, 64), 0.0)) == []
     assert not traced
 
 
