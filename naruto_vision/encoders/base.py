@@ -1,4 +1,4 @@
-"""What every encoder is: images (and for some, texts) in, unit vectors out."""
+"""The base of every encoder: images (and for some, texts) in, unit vectors out."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -74,7 +74,7 @@ class Encoder(nn.Module, ABC):
 
     @property
     def preparation(self) -> Preparation | None:
-        """How many images at once are prepared on the encoder's device; None where only ``preprocess`` can tell."""
+        """How many images at once are prepared on the encoder's device; None where only ``preprocess`` can."""
         return None
 
     @property
@@ -84,7 +84,7 @@ class Encoder(nn.Module, ABC):
 
     @property
     def recipe(self) -> Mapping[str, Any]:
-        """JSON values that ``open_recipe`` opens this encoder from again; empty where it cannot be."""
+        """JSON values from which ``open_recipe`` opens this encoder again; empty where it cannot."""
         return {}
 
     @property

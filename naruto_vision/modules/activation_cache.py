@@ -126,8 +126,9 @@ class ActivationCache:
             if (cache := own()) is not None:
                 cache._rows = {}
 
-        trunk.encoder.register_load_state_dict_post_hook(forget)
-        side, device = trunk.encoder.image_size, trunk.encoder.logit_scale.device
+        encoder: Any = trunk.encoder
+        encoder.register_load_state_dict_post_hook(forget)
+        side, device = encoder.image_size, encoder.logit_scale.device
         shape = (count, *trunk.below(torch.zeros(1, 3, side, side, device=device)).shape[1:])
         dtype = np.dtype(np.float16 if config.half else np.float32)
         self.nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
