@@ -22,7 +22,7 @@ class InputError(NarutoVisionError):
 
 
 class MissingPathError(InputError):
-    """A file or folder that was named is not there; ``what`` names it in a few words ("scene folder")."""
+    """A file or folder does not exist; ``what`` says which kind it is ("scene folder")."""
 
     def __init__(self, path: str | Path, what: str, hint: str = "") -> None:
         super().__init__(f"{path}: no such {what}" + (f"; {hint}" if hint else ""))

@@ -178,16 +178,9 @@ def _quantized(encoder: Encoder) -> Encoder:
 
 def _convert(module: nn.Module) -> None:
     for name, child in list(module.named_children()):
-        smaller = _smaller(child)
-        if smaller is None:
-            _convert(child)
+        if type(child) is nn.Linear:
+            setattr(module, name, Int8Linear(child.weight, child.bias))
+        elif isinstance(child, nn.MultiheadAttention) and child.batch_first and child.in_proj_weight is not None:
+            setattr(module, name, Int8Attention(child))
         else:
-            setattr(module, name, smaller)
-
-
-def _smaller(layer: nn.Module) -> nn.Module | None:
-    if type(layer) is nn.Linear:
-        return Int8Linear(layer.weight, layer.bias)
-    if isinstance(layer, nn.MultiheadAttention) and layer.batch_first and layer.in_proj_weight is not None:
-        return Int8Attention(layer)
-    return None
+            _convert(child)

@@ -20,7 +20,7 @@ TEMPLATES = (
     "a screenshot of {}",
     "a manga panel of {}",
 )
-"""Frames around a name or a description; ``{}`` stands for it."""
+"""Frames around a name or a description, which replaces ``{}``."""
 
 _ALIASES = "write a JSON object: class to a list of texts"
 

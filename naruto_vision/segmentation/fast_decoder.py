@@ -33,7 +33,7 @@ class SharedImage(NamedTuple):
 
     Attributes:
         tokens: Shape (N, C): the embedding of the image.
-        positions: Shape (N, C): the encoding of the tokens' places.
+        positions: Shape (N, C): the encoding of the tokens' positions.
         keys: Shape (heads, D / heads, N): the first layer's keys.
         values: Shape (heads, N, D / heads): the first layer's values.
         queries: Shape (heads, D / heads, N): the first layer's queries.
@@ -65,14 +65,14 @@ def share_image(
 ) -> SharedImage:
     """Compute what does not depend on the prompt: of features and positions (1, C, h, w) and ``no_mask`` (1, C)."""
     tokens = features[0].flatten(1).t() + no_mask
-    places = positions[0].flatten(1).t().contiguous()
+    encoded = positions[0].flatten(1).t().contiguous()
     layer = decoder.transformer.layers[0]
     to_image, to_tokens = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
-    placed = tokens + places
+    placed = tokens + encoded
     keys = _split(to_image.k_proj(placed), to_image.num_heads).transpose(1, 2).contiguous()
     values = _split(to_image.v_proj(tokens), to_image.num_heads).contiguous()
     queries = _split(to_tokens.q_proj(placed), to_tokens.num_heads).transpose(1, 2).contiguous()
-    return SharedImage(*(each.to(dtype) for each in (tokens, places, keys, values, queries)))
+    return SharedImage(*(each.to(dtype) for each in (tokens, encoded, keys, values, queries)))
 
 
 def decode_prompts(decoder: MaskDecoder, shared: SharedImage, prompts: Tensor) -> Decoded:

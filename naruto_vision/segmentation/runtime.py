@@ -1,4 +1,4 @@
-"""How SAM's two networks run when nobody trains them: in which precision, and compiled or not."""
+"""Inference of SAM's two networks: in which precision, and compiled or not."""
 
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -145,8 +145,8 @@ class ForwardPasses:
         masks = (compile_once(upscaled_masks), _COMPILED_PROMPTS) if compiled else (upscaled_masks, None)
         rows, columns = features.shape[2:]
         with torch.autocast(device.type, enabled=False):
-            places, no_mask = encoder.get_dense_pe(), encoder.no_mask_embed.weight
-            shared = share_image(decoder, features, places, no_mask, dtype)
+            positions, no_mask = encoder.get_dense_pe(), encoder.no_mask_embed.weight
+            shared = share_image(decoder, features, positions, no_mask, dtype)
         bytes_each = dtype.itemsize * shared.tokens.numel()
         step = batch or max(1, _IMAGES_BYTES.get(device.type, 1 << 26) // bytes_each)
         if compiled and len(tokens):

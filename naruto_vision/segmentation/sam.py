@@ -143,7 +143,7 @@ def decode_each(
         sam: Of any size.
         features: Shape (P, C, h, w), or (1, C, h, w) where all prompts ask about one image.
         tokens: Shape (P, T, C): the prompts' tokens.
-        masks: Shape (P, 4 h, 4 w), float32: the logits of an earlier answer to each prompt.
+        masks: Shape (P, 4 h, 4 w), float32: the logits of an earlier prediction of each prompt.
         multimask: Return three masks a prompt, not one.
     """
     decoder, prompts = sam.mask_decoder, sam.prompt_encoder
