@@ -1,4 +1,4 @@
-"""The error tree: every message names the thing, what was expected, what was found and what to do."""
+"""The error classes: every message names the thing, what was expected, what was found and what to do."""
 
 import json
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class InputError(NarutoVisionError):
 
 
 class MissingPathError(InputError):
-    """A file or folder that was named is not there; ``what`` names it in a few words ("scene folder")."""
+    """A file or folder does not exist; ``what`` says which kind it is ("scene folder")."""
 
     def __init__(self, path: str | Path, what: str, hint: str = "") -> None:
         super().__init__(f"{path}: no such {what}" + (f"; {hint}" if hint else ""))
@@ -45,12 +45,12 @@ class FormatError(InputError):
 
 
 class JsonError(FormatError):
-    """A file is not JSON, or JSON of a kind that is refused unread; ``error`` is what reading it raised."""
+    """A file is not JSON, or JSON that is rejected; ``error`` is what reading it raised."""
 
     def __init__(self, path: str | Path, error: Exception, hint: str = "") -> None:
         broken = isinstance(error, (json.JSONDecodeError, UnicodeError, RecursionError))
         what = "not JSON" if broken else "JSON that cannot be used"
-        reason = str(error).partition("\n")[0].partition(" (char ")[0]  # people look for lines and columns
+        reason = str(error).partition("\n")[0].partition(" (char ")[0]  # the line and the column are enough
         InputError.__init__(self, f"{path}: {what} ({reason})" + (f"; {hint}" if hint else ""))
 
 
@@ -75,24 +75,20 @@ class StateDictError(InputError):
     ) -> None:
         parts = [
             f"{len(keys)} {kind} ({', '.join(sorted(keys)[:3])}{', …' if len(keys) > 3 else ''})"
-            for kind, keys in (
-                ("missing", missing),
-                ("unexpected", unexpected),
-                ("of another shape", reshaped),
-            )
+            for kind, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
             if keys
         ]
         super().__init__(f"{path}: not weights of {architecture}: {'; '.join(parts)}; choose the matching architecture")
 
 
 class FingerprintError(InputError):
-    """Vectors of one encoder met another encoder.
+    """Vectors of one encoder were compared with those of another.
 
     Args:
-        path: The gallery (or other store) that remembers an encoder.
-        expected: The fingerprint that it remembers.
-        found: The fingerprint of the encoder that was offered.
-        options: What opens the encoder that it remembers, as typed on a command line; "" where nobody knows.
+        path: The gallery (or other store) with vectors of an encoder.
+        expected: That encoder's fingerprint.
+        found: The fingerprint of the encoder that was opened.
+        options: Command-line options that open the right encoder; "" where they are not known.
     """
 
     def __init__(self, path: str | Path, expected: str, found: str, options: str = "") -> None:
@@ -111,6 +107,6 @@ class MissingPackageError(InputError):
 
 
 class TrainingStoppedError(NarutoVisionError):
-    """Training met a non-finite loss and stopped; the last good checkpoint is kept."""
+    """Training stopped at a non-finite loss; the last good checkpoint is kept."""
 
     exit_code = 3

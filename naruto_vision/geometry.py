@@ -148,17 +148,7 @@ def area_of_counts(counts: bytes) -> int:
 
 
 def rle_of_cut(counts: bytes, box: Box, height: int, width: int) -> dict[str, Any]:
-    """Return the run lengths of a mask in the frame of the whole image, from those of the mask cut to its box.
-
-    Args:
-        counts: Compressed run lengths of the cut mask.
-        box: Where it lies, inclusive pixels of the image.
-        height: Height of the image in pixels.
-        width: Width of the image in pixels.
-
-    Returns:
-        ``{"size": [height, width], "counts": text}``: what ``rle_from_mask`` says of the whole mask.
-    """
+    """Return what ``rle_from_mask`` gives of a whole mask, from the compressed run lengths of its cut to a box."""
     from pycocotools import mask as coco
 
     plain = {"size": [height, width], "counts": runs_of_cut(counts, box, height, width)}
@@ -166,7 +156,7 @@ def rle_of_cut(counts: bytes, box: Box, height: int, width: int) -> dict[str, An
 
 
 def runs_of_cut(counts: bytes, box: Box, height: int, width: int) -> list[int]:
-    """Return the same run lengths, uncompressed."""
+    """Return the run lengths of a whole mask, uncompressed, from the compressed ones of its cut to a box."""
     tall, _ = shape_of_xyxy(box)
     edges = np.cumsum(_runs(counts))
     starts, ends = edges[: len(edges) // 2 * 2].reshape(-1, 2).T

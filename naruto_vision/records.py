@@ -1,7 +1,7 @@
-"""The frozen records that pass between rooms. NumPy only: nothing here imports torch."""
+"""The frozen records that the packages exchange. NumPy only: nothing here imports torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,7 +18,7 @@ Vectors: TypeAlias = NDArray[np.float32]
 """Embeddings: shape (N, D), float32, unit rows unless said otherwise."""
 
 UNKNOWN = "unknown"
-"""The name given to a region that is nobody in the gallery."""
+"""The name of a region that is of no class of the gallery (open-set rejection)."""
 
 
 def _check_box(box: Box) -> None:
@@ -30,10 +30,10 @@ def _check_box(box: Box) -> None:
 
 @dataclass(frozen=True)
 class Prompt:
-    """Where a segmenter was asked, in pixels of the upright image.
+    """The prompt that a region came from, in pixels of the upright image.
 
     Args:
-        name: For people to read ("point 120,88").
+        name: For display ("point 120,88").
         points: x and y of each point, and whether it lies on the object.
         box: ``x1, y1, x2, y2``, or None.
     """
@@ -43,7 +43,7 @@ class Prompt:
     box: tuple[float, float, float, float] | None = None
 
     def __add__(self, other: "Prompt") -> "Prompt":
-        """Return the prompt of two regions that are put together."""
+        """Return the prompt of two merged regions."""
         boxes = [each.box for each in (self, other) if each.box]
         name = " + ".join(filter(None, (self.name, other.name)))
         return Prompt(name, self.points + other.points, boxes[0] if len(boxes) == 1 else None)
@@ -58,7 +58,7 @@ class Region:
         mask: The mask cut to ``box``: shape (y2 - y1 + 1, x2 - x1 + 1), bool.
         predicted_iou: The model's own estimate of the mask's IoU; unbounded above 1.
         stability: IoU of the mask thresholded a little higher and a little lower, in [0, 1].
-        prompt: Where it was asked from, or its name alone.
+        prompt: The prompt that it came from, or its name alone.
 
     Attributes:
         counts: COCO's compressed run lengths of the cut mask.
@@ -88,10 +88,10 @@ class Region:
         if mask.shape != expected or mask.dtype != np.bool_:
             msg = f"mask of box {box}: expected bool {expected}, found {mask.dtype} {mask.shape}"
             raise ValueError(msg)
-        values = {"box": box, "counts": counts_from_mask(mask), "predicted_iou": predicted_iou}
-        asked = prompt if isinstance(prompt, Prompt) else Prompt(prompt)
-        for name, value in {**values, "stability": stability, "prompt": asked}.items():
-            object.__setattr__(self, name, value)  # what a frozen dataclass does itself
+        prompt = prompt if isinstance(prompt, Prompt) else Prompt(prompt)
+        values = (box, counts_from_mask(mask), predicted_iou, stability, prompt)
+        for each, value in zip(fields(self), values, strict=True):
+            object.__setattr__(self, each.name, value)  # as a frozen dataclass does
 
     @property
     def mask(self) -> Mask:
@@ -142,7 +142,7 @@ class Identity:
         known: Whether the score passed the gallery's threshold for the label.
         margin: Score minus the best score of another label among ``neighbours``, negative where that label was
             outvoted; None where they all have one label.
-        neighbours: The gallery rows that were looked at, best first.
+        neighbours: The gallery rows that were compared, best first.
 
     Raises:
         ValueError: If the score is not finite.

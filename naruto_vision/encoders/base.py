@@ -1,4 +1,4 @@
-"""What every encoder is: images (and for some, texts) in, unit vectors out."""
+"""The base of every encoder: images (and for some, texts) in, unit vectors out."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -74,7 +74,7 @@ class Encoder(nn.Module, ABC):
 
     @property
     def preparation(self) -> Preparation | None:
-        """How many images at once are prepared on the encoder's device; None where only ``preprocess`` can tell."""
+        """How many images at once are prepared on the encoder's device; None where only ``preprocess`` can."""
         return None
 
     @property
@@ -84,13 +84,25 @@ class Encoder(nn.Module, ABC):
 
     @property
     def recipe(self) -> Mapping[str, Any]:
-        """JSON values that ``open_recipe`` opens this encoder from again; empty where it cannot be."""
+        """JSON values from which ``open_recipe`` opens this encoder again; empty where it cannot."""
         return {}
 
     @property
     def fingerprint(self) -> str:
         """64 hexadecimal digits that change with the architecture, the preprocessing or any weight."""
         return model_fingerprint(self.describe(), self.state_dict())
+
+
+def encode_images(encoder: Encoder, pixels: Tensor, *, mirror: bool = False, renormalise: bool = True) -> Tensor:
+    """Embed prepared images (B, 3, S, S), with ``mirror`` averaged with their mirror images: (B, D), float32.
+
+    Without ``renormalise`` an average keeps its length, which is below 1.
+    """
+    vectors = encoder.encode_images(pixels)
+    if not mirror:
+        return vectors
+    average = (vectors + encoder.encode_images(pixels.flip(-1))) / 2
+    return nn.functional.normalize(average, dim=-1) if renormalise else average
 
 
 @torch.inference_mode()
@@ -112,8 +124,5 @@ def embed_images(
     rows = []
     for start in range(0, len(images), batch_size):
         pixels = torch.stack([encoder.preprocess(p) for p in images[start : start + batch_size]]).to(device)
-        vectors = encoder.encode_images(pixels)
-        if mirror:
-            vectors = nn.functional.normalize(vectors + encoder.encode_images(pixels.flip(-1)), dim=-1)
-        rows.append(vectors.float().cpu())
+        rows.append(encode_images(encoder, pixels, mirror=mirror).float().cpu())
     return torch.cat(rows) if rows else torch.zeros(0, encoder.dim)

@@ -4,10 +4,10 @@ CLIP and DINOv2 pool one token of many (1 of 50 in ViT-B-32). So the last block 
 queries, output projection and MLP of one: a twelfth of a ViT-B less most of itself. The blocks before it write into
 buffers that they have anyway, because a new buffer of some megabytes costs more in page faults than the sum that is
 written into it. The layers are the tower's own, and the vectors are its own to rounding. No gradient flows through what
-is overwritten: training keeps the library's forward pass.
+is overwritten: training keeps the library's forward pass. Blocks are not called as a whole, so their hooks do not run.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from naruto_vision.encoders.int8 import Int8Attention, Int8Linear
 
 if TYPE_CHECKING:
     from timm.layers import Attention
+    from timm.models.vision_transformer import VisionTransformer
 
 _Layer = Callable[[Tensor], Tensor]
 _PLAIN = (nn.Linear, Int8Linear)
@@ -48,44 +49,78 @@ class _BlockParts:
 def clip_class_token(tower: nn.Module, pixels: Tensor) -> Tensor | None:
     """Embed pixels (B, 3, S, S) as an open_clip vision transformer does, the ``visual`` of its model: (B, D), float32.
 
-    None where the tower has to run itself, because it is trained, pools otherwise, has hooks, or is none known here.
+    None where the tower has to run itself, because it is trained, pools otherwise or has other blocks.
     """
-    if type(tower) is not ClipTower or not _untouched(tower):
+    if type(tower) is not ClipTower or tower.training or torch.is_grad_enabled():
         return None
     own: Any = tower
-    parts = [_clip_part(block) for block in own.transformer.resblocks]
-    known = [part for part in parts if part is not None]
-    pools_one = own.attn_pool is None and own.pool_type == "tok" and not own.output_tokens
-    if not (pools_one and own.transformer.batch_first and known) or len(known) < len(parts):
+    if own.attn_pool is not None or own.pool_type != "tok" or own.output_tokens or not own.transformer.batch_first:
         return None
-    pooled: Tensor = own.ln_post(_run(known, own._embeds(pixels)))
+    parts = _all_known(_clip_part(block) for block in own.transformer.resblocks)
+    if not parts:
+        return None
+    pooled: Tensor = own.ln_post(_run(parts, clip_tokens(own, pixels)))
     return pooled if own.proj is None else pooled @ own.proj
+
+
+def clip_tokens(tower: ClipTower, pixels: Tensor) -> Tensor:
+    """Embed the patches of pixels (B, 3, S, S) behind the class token, as the blocks of a ``ClipTower`` take them."""
+    patches = tower.conv1(pixels).flatten(2).transpose(1, 2)  # (B, patches, W)
+    first = tower.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
+    tokens = torch.cat([first, patches], dim=1) + tower.positional_embedding.to(patches.dtype)
+    normed: Tensor = tower.ln_pre(tower.patch_dropout(tokens))
+    return normed
+
+
+def can_pool(tower: nn.Module) -> bool:
+    """Tell whether a tower is an open_clip vision transformer that ``pool_tokens`` can finish."""
+    return isinstance(tower, ClipTower) and tower.attn_pool is None and tower.pool_type in {"tok", "avg"}
+
+
+def pool_tokens(tower: ClipTower, tokens: Tensor) -> Tensor:
+    """Pool what the blocks of a ``ClipTower`` returned (B, N, W), and project it: (B, D); gradients flow."""
+
+    def pool(rows: Tensor) -> Tensor:
+        return rows[:, 0] if tower.pool_type == "tok" else rows[:, 1:].mean(dim=1)
+
+    pooled: Tensor = tower.ln_post(pool(tokens)) if tower.final_ln_after_pool else pool(tower.ln_post(tokens))
+    return pooled if tower.proj is None else pooled @ tower.proj
 
 
 def timm_class_token(tower: nn.Module, pixels: Tensor) -> Tensor | None:
     """Embed pixels (B, 3, S, S) by the normalised class token of a timm vision transformer: (B, D), float32.
 
-    None where the tower has to run itself, because it is trained, has hooks or other blocks.
+    None where the tower has to run itself, because it is trained or has other blocks, or positions for another size.
     """
     from timm.models.vision_transformer import VisionTransformer  # takes a while to import, and CLIP needs none of it
 
-    if type(tower) is not VisionTransformer or not _untouched(tower):
+    if type(tower) is not VisionTransformer or tower.training or torch.is_grad_enabled():
         return None
     own: Any = tower
-    parts = [_timm_part(block) for block in own.blocks]
-    known = [part for part in parts if part is not None]
-    if not known or len(known) < len(parts):
+    parts = _all_known(_timm_part(block) for block in own.blocks)
+    if not parts or own.pos_embed is None or own.patch_embed.img_size != pixels.shape[-2:]:
         return None
-    hidden = own.norm_pre(own.patch_drop(own._pos_embed(own.patch_embed(pixels))))
-    token: Tensor = own.norm(_run(known, hidden))
+    token: Tensor = own.norm(_run(parts, _timm_tokens(own, pixels)))
     return token
 
 
-def _untouched(tower: nn.Module) -> bool:
-    """Tell whether nobody wants gradients or looks on: hooks see what stock layers pass to each other."""
-    if torch.is_grad_enabled() or tower.training:
-        return False
-    return not any(module._forward_hooks or module._forward_pre_hooks for module in tower.modules())
+def _timm_tokens(tower: "VisionTransformer", pixels: Tensor) -> Tensor:
+    """Embed the patches of pixels (B, 3, S, S) behind the class and register tokens: (B, N, W)."""
+    patches = tower.patch_embed(pixels).flatten(1, -2)  # of towers for images of any size, rows and columns are apart
+    first = [each.expand(len(patches), -1, -1) for each in (tower.cls_token, tower.reg_token) if each is not None]
+    if tower.no_embed_class:  # positions are the patches' alone
+        tokens = torch.cat([*first, patches + tower.pos_embed], dim=1)
+    else:
+        tokens = torch.cat([*first, patches], dim=1) + tower.pos_embed
+    normed: Tensor = tower.norm_pre(tower.patch_drop(tower.pos_drop(tokens)))
+    return normed
+
+
+def _all_known(parts: Iterable[_BlockParts | None]) -> list[_BlockParts]:
+    """Return the blocks, or none of them where one is of a kind that is not known here."""
+    found = list(parts)
+    known = [part for part in found if part is not None]
+    return known if len(known) == len(found) else []
 
 
 def _run(parts: list[_BlockParts], hidden: Tensor) -> Tensor:
@@ -161,7 +196,8 @@ def _timm_part(block: nn.Module) -> _BlockParts | None:
         return None
     attention, mlp = own.attn, own.mlp
     normed = (attention.q_norm, attention.k_norm, attention.norm, mlp.norm)
-    if attention.gate is not None or any(type(norm) is not nn.Identity for norm in normed):
+    gated = getattr(attention, "gate", None) is not None  # not every release has gates
+    if gated or any(type(norm) is not nn.Identity for norm in normed):
         return None
     if not {type(layer) for layer in (attention.qkv, attention.proj, mlp.fc1, mlp.fc2)} <= {*_PLAIN}:
         return None

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -31,76 +31,55 @@ RANDOM = "random"
 KIND = "clip"
 
 _LOG = logging.getLogger(__name__)
-_WRAPPERS = ("clip.", "model.", "clip_model.", "backbone.")  # what training scripts put in front of every name
+_WRAPPERS = ("clip.", "model.", "clip_model.", "backbone.")  # prefixes that training scripts give every name
 _OPENAI_ONLY = ("input_resolution", "context_length", "vocab_size")
 
 
 @dataclass(frozen=True)
-class ClipParts:
-    """Everything that a CLIP encoder is made of.
+class _Parts:
+    """What a CLIP encoder is made of.
 
-    Args:
-        architecture: ``tiny-clip`` or the name of an open_clip architecture.
-        model: The open_clip model.
-        tokenizer: Texts to token ids (T, context), int64.
-        preprocessing: The fields of open_clip's ``PreprocessCfg``.
-        dim: Length of the vectors.
-        quick_gelu: Whether the activations are QuickGELU, as OpenAI's weights need.
-        sizes: The sizes of a tiny CLIP.
-        vocabulary: The words of a tiny CLIP.
-        info: What a bundle's ``model.json`` says beside all this.
+    ``record`` holds the JSON values that decide the vectors beside the weights, ``info`` the whole record of a bundle.
     """
 
-    architecture: str
     model: Any
     tokenizer: Callable[[Sequence[str]], Tensor]
-    preprocessing: Mapping[str, Any]
     dim: int
-    quick_gelu: bool = False
-    sizes: TinySizes | None = None
-    vocabulary: tuple[str, ...] = ()
-    info: Mapping[str, Any] | None = None
+    record: Mapping[str, Any]
+    info: Mapping[str, Any] = field(default_factory=dict)
 
 
-def tiny_parts(sizes: TinySizes, vocabulary: Sequence[str] | None = None) -> ClipParts:
+def _tiny_parts(sizes: TinySizes, vocabulary: Sequence[str] | None = None) -> _Parts:
     """Build a tiny CLIP with random weights; without a vocabulary, with that of the packaged tiny-clip."""
     if vocabulary is None:
         vocabulary = read_bundle_info(bundle_path(TINY_CLIP), KIND)["vocabulary"]
     tokenizer = sizes.tokenizer(vocabulary)
-    return ClipParts(
-        architecture=TINY_CLIP,
-        model=build_tiny_clip(sizes, tokenizer.size),
-        tokenizer=tokenizer,
-        preprocessing={**TINY_PREPROCESS, "size": sizes.image_size},
-        dim=sizes.embed_dim,
-        sizes=sizes,
-        vocabulary=tokenizer.vocabulary,
-    )
+    record = {
+        "architecture": TINY_CLIP,
+        "quick_gelu": False,
+        "sizes": asdict(sizes),
+        "vocabulary": list(tokenizer.vocabulary),
+        "preprocessing": {**TINY_PREPROCESS, "size": sizes.image_size},
+    }
+    return _Parts(build_tiny_clip(sizes, tokenizer.size), tokenizer, sizes.embed_dim, record)
 
 
-def open_clip_parts(architecture: str, pretrained: str | None, *, trust_pickle: bool = False) -> ClipParts:
-    """Build an open_clip architecture with the weights that were asked for.
-
-    Args:
-        architecture: One of open_clip's names.
-        pretrained: One of open_clip's tags for it (downloaded by open_clip), a local weights file, or ``random``.
-        trust_pickle: Also accept NumPy numbers, paths and option lists in a local file.
-
-    Raises:
-        InputError: If ``pretrained`` is None: untrained weights are only given when asked for.
-        StateDictError: If a weights file does not fit the architecture.
-    """
+def _open_clip_parts(architecture: str, pretrained: str | None, *, trust_pickle: bool) -> _Parts:
+    """Build an open_clip architecture with the weights of a tag or a local file, or ``random`` ones."""
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if pretrained is None:
         known = ", ".join([*tags[:4], "…"]) if tags else "none"
         msg = f"{architecture}: give pretrained weights: a local file, 'random', or an open_clip tag ({known})"
         raise InputError(msg)
-    if pretrained == RANDOM or pretrained in tags:
-        tag = None if pretrained == RANDOM else pretrained
-        quick_gelu = bool(tag and (open_clip.get_pretrained_cfg(architecture, tag) or {}).get("quick_gelu"))
-        return _published(architecture, tag, quick_gelu=quick_gelu)
-    state = _without_wrapper(load_state_dict(pretrained, trust_pickle=trust_pickle))
-    parts = _published(architecture, None, quick_gelu=any(name in state for name in _OPENAI_ONLY))
+    if pretrained == RANDOM:
+        return _published_parts(architecture, None, quick_gelu=False)
+    if pretrained in tags:
+        config = open_clip.get_pretrained_cfg(architecture, pretrained) or {}
+        return _published_parts(architecture, pretrained, quick_gelu=bool(config.get("quick_gelu")))
+    state = load_state_dict(pretrained, trust_pickle=trust_pickle)
+    prefix = next((each for each in _WRAPPERS if state and all(name.startswith(each) for name in state)), "")
+    state = {name.removeprefix(prefix): value for name, value in state.items()}
+    parts = _published_parts(architecture, None, quick_gelu=any(name in state for name in _OPENAI_ONLY))
     state = {name: value for name, value in state.items() if name not in _OPENAI_ONLY}
     if "positional_embedding" in state and not hasattr(parts.model, "positional_embedding"):
         state = convert_to_custom_text_state_dict(state)  # files from before open_clip gave the text tower its own name
@@ -108,39 +87,30 @@ def open_clip_parts(architecture: str, pretrained: str | None, *, trust_pickle: 
     return parts
 
 
-def _without_wrapper(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Drop what a script that wraps the model puts in front of every name."""
-    prefix = next((word for word in _WRAPPERS if state and all(name.startswith(word) for name in state)), "")
-    return {name.removeprefix(prefix): value for name, value in state.items()}
-
-
-def bundle_parts(folder: Path) -> ClipParts:
-    """Open a bundle.
-
-    Args:
-        folder: The bundle.
-
-    Raises:
-        FormatError: If its record is not that of a CLIP bundle.
-        StateDictError: If its weights are not those of its architecture.
-    """
+def _bundle_parts(folder: Path) -> _Parts:
+    """Open a bundle."""
     state, info = load_bundle(folder, KIND)
     architecture = str(info.get("architecture"))
     try:
         if architecture == TINY_CLIP:
-            parts = tiny_parts(TinySizes(**info["sizes"]), info["vocabulary"])
+            parts = _tiny_parts(TinySizes(**info["sizes"]), info["vocabulary"])
         elif architecture in open_clip.list_models():
-            parts = _published(architecture, None, quick_gelu=bool(info["quick_gelu"]))
+            parts = _published_parts(architecture, None, quick_gelu=bool(info["quick_gelu"]))
         else:
             raise FormatError(folder / INFO, f"{TINY_CLIP} or an open_clip architecture", architecture)
         preprocessing = asdict(PreprocessCfg(**info["preprocessing"]))
     except (KeyError, TypeError, ValueError, AssertionError) as error:
         raise FormatError(folder / INFO, "the record of a CLIP bundle", f"{type(error).__name__}: {error}") from None
     load_strictly(parts.model, state, folder, architecture)
-    return ClipParts(**{**vars(parts), "preprocessing": preprocessing, "info": info})
+    return replace(parts, record={**parts.record, "preprocessing": _lists(preprocessing)}, info=info)
 
 
-def _created(architecture: str, tag: str | None, *, quick_gelu: bool) -> nn.Module:
+def _published_parts(architecture: str, tag: str | None, *, quick_gelu: bool) -> _Parts:
+    """Build an open_clip architecture with the weights of a tag, or with random ones."""
+    config = open_clip.get_model_config(architecture)
+    if quick_gelu and not config.get("quick_gelu"):
+        _LOG.info("%s: these weights were trained with QuickGELU, so it is switched on", architecture)
+    quick_gelu = quick_gelu or bool(config.get("quick_gelu"))
     try:
         model: nn.Module = open_clip.create_model(
             architecture,
@@ -155,33 +125,27 @@ def _created(architecture: str, tag: str | None, *, quick_gelu: bool) -> nn.Modu
         fetch = f"`naruto-vision weights download {architecture}.{tag}` where there is a network"
         msg = f"{architecture}: the weights of {tag} cannot be downloaded here; fetch them ({fetch}) and give the file"
         raise InputError(msg) from None
-    return model
-
-
-def _published(architecture: str, tag: str | None, *, quick_gelu: bool) -> ClipParts:
-    config = open_clip.get_model_config(architecture)
-    configured = bool(config.get("quick_gelu", False))
-    if quick_gelu and not configured:
-        _LOG.info("%s: these weights were trained with QuickGELU, so it is switched on", architecture)
-    quick_gelu = quick_gelu or configured
-    model = _created(architecture, tag, quick_gelu=quick_gelu)
     agreed = {} if tag else _agreed_preprocessing(architecture)
-    merged = merge_preprocess_dict(get_model_preprocess_cfg(model), agreed)
-    return ClipParts(
-        architecture=architecture,
-        model=model,
-        tokenizer=open_clip.get_tokenizer(architecture),
-        preprocessing={**asdict(PreprocessCfg()), **merged},
-        dim=int(config["embed_dim"]),
-        quick_gelu=quick_gelu,
-    )
+    preprocessing = {**asdict(PreprocessCfg()), **merge_preprocess_dict(get_model_preprocess_cfg(model), agreed)}
+    record = {
+        "architecture": architecture,
+        "quick_gelu": quick_gelu,
+        "sizes": None,
+        "vocabulary": [],
+        "preprocessing": _lists(preprocessing),
+    }
+    return _Parts(model, open_clip.get_tokenizer(architecture), int(config["embed_dim"]), record)
+
+
+def _lists(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn tuples into lists, as JSON has them."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
 def _agreed_preprocessing(architecture: str) -> dict[str, Any]:
-    """What all published weights of an architecture agree on; nothing where they differ.
+    """Return the preprocessing on which all published weights of an architecture agree, for a local file has none.
 
-    A local file does not say how its images were prepared. SigLIP's, for one, all squash to a square
-    and normalise by one half, unlike OpenAI's.
+    SigLIP's, for one, all squash to a square and normalise by one half, unlike OpenAI's.
     """
     keys = asdict(PreprocessCfg()).keys() - {"size", "mode"}
     tags = open_clip.list_pretrained_tags_by_model(architecture)
@@ -231,19 +195,11 @@ class ClipEncoder(Encoder):
         parts = _find_parts(model, pretrained, sizes or TinySizes(), trust_pickle=trust_pickle)
         self.clip: Any = parts.model
         self.dim = parts.dim
-        self.info: Mapping[str, Any] = parts.info or {}
+        self.info = parts.info
         self.tokenizer = parts.tokenizer
-        self._record: Mapping[str, Any] = {
-            "architecture": parts.architecture,
-            "quick_gelu": parts.quick_gelu,
-            "sizes": parts.sizes.as_json() if parts.sizes else None,
-            "vocabulary": list(parts.vocabulary),
-            "preprocessing": {
-                key: list(value) if isinstance(value, tuple) else value for key, value in parts.preprocessing.items()
-            },
-        }
+        self._record = parts.record
         self._recipe = {"kind": KIND, "model": model, "pretrained": pretrained}
-        self._transform = image_transform_v2(PreprocessCfg(**parts.preprocessing), is_train=False)
+        self._transform = image_transform_v2(PreprocessCfg(**parts.record["preprocessing"]), is_train=False)
 
     @property
     def logit_scale(self) -> nn.Parameter:
@@ -304,18 +260,17 @@ class ClipEncoder(Encoder):
     @property
     def preparation(self) -> Preparation | None:
         """The same steps as ``preprocess``, for many images at once; None where the input is not square."""
-        told = PreprocessCfg(**self._record["preprocessing"])
-        sides = {told.size} if isinstance(told.size, int) else set(told.size)
-        if len(sides) != 1:
+        config = PreprocessCfg(**self._record["preprocessing"])
+        if not isinstance(config.size, int) and len(set(config.size)) != 1:
             return None
         return Preparation(
             size=self.image_size,
-            fit=told.resize_mode,
+            fit=config.resize_mode,
             resize_to=self.image_size,
-            mean=tuple(told.mean),
-            std=tuple(told.std),
-            filter="bilinear" if told.interpolation == "bilinear" else "bicubic",
-            fill=told.fill_color,
+            mean=tuple(config.mean),
+            std=tuple(config.std),
+            filter="bilinear" if config.interpolation == "bilinear" else "bicubic",
+            fill=config.fill_color,
         )
 
     @property
@@ -326,7 +281,7 @@ class ClipEncoder(Encoder):
 
     @property
     def recipe(self) -> Mapping[str, Any]:
-        """JSON values that ``open_recipe`` opens this encoder from again; empty for random weights."""
+        """JSON values from which ``open_recipe`` opens this encoder again; empty for random weights."""
         return {} if self._recipe["pretrained"] == RANDOM else dict(self._recipe)
 
     def describe(self) -> Mapping[str, Any]:
@@ -334,9 +289,7 @@ class ClipEncoder(Encoder):
         return dict(self._record)
 
     def build_vocabulary(self, texts: Iterable[str]) -> None:
-        """Give a tiny CLIP that starts from random weights the words of the texts that it will learn from.
-
-        Any other model keeps its tokenizer, and so does one whose vocabulary is just that.
+        """Give a tiny CLIP that starts from random weights the words of its training texts; other models keep theirs.
 
         Args:
             texts: Every text of the training data; the words of the templates are added.
@@ -366,22 +319,18 @@ class ClipEncoder(Encoder):
         save_bundle(folder, state, {"kind": KIND, **self.describe(), **(extra or {})})
 
 
-def _find_parts(model: str, pretrained: str | None, sizes: TinySizes, *, trust_pickle: bool) -> ClipParts:
-    if _is_published(model):
-        return open_clip_parts(model, pretrained, trust_pickle=trust_pickle)
+def _find_parts(model: str, pretrained: str | None, sizes: TinySizes, *, trust_pickle: bool) -> _Parts:
+    # a path is no name of an architecture
+    if model != TINY_CLIP and Path(model).name == model and model in open_clip.list_models():
+        return _open_clip_parts(model, pretrained, trust_pickle=trust_pickle)
     if model == TINY_CLIP and pretrained == RANDOM:
-        return tiny_parts(sizes)
+        return _tiny_parts(sizes)
     known = [] if model == TINY_CLIP or Path(model).exists() else [TINY_CLIP, *open_clip.list_models()]
     if close := get_close_matches(model, known, n=3, cutoff=0.6):
         msg = f"{model}: no such model bundle or open_clip architecture; did you mean {', '.join(close)}?"
         raise InputError(msg)
     folder = bundle_path(model)
     if pretrained is not None:
-        msg = f"{folder}: a bundle has weights of its own; leave out pretrained={pretrained!r}"
+        msg = f"{folder}: a bundle has weights of its own; omit pretrained={pretrained!r}"
         raise InputError(msg)
-    return bundle_parts(folder)
-
-
-def _is_published(model: str) -> bool:
-    """Tell whether this is open_clip's name of an architecture; a path is none, and open_clip need not be asked."""
-    return model != TINY_CLIP and Path(model).name == model and model in open_clip.list_models()
+    return _bundle_parts(folder)

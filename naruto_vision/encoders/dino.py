@@ -90,12 +90,10 @@ class DinoEncoder(Encoder):
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Embed prepared images (B, 3, S, S), float32: (B, D), float32, unit rows; gradients flow."""
-        token = timm_class_token(self.vit, pixels) if self.pooling == "cls" else None
-        if token is not None:
-            return normalize(token.float(), dim=-1)
-        tokens = self.vit.forward_features(pixels)  # (B, prefix + patches, D)
-        prefix = self.vit.num_prefix_tokens
-        pooled = tokens[:, 0] if self.pooling == "cls" else tokens[:, prefix:].mean(dim=1)
+        pooled = timm_class_token(self.vit, pixels) if self.pooling == "cls" else None
+        if pooled is None:
+            tokens = self.vit.forward_features(pixels)  # (B, prefix + patches, D)
+            pooled = tokens[:, 0] if self.pooling == "cls" else tokens[:, self.vit.num_prefix_tokens :].mean(dim=1)
         return normalize(pooled.float(), dim=-1)
 
     @property
@@ -112,7 +110,7 @@ class DinoEncoder(Encoder):
 
     @property
     def recipe(self) -> Mapping[str, Any]:
-        """JSON values that ``open_recipe`` opens this encoder from again; empty for random weights."""
+        """JSON values from which ``open_recipe`` opens this encoder again; empty for random weights."""
         options = {"model": self.model, "image_size": self.image_size, "pooling": self.pooling}
         return {} if self._weights == RANDOM else {"kind": KIND, "weights": self._weights, **options}
 
@@ -137,7 +135,7 @@ def _build(model: str, weights: str | None, image_size: int) -> VisionTransforme
         msg = f"{model}: expected a vision transformer, found {type(vit).__name__}"
         raise InputError(msg)
     patch = int(vit.patch_embed.patch_size[0])
-    if image_size % patch:  # timm itself would cut what is left over from every image, and say nothing
+    if image_size % patch:  # timm itself would crop every image without a message
         msg = f"{model}: expected an image size that is a multiple of its patch of {patch}, found {image_size}"
         raise InputError(msg)
     if weights not in (None, RANDOM):

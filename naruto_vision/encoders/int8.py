@@ -1,4 +1,4 @@
-"""An image tower in 8-bit integers, for CPUs whose VNNI instructions multiply them several times as fast as floats.
+"""Image towers in 8-bit integers, for CPUs whose VNNI instructions multiply them several times as fast as floats.
 
 Weights are rounded once, a scale a row; activations are rounded as they come, a scale a tensor ("dynamic"). Nothing is
 calibrated, so it works for any weights; ``make bench ONLY=T6`` measures its cosines with float32.
@@ -26,7 +26,7 @@ _LARGEST = 127.0
 
 
 class Int8Linear(nn.Module):
-    """A linear layer whose product runs on integers; its vectors come from floats and are floats again.
+    """A linear layer whose product runs on integers; its inputs and outputs are floats.
 
     Args:
         weight: Shape (O, I), float32.
@@ -38,7 +38,7 @@ class Int8Linear(nn.Module):
         weight = weight.detach().float()
         scales = weight.abs().amax(dim=1).clamp_min(1e-12) / _LARGEST
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch points to another package for whole models; this is one kernel
+            warnings.simplefilter("ignore")  # torch recommends another package for whole models; this is one kernel
             rounded = torch.quantize_per_channel(
                 weight, scales.double(), torch.zeros(len(weight), dtype=torch.long), 0, torch.qint8
             )
@@ -93,11 +93,11 @@ class Int8Attention(nn.Module):
 class Int8Encoder(Encoder):
     """Another encoder, with its image tower in integers.
 
-    It has that encoder's fingerprint, so a gallery enrolled in floats can be searched in integers: the vectors of the
+    It has that encoder's fingerprint, so a gallery of float vectors can be searched with it: the vectors of the
     two agree to a cosine of 0.99 and more.
 
     Args:
-        encoder: The encoder; its weights are left as they are, and texts are embedded in floats.
+        encoder: The encoder; its weights do not change, and texts are embedded in floats.
 
     Raises:
         InputError: If this CPU has no instructions for it.
@@ -178,16 +178,9 @@ def _quantized(encoder: Encoder) -> Encoder:
 
 def _convert(module: nn.Module) -> None:
     for name, child in list(module.named_children()):
-        smaller = _smaller(child)
-        if smaller is None:
-            _convert(child)
+        if type(child) is nn.Linear:
+            setattr(module, name, Int8Linear(child.weight, child.bias))
+        elif isinstance(child, nn.MultiheadAttention) and child.batch_first and child.in_proj_weight is not None:
+            setattr(module, name, Int8Attention(child))
         else:
-            setattr(module, name, smaller)
-
-
-def _smaller(layer: nn.Module) -> nn.Module | None:
-    if type(layer) is nn.Linear:
-        return Int8Linear(layer.weight, layer.bias)
-    if isinstance(layer, nn.MultiheadAttention) and layer.batch_first and layer.in_proj_weight is not None:
-        return Int8Attention(layer)
-    return None
+            _convert(child)

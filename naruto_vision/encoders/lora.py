@@ -47,7 +47,7 @@ def add_lora(clip: nn.Module, options: LoraConfig) -> None:
 
     Raises:
         MissingPackageError: If ``peft`` is not installed.
-        InputError: If a tower has no layer of the kind that was asked for.
+        InputError: If a tower has no layer of that kind.
     """
     peft = require_package("peft", "lora")
     towers = {"vision": clip.visual, "text": getattr(clip, "text", None) or getattr(clip, "transformer", None)}
@@ -88,9 +88,7 @@ def plain_state(clip: nn.Module) -> dict[str, Tensor]:
         layer: Any = module
         if hasattr(layer, "get_delta_weight"):
             updates[f"{name}.{getattr(layer, 'parameter_name', 'weight')}"] = layer.get_delta_weight(_ADAPTER).detach()
-    state = {}
-    for name, value in clip.state_dict().items():
-        if _INSIDE not in name:
-            plain = name.replace(".base_layer.", ".")
-            state[plain] = value + updates[plain] if plain in updates else value
-    return state
+    state = {
+        name.replace(".base_layer.", "."): value for name, value in clip.state_dict().items() if _INSIDE not in name
+    }
+    return {name: value + updates[name] if name in updates else value for name, value in state.items()}

@@ -1,4 +1,4 @@
-"""Encoders by name, for commands: what a user types, or what a gallery remembers."""
+"""Encoders for commands, by the name that a user types or the recipe that a gallery keeps."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -29,7 +29,7 @@ def open_encoder(model: str, pretrained: str | None = None) -> Encoder:
 
 
 def open_recipe(recipe: Mapping[str, Any]) -> Encoder:
-    """Open the encoder that a gallery remembers, ready to embed.
+    """Open the encoder of a gallery, ready to embed.
 
     Args:
         recipe: What ``Encoder.recipe`` returned.

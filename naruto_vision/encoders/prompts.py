@@ -1,6 +1,5 @@
 """Class names to text vectors: templates and aliases averaged into one prototype a class."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,7 +8,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from naruto_vision.encoders.base import Encoder
-from naruto_vision.errors import FormatError, InputError, JsonError, MissingPathError
+from naruto_vision.errors import InputError, MissingPathError
+from naruto_vision.io.typed_json import read_json
 
 TEMPLATES = (
     "{}",
@@ -20,9 +20,9 @@ TEMPLATES = (
     "a screenshot of {}",
     "a manga panel of {}",
 )
-"""Frames around a name or a description; ``{}`` stands for it."""
+"""Frames around a name or a description, which replaces ``{}``."""
 
-_ALIASES = "a JSON object: class to a list of texts"
+_ALIASES = "write a JSON object: class to a list of texts"
 
 
 def read_aliases(path: str | Path) -> dict[str, tuple[str, ...]]:
@@ -35,14 +35,7 @@ def read_aliases(path: str | Path) -> dict[str, tuple[str, ...]]:
     path = Path(path)
     if not path.is_file():
         raise MissingPathError(path, "aliases file", _ALIASES)
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise JsonError(path, error) from None
-    lists = value.values() if isinstance(value, dict) else [None]
-    if not all(isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in lists):
-        raise FormatError(path, _ALIASES, "something else")
-    return {name: tuple(texts) for name, texts in value.items()}
+    return read_json(path, dict[str, tuple[str, ...]], hint=_ALIASES)
 
 
 def checked_templates(templates: Sequence[str]) -> tuple[str, ...]:

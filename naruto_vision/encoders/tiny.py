@@ -3,7 +3,7 @@
 import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -34,7 +34,7 @@ def split_words(text: str) -> list[str]:
 
 
 def vocabulary_of(texts: Iterable[str]) -> tuple[str, ...]:
-    """Every word of some texts once, sorted."""
+    """Return every word of some texts once, sorted."""
     return tuple(sorted({word for text in texts for word in split_words(text)}))
 
 
@@ -73,7 +73,7 @@ class WordTokenizer:
         self._ids = {word: number for number, word in enumerate(self.vocabulary, start=_FIRST_WORD)}
 
     def word_id(self, word: str) -> int:
-        """Id of one lower-case word, known or not."""
+        """Return the id of one lower-case word, known or not."""
         known = self._ids.get(word)
         return self.end - self.buckets + zlib.crc32(word.encode()) % self.buckets if known is None else known
 
@@ -112,10 +112,6 @@ class TinySizes:
     text_layers: int = 3
     context_length: int = 40
     buckets: int = 512
-
-    def as_json(self) -> dict[str, int]:
-        """Return the sizes as JSON values."""
-        return asdict(self)
 
     def tokenizer(self, vocabulary: Sequence[str]) -> WordTokenizer:
         """Build the tokenizer of these sizes."""

@@ -151,7 +151,7 @@ def sigmoid_contrastive(
 ) -> Tensor:
     """Decide for each pair of image and text by itself whether they belong together.
 
-    SigLIP's loss (Zhai et al. 2023, arXiv 2303.15343), where several texts may be right: a sum over the texts of a
+    SigLIP's loss (Zhai et al. 2023, arXiv 2303.15343), where several texts may be right: a sum over the texts of an
     image, averaged over the images.
 
     Args:

@@ -1,4 +1,4 @@
-"""Losses of masks, each in one number a mask so that the best of several answers can be chosen."""
+"""Losses of masks, one number a mask, so that the best of several masks can be chosen."""
 
 import torch
 from torch import Tensor

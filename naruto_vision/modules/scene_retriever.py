@@ -12,7 +12,7 @@ from torch import nn
 
 from naruto_vision.data.gallery_data import GalleryBatch, GalleryDataModule
 from naruto_vision.data.scenes import SceneItem, scenes_together
-from naruto_vision.encoders.base import Encoder
+from naruto_vision.encoders.base import Encoder, encode_images
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.enrollment import Enrollment, EnrollmentConfig
 from naruto_vision.gallery.gallery import Gallery
@@ -147,9 +147,7 @@ class SceneRetriever(pl.LightningModule):
         """Embed one batch of gallery images."""
         if not batch.labels:
             return
-        vectors = self.encoder.encode_images(batch.pixels)
-        if self.mirror:
-            vectors = nn.functional.normalize(vectors + self.encoder.encode_images(batch.pixels.flip(-1)), dim=-1)
+        vectors = encode_images(self.encoder, batch.pixels, mirror=self.mirror)
         self._enrolment.add(vectors, batch.labels, batch.paths, batch.augs)
 
     def on_train_epoch_start(self) -> None:
@@ -230,7 +228,7 @@ class SceneRetriever(pl.LightningModule):
 
     def on_predict_start(self) -> None:
         """Refuse thresholds of another decision, and keep no predictions in memory: the writer puts them on disk."""
-        check_decision(self.analyzer.gallery.thresholds, self.decision)
+        self.checked_analyzer()
         self.trainer.predict_loop.return_predictions = False
 
     def predict_step(self, batch: Sequence[SceneItem]) -> list[tuple[SceneItem, ScenePrediction]]:

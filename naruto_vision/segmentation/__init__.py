@@ -1,1 +1,1 @@
-"""A segmenter is a prompter (where to ask) in front of a promptable model (SAM answers)."""
+"""A segmenter: a prompter chooses the prompts, a promptable model such as SAM predicts the masks."""

@@ -1,26 +1,23 @@
-"""From the regions of an image to their vectors, without an image of its own for every mask.
+"""From the regions of an image to their vectors, with one copy of the image on the encoder's device.
 
-The image goes to the encoder's device once; cutting, laying on the flat ground, resizing and normalising happen
-there, and the forward passes run in batches of one size, whatever the regions and the ways to crop them.
+Cutting, filling the background, resizing and normalising happen on that device, and the forward passes run in batches
+of one size, whatever the regions and the ways to crop them.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain, islice, product
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from naruto_vision.encoders.base import Encoder
+from naruto_vision.encoders.base import Encoder, encode_images
 from naruto_vision.geometry import expand_xyxy
-from naruto_vision.records import Box, ImageArray, Mask, Region
+from naruto_vision.records import Box, ImageArray, Region
 
-CPU_BATCH = 16
-"""Where a ViT reaches nine tenths of a core's matrix rate; more only takes memory."""
-
-GPU_BATCH = 256
+_CPU_BATCH = 16  # where a ViT reaches nine tenths of a core's matrix rate; more only takes memory
+_GPU_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -60,22 +57,6 @@ class CropConfig:
             raise ValueError(msg)
 
 
-def cut_out_rgba(image: ImageArray, region: Region, expand: float = 0.0) -> ImageArray:
-    """Cut a region out of its image with a transparent surrounding.
-
-    Args:
-        image: Shape (H, W, 3), uint8, RGB.
-        region: A region of this image.
-        expand: How much of its own size the box grows, half on each side.
-
-    Returns:
-        Shape (h, w, 4), uint8, RGBA: the window of the grown box; alpha is 255 on the mask and 0 elsewhere.
-    """
-    height, width = image.shape[:2]
-    window, mask = _window(image, region, expand_xyxy(region.box, expand, width, height))
-    return np.dstack([window, np.where(mask, np.uint8(255), np.uint8(0))])
-
-
 def crop_region(image: ImageArray, region: Region, settings: CropConfig | None = None) -> ImageArray:
     """Cut a region out of its image.
 
@@ -90,14 +71,15 @@ def crop_region(image: ImageArray, region: Region, settings: CropConfig | None =
         Shape (h, w, 3), uint8, RGB.
     """
     settings = settings or CropConfig()
-    box, border = crop_layout(region, settings, image.shape[1], image.shape[0])
-    window, mask = _window(image, region, box)
+    (x1, y1, x2, y2), border = crop_layout(region, settings, image.shape[1], image.shape[0])
+    window = image[y1 : y2 + 1, x1 : x2 + 1]
     if settings.background is None:
         return np.ascontiguousarray(window)
-    height, width = mask.shape
-    shape = (height + 2 * border, width + 2 * border, 3)
+    shape = (len(window) + 2 * border, window.shape[1] + 2 * border, 3)
     canvas = np.full(shape, settings.background, dtype=np.uint8)
-    canvas[border : border + height, border : border + width][mask] = window[mask]
+    left, top, mask = region.box[0] - x1, region.box[1] - y1, region.mask
+    own = slice(top, top + len(mask)), slice(left, left + mask.shape[1])
+    canvas[border:, border:][own][mask] = window[own][mask]
     return canvas
 
 
@@ -110,14 +92,6 @@ def crop_layout(region: Region, settings: CropConfig, width: int, height: int) -
     return box, max(settings.pad_min, round(settings.pad * short))
 
 
-def _window(image: ImageArray, region: Region, box: Box) -> tuple[ImageArray, Mask]:
-    x1, y1, x2, y2 = box
-    left, top, cut = region.box[0] - x1, region.box[1] - y1, region.mask
-    mask = np.zeros((y2 - y1 + 1, x2 - x1 + 1), dtype=np.bool_)
-    mask[top : top + cut.shape[0], left : left + cut.shape[1]] = cut
-    return image[y1 : y2 + 1, x1 : x2 + 1], mask
-
-
 @torch.inference_mode()
 def embed_regions(
     encoder: Encoder,
@@ -128,7 +102,7 @@ def embed_regions(
     renormalise: bool = True,
     batch_size: int | None = None,
 ) -> list[Tensor]:
-    """Embed the regions of several images; what one leaves of a batch is filled with the next one's crops.
+    """Embed the regions of several images; a batch that one does not fill takes the crops of the next.
 
     Args:
         encoder: Any encoder; one without a ``preparation`` is given its crops one by one.
@@ -143,15 +117,10 @@ def embed_regions(
         vector by more than rounding.
     """
     device = next(encoder.parameters()).device
-    size = batch_size or (CPU_BATCH if device.type == "cpu" else GPU_BATCH)
-    rows = []
+    size = batch_size or (_CPU_BATCH if device.type == "cpu" else _GPU_BATCH)
     apart = [[scene] for scene in scenes] if encoder.mixes else [scenes]
-    for pixels in chain.from_iterable(_batches(encoder, some, crops, size) for some in apart):
-        vectors = encoder.encode_images(pixels)
-        if mirror:
-            vectors = (vectors + encoder.encode_images(pixels.flip(-1))) / 2.0
-            vectors = normalize(vectors, dim=-1) if renormalise else vectors
-        rows.append(vectors.float())
+    batches = chain.from_iterable(_batches(encoder, some, crops, size) for some in apart)
+    rows = [encode_images(encoder, each, mirror=mirror, renormalise=renormalise).float() for each in batches]
     flat = torch.cat(rows).cpu() if rows else torch.zeros(0, encoder.dim)
     counts = [len(regions) for _, regions in scenes]
     parts = torch.split(flat, [len(crops) * count for count in counts])
@@ -162,20 +131,16 @@ def _batches(
     encoder: Encoder, scenes: Sequence[tuple[ImageArray, Sequence[Region]]], crops: Sequence[CropConfig], size: int
 ) -> Iterator[Tensor]:
     """Yield prepared crops (B, 3, S, S), float32: image by image, all regions of the first way first."""
-    preparation = encoder.preparation
+    preparation, device = encoder.preparation, next(encoder.parameters()).device
     if preparation is None:
-        asked = (crop_region(image, *one) for image, regions in scenes for one in _asked(regions, crops))
-        device = next(encoder.parameters()).device
-        while images := list(islice(asked, size)):
-            yield torch.stack([encoder.preprocess(each) for each in images]).to(device)
+        jobs = ((image, *each) for image, regions in scenes for each in product(crops, regions))
+        prepared = (encoder.preprocess(crop_region(image, region, crop)) for image, crop, region in jobs)
+        while part := list(islice(prepared, size)):
+            yield torch.stack(part).to(device)
         return
-    cut = _cut(scenes, crops, next(encoder.parameters()).device)
+    cut = _cut(scenes, crops, device)
     while part := list(islice(cut, size)):
         yield preparation.normalise(preparation.levels(part))
-
-
-def _asked(regions: Sequence[Region], crops: Sequence[CropConfig]) -> Iterator[tuple[Region, CropConfig]]:
-    return ((region, crop) for crop in crops for region in regions)
 
 
 def _cut(
@@ -185,7 +150,7 @@ def _cut(
     for image, regions in scenes:
         if regions:
             whole = torch.from_numpy(np.ascontiguousarray(image)).to(device)  # (H, W, 3)
-            yield from (crop_tensor(whole, *one) for one in _asked(regions, crops))
+            yield from (crop_tensor(whole, region, crop) for crop, region in product(crops, regions))
 
 
 def crop_tensor(image: Tensor, region: Region, settings: CropConfig) -> Tensor:

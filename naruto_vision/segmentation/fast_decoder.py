@@ -15,6 +15,7 @@ In 16 bits only what is as large as the image is rounded: its tokens, and what m
 tokens, on which everything hangs and which cost next to nothing, stay in float32.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -23,13 +24,8 @@ from segment_anything.modeling.transformer import Attention, TwoWayAttentionBloc
 from torch import Tensor, nn
 from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_attention
 
-from naruto_vision.segmentation.compile import compile_once, filled
-
 _UPSCALED_BYTES = {"cpu": 1 << 23, "cuda": 1 << 31}
 """Upscaled channels that are held at once: one prompt of the official sizes on a CPU, 256 of them on a GPU."""
-
-_COMPILED_PROMPTS = 32
-"""Prompts whose masks compiled code makes at once: enough for a GPU, and few are made in vain to fill a batch up."""
 
 
 class SharedImage(NamedTuple):
@@ -37,7 +33,7 @@ class SharedImage(NamedTuple):
 
     Attributes:
         tokens: Shape (N, C): the embedding of the image.
-        positions: Shape (N, C): the encoding of the tokens' places.
+        positions: Shape (N, C): the encoding of the tokens' positions.
         keys: Shape (heads, D / heads, N): the first layer's keys.
         values: Shape (heads, N, D / heads): the first layer's values.
         queries: Shape (heads, D / heads, N): the first layer's queries.
@@ -69,14 +65,14 @@ def share_image(
 ) -> SharedImage:
     """Compute what does not depend on the prompt: of features and positions (1, C, h, w) and ``no_mask`` (1, C)."""
     tokens = features[0].flatten(1).t() + no_mask
-    places = positions[0].flatten(1).t().contiguous()
+    encoded = positions[0].flatten(1).t().contiguous()
     layer = decoder.transformer.layers[0]
     to_image, to_tokens = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
-    placed = tokens + places
+    placed = tokens + encoded
     keys = _split(to_image.k_proj(placed), to_image.num_heads).transpose(1, 2).contiguous()
     values = _split(to_image.v_proj(tokens), to_image.num_heads).contiguous()
     queries = _split(to_tokens.q_proj(placed), to_tokens.num_heads).transpose(1, 2).contiguous()
-    return SharedImage(*(each.to(dtype) for each in (tokens, places, keys, values, queries)))
+    return SharedImage(*(each.to(dtype) for each in (tokens, encoded, keys, values, queries)))
 
 
 def decode_prompts(decoder: MaskDecoder, shared: SharedImage, prompts: Tensor) -> Decoded:
@@ -103,10 +99,10 @@ def _first_layer(layer: TwoWayAttentionBlock, shared: SharedImage, queries: Tens
     tokens = tokens + cross.out_proj(_by_prompt(found, count).flatten(2))
     tokens = _mlp(layer, tokens)
     back = layer.cross_attn_image_to_token
-    key, answers = _project_kv(back, tokens + queries, tokens)
+    key, values = _project_kv(back, tokens + queries, tokens)
     rows = key.transpose(0, 1).flatten(1, 2)
     scores = _by_prompt(torch.bmm(rows.to(shared.queries.dtype), shared.queries), count)  # (P, T, heads, N)
-    return tokens, _update_image_tokens(layer, scores, answers, shared.tokens.expand(count, -1, -1))
+    return tokens, _update_image_tokens(layer, scores, values, shared.tokens.expand(count, -1, -1))
 
 
 def _next_layer(
@@ -119,12 +115,12 @@ def _next_layer(
     tokens = tokens + _cross_attend(layer.cross_attn_token_to_image, tokens + queries, placed, image)
     tokens = _mlp(layer, tokens)
     back = layer.cross_attn_image_to_token
-    key, answers = _project_kv(back, tokens + queries, tokens)  # (P, heads, T, d), (P, T * heads, C)
+    key, values = _project_kv(back, tokens + queries, tokens)  # (P, heads, T, d), (P, T * heads, C)
     moved = torch.einsum("phtd,hdc->pthc", key, _by_head(back.q_proj, back.num_heads))
     offset = torch.einsum("phtd,hd->pth", key, back.q_proj.bias.view(back.num_heads, -1))
     scores = torch.bmm(moved.flatten(1, 2).to(placed.dtype), placed.transpose(1, 2)).view(*offset.shape, -1)
     scores += offset[..., None]  # in place: the scores keep the image's dtype
-    return tokens, _update_image_tokens(layer, scores, answers, image)
+    return tokens, _update_image_tokens(layer, scores, values, image)
 
 
 def _mlp(layer: TwoWayAttentionBlock, tokens: Tensor) -> Tensor:
@@ -141,8 +137,8 @@ def _cross_attend(cross: Attention, query: Tensor, placed: Tensor, image: Tensor
     moved = torch.einsum("phtd,hdc->phtc", heads, _by_head(cross.k_proj, cross.num_heads))
     seen = _attend(moved.flatten(1, 2), placed, image).view(*heads.shape[:3], -1)
     found = torch.einsum("phtc,hdc->pthd", seen, _by_head(cross.v_proj, cross.num_heads))
-    answer: Tensor = cross.out_proj(found.flatten(2) + cross.v_proj.bias)
-    return answer
+    projected: Tensor = cross.out_proj(found.flatten(2) + cross.v_proj.bias)
+    return projected
 
 
 def _attend(rows: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -164,10 +160,10 @@ def _project_kv(cross: Attention, query: Tensor, tokens: Tensor) -> tuple[Tensor
     return key * key.shape[-1] ** -0.5, projected.flatten(1, 2)
 
 
-def _update_image_tokens(layer: TwoWayAttentionBlock, scores: Tensor, answers: Tensor, image: Tensor) -> Tensor:
-    """Add to image tokens (P, N, C) what they attend to, by scores (P, T, heads, N) of answers (P, T * heads, C)."""
+def _update_image_tokens(layer: TwoWayAttentionBlock, scores: Tensor, values: Tensor, image: Tensor) -> Tensor:
+    """Add to image tokens (P, N, C) what they attend to, by scores (P, T, heads, N) of values (P, T * heads, C)."""
     weights = scores.softmax(dim=1).flatten(1, 2)
-    changed = torch.baddbmm(image, weights.transpose(1, 2), answers.to(image.dtype))
+    changed = torch.baddbmm(image, weights.transpose(1, 2), values.to(image.dtype))
     norm = layer.norm4
     return layer_norm(changed, norm.normalized_shape, norm.weight.to(changed), norm.bias.to(changed), norm.eps)
 
@@ -188,8 +184,24 @@ def _by_prompt(rows: Tensor, count: int) -> Tensor:
     return rows.view(heads, count, -1, width).permute(1, 2, 0, 3)
 
 
+def upscaled_masks(decoder: MaskDecoder, kernels: Tensor, image: Tensor) -> Tensor:
+    """Multiply kernels (p, 3, c) with the upscaled tokens of their images (p, N, C): (p, 3, 16 N)."""
+    return torch.bmm(kernels, _upscaled(decoder, image).transpose(1, 2))
+
+
+def repeat_first(rows: Tensor, count: int) -> Tensor:
+    """Repeat the first of some rows (N, ...) until there are ``count``."""
+    missing = count - len(rows)
+    return torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])]) if missing else rows
+
+
 def mask_logits(
-    decoder: MaskDecoder, decoded: Decoded, wanted: Tensor, grid: tuple[int, int], *, compiled: bool = False
+    decoder: MaskDecoder,
+    decoded: Decoded,
+    wanted: Tensor,
+    grid: tuple[int, int],
+    masks: Callable[[MaskDecoder, Tensor, Tensor], Tensor] = upscaled_masks,
+    size: int | None = None,
 ) -> Tensor:
     """Make logits only of prompts with a wanted mask; a prompt without one costs nothing.
 
@@ -202,7 +214,8 @@ def mask_logits(
         decoded: P prompts after the transformer.
         wanted: Shape (P, 3), bool.
         grid: Rows and columns of the image's tokens.
-        compiled: Compile the upscaling, for one number of prompts that shorter batches are filled up to.
+        masks: ``upscaled_masks``, or what it was compiled to.
+        size: The most prompts a batch, to which a shorter one is filled up.
 
     Returns:
         Shape (M, 4 rows, 4 columns), float32: the wanted masks' logits, prompt by prompt.
@@ -211,24 +224,19 @@ def mask_logits(
     kernels = _kernels(decoder, decoded.tokens[chosen]).to(decoded.image.dtype)  # (p, 3, c)
     bytes_each = 16 * decoded.image.shape[1] * kernels.shape[-1] * kernels.element_size()
     step = max(1, _UPSCALED_BYTES.get(kernels.device.type, 1 << 26) // bytes_each)
-    run, step = (compile_once(_masks), min(step, _COMPILED_PROMPTS)) if compiled else (_masks, step)
+    step = min(step, size or step)
     found = [kernels.new_empty(0, 4 * grid[0], 4 * grid[1])]
     for start in range(0, len(chosen), step):
         here, some = chosen[start : start + step], kernels[start : start + step]
-        size = step if compiled else len(here)
-        masks = run(decoder, filled(some, size), decoded.image[filled(here, size)])[: len(here)]
-        found.append(_in_image_order(masks[wanted[here]], grid))
+        count = step if size else len(here)
+        made = masks(decoder, repeat_first(some, count), decoded.image[repeat_first(here, count)])[: len(here)]
+        found.append(_in_image_order(made[wanted[here]], grid))
     return torch.cat(found).float()
-
-
-def _masks(decoder: MaskDecoder, kernels: Tensor, image: Tensor) -> Tensor:
-    """Multiply kernels (p, 3, c) with the upscaled tokens of their images (p, N, C): (p, 3, 16 N)."""
-    return torch.bmm(kernels, _upscaled(decoder, image).transpose(1, 2))
 
 
 def _kernels(decoder: MaskDecoder, tokens: Tensor) -> Tensor:
     """Make the three masks' kernels (p, 3, c) of the prompts' tokens (p, T, C)."""
-    # token 0 is the IoU token, token 1 the single-mask answer that is not asked for here
+    # token 0 is the IoU token, token 1 that of the single mask, which is not wanted here
     mlps = decoder.output_hypernetworks_mlps
     return torch.stack([mlps[i](tokens[:, 1 + i]) for i in range(1, decoder.num_mask_tokens)], dim=1)
 

@@ -5,7 +5,7 @@ Three things are done differently from ``segment_anything``:
 - Attention goes in blocks that stay in the processor's cache. Stock attention to the whole image writes and reads
   768 MiB of scores five times a block of ViT-B, which takes longer than the arithmetic and is most of the peak memory.
 - In windows, the 64 x 64 tokens are projected before they are padded to 70 x 70: a padded token is zero, so its query,
-  key and value are the projection's bias. The padded queries' answers are cut off before the output projection.
+  key and value are the projection's bias. The padded queries' outputs are cut off before the output projection.
 - The table of relative positions is indexed on the device, without a copy from the CPU for each block.
 
 In 16 bits the products of attention and MLP are rounded, and nothing else: what blocks add up, their LayerNorms and the

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -53,7 +53,7 @@ class Window:
         return x1 + self.left, y1 + self.top, x2 + self.left, y2 + self.top
 
     def cuts(self, box: Box, height: int, width: int) -> bool:
-        """Tell whether a mask probably goes on outside: its box in the image ends at this window's own edge."""
+        """Tell whether a mask is probably cut off: its box in the image ends at this window's own edge."""
         mine, whole = (self.left, self.top, self.right, self.bottom), (0, 0, width, height)
         sides = zip(box, mine, whole, strict=True)
         return any(abs(side - edge) <= _NEAR < abs(side - end) for side, edge, end in sides)
@@ -106,7 +106,7 @@ class CropLayers:
             InputError: If the prompter is no grid.
         """
         if not isinstance(prompter, GridPrompter):
-            msg = f"crop layers: expected a GridPrompter, which asks everywhere, found {type(prompter).__name__}"
+            msg = f"crop layers: expected a GridPrompter, which covers a window, found {type(prompter).__name__}"
             raise InputError(msg)
         coarser = GridPrompter(max(1, prompter.points_per_side // self.points_divisor**window.layer))
         prompts = coarser(window.cut(image))
@@ -156,22 +156,15 @@ class RegionFilter:
         return [region for _, region in sorted(kept, key=lambda pair: -pair[0])][: self.max_masks]
 
 
-class _Candidate(NamedTuple):
-    """A region that passed the model's own scores, and the window that it was found in."""
-
-    region: Region
-    window: Window
-
-
 class Segmenter:
     """Cuts images into regions.
 
-    Nothing is computed for a mask that an earlier threshold has refused: the estimated IoU comes before the mask's
-    logits, those before its pixels, and of its pixels only those are resampled that can be on.
+    Nothing is computed for a mask that an earlier threshold has rejected: the estimated IoU comes before the mask's
+    logits, those before its pixels, and of its pixels only those that can be on are resampled.
 
     Args:
-        prompter: Where to ask.
-        model: Who answers.
+        prompter: Chooses the prompts.
+        model: Predicts the masks.
         predicted_iou: Threshold for the model's own estimate; None takes that of the model's weights, here and below.
         stability: Threshold for the stability score.
         stability_offset: How far the stability score moves the threshold, in logits.
@@ -243,34 +236,34 @@ class Segmenter:
         known = {} if embedding is None else {whole: embedding}
         rest = [window for window in windows if window not in known]
         known.update(zip(rest, embed_scenes(self.model, [window.cut(image) for window in rest]), strict=True))
-        found = [candidate for window in windows for candidate in self._look(image, window, known[window])]
+        found, sizes = list[Region](), list[float]()
+        for window in windows:
+            regions = self._segment_window(image, window, known[window])
+            found += regions
+            sizes += [1 / window.area] * len(regions)
         if self.crops:
-            sizes = {window: 1 / window.area for window in windows}
-            found = _without_duplicates(found, [sizes[each.window] for each in found], self.crops.box_nms)
-        return self.keep([each.region for each in found], height, width)
+            found = _without_duplicates(found, sizes, self.crops.box_nms)
+        return self.keep(found, height, width)
 
-    def _look(self, image: ImageArray, window: Window, embedding: SceneEmbedding) -> list[_Candidate]:
+    def _segment_window(self, image: ImageArray, window: Window, embedding: SceneEmbedding) -> list[Region]:
         """Segment one window of an image, or the whole."""
         if window.layer and self.crops:
             prompts = self.crops.prompts(self.prompter, image, window)
         else:
             prompts = self.prompter(image)
         found = self._candidates(embedding, prompts, window)
-        uncut = [each for each in found if not window.cuts(each.region.box, *image.shape[:2])]
-        return _without_duplicates(uncut, [each.region.predicted_iou for each in uncut], self.thresholds.box_nms)
+        uncut = [each for each in found if not window.cuts(each.box, *image.shape[:2])]
+        return _without_duplicates(uncut, [each.predicted_iou for each in uncut], self.thresholds.box_nms)
 
-    def _candidates(self, embedding: SceneEmbedding, prompts: Prompts, window: Window) -> Iterator[_Candidate]:
+    def _candidates(self, embedding: SceneEmbedding, prompts: Prompts, window: Window) -> Iterator[Region]:
         limits = self.thresholds
-        for some in self.model.answers(embedding, prompts, limits.predicted_iou, self.prompts_per_batch):
+        for some in self.model.predict_masks(embedding, prompts, limits.predicted_iou, self.prompts_per_batch):
             ious, prompt = some.ious.tolist(), some.prompt.tolist()
             for full in self.model.full_masks(some.logits, embedding, limits.stability, limits.stability_offset):
                 origin = prompts.origin(prompt[full.index], window.left, window.top)
-                region = Region(window.moved(full.box), full.mask, ious[full.index], full.stability, origin)
-                yield _Candidate(region, window)
+                yield Region(window.moved(full.box), full.mask, ious[full.index], full.stability, origin)
 
 
-def _without_duplicates(candidates: list[_Candidate], scores: list[float], box_nms: float) -> list[_Candidate]:
-    if not candidates:
-        return []
-    boxes = torch.tensor([each.region.box for each in candidates])
-    return [candidates[i] for i in nms_xyxy(boxes, torch.tensor(scores), box_nms).tolist()]
+def _without_duplicates(regions: list[Region], scores: list[float], box_nms: float) -> list[Region]:
+    boxes = torch.tensor([each.box for each in regions]).view(-1, 4)
+    return [regions[i] for i in nms_xyxy(boxes, torch.tensor(scores), box_nms).tolist()]

@@ -1,4 +1,4 @@
-"""From a model's logits to masks at the image's size, looking only where a mask can be.
+"""From a model's logits to masks at the image's size, resampling only where a mask can be.
 
 A resampled logit is a mix of its neighbours and cannot be above all of them. So outside the box of those low-resolution
 logits that are above the lowest threshold (and one step around it), every pixel is off and counts nowhere: not in the

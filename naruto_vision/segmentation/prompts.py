@@ -1,4 +1,4 @@
-"""Where to ask: a grid over the whole image, or the points and boxes that a user gave."""
+"""Prompters: a grid over the whole image, or the points and boxes that a user gave."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from naruto_vision.segmentation.protocol import Prompter, Prompts
 
 
 class GridPrompter(Prompter):
-    """Asks at the cell centres of a square grid, for masks of everything.
+    """Prompts at the cell centres of a square grid, for masks of everything.
 
     Args:
         points_per_side: The grid has this number squared of points.
@@ -40,7 +40,7 @@ class GridPrompter(Prompter):
 
 
 class PointPrompter(Prompter):
-    """Asks at the user's own points, each for an object of its own.
+    """Prompts at the user's own points, each for an object of its own.
 
     Args:
         points: N pairs of x and y in pixels of the upright image.
@@ -62,7 +62,7 @@ class PointPrompter(Prompter):
 
 
 class BoxPrompter(Prompter):
-    """Asks for the object inside each of the user's boxes.
+    """Prompts for the object inside each of the user's boxes.
 
     Args:
         boxes: N boxes ``x1, y1, x2, y2`` in inclusive pixels of the upright image.

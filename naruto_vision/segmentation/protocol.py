@@ -1,14 +1,16 @@
-"""The two halves of every segmenter: where to ask (a prompter), and a promptable model."""
+"""The two halves of every segmenter, a prompter and a promptable model, and what they exchange."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from naruto_vision.errors import InputError
+from naruto_vision.errors import FormatError, InputError
+from naruto_vision.io.typed_json import convert_json
 from naruto_vision.records import Box, ImageArray, Mask, Prompt
 
 
@@ -46,37 +48,32 @@ class MaskThresholds:
         """Return a copy in which every value that is not None replaces its namesake."""
         return replace(self, **{name: value for name, value in values.items() if value is not None})
 
-    def as_json(self) -> dict[str, float]:
-        """Return the numbers by name, for a bundle's ``model.json``."""
-        return asdict(self)
-
     @classmethod
-    def from_json(cls, record: Mapping[str, object], where: str) -> "MaskThresholds":
-        """Read the numbers of a bundle; those that are absent take their defaults.
+    def from_json(cls, record: object, where: Path) -> "MaskThresholds":
+        """Read the numbers of a bundle's ``model.json``; those that are absent take their defaults.
 
         Raises:
-            InputError: If a name is none of ours or a value is not a number.
+            FormatError: If a name is unknown or a value is not a number.
         """
+        numbers = convert_json(where, record, dict[str, float], where="thresholds")
         names = {field.name for field in fields(cls)}
-        numbers = {name: float(value) for name, value in record.items() if isinstance(value, int | float)}
-        if len(numbers) != len(record) or not set(numbers) <= names:
-            msg = f"{where}: expected thresholds {', '.join(sorted(names))} as numbers, found {dict(record)}"
-            raise InputError(msg)
+        if not numbers.keys() <= names:
+            raise FormatError(where, f"thresholds {', '.join(sorted(names))}", ", ".join(numbers))
         return cls(**numbers)
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """What a promptable model is asked about one image, one object a row.
+    """The prompts of one image, one object a row.
 
     Args:
         points: Shape (P, K, 2), float32, x and y in pixels of the upright image.
         labels: Shape (P, K), int64, 1 for a point on the object, 0 for one off it, -1 for one that only fills the row.
         boxes: Shape (P, 4), float32, x1 y1 x2 y2 in pixels, or None.
         names: P names for people ("point 120,88").
-        masks: Shape (P, h, w), float32: the logits of an earlier answer for each object, in the model's low
+        masks: Shape (P, h, w), float32: the logits of an earlier prediction of each object, at the model's low
             resolution, or None.
-        multimask: Ask for three masks a row; False asks for the one that suits rows of several prompts.
+        multimask: Predict three masks a row; False predicts the one that suits rows of several prompts.
 
     Raises:
         ValueError: If the lengths differ.
@@ -97,7 +94,7 @@ class Prompts:
             raise ValueError(msg)
 
     def origin(self, index: int, left: int = 0, top: int = 0) -> Prompt:
-        """Return one row as a region keeps it, moved by the corner of the window that was asked about."""
+        """Return one row as a region keeps it, moved by the corner of the window that it is for."""
         rows = zip(self.points[index].tolist(), self.labels[index].tolist(), strict=True)
         points = tuple((x + left, y + top, bool(label)) for (x, y), label in rows if label >= 0)
         name, box = self.names[index] if self.names else "", None
@@ -126,7 +123,7 @@ class MaskPredictions(NamedTuple):
     """Those masks of a batch of prompts whose estimated IoU is good enough.
 
     Attributes:
-        prompt: Shape (M,), int64: which prompt each mask answers; never falls.
+        prompt: Shape (M,), int64: the prompt of each mask, ascending.
         logits: Shape (M, h, w), float32, of the model's low resolution; above 0 is mask.
         ious: Shape (M,), float32: the estimated IoUs.
     """
@@ -154,7 +151,7 @@ class FullMask:
 
 
 class Prompter(Protocol):
-    """Where to ask."""
+    """Chooses the prompts of an image."""
 
     def __call__(self, image: ImageArray) -> Prompts:
         """Choose the prompts of one image (H, W, 3), uint8, RGB, in its own pixels."""
@@ -162,7 +159,7 @@ class Prompter(Protocol):
 
 
 class PromptableModel(Protocol):
-    """A model that segments what it is asked for.
+    """A model that segments what prompts point to.
 
     Attributes:
         thresholds: Which masks count with the model's weights.
@@ -179,13 +176,13 @@ class PromptableModel(Protocol):
         """Run the image encoder once for an image (H, W, 3), uint8, RGB."""
         ...
 
-    def answers(
+    def predict_masks(
         self, embedding: SceneEmbedding, prompts: Prompts, above: float, batch: int | None = None
     ) -> Iterator[MaskPredictions]:
         """Yield the masks whose estimated IoU is above a threshold, some prompts at a time and in their order.
 
         Args:
-            embedding: Of the image that is asked about.
+            embedding: Of the image, from ``embed``.
             prompts: P prompts in the frame of the upright image.
             above: The threshold.
             batch: Prompts at once; None leaves it to the model.
@@ -198,7 +195,7 @@ class PromptableModel(Protocol):
         """Bring masks to the upright image's size and yield those that are stable and not empty, in order.
 
         Args:
-            logits: Shape (M, h, w), float32, from ``answers``.
+            logits: Shape (M, h, w), float32, from ``predict_masks``.
             embedding: Of the same image.
             stability: The least stability score, in [0, 1].
             offset: How far the stability score moves the threshold, in logits.

@@ -1,8 +1,8 @@
-"""How SAM's two networks run when nobody trains them: in which precision, and compiled or not."""
+"""Inference of SAM's two networks: in which precision, and compiled or not."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from segment_anything.modeling import Sam
@@ -10,8 +10,13 @@ from torch import Tensor
 
 from naruto_vision.errors import InputError
 from naruto_vision.io.machine import has_fast_bf16
-from naruto_vision.segmentation.compile import compile_once, few_sizes, filled
-from naruto_vision.segmentation.fast_decoder import decode_prompts, mask_logits, share_image
+from naruto_vision.segmentation.fast_decoder import (
+    decode_prompts,
+    mask_logits,
+    repeat_first,
+    share_image,
+    upscaled_masks,
+)
 from naruto_vision.segmentation.fast_encoder import Products, encode_image, products_of
 from naruto_vision.segmentation.protocol import MaskPredictions
 
@@ -27,6 +32,13 @@ IMAGES_AT_ONCE = {"cpu": 1, "cuda": 4}
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _IMAGES_BYTES = {"cpu": 1 << 23, "cuda": 1 << 30}
 """Image tokens, a set for each prompt decoded at once: 2 prompts of the official sizes on a CPU, 256 on a GPU."""
+
+
+BACKEND = "inductor"
+"""Of ``torch.compile``: without CUDA graphs, whose outputs the next call overwrites."""
+
+_COMPILED_PROMPTS = 32
+"""Prompts whose masks compiled code makes at once: enough for a GPU, and few are made in vain to fill a batch up."""
 
 
 def check_precision(precision: Precision, device: torch.device) -> None:
@@ -48,6 +60,24 @@ def check_precision(precision: Precision, device: torch.device) -> None:
 _fast_bf16 = cache(has_fast_bf16)
 
 
+@cache
+def compile_once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function upon its first call with inputs of some sizes, and again for each further size."""
+    return torch.compile(function, backend=BACKEND, dynamic=False)
+
+
+def few_sizes(count: int, most: int) -> int:
+    """Choose a batch size for code compiled for each size: a power of two that fills no more batches than ``most``.
+
+    Example:
+        >>> few_sizes(1024, 256), few_sizes(300, 256), few_sizes(25, 256), few_sizes(9, 6)
+        (256, 256, 32, 6)
+    """
+    batches = -(-count // most)
+    each = -(-count // batches)
+    return min(most, 1 << (each - 1).bit_length())
+
+
 class ForwardPasses:
     """The image encoder, and the mask decoder for many prompts, without gradients.
 
@@ -64,6 +94,7 @@ class ForwardPasses:
         self.precision: Precision = precision
         self.compile: Compile = compile
         self._products: tuple[object, list[Products]] | None = None
+        sam.image_encoder.register_load_state_dict_post_hook(self.forget_rounded)
 
     @torch.no_grad()
     def encode(self, squares: Tensor) -> Tensor:
@@ -87,20 +118,23 @@ class ForwardPasses:
         # what is compiled is compiled for a size: full batches and single images are two sizes, not four
         return 1 if self.compile != "none" and count < most else min(most, count)
 
+    def forget_rounded(self, *_: object) -> None:
+        """Forget the rounded copies of weights that have changed; loading and training (``SamModel.encode``) do it."""
+        self._products = None
+
     def _rounded(self) -> list[Products]:
-        """Return the image encoder's products, rounded again where its weights have changed or moved."""
+        """Return the image encoder's products, rounded once for weights that stay where they are."""
         encoder = self.sam.image_encoder
         if self.precision == "float32":
             return products_of(encoder)
-        # moved weights lie elsewhere, changed ones have another version; those made for inference only keep none
-        state = [(each.data_ptr(), 0 if each.is_inference() else each._version) for each in encoder.parameters()]
-        if self._products is None or self._products[0] != state:
+        where = [each.data_ptr() for each in encoder.parameters()]
+        if self._products is None or self._products[0] != where:
             with torch.inference_mode(mode=False):
-                self._products = (state, products_of(encoder, _DTYPES[self.precision]))
+                self._products = (where, products_of(encoder, _DTYPES[self.precision]))
         return self._products[1]
 
     @torch.no_grad()
-    def answers(
+    def predict_masks(
         self, features: Tensor, tokens: Tensor, above: float, batch: int | None = None
     ) -> Iterator[MaskPredictions]:
         """Yield the masks whose estimated IoU is above a threshold, of features (1, C, h, w) and tokens (P, T, C)."""
@@ -108,10 +142,11 @@ class ForwardPasses:
         check_precision(self.precision, device)
         compiled, dtype = self.compile == "all", _DTYPES[self.precision]
         run = compile_once(decode_prompts) if compiled else decode_prompts
+        masks = (compile_once(upscaled_masks), _COMPILED_PROMPTS) if compiled else (upscaled_masks, None)
         rows, columns = features.shape[2:]
         with torch.autocast(device.type, enabled=False):
-            places, no_mask = encoder.get_dense_pe(), encoder.no_mask_embed.weight
-            shared = share_image(decoder, features, places, no_mask, dtype)
+            positions, no_mask = encoder.get_dense_pe(), encoder.no_mask_embed.weight
+            shared = share_image(decoder, features, positions, no_mask, dtype)
         bytes_each = dtype.itemsize * shared.tokens.numel()
         step = batch or max(1, _IMAGES_BYTES.get(device.type, 1 << 26) // bytes_each)
         if compiled and len(tokens):
@@ -119,8 +154,8 @@ class ForwardPasses:
         for start in range(0, len(tokens), step):
             some = tokens[start : start + step]
             with torch.autocast(device.type, enabled=False):
-                decoded = run(decoder, shared, filled(some, step) if compiled else some)
+                decoded = run(decoder, shared, repeat_first(some, step) if compiled else some)
                 wanted = decoded.ious > above
                 wanted[len(some) :] = False  # those that only fill the batch up
-                logits = mask_logits(decoder, decoded, wanted, (rows, columns), compiled=compiled)
+                logits = mask_logits(decoder, decoded, wanted, (rows, columns), *masks)
             yield MaskPredictions(wanted.nonzero()[:, 0] + start, logits, decoded.ious[wanted])

@@ -1,7 +1,7 @@
-"""SAM 1 as a promptable model: official checkpoints, and the tiny one of this project."""
+"""SAM 1 as a promptable model: the official checkpoints, and the tiny one of this project."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -126,11 +126,11 @@ def load_sam(sam: Sam, architecture: Architecture, weights: str | Path) -> MaskT
     if info.get("architecture") != architecture:
         raise FormatError(folder / INFO, f"architecture {architecture!r}", repr(info.get("architecture")))
     load_strictly(sam, state, folder, architecture)
-    return MaskThresholds.from_json(info.get("thresholds", {}), str(folder / INFO))
+    return MaskThresholds.from_json(info.get("thresholds", {}), folder / INFO)
 
 
-class MaskPrediction(NamedTuple):
-    """What the mask decoder says about P prompts: three masks each, or one.
+class DecodedMasks(NamedTuple):
+    """The mask decoder's output for P prompts: three masks each, or one.
 
     Attributes:
         logits: Shape (P, 3, h, w), float32; above 0 is mask; h and w are a quarter of the model's input side.
@@ -143,14 +143,14 @@ class MaskPrediction(NamedTuple):
 
 def decode_each(
     sam: Sam, features: Tensor, tokens: Tensor, masks: Tensor | None = None, *, multimask: bool = True
-) -> MaskPrediction:
+) -> DecodedMasks:
     """Run the mask decoder as it is trained: each prompt with an image of its own, which the stock one cannot.
 
     Args:
         sam: Of any size.
         features: Shape (P, C, h, w), or (1, C, h, w) where all prompts ask about one image.
         tokens: Shape (P, T, C): the prompts' tokens.
-        masks: Shape (P, 4 h, 4 w), float32: the logits of an earlier answer to each prompt.
+        masks: Shape (P, 4 h, 4 w), float32: the logits of an earlier prediction of each prompt.
         multimask: Return three masks a prompt, not one.
     """
     decoder, prompts = sam.mask_decoder, sam.prompt_encoder
@@ -168,22 +168,22 @@ def decode_each(
     chosen = range(1, decoder.num_mask_tokens) if multimask else range(1)
     kernels = torch.stack([decoder.output_hypernetworks_mlps[i](out[:, 1 + i]) for i in chosen], dim=1)
     logits = torch.einsum("pmc,pchw->pmhw", kernels, upscaled)
-    return MaskPrediction(logits, decoder.iou_prediction_head(out[:, 0])[:, chosen.start : chosen.stop])
+    return DecodedMasks(logits, decoder.iou_prediction_head(out[:, 0])[:, chosen.start : chosen.stop])
 
 
 class SamModel(nn.Module, PromptableModel):
-    """Segment Anything (https://arxiv.org/abs/2304.02643) behind the two calls that every promptable model has.
+    """Segment Anything (https://arxiv.org/abs/2304.02643) as a promptable model.
 
     Args:
         architecture: One of the official sizes, or ``tiny-sam``.
         weights: A checkpoint file in the official layout of names, a bundle's folder, the name of a bundle that the
             package carries, or None for random weights to train.
-        precision: What ``embed`` and ``answers`` multiply in; on a GPU, 16 bits are several times as fast, and nearly
-            all masks stay the same. Weights, training and files stay in float32.
+        precision: Of the products in ``embed`` and ``predict_masks``; on a GPU, 16 bits are several times as fast, and
+            nearly all masks stay the same. Weights, training and files stay in float32.
         compile: What ``torch.compile`` makes faster kernels of, which takes it a minute or more at the first image.
 
     Attributes:
-        thresholds: Which answers count as masks with these weights.
+        thresholds: Which masks count with these weights.
         image_size: Side of the model's square input in pixels.
 
     Raises:
@@ -226,10 +226,13 @@ class SamModel(nn.Module, PromptableModel):
             folder: Where the bundle goes; an older one is replaced.
             facts: JSON values to keep beside the architecture (figures, licence, recipe).
         """
-        preprocessing = {"image_size": self.image_size, "resize": "longest side, bilinear with antialiasing"}
-        thresholds = self.thresholds.as_json()
-        info = {"kind": KIND, "thresholds": thresholds, "architecture": self.architecture}
-        save_bundle(folder, self.sam.state_dict(), {**info, "preprocessing": preprocessing, **facts})
+        info = {
+            "kind": KIND,
+            "thresholds": asdict(self.thresholds),
+            "architecture": self.architecture,
+            "preprocessing": {"image_size": self.image_size, "resize": "longest side, bilinear with antialiasing"},
+        }
+        save_bundle(folder, self.sam.state_dict(), {**info, **facts})
 
     @property
     def fingerprint(self) -> str:
@@ -258,6 +261,8 @@ class SamModel(nn.Module, PromptableModel):
         Returns:
             Shape (B, C, image_size / 16, image_size / 16), float32.
         """
+        if torch.is_grad_enabled():
+            self.passes.forget_rounded()  # training changes the weights
         features: Tensor = self.sam.image_encoder(self.sam.preprocess(pixels.float()))
         return features
 
@@ -277,7 +282,7 @@ class SamModel(nn.Module, PromptableModel):
         tokens, _ = self.sam.prompt_encoder(points=given, boxes=boxes, masks=None)
         return tokens
 
-    def decode(self, features: Tensor, tokens: Tensor) -> MaskPrediction:
+    def decode(self, features: Tensor, tokens: Tensor) -> DecodedMasks:
         """Run the mask decoder for prompts (P, T, C), each about its own of features (P, C, h, w); gradients flow."""
         return decode_each(self.sam, features, tokens)
 
@@ -311,35 +316,35 @@ class SamModel(nn.Module, PromptableModel):
         return square
 
     @torch.no_grad()
-    def answer(self, embedding: SceneEmbedding, prompts: Prompts) -> MaskPrediction:
-        """Answer P prompts about one image with all of their masks, good or bad: logits of shape (P, 3, h, w)."""
+    def predict_all(self, embedding: SceneEmbedding, prompts: Prompts) -> DecodedMasks:
+        """Predict all masks of P prompts about one image, good or bad: logits (P, 3, h, w), or (P, 1, h, w)."""
         masks = None if prompts.masks is None else torch.from_numpy(prompts.masks).to(self.device)
         tokens = self._tokens(embedding, prompts)
         return decode_each(self.sam, embedding.features, tokens, masks, multimask=prompts.multimask)
 
     @torch.no_grad()
-    def answers(
+    def predict_masks(
         self, embedding: SceneEmbedding, prompts: Prompts, above: float, batch: int | None = None
     ) -> Iterator[MaskPredictions]:
-        """Answer prompts about one image with the masks that are worth looking at, some prompts at a time.
+        """Predict the masks of prompts about one image whose estimated IoU is good enough, some prompts at a time.
 
         Args:
             embedding: From ``embed``.
             prompts: P prompts in pixels of the upright image.
             above: Masks are left out unless their estimated IoU is above this.
-            batch: Prompts at once; None takes as many as the processor's cache or the GPU's memory likes.
+            batch: Prompts at once; None takes as many as suit the processor's cache or the GPU's memory.
 
         Yields:
-            The answers, in the prompts' order; logits of shape (M, h, w).
+            The masks, in the prompts' order; logits of shape (M, h, w).
         """
         with torch.autocast(self.device.type, enabled=False):
             if prompts.masks is not None or not prompts.multimask:  # few prompts, and each has an image of its own
-                logits, ious = self.answer(embedding, prompts)
+                logits, ious = self.predict_all(embedding, prompts)
                 wanted = ious > above
                 yield MaskPredictions(wanted.nonzero()[:, 0], logits[wanted], ious[wanted])
                 return
             tokens = self._tokens(embedding, prompts)
-        yield from self.passes.answers(embedding.features, tokens, above, batch)
+        yield from self.passes.predict_masks(embedding.features, tokens, above, batch)
 
     def _tokens(self, embedding: SceneEmbedding, prompts: Prompts) -> Tensor:
         (height, width), (new_height, new_width) = embedding.original_size, embedding.input_size

@@ -1,4 +1,4 @@
-"""How a promptable model learns: the loss of one batch of prompts, and how good its answers are."""
+"""The training loss of a promptable model for one batch of prompts, and the quality of its masks."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from torch.nn.functional import interpolate
 
 from naruto_vision.losses.segmentation import dice_loss, focal_loss, iou_head_loss
 from naruto_vision.segmentation.postprocess import mask_iou
-from naruto_vision.segmentation.sam import MaskPrediction, SamModel
+from naruto_vision.segmentation.sam import DecodedMasks, SamModel
 
 FOCAL_WEIGHT = 20.0  # SAM's ratio of focal to dice loss: the focal mean over all pixels is small
 
@@ -18,10 +18,10 @@ class PromptBatch(NamedTuple):
 
     Attributes:
         pixels: Shape (B, 3, S, S), uint8, already of the model's input size.
-        image: Shape (P,), int64: which image each prompt asks about.
+        image: Shape (P,), int64: the image of each prompt.
         points: Shape (A, 2), float32, x and y in pixels of ``pixels``.
         boxes: Shape (P - A, 4), float32, x1 y1 x2 y2 in the same pixels.
-        masks: Shape (P, S, S), bool: the whole figure that is asked for; empty where a point is on no figure.
+        masks: Shape (P, S, S), bool: the whole figure that the prompt is for; empty where a point is on no figure.
     """
 
     pixels: Tensor
@@ -48,7 +48,7 @@ class PromptLosses(NamedTuple):
 
 
 class PromptQuality(NamedTuple):
-    """How good the answers to P prompts are, whose masks are none empty.
+    """Quality of the masks of P prompts, none of whose targets is empty.
 
     Attributes:
         best: Shape (P,), float32: IoU of the best of the three masks.
@@ -63,7 +63,7 @@ class PromptQuality(NamedTuple):
     is_box: Tensor
 
 
-def answer_batch(model: SamModel, batch: PromptBatch) -> MaskPrediction:
+def predict_batch(model: SamModel, batch: PromptBatch) -> DecodedMasks:
     """Run a whole batch through the model: three masks a prompt; gradients flow."""
     features = model.encode(batch.pixels)
     count = len(batch.points)
@@ -78,28 +78,28 @@ def answer_batch(model: SamModel, batch: PromptBatch) -> MaskPrediction:
 def prompt_losses(model: SamModel, batch: PromptBatch, *, resolution: int = 64) -> PromptLosses:
     """Compute SAM's training loss: of the three masks only the best one learns, and the IoU head of all three.
 
-    A point on no figure teaches the IoU head alone, namely to say 0: the automatic grid asks there most often. Masks
+    A point on no figure teaches the IoU head alone, namely to say 0: most points of the automatic grid are there. Masks
     are compared at ``resolution`` pixels a side; the model's own are 64 of tiny-sam's 256.
     """
-    answer = answer_batch(model, batch)
+    predicted = predict_batch(model, batch)
     side = (resolution, resolution)
-    logits = interpolate(answer.logits, side, mode="bilinear")
+    logits = interpolate(predicted.logits, side, mode="bilinear")
     targets = interpolate(batch.masks[:, None].float(), side, mode="area").round()  # (P, 1, R, R)
     figure = targets.flatten(1).any(dim=1)
     focal, dice = focal_loss(logits[figure], targets[figure]), dice_loss(logits[figure], targets[figure])
     best = (FOCAL_WEIGHT * focal + dice).argmin(dim=1, keepdim=True)
     count = figure.sum().clamp(min=1)
     focal, dice = focal.gather(1, best).sum() / count, dice.gather(1, best).sum() / count
-    iou_head = iou_head_loss(answer.ious, mask_iou(logits.detach() > 0, targets.bool()))
+    iou_head = iou_head_loss(predicted.ious, mask_iou(logits.detach() > 0, targets.bool()))
     return PromptLosses(FOCAL_WEIGHT * focal + dice + iou_head, focal.detach(), dice.detach(), iou_head.detach())
 
 
 @torch.no_grad()
 def prompt_quality(model: SamModel, batch: PromptBatch) -> PromptQuality:
-    """Measure the answers at the model's input size, of prompts that are each about a figure."""
-    answer = answer_batch(model, batch)
-    logits = interpolate(answer.logits, batch.masks.shape[-2:], mode="bilinear")
+    """Measure the masks at the model's input size, of prompts that are each for a figure."""
+    predicted = predict_batch(model, batch)
+    logits = interpolate(predicted.logits, batch.masks.shape[-2:], mode="bilinear")
     ious = mask_iou(logits > 0, batch.masks[:, None])  # (P, 3)
-    estimated, choice = answer.ious.max(dim=1)
+    estimated, choice = predicted.ious.max(dim=1)
     is_box = torch.arange(len(ious), device=ious.device) >= len(batch.points)
     return PromptQuality(ious.amax(dim=1), ious.gather(1, choice[:, None])[:, 0], estimated, is_box)

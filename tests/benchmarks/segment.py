@@ -112,7 +112,7 @@ def decoder(quick: bool) -> Iterator[Row]:
 
     @torch.no_grad()
     def ours() -> None:
-        found["ours"] = torch.cat([some.logits for some in model.answers(embedding, prompts, threshold)])
+        found["ours"] = torch.cat([some.logits for some in model.predict_masks(embedding, prompts, threshold)])
 
     @torch.no_grad()
     def stock() -> None:
@@ -153,7 +153,7 @@ def post(quick: bool) -> Iterator[Row]:
     official_side, keep_all = 1024, MaskThresholds(0.0, stability=0.0, stability_offset=1.0, box_nms=1.0)
     for height, width in [(240, 320)] if quick else [(683, 1024), (1080, 1920)]:
         image, points = draw_image(height, width), 3
-        answer = model.answer(model.embed(image), GridPrompter(points)(image))
+        answer = model.predict_all(model.embed(image), GridPrompter(points)(image))
         smooth = interpolate(answer.logits, (official_side // 4,) * 2, mode="bicubic")
         noise = torch.randn(smooth.shape, generator=torch.Generator().manual_seed(0))
         for name, logits in (("tiny-sam's logits", smooth), ("noise", noise)):
@@ -177,7 +177,7 @@ class _Given:
     def embed(self, _image: ImageArray) -> SceneEmbedding:
         return self.embedding
 
-    def answers(
+    def predict_masks(
         self, _embedding: SceneEmbedding, prompts: Prompts, _above: float, _batch: int | None = None
     ) -> Iterator[Answers]:
         indices = torch.arange(len(prompts.points)).repeat_interleave(3)
@@ -270,7 +270,8 @@ def _segmenter(model: SamModel, image: ImageArray, points: int) -> Segmenter:
     Random masks fill their image, so every box is alike: none is dropped because of another.
     """
     prompts = GridPrompter(points)(image)
-    ious = torch.cat([some.ious for some in model.answers(model.embed(image), prompts, float("-inf"))]).sort().values
+    found = model.predict_masks(model.embed(image), prompts, float("-inf"))
+    ious = torch.cat([some.ious for some in found]).sort().values
     middle = int((1 - PASSING) * len(ious))
     near = ious[max(0, middle - 20) : middle + 20]
     gap = int(near.diff().argmax())

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from naruto_vision.encoders.base import Encoder, embed_images
-from naruto_vision.encoders.class_token import clip_class_token, timm_class_token
+from naruto_vision.encoders.class_token import can_pool, clip_class_token, clip_tokens, pool_tokens, timm_class_token
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.dino import DinoEncoder
 from naruto_vision.encoders.int8 import Int8Attention, Int8Encoder
@@ -132,14 +132,6 @@ def test_other_towers_are_asked_themselves(change: dict[str, Any]) -> None:
     assert clip_class_token(_tower(**change), _pixels()) is None
 
 
-def _with_hook(tower: nn.Module) -> None:
-    tower.get_submodule("transformer.resblocks.1.mlp").register_forward_hook(lambda *_: None)
-
-
-def _with_early_hook(tower: nn.Module) -> None:
-    tower.get_submodule("transformer").register_forward_pre_hook(lambda *_: None)
-
-
 class _Doubling(nn.Linear):
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         return 2.0 * super().forward(rows)
@@ -156,7 +148,7 @@ def _with_another_attention(tower: nn.Module) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [nn.Module.train, _with_hook, _with_early_hook, _with_another_layer, _with_another_attention],
+    [nn.Module.train, _with_another_layer, _with_another_attention],
     ids=lambda change: change.__name__,
 )
 @torch.no_grad()
@@ -177,6 +169,13 @@ def test_with_gradients_a_clip_runs_open_clips_own_pass() -> None:
     assert torch.equal(vectors, expected)
     vectors.sum().backward()
     assert encoder.clip.visual.conv1.weight.grad is not None
+
+
+@pytest.mark.parametrize("options", [{}, {"pool_type": "avg"}, {"final_ln_after_pool": True}], ids=str)
+def test_the_steps_around_the_blocks_are_open_clips_own(options: dict[str, Any]) -> None:
+    tower, pixels = _tower(**options), _pixels()
+    assert can_pool(tower)
+    assert torch.equal(pool_tokens(tower, tower.transformer(clip_tokens(tower, pixels))), tower(pixels))
 
 
 def _seen(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
@@ -235,7 +234,18 @@ def _vit(**options: Any) -> Any:
     return _moved(timm.models.vision_transformer.VisionTransformer(**(sizes | options)))
 
 
-@pytest.mark.parametrize("options", [{}, {"init_values": 0.1}, {"reg_tokens": 4}, {"pre_norm": True}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"init_values": 0.1},
+        {"reg_tokens": 4},
+        {"reg_tokens": 4, "no_embed_class": True},
+        {"pre_norm": True},
+        {"dynamic_img_size": True},
+    ],
+    ids=str,
+)
 @torch.inference_mode()
 def test_a_timm_tower_is_followed_to_rounding(options: dict[str, Any]) -> None:
     vit, pixels = _vit(**options), _pixels()
@@ -247,6 +257,8 @@ def test_a_timm_tower_is_followed_to_rounding(options: dict[str, Any]) -> None:
 @torch.no_grad()
 def test_other_timm_towers_are_asked_themselves() -> None:
     assert timm_class_token(_vit(qk_norm=True), _pixels()) is None
+    assert timm_class_token(_vit(pos_embed="none"), _pixels()) is None
+    assert timm_class_token(_vit(dynamic_img_size=True), _pixels(side=40)) is None
     assert timm_class_token(_vit(block_fn=timm.models.vision_transformer.ParallelScalingBlock), _pixels()) is None
     assert timm_class_token(_vit().train(), _pixels()) is None
     with torch.enable_grad():

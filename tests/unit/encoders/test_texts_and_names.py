@@ -116,7 +116,7 @@ def test_an_encoder_without_texts_says_so_and_quotes_the_first() -> None:
 @pytest.mark.parametrize("value", [None, 3, "text", [["a"]], {"a": "b"}, {"a": [1]}, {"a": None}, {"a": ["b"], "c": 1}])
 def test_other_json_is_no_list_of_aliases(tmp_path: Path, value: object) -> None:
     (tmp_path / "aliases.json").write_text(json.dumps(value))
-    with pytest.raises(InputError, match=r"aliases\.json: expected a JSON object: class to a list of texts"):
+    with pytest.raises(InputError, match=r"aliases\.json: expected .*; write a JSON object: class to a list of texts"):
         read_aliases(tmp_path / "aliases.json")
 
 

@@ -125,7 +125,7 @@ class OneSquare:
         self.looks += 1
         return SceneEmbedding(torch.full((1, 1, 1, 1), self.looks), image.shape[:2], image.shape[:2])
 
-    def answers(
+    def predict_masks(
         self, embedding: SceneEmbedding, _prompts: Prompts, _above: float, _batch: int | None = None
     ) -> Iterator[MaskPredictions]:
         look = int(embedding.features)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from naruto_vision.records import ImageArray, Region
-from naruto_vision.segmentation.crops import CropConfig, crop_region, cut_out_rgba
+from naruto_vision.segmentation.crops import CropConfig, crop_region
 
 
 def _scene() -> tuple[ImageArray, Region]:
@@ -45,11 +45,11 @@ def test_a_loose_cut_out_shows_the_expanded_window() -> None:
 def test_an_expanded_box_at_the_frame_stays_aligned() -> None:
     image = np.random.default_rng(1).integers(1, 255, (30, 30, 3), dtype=np.uint8)
     region = Region((0, 25, 9, 29), np.ones((5, 10), dtype=bool))
-    cut = cut_out_rgba(image, region, expand=0.4)
-    assert cut.shape == (6, 12, 4)
-    assert (cut[1:, :10, :3] == image[25:, :10]).all()
-    assert cut[..., 3].sum() == 50 * 255
-    assert (cut[1:, :10, 3] == 255).all()
+    crop = crop_region(image, region, CropConfig(expand=0.4, tight=False, pad=0, pad_min=0))
+    assert crop.shape == (6, 12, 3)
+    assert (crop[1:, :10] == image[25:, :10]).all()
+    assert not crop[0].any()
+    assert not crop[:, 10:].any()
 
 
 def test_the_image_is_never_written_to() -> None:

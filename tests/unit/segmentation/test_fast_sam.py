@@ -110,10 +110,10 @@ def test_answers_come_in_order_whatever_the_batch(batch: int | None) -> None:
     image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     points = np.random.default_rng(1).uniform(0, 48, (10, 1, 2)).astype(np.float32)
     prompts, embedding = Prompts(points, np.ones((10, 1), np.int64)), model.embed(image)
-    every = model.answer(embedding, prompts)
+    every = model.predict_all(embedding, prompts)
     ordered = every.ious.flatten().sort().values
     bar = float(ordered[14:16].mean())  # between two estimates, so that rounding has no say
-    some = list(model.answers(embedding, prompts, bar, batch))
+    some = list(model.predict_masks(embedding, prompts, bar, batch))
     wanted = every.ious > bar
     assert torch.cat([part.prompt for part in some]).tolist() == wanted.nonzero()[:, 0].tolist()
     assert torch.allclose(torch.cat([part.ious for part in some]), every.ious[wanted], atol=1e-5)

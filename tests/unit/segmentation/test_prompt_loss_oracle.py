@@ -8,17 +8,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from naruto_vision.segmentation import training
-from naruto_vision.segmentation.sam import MaskPrediction, SamModel
+from naruto_vision.segmentation.sam import DecodedMasks, SamModel
 from naruto_vision.segmentation.training import FOCAL_WEIGHT, PromptBatch, PromptLosses, prompt_losses, prompt_quality
 
 SIDE = 8
 Numbers = NDArray[np.float64]
 
 
-def _answer(seed: int, prompts: int) -> MaskPrediction:
+def _answer(seed: int, prompts: int) -> DecodedMasks:
     rng = np.random.default_rng(seed)
     logits = torch.from_numpy(rng.normal(0, 3, (prompts, 3, SIDE, SIDE))).float()
-    return MaskPrediction(logits, torch.from_numpy(rng.uniform(0, 1, (prompts, 3))).float())
+    return DecodedMasks(logits, torch.from_numpy(rng.uniform(0, 1, (prompts, 3))).float())
 
 
 def _masks(seed: int, figures: list[bool]) -> torch.Tensor:
@@ -55,8 +55,8 @@ def _iou(mask: NDArray[np.bool_], target: NDArray[np.bool_]) -> float:
     return float((mask & target).sum() / union) if union else 0.0
 
 
-def _losses(monkeypatch: pytest.MonkeyPatch, answer: MaskPrediction, masks: torch.Tensor) -> PromptLosses:
-    monkeypatch.setattr(training, "answer_batch", lambda _model, _batch: answer)
+def _losses(monkeypatch: pytest.MonkeyPatch, answer: DecodedMasks, masks: torch.Tensor) -> PromptLosses:
+    monkeypatch.setattr(training, "predict_batch", lambda _model, _batch: answer)
     model: SamModel = object.__new__(SamModel)  # never asked: its answers are given
     return prompt_losses(model, _batch(masks, len(masks)), resolution=SIDE)
 
@@ -92,7 +92,7 @@ def test_the_focal_loss_weighs_twenty_times_in_the_choice_of_the_best(monkeypatc
     sure = torch.full((SIDE, SIDE), -9.0)
     misses, faint, none = sure.clone(), torch.full((SIDE, SIDE), -2.5), torch.full((SIDE, SIDE), 9.0)
     faint[0, 0] = 2.5  # finds the pixel, but is nowhere sure
-    answer = MaskPrediction(torch.stack([misses, faint, none])[None], torch.zeros(1, 3))
+    answer = DecodedMasks(torch.stack([misses, faint, none])[None], torch.zeros(1, 3))
     target = masks[0].double().numpy()
     pairs = [(_focal(one, target), _dice(one, target)) for one in answer.logits[0].double().numpy()]
     found = _losses(monkeypatch, answer, masks)
@@ -103,7 +103,7 @@ def test_the_focal_loss_weighs_twenty_times_in_the_choice_of_the_best(monkeypatc
 def test_no_figure_at_all_costs_only_the_head_and_gradients_stay_finite(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = _answer(1, 2).logits.requires_grad_()
     ious = torch.full((2, 3), 0.5, requires_grad=True)
-    found = _losses(monkeypatch, MaskPrediction(logits, ious), _masks(1, [False, False]))
+    found = _losses(monkeypatch, DecodedMasks(logits, ious), _masks(1, [False, False]))
     assert (found.focal.item(), found.dice.item()) == (0.0, 0.0)
     assert found.total.item() == pytest.approx(0.25)  # asked for 0, estimated one half
     found.total.backward()
@@ -114,7 +114,7 @@ def test_no_figure_at_all_costs_only_the_head_and_gradients_stay_finite(monkeypa
 
 def test_masks_are_compared_at_the_resolution_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     answer, masks = _answer(2, 1), _masks(2, [True])
-    monkeypatch.setattr(training, "answer_batch", lambda _model, _batch: answer)
+    monkeypatch.setattr(training, "predict_batch", lambda _model, _batch: answer)
     model: SamModel = object.__new__(SamModel)
     whole = prompt_losses(model, _batch(masks, 1), resolution=SIDE)
     halved = prompt_losses(model, _batch(masks, 1), resolution=SIDE // 2)
@@ -136,7 +136,7 @@ def test_quality_is_that_of_the_best_mask_and_of_the_one_that_the_model_chose(
     answer, masks = _answer(seed, count), _masks(seed + 1, [True] * count)
     model: SamModel = object.__new__(SamModel)
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(training, "answer_batch", lambda _model, _batch: answer)
+        monkeypatch.setattr(training, "predict_batch", lambda _model, _batch: answer)
         found = prompt_quality(model, _batch(masks, points))
     ious = [[_iou(one > 0, masks[row].numpy()) for one in answer.logits[row].numpy()] for row in range(count)]
     chosen = answer.ious.numpy().argmax(axis=1)

@@ -5,7 +5,7 @@ from segment_anything import SamPredictor
 
 from naruto_vision.segmentation.postprocess import mask_iou
 from naruto_vision.segmentation.sam import SamModel
-from naruto_vision.segmentation.training import PromptBatch, answer_batch, prompt_losses, prompt_quality
+from naruto_vision.segmentation.training import PromptBatch, predict_batch, prompt_losses, prompt_quality
 
 
 def _batch(*, with_boxes: bool = True) -> PromptBatch:
@@ -36,7 +36,7 @@ def model() -> SamModel:
 def test_a_mixed_batch_answers_like_the_stock_predictor_prompt_by_prompt(model: SamModel) -> None:
     batch = _batch()
     with torch.no_grad():
-        answer = answer_batch(model, batch)
+        answer = predict_batch(model, batch)
     predictor = SamPredictor(model.sam)
     for row in range(4):
         predictor.set_image(batch.pixels[batch.image[row]].permute(1, 2, 0).numpy())
@@ -93,7 +93,7 @@ def test_quality_is_the_iou_of_the_answers(model: SamModel) -> None:
     batch = _batch()._replace(masks=torch.ones(4, 256, 256, dtype=torch.bool))
     quality = prompt_quality(model, batch)
     with torch.no_grad():
-        answer = answer_batch(model, batch)
+        answer = predict_batch(model, batch)
     whole = torch.nn.functional.interpolate(answer.logits, (256, 256), mode="bilinear") > 0
     ious = mask_iou(whole, batch.masks[:, None])
     assert torch.equal(quality.best, ious.max(dim=1).values)

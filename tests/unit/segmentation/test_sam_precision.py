@@ -15,14 +15,13 @@ from torch import Tensor
 from naruto_vision.errors import InputError
 from naruto_vision.io.bundles import config_path
 from naruto_vision.records import ImageArray, Mask, Region
-from naruto_vision.segmentation import compile as compiling
 from naruto_vision.segmentation import runtime
-from naruto_vision.segmentation.compile import few_sizes, filled
+from naruto_vision.segmentation.fast_decoder import repeat_first
 from naruto_vision.segmentation.fast_encoder import encode_image, products_of
 from naruto_vision.segmentation.generator import RegionFilter, Segmenter
 from naruto_vision.segmentation.postprocess import mask_iou
 from naruto_vision.segmentation.prompts import GridPrompter
-from naruto_vision.segmentation.runtime import Compile, ForwardPasses, Precision, check_precision
+from naruto_vision.segmentation.runtime import Compile, ForwardPasses, Precision, check_precision, few_sizes
 from naruto_vision.segmentation.sam import SamModel
 from naruto_vision.synthetic.attributes import read_cast
 from naruto_vision.synthetic.scene import draw_scene
@@ -54,17 +53,17 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         graphs.append(str(graph.code))
         return graph.forward
 
-    monkeypatch.setattr(compiling, "BACKEND", backend)
-    compiling.compile_once.cache_clear()
+    monkeypatch.setattr(runtime, "BACKEND", backend)
+    runtime.compile_once.cache_clear()
     torch._dynamo.reset()
     yield graphs
-    compiling.compile_once.cache_clear()
+    runtime.compile_once.cache_clear()
     torch._dynamo.reset()
 
 
 def _answers(model: SamModel, image: ImageArray, points: int = 5, batch: int | None = None) -> tuple[Tensor, ...]:
     embedding, prompts = model.embed(image), GridPrompter(points)(image)
-    some = list(model.answers(embedding, prompts, 0.3, batch))
+    some = list(model.predict_masks(embedding, prompts, 0.3, batch))
     return embedding.features, *(torch.cat(each) for each in zip(*some, strict=True))
 
 
@@ -138,6 +137,13 @@ def test_rounded_copies_follow_the_weights(image: ImageArray) -> None:
     fresh = SamModel(precision="bfloat16")
     fresh.sam.load_state_dict(state)
     assert torch.equal(fresh.embed(image).features, model.embed(image).features)
+    optimizer = torch.optim.SGD(model.parameters(), 1e-2)
+    model.encode(torch.rand(1, 3, 256, 256)).sum().backward()
+    optimizer.step()
+    trained = model.embed(image).features
+    assert not torch.equal(trained, fresh.embed(image).features)
+    fresh.sam.load_state_dict(model.sam.state_dict())
+    assert torch.equal(trained, fresh.embed(image).features)
 
 
 @pytest.mark.usefixtures("any_precision")
@@ -208,7 +214,7 @@ def test_a_machine_with_a_gpu_waits_for_the_device(
         model.embed(image)
     features = torch.zeros(1, 64, 16, 16)
     with pytest.raises(InputError, match="use float32"):
-        next(model.passes.answers(features, torch.zeros(1, 2, 64), 0.0))
+        next(model.passes.predict_masks(features, torch.zeros(1, 2, 64), 0.0))
 
 
 @pytest.mark.usefixtures("any_precision")
@@ -274,7 +280,7 @@ def test_compiled_batches_have_two_sizes(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_no_prompts_have_no_answers(traced: list[str]) -> None:
     model = SamModel(weights="tiny-sam", compile="all")
-    assert list(model.passes.answers(torch.zeros(1, 64, 16, 16), torch.zeros(0, 2, 64), 0.0)) == []
+    assert list(model.passes.predict_masks(torch.zeros(1, 64, 16, 16), torch.zeros(0, 2, 64), 0.0)) == []
     assert not traced
 
 
@@ -289,8 +295,8 @@ def test_sizes_are_few_and_fill_no_further_batch(count: int, most: int) -> None:
 
 def test_rows_are_filled_up_with_the_first() -> None:
     rows = torch.arange(6.0).view(3, 2)
-    assert filled(rows, 3) is rows
-    assert filled(rows, 5).tolist() == [*rows.tolist(), [0.0, 1.0], [0.0, 1.0]]
+    assert repeat_first(rows, 3) is rows
+    assert repeat_first(rows, 5).tolist() == [*rows.tolist(), [0.0, 1.0], [0.0, 1.0]]
 
 
 @pytest.mark.gpu

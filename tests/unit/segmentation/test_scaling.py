@@ -10,7 +10,7 @@ from naruto_vision.segmentation import runtime
 from naruto_vision.segmentation.generator import CropLayers, RegionFilter, Segmenter
 from naruto_vision.segmentation.postprocess import resize_longest
 from naruto_vision.segmentation.prompts import GridPrompter
-from naruto_vision.segmentation.protocol import SceneEmbedding, embed_scenes
+from naruto_vision.segmentation.protocol import embed_scenes
 from naruto_vision.segmentation.sam import SamModel
 
 SIZES = [(48, 64), (64, 33), (7, 90), (64, 64), (30, 31)]
@@ -48,27 +48,6 @@ def test_several_images_are_embedded_as_one_by_one(
         assert (one.features - other.features).abs().max() <= 1e-5
     assert not torch.allclose(together[0].features, together[1].features, atol=1e-2)
     assert model.embed_all([]) == []
-
-
-class _OneByOne:
-    """A promptable model that takes one image at a time."""
-
-    def __init__(self, model: SamModel) -> None:
-        self.model = model
-        self.thresholds, self.fingerprint = model.thresholds, model.fingerprint
-        self.answers, self.full_masks = model.answers, model.full_masks
-        self.seen: list[ImageArray] = []
-
-    def embed(self, image: ImageArray) -> SceneEmbedding:
-        self.seen.append(image)
-        return self.model.embed(image)
-
-
-def test_a_model_without_batches_is_asked_one_by_one(model: SamModel) -> None:
-    single = _OneByOne(model)
-    found = embed_scenes(single, _images())
-    assert len(single.seen) == len(found) == len(SIZES)
-    assert torch.equal(found[2].features, model.embed(_images()[2]).features)
 
 
 def _same(ours: list[Region], others: list[Region]) -> bool:

@@ -40,7 +40,7 @@ def _image(height: int, width: int, seed: int = 0) -> ImageArray:
 @pytest.mark.parametrize(("seed", "height", "width"), [(6, 48, 64), (6, 64, 64), (7, 61, 37)])
 def test_the_masks_are_those_of_the_stock_generator(seed: int, height: int, width: int) -> None:
     model, image = _random_model(seed), _image(height, width, seed)
-    bar = float(model.answer(model.embed(image), GridPrompter(6)(image)).ious.quantile(0.2))
+    bar = float(model.predict_all(model.embed(image), GridPrompter(6)(image)).ious.quantile(0.2))
     stock = SamAutomaticMaskGenerator(
         model.sam,
         points_per_side=6,
@@ -83,7 +83,7 @@ class FakeModel:
     def embed(self, image: ImageArray) -> SceneEmbedding:
         return SceneEmbedding(torch.zeros(1, 1, 1, 1), image.shape[:2], image.shape[:2])
 
-    def answers(
+    def predict_masks(
         self, _embedding: SceneEmbedding, prompts: Prompts, above: float, batch: int | None = None
     ) -> Iterator[MaskPredictions]:
         count = len(prompts.points)
