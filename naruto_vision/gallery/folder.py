@@ -1,18 +1,17 @@
-"""The gallery folder on disk: written as a whole, and read only where every byte is the one that was written."""
+"""A gallery's content and index as the files of its folder, and back."""
 
 import hashlib
 import io
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from naruto_vision.errors import FingerprintError, FormatError, InputError
 from naruto_vision.gallery.content import GalleryContent, GalleryRow, archived_ids, stale_since
-from naruto_vision.gallery.index import Budgets, IndexKind, VectorIndex, budgets_from_json
+from naruto_vision.gallery.index import Budgets, IndexKind, IndexMeta, VectorIndex
 from naruto_vision.gallery.store import (
     AGAIN,
     EMBEDDINGS,
@@ -24,6 +23,7 @@ from naruto_vision.gallery.store import (
     ROWS,
     STATS,
     THRESHOLDS,
+    Manifest,
     json_bytes,
     lines_bytes,
     manifest_checksum,
@@ -44,6 +44,13 @@ class StoredIndex:
     kind: IndexKind
     data: bytes | None
     budgets: Budgets = field(default_factory=dict)
+
+
+class _Row(TypedDict):
+    id: int
+    path: str
+    label: str
+    aug: str
 
 
 def _npy_bytes(vectors: Vectors) -> bytes:
@@ -100,15 +107,16 @@ def read_gallery(folder: str | Path, fingerprint: str | None = None) -> tuple[Ga
     _check_encoder(root, read_manifest(root), fingerprint)  # before anything large is read
     manifest, data = read_files(root)
     _check_encoder(root, manifest, fingerprint)
-    records, ledger = parse_lines(root / ROWS, data[ROWS]), parse_lines(root / LEDGER, data[LEDGER])
+    records = parse_lines(root / ROWS, data[ROWS], _Row)
+    ledger = parse_lines(root / LEDGER, data[LEDGER], dict[str, Any])
     vectors = _parse_npy(root / EMBEDDINGS, data[EMBEDDINGS], (manifest["rows"], manifest["dim"]))
     try:
         content = GalleryContent(
             vectors=vectors,
-            rows=tuple(_row(record) for record in records),
+            rows=tuple(GalleryRow(record["path"], record["label"], record["aug"]) for record in records),
             ids=np.array([record["id"] for record in records], dtype=np.int64),
             fingerprint=manifest["fingerprint"],
-            thresholds=Thresholds.from_json(parse_json(root / THRESHOLDS, data[THRESHOLDS])),
+            thresholds=parse_json(root / THRESHOLDS, data[THRESHOLDS], Thresholds),
             ledger=tuple(ledger),
             removed=_removed(root, data.get(REMOVED), ledger, vectors.shape[1]),
         )
@@ -117,10 +125,11 @@ def read_gallery(folder: str | Path, fingerprint: str | None = None) -> tuple[Ga
     except (InputError, ValueError, LookupError, TypeError, OverflowError) as error:
         raise FormatError(root, "a gallery whose files agree", str(error), AGAIN) from None
     _check_agreement(root, content, manifest)
-    return content, _stored(root, content, parse_json(root / INDEX_META, data[INDEX_META]), data.get(INDEX))
+    meta = parse_json(root / INDEX_META, data[INDEX_META], IndexMeta)
+    return content, _stored(root, content, meta, data.get(INDEX))
 
 
-def _check_encoder(root: Path, manifest: Mapping[str, Any], fingerprint: str | None) -> None:
+def _check_encoder(root: Path, manifest: Manifest, fingerprint: str | None) -> None:
     if fingerprint is not None and fingerprint != manifest["fingerprint"]:
         raise FingerprintError(root, manifest["fingerprint"], fingerprint)
 
@@ -131,34 +140,22 @@ def _removed(root: Path, data: bytes | None, ledger: list[dict[str, Any]], dim: 
     return np.zeros((0, dim), dtype=np.float32) if data is None else _parse_npy(root / REMOVED, data, shape)
 
 
-def _stored(root: Path, content: GalleryContent, meta: object, data: bytes | None) -> StoredIndex:
+def _stored(root: Path, content: GalleryContent, meta: IndexMeta, data: bytes | None) -> StoredIndex:
     """Compare ``faiss_meta.json`` with the vectors and say what ``faiss.index`` is.
 
     On unit rows the nearest by L2 are the nearest by inner product, so a flat index of that metric needs no file.
     """
+    if (meta.size, meta.dim) == content.vectors.shape:
+        if meta.kind == "flat":
+            return StoredIndex("exact", None) if data is None or meta.metric == "l2" else StoredIndex("faiss", data)
+        if meta.metric == "ip" and data:
+            return StoredIndex(meta.kind, data, meta.budgets)
     rows, dim = content.vectors.shape
-    expected = f"metric ip (or l2), kind flat, hnsw, ivf or sq, dim {dim}, size {rows}"
-    match meta:
-        case {"metric": "ip" | "l2" as metric, "kind": str(kind), "dim": d, "size": n, **rest} if (n, d) == (rows, dim):
-            if kind == "flat":
-                return StoredIndex("exact", None) if data is None or metric == "l2" else StoredIndex("faiss", data)
-            if kind in ("hnsw", "ivf", "sq") and metric == "ip" and data:
-                try:
-                    return StoredIndex(cast("IndexKind", kind), data, budgets_from_json(rest.get("efforts")))
-                except ValueError as error:
-                    raise FormatError(root / INDEX_META, "efforts", str(error), AGAIN) from None
+    expected = f"metric ip (or l2 and flat), dim {dim}, size {rows}, and {INDEX} unless flat"
     raise FormatError(root / INDEX_META, expected, repr(meta), AGAIN)
 
 
-def _row(record: Mapping[str, Any]) -> GalleryRow:
-    match record:
-        case {"id": int(), "path": str(path), "label": str(label), "aug": str(aug)}:
-            return GalleryRow(path, label, aug)
-    msg = f"{ROWS}: expected id, path, label and aug, found {sorted(record)}"
-    raise ValueError(msg)
-
-
-def _check_agreement(root: Path, content: GalleryContent, manifest: Mapping[str, Any]) -> None:
+def _check_agreement(root: Path, content: GalleryContent, manifest: Manifest) -> None:
     """Check that the ledger, the ids and the lengths of the vectors agree."""
     generations = [line.get("generation") for line in content.ledger]
     if not generations or generations != list(range(1, manifest["generation"] + 1)):

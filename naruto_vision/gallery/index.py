@@ -7,8 +7,9 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,7 +20,7 @@ FaissIndex: TypeAlias = Any
 """An object of FAISS, which ships no types."""
 
 IndexChoice: TypeAlias = Literal["auto", "flat", "faiss", "exact", "hnsw", "ivf", "sq"]
-"""What a caller may ask for: "flat" and "faiss" both compare every row; "exact" is the same and stores no index."""
+"""What a caller may choose: "flat" and "faiss" both compare every row; "exact" is the same and stores no index."""
 
 IndexKind: TypeAlias = Literal["faiss", "exact", "hnsw", "ivf", "sq"]
 QueryKind: TypeAlias = Literal["image", "text"]
@@ -47,25 +48,17 @@ _SPARE = 8  # rows beyond those wanted that are proposed at first
 _RESCORED = 1 << 22  # float64 numbers that rescoring holds at once: 32 MiB
 
 
+_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+
+
 @dataclass(frozen=True)
 class SearchBudget:
-    """The ``nprobe`` (IVF) or ``efSearch`` (HNSW) of a query, and the recall that was measured with it.
+    """The ``nprobe`` (IVF) or ``efSearch`` (HNSW) of a query, and the recall that was measured with it."""
 
-    Raises:
-        ValueError: If a number is out of range.
-    """
-
-    width: int
-    recall: float
-    queries: int
-    rows: int
-
-    def __post_init__(self) -> None:
-        counts = (self.width, self.queries, self.rows)
-        whole = all(type(count) is int and count >= 1 for count in counts)
-        if not whole or not isinstance(self.recall, int | float) or not 0.0 <= self.recall <= 1.0:
-            msg = f"search budget: expected counts from 1 and a recall from 0 to 1, found {self}"
-            raise ValueError(msg)
+    width: _Count
+    recall: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    queries: _Count
+    rows: _Count
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON values of ``faiss_meta.json``."""
@@ -76,18 +69,20 @@ Budgets: TypeAlias = Mapping[QueryKind, SearchBudget]
 NO_BUDGETS: Budgets = MappingProxyType({})
 
 
-def budgets_from_json(value: object) -> Budgets:
-    """Read the ``efforts`` of ``faiss_meta.json``; None stands for an index that was not measured."""
-    match value:
-        case None:
-            return NO_BUDGETS
-        case {"image": dict(image), "text": dict(text)}:
-            try:
-                return {"image": SearchBudget(**image), "text": SearchBudget(**text)}
-            except TypeError as error:
-                raise ValueError(str(error)) from None
-    msg = f"expected the search budgets of image and text queries, found {value!r}"
-    raise ValueError(msg)
+@dataclass(frozen=True)
+class IndexMeta:
+    """The contents of ``faiss_meta.json``; ``efforts`` are the budgets of both kinds of query, once measured."""
+
+    metric: Literal["ip", "l2"]
+    kind: Literal["flat", "hnsw", "ivf", "sq"]
+    dim: int
+    size: int
+    efforts: Annotated[dict[QueryKind, SearchBudget], msgspec.Meta(min_length=2)] | None = None
+
+    @property
+    def budgets(self) -> Budgets:
+        """The search budgets; none of an index that was not measured."""
+        return self.efforts or NO_BUDGETS
 
 
 def choose_kind(choice: IndexChoice, rows: int = 0, stored: IndexKind | None = None) -> IndexKind:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -213,11 +214,11 @@ def test_thresholds_of_nothing_judge_nobody() -> None:
     free = Thresholds()
     assert (free.chosen, free.rule, free.threshold("a")) == (False, NONE_RULE, None)
     assert "decision" not in free.as_json()
-    assert Thresholds.from_json(free.as_json()) == free
+    assert msgspec.convert(free.as_json(), Thresholds) == free
     own = Thresholds(None, {"b": 0.5, "a": 1}, decision="mean")
     assert (own.chosen, own.threshold("b"), own.threshold("z")) == (True, 0.5, None)
     assert list(own.as_json()["classes"]) == ["a", "b"]
-    assert Thresholds.from_json(own.as_json()) == own
+    assert msgspec.convert(own.as_json(), Thresholds) == own
 
 
 @pytest.mark.parametrize(
