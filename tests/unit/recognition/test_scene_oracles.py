@@ -194,7 +194,7 @@ def test_chosen_thresholds_remember_their_rule_of_naming_and_hold_for_no_other()
     check_decision(Thresholds(), "vote")
     check_decision(Thresholds(0.5), "vote")
     with pytest.raises(
-        InputError, match=r"model\.decision vote: the gallery's thresholds were chosen for mean; .*anew"
+        InputError, match=r"model\.decision vote: the gallery's thresholds were chosen for mean; .*again"
     ):
         check_decision(chosen, "vote")
 
