@@ -7,9 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from naruto_vision.errors import FormatError, InputError
-from naruto_vision.gallery.content import GalleryContent, GalleryRow, build_content, unit_rows
+from naruto_vision.gallery.content import (
+    GalleryContent,
+    GalleryRow,
+    build_content,
+    read_gallery,
+    unit_rows,
+    write_gallery,
+)
 from naruto_vision.gallery.edits import change_thresholds, note_index
-from naruto_vision.gallery.folder import read_gallery, write_gallery
 from naruto_vision.gallery.index import IndexChoice, IndexKind, QueryKind, VectorIndex, choose_kind
 from naruto_vision.gallery.store import INDEX, writer_lock
 from naruto_vision.gallery.thresholds import Thresholds
@@ -123,7 +129,7 @@ class Gallery:
     def search(self, queries: Vectors, k: int, kind: QueryKind = "image") -> tuple[tuple[Neighbour, ...], ...]:
         """Find the nearest rows.
 
-        The answer depends on a query and the gallery alone: not on the other queries, the index that searches, or
+        The result depends on a query and the gallery alone: not on the other queries, the index that searches, or
         ``k`` (the first five of ten are the five).
 
         Args:
@@ -228,7 +234,7 @@ class Gallery:
 
     @cached_property
     def digest(self) -> str:
-        """64 hexadecimal digits that change with anything that can change an answer."""
+        """64 hexadecimal digits that change with anything that can change a result."""
         return self.content.digest()
 
 

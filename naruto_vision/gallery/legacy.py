@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict
 from zipfile import BadZipFile
 
 import msgspec
@@ -32,8 +32,7 @@ class _Row(TypedDict):
     aug: NotRequired[object]
 
 
-@dataclass(frozen=True)
-class ReferenceIndex:
+class ReferenceIndex(NamedTuple):
     """The unit vectors (N, D) and the rows of an index folder."""
 
     vectors: Vectors
