@@ -32,12 +32,13 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
     from naruto_vision.encoders.int8 import Int8Encoder as Int8Encoder
     from naruto_vision.errors import NarutoVisionError as NarutoVisionError
     from naruto_vision.gallery.content import GalleryRow as GalleryRow
+    from naruto_vision.gallery.edits import add_rows as add_rows
+    from naruto_vision.gallery.edits import relabel_rows as relabel_rows
+    from naruto_vision.gallery.edits import remove_rows as remove_rows
+    from naruto_vision.gallery.edits import roll_back as roll_back
     from naruto_vision.gallery.enrollment import EnrollmentConfig as EnrollmentConfig
     from naruto_vision.gallery.gallery import Gallery as Gallery
-    from naruto_vision.gallery.maintenance import add_to_gallery as add_to_gallery
-    from naruto_vision.gallery.maintenance import relabel_in_gallery as relabel_in_gallery
-    from naruto_vision.gallery.maintenance import remove_from_gallery as remove_from_gallery
-    from naruto_vision.gallery.maintenance import roll_back_gallery as roll_back_gallery
+    from naruto_vision.gallery.gallery import edit_gallery as edit_gallery
     from naruto_vision.io.images import read_image as read_image
     from naruto_vision.loading import load as load
     from naruto_vision.metrics.evaluation import evaluate_scenes as evaluate_scenes
@@ -81,9 +82,9 @@ _HOMES = {
     "encoders.int8": "Int8Encoder",
     "errors": "NarutoVisionError",
     "gallery.content": "GalleryRow",
+    "gallery.edits": "add_rows relabel_rows remove_rows roll_back",
     "gallery.enrollment": "EnrollmentConfig",
-    "gallery.gallery": "Gallery",
-    "gallery.maintenance": "add_to_gallery relabel_in_gallery remove_from_gallery roll_back_gallery",
+    "gallery.gallery": "Gallery edit_gallery",
     "io.images": "read_image",
     "loading": "load",
     "metrics.evaluation": "evaluate_scenes",

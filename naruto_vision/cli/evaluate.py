@@ -87,9 +87,9 @@ def run(arguments: argparse.Namespace) -> int:
     scenes = verdict_documents(evaluations[0])
     _print(dict(zip(runs, documents, strict=True)), compared, scenes if arguments.verbose else [])
     if arguments.sheet:
-        from naruto_vision.viz.evaluation_sheet import write_sheet
+        from naruto_vision.viz.sheets import write_evaluation_sheet
 
-        sys.stdout.write(f"{write_sheet(scenes, images, arguments.sheet, arguments.theme)}\n")
+        sys.stdout.write(f"{write_evaluation_sheet(scenes, images, arguments.sheet, arguments.theme)}\n")
     if arguments.csv_out:
         write_text(arguments.csv_out, class_csv(documents[0]))
     if arguments.json:

@@ -274,7 +274,8 @@ def _embed_and_publish(
     import numpy as np
 
     from naruto_vision.encoders.base import embed_images
-    from naruto_vision.gallery.maintenance import add_to_gallery
+    from naruto_vision.gallery.edits import add_rows
+    from naruto_vision.gallery.gallery import edit_gallery
 
     mirror = bool(gallery.note.get("mirror", True))
     vectors: list[Any] = []
@@ -287,8 +288,8 @@ def _embed_and_publish(
                 vectors.append(embed_images(encoder, images, mirror=mirror).float().numpy())
                 rows += own
             if rows and (len(rows) >= arguments.publish_every or start == starts[-1]):
-                fingerprint = gallery.fingerprint
-                gallery = add_to_gallery(arguments.gallery, np.concatenate(vectors), rows, fingerprint=fingerprint)
+                new, fingerprint = np.concatenate(vectors), gallery.fingerprint
+                gallery = edit_gallery(arguments.gallery, add_rows, new, rows, fingerprint=fingerprint)
                 vectors, rows = [], []
             advance()
     return gallery
@@ -308,7 +309,7 @@ def _remove_options(parser: argparse.ArgumentParser) -> None:
 
 def _remove(arguments: argparse.Namespace) -> int:
     from naruto_vision.gallery.edits import remove_rows
-    from naruto_vision.gallery.maintenance import edit_gallery
+    from naruto_vision.gallery.gallery import edit_gallery
 
     gallery = edit_gallery(arguments.gallery, lambda content: remove_rows(content, chosen_ids(arguments, content)))
     _print_edit(arguments.gallery, gallery)
@@ -323,7 +324,7 @@ def _relabel_options(parser: argparse.ArgumentParser) -> None:
 
 def _relabel(arguments: argparse.Namespace) -> int:
     from naruto_vision.gallery.edits import relabel_rows
-    from naruto_vision.gallery.maintenance import edit_gallery
+    from naruto_vision.gallery.gallery import edit_gallery
 
     gallery = edit_gallery(
         arguments.gallery, lambda content: relabel_rows(content, chosen_ids(arguments, content), arguments.to)
@@ -339,9 +340,10 @@ def _rollback_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _rollback(arguments: argparse.Namespace) -> int:
-    from naruto_vision.gallery.maintenance import roll_back_gallery
+    from naruto_vision.gallery.edits import roll_back
+    from naruto_vision.gallery.gallery import edit_gallery
 
-    _print_edit(arguments.gallery, roll_back_gallery(arguments.gallery, arguments.to))
+    _print_edit(arguments.gallery, edit_gallery(arguments.gallery, roll_back, arguments.to))
     return 0
 
 
@@ -357,7 +359,7 @@ def _reindex_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _reindex(arguments: argparse.Namespace) -> int:
-    from naruto_vision.gallery.maintenance import reindex_gallery
+    from naruto_vision.gallery.gallery import reindex_gallery
 
     gallery = reindex_gallery(arguments.gallery, arguments.index)
     kind = "flat" if gallery.index_kind == "faiss" else gallery.index_kind

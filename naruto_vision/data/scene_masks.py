@@ -1,16 +1,27 @@
-"""Masks of whole scenes, true and predicted, held against one another scene by scene."""
+"""Masks of whole scenes, true and predicted, compared scene by scene."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from naruto_vision.errors import FormatError, JsonError, MissingPathError
+from naruto_vision.errors import FormatError, MissingPathError
 from naruto_vision.geometry import mask_from_rle, rle_from_mask
+from naruto_vision.io.typed_json import read_json_lines
 from naruto_vision.metrics.fragments import FragmentCounts, add_fragments, count_fragments
 
 PREDICTIONS = "predictions.jsonl"
 """Where ``predict`` writes its masks."""
+
+
+class _Region(TypedDict):
+    shown: bool
+    mask: Any
+
+
+class _Scene(TypedDict):
+    scene: str
+    regions: list[_Region]
 
 
 def read_coco_masks(path: str | Path) -> dict[str, list[Any]]:
@@ -57,10 +68,12 @@ def count_scene_fragments(
     """Count how often a segmenter cut figures into pieces or ran several together."""
     path = _log_of(Path(folder))
     counts, left = [], dict(figures)
-    for scene, regions in _regions(path, shown_only):
+    for line in read_json_lines(path, _Scene):
+        scene = line["scene"]
         true = left.pop(scene, None)  # a scene that comes twice counts once
         if true is not None:
-            found = _checked(path, scene, regions)
+            masks = [region["mask"] for region in line["regions"] if region["shown"] or not shown_only]
+            found = _checked(path, scene, masks)
             counts.append(_count(path, scene, found, _checked("the true masks", scene, true), iou_match))
             advance()
     for true in left.values():
@@ -73,22 +86,8 @@ def _log_of(folder: Path) -> Path:
     for base in (folder, folder.parent):
         if (base / PREDICTIONS).is_file():
             return base / PREDICTIONS
-    hint = "`naruto-vision predict` writes it; without masks, leave --gt-masks away"
+    hint = "`naruto-vision predict` writes it; without masks, omit --gt-masks"
     raise MissingPathError(folder / PREDICTIONS, "file of masks", hint)
-
-
-def _regions(path: Path, shown_only: bool) -> Iterable[tuple[str, list[Any]]]:
-    """Yield the packed masks of one scene after the other."""
-    from naruto_vision.recognition.writer import read_log  # imports torch, which `evaluate` without masks does not need
-
-    try:
-        for line in read_log(path):
-            regions = [region for region in line["regions"] if region["shown"] or not shown_only]
-            yield str(line["scene"]), [region["mask"] for region in regions]
-    except ValueError as error:
-        raise JsonError(path, error) from None
-    except (KeyError, TypeError) as error:
-        raise FormatError(path, "scenes with regions and masks", f"{type(error).__name__} {error}") from None
 
 
 def _checked(path: str | Path, scene: str, records: Sequence[Any]) -> list[dict[str, Any]]:

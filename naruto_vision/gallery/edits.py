@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -167,5 +168,5 @@ def _state(
         for id_, before, _ in line.get("relabelled", ()):
             rows[id_] = replace(rows[id_], label=before)
         if line["op"] in {"thresholds", "rollback"}:
-            thresholds = Thresholds.from_json(line["before"])
+            thresholds = msgspec.convert(line["before"], Thresholds)
     return rows, thresholds

@@ -1,4 +1,4 @@
-"""From labelled images to a gallery: which are enrolled, their gamma variants, and collecting their vectors."""
+"""From labelled images to a gallery: which images are enrolled, their gamma variants, and their vectors."""
 
 import hashlib
 import logging
@@ -55,14 +55,8 @@ class EnrollmentConfig:
     seed: int = 42
 
     def __post_init__(self) -> None:
-        if self.presample < 1 or self.max_per_class < 0:
-            msg = f"expected max_per_class >= 0 and presample >= 1, found {self.max_per_class} and {self.presample}"
-            raise ValueError(msg)
-        if not 0.0 <= self.dedup_threshold <= 1.0:
-            msg = f"expected a dedup_threshold from 0 to 1, a cosine, found {self.dedup_threshold}"
-            raise ValueError(msg)
-        if self.seed < 0:
-            msg = f"expected a seed of 0 or more, found {self.seed}"
+        if self.presample < 1 or min(self.max_per_class, self.seed) < 0 or not 0.0 <= self.dedup_threshold <= 1.0:
+            msg = f"expected presample >= 1, max_per_class and seed >= 0, dedup_threshold from 0 to 1, found {self}"
             raise ValueError(msg)
 
     @property
@@ -106,16 +100,13 @@ def keep_first_of_duplicates(vectors: Vectors, threshold: float) -> NDArray[np.b
     return keep
 
 
-@dataclass(frozen=True)
-class Selection:
-    """The rows that stay, ordered by path, label and augmentation, and how many images were left out why."""
+def select_rows(
+    vectors: Vectors, rows: Sequence[GalleryRow], plan: EnrollmentConfig
+) -> tuple[list[int], dict[str, int]]:
+    """Apply the cap and the duplicate rule; an image's variants stay or go with it.
 
-    kept: tuple[int, ...]
-    counts: dict[str, int]
-
-
-def select_rows(vectors: Vectors, rows: Sequence[GalleryRow], plan: EnrollmentConfig) -> Selection:
-    """Apply the cap and the duplicate rule to rows in any order; an image's variants stay or go with it."""
+    Returns the indices of the rows that stay, by path, label and augmentation, and the counts of images.
+    """
     order = sorted(range(len(rows)), key=lambda i: (rows[i].path, rows[i].label, rows[i].aug != UNCHANGED, rows[i].aug))
     classes: dict[str, dict[str, int]] = {}  # label → path → the first row of the image
     for i in order:
@@ -132,7 +123,7 @@ def select_rows(vectors: Vectors, rows: Sequence[GalleryRow], plan: EnrollmentCo
         counts["over_cap"] += len(keys) - len(chosen)
         kept.update(keys[position] for position in chosen)
     counts["kept"] = len(kept)
-    return Selection(tuple(i for i in order if (rows[i].label, rows[i].path) in kept), counts)
+    return [i for i in order if (rows[i].label, rows[i].path) in kept], counts
 
 
 GAMMA = "gamma"
@@ -194,11 +185,10 @@ class Enrollment:
         """
         rows = [GalleryRow(label=label, path=path, aug=aug) for label, path, aug in self.rows]
         vectors = np.concatenate(self.vectors)
-        selected = select_rows(vectors, rows, plan or EnrollmentConfig())
-        counts, kept = selected.counts, list(selected.kept)
+        kept, counts = select_rows(vectors, rows, plan or EnrollmentConfig())
         if counts["kept"] < counts["pictures"]:
-            words = "%d of %d images enrolled (%d near duplicates and %d over the cap of a class left out)"
-            _LOG.info(words, counts["kept"], counts["pictures"], counts["near_duplicates"], counts["over_cap"])
+            text = "%d of %d images enrolled (%d near duplicates and %d over the cap of a class left out)"
+            _LOG.info(text, counts["kept"], counts["pictures"], counts["near_duplicates"], counts["over_cap"])
         facts = dict(note or {})
         facts["enrolment"] = {**facts.get("enrolment", {}), **counts}
         entries = [rows[position] for position in kept]

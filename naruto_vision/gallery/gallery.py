@@ -7,9 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from naruto_vision.errors import FormatError, InputError
-from naruto_vision.gallery.content import GalleryContent, GalleryRow, build_content, unit_rows
-from naruto_vision.gallery.edits import change_thresholds
-from naruto_vision.gallery.folder import read_gallery, write_gallery
+from naruto_vision.gallery.content import (
+    GalleryContent,
+    GalleryRow,
+    build_content,
+    read_gallery,
+    unit_rows,
+    write_gallery,
+)
+from naruto_vision.gallery.edits import change_thresholds, note_index
 from naruto_vision.gallery.index import IndexChoice, IndexKind, QueryKind, VectorIndex, choose_kind
 from naruto_vision.gallery.store import INDEX, writer_lock
 from naruto_vision.gallery.thresholds import Thresholds
@@ -25,7 +31,7 @@ _STALE = (
 class Gallery:
     """A gallery in memory. It never changes: what would change it returns another one.
 
-    Use ``Gallery.build`` or ``Gallery.open``; ``maintenance`` changes galleries on the disk.
+    Use ``Gallery.build`` or ``Gallery.open``; ``edit_gallery`` changes a gallery on disk.
 
     Args:
         content: What it holds.
@@ -124,7 +130,7 @@ class Gallery:
     def search(self, queries: Vectors, k: int, kind: QueryKind = "image") -> tuple[tuple[Neighbour, ...], ...]:
         """Find the nearest rows.
 
-        The answer depends on a query and the gallery alone: not on the other queries, the index that searches, or
+        The result depends on a query and the gallery alone: not on the other queries, the index that searches, or
         ``k`` (the first five of ten are the five).
 
         Args:
@@ -161,11 +167,11 @@ class Gallery:
 
     def with_thresholds(self, thresholds: Thresholds) -> "Gallery":
         """Return the next generation with other thresholds; it shares this one's vectors and index."""
-        return self.edited(lambda content: change_thresholds(content, thresholds))
+        return self.edited(change_thresholds, thresholds)
 
-    def edited(self, change: Callable[[GalleryContent], GalleryContent]) -> "Gallery":
-        """Return the next generation by a change of ``edits``: ``lambda content: remove_rows(content, [3, 4])``."""
-        content = change(self.content)
+    def edited(self, change: Callable[..., GalleryContent], *args: Any) -> "Gallery":
+        """Return the next generation by a function of ``edits``: ``gallery.edited(remove_rows, [3, 4])``."""
+        content = change(self.content, *args)
         same = content.vectors is self.content.vectors
         return Gallery(content, self.index if same else self.index.updated(content.vectors, content.ids))
 
@@ -229,5 +235,42 @@ class Gallery:
 
     @cached_property
     def digest(self) -> str:
-        """64 hexadecimal digits that change with anything that can change an answer."""
+        """64 hexadecimal digits that change with anything that can change a result."""
         return self.content.digest()
+
+
+def edit_gallery(
+    folder: str | Path, change: Callable[..., GalleryContent], *args: Any, fingerprint: str | None = None
+) -> Gallery:
+    """Change a gallery on disk and return it: locked, opened, changed, and published as the next generation.
+
+    Args:
+        folder: The gallery.
+        change: A function of ``edits``, or another that makes a content of a content.
+        *args: Its further arguments: ``edit_gallery(folder, remove_rows, [3, 4])``.
+        fingerprint: The encoder of rows to add; None takes any.
+
+    Raises:
+        InputError: If another process is changing the gallery, or the change cannot be made.
+        FingerprintError: If another encoder made the gallery.
+    """
+    with writer_lock(folder):
+        opened = Gallery.open(folder, fingerprint=fingerprint)
+        try:
+            gallery = opened.edited(change, *args)
+        except InputError as error:
+            msg = f"{folder}: {error}"
+            raise InputError(msg) from None
+        write_gallery(folder, gallery.content, gallery.index)
+    return gallery
+
+
+def reindex_gallery(folder: str | Path, index: IndexChoice) -> Gallery:
+    """Build the index of a gallery on disk again, of the same or another kind; "auto" goes by the present size."""
+    with writer_lock(folder):
+        content = Gallery.open(folder, index="exact").content
+        kind = choose_kind(index, len(content.rows))
+        noted = note_index(content, "flat" if kind == "faiss" else kind)
+        gallery = Gallery(noted, VectorIndex.build(kind, content.vectors, content.ids))
+        write_gallery(folder, noted, gallery.index)
+    return gallery

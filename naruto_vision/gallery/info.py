@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from naruto_vision.errors import FormatError
 from naruto_vision.gallery.store import (
@@ -17,12 +17,17 @@ from naruto_vision.gallery.store import (
     parse_lines,
     read_files,
 )
+from naruto_vision.io.typed_json import convert_json
 
 if TYPE_CHECKING:
     from naruto_vision.gallery.index import Budgets
 
 _SPLITS = ("train", "valid", "val", "validation", "test")
 _ENCODERS = {"clip": "naruto_vision.ClipEncoder", "dino": "naruto_vision.DinoEncoder"}
+
+
+class _Stats(TypedDict):
+    counts: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -62,38 +67,31 @@ def list_gallery(folder: str | Path, *, rows: bool = False) -> Listing:
     names = (STATS, LEDGER, THRESHOLDS, INDEX_META, *((ROWS,) if rows else ()))
     manifest, data = read_files(root, names)
     from naruto_vision.gallery.content import stale_since
-    from naruto_vision.gallery.index import budgets_from_json
+    from naruto_vision.gallery.index import IndexMeta
 
-    index, thresholds = (parse_json(root / name, data[name]) for name in (INDEX_META, THRESHOLDS))
-    ledger = tuple(parse_lines(root / LEDGER, data[LEDGER]))
-    facts = dict(index) if isinstance(index, dict) else {}
-    try:
-        budgets = budgets_from_json(facts.get("efforts"))
-    except ValueError as error:
-        raise FormatError(root / INDEX_META, "efforts", str(error), AGAIN) from None
-    chosen = dict(thresholds) if isinstance(thresholds, dict) else {}
-    has_any = chosen.get("default") is not None or bool(chosen.get("classes"))
+    index, thresholds = (parse_json(root / name, data[name], dict[str, Any]) for name in (INDEX_META, THRESHOLDS))
+    ledger = tuple(parse_lines(root / LEDGER, data[LEDGER], dict[str, Any]))
+    has_any = thresholds.get("default") is not None or bool(thresholds.get("classes"))
     return Listing(
         generation=manifest["generation"],
         fingerprint=manifest["fingerprint"],
         dim=manifest["dim"],
-        index=facts,
-        budgets=budgets,
-        thresholds=chosen,
+        index=index,
+        budgets=convert_json(root / INDEX_META, index, IndexMeta, hint=AGAIN).budgets,
+        thresholds=thresholds,
         total=manifest["rows"],
         labels=_counts(root / STATS, data[STATS], manifest["rows"]),
-        rows=tuple(parse_lines(root / ROWS, data[ROWS])) if rows else (),
+        rows=tuple(parse_lines(root / ROWS, data[ROWS], dict[str, Any])) if rows else (),
         ledger=ledger,
         stale_since=stale_since(ledger) if has_any else None,
     )
 
 
 def _counts(path: Path, data: bytes, rows: int) -> dict[str, int]:
-    match parse_json(path, data):
-        case {"counts": dict(counts)} if all(isinstance(one, int) for one in counts.values()):
-            if sum(counts.values()) == rows:
-                return dict(sorted(counts.items()))
-    raise FormatError(path, f"labels with counts that add up to {rows}", "others", AGAIN)
+    counts = parse_json(path, data, _Stats)["counts"]
+    if sum(counts.values()) != rows:
+        raise FormatError(path, f"labels with counts that add up to {rows}", str(sum(counts.values())), AGAIN)
+    return dict(sorted(counts.items()))
 
 
 def find_image(root: Path, path: str) -> Path | None:

@@ -2,19 +2,21 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, NotRequired, TypedDict
 from zipfile import BadZipFile
 
+import msgspec
 import numpy as np
 
 from naruto_vision.encoders.base import Encoder, embed_images
-from naruto_vision.errors import BadImageError, FormatError, JsonError, MissingPathError
+from naruto_vision.errors import BadImageError, FormatError, MissingPathError
 from naruto_vision.gallery.content import GalleryRow, unit_rows
 from naruto_vision.gallery.enrollment import UNCHANGED
 from naruto_vision.io.images import read_image
+from naruto_vision.io.typed_json import read_json
 from naruto_vision.records import ImageArray, Vectors
 
 SAME_ENCODER = 0.99
@@ -24,8 +26,13 @@ _CHECKED = 8
 _WHOLE = "copy the folder again, all files of one build"
 
 
-@dataclass(frozen=True)
-class ReferenceIndex:
+class _Row(TypedDict):
+    path: str
+    label: str
+    aug: NotRequired[object]
+
+
+class ReferenceIndex(NamedTuple):
     """The unit vectors (N, D) and the rows of an index folder."""
 
     vectors: Vectors
@@ -49,8 +56,8 @@ def read_reference_index(folder: str | Path) -> ReferenceIndex:
     rows = _read_rows(root / "meta.jsonl")
     if len(rows) != len(vectors):
         raise FormatError(root / "meta.jsonl", f"{len(vectors)} rows, as embeddings.npy has", str(len(rows)), _WHOLE)
-    _check_stats(root / "stats.json", rows)
-    _check_faiss_meta(root / "faiss_meta.json", vectors.shape)
+    _check(root / "stats.json", total=(len(rows),), counts=(dict(Counter(row.label for row in rows)),))
+    _check(root / "faiss_meta.json", size=(len(vectors),), dim=(vectors.shape[1],), metric=("ip", "l2"))
     return ReferenceIndex(vectors, rows)
 
 
@@ -75,45 +82,22 @@ def _read_rows(path: Path) -> tuple[GalleryRow, ...]:
         if not line.strip():
             continue
         try:
-            record = json.loads(line.decode("utf-8-sig"))
+            record = msgspec.convert(json.loads(line.decode("utf-8-sig")), _Row)
         except (ValueError, RecursionError):
-            raise FormatError(path, "JSON in each line", f"something else in line {number}", _WHOLE) from None
-        match record:
-            case {"path": str(name), "label": str(label)}:
-                aug = record.get("aug")
-                rows.append(
-                    GalleryRow(name.replace("\\", "/"), label, aug if aug and isinstance(aug, str) else UNCHANGED)
-                )
-            case _:
-                raise FormatError(path, "path, label and aug in each line", f"others in line {number}")
+            expected = "JSON with path, label and aug in each line"
+            raise FormatError(path, expected, f"something else in line {number}", _WHOLE) from None
+        aug = record.get("aug")
+        known = aug if aug and isinstance(aug, str) else UNCHANGED
+        rows.append(GalleryRow(record["path"].replace("\\", "/"), record["label"], known))
     return tuple(rows)
 
 
-def _read_object(path: Path) -> Mapping[str, Any]:
-    """Read a JSON object that may be missing."""
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise JsonError(path, error, _WHOLE) from None
-    if not isinstance(value, dict):
-        raise FormatError(path, "a JSON object", type(value).__name__, _WHOLE)
-    return value
-
-
-def _check_stats(path: Path, rows: tuple[GalleryRow, ...]) -> None:
-    stated = _read_object(path)
-    found = dict(Counter(row.label for row in rows))
-    if stated.get("total", len(rows)) != len(rows) or stated.get("counts", found) != found:
-        raise FormatError(path, f"total {len(rows)} and counts {found}", f"{stated}"[:200], _WHOLE)
-
-
-def _check_faiss_meta(path: Path, shape: tuple[int, ...]) -> None:
-    stated = _read_object(path)
-    size, dim = stated.get("size", shape[0]), stated.get("dim", shape[1])
-    if (size, dim) != shape or stated.get("metric", "ip") not in ("ip", "l2"):
-        raise FormatError(path, f"size {shape[0]}, dim {shape[1]}, metric ip or l2", f"{stated}"[:200], _WHOLE)
+def _check(path: Path, **allowed: tuple[object, ...]) -> None:
+    """Check that a JSON file, if it is there, states allowed values or none."""
+    stated = read_json(path, dict[str, Any], hint=_WHOLE) if path.is_file() else {}
+    if any(stated.get(key, values[0]) not in values for key, values in allowed.items()):
+        expected = ", ".join(f"{key} {' or '.join(map(str, values))}" for key, values in allowed.items())
+        raise FormatError(path, expected, f"{stated}"[:200], _WHOLE)
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,16 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict, TypeVar
+
+import msgspec
 
 from naruto_vision.errors import FormatError, InputError, JsonError, MissingPathError
 from naruto_vision.io.atomic import atomic_folder, remove_leftovers, sync_folder, write_bytes
 from naruto_vision.io.bundles import has_sha256
+from naruto_vision.io.typed_json import convert_json
+
+T = TypeVar("T")
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -34,6 +39,18 @@ AGAIN = "the gallery is damaged: copy it again, or enrol again with `naruto-visi
 _TRIES = 5  # how often a reader starts over when a writer publishes meanwhile
 
 
+class Manifest(TypedDict):
+    """The contents of ``manifest.json``: ``files`` maps each file's name to its sha256."""
+
+    format: int
+    generation: int
+    fingerprint: str
+    rows: Annotated[int, msgspec.Meta(ge=1)]
+    dim: Annotated[int, msgspec.Meta(ge=1)]
+    files: dict[str, str]
+    checksum: str
+
+
 def json_bytes(value: object) -> bytes:
     """Return the bytes of a JSON file."""
     return (json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n").encode("utf-8", "surrogatepass")
@@ -45,23 +62,21 @@ def lines_bytes(values: Sequence[Mapping[str, Any]]) -> bytes:
     return "".join(lines).encode("utf-8", "surrogatepass")
 
 
-def parse_json(path: Path, data: bytes) -> object:
-    """Parse the bytes of a JSON file; raise FormatError if they are none."""
+def parse_json(path: Path, data: bytes, kind: type[T]) -> T:
+    """Parse the bytes of a JSON file as a type; raise FormatError if they do not fit."""
     try:
         value: object = json.loads(data.decode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError) as error:
         raise JsonError(path, error, AGAIN) from None
-    return value
+    return convert_json(path, value, kind, hint=AGAIN)
 
 
-def parse_lines(path: Path, data: bytes) -> list[dict[str, Any]]:
+def parse_lines(path: Path, data: bytes, kind: type[T]) -> list[T]:
     """Parse JSON Lines. Only a line feed ends a line: labels may hold the other line ends of Unicode."""
     lines = data.split(b"\n")
-    values = [parse_json(path, line) for line in lines[:-1]]
-    records = [value for value in values if isinstance(value, dict)]
-    if lines[-1] or len(records) != len(values):
-        raise FormatError(path, "one JSON object a line", "others", AGAIN)
-    return records
+    if lines.pop():
+        raise FormatError(path, "a line feed behind every line", "a torn last line", AGAIN)
+    return [parse_json(path, line, kind) for line in lines]
 
 
 def manifest_checksum(manifest: Mapping[str, Any]) -> str:
@@ -70,8 +85,8 @@ def manifest_checksum(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode("ascii")).hexdigest()
 
 
-def read_manifest(folder: str | Path) -> dict[str, Any]:
-    """Read and check ``manifest.json``: generation, fingerprint, rows, dim, and files (name to sha256)."""
+def read_manifest(folder: str | Path) -> Manifest:
+    """Read and check ``manifest.json``."""
     root = Path(folder)
     if not root.is_dir():
         raise MissingPathError(root, "gallery", ENROL)
@@ -81,22 +96,19 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
         hint = f"there is one in {others[0]}" if others else ENROL
         msg = f"{root}: no gallery here, it has no {MANIFEST}; {hint}"
         raise InputError(msg)
-    manifest = parse_json(path, path.read_bytes())
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
-        raise FormatError(path, f"gallery format {FORMAT}", f"{found!r}", AGAIN)
-    own = manifest_checksum(manifest)
-    if manifest.get("checksum") != own:
-        raise FormatError(path, f"checksum {own[:12]}", str(manifest.get("checksum"))[:12], AGAIN)
-    match manifest:
-        case {"generation": int(), "fingerprint": str(), "rows": int(rows), "dim": int(dim), "files": dict(files)} if (
-            rows > 0 and dim > 0 and set(files) - OPTIONAL == ALWAYS
-        ):
-            return manifest
-    raise FormatError(path, "generation, fingerprint, rows, dim and the hashes of all files", "others", AGAIN)
+    facts = parse_json(path, path.read_bytes(), dict[str, Any])
+    if facts.get("format") != FORMAT:
+        raise FormatError(path, f"gallery format {FORMAT}", repr(facts.get("format")), AGAIN)
+    own = manifest_checksum(facts)
+    if facts.get("checksum") != own:
+        raise FormatError(path, f"checksum {own[:12]}", str(facts.get("checksum"))[:12], AGAIN)
+    manifest = convert_json(path, facts, Manifest, hint=AGAIN)
+    if set(manifest["files"]) - OPTIONAL != ALWAYS:
+        raise FormatError(path, "the hashes of all files", ", ".join(sorted(manifest["files"])), AGAIN)
+    return manifest
 
 
-def read_files(folder: str | Path, names: Iterable[str] | None = None) -> tuple[dict[str, Any], dict[str, bytes]]:
+def read_files(folder: str | Path, names: Iterable[str] | None = None) -> tuple[Manifest, dict[str, bytes]]:
     """Read the manifest and files (all, or those of ``names``) of one generation, also while the next is published."""
     root, manifest = Path(folder), read_manifest(folder)
     wanted = None if names is None else set(names)
@@ -113,7 +125,7 @@ def read_files(folder: str | Path, names: Iterable[str] | None = None) -> tuple[
     raise InputError(msg)
 
 
-def _read_checked(root: Path, name: str, digest: object) -> bytes:
+def _read_checked(root: Path, name: str, digest: str) -> bytes:
     """Read one file, which a writer may still have in the staging folder."""
     found = ""
     for path in (root / name, root / STAGING / name, root / name):  # again: it may have been moved since
@@ -127,7 +139,7 @@ def _read_checked(root: Path, name: str, digest: object) -> bytes:
         found = f"{own[:12]} ({len(data)} bytes)"
     if not found:
         raise MissingPathError(root / name, "file of the gallery", AGAIN)
-    raise FormatError(root / name, f"sha256 {str(digest)[:12]}", found, AGAIN)
+    raise FormatError(root / name, f"sha256 {digest[:12]}", found, AGAIN)
 
 
 @contextmanager
@@ -177,7 +189,7 @@ def recover(folder: str | Path) -> None:
     root = Path(folder)
     remove_leftovers(root)
     try:
-        files: Mapping[str, str] = read_manifest(root)["files"]
+        files = read_manifest(root)["files"]
     except InputError:  # no gallery yet, or a damaged one that is being replaced: nothing was published
         files = {}
     waiting = [name for name, digest in files.items() if has_sha256(root / STAGING / name, digest)]

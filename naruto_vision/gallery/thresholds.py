@@ -64,26 +64,6 @@ class Thresholds:
             **({"decision": self.decision} if self.decision else {}),
         }
 
-    @classmethod
-    def from_json(cls, record: object) -> "Thresholds":
-        """Read what ``as_json`` returned; raise ValueError if it is anything else."""
-        match record:
-            case {"rule": str(rule), "default": default, "classes": dict(classes), "counts": dict(counts), **rest} if (
-                (default is None or _is_number(default))
-                and all(map(_is_number, classes.values()))
-                and all(isinstance(value, dict) for value in counts.values())
-            ):
-                own = {str(label): float(value) for label, value in classes.items()}
-                return cls(
-                    None if default is None else float(default), own, rule, counts, str(rest.get("decision", ""))
-                )
-        msg = "thresholds: expected rule, default, classes and counts"
-        raise ValueError(msg)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
 
 def _merit(
     kept_right: NDArray[np.float64], kept_wrong: NDArray[np.float64], right: int, wrong: int, rule: Rule

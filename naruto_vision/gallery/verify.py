@@ -1,4 +1,4 @@
-"""Checking the integrity of a gallery folder: each check on its own, with what to do where it fails."""
+"""Integrity checks of a gallery folder, each with what to do where it fails."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -9,8 +9,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from naruto_vision.errors import FormatError, InputError, MissingPathError
-from naruto_vision.gallery.content import GalleryContent
-from naruto_vision.gallery.folder import StoredIndex, read_gallery
+from naruto_vision.gallery.content import GalleryContent, StoredIndex, read_gallery
 from naruto_vision.gallery.index import Budgets, VectorIndex
 from naruto_vision.gallery.info import find_image
 from naruto_vision.gallery.store import AGAIN, STAGING, read_manifest
@@ -24,7 +23,7 @@ _GROWTH = 0.25  # fraction of the rows that may come or go before the recall has
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found and what to do about it; nothing goes wrong by a "warning"."""
+    """What one check found and what to do about it; a gallery with warnings still works."""
 
     check: str
     verdict: Verdict
@@ -135,9 +134,8 @@ def _repeats(content: GalleryContent) -> Finding:
         seen.setdefault(vector.tobytes(), set()).add(row.label)
     shared = [labels for labels in seen.values() if len(labels) > 1]
     if not shared:
-        return Finding(
-            "labels", "ok", f"{len({row.label for row in content.rows})} labels, no vector under two of them"
-        )
+        count = len({row.label for row in content.rows})
+        return Finding("labels", "ok", f"{count} labels, no vector under two of them")
     pair, count = Counter(" = ".join(sorted(labels)) for labels in shared).most_common(1)[0]
     text = f"{len(shared)} vectors have several labels, {count} as {pair}; relabel or remove the wrong ones"
     return Finding("labels", "warning", text)

@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,6 +40,24 @@ def read_json(path: Path, kind: type[T], *, hint: str = "") -> T:
     return convert_json(path, value, kind, hint=hint)
 
 
+def read_json_lines(path: Path, kind: type[T], *, hint: str = "") -> Iterator[T]:
+    """Yield the values of an append-only JSON Lines file, without a torn last line; none if there is no file.
+
+    Raises:
+        FormatError: If a line is no JSON, or not of that type.
+    """
+    if not path.is_file():
+        return
+    with path.open("rb") as lines:
+        for line in lines:
+            if line.endswith(b"\n"):
+                try:
+                    value = json.loads(line)
+                except (ValueError, RecursionError) as error:
+                    raise JsonError(path, error, hint) from None
+                yield convert_json(path, value, kind, hint=hint)
+
+
 def convert_json(path: Path, value: object, kind: type[T], *, where: str = "", hint: str = "") -> T:
     """Convert JSON values of a file; ``where`` names their place in it."""
     try:
@@ -47,6 +66,7 @@ def convert_json(path: Path, value: object, kind: type[T], *, where: str = "", h
         found = _MISFIT.fullmatch(str(error))
         expected, place = (found["expected"], found["place"] or "") if found else (str(error), "")
         expected = expected.removeprefix("Expected ").replace("Object missing required field", "an object with")
+        expected = re.sub("Invalid enum value .*", "another value", expected)
         expected = re.sub(r"`(\w+)( \| null)?`", lambda kind: _WORDS.get(kind[1], f"{kind[1]!r}"), expected)
         if where or place:
             expected = f"in {where}{place if where else place.removeprefix('.')} {expected}"

@@ -22,8 +22,13 @@ from naruto_vision.metrics.scene import SceneReport
 from naruto_vision.metrics.scene_accuracy import SceneAccuracy
 from naruto_vision.modules.gathering import gather_lists
 from naruto_vision.recognition.analyzer import SceneAnalyzer
-from naruto_vision.recognition.calibration import ScoredRegion, score_regions, thresholds_from
-from naruto_vision.recognition.decision import Decision, check_decision
+from naruto_vision.recognition.decision import (
+    Decision,
+    ScoredRegion,
+    check_decision,
+    score_regions,
+    thresholds_from,
+)
 from naruto_vision.recognition.merging import MergeConfig
 from naruto_vision.records import ScenePrediction
 from naruto_vision.segmentation.crops import CropConfig

@@ -253,7 +253,7 @@ class SceneAnalyzer:
 
     @cached_property
     def _centroids(self) -> ClassCentroids:
-        return ClassCentroids.of_gallery(self.gallery)
+        return ClassCentroids.of(self.gallery.vectors, [row.label for row in self.gallery.rows])
 
     def _class_scores(self, vectors: Vectors) -> Sequence[dict[str, float]]:
         match self.decision:

@@ -1,40 +1,33 @@
-"""From the neighbours of a region to who it is."""
+"""From the neighbours of a region to its name, and the judged regions that the open-set thresholds are chosen on."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from naruto_vision.errors import InputError
-from naruto_vision.gallery.gallery import Gallery
-from naruto_vision.gallery.thresholds import Thresholds
-from naruto_vision.records import Identity, Neighbour, Vectors
+from naruto_vision.gallery.thresholds import Thresholds, calibrate_thresholds
+from naruto_vision.geometry import area_xyxy, inclusive_iou_matrix, shared_pixels
+from naruto_vision.records import Identity, LabelledBox, Neighbour, ScenePrediction, Vectors
 
 Decision: TypeAlias = Literal["vote", "top1", "max", "mean", "prototype"]
 """How gallery rows become one name; see ``decide``."""
 
 _REACH = 0.05  # chosen on drawn validation scenes, where anything from 0.03 to even votes does as well
-
-
-class UnknownRule(Protocol):
-    """Open-set rejection: whether a score is high enough to use a label."""
-
-    def threshold(self, label: str) -> float | None:
-        """Return the lowest cosine at which a label counts as known, or None where none was calibrated."""
-        ...
+_INSIDE = 0.8  # a region with this share of its box inside a figure's box is a part of that figure
 
 
 def decide(
     neighbours: Sequence[Neighbour],
-    rule: UnknownRule,
+    thresholds: Thresholds,
     decision: Decision = "vote",
     class_scores: Mapping[str, float] | None = None,
 ) -> Identity:
     """Name a region.
 
-    - ``vote``: the neighbours vote with ``exp((score - best score) / 0.05)``, so a row that is a twentieth further away
+    - ``vote``: the neighbours vote with ``exp((score - best score) / 0.05)``, so a row that is 0.05 lower
       counts a third: a class with many images cannot outvote a near row of a class with few. The score is that of
       the winner's nearest row.
     - ``top1`` and ``max``: the class of the best row. Both names are in use; the answer is the same.
@@ -43,8 +36,8 @@ def decide(
 
     Args:
         neighbours: The region's gallery rows, best first, at least one.
-        rule: The gallery's thresholds.
-        decision: How.
+        thresholds: The scores below which a region is unknown.
+        decision: The rule, one of those above.
         class_scores: For ``mean`` and ``prototype``, the region's score with every class.
 
     Returns:
@@ -72,7 +65,7 @@ def decide(
             label = max(sorted(scores), key=lambda name: scores[name])
     score = scores[label]
     other = max((value for name, value in scores.items() if name != label), default=None)
-    threshold = rule.threshold(label)
+    threshold = thresholds.threshold(label)
     return Identity(
         label=label,
         score=score,
@@ -104,9 +97,6 @@ class ClassCentroids:
         labels: C labels, sorted.
         means: Shape (C, D), float32: means of unit rows, so shorter than 1 where a class is spread out.
 
-    Raises:
-        ValueError: If there are not as many means as labels.
-
     Example:
         >>> rows = np.array([[1, 0], [0, 1]], dtype=np.float32)
         >>> centroids = ClassCentroids.of(rows, ["ayame", "ayame"])
@@ -117,11 +107,6 @@ class ClassCentroids:
     labels: tuple[str, ...]
     means: Vectors
 
-    def __post_init__(self) -> None:
-        if len(self.labels) != len(self.means):
-            msg = f"class centroids: {len(self.labels)} labels but {len(self.means)} means"
-            raise ValueError(msg)
-
     @classmethod
     def of(cls, vectors: Vectors, labels: Sequence[str]) -> "ClassCentroids":
         """Compute the means of unit rows (N, D) by the class of each."""
@@ -129,11 +114,6 @@ class ClassCentroids:
         sums = np.zeros((len(names), vectors.shape[1]), dtype=np.float64)
         np.add.at(sums, index, vectors)
         return cls(tuple(names.tolist()), (sums / counts[:, None]).astype(np.float32))
-
-    @classmethod
-    def of_gallery(cls, gallery: Gallery) -> "ClassCentroids":
-        """Compute the means of a gallery's classes."""
-        return cls.of(gallery.vectors, [row.label for row in gallery.rows])
 
     def scores(self, queries: Vectors, *, unit: bool) -> list[dict[str, float]]:
         """Score every class for every query (Q, D), in [-1, 1].
@@ -150,14 +130,63 @@ class ClassCentroids:
 
 
 def check_decision(thresholds: Thresholds, decision: str) -> None:
-    """Refuse thresholds that were chosen on the scores of another rule of naming.
-
-    Raises:
-        InputError: If they were.
-    """
+    """Raise InputError if the thresholds were chosen on the scores of another decision rule."""
     if thresholds.chosen and thresholds.decision not in {"", decision}:
         msg = (
             f"model.decision {decision}: the gallery's thresholds were chosen for {thresholds.decision}; choose them "
-            f"anew: naruto-vision validate --config scenes.yaml --model.decision {decision} --data.valid DIR"
+            f"again: naruto-vision validate --config scenes.yaml --model.decision {decision} --data.valid DIR"
         )
         raise InputError(msg)
+
+
+@dataclass(frozen=True)
+class ScoredRegion:
+    """One region's score and whether naming it would have been right.
+
+    Args:
+        label: The best gallery label.
+        score: Its cosine similarity.
+        right: True where the region is an enrolled figure under its own label; False where it is an unknown,
+            background, or an enrolled figure under another's label.
+    """
+
+    label: str
+    score: float
+    right: bool
+
+
+def score_regions(
+    prediction: ScenePrediction, truth: Sequence[LabelledBox], iou_match: float = 0.5
+) -> list[ScoredRegion]:
+    """Judge every region of one scene; parts of a figure that carry the figure's own label say nothing.
+
+    Args:
+        prediction: What was found.
+        truth: The enrolled figures of the scene, inclusive boxes of the same frame.
+        iou_match: Box IoU from which a region is the figure.
+    """
+    judged = []
+    overlap = inclusive_iou_matrix([region.box for region in prediction.regions], [item.box for item in truth])
+    for region, identity, row in zip(prediction.regions, prediction.identities, overlap, strict=True):
+        if len(row) and row.max() >= iou_match:
+            label = truth[int(row.argmax())].label
+            judged.append(ScoredRegion(identity.label, identity.score, identity.label == label))
+            continue
+        part = any(
+            item.label == identity.label and shared_pixels(region.box, item.box) / area_xyxy(region.box) >= _INSIDE
+            for item in truth
+        )
+        if not part:
+            judged.append(ScoredRegion(identity.label, identity.score, right=False))
+    return judged
+
+
+def thresholds_from(scored: Sequence[ScoredRegion], decision: str) -> Thresholds:
+    """Choose the thresholds from the judged regions of all validation scenes, whatever their order."""
+    ordered = sorted(scored, key=lambda record: (record.label, record.score, record.right))
+    return calibrate_thresholds(
+        [record.score for record in ordered],
+        [record.right for record in ordered],
+        [record.label for record in ordered],
+        decision=decision,
+    )

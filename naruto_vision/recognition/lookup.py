@@ -34,25 +34,17 @@ class Hit:
         rank: 1 for the nearest.
         neighbour: The row.
         margin: Its score minus the best score of another label among the rows searched; None where all have one label.
-
-    Raises:
-        ValueError: If the rank is below 1.
     """
 
     rank: int
     neighbour: Neighbour
     margin: float | None
 
-    def __post_init__(self) -> None:
-        if self.rank < 1:
-            msg = f"hit: expected a rank of 1 or more, found {self.rank}"
-            raise ValueError(msg)
-
     def as_json(self) -> dict[str, Any]:
         """Return the JSON values of one neighbour."""
         row = self.neighbour
-        facts = {"rank": self.rank, "id": row.row, "label": row.label, "score": row.score}
-        return {**facts, "margin": self.margin, "path": row.path}
+        scored = {"rank": self.rank, "id": row.row, "label": row.label, "score": row.score}
+        return {**scored, "margin": self.margin, "path": row.path}
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""The files of a scene folder's answer: whole, resumable, and in flat memory.
+"""The result files of a folder of scenes: resumable, and in flat memory.
 
 For every scene the images and JSON files are written first, each atomically; the scene's line in
-``predictions.jsonl`` comes last and means "done". After a kill the next run goes on behind the last line.
+``predictions.jsonl`` comes last and means "done". After a kill the next run continues behind the last line.
 """
 
 import importlib.metadata
@@ -23,6 +23,7 @@ from naruto_vision.errors import InputError
 from naruto_vision.io.atomic import atomic_file, remove_leftovers, write_json
 from naruto_vision.io.bundles import file_sha256
 from naruto_vision.io.images import write_image
+from naruto_vision.io.typed_json import read_json, read_json_lines
 from naruto_vision.records import Identity, ImageArray, Region, ScenePrediction
 from naruto_vision.segmentation.crops import CropConfig, crop_region
 from naruto_vision.viz.overlay import OverlayConfig, choose_for_overlay, draw_overlay, label_colours
@@ -63,10 +64,6 @@ def output_stems(scenes: Sequence[str]) -> dict[str, str]:
         stems.update((scene, scene) for scene in clashing)
 
 
-def _file_word(label: str) -> str:
-    return re.sub(r"[^\w.-]+", "_", label).strip("._") or "label"
-
-
 @dataclass(frozen=True)
 class WriterConfig:
     """What is written for each scene.
@@ -84,7 +81,7 @@ class SceneWriter:
     """Writes scene predictions into a folder.
 
     Args:
-        out: The folder; made if need be. One with results of other scenes, weights or settings is refused.
+        out: The folder, created if it is missing. One with results of other scenes, weights or settings is refused.
         scenes: Every scene of the run, in order.
         labels: The gallery's labels, for the colours.
         identity: JSON values that decide the results (fingerprints, settings): what resuming has to match.
@@ -126,7 +123,7 @@ class SceneWriter:
         self.out.mkdir(parents=True, exist_ok=True)
         if rank == 0:  # the other processes' files may be on their way by now
             remove_leftovers(self.out)
-        self.done = {record["scene"] for path in self._logs(LOG) for record in read_log(path)}
+        self.done = {record["scene"] for path in self._logs(LOG) for record in _records(path)}
         if self.done or (self.out / "json").exists():  # a run that was refused before its first scene left no results
             self._refuse_other_results()
         part = f".rank{rank}" if world > 1 else ""
@@ -139,7 +136,7 @@ class SceneWriter:
         run = self.out / RUN
         if not run.is_file():
             return
-        other = json.loads(run.read_text(encoding="utf-8")).get("identity") or {}
+        other = read_json(run, dict[str, Any]).get("identity") or {}
         changed = sorted(key for key in {*other, *self._identity} if other.get(key) != self._identity.get(key))
         if changed:
             msg = (
@@ -152,7 +149,7 @@ class SceneWriter:
         return [self.out / name, *sorted(self.out.glob(name.replace(".jsonl", ".rank*.jsonl")))]
 
     def write(self, image: ImageArray, prediction: ScenePrediction, sha256: str = "") -> None:
-        """Write everything of one scene; its sha256 lets resuming tell whether the image is still the same."""
+        """Write everything of one scene; by the sha256 of its file a later run notices that the image changed."""
         stem = self._stems[prediction.scene]
         shown = choose_for_overlay(prediction, self.overlay)
         write_json(self.out / "json" / f"{stem}.json", evaluation_document(prediction))
@@ -173,8 +170,9 @@ class SceneWriter:
         folder = self.out / f"{self._stems[prediction.scene]}_crops"
         for index in sorted(chosen):
             identity = prediction.identities[index]
-            name = f"seg_{index:02d}_{_file_word(identity.name)}_{identity.score:.2f}.jpg"
-            write_image(folder / name, crop_region(image, prediction.regions[index], self._crop))
+            name = re.sub(r"[^\w.-]+", "_", identity.name).strip("._") or "label"
+            file = folder / f"seg_{index:02d}_{name}_{identity.score:.2f}.jpg"
+            write_image(file, crop_region(image, prediction.regions[index], self._crop))
 
     def close(self) -> None:
         """Close this process's logs."""
@@ -182,7 +180,7 @@ class SceneWriter:
         self._times.close()
 
     def finish(self, quarantined: Sequence[tuple[str, str]], facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Bring the processes' logs together, write and return ``run.json``; for one process, after all have closed.
+        """Merge the processes' logs, write and return ``run.json``; for one process, after all have closed.
 
         Args:
             quarantined: Scene and reason of every scene that could not be read.
@@ -192,7 +190,7 @@ class SceneWriter:
             if parts := self._logs(name)[1:]:
                 merge_logs(self.out / name, parts, self._order)
         regions = known = done = 0
-        for record in read_log(self.out / LOG):
+        for record in _records(self.out / LOG):
             done += 1
             regions += len(record["regions"])
             known += sum(region["name"] == region["label"] for region in record["regions"])
@@ -203,7 +201,7 @@ class SceneWriter:
             "identity": self._identity,
             "counts": counts,
             "quarantined": bad,
-            "latency_ms": latency_percentiles(read_log(self.out / TIMES)),
+            "latency_ms": latency_percentiles(_records(self.out / TIMES)),
             **facts,
         }
         write_json(self.out / RUN, run)
@@ -211,10 +209,7 @@ class SceneWriter:
 
 
 class BackgroundWriter:
-    """Puts scenes through a ``SceneWriter`` in their order, in one thread of its own.
-
-    Most of writing is waiting until the disk has every file for good, and computing goes on meanwhile. The order is
-    kept, so what a kill leaves behind is what it would leave without the thread.
+    """Runs a ``SceneWriter`` in one thread of its own, in the order of the scenes, while the next ones are computed.
 
     Args:
         writer: Writes the files.
@@ -229,11 +224,7 @@ class BackgroundWriter:
         self._failed = False
 
     def write(self, image: ImageArray, prediction: ScenePrediction) -> None:
-        """Have one scene written; waits while two others are still to be written.
-
-        Raises:
-            OSError: If an earlier scene could not be written.
-        """
+        """Queue one scene, or wait while two are queued; raise OSError if an earlier scene could not be written."""
         while len(self._waiting) >= _AHEAD or (self._waiting and self._waiting[0].done()):
             self._waiting.popleft().result()
         self._waiting.append(self._pool.submit(self._write, image, prediction))
@@ -246,11 +237,7 @@ class BackgroundWriter:
         self._failed = False
 
     def close(self) -> None:
-        """Wait until everything is written; nothing can be written afterwards.
-
-        Raises:
-            OSError: If a scene could not be written; those behind it are not written either.
-        """
+        """Wait for the queue; raise OSError if a scene could not be written, and then none behind it is."""
         try:
             while self._waiting:
                 self._waiting.popleft().result()
@@ -268,7 +255,7 @@ def evaluation_document(prediction: ScenePrediction) -> dict[str, Any]:
 
 
 def overlay_document(prediction: ScenePrediction, shown: Sequence[int]) -> dict[str, Any]:
-    """Return the regions that people are shown in the same shape, named "unknown" where nobody was recognised."""
+    """Return the shown regions in the same form, named "unknown" where the score is below the threshold."""
     rows = ((prediction.regions[i], prediction.identities[i]) for i in shown)
     preds = [_pred(region, identity, identity.name) for region, identity in rows]
     return {"scene": prediction.scene, "preds": preds}
@@ -279,12 +266,12 @@ def _pred(region: Region, identity: Identity, label: str) -> dict[str, Any]:
 
 
 def record_document(prediction: ScenePrediction, shown: Sequence[int], sha256: str = "") -> dict[str, Any]:
-    """Return all that is known of a scene but the times, which differ from run to run.
+    """Return the line of ``predictions.jsonl``: everything about a scene but the times, which differ between runs.
 
     Args:
         prediction: One scene.
         shown: Indices of the regions that the overlay has.
-        sha256: Of the image's file; an empty string leaves it out.
+        sha256: Of the image's file; an empty string omits it.
     """
     regions = []
     for index, (region, identity) in enumerate(zip(prediction.regions, prediction.identities, strict=True)):
@@ -316,15 +303,8 @@ def as_line(value: dict[str, Any]) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
 
 
-def read_log(path: str | Path) -> Iterator[dict[str, Any]]:
-    """Yield the JSON objects of a log, one a line, but for a torn last line; a log that is not there is empty."""
-    file = Path(path)
-    if not file.is_file():
-        return
-    with file.open("rb") as handle:
-        for line in handle:
-            if line.endswith(b"\n"):
-                yield json.loads(line)
+def _records(log: Path) -> Iterator[dict[str, Any]]:
+    return read_json_lines(log, dict[str, Any])
 
 
 class SceneLog:
@@ -350,7 +330,7 @@ class SceneLog:
 
 
 def merge_logs(target: Path, parts: list[Path], order: dict[str, int]) -> None:
-    """Bring the logs of several processes together in scene order, each scene once; the parts are removed."""
+    """Merge the logs of several processes in scene order, each scene once; the parts are removed."""
     found: dict[str, tuple[Path, int]] = {}
     for log in [target, *parts]:
         offset = 0
@@ -369,28 +349,21 @@ def merge_logs(target: Path, parts: list[Path], order: dict[str, int]) -> None:
 
 
 def forget_changed(out: str | Path, images: str | Path, log: str) -> list[str]:
-    """Strike from the logs every scene whose image holds other bytes than when it was searched; return them, sorted.
+    """Remove every scene whose image has changed since it was searched from the logs; return these, sorted.
 
-    One process calls it before any opens the folder for writing. A scene whose image is gone stays: its results are
-    still those of the image that it had.
+    One process calls it before any opens the folder for writing. A scene whose image is gone stays.
     """
     logs = sorted(Path(out).glob(log.replace(".jsonl", "*.jsonl")))
-    digests = {record["scene"]: record.get("sha256", "") for path in logs for record in read_log(path)}
+    digests = {record["scene"]: record.get("sha256", "") for path in logs for record in _records(path)}
     changed = {
         scene
         for scene, digest in digests.items()
         if (Path(images) / scene).is_file() and file_sha256(Path(images) / scene) != digest
     }
     for path in logs if changed else []:
-        _strike(path, changed)
+        with atomic_file(path) as temporary, temporary.open("wb") as kept, path.open("rb") as lines:
+            kept.writelines(line for line in lines if line.endswith(b"\n") and json.loads(line)["scene"] not in changed)
     return sorted(changed)
-
-
-def _strike(log: Path, scenes: set[str]) -> None:
-    with atomic_file(log) as temporary, temporary.open("wb") as out, log.open("rb") as lines:
-        for line in lines:
-            if line.endswith(b"\n") and json.loads(line)["scene"] not in scenes:
-                out.write(line)
 
 
 def latency_percentiles(times: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:

@@ -16,8 +16,8 @@ def line_figure(
         lines: Name to its points (x, y); a line without points is left out.
         across: What x is.
         up: What y is.
-        mark: Where a dashed line stands upright; None for nowhere.
-        note: What that line says.
+        mark: x of a dashed vertical line; None for no line.
+        note: Label of that line.
 
     Returns:
         A figure that belongs to no window.

@@ -1,4 +1,4 @@
-"""Fonts for what is drawn for people: Matplotlib's, a system font where that lacks a script, or else spelling.
+"""Fonts for overlays and sheets: Matplotlib's, a system font where that lacks a script, or else spelling.
 
 Names of characters are often Japanese, Chinese or Korean, for which DejaVu has no glyphs; it would draw empty boxes.
 """
@@ -7,10 +7,9 @@ import importlib.util
 import os
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from PIL import ImageFont
 
@@ -21,17 +20,11 @@ _PLAIN_SIGNS = {"ー": "-", "・": "·", "、": ", ", "。": ".", "「": "“", 
 _SOUNDS = ("HIRAGANA LETTER ", "KATAKANA LETTER ", "HANGUL SYLLABLE ")
 _SUFFIXES = frozenset({".ttf", ".ttc", ".otf"})
 _CLEAR = ("sans", "gothic", "hei", "han", "fallback", "msyh", "meiryo", "malgun", "unicode")
-"""What the names of fonts hold that have many scripts and are easily read; their owners are tried first."""
+"""Parts of the names of fonts that are easily read and have many scripts; these are tried first."""
 
 
-@dataclass(frozen=True)
-class Lettering:
-    """A text as it can be drawn.
-
-    Args:
-        text: The text; what no font has is spelt out.
-        file: The font that has all of it.
-    """
+class Lettering(NamedTuple):
+    """A text as it can be drawn, with what no font has spelled out, and the font that has all of it."""
 
     text: str
     file: Path
@@ -111,7 +104,7 @@ def letter(text: str, *, bold: bool = False) -> Lettering:
 
 @lru_cache(maxsize=512)
 def _font_with(characters: str, *, bold: bool) -> Path | None:
-    """Look for a font that has some characters, once: beside a name there is often a score, another one each time."""
+    """Find a font that has some characters, once a name: the score beside it is another one each time."""
     return next((file for file in system_fonts(bold=bold) if has_glyphs(file, characters)), None)
 
 

@@ -1,4 +1,4 @@
-"""Which regions people are shown, and how: tinted masks, outlines, name tags that do not cover one another."""
+"""The overlay of a scene: which regions are shown; tinted masks, outlines, name tags that do not overlap."""
 
 import colorsys
 from collections.abc import Mapping, Sequence
@@ -22,13 +22,13 @@ class OverlayConfig:
         nms_iou: A region is dropped when its box overlaps a better one at least this much; the default is
             the reference system's.
         top_k: Pick at most this many distinct regions; None shows all, and the next four then do nothing.
-        steps: A pick has to reach the first of these scores; where none does, the next. The last default, no bar at
-            all, fills up with whatever there is: leave it out to show fewer.
+        steps: A pick has to reach the first of these thresholds; where none does, the next. The last default, -1,
+            accepts every region: omit it to show fewer.
         pick_iou: A pick's box overlaps every earlier pick's less than this.
-        prefer_different_label: Rather take somebody who was not picked yet, if the score is as good as ``within``.
-        within: How far below the best candidate that somebody may score; one that reaches the step may be further.
+        prefer_different_label: Prefer a label that was not picked yet, if its score is as good as ``within``.
+        within: How far below the best candidate that label may score; one that reaches the step may be further.
         min_score: Show no region below this cosine.
-        show_unknown: Show regions that are nobody in the gallery, named "unknown".
+        show_unknown: Show regions whose score is below the gallery's threshold, named "unknown".
 
     Raises:
         ValueError: If a number is out of its range, or there is no step.
@@ -94,13 +94,13 @@ def _pick(
             for index in candidates
             if index not in picked and all(overlap[index, other] < settings.pick_iou for other in picked)
         ]
-        known = [index for index in free if identities[index].known]
-        choice = _next_pick(known, picked, identities, settings)
-        if choice is None:
-            choice = _next_pick([index for index in free if index not in known], picked, identities, settings)
-        if choice is None:
+        for known in (True, False):
+            choice = _next_pick([i for i in free if identities[i].known == known], picked, identities, settings)
+            if choice is not None:
+                picked.append(choice)
+                break
+        else:
             break
-        picked.append(choice)
     return picked
 
 
@@ -111,19 +111,19 @@ def _next_pick(
     if not free:
         return None
     best = free[0]
-    step = next((bar for bar in settings.steps if identities[best].score >= bar), None)
+    step = next((step for step in settings.steps if identities[best].score >= step), None)
     if step is None:
         return None
     names = {identities[index].name for index in picked}
     if settings.prefer_different_label and identities[best].name in names:
-        bar = min(step, identities[best].score - settings.within)
-        others = (i for i in free if identities[i].name not in names and identities[i].score >= bar)
+        least = min(step, identities[best].score - settings.within)
+        others = (i for i in free if identities[i].name not in names and identities[i].score >= least)
         return next(others, best)
     return best
 
 
 def labelled_boxes(prediction: ScenePrediction, *, named: bool) -> list[LabelledBox]:
-    """Return a scene's regions as boxes, as measurement wants them."""
+    """Return a scene's regions as boxes under their names, "unknown" among them, or under their best labels."""
     return [
         LabelledBox(region.box, identity.name if named else identity.label, identity.score)
         for region, identity in zip(prediction.regions, prediction.identities, strict=True)
@@ -131,7 +131,7 @@ def labelled_boxes(prediction: ScenePrediction, *, named: bool) -> list[Labelled
 
 
 UNLISTED = (150, 150, 150)
-"""Colour of whoever is unknown, or has no colour of their own."""
+"""Colour of "unknown", and of labels without a colour."""
 _TINT = 0.18  # enough to tell whose the mask is; a stronger tint would recolour the figure
 _GOLDEN = 0.618033988749895  # steps of the golden ratio keep neighbouring hues far apart
 
@@ -159,7 +159,7 @@ def _paint_mask(canvas: ImageArray, region: Region, colour: Colour, thickness: i
 
 
 def place_tag(box: Box, tag: tuple[int, int], frame: tuple[int, int], taken: Sequence[Box]) -> Box:
-    """Find a place for a name tag near its box."""
+    """Return the box of a name tag (width, height) near its region's box that overlaps the ``taken`` ones least."""
     width, height = tag
     x1, y1, x2, y2 = box
     spots = [(x1, y1 - height), (x1, y1), (x1, y2 + 1), (x2 - width + 1, y1), (x2 - width + 1, y2 - height + 1)]

@@ -1,18 +1,19 @@
-"""Contact sheets: one ground, one kind of card, tile, caption and margin, dark or light; rows, and pairs."""
+"""Contact sheets, dark or light: a query with its neighbours a row, pairs, and the worst scenes of an evaluation."""
 
 import textwrap
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from naruto_vision.io.images import image_or_none
-from naruto_vision.records import ImageArray
+from naruto_vision.io.images import image_or_none, write_image
+from naruto_vision.records import Box, ImageArray
 from naruto_vision.viz.fonts import text_font
-from naruto_vision.viz.overlay import Colour
+from naruto_vision.viz.overlay import Colour, place_tag
 
 Theme: TypeAlias = Literal["dark", "light"]
 
@@ -28,7 +29,7 @@ RADIUS = 12
 
 @dataclass(frozen=True)
 class SheetColours:
-    """What a theme consists of, each RGB."""
+    """The colours of a theme."""
 
     ground: Colour
     card: Colour
@@ -44,7 +45,7 @@ THEMES: Mapping[Theme, SheetColours] = {
 
 
 class ContactSheet:
-    """A canvas with a heading; every place and length is in sheet pixels."""
+    """A canvas with a heading; positions and lengths are in sheet pixels."""
 
     def __init__(self, width: int, height: int, title: str, theme: Theme) -> None:
         self.size = (width, height)
@@ -118,7 +119,7 @@ def read_tile(file: Path | None) -> ImageArray | None:
 
 @dataclass(frozen=True)
 class Tile:
-    """One image with what stands below it."""
+    """One image with its caption."""
 
     image: ImageArray | None
     label: str
@@ -143,7 +144,7 @@ def draw_rows(rows: Sequence[TileRow], title: str, theme: Theme = "dark") -> Ima
     """Draw a contact sheet."""
     columns = max(1 + max((len(row.others) for row in rows), default=0), _COLUMNS)
     line = _HEADING + TILE + _CAPTION + GAP
-    width = columns * (TILE + GAP) + 4 * GAP - 8  # the first stands one gap apart from the others
+    width = columns * (TILE + GAP) + 4 * GAP - 8  # the first is one gap apart from the others
     sheet = ContactSheet(width, HEAD + line * len(rows) + GAP, title, theme)
     for number, row in enumerate(rows):
         _draw_row(sheet, HEAD + number * line, row)
@@ -162,8 +163,8 @@ def _draw_row(sheet: ContactSheet, top: int, row: TileRow) -> None:
     else:
         sheet.tile(left, tiles, TILE, row.first.image, accent)
     draw_caption(sheet, left, tiles + TILE, TILE, row.first)
-    for place, tile in enumerate(row.others, start=1):
-        x = left + GAP + place * (TILE + GAP)
+    for position, tile in enumerate(row.others, start=1):
+        x = left + GAP + position * (TILE + GAP)
         sheet.tile(x, tiles, TILE, tile.image)
         draw_caption(sheet, x, tiles + TILE, TILE, tile)
 
@@ -177,7 +178,7 @@ def _draw_quote(sheet: ContactSheet, x: int, y: int, quote: str) -> None:
 
 
 def draw_caption(sheet: ContactSheet, x: int, top: int, room: int, tile: Tile) -> None:
-    """Write what stands below an image: label, score as a bar and a number, note and path."""
+    """Write the caption of an image: label, score as a bar and a number, note and path."""
     ink = sheet.colours
     if tile.colour is None:
         sheet.write(x, top + 18, tile.label, 13, ink.dim, bold=True, room=room)
@@ -193,9 +194,22 @@ def draw_caption(sheet: ContactSheet, x: int, top: int, room: int, tile: Tile) -
     sheet.write(x, top + (40 if not scored and not tile.note else 64), tile.path, 10, ink.dim, room=room)
 
 
+def _card_grid(
+    count: int, columns: int, size: tuple[int, int], title: str, theme: Theme, legend: int = 0
+) -> tuple[ContactSheet, list[tuple[int, int]]]:
+    """Make a sheet with a grid of empty cards below a legend of some height; return it and the cards' corners."""
+    (width, height), first = size, HEAD + legend
+    rows = -(-count // columns)
+    sheet = ContactSheet(columns * (width + GAP) + GAP, first + rows * (height + GAP), title, theme)
+    corners = [(GAP + k % columns * (width + GAP), first + k // columns * (height + GAP)) for k in range(count)]
+    for left, top in corners:
+        sheet.card(left, top, width, height, sheet.colours.card)
+    return sheet, corners
+
+
 _PAIR_COLUMNS = 3
 _PAIR_HEADING, _PAIR_CAPTION, _BETWEEN = 36, 58, 8
-_PAIR_CARD = 2 * TILE + _BETWEEN + GAP
+_PAIR_CARD = (2 * TILE + _BETWEEN + GAP, _PAIR_HEADING + TILE + _PAIR_CAPTION)
 
 
 class SheetPair(NamedTuple):
@@ -208,15 +222,143 @@ class SheetPair(NamedTuple):
 
 def pair_sheet(pairs: Sequence[SheetPair], title: str = "", theme: Theme = "dark") -> ImageArray:
     """Draw pairs in rows of three, as RGB."""
-    columns = min(_PAIR_COLUMNS, len(pairs))
-    line = _PAIR_HEADING + TILE + _PAIR_CAPTION + GAP
-    sheet = ContactSheet(columns * (_PAIR_CARD + GAP) + GAP, HEAD + -(-len(pairs) // columns) * line, title, theme)
-    for number, pair in enumerate(pairs):
-        left, top = GAP + number % columns * (_PAIR_CARD + GAP), HEAD + number // columns * line
-        sheet.card(left, top, _PAIR_CARD, line - GAP, sheet.colours.card)
-        sheet.write(left + GAP // 2, top + 18, pair.note, 13, sheet.colours.ink, bold=True, room=_PAIR_CARD - GAP)
-        for place, one in enumerate((pair.first, pair.second)):
-            x, y = left + GAP // 2 + place * (TILE + _BETWEEN), top + _PAIR_HEADING
+    sheet, corners = _card_grid(len(pairs), min(_PAIR_COLUMNS, len(pairs)), _PAIR_CARD, title, theme)
+    for pair, (left, top) in zip(pairs, corners, strict=True):
+        room = _PAIR_CARD[0] - GAP
+        sheet.write(left + GAP // 2, top + 18, pair.note, 13, sheet.colours.ink, bold=True, room=room)
+        for number, one in enumerate((pair.first, pair.second)):
+            x, y = left + GAP // 2 + number * (TILE + _BETWEEN), top + _PAIR_HEADING
             sheet.tile(x, y, TILE, one.image)
             draw_caption(sheet, x, y + TILE, TILE, one)
     return sheet.finished()
+
+
+MOST = 12
+"""Scenes of one evaluation sheet."""
+
+REASON_COLOURS: Mapping[str, Colour] = {
+    "right": (46, 160, 67),
+    "wrong name": (235, 120, 20),
+    "unknown": (120, 120, 120),
+    "cut in parts": (150, 70, 200),
+    "swallowed": (30, 110, 220),
+    "missed": (220, 40, 50),
+    "duplicate": (90, 180, 200),
+    "part": (190, 130, 220),
+    "too large": (110, 160, 235),
+    "background": (205, 165, 30),
+    "unnamed": (170, 170, 170),
+}
+"""Colour of each reason; those of objects first, then those that only predictions have."""
+
+_CLAIMS = frozenset({"duplicate", "part", "too large", "background"})
+_SCENE_COLUMNS, _SIDE, _SCENE_CAPTION, _LEGEND = 3, 400, 34, 26
+
+
+def worst_scenes(scenes: Sequence[Mapping[str, Any]], most: int = MOST) -> list[Mapping[str, Any]]:
+    """Choose the scenes with most objects that are not right, and of these those with most superfluous claims."""
+
+    def mistakes(scene: Mapping[str, Any]) -> tuple[int, int]:
+        return (
+            sum(item["reason"] != "right" for item in scene["objects"]),
+            sum(item["reason"] in _CLAIMS for item in scene["preds"]),
+        )
+
+    bad = [scene for scene in scenes if mistakes(scene) > (0, 0)]
+    return sorted(bad, key=lambda scene: (*(-count for count in mistakes(scene)), scene["scene"]))[:most]
+
+
+def draw_evaluation_sheet(
+    scenes: Sequence[Mapping[str, Any]], folder: Path, title: str = "", theme: Theme = "dark"
+) -> tuple[ImageArray, int]:
+    """Draw scenes with their boxes: true ones thick and with a tag, predicted ones that no object has thin."""
+    columns = min(_SCENE_COLUMNS, max(len(scenes), 2))  # a legend wants two
+    size = (_SIDE + GAP, _SIDE + GAP + _SCENE_CAPTION)  # a margin of half a gap around each scene
+    sheet, corners = _card_grid(len(scenes), columns, size, title, theme, _LEGEND)
+    _draw_legend(sheet, scenes)
+    lost = 0
+    for scene, (left, top) in zip(scenes, corners, strict=True):
+        cell = _scene_cell(scene, folder / scene["scene"])
+        lost += cell is None
+        sheet.tile(left + GAP // 2, top + GAP // 2, _SIDE, cell)
+        _caption_scene(sheet, left + GAP // 2, top + GAP // 2 + _SIDE, scene)
+    return sheet.finished(), lost
+
+
+def _caption_scene(sheet: ContactSheet, x: int, top: int, scene: Mapping[str, Any]) -> None:
+    objects = scene["objects"]
+    right = sum(item["reason"] == "right" for item in objects)
+    end = x + sheet.write(x + 4, top + 22, f"{right} of {len(objects)} right", 13, sheet.colours.ink, bold=True)
+    sheet.write(end + 20, top + 22, str(scene["scene"]), 11, sheet.colours.dim, room=x + _SIDE - end - 24)
+
+
+def _draw_legend(sheet: ContactSheet, scenes: Sequence[Mapping[str, Any]]) -> None:
+    """Write every reason that occurs beside its colour, with how often it does; two lines if need be."""
+    counts = Counter(item["reason"] for scene in scenes for item in scene["objects"])
+    counts.update(item["reason"] for scene in scenes for item in scene["preds"] if item["reason"] in _CLAIMS)
+    x, y = GAP + 4, HEAD - 4
+    for reason, colour in REASON_COLOURS.items():
+        if not counts[reason]:
+            continue
+        if x + 140 > sheet.size[0] - GAP:
+            x, y = GAP + 4, y + 18
+        sheet.card(x, y - 6, 12, 12, colour, radius=3)
+        x += 18 + sheet.write(x + 18, y, f"{reason} {counts[reason]}", 12, sheet.colours.ink) + 20
+
+
+def _scene_cell(scene: Mapping[str, Any], file: Path) -> ImageArray | None:
+    """Scale a scene to its tile and draw its boxes, as fine as the sheet is drawn; None where it cannot be read."""
+    pixels = image_or_none(file)
+    if pixels is None:
+        return None
+    image = Image.fromarray(pixels)
+    scale = _SIDE / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    cell = image.resize((size[0] * FINE, size[1] * FINE), Image.Resampling.LANCZOS)
+    pen = ImageDraw.Draw(cell)
+    for item in scene["preds"]:
+        if item["reason"] in _CLAIMS:
+            pen.rectangle(_scaled(item["bbox"], scale), outline=REASON_COLOURS[item["reason"]], width=FINE)
+    boxes = [_scaled(item["bbox"], scale) for item in scene["objects"]]
+    for item, box in zip(scene["objects"], boxes, strict=True):
+        pen.rectangle(box, outline=REASON_COLOURS[item["reason"]], width=3 * FINE)
+    taken: list[Box] = []
+    for item, box in zip(scene["objects"], boxes, strict=True):  # after all boxes: none crosses a tag
+        _draw_tag(pen, item, box, cell.size, taken)
+    return np.array(cell)
+
+
+def _scaled(bbox: Sequence[int], scale: float) -> Box:
+    """Scale a box to whole sheet pixels, then to the finer ones that are drawn: so its lines stay sharp."""
+    x1, y1, x2, y2 = bbox  # inclusive: the far edge of the last pixel is one further
+    left, top = int(x1 * scale) * FINE, int(y1 * scale) * FINE
+    right, bottom = int((x2 + 1) * scale) * FINE - 1, int((y2 + 1) * scale) * FINE - 1
+    return left, top, max(left, right), max(top, bottom)
+
+
+def _draw_tag(
+    pen: ImageDraw.ImageDraw, item: Mapping[str, Any], box: Box, frame: tuple[int, int], taken: list[Box]
+) -> None:
+    words = item["label"]
+    if item["reason"] == "wrong name":
+        words += f", called {item['answer']}"
+    elif item["reason"] != "right":
+        words += f": {item['reason']}"
+    words, font = text_font(words, 12 * FINE)
+    place = place_tag(box, (int(pen.textlength(words, font=font)) + 8 * FINE, 18 * FINE), frame, taken)
+    taken.append(place)
+    pen.rectangle(place, fill=REASON_COLOURS[item["reason"]])
+    pen.text((place[0] + 4 * FINE, place[1] + 9 * FINE), words, (255, 255, 255), font, anchor="lm")
+
+
+def write_evaluation_sheet(scenes: Sequence[Mapping[str, Any]], folder: Path, path: Path, theme: Theme) -> str:
+    """Draw the worst scenes and say what was drawn; where there are none, an older sheet is removed."""
+    worst = worst_scenes(scenes)
+    if not worst:
+        path.unlink(missing_ok=True)
+        return "no scene has a mistake, so there is no sheet"
+    title = f"the worst {len(worst)} of {len(scenes)} scenes" if len(worst) < len(scenes) else f"{len(worst)} scenes"
+    sheet, lost = draw_evaluation_sheet(worst, folder, title, theme)
+    write_image(path, sheet)
+    gone = f"; {lost} of their images cannot be read in {folder}" if lost else ""
+    return f"the {len(worst)} worst scenes are drawn in {path}{gone}"

@@ -23,8 +23,9 @@ from naruto_vision.encoders.int8 import Int8Encoder
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.io.images import list_images, read_image
+from naruto_vision.io.typed_json import read_json_lines
 from naruto_vision.recognition.decision import decide
-from naruto_vision.recognition.writer import LOG, SceneWriter, read_log
+from naruto_vision.recognition.writer import LOG, SceneWriter
 from naruto_vision.records import Neighbour, Region, ScenePrediction
 from naruto_vision.segmentation.crops import CropConfig, embed_regions
 from naruto_vision.segmentation.generator import Segmenter
@@ -137,9 +138,9 @@ def _one_by_one(scenes: Path, gallery_folder: Path, out: Path) -> None:
 
 def _equal_regions(ours: Path, stock: Path) -> tuple[str, bool]:
     """Count the regions that both logs have, with the same label and the same name."""
-    found = {record["scene"]: record["regions"] for record in read_log(ours / LOG)}
+    found = {record["scene"]: record["regions"] for record in read_json_lines(ours / LOG, dict)}
     equal, every = 0, sum(map(len, found.values()))
-    for record in read_log(stock / LOG):
+    for record in read_json_lines(stock / LOG, dict):
         theirs, own_regions = record["regions"], found[record["scene"]]
         matched = 0
         if theirs and own_regions:

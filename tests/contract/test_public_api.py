@@ -26,8 +26,8 @@ TRAINING = {
     *("SyntheticMasks", "TuningFigures", "TuningFiles", "WiseSweep", "ZeroShotRetention"),
 }
 FUNCTIONS = {
-    *("add_to_gallery", "embed_images", "evaluate_scenes", "load", "look_up", "measure_threshold", "read_gt"),
-    *("read_image", "read_prediction_folder", "relabel_in_gallery", "remove_from_gallery", "roll_back_gallery"),
+    *("add_rows", "embed_images", "evaluate_scenes", "load", "look_up", "measure_threshold", "read_gt"),
+    *("read_image", "read_prediction_folder", "relabel_rows", "remove_rows", "roll_back"),
 }
 NAMES = sorted({*RECORDS, *PARTS, *TRAINING, *FUNCTIONS, "NarutoVisionError", "SceneAccuracy"})
 WITH_EXAMPLE = sorted({*PARTS, "Region", "SceneAccuracy", "SceneRetriever", "MaskData", "SyntheticMasks", "load"})

@@ -19,8 +19,9 @@ from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.io.atomic import TEMPORARY_PREFIX
 from naruto_vision.io.images import write_image
+from naruto_vision.io.typed_json import read_json_lines
 from naruto_vision.modules.scene_retriever import SceneRetriever
-from naruto_vision.recognition.writer import LOG, SceneWriter, read_log
+from naruto_vision.recognition.writer import LOG, SceneWriter
 from naruto_vision.records import ImageArray, Region, ScenePrediction
 from naruto_vision.segmentation.generator import Segmenter
 from naruto_vision.segmentation.prompts import GridPrompter
@@ -54,7 +55,7 @@ def predict(world: Path, *, fail_fast: bool = False, batch_size: int = 1, precis
 
 
 def written(world: Path) -> list[str]:
-    return [record["scene"] for record in read_log(world / "out" / LOG)]
+    return [record["scene"] for record in read_json_lines(world / "out" / LOG, dict)]
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])

@@ -15,8 +15,8 @@ from naruto_vision.cli.gallery import add_row_options, chosen_ids
 from naruto_vision.cli.main import main
 from naruto_vision.errors import FormatError, InputError, JsonError, MissingPathError
 from naruto_vision.gallery.content import GalleryRow
-from naruto_vision.gallery.gallery import Gallery
-from naruto_vision.gallery.maintenance import relabel_in_gallery, remove_from_gallery, roll_back_gallery
+from naruto_vision.gallery.edits import relabel_rows, remove_rows, roll_back
+from naruto_vision.gallery.gallery import Gallery, edit_gallery
 from naruto_vision.gallery.thresholds import Thresholds
 
 
@@ -210,7 +210,7 @@ def test_a_list_for_people_has_labels_thresholds_and_rows(gallery: Path, capsys:
 
 
 def test_a_list_without_rows_ends_with_the_thresholds(gallery: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    relabel_in_gallery(gallery, [1], "ann")
+    edit_gallery(gallery, relabel_rows, [1], "ann")
     last = _printed(capsys, "list", str(gallery)).splitlines()[-1]
     assert last.endswith("; STALE: rows changed in generation 2, choose them again with `validate`")
 
@@ -223,9 +223,9 @@ def test_a_list_for_programs_is_json(gallery: Path, capsys: pytest.CaptureFixtur
 
 
 def test_a_log_has_a_line_a_generation(gallery: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    remove_from_gallery(gallery, [0, 2])
-    relabel_in_gallery(gallery, [1], "eve")
-    roll_back_gallery(gallery, 1)
+    edit_gallery(gallery, remove_rows, [0, 2])
+    edit_gallery(gallery, relabel_rows, [1], "eve")
+    edit_gallery(gallery, roll_back, 1)
     lines = _printed(capsys, "log", str(gallery)).splitlines()
     assert [line.split()[:3] for line in lines] == [
         ["1", "build", "4"], ["2", "remove", "2"], ["3", "relabel", "2"], ["4", "rollback", "4"],

@@ -11,8 +11,7 @@ from naruto_vision.cli.main import main
 from naruto_vision.io.images import read_image, write_image
 from naruto_vision.metrics.evaluation import ObjectReason, PredictionReason
 from naruto_vision.records import ImageArray
-from naruto_vision.viz.evaluation_sheet import REASON_COLOURS, draw_evaluation_sheet, worst_scenes
-from naruto_vision.viz.sheets import Theme
+from naruto_vision.viz.sheets import REASON_COLOURS, Theme, draw_evaluation_sheet, worst_scenes
 
 BELOW = 80  # of the legend, sheet pixels
 BOX, OTHER = [8, 24, 47, 55], [4, 4, 30, 15]

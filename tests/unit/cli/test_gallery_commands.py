@@ -13,8 +13,8 @@ from naruto_vision.encoders.base import embed_images
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.gallery import store as layout
 from naruto_vision.gallery.content import GalleryRow
-from naruto_vision.gallery.gallery import Gallery
-from naruto_vision.gallery.maintenance import add_to_gallery
+from naruto_vision.gallery.edits import add_rows
+from naruto_vision.gallery.gallery import Gallery, edit_gallery
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.io.images import read_image
 
@@ -238,7 +238,7 @@ def test_verify_asks_for_a_new_measurement_when_an_index_has_grown(
     told(capsys, "reindex", "g", "--index", "ivf")
     gallery = Gallery.open("g")
     rows = [GalleryRow("x.png", "a")] * 3
-    add_to_gallery(home / "g", gallery.vectors, rows, fingerprint=gallery.fingerprint)
+    edit_gallery(home / "g", add_rows, gallery.vectors, rows, fingerprint=gallery.fingerprint)
     assert "measured at 3 rows; measure again with `naruto-vision gallery reindex" in told(capsys, "verify", "g")
 
 

@@ -57,13 +57,13 @@ def test_the_cap_holds_after_duplicates_are_gone_in_any_order_of_rows() -> None:
     vectors = units(33)
     vectors[10] = vectors[0]
     plan = EnrollmentConfig(max_per_class=8, dedup_threshold=0.998)
-    selected = select_rows(vectors, rows, plan)
-    kept = [rows[place].path for place in selected.kept]
-    assert selected.counts == {"pictures": 33, "near_duplicates": 1, "over_cap": 21, "kept": 11}
+    indices, counts = select_rows(vectors, rows, plan)
+    kept = [rows[place].path for place in indices]
+    assert counts == {"pictures": 33, "near_duplicates": 1, "over_cap": 21, "kept": 11}
     assert kept == sorted(kept)
     order = np.random.default_rng(3).permutation(33)
-    again = select_rows(vectors[order], [rows[place] for place in order], plan)
-    assert [rows[order[place]].path for place in again.kept] == kept
+    again, _ = select_rows(vectors[order], [rows[place] for place in order], plan)
+    assert [rows[order[place]].path for place in again] == kept
 
 
 def test_near_duplicates_of_a_class_go_and_the_first_by_path_stays() -> None:
@@ -71,11 +71,11 @@ def test_near_duplicates_of_a_class_go_and_the_first_by_path_stays() -> None:
     vectors = units(5)
     vectors[1], vectors[3] = near(vectors[0], 0.9985), near(vectors[0], 0.995)
     vectors[4] = vectors[0]  # of another class: that is a quarrel about labels, not a duplicate
-    selected = select_rows(vectors, rows, EnrollmentConfig(dedup_threshold=0.998))
-    assert selected.kept == (0, 2, 3, 4)
-    assert selected.counts["near_duplicates"] == 1
-    assert select_rows(vectors, rows, EnrollmentConfig(dedup_threshold=0.985)).kept == (0, 2, 4)
-    assert select_rows(vectors, rows, EnrollmentConfig()).kept == (0, 1, 2, 3, 4)
+    indices, counts = select_rows(vectors, rows, EnrollmentConfig(dedup_threshold=0.998))
+    assert indices == [0, 2, 3, 4]
+    assert counts["near_duplicates"] == 1
+    assert select_rows(vectors, rows, EnrollmentConfig(dedup_threshold=0.985))[0] == [0, 2, 4]
+    assert select_rows(vectors, rows, EnrollmentConfig())[0] == [0, 1, 2, 3, 4]
 
 
 def slow_greedy(vectors: Vectors, threshold: float) -> list[bool]:
@@ -103,9 +103,9 @@ def test_what_resembles_only_a_dropped_image_stays() -> None:
 def test_variants_stay_or_go_with_their_image_and_do_not_count_for_the_cap() -> None:
     rows = [GalleryRow(f"{n}.png", "a", aug) for n in range(6) for aug in ("gamma", "none")]
     vectors = np.repeat(units(6), 2, axis=0)
-    selected = select_rows(vectors, rows, EnrollmentConfig(max_per_class=4, dedup_threshold=0.998, gamma="add"))
-    assert selected.counts == {"pictures": 6, "near_duplicates": 0, "over_cap": 2, "kept": 4}
-    kept = [rows[place] for place in selected.kept]
+    indices, counts = select_rows(vectors, rows, EnrollmentConfig(max_per_class=4, dedup_threshold=0.998, gamma="add"))
+    assert counts == {"pictures": 6, "near_duplicates": 0, "over_cap": 2, "kept": 4}
+    kept = [rows[place] for place in indices]
     assert [row.aug for row in kept] == ["none", "gamma"] * 4
     assert len({row.path for row in kept}) == 4
 

@@ -173,20 +173,24 @@ def test_an_index_of_other_vectors_is_refused(saved: Path, tmp_path: Path) -> No
     ("name", "text", "message"),
     [
         ("meta.jsonl", '{"id": 0, "path": "a", "label": "b", "aug": ""}\n', "5 vectors, 1 ids and 1 rows"),
-        ("meta.jsonl", '{"id": 0, "path": "a", "aug": ""}\n' * 5, "expected id, path, label and aug"),
+        ("meta.jsonl", '{"id": 0, "path": "a", "aug": ""}\n' * 5, "an object with 'label'"),
         ("meta.jsonl", '{"id": 7, "path": "a", "label": "b", "aug": ""}\n' * 5, "ids that rise"),
-        ("meta.jsonl", '{"id": 0.5, "path": "a", "label": "b", "aug": ""}\n' * 5, "expected id, path, label and aug"),
+        ("meta.jsonl", '{"id": 0.5, "path": "a", "label": "b", "aug": ""}\n' * 5, "in id a whole number, found 0.5"),
         (
             "meta.jsonl",
             '{"id": 99999999999999999999, "path": "a", "label": "b", "aug": ""}\n' * 5,
             "files agree",
         ),
-        ("meta.jsonl", "[]\n", "one JSON object a line"),
-        ("meta.jsonl", "{}", "one JSON object a line"),
+        ("meta.jsonl", "[]\n", "expected an object"),
+        ("meta.jsonl", "{}", "a line feed behind every line"),
         ("ledger.jsonl", "", "generations 1 to 1"),
         ("ledger.jsonl", '{"generation": 2, "next_id": 5}\n', "generations 1 to 1"),
         ("ledger.jsonl", '{"generation": 1, "next_id": 4}\n', "next_id above 4"),
-        ("faiss_meta.json", '{"metric": "cosine", "kind": "flat", "dim": 4, "size": 5}', "metric ip"),
+        (
+            "faiss_meta.json",
+            '{"metric": "cosine", "kind": "flat", "dim": 4, "size": 5}',
+            "in metric another value",
+        ),
         ("faiss_meta.json", '{"metric": "l2", "kind": "ivf", "dim": 4, "size": 5}', "metric ip"),
         ("ledger.jsonl", '{"generation": 1, "next_id": 5}\n', "what was done"),
         ("ledger.jsonl", '{"generation": 1, "op": "rollback", "to": 7, "next_id": 5}\n', "what was done"),
@@ -195,7 +199,7 @@ def test_an_index_of_other_vectors_is_refused(saved: Path, tmp_path: Path) -> No
         ("faiss_meta.json", '{"metric": "ip", "kind": "flat", "dim": 3, "size": 5}', "dim 4"),
         ("thresholds.json", "[" * 100_000, "JSON"),
         ("thresholds.json", '{"rule": "", "default": NaN, "classes": {}, "counts": {}}', "finite"),
-        ("thresholds.json", '{"rule": "", "default": 0.5}', "rule, default, classes and counts"),
+        ("thresholds.json", '{"rule": "", "default": "0.5"}', "in default a number, found '0.5'"),
     ],
 )
 def test_files_that_disagree_are_refused_behind_right_hashes(saved: Path, name: str, text: str, message: str) -> None:

@@ -15,8 +15,8 @@ import pytest
 from naruto_vision.errors import InputError
 from naruto_vision.gallery import store as publish
 from naruto_vision.gallery.content import GalleryRow
-from naruto_vision.gallery.gallery import Gallery
-from naruto_vision.gallery.maintenance import add_to_gallery, relabel_in_gallery, remove_from_gallery, roll_back_gallery
+from naruto_vision.gallery.edits import add_rows, relabel_rows, remove_rows, roll_back
+from naruto_vision.gallery.gallery import Gallery, edit_gallery
 from naruto_vision.gallery.store import writer_lock
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.gallery.verify import verify_gallery, worst
@@ -26,7 +26,8 @@ PRINT = "d" * 64
 KILLED = """
 import os, sys
 from naruto_vision.gallery import store as publish
-from naruto_vision.gallery.maintenance import remove_from_gallery
+from naruto_vision.gallery.edits import remove_rows
+from naruto_vision.gallery.gallery import edit_gallery
 left = int(sys.argv[2])
 def killing(event, arguments):
     global left
@@ -36,7 +37,7 @@ def killing(event, arguments):
         if left < 0:
             os.kill(os.getpid(), 9)
 sys.addaudithook(killing)
-remove_from_gallery(sys.argv[1], [0, 2])
+edit_gallery(sys.argv[1], remove_rows, [0, 2])
 """
 
 
@@ -78,14 +79,14 @@ def stop_after(calls: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_stopping_at_any_step_leaves_one_generation_or_the_other(saved: Path, tmp_path: Path) -> None:
     before = Gallery.open(saved)
-    after = remove_from_gallery(shutil.copytree(saved, tmp_path / "whole"), [0, 2])
+    after = edit_gallery(shutil.copytree(saved, tmp_path / "whole"), remove_rows, [0, 2])
     seen, steps = set(), 0
     while True:
         folder = shutil.copytree(saved, tmp_path / f"copy {steps}")
         with pytest.MonkeyPatch.context() as patch:
             stop_after(steps, patch)
             try:
-                remove_from_gallery(folder, [0, 2])
+                edit_gallery(folder, remove_rows, [0, 2])
             except Stopped:
                 finished = False
             else:
@@ -95,7 +96,8 @@ def test_stopping_at_any_step_leaves_one_generation_or_the_other(saved: Path, tm
         assert (found.digest, found.rows, found.ids) == (expected.digest, expected.rows, expected.ids)
         assert worst(verify_gallery(folder)) != "wrong"
         seen.add((found.generation, finished))
-        nxt = add_to_gallery(folder, unit(1, 9), [GalleryRow("n.png", "n")], fingerprint=PRINT)  # goes on from either
+        more = [GalleryRow("n.png", "n")]
+        nxt = edit_gallery(folder, add_rows, unit(1, 9), more, fingerprint=PRINT)  # goes on from either
         assert Gallery.open(folder).digest == nxt.digest
         assert not (folder / ".next").exists()
         if finished:
@@ -123,8 +125,8 @@ def test_a_kill_at_any_step_of_a_real_process(saved: Path, tmp_path: Path) -> No
 
 def test_a_second_writer_is_told_who_is_writing(saved: Path) -> None:
     with writer_lock(saved), pytest.raises(InputError, match=f"process {os.getpid()} is changing this gallery"):
-        remove_from_gallery(saved, [0])
-    assert remove_from_gallery(saved, [0]).generation == 2
+        edit_gallery(saved, remove_rows, [0])
+    assert edit_gallery(saved, remove_rows, [0]).generation == 2
 
 
 def test_readers_always_see_a_whole_generation(saved: Path) -> None:
@@ -143,8 +145,8 @@ def test_readers_always_see_a_whole_generation(saved: Path) -> None:
     reader = threading.Thread(target=read)
     reader.start()
     for _ in range(20):
-        remove_from_gallery(saved, [0, 2])
-        roll_back_gallery(saved, Gallery.open(saved).generation - 1)
+        edit_gallery(saved, remove_rows, [0, 2])
+        edit_gallery(saved, roll_back, Gallery.open(saved).generation - 1)
     stop.set()
     reader.join()
     assert wrong == []
@@ -153,21 +155,21 @@ def test_readers_always_see_a_whole_generation(saved: Path) -> None:
 
 def test_unchanged_files_are_not_written_again(saved: Path) -> None:
     before = (saved / "embeddings.npy").stat().st_ino, (saved / "faiss.index").stat().st_ino
-    relabel_in_gallery(saved, [0], "new")
+    edit_gallery(saved, relabel_rows, [0], "new")
     assert ((saved / "embeddings.npy").stat().st_ino, (saved / "faiss.index").stat().st_ino) == before
-    remove_from_gallery(saved, [0])
+    edit_gallery(saved, remove_rows, [0])
     assert (saved / "embeddings.npy").stat().st_ino != before[0]
 
 
 def test_what_else_lies_in_the_folder_stays(saved: Path) -> None:
     (saved / "README.txt").write_text("mine", encoding="utf-8")
-    remove_from_gallery(saved, [0])
+    edit_gallery(saved, remove_rows, [0])
     assert (saved / "README.txt").read_text(encoding="utf-8") == "mine"
     assert json.loads((saved / "manifest.json").read_text(encoding="utf-8"))["generation"] == 2
 
 
 def test_a_new_gallery_in_the_place_of_an_edited_one_forgets_its_past(saved: Path) -> None:
-    remove_from_gallery(saved, [0])
+    edit_gallery(saved, remove_rows, [0])
     assert (saved / "removed.npy").is_file()
     Gallery.build(unit(2), [GalleryRow("x.png", "x")] * 2, fingerprint=PRINT).save(saved)
     assert not (saved / "removed.npy").exists()
@@ -189,11 +191,11 @@ def test_a_damaged_file_is_written_again_even_where_nothing_changed(saved: Path)
 
 
 def test_edits_survive_the_disk(saved: Path) -> None:
-    removed = remove_from_gallery(saved, [1, 2])
-    added = add_to_gallery(saved, unit(1, 5), [GalleryRow("n.png", "n")], fingerprint=PRINT)
+    removed = edit_gallery(saved, remove_rows, [1, 2])
+    added = edit_gallery(saved, add_rows, unit(1, 5), [GalleryRow("n.png", "n")], fingerprint=PRINT)
     assert added.ids == (0, 3, 4, 5)
-    back = roll_back_gallery(saved, 2)
+    back = edit_gallery(saved, roll_back, 2)
     assert (back.ids, back.digest) == (removed.ids, removed.digest)
     assert Gallery.open(saved).content.ledger == back.content.ledger
-    assert roll_back_gallery(saved, 3).digest == added.digest
-    assert roll_back_gallery(saved, 1).ids == (0, 1, 2, 3, 4)
+    assert edit_gallery(saved, roll_back, 3).digest == added.digest
+    assert edit_gallery(saved, roll_back, 1).ids == (0, 1, 2, 3, 4)

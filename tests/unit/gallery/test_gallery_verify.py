@@ -10,10 +10,10 @@ import pytest
 from naruto_vision.errors import InputError, MissingPathError
 from naruto_vision.gallery import verify
 from naruto_vision.gallery.content import GalleryContent, GalleryRow
-from naruto_vision.gallery.gallery import Gallery
+from naruto_vision.gallery.edits import relabel_rows, remove_rows
+from naruto_vision.gallery.gallery import Gallery, edit_gallery
 from naruto_vision.gallery.index import Budgets, SearchBudget
 from naruto_vision.gallery.info import find_image
-from naruto_vision.gallery.maintenance import relabel_in_gallery, remove_from_gallery
 from naruto_vision.gallery.store import ALWAYS, MANIFEST, STAGING, json_bytes, manifest_checksum
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.gallery.verify import Finding, verify_gallery, worst
@@ -142,7 +142,7 @@ def test_content_that_disagrees_behind_right_hashes_is_found(saved: Path) -> Non
 
 
 def test_thresholds_that_were_chosen_with_other_rows_are_stale(saved: Path) -> None:
-    relabel_in_gallery(saved, [1], "c")
+    edit_gallery(saved, relabel_rows, [1], "c")
     found = _found(saved)["thresholds"]
     assert found.verdict == "warning"
     assert found.text.startswith("rows changed in generation 2, after they were chosen; choose them again with ")
@@ -171,7 +171,7 @@ def test_one_vector_twice_under_one_label_is_no_conflict(tmp_path: Path) -> None
 
 
 def test_rows_kept_for_rollbacks_are_counted(saved: Path) -> None:
-    remove_from_gallery(saved, [0, 5])
+    edit_gallery(saved, remove_rows, [0, 5])
     assert _found(saved)["ids"].text == "4 of 4 unique, below 6; 2 kept for rollbacks"
 
 

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,16 +22,10 @@ from naruto_vision.gallery.content import (
     stale_since,
     unit_rows,
 )
-from naruto_vision.gallery.gallery import Gallery
-from naruto_vision.gallery.index import NO_BUDGETS, SearchBudget, budgets_from_json
+from naruto_vision.gallery.edits import add_rows, relabel_rows, remove_rows, roll_back
+from naruto_vision.gallery.gallery import Gallery, edit_gallery, reindex_gallery
+from naruto_vision.gallery.index import NO_BUDGETS, IndexMeta, SearchBudget
 from naruto_vision.gallery.info import encoder_options, list_gallery
-from naruto_vision.gallery.maintenance import (
-    add_to_gallery,
-    reindex_gallery,
-    relabel_in_gallery,
-    remove_from_gallery,
-    roll_back_gallery,
-)
 from naruto_vision.gallery.store import (
     ALWAYS,
     json_bytes,
@@ -46,6 +41,7 @@ from naruto_vision.records import Vectors
 
 _QUICK = settings(max_examples=50, deadline=None, derandomize=True)
 PRINT = "ab" * 32
+META = b'{"metric": "ip", "kind": "ivf", "dim": 5, "size": 7, "efforts": %b}'
 NAMES = ["ann", "Zoë", "bob", "ann", "ナルト", "bob", "ann"]
 
 
@@ -83,11 +79,11 @@ def test_a_listing_as_json_has_the_rows_where_they_were_asked_for(saved: Path) -
 
 
 def test_a_listing_follows_every_edit(saved: Path) -> None:
-    add_to_gallery(
-        saved, _units(2, seed=1), [GalleryRow("x.png", "new"), GalleryRow("y.png", "new")], fingerprint=PRINT
+    edit_gallery(
+        saved, add_rows, _units(2, seed=1), [GalleryRow("x.png", "new"), GalleryRow("y.png", "new")], fingerprint=PRINT
     )
-    relabel_in_gallery(saved, [7], "newer")
-    remove_from_gallery(saved, [0])
+    edit_gallery(saved, relabel_rows, [7], "newer")
+    edit_gallery(saved, remove_rows, [0])
     found = list_gallery(saved)
     assert (found.generation, found.total, found.stale_since) == (4, 8, 4)
     assert found.labels == {"Zoë": 1, "ann": 2, "bob": 2, "new": 1, "newer": 1, "ナルト": 1}
@@ -97,7 +93,7 @@ def test_a_listing_follows_every_edit(saved: Path) -> None:
         {"added": 0, "removed": 0, "relabelled": 1},
         {"added": 0, "removed": 1, "relabelled": 0},
     ]
-    roll_back_gallery(saved, 1)
+    edit_gallery(saved, roll_back, 1)
     found = list_gallery(saved)
     assert (found.generation, found.total, found.stale_since) == (5, 7, None)
 
@@ -106,7 +102,7 @@ def test_without_thresholds_nothing_is_stale(tmp_path: Path) -> None:
     Gallery.build(_units(2), [GalleryRow("1", "a"), GalleryRow("2", "b")], fingerprint=PRINT, index="exact").save(
         tmp_path
     )
-    relabel_in_gallery(tmp_path, [0], "c")
+    edit_gallery(tmp_path, relabel_rows, [0], "c")
     assert list_gallery(tmp_path).stale_since is None
 
 
@@ -129,15 +125,15 @@ def _forge(folder: Path, name: str, data: bytes) -> None:
 @pytest.mark.parametrize(
     ("name", "data", "words"),
     [
-        ("stats.json", b"[]", "labels with counts that add up to 7"),
+        ("stats.json", b"[]", "expected an object"),
         ("stats.json", b'{"counts": {"a": 6}}', "labels with counts that add up to 7"),
-        ("stats.json", b'{"counts": {"a": "7"}}', "labels with counts that add up to 7"),
-        ("stats.json", b'{"counts": {"a": 7, "b": null}}', "labels with counts that add up to 7"),
+        ("stats.json", b'{"counts": {"a": "7"}}', "in counts.* a whole number"),
+        ("stats.json", b'{"counts": {"a": 7, "b": null}}', "in counts.* a whole number"),
         ("stats.json", b"{", "not JSON"),
-        ("faiss_meta.json", b'{"efforts": 3}', "efforts"),
-        ("faiss_meta.json", b'{"efforts": {"image": {}, "text": {}}}', "efforts"),
-        ("ledger.jsonl", b"[]\n", "one JSON object a line"),
-        ("ledger.jsonl", b"{}", "one JSON object a line"),
+        ("faiss_meta.json", META % b"3", "in efforts an object"),
+        ("faiss_meta.json", META % b'{"image": {}, "text": {}}', "in efforts"),
+        ("ledger.jsonl", b"[]\n", "expected an object"),
+        ("ledger.jsonl", b"{}", "a line feed behind every line"),
     ],
 )
 def test_files_that_say_something_else_behind_right_hashes_are_refused(
@@ -235,20 +231,20 @@ _JSON = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, a
 @given(st.lists(st.dictionaries(_TEXT, _JSON | st.lists(_JSON, max_size=2), max_size=3), max_size=4))
 def test_json_lines_read_back_whatever_is_in_them(values: list[dict[str, Any]]) -> None:
     data = lines_bytes(values)
-    assert parse_lines(Path("x.jsonl"), data) == values
+    assert parse_lines(Path("x.jsonl"), data, dict) == values
     assert data.count(b"\n") == len(values)
-    assert parse_json(Path("x.json"), json_bytes(values)) == values
+    assert parse_json(Path("x.json"), json_bytes(values), list) == values
 
 
 def test_names_that_are_no_unicode_and_odd_line_ends_survive() -> None:
     values = [{"path": "\udcff.png", "label": "a\u2028b\x85c\r"}]
-    assert parse_lines(Path("x"), lines_bytes(values)) == values
+    assert parse_lines(Path("x"), lines_bytes(values), dict) == values
 
 
 @pytest.mark.parametrize("data", [b"{", b"\xff", b"[" * 100_000, b"NaN,"])
 def test_bytes_that_are_no_json_name_the_file(data: bytes) -> None:
     with pytest.raises(JsonError, match=r"x\.json: not JSON .*the gallery is damaged"):
-        parse_json(Path("x.json"), data)
+        parse_json(Path("x.json"), data, dict)
 
 
 def test_json_holds_no_number_that_is_not_finite() -> None:
@@ -280,16 +276,24 @@ def test_only_the_files_that_are_asked_for_are_read(saved: Path) -> None:
     assert set(read_files(saved)[1]) == set(ALWAYS)
 
 
-def test_efforts_read_back_and_nothing_else_does() -> None:
-    efforts = {"image": SearchBudget(4, 0.98764, 10, 20), "text": SearchBudget(1, 1, 1, 1)}
-    told = {kind: effort.as_json() for kind, effort in efforts.items()}
-    assert told["image"] == {"width": 4, "recall": 0.9876, "queries": 10, "rows": 20}
-    assert budgets_from_json(told) == {"image": SearchBudget(4, 0.9876, 10, 20), "text": SearchBudget(1, 1, 1, 1)}
-    assert budgets_from_json(None) is NO_BUDGETS
-    wrong: list[object] = [3, {}, {"image": told["image"]}, {**told, "text": {"width": 1}}, {**told, "text": None}]
+def test_budgets_read_back_and_nothing_else_does() -> None:
+    budgets = {"image": SearchBudget(4, 0.98764, 10, 20), "text": SearchBudget(1, 1, 1, 1)}
+    stored = {kind: budget.as_json() for kind, budget in budgets.items()}
+    assert stored["image"] == {"width": 4, "recall": 0.9876, "queries": 10, "rows": 20}
+    meta: dict[str, Any] = {"metric": "ip", "kind": "ivf", "dim": 5, "size": 7}
+    found = msgspec.convert({**meta, "efforts": stored}, IndexMeta).budgets
+    assert found == {"image": SearchBudget(4, 0.9876, 10, 20), "text": SearchBudget(1, 1, 1, 1)}
+    assert msgspec.convert(meta, IndexMeta).budgets is NO_BUDGETS
+    wrong: list[object] = [
+        3,
+        {},
+        {"image": stored["image"]},
+        {**stored, "text": {"width": 1}},
+        {**stored, "text": None},
+    ]
     for one in wrong:
-        with pytest.raises(ValueError, match=r"."):
-            budgets_from_json(one)
+        with pytest.raises(ValueError, match=r"efforts"):
+            msgspec.convert({**meta, "efforts": one}, IndexMeta)
 
 
 @pytest.mark.parametrize(
@@ -298,8 +302,8 @@ def test_efforts_read_back_and_nothing_else_does() -> None:
 )
 def test_an_effort_of_impossible_numbers_is_refused(wrong: dict[str, Any]) -> None:
     good: dict[str, Any] = {"width": 1, "recall": 0.5, "queries": 1, "rows": 1}
-    with pytest.raises(ValueError, match="expected counts from 1 and a recall from 0 to 1"):
-        SearchBudget(**(good | wrong))
+    with pytest.raises(ValueError, match="xpected"):
+        msgspec.convert(good | wrong, SearchBudget)
 
 
 @pytest.mark.parametrize(
@@ -366,8 +370,8 @@ def test_an_edit_that_is_refused_names_the_gallery_and_changes_nothing(saved: Pa
     before = read_files(saved)
     for ids, words in (([99], "99"), (range(7), "that is all 7 rows")):
         with pytest.raises(InputError, match=words) as caught:
-            remove_from_gallery(saved, ids)
+            edit_gallery(saved, remove_rows, ids)
         assert str(caught.value).startswith(f"{saved}: ")
     with pytest.raises(InputError, match="all of these rows are 'ann' already"):
-        relabel_in_gallery(saved, [0, 3], "ann")
+        edit_gallery(saved, relabel_rows, [0, 3], "ann")
     assert read_files(saved) == before

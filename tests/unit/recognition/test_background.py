@@ -8,7 +8,8 @@ import pytest
 from typing_extensions import override
 
 from naruto_vision.io.bundles import file_sha256
-from naruto_vision.recognition.writer import LOG, BackgroundWriter, SceneWriter, read_log
+from naruto_vision.io.typed_json import read_json_lines
+from naruto_vision.recognition.writer import LOG, BackgroundWriter, SceneWriter
 from naruto_vision.records import ImageArray, ScenePrediction
 from naruto_vision.segmentation.crops import CropConfig
 
@@ -47,7 +48,7 @@ def prediction(scene: str) -> ScenePrediction:
 
 
 def written(out: Path) -> list[str]:
-    return [record["scene"] for record in read_log(out / LOG)]
+    return [record["scene"] for record in read_json_lines(out / LOG, dict)]
 
 
 def test_scenes_are_written_in_order_by_another_thread(images: Path) -> None:
@@ -59,7 +60,7 @@ def test_scenes_are_written_in_order_by_another_thread(images: Path) -> None:
     behind.close()
     writer.close()
     assert written(writer.out) == list(SCENES)
-    hashes = [record["sha256"] for record in read_log(writer.out / LOG)]
+    hashes = [record["sha256"] for record in read_json_lines(writer.out / LOG, dict)]
     assert hashes == [file_sha256(images / scene) for scene in SCENES]
     assert len(writer.threads) == 1
     assert threading.get_ident() not in writer.threads

@@ -1,7 +1,8 @@
 import json
 from pathlib import Path
 
-from naruto_vision.recognition.writer import SceneLog, merge_logs, read_log
+from naruto_vision.io.typed_json import read_json_lines
+from naruto_vision.recognition.writer import SceneLog, merge_logs
 
 
 def line(scene: str) -> str:
@@ -11,7 +12,7 @@ def line(scene: str) -> str:
 def test_a_torn_last_line_is_not_read_and_is_cut_off_before_the_next_append(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text(line("a") + line("b") + '{"scene": "c')
-    assert [record["scene"] for record in read_log(path)] == ["a", "b"]
+    assert [record["scene"] for record in read_json_lines(path, dict)] == ["a", "b"]
     log = SceneLog(path)
     log.append(line("c"))
     log.close()
@@ -19,7 +20,7 @@ def test_a_torn_last_line_is_not_read_and_is_cut_off_before_the_next_append(tmp_
 
 
 def test_an_absent_log_is_empty(tmp_path: Path) -> None:
-    assert list(read_log(tmp_path / "none.jsonl")) == []
+    assert list(read_json_lines(tmp_path / "none.jsonl", dict)) == []
 
 
 def test_merged_logs_hold_every_scene_once_in_scene_order(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ import pytest
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.thresholds import Thresholds
-from naruto_vision.recognition.lookup import Hit, ImageThreshold, look_up, measure_threshold
-from naruto_vision.records import Neighbour, Vectors
+from naruto_vision.recognition.lookup import ImageThreshold, look_up, measure_threshold
+from naruto_vision.records import Vectors
 
 
 def at(*degrees: float) -> Vectors:
@@ -62,8 +62,6 @@ def test_numbers_that_do_not_go_together_are_refused() -> None:
         look_up(gallery(), at(5), ["q.png", "r.png"], "image")
     with pytest.raises(ValueError, match="0 rows shown"):
         look_up(gallery(), at(5), ["q.png"], "image", k=0)
-    with pytest.raises(ValueError, match="rank of 1"):
-        Hit(0, Neighbour(0, "a", 1.0), None)
 
 
 def gallery_at(degrees: Vectors, paths: list[str] | None = None) -> Gallery:

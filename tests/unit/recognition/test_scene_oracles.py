@@ -18,8 +18,16 @@ from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.geometry import mask_from_rle
-from naruto_vision.recognition.calibration import ScoredRegion, score_regions, thresholds_from
-from naruto_vision.recognition.decision import ClassCentroids, Decision, check_decision, decide
+from naruto_vision.io.typed_json import read_json_lines
+from naruto_vision.recognition.decision import (
+    ClassCentroids,
+    Decision,
+    ScoredRegion,
+    check_decision,
+    decide,
+    score_regions,
+    thresholds_from,
+)
 from naruto_vision.recognition.lookup import look_up
 from naruto_vision.recognition.merging import MergeConfig, common_pixels, merge_parts, touch, union_of
 from naruto_vision.recognition.writer import (
@@ -30,7 +38,6 @@ from naruto_vision.recognition.writer import (
     latency_percentiles,
     merge_logs,
     overlay_document,
-    read_log,
     record_document,
     software_versions,
 )
@@ -122,11 +129,9 @@ def test_rows_that_cancel_out_have_no_direction_and_no_score() -> None:
 def test_centres_of_a_gallery_are_those_of_its_rows() -> None:
     vectors = _units(3)
     gallery = Gallery.build(vectors, [GalleryRow(str(k), "bab"[k]) for k in range(3)], fingerprint="0" * 64)
-    centres = ClassCentroids.of_gallery(gallery)
+    centres = ClassCentroids.of(gallery.vectors, [row.label for row in gallery.rows])
     assert centres.labels == ("a", "b")
     assert centres.means[1] == pytest.approx((gallery.vectors[0] + gallery.vectors[2]) / 2, abs=1e-6)
-    with pytest.raises(ValueError, match="2 labels but 1 means"):
-        ClassCentroids(("a", "b"), np.zeros((1, 2), np.float32))
 
 
 def _region(box: Box, prompt: str = "") -> Region:
@@ -189,7 +194,7 @@ def test_chosen_thresholds_remember_their_rule_of_naming_and_hold_for_no_other()
     check_decision(Thresholds(), "vote")
     check_decision(Thresholds(0.5), "vote")
     with pytest.raises(
-        InputError, match=r"model\.decision vote: the gallery's thresholds were chosen for mean; .*anew"
+        InputError, match=r"model\.decision vote: the gallery's thresholds were chosen for mean; .*again"
     ):
         check_decision(chosen, "vote")
 
@@ -411,7 +416,7 @@ def test_logs_of_any_processes_come_together_once_each_in_order(parts: list[list
             log.write_text("".join(as_line({"scene": scene, "from": log.name}) for scene in scenes))
         target = Path(folder) / "log.jsonl"
         merge_logs(target, logs, {scene: place for place, scene in enumerate("fedc")})
-        merged = [record["scene"] for record in read_log(target)]
+        merged = [record["scene"] for record in read_json_lines(target, dict)]
         assert not any(log.exists() for log in logs)
     present = {scene for scenes in parts for scene in scenes}
     assert merged == [scene for scene in "fedcab" if scene in present]
@@ -422,7 +427,7 @@ def test_what_was_in_the_target_already_wins(tmp_path: Path) -> None:
     target.write_text(as_line({"scene": "a", "from": "target"}))
     part.write_text(as_line({"scene": "a", "from": "part"}))
     merge_logs(target, [part, tmp_path / "gone.jsonl"], {})
-    assert [record["from"] for record in read_log(target)] == ["target"]
+    assert [record["from"] for record in read_json_lines(target, dict)] == ["target"]
 
 
 def test_a_log_can_be_opened_again_and_goes_on(tmp_path: Path) -> None:
@@ -430,7 +435,7 @@ def test_a_log_can_be_opened_again_and_goes_on(tmp_path: Path) -> None:
     for scene in "ab":
         log = SceneLog(path)
         log.append(as_line({"scene": scene}))
-        seen.append([record["scene"] for record in read_log(path)])  # at once, not when it is closed
+        seen.append([record["scene"] for record in read_json_lines(path, dict)])  # at once, not when it is closed
         log.close()
     assert seen == [["a"], ["a", "b"]]
 
@@ -439,7 +444,7 @@ def test_a_scene_without_a_digest_is_searched_again(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"x")
     (tmp_path / "log.jsonl").write_text(as_line({"scene": "a.png"}) + as_line({"scene": "gone.png"}))
     assert forget_changed(tmp_path, tmp_path, "log.jsonl") == ["a.png"]
-    assert [record["scene"] for record in read_log(tmp_path / "log.jsonl")] == ["gone.png"]
+    assert [record["scene"] for record in read_json_lines(tmp_path / "log.jsonl", dict)] == ["gone.png"]
 
 
 @_QUICK
