@@ -4,7 +4,7 @@ import argparse
 import csv
 import io
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from naruto_vision.cli.console import (
@@ -174,7 +174,7 @@ def _audit_options(parser: argparse.ArgumentParser) -> None:
     add("--json", type=Path, metavar="FILE", help="write the results to this file instead of DIR/audit.json")
     add_theme_option(parser)
     _add_frame_options(parser)
-    add_encoder_options(parser, without="none: labels are not checked")
+    add_encoder_options(parser, without="none, labels are not checked")
     add("--neighbours", type=count, default=10, metavar="K", help="with --encoder: neighbours that vote on a label")
     text = "with --encoder: images with at least this cosine are near-duplicates"
     add("--near-cosine", type=cosine, default=0.98, metavar="SCORE", help=text)
@@ -236,14 +236,12 @@ def _notes(found: "Audit") -> Iterator[str]:
         yield "nothing to compare: no valid or test split; `naruto-vision data split` makes them"
 
 
-def _pair_tile(item: "AuditItem", colours: Mapping[str, "Colour"]) -> "Tile | None":
+def _tile(item: "AuditItem", colours: Mapping[str, "Colour"], cosine: float | None = None) -> "Tile":
     from naruto_vision.viz.overlay import UNLISTED
     from naruto_vision.viz.sheets import Tile, read_tile
 
-    if item.file is None:
-        return None
-    label, name = item.row.label, PurePosixPath(item.row.path).name
-    return Tile(read_tile(item.file), f"{item.part}: {label}", name, colours.get(label, UNLISTED))
+    label = item.row.label
+    return Tile(read_tile(item.file), f"{item.part}: {label}", item.row.path, colours.get(label, UNLISTED), cosine)
 
 
 def _write_pairs(found: "Audit", arguments: argparse.Namespace) -> str:
@@ -254,10 +252,10 @@ def _write_pairs(found: "Audit", arguments: argparse.Namespace) -> str:
     path = arguments.out / "near_pairs.png"
     colours, pairs = label_colours(found.items.classes), []
     for pair in found.crossing()[:_SHEET_PAIRS]:
-        first, second = (_pair_tile(found.items.items[place], colours) for place in (pair.first, pair.second))
-        if first is not None and second is not None:
+        first, second = found.items.items[pair.first], found.items.items[pair.second]
+        if first.file is not None and second.file is not None:
             how = "identical" if pair.exact else f"{pair.distance} of 256 bits differ" + ", mirrored" * pair.mirrored
-            pairs.append(SheetPair(first, second, how))
+            pairs.append(SheetPair(_tile(first, colours), _tile(second, colours), how))
     if not pairs:
         path.unlink(missing_ok=True)  # of an earlier audit
         if not found.scanned.signatures:
@@ -352,18 +350,12 @@ def _write_suspects(found: "Audit", checked: "VectorAudit", arguments: argparse.
 
 
 def _suspect_row(checked: "VectorAudit", one: "CheckedLabel", colours: Mapping[str, "Colour"]) -> "TileRow":
-    from naruto_vision.viz.overlay import UNLISTED
-    from naruto_vision.viz.sheets import Tile, TileRow, read_tile
-
-    def tile(place: int, cosine: float | None = None) -> Tile:
-        item = checked.items[place]
-        label = item.row.label
-        return Tile(read_tile(item.file), f"{item.part}: {label}", item.row.path, colours.get(label, UNLISTED), cosine)
+    from naruto_vision.viz.sheets import TileRow
 
     own = checked.items[one.place].row.label
     heading = f"{own}, or {one.rival}? {one.votes[one.rival]} of the {len(one.nearest)} nearest are {one.rival}"
-    others = [tile(near.place, near.cosine) for near in one.nearest[:_SHEET_NEIGHBOURS]]
-    return TileRow(heading, colours.get(own), tile(one.place), others)
+    others = [_tile(checked.items[near.place], colours, near.cosine) for near in one.nearest[:_SHEET_NEIGHBOURS]]
+    return TileRow(heading, colours.get(own), _tile(checked.items[one.place], colours), others)
 
 
 def _split_options(parser: argparse.ArgumentParser) -> None:

@@ -30,9 +30,11 @@ _CHUNK = 32  # images read and embedded at a time
 
 def add_encoder_options(parser: argparse.ArgumentParser, *, without: str = "the one that built the gallery") -> None:
     """Declare the encoder; ``without`` says what happens if none is given."""
-    text = f"open_clip or timm architecture, or folder of a model bundle (default: {without})"
+    text = f"open_clip or DINOv2 architecture, or model bundle (default: {without})"
     parser.add_argument("--encoder", default="", metavar="MODEL", help=text)
-    parser.add_argument("--pretrained", metavar="FILE", help="weights file, if --encoder is an architecture")
+    parser.add_argument(
+        "--pretrained", metavar="FILE", help="weights file or open_clip tag, if --encoder is an architecture"
+    )
 
 
 def gallery_encoder(arguments: argparse.Namespace, note: Mapping[str, Any], fingerprint: str) -> "Encoder":
@@ -394,7 +396,7 @@ def _import_options(parser: argparse.ArgumentParser) -> None:
     add("folder", type=Path, metavar="INDEX", help="folder with embeddings.npy and meta.jsonl")
     add("--out", type=Path, required=True, metavar="DIR", help="gallery folder; must be empty or new")
     add("--encoder", required=True, metavar="MODEL", help="encoder that built the index: an architecture or a bundle")
-    add("--pretrained", metavar="FILE", help="weights file, if --encoder is an architecture")
+    add("--pretrained", metavar="FILE", help="weights file or open_clip tag, if --encoder is an architecture")
     add("--root", type=Path, metavar="DIR", help="folder that the paths in meta.jsonl are relative to")
     text = "accept --encoder unchecked if none of the images can be found (default: refuse)"
     add("--assert-encoder", action="store_true", help=text)

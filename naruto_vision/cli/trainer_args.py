@@ -38,7 +38,9 @@ class Option:
 
 SHORT_OPTIONS = (
     Option("--gallery", "DIR", "gallery to search (default: runs/gallery)", "--model.gallery"),
-    Option("--threshold", "SCORE", "draw only regions with at least this score", "--model.overlay.min_score"),
+    Option(
+        "--threshold", "SCORE", "draw only regions with at least this score (default: all)", "--model.overlay.min_score"
+    ),
     Option("--top-k", "N", "draw at most N regions per scene, highest scores first", "--model.overlay.top_k"),
     Option(
         "--prefer-different-label",
@@ -46,7 +48,7 @@ SHORT_OPTIONS = (
         "with --top-k: prefer characters that are not drawn yet over repeated ones",
         "--model.overlay.prefer_different_label=true",
     ),
-    Option("--min-area", "PIXELS", "drop regions of fewer pixels", "--model.segmenter.init_args.keep.min_area"),
+    Option("--min-area", "PIXELS", "drop regions with fewer pixels", "--model.segmenter.init_args.keep.min_area"),
     Option("--max-masks", "N", "keep at most N regions per scene", "--model.segmenter.init_args.keep.max_masks"),
     Option(
         "--mask-precision",
@@ -60,7 +62,12 @@ SHORT_OPTIONS = (
         "torch.compile none (default), encoder or all of SAM: the first scene takes minutes, later ones less",
         "--model.segmenter.init_args.model.init_args.compile",
     ),
-    Option("--decision", "RULE", "vote (default), top1, max, mean or prototype", "--model.decision"),
+    Option(
+        "--decision",
+        "RULE",
+        "how neighbours decide on a label: vote (default), top1, max, mean or prototype",
+        "--model.decision",
+    ),
     Option("--fail-fast", "", "stop at the first unreadable image (default: skip it)", "--fail_fast=true"),
 )
 """Short options of ``predict``; LightningCLI gets the long ones."""
@@ -98,7 +105,7 @@ VERBS = {
             Option("--data.valid", "DIR", "gallery.yaml: scenes with gt.json, to choose thresholds (default: none)"),
             Option("--data.batch_size", "N", "batch size (default: set by the config)"),
             Option("--trainer.max_epochs", "N", "number of epochs (default: set by the config)"),
-            Option("--ckpt_path", "PATH", "resume from this checkpoint, or from the last one: last (default: none)"),
+            Option("--ckpt_path", "PATH", "resume from this checkpoint; last is the newest one (default: none)"),
             *_RUN,
         ),
         (
@@ -108,7 +115,7 @@ VERBS = {
         ),
     ),
     "validate": Verb(
-        "Run the validation of a config; gallery.yaml chooses the gallery's thresholds again.",
+        "Validate the model of a config; with gallery.yaml: choose the thresholds of the gallery again.",
         (
             _CONFIG,
             Option("--data.valid", "DIR", "gallery.yaml: scenes with gt.json"),
@@ -119,7 +126,7 @@ VERBS = {
         ("validate --config gallery.yaml --data.valid data/scenes/valid",),
     ),
     "test": Verb(
-        "Measure a model on labelled data; scenes.yaml evaluates scenes against their gt.json.",
+        "Evaluate a model on labelled data; with scenes.yaml: scenes against their gt.json.",
         (
             _CONFIG,
             Option("--data.test", "DIR", "scenes.yaml: scenes with gt.json"),

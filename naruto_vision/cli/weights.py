@@ -1,7 +1,7 @@
 """``naruto-vision weights COMMAND``: list, download and verify the official weights, and import a checkpoint."""
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from naruto_vision.cli.console import check_empty, download_progress, show
@@ -40,42 +40,34 @@ _FAMILIES = {
 
 def weights_table(*, long: bool = False) -> str:
     """Lay out every packaged and every official weights file."""
-    lines = ["packaged, by name (nothing to download)", *map(_packaged_line, packaged_bundles())]
+    lines = ["packaged, by name (nothing to download)"]
+    for name in packaged_bundles():
+        size = (bundle_path(name) / "model.safetensors").stat().st_size / 1e6
+        use = "segmenter's model" if name.endswith("-sam") else "encoder's model"
+        lines.append(f"  {name:<32}{size:>6.0f} MB  Apache-2.0  {use}")
     for constructor, title in _FAMILIES.items():
-        rows = [row for row in OFFICIAL if row.used_for.startswith(f"{constructor}(")]
-        lines += ["", title, *_official_lines(rows, long=long)]
-    return "\n".join([*lines, "", *_closing(long=long)])
+        lines += ["", title]
+        if not long:
+            lines.append(f"  {'NAME':<32}{'SIZE':>9}  {'LICENCE':<12}SHA256 FROM")
+        for row in OFFICIAL:
+            if row.used_for.startswith(f"{constructor}("):
+                lines += _official_lines(row, long=long)
+    lines += ["", "`naruto-vision weights download NAME` downloads one into ./weights"]
+    if not long:
+        lines.append("`naruto-vision weights list --long` adds URLs, hashes and classes")
+    return "\n".join(lines)
 
 
-def _packaged_line(name: str) -> str:
-    size = (bundle_path(name) / "model.safetensors").stat().st_size / 1e6
-    use = "segmenter's model" if name.endswith("-sam") else "encoder's model"
-    return f"  {name:<32}{size:>6.0f} MB  Apache-2.0  {use}"
-
-
-def _official_lines(rows: Sequence[OfficialWeights], *, long: bool) -> Iterator[str]:
-    if rows and not long:
-        yield f"  {'NAME':<32}{'SIZE':>9}  {'LICENCE':<12}SHA256 FROM"
-    for row in rows:
-        head = f"  {row.name:<32}{row.megabytes:>6} MB  {row.licence:<12}"
-        yield head.rstrip() if long else head + _SHORT[row.hash_source]
-        if long:
-            yield from _details(row)
-
-
-def _details(row: OfficialWeights) -> Iterator[str]:
+def _official_lines(row: OfficialWeights, *, long: bool) -> Iterator[str]:
+    head = f"  {row.name:<32}{row.megabytes:>6} MB  {row.licence:<12}"
+    if not long:
+        yield head + _SHORT[row.hash_source]
+        return
+    yield head.rstrip()
     yield f"      {row.used_for}"
     yield f"      {row.url}"
     yield f"      sha256 {row.sha256 or '-'}"
-    yield f"      hash: {_HASH_NOTES[row.hash_source]}" + (
-        f", MD5 {row.md5_prefix}… in its name" * bool(row.md5_prefix)
-    )
-
-
-def _closing(*, long: bool) -> Iterator[str]:
-    yield "`naruto-vision weights download NAME` fetches one into ./weights"
-    if not long:
-        yield "`naruto-vision weights list --long` adds addresses, hashes and what reads each"
+    yield f"      hash: {_HASH_NOTES[row.hash_source]}" + f", MD5 {row.md5_prefix}… in its name" * bool(row.md5_prefix)
 
 
 def _list_options(parser: argparse.ArgumentParser) -> None:
