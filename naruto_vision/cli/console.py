@@ -101,10 +101,11 @@ def make_table(columns: Iterable[str], rows: Iterable[Iterable[object]], title: 
     """Lay out rows of text and numbers."""
     from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(*map(escape, columns), title=escape(title) or None, title_justify="left")
+    table = Table(*map(escape, columns), title=Text(title) if title else None, title_justify="left")
     for row in rows:
-        table.add_row(*(escape(str(cell)) for cell in row))
+        table.add_row(*(Text(str(cell)) for cell in row))  # neither markup nor emoji codes
     return table
 
 
