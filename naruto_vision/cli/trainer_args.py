@@ -178,18 +178,7 @@ def verb_help(command: str) -> str:
 
 
 def expand_argv(command: str, argv: Sequence[str]) -> list[str]:
-    """Find configs by name, write short options and ``predict DIR`` out, and check what needs no torch.
-
-    Args:
-        command: ``fit``, ``validate``, ``test`` or ``predict``.
-        argv: What follows it on the command line.
-
-    Returns:
-        The command and its arguments for ``trainer.run_cli``.
-
-    Raises:
-        InputError: If a config, the folder or the gallery is missing or wrong, or the folder has no images.
-    """
+    """Return the argv for ``trainer.run_cli``: configs found, short options and ``predict DIR`` expanded; checked."""
     if HELP_ALL in argv:
         return [command, "--help"]
     if not argv:
@@ -201,7 +190,7 @@ def expand_argv(command: str, argv: Sequence[str]) -> list[str]:
 
 
 def _expand_predict(argv: list[str]) -> list[str]:
-    """Write short options out, and ``DIR`` as an option after the packaged config."""
+    """Expand short options, and ``DIR`` to an option after the packaged config."""
     folder, rest = ("", argv) if argv[0].startswith("-") else (argv[0], argv[1:])
     scenes = [f"--data.predict={check_scenes(folder)}"] if folder else []
     packaged = [] if not folder or _CONFIG_OPTIONS & set(rest) else ["--config", str(config_path(SCENES_CONFIG))]
@@ -256,11 +245,7 @@ def _with_configs_found(argv: Sequence[str]) -> list[str]:
 
 
 def find_config(name: str) -> Path:
-    """Find a config by its path, or a packaged one by its bare name.
-
-    Raises:
-        MissingPathError: If there is neither.
-    """
+    """Find a config by its path, or a packaged one by its bare name; MissingPathError if there is neither."""
     path = Path(name)
     if path.is_file():
         return path
@@ -273,11 +258,7 @@ def find_config(name: str) -> Path:
 
 
 def check_config(path: Path) -> Path:
-    """Check that a config is YAML with keys at the top, and no ``class_path`` or ``init_args`` is misspelt.
-
-    Raises:
-        InputError: If it is not; with the line and column where they are known.
-    """
+    """Check that a config is YAML with keys at the top, and no ``class_path`` or ``init_args`` is misspelt."""
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.MarkedYAMLError as error:
@@ -308,11 +289,7 @@ def config_keys(value: object, parent: str = "") -> Iterator[tuple[str, str]]:
 
 
 def check_scenes(folder: str) -> Path:
-    """Check that a folder of scenes exists and has images.
-
-    Raises:
-        InputError: If not.
-    """
+    """Check that a folder of scenes exists and has images."""
     path = Path(folder)
     if not path.is_dir():
         raise MissingPathError(path, "scene folder", "give a folder of images")
@@ -325,11 +302,7 @@ def check_scenes(folder: str) -> Path:
 
 
 def check_gallery(folder: str) -> None:
-    """Check that a folder is a gallery.
-
-    Raises:
-        InputError: If there is no such folder, it is no gallery, or its manifest is damaged.
-    """
+    """Check that a folder is a gallery, and its manifest intact."""
     from naruto_vision.gallery.store import read_manifest
 
     read_manifest(folder)
@@ -338,8 +311,8 @@ def check_gallery(folder: str) -> None:
 def limit_threads() -> None:
     """Limit OpenMP to the CPUs of this process and let idle threads sleep, unless the environment says otherwise.
 
-    Containers and ``taskset`` allow fewer CPUs than OpenMP counts, and spinning threads take the CPU from busy ones: on
-    a shared machine a scene then takes ten times as long. Call it before torch, OpenCV or FAISS start their threads.
+    Containers and ``taskset`` allow fewer CPUs than OpenMP counts, and spinning threads slow busy ones down tenfold.
+    Call it before torch, OpenCV or FAISS start their threads.
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(allowed_cpus()))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
