@@ -1,25 +1,59 @@
-"""What benchmarks share: interleaved timing, the machine's own speed, and the report."""
+"""``naruto-vision bench index``: time NumPy and FAISS indexes in turns, and measure their recall.
 
+Also what all benchmarks share: interleaved timing, the speed of the machine, and the report.
+"""
+
+import argparse
 import gc
 import importlib.metadata
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+
+from naruto_vision.cli.console import count, make_table, show, whole_number
+from naruto_vision.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from rich.table import Table
+
+    from naruto_vision.encoders.base import Encoder
+    from naruto_vision.gallery.index import IndexChoice, QueryKind, VectorIndex
+    from naruto_vision.records import Vectors
+
+    Search: TypeAlias = Callable[[Vectors, QueryKind], NDArray[np.int64]]
 
 GEMM_SIDE = 1024
 _PACKAGES = ("numpy", "torch", "faiss-cpu", "open_clip_torch", "timm", "lightning")
+KINDS = ("naive", "flat-default", "flat", "hnsw", "ivf", "sq")
+_COMPARED = ["naive", "flat-default", "flat", "ivf"]
+
+_CHARACTERS, _IMAGES = 100, 8  # of --encoder: characters, and images of each that the rows are resampled from
+_SIDE = 96  # pixels of a synthetic image
+_NOISE = 0.35  # length of the noise added to a unit vector for a query: a cosine of 0.94
+_CHARACTER = 2000  # rows of one character in a large gallery; a series has few characters and many frames
+_LEAST_CHARACTERS = 8
+# Shares of a random vector's squared length, and how fast the variance falls along the axes. So chosen, same-character
+# cosines, nearest neighbours and the effective dimension within a character are about those of tiny-clip's vectors of
+# 560 images of 12 characters.
+_COMMON, _BETWEEN, _WITHIN = 0.40, 0.49, 0.11
+_FALL_BETWEEN, _FALL_WITHIN = 1.0, 1.25
+_GAP = 1.0  # length of the offset of texts from images, which are unit vectors
+_ROWS_AT_ONCE = 65_536
+_JITTER = 0.5  # of the spread within a character, added to a resampled row: no two rows are equal
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Wall time and CPU time of the whole process of each repeat, in seconds.
-
-    CPU time says more where cores are shared.
+    """Wall time and CPU time of the process for each repeat, in seconds; CPU time says more if cores are shared.
 
     Example:
         >>> Timing((3.0, 1.0, 2.0), (1.0, 1.0, 1.0)).median
@@ -31,7 +65,9 @@ class Timing:
 
     def __post_init__(self) -> None:
         if not self.seconds or len(self.seconds) != len(self.cpu_seconds):
-            msg = f"timing: {len(self.seconds)} wall times and {len(self.cpu_seconds)} CPU times do not go together"
+            msg = (
+                f"timing: expected as many, found {len(self.seconds)} wall times and {len(self.cpu_seconds)} CPU times"
+            )
             raise ValueError(msg)
 
     @property
@@ -58,9 +94,9 @@ class Timing:
 def interleaved(
     candidates: Mapping[str, Callable[[], object]], repeats: int = 5, warm_up: int = 1
 ) -> dict[str, Timing]:
-    """Time candidates in turns, so that a machine that slows down slows all of them.
+    """Time candidates in turns, so that a machine that slows down slows all of them; warm-up rounds are not timed.
 
-    Every other round goes backwards, so that none always runs behind the same neighbour; warm-up rounds are not timed.
+    Every other round is in reverse order, so that no candidate always runs after the same other one.
     """
     if repeats < 1:
         msg = f"interleaved: expected repeats >= 1, found {repeats}"
@@ -78,7 +114,7 @@ def interleaved(
 
 
 def gemm_rate(library: Literal["numpy", "torch"] = "numpy", repeats: int = 5) -> float:
-    """Measure what the machine does at this moment: the best of some square float32 matrix products, in GFLOP/s."""
+    """Measure the current speed of the machine: the best of some square float32 matrix products, in GFLOP/s."""
     import numpy as np
 
     left: Any = np.random.default_rng(0).normal(size=(GEMM_SIDE, GEMM_SIDE)).astype(np.float32)
@@ -91,7 +127,7 @@ def gemm_rate(library: Literal["numpy", "torch"] = "numpy", repeats: int = 5) ->
 
 
 def machine_facts() -> dict[str, Any]:
-    """Return what a figure depends on beside the code: processor, cores, thread settings and versions."""
+    """Return what timings depend on besides the code: processor, cores, thread settings and versions."""
     installed = {name: _version(name) for name in _PACKAGES}
     return {
         "machine": platform.machine(),
@@ -114,3 +150,357 @@ def write_report(path: str | Path, bench: str, settings: Mapping[str, Any], resu
     from naruto_vision.io.atomic import write_json
 
     write_json(path, {"bench": bench, "machine": machine_facts(), "settings": dict(settings), "results": dict(results)})
+
+
+def _index_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--gallery", type=Path, metavar="DIR", help="search this gallery (default: random vectors)")
+    text = (
+        "search vectors resampled from this encoder's vectors of synthetic characters; queries are further images and, "
+        "with --text-queries, captions"
+    )
+    add("--encoder", metavar="NAME", help=text)
+    add("--vectors", type=count, default=100_000, metavar="N", help="number of vectors")
+    add("--dim", type=count, default=512, metavar="D", help="dimension of random vectors")
+    add("--queries", type=count, default=500, metavar="Q", help="number of queries")
+    add("--batch", type=whole_number, default=0, metavar="B", help="queries per call; 0 for all at once")
+    add("-k", "--k", type=count, default=5, metavar="K", help="neighbours per query")
+    add("--seed", type=whole_number, default=42, metavar="N", help="random seed of vectors and queries")
+    add("--repeats", type=count, default=5, metavar="N", help="timed rounds")
+    text = (
+        f"indexes to compare, of {', '.join(KINDS)}: naive is one NumPy product and a sort, flat-default a plain "
+        "faiss.IndexFlatIP, the others as in `gallery reindex`; speedups are relative to the first "
+        f"(default: {' '.join(_COMPARED)})"
+    )
+    add("--kinds", nargs="+", choices=KINDS, default=_COMPARED, metavar="KIND", help=text)
+    text = "also search ivf and sq with these nprobe and hnsw with these efSearch, without exact re-scoring"
+    add("--widths", nargs="+", type=count, default=[], metavar="W", help=text)
+    text = "use entries of the gallery as queries, as the reference system does (default: hold them out)"
+    add("--self-match", action="store_true", help=text)
+    add("--text-queries", action="store_true", help="also search with texts, or with vectors that simulate them")
+    add("--json", type=Path, metavar="FILE", help="also write the results to this file")
+
+
+def bench_index(arguments: argparse.Namespace) -> int:
+    """Build the indexes, time them in turns, compare their neighbours."""
+    if arguments.encoder and (arguments.gallery or arguments.self_match):
+        msg = "--encoder: expected neither --gallery nor --self-match with it; it has vectors and queries of its own"
+        raise InputError(msg)
+    data, texts = _data(arguments)
+    searches, built = _searches(arguments, data.vectors)
+    rate = gemm_rate()
+    results: dict[str, Any] = {"gemm_gflops": rate, "build_s": built, "rows": len(data.vectors)}
+    kinds: Mapping[QueryKind, tuple[Vectors, str]] = {
+        "image": (data.queries, data.source),
+        **({"text": texts} if texts else {}),
+    }
+    for kind, (queries, source) in kinds.items():
+        results[kind] = {"source": source, "queries": len(queries), **_measure(arguments, searches, queries, kind)}
+        show(_table(kind, results[kind], arguments.k, len(data.vectors)))
+    show(f"NumPy multiplied at {rate:.0f} GFLOP/s in this run")
+    if arguments.json:
+        settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()}
+        write_report(arguments.json, "index", settings, results)
+    return 0
+
+
+@dataclass(frozen=True)
+class BenchData:
+    """Rows (N, D) to search, queries (Q, D), both unit rows, and where they come from."""
+
+    vectors: "Vectors"
+    queries: "Vectors"
+    source: str
+
+
+def _data(arguments: argparse.Namespace) -> "tuple[BenchData, tuple[Vectors, str] | None]":
+    if arguments.encoder:
+        from naruto_vision.encoders.opening import open_encoder
+
+        data, texts = encoded_data(
+            open_encoder(arguments.encoder), arguments.vectors, arguments.queries, arguments.seed
+        )
+        if arguments.text_queries and texts is None:
+            msg = f"--encoder {arguments.encoder} --text-queries: it has no text tower; omit --text-queries"
+            raise InputError(msg)
+        return data, texts if arguments.text_queries else None
+    if arguments.gallery is None:
+        data = random_data(arguments.vectors, arguments.dim, arguments.queries, arguments.seed)
+        if arguments.self_match:
+            data = self_match(data.vectors, arguments.queries, arguments.seed)
+    else:
+        from naruto_vision.gallery.gallery import Gallery
+
+        vectors = Gallery.open(arguments.gallery, index="exact").vectors
+        data = (self_match if arguments.self_match else held_out)(vectors, arguments.queries, arguments.seed)
+    if not arguments.text_queries:
+        return data, None
+    stand_in = "image queries moved by a random offset and noise, to simulate texts"
+    texts = _label_texts(arguments) if arguments.gallery else None
+    return data, texts or (shifted(data.queries, arguments.seed), stand_in)
+
+
+def _label_texts(arguments: argparse.Namespace) -> "tuple[Vectors, str] | None":
+    """Embed the gallery's labels in prompt templates, if its encoder is available and has a text tower."""
+    from naruto_vision.cli.gallery import gallery_encoder
+    from naruto_vision.encoders.prompts import TEMPLATES
+    from naruto_vision.gallery.gallery import Gallery
+
+    gallery = Gallery.open(arguments.gallery, index="exact")
+    if not gallery.note.get("encoder"):
+        return None
+    own = argparse.Namespace(gallery=arguments.gallery, encoder="")
+    encoder = gallery_encoder(own, gallery.note, gallery.fingerprint)
+    if not encoder.has_text:
+        return None
+    texts = [template.format(label) for label in gallery.labels for template in TEMPLATES]
+    return encoder.encode_texts(texts).detach().cpu().numpy(), f"{len(texts)} texts of {len(gallery.labels)} labels"
+
+
+def _searches(arguments: argparse.Namespace, vectors: "Vectors") -> "tuple[dict[str, Search], dict[str, float]]":
+    """Build the indexes: name to search function, and kind to build time in seconds."""
+    from naruto_vision.gallery.index import VectorIndex, choose_kind
+
+    k = min(arguments.k, len(vectors))
+    found: dict[str, Search] = {}
+    built: dict[str, float] = {}
+    for kind in dict.fromkeys(arguments.kinds):
+        start = time.perf_counter()
+        if kind in ("naive", "flat-default"):
+            found[kind] = _plain(kind, vectors, k)
+        else:
+            index = VectorIndex.build(choose_kind(cast("IndexChoice", kind)), vectors)
+            found[kind] = partial(_search, index, k)
+        built[kind] = time.perf_counter() - start
+        sys.stderr.write(f"{kind}: built in {built[kind]:.1f} s\n")
+        if kind in ("hnsw", "ivf", "sq"):
+            for query_kind, budget in index.budgets.items():
+                facts = f"recall@10 {budget.recall:.4f} of {budget.queries} queries"
+                sys.stderr.write(f"{kind}: {budget.width} for {query_kind} queries ({facts} when built)\n")
+            found |= {f"{kind} {width}": partial(_propose, index, k, width) for width in arguments.widths}
+    return found, built
+
+
+def _plain(kind: str, vectors: "Vectors", k: int) -> "Search":
+    """Return a search that uses no code of this project."""
+    import numpy as np
+
+    from naruto_vision.io.machine import require_package
+
+    if kind == "naive":
+        return lambda queries, _: np.argsort(-(queries @ vectors.T), axis=1)[:, :k]
+    plain = require_package("faiss", "cpu").IndexFlatIP(vectors.shape[1])
+    plain.add(vectors)
+    return lambda queries, _: plain.search(queries, k)[1]
+
+
+def _search(index: "VectorIndex", k: int, queries: "Vectors", kind: "QueryKind") -> "NDArray[np.int64]":
+    import numpy as np
+
+    found = np.full((len(queries), k), -1, dtype=np.int64)  # an approximate index may find fewer than k
+    for row, (_, rows) in zip(found, index.search(queries, k, kind), strict=True):
+        row[: len(rows)] = rows
+    return found
+
+
+def _propose(index: "VectorIndex", k: int, width: int, queries: "Vectors", kind: "QueryKind") -> "NDArray[np.int64]":
+    return index.propose(queries, k, kind, width)[1]
+
+
+def _measure(
+    arguments: argparse.Namespace, searches: "Mapping[str, Search]", queries: "Vectors", query_kind: "QueryKind"
+) -> dict[str, Any]:
+    import numpy as np
+
+    step = arguments.batch or len(queries)
+    found: dict[str, NDArray[np.int64]] = {}
+
+    def search(kind: str) -> None:
+        parts = [searches[kind](queries[start : start + step], query_kind) for start in range(0, len(queries), step)]
+        found[kind] = np.concatenate(parts)
+
+    times = interleaved({kind: partial(search, kind) for kind in searches}, arguments.repeats)
+    first = next(iter(searches))
+    exact = next((kind for kind in ("flat", "flat-default", "naive") if kind in found), first)
+    truth = found[exact]
+    return {
+        "truth": exact,
+        "kinds": {
+            kind: {
+                **_figures(timing, len(queries), times[first]),
+                "top1_same": int((found[kind][:, 0] == truth[:, 0]).sum()),
+                "all_same": int((found[kind] == truth).all(axis=1).sum()),
+                "recall": recall(found[kind], truth),
+            }
+            for kind, timing in times.items()
+        },
+    }
+
+
+def _figures(timing: "Timing", queries: int, baseline: "Timing") -> dict[str, Any]:
+    return {
+        **timing.as_json(),
+        "ms_per_query": 1000.0 * timing.median / queries,
+        "cpu_ms_per_query": 1000.0 * timing.cpu_median / queries,
+        "times_as_fast": baseline.median / timing.median,
+        "times_as_fast_cpu": baseline.cpu_median / timing.cpu_median if timing.cpu_median else None,
+    }
+
+
+def _table(kind: str, found: Mapping[str, Any], k: int, rows: int) -> "Table":
+    queries = found["queries"]
+    title = f"{rows} vectors, {queries} {kind} queries ({found['source']}); ground truth: {found['truth']}"
+    heads = ("index", "ms/query", "CPU", "speedup", "CPU", "same top 1", f"same top {k}", f"recall@{k}")
+    return make_table(heads, (_row(name, one, queries) for name, one in found["kinds"].items()), title)
+
+
+def _row(name: str, one: Mapping[str, Any], queries: int) -> tuple[str, ...]:
+    by_cpu = one["times_as_fast_cpu"]
+    return (
+        name,
+        f"{one['ms_per_query']:.4f}",
+        f"{one['cpu_ms_per_query']:.4f}",
+        f"{one['times_as_fast']:.2f}",
+        "-" if by_cpu is None else f"{by_cpu:.2f}",
+        f"{one['top1_same']}/{queries}",
+        f"{one['all_same']}/{queries}",
+        f"{one['recall']:.4f}",
+    )
+
+
+def random_data(rows: int, dim: int, queries: int, seed: int) -> BenchData:
+    """Draw vectors as an encoder gives them: few characters of many images; queries are new images of these."""
+    import numpy as np
+
+    from naruto_vision.gallery.index import exact_search
+
+    rng = np.random.default_rng(seed)
+    count = max(_LEAST_CHARACTERS, rows // _CHARACTER)
+    common = normalised(rng.standard_normal(size=(1, dim), dtype=np.float32)) * np.float32(np.sqrt(_COMMON))
+    means = common + _falling(count, dim, _BETWEEN, _FALL_BETWEEN, rng)
+    axes = rng.permutation(dim)  # images of one character differ in other directions than characters do
+
+    def members(number: int) -> "Vectors":
+        chosen = means[rng.integers(len(means), size=number)]
+        chosen[:, axes] += _falling(number, dim, _WITHIN, _FALL_WITHIN, rng)
+        return normalised(chosen)
+
+    vectors = np.concatenate([members(min(_ROWS_AT_ONCE, rows - start)) for start in range(0, rows, _ROWS_AT_ONCE)])
+    asked = members(queries)
+    nearest = exact_search(vectors, asked[:200], min(10, rows))[0]
+    first, last = float(np.median(nearest[:, 0])), float(np.median(nearest[:, -1]))
+    text = f"{count} random characters; cosine of the first neighbour {first:.2f}, of the tenth {last:.2f} (medians)"
+    return BenchData(vectors, asked, text)
+
+
+def encoded_data(
+    encoder: "Encoder", rows: int, queries: int, seed: int
+) -> "tuple[BenchData, tuple[Vectors, str] | None]":
+    """Embed synthetic images and resample many rows from them; queries are further images, and captions if it reads."""
+    import numpy as np
+
+    from naruto_vision.encoders.base import embed_images
+    from naruto_vision.synthetic.attributes import random_attributes
+    from naruto_vision.synthetic.captions import caption
+    from naruto_vision.synthetic.dataset import seed_of
+    from naruto_vision.synthetic.scene import draw_image
+
+    rng = np.random.default_rng([4, seed])
+    cast_ = [random_attributes(rng) for _ in range(_CHARACTERS)]
+    known, asked = np.arange(_CHARACTERS * _IMAGES) % _CHARACTERS, np.arange(queries) % _CHARACTERS
+    images = [
+        draw_image(cast_[who], seed_of("bench index", seed, number), _SIDE).image
+        for number, who in enumerate([*known.tolist(), *asked.tolist()])
+    ]
+    vectors, further = np.split(embed_images(encoder, images).numpy(), [len(known)])
+    made = f"{len(known)} synthetic images of {_CHARACTERS} characters, resampled with their covariance"
+    data = BenchData(grown(vectors, known, rows, seed), further, f"{queries} further images; rows: {made}")
+    if not encoder.has_text:
+        return data, None
+    texts = [caption(cast_[who], rng) for who in asked.tolist()]
+    return data, (encoder.encode_texts(texts).detach().cpu().numpy(), f"{len(set(texts))} captions by its text tower")
+
+
+def grown(vectors: "Vectors", labels: "NDArray[np.int64]", rows: int, seed: int) -> "Vectors":
+    """Resample many rows from the few (P, D) of labels (P,), with their means and covariances (smoothed bootstrap).
+
+    In large galleries there are further characters, with the covariance of the known means.
+    """
+    import numpy as np
+
+    rng = np.random.default_rng([3, seed])
+    sums = np.zeros((int(labels.max()) + 1, vectors.shape[1]), dtype=np.float32)
+    np.add.at(sums, labels, vectors)
+    means = np.asarray(sums / np.bincount(labels)[:, None], dtype=np.float32)
+    moves, others = vectors - means[labels], max(0, rows // _CHARACTER - len(means))
+    centroids = np.concatenate([means, means.mean(axis=0) + _alike(means - means.mean(axis=0), others, rng)])
+    found = np.empty((rows, vectors.shape[1]), dtype=np.float32)
+    for start in range(0, rows, _ROWS_AT_ONCE):
+        count = min(_ROWS_AT_ONCE, rows - start)
+        moved = centroids[rng.integers(len(centroids), size=count)] + moves[rng.integers(len(moves), size=count)]
+        found[start : start + count] = normalised(moved + np.float32(_JITTER) * _alike(moves, count, rng))
+    return found
+
+
+def held_out(vectors: "Vectors", queries: int, seed: int) -> BenchData:
+    """Hold out rows of a gallery, at most half, as queries."""
+    import numpy as np
+
+    count = max(1, min(queries, len(vectors) // 2))
+    order = np.random.default_rng(seed).permutation(len(vectors))
+    text = f"{count} of the gallery's entries, held out"
+    return BenchData(np.ascontiguousarray(vectors[np.sort(order[count:])]), vectors[order[:count]], text)
+
+
+def self_match(vectors: "Vectors", queries: int, seed: int) -> BenchData:
+    """Query a gallery with its own rows, as the reference system's benchmark does."""
+    import numpy as np
+
+    chosen = np.random.default_rng(seed).permutation(len(vectors))[:queries]
+    return BenchData(vectors, vectors[chosen], f"{len(chosen)} of the gallery's entries, not held out")
+
+
+def shifted(queries: "Vectors", seed: int) -> "Vectors":
+    """Move image queries by one common offset and noise, to simulate text queries."""
+    import numpy as np
+
+    rng, dim = np.random.default_rng([1, seed]), queries.shape[1]
+    offset = normalised(rng.normal(size=(1, dim)).astype(np.float32)) * np.float32(_GAP)
+    noise = rng.standard_normal(size=queries.shape, dtype=np.float32) * np.float32(_NOISE / np.sqrt(dim))
+    return normalised(queries + offset + noise)
+
+
+def normalised(vectors: "NDArray[np.float32]") -> "Vectors":
+    """Scale rows (N, D) to length 1."""
+    import numpy as np
+
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
+
+
+def recall(found: "NDArray[np.int64]", truth: "NDArray[np.int64]") -> float:
+    """Return the fraction of the true neighbours (Q, K) that were found; -1 stands for none."""
+    import numpy as np
+
+    hits = [len(np.intersect1d(mine, right)) for mine, right in zip(found, truth, strict=True)]
+    return float(np.sum(hits) / truth.size)
+
+
+def _alike(moves: "NDArray[np.float32]", count: int, rng: "np.random.Generator") -> "NDArray[np.float32]":
+    """Draw (count, D) normal numbers with the covariance of (P, D) moves, whose mean is zero."""
+    import numpy as np
+
+    _, values, axes = np.linalg.svd(moves / np.float32(np.sqrt(len(moves))), full_matrices=False)
+    drawn = rng.standard_normal(size=(count, len(values)), dtype=np.float32)
+    return np.asarray((drawn * values) @ axes, dtype=np.float32)
+
+
+def _falling(count: int, dim: int, power: float, fall: float, rng: "np.random.Generator") -> "NDArray[np.float32]":
+    """Draw (count, dim) numbers of mean squared length ``power`` whose variance on axis i falls as ``i ** -fall``."""
+    import numpy as np
+
+    variance = np.arange(1, dim + 1, dtype=np.float64) ** -fall
+    scale = np.sqrt(power * variance / variance.sum()).astype(np.float32)
+    return np.asarray(rng.standard_normal(size=(count, dim), dtype=np.float32) * scale, dtype=np.float32)
+
+
+COMMANDS = {"bench index": (_index_options, bench_index)}

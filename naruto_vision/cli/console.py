@@ -1,29 +1,21 @@
-"""Option types and checks that commands share, and their progress bar."""
+"""What commands share: argparse types, options, printing and progress bars."""
 
 import argparse
+import json
 import math
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from naruto_vision.errors import InputError
 
-SHEET_SUFFIXES = (".png", ".jpg", ".webp")
-"""How the names of contact sheets end."""
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn, TaskID
+    from rich.table import Table
 
-
-def add_theme_option(parser: argparse.ArgumentParser) -> None:
-    """Declare ``--theme``."""
-    parser.add_argument(
-        "--theme", choices=("dark", "light"), default="dark", help="colours of the contact sheet (default: dark)"
-    )
-
-
-def check_sheet_name(path: Path) -> None:
-    """Raise InputError unless a contact sheet has the name of an image."""
-    if path.suffix.lower() not in SHEET_SUFFIXES:
-        msg = f"{path}: expected a name ending in {' or '.join(SHEET_SUFFIXES)}"
-        raise InputError(msg)
+_SHEET_SUFFIXES = (".png", ".jpg", ".webp")
 
 
 def whole_number(text: str) -> int:
@@ -34,7 +26,15 @@ def whole_number(text: str) -> int:
     return int(text)
 
 
-def share(text: str) -> float:
+def count(text: str) -> int:
+    """Read a whole number of 1 or more, for argparse's ``type``."""
+    if not (text.isascii() and text.isdigit() and int(text)):
+        msg = f"expected a whole number of 1 or more, found {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+def fraction(text: str) -> float:
     """Read a number in [0, 1], for argparse's ``type``."""
     return _number_within(text, 0.0, 1.0)
 
@@ -55,14 +55,86 @@ def _number_within(text: str, low: float, high: float) -> float:
     return value
 
 
+def sheet_path(text: str) -> Path:
+    """Read the path of a contact sheet, which ends as images do, for argparse's ``type``."""
+    path = Path(text)
+    if path.suffix.lower() not in _SHEET_SUFFIXES:
+        msg = f"expected a name ending in {' or '.join(_SHEET_SUFFIXES)}, found {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return path
+
+
+def add_theme_option(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--theme``."""
+    parser.add_argument("--theme", choices=("dark", "light"), default="dark", help="colours of the contact sheet")
+
+
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--json`` of commands that print."""
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+
+def check_empty(out: Path) -> None:
+    """Raise InputError where a folder to write into has files already."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        msg = f"{out}: is not empty; give another --out"
+        raise InputError(msg)
+
+
+def show(*items: "str | Table") -> None:
+    """Print lines and tables on stdout; names of files that are not valid Unicode are printed as their bytes."""
+    for item in items:
+        if isinstance(item, str):
+            sys.stdout.write(f"{item}\n")
+        else:
+            from rich.console import Console
+
+            Console().print(item)
+
+
+def show_json(document: object) -> None:
+    """Print a JSON document on stdout."""
+    show(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False))
+
+
+def make_table(columns: Iterable[str], rows: Iterable[Iterable[object]], title: str = "") -> "Table":
+    """Lay out rows of text and numbers."""
+    from rich.markup import escape
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*map(escape, columns), title=Text(title) if title else None, title_justify="left")
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))  # neither markup nor emoji codes
+    return table
+
+
 @contextmanager
 def progress(what: str, total: int, *, hidden: bool = False) -> Iterator[Callable[[], None]]:
     """Show a progress bar with the time left on stderr, if that is a terminal; yields the call after each step."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import MofNCompleteColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=hidden or not console.is_terminal) as bar:
-        task = bar.add_task(what, total=total)
+    with _bar(what, total, MofNCompleteColumn(), hidden=hidden) as (bar, task):
         yield lambda: bar.advance(task)
+
+
+@contextmanager
+def download_progress(name: str) -> Iterator[Callable[[int, int], None]]:
+    """Show the progress of a download; yields the call that takes the bytes so far and in all (0 if unknown)."""
+    from rich.progress import DownloadColumn, TransferSpeedColumn
+
+    with _bar(name, None, DownloadColumn(), TransferSpeedColumn()) as (bar, task):
+        yield lambda done, total: bar.update(task, completed=done, total=total or None)
+
+
+@contextmanager
+def _bar(
+    what: str, total: int | None, *columns: "ProgressColumn", hidden: bool = False
+) -> Iterator[tuple["Progress", "TaskID"]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    shown = (TextColumn("{task.description}"), BarColumn(), *columns, TimeRemainingColumn())
+    with Progress(*shown, console=console, transient=True, disable=hidden or not console.is_terminal) as bar:
+        yield bar, bar.add_task(what, total=total)

@@ -3,119 +3,85 @@
 import argparse
 import csv
 import io
-import json
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from naruto_vision.cli.console import add_theme_option, cosine, progress, share, whole_number
+from naruto_vision.cli.console import (
+    add_theme_option,
+    cosine,
+    count,
+    fraction,
+    make_table,
+    progress,
+    show,
+    whole_number,
+)
 from naruto_vision.cli.gallery import add_encoder_options
-from naruto_vision.errors import FormatError, InputError, JsonError, MissingPathError
+from naruto_vision.errors import FormatError, InputError, MissingPathError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from naruto_vision.data.label_check import CheckedLabel, VectorAudit
-    from naruto_vision.data.leaks import Audit, AuditItem
+    from naruto_vision.data.leaks import Audit, AuditItem, AuditItems, ScannedImages
     from naruto_vision.data.tables import ClassTable, ReadRules, Split
     from naruto_vision.encoders.base import Encoder
     from naruto_vision.metrics.stats import Rate
-    from naruto_vision.records import LabelledBox
     from naruto_vision.viz.overlay import Colour
-    from naruto_vision.viz.sheets import Theme, Tile, TileRow
+    from naruto_vision.viz.sheets import Tile, TileRow
 
-_TEXTS_HINT = "lists of texts for each class belong to --model.texts.aliases_json of `fit`"
 EXIT_LEAK = 1
+_ALIASES_HINT = "lists of texts for each class belong to --model.texts.aliases_json of `fit`"
 _SHEET_PAIRS = 24
 _SHEET_ROWS = 12
 _SHEET_NEIGHBOURS = 5
 _LISTED = 10
 
 
-def read_label_map(text: str) -> dict[str, str]:
-    """Read the spellings that are to be mended."""
-    names: dict[str, str] = {}
-    for part in filter(None, (part.strip() for part in text.split(";"))):
-        found, colon, right = (word.strip() for word in part.partition(":"))
-        if not (found and colon and right):
-            msg = f"--label-map: expected pairs like 'Mira:Myra;Bo:Boh', found {part!r}"
-            raise InputError(msg)
-        if names.setdefault(found, right) != right:
-            msg = f"--label-map: {found!r} is to become both {names[found]!r} and {right!r}"
-            raise InputError(msg)
-    return names
-
-
-def tell_idle_names(names: Mapping[str, str], sides: Sequence[Mapping[str, Sequence["LabelledBox"]]]) -> None:
-    """Name the labels to mend that nothing carries: often a spelling mistake in themselves."""
-    carried = {box.label for side in sides for boxes in side.values() for box in boxes}
-    idle = [name for name, right in names.items() if name not in carried and name != right]
-    if idle:
-        sys.stderr.write(f"--label-map: no object and no prediction is called {', '.join(idle)}\n")
-
-
 def add_reading_options(parser: argparse.ArgumentParser) -> None:
     """Declare how class data are read."""
-    parser.add_argument("--labels", nargs="+", metavar="NAME", help="keep these classes only, in this order")
-    parser.add_argument(
-        "--rename", nargs="+", metavar="OLD=NEW", help="class names to mend, as found = as they should be: Mira=Myra"
-    )
-    parser.add_argument(
-        "--aliases",
-        type=Path,
-        metavar="FILE",
-        help='the same as a JSON file: {"Mira": "Myra"}; not the texts that `fit` takes (--model.texts.aliases_json)',
-    )
-    parser.add_argument(
-        "--policy",
-        choices=("single_only", "first", "all"),
-        default="single_only",
-        help="what becomes of images with several classes: left out, only the first class, or a row for each "
-        "(default: single_only)",
-    )
-    parser.add_argument(
-        "--include-unlabeled",
-        action="store_true",
-        help='keep images without any class, under the placeholder "Unlabeled", the last class (default: left out)',
-    )
-    parser.add_argument(
-        "--reader",
-        choices=("auto", "shards", "roboflow", "manifest", "folders"),
-        default="auto",
-        help="how the folder is laid out (default: auto looks)",
-    )
+    add = parser.add_argument
+    add("--labels", nargs="+", metavar="NAME", help="keep only these classes, in this order")
+    add("--rename", nargs="+", default=[], metavar="OLD=NEW", help="classes to rename, for example Mira=Myra")
+    text = 'classes to rename, a JSON file: {"Mira": "Myra"}; texts per class are --model.texts.aliases_json of `fit`'
+    add("--aliases", type=Path, metavar="FILE", help=text)
+    text = "images of several classes: leave them out, keep their first class, or keep one row per class"
+    add("--policy", choices=("single_only", "first", "all"), default="single_only", help=text)
+    text = 'keep images without a class, in a last class "Unlabeled" (default: leave them out)'
+    add("--include-unlabeled", action="store_true", help=text)
+    readers = ("auto", "shards", "roboflow", "manifest", "folders")
+    add("--reader", choices=readers, default="auto", help="layout of the folder; auto detects it")
 
 
 def read_aliases(path: Path | None) -> dict[str, str]:
-    """Read a file of class names to mend."""
+    """Read a file of class names to rename."""
     if path is None:
         return {}
     if not path.is_file():
         raise MissingPathError(path, "alias file")
-    try:
-        aliases = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise JsonError(path, error) from None
+    from naruto_vision.io.typed_json import read_json
+
+    aliases = read_json(path, object, hint=_ALIASES_HINT)
     if not isinstance(aliases, dict) or not all(isinstance(name, str) and name for name in aliases.values()):
-        raise FormatError(path, 'an object of names like {"Mira": "Myra"}', repr(aliases)[:60], _TEXTS_HINT)
-    return {str(name): str(mended) for name, mended in aliases.items()}
+        raise FormatError(path, 'an object of names like {"Mira": "Myra"}', repr(aliases)[:60], _ALIASES_HINT)
+    return aliases
 
 
-def read_renames(words: list[str] | None) -> dict[str, str]:
-    """Read class names to mend from the command line."""
+def read_renames(pairs: list[str]) -> dict[str, str]:
+    """Read class names to rename from the command line."""
     renames = {}
-    for word in words or []:
-        old, _, new = word.partition("=")
+    for pair in pairs:
+        old, _, new = pair.partition("=")
         if not old or not new:
-            msg = f"--rename {word}: expected OLD=NEW, the class as found and as it should be"
+            msg = f"--rename {pair}: expected OLD=NEW, the class as found and its new name"
             raise InputError(msg)
         renames[old] = new
     return renames
 
 
 def rules_of(arguments: argparse.Namespace, *, need_files: bool = True) -> "ReadRules":
-    """Make the reading rules that a command's options ask for."""
+    """Make the reading rules from a command's options."""
     from naruto_vision.data.tables import ReadRules
 
     return ReadRules(
@@ -127,51 +93,61 @@ def rules_of(arguments: argparse.Namespace, *, need_files: bool = True) -> "Read
     )
 
 
-def _add_prepare_options(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
-    parser.add_argument("--root", type=Path, default=Path("data"), help="the data set's folder (default: data)")
-    parser.add_argument("--out", type=Path, default=Path("manifests"), help="where manifests go (default: manifests)")
+def _read(arguments: argparse.Namespace, *, need_files: bool = True) -> "dict[Split, ClassTable]":
+    """Read every split that is there."""
+    from naruto_vision.data.readers import read_present
+
+    return read_present(arguments.root, arguments.reader, rules_of(arguments, need_files=need_files))
+
+
+def _scan(items: "AuditItems") -> "ScannedImages":
+    from naruto_vision.data.leaks import scan_images
+
+    with progress("scanning images", len(items.items)) as advance:
+        return scan_images(items.items, advance)
+
+
+def _prepare_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--root", type=Path, default=Path("data"), metavar="DIR", help="folder of the data set")
+    parser.add_argument("--out", type=Path, default=Path("manifests"), metavar="DIR", help="output folder")
     add_reading_options(parser)
 
 
-def counts_table(tables: "Mapping[Split, ClassTable]") -> "Table":
+def _counts_table(tables: "Mapping[Split, ClassTable]") -> "Table":
     """Lay out what became of every row of every split."""
-    from rich.table import Table
-
-    shown = Table("split", "seen", "kept", "discarded", "missing", "refused", "duplicates", "written")
+    heads = ("split", "seen", "kept", "discarded", "missing", "refused", "duplicates", "written")
+    rows = []
     for split, table in tables.items():
         report = table.report
-        numbers = (report.seen, report.kept, report.discarded, len(report.missing), len(report.refused))
-        shown.add_row(split, *(str(n) for n in (*numbers, len(report.duplicates), len(table.rows))))
-    return shown
+        lost = (report.discarded, len(report.missing), len(report.refused), len(report.duplicates))
+        rows.append((split, report.seen, report.kept, *lost, len(table.rows)))
+    return make_table(heads, rows)
 
 
-def place_of(out: Path, base: Path) -> str:
-    """Say where manifests are, and from where they have to be read if they do not find their images themselves."""
+def _where(out: Path, base: Path) -> str:
+    """Say where manifests are, and from which folder they can be read if not from everywhere."""
     from naruto_vision.data.readers import is_found_from
 
     found = is_found_from(out, base)
-    return f"manifests are in {out}" + ("" if found else f"; run what reads them from {base}, or move them there")
+    return f"manifests are in {out}" + ("" if found else f"; their paths are relative to {base}: run `fit` there")
 
 
-def _renaming(rules: "ReadRules", tables: "Mapping[Split, ClassTable]") -> "Iterator[str]":
-    """Say which classes were renamed, and which names to mend no class has: often a spelling mistake in them."""
+def _renamed(rules: "ReadRules", tables: "Mapping[Split, ClassTable]") -> "Iterator[str]":
+    """Say which classes were renamed, and which names no class has: often misspelt in the option."""
     renamed = {old: new for table in tables.values() for old, new in table.report.renamed.items()}
     if renamed:
         yield f"renamed: {', '.join(f'{old} to {new}' for old, new in renamed.items())}"
-    idle = [old for old, new in rules.aliases.items() if old not in renamed and old != new]
-    if idle:
-        yield f"not renamed, as no class has the name: {', '.join(idle)}"
+    unused = [old for old, new in rules.aliases.items() if old not in renamed and old != new]
+    if unused:
+        yield f"not renamed, as no class has the name: {', '.join(unused)}"
 
 
 def prepare(arguments: argparse.Namespace) -> int:
     """Read the data set, write the manifests, print what was kept."""
-    from rich.console import Console
-
-    from naruto_vision.data.readers import manifest_base, read_present, write_manifests
+    from naruto_vision.data.readers import manifest_base, write_manifests
 
     rules = rules_of(arguments)
-    tables = read_present(arguments.root, arguments.reader, rules)
+    tables = _read(arguments)
     classes = tables["train"].classes
     unlabeled = "kept as a class" if rules.include_unlabeled else "discarded"
     note = (
@@ -180,364 +156,300 @@ def prepare(arguments: argparse.Namespace) -> int:
     )
     base = manifest_base(arguments.root, tables)
     write_manifests(arguments.out, tables, base, classes, note)
-    console = Console()
-    console.print(counts_table(tables))
-    for line in _renaming(rules, tables):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-    console.print(f"{len(classes)} classes: {', '.join(classes)}", highlight=False, markup=False)
-    console.print(place_of(arguments.out, base), highlight=False, markup=False, soft_wrap=True)
+    show(_counts_table(tables), *_renamed(rules, tables), f"{len(classes)} classes: {', '.join(classes)}")
+    show(_where(arguments.out, base))
     return 0
 
 
-def _add_audit_options(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
-    parser.add_argument("root", type=Path, metavar="ROOT", help="an export, class folders, or a folder of manifests")
-    parser.add_argument("--gallery", type=Path, metavar="DIR", help="a gallery folder, held against valid and test")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where audit.json, near_pairs.png and suspects.png go")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go, if not DIR/audit.json")
+def _root_option(parser: argparse.ArgumentParser) -> None:
+    text = "a Roboflow export, class folders, shards or a folder of manifests"
+    parser.add_argument("root", type=Path, metavar="ROOT", help=text)
+
+
+def _audit_options(parser: argparse.ArgumentParser) -> None:
+    _root_option(parser)
+    add = parser.add_argument
+    add("--gallery", type=Path, metavar="DIR", help="also compare valid and test with this gallery")
+    add("--out", type=Path, metavar="DIR", help="write audit.json and contact sheets here (default: only print)")
+    add("--json", type=Path, metavar="FILE", help="write the results to this file instead of DIR/audit.json")
     add_theme_option(parser)
-    add_numbers_options(parser)
-    add_vector_options(parser)
-    parser.add_argument("--fail-on-leak", action="store_true", help=f"exit with {EXIT_LEAK} where anything leaks")
+    _add_frame_options(parser)
+    add_encoder_options(parser, without="none, labels are not checked")
+    add("--neighbours", type=count, default=10, metavar="K", help="with --encoder: neighbours that vote on a label")
+    text = "with --encoder: images with at least this cosine are near-duplicates"
+    add("--near-cosine", type=cosine, default=0.98, metavar="SCORE", help=text)
+    add("--fail-on-leak", action="store_true", help=f"exit with code {EXIT_LEAK} if there is a leak")
     add_reading_options(parser)
 
 
-def add_numbers_options(parser: argparse.ArgumentParser) -> None:
+def _add_frame_options(parser: argparse.ArgumentParser) -> None:
     """Declare how numbers in file names are understood."""
-    parser.add_argument(
-        "--window", type=whole_number, default=3, help="frame numbers up to this far apart are neighbours (default: 3)"
+    text = "frames whose numbers differ by at most N are near-duplicates"
+    parser.add_argument("--window", type=whole_number, default=3, metavar="N", help=text)
+    text = (
+        "numbers in file names: frame numbers of a video, or ignored; auto takes them for frame numbers unless both "
+        "splits count from the start"
     )
-    parser.add_argument(
-        "--numbers",
-        choices=("auto", "frames", "ignore"),
-        default="auto",
-        help="numbers in file names are frames, or to be ignored (default: auto takes them for frames unless both "
-        "sides were numbered from the start)",
-    )
+    parser.add_argument("--numbers", choices=("auto", "frames", "ignore"), default="auto", help=text)
 
 
-def _shown(rate: "Rate") -> str:
+def _rate_cell(rate: "Rate") -> str:
     if not rate.interval:
         return "-"
     return f"{rate.count}/{rate.total} {rate.value:.3f}\n[{rate.interval[0]:.2f}, {rate.interval[1]:.2f}]"
 
 
-def audit_table(found: "Audit") -> "Table":
-    """Lay out an audit, one column a comparison."""
-    from rich.table import Table
-
+def _audit_table(found: "Audit") -> "Table":
+    """Lay out an audit, one column per comparison."""
     from naruto_vision.metrics.stats import Rate
 
-    shown = Table("", *(f"{one.held} against {one.against}" for one in found.comparisons))
+    heads = ("", *(f"{one.held} against {one.against}" for one in found.comparisons))
     rows: dict[str, list[Rate]] = {
-        "same pixels": [Rate(one.exact, one.compared) for one in found.comparisons],
-        "nearly the same": [Rate(one.near, one.compared) for one in found.comparisons],
+        "identical pixels": [Rate(one.exact, one.compared) for one in found.comparisons],
+        "near-duplicates": [Rate(one.near, one.compared) for one in found.comparisons],
         f"a frame within {found.window}": [one.frames.within for one in found.comparisons],
-        "  of these with its class": [one.frames.agreeing for one in found.comparisons],
+        "  of these with the same class": [one.frames.agreeing for one in found.comparisons],
         "any of the three": [Rate(one.leaking, one.frames.images) for one in found.comparisons],
-        "named right by file name alone": [one.frames.by_name_alone for one in found.comparisons],
-        "named right as the commonest class": [one.frames.by_majority for one in found.comparisons],
+        "right by file name alone": [one.frames.by_name_alone for one in found.comparisons],
+        "right by the majority class": [one.frames.by_majority for one in found.comparisons],
     }
-    for title, rates in rows.items():
-        shown.add_row(title, *map(_shown, rates))
-    return shown
+    return make_table(heads, ([title, *map(_rate_cell, rates)] for title, rates in rows.items()))
 
 
 def _notes(found: "Audit") -> Iterator[str]:
     counts = found.scanned.quarantine.counts()
     if found.scanned.absent:
         absent, listed = found.scanned.absent, len(found.items.items)
-        yield f"{absent} of {listed} images are not on the disk: their names were compared, not their pixels"
+        yield f"{absent} of {listed} images are not on the disk: only their names were compared"
     if counts["quarantined"]:
         first = found.scanned.quarantine.rows[0].reason
         yield f"{counts['quarantined']} of {counts['seen']} images cannot be read, so only names count; first {first}"
     families = sorted({name for one in found.comparisons for name in one.frames.counted})
     if families:
-        yield f"numbers of {', '.join(families[:3])} look like counters, not frames (--numbers frames counts them)"
+        yield f"numbers of {', '.join(families[:3])} look like counters, not frames (--numbers frames uses them)"
     for part in found.items.parts:
         if found.repeats(part):
-            yield f"{found.repeats(part)} images of {part} repeat another one of {part}, exactly or nearly"
+            yield f"{found.repeats(part)} images of {part} are duplicates or near-duplicates of another one of {part}"
     if found.conflicts():
-        yield f"{found.conflicts()} pairs of the same pixels stand under two classes"
+        yield f"{found.conflicts()} pairs of identical images have two different classes"
     if not found.comparisons:
-        yield "there is nothing to compare: no valid or test split; `naruto-vision data split` makes them"
+        yield "nothing to compare: no valid or test split; `naruto-vision data split` makes them"
 
 
-def _shown_image(item: "AuditItem", colours: Mapping[str, "Colour"]) -> "Tile | None":
+def _tile(item: "AuditItem", colours: Mapping[str, "Colour"], cosine: float | None = None) -> "Tile":
     from naruto_vision.viz.overlay import UNLISTED
     from naruto_vision.viz.sheets import Tile, read_tile
 
-    if item.file is None:
-        return None
-    label, name = item.row.label, PurePosixPath(item.row.path).name
-    return Tile(read_tile(item.file), f"{item.part}: {label}", name, colours.get(label, UNLISTED))
+    label = item.row.label
+    return Tile(read_tile(item.file), f"{item.part}: {label}", item.row.path, colours.get(label, UNLISTED), cosine)
 
 
-def _write_sheet(found: "Audit", path: Path, theme: "Theme") -> str:
+def _write_pairs(found: "Audit", arguments: argparse.Namespace) -> str:
     from naruto_vision.io.images import write_image
     from naruto_vision.viz.overlay import label_colours
     from naruto_vision.viz.sheets import SheetPair, pair_sheet
 
+    path = arguments.out / "near_pairs.png"
     colours, pairs = label_colours(found.items.classes), []
     for pair in found.crossing()[:_SHEET_PAIRS]:
-        first, second = (_shown_image(found.items.items[place], colours) for place in (pair.first, pair.second))
-        if first is not None and second is not None:
-            how = "same pixels" if pair.exact else f"{pair.distance} of 256 bits differ" + ", mirrored" * pair.mirrored
-            pairs.append(SheetPair(first, second, how))
+        first, second = found.items.items[pair.first], found.items.items[pair.second]
+        if first.file is not None and second.file is not None:
+            how = "identical" if pair.exact else f"{pair.distance} of 256 bits differ" + ", mirrored" * pair.mirrored
+            pairs.append(SheetPair(_tile(first, colours), _tile(second, colours), how))
     if not pairs:
-        path.unlink(missing_ok=True)  # one of an earlier audit would tell of pairs that are gone
+        path.unlink(missing_ok=True)  # of an earlier audit
         if not found.scanned.signatures:
-            return "no image could be looked at, so there is no contact sheet"
-        return "no pair of images is alike across the splits, so there is no contact sheet"
-    write_image(path, pair_sheet(pairs, f"the {len(pairs)} pairs most alike across the splits", theme))
-    return f"the {len(pairs)} pairs most alike are in {path}"
+            return "no image could be read, so there is no contact sheet"
+        return "no images of different splits are similar, so there is no contact sheet"
+    title = f"the {len(pairs)} most similar pairs of different splits"
+    write_image(path, pair_sheet(pairs, title, arguments.theme))
+    return f"the {len(pairs)} most similar pairs are in {path}"
 
 
-def audit_command(arguments: argparse.Namespace) -> int:
-    """Audit a data set, print what was found, write it where that is asked for."""
-    from rich.console import Console
-
-    from naruto_vision.data.leaks import audit, collect_items, scan_images
-    from naruto_vision.data.readers import read_present
+def audit(arguments: argparse.Namespace) -> int:
+    """Audit a data set, print what was found, write it if that is requested."""
+    from naruto_vision.data import leaks
     from naruto_vision.io.atomic import write_json
 
-    encoder = open_vector_encoder(arguments)
-    tables = read_present(arguments.root, arguments.reader, rules_of(arguments, need_files=False))
-    items = collect_items(tables, arguments.gallery)
-    with progress("scanning images", len(items.items)) as advance:
-        seen = scan_images(items.items, advance)
-    found = audit(items, seen, window=arguments.window, numbers=arguments.numbers)
+    encoder = None
+    if arguments.encoder:
+        from naruto_vision.encoders.opening import open_encoder
+
+        encoder = open_encoder(arguments.encoder, arguments.pretrained)
+    items = leaks.collect_items(_read(arguments, need_files=False), arguments.gallery)
+    found = leaks.audit(items, _scan(items), window=arguments.window, numbers=arguments.numbers)
     lines, document = list(_notes(found)), found.as_json()
     if arguments.out is not None:
-        lines.append(_write_sheet(found, arguments.out / "near_pairs.png", arguments.theme))
+        lines.append(_write_pairs(found, arguments))
     if encoder is not None:
-        through = look_through(arguments, encoder, found)
-        lines += vector_notes(found, through)
-        document["encoder"] = {"model": arguments.encoder, **through.as_json()}
+        checked = _check_labels(arguments, encoder, found)
+        lines += _label_notes(found, checked)
+        document["encoder"] = {"model": arguments.encoder, **checked.as_json()}
         if arguments.out is not None:
-            lines += write_vector_files(found, through, arguments.out, arguments.theme)
+            lines += _write_suspects(found, checked, arguments)
     target = arguments.json or (arguments.out and arguments.out / "audit.json")
     if target is not None:
         write_json(target, document)
         lines.append(f"the figures are in {target}")
-    console = Console()
     if found.comparisons:
-        console.print(audit_table(found))
-    for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        show(_audit_table(found))
+    show(*lines)
     return EXIT_LEAK if arguments.fail_on_leak and found.leaking else 0
 
 
-def add_vector_options(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    add_encoder_options(parser, without="none, only pixels and names are compared")
-    parser.add_argument(
-        "--neighbours", type=whole_number, default=10, help="nearest images that vote on a class (default: 10)"
-    )
-    parser.add_argument(
-        "--near-cosine", type=cosine, default=0.98, help="cosine from which two are near copies (default: 0.98)"
-    )
-
-
-def open_vector_encoder(arguments: argparse.Namespace) -> "Encoder | None":
-    """Open the encoder before anything else is done; None where none was named."""
-    if not arguments.encoder:
-        return None
-    from naruto_vision.encoders.opening import open_encoder
-
-    return open_encoder(arguments.encoder, arguments.pretrained)
-
-
-def look_through(arguments: argparse.Namespace, encoder: "Encoder", found: "Audit") -> "VectorAudit":
-    """Embed the images and hold each against its neighbours."""
+def _check_labels(arguments: argparse.Namespace, encoder: "Encoder", found: "Audit") -> "VectorAudit":
+    """Embed the images and compare the class of each with those of its neighbours."""
     from naruto_vision.data.label_check import audit_vectors, embed_items
 
     items = found.items.items
     with progress("embedding images", len({items[place].file for place in found.scanned.signatures})) as advance:
         places, vectors = embed_items(items, found.scanned, encoder, advance)
-    return audit_vectors(
-        items, places, vectors, neighbours=max(1, arguments.neighbours), near_cosine=arguments.near_cosine
-    )
+    return audit_vectors(items, places, vectors, neighbours=arguments.neighbours, near_cosine=arguments.near_cosine)
 
 
-def vector_notes(found: "Audit", seen: "VectorAudit") -> Iterator[str]:
-    """Say what was found, the likeliest mistakes one by one."""
-    suspects, known = seen.suspects, {frozenset((pair.first, pair.second)) for pair in found.alike}
+def _label_notes(found: "Audit", checked: "VectorAudit") -> Iterator[str]:
+    """Say what was found, the most likely mistakes one by one."""
+    suspects, known = checked.suspects, {frozenset((pair.first, pair.second)) for pair in found.alike}
     yield (
-        f"{len(suspects)} of {len(seen.checked)} images lie among images of another class; "
-        f"{seen.neighbours} nearest asked" + (", the likeliest mistakes first:" if suspects else "")
+        f"{len(suspects)} of {len(checked.checked)} images may have a wrong label: most of their {checked.neighbours} "
+        "nearest neighbours are of another class" + (", the most likely mistakes first:" if suspects else "")
     )
     for one in suspects[:_LISTED]:
-        item = seen.items[one.place]
+        item = checked.items[one.place]
         yield f"  {item.part} {item.row.path}: {item.row.label}, but {one.votes[one.rival]} are {one.rival}"
     if len(suspects) > _LISTED:
         yield f"  and {len(suspects) - _LISTED} more"
-    new = sum(frozenset((first, other.place)) not in known for first, other in seen.near)
+    new = sum(frozenset((first, other.place)) not in known for first, other in checked.near)
     yield (
-        f"{len(seen.near)} pairs of different parts have a cosine of {seen.near_cosine:g} or more"
-        + f", {new} of which pixels do not show" * bool(seen.near)
+        f"{len(checked.near)} pairs of different splits have a cosine of {checked.near_cosine:g} or more"
+        + f", {new} of which are no near-duplicates by pixels" * bool(checked.near)
     )
 
 
-def write_vector_files(found: "Audit", seen: "VectorAudit", folder: Path, theme: "Theme") -> Iterator[str]:
-    """Write ``neighbours.csv``, a line an image, and ``suspects.png``."""
+def _write_suspects(found: "Audit", checked: "VectorAudit", arguments: argparse.Namespace) -> Iterator[str]:
+    """Write ``neighbours.csv``, one line per image, and ``suspects.png``."""
     from naruto_vision.io.atomic import write_text
     from naruto_vision.io.images import write_image
     from naruto_vision.viz.overlay import label_colours
     from naruto_vision.viz.sheets import draw_rows
 
+    table, sheet = arguments.out / "neighbours.csv", arguments.out / "suspects.png"
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(seen.rows())
-    write_text(folder / "neighbours.csv", text.getvalue())
-    yield f"every image with its neighbours' classes is in {folder / 'neighbours.csv'}"
-    sheet, suspects = folder / "suspects.png", seen.suspects[:_SHEET_ROWS]
+    csv.writer(text, lineterminator="\n").writerows(checked.rows())
+    write_text(table, text.getvalue())
+    yield f"the neighbours' classes of every image are in {table}"
+    suspects = checked.suspects[:_SHEET_ROWS]
     if not suspects:
-        sheet.unlink(missing_ok=True)  # one of an earlier audit would tell of mistakes that are mended
+        sheet.unlink(missing_ok=True)  # of an earlier audit
         return
     colours = label_colours(found.items.classes)
-    of_all = f" of {len(seen.suspects)}" if len(suspects) < len(seen.suspects) else ""
-    title = f"{len(suspects)}{of_all} images that lie among those of another class"
-    write_image(sheet, draw_rows([_row(seen, one, colours) for one in suspects], title, theme))
-    yield f"the {len(suspects)} likeliest mistakes are drawn in {sheet}"
+    of_all = f" of {len(checked.suspects)}" if len(suspects) < len(checked.suspects) else ""
+    title = f"{len(suspects)}{of_all} images whose neighbours are of another class"
+    write_image(sheet, draw_rows([_suspect_row(checked, one, colours) for one in suspects], title, arguments.theme))
+    yield f"the {len(suspects)} most likely mistakes are drawn in {sheet}"
 
 
-def _row(seen: "VectorAudit", one: "CheckedLabel", colours: Mapping[str, "Colour"]) -> "TileRow":
-    from naruto_vision.viz.overlay import UNLISTED
-    from naruto_vision.viz.sheets import Tile, TileRow, read_tile
+def _suspect_row(checked: "VectorAudit", one: "CheckedLabel", colours: Mapping[str, "Colour"]) -> "TileRow":
+    from naruto_vision.viz.sheets import TileRow
 
-    def tile(place: int, cosine: float | None = None) -> Tile:
-        item = seen.items[place]
-        label = item.row.label
-        return Tile(read_tile(item.file), f"{item.part}: {label}", item.row.path, colours.get(label, UNLISTED), cosine)
-
-    own = seen.items[one.place].row.label
+    own = checked.items[one.place].row.label
     heading = f"{own}, or {one.rival}? {one.votes[one.rival]} of the {len(one.nearest)} nearest are {one.rival}"
-    others = [tile(near.place, near.cosine) for near in one.nearest[:_SHEET_NEIGHBOURS]]
-    return TileRow(heading, colours.get(own), tile(one.place), others)
+    others = [_tile(checked.items[near.place], colours, near.cosine) for near in one.nearest[:_SHEET_NEIGHBOURS]]
+    return TileRow(heading, colours.get(own), _tile(checked.items[one.place], colours), others)
 
 
-def _add_split_options(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
-    parser.add_argument("root", type=Path, metavar="ROOT", help="an export, class folders, or a folder of manifests")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the manifests go")
-    parser.add_argument("--valid", type=share, default=0.15, help="share that validates (default: 0.15)")
-    parser.add_argument("--test", type=share, default=0.15, help="share that tests (default: 0.15)")
-    parser.add_argument("--seed", type=whole_number, default=42, help="decides between equal choices (default: 42)")
-    add_numbers_options(parser)
+def _split_options(parser: argparse.ArgumentParser) -> None:
+    _root_option(parser)
+    add = parser.add_argument
+    add("--out", type=Path, required=True, metavar="DIR", help="output folder of the manifests")
+    add("--valid", type=fraction, default=0.15, metavar="FRACTION", help="fraction of images in the valid split")
+    add("--test", type=fraction, default=0.15, metavar="FRACTION", help="fraction of images in the test split")
+    add("--seed", type=whole_number, default=42, metavar="N", help="random seed, for choices between equal splits")
+    _add_frame_options(parser)
     add_reading_options(parser)
 
 
 def split_table(tables: "Mapping[Split, ClassTable]") -> "Table":
-    """Lay out how the images of each class were shared out."""
-    from rich.table import Table
-
-    shown = Table("class", *tables)
+    """Lay out the images of each class and split."""
     counts = {split: table.counts() for split, table in tables.items()}
-    for name in next(iter(tables.values())).classes:
-        shown.add_row(name, *(str(counts[split][name]) for split in tables))
-    shown.add_section()
-    shown.add_row("all", *(str(len(table)) for table in tables.values()))
-    return shown
-
-
-def _left_out(tables: "Mapping[Split, ClassTable]") -> list[str]:
-    """Say how many rows of the data set were not shared out, and why."""
-    reports = {split: table.report for split, table in tables.items()}
-    return [f"{split}: {report.summary()}" for split, report in reports.items() if report.kept < report.seen]
+    classes = next(iter(tables.values())).classes
+    table = make_table(("class", *tables), ([name, *(counts[split][name] for split in tables)] for name in classes))
+    table.add_section()
+    table.add_row("all", *(str(len(table)) for table in tables.values()))
+    return table
 
 
 def split(arguments: argparse.Namespace) -> int:
-    """Split a data set, write the manifests, print how it went."""
-    from rich.console import Console
-
-    from naruto_vision.data.leaks import collect_items, scan_images
-    from naruto_vision.data.readers import manifest_base, read_present, write_manifests
+    """Split a data set, write the manifests, print the result."""
+    from naruto_vision.data.leaks import collect_items
+    from naruto_vision.data.readers import manifest_base, write_manifests
     from naruto_vision.data.split import SplitPlan, split_items
     from naruto_vision.io.atomic import write_json
 
     plan = SplitPlan(arguments.valid, arguments.test, arguments.seed, arguments.window, arguments.numbers)
-    tables = read_present(arguments.root, arguments.reader, rules_of(arguments))
+    tables = _read(arguments)
     items = collect_items(tables)
-    with progress("scanning images", len(items.items)) as advance:
-        seen = scan_images(items.items, advance)
-    seen.quarantine.check(1.0)
+    scanned = _scan(items)
+    scanned.quarantine.check(1.0)
     base = manifest_base(arguments.root, tables)
-    found = split_items(tables, items, seen, plan)
+    found = split_items(tables, items, scanned, plan)
     write_manifests(arguments.out, found.tables, base, found.tables["train"].classes, found.note())
     write_json(arguments.out / "split.json", found.as_json())
-    seen.quarantine.write(arguments.out / "quarantine.jsonl")
-    console = Console()
-    console.print(split_table(found.tables))
-    lines = [*_left_out(tables), found.note(), f"the audit of the result: {found.leaking} held-out images leak"]
-    if seen.quarantine.quarantined:
-        lines.append(f"{seen.quarantine.quarantined} images cannot be read and were left out: quarantine.jsonl")
-    for line in (*lines, place_of(arguments.out, base)):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    scanned.quarantine.write(arguments.out / "quarantine.jsonl")
+    show(split_table(found.tables))
+    reports = {split: table.report for split, table in tables.items()}
+    show(*(f"{split}: {report.summary()}" for split, report in reports.items() if report.kept < report.seen))
+    show(found.note(), f"audit of the result: {found.leaking} held-out images leak")
+    if scanned.quarantine.quarantined:
+        show(f"{scanned.quarantine.quarantined} images cannot be read and were left out: quarantine.jsonl")
+    show(_where(arguments.out, base))
     return 0
 
 
-def _add_shard_options(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
-    parser.add_argument("root", type=Path, metavar="ROOT", help="the data set's folder")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the shards go")
-    parser.add_argument(
-        "--size", type=whole_number, default=256, help="longest side in pixels, 0 as it is (default: 256, as fit keeps)"
-    )
-    parser.add_argument(
-        "--shard-size", type=whole_number, default=1000, metavar="N", help="images a shard (default: 1000)"
-    )
-    parser.add_argument(
-        "--quality", type=whole_number, default=0, help="pack JPEG of this quality, not PNG (default: 0, lose nothing)"
-    )
-    parser.add_argument(
-        "--max-bad", type=share, default=0.05, metavar="SHARE", help="unreadable images put up with (default: 0.05)"
-    )
+def _shard_options(parser: argparse.ArgumentParser) -> None:
+    _root_option(parser)
+    add = parser.add_argument
+    add("--out", type=Path, required=True, metavar="DIR", help="output folder of the shards")
+    text = "resize the longest side to this, as `fit` does; 0 keeps the size"
+    add("--size", type=whole_number, default=256, metavar="PIXELS", help=text)
+    add("--shard-size", type=whole_number, default=1000, metavar="N", help="images per shard")
+    text = "JPEG quality, 1 to 100; 0 stores lossless PNG"
+    add("--quality", type=whole_number, default=0, metavar="Q", help=text)
+    text = "maximum fraction of unreadable images"
+    add("--max-bad", type=fraction, default=0.05, metavar="FRACTION", help=text)
     add_reading_options(parser)
 
 
 def shard(arguments: argparse.Namespace) -> int:
     """Read the data set, write the shards, say what was packed."""
-    from naruto_vision.data.readers import read_present
     from naruto_vision.data.shards import ShardPlan, check_out, write_split
     from naruto_vision.io.quarantine import Quarantine
 
     plan = ShardPlan(arguments.size, arguments.shard_size, arguments.quality, arguments.max_bad)
-    tables = read_present(arguments.root, arguments.reader, rules_of(arguments))
+    tables = _read(arguments)
     check_out(arguments.out)
     quarantine = Quarantine("images")
-    count = sum(len({row.path for row in table.rows}) for table in tables.values())
+    images = sum(len({row.path for row in table.rows}) for table in tables.values())
     kept = 0
     try:
-        with progress("packing images", count) as advance:
+        with progress("packing images", images) as advance:
             for split, table in tables.items():
                 kept += write_split(arguments.out, split, table, plan, quarantine, advance)
     finally:
         quarantine.write(arguments.out / "quarantine.jsonl")
     counts = quarantine.counts()
-    sys.stdout.write(
+    show(
         f"{counts['ok']} of {counts['seen']} images are in {arguments.out}"
         + (f"; {counts['quarantined']} could not be read, see quarantine.jsonl" if counts["quarantined"] else "")
-        + (f"; {kept} shards were there already" if kept else "")
-        + f"\nuse them as any other data set: naruto-vision fit --config clip.yaml --data.root {arguments.out}\n"
+        + (f"; {kept} shards were there already" if kept else ""),
+        f"use them as any other data set: naruto-vision fit --config clip.yaml --data.root {arguments.out}",
     )
     return 0
 
 
-_COMMANDS = {
-    "prepare": (_add_prepare_options, prepare),
-    "audit": (_add_audit_options, audit_command),
-    "split": (_add_split_options, split),
-    "shard": (_add_shard_options, shard),
+COMMANDS = {
+    "data prepare": (_prepare_options, prepare),
+    "data audit": (_audit_options, audit),
+    "data split": (_split_options, split),
+    "data shard": (_shard_options, shard),
 }
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of the command that the parser's ``prog`` ends with."""
-    add_options, command = _COMMANDS[parser.prog.rpartition(" ")[2]]
-    add_options(parser)
-    parser.set_defaults(command=command)
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Run the command that the arguments were read for."""
-    return int(arguments.command(arguments))

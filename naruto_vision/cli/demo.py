@@ -1,44 +1,89 @@
-"""``naruto-vision demo``: the main job on a synthetic cast, from images to one table."""
+"""``naruto-vision draw``, a synthetic data set, and ``naruto-vision demo``, the whole job on one."""
 
 import argparse
 import contextlib
 import json
+import shutil
 import time
 from pathlib import Path
 
+from naruto_vision.cli.console import count, progress, show, whole_number
 from naruto_vision.errors import InputError
 from naruto_vision.io.atomic import write_json
+from naruto_vision.io.bundles import config_path
 
 _VALID_SCENES = 60  # some two hundred regions: with fewer the threshold varies too much
 
 _WRITTEN = ("runs", "lightning_logs", "data")
+_SIZES = {
+    "seed": (7, "random seed of the data set"),
+    "train": (40, "training images per class"),
+    "valid": (10, "validation images per class"),
+    "test": (25, "test images per class"),
+    "scenes": (200, "number of test scenes"),
+    "valid-scenes": (40, "number of validation scenes"),
+    "size": (384, "width and height of a scene in pixels"),
+    "picture-size": (192, "width and height of a class image in pixels"),
+}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for everything (default: ./demo)")
-    parser.add_argument("--seed", type=int, default=7, help="random seed of the synthetic data (default: 7)")
-    parser.add_argument("--scenes", type=int, default=40, help="how many scenes to draw and search (default: 40)")
-    parser.add_argument("--train", type=int, default=40, help="images of each character to tune on (default: 40)")
-    parser.add_argument("--epochs", type=int, default=None, help="epochs of tuning (default: as configs/clip.yaml)")
+def _draw_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder; must be empty or new")
+    text = "YAML file of the characters' names and attributes (default: the packaged cast)"
+    parser.add_argument("--cast", type=Path, metavar="FILE", help=text)
+    for name, (default, text) in _SIZES.items():
+        parser.add_argument(f"--{name}", type=whole_number, default=default, metavar="N", help=text)
+    text = (
+        "write the class tables with the flaws of real exports: blanks, an Unlabeled column, a misspelt class, missing "
+        "files, rows of two classes, no final newline"
+    )
+    parser.add_argument("--quirks", action="store_true", help=text)
+    parser.add_argument("--force", action="store_true", help="replace an older synthetic data set")
+
+
+def draw(arguments: argparse.Namespace) -> int:
+    """Draw a data set, and print what was drawn and what to do with it."""
+    from naruto_vision.synthetic.attributes import read_cast
+    from naruto_vision.synthetic.dataset import SyntheticConfig, check_place, write_dataset
+
+    out: Path = arguments.out
+    cast = read_cast(arguments.cast or config_path("cast.yaml"))
+    sizes = {name: getattr(arguments, name) for name in (option.replace("-", "_") for option in _SIZES)}
+    try:
+        plan = SyntheticConfig(**sizes, quirks=arguments.quirks)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    check_place(out, force=arguments.force)  # before the progress bar is shown
+    with progress("drawing", plan.steps(len(cast))) as advance:
+        write_dataset(out, cast, plan, force=arguments.force, advance=advance)
+    images = len(cast) * (plan.train + plan.valid + plan.test)
+    each = f"per character {plan.train} to train, {plan.valid} to validate and {plan.test} to test"
+    scenes = f"{plan.scenes + plan.valid_scenes} scenes ({plan.scenes} test, {plan.valid_scenes} validation)"
+    show(f"drew {len(cast)} characters in {out}: {images} images ({each}) and {scenes}")
+    if plan.train:
+        show(f"next: `naruto-vision fit --config clip.yaml --data.root {out}` fine-tunes CLIP on them")
+    return 0
+
+
+def _demo_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="folder for data and results")
+    parser.add_argument("--seed", type=whole_number, default=7, metavar="N", help="random seed of the synthetic data")
+    parser.add_argument("--scenes", type=count, default=40, metavar="N", help="number of test scenes")
+    parser.add_argument("--train", type=count, default=40, metavar="N", help="training images per class")
+    parser.add_argument("--epochs", type=count, metavar="N", help="training epochs (default: set by clip.yaml)")
     parser.add_argument("--force", action="store_true", help="replace the data, runs and logs of an older demo")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Draw, tune, enrol, predict, test with the README's commands; print one table and where to look.
-
-    Raises:
-        InputError: If the folder is not empty and is not to be replaced or holds no demo, or a number is out of range.
-    """
-    _check(arguments)
+def demo(arguments: argparse.Namespace) -> int:
+    """Draw, fine-tune, build a gallery, predict and evaluate with the README's commands; print one table."""
     from rich.console import Console
 
     from naruto_vision.metrics.report import table_from_json
 
+    _prepare_folder(arguments)
     console = Console()
     started = time.perf_counter()
     out: Path = arguments.out
-    out.mkdir(parents=True, exist_ok=True)
     with contextlib.chdir(out):
         for number, (title, argv) in enumerate(_steps(arguments), start=1):
             begun = time.perf_counter()
@@ -48,18 +93,18 @@ def run(arguments: argparse.Namespace) -> int:
             console.print(f"[dim]{time.perf_counter() - begun:.0f} s[/]")
     results = json.loads((out / "runs" / "scenes" / "results.json").read_text(encoding="utf-8"))
     write_json(out / "results.json", results)
-    console.rule("[bold]How well it went")
-    console.print(table_from_json(results, title=f"{arguments.scenes} drawn scenes, every region under its best label"))
-    console.print(_where(out, time.perf_counter() - started), soft_wrap=True)
+    console.rule("[bold]Results")
+    title = f"{arguments.scenes} synthetic scenes, every region under its best label"
+    show(table_from_json(results, title=title), _where(out, time.perf_counter() - started))
     return 0
 
 
-def _check(arguments: argparse.Namespace) -> None:
+def _prepare_folder(arguments: argparse.Namespace) -> None:
+    """Make the output folder, without what an earlier demo wrote; InputError if other files are in it."""
     out: Path = arguments.out
-    for name, least in (("scenes", 1), ("train", 2)):
-        if getattr(arguments, name) < least:
-            msg = f"--{name} {getattr(arguments, name)}: expected at least {least}"
-            raise InputError(msg)
+    if arguments.train < 2:
+        msg = f"--train {arguments.train}: expected at least 2"
+        raise InputError(msg)
     if out.exists() and not out.is_dir():
         msg = f"{out}: expected a folder, found a file; give another --out"
         raise InputError(msg)
@@ -68,12 +113,11 @@ def _check(arguments: argparse.Namespace) -> None:
             msg = f"{out}: is not empty; give another --out, or --force to replace it"
             raise InputError(msg)
         _clear(out)
+    out.mkdir(parents=True, exist_ok=True)
 
 
 def _clear(out: Path) -> None:
-    """Remove what an earlier demo wrote; InputError where its synthetic data are not there, so that it was no demo."""
-    import shutil
-
+    """Remove what an earlier demo wrote; InputError without the mark of its synthetic data."""
     from naruto_vision.synthetic.dataset import WORLD
 
     written = [name for name in _WRITTEN if (out / name).exists()]
@@ -81,49 +125,47 @@ def _clear(out: Path) -> None:
         msg = f"{out}: has {', '.join(written)}, but no data/{WORLD}, so no demo wrote them; give another --out"
         raise InputError(msg)
     (out / "results.json").unlink(missing_ok=True)
-    for name in written:  # the mark of a demo goes last, so that an interrupted removal can be taken up again
+    for name in written:  # the mark of a demo goes last, so that an interrupted removal can be repeated
         shutil.rmtree(out / name)
 
 
 def _steps(arguments: argparse.Namespace) -> list[tuple[str, list[str]]]:
-    draw = ["draw", "--out", "data", "--seed", str(arguments.seed), "--train", str(arguments.train)]
-    draw += ["--scenes", str(arguments.scenes), "--valid-scenes", str(_VALID_SCENES)]
+    data = ["draw", "--out", "data", "--seed", str(arguments.seed), "--train", str(arguments.train)]
+    data += ["--scenes", str(arguments.scenes), "--valid-scenes", str(_VALID_SCENES)]
     tune = ["fit", "--config", "clip.yaml", "--model.texts.aliases_json", "data/aliases.json"]
     if arguments.epochs is not None:
         tune += ["--trainer.max_epochs", str(arguments.epochs)]
     return [
-        ("draw a cast and scenes", draw),
-        ("tune CLIP on the cast", tune),
-        ("enrol the gallery", ["fit", "--config", "gallery.yaml", "--data.valid", "data/scenes/valid"]),
-        ("find and name everybody in the scenes", ["predict", "data/scenes/test/images"]),
-        (
-            "evaluate against the ground truth",
-            ["test", "--config", "scenes.yaml", "--data.test", "data/scenes/test"],
-        ),
+        ("draw characters and scenes", data),
+        ("fine-tune CLIP on the characters", tune),
+        ("build the gallery", ["fit", "--config", "gallery.yaml", "--data.valid", "data/scenes/valid"]),
+        ("find and name the characters in the scenes", ["predict", "data/scenes/test/images"]),
+        ("evaluate against the ground truth", ["test", "--config", "scenes.yaml", "--data.test", "data/scenes/test"]),
     ]
 
 
 def _run_step(argv: list[str]) -> None:
-    if argv[0] != "draw":
-        from naruto_vision.cli.trainer_args import expand_argv, limit_threads
-
-        limit_threads()
-        from naruto_vision.cli.trainer import run_cli  # imports torch, after the threads are limited
-
-        run_cli(expand_argv(argv[0], argv[1:]))
+    if argv[0] == "draw":
+        parser = argparse.ArgumentParser()
+        _draw_options(parser)
+        draw(parser.parse_args(argv[1:]))
         return
-    from naruto_vision.cli import draw
+    from naruto_vision.cli.trainer_args import expand_argv, limit_threads
 
-    parser = argparse.ArgumentParser()
-    draw.add_arguments(parser)
-    draw.draw_dataset(parser.parse_args(argv[1:]))  # the demo itself says what comes next
+    limit_threads()
+    from naruto_vision.cli.trainer import run_cli  # imports torch, after the threads are limited
+
+    run_cli(expand_argv(argv[0], argv[1:]))
 
 
 def _where(out: Path, seconds: float) -> str:
     return (
-        f"Done in {seconds / 60:.1f} minutes. Look at\n"
-        f"  {out / 'runs' / 'scenes' / 'overlay'}   the scenes with names on them\n"
-        f"  {out / 'runs' / 'scenes' / 'json'}      what was found, as JSON\n"
-        f"  {out / 'results.json'}          the table, with counts and 95 % intervals\n"
+        f"Done in {seconds / 60:.1f} minutes. The results:\n"
+        f"  {out / 'runs' / 'scenes' / 'overlay'}   the scenes with boxes and names\n"
+        f"  {out / 'runs' / 'scenes' / 'json'}      the predictions as JSON\n"
+        f"  {out / 'results.json'}          this table, with counts and 95 % intervals\n"
         f"  tensorboard --logdir {out / 'lightning_logs'}   curves, confusion matrix, examples"
     )
+
+
+COMMANDS = {"demo": (_demo_options, demo), "draw": (_draw_options, draw)}

@@ -1,4 +1,4 @@
-"""``naruto-vision doctor``: what is here, and what is wrong with it."""
+"""``naruto-vision doctor``: what is installed on this machine, and what is wrong with it."""
 
 import argparse
 import importlib
@@ -8,16 +8,15 @@ import os
 import platform
 import re
 import shutil
-import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from naruto_vision.cli.console import add_json_option, show, show_json
 from naruto_vision.errors import MissingPathError
 from naruto_vision.io.bundles import bundle_path, file_sha256
 from naruto_vision.io.machine import allowed_cpus, cpu_features
@@ -33,14 +32,12 @@ _OPENMP = re.compile(r"/lib(gomp|omp|iomp5)[^/]*\.so")
 class Facts:
     """What was found on this machine."""
 
-    versions: dict[str, str] = field(
-        default_factory=dict
-    )  # package: installed version, "" if a required one is missing
+    versions: dict[str, str] = field(default_factory=dict)  # package: installed version, "" if it is missing
     required: dict[str, str] = field(default_factory=dict)  # package: supported versions
     faults: dict[str, str] = field(default_factory=dict)  # module: why it cannot be imported
     cpus: int = 1
     threads: int = 0  # OMP_NUM_THREADS, 0 if not set
-    features: dict[str, bool] = field(default_factory=dict)  # vector unit: whether the CPU has it
+    features: dict[str, bool] = field(default_factory=dict)  # vector instructions: whether the CPU has them
     gpu: str = ""
     gpu_driver: bool = False
     openmp: tuple[str, ...] = ()
@@ -51,7 +48,7 @@ class Facts:
 
 
 def gather_facts() -> Facts:
-    """Look at this machine and this installation."""
+    """Gather the facts of this machine and this installation."""
     required = _requirements()
     faults = {name: fault for name in _MODULES if (fault := _import_fault(name))}
     folders = {"here": Path.cwd(), "temporary": Path(tempfile.gettempdir())}
@@ -116,7 +113,7 @@ def openmp_runtimes(maps: Path) -> tuple[str, ...]:
 
 
 def bundle_state(name: str) -> str:
-    """Check a packaged bundle against the hash that it carries."""
+    """Check a packaged bundle against its own hash."""
     try:
         folder = bundle_path(name)
         info = json.loads((folder / "model.json").read_text(encoding="utf-8"))
@@ -125,11 +122,11 @@ def bundle_state(name: str) -> str:
         return "missing"
     except (OSError, ValueError) as error:
         return f"unreadable ({error})"
-    return "ok" if info.get("sha256") == found else "its weights are not those that its model.json was written for"
+    return "ok" if info.get("sha256") == found else "its weights do not match the hash in model.json"
 
 
 MALICIOUS = {"lightning": ("2.6.2", "2.6.3"), "pytorch-lightning": ("2.6.2", "2.6.3")}
-"""Uploads that stole credentials when they were imported; other versions of the same projects are sound."""
+"""Releases that stole credentials when they were imported; other versions of the same projects are fine."""
 
 _LEAST_FREE_GB = 2.0  # a run writes checkpoints, images and logs
 
@@ -143,7 +140,7 @@ class Finding:
 
 
 def diagnose(facts: Facts) -> tuple[Finding, ...]:
-    """Say what is wrong."""
+    """List what is wrong."""
     rules = (_packages, _faiss, _imports, _threads, _openmp, _gpu, _weights, _disk)
     return tuple(finding for rule in rules for finding in rule(facts))
 
@@ -152,7 +149,7 @@ def _packages(facts: Facts) -> Iterator[Finding]:
     for name, versions in MALICIOUS.items():
         if facts.versions.get(name) in versions:
             yield Finding(
-                f"{name} {facts.versions[name]} is a malicious upload that steals credentials",
+                f"{name} {facts.versions[name]} is a malicious release that steals credentials",
                 "delete this environment, change every credential it could read, and install the project again",
             )
     for name, specifier in facts.required.items():
@@ -223,68 +220,51 @@ def _weights(facts: Facts) -> Iterator[Finding]:
 def _disk(facts: Facts) -> Iterator[Finding]:
     for folder, free in facts.free_gb.items():
         if free < _LEAST_FREE_GB:
-            yield Finding(f"{folder}: {free:.1f} GB free", f"make room; runs want {_LEAST_FREE_GB:.0f} GB")
+            yield Finding(f"{folder}: {free:.1f} GB free", f"free some space; a run needs {_LEAST_FREE_GB:.0f} GB")
     for folder, writable in facts.writable.items():
         if not writable:
-            yield Finding(f"{folder}: not writable", "change its permissions, work elsewhere, or set TMPDIR")
+            yield Finding(f"{folder}: not writable", "change its permissions, use another folder, or set TMPDIR")
 
 
-_TITLES = {
-    "cpus": "CPUs allowed",
-    "threads": "OMP_NUM_THREADS",
-    "gpu": "GPU",
-    "gpu_driver": "NVIDIA driver",
-    "duplicates_allowed": "KMP_DUPLICATE_LIB_OK set",
-    "versions": "Installed, and which versions are supported",
-    "faults": "Import faults",
-    "features": "Vector units",
-    "openmp": "OpenMP runtimes loaded",
-    "weights": "Packaged weights",
-    "free_gb": "Free space, GB",
-}
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Print the facts, then what is wrong and what to do about it; exit code 1 if something is."""
+def doctor(arguments: argparse.Namespace) -> int:
+    """Print the facts, then what is wrong and how to fix it; exit code 1 if something is."""
     facts = gather_facts()
     findings = diagnose(facts)
     if arguments.json:
-        listed = [{"problem": finding.problem, "remedy": finding.remedy} for finding in findings]
-        text = json.dumps({"facts": asdict(facts), "wrong": listed}, indent=2, ensure_ascii=False)
+        show_json({"facts": asdict(facts), "wrong": [asdict(finding) for finding in findings]})
     else:
         wrong = [f"  - {finding.problem}\n    {finding.remedy}" for finding in findings]
-        text = "\n".join([*_sections(asdict(facts)), "What is wrong", *(wrong or ["  nothing"])])
-    sys.stdout.write(text + "\n")
+        show(*_report(facts), "What is wrong", *(wrong or ["  nothing"]))
     return 1 if findings else 0
 
 
-def _sections(facts: dict[str, Any]) -> list[str]:
-    """Lay the facts out, a heading for each group and a line for each fact; a group of nothing is left out."""
-    lines: list[str] = []
-    single: list[str] = []
-    supported = facts.pop("required", {})
-    for name, value in facts.items():
-        title = _TITLES.get(name, name.replace("_", " "))
-        match value:
-            case dict():
-                shown = [f"  {key:<28}{_shown(item)}" for key, item in value.items()]
-                if name == "versions":
-                    shown = [f"  {key:<28}{_shown(item):<12}{supported.get(key, '')}" for key, item in value.items()]
-                lines += _group(title, shown)
-            case list() | tuple():
-                lines += _group(title, [f"  {item}" for item in value])
-            case _:
-                single.append(f"  {title:<28}{_shown(value)}")
-    return ["This process", *single, "", *lines]
-
-
-def _group(title: str, shown: list[str]) -> list[str]:
-    return [title[0].upper() + title[1:], *(line.rstrip() for line in shown), ""] if shown else []
+def _report(facts: Facts) -> Iterator[str]:
+    """Lay the facts out under headings; empty ones are left out."""
+    yield "This process"
+    for title, value in (
+        ("CPUs allowed", facts.cpus),
+        ("OMP_NUM_THREADS", facts.threads),
+        ("GPU", facts.gpu),
+        ("NVIDIA driver", facts.gpu_driver),
+        ("KMP_DUPLICATE_LIB_OK set", facts.duplicates_allowed),
+    ):
+        yield f"  {title:<28}{_shown(value)}"
+    groups: dict[str, Mapping[str, object]] = {
+        "Installed and supported versions": facts.versions,
+        "Import errors": facts.faults,
+        "Vector instructions": facts.features,
+        "OpenMP runtimes loaded": dict.fromkeys(facts.openmp, True),
+        "Packaged weights": facts.weights,
+        "Free space in GB": facts.free_gb,
+        "Writable": facts.writable,
+    }
+    for title, values in groups.items():
+        if values:
+            yield f"\n{title}"
+        for key, found in values.items():
+            supported = facts.required.get(key, "") if values is facts.versions else ""
+            yield f"  {key:<28}{_shown(found):<12}{supported}".rstrip()
+    yield ""
 
 
 def _shown(value: object) -> str:
@@ -295,3 +275,6 @@ def _shown(value: object) -> str:
             return f"{value:.1f}"
         case _:
             return str(value) or "-"
+
+
+COMMANDS = {"doctor": (add_json_option, doctor)}

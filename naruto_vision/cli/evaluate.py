@@ -1,69 +1,88 @@
-"""``naruto-vision evaluate``: predicted scenes against their ground truth."""
+"""``naruto-vision evaluate``, predicted scenes against their ground truth, and ``evaluate counts``."""
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from naruto_vision.cli.console import add_theme_option, check_sheet_name, progress, share, whole_number
-from naruto_vision.cli.data import read_label_map, tell_idle_names
+from naruto_vision.cli.console import (
+    add_theme_option,
+    fraction,
+    make_table,
+    progress,
+    sheet_path,
+    show,
+    whole_number,
+)
 from naruto_vision.errors import InputError, MissingPathError
 
 if TYPE_CHECKING:
     from naruto_vision.data.ground_truth import PredictionFolder
     from naruto_vision.metrics.evaluation import Evaluation
+    from naruto_vision.metrics.stats import Rate
     from naruto_vision.records import LabelledBox
 
-
 _SHOWN = 5  # names of scenes in one line
+_RUN = re.compile(r"(?P<name>[^=]+)=(?P<counts>\d+(/\d+){3})")
+_COUNTS = "NAME=RIGHT/MATCHED/SEEN/ALL"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
-    parser.add_argument("--gt", type=Path, required=True, metavar="FILE", help="gt.json: scene to its objects")
-    parser.add_argument(
-        "--preds-dir",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="JSON of every scene, as predict's --out or its json/",
-    )
-    parser.add_argument("--compare", type=Path, nargs="+", default=[], metavar="DIR", help="other runs' folders")
-    parser.add_argument("--use-overlay", action="store_true", help="score what people are shown: *_overlay.json")
-    parser.add_argument(
-        "--iou-match", type=share, default=0.5, help="smallest IoU at which a box is an object's (default: 0.5)"
-    )
-    parser.add_argument(
-        "--matching",
-        choices=("box", "label"),
-        default="box",
-        help="match by boxes alone, or let right labels win among boxes that overlap enough (default: box)",
-    )
-    parser.add_argument(
-        "--label-map", default="", metavar="MAP", help="labels to rename on both sides: 'Mira:Myra;Bo:Boh'"
-    )
-    parser.add_argument(
-        "--bootstrap", type=whole_number, default=2000, help="bootstrap replicates; 0: no intervals (default: 2000)"
-    )
-    parser.add_argument("--seed", type=whole_number, default=0, help="random seed of the bootstrap (default: 0)")
-    parser.add_argument("--coco", action="store_true", help="COCO's average precision too")
-    parser.add_argument(
-        "--gt-masks", type=Path, metavar="FILE", help="COCO masks of every figure: counts pieces and over-merges too"
-    )
-    parser.add_argument("--csv-out", type=Path, metavar="FILE", help="write class,correct,total,accuracy")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything, with a reason for every box")
-    parser.add_argument("--sheet", type=Path, metavar="FILE", help="draw the worst scenes: .png, .jpg or .webp")
-    parser.add_argument(
-        "--scenes-dir", type=Path, metavar="DIR", help="their images, for --sheet (default: images/ beside --gt)"
-    )
+def _evaluate_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--gt", type=Path, required=True, metavar="FILE", help="ground truth: gt.json, the objects of each scene")
+    text = "predictions: the --out folder of `predict`, or a folder with one JSON file per scene"
+    add("--preds-dir", type=Path, required=True, metavar="DIR", help=text)
+    add("--compare", type=Path, nargs="+", default=[], metavar="DIR", help="predictions of other runs to compare with")
+    text = "evaluate only the regions drawn on the overlays, *_overlay.json (default: all regions)"
+    add("--use-overlay", action="store_true", help=text)
+    add("--iou-match", type=fraction, default=0.5, metavar="IOU", help="IoU threshold of a match")
+    text = "box matches by IoU alone; label prefers the right label among predictions above the threshold"
+    add("--matching", choices=("box", "label"), default="box", help=text)
+    text = "labels to rename in ground truth and predictions: 'Mira:Myra;Bo:Boh'"
+    add("--label-map", default="", metavar="MAP", help=text)
+    text = "bootstrap replicates over scenes; 0 for no bootstrap intervals"
+    add("--bootstrap", type=whole_number, default=2000, metavar="N", help=text)
+    add("--seed", type=whole_number, default=0, metavar="N", help="random seed of the bootstrap")
+    add("--coco", action="store_true", help="also compute COCO average precision")
+    text = "COCO file with the mask of every character: also count characters split into fragments or merged"
+    add("--gt-masks", type=Path, metavar="FILE", help=text)
+    add("--csv-out", type=Path, metavar="FILE", help="write the accuracy of each class as CSV")
+    add("--json", type=Path, metavar="FILE", help="write all results, with the verdict on every box")
+    add("--sheet", type=sheet_path, metavar="FILE", help="draw the worst scenes: .png, .jpg or .webp")
+    text = "scene images for --sheet (default: images/ beside --gt)"
+    add("--scenes-dir", type=Path, metavar="DIR", help=text)
     add_theme_option(parser)
-    parser.add_argument("--verbose", action="store_true", help="print every object with its reason")
+    add("--verbose", action="store_true", help="print the verdict on every object and prediction")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Read, measure, print and write."""
+def read_label_map(text: str) -> dict[str, str]:
+    """Read labels to rename from the command line."""
+    names: dict[str, str] = {}
+    for pair in filter(None, (part.strip() for part in text.split(";"))):
+        old, colon, new = (name.strip() for name in pair.partition(":"))
+        if not (old and colon and new):
+            msg = f"--label-map: expected pairs like 'Mira:Myra;Bo:Boh', found {pair!r}"
+            raise InputError(msg)
+        if names.setdefault(old, new) != new:
+            msg = f"--label-map: {old!r} is renamed to both {names[old]!r} and {new!r}"
+            raise InputError(msg)
+    return names
+
+
+def warn_unused_labels(names: Mapping[str, str], sides: Sequence[Mapping[str, Sequence["LabelledBox"]]]) -> None:
+    """Name the labels of ``--label-map`` that nothing has: often misspelt."""
+    found = {box.label for side in sides for boxes in side.values() for box in boxes}
+    unused = [old for old, new in names.items() if old not in found and old != new]
+    if unused:
+        sys.stderr.write(f"--label-map: no object and no prediction has the label {', '.join(unused)}\n")
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """Read, evaluate, print and write."""
     from naruto_vision.data.ground_truth import read_gt, rename_labels
     from naruto_vision.io.atomic import write_json, write_text
     from naruto_vision.metrics.report import class_csv, verdict_documents
@@ -77,19 +96,20 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(msg)
     runs = run_names([arguments.preds_dir, *arguments.compare])
     folders, evaluations = _evaluate_all(arguments, truth, names, list(runs.values()))
-    tell_idle_names(names, [found, *(folder.scenes for folder in folders)])
+    warn_unused_labels(names, [found, *(folder.scenes for folder in folders)])
     documents = [
-        _document(arguments, truth, folder, evaluation) for folder, evaluation in zip(folders, evaluations, strict=True)
+        _document(arguments, truth, names, folder, evaluation)
+        for folder, evaluation in zip(folders, evaluations, strict=True)
     ]
     if arguments.gt_masks:
-        _count_cuts(arguments, list(truth), list(runs.values()), documents)
+        _count_fragments(arguments, list(truth), list(runs.values()), documents)
     compared = _compared(arguments, list(runs), evaluations)
     scenes = verdict_documents(evaluations[0])
     _print(dict(zip(runs, documents, strict=True)), compared, scenes if arguments.verbose else [])
     if arguments.sheet:
         from naruto_vision.viz.sheets import write_evaluation_sheet
 
-        sys.stdout.write(f"{write_evaluation_sheet(scenes, images, arguments.sheet, arguments.theme)}\n")
+        show(str(write_evaluation_sheet(scenes, images, arguments.sheet, arguments.theme)))
     if arguments.csv_out:
         write_text(arguments.csv_out, class_csv(documents[0]))
     if arguments.json:
@@ -103,58 +123,48 @@ def _print(
     runs: Mapping[str, Mapping[str, Any]], compared: Sequence[Mapping[str, Any]], scenes: Sequence[Mapping[str, Any]]
 ) -> None:
     """Print the tables of every run, how they compare, and the verdicts of these scenes."""
-    from rich.console import Console
     from rich.markup import escape
 
     from naruto_vision.metrics import report
 
-    console = Console()
-    lines: list[str] = []
     for name, document in runs.items():
-        console.print(report.table_from_json(document, escape(name)))
-        console.print(report.reasons_table(document))
-        console.print(report.bounds_table(document))
+        show(report.table_from_json(document, escape(name)), report.reasons_table(document))
+        show(report.bounds_table(document))
         if "fragments" in document:
-            console.print(report.fragments_table(document))
-        for line in remarks(document["files"]):
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            show(report.fragments_table(document))
+        show(*remarks(document["files"]))
     if compared:
-        console.print(report.comparison_table(compared))
-        lines += report.comparison_remarks(compared, runs)
-    for line in [*lines, *report.verdict_lines(scenes)]:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        show(report.comparison_table(compared), *report.comparison_remarks(compared, runs))
+    show(*report.verdict_lines(scenes))
 
 
 def remarks(files: Mapping[str, Any]) -> list[str]:
     """Name the scenes without predictions, the files without a scene, and the files that were set aside."""
     lines = []
-    for names, words, fate in (
+    for names, what, fate in (
         (files["missing"], "scenes without a file", "counted as scenes without predictions"),
-        (files["unknown"], "files of no scene of the ground truth", "passed over"),
+        (files["unknown"], "files of no scene of the ground truth", "ignored"),
     ):
         if names:
             more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-            lines.append(f"{words}: {len(names)} ({fate}): {', '.join(names[:_SHOWN])}{more}")
+            lines.append(f"{what}: {len(names)} ({fate}): {', '.join(names[:_SHOWN])}{more}")
     refused = files["refused"]
     if refused:
-        lines.append(
-            f"{len(refused)} of {files['seen']} files cannot be read; their scenes count as without predictions:"
-        )
+        scenes = "their scenes count as without predictions"
+        lines.append(f"{len(refused)} of {files['seen']} files cannot be read; {scenes}:")
     return lines + [f"  {row['path']}: {row['reason']}" for row in refused]
 
 
 def _images(arguments: argparse.Namespace) -> Path:
-    """Return the scenes' folder, having checked what ``--sheet`` needs."""
+    """Return the folder of scene images, checked if ``--sheet`` needs it."""
     folder: Path = arguments.scenes_dir or arguments.gt.parent / "images"
-    if arguments.sheet:
-        check_sheet_name(arguments.sheet)
-        if not folder.is_dir():
-            raise MissingPathError(folder, "folder of scenes to draw", "say where they are: --scenes-dir DIR")
+    if arguments.sheet and not folder.is_dir():
+        raise MissingPathError(folder, "folder of scene images", "give --scenes-dir DIR")
     return folder
 
 
 def run_names(folders: Sequence[Path]) -> dict[str, Path]:
-    """Name every run by its folder, without the leading parts that all of them share."""
+    """Name every run by its folder, relative to their common parent."""
     whole = [folder.resolve() for folder in folders]
     if len(set(whole)) != len(whole):
         msg = f"--compare: expected other folders than --preds-dir, found one twice: {', '.join(map(str, folders))}"
@@ -175,7 +185,7 @@ def _evaluate_all(
     from naruto_vision.metrics.evaluation import evaluate_scenes
 
     folders, evaluations = [], []
-    with progress("measuring", 2 * len(truth) * len(paths)) as advance:
+    with progress("evaluating", 2 * len(truth) * len(paths)) as advance:
         for path in paths:
             found = read_prediction_folder(path, list(truth), overlay=arguments.use_overlay, advance=advance)
             folders.append(found)
@@ -184,10 +194,10 @@ def _evaluate_all(
     return folders, evaluations
 
 
-def _count_cuts(
+def _count_fragments(
     arguments: argparse.Namespace, scenes: Sequence[str], paths: Sequence[Path], documents: Sequence[dict[str, Any]]
 ) -> None:
-    """Add to each run's document how its segmenter cut the figures."""
+    """Add to each run's document how many characters its segmenter fragmented or merged."""
     from naruto_vision.data.scene_masks import count_scene_fragments, read_figures
 
     figures = read_figures(arguments.gt_masks, scenes)
@@ -200,6 +210,7 @@ def _count_cuts(
 def _document(
     arguments: argparse.Namespace,
     truth: "Mapping[str, Sequence[LabelledBox]]",
+    names: Mapping[str, str],
     folder: "PredictionFolder",
     evaluation: "Evaluation",
 ) -> dict[str, Any]:
@@ -209,9 +220,7 @@ def _document(
 
     document = evaluation_document(evaluation, arguments.bootstrap, arguments.seed)
     if arguments.coco:
-        document["average_precision"] = coco_average_precision(
-            truth, rename_labels(folder.scenes, read_label_map(arguments.label_map))
-        )
+        document["average_precision"] = coco_average_precision(truth, rename_labels(folder.scenes, names))
     document["files"] = {
         **folder.quarantine.counts(),
         "missing": list(folder.missing),
@@ -224,7 +233,6 @@ def _document(
 def _compared(
     arguments: argparse.Namespace, names: Sequence[str], evaluations: "Sequence[Evaluation]"
 ) -> list[dict[str, Any]]:
-    from itertools import combinations
 
     from naruto_vision.metrics.evaluation import bootstrap_difference
     from naruto_vision.metrics.report import comparison_documents
@@ -238,3 +246,65 @@ def _compared(
         for early, late in combinations(evaluations, 2)
     ]
     return comparison_documents(comparisons, differences)
+
+
+def _counts_options(parser: argparse.ArgumentParser) -> None:
+    text = (
+        "name of a run and its counts of objects: with the right label, matched by a prediction, in scenes with "
+        "predictions, in all scenes; for example CLIP=45/50/56/62"
+    )
+    parser.add_argument("runs", nargs="+", metavar=_COUNTS, help=text)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results as JSON")
+
+
+def read_counts(runs: list[str]) -> "dict[str, dict[str, Rate]]":
+    """Read the counts of runs from the command line."""
+    from naruto_vision.metrics.stats import Rate
+
+    found: dict[str, dict[str, Rate]] = {}
+    for text in runs:
+        run = _RUN.fullmatch(text)
+        if run is None:
+            msg = f"{text}: expected {_COUNTS}, such as CLIP=45/50/56/62"
+            raise InputError(msg)
+        right, matched, seen, objects = (int(number) for number in run["counts"].split("/"))
+        if not right <= matched <= seen <= objects:
+            msg = f"{text}: expected RIGHT <= MATCHED <= SEEN <= ALL, found {right}, {matched}, {seen}, {objects}"
+            raise InputError(msg)
+        if run["name"] in found:
+            msg = f"{run['name']}: two runs have this name; give each its own"
+            raise InputError(msg)
+        found[run["name"]] = {
+            "object_accuracy": Rate(right, objects),
+            "honest_recall": Rate(matched, objects),
+            "reference_recall": Rate(matched, seen),
+            "class_given_matched": Rate(right, matched),
+        }
+    if len({rates["object_accuracy"].total for rates in found.values()}) > 1:
+        msg = "runs over different objects cannot be compared; give runs with the same number of all objects"
+        raise InputError(msg)
+    return found
+
+
+def evaluate_counts(arguments: argparse.Namespace) -> int:
+    """Print rates, intervals and whether the runs differ significantly."""
+    from naruto_vision.io.atomic import write_json
+    from naruto_vision.metrics.report import TITLES, comparison_documents, comparison_table, format_rate
+    from naruto_vision.metrics.stats import compare_totals
+
+    runs = read_counts(arguments.runs)
+    rows = [
+        [TITLES[figure], *(format_rate(rates[figure], digits=4) for rates in runs.values())]
+        for figure in next(iter(runs.values()))
+    ]
+    show(make_table(("figure", *runs), rows, "count/total  value [95 % interval]"))
+    compared = comparison_documents(compare_totals(list(runs), [rates["object_accuracy"] for rates in runs.values()]))
+    if compared:
+        show(comparison_table(compared))
+    if arguments.json:
+        values = {name: {figure: rate.as_json() for figure, rate in rates.items()} for name, rates in runs.items()}
+        write_json(arguments.json, {"runs": values, "comparisons": compared})
+    return 0
+
+
+COMMANDS = {"evaluate": (_evaluate_options, evaluate), "evaluate counts": (_counts_options, evaluate_counts)}

@@ -7,12 +7,12 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from naruto_vision.cli.console import progress
+from naruto_vision.cli.console import add_json_option, check_empty, count, progress, show, show_json
 from naruto_vision.cli.trainer_args import GALLERY
 from naruto_vision.errors import FingerprintError, InputError, MissingPathError
 
@@ -23,35 +23,26 @@ if TYPE_CHECKING:
     from naruto_vision.gallery.info import Listing
     from naruto_vision.gallery.legacy import EncoderCheck, ReferenceIndex
     from naruto_vision.io.quarantine import Quarantine
+    from naruto_vision.records import Vectors
 
 _CHUNK = 32  # images read and embedded at a time
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of the command that the parser's name ends with."""
-    command = parser.prog.split()[-1]
-    declare, run_it = _COMMANDS[command]
-    declare(parser)
-    parser.set_defaults(run_gallery=run_it)
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Run the command and return its exit code."""
-    return int(arguments.run_gallery(arguments))
-
-
-def add_encoder_options(parser: argparse.ArgumentParser, *, without: str = "the gallery's own") -> None:
-    """Declare the encoder; ``without`` says which one it is where none is given."""
-    parser.add_argument("--encoder", default="", metavar="MODEL", help=f"architecture or bundle (default: {without})")
-    parser.add_argument("--pretrained", metavar="FILE", help="weights of --encoder, where it is an architecture")
+def add_encoder_options(parser: argparse.ArgumentParser, *, without: str = "the one that built the gallery") -> None:
+    """Declare the encoder; ``without`` says what happens if none is given."""
+    text = f"open_clip or DINOv2 architecture, or model bundle (default: {without})"
+    parser.add_argument("--encoder", default="", metavar="MODEL", help=text)
+    parser.add_argument(
+        "--pretrained", metavar="FILE", help="weights file or open_clip tag, if --encoder is an architecture"
+    )
 
 
 def gallery_encoder(arguments: argparse.Namespace, note: Mapping[str, Any], fingerprint: str) -> "Encoder":
-    """Open the encoder that made a gallery, by ``--encoder`` or the gallery's note, and check that it is that one."""
+    """Open the encoder that built a gallery, by ``--encoder`` or the gallery's note, and check its fingerprint."""
     from naruto_vision.encoders.opening import open_encoder, open_recipe
 
     if not arguments.encoder and not note.get("encoder"):
-        msg = f"{arguments.gallery}: does not say where its encoder is; give --encoder MODEL or its bundle"
+        msg = f"{arguments.gallery}: has no record of its encoder; give --encoder MODEL"
         raise InputError(msg)
     if arguments.encoder:
         encoder = open_encoder(arguments.encoder, arguments.pretrained)
@@ -61,67 +52,102 @@ def gallery_encoder(arguments: argparse.Namespace, note: Mapping[str, Any], fing
         except InputError as error:
             msg = f"{error}; that encoder built {arguments.gallery}: give --encoder where it is now"
             raise InputError(msg) from None
-    found = encoder.fingerprint
-    if found != fingerprint:
-        raise FingerprintError(arguments.gallery, fingerprint, found)
+    if encoder.fingerprint != fingerprint:
+        raise FingerprintError(arguments.gallery, fingerprint, encoder.fingerprint)
     return encoder
 
 
+def list_files(names: Sequence[str]) -> list[str]:
+    """List image files, those of a folder in the place of the folder."""
+    from naruto_vision.io.images import list_images
+
+    files: list[str] = []
+    for name in names:
+        if not Path(name).is_dir():
+            files.append(name)
+            continue
+        inside = [(Path(name) / file).as_posix() for file in list_images(name)]
+        if not inside:
+            msg = f"{name}: has no images, nor have its subfolders; give images or a folder that has some"
+            raise InputError(msg)
+        files += inside
+    return files
+
+
+def embed_files(
+    encoder: "Encoder", files: Sequence[str | Path], quarantine: "Quarantine", *, mirror: bool
+) -> Iterator[tuple["Vectors", list[int]]]:
+    """Read and embed images in chunks; yields the vectors (n, D) of those that can be read, and their indices."""
+    from naruto_vision.encoders.base import embed_images
+    from naruto_vision.io.images import read_image
+
+    starts = range(0, len(files), _CHUNK)
+    with progress("embedding images", len(starts), hidden=len(starts) < 2) as advance:
+        for start in starts:
+            indices = range(start, min(start + _CHUNK, len(files)))
+            read = [(index, quarantine.read(files[index], partial(read_image, files[index]))) for index in indices]
+            good = [(index, image) for index, image in read if image is not None]
+            if good:
+                vectors = embed_images(encoder, [image for _, image in good], mirror=mirror).numpy()
+                yield vectors, [index for index, _ in good]
+            advance()
+
+
 def chosen_ids(arguments: argparse.Namespace, content: "GalleryContent") -> list[int]:
-    """Turn ``--id``, ``--label`` and ``--path`` into ids; each has to name a row."""
+    """Turn ``--id``, ``--label`` and ``--path`` into ids; InputError for a value that matches no entry."""
     if not (arguments.id or arguments.label or arguments.path):
-        msg = "no rows chosen: give --id, --label or --path; `naruto-vision gallery list GALLERY --rows` shows them"
+        msg = "no entries chosen: give --id, --label or --path; `naruto-vision gallery list GALLERY --rows` lists them"
         raise InputError(msg)
     rows = list(zip(content.ids.tolist(), content.rows, strict=True))
     absent = [f"id {id_}" for id_ in sorted(set(arguments.id) - {known for known, _ in rows})]
     absent += [repr(name) for name in arguments.label if all(row.label != name for _, row in rows)]
     absent += [repr(name) for name in arguments.path if all(row.path != name for _, row in rows)]
     if absent:
-        shows = f"`naruto-vision gallery list {arguments.gallery} --rows` shows what it has"
-        msg = f"no row of {', '.join(absent)}; {shows}"
+        msg = f"no entry has {', '.join(absent)}; `naruto-vision gallery list {arguments.gallery} --rows` lists them"
         raise InputError(msg)
     labels, paths = set(arguments.label), set(arguments.path)
     return [*arguments.id, *(id_ for id_, row in rows if row.label in labels or row.path in paths)]
 
 
-def _gallery(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("gallery", type=Path, help="the gallery folder")
+def _gallery_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("gallery", type=Path, metavar="GALLERY", help="gallery folder")
 
 
-def _usual_gallery(parser: argparse.ArgumentParser) -> None:
-    text = f"the gallery folder (default: {GALLERY})"
-    parser.add_argument("gallery", type=Path, nargs="?", default=Path(GALLERY), help=text)
+def _default_gallery_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "gallery", type=Path, metavar="GALLERY", nargs="?", default=Path(GALLERY), help="gallery folder"
+    )
 
 
 def add_row_options(parser: argparse.ArgumentParser) -> None:
     """Declare ``--id``, ``--label`` and ``--path``."""
-    parser.add_argument("--id", nargs="+", type=int, default=[], metavar="ID", help="rows by id")
-    parser.add_argument("--label", nargs="+", default=[], metavar="NAME", help="all rows of a label")
-    parser.add_argument("--path", nargs="+", default=[], metavar="PATH", help="all rows of an image, as listed")
+    parser.add_argument("--id", nargs="+", type=int, default=[], metavar="ID", help="entries with these ids")
+    parser.add_argument("--label", nargs="+", default=[], metavar="NAME", help="all entries of these labels")
+    text = "all entries of these images, as `gallery list` has them"
+    parser.add_argument("--path", nargs="+", default=[], metavar="PATH", help=text)
 
 
-def _print(text: str) -> None:
-    """Print text that may hold file names that are not valid Unicode."""
-    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
-
-
-def _print_edit(folder: Path, gallery: "Gallery") -> None:
-    from naruto_vision.gallery.content import line_counts
-
-    counts = [f"{count} {what}" for what, count in line_counts(gallery.content.ledger[-1]).items() if count]
-    changed = ", ".join(counts) or "nothing changed but the ledger"
-    sys.stdout.write(f"{folder}: {changed}; {len(gallery)} rows in generation {gallery.generation}\n")
+def _show_edit(folder: Path, gallery: "Gallery") -> None:
+    changed = _changes(gallery.content.ledger[-1]) or "no entry changed"
+    show(f"{folder}: {changed}; {len(gallery)} entries in generation {gallery.generation}")
     if gallery.stale_since is not None:
-        sys.stdout.write(
-            "its thresholds were chosen with other rows; `naruto-vision validate` on scenes with ground truth "
-            "chooses them again\n"
+        show(
+            "its thresholds were chosen with other entries; choose them again with `naruto-vision validate` on scenes "
+            "with ground truth"
         )
 
 
+def _changes(line: Mapping[str, Any]) -> str:
+    """Say how many entries a line of the ledger added, removed and relabelled."""
+    from naruto_vision.gallery.content import line_counts
+
+    return ", ".join(f"{number} {what}" for what, number in line_counts(line).items() if number)
+
+
 def _list_options(parser: argparse.ArgumentParser) -> None:
-    _usual_gallery(parser)
-    parser.add_argument("--rows", action="store_true", help="every row: id, label, augmentation, path")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    _default_gallery_option(parser)
+    parser.add_argument("--rows", action="store_true", help="also list every entry: id, label, augmentation, path")
+    add_json_option(parser)
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -129,21 +155,21 @@ def _list(arguments: argparse.Namespace) -> int:
 
     listing = list_gallery(arguments.gallery, rows=arguments.rows)
     if arguments.json:
-        _print(json.dumps(listing.as_json(rows=arguments.rows), ensure_ascii=False, indent=2) + "\n")
+        show_json(listing.as_json(rows=arguments.rows))
     else:
-        _print("\n".join(_listed(str(arguments.gallery), listing, rows=arguments.rows)) + "\n")
+        show(*_listed(arguments.gallery, listing, rows=arguments.rows))
     return 0
 
 
-def _listed(folder: str, listing: "Listing", *, rows: bool) -> list[str]:
+def _listed(folder: Path, listing: "Listing", *, rows: bool) -> list[str]:
     index = listing.index
     lines = [
-        f"{folder}: generation {listing.generation}, {listing.total} rows, {len(listing.labels)} labels, "
-        f"vectors of length {listing.dim}, index {index.get('kind')} ({index.get('metric')}), "
+        f"{folder}: generation {listing.generation}, {listing.total} entries, {len(listing.labels)} labels, "
+        f"{listing.dim} dimensions, index {index.get('kind')} ({index.get('metric')}), "
         f"encoder {listing.fingerprint[:12]}"
     ]
     width = max(map(len, listing.labels), default=0)
-    lines += [f"  {label:<{width}}  {count:>6}" for label, count in listing.labels.items()]
+    lines += [f"  {label:<{width}}  {number:>6}" for label, number in listing.labels.items()]
     parameter = "efSearch" if index.get("kind") == "hnsw" else "nprobe"
     budgets = [
         f"{parameter} {budget.width} for {kind} queries (recall@10 {budget.recall:.3f} of {budget.queries})"
@@ -151,7 +177,7 @@ def _listed(folder: str, listing: "Listing", *, rows: bool) -> list[str]:
     ]
     if budgets:
         measured = max(budget.rows for budget in listing.budgets.values())
-        lines.append(f"index: {' and '.join(budgets)}, measured at {measured} rows")
+        lines.append(f"index: {' and '.join(budgets)}, measured at {measured} entries")
     lines.append(_thresholds(listing))
     if rows:
         lines += ["", f"{'ID':>8}  {'LABEL':<{width}}  {'AUG':<8} PATH"]
@@ -163,15 +189,15 @@ def _thresholds(listing: "Listing") -> str:
     default = listing.thresholds.get("default")
     own = len(listing.thresholds.get("classes") or {})
     if default is None and not own:
-        return "thresholds: none, every region counts as known"
+        return "thresholds: none, so no region is unknown"
     text = f"thresholds: {default if default is None else round(default, 4)}, {own} labels have their own"
     if listing.stale_since is None:
         return text
-    return f"{text}; STALE: rows changed in generation {listing.stale_since}, choose them again with `validate`"
+    return f"{text}; STALE: entries changed in generation {listing.stale_since}, choose them again with `validate`"
 
 
 def _log_options(parser: argparse.ArgumentParser) -> None:
-    _usual_gallery(parser)
+    _default_gallery_option(parser)
     parser.add_argument("--json", action="store_true", help="print the lines of ledger.jsonl")
 
 
@@ -179,32 +205,23 @@ def _log(arguments: argparse.Namespace) -> int:
     from naruto_vision.gallery.info import list_gallery
 
     ledger = list_gallery(arguments.gallery).ledger
-    lines = [json.dumps(line, ensure_ascii=False) if arguments.json else _logged(line) for line in ledger]
-    _print("".join(line + "\n" for line in lines))
+    show(*(json.dumps(line, ensure_ascii=False) if arguments.json else _logged(line) for line in ledger))
     return 0
 
 
 def _logged(line: Mapping[str, Any]) -> str:
-    from naruto_vision.gallery.content import line_counts
-
-    counts = ", ".join(f"{count} {what}" for what, count in line_counts(line).items() if count)
     target = next((f"to {line[key]}" for key in ("to", "index") if key in line), "")
-    change = "; ".join(part for part in (target, counts) if part)
-    return f"{line['generation']:>6}  {line['op']:<10}  {line['rows']:>7} rows  {change}".rstrip()
+    change = "; ".join(part for part in (target, _changes(line)) if part)
+    return f"{line['generation']:>6}  {line['op']:<10}  {line['rows']:>7} entries  {change}".rstrip()
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    _gallery(parser)
+    _gallery_option(parser)
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="images of --label, or folders of them")
-    parser.add_argument("--label", default="", metavar="NAME", help="who the images show")
-    parser.add_argument("--root", type=Path, metavar="DIR", help="instead: a folder with one subfolder a label")
-    parser.add_argument(
-        "--publish-every",
-        type=int,
-        default=2000,
-        metavar="N",
-        help="save the gallery after every N images; an interrupted run continues from there (default: 2000)",
-    )
+    parser.add_argument("--label", default="", metavar="NAME", help="label of the images")
+    parser.add_argument("--root", type=Path, metavar="DIR", help="add a folder with one subfolder per label instead")
+    text = "save the gallery after every N images; an interrupted run continues from there"
+    parser.add_argument("--publish-every", type=count, default=2000, metavar="N", help=text)
     add_encoder_options(parser)
 
 
@@ -213,9 +230,6 @@ def _add(arguments: argparse.Namespace) -> int:
     from naruto_vision.io.quarantine import Quarantine
 
     wanted = _wanted(arguments)
-    if arguments.publish_every < 1:
-        msg = f"--publish-every {arguments.publish_every}: expected 1 or more"
-        raise InputError(msg)
     gallery = Gallery.open(arguments.gallery, index="exact")
     known = {row.path for row in gallery.rows}
     root = str(gallery.note.get("root", ""))
@@ -228,36 +242,32 @@ def _add(arguments: argparse.Namespace) -> int:
         for bad in quarantine.rows:
             sys.stderr.write(f"left out: {bad.reason}\n")
         quarantine.check(1.0)
-        _print_edit(arguments.gallery, after)
-    sys.stdout.write(
+        _show_edit(arguments.gallery, after)
+    show(
         f"{len(wanted)} images seen = {quarantine.ok} added + {len(wanted) - len(fresh)} there before + "
-        f"{quarantine.quarantined} unreadable\n"
+        f"{quarantine.quarantined} unreadable"
     )
     return 0
 
 
 def _wanted(arguments: argparse.Namespace) -> list[tuple[Path, str]]:
     """List the images with their labels, each file once."""
-    from naruto_vision.io.images import list_images
-
     if bool(arguments.images) == bool(arguments.root) or bool(arguments.images) != bool(arguments.label):
-        msg = "gallery add: give images and their --label, or --root DIR with one subfolder a label"
+        msg = "gallery add: give images and their --label, or --root DIR with one subfolder per label"
         raise InputError(msg)
     if arguments.root:
         from naruto_vision.data.readers import read_class_folders
 
         return [(arguments.root / row.path, row.label) for row in read_class_folders(arguments.root).rows]
-    files: list[Path] = []
-    for name in map(Path, arguments.images):
-        files += [name / inside for inside in list_images(name)] if name.is_dir() else [name]
-    missing = [file for file in files if not file.is_file()]
-    if missing or not files:
-        raise MissingPathError(missing[0] if missing else arguments.images[0], "image")
-    return [(file, arguments.label) for file in dict.fromkeys(files)]
+    files = [Path(file) for file in dict.fromkeys(list_files(arguments.images))]
+    missing = next((file for file in files if not file.is_file()), None)
+    if missing:
+        raise MissingPathError(missing, "image")
+    return [(file, arguments.label) for file in files]
 
 
 def _row(file: Path, label: str, root: str) -> "GalleryRow":
-    """Name an image as the enrolment does: relative to its root where it is in there, absolute elsewhere."""
+    """Name an image as `fit` does: relative to the gallery's root if it is in there, otherwise absolute."""
     from naruto_vision.gallery.content import GalleryRow
 
     whole, base = file.absolute(), Path(root).absolute()
@@ -273,37 +283,28 @@ def _embed_and_publish(
 ) -> "Gallery":
     import numpy as np
 
-    from naruto_vision.encoders.base import embed_images
     from naruto_vision.gallery.edits import add_rows
     from naruto_vision.gallery.gallery import edit_gallery
 
     mirror = bool(gallery.note.get("mirror", True))
-    vectors: list[Any] = []
+    vectors: list[Vectors] = []
     rows: list[GalleryRow] = []
-    starts = range(0, len(fresh), _CHUNK)
-    with progress("embedding", len(starts), hidden=len(starts) < 2) as advance:
-        for start in starts:
-            images, own = _read(fresh[start : start + _CHUNK], quarantine)
-            if images:
-                vectors.append(embed_images(encoder, images, mirror=mirror).float().numpy())
-                rows += own
-            if rows and (len(rows) >= arguments.publish_every or start == starts[-1]):
-                new, fingerprint = np.concatenate(vectors), gallery.fingerprint
-                gallery = edit_gallery(arguments.gallery, add_rows, new, rows, fingerprint=fingerprint)
-                vectors, rows = [], []
-            advance()
-    return gallery
 
+    def publish() -> "Gallery":
+        found = np.concatenate(vectors)
+        return edit_gallery(arguments.gallery, add_rows, found, rows, fingerprint=gallery.fingerprint)
 
-def _read(chunk: Sequence[tuple[Path, "GalleryRow"]], quarantine: "Quarantine") -> tuple[list[Any], list["GalleryRow"]]:
-    from naruto_vision.io.images import read_image
-
-    found = [(quarantine.read(file, partial(read_image, file)), row) for file, row in chunk]
-    return [image for image, _ in found if image is not None], [row for image, row in found if image is not None]
+    for embedded, indices in embed_files(encoder, [file for file, _ in fresh], quarantine, mirror=mirror):
+        vectors.append(embedded)
+        rows += [fresh[index][1] for index in indices]
+        if len(rows) >= arguments.publish_every:
+            gallery = publish()
+            vectors, rows = [], []
+    return publish() if rows else gallery
 
 
 def _remove_options(parser: argparse.ArgumentParser) -> None:
-    _gallery(parser)
+    _gallery_option(parser)
     add_row_options(parser)
 
 
@@ -311,51 +312,50 @@ def _remove(arguments: argparse.Namespace) -> int:
     from naruto_vision.gallery.edits import remove_rows
     from naruto_vision.gallery.gallery import edit_gallery
 
-    gallery = edit_gallery(arguments.gallery, lambda content: remove_rows(content, chosen_ids(arguments, content)))
-    _print_edit(arguments.gallery, gallery)
+    folder = arguments.gallery
+    _show_edit(folder, edit_gallery(folder, lambda content: remove_rows(content, chosen_ids(arguments, content))))
     return 0
 
 
 def _relabel_options(parser: argparse.ArgumentParser) -> None:
-    _gallery(parser)
+    _gallery_option(parser)
     add_row_options(parser)
-    parser.add_argument("--to", required=True, metavar="NAME", help="the rows' new label")
+    parser.add_argument("--to", required=True, metavar="NAME", help="new label of these entries")
 
 
 def _relabel(arguments: argparse.Namespace) -> int:
     from naruto_vision.gallery.edits import relabel_rows
     from naruto_vision.gallery.gallery import edit_gallery
 
-    gallery = edit_gallery(
-        arguments.gallery, lambda content: relabel_rows(content, chosen_ids(arguments, content), arguments.to)
-    )
-    _print_edit(arguments.gallery, gallery)
+    def relabel(content: "GalleryContent") -> "GalleryContent":
+        return relabel_rows(content, chosen_ids(arguments, content), arguments.to)
+
+    _show_edit(arguments.gallery, edit_gallery(arguments.gallery, relabel))
     return 0
 
 
 def _rollback_options(parser: argparse.ArgumentParser) -> None:
-    _gallery(parser)
-    shown = "the generation to restore; `gallery log GALLERY` lists them"
-    parser.add_argument("--to", type=int, required=True, metavar="GENERATION", help=shown)
+    _gallery_option(parser)
+    text = "generation to restore, as `gallery log` lists them"
+    parser.add_argument("--to", type=int, required=True, metavar="GENERATION", help=text)
 
 
 def _rollback(arguments: argparse.Namespace) -> int:
     from naruto_vision.gallery.edits import roll_back
     from naruto_vision.gallery.gallery import edit_gallery
 
-    _print_edit(arguments.gallery, edit_gallery(arguments.gallery, roll_back, arguments.to))
+    _show_edit(arguments.gallery, edit_gallery(arguments.gallery, roll_back, arguments.to))
     return 0
 
 
 def _reindex_options(parser: argparse.ArgumentParser) -> None:
-    _gallery(parser)
-    parser.add_argument(
-        "--index",
-        choices=("auto", "flat", "hnsw", "ivf", "sq", "exact"),
-        default="auto",
-        help="flat compares every row; hnsw, ivf and sq (ivf of 8-bit vectors) miss a few neighbours and are faster in "
-        "large galleries; exact is flat without a stored index (default: auto, flat up to 100,000 rows, then ivf)",
+    _gallery_option(parser)
+    kinds = ("auto", "flat", "hnsw", "ivf", "sq", "exact")
+    text = (
+        "flat compares every entry; hnsw, ivf and sq (IVF of 8-bit vectors) miss some neighbours and are faster with "
+        "many entries; exact is flat without a stored index; auto is flat up to 100,000 entries, then ivf"
     )
+    parser.add_argument("--index", choices=kinds, default="auto", help=text)
 
 
 def _reindex(arguments: argparse.Namespace) -> int:
@@ -363,24 +363,20 @@ def _reindex(arguments: argparse.Namespace) -> int:
 
     gallery = reindex_gallery(arguments.gallery, arguments.index)
     kind = "flat" if gallery.index_kind == "faiss" else gallery.index_kind
-    sys.stdout.write(f"{arguments.gallery}: index {kind} of {len(gallery)} rows\n")
+    show(f"{arguments.gallery}: index {kind} of {len(gallery)} entries")
     return 0
 
 
 def _verify_options(parser: argparse.ArgumentParser) -> None:
-    _usual_gallery(parser)
+    _default_gallery_option(parser)
     add_encoder_options(parser, without="none, the encoder is not checked")
-    parser.add_argument(
-        "--root",
-        type=Path,
-        metavar="DIR",
-        help="check that the images are in this folder or its train/, valid/, …",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    text = "check that the images are in this folder or its split folders (train, valid, test)"
+    parser.add_argument("--root", type=Path, metavar="DIR", help=text)
+    add_json_option(parser)
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    """Print what each check found; 1 if something is wrong."""
+    """Print the result of each check; 1 if something is wrong."""
     from naruto_vision.gallery.verify import verify_gallery, worst
 
     fingerprint = None
@@ -391,32 +387,27 @@ def _verify(arguments: argparse.Namespace) -> int:
     findings = verify_gallery(arguments.gallery, fingerprint=fingerprint, images=arguments.root)
     verdict = worst(findings)
     if arguments.json:
-        found = {"verdict": verdict, "findings": [dataclasses.asdict(finding) for finding in findings]}
-        _print(json.dumps(found, ensure_ascii=False, indent=2) + "\n")
+        show_json({"verdict": verdict, "findings": [dataclasses.asdict(finding) for finding in findings]})
     else:
-        _print("".join(f"{finding.verdict:<8}{finding.check:<12}{finding.text}\n" for finding in findings))
+        show(*(f"{finding.verdict:<8}{finding.check:<12}{finding.text}" for finding in findings))
     return 1 if verdict == "wrong" else 0
 
 
 def _import_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, help="folder with embeddings.npy and meta.jsonl")
-    parser.add_argument("--out", type=Path, required=True, help="the new gallery folder; new or empty")
-    parser.add_argument("--encoder", required=True, metavar="MODEL", help="what made it: an architecture or a bundle")
-    parser.add_argument("--pretrained", metavar="FILE", help="weights of --encoder, where it is an architecture")
-    parser.add_argument("--root", type=Path, metavar="DIR", help="folder that the rows' paths are relative to")
-    parser.add_argument(
-        "--assert-encoder",
-        action="store_true",
-        help="trust --encoder where none of the images is here to check it with",
-    )
+    add = parser.add_argument
+    add("folder", type=Path, metavar="INDEX", help="folder with embeddings.npy and meta.jsonl")
+    add("--out", type=Path, required=True, metavar="DIR", help="gallery folder; must be empty or new")
+    add("--encoder", required=True, metavar="MODEL", help="encoder that built the index: an architecture or a bundle")
+    add("--pretrained", metavar="FILE", help="weights file or open_clip tag, if --encoder is an architecture")
+    add("--root", type=Path, metavar="DIR", help="folder that the paths in meta.jsonl are relative to")
+    text = "accept --encoder unchecked if none of the images can be found (default: refuse)"
+    add("--assert-encoder", action="store_true", help=text)
 
 
 def _import(arguments: argparse.Namespace) -> int:
     """Read an index folder of the reference system, check the encoder with its images, write the gallery."""
     out: Path = arguments.out
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        msg = f"{out}: is not empty; give another --out"
-        raise InputError(msg)
+    check_empty(out)
     from naruto_vision.encoders.opening import open_encoder
     from naruto_vision.gallery.gallery import Gallery
     from naruto_vision.gallery.legacy import check_encoder, read_reference_index
@@ -439,8 +430,8 @@ def _import(arguments: argparse.Namespace) -> int:
     }
     gallery = Gallery.build(index.vectors, index.rows, fingerprint=encoder.fingerprint, note=note)
     gallery.save(out)
-    evidence = f"{checked} images embedded again agree" if checked else "no image was here to check the encoder with"
-    sys.stdout.write(f"{len(gallery)} rows of {len(gallery.labels)} labels are in {out}; {evidence}\n")
+    evidence = f"{checked} images embedded again agree" if checked else "no image was found to check the encoder with"
+    show(f"{len(gallery)} entries of {len(gallery.labels)} labels are in {out}; {evidence}")
     return 0
 
 
@@ -449,25 +440,24 @@ def _refuse_other_encoder(
 ) -> None:
     folder = arguments.folder
     if check is None:
-        msg = f"{folder}: vectors of length {index.vectors.shape[1]}, those of {arguments.encoder} have {encoder.dim}"
-        raise InputError(f"{msg}; give the encoder that made it")
+        dims = f"{index.vectors.shape[1]} dimensions, {arguments.encoder} gives {encoder.dim}"
+        raise InputError(f"{folder}: its vectors have {dims}; give the encoder that built it")
     if check.lowest is None and not arguments.assert_encoder:
-        msg = f"{folder}: none of its {len(index.rows)} images is here to check the encoder with"
+        msg = f"{folder}: none of its {len(index.rows)} images was found to check the encoder with"
         raise InputError(f"{msg}; give --root DIR, or --assert-encoder if you are sure")
     if check.lowest is not None and not check.agrees:
-        msg = f"{folder}: not made by {arguments.encoder}: of {check.checked} images embedded again, one has cosine"
-        raise InputError(f"{msg} {check.lowest:.3f} with its row; give the encoder and the weights that made it")
+        msg = f"{folder}: not built by {arguments.encoder}: of {check.checked} images embedded again, one has cosine"
+        raise InputError(f"{msg} {check.lowest:.3f} with its vector; give the encoder and the weights that built it")
 
 
-_Declare = Callable[[argparse.ArgumentParser], None]
-_COMMANDS: Mapping[str, tuple[_Declare, Callable[[argparse.Namespace], int]]] = {
-    "import": (_import_options, _import),
-    "list": (_list_options, _list),
-    "add": (_add_options, _add),
-    "remove": (_remove_options, _remove),
-    "relabel": (_relabel_options, _relabel),
-    "verify": (_verify_options, _verify),
-    "log": (_log_options, _log),
-    "rollback": (_rollback_options, _rollback),
-    "reindex": (_reindex_options, _reindex),
+COMMANDS = {
+    "gallery import": (_import_options, _import),
+    "gallery list": (_list_options, _list),
+    "gallery add": (_add_options, _add),
+    "gallery remove": (_remove_options, _remove),
+    "gallery relabel": (_relabel_options, _relabel),
+    "gallery verify": (_verify_options, _verify),
+    "gallery log": (_log_options, _log),
+    "gallery rollback": (_rollback_options, _rollback),
+    "gallery reindex": (_reindex_options, _reindex),
 }

@@ -8,13 +8,15 @@ import difflib
 import errno
 import importlib
 import importlib.metadata
+import io
 import logging
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import FrameType, ModuleType
-from typing import NoReturn
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
 
 from naruto_vision.errors import InputError, NarutoVisionError
 
@@ -39,24 +41,24 @@ _DISK_ERRORS = {
 """What the user can fix, and how. Other OSErrors are defects."""
 
 TRAINER_COMMANDS = {
-    "fit": "train a model, or build a gallery, as a config describes",
-    "validate": "run the validation of a config",
-    "test": "measure a model on labelled data, as a config describes",
+    "fit": "train a model or build a gallery, as a config describes",
+    "validate": "validate the model of a config; with gallery.yaml: choose the thresholds of the gallery again",
+    "test": "evaluate a model on labelled data, as a config describes",
     "predict": "find and name the characters in a folder: predict DIR, or predict --config FILE",
 }
 """Run by LightningCLI."""
 
 COMMANDS = {
     "demo": ("run the whole job on synthetic data: draw, fine-tune, build a gallery, predict, evaluate", "demo"),
-    "draw": ("draw synthetic images and scenes with their ground truth", "draw"),
-    "data prepare": ("write manifests of a folder of labelled images", "data"),
+    "draw": ("draw synthetic images and scenes with their ground truth", "demo"),
+    "data prepare": ("write manifests (CSV files of path and label) of a folder of labelled images", "data"),
     "data audit": ("find duplicates and near-duplicates across the splits of a data set", "data"),
     "data split": ("split labelled images so that near-duplicates share a split", "data"),
     "data shard": ("resize images once and pack them into shards, for large data sets", "data"),
     "evaluate": ("evaluate predicted scenes against their ground truth, one run or several", "evaluate"),
-    "evaluate counts": ("compute rates, confidence intervals and comparisons from counts alone", "evaluate_counts"),
-    "gallery import": ("convert the reference system's index folder to a gallery", "gallery"),
-    "gallery list": ("list the characters of a gallery, or all its entries", "gallery"),
+    "evaluate counts": ("compute rates, confidence intervals and comparisons from counts alone", "evaluate"),
+    "gallery import": ("convert an index folder of the reference system to a gallery", "gallery"),
+    "gallery list": ("list the labels of a gallery, or all its entries", "gallery"),
     "gallery add": ("add images to a gallery without embedding the others again", "gallery"),
     "gallery remove": ("remove entries from a gallery", "gallery"),
     "gallery relabel": ("change the label of gallery entries", "gallery"),
@@ -65,12 +67,17 @@ COMMANDS = {
     "gallery rollback": ("restore an earlier generation of a gallery", "gallery"),
     "gallery reindex": ("rebuild the index of a gallery: flat, HNSW or IVF", "gallery"),
     "search": ("search a gallery by image or text: the character and the nearest entries", "search"),
-    "bench index": ("time searches by NumPy and FAISS, and count what they find", "bench_index"),
-    "weights": ("list, download or verify official weights; import a checkpoint", "weights"),
+    "bench index": ("compare the speed and the recall of NumPy search and FAISS indexes", "bench"),
+    "weights list": ("list the packaged and the official weights", "weights"),
+    "weights download": ("download an official weights file and verify it", "weights"),
+    "weights verify": ("verify downloaded weights against their hashes", "weights"),
+    "weights import": ("convert a training checkpoint of CLIP to a model bundle", "weights"),
     "doctor": ("show versions, hardware and weights, and report problems", "doctor"),
 }
-"""Command → (one line of help, module of `naruto_vision.cli` with `add_arguments` and `run`)."""
+"""Command → (one line of help, module of `naruto_vision.cli`).
 
+``COMMANDS`` of that module maps the command to the function that declares its options and the function that runs it.
+"""
 
 EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "demo": ("demo --out demo",),
@@ -105,7 +112,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         'search --gallery runs/gallery --text "a boy with an orange cap" --json',
     ),
     "bench index": ("bench index --vectors 100000 --queries 500",),
-    "weights": ("weights list", "weights download sam_vit_b", "weights verify"),
+    "weights list": ("weights list", "weights list --long"),
+    "weights download": ("weights download sam_vit_b",),
+    "weights verify": ("weights verify", "weights verify sam_vit_b"),
+    "weights import": ("weights import best.pt --model ViT-B-32 --out runs/imported",),
     "doctor": ("doctor", "doctor --json"),
 }
 """Command → examples at the end of its help, without the program's name."""
@@ -156,7 +166,13 @@ def _epilog(command: str) -> str:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage in front of it."""
+    """Shows the default of every option that has one, and errors in one line, without the usage in front of it."""
+
+    def add_argument(self, *flags: str, **options: Any) -> argparse.Action:
+        default = options.get("default")
+        if isinstance(default, int | float | str | Path) and default not in ("", argparse.SUPPRESS):
+            options["help"] += " (default: %(default)s)"
+        return super().add_argument(*flags, **options)
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; see `{self.prog} --help`")
@@ -175,8 +191,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def parse(command: str, argv: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
-    """Return the module of a command of ``COMMANDS``, and its parsed options."""
+def parse(command: str, argv: Sequence[str]) -> tuple[Callable[[argparse.Namespace], int], argparse.Namespace]:
+    """Return what runs a command of ``COMMANDS``, and its parsed options."""
     text, name = COMMANDS[command]
     parser = _Parser(
         prog=f"{PROGRAM} {command}",
@@ -185,8 +201,9 @@ def parse(command: str, argv: Sequence[str]) -> tuple[ModuleType, argparse.Names
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module = importlib.import_module(f"naruto_vision.cli.{name}")
-    module.add_arguments(parser)
-    return module, parser.parse_args(argv)
+    add_options, run = module.COMMANDS[command]
+    add_options(parser)
+    return run, parser.parse_args(argv)
 
 
 def split(argv: Sequence[str]) -> tuple[str, list[str]]:
@@ -234,8 +251,8 @@ def _run(argv: Sequence[str]) -> int:
     command, rest = split(argv)
     if command in TRAINER_COMMANDS:
         return _run_trainer(command, rest)
-    module, arguments = parse(command, rest)
-    return int(module.run(arguments))
+    run, arguments = parse(command, rest)
+    return run(arguments)
 
 
 def _stop(_signum: int, _frame: FrameType | None) -> None:
@@ -271,12 +288,6 @@ def _log_lines() -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-def _exit_code(code: object) -> int:
-    if code is None:
-        return 0
-    return code if isinstance(code, int) else 1
-
-
 def main(args: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -288,6 +299,8 @@ def main(args: Sequence[str] | None = None) -> int:
         and where), 3 when training stopped on a non-finite loss, 130 or 143 when interrupted or terminated.
     """
     argv = list(sys.argv[1:] if args is None else args)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # file names that are not valid Unicode are printed as bytes
     with _log_lines(), _termination_unwinds():
         try:
             return _run(argv)
@@ -305,4 +318,4 @@ def main(args: Sequence[str] | None = None) -> int:
             sys.stderr.write(f"{PROGRAM}: interrupted\n")
             return EXIT_INTERRUPTED
         except SystemExit as stop:  # argparse leaves this way, after help and after a usage error
-            return _exit_code(stop.code)
+            return stop.code if isinstance(stop.code, int) else int(stop.code is not None)

@@ -1,18 +1,28 @@
-"""``naruto-vision search``: name images or texts by a gallery, and show the nearest rows."""
+"""``naruto-vision search``: name images or texts by a gallery, and show the nearest entries."""
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from naruto_vision.cli.console import add_theme_option, check_sheet_name, cosine, progress
-from naruto_vision.cli.gallery import add_encoder_options, gallery_encoder
+from naruto_vision.cli.console import (
+    add_json_option,
+    add_theme_option,
+    cosine,
+    count,
+    make_table,
+    sheet_path,
+    show,
+    show_json,
+)
+from naruto_vision.cli.gallery import add_encoder_options, embed_files, gallery_encoder, list_files
+from naruto_vision.cli.trainer_args import GALLERY
 from naruto_vision.errors import InputError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from naruto_vision.encoders.base import Encoder
     from naruto_vision.gallery.gallery import Gallery
     from naruto_vision.io.quarantine import Quarantine
@@ -21,40 +31,31 @@ if TYPE_CHECKING:
     from naruto_vision.viz.overlay import Colour
     from naruto_vision.viz.sheets import Tile, TileRow
 
-_CHUNK = 32  # images read and embedded at a time
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.add_argument("--gallery", type=Path, default=Path("runs/gallery"), help="folder (default: runs/gallery)")
-    parser.add_argument("--image", nargs="+", default=[], metavar="FILE", help="query images, or folders of them")
-    parser.add_argument(
-        "--text", nargs="+", default=[], metavar="TEXT", help="query texts, for encoders with a text tower"
+def _search_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--gallery", type=Path, default=Path(GALLERY), metavar="DIR", help="gallery folder")
+    add("--image", nargs="+", default=[], metavar="FILE", help="query images, or folders of them")
+    add("--text", nargs="+", default=[], metavar="TEXT", help="query texts, for encoders with a text tower")
+    add("-k", type=count, default=5, metavar="K", help="neighbours shown per query")
+    add("--votes", type=count, default=20, metavar="K", help="neighbours that vote on the label")
+    text = (
+        "cosine threshold: images with a lower score are unknown; -1 makes none unknown (default: the score that 95%% "
+        "of the gallery's own images reach when searched among the others)"
     )
-    parser.add_argument("-k", type=int, default=5, help="neighbours shown for each query (default: 5)")
-    parser.add_argument("--votes", type=int, default=20, help="nearest rows that vote on the label (default: 20)")
-    parser.add_argument(
-        "--known-from",
-        type=cosine,
-        metavar="SCORE",
-        help="cosine threshold: an image that scores less is unknown; -1 makes none unknown (default: the 5%% quantile "
-        "of the scores of the gallery's own images, each searched among the others)",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    parser.add_argument(
-        "--sheet",
-        type=Path,
-        metavar="FILE",
-        help="write a contact sheet: .png, .jpg or .webp",
-    )
+    add("--known-from", type=cosine, metavar="SCORE", help=text)
+    add_json_option(parser)
+    add("--sheet", type=sheet_path, metavar="FILE", help="write a contact sheet: .png, .jpg or .webp")
     add_theme_option(parser)
-    parser.add_argument("--root", type=Path, metavar="DIR", help="folder of the gallery's images, if they were moved")
+    add("--root", type=Path, metavar="DIR", help="folder of the gallery's images, if they were moved")
     add_encoder_options(parser)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def search(arguments: argparse.Namespace) -> int:
     """Search, then print tables or JSON and write the sheet."""
-    _check(arguments)
+    if not arguments.image and not arguments.text:
+        msg = "search: no query; give --image FILE or --text TEXT"
+        raise InputError(msg)
     from naruto_vision.gallery.gallery import Gallery
     from naruto_vision.io.quarantine import Quarantine
 
@@ -70,32 +71,26 @@ def run(arguments: argparse.Namespace) -> int:
     )
     for bad in quarantine.rows:
         sys.stderr.write(f"left out: {bad.reason}\n")
-    lost = _draw(arguments, gallery, results) if arguments.sheet else None
+    lost = _draw(arguments, gallery, results) if arguments.sheet else 0
     if arguments.json:
-        counts = {**quarantine.counts(), "texts": len(arguments.text)}
-        facts = {"gallery": str(arguments.gallery), "rows": len(gallery), "counts": counts, "bar": threshold.as_json()}
-        bad_files = [{"path": bad.path, "reason": bad.reason} for bad in quarantine.rows]
-        document = {**facts, "quarantined": bad_files, "queries": [result.as_json() for result in results]}
-        sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+        show_json(
+            {
+                "gallery": str(arguments.gallery),
+                "rows": len(gallery),
+                "counts": {**quarantine.counts(), "texts": len(arguments.text)},
+                "bar": threshold.as_json(),
+                "quarantined": [{"path": bad.path, "reason": bad.reason} for bad in quarantine.rows],
+                "queries": [result.as_json() for result in results],
+            }
+        )
         return 0
-    _print_tables(results)
+    for result in results:
+        show(_table(result), result.sentence())
     if arguments.image:
-        sys.stdout.write(f"{threshold.sentence()}\n")
-    if lost is not None:
-        note = f", {lost} gallery images not found (give --root)" if lost else ""
-        sys.stdout.write(f"the sheet is {arguments.sheet}{note}\n")
-    return 0
-
-
-def _check(arguments: argparse.Namespace) -> None:
-    if not arguments.image and not arguments.text:
-        msg = "search: nothing to search for; give --image FILE or --text TEXT"
-        raise InputError(msg)
-    if arguments.k < 1 or arguments.votes < 1:
-        msg = f"search: expected -k and --votes of 1 or more, found {arguments.k} and {arguments.votes}"
-        raise InputError(msg)
+        show(threshold.sentence())
     if arguments.sheet:
-        check_sheet_name(arguments.sheet)
+        show(f"the sheet is {arguments.sheet}" + f", {lost} gallery images not found (give --root)" * bool(lost))
+    return 0
 
 
 def _threshold(arguments: argparse.Namespace, gallery: "Gallery") -> "ImageThreshold":
@@ -106,23 +101,6 @@ def _threshold(arguments: argparse.Namespace, gallery: "Gallery") -> "ImageThres
     return measure_threshold(gallery, arguments.votes)
 
 
-def _query_files(names: Sequence[str]) -> list[str]:
-    from naruto_vision.io.images import list_images
-
-    files: list[str] = []
-    for name in names:
-        folder = Path(name)
-        if not folder.is_dir():
-            files.append(name)
-            continue
-        inside = [(folder / file).as_posix() for file in list_images(folder)]
-        if not inside:
-            msg = f"{folder}: has no images, nor have its subfolders; give images or a folder that has some"
-            raise InputError(msg)
-        files += inside
-    return files
-
-
 def _search_images(
     arguments: argparse.Namespace,
     gallery: "Gallery",
@@ -130,33 +108,19 @@ def _search_images(
     quarantine: "Quarantine",
     threshold: float | None,
 ) -> list["SearchResult"]:
-    from naruto_vision.encoders.base import embed_images
     from naruto_vision.recognition.lookup import look_up
 
-    files = _query_files(arguments.image)
+    files = list_files(arguments.image)
+    numbers = {"k": arguments.k, "votes": arguments.votes}
     mirror = bool(gallery.note.get("mirror", True))
     results: list[SearchResult] = []
-    starts = range(0, len(files), _CHUNK)
-    with progress("searching", len(starts), hidden=len(starts) < 2) as advance:
-        for start in starts:
-            good = _read(files[start : start + _CHUNK], quarantine)
-            if good:
-                vectors = embed_images(encoder, [image for _, image in good], mirror=mirror).numpy()
-                names = [name for name, _ in good]
-                how_many = {"k": arguments.k, "votes": arguments.votes}
-                results += look_up(gallery, vectors, names, "image", **how_many, threshold=threshold)
-            advance()
+    for vectors, indices in embed_files(encoder, files, quarantine, mirror=mirror):
+        queries = [files[index] for index in indices]
+        results += look_up(gallery, vectors, queries, "image", **numbers, threshold=threshold)
     if quarantine.rows and not quarantine.ok:
         first = quarantine.rows[0].reason
         raise InputError(first if quarantine.seen == 1 else f"none of {quarantine.seen} can be read; first {first}")
     return results
-
-
-def _read(files: Sequence[str], quarantine: "Quarantine") -> list[tuple[str, "ImageArray"]]:
-    from naruto_vision.io.images import read_image
-
-    found = ((name, quarantine.read(name, partial(read_image, name))) for name in files)
-    return [(name, image) for name, image in found if image is not None]
 
 
 def _search_texts(arguments: argparse.Namespace, gallery: "Gallery", encoder: "Encoder") -> tuple["SearchResult", ...]:
@@ -171,21 +135,13 @@ def _search_texts(arguments: argparse.Namespace, gallery: "Gallery", encoder: "E
     return look_up(gallery, vectors, arguments.text, "text", k=arguments.k, votes=arguments.votes)
 
 
-def _print_tables(results: Sequence["SearchResult"]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    console = Console()
-    for result in results:
-        title = result.query if result.kind == "image" else f'"{result.query}"'
-        table = Table("rank", "label", "score", "margin", "path", "id", title=escape(title), title_justify="left")
-        for hit in result.hits:
-            row = hit.neighbour
-            margin = "-" if hit.margin is None else f"{hit.margin:+.3f}"
-            table.add_row(str(hit.rank), escape(row.label), f"{row.score:.3f}", margin, escape(row.path), str(row.row))
-        console.print(table)
-        console.print(result.sentence(), highlight=False, markup=False, soft_wrap=True)
+def _table(result: "SearchResult") -> "Table":
+    rows = []
+    for hit in result.hits:
+        row, margin = hit.neighbour, "-" if hit.margin is None else f"{hit.margin:+.3f}"
+        rows.append((hit.rank, row.label, f"{row.score:.3f}", margin, row.path, row.row))
+    title = result.query if result.kind == "image" else f'"{result.query}"'
+    return make_table(("rank", "label", "score", "margin", "path", "id"), rows, title)
 
 
 def _draw(arguments: argparse.Namespace, gallery: "Gallery", results: Sequence["SearchResult"]) -> int:
@@ -196,7 +152,7 @@ def _draw(arguments: argparse.Namespace, gallery: "Gallery", results: Sequence["
 
     own = gallery.note.get("root")
     finder = ImageFinder([Path(root) for root in (arguments.root, own, arguments.gallery, ".") if root])
-    title = f"{arguments.gallery} · {len(gallery)} rows · {len(gallery.labels)} labels"
+    title = f"{arguments.gallery} · {len(gallery)} entries · {len(gallery.labels)} labels"
     colours = label_colours(gallery.labels)
     rows = [tile_row(result, finder, colours) for result in results]
     write_image(arguments.sheet, draw_rows(rows, title, arguments.theme))
@@ -204,14 +160,14 @@ def _draw(arguments: argparse.Namespace, gallery: "Gallery", results: Sequence["
 
 
 class ImageFinder:
-    """Reads gallery images below folders, the likeliest first; ``lost`` counts those that cannot be found or read."""
+    """Reads gallery images below folders, in this order; ``lost`` counts those that cannot be found or read."""
 
     def __init__(self, roots: Sequence[Path]) -> None:
         self._roots = tuple(roots)
         self.lost = 0
 
     def read(self, path: str) -> "ImageArray | None":
-        """Return the image (H, W, 3), uint8, RGB, of a gallery row; None where it is not there."""
+        """Return the image (H, W, 3), uint8, RGB, of a gallery entry; None if it is missing."""
         from naruto_vision.gallery.info import find_image
         from naruto_vision.io.images import image_or_none
 
@@ -240,3 +196,6 @@ def _tile(hit: "Hit", finder: ImageFinder, colours: "Mapping[str, Colour]") -> "
     row = hit.neighbour
     margin = "" if hit.margin is None else f"margin {hit.margin:+.3f}"
     return Tile(finder.read(row.path), row.label, row.path, colours.get(row.label, UNLISTED), row.score, margin)
+
+
+COMMANDS = {"search": (_search_options, search)}

@@ -41,7 +41,9 @@ class Option:
 
 SHORT_OPTIONS = (
     Option("--gallery", "DIR", "gallery to search (default: runs/gallery)", "--model.gallery"),
-    Option("--threshold", "SCORE", "draw only regions with at least this score", "--model.overlay.min_score"),
+    Option(
+        "--threshold", "SCORE", "draw only regions with at least this score (default: all)", "--model.overlay.min_score"
+    ),
     Option("--top-k", "N", "draw at most N regions per scene, highest scores first", "--model.overlay.top_k"),
     Option(
         "--prefer-different-label",
@@ -49,7 +51,7 @@ SHORT_OPTIONS = (
         "with --top-k: prefer characters that are not drawn yet over repeated ones",
         "--model.overlay.prefer_different_label=true",
     ),
-    Option("--min-area", "PIXELS", "drop regions of fewer pixels", "--model.segmenter.init_args.keep.min_area"),
+    Option("--min-area", "PIXELS", "drop regions with fewer pixels", "--model.segmenter.init_args.keep.min_area"),
     Option("--max-masks", "N", "keep at most N regions per scene", "--model.segmenter.init_args.keep.max_masks"),
     Option(
         "--mask-precision",
@@ -63,7 +65,12 @@ SHORT_OPTIONS = (
         "torch.compile none (default), encoder or all of SAM: the first scene takes minutes, later ones less",
         "--model.segmenter.init_args.model.init_args.compile",
     ),
-    Option("--decision", "RULE", "vote (default), top1, max, mean or prototype", "--model.decision"),
+    Option(
+        "--decision",
+        "RULE",
+        "how neighbours decide on a label: vote (default), top1, max, mean or prototype",
+        "--model.decision",
+    ),
     Option("--fail-fast", "", "stop at the first unreadable image (default: skip it)", "--fail_fast=true"),
 )
 """Short options of ``predict``; LightningCLI gets the long ones."""
@@ -101,7 +108,7 @@ VERBS = {
             Option("--data.valid", "DIR", "gallery.yaml: scenes with gt.json, to choose thresholds (default: none)"),
             Option("--data.batch_size", "N", "batch size (default: set by the config)"),
             Option("--trainer.max_epochs", "N", "number of epochs (default: set by the config)"),
-            Option("--ckpt_path", "PATH", "resume from this checkpoint, or from the last one: last (default: none)"),
+            Option("--ckpt_path", "PATH", "resume from this checkpoint; last is the newest one (default: none)"),
             *_RUN,
         ),
         (
@@ -111,7 +118,7 @@ VERBS = {
         ),
     ),
     "validate": Verb(
-        "Run the validation of a config; gallery.yaml chooses the gallery's thresholds again.",
+        "Validate the model of a config; with gallery.yaml: choose the thresholds of the gallery again.",
         (
             _CONFIG,
             Option("--data.valid", "DIR", "gallery.yaml: scenes with gt.json"),
@@ -122,7 +129,7 @@ VERBS = {
         ("validate --config gallery.yaml --data.valid data/scenes/valid",),
     ),
     "test": Verb(
-        "Measure a model on labelled data; scenes.yaml evaluates scenes against their gt.json.",
+        "Evaluate a model on labelled data; with scenes.yaml: scenes against their gt.json.",
         (
             _CONFIG,
             Option("--data.test", "DIR", "scenes.yaml: scenes with gt.json"),
@@ -174,18 +181,7 @@ def verb_help(command: str) -> str:
 
 
 def expand_argv(command: str, argv: Sequence[str]) -> list[str]:
-    """Find configs by name, write short options and ``predict DIR`` out, and check what needs no torch.
-
-    Args:
-        command: ``fit``, ``validate``, ``test`` or ``predict``.
-        argv: What follows it on the command line.
-
-    Returns:
-        The command and its arguments for ``trainer.run_cli``.
-
-    Raises:
-        InputError: If a config, the folder or the gallery is missing or wrong, or the folder has no images.
-    """
+    """Return the argv for ``trainer.run_cli``: configs found, short options and ``predict DIR`` expanded; checked."""
     if HELP_ALL in argv:
         return [command, "--help"]
     if not argv:
@@ -197,7 +193,7 @@ def expand_argv(command: str, argv: Sequence[str]) -> list[str]:
 
 
 def _expand_predict(argv: list[str]) -> list[str]:
-    """Write short options out, and ``DIR`` as an option after the packaged config."""
+    """Expand short options, and ``DIR`` to an option after the packaged config."""
     folder, rest = ("", argv) if argv[0].startswith("-") else (argv[0], argv[1:])
     scenes = [f"--data.predict={check_scenes(folder)}"] if folder else []
     packaged = [] if not folder or _CONFIG_OPTIONS & set(rest) else ["--config", str(config_path(SCENES_CONFIG))]
@@ -254,11 +250,7 @@ def _with_configs_found(argv: Sequence[str]) -> list[str]:
 
 
 def find_config(name: str) -> Path:
-    """Find a config by its path, or a packaged one by its bare name.
-
-    Raises:
-        MissingPathError: If there is neither.
-    """
+    """Find a config by its path, or a packaged one by its bare name; MissingPathError if there is neither."""
     path = Path(name)
     if path.is_file():
         return path
@@ -306,11 +298,7 @@ def config_keys(value: object, parent: str = "") -> Iterator[tuple[str, str]]:
 
 
 def check_scenes(folder: str) -> Path:
-    """Check that a folder of scenes exists and has images.
-
-    Raises:
-        InputError: If not.
-    """
+    """Check that a folder of scenes exists and has images."""
     path = Path(folder)
     if not path.is_dir():
         raise MissingPathError(path, "scene folder", "give a folder of images")
@@ -323,11 +311,7 @@ def check_scenes(folder: str) -> Path:
 
 
 def check_gallery(folder: str) -> None:
-    """Check that a folder is a gallery.
-
-    Raises:
-        InputError: If there is no such folder, it is no gallery, or its manifest is damaged.
-    """
+    """Check that a folder is a gallery, and its manifest intact."""
     from naruto_vision.gallery.store import read_manifest
 
     read_manifest(folder)
@@ -336,8 +320,8 @@ def check_gallery(folder: str) -> None:
 def limit_threads() -> None:
     """Limit OpenMP to the CPUs of this process and let idle threads sleep, unless the environment says otherwise.
 
-    Containers and ``taskset`` allow fewer CPUs than OpenMP counts, and spinning threads take the CPU from busy ones: on
-    a shared machine a scene then takes ten times as long. Call it before torch, OpenCV or FAISS start their threads.
+    Containers and ``taskset`` allow fewer CPUs than OpenMP counts, and spinning threads slow busy ones down tenfold.
+    Call it before torch, OpenCV or FAISS start their threads.
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(allowed_cpus()))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -1,10 +1,10 @@
-"""``naruto-vision weights``: list, download and verify the official weights, and import one's own."""
+"""``naruto-vision weights COMMAND``: list, download and verify the official weights, and import a checkpoint."""
 
 import argparse
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from naruto_vision.cli.console import check_empty, download_progress, show
 from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.io.bundles import bundle_path, packaged_bundles
 from naruto_vision.io.downloads import (
@@ -17,14 +17,13 @@ from naruto_vision.io.downloads import (
     find_weights,
 )
 
-HASH_NOTES: Mapping[HashSource, str] = {
+_FOLDER = Path("weights")  # in the current folder, so that nothing large is written to a home folder unasked
+_HASH_NOTES: Mapping[HashSource, str] = {
     "url": "sha256 in its address",
     "copies": "sha256 of public copies that agree",
     "hub": "sha256 on the official page",
     "none": "none published; recorded at the first download",
 }
-"""Where a hash comes from, in words."""
-
 _SHORT: Mapping[HashSource, str] = {
     "url": "in its address",
     "copies": "public copies",
@@ -36,129 +35,97 @@ _FAMILIES = {
     "ClipEncoder": "CLIP: --model.encoder.init_args.pretrained FILE",
     "DinoEncoder": "DINOv2: DinoEncoder, --model.encoder.init_args.weights FILE",
 }
-"""Constructor → what stands over its weights."""
+"""Constructor → heading of its weights."""
 
 
 def weights_table(*, long: bool = False) -> str:
     """Lay out every packaged and every official weights file."""
-    lines = ["packaged, by name (nothing to download)", *map(_packaged_line, packaged_bundles())]
+    lines = ["packaged, by name (nothing to download)"]
+    for name in packaged_bundles():
+        size = (bundle_path(name) / "model.safetensors").stat().st_size / 1e6
+        use = "segmenter's model" if name.endswith("-sam") else "encoder's model"
+        lines.append(f"  {name:<32}{size:>6.0f} MB  Apache-2.0  {use}")
     for constructor, title in _FAMILIES.items():
-        rows = [row for row in OFFICIAL if row.used_for.startswith(f"{constructor}(")]
-        lines += ["", title, *_official_lines(rows, long=long)]
-    return "\n".join([*lines, "", *_closing(long=long)])
+        lines += ["", title]
+        if not long:
+            lines.append(f"  {'NAME':<32}{'SIZE':>9}  {'LICENCE':<12}SHA256 FROM")
+        for row in OFFICIAL:
+            if row.used_for.startswith(f"{constructor}("):
+                lines += _official_lines(row, long=long)
+    lines += ["", "`naruto-vision weights download NAME` downloads one into ./weights"]
+    if not long:
+        lines.append("`naruto-vision weights list --long` adds URLs, hashes and classes")
+    return "\n".join(lines)
 
 
-def _packaged_line(name: str) -> str:
-    size = (bundle_path(name) / "model.safetensors").stat().st_size / 1e6
-    use = "segmenter's model" if name.endswith("-sam") else "encoder's model"
-    return f"  {name:<32}{size:>6.0f} MB  Apache-2.0  {use}"
-
-
-def _official_lines(rows: Sequence[OfficialWeights], *, long: bool) -> Iterator[str]:
-    if rows and not long:
-        yield f"  {'NAME':<32}{'SIZE':>9}  {'LICENCE':<12}SHA256 FROM"
-    for row in rows:
-        head = f"  {row.name:<32}{row.megabytes:>6} MB  {row.licence:<12}"
-        yield head.rstrip() if long else head + _SHORT[row.hash_source]
-        if long:
-            yield from _details(row)
-
-
-def _details(row: OfficialWeights) -> Iterator[str]:
+def _official_lines(row: OfficialWeights, *, long: bool) -> Iterator[str]:
+    head = f"  {row.name:<32}{row.megabytes:>6} MB  {row.licence:<12}"
+    if not long:
+        yield head + _SHORT[row.hash_source]
+        return
+    yield head.rstrip()
     yield f"      {row.used_for}"
     yield f"      {row.url}"
     yield f"      sha256 {row.sha256 or '-'}"
-    yield f"      hash: {HASH_NOTES[row.hash_source]}" + (f", MD5 {row.md5_prefix}… in its name" * bool(row.md5_prefix))
+    yield f"      hash: {_HASH_NOTES[row.hash_source]}" + f", MD5 {row.md5_prefix}… in its name" * bool(row.md5_prefix)
 
 
-def _closing(*, long: bool) -> Iterator[str]:
-    yield "`naruto-vision weights download NAME` fetches one into ./weights"
-    if not long:
-        yield "`naruto-vision weights list --long` adds addresses, hashes and what reads each"
-
-
-DEFAULT_FOLDER = Path("weights")
-"""In the current folder, so that nothing large lands in a home folder unasked."""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list|download|verify|import")
-    listing = actions.add_parser("list", help="show every name with its size and licence")
-    listing.add_argument("--long", action="store_true", help="addresses, whole hashes and what reads them too")
-    download = actions.add_parser("download", help="download one file; an unfinished one is continued")
-    download.add_argument("name", help="a name that `weights list` shows")
-    download.add_argument("--url", default="", help="folder of a mirror that serves the same file names")
-    verify = actions.add_parser("verify", help="check files against their hashes")
-    verify.add_argument("name", nargs="?", default="", help="a name or a file (default: all that are in the folder)")
-    imported = actions.add_parser("import", help="make a bundle of a training checkpoint of CLIP")
-    imported.add_argument("file", type=Path, help="the checkpoint: best.pt, with the weights under `model`")
-    imported.add_argument("--model", default="ViT-B-32", help="its open_clip architecture (default: ViT-B-32)")
-    imported.add_argument("--out", type=Path, required=True, help="where the bundle goes; must not exist yet")
-    imported.add_argument(
-        "--trust-pickle",
-        action="store_true",
-        help="where the file is refused: also accept NumPy numbers, paths and option lists in it; never code",
+def _list_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--long", action="store_true", help="also show URLs, whole hashes and the class that reads each"
     )
-    for action in (download, verify):
-        action.add_argument("--out", type=Path, default=DEFAULT_FOLDER, help="the weights folder (default: ./weights)")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """List, download, verify or import."""
-    match arguments.action:
-        case "list":
-            _write(weights_table(long=arguments.long))
-            return 0
-        case "download":
-            _write(_tell(find_weights(arguments.name), _download(arguments)))
-            return 0
-        case "import":
-            return _import(arguments)
-        case _:
-            return _verify(arguments.name, arguments.out)
+def _list(arguments: argparse.Namespace) -> int:
+    show(weights_table(long=arguments.long))
+    return 0
 
 
-def _write(text: str) -> None:
-    sys.stdout.write(text + "\n")
+def _folder_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=_FOLDER, metavar="DIR", help="folder of downloaded weights")
 
 
-def _download(arguments: argparse.Namespace) -> Verdict:
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+def _download_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="a name that `weights list` shows")
+    parser.add_argument("--url", default="", help="base URL of a mirror that has the same file names")
+    _folder_option(parser)
 
+
+def _download(arguments: argparse.Namespace) -> int:
     row = find_weights(arguments.name)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, TransferSpeedColumn(), TimeRemainingColumn()) as bar:
-        task = bar.add_task(row.file, total=None)
-
-        def show(here: int, total: int) -> None:
-            bar.update(task, completed=here, total=total or None)
-
-        return download_weights(row, arguments.out, base_url=arguments.url, progress=show)
+    with download_progress(row.file) as progress:
+        verdict = download_weights(row, arguments.out, base_url=arguments.url, progress=progress)
+    show(_evidence(row, verdict))
+    return 0
 
 
-def _tell(row: OfficialWeights, verdict: Verdict) -> str:
+def _evidence(row: OfficialWeights, verdict: Verdict) -> str:
     match verdict.known:
         case "published":
-            how = f"matches the published hash ({HASH_NOTES[row.hash_source]})"
+            how = f"matches the published hash ({_HASH_NOTES[row.hash_source]})"
         case "recorded":
-            how = "matches the record of its first download"
+            how = "matches the hash recorded at the first download"
         case _:
-            how = "no hash is published for it; this one is recorded in weights.lock.json and held from now on"
+            how = "no hash is published; this one is recorded in weights.lock.json and checked from now on"
     return f"{verdict.path}: sha256 {verdict.sha256}: {how}"
 
 
-def _verify(name: str, folder: Path) -> int:
+def _verify_options(parser: argparse.ArgumentParser) -> None:
+    text = "name or file to verify (default: all official weights in the folder)"
+    parser.add_argument("name", metavar="NAME", nargs="?", default="", help=text)
+    _folder_option(parser)
+
+
+def _verify(arguments: argparse.Namespace) -> int:
     wrong = 0
-    for row, path in _chosen(name, folder):
+    for row, path in _chosen(arguments.name, arguments.out):
         try:
             verdict = check_weights(row, path)
         except FormatError as error:
             wrong += 1
-            _write(f"WRONG {error}")
+            show(f"WRONG {error}")
         else:
-            found = "nothing is known to hold it against" if verdict.known == "new" else _tell(row, verdict)
-            _write(f"ok    {path}: {found}" if verdict.known == "new" else f"ok    {found}")
+            show(f"ok    {path}: no hash is known" if verdict.known == "new" else f"ok    {_evidence(row, verdict)}")
     return 1 if wrong else 0
 
 
@@ -166,7 +133,7 @@ def _chosen(name: str, folder: Path) -> list[tuple[OfficialWeights, Path]]:
     if not name:
         found = [(row, folder / row.file) for row in OFFICIAL if (folder / row.file).is_file()]
         if not found:
-            raise MissingPathError(folder, "folder with official weights", "give --out, or a file")
+            raise MissingPathError(folder, "folder with official weights", "give --out DIR, or a file")
         return found
     row = find_weights(Path(name).name)
     path = Path(name) if Path(name).is_file() else folder / row.file
@@ -175,12 +142,19 @@ def _chosen(name: str, folder: Path) -> list[tuple[OfficialWeights, Path]]:
     return [(row, path)]
 
 
+def _import_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("file", type=Path, metavar="FILE", help="checkpoint (.pt) with the weights under the key model")
+    add("--model", default="ViT-B-32", metavar="NAME", help="open_clip architecture of the checkpoint")
+    add("--out", type=Path, required=True, metavar="DIR", help="bundle folder; must be empty or new")
+    text = "also accept NumPy numbers, paths and argparse options in the checkpoint, never code (default: refuse)"
+    add("--trust-pickle", action="store_true", help=text)
+
+
 def _import(arguments: argparse.Namespace) -> int:
-    """Read the checkpoint's tensors, hold them against the architecture, write the bundle."""
+    """Read the checkpoint's tensors, check them against the architecture, write the bundle."""
     out: Path = arguments.out
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        msg = f"{out}: is not empty; give another --out"
-        raise InputError(msg)
+    check_empty(out)
     from naruto_vision.encoders.clip import ClipEncoder
 
     if not arguments.file.is_file():
@@ -188,8 +162,16 @@ def _import(arguments: argparse.Namespace) -> int:
     try:
         encoder = ClipEncoder(arguments.model, str(arguments.file), trust_pickle=arguments.trust_pickle)
     except FormatError as error:
-        hint = "" if arguments.trust_pickle else "; if it is a training script's own, try --trust-pickle"
+        hint = "" if arguments.trust_pickle else "; if your own training script wrote it, try --trust-pickle"
         raise InputError(f"{error}{hint}") from None
     encoder.save(out, {"imported_from": arguments.file.name})
-    sys.stdout.write(f"{len(encoder.clip.state_dict())} tensors of {arguments.model} are in {out}\n")
+    show(f"{len(encoder.clip.state_dict())} tensors of {arguments.model} are in {out}")
     return 0
+
+
+COMMANDS = {
+    "weights list": (_list_options, _list),
+    "weights download": (_download_options, _download),
+    "weights verify": (_verify_options, _verify),
+    "weights import": (_import_options, _import),
+}

@@ -20,15 +20,15 @@ def command(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Put a command named ``toy`` into the table; its ``run`` raises or returns what a test sets."""
     module = ModuleType("naruto_vision.cli.toy")
 
-    def add_arguments(parser: ArgumentParser) -> None:
-        parser.add_argument("--number", type=int, default=0)
+    def add_options(parser: ArgumentParser) -> None:
+        parser.add_argument("--number", type=int, default=0, help="a number")
 
     def run(arguments: Namespace) -> int:
         if module.__dict__.get("error"):
             raise module.__dict__["error"]
         return int(arguments.number)
 
-    module.__dict__.update(add_arguments=add_arguments, run=run)
+    module.__dict__["COMMANDS"] = {"toy": (add_options, run), "toy two": (add_options, run)}
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setitem(COMMANDS, "toy", ("play", "toy"))
     return module
@@ -116,7 +116,7 @@ def test_help_ends_with_the_examples(command: str, capsys: pytest.CaptureFixture
         (["data", "prepair"], "data prepair: no such command; did you mean `naruto-vision data prepare`?\n"),
         (["qqqq"], "`naruto-vision --help` lists the commands"),
         (["--nope"], "unrecognized arguments: --nope; see `naruto-vision --help`"),
-        (["weights"], "the following arguments are required: list|download|verify"),
+        (["weights"], "weights: a command is missing; expected one of list, download, verify, import"),
         (["predict", "/no/such/folder"], "/no/such/folder: no such scene folder; give a folder of images"),
         (["fit", "--config", "/no/such.yaml"], "/no/such.yaml: no such config"),
         (["fit", "--config=nope.yaml"], "nope.yaml: no such config"),
@@ -171,14 +171,6 @@ def test_a_disk_that_cannot_be_written_to_is_told_in_one_line(
     assert capsys.readouterr().err == "naruto-vision: error: runs/a.json: the disk is full; free some space\n"
 
 
-def test_a_demo_replaces_nothing_that_no_demo_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "mine.png").write_text("an image")
-    assert main(["demo", "--out", str(tmp_path), "--force"]) == 2
-    assert "no demo wrote them" in capsys.readouterr().err
-    assert (tmp_path / "data" / "mine.png").is_file()
-
-
 def test_sigterm_unwinds_and_exits_143(command: ModuleType) -> None:
     before = signal.getsignal(signal.SIGTERM)
 
@@ -186,7 +178,7 @@ def test_sigterm_unwinds_and_exits_143(command: ModuleType) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         return 0
 
-    command.__dict__["run"] = terminate
+    command.__dict__["COMMANDS"]["toy"] = (lambda _: None, terminate)
     assert main(["toy"]) == 143
     assert signal.getsignal(signal.SIGTERM) is before
 

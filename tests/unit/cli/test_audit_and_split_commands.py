@@ -1,13 +1,16 @@
-"""``data audit`` and ``data split`` from the command line: tables, files, exit codes."""
+"""``naruto-vision data audit`` and ``data split``."""
 
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from naruto_vision.cli.data import split_table
 from naruto_vision.cli.main import main
 from naruto_vision.data.readers import read_present
+from naruto_vision.data.tables import ClassTable, Split, sorted_rows
 from naruto_vision.io.images import read_image, write_image
 
 
@@ -138,3 +141,21 @@ def test_wrong_input_is_told_in_one_line(
     assert line.startswith("naruto-vision: error: ")
     assert told in line
     assert not any("error" in other for other in before)
+
+
+def _table(pairs: list[tuple[str, str]]) -> ClassTable:
+    return ClassTable(Path(), sorted_rows(pairs), ("b", "a"))
+
+
+def test_a_split_is_laid_out_by_class_with_its_sums() -> None:
+    tables: dict[Split, ClassTable] = {
+        "train": _table([("1", "a"), ("2", "a"), ("3", "b")]),
+        "test": _table([("4", "b")]),
+    }
+    console = Console(width=60)
+    with console.capture() as capture:
+        console.print(split_table(tables))
+    rows = [
+        [cell.strip() for cell in line.strip("│┃").split("│")] for line in capture.get().splitlines() if "│" in line
+    ]
+    assert rows == [["b", "1", "1"], ["a", "2", "0"], ["all", "3", "1"]]

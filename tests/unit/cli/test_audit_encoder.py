@@ -43,7 +43,7 @@ def told(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 @pytest.mark.usefixtures("place")
 def test_a_mislabelled_image_is_named_written_and_drawn(capsys: pytest.CaptureFixture[str]) -> None:
     text = told(capsys, "--encoder", "bundle", "--neighbours", "5", "--out", "audit")
-    assert "1 of 16 images lie among images of another class; 5 nearest asked" in text
+    assert "1 of 16 images may have a wrong label: most of their 5 nearest neighbours are of another class" in text
     assert "  train kenta/wrong.png: kenta, but 5 are ayame" in text.replace("train/kenta", "kenta")
     found = json.loads(Path("audit/audit.json").read_text())["encoder"]
     assert found["model"] == "bundle"
@@ -62,7 +62,7 @@ def test_a_sheet_of_mended_mistakes_goes_away(place: Path, capsys: pytest.Captur
     assert (read_image("audit/suspects.png")[0, 0] > 200).all()
     (place / "data/train/kenta/wrong.png").rename(place / "data/train/ayame/right.png")
     text = told(capsys, "--encoder", "bundle", "--out", "audit")
-    assert "0 of 16 images lie among images of another class; 8 nearest asked\n" in text
+    assert "0 of 16 images may have a wrong label: most of their 8 nearest neighbours are of another class\n" in text
     assert "suspects.png" not in text
     assert not Path("audit/suspects.png").exists()
 
@@ -70,7 +70,7 @@ def test_a_sheet_of_mended_mistakes_goes_away(place: Path, capsys: pytest.Captur
 @pytest.mark.usefixtures("place")
 def test_near_copies_depend_on_the_bar(capsys: pytest.CaptureFixture[str]) -> None:
     none = told(capsys, "--encoder", "bundle", "--near-cosine", "1", "--json", "none.json")
-    assert "0 pairs of different parts have a cosine of 1 or more\n" in none
+    assert "0 pairs of different splits have a cosine of 1 or more\n" in none
     told(capsys, "--encoder", "bundle", "--near-cosine", "-1", "--json", "all.json")
     assert json.loads(Path("none.json").read_text())["encoder"]["near_pairs"] == []
     pairs = json.loads(Path("all.json").read_text())["encoder"]["near_pairs"]
@@ -81,7 +81,7 @@ def test_near_copies_depend_on_the_bar(capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.usefixtures("place")
 def test_without_an_encoder_nothing_of_it_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     text = told(capsys, "--out", "audit")
-    assert "nearest asked" not in text
+    assert "nearest neighbours" not in text
     assert "encoder" not in json.loads(Path("audit/audit.json").read_text())
     assert not Path("audit/neighbours.csv").exists()
 

@@ -1,4 +1,4 @@
-"""``bench index``: the figures it prints and writes."""
+"""``bench index`` and what benchmarks share: timing in turns, data, figures and the report."""
 
 import json
 from pathlib import Path
@@ -7,15 +7,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from naruto_vision.cli.bench_index import (
+from naruto_vision.cli.bench import (
+    Timing,
     encoded_data,
+    gemm_rate,
     grown,
     held_out,
+    interleaved,
+    machine_facts,
     normalised,
     random_data,
     recall,
     self_match,
     shifted,
+    write_report,
 )
 from naruto_vision.cli.main import main
 from naruto_vision.encoders.base import embed_images
@@ -57,13 +62,13 @@ def test_queries_are_held_out_and_self_match_can_be_asked_for(tmp_path: Path) ->
     assert bench(tmp_path, *words)["rows"] == 6
     own = bench(tmp_path, *words, "--self-match")
     assert own["rows"] == 12
-    assert "still in it" in str(own["image"])
+    assert "not held out" in str(own["image"])
 
 
 def test_texts_are_measured_apart(tmp_path: Path) -> None:
     words = ("--vectors", "300", "--dim", "16", "--queries", "8", "--kinds", "naive", "ivf", "--text-queries")
     found = bench(tmp_path, *words)
-    assert "in the place of texts" in str(found["text"])
+    assert "to simulate texts" in str(found["text"])
     encoder = ClipEncoder("tiny-clip")
     images = [np.full((16, 16, 3), value, dtype=np.uint8) for value in (0, 90, 160, 250)]
     rows = [GalleryRow(f"{i}.png", f"label {i % 2}") for i in range(4)]
@@ -79,8 +84,8 @@ def test_texts_are_measured_apart(tmp_path: Path) -> None:
 
 
 def test_vectors_can_be_what_an_encoder_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("naruto_vision.cli.bench_index._CHARACTERS", 6)
-    monkeypatch.setattr("naruto_vision.cli.bench_index._IMAGES", 3)
+    monkeypatch.setattr("naruto_vision.cli.bench._CHARACTERS", 6)
+    monkeypatch.setattr("naruto_vision.cli.bench._IMAGES", 3)
     words = ("--encoder", "tiny-clip", "--vectors", "400", "--queries", "9", "--kinds", "naive", "ivf")
     found = bench(tmp_path, *words, "--text-queries")
     assert found["rows"] == 400
@@ -90,8 +95,8 @@ def test_vectors_can_be_what_an_encoder_gives(tmp_path: Path, monkeypatch: pytes
 
 
 def test_rows_queries_and_texts_are_the_encoders_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("naruto_vision.cli.bench_index._CHARACTERS", 6)
-    monkeypatch.setattr("naruto_vision.cli.bench_index._IMAGES", 3)
+    monkeypatch.setattr("naruto_vision.cli.bench._CHARACTERS", 6)
+    monkeypatch.setattr("naruto_vision.cli.bench._IMAGES", 3)
     encoder = ClipEncoder("tiny-clip").eval()
     trial, texts = encoded_data(encoder, 300, 12, 1)
     again, _ = encoded_data(encoder, 300, 12, 1)
@@ -120,7 +125,7 @@ def test_encoders_that_cannot_be_used_are_told(words: list[str], told: str, caps
 def test_an_encoder_that_reads_nothing_is_not_asked_for_texts(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("naruto_vision.cli.bench_index._CHARACTERS", 2)
+    monkeypatch.setattr("naruto_vision.cli.bench._CHARACTERS", 2)
     encoder = DinoEncoder("test_vit.r160_in1k", "random", image_size=32).eval()
     monkeypatch.setattr("naruto_vision.encoders.opening.open_encoder", lambda _: encoder)
     words = ["bench", "index", "--encoder", "dino", "--vectors", "60", "--queries", "4", "--kinds", "naive"]
@@ -131,7 +136,7 @@ def test_an_encoder_that_reads_nothing_is_not_asked_for_texts(
 
 def test_senseless_numbers_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "index", "--queries", "0"]) == 2
-    assert "--queries 0: expected 1 or more" in capsys.readouterr().err
+    assert "argument --queries: expected a whole number of 1 or more, found '0'" in capsys.readouterr().err
 
 
 def units(count: int, dim: int = 6, seed: int = 0) -> Vectors:
@@ -160,7 +165,7 @@ def test_rows_that_are_taken_out_are_asked_for_and_not_searched() -> None:
     assert (len(trial.vectors), len(trial.queries)) == (7, 3)
     together = {row.tobytes() for row in (*trial.vectors, *trial.queries)}
     assert together == {row.tobytes() for row in vectors}
-    assert trial.source == "3 of the gallery's rows, taken out of it"
+    assert trial.source == "3 of the gallery's entries, held out"
 
 
 @pytest.mark.parametrize(("rows", "asked", "taken"), [(10, 100, 5), (10, 0, 1), (3, 9, 1), (2, 5, 1)])
@@ -235,3 +240,36 @@ def test_small_galleries_hold_the_known_characters_and_large_ones_others_too() -
     few, many = (exact_search(means, grown(vectors, labels, rows, 1), 1)[0][:, 0] for rows in (500, 70_000))
     assert float((few < 0.8).mean()) < 0.02
     assert float((many < 0.8).mean()) > 2 * float((few < 0.8).mean())
+
+
+def test_candidates_take_turns_and_the_turns_change_direction() -> None:
+    calls: list[str] = []
+    times = interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=3, warm_up=1)
+    assert calls == ["b", "a", "a", "b", "b", "a", "a", "b"]
+    assert list(times) == ["a", "b"]
+    assert [len(timing.seconds) for timing in times.values()] == [3, 3]
+
+
+def test_a_timing_reports_its_middle() -> None:
+    report = Timing((3.0, 1.0, 2.0), (0.5, 0.1, 0.3)).as_json()
+    assert report == {"median_s": 2.0, "min_s": 1.0, "max_s": 3.0, "cpu_median_s": 0.3, "repeats": 3}
+
+
+def test_senseless_timings_are_refused() -> None:
+    with pytest.raises(ValueError, match="repeats >= 1, found 0"):
+        interleaved({}, repeats=0)
+    with pytest.raises(ValueError, match="1 wall times and 0 CPU times"):
+        Timing((1.0,), ())
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_the_machine_multiplies(library: str) -> None:
+    assert gemm_rate("torch" if library == "torch" else "numpy", repeats=1) > 0.1
+
+
+def test_a_report_holds_the_machine_beside_the_figures(tmp_path: Path) -> None:
+    write_report(tmp_path / "r.json", "index", {"k": 5}, {"ratio": 2.5})
+    report = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
+    assert (report["bench"], report["settings"], report["results"]) == ("index", {"k": 5}, {"ratio": 2.5})
+    assert report["machine"] == json.loads(json.dumps(machine_facts()))
+    assert "numpy" in report["machine"]["versions"]

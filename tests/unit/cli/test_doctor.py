@@ -1,4 +1,5 @@
-import hashlib
+"""``naruto-vision doctor``: facts, findings and the report."""
+
 import itertools
 import json
 from dataclasses import replace
@@ -6,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from naruto_vision.cli import doctor
 from naruto_vision.cli.doctor import Facts, bundle_state, diagnose, openmp_runtimes
 from naruto_vision.cli.main import main
+from naruto_vision.errors import MissingPathError
 from naruto_vision.io.machine import cpu_features, has_fast_bf16
 
 HEALTHY = Facts(
@@ -70,20 +73,6 @@ def test_cpu_features_come_from_the_flags(tmp_path: Path) -> None:
     assert not any(cpu_features(tmp_path / "nothing").values())
 
 
-def test_a_bundle_is_held_against_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert bundle_state("toy") == "missing"
-    bundle = tmp_path / "toy"
-    bundle.mkdir()
-    (bundle / "model.safetensors").write_bytes(b"weights")
-    (bundle / "model.json").write_text(json.dumps({"sha256": hashlib.sha256(b"weights").hexdigest()}))
-    assert bundle_state("toy") == "ok"
-    (bundle / "model.json").write_text(json.dumps({"sha256": hashlib.sha256(b"others").hexdigest()}))
-    assert "not those" in bundle_state("toy")
-    (bundle / "model.json").write_text("{")
-    assert bundle_state("toy").startswith("unreadable")
-
-
 def test_json_and_table_agree(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     sick = replace(HEALTHY, duplicates_allowed=True)
     monkeypatch.setattr("naruto_vision.cli.doctor.gather_facts", lambda: sick)
@@ -105,10 +94,10 @@ def printed(facts: Facts, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
 
 def test_groups_of_nothing_have_no_heading(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "Import faults" not in printed(HEALTHY, monkeypatch, capsys)
+    assert "Import errors" not in printed(HEALTHY, monkeypatch, capsys)
     assert "OpenMP runtimes loaded" not in printed(replace(HEALTHY, openmp=()), monkeypatch, capsys)
     lines = printed(replace(HEALTHY, faults={"cv2": "libGL.so.1: cannot open"}), monkeypatch, capsys)
-    assert lines[lines.index("Import faults") + 1].split(maxsplit=1) == ["cv2", "libGL.so.1: cannot open"]
+    assert lines[lines.index("Import errors") + 1].split(maxsplit=1) == ["cv2", "libGL.so.1: cannot open"]
     assert all(line or after for line, after in itertools.pairwise(lines))  # never two empty lines
 
 
@@ -119,3 +108,44 @@ def test_supported_versions_stand_beside_installed_ones(
     assert ["torch", "2.15.0", ">=2.10,<3"] in [line.split() for line in lines]
     assert ["faiss-gpu", "-"] in [line.split() for line in lines]
     assert "Required" not in lines
+
+
+@pytest.mark.parametrize(("text", "number"), [("", 0), ("4", 4), ("4,2", 4), ("x", 0), ("-1", 0), (" 4", 0)])
+def test_threads_are_read_as_openmp_does(text: str, number: int) -> None:
+    assert doctor._number(text) == number
+
+
+def _bundle(folder: Path, info: str | None, weights: bytes | None = b"weights") -> Path:
+    folder.mkdir()
+    if info is not None:
+        (folder / "model.json").write_text(info)
+    if weights is not None:
+        (folder / "model.safetensors").write_bytes(weights)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("info", "weights", "state"),
+    [
+        ('{"sha256": "9a15"}', b"weights", "its weights do not match the hash in model.json"),
+        ("{}", b"weights", "its weights do not match the hash in model.json"),
+        ("{", b"weights", "unreadable ("),
+        ("{}", None, "unreadable ("),
+    ],
+)
+def test_what_is_wrong_with_a_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, info: str, weights: bytes | None, state: str
+) -> None:
+    folder = _bundle(tmp_path / "b", info, weights)
+    monkeypatch.setattr(doctor, "bundle_path", lambda _: folder)
+    assert bundle_state("b").startswith(state)
+
+
+def test_a_bundle_that_is_whole_and_one_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bundle_state("tiny-clip") == "ok"
+
+    def missing(name: str) -> Path:
+        raise MissingPathError(name, "model bundle")
+
+    monkeypatch.setattr(doctor, "bundle_path", missing)
+    assert bundle_state("tiny-clip") == "missing"

@@ -1,4 +1,4 @@
-"""``naruto-vision evaluate``: from files to tables, CSV and JSON."""
+"""``naruto-vision evaluate`` and ``evaluate counts``: figures, tables, files and errors."""
 
 import csv
 import json
@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from naruto_vision.cli.data import read_label_map
-from naruto_vision.cli.evaluate import run_names
+from naruto_vision.cli.evaluate import read_counts, read_label_map, remarks, run_names
 from naruto_vision.cli.main import main
 from naruto_vision.errors import InputError
 from naruto_vision.geometry import rle_from_mask
+from naruto_vision.metrics.stats import Rate
 
 
 def write_run(folder: Path, scenes: dict[str, list[tuple[list[int], str]]], suffix: str = "") -> Path:
@@ -123,7 +123,7 @@ def test_runs_are_compared_object_by_object(world: Path, capsys: pytest.CaptureF
 
 def test_a_name_to_mend_that_nothing_carries_is_told(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mended = evaluate(world, "--label-map", "Gara:Gaara;Kobba:Koba;Odran:Odran", "--coco")
-    assert capsys.readouterr().err == "--label-map: no object and no prediction is called Kobba\n"
+    assert capsys.readouterr().err == "--label-map: no object and no prediction has the label Kobba\n"
     assert mended["average_precision"]["AP50"] > evaluate(world, "--coco")["average_precision"]["AP50"]
     assert capsys.readouterr().err == ""
 
@@ -195,7 +195,7 @@ def test_the_published_table_from_counts(
     ("words", "reason"),
     [
         (["CLIP=45/62"], "expected NAME=RIGHT/MATCHED/SEEN/ALL"),
-        (["CLIP=51/50/56/62"], "do not fall"),
+        (["CLIP=51/50/56/62"], "expected RIGHT <= MATCHED <= SEEN <= ALL"),
         (["a=1/2/3/4", "a=1/2/3/4"], "two runs"),
         (["a=1/2/3/4", "b=1/2/3/5"], "different objects"),
     ],
@@ -277,3 +277,69 @@ def test_what_masks_lack_is_told(world: Path, capsys: pytest.CaptureFixture[str]
     assert "omit --gt-masks" in refused(masks)
     (world / "coco.json").write_text(json.dumps({"images": [], "annotations": []}))
     assert "an image for every scene of the ground truth, found none for 'a.jpg'" in refused(masks)
+
+
+def _files(**changes: Any) -> dict[str, Any]:
+    return {"missing": [], "unknown": [], "refused": [], "seen": 9, **changes}
+
+
+def test_folders_without_faults_are_not_remarked_on() -> None:
+    assert remarks(_files()) == []
+
+
+def test_faults_of_a_folder_are_counted_and_five_are_named() -> None:
+    lines = remarks(
+        _files(missing=list("abcdefg"), unknown=["x.json"], refused=[{"path": "bad.json", "reason": "not JSON"}])
+    )
+    assert lines == [
+        "scenes without a file: 7 (counted as scenes without predictions): a, b, c, d, e and 2 more",
+        "files of no scene of the ground truth: 1 (ignored): x.json",
+        "1 of 9 files cannot be read; their scenes count as without predictions:",
+        "  bad.json: not JSON",
+    ]
+    assert remarks(_files(missing=list("abcde")))[0].endswith("a, b, c, d, e")
+
+
+def test_four_counts_of_a_run_are_four_rates() -> None:
+    assert read_counts(["CLIP=45/50/56/62"]) == {
+        "CLIP": {
+            "object_accuracy": Rate(45, 62),
+            "honest_recall": Rate(50, 62),
+            "reference_recall": Rate(50, 56),
+            "class_given_matched": Rate(45, 50),
+        }
+    }
+    assert list(read_counts(["b=0/0/0/5", "a=5/5/5/5"])) == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    "word", ["CLIP", "CLIP=1/2/3", "CLIP=1/2/3/4/5", "=1/2/3/4", "CLIP=a/2/3/4", "CLIP=-1/2/3/4", "x=1.5/2/3/4"]
+)
+def test_runs_written_otherwise_are_refused(word: str) -> None:
+    with pytest.raises(InputError, match=r"expected NAME=RIGHT/MATCHED/SEEN/ALL, such as CLIP=45/50/56/62") as caught:
+        read_counts([word])
+    assert str(caught.value).startswith(word)
+
+
+@pytest.mark.parametrize("counts", ["2/1/3/4", "1/3/2/4", "1/2/4/3"])
+def test_counts_that_fall_are_refused(counts: str) -> None:
+    found = counts.replace("/", ", ")
+    with pytest.raises(InputError, match=rf"x={counts}: expected RIGHT <= MATCHED <= SEEN <= ALL, found {found}"):
+        read_counts([f"x={counts}"])
+
+
+def test_runs_need_names_of_their_own_and_the_same_objects() -> None:
+    with pytest.raises(InputError, match="a: two runs have this name"):
+        read_counts(["a=1/2/3/4", "a=1/2/3/4"])
+    with pytest.raises(InputError, match="runs over different objects cannot be compared"):
+        read_counts(["a=1/2/3/4", "b=1/2/3/5"])
+
+
+def test_counts_from_the_command_line_are_printed_and_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", "counts", "A=45/50/56/62", "B=30/50/56/62", "--json", str(tmp_path / "c.json")]) == 0
+    assert "45/62" in capsys.readouterr().out
+    told = json.loads((tmp_path / "c.json").read_text())
+    assert told["runs"]["A"]["object_accuracy"]["value"] == pytest.approx(45 / 62)
+    assert len(told["comparisons"]) == 1

@@ -129,7 +129,7 @@ def test_the_command_draws_what_went_wrong(capsys: pytest.CaptureFixture[str]) -
 def test_images_may_lie_elsewhere(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (world / "images").rename(world / "moved")
     assert evaluate("--sheet", "worst.png") == 2
-    assert "images: no such folder of scenes to draw; say where they are: --scenes-dir DIR" in capsys.readouterr().err
+    assert "images: no such folder of scene images; give --scenes-dir DIR" in capsys.readouterr().err
     assert evaluate("--sheet", "worst.png", "--scenes-dir", "moved") == 0
     (world / "moved" / "b.png").unlink()
     assert evaluate("--sheet", "worst.png", "--scenes-dir", "moved") == 0
@@ -139,4 +139,4 @@ def test_images_may_lie_elsewhere(world: Path, capsys: pytest.CaptureFixture[str
 @pytest.mark.usefixtures("world")
 def test_a_sheet_is_a_image_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate("--sheet", "worst.gif") == 2
-    assert "worst.gif: expected a name ending in .png or .jpg or .webp" in capsys.readouterr().err
+    assert "--sheet: expected a name ending in .png or .jpg or .webp, found 'worst.gif'" in capsys.readouterr().err

@@ -1,5 +1,6 @@
-"""The ``gallery`` commands from the command line: list, add, remove, relabel, rollback, log, verify, reindex."""
+"""``naruto-vision gallery``: list, log, edits, checks and additions."""
 
+import argparse
 import json
 import shutil
 from pathlib import Path
@@ -8,12 +9,14 @@ import cv2
 import numpy as np
 import pytest
 
+from naruto_vision.cli.gallery import add_row_options, chosen_ids
 from naruto_vision.cli.main import main
 from naruto_vision.encoders.base import embed_images
 from naruto_vision.encoders.clip import ClipEncoder
+from naruto_vision.errors import InputError
 from naruto_vision.gallery import store as layout
 from naruto_vision.gallery.content import GalleryRow
-from naruto_vision.gallery.edits import add_rows
+from naruto_vision.gallery.edits import add_rows, relabel_rows, remove_rows, roll_back
 from naruto_vision.gallery.gallery import Gallery, edit_gallery
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.io.images import read_image
@@ -65,7 +68,7 @@ def listed(capsys: pytest.CaptureFixture[str]) -> dict[int, tuple[str, str]]:
 
 def test_list_shows_labels_counts_and_rows(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = told(capsys, "list", "g")
-    assert "generation 1, 3 rows, 2 labels, vectors of length 192, index flat (ip)" in text
+    assert "generation 1, 3 entries, 2 labels, 192 dimensions, index flat (ip)" in text
     assert "  a       2\n  b       1\n" in text
     assert text.endswith("thresholds: 0.5, 0 labels have their own\n")
     assert "       2  b  none     b/0.png\n" in told(capsys, "list", "g", "--rows")
@@ -79,8 +82,8 @@ def test_images_are_added_as_the_enrolment_would(home: Path, capsys: pytest.Capt
     drawn(home / "data" / "b" / "9.png", 9)
     before = Gallery.open("g")
     text = told(capsys, "add", "g", "data/b", "--label", "b")
-    assert "g: 1 added; 4 rows in generation 2" in text
-    assert "thresholds were chosen with other rows" in text
+    assert "g: 1 added; 4 entries in generation 2" in text
+    assert "thresholds were chosen with other entries" in text
     assert "2 images seen = 1 added + 1 there before + 0 unreadable" in text
     after = Gallery.open("g")
     assert listed(capsys)[3] == ("b/9.png", "b")
@@ -120,11 +123,11 @@ def test_another_encoder_adds_nothing(home: Path, capsys: pytest.CaptureFixture[
 
 
 def test_remove_relabel_rollback_and_log(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "1 removed; 2 rows in generation 2" in told(capsys, "remove", "g", "--path", "a/1.png")
+    assert "1 removed; 2 entries in generation 2" in told(capsys, "remove", "g", "--path", "a/1.png")
     assert listed(capsys) == {0: ("a/0.png", "a"), 2: ("b/0.png", "b")}
-    assert "STALE: rows changed in generation 2" in told(capsys, "list", "g")
-    assert "1 relabelled; 2 rows in generation 3" in told(capsys, "relabel", "g", "--label", "b", "--to", "c")
-    assert "1 added, 1 relabelled; 3 rows in generation 4" in told(capsys, "rollback", "g", "--to", "1")
+    assert "STALE: entries changed in generation 2" in told(capsys, "list", "g")
+    assert "1 relabelled; 2 entries in generation 3" in told(capsys, "relabel", "g", "--label", "b", "--to", "c")
+    assert "1 added, 1 relabelled; 3 entries in generation 4" in told(capsys, "rollback", "g", "--to", "1")
     assert listed(capsys) == {0: ("a/0.png", "a"), 1: ("a/1.png", "a"), 2: ("b/0.png", "b")}
     assert "STALE" not in told(capsys, "list", "g")
     log = told(capsys, "log", "g").splitlines()
@@ -137,10 +140,10 @@ def test_remove_relabel_rollback_and_log(home: Path, capsys: pytest.CaptureFixtu
     ("words", "message"),
     [
         (("remove", "g"), "give --id, --label or --path"),
-        (("remove", "g", "--label", "nobody"), "g: no row of 'nobody'; `naruto-vision gallery list g --rows`"),
-        (("remove", "g", "--path", "x"), "g: no row of 'x'; `naruto-vision gallery list g --rows`"),
-        (("relabel", "g", "--label", "nobody", "--to", "b"), "g: no row of 'nobody'; `naruto-vision gallery list g"),
-        (("remove", "g", "--id", "77"), "g: no row of id 77; `naruto-vision gallery list g --rows`"),
+        (("remove", "g", "--label", "nobody"), "g: no entry has 'nobody'; `naruto-vision gallery list g --rows`"),
+        (("remove", "g", "--path", "x"), "g: no entry has 'x'; `naruto-vision gallery list g --rows`"),
+        (("relabel", "g", "--label", "nobody", "--to", "b"), "g: no entry has 'nobody'; `naruto-vision gallery list g"),
+        (("remove", "g", "--id", "77"), "g: no entry has id 77; `naruto-vision gallery list g --rows`"),
         (("remove", "g", "--label", "a", "b"), "g: remove: that is all 3 rows"),
         (("relabel", "g", "--id", "2", "--to", "b"), "g: relabel: all of these rows are 'b' already"),
         (("list", "."), ".: no gallery here, it has no manifest.json; there is one in g"),
@@ -149,7 +152,7 @@ def test_remove_relabel_rollback_and_log(home: Path, capsys: pytest.CaptureFixtu
         (("add", "g"), "give images and their --label"),
         (("add", "g", "a.png"), "give images and their --label"),
         (("add", "g", "none.png", "--label", "a"), "none.png: no such image"),
-        (("add", "g", "data/a/0.png", "--label", "a", "--publish-every", "0"), "expected 1 or more"),
+        (("add", "g", "data/a/0.png", "--label", "a", "--publish-every", "0"), "expected a whole number of 1 or more"),
         (("list", "nowhere"), "nowhere: no such gallery"),
         (("verify", "nowhere"), "nowhere: no such gallery"),
     ],
@@ -186,7 +189,7 @@ def test_verify_finds_images_below_the_folder_that_was_enrolled(home: Path, caps
 
 def test_verify_help_does_not_promise_an_encoder(capsys: pytest.CaptureFixture[str]) -> None:
     assert "default: none, the encoder is not checked" in " ".join(told(capsys, "verify", "--help").split())
-    assert "default: the gallery's own" in " ".join(told(capsys, "add", "--help").split())
+    assert "default: the one that built the gallery" in " ".join(told(capsys, "add", "--help").split())
 
 
 def test_verify_notices_one_vector_under_two_names(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -201,11 +204,11 @@ def test_reindex_changes_the_kind_and_leaves_a_ledger_line(
     home: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
     before = Gallery.open("g")
-    assert f"index {kind} of 3 rows" in told(capsys, "reindex", "g", "--index", kind)
+    assert f"index {kind} of 3 entries" in told(capsys, "reindex", "g", "--index", kind)
     after = Gallery.open(home / "g")
     assert (after.digest, after.generation) == (before.digest, 2)
     assert after.content.ledger[-1] == {"generation": 2, "op": "reindex", "rows": 3, "next_id": 3, "index": kind}
-    assert f"reindex           3 rows  to {kind}" in told(capsys, "log", "g")
+    assert f"reindex           3 entries  to {kind}" in told(capsys, "log", "g")
     assert after.search(before.vectors, 2) == before.search(before.vectors, 2)
     assert told(capsys, "verify", "g").count("ok ") == 7
 
@@ -223,7 +226,7 @@ def test_list_takes_counts_from_the_statistics_and_tells_how_far_an_index_looks(
 
     monkeypatch.setattr(layout, "_read_checked", spy)
     shown = told(capsys, "list", "g")
-    assert "3 rows" in shown
+    assert "3 entries" in shown
     assert "nprobe 1 for image queries (recall@10 1.000 of 1)" in shown
     assert "meta.jsonl" not in read  # a line a row: the only file here that grows with the gallery
     told(capsys, "list", "g", "--rows")
@@ -250,4 +253,131 @@ def test_what_only_reads_takes_the_usual_gallery(home: Path, capsys: pytest.Capt
 
 @pytest.mark.parametrize("command", ["remove", "relabel", "reindex", "add"])
 def test_what_changes_rows_wants_its_gallery_named(capsys: pytest.CaptureFixture[str], command: str) -> None:
-    assert "required: gallery" in told(capsys, command, code=2)
+    assert "required: GALLERY" in told(capsys, command, code=2)
+
+
+@pytest.fixture
+def gallery(tmp_path: Path) -> Path:
+    rows = [GalleryRow(f"p{k}.png", name) for k, name in enumerate(["ann", "bob", "ann", "Zoë"])]
+    built = Gallery.build(
+        np.eye(4, dtype=np.float32), rows, fingerprint="cd" * 32, index="exact", thresholds=Thresholds(0.5)
+    )
+    built.save(tmp_path / "g")
+    return tmp_path / "g"
+
+
+def _chosen(gallery: Path, *words: str) -> list[int]:
+    parser = argparse.ArgumentParser()
+    add_row_options(parser)
+    arguments = parser.parse_args(words)
+    arguments.gallery = gallery
+    return chosen_ids(arguments, Gallery.open(gallery, index="exact").content)
+
+
+@pytest.mark.parametrize(
+    ("words", "ids"),
+    [
+        (("--id", "2"), {2}),
+        (("--label", "ann"), {0, 2}),
+        (("--path", "p1.png", "p3.png"), {1, 3}),
+        (("--id", "1", "--label", "Zoë", "--path", "p0.png"), {0, 1, 3}),
+        (("--id", "0", "--label", "ann"), {0, 2}),
+    ],
+)
+def test_rows_are_named_by_id_label_or_path(gallery: Path, words: tuple[str, ...], ids: set[int]) -> None:
+    assert set(_chosen(gallery, *words)) == ids
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((), "no entries chosen: give --id, --label or --path"),
+        (("--id", "9", "7", "0"), "no entry has id 7, id 9; "),
+        (("--label", "eve", "ann"), "no entry has 'eve'; "),
+        (("--path", "x.png", "--id", "8"), "no entry has id 8, 'x.png'; "),
+    ],
+)
+def test_rows_that_are_not_there_are_named(gallery: Path, words: tuple[str, ...], told: str) -> None:
+    with pytest.raises(InputError) as caught:
+        _chosen(gallery, *words)
+    assert str(caught.value).startswith(told)
+    assert "naruto-vision gallery list" in str(caught.value)
+
+
+def _printed(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    capsys.readouterr()
+    assert main(["gallery", *words]) == 0
+    return capsys.readouterr().out
+
+
+def test_a_list_for_people_has_labels_thresholds_and_rows(gallery: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = _printed(capsys, "list", str(gallery), "--rows").splitlines()
+    assert lines[0].startswith(f"{gallery}: generation 1, 4 entries, 3 labels, 4 dimensions, index ")
+    assert lines[0].endswith("encoder cdcdcdcdcdcd")
+    assert lines[1:4] == ["  Zoë       1", "  ann       2", "  bob       1"]
+    assert lines[4] == "thresholds: 0.5, 0 labels have their own"
+    assert lines[6].split() == ["ID", "LABEL", "AUG", "PATH"]
+    assert [line.split() for line in lines[7:]] == [
+        [str(k), name, "none", f"p{k}.png"] for k, name in enumerate(["ann", "bob", "ann", "Zoë"])
+    ]
+
+
+def test_a_list_without_rows_ends_with_the_thresholds(gallery: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edit_gallery(gallery, relabel_rows, [1], "ann")
+    last = _printed(capsys, "list", str(gallery)).splitlines()[-1]
+    assert last.endswith("; STALE: entries changed in generation 2, choose them again with `validate`")
+
+
+def test_a_list_for_programs_is_json(gallery: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = json.loads(_printed(capsys, "list", str(gallery), "--json", "--rows"))
+    assert told["labels"] == {"Zoë": 1, "ann": 2, "bob": 1}
+    assert [row["id"] for row in told["meta"]] == [0, 1, 2, 3]
+    assert "meta" not in json.loads(_printed(capsys, "list", str(gallery), "--json"))
+
+
+def test_a_log_has_a_line_a_generation(gallery: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edit_gallery(gallery, remove_rows, [0, 2])
+    edit_gallery(gallery, relabel_rows, [1], "eve")
+    edit_gallery(gallery, roll_back, 1)
+    lines = _printed(capsys, "log", str(gallery)).splitlines()
+    assert [line.split()[:3] for line in lines] == [
+        ["1", "build", "4"], ["2", "remove", "2"], ["3", "relabel", "2"], ["4", "rollback", "4"],
+    ]  # fmt: skip
+    assert lines[0].endswith("4 added")
+    assert lines[1].endswith("2 removed")
+    assert lines[2].endswith("1 relabelled")
+    assert "to 1; 2 added, 1 relabelled" in lines[3]
+    records = [json.loads(line) for line in _printed(capsys, "log", str(gallery), "--json").splitlines()]
+    assert [record["generation"] for record in records] == [1, 2, 3, 4]
+
+
+def test_an_edit_says_what_it_came_to(gallery: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = _printed(capsys, "remove", str(gallery), "--label", "ann")
+    assert told.startswith(
+        f"{gallery}: 2 removed; 2 entries in generation 2\nits thresholds were chosen with other entries;"
+    )
+    told = _printed(capsys, "relabel", str(gallery), "--id", "1", "--to", "eve")
+    assert told.startswith(f"{gallery}: 1 relabelled; 2 entries in generation 3")
+    assert _printed(capsys, "rollback", str(gallery), "--to", "1").startswith(
+        f"{gallery}: 2 added, 1 relabelled; 4 entries"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("remove", "--id", "9"), "no entry has id 9"),
+        (("remove", "--label", "ann", "bob", "Zoë"), "that is all 4 rows"),
+        (("relabel", "--id", "0", "--to", "ann"), "all of these rows are 'ann' already"),
+        (("rollback", "--to", "1"), "generation"),
+    ],
+)
+def test_an_edit_that_cannot_be_is_one_line_with_the_folder(
+    gallery: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], told: str
+) -> None:
+    capsys.readouterr()
+    assert main(["gallery", words[0], str(gallery), *words[1:]]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert str(gallery) in error
+    assert error.count("\n") == 1

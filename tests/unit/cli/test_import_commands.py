@@ -57,7 +57,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 @pytest.mark.usefixtures("place")
 def test_an_index_becomes_a_gallery_that_remembers_its_encoder(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["gallery", "import", "index", "--out", "gallery", "--encoder", "bundle"]) == 0
-    assert "6 rows of 2 labels are in gallery; 6 images embedded again agree" in capsys.readouterr().out
+    assert "6 entries of 2 labels are in gallery; 6 images embedded again agree" in capsys.readouterr().out
     gallery = Gallery.open("gallery", fingerprint=ClipEncoder("bundle").fingerprint)
     assert np.allclose(gallery.vectors, np.load("index/embeddings.npy", allow_pickle=False), atol=1e-6)
     assert gallery.note["mirror"] is False  # found out, so that queries are treated alike
@@ -70,9 +70,9 @@ def test_an_index_becomes_a_gallery_that_remembers_its_encoder(capsys: pytest.Ca
 @pytest.mark.usefixtures("place")
 def test_an_encoder_that_did_not_make_it_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     words = ("gallery", "import", "index", "--out", "gallery", "--encoder")
-    assert "not made by other" in refused(capsys, *words, "other")
-    assert "not made by other" in refused(capsys, *words, "other", "--assert-encoder")
-    assert "length 16, those of tiny-clip have 192" in refused(capsys, *words, "tiny-clip", "--assert-encoder")
+    assert "not built by other" in refused(capsys, *words, "other")
+    assert "not built by other" in refused(capsys, *words, "other", "--assert-encoder")
+    assert "16 dimensions, tiny-clip gives 192" in refused(capsys, *words, "tiny-clip", "--assert-encoder")
     assert not Path("gallery").exists()
 
 
@@ -81,7 +81,7 @@ def test_without_images_somebody_has_to_vouch(place: Path, capsys: pytest.Captur
     words = ("gallery", "import", "index", "--out", "gallery", "--encoder", "bundle")
     assert "--root DIR, or --assert-encoder" in refused(capsys, *words)
     assert main([*words, "--assert-encoder"]) == 0
-    assert "no image was here" in capsys.readouterr().out
+    assert "no image was found" in capsys.readouterr().out
     (place / "old").mkdir()
     (place / "away").rename(place / "old" / "data")
     assert main([*words[:4], "again", *words[5:], "--root", "old"]) == 0

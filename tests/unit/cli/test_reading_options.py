@@ -1,4 +1,4 @@
-"""Words of the command line that many commands share: names to mend, shares, cosines and labels."""
+"""Options that commands share: types, how class data are read, labels to rename."""
 
 import argparse
 import json
@@ -9,15 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from naruto_vision.cli.console import SHEET_SUFFIXES, check_sheet_name, cosine, progress, share, whole_number
+from naruto_vision.cli.console import cosine, fraction, progress, sheet_path, whole_number
 from naruto_vision.cli.data import (
     add_reading_options,
     read_aliases,
-    read_label_map,
     read_renames,
     rules_of,
-    tell_idle_names,
 )
+from naruto_vision.cli.evaluate import read_label_map, warn_unused_labels
 from naruto_vision.cli.main import main
 from naruto_vision.cli.weights import weights_table
 from naruto_vision.data.tables import ReadRules
@@ -68,7 +67,7 @@ def test_a_rename_without_both_names_is_shown(word: str) -> None:
 
 def test_a_new_name_may_hold_an_equals_sign_and_the_last_rename_counts() -> None:
     assert read_renames(["a=b=c", "d=e", "d=f"]) == {"a": "b=c", "d": "f"}
-    assert read_renames(None) == read_renames([]) == {}
+    assert read_renames([]) == {}
 
 
 @pytest.mark.parametrize("value", [[], "x", 3, None, {"a": ""}, {"a": None}, {"a": ["b"]}, {"a": "b", "c": 1}])
@@ -104,7 +103,7 @@ def test_a_part_that_is_no_pair_is_refused(text: str) -> None:
 def test_a_label_is_mended_in_one_way_only() -> None:
     assert read_label_map("a:b;a:b") == {"a": "b"}
     assert read_label_map("a:b:c") == {"a": "b:c"}
-    with pytest.raises(InputError, match="'a' is to become both 'b' and 'c'"):
+    with pytest.raises(InputError, match="'a' is renamed to both 'b' and 'c'"):
         read_label_map("a:b;a:c")
 
 
@@ -118,14 +117,17 @@ def _boxes(*labels: str) -> list[LabelledBox]:
         ({}, ""),
         ({"a": "x"}, ""),
         ({"b": "x"}, ""),
-        ({"nobody": "x", "a": "y", "none": "z"}, "--label-map: no object and no prediction is called nobody, none\n"),
+        (
+            {"nobody": "x", "a": "y", "none": "z"},
+            "--label-map: no object and no prediction has the label nobody, none\n",
+        ),
         ({"same": "same"}, ""),  # says nothing, and so cannot be wrong
     ],
 )
 def test_labels_that_nothing_carries_are_told(
     capsys: pytest.CaptureFixture[str], names: dict[str, str], told: str
 ) -> None:
-    tell_idle_names(names, [{"1.png": _boxes("a")}, {"1.png": [], "2.png": _boxes("b", "c")}])
+    warn_unused_labels(names, [{"1.png": _boxes("a")}, {"1.png": [], "2.png": _boxes("b", "c")}])
     assert capsys.readouterr() == ("", told)
 
 
@@ -141,7 +143,7 @@ def test_other_numbers_are_shown(text: str) -> None:
         whole_number(text)
 
 
-@pytest.mark.parametrize(("read", "low"), [(share, 0.0), (cosine, -1.0)])
+@pytest.mark.parametrize(("read", "low"), [(fraction, 0.0), (cosine, -1.0)])
 def test_numbers_between_the_ends_pass(read: type[float], low: float) -> None:
     assert [read(str(value)) for value in (low, 0.25, 1)] == [low, 0.25, 1.0]
     for text in (str(low - 1e-9), "1.0000001", "nan", "inf", "-inf", "", "x", "0,5"):
@@ -151,14 +153,13 @@ def test_numbers_between_the_ends_pass(read: type[float], low: float) -> None:
 
 @pytest.mark.parametrize("name", ["a.png", "a.JPG", "b/c.webp"])
 def test_sheets_are_images(name: str) -> None:
-    check_sheet_name(Path(name))
-    assert Path(name).suffix.lower() in SHEET_SUFFIXES
+    assert sheet_path(name) == Path(name)
 
 
-@pytest.mark.parametrize("name", ["a", "a.pdf", "a.jpeg", ".png", "png"])
+@pytest.mark.parametrize("name", ["a", "a.pdf", "a.jpeg", ".png", "png", "a.png.txt"])
 def test_other_sheets_are_refused_before_any_work(name: str) -> None:
-    with pytest.raises(InputError, match=rf"^{re.escape(name)}: expected a name ending in \.png or \.jpg or \.webp$"):
-        check_sheet_name(Path(name))
+    with pytest.raises(argparse.ArgumentTypeError, match=r"expected a name ending in \.png or \.jpg or \.webp, found"):
+        sheet_path(name)
 
 
 def test_a_bar_is_silent_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
@@ -209,3 +210,10 @@ def test_what_is_not_there_is_one_line_and_leaves_nothing(
     assert message in err
     assert err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [("--policy", "some"), ("--reader", "coco"), ("--labels",)])
+def test_impossible_choices_end_the_parser(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        _rules(*words)
+    assert words[0] in capsys.readouterr().err

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from naruto_vision.cli.bench_index import normalised
+from naruto_vision.cli.bench import normalised
 from naruto_vision.errors import InputError, MissingPackageError
 from naruto_vision.gallery import index as search_module
 from naruto_vision.gallery.content import GalleryContent, GalleryRow, build_content

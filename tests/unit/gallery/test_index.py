@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from naruto_vision.cli.bench_index import random_data, recall, shifted
+from naruto_vision.cli.bench import random_data, recall, shifted
 from naruto_vision.errors import FingerprintError, FormatError, InputError, MissingPackageError
 from naruto_vision.gallery import index as search_module
 from naruto_vision.gallery.content import GalleryRow

@@ -1,6 +1,5 @@
 """A drawn world on disk, and the draw command."""
 
-import argparse
 import csv
 import itertools
 import json
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from naruto_vision.cli import draw
+from naruto_vision.cli.main import main
 from naruto_vision.errors import InputError
 from naruto_vision.io.bundles import config_path
 from naruto_vision.io.images import read_image
@@ -172,24 +171,24 @@ def test_tidy_tables_are_tidy() -> None:
     assert class_table([TableRow("a.jpg", ("B",))], ["A", "B"]) == "filename,A,B\na.jpg,0,1\n"
 
 
-def _arguments(*words: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    draw.add_arguments(parser)
-    return parser.parse_args(words)
-
-
 def test_the_command_draws_the_packaged_cast(tmp_path: Path) -> None:
-    words = ["--train", "1", "--valid", "0", "--test", "1", "--scenes", "1", "--valid-scenes", "0", "--size", "64"]
+    sizes = ["--train", "1", "--valid", "0", "--test", "1", "--scenes", "1", "--valid-scenes", "0", "--size", "64"]
     out = tmp_path / "w"
-    assert draw.run(_arguments("--out", str(out), *words, "--picture-size", "32", "--quirks")) == 0
+    assert main(["draw", "--out", str(out), *sizes, "--picture-size", "32", "--quirks"]) == 0
     assert "Unlabeled" in (out / "train" / "_classes.csv").read_text()
     assert len(list((out / "scenes" / "test" / "images").iterdir())) == 1
 
 
-def test_the_command_refuses_what_it_cannot_draw(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="32 to 2048 pixels, found 7"):
-        draw.run(_arguments("--out", str(tmp_path / "w"), "--size", "7"))
-    with pytest.raises(InputError, match="no such cast file"):
-        draw.run(_arguments("--out", str(tmp_path / "w"), "--cast", str(tmp_path / "none.yaml")))
-    with pytest.raises(SystemExit):
-        _arguments("--out", "w", "--train", "-3")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--size", "7"], "32 to 2048 pixels, found 7"),
+        (["--cast", "none.yaml"], "no such cast file"),
+        (["--train", "-3"], "argument --train: expected a whole number of 0 or more, found '-3'"),
+    ],
+)
+def test_the_command_refuses_what_it_cannot_draw(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert main(["draw", "--out", str(tmp_path / "w"), *options]) == 2
+    assert message in capsys.readouterr().err

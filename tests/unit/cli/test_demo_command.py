@@ -1,4 +1,4 @@
-"""``draw`` from the command line: what it says when it is done."""
+"""``draw`` and ``demo``: what they say, and what they do not overwrite."""
 
 from pathlib import Path
 
@@ -14,7 +14,15 @@ def test_what_was_drawn_where_and_what_is_next(tmp_path: Path, capsys: pytest.Ca
     told = capsys.readouterr()
     first, second = told.out.splitlines()
     images = len(list(out.glob("t*/*.jpg")))
-    assert first.startswith(f"drew {images // 3} characters in {out}: {images} images (of each 2 to train, 0 to ")
+    assert first.startswith(f"drew {images // 3} characters in {out}: {images} images (per character 2 to train, 0 to ")
     assert first.endswith("and 1 scenes (1 test, 0 validation)")
     assert f"`naruto-vision fit --config clip.yaml --data.root {out}`" in second
     assert told.err == ""  # no bar, and no blank line in its place, where nobody watches
+
+
+def test_a_demo_replaces_nothing_that_no_demo_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.png").write_text("an image")
+    assert main(["demo", "--out", str(tmp_path), "--force"]) == 2
+    assert "no demo wrote them" in capsys.readouterr().err
+    assert (tmp_path / "data" / "mine.png").is_file()
