@@ -368,11 +368,11 @@ def vector_notes(found: "Audit", seen: "VectorAudit") -> Iterator[str]:
         f"{seen.neighbours} nearest asked" + (", the likeliest mistakes first:" if suspects else "")
     )
     for one in suspects[:_LISTED]:
-        item = seen.items[one.place]
+        item = seen.items[one.index]
         yield f"  {item.part} {item.row.path}: {item.row.label}, but {one.votes[one.rival]} are {one.rival}"
     if len(suspects) > _LISTED:
         yield f"  and {len(suspects) - _LISTED} more"
-    new = sum(frozenset((first, other.place)) not in known for first, other in seen.near)
+    new = sum(frozenset((first, other.index)) not in known for first, other in seen.near)
     yield (
         f"{len(seen.near)} pairs of different parts have a cosine of {seen.near_cosine:g} or more"
         + f", {new} of which pixels do not show" * bool(seen.near)
@@ -410,10 +410,10 @@ def _row(seen: "VectorAudit", one: "CheckedLabel", colours: Mapping[str, "Colour
         label = item.row.label
         return Tile(read_tile(item.file), f"{item.part}: {label}", item.row.path, colours.get(label, UNLISTED), cosine)
 
-    own = seen.items[one.place].row.label
+    own = seen.items[one.index].row.label
     heading = f"{own}, or {one.rival}? {one.votes[one.rival]} of the {len(one.nearest)} nearest are {one.rival}"
-    others = [tile(near.place, near.cosine) for near in one.nearest[:_SHEET_NEIGHBOURS]]
-    return TileRow(heading, colours.get(own), tile(one.place), others)
+    others = [tile(near.index, near.cosine) for near in one.nearest[:_SHEET_NEIGHBOURS]]
+    return TileRow(heading, colours.get(own), tile(one.index), others)
 
 
 def _add_split_options(parser: argparse.ArgumentParser) -> None:

@@ -98,7 +98,7 @@ class GalleryDataModule(SceneDataModule):
         valid: Scene folder with ground truth, to choose thresholds on.
         test: Scene folder with ground truth, to measure on.
         predict: Scene folder.
-        reader: How ``root`` is laid out; "auto" looks.
+        reader: How ``root`` is laid out; "auto" finds out.
         aliases: Class name as found, to the name it should have.
         policy: What becomes of images with several positive classes.
         split: Which split is enrolled.
@@ -165,8 +165,8 @@ class GalleryDataModule(SceneDataModule):
         _LOG.info("%s: %s", self.root, table.report.summary())
         chosen = sample_candidates([(row.label, row.path) for row in table.rows], self.plan)
         self._not_sampled = len(table) - len(chosen)
-        self.table = table.with_rows([table.rows[place] for place in chosen])
-        self.quarantine = TableQuarantine("gallery images", self.table, self._max_bad_fraction, every_class=True)
+        self.table = table.with_rows([table.rows[index] for index in chosen])
+        self.quarantine = TableQuarantine("gallery images", self.table.rows, self._max_bad_fraction, every_class=True)
 
     @property
     def images_root(self) -> Path:
@@ -199,7 +199,7 @@ class GalleryDataModule(SceneDataModule):
         """Load every gallery image and its variants once, in table order; each process has its own share.
 
         An image that cannot be read is left out, so that its batch is shorter.
-        A process without a share gets one empty batch, so that it takes part in what the others do together.
+        A process without a share gets one empty batch, so that it takes part in the others' collective calls.
 
         Args:
             preprocess: From an image to the encoder's pixels.

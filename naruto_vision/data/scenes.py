@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from naruto_vision.data.ground_truth import read_gt
 from naruto_vision.data.sampling import NOTHING, ShareSampler, checked_batch_size, process_share
-from naruto_vision.data.tables import some_of, tell_of_others
+from naruto_vision.data.tables import abbreviate, warn_ignored_images
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
 from naruto_vision.io.images import list_images, read_image
 from naruto_vision.recognition.analyzer import group_size
@@ -69,7 +69,7 @@ class SceneDataset(Dataset[SceneItem | None]):
             raise MissingPathError(root, "scene folder")
         self.images = root / IMAGES if (root / IMAGES).is_dir() else root
         if self.images != root:
-            tell_of_others(root, IMAGES)
+            warn_ignored_images(root, IMAGES)
         self.scenes: tuple[str, ...] = tuple(list_images(self.images))
         if not self.scenes:
             msg = f"{self.images}: no images in it (jpg, png, webp, bmp or gif)"
@@ -85,12 +85,12 @@ class SceneDataset(Dataset[SceneItem | None]):
             return
         absent = sorted(set(self._truth) - set(self.scenes))
         if absent:
-            msg = f"{gt_path}: names {len(absent)} scenes that are not in {self.images}: {some_of(absent)}"
+            msg = f"{gt_path}: names {len(absent)} scenes that are not in {self.images}: {abbreviate(absent)}"
             raise InputError(msg)
         unnamed = [scene for scene in self.scenes if scene not in self._truth]
         if need_truth and unnamed:
             msg = (
-                f"{gt_path}: says nothing about {len(unnamed)} of {len(self.scenes)} images: {some_of(unnamed)}; "
+                f"{gt_path}: says nothing about {len(unnamed)} of {len(self.scenes)} images: {abbreviate(unnamed)}; "
                 "give a scene in which nobody is known an empty list"
             )
             raise InputError(msg)
@@ -108,7 +108,7 @@ class SceneDataset(Dataset[SceneItem | None]):
         """Read one scene; an image that cannot be read is an item that says why.
 
         Args:
-            index: Place in ``scenes``.
+            index: Index in ``scenes``.
         """
         scene = self.scenes[index]
         truth = None if self._truth is None else self._truth.get(scene)
@@ -128,11 +128,7 @@ class SceneDataset(Dataset[SceneItem | None]):
         self._skipped = frozenset(scenes)
 
     def is_skipped(self, index: int) -> bool:
-        """Tell whether the loader passes a scene over.
-
-        Args:
-            index: Place in ``scenes``.
-        """
+        """Whether the loader passes over the scene with an index in ``scenes``."""
         return self.scenes[index] in self._skipped
 
 
@@ -227,7 +223,7 @@ class SceneDataModule(pl.LightningDataModule):
         return self._datasets[stage]
 
     def setup(self, stage: str) -> None:
-        """Open the scene folders that a verb needs, so that a wrong one is told of at once.
+        """Open the scene folders that a verb needs, so that a wrong one is reported at once.
 
         Args:
             stage: "fit", "validate", "test" or "predict".

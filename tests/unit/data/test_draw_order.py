@@ -26,7 +26,7 @@ def test_every_round_takes_each_class_once_and_every_class_uses_all_its_rows() -
         assert sorted(group_of[draw.row] for draw in draws[start : start + 3]) == [0, 1, 2]
     counts = Counter(draw.row for draw in draws)
     assert [counts[row] for row in range(12)] == [6] * 7 + [21] * 2 + [14] * 3
-    assert [draw.place for draw in draws] == list(range(126))
+    assert [draw.position for draw in draws] == list(range(126))
 
 
 def test_seeds_and_epochs_differ() -> None:
@@ -41,9 +41,9 @@ def test_seeds_and_epochs_differ() -> None:
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_processes_share_every_batch_without_overlap(world: int) -> None:
-    whole = [draw.place for draw in draw_rows(GROUPS, 3, 0, 4 * 5 * world)]
+    whole = [draw.position for draw in draw_rows(GROUPS, 3, 0, 4 * 5 * world)]
     samplers = [DrawSampler(GROUPS, 3, 4, 5, lambda: 0, rank, world) for rank in range(world)]
-    shares = [[draw.place for draw in sampler] for sampler in samplers]
+    shares = [[draw.position for draw in sampler] for sampler in samplers]
     assert sorted(place for share in shares for place in share) == whole
     assert {len(share) for share in shares} == {20} == {len(sampler) for sampler in samplers}
 

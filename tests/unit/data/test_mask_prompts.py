@@ -6,11 +6,11 @@ from naruto_vision.data.masks import (
     MaskData,
     MaskedImage,
     MaskSource,
-    ask,
-    ask_all,
+    all_prompts,
     box_around,
     collate,
     point_in,
+    sample_prompts,
     to_square,
 )
 from naruto_vision.segmentation.training import PromptBatch
@@ -74,7 +74,7 @@ def test_training_asks_figures_and_the_background_and_flips() -> None:
     scene = to_square(_scene(), 60)
     flipped = 0
     for seed in range(40):
-        asked = ask(scene, np.random.default_rng(seed), figures=2, off_figure=1, boxes=0.5)
+        asked = sample_prompts(scene, np.random.default_rng(seed), figures=2, off_figure=1, boxes=0.5)
         assert len(asked.points) + len(asked.boxes) == 3
         for (x, y), mask in zip(asked.points.astype(int), asked.point_masks, strict=True):
             on_figure = asked.image[y, x, 0] > 60
@@ -85,7 +85,7 @@ def test_training_asks_figures_and_the_background_and_flips() -> None:
 
 
 def test_a_scene_without_figures_asks_the_background_alone() -> None:
-    asked = ask(_scene(figures=0), np.random.default_rng(0), figures=3, off_figure=2, boxes=0.5)
+    asked = sample_prompts(_scene(figures=0), np.random.default_rng(0), figures=3, off_figure=2, boxes=0.5)
     assert asked.points.shape == (2, 2)
     assert asked.boxes.shape == (0, 4)
     assert not asked.point_masks.any()
@@ -93,11 +93,11 @@ def test_a_scene_without_figures_asks_the_background_alone() -> None:
 
 def test_a_figure_that_fills_the_image_leaves_no_background_to_ask() -> None:
     full = MaskedImage(np.zeros((8, 8, 3), np.uint8), np.ones((1, 8, 8), dtype=bool))
-    assert len(ask(full, np.random.default_rng(0), figures=1, off_figure=1, boxes=0.0).points) == 1
+    assert len(sample_prompts(full, np.random.default_rng(0), figures=1, off_figure=1, boxes=0.0).points) == 1
 
 
 def test_a_batch_keeps_prompts_with_their_images_and_masks() -> None:
-    items = [ask_all(to_square(_scene(figures=count), 60), np.random.default_rng(count)) for count in (2, 0, 1)]
+    items = [all_prompts(to_square(_scene(figures=count), 60), np.random.default_rng(count)) for count in (2, 0, 1)]
     batch = collate(items)
     assert batch.pixels.shape == (3, 3, 60, 60)
     assert batch.image.tolist() == [0, 0, 2, 0, 0, 2]
@@ -138,7 +138,9 @@ def test_validation_is_every_figure_in_order_and_always_the_same() -> None:
 
 
 def test_unequal_numbers_of_points_and_boxes_stay_with_their_images() -> None:
-    two, none, one = (ask_all(to_square(_scene(figures=count), 60), np.random.default_rng(0)) for count in (2, 0, 1))
+    two, none, one = (
+        all_prompts(to_square(_scene(figures=count), 60), np.random.default_rng(0)) for count in (2, 0, 1)
+    )
     items = [two._replace(boxes=two.boxes[:0], box_masks=two.box_masks[:0]), none, one]
     batch = collate(items)
     assert batch.image.tolist() == [0, 0, 2, 2]

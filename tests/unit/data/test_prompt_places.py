@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from naruto_vision.data.masks import MaskedImage, ask, ask_all, box_around, collate, point_in, to_square
+from naruto_vision.data.masks import MaskedImage, all_prompts, box_around, collate, point_in, sample_prompts, to_square
 from naruto_vision.records import Mask
 
 _QUICK = settings(max_examples=40, deadline=None, derandomize=True)
@@ -62,7 +62,7 @@ def test_an_edge_never_moves_by_more_than_twenty_pixels() -> None:
 def test_as_many_figures_are_asked_for_as_wanted_and_there(boxes: float, figures: int, asked: int) -> None:
     masks = np.stack([_mask((0, 0, 3, 3), 20, 20), _mask((10, 10, 15, 15), 20, 20)])
     scene = MaskedImage(np.zeros((20, 20, 3), np.uint8), masks)
-    found = ask(scene, np.random.default_rng(0), figures=figures, off_figure=2, boxes=boxes)
+    found = sample_prompts(scene, np.random.default_rng(0), figures=figures, off_figure=2, boxes=boxes)
     assert len(found.boxes) == (asked if boxes else 0)
     assert len(found.points) == 2 + (0 if boxes else asked)
     assert len(found.point_masks) == len(found.points)
@@ -72,14 +72,16 @@ def test_as_many_figures_are_asked_for_as_wanted_and_there(boxes: float, figures
 
 def test_validation_asks_with_the_exact_box_of_every_figure() -> None:
     masks = np.stack([_mask((0, 1, 3, 4), 20, 20), _mask((10, 11, 15, 19), 20, 20)])
-    asked = ask_all(MaskedImage(np.zeros((20, 20, 3), np.uint8), masks), np.random.default_rng(0))
+    asked = all_prompts(MaskedImage(np.zeros((20, 20, 3), np.uint8), masks), np.random.default_rng(0))
     assert asked.boxes.tolist() == [[0, 1, 3, 4], [10, 11, 15, 19]]
     assert np.array_equal(asked.point_masks, masks)
     assert all(mask[int(y), int(x)] for mask, (x, y) in zip(masks, asked.points, strict=True))
 
 
 def test_a_batch_of_one_image_without_prompts() -> None:
-    asked = ask_all(MaskedImage(np.zeros((8, 8, 3), np.uint8), np.zeros((0, 8, 8), np.bool_)), np.random.default_rng(0))
+    asked = all_prompts(
+        MaskedImage(np.zeros((8, 8, 3), np.uint8), np.zeros((0, 8, 8), np.bool_)), np.random.default_rng(0)
+    )
     batch = collate([asked])
     assert tuple(batch.pixels.shape) == (1, 3, 8, 8)
     assert tuple(batch.points.shape) == (0, 2)
