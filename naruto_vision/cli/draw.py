@@ -48,7 +48,7 @@ def draw_dataset(arguments: argparse.Namespace) -> list[str]:
         InputError: If the cast cannot be read, a size is out of range, or the folder is not free.
     """
     from naruto_vision.synthetic.attributes import read_cast
-    from naruto_vision.synthetic.dataset import SyntheticConfig, check_place, write_dataset
+    from naruto_vision.synthetic.dataset import SyntheticConfig, check_folder, write_dataset
 
     cast = read_cast(arguments.cast or config_path("cast.yaml"))
     numbers = {name: getattr(arguments, name) for name in (option.replace("-", "_") for option in _NUMBERS)}
@@ -56,7 +56,7 @@ def draw_dataset(arguments: argparse.Namespace) -> list[str]:
         plan = SyntheticConfig(**numbers, quirks=arguments.quirks)
     except ValueError as error:
         raise InputError(str(error)) from None
-    check_place(arguments.out, force=arguments.force)  # before the progress bar is shown
+    check_folder(arguments.out, force=arguments.force)  # before the progress bar is shown
     with progress("drawing", plan.steps(len(cast))) as advance:
         write_dataset(arguments.out, cast, plan, force=arguments.force, advance=advance)
     images = len(cast) * (plan.train + plan.valid + plan.test)

@@ -28,23 +28,14 @@ _LOG = logging.getLogger(__name__)
 
 
 class CaptionBatch(NamedTuple):
-    """Images and what is true of them.
+    """Images and what is true of them."""
 
-    Args:
-        pixels: Shape (B, 3, S, S), float32, as the encoder's ``preprocess`` makes them.
-        subjects: Shape (B,), int64; images of equal numbers share their captions.
-        captions: B texts, one an image.
-        phrases: P short texts, of which several may be true of an image; none where only captions are known.
-        phrase_groups: Shape (P,), int64: phrases of one group exclude each other (the hair colours, say).
-        truths: Shape (B, P), bool: which phrases are true of each image.
-    """
-
-    pixels: Tensor
-    subjects: Tensor
-    captions: list[str]
-    phrases: list[str]
-    phrase_groups: Tensor
-    truths: Tensor
+    pixels: Tensor  # (B, 3, S, S), float32, as the encoder's ``preprocess`` makes them
+    subjects: Tensor  # (B,), int64; images of equal numbers share their captions
+    captions: list[str]  # B texts, one an image
+    phrases: list[str]  # P short texts, of which several may be true of an image; none where only captions are known
+    phrase_groups: Tensor  # (P,), int64: phrases of one group exclude each other (the hair colours, say)
+    truths: Tensor  # (B, P), bool: which phrases are true of each image
 
 
 class Caption(NamedTuple):
@@ -92,16 +83,8 @@ class CaptionTable:
 def read_captions(path: str | Path) -> CaptionTable:
     """Read a CSV file of images and their captions; paths are relative to its folder.
 
-    Args:
-        path: UTF-8 with or without a byte-order mark. The header has ``path`` and ``text``, in any order and among
-            other columns; texts with commas are in double quotes. Several rows may caption one image.
-
-    Returns:
-        The rows that can be used; those without a text or a file, or with a path that leads out, are left out.
-
-    Raises:
-        MissingPathError: If there is no such file.
-        FormatError: If it is not UTF-8 or not CSV, or lacks a column; with the line.
+    The header has ``path`` and ``text``, in any order and among other columns; several rows may caption one image. Rows
+    without a text or a file, or with a path that leads out, are left out. A FormatError names the malformed line.
     """
     path = Path(path)
     lines = read_csv(path, strict=True)
@@ -190,11 +173,7 @@ class CaptionDataModule(TableDataModule):
 
     @cached_property
     def tables(self) -> dict[Split, CaptionTable]:
-        """The usable rows of each split; to validate and test, the first caption of each image.
-
-        Raises:
-            InputError: If there is no training split, a file is malformed, or too many rows cannot be used.
-        """
+        """The usable rows of each split; InputError if there is no training split or too many cannot be used."""
         root = Path(self.root)
         found = {split: root / split / CAPTIONS_CSV for split in SPLITS if (root / split / CAPTIONS_CSV).is_file()}
         found.setdefault("train", root / CAPTIONS_CSV)

@@ -19,17 +19,11 @@ _LOG = logging.getLogger(__name__)
 
 
 class ClassBatch(NamedTuple):
-    """Images with their classes.
+    """Images with their classes."""
 
-    Args:
-        pixels: Shape (B, 3, S, S), float32, as the encoder's ``preprocess`` makes them.
-        labels: Shape (B,), int64, indices in the data module's ``classes``.
-        paths: B paths relative to the split's root, POSIX.
-    """
-
-    pixels: Tensor
-    labels: Tensor
-    paths: list[str]
+    pixels: Tensor  # (B, 3, S, S), float32, as the encoder's ``preprocess`` makes them
+    labels: Tensor  # (B,), int64, indices in the data module's ``classes``
+    paths: list[str]  # B paths relative to the split's root, POSIX
 
 
 def _as_batch(table: ClassTable, items: list[PreparedImage]) -> ClassBatch | None:

@@ -38,19 +38,12 @@ _LOG = logging.getLogger(__name__)
 
 
 class GalleryBatch(NamedTuple):
-    """Gallery images on their way to the encoder.
+    """A batch of gallery images for the encoder."""
 
-    Args:
-        pixels: Shape (B, 3, S, S), float32, as the encoder's ``preprocess`` makes them.
-        labels: B class names.
-        paths: B paths relative to the data's root, POSIX.
-        augs: How each image was changed: "none" or "gamma".
-    """
-
-    pixels: Tensor
-    labels: list[str]
-    paths: list[str]
-    augs: list[str]
+    pixels: Tensor  # (B, 3, S, S), float32, as the encoder's ``preprocess`` makes them
+    labels: list[str]  # B class names
+    paths: list[str]  # B paths relative to the data's root, POSIX
+    augs: list[str]  # how each image was changed: "none" or "gamma"
 
 
 _Item: TypeAlias = tuple[Tensor, str, str, str]
@@ -170,22 +163,14 @@ class GalleryDataModule(SceneDataModule):
 
     @property
     def images_root(self) -> Path:
-        """The folder that the enrolled paths are relative to.
-
-        Raises:
-            InputError: If nothing has been read.
-        """
+        """The folder that the enrolled paths are relative to; InputError if nothing has been read."""
         if self.table is None:
             msg = "gallery data: nothing has been read; call setup('fit') first"
             raise InputError(msg)
         return self.table.root
 
     def settle(self) -> None:
-        """Count over all processes what could not be read, and say so; each process has to call this.
-
-        Raises:
-            InputError: If they are too many.
-        """
+        """Count over all processes which images could not be read; each has to call it. InputError for too many."""
         if self.quarantine is not None:
             report_quarantines(self.trainer, {self._split: self.quarantine})
 

@@ -100,12 +100,12 @@ class FrameLeaks:
 
     @property
     def within(self) -> Rate:
-        """Held-out images that have a frame of the other side within the window."""
+        """Share of held-out images with a frame of the other side within the window."""
         return Rate(len(self.near), self.images)
 
     @property
     def agreeing(self) -> Rate:
-        """Those within the window whose nearest frame has their class."""
+        """Share of those whose nearest frame has their class."""
         return Rate(sum(one.agrees for one in self.near), len(self.near))
 
     @property
@@ -327,7 +327,7 @@ class Audit:
             "near_bits": NEAR_BITS,
             "pictures": {part: len(self.items.rows(part)) for part in self.items.parts},
             "absent": self.scanned.absent,
-            **{f"images_{name}": count for name, count in self.scanned.quarantine.counts().items()},
+            **{f"pictures_{name}": count for name, count in self.scanned.quarantine.counts().items()},
             "leaking": self.leaking,
             "repeats": {part: self.repeats(part) for part in self.items.parts},
             "same_pixels_other_class": self.conflicts(),

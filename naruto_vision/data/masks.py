@@ -67,14 +67,6 @@ class MaskSource(ABC):
             BadImageError: If it cannot be decoded; training and validation then leave it out.
         """
 
-    def name(self, index: int) -> str:
-        """Return what messages call an image.
-
-        Args:
-            index: From 0 to the length minus one.
-        """
-        return f"image {index}"
-
 
 class SyntheticMasks(MaskSource):
     """Synthetic scenes of unknown characters, each rendered when a batch needs it.
@@ -102,17 +94,6 @@ class SyntheticMasks(MaskSource):
         return self.count
 
     def __getitem__(self, index: int) -> MaskedImage:
-        """Render one scene.
-
-        Args:
-            index: From 0 to the length minus one.
-
-        Returns:
-            The image, shape (size, size, 3), and its masks, shape (K, size, size).
-
-        Raises:
-            IndexError: If there is no such scene.
-        """
         if not 0 <= index < self.count:
             raise IndexError(index)
         from naruto_vision.synthetic.scene import draw_scene
@@ -130,7 +111,8 @@ class CocoMasks(MaskSource):
 
     Raises:
         MissingPathError: If ``coco.json`` is not there.
-        FormatError: If it is not COCO instance truth with run-length masks.
+        FormatError: If it is not COCO instance truth with run-length masks, also on reading an image whose masks are
+            broken or not of its size.
     """
 
     def __init__(self, folder: str) -> None:
@@ -144,18 +126,6 @@ class CocoMasks(MaskSource):
         return len(self.names)
 
     def __getitem__(self, index: int) -> MaskedImage:
-        """Read one image.
-
-        Args:
-            index: From 0 to the length minus one.
-
-        Returns:
-            The image, shape (H, W, 3), and its masks, shape (K, H, W).
-
-        Raises:
-            BadImageError: If the image cannot be decoded; MissingPathError if it is not there.
-            FormatError: If a mask is broken or not of the image's size.
-        """
         name = self.names[index]
         image = read_image(self.folder / "images" / name)
         shape = image.shape[:2]
@@ -166,14 +136,6 @@ class CocoMasks(MaskSource):
                 raise FormatError(self.path, f"a mask of {shape} for {name}", f"one of {mask.shape}")
             masks[row] = mask
         return MaskedImage(image, masks)
-
-    def name(self, index: int) -> str:
-        """Return an image's file name.
-
-        Args:
-            index: From 0 to the length minus one.
-        """
-        return self.names[index]
 
 
 class PromptedImage(NamedTuple):
@@ -416,4 +378,5 @@ class MaskData(pl.LightningDataModule):
 
 
 def _rows(source: MaskSource) -> list[LabelledImage]:
-    return [LabelledImage(source.name(index), "") for index in range(len(source))]
+    names = source.names if isinstance(source, CocoMasks) else [f"image {k}" for k in range(len(source))]
+    return [LabelledImage(name, "") for name in names]

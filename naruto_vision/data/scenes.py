@@ -26,21 +26,13 @@ TRUTH = "gt.json"
 
 @dataclass(frozen=True)
 class SceneItem:
-    """One scene as it goes to the model.
+    """One scene as it goes to the model."""
 
-    Args:
-        scene: Path relative to the images' folder, POSIX.
-        image: Shape (H, W, 3), uint8, RGB, upright; None where it could not be read.
-        truth: The objects of the ground truth; None where there is none.
-        error: Why the image could not be read, or an empty string.
-        milliseconds: Wall time of reading and decoding.
-    """
-
-    scene: str
-    image: ImageArray | None
-    truth: tuple[LabelledBox, ...] | None = None
-    error: str = ""
-    milliseconds: float = 0.0
+    scene: str  # path relative to the images' folder, POSIX
+    image: ImageArray | None  # (H, W, 3), uint8, RGB, upright; None where it could not be read
+    truth: tuple[LabelledBox, ...] | None = None  # the objects of the ground truth; None where there is none
+    error: str = ""  # why the image could not be read
+    milliseconds: float = 0.0  # wall time of reading and decoding
 
 
 class SceneDataset(Dataset[SceneItem | None]):
@@ -105,11 +97,7 @@ class SceneDataset(Dataset[SceneItem | None]):
         return None if index == NOTHING else self.read(index)
 
     def read(self, index: int) -> SceneItem:
-        """Read one scene; an image that cannot be read is an item that says why.
-
-        Args:
-            index: Index in ``scenes``.
-        """
+        """Read the scene of an index; an image that cannot be read is an item that says why."""
         scene = self.scenes[index]
         truth = None if self._truth is None else self._truth.get(scene)
         start = time.perf_counter()
@@ -120,11 +108,7 @@ class SceneDataset(Dataset[SceneItem | None]):
         return SceneItem(scene, image, truth, error, (time.perf_counter() - start) * 1e3)
 
     def skip(self, scenes: Collection[str]) -> None:
-        """Leave scenes out of what the loader visits from now on; ``scenes`` and the indices stay as they are.
-
-        Args:
-            scenes: Scenes that are done already.
-        """
+        """Leave scenes out of what the loader visits from now on; ``scenes`` and the indices stay as they are."""
         self._skipped = frozenset(scenes)
 
     def is_skipped(self, index: int) -> bool:
@@ -160,10 +144,7 @@ def scene_loader(
 
 
 class SceneLoader(DataLoader[Any]):
-    """A loader that, without processes of its own, decodes one list ahead in a thread.
-
-    It takes what ``DataLoader`` takes.
-    """
+    """A loader that, without worker processes, decodes one list ahead in a thread."""
 
     @override
     def __iter__(self) -> Any:
