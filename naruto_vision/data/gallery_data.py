@@ -56,7 +56,7 @@ def _as_batch(items: list[_Item]) -> GalleryBatch:
     return GalleryBatch(torch.stack(pixels), list(labels), list(paths), list(augs))
 
 
-class _EnrolmentDataset(Dataset[Sample]):
+class _EnrollmentDataset(Dataset[Sample]):
     """The images of a table and their variants, each prepared for the encoder."""
 
     def __init__(self, table: ClassTable, preprocess: Preprocess, plan: EnrollmentConfig) -> None:
@@ -198,7 +198,7 @@ class GalleryDataModule(SceneDataModule):
             msg = f"{self.root}: no images to enrol in split {self._split!r}"
             raise InputError(msg)
         rank, world = process_share(self.trainer)
-        images = _EnrolmentDataset(self.table, preprocess, self.plan)
+        images = _EnrollmentDataset(self.table, preprocess, self.plan)
         share = ShareSampler(len(images), rank, world, never_empty=True)
         return TableLoader(images, share, self._enrol_batch_size, _as_batch, self.quarantine, self.scene_workers)
 

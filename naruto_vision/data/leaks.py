@@ -181,7 +181,7 @@ GALLERY = "gallery"
 
 @dataclass(frozen=True)
 class AuditItem:
-    """What an audit found: every pair that is alike, the most alike first, and held-out parts against the others."""
+    """One image of one part, and its file where it is on the disk."""
 
     part: str
     row: LabelledImage
@@ -289,7 +289,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found."""
+    """What an audit found: every pair that is alike, the most alike first, and held-out parts against the others."""
 
     items: AuditItems
     scanned: ScannedImages

@@ -79,7 +79,7 @@ def _plain_files(base: Path, folder: str) -> frozenset[str]:
     try:
         with os.scandir(folder) as entries:
             found = frozenset(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL character
         return frozenset()
     return found if Path(folder).resolve().is_relative_to(base) else frozenset()
 
@@ -206,7 +206,7 @@ Policy: TypeAlias = Literal["single_only", "first", "all"]
 """What becomes of an image with several positive classes: left out, only its first class, or a row for each."""
 
 UNLABELLED = "Unlabeled"
-"""The placeholder class of images without a class, where they are asked for; the name of Roboflow's column."""
+"""The placeholder class of images without a class, where they are included; the name of Roboflow's column."""
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ class ReadRules:
         return self.in_order(found if self.labels is None else [name for name in self.labels if name in found])
 
     def in_order(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Return class names with the placeholder behind them, where it is asked for."""
+        """Return class names with the placeholder behind them, where unlabelled images are included."""
         if not self.include_unlabeled:
             return tuple(names)
         return (*(name for name in names if name != UNLABELLED), UNLABELLED)
