@@ -15,13 +15,7 @@ from PIL import Image
 from torch.utils.data import Dataset, DistributedSampler
 from typing_extensions import override
 
-from naruto_vision.data.sampling import (
-    Draw,
-    ShareSampler,
-    checked_batch_size,
-    process_share,
-    training_sampler,
-)
+from naruto_vision.data.sampling import Draw, ShareSampler, checked_batch_size, process_share, training_sampler
 from naruto_vision.data.scene_masks import read_coco_masks, unpack_mask
 from naruto_vision.data.store import Sample, TableLoader, TableQuarantine, read_first, report_quarantines
 from naruto_vision.errors import FormatError
@@ -192,26 +186,19 @@ def sample_prompts(
     nothing = np.zeros((off_figure if background.any() else 0, *background.shape), dtype=np.bool_)
     points = [point_in(mask, rng) for mask in chosen[~by_box]] + [point_in(background, rng) for _ in nothing]
     around = [box_around(mask, rng, 0.1) for mask in chosen[by_box]]
-    return _prompted(image, points, np.concatenate([chosen[~by_box], nothing]), around, chosen[by_box])
+    point_masks = np.concatenate([chosen[~by_box], nothing])
+    return PromptedImage(image, _stack(points, 2), point_masks, _stack(around, 4), chosen[by_box])
 
 
 def all_prompts(scene: MaskedImage, rng: np.random.Generator) -> PromptedImage:
     """Prompt every figure twice, by one point and by its exact box: what validation measures."""
     points = [point_in(mask, rng) for mask in scene.masks]
-    return _prompted(
-        scene.image, points, scene.masks, [box_around(mask, rng, 0.0) for mask in scene.masks], scene.masks
-    )
+    around = [box_around(mask, rng, 0.0) for mask in scene.masks]
+    return PromptedImage(scene.image, _stack(points, 2), scene.masks, _stack(around, 4), scene.masks)
 
 
-def _prompted(
-    image: ImageArray,
-    points: list[NDArray[np.float32]],
-    point_masks: NDArray[np.bool_],
-    boxes: list[NDArray[np.float32]],
-    box_masks: NDArray[np.bool_],
-) -> PromptedImage:
-    points_xy = np.array(points, dtype=np.float32).reshape(-1, 2)
-    return PromptedImage(image, points_xy, point_masks, np.array(boxes, dtype=np.float32).reshape(-1, 4), box_masks)
+def _stack(rows: list[NDArray[np.float32]], columns: int) -> NDArray[np.float32]:
+    return np.array(rows, dtype=np.float32).reshape(-1, columns)
 
 
 def collate(items: Sequence[PromptedImage]) -> PromptBatch | None:
@@ -331,13 +318,9 @@ class MaskData(pl.LightningDataModule):
         max_bad_fraction: float = 0.05,
     ) -> None:
         super().__init__()
-        self.train = train
-        self.valid = valid
-        self.side = side
+        self.train, self.valid, self.seed = train, valid, seed
         self.batch_size = checked_batch_size(batch_size)
-        self.epoch_batches = epoch_batches
-        self.num_workers = num_workers
-        self.seed = seed
+        self.epoch_batches, self.num_workers = epoch_batches, num_workers
         sample = partial(sample_prompts, figures=figures, off_figure=off_figure, boxes=boxes)
         sources = {"train": train, "valid": valid}
         self._prompts = {

@@ -20,7 +20,6 @@ from naruto_vision.data.tables import (
     Split,
     build_table,
     hold_out,
-    merge_classes,
     refusal,
 )
 from naruto_vision.errors import FormatError, InputError, MissingPathError
@@ -305,8 +304,9 @@ def read_present(
             msg = f"{root}: no class {', '.join(unknown)}; there are {', '.join(everything)}"
             raise InputError(msg)
     found = {split: read_classes(root, split, reader, rules) for split in wanted}
-    classes = rules.in_order(rules.labels or merge_classes(list(found.values())))
-    return {split: table.relabelled(classes) for split, table in found.items()}
+    every = dict.fromkeys(name for table in found.values() for name in table.classes)
+    classes = rules.in_order(rules.labels or every)
+    return {split: replace(table, classes=classes) for split, table in found.items()}
 
 
 def read_splits(

@@ -164,19 +164,10 @@ class ClassTable:
         """Return a table of other rows with the same root, classes and report."""
         return replace(self, rows=tuple(rows))
 
-    def relabelled(self, classes: Sequence[str]) -> "ClassTable":
-        """Return the same rows under a longer list of classes."""
-        return replace(self, classes=tuple(classes))
-
 
 def sorted_rows(pairs: Sequence[tuple[str, str]]) -> tuple[LabelledImage, ...]:
     """Make rows in the order that every table has."""
     return tuple(LabelledImage(path, label) for label, path in sorted({(label, path) for path, label in pairs}))
-
-
-def merge_classes(tables: Sequence[ClassTable]) -> tuple[str, ...]:
-    """Return the classes of several tables: the first table's order, then what the others add."""
-    return tuple(dict.fromkeys(name for table in tables for name in table.classes))
 
 
 def hold_out(table: ClassTable, fraction: float) -> tuple[ClassTable, ClassTable]:
