@@ -274,6 +274,6 @@ def test_what_masks_lack_is_told(world: Path, capsys: pytest.CaptureFixture[str]
     log.write_text("{\n")
     assert "predictions.jsonl: not JSON" in refused(masks)
     log.unlink()
-    assert "leave --gt-masks away" in refused(masks)
+    assert "omit --gt-masks" in refused(masks)
     (world / "coco.json").write_text(json.dumps({"images": [], "annotations": []}))
     assert "an image for every scene of the ground truth, found none for 'a.jpg'" in refused(masks)
