@@ -315,11 +315,11 @@ def _label_notes(found: "Audit", checked: "VectorAudit") -> Iterator[str]:
         "nearest neighbours are of another class" + (", the most likely mistakes first:" if suspects else "")
     )
     for one in suspects[:_LISTED]:
-        item = checked.items[one.place]
+        item = checked.items[one.index]
         yield f"  {item.part} {item.row.path}: {item.row.label}, but {one.votes[one.rival]} are {one.rival}"
     if len(suspects) > _LISTED:
         yield f"  and {len(suspects) - _LISTED} more"
-    new = sum(frozenset((first, other.place)) not in known for first, other in checked.near)
+    new = sum(frozenset((first, other.index)) not in known for first, other in checked.near)
     yield (
         f"{len(checked.near)} pairs of different splits have a cosine of {checked.near_cosine:g} or more"
         + f", {new} of which are no near-duplicates by pixels" * bool(checked.near)
@@ -352,10 +352,10 @@ def _write_suspects(found: "Audit", checked: "VectorAudit", arguments: argparse.
 def _suspect_row(checked: "VectorAudit", one: "CheckedLabel", colours: Mapping[str, "Colour"]) -> "TileRow":
     from naruto_vision.viz.sheets import TileRow
 
-    own = checked.items[one.place].row.label
+    own = checked.items[one.index].row.label
     heading = f"{own}, or {one.rival}? {one.votes[one.rival]} of the {len(one.nearest)} nearest are {one.rival}"
-    others = [_tile(checked.items[near.place], colours, near.cosine) for near in one.nearest[:_SHEET_NEIGHBOURS]]
-    return TileRow(heading, colours.get(own), _tile(checked.items[one.place], colours), others)
+    others = [_tile(checked.items[near.index], colours, near.cosine) for near in one.nearest[:_SHEET_NEIGHBOURS]]
+    return TileRow(heading, colours.get(own), _tile(checked.items[one.index], colours), others)
 
 
 def _split_options(parser: argparse.ArgumentParser) -> None:

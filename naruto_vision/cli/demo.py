@@ -44,7 +44,7 @@ def _draw_options(parser: argparse.ArgumentParser) -> None:
 def draw(arguments: argparse.Namespace) -> int:
     """Draw a data set, and print what was drawn and what to do with it."""
     from naruto_vision.synthetic.attributes import read_cast
-    from naruto_vision.synthetic.dataset import SyntheticConfig, check_place, write_dataset
+    from naruto_vision.synthetic.dataset import SyntheticConfig, check_folder, write_dataset
 
     out: Path = arguments.out
     cast = read_cast(arguments.cast or config_path("cast.yaml"))
@@ -53,7 +53,7 @@ def draw(arguments: argparse.Namespace) -> int:
         plan = SyntheticConfig(**sizes, quirks=arguments.quirks)
     except ValueError as error:
         raise InputError(str(error)) from None
-    check_place(out, force=arguments.force)  # before the progress bar is shown
+    check_folder(out, force=arguments.force)  # before the progress bar is shown
     with progress("drawing", plan.steps(len(cast))) as advance:
         write_dataset(out, cast, plan, force=arguments.force, advance=advance)
     images = len(cast) * (plan.train + plan.valid + plan.test)

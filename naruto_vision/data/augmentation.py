@@ -1,7 +1,7 @@
 """Random changes of a training image: pure functions of the image and a random generator.
 
 They keep what identity hangs on (colours, hair, clothes, face) and change what it does not: side, framing, light,
-sharpness, what stands in front, and the ground that a segmenter's cut-out leaves.
+sharpness, occlusion, and the flat ground around a segmenter's cut-out.
 """
 
 import cv2
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from naruto_vision.records import ImageArray, Mask
 
 GROUNDS = (0, 128, 255)
-"""The flat values that a cut-out may stand on."""
+"""The flat grey levels around a cut-out."""
 
 
 def chance(rng: np.random.Generator, probability: float) -> bool:

@@ -38,19 +38,12 @@ _LOG = logging.getLogger(__name__)
 
 
 class GalleryBatch(NamedTuple):
-    """Gallery images on their way to the encoder.
+    """A batch of gallery images for the encoder."""
 
-    Args:
-        pixels: Shape (B, 3, S, S), float32, as the encoder's ``preprocess`` makes them.
-        labels: B class names.
-        paths: B paths relative to the data's root, POSIX.
-        augs: How each image was changed: "none" or "gamma".
-    """
-
-    pixels: Tensor
-    labels: list[str]
-    paths: list[str]
-    augs: list[str]
+    pixels: Tensor  # (B, 3, S, S), float32, as the encoder's ``preprocess`` makes them
+    labels: list[str]  # B class names
+    paths: list[str]  # B paths relative to the data's root, POSIX
+    augs: list[str]  # how each image was changed: "none" or "gamma"
 
 
 _Item: TypeAlias = tuple[Tensor, str, str, str]
@@ -63,7 +56,7 @@ def _as_batch(items: list[_Item]) -> GalleryBatch:
     return GalleryBatch(torch.stack(pixels), list(labels), list(paths), list(augs))
 
 
-class _EnrolmentDataset(Dataset[Sample]):
+class _EnrollmentDataset(Dataset[Sample]):
     """The images of a table and their variants, each prepared for the encoder."""
 
     def __init__(self, table: ClassTable, preprocess: Preprocess, plan: EnrollmentConfig) -> None:
@@ -98,7 +91,7 @@ class GalleryDataModule(SceneDataModule):
         valid: Scene folder with ground truth, to choose thresholds on.
         test: Scene folder with ground truth, to measure on.
         predict: Scene folder.
-        reader: How ``root`` is laid out; "auto" looks.
+        reader: How ``root`` is laid out; "auto" finds out.
         aliases: Class name as found, to the name it should have.
         policy: What becomes of images with several positive classes.
         split: Which split is enrolled.
@@ -165,27 +158,19 @@ class GalleryDataModule(SceneDataModule):
         _LOG.info("%s: %s", self.root, table.report.summary())
         chosen = sample_candidates([(row.label, row.path) for row in table.rows], self.plan)
         self._not_sampled = len(table) - len(chosen)
-        self.table = table.with_rows([table.rows[place] for place in chosen])
-        self.quarantine = TableQuarantine("gallery images", self.table, self._max_bad_fraction, every_class=True)
+        self.table = table.with_rows([table.rows[index] for index in chosen])
+        self.quarantine = TableQuarantine("gallery images", self.table.rows, self._max_bad_fraction, every_class=True)
 
     @property
     def images_root(self) -> Path:
-        """The folder that the enrolled paths are relative to.
-
-        Raises:
-            InputError: If nothing has been read.
-        """
+        """The folder that the enrolled paths are relative to; InputError if nothing has been read."""
         if self.table is None:
             msg = "gallery data: nothing has been read; call setup('fit') first"
             raise InputError(msg)
         return self.table.root
 
     def settle(self) -> None:
-        """Count over all processes what could not be read, and say so; each process has to call this.
-
-        Raises:
-            InputError: If they are too many.
-        """
+        """Count over all processes which images could not be read; each has to call it. InputError for too many."""
         if self.quarantine is not None:
             report_quarantines(self.trainer, {self._split: self.quarantine})
 
@@ -199,7 +184,7 @@ class GalleryDataModule(SceneDataModule):
         """Load every gallery image and its variants once, in table order; each process has its own share.
 
         An image that cannot be read is left out, so that its batch is shorter.
-        A process without a share gets one empty batch, so that it takes part in what the others do together.
+        A process without a share gets one empty batch, so that it takes part in the others' collective calls.
 
         Args:
             preprocess: From an image to the encoder's pixels.
@@ -213,7 +198,7 @@ class GalleryDataModule(SceneDataModule):
             msg = f"{self.root}: no images to enrol in split {self._split!r}"
             raise InputError(msg)
         rank, world = process_share(self.trainer)
-        images = _EnrolmentDataset(self.table, preprocess, self.plan)
+        images = _EnrollmentDataset(self.table, preprocess, self.plan)
         share = ShareSampler(len(images), rank, world, never_empty=True)
         return TableLoader(images, share, self._enrol_batch_size, _as_batch, self.quarantine, self.scene_workers)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from naruto_vision.data.tables import find_inside, refusal
+from naruto_vision.data.tables import FolderFiles, refusal
 from naruto_vision.errors import FormatError, MissingPathError
 from naruto_vision.io.atomic import write_json
 from naruto_vision.io.quarantine import Quarantine
@@ -108,8 +108,8 @@ def read_predictions(path: Path, scene: str, *, exact: bool = False) -> tuple[La
     """Read the predictions of one scene."""
     found = read_json(path, _SceneFile)
     named = scene if found.scene is None else found.scene
-    expected, told = PurePosixPath(scene), PurePosixPath(named if isinstance(named, str) else "")
-    if told.stem != expected.stem or (exact and told.name != expected.name):
+    expected, stated = PurePosixPath(scene), PurePosixPath(named if isinstance(named, str) else "")
+    if stated.stem != expected.stem or (exact and stated.name != expected.name):
         raise FormatError(path, f"predictions of scene {scene!r}", f"those of {named!r}")
     return tuple(item.labelled(item.score) for item in found.preds)
 
@@ -141,7 +141,11 @@ def read_prediction_folder(
         raise MissingPathError(base, "folder of predictions")
     base = (base / "json" if (base / "json").is_dir() else base).resolve()
     suffix = f"{_OVERLAY}.json" if overlay else ".json"
-    files = {scene: find_inside(base, name) for scene, name in _file_names(base, scenes, suffix).items()}
+    found_in = FolderFiles(base)
+    files = {
+        scene: found_in.path(f"{scene}{suffix}") or found_in.path(f"{PurePosixPath(scene).with_suffix('')}{suffix}")
+        for scene in scenes
+    }
     if scenes and not any(files.values()):
         kind = "overlay JSON" if overlay else "JSON"
         raise MissingPathError(base, f"{kind} for any of {len(scenes)} scenes", f"{scenes[0]} has none, for one")
@@ -168,15 +172,6 @@ def _read_into(
         quarantine.refuse(path, error.strerror or "cannot be read")
     else:
         quarantine.accept()
-
-
-def _file_names(base: Path, scenes: Sequence[str], suffix: str) -> dict[str, str]:
-    """Name every scene's file: with the image's extension where such a file is there, else without."""
-    names = {}
-    for scene in scenes:
-        whole = f"{scene}{suffix}"
-        names[scene] = whole if find_inside(base, whole) else f"{PurePosixPath(scene).with_suffix('')}{suffix}"
-    return names
 
 
 def _leftover(base: Path, used: Iterable[Path | None], overlay: bool) -> tuple[str, ...]:

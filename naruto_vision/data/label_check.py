@@ -15,8 +15,8 @@ from naruto_vision.io.images import image_or_none
 from naruto_vision.records import Vectors
 
 SUSPECT_LEAD = 0.5
-"""Lead of another class from which an image is suspected: of ten votes, five more than its own class has. On 160 drawn
-images with 12 labels changed, 96 % of those are found and 91 % of the suspects are some (20 draws)."""
+"""Lead of another class from which an image is suspected: of ten votes, five more than its own class has. On 160
+synthetic images with 12 labels changed, 96 % of those are found and 91 % of the suspects are some (20 draws)."""
 
 _CHUNK = 32  # images read and embedded at a time
 
@@ -25,7 +25,7 @@ _CHUNK = 32  # images read and embedded at a time
 class Nearest:
     """A neighbour: its index among the audit's items, and its cosine."""
 
-    place: int
+    index: int
     cosine: float
 
 
@@ -33,7 +33,7 @@ class Nearest:
 class CheckedLabel:
     """One image, its neighbours (the nearest first), and the votes of their classes (the most first)."""
 
-    place: int
+    index: int
     nearest: tuple[Nearest, ...]
     votes: Mapping[str, int]
     rival: str  # the class other than its own with most votes; "" where all have its own
@@ -67,13 +67,13 @@ class VectorAudit:
             "neighbours": self.neighbours,
             "near_cosine": self.near_cosine,
             "suspects": [
-                {**self._item(one.place), "rival": one.rival, "lead": round(one.lead, 4), "votes": dict(one.votes)}
+                {**self._item(one.index), "rival": one.rival, "lead": round(one.lead, 4), "votes": dict(one.votes)}
                 for one in self.suspects
             ],
             "near_pairs": [
                 {
                     "first": self._item(first),
-                    "second": self._item(other.place),
+                    "second": self._item(other.index),
                     "cosine": round(other.cosine, 6),
                 }
                 for first, other in self.near
@@ -84,30 +84,30 @@ class VectorAudit:
         """Yield a table of every image: a row of titles, then the likeliest to be mislabelled first."""
         yield ["part", "path", "label", "suspect", "rival", "lead", "votes", "nearest", "cosine"]
         for one in self.checked:
-            item, nearest = self.items[one.place], one.nearest[0]
+            item, nearest = self.items[one.index], one.nearest[0]
             votes = "; ".join(f"{label} {count}" for label, count in one.votes.items())
             shown = [item.part, item.row.path, item.row.label, str(int(one.suspect)), one.rival, f"{one.lead:.2f}"]
-            yield [*shown, votes, self.items[nearest.place].row.path, f"{nearest.cosine:.4f}"]
+            yield [*shown, votes, self.items[nearest.index].row.path, f"{nearest.cosine:.4f}"]
 
-    def _item(self, place: int) -> dict[str, str]:
-        item = self.items[place]
+    def _item(self, index: int) -> dict[str, str]:
+        item = self.items[index]
         return {"part": item.part, "path": item.row.path, "label": item.row.label}
 
 
 def embed_items(
     items: Sequence[AuditItem], scanned: ScannedImages, encoder: Encoder, advance: Callable[[], None] = lambda: None
 ) -> tuple[list[int], Vectors]:
-    """Embed every image that could be looked at, each file once."""
-    first = {items[place].file: place for place in reversed(scanned.signatures)}
-    places = sorted(first.values())
+    """Embed every image that could be decoded, each file once."""
+    first = {items[index].file: index for index in reversed(scanned.signatures)}
+    indices = sorted(first.values())
     kept: list[int] = []
     vectors: list[Vectors] = []
-    for start in range(0, len(places), _CHUNK):
-        chunk = places[start : start + _CHUNK]
-        read = [(place, image_or_none(file)) for place in chunk if (file := items[place].file) is not None]
-        good = [(place, image) for place, image in read if image is not None]
+    for start in range(0, len(indices), _CHUNK):
+        chunk = indices[start : start + _CHUNK]
+        read = [(index, image_or_none(file)) for index in chunk if (file := items[index].file) is not None]
+        good = [(index, image) for index, image in read if image is not None]
         if good:
-            kept += [place for place, _ in good]
+            kept += [index for index, _ in good]
             vectors.append(embed_images(encoder, [image for _, image in good], mirror=True).numpy())
         for _ in chunk:
             advance()
@@ -119,32 +119,32 @@ def embed_items(
 
 def audit_vectors(
     items: Sequence[AuditItem],
-    places: Sequence[int],
+    indices: Sequence[int],
     vectors: Vectors,
     *,
     neighbours: int = 10,
     near_cosine: float = 0.98,
 ) -> VectorAudit:
     """Compare the class of every image (N, D) with those of its nearest neighbours."""
-    labels = [items[place].row.label for place in places]
-    voting = max(1, min(neighbours, len(places) // len(set(labels)), len(places) - 1))
+    labels = [items[index].row.label for index in indices]
+    voting = max(1, min(neighbours, len(indices) // len(set(labels)), len(indices) - 1))
     checked: list[CheckedLabel] = []
     near: dict[frozenset[int], tuple[int, Nearest]] = {}
     for row, (scores, rows) in enumerate(VectorIndex.build("exact", vectors).search(vectors, voting + 1)):
-        place = places[row]
-        others = [Nearest(places[k], float(score)) for score, k in zip(scores, rows, strict=True) if k != row]
-        checked.append(_check(items, place, tuple(others[:voting])))
+        index = indices[row]
+        others = [Nearest(indices[k], float(score)) for score, k in zip(scores, rows, strict=True) if k != row]
+        checked.append(_check(items, index, tuple(others[:voting])))
         for other in others:
-            if other.cosine >= near_cosine and items[other.place].part != items[place].part:
-                near.setdefault(frozenset((place, other.place)), (place, other))
-    checked.sort(key=lambda one: (-one.lead, -one.nearest[0].cosine, one.place))
-    alike = sorted(near.values(), key=lambda pair: (-pair[1].cosine, pair[0], pair[1].place))
+            if other.cosine >= near_cosine and items[other.index].part != items[index].part:
+                near.setdefault(frozenset((index, other.index)), (index, other))
+    checked.sort(key=lambda one: (-one.lead, -one.nearest[0].cosine, one.index))
+    alike = sorted(near.values(), key=lambda pair: (-pair[1].cosine, pair[0], pair[1].index))
     return VectorAudit(items, tuple(checked), tuple(alike), voting, near_cosine)
 
 
-def _check(items: Sequence[AuditItem], place: int, nearest: tuple[Nearest, ...]) -> CheckedLabel:
-    own = items[place].row.label
-    votes = dict(Counter(items[one.place].row.label for one in nearest).most_common())  # equal counts: nearest first
+def _check(items: Sequence[AuditItem], index: int, nearest: tuple[Nearest, ...]) -> CheckedLabel:
+    own = items[index].row.label
+    votes = dict(Counter(items[one.index].row.label for one in nearest).most_common())  # equal counts: nearest first
     rival = next((label for label in votes if label != own), "")
     lead = (votes.get(rival, 0) - votes.get(own, 0)) / len(nearest)
-    return CheckedLabel(place, nearest, votes, rival, lead)
+    return CheckedLabel(index, nearest, votes, rival, lead)

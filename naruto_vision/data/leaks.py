@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from naruto_vision.data.image_hash import NEAR_BITS, ImageSignature, NearPair, image_signature, near_pairs
-from naruto_vision.data.tables import ClassTable, Split, find_inside, refusal
+from naruto_vision.data.tables import ClassTable, FolderFiles, Split, refusal
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.io.images import read_image
 from naruto_vision.io.quarantine import Quarantine
@@ -54,7 +54,7 @@ def frame_of(path: str, classes: Collection[str] = ()) -> Frame | None:
     if match is None:
         return None
     folders = list(PurePosixPath(path).parts[:-1])
-    splits = [place for place, part in enumerate(folders) if part.casefold() in _SPLIT_FOLDERS]
+    splits = [k for k, part in enumerate(folders) if part.casefold() in _SPLIT_FOLDERS]
     folders = folders[splits[-1] + 1 :] if splits else folders
     kept = [part for part in folders if part not in classes]
     return Frame("/".join([*kept, f"{match[1]}#{match[3]}"]), int(match[2]))
@@ -100,12 +100,12 @@ class FrameLeaks:
 
     @property
     def within(self) -> Rate:
-        """Held-out images that have a frame of the other side within the window."""
+        """Share of held-out images with a frame of the other side within the window."""
         return Rate(len(self.near), self.images)
 
     @property
     def agreeing(self) -> Rate:
-        """Those within the window whose nearest frame has their class."""
+        """Share of those whose nearest frame has their class."""
         return Rate(sum(one.agrees for one in self.near), len(self.near))
 
     @property
@@ -181,7 +181,7 @@ GALLERY = "gallery"
 
 @dataclass(frozen=True)
 class AuditItem:
-    """What an audit found: every pair that is alike, the most alike first, and held-out parts against the others."""
+    """One image of one part, and its file where it is on the disk."""
 
     part: str
     row: LabelledImage
@@ -214,23 +214,22 @@ class ScannedImages:
     absent: int = 0
 
 
-def _file_of(bases: Sequence[Path], name: str) -> Path | None:
-    if refusal(name):
-        return None
-    return next((file for file in (find_inside(base, name) for base in bases) if file is not None), None)
+def _file_of(folders: Collection[FolderFiles], name: str) -> Path | None:
+    paths = (folder.path(name) for folder in (() if refusal(name) else folders))
+    return next((path for path in paths if path is not None), None)
 
 
 def collect_items(tables: Mapping[Split, ClassTable], gallery: str | Path | None = None) -> AuditItems:
     """List the images of the splits and of a gallery; an image of several classes counts under its first."""
     items: dict[tuple[str, str], AuditItem] = {}
+    folders: dict[Path, FolderFiles] = {}
     for split, table in tables.items():
-        bases = [table.root.resolve()]
+        files = folders.setdefault(table.root.resolve(), FolderFiles(table.root))
         for row in table.rows:
-            items.setdefault((split, row.path), AuditItem(split, row, _file_of(bases, row.path)))
-    roots = list(dict.fromkeys(table.root.resolve() for table in tables.values()))
+            items.setdefault((split, row.path), AuditItem(split, row, _file_of([files], row.path)))
     for enrolled in () if gallery is None else Gallery.open(gallery, index="exact").rows:
         row = LabelledImage(enrolled.path, enrolled.label)
-        items.setdefault((GALLERY, row.path), AuditItem(GALLERY, row, _file_of(roots, row.path)))
+        items.setdefault((GALLERY, row.path), AuditItem(GALLERY, row, _file_of(folders.values(), row.path)))
     classes = {name for table in tables.values() for name in table.classes}
     return AuditItems(tuple(items.values()), tuple(sorted(classes)))
 
@@ -290,7 +289,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found."""
+    """What an audit found: every pair that is alike, the most alike first, and held-out parts against the others."""
 
     items: AuditItems
     scanned: ScannedImages
@@ -318,7 +317,7 @@ class Audit:
         return sum(pair.exact and items[pair.first].row.label != items[pair.second].row.label for pair in self.alike)
 
     def _crosses(self, pair: NearPair) -> bool:
-        parts = {self.items.items[place].part for place in (pair.first, pair.second)}
+        parts = {self.items.items[index].part for index in (pair.first, pair.second)}
         return any({one.held, one.against} == parts for one in self.comparisons)
 
     def as_json(self) -> dict[str, Any]:
@@ -328,7 +327,7 @@ class Audit:
             "near_bits": NEAR_BITS,
             "pictures": {part: len(self.items.rows(part)) for part in self.items.parts},
             "absent": self.scanned.absent,
-            **{f"images_{name}": count for name, count in self.scanned.quarantine.counts().items()},
+            **{f"pictures_{name}": count for name, count in self.scanned.quarantine.counts().items()},
             "leaking": self.leaking,
             "repeats": {part: self.repeats(part) for part in self.items.parts},
             "same_pixels_other_class": self.conflicts(),
@@ -337,7 +336,7 @@ class Audit:
         }
 
     def _pair_json(self, pair: NearPair) -> dict[str, Any]:
-        sides = [self.items.items[place] for place in (pair.first, pair.second)]
+        sides = [self.items.items[index] for index in (pair.first, pair.second)]
         return {
             "parts": [side.part for side in sides],
             "paths": [side.row.path for side in sides],
@@ -371,9 +370,9 @@ def _compare(
             if (items.items[here].part, items.items[there].part) == sides:
                 (exact if pair.exact else near).add(here)
     frames = find_frame_leaks(items.rows(held), items.rows(against), items.classes, window=window, numbers=numbers)
-    compared = sum(items.items[place].part == held for place in scanned.signatures)
+    compared = sum(items.items[index].part == held for index in scanned.signatures)
     by_frame = {one.path for one in frames.near}
-    leaking = by_frame | {items.items[place].row.path for place in exact | near}
+    leaking = by_frame | {items.items[index].row.path for index in exact | near}
     return Comparison(held, against, compared, len(exact), len(near - exact), frames, len(leaking))
 
 

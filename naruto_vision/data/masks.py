@@ -1,9 +1,10 @@
-"""Where images with masks come from: drawn as they are needed, or a folder with COCO truth."""
+"""Images with masks, synthetic or of a folder with COCO truth, and the prompts that a promptable model learns from."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import lightning.pytorch as pl
@@ -11,23 +12,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, DistributedSampler
+from typing_extensions import override
 
-from naruto_vision.data.sampling import (
-    Draw,
-    DrawSampler,
-    ResumableLoader,
-    ShareSampler,
-    checked_batch_size,
-    consumed_batches,
-    process_share,
-)
-from naruto_vision.data.scene_masks import read_coco_masks
-from naruto_vision.errors import FormatError, MissingPathError
-from naruto_vision.geometry import mask_from_rle, xyxy_from_mask
+from naruto_vision.data.sampling import Draw, ShareSampler, checked_batch_size, process_share, training_sampler
+from naruto_vision.data.scene_masks import read_coco_masks, unpack_mask
+from naruto_vision.data.store import Sample, TableLoader, TableQuarantine, read_first, report_quarantines
+from naruto_vision.errors import FormatError
+from naruto_vision.geometry import xyxy_from_mask
 from naruto_vision.io.bundles import config_path
 from naruto_vision.io.images import read_image
-from naruto_vision.records import ImageArray
+from naruto_vision.records import ImageArray, LabelledImage
 from naruto_vision.segmentation.training import PromptBatch
 
 _SEEDS_APART = 1_000_003  # a prime: scene seeds of two nearby source seeds meet only after so many scenes
@@ -61,14 +56,17 @@ class MaskSource(ABC):
 
         Returns:
             The image, shape (H, W, 3), and its masks, shape (K, H, W).
+
+        Raises:
+            BadImageError: If it cannot be decoded; training and validation then leave it out.
         """
 
 
 class SyntheticMasks(MaskSource):
-    """Scenes of strangers, drawn when they are asked for.
+    """Synthetic scenes of unknown characters, each rendered when a batch needs it.
 
     Args:
-        seed: Decides every scene.
+        seed: Random seed of every scene.
         count: How many there are.
         size: Side of a scene in pixels.
 
@@ -80,28 +78,17 @@ class SyntheticMasks(MaskSource):
     """
 
     def __init__(self, seed: int = 0, count: int = 1000, size: int = 384) -> None:
-        from naruto_vision.synthetic.attributes import read_cast  # `predict` reads masks from here, and draws none
+        from naruto_vision.synthetic.attributes import read_cast  # `predict` reads masks from here, and renders none
 
         self.seed = seed
         self.count = count
         self.size = size
-        self._cast = read_cast(config_path("cast.yaml"))  # whom the strangers must not resemble
+        self._cast = read_cast(config_path("cast.yaml"))  # whom the unknowns must not resemble
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, index: int) -> MaskedImage:
-        """Draw one scene.
-
-        Args:
-            index: From 0 to the length minus one.
-
-        Returns:
-            The image, shape (size, size, 3), and its masks, shape (K, size, size).
-
-        Raises:
-            IndexError: If there is no such scene.
-        """
         if not 0 <= index < self.count:
             raise IndexError(index)
         from naruto_vision.synthetic.scene import draw_scene
@@ -119,14 +106,13 @@ class CocoMasks(MaskSource):
 
     Raises:
         MissingPathError: If ``coco.json`` is not there.
-        FormatError: If it is not COCO instance truth with run-length masks.
+        FormatError: If it is not COCO instance truth with run-length masks, also on reading an image whose masks are
+            broken or not of its size.
     """
 
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
         self.path = self.folder / "coco.json"
-        if not self.path.is_file():
-            raise MissingPathError(self.path, "COCO truth", "give a folder with images/ and coco.json")
         masks = read_coco_masks(self.path)
         self.names = list(masks)
         self.records = list(masks.values())
@@ -135,47 +121,26 @@ class CocoMasks(MaskSource):
         return len(self.names)
 
     def __getitem__(self, index: int) -> MaskedImage:
-        """Read one image.
-
-        Args:
-            index: From 0 to the length minus one.
-
-        Returns:
-            The image, shape (H, W, 3), and its masks, shape (K, H, W).
-
-        Raises:
-            FormatError: If a mask is broken or not of the image's size.
-        """
-        image = read_image(self.folder / "images" / self.names[index])
+        name = self.names[index]
+        image = read_image(self.folder / "images" / name)
         shape = image.shape[:2]
         masks = np.zeros((len(self.records[index]), *shape), dtype=np.bool_)
         for row, record in enumerate(self.records[index]):
-            try:
-                mask = mask_from_rle(record if isinstance(record, dict) else {"counts": record})
-            except ValueError as error:
-                raise FormatError(self.path, f"masks of {self.names[index]}", str(error)) from None
+            mask = unpack_mask(self.path, name, record)
             if mask.shape != shape:
-                raise FormatError(self.path, f"a mask of {shape} for {self.names[index]}", f"one of {mask.shape}")
+                raise FormatError(self.path, f"a mask of {shape} for {name}", f"one of {mask.shape}")
             masks[row] = mask
         return MaskedImage(image, masks)
 
 
-class Asked(NamedTuple):
-    """One image and the prompts about it.
+class PromptedImage(NamedTuple):
+    """One image and its prompts."""
 
-    Attributes:
-        image: Shape (S, S, 3), uint8, RGB.
-        points: Shape (A, 2), float32, x and y in pixels.
-        point_masks: Shape (A, S, S), bool; empty for a point on no figure.
-        boxes: Shape (C, 4), float32, x1 y1 x2 y2 in pixels.
-        box_masks: Shape (C, S, S), bool.
-    """
-
-    image: ImageArray
-    points: NDArray[np.float32]
-    point_masks: NDArray[np.bool_]
-    boxes: NDArray[np.float32]
-    box_masks: NDArray[np.bool_]
+    image: ImageArray  # (S, S, 3), uint8, RGB
+    points: NDArray[np.float32]  # (A, 2), x and y in pixels
+    point_masks: NDArray[np.bool_]  # (A, S, S); empty for a point on no figure
+    boxes: NDArray[np.float32]  # (C, 4), x1 y1 x2 y2 in pixels
+    box_masks: NDArray[np.bool_]  # (C, S, S)
 
 
 def to_square(scene: MaskedImage, side: int) -> MaskedImage:
@@ -184,7 +149,7 @@ def to_square(scene: MaskedImage, side: int) -> MaskedImage:
     scale = side / max(height, width)
     size = (max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5)))
     image = np.zeros((side, side, 3), dtype=np.uint8)
-    # the very resizing that the model does itself when it is used
+    # the same resizing as in the model's own preprocessing
     image[: size[1], : size[0]] = np.asarray(Image.fromarray(scene.image).resize(size, Image.Resampling.BILINEAR))
     masks = np.zeros((len(scene.masks), side, side), dtype=np.bool_)
     for row, mask in enumerate(scene.masks):
@@ -194,7 +159,7 @@ def to_square(scene: MaskedImage, side: int) -> MaskedImage:
 
 
 def point_in(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Choose a pixel of a mask, all alike probable."""
+    """Sample a pixel of a mask uniformly."""
     pixels = np.flatnonzero(mask)
     y, x = divmod(int(pixels[rng.integers(len(pixels))]), mask.shape[1])
     return np.array([x, y], dtype=np.float32)
@@ -209,8 +174,10 @@ def box_around(mask: NDArray[np.bool_], rng: np.random.Generator, jitter: float)
     return moved.clip(0, limit).astype(np.float32)
 
 
-def ask(scene: MaskedImage, rng: np.random.Generator, *, figures: int, off_figure: int, boxes: float) -> Asked:
-    """Choose an image's training prompts, and flip it every other time."""
+def sample_prompts(
+    scene: MaskedImage, rng: np.random.Generator, *, figures: int, off_figure: int, boxes: float
+) -> PromptedImage:
+    """Sample an image's training prompts, and flip it every other time."""
     image, masks = scene
     if rng.random() < 0.5:
         image, masks = image[:, ::-1], masks[:, :, ::-1]
@@ -220,30 +187,25 @@ def ask(scene: MaskedImage, rng: np.random.Generator, *, figures: int, off_figur
     nothing = np.zeros((off_figure if background.any() else 0, *background.shape), dtype=np.bool_)
     points = [point_in(mask, rng) for mask in chosen[~by_box]] + [point_in(background, rng) for _ in nothing]
     around = [box_around(mask, rng, 0.1) for mask in chosen[by_box]]
-    return Asked(
-        image,
-        np.array(points, dtype=np.float32).reshape(-1, 2),
-        np.concatenate([chosen[~by_box], nothing]),
-        np.array(around, dtype=np.float32).reshape(-1, 4),
-        chosen[by_box],
-    )
+    point_masks = np.concatenate([chosen[~by_box], nothing])
+    return PromptedImage(image, _stack(points, 2), point_masks, _stack(around, 4), chosen[by_box])
 
 
-def ask_all(scene: MaskedImage, rng: np.random.Generator) -> Asked:
-    """Ask for every figure twice, by one point and by its exact box: what validation measures."""
+def all_prompts(scene: MaskedImage, rng: np.random.Generator) -> PromptedImage:
+    """Prompt every figure twice, by one point and by its exact box: what validation measures."""
     points = [point_in(mask, rng) for mask in scene.masks]
     around = [box_around(mask, rng, 0.0) for mask in scene.masks]
-    return Asked(
-        scene.image,
-        np.array(points, dtype=np.float32).reshape(-1, 2),
-        scene.masks,
-        np.array(around, dtype=np.float32).reshape(-1, 4),
-        scene.masks,
-    )
+    return PromptedImage(scene.image, _stack(points, 2), scene.masks, _stack(around, 4), scene.masks)
 
 
-def collate(items: Sequence[Asked]) -> PromptBatch:
-    """Put images and their prompts into one batch."""
+def _stack(rows: list[NDArray[np.float32]], columns: int) -> NDArray[np.float32]:
+    return np.array(rows, dtype=np.float32).reshape(-1, columns)
+
+
+def collate(items: Sequence[PromptedImage]) -> PromptBatch | None:
+    """Put images and their prompts into one batch; None of no images."""
+    if not items:
+        return None
     pixels = np.stack([item.image for item in items]).transpose(0, 3, 1, 2)
     counts = [len(item.points) for item in items], [len(item.boxes) for item in items]
     image = np.concatenate([np.repeat(np.arange(len(items)), count) for count in counts])
@@ -267,14 +229,17 @@ class _Packed(NamedTuple):
     masks: int
 
 
-class _Kept:
-    """Squares that were made once, packed to eight mask pixels a byte."""
+class _SquareCache:
+    """Images scaled to squares, kept packed to eight mask pixels a byte where ``keep`` is set."""
 
     def __init__(self, source: MaskSource, side: int, *, keep: bool) -> None:
         self._source = source
         self._side = side
         self._keep = keep
         self._squares: dict[int, _Packed] = {}
+
+    def __len__(self) -> int:
+        return len(self._source)
 
     def __getitem__(self, row: int) -> MaskedImage:
         if row in self._squares:
@@ -287,30 +252,27 @@ class _Kept:
         return square
 
 
-class _TrainPrompts(Dataset[Asked]):
-    def __init__(self, squares: _Kept, seed: int, figures: int, off_figure: int, boxes: float) -> None:
-        self._squares = squares
-        self._seed = seed
-        self._figures = figures
-        self._off_figure = off_figure
-        self._boxes = boxes
+class _Prompts(Dataset[Sample]):
+    """Sampled prompts of draws, in place of an unreadable image those of the next; all prompts of plain rows."""
 
-    def __getitem__(self, draw: Draw) -> Asked:
-        rng = np.random.default_rng([_PROMPT_STREAM, self._seed, draw.place])
-        square = self._squares[draw.row]
-        return ask(square, rng, figures=self._figures, off_figure=self._off_figure, boxes=self._boxes)
-
-
-class _ValidPrompts(Dataset[Asked]):
-    def __init__(self, squares: _Kept, count: int) -> None:
-        self._squares = squares
-        self._count = count
+    def __init__(self, squares: _SquareCache, seed: int, sample: Callable[..., PromptedImage]) -> None:
+        self._squares, self._seed, self._sample = squares, seed, sample
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._squares)
 
-    def __getitem__(self, row: int) -> Asked:
-        return ask_all(self._squares[row], np.random.default_rng([_VALID_STREAM, row]))
+    def __getitem__(self, index: int | Draw) -> Sample:
+        if isinstance(index, int):
+            make = partial(self._make, all_prompts, [_VALID_STREAM, index])
+            return read_first(self._squares, [index], make)
+        rows: Iterable[int] = (*range(index.row, len(self)), *range(index.row))
+        make = partial(self._make, self._sample, [_PROMPT_STREAM, self._seed, index.position])
+        return read_first(self._squares, rows, make)
+
+    def _make(
+        self, sample: Callable[..., PromptedImage], seeds: list[int], _: int, square: MaskedImage
+    ) -> PromptedImage:
+        return sample(square, np.random.default_rng(seeds))
 
 
 class MaskData(pl.LightningDataModule):
@@ -326,11 +288,12 @@ class MaskData(pl.LightningDataModule):
         batch_size: Images a batch.
         epoch_batches: Batches an epoch and process; None goes through all images once.
         num_workers: Processes that prepare training batches; 0 prepares them in the training process.
-        seed: Decides the order and the prompts.
-        figures: How many figures of an image are asked for at most.
-        off_figure: How many points of an image lie on no figure.
-        boxes: Chance that a figure is asked for by a box instead of a point.
+        seed: Random seed of the order and the prompts.
+        figures: Maximum number of figures of an image that are prompted.
+        off_figure: Number of points of an image that are on no figure.
+        boxes: Probability that a figure is prompted by a box instead of a point.
         keep: Keep the scaled images in memory, about 0.22 MB each at 256 pixels.
+        max_bad_fraction: Maximum fraction of unreadable images, in [0, 1]; in place of one, training takes the next.
 
     Example:
         >>> import naruto_vision as nv
@@ -353,38 +316,51 @@ class MaskData(pl.LightningDataModule):
         off_figure: int = 1,
         boxes: float = 0.25,
         keep: bool = True,
+        max_bad_fraction: float = 0.05,
     ) -> None:
         super().__init__()
-        self.train = train
-        self.valid = valid
-        self.side = side
+        self.train, self.valid, self.seed = train, valid, seed
         self.batch_size = checked_batch_size(batch_size)
-        self.epoch_batches = epoch_batches
-        self.num_workers = num_workers
-        self.seed = seed
-        self._prompts = _TrainPrompts(_Kept(train, side, keep=keep), seed, figures, off_figure, boxes)
-        self._measured = _ValidPrompts(_Kept(valid, side, keep=keep), len(valid))
+        self.epoch_batches, self.num_workers = epoch_batches, num_workers
+        sample = partial(sample_prompts, figures=figures, off_figure=off_figure, boxes=boxes)
+        sources = {"train": train, "valid": valid}
+        self._prompts = {
+            split: _Prompts(_SquareCache(source, side, keep=keep), seed, sample) for split, source in sources.items()
+        }
+        self.quarantines = {
+            split: TableQuarantine(f"images of split {split!r}", _rows(source), max_bad_fraction)
+            for split, source in sources.items()
+        }
 
-    def train_dataloader(self) -> ResumableLoader:
-        """Return the training prompts from wherever the run stands."""
-        rank, world = process_share(self.trainer)
-        batches = self.epoch_batches or max(1, len(self.train) // (self.batch_size * world))
-        sampler = DrawSampler(
-            [range(len(self.train))],
-            self.seed,
-            self.batch_size,
-            batches,
-            lambda: consumed_batches(self.trainer),
-            rank,
-            world,
-        )
-        return ResumableLoader(self._prompts, sampler, self.batch_size, collate, self.num_workers)
+    def _loader(self, split: str, sampler: DistributedSampler[Any], num_workers: int = 0) -> TableLoader:
+        prompts, quarantine = self._prompts[split], self.quarantines[split]
+        return TableLoader(prompts, sampler, self.batch_size, collate, quarantine, num_workers)
 
-    def val_dataloader(self) -> ResumableLoader:
-        """Return every figure of every validation image, in order; each image in exactly one process."""
-        sampler = ShareSampler(len(self.valid), *process_share(self.trainer))
-        return ResumableLoader(self._measured, sampler, self.batch_size, collate)
+    def train_dataloader(self) -> TableLoader:
+        """Return the training prompts from wherever the run is."""
+        rows, world = range(len(self.train)), process_share(self.trainer)[1]
+        batches = self.epoch_batches or max(1, len(rows) // (self.batch_size * world))
+        sampler = training_sampler(self.trainer, [rows], self.seed, self.batch_size, batches)
+        return self._loader("train", sampler, self.num_workers)
 
-    def test_dataloader(self) -> ResumableLoader:
+    def val_dataloader(self) -> TableLoader:
+        """Return every figure of every readable validation image, in order; each image in exactly one process."""
+        return self._loader("valid", ShareSampler(len(self.valid), *process_share(self.trainer)))
+
+    def test_dataloader(self) -> TableLoader:
         """Return the same prompts as validation."""
         return self.val_dataloader()
+
+    @override
+    def teardown(self, stage: str) -> None:
+        """Report which images could not be read, and list them in ``quarantine.jsonl`` in the run's log folder.
+
+        Raises:
+            InputError: If they are too many over all processes.
+        """
+        report_quarantines(self.trainer, self.quarantines)
+
+
+def _rows(source: MaskSource) -> list[LabelledImage]:
+    names = source.names if isinstance(source, CocoMasks) else [f"image {k}" for k in range(len(source))]
+    return [LabelledImage(name, "") for name in names]

@@ -1,11 +1,11 @@
-"""One question for class data of any layout: the table of a split."""
+"""Class data of any layout, read as one table a split."""
 
 import csv
 import io
-import json
 import logging
 import math
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -14,42 +14,54 @@ from typing import Any, Literal, TypeAlias
 from naruto_vision.data.shards import INDEX, read_shards
 from naruto_vision.data.tables import (
     ClassTable,
+    FolderFiles,
     ReadRules,
     SourceRow,
     Split,
     build_table,
-    find_inside,
     hold_out,
-    merge_classes,
     refusal,
 )
-from naruto_vision.errors import FormatError, InputError, JsonError, MissingPathError
+from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.io.atomic import write_json, write_text
 from naruto_vision.io.images import list_images
+from naruto_vision.io.typed_json import read_json
 
 CLASSES_CSV = "_classes.csv"
+HEADER = ("path", "label")
+CLASSES = "classes.json"
+SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+ReaderName: TypeAlias = Literal["auto", "shards", "roboflow", "manifest", "folders"]
 _FILE_COLUMN = "filename"
 _NOT_A_CLASS = "unlabeled"
+_NAMES: dict[Split, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "valid": ("valid", "val", "validation"),
+    "test": ("test", "testing"),
+}
+_LOG = logging.getLogger(__name__)
 
 
-def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Read a CSV file of any everyday dialect of line ends, with blanks around the values dropped."""
+def read_csv(path: Path, *, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
+    """Read line number and stripped values of each row that is not blank; ``strict`` refuses stray quotes."""
     if not path.is_file():
         raise MissingPathError(path, "CSV file")
+    data = path.read_bytes()
     try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
-            reader = csv.reader(handle, skipinitialspace=True)
-            rows = ([value.strip() for value in row] for row in reader)
-            for values in filter(any, rows):
-                yield reader.line_num, values
-    except UnicodeDecodeError:
-        raise FormatError(path, "UTF-8 text", "another encoding", "save it as UTF-8") from None
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise FormatError(path, "UTF-8 text", f"another encoding in line {line}", "save it as UTF-8") from None
+    reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=strict)
+    try:
+        for values in filter(any, ([value.strip() for value in row] for row in reader)):
+            yield reader.line_num, values
     except csv.Error as error:
-        raise FormatError(path, "comma-separated values", str(error)) from None
+        raise FormatError(path, "comma-separated values", f"{error} in line {reader.line_num}") from None
 
 
 def is_positive(text: str) -> bool:
-    """Tell whether a cell of a one-hot table marks its class."""
+    """Whether a cell of a one-hot table marks its class; ValueError if it is no number."""
     if not text:
         return False
     value = float(text)
@@ -61,21 +73,20 @@ def _class_columns(path: Path, header: list[str]) -> tuple[int, dict[int, str]]:
     lowered = [name.casefold() for name in header]
     if _FILE_COLUMN not in lowered:
         raise FormatError(path, "a column 'filename'", f"columns {', '.join(header)[:80]}")
-    place = lowered.index(_FILE_COLUMN)
-    if place != len(lowered) - 1 - lowered[::-1].index(_FILE_COLUMN):
+    filename = lowered.index(_FILE_COLUMN)
+    if lowered.count(_FILE_COLUMN) > 1:
         raise FormatError(path, "one column 'filename'", "two")
-    names = [name for i, name in enumerate(header) if i != place and name]
-    for name in names:
-        if names.count(name) > 1:
+    names = {k: name for k, name in enumerate(header) if k != filename and name}
+    for name, count in Counter(names.values()).items():
+        if count > 1:
             raise FormatError(path, "one column a class", f"{name!r} twice")
-    columns = {i: name for i, name in enumerate(header) if i != place and name and name.casefold() != _NOT_A_CLASS}
-    return place, columns
+    return filename, {k: name for k, name in names.items() if name.casefold() != _NOT_A_CLASS}
 
 
 def _source_row(
-    path: Path, line: int, values: list[str], width: int, place: int, columns: Mapping[int, str]
+    path: Path, line: int, values: list[str], width: int, filename: int, columns: Mapping[int, str]
 ) -> SourceRow:
-    if not place < len(values) or any(values[width:]):
+    if not filename < len(values) or any(values[width:]):
         raise FormatError(path, f"{width} values in line {line}", f"{len(values)}")
     positives = []
     for i, name in columns.items():
@@ -86,7 +97,7 @@ def _source_row(
             raise FormatError(path, f"0 or 1 in line {line}, column {name!r}", repr(cell)[:40]) from None
         if marked:
             positives.append(name)
-    return SourceRow(values[place], tuple(positives))
+    return SourceRow(values[filename], tuple(positives))
 
 
 def read_roboflow(folder: str | Path, rules: ReadRules | None = None) -> ClassTable:
@@ -97,8 +108,8 @@ def read_roboflow(folder: str | Path, rules: ReadRules | None = None) -> ClassTa
     header = next(lines, (0, []))[1]
     if not header:
         raise FormatError(path, "a header with 'filename' and the classes", "an empty file")
-    place, columns = _class_columns(path, header)
-    rows = [_source_row(path, line, values, len(header), place, columns) for line, values in lines]
+    filename, columns = _class_columns(path, header)
+    rows = [_source_row(path, line, values, len(header), filename, columns) for line, values in lines]
     return build_table(folder, rows, tuple(columns.values()), rules or ReadRules())
 
 
@@ -118,17 +129,9 @@ def read_class_folders(folder: str | Path, rules: ReadRules | None = None) -> Cl
     return build_table(folder, rows, names, rules or ReadRules(), list_unnamed=False)
 
 
-HEADER = ("path", "label")
-CLASSES = "classes.json"
-
-
 def _read_class_names(path: Path) -> tuple[str, ...]:
-    try:
-        names = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise JsonError(path, error) from None
-    good = isinstance(names, list) and all(isinstance(name, str) and name for name in names)
-    if not good or len(set(names)) != len(names):
+    names = read_json(path, list[str])
+    if not all(names) or len(set(names)) != len(names):
         raise FormatError(path, "a list of different class names", repr(names)[:60])
     return tuple(names)
 
@@ -139,16 +142,16 @@ def _labels_by_path(path: Path) -> tuple[dict[str, list[str]], list[str]]:
     header = [name.casefold() for name in next(lines, (0, []))[1]]
     if not set(HEADER) <= set(header):
         raise FormatError(path, "columns 'path' and 'label'", ", ".join(header)[:80] or "an empty file")
-    place, label_place = header.index("path"), header.index("label")
+    path_column, label_column = header.index("path"), header.index("label")
     found: dict[str, list[str]] = {}
     repeats = []
     for line, values in lines:
         if len(values) != len(header):
             raise FormatError(path, f"{len(header)} values in line {line}", str(len(values)))
-        label = values[label_place]
-        labels = found.setdefault(values[place], [])
+        name, label = values[path_column], values[label_column]
+        labels = found.setdefault(name, [])
         if label in labels:
-            repeats.append(values[place])
+            repeats.append(name)
         elif label:
             labels.append(label)
     return found, repeats
@@ -159,13 +162,13 @@ def _base_of(path: Path, names: Sequence[str], rules: ReadRules) -> Path:
     candidates = (path.parent, path.parent.parent, Path())
     harmless = [name for name in names if not refusal(name)][:50]
     for folder in candidates:
-        if any(find_inside(folder.resolve(), name) for name in harmless):
+        if any(map(FolderFiles(folder).find, harmless)):
             return folder
     if not rules.need_files:
         return path.parent
-    places = ", ".join(dict.fromkeys(str(folder.resolve()) for folder in candidates))
+    searched = ", ".join(dict.fromkeys(str(folder.resolve()) for folder in candidates))
     hint = "run from the folder that the paths start in, or put the manifests beside it"
-    raise MissingPathError(names[0] if names else path, f"image of {path} under {places}", hint)
+    raise MissingPathError(names[0] if names else path, f"image of {path} under {searched}", hint)
 
 
 def read_manifest(path: str | Path, root: str | Path | None = None, rules: ReadRules | None = None) -> ClassTable:
@@ -218,12 +221,12 @@ def statistics(table: ClassTable, note: str) -> dict[str, Any]:
 def manifest_base(root: str | Path, tables: Mapping[Split, ClassTable]) -> Path:
     """Return the folder that a data set's manifests are written relative to."""
     base = Path(os.path.normpath(Path(root).absolute())).parent  # not resolved: a folder that is a link keeps its name
-    places = [Path(os.path.normpath(table.root.absolute())) for table in tables.values()]
-    return base if all(place.is_relative_to(base) for place in places) else Path(os.path.commonpath(places))
+    roots = [Path(os.path.normpath(table.root.absolute())) for table in tables.values()]
+    return base if all(root.is_relative_to(base) for root in roots) else Path(os.path.commonpath(roots))
 
 
 def is_found_from(out: str | Path, base: str | Path) -> bool:
-    """Tell whether manifests in a folder find images relative to another one by themselves."""
+    """Whether manifests in a folder find images relative to another one by themselves."""
     out = Path(out).resolve()
     return Path(base).resolve() in (out, out.parent, Path().resolve())
 
@@ -237,24 +240,6 @@ def write_manifests(
         write_text(out / f"{split}.csv", manifest_text(table, base))
         write_json(out / f"stats_{split}.json", statistics(table, note))
     write_json(out / CLASSES, list(classes))
-
-
-_LOG = logging.getLogger(__name__)
-ReaderName: TypeAlias = Literal["auto", "shards", "roboflow", "manifest", "folders"]
-SPLITS: tuple[Split, ...] = ("train", "valid", "test")
-
-_NAMES: dict[Split, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "valid": ("valid", "val", "validation"),
-    "test": ("test", "testing"),
-}
-
-
-def _looked_for(root: Path, split: str) -> str:
-    return (
-        f"{root}: no class data of split {split!r}; expected {split}/{CLASSES_CSV} (Roboflow export), "
-        f"{split}.csv (manifest), {split}/<class>/ folders or {split}/{INDEX} (shards)"
-    )
 
 
 def find_split(root: str | Path, split: Split, reader: ReaderName = "auto") -> tuple[ReaderName, Path] | None:
@@ -272,8 +257,7 @@ def find_split(root: str | Path, split: Split, reader: ReaderName = "auto") -> t
         *(("manifest", path) for path in manifests if path.is_file()),
         *(("folders", folder) for folder in folders if folder.is_dir() and class_folder_names(folder)),
     ]
-    fitting = [place for place in found if reader in ("auto", place[0])]
-    return fitting[0] if fitting else None
+    return next((layout for layout in found if reader in ("auto", layout[0])), None)
 
 
 def read_classes(
@@ -283,10 +267,14 @@ def read_classes(
     rules: ReadRules | None = None,
 ) -> ClassTable:
     """Read one split of a data set."""
-    place = find_split(root, split, reader)
-    if place is None:
-        raise InputError(_looked_for(Path(root), split))
-    layout, path = place
+    found = find_split(root, split, reader)
+    if found is None:
+        msg = (
+            f"{Path(root)}: no class data of split {split!r}; expected {split}/{CLASSES_CSV} (Roboflow export), "
+            f"{split}.csv (manifest), {split}/<class>/ folders or {split}/{INDEX} (shards)"
+        )
+        raise InputError(msg)
+    layout, path = found
     match layout:
         case "shards":
             table = read_shards(path, rules)
@@ -316,8 +304,9 @@ def read_present(
             msg = f"{root}: no class {', '.join(unknown)}; there are {', '.join(everything)}"
             raise InputError(msg)
     found = {split: read_classes(root, split, reader, rules) for split in wanted}
-    classes = rules.in_order(rules.labels or merge_classes(list(found.values())))
-    return {split: table.relabelled(classes) for split, table in found.items()}
+    every = dict.fromkeys(name for table in found.values() for name in table.classes)
+    classes = rules.in_order(rules.labels or every)
+    return {split: replace(table, classes=classes) for split, table in found.items()}
 
 
 def read_splits(

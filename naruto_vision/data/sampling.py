@@ -1,9 +1,10 @@
-"""Which image comes next: pure functions of the seed and the place in training, and the samplers over them.
+"""Which image comes next: pure functions of the seed and the position in training, and the samplers over them.
 
 A sampler that is a ``DistributedSampler`` is left alone by Lightning, so these split their work themselves.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
@@ -22,15 +23,10 @@ NOTHING = -1
 
 
 class Draw(NamedTuple):
-    """One training example.
-
-    Args:
-        row: Row of the table.
-        place: Place in the endless sequence of draws; with the seed it decides the augmentation.
-    """
+    """One training example: a row, and its position among all draws, which seeds its augmentation."""
 
     row: int
-    place: int
+    position: int
 
 
 def _permutation(size: int, *seeds: int) -> list[int]:
@@ -47,35 +43,20 @@ def draw_rows(groups: Sequence[Sequence[int]], seed: int, start: int, count: int
     rounds: dict[int, list[int]] = {}
     passes: dict[tuple[int, int], list[int]] = {}
     draws = []
-    for place in range(start, start + count):
-        turn, step = divmod(place, len(groups))
+    for position in range(start, start + count):
+        turn, step = divmod(position, len(groups))
         if turn not in rounds:
             rounds = {turn: _permutation(len(groups), seed, 0, turn)}
         group = rounds[turn][step]
         lap, index = divmod(turn, len(groups[group]))
         if (group, lap) not in passes:
             passes[group, lap] = _permutation(len(groups[group]), seed, 1, group, lap)
-        draws.append(Draw(groups[group][passes[group, lap][index]], place))
+        draws.append(Draw(groups[group][passes[group, lap][index]], position))
     return draws
 
 
-def _items(count: int) -> Dataset[Any]:
-    """Return what ``DistributedSampler`` wants of a dataset: its length."""
-    return cast("Dataset[Any]", range(count))
-
-
 class DrawSampler(DistributedSampler[Draw]):
-    """Draws of one epoch for one process, from wherever training stands.
-
-    Args:
-        groups: Lists of rows that take turns.
-        seed: Decides the order.
-        batch_size: Draws a batch and process; every batch is full.
-        batches: Batches an epoch.
-        consumed: Tells how many batches training has consumed since its beginning.
-        rank: This process among ``world``.
-        world: How many processes there are.
-    """
+    """Draws of one epoch for one process, in full batches, behind the batches that training has ``consumed``."""
 
     def __init__(
         self,
@@ -87,12 +68,11 @@ class DrawSampler(DistributedSampler[Draw]):
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        super().__init__(_items(batch_size * batches * world), num_replicas=world, rank=rank, shuffle=False)
-        self._groups = groups
-        self._seed = seed
-        self._batch_size = batch_size
-        self._batches = batches
-        self._consumed = consumed
+        super().__init__(
+            cast("Dataset[Any]", range(batch_size * batches * world)), num_replicas=world, rank=rank, shuffle=False
+        )
+        self._groups, self._seed, self._consumed = groups, seed, consumed
+        self._batch_size, self._batches = batch_size, batches
 
     def __len__(self) -> int:
         return self._batch_size * self._batches
@@ -107,13 +87,8 @@ class DrawSampler(DistributedSampler[Draw]):
 class ShareSampler(DistributedSampler[int]):
     """This process's share of a dataset, in order: every item in exactly one process, none twice.
 
-    Args:
-        count: Items in the dataset.
-        rank: This process among ``world``.
-        world: How many processes there are.
-        skipped: Items that need not be visited; looked at while iterating.
-        never_empty: Give ``NOTHING`` to a process that has nothing to visit, since Lightning calls no hook (and so no
-            gathering) in a process without a batch, for which the others would wait for ever.
+    Items that are ``skipped`` when their turn comes are not visited. ``never_empty`` gives ``NOTHING`` to a process
+    that has nothing to visit, since Lightning calls no hook without a batch, and the others would wait for its part.
     """
 
     def __init__(
@@ -125,35 +100,26 @@ class ShareSampler(DistributedSampler[int]):
         *,
         never_empty: bool = False,
     ) -> None:
-        super().__init__(_items(count), num_replicas=world, rank=rank, shuffle=False)
+        super().__init__(cast("Dataset[Any]", range(count)), num_replicas=world, rank=rank, shuffle=False)
         self._share: Sequence[int] = range(rank, count, world)
-        self._in_place_of_none = (NOTHING,) if never_empty else ()
+        self._fallback = [NOTHING] if never_empty else []
         self._is_skipped = skipped
 
-    def _visited(self) -> Iterator[int]:
-        return (index for index in self._share if self._is_skipped is None or not self._is_skipped(index))
+    def __iter__(self) -> Iterator[int]:
+        visited = False
+        for index in self._share:
+            if self._is_skipped is None or not self._is_skipped(index):
+                visited = True
+                yield index
+        if not visited:
+            yield from self._fallback
 
     def __len__(self) -> int:
-        return sum(1 for _ in self._visited()) or len(self._in_place_of_none)
-
-    def __iter__(self) -> Iterator[int]:
-        none = True
-        for index in self._visited():
-            none = False
-            yield index
-        yield from self._in_place_of_none if none else ()
+        return sum(1 for _ in self)
 
 
 class ResumableLoader(DataLoader[Any]):
-    """A loader whose order depends on the trainer's own counters alone, so that it has no state to keep.
-
-    Args:
-        dataset: Takes what the sampler gives.
-        sampler: Decides the order.
-        batch_size: Items a batch.
-        collate_fn: Makes a batch of a list of items.
-        num_workers: Worker processes; the batches do not depend on it.
-    """
+    """A loader whose order depends on the trainer's own counters alone, so that it has no state to keep."""
 
     def __init__(
         self,
@@ -192,6 +158,19 @@ def consumed_batches(trainer: "pl.Trainer | None") -> int:
 def process_share(trainer: "pl.Trainer | None") -> tuple[int, int]:
     """Return this process's rank and how many processes share the work."""
     return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+
+
+def training_sampler(
+    trainer: "pl.Trainer | None",
+    groups: Sequence[Sequence[int]],
+    seed: int,
+    batch_size: int,
+    batches: int | None = None,
+) -> DrawSampler:
+    """Sample this process's draws from wherever the run is; by default as many an epoch as there are rows."""
+    rank, world = process_share(trainer)
+    batches = batches or -(-sum(map(len, groups)) // (batch_size * world))
+    return DrawSampler(groups, seed, batch_size, batches, partial(consumed_batches, trainer), rank, world)
 
 
 def checked_batch_size(batch_size: int) -> int:

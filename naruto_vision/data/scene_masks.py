@@ -1,14 +1,16 @@
 """Masks of whole scenes, true and predicted, compared scene by scene."""
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
+import msgspec
+
 from naruto_vision.errors import FormatError, MissingPathError
 from naruto_vision.geometry import mask_from_rle, rle_from_mask
-from naruto_vision.io.typed_json import read_json_lines
+from naruto_vision.io.typed_json import read_json, read_json_lines
 from naruto_vision.metrics.fragments import FragmentCounts, add_fragments, count_fragments
+from naruto_vision.records import Mask
 
 PREDICTIONS = "predictions.jsonl"
 """Where ``predict`` writes its masks."""
@@ -24,31 +26,40 @@ class _Scene(TypedDict):
     regions: list[_Region]
 
 
+class _Image(msgspec.Struct):
+    id: int | str
+    file_name: str
+
+
+class _Annotation(msgspec.Struct):
+    image_id: int | str
+    segmentation: Any  # run lengths, checked by whoever unpacks them
+
+
+class _Coco(msgspec.Struct):
+    images: list[_Image]
+    annotations: list[_Annotation]
+
+
 def read_coco_masks(path: str | Path) -> dict[str, list[Any]]:
     """Read which masks the images of a COCO file have, without unpacking them."""
     path = Path(path)
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        names = {image["id"]: str(image["file_name"]) for image in record["images"]}
-        found = [(names.get(one["image_id"]), one["image_id"], one["segmentation"]) for one in record["annotations"]]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = f"{type(error).__name__} {error}"
-        raise FormatError(path, "COCO images and annotations with run-length masks", reason) from None
+    if not path.is_file():
+        raise MissingPathError(path, "COCO file of masks")
+    record = read_json(path, _Coco)
+    names = {image.id: image.file_name for image in record.images}
     masks: dict[str, list[Any]] = {name: [] for name in names.values()}
-    if len(masks) != len(record["images"]):
-        raise FormatError(path, "every id and every file_name once", f"{len(masks)} of {len(record['images'])}")
-    for name, image, segmentation in found:
-        if name is None:
-            raise FormatError(path, "annotations of its images", f"image_id {image!r}")
-        masks[name].append(segmentation)
+    if len(masks) != len(record.images):
+        raise FormatError(path, "every id and every file_name once", f"{len(masks)} of {len(record.images)}")
+    for one in record.annotations:
+        if one.image_id not in names:
+            raise FormatError(path, "annotations of its images", f"image_id {one.image_id!r}")
+        masks[names[one.image_id]].append(one.segmentation)
     return masks
 
 
 def read_figures(path: str | Path, scenes: Iterable[str]) -> dict[str, list[Any]]:
     """Read the masks of every true figure."""
-    path = Path(path)
-    if not path.is_file():
-        raise MissingPathError(path, "COCO file of masks")
     masks = read_coco_masks(path)
     scenes = list(scenes)
     absent = [scene for scene in scenes if scene not in masks]
@@ -91,16 +102,16 @@ def _log_of(folder: Path) -> Path:
 
 
 def _checked(path: str | Path, scene: str, records: Sequence[Any]) -> list[dict[str, Any]]:
-    """Unpack and pack each mask once: what stands in a file may not reach the C library."""
-    checked = []
-    for record in records:
-        try:
-            mask = mask_from_rle(record if isinstance(record, dict) else {"counts": record})
-        except ValueError as error:
-            raise FormatError(path, f"masks of scene {scene!r}", str(error)) from None
-        if mask.any():
-            checked.append(rle_from_mask(mask))
-    return checked
+    """Unpack and pack each mask once: unchecked values of a file may not reach the C library."""
+    return [rle_from_mask(mask) for record in records if (mask := unpack_mask(path, scene, record)).any()]
+
+
+def unpack_mask(path: str | Path, scene: str, record: object) -> Mask:
+    """Unpack the run lengths of a file, (H, W), bool; FormatError if they are no mask."""
+    try:
+        return mask_from_rle(record if isinstance(record, dict) else {"counts": record})
+    except ValueError as error:
+        raise FormatError(path, f"masks of scene {scene!r}", str(error)) from None
 
 
 def _count(

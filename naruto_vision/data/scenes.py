@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from naruto_vision.data.ground_truth import read_gt
 from naruto_vision.data.sampling import NOTHING, ShareSampler, checked_batch_size, process_share
-from naruto_vision.data.tables import some_of, tell_of_others
+from naruto_vision.data.tables import abbreviate, warn_ignored_images
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
 from naruto_vision.io.images import list_images, read_image
 from naruto_vision.recognition.analyzer import group_size
@@ -26,21 +26,13 @@ TRUTH = "gt.json"
 
 @dataclass(frozen=True)
 class SceneItem:
-    """One scene as it goes to the model.
+    """One scene as it goes to the model."""
 
-    Args:
-        scene: Path relative to the images' folder, POSIX.
-        image: Shape (H, W, 3), uint8, RGB, upright; None where it could not be read.
-        truth: The objects of the ground truth; None where there is none.
-        error: Why the image could not be read, or an empty string.
-        milliseconds: Wall time of reading and decoding.
-    """
-
-    scene: str
-    image: ImageArray | None
-    truth: tuple[LabelledBox, ...] | None = None
-    error: str = ""
-    milliseconds: float = 0.0
+    scene: str  # path relative to the images' folder, POSIX
+    image: ImageArray | None  # (H, W, 3), uint8, RGB, upright; None where it could not be read
+    truth: tuple[LabelledBox, ...] | None = None  # the objects of the ground truth; None where there is none
+    error: str = ""  # why the image could not be read
+    milliseconds: float = 0.0  # wall time of reading and decoding
 
 
 class SceneDataset(Dataset[SceneItem | None]):
@@ -69,7 +61,7 @@ class SceneDataset(Dataset[SceneItem | None]):
             raise MissingPathError(root, "scene folder")
         self.images = root / IMAGES if (root / IMAGES).is_dir() else root
         if self.images != root:
-            tell_of_others(root, IMAGES)
+            warn_ignored_images(root, IMAGES)
         self.scenes: tuple[str, ...] = tuple(list_images(self.images))
         if not self.scenes:
             msg = f"{self.images}: no images in it (jpg, png, webp, bmp or gif)"
@@ -85,12 +77,12 @@ class SceneDataset(Dataset[SceneItem | None]):
             return
         absent = sorted(set(self._truth) - set(self.scenes))
         if absent:
-            msg = f"{gt_path}: names {len(absent)} scenes that are not in {self.images}: {some_of(absent)}"
+            msg = f"{gt_path}: names {len(absent)} scenes that are not in {self.images}: {abbreviate(absent)}"
             raise InputError(msg)
         unnamed = [scene for scene in self.scenes if scene not in self._truth]
         if need_truth and unnamed:
             msg = (
-                f"{gt_path}: says nothing about {len(unnamed)} of {len(self.scenes)} images: {some_of(unnamed)}; "
+                f"{gt_path}: says nothing about {len(unnamed)} of {len(self.scenes)} images: {abbreviate(unnamed)}; "
                 "give a scene in which nobody is known an empty list"
             )
             raise InputError(msg)
@@ -105,11 +97,7 @@ class SceneDataset(Dataset[SceneItem | None]):
         return None if index == NOTHING else self.read(index)
 
     def read(self, index: int) -> SceneItem:
-        """Read one scene; an image that cannot be read is an item that says why.
-
-        Args:
-            index: Place in ``scenes``.
-        """
+        """Read the scene of an index; an image that cannot be read is an item that says why."""
         scene = self.scenes[index]
         truth = None if self._truth is None else self._truth.get(scene)
         start = time.perf_counter()
@@ -120,19 +108,11 @@ class SceneDataset(Dataset[SceneItem | None]):
         return SceneItem(scene, image, truth, error, (time.perf_counter() - start) * 1e3)
 
     def skip(self, scenes: Collection[str]) -> None:
-        """Leave scenes out of what the loader visits from now on; ``scenes`` and the indices stay as they are.
-
-        Args:
-            scenes: Scenes that are done already.
-        """
+        """Leave scenes out of what the loader visits from now on; ``scenes`` and the indices stay as they are."""
         self._skipped = frozenset(scenes)
 
     def is_skipped(self, index: int) -> bool:
-        """Tell whether the loader passes a scene over.
-
-        Args:
-            index: Place in ``scenes``.
-        """
+        """Whether the loader passes over the scene with an index in ``scenes``."""
         return self.scenes[index] in self._skipped
 
 
@@ -164,10 +144,7 @@ def scene_loader(
 
 
 class SceneLoader(DataLoader[Any]):
-    """A loader that, without processes of its own, decodes one list ahead in a thread.
-
-    It takes what ``DataLoader`` takes.
-    """
+    """A loader that, without worker processes, decodes one list ahead in a thread."""
 
     @override
     def __iter__(self) -> Any:
@@ -227,7 +204,7 @@ class SceneDataModule(pl.LightningDataModule):
         return self._datasets[stage]
 
     def setup(self, stage: str) -> None:
-        """Open the scene folders that a verb needs, so that a wrong one is told of at once.
+        """Open the scene folders that a verb needs, so that a wrong one is reported at once.
 
         Args:
             stage: "fit", "validate", "test" or "predict".

@@ -1,4 +1,4 @@
-"""Shards: images scaled down once and packed into tar files that WebDataset reads, with an index of their places.
+"""Shards: images scaled down once and packed into tar files that WebDataset reads, with an index of their offsets.
 
 ::
 
@@ -7,7 +7,7 @@
     ROOT/<split>/<split>-000000.tar      00000000.png, 00000000.cls, 00000000.json; 00000001.png, ...
     ROOT/<split>/<split>-000000.json     for each image: path, labels, and where its bytes are in the shard
 
-The tar files can be streamed by anybody. Here an image is read by its place, so that order, length and the share of
+Any reader of tar files can stream them. Here an image is read by its offset, so that order, length and the share of
 each process are those of the folder: nothing depends on how images are spread over shards, processes or workers.
 """
 
@@ -15,23 +15,26 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Literal, NamedTuple, TypeVar
 
 import cv2
+import msgspec
 
 from naruto_vision.data.tables import ClassTable, ReadRules, SourceRow, build_table
-from naruto_vision.errors import FormatError, InputError, JsonError, MissingPathError
+from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.io.atomic import atomic_file, remove_leftovers, write_json
 from naruto_vision.io.bundles import file_sha256
 from naruto_vision.io.images import decode_image, read_image
 from naruto_vision.io.quarantine import Quarantine
+from naruto_vision.io.typed_json import read_json
 from naruto_vision.records import ImageArray
 
-FORMAT = 1
+T = TypeVar("T")
+FORMAT: Literal[1] = 1
 MARK = "shards.json"
 INDEX = "index.json"
 
@@ -47,16 +50,8 @@ def shrink(image: ImageArray, side: int) -> ImageArray:
     return small
 
 
-@dataclass(frozen=True)
-class PackedImage:
-    """Where an image is.
-
-    Args:
-        path: Its path in the data set that was packed.
-        labels: Its classes.
-        offset: First byte in the shard.
-        size: How many bytes.
-    """
+class PackedImage(NamedTuple):
+    """Path and classes of an image in the data set that was packed, and its first byte and bytes in the shard."""
 
     path: str
     labels: tuple[str, ...]
@@ -64,71 +59,78 @@ class PackedImage:
     size: int
 
 
-def read_json(path: Path) -> Mapping[str, Any]:
-    """Read a file of a folder of shards."""
+class ShardFile(msgspec.Struct):
+    """A whole tar file."""
+
+    bytes: int
+    sha256: str
+
+
+class ShardList(msgspec.Struct):
+    """What is in one shard, and what it was packed from."""
+
+    format: Literal[1]
+    wanted: str
+    shard: ShardFile
+    pictures: list[PackedImage]
+    quarantined: list[tuple[str, str]]
+
+
+class IndexedShard(msgspec.Struct):
+    """One shard of a split."""
+
+    name: str
+    pictures: int
+    bytes: int
+    sha256: str = ""
+
+
+class SplitIndex(msgspec.Struct):
+    """What is in ``index.json``."""
+
+    format: Literal[1]
+    classes: tuple[str, ...]
+    shards: list[IndexedShard]
+    side: int = 0
+
+
+def read_part(path: Path, kind: type[T]) -> T:
+    """Read a JSON file of a folder of shards."""
+    hint = "make the shards again with `naruto-vision data shard`"
     if not path.is_file():
-        raise MissingPathError(
-            path, "part of a folder of shards", "make the shards anew with `naruto-vision data shard`"
-        )
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise JsonError(path, error) from None
-    if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise FormatError(path, f"shards of format {FORMAT}", repr(value)[:60])
-    return value
-
-
-def packed_images(path: Path) -> list[PackedImage]:
-    """Read what is in one shard."""
-    try:
-        rows = read_json(path)["pictures"]
-        return [PackedImage(str(name), tuple(labels), int(start), int(size)) for name, labels, start, size in rows]
-    except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(path, "path, labels, offset and size of each image", str(error)) from None
+        raise MissingPathError(path, "part of a folder of shards", hint)
+    return read_json(path, kind, hint=hint)
 
 
 class ShardReader:
     """The images of one split, by their paths. It holds no open file, so it can go to other processes.
 
-    Args:
-        folder: The split's folder.
-
-    Attributes:
-        classes: Every class in its fixed order.
-        images: Path to labels, in the order of the shards.
-
-    Raises:
-        MissingPathError: If a shard or an index is not there.
-        FormatError: If one is not as the index says: a short shard is refused, not read as far as it goes.
+    ``classes`` are in their fixed order, ``images`` is path to labels in the order of the shards. A missing or short
+    shard is a MissingPathError or FormatError: it is not read as far as it goes.
     """
 
     def __init__(self, folder: Path) -> None:
-        index = read_json(folder / INDEX)
-        self._places: dict[str, tuple[Path, int, int]] = {}
+        index = read_part(folder / INDEX, SplitIndex)
+        self.classes = index.classes
         self.images: dict[str, tuple[str, ...]] = {}
-        try:
-            self.classes = tuple(str(name) for name in index["classes"])
-            listed = [(folder / str(one["name"]), int(one["bytes"]), int(one["pictures"])) for one in index["shards"]]
-        except (KeyError, TypeError, ValueError) as error:
-            raise FormatError(folder / INDEX, "classes and shards", str(error)) from None
-        for shard, size, count in listed:
-            self._add(shard, size, count)
+        self._offsets: dict[str, tuple[Path, int, int]] = {}
+        for shard in index.shards:
+            self._add(folder / shard.name, shard.bytes, shard.pictures)
 
     def _add(self, shard: Path, size: int, count: int) -> None:
         found = shard.stat().st_size if shard.is_file() else 0
         if found != size:
-            raise FormatError(shard, f"{size} bytes", f"{found}; make the shards anew with `naruto-vision data shard`")
-        packed = packed_images(shard.with_suffix(".json"))
+            raise FormatError(shard, f"{size} bytes", f"{found}; make the shards again with `naruto-vision data shard`")
+        packed = read_part(shard.with_suffix(".json"), ShardList).pictures
         if len(packed) != count or any(one.offset + one.size > size for one in packed):
             raise FormatError(shard.with_suffix(".json"), f"{count} images inside {size} bytes", str(len(packed)))
         for one in packed:
-            self._places[one.path] = (shard, one.offset, one.size)
+            self._offsets[one.path] = (shard, one.offset, one.size)
             self.images[one.path] = one.labels
 
     def read(self, path: str) -> ImageArray:
         """Decode one image."""
-        shard, offset, size = self._places[path]
+        shard, offset, size = self._offsets[path]
         with shard.open("rb") as file:
             file.seek(offset)
             return decode_image(file.read(size), f"{shard}: {path}")
@@ -136,11 +138,7 @@ class ShardReader:
 
 @dataclass(frozen=True)
 class FolderReader:
-    """Images as files in a folder.
-
-    Args:
-        root: The folder that paths are relative to.
-    """
+    """Images as files in a folder."""
 
     root: Path
 
@@ -170,22 +168,12 @@ Item = tuple[str, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """How images are packed.
+    """How images are packed; InputError if a number is out of range."""
 
-    Args:
-        side: Longest side in pixels; 0 keeps images as they are.
-        shard_size: Images a shard.
-        quality: JPEG quality, 1 to 100; 0 packs PNG, which loses nothing.
-        max_bad: Largest share of unreadable images that is put up with, in [0, 1].
-
-    Raises:
-        InputError: If a number is out of range.
-    """
-
-    side: int = 256
-    shard_size: int = 1000
-    quality: int = 0
-    max_bad: float = 0.05
+    side: int = 256  # longest side in pixels; 0 keeps images as they are
+    shard_size: int = 1000  # images a shard
+    quality: int = 0  # JPEG quality, 1 to 100; 0 packs PNG, which loses nothing
+    max_bad: float = 0.05  # maximum fraction of unreadable images, in [0, 1]
 
     def __post_init__(self) -> None:
         if self.side < 0 or self.shard_size < 1 or not 0 <= self.quality <= 100:
@@ -229,28 +217,24 @@ def write_split(
     labels: dict[str, list[str]] = {}
     for row in table.rows:
         labels.setdefault(row.path, []).append(row.label)
-    items = [(path, tuple(labels[path])) for path in sorted(labels, key=_spread)]
+    order = sorted(labels, key=lambda path: hashlib.sha256(path.encode()).hexdigest())
+    items = [(path, tuple(labels[path])) for path in order]
     folder, kept = out / split, 0
     (folder / INDEX).unlink(missing_ok=True)  # until all is written again there is nothing to read
     written = []
     for number, start in enumerate(range(0, len(items), plan.shard_size)):
         name = folder / f"{split}-{number:06d}.tar"
         part = items[start : start + plan.shard_size]
-        kept += _write_shard(name, table, part, plan, start, advance)
-        record = json.loads(name.with_suffix(".json").read_text(encoding="utf-8"))
-        for path, reason in record["quarantined"]:
+        record, kept_one = _write_shard(name, table, part, plan, start, advance)
+        kept += kept_one
+        for path, reason in record.quarantined:
             quarantine.refuse(path, reason)
-        for _ in record["pictures"]:
-            quarantine.accept()
-        written.append({"name": name.name, "pictures": len(record["pictures"]), **record["shard"]})
+        quarantine.ok += len(record.pictures)
+        written.append({"name": name.name, "pictures": len(record.pictures), **msgspec.to_builtins(record.shard)})
     quarantine.check(plan.max_bad)
     _remove_others(folder, {str(one["name"]) for one in written})
     write_json(folder / INDEX, {"format": FORMAT, "classes": list(table.classes), "side": plan.side, "shards": written})
     return kept
-
-
-def _spread(path: str) -> str:
-    return hashlib.sha256(path.encode()).hexdigest()
 
 
 def _remove_others(folder: Path, names: set[str]) -> None:
@@ -263,14 +247,15 @@ def _remove_others(folder: Path, names: set[str]) -> None:
 
 def _write_shard(
     shard: Path, table: ClassTable, items: Sequence[Item], plan: ShardPlan, first: int, advance: Callable[[], None]
-) -> bool:
-    """Write one shard and its list, unless they are there already; return whether they were."""
+) -> tuple[ShardList, bool]:
+    """Write one shard and its list, unless they are there already; return the list, and whether they were."""
     record = shard.with_suffix(".json")
     wanted = _digest(table, items, plan)
-    if _is_done(shard, record, wanted):
+    done = _read_list(shard, record)
+    if done is not None and done.wanted == wanted:
         for _ in items:
             advance()
-        return True
+        return done, True
     reader = image_reader(table.root)
     bad = Quarantine()
     kept: list[Item] = []
@@ -288,18 +273,13 @@ def _write_shard(
     with tarfile.open(shard) as tar:
         members = [member for member in tar if member.name.endswith(plan.suffix)]
     rows = [
-        (path, labels, member.offset_data, member.size) for (path, labels), member in zip(kept, members, strict=True)
+        PackedImage(path, labels, member.offset_data, member.size)
+        for (path, labels), member in zip(kept, members, strict=True)
     ]
-    told = {"bytes": shard.stat().st_size, "sha256": file_sha256(shard)}
-    value = {
-        "format": FORMAT,
-        "wanted": wanted,
-        "shard": told,
-        "pictures": rows,
-        "quarantined": [(row.path, row.reason) for row in bad.rows],
-    }
-    write_json(record, value, indent=None)
-    return False
+    file = ShardFile(shard.stat().st_size, file_sha256(shard))
+    value = ShardList(FORMAT, wanted, file, rows, [(row.path, row.reason) for row in bad.rows])
+    write_json(record, msgspec.to_builtins(value), indent=None)
+    return value, False
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -311,23 +291,18 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 def _digest(table: ClassTable, items: Sequence[Item], plan: ShardPlan) -> str:
     """Return what changes with the images of a shard or with how they are packed."""
-    sources = [_mark(table.root / path) for path, _ in items]
+    states = (file.stat() if file.is_file() else None for file in (table.root / path for path, _ in items))
+    sources = [(state.st_size, state.st_mtime_ns) if state else (0, 0) for state in states]
     text = json.dumps([plan.side, plan.quality, list(table.classes), list(items), sources])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _mark(path: Path) -> tuple[int, int]:
-    if not path.is_file():
-        return (0, 0)
-    told = path.stat()
-    return (told.st_size, told.st_mtime_ns)
-
-
-def _is_done(shard: Path, record: Path, wanted: str) -> bool:
+def _read_list(shard: Path, record: Path) -> ShardList | None:
+    """Read the list of a shard that is there; None where one of them is missing or broken."""
     if not shard.is_file() or not record.is_file():
-        return False
+        return None
     try:
-        value: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
-        return bool(value["wanted"] == wanted and value["shard"]["bytes"] == shard.stat().st_size)
-    except (ValueError, KeyError, TypeError):
-        return False
+        found = read_json(record, ShardList)
+    except FormatError:
+        return None
+    return found if found.shard.bytes == shard.stat().st_size else None

@@ -51,11 +51,11 @@ class SplitPlan:
 def _order(groups: Sequence[Sequence[int]], seed: int) -> list[int]:
     """Return the groups, the largest first, equal ones by chance: small ones fill up what large ones left."""
     chance = np.random.default_rng(seed).permutation(len(groups)).tolist()
-    return sorted(range(len(groups)), key=lambda place: (-len(groups[place]), chance[place]))
+    return sorted(range(len(groups)), key=lambda index: (-len(groups[index]), chance[index]))
 
 
 def _misfit(held: Mapping[str, int], added: Mapping[str, int], wanted: Mapping[str, float]) -> float:
-    """Return how much further a split gets from what is wanted of each class when a group is added to it."""
+    """Return how much further a split gets from the wanted share of each class when a group is added to it."""
     return sum(
         ((held.get(name, 0) + more - wanted[name]) ** 2 - (held.get(name, 0) - wanted[name]) ** 2) / wanted[name]
         for name, more in added.items()
@@ -63,7 +63,7 @@ def _misfit(held: Mapping[str, int], added: Mapping[str, int], wanted: Mapping[s
 
 
 def assign_groups(groups: Sequence[Sequence[int]], labels: Sequence[str], plan: SplitPlan) -> dict[Split, list[int]]:
-    """Give every group to one split, so that each class is shared out as asked for, as well as whole groups allow.
+    """Give every group to one split, so that each class is shared out as planned, as well as whole groups allow.
 
     The first group of every class goes to training, so that there is nothing to be measured that was not learned.
     """
@@ -72,12 +72,12 @@ def assign_groups(groups: Sequence[Sequence[int]], labels: Sequence[str], plan: 
     wanted = {split: {name: share * totals[name] for name in totals} for split, share in shares.items()}
     held: dict[Split, Counter[str]] = {split: Counter() for split in shares}
     given: dict[Split, list[int]] = {split: [] for split in shares}
-    for place in _order(groups, plan.seed):
-        added = Counter(labels[image] for image in groups[place])
+    for index in _order(groups, plan.seed):
+        added = Counter(labels[image] for image in groups[index])
         fresh = any(held["train"][name] == 0 for name in added)
         best: Split = "train" if fresh else min(shares, key=lambda split: _misfit(held[split], added, wanted[split]))
         held[best].update(added)
-        given[best].extend(groups[place])
+        given[best].extend(groups[index])
     return {split: sorted(images) for split, images in given.items()}
 
 
@@ -103,19 +103,19 @@ def frame_pairs(
         return []
     families: dict[str, list[tuple[int, int]]] = defaultdict(list)
     exported: set[str] = set()
-    for place, path in enumerate(paths):
+    for index, path in enumerate(paths):
         frame = frame_of(path, classes)
         if frame is not None:
-            families[frame.family].append((frame.number, place))
+            families[frame.family].append((frame.number, index))
             exported |= {frame.family} if is_exported(path) else set()
     pairs = []
     for family, frames in families.items():
         frames.sort()
         if numbers == "auto" and looks_counted([number for number, _ in frames]) and family not in exported:
             continue
-        for (number, place), (later, other) in itertools.pairwise(frames):
+        for (number, index), (later, other) in itertools.pairwise(frames):
             if later - number <= window:
-                pairs.append((place, other))
+                pairs.append((index, other))
     return pairs
 
 
@@ -156,7 +156,7 @@ def _groups(
 ) -> list[list[int]]:
     """Return lists of images that stay together."""
     first: dict[Path, int] = {}
-    same = [(first.setdefault(item.file, place), place) for place, item in enumerate(items) if item.file is not None]
+    same = [(first.setdefault(item.file, index), index) for index, item in enumerate(items) if item.file is not None]
     frames = frame_pairs([item.row.path for item in items], classes, plan.window, plan.numbers)
     return connected(len(items), [*same, *frames, *((pair.first, pair.second) for pair in alike)])
 
@@ -193,9 +193,9 @@ def _leaking(
     classes: tuple[str, ...],
     plan: SplitPlan,
 ) -> int:
-    """Audit the result: the images in their new places."""
-    side = {place: split for split, images in given.items() for place in images}
-    moved = AuditItems(tuple(replace(item, part=side[place]) for place, item in enumerate(items)), classes)
+    """Audit the result: the images in their new splits."""
+    side = {index: split for split, images in given.items() for index in images}
+    moved = AuditItems(tuple(replace(item, part=side[index]) for index, item in enumerate(items)), classes)
     return audit(moved, scanned, window=plan.window, numbers=plan.numbers).leaking
 
 
@@ -203,9 +203,9 @@ def split_items(
     tables: Mapping[Split, ClassTable], items: AuditItems, scanned: ScannedImages, plan: SplitPlan
 ) -> LeakFreeSplit:
     """Share out every image that could be read."""
-    places = sorted(scanned.signatures)
-    chosen = [items.items[place] for place in places]
-    signatures = ScannedImages({new: scanned.signatures[old] for new, old in enumerate(places)})
+    indices = sorted(scanned.signatures)
+    chosen = [items.items[index] for index in indices]
+    signatures = ScannedImages({new: scanned.signatures[old] for new, old in enumerate(indices)})
     groups = _groups(chosen, find_alike(signatures), items.classes, plan)
     given = assign_groups(groups, [item.row.label for item in chosen], plan)
     root = _common_root(tables)
@@ -213,7 +213,7 @@ def split_items(
     pooled = _pooled_rows(tables, root)
     found: dict[Split, ClassTable] = {}
     for split, images in given.items():
-        rows = [pooled[chosen[place].part, chosen[place].row.path] for place in images]
+        rows = [pooled[chosen[index].part, chosen[index].row.path] for index in images]
         report = TableReport(seen=len(rows), kept=len(rows))
         found[split] = ClassTable(
             root, sorted_rows([row for one in rows for row in one]), tables["train"].classes, report

@@ -1,4 +1,4 @@
-"""The images of a class table: decoded where a batch needs them, and kept in memory as far as a budget goes.
+"""The images of a table: decoded where a batch needs them, and kept in memory as far as a budget goes.
 
 An image that cannot be read never stops a batch. In its place a training draw takes the next readable image of the
 same class, by the order of the table: batches stay full, and what is drawn depends on the files alone, not on workers
@@ -9,26 +9,33 @@ import logging
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, TypeVar
 
+import lightning.pytorch as pl
 import numpy as np
 import torch.distributed as dist
 from torch import Tensor
-from torch.utils.data import Dataset, DistributedSampler, get_worker_info
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, get_worker_info
 from typing_extensions import override
 
-from naruto_vision.data.sampling import Draw, ResumableLoader, process_share
-from naruto_vision.data.shards import image_reader, shrink
-from naruto_vision.data.tables import ClassTable
+from naruto_vision.data.sampling import (
+    Draw,
+    ResumableLoader,
+    ShareSampler,
+    checked_batch_size,
+    process_share,
+    training_sampler,
+)
+from naruto_vision.data.shards import FolderReader, ShardReader, image_reader, shrink
+from naruto_vision.data.tables import Split
 from naruto_vision.encoders.base import Encoder
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
-from naruto_vision.io.quarantine import Quarantine
+from naruto_vision.io.quarantine import Quarantine, QuarantinedFile
 from naruto_vision.records import ImageArray
 
-if TYPE_CHECKING:
-    import lightning.pytorch as pl
+T = TypeVar("T", covariant=True)
 
 Augment: TypeAlias = Callable[[ImageArray, np.random.Generator], ImageArray]
 """From an image (H, W, 3) uint8 RGB to another (h, w, 3) uint8 RGB, by nothing but the generator."""
@@ -36,15 +43,15 @@ Augment: TypeAlias = Callable[[ImageArray, np.random.Generator], ImageArray]
 Preprocess: TypeAlias = Callable[[ImageArray], Tensor]
 """From an image (H, W, 3) uint8 RGB to pixels (3, S, S) float32, as an encoder wants them."""
 
-PreparedImage: TypeAlias = tuple[Tensor, str, str]
-"""Pixels (3, S, S) float32, the label, and the path relative to the table's root."""
+PreparedImage: TypeAlias = tuple[Tensor, int]
+"""Pixels (3, S, S) float32, and the row."""
 
 QUARANTINE = "quarantine.jsonl"
-_AUGMENT_STREAM = 2  # keeps the augmentation's random numbers apart from the order's
+AUGMENT_STREAM = 2  # keeps the augmentation's random numbers apart from the order's
 _LOG = logging.getLogger(__name__)
 
 
-def module_preprocess(trainer: "pl.Trainer | None") -> Preprocess:
+def module_preprocess(trainer: pl.Trainer | None) -> Preprocess:
     """Return the preprocessing of the encoder of the trainer's module; an InputError if it has none."""
     encoder = getattr(getattr(trainer, "lightning_module", None), "encoder", None)
     if not isinstance(encoder, Encoder):
@@ -53,18 +60,49 @@ def module_preprocess(trainer: "pl.Trainer | None") -> Preprocess:
     return encoder.preprocess
 
 
-class ImageStore:
-    """The images of a table by row number, decoded when they are first asked for.
+class ImageRow(Protocol):
+    """A row of a table of images."""
 
-    Args:
-        table: The rows.
-        side: Longest side in pixels; 0 keeps images as they are.
-        budget: Bytes of pixels kept in memory, all worker processes together.
+    @property
+    def path(self) -> str:
+        """Relative to the table's root, POSIX."""
+
+    @property
+    def label(self) -> str:
+        """Its class; empty where images have none."""
+
+
+class ImageTable(Protocol):
+    """Images by row, equal labels one after the other."""
+
+    @property
+    def root(self) -> Path:
+        """The folder that paths are relative to."""
+
+    @property
+    def rows(self) -> Sequence[ImageRow]:
+        """The images."""
+
+
+class ImageSource(Protocol[T]):
+    """Images by row number."""
+
+    def __getitem__(self, row: int) -> T:
+        """Decode one."""
+
+
+class ImageStore:
+    """The images of a table by row number, decoded when a batch needs them.
+
+    ``side`` is the longest side in pixels (0 keeps images as they are), ``budget`` the bytes of pixels that are kept in
+    memory, in all worker processes together.
     """
 
-    def __init__(self, table: ClassTable, side: int, budget: int) -> None:
+    def __init__(
+        self, table: ImageTable, side: int, budget: int, reader: ShardReader | FolderReader | None = None
+    ) -> None:
         self._rows = table.rows
-        self._reader = image_reader(table.root)
+        self._reader = reader or image_reader(table.root)
         self._side = side
         self._budget = budget
         self._used = 0
@@ -85,20 +123,14 @@ class ImageStore:
 
 
 class Sample(NamedTuple):
-    """What became of one index.
-
-    Args:
-        item: None where there is none.
-        read: Rows that could be read.
-        bad: Row and reason of images that could not.
-    """
+    """What became of one index: an item or None, the rows that could be read, and row and reason of the others."""
 
     item: Any = None
     read: tuple[int, ...] = ()
     bad: tuple[tuple[int, str], ...] = ()
 
 
-def read_first(store: ImageStore, rows: Iterable[int], make: Callable[[int, ImageArray], Any]) -> Sample:
+def read_first(store: ImageSource[T], rows: Iterable[int], make: Callable[[int, T], Any]) -> Sample:
     """Make an item of the first of the rows whose image can be read."""
     bad: list[tuple[int, str]] = []
     for row in rows:
@@ -112,29 +144,19 @@ def read_first(store: ImageStore, rows: Iterable[int], make: Callable[[int, Imag
 
 
 class TableDataset(Dataset[Sample]):
-    """The images of a table, prepared for an encoder. A ``Draw`` is augmented, a plain row number is not.
-
-    Args:
-        table: The rows.
-        store: Their images.
-        preprocess: From an image to the encoder's pixels.
-        augment: Applied to draws; None leaves them as they are.
-        seed: Decides the augmentation, together with a draw's place.
-    """
+    """The images of a table, prepared for an encoder. A ``Draw`` is augmented, a plain row number is not."""
 
     def __init__(
         self,
-        table: ClassTable,
+        table: ImageTable,
         store: ImageStore,
         preprocess: Preprocess,
         augment: Augment | None = None,
         seed: int = 0,
+        stream: int = AUGMENT_STREAM,
     ) -> None:
-        self._rows = table.rows
-        self._store = store
-        self._preprocess = preprocess
-        self._augment = augment
-        self._seed = seed
+        self._rows, self._store, self._preprocess = table.rows, store, preprocess
+        self._augment, self._seeds = augment, (stream, seed)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -153,27 +175,30 @@ class TableDataset(Dataset[Sample]):
 
     def _prepare(self, index: int | Draw, row: int, image: ImageArray) -> PreparedImage:
         if isinstance(index, Draw) and self._augment is not None:
-            image = self._augment(image, np.random.default_rng([_AUGMENT_STREAM, self._seed, index.place]))
-        return self._preprocess(image), self._rows[row].label, self._rows[row].path
+            image = self._augment(image, np.random.default_rng([*self._seeds, index.position]))
+        return self._preprocess(image), row
 
 
 class TableQuarantine(Quarantine):
-    """Counts the images of a table, each once, as loaders meet them.
+    """Counts the images of some rows, each once, as loaders meet them; ``left_out`` are further ones, bad already."""
 
-    Args:
-        what: What they are, for messages.
-        table: The rows.
-        max_bad_fraction: Largest share of the listed images that may be unreadable, in [0, 1].
-        every_class: Whether each class needs a readable image.
-    """
-
-    def __init__(self, what: str, table: ClassTable, max_bad_fraction: float, *, every_class: bool) -> None:
-        super().__init__(what, listed=len(table))
+    def __init__(
+        self,
+        what: str,
+        rows: Sequence[ImageRow],
+        max_bad_fraction: float,
+        *,
+        every_class: bool = False,
+        left_out: Sequence[QuarantinedFile] = (),
+    ) -> None:
+        super().__init__(what, listed=len(rows) + len(left_out))
         self.bad: dict[int, str] = {}
-        self._table = table
+        self._rows_of_table = rows
         self._max_bad_fraction = max_bad_fraction
         self._every_class = every_class
         self._read: set[int] = set()
+        for file in left_out:
+            self.refuse(file.path, file.reason)
 
     def note(self, read: Iterable[int], bad: Iterable[tuple[int, str]]) -> None:
         """Count rows that were not met before."""
@@ -185,23 +210,24 @@ class TableQuarantine(Quarantine):
         for row, reason in bad:
             if row not in self._read and row not in self.bad:
                 self.bad[row] = reason
-                self.refuse(self._table.rows[row].path, reason)
+                self.refuse(self._rows_of_table[row].path, reason)
                 _LOG.warning("left out: %s", reason)
         if len(self.bad) > before:
             self.check(self._max_bad_fraction)
             self._check_classes()
 
     def _check_classes(self) -> None:
-        counts = self._table.counts()
-        for name, bad in self.bad_by_class().items():
-            if self._every_class and bad == counts[name]:
-                first = next(reason for row, reason in self.bad.items() if self._table.rows[row].label == name)
+        for name, (bad, listed) in self._bad_by_class().items():
+            if self._every_class and bad == listed:
+                first = next(reason for row, reason in self.bad.items() if self._rows_of_table[row].label == name)
                 msg = f"class {name!r}: none of {bad} {self.what} can be read; first {first}"
                 raise InputError(msg)
 
-    def bad_by_class(self) -> Counter[str]:
-        """Return class to how many of its images could not be read."""
-        return Counter(self._table.rows[row].label for row in self.bad)
+    def _bad_by_class(self) -> dict[str, tuple[int, int]]:
+        """Return class to how many of its images could not be read, and how many there are."""
+        bad = Counter(self._rows_of_table[row].label for row in self.bad)
+        listed = Counter(row.label for row in self._rows_of_table)
+        return {name: (count, listed[name]) for name, count in sorted(bad.items()) if name}
 
     def gather(self, world: int) -> None:
         """Count what all processes met; each of them has to call this."""
@@ -213,12 +239,12 @@ class TableQuarantine(Quarantine):
 
     def summary(self) -> str:
         """Say how many images could not be read, class by class."""
-        counts = self._table.counts()
-        classes = ", ".join(f"{name} {bad} of {counts[name]}" for name, bad in sorted(self.bad_by_class().items()))
-        return f"{self.quarantined} of {self.listed} {self.what} could not be read and were left out ({classes})"
+        classes = ", ".join(f"{name} {bad} of {listed}" for name, (bad, listed) in self._bad_by_class().items())
+        text = f"{self.quarantined} of {self.listed} {self.what} could not be read and were left out"
+        return text + f" ({classes})" * bool(classes)
 
 
-def report_quarantines(trainer: "pl.Trainer | None", quarantines: Mapping[str, TableQuarantine]) -> None:
+def report_quarantines(trainer: pl.Trainer | None, quarantines: Mapping[str, TableQuarantine]) -> None:
     """Say at the end of a run which images could not be read, and list them in the run's log folder.
 
     Every process has to call this; the first one writes.
@@ -240,13 +266,7 @@ def report_quarantines(trainer: "pl.Trainer | None", quarantines: Mapping[str, T
 class TableLoader(ResumableLoader):
     """A loader of samples that notes in its own process which images the workers could not read.
 
-    Args:
-        dataset: Gives a ``Sample`` for what the sampler gives.
-        sampler: Decides the order.
-        batch_size: Samples a batch.
-        collate_fn: Makes a batch of the items; None for no batch.
-        quarantine: Counts the images.
-        num_workers: Processes that decode ahead; the batches do not depend on it.
+    ``collate_fn`` makes a batch of the items that there are, or None for no batch.
     """
 
     def __init__(
@@ -275,3 +295,123 @@ class TableLoader(ResumableLoader):
 def _collate(make: Callable[[list[Any]], Any], samples: Sequence[Sample]) -> tuple[Any, list[int], list[Any]]:
     items = [sample.item for sample in samples if sample.item is not None]
     return make(items), [row for one in samples for row in one.read], [row for one in samples for row in one.bad]
+
+
+class TableDataModule(pl.LightningDataModule):
+    """What data modules over one table a split share; a subclass reads the tables and makes the batches."""
+
+    _what: ClassVar[str]  # what a split has, for messages
+    _stream: ClassVar[int] = AUGMENT_STREAM
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        batch_size: int,
+        num_workers: int,
+        seed: int,
+        augment: Augment | None,
+        max_bad_fraction: float,
+        preprocess: Preprocess | None,
+    ) -> None:
+        super().__init__()
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # a split may be smaller than the world
+        self.root, self.num_workers, self.seed, self.preprocess = root, num_workers, seed, preprocess
+        self.batch_size = checked_batch_size(batch_size)
+        self.quarantines: dict[str, TableQuarantine] = {}
+        self._augment, self._max_bad_fraction = augment, max_bad_fraction
+        self._stores: dict[Split, ImageStore] = {}
+
+    @cached_property
+    def tables(self) -> Mapping[Split, Any]:
+        """Split to its table."""
+        raise NotImplementedError
+
+    def _new_store(self, split: Split) -> tuple[ImageStore, TableQuarantine]:
+        raise NotImplementedError
+
+    def _batch_maker(self, split: Split) -> Callable[[list[PreparedImage]], Any]:
+        """Return what makes a batch of the items, of which there may be none."""
+        raise NotImplementedError
+
+    def _groups(self) -> Sequence[Sequence[int]]:
+        """Return the training rows that take turns."""
+        return [range(len(self.tables["train"].rows))]
+
+    def _open(self, split: Split) -> None:
+        if split not in self.tables:
+            msg = f"{self.root}: no {self._what} of split {split!r}"
+            raise InputError(msg)
+        if split not in self._stores:
+            self._stores[split], self.quarantines[split] = self._new_store(split)
+
+    def setup(self, stage: str) -> None:
+        """Read the tables that a stage needs; no image is decoded.
+
+        Args:
+            stage: "fit", "validate", "test" or "predict".
+
+        Raises:
+            InputError: If a split is not there or cannot be used.
+        """
+        splits: dict[str, tuple[Split, ...]] = {"fit": ("train", "valid"), "validate": ("valid",)}
+        for split in splits.get(stage, ("test",)):
+            self._open(split)
+        if stage == "validate" and not self.tables["valid"].rows:
+            msg = f"{self.root}: no images to validate on: too few to hold any out"
+            raise InputError(msg)
+
+    def dataset(self, split: Split) -> TableDataset:
+        """Return the images of a split in table order, as samples; only draws of "train" are augmented.
+
+        Args:
+            split: "train", "valid" or "test".
+
+        Raises:
+            InputError: If the split is not there.
+        """
+        self._open(split)
+        preprocess = self.preprocess or module_preprocess(self.trainer)
+        return TableDataset(self.tables[split], self._stores[split], preprocess, self._augment, self.seed, self._stream)
+
+    @override
+    def teardown(self, stage: str) -> None:
+        """Report which images could not be read, and list them in ``quarantine.jsonl`` in the run's log folder.
+
+        Raises:
+            InputError: If they are too many over all processes.
+        """
+        report_quarantines(self.trainer, self.quarantines)
+
+    def _loader(self, split: Split, dataset: TableDataset, sampler: DistributedSampler[Any]) -> TableLoader:
+        make, quarantine = self._batch_maker(split), self.quarantines[split]
+        return TableLoader(dataset, sampler, self.batch_size, make, quarantine, self.num_workers)
+
+    def train_dataloader(self) -> TableLoader:
+        """Return the training draws from wherever the run is."""
+        dataset = self.dataset("train")
+        return self._loader(
+            "train", dataset, training_sampler(self.trainer, self._groups(), self.seed, self.batch_size)
+        )
+
+    def ordered_loader(self, split: Split) -> DataLoader[Any]:
+        """Return the readable images of a split in table order, unaugmented; each in exactly one process.
+
+        Args:
+            split: "train", "valid" or "test".
+        """
+        dataset = self.dataset(split)
+        return self._loader(split, dataset, ShareSampler(len(dataset), *process_share(self.trainer)))
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """Return the validation images in table order, or nothing where too few were there to hold any out."""
+        self._open("valid")
+        return self.ordered_loader("valid") if self.tables["valid"].rows else []
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Return the test images in table order."""
+        return self.ordered_loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Return the test images in table order."""
+        return self.ordered_loader("test")

@@ -1,4 +1,4 @@
-"""Synthetic characters with captions, drawn while training runs: the data that the tiny CLIP learns from."""
+"""Synthetic characters with captions, rendered while training runs: the data that the tiny CLIP learns from."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,12 +13,11 @@ from naruto_vision.data.augmentation import chance, cut_out, occlude, soften
 from naruto_vision.data.caption_data import CaptionBatch
 from naruto_vision.data.sampling import (
     Draw,
-    DrawSampler,
     ResumableLoader,
     ShareSampler,
     checked_batch_size,
-    consumed_batches,
     process_share,
+    training_sampler,
 )
 from naruto_vision.data.store import Preprocess, module_preprocess
 from naruto_vision.records import ImageArray
@@ -52,8 +51,8 @@ def draw_character(number: int, seed: int, stream: int) -> Attributes:
 
 def draw_view(attributes: Attributes, rng: np.random.Generator, size: int, cut: float) -> ImageArray:
     """Draw one view, whole or cut out as a segmenter would, at times blurred or occluded: (h, w, 3), uint8, RGB."""
-    drawn = draw_image(attributes, int(rng.integers(_IMAGE_SEEDS)), size)
-    view = cut_out(drawn.image, drawn.mask, rng) if chance(rng, cut) else drawn.image
+    image, mask = draw_image(attributes, int(rng.integers(_IMAGE_SEEDS)), size)
+    view = cut_out(image, mask, rng) if chance(rng, cut) else image
     view = np.ascontiguousarray(view[:, ::-1]) if chance(rng, 0.5) else view
     view = soften(view, rng) if chance(rng, 0.2) else view
     return occlude(view, rng) if chance(rng, 0.15) else view
@@ -94,10 +93,10 @@ class SyntheticCaptions(Dataset[_Item]):
         return self._length
 
     def __getitem__(self, index: int | Draw) -> _Item:
-        place = index.place if isinstance(index, Draw) else index
-        number = character_at(place, self._seed, self._stream, self._twins)
+        position = index.position if isinstance(index, Draw) else index
+        number = character_at(position, self._seed, self._stream, self._twins)
         attributes = draw_character(number, self._seed, self._stream)
-        rng = np.random.default_rng([self._seed, self._stream, 2, place])
+        rng = np.random.default_rng([self._seed, self._stream, 2, position])
         text = full_caption(attributes) if chance(rng, self._full) else caption(attributes, rng)
         pixels = self._preprocess(draw_view(attributes, rng, self._size, self._cut))
         return _Item(pixels, number, text, torch.from_numpy(phrase_truths(attributes)))
@@ -159,13 +158,10 @@ class SyntheticCaptionData(pl.LightningDataModule):
         return self._preprocess or module_preprocess(self.trainer)
 
     def train_dataloader(self) -> ResumableLoader:
-        """Return new characters from wherever the run stands."""
+        """Return new characters from wherever the run is."""
         dataset = self._dataset(_ENDLESS, _TRAIN, self.seed, self._prepare(), twins=self._twins, full=self._full)
-        consumed = partial(consumed_batches, self.trainer)
         # one group of one row: only the position of a draw counts
-        sampler = DrawSampler(
-            [range(1)], self.seed, self.batch_size, self.batches, consumed, *process_share(self.trainer)
-        )
+        sampler = training_sampler(self.trainer, [range(1)], self.seed, self.batch_size, self.batches)
         return ResumableLoader(dataset, sampler, self.batch_size, _as_batch, self.num_workers)
 
     def _fixed_loader(self, stream: int) -> DataLoader[Any]:

@@ -17,6 +17,8 @@ from naruto_vision.errors import InputError
 from naruto_vision.io.images import is_image, list_images
 from naruto_vision.records import LabelledImage
 
+Split: TypeAlias = Literal["train", "valid", "test"]
+_LOG = logging.getLogger(__name__)
 _DRIVE_OR_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:")
 
 
@@ -40,83 +42,73 @@ def refusal(text: str) -> str:
 class FolderFiles:
     """The files of one folder by the names that a table gives them, in either Unicode form of the name.
 
-    Args:
-        folder: The folder that the names are relative to; it may itself be a link.
+    The folder may itself be a link. Each of its sub-folders is listed once, when a name is first looked up in it.
     """
 
     def __init__(self, folder: Path) -> None:
         self._base = folder.resolve()
-        self._inside: dict[str, bool] = {}  # each sub-folder is resolved once, which is most of the time otherwise
+        self._plain: dict[str, frozenset[str]] = {}
 
     def find(self, name: str) -> str:
         """Return the POSIX path in the folder; empty for what is missing, no file, or a link that leads out."""
         other = () if name.isascii() else (unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))
         for form in (name, *other):
-            path = f"{self._base}/{form}"
-            if os.path.isfile(path) and self._is_inside(path):  # noqa: PTH113 - pathlib takes ten times as long
+            if self._has(form):
                 return str(posixpath.normpath(form))
         return ""
 
-    def _is_inside(self, path: str) -> bool:
-        if os.path.islink(path):  # noqa: PTH114 - pathlib takes ten times as long
-            return Path(path).resolve().is_relative_to(self._base)
-        folder = os.path.dirname(path)  # noqa: PTH120 - pathlib takes ten times as long
-        if folder not in self._inside:
-            self._inside[folder] = Path(folder).resolve().is_relative_to(self._base)
-        return self._inside[folder]
+    def path(self, name: str) -> Path | None:
+        """Return the whole path; None where ``find`` finds nothing."""
+        found = self.find(name)
+        return self._base / found if found else None
+
+    def _has(self, name: str) -> bool:
+        folder, _, file = name.rpartition("/")
+        if folder not in self._plain:
+            self._plain[folder] = _plain_files(self._base, f"{self._base}/{folder}")
+        if file in self._plain[folder]:
+            return True
+        # a link, or a file system for which names that differ in case or form are equal
+        path = f"{self._base}/{name}"
+        is_file = os.path.isfile(path)  # noqa: PTH113 - pathlib raises for a name that is too long
+        return is_file and Path(path).resolve().is_relative_to(self._base)
 
 
-def find_inside(base: Path, name: str) -> Path | None:
-    """Find one file that a table names."""
-    found = FolderFiles(base).find(name)
-    return base / found if found else None
+def _plain_files(base: Path, folder: str) -> frozenset[str]:
+    """List the files, other than links, directly in a folder; none where it cannot be listed or is outside the base."""
+    try:
+        with os.scandir(folder) as entries:
+            found = frozenset(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
+    except (OSError, ValueError):  # ValueError: a NUL character
+        return frozenset()
+    return found if Path(folder).resolve().is_relative_to(base) else frozenset()
 
 
-_LOG = logging.getLogger(__name__)
-
-
-def some_of(names: Sequence[str], most: int = 3) -> str:
+def abbreviate(names: Sequence[str], most: int = 3) -> str:
     """Return the first names of a list, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def tell_of_others(folder: Path, searched: str) -> None:
+def warn_ignored_images(folder: Path, searched: str) -> None:
     """Warn of images that lie beside the only folder that is searched."""
     others = sorted(file.name for file in folder.iterdir() if is_image(file))
     if others:
-        what = f"{len(others)} images beside {searched}/ are not searched ({some_of(others)})"
+        what = f"{len(others)} images beside {searched}/ are not searched ({abbreviate(others)})"
         _LOG.warning("%s: %s; move them into %s", folder, what, folder / searched)
-
-
-Split: TypeAlias = Literal["train", "valid", "test"]
 
 
 @dataclass(frozen=True)
 class TableReport:
-    """What became of every row that a reader saw; each row is counted exactly once.
-
-    Args:
-        seen: Rows in the source.
-        kept: Rows that gave at least one labelled image.
-        discarded_by_positives: Number of positive classes to rows that the policy left out.
-        missing: Names whose file is not there.
-        refused: ``name (reason)`` of paths that may not be followed.
-        duplicates: Names that stood in an earlier row already.
-        renamed: Header or label as found, to the class it became.
-        unlisted: Images on the disk that no row names; not rows, so not part of ``seen``.
-
-    Raises:
-        ValueError: If the counts do not add up to ``seen``.
-    """
+    """What became of every row of a source; each is counted exactly once, or ValueError."""
 
     seen: int = 0
-    kept: int = 0
-    discarded_by_positives: Mapping[int, int] = field(default_factory=dict)
-    missing: tuple[str, ...] = ()
-    refused: tuple[str, ...] = ()
-    duplicates: tuple[str, ...] = ()
-    renamed: Mapping[str, str] = field(default_factory=dict)
-    unlisted: tuple[str, ...] = ()
+    kept: int = 0  # gave at least one labelled image
+    discarded_by_positives: Mapping[int, int] = field(default_factory=dict)  # number of positive classes to rows
+    missing: tuple[str, ...] = ()  # names without a file
+    refused: tuple[str, ...] = ()  # ``name reason`` of paths that may not be followed
+    duplicates: tuple[str, ...] = ()  # names that an earlier row had already
+    renamed: Mapping[str, str] = field(default_factory=dict)  # header or label as found, to the class it became
+    unlisted: tuple[str, ...] = ()  # images on the disk that no row names; not rows, so not part of ``seen``
 
     def __post_init__(self) -> None:
         parts = self.kept + self.discarded + len(self.missing) + len(self.refused) + len(self.duplicates)
@@ -128,11 +120,6 @@ class TableReport:
     def discarded(self) -> int:
         """Rows that the policy left out."""
         return sum(self.discarded_by_positives.values())
-
-    @property
-    def unlabelled(self) -> int:
-        """Rows without any positive class."""
-        return self.discarded_by_positives.get(0, 0)
 
     def summary(self) -> str:
         """Return one line for people."""
@@ -148,21 +135,11 @@ class TableReport:
 
 @dataclass(frozen=True)
 class ClassTable:
-    """Images with their classes.
+    """Images with their classes; ValueError if rows are unsorted or repeated, or a label is not among the classes."""
 
-    Args:
-        root: The folder that the paths are relative to.
-        rows: The images, sorted by label, then path, without repeats.
-        classes: Every class in its fixed order, also those without an image here.
-        report: What was seen and left out.
-
-    Raises:
-        ValueError: If the rows are unsorted or repeated, or a label is not among the classes.
-    """
-
-    root: Path
-    rows: tuple[LabelledImage, ...]
-    classes: tuple[str, ...]
+    root: Path  # the folder that paths are relative to
+    rows: tuple[LabelledImage, ...]  # sorted by label, then path
+    classes: tuple[str, ...]  # in their fixed order, also those without an image here
     report: TableReport = field(default_factory=TableReport)
 
     def __post_init__(self) -> None:
@@ -170,9 +147,9 @@ class ClassTable:
         if any(first >= second for first, second in itertools.pairwise(keys)):
             msg = f"table of {self.root}: expected rows sorted by label and path without repeats"
             raise ValueError(msg)
-        strangers = {row.label for row in self.rows} - set(self.classes)
-        if strangers or len(set(self.classes)) != len(self.classes):
-            msg = f"table of {self.root}: labels {sorted(strangers)} are not among the classes {self.classes}"
+        foreign = {row.label for row in self.rows} - set(self.classes)
+        if foreign or len(set(self.classes)) != len(self.classes):
+            msg = f"table of {self.root}: labels {sorted(foreign)} are not among the classes {self.classes}"
             raise ValueError(msg)
 
     def __len__(self) -> int:
@@ -187,19 +164,10 @@ class ClassTable:
         """Return a table of other rows with the same root, classes and report."""
         return replace(self, rows=tuple(rows))
 
-    def relabelled(self, classes: Sequence[str]) -> "ClassTable":
-        """Return the same rows under a longer list of classes."""
-        return replace(self, classes=tuple(classes))
-
 
 def sorted_rows(pairs: Sequence[tuple[str, str]]) -> tuple[LabelledImage, ...]:
     """Make rows in the order that every table has."""
     return tuple(LabelledImage(path, label) for label, path in sorted({(label, path) for path, label in pairs}))
-
-
-def merge_classes(tables: Sequence[ClassTable]) -> tuple[str, ...]:
-    """Return the classes of several tables: the first table's order, then what the others add."""
-    return tuple(dict.fromkeys(name for table in tables for name in table.classes))
 
 
 def hold_out(table: ClassTable, fraction: float) -> tuple[ClassTable, ClassTable]:
@@ -229,29 +197,18 @@ Policy: TypeAlias = Literal["single_only", "first", "all"]
 """What becomes of an image with several positive classes: left out, only its first class, or a row for each."""
 
 UNLABELLED = "Unlabeled"
-"""The placeholder class of images without a class, where they are asked for; the name of Roboflow's column."""
+"""The placeholder class of images without a class, where they are included; the name of Roboflow's column."""
 
 
 @dataclass(frozen=True)
 class ReadRules:
-    """How class names and rows of several classes are dealt with, whatever the layout.
+    """How class names and rows of several classes are read, whatever the layout; InputError for repeated ``labels``."""
 
-    Args:
-        aliases: Class name as found, to the name that it should have.
-        policy: What becomes of images with several positive classes.
-        labels: The classes that count, in order, after mending; None for all that there are.
-        include_unlabeled: Keep images without any class, under the placeholder ``Unlabeled``, the last class.
-        need_files: Leave out rows whose file is absent; else they count like the others, by their names alone.
-
-    Raises:
-        InputError: If a class stands twice in ``labels``.
-    """
-
-    aliases: Mapping[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)  # class name as found, to the name that it should have
     policy: Policy = "single_only"
-    labels: tuple[str, ...] | None = None
-    include_unlabeled: bool = False
-    need_files: bool = True
+    labels: tuple[str, ...] | None = None  # the classes that count, in order, renamed; None for all that there are
+    include_unlabeled: bool = False  # keep images without any class, under ``Unlabeled``, the last class
+    need_files: bool = True  # leave out rows whose file is absent; else they are kept by their names alone
 
     def __post_init__(self) -> None:
         twice = [name for name, count in Counter(self.labels or ()).items() if count > 1]
@@ -259,17 +216,13 @@ class ReadRules:
             msg = f"labels: expected every class once, found {', '.join(twice)} several times"
             raise InputError(msg)
 
-    def mend(self, name: str) -> str:
-        """Return the name that a class should have."""
-        return self.aliases.get(name, name)
-
     def classes_of(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return the classes that come of the names as found, in order and without repeats."""
-        found = tuple(dict.fromkeys(self.mend(name) for name in names))
+        found = tuple(dict.fromkeys(self.aliases.get(name, name) for name in names))
         return self.in_order(found if self.labels is None else [name for name in self.labels if name in found])
 
     def in_order(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Return class names with the placeholder behind them, where it is asked for."""
+        """Return class names with the placeholder behind them, where unlabelled images are included."""
         if not self.include_unlabeled:
             return tuple(names)
         return (*(name for name in names if name != UNLABELLED), UNLABELLED)
@@ -278,7 +231,7 @@ class ReadRules:
         """Return the classes of one image that count."""
         if not names and self.include_unlabeled:
             return [UNLABELLED]
-        return [name for name in dict.fromkeys(map(self.mend, names)) if name in classes]
+        return [name for name in dict.fromkeys(self.aliases.get(name, name) for name in names) if name in classes]
 
     def labels_of(self, positives: Sequence[str]) -> tuple[str, ...]:
         """Return the labels that an image gets: none leaves it out."""
@@ -293,12 +246,7 @@ class ReadRules:
 
 @dataclass(frozen=True)
 class SourceRow:
-    """One row as its source has it.
-
-    Args:
-        name: The image's path relative to the source's folder.
-        positives: Its positive classes in the source's order, names as found.
-    """
+    """One row as its source has it: a path relative to its folder, and the positive classes, in order and as found."""
 
     name: str
     positives: tuple[str, ...]
@@ -350,7 +298,7 @@ def build_table(
         missing=tuple(missing),
         refused=tuple(refused),
         duplicates=tuple(repeats),
-        renamed={name: rules.mend(name) for name in names if rules.mend(name) != name},
+        renamed={name: rules.aliases[name] for name in names if rules.aliases.get(name, name) != name},
         unlisted=tuple(name for name in list_images(folder) if name not in known) if list_unnamed else (),
     )
     return ClassTable(folder, sorted_rows(pairs), classes, report)

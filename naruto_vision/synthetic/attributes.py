@@ -74,7 +74,7 @@ class Attributes:
 
     @property
     def signature(self) -> tuple[str, str, str, str]:
-        """The four attributes that a glance takes in: hair colour, hair style, top, top colour."""
+        """The four most visible attributes: hair colour, hair style, top, top colour."""
         return (self.hair_colour, self.hair_style, self.top, self.top_colour)
 
     def resembles(self, other: "Attributes") -> bool:
@@ -151,16 +151,15 @@ class Cast:
 
 
 def _member(path: Path, name: str, values: object) -> Attributes:
-    if not isinstance(values, Mapping):
-        raise FormatError(path, f"attributes of {name}", repr(values), "give it one line an attribute")
-    missing = [key for key in CHOICES if key not in values]
-    extra = [str(key) for key in values if key not in CHOICES]
+    given = values if isinstance(values, Mapping) else {}
+    missing = [key for key in CHOICES if key not in given]
+    extra = [str(key) for key in given if key not in CHOICES]
     if missing or extra:
         found = "; ".join(f"{kind} {', '.join(keys)}" for kind, keys in (("no", missing), ("also", extra)) if keys)
         hint = f"an attribute is one of {', '.join(CHOICES)}"
         raise FormatError(path, f"every attribute of {name} once", found, hint)
     try:
-        return Attributes(**values)
+        return Attributes(**given)
     except ValueError as error:
         raise FormatError(path, f"attributes of {name}", str(error)) from None
 

@@ -1,4 +1,4 @@
-"""Backgrounds: landscapes, rooms, towns and patterns, with clutter. They say nothing about who stands before them."""
+"""Backgrounds: landscapes, rooms, towns and patterns, with clutter. They carry no hint of the character in front."""
 
 import math
 
@@ -97,17 +97,17 @@ def _room(sketch: Sketch, rng: _Rng) -> None:
     for x in (k * 0.1 for k in range(-4, 14)):
         sketch.stroke(plank, [(x, y), ((x - 0.5) * 2 + 0.5, y + 0.5)], 0.008, taper=False)
     for _ in range(int(rng.integers(1, 4))):
-        place = (between(rng, 0.0, 0.9), y, between(rng, 0.1, 0.26), between(rng, 0.14, 0.4))
+        slot = (between(rng, 0.0, 0.9), y, between(rng, 0.1, 0.26), between(rng, 0.14, 0.4))
         colour = any_colour(rng)
-        (_window, _shelf, _poster, _plant)[int(rng.integers(4))](sketch, rng, place, colour)
+        (_window, _shelf, _poster, _plant)[int(rng.integers(4))](sketch, rng, slot, colour)
 
 
-_Place = tuple[float, float, float, float]
+_Slot = tuple[float, float, float, float]
 """Left edge, floor, width and height of a piece of furniture."""
 
 
-def _window(sketch: Sketch, rng: _Rng, place: _Place, colour: Rgb) -> None:
-    x, _, wide, tall = place
+def _window(sketch: Sketch, rng: _Rng, slot: _Slot, colour: Rgb) -> None:
+    x, _, wide, tall = slot
     y = between(rng, 0.05, 0.3)
     sketch.poly(sketch.ink(colour), box(x, y, wide, tall))
     pane = sketch.ink(lighter(any_colour(rng, 120), 0.3))
@@ -116,8 +116,8 @@ def _window(sketch: Sketch, rng: _Rng, place: _Place, colour: Rgb) -> None:
             sketch.poly(pane, box(x + u * wide, y + v * tall, wide * 0.4, tall * 0.4))
 
 
-def _shelf(sketch: Sketch, rng: _Rng, place: _Place, colour: Rgb) -> None:
-    x, floor, wide, tall = place
+def _shelf(sketch: Sketch, rng: _Rng, slot: _Slot, colour: Rgb) -> None:
+    x, floor, wide, tall = slot
     y = floor - tall
     sketch.poly(sketch.ink(colour), box(x, y, wide, tall + 0.03))
     for row in range(2):
@@ -127,16 +127,16 @@ def _shelf(sketch: Sketch, rng: _Rng, place: _Place, colour: Rgb) -> None:
             sketch.poly(sketch.ink(any_colour(rng)), book)
 
 
-def _poster(sketch: Sketch, rng: _Rng, place: _Place, colour: Rgb) -> None:
-    x, _, wide, tall = place
+def _poster(sketch: Sketch, rng: _Rng, slot: _Slot, colour: Rgb) -> None:
+    x, _, wide, tall = slot
     y = between(rng, 0.05, 0.35)
     sketch.poly(sketch.ink(colour), box(x, y, wide, tall * 0.7))
     sketch.poly(sketch.ink(any_colour(rng)), box(x + 0.02, y + 0.02, wide - 0.04, tall * 0.7 - 0.04))
     sketch.oval(sketch.ink(any_colour(rng)), x + wide / 2, y + tall * 0.35, wide * 0.25, tall * 0.2)
 
 
-def _plant(sketch: Sketch, rng: _Rng, place: _Place, colour: Rgb) -> None:
-    x, floor, _, tall = place
+def _plant(sketch: Sketch, rng: _Rng, slot: _Slot, colour: Rgb) -> None:
+    x, floor, _, tall = slot
     pot = sketch.ink(colour)
     leaf = sketch.ink(mix((60, 150, 70), any_colour(rng), 0.35))
     for k in (-2, -1, 0, 1, 2):

@@ -31,7 +31,7 @@ class Build:
 
     @property
     def feet(self) -> float:
-        """Where the figure stands."""
+        """Where the soles are."""
         return self.crotch + self.leg + 0.25
 
 

@@ -73,25 +73,27 @@ class SceneTruth:
     def add(self, filename: str, scene: SyntheticScene) -> None:
         """Add a scene."""
         number, (height, width) = len(self.images) + 1, scene.image.shape[:2]
-        known = [drawn for drawn in scene.objects if drawn.label is not None]
-        self.gt[filename] = [{"bbox": list(drawn.box), "label": drawn.label} for drawn in known]
+        known = [figure for figure in scene.objects if figure.label is not None]
+        self.gt[filename] = [{"bbox": list(figure.box), "label": figure.label} for figure in known]
         self.difficulties[filename] = scene.difficulty
         image = {"id": number, "file_name": filename, "width": width, "height": height}
         self.images.append({**image, "difficulty": scene.difficulty})
         before = len(self.annotations)  # counted once: while it is extended, the list grows
-        self.annotations.extend(self._annotation(number, drawn, before + k) for k, drawn in enumerate(scene.objects, 1))
+        self.annotations.extend(
+            self._annotation(number, figure, before + k) for k, figure in enumerate(scene.objects, 1)
+        )
 
-    def _annotation(self, image: int, drawn: SyntheticObject, number: int) -> dict[str, Any]:
-        x1, y1, x2, y2 = drawn.box
+    def _annotation(self, image: int, figure: SyntheticObject, number: int) -> dict[str, Any]:
+        x1, y1, x2, y2 = figure.box
         return {
             "id": number,
             "image_id": image,
-            "category_id": [*self.names, UNKNOWN].index(drawn.label or UNKNOWN) + 1,
+            "category_id": [*self.names, UNKNOWN].index(figure.label or UNKNOWN) + 1,
             "bbox": [x1, y1, x2 - x1 + 1, y2 - y1 + 1],
-            "area": int(drawn.mask.sum()),
+            "area": int(figure.mask.sum()),
             "iscrowd": 0,
-            "segmentation": rle_from_mask(drawn.mask),
-            "parts": {name: rle_from_mask(mask) for name, mask in drawn.parts.items()},
+            "segmentation": rle_from_mask(figure.mask),
+            "parts": {name: rle_from_mask(mask) for name, mask in figure.parts.items()},
         }
 
     def coco(self) -> dict[str, Any]:
@@ -107,7 +109,7 @@ Split = Literal["train", "valid", "test"]
 
 @dataclass(frozen=True)
 class SyntheticConfig:
-    """How much is drawn; ValueError if a count is negative or a side is not between 32 and 2048."""
+    """How much is rendered; ValueError if a count is negative or a side is not between 32 and 2048."""
 
     seed: int = 7
     train: int = 40  # images a class
@@ -135,7 +137,7 @@ class SyntheticConfig:
 
 
 def seed_of(*what: object) -> int:
-    """Turn what a drawing is for into its seed, so that no drawing depends on how many others there are."""
+    """Turn the purpose of an image into its seed, so that no image depends on how many others there are."""
     digest = hashlib.sha256("/".join(str(one) for one in what).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
@@ -173,17 +175,17 @@ def _write_scenes(
     write_json(folder / "difficulty.json", truth.difficulties)
 
 
-def check_place(out: Path, *, force: bool) -> None:
-    """Refuse a folder that is not free to draw into."""
+def check_folder(out: Path, *, force: bool) -> None:
+    """Refuse a folder that is not free to write into."""
     if out.exists() and not out.is_dir():
-        msg = f"{out}: expected a folder to draw into, found a file; choose another place"
+        msg = f"{out}: expected a folder to draw into, found a file; choose another folder"
         raise InputError(msg)
     if not out.is_dir() or not any(out.iterdir()):
         return
     if not force:
         msg = f"{out}: the folder is not empty; choose another, or replace it with --force"
         raise InputError(msg)
-    if not (out / WORLD).is_file():  # never replace a folder that is somebody's own
+    if not (out / WORLD).is_file():  # never replace a folder of other data
         msg = f"{out}: the folder is not empty and holds no {WORLD}, so it is no synthetic data set; choose another"
         raise InputError(msg)
 
@@ -200,14 +202,14 @@ def write_dataset(
 
     Args:
         out: The folder; InputError if it is not empty, unless ``force`` is given and it is an older data set.
-        cast: Who is drawn.
+        cast: Who is rendered.
         plan: How much.
         force: Replace an older data set.
         advance: Called after every image and scene.
     """
     plan = plan or SyntheticConfig()
     out = Path(out)
-    check_place(out, force=force)
+    check_folder(out, force=force)
     with atomic_folder(out) as folder:
         for split in get_args(Split):
             _write_split(folder / split, cast, plan, split, advance)

@@ -60,9 +60,9 @@ def _draw_eyes(sketch: Sketch, attributes: Attributes, look: Look, inks: tuple[i
 
 
 def _draw_eye(
-    sketch: Sketch, attributes: Attributes, look: Look, place: tuple[float, float, int], inks: tuple[int, ...]
+    sketch: Sketch, attributes: Attributes, look: Look, position: tuple[float, float, int], inks: tuple[int, ...]
 ) -> None:
-    (x, wide, side), (white, line, dark, light), girl = place, inks, attributes.person == "girl"
+    (x, wide, side), (white, line, dark, light), girl = position, inks, attributes.person == "girl"
     surprised = look.expression == "surprised"
     across, down = 0.25 * wide, (0.29 if girl else 0.23) * (1.18 if surprised else 1.0)
     iris, middle, y = (0.15 if surprised else 0.185) * wide, x + look.facing * 0.04, _EYE_Y
@@ -81,8 +81,8 @@ def _draw_eye(
     sketch.stroke(line, [start, *arch, end], 0.13 if girl else 0.1)
 
 
-def _draw_brow(sketch: Sketch, attributes: Attributes, look: Look, place: tuple[float, int], brow: int) -> None:
-    (x, side), slope = place, _BROW_SLOPES.get(look.expression, -0.03)
+def _draw_brow(sketch: Sketch, attributes: Attributes, look: Look, position: tuple[float, int], brow: int) -> None:
+    (x, side), slope = position, _BROW_SLOPES.get(look.expression, -0.03)
     y = -0.2 - (0.12 if look.expression in {"surprised", "laughing"} else 0.0)
     inner, outer = (x - side * 0.22, y + slope), (x + side * 0.26, y - slope * 0.6)
     middle = ((inner[0] + outer[0]) / 2, (inner[1] + outer[1]) / 2 - 0.07)

@@ -60,7 +60,7 @@ def positions(sketch: Sketch) -> tuple[Reals, Reals]:
     return across, down
 
 
-def _place(sketch: Sketch, scale: float, origin: tuple[float, float]) -> Ints:
+def _place_points(sketch: Sketch, scale: float, origin: tuple[float, float]) -> Ints:
     """Control points in fixed-point supersampled image coordinates: shape (N, 2), int32."""
     across, down = positions(sketch)
     placed = np.stack([across * scale + origin[0], down * scale + origin[1]], axis=1)
@@ -158,7 +158,7 @@ def render(sketch: Sketch, style: Style, scale: float, origin: tuple[float, floa
     if len(sketch.colours) > MAX_INKS:
         msg = f"sketch: expected at most {MAX_INKS} inks, found {len(sketch.colours)}"
         raise ValueError(msg)
-    points = _place(sketch, scale, origin)
+    points = _place_points(sketch, scale, origin)
     margin = style.line_width
     low = np.maximum((points.min(axis=0) >> (_SHIFT + 1)) - margin, window[:2])
     high = np.minimum((points.max(axis=0) >> (_SHIFT + 1)) + margin, window[2:])

@@ -17,7 +17,7 @@ Frame: TypeAlias = tuple[float, float, float, float, float, float]
 
 Part: TypeAlias = Literal["none", "head", "torso", "arms", "legs", "held"]
 PARTS: tuple[Part, ...] = ("none", "head", "torso", "arms", "legs", "held")
-"""Names of the parts; a part's place in the list is its value in a part map."""
+"""Names of the parts; a part's index is its value in a part map."""
 
 SIDES = (-1, 1)
 IDENTITY: Frame = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
@@ -94,7 +94,7 @@ class Sketch:
         self.blob(ink, [*half, *((-x, y) for x, y in reversed(half))], clip)
 
     def stroke(self, ink: int, points: Sequence[Point], width: float, clip: int = 0, *, taper: bool = True) -> None:
-        """Add an open brush stroke, thin at both ends unless told otherwise."""
+        """Add an open brush stroke, thin at both ends where it tapers."""
         last = len(points) - 1
         left: list[Point] = []
         right: list[Point] = []

@@ -11,7 +11,7 @@ import pytest
 
 from naruto_vision.cli.main import main
 from naruto_vision.data.readers import read_present
-from naruto_vision.data.shards import ShardReader, packed_images, read_json, read_shards
+from naruto_vision.data.shards import ShardList, ShardReader, SplitIndex, read_part, read_shards
 from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.io.images import read_image, write_image
 
@@ -83,9 +83,9 @@ def test_shards_hold_as_many_images_as_asked_for(
     capsys: pytest.CaptureFixture[str], size: int, counts: list[int]
 ) -> None:
     shard(capsys, "--shard-size", str(size))
-    index = read_json(Path("shards/train/index.json"))
-    assert [one["pictures"] for one in index["shards"]] == counts
-    assert [one["name"] for one in index["shards"]] == [f"train-{n:06d}.tar" for n in range(len(counts))]
+    index = read_part(Path("shards/train/index.json"), SplitIndex)
+    assert [one.pictures for one in index.shards] == counts
+    assert [one.name for one in index.shards] == [f"train-{n:06d}.tar" for n in range(len(counts))]
     assert set(ShardReader(Path("shards/train")).images) == set(TRAIN)
 
 
@@ -215,17 +215,17 @@ def _change(path: Path, **values: object) -> None:
 @pytest.mark.parametrize(
     ("name", "values", "words"),
     [
-        ("index.json", {"format": 2}, "shards of format 1"),
-        ("index.json", {"classes": 3}, "classes and shards"),
-        ("index.json", {"shards": [{}]}, "classes and shards"),
+        ("index.json", {"format": 2}, "in format"),
+        ("index.json", {"classes": 3}, "in classes a list, found 3"),
+        ("index.json", {"shards": [{}]}, r"in shards\[0\] an object with 'name'"),
         (
             "index.json",
             {"shards": [{"name": "x.tar", "bytes": 1, "pictures": 1}]},
             r"x\.tar: expected 1 bytes, found 0",
         ),
-        ("train-000000.json", {"format": None}, "shards of format 1"),
-        ("train-000000.json", {"pictures": 7}, "path, labels, offset and size"),
-        ("train-000000.json", {"pictures": [["a"]]}, "path, labels, offset and size"),
+        ("train-000000.json", {"format": None}, "in format"),
+        ("train-000000.json", {"pictures": 7}, "in pictures a list, found 7"),
+        ("train-000000.json", {"pictures": [["a"]]}, r"in pictures\[0\]"),
         ("train-000000.json", {"pictures": []}, "5 images inside"),
         ("train-000000.json", {"pictures": [["a", ["a"], 10**9, 1]] * 5}, "5 images inside"),
     ],
@@ -245,18 +245,18 @@ def test_an_index_that_says_something_else_is_refused_by_file(
 def test_a_part_that_is_gone_says_how_to_make_it_again(capsys: pytest.CaptureFixture[str], name: str) -> None:
     shard(capsys)
     (Path("shards/train") / name).unlink()
-    with pytest.raises(InputError, match=r"make the shards anew with `naruto-vision data shard`") as caught:
+    with pytest.raises(InputError, match=r"make the shards again with `naruto-vision data shard`") as caught:
         read_shards("shards/train")
     assert name in str(caught.value)
 
 
 def test_lists_of_images_are_read_or_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingPathError, match="part of a folder of shards"):
-        packed_images(tmp_path / "none.json")
+        read_part(tmp_path / "none.json", ShardList)
     for text in ("", "[", "3", "[]", "null"):
         (tmp_path / "x.json").write_text(text)
         with pytest.raises(FormatError, match=r"x\.json"):
-            read_json(tmp_path / "x.json")
+            read_part(tmp_path / "x.json", ShardList)
 
 
 def test_packing_waits_for_no_lightning() -> None:

@@ -17,9 +17,9 @@ from naruto_vision.data.readers import (
 )
 from naruto_vision.data.tables import (
     ClassTable,
+    FolderFiles,
     ReadRules,
     TableReport,
-    find_inside,
     hold_out,
     refusal,
     row_groups,
@@ -64,7 +64,7 @@ def test_a_real_export_with_all_its_quirks(tmp_path: Path) -> None:
     assert table.classes == ("Koba", "Odran", "Senka")
     assert pairs(table) == [("a.rf.2.png", "Koba"), ("c.rf.1.png", "Odran"), ("e.rf.5.png", "Senka")]
     report = table.report
-    assert (report.seen, report.kept, report.unlabelled) == (6, 3, 1)
+    assert (report.seen, report.kept, report.discarded_by_positives[0]) == (6, 3, 1)
     assert report.discarded_by_positives == {0: 1, 2: 1}
     assert report.missing == ("absent.png",)
     assert report.renamed == {"Kobba": "Koba"}
@@ -190,7 +190,7 @@ def test_a_folder_that_is_itself_a_link_is_followed(tmp_path: Path) -> None:
     split(tmp_path / "far", "filename,a\nx.png,1\n", "x.png")
     (tmp_path / "near").symlink_to(tmp_path / "far", target_is_directory=True)
     assert pairs(read_roboflow(tmp_path / "near")) == [("x.png", "a")]
-    assert find_inside(tmp_path.resolve(), "y" * 400) is None
+    assert FolderFiles(tmp_path).path("y" * 400) is None
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_class_folders(tmp_path: Path) -> None:
     table = read_class_folders(tmp_path, ReadRules({"b": "bee"}))
     assert table.classes == ("a", "bee", "empty")
     assert pairs(table) == [("a/1.png", "a"), ("b/1.png", "bee"), ("b/deep/2.png", "bee")]
-    assert table.report.unlabelled == 1
+    assert table.report.discarded_by_positives[0] == 1
     assert table.counts() == {"a": 1, "bee": 2, "empty": 0}
     with pytest.raises(InputError, match="no class folders"):
         read_class_folders(tmp_path / "empty")

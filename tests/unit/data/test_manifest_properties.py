@@ -219,7 +219,7 @@ def test_rows_of_a_csv_file_with_their_lines(tmp_path: Path, text: str, rows: li
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"\xff\xfea,b", "expected UTF-8 text, found another encoding; save it as UTF-8"),
+        (b"\xff\xfea,b", "expected UTF-8 text, found another encoding in line 1; save it as UTF-8"),
         (b"a" * 200_000, "expected comma-separated values, found field larger than field limit"),
     ],
 )

@@ -247,13 +247,13 @@ def test_a_shard_that_is_cut_short_is_refused(root: Path, tmp_path: Path) -> Non
         read_shards(folder)
     shard.write_bytes(data)
     shard.with_suffix(".json").write_text('{"format": 1, "images": [["x", ["Ada"], 5]]}')
-    with pytest.raises(FormatError, match="path, labels, offset and size"):
+    with pytest.raises(FormatError, match="an object with 'wanted'"):
         read_shards(folder)
     shard.with_suffix(".json").unlink()
-    with pytest.raises(MissingPathError, match="make the shards anew"):
+    with pytest.raises(MissingPathError, match="make the shards again"):
         read_shards(folder)
     (folder / "index.json").write_text('{"format": 99}')
-    with pytest.raises(FormatError, match="shards of format 1"):
+    with pytest.raises(FormatError, match="in format"):
         read_shards(folder)
 
 

@@ -137,7 +137,7 @@ def test_draws_take_turns_and_use_every_row_before_one_again(sizes: list[int], s
     starts = np.cumsum([0, *sizes]).tolist()
     groups = [list(range(first, last)) for first, last in pairwise(starts)]
     draws = draw_rows(groups, seed, 0, rounds * len(groups))
-    assert [draw.place for draw in draws] == list(range(len(draws)))
+    assert [draw.position for draw in draws] == list(range(len(draws)))
     for group in groups:
         taken = [draw.row for draw in draws if draw.row in group]
         assert len(taken) == rounds
@@ -157,7 +157,7 @@ def test_shares_say_their_length(count: int, world: int, never_empty: bool) -> N
 
 def test_processes_of_one_batch_draw_next_to_each_other() -> None:
     samplers = [DrawSampler([list(range(9))], 0, 2, 3, lambda: 4, rank, 2) for rank in range(2)]
-    assert [[draw.place for draw in sampler] for sampler in samplers] == [
+    assert [[draw.position for draw in sampler] for sampler in samplers] == [
         [16, 17, 20, 21, 24, 25],
         [18, 19, 22, 23, 26, 27],
     ]

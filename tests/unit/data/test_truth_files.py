@@ -25,7 +25,7 @@ from naruto_vision.data.readers import (
     read_roboflow,
     read_splits,
 )
-from naruto_vision.data.tables import UNLABELLED, ReadRules, Split, find_inside, refusal
+from naruto_vision.data.tables import UNLABELLED, FolderFiles, ReadRules, Split, refusal
 from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.io.images import write_image
 from naruto_vision.io.typed_json import convert_json, read_json
@@ -155,11 +155,13 @@ def test_everyday_dialects_of_csv(tmp_path: Path, text: str, rows: list[tuple[in
     assert _csv(tmp_path / "x.csv", text) == rows
 
 
-def test_what_is_no_csv_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_no_csv_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingPathError, match=r"x\.csv: no such CSV file"):
         list(read_csv(tmp_path / "x.csv"))
     (tmp_path / "x.csv").write_bytes(b"a\n\xff\n")
-    with pytest.raises(FormatError, match=r"x\.csv: expected UTF-8 text, found another encoding; save it as UTF-8"):
+    with pytest.raises(
+        FormatError, match=r"x\.csv: expected UTF-8 text, found another encoding in line 2; save it as UTF-8"
+    ):
         list(read_csv(tmp_path / "x.csv"))
     with pytest.raises(FormatError, match=r"x\.csv: expected comma-separated values, found field larger"):
         _csv(tmp_path / "x.csv", "a" * 200_000)
@@ -280,7 +282,7 @@ def test_files_are_found_inside_only(tmp_path: Path) -> None:
     _image(base / "sub" / "ü.png", tmp_path / "out.png")
     (base / "away.png").symlink_to(tmp_path / "out.png")
     (base / "near.png").symlink_to(base / "sub" / "ü.png")
-    assert find_inside(base, "sub/u\u0308.png") == base / "sub/ü.png"
-    assert find_inside(base, "near.png") == base / "near.png"
+    assert FolderFiles(base).path("sub/u\u0308.png") == base / "sub/ü.png"
+    assert FolderFiles(base).path("near.png") == base / "near.png"
     for name in ("away.png", "sub", "gone.png", "sub/ü.png/x"):
-        assert find_inside(base, name) is None
+        assert FolderFiles(base).path(name) is None

@@ -64,7 +64,7 @@ def test_a_image_among_those_of_another_class_is_suspected() -> None:
     assert two_clusters(labels).suspects == []
     labels[3] = "kenta"
     (suspect,) = two_clusters(labels).suspects
-    assert (suspect.place, suspect.rival, suspect.lead) == (3, "ayame", 0.75)
+    assert (suspect.index, suspect.rival, suspect.lead) == (3, "ayame", 0.75)
     assert suspect.votes == {"ayame": 7, "kenta": 1}  # the seven others of its cluster, and one beyond
 
 
@@ -72,16 +72,16 @@ def test_the_likeliest_mistake_comes_first_and_every_image_once() -> None:
     labels = ["ayame"] * 8 + ["kenta"] * 8
     labels[2] = labels[5] = "kenta"
     found = two_clusters(labels, neighbours=5)
-    assert {one.place for one in found.suspects} == {2, 5}
+    assert {one.index for one in found.suspects} == {2, 5}
     leads = [one.lead for one in found.checked]
     assert leads == sorted(leads, reverse=True)
-    assert sorted(one.place for one in found.checked) == list(range(16))
+    assert sorted(one.index for one in found.checked) == list(range(16))
 
 
 def test_nobody_votes_for_themselves() -> None:
     found = two_clusters(["ayame"] * 4 + ["kenta"] * 4)
     for one in found.checked:
-        assert one.place not in {near.place for near in one.nearest}
+        assert one.index not in {near.index for near in one.nearest}
         assert len(one.nearest) == found.neighbours == sum(one.votes.values())
 
 
@@ -103,7 +103,7 @@ def test_near_copies_count_across_parts_only_and_each_pair_once() -> None:
     items = [*items_of(["ayame", "ayame"]), *items_of(["ayame", "ayame"], "test")]
     vectors = np.array([[1, 0], [1, 0], [1, 0], [0, 1]], dtype=np.float32)
     found = audit_vectors(items, [0, 1, 2, 3], vectors)
-    assert sorted((first, other.place) for first, other in found.near) == [(0, 2), (1, 2)]
+    assert sorted((first, other.index) for first, other in found.near) == [(0, 2), (1, 2)]
     assert audit_vectors(items, [0, 1, 2, 3], vectors, near_cosine=-1.0).near[-1][1].cosine == pytest.approx(0.0)
 
 

@@ -4,7 +4,6 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from colour_baseline import colour_features, nearest_labels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -147,34 +146,3 @@ def test_any_colour_is_neither_very_dark_nor_very_light_by_default() -> None:
     colours = np.array([any_colour(rng) for _ in range(2000)])
     assert colours.min() == 60
     assert colours.max() == 244
-
-
-def _flat(colour: Rgb, side: int = 24) -> np.ndarray:
-    return np.full((side, side, 3), colour, np.uint8)
-
-
-def test_colour_features_tell_colours_apart_and_forget_the_size() -> None:
-    red, larger, blue = (
-        colour_features(_flat(c, s)) for c, s in (((200, 30, 30), 24), ((200, 30, 30), 48), ((30, 30, 200), 24))
-    )
-    assert red == pytest.approx(larger, abs=1e-4)
-    assert float(red @ blue) < float(red @ larger) - 0.3
-
-
-def test_colour_features_give_place_and_histogram_the_same_weight() -> None:
-    image = _rng(5).integers(0, 256, (24, 24, 3), dtype=np.uint8)
-    features = colour_features(image)
-    place, histogram = features[: 24 * 24 * 3], features[24 * 24 * 3 :]
-    assert np.linalg.norm(place) == pytest.approx(np.sqrt(0.5), abs=1e-4)
-    assert np.linalg.norm(histogram) == pytest.approx(np.sqrt(0.5), abs=1e-4)
-    grey = image.astype(np.float64).reshape(-1)
-    grey -= grey.mean()
-    assert place == pytest.approx(grey / np.linalg.norm(grey) * np.sqrt(0.5), abs=1e-4)
-
-
-def test_each_query_takes_the_name_of_its_nearest() -> None:
-    known = np.eye(3, dtype=np.float32)
-    queries = np.array([[0, 0.9, 0.1], [1, 0, 0], [0, 0.4, 0.6]], dtype=np.float32)
-    assert nearest_labels(known, ["a", "b", "c"], queries) == ["b", "a", "c"]
-    assert nearest_labels(known, ["a", "b", "c"], np.zeros((0, 3), np.float32)) == []
-    assert nearest_labels(np.ones((2, 1), np.float32), ["first", "second"], np.ones((1, 1), np.float32)) == ["first"]

@@ -18,7 +18,7 @@ from naruto_vision.data.augmentation import (
     soften,
     spotlight,
 )
-from naruto_vision.data.tables import some_of, tell_of_others
+from naruto_vision.data.tables import abbreviate, warn_ignored_images
 from naruto_vision.records import ImageArray, Mask
 
 _QUICK = settings(max_examples=40, deadline=None, derandomize=True)
@@ -150,7 +150,7 @@ def test_mirroring_changes_no_other_draw(mirrored: bool) -> None:
     ],
 )
 def test_a_few_of_many_names(names: list[str], most: int, text: str) -> None:
-    assert some_of(names, most) == text
+    assert abbreviate(names, most) == text
 
 
 def test_only_images_beside_the_searched_folder_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -158,8 +158,8 @@ def test_only_images_beside_the_searched_folder_are_told_of(tmp_path: Path, capl
     (tmp_path / "deeper").mkdir()
     for name in ("notes.txt", "deeper/x.png", "images/y.png"):
         (tmp_path / name).write_bytes(b"")
-    tell_of_others(tmp_path, "images")
+    warn_ignored_images(tmp_path, "images")
     assert caplog.text == ""
     (tmp_path / "b.PNG").write_bytes(b"")
-    tell_of_others(tmp_path, "images")
+    warn_ignored_images(tmp_path, "images")
     assert f"1 images beside images/ are not searched (b.PNG); move them into {tmp_path / 'images'}" in caplog.text

@@ -1,4 +1,4 @@
-"""Phrases and captions: each says one thing, in plain words, and is true of exactly the right characters."""
+"""Captions and phrases of synthetic characters: plain words, each true of exactly the right characters."""
 
 from collections import Counter
 from dataclasses import replace
@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from naruto_vision.synthetic.attributes import CHOICES, WHOLE, Attributes, random_attributes
+from naruto_vision.io.bundles import config_path
+from naruto_vision.synthetic.attributes import CHOICES, WHOLE, Attributes, random_attributes, read_cast
 from naruto_vision.synthetic.captions import (
     PHRASE_ATTRIBUTES,
     PHRASES,
@@ -111,16 +112,6 @@ def test_what_is_not_there_is_not_said() -> None:
     }  # fmt: skip
     assert _true_phrases(_with(top="dress", bottom="none"))["top"] == "a dress"
     assert "bottom" not in _true_phrases(_with(top="dress", bottom="none"))
-
-
-def test_truths_agree_with_the_attributes_one_by_one() -> None:
-    rng = _rng(1)
-    for _ in range(50):
-        who = random_attributes(rng)
-        truths = phrase_truths(who)
-        assert truths.dtype == np.bool_
-        assert truths.shape == (len(PHRASES),)
-        assert max(Counter(PHRASE_ATTRIBUTES[k] for k in np.flatnonzero(truths)).values()) == 1
 
 
 def test_changing_one_attribute_changes_its_phrases_only() -> None:
@@ -238,3 +229,35 @@ def test_aliases_go_from_short_to_full_without_repeats(top: str) -> None:
     assert all("blue pants" in text for text in (texts[1], texts[-1])) == (top == "shirt")
     assert list(map(len, texts))[-1] == max(map(len, texts))
     assert any("green eyes and tan skin" in text and " in a red" not in text for text in texts)
+
+
+def test_vocabulary_holds_every_word() -> None:
+    rng, used = _rng(), set()
+    for _ in range(6000):
+        who = random_attributes(rng)
+        used |= set(caption(who, rng).split()) | set(full_caption(who).split())
+    assert used <= set(VOCABULARY)
+    assert set(VOCABULARY) - used <= {"plain", "sleeveless"}  # words of the lists that only queries use
+    assert list(VOCABULARY) == sorted(set(VOCABULARY))
+    assert len(VOCABULARY) <= 200
+
+
+def test_captions_are_true_of_the_character() -> None:
+    rng = _rng(1)
+    for _ in range(300):
+        who = random_attributes(rng)
+        text = full_caption(who)
+        for value in (who.person, who.hair_colour, who.hair_style, who.top, who.top_colour, who.eye_colour, who.skin):
+            assert value in text
+        words = caption(who, rng).split()
+        assert not {"girl", "boy"} & set(words) - {who.person}
+        assert "a" not in words or all(words[k + 1][0] not in "aeiou" for k, w in enumerate(words) if w == "a")
+        assert text == full_caption(who)
+
+
+def test_aliases_tell_the_cast_apart_without_their_names() -> None:
+    cast = read_cast(config_path("cast.yaml"))
+    texts = {name: aliases(who) for name, who in cast.members.items()}
+    flat = [text for some in texts.values() for text in some]
+    assert len(set(flat)) == len(flat)
+    assert not any(name.lower() in text for name in cast.names for text in flat)

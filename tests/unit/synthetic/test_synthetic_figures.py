@@ -1,4 +1,4 @@
-"""Figures: measures, style, frames of single images, and layers that never leave their window."""
+"""Figures: measures, style, looks, and layers that never leave their window."""
 
 from dataclasses import replace
 from typing import get_args
@@ -8,18 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from naruto_vision.synthetic.attributes import CHOICES, WHOLE, Attributes, Cast, random_attributes
-from naruto_vision.synthetic.backdrop import draw_backdrop
+from naruto_vision.synthetic.attributes import CHOICES, Attributes, random_attributes
 from naruto_vision.synthetic.body import NECK, build_of, hand_of
 from naruto_vision.synthetic.figure import Extent, extent_of, paint, sketch_figure, style_of
-from naruto_vision.synthetic.finish import finish, lay_over
-from naruto_vision.synthetic.look import Look, random_look
-from naruto_vision.synthetic.raster import Layer, Shading, Style, positions, render
-from naruto_vision.synthetic.scene import draw_scene
-from naruto_vision.synthetic.sketch import PARTS, Sketch, at, box, turn
+from naruto_vision.synthetic.look import Expression, Look, random_look
+from naruto_vision.synthetic.raster import Shading, Style, positions, render
+from naruto_vision.synthetic.sketch import MAX_INKS, PARTS, Sketch, at, box, turn
 
 _QUICK = settings(max_examples=15, deadline=None, derandomize=True)
-_PLAIN = Style(line_width=1, shading="flat")
+_RED, _BLUE = (250, 10, 10), (10, 10, 250)
 
 
 def _rng(seed: int = 0) -> np.random.Generator:
@@ -116,16 +113,6 @@ def test_a_figure_outside_its_window_is_no_layer(origin: tuple[float, float]) ->
     assert paint(sketch_figure(_who(), look), look, 10.0, origin, (0, 0, 60, 60)) is None
 
 
-def test_nothing_is_drawn_where_no_outline_lies() -> None:
-    sketch = Sketch()
-    sketch.poly(sketch.ink((200, 100, 50)), box(-0.2, -0.2, 0.4, 0.4))
-    layer = render(sketch, _PLAIN, 50.0, (30.0, 30.0), (0, 0, 59, 59))
-    assert layer is not None
-    assert int(layer.alpha.sum()) == pytest.approx(255 * 400, rel=0.06)  # its edge takes half a fine pixel more
-    assert layer.colour[layer.alpha == 255].tolist() == [[200, 100, 50]] * int((layer.alpha == 255).sum())
-    assert (layer.colour[layer.alpha == 0] == 0).all()
-
-
 def test_the_same_sketch_one_pixel_further_gives_the_same_layer_one_pixel_further() -> None:
     look = Look()
     sketch = sketch_figure(_who(3), look)
@@ -201,65 +188,49 @@ def test_looks_keep_their_ranges(hue: float) -> None:
         assert all(0 <= swing <= 22 for swing in look.legs)
 
 
-def test_strangers_are_drawn_by_the_rules_of_clothes() -> None:
+def test_a_layer_is_cut_by_the_window_without_changing() -> None:
+    who, look = random_attributes(_rng(3)), random_look(_rng(4))
+    sketch = sketch_figure(who, look)
+    whole = paint(sketch, look, 12.0, (60.0, 30.0), (0, 0, 119, 119))
+    part = paint(sketch, look, 12.0, (60.0, 30.0), (40, 20, 79, 89))
+    assert whole is not None
+    assert part is not None
+    assert (part.x, part.y) == (40, 20)
+    height, width = part.parts.shape
+    y, x = part.y - whole.y, part.x - whole.x
+    same = part.alpha[4:-4, 4:-4] == whole.alpha[y : y + height, x : x + width][4:-4, 4:-4]
+    assert same.all()
+
+
+def test_no_figure_needs_too_many_inks() -> None:
+    rng = _rng(9)
+    most = max(len(sketch_figure(random_attributes(rng), random_look(rng)).colours) for _ in range(300))
+    assert most <= MAX_INKS
+
+
+def test_flipping_mirrors_a_figure() -> None:
+    who, look = random_attributes(_rng(5)), Look(facing=0.5, tilt=5.0)
+    one, other = sketch_figure(who, look), sketch_figure(who, replace(look, flip=True))
+    assert positions(one)[0].min() == pytest.approx(-positions(other)[0].max())
+    assert extent_of(one).height == pytest.approx(extent_of(other).height)
+
+
+def test_looks_vary_in_everything() -> None:
     rng = _rng(2)
-    crowd = [random_attributes(rng) for _ in range(500)]
-    for who in crowd:
-        assert (who.bottom == "none") == (who.top in WHOLE)
-        if who.person == "boy":
-            assert who.top != "dress"
-            assert who.bottom != "skirt"
-    for name, values in CHOICES.items():
-        assert {getattr(who, name) for who in crowd} == set(values), name
-    assert 0.4 < np.mean([who.pattern == "plain" for who in crowd]) < 0.7
+    looks = [random_look(rng) for _ in range(200)]
+    assert {look.expression for look in looks} == set(get_args(Expression))
+    assert {look.shading for look in looks} == set(get_args(Shading))
+    assert {look.flip for look in looks} == {True, False}
+    for field in ("height", "lean", "tilt", "facing", "line", "line_share", "light", "hue", "sway", "arms", "legs"):
+        assert len({getattr(look, field) for look in looks}) > 150
 
 
-@pytest.mark.parametrize(("changed", "alike"), [(0, True), (1, True), (2, False), (3, False), (4, False)])
-def test_two_characters_resemble_each_other_by_three_of_four(changed: int, alike: bool) -> None:
-    one = _who(8, hair_colour="red", hair_style="long", top="shirt", top_colour="red", bottom="pants")
-    new = {"hair_colour": "blue", "hair_style": "bob", "top": "vest", "top_colour": "black"}
-    other = replace(one, **dict(list(new.items())[:changed]))  # type: ignore[arg-type]  # the constructor checks
-    assert one.resembles(other) == other.resembles(one) == alike
-
-
-def test_a_layer_of_full_alpha_replaces_and_of_none_leaves() -> None:
-    image = _rng(3).integers(0, 256, (5, 6, 3), dtype=np.uint8)
-    before = image.copy()
-    alpha = np.zeros((2, 3), np.uint8)
-    alpha[0, 1] = 255
-    colour = np.zeros((2, 3, 3), np.uint8)
-    colour[0, 1] = (9, 8, 7)
-    lay_over(image, Layer(1, 2, colour, alpha, alpha))
-    assert image[2, 2].tolist() == [9, 8, 7]
-    image[2, 2] = before[2, 2]
-    assert np.array_equal(image, before)
-
-
-@pytest.mark.parametrize("side", [32, 200])
-def test_no_wear_changes_nothing(side: int) -> None:
-    image = _rng(4).integers(0, 256, (side, side, 3), dtype=np.uint8)
-    for seed in range(3):
-        assert np.array_equal(finish(image.copy(), _rng(seed), strength=0.0), image)
-
-
-@pytest.mark.parametrize(("width", "height"), [(64, 64), (40, 90), (90, 40), (33, 35)])
-def test_backgrounds_fill_images_of_any_shape(width: int, height: int) -> None:
-    for seed in range(8):
-        image = draw_backdrop(_rng(seed), width, height)
-        assert image.shape == (height, width, 3)
-        assert image.dtype == np.uint8
-        assert len(np.unique(image.reshape(-1, 3), axis=0)) > 1
-        assert image[[0, 0, -1, -1], [0, -1, 0, -1]].max(axis=1).min() > 0  # to the very corners
-
-
-def test_a_chosen_difficulty_leaves_the_rest_of_the_scene_to_the_seed() -> None:
-    cast = Cast({"Ann": _who(10)})
-    scene = draw_scene(5, cast, size=64)
-    assert np.array_equal(draw_scene(5, cast, size=64, difficulty=scene.difficulty).image, scene.image)
-
-
-def test_a_cast_of_one_fills_scenes_with_strangers() -> None:
-    cast = Cast({"Ann": _who(11)})
-    labels = [[one.label for one in draw_scene(seed, cast, size=64, difficulty="hard").objects] for seed in range(12)]
-    assert max(some.count("Ann") for some in labels) == 1
-    assert max(map(len, labels)) >= 3
+def test_every_expression_changes_the_face() -> None:
+    who = replace(random_attributes(_rng(8)), face_mark="none", hair_style="bun", head_wear="none")
+    faces = set()
+    for expression in get_args(Expression):
+        look = Look(expression=expression)
+        layer = paint(sketch_figure(who, look), look, 30.0, (50.0, 50.0), (0, 0, 99, 99))
+        assert layer is not None
+        faces.add(layer.colour.tobytes())
+    assert len(faces) == 6

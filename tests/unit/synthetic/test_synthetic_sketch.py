@@ -52,7 +52,7 @@ def test_an_ink_like_another_joins_its_group_also_through_a_third() -> None:
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_a_part_is_stored_as_its_place_in_the_list(part: Part) -> None:
+def test_a_part_is_stored_as_its_index(part: Part) -> None:
     sketch = Sketch()
     sketch.part = part
     sketch.ink(_RED)
@@ -116,7 +116,7 @@ def test_mirrored_outlines_are_their_own_mirror_image(half: list[Point]) -> None
 
 
 @pytest.mark.parametrize(("taper", "end"), [(True, 0.3), (False, 1.0)])
-def test_a_stroke_is_as_wide_as_it_is_told_and_thin_at_its_ends(taper: bool, end: float) -> None:
+def test_a_stroke_is_as_wide_as_given_and_thin_at_its_ends(taper: bool, end: float) -> None:
     sketch = Sketch()
     sketch.stroke(sketch.ink(_RED), [(0.0, 0.0), (1.0, 0.0), (2.0, 0.0)], 0.4, taper=taper)
     points = np.array(_last_shape(sketch))
@@ -136,7 +136,7 @@ def test_a_stroke_runs_down_one_side_and_back_on_the_other() -> None:
     assert [y for _, y in points] == pytest.approx([0, 0, 4, 4, 4, 4, 0, 0])
 
 
-def test_a_stroke_that_stands_still_is_finite() -> None:
+def test_a_stroke_of_equal_points_is_finite() -> None:
     sketch = Sketch()
     sketch.stroke(sketch.ink(_RED), [(1.0, 1.0), (1.0, 1.0)], 0.5)
     assert all(math.isfinite(value) for point in sketch.points for value in point)

@@ -1,12 +1,19 @@
-"""The order of training: a pure function of seed and place, balanced, complete, and split without overlap."""
+"""Draws, shares and batch sizes."""
 
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from naruto_vision.data.class_data import ClassDataModule
+from naruto_vision.data.gallery_data import GalleryDataModule
 from naruto_vision.data.sampling import NOTHING, DrawSampler, ShareSampler, consumed_batches, draw_rows, process_share
+from naruto_vision.data.scenes import SceneDataModule
+from naruto_vision.data.synthetic_captions import SyntheticCaptionData
+from naruto_vision.errors import InputError
 
 GROUPS = [[0, 1, 2, 3, 4, 5, 6], [7, 8], [9, 10, 11]]
 
@@ -26,7 +33,7 @@ def test_every_round_takes_each_class_once_and_every_class_uses_all_its_rows() -
         assert sorted(group_of[draw.row] for draw in draws[start : start + 3]) == [0, 1, 2]
     counts = Counter(draw.row for draw in draws)
     assert [counts[row] for row in range(12)] == [6] * 7 + [21] * 2 + [14] * 3
-    assert [draw.place for draw in draws] == list(range(126))
+    assert [draw.position for draw in draws] == list(range(126))
 
 
 def test_seeds_and_epochs_differ() -> None:
@@ -41,9 +48,9 @@ def test_seeds_and_epochs_differ() -> None:
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_processes_share_every_batch_without_overlap(world: int) -> None:
-    whole = [draw.place for draw in draw_rows(GROUPS, 3, 0, 4 * 5 * world)]
+    whole = [draw.position for draw in draw_rows(GROUPS, 3, 0, 4 * 5 * world)]
     samplers = [DrawSampler(GROUPS, 3, 4, 5, lambda: 0, rank, world) for rank in range(world)]
-    shares = [[draw.place for draw in sampler] for sampler in samplers]
+    shares = [[draw.position for draw in sampler] for sampler in samplers]
     assert sorted(place for share in shares for place in share) == whole
     assert {len(share) for share in shares} == {20} == {len(sampler) for sampler in samplers}
 
@@ -86,3 +93,17 @@ def test_a_process_without_a_share_gets_nothing_rather_than_no_batch() -> None:
 def test_without_a_trainer_there_is_one_process_that_has_done_nothing() -> None:
     assert consumed_batches(None) == 0
     assert process_share(None) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ClassDataModule("data", batch_size=0),
+        lambda: SyntheticCaptionData(batch_size=0),
+        lambda: SceneDataModule(batch_size=0),
+        lambda: GalleryDataModule("data", enrol_batch_size=0),
+    ],
+)
+def test_a_batch_of_nothing_is_refused_in_one_line(make: Callable[[], Any]) -> None:
+    with pytest.raises(InputError, match="batch_size 0: expected at least 1"):
+        make()

@@ -1,15 +1,16 @@
-"""Scenes: the truth belongs to the pixels, and the rules of who may be in them hold."""
+"""Scenes: the ground truth belongs to the pixels, and the rules of who may be in them hold."""
 
 import hashlib
 from collections import Counter
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 
 from naruto_vision.io.bundles import config_path
-from naruto_vision.synthetic import scene as drawn_scenes
-from naruto_vision.synthetic.attributes import Cast, read_cast
+from naruto_vision.synthetic import scene as synthetic_scenes
+from naruto_vision.synthetic.attributes import Attributes, Cast, random_attributes, read_cast
 from naruto_vision.synthetic.scene import Difficulty, SyntheticScene, draw_scene
 from naruto_vision.synthetic.sketch import PARTS
 
@@ -64,8 +65,8 @@ def test_parts_make_up_the_mask(scenes: list[SyntheticScene]) -> None:
 
 def test_the_masks_are_where_the_figures_are(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
     # with a black background and no wear, what is not black is a figure
-    monkeypatch.setattr(drawn_scenes, "draw_backdrop", lambda _, w, h: np.zeros((h, w, 3), np.uint8))
-    monkeypatch.setattr(drawn_scenes, "finish", lambda image, _, **__: image)
+    monkeypatch.setattr(synthetic_scenes, "draw_backdrop", lambda _, w, h: np.zeros((h, w, 3), np.uint8))
+    monkeypatch.setattr(synthetic_scenes, "finish", lambda image, _, **__: image)
     for seed in range(10):
         scene = draw_scene(seed, cast, size=_SIZE)
         union = np.any([drawn.mask for drawn in scene.objects], axis=0)
@@ -76,7 +77,7 @@ def test_the_masks_are_where_the_figures_are(cast: Cast, monkeypatch: pytest.Mon
         assert not (lit & edge).any()
 
 
-def test_each_member_at_most_once_and_strangers_are_strangers(cast: Cast, scenes: list[SyntheticScene]) -> None:
+def test_each_member_at_most_once_and_unknowns_are_unknown(cast: Cast, scenes: list[SyntheticScene]) -> None:
     for scene in scenes:
         labels = [drawn.label for drawn in scene.objects if drawn.label is not None]
         assert len(set(labels)) == len(labels)
@@ -93,7 +94,7 @@ def test_some_scenes_have_nobody_known_and_some_have_both(scenes: list[Synthetic
     assert kinds[(False, True)] > 10
     assert kinds[(False,)] > 40
     names = Counter(drawn.label for scene in scenes for drawn in scene.objects)
-    assert len(names) == 9  # the eight and the strangers
+    assert len(names) == 9  # the eight and the unknowns
 
 
 def test_unknowns_only_means_it(cast: Cast) -> None:
@@ -123,7 +124,7 @@ def test_hard_is_more_crowded_than_easy(cast: Cast) -> None:
 
 def test_whoever_is_hardly_seen_is_left_out(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = [draw_scene(seed, cast, size=96, difficulty="hard") for seed in range(40)]
-    monkeypatch.setattr(drawn_scenes, "_hidden", lambda *_: None)
+    monkeypatch.setattr(synthetic_scenes, "_hidden", lambda *_: None)
     everybody = [draw_scene(seed, cast, size=96, difficulty="hard") for seed in range(40)]
     left_out = 0
     for some, more in zip(kept, everybody, strict=True):
@@ -133,3 +134,24 @@ def test_whoever_is_hardly_seen_is_left_out(cast: Cast, monkeypatch: pytest.Monk
             if drawn.attributes in who:
                 assert (who[drawn.attributes].mask | ~drawn.mask).all()
     assert left_out > 5
+
+
+def _rng(seed: int = 0) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(seed))
+
+
+def _who(seed: int = 0, **changes: str) -> Attributes:
+    return replace(random_attributes(_rng(seed)), **changes)  # type: ignore[arg-type]  # the constructor checks
+
+
+def test_a_chosen_difficulty_leaves_the_rest_of_the_scene_to_the_seed() -> None:
+    cast = Cast({"Ann": _who(10)})
+    scene = draw_scene(5, cast, size=64)
+    assert np.array_equal(draw_scene(5, cast, size=64, difficulty=scene.difficulty).image, scene.image)
+
+
+def test_a_cast_of_one_fills_scenes_with_unknowns() -> None:
+    cast = Cast({"Ann": _who(11)})
+    labels = [[one.label for one in draw_scene(seed, cast, size=64, difficulty="hard").objects] for seed in range(12)]
+    assert max(some.count("Ann") for some in labels) == 1
+    assert max(map(len, labels)) >= 3

@@ -1,19 +1,14 @@
-"""The rasteriser: areas, lines, shade, clipping, parts; and how layers meet images."""
+"""Rendering: areas, lines, shade, clipping and parts; backgrounds, wear, and how layers meet images."""
 
 import math
-from dataclasses import replace
-from typing import get_args
 
 import numpy as np
 import pytest
 
-from naruto_vision.synthetic.attributes import random_attributes
-from naruto_vision.synthetic.figure import extent_of, paint, sketch_figure
-from naruto_vision.synthetic.finish import finish, lay_over
-from naruto_vision.synthetic.look import Expression, Look, random_look
-from naruto_vision.synthetic.palette import rotate_hue
-from naruto_vision.synthetic.raster import Layer, Shading, Style, positions, render
-from naruto_vision.synthetic.sketch import IDENTITY, MAX_INKS, PARTS, Sketch, at, box, inside, moved, outline, turn
+from naruto_vision.synthetic.backdrop import draw_backdrop
+from naruto_vision.synthetic.raster import Layer, Style, render
+from naruto_vision.synthetic.scene import finish, lay_over
+from naruto_vision.synthetic.sketch import MAX_INKS, PARTS, Sketch, box
 
 _PLAIN = Style(line_width=1, shading="flat")
 _RED, _BLUE = (250, 10, 10), (10, 10, 250)
@@ -29,7 +24,7 @@ def _rng(seed: int = 0) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(seed))
 
 
-def test_ovals_and_boxes_have_the_right_size_and_place() -> None:
+def test_ovals_and_boxes_have_the_right_size_and_position() -> None:
     sketch = Sketch()
     sketch.part = "head"
     sketch.oval(sketch.ink(_RED), 0.0, 0.0, 1.0, 0.5)
@@ -88,45 +83,12 @@ def test_nothing_in_the_window_is_no_layer() -> None:
     assert render(sketch, _PLAIN, 10.0, (-50.0, 20.0), (0, 0, 39, 39)) is None
 
 
-def test_a_layer_is_cut_by_the_window_without_changing() -> None:
-    who, look = random_attributes(_rng(3)), random_look(_rng(4))
-    sketch = sketch_figure(who, look)
-    whole = paint(sketch, look, 12.0, (60.0, 30.0), (0, 0, 119, 119))
-    part = paint(sketch, look, 12.0, (60.0, 30.0), (40, 20, 79, 89))
-    assert whole is not None
-    assert part is not None
-    assert (part.x, part.y) == (40, 20)
-    height, width = part.parts.shape
-    y, x = part.y - whole.y, part.x - whole.x
-    same = part.alpha[4:-4, 4:-4] == whole.alpha[y : y + height, x : x + width][4:-4, 4:-4]
-    assert same.all()
-
-
 def test_too_many_inks_are_refused() -> None:
     sketch = Sketch()
     for _ in range(MAX_INKS + 1):
         sketch.oval(sketch.ink(_RED), 0.0, 0.0, 1.0, 1.0)
     with pytest.raises(ValueError, match=r"at most 126 inks, found 127"):
         render(sketch, _PLAIN, 10.0, (20.0, 20.0), (0, 0, 39, 39))
-
-
-def test_no_figure_needs_too_many_inks() -> None:
-    rng = _rng(9)
-    most = max(len(sketch_figure(random_attributes(rng), random_look(rng)).colours) for _ in range(300))
-    assert most <= MAX_INKS
-
-
-def test_flipping_mirrors_a_figure() -> None:
-    who, look = random_attributes(_rng(5)), Look(facing=0.5, tilt=5.0)
-    one, other = sketch_figure(who, look), sketch_figure(who, replace(look, flip=True))
-    assert positions(one)[0].min() == pytest.approx(-positions(other)[0].max())
-    assert extent_of(one).height == pytest.approx(extent_of(other).height)
-
-
-def test_a_taller_look_is_taller() -> None:
-    who = random_attributes(_rng(6))
-    short, tall = (extent_of(sketch_figure(who, Look(height=height))) for height in (0.0, 1.0))
-    assert tall.feet > short.feet + 1.5
 
 
 def test_lay_over_blends_by_alpha() -> None:
@@ -148,44 +110,41 @@ def test_finish_keeps_shape_and_is_seeded() -> None:
     assert 3 < np.mean(changed) < 60
 
 
-def test_hue_turns_keep_grey_and_brightness() -> None:
-    colours = _rng().random((20, 3)) * 255
-    assert rotate_hue(colours, 40.0).mean(axis=1) == pytest.approx(colours.mean(axis=1), abs=1e-3)
-    assert rotate_hue(np.full((1, 3), 90.0), 77.0)[0] == pytest.approx([90, 90, 90], abs=1e-3)
-    assert rotate_hue(np.array([[255.0, 0, 0]]), 120.0)[0] == pytest.approx([0, 255, 0], abs=1e-2)
+def test_nothing_is_drawn_where_no_outline_lies() -> None:
+    sketch = Sketch()
+    sketch.poly(sketch.ink((200, 100, 50)), box(-0.2, -0.2, 0.4, 0.4))
+    layer = render(sketch, _PLAIN, 50.0, (30.0, 30.0), (0, 0, 59, 59))
+    assert layer is not None
+    assert int(layer.alpha.sum()) == pytest.approx(255 * 400, rel=0.06)  # its edge takes half a fine pixel more
+    assert layer.colour[layer.alpha == 255].tolist() == [[200, 100, 50]] * int((layer.alpha == 255).sum())
+    assert (layer.colour[layer.alpha == 0] == 0).all()
 
 
-def test_frames_nest() -> None:
-    outer, inner = turn(1.0, 2.0, 30.0), turn(0.5, -1.0, 45.0, -1.0)
-    point = (0.3, 0.7)
-    assert at(inside(outer, inner), *point) == pytest.approx(at(outer, *at(inner, *point)))
-    assert at(IDENTITY, *point) == point
-    assert at(turn(0.0, 0.0, 90.0), 0.0, 1.0) == pytest.approx((1.0, 0.0))
+def test_a_layer_of_full_alpha_replaces_and_of_none_leaves() -> None:
+    image = _rng(3).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    before = image.copy()
+    alpha = np.zeros((2, 3), np.uint8)
+    alpha[0, 1] = 255
+    colour = np.zeros((2, 3, 3), np.uint8)
+    colour[0, 1] = (9, 8, 7)
+    lay_over(image, Layer(1, 2, colour, alpha, alpha))
+    assert image[2, 2].tolist() == [9, 8, 7]
+    image[2, 2] = before[2, 2]
+    assert np.array_equal(image, before)
 
 
-def test_outlines_read_corners_sides_and_sway() -> None:
-    text = "1,2 -3,0.5! 0,4~"
-    assert outline(text) == [(1, 2), (-3, 0.5), (-3, 0.5), (0, 4)]
-    assert outline(text, -1.0, 0.5) == [(-1, 2), (3, 0.5), (3, 0.5), (0.5, 4)]
-    assert moved([(1.0, 1.0)], 2.0, -1.0) == [(3.0, 0.0)]
+@pytest.mark.parametrize("side", [32, 200])
+def test_no_wear_changes_nothing(side: int) -> None:
+    image = _rng(4).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    for seed in range(3):
+        assert np.array_equal(finish(image.copy(), _rng(seed), strength=0.0), image)
 
 
-def test_looks_vary_in_everything() -> None:
-    rng = _rng(2)
-    looks = [random_look(rng) for _ in range(200)]
-    assert {look.expression for look in looks} == set(get_args(Expression))
-    assert {look.shading for look in looks} == set(get_args(Shading))
-    assert {look.flip for look in looks} == {True, False}
-    for field in ("height", "lean", "tilt", "facing", "line", "line_share", "light", "hue", "sway", "arms", "legs"):
-        assert len({getattr(look, field) for look in looks}) > 150
-
-
-def test_every_expression_changes_the_face() -> None:
-    who = replace(random_attributes(_rng(8)), face_mark="none", hair_style="bun", head_wear="none")
-    faces = set()
-    for expression in get_args(Expression):
-        look = Look(expression=expression)
-        layer = paint(sketch_figure(who, look), look, 30.0, (50.0, 50.0), (0, 0, 99, 99))
-        assert layer is not None
-        faces.add(layer.colour.tobytes())
-    assert len(faces) == 6
+@pytest.mark.parametrize(("width", "height"), [(64, 64), (40, 90), (90, 40), (33, 35)])
+def test_backgrounds_fill_images_of_any_shape(width: int, height: int) -> None:
+    for seed in range(8):
+        image = draw_backdrop(_rng(seed), width, height)
+        assert image.shape == (height, width, 3)
+        assert image.dtype == np.uint8
+        assert len(np.unique(image.reshape(-1, 3), axis=0)) > 1
+        assert image[[0, 0, -1, -1], [0, -1, 0, -1]].max(axis=1).min() > 0  # to the very corners
