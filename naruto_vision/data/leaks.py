@@ -328,7 +328,7 @@ class Audit:
             "near_bits": NEAR_BITS,
             "pictures": {part: len(self.items.rows(part)) for part in self.items.parts},
             "absent": self.scanned.absent,
-            **{f"images_{name}": count for name, count in self.scanned.quarantine.counts().items()},
+            **{f"pictures_{name}": count for name, count in self.scanned.quarantine.counts().items()},
             "leaking": self.leaking,
             "repeats": {part: self.repeats(part) for part in self.items.parts},
             "same_pixels_other_class": self.conflicts(),
