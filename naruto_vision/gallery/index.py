@@ -37,6 +37,7 @@ _NO_FAISS = "FAISS is not installed: exact NumPy search; pip install 'naruto-vis
 _FACTORY = {"ivf": "IVF{cells},Flat", "sq": "IVF{cells},SQ8", "hnsw": "IDMap2,HNSW32"}  # FAISS's index_factory strings
 _CELLS = 4.0  # IVF cells for each square root of a row
 _EF_CONSTRUCTION = 80
+_EF_LEAST = 16  # FAISS's default; less is fine on a held-out build of few rows, and misses rows in the full one
 _EF_LIMIT = 4096
 _HELD_OUT = 256  # rows that the search budget is measured with
 _RECALL_AT = 10
@@ -299,9 +300,9 @@ class VectorIndex:
 
     def widths(self) -> list[int]:
         """Return the search budgets that are tried, rising, up to one that examines everything there is."""
-        largest = max(1, min(_EF_LIMIT, len(self.ids))) if self.kind == "hnsw" else int(self._index.nlist)
+        least, largest = (_EF_LEAST, min(_EF_LIMIT, len(self.ids))) if self.kind == "hnsw" else (1, self._index.nlist)
         steps = [round(2 ** (step / 3)) for step in range(3 * largest.bit_length())]
-        return [width for width in dict.fromkeys(steps) if width < largest] + [largest]
+        return [width for width in dict.fromkeys(steps) if least <= width < largest] + [max(least, largest)]
 
     def _measured(self, known: Vectors, held: Vectors) -> Budgets:
         """Measure the budgets while the index holds ``known`` (M, D): with held-out rows, and for texts.

@@ -50,7 +50,7 @@ def embedding(quick: bool) -> Iterator[Row]:
         vectors["stock"] = torch.stack([stock_embedding(floats, image, region, way) for region in regions])
 
     def batches(encoder: Any) -> None:
-        vectors["ours"] = embed_regions(encoder, image, regions, way)[0]
+        vectors["ours"] = embed_regions(encoder, [(image, regions)], way)[0][0]
 
     def same(least: float) -> tuple[str, bool]:
         found = float(cosine_similarity(vectors["ours"], vectors["stock"], dim=-1).min())

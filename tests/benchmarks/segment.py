@@ -16,7 +16,7 @@ from benchmarks.timing import Row, compare, draw_image
 from naruto_vision.records import ImageArray, Region
 from naruto_vision.segmentation.generator import RegionFilter, Segmenter
 from naruto_vision.segmentation.prompts import GridPrompter
-from naruto_vision.segmentation.protocol import Answers, FullMask, MaskThresholds, Prompts, SceneEmbedding
+from naruto_vision.segmentation.protocol import FullMask, MaskPredictions, MaskThresholds, Prompts, SceneEmbedding
 from naruto_vision.segmentation.sam import SamModel
 
 SAME, FOUND, FOUND_SHARE, MEAN = 0.99, 0.9, 0.97, 0.98
@@ -30,10 +30,10 @@ ALL = RegionFilter(min_area=0, max_masks=None)
 def official(quick: bool) -> Iterator[Row]:
     """T1: ViT-B with random weights, 32 x 32 points. Stock takes minutes an image, so each is one round."""
     model = _random_model()
-    sizes = [(683, 1024)] if quick else [(683, 1024), (720, 1280), (1080, 1920)]
+    sizes = [(240, 320)] if quick else [(683, 1024), (720, 1280), (1080, 1920)]
     for height, width in sizes:
         image = draw_image(height, width)
-        yield _masks(f"ViT-B, {height} x {width}", _segmenter(model, image, 6 if quick else 32), image, repeats=1)
+        yield _masks(f"ViT-B, {height} x {width}", _segmenter(model, image, 3 if quick else 32), image, repeats=1)
 
 
 def packaged(quick: bool) -> Iterator[Row]:
@@ -179,9 +179,9 @@ class _Given:
 
     def predict_masks(
         self, _embedding: SceneEmbedding, prompts: Prompts, _above: float, _batch: int | None = None
-    ) -> Iterator[Answers]:
+    ) -> Iterator[MaskPredictions]:
         indices = torch.arange(len(prompts.points)).repeat_interleave(3)
-        yield Answers(indices, self.logits.flatten(0, 1), torch.ones(len(indices)))
+        yield MaskPredictions(indices, self.logits.flatten(0, 1), torch.ones(len(indices)))
 
     def full_masks(
         self, logits: Tensor, embedding: SceneEmbedding, stability: float, offset: float

@@ -17,10 +17,10 @@ from typing_extensions import override
 
 from benchmarks.timing import Row, own, run_process, silence
 from naruto_vision.cli.bench import Timing
-from naruto_vision.cli.trainer import NarutoCLI, run_cli
-from naruto_vision.cli.trainer_args import find_config, limit_threads
+from naruto_vision.cli.trainer import run_cli
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.prompts import class_texts
+from naruto_vision.io.bundles import config_path
 from naruto_vision.modules.objectives import ClassPrototypes, Objective, batch_loss, class_loss
 
 LOSS_TOLERANCE = 1e-5
@@ -43,14 +43,6 @@ class _Watch:
     def stop(self, losses: Sequence[Tensor]) -> Trained:
         wall, cpu = time.perf_counter(), time.process_time()
         return Trained(wall - self.start[0], cpu - self.start[1], tuple(float(loss) for loss in losses))
-
-
-class _Parts(NarutoCLI):
-    """Model, data and Trainer of a `fit` as a user gets them, without the `fit` itself."""
-
-    @override
-    def _run_subcommand(self, subcommand: str) -> None:
-        """Leave it to the benchmark."""
 
 
 class _Clock(pl.Callback):
@@ -77,7 +69,7 @@ class _Clock(pl.Callback):
 def trainer_loop(argv: Sequence[str]) -> Trained:
     """Train as `naruto-vision fit` does, with the config's callbacks, logger and progress bar."""
     with silence():
-        parts = run_cli(argv, _Parts)
+        parts = run_cli(argv, run=False)
         clock = _Clock()
         parts.trainer.callbacks.insert(0, clock)
         parts.trainer.fit(parts.model, parts.datamodule)
@@ -87,19 +79,19 @@ def trainer_loop(argv: Sequence[str]) -> Trained:
 def plain_loop(argv: Sequence[str], steps: int, *, captions: bool = False) -> Trained:
     """Train the same model on the same batches in a few lines of torch, by choice with one caption an image."""
     with silence():
-        parts = run_cli(argv, _Parts)
+        parts = run_cli(argv, run=False)
         module, data = parts.model, parts.datamodule
         data.preprocess = module.encoder.preprocess
         data.setup("fit")
     encoder: ClipEncoder = module.encoder
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = module.optimizer(iter(parameters))
-    schedule = module.rate.build(optimizer, steps, 1)
+    schedule = module.schedule.build(optimizer, steps, 1)
     texts = class_texts(data.classes, module.aliases, module.templates)
-    prototypes = ClassPrototypes(encoder, texts, module.seed, module.texts_per_step)
+    prototypes = ClassPrototypes(encoder, texts, module.texts.per_step)
     losses, watch = [], _Watch()
     for step, batch in enumerate(islice(data.train_dataloader(), steps)):
-        objective = Objective(module.scale(), module.weights, module.loss, module.bias, None)
+        objective = Objective(module.scale(), module.loss, module.bias)
         if captions:
             loss = _caption_loss(encoder, batch.pixels, batch.labels, prototypes.chosen(step), objective)
         else:
@@ -155,8 +147,7 @@ def text_cache(quick: bool) -> Iterator[Row]:
 @contextlib.contextmanager
 def _fit_argv(steps: int, batch: int, *more: str) -> Iterator[list[str]]:
     """Draw the cast into a temporary folder, work there, and yield the arguments of a `fit` without validation."""
-    limit_threads()
-    config = str(find_config("clip.yaml").resolve())
+    config = str(config_path("clip.yaml").resolve())
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         counts = {"train": -(-batch * steps // CLASSES), "valid": 1, "test": 1, "scenes": 0, "valid-scenes": 0}
         run_process(own("draw", "--out", str(Path(folder) / "data"), *(f"--{key}={n}" for key, n in counts.items())))
