@@ -1,4 +1,4 @@
-"""The error classes: every message names the thing, what was expected, what was found and what to do."""
+"""The error tree: a message names the file or option, expected, found, and what to do."""
 
 import json
 from collections.abc import Sequence
@@ -55,15 +55,7 @@ class JsonError(FormatError):
 
 
 class StateDictError(InputError):
-    """A weights file does not fit the architecture it was opened for.
-
-    Args:
-        path: The weights file.
-        architecture: The architecture it was opened for.
-        missing: Keys that the architecture has and the file lacks.
-        unexpected: Keys that the file has and the architecture lacks.
-        reshaped: Keys whose shapes differ, each as ``name (file shape, expected shape)``.
-    """
+    """A weights file does not fit the architecture it was opened for."""
 
     def __init__(
         self,
@@ -82,14 +74,7 @@ class StateDictError(InputError):
 
 
 class FingerprintError(InputError):
-    """Vectors of one encoder were compared with those of another.
-
-    Args:
-        path: The gallery (or other store) with vectors of an encoder.
-        expected: That encoder's fingerprint.
-        found: The fingerprint of the encoder that was opened.
-        options: Command-line options that open the right encoder; "" where they are not known.
-    """
+    """Vectors of one encoder were compared with those of another."""
 
     def __init__(self, path: str | Path, expected: str, found: str, options: str = "") -> None:
         super().__init__(

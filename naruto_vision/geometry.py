@@ -37,9 +37,6 @@ def expand_xyxy(box: Box, ratio: float, width: int, height: int) -> Box:
     """Grow a box by a share of its own size, half of it on each side, and clip it to an image.
 
     A ratio of 0.18 makes the box 18 % wider and taller before clipping.
-
-    Raises:
-        ValueError: If the ratio is negative.
     """
     if ratio < 0:
         msg = f"expand ratio: expected at least 0, found {ratio}"
@@ -78,11 +75,7 @@ def inclusive_iou_matrix(first: Sequence[Box], second: Sequence[Box]) -> NDArray
 
 
 def common_box(boxes: Sequence[Box]) -> Box:
-    """Find the smallest box that holds all of them.
-
-    Raises:
-        ValueError: If there is no box.
-    """
+    """Find the smallest box that holds all of them."""
     if not boxes:
         msg = "common_box: expected at least one box, found none"
         raise ValueError(msg)
@@ -110,18 +103,9 @@ def rle_from_mask(mask: Mask) -> dict[str, Any]:
 
 
 def mask_from_rle(record: Mapping[str, Any]) -> Mask:
-    """Read a mask from COCO run lengths, compressed or plain.
+    """Read a mask from COCO run lengths, compressed or plain: returns (H, W), bool.
 
     The runs are checked here and never reach the C library, which trusts them and can crash the process.
-
-    Args:
-        record: ``{"size": [H, W], "counts": text, bytes or whole numbers}``.
-
-    Returns:
-        Shape (H, W), bool.
-
-    Raises:
-        ValueError: If the record is malformed or its runs do not fill the mask exactly.
 
     Example:
         >>> mask_from_rle({"size": [2, 2], "counts": [1, 2, 1]}).tolist()

@@ -1,4 +1,4 @@
-"""The frozen records that the packages exchange. NumPy only: nothing here imports torch."""
+"""The frozen records that pass between packages. NumPy only."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -218,12 +218,7 @@ class LabelledBox:
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """One row of a class table.
-
-    Args:
-        path: Path of the image relative to the table's root, POSIX.
-        label: The class.
-    """
+    """One row of a class table."""
 
     path: str
     label: str

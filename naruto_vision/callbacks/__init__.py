@@ -1,1 +1,1 @@
-"""Lightning callbacks: writers, figures and monitors."""
+"""Lightning callbacks: scene writers, training reports, monitors."""

@@ -1,4 +1,4 @@
-"""Reports of a tuning run: tables, plots and metrics in one folder, and images in TensorBoard."""
+"""Reports of a tuning run: tables, plots and metrics in one folder, images in TensorBoard."""
 
 import csv
 import io

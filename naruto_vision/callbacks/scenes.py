@@ -1,4 +1,4 @@
-"""Outputs of ``predict`` and ``test``: the files of every scene as soon as it is searched, and a report."""
+"""Write the files of each predicted scene, and the report of a test run."""
 
 import logging
 from collections.abc import Mapping, Sequence

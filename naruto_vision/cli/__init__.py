@@ -1,1 +1,1 @@
-"""Commands that are not a Trainer loop, one module each."""
+"""The command line: one file a command family."""

@@ -1,4 +1,4 @@
-"""``naruto-vision bench index``: time NumPy and FAISS indexes in turns, and measure their recall.
+"""Interleaved timing of candidates, the machine's GEMM rate, and the report of a benchmark.
 
 Also what all benchmarks share: interleaved timing, the speed of the machine, and the report.
 """

@@ -1,4 +1,4 @@
-"""What commands share: argparse types, options, printing and progress bars."""
+"""Option types that commands share, and the progress bar."""
 
 import argparse
 import json

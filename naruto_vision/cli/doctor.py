@@ -1,4 +1,4 @@
-"""``naruto-vision doctor``: what is installed on this machine, and what is wrong with it."""
+"""``naruto-vision doctor``: versions, hardware, weights, and what is wrong with an installation."""
 
 import argparse
 import importlib

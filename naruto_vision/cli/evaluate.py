@@ -1,4 +1,4 @@
-"""``naruto-vision evaluate``, predicted scenes against their ground truth, and ``evaluate counts``."""
+"""``naruto-vision evaluate``: compare predicted scenes with their ground truth."""
 
 import argparse
 import os

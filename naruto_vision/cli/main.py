@@ -289,15 +289,7 @@ def _log_lines() -> Iterator[None]:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run one command.
-
-    Args:
-        args: The arguments after the program's name (default: ``sys.argv[1:]``).
-
-    Returns:
-        0 when done, 1 when a check found something wrong, 2 when the input is wrong (one line on stderr says what
-        and where), 3 when training stopped on a non-finite loss, 130 or 143 when interrupted or terminated.
-    """
+    """Run one command."""
     argv = list(sys.argv[1:] if args is None else args)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # file names that are not valid Unicode are printed as bytes

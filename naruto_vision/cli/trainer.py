@@ -1,4 +1,4 @@
-"""The one LightningCLI: model, data and Trainer by class path, from YAML and from the command line."""
+"""``fit``, ``validate``, ``test`` and ``predict`` through one LightningCLI."""
 
 import difflib
 import importlib
@@ -75,14 +75,7 @@ class SaveConfig(SaveConfigCallback):
 
 
 class NarutoCLI(LightningCLI):
-    """Model, data and Trainer of one command, from its config and options.
-
-    Args:
-        argv: ``fit``, ``validate``, ``test`` or ``predict``, then its options. ``sys.argv`` is not read.
-
-    Raises:
-        InputError: If an option, the config, the checkpoint, the precision or ``--out`` cannot be used.
-    """
+    """Model, data and Trainer of one command, from its config and options."""
 
     def __init__(self, argv: Sequence[str]) -> None:
         self.command, self.argv = argv[0], list(argv[1:])
@@ -202,15 +195,7 @@ def _set_in_callbacks(trainer: Namespace, name: str, value: object, what: str) -
 
 
 def run_cli(argv: Sequence[str], *, run: bool = True) -> NarutoCLI:
-    """Build model, data and Trainer of a command and run it.
-
-    Args:
-        argv: ``fit``, ``validate``, ``test`` or ``predict``, then its options.
-        run: False only builds them.
-
-    Raises:
-        InputError: If an option or the config is wrong; the message is one line.
-    """
+    """Build model, data and Trainer of a command and run it."""
     _prepare_class_paths(" ".join([*argv, *(path.read_text(encoding="utf-8") for path in _configs(argv))]))
     for name in _NOISY_LOGGERS:
         logging.getLogger(name).addFilter(_is_shown)
@@ -241,11 +226,7 @@ def _prepare_class_paths(text: str) -> None:
 
 
 def parse_class(kind: type[_Class], section: dict[str, Any], path: Path) -> _Class:
-    """Build the object that a section of a config describes, as the Trainer commands do.
-
-    Raises:
-        InputError: If the section is wrong; the message is one line that names the config's ``path``.
-    """
+    """Build the object that a section of a config describes, as the Trainer commands do."""
     _prepare_class_paths(str(section))
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(kind, "model", required=True)

@@ -263,11 +263,7 @@ def find_config(name: str) -> Path:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Read a config and check that it is YAML with keys at the top, and no ``class_path`` or ``init_args`` is misspelt.
-
-    Raises:
-        InputError: If it is not; with the line and column where they are known.
-    """
+    """Read a config; InputError if it is no YAML with keys at the top, or misspells ``class_path`` or ``init_args``."""
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.MarkedYAMLError as error:

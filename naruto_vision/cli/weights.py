@@ -1,4 +1,4 @@
-"""``naruto-vision weights COMMAND``: list, download and verify the official weights, and import a checkpoint."""
+"""``naruto-vision weights``: list, download, verify and import weights."""
 
 import argparse
 from collections.abc import Iterator, Mapping

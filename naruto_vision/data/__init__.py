@@ -1,1 +1,1 @@
-"""Readers of class data and scenes, and the LightningDataModules over them."""
+"""Readers of labelled images and scenes, and the LightningDataModules."""

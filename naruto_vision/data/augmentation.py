@@ -1,4 +1,4 @@
-"""Random changes of a training image: pure functions of the image and a random generator.
+"""Augmentation of training images: pure functions of the image and a random generator.
 
 They keep what identity hangs on (colours, hair, clothes, face) and change what it does not: side, framing, light,
 sharpness, occlusion, and the flat ground around a segmenter's cut-out.

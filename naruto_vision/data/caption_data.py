@@ -1,4 +1,4 @@
-"""Images with captions of the user's own, and the batch that contrastive training sees."""
+"""Captioned images: ``captions.csv``, its data module, and the batch of contrastive training."""
 
 import logging
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Images with their classes, for training and for measuring."""
+"""Data module of labelled images, for training and evaluation of classifiers."""
 
 import hashlib
 import logging

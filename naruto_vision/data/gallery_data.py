@@ -1,4 +1,4 @@
-"""The gallery's images, and the scenes that are searched with it."""
+"""Data module of gallery images and of the scenes that are searched with the gallery."""
 
 import logging
 from functools import partial

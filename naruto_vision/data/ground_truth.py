@@ -1,4 +1,4 @@
-"""``gt.json`` and folders of predicted scenes, checked on reading."""
+"""Read ``gt.json`` and folders of predicted scenes, with checks."""
 
 import math
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Images that are the same, or nearly: a digest of the pixels, and a pHash with a thumbnail to check it by."""
+"""Exact and near duplicates of images: a digest of the pixels, a perceptual hash and a thumbnail."""
 
 import hashlib
 import itertools

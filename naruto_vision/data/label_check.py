@@ -1,4 +1,4 @@
-"""Likely wrong labels and near copies across splits, by an encoder's vectors."""
+"""Likely label errors and near duplicates across splits, from an encoder's embeddings."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence

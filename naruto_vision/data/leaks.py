@@ -1,4 +1,4 @@
-"""Does a split leak? The same image, nearly the same one, or a neighbouring frame on both sides of it."""
+"""Leakage between splits: duplicates, near duplicates and neighbouring video frames."""
 
 import re
 from collections import Counter, defaultdict

@@ -1,4 +1,4 @@
-"""Images with masks, synthetic or of a folder with COCO truth, and the prompts that a promptable model learns from."""
+"""Data module of images with masks: synthetic ones, or a folder with COCO annotations."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
@@ -29,12 +29,7 @@ _SEEDS_APART = 1_000_003  # a prime: scene seeds of two nearby source seeds meet
 
 
 class MaskedImage(NamedTuple):
-    """An image and the masks of the figures in it.
-
-    Attributes:
-        image: Shape (H, W, 3), uint8, RGB.
-        masks: Shape (K, H, W), bool, whole figures as far as they can be seen.
-    """
+    """An image and the masks of the figures in it."""
 
     image: ImageArray
     masks: NDArray[np.bool_]
@@ -49,17 +44,7 @@ class MaskSource(ABC):
 
     @abstractmethod
     def __getitem__(self, index: int) -> MaskedImage:
-        """Return one image.
-
-        Args:
-            index: From 0 to the length minus one.
-
-        Returns:
-            The image, shape (H, W, 3), and its masks, shape (K, H, W).
-
-        Raises:
-            BadImageError: If it cannot be decoded; training and validation then leave it out.
-        """
+        """Return one image: returns (H, W, 3)."""
 
 
 class SyntheticMasks(MaskSource):

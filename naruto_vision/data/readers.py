@@ -1,4 +1,4 @@
-"""Class data of any layout, read as one table a split."""
+"""Read labelled images of any layout (Roboflow CSV, manifests, class folders) as one table a split."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Which image comes next: pure functions of the seed and the position in training, and the samplers over them.
+"""Samplers: which image comes next, as a pure function of the seed and the position in training.
 
 A sampler that is a ``DistributedSampler`` is left alone by Lightning, so these split their work themselves.
 """

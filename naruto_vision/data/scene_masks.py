@@ -1,4 +1,4 @@
-"""Masks of whole scenes, true and predicted, compared scene by scene."""
+"""Masks of whole scenes, ground truth and predicted, matched scene by scene."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path

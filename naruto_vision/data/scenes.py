@@ -1,4 +1,4 @@
-"""Scenes: folders of images, with or without ground truth, one item an image whatever state it is in."""
+"""Data sets of scenes: folders of images, with or without ground truth, one item an image."""
 
 import time
 from collections.abc import Collection, Iterator
@@ -39,20 +39,6 @@ class SceneDataset(Dataset[SceneItem | None]):
     """The images of a scene folder in the order of their names.
 
     The folder either has ``images/`` (and perhaps ``gt.json``) or is itself full of images, also in sub-folders.
-
-    Args:
-        folder: The scene folder.
-        truth: A ground truth file in place of the folder's own ``gt.json``.
-        need_truth: Refuse a folder without ground truth, or one whose ground truth leaves an image out.
-
-    Attributes:
-        scenes: Every scene's path relative to ``images``, POSIX, sorted.
-        images: The folder that the scenes are relative to.
-
-    Raises:
-        MissingPathError: If the folder or the ground truth that is needed is not there.
-        FormatError: If the ground truth is malformed.
-        InputError: If there are no images, or images and ground truth do not go together.
     """
 
     def __init__(self, folder: str | Path, truth: str | Path | None = None, *, need_truth: bool = False) -> None:
@@ -161,15 +147,7 @@ def _one_ahead(lists: Iterator[list[SceneItem]]) -> Iterator[list[SceneItem]]:
 
 
 class SceneDataModule(pl.LightningDataModule):
-    """Scenes for ``validate``, ``test`` and ``predict``.
-
-    Args:
-        valid: Scene folder with ground truth.
-        test: Scene folder with ground truth.
-        predict: Scene folder; ground truth is not needed.
-        batch_size: Scenes that are searched together; None takes 8 on a GPU, and 1 on a CPU.
-        num_workers: Processes that decode ahead; 0 takes a thread.
-    """
+    """Scenes for ``validate``, ``test`` and ``predict``."""
 
     def __init__(
         self,
@@ -187,14 +165,7 @@ class SceneDataModule(pl.LightningDataModule):
         self._datasets: dict[str, SceneDataset] = {}
 
     def dataset(self, stage: str) -> SceneDataset:
-        """Return the scenes of one stage; the same object every time.
-
-        Args:
-            stage: "valid", "test" or "predict".
-
-        Raises:
-            InputError: If the stage has no folder, or the folder cannot be used.
-        """
+        """Return the scenes of one stage; the same object every time."""
         if stage not in self._datasets:
             folder = self.folders[stage]
             if folder is None:
@@ -204,14 +175,7 @@ class SceneDataModule(pl.LightningDataModule):
         return self._datasets[stage]
 
     def setup(self, stage: str) -> None:
-        """Open the scene folders that a verb needs, so that a wrong one is reported at once.
-
-        Args:
-            stage: "fit", "validate", "test" or "predict".
-
-        Raises:
-            InputError: If a folder that is needed was not given or cannot be used.
-        """
+        """Open the scene folders that a verb needs, so that a wrong one is reported at once."""
         if stage != "fit" or self.folders["valid"] is not None:
             self.dataset({"validate": "valid", "fit": "valid"}.get(stage, stage))
 
@@ -240,13 +204,7 @@ class SceneDataModule(pl.LightningDataModule):
 
     @override
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Leave scenes where they are; move tensors of other batches.
-
-        Args:
-            batch: A list of scenes, or a batch of another loader.
-            device: Where the model is.
-            dataloader_idx: Which loader.
-        """
+        """Leave scenes where they are; move tensors of other batches."""
         if isinstance(batch, list):
             return batch
         return super().transfer_batch_to_device(batch, device, dataloader_idx)

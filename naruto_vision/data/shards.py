@@ -1,4 +1,4 @@
-"""Shards: images scaled down once and packed into tar files that WebDataset reads, with an index of their offsets.
+"""Shards: resized images in tar files that WebDataset reads, with an index for random access.
 
 ::
 

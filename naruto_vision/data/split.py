@@ -1,4 +1,4 @@
-"""A split in which no run of frames and no copy of an image is on two sides."""
+"""Leak-free splits: near duplicates and frames of one run stay in one split."""
 
 import itertools
 import os

@@ -1,4 +1,4 @@
-"""The images of a table: decoded where a batch needs them, and kept in memory as far as a budget goes.
+"""Decoding of a class table's images in data-loader workers, with an optional cache in memory.
 
 An image that cannot be read never stops a batch. In its place a training draw takes the next readable image of the
 same class, by the order of the table: batches stay full, and what is drawn depends on the files alone, not on workers
@@ -346,14 +346,7 @@ class TableDataModule(pl.LightningDataModule):
             self._stores[split], self.quarantines[split] = self._new_store(split)
 
     def setup(self, stage: str) -> None:
-        """Read the tables that a stage needs; no image is decoded.
-
-        Args:
-            stage: "fit", "validate", "test" or "predict".
-
-        Raises:
-            InputError: If a split is not there or cannot be used.
-        """
+        """Read the tables that a stage needs; no image is decoded."""
         splits: dict[str, tuple[Split, ...]] = {"fit": ("train", "valid"), "validate": ("valid",)}
         for split in splits.get(stage, ("test",)):
             self._open(split)
@@ -362,25 +355,14 @@ class TableDataModule(pl.LightningDataModule):
             raise InputError(msg)
 
     def dataset(self, split: Split) -> TableDataset:
-        """Return the images of a split in table order, as samples; only draws of "train" are augmented.
-
-        Args:
-            split: "train", "valid" or "test".
-
-        Raises:
-            InputError: If the split is not there.
-        """
+        """Return the images of a split in table order, as samples; only draws of "train" are augmented."""
         self._open(split)
         preprocess = self.preprocess or module_preprocess(self.trainer)
         return TableDataset(self.tables[split], self._stores[split], preprocess, self._augment, self.seed, self._stream)
 
     @override
     def teardown(self, stage: str) -> None:
-        """Report which images could not be read, and list them in ``quarantine.jsonl`` in the run's log folder.
-
-        Raises:
-            InputError: If they are too many over all processes.
-        """
+        """Report which images could not be read, and list them in ``quarantine.jsonl`` in the run's log folder."""
         report_quarantines(self.trainer, self.quarantines)
 
     def _loader(self, split: Split, dataset: TableDataset, sampler: DistributedSampler[Any]) -> TableLoader:
@@ -395,11 +377,7 @@ class TableDataModule(pl.LightningDataModule):
         )
 
     def ordered_loader(self, split: Split) -> DataLoader[Any]:
-        """Return the readable images of a split in table order, unaugmented; each in exactly one process.
-
-        Args:
-            split: "train", "valid" or "test".
-        """
+        """Return the readable images of a split in table order, unaugmented; each in exactly one process."""
         dataset = self.dataset(split)
         return self._loader(split, dataset, ShareSampler(len(dataset), *process_share(self.trainer)))
 

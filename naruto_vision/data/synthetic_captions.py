@@ -1,4 +1,4 @@
-"""Synthetic characters with captions, rendered while training runs: the data that the tiny CLIP learns from."""
+"""Synthetic captioned characters, drawn while training runs: the pretraining data of tiny-clip."""
 
 from functools import partial
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""The class table: which image is who, and what was left out on the way."""
+"""The class table: labelled image paths, and what was discarded while reading them."""
 
 import hashlib
 import itertools

@@ -1,4 +1,4 @@
-"""The base of every encoder: images (and for some, texts) in, unit vectors out."""
+"""The encoder interface: images (and for some encoders texts) to unit vectors."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -14,15 +14,7 @@ from naruto_vision.records import ImageArray
 
 
 class Encoder(nn.Module, ABC):
-    """A frozen or trainable map from images to unit vectors.
-
-    Attributes:
-        dim: Length D of the vectors.
-        has_text: Whether ``encode_texts`` works.
-        arithmetic: Which numbers the image tower multiplies. Vectors of the same weights differ a little between
-            kinds, so a run is not resumed with another kind.
-        mixes: Whether the other images of a batch change a vector by more than rounding.
-    """
+    """A frozen or trainable map from images to unit vectors."""
 
     dim: int
     has_text: bool = False
@@ -33,36 +25,15 @@ class Encoder(nn.Module, ABC):
     def preprocess(self, image: ImageArray) -> Tensor:
         """Prepare one image exactly as the weights were trained.
 
-        Args:
-            image: Shape (H, W, 3), uint8, RGB.
-
-        Returns:
-            Shape (3, S, S), float32, normalised.
+        Shapes: image (H, W, 3), uint8; returns (3, S, S), float32.
         """
 
     @abstractmethod
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """Embed a batch of prepared images; gradients flow.
-
-        Args:
-            pixels: Shape (B, 3, S, S), float32, from ``preprocess``.
-
-        Returns:
-            Shape (B, D), float32, unit rows.
-        """
+        """Embed a batch of prepared images; gradients flow: pixels (B, 3, S, S), float32; returns (B, D), float32."""
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """Embed texts; gradients flow.
-
-        Args:
-            texts: T texts.
-
-        Returns:
-            Shape (T, D), float32, unit rows.
-
-        Raises:
-            InputError: If this encoder has no text tower.
-        """
+        """Embed texts; gradients flow: returns (T, D), float32."""
         msg = (
             f"{type(self).__name__} has no text tower, so it cannot read {list(texts)[:1]}; use a CLIP encoder for text"
         )

@@ -1,4 +1,4 @@
-"""A faster forward pass to a vision transformer's class token: nothing is computed that does not reach it.
+"""Forward pass of a vision transformer that computes only what its class token needs.
 
 CLIP and DINOv2 pool one token of many (1 of 50 in ViT-B-32). So the last block needs keys and values of all tokens, but
 queries, output projection and MLP of one: a twelfth of a ViT-B less most of itself. The blocks before it write into

@@ -1,4 +1,4 @@
-"""CLIP through open_clip: one of our own bundles, any of its architectures, or a local weights file."""
+"""CLIP through open_clip: a bundle, an architecture with weights, or a local checkpoint."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

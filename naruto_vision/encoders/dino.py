@@ -1,4 +1,4 @@
-"""DINOv2 (and any other timm vision transformer) as an encoder of images."""
+"""DINOv2 and other timm vision transformers as image encoders."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -26,12 +26,7 @@ _LARGEST = 127.0
 
 
 class Int8Linear(nn.Module):
-    """A linear layer whose product runs on integers; its inputs and outputs are floats.
-
-    Args:
-        weight: Shape (O, I), float32.
-        bias: Shape (O,), float32, or None.
-    """
+    """A linear layer whose product runs on integers; its inputs and outputs are floats."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
@@ -51,11 +46,7 @@ class Int8Linear(nn.Module):
 
 
 class Int8Attention(nn.Module):
-    """Self-attention whose four projections run on integers.
-
-    Args:
-        attention: The layer that it takes the place of; batches come first in it, and it has biases.
-    """
+    """Self-attention whose four projections run on integers."""
 
     def __init__(self, attention: nn.MultiheadAttention) -> None:
         super().__init__()

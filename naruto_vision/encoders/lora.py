@@ -19,17 +19,7 @@ _MLP = frozenset({"c_fc", "c_proj", "fc1", "fc2"})
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """Which low-rank updates are trained.
-
-    Args:
-        towers: Where they are.
-        layers: "attention" updates the queries, keys and values, "mlp" the two layers after them.
-        rank: Rank of an update, 1 or more.
-        alpha: An update is multiplied by this over the rank; None for twice the rank.
-
-    Raises:
-        InputError: If the rank or ``alpha`` is out of range.
-    """
+    """Which low-rank updates are trained."""
 
     towers: Towers = "both"
     layers: Layers = "attention"
@@ -43,12 +33,7 @@ class LoraConfig:
 
 
 def add_lora(clip: nn.Module, options: LoraConfig) -> None:
-    """Put trainable updates into an open_clip model, in place; its outputs stay as they are until one is trained.
-
-    Raises:
-        MissingPackageError: If ``peft`` is not installed.
-        InputError: If a tower has no layer of that kind.
-    """
+    """Put trainable updates into an open_clip model, in place; its outputs stay as they are until one is trained."""
     peft = require_package("peft", "lora")
     towers = {"vision": clip.visual, "text": getattr(clip, "text", None) or getattr(clip, "transformer", None)}
     for name, tower in towers.items():

@@ -1,4 +1,4 @@
-"""Encoders for commands, by the name that a user types or the recipe that a gallery keeps."""
+"""Open encoders by name: a bundle, an architecture, or the encoder that a gallery remembers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,15 +9,7 @@ from naruto_vision.errors import InputError
 
 
 def open_encoder(model: str, pretrained: str | None = None) -> Encoder:
-    """Open an encoder by its name, ready to embed.
-
-    Args:
-        model: ``tiny-clip``, a bundle folder, an open_clip architecture, or a DINOv2 (``dinov2_vits14``, timm's names).
-        pretrained: A local weights file or, for an architecture, one of open_clip's tags.
-
-    Raises:
-        InputError: If the name is unknown, or the weights do not fit it.
-    """
+    """Open an encoder by its name, ready to embed."""
     if "dino" in model:
         import timm  # takes longer to import than all that a CLIP needs
 
@@ -29,14 +21,7 @@ def open_encoder(model: str, pretrained: str | None = None) -> Encoder:
 
 
 def open_recipe(recipe: Mapping[str, Any]) -> Encoder:
-    """Open the encoder of a gallery, ready to embed.
-
-    Args:
-        recipe: What ``Encoder.recipe`` returned.
-
-    Raises:
-        InputError: If the recipe is none, or its weights are not where they were.
-    """
+    """Open the encoder of a gallery, ready to embed."""
     match recipe:
         case {"kind": kind, "model": str(model), "pretrained": str() | None as pretrained} if kind == KIND:
             return ClipEncoder(model, pretrained).eval()

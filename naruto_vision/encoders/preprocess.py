@@ -1,4 +1,4 @@
-"""Preprocessing of many images at once, on the encoder's device and without PIL.
+"""Batched preprocessing on the encoder's device, without PIL.
 
 An encoder's own ``preprocess`` goes through PIL, one image at a time on the CPU: right for training and enrolment,
 where worker processes do it. The crops of a scene lie in one image that is already decoded; here they stay tensors,
@@ -19,18 +19,6 @@ from torch.nn.functional import interpolate, pad
 @dataclass(frozen=True)
 class Preparation:
     """How an encoder wants its images.
-
-    Args:
-        size: Side S of the square input in pixels.
-        fit: What is brought to ``resize_to``: the short side, the long side, or both regardless of the shape.
-        resize_to: That side in pixels; where it differs from ``size``, the centre is cut out.
-        filter: The antialiased filter.
-        fill: Level from 0 to 255 of what is padded.
-        mean: What is subtracted from each channel, on a scale from 0 to 1.
-        std: What each channel is divided by, on the same scale.
-
-    Raises:
-        ValueError: If a size is below 1 or a divisor is 0.
 
     Example:
         >>> preparation = Preparation(32, "longest", 32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))

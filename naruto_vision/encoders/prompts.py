@@ -1,4 +1,4 @@
-"""Class names to text vectors: templates and aliases averaged into one prototype a class."""
+"""Class prototypes of text: templates and aliases, averaged."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,12 +26,7 @@ _ALIASES = "write a JSON object: class to a list of texts"
 
 
 def read_aliases(path: str | Path) -> dict[str, tuple[str, ...]]:
-    """Read other names and descriptions of each class from a JSON object: class to a list of texts.
-
-    Raises:
-        MissingPathError: If there is no such file.
-        FormatError: If it is not such an object.
-    """
+    """Read other names and descriptions of each class from a JSON object: class to a list of texts."""
     path = Path(path)
     if not path.is_file():
         raise MissingPathError(path, "aliases file", _ALIASES)
@@ -60,18 +55,7 @@ def class_texts(
 
 
 def text_prototypes(encoder: Encoder, texts: Sequence[Sequence[str]]) -> Tensor:
-    """Average the vectors of each class's texts and renormalise; gradients flow.
-
-    Args:
-        encoder: An encoder with a text tower.
-        texts: C sequences of one or more texts.
-
-    Returns:
-        Shape (C, D), float32, unit rows.
-
-    Raises:
-        InputError: If the encoder has no text tower.
-    """
+    """Average the vectors of each class's texts and renormalise; gradients flow: returns (C, D), float32."""
     vectors = encoder.encode_texts([text for own in texts for text in own])
     lengths = [len(own) for own in texts]
     return torch.stack([normalize(part.mean(dim=0), dim=0) for part in torch.split(vectors, lengths)])

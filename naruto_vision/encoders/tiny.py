@@ -1,4 +1,4 @@
-"""The tiny CLIP that the project trains itself: an open_clip model and a word tokenizer that travel in the package."""
+"""tiny-clip: the small CLIP of this project, with its word tokenizer."""
 
 import re
 import zlib
@@ -44,18 +44,10 @@ class WordTokenizer:
     A word outside the vocabulary gets one of ``buckets`` ids by CRC-32, so that a name never seen before is still a
     token that tuning can teach. The end token has the highest id, because open_clip pools a text at its highest id.
 
-    Args:
-        vocabulary: The known words, lower case, in the order of their ids.
-        buckets: How many ids the other words share.
-        context_length: Tokens a text, start and end included; longer texts are cut.
-
     Example:
         >>> tokenizer = WordTokenizer(["pink", "hair"], buckets=4, context_length=6)
         >>> tokenizer(["Pink hair!"]).tolist()
         [[1, 2, 3, 8, 0, 0]]
-
-    Raises:
-        ValueError: If the vocabulary has duplicates, or there is no room for one word.
     """
 
     def __init__(self, vocabulary: Sequence[str], *, buckets: int = 512, context_length: int = 40) -> None:
@@ -89,19 +81,7 @@ class WordTokenizer:
 
 @dataclass(frozen=True)
 class TinySizes:
-    """The sizes of a tiny CLIP.
-
-    Args:
-        embed_dim: Length of the vectors.
-        image_size: Side of the square input in pixels.
-        patch_size: Side of a patch in pixels.
-        vision_width: Width of the image tower.
-        vision_layers: Blocks of the image tower.
-        text_width: Width of the text tower.
-        text_layers: Blocks of the text tower.
-        context_length: Tokens a text.
-        buckets: Ids that out-of-vocabulary words share.
-    """
+    """The sizes of a tiny CLIP."""
 
     embed_dim: int = 192
     image_size: int = 96

@@ -1,1 +1,1 @@
-"""The gallery: vectors, rows, index and thresholds in one folder."""
+"""The gallery: vectors, entries, index and thresholds in one folder."""

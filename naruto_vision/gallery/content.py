@@ -1,4 +1,4 @@
-"""What a gallery holds, checked: vectors, rows, ids, thresholds, and the ledger; and how its folder stores it.
+"""The content of a gallery: vectors, entries, ids, thresholds and the ledger of changes.
 
 The ledger has a line for each change, which is never altered and has what undoes the change. It has no clock: equal
 inputs give equal bytes.
@@ -95,20 +95,7 @@ def unit_rows(vectors: Vectors, what: str) -> Vectors:
 
 @dataclass(frozen=True)
 class GalleryContent:
-    """Everything that a gallery folder stores, apart from the index, which is made from it.
-
-    Args:
-        vectors: Shape (N, D), float32, unit rows.
-        ids: Shape (N,), int64, strictly rising: an id is never given twice in the life of a gallery.
-        rows: N rows.
-        fingerprint: The encoder that made the vectors.
-        thresholds: The scores below which a region is unknown.
-        ledger: What was done to the gallery, oldest first; its length is the generation.
-        removed: Shape (R, D), float32, unit rows: every row that was ever taken out, for rollbacks.
-
-    Raises:
-        InputError: If there are no rows, the lengths differ, or the ids do not rise.
-    """
+    """Everything that a gallery folder stores, apart from the index, which is made from it."""
 
     vectors: Vectors
     ids: NDArray[np.int64]
@@ -308,13 +295,7 @@ def write_gallery(folder: str | Path, content: GalleryContent, index: VectorInde
 
 
 def read_gallery(folder: str | Path, fingerprint: str | None = None) -> tuple[GalleryContent, StoredIndex]:
-    """Read what a gallery folder holds and the index stored with it; ``fingerprint`` None takes any encoder.
-
-    Raises:
-        MissingPathError: If the folder or one of its files is missing.
-        FingerprintError: If another encoder made the gallery.
-        FormatError: If a file is not the one that was written.
-    """
+    """Read what a gallery folder holds and the index stored with it; ``fingerprint`` None takes any encoder."""
     root = Path(folder)
     _check_encoder(root, read_manifest(root), fingerprint)  # before anything large is read
     manifest, data = read_files(root)

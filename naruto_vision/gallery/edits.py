@@ -1,4 +1,4 @@
-"""Changes to a gallery's content: each returns the next generation, with a ledger line that can undo it.
+"""Edits of a gallery's content: each returns the next generation and a ledger line that can undo it.
 
 What cannot be done raises InputError.
 """

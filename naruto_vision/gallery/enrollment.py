@@ -1,4 +1,4 @@
-"""From labelled images to a gallery: which images are enrolled, their gamma variants, and their vectors."""
+"""Select the images that a gallery is built from, their gamma variants, and collect their vectors."""
 
 import hashlib
 import logging

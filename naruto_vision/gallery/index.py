@@ -216,10 +216,6 @@ class VectorIndex:
 
         The bytes may come from anybody: FAISS gets a limit on what it may allocate, and the index is checked before it
         is searched. A flat index is not read at all, because the vectors are the index.
-
-        Raises:
-            MissingPackageError: If FAISS is needed and not installed.
-            ValueError: If the bytes are no such index.
         """
         if kind in ("faiss", "exact"):
             if not (
@@ -247,9 +243,6 @@ class VectorIndex:
 
         More rows are proposed until the last one scores below the last wanted one by more than float32 can err, so
         that neither the batch nor k changes the answer. ``width`` replaces the measured search budget.
-
-        Returns:
-            For each query its scores (K,), float32, and rows (K,), int64; K is at most k and N.
         """
         total, dim = self.vectors.shape
         wanted = min(k, total)

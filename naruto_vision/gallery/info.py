@@ -1,4 +1,4 @@
-"""What a gallery says about itself, from its JSON files alone, and where its images and its encoder are."""
+"""Describe a gallery from its JSON files alone, without NumPy or torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Reading an index folder of the reference system, and checking which encoder made it."""
+"""Import of the reference system's index folders."""
 
 import json
 from collections import Counter
@@ -43,11 +43,6 @@ def read_reference_index(folder: str | Path) -> ReferenceIndex:
     """Read ``embeddings.npy`` and ``meta.jsonl``; ``stats.json`` and ``faiss_meta.json``, if there, have to agree.
 
     ``faiss.index`` is not opened: it holds the same vectors, and an index is built from those.
-
-    Raises:
-        MissingPathError: If the folder or one of the two files is missing.
-        FormatError: If a file is damaged, or the files do not agree.
-        InputError: If a vector is not of length 1, or a label cannot be one.
     """
     root = Path(folder)
     if not root.is_dir():

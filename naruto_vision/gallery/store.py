@@ -1,4 +1,4 @@
-"""The gallery folder on disk: written as a whole, and read only where every byte is the one that was written."""
+"""Files of a gallery folder: names, manifest, lock and atomic publication of a generation."""
 
 import fcntl
 import hashlib

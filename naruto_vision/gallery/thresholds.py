@@ -16,18 +16,6 @@ NONE_RULE = "none: no validation, every region counts as known"
 class Thresholds:
     """The scores from which a label counts.
 
-    Args:
-        default: Cosine similarity for labels without their own, or None where every score counts.
-        classes: Label to its own cosine similarity.
-        rule: How they were chosen, in words.
-        counts: The evidence: of the default under ``""``, of a class under its label. Each has the regions whose
-            label is right (``right``) and the others (``wrong``), how many of both reach the threshold, and these as
-            fractions: ``coverage`` and ``false_accept``.
-        decision: The decision rule whose scores they were chosen on; empty where they hold for any.
-
-    Raises:
-        ValueError: If a threshold is not a finite number.
-
     Example:
         >>> Thresholds(default=0.5, classes={"ayame": 0.75}).threshold("ayame")
         0.75
@@ -81,16 +69,7 @@ def best_threshold(scores: NDArray[np.float64], right: NDArray[np.bool_], rule: 
     The candidates lie halfway between neighbouring distinct scores, and at the lowest score: what scored lower than
     anything seen in validation is never trusted. Of equally good candidates the lowest is taken, which keeps most.
 
-    Args:
-        scores: Shape (N,), float64, cosine similarities.
-        right: Shape (N,), bool, at least one True and one False.
-        rule: ``f1`` of "named and right", or the mean of coverage and rejection.
-
-    Returns:
-        The lowest score that counts.
-
-    Raises:
-        ValueError: If there is no right or no wrong region, or a score is not finite.
+    Shapes: scores (N,), float64; right (N,), bool.
     """
     if not right.any() or right.all() or not np.isfinite(scores).all():
         msg = f"best_threshold: expected finite scores, some right and some wrong, found {right.sum()} of {right.size}"
@@ -115,23 +94,7 @@ def calibrate_thresholds(
     min_each: int = 20,
     decision: str = "",
 ) -> Thresholds:
-    """Choose the gallery's threshold and, where there is enough evidence, one for each class.
-
-    Args:
-        scores: Cosine similarity of each of N validation regions with its best gallery row.
-        right: Whether that row's label is the region's true name; False for unknowns, background and confusions.
-        labels: That row's label.
-        rule: What is made as large as possible; see ``best_threshold``.
-        min_each: A class gets its own threshold when it has this many right and this many wrong regions.
-        decision: The decision rule that the scores come from.
-
-    Returns:
-        The thresholds with their evidence. Without a right and a wrong region there is nothing to separate: then
-        everything counts as known, and the rule says so.
-
-    Raises:
-        ValueError: If the lengths differ or a score is not finite.
-    """
+    """Choose the gallery's threshold and, where there is enough evidence, one for each class."""
     if not len(scores) == len(right) == len(labels):
         msg = f"calibrate_thresholds: {len(scores)} scores, {len(right)} judgements, {len(labels)} labels"
         raise ValueError(msg)

@@ -1,4 +1,4 @@
-"""Integrity checks of a gallery folder, each with what to do where it fails."""
+"""Integrity checks of a gallery folder."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -33,16 +33,7 @@ class Finding:
 def verify_gallery(
     folder: str | Path, *, fingerprint: str | None = None, images: str | Path | None = None
 ) -> list[Finding]:
-    """Check a gallery; checks of the content are left out where it cannot be read.
-
-    Args:
-        folder: The gallery.
-        fingerprint: The encoder that the gallery should be of; None leaves that out.
-        images: Folder of the rows' images, or of their data set; None leaves the images out.
-
-    Raises:
-        InputError: If there is no gallery there.
-    """
+    """Check a gallery; checks of the content are left out where it cannot be read."""
     findings = [*_files(Path(folder))]
     try:
         content, stored = read_gallery(folder)

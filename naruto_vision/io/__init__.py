@@ -1,1 +1,1 @@
-"""The only doors to the disk: images, atomic writes, model bundles and the one place that may open a pickle."""
+"""The only doors to the disk: images, atomic writes, bundles, checkpoints, downloads, quarantine."""

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, whatever stops the process.
+"""Atomic files: temporary file in the same folder, fsync, rename.
 
 Every writer puts its bytes into a temporary file in the *same* folder, flushes it to the disk,
 renames it over the final name and flushes the folder. A temporary name starts with ``.tmp-``.

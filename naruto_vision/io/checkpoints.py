@@ -1,4 +1,4 @@
-"""The only place that opens files which could carry code: PyTorch pickles and TorchScript archives.
+"""The only place that opens PyTorch checkpoints and TorchScript archives, with the restricted unpickler.
 
 Everything is read with the restricted unpickler, without a fallback to the unsafe one. ``trust_pickle`` only adds a
 short list of harmless types (NumPy numbers, paths, option lists).
@@ -72,19 +72,7 @@ def _unwrap(value: object) -> object:
 
 
 def load_state_dict(path: str | Path, *, trust_pickle: bool = False) -> dict[str, Tensor]:
-    """Read the tensors of a weights file: safetensors, ``.pt``, ``.pth``, ``.ckpt`` or a TorchScript archive.
-
-    Args:
-        path: The file. A mapping under ``state_dict`` or ``model`` is unwrapped; a ``module.`` prefix is dropped.
-        trust_pickle: Also accept NumPy numbers, paths and option lists beside the tensors; never code.
-
-    Returns:
-        Name to tensor of any shape, on the CPU.
-
-    Raises:
-        MissingPathError: If there is no such file.
-        FormatError: If the file is corrupt, or holds anything but tensors.
-    """
+    """Read the tensors of a weights file: safetensors, ``.pt``, ``.pth``, ``.ckpt`` or a TorchScript archive."""
     path = Path(path)
     if not path.is_file():
         raise MissingPathError(path, "weights file", "see `naruto-vision weights list`")

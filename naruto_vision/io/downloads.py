@@ -1,4 +1,4 @@
-"""Official weights: their names, addresses, hashes and licences, and downloads that are verified.
+"""Official weights: names, URLs, hashes, licences; downloads that resume and are verified.
 
 A listed hash is published somewhere, and its row says where; that of another file is recorded at its first download.
 An interrupted download is continued, which neither pooch nor open_clip does.

@@ -1,4 +1,4 @@
-"""The one image door: every image that the software reads comes through here.
+"""Decode, orient, bound and write images; every image is read here.
 
 Formats are allow-listed and recognised by content, not by extension; size is checked from the header before anything
 is decoded; EXIF orientation is applied once; 16-bit images are scaled, not clipped; transparency is laid over white;
@@ -153,16 +153,7 @@ def image_or_none(path: str | Path) -> ImageArray | None:
 
 
 def write_image(path: str | Path, image: ImageArray, *, quality: int = 92) -> None:
-    """Encode one image atomically; the suffix chooses the format.
-
-    Args:
-        path: A name ending in .jpg, .png or .webp.
-        image: Shape (H, W, 3) or (H, W, 4), uint8, RGB or RGBA.
-        quality: JPEG or WebP quality, 1 to 100.
-
-    Raises:
-        InputError: If the name ends otherwise.
-    """
+    """Encode one image atomically; the suffix chooses the format: image (H, W, 3)."""
     write_bytes(path, encode_image(image, Path(path).suffix.lower(), quality))
 
 

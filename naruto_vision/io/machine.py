@@ -1,4 +1,4 @@
-"""What this machine has: CPUs, their vector units, optional packages."""
+"""Optional packages, CPU features and threads of this machine."""
 
 import importlib
 import importlib.util

@@ -1,4 +1,4 @@
-"""Files that could not be read, and why: no exception in the middle of a run, and never silent."""
+"""Count and name files that cannot be used, without stopping the run."""
 
 import json
 from collections.abc import Callable
@@ -21,12 +21,7 @@ class QuarantinedFile:
 
 
 class Quarantine:
-    """Counts what was read and records what could not be: ``seen = ok + quarantined``.
-
-    Args:
-        what: What is being read, for messages ("training images").
-        listed: How many there are in all, where that is known in advance.
-    """
+    """Counts what was read and records what could not be: ``seen = ok + quarantined``."""
 
     def __init__(self, what: str = "files", listed: int = 0) -> None:
         self.what = what

@@ -1,4 +1,4 @@
-"""JSON files as typed values; what does not fit is an error with file, path in the document, expected and found."""
+"""Read JSON files as typed values, with errors that name the file and the place in the document."""
 
 import json
 import re
@@ -28,11 +28,7 @@ def refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_json(path: Path, kind: type[T], *, hint: str = "") -> T:
-    """Read a JSON file, with or without a byte order mark, as a type that ``msgspec`` understands.
-
-    Raises:
-        FormatError: If it is no JSON, has a key twice in one object, or is not of that type.
-    """
+    """Read a JSON file, with or without a byte order mark, as a type that ``msgspec`` understands."""
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=refuse_repeats)
     except (ValueError, RecursionError) as error:  # both kinds of decode error are ValueErrors
@@ -41,11 +37,7 @@ def read_json(path: Path, kind: type[T], *, hint: str = "") -> T:
 
 
 def read_json_lines(path: Path, kind: type[T], *, hint: str = "") -> Iterator[T]:
-    """Yield the values of an append-only JSON Lines file, without a torn last line; none if there is no file.
-
-    Raises:
-        FormatError: If a line is no JSON, or not of that type.
-    """
+    """Yield the values of an append-only JSON Lines file, without a torn last line; none if there is no file."""
     if not path.is_file():
         return
     with path.open("rb") as lines:

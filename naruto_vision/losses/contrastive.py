@@ -1,4 +1,4 @@
-"""Contrastive losses in which a row may have several positives, and losses against one text vector a class."""
+"""Contrastive losses with several positives a row, and losses against class prototypes."""
 
 import math
 from collections.abc import Sequence
@@ -24,12 +24,7 @@ def _directed(logits: Tensor, positives: Tensor, smoothing: float, row_weights: 
 def cosines(left: Tensor, right: Tensor) -> Tensor:
     """Multiply unit rows in full precision, also under autocast: times 100, a bfloat16 rounding is a third of a nat.
 
-    Args:
-        left: Shape (R, D), unit rows.
-        right: Shape (K, D), unit rows.
-
-    Returns:
-        Shape (R, K), float32, in [-1, 1].
+    Shapes: left (R, D); right (K, D); returns (R, K), float32.
     """
     with torch.autocast(left.device.type, enabled=False):
         return left.float() @ right.float().T
@@ -51,16 +46,8 @@ def multi_positive_contrastive(
     positives it is UniCL's (Yang et al. 2022, arXiv 2204.03610). An image or text without a positive in the
     batch only serves as a negative.
 
-    Args:
-        images: Shape (B, D), float32, unit rows.
-        texts: Shape (T, D), float32, unit rows.
-        positives: Shape (B, T), bool, True where the text is true of the image.
-        scale: Shape (), float32, the factor in front of the cosines, above 0.
-        smoothing: How much of each target is spread over all columns, in [0, 1).
-        weights: How much each image counts, shape (B,), and each text, shape (T,); both float32, 0 or above.
-
-    Returns:
-        Shape (), float32, 0 or above.
+    Shapes: images (B, D), float32; texts (T, D), float32; positives (B, T), bool; scale (), float32; weights (B,);
+    returns (), float32.
     """
     logits = scale * cosines(images, texts)  # (B, T)
     wanted = positives.to(logits.dtype)
@@ -77,15 +64,8 @@ def grouped_contrastive(images: Tensor, texts: Tensor, positives: Tensor, groups
     against hats, though both are true. Here each group has its own softmax, as in a classifier with several heads; the
     other direction, over the images, is that of ``multi_positive_contrastive``.
 
-    Args:
-        images: Shape (B, D), float32, unit rows.
-        texts: Shape (T, D), float32, unit rows.
-        positives: Shape (B, T), bool; an image without a positive in a group is left out there.
-        groups: Shape (T,), int64: the group of each text.
-        scale: Shape (), float32, the factor in front of the cosines, above 0.
-
-    Returns:
-        Shape (), float32, 0 or above: the mean of the two directions, the first averaged over the groups.
+    Shapes: images (B, D), float32; texts (T, D), float32; positives (B, T), bool; groups (T,), int64; scale (),
+    float32; returns (), float32.
     """
     logits = scale * cosines(images, texts)  # (B, T)
     wanted = positives.to(logits.dtype)
@@ -95,16 +75,7 @@ def grouped_contrastive(images: Tensor, texts: Tensor, positives: Tensor, groups
 
 
 def supervised_contrastive(vectors: Tensor, labels: Tensor, *, temperature: float = 0.1) -> Tensor:
-    """Pull vectors of equal labels together, away from all others (Khosla et al. 2020, arXiv 2004.11362, L_out).
-
-    Args:
-        vectors: Shape (B, D), float32, unit rows.
-        labels: Shape (B,), int64.
-        temperature: What the cosines are divided by, above 0.
-
-    Returns:
-        Shape (), float32, 0 or above; 0 where no label occurs twice.
-    """
+    """Pull vectors of equal labels together, away from all others (Khosla et al. 2020, arXiv 2004.11362, L_out)."""
     self_pairs = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     logits = (cosines(vectors, vectors) / temperature).masked_fill(self_pairs, torch.finfo(vectors.dtype).min)
     positives = (labels.unsqueeze(0) == labels.unsqueeze(1)) & ~self_pairs
@@ -124,16 +95,8 @@ def prototype_cross_entropy(
 
     Only images choose among classes; unlike ``multi_positive_contrastive`` no class chooses among images.
 
-    Args:
-        images: Shape (B, D), float32, unit rows.
-        prototypes: Shape (C, D), float32, unit rows.
-        labels: Shape (B,), int64, in [0, C).
-        scale: Shape (), float32, the factor in front of the cosines, above 0.
-        smoothing: How much of each target is spread over all classes, in [0, 1).
-        class_weights: Shape (C,), float32: how much each class counts.
-
-    Returns:
-        Shape (), float32, 0 or above.
+    Shapes: images (B, D), float32; prototypes (C, D), float32; labels (B,), int64; scale (), float32; class_weights
+    (C,), float32; returns (), float32.
     """
     logits = scale * cosines(images, prototypes)  # (B, C)
     return cross_entropy(logits, labels, weight=class_weights, label_smoothing=smoothing)
@@ -154,17 +117,8 @@ def sigmoid_contrastive(
     SigLIP's loss (Zhai et al. 2023, arXiv 2303.15343), where several texts may be right: a sum over the texts of an
     image, averaged over the images.
 
-    Args:
-        images: Shape (B, D), float32, unit rows.
-        texts: Shape (T, D), float32, unit rows.
-        positives: Shape (B, T), bool, True where the text is true of the image.
-        scale: Shape (), float32, the factor in front of the cosines, above 0.
-        bias: Shape (), float32, what is added to the scaled cosines.
-        smoothing: How far each target is moved towards one half, in [0, 1).
-        row_weights: Shape (B,), float32: how much each image counts.
-
-    Returns:
-        Shape (), float32, 0 or above.
+    Shapes: images (B, D), float32; texts (T, D), float32; positives (B, T), bool; scale (), float32; bias (),
+    float32; row_weights (B,), float32; returns (), float32.
     """
     logits = scale * cosines(images, texts) + bias  # (B, T)
     targets = positives.to(logits.dtype) * (1.0 - smoothing) + smoothing / 2
@@ -187,14 +141,7 @@ def starting_bias(images: Tensor, texts: Tensor, positives: Tensor, scale: Tenso
 
 
 def inverse_frequency(counts: Sequence[int]) -> Tensor:
-    """Weigh classes so that each counts the same in all, however many images it has.
-
-    Args:
-        counts: Images of each of the C classes.
-
-    Returns:
-        Shape (C,), float32: all images / (C * images of the class); 1 for a class that has none.
-    """
+    """Weigh classes so that each counts the same in all, however many images it has: returns (C,), float32."""
     numbers = torch.tensor(counts, dtype=torch.float32)
     weights = numbers.sum() / (len(counts) * numbers.clamp(min=1))
     return torch.where(numbers > 0, weights, torch.ones(()))

@@ -66,15 +66,7 @@ class CalibrationBin:
 
 @dataclass(frozen=True)
 class IouCalibration:
-    """How predicted and true IoU agree; the errors are None without masks.
-
-    Args:
-        count: How many masks.
-        calibration_error: Mean over masks of their bin's ``|predicted - actual|``: the expected calibration error.
-        absolute_error: Mean of each mask's own ``|predicted - actual|``.
-        bias: Mean of predicted minus actual, positive if over-confident.
-        bins: The bins that have masks, lowest first.
-    """
+    """How predicted and true IoU agree; the errors are None without masks."""
 
     count: int
     calibration_error: float | None

@@ -1,4 +1,4 @@
-"""Everything that is measured of a set of scenes: rates, a reason for every box, quality of boxes, upper bounds.
+"""Evaluation of a set of scenes: rates, an outcome for every box, box quality, upper bounds.
 
 Also: intervals from a cluster bootstrap over scenes, and COCO's average precision by COCO's own code.
 """
@@ -195,15 +195,7 @@ class SceneOutcome:
 
 @dataclass(frozen=True)
 class Bounds:
-    """Object accuracy if one part of the work were perfect: which part is worth improving.
-
-    Args:
-        perfect_boxes: Oracle masks. Every prediction keeps its label and gets the box of an object that it is on (they
-            share half of the smaller box, or reach the threshold), one-to-one, with as many right labels as can be.
-        perfect_names: Oracle names. Every matched object gets its own label: the same as recall.
-        perfect_merging: Every object that was cut in parts is put together, and every matched one keeps its answer;
-            those put together are taken as right.
-    """
+    """Object accuracy if one part of the work were perfect: which part is worth improving."""
 
     perfect_boxes: Rate
     perfect_names: Rate
@@ -216,15 +208,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Quality:
-    """How tightly the right objects were boxed, together with how many there are.
-
-    Args:
-        segmentation_quality: Mean IoU of the right objects, in [0, 1]; None where none is right.
-        panoptic_quality: Sum of those IoUs over ``right + wrong claims / 2 + objects not right / 2``, which is
-            ``segmentation_quality`` times F1, all classes together. None where there is neither object nor claim.
-            (Kirillov et al., CVPR 2019, here of boxes and with this report's matching)
-        panoptic_by_class: The same for each label alone, then their mean, as the paper has it; None likewise.
-    """
+    """How tightly the right objects were boxed, together with how many there are."""
 
     segmentation_quality: float | None
     panoptic_quality: float | None

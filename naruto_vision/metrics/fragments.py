@@ -1,4 +1,4 @@
-"""Over-segmentation: whether a segmenter cuts figures into pieces, or merges several."""
+"""Over- and under-segmentation: figures cut into pieces, figures merged into one region."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
@@ -14,16 +14,7 @@ _COVERED = 0.5  # share of a figure's pixels from which a region covers it
 
 @dataclass(frozen=True)
 class FragmentCounts:
-    """What was counted in one scene, or in several together.
-
-    Args:
-        objects: True figures.
-        found: Figures that some region is, by mask IoU.
-        in_pieces: Figures that no region is, but of which some region is a piece.
-        fragments: Regions that are a piece of a figure and no figure.
-        regions: All regions.
-        over_merged: Regions that cover half or more of each of several figures.
-    """
+    """What was counted in one scene, or in several together."""
 
     objects: int = 0
     found: int = 0
@@ -77,14 +68,7 @@ def count_fragments(
     iou_match: float = 0.5,
     inside: float = 0.8,
 ) -> FragmentCounts:
-    """Count pieces and over-merges of one scene.
-
-    Args:
-        regions: Masks of the regions as COCO run lengths, none empty.
-        figures: Masks of the visible pixels of every true figure, enrolled or not, none empty.
-        iou_match: Mask IoU from which a region is a figure.
-        inside: A region with this share of its pixels in a figure is a piece of it, unless it is the figure.
-    """
+    """Count pieces and over-merges of one scene."""
     if not regions or not figures:
         return FragmentCounts(objects=len(figures), regions=len(regions))
     found, true = list(regions), list(figures)

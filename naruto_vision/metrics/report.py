@@ -1,4 +1,4 @@
-"""An evaluation as JSON and as tables, which the caller prints."""
+"""An evaluation as JSON and as tables."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""One-to-one matching of boxes, the counts and rates that follow from it."""
+"""One-to-one matching of boxes, and the counts and rates that follow."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -79,17 +79,7 @@ RULES: Mapping[Matching, str] = {
 
 @dataclass(frozen=True)
 class SceneCounts:
-    """What was counted in one scene, or in several together.
-
-    Args:
-        scenes_with_predictions: Scenes with at least one prediction.
-        predictions: Predicted boxes with a name, and those rightly called "unknown".
-        objects: True objects of all scenes.
-        objects_with_predictions: True objects of the scenes for which anything was predicted.
-        matched: Objects whose box was found, whatever its label.
-        right: Objects whose box was found and has the right label.
-        classes: For each true label, its objects that are right and all its objects.
-    """
+    """What was counted in one scene, or in several together."""
 
     scenes: int = 0
     scenes_with_predictions: int = 0

@@ -1,4 +1,4 @@
-"""``SceneAccuracy``: the stateful twin of ``scene.count_scene``; apart from it, so that `evaluate` needs no torch."""
+"""``SceneAccuracy``, the torchmetrics twin of ``scene.count_scene``."""
 
 import json
 from collections.abc import Sequence

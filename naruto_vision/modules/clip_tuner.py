@@ -1,4 +1,4 @@
-"""Tune a CLIP on labelled or captioned images: a thin shell over ``modules/objectives.py``."""
+"""``ContrastiveTuner``: fine-tune CLIP on labelled images, or train it on captions."""
 
 import logging
 from collections.abc import Sequence
@@ -44,13 +44,7 @@ _TIE_BREAK = 1e-6
 
 @dataclass(frozen=True)
 class TextConfig:
-    """The texts of the classes.
-
-    Args:
-        templates: Texts with one ``{}`` for the name.
-        aliases_json: A JSON file with other names for each class.
-        per_step: Whether a step uses one random text a class, or the average of all.
-    """
+    """The texts of the classes."""
 
     templates: Sequence[str] = TEMPLATES
     aliases_json: str | None = None

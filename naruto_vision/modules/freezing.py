@@ -35,16 +35,7 @@ _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropo
 
 @dataclass(frozen=True)
 class FreezeConfig:
-    """What of a CLIP is not trained; the logit scale always is.
-
-    Args:
-        towers: "text" leaves the image tower trained, "vision" the text tower, "none" both, "both" neither.
-        unfreeze_visual_blocks: With "vision" or "both": train the last blocks of the image tower all the same, and
-            what comes after them.
-
-    Raises:
-        InputError: If blocks of a tower are to be unfrozen that is not frozen.
-    """
+    """What of a CLIP is not trained; the logit scale always is."""
 
     towers: Freeze = "none"
     unfreeze_visual_blocks: int = 0
@@ -60,14 +51,7 @@ class FreezeConfig:
 
 @dataclass(frozen=True)
 class CacheConfig:
-    """Whether and how features of frozen image blocks are cached.
-
-    Args:
-        frozen: Run the frozen image blocks once an image instead of once an epoch: "auto" does so where it changes
-            nothing, true requires it.
-        half: In 16 bits, which halves the memory and rounds features to three digits.
-        memory: Bytes that may be kept in memory; more goes to a file in the run's folder.
-    """
+    """Whether and how features of frozen image blocks are cached."""
 
     frozen: CacheChoice = "auto"
     half: bool = False

@@ -1,4 +1,4 @@
-"""All-gather of lists whose lengths differ between processes."""
+"""All-gather lists and columns of different lengths."""
 
 from typing import TypeVar
 

@@ -1,4 +1,4 @@
-"""Training losses of one batch when a CLIP is tuned: plain torch, without Lightning."""
+"""Training losses of one batch, in plain torch."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -36,17 +36,7 @@ _TEMPERATURE = 0.1  # divides the cosines between images
 
 @dataclass(frozen=True)
 class LossConfig:
-    """The training loss and its weights.
-
-    Args:
-        kind: "contrastive": cross-entropy over texts and over images, with several positives; "sigmoid": each pair is
-            a binary decision; "prototype": cross-entropy over texts only, as in a classifier.
-        smoothing: Label smoothing, in [0, 1).
-        same_image: Weight of the supervised contrastive loss between images of one class or captioned subject.
-        phrases: Weight of the attribute phrases of captioned images.
-        class_weights: "inverse_frequency" lets every class count the same in all; for data that are not ``balanced``.
-        max_logit_scale: Largest factor in front of the cosines.
-    """
+    """The training loss and its weights."""
 
     kind: LossKind = "contrastive"
     smoothing: float = 0.0
@@ -67,13 +57,7 @@ def fast_attention(device: torch.device) -> Iterator[None]:
 
 
 class ClassPrototypes:
-    """Text vectors of classes, from all their texts or one a step, of an encoder that is trained.
-
-    Args:
-        encoder: Embeds the texts.
-        texts: For each of the C classes, one or more texts.
-        per_step: Whether a step of a trained text tower sees one text a class, or the average of all.
-    """
+    """Text vectors of classes, from all their texts or one a step, of an encoder that is trained."""
 
     def __init__(self, encoder: ClipEncoder, texts: Sequence[Sequence[str]], per_step: TextsPerStep = "one") -> None:
         self._encoder = encoder
@@ -115,14 +99,7 @@ class ClassPrototypes:
 
 @dataclass(frozen=True)
 class Objective:
-    """The loss of one step.
-
-    Args:
-        scale: Shape (), float32, the factor in front of the cosines.
-        weights: Which loss, and the weights of its parts.
-        bias: For "sigmoid": shape (), float32, added to the scaled cosines; NaN until the first batch sets it.
-        class_weights: Shape (C,), float32: how much each class counts; None where all count the same.
-    """
+    """The loss of one step."""
 
     scale: Tensor
     weights: LossConfig

@@ -1,4 +1,4 @@
-"""Train a promptable SAM on masks: a thin shell over ``segmentation/training.py``."""
+"""``SegmenterTuner``: train a promptable SAM on masks."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Build a gallery, calibrate it, and find its characters in scenes: four Trainer verbs over ``SceneAnalyzer``."""
+"""``SceneRetriever``: build and calibrate a gallery, and name the characters of scenes."""
 
 import dataclasses
 import logging

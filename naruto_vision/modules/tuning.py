@@ -1,4 +1,4 @@
-"""What the tuners share: the bundle of the best validation, the learning-rate schedule, and bitwise resuming."""
+"""What both tuners share: export of the best checkpoint, learning-rate schedule, exact resumption."""
 
 import math
 import random
@@ -23,16 +23,7 @@ from naruto_vision.errors import InputError, TrainingStoppedError
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """A linear warm-up to the optimiser's own learning rate, then half a cosine down to a floor, stepped each step.
-
-    Args:
-        warm_up: Share of the steps in which the rate rises, in [0, 1).
-        warm_up_epochs: The same in epochs; if given, ``warm_up`` is not used.
-        min_lr_factor: Where the rate ends, as a share of its peak, in [0, 1].
-
-    Raises:
-        InputError: If one of them is out of its range.
-    """
+    """A linear warm-up to the optimiser's own learning rate, then half a cosine down to a floor, stepped each step."""
 
     warm_up: float = 0.1
     warm_up_epochs: float | None = None
@@ -79,10 +70,6 @@ class ExportBundle(Callback):
 
     ``ModelCheckpoint(monitor="valid/score", mode="max")`` chooses the same epoch. Without validation the bundle is of
     the last step.
-
-    Attributes:
-        epoch: Epoch of the best validation, counted from 0; -1 before the first.
-        best: Its metrics.
     """
 
     def __init__(self) -> None:
@@ -121,10 +108,6 @@ class Tuner(pl.LightningModule):
     """A module that is trained, validated by one ``valid/score``, and kept as a bundle in ``bundle_dir``.
 
     Its checkpoints also hold the global random states, which Lightning leaves out.
-
-    Attributes:
-        figures: Metrics of the last validation or test pass; None where it was empty.
-        export: Writes the bundle, and has the best validation.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Interpolation between untuned and tuned weights after a fit (WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903)."""
+"""WiSE-FT after a fit: the best interpolation of untuned and tuned weights (Wortsman et al. 2022, arXiv 2109.01903)."""
 
 import logging
 from collections.abc import Mapping, Sequence

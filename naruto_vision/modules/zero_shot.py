@@ -1,4 +1,4 @@
-"""Zero-shot retention: the accuracy on images that a CLIP is not tuned on, during tuning."""
+"""Zero-shot retention: how much of the untuned accuracy on other images a tuned CLIP keeps."""
 
 from dataclasses import dataclass
 from typing import Any

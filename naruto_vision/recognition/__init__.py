@@ -1,1 +1,1 @@
-"""From a scene to named regions, and from those to files that people and programs read."""
+"""From a scene to named regions, and to the files of a run."""

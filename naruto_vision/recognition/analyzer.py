@@ -1,4 +1,4 @@
-"""The whole path of a scene: segment, crop, embed, search, name."""
+"""``SceneAnalyzer``: segment, crop, embed, search and name one scene."""
 
 import time
 from collections import deque
@@ -303,9 +303,6 @@ class SegmenterAhead:
     On a CPU scenes go one after another with all of PyTorch's threads: two at once take turns with Python's lock at
     every small product, and end later. On a GPU a second one may fill the gaps in which the first one's masks are
     sorted out.
-
-    Raises:
-        InputError: If ``at_once`` is below 1.
     """
 
     def __init__(self, segmenter: Segmenter, at_once: int = 1) -> None:

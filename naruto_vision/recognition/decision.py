@@ -1,4 +1,4 @@
-"""From the neighbours of a region to its name, and the judged regions that the open-set thresholds are chosen on."""
+"""From a region's nearest entries to an identity, or to unknown."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -33,18 +33,6 @@ def decide(
     - ``top1`` and ``max``: the class of the best row. Both names are in use; the answer is the same.
     - ``mean``: the class whose rows have the highest mean cosine with the region. The score is that mean.
     - ``prototype``: the class whose mean direction is nearest. The score is the cosine with it.
-
-    Args:
-        neighbours: The region's gallery rows, best first, at least one.
-        thresholds: The scores below which a region is unknown.
-        decision: The rule, one of those above.
-        class_scores: For ``mean`` and ``prototype``, the region's score with every class.
-
-    Returns:
-        The label, its score, and the margin over the best of another label.
-
-    Raises:
-        ValueError: If there is no neighbour, or class scores are needed and absent.
     """
     if not neighbours:
         msg = "decide: expected at least one neighbour, found none"
@@ -93,10 +81,6 @@ def _most_votes(neighbours: Sequence[Neighbour]) -> str:
 class ClassCentroids:
     """The mean vector of every class, for the decision rules that score whole classes.
 
-    Args:
-        labels: C labels, sorted.
-        means: Shape (C, D), float32: means of unit rows, so shorter than 1 where a class is spread out.
-
     Example:
         >>> rows = np.array([[1, 0], [0, 1]], dtype=np.float32)
         >>> centroids = ClassCentroids.of(rows, ["ayame", "ayame"])
@@ -116,12 +100,7 @@ class ClassCentroids:
         return cls(tuple(names.tolist()), (sums / counts[:, None]).astype(np.float32))
 
     def scores(self, queries: Vectors, *, unit: bool) -> list[dict[str, float]]:
-        """Score every class for every query (Q, D), in [-1, 1].
-
-        Args:
-            queries: Shape (Q, D), float32, unit rows.
-            unit: Take the cosine with the mean's direction; False takes the mean of the cosines with the rows.
-        """
+        """Score every class for every query (Q, D), in [-1, 1]."""
         means = self.means.astype(np.float64)
         if unit:
             lengths = np.linalg.norm(means, axis=1, keepdims=True)
@@ -141,14 +120,7 @@ def check_decision(thresholds: Thresholds, decision: str) -> None:
 
 @dataclass(frozen=True)
 class ScoredRegion:
-    """One region's score and whether naming it would have been right.
-
-    Args:
-        label: The best gallery label.
-        score: Its cosine similarity.
-        right: True where the region is an enrolled figure under its own label; False where it is an unknown,
-            background, or an enrolled figure under another's label.
-    """
+    """One region's score and whether naming it would have been right."""
 
     label: str
     score: float
@@ -158,13 +130,7 @@ class ScoredRegion:
 def score_regions(
     prediction: ScenePrediction, truth: Sequence[LabelledBox], iou_match: float = 0.5
 ) -> list[ScoredRegion]:
-    """Judge every region of one scene; parts of a figure that carry the figure's own label say nothing.
-
-    Args:
-        prediction: What was found.
-        truth: The enrolled figures of the scene, inclusive boxes of the same frame.
-        iou_match: Box IoU from which a region is the figure.
-    """
+    """Judge every region of one scene; parts of a figure that carry the figure's own label say nothing."""
     judged = []
     overlap = inclusive_iou_matrix([region.box for region in prediction.regions], [item.box for item in truth])
     for region, identity, row in zip(prediction.regions, prediction.identities, overlap, strict=True):

@@ -1,4 +1,4 @@
-"""Naming whole images and texts by a gallery, and the open-set threshold for whole images.
+"""Name whole images and texts by a gallery; the open-set threshold for whole images.
 
 The gallery's own thresholds are chosen on regions cut out of scenes. Whole images include their background and score
 differently, so their threshold is measured by leave-one-out: each gallery image is searched among the others.
@@ -28,13 +28,7 @@ _FEWEST = 20  # correct ones: with fewer, 5 % of them is none
 
 @dataclass(frozen=True)
 class Hit:
-    """A gallery row near a query.
-
-    Args:
-        rank: 1 for the nearest.
-        neighbour: The row.
-        margin: Its score minus the best score of another label among the rows searched; None where all have one label.
-    """
+    """A gallery row near a query."""
 
     rank: int
     neighbour: Neighbour
@@ -49,16 +43,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The identity and the neighbours of one query.
-
-    Args:
-        query: The image's path, or the text.
-        kind: Which of the two.
-        identity: Who it is, by the votes of the nearest rows. Cosines between texts and images are of another size
-            than those between images, so a text's identity always counts as known.
-        threshold: The lowest score at which somebody is known; None where there is none, and for texts.
-        hits: The nearest rows, nearest first.
-    """
+    """The identity and the neighbours of one query."""
 
     query: str
     kind: QueryKind
@@ -137,16 +122,7 @@ def _margin(row: Neighbour, rows: Sequence[Neighbour]) -> float | None:
 
 @dataclass(frozen=True)
 class ImageThreshold:
-    """The lowest score at which a whole image is known, with its evidence.
-
-    Args:
-        score: A cosine in [-1, 1]; None where there is too little evidence, or none was wanted.
-        searched: Gallery images that were searched among the others.
-        right: Those of them that got their own label.
-
-    Raises:
-        ValueError: If the score is not a cosine.
-    """
+    """The lowest score at which a whole image is known, with its evidence."""
 
     score: float | None = None
     searched: int = 0

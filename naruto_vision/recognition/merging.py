@@ -1,4 +1,4 @@
-"""Put the parts of a figure together, guided by identity: a face and a coat that fit one character better as a whole.
+"""Merge parts of a figure (a face, a coat) where their union fits one character better.
 
 A segmenter that finds parts gives a figure several regions, and none of them is the figure. Two regions that touch are
 candidates; their union is embedded like any region and takes their place where it fits one character better than either
@@ -63,17 +63,7 @@ class _Named(NamedTuple):
 def merge_parts(
     regions: Sequence[Region], identities: Sequence[Identity], identify: Identify, settings: MergeConfig
 ) -> tuple[tuple[Region, ...], tuple[Identity, ...]]:
-    """Put parts together where that fits one character better.
-
-    Args:
-        regions: The regions of an image.
-        identities: Who each is.
-        identify: Names more regions of the same image; called once a round.
-        settings: When.
-
-    Returns:
-        The regions after merging, largest first, and who they are.
-    """
+    """Put parts together where that fits one character better."""
     found = [_Named(*pair) for pair in zip(regions, identities, strict=True)]
     for _ in range(settings.rounds):
         pairs = _candidates(found, settings)

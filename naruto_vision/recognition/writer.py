@@ -1,4 +1,4 @@
-"""The result files of a folder of scenes: resumable, and in flat memory.
+"""Write the files of scenes: JSON, overlays, crops, logs; resumable, in constant memory.
 
 For every scene the images and JSON files are written first, each atomically; the scene's line in
 ``predictions.jsonl`` comes last and means "done". After a kill the next run continues behind the last line.
@@ -66,34 +66,14 @@ def output_stems(scenes: Sequence[str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class WriterConfig:
-    """What is written for each scene.
-
-    Args:
-        crops: Write images of the shown regions, of all, or none.
-        images: Write overlay images.
-    """
+    """What is written for each scene."""
 
     crops: Literal["shown", "all", "none"] = "shown"
     images: bool = True
 
 
 class SceneWriter:
-    """Writes scene predictions into a folder.
-
-    Args:
-        out: The folder, created if it is missing. One with results of other scenes, weights or settings is refused.
-        scenes: Every scene of the run, in order.
-        labels: The gallery's labels, for the colours.
-        identity: JSON values that decide the results (fingerprints, settings): what resuming has to match.
-        crop: How regions are cut out for the crop files.
-        overlay: Which regions people are shown.
-        settings: What is written.
-        rank: This process among ``world``.
-        world: How many processes write into the folder.
-
-    Raises:
-        InputError: If the folder holds results made with another ``identity``.
-    """
+    """Writes scene predictions into a folder."""
 
     def __init__(
         self,
@@ -180,12 +160,7 @@ class SceneWriter:
         self._times.close()
 
     def finish(self, quarantined: Sequence[tuple[str, str]], facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Merge the processes' logs, write and return ``run.json``; for one process, after all have closed.
-
-        Args:
-            quarantined: Scene and reason of every scene that could not be read.
-            facts: JSON values to record beside the counts (versions, config).
-        """
+        """Merge the processes' logs, write and return ``run.json``; for one process, after all have closed."""
         for name in (LOG, TIMES):
             if parts := self._logs(name)[1:]:
                 merge_logs(self.out / name, parts, self._order)
@@ -209,12 +184,7 @@ class SceneWriter:
 
 
 class BackgroundWriter:
-    """Runs a ``SceneWriter`` in one thread of its own, in the order of the scenes, while the next ones are computed.
-
-    Args:
-        writer: Writes the files.
-        images: The folder that the scenes are relative to; their hashes go into the log.
-    """
+    """Runs a ``SceneWriter`` in one thread of its own, in the order of the scenes, while the next ones are computed."""
 
     def __init__(self, writer: SceneWriter, images: str | Path) -> None:
         self._writer = writer
@@ -266,13 +236,7 @@ def _pred(region: Region, identity: Identity, label: str) -> dict[str, Any]:
 
 
 def record_document(prediction: ScenePrediction, shown: Sequence[int], sha256: str = "") -> dict[str, Any]:
-    """Return the line of ``predictions.jsonl``: everything about a scene but the times, which differ between runs.
-
-    Args:
-        prediction: One scene.
-        shown: Indices of the regions that the overlay has.
-        sha256: Of the image's file; an empty string omits it.
-    """
+    """Return the line of ``predictions.jsonl``: everything about a scene but the times, which differ between runs."""
     regions = []
     for index, (region, identity) in enumerate(zip(prediction.regions, prediction.identities, strict=True)):
         regions.append(

@@ -1,1 +1,1 @@
-"""A segmenter: a prompter chooses the prompts, a promptable model such as SAM predicts the masks."""
+"""Segmenters: a prompter in front of a promptable model."""

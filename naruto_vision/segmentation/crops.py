@@ -1,4 +1,4 @@
-"""From the regions of an image to their vectors, with one copy of the image on the encoder's device.
+"""From regions to embeddings: batched crops on the encoder's device.
 
 Cutting, filling the background, resizing and normalising happen on that device, and the forward passes run in batches
 of one size, whatever the regions and the ways to crop them.
@@ -58,17 +58,9 @@ class CropConfig:
 
 
 def crop_region(image: ImageArray, region: Region, settings: CropConfig | None = None) -> ImageArray:
-    """Cut a region out of its image.
+    """Cut a region out of its image: image (H, W, 3), uint8; returns (h, w, 3), uint8.
 
     Only the window of the crop is touched, so that the cost does not grow with the image.
-
-    Args:
-        image: Shape (H, W, 3), uint8, RGB.
-        region: A region of this image.
-        settings: How; None takes the defaults.
-
-    Returns:
-        Shape (h, w, 3), uint8, RGB.
     """
     settings = settings or CropConfig()
     (x1, y1, x2, y2), border = crop_layout(region, settings, image.shape[1], image.shape[0])
@@ -104,17 +96,7 @@ def embed_regions(
 ) -> list[Tensor]:
     """Embed the regions of several images; a batch that one does not fill takes the crops of the next.
 
-    Args:
-        encoder: Any encoder; one without a ``preparation`` is given its crops one by one.
-        scenes: Images, each with its regions.
-        crops: C ways to crop every region.
-        mirror: Average each crop's vector with its mirror image's.
-        renormalise: Bring that average back to length 1.
-        batch_size: Crops a forward pass; None takes 16 on a CPU and 256 elsewhere.
-
-    Returns:
-        For each image with R regions, shape (C, R, D), float32, on the CPU. What else is in a batch changes no
-        vector by more than rounding.
+    Shapes: returns (C, R, D), float32.
     """
     device = next(encoder.parameters()).device
     size = batch_size or (_CPU_BATCH if device.type == "cpu" else _GPU_BATCH)
@@ -154,11 +136,7 @@ def _cut(
 
 
 def crop_tensor(image: Tensor, region: Region, settings: CropConfig) -> Tensor:
-    """Cut a region out of its image (H, W, 3), uint8, as ``crop_region`` does, on the image's device.
-
-    Returns:
-        Shape (3, h, w), uint8: the same levels as ``crop_region``'s, channels first (strided: nothing is moved for it).
-    """
+    """Cut a region out of its image (H, W, 3), uint8, as ``crop_region`` does, on the image's device."""
     height, width = image.shape[:2]
     (x1, y1, x2, y2), border = crop_layout(region, settings, width, height)
     window = image[y1 : y2 + 1, x1 : x2 + 1]

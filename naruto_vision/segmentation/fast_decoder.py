@@ -1,4 +1,4 @@
-"""SAM's mask decoder with the stock weights and the stock results, for very many prompts about one image.
+"""SAM's mask decoder for many prompts about one image: stock weights, stock results.
 
 The stock decoder copies the image's embedding for each prompt and projects the copies, although a prompt has some
 seven tokens and the image 4,096. Here
@@ -29,15 +29,7 @@ _UPSCALED_BYTES = {"cpu": 1 << 23, "cuda": 1 << 31}
 
 
 class SharedImage(NamedTuple):
-    """What all prompts about one image share: N tokens of C values, D of them inside the attention; one dtype.
-
-    Attributes:
-        tokens: Shape (N, C): the embedding of the image.
-        positions: Shape (N, C): the encoding of the tokens' positions.
-        keys: Shape (heads, D / heads, N): the first layer's keys.
-        values: Shape (heads, N, D / heads): the first layer's values.
-        queries: Shape (heads, D / heads, N): the first layer's queries.
-    """
+    """What all prompts about one image share: N tokens of C values, D of them inside the attention; one dtype."""
 
     tokens: Tensor
     positions: Tensor
@@ -47,13 +39,7 @@ class SharedImage(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """P prompts after the transformer.
-
-    Attributes:
-        tokens: Shape (P, T, C), float32: the prompts' tokens.
-        image: Shape (P, N, C), of the shared image's dtype: its tokens, changed by each prompt.
-        ious: Shape (P, 3), float32: the estimated IoUs of the three masks.
-    """
+    """P prompts after the transformer."""
 
     tokens: Tensor
     image: Tensor
@@ -209,16 +195,7 @@ def mask_logits(
     upscaling steps are two products in the layout that the tokens have already, and the channels' LayerNorm is the
     ordinary one. Only the finished masks are put into image order, where the stock decoder reorders 64 and 32 channels.
 
-    Args:
-        decoder: Of any size.
-        decoded: P prompts after the transformer.
-        wanted: Shape (P, 3), bool.
-        grid: Rows and columns of the image's tokens.
-        masks: ``upscaled_masks``, or what it was compiled to.
-        size: The most prompts a batch, to which a shorter one is filled up.
-
-    Returns:
-        Shape (M, 4 rows, 4 columns), float32: the wanted masks' logits, prompt by prompt.
+    Shapes: wanted (P, 3), bool; returns (M, 4 rows, 4 columns), float32.
     """
     chosen = wanted.any(dim=1).nonzero()[:, 0]
     kernels = _kernels(decoder, decoded.tokens[chosen]).to(decoded.image.dtype)  # (p, 3, c)

@@ -1,4 +1,4 @@
-"""SAM's image encoder with the stock weights and the stock results, in about half of the stock time on a CPU.
+"""SAM's image encoder with blocked attention: stock weights, stock results.
 
 Three things are done differently from ``segment_anything``:
 
@@ -28,13 +28,7 @@ _SCORES_BYTES = {"cpu": 1 << 21, "cuda": 1 << 30}
 
 
 class Products(NamedTuple):
-    """What multiplies in a block, at some precision.
-
-    Attributes:
-        attention: The attention with its projections.
-        mlp: The two layers behind it.
-        window: Side of the windows that it stays inside, in tokens; 0 for the whole image.
-    """
+    """What multiplies in a block, at some precision."""
 
     attention: Attention
     mlp: MLPBlock
@@ -92,12 +86,7 @@ def _attention(attention: Attention, side: int, tokens: Tensor) -> Tensor:
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: tuple[Tensor, Tensor]) -> Tensor:
     """Attend in blocks of queries, so that the scores of a block are still in the cache when they are used.
 
-    Args:
-        query: Shape (N, T, d), float, scaled; N is images times windows times heads.
-        key: Shape (N, T, d).
-        value: Shape (N, T, d).
-        bias: What is added to the score of each query with each row of keys (N, T, H) and each column (N, T, W);
-            T is H times W.
+    Shapes: query (N, T, d); key (N, T, d); value (N, T, d).
     """
     count, length, _ = query.shape
     by_row, by_column = bias[0][..., None], bias[1][..., None, :]

@@ -1,4 +1,4 @@
-"""A prompter in front of a promptable model: an image in, its regions out."""
+"""``Segmenter``: generate, filter and deduplicate the masks of an image."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -22,15 +22,7 @@ _NEAR = 20  # pixels: a mask that ends so near to a window's edge is probably cu
 
 @dataclass(frozen=True)
 class Window:
-    """A part of an image.
-
-    Args:
-        left: First column.
-        top: First row.
-        right: One past the last column.
-        bottom: One past the last row.
-        layer: 0 for the whole image, 1 for its four quarters, and so on.
-    """
+    """A part of an image."""
 
     left: int
     top: int
@@ -63,15 +55,6 @@ class Window:
 class CropLayers:
     """Multi-crop layers: windows that fill the model's whole input, which finds small things (SAM's ``crop_n_layers``).
 
-    Args:
-        layers: How many times the windows are halved; each layer has four times the windows of the one before.
-        points_divisor: Each layer's grid has so many times fewer points a side than the one before.
-        overlap: Shared part of neighbouring windows in the first layer, as a share of the image's short side.
-        box_nms: Of two masks from different windows with a box IoU above this, the one from the larger window goes.
-
-    Raises:
-        InputError: If a number is out of its range.
-
     Example:
         >>> [(window.left, window.right) for window in CropLayers().windows(100, 100)]
         [(0, 100), (0, 67), (0, 67), (33, 100), (33, 100)]
@@ -100,11 +83,7 @@ class CropLayers:
         return windows
 
     def prompts(self, prompter: Prompter, image: ImageArray, window: Window) -> Prompts:
-        """Choose a coarser grid in a window's pixels, with names in the image's.
-
-        Raises:
-            InputError: If the prompter is no grid.
-        """
+        """Choose a coarser grid in a window's pixels, with names in the image's."""
         if not isinstance(prompter, GridPrompter):
             msg = f"crop layers: expected a GridPrompter, which covers a window, found {type(prompter).__name__}"
             raise InputError(msg)
@@ -116,16 +95,6 @@ class CropLayers:
 @dataclass(frozen=True)
 class RegionFilter:
     """Which masks become regions.
-
-    Args:
-        min_area: Smallest mask in pixels.
-        max_masks: How many are kept at most; None keeps all.
-        sort_by: Which are kept when there are too many: the largest or the most stable.
-        min_box_ratio: Smallest box, as a share of the image's area.
-        max_box_ratio: Largest box, as a share of the image's area.
-
-    Raises:
-        ValueError: If the ratios are not in order, or a count is negative.
 
     Example:
         >>> import naruto_vision as nv

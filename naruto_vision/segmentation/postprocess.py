@@ -1,4 +1,4 @@
-"""From a model's logits to masks at the image's size, resampling only where a mask can be.
+"""From mask logits to masks at image size, computed only inside each mask's box.
 
 A resampled logit is a mix of its neighbours and cannot be above all of them. So outside the box of those low-resolution
 logits that are above the lowest threshold (and one step around it), every pixel is off and counts nowhere: not in the
@@ -72,14 +72,7 @@ def stable_masks(
 
 
 class Frame:
-    """The sizes between a model's logits and an image, with the tables to get from one to the other.
-
-    Args:
-        low: Side of the square of low-resolution logits.
-        square: Side of the model's square input.
-        inner: Height and width of the resized image inside that square; the rest is padding.
-        outer: Height and width of the image.
-    """
+    """The sizes between a model's logits and an image, with the tables to get from one to the other."""
 
     def __init__(self, low: int, square: int, inner: tuple[int, int], outer: tuple[int, int]) -> None:
         self.low = low
@@ -164,15 +157,7 @@ def _back(tables: tuple["Blend | None", "Blend | None"], outer: Span) -> Spans:
 
 
 class Blend(NamedTuple):
-    """How each of L outputs along an axis is mixed of two inputs.
-
-    Attributes:
-        before: Shape (L,), int64: the input at or before the output's position; never falls.
-        after: Shape (L,), int64: the input after it, or the same at the axis' end.
-        pairs: Shape (2 L,), int64: of each output the input after it, then that before it.
-        shares: Shape (2 L,), float32: how much of each; the two of an output sum to 1.
-        ends: Shape (L + 1,), int64: where the outputs' pairs end, from 0 on.
-    """
+    """How each of L outputs along an axis is mixed of two inputs."""
 
     before: Tensor
     after: Tensor

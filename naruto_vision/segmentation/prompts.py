@@ -1,4 +1,4 @@
-"""Prompters: a grid over the whole image, or the points and boxes that a user gave."""
+"""Prompters: a grid of points, or given points and boxes."""
 
 from collections.abc import Sequence
 
@@ -42,9 +42,6 @@ class GridPrompter(Prompter):
 class PointPrompter(Prompter):
     """Prompts at the user's own points, each for an object of its own.
 
-    Args:
-        points: N pairs of x and y in pixels of the upright image.
-
     Example:
         >>> import numpy as np
         >>> PointPrompter([(3, 4)])(np.zeros((8, 8, 3), np.uint8)).names
@@ -63,9 +60,6 @@ class PointPrompter(Prompter):
 
 class BoxPrompter(Prompter):
     """Prompts for the object inside each of the user's boxes.
-
-    Args:
-        boxes: N boxes ``x1, y1, x2, y2`` in inclusive pixels of the upright image.
 
     Example:
         >>> import numpy as np

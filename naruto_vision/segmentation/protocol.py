@@ -1,4 +1,4 @@
-"""The two halves of every segmenter, a prompter and a promptable model, and what they exchange."""
+"""The prompter and promptable-model protocols, and what passes between them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -19,15 +19,6 @@ class MaskThresholds:
     """What a mask has to reach. The defaults are those that the official weights were published with.
 
     The numbers belong to the weights, so they travel in their bundle.
-
-    Args:
-        predicted_iou: The model's own estimate has to be above this.
-        stability: The stability score has to reach this, in [0, 1].
-        stability_offset: How far the stability score moves the threshold, in logits.
-        box_nms: Of two boxes whose IoU is above this, the one with the lower estimate goes.
-
-    Raises:
-        InputError: If a number is out of its range.
 
     Example:
         >>> MaskThresholds().override(stability=0.7).stability
@@ -50,11 +41,7 @@ class MaskThresholds:
 
     @classmethod
     def from_json(cls, record: object, where: Path) -> "MaskThresholds":
-        """Read the numbers of a bundle's ``model.json``; those that are absent take their defaults.
-
-        Raises:
-            FormatError: If a name is unknown or a value is not a number.
-        """
+        """Read the numbers of a bundle's ``model.json``; those that are absent take their defaults."""
         numbers = convert_json(where, record, dict[str, float], where="thresholds")
         names = {field.name for field in fields(cls)}
         if not numbers.keys() <= names:
@@ -64,20 +51,7 @@ class MaskThresholds:
 
 @dataclass(frozen=True)
 class Prompts:
-    """The prompts of one image, one object a row.
-
-    Args:
-        points: Shape (P, K, 2), float32, x and y in pixels of the upright image.
-        labels: Shape (P, K), int64, 1 for a point on the object, 0 for one off it, -1 for one that only fills the row.
-        boxes: Shape (P, 4), float32, x1 y1 x2 y2 in pixels, or None.
-        names: P names for people ("point 120,88").
-        masks: Shape (P, h, w), float32: the logits of an earlier prediction of each object, at the model's low
-            resolution, or None.
-        multimask: Predict three masks a row; False predicts the one that suits rows of several prompts.
-
-    Raises:
-        ValueError: If the lengths differ.
-    """
+    """The prompts of one image, one object a row."""
 
     points: NDArray[np.float32]
     labels: NDArray[np.int64]
@@ -106,13 +80,7 @@ class Prompts:
 
 @dataclass(frozen=True)
 class SceneEmbedding:
-    """An image after the image encoder.
-
-    Args:
-        features: Whatever the model's decoder takes: shape (1, C, h, w), float32, for SAM 1; several levels for others.
-        original_size: Height and width of the upright image in pixels.
-        input_size: Height and width of the resized image inside the model's padded square.
-    """
+    """An image after the image encoder."""
 
     features: Any
     original_size: tuple[int, int]
@@ -120,13 +88,7 @@ class SceneEmbedding:
 
 
 class MaskPredictions(NamedTuple):
-    """Those masks of a batch of prompts whose estimated IoU is good enough.
-
-    Attributes:
-        prompt: Shape (M,), int64: the prompt of each mask, ascending.
-        logits: Shape (M, h, w), float32, of the model's low resolution; above 0 is mask.
-        ious: Shape (M,), float32: the estimated IoUs.
-    """
+    """Those masks of a batch of prompts whose estimated IoU is good enough."""
 
     prompt: Tensor
     logits: Tensor
@@ -135,14 +97,7 @@ class MaskPredictions(NamedTuple):
 
 @dataclass(frozen=True)
 class FullMask:
-    """A mask at the image's size, cut to its box.
-
-    Args:
-        index: Which of the logits it came from.
-        box: Its tight box, inclusive pixels of the image.
-        mask: Shape (h, w) of the box, bool.
-        stability: The stability score, in [0, 1].
-    """
+    """A mask at the image's size, cut to its box."""
 
     index: int
     box: Box
@@ -159,11 +114,7 @@ class Prompter(Protocol):
 
 
 class PromptableModel(Protocol):
-    """A model that segments what prompts point to.
-
-    Attributes:
-        thresholds: Which masks count with the model's weights.
-    """
+    """A model that segments what prompts point to."""
 
     thresholds: MaskThresholds
 
@@ -179,14 +130,7 @@ class PromptableModel(Protocol):
     def predict_masks(
         self, embedding: SceneEmbedding, prompts: Prompts, above: float, batch: int | None = None
     ) -> Iterator[MaskPredictions]:
-        """Yield the masks whose estimated IoU is above a threshold, some prompts at a time and in their order.
-
-        Args:
-            embedding: Of the image, from ``embed``.
-            prompts: P prompts in the frame of the upright image.
-            above: The threshold.
-            batch: Prompts at once; None leaves it to the model.
-        """
+        """Yield the masks whose estimated IoU is above a threshold, some prompts at a time and in their order."""
         ...
 
     def full_masks(
@@ -194,11 +138,7 @@ class PromptableModel(Protocol):
     ) -> Iterator[FullMask]:
         """Bring masks to the upright image's size and yield those that are stable and not empty, in order.
 
-        Args:
-            logits: Shape (M, h, w), float32, from ``predict_masks``.
-            embedding: Of the same image.
-            stability: The least stability score, in [0, 1].
-            offset: How far the stability score moves the threshold, in logits.
+        Shapes: logits (M, h, w), float32.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Inference of SAM's two networks: in which precision, and compiled or not."""
+"""Precision and compilation of SAM's networks at inference."""
 
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -42,11 +42,7 @@ _COMPILED_PROMPTS = 32
 
 
 def check_precision(precision: Precision, device: torch.device) -> None:
-    """Refuse a precision that a device computes more slowly than float32.
-
-    Raises:
-        InputError: If it is bfloat16 on a CPU without instructions for it, or float16 on any CPU.
-    """
+    """Refuse a precision that a device computes more slowly than float32."""
     if device.type != "cpu" or precision == "float32" or (precision == "bfloat16" and _fast_bf16()):
         return
     why = {
@@ -82,11 +78,6 @@ class ForwardPasses:
     """The image encoder, and the mask decoder for many prompts, without gradients.
 
     Autocast, such as a Trainer's ``precision`` sets, has no effect here: what decides is the precision given.
-
-    Args:
-        sam: The weights, in float32; they stay so.
-        precision: Of the large products.
-        compile: What is compiled, upon its first use.
     """
 
     def __init__(self, sam: Sam, precision: Precision, compile: Compile) -> None:
@@ -98,11 +89,7 @@ class ForwardPasses:
 
     @torch.no_grad()
     def encode(self, squares: Tensor) -> Tensor:
-        """Run the image encoder on squares (B, 3, S, S), float32, normalised and padded: (B, C, S / 16, S / 16).
-
-        Raises:
-            InputError: If the device is slower in this precision, or numbers became too large for float16.
-        """
+        """Run the image encoder on squares (B, 3, S, S), float32, normalised and padded: (B, C, S / 16, S / 16)."""
         check_precision(self.precision, squares.device)
         run = encode_image if self.compile == "none" else compile_once(encode_image)
         with torch.autocast(squares.device.type, enabled=False):

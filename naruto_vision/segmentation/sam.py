@@ -31,20 +31,7 @@ Architecture: TypeAlias = Literal["tiny-sam", "vit_b", "vit_l", "vit_h"]
 
 @dataclass(frozen=True)
 class SamSize:
-    """The numbers that make one size of SAM.
-
-    Args:
-        width: Width of the image encoder's tokens.
-        depth: Blocks of the image encoder.
-        heads: Attention heads of each block.
-        global_blocks: Blocks that attend to the whole image; the others stay inside windows.
-        window: Side of a window in tokens.
-        image_size: Side of the square input in pixels.
-        decoder_width: Width of the prompt tokens and the mask decoder.
-        decoder_heads: Attention heads of the mask decoder.
-        decoder_mlp: Hidden width of the decoder's MLPs.
-        iou_hidden: Hidden width of the head that estimates the masks' IoU.
-    """
+    """The numbers that make one size of SAM."""
 
     width: int
     depth: int
@@ -113,11 +100,7 @@ KIND = "sam"
 
 
 def load_sam(sam: Sam, architecture: Architecture, weights: str | Path) -> MaskThresholds:
-    """Fill a SAM with weights and return the thresholds that go with them.
-
-    Raises:
-        FormatError: If the bundle holds another architecture.
-    """
+    """Fill a SAM with weights and return the thresholds that go with them."""
     if Path(weights).is_file():
         load_strictly(sam, load_state_dict(weights), weights, architecture)
         return MaskThresholds()
@@ -130,12 +113,7 @@ def load_sam(sam: Sam, architecture: Architecture, weights: str | Path) -> MaskT
 
 
 class DecodedMasks(NamedTuple):
-    """The mask decoder's output for P prompts: three masks each, or one.
-
-    Attributes:
-        logits: Shape (P, 3, h, w), float32; above 0 is mask; h and w are a quarter of the model's input side.
-        ious: Shape (P, 3), float32, the estimated IoU of each mask; unbounded.
-    """
+    """The mask decoder's output for P prompts: three masks each, or one."""
 
     logits: Tensor
     ious: Tensor
@@ -146,12 +124,7 @@ def decode_each(
 ) -> DecodedMasks:
     """Run the mask decoder as it is trained: each prompt with an image of its own, which the stock one cannot.
 
-    Args:
-        sam: Of any size.
-        features: Shape (P, C, h, w), or (1, C, h, w) where all prompts ask about one image.
-        tokens: Shape (P, T, C): the prompts' tokens.
-        masks: Shape (P, 4 h, 4 w), float32: the logits of an earlier prediction of each prompt.
-        multimask: Return three masks a prompt, not one.
+    Shapes: features (P, C, h, w); tokens (P, T, C); masks (P, 4 h, 4 w), float32.
     """
     decoder, prompts = sam.mask_decoder, sam.prompt_encoder
     count, (channels, height, width) = len(tokens), features.shape[1:]

@@ -1,4 +1,4 @@
-"""The training loss of a promptable model for one batch of prompts, and the quality of its masks."""
+"""Training loss and quality of promptable segmentation."""
 
 from typing import NamedTuple
 
@@ -14,15 +14,7 @@ FOCAL_WEIGHT = 20.0  # SAM's ratio of focal to dice loss: the focal mean over al
 
 
 class PromptBatch(NamedTuple):
-    """B images and P prompts about them: first A points, then P - A boxes.
-
-    Attributes:
-        pixels: Shape (B, 3, S, S), uint8, already of the model's input size.
-        image: Shape (P,), int64: the image of each prompt.
-        points: Shape (A, 2), float32, x and y in pixels of ``pixels``.
-        boxes: Shape (P - A, 4), float32, x1 y1 x2 y2 in the same pixels.
-        masks: Shape (P, S, S), bool: the whole figure that the prompt is for; empty where a point is on no figure.
-    """
+    """B images and P prompts about them: first A points, then P - A boxes."""
 
     pixels: Tensor
     image: Tensor
@@ -32,14 +24,7 @@ class PromptBatch(NamedTuple):
 
 
 class PromptLosses(NamedTuple):
-    """The loss of a batch and its parts, each of shape (), float32.
-
-    Attributes:
-        total: What is minimised.
-        focal: Focal loss of the best mask of each prompt.
-        dice: Dice loss of the best mask of each prompt.
-        iou_head: Squared error of the estimated IoUs.
-    """
+    """The loss of a batch and its parts, each of shape (), float32."""
 
     total: Tensor
     focal: Tensor
@@ -48,14 +33,7 @@ class PromptLosses(NamedTuple):
 
 
 class PromptQuality(NamedTuple):
-    """Quality of the masks of P prompts, none of whose targets is empty.
-
-    Attributes:
-        best: Shape (P,), float32: IoU of the best of the three masks.
-        chosen: Shape (P,), float32: IoU of the mask with the highest estimate.
-        estimated: Shape (P,), float32: that estimate.
-        is_box: Shape (P,), bool: whether the prompt is a box.
-    """
+    """Quality of the masks of P prompts, none of whose targets is empty."""
 
     best: Tensor
     chosen: Tensor

@@ -1,4 +1,4 @@
-"""What a synthetic character is: a frozen choice from closed lists, each of them a word that a caption can use."""
+"""Attributes of synthetic characters: closed lists, each value a word of the captions."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
@@ -39,11 +39,7 @@ _PLAIN = 0.4
 
 @dataclass(frozen=True)
 class Attributes:
-    """Everything that makes a synthetic character who it is; pose, expression and drawing style are not part of it.
-
-    Raises:
-        ValueError: If a value is not of its list, or the bottom does not go with the top.
-    """
+    """Everything that makes a synthetic character who it is; pose, expression and drawing style are not part of it."""
 
     person: Person
     hair_colour: HairColour  # of the brows too
@@ -165,12 +161,7 @@ def _member(path: Path, name: str, values: object) -> Attributes:
 
 
 def read_cast(path: str | Path) -> Cast:
-    """Read a cast from a YAML file: name to a mapping of attribute to value.
-
-    Raises:
-        MissingPathError: If there is no such file.
-        FormatError: If it is not YAML, or an attribute is missing, unknown or of another value than its list has.
-    """
+    """Read a cast from a YAML file: name to a mapping of attribute to value."""
     path = Path(path)
     if not path.is_file():
         raise MissingPathError(path, "cast file")

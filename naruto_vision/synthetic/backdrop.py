@@ -1,4 +1,4 @@
-"""Backgrounds: landscapes, rooms, towns and patterns, with clutter. They carry no hint of the character in front."""
+"""Backgrounds: landscapes, interiors, towns, patterns and clutter."""
 
 import math
 

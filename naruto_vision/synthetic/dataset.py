@@ -198,15 +198,7 @@ def write_dataset(
     force: bool = False,
     advance: Callable[[], None] = lambda: None,
 ) -> None:
-    """Draw a data set into a folder, which is either whole afterwards or as it was before.
-
-    Args:
-        out: The folder; InputError if it is not empty, unless ``force`` is given and it is an older data set.
-        cast: Who is rendered.
-        plan: How much.
-        force: Replace an older data set.
-        advance: Called after every image and scene.
-    """
+    """Draw a data set into a folder, which is either whole afterwards or as it was before."""
     plan = plan or SyntheticConfig()
     out = Path(out)
     check_folder(out, force=force)

@@ -1,4 +1,4 @@
-"""How a character is drawn this time: pose, expression, body proportions and drawing style."""
+"""Pose, expression, proportions and drawing style of one drawing."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args

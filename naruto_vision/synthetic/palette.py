@@ -1,4 +1,4 @@
-"""Named colours and what light does to them."""
+"""Named colours and shading."""
 
 from typing import TypeAlias
 

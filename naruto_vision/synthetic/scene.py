@@ -208,13 +208,6 @@ def draw_scene(
     """Draw a scene of one to five figures.
 
     A figure of which less than 35 % (or half of its head, or 400 pixels at 384) would be seen is left out.
-
-    Args:
-        seed: Random seed; equal seeds give equal pixels on any machine.
-        cast: Who can be in it, each at most once. Unknowns never resemble one of them.
-        size: Side of the image in pixels.
-        difficulty: How crowded, cut and degraded it is; None chooses.
-        unknowns_only: Leave out the cast; otherwise about 15 % of scenes are without it.
     """
     rng = np.random.Generator(np.random.PCG64(seed))
     chosen: Difficulty = get_args(Difficulty)[int(rng.integers(3))]

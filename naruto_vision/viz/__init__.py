@@ -1,1 +1,1 @@
-"""Overlays, contact sheets, figures and fonts: what people look at."""
+"""Overlays, contact sheets, plots and fonts."""

@@ -1,4 +1,4 @@
-"""The plots of a tuning run: one axis, a few lines, the legend where it hides nothing."""
+"""Plots of a tuning run."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,18 +10,7 @@ Line = Sequence[tuple[float, float]]
 def line_figure(
     lines: Mapping[str, Line], across: str, up: str, *, mark: float | None = None, note: str = ""
 ) -> Figure:
-    """Draw lines over a common axis.
-
-    Args:
-        lines: Name to its points (x, y); a line without points is left out.
-        across: What x is.
-        up: What y is.
-        mark: x of a dashed vertical line; None for no line.
-        note: Label of that line.
-
-    Returns:
-        A figure that belongs to no window.
-    """
+    """Draw lines over a common axis."""
     figure = Figure(figsize=(6.4, 4.0), dpi=110, layout="constrained")
     axes = figure.subplots()
     shown = {name: line for name, line in lines.items() if line}

@@ -1,4 +1,4 @@
-"""Fonts for overlays and sheets: Matplotlib's, a system font where that lacks a script, or else spelling.
+"""Fonts for labels of any script, or a transliteration.
 
 Names of characters are often Japanese, Chinese or Korean, for which DejaVu has no glyphs; it would draw empty boxes.
 """

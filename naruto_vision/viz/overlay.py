@@ -1,4 +1,4 @@
-"""The overlay of a scene: which regions are shown; tinted masks, outlines, name tags that do not overlap."""
+"""Which regions are shown, and how: tinted masks, outlines, name tags."""
 
 import colorsys
 from collections.abc import Mapping, Sequence
@@ -61,13 +61,6 @@ def choose_for_overlay(prediction: ScenePrediction, settings: OverlayConfig) -> 
 
     Known identities go before unknown ones, then higher scores before lower, so that an unknown part
     never hides a named figure.
-
-    Args:
-        prediction: One scene.
-        settings: The limits.
-
-    Returns:
-        Indices into ``prediction.regions``, best first; picks in the order in which they were picked.
     """
     identities = prediction.identities
     order = sorted(range(len(identities)), key=lambda i: (not identities[i].known, -identities[i].score, i))
@@ -180,17 +173,7 @@ def place_tag(box: Box, tag: tuple[int, int], frame: tuple[int, int], taken: Seq
 def draw_overlay(
     image: ImageArray, prediction: ScenePrediction, shown: Sequence[int], colours: Mapping[str, Colour]
 ) -> ImageArray:
-    """Draw the shown regions over a scene.
-
-    Args:
-        image: The scene: shape (H, W, 3), uint8, RGB, upright.
-        prediction: What was found in it.
-        shown: Indices of the regions to draw, best first.
-        colours: Label to RGB.
-
-    Returns:
-        A new image of the same shape.
-    """
+    """Draw the shown regions over a scene: image (H, W, 3), uint8."""
     canvas = image.copy()
     height, width = canvas.shape[:2]
     unit = max(1, round(min(height, width) / 320))

@@ -1,4 +1,4 @@
-"""Contact sheets, dark or light: a query with its neighbours a row, pairs, and the worst scenes of an evaluation."""
+"""Contact sheets: rows of tiles, and pairs."""
 
 import textwrap
 from collections import Counter
