@@ -18,7 +18,16 @@ from naruto_vision.records import Vectors
 
 
 def add_rows(content: GalleryContent, vectors: Vectors, rows: Sequence[GalleryRow]) -> GalleryContent:
-    """Append rows with their vectors (M, D) under ids that no row ever had."""
+    """Append rows with their vectors under ids that no row ever had.
+
+    Args:
+        content: The gallery's content.
+        vectors: Shape (M, D), float32.
+        rows: M rows.
+
+    Raises:
+        InputError: If there are none, or the shapes differ.
+    """
     dim = content.vectors.shape[1]
     if not rows or vectors.shape != (len(rows), dim):
         msg = f"add: expected {len(rows)} vectors of length {dim}, at least one, found shape {vectors.shape}"
@@ -37,7 +46,15 @@ def add_rows(content: GalleryContent, vectors: Vectors, rows: Sequence[GalleryRo
 
 
 def remove_rows(content: GalleryContent, ids: Iterable[int]) -> GalleryContent:
-    """Remove rows; their ids are never given again, and ``roll_back`` restores them."""
+    """Remove rows; their ids are never given again, and ``roll_back`` restores them.
+
+    Args:
+        content: The gallery's content.
+        ids: Ids of the rows.
+
+    Raises:
+        InputError: If an id is not there, or no row would be left.
+    """
     chosen = _chosen(content, ids)
     if len(chosen) == len(content.rows):
         msg = f"remove: that is all {len(chosen)} rows; a gallery has at least one, so delete its folder instead"
@@ -55,7 +72,16 @@ def remove_rows(content: GalleryContent, ids: Iterable[int]) -> GalleryContent:
 
 
 def relabel_rows(content: GalleryContent, ids: Iterable[int], label: str) -> GalleryContent:
-    """Give rows another label; those that have it already do not count."""
+    """Give rows another label; those that have it already do not count.
+
+    Args:
+        content: The gallery's content.
+        ids: Ids of the rows.
+        label: The new label.
+
+    Raises:
+        InputError: If an id is not there, or all rows have the label.
+    """
     chosen = [position for position in _chosen(content, ids).tolist() if content.rows[position].label != label]
     if not chosen:
         msg = f"relabel: all of these rows are {label!r} already"
@@ -79,7 +105,15 @@ def note_index(content: GalleryContent, index: str) -> GalleryContent:
 
 
 def roll_back(content: GalleryContent, generation: int) -> GalleryContent:
-    """Restore the rows, labels and thresholds of an older generation, as a change that can itself be undone."""
+    """Restore the rows, labels and thresholds of an older generation, as a change that can itself be undone.
+
+    Args:
+        content: The gallery's content.
+        generation: Which one, from 1.
+
+    Raises:
+        InputError: If there is no such generation, or the ledger is damaged.
+    """
     if not 1 <= generation < content.generation:
         last = content.generation - 1
         known = f"a generation from 1 to {last}" if last else "an earlier generation, of which there is none yet"

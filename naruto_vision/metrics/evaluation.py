@@ -268,9 +268,17 @@ def evaluate_scenes(
     matching: Matching = "box",
     advance: Callable[[], None] = lambda: None,
 ) -> Evaluation:
-    """Evaluate predictions against the ground truth, both scene to boxes in inclusive pixels.
+    """Evaluate predictions against the ground truth.
 
-    A scene that is not in ``predictions`` counts as one without predictions; scenes without ground truth are ignored.
+    Args:
+        truth: Scene to its true boxes, inclusive pixels.
+        predictions: Scene to predicted boxes; a scene that is missing counts as one without predictions.
+        iou_match: Box IoU from which a pair may match, in [0, 1].
+        matching: "box" matches by IoU alone, "label" only boxes of one label.
+        advance: Called after each scene.
+
+    Raises:
+        ValueError: If ``iou_match`` is out of range.
 
     Example:
         >>> import naruto_vision as nv

@@ -103,3 +103,14 @@ def test_links_in_the_documents_lead_to_files() -> None:
     ]
     assert links
     assert [(path.name, target) for path, target in links if not (path.parent / target).exists()] == []
+
+
+def test_source_files_that_the_documents_name_exist() -> None:
+    package = ROOT / "naruto_vision"
+    named = [
+        (path, name) for path in DOCUMENTS for name in re.findall(r"`([\w/]+\.py)`", path.read_text(encoding="utf-8"))
+    ]
+    assert named
+    known = {file.relative_to(package).as_posix() for file in package.rglob("*.py")}
+    known |= {file.name for file in package.rglob("*.py")}  # in a table whose heading names the folder
+    assert [(path.name, name) for path, name in named if name not in known and not (ROOT / name).exists()] == []

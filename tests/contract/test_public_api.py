@@ -26,7 +26,7 @@ TRAINING = {
     *("SyntheticMasks", "TuningFigures", "TuningFiles", "WiseSweep", "ZeroShotRetention"),
 }
 FUNCTIONS = {
-    *("add_rows", "embed_images", "evaluate_scenes", "load", "look_up", "measure_threshold", "read_gt"),
+    *("add_rows", "edit_gallery", "embed_images", "evaluate_scenes", "load", "look_up", "measure_threshold", "read_gt"),
     *("read_image", "read_prediction_folder", "relabel_rows", "remove_rows", "roll_back"),
 }
 NAMES = sorted({*RECORDS, *PARTS, *TRAINING, *FUNCTIONS, "NarutoVisionError", "SceneAccuracy"})

@@ -1,5 +1,6 @@
 import csv
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -242,7 +243,7 @@ def test_fit_trains_on_own_captions_and_their_words_travel_in_the_bundle(
 ) -> None:
     monkeypatch.chdir(root)
     tiny = ["--model.encoder.init_args.pretrained=random"]
-    tiny += [f"--model.encoder.init_args.sizes.{name}={value}" for name, value in SIZES.as_json().items()]
+    tiny += [f"--model.encoder.init_args.sizes.{name}={value}" for name, value in asdict(SIZES).items()]
     quick = ["--trainer.max_epochs=2", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
     data = ["--data.root=.", "--data.batch_size=4", "--data.num_workers=0", "--data.hold_out_fraction=0.2"]
     assert main(["fit", "--config=captions.yaml", *tiny, *quick, *data]) == 0
