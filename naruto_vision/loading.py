@@ -39,7 +39,7 @@ def load(
         >>> import naruto_vision as nv
         >>> result = nv.load("runs").analyze("scene.jpg")  # doctest: +SKIP
         >>> result.names  # doctest: +SKIP
-        ('naruto', 'unknown')
+        ('ayame', 'unknown')
     """
     path, changes = _config_of(Path(source), str(config))
     model = read_config(path).get("model")
