@@ -94,7 +94,7 @@ def rules_of(arguments: argparse.Namespace, *, need_files: bool = True) -> "Read
 
 
 def _read(arguments: argparse.Namespace, *, need_files: bool = True) -> "dict[Split, ClassTable]":
-    """Read every split that is there."""
+    """Read every split that exists."""
     from naruto_vision.data.readers import read_present
 
     return read_present(arguments.root, arguments.reader, rules_of(arguments, need_files=need_files))
@@ -114,7 +114,7 @@ def _prepare_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _counts_table(tables: "Mapping[Split, ClassTable]") -> "Table":
-    """Lay out what became of every row of every split."""
+    """Lay out the row counts of every split."""
     heads = ("split", "seen", "kept", "discarded", "missing", "refused", "duplicates", "written")
     rows = []
     for split, table in tables.items():
@@ -125,7 +125,7 @@ def _counts_table(tables: "Mapping[Split, ClassTable]") -> "Table":
 
 
 def _where(out: Path, base: Path) -> str:
-    """Say where manifests are, and from which folder they can be read if not from everywhere."""
+    """Report where manifests are, and the folder they can be read from if their paths are relative."""
     from naruto_vision.data.readers import is_found_from
 
     found = is_found_from(out, base)
@@ -133,7 +133,7 @@ def _where(out: Path, base: Path) -> str:
 
 
 def _renamed(rules: "ReadRules", tables: "Mapping[Split, ClassTable]") -> "Iterator[str]":
-    """Say which classes were renamed, and which names no class has: often misspelt in the option."""
+    """Report renamed classes, and names in the option that match no class."""
     renamed = {old: new for table in tables.values() for old, new in table.report.renamed.items()}
     if renamed:
         yield f"renamed: {', '.join(f'{old} to {new}' for old, new in renamed.items())}"
@@ -183,7 +183,7 @@ def _audit_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_frame_options(parser: argparse.ArgumentParser) -> None:
-    """Declare how numbers in file names are understood."""
+    """Declare how numbers in file names are interpreted."""
     text = "frames whose numbers differ by at most N are near-duplicates"
     parser.add_argument("--window", type=whole_number, default=3, metavar="N", help=text)
     text = (
@@ -267,7 +267,7 @@ def _write_pairs(found: "Audit", arguments: argparse.Namespace) -> str:
 
 
 def audit(arguments: argparse.Namespace) -> int:
-    """Audit a data set, print what was found, write it if that is requested."""
+    """Audit a data set, print the findings, write them if requested."""
     from naruto_vision.data import leaks
     from naruto_vision.io.atomic import write_json
 
@@ -302,13 +302,13 @@ def _check_labels(arguments: argparse.Namespace, encoder: "Encoder", found: "Aud
     from naruto_vision.data.label_check import audit_vectors, embed_items
 
     items = found.items.items
-    with progress("embedding images", len({items[place].file for place in found.scanned.signatures})) as advance:
-        places, vectors = embed_items(items, found.scanned, encoder, advance)
-    return audit_vectors(items, places, vectors, neighbours=arguments.neighbours, near_cosine=arguments.near_cosine)
+    with progress("embedding images", len({items[index].file for index in found.scanned.signatures})) as advance:
+        indices, vectors = embed_items(items, found.scanned, encoder, advance)
+    return audit_vectors(items, indices, vectors, neighbours=arguments.neighbours, near_cosine=arguments.near_cosine)
 
 
 def _label_notes(found: "Audit", checked: "VectorAudit") -> Iterator[str]:
-    """Say what was found, the most likely mistakes one by one."""
+    """List the findings, most likely label errors first."""
     suspects, known = checked.suspects, {frozenset((pair.first, pair.second)) for pair in found.alike}
     yield (
         f"{len(suspects)} of {len(checked.checked)} images may have a wrong label: most of their {checked.neighbours} "
@@ -421,7 +421,7 @@ def _shard_options(parser: argparse.ArgumentParser) -> None:
 
 
 def shard(arguments: argparse.Namespace) -> int:
-    """Read the data set, write the shards, say what was packed."""
+    """Read the data set, write the shards, report the counts."""
     from naruto_vision.data.shards import ShardPlan, check_out, write_split
     from naruto_vision.io.quarantine import Quarantine
 
