@@ -158,7 +158,7 @@ def _labels_by_path(path: Path) -> tuple[dict[str, list[str]], list[str]]:
 
 
 def _base_of(path: Path, names: Sequence[str], rules: ReadRules) -> Path:
-    """Find the folder that a manifest's paths are relative to: beside it, above it, or where we are."""
+    """Find the folder that a manifest's paths are relative to: its own, a parent, or the current one."""
     candidates = (path.parent, path.parent.parent, Path())
     harmless = [name for name in names if not refusal(name)][:50]
     for folder in candidates:
@@ -199,7 +199,7 @@ def manifest_text(table: ClassTable, base: str | Path) -> str:
 
 
 def statistics(table: ClassTable, note: str) -> dict[str, Any]:
-    """Return what ``stats_<split>.json`` holds."""
+    """Return the content of ``stats_<split>.json``."""
     report = table.report
     return {
         "total_rows_seen": report.seen,
@@ -226,7 +226,7 @@ def manifest_base(root: str | Path, tables: Mapping[Split, ClassTable]) -> Path:
 
 
 def is_found_from(out: str | Path, base: str | Path) -> bool:
-    """Whether manifests in a folder find images relative to another one by themselves."""
+    """Whether manifests in a folder resolve images relative to another one without options."""
     out = Path(out).resolve()
     return Path(base).resolve() in (out, out.parent, Path().resolve())
 
@@ -243,7 +243,7 @@ def write_manifests(
 
 
 def find_split(root: str | Path, split: Split, reader: ReaderName = "auto") -> tuple[ReaderName, Path] | None:
-    """Find where a split's class data lies and how it is laid out."""
+    """Find a split's class data and its layout."""
     root = Path(root)
     if not root.is_dir():
         raise MissingPathError(root, "folder of class data")
@@ -312,7 +312,7 @@ def read_present(
 def read_splits(
     root: str | Path, hold_out_fraction: float, reader: ReaderName = "auto", rules: ReadRules | None = None
 ) -> dict[Split, ClassTable]:
-    """Read a data set to train on: like ``read_present``, but there always is a validation split."""
+    """Read a data set for training: like ``read_present``, but with a validation split held out if absent."""
     found = read_present(root, reader, rules)
     for split, table in found.items():
         _LOG.info("%s split of %s: %s", split, root, table.report.summary())
