@@ -1,6 +1,6 @@
 """Edits of a gallery's content: each returns the next generation and a ledger line that can undo it.
 
-What cannot be done raises InputError.
+An invalid edit raises InputError.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ from naruto_vision.records import Vectors
 
 
 def add_rows(content: GalleryContent, vectors: Vectors, rows: Sequence[GalleryRow]) -> GalleryContent:
-    """Append rows with their vectors (M, D) under ids that no row ever had."""
+    """Append rows with their vectors (M, D) under new ids."""
     dim = content.vectors.shape[1]
     if not rows or vectors.shape != (len(rows), dim):
         msg = f"add: expected {len(rows)} vectors of length {dim}, at least one, found shape {vectors.shape}"
@@ -37,7 +37,7 @@ def add_rows(content: GalleryContent, vectors: Vectors, rows: Sequence[GalleryRo
 
 
 def remove_rows(content: GalleryContent, ids: Iterable[int]) -> GalleryContent:
-    """Remove rows; their ids are never given again, and ``roll_back`` restores them."""
+    """Remove rows; their ids are never reused, and ``roll_back`` restores them."""
     chosen = _chosen(content, ids)
     if len(chosen) == len(content.rows):
         msg = f"remove: that is all {len(chosen)} rows; a gallery has at least one, so delete its folder instead"
@@ -55,7 +55,7 @@ def remove_rows(content: GalleryContent, ids: Iterable[int]) -> GalleryContent:
 
 
 def relabel_rows(content: GalleryContent, ids: Iterable[int], label: str) -> GalleryContent:
-    """Give rows another label; those that have it already do not count."""
+    """Relabel rows; those that have the label already are not counted."""
     chosen = [position for position in _chosen(content, ids).tolist() if content.rows[position].label != label]
     if not chosen:
         msg = f"relabel: all of these rows are {label!r} already"
@@ -74,7 +74,7 @@ def change_thresholds(content: GalleryContent, thresholds: Thresholds) -> Galler
 
 
 def note_index(content: GalleryContent, index: str) -> GalleryContent:
-    """Note that the index was built again, as a kind of ``faiss_meta.json`` or "exact"."""
+    """Record that the index was rebuilt, as a kind of ``faiss_meta.json`` or "exact"."""
     return _next(content, "reindex", {"index": index})
 
 
