@@ -290,7 +290,7 @@ def audit(arguments: argparse.Namespace) -> int:
     target = arguments.json or (arguments.out and arguments.out / "audit.json")
     if target is not None:
         write_json(target, document)
-        lines.append(f"the figures are in {target}")
+        lines.append(f"the results are in {target}")
     if found.comparisons:
         show(_audit_table(found))
     show(*lines)
@@ -312,7 +312,7 @@ def _label_notes(found: "Audit", checked: "VectorAudit") -> Iterator[str]:
     suspects, known = checked.suspects, {frozenset((pair.first, pair.second)) for pair in found.alike}
     yield (
         f"{len(suspects)} of {len(checked.checked)} images may have a wrong label: most of their {checked.neighbours} "
-        "nearest neighbours are of another class" + (", the most likely mistakes first:" if suspects else "")
+        "nearest neighbours are of another class" + (", the most likely label errors first:" if suspects else "")
     )
     for one in suspects[:_LISTED]:
         item = checked.items[one.index]
@@ -346,7 +346,7 @@ def _write_suspects(found: "Audit", checked: "VectorAudit", arguments: argparse.
     of_all = f" of {len(checked.suspects)}" if len(suspects) < len(checked.suspects) else ""
     title = f"{len(suspects)}{of_all} images whose neighbours are of another class"
     write_image(sheet, draw_rows([_suspect_row(checked, one, colours) for one in suspects], title, arguments.theme))
-    yield f"the {len(suspects)} most likely mistakes are drawn in {sheet}"
+    yield f"the {len(suspects)} most likely label errors are drawn in {sheet}"
 
 
 def _suspect_row(checked: "VectorAudit", one: "CheckedLabel", colours: Mapping[str, "Colour"]) -> "TileRow":
@@ -441,7 +441,7 @@ def shard(arguments: argparse.Namespace) -> int:
     show(
         f"{counts['ok']} of {counts['seen']} images are in {arguments.out}"
         + (f"; {counts['quarantined']} could not be read, see quarantine.jsonl" if counts["quarantined"] else "")
-        + (f"; {kept} shards were there already" if kept else ""),
+        + (f"; {kept} shards were kept" if kept else ""),
         f"use them as any other data set: naruto-vision fit --config clip.yaml --data.root {arguments.out}",
     )
     return 0

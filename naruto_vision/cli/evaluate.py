@@ -167,7 +167,7 @@ def run_names(folders: Sequence[Path]) -> dict[str, Path]:
     """Name every run by its folder, relative to their common parent."""
     whole = [folder.resolve() for folder in folders]
     if len(set(whole)) != len(whole):
-        msg = f"--compare: expected other folders than --preds-dir, found one twice: {', '.join(map(str, folders))}"
+        msg = f"--compare: expected different folders, found one twice: {', '.join(map(str, folders))}"
         raise InputError(msg)
     if len(whole) == 1:
         return {str(folders[0]): folders[0]}

@@ -244,7 +244,7 @@ def _add(arguments: argparse.Namespace) -> int:
         quarantine.check(1.0)
         _show_edit(arguments.gallery, after)
     show(
-        f"{len(wanted)} images seen = {quarantine.ok} added + {len(wanted) - len(fresh)} there before + "
+        f"{len(wanted)} images seen = {quarantine.ok} added + {len(wanted) - len(fresh)} already in the gallery + "
         f"{quarantine.quarantined} unreadable"
     )
     return 0

@@ -49,7 +49,7 @@ TRAINER_COMMANDS = {
 """Run by LightningCLI."""
 
 COMMANDS = {
-    "demo": ("run the whole job on synthetic data: draw, fine-tune, build a gallery, predict, evaluate", "demo"),
+    "demo": ("run the whole pipeline on synthetic data: draw, fine-tune, build a gallery, predict, evaluate", "demo"),
     "draw": ("draw synthetic images and scenes with their ground truth", "demo"),
     "data prepare": ("write manifests (CSV files of path and label) of a folder of labelled images", "data"),
     "data audit": ("find duplicates and near-duplicates across the splits of a data set", "data"),

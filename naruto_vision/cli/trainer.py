@@ -254,7 +254,7 @@ _DENIED = re.compile(r", denied by the '\S+' entry of the import path denylist\.
 def _unfit_class(found: re.Match[str]) -> str:
     near = difflib.get_close_matches(found[1], naruto_vision.__all__, n=1, cutoff=0.7)
     if not near or near[0] == found[1]:
-        return f"no class {found[1]} that fits here"
+        return f"no class {found[1]} of the expected type"
     return f"no class {found[1]}; did you mean {near[0]}?"
 
 

@@ -25,7 +25,7 @@ from naruto_vision.io.images import read_image
 from naruto_vision.records import ImageArray, LabelledImage
 from naruto_vision.segmentation.training import PromptBatch
 
-_SEEDS_APART = 1_000_003  # a prime: scene seeds of two nearby source seeds meet only after so many scenes
+_SEEDS_APART = 1_000_003  # a prime: scene seeds of nearby source seeds coincide only after this many scenes
 
 
 class MaskedImage(NamedTuple):

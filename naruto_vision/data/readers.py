@@ -79,7 +79,7 @@ def _class_columns(path: Path, header: list[str]) -> tuple[int, dict[int, str]]:
     names = {k: name for k, name in enumerate(header) if k != filename and name}
     for name, count in Counter(names.values()).items():
         if count > 1:
-            raise FormatError(path, "one column a class", f"{name!r} twice")
+            raise FormatError(path, "one column per class", f"{name!r} twice")
     return filename, {k: name for k, name in names.items() if name.casefold() != _NOT_A_CLASS}
 
 
@@ -123,7 +123,7 @@ def read_class_folders(folder: str | Path, rules: ReadRules | None = None) -> Cl
     folder = Path(folder)
     names = class_folder_names(folder)
     if not names:
-        msg = f"{folder}: no class folders in it; expected one folder a class with its images inside"
+        msg = f"{folder}: no class folders in it; expected one folder per class with its images"
         raise InputError(msg)
     rows = [SourceRow(path, (path.partition("/")[0],) if "/" in path else ()) for path in list_images(folder)]
     return build_table(folder, rows, names, rules or ReadRules(), list_unnamed=False)
@@ -172,7 +172,7 @@ def _base_of(path: Path, names: Sequence[str], rules: ReadRules) -> Path:
 
 
 def read_manifest(path: str | Path, root: str | Path | None = None, rules: ReadRules | None = None) -> ClassTable:
-    """Read a manifest: ``path,label`` lines, with ``classes.json`` beside it or not."""
+    """Read a manifest: ``path,label`` lines, with or without ``classes.json`` beside it."""
     path = Path(path)
     found, repeats = _labels_by_path(path)
     labels = {label for names in found.values() for label in names}
@@ -321,5 +321,5 @@ def read_splits(
         held, left = len(found["valid"]), len(found["train"])
         _LOG.warning("%s has no valid split: %d of %d training images are held out", root, held, held + left)
         if not held:
-            _LOG.warning("%s: too few images of every class to hold any out: nothing is validated", root)
+            _LOG.warning("%s: too few images of every class to hold any out: no validation", root)
     return found

@@ -63,13 +63,13 @@ class SceneDataset(Dataset[SceneItem | None]):
             return
         absent = sorted(set(self._truth) - set(self.scenes))
         if absent:
-            msg = f"{gt_path}: names {len(absent)} scenes that are not in {self.images}: {abbreviate(absent)}"
+            msg = f"{gt_path}: has {len(absent)} scenes that are not in {self.images}: {abbreviate(absent)}"
             raise InputError(msg)
         unnamed = [scene for scene in self.scenes if scene not in self._truth]
         if need_truth and unnamed:
             msg = (
-                f"{gt_path}: says nothing about {len(unnamed)} of {len(self.scenes)} images: {abbreviate(unnamed)}; "
-                "give a scene in which nobody is known an empty list"
+                f"{gt_path}: has no entry for {len(unnamed)} of {len(self.scenes)} images: {abbreviate(unnamed)}; "
+                "give a scene without known characters an empty list"
             )
             raise InputError(msg)
 

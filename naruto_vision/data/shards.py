@@ -178,7 +178,7 @@ class ShardPlan:
     def __post_init__(self) -> None:
         if self.side < 0 or self.shard_size < 1 or not 0 <= self.quality <= 100:
             found = f"side {self.side}, {self.shard_size} and {self.quality}"
-            msg = f"shards: expected a side >= 0, at least 1 image a shard and a quality of 0 to 100, found {found}"
+            msg = f"shards: expected a side >= 0, at least 1 image per shard and a quality of 0 to 100, found {found}"
             raise InputError(msg)
 
     def encode(self, image: ImageArray) -> bytes:
@@ -196,7 +196,7 @@ class ShardPlan:
 def check_out(out: Path) -> None:
     """Refuse a folder with other content, and mark it as one of shards."""
     if out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():
-        msg = f"{out}: is not empty and holds no shards; give another --out"
+        msg = f"{out}: is not empty and has no shards; give another --out"
         raise InputError(msg)
     remove_leftovers(out)
     write_json(out / MARK, {"format": FORMAT})

@@ -49,7 +49,7 @@ class SplitPlan:
 
 
 def _order(groups: Sequence[Sequence[int]], seed: int) -> list[int]:
-    """Return the groups, the largest first, equal ones by chance: small ones fill the remaining gaps."""
+    """Return the groups, the largest first, equal ones in random order: small ones fill the remaining gaps."""
     chance = np.random.default_rng(seed).permutation(len(groups)).tolist()
     return sorted(range(len(groups)), key=lambda index: (-len(groups[index]), chance[index]))
 
@@ -165,9 +165,9 @@ def _check_given(given: Mapping[Split, Sequence[int]], groups: Sequence[Sequence
     empty = [split for split, images in given.items() if not images]
     if empty:
         msg = (
-            f"{root}: nothing is left for {empty[0]!r}: {sum(map(len, groups))} images fall into {len(groups)} "
-            "groups that stay together; if numbers in file names are no frames say --numbers ignore, "
-            "else give a smaller --window or add images"
+            f"{root}: no images left for {empty[0]!r}: {sum(map(len, groups))} images fall into {len(groups)} "
+            "groups that stay together; if numbers in file names are not frames use --numbers ignore, "
+            "otherwise use a smaller --window or add images"
         )
         raise InputError(msg)
 

@@ -166,7 +166,7 @@ class TableDataset(Dataset[Sample]):
         return read_first(self._store, rows, partial(self._prepare, index))
 
     def _with_substitutes(self, row: int) -> Iterator[int]:
-        """Yield a row, then the others of its class, behind it first."""
+        """Yield a row, then the others of its class in cyclic table order."""
         yield row
         label = self._rows[row].label
         first = bisect_left(self._rows, label, key=lambda one: one.label)
@@ -382,7 +382,7 @@ class TableDataModule(pl.LightningDataModule):
         return self._loader(split, dataset, ShareSampler(len(dataset), *process_share(self.trainer)))
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """Return the validation images in table order, or nothing where too few were there to hold any out."""
+        """Return the validation images in table order, or nothing if there were too few to hold any out."""
         self._open("valid")
         return self.ordered_loader("valid") if self.tables["valid"].rows else []
 

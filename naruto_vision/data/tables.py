@@ -262,7 +262,7 @@ def build_table(
 ) -> ClassTable:
     """Check every row of a source and count the results.
 
-    A row is refused, missing, a repeat, left out by the policy, or kept: the first of these that holds.
+    A row is refused, missing, a repeat, left out by the policy, or kept: the first that applies.
     """
     pairs: list[tuple[str, str]] = []
     refused, missing, repeats = [], [], []

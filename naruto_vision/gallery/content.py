@@ -110,14 +110,14 @@ class GalleryContent:
             msg = "gallery: expected at least one row, found none; enrol at least one labelled image"
             raise InputError(msg)
         if not len(self.vectors) == len(self.ids) == len(self.rows):
-            msg = f"gallery: {len(self.vectors)} vectors, {len(self.ids)} ids and {len(self.rows)} rows do not agree"
+            msg = f"gallery: {len(self.vectors)} vectors, {len(self.ids)} ids and {len(self.rows)} rows; expected equal"
             raise InputError(msg)
         if self.ids[0] < 0 or (np.diff(self.ids) <= 0).any():
-            msg = "gallery: expected ids that rise from row to row, found others"
+            msg = "gallery: expected ascending ids, found others"
             raise InputError(msg)
         taken_out = len(archived_ids(self.ledger))
         if self.removed.shape != (taken_out, self.vectors.shape[1]):
-            msg = f"gallery: {taken_out} rows were taken out, the vectors of {len(self.removed)} are there"
+            msg = f"gallery: {taken_out} removed rows, but {len(self.removed)} removed vectors"
             raise InputError(msg)
 
     @property

@@ -166,7 +166,7 @@ class Enrollment:
         """Keep a batch of unit vectors (B, D) with labels, paths and augmentations (None: unchanged)."""
         augs = [UNCHANGED] * len(labels) if augs is None else augs
         if not len(vectors) == len(labels) == len(paths) == len(augs):
-            msg = f"enrolment: {len(vectors)} vectors, {len(labels)} labels and {len(paths)} paths do not match"
+            msg = f"enrolment: {len(vectors)} vectors, {len(labels)} labels and {len(paths)} paths differ in number"
             raise ValueError(msg)
         self.vectors.append(vectors.float().cpu().numpy())
         self.rows.extend(zip(labels, paths, augs, strict=True))

@@ -24,7 +24,7 @@ IndexChoice: TypeAlias = Literal["auto", "flat", "faiss", "exact", "hnsw", "ivf"
 
 IndexKind: TypeAlias = Literal["faiss", "exact", "hnsw", "ivf", "sq"]
 QueryKind: TypeAlias = Literal["image", "text"]
-"""Text vectors lie apart from image vectors, so their neighbours need a larger search budget."""
+"""Text vectors are far from image vectors, so their neighbours need a larger search budget."""
 
 FLAT_ROWS = 100_000
 """Maximum number of rows for which "auto" is flat; docs/gallery.md has times and recall above."""
@@ -46,7 +46,7 @@ _SAMPLE = 1000  # stored vectors compared with the gallery's when an index is op
 
 _BLOCK = 16_384  # rows of a matrix product: its scores for 256 queries, 16 MiB, stay in a cache
 _QUERIES = 256
-_GROUP = 64  # neighbouring scores, of which the first selection sees the maximum
+_GROUP = 64  # neighbouring scores per group; the first selection compares group maxima
 _SPARE = 8  # candidate rows beyond k at first
 _RESCORED = 1 << 22  # float64 numbers that rescoring holds at once: 32 MiB
 
@@ -270,7 +270,7 @@ class VectorIndex:
             width = self.budgets[kind].width
         scores, found = self._index.search(queries, count, params=self._parameters(width))
         short = np.flatnonzero(found[:, -1] < 0)
-        if self.kind != "hnsw" and short.size:  # the probed cells hold too few rows: probe all of them
+        if self.kind != "hnsw" and short.size:  # the probed cells have too few rows: probe all of them
             everything = self._parameters(self._index.nlist)
             scores[short], found[short] = self._index.search(queries[short], count, params=everything)
         rows = np.minimum(np.searchsorted(self.ids, found), len(self.ids) - 1)

@@ -59,7 +59,7 @@ def _found(error: Exception) -> str:
     text = " ".join(str(error).split())
     name = re.search(r"(?:GLOBAL|GLOBAL:|class) (\S+) (?:whose module|was not)", text)
     if name:
-        return f"one that names code to run ({name[1]}), which is refused"
+        return f"one that would run code ({name[1]}), which is refused"
     detail = text.partition("WeightsUnpickler error: ")[2] or text or type(error).__name__
     return f"an unreadable one ({detail[:100]})"
 

@@ -163,7 +163,7 @@ def check_weights(row: OfficialWeights, path: Path, hint: str = "remove it and d
     if expected and sha256 != expected:
         raise FormatError(path, f"sha256 {expected[:12]}…", f"{sha256[:12]}…", hint)
     if row.md5_prefix and not file_digest(path, "md5").startswith(row.md5_prefix):
-        raise FormatError(path, f"MD5 {row.md5_prefix}… as its name says", "another one", hint)
+        raise FormatError(path, f"MD5 {row.md5_prefix}… as in its name", "another one", hint)
     return Verdict(path, sha256, "published" if row.sha256 else "recorded" if recorded else "new")
 
 
@@ -185,7 +185,7 @@ def download_weights(
         _fetch(f"{base_url.rstrip('/')}/{row.file}" if base_url else row.url, part, progress, retries)
         _etag_file(part).unlink(missing_ok=True)
         try:
-            found = check_weights(row, part, "the download is not that file and was removed")
+            found = check_weights(row, part, "the download has another hash and was removed")
         except FormatError:
             part.unlink()
             raise

@@ -18,7 +18,7 @@ _STEP = re.compile(r"\[(\d+)\]|\.(\w+)")
 
 
 def refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse a JSON object that has a key twice, of which a plain reader keeps the last (`object_pairs_hook`)."""
+    """Refuse a JSON object with a repeated key, which a plain reader accepts (`object_pairs_hook`)."""
     value = dict(pairs)
     if len(value) != len(pairs):
         name, count = Counter(name for name, _ in pairs).most_common(1)[0]

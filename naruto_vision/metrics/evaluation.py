@@ -99,7 +99,7 @@ def judge_scene(
     - ``missed``.
 
     A prediction without a match is the first of these: ``unnamed`` (called "unknown", so it is not counted),
-    ``duplicate`` (it reaches the threshold with an object that has a better match), ``part`` (0.8 of it lies in an
+    ``duplicate`` (it reaches the threshold with an object that has a better match), ``part`` (0.8 of it is in an
     object), ``too large`` (it contains 0.8 of an object), ``background``.
     """
     pairs = match_boxes(predictions, truths, iou_match, matching)
@@ -107,7 +107,7 @@ def judge_scene(
     iou, shared = inclusive_iou_matrix(guesses, objects), shared_pixel_matrix(guesses, objects)
     reaches = iou >= iou_match
     within = shared >= INSIDE * box_pixels(guesses)[:, None]  # the prediction is inside the object
-    holds = shared >= INSIDE * box_pixels(objects)[None]  # the prediction contains the object
+    contains = shared >= INSIDE * box_pixels(objects)[None]  # the prediction contains the object
     reasons = {guess: _match_reason(predictions[guess], truths[true]) for guess, true in pairs}
     matches = {true: guess for guess, true in pairs}
     judged: list[ObjectVerdict] = []
@@ -117,13 +117,13 @@ def judge_scene(
             judged.append(ObjectVerdict(truth, reasons[guess], predictions[guess], float(iou[guess, column])))
             continue
         parts = [guesses[index] for index in np.flatnonzero(within[:, column]) if index not in reasons]
-        swallowed = bool((holds[:, column] | reaches[:, column]).any())
+        swallowed = bool((contains[:, column] | reaches[:, column]).any())
         judged.append(ObjectVerdict(truth, _unfound(truth.box, parts, iou_match, swallowed)))
     return SceneVerdict(
         tuple(judged),
         tuple(
             PredictionVerdict(
-                item, reasons.get(row) or _unmatched(item, (reaches[row].any(), within[row].any(), holds[row].any()))
+                item, reasons.get(row) or _unmatched(item, (reaches[row].any(), within[row].any(), contains[row].any()))
             )
             for row, item in enumerate(predictions)
         ),

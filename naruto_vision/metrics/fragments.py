@@ -73,7 +73,7 @@ def count_fragments(
         return FragmentCounts(objects=len(figures), regions=len(regions))
     found, true = list(regions), list(figures)
     whole = coco.iou(found, true, [0] * len(true)) >= iou_match  # (R, F)
-    piece = (coco.iou(found, true, [1] * len(true)) >= inside) & ~whole  # of a crowd: shared over the region's pixels
+    piece = (coco.iou(found, true, [1] * len(true)) >= inside) & ~whole  # iscrowd: shared over the region's pixels
     covered = coco.iou(true, found, [1] * len(found)) >= _COVERED  # (F, R): shared over the figure's pixels
     return FragmentCounts(
         objects=len(true),

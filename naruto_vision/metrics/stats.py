@@ -203,7 +203,7 @@ def compare_runs(names: Sequence[str], right: Sequence[Sequence[Sequence[bool]]]
 
 
 def compare_totals(names: Sequence[str], right: Sequence[Rate]) -> list[Comparison]:
-    """Compare every two runs of which only the totals are known.
+    """Compare every two runs from their totals alone.
 
     The McNemar test needs to know which objects each run has right. Totals only bound that, so the test is
     made for the two extreme pairings.

@@ -52,7 +52,7 @@ def _clothes(attributes: Attributes) -> str:
 
 
 def _details(attributes: Attributes) -> list[str]:
-    """Everything that can follow "with" beside the hair."""
+    """Every detail that can follow "with", except the hair."""
     words = [
         f"{attributes.eye_colour} eyes",
         f"{attributes.skin} skin",

@@ -186,7 +186,7 @@ def check_folder(out: Path, *, force: bool) -> None:
         msg = f"{out}: the folder is not empty; choose another, or replace it with --force"
         raise InputError(msg)
     if not (out / WORLD).is_file():  # never replace a folder of other data
-        msg = f"{out}: the folder is not empty and holds no {WORLD}, so it is no synthetic data set; choose another"
+        msg = f"{out}: the folder is not empty and has no {WORLD}, so it is not a synthetic data set; choose another"
         raise InputError(msg)
 
 

@@ -1,7 +1,7 @@
 """From a sketch to pixels: integer arithmetic after the control points, so that all machines give equal pixels.
 
 A sketch is filled, ink number by ink number, into one byte image of twice the size. Lines are where two groups of
-inks meet, shade is where a group ends away from the light or hides behind a nearer one; a palette turns the
+inks meet, shade is where a group ends away from the light or is behind a nearer one; a palette turns the
 bytes into colours and an exact 2 x 2 mean makes the edges smooth.
 """
 
@@ -50,7 +50,7 @@ class Layer(NamedTuple):
 
 
 def positions(sketch: Sketch) -> tuple[Reals, Reals]:
-    """Where the control points of a sketch lie in its own coordinates."""
+    """Control points of a sketch in its own coordinates."""
     points = np.array(sketch.points, dtype=np.float64)
     lengths = [shape[0] for shape in sketch.shapes]
     frames = np.array([sketch.frames[shape[3]] for shape in sketch.shapes], dtype=np.float64).repeat(lengths, axis=0)
