@@ -127,7 +127,7 @@ def gemm_rate(library: Literal["numpy", "torch"] = "numpy", repeats: int = 5) ->
 
 
 def machine_facts() -> dict[str, Any]:
-    """Return what timings depend on besides the code: processor, cores, thread settings and versions."""
+    """Return the conditions of a timing: processor, cores, thread settings and versions."""
     installed = {name: _version(name) for name in _PACKAGES}
     return {
         "machine": platform.machine(),
@@ -369,7 +369,7 @@ def _row(name: str, one: Mapping[str, Any], queries: int) -> tuple[str, ...]:
 
 
 def random_data(rows: int, dim: int, queries: int, seed: int) -> BenchData:
-    """Draw vectors as an encoder gives them: few characters of many images; queries are new images of these."""
+    """Sample vectors distributed like an encoder's: few characters of many images; queries are held-out images."""
     import numpy as np
 
     from naruto_vision.gallery.index import exact_search
@@ -378,7 +378,7 @@ def random_data(rows: int, dim: int, queries: int, seed: int) -> BenchData:
     count = max(_LEAST_CHARACTERS, rows // _CHARACTER)
     common = normalised(rng.standard_normal(size=(1, dim), dtype=np.float32)) * np.float32(np.sqrt(_COMMON))
     means = common + _falling(count, dim, _BETWEEN, _FALL_BETWEEN, rng)
-    axes = rng.permutation(dim)  # images of one character differ in other directions than characters do
+    axes = rng.permutation(dim)  # within-character variance lies along other axes than between-character variance
 
     def members(number: int) -> "Vectors":
         chosen = means[rng.integers(len(means), size=number)]
@@ -386,17 +386,17 @@ def random_data(rows: int, dim: int, queries: int, seed: int) -> BenchData:
         return normalised(chosen)
 
     vectors = np.concatenate([members(min(_ROWS_AT_ONCE, rows - start)) for start in range(0, rows, _ROWS_AT_ONCE)])
-    asked = members(queries)
-    nearest = exact_search(vectors, asked[:200], min(10, rows))[0]
+    query_rows = members(queries)
+    nearest = exact_search(vectors, query_rows[:200], min(10, rows))[0]
     first, last = float(np.median(nearest[:, 0])), float(np.median(nearest[:, -1]))
     text = f"{count} random characters; cosine of the first neighbour {first:.2f}, of the tenth {last:.2f} (medians)"
-    return BenchData(vectors, asked, text)
+    return BenchData(vectors, query_rows, text)
 
 
 def encoded_data(
     encoder: "Encoder", rows: int, queries: int, seed: int
 ) -> "tuple[BenchData, tuple[Vectors, str] | None]":
-    """Embed synthetic images and resample many rows from them; queries are further images, and captions if it reads."""
+    """Embed synthetic images and resample many rows from them; queries are further images or captions."""
     import numpy as np
 
     from naruto_vision.encoders.base import embed_images
@@ -407,17 +407,17 @@ def encoded_data(
 
     rng = np.random.default_rng([4, seed])
     cast_ = [random_attributes(rng) for _ in range(_CHARACTERS)]
-    known, asked = np.arange(_CHARACTERS * _IMAGES) % _CHARACTERS, np.arange(queries) % _CHARACTERS
+    known, query_labels = np.arange(_CHARACTERS * _IMAGES) % _CHARACTERS, np.arange(queries) % _CHARACTERS
     images = [
         draw_image(cast_[who], seed_of("bench index", seed, number), _SIDE).image
-        for number, who in enumerate([*known.tolist(), *asked.tolist()])
+        for number, who in enumerate([*known.tolist(), *query_labels.tolist()])
     ]
     vectors, further = np.split(embed_images(encoder, images).numpy(), [len(known)])
     made = f"{len(known)} synthetic images of {_CHARACTERS} characters, resampled with their covariance"
     data = BenchData(grown(vectors, known, rows, seed), further, f"{queries} further images; rows: {made}")
     if not encoder.has_text:
         return data, None
-    texts = [caption(cast_[who], rng) for who in asked.tolist()]
+    texts = [caption(cast_[who], rng) for who in query_labels.tolist()]
     return data, (encoder.encode_texts(texts).detach().cpu().numpy(), f"{len(set(texts))} captions by its text tower")
 
 
@@ -471,14 +471,14 @@ def shifted(queries: "Vectors", seed: int) -> "Vectors":
 
 
 def normalised(vectors: "NDArray[np.float32]") -> "Vectors":
-    """Scale rows (N, D) to length 1."""
+    """L2-normalise rows (N, D)."""
     import numpy as np
 
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
 
 
 def recall(found: "NDArray[np.int64]", truth: "NDArray[np.int64]") -> float:
-    """Return the fraction of the true neighbours (Q, K) that were found; -1 stands for none."""
+    """Return the fraction of the true neighbours (Q, K) that were found; -1 marks no neighbour."""
     import numpy as np
 
     hits = [len(np.intersect1d(mine, right)) for mine, right in zip(found, truth, strict=True)]
@@ -486,7 +486,7 @@ def recall(found: "NDArray[np.int64]", truth: "NDArray[np.int64]") -> float:
 
 
 def _alike(moves: "NDArray[np.float32]", count: int, rng: "np.random.Generator") -> "NDArray[np.float32]":
-    """Draw (count, D) normal numbers with the covariance of (P, D) moves, whose mean is zero."""
+    """Draw (count, D) normal numbers with the covariance of (P, D) zero-mean offsets."""
     import numpy as np
 
     _, values, axes = np.linalg.svd(moves / np.float32(np.sqrt(len(moves))), full_matrices=False)

@@ -56,7 +56,7 @@ def _number_within(text: str, low: float, high: float) -> float:
 
 
 def sheet_path(text: str) -> Path:
-    """Read the path of a contact sheet, which ends as images do, for argparse's ``type``."""
+    """Read the path of a contact sheet, which has an image suffix, for argparse's ``type``."""
     path = Path(text)
     if path.suffix.lower() not in _SHEET_SUFFIXES:
         msg = f"expected a name ending in {' or '.join(_SHEET_SUFFIXES)}, found {text!r}"
@@ -75,7 +75,7 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
 
 
 def check_empty(out: Path) -> None:
-    """Raise InputError where a folder to write into has files already."""
+    """Raise InputError if an output folder has files already."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         msg = f"{out}: is not empty; give another --out"
         raise InputError(msg)

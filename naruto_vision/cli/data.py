@@ -94,7 +94,7 @@ def rules_of(arguments: argparse.Namespace, *, need_files: bool = True) -> "Read
 
 
 def _read(arguments: argparse.Namespace, *, need_files: bool = True) -> "dict[Split, ClassTable]":
-    """Read every split that is there."""
+    """Read every split that exists."""
     from naruto_vision.data.readers import read_present
 
     return read_present(arguments.root, arguments.reader, rules_of(arguments, need_files=need_files))
@@ -114,7 +114,7 @@ def _prepare_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _counts_table(tables: "Mapping[Split, ClassTable]") -> "Table":
-    """Lay out what became of every row of every split."""
+    """Lay out the row counts of every split."""
     heads = ("split", "seen", "kept", "discarded", "missing", "refused", "duplicates", "written")
     rows = []
     for split, table in tables.items():
@@ -125,7 +125,7 @@ def _counts_table(tables: "Mapping[Split, ClassTable]") -> "Table":
 
 
 def _where(out: Path, base: Path) -> str:
-    """Say where manifests are, and from which folder they can be read if not from everywhere."""
+    """Report where manifests are, and the folder they can be read from if their paths are relative."""
     from naruto_vision.data.readers import is_found_from
 
     found = is_found_from(out, base)
@@ -133,7 +133,7 @@ def _where(out: Path, base: Path) -> str:
 
 
 def _renamed(rules: "ReadRules", tables: "Mapping[Split, ClassTable]") -> "Iterator[str]":
-    """Say which classes were renamed, and which names no class has: often misspelt in the option."""
+    """Report renamed classes, and names in the option that match no class."""
     renamed = {old: new for table in tables.values() for old, new in table.report.renamed.items()}
     if renamed:
         yield f"renamed: {', '.join(f'{old} to {new}' for old, new in renamed.items())}"
@@ -183,7 +183,7 @@ def _audit_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_frame_options(parser: argparse.ArgumentParser) -> None:
-    """Declare how numbers in file names are understood."""
+    """Declare how numbers in file names are interpreted."""
     text = "frames whose numbers differ by at most N are near-duplicates"
     parser.add_argument("--window", type=whole_number, default=3, metavar="N", help=text)
     text = (
@@ -267,7 +267,7 @@ def _write_pairs(found: "Audit", arguments: argparse.Namespace) -> str:
 
 
 def audit(arguments: argparse.Namespace) -> int:
-    """Audit a data set, print what was found, write it if that is requested."""
+    """Audit a data set, print the findings, write them if requested."""
     from naruto_vision.data import leaks
     from naruto_vision.io.atomic import write_json
 
@@ -290,7 +290,7 @@ def audit(arguments: argparse.Namespace) -> int:
     target = arguments.json or (arguments.out and arguments.out / "audit.json")
     if target is not None:
         write_json(target, document)
-        lines.append(f"the figures are in {target}")
+        lines.append(f"the results are in {target}")
     if found.comparisons:
         show(_audit_table(found))
     show(*lines)
@@ -302,17 +302,17 @@ def _check_labels(arguments: argparse.Namespace, encoder: "Encoder", found: "Aud
     from naruto_vision.data.label_check import audit_vectors, embed_items
 
     items = found.items.items
-    with progress("embedding images", len({items[place].file for place in found.scanned.signatures})) as advance:
-        places, vectors = embed_items(items, found.scanned, encoder, advance)
-    return audit_vectors(items, places, vectors, neighbours=arguments.neighbours, near_cosine=arguments.near_cosine)
+    with progress("embedding images", len({items[index].file for index in found.scanned.signatures})) as advance:
+        indices, vectors = embed_items(items, found.scanned, encoder, advance)
+    return audit_vectors(items, indices, vectors, neighbours=arguments.neighbours, near_cosine=arguments.near_cosine)
 
 
 def _label_notes(found: "Audit", checked: "VectorAudit") -> Iterator[str]:
-    """Say what was found, the most likely mistakes one by one."""
+    """List the findings, most likely label errors first."""
     suspects, known = checked.suspects, {frozenset((pair.first, pair.second)) for pair in found.alike}
     yield (
         f"{len(suspects)} of {len(checked.checked)} images may have a wrong label: most of their {checked.neighbours} "
-        "nearest neighbours are of another class" + (", the most likely mistakes first:" if suspects else "")
+        "nearest neighbours are of another class" + (", the most likely label errors first:" if suspects else "")
     )
     for one in suspects[:_LISTED]:
         item = checked.items[one.index]
@@ -346,7 +346,7 @@ def _write_suspects(found: "Audit", checked: "VectorAudit", arguments: argparse.
     of_all = f" of {len(checked.suspects)}" if len(suspects) < len(checked.suspects) else ""
     title = f"{len(suspects)}{of_all} images whose neighbours are of another class"
     write_image(sheet, draw_rows([_suspect_row(checked, one, colours) for one in suspects], title, arguments.theme))
-    yield f"the {len(suspects)} most likely mistakes are drawn in {sheet}"
+    yield f"the {len(suspects)} most likely label errors are drawn in {sheet}"
 
 
 def _suspect_row(checked: "VectorAudit", one: "CheckedLabel", colours: Mapping[str, "Colour"]) -> "TileRow":
@@ -421,7 +421,7 @@ def _shard_options(parser: argparse.ArgumentParser) -> None:
 
 
 def shard(arguments: argparse.Namespace) -> int:
-    """Read the data set, write the shards, say what was packed."""
+    """Read the data set, write the shards, report the counts."""
     from naruto_vision.data.shards import ShardPlan, check_out, write_split
     from naruto_vision.io.quarantine import Quarantine
 
@@ -441,7 +441,7 @@ def shard(arguments: argparse.Namespace) -> int:
     show(
         f"{counts['ok']} of {counts['seen']} images are in {arguments.out}"
         + (f"; {counts['quarantined']} could not be read, see quarantine.jsonl" if counts["quarantined"] else "")
-        + (f"; {kept} shards were there already" if kept else ""),
+        + (f"; {kept} shards were kept" if kept else ""),
         f"use them as any other data set: naruto-vision fit --config clip.yaml --data.root {arguments.out}",
     )
     return 0

@@ -1,4 +1,4 @@
-"""``naruto-vision draw``, a synthetic data set, and ``naruto-vision demo``, the whole job on one."""
+"""``naruto-vision draw``, a synthetic data set, and ``naruto-vision demo``, the whole pipeline on one."""
 
 import argparse
 import contextlib
@@ -42,7 +42,7 @@ def _draw_options(parser: argparse.ArgumentParser) -> None:
 
 
 def draw(arguments: argparse.Namespace) -> int:
-    """Draw a data set, and print what was drawn and what to do with it."""
+    """Render a data set, and print its counts and the next command."""
     from naruto_vision.synthetic.attributes import read_cast
     from naruto_vision.synthetic.dataset import SyntheticConfig, check_folder, write_dataset
 
@@ -100,7 +100,7 @@ def demo(arguments: argparse.Namespace) -> int:
 
 
 def _prepare_folder(arguments: argparse.Namespace) -> None:
-    """Make the output folder, without what an earlier demo wrote; InputError if other files are in it."""
+    """Make the output folder and remove an earlier demo's files; InputError if it has other files."""
     out: Path = arguments.out
     if arguments.train < 2:
         msg = f"--train {arguments.train}: expected at least 2"
@@ -117,7 +117,7 @@ def _prepare_folder(arguments: argparse.Namespace) -> None:
 
 
 def _clear(out: Path) -> None:
-    """Remove what an earlier demo wrote; InputError without the mark of its synthetic data."""
+    """Remove an earlier demo's files; InputError without the marker file of its synthetic data."""
     from naruto_vision.synthetic.dataset import WORLD
 
     written = [name for name in _WRITTEN if (out / name).exists()]
@@ -125,7 +125,7 @@ def _clear(out: Path) -> None:
         msg = f"{out}: has {', '.join(written)}, but no data/{WORLD}, so no demo wrote them; give another --out"
         raise InputError(msg)
     (out / "results.json").unlink(missing_ok=True)
-    for name in written:  # the mark of a demo goes last, so that an interrupted removal can be repeated
+    for name in written:  # the marker file is removed last, so that an interrupted removal can be repeated
         shutil.rmtree(out / name)
 
 

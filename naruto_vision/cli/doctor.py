@@ -1,4 +1,4 @@
-"""``naruto-vision doctor``: versions, hardware, weights, and what is wrong with an installation."""
+"""``naruto-vision doctor``: versions, hardware, weights and problems of an installation."""
 
 import argparse
 import importlib
@@ -30,11 +30,11 @@ _OPENMP = re.compile(r"/lib(gomp|omp|iomp5)[^/]*\.so")
 
 @dataclass(frozen=True)
 class Facts:
-    """What was found on this machine."""
+    """Facts about this machine."""
 
     versions: dict[str, str] = field(default_factory=dict)  # package: installed version, "" if it is missing
     required: dict[str, str] = field(default_factory=dict)  # package: supported versions
-    faults: dict[str, str] = field(default_factory=dict)  # module: why it cannot be imported
+    faults: dict[str, str] = field(default_factory=dict)  # module: import error
     cpus: int = 1
     threads: int = 0  # OMP_NUM_THREADS, 0 if not set
     features: dict[str, bool] = field(default_factory=dict)  # vector instructions: whether the CPU has them
@@ -42,7 +42,7 @@ class Facts:
     gpu_driver: bool = False
     openmp: tuple[str, ...] = ()
     duplicates_allowed: bool = False
-    weights: dict[str, str] = field(default_factory=dict)  # packaged bundle: "ok", or what is wrong
+    weights: dict[str, str] = field(default_factory=dict)  # packaged bundle: "ok", or the problem
     free_gb: dict[str, float] = field(default_factory=dict)  # folder: in units of 1e9 bytes
     writable: dict[str, bool] = field(default_factory=dict)
 
@@ -89,7 +89,7 @@ def _version(name: str) -> str:
 
 
 def _import_fault(name: str) -> str:
-    """Import a module and say why it cannot be; "" if it can, or if it is not installed at all."""
+    """Return why importing a module fails; "" if it succeeds or the module is not installed."""
     try:
         importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -133,14 +133,14 @@ _LEAST_FREE_GB = 2.0  # a run writes checkpoints, images and logs
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong, and what to do about it."""
+    """A problem and its remedy."""
 
     problem: str
     remedy: str
 
 
 def diagnose(facts: Facts) -> tuple[Finding, ...]:
-    """List what is wrong."""
+    """List the problems."""
     rules = (_packages, _faiss, _imports, _threads, _openmp, _gpu, _weights, _disk)
     return tuple(finding for rule in rules for finding in rule(facts))
 
@@ -227,7 +227,7 @@ def _disk(facts: Facts) -> Iterator[Finding]:
 
 
 def doctor(arguments: argparse.Namespace) -> int:
-    """Print the facts, then what is wrong and how to fix it; exit code 1 if something is."""
+    """Print the facts, then problems with their remedies; exit code 1 if there are any."""
     facts = gather_facts()
     findings = diagnose(facts)
     if arguments.json:

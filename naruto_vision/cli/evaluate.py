@@ -74,7 +74,7 @@ def read_label_map(text: str) -> dict[str, str]:
 
 
 def warn_unused_labels(names: Mapping[str, str], sides: Sequence[Mapping[str, Sequence["LabelledBox"]]]) -> None:
-    """Name the labels of ``--label-map`` that nothing has: often misspelt."""
+    """Warn of labels in ``--label-map`` that no object or prediction has."""
     found = {box.label for side in sides for boxes in side.values() for box in boxes}
     unused = [old for old, new in names.items() if old not in found and old != new]
     if unused:
@@ -122,7 +122,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
 def _print(
     runs: Mapping[str, Mapping[str, Any]], compared: Sequence[Mapping[str, Any]], scenes: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Print the tables of every run, how they compare, and the verdicts of these scenes."""
+    """Print the tables of every run, their comparison, and the verdicts of these scenes."""
     from rich.markup import escape
 
     from naruto_vision.metrics import report
@@ -139,7 +139,7 @@ def _print(
 
 
 def remarks(files: Mapping[str, Any]) -> list[str]:
-    """Name the scenes without predictions, the files without a scene, and the files that were set aside."""
+    """Name the scenes without predictions, files without a scene, and unreadable files."""
     lines = []
     for names, what, fate in (
         (files["missing"], "scenes without a file", "counted as scenes without predictions"),
@@ -167,7 +167,7 @@ def run_names(folders: Sequence[Path]) -> dict[str, Path]:
     """Name every run by its folder, relative to their common parent."""
     whole = [folder.resolve() for folder in folders]
     if len(set(whole)) != len(whole):
-        msg = f"--compare: expected other folders than --preds-dir, found one twice: {', '.join(map(str, folders))}"
+        msg = f"--compare: expected different folders, found one twice: {', '.join(map(str, folders))}"
         raise InputError(msg)
     if len(whole) == 1:
         return {str(folders[0]): folders[0]}

@@ -29,7 +29,7 @@ _CHUNK = 32  # images read and embedded at a time
 
 
 def add_encoder_options(parser: argparse.ArgumentParser, *, without: str = "the one that built the gallery") -> None:
-    """Declare the encoder; ``without`` says what happens if none is given."""
+    """Declare the encoder; ``without`` is its default in help."""
     text = f"open_clip or DINOv2 architecture, or model bundle (default: {without})"
     parser.add_argument("--encoder", default="", metavar="MODEL", help=text)
     parser.add_argument(
@@ -58,7 +58,7 @@ def gallery_encoder(arguments: argparse.Namespace, note: Mapping[str, Any], fing
 
 
 def list_files(names: Sequence[str]) -> list[str]:
-    """List image files, those of a folder in the place of the folder."""
+    """List image files; folders are expanded to their images."""
     from naruto_vision.io.images import list_images
 
     files: list[str] = []
@@ -244,7 +244,7 @@ def _add(arguments: argparse.Namespace) -> int:
         quarantine.check(1.0)
         _show_edit(arguments.gallery, after)
     show(
-        f"{len(wanted)} images seen = {quarantine.ok} added + {len(wanted) - len(fresh)} there before + "
+        f"{len(wanted)} images seen = {quarantine.ok} added + {len(wanted) - len(fresh)} already in the gallery + "
         f"{quarantine.quarantined} unreadable"
     )
     return 0
@@ -267,7 +267,7 @@ def _wanted(arguments: argparse.Namespace) -> list[tuple[Path, str]]:
 
 
 def _row(file: Path, label: str, root: str) -> "GalleryRow":
-    """Name an image as `fit` does: relative to the gallery's root if it is in there, otherwise absolute."""
+    """Name an image as `fit` does: relative to the gallery's root if it is inside, otherwise absolute."""
     from naruto_vision.gallery.content import GalleryRow
 
     whole, base = file.absolute(), Path(root).absolute()

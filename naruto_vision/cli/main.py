@@ -1,6 +1,6 @@
 """The entry point: finds the command's module in a literal table and runs it.
 
-Only the standard library is imported here, so that help, the version and mistakes are answered at once.
+Only the standard library is imported here, so that help, the version and usage errors are fast.
 """
 
 import argparse
@@ -38,7 +38,7 @@ _DISK_ERRORS = {
     errno.EISDIR: "expected a file, found a folder; choose another name",
     errno.ENAMETOOLONG: "the name is too long for this file system; choose a shorter one",
 }
-"""What the user can fix, and how. Other OSErrors are defects."""
+"""errno → the problem and its fix. Other OSErrors are defects."""
 
 TRAINER_COMMANDS = {
     "fit": "train a model or build a gallery, as a config describes",
@@ -49,7 +49,7 @@ TRAINER_COMMANDS = {
 """Run by LightningCLI."""
 
 COMMANDS = {
-    "demo": ("run the whole job on synthetic data: draw, fine-tune, build a gallery, predict, evaluate", "demo"),
+    "demo": ("run the whole pipeline on synthetic data: draw, fine-tune, build a gallery, predict, evaluate", "demo"),
     "draw": ("draw synthetic images and scenes with their ground truth", "demo"),
     "data prepare": ("write manifests (CSV files of path and label) of a folder of labelled images", "data"),
     "data audit": ("find duplicates and near-duplicates across the splits of a data set", "data"),
@@ -166,7 +166,7 @@ def _epilog(command: str) -> str:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Shows the default of every option that has one, and errors in one line, without the usage in front of it."""
+    """Shows the default of every option that has one, and errors in one line without the usage."""
 
     def add_argument(self, *flags: str, **options: Any) -> argparse.Action:
         default = options.get("default")
@@ -264,7 +264,7 @@ def _termination_unwinds() -> Iterator[None]:
     """Turn SIGTERM into an exception, so that half-written files are cleaned up on the way out."""
     try:
         before = signal.signal(signal.SIGTERM, _stop)
-    except ValueError:  # not the main thread; whoever owns it owns the signals too
+    except ValueError:  # not the main thread, which alone may set signal handlers
         yield
         return
     try:
@@ -309,5 +309,5 @@ def main(args: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             sys.stderr.write(f"{PROGRAM}: interrupted\n")
             return EXIT_INTERRUPTED
-        except SystemExit as stop:  # argparse leaves this way, after help and after a usage error
+        except SystemExit as stop:  # raised by argparse after help and usage errors
             return stop.code if isinstance(stop.code, int) else int(stop.code is not None)

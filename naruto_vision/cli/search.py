@@ -62,7 +62,7 @@ def search(arguments: argparse.Namespace) -> int:
     gallery = Gallery.open(arguments.gallery)
     encoder = gallery_encoder(arguments, gallery.note, gallery.fingerprint)
     if arguments.text and not encoder.has_text:
-        encoder.encode_texts(arguments.text)  # raises the error that says so
+        encoder.encode_texts(arguments.text)  # raises the specific error
     threshold = _threshold(arguments, gallery)
     quarantine = Quarantine("query images")
     results = (
@@ -160,7 +160,7 @@ def _draw(arguments: argparse.Namespace, gallery: "Gallery", results: Sequence["
 
 
 class ImageFinder:
-    """Reads gallery images below folders, in this order; ``lost`` counts those that cannot be found or read."""
+    """Reads gallery images from folders, tried in this order; ``lost`` counts those that cannot be found or read."""
 
     def __init__(self, roots: Sequence[Path]) -> None:
         self._roots = tuple(roots)

@@ -31,16 +31,16 @@ from naruto_vision.io.machine import has_fast_bf16
 _LOG = logging.getLogger(__name__)
 _Class = TypeVar("_Class")
 ALLOWED_IMPORTS = ("naruto_vision", "lightning.pytorch", "torch.nn", "torch.optim")
-"""What a config may name. Everything else is refused before it is imported: a config is data, not code."""
+"""Packages whose classes a config may name. Others are refused before import: a config must not run code."""
 
-_SUPPRESSED_WARNINGS = (  # true of every run here, and nothing that a user could act on
+_SUPPRESSED_WARNINGS = (  # expected in every run; no action for the user
     ".*isinstance.treespec, LeafSpec.*",
     ".*smaller than the logging interval.*",
     ".*does not have many workers.*",
     ".*exists and is not empty.*",
     ".*is not supported by the model summary.*",
     ".*returned `None`, this fit will run with no optimizer.*",  # building a gallery trains nothing
-    ".*Total length of .* across ranks is zero.*",  # the data module itself says that nothing is validated
+    ".*Total length of .* across ranks is zero.*",  # the data module logs that there is no validation
     ".*module.s. in eval mode at the start of training.*",
     "(?s).*JsonargparseDeprecationWarning.*",  # of LightningCLI's own calls
     "(?s).*was deprecated in v4.*removed in v5.*",
@@ -216,7 +216,7 @@ def _configs(argv: Sequence[str]) -> list[Path]:
 
 
 def _prepare_class_paths(text: str) -> None:
-    """Refuse class paths of other packages, and import the public classes that a text names.
+    """Refuse class paths of other packages, and import the public classes named in a text.
 
     jsonargparse takes a class path without dots for a class that is imported already.
     """
@@ -254,7 +254,7 @@ _DENIED = re.compile(r", denied by the '\S+' entry of the import path denylist\.
 def _unfit_class(found: re.Match[str]) -> str:
     near = difflib.get_close_matches(found[1], naruto_vision.__all__, n=1, cutoff=0.7)
     if not near or near[0] == found[1]:
-        return f"no class {found[1]} that fits here"
+        return f"no class {found[1]} of the expected type"
     return f"no class {found[1]}; did you mean {near[0]}?"
 
 
@@ -274,7 +274,7 @@ def one_line(message: str) -> str:
 
 
 def explain_error(message: str, parser: LightningArgumentParser, command: str, argv: Sequence[str]) -> str:
-    """Say in one line which config or option the parser refused, and which option was probably meant."""
+    """Report in one line which config or option the parser refused, and the closest valid option."""
     text = one_line(message)
     unknown = _UNKNOWN.search(message)
     if unknown is None:

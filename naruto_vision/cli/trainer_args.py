@@ -31,7 +31,7 @@ _CLASS_KEYS = ("class_path", "init_args")
 
 @dataclass(frozen=True)
 class Option:
-    """One option as help shows it: a switch if ``value`` is empty; ``long`` is what a short one stands for."""
+    """One option as help shows it: a switch if ``value`` is empty; ``long`` is the full name of a short one."""
 
     flag: str
     value: str
@@ -258,12 +258,12 @@ def find_config(name: str) -> Path:
         try:
             return config_path(name)
         except MissingPathError:
-            pass  # the message below says more
+            pass  # raises a more specific message below
     raise MissingPathError(path, "config", "give a YAML file, or the name of a packaged one such as scenes.yaml")
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Read a config; InputError if it is no YAML with keys at the top, or misspells ``class_path`` or ``init_args``."""
+    """Read a config; InputError if it is no YAML mapping, or misspells ``class_path`` or ``init_args``."""
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.MarkedYAMLError as error:
@@ -277,13 +277,13 @@ def read_config(path: Path) -> dict[str, Any]:
         raise InputError(msg)
     for parent, key in config_keys(config):
         near = difflib.get_close_matches(key, _CLASS_KEYS, n=1, cutoff=0.8)
-        if near and key not in _CLASS_KEYS:  # the parser would take the whole mapping for something else
+        if near and key not in _CLASS_KEYS:  # the parser would misread the whole mapping
             raise InputError(f"{path}: {parent or 'top level'}: no such key {key}; did you mean {near[0]}?")
     return config
 
 
 def config_keys(value: object, parent: str = "") -> Iterator[tuple[str, str]]:
-    """Yield every key of a config after the dotted path of the mapping that holds it."""
+    """Yield every key of a config after the dotted path of its parent mapping."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield parent, str(key)

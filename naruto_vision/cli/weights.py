@@ -17,7 +17,7 @@ from naruto_vision.io.downloads import (
     find_weights,
 )
 
-_FOLDER = Path("weights")  # in the current folder, so that nothing large is written to a home folder unasked
+_FOLDER = Path("weights")  # in the current folder, so that no large file is written to the home folder
 _HASH_NOTES: Mapping[HashSource, str] = {
     "url": "sha256 in its address",
     "copies": "sha256 of public copies that agree",

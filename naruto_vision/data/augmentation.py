@@ -1,7 +1,7 @@
 """Augmentation of training images: pure functions of the image and a random generator.
 
-They keep what identity hangs on (colours, hair, clothes, face) and change what it does not: side, framing, light,
-sharpness, occlusion, and the flat ground around a segmenter's cut-out.
+They preserve identity (colours, hair, clothes, face) and vary side, framing, light, sharpness, occlusion, and the
+flat background around a segmenter's cut-out.
 """
 
 import cv2
@@ -15,7 +15,7 @@ GROUNDS = (0, 128, 255)
 
 
 def chance(rng: np.random.Generator, probability: float) -> bool:
-    """Decide by one draw."""
+    """Sample a Bernoulli variable."""
     return bool(rng.random() < probability)
 
 
@@ -31,7 +31,7 @@ def random_crop(image: ImageArray, rng: np.random.Generator, *, smallest: float 
 def change_light(image: ImageArray, rng: np.random.Generator) -> ImageArray:
     """Change gamma, contrast and the balance of the channels a little."""
     gamma = rng.uniform(0.75, 1.33)
-    gains = rng.uniform(0.9, 1.1) * rng.uniform(0.95, 1.05, size=3)  # more would turn one hair colour into another
+    gains = rng.uniform(0.9, 1.1) * rng.uniform(0.95, 1.05, size=3)  # larger shifts would change hair colours
     ramp = np.linspace(0.0, 1.0, 256)[:, None] ** gamma * 255.0 * gains + rng.uniform(-12, 12)
     table = np.clip(ramp, 0, 255).round().astype(np.uint8)[None]  # (1, 256, 3)
     lit: ImageArray = cv2.LUT(image, table)
@@ -39,7 +39,7 @@ def change_light(image: ImageArray, rng: np.random.Generator) -> ImageArray:
 
 
 def soften(image: ImageArray, rng: np.random.Generator) -> ImageArray:
-    """Scale down and up again, as a small figure cut from a large scene looks."""
+    """Scale down and up again, to simulate a small figure cut from a large scene."""
     height, width = image.shape[:2]
     part = rng.uniform(0.4, 0.9)
     small = cv2.resize(image, (max(1, round(width * part)), max(1, round(height * part))), interpolation=cv2.INTER_AREA)
@@ -48,7 +48,7 @@ def soften(image: ImageArray, rng: np.random.Generator) -> ImageArray:
 
 
 def occlude(image: ImageArray, rng: np.random.Generator) -> ImageArray:
-    """Put one box or ellipse in front, of a flat random colour or of one of the grounds."""
+    """Occlude with one box or ellipse, of a random colour or of a background grey."""
     height, width = image.shape[:2]
     covered = np.ascontiguousarray(image.copy())
     x, y = int(rng.uniform(0, width)), int(rng.uniform(0, height))
@@ -64,7 +64,7 @@ def occlude(image: ImageArray, rng: np.random.Generator) -> ImageArray:
 
 
 def spotlight(image: ImageArray, rng: np.random.Generator) -> ImageArray:
-    """Keep a large rounded middle and lay everything around it flat: a cut-out where no mask is known."""
+    """Keep a large rounded centre and fill the rest with grey: a cut-out without a mask."""
     height, width = image.shape[:2]
     kept = np.zeros((height, width), dtype=np.uint8)
     centre = int(width * rng.uniform(0.42, 0.58)), int(height * rng.uniform(0.42, 0.58))
@@ -75,7 +75,7 @@ def spotlight(image: ImageArray, rng: np.random.Generator) -> ImageArray:
 
 
 def _rough_mask(mask: Mask, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Grow or shrink a mask by a pixel or two, as a segmenter's own mask is off by."""
+    """Dilate or erode a mask by a pixel or two, the usual error of a segmenter's mask."""
     radius = int(rng.integers(0, max(2, min(mask.shape) // 32 + 1)))
     kernel = np.ones((2 * radius + 1, 2 * radius + 1), dtype=np.uint8)
     change = cv2.dilate if chance(rng, 0.6) else cv2.erode
@@ -84,7 +84,7 @@ def _rough_mask(mask: Mask, rng: np.random.Generator) -> NDArray[np.bool_]:
 
 
 def cut_out(image: ImageArray, mask: Mask, rng: np.random.Generator, *, flat: float = 0.7) -> ImageArray:
-    """Crop to the figure, loosely or tightly, and mostly lay its surroundings flat, as a segmenter's crops come."""
+    """Crop to the figure, loosely or tightly, and usually fill its surroundings with grey, as segmenters do."""
     if not mask.any():
         return image
     height, width = mask.shape
@@ -92,7 +92,7 @@ def cut_out(image: ImageArray, mask: Mask, rng: np.random.Generator, *, flat: fl
     spare_rows = (rows[-1] - rows[0] + 1) * rng.uniform(-0.06, 0.18, size=2)
     spare_columns = (columns[-1] - columns[0] + 1) * rng.uniform(-0.06, 0.18, size=2)
     top, left = max(0, int(rows[0] - spare_rows[0])), max(0, int(columns[0] - spare_columns[0]))
-    # of a figure one pixel high or wide a tight crop would leave nothing
+    # a tight crop of a figure one pixel high or wide would be empty
     bottom = max(top + 1, min(height, int(rows[-1] + spare_rows[1]) + 1))
     right = max(left + 1, min(width, int(columns[-1] + spare_columns[1]) + 1))
     if chance(rng, flat):

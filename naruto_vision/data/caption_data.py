@@ -23,19 +23,19 @@ from naruto_vision.io.quarantine import QuarantinedFile
 
 CAPTIONS_CSV = "captions.csv"
 _AUGMENT_STREAM, _HOLD_OUT_STREAM = 4, 5
-_LONGEST_SIDE = 256  # larger than any tower that is trained here sees, small enough to augment quickly
+_LONGEST_SIDE = 256  # larger than the input of any tower trained here, small enough to augment quickly
 _LOG = logging.getLogger(__name__)
 
 
 class CaptionBatch(NamedTuple):
-    """Images and what is true of them."""
+    """Images with captions and phrases."""
 
     pixels: Tensor  # (B, 3, S, S), float32, as the encoder's ``preprocess`` makes them
     subjects: Tensor  # (B,), int64; images of equal numbers share their captions
-    captions: list[str]  # B texts, one an image
-    phrases: list[str]  # P short texts, of which several may be true of an image; none where only captions are known
-    phrase_groups: Tensor  # (P,), int64: phrases of one group exclude each other (the hair colours, say)
-    truths: Tensor  # (B, P), bool: which phrases are true of each image
+    captions: list[str]  # B texts, one per image
+    phrases: list[str]  # P short texts, several of which may apply to an image; empty if only captions are known
+    phrase_groups: Tensor  # (P,), int64: phrases of one group exclude each other (e.g. hair colours)
+    truths: Tensor  # (B, P), bool: which phrases apply to each image
 
 
 class Caption(NamedTuple):
@@ -72,7 +72,7 @@ class CaptionTable:
         return CaptionTable(self.root, tuple(row for row in self.rows if first[row.path] is row), self.left_out)
 
     def hold_out(self, fraction: float, seed: int) -> tuple["CaptionTable", "CaptionTable"]:
-        """Split off a random share of the images, with all their captions: the rest, and the share."""
+        """Split off a random fraction of the images with all their captions; returns the rest and the fraction."""
         paths = sorted({row.path for row in self.rows})
         order = np.random.default_rng([_HOLD_OUT_STREAM, seed]).permutation(len(paths))
         held = {paths[k] for k in order[: round(fraction * len(paths))]}
@@ -126,23 +126,23 @@ class CaptionDataModule(TableDataModule):
     """Captioned images for ``fit``, ``validate`` and ``test``, listed in ``captions.csv`` (columns ``path``, ``text``).
 
     Images are decoded in the loader's workers. Training order and augmentation depend on the seed and on how many
-    batches were consumed, on nothing else. What cannot be used is counted, reported and left out; every training batch
-    is full.
+    batches were consumed, on nothing else. Unusable rows are counted, reported and left out; every training batch is
+    full.
 
     Args:
-        root: Has ``captions.csv``, of which some images are held out to validate on; or ``train/``, ``valid/`` and
+        root: Has ``captions.csv``, part of which is held out for validation; or ``train/``, ``valid/`` and
             ``test/`` with a ``captions.csv`` each.
-        batch_size: Images a batch and process.
+        batch_size: Images per batch and process.
         num_workers: Worker processes that decode; the batches do not depend on it.
         augmented: Augment the training images.
-        mirrored: Let augmentation swap left and right; not where captions name sides.
-        hold_out_fraction: Share of the images that validates where there is no ``valid/``, in [0, 1].
+        mirrored: Let augmentation swap left and right; disable it if captions name sides.
+        hold_out_fraction: Fraction of the images held out if there is no ``valid/``, in [0, 1].
         max_bad_fraction: Maximum fraction of rows that cannot be used, in [0, 1].
-        seed: Random seed of the order, the augmentation and what is held out.
+        seed: Random seed of the order, the augmentation and the held-out split.
         preprocess: From an image to pixels (3, S, S); by default that of the module's encoder.
 
     Attributes:
-        tables: Split name to its usable rows; to validate and test, the first caption of each image.
+        tables: Split name to its usable rows; for validation and test, the first caption of each image.
         quarantines: Split name to the rows found so far that cannot be used, with counts.
     """
 

@@ -46,26 +46,26 @@ class ClassDataModule(TableDataModule):
         root: A Roboflow export, a folder of manifests, class folders, or a folder of shards.
         reader: How ``root`` is laid out; "auto" finds out.
         aliases: Class name as found, to the name that it should have.
-        policy: What becomes of images with several positive classes.
-        batch_size: Images a batch and process.
+        policy: How images with several positive classes are treated.
+        batch_size: Images per batch and process.
         num_workers: Worker processes that decode ahead; 0 is best where images fit the cache and are small.
         balanced: Draw every class equally often.
         augmented: Augment the training images.
-        mirrored: Let augmentation swap left and right; not where a mirror image is of another class, or of none.
+        mirrored: Let augmentation swap left and right; disable it if a mirror image has another class, or none.
         seed: Random seed of order and augmentation.
         cache_side: Longest side that images are kept at, in pixels; 0 keeps them as they are.
         cache_bytes: Bytes of pixels kept in memory for each split, in all its workers together; the rest is decoded
             again on demand. ``naruto-vision data shard`` makes a smaller data set for any number of runs.
-        max_bad_fraction: Largest share of the listed images that may be unreadable, in [0, 1]; the run stops as soon
+        max_bad_fraction: Maximum fraction of unreadable images, in [0, 1]; the run stops as soon
             as there are more, or as no image of a training class can be read.
-        hold_out_fraction: Share of each class's training images that validates where there is no valid split.
+        hold_out_fraction: Fraction of each class's training images held out if there is no valid split.
         preprocess: From an image to pixels (3, S, S); by default that of the module's encoder.
 
     Attributes:
         preprocess: As given.
         augmented: As given.
         tables: Split name to its table.
-        quarantines: Split name to the images met so far that could not be read, with counts.
+        quarantines: Split name to the unreadable images found so far, with counts.
     """
 
     _what = "class data"
@@ -130,7 +130,7 @@ class ClassDataModule(TableDataModule):
         return row_groups(self.tables["train"], balanced=self.balanced)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what an interrupted run's data has to match to go on exactly."""
+        """Return what the data must match to resume an interrupted run exactly."""
         bad = {split: list(quarantine.bad.items()) for split, quarantine in self.quarantines.items()}
         return {"order": self._order_identity(), "consumed": consumed_batches(self.trainer), "quarantined": bad}
 
@@ -148,7 +148,7 @@ class ClassDataModule(TableDataModule):
             self.quarantines[split].note((), bad)
 
     def _order_identity(self) -> str:
-        """Return a digest of everything that decides the order of training."""
+        """Return a digest of everything that determines the training order."""
         rows = self.tables["train"].rows
         parts = (self.seed, self.batch_size, self.balanced, process_share(self.trainer)[1], rows)
         return hashlib.sha256(repr(parts).encode()).hexdigest()

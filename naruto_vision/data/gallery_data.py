@@ -43,7 +43,7 @@ class GalleryBatch(NamedTuple):
     pixels: Tensor  # (B, 3, S, S), float32, as the encoder's ``preprocess`` makes them
     labels: list[str]  # B class names
     paths: list[str]  # B paths relative to the data's root, POSIX
-    augs: list[str]  # how each image was changed: "none" or "gamma"
+    augs: list[str]  # augmentation of each image: "none" or "gamma"
 
 
 _Item: TypeAlias = tuple[Tensor, str, str, str]
@@ -84,28 +84,28 @@ class _EnrollmentDataset(Dataset[Sample]):
 
 
 class GalleryDataModule(SceneDataModule):
-    """What ``SceneRetriever`` needs: ``fit`` enrols ``root``'s training split, the other verbs read scenes.
+    """Data of ``SceneRetriever``: ``fit`` enrols ``root``'s training split, the other commands read scenes.
 
     Args:
         root: The class data: a Roboflow export, manifests, or class folders. Only ``fit`` needs it.
-        valid: Scene folder with ground truth, to choose thresholds on.
-        test: Scene folder with ground truth, to measure on.
+        valid: Scene folder with ground truth, for choosing thresholds.
+        test: Scene folder with ground truth, for evaluation.
         predict: Scene folder.
         reader: How ``root`` is laid out; "auto" finds out.
         aliases: Class name as found, to the name it should have.
-        policy: What becomes of images with several positive classes.
+        policy: How images with several positive classes are treated.
         split: Which split is enrolled.
         plan: How many images of a class, which near duplicates and which variants are enrolled; None takes every
             image once.
-        enrol_batch_size: Gallery images a batch.
-        max_bad_fraction: Largest share of the gallery images that may be unreadable, in [0, 1]; no gallery is written
+        enrol_batch_size: Gallery images per batch.
+        max_bad_fraction: Maximum fraction of unreadable gallery images, in [0, 1]; no gallery is written
             where there are more, or where no image of a class can be read.
         batch_size: Scenes that are searched together; None takes 8 on a GPU, and 1 on a CPU.
         num_workers: Processes that decode ahead; 0 takes a thread for scenes and none for gallery images.
 
     Attributes:
         table: The enrolled rows, once ``setup("fit")`` has run.
-        quarantine: The gallery images met so far that could not be read, with counts, once ``setup("fit")`` has run.
+        quarantine: The unreadable gallery images found so far, with counts, once ``setup("fit")`` has run.
         plan: What is enrolled.
     """
 
@@ -138,13 +138,13 @@ class GalleryDataModule(SceneDataModule):
         self._max_bad_fraction = max_bad_fraction
 
     def setup(self, stage: str) -> None:
-        """Read what a verb needs: the class data for ``fit``, scene folders for the others.
+        """Read the class data for ``fit``, scene folders for the other stages.
 
         Args:
             stage: "fit", "validate", "test" or "predict".
 
         Raises:
-            InputError: If something that is needed was not given or cannot be used.
+            InputError: If a required folder is missing or unusable.
         """
         super().setup(stage)
         if stage == "fit" and self.table is None:
@@ -175,16 +175,16 @@ class GalleryDataModule(SceneDataModule):
             report_quarantines(self.trainer, {self._split: self.quarantine})
 
     def counts(self) -> dict[str, int]:
-        """Return what became of the listed images: ``listed = not_sampled + quarantined + images to embed``."""
+        """Return the counts of the listed images: ``listed = not_sampled + quarantined + images to embed``."""
         listed = self._not_sampled + (0 if self.table is None else len(self.table))
         bad = 0 if self.quarantine is None else self.quarantine.quarantined
         return {"listed": listed, "not_sampled": self._not_sampled, "quarantined": bad}
 
     def gallery_loader(self, preprocess: Preprocess) -> DataLoader[Any]:
-        """Load every gallery image and its variants once, in table order; each process has its own share.
+        """Load every gallery image and its variants once, in table order, sharded over processes.
 
         An image that cannot be read is left out, so that its batch is shorter.
-        A process without a share gets one empty batch, so that it takes part in the others' collective calls.
+        A process without a share gets one empty batch, so that it takes part in collective calls.
 
         Args:
             preprocess: From an image to the encoder's pixels.

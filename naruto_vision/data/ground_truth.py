@@ -52,7 +52,7 @@ class _Prediction(_Object):
 
 class _SceneFile(msgspec.Struct):
     preds: list[_Prediction]
-    scene: Any = None  # its name; absent in some writers' files
+    scene: Any = None  # scene name; some writers omit it
 
 
 def read_gt(path: str | Path) -> dict[str, tuple[LabelledBox, ...]]:
@@ -63,11 +63,11 @@ def read_gt(path: str | Path) -> dict[str, tuple[LabelledBox, ...]]:
             ``{"bbox": [x1, y1, x2, y2], "label": text}`` in inclusive pixels of the upright image.
 
     Returns:
-        Scene to its objects, in the file's order; a scene in which nobody is known has none.
+        Scene to its objects, in the file's order; a scene without known characters has none.
 
     Raises:
         MissingPathError: If there is no such file.
-        FormatError: If anything in it is not as described; the message names the scene.
+        FormatError: If its content is not as described; the message names the scene.
     """
     path = Path(path)
     if not path.is_file():
@@ -117,7 +117,7 @@ def read_predictions(path: Path, scene: str, *, exact: bool = False) -> tuple[La
 def read_prediction_folder(
     folder: str | Path, scenes: Sequence[str], *, overlay: bool = False, advance: Callable[[], None] = lambda: None
 ) -> PredictionFolder:
-    """Read what a folder predicts for some scenes.
+    """Read a folder's predictions for the given scenes.
 
     The file of scene ``a/b.png`` is ``a/b.json`` or ``a/b.png.json``, the overlay's ``a/b_overlay.json`` or
     ``a/b.png_overlay.json``, in the folder or in its sub-folder ``json``. A file that cannot be used is set aside,
@@ -126,11 +126,11 @@ def read_prediction_folder(
     Args:
         folder: Such as the ``--out`` folder of ``naruto-vision predict``, or the ``json`` folder in it.
         scenes: Paths relative to the images' folder, POSIX.
-        overlay: Read what people are shown in place of every region.
+        overlay: Read only the regions drawn on overlays.
         advance: Called after each scene, for a progress bar.
 
     Returns:
-        The predictions, and what was missing, superfluous or unusable.
+        The predictions, and the missing, surplus and unusable files.
 
     Raises:
         MissingPathError: If there is no such folder, or none of the scenes has a file in it.
@@ -175,7 +175,7 @@ def _read_into(
 
 
 def _leftover(base: Path, used: Iterable[Path | None], overlay: bool) -> tuple[str, ...]:
-    """List the files of one kind that belong to no scene; a file that was used counts for itself, whatever its name."""
+    """List the files of one kind that belong to no scene; a file that was read is never listed."""
     taken = {path.resolve() for path in used if path is not None}
     rest = (path for path in base.rglob("*.json") if path.stem.endswith(_OVERLAY) == overlay)
     return tuple(sorted(path.relative_to(base).as_posix() for path in rest if path.resolve() not in taken))

@@ -36,7 +36,7 @@ class ImageSignature(NamedTuple):
 
 @dataclass(frozen=True)
 class NearPair:
-    """Two images that look alike: their indices, the bits of 256 that differ, whether the pixels are the same."""
+    """Two similar images: their indices, the bits of 256 that differ, whether the pixels are the same."""
 
     first: int
     second: int  # larger than ``first``
@@ -46,7 +46,7 @@ class NearPair:
 
 
 def perceptual_hash(image: ImageArray) -> NDArray[np.uint64]:
-    """Compute the 256-bit pHash of an RGB image, as (4,) uint64; it does not see colour."""
+    """Compute the 256-bit pHash of an RGB image, as (4,) uint64; it ignores colour."""
     small = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     found = imagehash.phash(Image.fromarray(small.astype(np.uint8)), hash_size=16, highfreq_factor=4)
     bits: NDArray[np.uint64] = np.packbits(found.hash).view(np.uint64)
@@ -54,7 +54,7 @@ def perceptual_hash(image: ImageArray) -> NDArray[np.uint64]:
 
 
 def image_signature(image: ImageArray) -> ImageSignature:
-    """Compute what an RGB image is compared by."""
+    """Compute the signature of an RGB image."""
     digest = hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=16).digest()
     mirror = np.ascontiguousarray(image[:, ::-1])
     thumbnail = cv2.resize(image, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA).astype(np.uint8)
@@ -73,7 +73,7 @@ def _alike(first: ImageSignature, second: ImageSignature, *, mirrored: bool) -> 
 
 
 def _candidates(signatures: Sequence[ImageSignature], most_bits: int) -> Iterator[NearPair]:
-    """Yield every pair whose hashes are near, block by block; a pair may come as it is and mirrored."""
+    """Yield every pair whose hashes are near, block by block; a pair may be yielded twice, plain and mirrored."""
     bits = np.stack([one.bits for one in signatures])
     sides = ((False, bits), (True, np.stack([one.mirrored for one in signatures])))
     for start, (flipped, others) in itertools.product(range(0, len(signatures), _BLOCK), sides):
@@ -85,7 +85,7 @@ def _candidates(signatures: Sequence[ImageSignature], most_bits: int) -> Iterato
 
 
 def near_pairs(signatures: Sequence[ImageSignature], most_bits: int = NEAR_BITS) -> list[NearPair]:
-    """Find every pair of images that look alike, also mirrored ones; the same pixels first, then the most alike."""
+    """Find every pair of similar images, also mirrored ones; identical pixels first, then the most similar."""
     if len(signatures) < 2:
         return []
     found: dict[tuple[int, int], NearPair] = {}

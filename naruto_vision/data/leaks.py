@@ -23,14 +23,14 @@ _SPLIT_FOLDERS = frozenset({"train", "training", "valid", "val", "validation", "
 
 
 class Frame(NamedTuple):
-    """A family of numbered images, by what is the same in all their names, and a number in it."""
+    """A family of numbered images (the common part of their names) and a number in it."""
 
     family: str
     number: int
 
 
 def plain_stem(name: str) -> str:
-    """Return a file name's stem without what a Roboflow export adds (``_jpg.rf.<hash>``).
+    """Return a file name's stem without the suffix of a Roboflow export (``_jpg.rf.<hash>``).
 
     Example:
         >>> plain_stem("show-12_jpg.rf.0a1b.jpg")
@@ -40,7 +40,7 @@ def plain_stem(name: str) -> str:
 
 
 def is_exported(name: str) -> bool:
-    """Tell whether a Roboflow export named a file; equal plain stems are then copies of one uploaded image."""
+    """Return whether a Roboflow export named a file; equal plain stems are then copies of one uploaded image."""
     return bool(_EXPORT_HASH.search(PurePosixPath(name).stem))
 
 
@@ -48,7 +48,7 @@ def frame_of(path: str, classes: Collection[str] = ()) -> Frame | None:
     """Read family and frame number out of an image's path.
 
     The number is the last run of digits of the plain stem. The family is the rest of the stem and the folders, without
-    those that name a split or a class: a class folder says who is in an image, not where it comes from.
+    those that name a split or a class: a class folder names the class, not the source video.
     """
     match = _LAST_NUMBER.match(plain_stem(path))
     if match is None:
@@ -61,15 +61,15 @@ def frame_of(path: str, classes: Collection[str] = ()) -> Frame | None:
 
 
 Numbers: TypeAlias = Literal["auto", "frames", "ignore"]
-"""What numbers in file names are: frames, to be ignored, or (auto) frames unless they look like counters."""
+"""How numbers in file names are read: as frames, not at all, or (auto) as frames unless they look like counters."""
 
 COUNTED = 0.5
-"""A family of whose held-out numbers this share is in training too was counted, not cut from a video."""
+"""Fraction of held-out numbers also in training from which a family is a counter, not frames of a video."""
 
 
 @dataclass(frozen=True)
 class FrameNeighbour:
-    """A held-out image and the frame of the other side that is nearest by number; of two, the later one."""
+    """A held-out image and the frame of the other side that is nearest by number; the later one of a tie."""
 
     path: str
     label: str
@@ -110,12 +110,12 @@ class FrameLeaks:
 
     @property
     def by_name_alone(self) -> Rate:
-        """Held-out images named right by the class of the nearest frame, however far; no frame is wrong."""
+        """Accuracy of labelling by the nearest frame's class, however far; without a frame it is an error."""
         return Rate(sum(one.agrees for one in self.neighbours), self.images)
 
     @property
     def by_majority(self) -> Rate:
-        """Held-out images named right by the most frequent class of the other side."""
+        """Accuracy of labelling by the most frequent class of the other side."""
         return Rate(self.majority[1], self.images)
 
 
@@ -131,13 +131,13 @@ def _by_family(
 
 
 def looks_counted(numbers: Sequence[int]) -> bool:
-    """Tell whether numbers of one family were counted several times, class by class, and so are no frames."""
+    """Return whether the numbers of a family are counters that restart for each class, not frames."""
     often = Counter(numbers)
     return sum(often[number] > 1 for number in numbers) >= COUNTED * len(numbers)
 
 
 def _counted_sides(held: Sequence[tuple[Frame, LabelledImage]], others: Sequence[tuple[Frame, LabelledImage]]) -> bool:
-    """Tell whether both sides were numbered from the start, each for itself."""
+    """Return whether both sides were numbered independently from the start."""
     if any(is_exported(row.path) for _, row in held):
         return False
     taken = {frame.number for frame, _ in others}
@@ -158,7 +158,7 @@ def find_frame_leaks(
     window: int = 3,
     numbers: Numbers = "auto",
 ) -> FrameLeaks:
-    """Look for the nearest frame of every held-out image."""
+    """Find the nearest frame of every held-out image."""
     common = Counter(row.label for row in others).most_common(1)
     majority = common[0][0] if common else ""
     neighbours: list[FrameNeighbour] = []
@@ -176,7 +176,7 @@ def find_frame_leaks(
 
 
 GALLERY = "gallery"
-"""The name that a gallery's images go under, beside "train", "valid" and "test"."""
+"""Part name of a gallery's images, beside "train", "valid" and "test"."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ class AuditItems:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The parts that there are, in order."""
+        """The parts that have images, in order."""
         return tuple(dict.fromkeys(item.part for item in self.items))
 
 
@@ -253,7 +253,7 @@ def scan_images(items: Sequence[AuditItem], advance: Callable[[], None] = lambda
 
 
 COMPARISONS = (("valid", "train"), ("test", "train"), ("test", "valid"), ("valid", GALLERY), ("test", GALLERY))
-"""Held-out part, and the part that it has to share nothing with. Train and gallery may share everything."""
+"""Held-out part, and the part it must not overlap. Train and gallery may overlap."""
 
 
 @dataclass(frozen=True)
@@ -289,7 +289,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found: every pair that is alike, the most alike first, and held-out parts against the others."""
+    """Results of an audit: every similar pair, most similar first, and held-out parts against the others."""
 
     items: AuditItems
     scanned: ScannedImages
@@ -303,7 +303,7 @@ class Audit:
         return sum(one.leaking for one in self.comparisons)
 
     def crossing(self) -> list[NearPair]:
-        """Return the pairs that are on both sides of a comparison, the most alike first."""
+        """Return the pairs across a comparison, most similar first."""
         return [pair for pair in self.alike if self._crosses(pair)]
 
     def repeats(self, part: str) -> int:
@@ -321,7 +321,7 @@ class Audit:
         return any({one.held, one.against} == parts for one in self.comparisons)
 
     def as_json(self) -> dict[str, Any]:
-        """Return what ``audit.json`` holds."""
+        """Return the content of ``audit.json``."""
         return {
             "window": self.window,
             "near_bits": NEAR_BITS,
@@ -348,7 +348,7 @@ class Audit:
 
 
 def find_alike(scanned: ScannedImages, most_bits: int = NEAR_BITS) -> tuple[NearPair, ...]:
-    """Find every pair of scanned images that are the same, or nearly, by their indices among the items."""
+    """Find every pair of scanned duplicates and near-duplicates, by their indices among the items."""
     indices = list(scanned.signatures)
     pairs = near_pairs(list(scanned.signatures.values()), most_bits)
     return tuple(replace(pair, first=indices[pair.first], second=indices[pair.second]) for pair in pairs)
@@ -377,7 +377,7 @@ def _compare(
 
 
 def audit(items: AuditItems, scanned: ScannedImages, *, window: int = 3, numbers: Numbers = "auto") -> Audit:
-    """Look for images that are, exactly or nearly, on both sides of a split."""
+    """Find duplicates and near-duplicates across splits."""
     alike = find_alike(scanned)
     sides = [pair for pair in COMPARISONS if set(pair) <= set(items.parts)]
     found = tuple(_compare(items, scanned, alike, pair, window, numbers) for pair in sides)

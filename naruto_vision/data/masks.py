@@ -25,7 +25,7 @@ from naruto_vision.io.images import read_image
 from naruto_vision.records import ImageArray, LabelledImage
 from naruto_vision.segmentation.training import PromptBatch
 
-_SEEDS_APART = 1_000_003  # a prime: scene seeds of two nearby source seeds meet only after so many scenes
+_SEEDS_APART = 1_000_003  # a prime: scene seeds of nearby source seeds coincide only after this many scenes
 
 
 class MaskedImage(NamedTuple):
@@ -68,7 +68,7 @@ class SyntheticMasks(MaskSource):
         self.seed = seed
         self.count = count
         self.size = size
-        self._cast = read_cast(config_path("cast.yaml"))  # whom the unknowns must not resemble
+        self._cast = read_cast(config_path("cast.yaml"))  # unknowns must not resemble these
 
     def __len__(self) -> int:
         return self.count
@@ -129,7 +129,7 @@ class PromptedImage(NamedTuple):
 
 
 def to_square(scene: MaskedImage, side: int) -> MaskedImage:
-    """Scale an image and its masks into a square, as the model will see it: longest side full, the rest black."""
+    """Scale an image and its masks to the longest side and pad with black, the model's input format."""
     height, width = scene.image.shape[:2]
     scale = side / max(height, width)
     size = (max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5)))
@@ -151,7 +151,7 @@ def point_in(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.fl
 
 
 def box_around(mask: NDArray[np.bool_], rng: np.random.Generator, jitter: float) -> NDArray[np.float32]:
-    """Put a box around a mask, each edge moved at random."""
+    """Return a mask's box with each edge jittered."""
     x1, y1, x2, y2 = xyxy_from_mask(mask) or (0, 0, 0, 0)
     reach = np.minimum(np.array([x2 - x1 + 1, y2 - y1 + 1] * 2) * jitter, 20.0)
     moved = np.array([x1, y1, x2, y2]) + rng.uniform(-1.0, 1.0, 4) * reach
@@ -162,7 +162,7 @@ def box_around(mask: NDArray[np.bool_], rng: np.random.Generator, jitter: float)
 def sample_prompts(
     scene: MaskedImage, rng: np.random.Generator, *, figures: int, off_figure: int, boxes: float
 ) -> PromptedImage:
-    """Sample an image's training prompts, and flip it every other time."""
+    """Sample an image's training prompts, and flip it with probability 1/2."""
     image, masks = scene
     if rng.random() < 0.5:
         image, masks = image[:, ::-1], masks[:, :, ::-1]
@@ -177,7 +177,7 @@ def sample_prompts(
 
 
 def all_prompts(scene: MaskedImage, rng: np.random.Generator) -> PromptedImage:
-    """Prompt every figure twice, by one point and by its exact box: what validation measures."""
+    """Prompt every figure by one point and by its exact box, as validation does."""
     points = [point_in(mask, rng) for mask in scene.masks]
     around = [box_around(mask, rng, 0.0) for mask in scene.masks]
     return PromptedImage(scene.image, _stack(points, 2), scene.masks, _stack(around, 4), scene.masks)
@@ -215,7 +215,7 @@ class _Packed(NamedTuple):
 
 
 class _SquareCache:
-    """Images scaled to squares, kept packed to eight mask pixels a byte where ``keep`` is set."""
+    """Images scaled to squares, cached with bit-packed masks if ``keep`` is set."""
 
     def __init__(self, source: MaskSource, side: int, *, keep: bool) -> None:
         self._source = source
@@ -238,7 +238,7 @@ class _SquareCache:
 
 
 class _Prompts(Dataset[Sample]):
-    """Sampled prompts of draws, in place of an unreadable image those of the next; all prompts of plain rows."""
+    """Sampled prompts for draws (an unreadable image is replaced by the next), all prompts for plain rows."""
 
     def __init__(self, squares: _SquareCache, seed: int, sample: Callable[..., PromptedImage]) -> None:
         self._squares, self._seed, self._sample = squares, seed, sample
@@ -263,22 +263,22 @@ class _Prompts(Dataset[Sample]):
 class MaskData(pl.LightningDataModule):
     """Prompts for training and measuring a promptable model.
 
-    What a training step sees is a pure function of the seed and the step: neither the number of workers nor a
-    restart changes it.
+    A training batch is a pure function of the seed and the step: neither the number of workers nor a restart
+    changes it.
 
     Args:
-        train: Images to learn from.
-        valid: Images to measure on.
+        train: Training images.
+        valid: Validation images.
         side: Side of the model's input in pixels.
-        batch_size: Images a batch.
-        epoch_batches: Batches an epoch and process; None goes through all images once.
+        batch_size: Images per batch.
+        epoch_batches: Batches per epoch and process; None goes through all images once.
         num_workers: Processes that prepare training batches; 0 prepares them in the training process.
         seed: Random seed of the order and the prompts.
-        figures: Maximum number of figures of an image that are prompted.
-        off_figure: Number of points of an image that are on no figure.
+        figures: Maximum number of prompted figures per image.
+        off_figure: Number of background points per image.
         boxes: Probability that a figure is prompted by a box instead of a point.
         keep: Keep the scaled images in memory, about 0.22 MB each at 256 pixels.
-        max_bad_fraction: Maximum fraction of unreadable images, in [0, 1]; in place of one, training takes the next.
+        max_bad_fraction: Maximum fraction of unreadable images, in [0, 1]; training replaces one by the next.
 
     Example:
         >>> import naruto_vision as nv
@@ -322,7 +322,7 @@ class MaskData(pl.LightningDataModule):
         return TableLoader(prompts, sampler, self.batch_size, collate, quarantine, num_workers)
 
     def train_dataloader(self) -> TableLoader:
-        """Return the training prompts from wherever the run is."""
+        """Return the training prompts from the run's current step on."""
         rows, world = range(len(self.train)), process_share(self.trainer)[1]
         batches = self.epoch_batches or max(1, len(rows) // (self.batch_size * world))
         sampler = training_sampler(self.trainer, [rows], self.seed, self.batch_size, batches)
@@ -341,7 +341,7 @@ class MaskData(pl.LightningDataModule):
         """Report which images could not be read, and list them in ``quarantine.jsonl`` in the run's log folder.
 
         Raises:
-            InputError: If they are too many over all processes.
+            InputError: If there are too many over all processes.
         """
         report_quarantines(self.trainer, self.quarantines)
 

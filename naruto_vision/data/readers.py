@@ -79,7 +79,7 @@ def _class_columns(path: Path, header: list[str]) -> tuple[int, dict[int, str]]:
     names = {k: name for k, name in enumerate(header) if k != filename and name}
     for name, count in Counter(names.values()).items():
         if count > 1:
-            raise FormatError(path, "one column a class", f"{name!r} twice")
+            raise FormatError(path, "one column per class", f"{name!r} twice")
     return filename, {k: name for k, name in names.items() if name.casefold() != _NOT_A_CLASS}
 
 
@@ -123,7 +123,7 @@ def read_class_folders(folder: str | Path, rules: ReadRules | None = None) -> Cl
     folder = Path(folder)
     names = class_folder_names(folder)
     if not names:
-        msg = f"{folder}: no class folders in it; expected one folder a class with its images inside"
+        msg = f"{folder}: no class folders in it; expected one folder per class with its images"
         raise InputError(msg)
     rows = [SourceRow(path, (path.partition("/")[0],) if "/" in path else ()) for path in list_images(folder)]
     return build_table(folder, rows, names, rules or ReadRules(), list_unnamed=False)
@@ -158,7 +158,7 @@ def _labels_by_path(path: Path) -> tuple[dict[str, list[str]], list[str]]:
 
 
 def _base_of(path: Path, names: Sequence[str], rules: ReadRules) -> Path:
-    """Find the folder that a manifest's paths are relative to: beside it, above it, or where we are."""
+    """Find the folder that a manifest's paths are relative to: its own, a parent, or the current one."""
     candidates = (path.parent, path.parent.parent, Path())
     harmless = [name for name in names if not refusal(name)][:50]
     for folder in candidates:
@@ -172,7 +172,7 @@ def _base_of(path: Path, names: Sequence[str], rules: ReadRules) -> Path:
 
 
 def read_manifest(path: str | Path, root: str | Path | None = None, rules: ReadRules | None = None) -> ClassTable:
-    """Read a manifest: ``path,label`` lines, with ``classes.json`` beside it or not."""
+    """Read a manifest: ``path,label`` lines, with or without ``classes.json`` beside it."""
     path = Path(path)
     found, repeats = _labels_by_path(path)
     labels = {label for names in found.values() for label in names}
@@ -199,7 +199,7 @@ def manifest_text(table: ClassTable, base: str | Path) -> str:
 
 
 def statistics(table: ClassTable, note: str) -> dict[str, Any]:
-    """Return what ``stats_<split>.json`` holds."""
+    """Return the content of ``stats_<split>.json``."""
     report = table.report
     return {
         "total_rows_seen": report.seen,
@@ -226,7 +226,7 @@ def manifest_base(root: str | Path, tables: Mapping[Split, ClassTable]) -> Path:
 
 
 def is_found_from(out: str | Path, base: str | Path) -> bool:
-    """Whether manifests in a folder find images relative to another one by themselves."""
+    """Whether manifests in a folder resolve images relative to another one without options."""
     out = Path(out).resolve()
     return Path(base).resolve() in (out, out.parent, Path().resolve())
 
@@ -243,7 +243,7 @@ def write_manifests(
 
 
 def find_split(root: str | Path, split: Split, reader: ReaderName = "auto") -> tuple[ReaderName, Path] | None:
-    """Find where a split's class data lies and how it is laid out."""
+    """Find a split's class data and its layout."""
     root = Path(root)
     if not root.is_dir():
         raise MissingPathError(root, "folder of class data")
@@ -312,7 +312,7 @@ def read_present(
 def read_splits(
     root: str | Path, hold_out_fraction: float, reader: ReaderName = "auto", rules: ReadRules | None = None
 ) -> dict[Split, ClassTable]:
-    """Read a data set to train on: like ``read_present``, but there always is a validation split."""
+    """Read a data set for training: like ``read_present``, but with a validation split held out if absent."""
     found = read_present(root, reader, rules)
     for split, table in found.items():
         _LOG.info("%s split of %s: %s", split, root, table.report.summary())
@@ -321,5 +321,5 @@ def read_splits(
         held, left = len(found["valid"]), len(found["train"])
         _LOG.warning("%s has no valid split: %d of %d training images are held out", root, held, held + left)
         if not held:
-            _LOG.warning("%s: too few images of every class to hold any out: nothing is validated", root)
+            _LOG.warning("%s: too few images of every class to hold any out: no validation", root)
     return found

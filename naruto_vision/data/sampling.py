@@ -1,6 +1,6 @@
-"""Samplers: which image comes next, as a pure function of the seed and the position in training.
+"""Samplers: the order of images, a pure function of the seed and the position in training.
 
-A sampler that is a ``DistributedSampler`` is left alone by Lightning, so these split their work themselves.
+Lightning does not replace a ``DistributedSampler``, so these shard the data themselves.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +38,7 @@ def draw_rows(groups: Sequence[Sequence[int]], seed: int, start: int, count: int
     """Return part of the endless sequence of training draws.
 
     Every round takes one row of each group, in a random order; every group goes through all its rows before
-    it repeats one. With one group this is an ordinary shuffle; with one group a class it is class-balanced.
+    it repeats one. With one group this is an ordinary shuffle; with one group per class it is class-balanced.
     """
     rounds: dict[int, list[int]] = {}
     passes: dict[tuple[int, int], list[int]] = {}
@@ -136,15 +136,15 @@ class ResumableLoader(DataLoader[Any]):
             collate_fn=collate_fn,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
-            generator=torch.Generator(),  # else every epoch would draw a number from the global generator
+            generator=torch.Generator(),  # otherwise every epoch consumes a number of the global generator
         )
 
     def state_dict(self) -> dict[str, int]:
-        """Return a mark that tells Lightning that this loader resumes by itself."""
+        """Return a placeholder state: Lightning then leaves resuming to this loader."""
         return {"resumable": 1}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Accept the mark."""
+        """Ignore the placeholder state."""
 
 
 def consumed_batches(trainer: "pl.Trainer | None") -> int:
@@ -167,14 +167,14 @@ def training_sampler(
     batch_size: int,
     batches: int | None = None,
 ) -> DrawSampler:
-    """Sample this process's draws from wherever the run is; by default as many an epoch as there are rows."""
+    """Sample this process's draws from the run's current step on; by default an epoch has one draw per row."""
     rank, world = process_share(trainer)
     batches = batches or -(-sum(map(len, groups)) // (batch_size * world))
     return DrawSampler(groups, seed, batch_size, batches, partial(consumed_batches, trainer), rank, world)
 
 
 def checked_batch_size(batch_size: int) -> int:
-    """Pass a batch size on, if it is one."""
+    """Check a batch size and return it."""
     if batch_size < 1:
         msg = f"batch_size {batch_size}: expected at least 1"
         raise InputError(msg)

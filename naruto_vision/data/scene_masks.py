@@ -13,7 +13,7 @@ from naruto_vision.metrics.fragments import FragmentCounts, add_fragments, count
 from naruto_vision.records import Mask
 
 PREDICTIONS = "predictions.jsonl"
-"""Where ``predict`` writes its masks."""
+"""File of ``predict``'s masks."""
 
 
 class _Region(TypedDict):
@@ -33,7 +33,7 @@ class _Image(msgspec.Struct):
 
 class _Annotation(msgspec.Struct):
     image_id: int | str
-    segmentation: Any  # run lengths, checked by whoever unpacks them
+    segmentation: Any  # run lengths, checked on decoding
 
 
 class _Coco(msgspec.Struct):
@@ -42,7 +42,7 @@ class _Coco(msgspec.Struct):
 
 
 def read_coco_masks(path: str | Path) -> dict[str, list[Any]]:
-    """Read which masks the images of a COCO file have, without unpacking them."""
+    """Read which masks the images of a COCO file have, without decoding them."""
     path = Path(path)
     if not path.is_file():
         raise MissingPathError(path, "COCO file of masks")
@@ -76,7 +76,7 @@ def count_scene_fragments(
     shown_only: bool = False,
     advance: Callable[[], None] = lambda: None,
 ) -> FragmentCounts:
-    """Count how often a segmenter cut figures into pieces or ran several together."""
+    """Count how often a segmenter over-segments or merges figures."""
     path = _log_of(Path(folder))
     counts, left = [], dict(figures)
     for line in read_json_lines(path, _Scene):
@@ -102,12 +102,12 @@ def _log_of(folder: Path) -> Path:
 
 
 def _checked(path: str | Path, scene: str, records: Sequence[Any]) -> list[dict[str, Any]]:
-    """Unpack and pack each mask once: unchecked values of a file may not reach the C library."""
+    """Decode and encode each mask once: unchecked values of a file must not reach the C library."""
     return [rle_from_mask(mask) for record in records if (mask := unpack_mask(path, scene, record)).any()]
 
 
 def unpack_mask(path: str | Path, scene: str, record: object) -> Mask:
-    """Unpack the run lengths of a file, (H, W), bool; FormatError if they are no mask."""
+    """Decode the run lengths of a file, (H, W), bool; FormatError if they are no mask."""
     try:
         return mask_from_rle(record if isinstance(record, dict) else {"counts": record})
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Data sets of scenes: folders of images, with or without ground truth, one item an image."""
+"""Data sets of scenes: folders of images, with or without ground truth, one item per image."""
 
 import time
 from collections.abc import Collection, Iterator
@@ -26,7 +26,7 @@ TRUTH = "gt.json"
 
 @dataclass(frozen=True)
 class SceneItem:
-    """One scene as it goes to the model."""
+    """One scene of the model's input."""
 
     scene: str  # path relative to the images' folder, POSIX
     image: ImageArray | None  # (H, W, 3), uint8, RGB, upright; None where it could not be read
@@ -38,7 +38,7 @@ class SceneItem:
 class SceneDataset(Dataset[SceneItem | None]):
     """The images of a scene folder in the order of their names.
 
-    The folder either has ``images/`` (and perhaps ``gt.json``) or is itself full of images, also in sub-folders.
+    The folder either has ``images/`` (and perhaps ``gt.json``) or has the images itself, also in sub-folders.
     """
 
     def __init__(self, folder: str | Path, truth: str | Path | None = None, *, need_truth: bool = False) -> None:
@@ -63,13 +63,13 @@ class SceneDataset(Dataset[SceneItem | None]):
             return
         absent = sorted(set(self._truth) - set(self.scenes))
         if absent:
-            msg = f"{gt_path}: names {len(absent)} scenes that are not in {self.images}: {abbreviate(absent)}"
+            msg = f"{gt_path}: has {len(absent)} scenes that are not in {self.images}: {abbreviate(absent)}"
             raise InputError(msg)
         unnamed = [scene for scene in self.scenes if scene not in self._truth]
         if need_truth and unnamed:
             msg = (
-                f"{gt_path}: says nothing about {len(unnamed)} of {len(self.scenes)} images: {abbreviate(unnamed)}; "
-                "give a scene in which nobody is known an empty list"
+                f"{gt_path}: has no entry for {len(unnamed)} of {len(self.scenes)} images: {abbreviate(unnamed)}; "
+                "give a scene without known characters an empty list"
             )
             raise InputError(msg)
 
@@ -83,7 +83,7 @@ class SceneDataset(Dataset[SceneItem | None]):
         return None if index == NOTHING else self.read(index)
 
     def read(self, index: int) -> SceneItem:
-        """Read the scene of an index; an image that cannot be read is an item that says why."""
+        """Read the scene of an index; an unreadable image gives an item with the reason."""
         scene = self.scenes[index]
         truth = None if self._truth is None else self._truth.get(scene)
         start = time.perf_counter()
@@ -94,11 +94,11 @@ class SceneDataset(Dataset[SceneItem | None]):
         return SceneItem(scene, image, truth, error, (time.perf_counter() - start) * 1e3)
 
     def skip(self, scenes: Collection[str]) -> None:
-        """Leave scenes out of what the loader visits from now on; ``scenes`` and the indices stay as they are."""
+        """Make the loader skip scenes from now on; ``scenes`` and the indices are unchanged."""
         self._skipped = frozenset(scenes)
 
     def is_skipped(self, index: int) -> bool:
-        """Whether the loader passes over the scene with an index in ``scenes``."""
+        """Whether the loader skips the scene with an index in ``scenes``."""
         return self.scenes[index] in self._skipped
 
 
@@ -111,9 +111,9 @@ def scene_loader(
 ) -> "SceneLoader":
     """Load scenes as lists of ``SceneItem``, in order, each in exactly one process.
 
-    A process without a scene gets one empty list, so that it takes part in what the others do together. A list is
-    passed over where all of its scenes are skipped, else it has all of them: what goes through a model together is then
-    the same in a run that was stopped and one that was not, down to the last bit of a score.
+    A process without a scene gets one empty list, so that it takes part in collective calls. A list is
+    skipped if all of its scenes are, else it is complete: the batches, and so the scores to the last bit, are then
+    the same in a resumed and an uninterrupted run.
     """
 
     def skipped(index: int) -> bool:
@@ -158,7 +158,7 @@ class SceneDataModule(pl.LightningDataModule):
         num_workers: int = 1,
     ) -> None:
         super().__init__()
-        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer scenes than processes is no mistake
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer scenes than processes are valid
         self.folders = {"valid": valid, "test": test, "predict": predict}
         self._batch_size = None if batch_size is None else checked_batch_size(batch_size)
         self.scene_workers = num_workers
@@ -175,13 +175,13 @@ class SceneDataModule(pl.LightningDataModule):
         return self._datasets[stage]
 
     def setup(self, stage: str) -> None:
-        """Open the scene folders that a verb needs, so that a wrong one is reported at once."""
+        """Open the scene folders of a stage, so that a wrong one is reported at once."""
         if stage != "fit" or self.folders["valid"] is not None:
             self.dataset({"validate": "valid", "fit": "valid"}.get(stage, stage))
 
     @property
     def scene_batch_size(self) -> int:
-        """Scenes that are searched together."""
+        """Scenes per search batch."""
         device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
         return self._batch_size or group_size(device)
 
@@ -191,7 +191,7 @@ class SceneDataModule(pl.LightningDataModule):
         return scene_loader(self.dataset(stage), batch_size=size, num_workers=workers, rank=rank, world=world)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """Return the scenes that thresholds are chosen on, or nothing where no folder was given."""
+        """Return the scenes for choosing thresholds, or nothing if no folder was given."""
         return [] if self.folders["valid"] is None else self._scene_loader("valid")
 
     def test_dataloader(self) -> DataLoader[Any]:

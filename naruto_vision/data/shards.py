@@ -67,7 +67,7 @@ class ShardFile(msgspec.Struct):
 
 
 class ShardList(msgspec.Struct):
-    """What is in one shard, and what it was packed from."""
+    """The content of one shard, and its source."""
 
     format: Literal[1]
     wanted: str
@@ -86,7 +86,7 @@ class IndexedShard(msgspec.Struct):
 
 
 class SplitIndex(msgspec.Struct):
-    """What is in ``index.json``."""
+    """The content of ``index.json``."""
 
     format: Literal[1]
     classes: tuple[str, ...]
@@ -103,10 +103,10 @@ def read_part(path: Path, kind: type[T]) -> T:
 
 
 class ShardReader:
-    """The images of one split, by their paths. It holds no open file, so it can go to other processes.
+    """The images of one split, by their paths. It has no open file, so it can be sent to other processes.
 
     ``classes`` are in their fixed order, ``images`` is path to labels in the order of the shards. A missing or short
-    shard is a MissingPathError or FormatError: it is not read as far as it goes.
+    shard is a MissingPathError or FormatError: it is never read in part.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -148,7 +148,7 @@ class FolderReader:
 
 
 def image_reader(root: Path) -> ShardReader | FolderReader:
-    """Return what reads the images of a table."""
+    """Return the image reader of a table."""
     return ShardReader(root) if (root / INDEX).is_file() else FolderReader(root)
 
 
@@ -178,7 +178,7 @@ class ShardPlan:
     def __post_init__(self) -> None:
         if self.side < 0 or self.shard_size < 1 or not 0 <= self.quality <= 100:
             found = f"side {self.side}, {self.shard_size} and {self.quality}"
-            msg = f"shards: expected a side >= 0, at least 1 image a shard and a quality of 0 to 100, found {found}"
+            msg = f"shards: expected a side >= 0, at least 1 image per shard and a quality of 0 to 100, found {found}"
             raise InputError(msg)
 
     def encode(self, image: ImageArray) -> bytes:
@@ -194,9 +194,9 @@ class ShardPlan:
 
 
 def check_out(out: Path) -> None:
-    """Refuse a folder that holds something else, and mark it as one of shards."""
+    """Refuse a folder with other content, and mark it as one of shards."""
     if out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():
-        msg = f"{out}: is not empty and holds no shards; give another --out"
+        msg = f"{out}: is not empty and has no shards; give another --out"
         raise InputError(msg)
     remove_leftovers(out)
     write_json(out / MARK, {"format": FORMAT})
@@ -212,7 +212,7 @@ def write_split(
 ) -> int:
     """Pack one split. Shards that an earlier run wrote of the same images are kept.
 
-    Images go to shards in the order of a hash of their paths, so that whoever streams them meets all classes.
+    Images go to shards in the order of a hash of their paths, so that a stream mixes the classes.
     """
     labels: dict[str, list[str]] = {}
     for row in table.rows:
@@ -220,7 +220,7 @@ def write_split(
     order = sorted(labels, key=lambda path: hashlib.sha256(path.encode()).hexdigest())
     items = [(path, tuple(labels[path])) for path in order]
     folder, kept = out / split, 0
-    (folder / INDEX).unlink(missing_ok=True)  # until all is written again there is nothing to read
+    (folder / INDEX).unlink(missing_ok=True)  # no index until all is written again
     written = []
     for number, start in enumerate(range(0, len(items), plan.shard_size)):
         name = folder / f"{split}-{number:06d}.tar"
@@ -290,7 +290,7 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def _digest(table: ClassTable, items: Sequence[Item], plan: ShardPlan) -> str:
-    """Return what changes with the images of a shard or with how they are packed."""
+    """Return a digest of a shard's images and packing options."""
     states = (file.stat() if file.is_file() else None for file in (table.root / path for path, _ in items))
     sources = [(state.st_size, state.st_mtime_ns) if state else (0, 0) for state in states]
     text = json.dumps([plan.side, plan.quality, list(table.classes), list(items), sources])
@@ -298,7 +298,7 @@ def _digest(table: ClassTable, items: Sequence[Item], plan: ShardPlan) -> str:
 
 
 def _read_list(shard: Path, record: Path) -> ShardList | None:
-    """Read the list of a shard that is there; None where one of them is missing or broken."""
+    """Read the list of an existing shard; None if either is missing or broken."""
     if not shard.is_file() or not record.is_file():
         return None
     try:

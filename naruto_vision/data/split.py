@@ -29,7 +29,7 @@ from naruto_vision.errors import InputError
 
 @dataclass(frozen=True)
 class SplitPlan:
-    """Which share of the images goes where, and what has to stay together."""
+    """Fractions of the splits, and which images must stay together."""
 
     valid: float = 0.15
     test: float = 0.15
@@ -49,34 +49,34 @@ class SplitPlan:
 
 
 def _order(groups: Sequence[Sequence[int]], seed: int) -> list[int]:
-    """Return the groups, the largest first, equal ones by chance: small ones fill up what large ones left."""
+    """Return the groups, the largest first, equal ones in random order: small ones fill the remaining gaps."""
     chance = np.random.default_rng(seed).permutation(len(groups)).tolist()
     return sorted(range(len(groups)), key=lambda index: (-len(groups[index]), chance[index]))
 
 
-def _misfit(held: Mapping[str, int], added: Mapping[str, int], wanted: Mapping[str, float]) -> float:
+def _misfit(counts: Mapping[str, int], added: Mapping[str, int], wanted: Mapping[str, float]) -> float:
     """Return how much further a split gets from the wanted share of each class when a group is added to it."""
     return sum(
-        ((held.get(name, 0) + more - wanted[name]) ** 2 - (held.get(name, 0) - wanted[name]) ** 2) / wanted[name]
+        ((counts.get(name, 0) + more - wanted[name]) ** 2 - (counts.get(name, 0) - wanted[name]) ** 2) / wanted[name]
         for name, more in added.items()
     )
 
 
 def assign_groups(groups: Sequence[Sequence[int]], labels: Sequence[str], plan: SplitPlan) -> dict[Split, list[int]]:
-    """Give every group to one split, so that each class is shared out as planned, as well as whole groups allow.
+    """Give every group to one split, so that each class is divided as planned, as well as whole groups allow.
 
-    The first group of every class goes to training, so that there is nothing to be measured that was not learned.
+    The first group of every class goes to training, so that every evaluated class is trained.
     """
     totals = Counter(labels)
     shares = plan.shares()
     wanted = {split: {name: share * totals[name] for name in totals} for split, share in shares.items()}
-    held: dict[Split, Counter[str]] = {split: Counter() for split in shares}
+    counts: dict[Split, Counter[str]] = {split: Counter() for split in shares}
     given: dict[Split, list[int]] = {split: [] for split in shares}
     for index in _order(groups, plan.seed):
         added = Counter(labels[image] for image in groups[index])
-        fresh = any(held["train"][name] == 0 for name in added)
-        best: Split = "train" if fresh else min(shares, key=lambda split: _misfit(held[split], added, wanted[split]))
-        held[best].update(added)
+        fresh = any(counts["train"][name] == 0 for name in added)
+        best: Split = "train" if fresh else min(shares, key=lambda split: _misfit(counts[split], added, wanted[split]))
+        counts[best].update(added)
         given[best].extend(groups[index])
     return {split: sorted(images) for split, images in given.items()}
 
@@ -121,7 +121,7 @@ def frame_pairs(
 
 @dataclass(frozen=True)
 class LeakFreeSplit:
-    """A split, the sizes of the groups that had to stay together (the largest first), and how it came about."""
+    """A split, the sizes of the groups that had to stay together (the largest first), and its plan."""
 
     tables: Mapping[Split, ClassTable]
     plan: SplitPlan
@@ -130,7 +130,7 @@ class LeakFreeSplit:
     source: Mapping[str, Any]
 
     def note(self) -> str:
-        """Return one line for people."""
+        """Return a one-line summary."""
         together = sum(size for size in self.groups if size > 1)
         return (
             f"{sum(self.groups)} images in {len(self.groups)} groups that stay together "
@@ -139,7 +139,7 @@ class LeakFreeSplit:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Return what ``split.json`` holds."""
+        """Return the content of ``split.json``."""
         return {
             **asdict(self.plan),
             "pictures": {split: len({row.path for row in table.rows}) for split, table in self.tables.items()},
@@ -154,7 +154,7 @@ class LeakFreeSplit:
 def _groups(
     items: Sequence[AuditItem], alike: Sequence[NearPair], classes: Sequence[str], plan: SplitPlan
 ) -> list[list[int]]:
-    """Return lists of images that stay together."""
+    """Return groups of images that stay together."""
     first: dict[Path, int] = {}
     same = [(first.setdefault(item.file, index), index) for index, item in enumerate(items) if item.file is not None]
     frames = frame_pairs([item.row.path for item in items], classes, plan.window, plan.numbers)
@@ -165,9 +165,9 @@ def _check_given(given: Mapping[Split, Sequence[int]], groups: Sequence[Sequence
     empty = [split for split, images in given.items() if not images]
     if empty:
         msg = (
-            f"{root}: nothing is left for {empty[0]!r}: {sum(map(len, groups))} images fall into {len(groups)} "
-            "groups that stay together; if numbers in file names are no frames say --numbers ignore, "
-            "else give a smaller --window or add images"
+            f"{root}: no images left for {empty[0]!r}: {sum(map(len, groups))} images fall into {len(groups)} "
+            "groups that stay together; if numbers in file names are not frames use --numbers ignore, "
+            "otherwise use a smaller --window or add images"
         )
         raise InputError(msg)
 
@@ -202,7 +202,7 @@ def _leaking(
 def split_items(
     tables: Mapping[Split, ClassTable], items: AuditItems, scanned: ScannedImages, plan: SplitPlan
 ) -> LeakFreeSplit:
-    """Share out every image that could be read."""
+    """Assign every readable image to a split."""
     indices = sorted(scanned.signatures)
     chosen = [items.items[index] for index in indices]
     signatures = ScannedImages({new: scanned.signatures[old] for new, old in enumerate(indices)})

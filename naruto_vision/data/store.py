@@ -1,8 +1,8 @@
 """Decoding of a class table's images in data-loader workers, with an optional cache in memory.
 
-An image that cannot be read never stops a batch. In its place a training draw takes the next readable image of the
-same class, by the order of the table: batches stay full, and what is drawn depends on the files alone, not on workers
-or interruptions. Every other loader leaves it out, so that a batch is shorter. The process that trains counts them.
+An image that cannot be read never stops a batch. A training draw takes the next readable image of the same class
+instead, in table order: batches stay full, and the draws depend on the files alone, not on workers or interruptions.
+Every other loader leaves it out, so that a batch is shorter. The main process counts them.
 """
 
 import logging
@@ -38,7 +38,7 @@ from naruto_vision.records import ImageArray
 T = TypeVar("T", covariant=True)
 
 Augment: TypeAlias = Callable[[ImageArray, np.random.Generator], ImageArray]
-"""From an image (H, W, 3) uint8 RGB to another (h, w, 3) uint8 RGB, by nothing but the generator."""
+"""From an image (H, W, 3) uint8 RGB to another (h, w, 3) uint8 RGB, depending on the generator alone."""
 
 Preprocess: TypeAlias = Callable[[ImageArray], Tensor]
 """From an image (H, W, 3) uint8 RGB to pixels (3, S, S) float32, as an encoder wants them."""
@@ -123,7 +123,7 @@ class ImageStore:
 
 
 class Sample(NamedTuple):
-    """What became of one index: an item or None, the rows that could be read, and row and reason of the others."""
+    """The result of one index: an item or None, the readable rows, and row and reason of the others."""
 
     item: Any = None
     read: tuple[int, ...] = ()
@@ -166,7 +166,7 @@ class TableDataset(Dataset[Sample]):
         return read_first(self._store, rows, partial(self._prepare, index))
 
     def _with_substitutes(self, row: int) -> Iterator[int]:
-        """Yield a row, then the others of its class, behind it first."""
+        """Yield a row, then the others of its class in cyclic table order."""
         yield row
         label = self._rows[row].label
         first = bisect_left(self._rows, label, key=lambda one: one.label)
@@ -180,7 +180,7 @@ class TableDataset(Dataset[Sample]):
 
 
 class TableQuarantine(Quarantine):
-    """Counts the images of some rows, each once, as loaders meet them; ``left_out`` are further ones, bad already."""
+    """Counts the images of some rows, each once, as loaders read them; ``left_out`` are known to be bad."""
 
     def __init__(
         self,
@@ -201,7 +201,7 @@ class TableQuarantine(Quarantine):
             self.refuse(file.path, file.reason)
 
     def note(self, read: Iterable[int], bad: Iterable[tuple[int, str]]) -> None:
-        """Count rows that were not met before."""
+        """Count rows that were not counted before."""
         for row in read:
             if row not in self._read and row not in self.bad:
                 self._read.add(row)
@@ -230,7 +230,7 @@ class TableQuarantine(Quarantine):
         return {name: (count, listed[name]) for name, count in sorted(bad.items()) if name}
 
     def gather(self, world: int) -> None:
-        """Count what all processes met; each of them has to call this."""
+        """Count over all processes; each of them has to call this."""
         parts: list[tuple[set[int], dict[int, str]]] = [(set(), {})] * world
         if world > 1:
             dist.all_gather_object(parts, (self._read, self.bad))
@@ -238,14 +238,14 @@ class TableQuarantine(Quarantine):
             self.note(read, bad.items())
 
     def summary(self) -> str:
-        """Say how many images could not be read, class by class."""
+        """Report the unreadable images per class."""
         classes = ", ".join(f"{name} {bad} of {listed}" for name, (bad, listed) in self._bad_by_class().items())
         text = f"{self.quarantined} of {self.listed} {self.what} could not be read and were left out"
         return text + f" ({classes})" * bool(classes)
 
 
 def report_quarantines(trainer: pl.Trainer | None, quarantines: Mapping[str, TableQuarantine]) -> None:
-    """Say at the end of a run which images could not be read, and list them in the run's log folder.
+    """Report unreadable images at the end of a run, and list them in the run's log folder.
 
     Every process has to call this; the first one writes.
     """
@@ -264,9 +264,9 @@ def report_quarantines(trainer: pl.Trainer | None, quarantines: Mapping[str, Tab
 
 
 class TableLoader(ResumableLoader):
-    """A loader of samples that notes in its own process which images the workers could not read.
+    """A loader that records the workers' unreadable images in its own process.
 
-    ``collate_fn`` makes a batch of the items that there are, or None for no batch.
+    ``collate_fn`` makes a batch of the available items, or None for no batch.
     """
 
     def __init__(
@@ -298,9 +298,9 @@ def _collate(make: Callable[[list[Any]], Any], samples: Sequence[Sample]) -> tup
 
 
 class TableDataModule(pl.LightningDataModule):
-    """What data modules over one table a split share; a subclass reads the tables and makes the batches."""
+    """Base of data modules with one table per split; a subclass reads the tables and makes the batches."""
 
-    _what: ClassVar[str]  # what a split has, for messages
+    _what: ClassVar[str]  # noun for a split's content, in messages
     _stream: ClassVar[int] = AUGMENT_STREAM
 
     def __init__(
@@ -331,11 +331,11 @@ class TableDataModule(pl.LightningDataModule):
         raise NotImplementedError
 
     def _batch_maker(self, split: Split) -> Callable[[list[PreparedImage]], Any]:
-        """Return what makes a batch of the items, of which there may be none."""
+        """Return the collate function, which also accepts no items."""
         raise NotImplementedError
 
     def _groups(self) -> Sequence[Sequence[int]]:
-        """Return the training rows that take turns."""
+        """Return the groups of training rows."""
         return [range(len(self.tables["train"].rows))]
 
     def _open(self, split: Split) -> None:
@@ -370,7 +370,7 @@ class TableDataModule(pl.LightningDataModule):
         return TableLoader(dataset, sampler, self.batch_size, make, quarantine, self.num_workers)
 
     def train_dataloader(self) -> TableLoader:
-        """Return the training draws from wherever the run is."""
+        """Return the training draws from the run's current step on."""
         dataset = self.dataset("train")
         return self._loader(
             "train", dataset, training_sampler(self.trainer, self._groups(), self.seed, self.batch_size)
@@ -382,7 +382,7 @@ class TableDataModule(pl.LightningDataModule):
         return self._loader(split, dataset, ShareSampler(len(dataset), *process_share(self.trainer)))
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """Return the validation images in table order, or nothing where too few were there to hold any out."""
+        """Return the validation images in table order, or nothing if there were too few to hold any out."""
         self._open("valid")
         return self.ordered_loader("valid") if self.tables["valid"].rows else []
 

@@ -1,4 +1,4 @@
-"""Synthetic captioned characters, drawn while training runs: the pretraining data of tiny-clip."""
+"""Synthetic captioned characters, rendered during training: the pretraining data of tiny-clip."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -112,18 +112,18 @@ class SyntheticCaptionData(pl.LightningDataModule):
     """Synthetic characters for ``fit`` (an endless supply), ``validate`` and ``test`` (a fixed set, full captions).
 
     Every item is a pure function of the seed and its index, so neither the number of workers nor an interruption
-    changes what training sees.
+    changes the training data.
 
     Args:
-        batch_size: Images a batch and process.
-        batches: Batches an epoch.
-        valid: Characters to validate on: retrieval is one among this many.
-        test: Characters to test on.
+        batch_size: Images per batch and process.
+        batches: Batches per epoch.
+        valid: Validation characters: retrieval ranks this many.
+        test: Test characters.
         num_workers: Worker processes that draw.
         size: Side of a drawing in pixels; a little above the encoder's input, because cut-outs lose their margin.
-        cut: How often a figure is cut out of its background, in [0, 1].
-        twins: How often two neighbours in a training batch are views of one character, in [0, 1].
-        full: How often a training caption names every attribute, in [0, 1].
+        cut: Probability that a figure is cut out of its background.
+        twins: Probability that two neighbours in a training batch are views of one character.
+        full: Probability that a training caption names every attribute.
         seed: Random seed of everything.
         preprocess: From an image to pixels (3, S, S); by default that of the module's encoder.
 
@@ -158,7 +158,7 @@ class SyntheticCaptionData(pl.LightningDataModule):
         return self._preprocess or module_preprocess(self.trainer)
 
     def train_dataloader(self) -> ResumableLoader:
-        """Return new characters from wherever the run is."""
+        """Return new characters from the run's current step on."""
         dataset = self._dataset(_ENDLESS, _TRAIN, self.seed, self._prepare(), twins=self._twins, full=self._full)
         # one group of one row: only the position of a draw counts
         sampler = training_sampler(self.trainer, [range(1)], self.seed, self.batch_size, self.batches)

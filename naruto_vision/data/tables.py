@@ -1,4 +1,4 @@
-"""The class table: labelled image paths, and what was discarded while reading them."""
+"""The class table: labelled image paths, and the rows discarded while reading them."""
 
 import hashlib
 import itertools
@@ -23,7 +23,7 @@ _DRIVE_OR_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 def refusal(text: str) -> str:
-    """Say why a path from a file may not be followed."""
+    """Return why a path from a file is refused."""
     if not text or text.strip("./") == "":
         return "names no file"
     if "\0" in text:
@@ -40,9 +40,9 @@ def refusal(text: str) -> str:
 
 
 class FolderFiles:
-    """The files of one folder by the names that a table gives them, in either Unicode form of the name.
+    """The files of one folder by their names in a table, in either Unicode form.
 
-    The folder may itself be a link. Each of its sub-folders is listed once, when a name is first looked up in it.
+    The folder may itself be a link. Each of its sub-folders is listed once, on the first lookup in it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -90,7 +90,7 @@ def abbreviate(names: Sequence[str], most: int = 3) -> str:
 
 
 def warn_ignored_images(folder: Path, searched: str) -> None:
-    """Warn of images that lie beside the only folder that is searched."""
+    """Warn of images beside the only folder that is searched."""
     others = sorted(file.name for file in folder.iterdir() if is_image(file))
     if others:
         what = f"{len(others)} images beside {searched}/ are not searched ({abbreviate(others)})"
@@ -99,15 +99,15 @@ def warn_ignored_images(folder: Path, searched: str) -> None:
 
 @dataclass(frozen=True)
 class TableReport:
-    """What became of every row of a source; each is counted exactly once, or ValueError."""
+    """Counts of a source's rows; each is counted exactly once, or ValueError."""
 
     seen: int = 0
     kept: int = 0  # gave at least one labelled image
     discarded_by_positives: Mapping[int, int] = field(default_factory=dict)  # number of positive classes to rows
     missing: tuple[str, ...] = ()  # names without a file
-    refused: tuple[str, ...] = ()  # ``name reason`` of paths that may not be followed
+    refused: tuple[str, ...] = ()  # ``name reason`` of refused paths
     duplicates: tuple[str, ...] = ()  # names that an earlier row had already
-    renamed: Mapping[str, str] = field(default_factory=dict)  # header or label as found, to the class it became
+    renamed: Mapping[str, str] = field(default_factory=dict)  # header or label as found, to its class
     unlisted: tuple[str, ...] = ()  # images on the disk that no row names; not rows, so not part of ``seen``
 
     def __post_init__(self) -> None:
@@ -122,7 +122,7 @@ class TableReport:
         return sum(self.discarded_by_positives.values())
 
     def summary(self) -> str:
-        """Return one line for people."""
+        """Return a one-line summary."""
         extras = (
             (len(self.missing), "without their file"),
             (self.discarded, "left out by the policy"),
@@ -147,9 +147,9 @@ class ClassTable:
         if any(first >= second for first, second in itertools.pairwise(keys)):
             msg = f"table of {self.root}: expected rows sorted by label and path without repeats"
             raise ValueError(msg)
-        foreign = {row.label for row in self.rows} - set(self.classes)
-        if foreign or len(set(self.classes)) != len(self.classes):
-            msg = f"table of {self.root}: labels {sorted(foreign)} are not among the classes {self.classes}"
+        unlisted = {row.label for row in self.rows} - set(self.classes)
+        if unlisted or len(set(self.classes)) != len(self.classes):
+            msg = f"table of {self.root}: labels {sorted(unlisted)} are not among the classes {self.classes}"
             raise ValueError(msg)
 
     def __len__(self) -> int:
@@ -183,7 +183,7 @@ def hold_out(table: ClassTable, fraction: float) -> tuple[ClassTable, ClassTable
 
 
 def row_groups(table: ClassTable, *, balanced: bool) -> list[list[int]]:
-    """Return the rows that take turns in training."""
+    """Return the groups of training rows."""
     if not table.rows:
         msg = f"{table.root}: no images to train on"
         raise InputError(msg)
@@ -194,7 +194,7 @@ def row_groups(table: ClassTable, *, balanced: bool) -> list[list[int]]:
 
 
 Policy: TypeAlias = Literal["single_only", "first", "all"]
-"""What becomes of an image with several positive classes: left out, only its first class, or a row for each."""
+"""Treatment of an image with several positive classes: left out, only its first class, or a row for each."""
 
 UNLABELLED = "Unlabeled"
 """The placeholder class of images without a class, where they are included; the name of Roboflow's column."""
@@ -206,7 +206,7 @@ class ReadRules:
 
     aliases: Mapping[str, str] = field(default_factory=dict)  # class name as found, to the name that it should have
     policy: Policy = "single_only"
-    labels: tuple[str, ...] | None = None  # the classes that count, in order, renamed; None for all that there are
+    labels: tuple[str, ...] | None = None  # selected classes, in order, renamed; None for all
     include_unlabeled: bool = False  # keep images without any class, under ``Unlabeled``, the last class
     need_files: bool = True  # leave out rows whose file is absent; else they are kept by their names alone
 
@@ -217,24 +217,24 @@ class ReadRules:
             raise InputError(msg)
 
     def classes_of(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Return the classes that come of the names as found, in order and without repeats."""
+        """Return the renamed classes, in order and without repeats."""
         found = tuple(dict.fromkeys(self.aliases.get(name, name) for name in names))
         return self.in_order(found if self.labels is None else [name for name in self.labels if name in found])
 
     def in_order(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Return class names with the placeholder behind them, where unlabelled images are included."""
+        """Return class names, followed by the placeholder if unlabelled images are included."""
         if not self.include_unlabeled:
             return tuple(names)
         return (*(name for name in names if name != UNLABELLED), UNLABELLED)
 
     def positives_of(self, names: Sequence[str], classes: Collection[str]) -> list[str]:
-        """Return the classes of one image that count."""
+        """Return the selected classes of one image."""
         if not names and self.include_unlabeled:
             return [UNLABELLED]
         return [name for name in dict.fromkeys(self.aliases.get(name, name) for name in names) if name in classes]
 
     def labels_of(self, positives: Sequence[str]) -> tuple[str, ...]:
-        """Return the labels that an image gets: none leaves it out."""
+        """Return the labels of an image; none leaves it out."""
         match self.policy:
             case "single_only":
                 return tuple(positives) if len(positives) == 1 else ()
@@ -260,9 +260,9 @@ def build_table(
     *,
     list_unnamed: bool = True,
 ) -> ClassTable:
-    """Check every row of a source and count what becomes of it.
+    """Check every row of a source and count the results.
 
-    A row is refused, missing, a repeat, left out by the policy, or kept: the first of these that holds.
+    A row is refused, missing, a repeat, left out by the policy, or kept: the first that applies.
     """
     pairs: list[tuple[str, str]] = []
     refused, missing, repeats = [], [], []

@@ -43,7 +43,7 @@ from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.records import UNKNOWN, Vectors
 
 UNIT_TOLERANCE = 1e-2
-"""How far a row's length may be from 1: half-precision encoders normalise to about 4e-3."""
+"""Tolerance of a row's length: half-precision encoders normalise to about 4e-3."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class GalleryRow:
             msg = f"{self.path}: expected a label, found an empty one; name the image's class"
             raise InputError(msg)
         if self.label == UNKNOWN:
-            msg = f"{self.path}: {UNKNOWN!r} is the name of everybody who is not enrolled; give the class another name"
+            msg = f"{self.path}: {UNKNOWN!r} is reserved for unknown characters; give the class another name"
             raise InputError(msg)
 
 
@@ -110,29 +110,29 @@ class GalleryContent:
             msg = "gallery: expected at least one row, found none; enrol at least one labelled image"
             raise InputError(msg)
         if not len(self.vectors) == len(self.ids) == len(self.rows):
-            msg = f"gallery: {len(self.vectors)} vectors, {len(self.ids)} ids and {len(self.rows)} rows do not agree"
+            msg = f"gallery: {len(self.vectors)} vectors, {len(self.ids)} ids and {len(self.rows)} rows; expected equal"
             raise InputError(msg)
         if self.ids[0] < 0 or (np.diff(self.ids) <= 0).any():
-            msg = "gallery: expected ids that rise from row to row, found others"
+            msg = "gallery: expected ascending ids, found others"
             raise InputError(msg)
         taken_out = len(archived_ids(self.ledger))
         if self.removed.shape != (taken_out, self.vectors.shape[1]):
-            msg = f"gallery: {taken_out} rows were taken out, the vectors of {len(self.removed)} are there"
+            msg = f"gallery: {taken_out} removed rows, but {len(self.removed)} removed vectors"
             raise InputError(msg)
 
     @property
     def generation(self) -> int:
-        """How many changes the gallery has seen; 1 after it was built."""
+        """Number of changes, counted from 1 at the build."""
         return len(self.ledger)
 
     @property
     def next_id(self) -> int:
-        """The id of the next row to be added: above every id that was ever given."""
+        """The id of the next row to be added, above every id ever used."""
         return int(self.ledger[-1]["next_id"])
 
     @property
     def stale_since(self) -> int | None:
-        """The generation since which the rows are not those that the thresholds were chosen with, if any."""
+        """The generation in which rows changed after the thresholds were chosen, if any."""
         return stale_since(self.ledger) if self.thresholds.chosen else None
 
     @property
@@ -142,7 +142,7 @@ class GalleryContent:
         return found
 
     def stats(self) -> dict[str, Any]:
-        """Return the counts of ``stats.json``; ``enrolment`` is what became of the images when it was built."""
+        """Return the counts of ``stats.json``; ``enrolment`` has the image counts of the build."""
         enrolment = self.note.get("enrolment")
         return {
             **({} if enrolment is None else {"enrolment": enrolment}),
@@ -153,7 +153,7 @@ class GalleryContent:
         }
 
     def digest(self) -> str:
-        """Return 64 hexadecimal digits that change with anything that can change a result."""
+        """Return 64 hexadecimal digits that change with everything that can change a result."""
         rows = [[row.path, row.label, row.aug] for row in self.rows]
         facts = [self.fingerprint, self.vectors.shape, rows, self.thresholds.as_json()]
         found = hashlib.sha256(json.dumps(facts, sort_keys=True).encode("ascii"))
@@ -211,9 +211,9 @@ def archived_ids(ledger: Iterable[Mapping[str, Any]]) -> list[int]:
 
 
 def stale_since(ledger: Sequence[Mapping[str, Any]]) -> int | None:
-    """Return the generation since which the rows are not those that the thresholds were chosen with, if any.
+    """Return the generation in which rows changed after the thresholds were chosen, if any.
 
-    A rollback restores the rows and the thresholds of a generation, and so also whether they belonged together.
+    A rollback restores the rows and the thresholds of a generation, and so also whether they were stale.
     """
     states: list[tuple[int, int]] = []  # of each generation: when its rows were made, and those of its thresholds
     for line in ledger:
@@ -238,7 +238,7 @@ def line_counts(line: Mapping[str, Any]) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class StoredIndex:
-    """What a folder says about its index; ``data``, the bytes of ``faiss.index``, is None for "exact"."""
+    """A folder's index file and metadata; ``data``, the bytes of ``faiss.index``, is None for "exact"."""
 
     kind: IndexKind
     data: bytes | None
@@ -295,9 +295,9 @@ def write_gallery(folder: str | Path, content: GalleryContent, index: VectorInde
 
 
 def read_gallery(folder: str | Path, fingerprint: str | None = None) -> tuple[GalleryContent, StoredIndex]:
-    """Read what a gallery folder holds and the index stored with it; ``fingerprint`` None takes any encoder."""
+    """Read a gallery folder's content and index; ``fingerprint`` None takes any encoder."""
     root = Path(folder)
-    _check_encoder(root, read_manifest(root), fingerprint)  # before anything large is read
+    _check_encoder(root, read_manifest(root), fingerprint)  # checked before large files are read
     manifest, data = read_files(root)
     _check_encoder(root, manifest, fingerprint)
     records = parse_lines(root / ROWS, data[ROWS], _Row)
@@ -328,13 +328,13 @@ def _check_encoder(root: Path, manifest: Manifest, fingerprint: str | None) -> N
 
 
 def _removed(root: Path, data: bytes | None, ledger: list[dict[str, Any]], dim: int) -> Vectors:
-    """Read the removed rows (R, D); a gallery that never lost one has no file."""
+    """Read the removed rows (R, D); without removals there is no file."""
     shape = (len(archived_ids(ledger)), dim)
     return np.zeros((0, dim), dtype=np.float32) if data is None else _parse_npy(root / REMOVED, data, shape)
 
 
 def _stored(root: Path, content: GalleryContent, meta: IndexMeta, data: bytes | None) -> StoredIndex:
-    """Compare ``faiss_meta.json`` with the vectors and say what ``faiss.index`` is.
+    """Compare ``faiss_meta.json`` with the vectors and return the description of ``faiss.index``.
 
     On unit rows the nearest by L2 are the nearest by inner product, so a flat index of that metric needs no file.
     """
@@ -367,7 +367,7 @@ def _check_agreement(root: Path, content: GalleryContent, manifest: Manifest) ->
 
 
 def _parse_npy(path: Path, data: bytes, shape: tuple[int, int]) -> NDArray[np.float32]:
-    """View the bytes of a ``.npy`` file as float32 of a given shape, which they have to fill exactly."""
+    """View the bytes of a ``.npy`` file as float32 of a given shape, which they must fill exactly."""
     stream = io.BytesIO(data)
     try:
         version = np.lib.format.read_magic(stream)

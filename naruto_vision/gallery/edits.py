@@ -1,6 +1,6 @@
 """Edits of a gallery's content: each returns the next generation and a ledger line that can undo it.
 
-What cannot be done raises InputError.
+An invalid edit raises InputError.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -100,7 +100,7 @@ def change_thresholds(content: GalleryContent, thresholds: Thresholds) -> Galler
 
 
 def note_index(content: GalleryContent, index: str) -> GalleryContent:
-    """Note that the index was built again, as a kind of ``faiss_meta.json`` or "exact"."""
+    """Record that the index was rebuilt, as a kind of ``faiss_meta.json`` or "exact"."""
     return _next(content, "reindex", {"index": index})
 
 

@@ -28,16 +28,16 @@ _BLOCK = 256  # rows compared with all kept rows at once
 
 @dataclass(frozen=True)
 class EnrollmentConfig:
-    """What is enrolled of the labelled images.
+    """Which of the labelled images are enrolled.
 
     Args:
-        max_per_class: At most so many images of a class; 0 takes all. Their gamma variants do not count.
-        presample: So many times the cap are sampled of each class, so that near duplicates can be replaced.
-        dedup_threshold: An image is left out when its cosine with an earlier kept one of its class, by path, is at
-            least this; 0 keeps near duplicates.
-        gamma: "add" gives every image a second row with another gamma, "replace" has it instead of the image, as the
-            reference system does.
-        seed: Chooses the images of a large class, and the gammas.
+        max_per_class: Maximum number of images per class; 0 takes all. Gamma variants are not counted.
+        presample: Sample this multiple of the cap per class, so that near-duplicates can be replaced.
+        dedup_threshold: Leave out an image if its cosine with an earlier kept one of its class, by path, is at
+            least this; 0 keeps near-duplicates.
+        gamma: "add" gives every image a second row with another gamma, "replace" replaces the image by it (as in the
+            reference system).
+        seed: Random seed of the image sample and the gammas.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -61,7 +61,7 @@ class EnrollmentConfig:
 
     @property
     def candidates(self) -> int:
-        """How many images of a class are embedded at most; 0 for all."""
+        """Maximum number of embedded images per class; 0 for all."""
         return self.max_per_class * self.presample
 
 
@@ -88,7 +88,7 @@ def sample_candidates(images: Sequence[tuple[str, str]], plan: EnrollmentConfig)
 
 
 def keep_first_of_duplicates(vectors: Vectors, threshold: float) -> NDArray[np.bool_]:
-    """Mark the rows (N,) that stay when each too near to an earlier one that stays is dropped."""
+    """Mark the rows (N,) that remain after dropping near-duplicates of earlier kept rows."""
     keep = np.zeros(len(vectors), dtype=np.bool_)
     for start in range(0, len(vectors), _BLOCK):
         block = vectors[start : start + _BLOCK]
@@ -103,9 +103,9 @@ def keep_first_of_duplicates(vectors: Vectors, threshold: float) -> NDArray[np.b
 def select_rows(
     vectors: Vectors, rows: Sequence[GalleryRow], plan: EnrollmentConfig
 ) -> tuple[list[int], dict[str, int]]:
-    """Apply the cap and the duplicate rule; an image's variants stay or go with it.
+    """Apply the cap and the duplicate rule; an image's variants are kept or dropped with it.
 
-    Returns the indices of the rows that stay, by path, label and augmentation, and the counts of images.
+    Returns the indices of the kept rows, by path, label and augmentation, and the counts of images.
     """
     order = sorted(range(len(rows)), key=lambda i: (rows[i].path, rows[i].label, rows[i].aug != UNCHANGED, rows[i].aug))
     classes: dict[str, dict[str, int]] = {}  # label → path → the first row of the image
@@ -166,7 +166,7 @@ class Enrollment:
         """Keep a batch of unit vectors (B, D) with labels, paths and augmentations (None: unchanged)."""
         augs = [UNCHANGED] * len(labels) if augs is None else augs
         if not len(vectors) == len(labels) == len(paths) == len(augs):
-            msg = f"enrolment: {len(vectors)} vectors, {len(labels)} labels and {len(paths)} paths do not match"
+            msg = f"enrolment: {len(vectors)} vectors, {len(labels)} labels and {len(paths)} paths differ in number"
             raise ValueError(msg)
         self.vectors.append(vectors.float().cpu().numpy())
         self.rows.extend(zip(labels, paths, augs, strict=True))

@@ -29,14 +29,14 @@ _STALE = (
 
 
 class Gallery:
-    """A gallery in memory. It never changes: what would change it returns another one.
+    """An immutable gallery in memory; edits return a new one.
 
     Use ``Gallery.build`` or ``Gallery.open``; ``edit_gallery`` changes a gallery on disk.
 
     Args:
-        content: What it holds.
+        content: Its vectors, entries, thresholds and ledger.
         index: An index of its vectors.
-        folder: Where it was read, for messages; None for one that was made in memory.
+        folder: Its folder, for messages; None if it was made in memory.
 
     Example:
         >>> import naruto_vision as nv
@@ -67,12 +67,12 @@ class Gallery:
 
         Args:
             vectors: Shape (N, D), float32, unit rows.
-            rows: Where each vector came from; row i gets the id i.
+            rows: Source of each vector; row i gets the id i.
             fingerprint: The encoder that made the vectors.
-            index: Which index; "auto" is flat up to 100,000 rows and IVF above, or exact NumPy search, which is logged,
-                where FAISS is not installed.
+            index: Kind of index; "auto" is flat up to 100,000 rows and IVF above, or exact NumPy search (logged) if
+                FAISS is not installed.
             thresholds: The scores below which a region is unknown; None counts every region as known.
-            note: JSON values that say how the vectors were made (encoder, mirrored, enrolment counts).
+            note: JSON values of how the vectors were made (encoder, mirrored, enrolment counts).
 
         Returns:
             The gallery, not yet on disk.
@@ -90,8 +90,8 @@ class Gallery:
 
         Args:
             folder: The gallery.
-            fingerprint: The encoder that will be searched with; None takes any and is for tools that embed nothing.
-            index: Which index; see ``build``.
+            fingerprint: The encoder of the queries; None takes any, for tools that embed nothing.
+            index: Kind of index; see ``build``.
 
         Returns:
             The gallery.
@@ -99,7 +99,7 @@ class Gallery:
         Raises:
             MissingPathError: If the folder or one of its files is missing.
             FingerprintError: If another encoder made the gallery.
-            FormatError: If a file is not the one that was written.
+            FormatError: If a file does not match its hash.
             MissingPackageError: If "faiss" is wanted and not installed.
         """
         content, stored = read_gallery(folder, fingerprint)
@@ -116,10 +116,10 @@ class Gallery:
         return cls(content, index_read, Path(folder))
 
     def save(self, folder: str | Path) -> None:
-        """Write the gallery; an older one in its place is replaced as a whole, or not at all.
+        """Write the gallery; an older one is replaced atomically.
 
         Args:
-            folder: Where the gallery goes.
+            folder: Output folder.
 
         Raises:
             InputError: If another process is changing the gallery in that folder.
@@ -131,18 +131,18 @@ class Gallery:
         """Find the nearest rows.
 
         The result depends on a query and the gallery alone: not on the other queries, the index that searches, or
-        ``k`` (the first five of ten are the five).
+        ``k`` (the top 5 are the first five of the top 10).
 
         Args:
             queries: Shape (Q, D), float32, unit rows.
-            k: How many neighbours a query wants, at least 1; a smaller gallery gives all its rows.
+            k: Neighbours per query, at least 1; a smaller gallery returns all its rows.
             kind: What was embedded; an approximate index has a larger search budget for texts.
 
         Returns:
             For each query its neighbours, highest score first, and of equal scores the lower id first.
 
         Raises:
-            InputError: If the queries have another length than the gallery's vectors, or are not unit rows.
+            InputError: If the queries differ in dimension from the gallery's vectors, or are not unit rows.
             ValueError: If ``k`` is below 1.
         """
         if k < 1:
@@ -185,12 +185,12 @@ class Gallery:
 
     @property
     def vectors(self) -> Vectors:
-        """The rows' vectors: shape (N, D), float32, unit rows. Not to be written to."""
+        """The rows' vectors: shape (N, D), float32, unit rows. Do not modify."""
         return self.content.vectors
 
     @property
     def rows(self) -> tuple[GalleryRow, ...]:
-        """Where each vector came from, in order of their ids."""
+        """Source of each vector, in order of their ids."""
         return self.content.rows
 
     @property
@@ -220,12 +220,12 @@ class Gallery:
 
     @property
     def generation(self) -> int:
-        """How many changes the gallery has seen; 1 after it was built."""
+        """Number of changes, counted from 1 at the build."""
         return self.content.generation
 
     @property
     def stale_since(self) -> int | None:
-        """The generation since which the rows are not those that the thresholds were chosen with, if any."""
+        """The generation in which rows changed after the thresholds were chosen, if any."""
         return self.content.stale_since
 
     @property
@@ -242,11 +242,11 @@ class Gallery:
 def edit_gallery(
     folder: str | Path, change: Callable[..., GalleryContent], *args: Any, fingerprint: str | None = None
 ) -> Gallery:
-    """Change a gallery on disk and return it: locked, opened, changed, and published as the next generation.
+    """Change a gallery on disk and return it: lock, open, change, and publish the next generation.
 
     Args:
         folder: The gallery.
-        change: A function of ``edits``, or another that makes a content of a content.
+        change: A function of ``edits``, or another from content to content.
         *args: Its further arguments: ``edit_gallery(folder, remove_rows, [3, 4])``.
         fingerprint: The encoder of rows to add; None takes any.
 
@@ -266,7 +266,7 @@ def edit_gallery(
 
 
 def reindex_gallery(folder: str | Path, index: IndexChoice) -> Gallery:
-    """Build the index of a gallery on disk again, of the same or another kind; "auto" goes by the present size."""
+    """Rebuild the index of a gallery on disk, of the same or another kind; "auto" goes by its size."""
     with writer_lock(folder):
         content = Gallery.open(folder, index="exact").content
         kind = choose_kind(index, len(content.rows))

@@ -1,6 +1,6 @@
 """Nearest-neighbour search over a gallery's unit vectors: every row by NumPy, or IVF and HNSW by FAISS.
 
-FAISS only proposes rows. All scores are computed again from the vectors, so a score depends on its two vectors alone.
+FAISS only selects candidates. Scores are computed again from the vectors, so each depends on its two vectors alone.
 """
 
 import logging
@@ -17,27 +17,27 @@ from naruto_vision.io.machine import has_package, require_package
 from naruto_vision.records import Vectors
 
 FaissIndex: TypeAlias = Any
-"""An object of FAISS, which ships no types."""
+"""An untyped FAISS object."""
 
 IndexChoice: TypeAlias = Literal["auto", "flat", "faiss", "exact", "hnsw", "ivf", "sq"]
-"""What a caller may choose: "flat" and "faiss" both compare every row; "exact" is the same and stores no index."""
+"""Index kinds of the callers: "flat" and "faiss" both compare every row; "exact" is the same and stores no index."""
 
 IndexKind: TypeAlias = Literal["faiss", "exact", "hnsw", "ivf", "sq"]
 QueryKind: TypeAlias = Literal["image", "text"]
-"""Text vectors lie apart from image vectors, so their neighbours need a larger search budget."""
+"""Text vectors are far from image vectors, so their neighbours need a larger search budget."""
 
 FLAT_ROWS = 100_000
-"""Up to how many rows "auto" compares every row; docs/gallery.md has times and recall beyond."""
+"""Maximum number of rows for which "auto" is flat; docs/gallery.md has times and recall above."""
 TARGET_RECALL: Mapping[QueryKind, float] = MappingProxyType({"image": 0.99, "text": 0.97})
 """Recall@10 that the search budget of a kind of query is chosen for. Neighbours of a text lie in many cells: 0.99 would
-take 1.6 times the cells of 0.97, and at a million rows be less than 20 times as fast as a flat search."""
+take 1.6 times the cells of 0.97, and be less than 20 times as fast as flat at a million rows."""
 
 _LOG = logging.getLogger(__name__)
 _NO_FAISS = "FAISS is not installed: exact NumPy search; pip install 'naruto-vision[cpu]' for FAISS"
 _FACTORY = {"ivf": "IVF{cells},Flat", "sq": "IVF{cells},SQ8", "hnsw": "IDMap2,HNSW32"}  # FAISS's index_factory strings
 _CELLS = 4.0  # IVF cells for each square root of a row
 _EF_CONSTRUCTION = 80
-_EF_LEAST = 16  # FAISS's default; less is fine on a held-out build of few rows, and misses rows in the full one
+_EF_LEAST = 16  # FAISS's default; less suffices while measuring on few rows, but misses rows in the full index
 _EF_LIMIT = 4096
 _HELD_OUT = 256  # rows that the search budget is measured with
 _RECALL_AT = 10
@@ -46,8 +46,8 @@ _SAMPLE = 1000  # stored vectors compared with the gallery's when an index is op
 
 _BLOCK = 16_384  # rows of a matrix product: its scores for 256 queries, 16 MiB, stay in a cache
 _QUERIES = 256
-_GROUP = 64  # neighbouring scores, of which the first selection sees the maximum
-_SPARE = 8  # rows beyond those wanted that are proposed at first
+_GROUP = 64  # neighbouring scores per group; the first selection compares group maxima
+_SPARE = 8  # candidate rows beyond k at first
 _RESCORED = 1 << 22  # float64 numbers that rescoring holds at once: 32 MiB
 
 
@@ -56,7 +56,7 @@ _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 
 @dataclass(frozen=True)
 class SearchBudget:
-    """The ``nprobe`` (IVF) or ``efSearch`` (HNSW) of a query, and the recall that was measured with it."""
+    """The ``nprobe`` (IVF) or ``efSearch`` (HNSW) of a query, and its measured recall."""
 
     width: _Count
     recall: Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -164,8 +164,8 @@ def exact_scores(vectors: Vectors, query: NDArray[np.float64]) -> NDArray[np.flo
 class VectorIndex:
     """Finds the nearest of N unit rows: "faiss" (flat) and "exact" compare every row, the other kinds most of them.
 
-    ``index`` is the FAISS index of an approximate kind; its entries carry ``ids`` (N,), rising. ``budgets`` says how
-    much of it a query examines; without, FAISS's own ``nprobe`` or ``efSearch`` does.
+    ``index`` is the FAISS index of an approximate kind; its entries carry ``ids`` (N,), rising. ``budgets`` is how
+    much of it a query examines; by default FAISS's own ``nprobe`` or ``efSearch``.
     """
 
     def __init__(
@@ -182,7 +182,7 @@ class VectorIndex:
     def build(cls, kind: IndexKind, vectors: Vectors, ids: NDArray[np.int64] | None = None) -> "VectorIndex":
         """Index vectors (N, D) under rising ids (N,), by default 0 to N - 1.
 
-        An approximate index is built without 256 rows at first: they measure its search budget, then join it.
+        An approximate index is built without 256 rows at first: they measure its search budget, then they are added.
         """
         ids = np.arange(len(vectors), dtype=np.int64) if ids is None else ids
         if kind in ("faiss", "exact"):
@@ -214,8 +214,8 @@ class VectorIndex:
     ) -> "VectorIndex":
         """Read ``faiss.index`` and check that it is an index of these vectors under these ids.
 
-        The bytes may come from anybody: FAISS gets a limit on what it may allocate, and the index is checked before it
-        is searched. A flat index is not read at all, because the vectors are the index.
+        The bytes are untrusted: FAISS gets an allocation limit, and the index is checked before it is searched. A flat
+        index is not read, because the vectors are the index.
         """
         if kind in ("faiss", "exact"):
             if not (
@@ -241,8 +241,8 @@ class VectorIndex:
     ) -> list[tuple[NDArray[np.float32], NDArray[np.int64]]]:
         """Find the k nearest rows of each query (Q, D), by falling score and, where scores are equal, rising row.
 
-        More rows are proposed until the last one scores below the last wanted one by more than float32 can err, so
-        that neither the batch nor k changes the answer. ``width`` replaces the measured search budget.
+        More candidates are fetched until the last one scores below the k-th by more than the float32 error, so that
+        neither the batch nor k changes the result. ``width`` replaces the measured search budget.
         """
         total, dim = self.vectors.shape
         wanted = min(k, total)
@@ -254,9 +254,9 @@ class VectorIndex:
             unclear = (scores[:, -1] >= scores[:, wanted - 1] - slack) & (rows[:, -1] >= 0) & (count < total)
             clear, step = np.flatnonzero(~unclear), max(1, _RESCORED // (count * dim))
             for part in (clear[start : start + step] for start in range(0, clear.size, step)):
-                answers = _rescored(self.vectors, queries[pending[part]], rows[part], wanted)
-                for query, answer in zip(pending[part].tolist(), answers, strict=True):
-                    found[query] = answer
+                results = _rescored(self.vectors, queries[pending[part]], rows[part], wanted)
+                for query, result in zip(pending[part].tolist(), results, strict=True):
+                    found[query] = result
             pending, count = pending[unclear], min(4 * count, total)
         return found
 
@@ -270,7 +270,7 @@ class VectorIndex:
             width = self.budgets[kind].width
         scores, found = self._index.search(queries, count, params=self._parameters(width))
         short = np.flatnonzero(found[:, -1] < 0)
-        if self.kind != "hnsw" and short.size:  # the probed cells hold too few rows: probe all of them
+        if self.kind != "hnsw" and short.size:  # the probed cells have too few rows: probe all of them
             everything = self._parameters(self._index.nlist)
             scores[short], found[short] = self._index.search(queries[short], count, params=everything)
         rows = np.minimum(np.searchsorted(self.ids, found), len(self.ids) - 1)
@@ -292,7 +292,7 @@ class VectorIndex:
             self._index.nprobe = width
 
     def widths(self) -> list[int]:
-        """Return the search budgets that are tried, rising, up to one that examines everything there is."""
+        """Return the search budgets that are tried, rising, up to the maximum."""
         least, largest = (_EF_LEAST, min(_EF_LIMIT, len(self.ids))) if self.kind == "hnsw" else (1, self._index.nlist)
         steps = [round(2 ** (step / 3)) for step in range(3 * largest.bit_length())]
         return [width for width in dict.fromkeys(steps) if least <= width < largest] + [max(least, largest)]
@@ -300,8 +300,8 @@ class VectorIndex:
     def _measured(self, known: Vectors, held: Vectors) -> Budgets:
         """Measure the budgets while the index holds ``known`` (M, D): with held-out rows, and for texts.
 
-        Random directions are used as texts: the encoder is not at hand here, and a text names some features, not one
-        image, so its neighbours lie in many cells.
+        Random directions are used as texts: the encoder is not available here, and a text's neighbours lie in many
+        cells because it names some features, not one image.
         """
         texts = np.random.default_rng(_SEED).standard_normal(held.shape, dtype=np.float32)
         texts /= np.linalg.norm(texts, axis=1, keepdims=True)
@@ -311,12 +311,12 @@ class VectorIndex:
         }
 
     def _least_budget(self, known: Vectors, queries: Vectors, target: float) -> SearchBudget:
-        """Find the least budget whose recall@10 exceeds the target by the standard error of the measurement."""
+        """Find the smallest budget whose recall@10 exceeds the target by the standard error of the measurement."""
         k = min(_RECALL_AT, len(known))
         lowest = exact_search(known, queries, k)[0][:, -1] - 1e-5
         for width in self.widths():
-            answers = self.search(queries, k, width=width)
-            hits = np.array([(scores >= low).sum() / k for (scores, _), low in zip(answers, lowest, strict=True)])
+            results = self.search(queries, k, width=width)
+            hits = np.array([(scores >= low).sum() / k for (scores, _), low in zip(results, lowest, strict=True)])
             if hits.mean() - hits.std() / np.sqrt(len(hits)) >= target:
                 break
         return SearchBudget(width, float(hits.mean()), len(queries), len(self.ids))
@@ -324,7 +324,7 @@ class VectorIndex:
     def updated(self, vectors: Vectors, ids: NDArray[np.int64]) -> "VectorIndex":
         """Return an index of the gallery's next generation: rows (M, D) under rising ids (M,); known ids keep theirs.
 
-        IVF removes and appends entries; HNSW appends, and is built again when rows are gone.
+        IVF removes and appends entries; HNSW appends, and is rebuilt after removals.
         """
         if self._index is None:
             return VectorIndex(self.kind, vectors, ids)
@@ -353,7 +353,7 @@ class VectorIndex:
 def _rescored(
     vectors: Vectors, queries: Vectors, rows: NDArray[np.int64], wanted: int
 ) -> list[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-    """Score proposals (Q, W) and keep the best of each query, without the empty ones (-1)."""
+    """Score candidates (Q, W) and keep the best of each query, without the empty ones (-1)."""
     scores = exact_scores(vectors[rows], queries.astype(np.float64)[:, None, :])
     scores[rows < 0] = -np.inf
     order = np.lexsort((rows, -scores), axis=-1)[:, :wanted]
@@ -362,7 +362,7 @@ def _rescored(
 
 
 def _check_index(index: FaissIndex, kind: IndexKind, vectors: Vectors, ids: NDArray[np.int64]) -> None:
-    """Check the type, the size and a sample of the entries of what FAISS read; raise ValueError otherwise."""
+    """Check the type, size and a sample of the entries of a FAISS index; raise ValueError otherwise."""
     faiss = require_package("faiss", "cpu")
     types = {"ivf": faiss.IndexIVFFlat, "sq": faiss.IndexIVFScalarQuantizer, "hnsw": faiss.IndexIDMap2}
     size = (index.ntotal, index.d, index.metric_type)

@@ -32,7 +32,7 @@ class _Stats(TypedDict):
 
 @dataclass(frozen=True)
 class Listing:
-    """A gallery without its vectors; ``rows`` are read on request only."""
+    """A gallery without its vectors; ``rows`` are read on request."""
 
     generation: int
     fingerprint: str
@@ -97,7 +97,7 @@ def _counts(path: Path, data: bytes, rows: int) -> dict[str, int]:
 def find_image(root: Path, path: str) -> Path | None:
     """Find a row's image below a folder, or below its split folders; None where it is missing.
 
-    Rows of a data set with a folder a split are stored relative to that split's folder, but users name the data set's.
+    Rows of a data set with split folders are stored relative to the split's folder, but users give the data set's.
     """
     candidates = (root / path, *(root / split / path for split in _SPLITS))
     return next((candidate for candidate in candidates if candidate.is_file()), None)

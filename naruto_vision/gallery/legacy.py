@@ -20,7 +20,7 @@ from naruto_vision.io.typed_json import read_json
 from naruto_vision.records import ImageArray, Vectors
 
 SAME_ENCODER = 0.99
-"""Cosine from which an image embedded again is the stored row; other decoders and CPUs differ by far less."""
+"""Minimum cosine of an image embedded again with its row; other decoders and CPUs differ by far less."""
 
 _CHECKED = 8
 _WHOLE = "copy the folder again, all files of one build"
@@ -40,9 +40,9 @@ class ReferenceIndex(NamedTuple):
 
 
 def read_reference_index(folder: str | Path) -> ReferenceIndex:
-    """Read ``embeddings.npy`` and ``meta.jsonl``; ``stats.json`` and ``faiss_meta.json``, if there, have to agree.
+    """Read ``embeddings.npy`` and ``meta.jsonl``; ``stats.json`` and ``faiss_meta.json``, if present, have to agree.
 
-    ``faiss.index`` is not opened: it holds the same vectors, and an index is built from those.
+    ``faiss.index`` is not opened: it has the same vectors, and an index is built from those.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -88,7 +88,7 @@ def _read_rows(path: Path) -> tuple[GalleryRow, ...]:
 
 
 def _check(path: Path, **allowed: tuple[object, ...]) -> None:
-    """Check that a JSON file, if it is there, states allowed values or none."""
+    """Check that a JSON file, if present, has allowed values or none."""
     stated = read_json(path, dict[str, Any], hint=_WHOLE) if path.is_file() else {}
     if any(stated.get(key, values[0]) not in values for key, values in allowed.items()):
         expected = ", ".join(f"{key} {' or '.join(map(str, values))}" for key, values in allowed.items())
@@ -97,7 +97,7 @@ def _check(path: Path, **allowed: tuple[object, ...]) -> None:
 
 @dataclass(frozen=True)
 class EncoderCheck:
-    """How many images were embedded again, the lowest cosine with their rows, and whether views were mirrored."""
+    """Images embedded again, the lowest cosine with their rows, and whether views were mirrored."""
 
     checked: int
     lowest: float | None
@@ -122,7 +122,7 @@ def check_encoder(index: ReferenceIndex, encoder: Encoder, find: Callable[[str],
 
 
 def _sample(index: ReferenceIndex, find: Callable[[str], Path | None]) -> tuple[list[int], list[ImageArray]]:
-    """Read up to eight unchanged images, from all over the index."""
+    """Read up to eight unchanged images, spread over the index."""
     plain = [position for position, row in enumerate(index.rows) if row.aug == UNCHANGED]
     order = np.random.default_rng(0).permutation(len(plain)).tolist()
     positions: list[int] = []

@@ -36,7 +36,7 @@ ALWAYS = frozenset({EMBEDDINGS, ROWS, STATS, INDEX_META, THRESHOLDS, LEDGER})
 OPTIONAL = frozenset({INDEX, REMOVED})
 ENROL = "enrol first with `naruto-vision fit --config gallery.yaml`"
 AGAIN = "the gallery is damaged: copy it again, or enrol again with `naruto-vision fit --config gallery.yaml`"
-_TRIES = 5  # how often a reader starts over when a writer publishes meanwhile
+_TRIES = 5  # maximum retries of a reader while a writer publishes
 
 
 class Manifest(TypedDict):
@@ -57,7 +57,7 @@ def json_bytes(value: object) -> bytes:
 
 
 def lines_bytes(values: Sequence[Mapping[str, Any]]) -> bytes:
-    """Return the bytes of a JSON Lines file; a file name on disk need not be valid Unicode."""
+    """Return the bytes of a JSON Lines file; file names need not be valid Unicode."""
     lines = [json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n" for value in values]
     return "".join(lines).encode("utf-8", "surrogatepass")
 
@@ -72,7 +72,7 @@ def parse_json(path: Path, data: bytes, kind: type[T]) -> T:
 
 
 def parse_lines(path: Path, data: bytes, kind: type[T]) -> list[T]:
-    """Parse JSON Lines. Only a line feed ends a line: labels may hold the other line ends of Unicode."""
+    """Parse JSON Lines. Only a line feed ends a line: labels may have other Unicode line ends."""
     lines = data.split(b"\n")
     if lines.pop():
         raise FormatError(path, "a line feed behind every line", "a torn last line", AGAIN)
@@ -80,7 +80,7 @@ def parse_lines(path: Path, data: bytes, kind: type[T]) -> list[T]:
 
 
 def manifest_checksum(manifest: Mapping[str, Any]) -> str:
-    """Return the hash that a manifest carries of itself."""
+    """Return a manifest's hash of itself."""
     facts = {key: value for key, value in manifest.items() if key != "checksum"}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode("ascii")).hexdigest()
 
@@ -126,9 +126,9 @@ def read_files(folder: str | Path, names: Iterable[str] | None = None) -> tuple[
 
 
 def _read_checked(root: Path, name: str, digest: str) -> bytes:
-    """Read one file, which a writer may still have in the staging folder."""
+    """Read one file, which may still be in the staging folder."""
     found = ""
-    for path in (root / name, root / STAGING / name, root / name):  # again: it may have been moved since
+    for path in (root / name, root / STAGING / name, root / name):  # again: it may have been moved meanwhile
         try:
             data = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
@@ -144,7 +144,7 @@ def _read_checked(root: Path, name: str, digest: str) -> bytes:
 
 @contextmanager
 def writer_lock(folder: str | Path) -> Iterator[None]:
-    """Lock a gallery folder, if it is there, against other writers; the lock ends with the process."""
+    """Lock a gallery folder, if it exists, against other writers; the lock ends with the process."""
     root = Path(folder)
     if not root.is_dir():
         yield
@@ -185,7 +185,7 @@ def publish(folder: str | Path, files: Mapping[str, bytes], manifest: Mapping[st
 
 
 def recover(folder: str | Path) -> None:
-    """Finish what a stopped writer had published and drop what it had not; the caller holds the lock."""
+    """Finish a stopped writer's published generation, discard an unpublished one; the caller holds the lock."""
     root = Path(folder)
     remove_leftovers(root)
     try:

@@ -14,7 +14,7 @@ NONE_RULE = "none: no validation, every region counts as known"
 
 @dataclass(frozen=True)
 class Thresholds:
-    """The scores from which a label counts.
+    """The minimum scores of labels.
 
     Example:
         >>> Thresholds(default=0.5, classes={"ayame": 0.75}).threshold("ayame")
@@ -39,7 +39,7 @@ class Thresholds:
         return self.default is not None or bool(self.classes)
 
     def threshold(self, label: str) -> float | None:
-        """Return the lowest cosine at which a label counts; None where every score does."""
+        """Return the minimum cosine of a label; None if there is none."""
         return self.classes.get(label, self.default)
 
     def as_json(self) -> dict[str, Any]:
@@ -64,10 +64,10 @@ def _merit(
 
 
 def best_threshold(scores: NDArray[np.float64], right: NDArray[np.bool_], rule: Rule = "f1") -> float:
-    """Choose the threshold that separates right from wrong regions best.
+    """Choose the threshold that best separates right from wrong regions.
 
-    The candidates lie halfway between neighbouring distinct scores, and at the lowest score: what scored lower than
-    anything seen in validation is never trusted. Of equally good candidates the lowest is taken, which keeps most.
+    The candidates are the midpoints of neighbouring distinct scores, and the lowest score: scores below all validation
+    scores are always rejected. Of equally good candidates the lowest is taken, which keeps most regions.
 
     Shapes: scores (N,), float64; right (N,), bool.
     """
@@ -80,7 +80,7 @@ def best_threshold(scores: NDArray[np.float64], right: NDArray[np.bool_], rule: 
     kept_right, kept_wrong = rights[::-1].cumsum()[::-1], wrongs[::-1].cumsum()[::-1]
     merit = _merit(kept_right, kept_wrong, int(right.sum()), int((~right).sum()), rule)
     middle = (distinct[:-1] + distinct[1:]) / 2.0
-    middle = np.where(middle > distinct[:-1], middle, distinct[1:])  # between neighbouring floats there is no middle
+    middle = np.where(middle > distinct[:-1], middle, distinct[1:])  # adjacent floats have no midpoint
     cuts = np.concatenate([distinct[:1], middle])
     return float(cuts[int(np.argmax(merit))])
 
@@ -114,7 +114,7 @@ def calibrate_thresholds(
 
 
 def _evidence(scores: NDArray[np.float64], right: NDArray[np.bool_], threshold: float) -> dict[str, float | int | None]:
-    """Count what a threshold keeps of N scores (N,) with their judgements (N,)."""
+    """Count the kept regions of N scores (N,) with their judgements (N,)."""
     rights, wrongs = int(right.sum()), int((~right).sum())
     right_kept, wrong_kept = int((right & (scores >= threshold)).sum()), int((~right & (scores >= threshold)).sum())
     return {

@@ -18,12 +18,12 @@ from naruto_vision.io.machine import has_package
 
 Verdict: TypeAlias = Literal["ok", "warning", "wrong"]
 
-_GROWTH = 0.25  # fraction of the rows that may come or go before the recall has to be measured again
+_GROWTH = 0.25  # maximum fraction of changed rows before recall is remeasured
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found and what to do about it; a gallery with warnings still works."""
+    """The result of one check and its remedy; a gallery with warnings is usable."""
 
     check: str
     verdict: Verdict
@@ -33,7 +33,7 @@ class Finding:
 def verify_gallery(
     folder: str | Path, *, fingerprint: str | None = None, images: str | Path | None = None
 ) -> list[Finding]:
-    """Check a gallery; checks of the content are left out where it cannot be read."""
+    """Check a gallery; checks of the content are skipped if it cannot be read."""
     findings = [*_files(Path(folder))]
     try:
         content, stored = read_gallery(folder)
@@ -96,7 +96,7 @@ def _index(content: GalleryContent, stored: StoredIndex) -> Finding:
 
 
 def _recall(kind: str, budgets: Budgets, rows: int) -> Finding:
-    """Report the recall of a sound index, and whether the measurement still holds."""
+    """Report the recall of a valid index, and whether the measurement is current."""
     text = f"{kind}: holds the gallery's {rows} vectors"
     if not budgets:
         return Finding("index", "ok", text)
@@ -119,7 +119,7 @@ def _thresholds(content: GalleryContent) -> Finding:
 
 
 def _repeats(content: GalleryContent) -> Finding:
-    """Count vectors that two labels share: no score can tell them apart."""
+    """Count vectors with several labels, whose scores are always equal."""
     seen: dict[bytes, set[str]] = {}
     for vector, row in zip(content.vectors, content.rows, strict=True):
         seen.setdefault(vector.tobytes(), set()).add(row.label)
@@ -144,6 +144,6 @@ def _images(content: GalleryContent, root: Path) -> Finding:
 
 
 def worst(findings: list[Finding]) -> Verdict:
-    """Return the gravest verdict."""
+    """Return the worst verdict."""
     order: Callable[[Verdict], int] = ("ok", "warning", "wrong").index
     return max((finding.verdict for finding in findings), key=order)

@@ -1,1 +1,1 @@
-"""The only doors to the disk: images, atomic writes, bundles, checkpoints, downloads, quarantine."""
+"""All disk access: images, atomic writes, bundles, checkpoints, downloads, quarantine."""

@@ -34,7 +34,7 @@ def _allowed(mode: int) -> int:
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path with the same suffix; on success it becomes ``path``, on failure it is removed."""
+    """Yield a temporary path with the same suffix; on success it is renamed to ``path``, on failure removed."""
     final = Path(path)
     if final.is_dir():  # the rename would fail at the end, and name the temporary file
         raise IsADirectoryError(errno.EISDIR, "expected a file to write, found a folder", str(final))
@@ -89,7 +89,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a whole UTF-8 text file atomically, with line feeds as they are given."""
+    """Write a whole UTF-8 text file atomically, with line feeds unchanged."""
     write_bytes(path, text.encode("utf-8"))
 
 

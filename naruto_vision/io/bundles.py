@@ -1,8 +1,8 @@
 """Model bundles (``model.safetensors`` + ``model.json``): hashes, packaged ones, writing, reading, strict loading.
 
-The JSON says which architecture the weights belong to, how images are prepared, and what else the weights decide
-(classes, thresholds, licence, metrics). It names no code. torch is imported where tensors are handled: commands that
-only need the path of a packaged config or bundle start without it.
+The JSON has the architecture of the weights, the preprocessing, and what depends on the weights (classes, thresholds,
+licence, metrics). It names no code. torch is imported where tensors are handled: commands that only need the path of a
+packaged config or bundle start without it.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ def has_sha256(path: Path, digest: str) -> bool:
 
 
 def model_fingerprint(facts: Mapping[str, Any], state: "Mapping[str, Tensor]") -> str:
-    """Hash what decides a model's outputs: its configuration and its weights."""
+    """Hash everything that determines a model's outputs: configuration and weights."""
     import torch
 
     digest = hashlib.sha256(repr(sorted(facts.items())).encode())

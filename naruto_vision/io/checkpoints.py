@@ -34,7 +34,7 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def _harmless() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    """List what training scripts leave in checkpoints beside tensors; none of it runs code when it is unpickled."""
+    """List harmless types in training checkpoints beside tensors; none runs code when unpickled."""
     makers: tuple[Any, ...] = (np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0])
     modules = ("numpy.core.multiarray", "numpy._core.multiarray")  # NumPy 1's, and NumPy 2's
     numbers = [(maker, f"{module}.{maker.__name__}") for maker in makers for module in modules]
@@ -55,11 +55,11 @@ def _read_pickle(path: Path, *, trusted: bool = False) -> object:
 
 
 def _found(error: Exception) -> str:
-    """Describe in a few words what the restricted unpickler refused."""
+    """Describe briefly why the restricted unpickler refused a file."""
     text = " ".join(str(error).split())
     name = re.search(r"(?:GLOBAL|GLOBAL:|class) (\S+) (?:whose module|was not)", text)
     if name:
-        return f"one that names code to run ({name[1]}), which is refused"
+        return f"one that would run code ({name[1]}), which is refused"
     detail = text.partition("WeightsUnpickler error: ")[2] or text or type(error).__name__
     return f"an unreadable one ({detail[:100]})"
 

@@ -36,7 +36,7 @@ class OfficialWeights:
     name: str
     url: str
     file: str
-    """The name that it is saved under."""
+    """The file name on disk."""
     megabytes: int
     licence: str
     used_for: str
@@ -44,7 +44,7 @@ class OfficialWeights:
     sha256: str = ""
     hash_source: HashSource = "none"
     md5_prefix: str = ""
-    """The first digits of its MD5, where the publisher put them into the file's name."""
+    """The first digits of its MD5, if the publisher put them into the file name."""
 
 
 def _sam(size: str, md5: str, megabytes: int, sha256: str) -> OfficialWeights:
@@ -133,7 +133,7 @@ _BLOCK = 1 << 18
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is known of a weights file."""
+    """Result of checking a weights file."""
 
     path: Path
     sha256: str
@@ -142,11 +142,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Retries:
-    """How a broken connection is retried."""
+    """Retry settings of broken connections."""
 
     attempts: int = 3  # connections in a row that may end without a single new byte
     pause: float = 2.0  # seconds before the next connection
-    timeout: float = 30.0  # seconds without an answer after which a connection counts as broken
+    timeout: float = 30.0  # seconds without data after which a connection counts as broken
 
 
 def _read_lock(folder: Path) -> dict[str, str]:
@@ -156,14 +156,14 @@ def _read_lock(folder: Path) -> dict[str, str]:
 
 
 def check_weights(row: OfficialWeights, path: Path, hint: str = "remove it and download it again") -> Verdict:
-    """Check a file against everything that is known of it; the record of first downloads lies beside it."""
+    """Check a file against all known hashes; the record of first downloads is beside it."""
     sha256 = file_sha256(path)
     recorded = _read_lock(path.parent).get(row.file, "")
     expected = row.sha256 or recorded
     if expected and sha256 != expected:
         raise FormatError(path, f"sha256 {expected[:12]}…", f"{sha256[:12]}…", hint)
     if row.md5_prefix and not file_digest(path, "md5").startswith(row.md5_prefix):
-        raise FormatError(path, f"MD5 {row.md5_prefix}… as its name says", "another one", hint)
+        raise FormatError(path, f"MD5 {row.md5_prefix}… as in its name", "another one", hint)
     return Verdict(path, sha256, "published" if row.sha256 else "recorded" if recorded else "new")
 
 
@@ -185,7 +185,7 @@ def download_weights(
         _fetch(f"{base_url.rstrip('/')}/{row.file}" if base_url else row.url, part, progress, retries)
         _etag_file(part).unlink(missing_ok=True)
         try:
-            found = check_weights(row, part, "the download is not that file and was removed")
+            found = check_weights(row, part, "the download has another hash and was removed")
         except FormatError:
             part.unlink()
             raise
@@ -198,7 +198,7 @@ def download_weights(
 
 
 def _etag_file(part: Path) -> Path:
-    """Return where the ETag of the version that is being downloaded is kept."""
+    """Return the file of the partial download's ETag."""
     return part.with_name(part.name + ".etag")
 
 
@@ -207,7 +207,7 @@ def _size(part: Path) -> int:
 
 
 def _fetch(url: str, part: Path, progress: Progress, retries: Retries) -> None:
-    """Fill ``part``, over as many connections as it takes."""
+    """Download into ``part``, over several connections if necessary."""
     if not url.startswith(("http://", "https://")):
         msg = f"{url}: expected an address that starts with http:// or https://"
         raise InputError(msg)
@@ -237,7 +237,7 @@ def _one_connection(url: str, part: Path, progress: Progress, timeout: float) ->
     request = urllib.request.Request(url, headers={"User-Agent": "naruto-vision"})  # noqa: S310 - http(s), see _fetch
     if here:
         request.add_header("Range", f"bytes={here}-")
-        if etag.is_file():  # a server that has another version by now sends it whole
+        if etag.is_file():  # if the version changed, the server sends it whole
             request.add_header("If-Range", etag.read_text(encoding="utf-8"))
     try:
         with urllib.request.urlopen(request, timeout=timeout) as response:  # noqa: S310 - http(s), see _fetch
@@ -246,7 +246,7 @@ def _one_connection(url: str, part: Path, progress: Progress, timeout: float) ->
         if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
         if error.headers.get("Content-Range", "") == f"bytes */{here}":
-            return True  # every byte was here already
+            return True  # the file was complete already
         part.unlink()
         return False
 

@@ -101,7 +101,7 @@ def _decode(path: Path, handle: BinaryIO) -> ImageArray:
 
 @contextmanager
 def _own_errors(path: Path) -> Iterator[None]:
-    """Turn whatever goes wrong in a decoder into an error that names the image."""
+    """Convert a decoder's exceptions to an error that names the image."""
     try:
         yield
     except UnidentifiedImageError:
@@ -145,7 +145,7 @@ def read_image(path: str | Path) -> ImageArray:
 
 
 def image_or_none(path: str | Path) -> ImageArray | None:
-    """Read an image that may be gone or broken, where the rest is shown without it."""
+    """Read an image, or return None if it is missing or broken."""
     try:
         return read_image(path)
     except (BadImageError, MissingPathError):

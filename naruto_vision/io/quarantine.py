@@ -14,14 +14,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class QuarantinedFile:
-    """One file that was set aside, and why, in one line."""
+    """One unusable file and the reason, in one line."""
 
     path: str
     reason: str
 
 
 class Quarantine:
-    """Counts what was read and records what could not be: ``seen = ok + quarantined``."""
+    """Counts readable files and records the others: ``seen = ok + quarantined``."""
 
     def __init__(self, what: str = "files", listed: int = 0) -> None:
         self.what = what
@@ -31,17 +31,17 @@ class Quarantine:
 
     @property
     def rows(self) -> tuple[QuarantinedFile, ...]:
-        """The files set aside, in the order in which they were met."""
+        """The unusable files, in the order they were read."""
         return tuple(self._rows)
 
     @property
     def quarantined(self) -> int:
-        """How many were set aside."""
+        """Number of unusable files."""
         return len(self._rows)
 
     @property
     def seen(self) -> int:
-        """How many were tried."""
+        """Number of files read."""
         return self.ok + self.quarantined
 
     def accept(self) -> None:
@@ -49,11 +49,11 @@ class Quarantine:
         self.ok += 1
 
     def refuse(self, path: str | Path, reason: str) -> None:
-        """Set one file aside; only the first line of the reason is kept."""
+        """Record one unusable file; only the first line of the reason is kept."""
         self._rows.append(QuarantinedFile(str(path), reason.partition("\n")[0]))
 
     def read(self, path: str | Path, load: Callable[[], T]) -> T | None:
-        """Load one file and count it; None for one that is set aside by a ``BadImageError`` or ``MissingPathError``."""
+        """Load one file and count it; None if it raises ``BadImageError`` or ``MissingPathError``."""
         try:
             value = load()
         except (BadImageError, MissingPathError) as error:
@@ -63,7 +63,7 @@ class Quarantine:
         return value
 
     def check(self, max_bad_fraction: float) -> None:
-        """Raise ``InputError`` if nothing could be read, or more than this fraction, in [0, 1], was set aside."""
+        """Raise ``InputError`` if nothing could be read, or more than this fraction, in [0, 1], is unusable."""
         total = max(self.listed, self.seen)
         if self._rows and (self.quarantined == total or self.quarantined > max_bad_fraction * total):
             problem = f"none of {total} {self.what} can be read"
@@ -80,6 +80,6 @@ class Quarantine:
         return {"seen": self.seen, "ok": self.ok, "quarantined": self.quarantined}
 
     def write(self, path: str | Path) -> None:
-        """Write one JSON line for each file that was set aside, in the order in which they were met."""
+        """Write one JSON line for each unusable file, in the order they were read."""
         lines = (json.dumps({"path": r.path, "reason": r.reason}, ensure_ascii=False) for r in self._rows)
         write_text(path, "".join(line + "\n" for line in lines))

@@ -1,4 +1,4 @@
-"""Read JSON files as typed values, with errors that name the file and the place in the document."""
+"""Read JSON files as typed values, with errors that name the file and the JSON path."""
 
 import json
 import re
@@ -18,7 +18,7 @@ _STEP = re.compile(r"\[(\d+)\]|\.(\w+)")
 
 
 def refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse a JSON object that has a key twice, of which a plain reader keeps the last (`object_pairs_hook`)."""
+    """Refuse a JSON object with a repeated key, which a plain reader accepts (`object_pairs_hook`)."""
     value = dict(pairs)
     if len(value) != len(pairs):
         name, count = Counter(name for name, _ in pairs).most_common(1)[0]
@@ -51,7 +51,7 @@ def read_json_lines(path: Path, kind: type[T], *, hint: str = "") -> Iterator[T]
 
 
 def convert_json(path: Path, value: object, kind: type[T], *, where: str = "", hint: str = "") -> T:
-    """Convert JSON values of a file; ``where`` names their place in it."""
+    """Convert JSON values of a file; ``where`` is their path in it."""
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
@@ -66,7 +66,7 @@ def convert_json(path: Path, value: object, kind: type[T], *, where: str = "", h
 
 
 def _value_at(value: object, place: str) -> object:
-    """Follow a path such as ``[0].bbox[2]`` as far as it names keys."""
+    """Follow a path such as ``[0].bbox[2]`` as far as its keys exist."""
     found: Any = value
     for index, name in _STEP.findall(place.partition("[...]")[0]):
         found = found[int(index) if index else name]

@@ -1,1 +1,1 @@
-"""Functional metrics, their torchmetrics twins and the intervals beside every rate."""
+"""Functional metrics, their torchmetrics twins and confidence intervals."""

@@ -9,7 +9,7 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """Accuracy; its mean over the classes that occur; the mean F1 over those that occur or were predicted; a count."""
+    """Accuracy; its mean over the classes that occur; the mean F1 over those that occur or are predicted; a count."""
 
     accuracy: float
     macro_accuracy: float
@@ -38,7 +38,7 @@ def class_figures(confusion: Tensor) -> ClassFigures:
 
 
 def recall_at_1(queries: Tensor, items: Tensor) -> float:
-    """Share of queries whose nearest item is their own; a tie counts as a miss unless the own item comes first."""
+    """Fraction of queries whose nearest item is the matching one; a tie is a miss unless the match comes first."""
     if len(queries) == 0:
         return 0.0
     nearest = (queries @ items.T).argmax(dim=1)
@@ -46,7 +46,7 @@ def recall_at_1(queries: Tensor, items: Tensor) -> float:
 
 
 def leave_one_out_accuracy(vectors: Tensor, labels: Tensor) -> float:
-    """Share of vectors whose nearest other vector has their label."""
+    """Fraction of vectors whose nearest other vector has their label."""
     if len(vectors) < 2:
         return 0.0
     similarity = (vectors @ vectors.T).fill_diagonal_(-2.0)  # below any cosine
@@ -66,7 +66,7 @@ class CalibrationBin:
 
 @dataclass(frozen=True)
 class IouCalibration:
-    """How predicted and true IoU agree; the errors are None without masks."""
+    """Agreement of predicted and true IoU; the errors are None without masks."""
 
     count: int
     calibration_error: float | None

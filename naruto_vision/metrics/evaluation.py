@@ -26,18 +26,18 @@ from naruto_vision.metrics.stats import Interval, Rate, bootstrap_ratios
 from naruto_vision.records import UNKNOWN, Box, LabelledBox
 
 INSIDE = 0.8
-"""A box lies in another one when at least this share of its pixels does."""
+"""A box is inside another one if at least this fraction of its pixels is."""
 
 MatchReason: TypeAlias = Literal["right", "wrong name", "unknown"]
 """A matched pair: the same label, another one, or "unknown" for an object that has a name."""
 
 ObjectReason: TypeAlias = Literal["right", "wrong name", "unknown", "cut in parts", "swallowed", "missed"]
-"""What became of an object of the ground truth."""
+"""The outcome of a ground-truth object."""
 
 PredictionReason: TypeAlias = Literal[
     "right", "wrong name", "unknown", "duplicate", "part", "too large", "background", "unnamed"
 ]
-"""What a prediction is."""
+"""The outcome of a prediction."""
 
 OBJECT_REASONS: tuple[ObjectReason, ...] = get_args(ObjectReason)
 PREDICTION_REASONS: tuple[PredictionReason, ...] = get_args(PredictionReason)
@@ -55,7 +55,7 @@ class ObjectVerdict:
 
 @dataclass(frozen=True)
 class PredictionVerdict:
-    """One prediction and what it is."""
+    """One prediction and its outcome."""
 
     prediction: LabelledBox
     reason: PredictionReason
@@ -71,7 +71,7 @@ class SceneVerdict:
 
 @dataclass(frozen=True)
 class ReasonCounts:
-    """How often each reason was given; each side adds up to its objects or predictions."""
+    """Counts per reason; they add up to the objects and to the predictions."""
 
     objects: Mapping[ObjectReason, int]
     predictions: Mapping[PredictionReason, int]
@@ -93,21 +93,21 @@ def judge_scene(
 
     Matched pairs are ``right``, ``wrong name`` or ``unknown``. An object without a match is the first of these:
 
-    - ``cut in parts``: two or more unmatched predictions lie in it, and the box around them reaches the threshold, so
-      that merging them would have found it;
-    - ``swallowed``: a prediction holds it (0.8 of its box), or reaches the threshold but was matched to another object;
+    - ``cut in parts``: two or more unmatched predictions lie in it, and their common box reaches the threshold, so that
+      merging them would match it;
+    - ``swallowed``: a prediction contains it (0.8 of its box), or reaches the threshold but matches another object;
     - ``missed``.
 
-    A prediction without a match is the first of these: ``unnamed`` (called "unknown", so it claims nothing),
-    ``duplicate`` (it reaches the threshold with an object that has a better one), ``part`` (0.8 of it lies in an
-    object), ``too large`` (it holds 0.8 of an object), ``background``.
+    A prediction without a match is the first of these: ``unnamed`` (called "unknown", so it is not counted),
+    ``duplicate`` (it reaches the threshold with an object that has a better match), ``part`` (0.8 of it is in an
+    object), ``too large`` (it contains 0.8 of an object), ``background``.
     """
     pairs = match_boxes(predictions, truths, iou_match, matching)
     guesses, objects = [item.box for item in predictions], [item.box for item in truths]
     iou, shared = inclusive_iou_matrix(guesses, objects), shared_pixel_matrix(guesses, objects)
     reaches = iou >= iou_match
-    within = shared >= INSIDE * box_pixels(guesses)[:, None]  # the prediction lies in the object
-    holds = shared >= INSIDE * box_pixels(objects)[None]  # the prediction holds the object
+    within = shared >= INSIDE * box_pixels(guesses)[:, None]  # the prediction is inside the object
+    contains = shared >= INSIDE * box_pixels(objects)[None]  # the prediction contains the object
     reasons = {guess: _match_reason(predictions[guess], truths[true]) for guess, true in pairs}
     matches = {true: guess for guess, true in pairs}
     judged: list[ObjectVerdict] = []
@@ -117,13 +117,13 @@ def judge_scene(
             judged.append(ObjectVerdict(truth, reasons[guess], predictions[guess], float(iou[guess, column])))
             continue
         parts = [guesses[index] for index in np.flatnonzero(within[:, column]) if index not in reasons]
-        swallowed = bool((holds[:, column] | reaches[:, column]).any())
+        swallowed = bool((contains[:, column] | reaches[:, column]).any())
         judged.append(ObjectVerdict(truth, _unfound(truth.box, parts, iou_match, swallowed)))
     return SceneVerdict(
         tuple(judged),
         tuple(
             PredictionVerdict(
-                item, reasons.get(row) or _unmatched(item, (reaches[row].any(), within[row].any(), holds[row].any()))
+                item, reasons.get(row) or _unmatched(item, (reaches[row].any(), within[row].any(), contains[row].any()))
             )
             for row, item in enumerate(predictions)
         ),
@@ -154,19 +154,19 @@ def _unfound(box: Box, parts: Sequence[Box], threshold: float, swallowed: bool) 
 
 
 def _unmatched(prediction: LabelledBox, overlaps: tuple[bool, bool, bool]) -> PredictionReason:
-    """Judge by whether it reaches the threshold with an object, lies in one, or holds one."""
+    """Decide by whether it reaches the threshold with an object, is inside one, or contains one."""
     if prediction.label == UNKNOWN:
         return "unnamed"
     kinds: tuple[PredictionReason, ...] = ("duplicate", "part", "too large")
     return next((kind for kind, found in zip(kinds, overlaps, strict=True) if found), "background")
 
 
-_ON_OBJECT = 0.5  # half of the smaller box: the region is chiefly of this object, or the object chiefly of this region
+_ON_OBJECT = 0.5  # half of the smaller box: most of the region is in the object, or most of the object in the region
 
 
 @dataclass(frozen=True)
 class SceneOutcome:
-    """The counts of one scene, the reasons, and how many objects would be right if all boxes were perfect."""
+    """The counts of one scene, the reasons, and the objects that would be right with perfect boxes."""
 
     scene: str
     counts: SceneCounts
@@ -179,7 +179,7 @@ class SceneOutcome:
         return sum(item.iou for item in self.verdict.objects if item.reason == "right")
 
     def sums(self) -> dict[str, tuple[float, float]]:
-        """Return what the scene adds to the numerator and denominator of every figure."""
+        """Return the scene's contribution to the numerator and denominator of every figure."""
         counts = self.counts
         claims = counts.objects + counts.predictions
         return {
@@ -195,7 +195,7 @@ class SceneOutcome:
 
 @dataclass(frozen=True)
 class Bounds:
-    """Object accuracy if one part of the work were perfect: which part is worth improving."""
+    """Upper bounds: object accuracy if one component were perfect."""
 
     perfect_boxes: Rate
     perfect_names: Rate
@@ -208,7 +208,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Quality:
-    """How tightly the right objects were boxed, together with how many there are."""
+    """Box quality of the right objects."""
 
     segmentation_quality: float | None
     panoptic_quality: float | None
@@ -230,12 +230,12 @@ class Evaluation:
 
     @property
     def reasons(self) -> ReasonCounts:
-        """How often each reason was given."""
+        """Counts per reason."""
         return count_reasons(scene.verdict for scene in self.scenes)
 
     @property
     def bounds(self) -> Bounds:
-        """Object accuracy if one part of the work were perfect."""
+        """Object accuracy if one component were perfect."""
         total = add_counts(scene.counts for scene in self.scenes)
         cut = self.reasons.objects["cut in parts"]
         boxed = sum(scene.right_with_perfect_boxes for scene in self.scenes)
@@ -257,7 +257,7 @@ class Evaluation:
         )
 
     def right_objects(self) -> list[list[bool]]:
-        """Return, for each scene and each of its objects, whether it is right: what two runs are compared by."""
+        """Return, for each scene and each of its objects, whether it is right, for comparing runs."""
         return [[item.reason == "right" for item in scene.verdict.objects] for scene in self.scenes]
 
 
@@ -302,7 +302,7 @@ def evaluate_scenes(
 def _right_with_perfect_boxes(
     predictions: Sequence[LabelledBox], truths: Sequence[LabelledBox], iou_match: float
 ) -> int:
-    """Pair as many objects as can be with predictions of their label that are on them."""
+    """Pair as many objects as possible with overlapping predictions of their label."""
     guesses, objects = [item.box for item in predictions], [item.box for item in truths]
     smaller = np.minimum(box_pixels(guesses)[:, None], box_pixels(objects)[None])
     on_object = shared_pixel_matrix(guesses, objects) / smaller  # never below the IoU
@@ -312,7 +312,7 @@ def _right_with_perfect_boxes(
 
 
 def _class_qualities(scenes: Sequence[SceneOutcome]) -> dict[str, float]:
-    """Return the panoptic quality of every label that occurs or is claimed."""
+    """Return the panoptic quality of every label that occurs or is predicted."""
     overlap: defaultdict[str, float] = defaultdict(float)
     members: Counter[str] = Counter()
     for scene in scenes:
@@ -337,7 +337,7 @@ def bootstrap_intervals(evaluation: Evaluation, replicates: int = 2000, seed: in
 def bootstrap_difference(
     first: Evaluation, second: Evaluation, replicates: int = 2000, seed: int = 0
 ) -> Interval | None:
-    """Compute the interval of the second's object accuracy minus the first's; None where no scene has an object."""
+    """Compute the interval of the second's object accuracy minus the first's; None without objects."""
     if [scene.scene for scene in first.scenes] != [scene.scene for scene in second.scenes]:
         msg = "bootstrap_difference: expected two runs over the same scenes, found others"
         raise ValueError(msg)

@@ -9,12 +9,12 @@ from scipy.stats import chi2
 
 from naruto_vision.metrics.stats import Rate
 
-_COVERED = 0.5  # share of a figure's pixels from which a region covers it
+_COVERED = 0.5  # fraction of a figure's pixels from which a region covers it
 
 
 @dataclass(frozen=True)
 class FragmentCounts:
-    """What was counted in one scene, or in several together."""
+    """Counts of one scene, or of several together."""
 
     objects: int = 0
     found: int = 0
@@ -25,7 +25,7 @@ class FragmentCounts:
 
     @property
     def fragments_per_object(self) -> float | None:
-        """Mean number of pieces that a figure leaves beside itself, or None without figures."""
+        """Mean number of pieces per figure, or None without figures."""
         return self.fragments / self.objects if self.objects else None
 
     def as_json(self) -> dict[str, Any]:
@@ -49,9 +49,9 @@ class FragmentCounts:
 
 
 def poisson_interval(count: int) -> tuple[float, float]:
-    """Compute the exact 95 % interval of a mean of which one count was seen.
+    """Compute the exact 95 % interval of a Poisson mean from one count.
 
-    Pieces are counted, not drawn from a fixed number of trials, so the interval of a proportion does not fit.
+    Pieces are not trials of a fixed number, so a binomial interval does not apply.
     (F. Garwood, Biometrika 1936)
     """
     if count < 0:
@@ -73,7 +73,7 @@ def count_fragments(
         return FragmentCounts(objects=len(figures), regions=len(regions))
     found, true = list(regions), list(figures)
     whole = coco.iou(found, true, [0] * len(true)) >= iou_match  # (R, F)
-    piece = (coco.iou(found, true, [1] * len(true)) >= inside) & ~whole  # of a crowd: shared over the region's pixels
+    piece = (coco.iou(found, true, [1] * len(true)) >= inside) & ~whole  # iscrowd: shared over the region's pixels
     covered = coco.iou(true, found, [1] * len(found)) >= _COVERED  # (F, R): shared over the figure's pixels
     return FragmentCounts(
         objects=len(true),

@@ -27,24 +27,24 @@ _MEANINGS = {
     "right": "found, with its own name",
     "wrong name": "found, with another's name",
     "unknown": 'found, and called "unknown"',
-    "cut in parts": "found only in parts that would make it whole",
+    "cut in parts": "found only in parts whose common box matches it",
     "swallowed": "inside a region that is too large, or another's",
-    "missed": "no region is it or holds it",
-    "duplicate": "a second region of an object that has a better one",
-    "part": "lies in an object",
-    "too large": "holds an object and much else",
-    "background": "named, but on no object",
-    "unnamed": 'called "unknown" and on no object: claims nothing',
+    "missed": "no region covers it",
+    "duplicate": "a second region of an object with a better match",
+    "part": "inside an object",
+    "too large": "contains an object and much background",
+    "background": "named, but matches no object",
+    "unnamed": 'called "unknown" and matches no object: not counted',
 }
 _BOUNDS = {
     "perfect_boxes": "every name kept, boxes perfect",
-    "perfect_merging": "parts put together",
+    "perfect_merging": "parts merged",
     "perfect_names": "every box kept, names perfect",
 }
 _CUTS = {
-    "mask_recall": "figures that a region is",
-    "only_pieces": "figures of which there are only pieces",
-    "over_merged": "regions that run figures together",
+    "mask_recall": "figures matched by a region",
+    "only_pieces": "figures found only in pieces",
+    "over_merged": "regions that merge figures",
 }
 _PAIRED = "exact McNemar test, object by object"
 _DIFFERENCE = (
@@ -106,7 +106,7 @@ def _rate(record: Mapping[str, Any]) -> Rate:
 
 
 def evaluation_document(evaluation: Evaluation, replicates: int = 2000, seed: int = 0) -> dict[str, Any]:
-    """Return everything that was measured as JSON values."""
+    """Return all results as JSON values."""
     intervals = bootstrap_intervals(evaluation, replicates, seed) if replicates else {}
     return {
         **evaluation.report.as_json(),
@@ -166,7 +166,7 @@ def class_csv(results: Mapping[str, Any]) -> str:
 
 
 def reasons_table(results: Mapping[str, Any]) -> Table:
-    """Make the table of why objects were found or not, and what predictions were."""
+    """Make the table of reasons of objects and predictions."""
     table = Table("reason", "count", "meaning", title="One reason for everything")
     table.columns[1].justify = "right"
     for kind, counts in results["reasons"].items():
@@ -177,7 +177,7 @@ def reasons_table(results: Mapping[str, Any]) -> Table:
 
 
 def bounds_table(results: Mapping[str, Any]) -> Table:
-    """Make the table of the quality of boxes, and of what one perfect part would give."""
+    """Make the table of box quality and upper bounds."""
     table = Table("figure", "value", title="Boxes, and what would help")
     quality = results["quality"]
     panoptic = format_interval(results["intervals"].get("panoptic_quality"))
@@ -194,7 +194,7 @@ def bounds_table(results: Mapping[str, Any]) -> Table:
 
 
 def fragments_table(results: Mapping[str, Any]) -> Table:
-    """Make the table of how the segmenter cut the figures."""
+    """Make the table of fragmented and merged figures."""
     counts = results["fragments"]
     table = Table("figure", "count/total  value [95 % interval]", title="How figures are cut (by masks)")
     for name, title in _CUTS.items():
@@ -202,7 +202,7 @@ def fragments_table(results: Mapping[str, Any]) -> Table:
     pieces, cell = counts["fragments_per_object"], "-"
     if pieces is not None:
         cell = f"{pieces['count']}/{pieces['total']}  {pieces['value']:.3f} {format_interval(pieces)}"
-    table.add_row("pieces beside each figure", cell)
+    table.add_row("pieces per figure", cell)
     return table
 
 
@@ -247,8 +247,8 @@ def verdict_lines(scenes: Sequence[Mapping[str, Any]]) -> list[str]:
     for scene in scenes:
         lines.append(str(scene["scene"]))
         for item in scene["objects"]:
-            answer = "" if item["answer"] is None else f" as {item['answer']}, IoU {item['iou']:.3f}"
-            lines.append(f"  object {item['label']} {item['bbox']}: {item['reason']}{answer}")
+            matched = "" if item["answer"] is None else f" as {item['answer']}, IoU {item['iou']:.3f}"
+            lines.append(f"  object {item['label']} {item['bbox']}: {item['reason']}{matched}")
         lines += [
             f"  predicted {item['label']} {item['bbox']}: {item['reason']}"
             for item in scene["preds"]

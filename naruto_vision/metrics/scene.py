@@ -12,7 +12,7 @@ from naruto_vision.metrics.stats import Rate
 from naruto_vision.records import UNKNOWN, Box, LabelledBox
 
 Matching: TypeAlias = Literal["box", "label"]
-"""``box``: labels never help a match. ``label``: of boxes that overlap enough, a right label wins."""
+"""``box``: labels are not used. ``label``: among boxes above the threshold, right labels are preferred."""
 
 _TIE = 1e-9
 """Spread of the tie-breaking cost: far below any IoU difference that matters, far above float64's rounding."""
@@ -24,20 +24,20 @@ def match_matrix(
     """Match rows to columns one-to-one, allowing only pairs whose IoU reaches the threshold.
 
     Criteria, in this order: most right pairs (if ``right`` is given), most pairs, largest total IoU, earlier rows.
-    The threshold acts before the matching: matching first and dropping weak pairs afterwards loses pairs (for
+    The threshold is applied before matching: dropping weak pairs afterwards loses pairs (for
     ``[[.5, .49], [.49, 0]]`` at 0.5 it would keep none instead of one).
     """
     allowed = iou >= threshold
     if not allowed.any():
         return ()
     count = len(iou)
-    # A forbidden pair costs more than all others together. A larger constant would swallow the digits of 1 - IoU,
-    # and an infinite one makes scipy refuse a row in which everything is forbidden.
+    # A forbidden pair costs more than all others together. A larger constant would lose the digits of 1 - IoU,
+    # and an infinite one makes scipy refuse a row in which all pairs are forbidden.
     forbidden = float(min(iou.shape) + 1)
     preference = np.arange(count, dtype=np.float64)[:, None] * (_TIE / count)
     cost = np.where(allowed, 1.0 - iou + preference, forbidden)
     if right is not None:
-        cost -= (allowed & right) * forbidden**2  # one right pair outweighs all that it may cost the others
+        cost -= (allowed & right) * forbidden**2  # one right pair outweighs any loss of other pairs
     from scipy.optimize import linear_sum_assignment  # takes a third of a second to import; predict never matches
 
     rows, columns = linear_sum_assignment(cost)
@@ -79,7 +79,7 @@ RULES: Mapping[Matching, str] = {
 
 @dataclass(frozen=True)
 class SceneCounts:
-    """What was counted in one scene, or in several together."""
+    """Counts of one scene, or of several together."""
 
     scenes: int = 0
     scenes_with_predictions: int = 0
@@ -124,7 +124,7 @@ class SceneReport:
 
     @property
     def precision(self) -> Rate:
-        """Found objects with the right label, of all predictions; "unknown" counts only where the truth has it too."""
+        """Found objects with the right label, of all predictions; "unknown" is counted only if the truth has it too."""
         return Rate(self.counts.right, self.counts.predictions)
 
     @property
@@ -134,7 +134,7 @@ class SceneReport:
 
     @property
     def f1(self) -> float | None:
-        """Harmonic mean of precision and object accuracy, in [0, 1]; None where there is neither object nor claim."""
+        """Harmonic mean of precision and object accuracy, in [0, 1]; None without objects and named predictions."""
         total = self.counts.predictions + self.counts.objects
         return 2 * self.counts.right / total if total else None
 

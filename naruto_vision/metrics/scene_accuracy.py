@@ -51,7 +51,7 @@ class SceneAccuracy(Metric):
         self._keep_byte_type()
 
     def _keep_byte_type(self) -> None:
-        """Start with an empty byte tensor: torchmetrics would gather a float one from a process that saw nothing."""
+        """Start with an empty byte tensor: torchmetrics would gather a float one from a process without scenes."""
         self.records = [torch.zeros(0, dtype=torch.uint8, device=self.device)]
 
     def reset(self) -> None:
@@ -68,7 +68,7 @@ class SceneAccuracy(Metric):
         """Add scenes.
 
         Args:
-            predictions: What was predicted in each of S scenes, inclusive pixels.
+            predictions: Predicted boxes of S scenes, inclusive pixels.
             truths: The true objects of the same S scenes, inclusive pixels.
             names: Names of the S scenes; a repeated name counts once. Without names every scene counts.
 
@@ -95,7 +95,7 @@ class SceneAccuracy(Metric):
         return add_counts(scenes.values())
 
     def compute(self) -> dict[str, Tensor]:
-        """Return the five figures for a logger; NaN where there is nothing to divide by.
+        """Return the five figures for a logger; NaN where the denominator is 0.
 
         Returns:
             Name to a scalar float32 tensor: ``object_accuracy``, ``honest_recall``, ``reference_recall``,

@@ -42,7 +42,7 @@ class Rate:
 
     @property
     def value(self) -> float | None:
-        """``count / total`` in [0, 1], or None where there is nothing to divide by."""
+        """``count / total`` in [0, 1], or None where the denominator is 0."""
         return self.count / self.total if self.total else None
 
     @property
@@ -58,7 +58,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Interval:
-    """A two-sided 95 % percentile interval, and how many replicates gave the figure a value."""
+    """A two-sided 95 % percentile interval, and the number of replicates with a value."""
 
     low: float
     high: float
@@ -73,8 +73,8 @@ class Interval:
 def bootstrap_ratios(table: NDArray[np.float64], replicates: int, seed: int) -> list[Interval | None]:
     """Compute the intervals of F ratios by a cluster bootstrap: None where the denominator is 0 in all replicates.
 
-    Objects of one scene are not independent, so whole scenes are drawn with replacement. ``table`` (S, 2, F) has what
-    each scene adds to the numerators and denominators.
+    Objects of one scene are not independent, so whole scenes are drawn with replacement. ``table`` (S, 2, F) has each
+    scene's contribution to the numerators and denominators.
     """
     if replicates < 1:
         msg = f"bootstrap: expected at least 1 replicate, found {replicates}"
@@ -108,7 +108,7 @@ ALPHA = 0.05
 
 @dataclass(frozen=True)
 class Pairing:
-    """How many objects only the first, and only the second, of two runs has right."""
+    """Numbers of objects that only the first, and only the second, run has right."""
 
     only_first: int
     only_second: int
@@ -126,7 +126,7 @@ class Pairing:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs: the smallest and largest p-value that the counts allow, before and after Holm."""
+    """Two runs: the smallest and largest p-value possible for the counts, before and after Holm."""
 
     first: str
     second: str
@@ -147,8 +147,8 @@ class Comparison:
 def mcnemar_exact(only_first: int, only_second: int) -> float:
     """Test whether two runs differ, by the objects that only one of them has right.
 
-    If they were equally good, each of these objects would be as likely to be the one's as the other's: a binomial
-    test at one half. (Q. McNemar, Psychometrika 1947)
+    Under the null hypothesis each of these objects is equally likely to be either run's: a binomial test at one half.
+    (Q. McNemar, Psychometrika 1947)
 
     Example:
         >>> mcnemar_exact(6, 0)
@@ -203,10 +203,10 @@ def compare_runs(names: Sequence[str], right: Sequence[Sequence[Sequence[bool]]]
 
 
 def compare_totals(names: Sequence[str], right: Sequence[Rate]) -> list[Comparison]:
-    """Compare every two runs of which only the totals are known.
+    """Compare every two runs from their totals alone.
 
-    The McNemar test needs to know which objects each run has right. Totals leave that open within limits, so the test
-    is made for the two extreme pairings.
+    The McNemar test needs to know which objects each run has right. Totals only bound that, so the test is
+    made for the two extreme pairings.
     """
     ranges = [pairing_range(early, late) for early, late in combinations(right, 2)]
     low, high = ([pairing.p_value for pairing in side] for side in zip(*ranges, strict=True)) if ranges else ([], [])

@@ -39,7 +39,7 @@ _PLAIN = 0.4
 
 @dataclass(frozen=True)
 class Attributes:
-    """Everything that makes a synthetic character who it is; pose, expression and drawing style are not part of it."""
+    """The identity of a synthetic character, without pose, expression and drawing style."""
 
     person: Person
     hair_colour: HairColour  # of the brows too
@@ -53,7 +53,7 @@ class Attributes:
     pattern: Pattern  # printed on the top
     sleeves: Sleeves
     bottom: Bottom  # none under a dress or robe
-    bottom_colour: Colour  # of the shoes where there is no bottom
+    bottom_colour: Colour  # colour of the shoes without a bottom
     accent: Colour  # of head wear, prints, belts, held things and extras
     held: Held
     extra: Extra  # at neck or back
@@ -74,7 +74,7 @@ class Attributes:
         return (self.hair_colour, self.hair_style, self.top, self.top_colour)
 
     def resembles(self, other: "Attributes") -> bool:
-        """Tell whether two characters could be taken for one: three of the four of the signature are equal."""
+        """Return whether two characters are confusable: at least three of the four signature attributes are equal."""
         return sum(a == b for a, b in zip(self.signature, other.signature, strict=True)) >= _SAME_ENOUGH
 
 
@@ -83,7 +83,7 @@ CHOICES: dict[str, tuple[str, ...]] = {field.name: get_args(field.type) for fiel
 
 
 def _pick(rng: np.random.Generator, alias: object, none: float = 0.0) -> str:
-    """Choose evenly, or ``none`` with the given probability where the list has it."""
+    """Choose uniformly, or ``none`` with the given probability if the list has it."""
     values = get_args(alias)
     if values[0] != "none":
         return str(values[int(rng.integers(len(values)))])

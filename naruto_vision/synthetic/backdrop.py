@@ -13,7 +13,7 @@ _SPOKES: list[Point] = [(round(math.cos(k * math.pi / 12), 6), round(math.sin(k 
 
 
 def _below(y: float) -> list[Point]:
-    """The whole image, which is the unit square, from a height downwards."""
+    """The unit-square image from a height downwards."""
     return [(-1, y), (2, y), (2, 2), (-1, 2)]
 
 

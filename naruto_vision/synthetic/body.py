@@ -1,4 +1,4 @@
-"""The body's measures, arms with sleeves, legs with what covers them. The frame has the head's centre at (0, 0)."""
+"""The body's measures, arms with sleeves, legs with their clothes. The frame has the head's centre at (0, 0)."""
 
 from dataclasses import dataclass
 
@@ -88,13 +88,13 @@ def draw_arm(
 
 
 def hand_of(hand: Frame, body: Frame, side: int) -> Frame:
-    """The upright frame at a hand: things are held straight, however the arm swings."""
+    """The upright frame at a hand: held things stay upright, however the arm swings."""
     x, y = at(hand, 0.0, 0.0)
     return (body[0] * side, body[1], x, body[3] * side, body[4], y)
 
 
 def draw_legs(sketch: Sketch, attributes: Attributes, look: Look, build: Build, body: Frame) -> None:
-    """Draw legs, shoes and what covers them."""
+    """Draw legs, shoes and legwear."""
     sketch.part = "legs"
     skin, cloth, bottom = SKIN[attributes.skin], CLOTH[attributes.bottom_colour], attributes.bottom
     shoe = darker(cloth, 0.35) if bottom == "none" else darker(CLOTH[attributes.accent], 0.3)

@@ -40,7 +40,7 @@ def top_words(attributes: Attributes) -> str:
 
 
 def bottom_words(attributes: Attributes) -> str:
-    """Name what the legs wear; empty under a dress or robe."""
+    """Name the legwear; empty under a dress or robe."""
     if attributes.bottom == "none":
         return ""
     article = "a " if attributes.bottom == "skirt" else ""
@@ -52,7 +52,7 @@ def _clothes(attributes: Attributes) -> str:
 
 
 def _details(attributes: Attributes) -> list[str]:
-    """Everything that can follow "with" beside the hair."""
+    """Every detail that can follow "with", except the hair."""
     words = [
         f"{attributes.eye_colour} eyes",
         f"{attributes.skin} skin",
@@ -131,7 +131,7 @@ _PHRASES = {
     ("extra", "wings"): "wings",
 }  # fmt: skip
 _UNSAID = {"none", "plain"}
-_LEFT_OUT = {"bottom_colour", "accent"}  # without the thing that has it, a colour says nothing
+_LEFT_OUT = {"bottom_colour", "accent"}  # a colour is uninformative without its item
 
 
 def _phrase(name: str, value: str) -> str:

@@ -1,4 +1,4 @@
-"""Tops with their prints and collars, and what a character holds and has at neck or back. The frame is the figure's."""
+"""Tops with their prints and collars, held things, and items at neck or back. The frame is the figure's."""
 
 from collections.abc import Callable
 
@@ -56,7 +56,7 @@ def _draw_print(sketch: Sketch, attributes: Attributes, build: Build, cloth: int
     """Print stripes, dots or a star over the cloth; nothing for a plain one."""
     if attributes.pattern == "plain":
         return
-    # a print in the colour of the cloth could not be seen
+    # a print in the colour of the cloth is invisible
     ink = sketch.ink(CLOTH[attributes.accent if attributes.accent != attributes.top_colour else "white"], cloth)
     if attributes.pattern == "star":
         sketch.blob(ink, moved(outline(_STAR), 0.0, NECK + 0.2 + build.torso * 0.35), cloth)

@@ -32,7 +32,7 @@ class TableRow(NamedTuple):
 
 
 def misspelt(name: str) -> str:
-    """Drop a name's second letter, as hurried typists do."""
+    """Drop a name's second letter, to simulate a typo."""
     return name[:1] + name[2:] if len(name) > 2 else name
 
 
@@ -109,17 +109,17 @@ Split = Literal["train", "valid", "test"]
 
 @dataclass(frozen=True)
 class SyntheticConfig:
-    """How much is rendered; ValueError if a count is negative or a side is not between 32 and 2048."""
+    """Counts and sizes of the data set; ValueError if a count is negative or a side is not between 32 and 2048."""
 
     seed: int = 7
-    train: int = 40  # images a class
+    train: int = 40  # images per class
     valid: int = 10
     test: int = 25
     scenes: int = 200  # to test; a third of each difficulty
     valid_scenes: int = 40
     size: int = 384  # side of a scene in pixels
     picture_size: int = 192  # side of a class image in pixels
-    quirks: bool = False  # whether the class tables are as untidy as real exports
+    quirks: bool = False  # whether the class tables have the flaws of real exports
 
     def __post_init__(self) -> None:
         least = min(self.train, self.valid, self.test, self.scenes, self.valid_scenes)
@@ -132,12 +132,12 @@ class SyntheticConfig:
                 raise ValueError(msg)
 
     def steps(self, members: int) -> int:
-        """How many images and scenes there will be."""
+        """Number of images and scenes."""
         return members * (self.train + self.valid + self.test) + self.scenes + self.valid_scenes
 
 
 def seed_of(*what: object) -> int:
-    """Turn the purpose of an image into its seed, so that no image depends on how many others there are."""
+    """Derive an image's seed from its purpose, so that it does not depend on the number of other images."""
     digest = hashlib.sha256("/".join(str(one) for one in what).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
@@ -147,7 +147,7 @@ def _write_split(folder: Path, cast: Cast, plan: SyntheticConfig, split: Split, 
     for name, attributes in cast.members.items():
         for k in range(getattr(plan, split)):
             seed = seed_of(plan.seed, split, name, k)
-            filename = f"{seed:016x}.jpg"  # says nothing about the class
+            filename = f"{seed:016x}.jpg"  # independent of the class
             write_image(folder / filename, draw_image(attributes, seed, plan.picture_size).image)
             rows.append(TableRow(filename, (name,)))
             advance()
@@ -176,7 +176,7 @@ def _write_scenes(
 
 
 def check_folder(out: Path, *, force: bool) -> None:
-    """Refuse a folder that is not free to write into."""
+    """Refuse an output folder with other content."""
     if out.exists() and not out.is_dir():
         msg = f"{out}: expected a folder to draw into, found a file; choose another folder"
         raise InputError(msg)
@@ -186,7 +186,7 @@ def check_folder(out: Path, *, force: bool) -> None:
         msg = f"{out}: the folder is not empty; choose another, or replace it with --force"
         raise InputError(msg)
     if not (out / WORLD).is_file():  # never replace a folder of other data
-        msg = f"{out}: the folder is not empty and holds no {WORLD}, so it is no synthetic data set; choose another"
+        msg = f"{out}: the folder is not empty and has no {WORLD}, so it is not a synthetic data set; choose another"
         raise InputError(msg)
 
 
@@ -198,7 +198,7 @@ def write_dataset(
     force: bool = False,
     advance: Callable[[], None] = lambda: None,
 ) -> None:
-    """Draw a data set into a folder, which is either whole afterwards or as it was before."""
+    """Draw a data set into a folder, atomically."""
     plan = plan or SyntheticConfig()
     out = Path(out)
     check_folder(out, force=force)

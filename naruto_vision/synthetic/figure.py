@@ -1,4 +1,4 @@
-"""One character with one look becomes a sketch, and a sketch becomes a layer of pixels."""
+"""Convert a character with a look to a sketch, and a sketch to a layer of pixels."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ def sketch_figure(attributes: Attributes, look: Look) -> Sketch:
     sketch, build = Sketch(), build_of(attributes, look)
     # leaning turns the figure about its feet, flipping mirrors it
     body = inside(turn(0.0, build.feet, look.lean, -1.0 if look.flip else 1.0), turn(0.0, -build.feet))
-    # the head turns about the neck, so that it stays on the shoulders
+    # the head rotates about the neck, so that it stays on the shoulders
     head = inside(inside(body, turn(0.0, NECK - 0.2, look.tilt)), turn(0.0, 0.2 - NECK))
     sketch.enter(body)
     draw_back_extra(sketch, attributes, look, build)
@@ -41,7 +41,7 @@ def sketch_figure(attributes: Attributes, look: Look) -> Sketch:
 def _draw_front_arm(sketch: Sketch, attributes: Attributes, look: Look, build: Build, body: Frame) -> None:
     swing = (look.arms[2], look.arms[3], 1)
     if attributes.held != "none":
-        # where the hand will be is known only from the arm, but the hand lies over what it holds
+        # a discarded arm gives the hand's frame: the hand is drawn over the held thing
         hand = draw_arm(Sketch(), attributes, build, body, swing)
         sketch.enter(hand_of(hand, body, 1))
         draw_held(sketch, attributes)
@@ -50,7 +50,7 @@ def _draw_front_arm(sketch: Sketch, attributes: Attributes, look: Look, build: B
 
 
 def style_of(look: Look, scale: float) -> Style:
-    """Turn a look's shares of the head into supersampled pixels."""
+    """Convert a look's fractions of the head to supersampled pixels."""
     width = round(look.line * 2 * scale * 2)
     light = (round(look.light[0] * scale * 2), round(look.light[1] * scale * 2))
     return Style(
@@ -69,14 +69,14 @@ def paint(sketch: Sketch, look: Look, scale: float, origin: tuple[float, float],
 
 @dataclass(frozen=True)
 class Extent:
-    """How far a figure reaches above (negative) and below its head's centre, in head units."""
+    """Vertical extent of a figure above (negative) and below its head's centre, in head units."""
 
     top: float
     feet: float
 
     @property
     def height(self) -> float:
-        """From end to end."""
+        """Total height."""
         return self.feet - self.top
 
 

@@ -167,7 +167,7 @@ _MARKS: dict[FaceMark, Callable[[Sketch, Rgb, int, float], None]] = {
 
 
 def draw_mark(sketch: Sketch, attributes: Attributes, look: Look, face: int) -> None:
-    """Draw the face mark; after the hair, which would hide some of them."""
+    """Draw the face mark; after the hair, which would cover some of them."""
     sketch.part = "head"
     if attributes.face_mark != "none":
         _MARKS[attributes.face_mark](sketch, SKIN[attributes.skin], face, look.facing * 0.2)
@@ -211,7 +211,7 @@ _LOCKS: dict[HairStyle, str] = {
 
 
 def draw_back_hair(sketch: Sketch, attributes: Attributes, look: Look) -> None:
-    """Draw what lies behind the head; before the body."""
+    """Draw the back hair; before the body."""
     sketch.part = "head"
     colour, sway = HAIR[attributes.hair_colour], look.sway * 0.25
     ink = sketch.ink(darker(colour, 0.16))
@@ -230,7 +230,7 @@ def draw_back_hair(sketch: Sketch, attributes: Attributes, look: Look) -> None:
 
 
 def draw_front_hair(sketch: Sketch, attributes: Attributes, look: Look) -> None:
-    """Draw what falls over the brow and hangs at the sides; after the face."""
+    """Draw the fringe and side locks; after the face."""
     sketch.part = "head"
     style, colour = attributes.hair_style, HAIR[attributes.hair_colour]
     ink = sketch.ink(darker(colour, 0.3) if style == "mohawk" else colour)
@@ -348,7 +348,7 @@ _WEAR: dict[HeadWear, Callable[[Sketch, Rgb], None]] = {
 
 
 def draw_head_wear(sketch: Sketch, attributes: Attributes) -> None:
-    """Draw what is on the head; last of all."""
+    """Draw the head wear, last of all."""
     sketch.part = "head"
     if attributes.head_wear != "none":
         own = {"ears": HAIR[attributes.hair_colour], "horns": _IVORY}  # everything else is worn

@@ -25,7 +25,7 @@ class Look:
     arms: tuple[float, float, float, float] = (20.0, 10.0, 20.0, 10.0)  # back upper and lower, front upper and lower
     legs: tuple[float, float] = (6.0, 6.0)
     expression: Expression = "calm"
-    line: float = 0.02  # line width as a share of the head's width; 0 draws no lines
+    line: float = 0.02  # line width as a fraction of the head's width; 0 draws no lines
     line_share: float = 1.0  # how dark the lines are, in [0, 1]
     shading: Shading = "cel"
     light: tuple[float, float] = (-0.06, -0.09)  # direction towards the light (x, y), y down
@@ -46,7 +46,7 @@ def _arm(rng: np.random.Generator) -> tuple[float, float]:
 
 
 def random_look(rng: np.random.Generator, *, hue: float = 8.0) -> Look:
-    """Choose a look."""
+    """Sample a look."""
     expressions = get_args(Expression)
     back, front = _arm(rng), _arm(rng)
     return Look(

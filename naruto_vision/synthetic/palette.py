@@ -42,7 +42,7 @@ def mix(one: Rgb, other: Rgb, share: float) -> Rgb:
 
 
 def darker(colour: Rgb, share: float = 0.35) -> Rgb:
-    """Blend a colour towards a cool dark."""
+    """Blend a colour towards a dark purple."""
     return mix(colour, (44, 30, 74), share)
 
 
@@ -52,7 +52,7 @@ def lighter(colour: Rgb, share: float = 0.4) -> Rgb:
 
 
 def rotate_hue(colours: NDArray[np.float64], degrees: float) -> NDArray[np.float64]:
-    """Turn colours about the grey axis, which keeps the mean of the channels."""
+    """Rotate colours about the grey axis, which keeps the mean of the channels."""
     angle = np.deg2rad(degrees)
     cosine, sine = round(float(np.cos(angle)), 6), round(float(np.sin(angle)), 6)
     near, up, down = (1 + 2 * cosine) / 3, (1 - cosine) / 3 - sine * 0.57735, (1 - cosine) / 3 + sine * 0.57735
@@ -68,11 +68,11 @@ def rotate_hue(colours: NDArray[np.float64], degrees: float) -> NDArray[np.float
 
 
 def between(rng: np.random.Generator, low: float, high: float) -> float:
-    """Choose a number."""
+    """Sample a number."""
     return low + (high - low) * float(rng.random())
 
 
 def any_colour(rng: np.random.Generator, low: int = 60, high: int = 245) -> Rgb:
-    """Choose a colour, each channel by itself."""
+    """Sample a colour, each channel independently."""
     red, green, blue = (int(value) for value in rng.integers(low, high, 3))
     return (red, green, blue)

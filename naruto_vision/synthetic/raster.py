@@ -1,7 +1,7 @@
-"""From a sketch to pixels: integer arithmetic from the control points on, so that every machine draws the same.
+"""From a sketch to pixels: integer arithmetic after the control points, so that all machines give equal pixels.
 
 A sketch is filled, ink number by ink number, into one byte image of twice the size. Lines are where two groups of
-inks meet, shade is where a group ends away from the light or hides behind a nearer one; a palette turns the
+inks meet, shade is where a group ends away from the light or is behind a nearer one; a palette turns the
 bytes into colours and an exact 2 x 2 mean makes the edges smooth.
 """
 
@@ -23,9 +23,9 @@ Shading: TypeAlias = Literal["flat", "cel", "soft", "tone"]
 
 _SHIFT = 4  # sixteenths of a supersampled pixel
 _LINE = 127
-_SOLID = 128  # alpha from which a pixel counts as the figure's
+_SOLID = 128  # minimum alpha of a figure's pixel
 _SHADED = 128
-_FINE = 40.0  # pixels a head unit from which two rounds of corner cutting would show
+_FINE = 40.0  # pixels per head unit above which two rounds of corner cutting are visible
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class Layer(NamedTuple):
     y: int
     colour: Bytes  # (h, w, 3), RGB times alpha
     alpha: Bytes  # (h, w)
-    parts: Bytes  # (h, w), index in PARTS of the part that is seen; 0 where nothing is
+    parts: Bytes  # (h, w), index in PARTS of the visible part; 0 is empty
 
 
 def positions(sketch: Sketch) -> tuple[Reals, Reals]:
-    """Where the control points of a sketch lie in its own coordinates."""
+    """Control points of a sketch in its own coordinates."""
     points = np.array(sketch.points, dtype=np.float64)
     lengths = [shape[0] for shape in sketch.shapes]
     frames = np.array([sketch.frames[shape[3]] for shape in sketch.shapes], dtype=np.float64).repeat(lengths, axis=0)
@@ -105,7 +105,7 @@ def _fill(sketch: Sketch, outlines: Ints, starts: Ints, shape: tuple[int, int]) 
 
 
 def _beyond(groups: Bytes, step: tuple[int, int]) -> Bytes:
-    """What each pixel sees a step away: shape (H, W), uint8, edges repeated."""
+    """Each pixel's neighbour a step away: shape (H, W), uint8, edges repeated."""
     dx, dy = step
     height, width = groups.shape
     padded = cv2.copyMakeBorder(groups, abs(dy), abs(dy), abs(dx), abs(dx), cv2.BORDER_REPLICATE)
@@ -151,9 +151,9 @@ def _halve(image: Bytes) -> Bytes:
 
 
 def render(sketch: Sketch, style: Style, scale: float, origin: tuple[float, float], window: Box) -> Layer | None:
-    """Draw the part of a sketch that lies in a window of the image; None where nothing does.
+    """Draw the part of a sketch that lies in a window of the image; None if it is empty.
 
-    ``scale`` is in pixels a head unit, ``origin`` is where the sketch's (0, 0) lies, in pixels.
+    ``scale`` is in pixels per head unit, ``origin`` is where the sketch's (0, 0) lies, in pixels.
     """
     if len(sketch.colours) > MAX_INKS:
         msg = f"sketch: expected at most {MAX_INKS} inks, found {len(sketch.colours)}"

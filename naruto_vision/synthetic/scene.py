@@ -1,4 +1,4 @@
-"""Images of one character, scenes of several with the ground truth of every visible pixel, and the wear of both."""
+"""Images of one character, scenes of several with pixel-wise ground truth, and the degradation of both."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -30,12 +30,12 @@ class SyntheticImage(NamedTuple):
 
 
 class SyntheticObject(NamedTuple):
-    """One figure of a scene, as far as it can be seen."""
+    """The visible part of one figure of a scene."""
 
     label: str | None  # the cast member's name; None for an unknown
     attributes: Attributes
     mask: Mask  # (S, S), bool
-    parts: Mapping[str, Mask]  # (S, S), bool, of each part that can be seen: head with hair, torso, arms, legs, held
+    parts: Mapping[str, Mask]  # (S, S), bool, of each visible part: head with hair, torso, arms, legs, held
     box: Box  # tight around the mask, inclusive pixels
 
 
@@ -48,7 +48,7 @@ class SyntheticScene(NamedTuple):
 
 
 def _framing(rng: np.random.Generator, extent: Extent, size: int) -> tuple[float, tuple[float, float]]:
-    """Choose how much is seen: pixels a head unit, and where the head's centre lies."""
+    """Choose the framing: pixels per head unit, and the position of the head's centre."""
     kind, zoom = float(rng.random()), 0.85 + 0.35 * float(rng.random())
     across = size * (0.36 + 0.28 * float(rng.random()))
     if kind < 0.3:  # close-up: head and shoulders
@@ -84,7 +84,7 @@ def _window(array: NDArray[Any], layer: Layer) -> NDArray[Any]:
 
 
 class _Plan(NamedTuple):
-    """What a difficulty means: counts, heights as shares of the side, and chances."""
+    """Parameters of a difficulty: counts, heights as fractions of the side, and probabilities."""
 
     figures: tuple[int, int]
     unknowns: float
@@ -113,7 +113,7 @@ class _Figure(NamedTuple):
 
 
 def _unknown(rng: np.random.Generator, cast: Cast, alike: float) -> Attributes:
-    """Somebody who is not of the cast; at times in the colours of one who is."""
+    """Sample a character outside the cast, sometimes with a cast member's colours."""
     copied = ("hair_colour", "top_colour", "bottom_colour", "accent", "skin")
     while True:
         unknown = random_attributes(rng, avoid=cast.attributes)
@@ -130,7 +130,7 @@ def _people(rng: np.random.Generator, cast: Cast, plan: _Plan, *, known: bool) -
     order = [int(k) for k in rng.permutation(len(cast))]
     people: list[tuple[str | None, Attributes]] = []
     for k in range(count):
-        # somebody known comes first, so that a scene with the cast never has unknowns only
+        # the first figure is of the cast, so that no scene with it has unknowns only
         unknown = not known or k >= len(order) or (k > 0 and float(rng.random()) < plan.unknowns)
         name = None if unknown else cast.names[order[k]]
         people.append((name, _unknown(rng, cast, plan.alike) if name is None else cast.members[name]))
@@ -147,7 +147,7 @@ def _place(
     scale = between(rng, *plan.height) * size / extent.height
     feet = between(rng, *plan.feet) * size
     x = middle + (float(rng.random()) - 0.5) * 2 * plan.drift * width
-    # the head stays in the image: a figure without one is nobody
+    # the head stays in the image: without one a figure is not recognisable
     x = min(max(x, 0.7 * scale), size - 0.7 * scale)
     y = max(feet - extent.feet * scale, 1.1 * scale)
     return paint(sketch, look, scale, (x, y), (0, 0, size - 1, size - 1))
@@ -162,7 +162,7 @@ def _owners(figures: list[_Figure], size: int) -> Bytes:
 
 
 def _hidden(figures: list[_Figure], owners: Bytes) -> int | None:
-    """The first figure of which too little can be seen."""
+    """Index of the first figure with too little visible."""
     for k, figure in enumerate(figures, 1):
         seen = _window(owners, figure.layer) == k
         head = figure.layer.parts == PARTS.index("head")
@@ -188,7 +188,7 @@ def _object(figure: _Figure, owners: Bytes, k: int) -> SyntheticObject:
 def _draw_figures(
     rng: np.random.Generator, people: list[tuple[str | None, Attributes]], plan: _Plan, size: int
 ) -> list[_Figure]:
-    """Draw everybody in one style, and order them by how near they stand."""
+    """Draw all figures in one style, sorted by distance to the viewer, farthest first."""
     common = random_look(rng, hue=10.0 * plan.wear)
     style = {name: getattr(common, name) for name in ("line", "line_share", "shading", "light", "hue")}
     width = size / len(people)
@@ -207,7 +207,7 @@ def draw_scene(
 ) -> SyntheticScene:
     """Draw a scene of one to five figures.
 
-    A figure of which less than 35 % (or half of its head, or 400 pixels at 384) would be seen is left out.
+    A figure of which less than 35 % (or half of its head, or 400 pixels at 384) would be visible is left out.
     """
     rng = np.random.Generator(np.random.PCG64(seed))
     chosen: Difficulty = get_args(Difficulty)[int(rng.integers(3))]
@@ -277,16 +277,16 @@ def _screen(image: ImageArray, rng: np.random.Generator) -> None:
 
 
 def finish(image: ImageArray, rng: np.random.Generator, *, strength: float = 1.0) -> ImageArray:
-    """Age a drawing as print, scan and compression would: shape (H, W, 3), uint8, RGB."""
+    """Simulate print, scan and compression: shape (H, W, 3), uint8, RGB."""
     done = np.asarray(cv2.LUT(image, _curves(rng, strength)), dtype=np.uint8)
     chances = rng.random(4)
     if chances[0] < 0.4 * strength:
         _light(done, rng)
     if chances[1] < 0.2 * strength:
         _screen(done, rng)
-    large = min(image.shape[:2]) >= _LARGE  # a small image has little detail to lose
+    large = min(image.shape[:2]) >= _LARGE  # small images are degraded less
     if chances[2] < (0.3 if large else 0.15) * strength:
-        # means over odd counts never end in a half, so every machine rounds them alike
+        # means over odd counts are never halves, so all machines round them alike
         done = np.asarray(cv2.blur(done, (3, 3)), dtype=np.uint8)
     if large and chances[2] < 0.1 * strength:
         done = np.asarray(cv2.blur(done, (3, 3)), dtype=np.uint8)

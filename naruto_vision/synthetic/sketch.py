@@ -1,4 +1,4 @@
-"""A sketch: closed outlines with inks, collected back to front before any pixel is touched.
+"""A sketch: closed outlines with inks, collected back to front before rasterising.
 
 Every outline is the control polygon of a closed quadratic B-spline; a point given twice is a sharp corner.
 Coordinates are in head units: the head of a figure is about 2 wide, y points down.
@@ -33,14 +33,14 @@ def turn(x: float, y: float, degrees: float = 0.0, side: float = 1.0) -> Frame:
 
 
 def inside(outer: Frame, inner: Frame) -> Frame:
-    """Express a frame that is given within another in the outer one's surroundings."""
+    """Compose an inner frame with an outer one."""
     a, b, x, c, d, y = outer
     e, f, u, g, h, v = inner
     return (a * e + b * g, a * f + b * h, a * u + b * v + x, c * e + d * g, c * f + d * h, c * u + d * v + y)
 
 
 def at(frame: Frame, x: float, y: float) -> Point:
-    """Where a point of a frame lies in its surroundings."""
+    """Map a point of a frame to the outer frame."""
     return (frame[0] * x + frame[1] * y + frame[2], frame[3] * x + frame[4] * y + frame[5])
 
 
@@ -64,7 +64,7 @@ class Sketch:
         self.part: Part = "none"
 
     def ink(self, colour: Rgb, like: int = 0) -> int:
-        """Add an ink and return its number, from 1; no line is drawn between it and the older ink that it is like."""
+        """Add an ink and return its number, from 1; no line is drawn between it and the older ink ``like``."""
         number = len(self.colours) + 1
         self.colours.append(colour)
         self.parts.append(PARTS.index(self.part))
@@ -72,7 +72,7 @@ class Sketch:
         return number
 
     def enter(self, frame: Frame) -> None:
-        """Draw in another frame from now on."""
+        """Set the current frame."""
         self.frames.append(frame)
 
     def blob(self, ink: int, points: Iterable[Point], clip: int = 0) -> None:

@@ -74,7 +74,7 @@ def test_what_is_missing_is_named(tmp_path: Path, folder: Path) -> None:
         ("data: {}", "expected the key model"),
         ("model: {class_path: os.system}", "Importing 'os.system' is not allowed in a config"),
         ("model: {class_path: SceneRetriver}", r"no class SceneRetriver; did you mean SceneRetriever\?"),
-        ("model: {class_path: ContrastiveTuner}", "no class ContrastiveTuner that fits here"),
+        ("model: {class_path: ContrastiveTuner}", "no class ContrastiveTuner of the expected type"),
         ("model: {class_path: SceneRetriever, init_args: {encoder: ClipEncoder}}", "expected a segmenter"),
     ],
 )

@@ -125,7 +125,7 @@ def test_a_data_set_without_held_out_images_says_what_to_do(tmp_path: Path, caps
         (["audit", "data", "--gallery", "nowhere"], "nowhere"),
         (["audit", "data", "--window", "-1"], "expected a whole number of 0 or more"),
         (["split", "data", "--out", "m", "--valid", "0.6", "--test", "0.6"], "expected shares of 0 or more"),
-        (["split", "data", "--out", "m", "--window", "60"], "nothing is left for"),
+        (["split", "data", "--out", "m", "--window", "60"], "no images left for"),
         (["split", "data"], "--out"),
         (["split", "data", "--out", "m", "--labels", "Boh", "Boh"], "expected every class once, found Boh"),
         (["split", "data", "--out", "m", "--seed", "-1"], "--seed: expected a whole number of 0 or more"),

@@ -84,14 +84,14 @@ def test_images_are_added_as_the_enrolment_would(home: Path, capsys: pytest.Capt
     text = told(capsys, "add", "g", "data/b", "--label", "b")
     assert "g: 1 added; 4 entries in generation 2" in text
     assert "thresholds were chosen with other entries" in text
-    assert "2 images seen = 1 added + 1 there before + 0 unreadable" in text
+    assert "2 images seen = 1 added + 1 already in the gallery + 0 unreadable" in text
     after = Gallery.open("g")
     assert listed(capsys)[3] == ("b/9.png", "b")
     assert after.vectors[:3].tobytes() == before.vectors.tobytes()
     image = read_image(home / "data" / "b" / "9.png")
     expected = embed_images(ClipEncoder("tiny-clip"), [image], mirror=True).numpy()
     assert after.vectors[3] == pytest.approx(expected[0], abs=1e-6)
-    assert "0 added + 2 there before" in told(capsys, "add", "g", "data/b", "--label", "b")
+    assert "0 added + 2 already in the gallery" in told(capsys, "add", "g", "data/b", "--label", "b")
     assert Gallery.open("g").generation == 2
 
 
@@ -102,7 +102,7 @@ def test_class_folders_are_added_in_generations_and_bad_files_counted(
         drawn(home / "more" / "c" / f"{seed}.png", 20 + seed)
     (home / "more" / "c" / "broken.png").write_bytes(b"no image")
     text = told(capsys, "add", "g", "--root", "more", "--publish-every", "1")
-    assert "4 images seen = 3 added + 0 there before + 1 unreadable" in text
+    assert "4 images seen = 3 added + 0 already in the gallery + 1 unreadable" in text
     assert {label for _, label in listed(capsys).values()} == {"a", "b", "c"}
     assert listed(capsys)[3][0] == (home / "more" / "c" / "0.png").as_posix()  # outside of the enrolled root
 

@@ -94,7 +94,7 @@ def test_running_again_keeps_what_is_there_and_says_so(capsys: pytest.CaptureFix
     shard(capsys, "--shard-size", "2")
     before = state(Path("shards"))
     text = shard(capsys, "--shard-size", "2")
-    assert "7 of 7 images are in shards; 4 shards were there already\n" in text
+    assert "7 of 7 images are in shards; 4 shards were kept\n" in text
     assert state(Path("shards")) == before
 
 
@@ -121,7 +121,7 @@ def test_other_settings_pack_anew(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_changed_image_packs_its_own_shard_anew_and_no_other(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shard(capsys, "--shard-size", "1")
     write_image(root / "train" / "a" / "0.png", np.zeros((30, 30, 3), dtype=np.uint8))
-    assert "6 shards were there already" in shard(capsys, "--shard-size", "1")
+    assert "6 shards were kept" in shard(capsys, "--shard-size", "1")
     assert not ShardReader(Path("shards/train")).read("a/0.png").any()
 
 
@@ -147,7 +147,7 @@ def test_bad_images_are_set_aside_by_name(root: Path, capsys: pytest.CaptureFixt
     (line,) = Path("shards/quarantine.jsonl").read_text().splitlines()
     assert json.loads(line)["path"] == "a/1.png"
     assert "a/1.png" not in ShardReader(Path("shards/train")).images
-    assert "2 shards were there already" in shard(capsys, "--max-bad", "0.2")  # and the bad one is still told
+    assert "2 shards were kept" in shard(capsys, "--max-bad", "0.2")  # and the bad one is still told
     assert len(Path("shards/quarantine.jsonl").read_text().splitlines()) == 1
 
 
@@ -164,7 +164,7 @@ def test_too_many_bad_images_stop_and_leave_nothing_to_read(root: Path, capsys: 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--shard-size", "0"), "at least 1 image a shard"),
+        (("--shard-size", "0"), "at least 1 image per shard"),
         (("--quality", "101"), "a quality of 0 to 100"),
         (("--size", "-1"), "expected a whole number of 0 or more, found '-1'"),
         (("--max-bad", "1.5"), "expected a number from 0 to 1, found '1.5'"),
@@ -186,7 +186,7 @@ def test_wrong_words_pack_nothing(capsys: pytest.CaptureFixture[str], words: tup
 def test_a_folder_of_something_else_is_left_alone(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (root.parent / "shards").mkdir()
     (root.parent / "shards" / "diary.txt").write_text("mine")
-    assert "shards: is not empty and holds no shards; give another --out" in shard(capsys, code=2)
+    assert "shards: is not empty and has no shards; give another --out" in shard(capsys, code=2)
     assert state(root.parent / "shards") == {"diary.txt": b"mine"}
 
 

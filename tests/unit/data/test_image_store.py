@@ -183,7 +183,7 @@ def test_a_batch_has_something_in_it(size: int) -> None:
 
 @pytest.mark.parametrize("wrong", [{"side": -1}, {"shard_size": 0}, {"quality": -1}, {"quality": 101}])
 def test_a_plan_that_packs_nothing_is_refused(wrong: dict[str, int]) -> None:
-    with pytest.raises(InputError, match="expected a side >= 0, at least 1 image a shard and a quality of 0 to 100"):
+    with pytest.raises(InputError, match="expected a side >= 0, at least 1 image per shard and a quality of 0 to 100"):
         ShardPlan(**wrong)
     ShardPlan(side=0, shard_size=1, quality=100)
 
@@ -211,7 +211,7 @@ def test_only_an_empty_folder_or_one_of_shards_is_written_to(tmp_path: Path) -> 
     assert not list((tmp_path / "new").rglob(".tmp-*"))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "diary.txt").write_text("dear diary")
-    with pytest.raises(InputError, match=r"mine: is not empty and holds no shards; give another --out"):
+    with pytest.raises(InputError, match=r"mine: is not empty and has no shards; give another --out"):
         check_out(tmp_path / "mine")
     assert [file.name for file in (tmp_path / "mine").iterdir()] == ["diary.txt"]
 

@@ -101,7 +101,7 @@ def test_a_split_that_was_not_asked_for_is_not_made() -> None:
 
 
 def test_what_cannot_be_held_out_is_told() -> None:
-    with pytest.raises(InputError, match=r"nothing is left for 'valid': 20 images fall into 1 groups .*--numbers"):
+    with pytest.raises(InputError, match=r"no images left for 'valid': 20 images fall into 1 groups .*--numbers"):
         split_items(*data_of([(k, "a", k) for k in range(20)]), SplitPlan())
     free = split_items(*data_of([(k, "a", k) for k in range(20)]), SplitPlan(numbers="ignore"))
     assert Counter({split: len(table) for split, table in free.tables.items()}) == {"train": 14, "valid": 3, "test": 3}

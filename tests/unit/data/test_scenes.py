@@ -78,11 +78,11 @@ def test_wrong_folders_are_one_clear_line(tmp_path: Path) -> None:
 def test_truth_and_images_have_to_go_together(tmp_path: Path) -> None:
     names = [f"{number}.png" for number in range(6)]
     scene_folder(tmp_path, names, {**{name: [BOX] for name in names[:1]}, "gone.png": []})
-    with pytest.raises(InputError, match=r"names 1 scenes that are not in .*: gone\.png"):
+    with pytest.raises(InputError, match=r"has 1 scenes that are not in .*: gone\.png"):
         SceneDataset(tmp_path)
     write_gt(tmp_path / "gt.json", {"0.png": [BOX]})
     assert SceneDataset(tmp_path).read(1).truth is None
-    with pytest.raises(InputError, match=r"nothing about 5 of 6 images: 1\.png, 2\.png, 3\.png and 2 more"):
+    with pytest.raises(InputError, match=r"no entry for 5 of 6 images: 1\.png, 2\.png, 3\.png and 2 more"):
         SceneDataset(tmp_path, need_truth=True)
 
 

@@ -187,7 +187,7 @@ def test_an_interrupted_run_goes_on_behind_the_last_whole_shard(
         read_present(tmp_path / "shards")  # half a data set is not read as a whole one
     capsys.readouterr()
     assert _pack(root, tmp_path / "shards") == 0
-    assert "2 shards were there already" in capsys.readouterr().out
+    assert "2 shards were kept" in capsys.readouterr().out
     after = _states(tmp_path / "shards")
     assert {name: after[name] for name in before} == before
     assert {name: digest for name, (_, digest) in after.items()} == {
@@ -265,7 +265,7 @@ def test_rules_hold_for_shards_too(root: Path, tmp_path: Path) -> None:
 
 def test_what_cannot_be_packed_is_told(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _pack(root, root) == 2
-    assert "is not empty and holds no shards" in capsys.readouterr().err
+    assert "is not empty and has no shards" in capsys.readouterr().err
     assert _pack(tmp_path / "nothing", tmp_path / "out") == 2
     assert _pack(root, tmp_path / "out", "--quality", "101") == 2
     assert "quality of 0 to 100" in capsys.readouterr().err

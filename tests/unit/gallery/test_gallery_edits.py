@@ -182,7 +182,7 @@ def test_staleness_is_read_from_the_lines() -> None:
         (lambda content: remove_rows(content, []), "no row chosen"),
         (lambda content: remove_rows(content, range(5)), "all 5 rows"),
         (lambda content: relabel_rows(content, [0], "two"), "'two' already"),
-        (lambda content: relabel_rows(content, [0], "unknown"), "everybody who is not enrolled"),
+        (lambda content: relabel_rows(content, [0], "unknown"), "reserved for unknown characters"),
         (lambda content: add_rows(content, content.vectors[:2], [GalleryRow("a.png", "a")]), "expected 1 vectors"),
         (lambda content: add_rows(content, content.vectors[:0], []), "at least one"),
         (lambda content: add_rows(content, 2 * content.vectors[:1], [GalleryRow("a.png", "a")]), "length 1"),

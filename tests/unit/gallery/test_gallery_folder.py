@@ -174,7 +174,7 @@ def test_an_index_of_other_vectors_is_refused(saved: Path, tmp_path: Path) -> No
     [
         ("meta.jsonl", '{"id": 0, "path": "a", "label": "b", "aug": ""}\n', "5 vectors, 1 ids and 1 rows"),
         ("meta.jsonl", '{"id": 0, "path": "a", "aug": ""}\n' * 5, "an object with 'label'"),
-        ("meta.jsonl", '{"id": 7, "path": "a", "label": "b", "aug": ""}\n' * 5, "ids that rise"),
+        ("meta.jsonl", '{"id": 7, "path": "a", "label": "b", "aug": ""}\n' * 5, "ascending ids"),
         ("meta.jsonl", '{"id": 0.5, "path": "a", "label": "b", "aug": ""}\n' * 5, "in id a whole number, found 0.5"),
         (
             "meta.jsonl",
@@ -195,7 +195,7 @@ def test_an_index_of_other_vectors_is_refused(saved: Path, tmp_path: Path) -> No
         ("ledger.jsonl", '{"generation": 1, "next_id": 5}\n', "what was done"),
         ("ledger.jsonl", '{"generation": 1, "op": "rollback", "to": 7, "next_id": 5}\n', "what was done"),
         ("ledger.jsonl", '{"generation": 1, "op": "remove", "removed": 7, "next_id": 5}\n', "files agree"),
-        ("ledger.jsonl", '{"generation": 1, "op": "remove", "removed": [[1]], "next_id": 5}\n', "1 rows were taken"),
+        ("ledger.jsonl", '{"generation": 1, "op": "remove", "removed": [[1]], "next_id": 5}\n', "1 removed rows, but"),
         ("faiss_meta.json", '{"metric": "ip", "kind": "flat", "dim": 3, "size": 5}', "dim 4"),
         ("thresholds.json", "[" * 100_000, "JSON"),
         ("thresholds.json", '{"rule": "", "default": NaN, "classes": {}, "counts": {}}', "finite"),

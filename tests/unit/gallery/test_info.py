@@ -307,7 +307,7 @@ def test_an_effort_of_impossible_numbers_is_refused(wrong: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize(
-    ("label", "words"), [("", "x.png: expected a label"), ("unknown", "x.png: 'unknown' is the name")]
+    ("label", "words"), [("", "x.png: expected a label"), ("unknown", "x.png: 'unknown' is reserved")]
 )
 def test_nobody_has_no_name_or_the_name_of_nobody(label: str, words: str) -> None:
     with pytest.raises(InputError, match=words):

@@ -72,7 +72,7 @@ def test_harmless_values_beside_weights_need_trust(tmp_path: Path, value: object
 
 def test_without_trust_a_number_of_numpy_is_named_and_refused(tmp_path: Path) -> None:
     torch.save({"model": {"a": TENSOR}, "best": np.float64(0.5)}, tmp_path / "a.pt")
-    with pytest.raises(FormatError, match=r"one that names code to run \(numpy\S+\), which is refused"):
+    with pytest.raises(FormatError, match=r"one that would run code \(numpy\S+\), which is refused"):
         load_state_dict(tmp_path / "a.pt")
 
 
@@ -83,7 +83,7 @@ class _Code:
 
 def test_trust_is_no_leave_to_run_code(tmp_path: Path) -> None:
     torch.save({"model": {"a": TENSOR}, "best": _Code()}, tmp_path / "a.pt")
-    with pytest.raises(FormatError, match=r"names code to run \(posix\.getcwd\), which is refused"):
+    with pytest.raises(FormatError, match=r"would run code \(posix\.getcwd\), which is refused"):
         load_state_dict(tmp_path / "a.pt", trust_pickle=True)
 
 

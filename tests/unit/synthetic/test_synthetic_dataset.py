@@ -135,7 +135,7 @@ def test_an_occupied_folder_is_refused_and_only_a_world_replaced(cast: Cast, tmp
     (mine / "diary.txt").write_text("dear diary")
     with pytest.raises(InputError, match=r"mine: the folder is not empty; .*--force"):
         write_dataset(mine, cast, small)
-    with pytest.raises(InputError, match=r"holds no world\.json"):
+    with pytest.raises(InputError, match=r"has no world\.json"):
         write_dataset(mine, cast, small, force=True)
     assert (mine / "diary.txt").read_text() == "dear diary"
     with pytest.raises(InputError, match="found a file"):
