@@ -14,7 +14,7 @@ Mask: TypeAlias = NDArray[np.bool_]
 
 
 def xyxy_from_mask(mask: Mask) -> Box | None:
-    """Find the tight box of a mask (H, W) in its own pixels; None where it is empty."""
+    """Find the tight box of a mask (H, W) in its own pixels; None if it is empty."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if len(rows) == 0:
         return None
@@ -54,7 +54,7 @@ def shared_pixels(first: Box, second: Box) -> int:
 
 
 def shared_pixel_matrix(first: Sequence[Box], second: Sequence[Box]) -> NDArray[np.float64]:
-    """Count the pixels that every two of N and M boxes share: (N, M), float64, whole numbers."""
+    """Count the pixels that every two of N and M boxes share: (N, M), float64, integral values."""
     rows, columns = _corners(first)[:, None], _corners(second)[None]
     low = np.maximum(rows[..., :2], columns[..., :2])
     high = np.minimum(rows[..., 2:], columns[..., 2:])
@@ -62,7 +62,7 @@ def shared_pixel_matrix(first: Sequence[Box], second: Sequence[Box]) -> NDArray[
 
 
 def box_pixels(boxes: Sequence[Box]) -> NDArray[np.float64]:
-    """Count the pixels of N boxes: (N,), float64, whole numbers."""
+    """Count the pixels of N boxes: (N,), float64, integral values."""
     corners = _corners(boxes)
     return np.asarray((corners[:, 2:] - corners[:, :2] + 1).prod(axis=-1))
 

@@ -122,7 +122,7 @@ def _published_parts(architecture: str, tag: str | None, *, quick_gelu: bool) ->
     except RuntimeError as error:
         if tag is None or "download" not in str(error).lower():
             raise
-        fetch = f"`naruto-vision weights download {architecture}.{tag}` where there is a network"
+        fetch = f"`naruto-vision weights download {architecture}.{tag}` on a machine with a network"
         msg = f"{architecture}: the weights of {tag} cannot be downloaded here; fetch them ({fetch}) and give the file"
         raise InputError(msg) from None
     agreed = {} if tag else _agreed_preprocessing(architecture)

@@ -128,7 +128,7 @@ def _build(model: str, weights: str | None, image_size: int) -> VisionTransforme
     except OSError:
         if weights is not None:
             raise
-        fetch = "`naruto-vision weights download dinov2_vits14` (vitb14, vitl14, vitg14) where there is a network"
+        fetch = "`naruto-vision weights download dinov2_vits14` (vitb14, vitl14, vitg14) on a machine with a network"
         msg = f"{model}: its weights cannot be downloaded here; fetch them ({fetch}) and give the file"
         raise InputError(msg) from None
     if not isinstance(vit, VisionTransformer):

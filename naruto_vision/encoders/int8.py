@@ -1,4 +1,4 @@
-"""Image towers in 8-bit integers, for CPUs whose VNNI instructions make it several times faster than float32.
+"""Image towers in 8-bit integers, several times faster than float32 on CPUs with VNNI instructions.
 
 Dynamic quantisation: weights are rounded once, with a scale per row; activations are rounded at run time, with a scale
 per tensor. It needs no calibration; ``make bench ONLY=T6`` measures its cosines with float32.

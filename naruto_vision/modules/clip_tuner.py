@@ -63,8 +63,8 @@ class ContrastiveTuner(Tuner):
 
     Args:
         encoder: The CLIP to tune.
-        optimizer: Makes the optimiser of the trainable parameters; None takes AdamW with a learning rate of 3e-4.
-        scheduler: Makes the learning-rate schedule, stepped once an epoch; None uses ``schedule``.
+        optimizer: Builds the optimiser of the trainable parameters; None takes AdamW with a learning rate of 3e-4.
+        scheduler: Builds the learning-rate schedule, stepped once an epoch; None uses ``schedule``.
         schedule: Linear warm-up, then cosine decay, stepped each optimiser step.
         loss: The training loss.
         texts: Templates and aliases that make the texts of the classes.
@@ -122,7 +122,7 @@ class ContrastiveTuner(Tuner):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names in the order of their label numbers; none where the data are captions."""
+        """Class names in the order of their label indices; empty for captions."""
         return tuple(getattr(self._data, "classes", ()) or self.encoder.info.get("classes", ()))
 
     def scale(self) -> Tensor:
@@ -130,7 +130,7 @@ class ContrastiveTuner(Tuner):
         return self.encoder.logit_scale.exp().clamp(max=self.loss.max_logit_scale)
 
     def setup(self, stage: str) -> None:
-        """Build the vocabulary of captions, the texts of classes, and class weights where they are configured."""
+        """Build the vocabulary of captions, the texts of classes, and class weights if configured."""
         if words := getattr(self._data, "words", ()):
             self.encoder.build_vocabulary(words)
         texts = class_texts(self.classes, self.aliases, self.templates)
@@ -158,7 +158,7 @@ class ContrastiveTuner(Tuner):
         return loss
 
     def _cached(self, batch: ClassBatch | CaptionBatch, split: Split) -> Tensor | None:
-        """Embed images from cached features: (B, D); None without a cache. Paths are unique in a split."""
+        """Embed images from cached features: (B, D); None without a cache. Paths are unique per split."""
         if self._features is None or isinstance(batch, CaptionBatch):
             return None
         with fast_attention(batch.pixels.device):
@@ -212,7 +212,7 @@ class ContrastiveTuner(Tuner):
 
 
 def read_class_weights(kind: ClassWeights, data: object) -> Tensor | None:
-    """Compute the weight of each class: (C,), float32; None where all are equal."""
+    """Compute the weight of each class: (C,), float32; None if all are equal."""
     if kind == "none":
         return None
     counts = getattr(data, "class_counts", None)

@@ -78,7 +78,7 @@ class ClassPrototypes:
         """
         stamp = weights_stamp(self._encoder.text_parameters())
         if self._kept is None or stamp != self._stamp:
-            # Validation runs in inference mode, whose tensors could not be used by the next training step.
+            # Validation runs in inference mode, whose tensors cannot be used by the next training step.
             with torch.inference_mode(False), torch.no_grad():
                 self._kept, self._stamp = text_prototypes(self._encoder, self.texts), stamp
         return self._kept

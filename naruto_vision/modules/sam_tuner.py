@@ -16,7 +16,7 @@ from naruto_vision.segmentation.protocol import MaskThresholds
 from naruto_vision.segmentation.sam import SamModel
 from naruto_vision.segmentation.training import PromptBatch, prompt_losses, prompt_quality
 
-_WARM_UP = 0.1  # share of all steps in which the learning rate rises
+_WARM_UP = 0.1  # fraction of steps with a rising learning rate
 _MEANS = ("point_best", "point_chosen", "box_best", "box_chosen")
 
 
@@ -29,8 +29,8 @@ class SegmenterTuner(Tuner):
 
     Args:
         model: The model to train.
-        optimizer: Makes the optimiser of the trainable parameters; None takes AdamW with a learning rate of 1.5e-3.
-        scheduler: Makes the learning-rate schedule, stepped once an epoch; None takes one cycle over all
+        optimizer: Builds the optimiser of the trainable parameters; None takes AdamW with a learning rate of 1.5e-3.
+        scheduler: Builds the learning-rate schedule, stepped once an epoch; None takes one cycle over all
             steps with the optimiser's learning rate as the peak.
         thresholds: Mask thresholds that the bundle stores with the weights; None keeps the model's.
         bundle_dir: Folder of the bundle that is written whenever validation is better than before.

@@ -1,4 +1,4 @@
-"""What both tuners share: export of the best checkpoint, learning-rate schedule, exact resumption."""
+"""Base of both tuners: export of the best checkpoint, learning-rate schedule, exact resumption."""
 
 import math
 import random
@@ -107,7 +107,7 @@ class ExportBundle(Callback):
 class Tuner(pl.LightningModule):
     """A trained module whose best weights by ``valid/score`` are written as a bundle to ``bundle_dir``.
 
-    Its checkpoints also hold the global random states, which Lightning leaves out.
+    Its checkpoints also contain the global random states, which Lightning leaves out.
     """
 
     def __init__(

@@ -155,7 +155,7 @@ def measure_threshold(gallery: Gallery, votes: int = VOTES) -> ImageThreshold:
     raise the threshold; leave them out when the gallery is built.
 
     Args:
-        gallery: The gallery, at most 500 of whose images are searched.
+        gallery: The gallery; at most 500 of its rows are searched.
         votes: How many rows vote on an image, at least 1.
     """
     count = len(gallery)

@@ -50,9 +50,9 @@ _PACKAGES = (
 
 
 def output_stems(scenes: Sequence[str]) -> dict[str, str]:
-    """Name the outputs of every scene so that no two share a file, whatever the case of their letters.
+    """Name the outputs of every scene so that no two share a file, ignoring case.
 
-    The stem is the scene's own path without extension, or with it where another scene would write the same files.
+    The stem is the scene's own path without extension, or with it if another scene has the same stem.
     """
     stems = {scene: PurePosixPath(scene).with_suffix("").as_posix() for scene in scenes}
     while True:  # a stem with its extension may equal one without
@@ -225,7 +225,7 @@ def evaluation_document(prediction: ScenePrediction) -> dict[str, Any]:
 
 
 def overlay_document(prediction: ScenePrediction, shown: Sequence[int]) -> dict[str, Any]:
-    """Return the shown regions in the same form, named "unknown" where the score is below the threshold."""
+    """Return the shown regions in the same form, named "unknown" if the score is below the threshold."""
     rows = ((prediction.regions[i], prediction.identities[i]) for i in shown)
     preds = [_pred(region, identity, identity.name) for region, identity in rows]
     return {"scene": prediction.scene, "preds": preds}

@@ -94,9 +94,9 @@ def embed_regions(
     renormalise: bool = True,
     batch_size: int | None = None,
 ) -> list[Tensor]:
-    """Embed the regions of several images; batches may hold crops of several images.
+    """Embed the regions of several images; a batch may contain crops of several of them.
 
-    Shapes: returns (C, R, D), float32.
+    Shapes: returns (C, R, D), float32, for C crop configs and R regions.
     """
     device = next(encoder.parameters()).device
     size = batch_size or (_CPU_BATCH if device.type == "cpu" else _GPU_BATCH)

@@ -245,7 +245,7 @@ def nms_xyxy(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
 
 def mask_area(masks: Tensor) -> Tensor:
     """Count the pixels of masks (..., H, W), bool, narrower than 32,768 pixels: (...), int32."""
-    # rows first, in the smallest type that holds a row: a third of the time of one 64-bit sum
+    # rows first, in the smallest sufficient integer type: a third of the time of one 64-bit sum
     return masks.sum(dim=-1, dtype=torch.int16).sum(dim=-1, dtype=torch.int32)
 
 
@@ -258,12 +258,12 @@ def packed_rows(masks: Tensor) -> Tensor:
 
 
 def stability_score(logits: Tensor, offset: float, threshold: float = 0.0) -> Tensor:
-    """IoU of masks (N, H, W) thresholded ``offset`` higher and lower: (N,), float32; 0 where both are empty."""
+    """IoU of masks (N, H, W) thresholded ``offset`` higher and lower: (N,), float32; 0 if both are empty."""
     strict, lax = mask_area(logits > threshold + offset), mask_area(logits > threshold - offset)
     return strict / lax.clamp(min=1)
 
 
 def mask_iou(first: Tensor, second: Tensor) -> Tensor:
-    """IoU of masks (..., H, W), bool, pair by pair: (...), float32, in [0, 1]; 0 where both are empty."""
+    """IoU of masks (..., H, W), bool, pair by pair: (...), float32, in [0, 1]; 0 if both are empty."""
     both, either = mask_area(torch.logical_and(first, second)), mask_area(torch.logical_or(first, second))
     return both / either.clamp(min=1)

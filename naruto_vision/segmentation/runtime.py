@@ -35,7 +35,7 @@ _IMAGES_BYTES = {"cpu": 1 << 23, "cuda": 1 << 30}
 
 
 BACKEND = "inductor"
-"""Mode of ``torch.compile``: without CUDA graphs, whose outputs the next call overwrites."""
+"""Backend of ``torch.compile``: without CUDA graphs, whose outputs the next call overwrites."""
 
 _COMPILED_PROMPTS = 32
 """Prompts per batch of compiled mask upscaling: enough for a GPU, with little padding."""
