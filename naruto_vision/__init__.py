@@ -1,7 +1,7 @@
-"""Find and name the characters of a drawn series in scenes.
+"""Find and name the characters of an animated or drawn series in scenes.
 
-``load`` gives the analyzer that a run of ``predict`` used; the other names are its parts, and what trains and measures
-them. A name is imported when it is first used, so importing the package imports neither torch nor NumPy.
+``load`` opens the analyzer of a run of ``predict``; the other names are its parts, and the modules and metrics to train
+and evaluate them. Names are imported on first use, so importing the package imports neither torch nor NumPy.
 
 Example:
     >>> import naruto_vision as nv

@@ -1,4 +1,4 @@
-"""The error tree: a message names the file or option, expected, found, and what to do."""
+"""The error classes; a message names the file or option, expected, found, and what to do."""
 
 import json
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ class NarutoVisionError(Exception):
     """Root of every error that this package raises on purpose.
 
     Attributes:
-        exit_code: What the command line exits with when this error ends it.
+        exit_code: Exit code of the command line for this error.
     """
 
     exit_code = 1
 
 
 class InputError(NarutoVisionError):
-    """The user's input is wrong; the message is one line that says what and where."""
+    """The user's input is wrong; the message is one line that names what and where."""
 
     exit_code = 2
 
@@ -29,7 +29,7 @@ class MissingPathError(InputError):
 
 
 class BadImageError(InputError):
-    """An image cannot be used; ``reason`` has the numbers that decided it."""
+    """An image cannot be used; ``reason`` has the values that decided it."""
 
     def __init__(self, path: str | Path, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
@@ -38,19 +38,19 @@ class BadImageError(InputError):
 
 
 class FormatError(InputError):
-    """A file is not what its format says it is."""
+    """A file does not have the expected format or content."""
 
     def __init__(self, path: str | Path, expected: str, found: str, hint: str = "") -> None:
         super().__init__(f"{path}: expected {expected}, found {found}" + (f"; {hint}" if hint else ""))
 
 
 class JsonError(FormatError):
-    """A file is not JSON, or JSON that is rejected; ``error`` is what reading it raised."""
+    """A file is not valid JSON, or its JSON is rejected; ``error`` is the exception of the parser."""
 
     def __init__(self, path: str | Path, error: Exception, hint: str = "") -> None:
         broken = isinstance(error, (json.JSONDecodeError, UnicodeError, RecursionError))
         what = "not JSON" if broken else "JSON that cannot be used"
-        reason = str(error).partition("\n")[0].partition(" (char ")[0]  # the line and the column are enough
+        reason = str(error).partition("\n")[0].partition(" (char ")[0]  # line and column suffice
         InputError.__init__(self, f"{path}: {what} ({reason})" + (f"; {hint}" if hint else ""))
 
 
@@ -85,7 +85,7 @@ class FingerprintError(InputError):
 
 
 class MissingPackageError(InputError):
-    """An optional package, by its import name, is not installed; ``extra`` brings it."""
+    """An optional package, by its import name, is not installed; the extra ``extra`` installs it."""
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is not installed; run: pip install 'naruto-vision[{extra}]'")

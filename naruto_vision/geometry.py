@@ -14,7 +14,7 @@ Mask: TypeAlias = NDArray[np.bool_]
 
 
 def xyxy_from_mask(mask: Mask) -> Box | None:
-    """Find the tight box of a mask (H, W) in its own pixels; None where it is empty."""
+    """Find the tight box of a mask (H, W) in its own pixels; None if it is empty."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if len(rows) == 0:
         return None
@@ -34,7 +34,7 @@ def area_xyxy(box: Box) -> int:
 
 
 def expand_xyxy(box: Box, ratio: float, width: int, height: int) -> Box:
-    """Grow a box by a share of its own size, half of it on each side, and clip it to an image.
+    """Grow a box by a fraction of its size, half of it on each side, and clip it to an image.
 
     A ratio of 0.18 makes the box 18 % wider and taller before clipping.
     """
@@ -54,7 +54,7 @@ def shared_pixels(first: Box, second: Box) -> int:
 
 
 def shared_pixel_matrix(first: Sequence[Box], second: Sequence[Box]) -> NDArray[np.float64]:
-    """Count the pixels that every two of N and M boxes share: (N, M), float64, whole numbers."""
+    """Count the pixels that every two of N and M boxes share: (N, M), float64, integral values."""
     rows, columns = _corners(first)[:, None], _corners(second)[None]
     low = np.maximum(rows[..., :2], columns[..., :2])
     high = np.minimum(rows[..., 2:], columns[..., 2:])
@@ -62,7 +62,7 @@ def shared_pixel_matrix(first: Sequence[Box], second: Sequence[Box]) -> NDArray[
 
 
 def box_pixels(boxes: Sequence[Box]) -> NDArray[np.float64]:
-    """Count the pixels of N boxes: (N,), float64, whole numbers."""
+    """Count the pixels of N boxes: (N,), float64, integral values."""
     corners = _corners(boxes)
     return np.asarray((corners[:, 2:] - corners[:, :2] + 1).prod(axis=-1))
 
@@ -75,7 +75,7 @@ def inclusive_iou_matrix(first: Sequence[Box], second: Sequence[Box]) -> NDArray
 
 
 def common_box(boxes: Sequence[Box]) -> Box:
-    """Find the smallest box that holds all of them."""
+    """Find the smallest box that contains all given boxes."""
     if not boxes:
         msg = "common_box: expected at least one box, found none"
         raise ValueError(msg)
@@ -92,20 +92,20 @@ def counts_from_mask(mask: Mask) -> bytes:
     import cv2
     from pycocotools import mask as coco
 
-    columns = cv2.transpose(np.ascontiguousarray(mask).view(np.uint8))  # several times as fast as NumPy's copy
+    columns = cv2.transpose(np.ascontiguousarray(mask).view(np.uint8))  # several times faster than NumPy's copy
     counts: bytes = coco.encode(columns.T)["counts"]
     return counts
 
 
 def rle_from_mask(mask: Mask) -> dict[str, Any]:
-    """Return ``{"size": [H, W], "counts": text}`` of a mask (H, W), bool; JSON can hold it."""
+    """Return ``{"size": [H, W], "counts": text}`` of a mask (H, W), bool, for JSON."""
     return {"size": list(mask.shape), "counts": counts_from_mask(mask).decode("ascii")}
 
 
 def mask_from_rle(record: Mapping[str, Any]) -> Mask:
     """Read a mask from COCO run lengths, compressed or plain: returns (H, W), bool.
 
-    The runs are checked here and never reach the C library, which trusts them and can crash the process.
+    The runs are decoded and checked in Python, because pycocotools can crash the process on malformed runs.
 
     Example:
         >>> mask_from_rle({"size": [2, 2], "counts": [1, 2, 1]}).tolist()
@@ -132,7 +132,7 @@ def area_of_counts(counts: bytes) -> int:
 
 
 def rle_of_cut(counts: bytes, box: Box, height: int, width: int) -> dict[str, Any]:
-    """Return what ``rle_from_mask`` gives of a whole mask, from the compressed run lengths of its cut to a box."""
+    """Return ``rle_from_mask`` of a whole mask, from the compressed run lengths of its crop to a box."""
     from pycocotools import mask as coco
 
     plain = {"size": [height, width], "counts": runs_of_cut(counts, box, height, width)}
@@ -140,11 +140,11 @@ def rle_of_cut(counts: bytes, box: Box, height: int, width: int) -> dict[str, An
 
 
 def runs_of_cut(counts: bytes, box: Box, height: int, width: int) -> list[int]:
-    """Return the run lengths of a whole mask, uncompressed, from the compressed ones of its cut to a box."""
+    """Return the run lengths of a whole mask, uncompressed, from the compressed ones of its crop to a box."""
     tall, _ = shape_of_xyxy(box)
     edges = np.cumsum(_runs(counts))
     starts, ends = edges[: len(edges) // 2 * 2].reshape(-1, 2).T
-    if tall < height:  # a run that goes on in the next column of the cut has a gap in the image
+    if tall < height:  # a run that continues in the next column of the crop is interrupted in the image
         first = starts // tall
         spans = (ends - 1) // tall - first + 1
         column = np.repeat(first, spans) + np.arange(spans.sum()) - np.repeat(np.cumsum(spans) - spans, spans)
@@ -156,7 +156,7 @@ def runs_of_cut(counts: bytes, box: Box, height: int, width: int) -> list[int]:
 
 
 def _runs(counts: object) -> NDArray[np.int64]:
-    """Return run lengths, off first; from the fourth on, COCO's text has the difference from the run two before."""
+    """Return run lengths, background first; from the fourth on, COCO stores the difference from the run two before."""
     if isinstance(counts, bytes):
         counts = counts.decode("ascii", errors="replace")
     if isinstance(counts, str):
@@ -170,7 +170,7 @@ def _runs(counts: object) -> NDArray[np.int64]:
 
 
 def _uncompress(text: str) -> NDArray[np.int64]:
-    """Read COCO's numbers: six bits a character from "0" up, of which five are value and one says "more"."""
+    """Decode COCO's numbers: six bits per character from "0" up, five of value and a continuation bit."""
     digits = np.frombuffer(text.encode("ascii", errors="replace"), np.uint8).astype(np.int64) - 48
     ends = np.flatnonzero(digits & 32 == 0)
     starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64)[: len(ends)]

@@ -1,4 +1,4 @@
-"""``load``: the analyzer of a run, with the settings of the config that made it."""
+"""``load``: the analyzer of a run, with the settings of its config."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 def load(
     source: str | Path = "runs", *, config: str | Path = SCENES_CONFIG, device: str | None = None
 ) -> "SceneAnalyzer":
-    """Return an analyzer with the settings of the config that made a run.
+    """Open the analyzer of a run, with the settings of its config.
 
-    A config is data: a class path outside of this package, Lightning and ``torch.optim`` is refused unread.
+    Class paths in a config outside of this package, Lightning and ``torch.optim`` are refused before they are imported.
 
     Args:
         source: A folder that ``predict`` wrote (its own config is used); or a folder such as ``runs`` with ``gallery/``
-            and perhaps ``clip/bundle``; or a gallery, with the encoder that it records.
-        config: The config for a folder of the last two kinds: a YAML file, or the name of a packaged one. Of a file of
-            your own the encoder stays.
-        device: Where to compute ("cpu", "cuda"); None takes a GPU where there is one.
+            and optionally ``clip/bundle``; or a gallery folder, whose recorded encoder is used.
+        config: The config for a folder of the last two kinds: a YAML file, or the name of a packaged one. A file
+            of your own keeps its encoder.
+        device: Device to compute on ("cpu", "cuda"); None takes a GPU if there is one.
 
     Returns:
         The analyzer; ``analyzer.analyze("scene.jpg")`` names the characters of a scene.
 
     Raises:
-        MissingPathError: If the folder, its gallery or its weights are not there.
+        MissingPathError: If the folder, its gallery or its weights are missing.
         FormatError: If the config has no model.
-        InputError: If the config or a file is not what it should be otherwise.
+        InputError: If the config or another file is invalid.
         FingerprintError: If the gallery was built with another encoder.
 
     Example:
@@ -50,7 +50,7 @@ def load(
 
 
 def _config_of(source: Path, config: str) -> tuple[Path, dict[str, Any]]:
-    """Return the config for a folder, and what it says of the model in the place of the config."""
+    """Return the path of the config for a folder, and the model options that the folder overrides."""
     if (source / RUN_CONFIG).is_file():
         return source / RUN_CONFIG, {}
     if not source.is_dir():

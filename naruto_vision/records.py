@@ -15,10 +15,10 @@ ImageArray: TypeAlias = NDArray[np.uint8]
 """A decoded image: shape (H, W, 3), uint8, RGB, upright (EXIF orientation applied)."""
 
 Vectors: TypeAlias = NDArray[np.float32]
-"""Embeddings: shape (N, D), float32, unit rows unless said otherwise."""
+"""Embeddings: shape (N, D), float32, unit rows unless documented otherwise."""
 
 UNKNOWN = "unknown"
-"""The name of a region that is of no class of the gallery (open-set rejection)."""
+"""The name of a region that matches no label of the gallery (open-set rejection)."""
 
 
 def _check_box(box: Box) -> None:
@@ -34,7 +34,7 @@ class Prompt:
 
     Args:
         name: For display ("point 120,88").
-        points: x and y of each point, and whether it lies on the object.
+        points: ``(x, y, positive)`` of each point; positive if it lies on the object.
         box: ``x1, y1, x2, y2``, or None.
     """
 
@@ -51,17 +51,17 @@ class Prompt:
 
 @dataclass(frozen=True, init=False)
 class Region:
-    """One segmented region of an image. Its mask is kept as COCO run lengths: some kilobytes each.
+    """One segmented region of an image. Its mask is stored as COCO run lengths of a few kilobytes.
 
     Args:
         box: The tight box of the mask, inclusive pixels of the upright image.
-        mask: The mask cut to ``box``: shape (y2 - y1 + 1, x2 - x1 + 1), bool.
-        predicted_iou: The model's own estimate of the mask's IoU; unbounded above 1.
+        mask: The mask cropped to ``box``: shape (y2 - y1 + 1, x2 - x1 + 1), bool.
+        predicted_iou: The model's own estimate of the mask's IoU, which may exceed 1.
         stability: IoU of the mask thresholded a little higher and a little lower, in [0, 1].
-        prompt: The prompt that it came from, or its name alone.
+        prompt: The prompt that the region came from, or only its name.
 
     Attributes:
-        counts: COCO's compressed run lengths of the cut mask.
+        counts: COCO's compressed run lengths of the cropped mask.
 
     Raises:
         ValueError: If the box is malformed or the mask does not have the box's size.
@@ -91,11 +91,11 @@ class Region:
         prompt = prompt if isinstance(prompt, Prompt) else Prompt(prompt)
         values = (box, counts_from_mask(mask), predicted_iou, stability, prompt)
         for each, value in zip(fields(self), values, strict=True):
-            object.__setattr__(self, each.name, value)  # as a frozen dataclass does
+            object.__setattr__(self, each.name, value)  # as the constructor of a frozen dataclass does
 
     @property
     def mask(self) -> Mask:
-        """The mask cut to ``box``: shape (y2 - y1 + 1, x2 - x1 + 1), bool, decoded each time."""
+        """The mask cropped to ``box``: shape (y2 - y1 + 1, x2 - x1 + 1), bool, decoded each time."""
         return mask_from_rle({"size": shape_of_xyxy(self.box), "counts": self.counts})
 
     @property
@@ -123,7 +123,7 @@ class Neighbour:
         row: The stable id of the gallery row.
         label: The row's label.
         score: Cosine similarity with the query, in [-1, 1].
-        path: The image that the row was made from, as the gallery recorded it.
+        path: Path of the row's image, as recorded in the gallery.
     """
 
     row: int
@@ -134,15 +134,15 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Identity:
-    """Who a region is.
+    """The identity of a region or an image.
 
     Args:
         label: The best gallery label, whether or not it passed the threshold.
-        score: The score that decided, a cosine similarity in [-1, 1].
+        score: The score of that label, a cosine similarity in [-1, 1].
         known: Whether the score passed the gallery's threshold for the label.
-        margin: Score minus the best score of another label among ``neighbours``, negative where that label was
-            outvoted; None where they all have one label.
-        neighbours: The gallery rows that were compared, best first.
+        margin: Score minus the best score of another label among ``neighbours``, negative if that label was
+            outvoted; None if all have one label.
+        neighbours: The nearest gallery rows, best first.
 
     Raises:
         ValueError: If the score is not finite.
@@ -161,24 +161,24 @@ class Identity:
 
     @property
     def name(self) -> str:
-        """The label, or ``unknown`` where the score did not pass."""
+        """The label, or ``unknown`` below the threshold."""
         return self.label if self.known else UNKNOWN
 
 
 @dataclass(frozen=True)
 class ScenePrediction:
-    """Everything found in one scene.
+    """The regions of one scene with their identities.
 
     Args:
         scene: The scene's path relative to the scene folder, POSIX.
         width: Width of the upright image in pixels.
         height: Height of the upright image in pixels.
         regions: The regions, largest first.
-        identities: Who each region is, in the same order.
+        identities: The identity of each region, in the same order.
         milliseconds: Wall time of each step.
 
     Raises:
-        ValueError: If there are not as many identities as regions, or a box leaves the image.
+        ValueError: If there are not as many identities as regions, or a box exceeds the image.
     """
 
     scene: str
@@ -200,11 +200,11 @@ class ScenePrediction:
 
 @dataclass(frozen=True)
 class LabelledBox:
-    """One box with a name: an object of the ground truth, or one prediction of a scene's JSON.
+    """One labelled box: an object of the ground truth, or one prediction of a scene's JSON.
 
     Args:
         box: Inclusive pixels of the upright image.
-        label: Its name.
+        label: Its class label.
         score: A prediction's score; None for ground truth.
     """
 

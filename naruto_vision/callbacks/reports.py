@@ -25,9 +25,9 @@ from naruto_vision.viz.fonts import letter
 
 _LOG = logging.getLogger(__name__)
 _SHARES = ("accuracy", "macro_accuracy", "macro_f1", "nearest_accuracy", "zero_shot", "recall_at_1")
-_WIDEST = 16.0  # inches; more classes get smaller names instead, as a larger plot would take seconds an epoch
-_MOST_NUMBERS = 40  # classes; with more, the numbers in the cells could not be read
-_DARK = 0.6  # above this share of a row a cell is dark, and its number white
+_WIDEST = 16.0  # inches; beyond it names get smaller, as a larger plot takes seconds an epoch
+_MOST_NUMBERS = 40  # classes; with more, numbers in the cells are illegible
+_DARK = 0.6  # cells above this fraction of their row have white numbers
 _EXAMPLES = 32
 
 
@@ -53,9 +53,9 @@ def _csv(rows: list[list[Any]]) -> str:
 
 
 def confusion_figure(confusion: Tensor, classes: tuple[str, ...]) -> Figure:
-    """Plot a confusion matrix (C, C): cells are coloured by share of the row and, up to 40 classes, show counts."""
+    """Plot a confusion matrix (C, C): cells are coloured by fraction of the row and, up to 40 classes, show counts."""
     side = min(max(3.0, 0.55 * len(classes) + 1.5), _WIDEST)
-    # Names of neighbouring rows must not touch; titles and names leave 0.7 of the side.
+    # Names of neighbouring rows must not touch; titles and names leave 0.7 of the side for the cells.
     letters = min(10.0, 72 * 0.7 * side / max(1, len(classes)))
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
@@ -77,29 +77,29 @@ def confusion_figure(confusion: Tensor, classes: tuple[str, ...]) -> Figure:
 
 
 def example_grid(pixels: Tensor, count: int) -> Tensor:
-    """Tile the first ``count`` of prepared images (B, 3, S, S), each scaled to [0, 1]: (3, H, W)."""
+    """Tile the first ``count`` of preprocessed images (B, 3, S, S), each scaled to [0, 1]: (3, H, W)."""
     grid: Tensor = make_grid(pixels[:count].detach().cpu().float(), nrow=8, normalize=True, scale_each=True)
     return grid
 
 
 class TuningFigures(Callback):
-    """Write the first batch and the confusion matrix of each validation that was better than before to TensorBoard."""
+    """Log the first batch and the confusion matrix of each new best validation to TensorBoard."""
 
     @override
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Show the first training batch of a run."""
+        """Log the first training batch of a run."""
         pixels = getattr(batch, "pixels", None)
         if trainer.global_step == 0 and isinstance(trainer.logger, TensorBoardLogger) and torch.is_tensor(pixels):
             trainer.logger.experiment.add_image("train/images", example_grid(pixels, _EXAMPLES), 0)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Show the confusion matrix; in a fit only of weights that are kept, as drawing takes as long as a step."""
+        """Log the confusion matrix; in a fit only of a new best, as plotting takes as long as a step."""
         self._show(trainer, pl_module, "valid")
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Show the confusion matrix."""
+        """Log the confusion matrix."""
         self._show(trainer, pl_module, "test")
 
     def _show(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
@@ -119,7 +119,7 @@ class TuningFiles(Callback):
     are written when the run ends or is stopped; a resumed run continues its history.
 
     Args:
-        out: The folder.
+        out: Output folder.
 
     Attributes:
         epochs: Epoch, step and metrics of each validation.
@@ -179,9 +179,9 @@ class TuningFiles(Callback):
         if self.epochs:
             self.on_fit_end(trainer, pl_module)
         last = getattr(trainer.checkpoint_callback, "last_model_path", "")
-        stopped = not isinstance(exception, Exception)  # Ctrl-C or a signal, nothing that went wrong
+        stopped = not isinstance(exception, Exception)  # Ctrl-C or a signal, not an error
         if stopped and last and trainer.is_global_zero:
-            _LOG.info("stopped; the same command with --ckpt_path last goes on from %s", last)
+            _LOG.info("stopped; the same command with --ckpt_path last continues from %s", last)
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -209,7 +209,7 @@ class TuningFiles(Callback):
         shares = {name.replace("_", " "): self._line(name) for name in _SHARES}
         steps = {"rate": [(float(step + 1), rate) for step, rate in enumerate(self.rates)]}
         _save(line_figure(losses, "epoch", "loss", mark=mark, note="kept"), self.out / "curves_loss.png")
-        _save(line_figure(shares, "epoch", "share right", mark=mark, note="kept"), self.out / "curves_acc.png")
+        _save(line_figure(shares, "epoch", "accuracy", mark=mark, note="kept"), self.out / "curves_acc.png")
         _save(line_figure(steps, "optimiser step", "learning rate"), self.out / "lr_schedule.png")
 
     def _line(self, name: str) -> Line:
@@ -217,13 +217,13 @@ class TuningFiles(Callback):
 
 
 def _describe(export: ExportBundle) -> str:
-    """Describe which weights the bundle has, and how they were chosen."""
+    """Describe which weights the bundle holds and how they were chosen."""
     if export.epoch < 0:
         return "the weights of the last step, because no validation chose any"
     kept, confusion = f"the weights of epoch {export.epoch + 1}", export.best.confusion
     if confusion is None:
         return f"{kept}, the best by validation"
-    return f"{kept}, which named {int(confusion.trace())} of {int(confusion.sum())} validation images right"
+    return f"{kept}, which classify {int(confusion.trace())} of {int(confusion.sum())} validation images correctly"
 
 
 def _save(figure: Figure, path: Path) -> None:

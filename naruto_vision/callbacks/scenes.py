@@ -37,7 +37,7 @@ class SceneWriterCallback(BasePredictionWriter):
     """Write the files of every predicted scene; a second run resumes where the first one stopped.
 
     Args:
-        out: The folder for the results.
+        out: Output folder.
         settings: What is written for each scene.
         fail_fast: Stop at the first unreadable image instead of counting it.
     """
@@ -56,7 +56,7 @@ class SceneWriterCallback(BasePredictionWriter):
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Open the folder before scenes are loaded, so that none that is done is read or counted again."""
+        """Open the folder before scenes are loaded, so that finished scenes are skipped."""
         if stage != "predict":
             return
         data = getattr(trainer, "datamodule", None)
@@ -82,7 +82,7 @@ class SceneWriterCallback(BasePredictionWriter):
             world=trainer.world_size,
         )
         self._behind = BackgroundWriter(self._writer, dataset.images)
-        trainer.strategy.barrier("scene folder")  # leftovers are removed before any process writes into it
+        trainer.strategy.barrier("scene folder")  # all processes wait until leftovers are removed
         dataset.skip(self._writer.done)
         self._scenes = dataset.scenes
         if trainer.is_global_zero and (done := self._count_done()):
@@ -108,7 +108,7 @@ class SceneWriterCallback(BasePredictionWriter):
             return
         for item, prediction in found:
             if item.image is None and self.fail_fast:
-                msg = f"{item.error}; stopped at the first bad image, as fail_fast asks"
+                msg = f"{item.error}; stopped at the first bad image, because of fail_fast"
                 raise InputError(msg)
             if item.image is None:
                 self._bad.append((item.scene, item.error))
@@ -130,16 +130,16 @@ class SceneWriterCallback(BasePredictionWriter):
 
     @override
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Finish the scenes that were searched already, so that the next run resumes after them."""
+        """Write the scenes that are already searched, so that the next run resumes after them."""
         try:
             if isinstance(pl_module, SceneRetriever):
                 self._write([found for found in pl_module.answered if found[0].image is not None])
             self._finish_writing()
-        except OSError as error:  # the run stops for a reason already, most likely this one
+        except OSError as error:  # the run already stops, most likely for this reason
             _LOG.warning("a scene could not be written: %s", error)
-        stopped = not isinstance(exception, Exception)  # Ctrl-C or a signal, nothing that went wrong
+        stopped = not isinstance(exception, Exception)  # Ctrl-C or a signal, not an error
         if stopped and trainer.is_global_zero and self._writer is not None:
-            message = "stopped with %d of %d scenes done (in %s); the same command again goes on from there"
+            message = "stopped with %d of %d scenes done (in %s); the same command again continues from there"
             _LOG.info(message, self._count_done(), len(self._scenes), self.out)
 
     def _count_done(self) -> int:
@@ -156,14 +156,14 @@ class SceneWriterCallback(BasePredictionWriter):
 def _summary(counts: Mapping[str, int]) -> str:
     return (
         f"{counts['ok']} of {counts['seen']} scenes searched, {counts['quarantined']} could not be read; "
-        f"{counts['known']} of {counts['regions']} regions are somebody known"
+        f"{counts['known']} of {counts['regions']} regions are known"
     )
 
 
 class SceneReportCallback(Callback):
     """Print scene accuracy, write ``results.json``, and show the first scenes in TensorBoard.
 
-    ``results.json`` is about all regions under their best label, and under ``shown`` about the regions of the overlay.
+    ``results.json`` scores all regions under their best label and, in ``shown``, the regions of the overlay.
 
     Args:
         out: The folder for ``results.json``.
@@ -194,8 +194,8 @@ class SceneReportCallback(Callback):
             self._shown += 1
             if item.image is not None:
                 shown = choose_for_overlay(prediction, pl_module.overlay)
-                drawn = draw_overlay(item.image, prediction, shown, colours)
-                trainer.logger.experiment.add_image(f"scenes/{item.scene}", drawn, dataformats="HWC")
+                overlay = draw_overlay(item.image, prediction, shown, colours)
+                trainer.logger.experiment.add_image(f"scenes/{item.scene}", overlay, dataformats="HWC")
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the report of the test that just ended."""

@@ -23,14 +23,14 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def preprocess(self, image: ImageArray) -> Tensor:
-        """Prepare one image exactly as the weights were trained.
+        """Preprocess one image as in the training of the weights.
 
         Shapes: image (H, W, 3), uint8; returns (3, S, S), float32.
         """
 
     @abstractmethod
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """Embed a batch of prepared images; gradients flow: pixels (B, 3, S, S), float32; returns (B, D), float32."""
+        """Embed preprocessed images; gradients flow: pixels (B, 3, S, S), float32; returns (B, D), float32."""
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Embed texts; gradients flow: returns (T, D), float32."""
@@ -41,21 +41,21 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def describe(self) -> Mapping[str, Any]:
-        """Return the JSON values (architecture, preprocessing) that decide the vectors beside the weights."""
+        """Return the JSON values (architecture, preprocessing) that, with the weights, determine the vectors."""
 
     @property
     def preparation(self) -> Preparation | None:
-        """How many images at once are prepared on the encoder's device; None where only ``preprocess`` can."""
+        """Batched preprocessing on the encoder's device; None if only ``preprocess`` is available."""
         return None
 
     @property
     def image_tower(self) -> nn.Module:
-        """The layers that ``encode_images`` runs; the whole encoder where nothing else is known."""
+        """The layers that ``encode_images`` runs; by default the whole encoder."""
         return self
 
     @property
     def recipe(self) -> Mapping[str, Any]:
-        """JSON values from which ``open_recipe`` opens this encoder again; empty where it cannot."""
+        """JSON values from which ``open_recipe`` opens this encoder again; empty if it cannot."""
         return {}
 
     @property
@@ -65,9 +65,9 @@ class Encoder(nn.Module, ABC):
 
 
 def encode_images(encoder: Encoder, pixels: Tensor, *, mirror: bool = False, renormalise: bool = True) -> Tensor:
-    """Embed prepared images (B, 3, S, S), with ``mirror`` averaged with their mirror images: (B, D), float32.
+    """Embed preprocessed images (B, 3, S, S), with ``mirror`` averaged over flips: (B, D), float32.
 
-    Without ``renormalise`` an average keeps its length, which is below 1.
+    Without ``renormalise`` an average keeps its length, which is at most 1.
     """
     vectors = encoder.encode_images(pixels)
     if not mirror:
@@ -83,10 +83,10 @@ def embed_images(
     """Embed images in batches on the encoder's device.
 
     Args:
-        encoder: Any encoder.
+        encoder: The encoder, whose device is used.
         images: N images, each (H, W, 3), uint8, RGB.
-        batch_size: Images a forward pass.
-        mirror: Average each image's vector with its mirror image's and renormalise.
+        batch_size: Images per forward pass.
+        mirror: Average each vector with that of the horizontally flipped image, and renormalise.
 
     Returns:
         Shape (N, D), float32, unit rows, on the CPU.

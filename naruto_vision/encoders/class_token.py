@@ -1,10 +1,10 @@
-"""Forward pass of a vision transformer that computes only what its class token needs.
+"""Forward pass of a vision transformer for its class token only.
 
-CLIP and DINOv2 pool one token of many (1 of 50 in ViT-B-32). So the last block needs keys and values of all tokens, but
-queries, output projection and MLP of one: a twelfth of a ViT-B less most of itself. The blocks before it write into
-buffers that they have anyway, because a new buffer of some megabytes costs more in page faults than the sum that is
-written into it. The layers are the tower's own, and the vectors are its own to rounding. No gradient flows through what
-is overwritten: training keeps the library's forward pass. Blocks are not called as a whole, so their hooks do not run.
+CLIP and DINOv2 pool one token (of 50 in ViT-B-32). So the last block needs keys and values of all tokens, but queries,
+output projection and MLP of one, which saves most of a twelfth of a ViT-B. Earlier blocks work in place, because page
+faults of a new buffer of some megabytes cost more than the sum written into it. The layers are the tower's own, and the
+vectors equal the library's up to rounding. Gradients cannot flow through overwritten buffers, so training uses the
+library's forward pass. Blocks are not called as a whole, so their hooks do not run.
 """
 
 from collections.abc import Callable, Iterable
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 _Layer = Callable[[Tensor], Tensor]
 _PLAIN = (nn.Linear, Int8Linear)
-"""Layers of one matrix; another class may do more than its name says, as those of low-rank updates do."""
+"""Layers of one matrix, by exact class: subclasses, such as those of low-rank updates, may do more."""
 
 _OUT = (nn.Linear, nn.modules.linear.NonDynamicallyQuantizableLinear)
-"""The same for the last layer of PyTorch's attention, which is a linear layer by another name."""
+"""The same for the output projection of PyTorch's attention, a subclass of ``nn.Linear``."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class _BlockParts:
 
 
 def clip_class_token(tower: nn.Module, pixels: Tensor) -> Tensor | None:
-    """Embed pixels (B, 3, S, S) as an open_clip vision transformer does, the ``visual`` of its model: (B, D), float32.
+    """Embed pixels (B, 3, S, S) as an open_clip vision transformer (``clip.visual``) does: (B, D), float32.
 
-    None where the tower has to run itself, because it is trained, pools otherwise or has other blocks.
+    None if the tower is trained, pools differently or has unsupported blocks; call the tower then.
     """
     if type(tower) is not ClipTower or tower.training or torch.is_grad_enabled():
         return None
@@ -64,7 +64,7 @@ def clip_class_token(tower: nn.Module, pixels: Tensor) -> Tensor | None:
 
 
 def clip_tokens(tower: ClipTower, pixels: Tensor) -> Tensor:
-    """Embed the patches of pixels (B, 3, S, S) behind the class token, as the blocks of a ``ClipTower`` take them."""
+    """Embed the patches of pixels (B, 3, S, S) after the class token, as input of the blocks of a ``ClipTower``."""
     patches = tower.conv1(pixels).flatten(2).transpose(1, 2)  # (B, patches, W)
     first = tower.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
     tokens = torch.cat([first, patches], dim=1) + tower.positional_embedding.to(patches.dtype)
@@ -73,12 +73,12 @@ def clip_tokens(tower: ClipTower, pixels: Tensor) -> Tensor:
 
 
 def can_pool(tower: nn.Module) -> bool:
-    """Tell whether a tower is an open_clip vision transformer that ``pool_tokens`` can finish."""
+    """Return whether a tower is an open_clip vision transformer that ``pool_tokens`` supports."""
     return isinstance(tower, ClipTower) and tower.attn_pool is None and tower.pool_type in {"tok", "avg"}
 
 
 def pool_tokens(tower: ClipTower, tokens: Tensor) -> Tensor:
-    """Pool what the blocks of a ``ClipTower`` returned (B, N, W), and project it: (B, D); gradients flow."""
+    """Pool the block outputs (B, N, W) of a ``ClipTower``, and project them: (B, D); gradients flow."""
 
     def pool(rows: Tensor) -> Tensor:
         return rows[:, 0] if tower.pool_type == "tok" else rows[:, 1:].mean(dim=1)
@@ -90,9 +90,9 @@ def pool_tokens(tower: ClipTower, tokens: Tensor) -> Tensor:
 def timm_class_token(tower: nn.Module, pixels: Tensor) -> Tensor | None:
     """Embed pixels (B, 3, S, S) by the normalised class token of a timm vision transformer: (B, D), float32.
 
-    None where the tower has to run itself, because it is trained or has other blocks, or positions for another size.
+    None if the tower is trained, or has unsupported blocks or positions for another size; call the tower then.
     """
-    from timm.models.vision_transformer import VisionTransformer  # takes a while to import, and CLIP needs none of it
+    from timm.models.vision_transformer import VisionTransformer  # slow to import, and not needed by CLIP
 
     if type(tower) is not VisionTransformer or tower.training or torch.is_grad_enabled():
         return None
@@ -105,10 +105,10 @@ def timm_class_token(tower: nn.Module, pixels: Tensor) -> Tensor | None:
 
 
 def _timm_tokens(tower: "VisionTransformer", pixels: Tensor) -> Tensor:
-    """Embed the patches of pixels (B, 3, S, S) behind the class and register tokens: (B, N, W)."""
-    patches = tower.patch_embed(pixels).flatten(1, -2)  # of towers for images of any size, rows and columns are apart
+    """Embed the patches of pixels (B, 3, S, S) after the class and register tokens: (B, N, W)."""
+    patches = tower.patch_embed(pixels).flatten(1, -2)  # towers for any image size keep rows and columns as two axes
     first = [each.expand(len(patches), -1, -1) for each in (tower.cls_token, tower.reg_token) if each is not None]
-    if tower.no_embed_class:  # positions are the patches' alone
+    if tower.no_embed_class:  # only patches have positions
         tokens = torch.cat([*first, patches + tower.pos_embed], dim=1)
     else:
         tokens = torch.cat([*first, patches], dim=1) + tower.pos_embed
@@ -117,14 +117,14 @@ def _timm_tokens(tower: "VisionTransformer", pixels: Tensor) -> Tensor:
 
 
 def _all_known(parts: Iterable[_BlockParts | None]) -> list[_BlockParts]:
-    """Return the blocks, or none of them where one is of a kind that is not known here."""
+    """Return the blocks; an empty list if one is unsupported."""
     found = list(parts)
     known = [part for part in found if part is not None]
     return known if len(known) == len(found) else []
 
 
 def _run(parts: list[_BlockParts], hidden: Tensor) -> Tensor:
-    """Run blocks on tokens (B, N, W), which are overwritten, the last one for the first token alone: (B, W)."""
+    """Run blocks on tokens (B, N, W), which are overwritten; the last block computes the first token only: (B, W)."""
     for part in parts[:-1]:
         hidden = _run_block(part, hidden, hidden.shape[1])
     return _run_block(parts[-1], hidden, 1)[:, 0]
@@ -139,7 +139,7 @@ def _run_block(part: _BlockParts, hidden: Tensor, count: int) -> Tensor:
 
 
 def _activated(activation: nn.Module, wide: Tensor) -> Tensor:
-    """Apply an activation to the largest buffer of a block, in place where PyTorch has it."""
+    """Apply an activation to the largest buffer of a block, in place if PyTorch supports it."""
     if type(activation) is nn.GELU and activation.approximate == "none":
         own: Tensor = torch.ops.aten.gelu_(wide)
         return own
@@ -150,7 +150,7 @@ def _activated(activation: nn.Module, wide: Tensor) -> Tensor:
 
 
 def _clip_part(block: nn.Module) -> _BlockParts | None:
-    """Take an open_clip block apart; None if it is of a kind that is not known here."""
+    """Return the parts of an open_clip block; None if it is unsupported."""
     own: Any = block
     if type(block) is not ResidualAttentionBlock or not _is_plain(own.attn) or hasattr(block, "ln_1_kv"):
         return None
@@ -179,7 +179,7 @@ def _attend(attention: nn.Module, rows: Tensor, count: int) -> Tensor:
 
 
 def _attended(joint: Tensor, heads: int, count: int, out: _Layer) -> Tensor:
-    """Attend by queries, keys and values (B, N, 3 * W) laid side by side, without copying them: (B, count, W)."""
+    """Attend with concatenated queries, keys and values (B, N, 3 * W), without copies: (B, count, W)."""
     batch, tokens, triple = joint.shape
     queries, keys, values = joint.view(batch, tokens, 3, heads, triple // 3 // heads).permute(2, 0, 3, 1, 4)
     mixed = scaled_dot_product_attention(queries[:, :, :count], keys, values)  # (B, heads, count, W / heads)
@@ -187,7 +187,7 @@ def _attended(joint: Tensor, heads: int, count: int, out: _Layer) -> Tensor:
 
 
 def _timm_part(block: nn.Module) -> _BlockParts | None:
-    """Take a timm block apart; None if it is of a kind that is not known here."""
+    """Return the parts of a timm block; None if it is unsupported."""
     from timm.layers import Attention, Mlp
     from timm.models.vision_transformer import Block
 
@@ -196,7 +196,7 @@ def _timm_part(block: nn.Module) -> _BlockParts | None:
         return None
     attention, mlp = own.attn, own.mlp
     normed = (attention.q_norm, attention.k_norm, attention.norm, mlp.norm)
-    gated = getattr(attention, "gate", None) is not None  # not every release has gates
+    gated = getattr(attention, "gate", None) is not None  # absent in some timm releases
     if gated or any(type(norm) is not nn.Identity for norm in normed):
         return None
     if not {type(layer) for layer in (attention.qkv, attention.proj, mlp.fc1, mlp.fc2)} <= {*_PLAIN}:
@@ -206,5 +206,5 @@ def _timm_part(block: nn.Module) -> _BlockParts | None:
 
 
 def _attend_timm(attention: "Attention", rows: Tensor, count: int) -> Tensor:
-    """Do the same by timm's layer; queries of the other tokens cost too little to cut its matrix in parts."""
+    """Do the same with timm's layer; computing the queries of all tokens is cheaper than splitting its matrix."""
     return _attended(attention.qkv(rows), attention.num_heads, count, attention.proj)

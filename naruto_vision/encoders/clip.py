@@ -31,15 +31,15 @@ RANDOM = "random"
 KIND = "clip"
 
 _LOG = logging.getLogger(__name__)
-_WRAPPERS = ("clip.", "model.", "clip_model.", "backbone.")  # prefixes that training scripts give every name
+_WRAPPERS = ("clip.", "model.", "clip_model.", "backbone.")  # prefixes that training scripts add to parameter names
 _OPENAI_ONLY = ("input_resolution", "context_length", "vocab_size")
 
 
 @dataclass(frozen=True)
 class _Parts:
-    """What a CLIP encoder is made of.
+    """The parts of a CLIP encoder.
 
-    ``record`` holds the JSON values that decide the vectors beside the weights, ``info`` the whole record of a bundle.
+    ``record`` holds the JSON values that, with the weights, determine the vectors; ``info`` is a bundle's whole record.
     """
 
     model: Any
@@ -50,7 +50,7 @@ class _Parts:
 
 
 def _tiny_parts(sizes: TinySizes, vocabulary: Sequence[str] | None = None) -> _Parts:
-    """Build a tiny CLIP with random weights; without a vocabulary, with that of the packaged tiny-clip."""
+    """Build a tiny CLIP with random weights; the default vocabulary is that of the packaged tiny-clip."""
     if vocabulary is None:
         vocabulary = read_bundle_info(bundle_path(TINY_CLIP), KIND)["vocabulary"]
     tokenizer = sizes.tokenizer(vocabulary)
@@ -82,7 +82,7 @@ def _open_clip_parts(architecture: str, pretrained: str | None, *, trust_pickle:
     parts = _published_parts(architecture, None, quick_gelu=any(name in state for name in _OPENAI_ONLY))
     state = {name: value for name, value in state.items() if name not in _OPENAI_ONLY}
     if "positional_embedding" in state and not hasattr(parts.model, "positional_embedding"):
-        state = convert_to_custom_text_state_dict(state)  # files from before open_clip gave the text tower its own name
+        state = convert_to_custom_text_state_dict(state)  # older files have no prefix for the text tower
     load_strictly(parts.model, state, pretrained, architecture)
     return parts
 
@@ -109,7 +109,7 @@ def _published_parts(architecture: str, tag: str | None, *, quick_gelu: bool) ->
     """Build an open_clip architecture with the weights of a tag, or with random ones."""
     config = open_clip.get_model_config(architecture)
     if quick_gelu and not config.get("quick_gelu"):
-        _LOG.info("%s: these weights were trained with QuickGELU, so it is switched on", architecture)
+        _LOG.info("%s: these weights were trained with QuickGELU, so QuickGELU is enabled", architecture)
     quick_gelu = quick_gelu or bool(config.get("quick_gelu"))
     try:
         model: nn.Module = open_clip.create_model(
@@ -122,7 +122,7 @@ def _published_parts(architecture: str, tag: str | None, *, quick_gelu: bool) ->
     except RuntimeError as error:
         if tag is None or "download" not in str(error).lower():
             raise
-        fetch = f"`naruto-vision weights download {architecture}.{tag}` where there is a network"
+        fetch = f"`naruto-vision weights download {architecture}.{tag}` on a machine with a network"
         msg = f"{architecture}: the weights of {tag} cannot be downloaded here; fetch them ({fetch}) and give the file"
         raise InputError(msg) from None
     agreed = {} if tag else _agreed_preprocessing(architecture)
@@ -143,9 +143,9 @@ def _lists(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _agreed_preprocessing(architecture: str) -> dict[str, Any]:
-    """Return the preprocessing on which all published weights of an architecture agree, for a local file has none.
+    """Return the preprocessing that all published weights of an architecture share, as a local file has none.
 
-    SigLIP's, for one, all squash to a square and normalise by one half, unlike OpenAI's.
+    SigLIP's, for example, all squash to a square and normalise by 0.5, unlike OpenAI's.
     """
     keys = asdict(PreprocessCfg()).keys() - {"size", "mode"}
     tags = open_clip.list_pretrained_tags_by_model(architecture)
@@ -161,13 +161,13 @@ class ClipEncoder(Encoder):
         model: ``tiny-clip``, a bundle folder, or an open_clip architecture such as ``ViT-B-32``.
         pretrained: For an architecture: a local weights file, an open_clip tag (downloaded by open_clip), or
             ``random`` for untrained weights. For ``tiny-clip``: None for the packaged weights, or ``random``.
-            For a bundle folder: None, or an empty text.
+            For a bundle folder: None, or an empty string.
         sizes: Sizes of a tiny CLIP that starts from random weights.
-        trust_pickle: Also read a local weights file whose pickle names NumPy numbers, paths and option lists.
+        trust_pickle: Also read a local weights file whose pickle contains NumPy scalars, paths and namespaces.
 
     Attributes:
         clip: The open_clip model.
-        info: What the bundle's ``model.json`` says (classes, templates, figures); empty without a bundle.
+        info: Content of the bundle's ``model.json`` (classes, templates, metrics); empty without a bundle.
 
     Example:
         >>> import naruto_vision as nv
@@ -191,7 +191,7 @@ class ClipEncoder(Encoder):
         trust_pickle: bool = False,
     ) -> None:
         super().__init__()
-        pretrained = pretrained or None  # an option on the command line can be emptied, but not always be made null
+        pretrained = pretrained or None  # the command line can set an empty string, but not always null
         parts = _find_parts(model, pretrained, sizes or TinySizes(), trust_pickle=trust_pickle)
         self.clip: Any = parts.model
         self.dim = parts.dim
@@ -203,7 +203,7 @@ class ClipEncoder(Encoder):
 
     @property
     def logit_scale(self) -> nn.Parameter:
-        """Shape (), float32: the natural log of the factor in front of the cosines."""
+        """Shape (), float32: the natural log of the factor that multiplies the cosines."""
         scale: nn.Parameter = self.clip.logit_scale
         return scale
 
@@ -224,12 +224,12 @@ class ClipEncoder(Encoder):
         return int(size if isinstance(size, int) else size[0])
 
     def preprocess(self, image: ImageArray) -> Tensor:
-        """Prepare one image (H, W, 3), uint8, RGB, as the weights were trained: (3, S, S), float32, normalised."""
+        """Preprocess one image (H, W, 3), uint8, RGB, as in training: (3, S, S), float32, normalised."""
         pixels: Tensor = self._transform(Image.fromarray(np.ascontiguousarray(image)))
         return pixels
 
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """Embed prepared images (B, 3, S, S), float32: (B, D), float32, unit rows; gradients flow."""
+        """Embed preprocessed images (B, 3, S, S), float32: (B, D), float32, unit rows; gradients flow."""
         token = clip_class_token(self.clip.visual, pixels)
         pooled = self.clip.encode_image(pixels) if token is None else token
         return normalize(pooled.float(), dim=-1)
@@ -242,9 +242,9 @@ class ClipEncoder(Encoder):
         return normalize(self._encode_tokens(tokens).float(), dim=-1)
 
     def _encode_tokens(self, tokens: Tensor) -> Tensor:
-        """Embed tokens (T, L); for the tiny CLIP without the padding that all texts share.
+        """Embed tokens (T, L); tiny-clip leaves out the padding that all texts share.
 
-        Its text tower is causal and read at the end token, so what follows changes nothing, but costs most of the time.
+        Its text tower is causal and pools the end token, so padding changes nothing, but takes most of the time.
         """
         if self._record["sizes"] is None:
             embedded: Tensor = self.clip.encode_text(tokens)
@@ -259,7 +259,7 @@ class ClipEncoder(Encoder):
 
     @property
     def preparation(self) -> Preparation | None:
-        """The same steps as ``preprocess``, for many images at once; None where the input is not square."""
+        """The steps of ``preprocess`` for batches; None if the input is not square."""
         config = PreprocessCfg(**self._record["preprocessing"])
         if not isinstance(config.size, int) and len(set(config.size)) != 1:
             return None
@@ -285,11 +285,11 @@ class ClipEncoder(Encoder):
         return {} if self._recipe["pretrained"] == RANDOM else dict(self._recipe)
 
     def describe(self) -> Mapping[str, Any]:
-        """Return the JSON values that decide the vectors beside the weights."""
+        """Return the JSON values that, with the weights, determine the vectors."""
         return dict(self._record)
 
     def build_vocabulary(self, texts: Iterable[str]) -> None:
-        """Give a tiny CLIP that starts from random weights the words of its training texts; other models keep theirs.
+        """Set the vocabulary of a tiny CLIP with random weights to its training texts; other models keep theirs.
 
         Args:
             texts: Every text of the training data; the words of the templates are added.
@@ -302,25 +302,25 @@ class ClipEncoder(Encoder):
         self._record = {**self._record, "vocabulary": list(words)}
         old = self.clip.token_embedding.weight
         table = nn.Embedding(self.tokenizer.size, old.shape[1]).requires_grad_(old.requires_grad)
-        nn.init.normal_(table.weight, std=0.02)  # as open_clip starts it
+        nn.init.normal_(table.weight, std=0.02)  # as open_clip initialises it
         self.clip.token_embedding, self.clip.vocab_size = table.to(old), self.tokenizer.size
 
     def save(
         self, folder: str | Path, extra: Mapping[str, Any] | None = None, *, dtype: torch.dtype = torch.float32
     ) -> None:
-        """Write the model as a bundle; low-rank updates are added to the weights, so that it is a plain CLIP.
+        """Write the model as a bundle; low-rank updates are merged into the weights.
 
         Args:
-            folder: Where the bundle goes; an older one is replaced as a whole.
-            extra: JSON values to keep beside the architecture (classes, templates, licence, figures).
-            dtype: How the weights are stored; ``torch.float16`` halves the file and rounds the weights.
+            folder: Folder of the bundle; an older bundle is replaced as a whole.
+            extra: Further JSON values for ``model.json`` (classes, templates, licence, metrics).
+            dtype: Stored type of the weights; ``torch.float16`` halves the file and rounds the weights.
         """
         state = {name: value.to(dtype) for name, value in plain_state(self.clip).items()}
         save_bundle(folder, state, {"kind": KIND, **self.describe(), **(extra or {})})
 
 
 def _find_parts(model: str, pretrained: str | None, sizes: TinySizes, *, trust_pickle: bool) -> _Parts:
-    # a path is no name of an architecture
+    # an existing path is not an architecture
     if model != TINY_CLIP and Path(model).name == model and model in open_clip.list_models():
         return _open_clip_parts(model, pretrained, trust_pickle=trust_pickle)
     if model == TINY_CLIP and pretrained == RANDOM:

@@ -28,7 +28,7 @@ HUB_NAMES = {
     for short, size in (("vits", "small"), ("vitb", "base"), ("vitl", "large"), ("vitg", "giant"))
     for hub, timm_name in (("", ""), ("_reg", "reg4_"))
 }
-"""The names under which DINOv2's authors publish the models, to timm's."""
+"""Names of the models in DINOv2's repository to those of timm."""
 
 _RESIZE_RATIO = 256 / 224  # the short side before the centre crop, as in DINOv2's own evaluation
 
@@ -37,10 +37,10 @@ class DinoEncoder(Encoder):
     """A DINOv2 image tower; it has no text tower.
 
     Args:
-        model: A timm name such as ``vit_small_patch14_dinov2.lvd142m``, or its authors' such as ``dinov2_vits14``.
-        weights: A local file: timm's, or the official ``dinov2_vits14_pretrain.pth``; None lets timm download
-            the weights of the name; ``random`` gives untrained ones.
-        image_size: Side of the square input in pixels, a multiple of the patch.
+        model: A timm name such as ``vit_small_patch14_dinov2.lvd142m``, or an official one such as ``dinov2_vits14``.
+        weights: A local file of timm or the official ``dinov2_vits14_pretrain.pth``; None lets timm download
+            the weights of the model; ``random`` takes untrained ones.
+        image_size: Side of the square input in pixels, a multiple of the patch size.
         pooling: ``cls`` takes the class token, ``mean`` averages the patch tokens.
 
     Example:
@@ -50,7 +50,7 @@ class DinoEncoder(Encoder):
         192
 
     Raises:
-        InputError: If timm has no such vision transformer, or the size does not fit the patch.
+        InputError: If timm has no such vision transformer, or ``image_size`` is not a multiple of the patch size.
         StateDictError: If the file does not fit the model.
     """
 
@@ -89,7 +89,7 @@ class DinoEncoder(Encoder):
         return pixels
 
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """Embed prepared images (B, 3, S, S), float32: (B, D), float32, unit rows; gradients flow."""
+        """Embed preprocessed images (B, 3, S, S), float32: (B, D), float32, unit rows; gradients flow."""
         pooled = timm_class_token(self.vit, pixels) if self.pooling == "cls" else None
         if pooled is None:
             tokens = self.vit.forward_features(pixels)  # (B, prefix + patches, D)
@@ -98,7 +98,7 @@ class DinoEncoder(Encoder):
 
     @property
     def preparation(self) -> Preparation:
-        """The same steps as ``preprocess``, for many images at once."""
+        """The steps of ``preprocess`` for batches."""
         side = round(self.image_size * _RESIZE_RATIO)
         return Preparation(self.image_size, "shortest", side, mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD)
 
@@ -115,27 +115,27 @@ class DinoEncoder(Encoder):
         return {} if self._weights == RANDOM else {"kind": KIND, "weights": self._weights, **options}
 
     def describe(self) -> Mapping[str, Any]:
-        """Return the JSON values that decide the vectors beside the weights."""
+        """Return the JSON values that, with the weights, determine the vectors."""
         return {"architecture": self.model, "image_size": self.image_size, "pooling": self.pooling}
 
 
 def _build(model: str, weights: str | None, image_size: int) -> VisionTransformer:
     try:
         vit = timm.create_model(model, pretrained=weights is None, num_classes=0, img_size=image_size)
-    except (AssertionError, TypeError) as error:  # TypeError: a network of another kind, which takes no image size
+    except (AssertionError, TypeError) as error:  # TypeError: another kind of network, without an image size
         msg = f"{model} at {image_size} pixels: expected a vision transformer ({error})"
         raise InputError(msg) from None
     except OSError:
         if weights is not None:
             raise
-        fetch = "`naruto-vision weights download dinov2_vits14` (vitb14, vitl14, vitg14) where there is a network"
+        fetch = "`naruto-vision weights download dinov2_vits14` (vitb14, vitl14, vitg14) on a machine with a network"
         msg = f"{model}: its weights cannot be downloaded here; fetch them ({fetch}) and give the file"
         raise InputError(msg) from None
     if not isinstance(vit, VisionTransformer):
         msg = f"{model}: expected a vision transformer, found {type(vit).__name__}"
         raise InputError(msg)
     patch = int(vit.patch_embed.patch_size[0])
-    if image_size % patch:  # timm itself would crop every image without a message
+    if image_size % patch:  # timm crops every image without a message
         msg = f"{model}: expected an image size that is a multiple of its patch of {patch}, found {image_size}"
         raise InputError(msg)
     if weights not in (None, RANDOM):
@@ -144,7 +144,7 @@ def _build(model: str, weights: str | None, image_size: int) -> VisionTransforme
         converted = {
             name: value
             for name, value in checkpoint_filter_fn(state, vit).items()
-            if name in own or not name.startswith(("head.", "fc_norm."))  # a classifier on top is not used here
+            if name in own or not name.startswith(("head.", "fc_norm."))  # a classification head is not used here
         }
         load_strictly(vit, converted, weights, model)
     return vit

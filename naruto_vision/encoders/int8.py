@@ -1,7 +1,7 @@
-"""Image towers in 8-bit integers, for CPUs whose VNNI instructions multiply them several times as fast as floats.
+"""Image towers in 8-bit integers, several times faster than float32 on CPUs with VNNI instructions.
 
-Weights are rounded once, a scale a row; activations are rounded as they come, a scale a tensor ("dynamic"). Nothing is
-calibrated, so it works for any weights; ``make bench ONLY=T6`` measures its cosines with float32.
+Dynamic quantisation: weights are rounded once, with a scale per row; activations are rounded at run time, with a scale
+per tensor. It needs no calibration; ``make bench ONLY=T6`` measures its cosines with float32.
 torch's own kernels are called directly: ``torch.ao.quantization``, which wraps them, is deprecated, and torchao's
 dynamic int8 takes five times their time without compilation (14 against 3 ms of CPU for 400 rows of 768 by 3072).
 """
@@ -21,19 +21,19 @@ from naruto_vision.errors import InputError
 from naruto_vision.io.machine import cpu_features
 from naruto_vision.records import ImageArray
 
-_ENGINE = "onednn"  # of torch's kernels the fastest on VNNI and AMX, and as exact as the others
+_ENGINE = "onednn"  # the fastest of torch's kernels on VNNI and AMX, with equal accuracy
 _LARGEST = 127.0
 
 
 class Int8Linear(nn.Module):
-    """A linear layer whose product runs on integers; its inputs and outputs are floats."""
+    """A linear layer with an integer matrix product; its inputs and outputs are floats."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
         weight = weight.detach().float()
         scales = weight.abs().amax(dim=1).clamp_min(1e-12) / _LARGEST
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch recommends another package for whole models; this is one kernel
+            warnings.simplefilter("ignore")  # torch recommends another package, for whole models
             rounded = torch.quantize_per_channel(
                 weight, scales.double(), torch.zeros(len(weight), dtype=torch.long), 0, torch.qint8
             )
@@ -46,7 +46,7 @@ class Int8Linear(nn.Module):
 
 
 class Int8Attention(nn.Module):
-    """Self-attention whose four projections run on integers."""
+    """Self-attention with integer projections."""
 
     def __init__(self, attention: nn.MultiheadAttention) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Int8Attention(nn.Module):
     ) -> tuple[Tensor, None]:
         """Attend; the arguments are those of ``nn.MultiheadAttention``."""
         if need_weights:
-            msg = "attention in integers: expected need_weights=False, found True; the weights are never formed"
+            msg = "int8 attention: expected need_weights=False, found True; the weights are never computed"
             raise ValueError(msg)
         queries, keys, values = self._projected(key)
         if query is not key:
@@ -82,16 +82,16 @@ class Int8Attention(nn.Module):
 
 
 class Int8Encoder(Encoder):
-    """Another encoder, with its image tower in integers.
+    """Wraps an encoder, with its image tower quantised to 8-bit integers.
 
-    It has that encoder's fingerprint, so a gallery of float vectors can be searched with it: the vectors of the
-    two agree to a cosine of 0.99 and more.
+    It has the encoder's fingerprint, so a gallery of float vectors can be searched with it: the cosine of their
+    vectors is at least 0.99.
 
     Args:
-        encoder: The encoder; its weights do not change, and texts are embedded in floats.
+        encoder: The encoder to quantise, which is copied; texts are embedded in floats.
 
     Raises:
-        InputError: If this CPU has no instructions for it.
+        InputError: If this CPU has no VNNI instructions.
 
     Example:
         >>> import naruto_vision as nv
@@ -101,7 +101,7 @@ class Int8Encoder(Encoder):
     """
 
     arithmetic = "int8"
-    mixes = True  # all images of a batch are rounded on one scale
+    mixes = True  # all images of a batch share one scale
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -115,31 +115,31 @@ class Int8Encoder(Encoder):
 
     @property
     def image_tower(self) -> nn.Module:
-        """The layers that are copied."""
+        """The quantised layers."""
         return self.encoder.image_tower
 
     @property
     def preparation(self) -> Preparation | None:
-        """The encoder's."""
+        """That of the wrapped encoder."""
         return self.encoder.preparation
 
     @property
     def recipe(self) -> Mapping[str, Any]:
-        """The encoder's: it opens the floats."""
+        """That of the wrapped encoder, which it opens in float32."""
         return self.encoder.recipe
 
     @property
     def fingerprint(self) -> str:
-        """The encoder's."""
+        """That of the wrapped encoder."""
         return self.encoder.fingerprint
 
     def preprocess(self, image: ImageArray) -> Tensor:
-        """Prepare one image as the encoder does."""
+        """Preprocess one image as the wrapped encoder does."""
         return self.encoder.preprocess(image)
 
     @torch.no_grad()
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """Embed a batch of prepared images; no gradient flows through integers."""
+        """Embed a batch of preprocessed images, without gradients."""
         if pixels.device.type != "cpu":
             msg = f"int8: expected images on the CPU, found {pixels.device}; use the encoder itself there"
             raise InputError(msg)
@@ -152,7 +152,7 @@ class Int8Encoder(Encoder):
         return self.encoder.encode_texts(texts)
 
     def describe(self) -> Mapping[str, Any]:
-        """Return what the encoder does."""
+        """Return the description of the wrapped encoder."""
         return self.encoder.describe()
 
 

@@ -1,4 +1,4 @@
-"""Low-rank updates beside the weights of a CLIP (LoRA, Hu et al. 2021, arXiv 2106.09685), by the package ``peft``."""
+"""Low-rank updates of a CLIP with the package ``peft`` (LoRA, Hu et al. 2021, arXiv 2106.09685)."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -33,7 +33,7 @@ class LoraConfig:
 
 
 def add_lora(clip: nn.Module, options: LoraConfig) -> None:
-    """Put trainable updates into an open_clip model, in place; its outputs stay as they are until one is trained."""
+    """Add trainable updates to an open_clip model, in place; they start at 0 and change no output."""
     peft = require_package("peft", "lora")
     towers = {"vision": clip.visual, "text": getattr(clip, "text", None) or getattr(clip, "transformer", None)}
     for name, tower in towers.items():
@@ -51,10 +51,10 @@ def add_lora(clip: nn.Module, options: LoraConfig) -> None:
 
 
 def _targets(tower: nn.Module, layers: Layers) -> tuple[list[str], list[str]]:
-    """List the linear layers to update, and the parameters that belong to no layer of their own.
+    """List the linear layers to update, and the parameters that are not in a linear layer.
 
-    ``nn.MultiheadAttention`` keeps queries, keys and values in one parameter. It is named as a parameter because peft's
-    layer for the whole attention adds and takes away the update in each pass, which changes the base a little.
+    ``nn.MultiheadAttention`` keeps queries, keys and values in one parameter. It is listed as a parameter because
+    peft's layer for the whole attention adds and subtracts the update in each pass, which changes the base by rounding.
     """
     names = (_ATTENTION if layers != "mlp" else frozenset()) | (_MLP if layers != "attention" else frozenset())
     modules, parameters = [], []

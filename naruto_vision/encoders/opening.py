@@ -1,4 +1,4 @@
-"""Open encoders by name: a bundle, an architecture, or the encoder that a gallery remembers."""
+"""Open encoders by name: a bundle, an architecture, or the encoder recorded in a gallery."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,9 +9,9 @@ from naruto_vision.errors import InputError
 
 
 def open_encoder(model: str, pretrained: str | None = None) -> Encoder:
-    """Open an encoder by its name, ready to embed."""
+    """Open an encoder by its name, in evaluation mode."""
     if "dino" in model:
-        import timm  # takes longer to import than all that a CLIP needs
+        import timm  # slow to import, and not needed by CLIP
 
         from naruto_vision.encoders.dino import HUB_NAMES, DinoEncoder
 
@@ -21,7 +21,7 @@ def open_encoder(model: str, pretrained: str | None = None) -> Encoder:
 
 
 def open_recipe(recipe: Mapping[str, Any]) -> Encoder:
-    """Open the encoder of a gallery, ready to embed."""
+    """Open the encoder recorded in a gallery, in evaluation mode."""
     match recipe:
         case {"kind": kind, "model": str(model), "pretrained": str() | None as pretrained} if kind == KIND:
             return ClipEncoder(model, pretrained).eval()
@@ -32,7 +32,7 @@ def open_recipe(recipe: Mapping[str, Any]) -> Encoder:
             "image_size": int(size),
             "pooling": "cls" | "mean" as pooling,
         }:
-            from naruto_vision.encoders.dino import DinoEncoder  # brings timm
+            from naruto_vision.encoders.dino import DinoEncoder  # imports timm
 
             return DinoEncoder(model, weights, image_size=size, pooling=pooling).eval()
     msg = f"expected the recipe of a CLIP or DINO encoder, found {dict(recipe)}"

@@ -1,10 +1,10 @@
 """Batched preprocessing on the encoder's device, without PIL.
 
-An encoder's own ``preprocess`` goes through PIL, one image at a time on the CPU: right for training and enrolment,
-where worker processes do it. The crops of a scene lie in one image that is already decoded; here they stay tensors,
-are resized by the same antialiased filter, rounded to whole levels after each of its two passes as PIL rounds, and
-normalised a batch at a time. Along one axis the levels are PIL's to within one; where both axes change, PIL chooses the
-order of the passes by the shape, which moves single levels at hard edges.
+An encoder's own ``preprocess`` uses PIL, one image at a time on the CPU, which suits training and gallery building in
+worker processes. The crops of a scene come from one decoded image; here they stay tensors, are resized by the same
+antialiased filter, rounded to uint8 after each of its two passes as in PIL, and normalised in batches. If one axis
+changes, values are within 1 of PIL's; if both change, PIL orders the passes by shape, which changes single values at
+hard edges.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate, pad
 
 @dataclass(frozen=True)
 class Preparation:
-    """How an encoder wants its images.
+    """The preprocessing steps of an encoder.
 
     Example:
         >>> preparation = Preparation(32, "longest", 32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -45,7 +45,7 @@ class Preparation:
         match self.fit:
             case "squash":
                 return side, side
-            case "shortest":  # torchvision cuts the fraction off
+            case "shortest":  # torchvision truncates
                 short, long = min(height, width), int(side * max(height, width) / min(height, width))
                 return (side, long) if height == short else (long, side)
             case "longest":  # open_clip rounds
@@ -57,7 +57,7 @@ class Preparation:
         return torch.stack([self._squared(self._resize(image)) for image in images])
 
     def normalise(self, levels: Tensor) -> Tensor:
-        """Normalise what ``levels`` returned: (N, 3, S, S), float32."""
+        """Normalise the output of ``levels``: (N, 3, S, S), float32."""
         mean = torch.tensor(self.mean, device=levels.device).view(1, 3, 1, 1) * 255.0
         std = torch.tensor(self.std, device=levels.device).view(1, 3, 1, 1) * 255.0
         return levels.float().sub_(mean).div_(std)
@@ -66,14 +66,14 @@ class Preparation:
         size = self.resized(*image.shape[-2:])
         if image.shape[-2:] == size:
             return image
-        if image.device.type == "cpu":  # the one device that filters whole levels, several times as fast as PIL
+        if image.device.type == "cpu":  # only the CPU has a uint8 kernel, several times faster than PIL
             return interpolate(image[None], size, mode=self.filter, antialias=True)[0]
         return self.filter_in_floats(image)
 
     def filter_in_floats(self, image: Tensor) -> Tensor:
-        """Resize (3, H, W), uint8, on a device without a kernel for whole levels: width, then height, each rounded.
+        """Resize (3, H, W), uint8, on a device without a uint8 kernel: width, then height, each rounded.
 
-        The levels are those of the CPU's kernel, to within one.
+        Values are within 1 of the CPU's kernel.
         """
         height, width = self.resized(*image.shape[-2:])
         levels = image[None].float()
@@ -82,7 +82,7 @@ class Preparation:
         return levels[0].to(torch.uint8)
 
     def _squared(self, image: Tensor) -> Tensor:
-        """Cut the centre of (3, H, W), or pad it, to (3, S, S)."""
+        """Crop the centre of (3, H, W), or pad it, to (3, S, S)."""
         height, width = image.shape[-2:]
         down, right = max(0, self.size - height), max(0, self.size - width)
         if down or right:

@@ -1,4 +1,4 @@
-"""Class prototypes of text: templates and aliases, averaged."""
+"""Text prototypes of classes: averaged vectors of templates and aliases."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ TEMPLATES = (
     "a screenshot of {}",
     "a manga panel of {}",
 )
-"""Frames around a name or a description, which replaces ``{}``."""
+"""Prompt templates; a name or a description replaces ``{}``."""
 
 _ALIASES = "write a JSON object: class to a list of texts"
 
@@ -34,7 +34,7 @@ def read_aliases(path: str | Path) -> dict[str, tuple[str, ...]]:
 
 
 def checked_templates(templates: Sequence[str]) -> tuple[str, ...]:
-    """Return the templates, or raise InputError where one has not exactly one ``{}``."""
+    """Return the templates; InputError if one does not have exactly one ``{}``."""
     for template in templates:
         if template.count("{}") != 1:
             msg = f"template {template!r}: expected one {{}} for the name"
@@ -47,7 +47,7 @@ def class_texts(
     aliases: Mapping[str, Sequence[str]],
     templates: Sequence[str] = TEMPLATES,
 ) -> tuple[tuple[str, ...], ...]:
-    """List the texts of each class: every template around its name and its aliases, without duplicates."""
+    """List the texts of each class: every template with its name and each alias, without duplicates."""
     return tuple(
         tuple(dict.fromkeys(template.format(text) for text in (name, *aliases.get(name, ())) for template in templates))
         for name in classes

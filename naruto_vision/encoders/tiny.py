@@ -1,4 +1,4 @@
-"""tiny-clip: the small CLIP of this project, with its word tokenizer."""
+"""tiny-clip, this project's small CLIP, and its word tokenizer."""
 
 import re
 import zlib
@@ -18,7 +18,7 @@ TINY_PREPROCESS: Mapping[str, Any] = {
     "mean": [0.5, 0.5, 0.5],
     "std": [0.5, 0.5, 0.5],
     "interpolation": "bicubic",
-    "resize_mode": "longest",  # the whole figure stays visible, however tall the crop is
+    "resize_mode": "longest",  # keeps the whole character for any aspect ratio
     "fill_color": 128,  # the same grey as the background of a cut-out, and about zero after normalisation
 }
 
@@ -34,15 +34,15 @@ def split_words(text: str) -> list[str]:
 
 
 def vocabulary_of(texts: Iterable[str]) -> tuple[str, ...]:
-    """Return every word of some texts once, sorted."""
+    """Return the distinct words of texts, sorted."""
     return tuple(sorted({word for text in texts for word in split_words(text)}))
 
 
 class WordTokenizer:
     """Texts to token ids: start, words, end, then padding.
 
-    A word outside the vocabulary gets one of ``buckets`` ids by CRC-32, so that a name never seen before is still a
-    token that tuning can teach. The end token has the highest id, because open_clip pools a text at its highest id.
+    A word outside the vocabulary gets one of ``buckets`` ids by CRC-32, so that a new name is still a
+    token that tuning can train. The end token has the highest id, because open_clip pools a text at its highest id.
 
     Example:
         >>> tokenizer = WordTokenizer(["pink", "hair"], buckets=4, context_length=6)
@@ -105,7 +105,7 @@ def build_tiny_clip(sizes: TinySizes, vocabulary_size: int) -> nn.Module:
         "patch_size": sizes.patch_size,
         "width": sizes.vision_width,
         "layers": sizes.vision_layers,
-        "head_width": 32,  # 64 would leave three heads, too few to attend to hair, face and clothes apart
+        "head_width": 32,  # 64 leaves three heads, too few to separate hair, face and clothes
     }
     text = {
         "context_length": sizes.context_length,

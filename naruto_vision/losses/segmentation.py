@@ -1,4 +1,4 @@
-"""Mask losses, one number a mask."""
+"""Mask losses, one value per mask."""
 
 import torch
 from torch import Tensor
@@ -6,16 +6,16 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 
 def focal_loss(logits: Tensor, targets: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
-    """Cross-entropy in which pixels that are already right count little (Lin et al. 2017, arXiv 1708.02002)."""
+    """Cross-entropy that gives well-classified pixels little weight (Lin et al. 2017, arXiv 1708.02002)."""
     targets = targets.expand_as(logits)
     entropy = binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    wrong = torch.sigmoid(logits * (1 - 2 * targets))  # the probability that is given to the wrong side
+    wrong = torch.sigmoid(logits * (1 - 2 * targets))  # probability of the wrong class
     weight = alpha * targets + (1 - alpha) * (1 - targets)
     return (weight * wrong**gamma * entropy).flatten(-2).mean(dim=-1)
 
 
 def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """One minus the soft overlap of mask and target (Milletari et al. 2016, arXiv 1606.04797)."""
+    """One minus the soft Dice coefficient of mask and target (Milletari et al. 2016, arXiv 1606.04797)."""
     masks = torch.sigmoid(logits).flatten(-2)
     targets = targets.expand_as(logits).flatten(-2)
     shared = (masks * targets).sum(dim=-1)

@@ -39,7 +39,7 @@ BestBy: TypeAlias = Literal["macro_accuracy", "accuracy"]
 
 _LOG = logging.getLogger(__name__)
 _TIE_BREAK = 1e-6
-"""Weight of the tie-breaking figure: too small to outweigh a difference of one image."""
+"""Weight of the tie-breaking term: too small to outweigh a difference of one image."""
 
 
 @dataclass(frozen=True)
@@ -51,30 +51,30 @@ class TextConfig:
     per_step: TextsPerStep = "one"
 
 
-def _adamw(parameters: Any) -> Optimizer:  # noqa: ANN401 - whatever torch's optimisers take
+def _adamw(parameters: Any) -> Optimizer:  # noqa: ANN401 - the type of torch's optimisers
     return AdamW(parameters, lr=3e-4, weight_decay=0.05)
 
 
 class ContrastiveTuner(Tuner):
-    """Fine-tunes a CLIP by matching images with texts; several images or texts may be right at once.
+    """Fine-tunes a CLIP by matching images with texts; a row may have several positives.
 
     With ``ClassDataModule`` the texts are templates around class names and aliases; with ``CaptionDataModule`` they are
     captions. The weights with the highest ``valid/score`` are kept as a model bundle.
 
     Args:
-        encoder: What is tuned.
-        optimizer: Makes the optimiser of the trainable parameters; AdamW 3e-4 where none is given.
-        scheduler: Makes the learning-rate schedule, stepped once an epoch; where none is given, ``schedule`` is used.
-        schedule: Linear warm-up and half a cosine over all steps.
+        encoder: The CLIP to tune.
+        optimizer: Builds the optimiser of the trainable parameters; None takes AdamW with a learning rate of 3e-4.
+        scheduler: Builds the learning-rate schedule, stepped once an epoch; None uses ``schedule``.
+        schedule: Linear warm-up, then cosine decay, stepped each optimiser step.
         loss: The training loss.
-        texts: The texts of the classes.
-        freeze: What is not trained.
+        texts: Templates and aliases that make the texts of the classes.
+        freeze: Which parts of the CLIP are not trained.
         lora: Train low-rank updates only; they are merged into the weights of the bundle.
         cache: Whether and how the features of frozen image blocks are cached.
-        best_by: The validation metric that is the score; ties go to the smaller loss.
+        best_by: The validation metric that chooses the best epoch; ties go to the smaller loss.
         bundle_dir: Folder of the bundle that is written whenever validation is better than before.
-        half_bundle: Store the bundle's weights in 16 bits.
-        facts: JSON values for the bundle (licence, recipe).
+        half_bundle: Store the bundle's weights as float16.
+        facts: Further JSON values for the bundle's ``model.json`` (licence, recipe).
 
     Raises:
         InputError: If a template has no ``{}``, the aliases cannot be read, or options contradict each other.
@@ -122,15 +122,15 @@ class ContrastiveTuner(Tuner):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names in the order of their label numbers; none where the data are captions."""
+        """Class names in the order of their label indices; empty for captions."""
         return tuple(getattr(self._data, "classes", ()) or self.encoder.info.get("classes", ()))
 
     def scale(self) -> Tensor:
-        """Return the factor in front of the cosines: shape (), float32, at most ``loss.max_logit_scale``."""
+        """Return the logit scale, which multiplies the cosines: shape (), float32, at most ``loss.max_logit_scale``."""
         return self.encoder.logit_scale.exp().clamp(max=self.loss.max_logit_scale)
 
     def setup(self, stage: str) -> None:
-        """Build the vocabulary of captions, the texts of classes, and class weights where they are configured."""
+        """Build the vocabulary of captions, the texts of classes, and class weights if configured."""
         if words := getattr(self._data, "words", ()):
             self.encoder.build_vocabulary(words)
         texts = class_texts(self.classes, self.aliases, self.templates)
@@ -143,7 +143,7 @@ class ContrastiveTuner(Tuner):
         return self.schedule.build(optimizer, int(self.trainer.estimated_stepping_batches), self.trainer.max_epochs)
 
     def on_fit_start(self) -> None:
-        """Open the cache of frozen features, where there are any."""
+        """Open the cache of frozen features, if it applies."""
         self._features = open_cache(self.cache, self.encoder, self._data, Path(self.bundle_dir).parent)
 
     def training_step(self, batch: ClassBatch | CaptionBatch) -> Tensor:
@@ -151,21 +151,21 @@ class ContrastiveTuner(Tuner):
         scale = self.scale()
         own = self._class_weights.to(self.device) if self._class_weights is not None else None
         objective = Objective(scale, self.loss, self.bias, own)
-        known = self._cached(batch, "train")
-        loss = self.finite(batch_loss(self.encoder, batch, self.prototypes, self.global_step, objective, known))
+        cached = self._cached(batch, "train")
+        loss = self.finite(batch_loss(self.encoder, batch, self.prototypes, self.global_step, objective, cached))
         named = {"train/loss": loss.detach(), "train/logit_scale": scale.detach()}
         self.log_dict(named, prog_bar=True, batch_size=len(batch.pixels))
         return loss
 
     def _cached(self, batch: ClassBatch | CaptionBatch, split: Split) -> Tensor | None:
-        """Embed images from cached features: (B, D); None without a cache. Paths are unique in a split."""
+        """Embed images from cached features: (B, D); None without a cache. Paths are unique per split."""
         if self._features is None or isinstance(batch, CaptionBatch):
             return None
         with fast_attention(batch.pixels.device):
             return self._features.encode(batch.pixels, [f"{split}/{path}" for path in batch.paths])
 
     def on_validation_epoch_start(self) -> None:
-        """Drop text vectors of older weights."""
+        """Drop text vectors computed with earlier weights."""
         self.prototypes.forget()
 
     on_test_epoch_start = on_validation_epoch_start
@@ -181,7 +181,7 @@ class ContrastiveTuner(Tuner):
     test_step = validation_step
 
     def measure(self) -> PassFigures | None:
-        """Compute the metrics of the pass over all processes."""
+        """Compute the metrics of the validation or test pass over all processes."""
         columns = gather_columns(self.trainer, self._seen)
         self._seen = []
         if not columns:
@@ -204,7 +204,7 @@ class ContrastiveTuner(Tuner):
         self._features = None
 
     def save_bundle(self, figures: dict[str, float]) -> None:
-        """Write the encoder, with its classes and their texts, if any."""
+        """Write the encoder with its classes and their texts, if any."""
         extra: dict[str, Any] = {**self.facts, "steps": self.global_step, "figures": figures}
         if self.classes:
             extra |= {"classes": list(self.classes), "texts": [list(own) for own in self.prototypes.texts]}
@@ -212,7 +212,7 @@ class ContrastiveTuner(Tuner):
 
 
 def read_class_weights(kind: ClassWeights, data: object) -> Tensor | None:
-    """Compute the weight of each class: (C,), float32; None where all are equal."""
+    """Compute the weight of each class: (C,), float32; None if all are equal."""
     if kind == "none":
         return None
     counts = getattr(data, "class_counts", None)
@@ -227,7 +227,7 @@ def read_class_weights(kind: ClassWeights, data: object) -> Tensor | None:
 def caption_figures(images: Tensor, captions: Tensor) -> PassFigures:
     """Measure retrieval between N images and their captions, both (N, D), float32, unit rows.
 
-    The score is the recall@1 of images by captions; ties go to that of captions by images.
+    The score is the image recall@1 of caption queries; the caption recall@1 of image queries breaks ties.
     """
     named = {
         "recall_at_1": recall_at_1(captions, images),
@@ -240,7 +240,7 @@ def caption_figures(images: Tensor, captions: Tensor) -> PassFigures:
 def label_figures(
     images: Tensor, labels: Tensor, prototypes: Tensor, scale: Tensor, best_by: BestBy = "macro_accuracy"
 ) -> PassFigures:
-    """Measure how images (N, D) are classified by the nearest of (C, D) prototypes, and by the nearest other image.
+    """Measure classification of images (N, D) by the nearest of (C, D) prototypes, and by the nearest other image.
 
     The score is ``best_by + 1e-6 / (1 + loss)``: ties go to the smaller loss.
     """

@@ -35,7 +35,7 @@ _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropo
 
 @dataclass(frozen=True)
 class FreezeConfig:
-    """What of a CLIP is not trained; the logit scale always is."""
+    """Which parts of a CLIP are frozen; the logit scale is always trained."""
 
     towers: Freeze = "none"
     unfreeze_visual_blocks: int = 0
@@ -43,7 +43,7 @@ class FreezeConfig:
     def __post_init__(self) -> None:
         if self.unfreeze_visual_blocks and self.towers not in {"vision", "both"}:
             msg = (
-                f"freeze.unfreeze_visual_blocks={self.unfreeze_visual_blocks} means something only with "
+                f"freeze.unfreeze_visual_blocks={self.unfreeze_visual_blocks} takes effect only with "
                 f"freeze.towers=vision or both, not {self.towers}"
             )
             raise InputError(msg)
@@ -59,9 +59,9 @@ class CacheConfig:
 
 
 def freeze_towers(encoder: ClipEncoder, config: FreezeConfig, lora: LoraConfig | None = None) -> None:
-    """Choose what is trained; with ``lora`` low-rank updates are, and no tower's own weights."""
+    """Choose what is trained; with ``lora``, only low-rank updates and the logit scale."""
     if lora is not None and config.towers != "none":
-        msg = f"lora trains no other weights, so freeze.towers={config.towers} means nothing; omit it"
+        msg = f"lora trains no other weights, so freeze.towers={config.towers} has no effect; omit it"
         raise InputError(msg)
     for name, parameter in encoder.clip.named_parameters():
         tower = "vision" if name.startswith("visual.") else "text"
@@ -74,7 +74,7 @@ def freeze_towers(encoder: ClipEncoder, config: FreezeConfig, lora: LoraConfig |
 
 
 def _last_parameters(visual: nn.Module, blocks: int) -> Iterator[nn.Parameter]:
-    """Yield the parameters of the last blocks and of all that comes after them."""
+    """Yield the parameters of the last blocks and of every layer after them."""
     if blocks == 0:
         return
     modules = dict(visual.named_modules())
@@ -91,19 +91,19 @@ def _last_parameters(visual: nn.Module, blocks: int) -> Iterator[nn.Parameter]:
 
 
 def weights_stamp(parameters: Iterable[nn.Parameter]) -> list[tuple[int, int]]:
-    """Return values that change when a weight is replaced or written to."""
+    """Return values that change when a weight is replaced or modified in place."""
     return [(value.data_ptr(), value._version) for value in parameters]
 
 
 @dataclass(frozen=True)
 class FrozenTrunk:
-    """An image tower in two parts: the first ``blocks`` of its transformer are frozen; all of it where that is None."""
+    """An image tower whose first ``blocks`` transformer blocks are frozen; None freezes the whole tower."""
 
     encoder: ClipEncoder
     blocks: int | None
 
     def below(self, pixels: Tensor) -> Tensor:
-        """Run the frozen part on (B, 3, S, S) without gradients: (B, T, W); (B, D), unit rows, where all is frozen."""
+        """Run the frozen part on (B, 3, S, S) without gradients: (B, T, W); (B, D), unit rows, if all is frozen."""
         with torch.no_grad():
             if self.blocks is None:
                 return self.encoder.encode_images(pixels)
@@ -126,15 +126,15 @@ class FrozenTrunk:
         return normalize((pooled if visual.proj is None else pooled @ visual.proj).float(), dim=-1)
 
     def parameters(self) -> list[nn.Parameter]:
-        """Return the parameters of the frozen part, and of whatever else is not trained in the tower."""
+        """Return all parameters of the tower that are not trained."""
         return [value for value in self.encoder.clip.visual.parameters() if not value.requires_grad]
 
 
 def find_trunk(encoder: ClipEncoder) -> FrozenTrunk | str:
-    """Find how many blocks at the bottom of the image tower are frozen, or why there is no such part."""
+    """Find how many leading blocks of the image tower are frozen, or the reason why features cannot be cached."""
     visual = encoder.clip.visual
     if any(map(_varies, visual.modules())):
-        return "its image tower drops or normalises by the batch in training"
+        return "its image tower has dropout or batch normalisation"
     trained = [name for name, value in visual.named_parameters() if value.requires_grad]
     if not trained:
         return FrozenTrunk(encoder, None)
@@ -143,7 +143,7 @@ def find_trunk(encoder: ClipEncoder) -> FrozenTrunk | str:
 
 
 def _varies(module: nn.Module) -> bool:
-    """Return whether a layer's training pass is not a function of each image alone."""
+    """Return whether a layer is random or depends on the batch in training mode."""
     if isinstance(module, _DROPOUTS):
         return module.p > 0
     drops = any(float(getattr(module, name, 0.0) or 0.0) > 0 for name in ("drop_prob", "prob"))
@@ -167,7 +167,7 @@ def _lowest_block(name: str) -> float:
 class ActivationCache:
     """Frozen features by image, at most ``count``. They are dropped when weights of the frozen part are replaced.
 
-    What exceeds ``config.memory`` goes to a file in ``folder``, which is gone when the process ends.
+    Features above ``config.memory`` bytes go to a temporary file in ``folder``.
     """
 
     def __init__(self, trunk: FrozenTrunk, count: int, config: CacheConfig, folder: Path) -> None:
@@ -191,16 +191,16 @@ class ActivationCache:
             )
             raise InputError(msg)
         kept = np.lib.format.open_memmap(folder / _FILE, mode="w+", dtype=dtype, shape=shape)
-        (folder / _FILE).unlink()  # the file exists while it is open, so that a killed run leaves nothing behind
+        (folder / _FILE).unlink()  # the open file stays usable, and a killed run leaves no file
         return kept
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def encode(self, pixels: Tensor, keys: Sequence[str]) -> Tensor:
-        """Embed images (B, 3, S, S), always the same for one of the B keys: (B, D), unit rows; gradients flow.
+        """Embed images (B, 3, S, S), each identified by one of B keys: (B, D), unit rows; gradients flow.
 
-        The frozen part is run for new keys only.
+        The frozen part runs for new keys only.
         """
         stamp = weights_stamp(self._trunk.parameters())
         if stamp != self._stamp:
@@ -216,26 +216,26 @@ class ActivationCache:
 
 
 def open_cache(config: CacheConfig, encoder: ClipEncoder, data: object, folder: Path) -> ActivationCache | None:
-    """Open the cache of one fit, or log why there is none; where it is required, that is an error."""
+    """Open the cache of one fit, or log why there is none; InputError if the config requires one."""
     if config.frozen is False:
         return None
     trunk = find_trunk(encoder)
     reason = trunk if isinstance(trunk, str) else _changing(data)
     if reason and config.frozen is True:
-        msg = f"cache.frozen=true: activations cannot be kept, because {reason}"
+        msg = f"cache.frozen=true: activations cannot be cached, because {reason}"
         raise InputError(msg)
     if isinstance(trunk, str):
         return None
     if reason or not isinstance(data, ClassDataModule):
-        _LOG.info("activations of the frozen image blocks are not kept, because %s", reason)
+        _LOG.info("activations of the frozen image blocks are not cached, because %s", reason)
         return None
     cache = ActivationCache(trunk, sum(len(data.tables[split]) for split in _SPLITS), config, folder)
-    where = f"on the disk in {folder}" if cache.on_disk else "in memory"
-    _LOG.info("activations of the frozen image blocks are kept, %.0f MB %s", cache.nbytes / 1e6, where)
+    where = f"on disk in {folder}" if cache.on_disk else "in memory"
+    _LOG.info("activations of the frozen image blocks are cached, %.0f MB %s", cache.nbytes / 1e6, where)
     return cache
 
 
 def _changing(data: object) -> str:
     if not isinstance(data, ClassDataModule):
-        return f"{type(data).__name__} has no images that repeat"
-    return "images are augmented, so none repeats; data.augmented=false keeps them the same" * data.augmented
+        return f"{type(data).__name__} does not repeat its images"
+    return "images are augmented and differ each epoch; data.augmented=false turns this off" * data.augmented

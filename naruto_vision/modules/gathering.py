@@ -20,13 +20,13 @@ def gather_lists(trainer: pl.Trainer, own: list[Item]) -> list[Item]:
 
 
 def gather_columns(trainer: pl.Trainer, own: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    """Concatenate the batches of all processes, tuples of tensors (B, ...), column by column: (N, ...); () of none."""
+    """Concatenate the batches of all ranks, tuples of tensors (B, ...), by column: (N, ...); () if there is none."""
     batches = gather_lists(trainer, own)
     return tuple(torch.cat(column) for column in zip(*batches, strict=True))
 
 
 def take_from_first(value: Tensor) -> Tensor:
-    """Broadcast a tensor of the first process, in place; its shape is the same in all."""
+    """Broadcast a tensor from rank 0 in place; all ranks have the same shape."""
     if dist.is_available() and dist.is_initialized():
         dist.broadcast(value, 0)
     return value

@@ -30,7 +30,7 @@ LossKind: TypeAlias = Literal["contrastive", "sigmoid", "prototype"]
 ClassWeights: TypeAlias = Literal["none", "inverse_frequency"]
 TextsPerStep: TypeAlias = Literal["one", "all"]
 
-_TEXT_STREAM = 3  # keeps the choice of texts apart from the data's random numbers
+_TEXT_STREAM = 3  # separates the random choice of texts from the data's random numbers
 _TEMPERATURE = 0.1  # divides the cosines between images
 
 
@@ -48,7 +48,7 @@ class LossConfig:
 
 @contextmanager
 def fast_attention(device: torch.device) -> Iterator[None]:
-    """Use plain attention for bfloat16 on a CPU: on 65 tokens a whole step takes half the time of the fused one."""
+    """Use unfused attention for bfloat16 on a CPU: a step on 65 tokens takes half the time of fused attention."""
     if device.type == "cpu" and torch.is_autocast_enabled("cpu"):
         with sdpa_kernel(SDPBackend.MATH):
             yield
@@ -57,7 +57,7 @@ def fast_attention(device: torch.device) -> Iterator[None]:
 
 
 class ClassPrototypes:
-    """Text vectors of classes, from all their texts or one a step, of an encoder that is trained."""
+    """Text vectors of classes during training, from all their texts or from one per step."""
 
     def __init__(self, encoder: ClipEncoder, texts: Sequence[Sequence[str]], per_step: TextsPerStep = "one") -> None:
         self._encoder = encoder
@@ -67,24 +67,24 @@ class ClassPrototypes:
         self._stamp: list[tuple[int, int]] = []
 
     def forget(self) -> None:
-        """Drop the kept average, unless the text tower is frozen: then it holds for the whole run."""
+        """Drop the cached average, unless the text tower is frozen."""
         if self._encoder.trains_text:
             self._kept = None
 
     def averaged(self) -> Tensor:
         """Average every text of each class: (C, D), float32, unit rows, without gradient.
 
-        The average is kept until ``forget`` or until weights are loaded.
+        The average is cached until ``forget`` or until weights are loaded.
         """
         stamp = weights_stamp(self._encoder.text_parameters())
         if self._kept is None or stamp != self._stamp:
-            # Validation runs in inference mode, whose tensors could not be used by the next training step.
+            # Validation runs in inference mode, whose tensors cannot be used by the next training step.
             with torch.inference_mode(False), torch.no_grad():
                 self._kept, self._stamp = text_prototypes(self._encoder, self.texts), stamp
         return self._kept
 
     def for_step(self, step: int) -> Tensor:
-        """Embed one text a class, or average all, as always with frozen texts: (C, D), unit rows; gradients flow."""
+        """Embed one text per class, or average all (always if frozen): (C, D), unit rows; gradients flow."""
         if not self._encoder.trains_text:
             return self.averaged()
         if self._per_step == "all":
@@ -92,7 +92,7 @@ class ClassPrototypes:
         return self._encoder.encode_texts(self.chosen(step))
 
     def chosen(self, step: int) -> list[str]:
-        """Choose one text a class by the number of the optimiser step."""
+        """Choose one text per class, seeded by the optimiser step."""
         rng = np.random.default_rng([_TEXT_STREAM, 0, step])
         return [own[int(rng.integers(len(own)))] for own in self.texts]
 
@@ -107,9 +107,9 @@ class Objective:
     class_weights: Tensor | None = None
 
     def match(self, images: Tensor, texts: Tensor, positives: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Compute the loss of images (B, D) and texts (T, D), unit rows, of which ``positives`` (B, T) are right.
+        """Compute the loss of images (B, D) and texts (T, D), unit rows, with their ``positives`` (B, T).
 
-        ``labels`` (B,) are the one right text of each image; None where several may be right.
+        ``labels`` (B,) are the index of each image's only positive; None if there may be several.
         """
         smoothing, own = self.weights.smoothing, self.class_weights
         rows = own[labels] if own is not None and labels is not None else None
@@ -126,7 +126,7 @@ class Objective:
                 )
             case "prototype":
                 if labels is None:
-                    msg = "loss.kind=prototype needs class data; captions are learned with contrastive or sigmoid"
+                    msg = "loss.kind=prototype needs class data; for captions use contrastive or sigmoid"
                     raise InputError(msg)
                 return prototype_cross_entropy(
                     images, texts, labels, self.scale, smoothing=smoothing, class_weights=own
@@ -148,7 +148,7 @@ def batch_loss(
     objective: Objective,
     images: Tensor | None = None,
 ) -> Tensor:
-    """Compute the loss of one batch: shape (), float32; ``images`` are its vectors (B, D) where they are cached."""
+    """Compute the loss of one batch: shape (), float32; ``images`` are its cached vectors (B, D), if any."""
     if isinstance(batch, CaptionBatch):
         return caption_loss(encoder, batch, objective=objective)
     with fast_attention(batch.pixels.device):
@@ -158,7 +158,7 @@ def batch_loss(
 
 
 def caption_loss(encoder: ClipEncoder, batch: CaptionBatch, *, objective: Objective) -> Tensor:
-    """Match images with their captions and with every phrase of the batch that is true of them: shape (), float32."""
+    """Match images with their captions and with all phrases of the batch that apply to them: shape (), float32."""
     weights = objective.weights
     with fast_attention(batch.pixels.device):
         images = encoder.encode_images(batch.pixels)

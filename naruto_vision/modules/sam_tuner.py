@@ -16,7 +16,7 @@ from naruto_vision.segmentation.protocol import MaskThresholds
 from naruto_vision.segmentation.sam import SamModel
 from naruto_vision.segmentation.training import PromptBatch, prompt_losses, prompt_quality
 
-_WARM_UP = 0.1  # share of all steps in which the learning rate rises
+_WARM_UP = 0.1  # fraction of steps with a rising learning rate
 _MEANS = ("point_best", "point_chosen", "box_best", "box_chosen")
 
 
@@ -25,16 +25,16 @@ def _adamw(parameters: ParamsT) -> Optimizer:
 
 
 class SegmenterTuner(Tuner):
-    """Trains a promptable model to segment whole figures from one point or one box each.
+    """Trains a promptable model to segment a whole character from one point or one box.
 
     Args:
         model: The model to train.
-        optimizer: Makes the optimiser of the trainable parameters; AdamW 1.5e-3 where none is given.
-        scheduler: Makes the learning-rate schedule, stepped once an epoch; where none is given, one cycle over all
-            steps up to the optimiser's own rate.
-        thresholds: Written into the bundle beside the weights; None keeps the model's.
+        optimizer: Builds the optimiser of the trainable parameters; None takes AdamW with a learning rate of 1.5e-3.
+        scheduler: Builds the learning-rate schedule, stepped once an epoch; None takes one cycle over all
+            steps with the optimiser's learning rate as the peak.
+        thresholds: Mask thresholds that the bundle stores with the weights; None keeps the model's.
         bundle_dir: Folder of the bundle that is written whenever validation is better than before.
-        facts: JSON values for the bundle (licence, recipe).
+        facts: Further JSON values for the bundle's ``model.json`` (licence, recipe).
         resolution: Side in pixels at which masks are compared in training.
     """
 
@@ -71,7 +71,7 @@ class SegmenterTuner(Tuner):
         return losses.total
 
     def validation_step(self, batch: PromptBatch) -> None:
-        """Measure one batch, each of whose prompts has a figure."""
+        """Measure one batch in which every prompt has a target mask."""
         quality = prompt_quality(self.model, batch)
         for kind, rows in (("point", ~quality.is_box), ("box", quality.is_box)):
             self.means[f"{kind}_best"].update(quality.best[rows])
@@ -82,7 +82,7 @@ class SegmenterTuner(Tuner):
     test_step = validation_step
 
     def measure(self) -> PassFigures:
-        """Compute the metrics of the pass; the score is ``miou``, that of the mask the IoU head chooses for a point."""
+        """Compute the metrics of the pass; the score is ``miou`` of the masks that the IoU head chooses for points."""
         named = {name: float(value) for name, value in self.means.compute().items()}
         calibration = iou_calibration(self.estimated.compute(), self.chosen.compute())
         if calibration.calibration_error is not None:  # without masks there is no metric

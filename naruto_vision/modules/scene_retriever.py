@@ -46,22 +46,22 @@ class SceneRetriever(pl.LightningModule):
 
     Args:
         encoder: Embeds gallery images and crops.
-        segmenter: Finds the regions of scenes; ``fit`` without validation scenes needs none.
-        gallery: The gallery folder, written by ``fit`` and read by the other verbs.
+        segmenter: Segments scenes into regions; None suffices for ``fit`` without validation scenes.
+        gallery: The gallery folder, written by ``fit`` and read by the other commands.
         crop: How a region is cropped for the encoder.
         more_crops: Further crops, whose vectors are averaged with the first.
-        overlay: Which regions people are shown.
+        overlay: Which regions the overlay shows.
         neighbours: How many nearest gallery rows vote on each region.
-        mirror: Average every vector with the mirrored image's.
+        mirror: Average every vector with that of the horizontally flipped image.
         renormalise: Normalise averaged vectors of regions; off gives the reference system's scores.
-        decision: How gallery rows become a name; thresholds are valid for one decision.
-        merge: When parts are merged to figures; None for never.
-        index: Which index searches; "auto" is FAISS where it is installed.
-        at_once: Scenes of a batch that are segmented at once; more than 1 takes more memory, for a GPU.
+        decision: Rule that turns gallery rows into a name; thresholds are valid for one rule.
+        merge: When parts are merged into one character; None never merges.
+        index: Which index is searched; "auto" is FAISS if it is installed.
+        at_once: Scenes of a batch that are segmented in parallel; above 1 needs more memory and is meant for a GPU.
 
     Attributes:
-        reports: The last of each stage: "valid", "test" (all regions, best label), "test_shown" (what people see).
-        answered: Predictions of a batch that is not done, for the writer when the run stops.
+        reports: The last of each stage: "valid", "test" (all regions, best label), "test_shown" (the overlay).
+        answered: Predictions of an unfinished batch, which the writer saves if the run stops.
 
     Example:
         >>> import naruto_vision as nv
@@ -112,16 +112,16 @@ class SceneRetriever(pl.LightningModule):
         self._scored: list[ScoredRegion] = []
 
     def configure_optimizers(self) -> None:
-        """Return nothing: enrolling trains nothing."""
+        """Return None: building a gallery trains no parameters."""
 
     def on_fit_end(self) -> None:
-        """Log what the gallery holds."""
+        """Log the size and the threshold of the gallery."""
         if self.trainer.is_global_zero:
             _LOG.info("%s", describe_gallery(self.gallery))
 
     @property
     def analyzer(self) -> SceneAnalyzer:
-        """The path of one scene over the gallery on disk.
+        """The analyzer over the gallery on disk.
 
         Raises:
             InputError: If the module has no segmenter, or there is no gallery.
@@ -156,7 +156,7 @@ class SceneRetriever(pl.LightningModule):
         self._enrolment.add(vectors, batch.labels, batch.paths, batch.augs)
 
     def on_train_epoch_start(self) -> None:
-        """Freeze the encoder, as no vector may depend on its batch, and note that a gallery has to be written."""
+        """Set the encoder to evaluation mode, and mark the gallery as not yet written."""
         self.eval()
         self._enrolling = True
 
@@ -191,7 +191,7 @@ class SceneRetriever(pl.LightningModule):
         self._scored = []
 
     def validation_step(self, batch: Sequence[SceneItem]) -> None:
-        """Search scenes with ground truth and keep the scores."""
+        """Search scenes with ground truth and collect the scores."""
         for item, prediction in self._analyzed(batch):
             truth = item.truth or ()
             self.searched.update([labelled_boxes(prediction, named=False)], [truth], [item.scene])
@@ -218,7 +218,7 @@ class SceneRetriever(pl.LightningModule):
         return {"predictions": found}
 
     def on_test_epoch_end(self) -> None:
-        """Log both reports: of all regions, and of those that people are shown."""
+        """Log both reports: of all regions, and of those in the overlay."""
         self._log_report("test", self.searched)
         self._log_report("test_shown", self.shown)
 
@@ -232,14 +232,14 @@ class SceneRetriever(pl.LightningModule):
         self.checked_analyzer()
 
     def on_predict_start(self) -> None:
-        """Refuse thresholds of another decision, and keep no predictions in memory: the writer puts them on disk."""
+        """Refuse thresholds of another decision, and turn off Lightning's list of all predictions."""
         self.checked_analyzer()
         self.trainer.predict_loop.return_predictions = False
 
     def predict_step(self, batch: Sequence[SceneItem]) -> list[tuple[SceneItem, ScenePrediction]]:
         """Search scenes; the prediction of one that could not be read is empty."""
         self.answered = []
-        self.answered.extend(self._analyzed(batch))  # where a scene stops the run, those before it are in the list
+        self.answered.extend(self._analyzed(batch))  # if a scene raises, those before it are in the list
         found, self.answered = self.answered, []
         return found
 
@@ -254,7 +254,7 @@ class SceneRetriever(pl.LightningModule):
         metric.reset()
 
     def run_identity(self) -> dict[str, Any]:
-        """Return the JSON values that decide what ``predict`` writes, which resuming compares."""
+        """Return the JSON values that determine the output of ``predict``; resuming compares them."""
         return {**self.analyzer.facts(), "overlay": repr(self.overlay)}
 
 
@@ -263,7 +263,7 @@ def analyze_items(
 ) -> Iterator[tuple[SceneItem, ScenePrediction]]:
     """Yield every scene with its prediction, in order; one that could not be read is logged and has no regions.
 
-    ``group`` scenes are embedded and searched together. Those before a scene that raises an error are yielded.
+    ``group`` scenes are embedded and searched together. Scenes before one that raises are still yielded.
     """
     found = analyzer.analyze_many([(item.image, item.scene) for item in items if item.image is not None], group)
     for item in items:
@@ -277,16 +277,16 @@ def analyze_items(
 
 
 def describe_gallery(folder: str) -> str:
-    """Describe a gallery in a line: where it is, its size, and its open-set threshold."""
+    """Describe a gallery in one line: folder, size and open-set threshold."""
     found = list_gallery(folder)
     default, own = found.thresholds.get("default"), len(found.thresholds.get("classes") or {})
     unknown = f'a score below {default:.3f} is "unknown"' if default is not None else f"{own} labels have a threshold"
     if default is None and not own:
-        unknown = "no thresholds, so nobody is unknown; --data.valid DIR with ground truth chooses them"
+        unknown = "no thresholds: no open-set rejection; --data.valid DIR with ground truth chooses them"
     return f"gallery {folder}: {found.total} rows, {len(found.labels)} labels; {unknown}"
 
 
 def _relative_to_here(folder: Path) -> str:
-    """Name a folder relative to the current one, so that the same run in another folder writes the same bytes."""
+    """Return a path relative to the working directory, so that outputs do not depend on where it is."""
     whole, here = folder.absolute(), Path.cwd()
     return (whole.relative_to(here) if whole.is_relative_to(here) else whole).as_posix()

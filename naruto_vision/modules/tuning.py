@@ -1,4 +1,4 @@
-"""What both tuners share: export of the best checkpoint, learning-rate schedule, exact resumption."""
+"""Base of both tuners: export of the best checkpoint, learning-rate schedule, exact resumption."""
 
 import math
 import random
@@ -23,7 +23,7 @@ from naruto_vision.errors import InputError, TrainingStoppedError
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """A linear warm-up to the optimiser's own learning rate, then half a cosine down to a floor, stepped each step."""
+    """Linear warm-up to the optimiser's learning rate, then cosine decay to a floor, stepped each optimiser step."""
 
     warm_up: float = 0.1
     warm_up_epochs: float | None = None
@@ -58,7 +58,7 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class PassFigures:
-    """The metrics of one validation or test pass: the score that decides (higher is better), and those with names."""
+    """The metrics of one validation or test pass: the score that chooses the best (higher is better), and the rest."""
 
     score: float
     named: Mapping[str, float] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class PassFigures:
 
 
 class ExportBundle(Callback):
-    """Writes the tuner's bundle whenever ``valid/score`` is higher than in every validation before.
+    """Writes the tuner's bundle whenever ``valid/score`` is higher than in all earlier validations.
 
     ``ModelCheckpoint(monitor="valid/score", mode="max")`` chooses the same epoch. Without validation the bundle is of
     the last step.
@@ -77,11 +77,11 @@ class ExportBundle(Callback):
         self.best = PassFigures(-math.inf)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the bundle of a validation that is better than all before."""
+        """Write the bundle if this validation is the best so far."""
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or not isinstance(pl_module, Tuner):
             return
         figures = pl_module.figures
-        if figures is not None and figures.score > self.best.score:  # NaN never is
+        if figures is not None and figures.score > self.best.score:  # False for NaN
             self.epoch, self.best = trainer.current_epoch, figures
             self._write(trainer, pl_module)
 
@@ -99,15 +99,15 @@ class ExportBundle(Callback):
         return {"epoch": self.epoch, **vars(self.best), "named": dict(self.best.named)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from another run's best validation."""
+        """Restore the best validation of the resumed run."""
         self.epoch = int(state_dict["epoch"])
         self.best = PassFigures(float(state_dict["score"]), dict(state_dict["named"]), state_dict["confusion"])
 
 
 class Tuner(pl.LightningModule):
-    """A module that is trained, validated by one ``valid/score``, and kept as a bundle in ``bundle_dir``.
+    """A trained module whose best weights by ``valid/score`` are written as a bundle to ``bundle_dir``.
 
-    Its checkpoints also hold the global random states, which Lightning leaves out.
+    Its checkpoints also contain the global random states, which Lightning leaves out.
     """
 
     def __init__(
@@ -130,18 +130,18 @@ class Tuner(pl.LightningModule):
 
     @abstractmethod
     def measure(self) -> PassFigures | None:
-        """Compute the metrics of the pass that ends, and reset; None where it was empty."""
+        """Compute the metrics of the pass and reset; None if it was empty."""
 
     @abstractmethod
     def default_schedule(self, optimizer: Optimizer) -> LRScheduler:
-        """Build the schedule that is stepped each step where no ``scheduler`` is given."""
+        """Build the schedule that is used without a ``scheduler``; it is stepped each optimiser step."""
 
     def configure_callbacks(self) -> list[Callback]:
         """Return the callback that writes the bundle."""
         return [self.export]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Build the optimiser and its schedule; a ``scheduler`` of the user's own is stepped once an epoch."""
+        """Build the optimiser and its schedule; a given ``scheduler`` is stepped once an epoch."""
         optimizer = self.optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
         if self.scheduler is not None:
             return {"optimizer": optimizer, "lr_scheduler": self.scheduler(optimizer)}
@@ -180,12 +180,12 @@ class Tuner(pl.LightningModule):
         checkpoint["random_state"] = random_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the global random states for the start of training."""
+        """Store the global random states until training starts."""
         self._random = checkpoint["random_state"]
 
 
 def random_state() -> dict[str, Any]:
-    """Return the states of Python's, NumPy's and torch's global generators, as values that ``weights_only`` loads."""
+    """Return the states of the global generators of Python, NumPy and torch, loadable with ``weights_only``."""
     version, internal, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002 - the state to keep
     return {

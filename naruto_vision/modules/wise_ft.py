@@ -30,10 +30,10 @@ _LOG = logging.getLogger(__name__)
 class WisePoint:
     """The metrics of one mixture of weights."""
 
-    alpha: float  # share of the tuned weights, in [0, 1]
+    alpha: float  # weight of the tuned model, in [0, 1]
     score: float
     named: Mapping[str, float]
-    retention: float  # share of the untuned model's zero-shot accuracy, 0 or above
+    retention: float  # fraction of the untuned model's zero-shot accuracy, 0 or above
 
 
 def interpolate(start: Mapping[str, Tensor], tuned: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
@@ -50,7 +50,7 @@ def interpolate(start: Mapping[str, Tensor], tuned: Mapping[str, Tensor], alpha:
 
 
 def choose_point(points: Sequence[WisePoint], least_retention: float) -> WisePoint:
-    """Choose the mixture with the best score that keeps enough; ties go to the one nearest the untuned weights."""
+    """Choose the mixture with the best score that retains enough; ties go to the smallest alpha."""
     allowed = [point for point in points if point.retention >= least_retention]
     if not allowed:
         msg = f"no mixture keeps {least_retention:.0%} of the zero-shot accuracy; lower least_retention"
@@ -59,19 +59,19 @@ def choose_point(points: Sequence[WisePoint], least_retention: float) -> WisePoi
 
 
 class WiseSweep(Callback):
-    """Mix the untuned and the best tuned weights in several shares, and keep the mixture that validates best.
+    """Interpolate the untuned and the best tuned weights, and keep the mixture that validates best.
 
-    Writes ``wise.json`` (every share with its figures), ``wise.png`` and the bundle ``wise``. The tuned bundle stays.
+    Writes ``wise.json`` (every alpha with its metrics), ``wise.png`` and the bundle ``wise``. The tuned bundle is kept.
 
     Args:
-        out: The folder for them.
-        steps: How many steps there are from untuned to tuned, 1 or more.
-        least_retention: Share of the untuned zero-shot accuracy that the chosen mixture has to keep, in [0, 1].
-        root: Class data that are not tuned on, for that accuracy; None for synthetic characters and their captions.
-        count: How many synthetic characters are drawn.
+        out: Output folder.
+        steps: Number of steps of alpha from 0 (untuned) to 1 (tuned), at least 1.
+        least_retention: Least fraction of the untuned zero-shot accuracy that the mixture retains, in [0, 1].
+        root: Folder of held-out class data for that accuracy; None takes synthetic characters and their captions.
+        count: Number of synthetic characters.
 
     Raises:
-        InputError: If a number is out of its range.
+        InputError: If ``steps`` or ``least_retention`` is out of its range.
     """
 
     def __init__(
@@ -93,18 +93,18 @@ class WiseSweep(Callback):
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Keep the untuned weights: no checkpoint has been read yet."""
+        """Copy the untuned weights, before a checkpoint is loaded."""
         if stage == "fit" and isinstance(pl_module, ContrastiveTuner):
             self._start = {
                 name: value.detach().cpu().clone() for name, value in plain_state(pl_module.encoder.clip).items()
             }
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Sweep, choose and write."""
+        """Evaluate all mixtures, choose one and write it."""
         if not isinstance(pl_module, ContrastiveTuner) or not self._start:
             return
         if pl_module.export.epoch < 0 or not pl_module.classes:
-            _LOG.warning("WiseSweep: nothing to choose by, because this run validated on no classes")
+            _LOG.warning("WiseSweep: skipped, because this run validated on no classes")
             return
         trainer.strategy.barrier("bundle")  # the first process wrote it
         encoder = ClipEncoder(pl_module.bundle_dir).to(pl_module.device).eval()
@@ -131,8 +131,8 @@ class WiseSweep(Callback):
             f"validation, {best_by}": [(point.alpha, point.named[best_by]) for point in self.points],
             "zero-shot accuracy": [(point.alpha, point.named["zero_shot"]) for point in self.points],
         }
-        across = "share of the tuned weights (alpha)"
-        figure = line_figure(lines, across, "share of right answers", mark=chosen.alpha, note="chosen")
+        across = "weight of the tuned model (alpha)"
+        figure = line_figure(lines, across, "accuracy", mark=chosen.alpha, note="chosen")
         with atomic_file(self.out / "wise.png") as file:
             figure.savefig(file)
         _LOG.info("%s: alpha %.2f keeps %.0f%% of zero-shot", self.out / "wise", chosen.alpha, 100 * chosen.retention)
@@ -141,15 +141,15 @@ class WiseSweep(Callback):
 def _validate(trainer: pl.Trainer, module: ContrastiveTuner, encoder: ClipEncoder) -> PassFigures:
     """Classify the validation images of all processes."""
     data: Any = getattr(trainer, "datamodule", None)
-    seen: list[tuple[Tensor, ...]]
+    outputs: list[tuple[Tensor, ...]]
     with torch.no_grad():
         prototypes = text_prototypes(encoder, module.prototypes.texts).cpu()
-        seen = [
+        outputs = [
             (encoder.encode_images(batch.pixels.to(module.device)).cpu(), batch.labels.cpu())
             for batch in data.val_dataloader()
         ]
         scale = encoder.logit_scale.exp().clamp(max=module.loss.max_logit_scale).cpu()
-    vectors, labels = gather_columns(trainer, seen)
+    vectors, labels = gather_columns(trainer, outputs)
     return label_figures(vectors, labels, prototypes, scale, module.best_by)
 
 

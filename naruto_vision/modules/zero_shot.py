@@ -1,4 +1,4 @@
-"""Zero-shot retention: how much of the untuned accuracy on other images a tuned CLIP keeps."""
+"""Zero-shot retention: the fraction of its accuracy on other images that a CLIP keeps after tuning."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +23,7 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class ZeroShotProbe:
-    """Prepared images (N, 3, S, S) and the texts of C classes; ``labels`` (N,) are indices of these."""
+    """Preprocessed images (N, 3, S, S), the texts of C classes, and labels (N,), which are class indices."""
 
     pixels: Tensor
     labels: Tensor
@@ -36,7 +36,7 @@ class ZeroShotProbe:
             raise InputError(msg)
 
     def accuracy(self, encoder: ClipEncoder) -> float:
-        """Measure the share of images whose nearest text is one of their own, in [0, 1]."""
+        """Measure the fraction of images whose nearest class prototype is their own, in [0, 1]."""
         device = encoder.logit_scale.device
         with torch.no_grad():
             prototypes = text_prototypes(encoder, self.texts).cpu()
@@ -46,7 +46,7 @@ class ZeroShotProbe:
 
 
 def synthetic_probe(encoder: ClipEncoder, count: int, seed: int = 0) -> ZeroShotProbe:
-    """Draw ``count`` synthetic characters, 2 or more, each a class with its caption: chance is one in ``count``."""
+    """Draw ``count`` synthetic characters, 2 or more, each a class with its caption; chance is ``1 / count``."""
     from naruto_vision.data.synthetic_captions import probe_item
 
     items = [probe_item(number, seed, _SIDE) for number in range(count)]
@@ -56,7 +56,7 @@ def synthetic_probe(encoder: ClipEncoder, count: int, seed: int = 0) -> ZeroShot
 
 
 def folder_probe(encoder: ClipEncoder, root: str, split: Split = "valid") -> ZeroShotProbe:
-    """Read class data, best with classes that are not tuned on."""
+    """Read class data, preferably of classes that are not in the training data."""
     data = ClassDataModule(root, augmented=False, preprocess=encoder.preprocess)
     batches = list(data.ordered_loader(split))
     labels = torch.cat([torch.zeros(0, dtype=torch.int64), *(batch.labels for batch in batches)])
@@ -70,16 +70,16 @@ def make_probe(encoder: ClipEncoder, root: str | None, count: int) -> ZeroShotPr
 
 
 def kept_share(now: float, start: float) -> float:
-    """Return an accuracy as a share of that before tuning: 1 where that was 0, above 1 where it grew."""
+    """Divide an accuracy by that before tuning; 1 if that was 0."""
     return now / start if start > 0 else 1.0
 
 
 class ZeroShotRetention(Callback):
-    """Log ``valid/zero_shot`` and ``valid/retention``, its share of what it was before tuning.
+    """Log ``valid/zero_shot`` and ``valid/retention``, the ratio to its value before tuning.
 
     Args:
-        root: Class data that are not tuned on, whose valid split is named; None for synthetic characters.
-        count: How many synthetic characters are drawn.
+        root: Folder of held-out class data, whose valid split is classified; None takes synthetic characters.
+        count: Number of synthetic characters.
 
     Attributes:
         start: Zero-shot accuracy before tuning; kept in checkpoints.
@@ -91,7 +91,7 @@ class ZeroShotRetention(Callback):
         self._probe: ZeroShotProbe | None = None
 
     def probe(self, encoder: ClipEncoder) -> ZeroShotProbe:
-        """Return the images and texts, read or drawn once."""
+        """Return the images and texts, which are made once."""
         if self._probe is None:
             self._probe = make_probe(encoder, self.root, self.count)
         return self._probe

@@ -1,1 +1,1 @@
-"""From a scene to named regions, and to the files of a run."""
+"""Name the regions of a scene, and write the files of a run."""

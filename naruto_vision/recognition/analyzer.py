@@ -33,23 +33,23 @@ from naruto_vision.viz.overlay import OverlayConfig, choose_for_overlay, label_c
 
 
 class SceneAnalyzer:
-    """Find every region of a scene and say who it is; ``naruto_vision.load`` makes one by a config.
+    """Segments a scene and names its regions; ``naruto_vision.load`` builds one from a config.
 
     Args:
-        segmenter: Cuts an image into regions.
-        encoder: Embeds the crops; it has to be the encoder that the gallery was built with.
-        gallery: Whom to look for.
-        crop: How a region becomes the image that is embedded.
-        more_crops: Further ways; their vectors are averaged with the first's.
+        segmenter: Segments an image into regions.
+        encoder: Embeds the crops; must be the encoder that the gallery was built with.
+        gallery: The labelled rows that are searched.
+        crop: How a region is cropped for the encoder.
+        more_crops: Further crops, whose vectors are averaged with the first.
         neighbours: How many gallery rows vote on each region; 1 takes the nearest.
-        mirror: Average each crop's vector with its mirror image's.
-        renormalise: Bring the average of several vectors back to length 1. Without it every score is smaller by the
-            length of the average, as the reference system's scores are.
-        decision: How gallery rows become a name.
-        merge: How parts of a figure are put together; None leaves them apart.
-        overlay: Which regions a result shows; None takes the defaults.
-        batch_size: Crops a forward pass; None takes 16 on a CPU and 256 elsewhere.
-        at_once: Scenes that ``analyze_many`` segments side by side; more than 1 takes memory, and is slower on a CPU.
+        mirror: Average each crop's vector with that of the horizontally flipped crop.
+        renormalise: Normalise averaged vectors to length 1. If off, every score is multiplied by the length of
+            the average, as in the reference system.
+        decision: Rule that turns gallery rows into a name; see ``recognition.decision.decide``.
+        merge: When parts of a character are merged; None never merges.
+        overlay: Which regions the overlay shows; None takes the defaults.
+        batch_size: Crops per forward pass; None takes 16 on a CPU and 256 elsewhere.
+        at_once: Scenes that ``analyze_many`` segments in parallel; above 1 needs more memory and is slower on a CPU.
 
     Raises:
         FingerprintError: If the gallery was built with another encoder.
@@ -106,14 +106,14 @@ class SceneAnalyzer:
         self._ahead = SegmenterAhead(segmenter, at_once)
 
     def analyze(self, image: str | Path | ImageArray, scene: str = "") -> SceneResult:
-        """Analyze one scene, for people.
+        """Analyze one scene and keep its image, for overlays and notebooks.
 
         Args:
             image: An image file, or an array of shape (H, W, 3), uint8, RGB, upright.
-            scene: The name that the prediction carries; "" takes the file's.
+            scene: Name of the scene in the prediction; "" takes the file's.
 
         Returns:
-            The regions and their names, to show, to save, or as JSON values.
+            The regions and their names, which can be shown, saved, or converted to JSON values.
 
         Raises:
             MissingPathError: If there is no such file.
@@ -132,7 +132,7 @@ class SceneAnalyzer:
 
         Args:
             image: Shape (H, W, 3), uint8, RGB, upright.
-            scene: The name that the prediction carries.
+            scene: Name of the scene in the prediction.
 
         Returns:
             Regions with their identities, largest region first, and the milliseconds of each step.
@@ -145,19 +145,19 @@ class SceneAnalyzer:
     def analyze_many(
         self, scenes: Iterable[tuple[ImageArray, str]], group: int | None = None
     ) -> Iterator[ScenePrediction]:
-        """Analyze scenes as they come, some together: the same predictions as one by one, up to rounding.
+        """Analyze a stream of scenes in groups; predictions equal those of single scenes up to rounding.
 
         The crops of a group go through the encoder in full batches and are searched at once. On a GPU the image encoder
-        takes several images too, and the next group is segmented meanwhile. No more than two groups are in memory. An
-        error ends the stream behind the scenes before the one that it met.
+        is batched too, and the next group is segmented meanwhile. At most two groups are in memory. An error is
+        raised after the predictions of all earlier scenes were yielded.
 
         Args:
-            scenes: Images (H, W, 3), uint8, RGB, upright, with the names that the predictions carry; a generator
-                that reads them is asked for a group at a time.
-            group: Scenes that are embedded together; None takes 8 on a GPU and 1, one by one, on a CPU.
+            scenes: Images (H, W, 3), uint8, RGB, upright, with their names; a generator is
+                consumed one group at a time.
+            group: Scenes that are embedded together; None takes 8 on a GPU and 1 on a CPU.
 
         Yields:
-            The predictions, in the order of the scenes. What a group took together is shared out by its regions.
+            The predictions, in the order of the scenes. A group's time is divided among its scenes by their regions.
 
         Raises:
             ValueError: If ``group`` is below 1.
@@ -193,21 +193,21 @@ class SceneAnalyzer:
         return ScenePrediction(one.scene, width, height, regions, identities, times)
 
     def identify(self, image: ImageArray, regions: Sequence[Region]) -> tuple[Identity, ...]:
-        """Name regions of an image that come from anywhere, such as a detector of your own.
+        """Name given regions of an image, for instance those of another detector.
 
         Args:
             image: Shape (H, W, 3), uint8, RGB, upright.
             regions: Regions of this image.
 
         Returns:
-            Who each region is, in the same order.
+            The identity of each region, in the same order.
         """
         return self._identify([(image, regions)])[0][0]
 
     def _identify(
         self, scenes: Sequence[tuple[ImageArray, Sequence[Region]]]
     ) -> tuple[list[tuple[Identity, ...]], dict[str, float]]:
-        """Say who the regions of some images are, and the milliseconds of embedding and searching them all."""
+        """Identify the regions of several images; also return the milliseconds of embedding and of searching."""
         times: dict[str, float] = {}
         with _timed(times, "embed"):
             vectors, lengths = self._embed(scenes)
@@ -222,7 +222,7 @@ class SceneAnalyzer:
         return [tuple(islice(named, len(regions))) for _, regions in scenes], times
 
     def _embed(self, scenes: Sequence[tuple[ImageArray, Sequence[Region]]]) -> tuple[Vectors, Vectors]:
-        """Embed the R regions of some images: unit rows (R, D), and lengths (R,) that scores are multiplied with."""
+        """Embed the R regions of several images: unit rows (R, D), and lengths (R,) that multiply the scores."""
         views = embed_regions(
             self.encoder,
             scenes,
@@ -231,16 +231,16 @@ class SceneAnalyzer:
             renormalise=self.renormalise,
             batch_size=self.batch_size,
         )
-        average = torch.cat([each.mean(dim=0) for each in views])  # (ways to crop, R, D) each -> (R, D)
+        average = torch.cat([each.mean(dim=0) for each in views])  # (crops, R, D) each -> (R, D)
         lengths = torch.ones(len(average)) if self.renormalise else average.norm(dim=-1)
         unit = nn.functional.normalize(average, dim=-1)
         return unit.numpy().astype(np.float32, copy=False), lengths.numpy().astype(np.float32, copy=False)
 
     def facts(self) -> dict[str, Any]:
-        """Return the JSON values that decide what is found and how it is named."""
+        """Return the JSON values that determine the predictions."""
         return {
-            "encoder": self.gallery.fingerprint,  # the encoder's, or the gallery would not have been taken
-            "arithmetic": self.encoder.arithmetic,  # the fingerprint is that of the floats which integers were made of
+            "encoder": self.gallery.fingerprint,  # equal to the encoder's, checked in the constructor
+            "arithmetic": self.encoder.arithmetic,  # for int8, the fingerprint is that of the float weights
             "gallery": self.gallery.digest,
             "segmenter": self.segmenter.fingerprint,
             "crop": repr(self.crops),
@@ -275,21 +275,21 @@ def _timed(times: dict[str, float], name: str) -> Iterator[None]:
 
 
 Embedded: TypeAlias = Future[tuple[Sequence[SceneEmbedding | None], float]]
-"""What the image encoder made of some images, and the milliseconds that each took."""
+"""Image-encoder outputs of several images, and the milliseconds per image."""
 
 
 def group_size(device: torch.device) -> int:
-    """Return how many scenes are best analyzed together: 8 on a GPU, and 1 on a CPU.
+    """Return the default number of scenes per group: 8 on a GPU, 1 on a CPU.
 
-    A GPU wants many images and crops at once. A CPU is kept busy by one scene's, so a group would only mean later
-    answers, and more to do again after a kill.
+    A GPU needs many images and crops per batch. One scene already fills a CPU, so a group only delays results and
+    loses more work after a kill.
     """
     return 1 if device.type == "cpu" else 8
 
 
 @dataclass(frozen=True)
 class SegmentedScene:
-    """A scene between segmenting and naming, with the milliseconds of the first."""
+    """A segmented scene without names, with the milliseconds of its segmentation."""
 
     image: ImageArray
     scene: str
@@ -298,11 +298,10 @@ class SegmentedScene:
 
 
 class SegmenterAhead:
-    """A segmenter in ``at_once`` threads of its own, which begin with the first scene and share PyTorch's.
+    """A segmenter in ``at_once`` worker threads, which start with the first scene and divide PyTorch's threads.
 
-    On a CPU scenes go one after another with all of PyTorch's threads: two at once take turns with Python's lock at
-    every small product, and end later. On a GPU a second one may fill the gaps in which the first one's masks are
-    sorted out.
+    On a CPU one worker with all of PyTorch's threads is faster than two, which compete for the GIL at every small
+    product. On a GPU a second worker can use the device while the first one's masks are filtered.
     """
 
     def __init__(self, segmenter: Segmenter, at_once: int = 1) -> None:
@@ -324,9 +323,9 @@ class SegmenterAhead:
         return next(model.parameters()).device if isinstance(model, nn.Module) else torch.device("cpu")
 
     def groups(self, scenes: Iterable[tuple[ImageArray, str]], size: int) -> Generator[list[Future[SegmentedScene]]]:
-        """Segment a stream of named scenes in groups; where threads pay, one group ahead of whoever takes them.
+        """Segment a stream of named scenes in groups; except on a CPU with one worker, one group ahead of the caller.
 
-        Yields a future for each scene of a group. What was begun in vain is called off when nobody takes it.
+        Yields a future for each scene of a group. Pending futures are cancelled when the generator is closed.
         """
         source, begun = iter(scenes), deque[list[Future[SegmentedScene]]]()
         ahead = int(self._at_once > 1 or self._device.type != "cpu")
@@ -344,7 +343,7 @@ class SegmenterAhead:
                 future.cancel()
 
     def start(self, scenes: Sequence[tuple[ImageArray, str]]) -> list[Future[SegmentedScene]]:
-        """Begin with some scenes, behind those begun before; on anything but a CPU the encoder takes them together."""
+        """Queue several scenes; on anything but a CPU the image encoder runs on them as a batch."""
         device = self._device
         modes = _modes(device)
         embedded: Embedded | None = None
@@ -373,7 +372,7 @@ class SegmenterAhead:
     ) -> SegmentedScene:
         embedding, before = None, 0.0
         if embedded is not None:
-            embeddings, before = embedded.result()  # begun earlier, so it ends
+            embeddings, before = embedded.result()  # queued earlier, so this cannot deadlock
             embedding = embeddings[index]
         start = time.perf_counter()
         with modes():
@@ -382,20 +381,20 @@ class SegmenterAhead:
 
 
 def _share_out(pool: ThreadPoolExecutor, workers: int) -> None:
-    """Start a pool's threads, each with its share of PyTorch's."""
-    every, together = torch.get_num_threads(), Barrier(workers)
+    """Start a pool's threads, and divide PyTorch's threads among them."""
+    total, barrier = torch.get_num_threads(), Barrier(workers)
 
     def begin() -> None:
-        torch.get_num_threads()  # a thread takes over the process's number when first asked, so not after this
-        torch.set_num_threads(max(1, every // workers))
-        together.wait()
+        torch.get_num_threads()  # the first call copies the process's number, which would undo the next line
+        torch.set_num_threads(max(1, total // workers))
+        barrier.wait()
 
     for begun in [pool.submit(begin) for _ in range(workers)]:
         begun.result()
-    torch.set_num_threads(every)  # else threads that anybody starts later would take the share for the whole
+    torch.set_num_threads(total)  # else threads that start later would inherit the reduced number
 
 
 def _modes(device: torch.device) -> partial[torch.autocast]:
-    """Return what enters this thread's precision in another thread."""
+    """Return a factory of this thread's autocast context, for another thread."""
     dtype, enabled = torch.get_autocast_dtype(device.type), torch.is_autocast_enabled(device.type)
     return partial(torch.autocast, device.type, dtype=dtype, enabled=enabled)

@@ -1,4 +1,4 @@
-"""From a region's nearest entries to an identity, or to unknown."""
+"""Decide a region's identity, or "unknown", from its nearest gallery rows."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,10 @@ from naruto_vision.geometry import area_xyxy, inclusive_iou_matrix, shared_pixel
 from naruto_vision.records import Identity, LabelledBox, Neighbour, ScenePrediction, Vectors
 
 Decision: TypeAlias = Literal["vote", "top1", "max", "mean", "prototype"]
-"""How gallery rows become one name; see ``decide``."""
+"""Rule that turns gallery rows into one name; see ``decide``."""
 
-_REACH = 0.05  # chosen on drawn validation scenes, where anything from 0.03 to even votes does as well
-_INSIDE = 0.8  # a region with this share of its box inside a figure's box is a part of that figure
+_REACH = 0.05  # temperature; on synthetic validation scenes all values from 0.03 up to equal votes do as well
+_INSIDE = 0.8  # a region with this fraction of its box inside a character's box is a part of it
 
 
 def decide(
@@ -28,9 +28,9 @@ def decide(
     """Name a region.
 
     - ``vote``: the neighbours vote with ``exp((score - best score) / 0.05)``, so a row that is 0.05 lower
-      counts a third: a class with many images cannot outvote a near row of a class with few. The score is that of
-      the winner's nearest row.
-    - ``top1`` and ``max``: the class of the best row. Both names are in use; the answer is the same.
+      has a third of the weight: many far rows of one class cannot outvote a near row of another. The score is that
+      of the winner's nearest row.
+    - ``top1`` and ``max``: the class of the best row. The two names are synonyms.
     - ``mean``: the class whose rows have the highest mean cosine with the region. The score is that mean.
     - ``prototype``: the class whose mean direction is nearest. The score is the cosine with it.
     """
@@ -74,12 +74,12 @@ def _most_votes(neighbours: Sequence[Neighbour]) -> str:
     votes: dict[str, float] = {}
     for row in neighbours:
         votes[row.label] = votes.get(row.label, 0.0) + math.exp((row.score - neighbours[0].score) / _REACH)
-    return max(votes, key=lambda name: votes[name])  # on a tie the label of the nearer row, which came first
+    return max(votes, key=lambda name: votes[name])  # on a tie the label of the nearest row, which comes first
 
 
 @dataclass(frozen=True)
 class ClassCentroids:
-    """The mean vector of every class, for the decision rules that score whole classes.
+    """The mean vector of each class, for the decision rules that score whole classes.
 
     Example:
         >>> rows = np.array([[1, 0], [0, 1]], dtype=np.float32)
@@ -104,7 +104,7 @@ class ClassCentroids:
         means = self.means.astype(np.float64)
         if unit:
             lengths = np.linalg.norm(means, axis=1, keepdims=True)
-            means /= np.where(lengths > 0, lengths, 1.0)  # rows that cancel out have no direction
+            means /= np.where(lengths > 0, lengths, 1.0)  # a mean of 0 has no direction
         return [dict(zip(self.labels, row, strict=True)) for row in (queries @ means.T).tolist()]
 
 
@@ -130,7 +130,7 @@ class ScoredRegion:
 def score_regions(
     prediction: ScenePrediction, truth: Sequence[LabelledBox], iou_match: float = 0.5
 ) -> list[ScoredRegion]:
-    """Judge every region of one scene; parts of a figure that carry the figure's own label say nothing."""
+    """Compare every region of one scene with the ground truth; correctly labelled parts of a character are left out."""
     judged = []
     overlap = inclusive_iou_matrix([region.box for region in prediction.regions], [item.box for item in truth])
     for region, identity, row in zip(prediction.regions, prediction.identities, overlap, strict=True):
@@ -148,7 +148,7 @@ def score_regions(
 
 
 def thresholds_from(scored: Sequence[ScoredRegion], decision: str) -> Thresholds:
-    """Choose the thresholds from the judged regions of all validation scenes, whatever their order."""
+    """Choose the thresholds from the scored regions of all validation scenes, in any order."""
     ordered = sorted(scored, key=lambda record: (record.label, record.score, record.right))
     return calibrate_thresholds(
         [record.score for record in ordered],

@@ -23,7 +23,7 @@ VOTES = 20
 KEPT = 0.95
 """Fraction of the correctly named gallery images that reach the threshold."""
 _SEARCHED = 500  # gallery images: enough to estimate a 5 % quantile
-_FEWEST = 20  # correct ones: with fewer, 5 % of them is none
+_FEWEST = 20  # correctly named images: 5 % of fewer is below one image
 
 
 @dataclass(frozen=True)
@@ -52,18 +52,18 @@ class SearchResult:
     hits: tuple[Hit, ...]
 
     def sentence(self) -> str:
-        """Say in one line who it is and why."""
+        """Describe the identity and its evidence in one line."""
         identity = self.identity
-        figures = f"score {identity.score:.3f}"
+        details = f"score {identity.score:.3f}"
         if identity.margin is not None:
-            figures += f", {abs(identity.margin):.3f} {'ahead of' if identity.margin >= 0 else 'behind'} the next label"
+            details += f", {abs(identity.margin):.3f} {'ahead of' if identity.margin >= 0 else 'behind'} the next label"
         if self.kind == "text":
-            return f"best guess is {identity.label} ({figures}; texts have no threshold)"
+            return f"best guess is {identity.label} ({details}; texts have no threshold)"
         if self.threshold is None:
-            return f"{identity.label} ({figures}; no threshold, so nobody is unknown)"
+            return f"{identity.label} ({details}; no threshold, so no open-set rejection)"
         if identity.known:
-            return f"{identity.label} ({figures}; threshold {self.threshold:.3f})"
-        return f"{identity.name}: best guess is {identity.label} ({figures}), below the threshold {self.threshold:.3f}"
+            return f"{identity.label} ({details}; threshold {self.threshold:.3f})"
+        return f"{identity.name}: best guess is {identity.label} ({details}), below the threshold {self.threshold:.3f}"
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON values of one query."""
@@ -85,20 +85,20 @@ def look_up(
     votes: int = VOTES,
     threshold: float | None = None,
 ) -> tuple[SearchResult, ...]:
-    """Find each query's nearest gallery rows and name it by their votes.
+    """Search the gallery with each query, and name the query by the votes of its nearest rows.
 
     Args:
-        gallery: The gallery.
-        vectors: Shape (Q, D), float32, unit rows, of the gallery's encoder.
-        queries: Q paths or texts, for the results.
-        kind: What they are.
+        gallery: The gallery to search.
+        vectors: Shape (Q, D), float32, unit rows, embedded with the gallery's encoder.
+        queries: Q paths or texts, which name the results.
+        kind: Whether the queries are images or texts.
         k: How many rows a result shows, at least 1.
         votes: How many rows vote, at least 1.
-        threshold: The lowest score at which an image is known, as ``measure_threshold`` finds it; None counts every
-            score, as for texts. (Those of the gallery were chosen on regions of scenes.)
+        threshold: Images that score below it are unknown; from ``measure_threshold``, as the gallery's own thresholds
+            were chosen on regions of scenes. None accepts every score, as for texts.
 
     Returns:
-        One result a query, in order.
+        One result per query, in order.
 
     Raises:
         ValueError: If there are not as many vectors as queries, or a number is below 1.
@@ -122,7 +122,7 @@ def _margin(row: Neighbour, rows: Sequence[Neighbour]) -> float | None:
 
 @dataclass(frozen=True)
 class ImageThreshold:
-    """The lowest score at which a whole image is known, with its evidence."""
+    """The open-set threshold for whole images, with its evidence."""
 
     score: float | None = None
     searched: int = 0
@@ -134,12 +134,12 @@ class ImageThreshold:
             raise ValueError(msg)
 
     def sentence(self) -> str:
-        """Say in one line where the threshold comes from."""
+        """Describe in one line where the threshold comes from."""
         if not self.searched:
-            return "threshold: as given" if self.score is not None else "no threshold: nobody is unknown"
+            return "threshold: as given" if self.score is not None else "no threshold: no open-set rejection"
         evidence = f"of {self.searched} gallery images searched among the others, {self.right} are named correctly"
         if self.score is None:
-            return f"no threshold, nobody is unknown: {evidence}, too few to choose one"
+            return f"no threshold, no open-set rejection: {evidence}, too few to choose one"
         return f"threshold {self.score:.3f}: {evidence}, and {KEPT:.0%} of these reach it"
 
     def as_json(self) -> dict[str, Any]:
@@ -149,13 +149,13 @@ class ImageThreshold:
 
 
 def measure_threshold(gallery: Gallery, votes: int = VOTES) -> ImageThreshold:
-    """Find the score that 95 % of the correctly named gallery images reach, each searched among the others.
+    """Find the score that 95 % of the correctly named gallery images reach (leave-one-out).
 
-    Rows of the same image, its variants among them, do not vote for it. Near duplicates (frames of one shot) raise the
-    threshold; they are better left out at enrolment.
+    Rows of the same image, including its augmented variants, do not vote on it. Near duplicates (frames of one shot)
+    raise the threshold; leave them out when the gallery is built.
 
     Args:
-        gallery: The gallery.
+        gallery: The gallery; at most 500 of its rows are searched.
         votes: How many rows vote on an image, at least 1.
     """
     count = len(gallery)

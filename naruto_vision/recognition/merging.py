@@ -1,8 +1,8 @@
-"""Merge parts of a figure (a face, a coat) where their union fits one character better.
+"""Merge parts of a character (a face, a coat) if their union matches one gallery label better.
 
-A segmenter that finds parts gives a figure several regions, and none of them is the figure. Two regions that touch are
-candidates; their union is embedded like any region and takes their place where it fits one character better than either
-part does. What was put together is tried again, so a figure of five parts needs several rounds.
+A segmenter may split a character into several regions. Two regions that touch are candidates; their union is embedded
+like any region, and replaces them if its score is higher than that of either part. Merged regions are candidates again,
+so a character of five parts needs several rounds.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,21 +17,21 @@ from naruto_vision.geometry import common_box, shared_pixels
 from naruto_vision.records import Box, Identity, Mask, Region
 
 Identify = Callable[[Sequence[Region]], Sequence[Identity]]
-"""Names regions of the image that is being looked at."""
+"""Names regions of the current image."""
 
 
 @dataclass(frozen=True)
 class MergeConfig:
-    """When parts become one figure.
+    """When parts are merged into one character.
 
     Args:
-        gain: A union has to score this much more than its better part, as a cosine.
-        gap: Parts this many pixels apart still touch.
-        rounds: How often the result is merged again.
-        max_candidates: Unions that are embedded in one round, those of the largest parts first.
-        nested: A region with this share of its pixels inside another one is a part of it, and no candidate.
-        drop_nested: Leave a nested region out where the whole fits its character at least this much better than the
-            part does its own, as a cosine (may be negative); None keeps it.
+        gain: Least difference between the score of a union and that of its better part, as a cosine.
+        gap: Parts that are at most this many pixels apart touch.
+        rounds: Most rounds of merging.
+        max_candidates: Most unions that are embedded in one round, those of the largest parts first.
+        nested: A region with this fraction of its pixels inside another one is nested, and no candidate.
+        drop_nested: Drop a nested region if the outer region scores at least this much higher, as a cosine (may be
+            negative); None keeps nested regions.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -63,7 +63,7 @@ class _Named(NamedTuple):
 def merge_parts(
     regions: Sequence[Region], identities: Sequence[Identity], identify: Identify, settings: MergeConfig
 ) -> tuple[tuple[Region, ...], tuple[Identity, ...]]:
-    """Put parts together where that fits one character better."""
+    """Merge parts if their union matches one label better."""
     found = [_Named(*pair) for pair in zip(regions, identities, strict=True)]
     for _ in range(settings.rounds):
         pairs = _candidates(found, settings)
@@ -82,7 +82,7 @@ def merge_parts(
 
 
 def union_of(first: Region, second: Region) -> Region:
-    """Return one region of the pixels of two, as sure as the less sure of the two; its prompt names both."""
+    """Return the union of two regions, with the lower of their qualities; its prompt names both."""
     box = common_box([first.box, second.box])
     mask = _within(first, box) | _within(second, box)
     predicted = min(first.predicted_iou, second.predicted_iou)
@@ -90,7 +90,7 @@ def union_of(first: Region, second: Region) -> Region:
 
 
 def _within(region: Region, box: Box) -> Mask:
-    """Return a region's mask (H, W) in the frame of a box that may cut it."""
+    """Return a region's mask (H, W) in the frame of a box, clipped to it."""
     x1, y1 = max(region.box[0], box[0]), max(region.box[1], box[1])
     x2, y2 = min(region.box[2], box[2]), min(region.box[3], box[3])
     frame = np.zeros((box[3] - box[1] + 1, box[2] - box[0] + 1), dtype=np.bool_)
@@ -108,7 +108,7 @@ def common_pixels(first: Region, second: Region) -> int:
 
 
 def touch(first: Region, second: Region, gap: int) -> bool:
-    """Tell whether two regions come within ``gap`` pixels along rows and columns; 0 asks for a shared pixel."""
+    """Return whether two regions are within ``gap`` pixels along rows and columns; 0 requires a shared pixel."""
     x1, y1, x2, y2 = first.box
     grown = (x1 - gap, y1 - gap, x2 + gap, y2 + gap)
     if not shared_pixels(grown, second.box):
@@ -131,14 +131,14 @@ def _candidates(found: Sequence[_Named], settings: MergeConfig) -> list[tuple[in
 
 
 def _differ(first: Identity, second: Identity) -> bool:
-    """Whether two parts are surely two characters."""
+    """Return whether two parts are known and have different labels."""
     return first.known and second.known and first.label != second.label
 
 
 def _accept(
     found: Sequence[_Named], pairs: Sequence[tuple[int, int]], unions: Sequence[_Named], settings: MergeConfig
 ) -> list[_Named]:
-    """Take the unions that gain enough, the greatest gain first, each part once."""
+    """Accept unions with enough gain, greedily by gain, each part once."""
     gains = []
     for (i, j), union in zip(pairs, unions, strict=True):
         best = max(found[i].identity.score, found[j].identity.score)

@@ -1,4 +1,4 @@
-"""What an analyzer found in one scene, to look at, to save and to count with."""
+"""``SceneResult``: the prediction of one scene with its image."""
 
 import base64
 import html
@@ -17,14 +17,14 @@ from naruto_vision.viz.overlay import Colour, draw_overlay
 
 @dataclass(frozen=True)
 class SceneResult:
-    """One analyzed scene with its image. A notebook shows it as an image and a table.
+    """One analyzed scene with its image. A notebook displays it as an image and a table.
 
     Args:
         image: Shape (H, W, 3), uint8, RGB, upright.
-        prediction: Everything found in it.
+        prediction: Its regions and identities.
         shown: Indices of the regions that the overlay draws, best first.
-        colours: RGB of each label.
-        sha256: Of the image's file; "" for an image that came as an array.
+        colours: RGB from 0 to 255 of each label.
+        sha256: Hash of the image file; "" for an array.
 
     Example:
         >>> import naruto_vision as nv
@@ -49,16 +49,16 @@ class SceneResult:
 
     @property
     def identities(self) -> tuple[Identity, ...]:
-        """Who each region is, in the order of ``regions``."""
+        """The identity of each region, in the order of ``regions``."""
         return self.prediction.identities
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The name of each region, in the order of ``regions``; "unknown" where nobody was recognised."""
+        """The name of each region, in the order of ``regions``; "unknown" below the threshold."""
         return tuple(identity.name for identity in self.identities)
 
     def overlay(self) -> ImageArray:
-        """Draw the shown regions over the image, as ``predict`` does: shape (H, W, 3), uint8, RGB."""
+        """Draw the shown regions over a copy of the image: shape (H, W, 3), uint8, RGB."""
         return draw_overlay(self.image, self.prediction, self.shown, self.colours)
 
     def show(self) -> None:
@@ -72,7 +72,7 @@ class SceneResult:
             path: A name ending in .jpg, .png or .webp.
 
         Raises:
-            InputError: If it ends otherwise.
+            InputError: If the extension is another one.
         """
         write_image(path, self.overlay())
 

@@ -32,9 +32,9 @@ LOG = "predictions.jsonl"
 TIMES = "timings.jsonl"
 RUN = "run.json"
 
-_SHOWN = 5  # neighbours that are written down; more of them may have voted
+_SHOWN = 5  # neighbours in the record; more of them may have voted
 _DIGITS = 6  # a cosine of float32 vectors has about seven significant digits
-_AHEAD = 2  # scenes that wait to be written; more would only take memory, as writing is the quicker of the two
+_AHEAD = 2  # queued scenes; more only take memory, as writing is faster than computing
 
 _PACKAGES = (
     "naruto-vision",
@@ -50,12 +50,12 @@ _PACKAGES = (
 
 
 def output_stems(scenes: Sequence[str]) -> dict[str, str]:
-    """Name the outputs of every scene so that no two share a file, whatever the case of their letters.
+    """Name the outputs of every scene so that no two share a file, ignoring case.
 
-    The stem is the scene's own path without extension, or with it where another scene would write the same files.
+    The stem is the scene's own path without extension, or with it if another scene has the same stem.
     """
     stems = {scene: PurePosixPath(scene).with_suffix("").as_posix() for scene in scenes}
-    while True:  # a scene that keeps its extension may meet another one that does not yet
+    while True:  # a stem with its extension may equal one without
         names = {scene: (stem.casefold(), f"{stem}_overlay".casefold()) for scene, stem in stems.items()}
         taken = Counter(chain.from_iterable(names.values()))
         clashing = [s for s, stem in stems.items() if stem != s and any(taken[name] > 1 for name in names[s])]
@@ -101,10 +101,10 @@ class SceneWriter:
 
     def _start(self, rank: int, world: int) -> None:
         self.out.mkdir(parents=True, exist_ok=True)
-        if rank == 0:  # the other processes' files may be on their way by now
+        if rank == 0:  # other processes may already be writing
             remove_leftovers(self.out)
         self.done = {record["scene"] for path in self._logs(LOG) for record in _records(path)}
-        if self.done or (self.out / "json").exists():  # a run that was refused before its first scene left no results
+        if self.done or (self.out / "json").exists():  # a run that failed before its first scene left no results
             self._refuse_other_results()
         part = f".rank{rank}" if world > 1 else ""
         self._log = SceneLog(self.out / LOG.replace(".jsonl", f"{part}.jsonl"))
@@ -129,14 +129,14 @@ class SceneWriter:
         return [self.out / name, *sorted(self.out.glob(name.replace(".jsonl", ".rank*.jsonl")))]
 
     def write(self, image: ImageArray, prediction: ScenePrediction, sha256: str = "") -> None:
-        """Write everything of one scene; by the sha256 of its file a later run notices that the image changed."""
+        """Write everything of one scene; a later run detects a changed image by the sha256 of its file."""
         stem = self._stems[prediction.scene]
         shown = choose_for_overlay(prediction, self.overlay)
         write_json(self.out / "json" / f"{stem}.json", evaluation_document(prediction))
         write_json(self.out / "json" / f"{stem}_overlay.json", overlay_document(prediction, shown))
         if self.settings.images:
-            drawn = draw_overlay(image, prediction, shown, self._colours)
-            write_image(self.out / "overlay" / f"{stem}_overlay.jpg", drawn)
+            overlay = draw_overlay(image, prediction, shown, self._colours)
+            write_image(self.out / "overlay" / f"{stem}_overlay.jpg", overlay)
         self._write_crops(image, prediction, shown)
         times = {name: round(value, 3) for name, value in prediction.milliseconds.items()}
         self._times.append(as_line({"scene": prediction.scene, **times}))
@@ -160,7 +160,7 @@ class SceneWriter:
         self._times.close()
 
     def finish(self, quarantined: Sequence[tuple[str, str]], facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Merge the processes' logs, write and return ``run.json``; for one process, after all have closed."""
+        """Merge the processes' logs, write and return ``run.json``; called in one process, after all have closed."""
         for name in (LOG, TIMES):
             if parts := self._logs(name)[1:]:
                 merge_logs(self.out / name, parts, self._order)
@@ -184,7 +184,7 @@ class SceneWriter:
 
 
 class BackgroundWriter:
-    """Runs a ``SceneWriter`` in one thread of its own, in the order of the scenes, while the next ones are computed."""
+    """Runs a ``SceneWriter`` in a background thread, in the order of the scenes."""
 
     def __init__(self, writer: SceneWriter, images: str | Path) -> None:
         self._writer = writer
@@ -200,14 +200,14 @@ class BackgroundWriter:
         self._waiting.append(self._pool.submit(self._write, image, prediction))
 
     def _write(self, image: ImageArray, prediction: ScenePrediction) -> None:
-        if self._failed:  # a later scene's line must not come before this one's, or resuming would change the order
+        if self._failed:  # later scenes must not be logged, or resuming would change the order
             return
         self._failed = True
         self._writer.write(image, prediction, file_sha256(self._images / prediction.scene))
         self._failed = False
 
     def close(self) -> None:
-        """Wait for the queue; raise OSError if a scene could not be written, and then none behind it is."""
+        """Wait for the queue; raise OSError if a scene could not be written, after which none is."""
         try:
             while self._waiting:
                 self._waiting.popleft().result()
@@ -225,7 +225,7 @@ def evaluation_document(prediction: ScenePrediction) -> dict[str, Any]:
 
 
 def overlay_document(prediction: ScenePrediction, shown: Sequence[int]) -> dict[str, Any]:
-    """Return the shown regions in the same form, named "unknown" where the score is below the threshold."""
+    """Return the shown regions in the same form, named "unknown" if the score is below the threshold."""
     rows = ((prediction.regions[i], prediction.identities[i]) for i in shown)
     preds = [_pred(region, identity, identity.name) for region, identity in rows]
     return {"scene": prediction.scene, "preds": preds}
@@ -236,7 +236,7 @@ def _pred(region: Region, identity: Identity, label: str) -> dict[str, Any]:
 
 
 def record_document(prediction: ScenePrediction, shown: Sequence[int], sha256: str = "") -> dict[str, Any]:
-    """Return the line of ``predictions.jsonl``: everything about a scene but the times, which differ between runs."""
+    """Return the line of ``predictions.jsonl``: a scene without its times, which differ between runs."""
     regions = []
     for index, (region, identity) in enumerate(zip(prediction.regions, prediction.identities, strict=True)):
         regions.append(
@@ -272,7 +272,7 @@ def _records(log: Path) -> Iterator[dict[str, Any]]:
 
 
 class SceneLog:
-    """One writer's append-only log; opening it cuts off a torn last line."""
+    """One writer's append-only log; opening it removes an incomplete last line."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -313,9 +313,9 @@ def merge_logs(target: Path, parts: list[Path], order: dict[str, int]) -> None:
 
 
 def forget_changed(out: str | Path, images: str | Path, log: str) -> list[str]:
-    """Remove every scene whose image has changed since it was searched from the logs; return these, sorted.
+    """Remove scenes whose image has changed since they were searched from the logs; return them, sorted.
 
-    One process calls it before any opens the folder for writing. A scene whose image is gone stays.
+    One process calls it before any opens the folder for writing. Scenes whose image is missing are kept.
     """
     logs = sorted(Path(out).glob(log.replace(".jsonl", "*.jsonl")))
     digests = {record["scene"]: record.get("sha256", "") for path in logs for record in _records(path)}
@@ -345,7 +345,7 @@ def latency_percentiles(times: Iterable[Mapping[str, Any]]) -> dict[str, dict[st
 
 
 def software_versions() -> dict[str, str]:
-    """Return the versions that can change results: Python's and those of the packages that compute."""
+    """Return the versions that can change results: of Python and of the numerical packages."""
     versions = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:

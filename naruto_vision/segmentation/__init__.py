@@ -1,1 +1,1 @@
-"""Segmenters: a prompter in front of a promptable model."""
+"""Segmenters: a prompter and a promptable model."""

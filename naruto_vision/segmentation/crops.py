@@ -1,7 +1,7 @@
-"""From regions to embeddings: batched crops on the encoder's device.
+"""Crop and embed regions in batches on the encoder's device.
 
-Cutting, filling the background, resizing and normalising happen on that device, and the forward passes run in batches
-of one size, whatever the regions and the ways to crop them.
+Cropping, background filling, resizing and normalisation run on that device, and the forward passes have a fixed batch
+size, independent of the number of regions and crops.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,20 +16,20 @@ from naruto_vision.encoders.base import Encoder, encode_images
 from naruto_vision.geometry import expand_xyxy
 from naruto_vision.records import Box, ImageArray, Region
 
-_CPU_BATCH = 16  # where a ViT reaches nine tenths of a core's matrix rate; more only takes memory
+_CPU_BATCH = 16  # a ViT reaches nine tenths of a core's peak rate; more only takes memory
 _GPU_BATCH = 256
 
 
 @dataclass(frozen=True)
 class CropConfig:
-    """How regions are cropped.
+    """How regions are cropped for the encoder.
 
     Args:
-        expand: How much of its own size the box grows before the cut, half on each side. With a cut-out it only
-            matters when ``tight`` is off, since a tight crop goes back to the mask's own box.
-        tight: Crop a cut-out to the mask's own box.
-        pad: Border around a cut-out, as a share of the short side of the crop.
-        pad_min: The border is at least so many pixels.
+        expand: Fraction of its size by which the box grows, half on each side. With ``background`` it only matters if
+            ``tight`` is off, since a tight crop uses the mask's own box.
+        tight: With ``background``, crop to the mask's own box.
+        pad: With ``background``, border as a fraction of the short side of the crop.
+        pad_min: Least border in pixels.
         background: Grey value from 0 to 255 that replaces everything outside the mask; None keeps the image's
             own pixels, without border.
 
@@ -58,9 +58,9 @@ class CropConfig:
 
 
 def crop_region(image: ImageArray, region: Region, settings: CropConfig | None = None) -> ImageArray:
-    """Cut a region out of its image: image (H, W, 3), uint8; returns (h, w, 3), uint8.
+    """Crop a region from its image (H, W, 3), uint8: returns (h, w, 3), uint8.
 
-    Only the window of the crop is touched, so that the cost does not grow with the image.
+    Only the crop's window is read, so the cost does not grow with the image.
     """
     settings = settings or CropConfig()
     (x1, y1, x2, y2), border = crop_layout(region, settings, image.shape[1], image.shape[0])
@@ -76,7 +76,7 @@ def crop_region(image: ImageArray, region: Region, settings: CropConfig | None =
 
 
 def crop_layout(region: Region, settings: CropConfig, width: int, height: int) -> tuple[Box, int]:
-    """Return the window that a crop takes of an image, inclusive pixels, and the border around it in pixels."""
+    """Return the image window of a crop, inclusive pixels, and the border around it in pixels."""
     if settings.background is None:
         return expand_xyxy(region.box, settings.expand, width, height), 0
     box = expand_xyxy(region.box, 0.0 if settings.tight else settings.expand, width, height)
@@ -94,9 +94,9 @@ def embed_regions(
     renormalise: bool = True,
     batch_size: int | None = None,
 ) -> list[Tensor]:
-    """Embed the regions of several images; a batch that one does not fill takes the crops of the next.
+    """Embed the regions of several images; a batch may contain crops of several of them.
 
-    Shapes: returns (C, R, D), float32.
+    Shapes: returns (C, R, D), float32, for C crop configs and R regions.
     """
     device = next(encoder.parameters()).device
     size = batch_size or (_CPU_BATCH if device.type == "cpu" else _GPU_BATCH)
@@ -112,7 +112,7 @@ def embed_regions(
 def _batches(
     encoder: Encoder, scenes: Sequence[tuple[ImageArray, Sequence[Region]]], crops: Sequence[CropConfig], size: int
 ) -> Iterator[Tensor]:
-    """Yield prepared crops (B, 3, S, S), float32: image by image, all regions of the first way first."""
+    """Yield prepared crops (B, 3, S, S), float32: image by image, all regions of the first crop config first."""
     preparation, device = encoder.preparation, next(encoder.parameters()).device
     if preparation is None:
         jobs = ((image, *each) for image, regions in scenes for each in product(crops, regions))
@@ -128,7 +128,7 @@ def _batches(
 def _cut(
     scenes: Sequence[tuple[ImageArray, Sequence[Region]]], crops: Sequence[CropConfig], device: torch.device
 ) -> Iterator[Tensor]:
-    """Yield crops (3, h, w), uint8, of images that go to the device once each, as soon as it is their turn."""
+    """Yield crops (3, h, w), uint8; each image is copied to the device once, when its crops are due."""
     for image, regions in scenes:
         if regions:
             whole = torch.from_numpy(np.ascontiguousarray(image)).to(device)  # (H, W, 3)
@@ -136,7 +136,7 @@ def _cut(
 
 
 def crop_tensor(image: Tensor, region: Region, settings: CropConfig) -> Tensor:
-    """Cut a region out of its image (H, W, 3), uint8, as ``crop_region`` does, on the image's device."""
+    """Crop a region from its image (H, W, 3), uint8, as ``crop_region`` does, on the image's device."""
     height, width = image.shape[:2]
     (x1, y1, x2, y2), border = crop_layout(region, settings, width, height)
     window = image[y1 : y2 + 1, x1 : x2 + 1]

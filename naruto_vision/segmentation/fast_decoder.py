@@ -1,18 +1,18 @@
-"""SAM's mask decoder for many prompts about one image: stock weights, stock results.
+"""SAM's mask decoder for many prompts on one image, with the official weights and equal results.
 
-The stock decoder copies the image's embedding for each prompt and projects the copies, although a prompt has some
+The stock decoder copies the image embedding for each prompt and projects the copies, although a prompt has about
 seven tokens and the image 4,096. Here
 
-- what the first layer needs of the image is projected once an image;
+- the image projections of the first layer are computed once per image;
 - later projections are moved to the few tokens' side of each product: ``q (X W)^T`` is ``(q W^T) X^T``, so 56 rows of
-  tokens times heads meet the image's tokens X directly. A key's bias moves all scores of a softmax alike and is left
-  out; a value's bias passes through it unchanged and is added behind it;
+  tokens times heads multiply the image tokens X directly. A key bias shifts all scores of a softmax equally and is left
+  out; a value bias passes through the softmax unchanged and is added after it;
 - the scores of image tokens attending to prompt tokens are kept as (tokens, heads, image), because a softmax over seven
-  neighbours in memory costs twenty times one over seven rows;
-- the estimated IoUs come first, and only prompts with a mask above the threshold are brought to mask resolution.
+  contiguous values costs twenty times one over seven rows;
+- the estimated IoUs are computed first, and only prompts with a mask above the threshold are upscaled.
 
-In 16 bits only what is as large as the image is rounded: its tokens, and what multiplies them. The prompts' seven
-tokens, on which everything hangs and which cost next to nothing, stay in float32.
+In 16 bits only the image tokens and the matrices that multiply them are rounded. The prompts' seven tokens, which
+are sensitive and cost little, stay in float32.
 """
 
 from collections.abc import Callable
@@ -25,11 +25,11 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_attention
 
 _UPSCALED_BYTES = {"cpu": 1 << 23, "cuda": 1 << 31}
-"""Upscaled channels that are held at once: one prompt of the official sizes on a CPU, 256 of them on a GPU."""
+"""Most upscaled values in memory: one prompt of the official sizes on a CPU, 256 on a GPU."""
 
 
 class SharedImage(NamedTuple):
-    """What all prompts about one image share: N tokens of C values, D of them inside the attention; one dtype."""
+    """Tensors that all prompts on one image share: N tokens of width C, D inside the attention; one dtype."""
 
     tokens: Tensor
     positions: Tensor
@@ -49,7 +49,7 @@ class Decoded(NamedTuple):
 def share_image(
     decoder: MaskDecoder, features: Tensor, positions: Tensor, no_mask: Tensor, dtype: torch.dtype = torch.float32
 ) -> SharedImage:
-    """Compute what does not depend on the prompt: of features and positions (1, C, h, w) and ``no_mask`` (1, C)."""
+    """Compute what does not depend on prompts from features and positions (1, C, h, w) and ``no_mask`` (1, C)."""
     tokens = features[0].flatten(1).t() + no_mask
     encoded = positions[0].flatten(1).t().contiguous()
     layer = decoder.transformer.layers[0]
@@ -76,11 +76,11 @@ def decode_prompts(decoder: MaskDecoder, shared: SharedImage, prompts: Tensor) -
 
 
 def _first_layer(layer: TwoWayAttentionBlock, shared: SharedImage, queries: Tensor) -> tuple[Tensor, Tensor]:
-    """The first layer, where all prompts meet the same image."""
+    """Run the first layer, in which all prompts share the image tokens."""
     tokens = layer.norm1(layer.self_attn(q=queries, k=queries, v=queries))
     cross, count = layer.cross_attn_token_to_image, len(queries)
     query = _split(cross.q_proj(tokens + queries), cross.num_heads)  # (P, heads, T, d)
-    rows = query.transpose(0, 1).flatten(1, 2) * query.shape[-1] ** -0.5  # all prompts as rows of one product a head
+    rows = query.transpose(0, 1).flatten(1, 2) * query.shape[-1] ** -0.5  # all prompts as rows of one product per head
     found = _attend(rows, shared.keys.transpose(1, 2), shared.values)
     tokens = tokens + cross.out_proj(_by_prompt(found, count).flatten(2))
     tokens = _mlp(layer, tokens)
@@ -94,7 +94,7 @@ def _first_layer(layer: TwoWayAttentionBlock, shared: SharedImage, queries: Tens
 def _next_layer(
     layer: TwoWayAttentionBlock, shared: SharedImage, queries: Tensor, tokens: Tensor, image: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """A later layer, where each prompt has an image of its own."""
+    """Run a later layer, in which each prompt has its own image tokens."""
     query = tokens + queries
     tokens = layer.norm1(tokens + layer.self_attn(q=query, k=query, v=tokens))
     placed = image + shared.positions
@@ -117,21 +117,21 @@ def _mlp(layer: TwoWayAttentionBlock, tokens: Tensor) -> Tensor:
 
 
 def _cross_attend(cross: Attention, query: Tensor, placed: Tensor, image: Tensor) -> Tensor:
-    """Attend from tokens (P, T, C) to the image (P, N, C), whose keys are those of ``placed``: (P, T, C)."""
+    """Attend from tokens (P, T, C) to the image (P, N, C), with keys ``placed`` (image plus positions): (P, T, C)."""
     heads = _split(cross.q_proj(query), cross.num_heads)  # (P, heads, T, d)
     heads = heads * heads.shape[-1] ** -0.5
     moved = torch.einsum("phtd,hdc->phtc", heads, _by_head(cross.k_proj, cross.num_heads))
-    seen = _attend(moved.flatten(1, 2), placed, image).view(*heads.shape[:3], -1)
-    found = torch.einsum("phtc,hdc->pthd", seen, _by_head(cross.v_proj, cross.num_heads))
+    attended = _attend(moved.flatten(1, 2), placed, image).view(*heads.shape[:3], -1)
+    found = torch.einsum("phtc,hdc->pthd", attended, _by_head(cross.v_proj, cross.num_heads))
     projected: Tensor = cross.out_proj(found.flatten(2) + cross.v_proj.bias)
     return projected
 
 
 def _attend(rows: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Attend from scaled rows (B, L, d) to keys (B, N, d) of values (B, N, e): (B, L, e), of the rows' dtype."""
+    """Attend from scaled rows (B, L, d) to keys (B, N, d) with values (B, N, e): (B, L, e), in the rows' dtype."""
     if keys.dtype == torch.float32:
         return torch.bmm(torch.bmm(rows, keys.transpose(1, 2)).softmax(dim=-1), values)
-    # the fused kernel sums scores in float32 and does not write them: as many as a quarter of the image's values
+    # the fused kernel accumulates in float32 and does not store the scores, a quarter of the image's size
     query, keys, values = rows.to(keys.dtype)[:, None], keys.contiguous()[:, None], values[:, None]
     return scaled_dot_product_attention(query, keys, values, scale=1.0)[:, 0].to(rows.dtype)
 
@@ -147,7 +147,7 @@ def _project_kv(cross: Attention, query: Tensor, tokens: Tensor) -> tuple[Tensor
 
 
 def _update_image_tokens(layer: TwoWayAttentionBlock, scores: Tensor, values: Tensor, image: Tensor) -> Tensor:
-    """Add to image tokens (P, N, C) what they attend to, by scores (P, T, heads, N) of values (P, T * heads, C)."""
+    """Update image tokens (P, N, C) by attention with scores (P, T, heads, N) and values (P, T * heads, C)."""
     weights = scores.softmax(dim=1).flatten(1, 2)
     changed = torch.baddbmm(image, weights.transpose(1, 2), values.to(image.dtype))
     norm = layer.norm4
@@ -155,17 +155,17 @@ def _update_image_tokens(layer: TwoWayAttentionBlock, scores: Tensor, values: Te
 
 
 def _split(tokens: Tensor, heads: int) -> Tensor:
-    """Separate heads: (..., T, D) to (..., heads, T, D / heads)."""
+    """Split into heads: (..., T, D) to (..., heads, T, D / heads)."""
     return tokens.view(*tokens.shape[:-1], heads, -1).transpose(-3, -2)
 
 
 def _by_head(projection: nn.Linear, heads: int) -> Tensor:
-    """Read a projection's weight as one matrix a head: (heads, d, C)."""
+    """View a projection's weight as one matrix per head: (heads, d, C)."""
     return projection.weight.view(heads, -1, projection.in_features)
 
 
 def _by_prompt(rows: Tensor, count: int) -> Tensor:
-    """Undo what made all prompts the rows of one product a head: (heads, P * T, n) to (P, T, heads, n)."""
+    """Separate the prompts that are rows of one product per head: (heads, P * T, n) to (P, T, heads, n)."""
     heads, _, width = rows.shape
     return rows.view(heads, count, -1, width).permute(1, 2, 0, 3)
 
@@ -176,7 +176,7 @@ def upscaled_masks(decoder: MaskDecoder, kernels: Tensor, image: Tensor) -> Tens
 
 
 def repeat_first(rows: Tensor, count: int) -> Tensor:
-    """Repeat the first of some rows (N, ...) until there are ``count``."""
+    """Pad rows (N, ...) to ``count`` with copies of the first."""
     missing = count - len(rows)
     return torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])]) if missing else rows
 
@@ -189,11 +189,11 @@ def mask_logits(
     masks: Callable[[MaskDecoder, Tensor, Tensor], Tensor] = upscaled_masks,
     size: int | None = None,
 ) -> Tensor:
-    """Make logits only of prompts with a wanted mask; a prompt without one costs nothing.
+    """Compute mask logits for prompts with a wanted mask; other prompts cost nothing.
 
-    A transposed convolution whose stride is its width is a product of each token with one matrix, so both of the stock
-    upscaling steps are two products in the layout that the tokens have already, and the channels' LayerNorm is the
-    ordinary one. Only the finished masks are put into image order, where the stock decoder reorders 64 and 32 channels.
+    A transposed convolution whose stride equals its width multiplies each token by one matrix. So both stock upscaling
+    steps are matrix products in token layout, with an ordinary LayerNorm over channels, and only the finished masks
+    are reordered to image layout, where the stock decoder reorders 64 and 32 channels.
 
     Shapes: wanted (P, 3), bool; returns (M, 4 rows, 4 columns), float32.
     """
@@ -212,14 +212,14 @@ def mask_logits(
 
 
 def _kernels(decoder: MaskDecoder, tokens: Tensor) -> Tensor:
-    """Make the three masks' kernels (p, 3, c) of the prompts' tokens (p, T, C)."""
-    # token 0 is the IoU token, token 1 that of the single mask, which is not wanted here
+    """Compute the kernels (p, 3, c) of the three masks from the prompts' tokens (p, T, C)."""
+    # token 0 is the IoU token; token 1 belongs to the single mask, which is unused here
     mlps = decoder.output_hypernetworks_mlps
     return torch.stack([mlps[i](tokens[:, 1 + i]) for i in range(1, decoder.num_mask_tokens)], dim=1)
 
 
 def _upscaled(decoder: MaskDecoder, image: Tensor) -> Tensor:
-    """Make sixteen tokens of each token: (p, N, C) to (p, 16 N, c); the order is N, then 2 x 2, then 2 x 2 in those."""
+    """Upscale each token to sixteen: (p, N, C) to (p, 16 N, c); the order is N, then 2 x 2, then 2 x 2 in those."""
     first, norm, _, second, _ = decoder.output_upscaling
     wide = linear(image, *_as_linear(first, image.dtype)).view(len(image), 4 * image.shape[1], -1)
     wide = gelu(layer_norm(wide, wide.shape[-1:], norm.weight.to(wide), norm.bias.to(wide), norm.eps))
@@ -227,13 +227,13 @@ def _upscaled(decoder: MaskDecoder, image: Tensor) -> Tensor:
 
 
 def _as_linear(convolution: nn.ConvTranspose2d, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Read a 2 x 2 transposed convolution of stride 2 as a linear map from C to 2 x 2 x c."""
+    """View a 2 x 2 transposed convolution of stride 2 as a linear map from C to 2 x 2 x c."""
     weight, bias = (parameter.to(dtype) for parameter in convolution.parameters())
     return weight.permute(2, 3, 1, 0).flatten(0, 2), bias.repeat(4)
 
 
 def _in_image_order(masks: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Put masks (m, N x 2 x 2 x 2 x 2) into rows and columns: (m, 4 rows, 4 columns)."""
+    """Reorder masks (m, N x 2 x 2 x 2 x 2) to rows and columns: (m, 4 rows, 4 columns)."""
     rows, columns = grid
     parts = masks.view(-1, rows, columns, 2, 2, 2, 2)
     return parts.permute(0, 1, 3, 5, 2, 4, 6).reshape(-1, 4 * rows, 4 * columns)

@@ -1,15 +1,15 @@
-"""SAM's image encoder with blocked attention: stock weights, stock results.
+"""SAM's image encoder with blocked attention, with the official weights and equal results.
 
-Three things are done differently from ``segment_anything``:
+Three differences from ``segment_anything``:
 
-- Attention goes in blocks that stay in the processor's cache. Stock attention to the whole image writes and reads
-  768 MiB of scores five times a block of ViT-B, which takes longer than the arithmetic and is most of the peak memory.
+- Attention runs in blocks that fit the processor's cache. Stock global attention writes and reads 768 MiB of scores
+  five times per block of ViT-B, which takes longer than the arithmetic and is most of the peak memory.
 - In windows, the 64 x 64 tokens are projected before they are padded to 70 x 70: a padded token is zero, so its query,
-  key and value are the projection's bias. The padded queries' outputs are cut off before the output projection.
+  key and value are the projection's bias. The outputs of padded queries are dropped before the output projection.
 - The table of relative positions is indexed on the device, without a copy from the CPU for each block.
 
-In 16 bits the products of attention and MLP are rounded, and nothing else: what blocks add up, their LayerNorms and the
-neck stay in float32. That is what most masks owe their agreement with float32 to, and a small part of the time.
+In 16 bits only the products of attention and MLP are rounded: residual sums, LayerNorms and the neck stay in float32.
+This keeps most masks equal to those of float32, for a small part of the time.
 """
 
 import copy
@@ -24,11 +24,11 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 _SCORES_BYTES = {"cpu": 1 << 21, "cuda": 1 << 30}
-"""Attention scores that are held at once: a CPU core's second cache, or a GPU's share that needs no care."""
+"""Most attention scores in memory: the L2 cache of a CPU core, or a small part of a GPU's memory."""
 
 
 class Products(NamedTuple):
-    """What multiplies in a block, at some precision."""
+    """The linear layers of a block, at some precision."""
 
     attention: Attention
     mlp: MLPBlock
@@ -36,7 +36,7 @@ class Products(NamedTuple):
 
 
 def products_of(encoder: ImageEncoderViT, dtype: torch.dtype = torch.float32) -> list[Products]:
-    """Return the products of each block of an encoder: its own layers, or copies where they have to be rounded."""
+    """Return the linear layers of each block of an encoder: its own, or rounded copies."""
     found = [Products(block.attn, block.mlp, block.window_size) for block in encoder.blocks]
     if dtype == torch.float32:
         return found
@@ -63,7 +63,7 @@ def encode_image(encoder: ImageEncoderViT, pixels: Tensor, products: Sequence[Pr
 
 
 def _attention(attention: Attention, side: int, tokens: Tensor) -> Tensor:
-    """Attend inside windows of a side, or to the whole image where it is 0: (B, H, W, D) to (B, H, W, D)."""
+    """Attend inside windows of ``side``, or globally if it is 0: (B, H, W, D) to (B, H, W, D)."""
     batch, height, width, channels = tokens.shape
     qkv = attention.qkv(tokens)
     if side:
@@ -84,7 +84,7 @@ def _attention(attention: Attention, side: int, tokens: Tensor) -> Tensor:
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: tuple[Tensor, Tensor]) -> Tensor:
-    """Attend in blocks of queries, so that the scores of a block are still in the cache when they are used.
+    """Attend in blocks of queries, so that the scores of a block stay in the cache.
 
     Shapes: query (N, T, d); key (N, T, d); value (N, T, d).
     """
@@ -102,10 +102,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: tuple[Tensor, Tensor
 
 
 def _weigh(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
-    """Attend in one block, whose scores take the bias' place."""
+    """Attend in one block; the scores overwrite the bias."""
     if query.dtype == torch.float32:
         return torch.bmm(bias.baddbmm_(query, key.transpose(1, 2)).softmax(dim=-1), value)
-    # the fused kernel sums scores in float32 and does not write them; of heads and batch it wants both
+    # the fused kernel accumulates in float32 and does not store the scores; it needs a heads axis
     return scaled_dot_product_attention(query[None], key[None], value[None], attn_mask=bias[None], scale=1.0)[0]
 
 
@@ -118,7 +118,7 @@ def _relative(query: Tensor, table: Tensor) -> Tensor:
 
 
 def _windows(qkv: Tensor, bias: Tensor, side: int) -> Tensor:
-    """Pad (B, H, W, 3 D) with what zeros project to, and cut it into windows (B * windows, side, side, 3 D)."""
+    """Pad (B, H, W, 3 D) with the bias, the projection of 0, and split it: (B * windows, side, side, 3 D)."""
     batch, height, width, channels = qkv.shape
     down, across = -(-height // side), -(-width // side)
     whole = bias.expand(batch, down * side, across * side, channels).clone()
@@ -128,7 +128,7 @@ def _windows(qkv: Tensor, bias: Tensor, side: int) -> Tensor:
 
 
 def _unwindowed(windows: Tensor, batch: int, height: int, width: int) -> Tensor:
-    """Put windows (B * windows, side, side, D) together again and drop the padding: (B, H, W, D)."""
+    """Join windows (B * windows, side, side, D) and drop the padding: (B, H, W, D)."""
     side, channels = windows.shape[1], windows.shape[-1]
     down, across = -(-height // side), -(-width // side)
     whole = windows.view(batch, down, across, side, side, channels).transpose(2, 3)

@@ -17,12 +17,12 @@ from naruto_vision.segmentation.postprocess import nms_xyxy
 from naruto_vision.segmentation.prompts import GridPrompter, point_names
 from naruto_vision.segmentation.protocol import PromptableModel, Prompter, Prompts, SceneEmbedding, embed_scenes
 
-_NEAR = 20  # pixels: a mask that ends so near to a window's edge is probably cut by it
+_NEAR = 20  # pixels: a mask that ends this close to a window's edge is probably truncated
 
 
 @dataclass(frozen=True)
 class Window:
-    """A part of an image."""
+    """A rectangular part of an image."""
 
     left: int
     top: int
@@ -32,7 +32,7 @@ class Window:
 
     @property
     def area(self) -> int:
-        """Pixels inside."""
+        """Number of pixels."""
         return (self.right - self.left) * (self.bottom - self.top)
 
     def cut(self, image: ImageArray) -> ImageArray:
@@ -40,12 +40,12 @@ class Window:
         return image[self.top : self.bottom, self.left : self.right]
 
     def moved(self, box: Box) -> Box:
-        """Move a box from this window's pixels into the image's."""
+        """Convert a box from this window's pixels to the image's."""
         x1, y1, x2, y2 = box
         return x1 + self.left, y1 + self.top, x2 + self.left, y2 + self.top
 
     def cuts(self, box: Box, height: int, width: int) -> bool:
-        """Tell whether a mask is probably cut off: its box in the image ends at this window's own edge."""
+        """Return whether a mask is probably truncated: its box ends at an edge of this window inside the image."""
         mine, whole = (self.left, self.top, self.right, self.bottom), (0, 0, width, height)
         sides = zip(box, mine, whole, strict=True)
         return any(abs(side - edge) <= _NEAR < abs(side - end) for side, edge, end in sides)
@@ -53,7 +53,7 @@ class Window:
 
 @dataclass(frozen=True)
 class CropLayers:
-    """Multi-crop layers: windows that fill the model's whole input, which finds small things (SAM's ``crop_n_layers``).
+    """Multi-crop layers: windows are upscaled to the model's input to find small objects (SAM's ``crop_n_layers``).
 
     Example:
         >>> [(window.left, window.right) for window in CropLayers().windows(100, 100)]
@@ -71,7 +71,7 @@ class CropLayers:
             raise InputError(msg)
 
     def windows(self, height: int, width: int) -> list[Window]:
-        """Cut an image into windows, the whole image first."""
+        """Divide an image into windows, the whole image first."""
         windows = [Window(0, 0, width, height)]
         for layer in range(1, self.layers + 1):
             count = 2**layer
@@ -83,7 +83,7 @@ class CropLayers:
         return windows
 
     def prompts(self, prompter: Prompter, image: ImageArray, window: Window) -> Prompts:
-        """Choose a coarser grid in a window's pixels, with names in the image's."""
+        """Return a coarser grid in a window's pixels, with names in the image's."""
         if not isinstance(prompter, GridPrompter):
             msg = f"crop layers: expected a GridPrompter, which covers a window, found {type(prompter).__name__}"
             raise InputError(msg)
@@ -116,7 +116,7 @@ class RegionFilter:
             raise ValueError(msg)
 
     def __call__(self, regions: Sequence[Region], height: int, width: int) -> list[Region]:
-        """Keep what passes of an image's regions, largest mask first; equal areas stay in their order."""
+        """Return an image's regions that pass, largest mask first; the sort is stable."""
         low, high = self.min_box_ratio * height * width, self.max_box_ratio * height * width
         sized = [(region.area, region) for region in regions if low <= area_xyxy(region.box) <= high]
         kept = [pair for pair in sized if pair[0] >= self.min_area]
@@ -126,21 +126,21 @@ class RegionFilter:
 
 
 class Segmenter:
-    """Cuts images into regions.
+    """Segments images into regions.
 
-    Nothing is computed for a mask that an earlier threshold has rejected: the estimated IoU comes before the mask's
-    logits, those before its pixels, and of its pixels only those that can be on are resampled.
+    Masks are rejected as early as possible: by estimated IoU before their logits are computed, and by stability before
+    full resolution, where only pixels that can be foreground are resampled.
 
     Args:
         prompter: Chooses the prompts.
         model: Predicts the masks.
-        predicted_iou: Threshold for the model's own estimate; None takes that of the model's weights, here and below.
-        stability: Threshold for the stability score.
-        stability_offset: How far the stability score moves the threshold, in logits.
-        box_nms: Box IoU above which the lesser of two masks goes.
+        predicted_iou: Least estimated IoU; None takes the value stored with the weights, also for the next three.
+        stability: Least stability score.
+        stability_offset: Shift of the mask threshold for the stability score, in logits.
+        box_nms: Box IoU above which the worse of two masks is dropped.
         keep: Which masks become regions.
         crops: Multi-crop layers; None segments the whole image only.
-        prompts_per_batch: Prompts that the mask decoder takes at once; None takes what suits the machine.
+        prompts_per_batch: Prompts per mask-decoder batch; None chooses by the device.
 
     Example:
         >>> import naruto_vision as nv
@@ -185,7 +185,7 @@ class Segmenter:
         return model_fingerprint(facts, {})
 
     def embed_all(self, images: Sequence[ImageArray]) -> Sequence[SceneEmbedding | None]:
-        """Run the image encoder for images that are segmented next: several at once, where the model does that."""
+        """Run the image encoder on several images, batched if the model supports it."""
         return embed_scenes(self.model, images)
 
     @torch.no_grad()
@@ -194,20 +194,20 @@ class Segmenter:
 
         Args:
             image: Shape (H, W, 3), uint8, RGB, upright.
-            embedding: Of the whole image, where the image encoder has seen it already (from ``embed_all``).
+            embedding: Image-encoder output for the whole image, from ``embed_all``; None computes it.
 
         Returns:
-            Its regions, largest mask first; none where nothing was found.
+            Its regions, largest mask first; may be empty.
         """
         height, width = image.shape[:2]
         whole = Window(0, 0, width, height)
         windows = self.crops.windows(height, width) if self.crops else [whole]
-        known = {} if embedding is None else {whole: embedding}
-        rest = [window for window in windows if window not in known]
-        known.update(zip(rest, embed_scenes(self.model, [window.cut(image) for window in rest]), strict=True))
+        embeddings = {} if embedding is None else {whole: embedding}
+        rest = [window for window in windows if window not in embeddings]
+        embeddings.update(zip(rest, embed_scenes(self.model, [window.cut(image) for window in rest]), strict=True))
         found, sizes = list[Region](), list[float]()
         for window in windows:
-            regions = self._segment_window(image, window, known[window])
+            regions = self._segment_window(image, window, embeddings[window])
             found += regions
             sizes += [1 / window.area] * len(regions)
         if self.crops:
@@ -215,7 +215,7 @@ class Segmenter:
         return self.keep(found, height, width)
 
     def _segment_window(self, image: ImageArray, window: Window, embedding: SceneEmbedding) -> list[Region]:
-        """Segment one window of an image, or the whole."""
+        """Segment one window of an image."""
         if window.layer and self.crops:
             prompts = self.crops.prompts(self.prompter, image, window)
         else:

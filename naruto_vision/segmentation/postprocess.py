@@ -1,16 +1,16 @@
-"""From mask logits to masks at image size, computed only inside each mask's box.
+"""Resample mask logits to image size, only inside each mask's box.
 
-A resampled logit is a mix of its neighbours and cannot be above all of them. So outside the box of those low-resolution
-logits that are above the lowest threshold (and one step around it), every pixel is off and counts nowhere: not in the
-mask, not in its box, not in either side of the stability score. A window of the image is resampled with bit for bit the
-numbers that resampling the whole would give: ``torch.nn.functional.interpolate`` mixes two input rows or columns for
-each output, so a table of which are mixed, made for the whole axis, can be applied to a part of it: columns first, then
-rows, in the stock order and with the stock rounding (x86 processors with AVX2).
+A bilinear logit is a weighted mean of its neighbours and cannot exceed all of them. So outside the box of the
+low-resolution logits above the lowest threshold, plus a margin of one, every pixel is background and affects neither
+the mask, nor its box, nor the stability score. A resampled window is bit-identical to that part of the resampled whole:
+``torch.nn.functional.interpolate`` mixes two input rows or columns per output, so a table of indices and weights for
+the whole axis also applies to a part of it. Columns come before rows, in the stock order and with the stock rounding
+(x86 processors with AVX2).
 
-PyTorch has a second bilinear kernel, which multiplies the shares of row and column first and sums four products. It is
-for outputs whose height and width add up to 128 or less and, on a single thread, for three channels: so the three maps
-of a prompt, brought to size in one call, come out a little different on one thread and on two. What is here is the
-kernel of two threads and more, whatever their number.
+PyTorch has a second bilinear kernel, which multiplies the row and column weights first and sums four products. It runs
+if height and width of the output sum to at most 128 and, on a single thread, for three channels: so the three maps of a
+prompt, resampled in one call, differ slightly between one thread and two. This module reproduces the kernel of two or
+more threads for any number of threads.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,14 +30,14 @@ from naruto_vision.records import ImageArray, Mask
 from naruto_vision.segmentation.protocol import FullMask, SceneEmbedding
 
 Span: TypeAlias = tuple[int, int]
-"""The first and the last index along an axis, inclusive."""
+"""First and last index along an axis, inclusive."""
 
 Spans: TypeAlias = tuple[Span, Span, Span]
-"""One stretch of an axis at three sizes: of the logits, of the model's input, of the image."""
+"""One interval of an axis at three sizes: logits, model input, image."""
 
-_BAND_PIXELS = 1 << 17  # pixels that are resampled at once: half a megabyte, and what they are mixed of
-_DENSE_BYTES = 1 << 28  # whole maps are resampled in chunks of at most 256 MiB of logits
-_SLACK = 1e-3  # in logits and in scores; rounding moves a mix of negative numbers by a millionth of itself
+_BAND_PIXELS = 1 << 17  # pixels per resampled band: half a megabyte, plus inputs
+_DENSE_BYTES = 1 << 28  # bytes of logits per chunk of whole maps: 256 MiB
+_SLACK = 1e-3  # in logits and in scores; the relative rounding error of a mix is about 1e-6
 
 
 def resize_longest(image: ImageArray, side: int) -> ImageArray:
@@ -50,7 +50,7 @@ def resize_longest(image: ImageArray, side: int) -> ImageArray:
 
 @torch.no_grad()
 def upscale(logits: Tensor, embedding: SceneEmbedding, side: int) -> Tensor:
-    """Bring logits (P, h, w) of a model with input side ``side`` to the image's size: (P, H, W), float32."""
+    """Resample logits (P, h, w) of a model with input side ``side`` to the image's size: (P, H, W), float32."""
     height, width = embedding.input_size
     square = interpolate(logits[:, None], (side, side), mode="bilinear")
     whole = interpolate(square[..., :height, :width], embedding.original_size, mode="bilinear")
@@ -61,7 +61,7 @@ def upscale(logits: Tensor, embedding: SceneEmbedding, side: int) -> Tensor:
 def stable_masks(
     logits: Tensor, embedding: SceneEmbedding, side: int, stability: float, offset: float
 ) -> Iterator[FullMask]:
-    """Bring logits (M, h, w), float32, to the image's size and yield the masks that are stable and not empty."""
+    """Resample logits (M, h, w), float32, to the image's size and yield the masks that are stable and not empty."""
     height, width = embedding.original_size
     if logits.device.type == "cpu":
         frame = Frame(logits.shape[-1], side, embedding.input_size, (height, width))
@@ -72,7 +72,7 @@ def stable_masks(
 
 
 class Frame:
-    """The sizes between a model's logits and an image, with the tables to get from one to the other."""
+    """The sizes of a model's logits, its input and an image, with the resampling tables between them."""
 
     def __init__(self, low: int, square: int, inner: tuple[int, int], outer: tuple[int, int]) -> None:
         self.low = low
@@ -88,7 +88,7 @@ class Frame:
             box = xyxy_from_mask(each.numpy() > -offset - _SLACK)
             rows = None if box is None else _spans(self.rows, box[1], box[3], self.inner[0])
             columns = None if box is None else _spans(self.columns, box[0], box[2], self.inner[1])
-            if rows is None or columns is None:  # nothing is above the threshold, or only in the padding
+            if rows is None or columns is None:  # no logit is above the threshold outside the padding
                 continue
             mask, score = self._threshold(each, rows, columns, stability, offset)
             inside = xyxy_from_mask(mask) if score >= stability else None
@@ -101,7 +101,7 @@ class Frame:
     def _threshold(
         self, logits: Tensor, rows: Spans, columns: Spans, stability: float, offset: float
     ) -> tuple[Mask, np.float32]:
-        """Threshold a window of one map: its mask and stability score, which is 0 where it is sure to be too low."""
+        """Threshold a window of one map: its mask and stability score, 0 if it is certainly too low."""
         (top, bottom), (left, right) = rows[2], columns[2]
         mask = np.empty((bottom - top + 1, right - left + 1), dtype=np.bool_)
         strict, lax, rest, step = 0, 0, mask.size, max(1, _BAND_PIXELS // mask.shape[1])
@@ -113,13 +113,13 @@ class Frame:
             strict += int(np.count_nonzero(values > offset))
             lax += int(np.count_nonzero(values > -offset))
             rest -= values.size
-            if strict + rest < (stability - _SLACK) * (lax + rest):  # too low even if all the rest were on
+            if strict + rest < (stability - _SLACK) * (lax + rest):  # too low even if all other pixels are foreground
                 return mask, np.float32(0)
             np.greater(values, 0, out=mask[first - top : first - top + step])
         return mask, np.float32(strict) / np.float32(max(1, lax))
 
     def _resample(self, part: Tensor, start: int, rows: Spans, columns: Spans) -> Tensor:
-        """Resample a band of a window whose columns the first stage has mixed; columns come first in the second too."""
+        """Resample a band of a window whose columns are already at input size; columns come before rows."""
         part = mix_rows(part[rows[0][0] - start :], self.rows[0], rows[0][0], *rows[1])
         part = mix_columns(part, self.columns[1], columns[1][0], *columns[2])
         return mix_rows(part, self.rows[1], rows[1][0], *rows[2])
@@ -128,7 +128,7 @@ class Frame:
 def dense_masks(
     logits: Tensor, upscale: Callable[[Tensor], Tensor], pixels: int, stability: float, offset: float
 ) -> Iterator[FullMask]:
-    """Do the same by whole maps of H x W ``pixels``, which is faster on a GPU than looking for windows."""
+    """Do the same with whole maps of H x W ``pixels``, which is faster on a GPU."""
     step = max(1, _DENSE_BYTES // (4 * pixels))
     for start in range(0, len(logits), step):
         whole = upscale(logits[start : start + step])
@@ -137,7 +137,7 @@ def dense_masks(
         passed = ((scores >= stability) & (mask_area(masks) > 0)).nonzero()[:, 0]
         masks = masks[passed]
         boxes, indices = xyxy_from_masks(masks).tolist(), (passed + start).tolist()
-        packed = packed_rows(masks).cpu().numpy()  # one transfer a chunk, of an eighth of a byte a pixel
+        packed = packed_rows(masks).cpu().numpy()  # one transfer per chunk, of one bit per pixel
         rows = zip(indices, boxes, packed, scores[passed].tolist(), strict=True)
         for index, (x1, y1, x2, y2), bits, score in rows:
             inside = np.unpackbits(bits[y1 : y2 + 1], axis=1).view(np.bool_)[:, x1 : x2 + 1]
@@ -145,7 +145,7 @@ def dense_masks(
 
 
 def _spans(tables: tuple["Blend | None", "Blend | None"], first: int, last: int, inner: int) -> Spans | None:
-    """Find what inputs reach at the image's size, and what that takes; None where it is all in the padding."""
+    """Map logits to the image pixels they affect and the inputs these need; None if all is padding."""
     middle = reach(tables[0], first, last)
     outer = reach(tables[1], middle[0], min(middle[1], inner - 1))
     return None if outer[1] < outer[0] else _back(tables, outer)
@@ -157,7 +157,7 @@ def _back(tables: tuple["Blend | None", "Blend | None"], outer: Span) -> Spans:
 
 
 class Blend(NamedTuple):
-    """How each of L outputs along an axis is mixed of two inputs."""
+    """Indices and weights of the two inputs of each of L outputs along an axis."""
 
     before: Tensor
     after: Tensor
@@ -180,7 +180,7 @@ def blend(source: int, target: int) -> Blend | None:
 
 
 def reach(table: Blend | None, first: int, last: int) -> Span:
-    """Find the outputs that a span of inputs has a part in; the last is before the first where there are none."""
+    """Find the outputs that a span of inputs affects; last < first if there are none."""
     if table is None:
         return first, last
     lowest = int(torch.searchsorted(table.after, first))
@@ -188,7 +188,7 @@ def reach(table: Blend | None, first: int, last: int) -> Span:
 
 
 def needs(table: Blend | None, first: int, last: int) -> Span:
-    """Find the inputs that a span of outputs is mixed of."""
+    """Find the inputs that a span of outputs needs."""
     return (first, last) if table is None else (int(table.before[first]), int(table.after[last]))
 
 
@@ -197,8 +197,8 @@ def mix_rows(rows: Tensor, table: Blend | None, start: int, first: int, last: in
     if table is None:
         return rows[first - start : last - start + 1]
     part = slice(2 * first, 2 * last + 2)
-    # a sum of weighted rows in one pass, with vector instructions: the input after is multiplied and rounded, the one
-    # before comes with a fused multiply-add, which is what the stock kernel does: the same bits, not nearly the same
+    # one vectorised pass: the second input is multiplied and rounded, the first is added with a fused multiply-add, as
+    # in the stock kernel, so the result is bit-identical
     inputs, ends, shares = table.pairs[part] - start, table.ends[: last - first + 2], table.shares[part]
     mixed: Tensor = torch.embedding_bag(rows, inputs, ends, per_sample_weights=shares, include_last_offset=True)[0]
     return mixed
@@ -208,12 +208,12 @@ def mix_columns(rows: Tensor, table: Blend | None, start: int, first: int, last:
     """Do the same along the second axis: (h, w) to (h, n)."""
     if table is None:
         return rows[:, first - start : last - start + 1]
-    # mixing whole rows is vectorised, mixing columns would go number by number and take longer than transposing twice
+    # row mixing is vectorised; column mixing is scalar and slower than two transposes
     return _transpose_2d(mix_rows(_transpose_2d(rows), table, start, first, last))
 
 
 def _transpose_2d(rows: Tensor) -> Tensor:
-    """Transpose a matrix contiguously; OpenCV takes a half to a sixth of the time of ``rows.t().contiguous()``."""
+    """Transpose a matrix contiguously; OpenCV is two to six times faster than ``rows.t().contiguous()``."""
     return torch.from_numpy(cv2.transpose(rows.numpy()))
 
 
@@ -235,10 +235,9 @@ def xyxy_from_masks(masks: Tensor) -> Tensor:
 
 
 def nms_xyxy(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
-    """Drop every box (N, 4) whose IoU with one of a higher score is above ``threshold``: the indices kept, best first.
+    """Drop every box (N, 4) whose IoU with a better one is above ``threshold``: returns the kept indices, best first.
 
-    Sides count ``x2 - x1`` pixels here, without the one of inclusive corners: SAM's own generator counts so, and the
-    kept masks shall be the same.
+    Sides are ``x2 - x1`` here, without the 1 of inclusive corners, to keep the same masks as SAM's own generator.
     """
     kept: Tensor = nms(boxes.float(), scores, threshold)
     return kept
@@ -246,12 +245,12 @@ def nms_xyxy(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
 
 def mask_area(masks: Tensor) -> Tensor:
     """Count the pixels of masks (..., H, W), bool, narrower than 32,768 pixels: (...), int32."""
-    # rows first, in the smallest type that holds a row: a third of the time of one 64-bit sum
+    # rows first, in the smallest sufficient integer type: a third of the time of one 64-bit sum
     return masks.sum(dim=-1, dtype=torch.int16).sum(dim=-1, dtype=torch.int32)
 
 
 def packed_rows(masks: Tensor) -> Tensor:
-    """Put eight pixels of a row into a byte, as ``numpy.unpackbits`` reads them: (N, H, W) to (N, H, W / 8), uint8."""
+    """Pack eight pixels of a row into a byte, as ``numpy.unpackbits`` reads them: (N, H, W) to (N, H, W / 8), uint8."""
     count, height, width = masks.shape
     eights = pad(masks, (0, -width % 8)).view(count, height, -(-width // 8), 8)
     values = 1 << torch.arange(7, -1, -1, dtype=torch.uint8, device=masks.device)
@@ -259,12 +258,12 @@ def packed_rows(masks: Tensor) -> Tensor:
 
 
 def stability_score(logits: Tensor, offset: float, threshold: float = 0.0) -> Tensor:
-    """IoU of masks (N, H, W) thresholded ``offset`` higher and lower: (N,), float32; 0 where both are empty."""
+    """IoU of masks (N, H, W) thresholded ``offset`` higher and lower: (N,), float32; 0 if both are empty."""
     strict, lax = mask_area(logits > threshold + offset), mask_area(logits > threshold - offset)
     return strict / lax.clamp(min=1)
 
 
 def mask_iou(first: Tensor, second: Tensor) -> Tensor:
-    """IoU of masks (..., H, W), bool, pair by pair: (...), float32, in [0, 1]; 0 where both are empty."""
+    """IoU of masks (..., H, W), bool, pair by pair: (...), float32, in [0, 1]; 0 if both are empty."""
     both, either = mask_area(torch.logical_and(first, second)), mask_area(torch.logical_or(first, second))
     return both / either.clamp(min=1)

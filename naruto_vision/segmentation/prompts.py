@@ -10,13 +10,13 @@ from naruto_vision.segmentation.protocol import Prompter, Prompts
 
 
 class GridPrompter(Prompter):
-    """Prompts at the cell centres of a square grid, for masks of everything.
+    """Prompts at the cell centres of a square grid, to segment everything.
 
     Args:
-        points_per_side: The grid has this number squared of points.
+        points_per_side: Points per side; the grid has the square of this number.
 
     Raises:
-        ValueError: If there is not at least one point a side.
+        ValueError: If it is below 1.
 
     Example:
         >>> import naruto_vision as nv
@@ -32,7 +32,7 @@ class GridPrompter(Prompter):
         self.points_per_side = points_per_side
 
     def __call__(self, image: ImageArray) -> Prompts:
-        """Return one positive point a prompt, row by row from the top left of an image (H, W, 3)."""
+        """Return one positive point per prompt, row by row from the top left of an image (H, W, 3)."""
         height, width = image.shape[:2]
         centres = (np.arange(self.points_per_side) + 0.5) / self.points_per_side
         x, y = np.meshgrid(centres * width, centres * height)
@@ -40,7 +40,7 @@ class GridPrompter(Prompter):
 
 
 class PointPrompter(Prompter):
-    """Prompts at the user's own points, each for an object of its own.
+    """Prompts at given points, each for a separate object.
 
     Example:
         >>> import numpy as np
@@ -52,14 +52,14 @@ class PointPrompter(Prompter):
         self.points = np.asarray(points, dtype=np.float32).reshape(-1, 2)
 
     def __call__(self, image: ImageArray) -> Prompts:
-        """Return the points that lie inside an image (H, W, 3), in the user's order."""
+        """Return the points that lie inside an image (H, W, 3), in the given order."""
         height, width = image.shape[:2]
         inside = ((self.points >= 0) & (self.points < (width, height))).all(axis=1)
         return _point_prompts(self.points[inside])
 
 
 class BoxPrompter(Prompter):
-    """Prompts for the object inside each of the user's boxes.
+    """Prompts for the object inside each given box.
 
     Example:
         >>> import numpy as np
@@ -71,7 +71,7 @@ class BoxPrompter(Prompter):
         self.boxes = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
 
     def __call__(self, image: ImageArray) -> Prompts:
-        """Return the boxes, clipped to an image (H, W, 3); those that miss it are left out."""
+        """Return the boxes, clipped to an image (H, W, 3); those outside it are left out."""
         height, width = image.shape[:2]
         clipped = self.boxes.clip(0, np.array([width - 1, height - 1] * 2, dtype=np.float32))
         meets = (self.boxes[:, :2] < (width, height)).all(axis=1) & (self.boxes[:, 2:] >= 0).all(axis=1)
@@ -82,7 +82,7 @@ class BoxPrompter(Prompter):
 
 
 def point_names(points: Sequence[Sequence[float]] | NDArray[np.floating]) -> tuple[str, ...]:
-    """Name prompts for people, by N pairs of x and y in pixels of the upright image."""
+    """Return display names of prompts at N pairs of x and y in pixels of the upright image."""
     return tuple(f"point {x:.0f},{y:.0f}" for x, y in points)
 
 

@@ -1,4 +1,4 @@
-"""The prompter and promptable-model protocols, and what passes between them."""
+"""The prompter and promptable-model protocols, and their data types."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -16,9 +16,9 @@ from naruto_vision.records import Box, ImageArray, Mask, Prompt
 
 @dataclass(frozen=True)
 class MaskThresholds:
-    """What a mask has to reach. The defaults are those that the official weights were published with.
+    """Thresholds for masks. The defaults are those of the official weights.
 
-    The numbers belong to the weights, so they travel in their bundle.
+    They depend on the weights, so a bundle stores them.
 
     Example:
         >>> MaskThresholds().override(stability=0.7).stability
@@ -36,12 +36,12 @@ class MaskThresholds:
             raise InputError(msg)
 
     def override(self, **values: float | None) -> "MaskThresholds":
-        """Return a copy in which every value that is not None replaces its namesake."""
+        """Return a copy with the given values; None keeps a value."""
         return replace(self, **{name: value for name, value in values.items() if value is not None})
 
     @classmethod
     def from_json(cls, record: object, where: Path) -> "MaskThresholds":
-        """Read the numbers of a bundle's ``model.json``; those that are absent take their defaults."""
+        """Read the thresholds of a bundle's ``model.json``; absent ones take their defaults."""
         numbers = convert_json(where, record, dict[str, float], where="thresholds")
         names = {field.name for field in fields(cls)}
         if not numbers.keys() <= names:
@@ -51,7 +51,7 @@ class MaskThresholds:
 
 @dataclass(frozen=True)
 class Prompts:
-    """The prompts of one image, one object a row."""
+    """The prompts of one image, one row per object."""
 
     points: NDArray[np.float32]
     labels: NDArray[np.int64]
@@ -64,11 +64,11 @@ class Prompts:
         rows = (self.points, self.labels, self.boxes, self.masks)
         lengths = {len(each) for each in rows if each is not None}
         if len(lengths) != 1 or self.points.shape[:2] != self.labels.shape:
-            msg = f"prompts: points {self.points.shape} and labels {self.labels.shape} do not go together"
+            msg = f"prompts: points {self.points.shape} and labels {self.labels.shape} do not match"
             raise ValueError(msg)
 
     def origin(self, index: int, left: int = 0, top: int = 0) -> Prompt:
-        """Return one row as a region keeps it, moved by the corner of the window that it is for."""
+        """Return one row as a ``Prompt``, shifted by the top left corner of its window."""
         rows = zip(self.points[index].tolist(), self.labels[index].tolist(), strict=True)
         points = tuple((x + left, y + top, bool(label)) for (x, y), label in rows if label >= 0)
         name, box = self.names[index] if self.names else "", None
@@ -80,7 +80,7 @@ class Prompts:
 
 @dataclass(frozen=True)
 class SceneEmbedding:
-    """An image after the image encoder."""
+    """The image encoder's output for one image."""
 
     features: Any
     original_size: tuple[int, int]
@@ -88,7 +88,7 @@ class SceneEmbedding:
 
 
 class MaskPredictions(NamedTuple):
-    """Those masks of a batch of prompts whose estimated IoU is good enough."""
+    """The masks of a batch of prompts whose estimated IoU is above the threshold."""
 
     prompt: Tensor
     logits: Tensor
@@ -97,7 +97,7 @@ class MaskPredictions(NamedTuple):
 
 @dataclass(frozen=True)
 class FullMask:
-    """A mask at the image's size, cut to its box."""
+    """A mask at the image's size, cropped to its box."""
 
     index: int
     box: Box
@@ -114,7 +114,7 @@ class Prompter(Protocol):
 
 
 class PromptableModel(Protocol):
-    """A model that segments what prompts point to."""
+    """A model that segments the objects at prompts."""
 
     thresholds: MaskThresholds
 
@@ -130,13 +130,13 @@ class PromptableModel(Protocol):
     def predict_masks(
         self, embedding: SceneEmbedding, prompts: Prompts, above: float, batch: int | None = None
     ) -> Iterator[MaskPredictions]:
-        """Yield the masks whose estimated IoU is above a threshold, some prompts at a time and in their order."""
+        """Yield the masks whose estimated IoU is above a threshold, in batches and in prompt order."""
         ...
 
     def full_masks(
         self, logits: Tensor, embedding: SceneEmbedding, stability: float, offset: float
     ) -> Iterator[FullMask]:
-        """Bring masks to the upright image's size and yield those that are stable and not empty, in order.
+        """Resample masks to the upright image's size and yield those that are stable and not empty, in order.
 
         Shapes: logits (M, h, w), float32.
         """
@@ -145,7 +145,7 @@ class PromptableModel(Protocol):
 
 @runtime_checkable
 class EmbedsMany(Protocol):
-    """A promptable model whose image encoder takes several images of any sizes at once; not every model has to."""
+    """Optional: a promptable model whose image encoder takes a batch of images of any sizes."""
 
     def embed_all(self, images: Sequence[ImageArray]) -> list[SceneEmbedding]:
         """Run the image encoder for several images."""
@@ -153,5 +153,5 @@ class EmbedsMany(Protocol):
 
 
 def embed_scenes(model: PromptableModel, images: Sequence[ImageArray]) -> list[SceneEmbedding]:
-    """Run a model's image encoder for several images: at once where the model can, else one by one."""
+    """Run a model's image encoder for several images: in batches if the model can, else one by one."""
     return model.embed_all(images) if isinstance(model, EmbedsMany) else [model.embed(each) for each in images]

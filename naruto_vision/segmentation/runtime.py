@@ -21,32 +21,32 @@ from naruto_vision.segmentation.fast_encoder import Products, encode_image, prod
 from naruto_vision.segmentation.protocol import MaskPredictions
 
 Precision: TypeAlias = Literal["float32", "bfloat16", "float16"]
-"""Of the large products: all of them in float32, or those of 16 bits with sums, norms and prompts in float32."""
+"""Precision of large matrix products; with 16 bits, sums, norms and prompts stay in float32."""
 
 Compile: TypeAlias = Literal["none", "encoder", "all"]
-"""What ``torch.compile`` makes kernels of: nothing, the image encoder, or the mask decoder too."""
+"""What ``torch.compile`` compiles: nothing, the image encoder, or the mask decoder too."""
 
 IMAGES_AT_ONCE = {"cpu": 1, "cuda": 4}
-"""Images that the image encoder takes at once: one is work enough for a CPU, and its memory is an image's."""
+"""Images per image-encoder batch: one already fills a CPU, and more need more memory."""
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _IMAGES_BYTES = {"cpu": 1 << 23, "cuda": 1 << 30}
-"""Image tokens, a set for each prompt decoded at once: 2 prompts of the official sizes on a CPU, 256 on a GPU."""
+"""Image tokens per decoder batch, one set per prompt: 2 prompts of the official sizes on a CPU, 256 on a GPU."""
 
 
 BACKEND = "inductor"
-"""Of ``torch.compile``: without CUDA graphs, whose outputs the next call overwrites."""
+"""Backend of ``torch.compile``: without CUDA graphs, whose outputs the next call overwrites."""
 
 _COMPILED_PROMPTS = 32
-"""Prompts whose masks compiled code makes at once: enough for a GPU, and few are made in vain to fill a batch up."""
+"""Prompts per batch of compiled mask upscaling: enough for a GPU, with little padding."""
 
 
 def check_precision(precision: Precision, device: torch.device) -> None:
-    """Refuse a precision that a device computes more slowly than float32."""
+    """Raise InputError for a precision that is slower than float32 on a device."""
     if device.type != "cpu" or precision == "float32" or (precision == "bfloat16" and _fast_bf16()):
         return
     why = {
-        "bfloat16": "this CPU has neither AMX nor AVX512-BF16 and would be far slower than in float32; use float32",
+        "bfloat16": "this CPU has neither AMX nor AVX512-BF16 and is far slower than in float32; use float32",
         "float16": "a CPU is no faster with it than with float32; use a GPU, or bfloat16 or float32",
     }
     msg = f"precision {precision}: {why[precision]}"
@@ -58,12 +58,12 @@ _fast_bf16 = cache(has_fast_bf16)
 
 @cache
 def compile_once(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function upon its first call with inputs of some sizes, and again for each further size."""
+    """Compile a function on its first call, and again for each new input size."""
     return torch.compile(function, backend=BACKEND, dynamic=False)
 
 
 def few_sizes(count: int, most: int) -> int:
-    """Choose a batch size for code compiled for each size: a power of two that fills no more batches than ``most``.
+    """Choose a batch size for code compiled for each size: a power of two with no more batches than ``most``.
 
     Example:
         >>> few_sizes(1024, 256), few_sizes(300, 256), few_sizes(25, 256), few_sizes(9, 6)
@@ -77,7 +77,7 @@ def few_sizes(count: int, most: int) -> int:
 class ForwardPasses:
     """The image encoder, and the mask decoder for many prompts, without gradients.
 
-    Autocast, such as a Trainer's ``precision`` sets, has no effect here: what decides is the precision given.
+    Autocast, for instance from a Trainer's ``precision``, has no effect here; the given precision decides.
     """
 
     def __init__(self, sam: Sam, precision: Precision, compile: Compile) -> None:
@@ -95,22 +95,22 @@ class ForwardPasses:
         with torch.autocast(squares.device.type, enabled=False):
             features: Tensor = run(self.sam.image_encoder, squares, self._rounded())
         if self.precision == "float16" and not features.isfinite().all():
-            msg = "precision float16: the weights' activations are too large for it; use bfloat16"
+            msg = "precision float16: the activations of these weights overflow; use bfloat16"
             raise InputError(msg)
         return features
 
     def images_at_once(self, count: int, device: torch.device) -> int:
-        """Return how many of the next ``count`` images go into a batch."""
+        """Return the batch size for the next ``count`` images."""
         most = IMAGES_AT_ONCE.get(device.type, 1)
-        # what is compiled is compiled for a size: full batches and single images are two sizes, not four
+        # compiled code is compiled per size: full batches and single images are only two sizes
         return 1 if self.compile != "none" and count < most else min(most, count)
 
     def forget_rounded(self, *_: object) -> None:
-        """Forget the rounded copies of weights that have changed; loading and training (``SamModel.encode``) do it."""
+        """Drop the rounded copies of weights after a change by loading or training (``SamModel.encode``)."""
         self._products = None
 
     def _rounded(self) -> list[Products]:
-        """Return the image encoder's products, rounded once for weights that stay where they are."""
+        """Return the image encoder's linear layers, rounded once until weights change."""
         encoder = self.sam.image_encoder
         if self.precision == "float32":
             return products_of(encoder)
@@ -124,7 +124,7 @@ class ForwardPasses:
     def predict_masks(
         self, features: Tensor, tokens: Tensor, above: float, batch: int | None = None
     ) -> Iterator[MaskPredictions]:
-        """Yield the masks whose estimated IoU is above a threshold, of features (1, C, h, w) and tokens (P, T, C)."""
+        """Yield the masks whose estimated IoU is above a threshold, from features (1, C, h, w) and tokens (P, T, C)."""
         encoder, decoder, device = self.sam.prompt_encoder, self.sam.mask_decoder, features.device
         check_precision(self.precision, device)
         compiled, dtype = self.compile == "all", _DTYPES[self.precision]
@@ -143,6 +143,6 @@ class ForwardPasses:
             with torch.autocast(device.type, enabled=False):
                 decoded = run(decoder, shared, repeat_first(some, step) if compiled else some)
                 wanted = decoded.ious > above
-                wanted[len(some) :] = False  # those that only fill the batch up
+                wanted[len(some) :] = False  # padding of the batch
                 logits = mask_logits(decoder, decoded, wanted, (rows, columns), *masks)
             yield MaskPredictions(wanted.nonzero()[:, 0] + start, logits, decoded.ious[wanted])

@@ -1,4 +1,4 @@
-"""SAM 1 as a promptable model: the official checkpoints, and the tiny one of this project."""
+"""SAM 1 as a promptable model: the official checkpoints, and this project's tiny-sam."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -31,7 +31,7 @@ Architecture: TypeAlias = Literal["tiny-sam", "vit_b", "vit_l", "vit_h"]
 
 @dataclass(frozen=True)
 class SamSize:
-    """The numbers that make one size of SAM."""
+    """Hyper-parameters of one size of SAM."""
 
     width: int
     depth: int
@@ -51,7 +51,7 @@ SIZES: dict[Architecture, SamSize] = {
     "vit_b": SamSize(768, 12, 12, (2, 5, 8, 11)),
     "vit_l": SamSize(1024, 24, 16, (5, 11, 17, 23)),
     "vit_h": SamSize(1280, 32, 16, (7, 15, 23, 31)),
-    # 256 tokens are few enough that every block can attend to all of them; heads are 64 wide as in vit_b
+    # with only 256 tokens every block attends globally; heads are 64 wide as in vit_b
     "tiny-sam": SamSize(
         width=128,
         depth=5,
@@ -59,7 +59,7 @@ SIZES: dict[Architecture, SamSize] = {
         global_blocks=(0, 1, 2, 3, 4),
         image_size=256,
         decoder_width=64,
-        decoder_heads=4,  # more would be narrower than 8 values each, and their softmax would cost the most
+        decoder_heads=4,  # more are narrower than 8 values, and their softmax dominates the cost
         decoder_mlp=256,
         iou_hidden=128,
     ),
@@ -67,7 +67,7 @@ SIZES: dict[Architecture, SamSize] = {
 
 
 def build_sam(size: SamSize) -> Sam:
-    """Build a SAM with random weights, in the official checkpoints' layout of names and in evaluation mode."""
+    """Build a SAM with random weights, with the parameter names of the official checkpoints, in evaluation mode."""
     grid = size.image_size // PATCH
     encoder = ImageEncoderViT(
         img_size=size.image_size,
@@ -100,7 +100,7 @@ KIND = "sam"
 
 
 def load_sam(sam: Sam, architecture: Architecture, weights: str | Path) -> MaskThresholds:
-    """Fill a SAM with weights and return the thresholds that go with them."""
+    """Load weights into a SAM and return their thresholds."""
     if Path(weights).is_file():
         load_strictly(sam, load_state_dict(weights), weights, architecture)
         return MaskThresholds()
@@ -122,7 +122,7 @@ class DecodedMasks(NamedTuple):
 def decode_each(
     sam: Sam, features: Tensor, tokens: Tensor, masks: Tensor | None = None, *, multimask: bool = True
 ) -> DecodedMasks:
-    """Run the mask decoder as it is trained: each prompt with an image of its own, which the stock one cannot.
+    """Run the mask decoder with a separate image for each prompt, as in training; the stock one cannot.
 
     Shapes: features (P, C, h, w); tokens (P, T, C); masks (P, 4 h, 4 w), float32.
     """
@@ -137,7 +137,7 @@ def decode_each(
     positions = prompts.get_dense_pe().expand(count, -1, -1, -1)
     out, source = decoder.transformer((features + dense).expand(count, -1, -1, -1), positions, queries)
     upscaled = decoder.output_upscaling(source.transpose(1, 2).reshape(count, channels, height, width))
-    # token 0 is the IoU token, token 1 the single mask, and behind it come the three
+    # token 0 is the IoU token, token 1 the single mask, followed by the three masks
     chosen = range(1, decoder.num_mask_tokens) if multimask else range(1)
     kernels = torch.stack([decoder.output_hypernetworks_mlps[i](out[:, 1 + i]) for i in chosen], dim=1)
     logits = torch.einsum("pmc,pchw->pmhw", kernels, upscaled)
@@ -149,21 +149,21 @@ class SamModel(nn.Module, PromptableModel):
 
     Args:
         architecture: One of the official sizes, or ``tiny-sam``.
-        weights: A checkpoint file in the official layout of names, a bundle's folder, the name of a bundle that the
-            package carries, or None for random weights to train.
-        precision: Of the products in ``embed`` and ``predict_masks``; on a GPU, 16 bits are several times as fast, and
-            nearly all masks stay the same. Weights, training and files stay in float32.
-        compile: What ``torch.compile`` makes faster kernels of, which takes it a minute or more at the first image.
+        weights: A checkpoint file with the official parameter names, a bundle folder, the name of a packaged bundle,
+            or None for random weights to train.
+        precision: Precision of matrix products in ``embed`` and ``predict_masks``; on a GPU, 16 bits are several times
+            faster, and nearly all masks stay the same. Weights, training and files stay in float32.
+        compile: What ``torch.compile`` compiles, which takes a minute or more at the first image.
 
     Attributes:
-        thresholds: Which masks count with these weights.
+        thresholds: Mask thresholds of these weights.
         image_size: Side of the model's square input in pixels.
 
     Raises:
-        MissingPathError: If there are no such weights.
+        MissingPathError: If the weights do not exist.
         FormatError: If the bundle holds another architecture, or the file cannot be read.
         StateDictError: If names or shapes in the file are not the architecture's.
-        InputError: If this machine has no GPU, and its CPU is slower in that precision.
+        InputError: If this machine has no GPU and its CPU is slower in that precision.
 
     Example:
         >>> import naruto_vision as nv
@@ -193,11 +193,11 @@ class SamModel(nn.Module, PromptableModel):
             self.thresholds = load_sam(self.sam, self.architecture, weights)
 
     def save(self, folder: str | Path, **facts: Any) -> None:
-        """Write the weights as a bundle, with the thresholds that go with them.
+        """Write the weights and their thresholds as a bundle.
 
         Args:
-            folder: Where the bundle goes; an older one is replaced.
-            facts: JSON values to keep beside the architecture (figures, licence, recipe).
+            folder: Folder of the bundle; an older bundle is replaced.
+            facts: Further JSON values for ``model.json`` (metrics, licence, recipe).
         """
         info = {
             "kind": KIND,
@@ -211,7 +211,7 @@ class SamModel(nn.Module, PromptableModel):
     def fingerprint(self) -> str:
         """64 hexadecimal digits that change with the architecture, the precision or any weight.
 
-        Compiled code computes the same in another order, as another processor does, so it does not count.
+        ``compile`` does not change it, as it only changes the order of the arithmetic.
         """
         facts: dict[str, str] = {"architecture": self.architecture}
         if self.passes.precision != "float32":
@@ -220,7 +220,7 @@ class SamModel(nn.Module, PromptableModel):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         device: torch.device = self.sam.pixel_mean.device
         return device
 
@@ -244,7 +244,7 @@ class SamModel(nn.Module, PromptableModel):
 
         Args:
             points: Shape (P, K, 2), float, x and y in pixels of the resized image.
-            labels: Shape (P, K), int64, 1 on the object, 0 off it, -1 for none.
+            labels: Shape (P, K), int64, 1 on the object, 0 on the background, -1 for padding.
             boxes: Shape (P, 4), float, in the same pixels, or None.
 
         Returns:
@@ -256,7 +256,7 @@ class SamModel(nn.Module, PromptableModel):
         return tokens
 
     def decode(self, features: Tensor, tokens: Tensor) -> DecodedMasks:
-        """Run the mask decoder for prompts (P, T, C), each about its own of features (P, C, h, w); gradients flow."""
+        """Run the mask decoder for prompts (P, T, C), each with its own features (P, C, h, w); gradients flow."""
         return decode_each(self.sam, features, tokens)
 
     def embed(self, image: ImageArray) -> SceneEmbedding:
@@ -265,12 +265,12 @@ class SamModel(nn.Module, PromptableModel):
 
     @torch.no_grad()
     def embed_all(self, images: Sequence[ImageArray]) -> list[SceneEmbedding]:
-        """Run the image encoder for several images of any sizes: on a GPU some at once, on a CPU one by one.
+        """Run the image encoder for several images of any sizes: in batches on a GPU, one by one on a CPU.
 
-        Features differ by rounding from those of ``embed``.
+        Features differ from those of ``embed`` by rounding.
 
         Raises:
-            InputError: If the device is slower in the model's precision, or its numbers became too large for float16.
+            InputError: If the device is slower in the model's precision, or activations overflow in float16.
         """
         found: list[SceneEmbedding] = []
         while len(found) < len(images):
@@ -290,7 +290,7 @@ class SamModel(nn.Module, PromptableModel):
 
     @torch.no_grad()
     def predict_all(self, embedding: SceneEmbedding, prompts: Prompts) -> DecodedMasks:
-        """Predict all masks of P prompts about one image, good or bad: logits (P, 3, h, w), or (P, 1, h, w)."""
+        """Predict all masks of P prompts on one image, without a threshold: logits (P, 3, h, w), or (P, 1, h, w)."""
         masks = None if prompts.masks is None else torch.from_numpy(prompts.masks).to(self.device)
         tokens = self._tokens(embedding, prompts)
         return decode_each(self.sam, embedding.features, tokens, masks, multimask=prompts.multimask)
@@ -299,19 +299,19 @@ class SamModel(nn.Module, PromptableModel):
     def predict_masks(
         self, embedding: SceneEmbedding, prompts: Prompts, above: float, batch: int | None = None
     ) -> Iterator[MaskPredictions]:
-        """Predict the masks of prompts about one image whose estimated IoU is good enough, some prompts at a time.
+        """Predict the masks of prompts on one image whose estimated IoU is above a threshold, in batches.
 
         Args:
             embedding: From ``embed``.
             prompts: P prompts in pixels of the upright image.
-            above: Masks are left out unless their estimated IoU is above this.
-            batch: Prompts at once; None takes as many as suit the processor's cache or the GPU's memory.
+            above: Threshold for the estimated IoU, exclusive.
+            batch: Prompts per batch; None chooses by the processor's cache or the GPU's memory.
 
         Yields:
-            The masks, in the prompts' order; logits of shape (M, h, w).
+            The masks, in prompt order; logits of shape (M, h, w).
         """
         with torch.autocast(self.device.type, enabled=False):
-            if prompts.masks is not None or not prompts.multimask:  # few prompts, and each has an image of its own
+            if prompts.masks is not None or not prompts.multimask:  # few prompts, each with its own copy of the image
                 logits, ious = self.predict_all(embedding, prompts)
                 wanted = ious > above
                 yield MaskPredictions(wanted.nonzero()[:, 0], logits[wanted], ious[wanted])
@@ -332,5 +332,5 @@ class SamModel(nn.Module, PromptableModel):
     def full_masks(
         self, logits: Tensor, embedding: SceneEmbedding, stability: float, offset: float
     ) -> Iterator[FullMask]:
-        """Bring masks (M, h, w) to the upright image's size and yield those that are stable and not empty."""
+        """Resample masks (M, h, w) to the upright image's size and yield those that are stable and not empty."""
         return stable_masks(logits, embedding, self.image_size, stability, offset)

@@ -10,11 +10,11 @@ from naruto_vision.losses.segmentation import dice_loss, focal_loss, iou_head_lo
 from naruto_vision.segmentation.postprocess import mask_iou
 from naruto_vision.segmentation.sam import DecodedMasks, SamModel
 
-FOCAL_WEIGHT = 20.0  # SAM's ratio of focal to dice loss: the focal mean over all pixels is small
+FOCAL_WEIGHT = 20.0  # SAM's ratio of focal to dice loss, as the focal mean over all pixels is small
 
 
 class PromptBatch(NamedTuple):
-    """B images and P prompts about them: first A points, then P - A boxes."""
+    """B images and P prompts on them: first A points, then P - A boxes."""
 
     pixels: Tensor
     image: Tensor
@@ -33,7 +33,7 @@ class PromptLosses(NamedTuple):
 
 
 class PromptQuality(NamedTuple):
-    """Quality of the masks of P prompts, none of whose targets is empty."""
+    """Quality of the masks of P prompts with non-empty targets."""
 
     best: Tensor
     chosen: Tensor
@@ -42,7 +42,7 @@ class PromptQuality(NamedTuple):
 
 
 def predict_batch(model: SamModel, batch: PromptBatch) -> DecodedMasks:
-    """Run a whole batch through the model: three masks a prompt; gradients flow."""
+    """Run a whole batch through the model: three masks per prompt; gradients flow."""
     features = model.encode(batch.pixels)
     count = len(batch.points)
     labels = torch.ones(count, 1, dtype=torch.int64, device=batch.points.device)
@@ -54,10 +54,10 @@ def predict_batch(model: SamModel, batch: PromptBatch) -> DecodedMasks:
 
 
 def prompt_losses(model: SamModel, batch: PromptBatch, *, resolution: int = 64) -> PromptLosses:
-    """Compute SAM's training loss: of the three masks only the best one learns, and the IoU head of all three.
+    """Compute SAM's training loss: the mask loss of the best of three masks, and the IoU loss of all three.
 
-    A point on no figure teaches the IoU head alone, namely to say 0: most points of the automatic grid are there. Masks
-    are compared at ``resolution`` pixels a side; the model's own are 64 of tiny-sam's 256.
+    A background point trains only the IoU head, towards 0, as most points of the automatic grid are background. Masks
+    are compared at ``resolution`` pixels per side; tiny-sam's own masks have 64 for an input of 256.
     """
     predicted = predict_batch(model, batch)
     side = (resolution, resolution)
@@ -74,7 +74,7 @@ def prompt_losses(model: SamModel, batch: PromptBatch, *, resolution: int = 64) 
 
 @torch.no_grad()
 def prompt_quality(model: SamModel, batch: PromptBatch) -> PromptQuality:
-    """Measure the masks at the model's input size, of prompts that are each for a figure."""
+    """Measure masks at the model's input size; every prompt has a non-empty target."""
     predicted = predict_batch(model, batch)
     logits = interpolate(predicted.logits, batch.masks.shape[-2:], mode="bilinear")
     ious = mask_iou(logits > 0, batch.masks[:, None])  # (P, 3)

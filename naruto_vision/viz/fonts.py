@@ -1,6 +1,6 @@
 """Fonts for labels of any script, or a transliteration.
 
-Names of characters are often Japanese, Chinese or Korean, for which DejaVu has no glyphs; it would draw empty boxes.
+Names of characters are often Japanese, Chinese or Korean, for which DejaVu has no glyphs; it draws empty boxes.
 """
 
 import importlib.util
@@ -20,18 +20,18 @@ _PLAIN_SIGNS = {"ー": "-", "・": "·", "、": ", ", "。": ".", "「": "“", 
 _SOUNDS = ("HIRAGANA LETTER ", "KATAKANA LETTER ", "HANGUL SYLLABLE ")
 _SUFFIXES = frozenset({".ttf", ".ttc", ".otf"})
 _CLEAR = ("sans", "gothic", "hei", "han", "fallback", "msyh", "meiryo", "malgun", "unicode")
-"""Parts of the names of fonts that are easily read and have many scripts; these are tried first."""
+"""Parts of the file names of legible fonts with many scripts, which are tried first."""
 
 
 class Lettering(NamedTuple):
-    """A text as it can be drawn, with what no font has spelled out, and the font that has all of it."""
+    """A text with missing glyphs transliterated, and a font that has all of its glyphs."""
 
     text: str
     file: Path
 
 
 def font_folders() -> list[Path]:
-    """Return the folders in which systems keep their fonts, the user's own first."""
+    """Return the font folders of the operating system, the user's own first."""
     home = Path.home()
     shares = [os.environ.get("XDG_DATA_HOME") or str(home / ".local/share")]
     shares += (os.environ.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share").split(":")
@@ -55,12 +55,12 @@ def system_fonts(*, bold: bool) -> tuple[Path, ...]:
 def _font_files() -> Iterator[Path]:
     for folder in font_folders():
         for path in folder.rglob("*") if folder.is_dir() else ():
-            if path.suffix.lower() in _SUFFIXES and not path.name.startswith("LastResort"):  # that one has boxes only
+            if path.suffix.lower() in _SUFFIXES and not path.name.startswith("LastResort"):  # its glyphs are all boxes
                 yield path
 
 
 def packaged_font(*, bold: bool) -> Path:
-    """Return the font that Matplotlib brings, so that every machine has it."""
+    """Return the font that Matplotlib ships, which every installation has."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return _matplotlib_folder() / "mpl-data" / "fonts" / "ttf" / name
 
@@ -78,23 +78,23 @@ def _opened(file: Path) -> "FT2Font | None":
 
     try:
         return FT2Font(str(file))
-    except (OSError, RuntimeError):  # a broken font, or one that may not be read, is as good as none
+    except (OSError, RuntimeError):  # a broken or unreadable font is skipped
         return None
 
 
 def has_glyphs(file: Path, text: str) -> bool:
-    """Tell whether a font can draw all of a text."""
+    """Return whether a font has a glyph for every character of a text."""
     font = _opened(file)
     return font is not None and all(character.isspace() or font.get_char_index(ord(character)) for character in text)
 
 
 @lru_cache(maxsize=512)
 def letter(text: str, *, bold: bool = False) -> Lettering:
-    """Find a font for a text, and spell what none has."""
+    """Find a font for a text; without one, transliterate the text."""
     shown = "".join(character if character.isprintable() else " " for character in text)
     own = packaged_font(bold=bold)
     if shown.isascii():
-        return Lettering(shown, own)  # it has all of them, and need not be opened to see that
+        return Lettering(shown, own)  # it has all of ASCII and need not be opened
     lacking = "".join(sorted({character for character in shown if not has_glyphs(own, character)}))
     file = _font_with(lacking, bold=bold) if lacking else own
     if file is not None and has_glyphs(file, shown):
@@ -104,12 +104,12 @@ def letter(text: str, *, bold: bool = False) -> Lettering:
 
 @lru_cache(maxsize=512)
 def _font_with(characters: str, *, bold: bool) -> Path | None:
-    """Find a font that has some characters, once a name: the score beside it is another one each time."""
+    """Find a font that has all given characters; the cache key leaves out scores, which always differ."""
     return next((file for file in system_fonts(bold=bold) if has_glyphs(file, characters)), None)
 
 
 def spell(text: str, file: Path) -> str:
-    """Write a text in the letters that a font has."""
+    """Transliterate the characters that a font lacks."""
     return "".join(character if has_glyphs(file, character) else _spelt(character, file) for character in text)
 
 
@@ -131,6 +131,6 @@ def _font(file: Path, size: int) -> ImageFont.FreeTypeFont:
 
 
 def text_font(text: str, size: int, *, bold: bool = True) -> tuple[str, ImageFont.FreeTypeFont]:
-    """Return a text as it can be drawn, and its font."""
+    """Return a text with missing glyphs transliterated, and its font."""
     found = letter(text, bold=bold)
     return found.text, _font(found.file, size)

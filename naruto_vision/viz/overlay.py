@@ -16,17 +16,17 @@ from naruto_vision.viz.fonts import text_font
 
 @dataclass(frozen=True)
 class OverlayConfig:
-    """Which regions people are shown.
+    """Which regions the overlay shows.
 
     Args:
-        nms_iou: A region is dropped when its box overlaps a better one at least this much; the default is
-            the reference system's.
-        top_k: Pick at most this many distinct regions; None shows all, and the next four then do nothing.
-        steps: A pick has to reach the first of these thresholds; where none does, the next. The last default, -1,
+        nms_iou: A region is dropped if the IoU of its box with a better one is at least this; the default is that of
+            the reference system.
+        top_k: Pick at most this many distinct regions; None shows all, and the next four have no effect.
+        steps: Falling score thresholds: each pick uses the first one that some region reaches. The last default, -1,
             accepts every region: omit it to show fewer.
-        pick_iou: A pick's box overlaps every earlier pick's less than this.
-        prefer_different_label: Prefer a label that was not picked yet, if its score is as good as ``within``.
-        within: How far below the best candidate that label may score; one that reaches the step may be further.
+        pick_iou: The IoU of a pick's box with that of every earlier pick is below this.
+        prefer_different_label: Prefer a label that was not picked yet, if its score is close enough (``within``).
+        within: Most difference of that label's score from the best candidate's; ignored if it reaches the step.
         min_score: Show no region below this cosine.
         show_unknown: Show regions whose score is below the gallery's threshold, named "unknown".
 
@@ -57,10 +57,10 @@ class OverlayConfig:
 
 
 def choose_for_overlay(prediction: ScenePrediction, settings: OverlayConfig) -> tuple[int, ...]:
-    """Choose the regions that people are shown: greedy NMS, threshold, top-K picks.
+    """Choose the regions of the overlay: greedy NMS, threshold, top-K picks.
 
-    Known identities go before unknown ones, then higher scores before lower, so that an unknown part
-    never hides a named figure.
+    Known identities come before unknown ones, then higher scores before lower ones, so an unknown part never
+    suppresses a named character.
     """
     identities = prediction.identities
     order = sorted(range(len(identities)), key=lambda i: (not identities[i].known, -identities[i].score, i))
@@ -79,7 +79,7 @@ def choose_for_overlay(prediction: ScenePrediction, settings: OverlayConfig) -> 
 def _pick(
     candidates: Sequence[int], identities: Sequence[Identity], overlap: NDArray[np.float64], settings: OverlayConfig
 ) -> list[int]:
-    """Pick ``top_k`` of the candidates, which come best first, by their overlap (N, N)."""
+    """Pick ``top_k`` of the candidates, which are sorted best first, by their IoU (N, N)."""
     picked: list[int] = []
     while len(picked) < (settings.top_k or 0):
         free = [
@@ -125,14 +125,14 @@ def labelled_boxes(prediction: ScenePrediction, *, named: bool) -> list[Labelled
 
 UNLISTED = (150, 150, 150)
 """Colour of "unknown", and of labels without a colour."""
-_TINT = 0.18  # enough to tell whose the mask is; a stronger tint would recolour the figure
+_TINT = 0.18  # visible, without recolouring the character
 _GOLDEN = 0.618033988749895  # steps of the golden ratio keep neighbouring hues far apart
 
 Colour = tuple[int, int, int]
 
 
 def label_colours(labels: Sequence[str]) -> dict[str, Colour]:
-    """Give every label a colour of its own."""
+    """Assign a distinct colour to every label."""
     colours = {}
     for index, label in enumerate(sorted(labels)):
         red, green, blue = colorsys.hsv_to_rgb((0.02 + index * _GOLDEN) % 1.0, 0.75, 0.95)
@@ -161,10 +161,10 @@ def place_tag(box: Box, tag: tuple[int, int], frame: tuple[int, int], taken: Seq
     for left, top in spots:
         left = min(max(left, 0), max(frame[0] - width, 0))
         top = min(max(top, 0), max(frame[1] - height, 0))
-        place = (left, top, left + width - 1, top + height - 1)
-        cost = sum(shared_pixels(place, other) for other in taken)
+        spot = (left, top, left + width - 1, top + height - 1)
+        cost = sum(shared_pixels(spot, other) for other in taken)
         if best is None or cost < best[0]:
-            best = (cost, place)
+            best = (cost, spot)
         if cost == 0:
             break
     return best[1] if best is not None else box
@@ -200,10 +200,10 @@ def _draw_tags(
         text, font = text_font(f"{identity.name} {identity.score:.2f}", points)
         left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
         size = (int(right - left) + 2 * pad, int(bottom - top) + 2 * pad)
-        place = place_tag(prediction.regions[index].box, size, image.size, taken)
-        taken.append(place)
+        tag = place_tag(prediction.regions[index].box, size, image.size, taken)
+        taken.append(tag)
         colour = colours.get(identity.label, UNLISTED) if identity.known else UNLISTED
-        pen.rectangle(place, fill=colour)
+        pen.rectangle(tag, fill=colour)
         bright = colour[0] * 0.299 + colour[1] * 0.587 + colour[2] * 0.114 > 140
         ink = (20, 20, 20) if bright else (255, 255, 255)
-        pen.text((place[0] + pad - left, place[1] + pad - top), text, font=font, fill=ink)
+        pen.text((tag[0] + pad - left, tag[1] + pad - top), text, font=font, fill=ink)

@@ -18,13 +18,13 @@ from naruto_vision.viz.overlay import Colour, place_tag
 Theme: TypeAlias = Literal["dark", "light"]
 
 FINE = 2
-"""Everything is drawn so many times as large and scaled down, which rounds corners and letters smoothly."""
+"""Supersampling factor: sheets are drawn larger by it and scaled down, which smooths corners and letters."""
 GAP = 18
-"""Sheet pixels between cards, and from a card's edge to what is in it."""
+"""Sheet pixels between cards, and from a card's edge to its content."""
 HEAD = 56
 """Height of the heading in sheet pixels."""
 RADIUS = 12
-"""Of the corners of cards and tiles, in sheet pixels."""
+"""Corner radius of cards and tiles in sheet pixels."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class ContactSheet:
     def write(
         self, x: int, y: int, text: str, size: int, ink: Colour, *, bold: bool = False, room: int | None = None
     ) -> int:
-        """Write one line."""
+        """Write one line of text."""
         text, font = text_font(text, size * FINE, bold=bold)
         while room is not None and len(text) > 2 and self._pen.textlength(text, font=font) > room * FINE:
             text = "…" + text[2:] if "/" in text and " " not in text else text[:-2] + "…"
@@ -70,7 +70,7 @@ class ContactSheet:
         return round(self._pen.textlength(text, font=font) / FINE)
 
     def tile(self, x: int, y: int, side: int, image: ImageArray | None, frame: Colour | None = None) -> None:
-        """Put an image into a square, whole and with round corners."""
+        """Fit a whole image into a square with round corners."""
         fine = side * FINE
         square = Image.new("RGB", (fine, fine), self.colours.track)
         if image is not None:
@@ -108,11 +108,11 @@ TILE = 168
 
 _CAPTION = 82
 _HEADING = 40
-_COLUMNS = 4  # a sheet is at least so wide, for a heading's sentence to fit
+_COLUMNS = 4  # least width of a sheet, so that the heading fits
 
 
 def read_tile(file: Path | None) -> ImageArray | None:
-    """Read an image at the size of a tile; None if it is not there or cannot be decoded."""
+    """Read an image at the size of a tile; None if it is missing or cannot be decoded."""
     image = None if file is None else image_or_none(file)
     return None if image is None else np.asarray(_fit(image, TILE * FINE))
 
@@ -144,7 +144,7 @@ def draw_rows(rows: Sequence[TileRow], title: str, theme: Theme = "dark") -> Ima
     """Draw a contact sheet."""
     columns = max(1 + max((len(row.others) for row in rows), default=0), _COLUMNS)
     line = _HEADING + TILE + _CAPTION + GAP
-    width = columns * (TILE + GAP) + 4 * GAP - 8  # the first is one gap apart from the others
+    width = columns * (TILE + GAP) + 4 * GAP - 8  # one more gap follows the first tile
     sheet = ContactSheet(width, HEAD + line * len(rows) + GAP, title, theme)
     for number, row in enumerate(rows):
         _draw_row(sheet, HEAD + number * line, row)
@@ -197,7 +197,7 @@ def draw_caption(sheet: ContactSheet, x: int, top: int, room: int, tile: Tile) -
 def _card_grid(
     count: int, columns: int, size: tuple[int, int], title: str, theme: Theme, legend: int = 0
 ) -> tuple[ContactSheet, list[tuple[int, int]]]:
-    """Make a sheet with a grid of empty cards below a legend of some height; return it and the cards' corners."""
+    """Make a sheet with a grid of empty cards below space for a legend; return it and the cards' corners."""
     (width, height), first = size, HEAD + legend
     rows = -(-count // columns)
     sheet = ContactSheet(columns * (width + GAP) + GAP, first + rows * (height + GAP), title, theme)
@@ -213,7 +213,7 @@ _PAIR_CARD = (2 * TILE + _BETWEEN + GAP, _PAIR_HEADING + TILE + _PAIR_CAPTION)
 
 
 class SheetPair(NamedTuple):
-    """Two tiles and what is written over them."""
+    """Two tiles and their heading."""
 
     first: Tile
     second: Tile
@@ -249,14 +249,14 @@ REASON_COLOURS: Mapping[str, Colour] = {
     "background": (205, 165, 30),
     "unnamed": (170, 170, 170),
 }
-"""Colour of each reason; those of objects first, then those that only predictions have."""
+"""Colour of each outcome; those of objects first, then those of predictions only."""
 
 _CLAIMS = frozenset({"duplicate", "part", "too large", "background"})
 _SCENE_COLUMNS, _SIDE, _SCENE_CAPTION, _LEGEND = 3, 400, 34, 26
 
 
 def worst_scenes(scenes: Sequence[Mapping[str, Any]], most: int = MOST) -> list[Mapping[str, Any]]:
-    """Choose the scenes with most objects that are not right, and of these those with most superfluous claims."""
+    """Choose the scenes with the most wrong objects; ties go to the most false positives."""
 
     def mistakes(scene: Mapping[str, Any]) -> tuple[int, int]:
         return (
@@ -271,8 +271,8 @@ def worst_scenes(scenes: Sequence[Mapping[str, Any]], most: int = MOST) -> list[
 def draw_evaluation_sheet(
     scenes: Sequence[Mapping[str, Any]], folder: Path, title: str = "", theme: Theme = "dark"
 ) -> tuple[ImageArray, int]:
-    """Draw scenes with their boxes: true ones thick and with a tag, predicted ones that no object has thin."""
-    columns = min(_SCENE_COLUMNS, max(len(scenes), 2))  # a legend wants two
+    """Draw scenes with their boxes: ground truth thick and with a tag, unmatched predictions thin."""
+    columns = min(_SCENE_COLUMNS, max(len(scenes), 2))  # the legend needs two
     size = (_SIDE + GAP, _SIDE + GAP + _SCENE_CAPTION)  # a margin of half a gap around each scene
     sheet, corners = _card_grid(len(scenes), columns, size, title, theme, _LEGEND)
     _draw_legend(sheet, scenes)
@@ -293,7 +293,7 @@ def _caption_scene(sheet: ContactSheet, x: int, top: int, scene: Mapping[str, An
 
 
 def _draw_legend(sheet: ContactSheet, scenes: Sequence[Mapping[str, Any]]) -> None:
-    """Write every reason that occurs beside its colour, with how often it does; two lines if need be."""
+    """Write each reason that occurs with its colour and count, on up to two lines."""
     counts = Counter(item["reason"] for scene in scenes for item in scene["objects"])
     counts.update(item["reason"] for scene in scenes for item in scene["preds"] if item["reason"] in _CLAIMS)
     x, y = GAP + 4, HEAD - 4
@@ -307,7 +307,7 @@ def _draw_legend(sheet: ContactSheet, scenes: Sequence[Mapping[str, Any]]) -> No
 
 
 def _scene_cell(scene: Mapping[str, Any], file: Path) -> ImageArray | None:
-    """Scale a scene to its tile and draw its boxes, as fine as the sheet is drawn; None where it cannot be read."""
+    """Scale a scene to its tile and draw its boxes at the supersampled size; None if it cannot be read."""
     pixels = image_or_none(file)
     if pixels is None:
         return None
@@ -323,14 +323,14 @@ def _scene_cell(scene: Mapping[str, Any], file: Path) -> ImageArray | None:
     for item, box in zip(scene["objects"], boxes, strict=True):
         pen.rectangle(box, outline=REASON_COLOURS[item["reason"]], width=3 * FINE)
     taken: list[Box] = []
-    for item, box in zip(scene["objects"], boxes, strict=True):  # after all boxes: none crosses a tag
+    for item, box in zip(scene["objects"], boxes, strict=True):  # after all boxes, so that none crosses a tag
         _draw_tag(pen, item, box, cell.size, taken)
     return np.array(cell)
 
 
 def _scaled(bbox: Sequence[int], scale: float) -> Box:
-    """Scale a box to whole sheet pixels, then to the finer ones that are drawn: so its lines stay sharp."""
-    x1, y1, x2, y2 = bbox  # inclusive: the far edge of the last pixel is one further
+    """Scale a box to whole sheet pixels, then to supersampled ones, so that its lines stay sharp."""
+    x1, y1, x2, y2 = bbox  # inclusive, so the far edge of the last pixel is one more
     left, top = int(x1 * scale) * FINE, int(y1 * scale) * FINE
     right, bottom = int((x2 + 1) * scale) * FINE - 1, int((y2 + 1) * scale) * FINE - 1
     return left, top, max(left, right), max(top, bottom)
@@ -345,14 +345,14 @@ def _draw_tag(
     elif item["reason"] != "right":
         words += f": {item['reason']}"
     words, font = text_font(words, 12 * FINE)
-    place = place_tag(box, (int(pen.textlength(words, font=font)) + 8 * FINE, 18 * FINE), frame, taken)
-    taken.append(place)
-    pen.rectangle(place, fill=REASON_COLOURS[item["reason"]])
-    pen.text((place[0] + 4 * FINE, place[1] + 9 * FINE), words, (255, 255, 255), font, anchor="lm")
+    tag = place_tag(box, (int(pen.textlength(words, font=font)) + 8 * FINE, 18 * FINE), frame, taken)
+    taken.append(tag)
+    pen.rectangle(tag, fill=REASON_COLOURS[item["reason"]])
+    pen.text((tag[0] + 4 * FINE, tag[1] + 9 * FINE), words, (255, 255, 255), font, anchor="lm")
 
 
 def write_evaluation_sheet(scenes: Sequence[Mapping[str, Any]], folder: Path, path: Path, theme: Theme) -> str:
-    """Draw the worst scenes and say what was drawn; where there are none, an older sheet is removed."""
+    """Draw the worst scenes and return a summary line; without any, remove an older sheet."""
     worst = worst_scenes(scenes)
     if not worst:
         path.unlink(missing_ok=True)
@@ -360,5 +360,5 @@ def write_evaluation_sheet(scenes: Sequence[Mapping[str, Any]], folder: Path, pa
     title = f"the worst {len(worst)} of {len(scenes)} scenes" if len(worst) < len(scenes) else f"{len(worst)} scenes"
     sheet, lost = draw_evaluation_sheet(worst, folder, title, theme)
     write_image(path, sheet)
-    gone = f"; {lost} of their images cannot be read in {folder}" if lost else ""
-    return f"the {len(worst)} worst scenes are drawn in {path}{gone}"
+    unreadable = f"; {lost} of their images cannot be read in {folder}" if lost else ""
+    return f"the {len(worst)} worst scenes are drawn in {path}{unreadable}"

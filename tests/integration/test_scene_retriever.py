@@ -148,7 +148,7 @@ def test_fit_without_scenes_needs_no_segmenter_and_names_everything(
     caplog.set_level("INFO", logger="naruto_vision")
     trainer().fit(SceneRetriever(ColourEncoder(), gallery=str(world / "gallery")), datamodule=data(world))
     assert Gallery.open(world / "gallery").thresholds.threshold("akai") is None
-    told = f"gallery {world / 'gallery'}: 8 rows, 2 labels; no thresholds, so nobody is unknown; --data.valid DIR"
+    told = f"gallery {world / 'gallery'}: 8 rows, 2 labels; no thresholds: no open-set rejection; --data.valid DIR"
     assert told in caplog.messages[-1]
 
 
@@ -190,7 +190,7 @@ def test_predict_names_the_cast_and_calls_the_others_unknown(
     assert "broken.png" in writer.run["quarantined"][0]["reason"]
     assert writer.run["index"] == "faiss"
     assert "broken.png: not an image" in caplog.text
-    assert "3 of 4 scenes searched, 1 could not be read; 3 of 5 regions are somebody known" in caplog.text
+    assert "3 of 4 scenes searched, 1 could not be read; 3 of 5 regions are known" in caplog.text
 
 
 def test_predict_twice_does_no_scene_again(world: Path, retriever: Callable[..., SceneRetriever]) -> None:

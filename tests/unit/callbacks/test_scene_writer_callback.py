@@ -98,7 +98,7 @@ def test_every_scene_is_written_and_counted(folder: Path, caplog: pytest.LogCapt
     assert json.loads((folder / "out/run.json").read_text()) == callback.run
     assert logged(folder) == ["a.png", "b.png"]
     assert (folder / "out/overlay/a_overlay.jpg").is_file()
-    told = "2 of 3 scenes searched, 1 could not be read; 1 of 2 regions are somebody known"
+    told = "2 of 3 scenes searched, 1 could not be read; 1 of 2 regions are known"
     assert caplog.messages[-1] == f"{folder / 'out'}: {told}"
 
 
@@ -155,7 +155,7 @@ def test_a_run_that_is_stopped_keeps_what_was_searched_and_says_how_to_go_on(
         stopped_by(folder, KeyboardInterrupt())
     assert logged(folder) == ["a.png"]
     assert caplog.messages[-1].startswith("stopped with 1 of 3 scenes done")
-    assert caplog.messages[-1].endswith("the same command again goes on from there")
+    assert caplog.messages[-1].endswith("the same command again continues from there")
 
 
 def test_what_a_batch_has_when_it_stops_is_kept(folder: Path) -> None:

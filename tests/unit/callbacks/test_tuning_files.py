@@ -136,7 +136,7 @@ def test_a_run_that_never_validated_leaves_what_it_knows(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("figures", "told"),
     [
-        (PassFigures(0.6, {}, MATRIX), "the weights of epoch 2, which named 5 of 8 validation images right"),
+        (PassFigures(0.6, {}, MATRIX), "the weights of epoch 2, which classify 5 of 8 validation images correctly"),
         (PassFigures(0.6, {}), "the weights of epoch 2, the best by validation"),
         (None, "the weights of the last step, because no validation chose any"),
     ],
@@ -172,7 +172,7 @@ def test_a_run_that_is_stopped_leaves_its_files_after_the_first_validation(tmp_p
         (
             KeyboardInterrupt(),
             "c/last.ckpt",
-            ["stopped; the same command with --ckpt_path last goes on from c/last.ckpt"],
+            ["stopped; the same command with --ckpt_path last continues from c/last.ckpt"],
         ),
         (KeyboardInterrupt(), "", []),
         (ValueError(), "c/last.ckpt", []),

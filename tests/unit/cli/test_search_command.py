@@ -97,8 +97,8 @@ def test_the_table_says_rank_label_score_margin_path_and_id(capsys: pytest.Captu
     shown = capsys.readouterr().out
     for word in ("rank", "label", "score", "margin", "path", "id", "ayame/0.png"):
         assert word in shown
-    assert "no threshold, so nobody is unknown" in shown
-    assert "nobody is unknown: of 6 gallery images searched among the others, " in shown
+    assert "no threshold, so no open-set rejection" in shown
+    assert "no open-set rejection: of 6 gallery images searched among the others, " in shown
 
 
 @pytest.mark.usefixtures("place")

@@ -128,9 +128,9 @@ def test_augmented_images_are_not_kept(
     with caplog.at_level(logging.INFO, logger="naruto_vision"):
         _fit(root, tmp_path, augmented=True)
     assert passes == []
-    assert "not kept, because images are augmented" in caplog.text
+    assert "not cached, because images are augmented" in caplog.text
     assert "data.augmented=false" in caplog.text
-    with pytest.raises(InputError, match=r"cache\.frozen=true: activations cannot be kept, because images are augm"):
+    with pytest.raises(InputError, match=r"cache\.frozen=true: activations cannot be cached, because images are augm"):
         _fit(root, tmp_path, augmented=True, cached=True)
 
 
@@ -142,7 +142,7 @@ def test_a_tower_that_is_trained_from_its_first_layer_has_nothing_to_keep(root: 
 def test_auto_keeps_what_it_can_and_says_so(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="naruto_vision"):
         module, _ = _fit(root, tmp_path)
-    assert "activations of the frozen image blocks are kept" in caplog.text
+    assert "activations of the frozen image blocks are cached" in caplog.text
     assert module._features is None  # its room is given back
 
 
@@ -167,7 +167,7 @@ def test_towers_that_cannot_be_parted_are_told_apart() -> None:
     dropping = _encoder()
     freeze_towers(dropping, FreezeConfig("both", 1))
     dropping.clip.visual.patch_dropout = torch.nn.Dropout(0.5)
-    assert "drops" in str(find_trunk(dropping))
+    assert "dropout" in str(find_trunk(dropping))
     updated = _encoder()
     freeze_towers(updated, FreezeConfig(), LoraConfig(towers="vision", rank=1))
     assert "no blocks at the bottom" in str(find_trunk(updated))

@@ -57,9 +57,7 @@ def test_weights_of_classes_wait_where_several_texts_may_be_right(kind: LossKind
 
 
 def test_captions_are_no_classes() -> None:
-    with pytest.raises(
-        InputError, match=r"loss\.kind=prototype needs class data; captions are learned with contrastive or"
-    ):
+    with pytest.raises(InputError, match=r"loss\.kind=prototype needs class data; for captions use contrastive or"):
         Objective(SCALE, LossConfig("prototype")).match(IMAGES, TEXTS, POSITIVES)
 
 

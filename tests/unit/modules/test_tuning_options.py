@@ -159,7 +159,7 @@ def test_low_rank_updates_are_trained_alone_and_resumed_with_the_same_bits(tmp_p
     pixels = torch.randn(2, 3, 24, 24)
     tuned = ClipEncoder(str(tmp_path / "resumed" / "bundle"))
     assert tuned.encode_images(pixels).shape == (2, 16)
-    with pytest.raises(InputError, match=r"freeze\.towers=text means nothing"):
+    with pytest.raises(InputError, match=r"freeze\.towers=text has no effect"):
         _tuner(tmp_path, lora=LoraConfig(), freeze=FreezeConfig("text"))
 
 

@@ -256,7 +256,7 @@ def test_towers_are_frozen_as_a_whole_and_the_scale_never(freeze: Freeze, visual
 def test_blocks_are_unfrozen_only_of_a_frozen_tower(freeze: Freeze) -> None:
     with pytest.raises(
         InputError,
-        match=rf"unfreeze_visual_blocks=1 means something only with freeze\.towers=vision or both, not {freeze}",
+        match=rf"unfreeze_visual_blocks=1 takes effect only with freeze\.towers=vision or both, not {freeze}",
     ):
         FreezeConfig(freeze, 1)
 
@@ -371,7 +371,7 @@ def test_a_folder_below_is_named_from_here(tmp_path: Path, monkeypatch: pytest.M
     [
         (
             Thresholds(),
-            "2 rows, 2 labels; no thresholds, so nobody is unknown; --data.valid DIR with ground truth chooses them",
+            "2 rows, 2 labels; no thresholds: no open-set rejection; --data.valid DIR with ground truth chooses them",
         ),
         (Thresholds(0.51234), '2 rows, 2 labels; a score below 0.512 is "unknown"'),
         (Thresholds(None, {"a": 0.5}), "2 rows, 2 labels; 1 labels have a threshold"),

@@ -179,7 +179,7 @@ def test_a_run_without_validation_has_nothing_to_choose_by(tmp_path: Path, caplo
     callback.setup(trainer_of(), module, "fit")
     with caplog.at_level(logging.WARNING, "naruto_vision"):
         callback.on_fit_end(trainer_of(), module)
-    assert caplog.messages == ["WiseSweep: nothing to choose by, because this run validated on no classes"]
+    assert caplog.messages == ["WiseSweep: skipped, because this run validated on no classes"]
     assert not (tmp_path / "out").exists()
 
 

@@ -54,7 +54,7 @@ def test_sentences_say_why() -> None:
     (known,) = look_up(gallery(), at(5), ["q.png"], "image", threshold=0.5)
     assert known.sentence() == "a (score 0.996, 0.423 ahead of the next label; threshold 0.500)"
     (free,) = look_up(gallery(), at(5), ["q.png"], "image", votes=1)
-    assert free.sentence() == "a (score 0.996; no threshold, so nobody is unknown)"
+    assert free.sentence() == "a (score 0.996; no threshold, so no open-set rejection)"
 
 
 def test_numbers_that_do_not_go_together_are_refused() -> None:
@@ -112,7 +112,7 @@ def test_images_that_are_named_wrong_do_not_count() -> None:
 def test_few_images_give_no_threshold(count: int) -> None:
     found = measure_threshold(gallery_at(steps(count)), votes=20)
     assert (found.score, found.searched) == (None, count)
-    assert found.sentence().startswith(f"no threshold, nobody is unknown: of {count} gallery images")
+    assert found.sentence().startswith(f"no threshold, no open-set rejection: of {count} gallery images")
 
 
 def test_a_large_gallery_is_sampled_all_over() -> None:

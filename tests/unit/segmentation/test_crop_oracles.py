@@ -202,7 +202,7 @@ def test_prompts_hold_as_many_points_as_labels_and_boxes(
     points: tuple[int, ...], labels: tuple[int, ...], boxes: int | None
 ) -> None:
     told = None if boxes is None else np.zeros((boxes, 4), np.float32)
-    with pytest.raises(ValueError, match="do not go together"):
+    with pytest.raises(ValueError, match="do not match"):
         Prompts(np.zeros(points, np.float32), np.zeros(labels, np.int64), told)
 
 

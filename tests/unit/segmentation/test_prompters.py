@@ -42,5 +42,5 @@ def test_no_prompts_are_allowed() -> None:
 
 
 def test_prompts_of_unequal_length_are_refused() -> None:
-    with pytest.raises(ValueError, match="do not go together"):
+    with pytest.raises(ValueError, match="do not match"):
         Prompts(np.zeros((2, 1, 2), np.float32), np.ones((3, 1), np.int64))
