@@ -108,7 +108,7 @@ def read_captions(path: str | Path) -> CaptionTable:
     return CaptionTable(path.parent, tuple(rows), tuple(left_out))
 
 
-def _as_batch(table: CaptionTable, subjects: list[int], items: list[PreparedImage]) -> CaptionBatch | None:
+def _collate_batch(table: CaptionTable, subjects: list[int], items: list[PreparedImage]) -> CaptionBatch | None:
     if not items:
         return None
     rows = [row for _, row in items]
@@ -207,4 +207,4 @@ class CaptionDataModule(TableDataModule):
         return store, self._new_quarantine(split, table)
 
     def _batch_maker(self, split: Split) -> Callable[[list[PreparedImage]], CaptionBatch | None]:
-        return partial(_as_batch, self.tables[split], self.tables[split].subjects)
+        return partial(_collate_batch, self.tables[split], self.tables[split].subjects)

@@ -26,7 +26,7 @@ class ClassBatch(NamedTuple):
     paths: list[str]  # B paths relative to the split's root, POSIX
 
 
-def _as_batch(table: ClassTable, items: list[PreparedImage]) -> ClassBatch | None:
+def _collate_batch(table: ClassTable, items: list[PreparedImage]) -> ClassBatch | None:
     if not items:
         return None
     rows = [table.rows[row] for _, row in items]
@@ -124,7 +124,7 @@ class ClassDataModule(TableDataModule):
         return ImageStore(table, *self._cache), quarantine
 
     def _batch_maker(self, split: Split) -> Callable[[list[PreparedImage]], ClassBatch | None]:
-        return partial(_as_batch, self.tables[split])
+        return partial(_collate_batch, self.tables[split])
 
     def _groups(self) -> list[list[int]]:
         return row_groups(self.tables["train"], balanced=self.balanced)

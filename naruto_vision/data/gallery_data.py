@@ -49,7 +49,7 @@ class GalleryBatch(NamedTuple):
 _Item: TypeAlias = tuple[Tensor, str, str, str]
 
 
-def _as_batch(items: list[_Item]) -> GalleryBatch:
+def _collate_batch(items: list[_Item]) -> GalleryBatch:
     if not items:
         return GalleryBatch(torch.empty(0, 3, 1, 1), [], [], [])
     pixels, labels, paths, augs = zip(*items, strict=True)
@@ -200,7 +200,7 @@ class GalleryDataModule(SceneDataModule):
         rank, world = process_share(self.trainer)
         images = _EnrollmentDataset(self.table, preprocess, self.plan)
         share = ShareSampler(len(images), rank, world, never_empty=True)
-        return TableLoader(images, share, self._enrol_batch_size, _as_batch, self.quarantine, self.scene_workers)
+        return TableLoader(images, share, self._enrol_batch_size, _collate_batch, self.quarantine, self.scene_workers)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the images to enrol, as the module's encoder wants them."""

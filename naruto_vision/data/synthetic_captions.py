@@ -102,7 +102,7 @@ class SyntheticCaptions(Dataset[_Item]):
         return _Item(pixels, number, text, torch.from_numpy(phrase_truths(attributes)))
 
 
-def _as_batch(items: list[_Item]) -> CaptionBatch:
+def _collate_batch(items: list[_Item]) -> CaptionBatch:
     pixels, numbers, captions, truths = zip(*items, strict=True)
     subjects = torch.tensor(numbers, dtype=torch.int64)
     return CaptionBatch(torch.stack(pixels), subjects, list(captions), list(PHRASES), _GROUPS, torch.stack(truths))
@@ -162,12 +162,14 @@ class SyntheticCaptionData(pl.LightningDataModule):
         dataset = self._dataset(_ENDLESS, _TRAIN, self.seed, self._prepare(), twins=self._twins, full=self._full)
         # one group of one row: only the position of a draw counts
         sampler = training_sampler(self.trainer, [range(1)], self.seed, self.batch_size, self.batches)
-        return ResumableLoader(dataset, sampler, self.batch_size, _as_batch, self.num_workers)
+        return ResumableLoader(dataset, sampler, self.batch_size, _collate_batch, self.num_workers)
 
     def _fixed_loader(self, stream: int) -> DataLoader[Any]:
         count = self._counts[stream]
         dataset = self._dataset(count, stream, self.seed, self._prepare(), twins=0.0, full=1.0)
-        return ResumableLoader(dataset, ShareSampler(count, *process_share(self.trainer)), self.batch_size, _as_batch)
+        return ResumableLoader(
+            dataset, ShareSampler(count, *process_share(self.trainer)), self.batch_size, _collate_batch
+        )
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return the validation characters, one view each."""

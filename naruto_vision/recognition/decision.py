@@ -25,7 +25,7 @@ def decide(
     decision: Decision = "vote",
     class_scores: Mapping[str, float] | None = None,
 ) -> Identity:
-    """Name a region.
+    """Name a region by its nearest entries, or call it unknown.
 
     - ``vote``: the neighbours vote with ``exp((score - best score) / 0.05)``, so a row that is 0.05 lower
       has a third of the weight: many far rows of one class cannot outvote a near row of another. The score is that

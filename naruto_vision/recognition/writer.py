@@ -132,7 +132,7 @@ class SceneWriter:
         """Write everything of one scene; a later run detects a changed image by the sha256 of its file."""
         stem = self._stems[prediction.scene]
         shown = choose_for_overlay(prediction, self.overlay)
-        write_json(self.out / "json" / f"{stem}.json", evaluation_document(prediction))
+        write_json(self.out / "json" / f"{stem}.json", prediction_document(prediction))
         write_json(self.out / "json" / f"{stem}_overlay.json", overlay_document(prediction, shown))
         if self.settings.images:
             overlay = draw_overlay(image, prediction, shown, self._colours)
@@ -217,7 +217,7 @@ class BackgroundWriter:
             self._pool.shutdown()
 
 
-def evaluation_document(prediction: ScenePrediction) -> dict[str, Any]:
+def prediction_document(prediction: ScenePrediction) -> dict[str, Any]:
     """Return every region with its best label, unfiltered, as ``{scene, preds: [{bbox, label, score}]}``."""
     rows = zip(prediction.regions, prediction.identities, strict=True)
     preds = [_pred(region, identity, identity.label) for region, identity in rows]
