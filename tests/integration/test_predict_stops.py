@@ -154,6 +154,6 @@ def test_ctrl_c_says_how_to_go_on(
         patched.setattr(SceneRetriever, "predict_step", interrupted)
         with pytest.raises(SystemExit):
             predict(world)
-    assert f"stopped with 2 of 4 scenes done (in {world / 'out'}); the same command again goes on" in caplog.text
+    assert f"stopped with 2 of 4 scenes done (in {world / 'out'}); the same command again continues" in caplog.text
     predict(world)
     assert written(world) == SCENES

@@ -33,11 +33,11 @@ from naruto_vision.recognition.merging import MergeConfig, common_pixels, merge_
 from naruto_vision.recognition.writer import (
     SceneLog,
     as_line,
-    evaluation_document,
     forget_changed,
     latency_percentiles,
     merge_logs,
     overlay_document,
+    prediction_document,
     record_document,
     software_versions,
 )
@@ -358,7 +358,7 @@ def _full_scene() -> ScenePrediction:
 
 def test_evaluation_has_every_region_and_the_overlay_what_is_shown() -> None:
     scene = _full_scene()
-    assert evaluation_document(scene) == {
+    assert prediction_document(scene) == {
         "scene": "ü/s.png",
         "preds": [
             {"bbox": [5, 6, 8, 8], "label": "a", "score": 0.123457},
