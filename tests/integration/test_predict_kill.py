@@ -15,7 +15,7 @@ from naruto_vision.io.images import write_image
 from naruto_vision.synthetic.attributes import read_cast
 from naruto_vision.synthetic.scene import draw_scene
 
-VOLATILE = {"run.json", "timings.jsonl"}
+VOLATILE = {"run.json", "timings.jsonl", "config.yaml"}  # times, and where the results went
 SCENES = 8
 
 
