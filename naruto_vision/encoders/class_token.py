@@ -72,21 +72,6 @@ def clip_tokens(tower: ClipTower, pixels: Tensor) -> Tensor:
     return normed
 
 
-def can_pool(tower: nn.Module) -> bool:
-    """Return whether a tower is an open_clip vision transformer that ``pool_tokens`` supports."""
-    return isinstance(tower, ClipTower) and tower.attn_pool is None and tower.pool_type in {"tok", "avg"}
-
-
-def pool_tokens(tower: ClipTower, tokens: Tensor) -> Tensor:
-    """Pool the block outputs (B, N, W) of a ``ClipTower``, and project them: (B, D); gradients flow."""
-
-    def pool(rows: Tensor) -> Tensor:
-        return rows[:, 0] if tower.pool_type == "tok" else rows[:, 1:].mean(dim=1)
-
-    pooled: Tensor = tower.ln_post(pool(tokens)) if tower.final_ln_after_pool else pool(tower.ln_post(tokens))
-    return pooled if tower.proj is None else pooled @ tower.proj
-
-
 def timm_class_token(tower: nn.Module, pixels: Tensor) -> Tensor | None:
     """Embed pixels (B, 3, S, S) by the normalised class token of a timm vision transformer: (B, D), float32.
 
