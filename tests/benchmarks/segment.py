@@ -30,7 +30,7 @@ ALL = RegionFilter(min_area=0, max_masks=None)
 def official(quick: bool) -> Iterator[Row]:
     """T1: ViT-B with random weights, 32 x 32 points. Stock takes minutes an image, so each is one round."""
     model = _random_model()
-    sizes = [(240, 320)] if quick else [(683, 1024), (720, 1280), (1080, 1920)]
+    sizes = [(240, 320)] if quick else [(384, 512), (683, 1024), (1080, 1920)]
     for height, width in sizes:
         image = draw_image(height, width)
         yield _masks(f"ViT-B, {height} x {width}", _segmenter(model, image, 3 if quick else 32), image, repeats=1)
