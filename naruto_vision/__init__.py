@@ -13,10 +13,12 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
-    from naruto_vision.callbacks.reports import TuningFigures as TuningFigures
     from naruto_vision.callbacks.reports import TuningFiles as TuningFiles
     from naruto_vision.callbacks.scenes import SceneReportCallback as SceneReportCallback
     from naruto_vision.callbacks.scenes import SceneWriterCallback as SceneWriterCallback
+    from naruto_vision.callbacks.tensorboard import LateTensorBoardLogger as LateTensorBoardLogger
+    from naruto_vision.callbacks.tensorboard import SceneFigures as SceneFigures
+    from naruto_vision.callbacks.tensorboard import TuningFigures as TuningFigures
     from naruto_vision.data.caption_data import CaptionDataModule as CaptionDataModule
     from naruto_vision.data.class_data import ClassDataModule as ClassDataModule
     from naruto_vision.data.gallery_data import GalleryDataModule as GalleryDataModule
@@ -66,8 +68,9 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
     from naruto_vision.viz.overlay import OverlayConfig as OverlayConfig
 
 _HOMES = {
-    "callbacks.reports": "TuningFigures TuningFiles",
+    "callbacks.reports": "TuningFiles",
     "callbacks.scenes": "SceneReportCallback SceneWriterCallback",
+    "callbacks.tensorboard": "LateTensorBoardLogger SceneFigures TuningFigures",
     "modules.wise_ft": "WiseSweep",
     "modules.zero_shot": "ZeroShotRetention",
     "data.caption_data": "CaptionDataModule",

@@ -7,7 +7,6 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import BasePredictionWriter, Callback
-from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 from typing_extensions import override
 
@@ -27,10 +26,8 @@ from naruto_vision.recognition.writer import (
     software_versions,
 )
 from naruto_vision.records import ScenePrediction
-from naruto_vision.viz.overlay import choose_for_overlay, draw_overlay, label_colours
 
 _LOG = logging.getLogger(__name__)
-_EXAMPLES = 12  # scenes in TensorBoard
 
 
 class SceneWriterCallback(BasePredictionWriter):
@@ -161,7 +158,7 @@ def _summary(counts: Mapping[str, int]) -> str:
 
 
 class SceneReportCallback(Callback):
-    """Print scene accuracy, write ``results.json``, and show the first scenes in TensorBoard.
+    """Print scene accuracy and write ``results.json``.
 
     ``results.json`` scores all regions under their best label and, in ``shown``, the regions of the overlay.
 
@@ -171,31 +168,6 @@ class SceneReportCallback(Callback):
 
     def __init__(self, out: str = "runs/scenes") -> None:
         self.out = Path(out)
-        self._shown = 0
-
-    @override
-    def on_test_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Show the first scenes in TensorBoard."""
-        self._shown = 0 if batch_idx == 0 else self._shown
-        if self._shown >= _EXAMPLES or not isinstance(pl_module, SceneRetriever):
-            return
-        if not isinstance(trainer.logger, TensorBoardLogger):
-            return
-        colours = label_colours(pl_module.analyzer.gallery.labels)
-        for item, prediction in outputs["predictions"][: _EXAMPLES - self._shown]:
-            self._shown += 1
-            if item.image is not None:
-                shown = choose_for_overlay(prediction, pl_module.overlay)
-                overlay = draw_overlay(item.image, prediction, shown, colours)
-                trainer.logger.experiment.add_image(f"scenes/{item.scene}", overlay, dataformats="HWC")
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the report of the test that just ended."""

@@ -22,6 +22,7 @@ from lightning.pytorch.trainer.states import TrainerStatus
 from typing_extensions import override
 
 import naruto_vision
+from naruto_vision.callbacks.tensorboard import summary_writer, utf8
 from naruto_vision.cli.trainer_args import RUN_CONFIG, SHORT_OPTIONS, config_keys
 from naruto_vision.errors import InputError, NarutoVisionError
 from naruto_vision.io.atomic import write_text
@@ -60,12 +61,30 @@ _DATALOADERS = {"fit": {"train_dataloaders", "val_dataloaders"}}
 
 
 class SaveConfig(SaveConfigCallback):
-    """Saves the config beside the logs, if there are any, and beside the results of ``predict``, for ``load``."""
+    """Saves the config beside the logs after the first batch, and beside the results of ``predict``, for ``load``.
+
+    A run that is refused, or has nothing to do, leaves no folder.
+    """
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if trainer.logger is not None:
-            super().setup(trainer, pl_module, stage)
+        self.already_saved = False
+
+    @override
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *_: Any, **__: Any
+    ) -> None:
+        unread = isinstance(batch, list) and all(getattr(item, "image", item) is None for item in batch)
+        if unread or self.already_saved or not trainer.is_global_zero or not trainer.loggers:
+            return
+        self.already_saved = True
+        text, logger = self.parser.dump(self.config, skip_none=False), trainer.loggers[0]
+        if folder := logger.log_dir or logger.save_dir:
+            write_text(Path(folder) / self.config_filename, text)
+        if writer := summary_writer(trainer):
+            writer.add_text("config", utf8("".join(f"    {line}\n" for line in text.splitlines())))
+
+    on_validation_batch_end = on_test_batch_end = on_predict_batch_end = on_train_batch_end
 
     @override
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

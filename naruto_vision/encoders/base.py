@@ -59,6 +59,13 @@ class Encoder(nn.Module, ABC):
         return {}
 
     @property
+    def short_name(self) -> str:
+        """Model and weights, for logs."""
+        return (
+            " ".join(str(value) for key, value in self.recipe.items() if key != "kind" and value) or type(self).__name__
+        )
+
+    @property
     def fingerprint(self) -> str:
         """64 hexadecimal digits that change with the architecture, the preprocessing or any weight."""
         return model_fingerprint(self.describe(), self.state_dict())

@@ -18,6 +18,7 @@ from naruto_vision.gallery.enrollment import Enrollment, EnrollmentConfig
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.index import IndexChoice
 from naruto_vision.gallery.info import list_gallery
+from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.metrics.scene import SceneReport
 from naruto_vision.metrics.scene_accuracy import SceneAccuracy
 from naruto_vision.modules.gathering import gather_lists
@@ -61,6 +62,9 @@ class SceneRetriever(pl.LightningModule):
 
     Attributes:
         reports: The last of each stage: "valid", "test" (all regions, best label), "test_shown" (the overlay).
+        built: The gallery that ``fit`` built; None in other processes than the first.
+        scored: The regions of the last validation, on which the thresholds were chosen.
+        thresholds: The thresholds that the last validation chose; None if it had no regions to choose by.
         answered: Predictions of an unfinished batch, which the writer saves if the run stops.
 
     Example:
@@ -71,6 +75,7 @@ class SceneRetriever(pl.LightningModule):
     """
 
     reports: dict[str, SceneReport]
+    thresholds: Thresholds | None
 
     def __init__(
         self,
@@ -109,7 +114,12 @@ class SceneRetriever(pl.LightningModule):
         self.answered: list[tuple[SceneItem, ScenePrediction]] = []
         self._analyzer: SceneAnalyzer | None = None
         self._enrolment, self._enrolling = Enrollment(), False
-        self._scored: list[ScoredRegion] = []
+        self.built: Gallery | None = None
+        self.scored: list[ScoredRegion] = []
+        self.thresholds = None
+        model = getattr(segmenter, "model", None)
+        named = {"encoder": encoder.short_name, "segmenter": getattr(model, "architecture", ""), "mirror": mirror}
+        self.save_hyperparameters(named | {"search_decision": decision, "search_neighbours": neighbours})
 
     def configure_optimizers(self) -> None:
         """Return None: building a gallery trains no parameters."""
@@ -181,29 +191,32 @@ class SceneRetriever(pl.LightningModule):
             if isinstance(data, GalleryDataModule):
                 plan = data.plan
                 note.update(enrolment=data.counts(), root=_relative_to_here(data.images_root))
-            whole.build(self.encoder.fingerprint, self.index, plan, note).save(self.gallery)
+            self.built = whole.build(self.encoder.fingerprint, self.index, plan, note)
+            self.built.save(self.gallery)
         self.trainer.strategy.barrier("gallery")
         self._analyzer = None
 
     def on_validation_epoch_start(self) -> None:
         """Write the gallery before scenes are searched, and drop the scores of the previous pass."""
         self._write_gallery()
-        self._scored = []
+        self.scored, self.thresholds = [], None
 
-    def validation_step(self, batch: Sequence[SceneItem]) -> None:
+    def validation_step(self, batch: Sequence[SceneItem]) -> dict[str, list[tuple[SceneItem, ScenePrediction]]]:
         """Search scenes with ground truth and collect the scores."""
-        for item, prediction in self._analyzed(batch):
+        found = list(self._analyzed(batch))
+        for item, prediction in found:
             truth = item.truth or ()
             self.searched.update([labelled_boxes(prediction, named=False)], [truth], [item.scene])
-            self._scored.extend(score_regions(prediction, truth))
+            self.scored.extend(score_regions(prediction, truth))
+        return {"predictions": found}
 
     def on_validation_epoch_end(self) -> None:
         """Choose the thresholds and write them into the gallery folder."""
         self._log_report("valid", self.searched)
-        scored = gather_lists(self.trainer, self._scored)
-        if self.trainer.is_global_zero and scored:
-            thresholds = thresholds_from(scored, self.decision)
-            self.analyzer.gallery.with_thresholds(thresholds).save(self.gallery)
+        self.scored = gather_lists(self.trainer, self.scored)
+        if self.trainer.is_global_zero and self.scored:
+            self.thresholds = thresholds_from(self.scored, self.decision)
+            self.analyzer.gallery.with_thresholds(self.thresholds).save(self.gallery)
         self.trainer.strategy.barrier("thresholds")
         self._analyzer = None
 

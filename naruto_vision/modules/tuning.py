@@ -4,7 +4,7 @@ import math
 import random
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -64,6 +64,10 @@ class PassFigures:
     named: Mapping[str, float] = field(default_factory=dict)
     confusion: Tensor | None = None  # (C, C), int64, rows are true classes
 
+    def also(self, named: Mapping[str, float]) -> "PassFigures":
+        """Return these with further metrics."""
+        return replace(self, named={**named, **self.named})
+
 
 class ExportBundle(Callback):
     """Writes the tuner's bundle whenever ``valid/score`` is higher than in all earlier validations.
@@ -92,7 +96,8 @@ class ExportBundle(Callback):
 
     def _write(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if trainer.is_global_zero and isinstance(module, Tuner):
-            module.save_bundle({name: round(value, 4) for name, value in self.best.named.items()})
+            figures = {name: round(value, 4) for name, value in self.best.named.items() if not name.startswith("loss")}
+            module.save_bundle(figures)  # without the losses, which depend on the recipe
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best validation, as values that ``weights_only`` loads."""
@@ -148,6 +153,12 @@ class Tuner(pl.LightningModule):
         schedule = self.default_schedule(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    @property
+    def logs_next_step(self) -> bool:
+        """Whether loggers take the values of the optimiser step that is being computed."""
+        every = log_interval(self.trainer)
+        return every > 0 and (self.global_step + 1) % every == 0
+
     def finite(self, loss: Tensor) -> Tensor:
         """Return the loss of this step, or stop the run if it is not finite."""
         if not torch.isfinite(loss):
@@ -182,6 +193,11 @@ class Tuner(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the global random states until training starts."""
         self._random = checkpoint["random_state"]
+
+
+def log_interval(trainer: pl.Trainer) -> int:
+    """Return the Trainer's ``log_every_n_steps``; 0 never logs."""
+    return int(getattr(trainer, "log_every_n_steps", 0))
 
 
 def random_state() -> dict[str, Any]:

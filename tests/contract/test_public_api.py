@@ -21,8 +21,23 @@ PARTS = {
     *("Int8Encoder", "MergeConfig", "OverlayConfig", "SamModel", "SceneAnalyzer", "SceneResult", "Segmenter"),
 }
 TRAINING = {
-    *("CaptionDataModule", "ClassDataModule", "CocoMasks", "ContrastiveTuner", "GalleryDataModule", "MaskData"),
-    *("SceneReportCallback", "SceneRetriever", "SceneWriterCallback", "SegmenterTuner", "SyntheticCaptionData"),
+    *(
+        "CaptionDataModule",
+        "ClassDataModule",
+        "CocoMasks",
+        "ContrastiveTuner",
+        "GalleryDataModule",
+        "LateTensorBoardLogger",
+    ),
+    *(
+        "MaskData",
+        "SceneFigures",
+        "SceneReportCallback",
+        "SceneRetriever",
+        "SceneWriterCallback",
+        "SegmenterTuner",
+        "SyntheticCaptionData",
+    ),
     *("SyntheticMasks", "TuningFigures", "TuningFiles", "WiseSweep", "ZeroShotRetention"),
 }
 FUNCTIONS = {
