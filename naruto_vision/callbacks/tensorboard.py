@@ -76,7 +76,7 @@ _SHEET = (6, 4)  # classes and images of a class on the sheet of mistakes
 _SCENES = 10  # TensorBoard shows ten images of a tag by default
 _SCENE_SIDE, _CAPTION = 1024, 28
 _MOST_ROWS, _THUMBNAIL = 500, 48  # of a gallery in the projector
-_LEAST_POINTS = 10  # of a training curve
+_LEAST_POINTS = 8  # of a training curve
 
 
 class _LateWriter:
@@ -158,7 +158,7 @@ def log_settings(trainer: pl.Trainer, module: pl.LightningModule) -> None:
     found: dict[str, Any] = {**module.hparams, "command": fn.value if fn else ""}
     if isinstance(module, Tuner):
         found["batch_size"] = getattr(data, "batch_size", 0) * trainer.accumulate_grad_batches * trainer.world_size
-    if trainer.optimizers:
+    if isinstance(module, Tuner) and trainer.optimizers:
         optimizer = trainer.optimizers[0]
         found |= {"optimizer": type(optimizer).__name__, "learning_rate": optimizer.defaults.get("lr")}
         found |= {"weight_decay": optimizer.defaults.get("weight_decay"), "epochs": trainer.max_epochs}
@@ -204,7 +204,7 @@ class TuningFigures(_Figures):
     """Log a tuning run to TensorBoard, and its numbers to any other logger too.
 
     While training: gradient norm before clipping, learning rate and images per second, every ``log_every_n_steps``
-    steps, or more often so that a run has ten points. After a validation that is the best so far, and after
+    steps, or more often so that a run has eight points. After a validation that is the best so far, and after
     ``validate`` and ``test``: the accuracy of each class, the confusion matrix and a sheet of mistakes. The settings of
     the run and its best validation are a row of the hyper-parameter table.
     """

@@ -96,7 +96,9 @@ def test_each_run_is_a_row_with_its_best_figures(folder: Path) -> None:
     assert scalars(run, "valid_best/macro_accuracy")[-1] == pytest.approx(best["macro_accuracy"])
     assert "test/object_accuracy" in events("scenes/version_1").Tags()["scalars"]
     assert [settings(events(f"scenes/version_{k}"))["command"] for k in (0, 1)] == ["predict", "test"]
-    assert settings(events("gallery/version_0"))["search_decision"] == "vote"
+    gallery = settings(events("gallery/version_0"))
+    assert gallery["search_decision"] == "vote"
+    assert "learning_rate" not in gallery
 
 
 def test_a_gallery_has_its_vectors_with_thumbnails_and_a_curve_of_unknown(folder: Path) -> None:
