@@ -224,7 +224,7 @@ def collect_items(tables: Mapping[Split, ClassTable], gallery: str | Path | None
     items: dict[tuple[str, str], AuditItem] = {}
     folders: dict[Path, FolderFiles] = {}
     for split, table in tables.items():
-        files = folders.setdefault(table.root.resolve(), FolderFiles(table.root))
+        files = folders.setdefault(table.root.resolve(), FolderFiles(table.root, follow=True))
         for row in table.rows:
             items.setdefault((split, row.path), AuditItem(split, row, _file_of([files], row.path)))
     for enrolled in () if gallery is None else Gallery.open(gallery, index="exact").rows:
