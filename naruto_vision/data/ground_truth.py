@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from naruto_vision.data.tables import FolderFiles, path_in_table, refusal
+from naruto_vision.data.tables import FolderFiles, refusal
 from naruto_vision.errors import FormatError, MissingPathError
 from naruto_vision.io.atomic import write_json
 from naruto_vision.io.names import label_name, longer_stems, output_name
@@ -75,8 +75,7 @@ def read_gt(path: str | Path) -> dict[str, tuple[LabelledBox, ...]]:
         raise MissingPathError(path, "ground truth file")
     found = read_json(path, dict[str, Any])
     truth: dict[str, tuple[LabelledBox, ...]] = {}
-    for named, objects in found.items():
-        scene = path_in_table(named)
+    for scene, objects in found.items():
         reason = refusal(scene)
         if reason:
             raise FormatError(path, "scene names relative to the images' folder", f"{scene!r}, which {reason}")

@@ -74,7 +74,7 @@ def _decoded(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
     with contextlib.suppress(UnicodeDecodeError):
-        if not utf16 and not re.search(rb"[\x80-\xff]{3}", data):
+        if not utf16 and not re.search(rb"[\xfe\xff]|[\x80-\xff]{3}", data):
             text = data.decode("cp1252")
             _LOG.warning("%s: line %d is not UTF-8; the file is read as Windows-1252", path, line)
             return text

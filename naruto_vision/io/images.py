@@ -226,7 +226,7 @@ class Listing:
 
     def sentences(self) -> list[str]:
         """Return what was passed over in one line; no line if nothing was."""
-        parts = [f"{len(names)} {reason}" for reason, names in self.passed_over.items()]
+        parts = [f"{reason}: {len(names)}" for reason, names in self.passed_over.items()]
         return [f"passed over: {', '.join(parts)}"] if parts else []
 
     def refuse_empty(self, folder: str | Path) -> None:
@@ -268,12 +268,12 @@ class _Scan:
         except OSError as error:
             if not folder:
                 raise
-            self._pass(f"folders that cannot be listed ({error.strerror})", folder)
+            self._pass(f"folder that cannot be listed ({error.strerror})", folder)
             return
         if folder and is_result({entry.name for entry in entries}):
-            self._pass("folders of naruto-vision's own results", folder)
+            self._pass("folder of naruto-vision's own results", folder)
         elif (state.st_dev, state.st_ino) in self._seen:
-            self._pass("links to folders that are listed already", folder)
+            self._pass("link to a folder that is listed already", folder)
         else:
             self._seen.add((state.st_dev, state.st_ino))
             for entry in entries:
@@ -282,9 +282,9 @@ class _Scan:
     def _take(self, entry: os.DirEntry[str], name: str) -> None:
         if entry.name.startswith("."):
             self._pass("hidden", name)
-        elif _is_folder(entry):
+        elif entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and Path(entry.path).is_dir()):
             if _NO_DATA.fullmatch(entry.name):
-                self._pass(f"folders named {entry.name}", name)
+                self._pass(f"folder named {entry.name}", name)
             elif entry.is_symlink():
                 self._links.append(name)
             else:
@@ -294,27 +294,13 @@ class _Scan:
 
     def _take_file(self, entry: os.DirEntry[str], name: str) -> None:
         suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - many names
-        sniffed = not _NOT_OPENED.fullmatch(suffix) and _is_file(entry)
+        sniffed = not _NOT_OPENED.fullmatch(suffix) and Path(entry.path).is_file()
         if suffix in SUFFIXES or (sniffed and _MAGIC.match(_first_bytes(entry.path))):
             self._images.append(name)
         elif _UNREAD.fullmatch(suffix):
             self._pass(f"{suffix} (not read; convert to JPEG or PNG)", name)
         else:
-            self._pass(f"{suffix or 'files without an ending'} (no image)", name)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_file()
-    except OSError:
-        return False
+            self._pass(f"{suffix or 'file without an ending'} (no image)", name)
 
 
 def is_result(names: Collection[str]) -> bool:
