@@ -86,18 +86,17 @@ def _labels(sides: Sequence[Mapping[str, Sequence["LabelledBox"]]]) -> set[str]:
     return {box.label for side in sides for boxes in side.values() for box in boxes}
 
 
-def warn_unknown_names(
-    path: Path,
-    truth: Mapping[str, Sequence["LabelledBox"]],
-    predicted: Sequence[Mapping[str, Sequence["LabelledBox"]]],
-) -> None:
-    """Warn of names in the ground truth that no prediction has."""
+def unknown_names(
+    truth: Mapping[str, Sequence["LabelledBox"]], predicted: Sequence[Mapping[str, Sequence["LabelledBox"]]]
+) -> list[str]:
+    """Report names in the ground truth that no prediction has: none of them is most likely an error of spelling."""
     wanted, found = _labels([truth]) - {"unknown"}, _labels(predicted) - {"unknown"}
     absent = sorted(wanted - found)
-    if absent and found:
-        lists = [", ".join(names[:_SHOWN]) + ", …" * (len(names) > _SHOWN) for names in (absent, sorted(found))]
-        whole = f"{len(absent)} of {len(wanted)} names are in no prediction"
-        sys.stderr.write(f"{path}: {whole} ({lists[0]}); predictions have {lists[1]}\n")
+    if not (absent and found):
+        return []
+    lists = [", ".join(names[:_SHOWN]) + ", …" * (len(names) > _SHOWN) for names in (absent, sorted(found))]
+    which = f"{len(absent)} of {len(wanted)}" if len(absent) < len(wanted) else "all of them: are the names the same?"
+    return [f"names of the ground truth in no prediction: {lists[0]} ({which}); predictions have {lists[1]}"]
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
@@ -116,7 +115,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     runs = run_names([arguments.preds_dir, *arguments.compare])
     folders, evaluations = _evaluate_all(arguments, truth, names, list(runs.values()))
     warn_unused_labels(names, [found, *(folder.scenes for folder in folders)])
-    warn_unknown_names(arguments.gt, truth, [rename_labels(folder.scenes, names) for folder in folders])
+    show(*unknown_names(truth, [rename_labels(folder.scenes, names) for folder in folders]))
     documents = [
         _document(arguments, truth, names, folder, evaluation)
         for folder, evaluation in zip(folders, evaluations, strict=True)

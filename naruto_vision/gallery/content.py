@@ -70,7 +70,7 @@ class GalleryRow:
     aug: str = "none"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "label", label_name(self.label))
+        object.__setattr__(self, "label", label_name(self.label) or self.label)
         if not self.label:
             msg = f"{self.path}: expected a label, found an empty one; name the image's class"
             raise InputError(msg)
