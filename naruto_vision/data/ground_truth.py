@@ -109,7 +109,7 @@ def read_predictions(path: Path, scene: str, *, exact: bool = False) -> tuple[La
     """Read the predictions of one scene."""
     found = read_json(path, _SceneFile)
     named = scene if found.scene is None else found.scene
-    expected, stated = PurePosixPath(scene), PurePosixPath(named if isinstance(named, str) else "")
+    expected, stated = (PurePosixPath(label_name(name) if isinstance(name, str) else "") for name in (scene, named))
     if stated.stem != expected.stem or (exact and stated.name != expected.name):
         raise FormatError(path, f"predictions of scene {scene!r}", f"those of {named!r}")
     return tuple(item.labelled(item.score) for item in found.preds)

@@ -18,6 +18,7 @@ from naruto_vision.data.sampling import NOTHING, ShareSampler, checked_batch_siz
 from naruto_vision.data.tables import abbreviate, warn_ignored_images
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
 from naruto_vision.io.images import read_image, scan_folder
+from naruto_vision.io.names import label_name
 from naruto_vision.recognition.analyzer import group_size
 from naruto_vision.records import UNKNOWN, ImageArray, LabelledBox
 
@@ -55,7 +56,9 @@ class SceneDataset(Dataset[SceneItem | None]):
         self.scenes: tuple[str, ...] = self.listing.images
         gt_path = Path(truth) if truth is not None else root / TRUTH
         wanted = need_truth or truth is not None
-        self._truth = read_gt(gt_path) if wanted or gt_path.is_file() else None
+        found = read_gt(gt_path) if wanted or gt_path.is_file() else None
+        on_disk = {label_name(scene): scene for scene in self.scenes}  # a Mac writes other forms than most tables have
+        self._truth = found and {on_disk.get(label_name(scene), scene): boxes for scene, boxes in found.items()}
         self._check_truth(gt_path, need_truth=need_truth)
         self._skipped: frozenset[str] = frozenset()
 

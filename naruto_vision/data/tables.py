@@ -344,7 +344,7 @@ def build_table(
         missing=tuple(missing),
         refused=tuple(refused),
         duplicates=tuple(repeats),
-        renamed={name: rules.renamed(name) for name in names if rules.renamed(name) != label_name(name)},
+        renamed={label_name(name): rules.renamed(name) for name in names if rules.renamed(name) != label_name(name)},
         unlisted=tuple(name for name in listing.images if name not in known),
         listing=replace(listing, images=()),
     )

@@ -11,13 +11,13 @@ _NOT_UTF8 = re.compile("[\ud800-\udfff]")
 
 
 def label_name(text: str) -> str:
-    """Return the one form in which names of classes are compared: Unicode NFC, without spaces around.
+    """Return the one form in which names are compared: Unicode NFC, no spaces around, bytes that are not UTF-8 escaped.
 
     Example:
         >>> label_name(" Zoe\u0308 ") == "Zo\u00eb"
         True
     """
-    return unicodedata.normalize("NFC", text).strip()
+    return utf8(unicodedata.normalize("NFC", text).strip()).decode()
 
 
 def output_name(path: str, *, always: bool = False) -> str:

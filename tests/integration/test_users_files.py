@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from naruto_vision.errors import InputError
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.io.images import write_image
-from naruto_vision.recognition.writer import SceneLog
+from naruto_vision.recognition.writer import SceneLog, SceneWriter
 from naruto_vision.records import ImageArray
 
 LATIN = os.fsdecode(b"caf\xe9")
@@ -168,3 +169,22 @@ def test_class_data_of_any_name_goes_through_every_command(place: Path, capfd: p
     assert main(["data", "split", "data", "--out", "parts", "--test", "0.3"]) == 0
     assert main(["data", "audit", "parts", "--out", "audit", "--encoder", "tiny-clip"]) == 0
     assert (place / "audit" / "audit.json").is_file()
+
+
+def test_a_folder_that_is_removed_in_the_middle_is_an_error(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    real = SceneWriter.write
+
+    def write(writer: SceneWriter, *values: Any, **options: Any) -> None:
+        if writer.done:
+            shutil.rmtree(place / "out")
+        real(writer, *values, **options)
+
+    monkeypatch.setattr(SceneWriter, "write", write)
+    assert predict("scenes", "--out", "out") == 2
+    assert "jsonl: was removed or replaced during the run" in capfd.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.chdir(place)
+    assert predict("scenes", "--out", "out") == 0
+    assert len(scenes_of(place / "out")) == 2

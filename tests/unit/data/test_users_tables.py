@@ -1,5 +1,6 @@
 """Tables and folders as users have them: of spreadsheets, of other tools, with names in several forms."""
 
+import json
 import logging
 import os
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from naruto_vision.data.caption_data import read_captions
+from naruto_vision.data.ground_truth import read_prediction_folder
 from naruto_vision.data.readers import (
     find_split,
     manifest_text,
@@ -18,9 +20,11 @@ from naruto_vision.data.readers import (
     read_present,
     read_roboflow,
 )
+from naruto_vision.data.scenes import SceneDataset
 from naruto_vision.data.tables import ReadRules
 from naruto_vision.errors import FormatError, InputError
 from naruto_vision.io.images import write_image
+from naruto_vision.records import LabelledBox
 
 NFC, NFD = "Zo\u00eb", "Zoe\u0308"
 
@@ -162,3 +166,28 @@ def test_names_that_are_not_utf8_go_through_a_manifest(tmp_path: Path) -> None:
     assert [row.path for row in again.rows] == [row.path for row in table.rows]
     (tmp_path / "train.csv").write_bytes(b"path,label\nKoba/caf\xe9.png,Koba\n")  # as an old Windows wrote it
     assert len(read_manifest(tmp_path / "train.csv")) == 1
+
+
+@pytest.mark.parametrize(("listed", "named"), [(NFC, NFD), (NFD, NFC), (NFC, NFC)])
+def test_ground_truth_finds_scenes_and_predictions_in_either_form(tmp_path: Path, listed: str, named: str) -> None:
+    images(tmp_path, f"images/{listed}.png")
+    box = {"bbox": [0, 0, 3, 3], "label": f"{NFD} "}
+    (tmp_path / "gt.json").write_text(json.dumps({f"{named}.png": [box]}))
+    dataset = SceneDataset(tmp_path, need_truth=True)
+    assert dataset.labels == {NFC}
+    assert (item := dataset.read(0)).scene == f"{listed}.png"
+    assert item.truth == (LabelledBox((0, 0, 3, 3), NFC),)
+    (tmp_path / "json").mkdir()
+    document = json.dumps({"scene": f"{listed}.png", "preds": [{**box, "score": 0.5}]})
+    (tmp_path / "json" / f"{listed}.json").write_text(document)
+    found = read_prediction_folder(tmp_path, [f"{named}.png"])
+    assert found.scenes == {f"{named}.png": (LabelledBox((0, 0, 3, 3), NFC, 0.5),)}
+
+
+def test_a_class_folder_that_is_not_utf8_has_a_name(tmp_path: Path) -> None:
+    images(tmp_path, "Koba/1.png")
+    (tmp_path / "Koba").rename(tmp_path / os.fsdecode(b"caf\xe9"))
+    table = read_class_folders(tmp_path)
+    assert table.counts() == {r"caf\udce9": 1}
+    (tmp_path / "train.csv").write_bytes(manifest_text(table, tmp_path).encode("utf-8", "backslashreplace"))
+    assert read_manifest(tmp_path / "train.csv").rows == table.rows
