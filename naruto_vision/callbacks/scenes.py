@@ -129,10 +129,10 @@ class SceneWriterCallback(BasePredictionWriter):
             facts = {"versions": software_versions(), "index": self._index, "passed_over": passed_over}
             self.run = self._writer.finish(bad, facts)
             _LOG.info("%s: %s", self.out, "; ".join([_summary(self.run["counts"]), *self._listing.sentences()]))
-            if bad and not self.run["counts"]["ok"]:
-                msg = f"none of {len(bad)} scenes can be read; first {bad[0][1]}"
-                raise InputError(msg)
         trainer.strategy.barrier("scene files")
+        if bad and self.run and not self.run["counts"]["ok"]:
+            msg = f"none of {len(bad)} scenes can be read; first {bad[0][1]}"
+            raise InputError(msg)
 
     @override
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:

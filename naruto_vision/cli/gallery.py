@@ -268,11 +268,10 @@ def _wanted(arguments: argparse.Namespace) -> list[tuple[Path, str]]:
         table = read_class_folders(arguments.root)
         sys.stderr.writelines(f"{arguments.root}: {remark}\n" for remark in table.report.remarks())
         return [(arguments.root / row.path, row.label) for row in table.rows]
-    files = [Path(file) for file in dict.fromkeys(list_files(arguments.images))]
-    missing = next((file for file in files if not file.is_file()), None)
+    missing = next((name for name in arguments.images if not Path(name).exists()), None)
     if missing:
         raise MissingPathError(missing, "image")
-    return [(file, arguments.label) for file in files]
+    return [(Path(file), arguments.label) for file in dict.fromkeys(list_files(arguments.images))]
 
 
 def _row(file: Path, label: str, root: str) -> "GalleryRow":

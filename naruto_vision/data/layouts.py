@@ -36,7 +36,7 @@ def _kinds(folder: Path) -> Iterator[str]:
         return
     if _COCO in names:
         yield f"COCO: {names[_COCO]}"
-    stems = {os.path.splitext(name)[0] for name in names if not name.endswith((".xml", ".txt"))}  # noqa: PTH122
+    stems = {os.path.splitext(name)[0] for name in names if not name.endswith((".xml", ".txt"))}  # noqa: PTH122 - names only
     for suffix, kind in ((".xml", "Pascal VOC"), (".txt", "YOLO")):
         beside = sorted(name for name in names if name.endswith(suffix) and name.removesuffix(suffix) in stems)
         if beside:

@@ -309,6 +309,8 @@ def read_classes(
         msg = f"{Path(root)}: {known_layout(Path(root)) or f'no class data of split {split!r}; {expected}'}"
         raise InputError(msg)
     layout, path = found
+    if others := [folder.name for folder in _named(Path(root), split, Path.is_dir) if path.is_dir() and folder != path]:
+        _LOG.warning("%s: split %r is read from %s; not from %s", root, split, path.name, ", ".join(others))
     match layout:
         case "shards":
             table = read_shards(path, rules)

@@ -24,7 +24,6 @@ Split: TypeAlias = Literal["train", "valid", "test"]
 _LOG = logging.getLogger(__name__)
 _DRIVE_OR_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:")
 _ESCAPED_BYTE = re.compile(r"\\(udc[89a-f][0-9a-f])")
-_WINDOWS = "cp1252"
 CLASSES_CSV = "_classes.csv"
 
 
@@ -91,7 +90,7 @@ def _other_forms(name: str) -> Iterator[str]:
     yield unicodedata.normalize("NFC", name)
     yield unicodedata.normalize("NFD", name)
     with contextlib.suppress(UnicodeEncodeError):
-        yield name.encode(_WINDOWS).decode("utf-8", "surrogateescape")
+        yield name.encode("cp1252").decode("utf-8", "surrogateescape")
 
 
 def _plain_files(base: Path, folder: str) -> frozenset[str]:
@@ -129,9 +128,7 @@ class TableReport:
     duplicates: tuple[str, ...] = ()  # names that an earlier row had already
     renamed: Mapping[str, str] = field(default_factory=dict)  # header or label as found, to its class
     unlisted: tuple[str, ...] = ()  # images on the disk that no row names; not rows, so not part of ``seen``
-    listing: Listing = field(
-        default_factory=Listing
-    )  # of the folder, with everything that is no image; not rows either
+    listing: Listing = field(default_factory=Listing)  # everything in the folder that is no image
 
     def __post_init__(self) -> None:
         parts = self.kept + self.discarded + len(self.missing) + len(self.refused) + len(self.duplicates)

@@ -51,7 +51,6 @@ _NO_DATA = re.compile(  # folders of programs, not of users
 )
 _RESULTS = (  # files that mark a folder that this package has written
     {"run.json", "predictions.jsonl"},
-    {"config.yaml", "predictions.jsonl"},
     {"manifest.json", "embeddings.npy"},
     {"model.json", "model.safetensors"},
     {"shards.json"},
@@ -206,6 +205,8 @@ def is_image(path: str | Path) -> bool:
 
 
 def _first_bytes(path: str | Path) -> bytes:
+    if not Path(path).is_file():  # reading a pipe would wait
+        return b""
     try:
         with Path(path).open("rb") as handle:
             return handle.read(32)
@@ -243,16 +244,15 @@ class _Scan:
     def __init__(self, root: Path, used: Collection[str]) -> None:
         self._root, self._used = str(root), used
         self._seen: set[tuple[int, int]] = set()
+        self._folders: list[str] = [""]
         self._links: list[str] = []
         self._images: list[str] = []
         self._passed: dict[str, list[str]] = {}
 
     def listing(self) -> Listing:
-        self._list("")
-        while self._links:
-            links, self._links = sorted(self._links), []
-            for name in links:
-                self._list(name)
+        while self._folders or self._links:
+            self._links.sort(reverse=True)
+            self._list((self._folders or self._links).pop())
         passed = {reason: tuple(sorted(names)) for reason, names in sorted(self._passed.items())}
         return Listing(tuple(sorted(self._images)), passed)
 
@@ -285,18 +285,17 @@ class _Scan:
         elif entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and Path(entry.path).is_dir()):
             if _NO_DATA.fullmatch(entry.name):
                 self._pass(f"folder named {entry.name}", name)
-            elif entry.is_symlink():
-                self._links.append(name)
             else:
-                self._list(name)
+                (self._links if entry.is_symlink() else self._folders).append(name)
         elif name not in self._used:
             self._take_file(entry, name)
 
     def _take_file(self, entry: os.DirEntry[str], name: str) -> None:
         suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - many names
-        sniffed = not _NOT_OPENED.fullmatch(suffix) and Path(entry.path).is_file()
-        if suffix in SUFFIXES or (sniffed and _MAGIC.match(_first_bytes(entry.path))):
+        if suffix in SUFFIXES or (not _NOT_OPENED.fullmatch(suffix) and _MAGIC.match(_first_bytes(entry.path))):
             self._images.append(name)
+        elif not Path(entry.path).exists():
+            self._pass("link to nothing", name)
         elif _UNREAD.fullmatch(suffix):
             self._pass(f"{suffix} (not read; convert to JPEG or PNG)", name)
         else:

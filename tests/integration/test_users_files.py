@@ -139,13 +139,14 @@ def test_search_and_gallery_add_keep_the_other_images(place: Path, capfd: pytest
     }.items():
         write_image(place / "q" / name, noisy(60, 3, *size))
     (place / "q" / "bad.png").write_bytes(b"x")
+    (place / "q" / "gone.png").symlink_to("nowhere.png")
     (place / "q" / "notes.txt").write_bytes(b"x")
     assert main(["search", "--image", "q", "--json", "--sheet", "s.png"]) == 0
     told = capfd.readouterr()
-    assert json.loads(told.out)["counts"] == {"seen": 5, "ok": 4, "quarantined": 1, "texts": 0}
+    assert json.loads(told.out)["counts"] == {"seen": 6, "ok": 4, "quarantined": 2, "texts": 0}
     assert "q: passed over: .txt (no image): 1" in told.err
     assert main(["gallery", "add", "runs/gallery", "q", "--label", " Zoe\u0308 "]) == 0
-    assert "5 images seen = 4 added + 0 already in the gallery + 1 unreadable" in capfd.readouterr().out
+    assert "6 images seen = 4 added + 0 already in the gallery + 2 unreadable" in capfd.readouterr().out
     assert main(["gallery", "list", "runs/gallery", "--rows", "--json"]) == 0
     assert "Zo\u00eb" in (out := capfd.readouterr().out)
     assert "caf\\udce9.png" in out

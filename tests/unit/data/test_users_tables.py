@@ -128,6 +128,13 @@ def test_the_case_of_split_names_does_not_matter(tmp_path: Path, train: str, val
     assert find_split(tmp_path, "test") is None
 
 
+def test_two_folders_of_one_split_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    images(tmp_path, "train/Koba/1.png", "Training/Koba/2.png")
+    with caplog.at_level(logging.WARNING):
+        assert len(read_classes(tmp_path)) == 1
+    assert "split 'train' is read from train; not from Training" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("names", "seen"),
     [

@@ -95,6 +95,17 @@ def test_two_folders_that_link_to_each_other_end(tmp_path: Path) -> None:
     assert scan_folder(tmp_path / "a").images == ("1.png", "to_b/2.png")
 
 
+def test_links_to_nothing_and_deep_folders(tmp_path: Path) -> None:
+    deep = "/".join("d" * 600)
+    put(tmp_path, "a.png")
+    put(tmp_path, f"{deep}/b.png")
+    (tmp_path / "Koba").symlink_to("unmounted")
+    (tmp_path / "c.png").symlink_to("unmounted.png")
+    listing = scan_folder(tmp_path)
+    assert listing.images == ("a.png", "c.png", f"{deep}/b.png")  # c.png is counted where it is read
+    assert listing.passed_over == {"link to nothing": ("Koba",)}
+
+
 def test_a_folder_that_may_not_be_listed_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path, "a.png", "locked/b.png")
     real = os.scandir
