@@ -14,6 +14,7 @@ from naruto_vision.data.gallery_data import GalleryDataModule
 from naruto_vision.data.scenes import SceneItem
 from naruto_vision.errors import InputError
 from naruto_vision.io.atomic import write_json
+from naruto_vision.io.images import Listing
 from naruto_vision.metrics.report import report_table
 from naruto_vision.modules.gathering import gather_lists
 from naruto_vision.modules.scene_retriever import SceneRetriever
@@ -50,6 +51,7 @@ class SceneWriterCallback(BasePredictionWriter):
         self._bad: list[tuple[str, str]] = []
         self._index = ""
         self._scenes: Sequence[str] = ()
+        self._listing = Listing()
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -81,7 +83,7 @@ class SceneWriterCallback(BasePredictionWriter):
         self._behind = BackgroundWriter(self._writer, dataset.images)
         trainer.strategy.barrier("scene folder")  # all processes wait until leftovers are removed
         dataset.skip(self._writer.done)
-        self._scenes = dataset.scenes
+        self._scenes, self._listing = dataset.scenes, dataset.listing
         if trainer.is_global_zero and (done := self._count_done()):
             again = "use another --out to search them again" if done == len(self._scenes) else "the others are searched"
             _LOG.info("%d of %d scenes were already done (in %s); %s", done, len(self._scenes), self.out, again)
@@ -120,10 +122,14 @@ class SceneWriterCallback(BasePredictionWriter):
         self._finish_writing()
         bad = gather_lists(trainer, self._bad)
         if trainer.is_global_zero:
-            facts = {"versions": software_versions(), "index": self._index}
+            passed_over = self._listing.as_json()
+            facts = {"versions": software_versions(), "index": self._index, "passed_over": passed_over}
             self.run = self._writer.finish(bad, facts)
-            _LOG.info("%s: %s", self.out, _summary(self.run["counts"]))
+            _LOG.info("%s: %s", self.out, "; ".join([_summary(self.run["counts"]), *self._listing.sentences()]))
         trainer.strategy.barrier("scene files")
+        if bad and self.run and not self.run["counts"]["ok"]:
+            msg = f"none of {len(bad)} scenes can be read; first {bad[0][1]}"
+            raise InputError(msg)
 
     @override
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:

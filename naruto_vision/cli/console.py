@@ -94,7 +94,9 @@ def show(*items: "str | Table") -> None:
 
 def show_json(document: object) -> None:
     """Print a JSON document on stdout."""
-    show(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False))
+    from naruto_vision.io.atomic import utf8
+
+    show(utf8(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False)).decode())
 
 
 def make_table(columns: Iterable[str], rows: Iterable[Iterable[object]], title: str = "") -> "Table":

@@ -142,6 +142,12 @@ def _renamed(rules: "ReadRules", tables: "Mapping[Split, ClassTable]") -> "Itera
         yield f"not renamed, as no class has the name: {', '.join(unused)}"
 
 
+def _remarks(tables: "Mapping[Split, ClassTable]") -> "Iterator[str]":
+    """Report rows of every reason, and what was passed over."""
+    for split, table in tables.items():
+        yield from (f"{split}: {remark}" for remark in table.report.remarks())
+
+
 def prepare(arguments: argparse.Namespace) -> int:
     """Read the data set, write the manifests, print what was kept."""
     from naruto_vision.data.readers import manifest_base, write_manifests
@@ -156,7 +162,8 @@ def prepare(arguments: argparse.Namespace) -> int:
     )
     base = manifest_base(arguments.root, tables)
     write_manifests(arguments.out, tables, base, classes, note)
-    show(_counts_table(tables), *_renamed(rules, tables), f"{len(classes)} classes: {', '.join(classes)}")
+    show(_counts_table(tables), *_renamed(rules, tables), *_remarks(tables))
+    show(f"{len(classes)} classes: {', '.join(classes)}")
     show(_where(arguments.out, base))
     return 0
 
@@ -276,9 +283,10 @@ def audit(arguments: argparse.Namespace) -> int:
         from naruto_vision.encoders.opening import open_encoder
 
         encoder = open_encoder(arguments.encoder, arguments.pretrained)
-    items = leaks.collect_items(_read(arguments, need_files=False), arguments.gallery)
+    tables = _read(arguments, need_files=False)
+    items = leaks.collect_items(tables, arguments.gallery)
     found = leaks.audit(items, _scan(items), window=arguments.window, numbers=arguments.numbers)
-    lines, document = list(_notes(found)), found.as_json()
+    lines, document = [*_notes(found), *_remarks(tables)], found.as_json()
     if arguments.out is not None:
         lines.append(_write_pairs(found, arguments))
     if encoder is not None:
@@ -399,6 +407,7 @@ def split(arguments: argparse.Namespace) -> int:
     show(split_table(found.tables))
     reports = {split: table.report for split, table in tables.items()}
     show(*(f"{split}: {report.summary()}" for split, report in reports.items() if report.kept < report.seen))
+    show(*_remarks(tables))
     show(found.note(), f"audit of the result: {found.leaking} held-out images leak")
     if scanned.quarantine.quarantined:
         show(f"{scanned.quarantine.quarantined} images cannot be read and were left out: quarantine.jsonl")
@@ -439,6 +448,7 @@ def shard(arguments: argparse.Namespace) -> int:
         quarantine.write(arguments.out / "quarantine.jsonl")
     counts = quarantine.counts()
     show(
+        *_remarks(tables),
         f"{counts['ok']} of {counts['seen']} images are in {arguments.out}"
         + (f"; {counts['quarantined']} could not be read, see quarantine.jsonl" if counts["quarantined"] else "")
         + (f"; {kept} shards were kept" if kept else ""),

@@ -19,6 +19,7 @@ from naruto_vision.cli.console import (
     whole_number,
 )
 from naruto_vision.errors import InputError, MissingPathError
+from naruto_vision.io.names import label_name
 
 if TYPE_CHECKING:
     from naruto_vision.data.ground_truth import PredictionFolder
@@ -63,7 +64,7 @@ def read_label_map(text: str) -> dict[str, str]:
     """Read labels to rename from the command line."""
     names: dict[str, str] = {}
     for pair in filter(None, (part.strip() for part in text.split(";"))):
-        old, colon, new = (name.strip() for name in pair.partition(":"))
+        old, colon, new = map(label_name, pair.partition(":"))
         if not (old and colon and new):
             msg = f"--label-map: expected pairs like 'Mira:Myra;Bo:Boh', found {pair!r}"
             raise InputError(msg)
@@ -75,10 +76,27 @@ def read_label_map(text: str) -> dict[str, str]:
 
 def warn_unused_labels(names: Mapping[str, str], sides: Sequence[Mapping[str, Sequence["LabelledBox"]]]) -> None:
     """Warn of labels in ``--label-map`` that no object or prediction has."""
-    found = {box.label for side in sides for boxes in side.values() for box in boxes}
+    found = _labels(sides)
     unused = [old for old, new in names.items() if old not in found and old != new]
     if unused:
         sys.stderr.write(f"--label-map: no object and no prediction has the label {', '.join(unused)}\n")
+
+
+def _labels(sides: Sequence[Mapping[str, Sequence["LabelledBox"]]]) -> set[str]:
+    return {box.label for side in sides for boxes in side.values() for box in boxes}
+
+
+def unknown_names(
+    truth: Mapping[str, Sequence["LabelledBox"]], predicted: Sequence[Mapping[str, Sequence["LabelledBox"]]]
+) -> list[str]:
+    """Report names in the ground truth that no prediction has: none of them is most likely an error of spelling."""
+    wanted, found = _labels([truth]) - {"unknown"}, _labels(predicted) - {"unknown"}
+    absent = sorted(wanted - found)
+    if not (absent and found):
+        return []
+    lists = [", ".join(names[:_SHOWN]) + ", …" * (len(names) > _SHOWN) for names in (absent, sorted(found))]
+    which = f"{len(absent)} of {len(wanted)}" if len(absent) < len(wanted) else "all of them: are the names the same?"
+    return [f"names of the ground truth in no prediction: {lists[0]} ({which}); predictions have {lists[1]}"]
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
@@ -97,6 +115,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     runs = run_names([arguments.preds_dir, *arguments.compare])
     folders, evaluations = _evaluate_all(arguments, truth, names, list(runs.values()))
     warn_unused_labels(names, [found, *(folder.scenes for folder in folders)])
+    show(*unknown_names(truth, [rename_labels(folder.scenes, names) for folder in folders]))
     documents = [
         _document(arguments, truth, names, folder, evaluation)
         for folder, evaluation in zip(folders, evaluations, strict=True)

@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any
 from naruto_vision.cli.console import add_json_option, check_empty, count, progress, show, show_json
 from naruto_vision.cli.trainer_args import GALLERY
 from naruto_vision.errors import FingerprintError, InputError, MissingPathError
+from naruto_vision.io.names import label_name
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from naruto_vision.encoders.base import Encoder
     from naruto_vision.gallery.content import GalleryContent, GalleryRow
     from naruto_vision.gallery.gallery import Gallery
@@ -59,18 +62,17 @@ def gallery_encoder(arguments: argparse.Namespace, note: Mapping[str, Any], fing
 
 def list_files(names: Sequence[str]) -> list[str]:
     """List image files; folders are expanded to their images."""
-    from naruto_vision.io.images import list_images
+    from naruto_vision.io.images import scan_folder
 
     files: list[str] = []
     for name in names:
         if not Path(name).is_dir():
             files.append(name)
             continue
-        inside = [(Path(name) / file).as_posix() for file in list_images(name)]
-        if not inside:
-            msg = f"{name}: has no images, nor have its subfolders; give images or a folder that has some"
-            raise InputError(msg)
-        files += inside
+        listing = scan_folder(name)
+        listing.refuse_empty(name)
+        files += [(Path(name) / file).as_posix() for file in listing.images]
+        sys.stderr.writelines(f"{name}: {sentence}\n" for sentence in listing.sentences())
     return files
 
 
@@ -78,17 +80,20 @@ def embed_files(
     encoder: "Encoder", files: Sequence[str | Path], quarantine: "Quarantine", *, mirror: bool
 ) -> Iterator[tuple["Vectors", list[int]]]:
     """Read and embed images in chunks; yields the vectors (n, D) of those that can be read, and their indices."""
-    from naruto_vision.encoders.base import embed_images
+    from naruto_vision.encoders.base import embed_pixels, prepared
     from naruto_vision.io.images import read_image
+
+    def load(file: str | Path) -> "Tensor":
+        return prepared(encoder.preprocess, read_image(file), file)
 
     starts = range(0, len(files), _CHUNK)
     with progress("embedding images", len(starts), hidden=len(starts) < 2) as advance:
         for start in starts:
             indices = range(start, min(start + _CHUNK, len(files)))
-            read = [(index, quarantine.read(files[index], partial(read_image, files[index]))) for index in indices]
-            good = [(index, image) for index, image in read if image is not None]
+            read = [(index, quarantine.read(files[index], partial(load, files[index]))) for index in indices]
+            good = [(index, pixels) for index, pixels in read if pixels is not None]
             if good:
-                vectors = embed_images(encoder, [image for _, image in good], mirror=mirror).numpy()
+                vectors = embed_pixels(encoder, [pixels for _, pixels in good], mirror=mirror).numpy()
                 yield vectors, [index for index, _ in good]
             advance()
 
@@ -122,7 +127,9 @@ def _default_gallery_option(parser: argparse.ArgumentParser) -> None:
 def add_row_options(parser: argparse.ArgumentParser) -> None:
     """Declare ``--id``, ``--label`` and ``--path``."""
     parser.add_argument("--id", nargs="+", type=int, default=[], metavar="ID", help="entries with these ids")
-    parser.add_argument("--label", nargs="+", default=[], metavar="NAME", help="all entries of these labels")
+    parser.add_argument(
+        "--label", nargs="+", type=label_name, default=[], metavar="NAME", help="all entries of these labels"
+    )
     text = "all entries of these images, as `gallery list` has them"
     parser.add_argument("--path", nargs="+", default=[], metavar="PATH", help=text)
 
@@ -218,7 +225,7 @@ def _logged(line: Mapping[str, Any]) -> str:
 def _add_options(parser: argparse.ArgumentParser) -> None:
     _gallery_option(parser)
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="images of --label, or folders of them")
-    parser.add_argument("--label", default="", metavar="NAME", help="label of the images")
+    parser.add_argument("--label", type=label_name, default="", metavar="NAME", help="label of the images")
     parser.add_argument("--root", type=Path, metavar="DIR", help="add a folder with one subfolder per label instead")
     text = "save the gallery after every N images; an interrupted run continues from there"
     parser.add_argument("--publish-every", type=count, default=2000, metavar="N", help=text)
@@ -258,12 +265,13 @@ def _wanted(arguments: argparse.Namespace) -> list[tuple[Path, str]]:
     if arguments.root:
         from naruto_vision.data.readers import read_class_folders
 
-        return [(arguments.root / row.path, row.label) for row in read_class_folders(arguments.root).rows]
-    files = [Path(file) for file in dict.fromkeys(list_files(arguments.images))]
-    missing = next((file for file in files if not file.is_file()), None)
+        table = read_class_folders(arguments.root)
+        sys.stderr.writelines(f"{arguments.root}: {remark}\n" for remark in table.report.remarks())
+        return [(arguments.root / row.path, row.label) for row in table.rows]
+    missing = next((name for name in arguments.images if not Path(name).exists()), None)
     if missing:
         raise MissingPathError(missing, "image")
-    return [(file, arguments.label) for file in files]
+    return [(Path(file), arguments.label) for file in dict.fromkeys(list_files(arguments.images))]
 
 
 def _row(file: Path, label: str, root: str) -> "GalleryRow":
@@ -320,7 +328,7 @@ def _remove(arguments: argparse.Namespace) -> int:
 def _relabel_options(parser: argparse.ArgumentParser) -> None:
     _gallery_option(parser)
     add_row_options(parser)
-    parser.add_argument("--to", required=True, metavar="NAME", help="new label of these entries")
+    parser.add_argument("--to", type=label_name, required=True, metavar="NAME", help="new label of these entries")
 
 
 def _relabel(arguments: argparse.Namespace) -> int:

@@ -298,11 +298,9 @@ def check_scenes(folder: str) -> Path:
     path = Path(folder)
     if not path.is_dir():
         raise MissingPathError(path, "scene folder", "give a folder of images")
-    from naruto_vision.io.images import SUFFIXES, list_images  # imports OpenCV
+    from naruto_vision.io.images import scan_folder  # imports OpenCV
 
-    if not list_images(path):
-        msg = f"{path}: no images in this folder; expected files ending in {', '.join(sorted(SUFFIXES))}"
-        raise InputError(msg)
+    scan_folder(path).refuse_empty(path)
     return path
 
 

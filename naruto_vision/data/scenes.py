@@ -1,5 +1,6 @@
 """Data sets of scenes: folders of images, with or without ground truth, one item per image."""
 
+import logging
 import time
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +17,14 @@ from naruto_vision.data.ground_truth import read_gt
 from naruto_vision.data.sampling import NOTHING, ShareSampler, checked_batch_size, process_share
 from naruto_vision.data.tables import abbreviate, warn_ignored_images
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
-from naruto_vision.io.images import list_images, read_image
+from naruto_vision.io.images import read_image, scan_folder
+from naruto_vision.io.names import label_name
 from naruto_vision.recognition.analyzer import group_size
-from naruto_vision.records import ImageArray, LabelledBox
+from naruto_vision.records import UNKNOWN, ImageArray, LabelledBox
 
+_LOG = logging.getLogger(__name__)
 IMAGES = "images"
-TRUTH = "gt.json"
+TRUTH, MASKS = "gt.json", "coco.json"
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,14 @@ class SceneDataset(Dataset[SceneItem | None]):
         self.images = root / IMAGES if (root / IMAGES).is_dir() else root
         if self.images != root:
             warn_ignored_images(root, IMAGES)
-        self.scenes: tuple[str, ...] = tuple(list_images(self.images))
-        if not self.scenes:
-            msg = f"{self.images}: no images in it (jpg, png, webp, bmp or gif)"
-            raise InputError(msg)
+        self.listing = scan_folder(self.images, used=(TRUTH, MASKS))
+        self.listing.refuse_empty(self.images)
+        self.scenes: tuple[str, ...] = self.listing.images
         gt_path = Path(truth) if truth is not None else root / TRUTH
         wanted = need_truth or truth is not None
-        self._truth = read_gt(gt_path) if wanted or gt_path.is_file() else None
+        found = read_gt(gt_path) if wanted or gt_path.is_file() else None
+        on_disk = {label_name(scene): scene for scene in self.scenes}  # a Mac writes other forms than most tables have
+        self._truth = found and {on_disk.get(label_name(scene), scene): boxes for scene, boxes in found.items()}
         self._check_truth(gt_path, need_truth=need_truth)
         self._skipped: frozenset[str] = frozenset()
 
@@ -72,6 +76,11 @@ class SceneDataset(Dataset[SceneItem | None]):
                 "give a scene without known characters an empty list"
             )
             raise InputError(msg)
+
+    @property
+    def labels(self) -> set[str]:
+        """The names in the ground truth; none where there is no ground truth."""
+        return {box.label for boxes in (self._truth or {}).values() for box in boxes}
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -100,6 +109,18 @@ class SceneDataset(Dataset[SceneItem | None]):
     def is_skipped(self, index: int) -> bool:
         """Whether the loader skips the scene with an index in ``scenes``."""
         return self.scenes[index] in self._skipped
+
+
+def check_names(truth: Collection[str], known: Collection[str], where: str) -> None:
+    """Warn of names in ground truth that the gallery does not have; InputError if it has none of them."""
+    names = set(truth) - {UNKNOWN}
+    if not (absent := sorted(names - set(known))):
+        return
+    gallery = f"the gallery has {abbreviate(sorted(known), 8)}"
+    if len(absent) == len(names):
+        msg = f"{where}: the gallery has none of the names in the ground truth ({abbreviate(absent, 8)}); {gallery}"
+        raise InputError(msg)
+    _LOG.warning("%s: not in the gallery: %s; %s", where, abbreviate(absent, 8), gallery)
 
 
 def _as_list(items: list[SceneItem | None]) -> list[SceneItem]:

@@ -26,7 +26,7 @@ import msgspec
 
 from naruto_vision.data.tables import ClassTable, ReadRules, SourceRow, build_table
 from naruto_vision.errors import FormatError, InputError, MissingPathError
-from naruto_vision.io.atomic import atomic_file, remove_leftovers, write_json
+from naruto_vision.io.atomic import atomic_file, remove_leftovers, utf8, write_json
 from naruto_vision.io.bundles import file_sha256
 from naruto_vision.io.images import decode_image, read_image
 from naruto_vision.io.quarantine import Quarantine
@@ -217,7 +217,7 @@ def write_split(
     labels: dict[str, list[str]] = {}
     for row in table.rows:
         labels.setdefault(row.path, []).append(row.label)
-    order = sorted(labels, key=lambda path: hashlib.sha256(path.encode()).hexdigest())
+    order = sorted(labels, key=lambda path: hashlib.sha256(utf8(path)).hexdigest())
     items = [(path, tuple(labels[path])) for path in order]
     folder, kept = out / split, 0
     (folder / INDEX).unlink(missing_ok=True)  # no index until all is written again

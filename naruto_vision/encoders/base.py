@@ -1,14 +1,15 @@
 """The encoder interface: images (and for some encoders texts) to unit vectors."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from naruto_vision.encoders.preprocess import Preparation
-from naruto_vision.errors import InputError
+from naruto_vision.errors import BadImageError, InputError
 from naruto_vision.io.bundles import model_fingerprint
 from naruto_vision.records import ImageArray
 
@@ -83,6 +84,15 @@ def encode_images(encoder: Encoder, pixels: Tensor, *, mirror: bool = False, ren
     return nn.functional.normalize(average, dim=-1) if renormalise else average
 
 
+def prepared(preprocess: Callable[[ImageArray], Tensor], image: ImageArray, name: str | Path) -> Tensor:
+    """Preprocess one image (H, W, 3) for an encoder: (3, S, S); BadImageError, with its name, where that fails."""
+    try:
+        return preprocess(image)
+    except (ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
+        size = f"{image.shape[1]}x{image.shape[0]} pixels"
+        raise BadImageError(name, f"{size} cannot be prepared for the encoder ({error})") from None
+
+
 @torch.inference_mode()
 def embed_images(
     encoder: Encoder, images: Sequence[ImageArray], *, batch_size: int = 32, mirror: bool = False
@@ -98,9 +108,18 @@ def embed_images(
     Returns:
         Shape (N, D), float32, unit rows, on the CPU.
     """
-    device = next(encoder.parameters()).device
-    rows = []
-    for start in range(0, len(images), batch_size):
-        pixels = torch.stack([encoder.preprocess(p) for p in images[start : start + batch_size]]).to(device)
-        rows.append(encode_images(encoder, pixels, mirror=mirror).float().cpu())
+    starts = range(0, len(images), batch_size)
+    rows = [
+        embed_pixels(
+            encoder, [encoder.preprocess(image) for image in images[start : start + batch_size]], mirror=mirror
+        )
+        for start in starts
+    ]
     return torch.cat(rows) if rows else torch.zeros(0, encoder.dim)
+
+
+@torch.inference_mode()
+def embed_pixels(encoder: Encoder, pixels: Sequence[Tensor], *, mirror: bool = False) -> Tensor:
+    """Embed N preprocessed images (3, S, S) in one batch on the encoder's device: (N, D), float32, on the CPU."""
+    batch = torch.stack(list(pixels)).to(next(encoder.parameters()).device)
+    return encode_images(encoder, batch, mirror=mirror).float().cpu()

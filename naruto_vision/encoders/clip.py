@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 from naruto_vision.encoders.base import Encoder
 from naruto_vision.encoders.class_token import clip_class_token
 from naruto_vision.encoders.lora import plain_state
-from naruto_vision.encoders.preprocess import Preparation
+from naruto_vision.encoders.preprocess import Preparation, middle
 from naruto_vision.encoders.prompts import TEMPLATES
 from naruto_vision.encoders.tiny import TINY_CLIP, TINY_PREPROCESS, TinySizes, build_tiny_clip, vocabulary_of
 from naruto_vision.errors import FormatError, InputError
@@ -225,7 +225,7 @@ class ClipEncoder(Encoder):
 
     def preprocess(self, image: ImageArray) -> Tensor:
         """Preprocess one image (H, W, 3), uint8, RGB, as in training: (3, S, S), float32, normalised."""
-        pixels: Tensor = self._transform(Image.fromarray(np.ascontiguousarray(image)))
+        pixels: Tensor = self._transform(Image.fromarray(np.ascontiguousarray(image[middle(*image.shape[:2])])))
         return pixels
 
     def encode_images(self, pixels: Tensor) -> Tensor:

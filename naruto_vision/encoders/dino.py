@@ -15,7 +15,7 @@ from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Norma
 
 from naruto_vision.encoders.base import Encoder
 from naruto_vision.encoders.class_token import timm_class_token
-from naruto_vision.encoders.preprocess import Preparation
+from naruto_vision.encoders.preprocess import Preparation, middle
 from naruto_vision.errors import InputError
 from naruto_vision.io.bundles import load_strictly
 from naruto_vision.io.checkpoints import load_state_dict
@@ -85,7 +85,7 @@ class DinoEncoder(Encoder):
 
     def preprocess(self, image: ImageArray) -> Tensor:
         """Resize the short side to 8/7 of S (bicubic), crop the centre, normalise as for ImageNet: (3, S, S)."""
-        pixels: Tensor = self._transform(Image.fromarray(np.ascontiguousarray(image)))
+        pixels: Tensor = self._transform(Image.fromarray(np.ascontiguousarray(image[middle(*image.shape[:2])])))
         return pixels
 
     def encode_images(self, pixels: Tensor) -> Tensor:

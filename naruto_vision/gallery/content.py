@@ -40,6 +40,7 @@ from naruto_vision.gallery.store import (
     read_manifest,
 )
 from naruto_vision.gallery.thresholds import Thresholds
+from naruto_vision.io.names import label_name
 from naruto_vision.records import UNKNOWN, Vectors
 
 UNIT_TOLERANCE = 1e-2
@@ -69,6 +70,7 @@ class GalleryRow:
     aug: str = "none"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "label", label_name(self.label) or self.label)
         if not self.label:
             msg = f"{self.path}: expected a label, found an empty one; name the image's class"
             raise InputError(msg)

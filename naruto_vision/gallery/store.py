@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypedDict, TypeVar
 import msgspec
 
 from naruto_vision.errors import FormatError, InputError, JsonError, MissingPathError
-from naruto_vision.io.atomic import atomic_folder, remove_leftovers, sync_folder, write_bytes
+from naruto_vision.io.atomic import atomic_folder, remove_leftovers, sync_folder, utf8, write_bytes
 from naruto_vision.io.bundles import has_sha256
 from naruto_vision.io.typed_json import convert_json
 
@@ -53,13 +53,13 @@ class Manifest(TypedDict):
 
 def json_bytes(value: object) -> bytes:
     """Return the bytes of a JSON file."""
-    return (json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n").encode("utf-8", "surrogatepass")
+    return utf8(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
 def lines_bytes(values: Sequence[Mapping[str, Any]]) -> bytes:
     """Return the bytes of a JSON Lines file; file names need not be valid Unicode."""
     lines = [json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n" for value in values]
-    return "".join(lines).encode("utf-8", "surrogatepass")
+    return utf8("".join(lines))
 
 
 def parse_json(path: Path, data: bytes, kind: type[T]) -> T:

@@ -1,7 +1,10 @@
-"""Atomic files: temporary file in the same folder, fsync, rename.
+r"""Atomic files: temporary file in the same folder, fsync, rename.
 
 Every writer puts its bytes into a temporary file in the *same* folder, flushes it to the disk,
 renames it over the final name and flushes the folder. A temporary name starts with ``.tmp-``.
+
+Texts are UTF-8. A byte of a file name that is not, such as E9, is written as ``\udce9``: in JSON that is its own
+escape, which every reader turns back, and so do the readers of CSV files here.
 """
 
 import errno
@@ -88,9 +91,14 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def utf8(text: str) -> bytes:
+    """Encode a text that may have file names whose bytes are not UTF-8, which are escaped."""
+    return text.encode("utf-8", "backslashreplace")
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write a whole UTF-8 text file atomically, with line feeds unchanged."""
-    write_bytes(path, text.encode("utf-8"))
+    write_bytes(path, utf8(text))
 
 
 def write_json(path: str | Path, value: object, *, indent: int | None = 2) -> None:

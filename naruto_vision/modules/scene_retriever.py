@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from naruto_vision.data.gallery_data import GalleryBatch, GalleryDataModule
-from naruto_vision.data.scenes import SceneItem, scenes_together
+from naruto_vision.data.scenes import SceneDataModule, SceneItem, check_names, scenes_together
 from naruto_vision.encoders.base import Encoder, encode_images
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.enrollment import Enrollment, EnrollmentConfig
@@ -200,6 +200,8 @@ class SceneRetriever(pl.LightningModule):
         """Write the gallery before scenes are searched, and drop the scores of the previous pass."""
         self._write_gallery()
         self.scored, self.thresholds = [], None
+        if self.trainer.state.fn == "validate":  # fit has checked them before it embedded anything
+            self._check_names("valid")
 
     def validation_step(self, batch: Sequence[SceneItem]) -> dict[str, list[tuple[SceneItem, ScenePrediction]]]:
         """Search scenes with ground truth and collect the scores."""
@@ -241,8 +243,14 @@ class SceneRetriever(pl.LightningModule):
         return self.analyzer
 
     def on_test_start(self) -> None:
-        """Refuse thresholds of another decision."""
+        """Refuse thresholds of another decision, and ground truth of which the gallery has no name."""
         self.checked_analyzer()
+        self._check_names("test")
+
+    def _check_names(self, stage: str) -> None:
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, SceneDataModule) and data.folders[stage] is not None:
+            check_names(data.dataset(stage).labels, self.analyzer.gallery.labels, str(data.folders[stage]))
 
     def on_predict_start(self) -> None:
         """Refuse thresholds of another decision, and turn off Lightning's list of all predictions."""

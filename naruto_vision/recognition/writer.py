@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import re
+import unicodedata
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,9 +21,10 @@ from typing import Any, Literal
 import numpy as np
 
 from naruto_vision.errors import InputError
-from naruto_vision.io.atomic import atomic_file, remove_leftovers, write_json
+from naruto_vision.io.atomic import atomic_file, remove_leftovers, utf8, write_json
 from naruto_vision.io.bundles import file_sha256
 from naruto_vision.io.images import write_image
+from naruto_vision.io.names import longer_stems, output_name
 from naruto_vision.io.typed_json import read_json, read_json_lines
 from naruto_vision.records import Identity, ImageArray, Region, ScenePrediction
 from naruto_vision.segmentation.crops import CropConfig, crop_region
@@ -50,18 +52,26 @@ _PACKAGES = (
 
 
 def output_stems(scenes: Sequence[str]) -> dict[str, str]:
-    """Name the outputs of every scene so that no two share a file, ignoring case.
+    """Name the outputs of every scene so that no two share a file, ignoring case and Unicode form.
 
-    The stem is the scene's own path without extension, or with it if another scene has the same stem.
+    The stem is the scene's own path without extension, or with it if another scene has the same stem, or with a hash if
+    another scene has the same path but for its case. Long names are cut (``output_name``).
     """
-    stems = {scene: PurePosixPath(scene).with_suffix("").as_posix() for scene in scenes}
+    forms = {
+        scene: [output_name(PurePosixPath(scene).with_suffix("").as_posix()), *longer_stems(scene)] for scene in scenes
+    }
     while True:  # a stem with its extension may equal one without
-        names = {scene: (stem.casefold(), f"{stem}_overlay".casefold()) for scene, stem in stems.items()}
+        names = {scene: (_folded(stems[0]), _folded(f"{stems[0]}_overlay")) for scene, stems in forms.items()}
         taken = Counter(chain.from_iterable(names.values()))
-        clashing = [s for s, stem in stems.items() if stem != s and any(taken[name] > 1 for name in names[s])]
+        clashing = [s for s, stems in forms.items() if len(stems) > 1 and any(taken[name] > 1 for name in names[s])]
         if not clashing:
-            return stems
-        stems.update((scene, scene) for scene in clashing)
+            return {scene: stems[0] for scene, stems in forms.items()}
+        for scene in clashing:
+            del forms[scene][0]
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 @dataclass(frozen=True)
@@ -150,7 +160,7 @@ class SceneWriter:
         folder = self.out / f"{self._stems[prediction.scene]}_crops"
         for index in sorted(chosen):
             identity = prediction.identities[index]
-            name = re.sub(r"[^\w.-]+", "_", identity.name).strip("._") or "label"
+            name = output_name(re.sub(r"[^\w.-]+", "_", identity.name).strip("._") or "label")
             file = folder / f"seg_{index:02d}_{name}_{identity.score:.2f}.jpg"
             write_image(file, crop_region(image, prediction.regions[index], self._crop))
 
@@ -169,6 +179,11 @@ class SceneWriter:
             done += 1
             regions += len(record["regions"])
             known += sum(region["name"] == region["label"] for region in record["regions"])
+        if done < len(self.done):
+            msg = (
+                f"{self.out / LOG}: has {done} of {len(self.done)} searched scenes, the others were removed; run again"
+            )
+            raise InputError(msg)
         bad = [{"scene": scene, "reason": reason} for scene, reason in sorted(quarantined)]
         counts = {"seen": done + len(bad), "ok": done, "quarantined": len(bad), "regions": regions, "known": known}
         run = {
@@ -283,8 +298,11 @@ class SceneLog:
         self._handle.seek(0, os.SEEK_END)
 
     def append(self, line: str) -> None:
-        """Append one line, with its line feed, and flush it to the disk."""
-        self._handle.write(line.encode("utf-8"))
+        """Append one line, with its line feed, and flush it to the disk; InputError if the file is no longer there."""
+        if not (self.path.exists() and os.path.samestat(os.fstat(self._handle.fileno()), self.path.stat())):
+            msg = f"{self.path}: was removed or replaced during the run; start it again"
+            raise InputError(msg)
+        self._handle.write(utf8(line))
         self._handle.flush()
         os.fsync(self._handle.fileno())
 

@@ -135,7 +135,7 @@ def test_a_folder_without_images_is_told_before_anything_is_loaded(
 ) -> None:
     (tmp_path / "notes.txt").write_text("no image")
     assert main(["predict", str(tmp_path)]) == 2
-    assert "no images in this folder" in capsys.readouterr().err
+    assert "no images in it or its sub-folders" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("command")
