@@ -96,9 +96,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "evaluate --gt gt.json --preds-dir runs/a --compare runs/b runs/c",
     ),
     "evaluate counts": ("evaluate counts CLIP=45/50/56/62 DINO=39/50/56/62",),
-    "gallery import": (
-        "gallery import index --out runs/gallery --encoder ViT-B-32 --pretrained weights/ViT-B-32.openai.pt",
-    ),
+    "gallery import": ("gallery import index --out runs/gallery --encoder ViT-B-32 --weights ViT-B-32.openai",),
     "gallery list": ("gallery list runs/gallery", "gallery list runs/gallery --rows"),
     "gallery add": ("gallery add runs/gallery new.png --label Myra", "gallery add runs/gallery --root more_images"),
     "gallery remove": ("gallery remove runs/gallery --id 17 42", "gallery remove runs/gallery --label Myra"),
@@ -115,7 +113,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "weights list": ("weights list", "weights list --long"),
     "weights download": ("weights download sam_vit_b",),
     "weights verify": ("weights verify", "weights verify sam_vit_b"),
-    "weights import": ("weights import best.pt --model ViT-B-32 --out runs/imported",),
+    "weights import": ("weights import best.pt --encoder ViT-B-32 --out runs/imported",),
     "doctor": ("doctor", "doctor --json"),
 }
 """Command → examples at the end of its help, without the program's name."""
