@@ -276,12 +276,12 @@ def audit(arguments: argparse.Namespace) -> int:
     from naruto_vision.data import leaks
     from naruto_vision.io.atomic import write_json
 
+    items = leaks.collect_items(_read(arguments, need_files=False), arguments.gallery)
     encoder = None
     if arguments.encoder:
         from naruto_vision.encoders.opening import open_encoder
 
         encoder = open_encoder(arguments.encoder, arguments.weights)
-    items = leaks.collect_items(_read(arguments, need_files=False), arguments.gallery)
     found = leaks.audit(items, _scan(items), window=arguments.window, numbers=arguments.numbers)
     lines, document = list(_notes(found)), found.as_json()
     if arguments.out is not None:

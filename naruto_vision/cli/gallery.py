@@ -418,11 +418,12 @@ def _import(arguments: argparse.Namespace) -> int:
     """Read an index folder of the reference system, check the encoder with its images, write the gallery."""
     out: Path = arguments.out
     check_empty(out)
-    from naruto_vision.encoders.opening import open_encoder
-    from naruto_vision.gallery.gallery import Gallery
     from naruto_vision.gallery.legacy import check_encoder, read_reference_index
 
     index = read_reference_index(arguments.folder)
+    from naruto_vision.encoders.opening import open_encoder
+    from naruto_vision.gallery.gallery import Gallery
+
     encoder = open_encoder(arguments.encoder, arguments.weights)
     roots = [root for root in (arguments.root, Path(), arguments.folder, arguments.folder.parent) if root is not None]
 

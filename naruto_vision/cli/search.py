@@ -17,7 +17,7 @@ from naruto_vision.cli.console import (
     show_json,
 )
 from naruto_vision.cli.gallery import add_encoder_options, embed_files, gallery_encoder, list_files
-from naruto_vision.cli.trainer_args import GALLERY
+from naruto_vision.cli.trainer_args import GALLERY, check_gallery
 from naruto_vision.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def search(arguments: argparse.Namespace) -> int:
     if not arguments.image and not arguments.text:
         msg = "search: no query; give --image FILE or --text TEXT"
         raise InputError(msg)
+    check_gallery(str(arguments.gallery))  # before the slow imports
     from naruto_vision.gallery.gallery import Gallery
     from naruto_vision.io.quarantine import Quarantine
 

@@ -155,10 +155,10 @@ def _import(arguments: argparse.Namespace) -> int:
     """Read the checkpoint's tensors, check them against the architecture, write the bundle."""
     out: Path = arguments.out
     check_empty(out)
-    from naruto_vision.encoders.clip import ClipEncoder
-
     if not arguments.file.is_file():
         raise MissingPathError(arguments.file, "checkpoint")
+    from naruto_vision.encoders.clip import ClipEncoder
+
     try:
         encoder = ClipEncoder(arguments.encoder, str(arguments.file), trust_pickle=arguments.trust_pickle)
     except FormatError as error:

@@ -146,7 +146,7 @@ def official_file(name: str, constructor: str, *, missing_ok: bool = False) -> P
     readable = [row for row in OFFICIAL if row.used_for.startswith(f"{constructor}(")]
     rows = [row for row in readable if name in {row.name, row.name.partition(".")[0]} or path.name == row.file]
     found = [FOLDER / row.file for row in rows if path.name == name and (FOLDER / row.file).is_file()]
-    if found or missing_ok or path.exists():
+    if found or missing_ok or path.exists() or any(row.name.endswith(f".{name}") for row in readable):  # a tag
         return found[0] if found else None
     if rows:
         raise MissingPathError(name, "weights file", f"run: naruto-vision weights download {rows[0].name}")

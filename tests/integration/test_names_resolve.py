@@ -115,7 +115,7 @@ def test_clip_by_its_architecture_alone_takes_the_downloaded_file(
     assert {encoder.fingerprint for encoder in by_names} == {model.fingerprint}
     monkeypatch.setattr(open_clip, "list_pretrained_tags_by_model", lambda _: ["own"])
     assert ClipEncoder(architecture, "own").fingerprint == model.fingerprint  # the file, not another download
-    with pytest.raises(InputError, match="onw: no such weights file or tag of .*; did you mean own"):
+    with pytest.raises(InputError, match=r"onw: no such weights file or tag of .*; did you mean own"):
         ClipEncoder(architecture, "onw")
 
 
