@@ -7,56 +7,43 @@ from collections.abc import Iterable
 from naruto_vision.cli import main
 from naruto_vision.cli.console import show
 from naruto_vision.cli.trainer_args import verb_parser
-from naruto_vision.io.bundles import packaged_bundles, packaged_configs
+from naruto_vision.io.bundles import packaged_configs
 from naruto_vision.io.downloads import OFFICIAL
 
 _FOLDERS = frozenset({"DIR", "ROOT", "GALLERY", "INDEX"})
 _FILES = frozenset({"FILE", "IMAGE", "PATH"})
 
 
-def _names() -> dict[tuple[str, str], tuple[Iterable[str], bool]]:
-    """Return (command or "", option or argument) → the names it takes, and whether it takes files too."""
+def _names(command: str, argument: str) -> Iterable[str]:
+    """Return the names of configs and weights that an option, or an argument of a command, takes."""
     official = [row.name for row in OFFICIAL]
-    clip = [name.partition(".")[0] for name in official if not name.startswith("sam")]
-    sam = [name for name in official if name.startswith("sam")]
-    return {
-        ("", "--config"): (packaged_configs(), True),
-        ("", "--encoder"): (dict.fromkeys([*packaged_bundles(), *clip]), True),
-        ("", "--weights"): (official, True),
-        ("", "--mask-weights"): (["tiny-sam", *sam], True),
-        ("configs", "name"): (packaged_configs(), False),
-        ("weights download", "name"): (official, False),
-        ("weights verify", "name"): (official, True),
-    }
+    match command, argument:
+        case (_, "--config") | ("configs", "name"):
+            return packaged_configs()
+        case _, "--encoder":
+            encoders = [name.partition(".")[0] for name in official if not name.startswith("sam")]
+            return dict.fromkeys(["tiny-clip", *encoders])
+        case _, "--mask-weights":
+            return ["tiny-sam", *(name for name in official if name.startswith("sam"))]
+        case (_, "--weights") | ("weights download" | "weights verify", "name"):
+            return official
+    return ()
 
 
-def _completion(names: Iterable[str], *, files: bool) -> dict[str, object]:
-    """Return what shtab calls a completer: the names, and files."""
-    from shtab import FILE, sha
-
-    words, function = " ".join(names), f"_naruto_vision_{sha((*names, files))}"
-    compgen = f'compgen -W "{words}" -- "$1"' + '; compgen -f -- "$1"' * files
-    return {
-        "bash": function,
-        "zsh": f"{{compadd {words}; _files}}" if files else f"({words})",
-        "fish": f"{words} {FILE['fish']}" if files else words,
-        "preamble": {"bash": f"{function}() {{ {compgen}; }}"},
-    }
-
-
-def _add_completions(parser: argparse.ArgumentParser, command: str) -> None:
+def _completer(command: str, action: argparse.Action) -> object:
+    """Return shtab's completer of one argument: names and files, folders, files, or None."""
     from shtab import DIRECTORY, FILE
 
-    names = _names()
-    for action in parser._actions:
-        key = next(iter(action.option_strings), action.dest)
-        known = names.get((command, key)) or (names.get(("", key)) if action.option_strings else None)
-        if known is not None:
-            action.complete = _completion(known[0], files=known[1])  # type: ignore[attr-defined]  # shtab reads it
-        elif action.metavar in _FOLDERS or action.dest == "DIR":
-            action.complete = DIRECTORY  # type: ignore[attr-defined]  # shtab reads it
-        elif action.metavar in _FILES:
-            action.complete = FILE  # type: ignore[attr-defined]  # shtab reads it
+    argument = next(iter(action.option_strings), action.dest)
+    if words := " ".join(_names(command, argument)):
+        function = f"_naruto_vision_{''.join(filter(str.isalnum, command + argument))}"
+        return {
+            "bash": function,
+            "zsh": f"{{compadd {words}; _files}}",
+            "fish": f"{words} {FILE['fish']}",
+            "preamble": {"bash": f'{function}() {{ compgen -W "{words}" -- "$1"; compgen -f -- "$1"; }}'},
+        }
+    return DIRECTORY if {action.metavar, action.dest} & _FOLDERS else FILE if action.metavar in _FILES else None
 
 
 def command_tree() -> argparse.ArgumentParser:
@@ -76,7 +63,9 @@ def command_tree() -> argparse.ArgumentParser:
         if command in main.COMMANDS:
             module = importlib.import_module(f"naruto_vision.cli.{main.COMMANDS[command][1]}")
             module.COMMANDS[command][0](parser)
-        _add_completions(parser, command)
+        for action in parser._actions:
+            if completer := _completer(command, action):
+                action.complete = completer  # type: ignore[attr-defined]  # shtab reads it
     return root
 
 

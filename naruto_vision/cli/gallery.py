@@ -106,11 +106,11 @@ def chosen_ids(arguments: argparse.Namespace, content: "GalleryContent") -> list
     absent += [repr(name) for name in arguments.label if all(row.label != name for _, row in rows)]
     absent += [repr(name) for name in arguments.path if all(row.path != name for _, row in rows)]
     if absent:
-        labels = sorted({row.label for _, row in rows})
-        near = [close for name in arguments.label for close in difflib.get_close_matches(name, labels, n=1)]
+        every = {row.label for _, row in rows}
+        wrong = [name for name in arguments.label if name not in every]
+        near = [close for name in wrong for close in difflib.get_close_matches(name, every, n=1)]
         where = f"`naruto-vision gallery list {arguments.gallery} --rows` lists them"
-        hint = f"did you mean {near[0]}?" if near and near[0] not in arguments.label else where
-        raise InputError(f"no entry has {', '.join(absent)}; {hint}")
+        raise InputError(f"no entry has {', '.join(absent)}; {f'did you mean {near[0]}?' if near else where}")
     labels, paths = set(arguments.label), set(arguments.path)
     return [*arguments.id, *(id_ for id_, row in rows if row.label in labels or row.path in paths)]
 

@@ -4,15 +4,15 @@ import argparse
 import difflib
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from naruto_vision.cli.console import cosine, one_of, whole_number
 from naruto_vision.errors import InputError, MissingPathError
 from naruto_vision.io.bundles import config_path, packaged_configs
 from naruto_vision.io.machine import allowed_cpus
@@ -33,63 +33,39 @@ _CLASS_KEYS = ("class_path", "init_args")
 
 @dataclass(frozen=True)
 class Option:
-    """One option as help shows it: a switch if ``value`` is empty; ``long`` is the full name of a short one.
-
-    ``kind`` raises ArgumentTypeError for a wrong value of a short option, before the slow imports.
-    """
+    """One option as help shows it: a switch if ``value`` is empty; ``long`` is the full name of a short one."""
 
     flag: str
     value: str
     text: str
     long: str = ""
-    kind: Callable[[str], object] = str
 
 
 NAMES = (
     Option("--root", "DIR", "the same as --data.root", "--data.root"),
-    Option("--gallery", "DIR", "gallery folder (default: set by the config)", "--model.gallery"),
-    Option(
-        "--encoder", "MODEL", "bundle, tiny-clip, or official architecture: ViT-B-32, dinov2_vits14", "--model.encoder"
-    ),
+    Option("--gallery", "DIR", "the same as --model.gallery", "--model.gallery"),
+    Option("--encoder", "MODEL", "class, model and weights of --model.encoder", "--model.encoder"),
 )
 """Names that mean the same in every command; only the Trainer commands expand them."""
 
 SHORT_OPTIONS = (
     Option("--gallery", "DIR", "gallery to search (default: runs/gallery)", "--model.gallery"),
     Option(
-        "--threshold",
-        "SCORE",
-        "draw only regions with at least this score (default: all)",
-        "--model.overlay.min_score",
-        cosine,
+        "--threshold", "SCORE", "draw only regions with at least this score (default: all)", "--model.overlay.min_score"
     ),
-    Option(
-        "--top-k", "N", "draw at most N regions per scene, highest scores first", "--model.overlay.top_k", whole_number
-    ),
+    Option("--top-k", "N", "draw at most N regions per scene, highest scores first", "--model.overlay.top_k"),
     Option(
         "--prefer-different-label",
         "",
         "with --top-k: prefer characters that are not drawn yet over repeated ones",
         "--model.overlay.prefer_different_label=true",
     ),
-    Option(
-        "--min-area",
-        "PIXELS",
-        "drop regions with fewer pixels",
-        "--model.segmenter.init_args.keep.min_area",
-        whole_number,
-    ),
-    Option(
-        "--max-masks",
-        "N",
-        "keep at most N regions per scene",
-        "--model.segmenter.init_args.keep.max_masks",
-        whole_number,
-    ),
+    Option("--min-area", "PIXELS", "drop regions with fewer pixels", "--model.segmenter.init_args.keep.min_area"),
+    Option("--max-masks", "N", "keep at most N regions per scene", "--model.segmenter.init_args.keep.max_masks"),
     Option(
         "--mask-weights",
         "NAME",
-        "SAM by name, file or bundle: tiny-sam, sam_vit_b",
+        "SAM by name, file or bundle: tiny-sam (default), sam_vit_b",
         "--model.segmenter.init_args.model.init_args.weights",
     ),
     Option(
@@ -97,21 +73,18 @@ SHORT_OPTIONS = (
         "DTYPE",
         "dtype of SAM: float32 (default); bfloat16 or float16, faster on a GPU",
         "--model.segmenter.init_args.model.init_args.precision",
-        one_of("float32", "bfloat16", "float16"),
     ),
     Option(
         "--mask-compile",
         "PART",
         "torch.compile none (default), encoder or all of SAM: the first scene takes minutes, later ones less",
         "--model.segmenter.init_args.model.init_args.compile",
-        one_of("none", "encoder", "all"),
     ),
     Option(
         "--decision",
         "RULE",
         "how neighbours decide on a label: vote (default), top1, max, mean or prototype",
         "--model.decision",
-        one_of("vote", "top1", "max", "mean", "prototype"),
     ),
     Option("--fail-fast", "", "stop at the first unreadable image (default: skip it)", "--fail_fast=true"),
 )
@@ -137,8 +110,19 @@ _RUN = (
 )
 _ROOT = Option("--data.root", "DIR", "labelled images (also --root)")
 _VALID = Option("--data.valid", "DIR", "scenes with gt.json, for thresholds")
+_TEST = Option("--data.test", "DIR", "scenes with gt.json")
 _GALLERY = Option("--gallery", "DIR", "gallery folder (default: runs/gallery)")
 _ENCODER = Option("--encoder", "MODEL", "bundle, ViT-B-32, dinov2_vits14, ...")
+_ENROL = (_VALID, _GALLERY, _ENCODER)
+_TUNING = (
+    Option("--data.batch_size", "N", "images per batch"),
+    Option("--model.optimizer.init_args.lr", "RATE", "learning rate"),
+    Option("--model.bundle_dir", "DIR", "where the tuned encoder is written"),
+)
+_MASKS = (
+    Option("--data.train", "CLASS", "CocoMasks for your own masks"),
+    Option("--trainer.max_steps", "N", "number of training steps"),
+)
 
 
 @dataclass(frozen=True)
@@ -160,7 +144,7 @@ VERBS = {
             _CONFIG,
             _OUT,
             Option("--ckpt_path", "PATH", "checkpoint to resume from, or last"),
-            Option("--data.root", "DIR", "labelled images (also --root)"),
+            _ROOT,
             Option("--trainer.max_epochs", "N", "number of epochs"),
             *_RUN,
         ),
@@ -170,24 +154,7 @@ VERBS = {
             "fit --config sam.yaml --ckpt_path last",
         ),
         ("clip", "captions", "gallery", "sam", "pretrain", "scenes-vitb", "scenes-dinov2"),
-        (
-            (
-                "clip*.yaml, captions.yaml",
-                (
-                    Option("--data.batch_size", "N", "images per batch"),
-                    Option("--model.optimizer.init_args.lr", "RATE", "learning rate"),
-                    Option("--model.bundle_dir", "DIR", "where the tuned encoder is written"),
-                ),
-            ),
-            ("gallery.yaml, scenes*.yaml", (_VALID, _GALLERY, _ENCODER)),
-            (
-                "sam.yaml",
-                (
-                    Option("--data.train", "CLASS", "CocoMasks for your own masks"),
-                    Option("--trainer.max_steps", "N", "number of training steps"),
-                ),
-            ),
-        ),
+        (("clip*.yaml, captions.yaml", _TUNING), ("gallery.yaml, scenes*.yaml", _ENROL), ("sam.yaml", _MASKS)),
     ),
     "validate": Verb(
         "Validate the model of a config; gallery.yaml and scenes*.yaml: choose the thresholds of the gallery again.",
@@ -197,10 +164,7 @@ VERBS = {
             "validate --config clip.yaml --data.root data --encoder runs/clip/bundle",
         ),
         ("clip", "captions", "gallery.yaml", "sam", "pretrain", "scenes"),
-        (
-            ("gallery.yaml, scenes*.yaml", (_VALID, _GALLERY)),
-            ("clip*.yaml, captions.yaml", (_ROOT,)),
-        ),
+        (("gallery.yaml, scenes*.yaml", (_VALID, _GALLERY)), ("clip*.yaml, captions.yaml", (_ROOT,))),
     ),
     "test": Verb(
         "Evaluate a model on labelled data; scenes*.yaml: scenes against their gt.json.",
@@ -210,20 +174,11 @@ VERBS = {
             "test --config clip.yaml --data.root data --encoder runs/clip/bundle",
         ),
         ("scenes", "clip", "captions"),
-        (
-            ("scenes*.yaml", (Option("--data.test", "DIR", "scenes with gt.json"), _GALLERY)),
-            ("clip*.yaml, captions.yaml", (_ROOT,)),
-        ),
+        (("scenes*.yaml", (_TEST, _GALLERY)), ("clip*.yaml, captions.yaml", (_ROOT,))),
     ),
     "predict": Verb(
         "Find and name the characters in a folder of images. Run again, it resumes where it stopped.",
-        (
-            Option("--out", "DIR", "folder of the results (default: set by the config; runs/scenes in scenes.yaml)"),
-            *SHORT_OPTIONS,
-            _ENCODER,
-            _CONFIG,
-            *_RUN,
-        ),
+        (_OUT, *SHORT_OPTIONS, _ENCODER, _CONFIG, *_RUN),
         (
             "predict my_scenes",
             "predict my_scenes --gallery runs/gallery --out runs/mine --threshold 0.8 --top-k 2",
@@ -233,10 +188,6 @@ VERBS = {
         usage="DIR [options]",
     ),
 }
-
-
-def _formatter(prog: str) -> argparse.HelpFormatter:
-    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=40)
 
 
 def verb_parser(command: str) -> argparse.ArgumentParser:
@@ -254,7 +205,7 @@ def verb_parser(command: str) -> argparse.ArgumentParser:
         usage=f"naruto-vision {command} {verb.usage}",
         description=f"{verb.text}\n\npackaged configs (`naruto-vision configs NAME` prints one):\n{configs}",
         epilog=f"examples:\n{examples}\n\n{everything}",
-        formatter_class=_formatter,
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=40),
         add_help=False,
     )
     if command == "predict":
@@ -262,8 +213,10 @@ def verb_parser(command: str) -> argparse.ArgumentParser:
     for title, options in (("most used options", verb.options), *verb.groups):
         group = parser.add_argument_group(title)
         for option in options:
-            metavar = {"metavar": option.value} if option.value else {"action": "store_true"}
-            group.add_argument(option.flag, help=option.text, **metavar)
+            if option.value:
+                group.add_argument(option.flag, metavar=option.value, help=option.text)
+            else:
+                group.add_argument(option.flag, action="store_true", help=option.text)
     return parser
 
 

@@ -6,36 +6,36 @@ What is unknown here passes: the parser of the config's classes decides.
 import argparse
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from naruto_vision.cli.trainer_args import (
-    GALLERY,
-    VERBS,
-    Option,
-    check_gallery,
-    find_config,
-    read_config,
-    short_options,
-)
+from naruto_vision.cli.console import cosine, one_of, whole_number
+from naruto_vision.cli.trainer_args import GALLERY, VERBS, check_gallery, find_config, read_config, short_options
 from naruto_vision.errors import InputError, MissingPathError
 from naruto_vision.io.bundles import bundle_path, config_path
 from naruto_vision.io.downloads import official_file
 
-_SECTIONS = ("model", "data", "trainer")
-_OTHERS = ("--config", "--model", "--data", "--trainer", "--print_config", "--help", "--fail_fast", "--verbose")
+_OTHERS = ("--config", "--model", "--data", "--trainer", "--ckpt_path", "--out", "--fail_fast", "--verbose")
 _NO_VALUE = ("--print_config", "--help", "--help-all", "--help_all", "--fail-fast")
-_FOLDERS = {"fit": ("root", "valid"), "validate": ("valid",), "test": ("test",), "predict": ("predict",)}
-"""Command → what of a ``GalleryDataModule`` it reads; the first is necessary."""
-
-_EXAMPLE = {
-    "fit": "--config gallery.yaml --data.root DIR",
-    "validate": "--config gallery.yaml --data.valid DIR",
-    "test": "--config scenes.yaml --data.test DIR",
+_KINDS = {
+    "--threshold": cosine,
+    **dict.fromkeys(("--top-k", "--min-area", "--max-masks"), whole_number),
+    "--decision": one_of("vote", "top1", "max", "mean", "prototype"),
+    "--mask-precision": one_of("float32", "bfloat16", "float16"),
+    "--mask-compile": one_of("none", "encoder", "all"),
 }
-_NOTHING = {"fit": "images to enrol", "validate": "valid scenes", "test": "test scenes", "predict": "scenes"}
+"""Short option → what reads its value, before the slow imports."""
+
+_NEEDS = {
+    "fit": ("root", "images to enrol", "gallery.yaml"),
+    "validate": ("valid", "valid scenes", "gallery.yaml"),
+    "test": ("test", "test scenes", "scenes.yaml"),
+    "predict": ("predict", "scenes", "scenes.yaml"),
+}
+"""Command → what of a ``GalleryDataModule`` it needs, in words, and the packaged config for it."""
+
 _CLASS_DATA = ("ClassDataModule", "CaptionDataModule")
 _WEIGHTS = {"ClipEncoder": "pretrained", "DinoEncoder": "weights", "SamModel": "weights"}
 
@@ -49,40 +49,37 @@ def check_typed(command: str, argv: Sequence[str]) -> None:
     options = {option.flag: option for option in (*verb.options, *grouped, *short_options(command))}
     for word, following in pairwise([*argv, "--"]):
         name, equals, value = word.partition("=")
-        if not name.startswith("--") or name == "--":
+        if not name.startswith("--"):
             continue
         _check_spelling(name, options)
         switch = name in _NO_VALUE or name.endswith(".help") or (name in options and not options[name].value)
         if not switch and not equals and following.startswith("--"):
             metavar = f" {options[name].value}" if name in options else ""
             raise InputError(f"{name}{metavar}: a value is missing; see `naruto-vision {command} --help`")
-        if name in options and not switch:
-            try:
-                options[name].kind(value if equals else following)
-            except argparse.ArgumentTypeError as error:
-                raise InputError(f"{name}: {error}") from None
+        try:
+            _KINDS.get(name, str)(value if equals else following)
+        except argparse.ArgumentTypeError as error:
+            raise InputError(f"{name}: {error}") from None
 
 
 def _first(command: str, word: str) -> str:
+    key, _, config = _NEEDS[command]
     if Path(word).is_dir():
-        return f"for example `naruto-vision {command} {_EXAMPLE[command].replace('DIR', word)}`"
+        return f"for example `naruto-vision {command} --config {config} --data.{key} {word}`"
     try:
         return f"did you mean `naruto-vision {command} --config {find_config(word).name}`?"
     except MissingPathError:
         return f"such as --config FILE; see `naruto-vision {command} --help`"
 
 
-def _check_spelling(name: str, options: Mapping[str, Option]) -> None:
-    """Suggest the option of a name without dots, or with a misspelt section; anything else is left to the parser."""
-    section, dot, _ = name[2:].rstrip("+").partition(".")
-    if dot or name.rstrip("+") in {*options, *_OTHERS, *_NO_VALUE, "--ckpt_path", "--out"}:
-        near = difflib.get_close_matches(section, _SECTIONS, n=1) if dot and section not in _SECTIONS else []
-        near = [name.replace(section, each, 1) for each in near]
-    else:
-        flags = {flag.rpartition(".")[2].lstrip("-"): flag for flag in (*_OTHERS, *options)}
-        key = name[2:].replace("-", "_")
-        near = [flags[key]] if key in flags else [flag for last, flag in flags.items() if key in last.split("_")]
-        near = near or [flags[each] for each in difflib.get_close_matches(name[2:], flags, n=1, cutoff=0.7)]
+def _check_spelling(name: str, options: Collection[str]) -> None:
+    """Suggest the option that a name without dots means; anything else is left to the parser."""
+    if "." in name or name in {*options, *_OTHERS, *_NO_VALUE}:
+        return
+    flags = {flag.rpartition(".")[2].lstrip("-"): flag for flag in (*_OTHERS, *options)}
+    key = name[2:].replace("-", "_")
+    near = [flags[key]] if key in flags else [flag for last, flag in flags.items() if key in last.split("_")]
+    near = near or [flags[each] for each in difflib.get_close_matches(name[2:], flags, n=1, cutoff=0.7)]
     if near:
         raise InputError(f"unrecognized arguments: {name}; did you mean {near[0]}?")
 
@@ -106,9 +103,12 @@ def check_run(argv: Sequence[str]) -> None:
         raise InputError(f"{msg}, `naruto-vision test --config {config}` measures")
     if model == "SceneRetriever":
         _check_scenes(command, config, settings)
-    keys = _FOLDERS[command] if data == "GalleryDataModule" else ("root",) if data in _CLASS_DATA else ()
-    for key in keys:
-        _check_folder(config, key, settings.get(f"data.{key}"), typed=any(name == f"--data.{key}" for name in names))
+    keys = {"GalleryDataModule": (_NEEDS[command][0], "valid" if command == "fit" else "")}.get(data, ())
+    for key in ("root",) if data in _CLASS_DATA else keys:
+        value = settings.get(f"data.{key}")
+        if isinstance(value, str) and not re.search(r"[*?[\n]|^-$", value) and not Path(value).exists():
+            source = f"--data.{key}" if f"--data.{key}" in names else f"data.{key} of {config}"
+            raise MissingPathError(value, f"folder ({source})", f"give yours: --data.{key} DIR")
     _check_weights(settings)
     _check_checkpoint(command, settings)
 
@@ -163,12 +163,11 @@ def _shown(config: Path) -> str:
 
 def _check_scenes(command: str, config: str, settings: Mapping[str, Any]) -> None:
     """Check that the commands of ``SceneRetriever`` have scenes or images, and a gallery where they search."""
-    needed = _FOLDERS[command][0]
-    if settings.get(f"data.{needed}") is None or (command == "fit" and settings.get("trainer.max_epochs") is None):
-        own = f"--config {config} --data.{needed} DIR"
-        hint = _EXAMPLE.get(command, own) if config.startswith(("gallery", "scenes.yaml")) else own
-        raise InputError(f"{config}: no {_NOTHING[command]}: give their folder, --data.{needed} DIR, as in "
-                         f"`naruto-vision {command} {hint}`")  # fmt: skip
+    key, what, packaged = _NEEDS[command]
+    if settings.get(f"data.{key}") is None or (command == "fit" and settings.get("trainer.max_epochs") is None):
+        other = packaged if config.startswith(("gallery", "scenes.yaml")) else config
+        example = f"naruto-vision {command} --config {other} --data.{key} DIR"
+        raise InputError(f"{config}: no {what}: give their folder, --data.{key} DIR, as in `{example}`")
     if command == "fit" and settings.get("out") is not None and not any(key.endswith(".out") for key in settings):
         raise InputError(f"--out {settings['out']}: `fit` writes a gallery; give its folder, --gallery DIR")
     gallery = str(settings.get("model.gallery") or GALLERY)
@@ -177,14 +176,6 @@ def _check_scenes(command: str, config: str, settings: Mapping[str, Any]) -> Non
         raise MissingPathError(gallery, "gallery", hint)
     if command != "fit":
         check_gallery(gallery)
-
-
-def _check_folder(config: str, key: str, value: object, *, typed: bool) -> None:
-    if not isinstance(value, str) or re.search(r"[*?\[\n]", value) or value == "-" or Path(value).exists():
-        return
-    if typed:
-        raise MissingPathError(value, f"folder (--data.{key})", "give a folder that exists")
-    raise MissingPathError(value, f"folder (data.{key} of {config})", f"give yours: --data.{key} DIR")
 
 
 def _check_weights(settings: Mapping[str, Any]) -> None:
@@ -205,9 +196,7 @@ def _check_weights(settings: Mapping[str, Any]) -> None:
 def _check_checkpoint(command: str, settings: Mapping[str, Any]) -> None:
     """Check ``--ckpt_path``; Lightning knows ``best`` only in the process that trained."""
     path = settings.get("ckpt_path")
-    folders = [
-        Path(str(value)) for key, value in settings.items() if re.fullmatch(r"trainer\.callbacks.*\.dirpath", key)
-    ]
+    folders = [Path(str(value)) for key, value in settings.items() if key.endswith(".dirpath")]
     saved = sorted(str(file) for folder in folders for file in folder.glob("*.ckpt"))
     there = f"there are {', '.join(saved[-3:])}" if saved else "train first with `naruto-vision fit`"
     if path == "best":

@@ -123,15 +123,10 @@ def load_sam(sam: Sam, architecture: Architecture, weights: str | Path) -> MaskT
 
 def _architecture_of(weights: str | Path | None) -> Architecture:
     """Infer the size: a bundle records it, and official files have it in their name."""
-    name = "" if weights is None else Path(weights).name
-    if weights is None or Path(weights).is_file():
-        return next((size for size in SIZES if size in name), "tiny-sam")
-    folder = bundle_path(weights)
-    recorded = read_bundle_info(folder, KIND).get("architecture")
-    found = next((size for size in SIZES if size == recorded), None)
-    if found is None:
-        raise FormatError(folder / INFO, f"one of the architectures {', '.join(SIZES)}", repr(recorded))
-    return found
+    name = "tiny-sam" if weights is None else Path(weights).name
+    if weights is not None and not Path(weights).is_file():
+        name = str(read_bundle_info(bundle_path(weights), KIND).get("architecture"))
+    return next((size for size in SIZES if size in name), "tiny-sam")
 
 
 class DecodedMasks(NamedTuple):

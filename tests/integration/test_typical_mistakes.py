@@ -78,7 +78,6 @@ AT_ONCE = [
     (f"{FIT} --lr 0.1", "--lr; did you mean --model.optimizer.init_args.lr?"),
     (f"{FIT} --seed 3", "--seed; did you mean --seed_everything?"),
     (f"{FIT} --ckpt-path last", "--ckpt-path; did you mean --ckpt_path?"),
-    (f"{FIT} --traner.max_epochs 3", "--traner.max_epochs; did you mean --trainer.max_epochs?"),
     (f"{PREDICT} --treshold 0.5", "--treshold; did you mean --threshold?"),
     ("search --galery runs/gallery --text red", "did you mean --gallery?"),
     ("fit --config gallery.yaml --root data --encoder tiny-clip --out runs/mine", "give its folder, --gallery DIR"),
@@ -98,6 +97,7 @@ WITH_CLASSES = [
     (f"{FIT} --gallery runs/g", "--gallery: ContrastiveTuner has no such option; see `naruto-vision fit --model.help"),
     (f"{FIT} --data.rot data", "--data.rot: ClassDataModule has no such option; did you mean root?"),
     (f"{FIT} --model ContrastivTuner", "no class ContrastivTuner; did you mean ContrastiveTuner?"),
+    (f"{FIT} --traner.max_epochs 3", "--traner.max_epochs 3; did you mean --trainer.max_epochs?"),
     (f"{FIT} --zzzz 1", "unrecognized arguments: --zzzz 1; see `naruto-vision fit --help`"),
     ("fit --config typed.yaml --root data", "typed.yaml: trainer.max_epochs"),
 ]

@@ -1,6 +1,5 @@
 """Help, short options and early checks of the Trainer commands, before torch is imported."""
 
-from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import get_args
 
@@ -18,6 +17,7 @@ from naruto_vision.cli.trainer_args import (
     expand_argv,
     find_config,
 )
+from naruto_vision.cli.trainer_checks import check_typed
 from naruto_vision.encoders.clip import KIND as CLIP
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.dino import KIND as DINO
@@ -91,12 +91,11 @@ def test_a_packaged_config_is_found_by_what_people_call_it(
 
 
 def test_choices_of_short_options_are_those_of_the_classes() -> None:
-    kinds = {option.flag: option.kind for option in SHORT_OPTIONS}
     for flag, choices in (("--decision", Decision), ("--mask-precision", Precision), ("--mask-compile", Compile)):
         for choice in get_args(choices):
-            kinds[flag](choice)
-        with pytest.raises(ArgumentTypeError, match=", ".join(get_args(choices))):
-            kinds[flag]("other")
+            check_typed("predict", ["scenes", flag, choice])
+        with pytest.raises(InputError, match=f"{flag}: expected one of {', '.join(get_args(choices))}, found 'other'"):
+            check_typed("predict", ["scenes", flag, "other"])
 
 
 @pytest.mark.parametrize(
