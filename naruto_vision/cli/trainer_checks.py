@@ -100,7 +100,8 @@ def check_run(argv: Sequence[str]) -> None:
     model, data = (_class_of(settings, key) for key in ("model", "data"))
     if command == "predict" and model in {"ContrastiveTuner", "SegmenterTuner"}:
         msg = f"{config} has nothing to predict; `naruto-vision predict DIR` names the characters of a folder"
-        raise InputError(f"{msg}, `naruto-vision test --config {config}` measures")
+        measure = "test" if model == "ContrastiveTuner" else "validate"
+        raise InputError(f"{msg}, `naruto-vision {measure} --config {config}` measures")
     if model == "SceneRetriever":
         _check_scenes(command, config, settings)
     keys = {"GalleryDataModule": (_NEEDS[command][0], "valid" if command == "fit" else "")}.get(data, ())
@@ -164,10 +165,12 @@ def _shown(config: Path) -> str:
 def _check_scenes(command: str, config: str, settings: Mapping[str, Any]) -> None:
     """Check that the commands of ``SceneRetriever`` have scenes or images, and a gallery where they search."""
     key, what, packaged = _NEEDS[command]
-    if settings.get(f"data.{key}") is None or (command == "fit" and settings.get("trainer.max_epochs") is None):
-        other = packaged if config.startswith(("gallery", "scenes.yaml")) else config
-        example = f"naruto-vision {command} --config {other} --data.{key} DIR"
-        raise InputError(f"{config}: no {what}: give their folder, --data.{key} DIR, as in `{example}`")
+    other = packaged if config.startswith(("gallery", "scenes.yaml")) else config
+    example = f"as in `naruto-vision {command} --config {other} --data.{key} DIR`"
+    if settings.get(f"data.{key}") is None:
+        raise InputError(f"{config}: no {what}: give their folder, --data.{key} DIR, {example}")
+    if command == "fit" and not {"trainer.max_epochs", "trainer.max_steps", "trainer.fast_dev_run"} & settings.keys():
+        raise InputError(f"{config}: no trainer.max_epochs, so it builds no gallery; use gallery.yaml, {example}")
     if command == "fit" and settings.get("out") is not None and not any(key.endswith(".out") for key in settings):
         raise InputError(f"--out {settings['out']}: `fit` writes a gallery; give its folder, --gallery DIR")
     gallery = str(settings.get("model.gallery") or GALLERY)

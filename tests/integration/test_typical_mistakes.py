@@ -26,6 +26,8 @@ AT_ONCE = [
     ("fit --config clap.yaml", "clap.yaml: no such config; did you mean clip.yaml?"),
     ("fit --config own/clip.yaml", "own/clip.yaml: no such config; did you mean clip.yaml?"),
     ("fit --config scenes.yaml", "`naruto-vision fit --config gallery.yaml --data.root DIR`"),
+    ("fit --config scenes.yaml --root data --encoder tiny-clip", "use gallery.yaml, as in `naruto-vision fit --config"),
+    ("predict --config sam.yaml", "`naruto-vision validate --config sam.yaml` measures"),
     ("test --config gallery.yaml", "`naruto-vision test --config scenes.yaml --data.test DIR`"),
     ("test --config scenes.yaml", "no test scenes: give their folder, --data.test DIR"),
     ("validate --config gallery.yaml", "no valid scenes: give their folder, --data.valid DIR"),
