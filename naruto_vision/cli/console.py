@@ -44,6 +44,18 @@ def cosine(text: str) -> float:
     return _number_within(text, -1.0, 1.0)
 
 
+def one_of(*choices: str) -> Callable[[str], str]:
+    """Return what reads one of these words, for argparse's ``type``."""
+
+    def read(text: str) -> str:
+        if text not in choices:
+            msg = f"expected one of {', '.join(choices)}, found {text!r}"
+            raise argparse.ArgumentTypeError(msg)
+        return text
+
+    return read
+
+
 def _number_within(text: str, low: float, high: float) -> float:
     try:
         value = float(text)

@@ -108,7 +108,7 @@ def _scan(items: "AuditItems") -> "ScannedImages":
 
 
 def _prepare_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--root", type=Path, default=Path("data"), metavar="DIR", help="folder of the data set")
+    _root_option(parser)
     parser.add_argument("--out", type=Path, default=Path("manifests"), metavar="DIR", help="output folder")
     add_reading_options(parser)
 
@@ -170,7 +170,12 @@ def prepare(arguments: argparse.Namespace) -> int:
 
 def _root_option(parser: argparse.ArgumentParser) -> None:
     text = "a Roboflow export, class folders, shards or a folder of manifests"
-    parser.add_argument("root", type=Path, metavar="ROOT", help=text)
+    parser.add_argument("root", type=_path, nargs="?", default=argparse.SUPPRESS, metavar="ROOT", help=text)
+    parser.add_argument("--root", type=Path, default=Path("data"), metavar="DIR", help="the same as ROOT")
+
+
+def _path(text: str) -> Path | str:
+    return text if text is argparse.SUPPRESS else Path(text)  # argparse converts this default too
 
 
 def _audit_options(parser: argparse.ArgumentParser) -> None:
@@ -278,11 +283,12 @@ def audit(arguments: argparse.Namespace) -> int:
     from naruto_vision.data import leaks
     from naruto_vision.io.atomic import write_json
 
+    items = leaks.collect_items(_read(arguments, need_files=False), arguments.gallery)
     encoder = None
     if arguments.encoder:
         from naruto_vision.encoders.opening import open_encoder
 
-        encoder = open_encoder(arguments.encoder, arguments.pretrained)
+        encoder = open_encoder(arguments.encoder, arguments.weights)
     tables = _read(arguments, need_files=False)
     items = leaks.collect_items(tables, arguments.gallery)
     found = leaks.audit(items, _scan(items), window=arguments.window, numbers=arguments.numbers)
@@ -425,7 +431,7 @@ def _shard_options(parser: argparse.ArgumentParser) -> None:
     text = "JPEG quality, 1 to 100; 0 stores lossless PNG"
     add("--quality", type=whole_number, default=0, metavar="Q", help=text)
     text = "maximum fraction of unreadable images"
-    add("--max-bad", type=fraction, default=0.05, metavar="FRACTION", help=text)
+    add("--max-bad-fraction", type=fraction, default=0.05, metavar="FRACTION", help=text)
     add_reading_options(parser)
 
 
@@ -434,7 +440,7 @@ def shard(arguments: argparse.Namespace) -> int:
     from naruto_vision.data.shards import ShardPlan, check_out, write_split
     from naruto_vision.io.quarantine import Quarantine
 
-    plan = ShardPlan(arguments.size, arguments.shard_size, arguments.quality, arguments.max_bad)
+    plan = ShardPlan(arguments.size, arguments.shard_size, arguments.quality, arguments.max_bad_fraction)
     tables = _read(arguments)
     check_out(arguments.out)
     quarantine = Quarantine("images")

@@ -5,6 +5,7 @@
 
 import argparse
 import dataclasses
+import difflib
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +37,9 @@ def add_encoder_options(parser: argparse.ArgumentParser, *, without: str = "the 
     text = f"open_clip or DINOv2 architecture, or model bundle (default: {without})"
     parser.add_argument("--encoder", default="", metavar="MODEL", help=text)
     parser.add_argument(
-        "--pretrained", metavar="FILE", help="weights file or open_clip tag, if --encoder is an architecture"
+        "--weights",
+        metavar="FILE",
+        help="weights of an architecture: official name, file or open_clip tag (default: those in weights/)",
     )
 
 
@@ -48,7 +51,7 @@ def gallery_encoder(arguments: argparse.Namespace, note: Mapping[str, Any], fing
         msg = f"{arguments.gallery}: has no record of its encoder; give --encoder MODEL"
         raise InputError(msg)
     if arguments.encoder:
-        encoder = open_encoder(arguments.encoder, arguments.pretrained)
+        encoder = open_encoder(arguments.encoder, arguments.weights)
     else:
         try:
             encoder = open_recipe(note["encoder"])
@@ -108,8 +111,11 @@ def chosen_ids(arguments: argparse.Namespace, content: "GalleryContent") -> list
     absent += [repr(name) for name in arguments.label if all(row.label != name for _, row in rows)]
     absent += [repr(name) for name in arguments.path if all(row.path != name for _, row in rows)]
     if absent:
-        msg = f"no entry has {', '.join(absent)}; `naruto-vision gallery list {arguments.gallery} --rows` lists them"
-        raise InputError(msg)
+        every = {row.label for _, row in rows}
+        wrong = [name for name in arguments.label if name not in every]
+        near = [close for name in wrong for close in difflib.get_close_matches(name, every, n=1)]
+        where = f"`naruto-vision gallery list {arguments.gallery} --rows` lists them"
+        raise InputError(f"no entry has {', '.join(absent)}; {f'did you mean {near[0]}?' if near else where}")
     labels, paths = set(arguments.label), set(arguments.path)
     return [*arguments.id, *(id_ for id_, row in rows if row.label in labels or row.path in paths)]
 
@@ -391,7 +397,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     if arguments.encoder:
         from naruto_vision.encoders.opening import open_encoder
 
-        fingerprint = open_encoder(arguments.encoder, arguments.pretrained).fingerprint
+        fingerprint = open_encoder(arguments.encoder, arguments.weights).fingerprint
     findings = verify_gallery(arguments.gallery, fingerprint=fingerprint, images=arguments.root)
     verdict = worst(findings)
     if arguments.json:
@@ -406,7 +412,11 @@ def _import_options(parser: argparse.ArgumentParser) -> None:
     add("folder", type=Path, metavar="INDEX", help="folder with embeddings.npy and meta.jsonl")
     add("--out", type=Path, required=True, metavar="DIR", help="gallery folder; must be empty or new")
     add("--encoder", required=True, metavar="MODEL", help="encoder that built the index: an architecture or a bundle")
-    add("--pretrained", metavar="FILE", help="weights file or open_clip tag, if --encoder is an architecture")
+    add(
+        "--weights",
+        metavar="FILE",
+        help="weights of an architecture: official name, file or open_clip tag (default: those in weights/)",
+    )
     add("--root", type=Path, metavar="DIR", help="folder that the paths in meta.jsonl are relative to")
     text = "accept --encoder unchecked if none of the images can be found (default: refuse)"
     add("--assert-encoder", action="store_true", help=text)
@@ -416,12 +426,13 @@ def _import(arguments: argparse.Namespace) -> int:
     """Read an index folder of the reference system, check the encoder with its images, write the gallery."""
     out: Path = arguments.out
     check_empty(out)
-    from naruto_vision.encoders.opening import open_encoder
-    from naruto_vision.gallery.gallery import Gallery
     from naruto_vision.gallery.legacy import check_encoder, read_reference_index
 
     index = read_reference_index(arguments.folder)
-    encoder = open_encoder(arguments.encoder, arguments.pretrained)
+    from naruto_vision.encoders.opening import open_encoder
+    from naruto_vision.gallery.gallery import Gallery
+
+    encoder = open_encoder(arguments.encoder, arguments.weights)
     roots = [root for root in (arguments.root, Path(), arguments.folder, arguments.folder.parent) if root is not None]
 
     def find(path: str) -> Path | None:

@@ -73,6 +73,8 @@ COMMANDS = {
     "weights verify": ("verify downloaded weights against their hashes", "weights"),
     "weights import": ("convert a training checkpoint of CLIP to a model bundle", "weights"),
     "doctor": ("show versions, hardware and weights, and report problems", "doctor"),
+    "configs": ("list the packaged configs, or print or copy one", "configs"),
+    "completion": ("print the completion script of a shell: bash, zsh or fish", "completion"),
 }
 """Command → (one line of help, module of `naruto_vision.cli`).
 
@@ -96,9 +98,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "evaluate --gt gt.json --preds-dir runs/a --compare runs/b runs/c",
     ),
     "evaluate counts": ("evaluate counts CLIP=45/50/56/62 DINO=39/50/56/62",),
-    "gallery import": (
-        "gallery import index --out runs/gallery --encoder ViT-B-32 --pretrained weights/ViT-B-32.openai.pt",
-    ),
+    "gallery import": ("gallery import index --out runs/gallery --encoder ViT-B-32 --weights ViT-B-32.openai",),
     "gallery list": ("gallery list runs/gallery", "gallery list runs/gallery --rows"),
     "gallery add": ("gallery add runs/gallery new.png --label Myra", "gallery add runs/gallery --root more_images"),
     "gallery remove": ("gallery remove runs/gallery --id 17 42", "gallery remove runs/gallery --label Myra"),
@@ -115,15 +115,17 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "weights list": ("weights list", "weights list --long"),
     "weights download": ("weights download sam_vit_b",),
     "weights verify": ("weights verify", "weights verify sam_vit_b"),
-    "weights import": ("weights import best.pt --model ViT-B-32 --out runs/imported",),
+    "weights import": ("weights import best.pt --encoder ViT-B-32 --out runs/imported",),
     "doctor": ("doctor", "doctor --json"),
+    "configs": ("configs", "configs clip.yaml", "configs clip.yaml --out my.yaml"),
+    "completion": ("completion bash", "completion zsh", "completion fish"),
 }
 """Command → examples at the end of its help, without the program's name."""
 
 _SECTIONS = {
-    "getting started:": ("demo", "doctor", "weights"),
+    "getting started:": ("demo", "doctor", "completion", "weights"),
     "data:": ("draw", "data"),
-    "train and predict:": tuple(TRAINER_COMMANDS),
+    "train and predict:": (*TRAINER_COMMANDS, "configs"),
     "galleries:": ("gallery", "search"),
     "evaluate and time:": ("evaluate", "bench"),
 }
@@ -175,7 +177,10 @@ class _Parser(argparse.ArgumentParser):
         return super().add_argument(*flags, **options)
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see `{self.prog} --help`")
+        unknown = message.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0]
+        near = difflib.get_close_matches(unknown, self._option_string_actions, n=1) if unknown[:2] == "--" else []
+        hint = f"did you mean {near[0]}?" if near else f"see `{self.prog} --help`"
+        raise InputError(f"{message}; {hint}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -220,22 +225,29 @@ def split(argv: Sequence[str]) -> tuple[str, list[str]]:
         others = f"expected one of {lasts}; see `{PROGRAM} {argv[0]} --help`"
         what = "no such command" if len(argv) > 1 else "a command is missing"
         raise InputError(f"{pair}: {what}; {f'did you mean `{PROGRAM} {near[0]}`?' if near else others}")
-    near = difflib.get_close_matches(pair, names, n=1) or difflib.get_close_matches(argv[0], names, n=1)
+    near = [] if "-" in pair else difflib.get_close_matches(pair, names, n=1)
+    near = near or difflib.get_close_matches(argv[0], names, n=1)
     hint = f"did you mean `{PROGRAM} {near[0]}`?" if near else f"`{PROGRAM} --help` lists the commands"
     raise InputError(f"{argv[0]}: no such command; {hint}")
 
 
 def _run_trainer(command: str, argv: Sequence[str]) -> int:
     from naruto_vision.cli.trainer_args import expand_argv, limit_threads, verb_help
+    from naruto_vision.cli.trainer_checks import as_typed, check_run, check_typed
 
     if _HELP & set(argv):
         sys.stdout.write(verb_help(command))
         return 0
+    check_typed(command, argv)
     expanded = expand_argv(command, argv)
-    limit_threads()
-    from naruto_vision.cli.trainer import run_cli  # imports torch and Lightning
+    try:
+        check_run(expanded)
+        limit_threads()
+        from naruto_vision.cli.trainer import run_cli  # imports torch and Lightning
 
-    run_cli(expanded)
+        run_cli(expanded)
+    except InputError as error:
+        raise InputError(as_typed(str(error), argv, expanded)) from None
     return 0
 
 

@@ -137,11 +137,12 @@ class NarutoCLI(LightningCLI):
 
     @override
     def before_instantiate_classes(self) -> None:
-        """Hand ``--out`` and ``--fail_fast`` to the callbacks, and refuse a precision that this machine emulates."""
+        """Hand ``--out`` and ``--fail_fast`` to the callbacks, and refuse what this machine does not have."""
         trainer = self.config.trainer
         if self.config.precision == "auto":
             trainer.precision = _fastest_precision(trainer.accelerator, trainer.precision)
-        _check_precision(trainer.precision, trainer.accelerator)
+        _check_machine(trainer.precision, trainer.accelerator)
+        _leave_out_callbacks(trainer)
         if self.config.out is not None:
             _set_in_callbacks(trainer, "out", self.config.out, "writes results")
         if self.config.fail_fast:
@@ -187,7 +188,7 @@ def _fastest_precision(accelerator: object, given: object) -> object:
     return "bf16-mixed" if accelerator in {"auto", "cpu"} and has_fast_bf16() else given
 
 
-def _check_precision(precision: object, accelerator: object) -> None:
+def _check_machine(precision: object, accelerator: object) -> None:
     on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
     if on_cpu and "bf16" in str(precision) and not has_fast_bf16():
         msg = (
@@ -195,6 +196,16 @@ def _check_precision(precision: object, accelerator: object) -> None:
             "in float32; use 32-true"
         )
         raise InputError(msg)
+    if accelerator in {"gpu", "cuda"} and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+        raise InputError(f"trainer.accelerator {accelerator}: no GPU that torch can use; give auto or cpu")
+
+
+def _leave_out_callbacks(trainer: Namespace) -> None:
+    """Leave out callbacks that Lightning refuses without a logger or without checkpoints."""
+    left_out = {"LearningRateMonitor", "DeviceStatsMonitor"} if trainer.logger is False else set()
+    left_out |= {"ModelCheckpoint"} if trainer.enable_checkpointing is False else set()
+    if isinstance(trainer.callbacks, list):
+        trainer.callbacks = [each for each in trainer.callbacks if each.class_path.rpartition(".")[2] not in left_out]
 
 
 def _callbacks_with(name: str, trainer: Namespace) -> list[Namespace]:
@@ -286,6 +297,8 @@ def one_line(message: str) -> str:
     text = _DENIED.sub(" in a config", " ".join((text or message).split()))
     text = re.sub(r"Expected an? <class '([\w.]+)'>", r"expected \1", _CLASS.sub(r"\2:", text))
     text = re.sub(r"Expected a dot import path string: (\w+)", _unfit_class, text)
+    text = re.sub(r"\. Got value: (.{1,60})$", r", found \1", text)
+    text = re.sub(r"Type typing\.Callable\[.*\] expects a function or a callable class: (expected \w+);.*", r"\1", text)
     text = re.sub(r"Expected a typing\.Literal\[(.*?)\]", r"expected one of \1", text)
     keys = ".".join(dict.fromkeys(_PARSER_KEY.findall(message)))
     given = re.findall(r"^\s*Given value: (?!NestedArg)(.{1,60})$", message, flags=re.MULTILINE)

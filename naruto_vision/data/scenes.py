@@ -198,7 +198,7 @@ class SceneDataModule(pl.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Open the scene folders of a stage, so that a wrong one is reported at once."""
         if stage != "fit" or self.folders["valid"] is not None:
-            self.dataset({"validate": "valid", "fit": "valid"}.get(stage, stage))
+            self.dataset({"validate": "valid", "fit": "valid", "test": "test"}.get(stage, "predict"))
 
     @property
     def scene_batch_size(self) -> int:

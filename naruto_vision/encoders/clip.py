@@ -25,6 +25,7 @@ from naruto_vision.encoders.tiny import TINY_CLIP, TINY_PREPROCESS, TinySizes, b
 from naruto_vision.errors import FormatError, InputError
 from naruto_vision.io.bundles import INFO, bundle_path, load_bundle, load_strictly, read_bundle_info, save_bundle
 from naruto_vision.io.checkpoints import load_state_dict
+from naruto_vision.io.downloads import official_file
 from naruto_vision.records import ImageArray
 
 RANDOM = "random"
@@ -67,23 +68,28 @@ def _tiny_parts(sizes: TinySizes, vocabulary: Sequence[str] | None = None) -> _P
 def _open_clip_parts(architecture: str, pretrained: str | None, *, trust_pickle: bool) -> _Parts:
     """Build an open_clip architecture with the weights of a tag or a local file, or ``random`` ones."""
     tags = open_clip.list_pretrained_tags_by_model(architecture)
-    if pretrained is None:
+    named = f"{architecture}.{pretrained}" if pretrained in tags else pretrained or architecture
+    file = official_file(named, "ClipEncoder", missing_ok=pretrained in {*tags, RANDOM})
+    if file is None and pretrained is None:
         known = ", ".join([*tags[:4], "…"]) if tags else "none"
         msg = f"{architecture}: give pretrained weights: a local file, 'random', or an open_clip tag ({known})"
         raise InputError(msg)
     if pretrained == RANDOM:
         return _published_parts(architecture, None, quick_gelu=False)
-    if pretrained in tags:
+    if file is None and pretrained in tags:
         config = open_clip.get_pretrained_cfg(architecture, pretrained) or {}
         return _published_parts(architecture, pretrained, quick_gelu=bool(config.get("quick_gelu")))
-    state = load_state_dict(pretrained, trust_pickle=trust_pickle)
+    source = file or Path(pretrained or "")
+    if not source.exists() and (near := get_close_matches(str(source), tags, n=1)):
+        raise InputError(f"{source}: no such weights file or tag of {architecture}; did you mean {near[0]}?")
+    state = load_state_dict(source, trust_pickle=trust_pickle)
     prefix = next((each for each in _WRAPPERS if state and all(name.startswith(each) for name in state)), "")
     state = {name.removeprefix(prefix): value for name, value in state.items()}
     parts = _published_parts(architecture, None, quick_gelu=any(name in state for name in _OPENAI_ONLY))
     state = {name: value for name, value in state.items() if name not in _OPENAI_ONLY}
     if "positional_embedding" in state and not hasattr(parts.model, "positional_embedding"):
         state = convert_to_custom_text_state_dict(state)  # older files have no prefix for the text tower
-    load_strictly(parts.model, state, pretrained, architecture)
+    load_strictly(parts.model, state, source, architecture)
     return parts
 
 
@@ -159,7 +165,8 @@ class ClipEncoder(Encoder):
 
     Args:
         model: ``tiny-clip``, a bundle folder, or an open_clip architecture such as ``ViT-B-32``.
-        pretrained: For an architecture: a local weights file, an open_clip tag (downloaded by open_clip), or
+        pretrained: For an architecture: None for the file that ``weights download`` saved, a name that `weights list`
+            shows, a weights file, an open_clip tag (downloaded by open_clip unless it is in ``weights/``), or
             ``random`` for untrained weights. For ``tiny-clip``: None for the packaged weights, or ``random``.
             For a bundle folder: None, or an empty string.
         sizes: Sizes of a tiny CLIP that starts from random weights.
@@ -177,6 +184,7 @@ class ClipEncoder(Encoder):
 
     Raises:
         InputError: If the name is unknown, or an architecture is given without weights.
+        MissingPathError: If the weights were not downloaded; it names the command that does so.
         StateDictError: If a weights file does not fit the architecture.
     """
 

@@ -19,6 +19,7 @@ from naruto_vision.encoders.preprocess import Preparation, middle
 from naruto_vision.errors import InputError
 from naruto_vision.io.bundles import load_strictly
 from naruto_vision.io.checkpoints import load_state_dict
+from naruto_vision.io.downloads import official_file
 from naruto_vision.records import ImageArray
 
 RANDOM = "random"
@@ -38,8 +39,8 @@ class DinoEncoder(Encoder):
 
     Args:
         model: A timm name such as ``vit_small_patch14_dinov2.lvd142m``, or an official one such as ``dinov2_vits14``.
-        weights: A local file of timm or the official ``dinov2_vits14_pretrain.pth``; None lets timm download
-            the weights of the model; ``random`` takes untrained ones.
+        weights: A local file of timm or the official one, or its name such as ``dinov2_vits14``; None takes the file
+            that ``weights download`` saved, or else lets timm download it; ``random`` takes untrained ones.
         image_size: Side of the square input in pixels, a multiple of the patch size.
         pooling: ``cls`` takes the class token, ``mean`` averages the patch tokens.
 
@@ -71,7 +72,9 @@ class DinoEncoder(Encoder):
         self.model = model
         self.pooling = pooling
         self.image_size = image_size
-        self.vit: Any = _build(model, weights, image_size)
+        official = next((name for name, known in HUB_NAMES.items() if known == model), model)
+        file = official_file(weights or official, "DinoEncoder", missing_ok=weights in {None, RANDOM})
+        self.vit: Any = _build(model, str(file) if file else weights, image_size)
         self.dim = int(self.vit.num_features)
         self._weights = weights
         self._transform = Compose(
@@ -128,8 +131,9 @@ def _build(model: str, weights: str | None, image_size: int) -> VisionTransforme
     except OSError:
         if weights is not None:
             raise
-        fetch = "`naruto-vision weights download dinov2_vits14` (vitb14, vitl14, vitg14) on a machine with a network"
-        msg = f"{model}: its weights cannot be downloaded here; fetch them ({fetch}) and give the file"
+        official = next((name for name, known in HUB_NAMES.items() if known == model), "dinov2_vits14")
+        fetch = f"naruto-vision weights download {official}"
+        msg = f"{model}: its weights cannot be downloaded here; on a machine with a network, run: {fetch}"
         raise InputError(msg) from None
     if not isinstance(vit, VisionTransformer):
         msg = f"{model}: expected a vision transformer, found {type(vit).__name__}"

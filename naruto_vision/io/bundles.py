@@ -5,6 +5,7 @@ licence, metrics). It names no code. torch is imported where tensors are handled
 packaged config or bundle start without it.
 """
 
+import difflib
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,6 +65,12 @@ def config_path(name: str) -> Path:
     return path
 
 
+def packaged_configs() -> dict[str, str]:
+    """Return the names of the packaged configs, sorted, each with what it does: the second line of the file."""
+    lines = {path.name: path.read_text(encoding="utf-8").splitlines()[1] for path in _shared("configs").glob("*.yaml")}
+    return {name: line.removeprefix("# ").partition(". ")[0].rstrip(".") for name, line in sorted(lines.items())}
+
+
 def bundle_path(name: str | Path) -> Path:
     """Turn a bundle's name or folder into its folder."""
     folder = Path(name)
@@ -73,6 +80,9 @@ def bundle_path(name: str | Path) -> Path:
     if len(folder.parts) == 1 and (packaged / "model.json").is_file():
         return packaged
     names = ", ".join(packaged_bundles()) or "none"
+    near = difflib.get_close_matches(folder.name, packaged_bundles(), n=1, cutoff=0.8)
+    if near and len(folder.parts) == 1:
+        raise MissingPathError(folder, "model bundle", f"did you mean {near[0]}?")
     hint = f"tune one with `naruto-vision fit --config clip.yaml`, or give a packaged name: {names}"
     raise MissingPathError(folder, "model bundle", hint)
 

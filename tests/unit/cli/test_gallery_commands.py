@@ -117,7 +117,7 @@ def test_nothing_readable_is_an_error(home: Path, capsys: pytest.CaptureFixture[
 
 def test_another_encoder_adds_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     drawn(home / "new.png", 7)
-    words = ("add", "g", "new.png", "--label", "b", "--encoder", "tiny-clip", "--pretrained", "random")
+    words = ("add", "g", "new.png", "--label", "b", "--encoder", "tiny-clip", "--weights", "random")
     assert "opened with encoder" in told(capsys, *words, code=2)
     assert Gallery.open("g").generation == 1
 
@@ -170,7 +170,7 @@ def test_verify_says_what_is_wrong(home: Path, capsys: pytest.CaptureFixture[str
     text = told(capsys, "verify", "g", "--encoder", "tiny-clip", "--root", "data")
     assert [line.split()[0] for line in text.splitlines()] == ["ok"] * 8
     assert "3 of 3 are there" in text
-    wrong = told(capsys, "verify", "g", "--encoder", "tiny-clip", "--pretrained", "random", code=1)
+    wrong = told(capsys, "verify", "g", "--encoder", "tiny-clip", "--weights", "random", code=1)
     assert "use the encoder that built it" in wrong
     told(capsys, "remove", "g", "--id", "0")
     assert "warning thresholds  rows changed in generation 2" in told(capsys, "verify", "g")
