@@ -283,14 +283,13 @@ def audit(arguments: argparse.Namespace) -> int:
     from naruto_vision.data import leaks
     from naruto_vision.io.atomic import write_json
 
-    items = leaks.collect_items(_read(arguments, need_files=False), arguments.gallery)
+    tables = _read(arguments, need_files=False)
+    items = leaks.collect_items(tables, arguments.gallery)
     encoder = None
     if arguments.encoder:
         from naruto_vision.encoders.opening import open_encoder
 
         encoder = open_encoder(arguments.encoder, arguments.weights)
-    tables = _read(arguments, need_files=False)
-    items = leaks.collect_items(tables, arguments.gallery)
     found = leaks.audit(items, _scan(items), window=arguments.window, numbers=arguments.numbers)
     lines, document = [*_notes(found), *_remarks(tables)], found.as_json()
     if arguments.out is not None:
