@@ -54,6 +54,13 @@ class JsonError(FormatError):
         InputError.__init__(self, f"{path}: {what} ({reason})" + (f"; {hint}" if hint else ""))
 
 
+class YamlError(FormatError):
+    """A file is not YAML, or YAML that is not read; ``reason`` has the line where it is known."""
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        InputError.__init__(self, f"{path}: not YAML ({reason})")
+
+
 class StateDictError(InputError):
     """A weights file does not fit the architecture it was opened for."""
 

@@ -74,8 +74,8 @@ def test_configs_are_found_by_bare_name(monkeypatch: pytest.MonkeyPatch, tmp_pat
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("model: [unclosed\n", "own.yaml: not YAML (line 2, column 1: expected ',' or ']'"),
-        ("a: b: c\n", "own.yaml: not YAML (line 1, column 5: mapping values are not allowed here)"),
+        ("model: [unclosed\n", "own.yaml: not YAML (line 2, column 1: did not find expected ',' or ']'"),
+        ("a: b: c\n", "own.yaml: not YAML (line 1, column 5: mapping values are not allowed in this context)"),
         ("- 1\n", "own.yaml: expected keys such as model, data and trainer, found list"),
         ("", "own.yaml: expected keys such as model, data and trainer, found NoneType"),
         ("hello\n", "own.yaml: expected keys such as model, data and trainer, found str"),
