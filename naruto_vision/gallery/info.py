@@ -13,9 +13,11 @@ from naruto_vision.gallery.store import (
     ROWS,
     STATS,
     THRESHOLDS,
+    RowRecord,
     parse_json,
     parse_lines,
     read_files,
+    read_ledger,
 )
 from naruto_vision.io.typed_json import convert_json
 
@@ -68,22 +70,23 @@ def list_gallery(folder: str | Path, *, rows: bool = False) -> Listing:
     manifest, data = read_files(root, names)
     from naruto_vision.gallery.content import stale_since
     from naruto_vision.gallery.index import IndexMeta
+    from naruto_vision.gallery.thresholds import Thresholds
 
-    index, thresholds = (parse_json(root / name, data[name], dict[str, Any]) for name in (INDEX_META, THRESHOLDS))
-    ledger = tuple(parse_lines(root / LEDGER, data[LEDGER], dict[str, Any]))
-    has_any = thresholds.get("default") is not None or bool(thresholds.get("classes"))
+    index = parse_json(root / INDEX_META, data[INDEX_META], dict[str, Any])
+    thresholds = parse_json(root / THRESHOLDS, data[THRESHOLDS], Thresholds)
+    ledger = read_ledger(root / LEDGER, data[LEDGER], manifest["generation"])
     return Listing(
         generation=manifest["generation"],
         fingerprint=manifest["fingerprint"],
         dim=manifest["dim"],
         index=index,
         budgets=convert_json(root / INDEX_META, index, IndexMeta, hint=AGAIN).budgets,
-        thresholds=thresholds,
+        thresholds=thresholds.as_json(),
         total=manifest["rows"],
         labels=_counts(root / STATS, data[STATS], manifest["rows"]),
-        rows=tuple(parse_lines(root / ROWS, data[ROWS], dict[str, Any])) if rows else (),
+        rows=tuple(parse_lines(root / ROWS, data[ROWS], RowRecord)) if rows else (),
         ledger=ledger,
-        stale_since=stale_since(ledger) if has_any else None,
+        stale_since=stale_since(ledger) if thresholds.chosen else None,
     )
 
 
