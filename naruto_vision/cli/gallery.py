@@ -6,13 +6,12 @@
 import argparse
 import dataclasses
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from naruto_vision.cli.console import add_json_option, check_empty, count, progress, show, show_json
+from naruto_vision.cli.console import add_json_option, check_empty, count, progress, show, show_json, warn
 from naruto_vision.cli.trainer_args import GALLERY
 from naruto_vision.errors import FingerprintError, InputError, MissingPathError
 
@@ -240,7 +239,7 @@ def _add(arguments: argparse.Namespace) -> int:
         encoder = gallery_encoder(arguments, gallery.note, gallery.fingerprint)
         after = _embed_and_publish(arguments, gallery, encoder, fresh, quarantine)
         for bad in quarantine.rows:
-            sys.stderr.write(f"left out: {bad.reason}\n")
+            warn(f"left out: {bad.reason}")
         quarantine.check(1.0)
         _show_edit(arguments.gallery, after)
     show(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _SPLITS = ("train", "valid", "val", "validation", "test")
 _ENCODERS = {"clip": "naruto_vision.ClipEncoder", "dino": "naruto_vision.DinoEncoder"}
+_RECIPE = {"model": str, "pretrained": str, "weights": str, "image_size": int, "pooling": str}
 
 
 class _Stats(TypedDict):
@@ -107,11 +108,16 @@ def find_image(root: Path, path: str) -> Path | None:
 
 
 def encoder_config(note: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the encoder of a gallery's note as a config has it; None if the note names none."""
+    """Return the encoder of a gallery's note as a config has it; None if the note names none.
+
+    A gallery may come from others, so its note chooses among the encoders and their weights, and sets nothing else.
+    """
     recipe = note.get("encoder")
     if not isinstance(recipe, Mapping) or recipe.get("kind") not in _ENCODERS:
         return None
     values = {key: value for key, value in recipe.items() if key != "kind" and value is not None}
+    if not all(type(value) is _RECIPE.get(key) and value != "random" for key, value in values.items()):
+        return None
     return {"class_path": _ENCODERS[recipe["kind"]], "init_args": values}
 
 

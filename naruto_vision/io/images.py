@@ -22,13 +22,14 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
+from naruto_vision.geometry import MAX_PIXELS as MAX_PIXELS
 from naruto_vision.io.atomic import write_bytes
 from naruto_vision.records import ImageArray
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # MPO, a JPEG with more images behind it, opens as JPEG
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"})
-MAX_PIXELS = 50_000_000
 MAX_SIDE = 20_000
+MAX_BYTES = 8 * MAX_PIXELS  # of a file: 16-bit RGBA without compression
 
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError)
 _FAILURES = (*_DECODER_ERRORS, NotImplementedError, ArithmeticError, MemoryError, struct.error, zlib.error)
