@@ -150,7 +150,8 @@ class NarutoCLI(LightningCLI):
             super().instantiate_classes()
         except ValueError as error:
             raise _own_error(error) or InputError(one_line(str(error))) from None
-        for callback in self.trainer.callbacks:
+        callbacks: list[pl.Callback] = getattr(self.trainer, "callbacks", [])
+        for callback in callbacks:
             if isinstance(callback, SceneWriterCallback):
                 callback.allowed_imports = self.packages
 

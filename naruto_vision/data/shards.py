@@ -124,8 +124,8 @@ class ShardReader:
         packed = read_part(shard.with_suffix(".json"), ShardList).pictures
         inside = all(0 <= one.offset <= size - one.size and 0 <= one.size <= MAX_BYTES for one in packed)
         if len(packed) != count or not inside:
-            found = f"{len(packed)}" + " inside" * inside
-            raise FormatError(shard.with_suffix(".json"), f"{count} images inside {size} bytes", found)
+            expected = f"{count} images inside {size} bytes"
+            raise FormatError(shard.with_suffix(".json"), expected, f"{len(packed)}" if inside else "others")
         for one in packed:
             self._offsets[one.path] = (shard, one.offset, one.size)
             self.images[one.path] = one.labels

@@ -22,7 +22,9 @@ def open_encoder(model: str, pretrained: str | None = None) -> Encoder:
 
 def open_recipe(recipe: Mapping[str, Any]) -> Encoder:
     """Open the encoder recorded in a gallery, in evaluation mode."""
-    if not isinstance(recipe, Mapping) or RANDOM in recipe.values():  # a model of any size without weights; no gallery records one
+    if (
+        not isinstance(recipe, Mapping) or RANDOM in recipe.values()
+    ):  # a model of any size without weights; no gallery records one
         recipe = {}
     match recipe:
         case {"kind": kind, "model": str(model), "pretrained": str() | None as pretrained} if kind == KIND:

@@ -45,7 +45,7 @@ def _closed_by(
     """Return how many nodes, how deep, an event completes; none for the start of a node."""
     anchor, nodes, depth = None, 0, 0
     if isinstance(event, yaml.AliasEvent):
-        return known.get(event.anchor, (_MAX_NODES, 0))  # an alias inside its own anchor never ends
+        return known.get(str(event.anchor), (_MAX_NODES, 0))  # an alias inside its own anchor never ends
     if isinstance(event, yaml.ScalarEvent):
         anchor, nodes, depth = event.anchor, 1, 1
         if len(event.value) > _MAX_DIGITS and _NUMBER.fullmatch(event.value):
