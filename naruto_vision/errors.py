@@ -60,13 +60,25 @@ class FormatError(InputError):
 
 
 class JsonError(FormatError):
-    """A file is not valid JSON, or its JSON is rejected; ``error`` is the exception of the parser."""
+    """A file is not valid JSON, or its JSON is rejected; ``error`` is the exception of the parser.
 
-    def __init__(self, path: str | Path, error: Exception, hint: str = "") -> None:
+    ``line`` is the line of a JSON Lines file.
+    """
+
+    def __init__(self, path: str | Path, error: Exception, hint: str = "", line: int = 0) -> None:
         broken = isinstance(error, (json.JSONDecodeError, UnicodeError, RecursionError))
         what = "not JSON" if broken else "JSON that cannot be used"
         reason = str(error).partition("\n")[0].partition(" (char ")[0]  # line and column suffice
+        if line:
+            what, reason = f"line {line}: {what}", reason.partition(": line ")[0]
         InputError.__init__(self, f"{path}: {what} ({reason})" + (f"; {hint}" if hint else ""))
+
+
+class YamlError(FormatError):
+    """A file is not YAML, or YAML that is not read; ``reason`` has the line where it is known."""
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        InputError.__init__(self, f"{path}: not YAML ({reason})")
 
 
 class StateDictError(InputError):

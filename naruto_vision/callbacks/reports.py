@@ -1,7 +1,5 @@
 """Reports of a tuning run: tables, plots and metrics in one folder."""
 
-import csv
-import io
 import logging
 import math
 from pathlib import Path
@@ -16,6 +14,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from naruto_vision.io.atomic import atomic_file, write_json, write_text
+from naruto_vision.io.text import csv_text
 from naruto_vision.modules.clip_tuner import ContrastiveTuner
 from naruto_vision.modules.tuning import ExportBundle
 from naruto_vision.viz.figures import Line, line_figure
@@ -31,7 +30,7 @@ _DARK = 0.6  # cells above this fraction of their row have white numbers
 def confusion_csv(confusion: Tensor, classes: tuple[str, ...]) -> str:
     """Format a confusion matrix (C, C), rows are true classes, with names on both sides."""
     rows = [["truth", *classes], *([name, *row] for name, row in zip(classes, confusion.tolist(), strict=True))]
-    return _csv(rows)
+    return csv_text(rows)
 
 
 def per_class_csv(confusion: Tensor, classes: tuple[str, ...]) -> str:
@@ -40,13 +39,7 @@ def per_class_csv(confusion: Tensor, classes: tuple[str, ...]) -> str:
     for index, name in enumerate(classes):
         right, total = int(confusion[index, index]), int(confusion[index].sum())
         rows.append([name, right, total, f"{right / total:.4f}" if total else ""])
-    return _csv(rows)
-
-
-def _csv(rows: list[list[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+    return csv_text(rows)
 
 
 def confusion_figure(confusion: Tensor, classes: tuple[str, ...]) -> Figure:

@@ -46,6 +46,7 @@ class SceneWriterCallback(BasePredictionWriter):
         self.settings = settings or WriterConfig()
         self.fail_fast = fail_fast
         self.run: dict[str, Any] = {}
+        self.allowed_imports: Sequence[str] = ()  # packages that the command opened for configs; none opens itself
         self._writer: SceneWriter | None = None
         self._behind: BackgroundWriter | None = None
         self._bad: list[tuple[str, str]] = []
@@ -122,8 +123,12 @@ class SceneWriterCallback(BasePredictionWriter):
         self._finish_writing()
         bad = gather_lists(trainer, self._bad)
         if trainer.is_global_zero:
-            passed_over = self._listing.as_json()
-            facts = {"versions": software_versions(), "index": self._index, "passed_over": passed_over}
+            facts = {
+                "versions": software_versions(),
+                "index": self._index,
+                "allowed_imports": list(self.allowed_imports),
+                "passed_over": self._listing.as_json(),
+            }
             self.run = self._writer.finish(bad, facts)
             _LOG.info("%s: %s", self.out, "; ".join([_summary(self.run["counts"]), *self._listing.sentences()]))
         trainer.strategy.barrier("scene files")

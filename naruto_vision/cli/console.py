@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from naruto_vision.errors import InputError
+from naruto_vision.io.text import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID
@@ -94,14 +95,19 @@ def check_empty(out: Path) -> None:
 
 
 def show(*items: "str | Table") -> None:
-    """Print lines and tables on stdout; names of files that are not valid Unicode are printed as their bytes."""
+    """Print lines and tables on stdout, control characters escaped; names that are not Unicode as their bytes."""
     for item in items:
         if isinstance(item, str):
-            sys.stdout.write(f"{item}\n")
+            sys.stdout.write(f"{printable(item)}\n")
         else:
             from rich.console import Console
 
             Console().print(item)
+
+
+def warn(line: str) -> None:
+    """Print a line on stderr, control characters escaped."""
+    sys.stderr.write(f"{printable(line)}\n")
 
 
 def show_json(document: object) -> None:
@@ -117,9 +123,10 @@ def make_table(columns: Iterable[str], rows: Iterable[Iterable[object]], title: 
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*map(escape, columns), title=Text(title) if title else None, title_justify="left")
+    title_text = Text(printable(title)) if title else None
+    table = Table(*(escape(printable(column)) for column in columns), title=title_text, title_justify="left")
     for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))  # neither markup nor emoji codes
+        table.add_row(*(Text(printable(str(cell))) for cell in row))  # neither markup nor emoji codes
     return table
 
 

@@ -1,8 +1,6 @@
 """``naruto-vision data prepare|audit|split|shard``, and the options of every command that reads class data."""
 
 import argparse
-import csv
-import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -343,13 +341,12 @@ def _write_suspects(found: "Audit", checked: "VectorAudit", arguments: argparse.
     """Write ``neighbours.csv``, one line per image, and ``suspects.png``."""
     from naruto_vision.io.atomic import write_text
     from naruto_vision.io.images import write_image
+    from naruto_vision.io.text import csv_text
     from naruto_vision.viz.overlay import label_colours
     from naruto_vision.viz.sheets import draw_rows
 
     table, sheet = arguments.out / "neighbours.csv", arguments.out / "suspects.png"
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(checked.rows())
-    write_text(table, text.getvalue())
+    write_text(table, csv_text(checked.rows()))
     yield f"the neighbours' classes of every image are in {table}"
     suspects = checked.suspects[:_SHEET_ROWS]
     if not suspects:

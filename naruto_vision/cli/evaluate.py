@@ -3,7 +3,6 @@
 import argparse
 import os
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -16,6 +15,7 @@ from naruto_vision.cli.console import (
     progress,
     sheet_path,
     show,
+    warn,
     whole_number,
 )
 from naruto_vision.errors import InputError, MissingPathError
@@ -79,7 +79,7 @@ def warn_unused_labels(names: Mapping[str, str], sides: Sequence[Mapping[str, Se
     found = _labels(sides)
     unused = [old for old, new in names.items() if old not in found and old != new]
     if unused:
-        sys.stderr.write(f"--label-map: no object and no prediction has the label {', '.join(unused)}\n")
+        warn(f"--label-map: no object and no prediction has the label {', '.join(unused)}")
 
 
 def _labels(sides: Sequence[Mapping[str, Sequence["LabelledBox"]]]) -> set[str]:
@@ -144,10 +144,11 @@ def _print(
     """Print the tables of every run, their comparison, and the verdicts of these scenes."""
     from rich.markup import escape
 
+    from naruto_vision.io.text import printable
     from naruto_vision.metrics import report
 
     for name, document in runs.items():
-        show(report.table_from_json(document, escape(name)), report.reasons_table(document))
+        show(report.table_from_json(document, escape(printable(name))), report.reasons_table(document))
         show(report.bounds_table(document))
         if "fragments" in document:
             show(report.fragments_table(document))

@@ -7,13 +7,12 @@ import argparse
 import dataclasses
 import difflib
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from naruto_vision.cli.console import add_json_option, check_empty, count, progress, show, show_json
+from naruto_vision.cli.console import add_json_option, check_empty, count, progress, show, show_json, warn
 from naruto_vision.cli.trainer_args import GALLERY
 from naruto_vision.errors import FingerprintError, InputError, MissingPathError
 from naruto_vision.io.names import label_name
@@ -75,7 +74,8 @@ def list_files(names: Sequence[str]) -> list[str]:
         listing = scan_folder(name)
         listing.refuse_empty(name)
         files += [(Path(name) / file).as_posix() for file in listing.images]
-        sys.stderr.writelines(f"{name}: {sentence}\n" for sentence in listing.sentences())
+        for sentence in listing.sentences():
+            warn(f"{name}: {sentence}")
     return files
 
 
@@ -253,7 +253,7 @@ def _add(arguments: argparse.Namespace) -> int:
         encoder = gallery_encoder(arguments, gallery.note, gallery.fingerprint)
         after = _embed_and_publish(arguments, gallery, encoder, fresh, quarantine)
         for bad in quarantine.rows:
-            sys.stderr.write(f"left out: {bad.reason}\n")
+            warn(f"left out: {bad.reason}")
         quarantine.check(1.0)
         _show_edit(arguments.gallery, after)
     show(
@@ -272,7 +272,8 @@ def _wanted(arguments: argparse.Namespace) -> list[tuple[Path, str]]:
         from naruto_vision.data.readers import read_class_folders
 
         table = read_class_folders(arguments.root)
-        sys.stderr.writelines(f"{arguments.root}: {remark}\n" for remark in table.report.remarks())
+        for remark in table.report.remarks():
+            warn(f"{arguments.root}: {remark}")
         return [(arguments.root / row.path, row.label) for row in table.rows]
     missing = next((name for name in arguments.images if not Path(name).exists()), None)
     if missing:

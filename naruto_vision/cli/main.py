@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from naruto_vision.errors import InputError, NarutoVisionError
+from naruto_vision.io.text import printable
 
 PROGRAM = "naruto-vision"
 EXIT_INPUT = 2
@@ -285,11 +286,17 @@ def _termination_unwinds() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+class _Lines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 @contextmanager
 def _log_lines() -> Iterator[None]:
     """Show this package's own log lines on stderr; other packages' loggers stay as they are."""
     logger = logging.getLogger("naruto_vision")
     handler = logging.StreamHandler()
+    handler.setFormatter(_Lines())
     logger.addHandler(handler)
     before = logger.level
     logger.setLevel(logging.INFO)
@@ -309,13 +316,16 @@ def main(args: Sequence[str] | None = None) -> int:
         try:
             return _run(argv)
         except NarutoVisionError as error:
-            line = " ".join(str(error).split())
+            line = printable(" ".join(str(error).split()))
             sys.stderr.write(f"{PROGRAM}: error: {line}\n")
             return error.exit_code
+        except RecursionError:
+            sys.stderr.write(f"{PROGRAM}: error: a file or an option is nested too deep\n")
+            return EXIT_INPUT
         except OSError as error:
             if error.errno not in _DISK_ERRORS:
                 raise
-            path = f"{error.filename}: " if error.filename is not None else ""
+            path = f"{printable(str(error.filename))}: " if error.filename is not None else ""
             sys.stderr.write(f"{PROGRAM}: error: {path}{_DISK_ERRORS[error.errno]}\n")
             return EXIT_INPUT
         except KeyboardInterrupt:

@@ -1,7 +1,6 @@
 """``naruto-vision search``: name images or texts by a gallery, and show the nearest entries."""
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from naruto_vision.cli.console import (
     sheet_path,
     show,
     show_json,
+    warn,
 )
 from naruto_vision.cli.gallery import add_encoder_options, embed_files, gallery_encoder, list_files
 from naruto_vision.cli.trainer_args import GALLERY, check_gallery
@@ -71,7 +71,7 @@ def search(arguments: argparse.Namespace) -> int:
         *_search_texts(arguments, gallery, encoder),
     )
     for bad in quarantine.rows:
-        sys.stderr.write(f"left out: {bad.reason}\n")
+        warn(f"left out: {bad.reason}")
     lost = _draw(arguments, gallery, results) if arguments.sheet else 0
     if arguments.json:
         show_json(

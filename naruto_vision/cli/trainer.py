@@ -1,10 +1,10 @@
 """``fit``, ``validate``, ``test`` and ``predict`` through one LightningCLI."""
 
 import difflib
-import importlib
 import inspect
 import logging
 import re
+import sys
 import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
@@ -15,24 +15,29 @@ from typing import Any, Literal, TypeVar
 import lightning.pytorch as pl
 import torch
 import yaml
-from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader, set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.trainer.states import TrainerStatus
 from typing_extensions import override
 
 import naruto_vision
+from naruto_vision.callbacks.scenes import SceneWriterCallback
 from naruto_vision.callbacks.tensorboard import summary_writer, utf8
-from naruto_vision.cli.trainer_args import RUN_CONFIG, SHORT_OPTIONS, config_keys
+from naruto_vision.cli.trainer_args import RUN_CONFIG, SHORT_OPTIONS, config_keys, opened_packages, take_imports
 from naruto_vision.errors import InputError, NarutoVisionError
 from naruto_vision.io.atomic import write_text
-from naruto_vision.io.checkpoints import check_checkpoint
+from naruto_vision.io.checkpoints import check_callback_states, check_checkpoint
 from naruto_vision.io.machine import has_fast_bf16
+from naruto_vision.io.yaml_files import UNUSABLE, check_yaml, read_yaml
 
 _LOG = logging.getLogger(__name__)
 _Class = TypeVar("_Class")
 ALLOWED_IMPORTS = ("naruto_vision", "lightning.pytorch", "torch.nn", "torch.optim")
-"""Packages whose classes a config may name. Others are refused before import: a config must not run code."""
+"""Packages whose classes a config may name, with those of ``--allow-imports`` and of installed plugins.
+
+Others are refused before import: a config must not run code.
+"""
 
 _SUPPRESSED_WARNINGS = (  # expected in every run; no action for the user
     ".*isinstance.treespec, LeafSpec.*",
@@ -58,6 +63,8 @@ _CHECKPOINT_NAMES = frozenset({"last", "best", "hpc"})
 _LIGHTNING_FAILURE = 1  # Lightning exits with this after Ctrl-C
 _NOT_OFFERED: set[str | int] = {"model", "datamodule", "weights_only"}
 _DATALOADERS = {"fit": {"train_dataloaders", "val_dataloaders"}}
+_load_yaml = get_loader("yaml")
+_opened: set[str] = set()  # every package opened so far in this process; jsonargparse keeps them
 
 
 class SaveConfig(SaveConfigCallback):
@@ -92,12 +99,19 @@ class SaveConfig(SaveConfigCallback):
         for folder in folders if trainer.is_global_zero else ():
             write_text(Path(folder) / RUN_CONFIG, self.parser.dump(self.config, skip_none=False))
 
+    @override
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Refuse the states of callbacks, before they are restored, that would delete files of others."""
+        check_callback_states(trainer.ckpt_path or "checkpoint", checkpoint.get("callbacks"))
+
 
 class NarutoCLI(LightningCLI):
     """Model, data and Trainer of one command, from its config and options."""
 
-    def __init__(self, argv: Sequence[str]) -> None:
-        self.command, self.argv = argv[0], list(argv[1:])
+    def __init__(self, argv: Sequence[str], packages: Sequence[str] = ()) -> None:
+        self.command, self.argv, self.packages = argv[0], list(argv[1:]), packages
         self.method_options: list[str] = []
         super().__init__(
             save_config_callback=SaveConfig,
@@ -131,6 +145,8 @@ class NarutoCLI(LightningCLI):
             self.config = parser.parse_args(self.argv)
         except ArgumentError as error:
             raise InputError(explain_error(str(error), parser, self.command, self.argv)) from None
+        except RecursionError:
+            raise InputError(f"{self.command}: an option or a config is nested too deep") from None
         path = self.config.get("ckpt_path")
         if path and path not in _CHECKPOINT_NAMES:
             check_checkpoint(path)
@@ -154,6 +170,10 @@ class NarutoCLI(LightningCLI):
             super().instantiate_classes()
         except ValueError as error:
             raise _own_error(error) or InputError(one_line(str(error))) from None
+        callbacks: list[pl.Callback] = getattr(self.trainer, "callbacks", [])
+        for callback in callbacks:
+            if isinstance(callback, SceneWriterCallback):
+                callback.allowed_imports = self.packages
 
     def run(self) -> None:
         """Run the command."""
@@ -226,14 +246,20 @@ def _set_in_callbacks(trainer: Namespace, name: str, value: object, what: str) -
 
 def run_cli(argv: Sequence[str], *, run: bool = True) -> NarutoCLI:
     """Build model, data and Trainer of a command and run it."""
-    _prepare_class_paths(" ".join([*argv, *(path.read_text(encoding="utf-8") for path in _configs(argv))]))
+    given, argv = take_imports(argv)
+    packages = opened_packages(given)
+    if packages:
+        _LOG.info(
+            "classes of %s are allowed in configs, by --allow-imports or an installed plugin", ", ".join(packages)
+        )
+    _prepare_class_paths(" ".join([*argv, *(path.read_text(encoding="utf-8") for path in _configs(argv))]), packages)
     for name in _NOISY_LOGGERS:
         logging.getLogger(name).addFilter(_is_shown)
     with warnings.catch_warnings():
         for message in _SUPPRESSED_WARNINGS:
             warnings.filterwarnings("ignore", message=message)
         try:
-            cli = NarutoCLI(argv)
+            cli = NarutoCLI(argv, packages)
             if run:
                 cli.run()
         except MisconfigurationException as error:
@@ -245,19 +271,34 @@ def _configs(argv: Sequence[str]) -> list[Path]:
     return [Path(value) for option, value in pairwise(argv) if option in {"--config", "-c"}]
 
 
-def _prepare_class_paths(text: str) -> None:
+def _bounded_yaml(text: str) -> object:
+    """Load YAML as jsonargparse does, after checking its size and depth."""
+    try:
+        check_yaml(text)
+        return _load_yaml(text)
+    except UNUSABLE as error:
+        raise error if isinstance(error, yaml.YAMLError) else yaml.YAMLError(str(error)) from None
+
+
+def _prepare_class_paths(text: str, packages: Sequence[str] = ()) -> None:
     """Refuse class paths of other packages, and import the public classes named in a text.
 
     jsonargparse takes a class path without dots for a class that is imported already.
     """
-    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=list(ALLOWED_IMPORTS))
+    set_loader("yaml", _bounded_yaml, (yaml.YAMLError,))
+    closed = sorted(_opened.difference(packages))
+    try:
+        set_parsing_settings(import_path_denylist=["*", *closed], import_path_allowlist=[*ALLOWED_IMPORTS, *packages])
+    except ValueError as error:
+        raise InputError(f"--allow-imports {','.join(packages)}: {one_line(str(error))}") from None
+    _opened.update(packages)
     for name in set(re.findall(r"\w+", text)).intersection(naruto_vision.__all__):
         getattr(naruto_vision, name)
 
 
-def parse_class(kind: type[_Class], section: dict[str, Any], path: Path) -> _Class:
+def parse_class(kind: type[_Class], section: dict[str, Any], path: Path, allow_imports: Sequence[str] = ()) -> _Class:
     """Build the object that a section of a config describes, as the Trainer commands do."""
-    _prepare_class_paths(str(section))
+    _prepare_class_paths(str(section), opened_packages(allow_imports))
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(kind, "model", required=True)
     try:
@@ -322,15 +363,18 @@ def explain_error(message: str, parser: LightningArgumentParser, command: str, a
 
 
 def _has_key(config: Path, key: str) -> bool:
-    keys = config_keys(yaml.safe_load(config.read_text(encoding="utf-8")))
+    keys = config_keys(read_yaml(config))
     return any(f".{parent}.{name}".endswith(f".{key}") for parent, name in keys)
 
 
 def _known_options(before: str, parser: LightningArgumentParser, command: str) -> list[str]:
     """Return the options of the class that the message named last, or else all of the command."""
-    if classes := _CLASS.findall(before):
-        module, name = classes[-1]
-        return list(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
+    allowed = tuple(f"{package}." for package in (*ALLOWED_IMPORTS, *_opened))
+    for module, name in _CLASS.findall(before)[-1:]:
+        # a message quotes values of the config, so it may name any module: none is imported for it
+        found = getattr(sys.modules.get(module), name, None) if f"{module}.".startswith(allowed) else None
+        if inspect.isclass(found):
+            return list(inspect.signature(found).parameters)
     dotted = [str(key) for key in parser.get_defaults().keys()]  # noqa: SIM118 - a Namespace
     short = [option.flag[2:] for option in SHORT_OPTIONS] if command == "predict" else []
     return sorted({*dotted, *(key.rpartition(".")[2] for key in dotted), *short})

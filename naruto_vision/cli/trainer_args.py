@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import importlib.metadata
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -11,11 +12,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from naruto_vision.errors import InputError, MissingPathError
 from naruto_vision.io.bundles import config_path, packaged_configs
 from naruto_vision.io.machine import allowed_cpus
+from naruto_vision.io.yaml_files import read_yaml
 
 _LOG = logging.getLogger(__name__)
 SCENES_CONFIG = "scenes.yaml"
@@ -23,6 +23,9 @@ RUN_CONFIG = "config.yaml"
 """The whole config of a ``predict``, beside its results."""
 GALLERY, BUNDLE = "runs/gallery", "runs/clip/bundle"
 """The gallery and the encoder that ``SCENES_CONFIG`` names."""
+
+PLUGINS = "naruto_vision.plugins"
+"""Entry points of this group open the package that they name for class paths in configs."""
 
 HELP_ALL = "--help-all"
 _HELP_ALL = frozenset({HELP_ALL, "--help_all"})
@@ -107,6 +110,7 @@ _RUN = (
     Option("--trainer.precision", "NAME", "32-true (default), bf16-mixed, 16-mixed"),
     Option("--precision", "auto", "mixed precision if the hardware has it"),
     Option("--seed_everything", "N", "random seed (default: 42)"),
+    Option("--allow-imports", "PKG", "configs may also name classes of this package of yours (default: none)"),
 )
 _ROOT = Option("--data.root", "DIR", "labelled images (also --root)")
 _VALID = Option("--data.valid", "DIR", "scenes with gt.json, for thresholds")
@@ -331,14 +335,7 @@ def find_config(name: str) -> Path:
 
 def read_config(path: Path) -> dict[str, Any]:
     """Read a config; InputError if it is no YAML mapping, or misspells ``class_path`` or ``init_args``."""
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise InputError(f"{path}: not YAML ({where}{error.problem or error.context})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not YAML ({str(error).splitlines()[0]})") from None
+    config = read_yaml(path)
     if not isinstance(config, dict):
         msg = f"{path}: expected keys such as model, data and trainer, found {type(config).__name__}"
         raise InputError(msg)
@@ -376,6 +373,30 @@ def check_gallery(folder: str) -> None:
     from naruto_vision.gallery.store import read_manifest
 
     read_manifest(folder)
+
+
+def take_imports(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the packages of every ``--allow-imports PKG[,PKG]``, and the other arguments."""
+    packages: list[str] = []
+    rest: list[str] = []
+    arguments = iter(argv)
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if name not in ("--allow-imports", "--allow_imports"):
+            rest.append(argument)
+            continue
+        value = value if equals else next(arguments, "")
+        if not all(part.isidentifier() for name in value.split(",") for part in name.strip().split(".")):
+            msg = f"{name}: expected the name of a package, or several with commas, found {value!r}"
+            raise InputError(msg)
+        packages += [name.strip() for name in value.split(",")]
+    return packages, rest
+
+
+def opened_packages(given: Sequence[str]) -> list[str]:
+    """Return the packages whose classes configs may name too: the given ones, and those of installed plugins."""
+    plugins = importlib.metadata.entry_points(group=PLUGINS)
+    return sorted({*given, *(plugin.module.partition(".")[0] for plugin in plugins)})
 
 
 def limit_threads() -> None:

@@ -32,6 +32,7 @@ from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.io.atomic import write_json, write_text
 from naruto_vision.io.images import class_folder_names, scan_folder
 from naruto_vision.io.names import label_name
+from naruto_vision.io.text import csv_text
 from naruto_vision.io.typed_json import read_json
 
 HEADER = ("path", "label")
@@ -116,8 +117,9 @@ def _source_row(
     if not filename < len(values) or any(values[width:]):
         raise FormatError(path, f"{width} values in line {line}", f"{len(values)}")
     positives = []
-    for i, name in columns.items():
-        cell = values[i] if i < len(values) else ""
+    for i, cell in enumerate(values):  # not over all columns: a short row of a wide table is quick
+        if (name := columns.get(i)) is None:
+            continue
         try:
             marked = is_positive(cell)
         except ValueError:
@@ -217,11 +219,7 @@ def read_manifest(path: str | Path, root: str | Path | None = None, rules: ReadR
 def manifest_text(table: ClassTable, base: str | Path) -> str:
     r"""Return a table as the text of a manifest, with ``\n`` line ends."""
     prefix = PurePosixPath(Path(os.path.relpath(table.root.absolute(), Path(base).absolute())).as_posix())
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(HEADER)
-    writer.writerows(((prefix / row.path).as_posix(), row.label) for row in table.rows)
-    return out.getvalue()
+    return csv_text([HEADER, *(((prefix / row.path).as_posix(), row.label) for row in table.rows)])
 
 
 def statistics(table: ClassTable, note: str) -> dict[str, Any]:

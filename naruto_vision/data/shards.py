@@ -28,7 +28,7 @@ from naruto_vision.data.tables import ClassTable, ReadRules, SourceRow, build_ta
 from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.io.atomic import atomic_file, remove_leftovers, utf8, write_json
 from naruto_vision.io.bundles import file_sha256
-from naruto_vision.io.images import decode_image, read_image
+from naruto_vision.io.images import MAX_BYTES, decode_image, read_image
 from naruto_vision.io.quarantine import Quarantine
 from naruto_vision.io.typed_json import read_json
 from naruto_vision.records import ImageArray
@@ -122,8 +122,10 @@ class ShardReader:
         if found != size:
             raise FormatError(shard, f"{size} bytes", f"{found}; make the shards again with `naruto-vision data shard`")
         packed = read_part(shard.with_suffix(".json"), ShardList).pictures
-        if len(packed) != count or any(one.offset + one.size > size for one in packed):
-            raise FormatError(shard.with_suffix(".json"), f"{count} images inside {size} bytes", str(len(packed)))
+        inside = all(0 <= one.offset <= size - one.size and 0 <= one.size <= MAX_BYTES for one in packed)
+        if len(packed) != count or not inside:
+            expected = f"{count} images inside {size} bytes"
+            raise FormatError(shard.with_suffix(".json"), expected, f"{len(packed)}" if inside else "others")
         for one in packed:
             self._offsets[one.path] = (shard, one.offset, one.size)
             self.images[one.path] = one.labels

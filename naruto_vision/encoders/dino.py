@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import timm
+import torch
 from PIL import Image
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
@@ -17,7 +18,7 @@ from naruto_vision.encoders.base import Encoder
 from naruto_vision.encoders.class_token import timm_class_token
 from naruto_vision.encoders.preprocess import Preparation, middle
 from naruto_vision.errors import InputError
-from naruto_vision.io.bundles import load_strictly
+from naruto_vision.io.bundles import check_fits
 from naruto_vision.io.checkpoints import load_state_dict
 from naruto_vision.io.downloads import official_file
 from naruto_vision.records import ImageArray
@@ -31,6 +32,7 @@ HUB_NAMES = {
 }
 """Names of the models in DINOv2's repository to those of timm."""
 
+_LARGEST = 2048  # pixels a side; attention takes memory of the fourth power of the side
 _RESIZE_RATIO = 256 / 224  # the short side before the centre crop, as in DINOv2's own evaluation
 
 
@@ -68,6 +70,9 @@ class DinoEncoder(Encoder):
         if not timm.is_model(model):
             close = ", ".join(timm.list_models("*dinov2*", pretrained=True)[:4])
             msg = f"{model}: timm has no such model; DINOv2's are {close}, …"
+            raise InputError(msg)
+        if not 0 < image_size <= _LARGEST:
+            msg = f"{model}: expected an image size from 1 to {_LARGEST} pixels, found {image_size}"
             raise InputError(msg)
         self.model = model
         self.pooling = pooling
@@ -123,13 +128,31 @@ class DinoEncoder(Encoder):
 
 
 def _build(model: str, weights: str | None, image_size: int) -> VisionTransformer:
+    if weights in (None, RANDOM):
+        return _create(model, image_size, pretrained=weights is None)
+    state = load_state_dict(Path(weights))
+    for device in ("meta", "cpu"):  # a file that does not fit is refused before memory is taken
+        with torch.device(device):
+            vit = _create(model, image_size, pretrained=False)
+        own = vit.state_dict().keys()
+        converted = {
+            name: value
+            for name, value in checkpoint_filter_fn(state, vit).items()
+            if name in own or not name.startswith(("head.", "fc_norm."))  # a classification head is not used here
+        }
+        check_fits(vit, converted, weights, model)
+    vit.load_state_dict(converted)
+    return vit
+
+
+def _create(model: str, image_size: int, *, pretrained: bool) -> VisionTransformer:
     try:
-        vit = timm.create_model(model, pretrained=weights is None, num_classes=0, img_size=image_size)
+        vit = timm.create_model(model, pretrained=pretrained, num_classes=0, img_size=image_size)
     except (AssertionError, TypeError) as error:  # TypeError: another kind of network, without an image size
         msg = f"{model} at {image_size} pixels: expected a vision transformer ({error})"
         raise InputError(msg) from None
     except OSError:
-        if weights is not None:
+        if not pretrained:
             raise
         official = next((name for name, known in HUB_NAMES.items() if known == model), "dinov2_vits14")
         fetch = f"naruto-vision weights download {official}"
@@ -142,13 +165,4 @@ def _build(model: str, weights: str | None, image_size: int) -> VisionTransforme
     if image_size % patch:  # timm crops every image without a message
         msg = f"{model}: expected an image size that is a multiple of its patch of {patch}, found {image_size}"
         raise InputError(msg)
-    if weights not in (None, RANDOM):
-        state = load_state_dict(Path(weights))
-        own = vit.state_dict().keys()
-        converted = {
-            name: value
-            for name, value in checkpoint_filter_fn(state, vit).items()
-            if name in own or not name.startswith(("head.", "fc_norm."))  # a classification head is not used here
-        }
-        load_strictly(vit, converted, weights, model)
     return vit

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from naruto_vision.gallery.store import (
     STATS,
     THRESHOLDS,
     Manifest,
+    RowRecord,
     json_bytes,
     lines_bytes,
     manifest_checksum,
@@ -37,9 +38,11 @@ from naruto_vision.gallery.store import (
     parse_lines,
     publish,
     read_files,
+    read_ledger,
     read_manifest,
 )
 from naruto_vision.gallery.thresholds import Thresholds
+from naruto_vision.io.arrays import array_from_npy
 from naruto_vision.io.names import label_name
 from naruto_vision.records import UNKNOWN, Vectors
 
@@ -247,13 +250,6 @@ class StoredIndex:
     budgets: Budgets = field(default_factory=dict)
 
 
-class _Row(TypedDict):
-    id: int
-    path: str
-    label: str
-    aug: str
-
-
 def _npy_bytes(vectors: Vectors) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, vectors.astype("<f4", copy=False), allow_pickle=False)
@@ -302,8 +298,8 @@ def read_gallery(folder: str | Path, fingerprint: str | None = None) -> tuple[Ga
     _check_encoder(root, read_manifest(root), fingerprint)  # checked before large files are read
     manifest, data = read_files(root)
     _check_encoder(root, manifest, fingerprint)
-    records = parse_lines(root / ROWS, data[ROWS], _Row)
-    ledger = parse_lines(root / LEDGER, data[LEDGER], dict[str, Any])
+    records = parse_lines(root / ROWS, data[ROWS], RowRecord)
+    ledger = read_ledger(root / LEDGER, data[LEDGER], manifest["generation"])
     vectors = _parse_npy(root / EMBEDDINGS, data[EMBEDDINGS], (manifest["rows"], manifest["dim"]))
     try:
         content = GalleryContent(
@@ -312,14 +308,14 @@ def read_gallery(folder: str | Path, fingerprint: str | None = None) -> tuple[Ga
             ids=np.array([record["id"] for record in records], dtype=np.int64),
             fingerprint=manifest["fingerprint"],
             thresholds=parse_json(root / THRESHOLDS, data[THRESHOLDS], Thresholds),
-            ledger=tuple(ledger),
+            ledger=ledger,
             removed=_removed(root, data.get(REMOVED), ledger, vectors.shape[1]),
         )
     except FormatError:
         raise
     except (InputError, ValueError, LookupError, TypeError, OverflowError) as error:
         raise FormatError(root, "a gallery whose files agree", str(error), AGAIN) from None
-    _check_agreement(root, content, manifest)
+    _check_agreement(root, content)
     meta = parse_json(root / INDEX_META, data[INDEX_META], IndexMeta)
     return content, _stored(root, content, meta, data.get(INDEX))
 
@@ -329,7 +325,7 @@ def _check_encoder(root: Path, manifest: Manifest, fingerprint: str | None) -> N
         raise FingerprintError(root, manifest["fingerprint"], fingerprint)
 
 
-def _removed(root: Path, data: bytes | None, ledger: list[dict[str, Any]], dim: int) -> Vectors:
+def _removed(root: Path, data: bytes | None, ledger: Sequence[Mapping[str, Any]], dim: int) -> Vectors:
     """Read the removed rows (R, D); without removals there is no file."""
     shape = (len(archived_ids(ledger)), dim)
     return np.zeros((0, dim), dtype=np.float32) if data is None else _parse_npy(root / REMOVED, data, shape)
@@ -350,18 +346,11 @@ def _stored(root: Path, content: GalleryContent, meta: IndexMeta, data: bytes | 
     raise FormatError(root / INDEX_META, expected, repr(meta), AGAIN)
 
 
-def _check_agreement(root: Path, content: GalleryContent, manifest: Manifest) -> None:
+def _check_agreement(root: Path, content: GalleryContent) -> None:
     """Check that the ledger, the ids and the lengths of the vectors agree."""
-    generations = [line.get("generation") for line in content.ledger]
-    if not generations or generations != list(range(1, manifest["generation"] + 1)):
-        raise FormatError(root / LEDGER, f"generations 1 to {manifest['generation']}", f"{generations}", AGAIN)
-    next_id = content.ledger[-1].get("next_id")
-    if not isinstance(next_id, int) or next_id <= int(content.ids[-1]):
+    next_id = content.next_id
+    if next_id <= int(content.ids[-1]):
         raise FormatError(root / LEDGER, f"next_id above {content.ids[-1]}", repr(next_id), AGAIN)
-    try:
-        stale_since(content.ledger)
-    except (LookupError, ValueError, TypeError) as error:
-        raise FormatError(root / LEDGER, "lines that say what was done", repr(error), AGAIN) from None
     lengths = np.einsum("nd,nd->n", content.vectors, content.vectors, dtype=np.float64)
     bad = np.flatnonzero(~(np.abs(lengths - 1.0) <= 1e-3))
     if bad.size:
@@ -370,14 +359,8 @@ def _check_agreement(root: Path, content: GalleryContent, manifest: Manifest) ->
 
 def _parse_npy(path: Path, data: bytes, shape: tuple[int, int]) -> NDArray[np.float32]:
     """View the bytes of a ``.npy`` file as float32 of a given shape, which they must fill exactly."""
-    stream = io.BytesIO(data)
-    try:
-        version = np.lib.format.read_magic(stream)
-        header = np.lib.format.read_array_header_1_0(stream) if version == (1, 0) else None
-    except (ValueError, SyntaxError, TypeError, EOFError, RecursionError) as error:
-        raise FormatError(path, "an .npy header", str(error), AGAIN) from None
-    start = stream.tell()
-    if header != (shape, False, np.dtype("<f4")) or len(data) - start != 4 * shape[0] * shape[1]:
-        found = f"{header} with {len(data) - start} bytes"
+    values = array_from_npy(path, data, AGAIN)
+    if values.shape != shape or values.dtype != np.dtype("<f4") or not values.flags.c_contiguous:
+        found = f"{values.dtype} {values.shape}"
         raise FormatError(path, f"float32 of shape {shape}", found, AGAIN)
-    return np.frombuffer(data, dtype="<f4", offset=start).reshape(shape).astype(np.float32, copy=False)
+    return values.astype(np.float32, copy=False)

@@ -92,8 +92,11 @@ def packaged_bundles() -> list[str]:
     return sorted(file.parent.name for file in _shared("checkpoints").glob("*/model.json"))
 
 
-def load_strictly(model: "nn.Module", state: "Mapping[str, Tensor]", path: str | Path, architecture: str) -> None:
-    """Load a state dict whose names and shapes all match; half-precision values are cast to the model's type."""
+def check_fits(model: "nn.Module", state: "Mapping[str, Tensor]", path: str | Path, architecture: str) -> None:
+    """Raise StateDictError unless all names and shapes match; the model may be on torch's ``meta`` device.
+
+    Building it there first costs no memory, whatever sizes a file states.
+    """
     own = model.state_dict()
     reshaped = [
         f"{name} ({tuple(state[name].shape)}, {tuple(value.shape)})"
@@ -104,6 +107,11 @@ def load_strictly(model: "nn.Module", state: "Mapping[str, Tensor]", path: str |
     unexpected = sorted(state.keys() - own.keys())
     if missing or unexpected or reshaped:
         raise StateDictError(path, architecture, missing, unexpected, reshaped)
+
+
+def load_strictly(model: "nn.Module", state: "Mapping[str, Tensor]", path: str | Path, architecture: str) -> None:
+    """Load a state dict whose names and shapes all match; half-precision values are cast to the model's type."""
+    check_fits(model, state, path, architecture)
     model.load_state_dict(dict(state))
 
 

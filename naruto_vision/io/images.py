@@ -24,6 +24,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
+from naruto_vision.geometry import MAX_PIXELS as MAX_PIXELS
 from naruto_vision.io.atomic import write_bytes
 from naruto_vision.records import ImageArray
 
@@ -56,8 +57,8 @@ _RESULTS = (  # files that mark a folder that this package has written
     {"shards.json"},
     {"audit.json"},
 )
-MAX_PIXELS = 50_000_000
 MAX_SIDE = 20_000
+MAX_BYTES = 8 * MAX_PIXELS  # of a file: 16-bit RGBA without compression
 
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError)
 _FAILURES = (*_DECODER_ERRORS, NotImplementedError, ArithmeticError, MemoryError, struct.error, zlib.error)
@@ -94,9 +95,11 @@ def _orientation(image: Image.Image) -> int:
 
 def _from_16_bit(image: Image.Image) -> Image.Image:
     """Scale a 16-bit or 32-bit single-channel image to 8 bits over the range its kind has."""
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
+    values = np.array(image, dtype=np.float32)  # changed in place: the largest images take 200 MB
+    np.nan_to_num(values, copy=False, posinf=0.0, neginf=0.0)
     top = 65535.0 if image.mode.startswith("I") else max(float(values.max(initial=0.0)), 1.0)
-    return Image.fromarray(np.clip(values * (255.0 / top), 0, 255).round().astype(np.uint8))
+    values *= 255.0 / top
+    return Image.fromarray(values.clip(0, 255, out=values).round(out=values).astype(np.uint8))
 
 
 def rgb_from_image(image: Image.Image) -> ImageArray:

@@ -6,6 +6,7 @@ For every scene the images and JSON files are written first, each atomically; th
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import re
@@ -16,8 +17,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, TypedDict
 
+import msgspec
 import numpy as np
 
 from naruto_vision.errors import InputError
@@ -37,6 +39,8 @@ RUN = "run.json"
 _SHOWN = 5  # neighbours in the record; more of them may have voted
 _DIGITS = 6  # a cosine of float32 vectors has about seven significant digits
 _AHEAD = 2  # queued scenes; more only take memory, as writing is faster than computing
+
+_ELSEWHERE = "the results are damaged: give another --out, or remove the folder"
 
 _PACKAGES = (
     "naruto-vision",
@@ -80,6 +84,26 @@ class WriterConfig:
 
     crops: Literal["shown", "all", "none"] = "shown"
     images: bool = True
+
+
+class _Run(msgspec.Struct):
+    identity: dict[str, Any] | None = None
+
+
+class _FoundRegion(TypedDict):
+    name: str
+    label: str
+
+
+class _Named(TypedDict):
+    scene: str
+    sha256: NotRequired[str]
+
+
+class _Line(_Named):
+    """What is read again of a line of ``predictions.jsonl``."""
+
+    regions: list[_FoundRegion]
 
 
 class SceneWriter:
@@ -126,7 +150,7 @@ class SceneWriter:
         run = self.out / RUN
         if not run.is_file():
             return
-        other = read_json(run, dict[str, Any]).get("identity") or {}
+        other = read_json(run, _Run, hint=_ELSEWHERE).identity or {}
         changed = sorted(key for key in {*other, *self._identity} if other.get(key) != self._identity.get(key))
         if changed:
             msg = (
@@ -191,7 +215,7 @@ class SceneWriter:
             "identity": self._identity,
             "counts": counts,
             "quarantined": bad,
-            "latency_ms": latency_percentiles(_records(self.out / TIMES)),
+            "latency_ms": latency_percentiles(read_json_lines(self.out / TIMES, dict[str, Any], hint=_ELSEWHERE)),
             **facts,
         }
         write_json(self.out / RUN, run)
@@ -282,8 +306,12 @@ def as_line(value: dict[str, Any]) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
 
 
-def _records(log: Path) -> Iterator[dict[str, Any]]:
-    return read_json_lines(log, dict[str, Any])
+def _records(log: Path) -> Iterator[_Line]:
+    return read_json_lines(log, _Line, hint=_ELSEWHERE)
+
+
+def _names(log: Path) -> Iterator[_Named]:
+    return read_json_lines(log, _Named, hint=_ELSEWHERE)
 
 
 class SceneLog:
@@ -316,9 +344,10 @@ def merge_logs(target: Path, parts: list[Path], order: dict[str, int]) -> None:
     found: dict[str, tuple[Path, int]] = {}
     for log in [target, *parts]:
         offset = 0
+        records = _names(log)
         for line in log.open("rb") if log.is_file() else []:
             if line.endswith(b"\n"):
-                found.setdefault(json.loads(line)["scene"], (log, offset))
+                found.setdefault(next(records)["scene"], (log, offset))
             offset += len(line)
     with atomic_file(target) as temporary, temporary.open("wb") as out:
         for scene in sorted(found, key=lambda name: (order.get(name, len(order)), name)):
@@ -336,7 +365,7 @@ def forget_changed(out: str | Path, images: str | Path, log: str) -> list[str]:
     One process calls it before any opens the folder for writing. Scenes whose image is missing are kept.
     """
     logs = sorted(Path(out).glob(log.replace(".jsonl", "*.jsonl")))
-    digests = {record["scene"]: record.get("sha256", "") for path in logs for record in _records(path)}
+    digests = {record["scene"]: record.get("sha256", "") for path in logs for record in _names(path)}
     changed = {
         scene
         for scene, digest in digests.items()
@@ -344,7 +373,8 @@ def forget_changed(out: str | Path, images: str | Path, log: str) -> list[str]:
     }
     for path in logs if changed else []:
         with atomic_file(path) as temporary, temporary.open("wb") as kept, path.open("rb") as lines:
-            kept.writelines(line for line in lines if line.endswith(b"\n") and json.loads(line)["scene"] not in changed)
+            named = zip(lines, _names(path), strict=False)  # a torn last line has no record
+            kept.writelines(line for line, record in named if record["scene"] not in changed)
     return sorted(changed)
 
 
@@ -353,7 +383,7 @@ def latency_percentiles(times: Iterable[Mapping[str, Any]]) -> dict[str, dict[st
     columns: dict[str, list[float]] = {}
     for record in times:
         for name, value in record.items():
-            if isinstance(value, int | float):
+            if isinstance(value, int | float) and math.isfinite(value):
                 columns.setdefault(name, []).append(float(value))
     summary = {}
     for name, values in columns.items():

@@ -129,8 +129,8 @@ def test_names_are_the_same_in_every_command() -> None:
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("model: [unclosed\n", "own.yaml: not YAML (line 2, column 1: expected ',' or ']'"),
-        ("a: b: c\n", "own.yaml: not YAML (line 1, column 5: mapping values are not allowed here)"),
+        ("model: [unclosed\n", "own.yaml: not YAML (line 2, column 1: did not find expected ',' or ']'"),
+        ("a: b: c\n", "own.yaml: not YAML (line 1, column 5: mapping values are not allowed in this context)"),
         ("- 1\n", "own.yaml: expected keys such as model, data and trainer, found list"),
         ("", "own.yaml: expected keys such as model, data and trainer, found NoneType"),
         ("hello\n", "own.yaml: expected keys such as model, data and trainer, found str"),
