@@ -2,11 +2,15 @@
 
 import argparse
 import difflib
+import glob
+import json
 import logging
 import os
+import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +30,7 @@ GALLERY, BUNDLE = "runs/gallery", "runs/clip/bundle"
 HELP_ALL = "--help_all"
 _CONFIG_OPTIONS = frozenset({"--config", "-c"})
 _GALLERY_OPTIONS = frozenset({"--model.gallery", "--model.init_args.gallery"})
+_SCENES_OPTION, _LIST_OPTION, STDIN = "--data.predict", "--list", "-"
 _CLASS_KEYS = ("class_path", "init_args")
 
 
@@ -77,6 +82,7 @@ SHORT_OPTIONS = (
 
 _LONG = {option.flag: option.long for option in SHORT_OPTIONS}
 _SWITCHES = frozenset(option.flag for option in SHORT_OPTIONS if not option.value)
+_WITHOUT_VALUE = _SWITCHES | {"--print_config"}
 _CONFIG = Option("--config", "FILE", "YAML file, or the name of a packaged one; later ones override earlier ones")
 _OUT = Option("--out", "DIR", "folder for the results (default: set by the config; runs/scenes in scenes.yaml)")
 _CHECKPOINT = Option("--ckpt_path", "PATH", "load this Lightning checkpoint (default: none)")
@@ -141,14 +147,20 @@ VERBS = {
         ("test --config scenes.yaml --data.test data/scenes/test",),
     ),
     "predict": Verb(
-        "Find and name the characters in a folder of images. Run again, it resumes where it stopped.",
-        (_OUT, *SHORT_OPTIONS, _CONFIG, *_RUN),
+        "Find and name the characters in images. Run again, it resumes where it stopped.",
+        (
+            Option("--list", "FILE", "search the images named in this file, one per line, like @FILE"),
+            _OUT,
+            *SHORT_OPTIONS,
+            _CONFIG,
+            *_RUN,
+        ),
         (
             "predict my_scenes",
             "predict my_scenes --gallery runs/gallery --out runs/mine --threshold 0.8 --top-k 2",
-            "predict --config scenes.yaml --data.predict my_scenes",
+            "predict shots/*.jpg more_shots",
         ),
-        usage="DIR [options]",
+        usage="IMAGES [options]",
     ),
 }
 
@@ -170,7 +182,8 @@ def verb_help(command: str) -> str:
         add_help=False,
     )
     if command == "predict":
-        parser.add_argument("DIR", help="folder of images, searched with its sub-folders")
+        text = "images, patterns, folders with their sub-folders, @FILE for a list of names, - for names on stdin"
+        parser.add_argument("IMAGES", help=text)
     group = parser.add_argument_group("most used options")
     for option in verb.options:
         if option.value:
@@ -185,7 +198,7 @@ def expand_argv(command: str, argv: Sequence[str]) -> list[str]:
     if HELP_ALL in argv:
         return [command, "--help"]
     if not argv:
-        what = "a folder of images, or --config FILE" if command == "predict" else "--config FILE"
+        what = "images or a folder of them, or --config FILE" if command == "predict" else "--config FILE"
         msg = f"{command}: expected {what}; see `naruto-vision {command} --help`"
         raise InputError(msg)
     expanded = _with_configs_found(argv)
@@ -193,10 +206,10 @@ def expand_argv(command: str, argv: Sequence[str]) -> list[str]:
 
 
 def _expand_predict(argv: list[str]) -> list[str]:
-    """Expand short options, and ``DIR`` to an option after the packaged config."""
-    folder, rest = ("", argv) if argv[0].startswith("-") else (argv[0], argv[1:])
-    scenes = [f"--data.predict={check_scenes(folder)}"] if folder else []
-    packaged = [] if not folder or _CONFIG_OPTIONS & set(rest) else ["--config", str(config_path(SCENES_CONFIG))]
+    """Expand short options, and names of images to an option after the packaged config."""
+    names, rest = _split_names(argv)
+    scenes = [f"{_SCENES_OPTION}={check_scenes(names)}"] if names else []
+    packaged = [] if not names or _CONFIG_OPTIONS & set(rest) else ["--config", str(config_path(SCENES_CONFIG))]
     expanded = [_lengthen(argument) for argument in rest]
     galleries = _values(_GALLERY_OPTIONS, expanded)
     for gallery in galleries[-1:] or ([GALLERY] if packaged else []):
@@ -204,6 +217,26 @@ def _expand_predict(argv: list[str]) -> list[str]:
     if packaged and not any(argument.startswith("--model.encoder") for argument in expanded):
         packaged += remembered_encoder(Path([GALLERY, *galleries][-1]))
     return [*packaged, *expanded, *scenes]
+
+
+def _split_names(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Separate the names of images from the options that they are before, between or behind."""
+    names, rest, arguments = list[str](), list[str](), iter(argv)
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        if argument == "--":
+            names += arguments
+        elif argument == STDIN or not argument.startswith("-"):
+            names.append(argument)
+        elif option in {_SCENES_OPTION, _LIST_OPTION}:
+            if not (value := value if equals else next(arguments, "")):
+                raise InputError(f"{option}: expected a value; see `naruto-vision predict --help`")
+            names += (
+                yaml.safe_load(value) if value.startswith("[") else [value if option != _LIST_OPTION else f"@{value}"]
+            )
+        else:
+            rest += [argument, *([] if equals or option in _WITHOUT_VALUE else islice(arguments, 1))]
+    return names, rest
 
 
 def _lengthen(argument: str) -> str:
@@ -293,17 +326,19 @@ def config_keys(value: object, parent: str = "") -> Iterator[tuple[str, str]]:
             yield from config_keys(inner, f"{parent}.{index}".strip("."))
 
 
-def check_scenes(folder: str) -> Path:
-    """Check that a folder of scenes exists and has images."""
-    path = Path(folder)
-    if not path.is_dir():
-        raise MissingPathError(path, "scene folder", "give a folder of images")
-    from naruto_vision.io.images import SUFFIXES, list_images  # imports OpenCV
+def check_scenes(names: Sequence[str]) -> str:
+    """Check that one of the named images can be read; return the value, in JSON, of the option that names them."""
+    from naruto_vision.io.inputs import find_images, split_names  # imports OpenCV
 
-    if not list_images(path):
-        msg = f"{path}: no images in this folder; expected files ending in {', '.join(sorted(SUFFIXES))}"
-        raise InputError(msg)
-    return path
+    names = [each for name in names for each in (split_names(sys.stdin.buffer.read()) if name == STDIN else [name])]
+    find_images(names).require_readable()
+    names = [_as_text(name) for name in names]
+    return json.dumps([("\0" if any("\n" in name for name in names) else "\n").join(names)])  # long lists parse slowly
+
+
+def _as_text(name: str) -> str:
+    """Return a name that a config can hold: a pattern where a byte is not valid Unicode."""
+    return re.sub("[\udc80-\udcff]", "?", glob.escape(name)) if re.search("[\udc80-\udcff]", name) else name
 
 
 def check_gallery(folder: str) -> None:

@@ -16,11 +16,11 @@ from naruto_vision.data.ground_truth import read_gt
 from naruto_vision.data.sampling import NOTHING, ShareSampler, checked_batch_size, process_share
 from naruto_vision.data.tables import abbreviate, warn_ignored_images
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
-from naruto_vision.io.images import list_images, read_image
+from naruto_vision.io.images import read_image
+from naruto_vision.io.inputs import IMAGES, ImageNames, find_images
 from naruto_vision.recognition.analyzer import group_size
 from naruto_vision.records import ImageArray, LabelledBox
 
-IMAGES = "images"
 TRUTH = "gt.json"
 
 
@@ -36,25 +36,21 @@ class SceneItem:
 
 
 class SceneDataset(Dataset[SceneItem | None]):
-    """The images of a scene folder in the order of their names.
+    """The images of a scene folder in the order of their names, or several files and folders.
 
     The folder either has ``images/`` (and perhaps ``gt.json``) or has the images itself, also in sub-folders.
     """
 
-    def __init__(self, folder: str | Path, truth: str | Path | None = None, *, need_truth: bool = False) -> None:
-        root = Path(folder)
-        if not root.is_dir():
-            raise MissingPathError(root, "scene folder")
-        self.images = root / IMAGES if (root / IMAGES).is_dir() else root
-        if self.images != root:
-            warn_ignored_images(root, IMAGES)
-        self.scenes: tuple[str, ...] = tuple(list_images(self.images))
-        if not self.scenes:
-            msg = f"{self.images}: no images in it (jpg, png, webp, bmp or gif)"
-            raise InputError(msg)
-        gt_path = Path(truth) if truth is not None else root / TRUTH
-        wanted = need_truth or truth is not None
-        self._truth = read_gt(gt_path) if wanted or gt_path.is_file() else None
+    def __init__(self, folder: ImageNames, truth: str | Path | None = None, *, need_truth: bool = False) -> None:
+        if need_truth and not (isinstance(folder, (str, Path)) and Path(folder).is_dir()):
+            raise MissingPathError(str(folder), "scene folder")
+        files = find_images(folder)
+        self.images, self.scenes, self._refused = files.root, files.names, files.refused
+        if files.folder is not None and files.folder != files.root:
+            warn_ignored_images(files.folder, IMAGES)
+        gt_path = Path(truth) if truth is not None else (files.folder or files.root) / TRUTH
+        wanted = need_truth or truth is not None or (files.folder is not None and gt_path.is_file())
+        self._truth = read_gt(gt_path) if wanted else None
         self._check_truth(gt_path, need_truth=need_truth)
         self._skipped: frozenset[str] = frozenset()
 
@@ -88,7 +84,8 @@ class SceneDataset(Dataset[SceneItem | None]):
         truth = None if self._truth is None else self._truth.get(scene)
         start = time.perf_counter()
         try:
-            image, error = read_image(self.images / scene), ""
+            error = self._refused.get(scene, "")
+            image = None if error else read_image(self.images / scene)
         except (BadImageError, MissingPathError) as problem:
             image, error = None, str(problem)
         return SceneItem(scene, image, truth, error, (time.perf_counter() - start) * 1e3)
@@ -153,7 +150,7 @@ class SceneDataModule(pl.LightningDataModule):
         self,
         valid: str | None = None,
         test: str | None = None,
-        predict: str | None = None,
+        predict: list[str] | str | None = None,
         batch_size: int | None = None,
         num_workers: int = 1,
     ) -> None:
