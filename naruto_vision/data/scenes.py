@@ -69,6 +69,12 @@ class SceneDataset(Dataset[SceneItem | None]):
             )
             raise InputError(msg)
 
+    @property
+    def truth_path(self) -> Path:
+        """Where the ground truth is or would be: among the images, or beside their folder ``images/``."""
+        among, beside = self.images / TRUTH, self.images.parent / TRUTH
+        return beside if self.images.name == IMAGES and not among.is_file() else among
+
     def __len__(self) -> int:
         return len(self.scenes)
 
