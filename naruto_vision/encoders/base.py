@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from naruto_vision.encoders.preprocess import Preparation
 from naruto_vision.errors import InputError
 from naruto_vision.io.bundles import model_fingerprint
+from naruto_vision.io.images import ImageSource, read_image
 from naruto_vision.records import ImageArray
 
 
@@ -78,13 +79,13 @@ def encode_images(encoder: Encoder, pixels: Tensor, *, mirror: bool = False, ren
 
 @torch.inference_mode()
 def embed_images(
-    encoder: Encoder, images: Sequence[ImageArray], *, batch_size: int = 32, mirror: bool = False
+    encoder: Encoder, images: Sequence[ImageSource], *, batch_size: int = 32, mirror: bool = False
 ) -> Tensor:
     """Embed images in batches on the encoder's device.
 
     Args:
         encoder: The encoder, whose device is used.
-        images: N images, each (H, W, 3), uint8, RGB.
+        images: N images, as ``read_image`` takes them: files, Pillow images, or arrays of shape (H, W, 3), uint8, RGB.
         batch_size: Images per forward pass.
         mirror: Average each vector with that of the horizontally flipped image, and renormalise.
 
@@ -94,6 +95,6 @@ def embed_images(
     device = next(encoder.parameters()).device
     rows = []
     for start in range(0, len(images), batch_size):
-        pixels = torch.stack([encoder.preprocess(p) for p in images[start : start + batch_size]]).to(device)
+        pixels = torch.stack([encoder.preprocess(read_image(p)) for p in images[start : start + batch_size]]).to(device)
         rows.append(encode_images(encoder, pixels, mirror=mirror).float().cpu())
     return torch.cat(rows) if rows else torch.zeros(0, encoder.dim)

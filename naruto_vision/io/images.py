@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 import cv2
 import numpy as np
@@ -24,6 +24,9 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
 from naruto_vision.io.atomic import write_bytes
 from naruto_vision.records import ImageArray
+
+ImageSource: TypeAlias = str | Path | Image.Image | ImageArray
+"""An image file, a Pillow image of any mode, or an array (H, W, 3), uint8, RGB, upright."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # MPO, a JPEG with more images behind it, opens as JPEG
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"})
@@ -92,6 +95,10 @@ def _quiet() -> Iterator[None]:
 def _decode(path: Path, handle: BinaryIO) -> ImageArray:
     with _quiet():
         image = Image.open(handle, formats=FORMATS)
+    return _upright(path, image)
+
+
+def _upright(path: Path, image: Image.Image) -> ImageArray:
     _check_header(path, image)
     image.load()
     with _quiet():
@@ -120,11 +127,12 @@ def decode_image(data: bytes, name: str | Path) -> ImageArray:
         return _decode(path, io.BytesIO(data))
 
 
-def read_image(path: str | Path) -> ImageArray:
-    """Decode one image.
+def read_image(image: ImageSource) -> ImageArray:
+    """Decode one image, or convert one that is in memory.
 
     Args:
-        path: A JPEG, PNG, WebP, BMP or GIF file (of an animation, the first frame).
+        image: A JPEG, PNG, WebP, BMP or GIF file (of an animation, the first frame); a Pillow image of any mode; or an
+            array of shape (H, W, 3), uint8, RGB, which is returned as it is.
 
     Returns:
         Shape (H, W, 3), uint8, RGB, upright.
@@ -133,8 +141,17 @@ def read_image(path: str | Path) -> ImageArray:
         MissingPathError: If there is no such file.
         BadImageError: If the file is empty, truncated, too large, may not be read, or is no image of an
             allowed format.
+        InputError: If an array has another shape or dtype, or the image is of another kind.
     """
-    path = Path(path)
+    if isinstance(image, np.ndarray):
+        return _checked_array(image)
+    if isinstance(image, Image.Image):
+        name = Path(getattr(image, "filename", "") or f"{image.mode} image")
+        with _own_errors(name):
+            return _upright(name, image)
+    if not isinstance(image, (str, Path)):
+        raise InputError(_unfit(image))
+    path = Path(image)
     with _own_errors(path):
         if not path.is_file():
             raise MissingPathError(path, "image")
@@ -142,6 +159,47 @@ def read_image(path: str | Path) -> ImageArray:
             raise BadImageError(path, "the file is empty (0 bytes)")
         with path.open("rb") as handle:
             return _decode(path, handle)
+
+
+def _checked_array(image: ImageArray) -> ImageArray:
+    if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:
+        return np.ascontiguousarray(image)
+    raise InputError(_unfit(image))
+
+
+def _unfit(image: object) -> str:
+    """Say what was expected of an image in memory, what was found, and how to convert it."""
+    shape = getattr(image, "shape", None)
+    if shape is None:
+        return f"image: expected a path, a Pillow image or an array (H, W, 3), uint8, RGB, found {type(image).__name__}"
+    dtype = str(getattr(image, "dtype", ""))
+    fixes = [_channel_fix(tuple(shape)), _range_fix(dtype)]
+    if not isinstance(image, np.ndarray):
+        fixes.insert(0, f"convert the {type(image).__name__} to NumPy: x.detach().cpu().numpy()")
+    found = f"{tuple(shape)}, {dtype}; {', '.join(filter(None, fixes))}"
+    return f"image: expected an array (H, W, 3), uint8, RGB, found {found}"
+
+
+def _channel_fix(shape: tuple[int, ...]) -> str:
+    match shape:
+        case _ if 0 in shape:
+            return "give at least one pixel"
+        case (_, _, 3):
+            return ""
+        case (1 | 3 | 4, _, _):
+            return "move the channels to the end: x.transpose(1, 2, 0)"
+        case (_, _) | (_, _, 1):
+            return "repeat the grey channel: np.dstack([x] * 3)"
+        case (_, _, 4):
+            return "give PIL.Image.fromarray(x), which lays transparency over white"
+        case _:
+            return "give one image of three channels"
+
+
+def _range_fix(dtype: str) -> str:
+    if "float" in dtype:
+        return "scale 0 to 1 to bytes: (x * 255).round().astype(np.uint8)"
+    return "" if dtype.endswith("uint8") else "scale to 0 to 255 and convert: x.astype(np.uint8)"
 
 
 def image_or_none(path: str | Path) -> ImageArray | None:

@@ -65,10 +65,10 @@ def find_images(sources: ImageNames) -> ImageFiles:
         path = os.path.abspath(name)  # noqa: PTH100 - many names
         if os.path.isdir(path):  # noqa: PTH112
             folder = str(images_folder(path))
-            images = list_images(folder)
+            inside = list_images(folder)
             parents[folder] = None
-            found.update((os.path.join(folder, image), None) for image in images)  # noqa: PTH118
-            if not images:
+            found.update((os.path.join(folder, image), None) for image in inside)  # noqa: PTH118
+            if not inside:
                 refused[path] = f"{name}: {_NO_IMAGES}"
         elif os.path.lexists(path):
             parents[os.path.dirname(path)] = None  # noqa: PTH120
