@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from naruto_vision.cli.trainer_args import find_config, read_config
-from naruto_vision.errors import FormatError, InputError
+from naruto_vision.cli.trainer_args import model_section, read_config
+from naruto_vision.errors import FormatError
+from naruto_vision.io.bundles import config_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +22,6 @@ def enrol(
     out: str | Path,
     *,
     valid: str | Path | None = None,
-    config: str | Path = "gallery.yaml",
     **kwargs: Any,
 ) -> "Gallery":
     """Build a gallery of labelled images, as ``naruto-vision fit --config gallery.yaml`` does.
@@ -31,21 +31,17 @@ def enrol(
         encoder: Embeds the images.
         out: The gallery folder to write; ``load`` opens it.
         valid: Scene folder with ``gt.json``, which chooses the score below which a region is unknown; None: none is.
-        config: The config of the other settings: a YAML file, or the name of a packaged one.
         kwargs: Other options of ``GalleryDataModule``, such as ``plan``, ``split`` or ``aliases``.
 
     Returns:
         The gallery, as it is on disk.
 
     Raises:
-        FormatError: If the config has no model.
-        InputError: If the images, the scenes or the config cannot be used.
+        InputError: If the images or the scenes cannot be used.
 
     Example:
         >>> import naruto_vision as nv
         >>> gallery = nv.enrol("data", nv.ClipEncoder("tiny-clip"), "runs/gallery")  # doctest: +SKIP
-        >>> gallery.labels  # doctest: +SKIP
-        ('ayame', 'kenta')
     """
     import lightning.pytorch as pl
 
@@ -54,15 +50,12 @@ def enrol(
     from naruto_vision.gallery.gallery import Gallery
     from naruto_vision.modules.scene_retriever import SceneRetriever
 
-    path = find_config(str(config))
+    path = config_path("gallery.yaml")
     settings = read_config(path)
-    if not isinstance(model := settings.get("model"), dict):
-        raise FormatError(path, "the key model", "none")
-    model["init_args"] = {**(model.get("init_args") or {}), "encoder": encoder, "gallery": str(out)}
-    scenes = None if valid is None else str(valid)
+    model = model_section(settings, path, {"encoder": encoder, "gallery": str(out)})
     with quiet_lightning():
-        data = GalleryDataModule(str(root), valid=scenes, **{"num_workers": 0, **kwargs})
-        trainer = pl.Trainer(**{**settings.get("trainer", {}), "enable_progress_bar": False})
+        data = GalleryDataModule(str(root), None if valid is None else str(valid), **{"num_workers": 0, **kwargs})
+        trainer = pl.Trainer(**settings["trainer"], enable_progress_bar=False)
         trainer.fit(parse_class(SceneRetriever, model, path), datamodule=data)
     return Gallery.open(out)
 
@@ -81,7 +74,7 @@ def evaluate(
         The outcome of every scene; ``.report.object_accuracy`` has the value, the counts and a 95 % interval.
 
     Raises:
-        InputError: If a file cannot be used, or no result is of a scene of the ground truth.
+        FormatError: If no result is of a scene of the ground truth, or a file is not as expected.
 
     Example:
         >>> import naruto_vision as nv
@@ -96,7 +89,6 @@ def evaluate(
     if isinstance(predictions, (str, Path)):
         return evaluate_scenes(objects, read_prediction_folder(predictions, list(objects)).scenes, iou_match)
     found = {one.prediction.scene: labelled_boxes(one.prediction, named=False) for one in predictions}
-    if objects and not objects.keys() & found.keys():
-        names = f"scenes such as {next(iter(objects))!r}, found results of {', '.join(list(found)[:1]) or 'none'}"
-        raise InputError(f"{truth}: expected {names}; name scenes relative to the images' folder")
+    if not objects.keys() & found.keys():
+        raise FormatError(truth, "scenes of the results", f"{list(objects)[:1]}, not {list(found)[:1]}")
     return evaluate_scenes(objects, found, iou_match)

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from naruto_vision.cli.trainer_args import RUN_CONFIG, SCENES_CONFIG, find_config, read_config
-from naruto_vision.errors import FormatError, MissingPathError
+from naruto_vision.cli.trainer_args import RUN_CONFIG, SCENES_CONFIG, find_config, model_section, read_config
+from naruto_vision.errors import MissingPathError
 from naruto_vision.gallery.info import encoder_config, list_gallery
 from naruto_vision.gallery.store import MANIFEST
 
@@ -42,11 +42,7 @@ def load(
         ('ayame', 'unknown')
     """
     path, changes = _config_of(Path(source), str(config))
-    model = read_config(path).get("model")
-    if not isinstance(model, dict):
-        raise FormatError(path, "the key model", "none")
-    model["init_args"] = {**(model.get("init_args") or {}), **changes}
-    return _build(path, model, device)
+    return _build(path, model_section(read_config(path), path, changes), device)
 
 
 def _config_of(source: Path, config: str) -> tuple[Path, dict[str, Any]]:

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from naruto_vision.errors import InputError, MissingPathError
+from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.io.bundles import config_path
 from naruto_vision.io.machine import allowed_cpus
 
@@ -313,6 +313,13 @@ def read_config(path: Path) -> dict[str, Any]:
         if near and key not in _CLASS_KEYS:  # the parser would misread the whole mapping
             raise InputError(f"{path}: {parent or 'top level'}: no such key {key}; did you mean {near[0]}?")
     return config
+
+
+def model_section(config: Mapping[str, Any], path: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the model of a config with some arguments changed; FormatError if it has none."""
+    if not isinstance(model := config.get("model"), dict):
+        raise FormatError(path, "the key model", "none")
+    return {**model, "init_args": {**(model.get("init_args") or {}), **changes}}
 
 
 def config_keys(value: object, parent: str = "") -> Iterator[tuple[str, str]]:

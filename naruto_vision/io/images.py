@@ -143,8 +143,14 @@ def read_image(image: ImageSource) -> ImageArray:
             allowed format.
         InputError: If an array has another shape or dtype, or the image is of another kind.
     """
-    if isinstance(image, np.ndarray):
-        return _checked_array(image)
+    if (
+        isinstance(image, np.ndarray)
+        and image.dtype == np.uint8
+        and image.ndim == 3
+        and image.shape[2] == 3
+        and image.size
+    ):
+        return np.ascontiguousarray(image)
     if isinstance(image, Image.Image):
         name = Path(getattr(image, "filename", "") or f"{image.mode} image")
         with _own_errors(name):
@@ -161,45 +167,22 @@ def read_image(image: ImageSource) -> ImageArray:
             return _decode(path, handle)
 
 
-def _checked_array(image: ImageArray) -> ImageArray:
-    if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:
-        return np.ascontiguousarray(image)
-    raise InputError(_unfit(image))
-
-
 def _unfit(image: object) -> str:
     """Say what was expected of an image in memory, what was found, and how to convert it."""
-    shape = getattr(image, "shape", None)
+    expected = "image: expected a path, a Pillow image or an array (H, W, 3), uint8, RGB, found"
+    shape, dtype = getattr(image, "shape", None), str(getattr(image, "dtype", ""))
     if shape is None:
-        return f"image: expected a path, a Pillow image or an array (H, W, 3), uint8, RGB, found {type(image).__name__}"
-    dtype = str(getattr(image, "dtype", ""))
-    fixes = [_channel_fix(tuple(shape)), _range_fix(dtype)]
-    if not isinstance(image, np.ndarray):
-        fixes.insert(0, f"convert the {type(image).__name__} to NumPy: x.detach().cpu().numpy()")
-    found = f"{tuple(shape)}, {dtype}; {', '.join(filter(None, fixes))}"
-    return f"image: expected an array (H, W, 3), uint8, RGB, found {found}"
-
-
-def _channel_fix(shape: tuple[int, ...]) -> str:
-    match shape:
-        case _ if 0 in shape:
-            return "give at least one pixel"
-        case (_, _, 3):
-            return ""
-        case (1 | 3 | 4, _, _):
-            return "move the channels to the end: x.transpose(1, 2, 0)"
-        case (_, _) | (_, _, 1):
-            return "repeat the grey channel: np.dstack([x] * 3)"
-        case (_, _, 4):
-            return "give PIL.Image.fromarray(x), which lays transparency over white"
-        case _:
-            return "give one image of three channels"
-
-
-def _range_fix(dtype: str) -> str:
-    if "float" in dtype:
-        return "scale 0 to 1 to bytes: (x * 255).round().astype(np.uint8)"
-    return "" if dtype.endswith("uint8") else "scale to 0 to 255 and convert: x.astype(np.uint8)"
+        return f"{expected} {type(image).__name__}"
+    hints = {
+        "convert it to NumPy: x.detach().cpu().numpy()": not isinstance(image, np.ndarray),
+        "move the channels to the end: x.transpose(1, 2, 0)": shape[-1] != 3
+        and len(shape) == 3
+        and shape[0] in {1, 3, 4},
+        "give grey and transparent ones as PIL.Image.fromarray(x)": len(shape) == 2 or shape[2:] == (4,),
+        "give one image at a time": len(shape) > 3,
+        "scale 0 to 1 to bytes: (x * 255).round().astype(np.uint8)": "float" in dtype,
+    }
+    return "; ".join([f"{expected} {tuple(shape)}, {dtype}", *(hint for hint, fits in hints.items() if fits)])
 
 
 def image_or_none(path: str | Path) -> ImageArray | None:

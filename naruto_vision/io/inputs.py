@@ -77,9 +77,9 @@ def find_images(sources: ImageNames) -> ImageFiles:
             refused[path] = f"{name}: no such image or folder"
     if not found:
         raise InputError(_none_readable(list(refused.values())))
-    root = _from_here(os.path.commonpath(parents))
-    start = len(os.path.join(os.path.abspath(root), ""))  # noqa: PTH100, PTH118
-    return ImageFiles(root, (*sorted(refused), *sorted(path[start:] for path in found)), refused)
+    root = os.path.commonpath(parents)
+    start = len(os.path.join(root, ""))  # noqa: PTH118 - with one separator, which the root of all folders has already
+    return ImageFiles(Path(root), (*sorted(refused), *sorted(path[start:] for path in found)), refused)
 
 
 _NO_IMAGES = f"no images in this folder; expected files ending in {', '.join(sorted(SUFFIXES))}"
@@ -95,12 +95,6 @@ def images_folder(folder: str | Path) -> Path:
     """Return the folder of a scene folder's images: ``images/`` in it, or the folder itself."""
     root = Path(folder)
     return root / IMAGES if (root / IMAGES).is_dir() else root
-
-
-def _from_here(folder: str) -> Path:
-    """Return a path relative to the working directory if it is below it, as messages are easier to read so."""
-    path, here = Path(folder), Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _expanded(names: Sequence[str]) -> Iterator[str]:

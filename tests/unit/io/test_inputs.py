@@ -52,7 +52,7 @@ def test_each_image_is_found_once_below_the_common_folder(
     here: Path, sources: ImageNames, root: str, names: list[str]
 ) -> None:
     found = find_images(sources)
-    assert (found.root, list(found.names), dict(found.refused)) == (Path(root), names, {})
+    assert (found.root.absolute(), list(found.names), dict(found.refused)) == (here / root, names, {})
     assert find_images([str(here / each) for each in sorted(names)] if root == "" else sources).names == found.names
 
 
@@ -60,7 +60,7 @@ def test_what_is_missing_costs_the_others_nothing(here: Path) -> None:
     items = list(SceneDataset(["b/notes.txt", "a/1.png", "gone.png", "no/*.png", "empty"]))
     assert [item.scene for item in items if item.image is not None] == ["a/1.png"]
     assert sorted(item.error for item in items if item.image is None) == [
-        "b/notes.txt: not an image of a format that is read (JPEG, PNG, WEBP, BMP, GIF)",
+        f"{here}/b/notes.txt: not an image of a format that is read (JPEG, PNG, WEBP, BMP, GIF)",
         "empty: no images in this folder; expected files ending in .bmp, .gif, .jpeg, .jpg, .png, .webp",
         "gone.png: no such image or folder",
         "no/*.png: no such image or folder",
@@ -73,7 +73,7 @@ def test_what_is_missing_costs_the_others_nothing(here: Path) -> None:
     [
         (["gone.png"], "gone.png: no such image or folder"),
         (["gone.png", "*.gif"], "none of 2 images can be read; first gone.png: no such image or folder"),
-        (["b/notes.txt"], "b/notes.txt: not an image of a format that is read"),
+        (["b/notes.txt"], "{here}/b/notes.txt: not an image of a format that is read"),
         (["b/notes.txt", "gone.png"], "none of 2 images can be read; first gone.png: no such"),
         (["@gone.txt"], "gone.txt: no such list of images"),
         (["--list", "gone.txt"], "gone.txt: no such list of images"),
@@ -87,7 +87,7 @@ def test_nothing_to_read_is_one_line_before_torch(
 ) -> None:
     (here / "empty.txt").write_text("\n\n")
     assert main(["predict", *names]) == 2
-    assert capsys.readouterr().err.startswith(f"naruto-vision: error: {message}")
+    assert capsys.readouterr().err.startswith(f"naruto-vision: error: {message.format(here=here)}")
 
 
 def test_the_check_imports_no_torch(here: Path) -> None:
