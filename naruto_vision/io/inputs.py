@@ -58,28 +58,26 @@ def find_images(sources: ImageNames) -> ImageFiles:
         if not (images := tuple(list_images(root))):
             raise InputError(f"{root}: {_NO_IMAGES}")
         return ImageFiles(root, images, folder=Path(names[0]))
-    found: dict[str, None] = {}
-    parents: dict[str, None] = {}
+    found: set[Path] = set()
+    parents: set[Path] = set()
     refused: dict[str, str] = {}
     for name in _expanded(names):
-        path = os.path.abspath(name)  # noqa: PTH100 - many names
-        if os.path.isdir(path):  # noqa: PTH112
-            folder = str(images_folder(path))
-            inside = list_images(folder)
-            parents[folder] = None
-            found.update((os.path.join(folder, image), None) for image in inside)  # noqa: PTH118
-            if not inside:
-                refused[path] = f"{name}: {_NO_IMAGES}"
-        elif os.path.lexists(path):
-            parents[os.path.dirname(path)] = None  # noqa: PTH120
-            found[path] = None
+        path = Path(os.path.abspath(name))  # noqa: PTH100 - without "..", unlike Path.absolute
+        if not os.path.lexists(path):
+            refused[str(path)] = f"{name}: no such image or folder"
+        elif path.is_dir():
+            folder = images_folder(path)
+            parents.add(folder)
+            if not (inside := list_images(folder)):
+                refused[str(path)] = f"{name}: {_NO_IMAGES}"
+            found.update(folder / image for image in inside)
         else:
-            refused[path] = f"{name}: no such image or folder"
+            parents.add(path.parent)
+            found.add(path)
     if not found:
         raise InputError(_none_readable(list(refused.values())))
-    root = os.path.commonpath(parents)
-    start = len(os.path.join(root, ""))  # noqa: PTH118 - with one separator, which the root of all folders has already
-    return ImageFiles(Path(root), (*sorted(refused), *sorted(path[start:] for path in found)), refused)
+    root = Path(os.path.commonpath(parents))
+    return ImageFiles(root, (*sorted(refused), *sorted(path.relative_to(root).as_posix() for path in found)), refused)
 
 
 _NO_IMAGES = f"no images in this folder; expected files ending in {', '.join(sorted(SUFFIXES))}"

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -196,9 +197,11 @@ def test_a_message_of_the_parser_becomes_one_line(message: str, line: str) -> No
     ("command", "config"),
     [("fit", "gallery.yaml"), ("validate", "gallery.yaml"), ("test", "scenes.yaml"), ("predict", "scenes.yaml")],
 )
-def test_the_parser_knows_the_options_of_the_static_help(command: str, config: str) -> None:
+def test_the_parser_knows_the_options_of_the_static_help(command: str, config: str, tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8))
+    (tmp_path / "names.txt").write_text("a.png\n")
     words = {"--trainer.accelerator": "cpu", "--trainer.precision": "32-true", "--precision": "auto"}
-    words |= {"--config": config, "--ckpt_path": "last", "--decision": "top1"}
+    words |= {"--config": config, "--ckpt_path": "last", "--decision": "top1", "--list": str(tmp_path / "names.txt")}
     words |= {"--mask-precision": "float32", "--mask-compile": "none"}
     options = [f"{o.flag}={words.get(o.flag, '7')}" if o.value else o.flag for o in VERBS[command].options]
     assert parsed_config(command, ["--config", config, *options]).seed_everything == 7
