@@ -45,7 +45,8 @@ class SceneDataset(Dataset[SceneItem | None]):
         if need_truth and not (isinstance(folder, (str, Path)) and Path(folder).is_dir()):
             raise MissingPathError(str(folder), "scene folder")
         files = find_images(folder)
-        self.images, self.scenes, self._refused = files.root, files.names, files.refused
+        self.folder, self.images = files.folder, files.root  # the folder that was named alone, and the images' one
+        self.scenes, self._refused = files.names, files.refused
         if files.folder is not None and files.folder != files.root:
             warn_ignored_images(files.folder, IMAGES)
         gt_path = Path(truth) if truth is not None else (files.folder or files.root) / TRUTH

@@ -116,7 +116,11 @@ def test_the_command_that_measures_is_told(folder: Path, place: str, caplog: pyt
     truth.write_text("{}")
     with caplog.at_level(logging.INFO, "naruto_vision"):
         predict(folder, [answer(name) for name in SCENES], scenes="images")
-    assert caplog.messages[-1] == f"measure: naruto-vision evaluate --gt {truth} --preds-dir {folder / 'out'}"
+    command = f"measure: naruto-vision evaluate --gt {truth} --preds-dir {folder / 'out'}"
+    assert caplog.messages[-1] == command
+    with caplog.at_level(logging.INFO, "naruto_vision"):
+        predict(folder, [], scenes="images/*.png")
+    assert caplog.messages[-1] == f"{command}  # its scenes that were not searched count as missed"
 
 
 def test_many_reasons_are_cut_short_and_no_image_at_all_is_an_error(
