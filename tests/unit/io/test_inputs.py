@@ -56,6 +56,14 @@ def test_each_image_is_found_once_below_the_common_folder(
     assert find_images([str(here / each) for each in sorted(names)] if root == "" else sources).names == found.names
 
 
+def test_a_folder_named_alone_stays_the_folder_of_its_scenes(here: Path) -> None:
+    (here / "set").mkdir()
+    (here / "a").rename(here / "set/images")
+    found = find_images("set")
+    assert (found.folder, found.root, found.names[0]) == (Path("set"), Path("set/images"), "1.png")
+    assert find_images(["set", "b"]).folder is None
+
+
 def test_what_is_missing_costs_the_others_nothing(here: Path) -> None:
     items = list(SceneDataset(["b/notes.txt", "a/1.png", "gone.png", "no/*.png", "empty"]))
     assert [item.scene for item in items if item.image is not None] == ["a/1.png"]
