@@ -1,7 +1,8 @@
 """Find and name the characters of an animated or drawn series in scenes.
 
-``load`` opens the analyzer of a run of ``predict``; the other names are its parts, and the modules and metrics to train
-and evaluate them. Names are imported on first use, so importing the package imports neither torch nor NumPy.
+``enrol`` builds a gallery, ``load`` opens the analyzer of a gallery or a run, ``evaluate`` measures its results; the
+other names are its parts, and the modules and metrics to train and evaluate them. Names are imported on first use, so
+importing the package imports neither torch nor NumPy.
 
 Example:
     >>> import naruto_vision as nv
@@ -42,6 +43,8 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
     from naruto_vision.gallery.gallery import Gallery as Gallery
     from naruto_vision.gallery.gallery import edit_gallery as edit_gallery
     from naruto_vision.io.images import read_image as read_image
+    from naruto_vision.jobs import enrol as enrol
+    from naruto_vision.jobs import evaluate as evaluate
     from naruto_vision.loading import load as load
     from naruto_vision.metrics.evaluation import evaluate_scenes as evaluate_scenes
     from naruto_vision.metrics.scene_accuracy import SceneAccuracy as SceneAccuracy
@@ -89,6 +92,7 @@ _HOMES = {
     "gallery.enrollment": "EnrollmentConfig",
     "gallery.gallery": "Gallery edit_gallery",
     "io.images": "read_image",
+    "jobs": "enrol evaluate",
     "loading": "load",
     "metrics.evaluation": "evaluate_scenes",
     "metrics.scene_accuracy": "SceneAccuracy",

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from naruto_vision.cli.trainer_args import RUN_CONFIG, SCENES_CONFIG, find_config, read_config
-from naruto_vision.errors import FormatError, MissingPathError
+from naruto_vision.cli.trainer_args import RUN_CONFIG, SCENES_CONFIG, find_config, model_section, read_config
+from naruto_vision.errors import MissingPathError
 from naruto_vision.gallery.info import encoder_config, list_gallery
 from naruto_vision.gallery.store import MANIFEST
 
@@ -49,14 +49,7 @@ def load(
         ('ayame', 'unknown')
     """
     path, changes = _config_of(Path(source), str(config))
-    model = read_config(path).get("model")
-    if not isinstance(model, dict):
-        raise FormatError(path, "the key model", "none")
-    own = model.get("init_args") or {}
-    if not isinstance(own, dict):
-        raise FormatError(path, "a mapping under model.init_args", type(own).__name__)
-    model["init_args"] = {**own, **changes}
-    return _build(path, model, device, allow_imports)
+    return _build(path, model_section(read_config(path), path, changes), device, allow_imports)
 
 
 def _config_of(source: Path, config: str) -> tuple[Path, dict[str, Any]]:

@@ -1,7 +1,8 @@
 """Write the files of each predicted scene, and the report of a test run."""
 
 import logging
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from naruto_vision.modules.gathering import gather_lists
 from naruto_vision.modules.scene_retriever import SceneRetriever
 from naruto_vision.recognition.writer import (
     LOG,
+    PAGE,
+    RUN,
     BackgroundWriter,
     SceneWriter,
     WriterConfig,
@@ -29,6 +32,7 @@ from naruto_vision.recognition.writer import (
 from naruto_vision.records import ScenePrediction
 
 _LOG = logging.getLogger(__name__)
+_REASONS = 5  # unreadable images that are named at the end; run.json and index.html have all
 
 
 class SceneWriterCallback(BasePredictionWriter):
@@ -53,6 +57,7 @@ class SceneWriterCallback(BasePredictionWriter):
         self._index = ""
         self._scenes: Sequence[str] = ()
         self._listing = Listing()
+        self._truth, self._whole = Path(), True
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -84,7 +89,8 @@ class SceneWriterCallback(BasePredictionWriter):
         self._behind = BackgroundWriter(self._writer, dataset.images)
         trainer.strategy.barrier("scene folder")  # all processes wait until leftovers are removed
         dataset.skip(self._writer.done)
-        self._scenes, self._listing = dataset.scenes, dataset.listing
+        self._listing = dataset.listing
+        self._scenes, self._truth, self._whole = dataset.scenes, dataset.truth_path, dataset.folder is not None
         if trainer.is_global_zero and (done := self._count_done()):
             again = "use another --out to search them again" if done == len(self._scenes) else "the others are searched"
             _LOG.info("%d of %d scenes were already done (in %s); %s", done, len(self._scenes), self.out, again)
@@ -130,10 +136,11 @@ class SceneWriterCallback(BasePredictionWriter):
                 "passed_over": self._listing.as_json(),
             }
             self.run = self._writer.finish(bad, facts)
-            _LOG.info("%s: %s", self.out, "; ".join([_summary(self.run["counts"]), *self._listing.sentences()]))
+            for line in [*self._listing.sentences(), *_summary(self.out, self.run, self._truth, whole=self._whole)]:
+                _LOG.info("%s", line)
         trainer.strategy.barrier("scene files")
-        if bad and self.run and not self.run["counts"]["ok"]:
-            msg = f"none of {len(bad)} scenes can be read; first {bad[0][1]}"
+        if len(bad) == len(self._scenes):
+            msg = f"none of {len(bad)} scenes could be searched; first {min(bad)[1]}"
             raise InputError(msg)
 
     @override
@@ -143,6 +150,8 @@ class SceneWriterCallback(BasePredictionWriter):
             if isinstance(pl_module, SceneRetriever):
                 self._write([found for found in pl_module.answered if found[0].image is not None])
             self._finish_writing()
+            if trainer.is_global_zero and self._writer is not None:
+                self._writer.write_page(self._bad)
         except OSError as error:  # the run already stops, most likely for this reason
             _LOG.warning("a scene could not be written: %s", error)
         stopped = not isinstance(exception, Exception)  # Ctrl-C or a signal, not an error
@@ -161,11 +170,21 @@ class SceneWriterCallback(BasePredictionWriter):
             self._writer.close()
 
 
-def _summary(counts: Mapping[str, int]) -> str:
-    return (
-        f"{counts['ok']} of {counts['seen']} scenes searched, {counts['quarantined']} could not be read; "
-        f"{counts['known']} of {counts['regions']} regions are known"
-    )
+def _summary(out: Path, run: Mapping[str, Any], truth: Path, *, whole: bool) -> Iterator[str]:
+    """Yield what was found, why images are left out, where to look and how to measure."""
+    counts, bad = run["counts"], run["quarantined"]
+    found = f"{counts['regions']} regions: {counts['known']} named, {counts['regions'] - counts['known']} unknown"
+    searched = f"{counts['ok']} of {counts['seen']} scenes searched, {counts['quarantined']} could not be read"
+    yield f"{out}: {searched}; {found}"
+    yield from (f"  {each['reason']}" for each in bad[:_REASONS])
+    if len(bad) > _REASONS:
+        yield f"  and {len(bad) - _REASONS} more, listed in {out / RUN}"
+    yield f"look at the scenes: open {out / PAGE} in a browser"
+    evaluate = shlex.join(["naruto-vision", "evaluate", "--gt", str(truth), "--preds-dir", str(out)])
+    form = '{"scene.jpg": [{"bbox": [x1, y1, x2, y2], "label": "name"}]}'
+    if not whole:
+        evaluate += "  # its scenes that were not searched count as missed"
+    yield f"measure: {evaluate}" if truth.is_file() else f"measure: write {truth} as {form}, then {evaluate}"
 
 
 class SceneReportCallback(Callback):

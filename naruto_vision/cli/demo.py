@@ -161,7 +161,7 @@ def _run_step(argv: list[str]) -> None:
 def _where(out: Path, seconds: float) -> str:
     return (
         f"Done in {seconds / 60:.1f} minutes. The results:\n"
-        f"  {out / 'runs' / 'scenes' / 'overlay'}   the scenes with boxes and names\n"
+        f"  {out / 'runs' / 'scenes' / 'index.html'}   the scenes with boxes and names, in a browser\n"
         f"  {out / 'runs' / 'scenes' / 'json'}      the predictions as JSON\n"
         f"  {out / 'results.json'}          this table, with counts and 95 % intervals\n"
         f"  tensorboard --logdir {out / 'lightning_logs'}   curves, confusion matrix, examples"

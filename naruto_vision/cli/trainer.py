@@ -7,7 +7,8 @@ import re
 import sys
 import warnings
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -253,11 +254,7 @@ def run_cli(argv: Sequence[str], *, run: bool = True) -> NarutoCLI:
             "classes of %s are allowed in configs, by --allow-imports or an installed plugin", ", ".join(packages)
         )
     _prepare_class_paths(" ".join([*argv, *(path.read_text(encoding="utf-8") for path in _configs(argv))]), packages)
-    for name in _NOISY_LOGGERS:
-        logging.getLogger(name).addFilter(_is_shown)
-    with warnings.catch_warnings():
-        for message in _SUPPRESSED_WARNINGS:
-            warnings.filterwarnings("ignore", message=message)
+    with quiet_lightning():
         try:
             cli = NarutoCLI(argv, packages)
             if run:
@@ -265,6 +262,17 @@ def run_cli(argv: Sequence[str], *, run: bool = True) -> NarutoCLI:
         except MisconfigurationException as error:
             raise InputError(" ".join(str(error).split())) from None
     return cli
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Silence messages and warnings of Lightning that are expected in every run."""
+    for name in _NOISY_LOGGERS:
+        logging.getLogger(name).addFilter(_is_shown)
+    with warnings.catch_warnings():
+        for message in _SUPPRESSED_WARNINGS:
+            warnings.filterwarnings("ignore", message=message)
+        yield
 
 
 def _configs(argv: Sequence[str]) -> list[Path]:

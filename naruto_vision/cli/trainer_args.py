@@ -2,20 +2,26 @@
 
 import argparse
 import difflib
+import glob
 import importlib.metadata
+import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
-from naruto_vision.errors import InputError, MissingPathError
+import yaml
+
+from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.io.bundles import config_path, packaged_configs
 from naruto_vision.io.machine import allowed_cpus
-from naruto_vision.io.yaml_files import read_yaml
+from naruto_vision.io.yaml_files import check_yaml, read_yaml
 
 _LOG = logging.getLogger(__name__)
 SCENES_CONFIG = "scenes.yaml"
@@ -31,6 +37,7 @@ HELP_ALL = "--help-all"
 _HELP_ALL = frozenset({HELP_ALL, "--help_all"})
 _CONFIG_OPTIONS = frozenset({"--config", "-c"})
 _GALLERY_OPTIONS = frozenset({"--model.gallery", "--model.init_args.gallery"})
+_SCENES_OPTION, _LIST_OPTION, STDIN = "--data.predict", "--list", "-"
 _CLASS_KEYS = ("class_path", "init_args")
 
 
@@ -101,6 +108,7 @@ def short_options(command: str) -> tuple[Option, ...]:
 
 _LONG = {option.flag: option.long for option in (*NAMES, *SHORT_OPTIONS) if option.flag != "--encoder"}
 _SWITCHES = frozenset(option.flag for option in SHORT_OPTIONS if not option.value)
+_WITHOUT_VALUE = _SWITCHES | {"--print_config"}
 _CONFIG = Option("--config", "FILE", "a YAML file or a packaged config; repeatable")
 _OUT = Option("--out", "DIR", "folder of the results")
 _CHECKPOINT = Option("--ckpt_path", "PATH", "checkpoint to load, or last (default: none)")
@@ -181,15 +189,22 @@ VERBS = {
         (("scenes*.yaml", (_TEST, _GALLERY)), ("clip*.yaml, captions.yaml", (_ROOT,))),
     ),
     "predict": Verb(
-        "Find and name the characters in a folder of images. Run again, it resumes where it stopped.",
-        (_OUT, *SHORT_OPTIONS, _ENCODER, _CONFIG, *_RUN),
+        "Find and name the characters in images. Run again, it resumes where it stopped.",
+        (
+            Option("--list", "FILE", "search the images named in this file, one per line, like @FILE"),
+            _OUT,
+            *SHORT_OPTIONS,
+            _ENCODER,
+            _CONFIG,
+            *_RUN,
+        ),
         (
             "predict my_scenes",
             "predict my_scenes --gallery runs/gallery --out runs/mine --threshold 0.8 --top-k 2",
-            "predict --config scenes.yaml --data.predict my_scenes",
+            "predict shots/*.jpg more_shots",
         ),
         ("scenes",),
-        usage="DIR [options]",
+        usage="IMAGES [options]",
     ),
 }
 
@@ -213,7 +228,8 @@ def verb_parser(command: str) -> argparse.ArgumentParser:
         add_help=False,
     )
     if command == "predict":
-        parser.add_argument("DIR", help="folder of images, searched with its sub-folders")
+        text = "images, patterns, folders with their sub-folders, @FILE for a list of names, - for names on stdin"
+        parser.add_argument("IMAGES", help=text)
     for title, options in (("most used options", verb.options), *verb.groups):
         group = parser.add_argument_group(title)
         for option in options:
@@ -234,7 +250,7 @@ def expand_argv(command: str, argv: Sequence[str]) -> list[str]:
     if _HELP_ALL & set(argv):
         return [command, "--help"]
     if not argv:
-        what = "a folder of images, or --config FILE" if command == "predict" else "--config FILE"
+        what = "images or a folder of them, or --config FILE" if command == "predict" else "--config FILE"
         msg = f"{command}: expected {what}; see `naruto-vision {command} --help`"
         raise InputError(msg)
     expanded = list(_with_encoder(_with_configs_found(argv)))
@@ -261,10 +277,10 @@ def _with_encoder(argv: Sequence[str]) -> Iterator[str]:
 
 
 def _expand_predict(argv: list[str]) -> list[str]:
-    """Expand short options, and ``DIR`` to an option after the packaged config."""
-    folder, rest = ("", argv) if argv[0].startswith("-") else (argv[0], argv[1:])
-    scenes = [f"--data.predict={check_scenes(folder)}"] if folder else []
-    packaged = [] if not folder or _CONFIG_OPTIONS & set(rest) else ["--config", str(config_path(SCENES_CONFIG))]
+    """Expand short options, and names of images to an option after the packaged config."""
+    names, rest = _split_names(argv)
+    scenes = [f"{_SCENES_OPTION}={check_scenes(names)}"] if names else []
+    packaged = [] if not names or _CONFIG_OPTIONS & set(rest) else ["--config", str(config_path(SCENES_CONFIG))]
     expanded = [_lengthen(argument) for argument in rest]
     galleries = _values(_GALLERY_OPTIONS, expanded)
     for gallery in galleries[-1:] or ([GALLERY] if packaged else []):
@@ -272,6 +288,39 @@ def _expand_predict(argv: list[str]) -> list[str]:
     if packaged and not any(argument.startswith("--model.encoder") for argument in expanded):
         packaged += remembered_encoder(Path([GALLERY, *galleries][-1]))
     return [*packaged, *expanded, *scenes]
+
+
+def _split_names(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Separate the names of images from the options that they are before, between or behind."""
+    names, rest, arguments = list[str](), list[str](), iter(argv)
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        if argument == "--":
+            names += arguments
+        elif argument == STDIN or not argument.startswith("-"):
+            names.append(argument)
+        elif option in {_SCENES_OPTION, _LIST_OPTION}:
+            if not (value := value if equals else next(arguments, "")):
+                raise InputError(f"{option}: expected a value; see `naruto-vision predict --help`")
+            names += _scene_names(option, value)
+        else:
+            rest += [argument, *([] if equals or option in _WITHOUT_VALUE else islice(arguments, 1))]
+    return names, rest
+
+
+def _scene_names(option: str, value: str) -> list[str]:
+    if option == _LIST_OPTION:
+        return [f"@{value}"]
+    if not value.startswith("["):
+        return [value]
+    try:
+        check_yaml(value)
+        names = yaml.safe_load(value)
+    except (yaml.YAMLError, RecursionError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{option} {value[:40]}: expected a list of names")
+    return names
 
 
 def _lengthen(argument: str) -> str:
@@ -346,6 +395,13 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
+def model_section(config: Mapping[str, Any], path: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the model of a config with some arguments changed; FormatError if it has none."""
+    if not isinstance(model := config.get("model"), dict):
+        raise FormatError(path, "the key model", "none")
+    return {**model, "init_args": {**(model.get("init_args") or {}), **changes}}
+
+
 def config_keys(value: object, parent: str = "") -> Iterator[tuple[str, str]]:
     """Yield every key of a config after the dotted path of its parent mapping."""
     if isinstance(value, dict):
@@ -357,15 +413,19 @@ def config_keys(value: object, parent: str = "") -> Iterator[tuple[str, str]]:
             yield from config_keys(inner, f"{parent}.{index}".strip("."))
 
 
-def check_scenes(folder: str) -> Path:
-    """Check that a folder of scenes exists and has images."""
-    path = Path(folder)
-    if not path.is_dir():
-        raise MissingPathError(path, "scene folder", "give a folder of images")
-    from naruto_vision.io.images import scan_folder  # imports OpenCV
+def check_scenes(names: Sequence[str]) -> str:
+    """Check that one of the named images can be read; return the value, in JSON, of the option that names them."""
+    from naruto_vision.io.inputs import find_images, split_names  # imports OpenCV
 
-    scan_folder(path).refuse_empty(path)
-    return path
+    names = [each for name in names for each in (split_names(sys.stdin.buffer.read()) if name == STDIN else [name])]
+    find_images(names).require_readable()
+    names = [_as_text(name) for name in names]
+    return json.dumps([("\0" if any("\n" in name for name in names) else "\n").join(names)])  # long lists parse slowly
+
+
+def _as_text(name: str) -> str:
+    """Return a name that a config can hold: a pattern where a byte is not valid Unicode."""
+    return re.sub("[\udc80-\udcff]", "?", glob.escape(name)) if re.search("[\udc80-\udcff]", name) else name
 
 
 def check_gallery(folder: str) -> None:

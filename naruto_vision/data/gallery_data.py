@@ -91,7 +91,7 @@ class GalleryDataModule(SceneDataModule):
         root: The class data: a Roboflow export, manifests, or class folders. Only ``fit`` needs it.
         valid: Scene folder with ground truth, for choosing thresholds.
         test: Scene folder with ground truth, for evaluation.
-        predict: Scene folder.
+        predict: Images to search: a folder, a file, a pattern, ``@FILE`` with a name per line, or a list of these.
         reader: How ``root`` is laid out; "auto" finds out.
         aliases: Class name as found, to the name it should have.
         policy: How images with several positive classes are treated.
@@ -115,7 +115,7 @@ class GalleryDataModule(SceneDataModule):
         root: str | None = None,
         valid: str | None = None,
         test: str | None = None,
-        predict: str | None = None,
+        predict: list[str] | str | None = None,
         reader: ReaderName = "auto",
         aliases: dict[str, str] | None = None,
         policy: Policy = "single_only",

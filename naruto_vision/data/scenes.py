@@ -17,14 +17,14 @@ from naruto_vision.data.ground_truth import read_gt
 from naruto_vision.data.sampling import NOTHING, ShareSampler, checked_batch_size, process_share
 from naruto_vision.data.tables import abbreviate, warn_ignored_images
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
-from naruto_vision.io.images import read_image, scan_folder
+from naruto_vision.io.images import read_image
+from naruto_vision.io.inputs import IMAGES, ImageNames, find_images
 from naruto_vision.io.names import label_name
 from naruto_vision.recognition.analyzer import group_size
 from naruto_vision.records import UNKNOWN, ImageArray, LabelledBox
 
 _LOG = logging.getLogger(__name__)
-IMAGES = "images"
-TRUTH, MASKS = "gt.json", "coco.json"
+TRUTH = "gt.json"
 
 
 @dataclass(frozen=True)
@@ -39,24 +39,23 @@ class SceneItem:
 
 
 class SceneDataset(Dataset[SceneItem | None]):
-    """The images of a scene folder in the order of their names.
+    """The images of a scene folder in the order of their names, or several files and folders.
 
     The folder either has ``images/`` (and perhaps ``gt.json``) or has the images itself, also in sub-folders.
     """
 
-    def __init__(self, folder: str | Path, truth: str | Path | None = None, *, need_truth: bool = False) -> None:
-        root = Path(folder)
-        if not root.is_dir():
-            raise MissingPathError(root, "scene folder")
-        self.images = root / IMAGES if (root / IMAGES).is_dir() else root
-        if self.images != root:
-            warn_ignored_images(root, IMAGES)
-        self.listing = scan_folder(self.images, used=(TRUTH, MASKS))
-        self.listing.refuse_empty(self.images)
-        self.scenes: tuple[str, ...] = self.listing.images
-        gt_path = Path(truth) if truth is not None else root / TRUTH
-        wanted = need_truth or truth is not None
-        found = read_gt(gt_path) if wanted or gt_path.is_file() else None
+    def __init__(self, folder: ImageNames, truth: str | Path | None = None, *, need_truth: bool = False) -> None:
+        if need_truth and not (isinstance(folder, (str, Path)) and Path(folder).is_dir()):
+            raise MissingPathError(str(folder), "scene folder")
+        files = find_images(folder)
+        self.folder, self.images = files.folder, files.root  # the folder that was named alone, and the images' one
+        self.scenes, self._refused = files.names, files.refused
+        if files.folder is not None and files.folder != files.root:
+            warn_ignored_images(files.folder, IMAGES)
+        gt_path = Path(truth) if truth is not None else (files.folder or files.root) / TRUTH
+        wanted = need_truth or truth is not None or (files.folder is not None and gt_path.is_file())
+        self.listing = files.listing
+        found = read_gt(gt_path) if wanted else None
         on_disk = {label_name(scene): scene for scene in self.scenes}  # a Mac writes other forms than most tables have
         self._truth = found and {on_disk.get(label_name(scene), scene): boxes for scene, boxes in found.items()}
         self._check_truth(gt_path, need_truth=need_truth)
@@ -82,6 +81,12 @@ class SceneDataset(Dataset[SceneItem | None]):
         """The names in the ground truth; none where there is no ground truth."""
         return {box.label for boxes in (self._truth or {}).values() for box in boxes}
 
+    @property
+    def truth_path(self) -> Path:
+        """Where the ground truth is or would be: among the images, or beside their folder ``images/``."""
+        among, beside = self.images / TRUTH, self.images.parent / TRUTH
+        return beside if self.images.name == IMAGES and not among.is_file() else among
+
     def __len__(self) -> int:
         return len(self.scenes)
 
@@ -97,7 +102,8 @@ class SceneDataset(Dataset[SceneItem | None]):
         truth = None if self._truth is None else self._truth.get(scene)
         start = time.perf_counter()
         try:
-            image, error = read_image(self.images / scene), ""
+            error = self._refused.get(scene, "")
+            image = None if error else read_image(self.images / scene)
         except (BadImageError, MissingPathError) as problem:
             image, error = None, str(problem)
         return SceneItem(scene, image, truth, error, (time.perf_counter() - start) * 1e3)
@@ -174,7 +180,7 @@ class SceneDataModule(pl.LightningDataModule):
         self,
         valid: str | None = None,
         test: str | None = None,
-        predict: str | None = None,
+        predict: list[str] | str | None = None,
         batch_size: int | None = None,
         num_workers: int = 1,
     ) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from naruto_vision.encoders.preprocess import Preparation
 from naruto_vision.errors import BadImageError, InputError
 from naruto_vision.io.bundles import model_fingerprint
+from naruto_vision.io.images import ImageSource, read_image
 from naruto_vision.records import ImageArray
 
 
@@ -95,13 +96,13 @@ def prepared(preprocess: Callable[[ImageArray], Tensor], image: ImageArray, name
 
 @torch.inference_mode()
 def embed_images(
-    encoder: Encoder, images: Sequence[ImageArray], *, batch_size: int = 32, mirror: bool = False
+    encoder: Encoder, images: Sequence[ImageSource], *, batch_size: int = 32, mirror: bool = False
 ) -> Tensor:
     """Embed images in batches on the encoder's device.
 
     Args:
         encoder: The encoder, whose device is used.
-        images: N images, each (H, W, 3), uint8, RGB.
+        images: N images, as ``read_image`` takes them: files, Pillow images, or arrays of shape (H, W, 3), uint8, RGB.
         batch_size: Images per forward pass.
         mirror: Average each vector with that of the horizontally flipped image, and renormalise.
 
@@ -111,7 +112,9 @@ def embed_images(
     starts = range(0, len(images), batch_size)
     rows = [
         embed_pixels(
-            encoder, [encoder.preprocess(image) for image in images[start : start + batch_size]], mirror=mirror
+            encoder,
+            [encoder.preprocess(read_image(image)) for image in images[start : start + batch_size]],
+            mirror=mirror,
         )
         for start in starts
     ]

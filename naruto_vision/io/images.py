@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import cv2
 import numpy as np
@@ -27,6 +27,9 @@ from naruto_vision.errors import BadImageError, InputError, MissingPathError
 from naruto_vision.geometry import MAX_PIXELS as MAX_PIXELS
 from naruto_vision.io.atomic import write_bytes
 from naruto_vision.records import ImageArray
+
+ImageSource: TypeAlias = str | Path | Image.Image | ImageArray
+"""An image file, a Pillow image of any mode, or an array (H, W, 3), uint8, RGB, upright."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # MPO, a JPEG with more images in it, opens as JPEG
 SUFFIXES = frozenset(
@@ -124,6 +127,10 @@ def _quiet() -> Iterator[None]:
 def _decode(path: Path, handle: BinaryIO) -> ImageArray:
     with _quiet():
         image = Image.open(handle, formats=FORMATS)
+    return _upright(path, image)
+
+
+def _upright(path: Path, image: Image.Image) -> ImageArray:
     _check_header(path, image)
     image.load()
     with _quiet():
@@ -154,11 +161,12 @@ def decode_image(data: bytes, name: str | Path) -> ImageArray:
         return _decode(path, io.BytesIO(data))
 
 
-def read_image(path: str | Path) -> ImageArray:
-    """Decode one image.
+def read_image(image: ImageSource) -> ImageArray:
+    """Decode one image, or convert one that is in memory.
 
     Args:
-        path: A JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF file (of several frames, the first).
+        image: A JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF file (of several frames, the first); a Pillow image of any
+            mode; or an array of shape (H, W, 3), uint8, RGB, which is returned as it is.
 
     Returns:
         Shape (H, W, 3), uint8, RGB, upright.
@@ -167,8 +175,23 @@ def read_image(path: str | Path) -> ImageArray:
         MissingPathError: If there is no such file.
         BadImageError: If the file is empty, truncated, too large, may not be read, or is no image of an
             allowed format.
+        InputError: If an array has another shape or dtype, or the image is of another kind.
     """
-    path = Path(path)
+    if (
+        isinstance(image, np.ndarray)
+        and image.dtype == np.uint8
+        and image.ndim == 3
+        and image.shape[2] == 3
+        and image.size
+    ):
+        return np.ascontiguousarray(image)
+    if isinstance(image, Image.Image):
+        name = Path(getattr(image, "filename", "") or f"{image.mode} image")
+        with _own_errors(name):
+            return _upright(name, image)
+    if not isinstance(image, (str, Path)):
+        raise InputError(_unfit(image))
+    path = Path(image)
     with _own_errors(path):
         if not path.is_file():
             raise MissingPathError(path, "image")
@@ -176,6 +199,24 @@ def read_image(path: str | Path) -> ImageArray:
             raise BadImageError(path, "the file is empty (0 bytes)")
         with path.open("rb") as handle:
             return _decode(path, handle)
+
+
+def _unfit(image: object) -> str:
+    """Say what was expected of an image in memory, what was found, and how to convert it."""
+    expected = "image: expected a path, a Pillow image or an array (H, W, 3), uint8, RGB, found"
+    shape, dtype = getattr(image, "shape", None), str(getattr(image, "dtype", ""))
+    if shape is None:
+        return f"{expected} {type(image).__name__}"
+    hints = {
+        "convert it to NumPy: x.detach().cpu().numpy()": not isinstance(image, np.ndarray),
+        "move the channels to the end: x.transpose(1, 2, 0)": shape[-1] != 3
+        and len(shape) == 3
+        and shape[0] in {1, 3, 4},
+        "give grey and transparent ones as PIL.Image.fromarray(x)": len(shape) == 2 or shape[2:] == (4,),
+        "give one image at a time": len(shape) > 3,
+        "scale 0 to 1 to bytes: (x * 255).round().astype(np.uint8)": "float" in dtype,
+    }
+    return "; ".join([f"{expected} {tuple(shape)}, {dtype}", *(hint for hint, fits in hints.items() if fits)])
 
 
 def image_or_none(path: str | Path) -> ImageArray | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import lightning.pytorch as pl
 import torch
 from torch import nn
@@ -31,12 +32,14 @@ from naruto_vision.recognition.decision import (
     thresholds_from,
 )
 from naruto_vision.recognition.merging import MergeConfig
-from naruto_vision.records import ScenePrediction
+from naruto_vision.records import ImageArray, ScenePrediction
 from naruto_vision.segmentation.crops import CropConfig
 from naruto_vision.segmentation.generator import Segmenter
 from naruto_vision.viz.overlay import OverlayConfig, choose_for_overlay, labelled_boxes
 
 _LOG = logging.getLogger(__name__)
+_SCENE_FAULTS = (ValueError, ArithmeticError, LookupError, RuntimeError, MemoryError, cv2.error)
+"""What computing with one image may raise. Others are defects, or faults of the disk, and end the run."""
 
 
 class SceneRetriever(pl.LightningModule):
@@ -282,19 +285,39 @@ class SceneRetriever(pl.LightningModule):
 def analyze_items(
     analyzer: SceneAnalyzer, items: Sequence[SceneItem], group: int = 1
 ) -> Iterator[tuple[SceneItem, ScenePrediction]]:
-    """Yield every scene with its prediction, in order; one that could not be read is logged and has no regions.
+    """Yield every scene with its prediction, in order; one that cannot be used is logged and has no regions.
 
-    ``group`` scenes are embedded and searched together. Scenes before one that raises are still yielded.
+    ``group`` scenes are embedded and searched together. A scene that fails in that has an error instead of its image.
     """
-    found = analyzer.analyze_many([(item.image, item.scene) for item in items if item.image is not None], group)
+    answers = _predictions(analyzer, [(item.image, item.scene) for item in items if item.image is not None], group)
     for item in items:
-        if item.image is None:
-            _LOG.warning("a scene cannot be read and has no regions: %s", item.error)
-            yield item, ScenePrediction(item.scene, 1, 1)
+        answer = item.error if item.image is None else next(answers)
+        if isinstance(answer, str):
+            _LOG.warning("a scene cannot be searched and has no regions: %s", answer)
+            yield dataclasses.replace(item, image=None, error=answer), ScenePrediction(item.scene, 1, 1)
         else:
-            prediction = next(found)
-            times = {"decode": item.milliseconds, **prediction.milliseconds}
-            yield item, dataclasses.replace(prediction, milliseconds=times)
+            times = {"decode": item.milliseconds, **answer.milliseconds}
+            yield item, dataclasses.replace(answer, milliseconds=times)
+
+
+def _predictions(
+    analyzer: SceneAnalyzer, scenes: Sequence[tuple[ImageArray, str]], group: int
+) -> Iterator[ScenePrediction | str]:
+    """Yield each scene's prediction, or why it has none; a group that fails is searched again one by one."""
+    done = 0
+    while done < len(scenes):
+        try:
+            for prediction in analyzer.analyze_many(scenes[done:], group):
+                done += 1
+                yield prediction
+        except torch.AcceleratorError:  # the device is unusable from now on
+            raise
+        except _SCENE_FAULTS as error:
+            if group == 1:
+                reason = str(error).partition("\n")[0]
+                yield f"{scenes[done][1]}: fails in the search ({type(error).__name__}: {reason})"
+                done += 1
+            group = 1
 
 
 def describe_gallery(folder: str) -> str:

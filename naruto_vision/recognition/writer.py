@@ -28,13 +28,15 @@ from naruto_vision.io.bundles import file_sha256
 from naruto_vision.io.images import write_image
 from naruto_vision.io.names import longer_stems, output_name
 from naruto_vision.io.typed_json import read_json, read_json_lines
-from naruto_vision.records import Identity, ImageArray, Region, ScenePrediction
+from naruto_vision.records import UNKNOWN, Identity, ImageArray, Region, ScenePrediction
 from naruto_vision.segmentation.crops import CropConfig, crop_region
 from naruto_vision.viz.overlay import OverlayConfig, choose_for_overlay, draw_overlay, label_colours
+from naruto_vision.viz.scene_page import SceneCard, write_scene_page
 
 LOG = "predictions.jsonl"
 TIMES = "timings.jsonl"
 RUN = "run.json"
+PAGE = "index.html"
 
 _SHOWN = 5  # neighbours in the record; more of them may have voted
 _DIGITS = 6  # a cosine of float32 vectors has about seven significant digits
@@ -93,6 +95,8 @@ class _Run(msgspec.Struct):
 class _FoundRegion(TypedDict):
     name: str
     label: str
+    score: float
+    shown: bool
 
 
 class _Named(TypedDict):
@@ -219,7 +223,24 @@ class SceneWriter:
             **facts,
         }
         write_json(self.out / RUN, run)
+        self.write_page(sorted(quarantined))
         return run
+
+    def write_page(self, refused: Sequence[tuple[str, str]]) -> None:
+        """Write ``index.html`` of the scenes in the logs, and of images that could not be used, with reasons."""
+        title = " of ".join(["Scenes", *filter(None, [self._identity.get("scenes")])])
+        write_scene_page(self.out / PAGE, title, self._cards, refused, self._colours, (RUN, LOG))
+
+    def _cards(self) -> Iterator[SceneCard]:
+        for record in chain.from_iterable(_records(path) for path in self._logs(LOG)):
+            stem, regions = self._stems.get(record["scene"]), record["regions"]
+            if stem is None:
+                continue
+            drawn = [(each["name"], each["score"]) for each in regions if each["shown"]]
+            drawn.sort(key=lambda each: (each[0] == UNKNOWN, -each[1]))
+            overlay = f"overlay/{stem}_overlay.jpg" if self.settings.images else ""
+            known = sum(each["name"] == each["label"] for each in regions)
+            yield SceneCard(record["scene"], overlay, f"json/{stem}.json", drawn, len(regions), known)
 
 
 class BackgroundWriter:

@@ -190,7 +190,7 @@ def test_predict_names_the_cast_and_calls_the_others_unknown(
     assert "broken.png" in writer.run["quarantined"][0]["reason"]
     assert writer.run["index"] == "faiss"
     assert "broken.png: not an image" in caplog.text
-    assert "3 of 4 scenes searched, 1 could not be read; 3 of 5 regions are known" in caplog.text
+    assert "3 of 4 scenes searched, 1 could not be read; 5 regions: 3 named, 2 unknown" in caplog.text
 
 
 def test_predict_twice_does_no_scene_again(world: Path, retriever: Callable[..., SceneRetriever]) -> None:

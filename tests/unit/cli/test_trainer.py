@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -207,12 +208,14 @@ def test_a_message_of_the_parser_becomes_one_line(message: str, line: str) -> No
         ("predict", "scenes.yaml"),
     ],
 )
-def test_the_parser_knows_the_options_of_the_static_help(command: str, config: str) -> None:
+def test_the_parser_knows_the_options_of_the_static_help(command: str, config: str, tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8))
+    (tmp_path / "names.txt").write_text("a.png\n")
     kind = config.removesuffix(".yaml")
     groups = [own for title, own in VERBS[command].groups if kind in re.split(r"\W+", title)]
     assert groups or not VERBS[command].groups
     words = {"--trainer.accelerator": "cpu", "--trainer.precision": "32-true", "--precision": "auto"}
-    words |= {"--config": config, "--ckpt_path": "last", "--decision": "top1"}
+    words |= {"--config": config, "--ckpt_path": "last", "--decision": "top1", "--list": str(tmp_path / "names.txt")}
     words |= {"--mask-precision": "float32", "--mask-compile": "none", "--allow-imports": "torch.nn"}
     words |= {"--data.train": "SyntheticMasks"}
     options = [

@@ -160,7 +160,7 @@ def test_predict_folder_becomes_the_packaged_config(scenes: str, monkeypatch: py
     argv = expand_argv("predict", [scenes, "--out", "results"])
     assert argv[:2] == ["predict", "--config"]
     assert argv[2].endswith("scenes.yaml")
-    assert argv[3:] == ["--out", "results", f"--data.predict={scenes}"]
+    assert argv[3:] == ["--out", "results", f'--data.predict=["{scenes}"]']
     own = expand_argv("predict", [scenes, "--config=scenes.yaml"])
     assert own.count("--config") == 1
     assert checked == ["runs/gallery"]  # another config may name another gallery
