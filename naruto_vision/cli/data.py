@@ -50,7 +50,7 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
     add("--policy", choices=("single_only", "first", "all"), default="single_only", help=text)
     text = 'keep images without a class, in a last class "Unlabeled" (default: leave them out)'
     add("--include-unlabeled", action="store_true", help=text)
-    readers = ("auto", "shards", "roboflow", "manifest", "folders")
+    readers = ("auto", "shards", "roboflow", "manifest", "boxes", "folders")
     add("--reader", choices=readers, default="auto", help="layout of the folder; auto detects it")
 
 
@@ -162,7 +162,7 @@ def prepare(arguments: argparse.Namespace) -> int:
 
 
 def _root_option(parser: argparse.ArgumentParser) -> None:
-    text = "a Roboflow export, class folders, shards or a folder of manifests"
+    text = "a Roboflow export, class folders, boxes (COCO, YOLO, VOC, ...), shards or a folder of manifests"
     parser.add_argument("root", type=Path, metavar="ROOT", help=text)
 
 

@@ -1,4 +1,4 @@
-"""Read labelled images of any layout (Roboflow CSV, manifests, class folders) as one table a split."""
+"""Read labelled images of any layout (Roboflow CSV, manifests, boxes, class folders) as one table a split."""
 
 import csv
 import io
@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeAlias
 
+from naruto_vision.data.boxes import FORMATS_READ, describe_folder, find_boxes, read_box_table
 from naruto_vision.data.shards import INDEX, read_shards
 from naruto_vision.data.tables import (
     ClassTable,
@@ -31,7 +32,7 @@ CLASSES_CSV = "_classes.csv"
 HEADER = ("path", "label")
 CLASSES = "classes.json"
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
-ReaderName: TypeAlias = Literal["auto", "shards", "roboflow", "manifest", "folders"]
+ReaderName: TypeAlias = Literal["auto", "shards", "roboflow", "manifest", "boxes", "folders"]
 _FILE_COLUMN = "filename"
 _NOT_A_CLASS = "unlabeled"
 _NAMES: dict[Split, tuple[str, ...]] = {
@@ -251,10 +252,12 @@ def find_split(root: str | Path, split: Split, reader: ReaderName = "auto") -> t
     if split == "train" and not any((root / name).is_dir() for names in _NAMES.values() for name in names):
         folders.append(root)
     manifests = [root / f"{name}.csv" for name in _NAMES[split]]
+    boxes = find_boxes(root, split) if reader in ("auto", "boxes") else None
     found: list[tuple[ReaderName, Path]] = [
         *(("shards", folder) for folder in folders if (folder / INDEX).is_file()),
         *(("roboflow", folder) for folder in folders if (folder / CLASSES_CSV).is_file()),
         *(("manifest", path) for path in manifests if path.is_file()),
+        *(("boxes", source.path) for source in (boxes,) if source is not None),
         *(("folders", folder) for folder in folders if folder.is_dir() and class_folder_names(folder)),
     ]
     return next((layout for layout in found if reader in ("auto", layout[0])), None)
@@ -271,7 +274,8 @@ def read_classes(
     if found is None:
         msg = (
             f"{Path(root)}: no class data of split {split!r}; expected {split}/{CLASSES_CSV} (Roboflow export), "
-            f"{split}.csv (manifest), {split}/<class>/ folders or {split}/{INDEX} (shards)"
+            f"{split}.csv (manifest), {split}/<class>/ folders, {split}/{INDEX} (shards), or {FORMATS_READ}; "
+            f"{describe_folder(Path(root))}"
         )
         raise InputError(msg)
     layout, path = found
@@ -280,6 +284,8 @@ def read_classes(
             table = read_shards(path, rules)
         case "manifest":
             table = read_manifest(path, rules=rules)
+        case "boxes":
+            table = read_box_table(root, split, rules)
         case "folders":
             table = read_class_folders(path, rules)
         case _:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
+from naruto_vision.data.boxes import find_boxes_in, read_boxes
 from naruto_vision.data.ground_truth import read_gt
 from naruto_vision.data.sampling import NOTHING, ShareSampler, checked_batch_size, process_share
 from naruto_vision.data.tables import abbreviate, warn_ignored_images
@@ -38,7 +39,8 @@ class SceneItem:
 class SceneDataset(Dataset[SceneItem | None]):
     """The images of a scene folder in the order of their names.
 
-    The folder either has ``images/`` (and perhaps ``gt.json``) or has the images itself, also in sub-folders.
+    The folder either has ``images/`` or has the images itself, also in sub-folders. The truth is in ``gt.json`` or
+    box annotations of another tool (``data/boxes.py``).
     """
 
     def __init__(self, folder: str | Path, truth: str | Path | None = None, *, need_truth: bool = False) -> None:
@@ -54,7 +56,13 @@ class SceneDataset(Dataset[SceneItem | None]):
             raise InputError(msg)
         gt_path = Path(truth) if truth is not None else root / TRUTH
         wanted = need_truth or truth is not None
-        self._truth = read_gt(gt_path) if wanted or gt_path.is_file() else None
+        self._truth: dict[str, tuple[LabelledBox, ...]] | None = None
+        if need_truth and truth is None and not gt_path.is_file() and (source := find_boxes_in(root)):
+            gt_path = source.path
+            found = read_boxes(replace(source, images=self.images)).truth()
+            self._truth = {scene: found[scene] for scene in self.scenes if scene in found}  # the log counts the others
+        elif wanted or gt_path.is_file():
+            self._truth = read_gt(gt_path)
         self._check_truth(gt_path, need_truth=need_truth)
         self._skipped: frozenset[str] = frozenset()
 

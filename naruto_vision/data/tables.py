@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from naruto_vision.errors import InputError
-from naruto_vision.io.images import is_image, list_images
+from naruto_vision.io.images import is_image, list_images, split_crop
 from naruto_vision.records import LabelledImage
 
 Split: TypeAlias = Literal["train", "valid", "test"]
@@ -40,7 +40,7 @@ def refusal(text: str) -> str:
 
 
 class FolderFiles:
-    """The files of one folder by their names in a table, in either Unicode form.
+    """The files of one folder by their names in a table, in either Unicode form; a crop is found by its image.
 
     The folder may itself be a link. Each of its sub-folders is listed once, on the first lookup in it.
     """
@@ -51,6 +51,10 @@ class FolderFiles:
 
     def find(self, name: str) -> str:
         """Return the POSIX path in the folder; empty for what is missing, no file, or a link that leads out."""
+        image, box = split_crop(name)
+        if box is not None and not self._has(name):
+            found = self.find(image)
+            return found and found + name[len(image) :]
         other = () if name.isascii() else (unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))
         for form in (name, *other):
             if self._has(form):
@@ -175,7 +179,7 @@ def hold_out(table: ClassTable, fraction: float) -> tuple[ClassTable, ClassTable
     held: set[LabelledImage] = set()
     for numbers in row_groups(table, balanced=True) if table.rows else ():
         rows = [table.rows[number] for number in numbers]
-        rows.sort(key=lambda row: hashlib.sha256(row.path.encode()).hexdigest())
+        rows.sort(key=lambda row: hashlib.sha256(split_crop(row.path)[0].encode()).hexdigest())
         held.update(rows[: min(round(len(rows) * fraction), len(rows) - 1)])
     kept = [row for row in table.rows if row not in held]
     rest = [row for row in table.rows if row in held]

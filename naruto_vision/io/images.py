@@ -8,6 +8,7 @@ frame is read. Source files are never written to.
 
 import io
 import os
+import re
 import struct
 import threading
 import warnings
@@ -22,6 +23,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
+from naruto_vision.geometry import Box, shape_of_xyxy
 from naruto_vision.io.atomic import write_bytes
 from naruto_vision.records import ImageArray
 
@@ -41,6 +43,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_CROP = re.compile(r"(.+)#xywh=(\d{1,5}),(\d{1,5}),([1-9]\d{0,4}),([1-9]\d{0,4})", re.DOTALL)
 _SILENCE = threading.Lock()  # silencing warnings changes the whole process, so one thread does it at a time
 
 
@@ -113,6 +116,33 @@ def _own_errors(path: Path) -> Iterator[None]:
         raise BadImageError(path, f"cannot be decoded ({reason}); it is truncated or corrupt") from None
 
 
+def crop_path(path: str, box: Box) -> str:
+    """Name a crop: its image's path with a media fragment (W3C), ``#xywh=x,y,width,height`` of the upright image.
+
+    Example:
+        >>> crop_path("a.jpg", (4, 5, 13, 24)), split_crop("a.jpg#xywh=4,5,10,20")
+        ('a.jpg#xywh=4,5,10,20', ('a.jpg', (4, 5, 13, 24)))
+    """
+    height, width = shape_of_xyxy(box)
+    return f"{path}#xywh={box[0]},{box[1]},{width},{height}"
+
+
+def split_crop(path: str | Path) -> tuple[str, Box | None]:
+    """Return the image's path and the box of a crop's name; the path itself and None for a whole image."""
+    found = _CROP.fullmatch(str(path))
+    if found is None:
+        return str(path), None
+    x, y, width, height = map(int, found.groups()[1:])
+    return found[1], (x, y, x + width - 1, y + height - 1)
+
+
+def image_size(path: str | Path) -> tuple[int, int, int]:
+    """Read width, height and EXIF orientation (1 to 8) of an image as it is stored, from its header."""
+    path = Path(path)
+    with _own_errors(path), _quiet(), Image.open(path, formats=FORMATS) as image:
+        return *image.size, _orientation(image)
+
+
 def decode_image(data: bytes, name: str | Path) -> ImageArray:
     """Decode an image file that is in memory to (H, W, 3), uint8, RGB, upright; errors call it ``name``."""
     path = Path(name)
@@ -124,7 +154,8 @@ def read_image(path: str | Path) -> ImageArray:
     """Decode one image.
 
     Args:
-        path: A JPEG, PNG, WebP, BMP or GIF file (of an animation, the first frame).
+        path: A JPEG, PNG, WebP, BMP or GIF file (of an animation, the first frame), or such a path with the
+            fragment of ``crop_path``.
 
     Returns:
         Shape (H, W, 3), uint8, RGB, upright.
@@ -132,9 +163,12 @@ def read_image(path: str | Path) -> ImageArray:
     Raises:
         MissingPathError: If there is no such file.
         BadImageError: If the file is empty, truncated, too large, may not be read, or is no image of an
-            allowed format.
+            allowed format, or a crop leaves it.
     """
     path = Path(path)
+    file, box = split_crop(path)
+    if box is not None and not path.is_file():
+        return _cut(path, read_image(file), box)
     with _own_errors(path):
         if not path.is_file():
             raise MissingPathError(path, "image")
@@ -142,6 +176,13 @@ def read_image(path: str | Path) -> ImageArray:
             raise BadImageError(path, "the file is empty (0 bytes)")
         with path.open("rb") as handle:
             return _decode(path, handle)
+
+
+def _cut(path: Path, image: ImageArray, box: Box) -> ImageArray:
+    height, width = image.shape[:2]
+    if box[2] >= width or box[3] >= height:
+        raise BadImageError(path, f"the crop leaves the image of {width}x{height} pixels")
+    return image[box[1] : box[3] + 1, box[0] : box[2] + 1].copy()
 
 
 def image_or_none(path: str | Path) -> ImageArray | None:

@@ -1,0 +1,497 @@
+"""Box annotations of other tools as scene truth, and as class data of one crop a box.
+
+Every box becomes inclusive pixels of the upright image: an edge is rounded to the nearest pixel edge, and the box is
+cut at the image's border. The log says what was taken from where, and why boxes and images were left out.
+"""
+
+import logging
+import math
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import msgspec
+
+from naruto_vision.data.box_formats import (
+    BoxFormat,
+    Edges,
+    Parsed,
+    Record,
+    Shape,
+    csv_columns,
+    json_format,
+    parse_coco,
+    parse_csv,
+    parse_label_studio,
+    parse_voc,
+    parse_yolo,
+    read_bounded,
+    segmentation_edges,
+    without_upload_hash,
+    yolo_label_file,
+    yolo_names,
+)
+from naruto_vision.data.tables import ClassTable, FolderFiles, ReadRules, SourceRow, Split, build_table, refusal
+from naruto_vision.errors import BadImageError, InputError, MissingPathError
+from naruto_vision.geometry import Box, shape_of_xyxy
+from naruto_vision.io.images import crop_path, image_size, list_images
+from naruto_vision.records import LabelledBox
+
+FORMATS_READ = "COCO, YOLO, Pascal VOC, Label Studio or CSV boxes"
+MIN_SIDE = 8
+"""Smallest side in pixels of a box that becomes a labelled image; scene truth has smaller ones too."""
+
+_NAMES_FILES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names", "_darknet.labels")
+_SPLIT_WORDS: dict[str, Split] = {
+    **dict.fromkeys(("train", "training", "trainval"), "train"),
+    **dict.fromkeys(("valid", "val", "validation"), "valid"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class AnnotatedImage:
+    """The boxes of one image.
+
+    Args:
+        name: Path relative to the images' folder, POSIX.
+        width: Width of the upright image in pixels; 0 where ``problem`` is set.
+        height: Height of the upright image in pixels.
+        boxes: In inclusive pixels of the upright image.
+        segmentations: Of each box polygons ``[[x, y, …]]`` in pixels, COCO run lengths, or None.
+        missing: Whether the image is not there; its boxes are then those of the size that the annotations state.
+        dropped: Why a box was left out, one each.
+        clipped: How many boxes were cut at the image's border.
+        problem: Why the image cannot be used; "" if it can.
+    """
+
+    name: str
+    width: int = 0
+    height: int = 0
+    boxes: tuple[LabelledBox, ...] = ()
+    segmentations: tuple[Any, ...] = ()
+    missing: bool = False
+    dropped: tuple[str, ...] = ()
+    clipped: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class BoxSource:
+    """Where box annotations are: a file or a folder of files, and the folder that images are named relative to."""
+
+    format: BoxFormat
+    path: Path
+    images: Path
+    only: tuple[str, ...] | None = None  # stems or images of this split; None for all
+    classes: tuple[str, ...] = ()  # YOLO: by number
+    keypoints: bool = False  # YOLO: keypoints follow the box
+
+
+@dataclass(frozen=True)
+class BoxAnnotations:
+    """All images of a source, its classes in their order, images on the disk without annotations, and remarks."""
+
+    source: BoxSource
+    images: tuple[AnnotatedImage, ...]
+    classes: tuple[str, ...]
+    unlisted: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    def truth(self) -> dict[str, tuple[LabelledBox, ...]]:
+        """Return image to its objects, for all images that can be used."""
+        return {image.name: image.boxes for image in self.images if not image.problem}
+
+    def summary(self) -> str:
+        """Return what was read from where, and what was left out and why, as one line."""
+        dropped = Counter(reason for image in self.images for reason in image.dropped)
+        problems = Counter(image.problem for image in self.images if image.problem)
+        clipped = sum(image.clipped for image in self.images)
+        lost = [f"{count} boxes {reason} left out" for reason, count in sorted(dropped.items())]
+        lost += [f"{count} images {reason} left out" for reason, count in sorted(problems.items())]
+        for count, what in (
+            (sum(image.missing for image in self.images), "images are not there"),
+            (len(self.unlisted), "images have no annotations"),
+            (clipped, "boxes cut at the image's border"),
+        ):
+            lost += [f"{count} {what}"] if count else []
+        boxes = sum(len(image.boxes) for image in self.images)
+        text = f"{self.source.format} boxes of {self.source.path}: {boxes} boxes of {len(self.classes)} classes"
+        return "; ".join([f"{text} in {len(self.images)} images", *lost, *self.remarks])
+
+
+def _split_of(name: str) -> Split | None:
+    """Tell the split from a name such as ``valid``, ``Train`` or ``instances_val2017``."""
+    words = "".join(letter if letter.isalpha() else " " for letter in name.casefold()).split()
+    return next((_SPLIT_WORDS[word] for word in reversed(words) if word in _SPLIT_WORDS), None)
+
+
+def _folders(base: Path) -> list[Path]:
+    return sorted(one for one in base.iterdir() if one.is_dir() and one.name[0] != ".") if base.is_dir() else []
+
+
+def _files(base: Path, suffix: str) -> list[Path]:
+    """List the files of a suffix directly in a folder, those of COCO instances before keypoints and captions."""
+    found = [
+        file
+        for file in (base.iterdir() if base.is_dir() else ())
+        if file.suffix.casefold() == suffix and file.is_file()
+    ]
+    return sorted((file for file in found if file.name[0] != "."), key=lambda file: ("instance" not in file.name, file))
+
+
+def find_boxes(root: str | Path, split: Split) -> BoxSource | None:
+    """Find the box annotations of a split of a data set.
+
+    Args:
+        root: Has a folder or a file for each split, or no splits, which is all "train".
+        split: Which one.
+
+    Returns:
+        Where they are; None if there are none of a known layout.
+    """
+    root = Path(root)
+    found: dict[Split, BoxSource] = {}
+    for name, source in _split_sources(root):
+        part = _split_of(name)
+        if part is not None and source is not None:
+            found.setdefault(part, source)
+    if not found and split == "train":
+        return find_boxes_in(root)
+    return found.get(split)
+
+
+def _split_sources(root: Path) -> Iterator[tuple[str, BoxSource | None]]:
+    """Yield candidates with the name that tells their split: YAML entries, split folders, COCO files, lists of VOC."""
+    for name in _NAMES_FILES[:3]:
+        if (root / name).is_file():
+            yield from _yaml_sources(root / name)
+    folders = [folder for folder in (*_folders(root), *_folders(root / "images")) if _split_of(folder.name)]
+    for folder in folders:
+        yield folder.name, find_boxes_in(folder)
+    for file in (
+        *_files(root / "annotations", ".json"),
+        *_files(root / "Annotations", ".json"),
+        *_files(root, ".json"),
+    ):
+        part = _split_of(file.stem)
+        if part and (kind := json_format(file)):
+            images = next((folder for folder in folders if _split_of(folder.name) == part), _images_of(root))
+            yield file.stem, BoxSource(kind, file, images)
+    for file in _files(root / "ImageSets/Main", ".txt"):
+        if file.stem.casefold() in _SPLIT_WORDS:
+            stems = tuple(read_bounded(file).decode("utf-8", errors="replace").split())
+            yield file.stem, BoxSource("Pascal VOC", root / "Annotations", root, stems)
+
+
+def _yaml_sources(file: Path) -> Iterator[tuple[str, BoxSource | None]]:
+    """Yield the entries of a YOLO data set's YAML file: folders of images, or lists of images."""
+    content, classes = yolo_names(file)
+    for name in ("train", "val", "valid", "test"):
+        entries = content.get(name)
+        entries = [entries] if isinstance(entries, str) else entries
+        places = (
+            [_below(file.parent, one) for one in entries if isinstance(one, str)] if isinstance(entries, list) else []
+        )
+        listed: list[str] = []
+        for place in places:
+            if place is not None and place.is_file():
+                listed += place.read_text("utf-8", errors="replace").splitlines()
+            elif place is not None:
+                prefix = place.relative_to(file.parent)
+                listed += [(prefix / image).as_posix() for image in list_images(place)]
+        one = places[0] if len(places) == 1 and places[0] is not None and places[0].is_dir() else None
+        source = BoxSource("YOLO", file, one or file.parent, None if one else tuple(listed), classes)
+        if listed and any(yolo_label_file(file.parent / image) for image in listed[:50]):
+            yield name, replace(source, keypoints="kpt_shape" in content)
+
+
+def _below(base: Path, name: str) -> Path | None:
+    """Find what an entry names below a folder; exports often write ``../train/images``, or another machine's path."""
+    parts = [part for part in name.replace("\\", "/").split("/") if part.strip(".")][-8:]
+    tails = (base.joinpath(*parts[k:]) for k in range(len(parts)))
+    return next((tail for tail in tails if tail.exists() and tail.resolve().is_relative_to(base.resolve())), None)
+
+
+def _images_of(folder: Path) -> Path:
+    return folder / "images" if (folder / "images").is_dir() else folder
+
+
+def find_boxes_in(folder: str | Path) -> BoxSource | None:
+    """Find the box annotations of one folder of images (or with ``images/``); None if it has none of a known layout."""
+    folder = Path(folder)
+    images = _images_of(folder)
+    for base in (folder, folder / "annotations"):
+        for file in _files(base, ".json"):
+            if kind := json_format(file):
+                return BoxSource(kind, file, images)
+    for file in _files(folder, ".csv"):
+        if csv_columns(file):
+            return BoxSource("CSV", file, images)
+    for base in (folder / "Annotations", folder / "annotations", folder):
+        if _files(base, ".xml"):
+            return BoxSource("Pascal VOC", base, images)
+    return _find_yolo(folder, images)
+
+
+def _find_yolo(folder: Path, images: Path) -> BoxSource | None:
+    listed = (name for name in list_images(images) if yolo_label_file(images / name))
+    first = next(listed, None)
+    if first is None:
+        return None
+    bases = (folder, folder.parent, folder.parent.parent)
+    file = next((base / name for base in bases for name in _NAMES_FILES if (base / name).is_file()), None)
+    if file is not None:
+        content, classes = yolo_names(file)
+        return BoxSource("YOLO", file, images, None, classes, "kpt_shape" in content)
+    labels = yolo_label_file(images / first)
+    if labels is not None and labels.parent != (images / first).parent:
+        raise MissingPathError(folder / "data.yaml", "list of YOLO class names", "or classes.txt, one name a line")
+    return None  # texts beside images are no boxes without names
+
+
+def open_boxes(path: str | Path, images: str | Path | None = None) -> BoxSource:
+    """Find the box annotations of a file, or of a folder of images; InputError with what was seen if there are none."""
+    path = Path(path)
+    source = find_boxes_in(path) if path.is_dir() else None
+    if path.is_file():
+        kind = json_format(path)
+        kind = kind or ("CSV" if path.suffix.casefold() == ".csv" else None)
+        source = kind and BoxSource(kind, path, _images_of(path.parent))
+    if source is None:
+        msg = f"{path}: no ground truth; expected gt.json or {FORMATS_READ}; {describe_folder(path)}"
+        raise InputError(msg)
+    return source if images is None else replace(source, images=Path(images))
+
+
+def describe_folder(path: Path) -> str:
+    """Return what a folder has, in a few words, for a message that its layout is not understood."""
+    if not path.is_dir():
+        return "it is another kind of file" if path.exists() else "it is not there"
+    entries = sorted(entry for entry in path.iterdir() if entry.name[0] != ".")
+    kinds = Counter(entry.suffix.casefold() or "file without suffix" for entry in entries if entry.is_file())
+    folders = [f"{entry.name}/" for entry in entries if entry.is_dir()]
+    seen = folders[:5] + [f"{len(folders) - 5} more folders"] * (len(folders) > 5)
+    return f"seen: {', '.join(seen + [f'{count} {kind}' for kind, count in kinds.most_common(5)]) or 'nothing'}"
+
+
+def _parse(source: BoxSource) -> Parsed:
+    match source.format:
+        case "COCO":
+            return parse_coco(source.path)
+        case "Label Studio":
+            return parse_label_studio(source.path)
+        case "CSV":
+            return parse_csv(source.path)
+        case "Pascal VOC":
+            return parse_voc(
+                source.path, {PurePosixPath(name).name for name in list_images(source.images)}, source.only
+            )
+        case "YOLO":
+            images = list_images(source.images) if source.only is None else source.only
+            return parse_yolo(source.images, images, source.classes, keypoints=source.keypoints)
+
+
+class _Images:
+    """Finds images by the names that annotations have for them."""
+
+    def __init__(self, root: Path) -> None:
+        self._root, self._files = root, FolderFiles(root)
+
+    @cached_property
+    def listed(self) -> Sequence[str]:
+        """All images of the folder."""
+        return list_images(self._root) if self._root.is_dir() else ()
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, str]:
+        often = Counter(PurePosixPath(path).name for path in self.listed)
+        return {name: path for path in self.listed if often[name := PurePosixPath(path).name] == 1}
+
+    def find(self, name: str) -> str:
+        """Return the path in the folder: of the name, of its end, or of the only file that is called so; else ""."""
+        parts = _parts(name)
+        tails = ["/".join(parts[k:]) for k in range(len(parts))]
+        bare = without_upload_hash(parts[-1]) if parts else ""
+        found = (self._files.find(tail) for tail in [*tails, bare] if not refusal(tail))
+        return next(filter(None, found), "") or (
+            self._by_name.get(parts[-1]) or self._by_name.get(bare, "") if parts else ""
+        )
+
+
+def _parts(name: str) -> list[str]:
+    return [part for part in name.replace("\\", "/").split("/") if part.strip(".")][-8:]
+
+
+def read_boxes(source: BoxSource) -> BoxAnnotations:
+    """Read box annotations; images are opened only for their size and orientation.
+
+    Args:
+        source: As ``find_boxes`` or ``open_boxes`` returned it.
+
+    Returns:
+        Every image that is annotated, with its boxes and what was left out; the log has it as one line.
+
+    Raises:
+        FormatError: If a file of a whole data set cannot be understood, or is larger than such files are.
+    """
+    parsed, images = _parse(source), _Images(source.images)
+    records: dict[str, Record] = {}
+    for record in parsed.records:
+        found = images.find(record.name)
+        earlier = records.setdefault(found or "\0" + record.name, record)
+        if earlier is not record:
+            same = earlier.name == record.name
+            earlier.shapes += record.shapes
+            earlier.problem = earlier.problem or ("" if same else "whose file has several names")
+    done = tuple(_annotated(record, source.images, key) for key, record in records.items())
+    labels = sorted({box.label for image in done for box in image.boxes})
+    classes = tuple(map(_label, parsed.classes or ())) or tuple(labels)
+    unlisted = tuple(name for name in images.listed if name not in records)
+    annotations = BoxAnnotations(source, done, tuple(dict.fromkeys(classes)), unlisted, parsed.remarks)
+    _LOG.info("%s", annotations.summary())
+    return annotations
+
+
+def _label(name: str) -> str:
+    return unicodedata.normalize("NFC", name).strip()
+
+
+def _annotated(record: Record, root: Path, key: str) -> AnnotatedImage:
+    """Bring the annotations of one image into its pixels; a key that starts with a NUL is that of a missing image."""
+    missing, name = key.startswith("\0"), key
+    if missing:
+        parts = _parts(record.name) or [record.name]
+        name = without_upload_hash(parts[-1]) if record.name.startswith("/") else "/".join(parts)
+    frame = record.problem or _frame_of(record, None if missing else root / name)
+    if isinstance(frame, str):
+        return AnnotatedImage(name, missing=missing, problem=frame)
+    (width, height), orientation = frame
+    size = (height, width) if orientation >= 5 else (width, height)
+    boxes, segmentations, dropped, clipped = [], [], [], 0
+    for shape in record.shapes:
+        label = _label(shape.label)
+        edges, segmentation, reason = _edges_in(shape, record, (width, height))
+        if edges is not None and orientation >= 5:
+            edges, segmentation = _upright(edges, orientation, (width, height)), None
+        box, reason, cut = box_from_edges(edges, *size) if edges is not None else (None, reason, False)
+        if box is None or not label:
+            dropped.append(reason or "without a class")
+            continue
+        boxes.append(LabelledBox(box, label))
+        segmentations.append(segmentation)
+        clipped += cut
+    return AnnotatedImage(name, *size, tuple(boxes), tuple(segmentations), missing, tuple(dropped), clipped)
+
+
+def _frame_of(record: Record, file: Path | None) -> tuple[tuple[int, int], int] | str:
+    """Return width and height of the frame that was annotated, and its EXIF orientation; or why it is not known."""
+    stated = None if record.size is None else (record.size, 1)
+    if file is None:
+        return stated or "that is not there, so that its size is not known"
+    try:
+        width, height, orientation = image_size(file)
+    except (BadImageError, MissingPathError) as error:
+        return stated or f"that cannot be read ({str(error).removeprefix(f'{file}: ')})"
+    upright = (height, width) if orientation >= 5 else (width, height)
+    if record.size == (width, height) != upright:
+        return record.size, orientation  # annotated as it is stored, not as it is shown
+    if record.size in (None, upright) or record.relative:
+        return upright, 1
+    return "of another size than its annotations state"
+
+
+def _edges_in(shape: Shape, record: Record, frame: tuple[int, int]) -> tuple[Edges | None, Any, str]:
+    """Return edges and segmentation in pixels of the frame that was annotated, or why there are none."""
+    if shape.problem:
+        return None, None, shape.problem
+    width, height = frame if record.relative else (1, 1)
+    segmentation = shape.segmentation
+    try:
+        if isinstance(segmentation, msgspec.Raw):
+            segmentation = msgspec.json.decode(segmentation)
+        if isinstance(segmentation, Mapping):
+            if list(segmentation.get("size", ())) != [frame[1], frame[0]]:
+                return None, None, "whose mask has another size than the image"
+            return shape.edges or segmentation_edges(segmentation), segmentation, ""
+        edges = shape.edges or segmentation_edges(segmentation)
+        if segmentation and record.relative:
+            segmentation = [[v * (height if k % 2 else width) for k, v in enumerate(one)] for one in segmentation]
+    except (TypeError, ValueError, RecursionError):
+        return None, None, "whose mask is damaged"
+    if edges is None:
+        return None, None, "that are empty"
+    left, top, right, bottom = edges
+    return (left * width, top * height, right * width, bottom * height), segmentation or None, ""
+
+
+def _upright(edges: Edges, orientation: int, frame: tuple[int, int]) -> Edges:
+    """Turn edges of an image as it is stored into those of the upright image, for EXIF orientations 5 to 8."""
+    width, height = frame
+    left, top, right, bottom = edges
+    across = (height - bottom, height - top) if orientation in (6, 7) else (top, bottom)
+    down = (width - right, width - left) if orientation in (7, 8) else (left, right)
+    return across[0], down[0], across[1], down[1]
+
+
+def box_from_edges(edges: Edges, width: int, height: int) -> tuple[Box | None, str, bool]:
+    """Round edges to the nearest pixel edges and cut the box at the image's border.
+
+    Args:
+        edges: Left, top, right, bottom in pixels; a pixel covers ``[x, x + 1)``.
+        width: Width of the image.
+        height: Height of the image.
+
+    Returns:
+        The box in inclusive pixels, or None and why there is none, and whether it was cut.
+
+    Example:
+        >>> box_from_edges((1.0, 2.0, 4.0, 6.4), 8, 8)
+        ((1, 2, 3, 5), '', False)
+    """
+    if not all(map(math.isfinite, edges)):
+        return None, "whose corners are not finite", False
+    left, top, right, bottom = (math.floor(edge + 0.5) for edge in edges)
+    if left >= right or top >= bottom:
+        return None, "that are empty", False
+    cut = (max(left, 0), max(top, 0), min(right, width), min(bottom, height))
+    if cut[0] >= cut[2] or cut[1] >= cut[3]:
+        return None, "outside the image", False
+    return (cut[0], cut[1], cut[2] - 1, cut[3] - 1), "", cut != (left, top, right, bottom)
+
+
+def read_box_table(root: str | Path, split: Split, rules: ReadRules | None = None) -> ClassTable:
+    """Read the boxes of a split as labelled images: one crop a box, named by ``crop_path``.
+
+    A box below ``MIN_SIDE`` pixels a side is refused. Boxes with the same pixels are one row of all their classes.
+    """
+    source = find_boxes(root, split)
+    if source is None:
+        msg = f"{root}: no box annotations of split {split!r}; expected {FORMATS_READ}; {describe_folder(Path(root))}"
+        raise InputError(msg)
+    found = read_boxes(source)
+    rows: dict[str, list[str]] = {}
+    refused: list[str] = []
+    for image in found.images:
+        refused += [f"{image.name!r}: box {reason}" for reason in image.dropped]
+        if image.problem and not image.missing:
+            refused.append(f"{image.name!r} {image.problem}")
+        elif not image.boxes:
+            rows[image.name] = []
+        for box in image.boxes:
+            if min(shape_of_xyxy(box.box)) < MIN_SIDE:
+                refused.append(f"{crop_path(image.name, box.box)!r} is below {MIN_SIDE} pixels a side")
+            else:
+                rows.setdefault(crop_path(image.name, box.box), []).append(box.label)
+    pairs = [SourceRow(name, tuple(labels)) for name, labels in rows.items()]
+    table = build_table(source.images, pairs, found.classes, rules or ReadRules(), list_unnamed=False)
+    report = table.report
+    report = replace(
+        report, seen=report.seen + len(refused), refused=(*report.refused, *refused), unlisted=found.unlisted
+    )
+    return replace(table, report=report)
