@@ -232,13 +232,13 @@ def _yolo_shape(values: Sequence[str], names: Sequence[str], keypoints: bool) ->
 
 
 def parse_voc(folder: Path, images: Container[str], stems: Sequence[str] | None = None) -> Parsed:
-    """Parse the XML files of a folder, or those of some stems; ``images`` are the names of the images that are there.
+    """Parse the XML files of a folder, or those of some stems; ``images`` has the paths and names that are there.
 
     Pascal VOC counts pixels from 1, both corners inclusive. A 0 in any ``xmin`` or ``ymin`` tells a writer of edges,
     counted from 0.
     """
-    files = sorted(folder.glob("*.xml")) if stems is None else [folder / f"{stem}.xml" for stem in stems]
-    records = [_voc_record(file, images) for file in files]
+    files = sorted(folder.rglob("*.xml")) if stems is None else [folder / f"{stem}.xml" for stem in stems]
+    records = [_voc_record(file, file.parent.relative_to(folder), images) for file in files]
     edges = [shape.edges for record in records for shape in record.shapes if shape.edges is not None]
     first = 0 if any(min(left, top) < 1 for left, top, _, _ in edges) else 1
     for record in records:
@@ -254,16 +254,18 @@ def _shifted(shape: Shape, first: int) -> Shape:
     return Shape(shape.label, (left - first, top - first, right, bottom))
 
 
-def _voc_record(file: Path, images: Container[str]) -> Record:
-    record = Record(file.stem)
+def _voc_record(file: Path, below: Path, images: Container[str]) -> Record:
+    beside = [name for suffix in sorted(SUFFIXES) for name in (file.stem + suffix, file.stem + suffix.upper())]
+    paths = ((below / name).as_posix() for name in beside)
+    record = Record(next((name for name in (*paths, *beside) if name in images), file.stem))
     try:
         root = parse_xml(read_bounded(file))
     except (expat.ExpatError, ValueError, LookupError, InputError, OSError) as error:
         record.problem = f"whose annotations cannot be read ({str(error).removeprefix(f'{file}: ')})"
         return record
-    beside = (name for suffix in sorted(SUFFIXES) for name in (file.stem + suffix, file.stem + suffix.upper()))
     named = (root.findtext("filename") or "").strip()
-    record.name = next((name for name in (named, *beside) if name in images), named or file.stem)
+    if named and ((below / named).as_posix() in images or record.name not in images):
+        record.name = (below / named).as_posix()
     record.size = _size(root.findtext("size/width"), root.findtext("size/height"))
     for item in root.findall("object"):
         label, corners = item.findtext("name") or "", [item.findtext(f"bndbox/{side}") for side in _EDGE_COLUMNS[0]]

@@ -181,7 +181,7 @@ def _split_sources(root: Path) -> Iterator[tuple[str, BoxSource | None]]:
     ):
         part = _split_of(file.stem)
         if part and (kind := json_format(file)):
-            images = next((folder for folder in folders if _split_of(folder.name) == part), _images_of(root))
+            images = next((folder for folder in folders if _split_of(folder.name) == part), images_of(root))
             yield file.stem, BoxSource(kind, file, images)
     for file in _files(root / "ImageSets/Main", ".txt"):
         if file.stem.casefold() in _SPLIT_WORDS:
@@ -218,14 +218,15 @@ def _below(base: Path, name: str) -> Path | None:
     return next((tail for tail in tails if tail.exists() and tail.resolve().is_relative_to(base.resolve())), None)
 
 
-def _images_of(folder: Path) -> Path:
+def images_of(folder: Path) -> Path:
+    """Return the folder of images: ``images`` in a folder that has it, else the folder."""
     return folder / "images" if (folder / "images").is_dir() else folder
 
 
 def find_boxes_in(folder: str | Path) -> BoxSource | None:
     """Find the box annotations of one folder of images (or with ``images/``); None if it has none of a known layout."""
     folder = Path(folder)
-    images = _images_of(folder)
+    images = images_of(folder)
     for base in (folder, folder / "annotations"):
         for file in _files(base, ".json"):
             if kind := json_format(file):
@@ -234,7 +235,7 @@ def find_boxes_in(folder: str | Path) -> BoxSource | None:
         if csv_columns(file):
             return BoxSource("CSV", file, images)
     for base in (folder / "Annotations", folder / "annotations", folder):
-        if _files(base, ".xml"):
+        if next(base.glob("*.xml" if base == folder else "**/*.xml"), None):
             return BoxSource("Pascal VOC", base, images)
     return _find_yolo(folder, images)
 
@@ -262,7 +263,7 @@ def open_boxes(path: str | Path, images: str | Path | None = None) -> BoxSource:
     if path.is_file():
         kind = json_format(path)
         kind = kind or ("CSV" if path.suffix.casefold() == ".csv" else None)
-        source = kind and BoxSource(kind, path, _images_of(path.parent))
+        source = kind and BoxSource(kind, path, images_of(path.parent))
     if source is None:
         msg = f"{path}: no ground truth; expected gt.json or {FORMATS_READ}; {describe_folder(path)}"
         raise InputError(msg)
@@ -289,9 +290,8 @@ def _parse(source: BoxSource) -> Parsed:
         case "CSV":
             return parse_csv(source.path)
         case "Pascal VOC":
-            return parse_voc(
-                source.path, {PurePosixPath(name).name for name in list_images(source.images)}, source.only
-            )
+            listed = list_images(source.images)
+            return parse_voc(source.path, {*listed, *(PurePosixPath(path).name for path in listed)}, source.only)
         case "YOLO":
             images = list_images(source.images) if source.only is None else source.only
             return parse_yolo(source.images, images, source.classes, keypoints=source.keypoints)

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
-from naruto_vision.data.boxes import find_boxes_in, read_boxes
+from naruto_vision.data.boxes import FORMATS_READ, describe_folder, find_boxes_in, read_boxes
 from naruto_vision.data.ground_truth import read_gt
 from naruto_vision.data.sampling import NOTHING, ShareSampler, checked_batch_size, process_share
 from naruto_vision.data.tables import abbreviate, warn_ignored_images
@@ -57,14 +57,20 @@ class SceneDataset(Dataset[SceneItem | None]):
         gt_path = Path(truth) if truth is not None else root / TRUTH
         wanted = need_truth or truth is not None
         self._truth: dict[str, tuple[LabelledBox, ...]] | None = None
-        if need_truth and truth is None and not gt_path.is_file() and (source := find_boxes_in(root)):
-            gt_path = source.path
-            found = read_boxes(replace(source, images=self.images)).truth()
-            self._truth = {scene: found[scene] for scene in self.scenes if scene in found}  # the log counts the others
+        if need_truth and truth is None and not gt_path.is_file():
+            gt_path, self._truth = self._find_boxes(root)
         elif wanted or gt_path.is_file():
             self._truth = read_gt(gt_path)
         self._check_truth(gt_path, need_truth=need_truth)
         self._skipped: frozenset[str] = frozenset()
+
+    def _find_boxes(self, root: Path) -> tuple[Path, dict[str, tuple[LabelledBox, ...]]]:
+        """Read box annotations; the log counts what they name beyond the images of the folder."""
+        source = find_boxes_in(root)
+        if source is None:
+            raise MissingPathError(root / TRUTH, "ground truth file", f"or {FORMATS_READ}; {describe_folder(root)}")
+        found = read_boxes(replace(source, images=self.images)).truth()
+        return source.path, {scene: found[scene] for scene in self.scenes if scene in found}
 
     def _check_truth(self, gt_path: Path, *, need_truth: bool) -> None:
         if self._truth is None:

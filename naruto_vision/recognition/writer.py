@@ -24,6 +24,7 @@ from naruto_vision.io.atomic import atomic_file, remove_leftovers, write_json
 from naruto_vision.io.bundles import file_sha256
 from naruto_vision.io.images import write_image
 from naruto_vision.io.typed_json import read_json, read_json_lines
+from naruto_vision.recognition.coco import CocoScene, coco_of_record, write_coco
 from naruto_vision.records import Identity, ImageArray, Region, ScenePrediction
 from naruto_vision.segmentation.crops import CropConfig, crop_region
 from naruto_vision.viz.overlay import OverlayConfig, choose_for_overlay, draw_overlay, label_colours
@@ -31,6 +32,7 @@ from naruto_vision.viz.overlay import OverlayConfig, choose_for_overlay, draw_ov
 LOG = "predictions.jsonl"
 TIMES = "timings.jsonl"
 RUN = "run.json"
+COCO = "coco.json"
 
 _SHOWN = 5  # neighbours in the record; more of them may have voted
 _DIGITS = 6  # a cosine of float32 vectors has about seven significant digits
@@ -70,6 +72,7 @@ class WriterConfig:
 
     crops: Literal["shown", "all", "none"] = "shown"
     images: bool = True
+    coco: bool = True  # one ``coco.json`` of all scenes, at the end
 
 
 class SceneWriter:
@@ -94,6 +97,7 @@ class SceneWriter:
         self.done: set[str] = set()
         self._order = {scene: index for index, scene in enumerate(scenes)}
         self._stems = output_stems(scenes)
+        self._labels = tuple(labels)
         self._colours = label_colours(labels)
         self._identity = dict(identity)
         self._crop = crop
@@ -169,6 +173,8 @@ class SceneWriter:
             done += 1
             regions += len(record["regions"])
             known += sum(region["name"] == region["label"] for region in record["regions"])
+        if self.settings.coco:
+            write_coco(self.out / COCO, self._coco_scenes, self._labels)
         bad = [{"scene": scene, "reason": reason} for scene, reason in sorted(quarantined)]
         counts = {"seen": done + len(bad), "ok": done, "quarantined": len(bad), "regions": regions, "known": known}
         run = {
@@ -181,6 +187,12 @@ class SceneWriter:
         }
         write_json(self.out / RUN, run)
         return run
+
+    def _coco_scenes(self) -> Iterator[CocoScene]:
+        """Yield the logged scenes; an image's id is its position in the folder, from 1."""
+        for record in _records(self.out / LOG):
+            if record["scene"] in self._order:
+                yield coco_of_record(record, self._order[record["scene"]] + 1)
 
 
 class BackgroundWriter:
