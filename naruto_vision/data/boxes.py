@@ -39,7 +39,7 @@ from naruto_vision.data.tables import ClassTable, FolderFiles, ReadRules, Source
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
 from naruto_vision.geometry import Box, shape_of_xyxy
 from naruto_vision.io.images import crop_path, image_size, list_images
-from naruto_vision.records import LabelledBox
+from naruto_vision.records import UNKNOWN, LabelledBox
 
 FORMATS_READ = "COCO, YOLO, Pascal VOC, Label Studio or CSV boxes"
 MIN_SIDE = 8
@@ -468,30 +468,36 @@ def box_from_edges(edges: Edges, width: int, height: int) -> tuple[Box | None, s
 def read_box_table(root: str | Path, split: Split, rules: ReadRules | None = None) -> ClassTable:
     """Read the boxes of a split as labelled images: one crop a box, named by ``crop_path``.
 
-    A box below ``MIN_SIDE`` pixels a side is refused. Boxes with the same pixels are one row of all their classes.
+    Boxes below ``MIN_SIDE`` pixels a side are refused, and so are boxes called "unknown", which is no character. Boxes
+    with the same pixels are one row of all their classes.
     """
     source = find_boxes(root, split)
     if source is None:
         msg = f"{root}: no box annotations of split {split!r}; expected {FORMATS_READ}; {describe_folder(Path(root))}"
         raise InputError(msg)
-    found = read_boxes(source)
+    found, rules = read_boxes(source), rules or ReadRules()
+    known = [name for name in found.classes if name != UNKNOWN or UNKNOWN in rules.aliases]
     rows: dict[str, list[str]] = {}
     refused: list[str] = []
     for image in found.images:
-        refused += [f"{image.name!r}: box {reason}" for reason in image.dropped]
+        refused += [f"{image.name!r}: a box {reason}" for reason in image.dropped]
         if image.problem and not image.missing:
-            refused.append(f"{image.name!r} {image.problem}")
+            refused.append(f"{image.name!r}: an image {image.problem}")
         elif not image.boxes:
             rows[image.name] = []
         for box in image.boxes:
-            if min(shape_of_xyxy(box.box)) < MIN_SIDE:
-                refused.append(f"{crop_path(image.name, box.box)!r} is below {MIN_SIDE} pixels a side")
+            name, small = crop_path(image.name, box.box), min(shape_of_xyxy(box.box)) < MIN_SIDE
+            if small or box.label not in known:
+                reason = f"below {MIN_SIDE} pixels a side" if small else f"called {box.label!r}"
+                refused.append(f"{name!r}: a box {reason}")
             else:
-                rows.setdefault(crop_path(image.name, box.box), []).append(box.label)
+                rows.setdefault(name, []).append(box.label)
     pairs = [SourceRow(name, tuple(labels)) for name, labels in rows.items()]
-    table = build_table(source.images, pairs, found.classes, rules or ReadRules(), list_unnamed=False)
-    report = table.report
-    report = replace(
-        report, seen=report.seen + len(refused), refused=(*report.refused, *refused), unlisted=found.unlisted
-    )
+    table = build_table(source.images, pairs, known, rules, list_unnamed=False)
+    if refused:
+        reasons = Counter(text.rpartition(": ")[2] for text in refused)
+        _LOG.info("%s: no labelled images of %s", source.path, ", ".join(f"{n} times {why}" for why, n in reasons.items()))
+    refused = [*table.report.refused, *refused]
+    seen = table.report.seen - len(table.report.refused) + len(refused)
+    report = replace(table.report, seen=seen, refused=tuple(refused), unlisted=found.unlisted)
     return replace(table, report=report)

@@ -130,7 +130,7 @@ class TableReport:
         extras = (
             (len(self.missing), "without their file"),
             (self.discarded, "left out by the policy"),
-            (len(self.refused), "with a refused path"),
+            (len(self.refused), "refused"),
             (len(self.duplicates), "named twice"),
         )
         notes = [f"{count} {what}" for count, what in extras if count]
