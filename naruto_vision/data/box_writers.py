@@ -13,7 +13,7 @@ from naruto_vision.data.ground_truth import read_gt, write_gt
 from naruto_vision.errors import FormatError, InputError
 from naruto_vision.geometry import Mask, mask_from_rle, rle_from_mask, shape_of_xyxy
 from naruto_vision.io.atomic import write_text
-from naruto_vision.io.images import read_image
+from naruto_vision.io.images import image_size
 from naruto_vision.recognition.coco import CocoObject, CocoScene, write_coco
 from naruto_vision.records import LabelledBox
 
@@ -29,7 +29,7 @@ def read_annotated(path: str | Path) -> tuple[list[AnnotatedImage], tuple[str, .
         found = [_with_size(folder, name, boxes) for name, boxes in sorted(truth.items())]
         return found, tuple(sorted({box.label for boxes in truth.values() for box in boxes}))
     annotations = read_boxes(open_boxes(path))
-    usable = [image for image in annotations.images if not image.problem]
+    usable = annotations.usable()
     if not usable:
         msg = f"{path}: no image that can be used; {annotations.summary()}"
         raise InputError(msg)
@@ -37,8 +37,7 @@ def read_annotated(path: str | Path) -> tuple[list[AnnotatedImage], tuple[str, .
 
 
 def _with_size(folder: Path, name: str, boxes: tuple[LabelledBox, ...]) -> AnnotatedImage:
-    height, width = read_image(folder / name).shape[:2]
-    return AnnotatedImage(name, width, height, boxes, (None,) * len(boxes))
+    return AnnotatedImage(name, *image_size(folder / name), boxes, (None,) * len(boxes))
 
 
 def write_annotated(out: str | Path, to: Target, images: Sequence[AnnotatedImage], classes: Sequence[str]) -> Path:

@@ -88,7 +88,7 @@ class BoxSource:
     format: BoxFormat
     path: Path
     images: Path
-    only: tuple[str, ...] | None = None  # stems or images of this split; None for all
+    stems: tuple[str, ...] | None = None  # Pascal VOC: those of this split; None for all
     classes: tuple[str, ...] = ()  # YOLO: by number
     keypoints: bool = False  # YOLO: keypoints follow the box
 
@@ -103,9 +103,14 @@ class BoxAnnotations:
     unlisted: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
+    def usable(self) -> list[AnnotatedImage]:
+        """Return the images that can be used: those that are there or, if none is, those of a stated size."""
+        found = [image for image in self.images if not image.problem]
+        return [image for image in found if not image.missing] or found
+
     def truth(self) -> dict[str, tuple[LabelledBox, ...]]:
         """Return image to its objects, for all images that can be used."""
-        return {image.name: image.boxes for image in self.images if not image.problem}
+        return {image.name: image.boxes for image in self.usable()}
 
     def summary(self) -> str:
         """Return what was read from where, and what was left out and why, as one line."""
@@ -167,10 +172,7 @@ def find_boxes(root: str | Path, split: Split) -> BoxSource | None:
 
 
 def _split_sources(root: Path) -> Iterator[tuple[str, BoxSource | None]]:
-    """Yield candidates with the name that tells their split: YAML entries, split folders, COCO files, lists of VOC."""
-    for name in _NAMES_FILES[:3]:
-        if (root / name).is_file():
-            yield from _yaml_sources(root / name)
+    """Yield candidates with the name that tells their split: split folders, COCO files, lists of Pascal VOC."""
     folders = [folder for folder in (*_folders(root), *_folders(root / "images")) if _split_of(folder.name)]
     for folder in folders:
         yield folder.name, find_boxes_in(folder)
@@ -187,35 +189,6 @@ def _split_sources(root: Path) -> Iterator[tuple[str, BoxSource | None]]:
         if file.stem.casefold() in _SPLIT_WORDS:
             stems = tuple(read_bounded(file).decode("utf-8", errors="replace").split())
             yield file.stem, BoxSource("Pascal VOC", root / "Annotations", root, stems)
-
-
-def _yaml_sources(file: Path) -> Iterator[tuple[str, BoxSource | None]]:
-    """Yield the entries of a YOLO data set's YAML file: folders of images, or lists of images."""
-    content, classes = yolo_names(file)
-    for name in ("train", "val", "valid", "test"):
-        entries = content.get(name)
-        entries = [entries] if isinstance(entries, str) else entries
-        places = (
-            [_below(file.parent, one) for one in entries if isinstance(one, str)] if isinstance(entries, list) else []
-        )
-        listed: list[str] = []
-        for place in places:
-            if place is not None and place.is_file():
-                listed += place.read_text("utf-8", errors="replace").splitlines()
-            elif place is not None:
-                prefix = place.relative_to(file.parent)
-                listed += [(prefix / image).as_posix() for image in list_images(place)]
-        one = places[0] if len(places) == 1 and places[0] is not None and places[0].is_dir() else None
-        source = BoxSource("YOLO", file, one or file.parent, None if one else tuple(listed), classes)
-        if listed and any(yolo_label_file(file.parent / image) for image in listed[:50]):
-            yield name, replace(source, keypoints="kpt_shape" in content)
-
-
-def _below(base: Path, name: str) -> Path | None:
-    """Find what an entry names below a folder; exports often write ``../train/images``, or another machine's path."""
-    parts = [part for part in name.replace("\\", "/").split("/") if part.strip(".")][-8:]
-    tails = (base.joinpath(*parts[k:]) for k in range(len(parts)))
-    return next((tail for tail in tails if tail.exists() and tail.resolve().is_relative_to(base.resolve())), None)
 
 
 def images_of(folder: Path) -> Path:
@@ -291,10 +264,10 @@ def _parse(source: BoxSource) -> Parsed:
             return parse_csv(source.path)
         case "Pascal VOC":
             listed = list_images(source.images)
-            return parse_voc(source.path, {*listed, *(PurePosixPath(path).name for path in listed)}, source.only)
+            return parse_voc(source.path, {*listed, *(PurePosixPath(path).name for path in listed)}, source.stems)
         case "YOLO":
-            images = list_images(source.images) if source.only is None else source.only
-            return parse_yolo(source.images, images, source.classes, keypoints=source.keypoints)
+            listed = list_images(source.images)
+            return parse_yolo(source.images, listed, source.classes, keypoints=source.keypoints)
 
 
 class _Images:
@@ -368,17 +341,13 @@ def _annotated(record: Record, root: Path, key: str) -> AnnotatedImage:
     if missing:
         parts = _parts(record.name) or [record.name]
         name = without_upload_hash(parts[-1]) if record.name.startswith("/") else "/".join(parts)
-    frame = record.problem or _frame_of(record, None if missing else root / name)
-    if isinstance(frame, str):
-        return AnnotatedImage(name, missing=missing, problem=frame)
-    (width, height), orientation = frame
-    size = (height, width) if orientation >= 5 else (width, height)
+    size = record.problem or _size_of(record, None if missing else root / name)
+    if isinstance(size, str):
+        return AnnotatedImage(name, missing=missing, problem=size)
     boxes, segmentations, dropped, clipped = [], [], [], 0
     for shape in record.shapes:
         label = _label(shape.label)
-        edges, segmentation, reason = _edges_in(shape, record, (width, height))
-        if edges is not None and orientation >= 5:
-            edges, segmentation = _upright(edges, orientation, (width, height)), None
+        edges, segmentation, reason = _edges_in(shape, record, size)
         box, reason, cut = box_from_edges(edges, *size) if edges is not None else (None, reason, False)
         if box is None or not label:
             dropped.append(reason or "without a class")
@@ -389,21 +358,17 @@ def _annotated(record: Record, root: Path, key: str) -> AnnotatedImage:
     return AnnotatedImage(name, *size, tuple(boxes), tuple(segmentations), missing, tuple(dropped), clipped)
 
 
-def _frame_of(record: Record, file: Path | None) -> tuple[tuple[int, int], int] | str:
-    """Return width and height of the frame that was annotated, and its EXIF orientation; or why it is not known."""
-    stated = None if record.size is None else (record.size, 1)
+def _size_of(record: Record, file: Path | None) -> tuple[int, int] | str:
+    """Return width and height of the upright image, or why its boxes cannot be used."""
     if file is None:
-        return stated or "that is not there, so that its size is not known"
+        return record.size or "without a file and a stated size"
     try:
-        width, height, orientation = image_size(file)
+        size = image_size(file)
     except (BadImageError, MissingPathError) as error:
-        return stated or f"that cannot be read ({str(error).removeprefix(f'{file}: ')})"
-    upright = (height, width) if orientation >= 5 else (width, height)
-    if record.size == (width, height) != upright:
-        return record.size, orientation  # annotated as it is stored, not as it is shown
-    if record.size in (None, upright) or record.relative:
-        return upright, 1
-    return "of another size than its annotations state"
+        return record.size or f"that cannot be read ({str(error).removeprefix(f'{file}: ')})"
+    if record.relative and record.size != size[::-1]:  # fractions do not depend on scaling
+        return size
+    return size if record.size in (None, size) else "of another size than stated"
 
 
 def _edges_in(shape: Shape, record: Record, frame: tuple[int, int]) -> tuple[Edges | None, Any, str]:
@@ -428,15 +393,6 @@ def _edges_in(shape: Shape, record: Record, frame: tuple[int, int]) -> tuple[Edg
         return None, None, "that are empty"
     left, top, right, bottom = edges
     return (left * width, top * height, right * width, bottom * height), segmentation or None, ""
-
-
-def _upright(edges: Edges, orientation: int, frame: tuple[int, int]) -> Edges:
-    """Turn edges of an image as it is stored into those of the upright image, for EXIF orientations 5 to 8."""
-    width, height = frame
-    left, top, right, bottom = edges
-    across = (height - bottom, height - top) if orientation in (6, 7) else (top, bottom)
-    down = (width - right, width - left) if orientation in (7, 8) else (left, right)
-    return across[0], down[0], across[1], down[1]
 
 
 def box_from_edges(edges: Edges, width: int, height: int) -> tuple[Box | None, str, bool]:
@@ -496,7 +452,8 @@ def read_box_table(root: str | Path, split: Split, rules: ReadRules | None = Non
     table = build_table(source.images, pairs, known, rules, list_unnamed=False)
     if refused:
         reasons = Counter(text.rpartition(": ")[2] for text in refused)
-        _LOG.info("%s: no labelled images of %s", source.path, ", ".join(f"{n} times {why}" for why, n in reasons.items()))
+        texts = (f"{count} times {reason}" for reason, count in reasons.items())
+        _LOG.info("%s: left out as labelled images: %s", source.path, ", ".join(texts))
     refused = [*table.report.refused, *refused]
     seen = table.report.seen - len(table.report.refused) + len(refused)
     report = replace(table.report, seen=seen, refused=tuple(refused), unlisted=found.unlisted)

@@ -136,11 +136,12 @@ def split_crop(path: str | Path) -> tuple[str, Box | None]:
     return found[1], (x, y, x + width - 1, y + height - 1)
 
 
-def image_size(path: str | Path) -> tuple[int, int, int]:
-    """Read width, height and EXIF orientation (1 to 8) of an image as it is stored, from its header."""
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Read width and height of the upright image from its header."""
     path = Path(path)
     with _own_errors(path), _quiet(), Image.open(path, formats=FORMATS) as image:
-        return *image.size, _orientation(image)
+        width, height = image.size
+        return (height, width) if _orientation(image) >= 5 else (width, height)
 
 
 def decode_image(data: bytes, name: str | Path) -> ImageArray:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,16 @@ from PIL import Image
 
 from naruto_vision.data.boxes import MIN_SIDE, box_from_edges, find_boxes, open_boxes, read_boxes
 from naruto_vision.data.ground_truth import read_gt
+from naruto_vision.data.leaks import Numbers, collect_items, find_frame_leaks, scan_images
 from naruto_vision.data.readers import read_classes, read_manifest, read_present, read_splits, write_manifests
 from naruto_vision.data.scenes import SceneDataset
-from naruto_vision.data.tables import ReadRules
+from naruto_vision.data.shards import ShardPlan, image_reader, write_split
+from naruto_vision.data.split import SplitPlan, split_items
+from naruto_vision.data.tables import ClassTable, ReadRules, Split
 from naruto_vision.errors import BadImageError, FormatError, InputError, MissingPathError
-from naruto_vision.io.images import read_image, split_crop
+from naruto_vision.gallery.info import find_image
+from naruto_vision.io.images import read_image, split_crop, write_image
+from naruto_vision.io.quarantine import Quarantine
 
 WIDTH, HEIGHT = 48, 32
 BOX = (10, 4, 25, 19)  # inclusive
@@ -139,21 +145,12 @@ SPLITS: dict[str, dict[str, str]] = {
         "train2017/a.png": "",
         "val2017/a.png": "",
     },
-    "YAML of YOLO": {
-        "data.yaml": "names: [Mira]\ntrain: ../images/train\nval: /content/set/images/val\n",
+    "folders of YOLO": {
+        "data.yaml": "names: [Mira]\npath: /content/set\ntrain: images/train\nval: images/val\n",
         "images/train/a.png": "",
         "images/val/a.png": "",
         "labels/train/a.txt": CENTRE,
         "labels/val/a.txt": CENTRE,
-    },
-    "list of YOLO": {
-        "data.yaml": "names: [Mira]\ntrain: train.txt\nval: val.txt\n",
-        "train.txt": "all/a.png\n",
-        "val.txt": "./all/b.png\n",
-        "all/a.png": "",
-        "all/b.png": "",
-        "all/a.txt": CENTRE,
-        "all/b.txt": CENTRE,
     },
     "Roboflow YOLO": {
         "data.yaml": "names: [Mira]\ntrain: ../train/images\nval: ../valid/images\n",
@@ -255,16 +252,17 @@ def test_a_brush_of_label_studio_is_the_box_around_its_mask(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("orientation", [5, 6, 8])
-@pytest.mark.parametrize("stated", [(WIDTH, HEIGHT), (HEIGHT, WIDTH), None])
-def test_boxes_are_of_the_upright_image_unless_the_stated_size_is_that_of_the_stored_one(
-    tmp_path: Path, orientation: int, stated: tuple[int, int] | None
+def test_boxes_are_of_the_upright_image_and_a_stated_size_of_the_stored_one_is_refused(
+    tmp_path: Path, orientation: int
 ) -> None:
     image(tmp_path / "a.jpg", orientation=orientation)
-    stored_edges = {5: (4, 10, 20, 26), 6: (4, 22, 20, 38), 8: (12, 10, 28, 26)}[orientation]
-    left, top, right, bottom = stored_edges if stated == (HEIGHT, WIDTH) else EDGES
-    bbox = [left, top, right - left, bottom - top]
-    lay_out(tmp_path, {"x.json": coco(["a.jpg"], [{"bbox": bbox}], stated)})
-    assert [one.box for one in read_gt(tmp_path)["a.jpg"]] == [BOX]
+    for stated in ((WIDTH, HEIGHT), None):
+        lay_out(tmp_path, {"x.json": coco(["a.jpg"], [{"bbox": [10, 4, 16, 16]}], stated)})
+        assert [one.box for one in read_gt(tmp_path)["a.jpg"]] == [BOX]
+    lay_out(tmp_path, {"x.json": coco(["a.jpg"], [{"bbox": [10, 4, 16, 16]}], (HEIGHT, WIDTH))})
+    found = read_boxes(open_boxes(tmp_path))
+    assert found.truth() == {}
+    assert "1 images of another size than stated left out" in found.summary()
 
 
 def test_what_is_left_out_is_counted_in_one_line_with_its_reason(
@@ -321,7 +319,7 @@ def test_images_with_broken_annotations_are_left_out_and_the_others_stay(tmp_pat
     found = read_boxes(open_boxes(tmp_path))
     assert {name: [(one.box, one.label) for one in boxes] for name, boxes in found.truth().items()} == FULL
     assert "a document type is refused" in found.summary()
-    assert "1 images of another size than its annotations state left out" in found.summary()
+    assert "1 images of another size than stated left out" in found.summary()
     assert "1 images have no annotations" in found.summary()
     with pytest.raises(InputError, match="has no entry for 4 of 5 images"):
         SceneDataset(tmp_path, need_truth=True)
@@ -413,6 +411,14 @@ def test_names_lead_to_images_of_the_folder_only_and_to_one_each(tmp_path: Path)
     }
 
 
+def test_images_that_are_not_there_count_only_where_none_is(tmp_path: Path) -> None:
+    lay_out(tmp_path, {"x.json": coco(["a.png", "b.png"], [{"bbox": [10, 4, 16, 16]}])})
+    assert {name: len(boxes) for name, boxes in read_gt(tmp_path / "x.json").items()} == {"a.png": 1, "b.png": 0}
+    image(tmp_path / "a.png")
+    assert list(read_gt(tmp_path / "x.json")) == list(read_gt(tmp_path)) == ["a.png"]
+    assert SceneDataset(tmp_path, need_truth=True).scenes == ("a.png",)
+
+
 def test_a_folder_of_boxes_is_found_before_class_folders_and_behind_a_class_table(tmp_path: Path) -> None:
     lay_out(tmp_path, SPLITS["Roboflow YOLO"])
     for path in tmp_path.rglob("*.png"):
@@ -425,3 +431,50 @@ def test_a_folder_of_boxes_is_found_before_class_folders_and_behind_a_class_tabl
     (tmp_path / "valid" / "_classes.csv").write_text("filename, Other\nimages/a.png, 1\n")
     assert read_classes(tmp_path, "valid").classes == ("Other",)
     assert read_classes(tmp_path, "valid", "boxes").classes == ("Mira",)
+
+
+def frames(root: Path, count: int) -> dict[Split, ClassTable]:
+    """Read images of two boxes each, of different pixels and frame numbers that are far apart."""
+    lines = ["filename,class,xmin,ymin,xmax,ymax"]
+    for number in range(count):
+        pixels = np.random.default_rng(number).integers(0, 255, (8, 16, 3), dtype=np.uint8)
+        big = np.asarray(Image.fromarray(pixels).resize((64, 32)))
+        write_image(root / f"shot_{number * 100:05d}.png", big)
+        lines += [f"shot_{number * 100:05d}.png,{name},{left},0,{left + 30},30" for name, left in (("a", 0), ("b", 33))]
+    lay_out(root, {"boxes.csv": "\n".join(lines)})
+    return read_present(root)
+
+
+@pytest.mark.parametrize("numbers", ["auto", "ignore"])
+def test_crops_of_one_image_stay_in_one_split(tmp_path: Path, numbers: Numbers) -> None:
+    tables = frames(tmp_path / "set", 12)
+    items = collect_items(tables)
+    found = split_items(tables, items, scan_images(items.items), SplitPlan(0.3, 0.0, numbers=numbers))
+    sides = {split: {split_crop(row.path)[0] for row in table.rows} for split, table in found.tables.items()}
+    assert sides["train"].isdisjoint(sides["valid"])
+    assert {split: len(table) for split, table in found.tables.items()} == {
+        s: 2 * len(names) for s, names in sides.items()
+    }
+
+
+def test_numbers_of_frames_do_not_look_counted_because_each_has_two_crops(tmp_path: Path) -> None:
+    rows = frames(tmp_path / "set", 8)["train"].rows
+    held, others = [row for row in rows if "00300" in row.path], [row for row in rows if "00300" not in row.path]
+    found = find_frame_leaks(held, others, ("a", "b"), window=100)
+    assert (len(found.near), found.counted) == (2, ())
+
+
+def test_shards_of_crops_are_packed_again_only_where_the_image_has_changed(tmp_path: Path) -> None:
+    table = frames(tmp_path / "set", 3)["train"]
+    plan = ShardPlan(side=0, shard_size=2)
+    pack = partial(write_split, tmp_path / "shards", "train", table, plan)
+    assert [pack(Quarantine()), pack(Quarantine())] == [0, 3]
+    write_image(tmp_path / "set" / "shot_00100.png", np.zeros((40, 70, 3), dtype=np.uint8))
+    assert pack(Quarantine()) < 3
+    packed = read_classes(tmp_path / "shards")
+    reader = image_reader(packed.root)
+    assert [row.path for row in packed.rows] == [row.path for row in table.rows]
+    for row in table.rows:
+        assert np.array_equal(reader.read(row.path), read_image(table.root / row.path))
+    assert find_image(tmp_path / "set", table.rows[0].path) is not None
+    assert find_image(tmp_path / "set", "gone.png#xywh=0,0,9,9") is None
