@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -214,8 +215,11 @@ def find_boxes_in(folder: str | Path) -> BoxSource | None:
 
 
 def _find_yolo(folder: Path, images: Path) -> BoxSource | None:
-    listed = (name for name in list_images(images) if yolo_label_file(images / name))
-    first = next(listed, None)
+    beside = Path(*("labels" if part == "images" else part for part in images.parts))
+    places = (folder / "labels", beside) if beside != images else (folder / "labels",)
+    if not any(chain(images.glob("*.txt"), *(place.rglob("*.txt") for place in places))):
+        return None
+    first = next((name for name in list_images(images) if yolo_label_file(images / name)), None)
     if first is None:
         return None
     bases = (folder, folder.parent, folder.parent.parent)

@@ -252,14 +252,15 @@ def find_split(root: str | Path, split: Split, reader: ReaderName = "auto") -> t
     if split == "train" and not any((root / name).is_dir() for names in _NAMES.values() for name in names):
         folders.append(root)
     manifests = [root / f"{name}.csv" for name in _NAMES[split]]
-    boxes = find_boxes(root, split) if reader in ("auto", "boxes") else None
     found: list[tuple[ReaderName, Path]] = [
         *(("shards", folder) for folder in folders if (folder / INDEX).is_file()),
         *(("roboflow", folder) for folder in folders if (folder / CLASSES_CSV).is_file()),
         *(("manifest", path) for path in manifests if path.is_file()),
-        *(("boxes", source.path) for source in (boxes,) if source is not None),
-        *(("folders", folder) for folder in folders if folder.is_dir() and class_folder_names(folder)),
     ]
+    if reader == "boxes" or (reader == "auto" and not found):  # opens files to see what they are
+        boxes = find_boxes(root, split)
+        found += [("boxes", boxes.path)] if boxes is not None else []
+    found += [("folders", folder) for folder in folders if folder.is_dir() and class_folder_names(folder)]
     return next((layout for layout in found if reader in ("auto", layout[0])), None)
 
 
