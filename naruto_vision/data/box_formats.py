@@ -371,7 +371,7 @@ def _region_shape(value: Mapping[str, Any], size: tuple[int, int] | None) -> tup
             return None, [[float(v) / 100 for point in value["points"] for v in point]], ""
         if "width" in value and "height" in value:
             return _turned_edges(value, size), None, ""
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         return None, None, f"that is damaged ({str(error)[:60]})"
     return None, None, "of a kind that is not read (boxes, polygons and brushes are)"
 
@@ -420,8 +420,11 @@ def mask_from_brush(values: object, height: int, width: int) -> Mask:
 
 def csv_columns(path: Path) -> tuple[str, str, tuple[str, ...]] | None:
     """Return the columns of a CSV file for image, class and corners; None if it has no boxes."""
-    with path.open("rb") as file:
-        header = _csv_rows(file.readline(1 << 16)).fieldnames or ()
+    try:
+        with path.open("rb") as file:
+            header = _csv_rows(file.readline(1 << 16)).fieldnames or ()
+    except csv.Error:
+        return None
     name = next((column for column in _NAME_COLUMNS if column in header), None)
     label = next((column for column in _LABEL_COLUMNS if column in header), None)
     edges = next((columns for columns in _EDGE_COLUMNS if set(columns) <= set(header)), None)
@@ -446,7 +449,8 @@ def parse_csv(path: Path) -> Parsed:
     records: dict[str, Record] = {}
     try:
         for row in _csv_rows(read_bounded(path, _MAX_BYTES)):
-            record = records.setdefault(row[name], Record(row[name], _size(row.get("width"), row.get("height"))))
+            image = row[name] or ""  # None in a row that is too short
+            record = records.setdefault(image, Record(image, _size(row.get("width"), row.get("height"))))
             if any(row[column] for column in edges):
                 record.shapes.append(_corner_shape(row[label] or "", [row[column] for column in edges]))
     except csv.Error as error:

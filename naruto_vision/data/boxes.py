@@ -39,7 +39,7 @@ from naruto_vision.data.box_formats import (
 from naruto_vision.data.tables import ClassTable, FolderFiles, ReadRules, SourceRow, Split, build_table, refusal
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
 from naruto_vision.geometry import Box, shape_of_xyxy
-from naruto_vision.io.images import crop_path, image_size, list_images
+from naruto_vision.io.images import MAX_PIXELS, crop_path, image_size, list_images
 from naruto_vision.records import UNKNOWN, LabelledBox
 
 FORMATS_READ = "COCO, YOLO, Pascal VOC, Label Studio or CSV boxes"
@@ -346,6 +346,8 @@ def _annotated(record: Record, root: Path, key: str) -> AnnotatedImage:
         parts = _parts(record.name) or [record.name]
         name = without_upload_hash(parts[-1]) if record.name.startswith("/") else "/".join(parts)
     size = record.problem or _size_of(record, None if missing else root / name)
+    if isinstance(size, tuple) and (size[0] * size[1] > MAX_PIXELS or not name):
+        size = f"of more than {MAX_PIXELS // 1_000_000} megapixels" if name else "without a name"
     if isinstance(size, str):
         return AnnotatedImage(name, missing=missing, problem=size)
     boxes, segmentations, dropped, clipped = [], [], [], 0

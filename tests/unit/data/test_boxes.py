@@ -339,6 +339,34 @@ def test_broken_files_of_a_whole_set_are_one_line(tmp_path: Path) -> None:
             read_gt(tmp_path)
 
 
+def test_small_files_take_no_more_memory_or_time_than_they_warrant(tmp_path: Path) -> None:
+    side = 100_000
+    run = [{"segmentation": {"size": [side, side], "counts": [0, side * side]}}]
+    lay_out(tmp_path, {"x.json": coco(["gone.png"], run, (side, side))})
+    assert "1 images of more than 50 megapixels left out" in read_boxes(open_boxes(tmp_path)).summary()
+    for values in ([0, 0, 24, 0, 0xFF, 0xFF, 0xFF, 0xFF], [255] * 40, ["x"], 7):
+        region = {"format": "rle", "rle": values, "brushlabels": ["Mira"]}
+        lay_out(tmp_path, {"x.json": task(region, kind="brushlabels")})
+        assert "1 boxes that is damaged" in read_boxes(open_boxes(tmp_path)).summary()
+
+
+def test_odd_rows_of_csv_are_counted_and_other_tables_are_no_boxes(tmp_path: Path) -> None:
+    image(tmp_path / "a.png")
+    lines = [
+        "x1,y1,x2,y2,class,file",
+        "10,4,26,20,Mira,a.png",
+        "1,2",
+        "5,6,7,8,,a.png",
+        "x,6,7,8,Mira,a.png",
+        ",,,,,b.png",
+    ]
+    lay_out(tmp_path, {"boxes.csv": "\n".join(lines), "a.csv": "\0,\n", "b.csv": "filename,class\n"})
+    found = read_boxes(open_boxes(tmp_path))
+    assert {name: [(one.box, one.label) for one in boxes] for name, boxes in found.truth().items()} == FULL
+    for part in ("1 boxes without a class", "1 boxes whose corners are not numbers", "2 images without a file"):
+        assert part in found.summary()
+
+
 def test_lines_of_yolo_that_are_no_boxes_are_counted(tmp_path: Path) -> None:
     image(tmp_path / "images" / "a.png")
     text = CENTRE + "1 .5 .5 .1 .1\n0 .5 .5\nx y\n" + CENTRE.strip() + " 0.9\n"
