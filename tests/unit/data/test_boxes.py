@@ -392,7 +392,7 @@ def test_a_layout_that_is_not_understood_says_which_are_and_what_was_seen(tmp_pa
         read_gt(tmp_path / "train" / "b.toml")
 
 
-def test_crops_are_known_to_manifests_policies_and_held_out_images(tmp_path: Path) -> None:
+def test_crops_are_known_to_manifests_and_policies(tmp_path: Path) -> None:
     rows = [("a.png", k % 2, 8 * k) for k in range(4)] + [(f"{k}.png", k % 2, 0) for k in range(8)]
     for name, *_ in rows:
         image(tmp_path / "set" / name)
@@ -407,10 +407,6 @@ def test_crops_are_known_to_manifests_policies_and_held_out_images(tmp_path: Pat
     again = read_manifest(tmp_path / "manifests" / "train.csv")
     assert [read_image(again.root / row.path).shape for row in again.rows] == [(12, 10, 3)] * 11
     assert [row.label for row in again.rows] == [row.label for row in single.rows]
-    found = read_splits(tmp_path / "set", 0.2)
-    held = {split_crop(row.path)[0] for row in found["valid"].rows}
-    assert held
-    assert held.isdisjoint(split_crop(row.path)[0] for row in found["train"].rows)
 
 
 def test_a_crop_that_leaves_its_image_is_refused(tmp_path: Path) -> None:
@@ -437,6 +433,17 @@ def test_names_lead_to_images_of_the_folder_only_and_to_one_each(tmp_path: Path)
         "one.png": (True, False),  # two files are called so
         "two.png": (False, True),  # two annotated images are called so
     }
+
+
+def test_boxes_called_unknown_are_scene_truth_but_no_class_unless_renamed(tmp_path: Path) -> None:
+    image(tmp_path / "a.png")
+    lay_out(tmp_path, {"b.csv": "filename,class,x1,y1,x2,y2\na.png,unknown,0,0,9,9\na.png,Mira,0,0,20,9\n"})
+    assert [one.label for one in read_gt(tmp_path)["a.png"]] == ["unknown", "Mira"]
+    table = read_classes(tmp_path)
+    assert (table.classes, len(table), table.report.seen) == (("Mira",), 1, 2)
+    assert table.report.refused == ("'a.png#xywh=0,0,9,9': a box called 'unknown'",)
+    renamed = read_classes(tmp_path, rules=ReadRules(aliases={"unknown": "extra"}))
+    assert sorted(renamed.classes) == ["Mira", "extra"]
 
 
 def test_images_that_are_not_there_count_only_where_none_is(tmp_path: Path) -> None:
@@ -483,6 +490,14 @@ def test_crops_of_one_image_stay_in_one_split(tmp_path: Path, numbers: Numbers) 
     assert {split: len(table) for split, table in found.tables.items()} == {
         s: 2 * len(names) for s, names in sides.items()
     }
+
+
+def test_crops_of_one_image_are_held_out_together(tmp_path: Path) -> None:
+    frames(tmp_path / "set", 12)
+    found = read_splits(tmp_path / "set", 0.25)
+    held, left = ({split_crop(row.path)[0] for row in found[split].rows} for split in ("valid", "train"))
+    assert (len(held), len(left)) == (3, 9)
+    assert held.isdisjoint(left)
 
 
 def test_numbers_of_frames_do_not_look_counted_because_each_has_two_crops(tmp_path: Path) -> None:
