@@ -134,7 +134,7 @@ class BoxAnnotations:
 def _split_of(name: str) -> Split | None:
     """Tell the split from a name such as ``valid``, ``Train`` or ``instances_val2017``."""
     words = "".join(letter if letter.isalpha() else " " for letter in name.casefold()).split()
-    return next((_SPLIT_WORDS[word] for word in reversed(words) if word in _SPLIT_WORDS), None)
+    return next((_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS), None)
 
 
 def _folders(base: Path) -> list[Path]:

@@ -222,7 +222,7 @@ def test_a_turned_rectangle_of_label_studio_is_the_box_around_it(
 
 def brush(mask: np.ndarray) -> list[int]:
     """Encode RGBA values of a mask as Label Studio does, runs and single values in turn."""
-    values = np.repeat(mask.astype(np.uint8).ravel() * 255, 4)
+    values = np.stack([np.zeros(mask.shape, np.uint8)] * 3 + [mask.astype(np.uint8) * 255], axis=-1).ravel()
     bits = f"{len(values):032b}" + f"{7:05b}" + "".join(f"{size - 1:04b}" for size in (2, 4, 8, 16))
     start = 0
     while start < len(values):
