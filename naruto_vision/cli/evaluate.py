@@ -34,7 +34,8 @@ _COUNTS = "NAME=RIGHT/MATCHED/SEEN/ALL"
 
 def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--gt", type=Path, required=True, metavar="FILE", help="ground truth: gt.json, the objects of each scene")
+    text = "ground truth: gt.json, a COCO, Label Studio or CSV file of boxes, or a folder of images with annotations"
+    add("--gt", type=Path, required=True, metavar="PATH", help=text)
     text = "predictions: the --out folder of `predict`, or a folder with one JSON file per scene"
     add("--preds-dir", type=Path, required=True, metavar="DIR", help=text)
     add("--compare", type=Path, nargs="+", default=[], metavar="DIR", help="predictions of other runs to compare with")
@@ -107,7 +108,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
     names = read_label_map(arguments.label_map)
     images = _images(arguments)
-    found = read_gt(arguments.gt)
+    found = read_gt(arguments.gt, arguments.scenes_dir)
     truth = rename_labels(found, names)
     if not truth:
         msg = f"{arguments.gt}: expected at least one scene, found none"
@@ -177,7 +178,9 @@ def remarks(files: Mapping[str, Any]) -> list[str]:
 
 def _images(arguments: argparse.Namespace) -> Path:
     """Return the folder of scene images, checked if ``--sheet`` needs it."""
-    folder: Path = arguments.scenes_dir or arguments.gt.parent / "images"
+    base: Path = arguments.gt if arguments.gt.is_dir() else arguments.gt.parent
+    beside = base if arguments.gt.name != "gt.json" and not (base / "images").is_dir() else base / "images"
+    folder: Path = arguments.scenes_dir or beside
     if arguments.sheet and not folder.is_dir():
         raise MissingPathError(folder, "folder of scene images", "give --scenes-dir DIR")
     return folder

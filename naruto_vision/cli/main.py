@@ -56,6 +56,7 @@ COMMANDS = {
     "data audit": ("find duplicates and near-duplicates across the splits of a data set", "data"),
     "data split": ("split labelled images so that near-duplicates share a split", "data"),
     "data shard": ("resize images once and pack them into shards, for large data sets", "data"),
+    "data convert": ("convert boxes of scenes between COCO, YOLO, Pascal VOC, Label Studio and gt.json", "data"),
     "evaluate": ("evaluate predicted scenes against their ground truth, one run or several", "evaluate"),
     "evaluate counts": ("compute rates, confidence intervals and comparisons from counts alone", "evaluate"),
     "gallery import": ("convert an index folder of the reference system to a gallery", "gallery"),
@@ -93,6 +94,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "data split": ("data split data --out parted --valid 0.15 --test 0.15 --seed 42",),
     "data shard": ("data shard data --out shards --size 256",),
+    "data convert": ("data convert data/scenes/test --to coco --out converted",),
     "evaluate": (
         "evaluate --gt data/scenes/test/gt.json --preds-dir runs/scenes",
         "evaluate --gt gt.json --preds-dir runs/scenes --use-overlay --sheet worst.png",

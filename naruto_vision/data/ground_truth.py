@@ -1,4 +1,4 @@
-"""Read ``gt.json`` and folders of predicted scenes, with checks."""
+"""Read the ground truth of scenes and folders of predicted scenes, with checks."""
 
 import math
 from collections import Counter
@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from naruto_vision.data.box_formats import json_format
+from naruto_vision.data.boxes import open_boxes, read_boxes
 from naruto_vision.data.tables import FolderFiles, refusal
 from naruto_vision.errors import FormatError, MissingPathError
 from naruto_vision.io.atomic import write_json
@@ -56,12 +58,15 @@ class _SceneFile(msgspec.Struct):
     scene: Any = None  # scene name; some writers omit it
 
 
-def read_gt(path: str | Path) -> dict[str, tuple[LabelledBox, ...]]:
+def read_gt(path: str | Path, images: str | Path | None = None) -> dict[str, tuple[LabelledBox, ...]]:
     """Read the ground truth of a scene folder.
 
     Args:
         path: A JSON object: scene path relative to the images' folder, to a list of
-            ``{"bbox": [x1, y1, x2, y2], "label": text}`` in inclusive pixels of the upright image.
+            ``{"bbox": [x1, y1, x2, y2], "label": text}`` in inclusive pixels of the upright image. Or box
+            annotations: a COCO, Label Studio or CSV file, or a folder with one of them, YOLO or Pascal VOC.
+        images: The folder that scene paths are relative to, for box annotations; by default ``images`` beside
+            the file, or the file's folder.
 
     Returns:
         Scene to its objects, in the file's order; a scene without known characters has none.
@@ -69,10 +74,14 @@ def read_gt(path: str | Path) -> dict[str, tuple[LabelledBox, ...]]:
     Raises:
         MissingPathError: If there is no such file.
         FormatError: If its content is not as described; the message names the scene.
+        InputError: If a folder has no ground truth of a known layout.
     """
     path = Path(path)
-    if not path.is_file():
+    path = path / "gt.json" if (path / "gt.json").is_file() else path
+    if not path.exists():
         raise MissingPathError(path, "ground truth file")
+    if path.is_dir() or path.suffix.casefold() != ".json" or json_format(path):
+        return read_boxes(open_boxes(path, images)).truth()
     found = read_json(path, dict[str, Any])
     truth: dict[str, tuple[LabelledBox, ...]] = {}
     for scene, objects in found.items():

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from naruto_vision.data.image_hash import NEAR_BITS, ImageSignature, NearPair, image_signature, near_pairs
 from naruto_vision.data.tables import ClassTable, FolderFiles, Split, refusal
 from naruto_vision.gallery.gallery import Gallery
-from naruto_vision.io.images import read_image
+from naruto_vision.io.images import read_image, split_crop
 from naruto_vision.io.names import label_name
 from naruto_vision.io.quarantine import Quarantine
 from naruto_vision.metrics.stats import Rate
@@ -142,7 +142,7 @@ def _counted_sides(held: Sequence[tuple[Frame, LabelledImage]], others: Sequence
     if any(is_exported(row.path) for _, row in held):
         return False
     taken = {frame.number for frame, _ in others}
-    both = [frame.number for frame, _ in (*held, *others)]
+    both = [number for number, _ in {(frame.number, split_crop(row.path)[0]) for frame, row in (*held, *others)}]
     return sum(frame.number in taken for frame, _ in held) >= COUNTED * len(held) or looks_counted(both)
 
 

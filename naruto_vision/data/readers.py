@@ -1,4 +1,4 @@
-"""Read labelled images of any layout (Roboflow CSV, manifests, class folders) as one table a split."""
+"""Read labelled images of any layout (Roboflow CSV, manifests, boxes, class folders) as one table a split."""
 
 import codecs
 import contextlib
@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeAlias
 
+from naruto_vision.data.boxes import FORMATS_READ, describe_folder, find_boxes, read_box_table
 from naruto_vision.data.layouts import known_layout
 from naruto_vision.data.shards import INDEX, read_shards
 from naruto_vision.data.tables import (
@@ -38,7 +39,7 @@ from naruto_vision.io.typed_json import read_json
 HEADER = ("path", "label")
 CLASSES = "classes.json"
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
-ReaderName: TypeAlias = Literal["auto", "shards", "roboflow", "manifest", "folders"]
+ReaderName: TypeAlias = Literal["auto", "shards", "roboflow", "manifest", "boxes", "folders"]
 _FILE_COLUMN = "filename"
 _NOT_A_CLASS = "unlabeled"
 _NAMES: dict[Split, tuple[str, ...]] = {
@@ -286,8 +287,11 @@ def find_split(root: str | Path, split: Split, reader: ReaderName = "auto") -> t
         *(("shards", folder) for folder in folders if (folder / INDEX).is_file()),
         *(("roboflow", folder) for folder in folders if (folder / CLASSES_CSV).is_file()),
         *(("manifest", path) for path in _named(root, split, Path.is_file, ".csv")),
-        *(("folders", folder) for folder in folders if class_folder_names(folder)),
     ]
+    if reader == "boxes" or (reader == "auto" and not found):  # opens files to see what they are
+        boxes = find_boxes(root, split)
+        found += [("boxes", boxes.path)] if boxes is not None else []
+    found += [("folders", folder) for folder in folders if class_folder_names(folder)]
     return next((layout for layout in found if reader in ("auto", layout[0])), None)
 
 
@@ -301,8 +305,8 @@ def read_classes(
     found = find_split(root, split, reader)
     if found is None:
         expected = (
-            f"expected {split}/{CLASSES_CSV} (Roboflow export), {split}.csv (manifest), {split}/<class>/ folders or "
-            f"{split}/{INDEX} (shards)"
+            f"expected {split}/{CLASSES_CSV} (Roboflow export), {split}.csv (manifest), {split}/<class>/ folders, "
+            f"{split}/{INDEX} (shards), or {FORMATS_READ}; {describe_folder(Path(root))}"
         )
         msg = f"{Path(root)}: {known_layout(Path(root)) or f'no class data of split {split!r}; {expected}'}"
         raise InputError(msg)
@@ -314,6 +318,8 @@ def read_classes(
             table = read_shards(path, rules)
         case "manifest":
             table = read_manifest(path, rules=rules)
+        case "boxes":
+            table = read_box_table(root, split, rules)
         case "folders":
             table = read_class_folders(path, rules)
         case _:

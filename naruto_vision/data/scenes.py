@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
+from naruto_vision.data.boxes import FORMATS_READ, describe_folder, find_boxes_in, read_boxes
 from naruto_vision.data.ground_truth import read_gt
 from naruto_vision.data.sampling import NOTHING, ShareSampler, checked_batch_size, process_share
 from naruto_vision.data.tables import abbreviate, warn_ignored_images
@@ -41,7 +42,8 @@ class SceneItem:
 class SceneDataset(Dataset[SceneItem | None]):
     """The images of a scene folder in the order of their names, or several files and folders.
 
-    The folder either has ``images/`` (and perhaps ``gt.json``) or has the images itself, also in sub-folders.
+    The folder either has ``images/`` or has the images itself, also in sub-folders. The truth is in ``gt.json`` or
+    box annotations of another tool (``data/boxes.py``).
     """
 
     def __init__(self, folder: ImageNames, truth: str | Path | None = None, *, need_truth: bool = False) -> None:
@@ -55,11 +57,23 @@ class SceneDataset(Dataset[SceneItem | None]):
         gt_path = Path(truth) if truth is not None else (files.folder or files.root) / TRUTH
         wanted = need_truth or truth is not None or (files.folder is not None and gt_path.is_file())
         self.listing = files.listing
-        found = read_gt(gt_path) if wanted else None
+        found = None
+        if need_truth and truth is None and not gt_path.is_file():
+            gt_path, found = self._find_boxes(files.folder or files.root)
+        elif wanted:
+            found = read_gt(gt_path)
         on_disk = {label_name(scene): scene for scene in self.scenes}  # a Mac writes other forms than most tables have
         self._truth = found and {on_disk.get(label_name(scene), scene): boxes for scene, boxes in found.items()}
         self._check_truth(gt_path, need_truth=need_truth)
         self._skipped: frozenset[str] = frozenset()
+
+    def _find_boxes(self, root: Path) -> tuple[Path, dict[str, tuple[LabelledBox, ...]]]:
+        """Read box annotations; the log counts what they name beyond the images of the folder."""
+        source = find_boxes_in(root)
+        if source is None:
+            raise MissingPathError(root / TRUTH, "ground truth file", f"or {FORMATS_READ}; {describe_folder(root)}")
+        found = read_boxes(replace(source, images=self.images)).truth()
+        return source.path, {scene: found[scene] for scene in self.scenes if scene in found}
 
     def _check_truth(self, gt_path: Path, *, need_truth: bool) -> None:
         if self._truth is None:

@@ -28,7 +28,7 @@ from naruto_vision.data.tables import ClassTable, ReadRules, SourceRow, build_ta
 from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.io.atomic import atomic_file, remove_leftovers, utf8, write_json
 from naruto_vision.io.bundles import file_sha256
-from naruto_vision.io.images import MAX_BYTES, decode_image, read_image
+from naruto_vision.io.images import MAX_BYTES, decode_image, read_image, split_crop
 from naruto_vision.io.quarantine import Quarantine
 from naruto_vision.io.typed_json import read_json
 from naruto_vision.records import ImageArray
@@ -293,7 +293,9 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 def _digest(table: ClassTable, items: Sequence[Item], plan: ShardPlan) -> str:
     """Return a digest of a shard's images and packing options."""
-    states = (file.stat() if file.is_file() else None for file in (table.root / path for path, _ in items))
+    states = (
+        file.stat() if file.is_file() else None for file in (table.root / split_crop(path)[0] for path, _ in items)
+    )
     sources = [(state.st_size, state.st_mtime_ns) if state else (0, 0) for state in states]
     text = json.dumps([plan.side, plan.quality, list(table.classes), list(items), sources])
     return hashlib.sha256(text.encode()).hexdigest()

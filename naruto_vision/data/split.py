@@ -25,6 +25,7 @@ from naruto_vision.data.leaks import (
 from naruto_vision.data.readers import statistics
 from naruto_vision.data.tables import ClassTable, Split, TableReport, sorted_rows
 from naruto_vision.errors import InputError
+from naruto_vision.io.images import split_crop
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,8 @@ def frame_pairs(
     pairs = []
     for family, frames in families.items():
         frames.sort()
-        if numbers == "auto" and looks_counted([number for number, _ in frames]) and family not in exported:
+        images = {(number, split_crop(paths[index])[0]) for number, index in frames}  # crops of one image count once
+        if numbers == "auto" and looks_counted([number for number, _ in images]) and family not in exported:
             continue
         for (number, index), (later, other) in itertools.pairwise(frames):
             if later - number <= window:
@@ -155,8 +157,9 @@ def _groups(
     items: Sequence[AuditItem], alike: Sequence[NearPair], classes: Sequence[str], plan: SplitPlan
 ) -> list[list[int]]:
     """Return groups of images that stay together."""
-    first: dict[Path, int] = {}
-    same = [(first.setdefault(item.file, index), index) for index, item in enumerate(items) if item.file is not None]
+    first: dict[str, int] = {}
+    files = [None if item.file is None else split_crop(item.file)[0] for item in items]  # of a crop, its whole image
+    same = [(first.setdefault(file, index), index) for index, file in enumerate(files) if file is not None]
     frames = frame_pairs([item.row.path for item in items], classes, plan.window, plan.numbers)
     return connected(len(items), [*same, *frames, *((pair.first, pair.second) for pair in alike)])
 

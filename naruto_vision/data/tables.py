@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias
 
 from naruto_vision.errors import InputError
 from naruto_vision.io.atomic import utf8
-from naruto_vision.io.images import Listing, is_image, scan_folder
+from naruto_vision.io.images import Listing, is_image, scan_folder, split_crop
 from naruto_vision.io.names import label_name
 from naruto_vision.records import LabelledImage
 
@@ -51,7 +51,7 @@ def refusal(text: str) -> str:
 
 
 class FolderFiles:
-    """The files of one folder by their names in a table, in either Unicode form or in the bytes of old Windows.
+    """The files of one folder by their names in a table, in any form of the name; crops by their image.
 
     The folder may itself be a link. Each of its sub-folders is listed once, on the first lookup in it. ``follow``
     takes links that lead out of the folder, for names that were listed in it; the names of a table may not use them.
@@ -64,6 +64,10 @@ class FolderFiles:
 
     def find(self, name: str) -> str:
         """Return the POSIX path in the folder; empty for what is missing, no file, or a link that leads out."""
+        image, box = split_crop(name)
+        if box is not None and not self._has(name):
+            found = self.find(image)
+            return found and found + name[len(image) :]
         for form in (name, *(() if name.isascii() else _other_forms(name))):
             if self._has(form):
                 return str(posixpath.normpath(form))
@@ -146,7 +150,7 @@ class TableReport:
         extras = (
             (len(self.missing), "without their file"),
             (self.discarded, "left out by the policy"),
-            (len(self.refused), "with a refused path"),
+            (len(self.refused), "refused"),
             (len(self.duplicates), "named twice"),
         )
         notes = [f"{count} {what}" for count, what in extras if count]
@@ -208,7 +212,7 @@ def hold_out(table: ClassTable, fraction: float) -> tuple[ClassTable, ClassTable
     held: set[LabelledImage] = set()
     for numbers in row_groups(table, balanced=True) if table.rows else ():
         rows = [table.rows[number] for number in numbers]
-        rows.sort(key=lambda row: hashlib.sha256(utf8(row.path)).hexdigest())
+        rows.sort(key=lambda row: hashlib.sha256(utf8(split_crop(row.path)[0])).hexdigest())
         held.update(rows[: min(round(len(rows) * fraction), len(rows) - 1)])
     kept = [row for row in table.rows if row not in held]
     rest = [row for row in table.rows if row in held]

@@ -103,8 +103,10 @@ def find_image(root: Path, path: str) -> Path | None:
 
     Rows of a data set with split folders are stored relative to the split's folder, but users give the data set's.
     """
+    from naruto_vision.io.images import split_crop  # with NumPy, which listing a gallery does not need
+
     candidates = (root / path, *(root / split / path for split in _SPLITS))
-    return next((candidate for candidate in candidates if candidate.is_file()), None)
+    return next((candidate for candidate in candidates if Path(split_crop(candidate)[0]).is_file()), None)
 
 
 def encoder_config(note: Mapping[str, Any]) -> dict[str, Any] | None:

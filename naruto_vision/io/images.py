@@ -25,6 +25,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
 from naruto_vision.geometry import MAX_PIXELS as MAX_PIXELS
+from naruto_vision.geometry import Box, shape_of_xyxy
 from naruto_vision.io.atomic import write_bytes
 from naruto_vision.records import ImageArray
 
@@ -74,6 +75,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_CROP = re.compile(r"(.+)#xywh=(\d{1,5}),(\d{1,5}),([1-9]\d{0,4}),([1-9]\d{0,4})", re.DOTALL)
 _SILENCE = threading.Lock()  # silencing warnings changes the whole process, so one thread does it at a time
 
 
@@ -154,6 +156,34 @@ def _own_errors(path: Path) -> Iterator[None]:
         raise BadImageError(path, f"cannot be decoded ({reason}); it is truncated or corrupt") from None
 
 
+def crop_path(path: str, box: Box) -> str:
+    """Name a crop: its image's path with a media fragment (W3C), ``#xywh=x,y,width,height`` of the upright image.
+
+    Example:
+        >>> crop_path("a.jpg", (4, 5, 13, 24)), split_crop("a.jpg#xywh=4,5,10,20")
+        ('a.jpg#xywh=4,5,10,20', ('a.jpg', (4, 5, 13, 24)))
+    """
+    height, width = shape_of_xyxy(box)
+    return f"{path}#xywh={box[0]},{box[1]},{width},{height}"
+
+
+def split_crop(path: str | Path) -> tuple[str, Box | None]:
+    """Return the image's path and the box of a crop's name; the path itself and None for a whole image."""
+    found = _CROP.fullmatch(str(path))
+    if found is None:
+        return str(path), None
+    x, y, width, height = map(int, found.groups()[1:])
+    return found[1], (x, y, x + width - 1, y + height - 1)
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Read width and height of the upright image from its header."""
+    path = Path(path)
+    with _own_errors(path), _quiet(), Image.open(path, formats=FORMATS) as image:
+        width, height = image.size
+        return (height, width) if _orientation(image) >= 5 else (width, height)
+
+
 def decode_image(data: bytes, name: str | Path) -> ImageArray:
     """Decode an image file that is in memory to (H, W, 3), uint8, RGB, upright; errors call it ``name``."""
     path = Path(name)
@@ -166,7 +196,8 @@ def read_image(image: ImageSource) -> ImageArray:
 
     Args:
         image: A JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF file (of several frames, the first); a Pillow image of any
-            mode; or an array of shape (H, W, 3), uint8, RGB, which is returned as it is.
+            mode; or an array of shape (H, W, 3), uint8, RGB, which is returned as it is. A path may end with the
+            fragment of ``crop_path``.
 
     Returns:
         Shape (H, W, 3), uint8, RGB, upright.
@@ -174,7 +205,7 @@ def read_image(image: ImageSource) -> ImageArray:
     Raises:
         MissingPathError: If there is no such file.
         BadImageError: If the file is empty, truncated, too large, may not be read, or is no image of an
-            allowed format.
+            allowed format, or a crop leaves it.
         InputError: If an array has another shape or dtype, or the image is of another kind.
     """
     if (
@@ -192,6 +223,9 @@ def read_image(image: ImageSource) -> ImageArray:
     if not isinstance(image, (str, Path)):
         raise InputError(_unfit(image))
     path = Path(image)
+    file, box = split_crop(path)
+    if box is not None and not path.is_file():
+        return _cut(path, read_image(file), box)
     with _own_errors(path):
         if not path.is_file():
             raise MissingPathError(path, "image")
@@ -217,6 +251,13 @@ def _unfit(image: object) -> str:
         "scale 0 to 1 to bytes: (x * 255).round().astype(np.uint8)": "float" in dtype,
     }
     return "; ".join([f"{expected} {tuple(shape)}, {dtype}", *(hint for hint, fits in hints.items() if fits)])
+
+
+def _cut(path: Path, image: ImageArray, box: Box) -> ImageArray:
+    height, width = image.shape[:2]
+    if box[2] >= width or box[3] >= height:
+        raise BadImageError(path, f"the crop leaves the image of {width}x{height} pixels")
+    return image[box[1] : box[3] + 1, box[0] : box[2] + 1].copy()
 
 
 def image_or_none(path: str | Path) -> ImageArray | None:

@@ -28,6 +28,7 @@ from naruto_vision.io.bundles import file_sha256
 from naruto_vision.io.images import write_image
 from naruto_vision.io.names import longer_stems, output_name
 from naruto_vision.io.typed_json import read_json, read_json_lines
+from naruto_vision.recognition.coco import CocoScene, coco_of_record, write_coco
 from naruto_vision.records import UNKNOWN, Identity, ImageArray, Region, ScenePrediction
 from naruto_vision.segmentation.crops import CropConfig, crop_region
 from naruto_vision.viz.overlay import OverlayConfig, choose_for_overlay, draw_overlay, label_colours
@@ -37,6 +38,7 @@ LOG = "predictions.jsonl"
 TIMES = "timings.jsonl"
 RUN = "run.json"
 PAGE = "index.html"
+COCO = "coco.json"
 
 _SHOWN = 5  # neighbours in the record; more of them may have voted
 _DIGITS = 6  # a cosine of float32 vectors has about seven significant digits
@@ -86,6 +88,7 @@ class WriterConfig:
 
     crops: Literal["shown", "all", "none"] = "shown"
     images: bool = True
+    coco: bool = True  # one ``coco.json`` of all scenes, at the end
 
 
 class _Run(msgspec.Struct):
@@ -132,6 +135,7 @@ class SceneWriter:
         self.done: set[str] = set()
         self._order = {scene: index for index, scene in enumerate(scenes)}
         self._stems = output_stems(scenes)
+        self._labels = tuple(labels)
         self._colours = label_colours(labels)
         self._identity = dict(identity)
         self._crop = crop
@@ -212,6 +216,8 @@ class SceneWriter:
                 f"{self.out / LOG}: has {done} of {len(self.done)} searched scenes, the others were removed; run again"
             )
             raise InputError(msg)
+        if self.settings.coco:
+            write_coco(self.out / COCO, self._coco_scenes, self._labels)
         bad = [{"scene": scene, "reason": reason} for scene, reason in sorted(quarantined)]
         counts = {"seen": done + len(bad), "ok": done, "quarantined": len(bad), "regions": regions, "known": known}
         run = {
@@ -241,6 +247,12 @@ class SceneWriter:
             overlay = f"overlay/{stem}_overlay.jpg" if self.settings.images else ""
             known = sum(each["name"] == each["label"] for each in regions)
             yield SceneCard(record["scene"], overlay, f"json/{stem}.json", drawn, len(regions), known)
+
+    def _coco_scenes(self) -> Iterator[CocoScene]:
+        """Yield the logged scenes; an image's id is its position in the folder, from 1."""
+        for record in read_json_lines(self.out / LOG, dict[str, Any], hint=_ELSEWHERE):
+            if record["scene"] in self._order:
+                yield coco_of_record(record, self._order[record["scene"]] + 1)
 
 
 class BackgroundWriter:

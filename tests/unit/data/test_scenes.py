@@ -67,7 +67,7 @@ def test_wrong_folders_are_one_clear_line(tmp_path: Path) -> None:
         SceneDataset(tmp_path / "nowhere")
     with pytest.raises(MissingPathError, match="nowhere: no such scene folder"):
         SceneDataset(tmp_path / "nowhere", need_truth=True)
-    with pytest.raises(InputError, match="empty: no images in this folder"):
+    with pytest.raises(InputError, match="empty: no images in it"):
         SceneDataset(tmp_path / "empty")
     scene_folder(tmp_path / "s", ["a.png"])
     with pytest.raises(MissingPathError, match="no such ground truth"):

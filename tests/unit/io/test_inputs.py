@@ -68,8 +68,8 @@ def test_what_is_missing_costs_the_others_nothing(here: Path) -> None:
     items = list(SceneDataset(["b/notes.txt", "a/1.png", "gone.png", "no/*.png", "empty"]))
     assert [item.scene for item in items if item.image is not None] == ["a/1.png"]
     assert sorted(item.error for item in items if item.image is None) == [
-        f"{here}/b/notes.txt: not an image of a format that is read (JPEG, PNG, WEBP, BMP, GIF)",
-        "empty: no images in this folder; expected files ending in .bmp, .gif, .jpeg, .jpg, .png, .webp",
+        f"{here}/b/notes.txt: not an image of a format that is read (JPEG, PNG, WEBP, BMP, GIF, TIFF, AVIF)",
+        "empty: no images in it; expected files ending in .bmp, .gif, .jpeg, .jpg, .png, .webp",
         "gone.png: no such image or folder",
         "no/*.png: no such image or folder",
     ]
@@ -85,9 +85,9 @@ def test_what_is_missing_costs_the_others_nothing(here: Path) -> None:
         (["b/notes.txt", "gone.png"], "none of 2 images can be read; first gone.png: no such"),
         (["@gone.txt"], "gone.txt: no such list of images"),
         (["--list", "gone.txt"], "gone.txt: no such list of images"),
-        (["--list"], "--list: expected a value"),
+        (["--list"], "--list FILE: a value is missing"),
         (["@empty.txt"], "empty.txt: lists no images; expected a name per line"),
-        (["empty"], "empty: no images in this folder"),
+        (["empty"], "empty: no images in it"),
     ],
 )
 def test_nothing_to_read_is_one_line_before_torch(
