@@ -73,7 +73,12 @@ class WriterConfig:
 
 
 class SceneWriter:
-    """Writes scene predictions into a folder."""
+    """Writes scene predictions into a folder.
+
+    Attributes:
+        done: The scenes that are finished, also by earlier runs.
+        absent: Those whose image is no longer there; their results are kept, and not counted.
+    """
 
     def __init__(
         self,
@@ -93,7 +98,6 @@ class SceneWriter:
         self.settings = settings or WriterConfig()
         self.done: set[str] = set()
         self._order = {scene: index for index, scene in enumerate(scenes)}
-        self._stems = output_stems(scenes)
         self._colours = label_colours(labels)
         self._identity = dict(identity)
         self._crop = crop
@@ -106,6 +110,8 @@ class SceneWriter:
         self.done = {record["scene"] for path in self._logs(LOG) for record in _records(path)}
         if self.done or (self.out / "json").exists():  # a run that failed before its first scene left no results
             self._refuse_other_results()
+        self.absent = self.done - self._order.keys()
+        self._stems = output_stems([*self._order, *sorted(self.absent)])
         part = f".rank{rank}" if world > 1 else ""
         self._log = SceneLog(self.out / LOG.replace(".jsonl", f"{part}.jsonl"))
         self._times = SceneLog(self.out / TIMES.replace(".jsonl", f"{part}.jsonl"))
@@ -166,17 +172,21 @@ class SceneWriter:
                 merge_logs(self.out / name, parts, self._order)
         regions = known = done = 0
         for record in _records(self.out / LOG):
+            if record["scene"] not in self._order:  # its image is no longer in the folder
+                continue
             done += 1
             regions += len(record["regions"])
             known += sum(region["name"] == region["label"] for region in record["regions"])
         bad = [{"scene": scene, "reason": reason} for scene, reason in sorted(quarantined)]
         counts = {"seen": done + len(bad), "ok": done, "quarantined": len(bad), "regions": regions, "known": known}
+        if self.absent:
+            counts["absent"] = len(self.absent)
         run = {
             "state": "done",
             "identity": self._identity,
             "counts": counts,
             "quarantined": bad,
-            "latency_ms": latency_percentiles(_records(self.out / TIMES)),
+            "latency_ms": latency_percentiles(row for row in _records(self.out / TIMES) if row["scene"] in self._order),
             **facts,
         }
         write_json(self.out / RUN, run)
@@ -315,7 +325,8 @@ def merge_logs(target: Path, parts: list[Path], order: dict[str, int]) -> None:
 def forget_changed(out: str | Path, images: str | Path, log: str) -> list[str]:
     """Remove scenes whose image has changed since they were searched from the logs; return them, sorted.
 
-    One process calls it before any opens the folder for writing. Scenes whose image is missing are kept.
+    One process calls it before any opens the folder for writing. Scenes whose image is missing are kept, see
+    ``SceneWriter.absent``.
     """
     logs = sorted(Path(out).glob(log.replace(".jsonl", "*.jsonl")))
     digests = {record["scene"]: record.get("sha256", "") for path in logs for record in _records(path)}
