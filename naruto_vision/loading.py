@@ -64,7 +64,7 @@ def _config_of(source: Path, config: str) -> tuple[Path, dict[str, Any]]:
         raise MissingPathError(gallery, "gallery", hint)
     bundle, encoder = source / "clip" / "bundle", None
     if config == SCENES_CONFIG:
-        recorded = encoder_config(list_gallery(gallery).ledger[0].get("note", {}))
+        recorded = encoder_config(list_gallery(gallery).note)
         encoder = {"class_path": "ClipEncoder", "init_args": {"model": str(bundle)}} if bundle.is_dir() else recorded
     return find_config(config), {"gallery": str(gallery), **({"encoder": encoder} if encoder else {})}
 

@@ -117,8 +117,8 @@ class TuningFiles(Callback):
         self.epochs.append(row)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write everything."""
-        if isinstance(pl_module, ContrastiveTuner) and trainer.is_global_zero:
+        """Write everything, unless the run is a trial."""
+        if isinstance(pl_module, ContrastiveTuner) and trainer.is_global_zero and not pl_module.export.withheld:
             self._write(pl_module)
             kept = _describe(pl_module.export)
             stop = trainer.early_stopping_callback

@@ -19,6 +19,7 @@ from naruto_vision.io.images import Listing
 from naruto_vision.metrics.report import report_table
 from naruto_vision.modules.gathering import gather_lists
 from naruto_vision.modules.scene_retriever import SceneRetriever
+from naruto_vision.modules.trial import withheld
 from naruto_vision.recognition.writer import (
     LOG,
     PAGE,
@@ -44,6 +45,8 @@ class SceneWriterCallback(BasePredictionWriter):
         fail_fast: Stop at the first unreadable image instead of counting it.
     """
 
+    stage = "predict"
+
     def __init__(self, out: str = "runs/scenes", settings: WriterConfig | None = None, fail_fast: bool = False) -> None:
         super().__init__(write_interval="batch")
         self.out = Path(out)
@@ -63,6 +66,9 @@ class SceneWriterCallback(BasePredictionWriter):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Open the folder before scenes are loaded, so that finished scenes are skipped."""
         if stage != "predict":
+            return
+        if getattr(trainer, "fast_dev_run", False):
+            _LOG.info("nothing is written: %s", withheld(trainer, self.out))
             return
         data = getattr(trainer, "datamodule", None)
         if not isinstance(pl_module, SceneRetriever) or not isinstance(data, GalleryDataModule):
@@ -91,6 +97,10 @@ class SceneWriterCallback(BasePredictionWriter):
         dataset.skip(self._writer.done)
         self._listing = dataset.listing
         self._scenes, self._truth, self._whole = dataset.scenes, dataset.truth_path, dataset.folder is not None
+        self._scenes = dataset.scenes
+        if trainer.is_global_zero and (absent := len(self._writer.absent)):
+            text = "%d scenes in %s are no longer in %s: their results are kept, and not counted"
+            _LOG.info(text, absent, self.out, dataset.images)
         if trainer.is_global_zero and (done := self._count_done()):
             again = "use another --out to search them again" if done == len(self._scenes) else "the others are searched"
             _LOG.info("%d of %d scenes were already done (in %s); %s", done, len(self._scenes), self.out, again)
@@ -196,6 +206,8 @@ class SceneReportCallback(Callback):
         out: The folder for ``results.json``.
     """
 
+    stage = "test"
+
     def __init__(self, out: str = "runs/scenes") -> None:
         self.out = Path(out)
 
@@ -204,6 +216,9 @@ class SceneReportCallback(Callback):
         if not isinstance(pl_module, SceneRetriever) or not trainer.is_global_zero:
             return
         searched, shown = pl_module.reports["test"], pl_module.reports["test_shown"]
-        write_json(self.out / "results.json", {**searched.as_json(), "shown": shown.as_json()})
+        if reason := withheld(trainer, self.out / "results.json"):
+            _LOG.info("nothing was written: %s", reason)
+        else:
+            write_json(self.out / "results.json", {**searched.as_json(), "shown": shown.as_json()})
         Console().print(report_table(searched, title="Scenes: every region under its best label"))
         Console().print(report_table(shown, title="Scenes: what people are shown (NMS, threshold, unknown)"))

@@ -17,6 +17,7 @@ from naruto_vision.cli.console import (
 )
 from naruto_vision.cli.gallery import add_encoder_options
 from naruto_vision.errors import FormatError, InputError, MissingPathError
+from naruto_vision.io.locks import folder_lock
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -159,7 +160,8 @@ def prepare(arguments: argparse.Namespace) -> int:
         "every row seen is kept, discarded, missing, refused or a duplicate"
     )
     base = manifest_base(arguments.root, tables)
-    write_manifests(arguments.out, tables, base, classes, note)
+    with folder_lock(arguments.out, "--out"):
+        write_manifests(arguments.out, tables, base, classes, note)
     show(_counts_table(tables), *_renamed(rules, tables), *_remarks(tables))
     show(f"{len(classes)} classes: {', '.join(classes)}")
     show(_where(arguments.out, base))
@@ -403,9 +405,10 @@ def split(arguments: argparse.Namespace) -> int:
     scanned.quarantine.check(1.0)
     base = manifest_base(arguments.root, tables)
     found = split_items(tables, items, scanned, plan)
-    write_manifests(arguments.out, found.tables, base, found.tables["train"].classes, found.note())
-    write_json(arguments.out / "split.json", found.as_json())
-    scanned.quarantine.write(arguments.out / "quarantine.jsonl")
+    with folder_lock(arguments.out, "--out"):
+        write_manifests(arguments.out, found.tables, base, found.tables["train"].classes, found.note())
+        write_json(arguments.out / "split.json", found.as_json())
+        scanned.quarantine.write(arguments.out / "quarantine.jsonl")
     show(split_table(found.tables))
     reports = {split: table.report for split, table in tables.items()}
     show(*(f"{split}: {report.summary()}" for split, report in reports.items() if report.kept < report.seen))
@@ -438,16 +441,17 @@ def shard(arguments: argparse.Namespace) -> int:
 
     plan = ShardPlan(arguments.size, arguments.shard_size, arguments.quality, arguments.max_bad_fraction)
     tables = _read(arguments)
-    check_out(arguments.out)
     quarantine = Quarantine("images")
     images = sum(len({row.path for row in table.rows}) for table in tables.values())
     kept = 0
-    try:
-        with progress("packing images", images) as advance:
-            for split, table in tables.items():
-                kept += write_split(arguments.out, split, table, plan, quarantine, advance)
-    finally:
-        quarantine.write(arguments.out / "quarantine.jsonl")
+    with folder_lock(arguments.out, "--out"):
+        check_out(arguments.out)
+        try:
+            with progress("packing images", images) as advance:
+                for split, table in tables.items():
+                    kept += write_split(arguments.out, split, table, plan, quarantine, advance)
+        finally:
+            quarantine.write(arguments.out / "quarantine.jsonl")
     counts = quarantine.counts()
     show(
         *_remarks(tables),

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from naruto_vision.io.quarantine import Quarantine
     from naruto_vision.records import Vectors
 
+EXIT_DIFFERS = 1
 _CHUNK = 32  # images read and embedded at a time
+_ROUNDING = 1e-3  # of a vector's values, also when it was embedded on another device
 
 
 def add_encoder_options(parser: argparse.ArgumentParser, *, without: str = "the one that built the gallery") -> None:
@@ -244,13 +246,26 @@ def _add(arguments: argparse.Namespace) -> int:
 
     wanted = _wanted(arguments)
     gallery = Gallery.open(arguments.gallery, index="exact")
-    known = {row.path for row in gallery.rows}
     root = str(gallery.note.get("root", ""))
     rows = [(file, _row(file, label, root)) for file, label in wanted]
+    known: dict[str, dict[str, int]] = {}  # path → label → position of the entry
+    for position, own in enumerate(gallery.rows):
+        if own.aug == "none" or own.label not in known.get(own.path, {}):
+            known.setdefault(own.path, {})[own.label] = position
     fresh = [(file, row) for file, row in rows if row.path not in known]
     quarantine = Quarantine("images to add")
-    if fresh:
+    differing = [
+        f"{row.path}: is in the gallery as {', '.join(known[row.path])}, not {row.label}; change its label with "
+        f"`naruto-vision gallery relabel {arguments.gallery} --path {row.path} --to {row.label}`"
+        for _, row in rows
+        if row.path in known and row.label not in known[row.path]
+    ]
+    positions = {file: known[row.path][row.label] for file, row in rows if row.label in known.get(row.path, {})}
+    newer = {file: position for file, position in positions.items() if _is_newer(file, arguments.gallery)}
+    if fresh or newer:
         encoder = gallery_encoder(arguments, gallery.note, gallery.fingerprint)
+        differing += _changed(encoder, gallery, newer, arguments.gallery)
+    if fresh:
         after = _embed_and_publish(arguments, gallery, encoder, fresh, quarantine)
         for bad in quarantine.rows:
             warn(f"left out: {bad.reason}")
@@ -260,7 +275,31 @@ def _add(arguments: argparse.Namespace) -> int:
         f"{len(wanted)} images seen = {quarantine.ok} added + {len(wanted) - len(fresh)} already in the gallery + "
         f"{quarantine.quarantined} unreadable"
     )
-    return 0
+    show(*differing)
+    return EXIT_DIFFERS if differing else 0
+
+
+def _is_newer(file: Path, gallery: Path) -> bool:
+    """Whether a file was written, copied or moved here after the gallery was last published."""
+    from naruto_vision.gallery.store import MANIFEST
+
+    state = file.stat()
+    return max(state.st_mtime_ns, state.st_ctime_ns) > (gallery / MANIFEST).stat().st_mtime_ns
+
+
+def _changed(encoder: "Encoder", gallery: "Gallery", newer: Mapping[Path, int], folder: Path) -> Iterator[str]:
+    """Embed newer files of entries again, and report those whose vector is another one."""
+    from naruto_vision.io.quarantine import Quarantine
+
+    files, mirror = list(newer), bool(gallery.note.get("mirror", True))
+    for vectors, indices in embed_files(encoder, files, Quarantine(), mirror=mirror):
+        for vector, index in zip(vectors, indices, strict=True):
+            row = gallery.rows[newer[files[index]]]
+            if row.aug == "none" and abs(vector - gallery.vectors[newer[files[index]]]).max() > _ROUNDING:
+                yield (
+                    f"{row.path}: has changed since it was added, and its entry is the old image; replace it with "
+                    f"`naruto-vision gallery remove {folder} --path {row.path}`, then add it again"
+                )
 
 
 def _wanted(arguments: argparse.Namespace) -> list[tuple[Path, str]]:

@@ -10,6 +10,7 @@ import importlib
 import importlib.metadata
 import io
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -270,20 +271,26 @@ def _run(argv: Sequence[str]) -> int:
     return run(arguments)
 
 
-def _stop(_signum: int, _frame: FrameType | None) -> None:
-    raise SystemExit(EXIT_TERMINATED)
-
-
 @contextmanager
-def _termination_unwinds() -> Iterator[None]:
-    """Turn SIGTERM into an exception, so that half-written files are cleaned up on the way out."""
+def _termination_unwinds() -> Iterator[Callable[[], bool]]:
+    """Turn SIGTERM into an exception, so that half-written files are cleaned up; yields whether there was one."""
+    stopped: list[int] = []
+    own = os.getpid()
+
+    def stop(signum: int, _frame: FrameType | None) -> None:
+        if os.getpid() != own:  # a worker that was just forked must not clean up for its parent
+            os._exit(EXIT_TERMINATED)
+        stopped.append(signum)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch raises an error for workers that end with the group
+        raise SystemExit(EXIT_TERMINATED)
+
     try:
-        before = signal.signal(signal.SIGTERM, _stop)
+        before = signal.signal(signal.SIGTERM, stop)
     except ValueError:  # not the main thread, which alone may set signal handlers
-        yield
+        yield lambda: False
         return
     try:
-        yield
+        yield lambda: bool(stopped)
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -309,29 +316,42 @@ def _log_lines() -> Iterator[None]:
         logger.removeHandler(handler)
 
 
+def _answer(argv: Sequence[str]) -> int:
+    """Run one command, and write an expected error in one line."""
+    try:
+        return _run(argv)
+    except NarutoVisionError as error:
+        line = printable(" ".join(str(error).split()))
+        sys.stderr.write(f"{PROGRAM}: error: {line}\n")
+        return error.exit_code
+    except RecursionError:
+        sys.stderr.write(f"{PROGRAM}: error: a file or an option is nested too deep\n")
+        return EXIT_INPUT
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        path = f"{printable(str(error.filename))}: " if error.filename is not None else ""
+        sys.stderr.write(f"{PROGRAM}: error: {path}{_DISK_ERRORS[error.errno]}\n")
+        return EXIT_INPUT
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{PROGRAM}: interrupted\n")
+        return EXIT_INTERRUPTED
+    except SystemExit as stop:  # raised by argparse after help and usage errors
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Run one command."""
     argv = list(sys.argv[1:] if args is None else args)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # file names that are not valid Unicode are printed as bytes
-    with _log_lines(), _termination_unwinds():
+    with _log_lines(), _termination_unwinds() as stopped:
         try:
-            return _run(argv)
-        except NarutoVisionError as error:
-            line = printable(" ".join(str(error).split()))
-            sys.stderr.write(f"{PROGRAM}: error: {line}\n")
-            return error.exit_code
-        except RecursionError:
-            sys.stderr.write(f"{PROGRAM}: error: a file or an option is nested too deep\n")
-            return EXIT_INPUT
-        except OSError as error:
-            if error.errno not in _DISK_ERRORS:
+            code = _answer(argv)
+        except BaseException:  # whatever is raised on the way out of a stopped run
+            if not stopped():
                 raise
-            path = f"{printable(str(error.filename))}: " if error.filename is not None else ""
-            sys.stderr.write(f"{PROGRAM}: error: {path}{_DISK_ERRORS[error.errno]}\n")
-            return EXIT_INPUT
-        except KeyboardInterrupt:
-            sys.stderr.write(f"{PROGRAM}: interrupted\n")
-            return EXIT_INTERRUPTED
-        except SystemExit as stop:  # raised by argparse after help and usage errors
-            return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        if not stopped():
+            return code
+        sys.stderr.write(f"{PROGRAM}: terminated\n")
+        return EXIT_TERMINATED

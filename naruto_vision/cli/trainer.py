@@ -8,7 +8,7 @@ import sys
 import warnings
 from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -18,6 +18,7 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader, set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.trainer.states import TrainerStatus
 from typing_extensions import override
@@ -25,10 +26,12 @@ from typing_extensions import override
 import naruto_vision
 from naruto_vision.callbacks.scenes import SceneWriterCallback
 from naruto_vision.callbacks.tensorboard import summary_writer, utf8
+from naruto_vision.cli.next_steps import next_step
 from naruto_vision.cli.trainer_args import RUN_CONFIG, SHORT_OPTIONS, config_keys, opened_packages, take_imports
 from naruto_vision.errors import InputError, NarutoVisionError
 from naruto_vision.io.atomic import write_text
 from naruto_vision.io.checkpoints import check_callback_states, check_checkpoint
+from naruto_vision.io.locks import LOCK, folder_lock, lock_beside
 from naruto_vision.io.machine import has_fast_bf16
 from naruto_vision.io.yaml_files import UNUSABLE, check_yaml, read_yaml
 
@@ -53,14 +56,16 @@ _SUPPRESSED_WARNINGS = (  # expected in every run; no action for the user
     "(?s).*was deprecated in v4.*removed in v5.*",
 )
 _SUPPRESSED_MESSAGES = re.compile(
-    r"Tip:|\bSeed set to|^\wPU available:|^LOCAL_RANK:|^Loading `train_|^`Trainer\.\w+` stopped: `max_epochs="
+    r"Tip:|\bSeed set to|^\wPU available:|^LOCAL_RANK:|^Loading `train_|^`Trainer\.\w+` stopped: `max_epochs=|"
+    r"Received SIGTERM: "
 )
 _NOISY_LOGGERS = (
     "lightning.pytorch.utilities.rank_zero",
     "lightning.pytorch.accelerators.cuda",
     "lightning.fabric.utilities.seed",
+    "lightning.pytorch.trainer.connectors.signal_connector",
 )
-_CHECKPOINT_NAMES = frozenset({"last", "best", "hpc"})
+_CHECKPOINT_NAMES = frozenset({"last", "hpc"})
 _LIGHTNING_FAILURE = 1  # Lightning exits with this after Ctrl-C
 _NOT_OFFERED: set[str | int] = {"model", "datamodule", "weights_only"}
 _DATALOADERS = {"fit": {"train_dataloaders", "val_dataloaders"}}
@@ -97,7 +102,7 @@ class SaveConfig(SaveConfigCallback):
     @override
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         folders = {each["init_args"]["out"] for each in _callbacks_with("out", self.config.trainer)}
-        for folder in folders if trainer.is_global_zero else ():
+        for folder in folders if trainer.is_global_zero and not getattr(trainer, "fast_dev_run", False) else ():
             write_text(Path(folder) / RUN_CONFIG, self.parser.dump(self.config, skip_none=False))
 
     @override
@@ -150,6 +155,8 @@ class NarutoCLI(LightningCLI):
             raise InputError(f"{self.command}: an option or a config is nested too deep") from None
         path = self.config.get("ckpt_path")
         if path and path not in _CHECKPOINT_NAMES:
+            if not Path(path).exists():
+                raise InputError(_no_checkpoint(path, _callbacks_with("dirpath", self.config.trainer)))
             check_checkpoint(path)
 
     @override
@@ -181,12 +188,48 @@ class NarutoCLI(LightningCLI):
         _LOG.info("%s: %s, seed %s", self.command, _device_name(self.trainer), self.config.seed_everything)
         options = {name: self.config[name] for name in self.method_options}
         method = getattr(self.trainer, self.command)
-        try:
-            method(self.model, datamodule=self.datamodule, weights_only=True, **options)
-        except SystemExit as stop:
-            if stop.code == _LIGHTNING_FAILURE and self.trainer.state.status == TrainerStatus.INTERRUPTED:
-                raise KeyboardInterrupt from None
-            raise
+        with self._locked():
+            try:
+                method(self.model, datamodule=self.datamodule, weights_only=True, **options)
+            except SystemExit as stop:
+                if stop.code == _LIGHTNING_FAILURE and self.trainer.state.status == TrainerStatus.INTERRUPTED:
+                    raise KeyboardInterrupt from None
+                raise
+        if self.command != "predict" and self.trainer.is_global_zero:
+            for line in next_step(self.model, self.datamodule):
+                _LOG.info("%s", line)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Lock every folder that the command writes into; the first of several processes holds the locks for all."""
+        folders: dict[Path, tuple[str, Path | None]] = {}
+        for callback in getattr(self.trainer, "callbacks", ()) if self.trainer.is_global_zero else ():
+            out, stage = getattr(callback, "out", None), getattr(callback, "stage", "fit")
+            if out is not None and stage == self.command:
+                folders[Path(out)] = ("--out", None)
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath and self.command == "fit":
+                folders[Path(callback.dirpath)] = ("dirpath", None)
+        if self.trainer.is_global_zero and self.command in {"fit", "validate"}:
+            if self.command == "fit" and (bundle := getattr(self.model, "bundle_dir", None)):
+                folders[Path(bundle)] = ("--model.bundle_dir", lock_beside(bundle))
+            if gallery := getattr(self.model, "gallery", None):  # edits have a lock of their own, and may go on
+                folders[Path(gallery)] = ("--model.gallery", Path(gallery) / f".run{LOCK}")
+        with ExitStack() as locks:
+            for folder, (option, file) in folders.items():
+                locks.enter_context(folder_lock(folder, option, file=file))
+            yield
+
+
+def _no_checkpoint(path: str, callbacks: Sequence[Namespace]) -> str:
+    """List the checkpoints that there are, newest first."""
+    folders = {each["init_args"]["dirpath"] for each in callbacks} - {None}
+    found = sorted((file for folder in folders for file in Path(folder).glob("*.ckpt")), key=_modified, reverse=True)
+    hint = f"there are {', '.join(map(str, found))}; last is the newest last.ckpt" if found else "there is none yet"
+    return f"--ckpt_path {path}: no such checkpoint; {hint}"
+
+
+def _modified(path: Path) -> float:
+    return path.stat().st_mtime
 
 
 def _device_name(trainer: pl.Trainer) -> str:

@@ -338,7 +338,7 @@ def remembered_encoder(gallery: Path) -> list[str]:
         return []
     from naruto_vision.gallery.info import encoder_options, list_gallery
 
-    options = encoder_options(list_gallery(gallery).ledger[0].get("note", {}))
+    options = encoder_options(list_gallery(gallery).note)
     if options:
         _LOG.info("no %s here; using the encoder recorded in %s: %s", BUNDLE, gallery, " ".join(options))
     return options

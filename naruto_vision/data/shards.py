@@ -29,6 +29,7 @@ from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.io.atomic import atomic_file, remove_leftovers, utf8, write_json
 from naruto_vision.io.bundles import file_sha256
 from naruto_vision.io.images import MAX_BYTES, decode_image, read_image, split_crop
+from naruto_vision.io.locks import is_in_use
 from naruto_vision.io.quarantine import Quarantine
 from naruto_vision.io.typed_json import read_json
 from naruto_vision.records import ImageArray
@@ -197,7 +198,7 @@ class ShardPlan:
 
 def check_out(out: Path) -> None:
     """Refuse a folder with other content, and mark it as one of shards."""
-    if out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():
+    if out.is_dir() and is_in_use(out) and not (out / MARK).is_file():
         msg = f"{out}: is not empty and has no shards; give another --out"
         raise InputError(msg)
     remove_leftovers(out)

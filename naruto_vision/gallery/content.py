@@ -49,6 +49,8 @@ from naruto_vision.records import UNKNOWN, Vectors
 UNIT_TOLERANCE = 1e-2
 """Tolerance of a row's length: half-precision encoders normalise to about 4e-3."""
 
+_ROW_CHANGES = frozenset({"add", "remove", "relabel", "rollback"})
+
 
 @dataclass(frozen=True)
 class GalleryRow:
@@ -142,9 +144,8 @@ class GalleryContent:
 
     @property
     def note(self) -> Mapping[str, Any]:
-        """How the gallery was built: the ``note`` of its first ledger line, empty where there is none."""
-        found: Mapping[str, Any] = self.ledger[0].get("note", {})
-        return found
+        """How the gallery was built or last enrolled, empty where the ledger has no note."""
+        return note_of(self.ledger)
 
     def stats(self) -> dict[str, Any]:
         """Return the counts of ``stats.json``; ``enrolment`` has the image counts of the build."""
@@ -215,6 +216,23 @@ def archived_ids(ledger: Iterable[Mapping[str, Any]]) -> list[int]:
     return list(dict.fromkeys(int(row[0]) for line in ledger for row in line.get("removed", ())))
 
 
+def note_of(ledger: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the note of the last enrolment; a rollback restores that of its generation."""
+    notes: list[Mapping[str, Any]] = []
+    for line in ledger:
+        earlier = notes[int(line["to"]) - 1 if line["op"] == "rollback" else -1] if notes else {}
+        notes.append(line.get("note", earlier))
+    return notes[-1]
+
+
+def edits_since_enrolment(ledger: Sequence[Mapping[str, Any]]) -> int:
+    """Count the changes of rows since the gallery was last enrolled."""
+    count = 0
+    for line in ledger:
+        count = 0 if line["op"] in {"build", "enrol"} else count + (line["op"] in _ROW_CHANGES)
+    return count
+
+
 def stale_since(ledger: Sequence[Mapping[str, Any]]) -> int | None:
     """Return the generation in which rows changed after the thresholds were chosen, if any.
 
@@ -224,7 +242,7 @@ def stale_since(ledger: Sequence[Mapping[str, Any]]) -> int | None:
     for line in ledger:
         rows, judged = states[-1] if states else (1, 1)
         generation = len(states) + 1
-        if line["op"] in {"add", "remove", "relabel"}:
+        if line["op"] in _ROW_CHANGES - {"rollback"} or (line["op"] == "enrol" and any(line_counts(line).values())):
             rows = generation
         elif line["op"] == "thresholds":
             judged = rows

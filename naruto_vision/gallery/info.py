@@ -49,6 +49,13 @@ class Listing:
     ledger: tuple[Mapping[str, Any], ...]
     stale_since: int | None
 
+    @property
+    def note(self) -> Mapping[str, Any]:
+        """How the gallery was built or last enrolled."""
+        from naruto_vision.gallery.content import note_of
+
+        return note_of(self.ledger)
+
     def as_json(self, *, rows: bool) -> dict[str, Any]:
         """Return the JSON values of ``gallery list --json``."""
         found: dict[str, Any] = {

@@ -1,6 +1,5 @@
 """Files of a gallery folder: names, manifest, lock and atomic publication of a generation."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -15,6 +14,7 @@ import msgspec
 from naruto_vision.errors import FormatError, InputError, JsonError, MissingPathError
 from naruto_vision.io.atomic import atomic_folder, remove_leftovers, sync_folder, utf8, write_bytes
 from naruto_vision.io.bundles import has_sha256
+from naruto_vision.io.locks import folder_lock
 from naruto_vision.io.typed_json import convert_json
 
 T = TypeVar("T")
@@ -29,7 +29,6 @@ INDEX_META = "faiss_meta.json"
 THRESHOLDS = "thresholds.json"
 LEDGER = "ledger.jsonl"
 REMOVED = "removed.npy"
-LOCK = ".lock"
 STAGING = ".next"
 
 ALWAYS = frozenset({EMBEDDINGS, ROWS, STATS, INDEX_META, THRESHOLDS, LEDGER})
@@ -186,21 +185,10 @@ def _read_checked(root: Path, name: str, digest: str) -> bytes:
 @contextmanager
 def writer_lock(folder: str | Path) -> Iterator[None]:
     """Lock a gallery folder, if it exists, against other writers; the lock ends with the process."""
-    root = Path(folder)
-    if not root.is_dir():
+    if not Path(folder).is_dir():
         yield
         return
-    with (root / LOCK).open("a+b") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            handle.seek(0)
-            owner = handle.read(20).decode("ascii", "replace").strip() or "unknown"
-            msg = f"{root}: process {owner} is changing this gallery; wait until it has finished, then try again"
-            raise InputError(msg) from None
-        handle.truncate(0)
-        handle.write(f"{os.getpid()}\n".encode("ascii"))
-        handle.flush()
+    with folder_lock(folder, doing="changing this gallery"):
         yield
 
 

@@ -137,6 +137,7 @@ class ContrastiveTuner(Tuner):
         self._parts: list[dict[str, float]] = []
         named = {"encoder": encoder.short_name, "loss": self.loss.kind, "lora_rank": lora.rank if lora else 0}
         self.save_hyperparameters(named | vars(freeze) | vars(self.loss) | vars(self.schedule))
+        self._trained: tuple[str, ...] | None = None  # the classes of the resumed checkpoint
 
     @property
     def _data(self) -> Any:  # noqa: ANN401 - any data module, or None
@@ -165,7 +166,9 @@ class ContrastiveTuner(Tuner):
         return self.schedule.build(optimizer, int(self.trainer.estimated_stepping_batches), self.trainer.max_epochs)
 
     def on_fit_start(self) -> None:
-        """Open the cache of frozen features, if it applies."""
+        """Refuse a checkpoint of other classes; open the cache of frozen features, if it applies."""
+        if self._trained is not None and self._trained != self.classes:
+            raise InputError(_other_classes(str(self.trainer.ckpt_path), self._trained, self.classes, self.bundle_dir))
         self._features = open_cache(self.cache, self.encoder, self._data, Path(self.bundle_dir).parent)
 
     def training_step(self, batch: ClassBatch | CaptionBatch) -> Tensor:
@@ -243,12 +246,33 @@ class ContrastiveTuner(Tuner):
         """Free the cached features."""
         self._features = None
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save the classes beside the random states."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["classes"] = list(self.classes)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the classes of the checkpoint until training starts."""
+        super().on_load_checkpoint(checkpoint)
+        self._trained = tuple(checkpoint["classes"]) if "classes" in checkpoint else None
+
     def save_bundle(self, figures: dict[str, float]) -> None:
         """Write the encoder with its classes and their texts, if any."""
         extra: dict[str, Any] = {**self.facts, "steps": self.global_step, "figures": figures}
         if self.classes:
             extra |= {"classes": list(self.classes), "texts": [list(own) for own in self.prototypes.texts]}
         self.encoder.save(Path(self.bundle_dir), extra, dtype=torch.float16 if self.half_bundle else torch.float32)
+
+
+def _other_classes(path: str, before: Sequence[str], now: Sequence[str], bundle: str) -> str:
+    """Say which classes of a checkpoint and of the data differ."""
+    gone, new = sorted({*before} - {*now}), sorted({*now} - {*before})
+    differing = [f"{what} {', '.join(names)}" for what, names in (("new:", new), ("gone:", gone)) if names]
+    what = "; ".join(differing) or "in another order"
+    return (
+        f"{path}: this checkpoint was trained with other classes ({what}); start a new fit without --ckpt_path "
+        f"(--model.encoder.init_args.model {bundle} starts it from the tuned weights)"
+    )
 
 
 def read_class_weights(kind: ClassWeights, data: object) -> Tensor | None:

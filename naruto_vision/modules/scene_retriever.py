@@ -9,20 +9,23 @@ from typing import Any
 import cv2
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 
 from naruto_vision.data.gallery_data import GalleryBatch, GalleryDataModule
 from naruto_vision.data.scenes import SceneDataModule, SceneItem, check_names, scenes_together
 from naruto_vision.encoders.base import Encoder, encode_images
 from naruto_vision.errors import InputError
+from naruto_vision.gallery.edits import change_thresholds
 from naruto_vision.gallery.enrollment import Enrollment, EnrollmentConfig
-from naruto_vision.gallery.gallery import Gallery
+from naruto_vision.gallery.gallery import Gallery, check_enrolment, edit_gallery, enrol_gallery
 from naruto_vision.gallery.index import IndexChoice
 from naruto_vision.gallery.info import list_gallery
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.metrics.scene import SceneReport
 from naruto_vision.metrics.scene_accuracy import SceneAccuracy
 from naruto_vision.modules.gathering import gather_lists
+from naruto_vision.modules.trial import withheld
 from naruto_vision.recognition.analyzer import SceneAnalyzer
 from naruto_vision.recognition.decision import (
     Decision,
@@ -40,6 +43,7 @@ from naruto_vision.viz.overlay import OverlayConfig, choose_for_overlay, labelle
 _LOG = logging.getLogger(__name__)
 _SCENE_FAULTS = (ValueError, ArithmeticError, LookupError, RuntimeError, MemoryError, cv2.error)
 """What computing with one image may raise. Others are defects, or faults of the disk, and end the run."""
+_NOT_DONE = "no pass over the images was made (see trainer.max_epochs)"
 
 
 class SceneRetriever(pl.LightningModule):
@@ -62,6 +66,7 @@ class SceneRetriever(pl.LightningModule):
         merge: When parts are merged into one character; None never merges.
         index: Which index is searched; "auto" is FAISS if it is installed.
         at_once: Scenes of a batch that are segmented in parallel; above 1 needs more memory and is meant for a GPU.
+        replace: Whether ``fit`` replaces an older gallery with its history; otherwise it adds a generation to it.
 
     Attributes:
         reports: The last of each stage: "valid", "test" (all regions, best label), "test_shown" (the overlay).
@@ -69,6 +74,7 @@ class SceneRetriever(pl.LightningModule):
         scored: The regions of the last validation, on which the thresholds were chosen.
         thresholds: The thresholds that the last validation chose; None if it had no regions to choose by.
         answered: Predictions of an unfinished batch, which the writer saves if the run stops.
+        withheld: Why this run writes nothing (a trial run); empty if it does.
 
     Example:
         >>> import naruto_vision as nv
@@ -95,6 +101,7 @@ class SceneRetriever(pl.LightningModule):
         merge: MergeConfig | None = None,
         index: IndexChoice = "auto",
         at_once: int = 1,
+        replace: bool = False,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -111,7 +118,7 @@ class SceneRetriever(pl.LightningModule):
         self.renormalise = renormalise
         self.decision: Decision = decision
         self.merge = merge
-        self.index, self.at_once = index, at_once
+        self.index, self.at_once, self.replace = index, at_once, replace
         self.searched, self.shown = SceneAccuracy(), SceneAccuracy()
         self.reports = {}
         self.answered: list[tuple[SceneItem, ScenePrediction]] = []
@@ -123,13 +130,24 @@ class SceneRetriever(pl.LightningModule):
         model = getattr(segmenter, "model", None)
         named = {"encoder": encoder.short_name, "segmenter": getattr(model, "architecture", ""), "mirror": mirror}
         self.save_hyperparameters(named | {"search_decision": decision, "search_neighbours": neighbours})
+        self.withheld = ""
+        self._trial: Gallery | None = None  # the gallery of a trial run, which is not on disk
 
     def configure_optimizers(self) -> None:
         """Return None: building a gallery trains no parameters."""
 
+    def on_fit_start(self) -> None:
+        """Find out whether the run is a trial; refuse to replace the edits of a gallery of another encoder."""
+        reason = self.trainer.strategy.broadcast(withheld(self.trainer, self.gallery))
+        self.withheld = reason or _NOT_DONE
+        if not reason and not self.replace:
+            check_enrolment(self.gallery, self.encoder.fingerprint)
+
     def on_fit_end(self) -> None:
-        """Log the size and the threshold of the gallery."""
-        if self.trainer.is_global_zero:
+        """Log the size and the threshold of the gallery, or why none was written."""
+        if self.trainer.is_global_zero and self.withheld:
+            _LOG.info("nothing was written: %s", self.withheld)
+        elif self.trainer.is_global_zero:
             _LOG.info("%s", describe_gallery(self.gallery))
 
     @property
@@ -143,7 +161,8 @@ class SceneRetriever(pl.LightningModule):
             if self.segmenter is None:
                 msg = "model.segmenter: expected a segmenter for scenes, found none; use configs/scenes.yaml"
                 raise InputError(msg)
-            gallery = Gallery.open(self.gallery, index=self.index)  # the analyzer checks the encoder's fingerprint
+            # The analyzer checks the encoder's fingerprint.
+            gallery = self._trial or Gallery.open(self.gallery, index=self.index)
             self._analyzer = SceneAnalyzer(
                 self.segmenter,
                 self.encoder,
@@ -188,14 +207,20 @@ class SceneRetriever(pl.LightningModule):
         whole = Enrollment()
         whole.rows = gather_lists(self.trainer, own.rows)
         whole.vectors = gather_lists(self.trainer, own.vectors)
-        if self.trainer.is_global_zero:
+        self.withheld = self.withheld.removeprefix(_NOT_DONE)
+        if self.trainer.is_global_zero or self.withheld:
             note = {"encoder": dict(self.encoder.recipe), "mirror": self.mirror}
             plan = EnrollmentConfig()
             if isinstance(data, GalleryDataModule):
                 plan = data.plan
                 note.update(enrolment=data.counts(), root=_relative_to_here(data.images_root))
-            self.built = whole.build(self.encoder.fingerprint, self.index, plan, note)
-            self.built.save(self.gallery)
+            self.built = built = whole.build(self.encoder.fingerprint, self.index, plan, note)
+            if self.withheld:
+                self._trial = built
+            elif self.replace:
+                built.save(self.gallery)
+            else:
+                enrol_gallery(self.gallery, built, self.index)
         self.trainer.strategy.barrier("gallery")
         self._analyzer = None
 
@@ -208,6 +233,8 @@ class SceneRetriever(pl.LightningModule):
 
     def validation_step(self, batch: Sequence[SceneItem]) -> dict[str, list[tuple[SceneItem, ScenePrediction]]]:
         """Search scenes with ground truth and collect the scores."""
+        if self.trainer.sanity_checking:  # before there is a gallery
+            return {"predictions": []}
         found = list(self._analyzed(batch))
         for item, prediction in found:
             truth = item.truth or ()
@@ -216,12 +243,20 @@ class SceneRetriever(pl.LightningModule):
         return {"predictions": found}
 
     def on_validation_epoch_end(self) -> None:
-        """Choose the thresholds and write them into the gallery folder."""
+        """Choose the thresholds and write them into the gallery folder, unless they are the same or the run a trial."""
+        if self.trainer.sanity_checking:
+            return
         self._log_report("valid", self.searched)
         self.scored = gather_lists(self.trainer, self.scored)
+        gallery = self.analyzer.gallery
         if self.trainer.is_global_zero and self.scored:
-            self.thresholds = thresholds_from(self.scored, self.decision)
-            self.analyzer.gallery.with_thresholds(self.thresholds).save(self.gallery)
+            self.thresholds = thresholds = thresholds_from(self.scored, self.decision)
+            if self.trainer.state.fn == TrainerFn.VALIDATING:
+                self.withheld = withheld(self.trainer, self.gallery)
+                if self.withheld:
+                    _LOG.info("nothing was written: %s", self.withheld)
+            if not self.withheld and (thresholds != gallery.thresholds or gallery.stale_since is not None):
+                edit_gallery(self.gallery, change_thresholds, thresholds, fingerprint=gallery.fingerprint)
         self.trainer.strategy.barrier("thresholds")
         self._analyzer = None
 

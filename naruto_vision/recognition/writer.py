@@ -114,7 +114,12 @@ class _Line(_Named):
 
 
 class SceneWriter:
-    """Writes scene predictions into a folder."""
+    """Writes scene predictions into a folder.
+
+    Attributes:
+        done: The scenes that are finished, also by earlier runs.
+        absent: Those whose image is no longer there; their results are kept, and not counted.
+    """
 
     def __init__(
         self,
@@ -134,7 +139,6 @@ class SceneWriter:
         self.settings = settings or WriterConfig()
         self.done: set[str] = set()
         self._order = {scene: index for index, scene in enumerate(scenes)}
-        self._stems = output_stems(scenes)
         self._labels = tuple(labels)
         self._colours = label_colours(labels)
         self._identity = dict(identity)
@@ -148,6 +152,8 @@ class SceneWriter:
         self.done = {record["scene"] for path in self._logs(LOG) for record in _records(path)}
         if self.done or (self.out / "json").exists():  # a run that failed before its first scene left no results
             self._refuse_other_results()
+        self.absent = self.done - self._order.keys()
+        self._stems = output_stems([*self._order, *sorted(self.absent)])
         part = f".rank{rank}" if world > 1 else ""
         self._log = SceneLog(self.out / LOG.replace(".jsonl", f"{part}.jsonl"))
         self._times = SceneLog(self.out / TIMES.replace(".jsonl", f"{part}.jsonl"))
@@ -208,24 +214,27 @@ class SceneWriter:
                 merge_logs(self.out / name, parts, self._order)
         regions = known = done = 0
         for record in _records(self.out / LOG):
+            if record["scene"] not in self._order:  # its image is no longer in the folder
+                continue
             done += 1
             regions += len(record["regions"])
             known += sum(region["name"] == region["label"] for region in record["regions"])
-        if done < len(self.done):
-            msg = (
-                f"{self.out / LOG}: has {done} of {len(self.done)} searched scenes, the others were removed; run again"
-            )
+        if done < (searched := len(self.done - self.absent)):
+            msg = f"{self.out / LOG}: has {done} of {searched} searched scenes, the others were removed; run again"
             raise InputError(msg)
         if self.settings.coco:
             write_coco(self.out / COCO, self._coco_scenes, self._labels)
         bad = [{"scene": scene, "reason": reason} for scene, reason in sorted(quarantined)]
         counts = {"seen": done + len(bad), "ok": done, "quarantined": len(bad), "regions": regions, "known": known}
+        if self.absent:
+            counts["absent"] = len(self.absent)
+        times = read_json_lines(self.out / TIMES, dict[str, Any], hint=_ELSEWHERE)
         run = {
             "state": "done",
             "identity": self._identity,
             "counts": counts,
             "quarantined": bad,
-            "latency_ms": latency_percentiles(read_json_lines(self.out / TIMES, dict[str, Any], hint=_ELSEWHERE)),
+            "latency_ms": latency_percentiles(row for row in times if row.get("scene") in self._order),
             **facts,
         }
         write_json(self.out / RUN, run)
@@ -239,9 +248,9 @@ class SceneWriter:
 
     def _cards(self) -> Iterator[SceneCard]:
         for record in chain.from_iterable(_records(path) for path in self._logs(LOG)):
-            stem, regions = self._stems.get(record["scene"]), record["regions"]
-            if stem is None:
+            if record["scene"] not in self._order:
                 continue
+            stem, regions = self._stems[record["scene"]], record["regions"]
             drawn = [(each["name"], each["score"]) for each in regions if each["shown"]]
             drawn.sort(key=lambda each: (each[0] == UNKNOWN, -each[1]))
             overlay = f"overlay/{stem}_overlay.jpg" if self.settings.images else ""
@@ -395,7 +404,8 @@ def merge_logs(target: Path, parts: list[Path], order: dict[str, int]) -> None:
 def forget_changed(out: str | Path, images: str | Path, log: str) -> list[str]:
     """Remove scenes whose image has changed since they were searched from the logs; return them, sorted.
 
-    One process calls it before any opens the folder for writing. Scenes whose image is missing are kept.
+    One process calls it before any opens the folder for writing. Scenes whose image is missing are kept, see
+    ``SceneWriter.absent``.
     """
     logs = sorted(Path(out).glob(log.replace(".jsonl", "*.jsonl")))
     digests = {record["scene"]: record.get("sha256", "") for path in logs for record in _names(path)}

@@ -208,6 +208,8 @@ def test_a_config_runs_for_one_step(name: str, folder: Path, tmp_path: Path, mon
     changes = [f"{key}={value.format(folder=folder)}" for key, value in OVERRIDES[name].items()]
     words = _command(ROOT / "configs" / name)
     configs = [f"--config={Path(word).name}" for option, word in pairwise(words) if option == "--config"]
-    assert main([words[0], *(configs or [f"--config={name}"]), *ONE_STEP, *changes]) == 0
+    # An enrolment has one pass, whose gallery the scenes below are searched with; a fast_dev_run writes none.
+    steps = ONE_STEP[1:] if name == "gallery.yaml" else ONE_STEP
+    assert main([words[0], *(configs or [f"--config={name}"]), *steps, *changes]) == 0
     written = {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*") if path.is_file()}
-    assert written <= {"runs"}  # where the configs say that checkpoints go
+    assert written == set()

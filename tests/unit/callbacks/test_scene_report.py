@@ -34,7 +34,8 @@ class Retriever(SceneRetriever):
 
 
 def trainer_of(logger: object = None, *, first: bool = True) -> Any:
-    return SimpleNamespace(logger=logger, is_global_zero=first)
+    whole = {"fast_dev_run": 0, "overfit_batches": 0.0, "state": SimpleNamespace(fn=None)}
+    return SimpleNamespace(logger=logger, is_global_zero=first, **whole)
 
 
 def test_the_report_is_written_and_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

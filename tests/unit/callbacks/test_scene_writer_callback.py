@@ -60,7 +60,7 @@ def folder(tmp_path: Path) -> Path:
 
 def trainer_of(data: object) -> Any:
     strategy = SimpleNamespace(barrier=lambda _name: None)
-    alone = {"is_global_zero": True, "global_rank": 0, "world_size": 1, "strategy": strategy}
+    alone = {"is_global_zero": True, "global_rank": 0, "world_size": 1, "strategy": strategy, "fast_dev_run": 0}
     loop = SimpleNamespace(current_batch_indices=[])
     return SimpleNamespace(datamodule=data, precision="32-true", predict_loop=loop, **alone)
 

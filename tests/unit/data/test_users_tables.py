@@ -150,7 +150,7 @@ def test_layouts_of_boxes_are_named(tmp_path: Path, names: tuple[str, ...], seen
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(InputError, match=f"{seen}.*understood are one folder per class, a Roboflow"):
-        read_classes(tmp_path)
+        read_class_folders(tmp_path)
 
 
 def test_a_data_set_one_folder_below_is_pointed_at(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_what_is_missing_costs_the_others_nothing(here: Path) -> None:
     assert [item.scene for item in items if item.image is not None] == ["a/1.png"]
     assert sorted(item.error for item in items if item.image is None) == [
         f"{here}/b/notes.txt: not an image of a format that is read (JPEG, PNG, WEBP, BMP, GIF, TIFF, AVIF)",
-        "empty: no images in it; expected files ending in .bmp, .gif, .jpeg, .jpg, .png, .webp",
+        "empty: no images in this folder",
         "gone.png: no such image or folder",
         "no/*.png: no such image or folder",
     ]
