@@ -17,11 +17,11 @@ from naruto_vision.io.bundles import config_path
 from naruto_vision.io.machine import allowed_cpus
 
 _LOG = logging.getLogger(__name__)
-SCENES_CONFIG = "scenes.yaml"
+SCENES_CONFIG, GALLERY_CONFIG = "scenes.yaml", "gallery.yaml"
 RUN_CONFIG = "config.yaml"
 """The whole config of a ``predict``, beside its results."""
-GALLERY, BUNDLE = "runs/gallery", "runs/clip/bundle"
-"""The gallery and the encoder that ``SCENES_CONFIG`` names."""
+GALLERY = "runs/gallery"
+"""The gallery that ``SCENES_CONFIG`` names."""
 
 HELP_ALL = "--help_all"
 _CONFIG_OPTIONS = frozenset({"--config", "-c"})
@@ -68,7 +68,7 @@ SHORT_OPTIONS = (
     Option(
         "--decision",
         "RULE",
-        "how neighbours decide on a label: vote (default), top1, max, mean or prototype",
+        "how a region is named: auto (default: the gallery's best), vote, top1, mean, prototype, centroid, lda, logreg",
         "--model.decision",
     ),
     Option("--fail-fast", "", "stop at the first unreadable image (default: skip it)", "--fail_fast=true"),
@@ -189,7 +189,18 @@ def expand_argv(command: str, argv: Sequence[str]) -> list[str]:
         msg = f"{command}: expected {what}; see `naruto-vision {command} --help`"
         raise InputError(msg)
     expanded = _with_configs_found(argv)
+    if command in {"test", "validate"}:
+        return [command, *expanded, *_recorded_encoder(expanded)]
     return [command, *(_expand_predict(expanded) if command == "predict" else expanded)]
+
+
+def _recorded_encoder(argv: list[str]) -> list[str]:
+    """Return the options of the gallery's encoder, if a packaged config of scenes is run with no encoder chosen."""
+    packaged = [config_path(name) for name in (SCENES_CONFIG, GALLERY_CONFIG)]
+    configs = [Path(value).resolve() for value in _values(_CONFIG_OPTIONS, argv)]
+    if len(configs) != 1 or configs[0] not in packaged or any(each.startswith("--model.encoder") for each in argv):
+        return []
+    return remembered_encoder(Path([GALLERY, *_values(_GALLERY_OPTIONS, argv)][-1]))
 
 
 def _expand_predict(argv: list[str]) -> list[str]:
@@ -216,14 +227,14 @@ def _lengthen(argument: str) -> str:
 
 
 def remembered_encoder(gallery: Path) -> list[str]:
-    """Return the options of the encoder that the gallery has recorded, if none was trained here."""
-    if Path(BUNDLE).exists() or not gallery.is_dir():
+    """Return the options of the encoder that the gallery has recorded."""
+    if not gallery.is_dir():
         return []
     from naruto_vision.gallery.info import encoder_options, list_gallery
 
     options = encoder_options(list_gallery(gallery).ledger[0].get("note", {}))
     if options:
-        _LOG.info("no %s here; using the encoder recorded in %s: %s", BUNDLE, gallery, " ".join(options))
+        _LOG.info("using the encoder recorded in %s: %s", gallery, " ".join(options))
     return options
 
 

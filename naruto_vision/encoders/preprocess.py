@@ -9,11 +9,21 @@ hard edges.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
+
+
+class BatchPreparation(Protocol):
+    """Batched preprocessing: images (3, H, W), uint8, to levels, and levels to the encoder's pixels."""
+
+    def levels(self, images: Sequence[Tensor]) -> Tensor:
+        """Resize images of any sizes on one device to uint8 of one shape."""
+
+    def normalise(self, levels: Tensor) -> Tensor:
+        """Normalise the output of ``levels``: float32 of the same shape."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from naruto_vision.data.gallery_data import GalleryBatch, GalleryDataModule
+from naruto_vision.data.leaks import frame_runs
 from naruto_vision.data.scenes import SceneItem, scenes_together
 from naruto_vision.encoders.base import Encoder, encode_images
 from naruto_vision.errors import InputError
@@ -29,6 +30,7 @@ from naruto_vision.recognition.decision import (
     score_regions,
     thresholds_from,
 )
+from naruto_vision.recognition.heads import compare_rules, describe_comparison
 from naruto_vision.recognition.merging import MergeConfig
 from naruto_vision.records import ScenePrediction
 from naruto_vision.segmentation.crops import CropConfig
@@ -54,7 +56,8 @@ class SceneRetriever(pl.LightningModule):
         neighbours: How many nearest gallery rows vote on each region.
         mirror: Average every vector with that of the horizontally flipped image.
         renormalise: Normalise averaged vectors of regions; off gives the reference system's scores.
-        decision: Rule that turns gallery rows into a name; thresholds are valid for one rule.
+        decision: Rule that turns gallery rows into a name; thresholds are valid for one rule. "auto" takes the one
+            that named the gallery's own images best when they were enrolled.
         merge: When parts are merged into one character; None never merges.
         index: Which index is searched; "auto" is FAISS if it is installed.
         at_once: Scenes of a batch that are segmented in parallel; above 1 needs more memory and is meant for a GPU.
@@ -83,7 +86,7 @@ class SceneRetriever(pl.LightningModule):
         neighbours: int = 20,
         mirror: bool = True,
         renormalise: bool = True,
-        decision: Decision = "vote",
+        decision: Decision = "auto",
         merge: MergeConfig | None = None,
         index: IndexChoice = "auto",
         at_once: int = 1,
@@ -181,7 +184,10 @@ class SceneRetriever(pl.LightningModule):
             if isinstance(data, GalleryDataModule):
                 plan = data.plan
                 note.update(enrolment=data.counts(), root=_relative_to_here(data.images_root))
-            whole.build(self.encoder.fingerprint, self.index, plan, note).save(self.gallery)
+            gallery = whole.build(self.encoder.fingerprint, self.index, plan, note)
+            heads = compare_rules(gallery.vectors, gallery.rows, frame_runs(gallery.rows))
+            _LOG.info("%s", describe_comparison(heads))
+            gallery.noted({"heads": heads}).save(self.gallery)
         self.trainer.strategy.barrier("gallery")
         self._analyzer = None
 
@@ -202,7 +208,7 @@ class SceneRetriever(pl.LightningModule):
         self._log_report("valid", self.searched)
         scored = gather_lists(self.trainer, self._scored)
         if self.trainer.is_global_zero and scored:
-            thresholds = thresholds_from(scored, self.decision)
+            thresholds = thresholds_from(scored, self.analyzer.decision)
             self.analyzer.gallery.with_thresholds(thresholds).save(self.gallery)
         self.trainer.strategy.barrier("thresholds")
         self._analyzer = None
@@ -224,7 +230,7 @@ class SceneRetriever(pl.LightningModule):
 
     def checked_analyzer(self) -> SceneAnalyzer:
         """Return ``analyzer``; InputError if the gallery's thresholds were chosen for another decision."""
-        check_decision(self.analyzer.gallery.thresholds, self.decision)
+        check_decision(self.analyzer.gallery.thresholds, self.analyzer.decision)
         return self.analyzer
 
     def on_test_start(self) -> None:

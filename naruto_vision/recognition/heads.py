@@ -1,0 +1,335 @@
+"""Classifiers over a gallery's vectors, and which decision rule names its images best.
+
+All are fitted in closed form, or by a deterministic optimiser, from the gallery's rows, so they follow every edit.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from naruto_vision.gallery.content import GalleryRow
+from naruto_vision.gallery.gallery import Gallery
+from naruto_vision.gallery.thresholds import Thresholds
+from naruto_vision.metrics.stats import Rate
+from naruto_vision.recognition.decision import ClassCentroids, Rule, decide
+from naruto_vision.records import Neighbour, Vectors
+
+HeadRule: TypeAlias = Literal["centroid", "lda", "logreg"]
+HEADS: tuple[HeadRule, ...] = ("centroid", "lda", "logreg")
+VOTE: Rule = "vote"
+"""The rule of galleries without a comparison, and of those on which no head is better."""
+
+NEAR = 0.98
+"""Cosine from which two rows count as near duplicates, which must not be in a fit and in its test."""
+
+STRENGTHS = (1e-2, 1e-3, 1e-4)
+"""L2 penalties that cross-validation chooses from, for inputs whose mean squared length is 1."""
+
+_STRENGTH = STRENGTHS[1]
+_SHRINK = 0.1  # of the covariance of all rows
+_VOTES = 20  # rows, as on a region of a scene
+_FOLDS = 8
+_COMPARED = 600  # rows, so that enrolment stays fast
+_FEWEST = 20  # tested rows; fewer cannot tell rules apart
+
+Array: TypeAlias = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Head:
+    """A fitted classifier of unit vectors.
+
+    - ``centroid``: rows are whitened by the shrunk covariance of all rows; the score of a class is the cosine with the
+      mean direction of its rows.
+    - ``lda``: rows are whitened by the covariance within classes, shrunk as by Ledoit and Wolf (2004); the score is
+      the cosine with the mean of the class.
+    - ``logreg``: multinomial logistic regression with an L2 penalty; the score is the probability.
+
+    Example:
+        >>> rows = np.eye(4, dtype=np.float32)
+        >>> head = Head.fit("lda", rows, ["ayame", "ayame", "kenta", "kenta"])
+        >>> head.labels[int(head.scores(rows[3:])[0].argmax())]
+        'kenta'
+    """
+
+    labels: tuple[str, ...]
+    centre: Array
+    project: Array
+    classes: Array
+    offset: Array | None = None
+
+    @classmethod
+    def fit(cls, rule: HeadRule, vectors: Vectors, labels: Sequence[str], strength: float | None = None) -> "Head":
+        """Fit a classifier to unit rows (N, D) by the label of each; ``strength`` is the penalty of ``logreg``."""
+        rows = vectors.astype(np.float64)
+        names, index = np.unique(np.asarray(labels, dtype=object), return_inverse=True)
+        found, centre = tuple(names.tolist()), rows.mean(axis=0)
+        if rule == "logreg":
+            weights, offset = _logistic(rows - centre, index, strength or _STRENGTH)
+            return cls(found, centre, np.eye(rows.shape[1]), weights, offset)
+        means = _class_means(rows, index)
+        residuals = rows - (means[index] if rule == "lda" else centre)
+        project = _inverse_root(residuals, None if rule == "lda" else _SHRINK)
+        if rule == "centroid":
+            means = _class_means(_unit((rows - centre) @ project), index)
+        else:
+            means = (means - centre) @ project
+        return cls(found, centre, project, _unit(means).T)
+
+    def scores(self, queries: Vectors) -> Array:
+        """Score every class for every query (Q, D): (Q, C), float64, cosines in [-1, 1] or probabilities."""
+        rows = (queries - self.centre) @ self.project
+        if self.offset is None:
+            return _unit(rows) @ self.classes
+        return _softmax(rows @ self.classes + self.offset)
+
+
+def _unit(rows: Array) -> Array:
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(lengths > 0, lengths, 1.0)
+
+
+def _softmax(logits: Array) -> Array:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _class_means(rows: Array, index: NDArray[np.int64]) -> Array:
+    sums = np.zeros((int(index.max()) + 1, rows.shape[1]))
+    np.add.at(sums, index, rows)
+    return sums / np.bincount(index)[:, None]
+
+
+def _inverse_root(residuals: Array, shrink: float | None) -> Array:
+    """Return the inverse square root (D, D) of a covariance shrunk towards a multiple of the identity."""
+    count, dim = residuals.shape
+    values, axes = _principal(residuals)  # (r,), (D, r)
+    level = float(values.sum()) / dim
+    if shrink is None:  # Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance matrices"
+        square = float((values**2).sum())
+        noise = (float((np.einsum("nd,nd->n", residuals, residuals) ** 2).sum()) / count - square) / count
+        spread = square - dim * level**2
+        shrink = float(np.clip(noise / spread, 0.0, 1.0)) if spread > 0 else 1.0
+    rest = max(shrink * level, 1e-9)  # the variance of directions without any; equal rows have none at all
+    inside = 1.0 / np.sqrt((1 - shrink) * values + rest) - 1.0 / np.sqrt(rest)
+    root: Array = (axes * inside) @ axes.T
+    root[np.diag_indices(dim)] += 1.0 / np.sqrt(rest)
+    return root
+
+
+def _principal(rows: Array) -> tuple[Array, Array]:
+    """Return the variances (r,) and directions (D, r) of rows (N, D), with r at most min(N, D)."""
+    count, dim = rows.shape
+    if count >= dim:
+        values, axes = np.linalg.eigh(rows.T @ rows / count)
+        return np.maximum(values, 0.0), axes
+    values, parts = np.linalg.eigh(rows @ rows.T / count)
+    kept = values > 1e-10 * max(float(values[-1]), 1e-30)
+    return values[kept], rows.T @ parts[:, kept] / np.sqrt(values[kept] * count)
+
+
+def _logistic(rows: Array, index: NDArray[np.int64], strength: float) -> tuple[Array, Array]:
+    """Fit multinomial logistic regression to centred rows (N, D): weights (D, C) and offsets (C,)."""
+    basis, rows = (None, rows) if len(rows) >= rows.shape[1] else _rotated(rows)
+    count, dim = rows.shape
+    scale = 1.0 / max(float(np.sqrt((rows**2).sum() / count)), 1e-12)
+    rows, classes = rows * scale, int(index.max()) + 1
+    target = np.eye(classes)[index]
+
+    def loss(flat: Array) -> tuple[float, Array]:
+        weights, offset = flat[:-classes].reshape(dim, classes), flat[-classes:]
+        chances = _softmax(rows @ weights + offset)
+        value = -np.log(np.maximum(chances[np.arange(count), index], 1e-300)).mean() + strength / 2 * (weights**2).sum()
+        wrong = (chances - target) / count
+        return float(value), np.concatenate([(rows.T @ wrong + strength * weights).ravel(), wrong.sum(axis=0)])
+
+    flat = minimize(loss, np.zeros((dim + 1) * classes), jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
+    weights = flat[:-classes].reshape(dim, classes) * scale
+    return weights if basis is None else basis @ weights, flat[-classes:]
+
+
+def _rotated(rows: Array) -> tuple[Array, Array]:
+    """Rotate rows (N, D) into N dimensions, which changes no product: a basis (D, N), and the rows in it (N, N)."""
+    basis, rotated = np.linalg.qr(rows.T)
+    return basis, rotated.T
+
+
+def _scorer(
+    rule: Rule, vectors: Vectors, labels: Sequence[str], strength: float | None
+) -> "Head | ClassCentroids | None":
+    match rule:
+        case "centroid" | "lda" | "logreg":
+            return Head.fit(rule, vectors, labels, strength)
+        case "mean" | "prototype":
+            return ClassCentroids.of(vectors, labels)
+        case "vote" | "top1" | "max":
+            return None
+
+
+def _scored(scorer: Head | ClassCentroids | None, rule: Rule, queries: Vectors) -> list[dict[str, float]]:
+    match scorer:
+        case Head():
+            return [dict(zip(scorer.labels, row, strict=True)) for row in scorer.scores(queries).tolist()]
+        case ClassCentroids():
+            return scorer.scores(queries, unit=rule == "prototype")
+        case None:
+            return [{} for _ in queries]
+
+
+@lru_cache(maxsize=4)
+def _gallery_scorer(gallery: Gallery, rule: Rule) -> Head | ClassCentroids | None:
+    return _scorer(rule, gallery.vectors, [row.label for row in gallery.rows], noted_strength(gallery))
+
+
+def noted_strength(gallery: Gallery) -> float | None:
+    """Return the penalty of ``logreg`` that was chosen when the gallery was enrolled."""
+    strength = (gallery.note.get("heads") or {}).get("strength")
+    return strength if isinstance(strength, float) and strength > 0 else None
+
+
+def score_classes(gallery: Gallery, rule: Rule, queries: Vectors) -> list[dict[str, float]]:
+    """Score the classes of a gallery for queries (Q, D), as ``decide`` takes them; empty for rules of single rows.
+
+    The classifier is fitted to the gallery's rows on first use, and kept for the next queries.
+    """
+    return _scored(_gallery_scorer(gallery, rule), rule, queries)
+
+
+def group_rows(
+    vectors: Vectors, rows: Sequence[GalleryRow], runs: Sequence[Hashable] | None = None
+) -> NDArray[np.int64]:
+    """Number the groups of rows that must not be in a fit and in its test: (N,).
+
+    A group has the variants of an image, near duplicates (by cosine), and the rows of equal ``runs`` (None: no run). A
+    class with one group only is taken apart into its images.
+    """
+    runs = [None] * len(rows) if runs is None else runs
+    keys: dict[Hashable, int] = {}
+    pairs = [(number, keys.setdefault(row.path or number, number)) for number, row in enumerate(rows)]
+    images = np.array([first for _, first in pairs])
+    pairs += [(number, keys.setdefault(("run", run), number)) for number, run in enumerate(runs) if run is not None]
+    pairs += np.argwhere(np.triu(vectors @ vectors.T, 1) >= NEAR).tolist()
+    left, right = np.array(pairs).T
+    links = coo_matrix((np.ones(len(left)), (left, right)), shape=(len(rows), len(rows)))
+    groups: NDArray[np.int64] = connected_components(links, directed=False)[1].astype(np.int64)
+    labels = np.asarray([row.label for row in rows], dtype=object)
+    for label in set(labels.tolist()):
+        mine = labels == label
+        if len(set(groups[mine].tolist())) == 1:
+            groups[mine] = groups.max() + 1 + images[mine]
+    return groups
+
+
+def _folds(groups: NDArray[np.int64], labels: NDArray[np.object_]) -> NDArray[np.int64]:
+    """Deal the groups of each label out to the folds in turn: (N,)."""
+    dealt: dict[int, int] = {}
+    turns: dict[str, int] = {}
+    for number, (group, label) in enumerate(zip(groups.tolist(), labels.tolist(), strict=True)):
+        if group not in dealt:
+            turns.setdefault(label, number)
+            dealt[group] = turns[label] % _FOLDS
+            turns[label] += 1
+    return np.array([dealt[group] for group in groups.tolist()])
+
+
+@dataclass(frozen=True)
+class Tested:
+    """Rows named by a rule that was fitted without their group."""
+
+    right: NDArray[np.bool_]
+    scores: Array
+
+    @property
+    def rate(self) -> Rate:
+        """How many are named correctly."""
+        return Rate(int(self.right.sum()), len(self.right))
+
+
+def cross_validate(
+    rules: Sequence[tuple[Rule, float | None]],
+    vectors: Vectors,
+    rows: Sequence[GalleryRow],
+    runs: Sequence[Hashable] | None = None,
+) -> list[Tested]:
+    """Name every row by each rule, fitted to the rows of other groups; at most 600 rows, in 8 folds of whole groups.
+
+    Args:
+        rules: The rules, each with the penalty of ``logreg`` (None: the default).
+        vectors: Shape (N, D), float32, unit rows.
+        rows: Source of each vector.
+        runs: A key for each row, equal for the frames of one shot; None for a row of no shot.
+
+    Returns:
+        For each rule the tested rows: those whose class has another group.
+    """
+    chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _COMPARED)).round().astype(np.int64))
+    labels = np.asarray([rows[number].label for number in chosen.tolist()], dtype=object)
+    picked = [rows[number] for number in chosen.tolist()]
+    points = vectors[chosen]
+    folds = _folds(group_rows(points, picked, None if runs is None else [runs[i] for i in chosen.tolist()]), labels)
+    right: list[list[NDArray[np.bool_]]] = [[np.zeros(0, dtype=np.bool_)] for _ in rules]
+    scores: list[list[Array]] = [[np.zeros(0)] for _ in rules]
+    for fold in range(_FOLDS):
+        kept = folds != fold
+        held = ~kept & np.isin(labels, labels[kept])
+        if not held.any():
+            continue
+        for number, (rule, strength) in enumerate(rules):
+            names, found = _named(rule, strength, points[kept], labels[kept].tolist(), points[held])
+            right[number].append(names == labels[held])
+            scores[number].append(found)
+    return [Tested(np.concatenate(good), np.concatenate(own)) for good, own in zip(right, scores, strict=True)]
+
+
+def _named(
+    rule: Rule, strength: float | None, rows: Vectors, labels: list[str], queries: Vectors
+) -> tuple[NDArray[np.object_], Array]:
+    """Name queries (Q, D) by rows (N, D), with the score of each name."""
+    scorer = _scorer(rule, rows, labels, strength)
+    cosines = queries @ rows.T
+    nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :_VOTES].tolist()
+    named = [
+        decide([Neighbour(i, labels[i], float(own[i])) for i in near], Thresholds(), rule, classes)
+        for near, own, classes in zip(nearest, cosines, _scored(scorer, rule, queries), strict=True)
+    ]
+    return np.asarray([one.label for one in named], dtype=object), np.asarray([one.score for one in named])
+
+
+def compare_rules(
+    vectors: Vectors, rows: Sequence[GalleryRow], runs: Sequence[Hashable] | None = None
+) -> dict[str, Any]:
+    """Compare the decision rules on a gallery's own rows, and choose the best: JSON values for its note.
+
+    A gallery of one class, or with fewer than 20 rows whose class has others, takes ``vote``, as does a tie.
+    """
+    rules: list[tuple[Rule, float | None]] = [(VOTE, None), ("centroid", None), ("lda", None)]
+    rules += [("logreg", strength) for strength in STRENGTHS]
+    several = len({row.label for row in rows}) > 1
+    rates = [tested.rate for tested in cross_validate(rules, vectors, rows, runs)] if several else []
+    of = rates[0].total if rates else 0
+    if of < _FEWEST:
+        return {"decision": VOTE, "of": of, "rules": {}}
+    best: dict[Rule, tuple[Rate, float | None]] = {}
+    for (rule, strength), rate in zip(rules, rates, strict=True):
+        if rule not in best or rate.count > best[rule][0].count:
+            best[rule] = rate, strength
+    table = {rule: {"right": rate.count, "interval": list(rate.interval or ())} for rule, (rate, _) in best.items()}
+    winner = max(best, key=lambda rule: best[rule][0].count)  # of equal ones the first
+    return {"decision": winner, "of": of, "strength": best["logreg"][1], "rules": table}
+
+
+def describe_comparison(found: Mapping[str, Any]) -> str:
+    """Describe the result of ``compare_rules`` in one line."""
+    rules, chosen = found["rules"], found["decision"]
+    if not rules:
+        return f"decision {chosen}: {found['of']} images can be tested among the others, too few to compare rules"
+    counts = [f"{rule} {rules[rule]['right']}" for rule in (chosen, *(name for name in rules if name != chosen))]
+    counts += [f"colour alone {found['colour']}"] if "colour" in found else []
+    return f"decision {chosen}: of {found['of']} images named by the others, right are " + ", ".join(counts)
