@@ -20,8 +20,8 @@ _LOG = logging.getLogger(__name__)
 SCENES_CONFIG, GALLERY_CONFIG = "scenes.yaml", "gallery.yaml"
 RUN_CONFIG = "config.yaml"
 """The whole config of a ``predict``, beside its results."""
-GALLERY = "runs/gallery"
-"""The gallery that ``SCENES_CONFIG`` names."""
+GALLERY, TUNED = "runs/gallery", "runs/clip/bundle"
+"""The gallery that ``SCENES_CONFIG`` names, and the encoder that is tuned for the next one."""
 
 HELP_ALL = "--help_all"
 _CONFIG_OPTIONS = frozenset({"--config", "-c"})
@@ -189,18 +189,27 @@ def expand_argv(command: str, argv: Sequence[str]) -> list[str]:
         msg = f"{command}: expected {what}; see `naruto-vision {command} --help`"
         raise InputError(msg)
     expanded = _with_configs_found(argv)
-    if command in {"test", "validate"}:
-        return [command, *expanded, *_recorded_encoder(expanded)]
-    return [command, *(_expand_predict(expanded) if command == "predict" else expanded)]
+    expanded = _expand_predict(expanded) if command == "predict" else expanded
+    return [command, *expanded, *(recorded_encoder(expanded) if command != "fit" else ())]
 
 
-def _recorded_encoder(argv: list[str]) -> list[str]:
-    """Return the options of the gallery's encoder, if a packaged config of scenes is run with no encoder chosen."""
+def recorded_encoder(argv: list[str]) -> list[str]:
+    """Return the options of the encoder that the gallery records, for a packaged config and no other encoder."""
     packaged = [config_path(name) for name in (SCENES_CONFIG, GALLERY_CONFIG)]
     configs = [Path(value).resolve() for value in _values(_CONFIG_OPTIONS, argv)]
     if len(configs) != 1 or configs[0] not in packaged or any(each.startswith("--model.encoder") for each in argv):
         return []
-    return remembered_encoder(Path([GALLERY, *_values(_GALLERY_OPTIONS, argv)][-1]))
+    gallery = Path([GALLERY, *_values(_GALLERY_OPTIONS, argv)][-1])
+    if not gallery.is_dir():
+        return []
+    from naruto_vision.gallery.info import encoder_options, list_gallery
+
+    options = encoder_options(list_gallery(gallery).ledger[0].get("note", {}))
+    if options:
+        unused = f"; {TUNED} is not used: enrol again to use it" if Path(TUNED).exists() else ""
+        unused = "" if any(TUNED in option for option in options) else unused
+        _LOG.info("using the encoder recorded in %s: %s%s", gallery, " ".join(options), unused)
+    return options
 
 
 def _expand_predict(argv: list[str]) -> list[str]:
@@ -212,8 +221,6 @@ def _expand_predict(argv: list[str]) -> list[str]:
     galleries = _values(_GALLERY_OPTIONS, expanded)
     for gallery in galleries[-1:] or ([GALLERY] if packaged else []):
         check_gallery(gallery)
-    if packaged and not any(argument.startswith("--model.encoder") for argument in expanded):
-        packaged += remembered_encoder(Path([GALLERY, *galleries][-1]))
     return [*packaged, *expanded, *scenes]
 
 
@@ -224,18 +231,6 @@ def _lengthen(argument: str) -> str:
         msg = f"{argument}: {name} takes no value; omit it to disable"
         raise InputError(msg)
     return _LONG.get(name, name) + equals + value
-
-
-def remembered_encoder(gallery: Path) -> list[str]:
-    """Return the options of the encoder that the gallery has recorded."""
-    if not gallery.is_dir():
-        return []
-    from naruto_vision.gallery.info import encoder_options, list_gallery
-
-    options = encoder_options(list_gallery(gallery).ledger[0].get("note", {}))
-    if options:
-        _LOG.info("using the encoder recorded in %s: %s", gallery, " ".join(options))
-    return options
 
 
 def _values(options: frozenset[str], argv: Sequence[str]) -> list[str]:

@@ -129,10 +129,8 @@ def encoder_options(note: Mapping[str, Any]) -> list[str]:
         ['--model.encoder=naruto_vision.ClipEncoder', '--model.encoder.init_args.model=tiny-clip']
     """
     config = encoder_config(note)
-    if config is None:
+    if config is None or not config["init_args"]:
         return []
-    texts = {
-        key: value if isinstance(value, str) else json.dumps(value) for key, value in config["init_args"].items()
-    }
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in config["init_args"].items()}
     first = f"--model.encoder={config['class_path']}"
     return [first, *(f"--model.encoder.init_args.{key}={text}" for key, text in texts.items())]
