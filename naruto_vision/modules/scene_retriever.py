@@ -157,6 +157,7 @@ class SceneRetriever(pl.LightningModule):
             return
         vectors = encode_images(self.encoder, batch.pixels, mirror=self.mirror)
         self._enrolment.add(vectors, batch.labels, batch.paths, batch.augs)
+        self._enrolment.colours.append(batch.colours.cpu().numpy())
 
     def on_train_epoch_start(self) -> None:
         """Set the encoder to evaluation mode, and mark the gallery as not yet written."""
@@ -178,6 +179,7 @@ class SceneRetriever(pl.LightningModule):
         whole = Enrollment()
         whole.rows = gather_lists(self.trainer, own.rows)
         whole.vectors = gather_lists(self.trainer, own.vectors)
+        whole.colours = gather_lists(self.trainer, own.colours)
         if self.trainer.is_global_zero:
             note = {"encoder": dict(self.encoder.recipe), "mirror": self.mirror}
             plan = EnrollmentConfig()
@@ -185,7 +187,9 @@ class SceneRetriever(pl.LightningModule):
                 plan = data.plan
                 note.update(enrolment=data.counts(), root=_relative_to_here(data.images_root))
             gallery = whole.build(self.encoder.fingerprint, self.index, plan, note)
-            heads = compare_rules(gallery.vectors, gallery.rows, frame_runs(gallery.rows))
+            heads = compare_rules(
+                gallery.vectors, gallery.rows, frame_runs(gallery.rows), whole.colours_of(gallery.rows)
+            )
             _LOG.info("%s", describe_comparison(heads))
             gallery.noted({"heads": heads}).save(self.gallery)
         self.trainer.strategy.barrier("gallery")

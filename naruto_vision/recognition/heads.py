@@ -256,24 +256,25 @@ def cross_validate(
     rules: Sequence[tuple[Rule, float | None]],
     vectors: Vectors,
     rows: Sequence[GalleryRow],
-    runs: Sequence[Hashable] | None = None,
+    groups: NDArray[np.int64] | None = None,
 ) -> list[Tested]:
-    """Name every row by each rule, fitted to the rows of other groups; at most 600 rows, in 8 folds of whole groups.
+    """Name every row by each rule, fitted to the rows of other groups, in 8 folds of whole groups.
 
     Args:
         rules: The rules, each with the penalty of ``logreg`` (None: the default).
         vectors: Shape (N, D), float32, unit rows.
         rows: Source of each vector.
-        runs: A key for each row, equal for the frames of one shot; None for a row of no shot.
+        groups: The group of each row, as of ``group_rows``; None groups the rows, of which at most 600 are taken.
 
     Returns:
         For each rule the tested rows: those whose class has another group.
     """
-    chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _COMPARED)).round().astype(np.int64))
-    labels = np.asarray([rows[number].label for number in chosen.tolist()], dtype=object)
-    picked = [rows[number] for number in chosen.tolist()]
-    points = vectors[chosen]
-    folds = _folds(group_rows(points, picked, None if runs is None else [runs[i] for i in chosen.tolist()]), labels)
+    if groups is None:
+        chosen = _sample(len(rows))
+        vectors, rows = vectors[chosen], [rows[number] for number in chosen]
+        groups = group_rows(vectors, rows)
+    labels = np.asarray([row.label for row in rows], dtype=object)
+    folds = _folds(groups, labels)
     right: list[list[NDArray[np.bool_]]] = [[np.zeros(0, dtype=np.bool_)] for _ in rules]
     scores: list[list[Array]] = [[np.zeros(0)] for _ in rules]
     for fold in range(_FOLDS):
@@ -282,10 +283,16 @@ def cross_validate(
         if not held.any():
             continue
         for number, (rule, strength) in enumerate(rules):
-            names, found = _named(rule, strength, points[kept], labels[kept].tolist(), points[held])
+            names, found = _named(rule, strength, vectors[kept], labels[kept].tolist(), vectors[held])
             right[number].append(names == labels[held])
             scores[number].append(found)
     return [Tested(np.concatenate(good), np.concatenate(own)) for good, own in zip(right, scores, strict=True)]
+
+
+def _sample(count: int) -> list[int]:
+    """Choose at most 600 of some rows, evenly."""
+    numbers: list[int] = np.unique(np.linspace(0, count - 1, min(count, _COMPARED)).round().astype(np.int64)).tolist()
+    return numbers
 
 
 def _named(
@@ -303,16 +310,29 @@ def _named(
 
 
 def compare_rules(
-    vectors: Vectors, rows: Sequence[GalleryRow], runs: Sequence[Hashable] | None = None
+    vectors: Vectors,
+    rows: Sequence[GalleryRow],
+    runs: Sequence[Hashable] | None = None,
+    colours: Vectors | None = None,
 ) -> dict[str, Any]:
     """Compare the decision rules on a gallery's own rows, and choose the best: JSON values for its note.
 
-    A gallery of one class, or with fewer than 20 rows whose class has others, takes ``vote``, as does a tie.
+    A gallery of one class, or with fewer than 20 rows whose class has others, takes ``vote``, as does a tie. At most
+    600 rows are tested.
+
+    Args:
+        vectors: Shape (N, D), float32, unit rows.
+        rows: Source of each vector.
+        runs: A key for each row, equal for the frames of one shot; None for a row of no shot.
+        colours: Shape (N, K), float32, unit rows: colour descriptors, whose nearest row is a floor for every rule.
     """
+    chosen = _sample(len(rows))
+    vectors, rows = vectors[chosen], [rows[number] for number in chosen]
+    groups = group_rows(vectors, rows, None if runs is None else [runs[number] for number in chosen])
     rules: list[tuple[Rule, float | None]] = [(VOTE, None), ("centroid", None), ("lda", None)]
     rules += [("logreg", strength) for strength in STRENGTHS]
     several = len({row.label for row in rows}) > 1
-    rates = [tested.rate for tested in cross_validate(rules, vectors, rows, runs)] if several else []
+    rates = [tested.rate for tested in cross_validate(rules, vectors, rows, groups)] if several else []
     of = rates[0].total if rates else 0
     if of < _FEWEST:
         return {"decision": VOTE, "of": of, "rules": {}}
@@ -322,7 +342,11 @@ def compare_rules(
             best[rule] = rate, strength
     table = {rule: {"right": rate.count, "interval": list(rate.interval or ())} for rule, (rate, _) in best.items()}
     winner = max(best, key=lambda rule: best[rule][0].count)  # of equal ones the first
-    return {"decision": winner, "of": of, "strength": best["logreg"][1], "rules": table}
+    found = {"decision": winner, "of": of, "strength": best["logreg"][1], "rules": table}
+    if colours is not None:
+        (floor,) = cross_validate([("top1", None)], colours[chosen], rows, groups)
+        found["colour"] = floor.rate.count
+    return found
 
 
 def describe_comparison(found: Mapping[str, Any]) -> str:
@@ -331,5 +355,5 @@ def describe_comparison(found: Mapping[str, Any]) -> str:
     if not rules:
         return f"decision {chosen}: {found['of']} images can be tested among the others, too few to compare rules"
     counts = [f"{rule} {rules[rule]['right']}" for rule in (chosen, *(name for name in rules if name != chosen))]
-    counts += [f"colour alone {found['colour']}"] if "colour" in found else []
+    counts += [f"by colour alone {found['colour']}"] if "colour" in found else []
     return f"decision {chosen}: of {found['of']} images named by the others, right are " + ", ".join(counts)
