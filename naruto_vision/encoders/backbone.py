@@ -84,7 +84,8 @@ class TimmEncoder(Encoder):
             filter="bilinear" if config["interpolation"] == "bilinear" else "bicubic",
             **levels,
         )
-        self.dim = int(getattr(self.tower, "head_hidden_size", None) or self.tower.num_features)
+        dim: Any = getattr(self.tower, "head_hidden_size", None) or self.tower.num_features
+        self.dim = int(dim)
 
     def preprocess(self, image: ImageArray) -> Tensor:
         """Resize, crop the centre and normalise an image (H, W, 3) as timm does for these weights: (3, S, S)."""
@@ -101,10 +102,12 @@ class TimmEncoder(Encoder):
     def _pooled(self, pixels: Tensor) -> Tensor:
         tower = self.tower
         if not isinstance(tower, VisionTransformer):
-            parts = pixels.split(_AT_ONCE) if pixels.device.type == "cpu" and not torch.is_grad_enabled() else [pixels]
+            apart = pixels.device.type == "cpu" and not torch.is_grad_enabled()
+            parts = torch.split(pixels, _AT_ONCE if apart else max(1, len(pixels)))
             return torch.cat([tower(part.contiguous(memory_format=torch.channels_last)) for part in parts])
         if self.pooling == "mean":
-            return tower.forward_features(pixels)[:, tower.num_prefix_tokens :].mean(dim=1)
+            tokens: Tensor = tower.forward_features(pixels)
+            return tokens[:, tower.num_prefix_tokens :].mean(dim=1)
         if self.pooling == "model" and not (tower.global_pool == "token" and isinstance(tower.fc_norm, nn.Identity)):
             pooled: Tensor = tower(pixels)
             return pooled

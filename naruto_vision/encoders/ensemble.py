@@ -45,7 +45,7 @@ class JointPreparation:
 
 def _apart(pixels: Tensor, sizes: Sequence[int]) -> list[Tensor]:
     """Take apart the pixels (B, P) of members with these input sizes: (B, 3, S, S) each."""
-    parts = pixels.split([3 * size * size for size in sizes], dim=1)
+    parts = torch.split(pixels, [3 * size * size for size in sizes], dim=1)
     return [part.view(-1, 3, size, size) for part, size in zip(parts, sizes, strict=True)]
 
 
@@ -83,9 +83,8 @@ class EnsembleEncoder(Encoder):
         self._sizes = [_image_size(member) for member in members]
 
     @property
-    def _own(self) -> "list[Encoder]":
-        own: Any = list(self.members)
-        return own
+    def _own(self) -> list[Encoder]:
+        return [member for member in self.members if isinstance(member, Encoder)]
 
     def preprocess(self, image: ImageArray) -> Tensor:
         """Preprocess one image (H, W, 3), uint8, RGB, for every member: (P,), float32, member by member."""

@@ -6,7 +6,7 @@ All are fitted in closed form, or by a deterministic optimiser, from the gallery
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,10 @@ from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.metrics.stats import Rate
-from naruto_vision.recognition.decision import ClassCentroids, Rule, decide
+from naruto_vision.recognition.decision import ROW_RULES, Rule, decide
 from naruto_vision.records import Neighbour, Vectors
 
-HeadRule: TypeAlias = Literal["centroid", "lda", "logreg"]
-HEADS: tuple[HeadRule, ...] = ("centroid", "lda", "logreg")
+HEADS: tuple[Rule, ...] = ("centroid", "lda", "logreg")
 VOTE: Rule = "vote"
 """The rule of galleries without a comparison, and of those on which no head is better."""
 
@@ -32,7 +31,6 @@ NEAR = 0.98
 STRENGTHS = (1e-2, 1e-3, 1e-4)
 """L2 penalties that cross-validation chooses from, for inputs whose mean squared length is 1."""
 
-_STRENGTH = STRENGTHS[1]
 _SHRINK = 0.1  # of the covariance of all rows
 _VOTES = 20  # rows, as on a region of a scene
 _FOLDS = 8
@@ -46,49 +44,53 @@ Array: TypeAlias = NDArray[np.float64]
 class Head:
     """A fitted classifier of unit vectors.
 
-    - ``centroid``: rows are whitened by the shrunk covariance of all rows; the score of a class is the cosine with the
-      mean direction of its rows.
+    - ``mean`` and ``prototype``: the score is the mean cosine with the rows of a class, or the cosine with their mean.
+    - ``centroid``: the same after rows are whitened by the shrunk covariance of all rows.
     - ``lda``: rows are whitened by the covariance within classes, shrunk as by Ledoit and Wolf (2004); the score is
       the cosine with the mean of the class.
     - ``logreg``: multinomial logistic regression with an L2 penalty; the score is the probability.
 
     Example:
         >>> rows = np.eye(4, dtype=np.float32)
-        >>> head = Head.fit("lda", rows, ["ayame", "ayame", "kenta", "kenta"])
-        >>> head.labels[int(head.scores(rows[3:])[0].argmax())]
-        'kenta'
+        >>> Head.fit("mean", rows, ["ayame", "ayame", "kenta", "kenta"]).by_label(rows[3:])
+        [{'ayame': 0.0, 'kenta': 0.5}]
     """
 
     labels: tuple[str, ...]
-    centre: Array
-    project: Array
     classes: Array
+    project: Array | None = None
+    shift: Array | float = 0.0
     offset: Array | None = None
 
     @classmethod
-    def fit(cls, rule: HeadRule, vectors: Vectors, labels: Sequence[str], strength: float | None = None) -> "Head":
+    def fit(cls, rule: Rule, vectors: Vectors, labels: Sequence[str], strength: float | None = None) -> "Head":
         """Fit a classifier to unit rows (N, D) by the label of each; ``strength`` is the penalty of ``logreg``."""
         rows = vectors.astype(np.float64)
         names, index = np.unique(np.asarray(labels, dtype=object), return_inverse=True)
-        found, centre = tuple(names.tolist()), rows.mean(axis=0)
-        if rule == "logreg":
-            weights, offset = _logistic(rows - centre, index, strength or _STRENGTH)
-            return cls(found, centre, np.eye(rows.shape[1]), weights, offset)
-        means = _class_means(rows, index)
-        residuals = rows - (means[index] if rule == "lda" else centre)
-        project = _inverse_root(residuals, None if rule == "lda" else _SHRINK)
-        if rule == "centroid":
-            means = _class_means(_unit((rows - centre) @ project), index)
-        else:
-            means = (means - centre) @ project
-        return cls(found, centre, project, _unit(means).T)
+        found, centre, means = tuple(names.tolist()), rows.mean(axis=0), _class_means(rows, index)
+        match rule:
+            case "logreg":
+                weights, offset = _logistic(rows - centre, index, strength or STRENGTHS[1])
+                return cls(found, weights, offset=offset - centre @ weights)
+            case "lda":
+                project = _inverse_root(rows - means[index], None)
+                return cls(found, _unit((means - centre) @ project).T, project, centre @ project)
+            case "centroid":
+                project = _inverse_root(rows - centre, _SHRINK)
+                means = _class_means(_unit((rows - centre) @ project), index)
+                return cls(found, _unit(means).T, project, centre @ project)
+            case _:
+                return cls(found, (means if rule == "mean" else _unit(means)).T)
 
     def scores(self, queries: Vectors) -> Array:
         """Score every class for every query (Q, D): (Q, C), float64, cosines in [-1, 1] or probabilities."""
-        rows = (queries - self.centre) @ self.project
-        if self.offset is None:
-            return _unit(rows) @ self.classes
-        return _softmax(rows @ self.classes + self.offset)
+        rows = queries if self.project is None else _unit(queries @ self.project - self.shift)
+        found: Array = rows @ self.classes
+        return found if self.offset is None else _softmax(found + self.offset)
+
+    def by_label(self, queries: Vectors) -> list[dict[str, float]]:
+        """Score every class for every query (Q, D) under its label."""
+        return [dict(zip(self.labels, row, strict=True)) for row in self.scores(queries).tolist()]
 
 
 def _unit(rows: Array) -> Array:
@@ -97,14 +99,12 @@ def _unit(rows: Array) -> Array:
 
 
 def _softmax(logits: Array) -> Array:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    powers: Array = np.exp(logits - logits.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
 
 
 def _class_means(rows: Array, index: NDArray[np.int64]) -> Array:
-    sums = np.zeros((int(index.max()) + 1, rows.shape[1]))
-    np.add.at(sums, index, rows)
-    return sums / np.bincount(index)[:, None]
+    return np.stack([rows[index == number].mean(axis=0) for number in range(int(index.max()) + 1)])
 
 
 def _inverse_root(residuals: Array, shrink: float | None) -> Array:
@@ -137,7 +137,8 @@ def _principal(rows: Array) -> tuple[Array, Array]:
 
 def _logistic(rows: Array, index: NDArray[np.int64], strength: float) -> tuple[Array, Array]:
     """Fit multinomial logistic regression to centred rows (N, D): weights (D, C) and offsets (C,)."""
-    basis, rows = (None, rows) if len(rows) >= rows.shape[1] else _rotated(rows)
+    basis, rotated = np.linalg.qr(rows.T)  # min(N, D) dimensions, in which all products are the same
+    rows = rotated.T
     count, dim = rows.shape
     scale = 1.0 / max(float(np.sqrt((rows**2).sum() / count)), 1e-12)
     rows, classes = rows * scale, int(index.max()) + 1
@@ -151,41 +152,12 @@ def _logistic(rows: Array, index: NDArray[np.int64], strength: float) -> tuple[A
         return float(value), np.concatenate([(rows.T @ wrong + strength * weights).ravel(), wrong.sum(axis=0)])
 
     flat = minimize(loss, np.zeros((dim + 1) * classes), jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
-    weights = flat[:-classes].reshape(dim, classes) * scale
-    return weights if basis is None else basis @ weights, flat[-classes:]
-
-
-def _rotated(rows: Array) -> tuple[Array, Array]:
-    """Rotate rows (N, D) into N dimensions, which changes no product: a basis (D, N), and the rows in it (N, N)."""
-    basis, rotated = np.linalg.qr(rows.T)
-    return basis, rotated.T
-
-
-def _scorer(
-    rule: Rule, vectors: Vectors, labels: Sequence[str], strength: float | None
-) -> "Head | ClassCentroids | None":
-    match rule:
-        case "centroid" | "lda" | "logreg":
-            return Head.fit(rule, vectors, labels, strength)
-        case "mean" | "prototype":
-            return ClassCentroids.of(vectors, labels)
-        case "vote" | "top1" | "max":
-            return None
-
-
-def _scored(scorer: Head | ClassCentroids | None, rule: Rule, queries: Vectors) -> list[dict[str, float]]:
-    match scorer:
-        case Head():
-            return [dict(zip(scorer.labels, row, strict=True)) for row in scorer.scores(queries).tolist()]
-        case ClassCentroids():
-            return scorer.scores(queries, unit=rule == "prototype")
-        case None:
-            return [{} for _ in queries]
+    return basis @ flat[:-classes].reshape(dim, classes) * scale, flat[-classes:]
 
 
 @lru_cache(maxsize=4)
-def _gallery_scorer(gallery: Gallery, rule: Rule) -> Head | ClassCentroids | None:
-    return _scorer(rule, gallery.vectors, [row.label for row in gallery.rows], noted_strength(gallery))
+def _gallery_head(gallery: Gallery, rule: Rule) -> Head:
+    return Head.fit(rule, gallery.vectors, [row.label for row in gallery.rows], noted_strength(gallery))
 
 
 def noted_strength(gallery: Gallery) -> float | None:
@@ -199,7 +171,7 @@ def score_classes(gallery: Gallery, rule: Rule, queries: Vectors) -> list[dict[s
 
     The classifier is fitted to the gallery's rows on first use, and kept for the next queries.
     """
-    return _scored(_gallery_scorer(gallery, rule), rule, queries)
+    return [{} for _ in queries] if rule in ROW_RULES else _gallery_head(gallery, rule).by_label(queries)
 
 
 def group_rows(
@@ -215,7 +187,7 @@ def group_rows(
     pairs = [(number, keys.setdefault(row.path or number, number)) for number, row in enumerate(rows)]
     images = np.array([first for _, first in pairs])
     pairs += [(number, keys.setdefault(("run", run), number)) for number, run in enumerate(runs) if run is not None]
-    pairs += np.argwhere(np.triu(vectors @ vectors.T, 1) >= NEAR).tolist()
+    pairs += [(a, b) for a, b in np.argwhere(np.triu(vectors @ vectors.T, 1) >= NEAR).tolist()]
     left, right = np.array(pairs).T
     links = coo_matrix((np.ones(len(left)), (left, right)), shape=(len(rows), len(rows)))
     groups: NDArray[np.int64] = connected_components(links, directed=False)[1].astype(np.int64)
@@ -299,12 +271,12 @@ def _named(
     rule: Rule, strength: float | None, rows: Vectors, labels: list[str], queries: Vectors
 ) -> tuple[NDArray[np.object_], Array]:
     """Name queries (Q, D) by rows (N, D), with the score of each name."""
-    scorer = _scorer(rule, rows, labels, strength)
+    classes = [{}] * len(queries) if rule in ROW_RULES else Head.fit(rule, rows, labels, strength).by_label(queries)
     cosines = queries @ rows.T
     nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :_VOTES].tolist()
     named = [
-        decide([Neighbour(i, labels[i], float(own[i])) for i in near], Thresholds(), rule, classes)
-        for near, own, classes in zip(nearest, cosines, _scored(scorer, rule, queries), strict=True)
+        decide([Neighbour(i, labels[i], float(own[i])) for i in near], Thresholds(), rule, scores)
+        for near, own, scores in zip(nearest, cosines, classes, strict=True)
     ]
     return np.asarray([one.label for one in named], dtype=object), np.asarray([one.score for one in named])
 

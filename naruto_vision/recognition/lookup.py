@@ -15,7 +15,7 @@ from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.index import QueryKind
 from naruto_vision.gallery.thresholds import Thresholds
-from naruto_vision.recognition.decision import Decision, decide, recorded_rule
+from naruto_vision.recognition.decision import ROW_RULES, Decision, decide, recorded_rule
 from naruto_vision.recognition.heads import cross_validate, noted_strength, score_classes
 from naruto_vision.records import Identity, Neighbour, Vectors
 
@@ -169,7 +169,7 @@ def measure_threshold(gallery: Gallery, votes: int = VOTES, decision: Decision =
             duplicates.
     """
     rule = recorded_rule(gallery, decision)
-    if rule not in {"vote", "top1", "max"}:
+    if rule not in ROW_RULES:
         (tested,) = cross_validate([(rule, noted_strength(gallery))], gallery.vectors, gallery.rows)
         return _image_threshold(tested.scores[tested.right].tolist(), len(tested.right))
     count = len(gallery)

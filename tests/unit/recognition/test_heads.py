@@ -10,11 +10,10 @@ from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.edits import remove_rows
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.thresholds import Thresholds
-from naruto_vision.recognition.decision import recorded_rule
+from naruto_vision.recognition.decision import Rule, recorded_rule
 from naruto_vision.recognition.heads import (
     HEADS,
     Head,
-    HeadRule,
     compare_rules,
     cross_validate,
     describe_comparison,
@@ -46,7 +45,7 @@ def _gallery(note: dict[str, Any] | None = None) -> Gallery:
 
 @pytest.mark.parametrize("rule", HEADS)
 @pytest.mark.parametrize("dim", [12, 200])  # more rows than dimensions, and fewer
-def test_heads_see_what_distances_do_not(rule: HeadRule, dim: int) -> None:
+def test_heads_see_what_distances_do_not(rule: Rule, dim: int) -> None:
     vectors, labels = _world(0, dim=dim)
     queries, truth = _world(1, dim=dim)
     gallery = Gallery.build(vectors, _rows(labels), fingerprint="0" * 64)
