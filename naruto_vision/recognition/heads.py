@@ -95,7 +95,8 @@ class Head:
 
 def _unit(rows: Array) -> Array:
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(lengths > 0, lengths, 1.0)
+    units: Array = rows / np.where(lengths > 0, lengths, 1.0)
+    return units
 
 
 def _softmax(logits: Array) -> Array:
