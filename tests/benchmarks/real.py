@@ -8,7 +8,7 @@ that ``fit`` reads, whose training split is enrolled and whose other splits are 
 import argparse
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -82,11 +82,11 @@ def measure(root: Path) -> None:
         print(f"| {share:g} : {1 - share:g} | {' | '.join(cells)} {heads['decision']} |", flush=True)  # noqa: T201
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure every folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=os.environ.get("REAL"), help="folder of data sets (or REAL)")
-    folder = parser.parse_args().data
+    folder = parser.parse_args(argv).data
     if folder is None:
         parser.error("give the folder of data sets: --data DIR, or the environment variable REAL")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
