@@ -36,6 +36,7 @@ _VOTES = 20  # rows, as on a region of a scene
 _FOLDS = 8
 _COMPARED = 600  # rows, so that enrolment stays fast
 _FEWEST = 20  # tested rows; fewer cannot tell rules apart
+_MOST = 10_000  # rows of a gallery; fitting a classifier to more takes minutes whenever it is opened
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -290,8 +291,8 @@ def compare_rules(
 ) -> dict[str, Any]:
     """Compare the decision rules on a gallery's own rows, and choose the best: JSON values for its note.
 
-    A gallery of one class, or with fewer than 20 rows whose class has others, takes ``vote``, as does a tie. At most
-    600 rows are tested.
+    A gallery of one class, with more than 10,000 rows, or with fewer than 20 whose class has others, takes ``vote``,
+    as does a tie. At most 600 rows are tested.
 
     Args:
         vectors: Shape (N, D), float32, unit rows.
@@ -299,13 +300,13 @@ def compare_rules(
         runs: A key for each row, equal for the frames of one shot; None for a row of no shot.
         colours: Shape (N, K), float32, unit rows: colour descriptors, whose nearest row is a floor for every rule.
     """
+    comparable = len({row.label for row in rows}) > 1 and len(rows) <= _MOST
     chosen = _sample(len(rows))
     vectors, rows = vectors[chosen], [rows[number] for number in chosen]
     groups = group_rows(vectors, rows, None if runs is None else [runs[number] for number in chosen])
     rules: list[tuple[Rule, float | None]] = [(VOTE, None), ("centroid", None), ("lda", None)]
     rules += [("logreg", strength) for strength in STRENGTHS]
-    several = len({row.label for row in rows}) > 1
-    rates = [tested.rate for tested in cross_validate(rules, vectors, rows, groups)] if several else []
+    rates = [tested.rate for tested in cross_validate(rules, vectors, rows, groups)] if comparable else []
     of = rates[0].total if rates else 0
     if of < _FEWEST:
         return {"decision": VOTE, "of": of, "rules": {}}
@@ -326,7 +327,9 @@ def describe_comparison(found: Mapping[str, Any]) -> str:
     """Describe the result of ``compare_rules`` in one line."""
     rules, chosen = found["rules"], found["decision"]
     if not rules:
-        return f"decision {chosen}: {found['of']} images can be tested among the others, too few to compare rules"
+        return (
+            f"decision {chosen}: rules are compared on 20 to {_MOST} images of several classes, found too few or many"
+        )
     counts = [f"{rule} {rules[rule]['right']}" for rule in (chosen, *(name for name in rules if name != chosen))]
     counts += [f"by colour alone {found['colour']}"] if "colour" in found else []
     return f"decision {chosen}: of {found['of']} images named by the others, right are " + ", ".join(counts)

@@ -119,7 +119,7 @@ def test_the_best_rule_is_recorded_with_its_counts_and_used_by_search() -> None:
 def test_a_tie_and_a_small_gallery_take_votes() -> None:
     vectors, labels = _world(0, count=6)
     assert compare_rules(vectors, _rows(labels)) == {"decision": "vote", "of": 18, "rules": {}}
-    assert "too few" in describe_comparison(compare_rules(vectors, _rows(labels)))
+    assert "found too few" in describe_comparison(compare_rules(vectors, _rows(labels)))
     corners = np.repeat(np.eye(3, 9, dtype=np.float32), 12, axis=0) + 0.05 * np.random.default_rng(0).normal(
         size=(36, 9)
     )
