@@ -101,8 +101,9 @@ def _unit(rows: Array) -> Array:
 
 
 def _softmax(logits: Array) -> Array:
-    powers: Array = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    chances: Array = powers / powers.sum(axis=1, keepdims=True)
+    return chances
 
 
 def _class_means(rows: Array, index: NDArray[np.int64]) -> Array:
