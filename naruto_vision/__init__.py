@@ -29,9 +29,12 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
     from naruto_vision.data.masks import MaskData as MaskData
     from naruto_vision.data.masks import SyntheticMasks as SyntheticMasks
     from naruto_vision.data.synthetic_captions import SyntheticCaptionData as SyntheticCaptionData
+    from naruto_vision.encoders.backbone import TimmEncoder as TimmEncoder
     from naruto_vision.encoders.base import embed_images as embed_images
     from naruto_vision.encoders.clip import ClipEncoder as ClipEncoder
     from naruto_vision.encoders.dino import DinoEncoder as DinoEncoder
+    from naruto_vision.encoders.ensemble import ClipEnsemble as ClipEnsemble
+    from naruto_vision.encoders.ensemble import EnsembleEncoder as EnsembleEncoder
     from naruto_vision.encoders.int8 import Int8Encoder as Int8Encoder
     from naruto_vision.errors import NarutoVisionError as NarutoVisionError
     from naruto_vision.gallery.content import GalleryRow as GalleryRow
@@ -82,9 +85,11 @@ _HOMES = {
     "data.ground_truth": "read_gt read_prediction_folder",
     "data.masks": "CocoMasks MaskData SyntheticMasks",
     "data.synthetic_captions": "SyntheticCaptionData",
+    "encoders.backbone": "TimmEncoder",
     "encoders.base": "embed_images",
     "encoders.clip": "ClipEncoder",
     "encoders.dino": "DinoEncoder",
+    "encoders.ensemble": "ClipEnsemble EnsembleEncoder",
     "encoders.int8": "Int8Encoder",
     "errors": "NarutoVisionError",
     "gallery.content": "GalleryRow",

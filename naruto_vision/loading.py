@@ -62,10 +62,9 @@ def _config_of(source: Path, config: str) -> tuple[Path, dict[str, Any]]:
     if not gallery.is_dir():
         hint = "build one with `naruto-vision fit --config gallery.yaml`, or give a folder that `predict` wrote"
         raise MissingPathError(gallery, "gallery", hint)
-    bundle, encoder = source / "clip" / "bundle", None
+    encoder = None
     if config == SCENES_CONFIG:
-        recorded = encoder_config(list_gallery(gallery).note)
-        encoder = {"class_path": "ClipEncoder", "init_args": {"model": str(bundle)}} if bundle.is_dir() else recorded
+        encoder = encoder_config(list_gallery(gallery).note)
     return find_config(config), {"gallery": str(gallery), **({"encoder": encoder} if encoder else {})}
 
 

@@ -1,11 +1,8 @@
 """What to do after ``fit``, ``validate`` and ``test``: one table, by the kind of module and data."""
 
 import shlex
-from pathlib import Path
-from typing import Any
 
-from naruto_vision.cli.trainer_args import BUNDLE, GALLERY
-from naruto_vision.gallery.info import encoder_options
+from naruto_vision.cli.trainer_args import GALLERY, TUNED
 
 _NEXT = {
     "ContrastiveTuner": ("fit --config gallery.yaml{root}{tuned}", "builds a gallery with the tuned encoder"),
@@ -17,7 +14,7 @@ _NEXT = {
         "predict DIR --model.segmenter.init_args.model.init_args.weights {bundle}",
         "segments scenes with it",
     ),
-    "SceneRetriever": ("predict DIR{gallery}{encoder}", "names the characters in a folder of scenes"),
+    "SceneRetriever": ("predict DIR{gallery}", "names the characters in a folder of scenes"),
 }
 """Module → the next command, and what it does."""
 
@@ -27,25 +24,16 @@ def next_step(model: object, data: object) -> tuple[str, ...]:
     kind = type(model).__name__ + (" on captions" if hasattr(data, "words") else "")
     if kind not in _NEXT or bool(getattr(model, "withheld", "")):
         return ()
-    bundle, gallery = str(getattr(model, "bundle_dir", BUNDLE)), str(getattr(model, "gallery", GALLERY))
+    bundle, gallery = str(getattr(model, "bundle_dir", TUNED)), str(getattr(model, "gallery", GALLERY))
     command, what = _NEXT[kind]
     filled = command.format(
         bundle=shlex.quote(bundle),
         root=_option("--data.root", getattr(data, "root", None), "data"),
-        tuned=_option("--model.encoder.init_args.model", bundle, BUNDLE),
+        tuned=_option("--model.encoder.init_args.model", bundle, TUNED),
         gallery=_option("--gallery", gallery, GALLERY),
-        encoder=_encoder(getattr(model, "encoder", None)),
     )
     return (f"next: `naruto-vision {filled}` {what}",)
 
 
 def _option(flag: str, value: object, default: str) -> str:
     return "" if value is None or str(value) == default else f" {flag} {shlex.quote(str(value))}"
-
-
-def _encoder(encoder: Any) -> str:  # noqa: ANN401 - any encoder
-    """Return the options of an encoder that ``predict`` would not choose on its own."""
-    recipe = dict(getattr(encoder, "recipe", {}))
-    if recipe.get("model") == BUNDLE or not Path(BUNDLE).exists():
-        return ""
-    return "".join(f" {shlex.quote(option)}" for option in encoder_options({"encoder": recipe}))

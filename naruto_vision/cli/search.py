@@ -38,6 +38,8 @@ def _search_options(parser: argparse.ArgumentParser) -> None:
     add("--image", nargs="+", default=[], metavar="FILE", help="query images, or folders of them")
     add("--text", nargs="+", default=[], metavar="TEXT", help="query texts, for encoders with a text tower")
     add("-k", type=count, default=5, metavar="K", help="neighbours shown per query")
+    rules = ("auto", "vote", "top1", "max", "mean", "prototype", "centroid", "lda", "logreg")
+    add("--decision", choices=rules, default="auto", help="how an image is named (default: as the gallery records)")
     add("--neighbours", type=count, default=20, metavar="K", help="neighbours that vote on the label")
     text = (
         "cosine threshold: images with a lower score are unknown; -1 makes none unknown (default: the score that 95%% "
@@ -99,7 +101,7 @@ def _threshold(arguments: argparse.Namespace, gallery: "Gallery") -> "ImageThres
 
     if arguments.known_from is not None or not arguments.image:
         return ImageThreshold(arguments.known_from)
-    return measure_threshold(gallery, arguments.neighbours)
+    return measure_threshold(gallery, arguments.neighbours, arguments.decision)
 
 
 def _search_images(
@@ -112,7 +114,7 @@ def _search_images(
     from naruto_vision.recognition.lookup import look_up
 
     files = list_files(arguments.image)
-    numbers = {"k": arguments.k, "votes": arguments.neighbours}
+    numbers = {"k": arguments.k, "votes": arguments.neighbours, "decision": arguments.decision}
     mirror = bool(gallery.note.get("mirror", True))
     results: list[SearchResult] = []
     for vectors, indices in embed_files(encoder, files, quarantine, mirror=mirror):

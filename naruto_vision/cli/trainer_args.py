@@ -24,11 +24,11 @@ from naruto_vision.io.machine import allowed_cpus
 from naruto_vision.io.yaml_files import check_yaml, read_yaml
 
 _LOG = logging.getLogger(__name__)
-SCENES_CONFIG = "scenes.yaml"
+SCENES_CONFIG, GALLERY_CONFIG = "scenes.yaml", "gallery.yaml"
 RUN_CONFIG = "config.yaml"
 """The whole config of a ``predict``, beside its results."""
-GALLERY, BUNDLE = "runs/gallery", "runs/clip/bundle"
-"""The gallery and the encoder that ``SCENES_CONFIG`` names."""
+GALLERY, TUNED = "runs/gallery", "runs/clip/bundle"
+"""The gallery that ``SCENES_CONFIG`` names, and the encoder that is tuned for the next one."""
 
 PLUGINS = "naruto_vision.plugins"
 """Entry points of this group open the package that they name for class paths in configs."""
@@ -93,7 +93,7 @@ SHORT_OPTIONS = (
     Option(
         "--decision",
         "RULE",
-        "how neighbours decide on a label: vote (default), top1, max, mean or prototype",
+        "how a region is named: auto (default: the gallery's best), vote, top1, mean, prototype, centroid, lda, logreg",
         "--model.decision",
     ),
     Option("--fail-fast", "", "stop at the first unreadable image (default: skip it)", "--fail_fast=true"),
@@ -255,9 +255,11 @@ def expand_argv(command: str, argv: Sequence[str]) -> list[str]:
         raise InputError(msg)
     expanded = list(_with_encoder(_with_configs_found(argv)))
     if command == "predict":
-        return [command, *_expand_predict(expanded)]
-    names = {option.flag for option in short_options(command)}
-    return [command, *(_lengthen(each) if each.partition("=")[0] in names else each for each in expanded)]
+        expanded = _expand_predict(expanded)
+    else:
+        names = {option.flag for option in short_options(command)}
+        expanded = [_lengthen(each) if each.partition("=")[0] in names else each for each in expanded]
+    return [command, *expanded, *(recorded_encoder(expanded) if command != "fit" else ())]
 
 
 def _with_encoder(argv: Sequence[str]) -> Iterator[str]:
@@ -276,6 +278,25 @@ def _with_encoder(argv: Sequence[str]) -> Iterator[str]:
         yield f"--model.encoder.init_args.{key}={weights}"
 
 
+def recorded_encoder(argv: list[str]) -> list[str]:
+    """Return the options of the encoder that the gallery records, for a packaged config and no other encoder."""
+    packaged = [config_path(name) for name in (SCENES_CONFIG, GALLERY_CONFIG)]
+    configs = [Path(value).resolve() for value in _values(_CONFIG_OPTIONS, argv)]
+    if len(configs) != 1 or configs[0] not in packaged or any(each.startswith("--model.encoder") for each in argv):
+        return []
+    gallery = Path([GALLERY, *_values(_GALLERY_OPTIONS, argv)][-1])
+    if not gallery.is_dir():
+        return []
+    from naruto_vision.gallery.info import encoder_options, list_gallery
+
+    options = encoder_options(list_gallery(gallery).note)
+    if options:
+        unused = f"; {TUNED} is not used: enrol again to use it" if Path(TUNED).exists() else ""
+        unused = "" if any(TUNED in option for option in options) else unused
+        _LOG.info("using the encoder recorded in %s: %s%s", gallery, " ".join(options), unused)
+    return options
+
+
 def _expand_predict(argv: list[str]) -> list[str]:
     """Expand short options, and names of images to an option after the packaged config."""
     names, rest = _split_names(argv)
@@ -285,8 +306,6 @@ def _expand_predict(argv: list[str]) -> list[str]:
     galleries = _values(_GALLERY_OPTIONS, expanded)
     for gallery in galleries[-1:] or ([GALLERY] if packaged else []):
         check_gallery(gallery)
-    if packaged and not any(argument.startswith("--model.encoder") for argument in expanded):
-        packaged += remembered_encoder(Path([GALLERY, *galleries][-1]))
     return [*packaged, *expanded, *scenes]
 
 
@@ -330,18 +349,6 @@ def _lengthen(argument: str) -> str:
         msg = f"{argument}: {name} takes no value; omit it to disable"
         raise InputError(msg)
     return _LONG.get(name, name) + equals + value
-
-
-def remembered_encoder(gallery: Path) -> list[str]:
-    """Return the options of the encoder that the gallery has recorded, if none was trained here."""
-    if Path(BUNDLE).exists() or not gallery.is_dir():
-        return []
-    from naruto_vision.gallery.info import encoder_options, list_gallery
-
-    options = encoder_options(list_gallery(gallery).note)
-    if options:
-        _LOG.info("no %s here; using the encoder recorded in %s: %s", BUNDLE, gallery, " ".join(options))
-    return options
 
 
 def _values(options: frozenset[str], argv: Sequence[str]) -> list[str]:

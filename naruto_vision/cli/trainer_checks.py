@@ -22,7 +22,7 @@ _NO_VALUE = ("--print_config", "--help", "--help-all", "--help_all", "--fail-fas
 _KINDS = {
     "--threshold": cosine,
     **dict.fromkeys(("--top-k", "--min-area", "--max-masks"), whole_number),
-    "--decision": one_of("vote", "top1", "max", "mean", "prototype"),
+    "--decision": one_of("auto", "vote", "top1", "max", "mean", "prototype", "centroid", "lda", "logreg"),
     "--mask-precision": one_of("float32", "bfloat16", "float16"),
     "--mask-compile": one_of("none", "encoder", "all"),
 }
@@ -37,7 +37,7 @@ _NEEDS = {
 """Command → what of a ``GalleryDataModule`` it needs, in words, and the packaged config for it."""
 
 _CLASS_DATA = ("ClassDataModule", "CaptionDataModule")
-_WEIGHTS = {"ClipEncoder": "pretrained", "DinoEncoder": "weights", "SamModel": "weights"}
+_WEIGHTS = {"ClipEncoder": "pretrained", "ClipEnsemble": "pretrained", "DinoEncoder": "weights", "SamModel": "weights"}
 
 
 def check_typed(command: str, argv: Sequence[str]) -> None:
@@ -187,8 +187,8 @@ def _check_weights(settings: Mapping[str, Any]) -> None:
         base = key.removesuffix(".class_path")
         kind = _class_of(settings, base)
         model, weights = settings.get(f"{base}.model"), settings.get(f"{base}.{_WEIGHTS.get(kind, '')}")
-        own = weights or (model if kind == "ClipEncoder" else None)
-        if not isinstance(own, str) or own == "random" or official_file(own, kind) is not None:
+        own = weights or (model if kind in {"ClipEncoder", "ClipEnsemble"} else None)
+        if not isinstance(own, str) or own in {"random", "auto"} or official_file(own, kind) is not None:
             continue
         if kind == "SamModel" or ("/" in own and not weights):
             bundle_path(own)

@@ -5,8 +5,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 from torch.utils.data import DataLoader, Dataset
 
 from naruto_vision.data.readers import ReaderName, read_classes
@@ -45,16 +48,27 @@ class GalleryBatch(NamedTuple):
     labels: list[str]  # B class names
     paths: list[str]  # B paths relative to the data's root, POSIX
     augs: list[str]  # augmentation of each image: "none" or "gamma"
+    colours: Tensor  # (B, K), float32, unit rows: the images described by their colours alone
 
 
-_Item: TypeAlias = tuple[Tensor, str, str, str]
+_Item: TypeAlias = tuple[Tensor, str, str, str, Tensor]
 
 
 def _collate_batch(items: list[_Item]) -> GalleryBatch:
     if not items:
-        return GalleryBatch(torch.empty(0, 3, 1, 1), [], [], [])
-    pixels, labels, paths, augs = zip(*items, strict=True)
-    return GalleryBatch(torch.stack(pixels), list(labels), list(paths), list(augs))
+        return GalleryBatch(torch.empty(0, 3, 1, 1), [], [], [], torch.empty(0, 0))
+    pixels, labels, paths, augs, colours = zip(*items, strict=True)
+    return GalleryBatch(torch.stack(pixels), list(labels), list(paths), list(augs), torch.stack(colours))
+
+
+def describe_colours(image: ImageArray) -> Tensor:
+    """Describe an image (H, W, 3), uint8, RGB, by an HSV histogram and a thumbnail: (320,), float32, unit length."""
+    small = cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA)
+    hsv = cv2.cvtColor(small, cv2.COLOR_RGB2HSV)
+    counts = cv2.calcHist([hsv], [0, 1, 2], None, [8, 4, 4], [0, 180, 0, 256, 0, 256])
+    thumbnail = cv2.resize(small, (8, 8), interpolation=cv2.INTER_AREA).astype(np.float32) - 127.5
+    parts = [torch.from_numpy(part.ravel()) for part in (np.sqrt(counts), thumbnail)]
+    return normalize(torch.cat([normalize(part, dim=0) for part in parts]), dim=0)
 
 
 class _EnrollmentDataset(Dataset[Sample]):
@@ -81,7 +95,7 @@ class _EnrollmentDataset(Dataset[Sample]):
         row = self._table.rows[number]
         if aug == GAMMA:
             image = apply_gamma(image, draw_gamma(row.path, self._seed))
-        return prepared(self._preprocess, image, row.path), row.label, row.path, aug
+        return prepared(self._preprocess, image, row.path), row.label, row.path, aug, describe_colours(image)
 
 
 class GalleryDataModule(SceneDataModule):

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from naruto_vision.data.image_hash import NEAR_BITS, ImageSignature, NearPair, image_signature, near_pairs
 from naruto_vision.data.tables import ClassTable, FolderFiles, Split, refusal
+from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.io.images import read_image, split_crop
 from naruto_vision.io.names import label_name
@@ -135,6 +136,17 @@ def looks_counted(numbers: Sequence[int]) -> bool:
     """Return whether the numbers of a family are counters that restart for each class, not frames."""
     often = Counter(numbers)
     return sum(often[number] > 1 for number in numbers) >= COUNTED * len(numbers)
+
+
+def frame_runs(rows: Sequence[LabelledImage | GalleryRow]) -> list[tuple[str, int] | None]:
+    """Give images whose frame numbers are in the same ten of a family the same key; None without a frame number."""
+    classes = {row.label for row in rows}
+    frames = [frame_of(row.path, classes) for row in rows]
+    numbers: dict[str, list[int]] = defaultdict(list)
+    for frame in {(one, row.path) for one, row in zip(frames, rows, strict=True) if one is not None}:
+        numbers[frame[0].family].append(frame[0].number)
+    counted = {family for family, own in numbers.items() if looks_counted(own)}
+    return [None if one is None or one.family in counted else (one.family, one.number // 10) for one in frames]
 
 
 def _counted_sides(held: Sequence[tuple[Frame, LabelledImage]], others: Sequence[tuple[Frame, LabelledImage]]) -> bool:

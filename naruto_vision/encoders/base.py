@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from naruto_vision.encoders.preprocess import Preparation
+from naruto_vision.encoders.preprocess import BatchPreparation
 from naruto_vision.errors import BadImageError, InputError
 from naruto_vision.io.bundles import model_fingerprint
 from naruto_vision.io.images import ImageSource, read_image
@@ -45,8 +45,12 @@ class Encoder(nn.Module, ABC):
     def describe(self) -> Mapping[str, Any]:
         """Return the JSON values (architecture, preprocessing) that, with the weights, determine the vectors."""
 
+    def mirrored(self, pixels: Tensor) -> Tensor:
+        """Flip preprocessed images from left to right."""
+        return pixels.flip(-1)
+
     @property
-    def preparation(self) -> Preparation | None:
+    def preparation(self) -> BatchPreparation | None:
         """Batched preprocessing on the encoder's device; None if only ``preprocess`` is available."""
         return None
 
@@ -81,7 +85,7 @@ def encode_images(encoder: Encoder, pixels: Tensor, *, mirror: bool = False, ren
     vectors = encoder.encode_images(pixels)
     if not mirror:
         return vectors
-    average = (vectors + encoder.encode_images(pixels.flip(-1))) / 2
+    average = (vectors + encoder.encode_images(encoder.mirrored(pixels))) / 2
     return nn.functional.normalize(average, dim=-1) if renormalise else average
 
 

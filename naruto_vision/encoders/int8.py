@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from naruto_vision.encoders.base import Encoder
-from naruto_vision.encoders.preprocess import Preparation
+from naruto_vision.encoders.preprocess import BatchPreparation
 from naruto_vision.errors import InputError
 from naruto_vision.io.machine import cpu_features
 from naruto_vision.records import ImageArray
@@ -88,10 +88,10 @@ class Int8Encoder(Encoder):
     vectors is at least 0.99.
 
     Args:
-        encoder: The encoder to quantise, which is copied; texts are embedded in floats.
+        encoder: The encoder to quantise, which is copied; convolutions and texts are computed in floats.
 
     Raises:
-        InputError: If this CPU has no VNNI instructions.
+        InputError: If this CPU has no VNNI instructions, or the image tower no linear layers.
 
     Example:
         >>> import naruto_vision as nv
@@ -108,6 +108,9 @@ class Int8Encoder(Encoder):
         if not cpu_features()["VNNI"]:
             msg = "int8: expected a CPU with VNNI, on which integers are faster; use the encoder itself"
             raise InputError(msg)
+        if not any(isinstance(layer, nn.Linear | nn.MultiheadAttention) for layer in encoder.image_tower.modules()):
+            msg = f"int8: {type(encoder).__name__} has no linear layers, which int8 is for; use the encoder itself"
+            raise InputError(msg)
         self.encoder = encoder
         self.dim = encoder.dim
         self.has_text = encoder.has_text
@@ -119,7 +122,7 @@ class Int8Encoder(Encoder):
         return self.encoder.image_tower
 
     @property
-    def preparation(self) -> Preparation | None:
+    def preparation(self) -> BatchPreparation | None:
         """That of the wrapped encoder."""
         return self.encoder.preparation
 
@@ -136,6 +139,10 @@ class Int8Encoder(Encoder):
     def preprocess(self, image: ImageArray) -> Tensor:
         """Preprocess one image as the wrapped encoder does."""
         return self.encoder.preprocess(image)
+
+    def mirrored(self, pixels: Tensor) -> Tensor:
+        """Flip preprocessed images as the wrapped encoder does."""
+        return self.encoder.mirrored(pixels)
 
     @torch.no_grad()
     def encode_images(self, pixels: Tensor) -> Tensor:

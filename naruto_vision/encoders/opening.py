@@ -1,11 +1,15 @@
 """Open encoders by name: a bundle, an architecture, or the encoder recorded in a gallery."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+import open_clip
 
 from naruto_vision.encoders.base import Encoder
 from naruto_vision.encoders.clip import KIND, RANDOM, ClipEncoder
 from naruto_vision.errors import InputError
+from naruto_vision.io.bundles import packaged_bundles
 
 
 def open_encoder(model: str, pretrained: str | None = None) -> Encoder:
@@ -17,6 +21,13 @@ def open_encoder(model: str, pretrained: str | None = None) -> Encoder:
 
         if model in HUB_NAMES or timm.is_model(model):
             return DinoEncoder(model, pretrained).eval()
+    if Path(model).name == model and model not in {*packaged_bundles(), *open_clip.list_models()}:
+        import timm  # as above
+
+        from naruto_vision.encoders.backbone import LITE0, TimmEncoder
+
+        if not Path(model).exists() and (model == LITE0 or timm.is_model(model)):
+            return TimmEncoder(model, pretrained).eval()
     return ClipEncoder(model, pretrained).eval()
 
 
@@ -39,5 +50,29 @@ def open_recipe(recipe: Mapping[str, Any]) -> Encoder:
             from naruto_vision.encoders.dino import DinoEncoder  # imports timm
 
             return DinoEncoder(model, weights, image_size=size, pooling=pooling).eval()
-    msg = f"expected the recipe of a CLIP or DINO encoder, found {dict(recipe)}"
+        case {
+            "kind": "timm",
+            "model": str(model),
+            "weights": str() | None as weights,
+            "image_size": int() | None as size,
+            "pooling": "model" | "cls" | "mean" as pooling,
+        }:
+            from naruto_vision.encoders.backbone import TimmEncoder
+
+            return TimmEncoder(model, weights, image_size=size, pooling=pooling).eval()
+        case {
+            "kind": "clip_ensemble",
+            "model": str(model),
+            "pretrained": str() | None as pretrained,
+            "backbone": str(backbone),
+            "share": float(share),
+        }:
+            from naruto_vision.encoders.ensemble import ClipEnsemble
+
+            return ClipEnsemble(model, pretrained, backbone=backbone, share=share).eval()
+        case {"kind": "ensemble", "members": list(members), "weights": list(member_weights)}:
+            from naruto_vision.encoders.ensemble import EnsembleEncoder
+
+            return EnsembleEncoder([open_recipe(member) for member in members], member_weights).eval()
+    msg = f"expected the recipe of an encoder, found {dict(recipe)}"
     raise InputError(msg)

@@ -9,7 +9,7 @@ hard edges.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -26,6 +26,16 @@ def middle(height: int, width: int) -> tuple[slice, slice]:
     sides = [(side, min(side, _LONGEST * min(height, width))) for side in (height, width)]
     rows, columns = (slice((side - kept) // 2, (side + kept) // 2) for side, kept in sides)
     return rows, columns
+
+
+class BatchPreparation(Protocol):
+    """Batched preprocessing: images (3, H, W), uint8, to levels, and levels to the encoder's pixels."""
+
+    def levels(self, images: Sequence[Tensor]) -> Tensor:
+        """Resize images of any sizes on one device to uint8 of one shape."""
+
+    def normalise(self, levels: Tensor) -> Tensor:
+        """Normalise the output of ``levels``: float32 of the same shape."""
 
 
 @dataclass(frozen=True)

@@ -154,11 +154,12 @@ def apply_gamma(image: ImageArray, gamma: float) -> ImageArray:
 
 
 class Enrollment:
-    """The vectors that one process has embedded so far, with (label, path, augmentation) of each."""
+    """The vectors that one process has embedded so far, with (label, path, augmentation) and the colours of each."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[str, str, str]] = []
         self.vectors: list[Vectors] = []
+        self.colours: list[Vectors] = []
 
     def add(
         self, vectors: Tensor, labels: Sequence[str], paths: Sequence[str], augs: Sequence[str] | None = None
@@ -170,6 +171,11 @@ class Enrollment:
             raise ValueError(msg)
         self.vectors.append(vectors.float().cpu().numpy())
         self.rows.extend(zip(labels, paths, augs, strict=True))
+
+    def colours_of(self, rows: Sequence[GalleryRow]) -> Vectors:
+        """Return the colours (N, K) of enrolled rows."""
+        known = dict(zip(self.rows, np.concatenate(self.colours), strict=True))
+        return np.stack([known[row.label, row.path, row.aug] for row in rows])
 
     def build(
         self,

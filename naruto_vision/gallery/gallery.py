@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,12 @@ class Gallery:
     def with_thresholds(self, thresholds: Thresholds) -> "Gallery":
         """Return the next generation with other thresholds; it shares this one's vectors and index."""
         return self.edited(change_thresholds, thresholds)
+
+    def noted(self, facts: Mapping[str, Any]) -> "Gallery":
+        """Return a new gallery, not yet changed, with more JSON values in its note."""
+        (line,) = self.content.ledger
+        note = {**self.note, **facts}
+        return Gallery(replace(self.content, ledger=({**line, "note": note},)), self.index)
 
     def edited(self, change: Callable[..., GalleryContent], *args: Any) -> "Gallery":
         """Return the next generation by a function of ``edits``: ``gallery.edited(remove_rows, [3, 4])``."""

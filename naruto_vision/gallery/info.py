@@ -1,5 +1,6 @@
 """Describe a gallery from its JSON files alone, without NumPy or torch."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,22 @@ if TYPE_CHECKING:
     from naruto_vision.gallery.index import Budgets
 
 _SPLITS = ("train", "valid", "val", "validation", "test")
-_ENCODERS = {"clip": "naruto_vision.ClipEncoder", "dino": "naruto_vision.DinoEncoder"}
-_RECIPE = {"model": str, "pretrained": str, "weights": str, "image_size": int, "pooling": str}
+_ENCODERS = {
+    "clip": "naruto_vision.ClipEncoder",
+    "clip_ensemble": "naruto_vision.ClipEnsemble",
+    "dino": "naruto_vision.DinoEncoder",
+    "ensemble": "naruto_vision.EnsembleEncoder",
+    "timm": "naruto_vision.TimmEncoder",
+}
+_RECIPE = {
+    "model": str,
+    "pretrained": str,
+    "weights": str,
+    "image_size": int,
+    "pooling": str,
+    "backbone": str,
+    "share": float,
+}
 
 
 class _Stats(TypedDict):
@@ -125,7 +140,13 @@ def encoder_config(note: Mapping[str, Any]) -> dict[str, Any] | None:
     if not isinstance(recipe, Mapping) or recipe.get("kind") not in _ENCODERS:
         return None
     values = {key: value for key, value in recipe.items() if key != "kind" and value is not None}
-    if not all(type(value) is _RECIPE.get(key) and value != "random" for key, value in values.items()):
+    if recipe["kind"] == "ensemble":
+        members, weights = recipe.get("members"), recipe.get("weights")
+        found = [encoder_config({"encoder": member}) for member in members] if isinstance(members, list) else []
+        if not all(found) or not isinstance(weights, list) or not all(type(weight) is float for weight in weights):
+            return None
+        values = {"members": found, "weights": weights}
+    elif not all(type(value) is _RECIPE.get(key) and value != "random" for key, value in values.items()):
         return None
     return {"class_path": _ENCODERS[recipe["kind"]], "init_args": values}
 
@@ -135,10 +156,11 @@ def encoder_options(note: Mapping[str, Any]) -> list[str]:
 
     Example:
         >>> encoder_options({"encoder": {"kind": "clip", "model": "tiny-clip", "pretrained": None}})
-        ['--model.encoder.init_args.model=tiny-clip']
+        ['--model.encoder=naruto_vision.ClipEncoder', '--model.encoder.init_args.model=tiny-clip']
     """
     config = encoder_config(note)
-    if config is None:
+    if config is None or not config["init_args"]:
         return []
-    chosen = [] if config["class_path"] == _ENCODERS["clip"] else [f"--model.encoder={config['class_path']}"]
-    return [*chosen, *(f"--model.encoder.init_args.{key}={value}" for key, value in config["init_args"].items())]
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in config["init_args"].items()}
+    first = f"--model.encoder={config['class_path']}"
+    return [first, *(f"--model.encoder.init_args.{key}={text}" for key, text in texts.items())]

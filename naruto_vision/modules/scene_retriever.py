@@ -13,6 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 
 from naruto_vision.data.gallery_data import GalleryBatch, GalleryDataModule
+from naruto_vision.data.leaks import frame_runs
 from naruto_vision.data.scenes import SceneDataModule, SceneItem, check_names, scenes_together
 from naruto_vision.encoders.base import Encoder, encode_images
 from naruto_vision.errors import InputError
@@ -34,6 +35,7 @@ from naruto_vision.recognition.decision import (
     score_regions,
     thresholds_from,
 )
+from naruto_vision.recognition.heads import compare_rules, describe_comparison
 from naruto_vision.recognition.merging import MergeConfig
 from naruto_vision.records import ImageArray, ScenePrediction
 from naruto_vision.segmentation.crops import CropConfig
@@ -62,7 +64,8 @@ class SceneRetriever(pl.LightningModule):
         neighbours: How many nearest gallery rows vote on each region.
         mirror: Average every vector with that of the horizontally flipped image.
         renormalise: Normalise averaged vectors of regions; off gives the reference system's scores.
-        decision: Rule that turns gallery rows into a name; thresholds are valid for one rule.
+        decision: Rule that turns gallery rows into a name; thresholds are valid for one rule. "auto" takes the one
+            that named the gallery's own images best when they were enrolled.
         merge: When parts are merged into one character; None never merges.
         index: Which index is searched; "auto" is FAISS if it is installed.
         at_once: Scenes of a batch that are segmented in parallel; above 1 needs more memory and is meant for a GPU.
@@ -97,7 +100,7 @@ class SceneRetriever(pl.LightningModule):
         neighbours: int = 20,
         mirror: bool = True,
         renormalise: bool = True,
-        decision: Decision = "vote",
+        decision: Decision = "auto",
         merge: MergeConfig | None = None,
         index: IndexChoice = "auto",
         at_once: int = 1,
@@ -186,6 +189,7 @@ class SceneRetriever(pl.LightningModule):
             return
         vectors = encode_images(self.encoder, batch.pixels, mirror=self.mirror)
         self._enrolment.add(vectors, batch.labels, batch.paths, batch.augs)
+        self._enrolment.colours.append(batch.colours.cpu().numpy())
 
     def on_train_epoch_start(self) -> None:
         """Set the encoder to evaluation mode, and mark the gallery as not yet written."""
@@ -207,6 +211,7 @@ class SceneRetriever(pl.LightningModule):
         whole = Enrollment()
         whole.rows = gather_lists(self.trainer, own.rows)
         whole.vectors = gather_lists(self.trainer, own.vectors)
+        whole.colours = gather_lists(self.trainer, own.colours)
         self.withheld = self.withheld.removeprefix(_NOT_DONE)
         if self.trainer.is_global_zero or self.withheld:
             note = {"encoder": dict(self.encoder.recipe), "mirror": self.mirror}
@@ -214,7 +219,10 @@ class SceneRetriever(pl.LightningModule):
             if isinstance(data, GalleryDataModule):
                 plan = data.plan
                 note.update(enrolment=data.counts(), root=_relative_to_here(data.images_root))
-            self.built = built = whole.build(self.encoder.fingerprint, self.index, plan, note)
+            built = whole.build(self.encoder.fingerprint, self.index, plan, note)
+            heads = compare_rules(built.vectors, built.rows, frame_runs(built.rows), whole.colours_of(built.rows))
+            _LOG.info("%s", describe_comparison(heads))
+            self.built = built = built.noted({"heads": heads})
             if self.withheld:
                 self._trial = built
             elif self.replace:
@@ -250,7 +258,7 @@ class SceneRetriever(pl.LightningModule):
         self.scored = gather_lists(self.trainer, self.scored)
         gallery = self.analyzer.gallery
         if self.trainer.is_global_zero and self.scored:
-            self.thresholds = thresholds = thresholds_from(self.scored, self.decision)
+            self.thresholds = thresholds = thresholds_from(self.scored, self.analyzer.decision)
             if self.trainer.state.fn == TrainerFn.VALIDATING:
                 self.withheld = withheld(self.trainer, self.gallery)
                 if self.withheld:
@@ -277,7 +285,7 @@ class SceneRetriever(pl.LightningModule):
 
     def checked_analyzer(self) -> SceneAnalyzer:
         """Return ``analyzer``; InputError if the gallery's thresholds were chosen for another decision."""
-        check_decision(self.analyzer.gallery.thresholds, self.decision)
+        check_decision(self.analyzer.gallery.thresholds, self.analyzer.decision)
         return self.analyzer
 
     def on_test_start(self) -> None:

@@ -24,7 +24,8 @@ from naruto_vision.gallery.info import encoder_options
 from naruto_vision.io.bundles import file_sha256
 from naruto_vision.io.images import ImageSource, read_image
 from naruto_vision.io.inputs import ImageNames, find_images
-from naruto_vision.recognition.decision import ClassCentroids, Decision, decide
+from naruto_vision.recognition.decision import Decision, decide, recorded_rule
+from naruto_vision.recognition.heads import score_classes
 from naruto_vision.recognition.lookup import SearchResult, look_up, measure_threshold
 from naruto_vision.recognition.merging import MergeConfig, merge_parts
 from naruto_vision.recognition.result import SceneResult
@@ -50,7 +51,8 @@ class SceneAnalyzer:
         mirror: Average each crop's vector with that of the horizontally flipped crop.
         renormalise: Normalise averaged vectors to length 1. If off, every score is multiplied by the length of
             the average, as in the reference system.
-        decision: Rule that turns gallery rows into a name; see ``recognition.decision.decide``.
+        decision: Rule that turns gallery rows into a name; see ``recognition.decision.decide``. "auto" takes the one
+            that the gallery has recorded.
         merge: When parts of a character are merged; None never merges.
         overlay: Which regions the overlay shows; None takes the defaults.
         batch_size: Crops per forward pass; None takes 16 on a CPU and 256 elsewhere.
@@ -86,7 +88,7 @@ class SceneAnalyzer:
         neighbours: int = 20,
         mirror: bool = True,
         renormalise: bool = True,
-        decision: Decision = "vote",
+        decision: Decision = "auto",
         merge: MergeConfig | None = None,
         overlay: OverlayConfig | None = None,
         batch_size: int | None = None,
@@ -103,7 +105,7 @@ class SceneAnalyzer:
         self.neighbours = neighbours
         self.mirror = mirror
         self.renormalise = renormalise
-        self.decision: Decision = decision
+        self.decision = recorded_rule(gallery, decision)
         self.merge = merge
         self.overlay = overlay or OverlayConfig()
         self.batch_size = batch_size
@@ -273,7 +275,7 @@ class SceneAnalyzer:
             vectors, lengths = self._embed(scenes)
         with _timed(times, "search"):
             rows = self.gallery.search(vectors, self.neighbours)
-            scores = self._class_scores(vectors)
+            scores = score_classes(self.gallery, self.decision, vectors)
         thresholds = self.gallery.thresholds
         named = (
             decide(_shortened(found, length), thresholds, self.decision, {k: v * length for k, v in classes.items()})
@@ -310,17 +312,6 @@ class SceneAnalyzer:
             "decision": self.decision,
             "merge": repr(self.merge),
         }
-
-    @cached_property
-    def _centroids(self) -> ClassCentroids:
-        return ClassCentroids.of(self.gallery.vectors, [row.label for row in self.gallery.rows])
-
-    def _class_scores(self, vectors: Vectors) -> Sequence[dict[str, float]]:
-        match self.decision:
-            case "mean" | "prototype":
-                return self._centroids.scores(vectors, unit=self.decision == "prototype")
-            case "vote" | "top1" | "max":
-                return [{} for _ in vectors]
 
 
 def _shortened(neighbours: Sequence[Neighbour], length: float) -> Sequence[Neighbour]:

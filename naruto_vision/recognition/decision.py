@@ -3,17 +3,22 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
-
-import numpy as np
+from typing import Any, Literal, TypeAlias, get_args
 
 from naruto_vision.errors import InputError
+from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.thresholds import Thresholds, calibrate_thresholds
 from naruto_vision.geometry import area_xyxy, inclusive_iou_matrix, shared_pixels
-from naruto_vision.records import Identity, LabelledBox, Neighbour, ScenePrediction, Vectors
+from naruto_vision.records import Identity, LabelledBox, Neighbour, ScenePrediction
 
-Decision: TypeAlias = Literal["vote", "top1", "max", "mean", "prototype"]
+Rule: TypeAlias = Literal["vote", "top1", "max", "mean", "prototype", "centroid", "lda", "logreg"]
 """Rule that turns gallery rows into one name; see ``decide``."""
+
+ROW_RULES: frozenset[Rule] = frozenset({"vote", "top1", "max"})
+"""The rules that go by the nearest rows; the others need the scores of all classes."""
+
+Decision: TypeAlias = Literal["auto", Rule]
+"""A rule, or ``auto``: the one that the gallery has recorded; see ``recorded_rule``."""
 
 _REACH = 0.05  # temperature; on synthetic validation scenes all values from 0.03 up to equal votes do as well
 _INSIDE = 0.8  # a region with this fraction of its box inside a character's box is a part of it
@@ -22,7 +27,7 @@ _INSIDE = 0.8  # a region with this fraction of its box inside a character's box
 def decide(
     neighbours: Sequence[Neighbour],
     thresholds: Thresholds,
-    decision: Decision = "vote",
+    decision: Rule = "vote",
     class_scores: Mapping[str, float] | None = None,
 ) -> Identity:
     """Name a region by its nearest entries, or call it unknown.
@@ -33,6 +38,8 @@ def decide(
     - ``top1`` and ``max``: the class of the best row. The two names are synonyms.
     - ``mean``: the class whose rows have the highest mean cosine with the region. The score is that mean.
     - ``prototype``: the class whose mean direction is nearest. The score is the cosine with it.
+    - ``centroid``, ``lda``, ``logreg``: the class that a classifier of the gallery's rows scores highest; see
+      ``recognition.heads.Head``.
     """
     if not neighbours:
         msg = "decide: expected at least one neighbour, found none"
@@ -45,7 +52,7 @@ def decide(
         case "top1" | "max":
             scores = _best_of_each(neighbours)
             label = neighbours[0].label
-        case "mean" | "prototype":
+        case "mean" | "prototype" | "centroid" | "lda" | "logreg":
             if not class_scores:
                 msg = f"decide: expected the scores of all classes for {decision!r}, found none"
                 raise ValueError(msg)
@@ -77,35 +84,17 @@ def _most_votes(neighbours: Sequence[Neighbour]) -> str:
     return max(votes, key=lambda name: votes[name])  # on a tie the label of the nearest row, which comes first
 
 
-@dataclass(frozen=True)
-class ClassCentroids:
-    """The mean vector of each class, for the decision rules that score whole classes.
-
-    Example:
-        >>> rows = np.array([[1, 0], [0, 1]], dtype=np.float32)
-        >>> centroids = ClassCentroids.of(rows, ["ayame", "ayame"])
-        >>> centroids.scores(rows[:1], unit=False)
-        [{'ayame': 0.5}]
-    """
-
-    labels: tuple[str, ...]
-    means: Vectors
-
-    @classmethod
-    def of(cls, vectors: Vectors, labels: Sequence[str]) -> "ClassCentroids":
-        """Compute the means of unit rows (N, D) by the class of each."""
-        names, index, counts = np.unique(np.asarray(labels, dtype=object), return_inverse=True, return_counts=True)
-        sums = np.zeros((len(names), vectors.shape[1]), dtype=np.float64)
-        np.add.at(sums, index, vectors)
-        return cls(tuple(names.tolist()), (sums / counts[:, None]).astype(np.float32))
-
-    def scores(self, queries: Vectors, *, unit: bool) -> list[dict[str, float]]:
-        """Score every class for every query (Q, D), in [-1, 1]."""
-        means = self.means.astype(np.float64)
-        if unit:
-            lengths = np.linalg.norm(means, axis=1, keepdims=True)
-            means /= np.where(lengths > 0, lengths, 1.0)  # a mean of 0 has no direction
-        return [dict(zip(self.labels, row, strict=True)) for row in (queries @ means.T).tolist()]
+def recorded_rule(gallery: Gallery, decision: Decision = "auto") -> Rule:
+    """Return the rule of a gallery: that of its thresholds, or else the best of its enrolment, or else ``vote``."""
+    if decision != "auto":
+        return decision
+    chosen, noted = gallery.thresholds.chosen, gallery.note.get("heads") or {}
+    found: Any = (gallery.thresholds.decision if chosen else noted.get("decision")) or "vote"
+    if found not in get_args(Rule):
+        msg = f"{gallery.folder or 'gallery'}: expected a decision of {', '.join(get_args(Rule))}, found {found!r}"
+        raise InputError(msg)
+    rule: Rule = found
+    return rule
 
 
 def check_decision(thresholds: Thresholds, decision: str) -> None:

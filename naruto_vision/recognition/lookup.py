@@ -15,7 +15,8 @@ from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.index import QueryKind
 from naruto_vision.gallery.thresholds import Thresholds
-from naruto_vision.recognition.decision import decide
+from naruto_vision.recognition.decision import ROW_RULES, Decision, decide, recorded_rule
+from naruto_vision.recognition.heads import cross_validate, noted_strength, score_classes
 from naruto_vision.records import Identity, Neighbour, Vectors
 
 VOTES = 20
@@ -84,8 +85,9 @@ def look_up(
     k: int = 5,
     votes: int = VOTES,
     threshold: float | None = None,
+    decision: Decision = "auto",
 ) -> tuple[SearchResult, ...]:
-    """Search the gallery with each query, and name the query by the votes of its nearest rows.
+    """Search the gallery with each query, and name the query.
 
     Args:
         gallery: The gallery to search.
@@ -96,6 +98,8 @@ def look_up(
         votes: How many rows vote, at least 1.
         threshold: Images that score below it are unknown; from ``measure_threshold``, as the gallery's own thresholds
             were chosen on regions of scenes. None accepts every score, as for texts.
+        decision: Rule that names an image; "auto" takes the one that the gallery has recorded. Texts are named by
+            ``vote``, as classifiers know images only.
 
     Returns:
         One result per query, in order.
@@ -108,8 +112,12 @@ def look_up(
         raise ValueError(msg)
     rule = Thresholds(threshold if kind == "image" else None)
     results = []
-    for query, rows in zip(queries, gallery.search(vectors, max(k, votes), kind), strict=True):
-        identity = decide(rows[:votes], rule)
+    name_by = recorded_rule(gallery, decision) if kind == "image" else "vote"
+    found = zip(
+        queries, gallery.search(vectors, max(k, votes), kind), score_classes(gallery, name_by, vectors), strict=True
+    )
+    for query, rows, classes in found:
+        identity = decide(rows[:votes], rule, name_by, classes)
         hits = tuple(Hit(rank, row, _margin(row, rows)) for rank, row in enumerate(rows[:k], start=1))
         results.append(SearchResult(query, kind, identity, rule.threshold(identity.label), hits))
     return tuple(results)
@@ -148,7 +156,7 @@ class ImageThreshold:
         return {"score": self.score, "asked": self.searched, "right": self.right, "kept": kept}
 
 
-def measure_threshold(gallery: Gallery, votes: int = VOTES) -> ImageThreshold:
+def measure_threshold(gallery: Gallery, votes: int = VOTES, decision: Decision = "auto") -> ImageThreshold:
     """Find the score that 95 % of the correctly named gallery images reach (leave-one-out).
 
     Rows of the same image, including its augmented variants, do not vote on it. Near duplicates (frames of one shot)
@@ -157,7 +165,13 @@ def measure_threshold(gallery: Gallery, votes: int = VOTES) -> ImageThreshold:
     Args:
         gallery: The gallery; at most 500 of its rows are searched.
         votes: How many rows vote on an image, at least 1.
+        decision: As in ``look_up``; rules that score whole classes are fitted without the image and its near
+            duplicates.
     """
+    rule = recorded_rule(gallery, decision)
+    if rule not in ROW_RULES:
+        (tested,) = cross_validate([(rule, noted_strength(gallery))], gallery.vectors, gallery.rows)
+        return _image_threshold(tested.scores[tested.right].tolist(), len(tested.right))
     count = len(gallery)
     chosen = np.unique(np.linspace(0, count - 1, min(count, _SEARCHED)).round().astype(np.int64)).tolist()
     ids, paths = gallery.ids, Counter(row.path for row in gallery.rows if row.path)
@@ -165,11 +179,15 @@ def measure_threshold(gallery: Gallery, votes: int = VOTES) -> ImageThreshold:
     scores = []
     for number, rows in zip(chosen, gallery.search(gallery.vectors[chosen], votes + most), strict=True):
         others = _others(gallery.rows[number], ids[number], rows)[:votes]
-        named = decide(others, Thresholds()) if others else None
+        named = decide(others, Thresholds(), rule) if others else None
         if named is not None and named.label == gallery.rows[number].label:
             scores.append(named.score)
+    return _image_threshold(scores, len(chosen))
+
+
+def _image_threshold(scores: Sequence[float], searched: int) -> ImageThreshold:
     score = float(np.clip(np.quantile(scores, 1 - KEPT), -1.0, 1.0)) if len(scores) >= _FEWEST else None
-    return ImageThreshold(score, len(chosen), len(scores))
+    return ImageThreshold(score, searched, len(scores))
 
 
 def _others(own: GalleryRow, own_id: int, rows: Sequence[Neighbour]) -> list[Neighbour]:

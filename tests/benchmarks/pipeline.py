@@ -87,7 +87,15 @@ def whole(quick: bool) -> Iterator[Row]:
 
         def ours() -> None:
             shutil.rmtree(folder / "ours", ignore_errors=True)
-            _run("predict", str(scenes), "--gallery", str(folder / "gallery"), "--out", str(folder / "ours"))
+            _run(
+                "predict",
+                str(scenes),
+                "--decision=vote",
+                "--gallery",
+                str(folder / "gallery"),
+                "--out",
+                str(folder / "ours"),
+            )
 
         def stock() -> None:
             shutil.rmtree(folder / "stock", ignore_errors=True)
@@ -102,7 +110,11 @@ def whole(quick: bool) -> Iterator[Row]:
 def _draw_and_enrol(folder: Path, scenes: int, size: int = 384) -> None:
     counts = {"train": GALLERY_IMAGES, "valid": 0, "test": 0, "scenes": scenes, "valid-scenes": 0, "size": size}
     _run("draw", "--out", str(folder / "world"), *(f"--{name}={value}" for name, value in counts.items()))
-    options = ["--model.encoder.init_args.model=tiny-clip", f"--model.gallery={folder / 'gallery'}"]
+    options = [
+        "--model.encoder=ClipEncoder",
+        "--model.encoder.init_args.model=tiny-clip",
+        f"--model.gallery={folder / 'gallery'}",
+    ]
     _run("fit", "--config", "gallery.yaml", f"--data.root={folder / 'world'}", *options)
 
 

@@ -32,7 +32,11 @@ def answers(quick: bool) -> Iterator[Row]:
 def _first_scene(folder: Path) -> list[str]:
     counts = {"train": 2, "valid": 0, "test": 0, "scenes": 1, "valid-scenes": 0}
     run_process(own("draw", "--out", str(folder / "world"), *(f"--{key}={value}" for key, value in counts.items())))
-    more = ["--model.encoder.init_args.model=tiny-clip", f"--model.gallery={folder / 'gallery'}"]
+    more = [
+        "--model.encoder=ClipEncoder",
+        "--model.encoder.init_args.model=tiny-clip",
+        f"--model.gallery={folder / 'gallery'}",
+    ]
     run_process(own("fit", "--config", "gallery.yaml", f"--data.root={folder / 'world'}", *more))
     scene = ["predict", str(folder / "world/scenes/test/images"), *more, "--trainer.logger=false"]
     return own(*scene, "--out", str(folder / "out-{round}"))

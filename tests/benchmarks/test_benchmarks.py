@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import real
 from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.segment import best_ious
 from benchmarks.timing import Row
 from naruto_vision.cli.bench import Timing
+from naruto_vision.io.images import write_image
 from naruto_vision.records import Region
 
 FAST = ("T4", "T6")
@@ -47,3 +49,18 @@ def test_a_mask_is_matched_by_the_most_alike_whatever_its_prompt() -> None:
     assert best_ious([half, other, away], [full, half]) == [1.0, 1.0]
     assert best_ious([half], [full]) == [0.5]
     assert best_ious([away], [full]) == best_ious([], [full]) == [0.0]
+
+
+def test_real_images_are_measured_by_every_rule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 8), ("valid", 2)):
+        for label, colour in (("a", (220, 30, 30)), ("b", (30, 200, 30)), ("c", (30, 30, 220))):
+            for number in range(count):
+                image = np.clip(np.array(colour) + rng.integers(-25, 26, (24, 24, 3)), 0, 255).astype(np.uint8)
+                write_image(tmp_path / "set" / split / label / f"{number}.png", image)
+    (tmp_path / "other").mkdir()
+    real.main(["--data", str(tmp_path)])
+    lines = capsys.readouterr().out.splitlines()
+    assert "set: 24 enrolled, 3 classes, 6 queries" in lines
+    assert any(line.startswith("| 0.5 : 0.5 | 6 | 6 |") for line in lines)
+    assert any(line.startswith("other: left out: ") for line in lines)

@@ -117,6 +117,7 @@ OVERRIDES: dict[str, dict[str, str]] = {
     },
     "scenes-reference.yaml": {
         **FOUND,
+        "--model.gallery": "{folder}/gallery-reference",
         "--model.encoder.init_args.pretrained": "",
         "--model.segmenter.init_args.model.init_args.architecture": "tiny-sam",
         "--out": "{folder}/reference-results",

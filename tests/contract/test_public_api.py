@@ -17,8 +17,9 @@ import naruto_vision as nv
 
 RECORDS = {"Identity", "LabelledBox", "Neighbour", "Prompt", "Region", "ScenePrediction"}
 PARTS = {
-    *("ClipEncoder", "CropConfig", "DinoEncoder", "EnrollmentConfig", "Gallery", "GalleryRow", "GridPrompter"),
-    *("Int8Encoder", "MergeConfig", "OverlayConfig", "SamModel", "SceneAnalyzer", "SceneResult", "Segmenter"),
+    *("ClipEncoder", "ClipEnsemble", "CropConfig", "DinoEncoder", "EnrollmentConfig", "EnsembleEncoder", "Gallery"),
+    *("GalleryRow", "GridPrompter", "Int8Encoder", "MergeConfig", "OverlayConfig", "SamModel", "SceneAnalyzer"),
+    *("SceneResult", "Segmenter", "TimmEncoder"),
 }
 TRAINING = {
     *(

@@ -33,7 +33,11 @@ def world(tmp_path: Path) -> Path:
 
 
 def paths(world: Path) -> list[str]:
-    return [f"--model.gallery={world / 'gallery'}", "--model.encoder.init_args.model=tiny-clip"]
+    return [
+        f"--model.gallery={world / 'gallery'}",
+        "--model.encoder=ClipEncoder",
+        "--model.encoder.init_args.model=tiny-clip",
+    ]
 
 
 def command(world: Path, out: Path) -> list[str]:

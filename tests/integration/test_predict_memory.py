@@ -37,7 +37,11 @@ def world(tmp_path: Path) -> Path:
 def peak(world: Path, scenes: int) -> int:
     """Run ``predict`` in a process of its own and return its peak resident memory in KiB."""
     words = [sys.executable, "-m", "naruto_vision", "predict", str(world / str(scenes)), f"--out={world}/out{scenes}"]
-    words += [f"--model.gallery={world / 'gallery'}", "--model.encoder.init_args.model=tiny-clip"]
+    words += [
+        f"--model.gallery={world / 'gallery'}",
+        "--model.encoder=ClipEncoder",
+        "--model.encoder.init_args.model=tiny-clip",
+    ]
     words += ["--model.segmenter.init_args.prompter.init_args.points_per_side=4"]
     words += ["--trainer.logger=false", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
     child = subprocess.Popen(words, cwd=world, env={**os.environ, "OMP_NUM_THREADS": "1"})

@@ -419,3 +419,35 @@ def test_edits_are_not_lost_to_another_encoder_unless_that_is_wanted(
     module.replace = True
     trainer().fit(module, datamodule=data(world))
     assert Gallery.open(world / "gallery").generation == 1
+
+
+def test_enrolment_compares_the_rules_and_every_command_takes_the_best(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rng = np.random.default_rng(0)
+    for label, red in (("kuro", 100), ("akai", 125)):
+        for number in range(24):
+            green = int(rng.integers(30, 226))
+            colour = (red, green, 255 - green)  # only red tells them apart
+            write_image(tmp_path / "data" / "train" / label / f"{number}.png", np.full((16, 16, 3), colour, np.uint8))
+    folder = str(tmp_path / "gallery")
+    with caplog.at_level("INFO"):
+        trainer().fit(SceneRetriever(ColourEncoder(), gallery=folder), GalleryDataModule(root=str(tmp_path / "data")))
+    gallery = Gallery.open(folder)
+    heads = gallery.note["heads"]
+    rules = heads["rules"]
+    assert heads["decision"] != "vote"
+    assert rules[heads["decision"]]["right"] > rules["vote"]["right"]
+    assert 0 <= heads["colour"] <= heads["of"] == 48
+    assert f"decision {heads['decision']}: of 48 images" in caplog.text
+    chosen: Any = {
+        decision: SceneRetriever(ColourEncoder(), SquareSegmenter(), gallery=folder, decision=decision)
+        for decision in ("auto", "top1")
+    }
+    assert chosen["auto"].analyzer.decision == heads["decision"]
+    assert chosen["top1"].analyzer.decision == "top1"
+    (named,) = chosen["auto"].analyzer(scene((135, 150, 105))).identities
+    assert named.label == "akai"
+    old = Gallery.build(gallery.vectors, gallery.rows, fingerprint=gallery.fingerprint)
+    old.save(folder)
+    assert SceneRetriever(ColourEncoder(), SquareSegmenter(), gallery=folder).analyzer.decision == "vote"

@@ -9,18 +9,20 @@ import yaml
 
 from naruto_vision.cli.main import TRAINER_COMMANDS, main
 from naruto_vision.cli.trainer_args import (
-    BUNDLE,
     GALLERY,
     SCENES_CONFIG,
     SHORT_OPTIONS,
+    TUNED,
     VERBS,
     expand_argv,
     find_config,
 )
 from naruto_vision.cli.trainer_checks import check_typed
+from naruto_vision.encoders import ensemble
 from naruto_vision.encoders.clip import KIND as CLIP
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.dino import KIND as DINO
+from naruto_vision.encoders.ensemble import AUTO
 from naruto_vision.errors import FingerprintError, InputError, MissingPathError
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
@@ -213,8 +215,8 @@ def _gallery(folder: Path, note: dict[str, object]) -> str:
     return str(folder)
 
 
-def test_a_gallery_brings_its_encoder_where_nothing_was_tuned(
-    scenes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_gallery_brings_its_encoder(
+    scenes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
     recipe = {"kind": "clip", "model": "tiny-clip", "pretrained": None}
@@ -229,14 +231,23 @@ def test_a_gallery_brings_its_encoder_where_nothing_was_tuned(
     assert not any("encoder" in word for word in expand_argv("predict", [scenes, "--gallery", silent]))
     own = expand_argv("predict", [scenes, "--model.encoder.init_args.model=mine"])
     assert option not in own
-    assert option not in expand_argv("predict", [scenes, "--config", "scenes.yaml"])
-    (tmp_path / BUNDLE).mkdir(parents=True)
-    assert option not in expand_argv("predict", [scenes])
+    assert option not in own
+    for command in ("predict", "test", "validate"):
+        assert option in expand_argv(command, ["--config", "scenes.yaml"])
+        assert option not in expand_argv(command, ["--config", "scenes.yaml", "--model.encoder=DinoEncoder"])
+    assert option not in expand_argv("fit", ["--config", "gallery.yaml"])  # makes a new gallery
+    (tmp_path / "own.yaml").write_text("model: {}\n", encoding="utf-8")
+    assert option not in expand_argv("test", ["--config", "own.yaml"])
+    (tmp_path / TUNED).mkdir(parents=True)
+    with caplog.at_level("INFO"):
+        assert option in expand_argv("predict", [scenes])
+    assert f"{TUNED} is not used: enrol again" in caplog.text
 
 
 def test_the_config_names_the_gallery_and_the_encoder_that_are_looked_for() -> None:
     model = yaml.safe_load(config_path(SCENES_CONFIG).read_text(encoding="utf-8"))["model"]["init_args"]
-    assert (model["gallery"], model["encoder"]["init_args"]["model"]) == (GALLERY, BUNDLE)
+    assert (model["gallery"], model["encoder"]["init_args"]["model"]) == (GALLERY, AUTO)
+    assert TUNED == ensemble.TUNED
 
 
 def test_kinds_of_encoder_are_those_that_open() -> None:
@@ -252,5 +263,8 @@ def test_kinds_of_encoder_are_those_that_open() -> None:
 def test_another_encoder_is_told_with_the_option_that_opens_the_right_one(tmp_path: Path) -> None:
     folder = _gallery(tmp_path / "g", {"encoder": {"kind": "clip", "model": "tiny-clip", "pretrained": None}})
     segmenter = Segmenter(GridPrompter(2), SamModel(weights="tiny-sam"))
-    with pytest.raises(FingerprintError, match=r"built it \(--model\.encoder\.init_args\.model=tiny-clip\), or enrol"):
+    with pytest.raises(
+        FingerprintError,
+        match=r"built it \(--model\.encoder=\S+ --model\.encoder\.init_args\.model=tiny-clip\), or enrol",
+    ):
         SceneAnalyzer(segmenter, ClipEncoder("tiny-clip"), Gallery.open(folder))

@@ -183,8 +183,8 @@ def test_the_steps_around_the_blocks_are_open_clips_own(options: dict[str, Any])
 def _seen(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Note for each forward pass whether the shorter one was taken."""
     taken: list[bool] = []
-    name = "clip" if isinstance(encoder, ClipEncoder) else "dino"
-    own = {"clip": clip_class_token, "dino": timm_class_token}[name]
+    name = "clip" if isinstance(encoder, ClipEncoder) else "backbone"
+    own = {"clip": clip_class_token, "backbone": timm_class_token}[name]
 
     def noted(tower: nn.Module, pixels: torch.Tensor) -> torch.Tensor | None:
         token = own(tower, pixels)

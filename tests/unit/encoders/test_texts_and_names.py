@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from naruto_vision.encoders import dino, opening
+from naruto_vision.encoders import backbone, dino, opening
 from naruto_vision.encoders.base import Encoder, embed_images
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.dino import HUB_NAMES, DinoEncoder
@@ -251,8 +251,8 @@ def doors(monkeypatch: pytest.MonkeyPatch) -> None:
         return lambda *given, **options: _Opened(kind, *given, **options)
 
     monkeypatch.setattr(opening, "ClipEncoder", door("clip"))
-    for place in (opening, dino):
-        monkeypatch.setattr(place, "DinoEncoder", door("dino"), raising=False)
+    monkeypatch.setattr(dino, "DinoEncoder", door("dino"))
+    monkeypatch.setattr(backbone, "TimmEncoder", door("timm"))
 
 
 def _told(encoder: Encoder) -> tuple[str, Sequence[object], dict[str, object]]:
@@ -268,7 +268,9 @@ def _told(encoder: Encoder) -> tuple[str, Sequence[object], dict[str, object]]:
         ("tiny-clip", "clip"),
         ("ViT-B-32", "clip"),
         ("runs/dino-like-folder", "clip"),
-        ("vit_base_patch16_224", "clip"),  # a timm tower, but no DINO: open_clip is asked, and refuses it
+        ("vit_base_patch16_224", "timm"),
+        ("efficientnet-lite0", "timm"),
+        ("convnext_tiny", "clip"),  # open_clip has one too
         ("vit_small_patch14_dinov2.lvd142m", "dino"),
         *((name, "dino") for name in HUB_NAMES),
     ],
@@ -301,10 +303,12 @@ def test_a_recipe_is_opened_as_it_was() -> None:
         {"kind": "dino", "model": "x", "weights": None, "image_size": "98", "pooling": "cls"},
         {"kind": "dino", "model": "x", "weights": None, "image_size": 98, "pooling": "max"},
         {"kind": "dino", "model": "x", "weights": None, "image_size": 98},
+        {"kind": "timm", "model": "x", "weights": None, "image_size": "98", "pooling": "model"},
+        {"kind": "ensemble", "members": "x", "weights": [1.0]},
     ],
 )
 def test_another_recipe_is_refused_and_shown(recipe: dict[str, object]) -> None:
-    with pytest.raises(InputError, match="expected the recipe of a CLIP or DINO encoder, found ") as caught:
+    with pytest.raises(InputError, match="expected the recipe of an encoder, found ") as caught:
         opening.open_recipe(recipe)
     assert str(caught.value).endswith(repr(recipe))
 
@@ -322,8 +326,8 @@ def test_a_dino_describes_what_decides_its_vectors(pooling: Any) -> None:
     ("model", "size", "words"),
     [
         ("vit_tiny_patch16_224", 40, r"_224: expected an image size that is a multiple of its patch of 16, found 40$"),
-        ("resnet18", 32, r"^resnet18 at 32 pixels: expected a vision transformer \("),
-        ("vit_none", 32, r"vit_none: timm has no such model; DINOv2's are vit_"),
+        ("resnet18", 32, r"^resnet18: pooling 'cls' expected a vision transformer, found ResNet"),
+        ("vit_none", 32, r"vit_none: timm has no such model; it has .*vit_"),
     ],
 )
 def test_a_tower_that_cannot_be_is_refused_in_one_line(model: str, size: int, words: str) -> None:

@@ -156,7 +156,11 @@ def test_files_that_say_something_else_behind_right_hashes_are_refused(
         ({"encoder": {"kind": "clip"}}, []),
         (
             {"encoder": {"kind": "clip", "model": "ViT-B-32", "pretrained": "openai", "bits": None}},
-            ["--model.encoder.init_args.model=ViT-B-32", "--model.encoder.init_args.pretrained=openai"],
+            [
+                "--model.encoder=naruto_vision.ClipEncoder",
+                "--model.encoder.init_args.model=ViT-B-32",
+                "--model.encoder.init_args.pretrained=openai",
+            ],
         ),
         (
             {"encoder": {"kind": "dino", "model": "small", "image_size": 0}},

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from naruto_vision.gallery.thresholds import Thresholds
-from naruto_vision.recognition.decision import ClassCentroids, Decision, decide, score_regions
+from naruto_vision.recognition.decision import Rule, decide, score_regions
+from naruto_vision.recognition.heads import Head
 from naruto_vision.records import Box, Identity, LabelledBox, Neighbour, Region, ScenePrediction
 from naruto_vision.viz.overlay import OverlayConfig, choose_for_overlay
 
@@ -83,7 +84,7 @@ def test_threshold_top_k_and_unknown_filters() -> None:
 def test_topk_rows_vote_and_top1_takes_the_nearest() -> None:
     rows = (Neighbour(0, "a", 0.90), Neighbour(1, "b", 0.89), Neighbour(2, "b", 0.88))
     assert decide(rows, Thresholds(None), "vote").label == "b"
-    rules: tuple[Decision, ...] = ("top1", "max")
+    rules: tuple[Rule, ...] = ("top1", "max")
     for rule in rules:
         identity = decide(rows, Thresholds(None), rule)
         assert (identity.label, identity.score) == ("a", 0.90)
@@ -92,9 +93,9 @@ def test_topk_rows_vote_and_top1_takes_the_nearest() -> None:
 
 def test_mean_and_prototype_of_whole_classes() -> None:
     vectors = np.array([[1.0, 0.0], [0.0, 1.0], [0.8, 0.6]], dtype=np.float32)
-    centres = ClassCentroids.of(vectors, ["a", "a", "b"])
+    rules: tuple[Rule, ...] = ("mean", "prototype")
     query = np.array([[0.6, 0.8]], dtype=np.float32)
-    mean, prototype = centres.scores(query, unit=False)[0], centres.scores(query, unit=True)[0]
+    mean, prototype = (Head.fit(rule, vectors, ["a", "a", "b"]).by_label(query)[0] for rule in rules)
     assert mean == pytest.approx({"a": 0.7, "b": 0.96})  # (0.6 + 0.8) / 2
     assert prototype == pytest.approx({"a": 1.4 / 2**0.5, "b": 0.96})
     assert decide(ROWS, Thresholds(None), "mean", mean).label == "b"

@@ -20,7 +20,6 @@ from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.geometry import mask_from_rle
 from naruto_vision.io.typed_json import read_json_lines
 from naruto_vision.recognition.decision import (
-    ClassCentroids,
     Decision,
     ScoredRegion,
     check_decision,
@@ -28,6 +27,7 @@ from naruto_vision.recognition.decision import (
     score_regions,
     thresholds_from,
 )
+from naruto_vision.recognition.heads import Head, score_classes
 from naruto_vision.recognition.lookup import look_up
 from naruto_vision.recognition.merging import MergeConfig, common_pixels, merge_parts, touch, union_of
 from naruto_vision.recognition.writer import (
@@ -111,27 +111,28 @@ def test_class_scores_are_those_of_a_plain_loop(count: int, queries: int, seed: 
     rng = np.random.default_rng(seed)
     vectors, asked = _units(count, seed=seed), _units(queries, seed=seed + 1)
     labels = [str(rng.integers(3)) for _ in range(count)]
-    centres = ClassCentroids.of(vectors, labels)
-    assert centres.labels == tuple(sorted(set(labels)))
+    names = sorted(set(labels))
     for unit in (False, True):
-        for query, scores in zip(asked, centres.scores(asked, unit=unit), strict=True):
-            for label in centres.labels:
+        found = Head.fit("prototype" if unit else "mean", vectors, labels).by_label(asked)
+        for query, scores in zip(asked, found, strict=True):
+            assert list(scores) == names
+            for label in names:
                 mean = np.mean([v for v, name in zip(vectors, labels, strict=True) if name == label], axis=0)
                 length = float(np.linalg.norm(mean)) if unit else 1.0
                 assert scores[label] == pytest.approx(float(query @ mean) / length, abs=1e-5)
 
 
 def test_rows_that_cancel_out_have_no_direction_and_no_score() -> None:
-    centres = ClassCentroids.of(np.array([[1, 0], [-1, 0]], np.float32), ["a", "a"])
-    assert centres.scores(np.array([[1, 0]], np.float32), unit=True) == [{"a": 0.0}]
+    head = Head.fit("prototype", np.array([[1, 0], [-1, 0]], np.float32), ["a", "a"])
+    assert head.by_label(np.array([[1, 0]], np.float32)) == [{"a": 0.0}]
 
 
 def test_centres_of_a_gallery_are_those_of_its_rows() -> None:
     vectors = _units(3)
     gallery = Gallery.build(vectors, [GalleryRow(str(k), "bab"[k]) for k in range(3)], fingerprint="0" * 64)
-    centres = ClassCentroids.of(gallery.vectors, [row.label for row in gallery.rows])
-    assert centres.labels == ("a", "b")
-    assert centres.means[1] == pytest.approx((gallery.vectors[0] + gallery.vectors[2]) / 2, abs=1e-6)
+    (scores,) = score_classes(gallery, "mean", vectors[1:2])
+    mean = (gallery.vectors[0] + gallery.vectors[2]) / 2
+    assert scores == pytest.approx({"a": 1.0, "b": float(vectors[1] @ mean)}, abs=1e-6)
 
 
 def _region(box: Box, prompt: str = "") -> Region:
