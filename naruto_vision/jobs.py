@@ -55,7 +55,8 @@ def enrol(
     model = model_section(settings, path, {"encoder": encoder, "gallery": str(out)})
     with quiet_lightning():
         data = GalleryDataModule(str(root), None if valid is None else str(valid), **{"num_workers": 0, **kwargs})
-        trainer = pl.Trainer(**settings["trainer"], enable_progress_bar=False)
+        plain = {"logger": False, "callbacks": None, "enable_progress_bar": False}
+        trainer = pl.Trainer(**{**settings["trainer"], **plain})
         trainer.fit(parse_class(SceneRetriever, model, path), datamodule=data)
     return Gallery.open(out)
 

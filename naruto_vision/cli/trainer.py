@@ -155,8 +155,6 @@ class NarutoCLI(LightningCLI):
             raise InputError(f"{self.command}: an option or a config is nested too deep") from None
         path = self.config.get("ckpt_path")
         if path and path not in _CHECKPOINT_NAMES:
-            if not Path(path).exists():
-                raise InputError(_no_checkpoint(path, _callbacks_with("dirpath", self.config.trainer)))
             check_checkpoint(path)
 
     @override
@@ -218,18 +216,6 @@ class NarutoCLI(LightningCLI):
             for folder, (option, file) in folders.items():
                 locks.enter_context(folder_lock(folder, option, file=file))
             yield
-
-
-def _no_checkpoint(path: str, callbacks: Sequence[Namespace]) -> str:
-    """List the checkpoints that there are, newest first."""
-    folders = {each["init_args"]["dirpath"] for each in callbacks} - {None}
-    found = sorted((file for folder in folders for file in Path(folder).glob("*.ckpt")), key=_modified, reverse=True)
-    hint = f"there are {', '.join(map(str, found))}; last is the newest last.ckpt" if found else "there is none yet"
-    return f"--ckpt_path {path}: no such checkpoint; {hint}"
-
-
-def _modified(path: Path) -> float:
-    return path.stat().st_mtime
 
 
 def _device_name(trainer: pl.Trainer) -> str:

@@ -289,12 +289,18 @@ def recorded_encoder(argv: list[str]) -> list[str]:
         return []
     from naruto_vision.gallery.info import encoder_options, list_gallery
 
-    options = encoder_options(list_gallery(gallery).note)
-    if options:
-        unused = f"; {TUNED} is not used: enrol again to use it" if Path(TUNED).exists() else ""
-        unused = "" if any(TUNED in option for option in options) else unused
-        _LOG.info("using the encoder recorded in %s: %s%s", gallery, " ".join(options), unused)
-    return options
+    return encoder_options(list_gallery(gallery).note)
+
+
+def encoder_note(argv: Sequence[str], expanded: Sequence[str]) -> str:
+    """Say which encoder ``recorded_encoder`` has added to what was typed; empty if none."""
+    options = [word for word in expanded if word.startswith("--model.encoder")]
+    if not options or any(word.startswith(("--model.encoder", "--encoder")) for word in argv):
+        return ""
+    unused = f"; {TUNED} is not used: enrol again to use it" if Path(TUNED).exists() else ""
+    unused = "" if any(TUNED in option for option in options) else unused
+    gallery = [GALLERY, *_values(_GALLERY_OPTIONS, expanded)][-1]
+    return f"using the encoder recorded in {gallery}: {' '.join(options)}{unused}"
 
 
 def _expand_predict(argv: list[str]) -> list[str]:
@@ -422,6 +428,9 @@ def config_keys(value: object, parent: str = "") -> Iterator[tuple[str, str]]:
 
 def check_scenes(names: Sequence[str]) -> str:
     """Check that one of the named images can be read; return the value, in JSON, of the option that names them."""
+    if not any(os.path.lexists(name) or glob.has_magic(name) or name[:1] in {STDIN, "@"} for name in names):
+        more = f" (none of {len(names)} names)" if len(names) > 1 else ""
+        raise MissingPathError(names[0], f"image or folder{more}")
     from naruto_vision.io.inputs import find_images, split_names  # imports OpenCV
 
     names = [each for name in names for each in (split_names(sys.stdin.buffer.read()) if name == STDIN else [name])]

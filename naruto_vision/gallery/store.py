@@ -57,7 +57,7 @@ class LedgerLine(TypedDict):
     """A line of ``ledger.jsonl``: what a change did, and what undoes it."""
 
     generation: int
-    op: Literal["build", "add", "remove", "relabel", "thresholds", "reindex", "rollback"]
+    op: Literal["build", "enrol", "add", "remove", "relabel", "thresholds", "reindex", "rollback"]
     rows: Annotated[int, msgspec.Meta(ge=1)]
     next_id: _Id
     note: NotRequired[dict[str, Any]]

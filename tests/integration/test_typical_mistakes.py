@@ -38,7 +38,7 @@ AT_ONCE = [
     ("fit --config clip.yaml --root dat", "dat: no such folder (--data.root); did you mean data?"),
     ("fit --config clip.yaml --data.root nowhere", "nowhere: no such folder (--data.root)"),
     ("fit --config my.yaml", "images: no such folder (data.root of my.yaml); give yours: --data.root DIR"),
-    ("predict scene", "scene: no such scene folder; did you mean scenes?"),
+    ("predict scene", "scene: no such image or folder; did you mean scenes?"),
     ("test --config scenes.yaml --data.test nowhere --encoder tiny-clip", "nowhere: no such folder (--data.test)"),
     # galleries
     (f"{PREDICT} --gallery runs/galery", "runs/galery: no such gallery; did you mean runs/gallery?"),
@@ -58,10 +58,6 @@ AT_ONCE = [
     (f"{PREDICT} --encoder ViT-B-32", "run: naruto-vision weights download ViT-B-32.openai"),
     (f"{PREDICT} --encoder dinov2_vits14", "run: naruto-vision weights download dinov2_vits14"),
     ("fit --config clip-vitb32.yaml --root data", "run: naruto-vision weights download ViT-B-32.openai"),
-    (
-        "fit --config gallery.yaml --root data",
-        "runs/clip/bundle: no such model bundle; tune one with `naruto-vision fit",
-    ),
     ("weights download sam_vitb", "did you mean sam_vit_b"),
     # checkpoints
     ("test --config clip.yaml --root data --ckpt_path best", "--ckpt_path best: a new process does not know"),
@@ -70,7 +66,10 @@ AT_ONCE = [
     # values
     (f"{PREDICT} --threshold high", "--threshold: expected a number from -1 to 1, found 'high'"),
     (f"{PREDICT} --top-k few", "--top-k: expected a whole number of 0 or more, found 'few'"),
-    (f"{PREDICT} --decision best", "--decision: expected one of vote, top1, max, mean, prototype, found 'best'"),
+    (
+        f"{PREDICT} --decision best",
+        "--decision: expected one of auto, vote, top1, max, mean, prototype, centroid, lda, logreg, found 'best'",
+    ),
     (f"{PREDICT} --threshold", "--threshold SCORE: a value is missing; see `naruto-vision predict --help`"),
     (f"{FIT} --data.batch_size --precision auto", "--data.batch_size N: a value is missing"),
     (f"{PREDICT} --fail-fast=no", "--fail-fast=no: --fail-fast takes no value"),

@@ -94,7 +94,7 @@ def test_predict_of_nothing_readable_is_an_error(place: Path, capfd: pytest.Capt
     (place / "bad").mkdir()
     (place / "bad" / "a.png").write_bytes(b"x")
     assert predict("bad", "--out", "out") == 2
-    assert "none of 1 scenes can be read; first bad/a.png" in capfd.readouterr().err
+    assert "bad/a.png: not an image" in capfd.readouterr().err
     (place / "bad" / "a.png").rename(place / "bad" / "a.heic")
     assert predict("bad", "--out", "out") == 2
     assert ".heic (not read; convert to JPEG or PNG): 1" in capfd.readouterr().err

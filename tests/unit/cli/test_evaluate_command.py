@@ -272,7 +272,7 @@ def test_what_masks_lack_is_told(world: Path, capsys: pytest.CaptureFixture[str]
     log.write_text("[1]\n")
     assert "predictions.jsonl: line 1: expected an object, found [1]" in refused(masks)
     log.write_text("{\n")
-    assert "predictions.jsonl: not JSON" in refused(masks)
+    assert "predictions.jsonl: line 1: not JSON" in refused(masks)
     log.unlink()
     assert "omit --gt-masks" in refused(masks)
     (world / "coco.json").write_text(json.dumps({"images": [], "annotations": []}))

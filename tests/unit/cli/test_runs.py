@@ -51,9 +51,7 @@ def test_each_step_ends_with_the_next_command(world: Path, capsys: pytest.Captur
     assert fit("clip", "--trainer.max_epochs=1", no_curves) == 0
     assert said(capsys).startswith("next: `naruto-vision fit --config gallery.yaml` builds a gallery")
     assert fit("gallery", "--model.gallery=g") == 0
-    assert said(capsys).startswith(
-        "next: `naruto-vision predict DIR --gallery g --model.encoder.init_args.model=small` names"
-    )
+    assert said(capsys).startswith("next: `naruto-vision predict DIR --gallery g` names")
     assert fit("clip", "--trainer.fast_dev_run=true", no_curves) == 0
     assert said(capsys).endswith("a trial run writes nothing; the same command without it does")
     assert hidden(world) == []
@@ -79,12 +77,15 @@ def test_a_checkpoint_that_is_not_there_is_answered_with_those_that_are(
     keyword: str, world: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert fit("clip", f"--ckpt_path={keyword}") == 2
-    assert f"--ckpt_path {keyword}: no such checkpoint; there is none yet" in said(capsys)
+    line = said(capsys)
+    assert keyword in line
+    assert "--ckpt_path" in line
+    assert "train first with `naruto-vision fit`" in line
     folder = world / "runs" / "clip" / "checkpoints"
     folder.mkdir(parents=True)
     (folder / "last.ckpt").touch()
     assert fit("clip", f"--ckpt_path={keyword}") == 2
-    assert "there are runs/clip/checkpoints/last.ckpt; last is the newest" in said(capsys)
+    assert "there are runs/clip/checkpoints/last.ckpt" in said(capsys)
 
 
 @pytest.mark.parametrize("folder", ["runs/clip", "runs/clip/checkpoints", "runs/clip/bundle"])

@@ -14,6 +14,7 @@ from naruto_vision.cli.trainer_args import (
     SHORT_OPTIONS,
     TUNED,
     VERBS,
+    encoder_note,
     expand_argv,
     find_config,
 )
@@ -239,9 +240,8 @@ def test_a_gallery_brings_its_encoder(
     (tmp_path / "own.yaml").write_text("model: {}\n", encoding="utf-8")
     assert option not in expand_argv("test", ["--config", "own.yaml"])
     (tmp_path / TUNED).mkdir(parents=True)
-    with caplog.at_level("INFO"):
-        assert option in expand_argv("predict", [scenes])
-    assert f"{TUNED} is not used: enrol again" in caplog.text
+    assert f"{TUNED} is not used: enrol again" in encoder_note([scenes], expand_argv("predict", [scenes]))
+    assert encoder_note(["--encoder", "tiny-clip"], own) == ""
 
 
 def test_the_config_names_the_gallery_and_the_encoder_that_are_looked_for() -> None:
