@@ -1,7 +1,8 @@
 """Find and name the characters of an animated or drawn series in scenes.
 
-``load`` opens the analyzer of a run of ``predict``; the other names are its parts, and the modules and metrics to train
-and evaluate them. Names are imported on first use, so importing the package imports neither torch nor NumPy.
+``enrol`` builds a gallery, ``load`` opens the analyzer of a gallery or a run, ``evaluate`` measures its results; the
+other names are its parts, and the modules and metrics to train and evaluate them. Names are imported on first use, so
+importing the package imports neither torch nor NumPy.
 
 Example:
     >>> import naruto_vision as nv
@@ -13,10 +14,12 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
-    from naruto_vision.callbacks.reports import TuningFigures as TuningFigures
     from naruto_vision.callbacks.reports import TuningFiles as TuningFiles
     from naruto_vision.callbacks.scenes import SceneReportCallback as SceneReportCallback
     from naruto_vision.callbacks.scenes import SceneWriterCallback as SceneWriterCallback
+    from naruto_vision.callbacks.tensorboard import LateTensorBoardLogger as LateTensorBoardLogger
+    from naruto_vision.callbacks.tensorboard import SceneFigures as SceneFigures
+    from naruto_vision.callbacks.tensorboard import TuningFigures as TuningFigures
     from naruto_vision.data.box_data import BoxDataModule as BoxDataModule
     from naruto_vision.data.caption_data import CaptionDataModule as CaptionDataModule
     from naruto_vision.data.class_data import ClassDataModule as ClassDataModule
@@ -41,6 +44,8 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
     from naruto_vision.gallery.gallery import Gallery as Gallery
     from naruto_vision.gallery.gallery import edit_gallery as edit_gallery
     from naruto_vision.io.images import read_image as read_image
+    from naruto_vision.jobs import enrol as enrol
+    from naruto_vision.jobs import evaluate as evaluate
     from naruto_vision.loading import load as load
     from naruto_vision.metrics.evaluation import evaluate_scenes as evaluate_scenes
     from naruto_vision.metrics.scene_accuracy import SceneAccuracy as SceneAccuracy
@@ -71,8 +76,9 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
     from naruto_vision.viz.overlay import OverlayConfig as OverlayConfig
 
 _HOMES = {
-    "callbacks.reports": "TuningFigures TuningFiles",
+    "callbacks.reports": "TuningFiles",
     "callbacks.scenes": "SceneReportCallback SceneWriterCallback",
+    "callbacks.tensorboard": "LateTensorBoardLogger SceneFigures TuningFigures",
     "modules.wise_ft": "WiseSweep",
     "modules.zero_shot": "ZeroShotRetention",
     "data.box_data": "BoxDataModule",
@@ -92,6 +98,7 @@ _HOMES = {
     "gallery.enrollment": "EnrollmentConfig",
     "gallery.gallery": "Gallery edit_gallery",
     "io.images": "read_image",
+    "jobs": "enrol evaluate",
     "loading": "load",
     "metrics.evaluation": "evaluate_scenes",
     "metrics.scene_accuracy": "SceneAccuracy",

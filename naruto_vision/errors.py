@@ -1,6 +1,8 @@
 """The error classes; a message names the file or option, expected, found, and what to do."""
 
+import difflib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,10 +24,23 @@ class InputError(NarutoVisionError):
 
 
 class MissingPathError(InputError):
-    """A file or folder does not exist; ``what`` says which kind it is ("scene folder")."""
+    """A file or folder does not exist; ``what`` says which kind it is ("scene folder"). A similar name is suggested."""
 
     def __init__(self, path: str | Path, what: str, hint: str = "") -> None:
+        if near := _similar_path(Path(path)):
+            hint = f"did you mean {near}?"
         super().__init__(f"{path}: no such {what}" + (f"; {hint}" if hint else ""))
+
+
+def _similar_path(path: Path) -> Path | None:
+    """Find the neighbour with the most similar name; not one that differs in digits only, as frames do."""
+    try:
+        names = [other.name for other in path.parent.iterdir() if not other.name.startswith(".")]
+    except OSError:
+        return None
+    letters = re.sub(r"\d", "", path.name)
+    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.85)
+    return path.with_name(near[0]) if near and re.sub(r"\d", "", near[0]) != letters else None
 
 
 class BadImageError(InputError):
@@ -45,13 +60,25 @@ class FormatError(InputError):
 
 
 class JsonError(FormatError):
-    """A file is not valid JSON, or its JSON is rejected; ``error`` is the exception of the parser."""
+    """A file is not valid JSON, or its JSON is rejected; ``error`` is the exception of the parser.
 
-    def __init__(self, path: str | Path, error: Exception, hint: str = "") -> None:
+    ``line`` is the line of a JSON Lines file.
+    """
+
+    def __init__(self, path: str | Path, error: Exception, hint: str = "", line: int = 0) -> None:
         broken = isinstance(error, (json.JSONDecodeError, UnicodeError, RecursionError))
         what = "not JSON" if broken else "JSON that cannot be used"
         reason = str(error).partition("\n")[0].partition(" (char ")[0]  # line and column suffice
+        if line:
+            what, reason = f"line {line}: {what}", reason.partition(": line ")[0]
         InputError.__init__(self, f"{path}: {what} ({reason})" + (f"; {hint}" if hint else ""))
+
+
+class YamlError(FormatError):
+    """A file is not YAML, or YAML that is not read; ``reason`` has the line where it is known."""
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        InputError.__init__(self, f"{path}: not YAML ({reason})")
 
 
 class StateDictError(InputError):

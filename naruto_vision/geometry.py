@@ -12,6 +12,9 @@ Box: TypeAlias = tuple[int, int, int, int]
 Mask: TypeAlias = NDArray[np.bool_]
 """A binary mask: shape (H, W), bool."""
 
+MAX_PIXELS = 50_000_000
+"""Pixels of the largest image or mask that is read."""
+
 
 def xyxy_from_mask(mask: Mask) -> Box | None:
     """Find the tight box of a mask (H, W) in its own pixels; None if it is empty."""
@@ -113,17 +116,41 @@ def mask_from_rle(record: Mapping[str, Any]) -> Mask:
     """
     import cv2
 
-    size, counts = record.get("size"), record.get("counts")
+    height, width, runs = _checked_runs(record)
+    columns = np.repeat((np.arange(len(runs)) % 2).astype(np.uint8), runs).reshape(width, height)
+    return cv2.transpose(columns).view(np.bool_) if columns.size else np.zeros((height, width), np.bool_)
+
+
+def canonical_rle(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return ``rle_from_mask`` of checked run lengths without decoding them to pixels; None of an empty mask."""
+    from pycocotools import mask as coco
+
+    height, width, runs = _checked_runs(record)
+    inside, runs = (np.arange(len(runs)) % 2)[runs > 0], runs[runs > 0]
+    if not inside.any():
+        return None
+    first = np.flatnonzero(np.diff(inside, prepend=1 - inside[0]))  # runs of one kind become one
+    joined: list[int] = np.add.reduceat(runs, first).tolist()
+    plain = {"size": [height, width], "counts": [0] * int(inside[0]) + joined}
+    return {"size": [height, width], "counts": coco.frPyObjects(plain, height, width)["counts"].decode("ascii")}
+
+
+def _checked_runs(record: Mapping[str, Any]) -> tuple[int, int, NDArray[np.int64]]:
+    """Return height, width and run lengths of a record; ValueError unless they fill an image of a size that is read."""
+    size = record.get("size")
     if not (isinstance(size, Sequence) and len(size) == 2 and all(isinstance(n, int) and n >= 0 for n in size)):
         msg = f"run-length mask: expected size [height, width], found {size!r}"
         raise ValueError(msg)
     height, width = size
-    runs = _runs(counts)
-    if sum(runs.tolist()) != height * width or min(runs, default=0) < 0:
-        msg = f"run-length mask: expected runs that fill {height}x{width} pixels, found a sum of {sum(runs.tolist())}"
+    if height * width > MAX_PIXELS:
+        msg = f"run-length mask: expected at most {MAX_PIXELS} pixels, found {height}x{width}"
         raise ValueError(msg)
-    columns = np.repeat((np.arange(len(runs)) % 2).astype(np.uint8), runs).reshape(width, height)
-    return cv2.transpose(columns).view(np.bool_) if columns.size else np.zeros((height, width), np.bool_)
+    runs = _runs(record.get("counts"))
+    total = sum(runs.tolist())
+    if total != height * width or min(runs, default=0) < 0:
+        msg = f"run-length mask: expected runs that fill {height}x{width} pixels, found a sum of {total}"
+        raise ValueError(msg)
+    return height, width, runs
 
 
 def area_of_counts(counts: bytes) -> int:

@@ -1,10 +1,11 @@
 """``load``: the analyzer of a run, with the settings of its config."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from naruto_vision.cli.trainer_args import RUN_CONFIG, SCENES_CONFIG, find_config, read_config
-from naruto_vision.errors import FormatError, MissingPathError
+from naruto_vision.cli.trainer_args import RUN_CONFIG, SCENES_CONFIG, find_config, model_section, read_config
+from naruto_vision.errors import MissingPathError
 from naruto_vision.gallery.info import encoder_config, list_gallery
 from naruto_vision.gallery.store import MANIFEST
 
@@ -13,11 +14,16 @@ if TYPE_CHECKING:
 
 
 def load(
-    source: str | Path = "runs", *, config: str | Path = SCENES_CONFIG, device: str | None = None
+    source: str | Path = "runs",
+    *,
+    config: str | Path = SCENES_CONFIG,
+    device: str | None = None,
+    allow_imports: Sequence[str] = (),
 ) -> "SceneAnalyzer":
     """Open the analyzer of a run, with the settings of its config.
 
-    Class paths in a config outside of this package, Lightning and ``torch.optim`` are refused before they are imported.
+    Class paths in a config outside of this package, Lightning, ``torch.nn`` and ``torch.optim`` are refused before they
+    are imported, unless ``allow_imports`` or an installed plugin opens their package.
 
     Args:
         source: A folder that ``predict`` wrote (its own config is used); or a folder such as ``runs`` with ``gallery/``
@@ -25,6 +31,7 @@ def load(
         config: The config for a folder of the last two kinds: a YAML file, or the name of a packaged one. A file
             of your own keeps its encoder.
         device: Device to compute on ("cpu", "cuda"); None takes a GPU if there is one.
+        allow_imports: Names of packages of yours whose classes the config may name too.
 
     Returns:
         The analyzer; ``analyzer.analyze("scene.jpg")`` names the characters of a scene.
@@ -42,11 +49,7 @@ def load(
         ('ayame', 'unknown')
     """
     path, changes = _config_of(Path(source), str(config))
-    model = read_config(path).get("model")
-    if not isinstance(model, dict):
-        raise FormatError(path, "the key model", "none")
-    model["init_args"] = {**(model.get("init_args") or {}), **changes}
-    return _build(path, model, device)
+    return _build(path, model_section(read_config(path), path, changes), device, allow_imports)
 
 
 def _config_of(source: Path, config: str) -> tuple[Path, dict[str, Any]]:
@@ -61,18 +64,18 @@ def _config_of(source: Path, config: str) -> tuple[Path, dict[str, Any]]:
         raise MissingPathError(gallery, "gallery", hint)
     bundle, encoder = source / "clip" / "bundle", None
     if config == SCENES_CONFIG:
-        recorded = encoder_config(list_gallery(gallery).ledger[0].get("note", {}))
+        recorded = encoder_config(list_gallery(gallery).note)
         encoder = {"class_path": "ClipEncoder", "init_args": {"model": str(bundle)}} if bundle.is_dir() else recorded
     return find_config(config), {"gallery": str(gallery), **({"encoder": encoder} if encoder else {})}
 
 
-def _build(path: Path, model: dict[str, Any], device: str | None) -> "SceneAnalyzer":
+def _build(path: Path, model: dict[str, Any], device: str | None, allow_imports: Sequence[str]) -> "SceneAnalyzer":
     import torch
 
     from naruto_vision.cli.trainer import parse_class
     from naruto_vision.modules.scene_retriever import SceneRetriever
 
-    retriever = parse_class(SceneRetriever, model, path)
+    retriever = parse_class(SceneRetriever, model, path, allow_imports)
     analyzer = retriever.checked_analyzer()
     retriever.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return analyzer

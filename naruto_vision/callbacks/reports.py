@@ -1,7 +1,5 @@
-"""Reports of a tuning run: tables, plots and metrics in one folder, images in TensorBoard."""
+"""Reports of a tuning run: tables, plots and metrics in one folder."""
 
-import csv
-import io
 import logging
 import math
 from pathlib import Path
@@ -10,14 +8,13 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from matplotlib.figure import Figure
 from torch import Tensor
-from torchvision.utils import make_grid
 from typing_extensions import override
 
 from naruto_vision.io.atomic import atomic_file, write_json, write_text
+from naruto_vision.io.text import csv_text
 from naruto_vision.modules.clip_tuner import ContrastiveTuner
 from naruto_vision.modules.tuning import ExportBundle
 from naruto_vision.viz.figures import Line, line_figure
@@ -28,13 +25,12 @@ _SHARES = ("accuracy", "macro_accuracy", "macro_f1", "nearest_accuracy", "zero_s
 _WIDEST = 16.0  # inches; beyond it names get smaller, as a larger plot takes seconds an epoch
 _MOST_NUMBERS = 40  # classes; with more, numbers in the cells are illegible
 _DARK = 0.6  # cells above this fraction of their row have white numbers
-_EXAMPLES = 32
 
 
 def confusion_csv(confusion: Tensor, classes: tuple[str, ...]) -> str:
     """Format a confusion matrix (C, C), rows are true classes, with names on both sides."""
     rows = [["truth", *classes], *([name, *row] for name, row in zip(classes, confusion.tolist(), strict=True))]
-    return _csv(rows)
+    return csv_text(rows)
 
 
 def per_class_csv(confusion: Tensor, classes: tuple[str, ...]) -> str:
@@ -43,13 +39,7 @@ def per_class_csv(confusion: Tensor, classes: tuple[str, ...]) -> str:
     for index, name in enumerate(classes):
         right, total = int(confusion[index, index]), int(confusion[index].sum())
         rows.append([name, right, total, f"{right / total:.4f}" if total else ""])
-    return _csv(rows)
-
-
-def _csv(rows: list[list[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+    return csv_text(rows)
 
 
 def confusion_figure(confusion: Tensor, classes: tuple[str, ...]) -> Figure:
@@ -74,42 +64,6 @@ def confusion_figure(confusion: Tensor, classes: tuple[str, ...]) -> Figure:
         colour = "white" if float(shares[row, column]) > _DARK else "black"
         axes.text(column, row, str(int(confusion[row, column])), ha="center", va="center", color=colour)
     return figure
-
-
-def example_grid(pixels: Tensor, count: int) -> Tensor:
-    """Tile the first ``count`` of preprocessed images (B, 3, S, S), each scaled to [0, 1]: (3, H, W)."""
-    grid: Tensor = make_grid(pixels[:count].detach().cpu().float(), nrow=8, normalize=True, scale_each=True)
-    return grid
-
-
-class TuningFigures(Callback):
-    """Log the first batch and the confusion matrix of each new best validation to TensorBoard."""
-
-    @override
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Log the first training batch of a run."""
-        pixels = getattr(batch, "pixels", None)
-        if trainer.global_step == 0 and isinstance(trainer.logger, TensorBoardLogger) and torch.is_tensor(pixels):
-            trainer.logger.experiment.add_image("train/images", example_grid(pixels, _EXAMPLES), 0)
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the confusion matrix; in a fit only of a new best, as plotting takes as long as a step."""
-        self._show(trainer, pl_module, "valid")
-
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the confusion matrix."""
-        self._show(trainer, pl_module, "test")
-
-    def _show(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
-        if not isinstance(module, ContrastiveTuner) or module.figures is None or trainer.sanity_checking:
-            return
-        # This callback may run before or after the one that keeps the best metrics.
-        kept = trainer.state.fn != TrainerFn.FITTING or module.figures.score >= module.export.best.score
-        if kept and module.figures.confusion is not None and isinstance(trainer.logger, TensorBoardLogger):
-            figure = confusion_figure(module.figures.confusion, module.classes)
-            trainer.logger.experiment.add_figure(f"{stage}/confusion", figure, trainer.global_step)
 
 
 class TuningFiles(Callback):
@@ -163,8 +117,8 @@ class TuningFiles(Callback):
         self.epochs.append(row)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write everything."""
-        if isinstance(pl_module, ContrastiveTuner) and trainer.is_global_zero:
+        """Write everything, unless the run is a trial."""
+        if isinstance(pl_module, ContrastiveTuner) and trainer.is_global_zero and not pl_module.export.withheld:
             self._write(pl_module)
             kept = _describe(pl_module.export)
             stop = trainer.early_stopping_callback

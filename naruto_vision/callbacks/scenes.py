@@ -1,13 +1,13 @@
 """Write the files of each predicted scene, and the report of a test run."""
 
 import logging
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import BasePredictionWriter, Callback
-from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 from typing_extensions import override
 
@@ -15,11 +15,15 @@ from naruto_vision.data.gallery_data import GalleryDataModule
 from naruto_vision.data.scenes import SceneItem
 from naruto_vision.errors import InputError
 from naruto_vision.io.atomic import write_json
+from naruto_vision.io.images import Listing
 from naruto_vision.metrics.report import report_table
 from naruto_vision.modules.gathering import gather_lists
 from naruto_vision.modules.scene_retriever import SceneRetriever
+from naruto_vision.modules.trial import withheld
 from naruto_vision.recognition.writer import (
     LOG,
+    PAGE,
+    RUN,
     BackgroundWriter,
     SceneWriter,
     WriterConfig,
@@ -27,10 +31,9 @@ from naruto_vision.recognition.writer import (
     software_versions,
 )
 from naruto_vision.records import ScenePrediction
-from naruto_vision.viz.overlay import choose_for_overlay, draw_overlay, label_colours
 
 _LOG = logging.getLogger(__name__)
-_EXAMPLES = 12  # scenes in TensorBoard
+_REASONS = 5  # unreadable images that are named at the end; run.json and index.html have all
 
 
 class SceneWriterCallback(BasePredictionWriter):
@@ -42,22 +45,30 @@ class SceneWriterCallback(BasePredictionWriter):
         fail_fast: Stop at the first unreadable image instead of counting it.
     """
 
+    stage = "predict"
+
     def __init__(self, out: str = "runs/scenes", settings: WriterConfig | None = None, fail_fast: bool = False) -> None:
         super().__init__(write_interval="batch")
         self.out = Path(out)
         self.settings = settings or WriterConfig()
         self.fail_fast = fail_fast
         self.run: dict[str, Any] = {}
+        self.allowed_imports: Sequence[str] = ()  # packages that the command opened for configs; none opens itself
         self._writer: SceneWriter | None = None
         self._behind: BackgroundWriter | None = None
         self._bad: list[tuple[str, str]] = []
         self._index = ""
         self._scenes: Sequence[str] = ()
+        self._listing = Listing()
+        self._truth, self._whole = Path(), True
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Open the folder before scenes are loaded, so that finished scenes are skipped."""
         if stage != "predict":
+            return
+        if getattr(trainer, "fast_dev_run", False):
+            _LOG.info("nothing is written: %s", withheld(trainer, self.out))
             return
         data = getattr(trainer, "datamodule", None)
         if not isinstance(pl_module, SceneRetriever) or not isinstance(data, GalleryDataModule):
@@ -84,7 +95,12 @@ class SceneWriterCallback(BasePredictionWriter):
         self._behind = BackgroundWriter(self._writer, dataset.images)
         trainer.strategy.barrier("scene folder")  # all processes wait until leftovers are removed
         dataset.skip(self._writer.done)
+        self._listing = dataset.listing
+        self._scenes, self._truth, self._whole = dataset.scenes, dataset.truth_path, dataset.folder is not None
         self._scenes = dataset.scenes
+        if trainer.is_global_zero and (absent := len(self._writer.absent)):
+            text = "%d scenes in %s are no longer in %s: their results are kept, and not counted"
+            _LOG.info(text, absent, self.out, dataset.images)
         if trainer.is_global_zero and (done := self._count_done()):
             again = "use another --out to search them again" if done == len(self._scenes) else "the others are searched"
             _LOG.info("%d of %d scenes were already done (in %s); %s", done, len(self._scenes), self.out, again)
@@ -123,10 +139,19 @@ class SceneWriterCallback(BasePredictionWriter):
         self._finish_writing()
         bad = gather_lists(trainer, self._bad)
         if trainer.is_global_zero:
-            facts = {"versions": software_versions(), "index": self._index}
+            facts = {
+                "versions": software_versions(),
+                "index": self._index,
+                "allowed_imports": list(self.allowed_imports),
+                "passed_over": self._listing.as_json(),
+            }
             self.run = self._writer.finish(bad, facts)
-            _LOG.info("%s: %s", self.out, _summary(self.run["counts"]))
+            for line in [*self._listing.sentences(), *_summary(self.out, self.run, self._truth, whole=self._whole)]:
+                _LOG.info("%s", line)
         trainer.strategy.barrier("scene files")
+        if len(bad) == len(self._scenes):
+            msg = f"none of {len(bad)} scenes could be searched; first {min(bad)[1]}"
+            raise InputError(msg)
 
     @override
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
@@ -135,6 +160,8 @@ class SceneWriterCallback(BasePredictionWriter):
             if isinstance(pl_module, SceneRetriever):
                 self._write([found for found in pl_module.answered if found[0].image is not None])
             self._finish_writing()
+            if trainer.is_global_zero and self._writer is not None:
+                self._writer.write_page(self._bad)
         except OSError as error:  # the run already stops, most likely for this reason
             _LOG.warning("a scene could not be written: %s", error)
         stopped = not isinstance(exception, Exception)  # Ctrl-C or a signal, not an error
@@ -153,15 +180,25 @@ class SceneWriterCallback(BasePredictionWriter):
             self._writer.close()
 
 
-def _summary(counts: Mapping[str, int]) -> str:
-    return (
-        f"{counts['ok']} of {counts['seen']} scenes searched, {counts['quarantined']} could not be read; "
-        f"{counts['known']} of {counts['regions']} regions are known"
-    )
+def _summary(out: Path, run: Mapping[str, Any], truth: Path, *, whole: bool) -> Iterator[str]:
+    """Yield what was found, why images are left out, where to look and how to measure."""
+    counts, bad = run["counts"], run["quarantined"]
+    found = f"{counts['regions']} regions: {counts['known']} named, {counts['regions'] - counts['known']} unknown"
+    searched = f"{counts['ok']} of {counts['seen']} scenes searched, {counts['quarantined']} could not be read"
+    yield f"{out}: {searched}; {found}"
+    yield from (f"  {each['reason']}" for each in bad[:_REASONS])
+    if len(bad) > _REASONS:
+        yield f"  and {len(bad) - _REASONS} more, listed in {out / RUN}"
+    yield f"look at the scenes: open {out / PAGE} in a browser"
+    evaluate = shlex.join(["naruto-vision", "evaluate", "--gt", str(truth), "--preds-dir", str(out)])
+    form = '{"scene.jpg": [{"bbox": [x1, y1, x2, y2], "label": "name"}]}'
+    if not whole:
+        evaluate += "  # its scenes that were not searched count as missed"
+    yield f"measure: {evaluate}" if truth.is_file() else f"measure: write {truth} as {form}, then {evaluate}"
 
 
 class SceneReportCallback(Callback):
-    """Print scene accuracy, write ``results.json``, and show the first scenes in TensorBoard.
+    """Print scene accuracy and write ``results.json``.
 
     ``results.json`` scores all regions under their best label and, in ``shown``, the regions of the overlay.
 
@@ -169,39 +206,19 @@ class SceneReportCallback(Callback):
         out: The folder for ``results.json``.
     """
 
+    stage = "test"
+
     def __init__(self, out: str = "runs/scenes") -> None:
         self.out = Path(out)
-        self._shown = 0
-
-    @override
-    def on_test_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Show the first scenes in TensorBoard."""
-        self._shown = 0 if batch_idx == 0 else self._shown
-        if self._shown >= _EXAMPLES or not isinstance(pl_module, SceneRetriever):
-            return
-        if not isinstance(trainer.logger, TensorBoardLogger):
-            return
-        colours = label_colours(pl_module.analyzer.gallery.labels)
-        for item, prediction in outputs["predictions"][: _EXAMPLES - self._shown]:
-            self._shown += 1
-            if item.image is not None:
-                shown = choose_for_overlay(prediction, pl_module.overlay)
-                overlay = draw_overlay(item.image, prediction, shown, colours)
-                trainer.logger.experiment.add_image(f"scenes/{item.scene}", overlay, dataformats="HWC")
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the report of the test that just ended."""
         if not isinstance(pl_module, SceneRetriever) or not trainer.is_global_zero:
             return
         searched, shown = pl_module.reports["test"], pl_module.reports["test_shown"]
-        write_json(self.out / "results.json", {**searched.as_json(), "shown": shown.as_json()})
+        if reason := withheld(trainer, self.out / "results.json"):
+            _LOG.info("nothing was written: %s", reason)
+        else:
+            write_json(self.out / "results.json", {**searched.as_json(), "shown": shown.as_json()})
         Console().print(report_table(searched, title="Scenes: every region under its best label"))
         Console().print(report_table(shown, title="Scenes: what people are shown (NMS, threshold, unknown)"))

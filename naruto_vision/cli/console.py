@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from naruto_vision.errors import InputError
+from naruto_vision.io.text import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID
@@ -42,6 +43,18 @@ def fraction(text: str) -> float:
 def cosine(text: str) -> float:
     """Read a number in [-1, 1], for argparse's ``type``."""
     return _number_within(text, -1.0, 1.0)
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """Return what reads one of these words, for argparse's ``type``."""
+
+    def read(text: str) -> str:
+        if text not in choices:
+            msg = f"expected one of {', '.join(choices)}, found {text!r}"
+            raise argparse.ArgumentTypeError(msg)
+        return text
+
+    return read
 
 
 def _number_within(text: str, low: float, high: float) -> float:
@@ -82,19 +95,26 @@ def check_empty(out: Path) -> None:
 
 
 def show(*items: "str | Table") -> None:
-    """Print lines and tables on stdout; names of files that are not valid Unicode are printed as their bytes."""
+    """Print lines and tables on stdout, control characters escaped; names that are not Unicode as their bytes."""
     for item in items:
         if isinstance(item, str):
-            sys.stdout.write(f"{item}\n")
+            sys.stdout.write(f"{printable(item)}\n")
         else:
             from rich.console import Console
 
             Console().print(item)
 
 
+def warn(line: str) -> None:
+    """Print a line on stderr, control characters escaped."""
+    sys.stderr.write(f"{printable(line)}\n")
+
+
 def show_json(document: object) -> None:
     """Print a JSON document on stdout."""
-    show(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False))
+    from naruto_vision.io.atomic import utf8
+
+    show(utf8(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False)).decode())
 
 
 def make_table(columns: Iterable[str], rows: Iterable[Iterable[object]], title: str = "") -> "Table":
@@ -103,9 +123,10 @@ def make_table(columns: Iterable[str], rows: Iterable[Iterable[object]], title: 
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*map(escape, columns), title=Text(title) if title else None, title_justify="left")
+    title_text = Text(printable(title)) if title else None
+    table = Table(*(escape(printable(column)) for column in columns), title=title_text, title_justify="left")
     for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))  # neither markup nor emoji codes
+        table.add_row(*(Text(printable(str(cell))) for cell in row))  # neither markup nor emoji codes
     return table
 
 

@@ -1,8 +1,6 @@
-"""``naruto-vision data prepare|audit|split|shard``, and the options of every command that reads class data."""
+"""``naruto-vision data prepare|audit|split|shard|convert``, and the options of every command that reads class data."""
 
 import argparse
-import csv
-import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +17,7 @@ from naruto_vision.cli.console import (
 )
 from naruto_vision.cli.gallery import add_encoder_options
 from naruto_vision.errors import FormatError, InputError, MissingPathError
+from naruto_vision.io.locks import folder_lock
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -108,7 +107,7 @@ def _scan(items: "AuditItems") -> "ScannedImages":
 
 
 def _prepare_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--root", type=Path, default=Path("data"), metavar="DIR", help="folder of the data set")
+    _root_option(parser)
     parser.add_argument("--out", type=Path, default=Path("manifests"), metavar="DIR", help="output folder")
     add_reading_options(parser)
 
@@ -142,6 +141,12 @@ def _renamed(rules: "ReadRules", tables: "Mapping[Split, ClassTable]") -> "Itera
         yield f"not renamed, as no class has the name: {', '.join(unused)}"
 
 
+def _remarks(tables: "Mapping[Split, ClassTable]") -> "Iterator[str]":
+    """Report rows of every reason, and what was passed over."""
+    for split, table in tables.items():
+        yield from (f"{split}: {remark}" for remark in table.report.remarks())
+
+
 def prepare(arguments: argparse.Namespace) -> int:
     """Read the data set, write the manifests, print what was kept."""
     from naruto_vision.data.readers import manifest_base, write_manifests
@@ -155,15 +160,22 @@ def prepare(arguments: argparse.Namespace) -> int:
         "every row seen is kept, discarded, missing, refused or a duplicate"
     )
     base = manifest_base(arguments.root, tables)
-    write_manifests(arguments.out, tables, base, classes, note)
-    show(_counts_table(tables), *_renamed(rules, tables), f"{len(classes)} classes: {', '.join(classes)}")
+    with folder_lock(arguments.out, "--out"):
+        write_manifests(arguments.out, tables, base, classes, note)
+    show(_counts_table(tables), *_renamed(rules, tables), *_remarks(tables))
+    show(f"{len(classes)} classes: {', '.join(classes)}")
     show(_where(arguments.out, base))
     return 0
 
 
 def _root_option(parser: argparse.ArgumentParser) -> None:
-    text = "a Roboflow export, class folders, boxes (COCO, YOLO, VOC, ...), shards or a folder of manifests"
-    parser.add_argument("root", type=Path, metavar="ROOT", help=text)
+    text = "a Roboflow export, class folders, shards or a folder of manifests"
+    parser.add_argument("root", type=_path, nargs="?", default=argparse.SUPPRESS, metavar="ROOT", help=text)
+    parser.add_argument("--root", type=Path, default=Path("data"), metavar="DIR", help="the same as ROOT")
+
+
+def _path(text: str) -> Path | str:
+    return text if text is argparse.SUPPRESS else Path(text)  # argparse converts this default too
 
 
 def _audit_options(parser: argparse.ArgumentParser) -> None:
@@ -271,14 +283,15 @@ def audit(arguments: argparse.Namespace) -> int:
     from naruto_vision.data import leaks
     from naruto_vision.io.atomic import write_json
 
+    tables = _read(arguments, need_files=False)
+    items = leaks.collect_items(tables, arguments.gallery)
     encoder = None
     if arguments.encoder:
         from naruto_vision.encoders.opening import open_encoder
 
-        encoder = open_encoder(arguments.encoder, arguments.pretrained)
-    items = leaks.collect_items(_read(arguments, need_files=False), arguments.gallery)
+        encoder = open_encoder(arguments.encoder, arguments.weights)
     found = leaks.audit(items, _scan(items), window=arguments.window, numbers=arguments.numbers)
-    lines, document = list(_notes(found)), found.as_json()
+    lines, document = [*_notes(found), *_remarks(tables)], found.as_json()
     if arguments.out is not None:
         lines.append(_write_pairs(found, arguments))
     if encoder is not None:
@@ -330,13 +343,12 @@ def _write_suspects(found: "Audit", checked: "VectorAudit", arguments: argparse.
     """Write ``neighbours.csv``, one line per image, and ``suspects.png``."""
     from naruto_vision.io.atomic import write_text
     from naruto_vision.io.images import write_image
+    from naruto_vision.io.text import csv_text
     from naruto_vision.viz.overlay import label_colours
     from naruto_vision.viz.sheets import draw_rows
 
     table, sheet = arguments.out / "neighbours.csv", arguments.out / "suspects.png"
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(checked.rows())
-    write_text(table, text.getvalue())
+    write_text(table, csv_text(checked.rows()))
     yield f"the neighbours' classes of every image are in {table}"
     suspects = checked.suspects[:_SHEET_ROWS]
     if not suspects:
@@ -393,12 +405,14 @@ def split(arguments: argparse.Namespace) -> int:
     scanned.quarantine.check(1.0)
     base = manifest_base(arguments.root, tables)
     found = split_items(tables, items, scanned, plan)
-    write_manifests(arguments.out, found.tables, base, found.tables["train"].classes, found.note())
-    write_json(arguments.out / "split.json", found.as_json())
-    scanned.quarantine.write(arguments.out / "quarantine.jsonl")
+    with folder_lock(arguments.out, "--out"):
+        write_manifests(arguments.out, found.tables, base, found.tables["train"].classes, found.note())
+        write_json(arguments.out / "split.json", found.as_json())
+        scanned.quarantine.write(arguments.out / "quarantine.jsonl")
     show(split_table(found.tables))
     reports = {split: table.report for split, table in tables.items()}
     show(*(f"{split}: {report.summary()}" for split, report in reports.items() if report.kept < report.seen))
+    show(*_remarks(tables))
     show(found.note(), f"audit of the result: {found.leaking} held-out images leak")
     if scanned.quarantine.quarantined:
         show(f"{scanned.quarantine.quarantined} images cannot be read and were left out: quarantine.jsonl")
@@ -416,7 +430,7 @@ def _shard_options(parser: argparse.ArgumentParser) -> None:
     text = "JPEG quality, 1 to 100; 0 stores lossless PNG"
     add("--quality", type=whole_number, default=0, metavar="Q", help=text)
     text = "maximum fraction of unreadable images"
-    add("--max-bad", type=fraction, default=0.05, metavar="FRACTION", help=text)
+    add("--max-bad-fraction", type=fraction, default=0.05, metavar="FRACTION", help=text)
     add_reading_options(parser)
 
 
@@ -425,20 +439,22 @@ def shard(arguments: argparse.Namespace) -> int:
     from naruto_vision.data.shards import ShardPlan, check_out, write_split
     from naruto_vision.io.quarantine import Quarantine
 
-    plan = ShardPlan(arguments.size, arguments.shard_size, arguments.quality, arguments.max_bad)
+    plan = ShardPlan(arguments.size, arguments.shard_size, arguments.quality, arguments.max_bad_fraction)
     tables = _read(arguments)
-    check_out(arguments.out)
     quarantine = Quarantine("images")
     images = sum(len({row.path for row in table.rows}) for table in tables.values())
     kept = 0
-    try:
-        with progress("packing images", images) as advance:
-            for split, table in tables.items():
-                kept += write_split(arguments.out, split, table, plan, quarantine, advance)
-    finally:
-        quarantine.write(arguments.out / "quarantine.jsonl")
+    with folder_lock(arguments.out, "--out"):
+        check_out(arguments.out)
+        try:
+            with progress("packing images", images) as advance:
+                for split, table in tables.items():
+                    kept += write_split(arguments.out, split, table, plan, quarantine, advance)
+        finally:
+            quarantine.write(arguments.out / "quarantine.jsonl")
     counts = quarantine.counts()
     show(
+        *_remarks(tables),
         f"{counts['ok']} of {counts['seen']} images are in {arguments.out}"
         + (f"; {counts['quarantined']} could not be read, see quarantine.jsonl" if counts["quarantined"] else "")
         + (f"; {kept} shards were kept" if kept else ""),
@@ -447,9 +463,29 @@ def shard(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _convert_options(parser: argparse.ArgumentParser) -> None:
+    text = "boxes of one split: a COCO, Label Studio or CSV file, gt.json, or a folder of images with their annotations"
+    parser.add_argument("source", type=Path, metavar="SRC", help=text)
+    text = "format to write; only COCO keeps masks"
+    parser.add_argument("--to", choices=("coco", "yolo", "voc", "gt"), required=True, help=text)
+    text = "output folder: coco.json, data.yaml and labels/, Annotations/, or gt.json; images are not copied"
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=text)
+
+
+def convert(arguments: argparse.Namespace) -> int:
+    """Read box annotations and write them in another format."""
+    from naruto_vision.data.box_writers import read_annotated, write_annotated
+
+    images, classes = read_annotated(arguments.source)
+    target = write_annotated(arguments.out, arguments.to, images, classes)
+    show(f"{sum(len(image.boxes) for image in images)} boxes of {len(images)} images are in {target}")
+    return 0
+
+
 COMMANDS = {
     "data prepare": (_prepare_options, prepare),
     "data audit": (_audit_options, audit),
     "data split": (_split_options, split),
     "data shard": (_shard_options, shard),
+    "data convert": (_convert_options, convert),
 }

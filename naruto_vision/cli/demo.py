@@ -11,6 +11,7 @@ from naruto_vision.cli.console import count, progress, show, whole_number
 from naruto_vision.errors import InputError
 from naruto_vision.io.atomic import write_json
 from naruto_vision.io.bundles import config_path
+from naruto_vision.io.locks import folder_lock, is_in_use, lock_beside
 
 _VALID_SCENES = 60  # some two hundred regions: with fewer the threshold varies too much
 
@@ -53,9 +54,10 @@ def draw(arguments: argparse.Namespace) -> int:
         plan = SyntheticConfig(**sizes, quirks=arguments.quirks)
     except ValueError as error:
         raise InputError(str(error)) from None
-    check_folder(out, force=arguments.force)  # before the progress bar is shown
-    with progress("drawing", plan.steps(len(cast))) as advance:
-        write_dataset(out, cast, plan, force=arguments.force, advance=advance)
+    with folder_lock(out, "--out", file=lock_beside(out)):
+        check_folder(out, force=arguments.force)  # before the progress bar is shown
+        with progress("drawing", plan.steps(len(cast))) as advance:
+            write_dataset(out, cast, plan, force=arguments.force, advance=advance)
     images = len(cast) * (plan.train + plan.valid + plan.test)
     each = f"per character {plan.train} to train, {plan.valid} to validate and {plan.test} to test"
     scenes = f"{plan.scenes + plan.valid_scenes} scenes ({plan.scenes} test, {plan.valid_scenes} validation)"
@@ -76,6 +78,12 @@ def _demo_options(parser: argparse.ArgumentParser) -> None:
 
 def demo(arguments: argparse.Namespace) -> int:
     """Draw, fine-tune, build a gallery, predict and evaluate with the README's commands; print one table."""
+    _check_demo(arguments)
+    with folder_lock(arguments.out, "--out"):
+        return _demo(arguments)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from naruto_vision.metrics.report import table_from_json
@@ -99,21 +107,22 @@ def demo(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _prepare_folder(arguments: argparse.Namespace) -> None:
-    """Make the output folder and remove an earlier demo's files; InputError if it has other files."""
-    out: Path = arguments.out
+def _check_demo(arguments: argparse.Namespace) -> None:
     if arguments.train < 2:
         msg = f"--train {arguments.train}: expected at least 2"
         raise InputError(msg)
-    if out.exists() and not out.is_dir():
-        msg = f"{out}: expected a folder, found a file; give another --out"
+    if arguments.out.exists() and not arguments.out.is_dir():
+        msg = f"{arguments.out}: expected a folder, found a file; give another --out"
         raise InputError(msg)
-    if out.is_dir() and any(out.iterdir()):
+
+
+def _prepare_folder(arguments: argparse.Namespace) -> None:
+    """Remove an earlier demo's files from the output folder; InputError if it has other files."""
+    if is_in_use(arguments.out):
         if not arguments.force:
-            msg = f"{out}: is not empty; give another --out, or --force to replace it"
+            msg = f"{arguments.out}: is not empty; give another --out, or --force to replace it"
             raise InputError(msg)
-        _clear(out)
-    out.mkdir(parents=True, exist_ok=True)
+        _clear(arguments.out)
 
 
 def _clear(out: Path) -> None:
@@ -161,7 +170,7 @@ def _run_step(argv: list[str]) -> None:
 def _where(out: Path, seconds: float) -> str:
     return (
         f"Done in {seconds / 60:.1f} minutes. The results:\n"
-        f"  {out / 'runs' / 'scenes' / 'overlay'}   the scenes with boxes and names\n"
+        f"  {out / 'runs' / 'scenes' / 'index.html'}   the scenes with boxes and names, in a browser\n"
         f"  {out / 'runs' / 'scenes' / 'json'}      the predictions as JSON\n"
         f"  {out / 'results.json'}          this table, with counts and 95 % intervals\n"
         f"  tensorboard --logdir {out / 'lightning_logs'}   curves, confusion matrix, examples"

@@ -3,7 +3,6 @@
 import argparse
 import os
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -16,9 +15,11 @@ from naruto_vision.cli.console import (
     progress,
     sheet_path,
     show,
+    warn,
     whole_number,
 )
 from naruto_vision.errors import InputError, MissingPathError
+from naruto_vision.io.names import label_name
 
 if TYPE_CHECKING:
     from naruto_vision.data.ground_truth import PredictionFolder
@@ -33,7 +34,8 @@ _COUNTS = "NAME=RIGHT/MATCHED/SEEN/ALL"
 
 def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--gt", type=Path, required=True, metavar="FILE", help="ground truth: gt.json, the objects of each scene")
+    text = "ground truth: gt.json, a COCO, Label Studio or CSV file of boxes, or a folder of images with annotations"
+    add("--gt", type=Path, required=True, metavar="PATH", help=text)
     text = "predictions: the --out folder of `predict`, or a folder with one JSON file per scene"
     add("--preds-dir", type=Path, required=True, metavar="DIR", help=text)
     add("--compare", type=Path, nargs="+", default=[], metavar="DIR", help="predictions of other runs to compare with")
@@ -63,7 +65,7 @@ def read_label_map(text: str) -> dict[str, str]:
     """Read labels to rename from the command line."""
     names: dict[str, str] = {}
     for pair in filter(None, (part.strip() for part in text.split(";"))):
-        old, colon, new = (name.strip() for name in pair.partition(":"))
+        old, colon, new = map(label_name, pair.partition(":"))
         if not (old and colon and new):
             msg = f"--label-map: expected pairs like 'Mira:Myra;Bo:Boh', found {pair!r}"
             raise InputError(msg)
@@ -75,10 +77,27 @@ def read_label_map(text: str) -> dict[str, str]:
 
 def warn_unused_labels(names: Mapping[str, str], sides: Sequence[Mapping[str, Sequence["LabelledBox"]]]) -> None:
     """Warn of labels in ``--label-map`` that no object or prediction has."""
-    found = {box.label for side in sides for boxes in side.values() for box in boxes}
+    found = _labels(sides)
     unused = [old for old, new in names.items() if old not in found and old != new]
     if unused:
-        sys.stderr.write(f"--label-map: no object and no prediction has the label {', '.join(unused)}\n")
+        warn(f"--label-map: no object and no prediction has the label {', '.join(unused)}")
+
+
+def _labels(sides: Sequence[Mapping[str, Sequence["LabelledBox"]]]) -> set[str]:
+    return {box.label for side in sides for boxes in side.values() for box in boxes}
+
+
+def unknown_names(
+    truth: Mapping[str, Sequence["LabelledBox"]], predicted: Sequence[Mapping[str, Sequence["LabelledBox"]]]
+) -> list[str]:
+    """Report names in the ground truth that no prediction has: none of them is most likely an error of spelling."""
+    wanted, found = _labels([truth]) - {"unknown"}, _labels(predicted) - {"unknown"}
+    absent = sorted(wanted - found)
+    if not (absent and found):
+        return []
+    lists = [", ".join(names[:_SHOWN]) + ", …" * (len(names) > _SHOWN) for names in (absent, sorted(found))]
+    which = f"{len(absent)} of {len(wanted)}" if len(absent) < len(wanted) else "all of them: are the names the same?"
+    return [f"names of the ground truth in no prediction: {lists[0]} ({which}); predictions have {lists[1]}"]
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
@@ -89,7 +108,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
     names = read_label_map(arguments.label_map)
     images = _images(arguments)
-    found = read_gt(arguments.gt)
+    found = read_gt(arguments.gt, arguments.scenes_dir)
     truth = rename_labels(found, names)
     if not truth:
         msg = f"{arguments.gt}: expected at least one scene, found none"
@@ -97,6 +116,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     runs = run_names([arguments.preds_dir, *arguments.compare])
     folders, evaluations = _evaluate_all(arguments, truth, names, list(runs.values()))
     warn_unused_labels(names, [found, *(folder.scenes for folder in folders)])
+    show(*unknown_names(truth, [rename_labels(folder.scenes, names) for folder in folders]))
     documents = [
         _document(arguments, truth, names, folder, evaluation)
         for folder, evaluation in zip(folders, evaluations, strict=True)
@@ -125,10 +145,11 @@ def _print(
     """Print the tables of every run, their comparison, and the verdicts of these scenes."""
     from rich.markup import escape
 
+    from naruto_vision.io.text import printable
     from naruto_vision.metrics import report
 
     for name, document in runs.items():
-        show(report.table_from_json(document, escape(name)), report.reasons_table(document))
+        show(report.table_from_json(document, escape(printable(name))), report.reasons_table(document))
         show(report.bounds_table(document))
         if "fragments" in document:
             show(report.fragments_table(document))
@@ -157,7 +178,9 @@ def remarks(files: Mapping[str, Any]) -> list[str]:
 
 def _images(arguments: argparse.Namespace) -> Path:
     """Return the folder of scene images, checked if ``--sheet`` needs it."""
-    folder: Path = arguments.scenes_dir or arguments.gt.parent / "images"
+    base: Path = arguments.gt if arguments.gt.is_dir() else arguments.gt.parent
+    beside = base if arguments.gt.name != "gt.json" and not (base / "images").is_dir() else base / "images"
+    folder: Path = arguments.scenes_dir or beside
     if arguments.sheet and not folder.is_dir():
         raise MissingPathError(folder, "folder of scene images", "give --scenes-dir DIR")
     return folder

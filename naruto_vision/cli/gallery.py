@@ -5,18 +5,21 @@
 
 import argparse
 import dataclasses
+import difflib
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from naruto_vision.cli.console import add_json_option, check_empty, count, progress, show, show_json
+from naruto_vision.cli.console import add_json_option, check_empty, count, progress, show, show_json, warn
 from naruto_vision.cli.trainer_args import GALLERY
 from naruto_vision.errors import FingerprintError, InputError, MissingPathError
+from naruto_vision.io.names import label_name
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from naruto_vision.encoders.base import Encoder
     from naruto_vision.gallery.content import GalleryContent, GalleryRow
     from naruto_vision.gallery.gallery import Gallery
@@ -25,7 +28,9 @@ if TYPE_CHECKING:
     from naruto_vision.io.quarantine import Quarantine
     from naruto_vision.records import Vectors
 
+EXIT_DIFFERS = 1
 _CHUNK = 32  # images read and embedded at a time
+_ROUNDING = 1e-3  # of a vector's values, also when it was embedded on another device
 
 
 def add_encoder_options(parser: argparse.ArgumentParser, *, without: str = "the one that built the gallery") -> None:
@@ -33,7 +38,9 @@ def add_encoder_options(parser: argparse.ArgumentParser, *, without: str = "the 
     text = f"open_clip or DINOv2 architecture, or model bundle (default: {without})"
     parser.add_argument("--encoder", default="", metavar="MODEL", help=text)
     parser.add_argument(
-        "--pretrained", metavar="FILE", help="weights file or open_clip tag, if --encoder is an architecture"
+        "--weights",
+        metavar="FILE",
+        help="weights of an architecture: official name, file or open_clip tag (default: those in weights/)",
     )
 
 
@@ -45,7 +52,7 @@ def gallery_encoder(arguments: argparse.Namespace, note: Mapping[str, Any], fing
         msg = f"{arguments.gallery}: has no record of its encoder; give --encoder MODEL"
         raise InputError(msg)
     if arguments.encoder:
-        encoder = open_encoder(arguments.encoder, arguments.pretrained)
+        encoder = open_encoder(arguments.encoder, arguments.weights)
     else:
         try:
             encoder = open_recipe(note["encoder"])
@@ -59,18 +66,18 @@ def gallery_encoder(arguments: argparse.Namespace, note: Mapping[str, Any], fing
 
 def list_files(names: Sequence[str]) -> list[str]:
     """List image files; folders are expanded to their images."""
-    from naruto_vision.io.images import list_images
+    from naruto_vision.io.images import scan_folder
 
     files: list[str] = []
     for name in names:
         if not Path(name).is_dir():
             files.append(name)
             continue
-        inside = [(Path(name) / file).as_posix() for file in list_images(name)]
-        if not inside:
-            msg = f"{name}: has no images, nor have its subfolders; give images or a folder that has some"
-            raise InputError(msg)
-        files += inside
+        listing = scan_folder(name)
+        listing.refuse_empty(name)
+        files += [(Path(name) / file).as_posix() for file in listing.images]
+        for sentence in listing.sentences():
+            warn(f"{name}: {sentence}")
     return files
 
 
@@ -78,17 +85,20 @@ def embed_files(
     encoder: "Encoder", files: Sequence[str | Path], quarantine: "Quarantine", *, mirror: bool
 ) -> Iterator[tuple["Vectors", list[int]]]:
     """Read and embed images in chunks; yields the vectors (n, D) of those that can be read, and their indices."""
-    from naruto_vision.encoders.base import embed_images
+    from naruto_vision.encoders.base import embed_pixels, prepared
     from naruto_vision.io.images import read_image
+
+    def load(file: str | Path) -> "Tensor":
+        return prepared(encoder.preprocess, read_image(file), file)
 
     starts = range(0, len(files), _CHUNK)
     with progress("embedding images", len(starts), hidden=len(starts) < 2) as advance:
         for start in starts:
             indices = range(start, min(start + _CHUNK, len(files)))
-            read = [(index, quarantine.read(files[index], partial(read_image, files[index]))) for index in indices]
-            good = [(index, image) for index, image in read if image is not None]
+            read = [(index, quarantine.read(files[index], partial(load, files[index]))) for index in indices]
+            good = [(index, pixels) for index, pixels in read if pixels is not None]
             if good:
-                vectors = embed_images(encoder, [image for _, image in good], mirror=mirror).numpy()
+                vectors = embed_pixels(encoder, [pixels for _, pixels in good], mirror=mirror).numpy()
                 yield vectors, [index for index, _ in good]
             advance()
 
@@ -103,8 +113,11 @@ def chosen_ids(arguments: argparse.Namespace, content: "GalleryContent") -> list
     absent += [repr(name) for name in arguments.label if all(row.label != name for _, row in rows)]
     absent += [repr(name) for name in arguments.path if all(row.path != name for _, row in rows)]
     if absent:
-        msg = f"no entry has {', '.join(absent)}; `naruto-vision gallery list {arguments.gallery} --rows` lists them"
-        raise InputError(msg)
+        every = {row.label for _, row in rows}
+        wrong = [name for name in arguments.label if name not in every]
+        near = [close for name in wrong for close in difflib.get_close_matches(name, every, n=1)]
+        where = f"`naruto-vision gallery list {arguments.gallery} --rows` lists them"
+        raise InputError(f"no entry has {', '.join(absent)}; {f'did you mean {near[0]}?' if near else where}")
     labels, paths = set(arguments.label), set(arguments.path)
     return [*arguments.id, *(id_ for id_, row in rows if row.label in labels or row.path in paths)]
 
@@ -122,7 +135,9 @@ def _default_gallery_option(parser: argparse.ArgumentParser) -> None:
 def add_row_options(parser: argparse.ArgumentParser) -> None:
     """Declare ``--id``, ``--label`` and ``--path``."""
     parser.add_argument("--id", nargs="+", type=int, default=[], metavar="ID", help="entries with these ids")
-    parser.add_argument("--label", nargs="+", default=[], metavar="NAME", help="all entries of these labels")
+    parser.add_argument(
+        "--label", nargs="+", type=label_name, default=[], metavar="NAME", help="all entries of these labels"
+    )
     text = "all entries of these images, as `gallery list` has them"
     parser.add_argument("--path", nargs="+", default=[], metavar="PATH", help=text)
 
@@ -218,7 +233,7 @@ def _logged(line: Mapping[str, Any]) -> str:
 def _add_options(parser: argparse.ArgumentParser) -> None:
     _gallery_option(parser)
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="images of --label, or folders of them")
-    parser.add_argument("--label", default="", metavar="NAME", help="label of the images")
+    parser.add_argument("--label", type=label_name, default="", metavar="NAME", help="label of the images")
     parser.add_argument("--root", type=Path, metavar="DIR", help="add a folder with one subfolder per label instead")
     text = "save the gallery after every N images; an interrupted run continues from there"
     parser.add_argument("--publish-every", type=count, default=2000, metavar="N", help=text)
@@ -231,23 +246,60 @@ def _add(arguments: argparse.Namespace) -> int:
 
     wanted = _wanted(arguments)
     gallery = Gallery.open(arguments.gallery, index="exact")
-    known = {row.path for row in gallery.rows}
     root = str(gallery.note.get("root", ""))
     rows = [(file, _row(file, label, root)) for file, label in wanted]
+    known: dict[str, dict[str, int]] = {}  # path → label → position of the entry
+    for position, own in enumerate(gallery.rows):
+        if own.aug == "none" or own.label not in known.get(own.path, {}):
+            known.setdefault(own.path, {})[own.label] = position
     fresh = [(file, row) for file, row in rows if row.path not in known]
     quarantine = Quarantine("images to add")
-    if fresh:
+    differing = [
+        f"{row.path}: is in the gallery as {', '.join(known[row.path])}, not {row.label}; change its label with "
+        f"`naruto-vision gallery relabel {arguments.gallery} --path {row.path} --to {row.label}`"
+        for _, row in rows
+        if row.path in known and row.label not in known[row.path]
+    ]
+    positions = {file: known[row.path][row.label] for file, row in rows if row.label in known.get(row.path, {})}
+    newer = {file: position for file, position in positions.items() if _is_newer(file, arguments.gallery)}
+    if fresh or newer:
         encoder = gallery_encoder(arguments, gallery.note, gallery.fingerprint)
+        differing += _changed(encoder, gallery, newer, arguments.gallery)
+    if fresh:
         after = _embed_and_publish(arguments, gallery, encoder, fresh, quarantine)
         for bad in quarantine.rows:
-            sys.stderr.write(f"left out: {bad.reason}\n")
+            warn(f"left out: {bad.reason}")
         quarantine.check(1.0)
         _show_edit(arguments.gallery, after)
     show(
         f"{len(wanted)} images seen = {quarantine.ok} added + {len(wanted) - len(fresh)} already in the gallery + "
         f"{quarantine.quarantined} unreadable"
     )
-    return 0
+    show(*differing)
+    return EXIT_DIFFERS if differing else 0
+
+
+def _is_newer(file: Path, gallery: Path) -> bool:
+    """Whether a file was written, copied or moved here after the gallery was last published."""
+    from naruto_vision.gallery.store import MANIFEST
+
+    state = file.stat()
+    return max(state.st_mtime_ns, state.st_ctime_ns) > (gallery / MANIFEST).stat().st_mtime_ns
+
+
+def _changed(encoder: "Encoder", gallery: "Gallery", newer: Mapping[Path, int], folder: Path) -> Iterator[str]:
+    """Embed newer files of entries again, and report those whose vector is another one."""
+    from naruto_vision.io.quarantine import Quarantine
+
+    files, mirror = list(newer), bool(gallery.note.get("mirror", True))
+    for vectors, indices in embed_files(encoder, files, Quarantine(), mirror=mirror):
+        for vector, index in zip(vectors, indices, strict=True):
+            row = gallery.rows[newer[files[index]]]
+            if row.aug == "none" and abs(vector - gallery.vectors[newer[files[index]]]).max() > _ROUNDING:
+                yield (
+                    f"{row.path}: has changed since it was added, and its entry is the old image; replace it with "
+                    f"`naruto-vision gallery remove {folder} --path {row.path}`, then add it again"
+                )
 
 
 def _wanted(arguments: argparse.Namespace) -> list[tuple[Path, str]]:
@@ -258,12 +310,14 @@ def _wanted(arguments: argparse.Namespace) -> list[tuple[Path, str]]:
     if arguments.root:
         from naruto_vision.data.readers import read_class_folders
 
-        return [(arguments.root / row.path, row.label) for row in read_class_folders(arguments.root).rows]
-    files = [Path(file) for file in dict.fromkeys(list_files(arguments.images))]
-    missing = next((file for file in files if not file.is_file()), None)
+        table = read_class_folders(arguments.root)
+        for remark in table.report.remarks():
+            warn(f"{arguments.root}: {remark}")
+        return [(arguments.root / row.path, row.label) for row in table.rows]
+    missing = next((name for name in arguments.images if not Path(name).exists()), None)
     if missing:
         raise MissingPathError(missing, "image")
-    return [(file, arguments.label) for file in files]
+    return [(Path(file), arguments.label) for file in dict.fromkeys(list_files(arguments.images))]
 
 
 def _row(file: Path, label: str, root: str) -> "GalleryRow":
@@ -320,7 +374,7 @@ def _remove(arguments: argparse.Namespace) -> int:
 def _relabel_options(parser: argparse.ArgumentParser) -> None:
     _gallery_option(parser)
     add_row_options(parser)
-    parser.add_argument("--to", required=True, metavar="NAME", help="new label of these entries")
+    parser.add_argument("--to", type=label_name, required=True, metavar="NAME", help="new label of these entries")
 
 
 def _relabel(arguments: argparse.Namespace) -> int:
@@ -383,7 +437,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     if arguments.encoder:
         from naruto_vision.encoders.opening import open_encoder
 
-        fingerprint = open_encoder(arguments.encoder, arguments.pretrained).fingerprint
+        fingerprint = open_encoder(arguments.encoder, arguments.weights).fingerprint
     findings = verify_gallery(arguments.gallery, fingerprint=fingerprint, images=arguments.root)
     verdict = worst(findings)
     if arguments.json:
@@ -398,7 +452,11 @@ def _import_options(parser: argparse.ArgumentParser) -> None:
     add("folder", type=Path, metavar="INDEX", help="folder with embeddings.npy and meta.jsonl")
     add("--out", type=Path, required=True, metavar="DIR", help="gallery folder; must be empty or new")
     add("--encoder", required=True, metavar="MODEL", help="encoder that built the index: an architecture or a bundle")
-    add("--pretrained", metavar="FILE", help="weights file or open_clip tag, if --encoder is an architecture")
+    add(
+        "--weights",
+        metavar="FILE",
+        help="weights of an architecture: official name, file or open_clip tag (default: those in weights/)",
+    )
     add("--root", type=Path, metavar="DIR", help="folder that the paths in meta.jsonl are relative to")
     text = "accept --encoder unchecked if none of the images can be found (default: refuse)"
     add("--assert-encoder", action="store_true", help=text)
@@ -408,12 +466,13 @@ def _import(arguments: argparse.Namespace) -> int:
     """Read an index folder of the reference system, check the encoder with its images, write the gallery."""
     out: Path = arguments.out
     check_empty(out)
-    from naruto_vision.encoders.opening import open_encoder
-    from naruto_vision.gallery.gallery import Gallery
     from naruto_vision.gallery.legacy import check_encoder, read_reference_index
 
     index = read_reference_index(arguments.folder)
-    encoder = open_encoder(arguments.encoder, arguments.pretrained)
+    from naruto_vision.encoders.opening import open_encoder
+    from naruto_vision.gallery.gallery import Gallery
+
+    encoder = open_encoder(arguments.encoder, arguments.weights)
     roots = [root for root in (arguments.root, Path(), arguments.folder, arguments.folder.parent) if root is not None]
 
     def find(path: str) -> Path | None:

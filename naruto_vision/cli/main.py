@@ -10,6 +10,7 @@ import importlib
 import importlib.metadata
 import io
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from naruto_vision.errors import InputError, NarutoVisionError
+from naruto_vision.io.text import printable
 
 PROGRAM = "naruto-vision"
 EXIT_INPUT = 2
@@ -55,6 +57,7 @@ COMMANDS = {
     "data audit": ("find duplicates and near-duplicates across the splits of a data set", "data"),
     "data split": ("split labelled images so that near-duplicates share a split", "data"),
     "data shard": ("resize images once and pack them into shards, for large data sets", "data"),
+    "data convert": ("convert boxes of scenes between COCO, YOLO, Pascal VOC, Label Studio and gt.json", "data"),
     "evaluate": ("evaluate predicted scenes against their ground truth, one run or several", "evaluate"),
     "evaluate counts": ("compute rates, confidence intervals and comparisons from counts alone", "evaluate"),
     "gallery import": ("convert an index folder of the reference system to a gallery", "gallery"),
@@ -73,6 +76,8 @@ COMMANDS = {
     "weights verify": ("verify downloaded weights against their hashes", "weights"),
     "weights import": ("convert a training checkpoint of CLIP to a model bundle", "weights"),
     "doctor": ("show versions, hardware and weights, and report problems", "doctor"),
+    "configs": ("list the packaged configs, or print or copy one", "configs"),
+    "completion": ("print the completion script of a shell: bash, zsh or fish", "completion"),
 }
 """Command → (one line of help, module of `naruto_vision.cli`).
 
@@ -90,15 +95,14 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "data split": ("data split data --out parted --valid 0.15 --test 0.15 --seed 42",),
     "data shard": ("data shard data --out shards --size 256",),
+    "data convert": ("data convert data/scenes/test --to coco --out converted",),
     "evaluate": (
         "evaluate --gt data/scenes/test/gt.json --preds-dir runs/scenes",
         "evaluate --gt gt.json --preds-dir runs/scenes --use-overlay --sheet worst.png",
         "evaluate --gt gt.json --preds-dir runs/a --compare runs/b runs/c",
     ),
     "evaluate counts": ("evaluate counts CLIP=45/50/56/62 DINO=39/50/56/62",),
-    "gallery import": (
-        "gallery import index --out runs/gallery --encoder ViT-B-32 --pretrained weights/ViT-B-32.openai.pt",
-    ),
+    "gallery import": ("gallery import index --out runs/gallery --encoder ViT-B-32 --weights ViT-B-32.openai",),
     "gallery list": ("gallery list runs/gallery", "gallery list runs/gallery --rows"),
     "gallery add": ("gallery add runs/gallery new.png --label Myra", "gallery add runs/gallery --root more_images"),
     "gallery remove": ("gallery remove runs/gallery --id 17 42", "gallery remove runs/gallery --label Myra"),
@@ -115,15 +119,17 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "weights list": ("weights list", "weights list --long"),
     "weights download": ("weights download sam_vit_b",),
     "weights verify": ("weights verify", "weights verify sam_vit_b"),
-    "weights import": ("weights import best.pt --model ViT-B-32 --out runs/imported",),
+    "weights import": ("weights import best.pt --encoder ViT-B-32 --out runs/imported",),
     "doctor": ("doctor", "doctor --json"),
+    "configs": ("configs", "configs clip.yaml", "configs clip.yaml --out my.yaml"),
+    "completion": ("completion bash", "completion zsh", "completion fish"),
 }
 """Command → examples at the end of its help, without the program's name."""
 
 _SECTIONS = {
-    "getting started:": ("demo", "doctor", "weights"),
+    "getting started:": ("demo", "doctor", "completion", "weights"),
     "data:": ("draw", "data"),
-    "train and predict:": tuple(TRAINER_COMMANDS),
+    "train and predict:": (*TRAINER_COMMANDS, "configs"),
     "galleries:": ("gallery", "search"),
     "evaluate and time:": ("evaluate", "bench"),
 }
@@ -175,7 +181,10 @@ class _Parser(argparse.ArgumentParser):
         return super().add_argument(*flags, **options)
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see `{self.prog} --help`")
+        unknown = message.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0]
+        near = difflib.get_close_matches(unknown, self._option_string_actions, n=1) if unknown[:2] == "--" else []
+        hint = f"did you mean {near[0]}?" if near else f"see `{self.prog} --help`"
+        raise InputError(f"{message}; {hint}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -220,22 +229,29 @@ def split(argv: Sequence[str]) -> tuple[str, list[str]]:
         others = f"expected one of {lasts}; see `{PROGRAM} {argv[0]} --help`"
         what = "no such command" if len(argv) > 1 else "a command is missing"
         raise InputError(f"{pair}: {what}; {f'did you mean `{PROGRAM} {near[0]}`?' if near else others}")
-    near = difflib.get_close_matches(pair, names, n=1) or difflib.get_close_matches(argv[0], names, n=1)
+    near = [] if "-" in pair else difflib.get_close_matches(pair, names, n=1)
+    near = near or difflib.get_close_matches(argv[0], names, n=1)
     hint = f"did you mean `{PROGRAM} {near[0]}`?" if near else f"`{PROGRAM} --help` lists the commands"
     raise InputError(f"{argv[0]}: no such command; {hint}")
 
 
 def _run_trainer(command: str, argv: Sequence[str]) -> int:
     from naruto_vision.cli.trainer_args import expand_argv, limit_threads, verb_help
+    from naruto_vision.cli.trainer_checks import as_typed, check_run, check_typed
 
     if _HELP & set(argv):
         sys.stdout.write(verb_help(command))
         return 0
+    check_typed(command, argv)
     expanded = expand_argv(command, argv)
-    limit_threads()
-    from naruto_vision.cli.trainer import run_cli  # imports torch and Lightning
+    try:
+        check_run(expanded)
+        limit_threads()
+        from naruto_vision.cli.trainer import run_cli  # imports torch and Lightning
 
-    run_cli(expanded)
+        run_cli(expanded)
+    except InputError as error:
+        raise InputError(as_typed(str(error), argv, expanded)) from None
     return 0
 
 
@@ -255,22 +271,33 @@ def _run(argv: Sequence[str]) -> int:
     return run(arguments)
 
 
-def _stop(_signum: int, _frame: FrameType | None) -> None:
-    raise SystemExit(EXIT_TERMINATED)
-
-
 @contextmanager
-def _termination_unwinds() -> Iterator[None]:
-    """Turn SIGTERM into an exception, so that half-written files are cleaned up on the way out."""
+def _termination_unwinds() -> Iterator[Callable[[], bool]]:
+    """Turn SIGTERM into an exception, so that half-written files are cleaned up; yields whether there was one."""
+    stopped: list[int] = []
+    own = os.getpid()
+
+    def stop(signum: int, _frame: FrameType | None) -> None:
+        if os.getpid() != own:  # a worker that was just forked must not clean up for its parent
+            os._exit(EXIT_TERMINATED)
+        stopped.append(signum)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch raises an error for workers that end with the group
+        raise SystemExit(EXIT_TERMINATED)
+
     try:
-        before = signal.signal(signal.SIGTERM, _stop)
+        before = signal.signal(signal.SIGTERM, stop)
     except ValueError:  # not the main thread, which alone may set signal handlers
-        yield
+        yield lambda: False
         return
     try:
-        yield
+        yield lambda: bool(stopped)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+class _Lines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 @contextmanager
@@ -278,6 +305,7 @@ def _log_lines() -> Iterator[None]:
     """Show this package's own log lines on stderr; other packages' loggers stay as they are."""
     logger = logging.getLogger("naruto_vision")
     handler = logging.StreamHandler()
+    handler.setFormatter(_Lines())
     logger.addHandler(handler)
     before = logger.level
     logger.setLevel(logging.INFO)
@@ -288,26 +316,42 @@ def _log_lines() -> Iterator[None]:
         logger.removeHandler(handler)
 
 
+def _answer(argv: Sequence[str]) -> int:
+    """Run one command, and write an expected error in one line."""
+    try:
+        return _run(argv)
+    except NarutoVisionError as error:
+        line = printable(" ".join(str(error).split()))
+        sys.stderr.write(f"{PROGRAM}: error: {line}\n")
+        return error.exit_code
+    except RecursionError:
+        sys.stderr.write(f"{PROGRAM}: error: a file or an option is nested too deep\n")
+        return EXIT_INPUT
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        path = f"{printable(str(error.filename))}: " if error.filename is not None else ""
+        sys.stderr.write(f"{PROGRAM}: error: {path}{_DISK_ERRORS[error.errno]}\n")
+        return EXIT_INPUT
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{PROGRAM}: interrupted\n")
+        return EXIT_INTERRUPTED
+    except SystemExit as stop:  # raised by argparse after help and usage errors
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Run one command."""
     argv = list(sys.argv[1:] if args is None else args)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # file names that are not valid Unicode are printed as bytes
-    with _log_lines(), _termination_unwinds():
+    with _log_lines(), _termination_unwinds() as stopped:
         try:
-            return _run(argv)
-        except NarutoVisionError as error:
-            line = " ".join(str(error).split())
-            sys.stderr.write(f"{PROGRAM}: error: {line}\n")
-            return error.exit_code
-        except OSError as error:
-            if error.errno not in _DISK_ERRORS:
+            code = _answer(argv)
+        except BaseException:  # whatever is raised on the way out of a stopped run
+            if not stopped():
                 raise
-            path = f"{error.filename}: " if error.filename is not None else ""
-            sys.stderr.write(f"{PROGRAM}: error: {path}{_DISK_ERRORS[error.errno]}\n")
-            return EXIT_INPUT
-        except KeyboardInterrupt:
-            sys.stderr.write(f"{PROGRAM}: interrupted\n")
-            return EXIT_INTERRUPTED
-        except SystemExit as stop:  # raised by argparse after help and usage errors
-            return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        if not stopped():
+            return code
+        sys.stderr.write(f"{PROGRAM}: terminated\n")
+        return EXIT_TERMINATED

@@ -1,7 +1,6 @@
 """``naruto-vision search``: name images or texts by a gallery, and show the nearest entries."""
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +14,10 @@ from naruto_vision.cli.console import (
     sheet_path,
     show,
     show_json,
+    warn,
 )
 from naruto_vision.cli.gallery import add_encoder_options, embed_files, gallery_encoder, list_files
-from naruto_vision.cli.trainer_args import GALLERY
+from naruto_vision.cli.trainer_args import GALLERY, check_gallery
 from naruto_vision.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def _search_options(parser: argparse.ArgumentParser) -> None:
     add("--image", nargs="+", default=[], metavar="FILE", help="query images, or folders of them")
     add("--text", nargs="+", default=[], metavar="TEXT", help="query texts, for encoders with a text tower")
     add("-k", type=count, default=5, metavar="K", help="neighbours shown per query")
-    add("--votes", type=count, default=20, metavar="K", help="neighbours that vote on the label")
+    add("--neighbours", type=count, default=20, metavar="K", help="neighbours that vote on the label")
     text = (
         "cosine threshold: images with a lower score are unknown; -1 makes none unknown (default: the score that 95%% "
         "of the gallery's own images reach when searched among the others)"
@@ -56,6 +56,7 @@ def search(arguments: argparse.Namespace) -> int:
     if not arguments.image and not arguments.text:
         msg = "search: no query; give --image FILE or --text TEXT"
         raise InputError(msg)
+    check_gallery(str(arguments.gallery))  # before the slow imports
     from naruto_vision.gallery.gallery import Gallery
     from naruto_vision.io.quarantine import Quarantine
 
@@ -70,7 +71,7 @@ def search(arguments: argparse.Namespace) -> int:
         *_search_texts(arguments, gallery, encoder),
     )
     for bad in quarantine.rows:
-        sys.stderr.write(f"left out: {bad.reason}\n")
+        warn(f"left out: {bad.reason}")
     lost = _draw(arguments, gallery, results) if arguments.sheet else 0
     if arguments.json:
         show_json(
@@ -98,7 +99,7 @@ def _threshold(arguments: argparse.Namespace, gallery: "Gallery") -> "ImageThres
 
     if arguments.known_from is not None or not arguments.image:
         return ImageThreshold(arguments.known_from)
-    return measure_threshold(gallery, arguments.votes)
+    return measure_threshold(gallery, arguments.neighbours)
 
 
 def _search_images(
@@ -111,7 +112,7 @@ def _search_images(
     from naruto_vision.recognition.lookup import look_up
 
     files = list_files(arguments.image)
-    numbers = {"k": arguments.k, "votes": arguments.votes}
+    numbers = {"k": arguments.k, "votes": arguments.neighbours}
     mirror = bool(gallery.note.get("mirror", True))
     results: list[SearchResult] = []
     for vectors, indices in embed_files(encoder, files, quarantine, mirror=mirror):
@@ -132,7 +133,7 @@ def _search_texts(arguments: argparse.Namespace, gallery: "Gallery", encoder: "E
         return ()
     with torch.inference_mode():
         vectors = encoder.encode_texts(arguments.text).float().cpu().numpy()
-    return look_up(gallery, vectors, arguments.text, "text", k=arguments.k, votes=arguments.votes)
+    return look_up(gallery, vectors, arguments.text, "text", k=arguments.k, votes=arguments.neighbours)
 
 
 def _table(result: "SearchResult") -> "Table":

@@ -1,13 +1,14 @@
 """``fit``, ``validate``, ``test`` and ``predict`` through one LightningCLI."""
 
 import difflib
-import importlib
 import inspect
 import logging
 import re
+import sys
 import warnings
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -15,23 +16,32 @@ from typing import Any, Literal, TypeVar
 import lightning.pytorch as pl
 import torch
 import yaml
-from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader, set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.trainer.states import TrainerStatus
 from typing_extensions import override
 
 import naruto_vision
-from naruto_vision.cli.trainer_args import RUN_CONFIG, SHORT_OPTIONS, config_keys
+from naruto_vision.callbacks.scenes import SceneWriterCallback
+from naruto_vision.callbacks.tensorboard import summary_writer, utf8
+from naruto_vision.cli.next_steps import next_step
+from naruto_vision.cli.trainer_args import RUN_CONFIG, SHORT_OPTIONS, config_keys, opened_packages, take_imports
 from naruto_vision.errors import InputError, NarutoVisionError
 from naruto_vision.io.atomic import write_text
-from naruto_vision.io.checkpoints import check_checkpoint
+from naruto_vision.io.checkpoints import check_callback_states, check_checkpoint
+from naruto_vision.io.locks import LOCK, folder_lock, lock_beside
 from naruto_vision.io.machine import has_fast_bf16
+from naruto_vision.io.yaml_files import UNUSABLE, check_yaml, read_yaml
 
 _LOG = logging.getLogger(__name__)
 _Class = TypeVar("_Class")
 ALLOWED_IMPORTS = ("naruto_vision", "lightning.pytorch", "torch.nn", "torch.optim")
-"""Packages whose classes a config may name. Others are refused before import: a config must not run code."""
+"""Packages whose classes a config may name, with those of ``--allow-imports`` and of installed plugins.
+
+Others are refused before import: a config must not run code.
+"""
 
 _SUPPRESSED_WARNINGS = (  # expected in every run; no action for the user
     ".*isinstance.treespec, LeafSpec.*",
@@ -46,39 +56,68 @@ _SUPPRESSED_WARNINGS = (  # expected in every run; no action for the user
     "(?s).*was deprecated in v4.*removed in v5.*",
 )
 _SUPPRESSED_MESSAGES = re.compile(
-    r"Tip:|\bSeed set to|^\wPU available:|^LOCAL_RANK:|^Loading `train_|^`Trainer\.\w+` stopped: `max_epochs="
+    r"Tip:|\bSeed set to|^\wPU available:|^LOCAL_RANK:|^Loading `train_|^`Trainer\.\w+` stopped: `max_epochs=|"
+    r"Received SIGTERM: "
 )
 _NOISY_LOGGERS = (
     "lightning.pytorch.utilities.rank_zero",
     "lightning.pytorch.accelerators.cuda",
     "lightning.fabric.utilities.seed",
+    "lightning.pytorch.trainer.connectors.signal_connector",
 )
-_CHECKPOINT_NAMES = frozenset({"last", "best", "hpc"})
+_CHECKPOINT_NAMES = frozenset({"last", "hpc"})
 _LIGHTNING_FAILURE = 1  # Lightning exits with this after Ctrl-C
 _NOT_OFFERED: set[str | int] = {"model", "datamodule", "weights_only"}
 _DATALOADERS = {"fit": {"train_dataloaders", "val_dataloaders"}}
+_load_yaml = get_loader("yaml")
+_opened: set[str] = set()  # every package opened so far in this process; jsonargparse keeps them
 
 
 class SaveConfig(SaveConfigCallback):
-    """Saves the config beside the logs, if there are any, and beside the results of ``predict``, for ``load``."""
+    """Saves the config beside the logs after the first batch, and beside the results of ``predict``, for ``load``.
+
+    A run that is refused, or has nothing to do, leaves no folder.
+    """
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if trainer.logger is not None:
-            super().setup(trainer, pl_module, stage)
+        self.already_saved = False
+
+    @override
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *_: Any, **__: Any
+    ) -> None:
+        unread = isinstance(batch, list) and all(getattr(item, "image", item) is None for item in batch)
+        if unread or self.already_saved or not trainer.is_global_zero or not trainer.loggers:
+            return
+        self.already_saved = True
+        text, logger = self.parser.dump(self.config, skip_none=False), trainer.loggers[0]
+        if folder := logger.log_dir or logger.save_dir:
+            write_text(Path(folder) / self.config_filename, text)
+        if writer := summary_writer(trainer):
+            writer.add_text("config", utf8("".join(f"    {line}\n" for line in text.splitlines())))
+
+    on_validation_batch_end = on_test_batch_end = on_predict_batch_end = on_train_batch_end
 
     @override
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         folders = {each["init_args"]["out"] for each in _callbacks_with("out", self.config.trainer)}
-        for folder in folders if trainer.is_global_zero else ():
+        for folder in folders if trainer.is_global_zero and not getattr(trainer, "fast_dev_run", False) else ():
             write_text(Path(folder) / RUN_CONFIG, self.parser.dump(self.config, skip_none=False))
+
+    @override
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Refuse the states of callbacks, before they are restored, that would delete files of others."""
+        check_callback_states(trainer.ckpt_path or "checkpoint", checkpoint.get("callbacks"))
 
 
 class NarutoCLI(LightningCLI):
     """Model, data and Trainer of one command, from its config and options."""
 
-    def __init__(self, argv: Sequence[str]) -> None:
-        self.command, self.argv = argv[0], list(argv[1:])
+    def __init__(self, argv: Sequence[str], packages: Sequence[str] = ()) -> None:
+        self.command, self.argv, self.packages = argv[0], list(argv[1:]), packages
         self.method_options: list[str] = []
         super().__init__(
             save_config_callback=SaveConfig,
@@ -112,17 +151,22 @@ class NarutoCLI(LightningCLI):
             self.config = parser.parse_args(self.argv)
         except ArgumentError as error:
             raise InputError(explain_error(str(error), parser, self.command, self.argv)) from None
+        except RecursionError:
+            raise InputError(f"{self.command}: an option or a config is nested too deep") from None
         path = self.config.get("ckpt_path")
         if path and path not in _CHECKPOINT_NAMES:
+            if not Path(path).exists():
+                raise InputError(_no_checkpoint(path, _callbacks_with("dirpath", self.config.trainer)))
             check_checkpoint(path)
 
     @override
     def before_instantiate_classes(self) -> None:
-        """Hand ``--out`` and ``--fail_fast`` to the callbacks, and refuse a precision that this machine emulates."""
+        """Hand ``--out`` and ``--fail_fast`` to the callbacks, and refuse what this machine does not have."""
         trainer = self.config.trainer
         if self.config.precision == "auto":
             trainer.precision = _fastest_precision(trainer.accelerator, trainer.precision)
-        _check_precision(trainer.precision, trainer.accelerator)
+        _check_machine(trainer.precision, trainer.accelerator)
+        _leave_out_callbacks(trainer)
         if self.config.out is not None:
             _set_in_callbacks(trainer, "out", self.config.out, "writes results")
         if self.config.fail_fast:
@@ -134,18 +178,58 @@ class NarutoCLI(LightningCLI):
             super().instantiate_classes()
         except ValueError as error:
             raise _own_error(error) or InputError(one_line(str(error))) from None
+        callbacks: list[pl.Callback] = getattr(self.trainer, "callbacks", [])
+        for callback in callbacks:
+            if isinstance(callback, SceneWriterCallback):
+                callback.allowed_imports = self.packages
 
     def run(self) -> None:
         """Run the command."""
         _LOG.info("%s: %s, seed %s", self.command, _device_name(self.trainer), self.config.seed_everything)
         options = {name: self.config[name] for name in self.method_options}
         method = getattr(self.trainer, self.command)
-        try:
-            method(self.model, datamodule=self.datamodule, weights_only=True, **options)
-        except SystemExit as stop:
-            if stop.code == _LIGHTNING_FAILURE and self.trainer.state.status == TrainerStatus.INTERRUPTED:
-                raise KeyboardInterrupt from None
-            raise
+        with self._locked():
+            try:
+                method(self.model, datamodule=self.datamodule, weights_only=True, **options)
+            except SystemExit as stop:
+                if stop.code == _LIGHTNING_FAILURE and self.trainer.state.status == TrainerStatus.INTERRUPTED:
+                    raise KeyboardInterrupt from None
+                raise
+        if self.command != "predict" and self.trainer.is_global_zero:
+            for line in next_step(self.model, self.datamodule):
+                _LOG.info("%s", line)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Lock every folder that the command writes into; the first of several processes holds the locks for all."""
+        folders: dict[Path, tuple[str, Path | None]] = {}
+        for callback in getattr(self.trainer, "callbacks", ()) if self.trainer.is_global_zero else ():
+            out, stage = getattr(callback, "out", None), getattr(callback, "stage", "fit")
+            if out is not None and stage == self.command:
+                folders[Path(out)] = ("--out", None)
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath and self.command == "fit":
+                folders[Path(callback.dirpath)] = ("dirpath", None)
+        if self.trainer.is_global_zero and self.command in {"fit", "validate"}:
+            if self.command == "fit" and (bundle := getattr(self.model, "bundle_dir", None)):
+                folders[Path(bundle)] = ("--model.bundle_dir", lock_beside(bundle))
+            if gallery := getattr(self.model, "gallery", None):  # edits have a lock of their own, and may go on
+                folders[Path(gallery)] = ("--model.gallery", Path(gallery) / f".run{LOCK}")
+        with ExitStack() as locks:
+            for folder, (option, file) in folders.items():
+                locks.enter_context(folder_lock(folder, option, file=file))
+            yield
+
+
+def _no_checkpoint(path: str, callbacks: Sequence[Namespace]) -> str:
+    """List the checkpoints that there are, newest first."""
+    folders = {each["init_args"]["dirpath"] for each in callbacks} - {None}
+    found = sorted((file for folder in folders for file in Path(folder).glob("*.ckpt")), key=_modified, reverse=True)
+    hint = f"there are {', '.join(map(str, found))}; last is the newest last.ckpt" if found else "there is none yet"
+    return f"--ckpt_path {path}: no such checkpoint; {hint}"
+
+
+def _modified(path: Path) -> float:
+    return path.stat().st_mtime
 
 
 def _device_name(trainer: pl.Trainer) -> str:
@@ -168,7 +252,7 @@ def _fastest_precision(accelerator: object, given: object) -> object:
     return "bf16-mixed" if accelerator in {"auto", "cpu"} and has_fast_bf16() else given
 
 
-def _check_precision(precision: object, accelerator: object) -> None:
+def _check_machine(precision: object, accelerator: object) -> None:
     on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
     if on_cpu and "bf16" in str(precision) and not has_fast_bf16():
         msg = (
@@ -176,6 +260,16 @@ def _check_precision(precision: object, accelerator: object) -> None:
             "in float32; use 32-true"
         )
         raise InputError(msg)
+    if accelerator in {"gpu", "cuda"} and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+        raise InputError(f"trainer.accelerator {accelerator}: no GPU that torch can use; give auto or cpu")
+
+
+def _leave_out_callbacks(trainer: Namespace) -> None:
+    """Leave out callbacks that Lightning refuses without a logger or without checkpoints."""
+    left_out = {"LearningRateMonitor", "DeviceStatsMonitor"} if trainer.logger is False else set()
+    left_out |= {"ModelCheckpoint"} if trainer.enable_checkpointing is False else set()
+    if isinstance(trainer.callbacks, list):
+        trainer.callbacks = [each for each in trainer.callbacks if each.class_path.rpartition(".")[2] not in left_out]
 
 
 def _callbacks_with(name: str, trainer: Namespace) -> list[Namespace]:
@@ -196,14 +290,16 @@ def _set_in_callbacks(trainer: Namespace, name: str, value: object, what: str) -
 
 def run_cli(argv: Sequence[str], *, run: bool = True) -> NarutoCLI:
     """Build model, data and Trainer of a command and run it."""
-    _prepare_class_paths(" ".join([*argv, *(path.read_text(encoding="utf-8") for path in _configs(argv))]))
-    for name in _NOISY_LOGGERS:
-        logging.getLogger(name).addFilter(_is_shown)
-    with warnings.catch_warnings():
-        for message in _SUPPRESSED_WARNINGS:
-            warnings.filterwarnings("ignore", message=message)
+    given, argv = take_imports(argv)
+    packages = opened_packages(given)
+    if packages:
+        _LOG.info(
+            "classes of %s are allowed in configs, by --allow-imports or an installed plugin", ", ".join(packages)
+        )
+    _prepare_class_paths(" ".join([*argv, *(path.read_text(encoding="utf-8") for path in _configs(argv))]), packages)
+    with quiet_lightning():
         try:
-            cli = NarutoCLI(argv)
+            cli = NarutoCLI(argv, packages)
             if run:
                 cli.run()
         except MisconfigurationException as error:
@@ -211,23 +307,49 @@ def run_cli(argv: Sequence[str], *, run: bool = True) -> NarutoCLI:
     return cli
 
 
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Silence messages and warnings of Lightning that are expected in every run."""
+    for name in _NOISY_LOGGERS:
+        logging.getLogger(name).addFilter(_is_shown)
+    with warnings.catch_warnings():
+        for message in _SUPPRESSED_WARNINGS:
+            warnings.filterwarnings("ignore", message=message)
+        yield
+
+
 def _configs(argv: Sequence[str]) -> list[Path]:
     return [Path(value) for option, value in pairwise(argv) if option in {"--config", "-c"}]
 
 
-def _prepare_class_paths(text: str) -> None:
+def _bounded_yaml(text: str) -> object:
+    """Load YAML as jsonargparse does, after checking its size and depth."""
+    try:
+        check_yaml(text)
+        return _load_yaml(text)
+    except UNUSABLE as error:
+        raise error if isinstance(error, yaml.YAMLError) else yaml.YAMLError(str(error)) from None
+
+
+def _prepare_class_paths(text: str, packages: Sequence[str] = ()) -> None:
     """Refuse class paths of other packages, and import the public classes named in a text.
 
     jsonargparse takes a class path without dots for a class that is imported already.
     """
-    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=list(ALLOWED_IMPORTS))
+    set_loader("yaml", _bounded_yaml, (yaml.YAMLError,))
+    closed = sorted(_opened.difference(packages))
+    try:
+        set_parsing_settings(import_path_denylist=["*", *closed], import_path_allowlist=[*ALLOWED_IMPORTS, *packages])
+    except ValueError as error:
+        raise InputError(f"--allow-imports {','.join(packages)}: {one_line(str(error))}") from None
+    _opened.update(packages)
     for name in set(re.findall(r"\w+", text)).intersection(naruto_vision.__all__):
         getattr(naruto_vision, name)
 
 
-def parse_class(kind: type[_Class], section: dict[str, Any], path: Path) -> _Class:
+def parse_class(kind: type[_Class], section: dict[str, Any], path: Path, allow_imports: Sequence[str] = ()) -> _Class:
     """Build the object that a section of a config describes, as the Trainer commands do."""
-    _prepare_class_paths(str(section))
+    _prepare_class_paths(str(section), opened_packages(allow_imports))
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(kind, "model", required=True)
     try:
@@ -267,6 +389,8 @@ def one_line(message: str) -> str:
     text = _DENIED.sub(" in a config", " ".join((text or message).split()))
     text = re.sub(r"Expected an? <class '([\w.]+)'>", r"expected \1", _CLASS.sub(r"\2:", text))
     text = re.sub(r"Expected a dot import path string: (\w+)", _unfit_class, text)
+    text = re.sub(r"\. Got value: (.{1,60})$", r", found \1", text)
+    text = re.sub(r"Type typing\.Callable\[.*\] expects a function or a callable class: (expected \w+);.*", r"\1", text)
     text = re.sub(r"Expected a typing\.Literal\[(.*?)\]", r"expected one of \1", text)
     keys = ".".join(dict.fromkeys(_PARSER_KEY.findall(message)))
     given = re.findall(r"^\s*Given value: (?!NestedArg)(.{1,60})$", message, flags=re.MULTILINE)
@@ -290,15 +414,18 @@ def explain_error(message: str, parser: LightningArgumentParser, command: str, a
 
 
 def _has_key(config: Path, key: str) -> bool:
-    keys = config_keys(yaml.safe_load(config.read_text(encoding="utf-8")))
+    keys = config_keys(read_yaml(config))
     return any(f".{parent}.{name}".endswith(f".{key}") for parent, name in keys)
 
 
 def _known_options(before: str, parser: LightningArgumentParser, command: str) -> list[str]:
     """Return the options of the class that the message named last, or else all of the command."""
-    if classes := _CLASS.findall(before):
-        module, name = classes[-1]
-        return list(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
+    allowed = tuple(f"{package}." for package in (*ALLOWED_IMPORTS, *_opened))
+    for module, name in _CLASS.findall(before)[-1:]:
+        # a message quotes values of the config, so it may name any module: none is imported for it
+        found = getattr(sys.modules.get(module), name, None) if f"{module}.".startswith(allowed) else None
+        if inspect.isclass(found):
+            return list(inspect.signature(found).parameters)
     dotted = [str(key) for key in parser.get_defaults().keys()]  # noqa: SIM118 - a Namespace
     short = [option.flag[2:] for option in SHORT_OPTIONS] if command == "predict" else []
     return sorted({*dotted, *(key.rpartition(".")[2] for key in dotted), *short})

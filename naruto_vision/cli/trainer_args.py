@@ -2,19 +2,26 @@
 
 import argparse
 import difflib
+import glob
+import importlib.metadata
+import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from naruto_vision.errors import InputError, MissingPathError
-from naruto_vision.io.bundles import config_path
+from naruto_vision.errors import FormatError, InputError, MissingPathError
+from naruto_vision.io.bundles import config_path, packaged_configs
 from naruto_vision.io.machine import allowed_cpus
+from naruto_vision.io.yaml_files import check_yaml, read_yaml
 
 _LOG = logging.getLogger(__name__)
 SCENES_CONFIG = "scenes.yaml"
@@ -23,9 +30,14 @@ RUN_CONFIG = "config.yaml"
 GALLERY, BUNDLE = "runs/gallery", "runs/clip/bundle"
 """The gallery and the encoder that ``SCENES_CONFIG`` names."""
 
-HELP_ALL = "--help_all"
+PLUGINS = "naruto_vision.plugins"
+"""Entry points of this group open the package that they name for class paths in configs."""
+
+HELP_ALL = "--help-all"
+_HELP_ALL = frozenset({HELP_ALL, "--help_all"})
 _CONFIG_OPTIONS = frozenset({"--config", "-c"})
 _GALLERY_OPTIONS = frozenset({"--model.gallery", "--model.init_args.gallery"})
+_SCENES_OPTION, _LIST_OPTION, STDIN = "--data.predict", "--list", "-"
 _CLASS_KEYS = ("class_path", "init_args")
 
 
@@ -38,6 +50,13 @@ class Option:
     text: str
     long: str = ""
 
+
+NAMES = (
+    Option("--root", "DIR", "the same as --data.root", "--data.root"),
+    Option("--gallery", "DIR", "the same as --model.gallery", "--model.gallery"),
+    Option("--encoder", "MODEL", "class, model and weights of --model.encoder", "--model.encoder"),
+)
+"""Names that mean the same in every command; only the Trainer commands expand them."""
 
 SHORT_OPTIONS = (
     Option("--gallery", "DIR", "gallery to search (default: runs/gallery)", "--model.gallery"),
@@ -53,6 +72,12 @@ SHORT_OPTIONS = (
     ),
     Option("--min-area", "PIXELS", "drop regions with fewer pixels", "--model.segmenter.init_args.keep.min_area"),
     Option("--max-masks", "N", "keep at most N regions per scene", "--model.segmenter.init_args.keep.max_masks"),
+    Option(
+        "--mask-weights",
+        "NAME",
+        "SAM by name, file or bundle: tiny-sam (default), sam_vit_b",
+        "--model.segmenter.init_args.model.init_args.weights",
+    ),
     Option(
         "--mask-precision",
         "DTYPE",
@@ -73,42 +98,66 @@ SHORT_OPTIONS = (
     ),
     Option("--fail-fast", "", "stop at the first unreadable image (default: skip it)", "--fail_fast=true"),
 )
-"""Short options of ``predict``; LightningCLI gets the long ones."""
+"""Short options of ``predict``, ``test`` and ``validate``; LightningCLI gets the long ones."""
 
-_LONG = {option.flag: option.long for option in SHORT_OPTIONS}
+
+def short_options(command: str) -> tuple[Option, ...]:
+    """Return the options that a command expands; ``fit`` has no scenes to draw."""
+    return NAMES if command == "fit" else (*NAMES, *SHORT_OPTIONS)
+
+
+_LONG = {option.flag: option.long for option in (*NAMES, *SHORT_OPTIONS) if option.flag != "--encoder"}
 _SWITCHES = frozenset(option.flag for option in SHORT_OPTIONS if not option.value)
-_CONFIG = Option("--config", "FILE", "YAML file, or the name of a packaged one; later ones override earlier ones")
-_OUT = Option("--out", "DIR", "folder for the results (default: set by the config; runs/scenes in scenes.yaml)")
-_CHECKPOINT = Option("--ckpt_path", "PATH", "load this Lightning checkpoint (default: none)")
+_WITHOUT_VALUE = _SWITCHES | {"--print_config"}
+_CONFIG = Option("--config", "FILE", "a YAML file or a packaged config; repeatable")
+_OUT = Option("--out", "DIR", "folder of the results")
+_CHECKPOINT = Option("--ckpt_path", "PATH", "checkpoint to load, or last (default: none)")
 _RUN = (
     Option("--trainer.accelerator", "NAME", "auto (default), cpu or gpu"),
-    Option("--trainer.devices", "N", "number of devices (default: 1 in the packaged configs)"),
+    Option("--trainer.devices", "N", "number of devices (default: 1)"),
     Option("--trainer.precision", "NAME", "32-true (default), bf16-mixed, 16-mixed"),
-    Option("--precision", "auto", "mixed precision where the hardware has it, otherwise --trainer.precision"),
+    Option("--precision", "auto", "mixed precision if the hardware has it"),
     Option("--seed_everything", "N", "random seed (default: 42)"),
+    Option("--allow-imports", "PKG", "configs may also name classes of this package of yours (default: none)"),
+)
+_ROOT = Option("--data.root", "DIR", "labelled images (also --root)")
+_VALID = Option("--data.valid", "DIR", "scenes with gt.json, for thresholds")
+_TEST = Option("--data.test", "DIR", "scenes with gt.json")
+_GALLERY = Option("--gallery", "DIR", "gallery folder (default: runs/gallery)")
+_ENCODER = Option("--encoder", "MODEL", "bundle, ViT-B-32, dinov2_vits14, ...")
+_ENROL = (_VALID, _GALLERY, _ENCODER)
+_TUNING = (
+    Option("--data.batch_size", "N", "images per batch"),
+    Option("--model.optimizer.init_args.lr", "RATE", "learning rate"),
+    Option("--model.bundle_dir", "DIR", "where the tuned encoder is written"),
+)
+_MASKS = (
+    Option("--data.train", "CLASS", "CocoMasks for your own masks"),
+    Option("--trainer.max_steps", "N", "number of training steps"),
 )
 
 
 @dataclass(frozen=True)
 class Verb:
-    """The static help of one Trainer command."""
+    """The static help of one Trainer command; ``groups`` are further options of the configs that a title names."""
 
     text: str
     options: tuple[Option, ...]
     examples: tuple[str, ...]
+    configs: tuple[str, ...]
+    groups: tuple[tuple[str, tuple[Option, ...]], ...] = ()
     usage: str = "--config FILE [options]"
 
 
 VERBS = {
     "fit": Verb(
-        "Train: clip.yaml fine-tunes CLIP, sam.yaml trains a segmenter, gallery.yaml builds a gallery.",
+        "Train a model or build a gallery, as a config describes.",
         (
             _CONFIG,
-            Option("--data.root", "DIR", "labelled images (default: data, in clip.yaml and gallery.yaml)"),
-            Option("--data.valid", "DIR", "gallery.yaml: scenes with gt.json, to choose thresholds (default: none)"),
-            Option("--data.batch_size", "N", "batch size (default: set by the config)"),
-            Option("--trainer.max_epochs", "N", "number of epochs (default: set by the config)"),
-            Option("--ckpt_path", "PATH", "resume from this checkpoint; last is the newest one (default: none)"),
+            _OUT,
+            Option("--ckpt_path", "PATH", "checkpoint to resume from, or last"),
+            _ROOT,
+            Option("--trainer.max_epochs", "N", "number of epochs"),
             *_RUN,
         ),
         (
@@ -116,87 +165,122 @@ VERBS = {
             "fit --config gallery.yaml --data.root data --data.valid data/scenes/valid",
             "fit --config sam.yaml --ckpt_path last",
         ),
+        ("clip", "captions", "gallery", "sam", "pretrain", "scenes-vitb", "scenes-dinov2"),
+        (("clip*.yaml, captions.yaml", _TUNING), ("gallery.yaml, scenes*.yaml", _ENROL), ("sam.yaml", _MASKS)),
     ),
     "validate": Verb(
-        "Validate the model of a config; with gallery.yaml: choose the thresholds of the gallery again.",
+        "Validate the model of a config; gallery.yaml and scenes*.yaml: choose the thresholds of the gallery again.",
+        (_CONFIG, _ENCODER, _CHECKPOINT, *_RUN),
         (
-            _CONFIG,
-            Option("--data.valid", "DIR", "gallery.yaml: scenes with gt.json"),
-            Option("--model.gallery", "DIR", "gallery.yaml: the gallery (default: runs/gallery)"),
-            _CHECKPOINT,
-            *_RUN,
+            "validate --config gallery.yaml --data.valid data/scenes/valid",
+            "validate --config clip.yaml --data.root data --encoder runs/clip/bundle",
         ),
-        ("validate --config gallery.yaml --data.valid data/scenes/valid",),
+        ("clip", "captions", "gallery.yaml", "sam", "pretrain", "scenes"),
+        (("gallery.yaml, scenes*.yaml", (_VALID, _GALLERY)), ("clip*.yaml, captions.yaml", (_ROOT,))),
     ),
     "test": Verb(
-        "Evaluate a model on labelled data; with scenes.yaml: scenes against their gt.json.",
+        "Evaluate a model on labelled data; scenes*.yaml: scenes against their gt.json.",
+        (_CONFIG, _OUT, _ENCODER, _CHECKPOINT, *_RUN),
         (
-            _CONFIG,
-            Option("--data.test", "DIR", "scenes.yaml: scenes with gt.json"),
-            Option("--model.gallery", "DIR", "scenes.yaml: the gallery (default: runs/gallery)"),
-            _OUT,
-            _CHECKPOINT,
-            *_RUN,
+            "test --config scenes.yaml --data.test data/scenes/test",
+            "test --config clip.yaml --data.root data --encoder runs/clip/bundle",
         ),
-        ("test --config scenes.yaml --data.test data/scenes/test",),
+        ("scenes", "clip", "captions"),
+        (("scenes*.yaml", (_TEST, _GALLERY)), ("clip*.yaml, captions.yaml", (_ROOT,))),
     ),
     "predict": Verb(
-        "Find and name the characters in a folder of images. Run again, it resumes where it stopped.",
-        (_OUT, *SHORT_OPTIONS, _CONFIG, *_RUN),
+        "Find and name the characters in images. Run again, it resumes where it stopped.",
+        (
+            Option("--list", "FILE", "search the images named in this file, one per line, like @FILE"),
+            _OUT,
+            *SHORT_OPTIONS,
+            _ENCODER,
+            _CONFIG,
+            *_RUN,
+        ),
         (
             "predict my_scenes",
             "predict my_scenes --gallery runs/gallery --out runs/mine --threshold 0.8 --top-k 2",
-            "predict --config scenes.yaml --data.predict my_scenes",
+            "predict shots/*.jpg more_shots",
         ),
-        usage="DIR [options]",
+        ("scenes",),
+        usage="IMAGES [options]",
     ),
 }
 
 
-def verb_help(command: str) -> str:
-    """Return the static help of a Trainer command, as wide as the terminal."""
+def verb_parser(command: str) -> argparse.ArgumentParser:
+    """Make the parser of a Trainer command's most used options, for its help and for shell completion."""
     verb = VERBS[command]
     everything = (
         f"every option (takes seconds):\n  naruto-vision {command} {HELP_ALL}\n"
         f"  naruto-vision {command} --model.help CLASS, --data.help CLASS\n"
-        f"a config with all its defaults:\n  {f'naruto-vision {verb.examples[0]}'} --print_config"
+        f"a config with all its defaults and your options:\n  naruto-vision {verb.examples[0]} --print_config"
     )
     examples = "\n".join(f"  naruto-vision {example}" for example in verb.examples)
+    chosen = {name: text for name, text in packaged_configs().items() if name.startswith(verb.configs)}
+    configs = "\n".join(f"  {name:<24}{text}" for name, text in chosen.items())
     parser = argparse.ArgumentParser(
         usage=f"naruto-vision {command} {verb.usage}",
-        description=verb.text,
+        description=f"{verb.text}\n\npackaged configs (`naruto-vision configs NAME` prints one):\n{configs}",
         epilog=f"examples:\n{examples}\n\n{everything}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=40),
         add_help=False,
     )
     if command == "predict":
-        parser.add_argument("DIR", help="folder of images, searched with its sub-folders")
-    group = parser.add_argument_group("most used options")
-    for option in verb.options:
-        if option.value:
-            group.add_argument(option.flag, metavar=option.value, help=option.text)
-        else:
-            group.add_argument(option.flag, action="store_true", help=option.text)
-    return parser.format_help()
+        text = "images, patterns, folders with their sub-folders, @FILE for a list of names, - for names on stdin"
+        parser.add_argument("IMAGES", help=text)
+    for title, options in (("most used options", verb.options), *verb.groups):
+        group = parser.add_argument_group(title)
+        for option in options:
+            if option.value:
+                group.add_argument(option.flag, metavar=option.value, help=option.text)
+            else:
+                group.add_argument(option.flag, action="store_true", help=option.text)
+    return parser
+
+
+def verb_help(command: str) -> str:
+    """Return the static help of a Trainer command, as wide as the terminal."""
+    return verb_parser(command).format_help()
 
 
 def expand_argv(command: str, argv: Sequence[str]) -> list[str]:
     """Return the argv for ``trainer.run_cli``: configs found, short options and ``predict DIR`` expanded; checked."""
-    if HELP_ALL in argv:
+    if _HELP_ALL & set(argv):
         return [command, "--help"]
     if not argv:
-        what = "a folder of images, or --config FILE" if command == "predict" else "--config FILE"
+        what = "images or a folder of them, or --config FILE" if command == "predict" else "--config FILE"
         msg = f"{command}: expected {what}; see `naruto-vision {command} --help`"
         raise InputError(msg)
-    expanded = _with_configs_found(argv)
-    return [command, *(_expand_predict(expanded) if command == "predict" else expanded)]
+    expanded = list(_with_encoder(_with_configs_found(argv)))
+    if command == "predict":
+        return [command, *_expand_predict(expanded)]
+    names = {option.flag for option in short_options(command)}
+    return [command, *(_lengthen(each) if each.partition("=")[0] in names else each for each in expanded)]
+
+
+def _with_encoder(argv: Sequence[str]) -> Iterator[str]:
+    """Expand ``--encoder MODEL`` to the class, the model, and weights that are not those of the config."""
+    words = iter(argv)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name != "--encoder":
+            yield word
+            continue
+        model = value if equals else next(words, "")
+        dino = "dino" in model and "/" not in model
+        key, weights = ("weights", model if model.startswith("dinov2_") else "null") if dino else ("pretrained", "")
+        yield f"--model.encoder={'DinoEncoder' if dino else 'ClipEncoder'}"
+        yield f"--model.encoder.init_args.model={model}"
+        yield f"--model.encoder.init_args.{key}={weights}"
 
 
 def _expand_predict(argv: list[str]) -> list[str]:
-    """Expand short options, and ``DIR`` to an option after the packaged config."""
-    folder, rest = ("", argv) if argv[0].startswith("-") else (argv[0], argv[1:])
-    scenes = [f"--data.predict={check_scenes(folder)}"] if folder else []
-    packaged = [] if not folder or _CONFIG_OPTIONS & set(rest) else ["--config", str(config_path(SCENES_CONFIG))]
+    """Expand short options, and names of images to an option after the packaged config."""
+    names, rest = _split_names(argv)
+    scenes = [f"{_SCENES_OPTION}={check_scenes(names)}"] if names else []
+    packaged = [] if not names or _CONFIG_OPTIONS & set(rest) else ["--config", str(config_path(SCENES_CONFIG))]
     expanded = [_lengthen(argument) for argument in rest]
     galleries = _values(_GALLERY_OPTIONS, expanded)
     for gallery in galleries[-1:] or ([GALLERY] if packaged else []):
@@ -204,6 +288,39 @@ def _expand_predict(argv: list[str]) -> list[str]:
     if packaged and not any(argument.startswith("--model.encoder") for argument in expanded):
         packaged += remembered_encoder(Path([GALLERY, *galleries][-1]))
     return [*packaged, *expanded, *scenes]
+
+
+def _split_names(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Separate the names of images from the options that they are before, between or behind."""
+    names, rest, arguments = list[str](), list[str](), iter(argv)
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        if argument == "--":
+            names += arguments
+        elif argument == STDIN or not argument.startswith("-"):
+            names.append(argument)
+        elif option in {_SCENES_OPTION, _LIST_OPTION}:
+            if not (value := value if equals else next(arguments, "")):
+                raise InputError(f"{option}: expected a value; see `naruto-vision predict --help`")
+            names += _scene_names(option, value)
+        else:
+            rest += [argument, *([] if equals or option in _WITHOUT_VALUE else islice(arguments, 1))]
+    return names, rest
+
+
+def _scene_names(option: str, value: str) -> list[str]:
+    if option == _LIST_OPTION:
+        return [f"@{value}"]
+    if not value.startswith("["):
+        return [value]
+    try:
+        check_yaml(value)
+        names = yaml.safe_load(value)
+    except (yaml.YAMLError, RecursionError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{option} {value[:40]}: expected a list of names")
+    return names
 
 
 def _lengthen(argument: str) -> str:
@@ -221,7 +338,7 @@ def remembered_encoder(gallery: Path) -> list[str]:
         return []
     from naruto_vision.gallery.info import encoder_options, list_gallery
 
-    options = encoder_options(list_gallery(gallery).ledger[0].get("note", {}))
+    options = encoder_options(list_gallery(gallery).note)
     if options:
         _LOG.info("no %s here; using the encoder recorded in %s: %s", BUNDLE, gallery, " ".join(options))
     return options
@@ -250,28 +367,24 @@ def _with_configs_found(argv: Sequence[str]) -> list[str]:
 
 
 def find_config(name: str) -> Path:
-    """Find a config by its path, or a packaged one by its bare name; MissingPathError if there is neither."""
-    path = Path(name)
+    """Find a config by its path, or a packaged one: ``clip.yaml``, ``clip.yml``, ``clip``, ``configs/clip.yaml``.
+
+    MissingPathError if there is neither.
+    """
+    path, packaged = Path(name), packaged_configs()
     if path.is_file():
         return path
-    if len(path.parts) == 1:
-        try:
-            return config_path(name)
-        except MissingPathError:
-            pass  # raises a more specific message below
-    raise MissingPathError(path, "config", "give a YAML file, or the name of a packaged one such as scenes.yaml")
+    own = path.stem + ".yaml" if path.suffix in {"", ".yaml", ".yml"} else ""
+    if own in packaged and path.parent.as_posix() in {".", "configs"}:
+        return config_path(own)
+    near = difflib.get_close_matches(path.stem + ".yaml", packaged, n=1, cutoff=0.7)
+    hint = f"did you mean {near[0]}?" if near else "`naruto-vision configs` lists the packaged ones"
+    raise MissingPathError(path, "config", hint)
 
 
 def read_config(path: Path) -> dict[str, Any]:
     """Read a config; InputError if it is no YAML mapping, or misspells ``class_path`` or ``init_args``."""
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise InputError(f"{path}: not YAML ({where}{error.problem or error.context})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not YAML ({str(error).splitlines()[0]})") from None
+    config = read_yaml(path)
     if not isinstance(config, dict):
         msg = f"{path}: expected keys such as model, data and trainer, found {type(config).__name__}"
         raise InputError(msg)
@@ -280,6 +393,13 @@ def read_config(path: Path) -> dict[str, Any]:
         if near and key not in _CLASS_KEYS:  # the parser would misread the whole mapping
             raise InputError(f"{path}: {parent or 'top level'}: no such key {key}; did you mean {near[0]}?")
     return config
+
+
+def model_section(config: Mapping[str, Any], path: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the model of a config with some arguments changed; FormatError if it has none."""
+    if not isinstance(model := config.get("model"), dict):
+        raise FormatError(path, "the key model", "none")
+    return {**model, "init_args": {**(model.get("init_args") or {}), **changes}}
 
 
 def config_keys(value: object, parent: str = "") -> Iterator[tuple[str, str]]:
@@ -293,17 +413,19 @@ def config_keys(value: object, parent: str = "") -> Iterator[tuple[str, str]]:
             yield from config_keys(inner, f"{parent}.{index}".strip("."))
 
 
-def check_scenes(folder: str) -> Path:
-    """Check that a folder of scenes exists and has images."""
-    path = Path(folder)
-    if not path.is_dir():
-        raise MissingPathError(path, "scene folder", "give a folder of images")
-    from naruto_vision.io.images import SUFFIXES, list_images  # imports OpenCV
+def check_scenes(names: Sequence[str]) -> str:
+    """Check that one of the named images can be read; return the value, in JSON, of the option that names them."""
+    from naruto_vision.io.inputs import find_images, split_names  # imports OpenCV
 
-    if not list_images(path):
-        msg = f"{path}: no images in this folder; expected files ending in {', '.join(sorted(SUFFIXES))}"
-        raise InputError(msg)
-    return path
+    names = [each for name in names for each in (split_names(sys.stdin.buffer.read()) if name == STDIN else [name])]
+    find_images(names).require_readable()
+    names = [_as_text(name) for name in names]
+    return json.dumps([("\0" if any("\n" in name for name in names) else "\n").join(names)])  # long lists parse slowly
+
+
+def _as_text(name: str) -> str:
+    """Return a name that a config can hold: a pattern where a byte is not valid Unicode."""
+    return re.sub("[\udc80-\udcff]", "?", glob.escape(name)) if re.search("[\udc80-\udcff]", name) else name
 
 
 def check_gallery(folder: str) -> None:
@@ -311,6 +433,30 @@ def check_gallery(folder: str) -> None:
     from naruto_vision.gallery.store import read_manifest
 
     read_manifest(folder)
+
+
+def take_imports(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the packages of every ``--allow-imports PKG[,PKG]``, and the other arguments."""
+    packages: list[str] = []
+    rest: list[str] = []
+    arguments = iter(argv)
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if name not in ("--allow-imports", "--allow_imports"):
+            rest.append(argument)
+            continue
+        value = value if equals else next(arguments, "")
+        if not all(part.isidentifier() for name in value.split(",") for part in name.strip().split(".")):
+            msg = f"{name}: expected the name of a package, or several with commas, found {value!r}"
+            raise InputError(msg)
+        packages += [name.strip() for name in value.split(",")]
+    return packages, rest
+
+
+def opened_packages(given: Sequence[str]) -> list[str]:
+    """Return the packages whose classes configs may name too: the given ones, and those of installed plugins."""
+    plugins = importlib.metadata.entry_points(group=PLUGINS)
+    return sorted({*given, *(plugin.module.partition(".")[0] for plugin in plugins)})
 
 
 def limit_threads() -> None:

@@ -8,6 +8,7 @@ from naruto_vision.cli.console import check_empty, download_progress, show
 from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.io.bundles import bundle_path, packaged_bundles
 from naruto_vision.io.downloads import (
+    FOLDER,
     OFFICIAL,
     HashSource,
     OfficialWeights,
@@ -17,7 +18,6 @@ from naruto_vision.io.downloads import (
     find_weights,
 )
 
-_FOLDER = Path("weights")  # in the current folder, so that no large file is written to the home folder
 _HASH_NOTES: Mapping[HashSource, str] = {
     "url": "sha256 in its address",
     "copies": "sha256 of public copies that agree",
@@ -31,9 +31,9 @@ _SHORT: Mapping[HashSource, str] = {
     "none": "first download",
 }
 _FAMILIES = {
-    "SamModel": "SAM: --model.segmenter.init_args.model.init_args.weights FILE",
-    "ClipEncoder": "CLIP: --model.encoder.init_args.pretrained FILE",
-    "DinoEncoder": "DINOv2: DinoEncoder, --model.encoder.init_args.weights FILE",
+    "SamModel": "SAM: predict --mask-weights NAME, or SamModel(weights=NAME)",
+    "ClipEncoder": "CLIP: --encoder NAME up to its dot, or ClipEncoder(model, pretrained=NAME)",
+    "DinoEncoder": "DINOv2: --encoder NAME, or DinoEncoder(NAME)",
 }
 """Constructor → heading of its weights."""
 
@@ -82,7 +82,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _folder_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, default=_FOLDER, metavar="DIR", help="folder of downloaded weights")
+    parser.add_argument("--out", type=Path, default=FOLDER, metavar="DIR", help="folder of downloaded weights")
 
 
 def _download_options(parser: argparse.ArgumentParser) -> None:
@@ -145,7 +145,7 @@ def _chosen(name: str, folder: Path) -> list[tuple[OfficialWeights, Path]]:
 def _import_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("file", type=Path, metavar="FILE", help="checkpoint (.pt) with the weights under the key model")
-    add("--model", default="ViT-B-32", metavar="NAME", help="open_clip architecture of the checkpoint")
+    add("--encoder", default="ViT-B-32", metavar="MODEL", help="open_clip architecture of the checkpoint")
     add("--out", type=Path, required=True, metavar="DIR", help="bundle folder; must be empty or new")
     text = "also accept NumPy numbers, paths and argparse options in the checkpoint, never code (default: refuse)"
     add("--trust-pickle", action="store_true", help=text)
@@ -155,17 +155,17 @@ def _import(arguments: argparse.Namespace) -> int:
     """Read the checkpoint's tensors, check them against the architecture, write the bundle."""
     out: Path = arguments.out
     check_empty(out)
-    from naruto_vision.encoders.clip import ClipEncoder
-
     if not arguments.file.is_file():
         raise MissingPathError(arguments.file, "checkpoint")
+    from naruto_vision.encoders.clip import ClipEncoder
+
     try:
-        encoder = ClipEncoder(arguments.model, str(arguments.file), trust_pickle=arguments.trust_pickle)
+        encoder = ClipEncoder(arguments.encoder, str(arguments.file), trust_pickle=arguments.trust_pickle)
     except FormatError as error:
         hint = "" if arguments.trust_pickle else "; if your own training script wrote it, try --trust-pickle"
         raise InputError(f"{error}{hint}") from None
     encoder.save(out, {"imported_from": arguments.file.name})
-    show(f"{len(encoder.clip.state_dict())} tensors of {arguments.model} are in {out}")
+    show(f"{len(encoder.clip.state_dict())} tensors of {arguments.encoder} are in {out}")
     return 0
 
 

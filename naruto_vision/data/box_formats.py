@@ -232,13 +232,13 @@ def _yolo_shape(values: Sequence[str], names: Sequence[str], keypoints: bool) ->
 
 
 def parse_voc(folder: Path, images: Container[str], stems: Sequence[str] | None = None) -> Parsed:
-    """Parse the XML files of a folder, or those of some stems; ``images`` are the names of the images that are there.
+    """Parse the XML files of a folder, or those of some stems; ``images`` has the paths and names that are there.
 
     Pascal VOC counts pixels from 1, both corners inclusive. A 0 in any ``xmin`` or ``ymin`` tells a writer of edges,
     counted from 0.
     """
-    files = sorted(folder.glob("*.xml")) if stems is None else [folder / f"{stem}.xml" for stem in stems]
-    records = [_voc_record(file, images) for file in files]
+    files = sorted(folder.rglob("*.xml")) if stems is None else [folder / f"{stem}.xml" for stem in stems]
+    records = [_voc_record(file, file.parent.relative_to(folder), images) for file in files]
     edges = [shape.edges for record in records for shape in record.shapes if shape.edges is not None]
     first = 0 if any(min(left, top) < 1 for left, top, _, _ in edges) else 1
     for record in records:
@@ -254,16 +254,18 @@ def _shifted(shape: Shape, first: int) -> Shape:
     return Shape(shape.label, (left - first, top - first, right, bottom))
 
 
-def _voc_record(file: Path, images: Container[str]) -> Record:
-    record = Record(file.stem)
+def _voc_record(file: Path, below: Path, images: Container[str]) -> Record:
+    beside = [name for suffix in sorted(SUFFIXES) for name in (file.stem + suffix, file.stem + suffix.upper())]
+    paths = ((below / name).as_posix() for name in beside)
+    record = Record(next((name for name in (*paths, *beside) if name in images), file.stem))
     try:
         root = parse_xml(read_bounded(file))
     except (expat.ExpatError, ValueError, LookupError, InputError, OSError) as error:
         record.problem = f"whose annotations cannot be read ({str(error).removeprefix(f'{file}: ')})"
         return record
-    beside = (name for suffix in sorted(SUFFIXES) for name in (file.stem + suffix, file.stem + suffix.upper()))
     named = (root.findtext("filename") or "").strip()
-    record.name = next((name for name in (named, *beside) if name in images), named or file.stem)
+    if named and ((below / named).as_posix() in images or record.name not in images):
+        record.name = (below / named).as_posix()
     record.size = _size(root.findtext("size/width"), root.findtext("size/height"))
     for item in root.findall("object"):
         label, corners = item.findtext("name") or "", [item.findtext(f"bndbox/{side}") for side in _EDGE_COLUMNS[0]]
@@ -369,7 +371,7 @@ def _region_shape(value: Mapping[str, Any], size: tuple[int, int] | None) -> tup
             return None, [[float(v) / 100 for point in value["points"] for v in point]], ""
         if "width" in value and "height" in value:
             return _turned_edges(value, size), None, ""
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         return None, None, f"that is damaged ({str(error)[:60]})"
     return None, None, "of a kind that is not read (boxes, polygons and brushes are)"
 
@@ -418,8 +420,11 @@ def mask_from_brush(values: object, height: int, width: int) -> Mask:
 
 def csv_columns(path: Path) -> tuple[str, str, tuple[str, ...]] | None:
     """Return the columns of a CSV file for image, class and corners; None if it has no boxes."""
-    with path.open("rb") as file:
-        header = _csv_rows(file.readline(1 << 16)).fieldnames or ()
+    try:
+        with path.open("rb") as file:
+            header = _csv_rows(file.readline(1 << 16)).fieldnames or ()
+    except csv.Error:
+        return None
     name = next((column for column in _NAME_COLUMNS if column in header), None)
     label = next((column for column in _LABEL_COLUMNS if column in header), None)
     edges = next((columns for columns in _EDGE_COLUMNS if set(columns) <= set(header)), None)
@@ -444,7 +449,8 @@ def parse_csv(path: Path) -> Parsed:
     records: dict[str, Record] = {}
     try:
         for row in _csv_rows(read_bounded(path, _MAX_BYTES)):
-            record = records.setdefault(row[name], Record(row[name], _size(row.get("width"), row.get("height"))))
+            image = row[name] or ""  # None in a row that is too short
+            record = records.setdefault(image, Record(image, _size(row.get("width"), row.get("height"))))
             if any(row[column] for column in edges):
                 record.shapes.append(_corner_shape(row[label] or "", [row[column] for column in edges]))
     except csv.Error as error:

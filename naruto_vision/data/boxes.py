@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -38,8 +39,8 @@ from naruto_vision.data.box_formats import (
 from naruto_vision.data.tables import ClassTable, FolderFiles, ReadRules, SourceRow, Split, build_table, refusal
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
 from naruto_vision.geometry import Box, shape_of_xyxy
-from naruto_vision.io.images import crop_path, image_size, list_images
-from naruto_vision.records import LabelledBox
+from naruto_vision.io.images import MAX_PIXELS, crop_path, image_size, list_images
+from naruto_vision.records import UNKNOWN, LabelledBox
 
 FORMATS_READ = "COCO, YOLO, Pascal VOC, Label Studio or CSV boxes"
 MIN_SIDE = 8
@@ -88,7 +89,7 @@ class BoxSource:
     format: BoxFormat
     path: Path
     images: Path
-    only: tuple[str, ...] | None = None  # stems or images of this split; None for all
+    stems: tuple[str, ...] | None = None  # Pascal VOC: those of this split; None for all
     classes: tuple[str, ...] = ()  # YOLO: by number
     keypoints: bool = False  # YOLO: keypoints follow the box
 
@@ -103,9 +104,14 @@ class BoxAnnotations:
     unlisted: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
+    def usable(self) -> list[AnnotatedImage]:
+        """Return the images that can be used: those that are there or, if none is, those of a stated size."""
+        found = [image for image in self.images if not image.problem]
+        return [image for image in found if not image.missing] or found
+
     def truth(self) -> dict[str, tuple[LabelledBox, ...]]:
         """Return image to its objects, for all images that can be used."""
-        return {image.name: image.boxes for image in self.images if not image.problem}
+        return {image.name: image.boxes for image in self.usable()}
 
     def summary(self) -> str:
         """Return what was read from where, and what was left out and why, as one line."""
@@ -128,7 +134,7 @@ class BoxAnnotations:
 def _split_of(name: str) -> Split | None:
     """Tell the split from a name such as ``valid``, ``Train`` or ``instances_val2017``."""
     words = "".join(letter if letter.isalpha() else " " for letter in name.casefold()).split()
-    return next((_SPLIT_WORDS[word] for word in reversed(words) if word in _SPLIT_WORDS), None)
+    return next((_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS), None)
 
 
 def _folders(base: Path) -> list[Path]:
@@ -167,10 +173,7 @@ def find_boxes(root: str | Path, split: Split) -> BoxSource | None:
 
 
 def _split_sources(root: Path) -> Iterator[tuple[str, BoxSource | None]]:
-    """Yield candidates with the name that tells their split: YAML entries, split folders, COCO files, lists of VOC."""
-    for name in _NAMES_FILES[:3]:
-        if (root / name).is_file():
-            yield from _yaml_sources(root / name)
+    """Yield candidates with the name that tells their split: split folders, COCO files, lists of Pascal VOC."""
     folders = [folder for folder in (*_folders(root), *_folders(root / "images")) if _split_of(folder.name)]
     for folder in folders:
         yield folder.name, find_boxes_in(folder)
@@ -181,7 +184,7 @@ def _split_sources(root: Path) -> Iterator[tuple[str, BoxSource | None]]:
     ):
         part = _split_of(file.stem)
         if part and (kind := json_format(file)):
-            images = next((folder for folder in folders if _split_of(folder.name) == part), _images_of(root))
+            images = next((folder for folder in folders if _split_of(folder.name) == part), images_of(root))
             yield file.stem, BoxSource(kind, file, images)
     for file in _files(root / "ImageSets/Main", ".txt"):
         if file.stem.casefold() in _SPLIT_WORDS:
@@ -189,43 +192,15 @@ def _split_sources(root: Path) -> Iterator[tuple[str, BoxSource | None]]:
             yield file.stem, BoxSource("Pascal VOC", root / "Annotations", root, stems)
 
 
-def _yaml_sources(file: Path) -> Iterator[tuple[str, BoxSource | None]]:
-    """Yield the entries of a YOLO data set's YAML file: folders of images, or lists of images."""
-    content, classes = yolo_names(file)
-    for name in ("train", "val", "valid", "test"):
-        entries = content.get(name)
-        entries = [entries] if isinstance(entries, str) else entries
-        places = (
-            [_below(file.parent, one) for one in entries if isinstance(one, str)] if isinstance(entries, list) else []
-        )
-        listed: list[str] = []
-        for place in places:
-            if place is not None and place.is_file():
-                listed += place.read_text("utf-8", errors="replace").splitlines()
-            elif place is not None:
-                prefix = place.relative_to(file.parent)
-                listed += [(prefix / image).as_posix() for image in list_images(place)]
-        one = places[0] if len(places) == 1 and places[0] is not None and places[0].is_dir() else None
-        source = BoxSource("YOLO", file, one or file.parent, None if one else tuple(listed), classes)
-        if listed and any(yolo_label_file(file.parent / image) for image in listed[:50]):
-            yield name, replace(source, keypoints="kpt_shape" in content)
-
-
-def _below(base: Path, name: str) -> Path | None:
-    """Find what an entry names below a folder; exports often write ``../train/images``, or another machine's path."""
-    parts = [part for part in name.replace("\\", "/").split("/") if part.strip(".")][-8:]
-    tails = (base.joinpath(*parts[k:]) for k in range(len(parts)))
-    return next((tail for tail in tails if tail.exists() and tail.resolve().is_relative_to(base.resolve())), None)
-
-
-def _images_of(folder: Path) -> Path:
+def images_of(folder: Path) -> Path:
+    """Return the folder of images: ``images`` in a folder that has it, else the folder."""
     return folder / "images" if (folder / "images").is_dir() else folder
 
 
 def find_boxes_in(folder: str | Path) -> BoxSource | None:
     """Find the box annotations of one folder of images (or with ``images/``); None if it has none of a known layout."""
     folder = Path(folder)
-    images = _images_of(folder)
+    images = images_of(folder)
     for base in (folder, folder / "annotations"):
         for file in _files(base, ".json"):
             if kind := json_format(file):
@@ -234,14 +209,17 @@ def find_boxes_in(folder: str | Path) -> BoxSource | None:
         if csv_columns(file):
             return BoxSource("CSV", file, images)
     for base in (folder / "Annotations", folder / "annotations", folder):
-        if _files(base, ".xml"):
+        if next(base.glob("*.xml" if base == folder else "**/*.xml"), None):
             return BoxSource("Pascal VOC", base, images)
     return _find_yolo(folder, images)
 
 
 def _find_yolo(folder: Path, images: Path) -> BoxSource | None:
-    listed = (name for name in list_images(images) if yolo_label_file(images / name))
-    first = next(listed, None)
+    beside = Path(*("labels" if part == "images" else part for part in images.parts))
+    places = (folder / "labels", beside) if beside != images else (folder / "labels",)
+    if not any(chain(images.glob("*.txt"), *(place.rglob("*.txt") for place in places))):
+        return None
+    first = next((name for name in list_images(images) if yolo_label_file(images / name)), None)
     if first is None:
         return None
     bases = (folder, folder.parent, folder.parent.parent)
@@ -262,7 +240,7 @@ def open_boxes(path: str | Path, images: str | Path | None = None) -> BoxSource:
     if path.is_file():
         kind = json_format(path)
         kind = kind or ("CSV" if path.suffix.casefold() == ".csv" else None)
-        source = kind and BoxSource(kind, path, _images_of(path.parent))
+        source = kind and BoxSource(kind, path, images_of(path.parent))
     if source is None:
         msg = f"{path}: no ground truth; expected gt.json or {FORMATS_READ}; {describe_folder(path)}"
         raise InputError(msg)
@@ -289,12 +267,11 @@ def _parse(source: BoxSource) -> Parsed:
         case "CSV":
             return parse_csv(source.path)
         case "Pascal VOC":
-            return parse_voc(
-                source.path, {PurePosixPath(name).name for name in list_images(source.images)}, source.only
-            )
+            listed = list_images(source.images)
+            return parse_voc(source.path, {*listed, *(PurePosixPath(path).name for path in listed)}, source.stems)
         case "YOLO":
-            images = list_images(source.images) if source.only is None else source.only
-            return parse_yolo(source.images, images, source.classes, keypoints=source.keypoints)
+            listed = list_images(source.images)
+            return parse_yolo(source.images, listed, source.classes, keypoints=source.keypoints)
 
 
 class _Images:
@@ -368,17 +345,15 @@ def _annotated(record: Record, root: Path, key: str) -> AnnotatedImage:
     if missing:
         parts = _parts(record.name) or [record.name]
         name = without_upload_hash(parts[-1]) if record.name.startswith("/") else "/".join(parts)
-    frame = record.problem or _frame_of(record, None if missing else root / name)
-    if isinstance(frame, str):
-        return AnnotatedImage(name, missing=missing, problem=frame)
-    (width, height), orientation = frame
-    size = (height, width) if orientation >= 5 else (width, height)
+    size = record.problem or _size_of(record, None if missing else root / name)
+    if isinstance(size, tuple) and (size[0] * size[1] > MAX_PIXELS or not name):
+        size = f"of more than {MAX_PIXELS // 1_000_000} megapixels" if name else "without a name"
+    if isinstance(size, str):
+        return AnnotatedImage(name, missing=missing, problem=size)
     boxes, segmentations, dropped, clipped = [], [], [], 0
     for shape in record.shapes:
         label = _label(shape.label)
-        edges, segmentation, reason = _edges_in(shape, record, (width, height))
-        if edges is not None and orientation >= 5:
-            edges, segmentation = _upright(edges, orientation, (width, height)), None
+        edges, segmentation, reason = _edges_in(shape, record, size)
         box, reason, cut = box_from_edges(edges, *size) if edges is not None else (None, reason, False)
         if box is None or not label:
             dropped.append(reason or "without a class")
@@ -389,21 +364,17 @@ def _annotated(record: Record, root: Path, key: str) -> AnnotatedImage:
     return AnnotatedImage(name, *size, tuple(boxes), tuple(segmentations), missing, tuple(dropped), clipped)
 
 
-def _frame_of(record: Record, file: Path | None) -> tuple[tuple[int, int], int] | str:
-    """Return width and height of the frame that was annotated, and its EXIF orientation; or why it is not known."""
-    stated = None if record.size is None else (record.size, 1)
+def _size_of(record: Record, file: Path | None) -> tuple[int, int] | str:
+    """Return width and height of the upright image, or why its boxes cannot be used."""
     if file is None:
-        return stated or "that is not there, so that its size is not known"
+        return record.size or "without a file and a stated size"
     try:
-        width, height, orientation = image_size(file)
+        size = image_size(file)
     except (BadImageError, MissingPathError) as error:
-        return stated or f"that cannot be read ({str(error).removeprefix(f'{file}: ')})"
-    upright = (height, width) if orientation >= 5 else (width, height)
-    if record.size == (width, height) != upright:
-        return record.size, orientation  # annotated as it is stored, not as it is shown
-    if record.size in (None, upright) or record.relative:
-        return upright, 1
-    return "of another size than its annotations state"
+        return record.size or f"that cannot be read ({str(error).removeprefix(f'{file}: ')})"
+    if record.relative and record.size != size[::-1]:  # fractions do not depend on scaling
+        return size
+    return size if record.size in (None, size) else "of another size than stated"
 
 
 def _edges_in(shape: Shape, record: Record, frame: tuple[int, int]) -> tuple[Edges | None, Any, str]:
@@ -428,15 +399,6 @@ def _edges_in(shape: Shape, record: Record, frame: tuple[int, int]) -> tuple[Edg
         return None, None, "that are empty"
     left, top, right, bottom = edges
     return (left * width, top * height, right * width, bottom * height), segmentation or None, ""
-
-
-def _upright(edges: Edges, orientation: int, frame: tuple[int, int]) -> Edges:
-    """Turn edges of an image as it is stored into those of the upright image, for EXIF orientations 5 to 8."""
-    width, height = frame
-    left, top, right, bottom = edges
-    across = (height - bottom, height - top) if orientation in (6, 7) else (top, bottom)
-    down = (width - right, width - left) if orientation in (7, 8) else (left, right)
-    return across[0], down[0], across[1], down[1]
 
 
 def box_from_edges(edges: Edges, width: int, height: int) -> tuple[Box | None, str, bool]:
@@ -468,30 +430,37 @@ def box_from_edges(edges: Edges, width: int, height: int) -> tuple[Box | None, s
 def read_box_table(root: str | Path, split: Split, rules: ReadRules | None = None) -> ClassTable:
     """Read the boxes of a split as labelled images: one crop a box, named by ``crop_path``.
 
-    A box below ``MIN_SIDE`` pixels a side is refused. Boxes with the same pixels are one row of all their classes.
+    Boxes below ``MIN_SIDE`` pixels a side are refused, and so are boxes called "unknown", which is no character. Boxes
+    with the same pixels are one row of all their classes.
     """
     source = find_boxes(root, split)
     if source is None:
         msg = f"{root}: no box annotations of split {split!r}; expected {FORMATS_READ}; {describe_folder(Path(root))}"
         raise InputError(msg)
-    found = read_boxes(source)
+    found, rules = read_boxes(source), rules or ReadRules()
+    known = [name for name in found.classes if name != UNKNOWN or UNKNOWN in rules.aliases]
     rows: dict[str, list[str]] = {}
     refused: list[str] = []
     for image in found.images:
-        refused += [f"{image.name!r}: box {reason}" for reason in image.dropped]
+        refused += [f"{image.name!r}: a box {reason}" for reason in image.dropped]
         if image.problem and not image.missing:
-            refused.append(f"{image.name!r} {image.problem}")
+            refused.append(f"{image.name!r}: an image {image.problem}")
         elif not image.boxes:
             rows[image.name] = []
         for box in image.boxes:
-            if min(shape_of_xyxy(box.box)) < MIN_SIDE:
-                refused.append(f"{crop_path(image.name, box.box)!r} is below {MIN_SIDE} pixels a side")
+            name, small = crop_path(image.name, box.box), min(shape_of_xyxy(box.box)) < MIN_SIDE
+            if small or box.label not in known:
+                reason = f"below {MIN_SIDE} pixels a side" if small else f"called {box.label!r}"
+                refused.append(f"{name!r}: a box {reason}")
             else:
-                rows.setdefault(crop_path(image.name, box.box), []).append(box.label)
+                rows.setdefault(name, []).append(box.label)
     pairs = [SourceRow(name, tuple(labels)) for name, labels in rows.items()]
-    table = build_table(source.images, pairs, found.classes, rules or ReadRules(), list_unnamed=False)
-    report = table.report
-    report = replace(
-        report, seen=report.seen + len(refused), refused=(*report.refused, *refused), unlisted=found.unlisted
-    )
+    table = build_table(source.images, pairs, known, rules, list_unnamed=False)
+    if refused:
+        reasons = Counter(text.rpartition(": ")[2] for text in refused)
+        texts = (f"{count} times {reason}" for reason, count in reasons.items())
+        _LOG.info("%s: left out as labelled images: %s", source.path, ", ".join(texts))
+    refused = [*table.report.refused, *refused]
+    seen = table.report.seen - len(table.report.refused) + len(refused)
+    report = replace(table.report, seen=seen, refused=tuple(refused), unlisted=found.unlisted)
     return replace(table, report=report)

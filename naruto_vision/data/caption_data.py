@@ -16,7 +16,7 @@ from naruto_vision.data.augmentation import augment
 from naruto_vision.data.readers import SPLITS, read_csv
 from naruto_vision.data.shards import FolderReader
 from naruto_vision.data.store import ImageStore, PreparedImage, Preprocess, TableDataModule, TableQuarantine
-from naruto_vision.data.tables import FolderFiles, Split, refusal
+from naruto_vision.data.tables import FolderFiles, Split, path_in_table, refusal
 from naruto_vision.encoders.tiny import vocabulary_of
 from naruto_vision.errors import FormatError, MissingPathError
 from naruto_vision.io.quarantine import QuarantinedFile
@@ -98,7 +98,7 @@ def read_captions(path: str | Path) -> CaptionTable:
         if len(values) != len(names):
             hint = "put texts with commas in double quotes"
             raise FormatError(path, f"{len(names)} values in line {line}", str(len(values)), hint)
-        name, text = values[names.index("path")], values[names.index("text")]
+        name, text = path_in_table(values[names.index("path")]), values[names.index("text")]
         reason = "has no text" if not text else refusal(name)
         file = "" if reason else files.find(name)
         if file:

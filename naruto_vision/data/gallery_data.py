@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from naruto_vision.data.readers import ReaderName, read_classes
 from naruto_vision.data.sampling import NOTHING, ShareSampler, checked_batch_size, process_share
-from naruto_vision.data.scenes import SceneDataModule
+from naruto_vision.data.scenes import SceneDataModule, check_names
 from naruto_vision.data.store import (
     ImageStore,
     Preprocess,
@@ -23,6 +23,7 @@ from naruto_vision.data.store import (
     report_quarantines,
 )
 from naruto_vision.data.tables import ClassTable, Policy, ReadRules, Split
+from naruto_vision.encoders.base import prepared
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.enrollment import (
     GAMMA,
@@ -80,7 +81,7 @@ class _EnrollmentDataset(Dataset[Sample]):
         row = self._table.rows[number]
         if aug == GAMMA:
             image = apply_gamma(image, draw_gamma(row.path, self._seed))
-        return self._preprocess(image), row.label, row.path, aug
+        return prepared(self._preprocess, image, row.path), row.label, row.path, aug
 
 
 class GalleryDataModule(SceneDataModule):
@@ -90,7 +91,7 @@ class GalleryDataModule(SceneDataModule):
         root: The class data: a Roboflow export, manifests, or class folders. Only ``fit`` needs it.
         valid: Scene folder with ground truth, for choosing thresholds.
         test: Scene folder with ground truth, for evaluation.
-        predict: Scene folder.
+        predict: Images to search: a folder, a file, a pattern, ``@FILE`` with a name per line, or a list of these.
         reader: How ``root`` is laid out; "auto" finds out.
         aliases: Class name as found, to the name it should have.
         policy: How images with several positive classes are treated.
@@ -114,7 +115,7 @@ class GalleryDataModule(SceneDataModule):
         root: str | None = None,
         valid: str | None = None,
         test: str | None = None,
-        predict: str | None = None,
+        predict: list[str] | str | None = None,
         reader: ReaderName = "auto",
         aliases: dict[str, str] | None = None,
         policy: Policy = "single_only",
@@ -155,7 +156,9 @@ class GalleryDataModule(SceneDataModule):
             msg = "no images to enrol: give the class data's folder, --data.root DIR"
             raise InputError(msg)
         table = read_classes(self.root, self._split, self._reader, self._rules)
-        _LOG.info("%s: %s", self.root, table.report.summary())
+        _LOG.info("%s: %s", self.root, "; ".join([table.report.summary(), *table.report.remarks()]))
+        if self.folders["valid"] is not None:
+            check_names(self.dataset("valid").labels, table.classes, str(self.folders["valid"]))
         chosen = sample_candidates([(row.label, row.path) for row in table.rows], self.plan)
         self._not_sampled = len(table) - len(chosen)
         self.table = table.with_rows([table.rows[index] for index in chosen])

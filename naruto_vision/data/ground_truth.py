@@ -14,6 +14,7 @@ from naruto_vision.data.boxes import open_boxes, read_boxes
 from naruto_vision.data.tables import FolderFiles, refusal
 from naruto_vision.errors import FormatError, MissingPathError
 from naruto_vision.io.atomic import write_json
+from naruto_vision.io.names import label_name, longer_stems, output_name
 from naruto_vision.io.quarantine import Quarantine
 from naruto_vision.io.typed_json import convert_json, read_json
 from naruto_vision.records import LabelledBox
@@ -39,7 +40,7 @@ class _Object(msgspec.Struct):
 
     def labelled(self, score: float | None = None) -> LabelledBox:
         x1, y1, x2, y2 = map(int, self.bbox)
-        return LabelledBox((x1, y1, x2, y2), self.label.strip(), score)
+        return LabelledBox((x1, y1, x2, y2), label_name(self.label), score)
 
 
 class _Prediction(_Object):
@@ -117,7 +118,7 @@ def read_predictions(path: Path, scene: str, *, exact: bool = False) -> tuple[La
     """Read the predictions of one scene."""
     found = read_json(path, _SceneFile)
     named = scene if found.scene is None else found.scene
-    expected, stated = PurePosixPath(scene), PurePosixPath(named if isinstance(named, str) else "")
+    expected, stated = (PurePosixPath(label_name(name) if isinstance(name, str) else "") for name in (scene, named))
     if stated.stem != expected.stem or (exact and stated.name != expected.name):
         raise FormatError(path, f"predictions of scene {scene!r}", f"those of {named!r}")
     return tuple(item.labelled(item.score) for item in found.preds)
@@ -151,10 +152,7 @@ def read_prediction_folder(
     base = (base / "json" if (base / "json").is_dir() else base).resolve()
     suffix = f"{_OVERLAY}.json" if overlay else ".json"
     found_in = FolderFiles(base)
-    files = {
-        scene: found_in.path(f"{scene}{suffix}") or found_in.path(f"{PurePosixPath(scene).with_suffix('')}{suffix}")
-        for scene in scenes
-    }
+    files = {scene: _file_of(found_in, scene, suffix) for scene in scenes}
     if scenes and not any(files.values()):
         kind = "overlay JSON" if overlay else "JSON"
         raise MissingPathError(base, f"{kind} for any of {len(scenes)} scenes", f"{scenes[0]} has none, for one")
@@ -168,6 +166,13 @@ def read_prediction_folder(
     quarantine.check(1.0)
     missing = tuple(scene for scene, path in files.items() if path is None)
     return PredictionFolder(found, missing, _leftover(base, files.values(), overlay), quarantine)
+
+
+def _file_of(folder: FolderFiles, scene: str, suffix: str) -> Path | None:
+    """Find the file of a scene under one of the names that ``predict`` may give it."""
+    stem = PurePosixPath(scene).with_suffix("").as_posix()
+    stems = (*reversed(longer_stems(scene)), scene, output_name(stem), stem)
+    return next(filter(None, (folder.path(f"{name}{suffix}") for name in dict.fromkeys(stems))), None)
 
 
 def _read_into(

@@ -1,23 +1,28 @@
 """Likely label errors and near duplicates across splits, from an encoder's embeddings."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from naruto_vision.data.leaks import AuditItem, ScannedImages
-from naruto_vision.encoders.base import Encoder, embed_images
-from naruto_vision.errors import InputError
+from naruto_vision.encoders.base import Encoder, embed_pixels, prepared
+from naruto_vision.errors import BadImageError, InputError, MissingPathError
 from naruto_vision.gallery.index import VectorIndex
-from naruto_vision.io.images import image_or_none
+from naruto_vision.io.images import read_image
 from naruto_vision.records import Vectors
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SUSPECT_LEAD = 0.5
 """Lead of another class from which an image is suspected: of ten votes, five more than its own class has. On 160
 synthetic images with 12 labels changed, recall is 96 % and precision 91 % (20 draws)."""
 
+_LOG = logging.getLogger(__name__)
 _CHUNK = 32  # images read and embedded at a time
 
 
@@ -104,11 +109,16 @@ def embed_items(
     vectors: list[Vectors] = []
     for start in range(0, len(indices), _CHUNK):
         chunk = indices[start : start + _CHUNK]
-        read = [(index, image_or_none(file)) for index in chunk if (file := items[index].file) is not None]
-        good = [(index, image) for index, image in read if image is not None]
+        good: list[tuple[int, Tensor]] = []
+        for index in chunk:
+            file = items[index].file
+            try:
+                good += [] if file is None else [(index, prepared(encoder.preprocess, read_image(file), file))]
+            except (BadImageError, MissingPathError) as error:
+                _LOG.warning("left out: %s", error)
         if good:
             kept += [index for index, _ in good]
-            vectors.append(embed_images(encoder, [image for _, image in good], mirror=True).numpy())
+            vectors.append(embed_pixels(encoder, [pixels for _, pixels in good], mirror=True).numpy())
         for _ in chunk:
             advance()
     if len(kept) < 2:

@@ -12,6 +12,7 @@ from naruto_vision.data.image_hash import NEAR_BITS, ImageSignature, NearPair, i
 from naruto_vision.data.tables import ClassTable, FolderFiles, Split, refusal
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.io.images import read_image, split_crop
+from naruto_vision.io.names import label_name
 from naruto_vision.io.quarantine import Quarantine
 from naruto_vision.metrics.stats import Rate
 from naruto_vision.records import LabelledImage
@@ -56,7 +57,7 @@ def frame_of(path: str, classes: Collection[str] = ()) -> Frame | None:
     folders = list(PurePosixPath(path).parts[:-1])
     splits = [k for k, part in enumerate(folders) if part.casefold() in _SPLIT_FOLDERS]
     folders = folders[splits[-1] + 1 :] if splits else folders
-    kept = [part for part in folders if part not in classes]
+    kept = [part for part in folders if label_name(part) not in classes]
     return Frame("/".join([*kept, f"{match[1]}#{match[3]}"]), int(match[2]))
 
 
@@ -224,7 +225,7 @@ def collect_items(tables: Mapping[Split, ClassTable], gallery: str | Path | None
     items: dict[tuple[str, str], AuditItem] = {}
     folders: dict[Path, FolderFiles] = {}
     for split, table in tables.items():
-        files = folders.setdefault(table.root.resolve(), FolderFiles(table.root))
+        files = folders.setdefault(table.root.resolve(), FolderFiles(table.root, follow=True))
         for row in table.rows:
             items.setdefault((split, row.path), AuditItem(split, row, _file_of([files], row.path)))
     for enrolled in () if gallery is None else Gallery.open(gallery, index="exact").rows:

@@ -25,6 +25,7 @@ from naruto_vision.io.images import read_image
 from naruto_vision.records import ImageArray, LabelledImage
 from naruto_vision.segmentation.training import PromptBatch
 
+_MASK_PIXELS = 1_000_000_000  # of all masks of one image, a byte each
 _SEEDS_APART = 1_000_003  # a prime: scene seeds of nearby source seeds coincide only after this many scenes
 
 
@@ -109,6 +110,11 @@ class CocoMasks(MaskSource):
         name = self.names[index]
         image = read_image(self.folder / "images" / name)
         shape = image.shape[:2]
+        if len(self.records[index]) * image[..., 0].size > _MASK_PIXELS:
+            found = f"{len(self.records[index])} of {shape[0]}x{shape[1]}"
+            raise FormatError(
+                self.path, f"masks of {name} of at most {_MASK_PIXELS} pixels in all", found, "scale it down"
+            )
         masks = np.zeros((len(self.records[index]), *shape), dtype=np.bool_)
         for row, record in enumerate(self.records[index]):
             mask = unpack_mask(self.path, name, record)

@@ -1,19 +1,24 @@
 """Read labelled images of any layout (Roboflow CSV, manifests, boxes, class folders) as one table a split."""
 
+import codecs
+import contextlib
 import csv
 import io
 import logging
 import math
 import os
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeAlias
 
 from naruto_vision.data.boxes import FORMATS_READ, describe_folder, find_boxes, read_box_table
+from naruto_vision.data.layouts import known_layout
 from naruto_vision.data.shards import INDEX, read_shards
 from naruto_vision.data.tables import (
+    CLASSES_CSV,
     ClassTable,
     FolderFiles,
     ReadRules,
@@ -21,14 +26,16 @@ from naruto_vision.data.tables import (
     Split,
     build_table,
     hold_out,
+    path_in_table,
     refusal,
 )
 from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.io.atomic import write_json, write_text
-from naruto_vision.io.images import list_images
+from naruto_vision.io.images import class_folder_names, scan_folder
+from naruto_vision.io.names import label_name
+from naruto_vision.io.text import csv_text
 from naruto_vision.io.typed_json import read_json
 
-CLASSES_CSV = "_classes.csv"
 HEADER = ("path", "label")
 CLASSES = "classes.json"
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
@@ -40,6 +47,7 @@ _NAMES: dict[Split, tuple[str, ...]] = {
     "valid": ("valid", "val", "validation"),
     "test": ("test", "testing"),
 }
+_SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # some programs write it first
 _LOG = logging.getLogger(__name__)
 
 
@@ -47,18 +55,38 @@ def read_csv(path: Path, *, strict: bool = False) -> Iterator[tuple[int, list[st
     """Read line number and stripped values of each row that is not blank; ``strict`` refuses stray quotes."""
     if not path.is_file():
         raise MissingPathError(path, "CSV file")
-    data = path.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise FormatError(path, "UTF-8 text", f"another encoding in line {line}", "save it as UTF-8") from None
-    reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=strict)
+    text, skipped = _decoded(path), 0
+    if marked := _SEPARATOR_LINE.match(text):
+        text, skipped = text[marked.end() :], 1
+    separator = marked[1] if marked else _separator(text)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=strict)
     try:
         for values in filter(any, ([value.strip() for value in row] for row in reader)):
-            yield reader.line_num, values
+            yield reader.line_num + skipped, values
     except csv.Error as error:
-        raise FormatError(path, "comma-separated values", f"{error} in line {reader.line_num}") from None
+        raise FormatError(path, "comma-separated values", f"{error} in line {reader.line_num + skipped}") from None
+
+
+def _decoded(path: Path) -> str:
+    """Decode UTF-8, UTF-16 with its mark, or Windows-1252, where single letters of a word have an accent."""
+    data = path.read_bytes()
+    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return data.decode("utf-16" if utf16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+    with contextlib.suppress(UnicodeDecodeError):
+        if not utf16 and not re.search(rb"[\xfe\xff]|[\x80-\xff]{3}", data):
+            text = data.decode("cp1252")
+            _LOG.warning("%s: line %d is not UTF-8; the file is read as Windows-1252", path, line)
+            return text
+    raise FormatError(path, "UTF-8 text", f"another encoding in line {line}", "save it as UTF-8")
+
+
+def _separator(text: str) -> str:
+    """Return what separates the values of the first line: a comma, semicolon or tab, whichever is there most often."""
+    line = re.sub(r'"[^"]*"', "", text.lstrip()[:100_000]).partition("\n")[0]
+    return max(",;\t", key=line.count)
 
 
 def is_positive(text: str) -> bool:
@@ -77,7 +105,7 @@ def _class_columns(path: Path, header: list[str]) -> tuple[int, dict[int, str]]:
     filename = lowered.index(_FILE_COLUMN)
     if lowered.count(_FILE_COLUMN) > 1:
         raise FormatError(path, "one column 'filename'", "two")
-    names = {k: name for k, name in enumerate(header) if k != filename and name}
+    names = {k: label_name(name) for k, name in enumerate(header) if k != filename and name}
     for name, count in Counter(names.values()).items():
         if count > 1:
             raise FormatError(path, "one column per class", f"{name!r} twice")
@@ -90,15 +118,16 @@ def _source_row(
     if not filename < len(values) or any(values[width:]):
         raise FormatError(path, f"{width} values in line {line}", f"{len(values)}")
     positives = []
-    for i, name in columns.items():
-        cell = values[i] if i < len(values) else ""
+    for i, cell in enumerate(values):  # not over all columns: a short row of a wide table is quick
+        if (name := columns.get(i)) is None:
+            continue
         try:
             marked = is_positive(cell)
         except ValueError:
             raise FormatError(path, f"0 or 1 in line {line}, column {name!r}", repr(cell)[:40]) from None
         if marked:
             positives.append(name)
-    return SourceRow(values[filename], tuple(positives))
+    return SourceRow(path_in_table(values[filename]), tuple(positives))
 
 
 def read_roboflow(folder: str | Path, rules: ReadRules | None = None) -> ClassTable:
@@ -114,24 +143,23 @@ def read_roboflow(folder: str | Path, rules: ReadRules | None = None) -> ClassTa
     return build_table(folder, rows, tuple(columns.values()), rules or ReadRules())
 
 
-def class_folder_names(folder: str | Path) -> tuple[str, ...]:
-    """Return the names of the folders in a folder, sorted; hidden ones are left out."""
-    return tuple(sorted(d.name for d in Path(folder).iterdir() if d.is_dir() and not d.name.startswith(".")))
-
-
 def read_class_folders(folder: str | Path, rules: ReadRules | None = None) -> ClassTable:
     """Read a folder of class folders."""
     folder = Path(folder)
     names = class_folder_names(folder)
+    if layout := known_layout(folder):
+        msg = f"{folder}: {layout}"
+        raise InputError(msg)
     if not names:
         msg = f"{folder}: no class folders in it; expected one folder per class with its images"
         raise InputError(msg)
-    rows = [SourceRow(path, (path.partition("/")[0],) if "/" in path else ()) for path in list_images(folder)]
-    return build_table(folder, rows, names, rules or ReadRules(), list_unnamed=False)
+    listing = scan_folder(folder)
+    rows = [SourceRow(path, (path.partition("/")[0],) if "/" in path else ()) for path in listing.images]
+    return build_table(folder, rows, names, rules or ReadRules(), listing=listing)
 
 
 def _read_class_names(path: Path) -> tuple[str, ...]:
-    names = read_json(path, list[str])
+    names = list(map(label_name, read_json(path, list[str])))
     if not all(names) or len(set(names)) != len(names):
         raise FormatError(path, "a list of different class names", repr(names)[:60])
     return tuple(names)
@@ -149,7 +177,7 @@ def _labels_by_path(path: Path) -> tuple[dict[str, list[str]], list[str]]:
     for line, values in lines:
         if len(values) != len(header):
             raise FormatError(path, f"{len(header)} values in line {line}", str(len(values)))
-        name, label = values[path_column], values[label_column]
+        name, label = path_in_table(values[path_column]), label_name(values[label_column])
         labels = found.setdefault(name, [])
         if label in labels:
             repeats.append(name)
@@ -165,11 +193,11 @@ def _base_of(path: Path, names: Sequence[str], rules: ReadRules) -> Path:
     for folder in candidates:
         if any(map(FolderFiles(folder).find, harmless)):
             return folder
-    if not rules.need_files:
+    if not rules.need_files or (names and not harmless):  # the table has the reasons why every row is refused
         return path.parent
     searched = ", ".join(dict.fromkeys(str(folder.resolve()) for folder in candidates))
     hint = "run from the folder that the paths start in, or put the manifests beside it"
-    raise MissingPathError(names[0] if names else path, f"image of {path} under {searched}", hint)
+    raise MissingPathError(harmless[0] if harmless else path, f"image of {path} under {searched}", hint)
 
 
 def read_manifest(path: str | Path, root: str | Path | None = None, rules: ReadRules | None = None) -> ClassTable:
@@ -192,11 +220,7 @@ def read_manifest(path: str | Path, root: str | Path | None = None, rules: ReadR
 def manifest_text(table: ClassTable, base: str | Path) -> str:
     r"""Return a table as the text of a manifest, with ``\n`` line ends."""
     prefix = PurePosixPath(Path(os.path.relpath(table.root.absolute(), Path(base).absolute())).as_posix())
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(HEADER)
-    writer.writerows(((prefix / row.path).as_posix(), row.label) for row in table.rows)
-    return out.getvalue()
+    return csv_text([HEADER, *(((prefix / row.path).as_posix(), row.label) for row in table.rows)])
 
 
 def statistics(table: ClassTable, note: str) -> dict[str, Any]:
@@ -213,6 +237,7 @@ def statistics(table: ClassTable, note: str) -> dict[str, Any]:
         "duplicates": list(report.duplicates),
         "renamed": dict(report.renamed),
         "unlisted_files": len(report.unlisted),
+        **({"passed_over": report.listing.as_json()} if report.listing.passed_over else {}),
         "kept_per_label": table.counts(),
         "written_rows": len(table.rows),
         "note": note,
@@ -243,23 +268,30 @@ def write_manifests(
     write_json(out / CLASSES, list(classes))
 
 
+def _named(root: Path, split: Split, kind: Callable[[Path], bool], suffix: str = "") -> list[Path]:
+    """Return the folders or files of a split in upper or lower case, the usual name and the exact case first."""
+    names = [name + suffix for name in _NAMES[split]]
+    found = [path for path in root.iterdir() if path.name.casefold() in names and kind(path)]
+    return sorted(found, key=lambda path: (names.index(path.name.casefold()), path.name not in names, path.name))
+
+
 def find_split(root: str | Path, split: Split, reader: ReaderName = "auto") -> tuple[ReaderName, Path] | None:
     """Find a split's class data and its layout."""
     root = Path(root)
     if not root.is_dir():
         raise MissingPathError(root, "folder of class data")
-    folders = [root / name for name in _NAMES[split]]
-    if split == "train" and not any((root / name).is_dir() for names in _NAMES.values() for name in names):
+    folders = _named(root, split, Path.is_dir)
+    if split == "train" and not any(_named(root, other, Path.is_dir) for other in SPLITS):
         folders.append(root)
-    manifests = [root / f"{name}.csv" for name in _NAMES[split]]
-    boxes = find_boxes(root, split) if reader in ("auto", "boxes") else None
     found: list[tuple[ReaderName, Path]] = [
         *(("shards", folder) for folder in folders if (folder / INDEX).is_file()),
         *(("roboflow", folder) for folder in folders if (folder / CLASSES_CSV).is_file()),
-        *(("manifest", path) for path in manifests if path.is_file()),
-        *(("boxes", source.path) for source in (boxes,) if source is not None),
-        *(("folders", folder) for folder in folders if folder.is_dir() and class_folder_names(folder)),
+        *(("manifest", path) for path in _named(root, split, Path.is_file, ".csv")),
     ]
+    if reader == "boxes" or (reader == "auto" and not found):  # opens files to see what they are
+        boxes = find_boxes(root, split)
+        found += [("boxes", boxes.path)] if boxes is not None else []
+    found += [("folders", folder) for folder in folders if class_folder_names(folder)]
     return next((layout for layout in found if reader in ("auto", layout[0])), None)
 
 
@@ -272,13 +304,15 @@ def read_classes(
     """Read one split of a data set."""
     found = find_split(root, split, reader)
     if found is None:
-        msg = (
-            f"{Path(root)}: no class data of split {split!r}; expected {split}/{CLASSES_CSV} (Roboflow export), "
-            f"{split}.csv (manifest), {split}/<class>/ folders, {split}/{INDEX} (shards), or {FORMATS_READ}; "
-            f"{describe_folder(Path(root))}"
+        expected = (
+            f"expected {split}/{CLASSES_CSV} (Roboflow export), {split}.csv (manifest), {split}/<class>/ folders, "
+            f"{split}/{INDEX} (shards), or {FORMATS_READ}; {describe_folder(Path(root))}"
         )
+        msg = f"{Path(root)}: {known_layout(Path(root)) or f'no class data of split {split!r}; {expected}'}"
         raise InputError(msg)
     layout, path = found
+    if others := [folder.name for folder in _named(Path(root), split, Path.is_dir) if path.is_dir() and folder != path]:
+        _LOG.warning("%s: split %r is read from %s; not from %s", root, split, path.name, ", ".join(others))
     match layout:
         case "shards":
             table = read_shards(path, rules)
@@ -292,6 +326,7 @@ def read_classes(
             table = read_roboflow(path, rules)
     if not table.rows:
         reasons = [*table.report.refused[:1], *(f"{name} is not there" for name in table.report.missing[:1])]
+        reasons += table.report.listing.sentences()
         msg = f"{path}: no usable image, {table.report.summary()}" + "".join(f"; {reason}" for reason in reasons)
         raise InputError(msg)
     return table
@@ -321,7 +356,7 @@ def read_splits(
     """Read a data set for training: like ``read_present``, but with a validation split held out if absent."""
     found = read_present(root, reader, rules)
     for split, table in found.items():
-        _LOG.info("%s split of %s: %s", split, root, table.report.summary())
+        _LOG.info("%s split of %s: %s", split, root, "; ".join([table.report.summary(), *table.report.remarks()]))
     if "valid" not in found:
         found["train"], found["valid"] = hold_out(found["train"], hold_out_fraction)
         held, left = len(found["valid"]), len(found["train"])

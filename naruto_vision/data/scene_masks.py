@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 import msgspec
 
 from naruto_vision.errors import FormatError, MissingPathError
-from naruto_vision.geometry import mask_from_rle, rle_from_mask
+from naruto_vision.geometry import canonical_rle, mask_from_rle
 from naruto_vision.io.typed_json import read_json, read_json_lines
 from naruto_vision.metrics.fragments import FragmentCounts, add_fragments, count_fragments
 from naruto_vision.records import Mask
 
+T = TypeVar("T")
 PREDICTIONS = "predictions.jsonl"
 """File of ``predict``'s masks."""
 
@@ -102,14 +103,18 @@ def _log_of(folder: Path) -> Path:
 
 
 def _checked(path: str | Path, scene: str, records: Sequence[Any]) -> list[dict[str, Any]]:
-    """Decode and encode each mask once: unchecked values of a file must not reach the C library."""
-    return [rle_from_mask(mask) for record in records if (mask := unpack_mask(path, scene, record)).any()]
+    """Check and encode each mask once, without its pixels: unchecked values of a file must not reach the C library."""
+    return [rle for record in records if (rle := _of_file(path, scene, record, canonical_rle))]
 
 
 def unpack_mask(path: str | Path, scene: str, record: object) -> Mask:
     """Decode the run lengths of a file, (H, W), bool; FormatError if they are no mask."""
+    return _of_file(path, scene, record, mask_from_rle)
+
+
+def _of_file(path: str | Path, scene: str, record: object, read: Callable[[Mapping[str, Any]], T]) -> T:
     try:
-        return mask_from_rle(record if isinstance(record, dict) else {"counts": record})
+        return read(record if isinstance(record, dict) else {"counts": record})
     except ValueError as error:
         raise FormatError(path, f"masks of scene {scene!r}", str(error)) from None
 

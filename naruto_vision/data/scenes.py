@@ -1,5 +1,6 @@
 """Data sets of scenes: folders of images, with or without ground truth, one item per image."""
 
+import logging
 import time
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,16 +13,18 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
-from naruto_vision.data.boxes import find_boxes_in, read_boxes
+from naruto_vision.data.boxes import FORMATS_READ, describe_folder, find_boxes_in, read_boxes
 from naruto_vision.data.ground_truth import read_gt
 from naruto_vision.data.sampling import NOTHING, ShareSampler, checked_batch_size, process_share
 from naruto_vision.data.tables import abbreviate, warn_ignored_images
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
-from naruto_vision.io.images import list_images, read_image
+from naruto_vision.io.images import read_image
+from naruto_vision.io.inputs import IMAGES, ImageNames, find_images
+from naruto_vision.io.names import label_name
 from naruto_vision.recognition.analyzer import group_size
-from naruto_vision.records import ImageArray, LabelledBox
+from naruto_vision.records import UNKNOWN, ImageArray, LabelledBox
 
-IMAGES = "images"
+_LOG = logging.getLogger(__name__)
 TRUTH = "gt.json"
 
 
@@ -37,34 +40,40 @@ class SceneItem:
 
 
 class SceneDataset(Dataset[SceneItem | None]):
-    """The images of a scene folder in the order of their names.
+    """The images of a scene folder in the order of their names, or several files and folders.
 
     The folder either has ``images/`` or has the images itself, also in sub-folders. The truth is in ``gt.json`` or
     box annotations of another tool (``data/boxes.py``).
     """
 
-    def __init__(self, folder: str | Path, truth: str | Path | None = None, *, need_truth: bool = False) -> None:
-        root = Path(folder)
-        if not root.is_dir():
-            raise MissingPathError(root, "scene folder")
-        self.images = root / IMAGES if (root / IMAGES).is_dir() else root
-        if self.images != root:
-            warn_ignored_images(root, IMAGES)
-        self.scenes: tuple[str, ...] = tuple(list_images(self.images))
-        if not self.scenes:
-            msg = f"{self.images}: no images in it (jpg, png, webp, bmp or gif)"
-            raise InputError(msg)
-        gt_path = Path(truth) if truth is not None else root / TRUTH
-        wanted = need_truth or truth is not None
-        self._truth: dict[str, tuple[LabelledBox, ...]] | None = None
-        if need_truth and truth is None and not gt_path.is_file() and (source := find_boxes_in(root)):
-            gt_path = source.path
-            found = read_boxes(replace(source, images=self.images)).truth()
-            self._truth = {scene: found[scene] for scene in self.scenes if scene in found}  # the log counts the others
-        elif wanted or gt_path.is_file():
-            self._truth = read_gt(gt_path)
+    def __init__(self, folder: ImageNames, truth: str | Path | None = None, *, need_truth: bool = False) -> None:
+        if need_truth and not (isinstance(folder, (str, Path)) and Path(folder).is_dir()):
+            raise MissingPathError(str(folder), "scene folder")
+        files = find_images(folder)
+        self.folder, self.images = files.folder, files.root  # the folder that was named alone, and the images' one
+        self.scenes, self._refused = files.names, files.refused
+        if files.folder is not None and files.folder != files.root:
+            warn_ignored_images(files.folder, IMAGES)
+        gt_path = Path(truth) if truth is not None else (files.folder or files.root) / TRUTH
+        wanted = need_truth or truth is not None or (files.folder is not None and gt_path.is_file())
+        self.listing = files.listing
+        found = None
+        if need_truth and truth is None and not gt_path.is_file():
+            gt_path, found = self._find_boxes(files.folder or files.root)
+        elif wanted:
+            found = read_gt(gt_path)
+        on_disk = {label_name(scene): scene for scene in self.scenes}  # a Mac writes other forms than most tables have
+        self._truth = found and {on_disk.get(label_name(scene), scene): boxes for scene, boxes in found.items()}
         self._check_truth(gt_path, need_truth=need_truth)
         self._skipped: frozenset[str] = frozenset()
+
+    def _find_boxes(self, root: Path) -> tuple[Path, dict[str, tuple[LabelledBox, ...]]]:
+        """Read box annotations; the log counts what they name beyond the images of the folder."""
+        source = find_boxes_in(root)
+        if source is None:
+            raise MissingPathError(root / TRUTH, "ground truth file", f"or {FORMATS_READ}; {describe_folder(root)}")
+        found = read_boxes(replace(source, images=self.images)).truth()
+        return source.path, {scene: found[scene] for scene in self.scenes if scene in found}
 
     def _check_truth(self, gt_path: Path, *, need_truth: bool) -> None:
         if self._truth is None:
@@ -81,6 +90,17 @@ class SceneDataset(Dataset[SceneItem | None]):
             )
             raise InputError(msg)
 
+    @property
+    def labels(self) -> set[str]:
+        """The names in the ground truth; none where there is no ground truth."""
+        return {box.label for boxes in (self._truth or {}).values() for box in boxes}
+
+    @property
+    def truth_path(self) -> Path:
+        """Where the ground truth is or would be: among the images, or beside their folder ``images/``."""
+        among, beside = self.images / TRUTH, self.images.parent / TRUTH
+        return beside if self.images.name == IMAGES and not among.is_file() else among
+
     def __len__(self) -> int:
         return len(self.scenes)
 
@@ -96,7 +116,8 @@ class SceneDataset(Dataset[SceneItem | None]):
         truth = None if self._truth is None else self._truth.get(scene)
         start = time.perf_counter()
         try:
-            image, error = read_image(self.images / scene), ""
+            error = self._refused.get(scene, "")
+            image = None if error else read_image(self.images / scene)
         except (BadImageError, MissingPathError) as problem:
             image, error = None, str(problem)
         return SceneItem(scene, image, truth, error, (time.perf_counter() - start) * 1e3)
@@ -108,6 +129,18 @@ class SceneDataset(Dataset[SceneItem | None]):
     def is_skipped(self, index: int) -> bool:
         """Whether the loader skips the scene with an index in ``scenes``."""
         return self.scenes[index] in self._skipped
+
+
+def check_names(truth: Collection[str], known: Collection[str], where: str) -> None:
+    """Warn of names in ground truth that the gallery does not have; InputError if it has none of them."""
+    names = set(truth) - {UNKNOWN}
+    if not (absent := sorted(names - set(known))):
+        return
+    gallery = f"the gallery has {abbreviate(sorted(known), 8)}"
+    if len(absent) == len(names):
+        msg = f"{where}: the gallery has none of the names in the ground truth ({abbreviate(absent, 8)}); {gallery}"
+        raise InputError(msg)
+    _LOG.warning("%s: not in the gallery: %s; %s", where, abbreviate(absent, 8), gallery)
 
 
 def _as_list(items: list[SceneItem | None]) -> list[SceneItem]:
@@ -161,7 +194,7 @@ class SceneDataModule(pl.LightningDataModule):
         self,
         valid: str | None = None,
         test: str | None = None,
-        predict: str | None = None,
+        predict: list[str] | str | None = None,
         batch_size: int | None = None,
         num_workers: int = 1,
     ) -> None:
@@ -185,7 +218,7 @@ class SceneDataModule(pl.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Open the scene folders of a stage, so that a wrong one is reported at once."""
         if stage != "fit" or self.folders["valid"] is not None:
-            self.dataset({"validate": "valid", "fit": "valid"}.get(stage, stage))
+            self.dataset({"validate": "valid", "fit": "valid", "test": "test"}.get(stage, "predict"))
 
     @property
     def scene_batch_size(self) -> int:

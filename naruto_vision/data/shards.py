@@ -26,9 +26,10 @@ import msgspec
 
 from naruto_vision.data.tables import ClassTable, ReadRules, SourceRow, build_table
 from naruto_vision.errors import FormatError, InputError, MissingPathError
-from naruto_vision.io.atomic import atomic_file, remove_leftovers, write_json
+from naruto_vision.io.atomic import atomic_file, remove_leftovers, utf8, write_json
 from naruto_vision.io.bundles import file_sha256
-from naruto_vision.io.images import decode_image, read_image, split_crop
+from naruto_vision.io.images import MAX_BYTES, decode_image, read_image, split_crop
+from naruto_vision.io.locks import is_in_use
 from naruto_vision.io.quarantine import Quarantine
 from naruto_vision.io.typed_json import read_json
 from naruto_vision.records import ImageArray
@@ -122,8 +123,10 @@ class ShardReader:
         if found != size:
             raise FormatError(shard, f"{size} bytes", f"{found}; make the shards again with `naruto-vision data shard`")
         packed = read_part(shard.with_suffix(".json"), ShardList).pictures
-        if len(packed) != count or any(one.offset + one.size > size for one in packed):
-            raise FormatError(shard.with_suffix(".json"), f"{count} images inside {size} bytes", str(len(packed)))
+        inside = all(0 <= one.offset <= size - one.size and 0 <= one.size <= MAX_BYTES for one in packed)
+        if len(packed) != count or not inside:
+            expected = f"{count} images inside {size} bytes"
+            raise FormatError(shard.with_suffix(".json"), expected, f"{len(packed)}" if inside else "others")
         for one in packed:
             self._offsets[one.path] = (shard, one.offset, one.size)
             self.images[one.path] = one.labels
@@ -195,7 +198,7 @@ class ShardPlan:
 
 def check_out(out: Path) -> None:
     """Refuse a folder with other content, and mark it as one of shards."""
-    if out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():
+    if out.is_dir() and is_in_use(out) and not (out / MARK).is_file():
         msg = f"{out}: is not empty and has no shards; give another --out"
         raise InputError(msg)
     remove_leftovers(out)
@@ -217,7 +220,7 @@ def write_split(
     labels: dict[str, list[str]] = {}
     for row in table.rows:
         labels.setdefault(row.path, []).append(row.label)
-    order = sorted(labels, key=lambda path: hashlib.sha256(path.encode()).hexdigest())
+    order = sorted(labels, key=lambda path: hashlib.sha256(utf8(path)).hexdigest())
     items = [(path, tuple(labels[path])) for path in order]
     folder, kept = out / split, 0
     (folder / INDEX).unlink(missing_ok=True)  # no index until all is written again

@@ -30,7 +30,7 @@ from naruto_vision.data.sampling import (
 )
 from naruto_vision.data.shards import FolderReader, ShardReader, image_reader, shrink
 from naruto_vision.data.tables import Split
-from naruto_vision.encoders.base import Encoder
+from naruto_vision.encoders.base import Encoder, prepared
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
 from naruto_vision.io.quarantine import Quarantine, QuarantinedFile
 from naruto_vision.records import ImageArray
@@ -131,15 +131,13 @@ class Sample(NamedTuple):
 
 
 def read_first(store: ImageSource[T], rows: Iterable[int], make: Callable[[int, T], Any]) -> Sample:
-    """Make an item of the first of the rows whose image can be read."""
+    """Make an item of the first of the rows whose image can be read and prepared."""
     bad: list[tuple[int, str]] = []
     for row in rows:
         try:
-            image = store[row]
+            return Sample(make(row, store[row]), (row,), tuple(bad))
         except (BadImageError, MissingPathError) as error:
             bad.append((row, str(error)))
-        else:
-            return Sample(make(row, image), (row,), tuple(bad))
     return Sample(bad=tuple(bad))
 
 
@@ -176,7 +174,7 @@ class TableDataset(Dataset[Sample]):
     def _prepare(self, index: int | Draw, row: int, image: ImageArray) -> PreparedImage:
         if isinstance(index, Draw) and self._augment is not None:
             image = self._augment(image, np.random.default_rng([*self._seeds, index.position]))
-        return self._preprocess(image), row
+        return prepared(self._preprocess, image, self._rows[row].path), row
 
 
 class TableQuarantine(Quarantine):

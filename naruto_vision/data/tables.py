@@ -1,5 +1,6 @@
 """The class table: labelled image paths, and the rows discarded while reading them."""
 
+import contextlib
 import hashlib
 import itertools
 import logging
@@ -8,18 +9,28 @@ import posixpath
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from naruto_vision.errors import InputError
-from naruto_vision.io.images import is_image, list_images, split_crop
+from naruto_vision.io.atomic import utf8
+from naruto_vision.io.images import Listing, is_image, scan_folder, split_crop
+from naruto_vision.io.names import label_name
 from naruto_vision.records import LabelledImage
 
 Split: TypeAlias = Literal["train", "valid", "test"]
 _LOG = logging.getLogger(__name__)
 _DRIVE_OR_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:")
+_ESCAPED_BYTE = re.compile(r"\\(udc[89a-f][0-9a-f])")
+CLASSES_CSV = "_classes.csv"
+
+
+def path_in_table(text: str) -> str:
+    """Return a path of a table with slashes between folders, not backslashes, and escaped bytes turned back."""
+    text = _ESCAPED_BYTE.sub(lambda found: chr(int(found[1][1:], 16)), text)
+    return text.replace("\\", "/")
 
 
 def refusal(text: str) -> str:
@@ -40,13 +51,15 @@ def refusal(text: str) -> str:
 
 
 class FolderFiles:
-    """The files of one folder by their names in a table, in either Unicode form; a crop is found by its image.
+    """The files of one folder by their names in a table, in any form of the name; crops by their image.
 
-    The folder may itself be a link. Each of its sub-folders is listed once, on the first lookup in it.
+    The folder may itself be a link. Each of its sub-folders is listed once, on the first lookup in it. ``follow``
+    takes links that lead out of the folder, for names that were listed in it; the names of a table may not use them.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, follow: bool = False) -> None:
         self._base = folder.resolve()
+        self._follow = follow
         self._plain: dict[str, frozenset[str]] = {}
 
     def find(self, name: str) -> str:
@@ -55,8 +68,7 @@ class FolderFiles:
         if box is not None and not self._has(name):
             found = self.find(image)
             return found and found + name[len(image) :]
-        other = () if name.isascii() else (unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))
-        for form in (name, *other):
+        for form in (name, *(() if name.isascii() else _other_forms(name))):
             if self._has(form):
                 return str(posixpath.normpath(form))
         return ""
@@ -75,7 +87,14 @@ class FolderFiles:
         # a link, or a file system for which names that differ in case or form are equal
         path = f"{self._base}/{name}"
         is_file = os.path.isfile(path)  # noqa: PTH113 - pathlib raises for a name that is too long
-        return is_file and Path(path).resolve().is_relative_to(self._base)
+        return is_file and (self._follow or Path(path).resolve().is_relative_to(self._base))
+
+
+def _other_forms(name: str) -> Iterator[str]:
+    yield unicodedata.normalize("NFC", name)
+    yield unicodedata.normalize("NFD", name)
+    with contextlib.suppress(UnicodeEncodeError):
+        yield name.encode("cp1252").decode("utf-8", "surrogateescape")
 
 
 def _plain_files(base: Path, folder: str) -> frozenset[str]:
@@ -113,6 +132,7 @@ class TableReport:
     duplicates: tuple[str, ...] = ()  # names that an earlier row had already
     renamed: Mapping[str, str] = field(default_factory=dict)  # header or label as found, to its class
     unlisted: tuple[str, ...] = ()  # images on the disk that no row names; not rows, so not part of ``seen``
+    listing: Listing = field(default_factory=Listing)  # everything in the folder that is no image
 
     def __post_init__(self) -> None:
         parts = self.kept + self.discarded + len(self.missing) + len(self.refused) + len(self.duplicates)
@@ -130,11 +150,24 @@ class TableReport:
         extras = (
             (len(self.missing), "without their file"),
             (self.discarded, "left out by the policy"),
-            (len(self.refused), "with a refused path"),
+            (len(self.refused), "refused"),
             (len(self.duplicates), "named twice"),
         )
         notes = [f"{count} {what}" for count, what in extras if count]
         return f"{self.kept} of {self.seen} rows kept" + (f" ({', '.join(notes)})" if notes else "")
+
+    def remarks(self) -> Iterator[str]:
+        """Yield the first row of each reason, and what the folder has beside the rows."""
+        for names, what in (
+            (self.missing, "without their file"),
+            (self.duplicates, "named twice"),
+            (self.unlisted, "images without a row"),
+        ):
+            if names:
+                yield f"{what}: {abbreviate(names, 1)}"
+        if self.refused:
+            yield f"refused: {abbreviate(self.refused, 1)}"
+        yield from self.listing.sentences()
 
 
 @dataclass(frozen=True)
@@ -179,7 +212,7 @@ def hold_out(table: ClassTable, fraction: float) -> tuple[ClassTable, ClassTable
     held: set[LabelledImage] = set()
     for numbers in row_groups(table, balanced=True) if table.rows else ():
         rows = [table.rows[number] for number in numbers]
-        rows.sort(key=lambda row: hashlib.sha256(split_crop(row.path)[0].encode()).hexdigest())
+        rows.sort(key=lambda row: hashlib.sha256(utf8(split_crop(row.path)[0])).hexdigest())
         held.update(rows[: min(round(len(rows) * fraction), len(rows) - 1)])
     kept = [row for row in table.rows if row not in held]
     rest = [row for row in table.rows if row in held]
@@ -215,6 +248,9 @@ class ReadRules:
     need_files: bool = True  # leave out rows whose file is absent; else they are kept by their names alone
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "aliases", {label_name(old): label_name(new) for old, new in self.aliases.items()})
+        if self.labels is not None:
+            object.__setattr__(self, "labels", tuple(map(label_name, self.labels)))
         twice = [name for name, count in Counter(self.labels or ()).items() if count > 1]
         if twice:
             msg = f"labels: expected every class once, found {', '.join(twice)} several times"
@@ -222,7 +258,7 @@ class ReadRules:
 
     def classes_of(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return the renamed classes, in order and without repeats."""
-        found = tuple(dict.fromkeys(self.aliases.get(name, name) for name in names))
+        found = tuple(dict.fromkeys(map(self.renamed, names)))
         return self.in_order(found if self.labels is None else [name for name in self.labels if name in found])
 
     def in_order(self, names: Iterable[str]) -> tuple[str, ...]:
@@ -235,7 +271,11 @@ class ReadRules:
         """Return the selected classes of one image."""
         if not names and self.include_unlabeled:
             return [UNLABELLED]
-        return [name for name in dict.fromkeys(self.aliases.get(name, name) for name in names) if name in classes]
+        return [name for name in dict.fromkeys(map(self.renamed, names)) if name in classes]
+
+    def renamed(self, name: str) -> str:
+        """Return the class of a name as found."""
+        return self.aliases.get(label_name(name), label_name(name))
 
     def labels_of(self, positives: Sequence[str]) -> tuple[str, ...]:
         """Return the labels of an image; none leaves it out."""
@@ -263,17 +303,20 @@ def build_table(
     rules: ReadRules,
     *,
     list_unnamed: bool = True,
+    listing: Listing | None = None,
 ) -> ClassTable:
     """Check every row of a source and count the results.
 
-    A row is refused, missing, a repeat, left out by the policy, or kept: the first that applies.
+    A row is refused, missing, a repeat, left out by the policy, or kept: the first that applies. ``listing`` is where
+    the rows come from if no table names them.
     """
     pairs: list[tuple[str, str]] = []
     refused, missing, repeats = [], [], []
     discarded: Counter[int] = Counter()
     known: set[str] = set()
     seen = kept = 0
-    files = FolderFiles(folder)
+    files = FolderFiles(folder, follow=listing is not None)
+    listing = listing or (scan_folder(folder, used=(CLASSES_CSV,)) if list_unnamed else Listing())
     classes = rules.classes_of(names)
     for row in rows:
         seen += 1
@@ -302,7 +345,8 @@ def build_table(
         missing=tuple(missing),
         refused=tuple(refused),
         duplicates=tuple(repeats),
-        renamed={name: rules.aliases[name] for name in names if rules.aliases.get(name, name) != name},
-        unlisted=tuple(name for name in list_images(folder) if name not in known) if list_unnamed else (),
+        renamed={label_name(name): rules.renamed(name) for name in names if rules.renamed(name) != label_name(name)},
+        unlisted=tuple(name for name in listing.images if name not in known),
+        listing=replace(listing, images=()),
     )
     return ClassTable(folder, sorted_rows(pairs), classes, report)

@@ -1,15 +1,17 @@
 """The encoder interface: images (and for some encoders texts) to unit vectors."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from naruto_vision.encoders.preprocess import Preparation
-from naruto_vision.errors import InputError
+from naruto_vision.errors import BadImageError, InputError
 from naruto_vision.io.bundles import model_fingerprint
+from naruto_vision.io.images import ImageSource, read_image
 from naruto_vision.records import ImageArray
 
 
@@ -59,6 +61,13 @@ class Encoder(nn.Module, ABC):
         return {}
 
     @property
+    def short_name(self) -> str:
+        """Model and weights, for logs."""
+        return (
+            " ".join(str(value) for key, value in self.recipe.items() if key != "kind" and value) or type(self).__name__
+        )
+
+    @property
     def fingerprint(self) -> str:
         """64 hexadecimal digits that change with the architecture, the preprocessing or any weight."""
         return model_fingerprint(self.describe(), self.state_dict())
@@ -76,24 +85,44 @@ def encode_images(encoder: Encoder, pixels: Tensor, *, mirror: bool = False, ren
     return nn.functional.normalize(average, dim=-1) if renormalise else average
 
 
+def prepared(preprocess: Callable[[ImageArray], Tensor], image: ImageArray, name: str | Path) -> Tensor:
+    """Preprocess one image (H, W, 3) for an encoder: (3, S, S); BadImageError, with its name, where that fails."""
+    try:
+        return preprocess(image)
+    except (ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
+        size = f"{image.shape[1]}x{image.shape[0]} pixels"
+        raise BadImageError(name, f"{size} cannot be prepared for the encoder ({error})") from None
+
+
 @torch.inference_mode()
 def embed_images(
-    encoder: Encoder, images: Sequence[ImageArray], *, batch_size: int = 32, mirror: bool = False
+    encoder: Encoder, images: Sequence[ImageSource], *, batch_size: int = 32, mirror: bool = False
 ) -> Tensor:
     """Embed images in batches on the encoder's device.
 
     Args:
         encoder: The encoder, whose device is used.
-        images: N images, each (H, W, 3), uint8, RGB.
+        images: N images, as ``read_image`` takes them: files, Pillow images, or arrays of shape (H, W, 3), uint8, RGB.
         batch_size: Images per forward pass.
         mirror: Average each vector with that of the horizontally flipped image, and renormalise.
 
     Returns:
         Shape (N, D), float32, unit rows, on the CPU.
     """
-    device = next(encoder.parameters()).device
-    rows = []
-    for start in range(0, len(images), batch_size):
-        pixels = torch.stack([encoder.preprocess(p) for p in images[start : start + batch_size]]).to(device)
-        rows.append(encode_images(encoder, pixels, mirror=mirror).float().cpu())
+    starts = range(0, len(images), batch_size)
+    rows = [
+        embed_pixels(
+            encoder,
+            [encoder.preprocess(read_image(image)) for image in images[start : start + batch_size]],
+            mirror=mirror,
+        )
+        for start in starts
+    ]
     return torch.cat(rows) if rows else torch.zeros(0, encoder.dim)
+
+
+@torch.inference_mode()
+def embed_pixels(encoder: Encoder, pixels: Sequence[Tensor], *, mirror: bool = False) -> Tensor:
+    """Embed N preprocessed images (3, S, S) in one batch on the encoder's device: (N, D), float32, on the CPU."""
+    batch = torch.stack(list(pixels)).to(next(encoder.parameters()).device)
+    return encode_images(encoder, batch, mirror=mirror).float().cpu()

@@ -19,12 +19,13 @@ from torch.nn.functional import normalize
 from naruto_vision.encoders.base import Encoder
 from naruto_vision.encoders.class_token import clip_class_token
 from naruto_vision.encoders.lora import plain_state
-from naruto_vision.encoders.preprocess import Preparation
+from naruto_vision.encoders.preprocess import Preparation, middle
 from naruto_vision.encoders.prompts import TEMPLATES
 from naruto_vision.encoders.tiny import TINY_CLIP, TINY_PREPROCESS, TinySizes, build_tiny_clip, vocabulary_of
 from naruto_vision.errors import FormatError, InputError
-from naruto_vision.io.bundles import INFO, bundle_path, load_bundle, load_strictly, read_bundle_info, save_bundle
+from naruto_vision.io.bundles import INFO, bundle_path, check_fits, load_bundle, read_bundle_info, save_bundle
 from naruto_vision.io.checkpoints import load_state_dict
+from naruto_vision.io.downloads import official_file
 from naruto_vision.records import ImageArray
 
 RANDOM = "random"
@@ -67,23 +68,31 @@ def _tiny_parts(sizes: TinySizes, vocabulary: Sequence[str] | None = None) -> _P
 def _open_clip_parts(architecture: str, pretrained: str | None, *, trust_pickle: bool) -> _Parts:
     """Build an open_clip architecture with the weights of a tag or a local file, or ``random`` ones."""
     tags = open_clip.list_pretrained_tags_by_model(architecture)
-    if pretrained is None:
+    named = f"{architecture}.{pretrained}" if pretrained in tags else pretrained or architecture
+    file = official_file(named, "ClipEncoder", missing_ok=pretrained in {*tags, RANDOM})
+    if file is None and pretrained is None:
         known = ", ".join([*tags[:4], "…"]) if tags else "none"
         msg = f"{architecture}: give pretrained weights: a local file, 'random', or an open_clip tag ({known})"
         raise InputError(msg)
     if pretrained == RANDOM:
         return _published_parts(architecture, None, quick_gelu=False)
-    if pretrained in tags:
+    if file is None and pretrained in tags:
         config = open_clip.get_pretrained_cfg(architecture, pretrained) or {}
         return _published_parts(architecture, pretrained, quick_gelu=bool(config.get("quick_gelu")))
-    state = load_state_dict(pretrained, trust_pickle=trust_pickle)
+    source = file or Path(pretrained or "")
+    if not source.exists() and (near := get_close_matches(str(source), tags, n=1)):
+        raise InputError(f"{source}: no such weights file or tag of {architecture}; did you mean {near[0]}?")
+    state = load_state_dict(source, trust_pickle=trust_pickle)
     prefix = next((each for each in _WRAPPERS if state and all(name.startswith(each) for name in state)), "")
     state = {name.removeprefix(prefix): value for name, value in state.items()}
-    parts = _published_parts(architecture, None, quick_gelu=any(name in state for name in _OPENAI_ONLY))
+    quick_gelu = any(name in state for name in _OPENAI_ONLY)
     state = {name: value for name, value in state.items() if name not in _OPENAI_ONLY}
-    if "positional_embedding" in state and not hasattr(parts.model, "positional_embedding"):
-        state = convert_to_custom_text_state_dict(state)  # older files have no prefix for the text tower
-    load_strictly(parts.model, state, pretrained, architecture)
+    for device in ("meta", "cpu"):  # a file that does not fit is refused before memory is taken
+        parts = _published_parts(architecture, None, quick_gelu=quick_gelu, device=device)
+        if "positional_embedding" in state and not hasattr(parts.model, "positional_embedding"):
+            state = convert_to_custom_text_state_dict(state)  # older files have no prefix for the text tower
+        check_fits(parts.model, state, source, architecture)
+    parts.model.load_state_dict(state)
     return parts
 
 
@@ -92,33 +101,46 @@ def _bundle_parts(folder: Path) -> _Parts:
     state, info = load_bundle(folder, KIND)
     architecture = str(info.get("architecture"))
     try:
-        if architecture == TINY_CLIP:
-            parts = _tiny_parts(TinySizes(**info["sizes"]), info["vocabulary"])
-        elif architecture in open_clip.list_models():
-            parts = _published_parts(architecture, None, quick_gelu=bool(info["quick_gelu"]))
-        else:
-            raise FormatError(folder / INFO, f"{TINY_CLIP} or an open_clip architecture", architecture)
-        preprocessing = asdict(PreprocessCfg(**info["preprocessing"]))
-    except (KeyError, TypeError, ValueError, AssertionError) as error:
+        preprocessing = _lists(asdict(PreprocessCfg(**info["preprocessing"])))
+        image_transform_v2(PreprocessCfg(**preprocessing), is_train=False)
+        for device in ("meta", "cpu"):  # sizes that the weights do not have are refused before memory is taken
+            with torch.device(device):
+                parts = _stated_parts(folder, info, device)
+            check_fits(parts.model, state, folder, architecture)
+        if len({tuple(np.broadcast_to(one["size"], 2)) for one in (preprocessing, parts.record["preprocessing"])}) > 1:
+            raise FormatError(folder / INFO, "preprocessing of the model's size", f"{preprocessing['size']}"[:60])
+    except (LookupError, TypeError, ValueError, AssertionError, ArithmeticError, RuntimeError) as error:
         raise FormatError(folder / INFO, "the record of a CLIP bundle", f"{type(error).__name__}: {error}") from None
-    load_strictly(parts.model, state, folder, architecture)
-    return replace(parts, record={**parts.record, "preprocessing": _lists(preprocessing)}, info=info)
+    parts.model.load_state_dict(state)
+    return replace(parts, record={**parts.record, "preprocessing": preprocessing}, info=info)
 
 
-def _published_parts(architecture: str, tag: str | None, *, quick_gelu: bool) -> _Parts:
+def _stated_parts(folder: Path, info: Mapping[str, Any], device: str) -> _Parts:
+    """Build what the record of a bundle states, with random weights."""
+    architecture = str(info["architecture"])
+    if architecture == TINY_CLIP:
+        return _tiny_parts(TinySizes(**info["sizes"]), info["vocabulary"])
+    if architecture in open_clip.list_models():
+        return _published_parts(architecture, None, quick_gelu=bool(info["quick_gelu"]), device=device)
+    raise FormatError(folder / INFO, f"{TINY_CLIP} or an open_clip architecture", architecture)
+
+
+def _published_parts(architecture: str, tag: str | None, *, quick_gelu: bool, device: str = "cpu") -> _Parts:
     """Build an open_clip architecture with the weights of a tag, or with random ones."""
     config = open_clip.get_model_config(architecture)
     if quick_gelu and not config.get("quick_gelu"):
         _LOG.info("%s: these weights were trained with QuickGELU, so QuickGELU is enabled", architecture)
     quick_gelu = quick_gelu or bool(config.get("quick_gelu"))
     try:
-        model: nn.Module = open_clip.create_model(
-            architecture,
-            pretrained=tag,
-            force_quick_gelu=quick_gelu,
-            pretrained_text=False,
-            require_pretrained=bool(tag),
-        )
+        with torch.device(device):
+            model: nn.Module = open_clip.create_model(
+                architecture,
+                pretrained=tag,
+                device=device,
+                force_quick_gelu=quick_gelu,
+                pretrained_text=False,
+                require_pretrained=bool(tag),
+            )
     except RuntimeError as error:
         if tag is None or "download" not in str(error).lower():
             raise
@@ -159,7 +181,8 @@ class ClipEncoder(Encoder):
 
     Args:
         model: ``tiny-clip``, a bundle folder, or an open_clip architecture such as ``ViT-B-32``.
-        pretrained: For an architecture: a local weights file, an open_clip tag (downloaded by open_clip), or
+        pretrained: For an architecture: None for the file that ``weights download`` saved, a name that `weights list`
+            shows, a weights file, an open_clip tag (downloaded by open_clip unless it is in ``weights/``), or
             ``random`` for untrained weights. For ``tiny-clip``: None for the packaged weights, or ``random``.
             For a bundle folder: None, or an empty string.
         sizes: Sizes of a tiny CLIP that starts from random weights.
@@ -177,6 +200,7 @@ class ClipEncoder(Encoder):
 
     Raises:
         InputError: If the name is unknown, or an architecture is given without weights.
+        MissingPathError: If the weights were not downloaded; it names the command that does so.
         StateDictError: If a weights file does not fit the architecture.
     """
 
@@ -225,7 +249,7 @@ class ClipEncoder(Encoder):
 
     def preprocess(self, image: ImageArray) -> Tensor:
         """Preprocess one image (H, W, 3), uint8, RGB, as in training: (3, S, S), float32, normalised."""
-        pixels: Tensor = self._transform(Image.fromarray(np.ascontiguousarray(image)))
+        pixels: Tensor = self._transform(Image.fromarray(np.ascontiguousarray(image[middle(*image.shape[:2])])))
         return pixels
 
     def encode_images(self, pixels: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import timm
+import torch
 from PIL import Image
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
@@ -15,10 +16,11 @@ from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Norma
 
 from naruto_vision.encoders.base import Encoder
 from naruto_vision.encoders.class_token import timm_class_token
-from naruto_vision.encoders.preprocess import Preparation
+from naruto_vision.encoders.preprocess import Preparation, middle
 from naruto_vision.errors import InputError
-from naruto_vision.io.bundles import load_strictly
+from naruto_vision.io.bundles import check_fits
 from naruto_vision.io.checkpoints import load_state_dict
+from naruto_vision.io.downloads import official_file
 from naruto_vision.records import ImageArray
 
 RANDOM = "random"
@@ -30,6 +32,7 @@ HUB_NAMES = {
 }
 """Names of the models in DINOv2's repository to those of timm."""
 
+_LARGEST = 2048  # pixels a side; attention takes memory of the fourth power of the side
 _RESIZE_RATIO = 256 / 224  # the short side before the centre crop, as in DINOv2's own evaluation
 
 
@@ -38,8 +41,8 @@ class DinoEncoder(Encoder):
 
     Args:
         model: A timm name such as ``vit_small_patch14_dinov2.lvd142m``, or an official one such as ``dinov2_vits14``.
-        weights: A local file of timm or the official ``dinov2_vits14_pretrain.pth``; None lets timm download
-            the weights of the model; ``random`` takes untrained ones.
+        weights: A local file of timm or the official one, or its name such as ``dinov2_vits14``; None takes the file
+            that ``weights download`` saved, or else lets timm download it; ``random`` takes untrained ones.
         image_size: Side of the square input in pixels, a multiple of the patch size.
         pooling: ``cls`` takes the class token, ``mean`` averages the patch tokens.
 
@@ -68,10 +71,15 @@ class DinoEncoder(Encoder):
             close = ", ".join(timm.list_models("*dinov2*", pretrained=True)[:4])
             msg = f"{model}: timm has no such model; DINOv2's are {close}, …"
             raise InputError(msg)
+        if not 0 < image_size <= _LARGEST:
+            msg = f"{model}: expected an image size from 1 to {_LARGEST} pixels, found {image_size}"
+            raise InputError(msg)
         self.model = model
         self.pooling = pooling
         self.image_size = image_size
-        self.vit: Any = _build(model, weights, image_size)
+        official = next((name for name, known in HUB_NAMES.items() if known == model), model)
+        file = official_file(weights or official, "DinoEncoder", missing_ok=weights in {None, RANDOM})
+        self.vit: Any = _build(model, str(file) if file else weights, image_size)
         self.dim = int(self.vit.num_features)
         self._weights = weights
         self._transform = Compose(
@@ -85,7 +93,7 @@ class DinoEncoder(Encoder):
 
     def preprocess(self, image: ImageArray) -> Tensor:
         """Resize the short side to 8/7 of S (bicubic), crop the centre, normalise as for ImageNet: (3, S, S)."""
-        pixels: Tensor = self._transform(Image.fromarray(np.ascontiguousarray(image)))
+        pixels: Tensor = self._transform(Image.fromarray(np.ascontiguousarray(image[middle(*image.shape[:2])])))
         return pixels
 
     def encode_images(self, pixels: Tensor) -> Tensor:
@@ -120,16 +128,35 @@ class DinoEncoder(Encoder):
 
 
 def _build(model: str, weights: str | None, image_size: int) -> VisionTransformer:
+    if weights in (None, RANDOM):
+        return _create(model, image_size, pretrained=weights is None)
+    state = load_state_dict(Path(weights))
+    for device in ("meta", "cpu"):  # a file that does not fit is refused before memory is taken
+        with torch.device(device):
+            vit = _create(model, image_size, pretrained=False)
+        own = vit.state_dict().keys()
+        converted = {
+            name: value
+            for name, value in checkpoint_filter_fn(state, vit).items()
+            if name in own or not name.startswith(("head.", "fc_norm."))  # a classification head is not used here
+        }
+        check_fits(vit, converted, weights, model)
+    vit.load_state_dict(converted)
+    return vit
+
+
+def _create(model: str, image_size: int, *, pretrained: bool) -> VisionTransformer:
     try:
-        vit = timm.create_model(model, pretrained=weights is None, num_classes=0, img_size=image_size)
+        vit = timm.create_model(model, pretrained=pretrained, num_classes=0, img_size=image_size)
     except (AssertionError, TypeError) as error:  # TypeError: another kind of network, without an image size
         msg = f"{model} at {image_size} pixels: expected a vision transformer ({error})"
         raise InputError(msg) from None
     except OSError:
-        if weights is not None:
+        if not pretrained:
             raise
-        fetch = "`naruto-vision weights download dinov2_vits14` (vitb14, vitl14, vitg14) on a machine with a network"
-        msg = f"{model}: its weights cannot be downloaded here; fetch them ({fetch}) and give the file"
+        official = next((name for name, known in HUB_NAMES.items() if known == model), "dinov2_vits14")
+        fetch = f"naruto-vision weights download {official}"
+        msg = f"{model}: its weights cannot be downloaded here; on a machine with a network, run: {fetch}"
         raise InputError(msg) from None
     if not isinstance(vit, VisionTransformer):
         msg = f"{model}: expected a vision transformer, found {type(vit).__name__}"
@@ -138,13 +165,4 @@ def _build(model: str, weights: str | None, image_size: int) -> VisionTransforme
     if image_size % patch:  # timm crops every image without a message
         msg = f"{model}: expected an image size that is a multiple of its patch of {patch}, found {image_size}"
         raise InputError(msg)
-    if weights not in (None, RANDOM):
-        state = load_state_dict(Path(weights))
-        own = vit.state_dict().keys()
-        converted = {
-            name: value
-            for name, value in checkpoint_filter_fn(state, vit).items()
-            if name in own or not name.startswith(("head.", "fc_norm."))  # a classification head is not used here
-        }
-        load_strictly(vit, converted, weights, model)
     return vit

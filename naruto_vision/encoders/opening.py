@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from naruto_vision.encoders.base import Encoder
-from naruto_vision.encoders.clip import KIND, ClipEncoder
+from naruto_vision.encoders.clip import KIND, RANDOM, ClipEncoder
 from naruto_vision.errors import InputError
 
 
@@ -22,6 +22,10 @@ def open_encoder(model: str, pretrained: str | None = None) -> Encoder:
 
 def open_recipe(recipe: Mapping[str, Any]) -> Encoder:
     """Open the encoder recorded in a gallery, in evaluation mode."""
+    if (
+        not isinstance(recipe, Mapping) or RANDOM in recipe.values()
+    ):  # a model of any size without weights; no gallery records one
+        recipe = {}
     match recipe:
         case {"kind": kind, "model": str(model), "pretrained": str() | None as pretrained} if kind == KIND:
             return ClipEncoder(model, pretrained).eval()

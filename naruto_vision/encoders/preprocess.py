@@ -15,6 +15,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
+_LONGEST = 32
+
+
+def middle(height: int, width: int) -> tuple[slice, slice]:
+    """Return the middle rows and columns of an image, all of them unless its sides differ more than 32 times.
+
+    Of a thinner image a side would be resized to no pixels, or to millions.
+    """
+    sides = [(side, min(side, _LONGEST * min(height, width))) for side in (height, width)]
+    rows, columns = (slice((side - kept) // 2, (side + kept) // 2) for side, kept in sides)
+    return rows, columns
+
 
 @dataclass(frozen=True)
 class Preparation:
@@ -63,6 +75,7 @@ class Preparation:
         return levels.float().sub_(mean).div_(std)
 
     def _resize(self, image: Tensor) -> Tensor:
+        image = image[:, *middle(*image.shape[-2:])]
         size = self.resized(*image.shape[-2:])
         if image.shape[-2:] == size:
             return image

@@ -9,6 +9,7 @@ from torch.nn.functional import normalize
 
 from naruto_vision.encoders.base import Encoder
 from naruto_vision.errors import InputError, MissingPathError
+from naruto_vision.io.names import label_name
 from naruto_vision.io.typed_json import read_json
 
 TEMPLATES = (
@@ -30,7 +31,8 @@ def read_aliases(path: str | Path) -> dict[str, tuple[str, ...]]:
     path = Path(path)
     if not path.is_file():
         raise MissingPathError(path, "aliases file", _ALIASES)
-    return read_json(path, dict[str, tuple[str, ...]], hint=_ALIASES)
+    texts = read_json(path, dict[str, tuple[str, ...]], hint=_ALIASES)
+    return {label_name(name): own for name, own in texts.items()}
 
 
 def checked_templates(templates: Sequence[str]) -> tuple[str, ...]:

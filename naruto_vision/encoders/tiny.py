@@ -93,6 +93,13 @@ class TinySizes:
     context_length: int = 40
     buckets: int = 512
 
+    def __post_init__(self) -> None:
+        """Refuse what no file of a model has, for which even the layers without weights take all memory."""
+        for name, most in {**dict.fromkeys(vars(self), 8192), "vision_layers": 128, "text_layers": 128}.items():
+            if not 1 <= getattr(self, name) <= most:
+                msg = f"tiny-clip: expected {name} from 1 to {most}, found {getattr(self, name)}"
+                raise ValueError(msg)
+
     def tokenizer(self, vocabulary: Sequence[str]) -> WordTokenizer:
         """Build the tokenizer of these sizes."""
         return WordTokenizer(vocabulary, buckets=self.buckets, context_length=self.context_length)

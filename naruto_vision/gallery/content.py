@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from naruto_vision.gallery.store import (
     STATS,
     THRESHOLDS,
     Manifest,
+    RowRecord,
     json_bytes,
     lines_bytes,
     manifest_checksum,
@@ -37,13 +38,18 @@ from naruto_vision.gallery.store import (
     parse_lines,
     publish,
     read_files,
+    read_ledger,
     read_manifest,
 )
 from naruto_vision.gallery.thresholds import Thresholds
+from naruto_vision.io.arrays import array_from_npy
+from naruto_vision.io.names import label_name
 from naruto_vision.records import UNKNOWN, Vectors
 
 UNIT_TOLERANCE = 1e-2
 """Tolerance of a row's length: half-precision encoders normalise to about 4e-3."""
+
+_ROW_CHANGES = frozenset({"add", "remove", "relabel", "rollback"})
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,7 @@ class GalleryRow:
     aug: str = "none"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "label", label_name(self.label) or self.label)
         if not self.label:
             msg = f"{self.path}: expected a label, found an empty one; name the image's class"
             raise InputError(msg)
@@ -137,9 +144,8 @@ class GalleryContent:
 
     @property
     def note(self) -> Mapping[str, Any]:
-        """How the gallery was built: the ``note`` of its first ledger line, empty where there is none."""
-        found: Mapping[str, Any] = self.ledger[0].get("note", {})
-        return found
+        """How the gallery was built or last enrolled, empty where the ledger has no note."""
+        return note_of(self.ledger)
 
     def stats(self) -> dict[str, Any]:
         """Return the counts of ``stats.json``; ``enrolment`` has the image counts of the build."""
@@ -210,6 +216,23 @@ def archived_ids(ledger: Iterable[Mapping[str, Any]]) -> list[int]:
     return list(dict.fromkeys(int(row[0]) for line in ledger for row in line.get("removed", ())))
 
 
+def note_of(ledger: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the note of the last enrolment; a rollback restores that of its generation."""
+    notes: list[Mapping[str, Any]] = []
+    for line in ledger:
+        earlier = notes[int(line["to"]) - 1 if line["op"] == "rollback" else -1] if notes else {}
+        notes.append(line.get("note", earlier))
+    return notes[-1]
+
+
+def edits_since_enrolment(ledger: Sequence[Mapping[str, Any]]) -> int:
+    """Count the changes of rows since the gallery was last enrolled."""
+    count = 0
+    for line in ledger:
+        count = 0 if line["op"] in {"build", "enrol"} else count + (line["op"] in _ROW_CHANGES)
+    return count
+
+
 def stale_since(ledger: Sequence[Mapping[str, Any]]) -> int | None:
     """Return the generation in which rows changed after the thresholds were chosen, if any.
 
@@ -219,7 +242,7 @@ def stale_since(ledger: Sequence[Mapping[str, Any]]) -> int | None:
     for line in ledger:
         rows, judged = states[-1] if states else (1, 1)
         generation = len(states) + 1
-        if line["op"] in {"add", "remove", "relabel"}:
+        if line["op"] in _ROW_CHANGES - {"rollback"} or (line["op"] == "enrol" and any(line_counts(line).values())):
             rows = generation
         elif line["op"] == "thresholds":
             judged = rows
@@ -243,13 +266,6 @@ class StoredIndex:
     kind: IndexKind
     data: bytes | None
     budgets: Budgets = field(default_factory=dict)
-
-
-class _Row(TypedDict):
-    id: int
-    path: str
-    label: str
-    aug: str
 
 
 def _npy_bytes(vectors: Vectors) -> bytes:
@@ -300,8 +316,8 @@ def read_gallery(folder: str | Path, fingerprint: str | None = None) -> tuple[Ga
     _check_encoder(root, read_manifest(root), fingerprint)  # checked before large files are read
     manifest, data = read_files(root)
     _check_encoder(root, manifest, fingerprint)
-    records = parse_lines(root / ROWS, data[ROWS], _Row)
-    ledger = parse_lines(root / LEDGER, data[LEDGER], dict[str, Any])
+    records = parse_lines(root / ROWS, data[ROWS], RowRecord)
+    ledger = read_ledger(root / LEDGER, data[LEDGER], manifest["generation"])
     vectors = _parse_npy(root / EMBEDDINGS, data[EMBEDDINGS], (manifest["rows"], manifest["dim"]))
     try:
         content = GalleryContent(
@@ -310,14 +326,14 @@ def read_gallery(folder: str | Path, fingerprint: str | None = None) -> tuple[Ga
             ids=np.array([record["id"] for record in records], dtype=np.int64),
             fingerprint=manifest["fingerprint"],
             thresholds=parse_json(root / THRESHOLDS, data[THRESHOLDS], Thresholds),
-            ledger=tuple(ledger),
+            ledger=ledger,
             removed=_removed(root, data.get(REMOVED), ledger, vectors.shape[1]),
         )
     except FormatError:
         raise
     except (InputError, ValueError, LookupError, TypeError, OverflowError) as error:
         raise FormatError(root, "a gallery whose files agree", str(error), AGAIN) from None
-    _check_agreement(root, content, manifest)
+    _check_agreement(root, content)
     meta = parse_json(root / INDEX_META, data[INDEX_META], IndexMeta)
     return content, _stored(root, content, meta, data.get(INDEX))
 
@@ -327,7 +343,7 @@ def _check_encoder(root: Path, manifest: Manifest, fingerprint: str | None) -> N
         raise FingerprintError(root, manifest["fingerprint"], fingerprint)
 
 
-def _removed(root: Path, data: bytes | None, ledger: list[dict[str, Any]], dim: int) -> Vectors:
+def _removed(root: Path, data: bytes | None, ledger: Sequence[Mapping[str, Any]], dim: int) -> Vectors:
     """Read the removed rows (R, D); without removals there is no file."""
     shape = (len(archived_ids(ledger)), dim)
     return np.zeros((0, dim), dtype=np.float32) if data is None else _parse_npy(root / REMOVED, data, shape)
@@ -348,18 +364,11 @@ def _stored(root: Path, content: GalleryContent, meta: IndexMeta, data: bytes | 
     raise FormatError(root / INDEX_META, expected, repr(meta), AGAIN)
 
 
-def _check_agreement(root: Path, content: GalleryContent, manifest: Manifest) -> None:
+def _check_agreement(root: Path, content: GalleryContent) -> None:
     """Check that the ledger, the ids and the lengths of the vectors agree."""
-    generations = [line.get("generation") for line in content.ledger]
-    if not generations or generations != list(range(1, manifest["generation"] + 1)):
-        raise FormatError(root / LEDGER, f"generations 1 to {manifest['generation']}", f"{generations}", AGAIN)
-    next_id = content.ledger[-1].get("next_id")
-    if not isinstance(next_id, int) or next_id <= int(content.ids[-1]):
+    next_id = content.next_id
+    if next_id <= int(content.ids[-1]):
         raise FormatError(root / LEDGER, f"next_id above {content.ids[-1]}", repr(next_id), AGAIN)
-    try:
-        stale_since(content.ledger)
-    except (LookupError, ValueError, TypeError) as error:
-        raise FormatError(root / LEDGER, "lines that say what was done", repr(error), AGAIN) from None
     lengths = np.einsum("nd,nd->n", content.vectors, content.vectors, dtype=np.float64)
     bad = np.flatnonzero(~(np.abs(lengths - 1.0) <= 1e-3))
     if bad.size:
@@ -368,14 +377,8 @@ def _check_agreement(root: Path, content: GalleryContent, manifest: Manifest) ->
 
 def _parse_npy(path: Path, data: bytes, shape: tuple[int, int]) -> NDArray[np.float32]:
     """View the bytes of a ``.npy`` file as float32 of a given shape, which they must fill exactly."""
-    stream = io.BytesIO(data)
-    try:
-        version = np.lib.format.read_magic(stream)
-        header = np.lib.format.read_array_header_1_0(stream) if version == (1, 0) else None
-    except (ValueError, SyntaxError, TypeError, EOFError, RecursionError) as error:
-        raise FormatError(path, "an .npy header", str(error), AGAIN) from None
-    start = stream.tell()
-    if header != (shape, False, np.dtype("<f4")) or len(data) - start != 4 * shape[0] * shape[1]:
-        found = f"{header} with {len(data) - start} bytes"
+    values = array_from_npy(path, data, AGAIN)
+    if values.shape != shape or values.dtype != np.dtype("<f4") or not values.flags.c_contiguous:
+        found = f"{values.dtype} {values.shape}"
         raise FormatError(path, f"float32 of shape {shape}", found, AGAIN)
-    return np.frombuffer(data, dtype="<f4", offset=start).reshape(shape).astype(np.float32, copy=False)
+    return values.astype(np.float32, copy=False)

@@ -16,6 +16,9 @@ from naruto_vision.gallery.content import GalleryContent, GalleryRow, archived_i
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.records import Vectors
 
+_ROUNDING = 1e-5
+"""Largest difference of a vector's values when the same image is embedded again, in a batch of another size."""
+
 
 def add_rows(content: GalleryContent, vectors: Vectors, rows: Sequence[GalleryRow]) -> GalleryContent:
     """Append rows with their vectors under ids that no row ever had.
@@ -42,6 +45,46 @@ def add_rows(content: GalleryContent, vectors: Vectors, rows: Sequence[GalleryRo
         vectors=np.concatenate([content.vectors, unit_rows(vectors, "vectors to add")]),
         ids=np.concatenate([content.ids, ids]),
         rows=(*content.rows, *rows),
+    )
+
+
+def enrol_rows(
+    content: GalleryContent, vectors: Vectors, rows: Sequence[GalleryRow], note: Mapping[str, Any]
+) -> GalleryContent:
+    """Replace the rows by those of a new enrolment; the ones that are equal to rounding stay, with their ids.
+
+    Args:
+        content: The gallery's content.
+        vectors: Shape (M, D), float32, unit rows of the same encoder.
+        rows: M rows.
+        note: How they were made, for the ledger.
+
+    Returns:
+        The next generation, or ``content`` itself if nothing differs.
+    """
+    here = {row: position for position, row in enumerate(content.rows)}
+    stays = {new: here[row] for new, row in enumerate(rows) if row in here}
+    stays = {new: old for new, old in stays.items() if np.abs(vectors[new] - content.vectors[old]).max() <= _ROUNDING}
+    fresh = [new for new in range(len(rows)) if new not in stays]
+    kept = np.array(sorted(stays.values()), dtype=np.int64)
+    gone = np.setdiff1d(np.arange(len(content.rows)), kept)
+    if not fresh and not gone.size and note == content.note:
+        return content
+    ids = np.arange(content.next_id, content.next_id + len(fresh), dtype=np.int64)
+    changes = {
+        "next_id": content.next_id + len(fresh),
+        "added": as_ranges(ids.tolist()),
+        "removed": _facts(content, gone),
+        "note": dict(note),
+    }
+    return _next(
+        content,
+        "enrol",
+        changes,
+        vectors=np.concatenate([content.vectors[kept], vectors[fresh]]),
+        ids=np.concatenate([content.ids[kept], ids]),
+        rows=(*(content.rows[position] for position in kept.tolist()), *(rows[new] for new in fresh)),
+        removed=_archive(content, gone),
     )
 
 

@@ -11,11 +11,13 @@ from naruto_vision.gallery.content import (
     GalleryContent,
     GalleryRow,
     build_content,
+    edits_since_enrolment,
+    line_counts,
     read_gallery,
     unit_rows,
     write_gallery,
 )
-from naruto_vision.gallery.edits import change_thresholds, note_index
+from naruto_vision.gallery.edits import change_thresholds, enrol_rows, note_index
 from naruto_vision.gallery.index import IndexChoice, IndexKind, QueryKind, VectorIndex, choose_kind
 from naruto_vision.gallery.store import INDEX, writer_lock
 from naruto_vision.gallery.thresholds import Thresholds
@@ -102,9 +104,14 @@ class Gallery:
             FormatError: If a file does not match its hash.
             MissingPackageError: If "faiss" is wanted and not installed.
         """
+        gallery = cls._read(folder, fingerprint, index)
+        if gallery.stale_since is not None:
+            _LOG.warning(_STALE, folder, gallery.stale_since)
+        return gallery
+
+    @classmethod
+    def _read(cls, folder: str | Path, fingerprint: str | None, index: IndexChoice = "auto") -> "Gallery":
         content, stored = read_gallery(folder, fingerprint)
-        if content.stale_since is not None:
-            _LOG.warning(_STALE, folder, content.stale_since)
         kind = choose_kind(index, len(content.rows), stored.kind)
         if stored.data is None or kind != stored.kind:
             return cls(content, VectorIndex.build(kind, content.vectors, content.ids), Path(folder))
@@ -255,7 +262,7 @@ def edit_gallery(
         FingerprintError: If another encoder made the gallery.
     """
     with writer_lock(folder):
-        opened = Gallery.open(folder, fingerprint=fingerprint)
+        opened = Gallery._read(folder, fingerprint)
         try:
             gallery = opened.edited(change, *args)
         except InputError as error:
@@ -263,6 +270,53 @@ def edit_gallery(
             raise InputError(msg) from None
         write_gallery(folder, gallery.content, gallery.index)
     return gallery
+
+
+def enrol_gallery(folder: str | Path, built: Gallery, index: IndexChoice = "auto") -> Gallery:
+    """Publish a new enrolment, and return the gallery on disk.
+
+    If the folder has a gallery of the same encoder, this becomes its next generation: its edits are undone, and
+    ``roll_back`` restores them. Equal rows keep their ids, and the thresholds stay. Anything else there is replaced.
+
+    Args:
+        folder: The gallery.
+        built: The gallery of the new rows.
+        index: Kind of index; "auto" keeps the kind that is stored.
+
+    Raises:
+        InputError: If another process is changing the gallery.
+    """
+    with writer_lock(folder):
+        try:
+            old = Gallery._read(folder, built.fingerprint, index)
+        except InputError:  # no gallery, a damaged one, or one of another encoder
+            gallery = built
+        else:
+            gallery = old.edited(enrol_rows, built.vectors, built.rows, built.note)
+            if gallery.content is old.content:
+                _LOG.info("%s: enrolled again, and all %d rows are as they were", folder, len(old))
+                return old
+            counts = line_counts(gallery.content.ledger[-1])
+            text = "%s: enrolled again: %d rows kept, %d added, %d removed; `gallery rollback %s --to %d` undoes this"
+            kept = len(gallery) - counts["added"]
+            _LOG.info(text, folder, kept, counts["added"], counts["removed"], folder, old.generation)
+        write_gallery(folder, gallery.content, gallery.index)
+    return gallery
+
+
+def check_enrolment(folder: str | Path, fingerprint: str) -> None:
+    """Refuse to enrol into a gallery of another encoder that was edited: its edits could not be kept."""
+    try:
+        content, _ = read_gallery(folder)
+    except InputError:  # no gallery, or a damaged one
+        return
+    count = edits_since_enrolment(content.ledger)
+    if count and content.fingerprint != fingerprint:
+        msg = (
+            f"{folder}: has {count} edits (`naruto-vision gallery log {folder}`) that would be lost, as it was built "
+            "with another encoder; give another --model.gallery, or --model.replace true"
+        )
+        raise InputError(msg)
 
 
 def reindex_gallery(folder: str | Path, index: IndexChoice) -> Gallery:

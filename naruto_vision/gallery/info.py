@@ -13,9 +13,11 @@ from naruto_vision.gallery.store import (
     ROWS,
     STATS,
     THRESHOLDS,
+    RowRecord,
     parse_json,
     parse_lines,
     read_files,
+    read_ledger,
 )
 from naruto_vision.io.typed_json import convert_json
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 _SPLITS = ("train", "valid", "val", "validation", "test")
 _ENCODERS = {"clip": "naruto_vision.ClipEncoder", "dino": "naruto_vision.DinoEncoder"}
+_RECIPE = {"model": str, "pretrained": str, "weights": str, "image_size": int, "pooling": str}
 
 
 class _Stats(TypedDict):
@@ -45,6 +48,13 @@ class Listing:
     rows: tuple[Mapping[str, Any], ...]
     ledger: tuple[Mapping[str, Any], ...]
     stale_since: int | None
+
+    @property
+    def note(self) -> Mapping[str, Any]:
+        """How the gallery was built or last enrolled."""
+        from naruto_vision.gallery.content import note_of
+
+        return note_of(self.ledger)
 
     def as_json(self, *, rows: bool) -> dict[str, Any]:
         """Return the JSON values of ``gallery list --json``."""
@@ -68,22 +78,23 @@ def list_gallery(folder: str | Path, *, rows: bool = False) -> Listing:
     manifest, data = read_files(root, names)
     from naruto_vision.gallery.content import stale_since
     from naruto_vision.gallery.index import IndexMeta
+    from naruto_vision.gallery.thresholds import Thresholds
 
-    index, thresholds = (parse_json(root / name, data[name], dict[str, Any]) for name in (INDEX_META, THRESHOLDS))
-    ledger = tuple(parse_lines(root / LEDGER, data[LEDGER], dict[str, Any]))
-    has_any = thresholds.get("default") is not None or bool(thresholds.get("classes"))
+    index = parse_json(root / INDEX_META, data[INDEX_META], dict[str, Any])
+    thresholds = parse_json(root / THRESHOLDS, data[THRESHOLDS], Thresholds)
+    ledger = read_ledger(root / LEDGER, data[LEDGER], manifest["generation"])
     return Listing(
         generation=manifest["generation"],
         fingerprint=manifest["fingerprint"],
         dim=manifest["dim"],
         index=index,
         budgets=convert_json(root / INDEX_META, index, IndexMeta, hint=AGAIN).budgets,
-        thresholds=thresholds,
+        thresholds=thresholds.as_json(),
         total=manifest["rows"],
         labels=_counts(root / STATS, data[STATS], manifest["rows"]),
-        rows=tuple(parse_lines(root / ROWS, data[ROWS], dict[str, Any])) if rows else (),
+        rows=tuple(parse_lines(root / ROWS, data[ROWS], RowRecord)) if rows else (),
         ledger=ledger,
-        stale_since=stale_since(ledger) if has_any else None,
+        stale_since=stale_since(ledger) if thresholds.chosen else None,
     )
 
 
@@ -106,11 +117,16 @@ def find_image(root: Path, path: str) -> Path | None:
 
 
 def encoder_config(note: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the encoder of a gallery's note as a config has it; None if the note names none."""
+    """Return the encoder of a gallery's note as a config has it; None if the note names none.
+
+    A gallery may come from others, so its note chooses among the encoders and their weights, and sets nothing else.
+    """
     recipe = note.get("encoder")
     if not isinstance(recipe, Mapping) or recipe.get("kind") not in _ENCODERS:
         return None
     values = {key: value for key, value in recipe.items() if key != "kind" and value is not None}
+    if not all(type(value) is _RECIPE.get(key) and value != "random" for key, value in values.items()):
+        return None
     return {"class_path": _ENCODERS[recipe["kind"]], "init_args": values}
 
 

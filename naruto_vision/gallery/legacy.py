@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired, TypedDict
-from zipfile import BadZipFile
 
 import msgspec
 import numpy as np
@@ -15,6 +14,7 @@ from naruto_vision.encoders.base import Encoder, embed_images
 from naruto_vision.errors import BadImageError, FormatError, MissingPathError
 from naruto_vision.gallery.content import GalleryRow, unit_rows
 from naruto_vision.gallery.enrollment import UNCHANGED
+from naruto_vision.io.arrays import array_from_npy
 from naruto_vision.io.images import read_image
 from naruto_vision.io.typed_json import read_json
 from naruto_vision.records import ImageArray, Vectors
@@ -59,13 +59,9 @@ def read_reference_index(folder: str | Path) -> ReferenceIndex:
 def _read_vectors(path: Path) -> Vectors:
     if not path.is_file():
         raise MissingPathError(path, "file of the index", _WHOLE)
-    try:
-        values = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError, SyntaxError, BadZipFile) as error:
-        raise FormatError(path, "an array of numbers", str(error).partition("\n")[0], _WHOLE) from None
-    if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind != "f" or not len(values):
-        found = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else "an archive"
-        raise FormatError(path, "floats of shape (N, D), N of 1 or more", found)
+    values = array_from_npy(path, path.read_bytes(), _WHOLE)
+    if values.ndim != 2 or values.dtype.kind != "f" or not values.size:
+        raise FormatError(path, "floats of shape (N, D), both of 1 or more", f"{values.dtype} {values.shape}")
     return unit_rows(values.astype(np.float32), str(path))
 
 

@@ -1,6 +1,5 @@
 """Files of a gallery folder: names, manifest, lock and atomic publication of a generation."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -8,13 +7,14 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypedDict, TypeVar
+from typing import Annotated, Any, Literal, NotRequired, TypeAlias, TypedDict, TypeVar
 
 import msgspec
 
 from naruto_vision.errors import FormatError, InputError, JsonError, MissingPathError
-from naruto_vision.io.atomic import atomic_folder, remove_leftovers, sync_folder, write_bytes
+from naruto_vision.io.atomic import atomic_folder, remove_leftovers, sync_folder, utf8, write_bytes
 from naruto_vision.io.bundles import has_sha256
+from naruto_vision.io.locks import folder_lock
 from naruto_vision.io.typed_json import convert_json
 
 T = TypeVar("T")
@@ -29,7 +29,6 @@ INDEX_META = "faiss_meta.json"
 THRESHOLDS = "thresholds.json"
 LEDGER = "ledger.jsonl"
 REMOVED = "removed.npy"
-LOCK = ".lock"
 STAGING = ".next"
 
 ALWAYS = frozenset({EMBEDDINGS, ROWS, STATS, INDEX_META, THRESHOLDS, LEDGER})
@@ -51,24 +50,52 @@ class Manifest(TypedDict):
     checksum: str
 
 
+_Id: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
+
+
+class LedgerLine(TypedDict):
+    """A line of ``ledger.jsonl``: what a change did, and what undoes it."""
+
+    generation: int
+    op: Literal["build", "add", "remove", "relabel", "thresholds", "reindex", "rollback"]
+    rows: Annotated[int, msgspec.Meta(ge=1)]
+    next_id: _Id
+    note: NotRequired[dict[str, Any]]
+    added: NotRequired[list[tuple[_Id, _Id]]]
+    removed: NotRequired[list[tuple[_Id, str, str, str]]]
+    relabelled: NotRequired[list[tuple[_Id, str, str]]]
+    to: NotRequired[int]
+    index: NotRequired[str]
+    before: NotRequired[dict[str, Any]]
+
+
+class RowRecord(TypedDict):
+    """A line of ``meta.jsonl``."""
+
+    id: _Id
+    path: str
+    label: str
+    aug: str
+
+
 def json_bytes(value: object) -> bytes:
     """Return the bytes of a JSON file."""
-    return (json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n").encode("utf-8", "surrogatepass")
+    return utf8(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
 def lines_bytes(values: Sequence[Mapping[str, Any]]) -> bytes:
     """Return the bytes of a JSON Lines file; file names need not be valid Unicode."""
     lines = [json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n" for value in values]
-    return "".join(lines).encode("utf-8", "surrogatepass")
+    return utf8("".join(lines))
 
 
-def parse_json(path: Path, data: bytes, kind: type[T]) -> T:
-    """Parse the bytes of a JSON file as a type; raise FormatError if they do not fit."""
+def parse_json(path: Path, data: bytes, kind: type[T], line: int = 0) -> T:
+    """Parse the bytes of a JSON file, or of one of its lines, as a type; raise FormatError if they do not fit."""
     try:
         value: object = json.loads(data.decode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError) as error:
-        raise JsonError(path, error, AGAIN) from None
-    return convert_json(path, value, kind, hint=AGAIN)
+        raise JsonError(path, error, AGAIN, line) from None
+    return convert_json(f"{path}: line {line}" if line else path, value, kind, hint=AGAIN)
 
 
 def parse_lines(path: Path, data: bytes, kind: type[T]) -> list[T]:
@@ -76,7 +103,20 @@ def parse_lines(path: Path, data: bytes, kind: type[T]) -> list[T]:
     lines = data.split(b"\n")
     if lines.pop():
         raise FormatError(path, "a line feed behind every line", "a torn last line", AGAIN)
-    return [parse_json(path, line, kind) for line in lines]
+    return [parse_json(path, line, kind, number) for number, line in enumerate(lines, start=1)]
+
+
+def read_ledger(path: Path, data: bytes, generation: int) -> tuple[Mapping[str, Any], ...]:
+    """Parse a ledger with its every key, after checking that its lines say what was done in each generation."""
+    lines = parse_lines(path, data, dict[str, Any])
+    for number, line in enumerate(parse_lines(path, data, LedgerLine), start=1):
+        ranges_fit = all(first <= last < line["next_id"] for first, last in line.get("added", ()))
+        if line["generation"] != number or not 1 <= line.get("to", 1) <= max(1, number - 1) or not ranges_fit:
+            expected = f"generations 1 to {generation} with what was done, and ids below next_id"
+            raise FormatError(f"{path}: line {number}", expected, f"{lines[number - 1]}"[:100], AGAIN)
+    if len(lines) != generation:
+        raise FormatError(path, f"generations 1 to {generation}", f"{len(lines)} lines", AGAIN)
+    return tuple(lines)
 
 
 def manifest_checksum(manifest: Mapping[str, Any]) -> str:
@@ -145,21 +185,10 @@ def _read_checked(root: Path, name: str, digest: str) -> bytes:
 @contextmanager
 def writer_lock(folder: str | Path) -> Iterator[None]:
     """Lock a gallery folder, if it exists, against other writers; the lock ends with the process."""
-    root = Path(folder)
-    if not root.is_dir():
+    if not Path(folder).is_dir():
         yield
         return
-    with (root / LOCK).open("a+b") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            handle.seek(0)
-            owner = handle.read(20).decode("ascii", "replace").strip() or "unknown"
-            msg = f"{root}: process {owner} is changing this gallery; wait until it has finished, then try again"
-            raise InputError(msg) from None
-        handle.truncate(0)
-        handle.write(f"{os.getpid()}\n".encode("ascii"))
-        handle.flush()
+    with folder_lock(folder, doing="changing this gallery"):
         yield
 
 

@@ -1,19 +1,30 @@
-"""Atomic files: temporary file in the same folder, fsync, rename.
+r"""Atomic files: temporary file in the same folder, fsync, rename.
 
 Every writer puts its bytes into a temporary file in the *same* folder, flushes it to the disk,
-renames it over the final name and flushes the folder. A temporary name starts with ``.tmp-``.
+renames it over the final name and flushes the folder. A temporary name starts with ``.tmp-``. Its writer has it locked:
+one that is not locked was left by a killed process, and the next writer beside it removes it.
+
+Texts are UTF-8. A byte of a file name that is not, such as E9, is written as ``\udce9``: in JSON that is its own
+escape, which every reader turns back, and so do the readers of CSV files here.
 """
 
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from naruto_vision.io.locks import is_locked, lock, release
+
 TEMPORARY_PREFIX = ".tmp-"
+_OWN = TEMPORARY_PREFIX + "nv-"  # in folders of others, only what is certainly this package's is removed
+_OLD = re.compile(rf"{re.escape(_OWN)}\w{{8}}-(.+)-old")  # of a folder that is being replaced
+_LONG = 200  # bytes of a name; file systems take 255
+_swept: set[Path] = set()
 
 
 def sync_folder(folder: Path) -> None:
@@ -39,8 +50,9 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     if final.is_dir():  # the rename would fail at the end, and name the temporary file
         raise IsADirectoryError(errno.EISDIR, "expected a file to write, found a folder", str(final))
     final.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=final.suffix, dir=final.parent)
-    os.close(descriptor)
+    _sweep(final.parent)
+    descriptor, name = tempfile.mkstemp(prefix=_OWN, suffix=final.suffix, dir=final.parent)
+    lock(descriptor)
     temporary = Path(name)
     try:
         yield temporary
@@ -51,35 +63,52 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         sync_folder(final.parent)
     finally:
         temporary.unlink(missing_ok=True)
+        release(descriptor)
 
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yield an empty temporary folder; on success it replaces ``path`` as a whole.
 
-    Between the two renames of the swap the old folder has a ``.tmp-`` name, so a kill never leaves a mixture of both.
+    Between the two renames of the swap the old folder has a ``.tmp-`` name, so a kill never leaves a mixture of both;
+    the next writer beside it puts the old folder back.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=final.parent))
-    temporary.chmod(_allowed(0o777))
-    old = temporary.with_name(temporary.name + "-old")
+    _sweep(final.parent)
+    temporary = Path(tempfile.mkdtemp(prefix=_OWN, dir=final.parent))
+    name = final.name if len(os.fsencode(final.name)) < _LONG else "long"
+    old = temporary.with_name(f"{temporary.name}-{name}-old")
+    with ExitStack() as locked:
+        locked.enter_context(_locked(temporary))
+        temporary.chmod(_allowed(0o777))
+        try:
+            yield temporary
+            for file in filter(Path.is_file, temporary.rglob("*")):
+                file.chmod(_allowed(0o666))
+                with file.open("rb") as handle:
+                    os.fsync(handle.fileno())
+            if final.exists():
+                locked.enter_context(_locked(final))
+                final.rename(old)
+            temporary.rename(final)
+            sync_folder(final.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if final.exists():
+                shutil.rmtree(old, ignore_errors=True)
+            elif old.exists():  # the second rename failed
+                old.rename(final)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    lock(descriptor)
     try:
-        yield temporary
-        for file in filter(Path.is_file, temporary.rglob("*")):
-            file.chmod(_allowed(0o666))
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
-        if final.exists():
-            final.rename(old)
-        temporary.rename(final)
-        sync_folder(final.parent)
+        yield
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if final.exists():
-            shutil.rmtree(old, ignore_errors=True)
-        elif old.exists():  # the second rename failed
-            old.rename(final)
+        release(descriptor)
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
@@ -88,9 +117,14 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def utf8(text: str) -> bytes:
+    """Encode a text that may have file names whose bytes are not UTF-8, which are escaped."""
+    return text.encode("utf-8", "backslashreplace")
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write a whole UTF-8 text file atomically, with line feeds unchanged."""
-    write_bytes(path, text.encode("utf-8"))
+    write_bytes(path, utf8(text))
 
 
 def write_json(path: str | Path, value: object, *, indent: int | None = 2) -> None:
@@ -99,15 +133,37 @@ def write_json(path: str | Path, value: object, *, indent: int | None = 2) -> No
 
 
 def remove_leftovers(folder: str | Path) -> int:
-    """Remove temporary files that a killed process left in a folder and its sub-folders."""
+    """Remove temporary files that killed processes left in a folder of this package and its sub-folders."""
     removed = 0
     for parent, folders, files in os.walk(folder):
         leftovers = [name for name in folders if name.startswith(TEMPORARY_PREFIX)]
         folders[:] = [name for name in folders if name not in leftovers]
-        for name in leftovers:
-            shutil.rmtree(Path(parent) / name, ignore_errors=True)
         unfinished = [name for name in files if name.startswith(TEMPORARY_PREFIX)]
-        for name in unfinished:
-            (Path(parent) / name).unlink(missing_ok=True)
-        removed += len(leftovers) + len(unfinished)
+        removed += sum(_discard(Path(parent) / name) for name in [*leftovers, *unfinished])
     return removed
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left directly in a folder, once per folder and process."""
+    if folder not in _swept:
+        _swept.add(folder)
+        for name in os.listdir(folder):  # noqa: PTH208 - may be a large folder
+            if name.startswith(_OWN):
+                _discard(folder / name)
+
+
+def _discard(path: Path) -> bool:
+    """Remove a temporary file or folder unless a process has it locked; an old folder without successor is put back."""
+    try:
+        if is_locked(path):
+            return False
+        replaced = _OLD.fullmatch(path.name)
+        if replaced and not path.with_name(replaced[1]).exists():
+            path.rename(path.with_name(replaced[1]))
+        elif path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    except (FileNotFoundError, PermissionError):  # another process was faster, or it is another user's
+        return False
+    return True

@@ -5,6 +5,7 @@ licence, metrics). It names no code. torch is imported where tensors are handled
 packaged config or bundle start without it.
 """
 
+import difflib
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,6 +65,12 @@ def config_path(name: str) -> Path:
     return path
 
 
+def packaged_configs() -> dict[str, str]:
+    """Return the names of the packaged configs, sorted, each with what it does: the second line of the file."""
+    lines = {path.name: path.read_text(encoding="utf-8").splitlines()[1] for path in _shared("configs").glob("*.yaml")}
+    return {name: line.removeprefix("# ").partition(". ")[0].rstrip(".") for name, line in sorted(lines.items())}
+
+
 def bundle_path(name: str | Path) -> Path:
     """Turn a bundle's name or folder into its folder."""
     folder = Path(name)
@@ -73,6 +80,9 @@ def bundle_path(name: str | Path) -> Path:
     if len(folder.parts) == 1 and (packaged / "model.json").is_file():
         return packaged
     names = ", ".join(packaged_bundles()) or "none"
+    near = difflib.get_close_matches(folder.name, packaged_bundles(), n=1, cutoff=0.8)
+    if near and len(folder.parts) == 1:
+        raise MissingPathError(folder, "model bundle", f"did you mean {near[0]}?")
     hint = f"tune one with `naruto-vision fit --config clip.yaml`, or give a packaged name: {names}"
     raise MissingPathError(folder, "model bundle", hint)
 
@@ -82,8 +92,11 @@ def packaged_bundles() -> list[str]:
     return sorted(file.parent.name for file in _shared("checkpoints").glob("*/model.json"))
 
 
-def load_strictly(model: "nn.Module", state: "Mapping[str, Tensor]", path: str | Path, architecture: str) -> None:
-    """Load a state dict whose names and shapes all match; half-precision values are cast to the model's type."""
+def check_fits(model: "nn.Module", state: "Mapping[str, Tensor]", path: str | Path, architecture: str) -> None:
+    """Raise StateDictError unless all names and shapes match; the model may be on torch's ``meta`` device.
+
+    Building it there first costs no memory, whatever sizes a file states.
+    """
     own = model.state_dict()
     reshaped = [
         f"{name} ({tuple(state[name].shape)}, {tuple(value.shape)})"
@@ -94,6 +107,11 @@ def load_strictly(model: "nn.Module", state: "Mapping[str, Tensor]", path: str |
     unexpected = sorted(state.keys() - own.keys())
     if missing or unexpected or reshaped:
         raise StateDictError(path, architecture, missing, unexpected, reshaped)
+
+
+def load_strictly(model: "nn.Module", state: "Mapping[str, Tensor]", path: str | Path, architecture: str) -> None:
+    """Load a state dict whose names and shapes all match; half-precision values are cast to the model's type."""
+    check_fits(model, state, path, architecture)
     model.load_state_dict(dict(state))
 
 

@@ -1,18 +1,23 @@
 """The only place that opens PyTorch checkpoints and TorchScript archives, with the restricted unpickler.
 
 Everything is read with the restricted unpickler, without a fallback to the unsafe one. ``trust_pickle`` only adds a
-short list of harmless types (NumPy numbers, paths, option lists).
+short list of harmless types (NumPy numbers, paths, option lists). The code of a TorchScript archive is searched for the
+names of its parameters and buffers, and never run. What a file states is compared with its size before anything is
+allocated.
 """
 
 import argparse
+import io
 import pathlib
 import pickle
+import pickletools
 import re
+import struct
 import zipfile
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path, PurePath
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -23,14 +28,132 @@ from torch import Tensor
 from naruto_vision.errors import FormatError, MissingPathError
 
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
-_UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError)
+_UNREADABLE = (
+    *(
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+        struct.error,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        OSError,
+        MemoryError,
+    ),
+    *(LookupError, TypeError, AttributeError, AssertionError, ArithmeticError),  # of a pickle that is not a checkpoint
+)
+MAX_TENSORS = 20_000
+"""The largest published models have about 2,000, and a training checkpoint three times as many."""
+_HEADER_BYTES = 200 * MAX_TENSORS  # of a safetensors file
+_CALLS = frozenset({"REDUCE", "NEWOBJ", "BUILD"})  # of a pickle; a tensor takes up to three
+_LEGACY_PICKLES = 5  # one after the other in a file of torch.save before PyTorch 1.6
+_SOURCE_BYTES = 50_000_000  # of a TorchScript archive, where it is compressed
+_SCRIPT_CLASS = re.compile(
+    r"^class (\w+)\(Module\):\n  (__parameters__ = \[.*\]\n  __buffers__ = \[.*\])\n", re.MULTILINE
+)
+_SCRIPT_LISTS = ("build_boollist", "build_doublelist", "build_intlist", "build_tensorlist")
 
 
-def _is_torchscript(path: Path) -> bool:
+class _ScriptObject:
+    """An object of a TorchScript archive with its attributes; ``saved`` names its parameters and buffers."""
+
+    saved: Collection[str] = ()
+
+    def __setstate__(self, attributes: object) -> None:
+        if not isinstance(attributes, dict):
+            msg = "a TorchScript module that only its own code can restore; save its state_dict() with torch.save"
+            raise pickle.UnpicklingError(msg)
+        self.attributes = attributes
+
+
+def _tensors_of(module: _ScriptObject) -> dict[str, Tensor]:
+    """Return the state dict of a TorchScript module: parameters and buffers, by their dotted names."""
+    found: dict[str, Tensor] = {}
+    waiting, opened = [("", module)], 0
+    while waiting:
+        prefix, one = waiting.pop()
+        opened += 1
+        for name, value in one.attributes.items():
+            if isinstance(value, Tensor) and name in one.saved:
+                found[f"{prefix}{name}"] = value.detach()
+            elif isinstance(value, _ScriptObject):
+                waiting.append((f"{prefix}{name}.", value))
+        if opened + len(found) + len(waiting) > MAX_TENSORS:
+            msg = f"more than {MAX_TENSORS} tensors and modules"
+            raise ValueError(msg)
+    return found
+
+
+def _check_pickles(stream: BinaryIO, count: int = 1) -> set[str]:
+    """Refuse pickles that make too many objects, or allocate by a stated number; return the globals that they name."""
+    calls, names = 0, set()
+    for _ in range(count):
+        for operation, argument, _ in pickletools.genops(stream):
+            calls += operation.name in _CALLS
+            if operation.name == "GLOBAL":
+                names.add(str(argument).replace(" ", "."))
+            if calls > 3 * MAX_TENSORS or {"builtins.bytearray", "__builtin__.bytearray"} & names:
+                msg = f"a bytearray, or more than {MAX_TENSORS} tensors"
+                raise ValueError(msg)
+    return names
+
+
+def _load_pickle(path: Path, *, mmap: bool = False) -> object:
+    """Load a file of ``torch.save`` or ``torch.jit.save``, after checking what it states against its size."""
     if not zipfile.is_zipfile(path):
-        return False
+        with path.open("rb") as stream:
+            _check_pickles(stream, _LEGACY_PICKLES)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    with path.open("rb") as stream:
+        stream.seek(-min(path.stat().st_size, 1 << 16), io.SEEK_END)
+        end = stream.read().rpartition(b"PK\x05\x06")[2]
+    if (count := int.from_bytes(end[6:8], "little")) > MAX_TENSORS:  # before the list of them is read
+        msg = f"{count} or more tensors instead of at most {MAX_TENSORS}"
+        raise ValueError(msg)
     with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+        members = [member for member in archive.infolist() if "/code/" not in member.filename]
+        stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
+        if not stored or sum(member.file_size for member in members) > path.stat().st_size:
+            msg = "compressed or overlapping tensors, which torch.save does not write"
+            raise ValueError(msg)
+        data = next((one.filename for one in members if PurePath(one.filename).name == "data.pkl"), "")
+        names = _check_pickles(io.BytesIO(archive.read(data)))
+        root = data.removesuffix("data.pkl")
+        if f"{root}constants.pkl" not in archive.namelist():
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        saved = _saved_names(archive, f"{root}code/")
+        plain = io.BytesIO()  # without its code and constants it is an ordinary checkpoint
+        with zipfile.ZipFile(plain, "w") as copy:
+            for member in members:
+                if member.filename != f"{root}constants.pkl":
+                    copy.writestr(member, archive.read(member))
+    plain.seek(0)
+    stand_ins: list[Any] = [
+        (type("ScriptObject", (_ScriptObject,), {"saved": saved.get(name, ())}), name)
+        for name in names
+        if name.startswith("__torch__.")
+    ]
+    stand_ins += [(list, f"torch.jit._pickle.{name}") for name in _SCRIPT_LISTS]
+    with torch.serialization.safe_globals([*stand_ins, (_untagged, "torch.jit._pickle.restore_type_tag")]):
+        module = torch.load(plain, map_location="cpu", weights_only=True)
+    return _tensors_of(module) if isinstance(module, _ScriptObject) else module
+
+
+def _saved_names(archive: zipfile.ZipFile, root: str) -> dict[str, frozenset[str]]:
+    """Return the names of parameters and buffers by the qualified name of their class, as the sources declare them."""
+    found = {}
+    sources = [one for one in archive.infolist() if one.filename.startswith(root) and one.filename.endswith(".py")]
+    if sum(source.file_size for source in sources) > _SOURCE_BYTES:
+        msg = f"more than {_SOURCE_BYTES} bytes of code"
+        raise ValueError(msg)
+    for source in sources:
+        module = source.filename.removeprefix(root).removesuffix(".py").replace("/", ".")
+        for name, names in _SCRIPT_CLASS.findall(archive.read(source).decode("utf-8", "replace")):
+            found[f"{module}.{name}"] = frozenset(re.findall(r'"(.*?)"', names))
+    return found
+
+
+def _untagged(value: object, _kind: str) -> object:
+    return value
 
 
 def _harmless() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
@@ -45,11 +168,8 @@ def _harmless() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
 
 def _read_pickle(path: Path, *, trusted: bool = False) -> object:
     try:
-        if _is_torchscript(path):  # OpenAI's own CLIP files; only their tensors are kept
-            archive = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]  # torch.jit has no types
-            return archive.state_dict()
         with torch.serialization.safe_globals(_harmless() if trusted else []):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return _load_pickle(path)
     except _UNREADABLE as error:
         raise FormatError(path, "a PyTorch weights file", _found(error), "download it again") from None
 
@@ -77,7 +197,11 @@ def load_state_dict(path: str | Path, *, trust_pickle: bool = False) -> dict[str
     if not path.is_file():
         raise MissingPathError(path, "weights file", "see `naruto-vision weights list`")
     if path.suffix == ".safetensors":
+        with path.open("rb") as file:
+            header = int.from_bytes(file.read(8), "little")
         try:
+            if _HEADER_BYTES < header < path.stat().st_size:  # the library checks all other sizes
+                raise FormatError(path, f"at most {MAX_TENSORS} tensors", f"a header of {header} bytes")
             return dict(load_file(path))
         except SafetensorError as error:
             raise FormatError(path, "a safetensors file", str(error), "make or download it again") from None
@@ -93,8 +217,31 @@ def check_checkpoint(path: str | Path) -> None:
     if not path.is_file():
         raise MissingPathError(path, "checkpoint")
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        found = _load_pickle(path, mmap=True)
     except _UNREADABLE as error:
         raise FormatError(path, "a Lightning checkpoint", _found(error), "save or copy it again") from None
     if not isinstance(found, dict) or "state_dict" not in found:
         raise FormatError(path, "a Lightning checkpoint", f"a file without weights ({type(found).__name__})")
+
+
+def check_callback_states(path: str | Path, states: object) -> None:
+    """Refuse the callbacks' states of a checkpoint if they name files outside of their own checkpoint folder.
+
+    ``ModelCheckpoint`` deletes files that its state names.
+    """
+    for state in states.values() if isinstance(states, Mapping) else ():
+        if not isinstance(state, Mapping):
+            continue
+        folder, best = state.get("dirpath"), state.get("best_k_models")
+        files = [value for key, value in state.items() if str(key).endswith("_model_path") and value]
+        for file in (*files, *(best if isinstance(best, Mapping) else ())):
+            if not _is_inside(file, folder):
+                expected = f"a checkpoint whose callbacks name files in their folder {folder}"
+                raise FormatError(path, expected, f"{file!r}"[:200], "resume from a checkpoint of a run of yours")
+
+
+def _is_inside(file: object, folder: object) -> bool:
+    if not isinstance(file, str) or not isinstance(folder, str) or "://" in file or "::" in file:
+        return False  # another file system's path is deleted without a question
+    inside = PurePath(file).relative_to(folder).parts if PurePath(file).is_relative_to(folder) else ()
+    return bool(inside) and ".." not in inside

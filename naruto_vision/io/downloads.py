@@ -4,6 +4,7 @@ A listed hash is published somewhere, and its row says where; that of another fi
 An interrupted download is continued, which neither pooch nor open_clip does.
 """
 
+import difflib
 import time
 import urllib.error
 import urllib.request
@@ -14,7 +15,7 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Literal
 
-from naruto_vision.errors import FormatError, InputError
+from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.io.atomic import sync_folder, write_json
 from naruto_vision.io.bundles import file_digest, file_sha256
 from naruto_vision.io.typed_json import read_json
@@ -117,9 +118,41 @@ def find_weights(name: str) -> OfficialWeights:
         if name in {row.name, row.file}:
             return row
     near = [row.name for row in OFFICIAL if name.lower().replace("/", "-") in row.name.lower()]
+    near = near or difflib.get_close_matches(name, [row.name for row in OFFICIAL])
     hint = f"did you mean {', '.join(near[:4])}?" if near else "`naruto-vision weights list` shows the names"
     msg = f"{name}: no such official weights; {hint}"
     raise InputError(msg)
+
+
+FOLDER = Path("weights")
+"""Where ``weights download`` puts files: in the current folder, so that no large file is written to the home folder."""
+
+
+def official_file(name: str, constructor: str, *, missing_ok: bool = False) -> Path | None:
+    """Find the file that ``weights download`` saved; None if ``name`` names no official weights of a constructor.
+
+    Args:
+        name: A name that `weights list` shows, the architecture in front of its dot (``ViT-B-32``), or a file.
+        constructor: The class that reads the weights, such as ``SamModel``.
+        missing_ok: Also return None if the weights were not downloaded or are misspelt.
+
+    Raises:
+        MissingPathError: If the weights were not downloaded; it names the command that does so.
+        InputError: If the name is misspelt.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    readable = [row for row in OFFICIAL if row.used_for.startswith(f"{constructor}(")]
+    rows = [row for row in readable if name in {row.name, row.name.partition(".")[0]} or path.name == row.file]
+    found = [FOLDER / row.file for row in rows if path.name == name and (FOLDER / row.file).is_file()]
+    if found or missing_ok or path.exists() or any(row.name.endswith(f".{name}") for row in readable):  # a tag
+        return found[0] if found else None
+    if rows:
+        raise MissingPathError(name, "weights file", f"run: naruto-vision weights download {rows[0].name}")
+    if near := difflib.get_close_matches(name, [row.name for row in readable], n=1, cutoff=0.75):
+        raise InputError(f"{name}: no such official weights; did you mean {near[0]}?")
+    return None
 
 
 LOCK = "weights.lock.json"

@@ -41,19 +41,21 @@ def read_json_lines(path: Path, kind: type[T], *, hint: str = "") -> Iterator[T]
     if not path.is_file():
         return
     with path.open("rb") as lines:
-        for line in lines:
+        for number, line in enumerate(lines, start=1):
             if line.endswith(b"\n"):
                 try:
                     value = json.loads(line)
                 except (ValueError, RecursionError) as error:
-                    raise JsonError(path, error, hint) from None
-                yield convert_json(path, value, kind, hint=hint)
+                    raise JsonError(path, error, hint, number) from None
+                yield convert_json(f"{path}: line {number}", value, kind, hint=hint)
 
 
-def convert_json(path: Path, value: object, kind: type[T], *, where: str = "", hint: str = "") -> T:
+def convert_json(path: str | Path, value: object, kind: type[T], *, where: str = "", hint: str = "") -> T:
     """Convert JSON values of a file; ``where`` is their path in it."""
     try:
         return msgspec.convert(value, kind)
+    except RecursionError as error:
+        raise JsonError(path, error, hint) from None
     except msgspec.ValidationError as error:
         found = _MISFIT.fullmatch(str(error))
         expected, place = (found["expected"], found["place"] or "") if found else (str(error), "")

@@ -1,7 +1,5 @@
 """An evaluation as JSON and as tables."""
 
-import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from naruto_vision.io.text import csv_text, printable
 from naruto_vision.metrics.evaluation import Evaluation, bootstrap_intervals
 from naruto_vision.metrics.scene import SceneReport
 from naruto_vision.metrics.stats import Comparison, Interval, Rate
@@ -82,7 +81,7 @@ def table_from_json(results: Mapping[str, Any], title: str = "Scenes") -> Table:
         table.add_row(*cells, *([format_interval(intervals.get(name))] if intervals else []))
     table.add_section()
     for label, record in results["per_class"].items():
-        table.add_row(f"  {escape(label)}", format_rate(_rate(record)))
+        table.add_row(f"  {escape(printable(label))}", format_rate(_rate(record)))
     return table
 
 
@@ -157,12 +156,11 @@ def comparison_documents(
 
 def class_csv(results: Mapping[str, Any]) -> str:
     """Return the object accuracy of every class as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["class", "correct", "total", "accuracy"])
-    for label, record in results["per_class"].items():
-        writer.writerow([label, record["count"], record["total"], f"{record['value']:.6f}"])
-    return text.getvalue()
+    rows = [
+        [label, record["count"], record["total"], f"{record['value']:.6f}"]
+        for label, record in results["per_class"].items()
+    ]
+    return csv_text([["class", "correct", "total", "accuracy"], *rows])
 
 
 def reasons_table(results: Mapping[str, Any]) -> Table:
@@ -215,7 +213,7 @@ def comparison_table(comparisons: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column("right in one alone")
         table.add_column("difference, 95 % over scenes")
     for item in comparisons:
-        cells = [escape(f"{item['first']} : {item['second']}")]
+        cells = [escape(printable(f"{item['first']} : {item['second']}"))]
         cells += [_p_range(item[f"{kind}_low"], item[f"{kind}_high"]) for kind in ("p", "adjusted")]
         cells.append(item["verdict"])
         if paired:

@@ -1,10 +1,12 @@
 """``ContrastiveTuner``: fine-tune CLIP on labelled images, or train it on captions."""
 
 import logging
-from collections.abc import Sequence
+import operator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -23,15 +25,17 @@ from naruto_vision.errors import InputError
 from naruto_vision.losses.contrastive import inverse_frequency
 from naruto_vision.metrics.classification import class_figures, confusion_matrix, leave_one_out_accuracy, recall_at_1
 from naruto_vision.modules.freezing import ActivationCache, CacheConfig, FreezeConfig, freeze_towers, open_cache
-from naruto_vision.modules.gathering import gather_columns
+from naruto_vision.modules.gathering import gather_columns, gather_lists
 from naruto_vision.modules.objectives import (
     ClassPrototypes,
     ClassWeights,
     LossConfig,
     Objective,
     TextsPerStep,
-    batch_loss,
+    batch_losses,
+    caption_losses,
     fast_attention,
+    split_losses,
 )
 from naruto_vision.modules.tuning import PassFigures, ScheduleConfig, Tuner
 
@@ -40,6 +44,17 @@ BestBy: TypeAlias = Literal["macro_accuracy", "accuracy"]
 _LOG = logging.getLogger(__name__)
 _TIE_BREAK = 1e-6
 """Weight of the tie-breaking term: too small to outweigh a difference of one image."""
+_MOST_MISTAKES = 500
+
+
+class Mistake(NamedTuple):
+    """A validation or test image that is nearer to another class's texts than to those of its own."""
+
+    path: str  # relative to the split's root, POSIX
+    truth: str
+    answer: str
+    score: float  # cosine with the texts of the answer
+    own: float  # cosine with the texts of the true class
 
 
 @dataclass(frozen=True)
@@ -71,10 +86,13 @@ class ContrastiveTuner(Tuner):
         freeze: Which parts of the CLIP are not trained.
         lora: Train low-rank updates only; they are merged into the weights of the bundle.
         cache: Whether and how the features of frozen image blocks are cached.
-        best_by: The validation metric that chooses the best epoch; ties go to the smaller loss.
+        best_by: The validation metric that chooses the best epoch; ties go to the smaller cross-entropy.
         bundle_dir: Folder of the bundle that is written whenever validation is better than before.
         half_bundle: Store the bundle's weights as float16.
         facts: Further JSON values for the bundle's ``model.json`` (licence, recipe).
+
+    Attributes:
+        mistakes: Wrongly classified images of the last validation or test, the clearest mistakes first.
 
     Raises:
         InputError: If a template has no ``{}``, the aliases cannot be read, or options contradict each other.
@@ -113,8 +131,13 @@ class ContrastiveTuner(Tuner):
         self.prototypes = ClassPrototypes(encoder, ())
         self._class_weights: Tensor | None = None
         self._features: ActivationCache | None = None
+        self.mistakes: tuple[Mistake, ...] = ()
         self._seen: list[tuple[Tensor, ...]] = []
-        self.save_hyperparameters(vars(freeze) | vars(self.loss) | vars(self.schedule))
+        self._paths: list[str] = []
+        self._parts: list[dict[str, float]] = []
+        named = {"encoder": encoder.short_name, "loss": self.loss.kind, "lora_rank": lora.rank if lora else 0}
+        self.save_hyperparameters(named | vars(freeze) | vars(self.loss) | vars(self.schedule))
+        self._trained: tuple[str, ...] | None = None  # the classes of the resumed checkpoint
 
     @property
     def _data(self) -> Any:  # noqa: ANN401 - any data module, or None
@@ -143,18 +166,22 @@ class ContrastiveTuner(Tuner):
         return self.schedule.build(optimizer, int(self.trainer.estimated_stepping_batches), self.trainer.max_epochs)
 
     def on_fit_start(self) -> None:
-        """Open the cache of frozen features, if it applies."""
+        """Refuse a checkpoint of other classes; open the cache of frozen features, if it applies."""
+        if self._trained is not None and self._trained != self.classes:
+            raise InputError(_other_classes(str(self.trainer.ckpt_path), self._trained, self.classes, self.bundle_dir))
         self._features = open_cache(self.cache, self.encoder, self._data, Path(self.bundle_dir).parent)
 
     def training_step(self, batch: ClassBatch | CaptionBatch) -> Tensor:
         """Compute the loss of one batch: shape (), float32."""
-        scale = self.scale()
         own = self._class_weights.to(self.device) if self._class_weights is not None else None
-        objective = Objective(scale, self.loss, self.bias, own)
+        objective = Objective(self.scale(), self.loss, self.bias, own)
         cached = self._cached(batch, "train")
-        loss = self.finite(batch_loss(self.encoder, batch, self.prototypes, self.global_step, objective, cached))
-        named = {"train/loss": loss.detach(), "train/logit_scale": scale.detach()}
+        parts = batch_losses(self.encoder, batch, self.prototypes, self.global_step, objective, cached)
+        loss = self.finite(reduce(operator.add, parts.values()))
+        named = {"train/loss": loss.detach(), "train/logit_scale": objective.scale.detach()}
         self.log_dict(named, prog_bar=True, batch_size=len(batch.pixels))
+        if self.logs_next_step:
+            self.log_dict({f"train/loss_{name}": part.detach() for name, part in parts.items()})
         return loss
 
     def _cached(self, batch: ClassBatch | CaptionBatch, split: Split) -> Tensor | None:
@@ -175,22 +202,38 @@ class ContrastiveTuner(Tuner):
         """Embed one batch."""
         vectors = self._cached(batch, "valid")
         vectors = self.encoder.encode_images(batch.pixels) if vectors is None else vectors
-        other = self.encoder.encode_texts(batch.captions) if isinstance(batch, CaptionBatch) else batch.labels
+        if isinstance(batch, CaptionBatch):
+            texts = self.encoder.encode_texts([*batch.captions, *batch.phrases])
+            parts = caption_losses(vectors, texts, batch, self._frozen_objective(self.device))
+            self._parts.append({name: float(part) for name, part in parts.items()})
+        other = texts[: len(batch.captions)] if isinstance(batch, CaptionBatch) else batch.labels
         self._seen.append((vectors.cpu(), other.cpu()))
+        self._paths.extend(getattr(batch, "paths", ()))
 
     test_step = validation_step
+
+    def _frozen_objective(self, device: torch.device) -> Objective:
+        """Return the training objective with copies of its parameters."""
+        bias = None if self.bias is None else self.bias.detach().clone().to(device)
+        own = None if self._class_weights is None else self._class_weights.to(device)
+        return Objective(self.scale().detach().to(device), self.loss, bias, own)
 
     def measure(self) -> PassFigures | None:
         """Compute the metrics of the validation or test pass over all processes."""
         columns = gather_columns(self.trainer, self._seen)
-        self._seen = []
+        paths, parts = gather_lists(self.trainer, self._paths), gather_lists(self.trainer, self._parts)
+        self._seen, self._paths, self._parts = [], [], []
         if not columns:
             return None
         vectors, other = columns
         if other.is_floating_point():
-            return caption_figures(vectors, other)
-        prototypes, scale = self.prototypes.averaged().cpu(), self.scale().detach().cpu()
-        return label_figures(vectors, other, prototypes, scale, self.best_by)
+            means = {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
+            return caption_figures(vectors, other).also(_loss_names(means))
+        prototypes, objective = self.prototypes.averaged().cpu(), self._frozen_objective(torch.device("cpu"))
+        paths = paths if len(paths) == len(other) else [""] * len(other)
+        self.mistakes = find_mistakes(vectors, other, prototypes, paths, self.classes)
+        losses = split_losses(vectors, other, prototypes, objective, getattr(self._data, "batch_size", len(other)))
+        return label_figures(vectors, other, prototypes, objective.scale, self.best_by).also(_loss_names(losses))
 
     def predict_step(self, batch: ClassBatch) -> list[tuple[str, str, float]]:
         """Return path, class and cosine with the class's prototype for each image."""
@@ -203,12 +246,33 @@ class ContrastiveTuner(Tuner):
         """Free the cached features."""
         self._features = None
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save the classes beside the random states."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["classes"] = list(self.classes)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the classes of the checkpoint until training starts."""
+        super().on_load_checkpoint(checkpoint)
+        self._trained = tuple(checkpoint["classes"]) if "classes" in checkpoint else None
+
     def save_bundle(self, figures: dict[str, float]) -> None:
         """Write the encoder with its classes and their texts, if any."""
         extra: dict[str, Any] = {**self.facts, "steps": self.global_step, "figures": figures}
         if self.classes:
             extra |= {"classes": list(self.classes), "texts": [list(own) for own in self.prototypes.texts]}
         self.encoder.save(Path(self.bundle_dir), extra, dtype=torch.float16 if self.half_bundle else torch.float32)
+
+
+def _other_classes(path: str, before: Sequence[str], now: Sequence[str], bundle: str) -> str:
+    """Say which classes of a checkpoint and of the data differ."""
+    gone, new = sorted({*before} - {*now}), sorted({*now} - {*before})
+    differing = [f"{what} {', '.join(names)}" for what, names in (("new:", new), ("gone:", gone)) if names]
+    what = "; ".join(differing) or "in another order"
+    return (
+        f"{path}: this checkpoint was trained with other classes ({what}); start a new fit without --ckpt_path "
+        f"(--model.encoder.init_args.model {bundle} starts it from the tuned weights)"
+    )
 
 
 def read_class_weights(kind: ClassWeights, data: object) -> Tensor | None:
@@ -222,6 +286,30 @@ def read_class_weights(kind: ClassWeights, data: object) -> Tensor | None:
     if getattr(data, "balanced", False):
         _LOG.warning("loss.class_weights=inverse_frequency and data.balanced favour rare classes twice; choose one")
     return inverse_frequency(counts)
+
+
+def _loss_names(parts: Mapping[str, float]) -> dict[str, float]:
+    return {"loss": sum(parts.values()), **{f"loss_{name}": part for name, part in parts.items()}}
+
+
+def find_mistakes(
+    images: Tensor, labels: Tensor, prototypes: Tensor, paths: Sequence[str], classes: Sequence[str]
+) -> tuple[Mistake, ...]:
+    """List the images (N, D) of classes (N,) that are nearest to a wrong one of (C, D) prototypes, at most 500."""
+    cosines = images @ prototypes.T  # (N, C)
+    best, own = cosines.max(dim=1), cosines.gather(1, labels.unsqueeze(1)).squeeze(1)
+    order = (best.values - own).argsort(descending=True, stable=True)
+    wrong = [row for row in order.tolist() if best.indices[row] != labels[row]]
+    return tuple(
+        Mistake(
+            paths[row],
+            classes[int(labels[row])],
+            classes[int(best.indices[row])],
+            float(best.values[row]),
+            float(own[row]),
+        )
+        for row in wrong[:_MOST_MISTAKES]
+    )
 
 
 def caption_figures(images: Tensor, captions: Tensor) -> PassFigures:
@@ -242,17 +330,17 @@ def label_figures(
 ) -> PassFigures:
     """Measure classification of images (N, D) by the nearest of (C, D) prototypes, and by the nearest other image.
 
-    The score is ``best_by + 1e-6 / (1 + loss)``: ties go to the smaller loss.
+    The score is ``best_by + 1e-6 / (1 + cross_entropy)``: ties go to the smaller cross-entropy.
     """
     cosines = images @ prototypes.T  # (N, C)
     confusion = confusion_matrix(cosines.argmax(dim=1), labels, len(prototypes))
     figures = class_figures(confusion)
     named = {
-        "loss": float(cross_entropy(scale * cosines, labels)),
+        "cross_entropy": float(cross_entropy(scale * cosines, labels)),
         "accuracy": figures.accuracy,
         "macro_accuracy": figures.macro_accuracy,
         "macro_f1": figures.macro_f1,
         "nearest_accuracy": leave_one_out_accuracy(images, labels),
     }
     # Equal means over classes may differ in their last bit.
-    return PassFigures(round(named[best_by], 9) + _TIE_BREAK / (1.0 + named["loss"]), named, confusion)
+    return PassFigures(round(named[best_by], 9) + _TIE_BREAK / (1.0 + named["cross_entropy"]), named, confusion)

@@ -140,45 +140,58 @@ class Objective:
         return bias
 
 
-def batch_loss(
+def batch_losses(
     encoder: ClipEncoder,
     batch: ClassBatch | CaptionBatch,
     prototypes: ClassPrototypes,
     step: int,
     objective: Objective,
     images: Tensor | None = None,
-) -> Tensor:
-    """Compute the loss of one batch: shape (), float32; ``images`` are its cached vectors (B, D), if any."""
-    if isinstance(batch, CaptionBatch):
-        return caption_loss(encoder, batch, objective=objective)
+) -> dict[str, Tensor]:
+    """Compute the parts of the loss, whose sum is the loss: each of shape (), float32, already weighted.
+
+    ``images`` are the batch's cached vectors (B, D), if any.
+    """
     with fast_attention(batch.pixels.device):
+        if isinstance(batch, CaptionBatch):
+            images = encoder.encode_images(batch.pixels)
+            return caption_losses(images, encoder.encode_texts([*batch.captions, *batch.phrases]), batch, objective)
         texts = prototypes.for_step(step)
         images = encoder.encode_images(batch.pixels) if images is None else images
-    return class_loss(images, batch.labels, texts, objective=objective)
+    return class_losses(images, batch.labels, texts, objective)
 
 
-def caption_loss(encoder: ClipEncoder, batch: CaptionBatch, *, objective: Objective) -> Tensor:
-    """Match images with their captions and with all phrases of the batch that apply to them: shape (), float32."""
-    weights = objective.weights
-    with fast_attention(batch.pixels.device):
-        images = encoder.encode_images(batch.pixels)
-        texts = encoder.encode_texts([*batch.captions, *batch.phrases])
+def caption_losses(images: Tensor, texts: Tensor, batch: CaptionBatch, objective: Objective) -> dict[str, Tensor]:
+    """Match images (B, D) with their captions and all phrases of the batch that apply: texts (B + P, D), unit rows."""
     captions, phrases = texts[: len(batch.captions)], texts[len(batch.captions) :]
     shared = batch.subjects.unsqueeze(1) == batch.subjects.unsqueeze(0)  # (B, B)
-    loss = objective.match(images, captions, shared)
+    parts = {"match": objective.match(images, captions, shared)}
     if batch.phrases:
         pieces = grouped_contrastive(images, phrases, batch.truths, batch.phrase_groups, objective.scale)
-        loss = loss + weights.phrases * pieces
-    return loss + _same_image(images, batch.subjects, weights)
+        parts["phrases"] = objective.weights.phrases * pieces
+    return parts | _same_image(images, batch.subjects, objective.weights)
 
 
-def class_loss(images: Tensor, labels: Tensor, prototypes: Tensor, *, objective: Objective) -> Tensor:
+def class_losses(images: Tensor, labels: Tensor, prototypes: Tensor, objective: Objective) -> dict[str, Tensor]:
     """Match images (B, D) of classes (B,) with a text vector for each class (C, D), all unit rows."""
     positives = labels.unsqueeze(1) == torch.arange(len(prototypes), device=labels.device)  # (B, C)
-    return objective.match(images, prototypes, positives, labels) + _same_image(images, labels, objective.weights)
+    matched = objective.match(images, prototypes, positives, labels)
+    return {"match": matched} | _same_image(images, labels, objective.weights)
 
 
-def _same_image(images: Tensor, labels: Tensor, weights: LossConfig) -> Tensor:
+def split_losses(
+    images: Tensor, labels: Tensor, prototypes: Tensor, objective: Objective, size: int
+) -> dict[str, float]:
+    """Average ``class_losses`` over N images in random batches of ``size``, as a loss depends on the batch size."""
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    totals: dict[str, float] = {}
+    for rows in torch.split(order, size):
+        for name, part in class_losses(images[rows], labels[rows], prototypes, objective).items():
+            totals[name] = totals.get(name, 0.0) + float(part) * len(rows) / len(labels)
+    return totals
+
+
+def _same_image(images: Tensor, labels: Tensor, weights: LossConfig) -> dict[str, Tensor]:
     if weights.same_image == 0.0:
-        return images.new_zeros(())
-    return weights.same_image * supervised_contrastive(images, labels, temperature=_TEMPERATURE)
+        return {}
+    return {"same_image": weights.same_image * supervised_contrastive(images, labels, temperature=_TEMPERATURE)}

@@ -14,10 +14,11 @@ from naruto_vision.metrics.classification import iou_calibration
 from naruto_vision.modules.tuning import PassFigures, Tuner
 from naruto_vision.segmentation.protocol import MaskThresholds
 from naruto_vision.segmentation.sam import SamModel
-from naruto_vision.segmentation.training import PromptBatch, prompt_losses, prompt_quality
+from naruto_vision.segmentation.training import PromptBatch, predict_batch, prompt_losses, prompt_quality
 
 _WARM_UP = 0.1  # fraction of steps with a rising learning rate
-_MEANS = ("point_best", "point_chosen", "box_best", "box_chosen")
+_LOSSES = ("loss", "loss_focal", "loss_dice", "loss_iou_head")
+_MEANS = ("point_best", "point_chosen", "box_best", "box_chosen", *_LOSSES)
 
 
 def _adamw(parameters: ParamsT) -> Optimizer:
@@ -66,13 +67,20 @@ class SegmenterTuner(Tuner):
         """Compute the loss of one batch: shape (), float32."""
         losses = prompt_losses(self.model, batch, resolution=self.resolution)
         self.finite(losses.total)
-        parts = {f"train/{name}": value.detach() for name, value in losses._asdict().items()}
-        self.log_dict(parts, batch_size=len(batch.pixels))
+        if self.logs_next_step:
+            self.log_dict(
+                {f"train/{name}": value for name, value in losses.named().items()}, batch_size=len(batch.pixels)
+            )
         return losses.total
 
     def validation_step(self, batch: PromptBatch) -> None:
         """Measure one batch in which every prompt has a target mask."""
-        quality = prompt_quality(self.model, batch)
+        predicted = predict_batch(self.model, batch)
+        quality = prompt_quality(self.model, batch, predicted)
+        for name, value in (
+            prompt_losses(self.model, batch, resolution=self.resolution, predicted=predicted).named().items()
+        ):
+            self.means[name].update(value, weight=len(quality.best))
         for kind, rows in (("point", ~quality.is_box), ("box", quality.is_box)):
             self.means[f"{kind}_best"].update(quality.best[rows])
             self.means[f"{kind}_chosen"].update(quality.chosen[rows])

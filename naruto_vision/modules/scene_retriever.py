@@ -6,21 +6,26 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 
 from naruto_vision.data.gallery_data import GalleryBatch, GalleryDataModule
-from naruto_vision.data.scenes import SceneItem, scenes_together
+from naruto_vision.data.scenes import SceneDataModule, SceneItem, check_names, scenes_together
 from naruto_vision.encoders.base import Encoder, encode_images
 from naruto_vision.errors import InputError
+from naruto_vision.gallery.edits import change_thresholds
 from naruto_vision.gallery.enrollment import Enrollment, EnrollmentConfig
-from naruto_vision.gallery.gallery import Gallery
+from naruto_vision.gallery.gallery import Gallery, check_enrolment, edit_gallery, enrol_gallery
 from naruto_vision.gallery.index import IndexChoice
 from naruto_vision.gallery.info import list_gallery
+from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.metrics.scene import SceneReport
 from naruto_vision.metrics.scene_accuracy import SceneAccuracy
 from naruto_vision.modules.gathering import gather_lists
+from naruto_vision.modules.trial import withheld
 from naruto_vision.recognition.analyzer import SceneAnalyzer
 from naruto_vision.recognition.decision import (
     Decision,
@@ -30,12 +35,15 @@ from naruto_vision.recognition.decision import (
     thresholds_from,
 )
 from naruto_vision.recognition.merging import MergeConfig
-from naruto_vision.records import ScenePrediction
+from naruto_vision.records import ImageArray, ScenePrediction
 from naruto_vision.segmentation.crops import CropConfig
 from naruto_vision.segmentation.generator import Segmenter
 from naruto_vision.viz.overlay import OverlayConfig, choose_for_overlay, labelled_boxes
 
 _LOG = logging.getLogger(__name__)
+_SCENE_FAULTS = (ValueError, ArithmeticError, LookupError, RuntimeError, MemoryError, cv2.error)
+"""What computing with one image may raise. Others are defects, or faults of the disk, and end the run."""
+_NOT_DONE = "no pass over the images was made (see trainer.max_epochs)"
 
 
 class SceneRetriever(pl.LightningModule):
@@ -58,10 +66,15 @@ class SceneRetriever(pl.LightningModule):
         merge: When parts are merged into one character; None never merges.
         index: Which index is searched; "auto" is FAISS if it is installed.
         at_once: Scenes of a batch that are segmented in parallel; above 1 needs more memory and is meant for a GPU.
+        replace: Whether ``fit`` replaces an older gallery with its history; otherwise it adds a generation to it.
 
     Attributes:
         reports: The last of each stage: "valid", "test" (all regions, best label), "test_shown" (the overlay).
+        built: The gallery that ``fit`` built; None in other processes than the first.
+        scored: The regions of the last validation, on which the thresholds were chosen.
+        thresholds: The thresholds that the last validation chose; None if it had no regions to choose by.
         answered: Predictions of an unfinished batch, which the writer saves if the run stops.
+        withheld: Why this run writes nothing (a trial run); empty if it does.
 
     Example:
         >>> import naruto_vision as nv
@@ -71,6 +84,7 @@ class SceneRetriever(pl.LightningModule):
     """
 
     reports: dict[str, SceneReport]
+    thresholds: Thresholds | None
 
     def __init__(
         self,
@@ -87,6 +101,7 @@ class SceneRetriever(pl.LightningModule):
         merge: MergeConfig | None = None,
         index: IndexChoice = "auto",
         at_once: int = 1,
+        replace: bool = False,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -103,20 +118,36 @@ class SceneRetriever(pl.LightningModule):
         self.renormalise = renormalise
         self.decision: Decision = decision
         self.merge = merge
-        self.index, self.at_once = index, at_once
+        self.index, self.at_once, self.replace = index, at_once, replace
         self.searched, self.shown = SceneAccuracy(), SceneAccuracy()
         self.reports = {}
         self.answered: list[tuple[SceneItem, ScenePrediction]] = []
         self._analyzer: SceneAnalyzer | None = None
         self._enrolment, self._enrolling = Enrollment(), False
-        self._scored: list[ScoredRegion] = []
+        self.built: Gallery | None = None
+        self.scored: list[ScoredRegion] = []
+        self.thresholds = None
+        model = getattr(segmenter, "model", None)
+        named = {"encoder": encoder.short_name, "segmenter": getattr(model, "architecture", ""), "mirror": mirror}
+        self.save_hyperparameters(named | {"search_decision": decision, "search_neighbours": neighbours})
+        self.withheld = ""
+        self._trial: Gallery | None = None  # the gallery of a trial run, which is not on disk
 
     def configure_optimizers(self) -> None:
         """Return None: building a gallery trains no parameters."""
 
+    def on_fit_start(self) -> None:
+        """Find out whether the run is a trial; refuse to replace the edits of a gallery of another encoder."""
+        reason = self.trainer.strategy.broadcast(withheld(self.trainer, self.gallery))
+        self.withheld = reason or _NOT_DONE
+        if not reason and not self.replace:
+            check_enrolment(self.gallery, self.encoder.fingerprint)
+
     def on_fit_end(self) -> None:
-        """Log the size and the threshold of the gallery."""
-        if self.trainer.is_global_zero:
+        """Log the size and the threshold of the gallery, or why none was written."""
+        if self.trainer.is_global_zero and self.withheld:
+            _LOG.info("nothing was written: %s", self.withheld)
+        elif self.trainer.is_global_zero:
             _LOG.info("%s", describe_gallery(self.gallery))
 
     @property
@@ -130,7 +161,8 @@ class SceneRetriever(pl.LightningModule):
             if self.segmenter is None:
                 msg = "model.segmenter: expected a segmenter for scenes, found none; use configs/scenes.yaml"
                 raise InputError(msg)
-            gallery = Gallery.open(self.gallery, index=self.index)  # the analyzer checks the encoder's fingerprint
+            # The analyzer checks the encoder's fingerprint.
+            gallery = self._trial or Gallery.open(self.gallery, index=self.index)
             self._analyzer = SceneAnalyzer(
                 self.segmenter,
                 self.encoder,
@@ -175,35 +207,56 @@ class SceneRetriever(pl.LightningModule):
         whole = Enrollment()
         whole.rows = gather_lists(self.trainer, own.rows)
         whole.vectors = gather_lists(self.trainer, own.vectors)
-        if self.trainer.is_global_zero:
+        self.withheld = self.withheld.removeprefix(_NOT_DONE)
+        if self.trainer.is_global_zero or self.withheld:
             note = {"encoder": dict(self.encoder.recipe), "mirror": self.mirror}
             plan = EnrollmentConfig()
             if isinstance(data, GalleryDataModule):
                 plan = data.plan
                 note.update(enrolment=data.counts(), root=_relative_to_here(data.images_root))
-            whole.build(self.encoder.fingerprint, self.index, plan, note).save(self.gallery)
+            self.built = built = whole.build(self.encoder.fingerprint, self.index, plan, note)
+            if self.withheld:
+                self._trial = built
+            elif self.replace:
+                built.save(self.gallery)
+            else:
+                enrol_gallery(self.gallery, built, self.index)
         self.trainer.strategy.barrier("gallery")
         self._analyzer = None
 
     def on_validation_epoch_start(self) -> None:
         """Write the gallery before scenes are searched, and drop the scores of the previous pass."""
         self._write_gallery()
-        self._scored = []
+        self.scored, self.thresholds = [], None
+        if self.trainer.state.fn == "validate":  # fit has checked them before it embedded anything
+            self._check_names("valid")
 
-    def validation_step(self, batch: Sequence[SceneItem]) -> None:
+    def validation_step(self, batch: Sequence[SceneItem]) -> dict[str, list[tuple[SceneItem, ScenePrediction]]]:
         """Search scenes with ground truth and collect the scores."""
-        for item, prediction in self._analyzed(batch):
+        if self.trainer.sanity_checking:  # before there is a gallery
+            return {"predictions": []}
+        found = list(self._analyzed(batch))
+        for item, prediction in found:
             truth = item.truth or ()
             self.searched.update([labelled_boxes(prediction, named=False)], [truth], [item.scene])
-            self._scored.extend(score_regions(prediction, truth))
+            self.scored.extend(score_regions(prediction, truth))
+        return {"predictions": found}
 
     def on_validation_epoch_end(self) -> None:
-        """Choose the thresholds and write them into the gallery folder."""
+        """Choose the thresholds and write them into the gallery folder, unless they are the same or the run a trial."""
+        if self.trainer.sanity_checking:
+            return
         self._log_report("valid", self.searched)
-        scored = gather_lists(self.trainer, self._scored)
-        if self.trainer.is_global_zero and scored:
-            thresholds = thresholds_from(scored, self.decision)
-            self.analyzer.gallery.with_thresholds(thresholds).save(self.gallery)
+        self.scored = gather_lists(self.trainer, self.scored)
+        gallery = self.analyzer.gallery
+        if self.trainer.is_global_zero and self.scored:
+            self.thresholds = thresholds = thresholds_from(self.scored, self.decision)
+            if self.trainer.state.fn == TrainerFn.VALIDATING:
+                self.withheld = withheld(self.trainer, self.gallery)
+                if self.withheld:
+                    _LOG.info("nothing was written: %s", self.withheld)
+            if not self.withheld and (thresholds != gallery.thresholds or gallery.stale_since is not None):
+                edit_gallery(self.gallery, change_thresholds, thresholds, fingerprint=gallery.fingerprint)
         self.trainer.strategy.barrier("thresholds")
         self._analyzer = None
 
@@ -228,8 +281,14 @@ class SceneRetriever(pl.LightningModule):
         return self.analyzer
 
     def on_test_start(self) -> None:
-        """Refuse thresholds of another decision."""
+        """Refuse thresholds of another decision, and ground truth of which the gallery has no name."""
         self.checked_analyzer()
+        self._check_names("test")
+
+    def _check_names(self, stage: str) -> None:
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, SceneDataModule) and data.folders[stage] is not None:
+            check_names(data.dataset(stage).labels, self.analyzer.gallery.labels, str(data.folders[stage]))
 
     def on_predict_start(self) -> None:
         """Refuse thresholds of another decision, and turn off Lightning's list of all predictions."""
@@ -261,19 +320,39 @@ class SceneRetriever(pl.LightningModule):
 def analyze_items(
     analyzer: SceneAnalyzer, items: Sequence[SceneItem], group: int = 1
 ) -> Iterator[tuple[SceneItem, ScenePrediction]]:
-    """Yield every scene with its prediction, in order; one that could not be read is logged and has no regions.
+    """Yield every scene with its prediction, in order; one that cannot be used is logged and has no regions.
 
-    ``group`` scenes are embedded and searched together. Scenes before one that raises are still yielded.
+    ``group`` scenes are embedded and searched together. A scene that fails in that has an error instead of its image.
     """
-    found = analyzer.analyze_many([(item.image, item.scene) for item in items if item.image is not None], group)
+    answers = _predictions(analyzer, [(item.image, item.scene) for item in items if item.image is not None], group)
     for item in items:
-        if item.image is None:
-            _LOG.warning("a scene cannot be read and has no regions: %s", item.error)
-            yield item, ScenePrediction(item.scene, 1, 1)
+        answer = item.error if item.image is None else next(answers)
+        if isinstance(answer, str):
+            _LOG.warning("a scene cannot be searched and has no regions: %s", answer)
+            yield dataclasses.replace(item, image=None, error=answer), ScenePrediction(item.scene, 1, 1)
         else:
-            prediction = next(found)
-            times = {"decode": item.milliseconds, **prediction.milliseconds}
-            yield item, dataclasses.replace(prediction, milliseconds=times)
+            times = {"decode": item.milliseconds, **answer.milliseconds}
+            yield item, dataclasses.replace(answer, milliseconds=times)
+
+
+def _predictions(
+    analyzer: SceneAnalyzer, scenes: Sequence[tuple[ImageArray, str]], group: int
+) -> Iterator[ScenePrediction | str]:
+    """Yield each scene's prediction, or why it has none; a group that fails is searched again one by one."""
+    done = 0
+    while done < len(scenes):
+        try:
+            for prediction in analyzer.analyze_many(scenes[done:], group):
+                done += 1
+                yield prediction
+        except torch.AcceleratorError:  # the device is unusable from now on
+            raise
+        except _SCENE_FAULTS as error:
+            if group == 1:
+                reason = str(error).partition("\n")[0]
+                yield f"{scenes[done][1]}: fails in the search ({type(error).__name__}: {reason})"
+                done += 1
+            group = 1
 
 
 def describe_gallery(folder: str) -> str:

@@ -1,24 +1,29 @@
 """Base of both tuners: export of the best checkpoint, learning-rate schedule, exact resumption."""
 
+import logging
 import math
 import random
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from typing_extensions import override
 
 from naruto_vision.errors import InputError, TrainingStoppedError
+from naruto_vision.modules.trial import trial_option, withheld
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,17 +69,43 @@ class PassFigures:
     named: Mapping[str, float] = field(default_factory=dict)
     confusion: Tensor | None = None  # (C, C), int64, rows are true classes
 
+    def also(self, named: Mapping[str, float]) -> "PassFigures":
+        """Return these with further metrics."""
+        return replace(self, named={**named, **self.named})
+
 
 class ExportBundle(Callback):
     """Writes the tuner's bundle whenever ``valid/score`` is higher than in all earlier validations.
 
     ``ModelCheckpoint(monitor="valid/score", mode="max")`` chooses the same epoch. Without validation the bundle is of
-    the last step.
+    the last step. A trial run writes no bundle, and no checkpoints.
+
+    Attributes:
+        withheld: Why this run writes nothing; empty if it does.
     """
 
     def __init__(self) -> None:
         self.epoch = -1
         self.best = PassFigures(-math.inf)
+        self.withheld = ""
+        self._trial = ""  # the option that makes this run, or the resumed one, a trial
+
+    @override
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write nothing as long as nothing is trained."""
+        self.withheld = "no training step was done (see trainer.max_epochs, trainer.max_steps and --ckpt_path)"
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Find out whether the run is a trial."""
+        option = trial_option(trainer)
+        goes_on = option and option == self._trial  # what is there is this run's own
+        reason = "" if goes_on or not isinstance(pl_module, Tuner) else withheld(trainer, pl_module.bundle_dir)
+        self.withheld, self._trial = trainer.strategy.broadcast(reason), option  # one answer for all processes
+        callbacks: list[Callback] = getattr(trainer, "callbacks", [])
+        for callback in trainer.checkpoint_callbacks if self.withheld else ():
+            callbacks.remove(callback)
+        if self.withheld and trainer.is_global_zero:
+            _LOG.info("nothing will be written: %s", self.withheld)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the bundle if this validation is the best so far."""
@@ -89,19 +120,44 @@ class ExportBundle(Callback):
         """Write the bundle of a run that had no validation."""
         if self.epoch < 0:
             self._write(trainer, pl_module)
+        if trainer.is_global_zero and self.withheld:
+            _LOG.info("nothing was written: %s", self.withheld)
 
     def _write(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if trainer.is_global_zero and isinstance(module, Tuner):
-            module.save_bundle({name: round(value, 4) for name, value in self.best.named.items()})
+        if trainer.is_global_zero and isinstance(module, Tuner) and not self.withheld:
+            figures = {name: round(value, 4) for name, value in self.best.named.items() if not name.startswith("loss")}
+            module.save_bundle(figures)  # without the losses, which depend on the recipe
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best validation, as values that ``weights_only`` loads."""
-        return {"epoch": self.epoch, **vars(self.best), "named": dict(self.best.named)}
+        return {"epoch": self.epoch, "trial": self._trial, **vars(self.best), "named": dict(self.best.named)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best validation of the resumed run."""
-        self.epoch = int(state_dict["epoch"])
+        self.epoch, self._trial = int(state_dict["epoch"]), state_dict.get("trial", "")
         self.best = PassFigures(float(state_dict["score"]), dict(state_dict["named"]), state_dict["confusion"])
+
+
+class LastCheckpoint(Checkpoint):
+    """Saves ``last.ckpt`` of a ``ModelCheckpoint`` with ``save_last`` also when a validation was not the best.
+
+    ``ModelCheckpoint`` itself saves it only together with a best one, so that resuming would repeat epochs.
+    """
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save after each epoch."""
+        self._save(trainer, pl_module)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save after each validation, if validation counts steps instead of epochs."""
+        if trainer.check_val_every_n_epoch is None and not trainer.sanity_checking:
+            self._save(trainer, pl_module)
+
+    def _save(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        best = isinstance(module, Tuner) and module.figures is module.export.best  # and has just been saved
+        for callback in trainer.checkpoint_callbacks if trainer.state.fn == TrainerFn.FITTING and not best else ():
+            if isinstance(callback, ModelCheckpoint) and callback.save_last is True and callback.last_model_path:
+                trainer.save_checkpoint(callback.last_model_path)
 
 
 class Tuner(pl.LightningModule):
@@ -124,6 +180,11 @@ class Tuner(pl.LightningModule):
         self.export = ExportBundle()
         self._random: dict[str, Any] = {}
 
+    @property
+    def withheld(self) -> str:
+        """Why this run writes nothing (a trial run); empty if it does."""
+        return self.export.withheld
+
     @abstractmethod
     def save_bundle(self, figures: dict[str, float]) -> None:
         """Write the current weights and their metrics to ``bundle_dir``."""
@@ -137,8 +198,8 @@ class Tuner(pl.LightningModule):
         """Build the schedule that is used without a ``scheduler``; it is stepped each optimiser step."""
 
     def configure_callbacks(self) -> list[Callback]:
-        """Return the callback that writes the bundle."""
-        return [self.export]
+        """Return the callbacks that write the bundle and the last checkpoint."""
+        return [self.export, LastCheckpoint()]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimiser and its schedule; a given ``scheduler`` is stepped once an epoch."""
@@ -147,6 +208,12 @@ class Tuner(pl.LightningModule):
             return {"optimizer": optimizer, "lr_scheduler": self.scheduler(optimizer)}
         schedule = self.default_schedule(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    @property
+    def logs_next_step(self) -> bool:
+        """Whether loggers take the values of the optimiser step that is being computed."""
+        every = log_interval(self.trainer)
+        return every > 0 and (self.global_step + 1) % every == 0
 
     def finite(self, loss: Tensor) -> Tensor:
         """Return the loss of this step, or stop the run if it is not finite."""
@@ -182,6 +249,11 @@ class Tuner(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the global random states until training starts."""
         self._random = checkpoint["random_state"]
+
+
+def log_interval(trainer: pl.Trainer) -> int:
+    """Return the Trainer's ``log_every_n_steps``; 0 never logs."""
+    return int(getattr(trainer, "log_every_n_steps", 0))
 
 
 def random_state() -> dict[str, Any]:

@@ -101,7 +101,7 @@ class WiseSweep(Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Evaluate all mixtures, choose one and write it."""
-        if not isinstance(pl_module, ContrastiveTuner) or not self._start:
+        if not isinstance(pl_module, ContrastiveTuner) or not self._start or pl_module.export.withheld:
             return
         if pl_module.export.epoch < 0 or not pl_module.classes:
             _LOG.warning("WiseSweep: skipped, because this run validated on no classes")

@@ -1,5 +1,6 @@
 """``SceneAnalyzer``: segment, crop, embed, search and name one scene."""
 
+import logging
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -16,13 +17,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from naruto_vision.encoders.base import Encoder
-from naruto_vision.errors import FingerprintError, InputError
+from naruto_vision.encoders.base import Encoder, embed_images
+from naruto_vision.errors import BadImageError, FingerprintError, InputError, MissingPathError
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.info import encoder_options
 from naruto_vision.io.bundles import file_sha256
-from naruto_vision.io.images import read_image
+from naruto_vision.io.images import ImageSource, read_image
+from naruto_vision.io.inputs import ImageNames, find_images
 from naruto_vision.recognition.decision import ClassCentroids, Decision, decide
+from naruto_vision.recognition.lookup import SearchResult, look_up, measure_threshold
 from naruto_vision.recognition.merging import MergeConfig, merge_parts
 from naruto_vision.recognition.result import SceneResult
 from naruto_vision.records import Identity, ImageArray, Neighbour, Region, ScenePrediction, Vectors
@@ -30,6 +33,8 @@ from naruto_vision.segmentation.crops import CropConfig, embed_regions
 from naruto_vision.segmentation.generator import Segmenter
 from naruto_vision.segmentation.protocol import SceneEmbedding
 from naruto_vision.viz.overlay import OverlayConfig, choose_for_overlay, label_colours
+
+_LOG = logging.getLogger(__name__)
 
 
 class SceneAnalyzer:
@@ -105,11 +110,11 @@ class SceneAnalyzer:
         self.at_once = at_once
         self._ahead = SegmenterAhead(segmenter, at_once)
 
-    def analyze(self, image: str | Path | ImageArray, scene: str = "") -> SceneResult:
+    def analyze(self, image: ImageSource, scene: str = "") -> SceneResult:
         """Analyze one scene and keep its image, for overlays and notebooks.
 
         Args:
-            image: An image file, or an array of shape (H, W, 3), uint8, RGB, upright.
+            image: An image file, a Pillow image, or an array of shape (H, W, 3), uint8, RGB, upright.
             scene: Name of the scene in the prediction; "" takes the file's.
 
         Returns:
@@ -118,14 +123,69 @@ class SceneAnalyzer:
         Raises:
             MissingPathError: If there is no such file.
             BadImageError: If the file cannot be read as an image.
+            InputError: If the image is of another kind.
         """
-        sha256 = ""
-        if not isinstance(image, np.ndarray):
-            path, image = Path(image), read_image(image)
-            scene, sha256 = scene or path.name, file_sha256(path)
-        prediction = self(image, scene)
+        pixels, sha256 = read_image(image), ""
+        if isinstance(image, (str, Path)):
+            scene, sha256 = scene or Path(image).name, file_sha256(image)
+        prediction = self(pixels, scene)
         shown = choose_for_overlay(prediction, self.overlay)
-        return SceneResult(image, prediction, shown, label_colours(self.gallery.labels), sha256)
+        return SceneResult(pixels, prediction, shown, label_colours(self.gallery.labels), sha256)
+
+    def analyze_files(self, images: ImageNames) -> Iterator[SceneResult]:
+        """Analyze files one after the other; those that cannot be read are left out and logged.
+
+        Args:
+            images: What ``naruto-vision predict`` takes: an image, a folder, a pattern, ``@FILE`` with a name per
+                line, or a sequence of these.
+
+        Yields:
+            The results, whose scenes are paths relative to the folder, as in its ``gt.json``.
+
+        Raises:
+            InputError: If there is no image.
+        """
+        files = find_images(images)
+        for reason in files.refused.values():
+            _LOG.warning("left out: %s", reason)
+        for name in files.names[len(files.refused) :]:
+            try:
+                result = self.analyze(files.root / name, name)
+            except (BadImageError, MissingPathError) as error:
+                _LOG.warning("left out: %s", error)
+            else:
+                yield result
+
+    def search(self, image: ImageSource | None = None, *, text: str = "", k: int = 5) -> SearchResult:
+        """Name a whole image or a text by the gallery, as ``naruto-vision search`` does.
+
+        Args:
+            image: An image file, a Pillow image, or an array of shape (H, W, 3), uint8, RGB, upright; or None.
+            text: What to search for instead, for encoders with a text tower.
+            k: How many rows the result shows, at least 1.
+
+        Returns:
+            The name, and the nearest rows with their scores; ``sentence()`` says it in a line.
+
+        Raises:
+            MissingPathError: If there is no such file.
+            InputError: If the image cannot be used, or not exactly one of image and text is given.
+        """
+        if (image is None) == (not text):
+            msg = "search: expected an image or a text"
+            raise InputError(msg)
+        if image is None:
+            with torch.inference_mode():
+                vectors = self.encoder.encode_texts([text]).float().cpu()
+            return look_up(self.gallery, vectors.numpy(), [text], "text", k=k)[0]
+        mirror = bool(self.gallery.note.get("mirror", True))
+        vectors = embed_images(self.encoder, [image], mirror=mirror)
+        query = str(image) if isinstance(image, (str, Path)) else "image"
+        return look_up(self.gallery, vectors.numpy(), [query], "image", k=k, threshold=self._image_threshold)[0]
+
+    @cached_property
+    def _image_threshold(self) -> float | None:
+        return measure_threshold(self.gallery).score
 
     def __call__(self, image: ImageArray, scene: str = "") -> ScenePrediction:
         """Analyze one scene.
@@ -137,7 +197,7 @@ class SceneAnalyzer:
         Returns:
             Regions with their identities, largest region first, and the milliseconds of each step.
         """
-        start = time.perf_counter()
+        image, start = read_image(image), time.perf_counter()
         regions = tuple(self.segmenter(image))
         segmented = SegmentedScene(image, scene, regions, (time.perf_counter() - start) * 1e3)
         return next(self._name([segmented]))
@@ -169,7 +229,7 @@ class SceneAnalyzer:
         if size == 1:
             yield from (self(image, scene) for image, scene in scenes)
             return
-        for started in self._ahead.groups(scenes, size):
+        for started in self._ahead.groups(((read_image(image), scene) for image, scene in scenes), size):
             whole = list(takewhile(lambda one: one.exception() is None, started))
             if whole:
                 yield from self._name([one.result() for one in whole])
@@ -202,7 +262,7 @@ class SceneAnalyzer:
         Returns:
             The identity of each region, in the same order.
         """
-        return self._identify([(image, regions)])[0][0]
+        return self._identify([(read_image(image), regions)])[0][0]
 
     def _identify(
         self, scenes: Sequence[tuple[ImageArray, Sequence[Region]]]

@@ -6,35 +6,45 @@ For every scene the images and JSON files are written first, each atomically; th
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import re
+import unicodedata
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, TypedDict
 
+import msgspec
 import numpy as np
 
 from naruto_vision.errors import InputError
-from naruto_vision.io.atomic import atomic_file, remove_leftovers, write_json
+from naruto_vision.io.atomic import atomic_file, remove_leftovers, utf8, write_json
 from naruto_vision.io.bundles import file_sha256
 from naruto_vision.io.images import write_image
+from naruto_vision.io.names import longer_stems, output_name
 from naruto_vision.io.typed_json import read_json, read_json_lines
-from naruto_vision.records import Identity, ImageArray, Region, ScenePrediction
+from naruto_vision.recognition.coco import CocoScene, coco_of_record, write_coco
+from naruto_vision.records import UNKNOWN, Identity, ImageArray, Region, ScenePrediction
 from naruto_vision.segmentation.crops import CropConfig, crop_region
 from naruto_vision.viz.overlay import OverlayConfig, choose_for_overlay, draw_overlay, label_colours
+from naruto_vision.viz.scene_page import SceneCard, write_scene_page
 
 LOG = "predictions.jsonl"
 TIMES = "timings.jsonl"
 RUN = "run.json"
+PAGE = "index.html"
+COCO = "coco.json"
 
 _SHOWN = 5  # neighbours in the record; more of them may have voted
 _DIGITS = 6  # a cosine of float32 vectors has about seven significant digits
 _AHEAD = 2  # queued scenes; more only take memory, as writing is faster than computing
+
+_ELSEWHERE = "the results are damaged: give another --out, or remove the folder"
 
 _PACKAGES = (
     "naruto-vision",
@@ -50,18 +60,26 @@ _PACKAGES = (
 
 
 def output_stems(scenes: Sequence[str]) -> dict[str, str]:
-    """Name the outputs of every scene so that no two share a file, ignoring case.
+    """Name the outputs of every scene so that no two share a file, ignoring case and Unicode form.
 
-    The stem is the scene's own path without extension, or with it if another scene has the same stem.
+    The stem is the scene's own path without extension, or with it if another scene has the same stem, or with a hash if
+    another scene has the same path but for its case. Long names are cut (``output_name``).
     """
-    stems = {scene: PurePosixPath(scene).with_suffix("").as_posix() for scene in scenes}
+    forms = {
+        scene: [output_name(PurePosixPath(scene).with_suffix("").as_posix()), *longer_stems(scene)] for scene in scenes
+    }
     while True:  # a stem with its extension may equal one without
-        names = {scene: (stem.casefold(), f"{stem}_overlay".casefold()) for scene, stem in stems.items()}
+        names = {scene: (_folded(stems[0]), _folded(f"{stems[0]}_overlay")) for scene, stems in forms.items()}
         taken = Counter(chain.from_iterable(names.values()))
-        clashing = [s for s, stem in stems.items() if stem != s and any(taken[name] > 1 for name in names[s])]
+        clashing = [s for s, stems in forms.items() if len(stems) > 1 and any(taken[name] > 1 for name in names[s])]
         if not clashing:
-            return stems
-        stems.update((scene, scene) for scene in clashing)
+            return {scene: stems[0] for scene, stems in forms.items()}
+        for scene in clashing:
+            del forms[scene][0]
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 @dataclass(frozen=True)
@@ -70,10 +88,38 @@ class WriterConfig:
 
     crops: Literal["shown", "all", "none"] = "shown"
     images: bool = True
+    coco: bool = True  # one ``coco.json`` of all scenes, at the end
+
+
+class _Run(msgspec.Struct):
+    identity: dict[str, Any] | None = None
+
+
+class _FoundRegion(TypedDict):
+    name: str
+    label: str
+    score: float
+    shown: bool
+
+
+class _Named(TypedDict):
+    scene: str
+    sha256: NotRequired[str]
+
+
+class _Line(_Named):
+    """What is read again of a line of ``predictions.jsonl``."""
+
+    regions: list[_FoundRegion]
 
 
 class SceneWriter:
-    """Writes scene predictions into a folder."""
+    """Writes scene predictions into a folder.
+
+    Attributes:
+        done: The scenes that are finished, also by earlier runs.
+        absent: Those whose image is no longer there; their results are kept, and not counted.
+    """
 
     def __init__(
         self,
@@ -93,7 +139,7 @@ class SceneWriter:
         self.settings = settings or WriterConfig()
         self.done: set[str] = set()
         self._order = {scene: index for index, scene in enumerate(scenes)}
-        self._stems = output_stems(scenes)
+        self._labels = tuple(labels)
         self._colours = label_colours(labels)
         self._identity = dict(identity)
         self._crop = crop
@@ -106,6 +152,8 @@ class SceneWriter:
         self.done = {record["scene"] for path in self._logs(LOG) for record in _records(path)}
         if self.done or (self.out / "json").exists():  # a run that failed before its first scene left no results
             self._refuse_other_results()
+        self.absent = self.done - self._order.keys()
+        self._stems = output_stems([*self._order, *sorted(self.absent)])
         part = f".rank{rank}" if world > 1 else ""
         self._log = SceneLog(self.out / LOG.replace(".jsonl", f"{part}.jsonl"))
         self._times = SceneLog(self.out / TIMES.replace(".jsonl", f"{part}.jsonl"))
@@ -116,7 +164,7 @@ class SceneWriter:
         run = self.out / RUN
         if not run.is_file():
             return
-        other = read_json(run, dict[str, Any]).get("identity") or {}
+        other = read_json(run, _Run, hint=_ELSEWHERE).identity or {}
         changed = sorted(key for key in {*other, *self._identity} if other.get(key) != self._identity.get(key))
         if changed:
             msg = (
@@ -150,7 +198,7 @@ class SceneWriter:
         folder = self.out / f"{self._stems[prediction.scene]}_crops"
         for index in sorted(chosen):
             identity = prediction.identities[index]
-            name = re.sub(r"[^\w.-]+", "_", identity.name).strip("._") or "label"
+            name = output_name(re.sub(r"[^\w.-]+", "_", identity.name).strip("._") or "label")
             file = folder / f"seg_{index:02d}_{name}_{identity.score:.2f}.jpg"
             write_image(file, crop_region(image, prediction.regions[index], self._crop))
 
@@ -166,21 +214,54 @@ class SceneWriter:
                 merge_logs(self.out / name, parts, self._order)
         regions = known = done = 0
         for record in _records(self.out / LOG):
+            if record["scene"] not in self._order:  # its image is no longer in the folder
+                continue
             done += 1
             regions += len(record["regions"])
             known += sum(region["name"] == region["label"] for region in record["regions"])
+        if done < (searched := len(self.done - self.absent)):
+            msg = f"{self.out / LOG}: has {done} of {searched} searched scenes, the others were removed; run again"
+            raise InputError(msg)
+        if self.settings.coco:
+            write_coco(self.out / COCO, self._coco_scenes, self._labels)
         bad = [{"scene": scene, "reason": reason} for scene, reason in sorted(quarantined)]
         counts = {"seen": done + len(bad), "ok": done, "quarantined": len(bad), "regions": regions, "known": known}
+        if self.absent:
+            counts["absent"] = len(self.absent)
+        times = read_json_lines(self.out / TIMES, dict[str, Any], hint=_ELSEWHERE)
         run = {
             "state": "done",
             "identity": self._identity,
             "counts": counts,
             "quarantined": bad,
-            "latency_ms": latency_percentiles(_records(self.out / TIMES)),
+            "latency_ms": latency_percentiles(row for row in times if row.get("scene") in self._order),
             **facts,
         }
         write_json(self.out / RUN, run)
+        self.write_page(sorted(quarantined))
         return run
+
+    def write_page(self, refused: Sequence[tuple[str, str]]) -> None:
+        """Write ``index.html`` of the scenes in the logs, and of images that could not be used, with reasons."""
+        title = " of ".join(["Scenes", *filter(None, [self._identity.get("scenes")])])
+        write_scene_page(self.out / PAGE, title, self._cards, refused, self._colours, (RUN, LOG))
+
+    def _cards(self) -> Iterator[SceneCard]:
+        for record in chain.from_iterable(_records(path) for path in self._logs(LOG)):
+            if record["scene"] not in self._order:
+                continue
+            stem, regions = self._stems[record["scene"]], record["regions"]
+            drawn = [(each["name"], each["score"]) for each in regions if each["shown"]]
+            drawn.sort(key=lambda each: (each[0] == UNKNOWN, -each[1]))
+            overlay = f"overlay/{stem}_overlay.jpg" if self.settings.images else ""
+            known = sum(each["name"] == each["label"] for each in regions)
+            yield SceneCard(record["scene"], overlay, f"json/{stem}.json", drawn, len(regions), known)
+
+    def _coco_scenes(self) -> Iterator[CocoScene]:
+        """Yield the logged scenes; an image's id is its position in the folder, from 1."""
+        for record in read_json_lines(self.out / LOG, dict[str, Any], hint=_ELSEWHERE):
+            if record["scene"] in self._order:
+                yield coco_of_record(record, self._order[record["scene"]] + 1)
 
 
 class BackgroundWriter:
@@ -267,8 +348,12 @@ def as_line(value: dict[str, Any]) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
 
 
-def _records(log: Path) -> Iterator[dict[str, Any]]:
-    return read_json_lines(log, dict[str, Any])
+def _records(log: Path) -> Iterator[_Line]:
+    return read_json_lines(log, _Line, hint=_ELSEWHERE)
+
+
+def _names(log: Path) -> Iterator[_Named]:
+    return read_json_lines(log, _Named, hint=_ELSEWHERE)
 
 
 class SceneLog:
@@ -283,8 +368,11 @@ class SceneLog:
         self._handle.seek(0, os.SEEK_END)
 
     def append(self, line: str) -> None:
-        """Append one line, with its line feed, and flush it to the disk."""
-        self._handle.write(line.encode("utf-8"))
+        """Append one line, with its line feed, and flush it to the disk; InputError if the file is no longer there."""
+        if not (self.path.exists() and os.path.samestat(os.fstat(self._handle.fileno()), self.path.stat())):
+            msg = f"{self.path}: was removed or replaced during the run; start it again"
+            raise InputError(msg)
+        self._handle.write(utf8(line))
         self._handle.flush()
         os.fsync(self._handle.fileno())
 
@@ -298,9 +386,10 @@ def merge_logs(target: Path, parts: list[Path], order: dict[str, int]) -> None:
     found: dict[str, tuple[Path, int]] = {}
     for log in [target, *parts]:
         offset = 0
+        records = _names(log)
         for line in log.open("rb") if log.is_file() else []:
             if line.endswith(b"\n"):
-                found.setdefault(json.loads(line)["scene"], (log, offset))
+                found.setdefault(next(records)["scene"], (log, offset))
             offset += len(line)
     with atomic_file(target) as temporary, temporary.open("wb") as out:
         for scene in sorted(found, key=lambda name: (order.get(name, len(order)), name)):
@@ -315,10 +404,11 @@ def merge_logs(target: Path, parts: list[Path], order: dict[str, int]) -> None:
 def forget_changed(out: str | Path, images: str | Path, log: str) -> list[str]:
     """Remove scenes whose image has changed since they were searched from the logs; return them, sorted.
 
-    One process calls it before any opens the folder for writing. Scenes whose image is missing are kept.
+    One process calls it before any opens the folder for writing. Scenes whose image is missing are kept, see
+    ``SceneWriter.absent``.
     """
     logs = sorted(Path(out).glob(log.replace(".jsonl", "*.jsonl")))
-    digests = {record["scene"]: record.get("sha256", "") for path in logs for record in _records(path)}
+    digests = {record["scene"]: record.get("sha256", "") for path in logs for record in _names(path)}
     changed = {
         scene
         for scene, digest in digests.items()
@@ -326,7 +416,8 @@ def forget_changed(out: str | Path, images: str | Path, log: str) -> list[str]:
     }
     for path in logs if changed else []:
         with atomic_file(path) as temporary, temporary.open("wb") as kept, path.open("rb") as lines:
-            kept.writelines(line for line in lines if line.endswith(b"\n") and json.loads(line)["scene"] not in changed)
+            named = zip(lines, _names(path), strict=False)  # a torn last line has no record
+            kept.writelines(line for line, record in named if record["scene"] not in changed)
     return sorted(changed)
 
 
@@ -335,7 +426,7 @@ def latency_percentiles(times: Iterable[Mapping[str, Any]]) -> dict[str, dict[st
     columns: dict[str, list[float]] = {}
     for record in times:
         for name, value in record.items():
-            if isinstance(value, int | float):
+            if isinstance(value, int | float) and math.isfinite(value):
                 columns.setdefault(name, []).append(float(value))
     summary = {}
     for name, values in columns.items():

@@ -12,8 +12,17 @@ from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncode
 from torch import Tensor, nn
 
 from naruto_vision.errors import FormatError
-from naruto_vision.io.bundles import INFO, bundle_path, load_bundle, load_strictly, model_fingerprint, save_bundle
+from naruto_vision.io.bundles import (
+    INFO,
+    bundle_path,
+    load_bundle,
+    load_strictly,
+    model_fingerprint,
+    read_bundle_info,
+    save_bundle,
+)
 from naruto_vision.io.checkpoints import load_state_dict
+from naruto_vision.io.downloads import official_file
 from naruto_vision.records import ImageArray
 from naruto_vision.segmentation.postprocess import resize_longest, stable_masks
 from naruto_vision.segmentation.protocol import (
@@ -112,6 +121,14 @@ def load_sam(sam: Sam, architecture: Architecture, weights: str | Path) -> MaskT
     return MaskThresholds.from_json(info.get("thresholds", {}), folder / INFO)
 
 
+def _architecture_of(weights: str | Path | None) -> Architecture:
+    """Infer the size: a bundle records it, and official files have it in their name."""
+    name = "tiny-sam" if weights is None else Path(weights).name
+    if weights is not None and not Path(weights).is_file():
+        name = str(read_bundle_info(bundle_path(weights), KIND).get("architecture"))
+    return next((size for size in SIZES if size in name), "tiny-sam")
+
+
 class DecodedMasks(NamedTuple):
     """The mask decoder's output for P prompts: three masks each, or one."""
 
@@ -148,9 +165,9 @@ class SamModel(nn.Module, PromptableModel):
     """Segment Anything (https://arxiv.org/abs/2304.02643) as a promptable model.
 
     Args:
-        architecture: One of the official sizes, or ``tiny-sam``.
-        weights: A checkpoint file with the official parameter names, a bundle folder, the name of a packaged bundle,
-            or None for random weights to train.
+        architecture: One of the official sizes, or ``tiny-sam``; None takes that of the weights, ``tiny-sam`` without.
+        weights: An official name such as ``sam_vit_b``, a checkpoint file with the official parameter names, a bundle
+            folder, the name of a packaged bundle, or None for random weights to train.
         precision: Precision of matrix products in ``embed`` and ``predict_masks``; on a GPU, 16 bits are several times
             faster, and nearly all masks stay the same. Weights, training and files stay in float32.
         compile: What ``torch.compile`` compiles, which takes a minute or more at the first image.
@@ -176,7 +193,7 @@ class SamModel(nn.Module, PromptableModel):
 
     def __init__(
         self,
-        architecture: Architecture = "tiny-sam",
+        architecture: Architecture | None = None,
         weights: str | Path | None = None,
         precision: Precision = "float32",
         compile: Compile = "none",
@@ -184,7 +201,9 @@ class SamModel(nn.Module, PromptableModel):
         super().__init__()
         if not (torch.cuda.is_available() or torch.backends.mps.is_available()):
             check_precision(precision, torch.device("cpu"))  # with a GPU, the target device is not known here
-        self.architecture = architecture
+        if weights is not None:
+            weights = official_file(str(weights), "SamModel") or weights
+        self.architecture = architecture = architecture or _architecture_of(weights)
         self.sam = build_sam(SIZES[architecture])
         self.image_size = SIZES[architecture].image_size
         self.passes = ForwardPasses(self.sam, precision, compile)

@@ -31,6 +31,11 @@ class PromptLosses(NamedTuple):
     dice: Tensor
     iou_head: Tensor
 
+    def named(self) -> dict[str, Tensor]:
+        """Return the loss and its weighted parts, without gradient, under the names of the logs."""
+        parts = {"loss_focal": FOCAL_WEIGHT * self.focal, "loss_dice": self.dice, "loss_iou_head": self.iou_head}
+        return {"loss": self.total.detach(), **parts}
+
 
 class PromptQuality(NamedTuple):
     """Quality of the masks of P prompts with non-empty targets."""
@@ -53,13 +58,16 @@ def predict_batch(model: SamModel, batch: PromptBatch) -> DecodedMasks:
     return model.decode(features[batch.image], torch.cat([points, boxes]))
 
 
-def prompt_losses(model: SamModel, batch: PromptBatch, *, resolution: int = 64) -> PromptLosses:
+def prompt_losses(
+    model: SamModel, batch: PromptBatch, *, resolution: int = 64, predicted: DecodedMasks | None = None
+) -> PromptLosses:
     """Compute SAM's training loss: the mask loss of the best of three masks, and the IoU loss of all three.
 
     A background point trains only the IoU head, towards 0, as most points of the automatic grid are background. Masks
-    are compared at ``resolution`` pixels per side; tiny-sam's own masks have 64 for an input of 256.
+    are compared at ``resolution`` pixels per side; tiny-sam's own masks have 64 for an input of 256. ``predicted`` are
+    the model's masks of the batch, if they are known.
     """
-    predicted = predict_batch(model, batch)
+    predicted = predict_batch(model, batch) if predicted is None else predicted
     side = (resolution, resolution)
     logits = interpolate(predicted.logits, side, mode="bilinear")
     targets = interpolate(batch.masks[:, None].float(), side, mode="area").round()  # (P, 1, R, R)
@@ -73,9 +81,9 @@ def prompt_losses(model: SamModel, batch: PromptBatch, *, resolution: int = 64) 
 
 
 @torch.no_grad()
-def prompt_quality(model: SamModel, batch: PromptBatch) -> PromptQuality:
+def prompt_quality(model: SamModel, batch: PromptBatch, predicted: DecodedMasks | None = None) -> PromptQuality:
     """Measure masks at the model's input size; every prompt has a non-empty target."""
-    predicted = predict_batch(model, batch)
+    predicted = predict_batch(model, batch) if predicted is None else predicted
     logits = interpolate(predicted.logits, batch.masks.shape[-2:], mode="bilinear")
     ious = mask_iou(logits > 0, batch.masks[:, None])  # (P, 3)
     estimated, choice = predicted.ious.max(dim=1)

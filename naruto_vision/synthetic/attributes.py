@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
-import yaml
 
 from naruto_vision.errors import FormatError, MissingPathError
+from naruto_vision.io.yaml_files import read_yaml
 
 Person: TypeAlias = Literal["girl", "boy"]
 HairColour: TypeAlias = Literal["black", "brown", "blond", "red", "orange", "pink", "purple", "blue", "green", "white"]
@@ -165,10 +165,7 @@ def read_cast(path: str | Path) -> Cast:
     path = Path(path)
     if not path.is_file():
         raise MissingPathError(path, "cast file")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise FormatError(path, "YAML", str(error).replace("\n", " ")[:160]) from None
+    content = read_yaml(path)
     if not isinstance(content, Mapping) or not content:
         raise FormatError(path, "a mapping of names to attributes", type(content).__name__)
     members = {str(name): _member(path, str(name), values) for name, values in content.items()}

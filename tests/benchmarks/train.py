@@ -1,10 +1,12 @@
 """T11 and T12: what the Trainer adds to a plain loop in torch, and one prompt a class against one caption an image."""
 
 import contextlib
+import operator
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from naruto_vision.cli.trainer import run_cli
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.prompts import class_texts
 from naruto_vision.io.bundles import config_path
-from naruto_vision.modules.objectives import ClassPrototypes, Objective, batch_loss, class_loss
+from naruto_vision.modules.objectives import ClassPrototypes, Objective, batch_losses, class_losses
 
 LOSS_TOLERANCE = 1e-5
 CLASSES = 8  # of the packaged cast
@@ -95,7 +97,7 @@ def plain_loop(argv: Sequence[str], steps: int, *, captions: bool = False) -> Tr
         if captions:
             loss = _caption_loss(encoder, batch.pixels, batch.labels, prototypes.chosen(step), objective)
         else:
-            loss = batch_loss(encoder, batch, prototypes, step, objective)
+            loss = reduce(operator.add, batch_losses(encoder, batch, prototypes, step, objective).values())
         optimizer.zero_grad()
         loss.backward()
         clip_grad_norm_(parameters, float(parts.trainer.gradient_clip_val))
@@ -113,7 +115,7 @@ def _caption_loss(
     rows = shown + [label for label in range(len(chosen)) if label not in shown]
     vectors = normalize(encoder.clip.encode_text(encoder.tokenizer([chosen[label] for label in rows])).float(), dim=-1)
     texts = vectors[[rows.index(label) for label in range(len(chosen))]]
-    return class_loss(encoder.encode_images(pixels), labels, texts, objective=objective)
+    return reduce(operator.add, class_losses(encoder.encode_images(pixels), labels, texts, objective).values())
 
 
 def overhead(quick: bool) -> Iterator[Row]:

@@ -19,7 +19,7 @@ LAYERS = (
     ("modules",),
     ("callbacks",),
     ("cli",),
-    ("loading", "__main__"),
+    ("jobs", "loading", "__main__"),
 )
 RANK = {package: rank for rank, packages in enumerate(LAYERS) for package in packages}
 NO_TORCH = ("errors", "geometry", "records", "synthetic")

@@ -59,7 +59,7 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> None:
         raise _ParsedError
 
     monkeypatch.setattr(NarutoCLI, "before_instantiate_classes", stop)
-    monkeypatch.setattr(trainer_args, "check_scenes", Path)
+    monkeypatch.setattr(trainer_args, "check_scenes", str)
     monkeypatch.setattr(trainer_args, "check_gallery", Path)
 
 

@@ -21,13 +21,38 @@ PARTS = {
     *("Int8Encoder", "MergeConfig", "OverlayConfig", "SamModel", "SceneAnalyzer", "SceneResult", "Segmenter"),
 }
 TRAINING = {
-    *("CaptionDataModule", "ClassDataModule", "CocoMasks", "ContrastiveTuner", "GalleryDataModule", "MaskData"),
-    *("SceneReportCallback", "SceneRetriever", "SceneWriterCallback", "SegmenterTuner", "SyntheticCaptionData"),
+    *(
+        "CaptionDataModule",
+        "ClassDataModule",
+        "CocoMasks",
+        "ContrastiveTuner",
+        "GalleryDataModule",
+        "LateTensorBoardLogger",
+    ),
+    *(
+        "MaskData",
+        "SceneFigures",
+        "SceneReportCallback",
+        "SceneRetriever",
+        "SceneWriterCallback",
+        "SegmenterTuner",
+        "SyntheticCaptionData",
+    ),
     *("SyntheticMasks", "TuningFigures", "TuningFiles", "WiseSweep", "ZeroShotRetention"),
 }
 FUNCTIONS = {
-    *("add_rows", "edit_gallery", "embed_images", "evaluate_scenes", "load", "look_up", "measure_threshold", "read_gt"),
-    *("read_image", "read_prediction_folder", "relabel_rows", "remove_rows", "roll_back"),
+    *(
+        "add_rows",
+        "edit_gallery",
+        "embed_images",
+        "enrol",
+        "evaluate",
+        "evaluate_scenes",
+        "load",
+        "look_up",
+        "measure_threshold",
+    ),
+    *("read_gt", "read_image", "read_prediction_folder", "relabel_rows", "remove_rows", "roll_back"),
 }
 NAMES = sorted({*RECORDS, *PARTS, *TRAINING, *FUNCTIONS, "NarutoVisionError", "SceneAccuracy"})
 WITH_EXAMPLE = sorted({*PARTS, "Region", "SceneAccuracy", "SceneRetriever", "MaskData", "SyntheticMasks", "load"})

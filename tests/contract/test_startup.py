@@ -61,6 +61,12 @@ def _probe(words: list[str], folder: Path) -> tuple[int, float, list[str]]:
         (["validate", "--help"], 0),
         (["test", "--config", "scenes.yaml", "--help"], 0),
         (["fit", "--config", "/no/such.yaml", "--help"], 0),
+        (["configs"], 0),
+        (["configs", "clip"], 0),
+        (["completion", "bash"], 0),
+        (["fit", "--config", "clip.yaml", "--data.root", "/no/such/folder"], 2),
+        (["fit", "--config", "clip.yaml", "--epochs", "3"], 2),
+        (["test", "--config", "scenes.yaml", "--data.test", "/no/such/folder"], 2),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -62,3 +62,4 @@ def test_every_module_and_the_licence_travel(unpacked: Path) -> None:
     assert expected <= {path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*.py")}
     assert list(unpacked.glob("*.dist-info/licenses/LICENSE"))
     assert (unpacked / "naruto_vision" / "py.typed").is_file()
+    assert (unpacked / "naruto_vision" / "viz" / "scene_page.html").is_file()

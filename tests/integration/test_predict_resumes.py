@@ -1,5 +1,6 @@
 """A ``predict`` that goes on where it stopped: what its loader gives, and where its bar ends."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +81,23 @@ def test_a_run_with_nothing_left_to_do_still_ends_as_one(world: Path) -> None:
     assert (again.scenes, again.batches, again.total) == ([], 1, [1])
     assert counts["ok"] == len(SCENES)
     assert (world / "out" / "run.json").is_file()
+
+
+def test_scenes_that_were_taken_out_keep_their_results_and_are_not_counted(
+    world: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _predict(world, 0)
+    whole = (world / "out" / LOG).read_bytes()
+    (world / "scenes" / "a.png").rename(world / "a.png")
+    caplog.set_level("INFO", logger="naruto_vision")
+    again, counts = _predict(world, 0)
+    assert again.scenes == []
+    assert (counts["seen"], counts["ok"], counts["absent"]) == (len(SCENES) - 1, len(SCENES) - 1, 1)
+    assert f"1 scenes in {world / 'out'} are no longer in {world / 'scenes'}: their results are kept" in caplog.text
+    assert (world / "out" / LOG).read_bytes() == whole
+    shutil.copy(world / "a.png", world / "scenes" / "a.bmp")  # another image, whose results must not replace those
+    before = (world / "out" / "json" / "a.json").read_bytes()
+    assert _predict(world, 0)[1]["ok"] == len(SCENES)
+    assert (world / "out" / "json" / "a.json").read_bytes() == before
+    (world / "a.png").rename(world / "scenes" / "a.png")
+    assert "absent" not in _predict(world, 0)[1]

@@ -74,25 +74,38 @@ def test_scenes_before_a_bad_image_are_whole_when_fail_fast_stops(world: Path, b
 class Failing(Segmenter):
     """Fails at one scene; the scenes of this file differ in their grey."""
 
+    fault: Exception = TypeError("a defect")
+
     @override
     def __call__(self, image: ImageArray, embedding: SceneEmbedding | None = None) -> list[Region]:
         if image[0, 0, 0] == 40 * SCENES.index("c.png"):
-            msg = "out of memory"
-            raise RuntimeError(msg)
+            raise self.fault
         return super().__call__(image, embedding)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 4])
-def test_a_scene_that_fails_stops_the_run_behind_those_before_it(
+def test_a_defect_stops_the_run_behind_those_before_it(
     world: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr("test_predict_stops.Segmenter", Failing)
-        with pytest.raises(RuntimeError, match="out of memory"):
+        with pytest.raises(TypeError, match="a defect"):
             predict(world, batch_size=batch_size)
     assert written(world) == ["a.png", "b.png"]
     predict(world, batch_size=batch_size)
     assert written(world) == SCENES
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_an_image_that_cannot_be_searched_is_counted_and_the_others_go_on(
+    world: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
+    monkeypatch.setattr("test_predict_stops.Segmenter", Failing)
+    monkeypatch.setattr(Failing, "fault", RuntimeError("height and width must be > 0"))
+    run = predict(world, batch_size=batch_size).run
+    assert written(world) == ["a.png", "b.png", "d.png"]
+    reason = "c.png: fails in the search (RuntimeError: height and width must be > 0)"
+    assert run["quarantined"] == [{"scene": "c.png", "reason": reason}]
 
 
 def test_vectors_of_another_arithmetic_are_not_put_beside_those_of_a_run(

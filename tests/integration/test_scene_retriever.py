@@ -16,7 +16,8 @@ from naruto_vision.callbacks.scenes import SceneReportCallback, SceneWriterCallb
 from naruto_vision.data.gallery_data import GalleryDataModule
 from naruto_vision.encoders.base import Encoder
 from naruto_vision.errors import FingerprintError, InputError
-from naruto_vision.gallery.gallery import Gallery
+from naruto_vision.gallery.edits import remove_rows
+from naruto_vision.gallery.gallery import Gallery, edit_gallery
 from naruto_vision.io.images import write_image
 from naruto_vision.modules.scene_retriever import SceneRetriever
 from naruto_vision.recognition.decision import Decision
@@ -99,16 +100,15 @@ def world(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def trainer(*callbacks: pl.Callback) -> pl.Trainer:
+def trainer(*callbacks: pl.Callback, **options: Any) -> pl.Trainer:
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    usual = {"max_epochs": 1, "num_sanity_val_steps": 0, **quiet}
     return pl.Trainer(
-        max_epochs=1,
         accelerator="cpu",
         enable_checkpointing=False,
-        num_sanity_val_steps=0,
         use_distributed_sampler=False,
         callbacks=list(callbacks),
-        **quiet,
+        **(usual | options),
     )
 
 
@@ -190,7 +190,7 @@ def test_predict_names_the_cast_and_calls_the_others_unknown(
     assert "broken.png" in writer.run["quarantined"][0]["reason"]
     assert writer.run["index"] == "faiss"
     assert "broken.png: not an image" in caplog.text
-    assert "3 of 4 scenes searched, 1 could not be read; 3 of 5 regions are known" in caplog.text
+    assert "3 of 4 scenes searched, 1 could not be read; 5 regions: 3 named, 2 unknown" in caplog.text
 
 
 def test_predict_twice_does_no_scene_again(world: Path, retriever: Callable[..., SceneRetriever]) -> None:
@@ -324,3 +324,98 @@ def test_one_image_goes_from_masks_to_names(world: Path, retriever: Callable[...
 
 def _both(prediction: ScenePrediction) -> tuple[tuple[Region, ...], tuple[Identity, ...]]:
     return prediction.regions, prediction.identities
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()} if folder.is_dir() else {}
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("fast_dev_run", True),
+        ("limit_train_batches", 1),
+        ("limit_val_batches", 1),
+        ("max_epochs", 0),
+    ],
+)
+def test_a_trial_leaves_the_gallery_as_it_is(
+    option: str,
+    value: int,
+    world: Path,
+    retriever: Callable[..., SceneRetriever],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    enrol(world, retriever)
+    before = contents(world / "gallery")
+    write_image(world / "data" / "train" / "akai" / "new.png", np.full((16, 16, 3), 200, np.uint8))
+    caplog.set_level("INFO", logger="naruto_vision")
+    tried = GalleryDataModule(str(world / "data"), valid=str(world / "valid"), num_workers=0, enrol_batch_size=2)
+    trainer(**{option: value}).fit(retriever(), datamodule=tried)
+    assert contents(world / "gallery") == before
+    assert caplog.messages[-1].startswith("nothing was written: ")
+    assert f"trainer.{option}" in caplog.messages[-1]
+
+
+def test_a_trial_without_a_gallery_tries_everything_and_writes_nothing(
+    world: Path, retriever: Callable[..., SceneRetriever]
+) -> None:
+    module = retriever()
+    trainer(fast_dev_run=True).fit(module, datamodule=data(world, valid=str(world / "valid")))
+    assert module.reports["valid"].as_json()["object_accuracy"]["total"] > 0
+    assert not (world / "gallery").exists()
+
+
+def test_sanity_checks_come_before_the_gallery_and_write_nothing(
+    world: Path, retriever: Callable[..., SceneRetriever]
+) -> None:
+    trainer(num_sanity_val_steps=2).fit(retriever(), datamodule=data(world, valid=str(world / "valid")))
+    assert [line["op"] for line in Gallery.open(world / "gallery").content.ledger] == ["build", "thresholds"]
+
+
+def test_part_of_a_validation_or_test_replaces_no_thresholds_and_no_report(
+    world: Path, retriever: Callable[..., SceneRetriever]
+) -> None:
+    enrol(world, retriever)
+    before = contents(world / "gallery")
+    trainer(limit_val_batches=1).validate(
+        retriever(), datamodule=data(world, valid=str(world / "valid")), verbose=False
+    )
+    assert contents(world / "gallery") == before
+    scenes = data(world, test=str(world / "test"))
+    trainer(SceneReportCallback(str(world / "out"))).test(retriever(), datamodule=scenes, verbose=False)
+    whole = (world / "out" / "results.json").read_bytes()
+    report = SceneReportCallback(str(world / "out"))
+    trainer(report, limit_test_batches=1).test(retriever(), datamodule=scenes, verbose=False)
+    assert (world / "out" / "results.json").read_bytes() == whole
+
+
+def test_enrolling_again_says_what_stayed_and_keeps_the_history(
+    world: Path, retriever: Callable[..., SceneRetriever], caplog: pytest.LogCaptureFixture
+) -> None:
+    enrol(world, retriever)
+    before = contents(world / "gallery")
+    caplog.set_level("INFO", logger="naruto_vision")
+    enrol(world, retriever)
+    assert contents(world / "gallery") == before
+    assert "enrolled again, and all 8 rows are as they were" in caplog.text
+    (world / "data" / "train" / "akai" / "0.png").unlink()
+    enrol(world, retriever)
+    assert "enrolled again: 7 rows kept, 0 added, 1 removed; `gallery rollback" in caplog.text
+    with pytest.raises(FingerprintError):
+        Gallery.open(world / "gallery", fingerprint=ColourEncoder(0.1).fingerprint)
+
+
+def test_edits_are_not_lost_to_another_encoder_unless_that_is_wanted(
+    world: Path, retriever: Callable[..., SceneRetriever]
+) -> None:
+    enrol(world, retriever)
+    edit_gallery(world / "gallery", remove_rows, [0])
+    before = contents(world / "gallery")
+    with pytest.raises(InputError, match=r"has 1 edits .* --model\.replace true"):
+        trainer().fit(retriever(0.1), datamodule=data(world))
+    assert contents(world / "gallery") == before
+    module = retriever(0.1)
+    module.replace = True
+    trainer().fit(module, datamodule=data(world))
+    assert Gallery.open(world / "gallery").generation == 1

@@ -117,7 +117,7 @@ def test_help_ends_with_the_examples(command: str, capsys: pytest.CaptureFixture
         (["qqqq"], "`naruto-vision --help` lists the commands"),
         (["--nope"], "unrecognized arguments: --nope; see `naruto-vision --help`"),
         (["weights"], "weights: a command is missing; expected one of list, download, verify, import"),
-        (["predict", "/no/such/folder"], "/no/such/folder: no such scene folder; give a folder of images"),
+        (["predict", "/no/such/folder"], "/no/such/folder: no such image or folder"),
         (["fit", "--config", "/no/such.yaml"], "/no/such.yaml: no such config"),
         (["fit", "--config=nope.yaml"], "nope.yaml: no such config"),
     ],
@@ -135,7 +135,7 @@ def test_a_folder_without_images_is_told_before_anything_is_loaded(
 ) -> None:
     (tmp_path / "notes.txt").write_text("no image")
     assert main(["predict", str(tmp_path)]) == 2
-    assert "no images in this folder" in capsys.readouterr().err
+    assert "no images in it or its sub-folders" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("command")

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco
 
-from naruto_vision.geometry import mask_from_rle, rle_from_mask
+from naruto_vision.geometry import canonical_rle, mask_from_rle, rle_from_mask
 
 
 @settings(max_examples=100, deadline=None)
@@ -20,6 +20,9 @@ def test_run_lengths_come_back_as_the_same_mask(seed: int, height: int, width: i
     assert (coco.decode(record).astype(bool) == mask).all()
     plain = {"size": [height, width], "counts": _plain_runs(mask)}
     assert (mask_from_rle(plain) == mask).all()
+    split = [piece for run in plain["counts"] for piece in (run // 2, 0, run - run // 2)]  # the same runs in pieces
+    for written in (record, plain, {**plain, "counts": split}):
+        assert canonical_rle(written) == (record if mask.any() else None)
 
 
 def _plain_runs(mask: np.ndarray) -> list[int]:
@@ -51,8 +54,12 @@ def test_long_runs_survive() -> None:
         {"size": [4], "counts": [4]},
         {"size": "44", "counts": [16]},
         {"size": [4, 4], "counts": ["16"]},
+        {"size": [10**9, 10**9], "counts": [10**18]},
+        {"size": [10_000, 5_001], "counts": [50_010_000]},
     ],
 )
 def test_bad_run_lengths_are_refused_before_any_c_code(record: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="run-length mask"):
         mask_from_rle(record)
+    with pytest.raises(ValueError, match="run-length mask"):
+        canonical_rle(record)

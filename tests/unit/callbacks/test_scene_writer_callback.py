@@ -2,10 +2,12 @@
 
 import json
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import unquote
 
 import lightning.pytorch as pl
 import numpy as np
@@ -58,7 +60,7 @@ def folder(tmp_path: Path) -> Path:
 
 def trainer_of(data: object) -> Any:
     strategy = SimpleNamespace(barrier=lambda _name: None)
-    alone = {"is_global_zero": True, "global_rank": 0, "world_size": 1, "strategy": strategy}
+    alone = {"is_global_zero": True, "global_rank": 0, "world_size": 1, "strategy": strategy, "fast_dev_run": 0}
     loop = SimpleNamespace(current_batch_indices=[])
     return SimpleNamespace(datamodule=data, precision="32-true", predict_loop=loop, **alone)
 
@@ -74,10 +76,10 @@ def broken(scene: str) -> tuple[SceneItem, ScenePrediction]:
 
 
 def predict(
-    folder: Path, answers: list[tuple[SceneItem, ScenePrediction]], *, fail_fast: bool = False
+    folder: Path, answers: list[tuple[SceneItem, ScenePrediction]], *, fail_fast: bool = False, scenes: str = "scenes"
 ) -> tuple[SceneWriterCallback, Data]:
     callback, module = SceneWriterCallback(str(folder / "out"), fail_fast=fail_fast), Retriever()
-    trainer = trainer_of(data := Data(folder / "scenes"))
+    trainer = trainer_of(data := Data(folder / scenes))
     callback.setup(trainer, module, "predict")
     for index, found in enumerate(answers):
         callback.on_predict_batch_end(trainer, module, [found], None, index)
@@ -98,8 +100,42 @@ def test_every_scene_is_written_and_counted(folder: Path, caplog: pytest.LogCapt
     assert json.loads((folder / "out/run.json").read_text()) == callback.run
     assert logged(folder) == ["a.png", "b.png"]
     assert (folder / "out/overlay/a_overlay.jpg").is_file()
-    told = "2 of 3 scenes searched, 1 could not be read; 1 of 2 regions are known"
-    assert caplog.messages[-1] == f"{folder / 'out'}: {told}"
+    out, scenes = folder / "out", folder / "scenes"
+    summary, reason, look, measure = caplog.messages[-4:]
+    assert summary == f"{out}: 2 of 3 scenes searched, 1 could not be read; 2 regions: 1 named, 1 unknown"
+    assert reason == "  c.png: cut short"
+    assert look == f"look at the scenes: open {out / 'index.html'} in a browser"
+    assert measure.startswith(f"measure: write {scenes / 'gt.json'} as {{")
+    assert measure.endswith(f"then naruto-vision evaluate --gt {scenes / 'gt.json'} --preds-dir {out}")
+
+
+@pytest.mark.parametrize("place", ["images", "."])
+def test_the_command_that_measures_is_told(folder: Path, place: str, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / "scenes").rename(folder / "images")
+    truth = folder / place / "gt.json"
+    truth.write_text("{}")
+    with caplog.at_level(logging.INFO, "naruto_vision"):
+        predict(folder, [answer(name) for name in SCENES], scenes="images")
+    command = f"measure: naruto-vision evaluate --gt {truth} --preds-dir {folder / 'out'}"
+    assert caplog.messages[-1] == command
+    with caplog.at_level(logging.INFO, "naruto_vision"):
+        predict(folder, [], scenes="images/*.png")
+    assert caplog.messages[-1] == f"{command}  # its scenes that were not searched count as missed"
+
+
+def test_many_reasons_are_cut_short_and_no_image_at_all_is_an_error(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(7):
+        write_image(folder / "scenes" / f"z{number}.png", np.zeros((4, 4, 3), dtype=np.uint8))
+    bad = [broken(name) for name in (*SCENES, *(f"z{number}.png" for number in range(7)))]
+    with (
+        caplog.at_level(logging.INFO, "naruto_vision"),
+        pytest.raises(InputError, match=r"none of 10 scenes could be searched; first a\.png: cut short"),
+    ):
+        predict(folder, bad)
+    assert f"  and 5 more, listed in {folder / 'out/run.json'}" in caplog.messages
+    assert "a.png: cut short" in (folder / "out/index.html").read_text("utf-8")
 
 
 def test_a_second_run_goes_on_behind_the_first(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -156,6 +192,22 @@ def test_a_run_that_is_stopped_keeps_what_was_searched_and_says_how_to_go_on(
     assert logged(folder) == ["a.png"]
     assert caplog.messages[-1].startswith("stopped with 1 of 3 scenes done")
     assert caplog.messages[-1].endswith("the same command again continues from there")
+
+
+def linked(folder: Path) -> list[str]:
+    """Return the scenes of the page, whose links all lead to files."""
+    page = (folder / "out/index.html").read_text(encoding="utf-8")
+    files = {unquote(link) for link in re.findall(r'(?:href|src)="([^"]+)"', page)}
+    assert [file for file in files if not (folder / "out" / file).is_file()] == []
+    return re.findall("<h2>(.*?)</h2>", page)
+
+
+def test_the_page_has_every_scene_after_a_stop_and_after_the_run_that_goes_on(folder: Path) -> None:
+    stopped_by(folder, KeyboardInterrupt(), [answer("b.png")])
+    assert linked(folder) == ["a.png", "b.png"]
+    (folder / "out/index.html").unlink()  # a killed run leaves none
+    predict(folder, [answer("c.png")])
+    assert linked(folder) == [*SCENES]
 
 
 def test_what_a_batch_has_when_it_stops_is_kept(folder: Path) -> None:

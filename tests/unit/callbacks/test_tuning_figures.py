@@ -1,18 +1,8 @@
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
-
-import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.trainer.states import TrainerFn
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from naruto_vision.callbacks.reports import TuningFigures, confusion_figure, example_grid
-from naruto_vision.data.class_data import ClassBatch
-from naruto_vision.modules.clip_tuner import ContrastiveTuner
-from naruto_vision.modules.tuning import ExportBundle, PassFigures
+from naruto_vision.callbacks.reports import confusion_figure
+from naruto_vision.callbacks.tensorboard import example_grid
 
 
 def test_each_cell_that_counts_carries_its_number() -> None:
@@ -39,52 +29,5 @@ def test_images_fill_the_whole_range_side_by_side() -> None:
     assert grid.shape[0] == 3
     assert grid.min().item() == 0.0
     assert grid.max().item() == pytest.approx(1.0)
-    assert grid.shape[1] < grid.shape[2]  # two rows of eight at most
-
-
-@pytest.mark.parametrize(
-    ("state", "best", "drawn"),
-    [(TrainerFn.FITTING, 0.5, True), (TrainerFn.FITTING, 0.6, False), (TrainerFn.VALIDATING, 0.6, True)],
-)
-def test_a_fit_draws_what_it_keeps_and_validate_always(
-    state: TrainerFn, best: float, drawn: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module = ContrastiveTuner.__new__(ContrastiveTuner)
-    pl.LightningModule.__init__(module)
-    module.figures, module.export = PassFigures(0.5, {}, torch.tensor([[3, 1], [0, 2]])), ExportBundle()
-    module.export.best = PassFigures(best)
-    shown = list[str]()
-    logger = TensorBoardLogger(tmp_path)
-    monkeypatch.setattr(logger.experiment, "add_figure", lambda name, *_: shown.append(name))
-    trainer: Any = SimpleNamespace(
-        logger=logger,
-        global_step=4,
-        sanity_checking=False,
-        state=SimpleNamespace(fn=state),
-        datamodule=SimpleNamespace(classes=("ann", "bob")),
-    )
-    module._trainer = trainer
-    TuningFigures().on_validation_end(trainer, module)
-    assert shown == ["valid/confusion"] * drawn
-
-
-def test_they_reach_the_event_file(tmp_path: Path) -> None:
-    logger = TensorBoardLogger(tmp_path)
-    module = ContrastiveTuner.__new__(ContrastiveTuner)
-    pl.LightningModule.__init__(module)
-    module.figures, module.export = PassFigures(0.5, {}, torch.tensor([[3, 1], [0, 2]])), ExportBundle()
-    trainer: Any = SimpleNamespace(
-        logger=logger,
-        global_step=0,
-        sanity_checking=False,
-        state=SimpleNamespace(fn=TrainerFn.FITTING),
-        datamodule=SimpleNamespace(classes=("ann", "bob")),
-    )
-    module._trainer = trainer
-    batch = ClassBatch(torch.randn(4, 3, 8, 8), torch.zeros(4, dtype=torch.int64), list("abcd"))
-    callback = TuningFigures()
-    callback.on_train_batch_start(trainer, module, batch, 0)
-    callback.on_validation_end(trainer, module)
-    logger.finalize("success")
-    events = EventAccumulator(cast("str", logger.log_dir)).Reload()
-    assert set(events.Tags()["images"]) == {"train/images", "valid/confusion"}
+    assert grid.shape[1] < grid.shape[2]  # three rows of four
+    assert grid.shape[2] > 4 * 8  # enlarged

@@ -270,7 +270,7 @@ def test_what_masks_lack_is_told(world: Path, capsys: pytest.CaptureFixture[str]
     assert "the size that the true ones have, found 20x30, 20x31" in refused(masks)
     log = world / "run" / "predictions.jsonl"
     log.write_text("[1]\n")
-    assert "predictions.jsonl: expected an object, found [1]" in refused(masks)
+    assert "predictions.jsonl: line 1: expected an object, found [1]" in refused(masks)
     log.write_text("{\n")
     assert "predictions.jsonl: not JSON" in refused(masks)
     log.unlink()

@@ -117,7 +117,7 @@ def test_nothing_readable_is_an_error(home: Path, capsys: pytest.CaptureFixture[
 
 def test_another_encoder_adds_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     drawn(home / "new.png", 7)
-    words = ("add", "g", "new.png", "--label", "b", "--encoder", "tiny-clip", "--pretrained", "random")
+    words = ("add", "g", "new.png", "--label", "b", "--encoder", "tiny-clip", "--weights", "random")
     assert "opened with encoder" in told(capsys, *words, code=2)
     assert Gallery.open("g").generation == 1
 
@@ -170,7 +170,7 @@ def test_verify_says_what_is_wrong(home: Path, capsys: pytest.CaptureFixture[str
     text = told(capsys, "verify", "g", "--encoder", "tiny-clip", "--root", "data")
     assert [line.split()[0] for line in text.splitlines()] == ["ok"] * 8
     assert "3 of 3 are there" in text
-    wrong = told(capsys, "verify", "g", "--encoder", "tiny-clip", "--pretrained", "random", code=1)
+    wrong = told(capsys, "verify", "g", "--encoder", "tiny-clip", "--weights", "random", code=1)
     assert "use the encoder that built it" in wrong
     told(capsys, "remove", "g", "--id", "0")
     assert "warning thresholds  rows changed in generation 2" in told(capsys, "verify", "g")
@@ -381,3 +381,35 @@ def test_an_edit_that_cannot_be_is_one_line_with_the_folder(
     assert told in error
     assert str(gallery) in error
     assert error.count("\n") == 1
+
+
+def test_an_image_that_has_another_label_is_reported_with_the_command_that_changes_it(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn(home / "new.png", 5)
+    words = ("add", "g", "data/a/0.png", "new.png", "--label", "b")
+    text = told(capsys, *words, code=1)
+    assert "2 images seen = 1 added + 1 already in the gallery" in text
+    assert "a/0.png: is in the gallery as a, not b; change its label with `naruto-vision gallery relabel g" in text
+    assert listed(capsys)[0] == ("a/0.png", "a")
+    told(capsys, "relabel", "g", "--path", "a/0.png", "--to", "b")
+    told(capsys, *words)
+
+
+@pytest.mark.parametrize("how", ["written", "moved"])
+def test_an_image_that_has_changed_since_is_reported(how: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = drawn(home / "other.png", 5)
+    told(capsys, "add", "g", "other.png", "--label", "b")
+    drawn(home / "data" / "a" / "0.png", 8)
+    assert "a/0.png: has changed since it was added" in told(capsys, "add", "g", "data/a", "--label", "a", code=1)
+    told(capsys, "remove", "g", "--path", "a/0.png")
+    assert "1 added" in told(capsys, "add", "g", "data/a", "--label", "a")
+    if how == "moved":  # a file that is older than the gallery takes the place of an entry's
+        other.rename(home / "data" / "a" / "1.png")
+        assert "a/1.png: has changed" in told(capsys, "add", "g", "data/a", "--label", "a", code=1)
+
+
+def test_an_image_that_was_only_touched_is_the_same(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told(capsys, "relabel", "g", "--label", "b", "--to", "c")
+    (home / "data" / "a" / "0.png").touch()
+    assert "has changed" not in told(capsys, "add", "g", "data/a", "--label", "a")

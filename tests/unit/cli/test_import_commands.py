@@ -108,7 +108,7 @@ def checkpoint(path: Path, *, prefix: str = "", **more: Any) -> ClipEncoder:
 @pytest.mark.parametrize("prefix", ["", "module.", "model."])
 def test_best_pt_becomes_a_bundle(place: Path, capsys: pytest.CaptureFixture[str], prefix: str) -> None:
     made = checkpoint(place / "best.pt", prefix=prefix)
-    assert main(["weights", "import", "best.pt", "--model", "ViT-small-test", "--out", "tuned"]) == 0
+    assert main(["weights", "import", "best.pt", "--encoder", "ViT-small-test", "--out", "tuned"]) == 0
     assert "tensors of ViT-small-test are in tuned" in capsys.readouterr().out
     found = ClipEncoder("tuned").eval()
     assert found.fingerprint == made.fingerprint
@@ -124,7 +124,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(place: Path, capsys: pytest
     state = checkpoint(place / "best.pt").clip.state_dict()
     state["visual.renamed"] = state.pop("visual.proj")
     torch.save({"model": state}, place / "best.pt")
-    error = refused(capsys, "weights", "import", "best.pt", "--model", "ViT-small-test", "--out", "tuned")
+    error = refused(capsys, "weights", "import", "best.pt", "--encoder", "ViT-small-test", "--out", "tuned")
     assert "visual.proj" in error
     assert "visual.renamed" in error
     assert not Path("tuned").exists()
@@ -133,7 +133,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(place: Path, capsys: pytest
 def test_numbers_and_options_in_a_pickle_need_trust(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     more = {"best": np.float64(0.9), "scores": np.ones(3, np.float32), "args": argparse.Namespace(out=Path("runs"))}
     made = checkpoint(place / "best.pt", **more)
-    words = ("weights", "import", "best.pt", "--model", "ViT-small-test", "--out", "tuned")
+    words = ("weights", "import", "best.pt", "--encoder", "ViT-small-test", "--out", "tuned")
     assert "try --trust-pickle" in refused(capsys, *words)
     assert main([*words, "--trust-pickle"]) == 0
     assert ClipEncoder("tuned").fingerprint == made.fingerprint
@@ -148,7 +148,7 @@ class Touch:
 
 def test_code_in_a_pickle_is_never_run(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint(place / "best.pt", args=Touch())
-    words = ("weights", "import", "best.pt", "--model", "ViT-small-test", "--out", "tuned", "--trust-pickle")
+    words = ("weights", "import", "best.pt", "--encoder", "ViT-small-test", "--out", "tuned", "--trust-pickle")
     assert "refused" in refused(capsys, *words)
     assert not Path("touched").exists()
     assert "no such checkpoint" in refused(capsys, *words[:2], "nowhere.pt", *words[3:])

@@ -177,7 +177,7 @@ def test_wrong_words_are_told_what_to_do(place: Path, capsys: pytest.CaptureFixt
     assert "argument -k: expected a whole number of 1 or more" in refused(capsys, "--text", "a", "-k", "0")
     assert ".png or .jpg or .webp" in refused(capsys, "--text", "a", "--sheet", "sheet.txt")
     (place / "empty").mkdir()
-    assert "empty: has no images" in refused(capsys, "--image", "empty")
+    assert "empty: no images in it or its sub-folders" in refused(capsys, "--image", "empty")
 
 
 def test_the_encoder_is_asked_for_where_it_is_not_found(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

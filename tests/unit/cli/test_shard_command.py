@@ -142,19 +142,19 @@ def test_a_member_tells_its_class_and_where_it_came_from(root: Path, capsys: pyt
 
 def test_bad_images_are_set_aside_by_name(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (root / "train" / "a" / "1.png").write_bytes(b"no image")
-    text = shard(capsys, "--max-bad", "0.2")
+    text = shard(capsys, "--max-bad-fraction", "0.2")
     assert "6 of 7 images are in shards; 1 could not be read, see quarantine.jsonl\n" in text
     (line,) = Path("shards/quarantine.jsonl").read_text().splitlines()
     assert json.loads(line)["path"] == "a/1.png"
     assert "a/1.png" not in ShardReader(Path("shards/train")).images
-    assert "2 shards were kept" in shard(capsys, "--max-bad", "0.2")  # and the bad one is still told
+    assert "2 shards were kept" in shard(capsys, "--max-bad-fraction", "0.2")  # and the bad one is still told
     assert len(Path("shards/quarantine.jsonl").read_text().splitlines()) == 1
 
 
 def test_too_many_bad_images_stop_and_leave_nothing_to_read(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in TRAIN[:3]:
         (root / "train" / name).write_bytes(b"no image")
-    text = shard(capsys, "--max-bad", "0.2", code=2)
+    text = shard(capsys, "--max-bad-fraction", "0.2", code=2)
     assert "3 of 5 images cannot be read, more than the 20% that may be unreadable" in text
     assert not Path("shards/train/index.json").exists()
     assert len(Path("shards/quarantine.jsonl").read_text().splitlines()) == 3
@@ -167,7 +167,7 @@ def test_too_many_bad_images_stop_and_leave_nothing_to_read(root: Path, capsys: 
         (("--shard-size", "0"), "at least 1 image per shard"),
         (("--quality", "101"), "a quality of 0 to 100"),
         (("--size", "-1"), "expected a whole number of 0 or more, found '-1'"),
-        (("--max-bad", "1.5"), "expected a number from 0 to 1, found '1.5'"),
+        (("--max-bad-fraction", "1.5"), "expected a number from 0 to 1, found '1.5'"),
         (("--labels", "c"), "no class c; there are a, b"),
         (("--reader", "roboflow"), "no class data of split 'train'"),
     ],

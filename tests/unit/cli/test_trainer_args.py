@@ -1,6 +1,7 @@
 """Help, short options and early checks of the Trainer commands, before torch is imported."""
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from naruto_vision.cli.trainer_args import (
     expand_argv,
     find_config,
 )
+from naruto_vision.cli.trainer_checks import check_typed
 from naruto_vision.encoders.clip import KIND as CLIP
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.dino import KIND as DINO
@@ -23,11 +25,13 @@ from naruto_vision.errors import FingerprintError, InputError, MissingPathError
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.info import encoder_options
-from naruto_vision.io.bundles import config_path
+from naruto_vision.io.bundles import config_path, packaged_configs
 from naruto_vision.io.images import write_image
 from naruto_vision.recognition.analyzer import SceneAnalyzer
+from naruto_vision.recognition.decision import Decision
 from naruto_vision.segmentation.generator import Segmenter
 from naruto_vision.segmentation.prompts import GridPrompter
+from naruto_vision.segmentation.runtime import Compile, Precision
 from naruto_vision.segmentation.sam import SamModel
 
 
@@ -46,8 +50,15 @@ def test_help_shows_the_most_used_options_and_where_to_see_all(
     assert main([command, "--config", "no-such.yaml", "--help"]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith(f"usage: naruto-vision {command} ")
-    assert [option.flag for option in VERBS[command].options if f"\n  {option.flag}" not in shown] == []
-    assert f"naruto-vision {command} --help_all\n" in shown
+    options = [
+        option for group in (VERBS[command].options, *(own for _, own in VERBS[command].groups)) for option in group
+    ]
+    assert [option.flag for option in options if f"\n  {option.flag}" not in shown] == []
+    assert f"naruto-vision {command} --help-all\n" in shown
+    assert "--print_config" in shown
+    assert columns == "60" or len(shown.splitlines()) <= 60
+    packaged = [(name, text) for name, text in packaged_configs().items() if name.startswith(VERBS[command].configs)]
+    assert all(f"\n  {name:<24}{text}\n" in shown for name, text in packaged)
     assert all(f"\n  naruto-vision {example}\n" in shown for example in VERBS[command].examples)
 
 
@@ -67,15 +78,59 @@ def test_configs_are_found_by_bare_name(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert find_config("scenes.yaml").is_absolute()
     (tmp_path / "scenes.yaml").write_text("{}")
     assert find_config("scenes.yaml") == Path("scenes.yaml")
-    with pytest.raises(MissingPathError, match="no such config"):
+    with pytest.raises(MissingPathError, match=r"elsewhere/scenes\.yaml: no such config; did you mean scenes\.yaml\?"):
         find_config("elsewhere/scenes.yaml")
+
+
+@pytest.mark.parametrize("name", ["clip.yaml", "clip.yml", "clip", "configs/clip.yaml", "./clip.yaml", "configs/clip"])
+def test_a_packaged_config_is_found_by_what_people_call_it(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_config(name) == config_path("clip.yaml")
+
+
+def test_choices_of_short_options_are_those_of_the_classes() -> None:
+    for flag, choices in (("--decision", Decision), ("--mask-precision", Precision), ("--mask-compile", Compile)):
+        for choice in get_args(choices):
+            check_typed("predict", ["scenes", flag, choice])
+        with pytest.raises(InputError, match=f"{flag}: expected one of {', '.join(get_args(choices))}, found 'other'"):
+            check_typed("predict", ["scenes", flag, "other"])
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("runs/clip/bundle", ["ClipEncoder", "runs/clip/bundle", "pretrained="]),
+        ("ViT-B-32", ["ClipEncoder", "ViT-B-32", "pretrained="]),
+        ("runs/dino/bundle", ["ClipEncoder", "runs/dino/bundle", "pretrained="]),
+        ("dinov2_vits14", ["DinoEncoder", "dinov2_vits14", "weights=dinov2_vits14"]),
+        ("vit_small_patch14_dinov2.lvd142m", ["DinoEncoder", "vit_small_patch14_dinov2.lvd142m", "weights=null"]),
+    ],
+)
+def test_an_encoder_is_its_class_its_model_and_its_weights(model: str, options: list[str]) -> None:
+    kind, name, weights = options
+    expected = [
+        f"--model.encoder={kind}",
+        f"--model.encoder.init_args.model={name}",
+        f"--model.encoder.init_args.{weights}",
+    ]
+    for words in (["--encoder", model], [f"--encoder={model}"]):
+        assert expand_argv("fit", ["--config=gallery.yaml", *words])[3:] == expected
+
+
+def test_names_are_the_same_in_every_command() -> None:
+    words = ["--config=gallery.yaml", "--root", "data", "--gallery=g"]
+    assert expand_argv("fit", words)[3:] == ["--data.root", "data", "--model.gallery=g"]
+    assert expand_argv("test", ["--config=scenes.yaml", "--top-k", "2"])[3:] == ["--model.overlay.top_k", "2"]
+    assert expand_argv("fit", ["--config=clip.yaml", "--top-k", "2"])[3:] == ["--top-k", "2"]
 
 
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("model: [unclosed\n", "own.yaml: not YAML (line 2, column 1: expected ',' or ']'"),
-        ("a: b: c\n", "own.yaml: not YAML (line 1, column 5: mapping values are not allowed here)"),
+        ("model: [unclosed\n", "own.yaml: not YAML (line 2, column 1: did not find expected ',' or ']'"),
+        ("a: b: c\n", "own.yaml: not YAML (line 1, column 5: mapping values are not allowed in this context)"),
         ("- 1\n", "own.yaml: expected keys such as model, data and trainer, found list"),
         ("", "own.yaml: expected keys such as model, data and trainer, found NoneType"),
         ("hello\n", "own.yaml: expected keys such as model, data and trainer, found str"),
@@ -105,7 +160,7 @@ def test_predict_folder_becomes_the_packaged_config(scenes: str, monkeypatch: py
     argv = expand_argv("predict", [scenes, "--out", "results"])
     assert argv[:2] == ["predict", "--config"]
     assert argv[2].endswith("scenes.yaml")
-    assert argv[3:] == ["--out", "results", f"--data.predict={scenes}"]
+    assert argv[3:] == ["--out", "results", f'--data.predict=["{scenes}"]']
     own = expand_argv("predict", [scenes, "--config=scenes.yaml"])
     assert own.count("--config") == 1
     assert checked == ["runs/gallery"]  # another config may name another gallery

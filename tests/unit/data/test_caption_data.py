@@ -158,7 +158,7 @@ def test_rows_that_cannot_be_used_are_counted_with_their_line(root: Path) -> Non
         (b"path,text,text\na,b,c", "found path, text, text"),
         (b"path,text\nimg/0.png,a, b", "2 values in line 2, found 3; put texts with commas in double quotes"),
         (
-            b"path,text\nimg/0.png,a\nimg/1.png,\xe9t\xe9",
+            b"path,text\nimg/0.png,a\nimg/1.png,\x83i\x83\x8b\x83g",
             "UTF-8 text, found another encoding in line 3; save it as UTF-8",
         ),
         (b'path,text\nimg/0.png,"a', r"comma-separated values, found .* in line 2"),

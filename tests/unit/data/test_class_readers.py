@@ -136,7 +136,7 @@ def test_malformed_tables_are_refused_by_name(tmp_path: Path, csv: str, words: s
 
 
 def test_another_encoding_and_a_missing_table_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "_classes.csv").write_bytes("filename,ü\n".encode("utf-16"))
+    (tmp_path / "_classes.csv").write_bytes("filename,ナルト\n".encode("shift-jis"))
     with pytest.raises(FormatError, match="save it as UTF-8"):
         read_roboflow(tmp_path)
     with pytest.raises(MissingPathError, match="no such CSV file"):

@@ -84,7 +84,7 @@ def test_a_line_of_other_length_is_refused_by_its_number(tmp_path: Path, lines: 
         ("path", "path"),
         ("paths,labels", "paths, labels"),
         ("path label", "path label"),
-        ("path;label", "path;label"),
+        ("path|label", r"path\|label"),
     ],
 )
 def test_a_header_without_both_columns_is_shown(tmp_path: Path, header: str, found: str) -> None:

@@ -63,9 +63,11 @@ def test_a_bad_image_is_an_item_with_its_reason_and_leaves_its_neighbours_alone(
 
 def test_wrong_folders_are_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(MissingPathError, match="no such scene folder"):
+    with pytest.raises(InputError, match="nowhere: no such image or folder"):
         SceneDataset(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="no images in it"):
+    with pytest.raises(MissingPathError, match="nowhere: no such scene folder"):
+        SceneDataset(tmp_path / "nowhere", need_truth=True)
+    with pytest.raises(InputError, match="empty: no images in it"):
         SceneDataset(tmp_path / "empty")
     scene_folder(tmp_path / "s", ["a.png"])
     with pytest.raises(MissingPathError, match="no such ground truth"):

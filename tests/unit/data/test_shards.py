@@ -224,11 +224,11 @@ def test_bad_images_are_counted_and_too_many_stop(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (root / "train" / "Ada" / "a.b.1.jpg").write_bytes(b"no image")
-    assert _pack(root, tmp_path / "few", "--max-bad", "0.2") == 0
+    assert _pack(root, tmp_path / "few", "--max-bad-fraction", "0.2") == 0
     assert "20 of 21 images are in" in capsys.readouterr().out
     assert "a.b.1.jpg" in (tmp_path / "few" / "quarantine.jsonl").read_text()
     assert len(read_shards(tmp_path / "few" / "train")) == 16
-    assert _pack(root, tmp_path / "none", "--max-bad", "0.01") == 2
+    assert _pack(root, tmp_path / "none", "--max-bad-fraction", "0.01") == 2
     assert "1 of 17 images cannot be read" in capsys.readouterr().err
     with pytest.raises(InputError):
         read_present(tmp_path / "none")

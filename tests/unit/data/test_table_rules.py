@@ -155,7 +155,7 @@ def test_the_summary_says_only_what_happened() -> None:
         seen=11, kept=1, discarded_by_positives={0: 2, 3: 1}, missing=("m",) * 4, refused=("r",), duplicates=("d", "e")
     )
     assert report.summary() == (
-        "1 of 11 rows kept (4 without their file, 3 left out by the policy, 1 with a refused path, 2 named twice)"
+        "1 of 11 rows kept (4 without their file, 3 left out by the policy, 1 refused, 2 named twice)"
     )
 
 

@@ -169,6 +169,10 @@ def test_an_index_of_other_vectors_is_refused(saved: Path, tmp_path: Path) -> No
         Gallery.open(saved)
 
 
+def _ledger_line(**changes: object) -> str:
+    return json.dumps({"generation": 1, "op": "build", "rows": 5, "next_id": 5, **changes}) + "\n"
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
@@ -179,23 +183,26 @@ def test_an_index_of_other_vectors_is_refused(saved: Path, tmp_path: Path) -> No
         (
             "meta.jsonl",
             '{"id": 99999999999999999999, "path": "a", "label": "b", "aug": ""}\n' * 5,
-            "files agree",
+            "line 1: expected in id a whole number",
         ),
         ("meta.jsonl", "[]\n", "expected an object"),
         ("meta.jsonl", "{}", "a line feed behind every line"),
         ("ledger.jsonl", "", "generations 1 to 1"),
-        ("ledger.jsonl", '{"generation": 2, "next_id": 5}\n', "generations 1 to 1"),
-        ("ledger.jsonl", '{"generation": 1, "next_id": 4}\n', "next_id above 4"),
+        ("ledger.jsonl", _ledger_line(generation=2), "generations 1 to 1"),
+        ("ledger.jsonl", _ledger_line(next_id=4), "next_id above 4"),
         (
             "faiss_meta.json",
             '{"metric": "cosine", "kind": "flat", "dim": 4, "size": 5}',
             "in metric another value",
         ),
         ("faiss_meta.json", '{"metric": "l2", "kind": "ivf", "dim": 4, "size": 5}', "metric ip"),
-        ("ledger.jsonl", '{"generation": 1, "next_id": 5}\n', "what was done"),
-        ("ledger.jsonl", '{"generation": 1, "op": "rollback", "to": 7, "next_id": 5}\n', "what was done"),
-        ("ledger.jsonl", '{"generation": 1, "op": "remove", "removed": 7, "next_id": 5}\n', "files agree"),
-        ("ledger.jsonl", '{"generation": 1, "op": "remove", "removed": [[1]], "next_id": 5}\n', "1 removed rows, but"),
+        ("ledger.jsonl", _ledger_line(op="tidy"), "line 1: expected in op another value"),
+        ("ledger.jsonl", _ledger_line(op="rollback", to=7), "what was done"),
+        ("ledger.jsonl", _ledger_line(op="remove", removed=7), "line 1: expected in removed a list"),
+        ("ledger.jsonl", _ledger_line(removed=[[1, "a", "b", ""]]), "1 removed rows, but"),
+        ("ledger.jsonl", _ledger_line(added=[[0, 10**15]]), "ids below next_id"),
+        ("ledger.jsonl", _ledger_line(note=[]), "in note an object"),
+        ("ledger.jsonl", _ledger_line(rows="many"), "in rows a whole number"),
         ("faiss_meta.json", '{"metric": "ip", "kind": "flat", "dim": 3, "size": 5}', "dim 4"),
         ("thresholds.json", "[" * 100_000, "JSON"),
         ("thresholds.json", '{"rule": "", "default": NaN, "classes": {}, "counts": {}}', "finite"),

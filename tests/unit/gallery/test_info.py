@@ -159,11 +159,11 @@ def test_files_that_say_something_else_behind_right_hashes_are_refused(
             ["--model.encoder.init_args.model=ViT-B-32", "--model.encoder.init_args.pretrained=openai"],
         ),
         (
-            {"encoder": {"kind": "dino", "model": "small", "size": 0}},
+            {"encoder": {"kind": "dino", "model": "small", "image_size": 0}},
             [
                 "--model.encoder=naruto_vision.DinoEncoder",
                 "--model.encoder.init_args.model=small",
-                "--model.encoder.init_args.size=0",
+                "--model.encoder.init_args.image_size=0",
             ],
         ),
     ],

@@ -1,6 +1,8 @@
 import json
 import os
 import stat
+import subprocess
+import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -140,3 +142,52 @@ def test_leftovers_that_are_links_go_and_what_they_point_to_stays(tmp_path: Path
     (tmp_path / ".tmp-link").symlink_to(tmp_path / "kept.txt")
     assert remove_leftovers(tmp_path) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from naruto_vision.io import atomic
+target = Path(sys.argv[2])
+if sys.argv[1] == "file":
+    with atomic.atomic_file(target) as temporary:
+        os.kill(os.getpid(), 9)
+if sys.argv[1] == "swap":
+    rename = Path.rename
+    Path.rename = lambda path, other: rename(path, other) if path == target else os.kill(os.getpid(), 9)
+with atomic.atomic_folder(target) as temporary:
+    (temporary / "new.txt").write_text("half")
+    if sys.argv[1] == "folder":
+        os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "swap"])
+def test_what_a_killed_writer_leaves_beside_its_target_goes_with_the_next_write(kind: str, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    if kind == "swap":
+        target.mkdir()
+        (target / "old.txt").write_text("old")
+    done = subprocess.run([sys.executable, "-c", KILLED, kind, str(target)], check=False)
+    assert done.returncode == -9
+    assert [name for name in names(tmp_path) if name.startswith(".tmp-")]
+    (tmp_path / ".tmp-of-another-program").write_text("kept")
+    if kind == "file":
+        write_text(target, "whole")
+    else:
+        with atomic.atomic_folder(tmp_path / "other"):
+            pass
+        (tmp_path / "other").rmdir()
+    assert names(tmp_path) == [".tmp-of-another-program", *(["target"] if kind != "folder" else [])]
+    if kind == "swap":  # neither the old nor the new folder had the name: the old one is put back
+        assert names(target) == ["old.txt"]
+
+
+def test_the_files_of_a_live_writer_stay(tmp_path: Path) -> None:
+    with atomic.atomic_file(tmp_path / "a.txt") as mine, atomic.atomic_folder(tmp_path / "f") as folder:
+        script = "import sys; from naruto_vision.io import atomic; atomic.write_text(sys.argv[1], 'x')"
+        subprocess.run([sys.executable, "-c", script, str(tmp_path / "b.txt")], check=True)
+        assert atomic.remove_leftovers(tmp_path) == 0
+        mine.write_text("mine")
+        (folder / "c.txt").write_text("mine")
+    assert names(tmp_path) == ["a.txt", "b.txt", "f"]

@@ -11,7 +11,14 @@ from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.prompts import class_texts
 from naruto_vision.encoders.tiny import TinySizes
 from naruto_vision.modules.freezing import FreezeConfig, freeze_towers
-from naruto_vision.modules.objectives import ClassPrototypes, LossConfig, LossKind, Objective, TextsPerStep, batch_loss
+from naruto_vision.modules.objectives import (
+    ClassPrototypes,
+    LossConfig,
+    LossKind,
+    Objective,
+    TextsPerStep,
+    batch_losses,
+)
 
 SIZES = TinySizes(
     embed_dim=16, image_size=24, patch_size=12, vision_width=32, vision_layers=1, text_width=32, text_layers=1
@@ -37,7 +44,8 @@ def _step(encoder: ClipEncoder, prototypes: ClassPrototypes, step: int, kind: Lo
     pixels = torch.randn(12, 3, 24, 24, generator=torch.Generator().manual_seed(step))
     bias = torch.nn.Parameter(torch.tensor(torch.nan)) if kind == "sigmoid" else None
     objective = Objective(encoder.logit_scale.exp(), LossConfig(kind, same_image=0.5), bias)
-    return batch_loss(encoder, ClassBatch(pixels, labels, [""] * 12), prototypes, step, objective)
+    parts = batch_losses(encoder, ClassBatch(pixels, labels, [""] * 12), prototypes, step, objective)
+    return parts["match"] + parts["same_image"]
 
 
 @pytest.mark.parametrize("kind", ["contrastive", "sigmoid", "prototype"])

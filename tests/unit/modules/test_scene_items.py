@@ -1,9 +1,11 @@
 """Scenes of a loader through the analyzer: bad ones keep their place, times have the decoding, errors come late."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
+import cv2
 import numpy as np
 import pytest
+import torch
 
 from naruto_vision.data.scenes import SceneItem
 from naruto_vision.modules.scene_retriever import analyze_items
@@ -16,14 +18,15 @@ IMAGE = np.zeros((6, 8, 3), np.uint8)
 class Told(SceneAnalyzer):
     """Answers without looking, and keeps how it was asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, faults: Mapping[str, Exception] | None = None) -> None:
+        self.faults = faults or {}
         self.groups: list[int | None] = []
         self.alone: list[str] = []
 
     def __call__(self, image: ImageArray, scene: str = "") -> ScenePrediction:
         self.alone.append(scene)
-        if scene == "fails.png":
-            raise MemoryError
+        if scene in self.faults:
+            raise self.faults[scene]
         return ScenePrediction(scene, image.shape[1], image.shape[0], milliseconds={"segment": 2.0})
 
     def analyze_many(
@@ -59,9 +62,29 @@ def test_the_last_scenes_of_a_run_are_a_group_like_the_others() -> None:
 
 
 @pytest.mark.parametrize("group", [1, 8])
-def test_what_comes_before_an_error_is_given_first(group: int) -> None:
+def test_what_comes_before_a_defect_is_given_first(group: int) -> None:
     answers: list[str] = []
-    stream = analyze_items(Told(), items("a.png", "b.png", "fails.png", "c.png"), group)
-    with pytest.raises(MemoryError):
+    told = Told({"fails.png": TypeError("a defect")})
+    stream = analyze_items(told, items("a.png", "b.png", "fails.png", "c.png"), group)
+    with pytest.raises(TypeError, match="a defect"):
         answers.extend(item.scene for item, _ in stream)
     assert answers == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize("group", [1, 2, 8])
+@pytest.mark.parametrize("fault", [ValueError("height 0\nmore"), RuntimeError("out of memory"), cv2.error("assertion")])
+def test_a_scene_that_fails_does_not_cost_the_others(group: int, fault: Exception) -> None:
+    told = Told({"fails0.png": fault, "fails1.png": fault})
+    batch = items("a.png", "fails0.png", "bad.png", "b.png", "fails1.png", "c.png")
+    answers = list(analyze_items(told, batch, group))
+    assert [item.scene for item, _ in answers] == [item.scene for item in batch]
+    assert [item.scene for item, _ in answers if item.image is not None] == ["a.png", "b.png", "c.png"]
+    first = str(fault).partition("\n")[0]
+    assert answers[1][0].error == f"fails0.png: fails in the search ({type(fault).__name__}: {first})"
+    assert answers[1][1].regions == ()
+
+
+def test_a_device_that_is_lost_ends_the_run() -> None:
+    told = Told({"fails.png": torch.AcceleratorError("lost")})
+    with pytest.raises(torch.AcceleratorError):
+        list(analyze_items(told, items("a.png", "fails.png", "b.png")))

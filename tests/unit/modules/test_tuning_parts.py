@@ -354,7 +354,7 @@ def test_labels_that_are_named_by_the_nearest_prototype() -> None:
     assert figures.confusion.tolist() == [[2, 1], [0, 1]]
     assert figures.named["accuracy"] == pytest.approx(0.75)
     assert figures.named["macro_accuracy"] == pytest.approx((2 / 3 + 1) / 2)
-    tie = 1e-6 / (1 + figures.named["loss"])
+    tie = 1e-6 / (1 + figures.named["cross_entropy"])
     assert figures.score == pytest.approx(5 / 6 + tie, abs=1e-9)
     accuracy = label_figures(images, labels, eye, torch.tensor(1.0), "accuracy").score
     assert accuracy == pytest.approx(0.75 + tie, abs=1e-12)

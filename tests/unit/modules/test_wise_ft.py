@@ -144,7 +144,7 @@ def test_the_mixtures_are_truly_validated(tmp_path: Path, monkeypatch: pytest.Mo
     callback.on_fit_end(trainer, module)
     assert len(callback.points) == 2
     assert all(point.named["accuracy"] in {0.0, 0.25, 0.5, 0.75, 1.0} for point in callback.points)  # of 2 x 4 images
-    assert callback.points[0].named["loss"] != callback.points[1].named["loss"]
+    assert callback.points[0].named["cross_entropy"] != callback.points[1].named["cross_entropy"]
 
 
 def test_a_folder_of_other_images_is_used_where_one_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,6 +55,8 @@ def test_every_output_is_there_and_keeps_the_scene_s_folder(tmp_path: Path) -> N
     run = writer.finish([("bad.png", "empty")], {})
     assert set(contents(tmp_path)) == {
         "predictions.jsonl",
+        "index.html",
+        "coco.json",
         *(f"json/{stem}{end}" for stem in ("a", "sub/a", "sub/b") for end in (".json", "_overlay.json")),
         *(f"overlay/{stem}_overlay.jpg" for stem in ("a", "sub/a", "sub/b")),
         *(f"{stem}_crops/seg_00_Ao_Ki_0.91.jpg" for stem in ("a", "sub/a", "sub/b")),

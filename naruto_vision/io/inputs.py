@@ -1,0 +1,130 @@
+"""Find the images that a user names: files, folders, patterns, lists of names; without torch."""
+
+import glob
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import TypeAlias
+
+from naruto_vision.errors import BadImageError, InputError, MissingPathError
+from naruto_vision.io.images import Listing, read_image, scan_folder
+
+IMAGES = "images"
+"""The folder of the images in a scene folder, which may have ``gt.json`` beside it."""
+_USED = ("gt.json", "coco.json")  # truth, which other code reads
+LIST = "@"
+"""Marks the name of a file that lists names."""
+
+ImageNames: TypeAlias = str | Path | Sequence[str | Path]
+"""An image, a folder, a pattern such as ``shots/*.jpg``, ``@FILE`` with a name per line, or several of these.
+
+Each may have several names, as ``split_names`` reads them: the parser of configs is slow for long sequences.
+"""
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Images as sorted POSIX paths below one folder, after absolute ones that do not exist, with the reason of each."""
+
+    root: Path
+    names: tuple[str, ...]
+    refused: Mapping[str, str] = field(default_factory=dict)
+    folder: Path | None = None  # the folder that was named alone
+    listing: Listing = field(default_factory=Listing)  # what the folders have, and what was passed over
+
+    def require_readable(self) -> None:
+        """Decode images until one can be read; InputError with the first reason if none can."""
+        reasons = list(self.refused.values())
+        for name in self.names[len(reasons) :]:
+            try:
+                read_image(self.root / name)
+            except (BadImageError, MissingPathError) as error:
+                reasons.append(str(error))
+            else:
+                return
+        raise InputError(_none_readable(reasons))
+
+
+def find_images(sources: ImageNames) -> ImageFiles:
+    """Find the named images, each once.
+
+    The paths are relative to a folder that is named alone (or to ``images/`` in it), otherwise to the common parent of
+    all folders and files. What does not exist is listed with its reason, unless there is nothing else.
+    """
+    listed = [sources] if isinstance(sources, (str, Path)) else sources
+    names = list(chain.from_iterable(split_names(os.fsencode(each)) for each in listed))
+    if len(names) == 1 and os.path.isdir(names[0]):  # noqa: PTH112 - false for a name that is too long
+        root = images_folder(names[0])
+        listing = scan_folder(root, _USED)
+        listing.refuse_empty(root)
+        return ImageFiles(root, listing.images, folder=Path(names[0]), listing=listing)
+    found: set[Path] = set()
+    parents: set[Path] = set()
+    refused: dict[str, str] = {}
+    passed: dict[str, tuple[str, ...]] = {}
+    for name in _expanded(names):
+        path = Path(os.path.abspath(name))  # noqa: PTH100 - without "..", unlike Path.absolute
+        if not os.path.lexists(path):
+            refused[str(path)] = f"{name}: no such image or folder"
+        elif path.is_dir():
+            folder = images_folder(path)
+            parents.add(folder)
+            inside = scan_folder(folder, _USED)
+            if not inside.images:
+                refused[str(path)] = f"{name}: no images in this folder"
+            found.update(folder / image for image in inside.images)
+            for reason, files in inside.passed_over.items():
+                passed[reason] = (*passed.get(reason, ()), *(f"{name}/{file}" for file in files))
+        else:
+            parents.add(path.parent)
+            found.add(path)
+    if not found:
+        raise InputError(_none_readable(list(refused.values())))
+    root = Path(os.path.commonpath(parents))
+    images = (*sorted(refused), *sorted(path.relative_to(root).as_posix() for path in found))
+    return ImageFiles(root, images, refused, listing=Listing(images, passed))
+
+
+def _none_readable(reasons: Sequence[str]) -> str:
+    if len(reasons) > 1:
+        return f"none of {len(reasons)} images can be read; first {reasons[0]}"
+    return reasons[0] if reasons else "no images are named; give images, a folder or a pattern"
+
+
+def images_folder(folder: str | Path) -> Path:
+    """Return the folder of a scene folder's images: ``images/`` in it, or the folder itself."""
+    root = Path(folder)
+    return root / IMAGES if (root / IMAGES).is_dir() else root
+
+
+def _expanded(names: Sequence[str]) -> Iterator[str]:
+    """Replace lists and patterns by what they name; a name that exists as it is written is neither."""
+    for name in names:
+        if name.startswith(LIST) and not os.path.lexists(name):
+            yield from chain.from_iterable(map(_matches, _listed(Path(name.removeprefix(LIST)))))
+        else:
+            yield from _matches(name)
+
+
+def _matches(name: str) -> Sequence[str]:
+    if os.path.lexists(name) or not glob.has_magic(name):
+        return [name]
+    return glob.glob(name, recursive=True) or [name]  # noqa: PTH207 - absolute patterns too
+
+
+def _listed(path: Path) -> list[str]:
+    """Read the names in a file; they are relative to the working directory, or else to the file's folder."""
+    if not path.is_file():
+        raise MissingPathError(path, "list of images")
+    names = split_names(path.read_bytes())
+    if not names:
+        raise InputError(f"{path}: lists no images; expected a name per line")
+    return [name if os.path.lexists(name) else str(path.parent / name) for name in names]
+
+
+def split_names(data: bytes) -> list[str]:
+    """Split a list of file names, separated by NUL or by line feeds."""
+    names = data.split(b"\0") if b"\0" in data else data.removeprefix(b"\xef\xbb\xbf").splitlines()
+    return [os.fsdecode(name) for name in names if name.strip()]

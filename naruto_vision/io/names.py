@@ -1,0 +1,43 @@
+"""Names: one form for those that are compared, and output files that every file system takes."""
+
+import hashlib
+import re
+import unicodedata
+
+from naruto_vision.io.atomic import utf8
+
+_LONGEST = 200  # bytes; file systems take 255, and outputs add endings such as "_overlay.json"
+_NOT_UTF8 = re.compile("[\ud800-\udfff]")
+
+
+def label_name(text: str) -> str:
+    """Return the one form in which names are compared: Unicode NFC, no spaces around, bytes that are not UTF-8 escaped.
+
+    Example:
+        >>> label_name(" Zoe\u0308 ") == "Zo\u00eb"
+        True
+    """
+    return utf8(unicodedata.normalize("NFC", text).strip()).decode()
+
+
+def output_name(path: str, *, always: bool = False) -> str:
+    """Return a POSIX path whose last name is short and UTF-8; one that is changed ends in "~" and a hash of the whole.
+
+    Args:
+        path: Of an image or a stem, relative to the output folder.
+        always: Change it in any case, for names that differ only in case.
+
+    Example:
+        >>> output_name("a/b"), output_name("é" * 120)[94:]
+        ('a/b', 'é~bb658d82')
+    """
+    folder, slash, name = path.rpartition("/")
+    data = _NOT_UTF8.sub("_", name).encode()
+    if always or len(data) > _LONGEST or _NOT_UTF8.search(path):
+        name = f"{data[: _LONGEST - 9].decode(errors='ignore')}~{hashlib.sha256(utf8(path)).hexdigest()[:8]}"
+    return f"{_NOT_UTF8.sub('_', folder)}{slash}{name}"
+
+
+def longer_stems(scene: str) -> list[str]:
+    """Return the stems of a scene's outputs where its path without extension is taken, in order of preference."""
+    return [output_name(scene), output_name(scene, always=True)]

@@ -1,0 +1,37 @@
+"""Text of unknown origin (labels, paths, messages) for a terminal and for CSV files."""
+
+import re
+from collections.abc import Iterable
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_QUOTED = re.compile(r'[=+\-@\t]|.*[",\r\n]', re.DOTALL)
+
+
+def printable(text: str) -> str:
+    r"""Replace control characters, other than tabs and line feeds, by their escapes, which JSON has too.
+
+    A label or a path can thereby not move the cursor, change the title of a terminal, or reverse the text behind it.
+
+    Example:
+        >>> printable("red \x1b[31mhat")
+        'red \\u001b[31mhat'
+    """
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    r"""Return rows as CSV with line feeds: every text is kept as it is, so that programs read the same names again.
+
+    Text that a spreadsheet would take for a formula is quoted, as is text with commas, quotes or line ends.
+
+    Example:
+        >>> csv_text([["label", "count"], ["=1+1", -2]])
+        'label,count\n"=1+1",-2\n'
+    """
+    return "".join(",".join(map(_cell, row)) + "\n" for row in rows)
+
+
+def _cell(value: object) -> str:
+    if not isinstance(value, str):
+        return "" if value is None else str(value)
+    return '"' + value.replace('"', '""') + '"' if _QUOTED.match(value) else value
