@@ -16,7 +16,7 @@ from naruto_vision.modules.gathering import gather_lists
 from naruto_vision.modules.tuning import PassFigures, Tuner
 from naruto_vision.segmentation.detector import BoxDetector, boxes_from_edges
 
-_WARM_UP = 0.2  # fraction of steps with a rising learning rate
+_WARM_UP = 0.3  # fraction of steps with a rising learning rate
 
 
 def _adamw(parameters: ParamsT) -> Optimizer:
