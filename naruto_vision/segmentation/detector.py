@@ -108,12 +108,12 @@ class BoxDetector(nn.Module):
         if folder is not None:
             load_strictly(self, state, folder, self.backbone)
         elif weights is None:
-            from naruto_vision.encoders.timm_encoder import packaged_state
+            from naruto_vision.encoders.backbone import lite0_state
 
             body = self.fcos.backbone.body
             own = body.state_dict().keys()
             load_strictly(
-                body, {name: value for name, value in packaged_state().items() if name in own}, "", self.backbone
+                body, {name: value for name, value in lite0_state().items() if name in own}, "", self.backbone
             )
         for name, parameter in self.fcos.backbone.body.named_parameters():
             parameter.requires_grad_(name.startswith(_TRAINED) and ".bn" not in name)
