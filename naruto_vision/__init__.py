@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
     from naruto_vision.callbacks.tensorboard import LateTensorBoardLogger as LateTensorBoardLogger
     from naruto_vision.callbacks.tensorboard import SceneFigures as SceneFigures
     from naruto_vision.callbacks.tensorboard import TuningFigures as TuningFigures
+    from naruto_vision.data.box_data import BoxDataModule as BoxDataModule
     from naruto_vision.data.caption_data import CaptionDataModule as CaptionDataModule
     from naruto_vision.data.class_data import ClassDataModule as ClassDataModule
     from naruto_vision.data.gallery_data import GalleryDataModule as GalleryDataModule
@@ -52,6 +53,7 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
     from naruto_vision.metrics.evaluation import evaluate_scenes as evaluate_scenes
     from naruto_vision.metrics.scene_accuracy import SceneAccuracy as SceneAccuracy
     from naruto_vision.modules.clip_tuner import ContrastiveTuner as ContrastiveTuner
+    from naruto_vision.modules.region_tuner import RegionTuner as RegionTuner
     from naruto_vision.modules.sam_tuner import SegmenterTuner as SegmenterTuner
     from naruto_vision.modules.scene_retriever import SceneRetriever as SceneRetriever
     from naruto_vision.modules.wise_ft import WiseSweep as WiseSweep
@@ -68,6 +70,9 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
     from naruto_vision.records import Region as Region
     from naruto_vision.records import ScenePrediction as ScenePrediction
     from naruto_vision.segmentation.crops import CropConfig as CropConfig
+    from naruto_vision.segmentation.detector import BoxDetector as BoxDetector
+    from naruto_vision.segmentation.detector import BoxModel as BoxModel
+    from naruto_vision.segmentation.detector import DetectorPrompter as DetectorPrompter
     from naruto_vision.segmentation.generator import Segmenter as Segmenter
     from naruto_vision.segmentation.prompts import GridPrompter as GridPrompter
     from naruto_vision.segmentation.sam import SamModel as SamModel
@@ -79,6 +84,7 @@ _HOMES = {
     "callbacks.tensorboard": "LateTensorBoardLogger SceneFigures TuningFigures",
     "modules.wise_ft": "WiseSweep",
     "modules.zero_shot": "ZeroShotRetention",
+    "data.box_data": "BoxDataModule",
     "data.caption_data": "CaptionDataModule",
     "data.class_data": "ClassDataModule",
     "data.gallery_data": "GalleryDataModule",
@@ -102,6 +108,7 @@ _HOMES = {
     "metrics.evaluation": "evaluate_scenes",
     "metrics.scene_accuracy": "SceneAccuracy",
     "modules.clip_tuner": "ContrastiveTuner",
+    "modules.region_tuner": "RegionTuner",
     "modules.sam_tuner": "SegmenterTuner",
     "modules.scene_retriever": "SceneRetriever",
     "recognition.analyzer": "SceneAnalyzer",
@@ -110,6 +117,7 @@ _HOMES = {
     "recognition.result": "SceneResult",
     "records": "Identity LabelledBox Neighbour Prompt Region ScenePrediction",
     "segmentation.crops": "CropConfig",
+    "segmentation.detector": "BoxDetector BoxModel DetectorPrompter",
     "segmentation.generator": "Segmenter",
     "segmentation.prompts": "GridPrompter",
     "segmentation.sam": "SamModel",

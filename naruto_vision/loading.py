@@ -8,6 +8,7 @@ from naruto_vision.cli.trainer_args import RUN_CONFIG, SCENES_CONFIG, find_confi
 from naruto_vision.errors import MissingPathError
 from naruto_vision.gallery.info import encoder_config, list_gallery
 from naruto_vision.gallery.store import MANIFEST
+from naruto_vision.io.bundles import INFO
 
 if TYPE_CHECKING:
     from naruto_vision.recognition.analyzer import SceneAnalyzer
@@ -27,7 +28,7 @@ def load(
 
     Args:
         source: A folder that ``predict`` wrote (its own config is used); or a folder such as ``runs`` with ``gallery/``
-            and optionally ``clip/bundle``; or a gallery folder, whose recorded encoder is used.
+            and optionally ``clip/bundle`` and ``regions/bundle``; or a gallery folder, whose recorded encoder is used.
         config: The config for a folder of the last two kinds: a YAML file, or the name of a packaged one. A file
             of your own keeps its encoder.
         device: Device to compute on ("cpu", "cuda"); None takes a GPU if there is one.
@@ -65,7 +66,12 @@ def _config_of(source: Path, config: str) -> tuple[Path, dict[str, Any]]:
     encoder = None
     if config == SCENES_CONFIG:
         encoder = encoder_config(list_gallery(gallery).note)
-    return find_config(config), {"gallery": str(gallery), **({"encoder": encoder} if encoder else {})}
+    changes: dict[str, Any] = {"gallery": str(gallery), **({"encoder": encoder} if encoder else {})}
+    if config == SCENES_CONFIG and (source / "regions" / "bundle" / INFO).is_file():
+        prompter = {"class_path": "DetectorPrompter", "init_args": {"weights": str(source / "regions" / "bundle")}}
+        parts = {"prompter": prompter, "model": {"class_path": "BoxModel"}}
+        changes["segmenter"] = {"class_path": "Segmenter", "init_args": parts}
+    return find_config(config), changes
 
 
 def _build(path: Path, model: dict[str, Any], device: str | None, allow_imports: Sequence[str]) -> "SceneAnalyzer":

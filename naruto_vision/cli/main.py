@@ -236,7 +236,7 @@ def split(argv: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _run_trainer(command: str, argv: Sequence[str]) -> int:
-    from naruto_vision.cli.trainer_args import encoder_note, expand_argv, limit_threads, verb_help
+    from naruto_vision.cli.trainer_args import added_notes, expand_argv, limit_threads, verb_help
     from naruto_vision.cli.trainer_checks import as_typed, check_run, check_typed
 
     if _HELP & set(argv):
@@ -246,7 +246,7 @@ def _run_trainer(command: str, argv: Sequence[str]) -> int:
     expanded = expand_argv(command, argv)
     try:
         check_run(expanded)
-        if note := encoder_note(argv, expanded):
+        for note in added_notes(argv, expanded):
             logging.getLogger(__name__).info("%s", note)
         limit_threads()
         from naruto_vision.cli.trainer import run_cli  # imports torch and Lightning

@@ -14,6 +14,7 @@ _NEXT = {
         "predict DIR --model.segmenter.init_args.model.init_args.weights {bundle}",
         "segments scenes with it",
     ),
+    "RegionTuner": ("predict DIR", "names the characters in the regions that it finds"),
     "SceneRetriever": ("predict DIR{gallery}", "names the characters in a folder of scenes"),
 }
 """Module → the next command, and what it does."""

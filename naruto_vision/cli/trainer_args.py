@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from naruto_vision.errors import FormatError, InputError, MissingPathError
-from naruto_vision.io.bundles import config_path, packaged_configs
+from naruto_vision.io.bundles import INFO, config_path, packaged_configs
 from naruto_vision.io.machine import allowed_cpus
 from naruto_vision.io.yaml_files import check_yaml, read_yaml
 
@@ -27,7 +27,7 @@ _LOG = logging.getLogger(__name__)
 SCENES_CONFIG, GALLERY_CONFIG = "scenes.yaml", "gallery.yaml"
 RUN_CONFIG = "config.yaml"
 """The whole config of a ``predict``, beside its results."""
-GALLERY, TUNED = "runs/gallery", "runs/clip/bundle"
+GALLERY, TUNED, REGIONS = "runs/gallery", "runs/clip/bundle", "runs/regions/bundle"
 """The gallery that ``SCENES_CONFIG`` names, and the encoder that is tuned for the next one."""
 
 PLUGINS = "naruto_vision.plugins"
@@ -259,7 +259,24 @@ def expand_argv(command: str, argv: Sequence[str]) -> list[str]:
     else:
         names = {option.flag for option in short_options(command)}
         expanded = [_lengthen(each) if each.partition("=")[0] in names else each for each in expanded]
-    return [command, *expanded, *(recorded_encoder(expanded) if command != "fit" else ())]
+    return [command, *expanded, *learnt_regions(expanded), *(recorded_encoder(expanded) if command != "fit" else ())]
+
+
+def _is_packaged(argv: Sequence[str]) -> bool:
+    packaged = [config_path(name) for name in (SCENES_CONFIG, GALLERY_CONFIG)]
+    configs = [Path(value).resolve() for value in _values(_CONFIG_OPTIONS, argv)]
+    return len(configs) == 1 and configs[0] in packaged
+
+
+def learnt_regions(argv: Sequence[str]) -> list[str]:
+    """Return the options of the detector that ``regions.yaml`` trained, for a packaged config and no other segmenter."""
+    if not (Path(REGIONS) / INFO).is_file() or any(word.startswith("--model.segmenter") for word in argv):
+        return []
+    if not _is_packaged(argv):
+        return []
+    key = "--model.segmenter.init_args"
+    weights = f"{key}.prompter.init_args.weights={REGIONS}"
+    return [f"{key}.prompter=DetectorPrompter", weights, f"{key}.model=BoxModel"]
 
 
 def _with_encoder(argv: Sequence[str]) -> Iterator[str]:
@@ -280,9 +297,7 @@ def _with_encoder(argv: Sequence[str]) -> Iterator[str]:
 
 def recorded_encoder(argv: list[str]) -> list[str]:
     """Return the options of the encoder that the gallery records, for a packaged config and no other encoder."""
-    packaged = [config_path(name) for name in (SCENES_CONFIG, GALLERY_CONFIG)]
-    configs = [Path(value).resolve() for value in _values(_CONFIG_OPTIONS, argv)]
-    if len(configs) != 1 or configs[0] not in packaged or any(each.startswith("--model.encoder") for each in argv):
+    if not _is_packaged(argv) or any(each.startswith("--model.encoder") for each in argv):
         return []
     gallery = Path([GALLERY, *_values(_GALLERY_OPTIONS, argv)][-1])
     if not gallery.is_dir():
@@ -292,15 +307,16 @@ def recorded_encoder(argv: list[str]) -> list[str]:
     return encoder_options(list_gallery(gallery).note)
 
 
-def encoder_note(argv: Sequence[str], expanded: Sequence[str]) -> str:
-    """Say which encoder ``recorded_encoder`` has added to what was typed; empty if none."""
+def added_notes(argv: Sequence[str], expanded: Sequence[str]) -> Iterator[str]:
+    """Say what ``recorded_encoder`` and ``learnt_regions`` have added to what was typed."""
+    if REGIONS in "".join(expanded) and not any(REGIONS in word for word in argv):
+        yield f"regions are found by {REGIONS}; --mask-weights tiny-sam segments instead"
     options = [word for word in expanded if word.startswith("--model.encoder")]
-    if not options or any(word.startswith(("--model.encoder", "--encoder")) for word in argv):
-        return ""
-    unused = f"; {TUNED} is not used: enrol again to use it" if Path(TUNED).exists() else ""
-    unused = "" if any(TUNED in option for option in options) else unused
-    gallery = [GALLERY, *_values(_GALLERY_OPTIONS, expanded)][-1]
-    return f"using the encoder recorded in {gallery}: {' '.join(options)}{unused}"
+    if options and not any(word.startswith(("--model.encoder", "--encoder")) for word in argv):
+        unused = f"; {TUNED} is not used: enrol again to use it" if Path(TUNED).exists() else ""
+        unused = "" if any(TUNED in option for option in options) else unused
+        gallery = [GALLERY, *_values(_GALLERY_OPTIONS, expanded)][-1]
+        yield f"using the encoder recorded in {gallery}: {' '.join(options)}{unused}"
 
 
 def _expand_predict(argv: list[str]) -> list[str]:

@@ -112,6 +112,8 @@ class SceneRetriever(pl.LightningModule):
         self.segmenter = segmenter
         if segmenter is not None and isinstance(segmenter.model, nn.Module):
             self.promptable = segmenter.model.eval()  # registered here so that it moves with the module
+        if isinstance(detector := getattr(getattr(segmenter, "prompter", None), "detector", None), nn.Module):
+            self.detector = detector.eval()
         self.gallery = gallery
         self.crop = crop or CropConfig()
         self.more_crops = tuple(more_crops)

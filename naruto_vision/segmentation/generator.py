@@ -176,7 +176,7 @@ class Segmenter:
         """64 hexadecimal digits that change with the model, the prompter or any threshold."""
         facts = {
             "model": self.model.fingerprint,
-            "prompter": f"{type(self.prompter).__name__} {vars(self.prompter)}",
+            "prompter": f"{type(self.prompter).__name__} {getattr(self.prompter, 'fingerprint', vars(self.prompter))}",
             "thresholds": repr(self.thresholds),
             "keep": repr(self.keep),
         }

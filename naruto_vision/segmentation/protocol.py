@@ -59,9 +59,10 @@ class Prompts:
     names: tuple[str, ...] = ()
     masks: NDArray[np.float32] | None = None
     multimask: bool = True
+    scores: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
-        rows = (self.points, self.labels, self.boxes, self.masks)
+        rows = (self.points, self.labels, self.boxes, self.masks, self.scores)
         lengths = {len(each) for each in rows if each is not None}
         if len(lengths) != 1 or self.points.shape[:2] != self.labels.shape:
             msg = f"prompts: points {self.points.shape} and labels {self.labels.shape} do not match"

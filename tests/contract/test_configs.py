@@ -42,6 +42,13 @@ OVERRIDES: dict[str, dict[str, str]] = {
         "--data.root": "{folder}/captions",
         "--data.num_workers": "0",
     },
+    "regions.yaml": {
+        "--model.model.init_args.weights": "random",
+        "--model.model.init_args.image_size": "64",
+        "--model.bundle_dir": "{folder}/regions",
+        "--data.root": "{folder}/world/scenes/test",
+        "--data.batch_size": "1",
+    },
     "sam.yaml": {
         "--model.bundle_dir": "{folder}/segmenter",
         "--data.train.init_args.count": "2",

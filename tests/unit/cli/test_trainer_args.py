@@ -14,7 +14,7 @@ from naruto_vision.cli.trainer_args import (
     SHORT_OPTIONS,
     TUNED,
     VERBS,
-    encoder_note,
+    added_notes,
     expand_argv,
     find_config,
 )
@@ -216,9 +216,7 @@ def _gallery(folder: Path, note: dict[str, object]) -> str:
     return str(folder)
 
 
-def test_a_gallery_brings_its_encoder(
-    scenes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_gallery_brings_its_encoder(scenes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     recipe = {"kind": "clip", "model": "tiny-clip", "pretrained": None}
     _gallery(tmp_path / GALLERY, {"encoder": recipe})
@@ -240,8 +238,8 @@ def test_a_gallery_brings_its_encoder(
     (tmp_path / "own.yaml").write_text("model: {}\n", encoding="utf-8")
     assert option not in expand_argv("test", ["--config", "own.yaml"])
     (tmp_path / TUNED).mkdir(parents=True)
-    assert f"{TUNED} is not used: enrol again" in encoder_note([scenes], expand_argv("predict", [scenes]))
-    assert encoder_note(["--encoder", "tiny-clip"], own) == ""
+    assert f"{TUNED} is not used: enrol again" in "".join(added_notes([scenes], expand_argv("predict", [scenes])))
+    assert not list(added_notes(["--encoder", "tiny-clip"], own))
 
 
 def test_the_config_names_the_gallery_and_the_encoder_that_are_looked_for() -> None:

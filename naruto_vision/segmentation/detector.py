@@ -1,0 +1,252 @@
+"""Regions from a class-agnostic box detector: FCOS over the pyramid of a pretrained backbone.
+
+The detector is learnt from boxes of the user's own series. Its boxes prompt any promptable model, or are regions
+themselves (``BoxModel``).
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import timm
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torchvision.models.detection import FCOS
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.ops import FeaturePyramidNetwork
+from typing_extensions import override
+
+from naruto_vision.errors import FormatError, InputError
+from naruto_vision.io.bundles import INFO, bundle_path, load_bundle, load_strictly, model_fingerprint, save_bundle
+from naruto_vision.records import Box, ImageArray
+from naruto_vision.segmentation.protocol import (
+    FullMask,
+    MaskPredictions,
+    MaskThresholds,
+    PromptableModel,
+    Prompter,
+    Prompts,
+    SceneEmbedding,
+)
+
+KIND = "detector"
+RANDOM = "random"
+STRIDES = (8, 16, 32)
+SCALES = (0.6, 0.7, 0.8, 0.9, 1.1, 1.2, 1.4, 1.0)
+"""Training draws one of these for each batch; the last is that of inference, as torchvision reads such a list."""
+_WIDEST = 16 / 9  # a longer image is scaled down further, so that panoramas do not take all memory
+_TRAINED = ("blocks.4.2.", "blocks.5.", "blocks.6.")  # of the backbone; with more, few images teach it less
+_CHANNELS = 96
+_LOWEST = 0.05  # scores below are noise, and slow down the suppression of duplicates
+
+
+class _Pyramid(nn.Module):
+    """A backbone's feature maps at three strides, brought to one number of channels."""
+
+    out_channels = _CHANNELS
+
+    def __init__(self, backbone: str) -> None:
+        super().__init__()
+        self.body = timm.create_model(backbone, features_only=True, out_indices=(2, 3, 4))
+        self.neck = FeaturePyramidNetwork(self.body.feature_info.channels(), _CHANNELS)
+
+    def forward(self, pixels: Tensor) -> "OrderedDict[str, Tensor]":
+        maps: OrderedDict[str, Tensor] = self.neck(
+            OrderedDict((str(level), one) for level, one in enumerate(self.body(pixels)))
+        )
+        return maps
+
+
+class BoxDetector(nn.Module):
+    """Finds boxes of one kind of object, whatever the training boxes hold (faces, whole figures).
+
+    Args:
+        weights: A bundle that ``fit --config regions.yaml`` wrote; None takes the packaged ImageNet backbone under
+            untrained heads, for training; ``random`` takes no weights at all.
+        image_size: Shorter side in pixels to which images are scaled; a bundle has its own.
+
+    Attributes:
+        threshold: Least score of a box, in [0, 1], chosen on validation images.
+
+    Raises:
+        MissingPathError: If there is no such bundle.
+        FormatError: If the bundle is of another kind or architecture.
+    """
+
+    backbone = "tf_efficientnet_lite0"
+
+    def __init__(self, weights: str | None = None, *, image_size: int = 288) -> None:
+        super().__init__()
+        self.threshold = 0.3
+        folder = None if weights in (None, RANDOM) else bundle_path(weights)
+        state: Mapping[str, Tensor] = {}
+        if folder is not None:
+            state, info = load_bundle(folder, KIND)
+            facts = (info.get("architecture"), info.get("image_size"), info.get("threshold"))
+            if facts[0] != self.backbone or not isinstance(facts[1], int) or not isinstance(facts[2], float):
+                raise FormatError(folder / INFO, f"a detector over {self.backbone}", repr(facts))
+            image_size, self.threshold = facts[1], facts[2]
+        if image_size < 64:
+            msg = f"detector: expected image_size >= 64, found {image_size}"
+            raise InputError(msg)
+        self.image_size = image_size
+        self.fcos = FCOS(
+            _Pyramid(self.backbone),
+            num_classes=1,
+            min_size=[round(scale * image_size) for scale in SCALES],
+            max_size=round(image_size * max(SCALES) * _WIDEST),
+            image_mean=[127 / 255] * 3,  # what the backbone was trained with
+            image_std=[128 / 255] * 3,
+            anchor_generator=AnchorGenerator(tuple((stride,) for stride in STRIDES), ((1.0,),) * len(STRIDES)),
+            score_thresh=_LOWEST,
+            nms_thresh=0.5,
+        )
+        if folder is not None:
+            load_strictly(self, state, folder, self.backbone)
+        elif weights is None:
+            from naruto_vision.encoders.backbone import lite0_state
+
+            body = self.fcos.backbone.body
+            own = body.state_dict().keys()
+            load_strictly(
+                body, {name: value for name, value in lite0_state().items() if name in own}, "", self.backbone
+            )
+        for name, parameter in self.fcos.backbone.body.named_parameters():
+            parameter.requires_grad_(name.startswith(_TRAINED) and ".bn" not in name)
+
+    @override
+    def train(self, mode: bool = True) -> "BoxDetector":
+        """Set the mode; the backbone's batch norms keep the statistics of the images that it was pretrained on."""
+        super().train(mode)
+        self.fcos.backbone.body.eval()
+        return self
+
+    def losses(self, images: Sequence[Tensor], boxes: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Compute the parts of the loss: images (3, H, W), float32, in [0, 1]; boxes (N, 4), edges x1 y1 x2 y2."""
+        targets = [
+            {"boxes": one, "labels": torch.zeros(len(one), dtype=torch.int64, device=one.device)} for one in boxes
+        ]
+        parts: dict[str, Tensor] = self.fcos(list(images), targets)
+        return parts
+
+    @torch.no_grad()
+    def detect(self, image: ImageArray, threshold: float | None = None) -> tuple[list[Box], NDArray[np.float32]]:
+        """Find the boxes of an image (H, W, 3), uint8, RGB, best first, in inclusive pixels, with their scores (N,)."""
+        height, width = image.shape[:2]
+        scale = min(1.0, self.image_size / min(height, width))
+        longest = self.image_size * _WIDEST / max(height, width)
+        scale = min(scale, longest)
+        small = image
+        if scale < 1:  # averaged, where torchvision's own resizing would leave out pixels
+            size = (max(1, round(width * scale)), max(1, round(height * scale)))
+            small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        device = next(self.parameters()).device
+        found = self.fcos([to_tensor(small).to(device)])[0]
+        keep = found["scores"] >= (self.threshold if threshold is None else threshold)
+        grow = np.array([width / small.shape[1], height / small.shape[0]] * 2)
+        edges = found["boxes"][keep].cpu().double().numpy() * grow
+        return boxes_from_edges(edges, height, width), found["scores"][keep].float().cpu().numpy()
+
+    @property
+    def fingerprint(self) -> str:
+        """64 hexadecimal digits that change with the architecture, the threshold or any weight."""
+        return model_fingerprint(self.describe(), self.state_dict())
+
+    def describe(self) -> dict[str, Any]:
+        """Return the JSON values that, with the weights, determine the boxes."""
+        return {"architecture": self.backbone, "image_size": self.image_size, "threshold": self.threshold}
+
+    def save(self, folder: str | Path, **facts: Any) -> None:
+        """Write a bundle, with further JSON values."""
+        save_bundle(folder, self.state_dict(), {"kind": KIND, **self.describe(), **facts})
+
+
+def to_tensor(image: ImageArray) -> Tensor:
+    """Turn an image (H, W, 3), uint8, into a tensor (3, H, W), float32, in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float() / 255
+
+
+def boxes_from_edges(edges: NDArray[np.float64], height: int, width: int) -> list[Box]:
+    """Round edges (N, 4), x1 y1 x2 y2, to inclusive pixels of an image; a box has at least one pixel."""
+    boxes = []
+    for x1, y1, x2, y2 in np.rint(edges).astype(int).tolist():
+        left, top = min(max(x1, 0), width - 1), min(max(y1, 0), height - 1)
+        boxes.append((left, top, min(max(x2 - 1, left), width - 1), min(max(y2 - 1, top), height - 1)))
+    return boxes
+
+
+class DetectorPrompter(Prompter):
+    """Prompts with the boxes of a detector.
+
+    Args:
+        weights: The detector's bundle.
+        threshold: Least score of a box, in [0, 1]; None takes the one that was chosen on validation images.
+
+    Raises:
+        MissingPathError: If there is no such bundle.
+        FormatError: If the bundle is of another kind.
+    """
+
+    def __init__(self, weights: str = "runs/regions/bundle", threshold: float | None = None) -> None:
+        self.detector = BoxDetector(weights).eval()
+        self.threshold = self.detector.threshold if threshold is None else threshold
+
+    @property
+    def fingerprint(self) -> str:
+        """Digits that change with the weights or the threshold."""
+        return f"{self.detector.fingerprint} {self.threshold}"
+
+    def __call__(self, image: ImageArray) -> Prompts:
+        """Return one box per object found in an image (H, W, 3), best first, with its score."""
+        boxes, scores = self.detector.detect(image, self.threshold)
+        names = tuple("box " + ",".join(map(str, box)) for box in boxes)
+        rows = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
+        nothing = np.zeros((len(boxes), 0, 2), np.float32), np.zeros((len(boxes), 0), np.int64)
+        return Prompts(*nothing, rows, names, scores=scores)
+
+
+class BoxModel(PromptableModel):
+    """Answers a box prompt with the box itself: regions of a prompter's boxes, without a mask model.
+
+    Example:
+        >>> import naruto_vision as nv
+        >>> import numpy as np
+        >>> from naruto_vision.segmentation.prompts import BoxPrompter
+        >>> segmenter = nv.Segmenter(BoxPrompter([(2, 3, 29, 30)]), nv.BoxModel())
+        >>> [region.box for region in segmenter(np.zeros((40, 60, 3), np.uint8))]
+        [(2, 3, 29, 30)]
+    """
+
+    thresholds = MaskThresholds(predicted_iou=0.0, stability=0.0)
+    fingerprint = "boxes"
+
+    @override
+    def embed(self, image: ImageArray) -> SceneEmbedding:
+        """Return an embedding without features: only the size of an image (H, W, 3)."""
+        return SceneEmbedding(None, image.shape[:2], image.shape[:2])
+
+    @override
+    def predict_masks(
+        self, embedding: SceneEmbedding, prompts: Prompts, above: float, batch: int | None = None
+    ) -> Iterator[MaskPredictions]:
+        """Yield the boxes whose score is above a threshold, in place of logits (M, 4)."""
+        if prompts.boxes is None:
+            msg = "BoxModel: expected box prompts (DetectorPrompter), found points; use SamModel for these"
+            raise InputError(msg)
+        scores = np.ones(len(prompts.boxes), np.float32) if prompts.scores is None else prompts.scores
+        kept = torch.from_numpy(np.flatnonzero(scores > above))
+        yield MaskPredictions(kept, torch.from_numpy(prompts.boxes)[kept], torch.from_numpy(scores)[kept])
+
+    @override
+    def full_masks(
+        self, logits: Tensor, embedding: SceneEmbedding, stability: float, offset: float
+    ) -> Iterator[FullMask]:
+        """Yield a full mask for each box."""
+        height, width = embedding.original_size
+        for index, (x1, y1, x2, y2) in enumerate(logits.round().int().tolist()):
+            box = max(x1, 0), max(y1, 0), min(x2, width - 1), min(y2, height - 1)
+            yield FullMask(index, box, np.ones((box[3] - box[1] + 1, box[2] - box[0] + 1), np.bool_), 1.0)
