@@ -269,7 +269,7 @@ def _is_packaged(argv: Sequence[str]) -> bool:
 
 
 def learnt_regions(argv: Sequence[str]) -> list[str]:
-    """Return the options of the detector that ``regions.yaml`` trained, for a packaged config and no other segmenter."""
+    """Return the options of the detector that ``regions.yaml`` trained, for a packaged config without a segmenter."""
     if not (Path(REGIONS) / INFO).is_file() or any(word.startswith("--model.segmenter") for word in argv):
         return []
     if not _is_packaged(argv):
