@@ -72,9 +72,17 @@ class BoxDetector(nn.Module):
     Attributes:
         threshold: Least score of a box, in [0, 1], chosen on validation images.
 
+    Example:
+        >>> import naruto_vision as nv
+        >>> detector = nv.BoxDetector("random", image_size=64).eval()
+        >>> boxes, scores = detector.detect(np.zeros((48, 64, 3), np.uint8))
+        >>> len(boxes) == len(scores)
+        True
+
     Raises:
         MissingPathError: If there is no such bundle.
         FormatError: If the bundle is of another kind or architecture.
+        InputError: If ``image_size`` is below 64.
     """
 
     backbone = "tf_efficientnet_lite0"
@@ -186,6 +194,11 @@ class DetectorPrompter(Prompter):
         weights: The detector's bundle.
         threshold: Least score of a box, in [0, 1]; None takes the one that was chosen on validation images.
 
+    Example:
+        >>> import naruto_vision as nv
+        >>> prompter = nv.DetectorPrompter("runs/regions/bundle")  # doctest: +SKIP
+        >>> segmenter = nv.Segmenter(prompter, nv.BoxModel())  # doctest: +SKIP
+
     Raises:
         MissingPathError: If there is no such bundle.
         FormatError: If the bundle is of another kind.
@@ -215,14 +228,15 @@ class BoxModel(PromptableModel):
     Example:
         >>> import naruto_vision as nv
         >>> import numpy as np
-        >>> from naruto_vision.segmentation.prompts import BoxPrompter
-        >>> segmenter = nv.Segmenter(BoxPrompter([(2, 3, 29, 30)]), nv.BoxModel())
-        >>> [region.box for region in segmenter(np.zeros((40, 60, 3), np.uint8))]
+        >>> segmenter = nv.Segmenter(nv.DetectorPrompter("runs/regions/bundle"), nv.BoxModel())  # doctest: +SKIP
+        >>> [region.box for region in segmenter(np.zeros((40, 60, 3), np.uint8))]  # doctest: +SKIP
         [(2, 3, 29, 30)]
     """
 
-    thresholds = MaskThresholds(predicted_iou=0.0, stability=0.0)
     fingerprint = "boxes"
+
+    def __init__(self) -> None:
+        self.thresholds = MaskThresholds(predicted_iou=0.0, stability=0.0)
 
     @override
     def embed(self, image: ImageArray) -> SceneEmbedding:

@@ -19,10 +19,11 @@ RECORDS = {"Identity", "LabelledBox", "Neighbour", "Prompt", "Region", "ScenePre
 PARTS = {
     *("ClipEncoder", "ClipEnsemble", "CropConfig", "DinoEncoder", "EnrollmentConfig", "EnsembleEncoder", "Gallery"),
     *("GalleryRow", "GridPrompter", "Int8Encoder", "MergeConfig", "OverlayConfig", "SamModel", "SceneAnalyzer"),
-    *("SceneResult", "Segmenter", "TimmEncoder"),
+    *("SceneResult", "Segmenter", "TimmEncoder", "BoxDetector", "BoxModel", "DetectorPrompter"),
 }
 TRAINING = {
     *(
+        "BoxDataModule",
         "CaptionDataModule",
         "ClassDataModule",
         "CocoMasks",
@@ -32,6 +33,7 @@ TRAINING = {
     ),
     *(
         "MaskData",
+        "RegionTuner",
         "SceneFigures",
         "SceneReportCallback",
         "SceneRetriever",

@@ -97,7 +97,7 @@ def test_each_run_is_a_row_with_its_best_figures(folder: Path) -> None:
     assert "test/object_accuracy" in events("scenes/version_1").Tags()["scalars"]
     assert [settings(events(f"scenes/version_{k}"))["command"] for k in (0, 1)] == ["predict", "test"]
     gallery = settings(events("gallery/version_0"))
-    assert gallery["search_decision"] == "vote"
+    assert gallery["search_decision"] == "auto"
     assert "learning_rate" not in gallery
 
 
