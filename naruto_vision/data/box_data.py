@@ -140,6 +140,9 @@ class BoxDataModule(pl.LightningDataModule):
         folder, items = train
         if valid is None:
             held = [k * _BLOCKS // max(1, len(items)) % _EVERY == _EVERY - 1 for k in range(len(items))]
+            held = (
+                held if any(held) else [k == len(items) - 1 for k in range(len(items))]
+            )  # of fewer than five the last
             valid = folder, [item for item, out in zip(items, held, strict=True) if out]
             items = [item for item, out in zip(items, held, strict=True) if not out]
         if self.limit is not None and self.limit < len(items):

@@ -46,7 +46,7 @@ OVERRIDES: dict[str, dict[str, str]] = {
         "--model.model.init_args.weights": "random",
         "--model.model.init_args.image_size": "64",
         "--model.bundle_dir": "{folder}/regions",
-        "--data.root": "{folder}/world/scenes/test",
+        "--data.root": "{folder}/boxes",
         "--data.batch_size": "1",
     },
     "sam.yaml": {
@@ -157,6 +157,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     files = [path.name for path in sorted((root / "world" / "train").glob("*.jpg"))]
     (root / "captions").symlink_to(root / "world" / "train")
     (root / "captions" / "captions.csv").write_text("path,text\n" + "".join(f"{name},a face\n" for name in files))
+    (root / "boxes").mkdir()
+    (root / "boxes" / "train").symlink_to(root / "world" / "scenes" / "test")
+    (root / "boxes" / "valid").symlink_to(root / "world" / "scenes" / "valid")
     ClipEncoder("tiny-clip", "random").save(root / "tiny-clip")
     SamModel("tiny-sam").save(root / "tiny-sam")
     dino = DinoEncoder("vit_tiny_patch16_224", "random", image_size=32)
@@ -200,6 +203,7 @@ def test_a_scene_config_builds_its_gallery_too(
         "captions.yaml",
         "sam.yaml",
         "sam-again.yaml",
+        "regions.yaml",
         "clip.yaml",
         "clip-photos.yaml",
         "clip-reference.yaml",

@@ -1,0 +1,65 @@
+"""Regions learnt from boxes: from labelled scenes to the regions that predict names."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import naruto_vision as nv
+from naruto_vision.cli.main import main
+from naruto_vision.segmentation.detector import BoxDetector
+
+QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.logger=false"]
+
+
+def _scenes(folder: Path, count: int) -> None:
+    (folder / "images").mkdir(parents=True)
+    truth = {}
+    for k in range(count):
+        image = np.zeros((72, 96, 3), np.uint8)
+        image[20:60, 10 + k : 50 + k] = (200, 40, 40)
+        Image.fromarray(image).save(folder / "images" / f"{k}.png")
+        truth[f"{k}.png"] = [{"bbox": [10 + k, 20, 49 + k, 59], "label": "red"}]
+    (folder / "gt.json").write_text(json.dumps(truth))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    _scenes(tmp_path / "scenes", 10)
+    for label, colour in (("red", (200, 40, 40)), ("blue", (40, 40, 200))):
+        (tmp_path / "cast" / label).mkdir(parents=True)
+        for k in range(3):
+            Image.fromarray(np.full((24, 24 + k, 3), colour, np.uint8)).save(tmp_path / "cast" / label / f"{k}.png")
+    enrol = ["--data.root=cast", "--encoder=tiny-clip", "--data.num_workers=0"]
+    assert main(["fit", "--config=gallery.yaml", *enrol, *QUIET]) == 0
+
+
+@pytest.mark.usefixtures("here")
+def test_learnt_boxes_become_the_regions_of_predict(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--model.model.init_args.weights=random", "--model.model.init_args.image_size=64"]
+    steps = ["--trainer.max_steps=2", "--data.batch_size=2"]
+    assert main(["fit", "--config=regions.yaml", "--data.root=scenes", *options, *steps, *QUIET]) == 0
+    assert "next: `naruto-vision predict DIR`" in capsys.readouterr().err
+    detector = BoxDetector("runs/regions/bundle")
+    detector.threshold = 0.0  # two steps teach nothing; every box counts
+    detector.save("runs/regions/bundle")
+    assert main(["predict", "scenes", "--data.num_workers=0", *QUIET]) == 0
+    assert "regions are found by runs/regions/bundle" in capsys.readouterr().err
+    lines = [json.loads(line) for line in Path("runs/scenes/predictions.jsonl").read_text().splitlines()]
+    regions = [region for line in lines for region in line["regions"]]
+    assert regions
+    assert all(region["prompt"].startswith("box ") for region in regions)
+    assert [r.box for r in nv.load("runs").analyze("scenes/images/0.png").regions] == [
+        tuple(region["bbox"]) for region in lines[0]["regions"]
+    ]
+
+
+@pytest.mark.usefixtures("here")
+def test_another_segmenter_is_used_instead_where_it_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    BoxDetector("random", image_size=64).save("runs/regions/bundle")
+    assert main(["predict", "scenes/images/0.png", "--mask-weights=tiny-sam", "--data.num_workers=0", *QUIET]) == 0
+    assert "runs/regions/bundle" not in capsys.readouterr().err
+    assert '"prompt":"point' in Path("runs/scenes/predictions.jsonl").read_text()
