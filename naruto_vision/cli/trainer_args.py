@@ -165,7 +165,7 @@ VERBS = {
             "fit --config gallery.yaml --data.root data --data.valid data/scenes/valid",
             "fit --config sam.yaml --ckpt_path last",
         ),
-        ("clip", "captions", "gallery", "sam", "pretrain", "scenes-vitb", "scenes-dinov2"),
+        ("clip", "captions", "gallery", "regions", "sam", "pretrain", "scenes-vitb", "scenes-dinov2"),
         (("clip*.yaml, captions.yaml", _TUNING), ("gallery.yaml, scenes*.yaml", _ENROL), ("sam.yaml", _MASKS)),
     ),
     "validate": Verb(
