@@ -99,7 +99,7 @@ class SceneWriterCallback(BasePredictionWriter):
         self._scenes, self._truth, self._whole = dataset.scenes, dataset.truth_path, dataset.folder is not None
         self._scenes = dataset.scenes
         if trainer.is_global_zero and (absent := len(self._writer.absent)):
-            text = "%d scenes in %s are no longer in %s: their results are kept, and not counted"
+            text = "%d other scenes in %s are not in %s: their results are kept, and not counted"
             _LOG.info(text, absent, self.out, dataset.images)
         if trainer.is_global_zero and (done := self._count_done()):
             again = "use another --out to search them again" if done == len(self._scenes) else "the others are searched"

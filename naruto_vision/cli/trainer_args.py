@@ -200,7 +200,7 @@ VERBS = {
         ),
         (
             "predict my_scenes",
-            "predict my_scenes --gallery runs/gallery --out runs/mine --threshold 0.8 --top-k 2",
+            "predict my_scenes --gallery runs/gallery --out runs/mine --top-k 2",
             "predict shots/*.jpg more_shots",
         ),
         ("scenes",),
@@ -316,7 +316,9 @@ def added_notes(argv: Sequence[str], expanded: Sequence[str]) -> Iterator[str]:
         unused = f"; {TUNED} is not used: enrol again to use it" if Path(TUNED).exists() else ""
         unused = "" if any(TUNED in option for option in options) else unused
         gallery = [GALLERY, *_values(_GALLERY_OPTIONS, expanded)][-1]
-        yield f"using the encoder recorded in {gallery}: {' '.join(options)}{unused}"
+        named = [word.partition("=")[2].rpartition(".")[2] or word for word in options[:1]]
+        named += [word.partition("=")[2] for word in options[1:] if ".model=" in word]
+        yield f"using the encoder recorded in {gallery}: {' '.join(named)}{unused}"
 
 
 def _expand_predict(argv: list[str]) -> list[str]:

@@ -44,6 +44,10 @@ def check_typed(command: str, argv: Sequence[str]) -> None:
     """Refuse what is wrong in any config: a config without its option, misspelt options, missing and wrong values."""
     if argv and not argv[0].startswith("-") and command != "predict":
         raise InputError(f"{argv[0]}: expected an option first; {_first(command, argv[0])}")
+    named = any(re.match(r"--?c|--h|--model|--[\w.]*(help|print)", word) for word in argv)
+    if command != "predict" and argv and not named:
+        msg = f"{command}: expected --config FILE, such as {_NEEDS[command][2]}; `naruto-vision configs` lists them"
+        raise InputError(msg)
     verb = VERBS[command]
     grouped = [option for _, group in verb.groups for option in group]
     options = {option.flag: option for option in (*verb.options, *grouped, *short_options(command))}

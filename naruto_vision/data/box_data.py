@@ -22,6 +22,7 @@ from naruto_vision.data.store import Sample, TableLoader, TableQuarantine, read_
 from naruto_vision.data.tables import Split
 from naruto_vision.errors import InputError
 from naruto_vision.io.images import list_images, read_image
+from naruto_vision.io.inputs import images_folder
 from naruto_vision.records import Box, ImageArray, LabelledImage
 from naruto_vision.segmentation.detector import to_tensor
 
@@ -194,7 +195,7 @@ def _read_split(root: Path, split: Split) -> tuple[Path, list[tuple[str, tuple[B
     """Return the images' folder, and the images with their boxes, sorted by name; None if there are no boxes."""
     scenes = [base for base in (root / split, root) if (base / "gt.json").is_file()]
     if scenes and (split == "train" or scenes[0] != root):
-        folder = scenes[0] / "images"
+        folder = images_folder(scenes[0])
         truth, listed = read_gt(scenes[0] / "gt.json"), set(list_images(folder))
         rows = [(name, tuple(box.box for box in boxes)) for name, boxes in sorted(truth.items()) if name in listed]
         return folder, rows

@@ -24,6 +24,7 @@ import yaml
 from naruto_vision.errors import FormatError, InputError, JsonError
 from naruto_vision.geometry import Mask, mask_from_rle, rle_from_mask, xyxy_from_mask
 from naruto_vision.io.images import MAX_PIXELS, SUFFIXES
+from naruto_vision.io.typed_json import require_regular
 
 T = TypeVar("T")
 BoxFormat: TypeAlias = Literal["COCO", "YOLO", "Pascal VOC", "Label Studio", "CSV"]
@@ -73,6 +74,7 @@ class Parsed:
 
 def read_bounded(path: Path, most: int = _MAX_PART) -> bytes:
     """Read a whole file; FormatError if it is larger than such files are."""
+    require_regular(path)
     size = path.stat().st_size
     if size > most:
         raise FormatError(path, f"annotations of at most {most >> 20} MiB", f"{size >> 20} MiB")
@@ -81,6 +83,7 @@ def read_bounded(path: Path, most: int = _MAX_PART) -> bytes:
 
 def json_format(path: Path) -> BoxFormat | None:
     """Tell by its first bytes which annotations a JSON file has; None for other content."""
+    require_regular(path)
     with path.open("rb") as file:
         start = file.read(_SNIFFED).removeprefix(b"\xef\xbb\xbf").lstrip()
     if start.startswith(b"{") and _COCO.search(start):

@@ -60,6 +60,9 @@ def read_csv(path: Path, *, strict: bool = False) -> Iterator[tuple[int, list[st
         text, skipped = text[marked.end() :], 1
     separator = marked[1] if marked else _separator(text)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=strict)
+    if text.count('"') % 2:
+        opened = max(k for k, line in enumerate(text.split("\n"), start=1) if line.count('"') % 2)
+        raise FormatError(path, "quotes in pairs", f"one that is not closed in line {opened + skipped} or before")
     try:
         for values in filter(any, ([value.strip() for value in row] for row in reader)):
             yield reader.line_num + skipped, values
@@ -153,6 +156,8 @@ def read_class_folders(folder: str | Path, rules: ReadRules | None = None) -> Cl
     if not names:
         msg = f"{folder}: no class folders in it; expected one folder per class with its images"
         raise InputError(msg)
+    if blank := [name for name in names if not label_name(name)]:
+        raise FormatError(folder, "folders that are named after their class", f"one named {blank[0]!r}", "rename it")
     listing = scan_folder(folder)
     rows = [SourceRow(path, (path.partition("/")[0],) if "/" in path else ()) for path in listing.images]
     return build_table(folder, rows, names, rules or ReadRules(), listing=listing)
@@ -305,7 +310,8 @@ def read_classes(
     found = find_split(root, split, reader)
     if found is None:
         expected = (
-            f"expected {split}/{CLASSES_CSV} (Roboflow export), {split}.csv (manifest), {split}/<class>/ folders, "
+            f"expected {split}/{CLASSES_CSV} (Roboflow export), {split}.csv (manifest), <class>/ or "
+            f"{split}/<class>/ folders, "
             f"{split}/{INDEX} (shards), or {FORMATS_READ}; {describe_folder(Path(root))}"
         )
         msg = f"{Path(root)}: {known_layout(Path(root)) or f'no class data of split {split!r}; {expected}'}"

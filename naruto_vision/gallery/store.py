@@ -15,7 +15,7 @@ from naruto_vision.errors import FormatError, InputError, JsonError, MissingPath
 from naruto_vision.io.atomic import atomic_folder, remove_leftovers, sync_folder, utf8, write_bytes
 from naruto_vision.io.bundles import has_sha256
 from naruto_vision.io.locks import folder_lock
-from naruto_vision.io.typed_json import convert_json
+from naruto_vision.io.typed_json import convert_json, require_regular
 
 T = TypeVar("T")
 
@@ -170,6 +170,7 @@ def _read_checked(root: Path, name: str, digest: str) -> bytes:
     found = ""
     for path in (root / name, root / STAGING / name, root / name):  # again: it may have been moved meanwhile
         try:
+            require_regular(path)
             data = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             continue

@@ -81,6 +81,8 @@ _SILENCE = threading.Lock()  # silencing warnings changes the whole process, so 
 
 def _check_header(path: Path, image: Image.Image) -> None:
     width, height = image.size
+    if not width * height:
+        raise BadImageError(path, f"{width}x{height} pixels: it is empty")
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
         reason = (
             f"{width}x{height} is {width * height / 1e6:.0f} megapixels; "
@@ -213,7 +215,8 @@ def read_image(image: ImageSource) -> ImageArray:
         and image.dtype == np.uint8
         and image.ndim == 3
         and image.shape[2] == 3
-        and image.size
+        and 0 < image.size <= 3 * MAX_PIXELS
+        and max(image.shape) <= MAX_SIDE
     ):
         return np.ascontiguousarray(image)
     if isinstance(image, Image.Image):
@@ -239,8 +242,10 @@ def _unfit(image: object) -> str:
     """Say what was expected of an image in memory, what was found, and how to convert it."""
     expected = "image: expected a path, a Pillow image or an array (H, W, 3), uint8, RGB, found"
     shape, dtype = getattr(image, "shape", None), str(getattr(image, "dtype", ""))
-    if shape is None:
+    if shape is None or not len(shape):
         return f"{expected} {type(image).__name__}"
+    if dtype == "uint8" and len(shape) == 3 and shape[2] == 3:
+        return f"{expected} {tuple(shape)}, of which at most {MAX_PIXELS} pixels and {MAX_SIDE} a side are read"
     hints = {
         "convert it to NumPy: x.detach().cpu().numpy()": not isinstance(image, np.ndarray),
         "move the channels to the end: x.transpose(1, 2, 0)": shape[-1] != 3

@@ -27,8 +27,15 @@ def refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
+def require_regular(path: Path) -> None:
+    """Refuse a folder, a pipe or a device, whose content may never end; what is missing passes."""
+    if path.exists() and not path.is_file():
+        raise FormatError(path, "a file", "a folder" if path.is_dir() else "a pipe or a device")
+
+
 def read_json(path: Path, kind: type[T], *, hint: str = "") -> T:
     """Read a JSON file, with or without a byte order mark, as a type that ``msgspec`` understands."""
+    require_regular(path)
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=refuse_repeats)
     except (ValueError, RecursionError) as error:  # both kinds of decode error are ValueErrors
@@ -38,8 +45,9 @@ def read_json(path: Path, kind: type[T], *, hint: str = "") -> T:
 
 def read_json_lines(path: Path, kind: type[T], *, hint: str = "") -> Iterator[T]:
     """Yield the values of an append-only JSON Lines file, without a torn last line; none if there is no file."""
-    if not path.is_file():
+    if not path.exists():
         return
+    require_regular(path)
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if line.endswith(b"\n"):

@@ -3,8 +3,10 @@
 import csv
 import io
 import json
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from PIL import Image
 
 import naruto_vision as nv
 from naruto_vision.cli.main import main
+from naruto_vision.data.readers import read_classes
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.info import encoder_options
 from naruto_vision.io.text import csv_text
@@ -200,3 +203,41 @@ def test_many_large_masks_of_a_small_file_are_counted_at_once(tmp_path: Path) ->
     coco["annotations"][0]["segmentation"] = {"size": [10**9, 10**9], "counts": [10**18]}
     (tmp_path / "coco.json").write_text(json.dumps(coco), encoding="utf-8")
     assert main([*words, "--gt-masks", str(tmp_path / "coco.json")]) == 2
+
+
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "gt.json").symlink_to("/dev/zero")
+    (tmp_path / "run").mkdir()
+    assert main(["evaluate", "--gt", str(tmp_path / "gt.json"), "--preds-dir", str(tmp_path / "run")]) == 2
+    assert "gt.json: expected a file, found a pipe or a device" in capsys.readouterr().err
+    rows = [nv.GalleryRow("a.png", "a")]
+    for name, make in (("meta.jsonl", os.mkfifo), ("embeddings.npy", os.mkdir), ("stats.json", _endless)):
+        folder = tmp_path / name
+        nv.Gallery.build(np.eye(1, 4, dtype=np.float32), rows, fingerprint="0" * 64).save(folder)
+        (folder / name).unlink()
+        make(folder / name)
+        assert main(["gallery", "verify", str(folder)]) in {1, 2}
+        with pytest.raises(InputError, match=f"{name}: expected a file"):
+            nv.Gallery.open(folder)
+
+
+def _endless(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize(
+    "image", [np.array("x"), np.broadcast_to(np.uint8(1), (30_000, 30_000, 3)), Image.new("RGB", (0, 0))]
+)
+def test_odd_images_in_memory_are_refused(image: Any) -> None:
+    with pytest.raises(InputError):
+        nv.read_image(image)
+
+
+def test_an_open_quote_and_a_blank_class_are_named(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text('path,label\na.jpg,"x\nb.jpg,y\n')
+    with pytest.raises(InputError, match=r"train.csv: expected quotes in pairs, found one .* in line 2"):
+        read_classes(tmp_path)
+    (tmp_path / "r" / "   ").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "r" / "   " / "a.png")
+    with pytest.raises(InputError, match="named after their class"):
+        read_classes(tmp_path / "r")

@@ -93,7 +93,7 @@ def test_scenes_that_were_taken_out_keep_their_results_and_are_not_counted(
     again, counts = _predict(world, 0)
     assert again.scenes == []
     assert (counts["seen"], counts["ok"], counts["absent"]) == (len(SCENES) - 1, len(SCENES) - 1, 1)
-    assert f"1 scenes in {world / 'out'} are no longer in {world / 'scenes'}: their results are kept" in caplog.text
+    assert f"1 other scenes in {world / 'out'} are not in {world / 'scenes'}: their results are kept" in caplog.text
     assert (world / "out" / LOG).read_bytes() == whole
     shutil.copy(world / "a.png", world / "scenes" / "a.bmp")  # another image, whose results must not replace those
     before = (world / "out" / "json" / "a.json").read_bytes()

@@ -22,6 +22,7 @@ AT_ONCE = [
     ("fit data", "for example `naruto-vision fit --config gallery.yaml --data.root data`"),
     ("test scenes", "for example `naruto-vision test --config scenes.yaml --data.test scenes`"),
     ("fit --data.root data --confg clip.yaml", "--confg; did you mean --config?"),
+    ("fit --data.root data", "fit: expected --config FILE, such as gallery.yaml"),
     # configs
     ("fit --config clap.yaml", "clap.yaml: no such config; did you mean clip.yaml?"),
     ("fit --config own/clip.yaml", "own/clip.yaml: no such config; did you mean clip.yaml?"),

@@ -53,7 +53,7 @@ def test_a_pillow_image_is_turned_upright_and_left_as_it_was(tmp_path: Path) -> 
         (PIXELS.transpose(2, 0, 1), r"\(3, 6, 8\), uint8; move the channels to the end"),
         (np.zeros((6, 8, 4), np.uint8), r"\(6, 8, 4\), uint8; give grey and transparent ones as PIL"),
         (PIXELS[None], r"\(1, 6, 8, 3\), uint8; give one image"),
-        (PIXELS[:0], r"\(0, 8, 3\), uint8$"),
+        (PIXELS[:0], r"\(0, 8, 3\)"),
         (PIXELS / 255, r"\(6, 8, 3\), float64; scale 0 to 1 to bytes"),
         (PIXELS.astype(np.uint16), r"\(6, 8, 3\), uint16$"),
         (PIXELS.astype(bool), r"\(6, 8, 3\), bool$"),
