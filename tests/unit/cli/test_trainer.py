@@ -238,7 +238,7 @@ def test_help_all_is_the_parsers_own(command: str, capsys: pytest.CaptureFixture
     assert main([command, "--help-all" if command == "fit" else "--help_all"]) == 0
     shown = capsys.readouterr().out
     for option in set(re.findall(r"--[\w.]+", shown)):
-        check_typed(command, [f"{option}=1"])  # none is taken for a misspelt one
+        check_typed(command, ["--config=a.yaml", f"{option}=1"])  # none is taken for a misspelt one
     assert shown.startswith(f"usage: naruto-vision {command} ")
     assert all(option in shown for option in ("--trainer.max_epochs", "--model.help", "--out", "--ckpt_path"))
     assert "--weights_only" not in shown
