@@ -139,7 +139,7 @@ class GalleryContent:
 
     @property
     def stale_since(self) -> int | None:
-        """The generation in which rows changed after scenes chose the thresholds; those of the gallery follow its rows."""
+        """The generation in which rows changed after scenes chose the thresholds, if any."""
         return stale_since(self.ledger) if self.thresholds.chosen and not self.thresholds.source else None
 
     @property

@@ -211,7 +211,9 @@ def calibrate_thresholds(
     del chosen[""]
     seen = counts[""]
     words = f"{aim} on {of}" if reached else f"{aim} is not reached on {of}: largest f1 instead"
-    words += f"; keeps {seen['right_kept']} of {seen['right']} right names, lets {seen['wrong_kept']} of {seen['wrong']} "
+    words += (
+        f"; keeps {seen['right_kept']} of {seen['right']} right names, lets {seen['wrong_kept']} of {seen['wrong']} "
+    )
     words += "wrong ones through"
     return Thresholds(default, chosen, words, counts, decision, source, conformal_scores(values[good], names[good]))
 

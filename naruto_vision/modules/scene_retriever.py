@@ -234,7 +234,12 @@ class SceneRetriever(pl.LightningModule):
             built = built.noted({"heads": heads})
             own = gallery_thresholds(built, heads["decision"], self.aim, runs=frame_runs(built.rows))
             self.built = built = Gallery.build(
-                built.vectors, built.rows, fingerprint=built.fingerprint, index=self.index, thresholds=own, note=built.note
+                built.vectors,
+                built.rows,
+                fingerprint=built.fingerprint,
+                index=self.index,
+                thresholds=own,
+                note=built.note,
             )
             if self.withheld:
                 self._trial = built
@@ -335,6 +340,9 @@ class SceneRetriever(pl.LightningModule):
         for name, rate in self.reports[stage].rates().items():
             if rate.value is not None:
                 self.log(f"{stage}/{name}", rate.value, rank_zero_only=True)
+        for name, rate in self.reports[stage].names().items():
+            if stage == "test_shown" and rate.value is not None:
+                self.log(f"test/{name}", rate.value, rank_zero_only=True)
         metric.reset()
 
     def run_identity(self) -> dict[str, Any]:

@@ -28,8 +28,8 @@ from naruto_vision.io.inputs import ImageNames, find_images
 from naruto_vision.recognition.decision import Decision, decide, recorded_rule
 from naruto_vision.recognition.heads import score_classes
 from naruto_vision.recognition.lookup import SearchResult, look_up, measure_threshold
-from naruto_vision.recognition.open_set import thresholds_of
 from naruto_vision.recognition.merging import MergeConfig, merge_parts
+from naruto_vision.recognition.open_set import thresholds_of
 from naruto_vision.recognition.result import SceneResult
 from naruto_vision.records import Identity, ImageArray, Neighbour, Region, ScenePrediction, Vectors
 from naruto_vision.segmentation.crops import CropConfig, embed_regions
@@ -283,7 +283,9 @@ class SceneAnalyzer:
             rows = self.gallery.search(vectors, self.neighbours)
             scores = score_classes(self.gallery, self.decision, vectors)
         named = (
-            decide(_shortened(found, length), self.thresholds, self.decision, {k: v * length for k, v in classes.items()})
+            decide(
+                _shortened(found, length), self.thresholds, self.decision, {k: v * length for k, v in classes.items()}
+            )
             for found, classes, length in zip(rows, scores, lengths.tolist(), strict=True)
         )
         return [tuple(islice(named, len(regions))) for _, regions in scenes], times

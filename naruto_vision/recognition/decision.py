@@ -101,7 +101,7 @@ def recorded_rule(gallery: Gallery, decision: Decision = "auto") -> Rule:
 
 
 def check_decision(thresholds: Thresholds, decision: str) -> None:
-    """Raise InputError if scenes chose the thresholds for another decision rule; the gallery can choose its own again."""
+    """Raise InputError if scenes chose the thresholds for another rule; those of the gallery are chosen again."""
     if thresholds.chosen and not thresholds.source and thresholds.decision not in {"", decision}:
         msg = (
             f"model.decision {decision}: the gallery's thresholds were chosen for {thresholds.decision}; choose them "
@@ -141,9 +141,7 @@ def score_regions(
     return judged
 
 
-def score_names(
-    prediction: ScenePrediction, truth: Sequence[LabelledBox], shown: Iterable[int]
-) -> list[ScoredRegion]:
+def score_names(prediction: ScenePrediction, truth: Sequence[LabelledBox], shown: Iterable[int]) -> list[ScoredRegion]:
     """Compare each name that the shown regions of a scene have, by its best score, with the names of the truth."""
     best: dict[str, float] = {}
     for identity in (prediction.identities[index] for index in shown):
