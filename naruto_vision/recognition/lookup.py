@@ -135,7 +135,7 @@ class ImageThreshold:
 
     def sentence(self) -> str:
         """Describe in one line where the threshold comes from."""
-        if not self.searched:
+        if not self.rule:
             return "threshold: as given" if self.score is not None else "no threshold: no open-set rejection"
         if self.score is None:
             return f"no threshold, no open-set rejection: {self.rule}"
