@@ -149,8 +149,12 @@ def _cuts(
     return np.concatenate([distinct[:1], middle]), rights[::-1].cumsum()[::-1], wrongs[::-1].cumsum()[::-1]
 
 
-def aimed_threshold(scores: NDArray[np.float64], right: NDArray[np.bool_], aim: Aim) -> tuple[float, bool]:
+def aimed_threshold(
+    scores: NDArray[np.float64], right: NDArray[np.bool_], aim: Aim, spare: float = 1.0
+) -> tuple[float, bool]:
     """Choose the threshold for an aim, and return whether it reaches it; if none does, it is that of the largest F1.
+
+    Instead of the lowest threshold that reaches it, take the highest one that still keeps ``spare`` of the right ones.
 
     Shapes: scores (N,), float64; right (N,), bool; both kinds must occur.
     """
@@ -164,10 +168,13 @@ def aimed_threshold(scores: NDArray[np.float64], right: NDArray[np.bool_], aim: 
             reaches = kept_right >= aim.value * right.sum()
         case "false_accept":
             reaches = kept_wrong <= aim.value * (~right).sum()
-    found = cuts[reaches & (kept_right >= _KEPT * right.sum())]
-    if not found.size:
+    reaches &= kept_right >= _KEPT * right.sum()
+    if not reaches.any():
         return fallback, False
-    return float(found[-1 if aim.kind == "coverage" else 0]), True
+    if aim.kind == "coverage":
+        return float(cuts[reaches][-1]), True
+    spared = cuts[reaches & (kept_right >= spare * right.sum())] if spare < 1 else cuts[:0]
+    return float(spared[-1] if spared.size else cuts[reaches][0]), True
 
 
 def calibrate_thresholds(
@@ -180,6 +187,7 @@ def calibrate_thresholds(
     decision: str = "",
     source: str = "",
     of: str = "names of validation scenes",
+    spare: float = 1.0,
 ) -> Thresholds:
     """Choose the gallery's threshold and, where there is enough evidence, one for each class.
 
@@ -192,6 +200,7 @@ def calibrate_thresholds(
         decision: The decision rule whose scores they are.
         source: Where the names come from, as in ``Thresholds``.
         of: What the names are, in words, for the rule.
+        spare: As for ``aimed_threshold``.
     """
     if not len(scores) == len(right) == len(labels):
         msg = f"calibrate_thresholds: {len(scores)} scores, {len(right)} judgements, {len(labels)} labels"
@@ -200,13 +209,13 @@ def calibrate_thresholds(
     if not good.any() or good.all():
         words = f"none: {int(good.sum())} right and {int((~good).sum())} wrong {of}, every region counts as known"
         return Thresholds(rule=words, scores=conformal_scores(values[good], names[good]))
-    default, reached = aimed_threshold(values, good, aim)
+    default, reached = aimed_threshold(values, good, aim, spare)
     chosen = {"": default}
     counts = {"": _evidence(values, good, chosen[""])}
     for label in sorted(set(labels)):
         mine = names == label
         if min(int(good[mine].sum()), int((~good[mine]).sum())) >= min_each:
-            chosen[label], _ = aimed_threshold(values[mine], good[mine], aim)
+            chosen[label], _ = aimed_threshold(values[mine], good[mine], aim, spare)
             counts[label] = _evidence(values[mine], good[mine], chosen[label])
     del chosen[""]
     seen = counts[""]

@@ -283,6 +283,7 @@ class SceneRetriever(pl.LightningModule):
             self.thresholds = thresholds = thresholds_from(names, self.analyzer.decision, self.aim, self.scored)
             if self.trainer.state.fn == TrainerFn.VALIDATING:
                 self.withheld = withheld(self.trainer, self.gallery)
+                _LOG.info("thresholds: %s", thresholds.rule)
                 if self.withheld:
                     _LOG.info("nothing was written: %s", self.withheld)
             if not self.withheld and (thresholds != gallery.thresholds or gallery.stale_since is not None):
@@ -400,6 +401,8 @@ def describe_gallery(folder: str) -> str:
     unknown = f'a score below {default:.3f} is "unknown"' if default is not None else f"{own} labels have a threshold"
     if default is None and not own:
         unknown = "no thresholds: no open-set rejection; --data.valid DIR with ground truth chooses them"
+    else:
+        unknown += f" ({found.thresholds['rule']})"
     return f"gallery {folder}: {found.total} rows, {len(found.labels)} labels; {unknown}"
 
 

@@ -15,7 +15,9 @@ GALLERY = "gallery"
 """Source of thresholds that were chosen on the gallery's own images."""
 
 _FEWEST = 20  # correctly named images; fewer say too little of low scores
-_TWO_CLASSES = Aim("coverage", 0.95)  # with nothing to take for unknown
+_SPARE = (
+    0.95  # of the right names; a gallery knows no background and few strangers, so its threshold is as high as these
+)
 
 
 def gallery_thresholds(
@@ -31,7 +33,8 @@ def gallery_thresholds(
         gallery: The gallery; at most 600 of its rows are named.
         decision: The decision rule.
         aim: What the thresholds are chosen for; wrong names are those of images of left-out classes, and the wrong ones
-            of known classes. With fewer than three classes it is 0.95 of the right names.
+            of known classes. The highest threshold that reaches the aim and keeps 0.95 of the right names is taken, or
+            else the lowest that reaches it. With fewer than three classes the aim is 0.95 of the right names.
         votes: How many rows vote.
         runs: A key for each row, equal for the frames of one shot; see ``heads.group_rows``.
 
@@ -49,11 +52,18 @@ def gallery_thresholds(
     scores, good = np.concatenate([known.scores, unknown.scores]), np.concatenate([known.right, unknown.right])
     names = np.concatenate([known.names, unknown.names])
     if not len(unknown.scores):
-        aim = _TWO_CLASSES
+        aim = Aim("coverage", _SPARE)
     if good.all():  # one score that nothing reaches stands for the wrong names that do not occur
         scores, good, names = np.append(scores, scores.min() - 1.0), np.append(good, False), np.append(names, "")
     found = calibrate_thresholds(
-        scores.tolist(), good.tolist(), names.tolist(), aim=aim, decision=decision, source=GALLERY, of="gallery images"
+        scores.tolist(),
+        good.tolist(),
+        names.tolist(),
+        aim=aim,
+        decision=decision,
+        source=GALLERY,
+        of="gallery images",
+        spare=_SPARE,
     )
     kept = int((known.right & (known.scores >= (found.default or 0.0))).sum())
     words = found.rule.partition(";")[0] + f": {evidence}; keeps {kept} of {right} right names"

@@ -341,7 +341,8 @@ def record_document(prediction: ScenePrediction, shown: Sequence[int], sha256: s
             }
         )
     source = {"scene": prediction.scene, **({"sha256": sha256} if sha256 else {})}
-    return {**source, "width": prediction.width, "height": prediction.height, "regions": regions}
+    names = sorted({prediction.identities[index].name for index in shown} - {UNKNOWN})
+    return {**source, "width": prediction.width, "height": prediction.height, "names": names, "regions": regions}
 
 
 def as_line(value: dict[str, Any]) -> str:
