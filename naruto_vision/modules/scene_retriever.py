@@ -232,13 +232,13 @@ class SceneRetriever(pl.LightningModule):
             heads = compare_rules(built.vectors, built.rows, frame_runs(built.rows), whole.colours_of(built.rows))
             _LOG.info("%s", describe_comparison(heads))
             built = built.noted({"heads": heads})
-            own = gallery_thresholds(built, heads["decision"], self.aim, runs=frame_runs(built.rows))
+            chosen = gallery_thresholds(built, heads["decision"], self.aim, runs=frame_runs(built.rows))
             self.built = built = Gallery.build(
                 built.vectors,
                 built.rows,
                 fingerprint=built.fingerprint,
                 index=self.index,
-                thresholds=own,
+                thresholds=chosen,
                 note=built.note,
             )
             if self.withheld:
@@ -247,8 +247,8 @@ class SceneRetriever(pl.LightningModule):
                 built.save(self.gallery)
             else:
                 found = enrol_gallery(self.gallery, built, self.index)
-                if (found.thresholds.source or not found.thresholds.chosen) and found.thresholds != own:
-                    edit_gallery(self.gallery, change_thresholds, own, fingerprint=found.fingerprint)
+                if (found.thresholds.source or not found.thresholds.chosen) and found.thresholds != chosen:
+                    edit_gallery(self.gallery, change_thresholds, chosen, fingerprint=found.fingerprint)
         self.trainer.strategy.barrier("gallery")
         self._analyzer = None
 

@@ -271,7 +271,10 @@ def cross_validate(
             right[number].append(names == labels[held])
             scores[number].append(found)
             given[number].append(names)
-    return [Tested(*map(np.concatenate, parts)) for parts in zip(right, scores, given, strict=True)]
+    return [
+        Tested(np.concatenate(good), np.concatenate(own), np.concatenate(names))
+        for good, own, names in zip(right, scores, given, strict=True)
+    ]
 
 
 def leave_classes_out(
