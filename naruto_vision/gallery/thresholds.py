@@ -150,11 +150,12 @@ def _cuts(
 
 
 def aimed_threshold(
-    scores: NDArray[np.float64], right: NDArray[np.bool_], aim: Aim, spare: float = 1.0
+    scores: NDArray[np.float64], right: NDArray[np.bool_], aim: Aim, spare: float = 1.0, place: float = 1.0
 ) -> tuple[float, bool]:
     """Choose the threshold for an aim, and return whether it reaches it; if none does, it is that of the largest F1.
 
-    Instead of the lowest threshold that reaches it, take the highest one that still keeps ``spare`` of the right ones.
+    With ``spare`` below 1 it lies between the lowest threshold that reaches the aim (``place`` 0) and the highest one
+    that also keeps this fraction of the right ones (``place`` 1).
 
     Shapes: scores (N,), float64; right (N,), bool; both kinds must occur.
     """
@@ -174,7 +175,8 @@ def aimed_threshold(
     if aim.kind == "coverage":
         return float(cuts[reaches][-1]), True
     spared = cuts[reaches & (kept_right >= spare * right.sum())] if spare < 1 else cuts[:0]
-    return float(spared[-1] if spared.size else cuts[reaches][0]), True
+    low = float(cuts[reaches][0])
+    return low + place * max(float(spared[-1]) - low, 0.0) if spared.size else low, True
 
 
 def calibrate_thresholds(
@@ -188,6 +190,7 @@ def calibrate_thresholds(
     source: str = "",
     of: str = "names of validation scenes",
     spare: float = 1.0,
+    place: float = 1.0,
 ) -> Thresholds:
     """Choose the gallery's threshold and, where there is enough evidence, one for each class.
 
@@ -200,7 +203,8 @@ def calibrate_thresholds(
         decision: The decision rule whose scores they are.
         source: Where the names come from, as in ``Thresholds``.
         of: What the names are, in words, for the rule.
-        spare: As for ``aimed_threshold``.
+        spare: As for ``aimed_threshold``, like ``place``.
+        place: Where between the lowest and the highest threshold.
     """
     if not len(scores) == len(right) == len(labels):
         msg = f"calibrate_thresholds: {len(scores)} scores, {len(right)} judgements, {len(labels)} labels"
@@ -209,13 +213,13 @@ def calibrate_thresholds(
     if not good.any() or good.all():
         words = f"none: {int(good.sum())} right and {int((~good).sum())} wrong {of}, every region counts as known"
         return Thresholds(rule=words, scores=conformal_scores(values[good], names[good]))
-    default, reached = aimed_threshold(values, good, aim, spare)
+    default, reached = aimed_threshold(values, good, aim, spare, place)
     chosen = {"": default}
     counts = {"": _evidence(values, good, chosen[""])}
     for label in sorted(set(labels)):
         mine = names == label
         if min(int(good[mine].sum()), int((~good[mine]).sum())) >= min_each:
-            chosen[label], _ = aimed_threshold(values[mine], good[mine], aim, spare)
+            chosen[label], _ = aimed_threshold(values[mine], good[mine], aim, spare, place)
             counts[label] = _evidence(values[mine], good[mine], chosen[label])
     del chosen[""]
     seen = counts[""]

@@ -158,7 +158,7 @@ def measure_threshold(
         decision: As in ``look_up``.
         aim: What the threshold is chosen for.
     """
-    found = gallery_thresholds(gallery, recorded_rule(gallery, decision), aim, votes)
+    found = gallery_thresholds(gallery, recorded_rule(gallery, decision), aim, votes, whole=True)
     seen = found.counts.get("", {})
     searched, right, kept = (int(seen.get(name) or 0) for name in ("tested", "right", "right_kept"))
     score = None if found.default is None else min(max(found.default, -1.0), 1.0)

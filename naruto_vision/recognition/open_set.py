@@ -15,9 +15,7 @@ GALLERY = "gallery"
 """Source of thresholds that were chosen on the gallery's own images."""
 
 _FEWEST = 20  # correctly named images; fewer say too little of low scores
-_SPARE = (
-    0.95  # of the right names; a gallery knows no background and few strangers, so its threshold is as high as these
-)
+_SPARE = 0.95  # of the right names: a gallery has no background and few strangers, so it aims for more
 
 
 def gallery_thresholds(
@@ -26,6 +24,7 @@ def gallery_thresholds(
     aim: Aim = DEFAULT_AIM,
     votes: int = VOTES,
     runs: Sequence[Hashable] | None = None,
+    whole: bool = False,
 ) -> Thresholds:
     """Choose thresholds by leave-one-group-out for known scores and leave-one-class-out for unknown ones.
 
@@ -33,9 +32,11 @@ def gallery_thresholds(
         gallery: The gallery; at most 600 of its rows are named.
         decision: The decision rule.
         aim: What the thresholds are chosen for; wrong names are those of images of left-out classes, and the wrong ones
-            of known classes. The highest threshold that reaches the aim and keeps 0.95 of the right names is taken, or
-            else the lowest that reaches it. With fewer than three classes the aim is 0.95 of the right names.
+            of known classes. Thresholds that reach the aim and keep 0.95 of the right names are a range; the highest is
+            taken for whole images, and the middle for regions, which score lower. If none keeps as many, the lowest
+            that reaches the aim is taken. With fewer than three classes the aim is 0.95 of the right names.
         votes: How many rows vote.
+        whole: Whether the queries are whole images, like those of the gallery.
         runs: A key for each row, equal for the frames of one shot; see ``heads.group_rows``.
 
     Returns:
@@ -64,6 +65,7 @@ def gallery_thresholds(
         source=GALLERY,
         of="gallery images",
         spare=_SPARE,
+        place=1.0 if whole else 0.5,
     )
     kept = int((known.right & (known.scores >= (found.default or 0.0))).sum())
     words = found.rule.partition(";")[0] + f": {evidence}; keeps {kept} of {right} right names"
