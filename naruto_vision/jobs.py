@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from naruto_vision.encoders.base import Encoder
     from naruto_vision.gallery.gallery import Gallery
     from naruto_vision.metrics.evaluation import Evaluation
+    from naruto_vision.metrics.scene import Match
     from naruto_vision.recognition.result import SceneResult
 
 
@@ -62,7 +63,11 @@ def enrol(
 
 
 def evaluate(
-    truth: str | Path, predictions: "str | Path | Iterable[SceneResult]", *, iou_match: float = 0.5
+    truth: str | Path,
+    predictions: "str | Path | Iterable[SceneResult]",
+    *,
+    iou_match: float = 0.5,
+    match: "Match" = "iou",
 ) -> "Evaluation":
     """Evaluate predictions against a ground-truth file, as ``naruto-vision evaluate`` does.
 
@@ -70,6 +75,7 @@ def evaluate(
         truth: ``gt.json``: scene to ``[{"bbox": [x1, y1, x2, y2], "label": name}]``, inclusive pixels.
         predictions: The results of scenes, from ``analyze_files``; or the folder that ``predict`` wrote.
         iou_match: Box IoU from which a prediction may match an object, in [0, 1].
+        match: "iou", or "contains": also a box that is mostly inside the other may match.
 
     Returns:
         The outcome of every scene; ``.report.object_accuracy`` has the value, the counts and a 95 % interval.
@@ -82,14 +88,20 @@ def evaluate(
         >>> nv.evaluate("scenes/gt.json", "runs/scenes").report.object_accuracy.value  # doctest: +SKIP
         0.9
     """
-    from naruto_vision.data.ground_truth import read_gt, read_prediction_folder
+    from naruto_vision.data.ground_truth import read_gt, read_prediction_folder, read_shown
     from naruto_vision.metrics.evaluation import evaluate_scenes
     from naruto_vision.viz.overlay import labelled_boxes
 
     objects = read_gt(truth)
     if isinstance(predictions, (str, Path)):
-        return evaluate_scenes(objects, read_prediction_folder(predictions, list(objects)).scenes, iou_match)
-    found = {one.prediction.scene: labelled_boxes(one.prediction, named=False) for one in predictions}
+        boxes, shown = read_prediction_folder(predictions, list(objects)).scenes, read_shown(predictions, list(objects))
+        return evaluate_scenes(objects, boxes, iou_match, match=match, shown=shown)
+    results = list(predictions)
+    found = {one.prediction.scene: labelled_boxes(one.prediction, named=False) for one in results}
     if not objects.keys() & found.keys():
         raise FormatError(truth, "scenes of the results", f"{list(objects)[:1]}, not {list(found)[:1]}")
-    return evaluate_scenes(objects, found, iou_match)
+    drawn = {
+        one.prediction.scene: [labelled_boxes(one.prediction, named=True)[index] for index in one.shown]
+        for one in results
+    }
+    return evaluate_scenes(objects, found, iou_match, match=match, shown=drawn)

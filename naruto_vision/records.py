@@ -143,6 +143,7 @@ class Identity:
         margin: Score minus the best score of another label among ``neighbours``, negative if that label was
             outvoted; None if all have one label.
         neighbours: The nearest gallery rows, best first.
+        p_value: How often correctly named regions of the label score as low, in (0, 1]; None if it was not calibrated.
 
     Raises:
         ValueError: If the score is not finite.
@@ -153,6 +154,7 @@ class Identity:
     known: bool = True
     margin: float | None = None
     neighbours: tuple[Neighbour, ...] = ()
+    p_value: float | None = None
 
     def __post_init__(self) -> None:
         if not np.isfinite(self.score):

@@ -42,6 +42,8 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     text = "evaluate only the regions drawn on the overlays, *_overlay.json (default: all regions)"
     add("--use-overlay", action="store_true", help=text)
     add("--iou-match", type=fraction, default=0.5, metavar="IOU", help="IoU threshold of a match")
+    text = "iou: boxes match by IoU; contains: also where one is mostly inside the other (faces in figures)"
+    add("--match", choices=("iou", "contains"), default="iou", help=text)
     text = "box matches by IoU alone; label prefers the right label among predictions above the threshold"
     add("--matching", choices=("box", "label"), default="box", help=text)
     text = "labels to rename in ground truth and predictions: 'Mira:Myra;Bo:Boh'"
@@ -204,16 +206,19 @@ def _evaluate_all(
     names: Mapping[str, str],
     paths: Sequence[Path],
 ) -> "tuple[list[PredictionFolder], list[Evaluation]]":
-    from naruto_vision.data.ground_truth import read_prediction_folder, rename_labels
+    from naruto_vision.data.ground_truth import read_prediction_folder, read_shown, rename_labels
     from naruto_vision.metrics.evaluation import evaluate_scenes
 
     folders, evaluations = [], []
+    how = arguments.iou_match, arguments.matching, arguments.match
     with progress("evaluating", 2 * len(truth) * len(paths)) as advance:
         for path in paths:
             found = read_prediction_folder(path, list(truth), overlay=arguments.use_overlay, advance=advance)
             folders.append(found)
             scenes = rename_labels(found.scenes, names)
-            evaluations.append(evaluate_scenes(truth, scenes, arguments.iou_match, arguments.matching, advance))
+            shown = None if arguments.use_overlay else read_shown(path, list(truth))
+            renamed = None if shown is None else rename_labels(shown, names)
+            evaluations.append(evaluate_scenes(truth, scenes, *how, advance, renamed))
     return folders, evaluations
 
 

@@ -12,7 +12,7 @@ import msgspec
 from naruto_vision.data.box_formats import json_format
 from naruto_vision.data.boxes import open_boxes, read_boxes
 from naruto_vision.data.tables import FolderFiles, refusal
-from naruto_vision.errors import FormatError, MissingPathError
+from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.io.atomic import write_json
 from naruto_vision.io.names import label_name, longer_stems, output_name
 from naruto_vision.io.quarantine import Quarantine
@@ -166,6 +166,14 @@ def read_prediction_folder(
     quarantine.check(1.0)
     missing = tuple(scene for scene, path in files.items() if path is None)
     return PredictionFolder(found, missing, _leftover(base, files.values(), overlay), quarantine)
+
+
+def read_shown(folder: str | Path, scenes: Sequence[str]) -> Mapping[str, tuple[LabelledBox, ...]] | None:
+    """Read the regions drawn on the overlays; None if the folder has no file of them that can be used."""
+    try:
+        return read_prediction_folder(folder, scenes, overlay=True).scenes
+    except InputError:
+        return None
 
 
 def _file_of(folder: FolderFiles, scene: str, suffix: str) -> Path | None:

@@ -139,8 +139,8 @@ class GalleryContent:
 
     @property
     def stale_since(self) -> int | None:
-        """The generation in which rows changed after the thresholds were chosen, if any."""
-        return stale_since(self.ledger) if self.thresholds.chosen else None
+        """The generation in which rows changed after scenes chose the thresholds, if any."""
+        return stale_since(self.ledger) if self.thresholds.chosen and not self.thresholds.source else None
 
     @property
     def note(self) -> Mapping[str, Any]:

@@ -1,5 +1,6 @@
-"""Open-set thresholds: the scores below which a region is unknown, chosen on validation regions."""
+"""Open-set thresholds: the scores below which a region is unknown, and p-values from the same evidence."""
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -11,10 +12,54 @@ Rule: TypeAlias = Literal["f1", "balanced_accuracy"]
 
 NONE_RULE = "none: no validation, every region counts as known"
 
+_FEWEST = 20  # right scores of a class for p-values of its own; fewer cannot give one below 0.05
+_MOST = 200  # stored scores of a class
+_KEPT = 0.1  # a threshold that keeps less than this fraction of the right names does not reach an aim
+_DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What a threshold is chosen for.
+
+    Args:
+        kind: ``precision``: the lowest threshold from which at least ``value`` of the shown names are right.
+            ``coverage``: the highest one that keeps at least ``value`` of the right names. ``false_accept``: the lowest
+            one that lets at most ``value`` of the wrong names through.
+        value: The fraction, in [0, 1].
+
+    Raises:
+        ValueError: If the value is outside [0, 1].
+    """
+
+    kind: Literal["precision", "coverage", "false_accept"] = "precision"
+    value: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.value <= 1.0:
+            msg = f"model.aim.value: expected a fraction in [0, 1], found {self.value}"
+            raise ValueError(msg)
+
+    def __str__(self) -> str:
+        """Return the aim as in a rule, for example ``precision >= 0.9``."""
+        return f"{self.kind} {'<=' if self.kind == 'false_accept' else '>='} {self.value:g}"
+
+
+DEFAULT_AIM = Aim()
+
 
 @dataclass(frozen=True)
 class Thresholds:
     """The minimum scores of labels.
+
+    Args:
+        default: The minimum score of labels that have none of their own; None accepts every score.
+        classes: The minimum score of a label.
+        rule: How they were chosen, in words.
+        counts: The evidence of each label, and of all together under "".
+        decision: The decision rule whose scores they are; "" if it is not known.
+        source: "gallery" if they were chosen on the gallery's own images, or else "".
+        scores: Sorted scores of correctly named regions, for p-values: of each label, and of all under "".
 
     Example:
         >>> Thresholds(default=0.5, classes={"ayame": 0.75}).threshold("ayame")
@@ -26,6 +71,8 @@ class Thresholds:
     rule: str = NONE_RULE
     counts: Mapping[str, Mapping[str, float | int | None]] = field(default_factory=dict)
     decision: str = ""
+    source: str = ""
+    scores: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for value in (self.default, *self.classes.values()):
@@ -42,6 +89,15 @@ class Thresholds:
         """Return the minimum cosine of a label; None if there is none."""
         return self.classes.get(label, self.default)
 
+    def p_value(self, label: str, score: float) -> float | None:
+        """Return the split-conformal p-value of a score: how seldom right regions of the label score as low.
+
+        A region that shows the label has a p-value of at most a with probability a or less, if it is exchangeable with
+        the regions behind ``scores`` (Vovk et al., 2005). Labels with few of them use those of all; None without any.
+        """
+        own = self.scores.get(label) or self.scores.get("")
+        return (1 + bisect_right(own, round(score, _DIGITS))) / (len(own) + 1) if own else None
+
     def as_json(self) -> dict[str, Any]:
         """Return the JSON values of ``thresholds.json``."""
         return {
@@ -50,6 +106,8 @@ class Thresholds:
             "classes": dict(sorted(self.classes.items())),
             "counts": {label: dict(self.counts[label]) for label in sorted(self.counts)},
             **({"decision": self.decision} if self.decision else {}),
+            **({"source": self.source} if self.source else {}),
+            **({"scores": {label: list(self.scores[label]) for label in sorted(self.scores)}} if self.scores else {}),
         }
 
 
@@ -74,15 +132,51 @@ def best_threshold(scores: NDArray[np.float64], right: NDArray[np.bool_], rule: 
     if not right.any() or right.all() or not np.isfinite(scores).all():
         msg = f"best_threshold: expected finite scores, some right and some wrong, found {right.sum()} of {right.size}"
         raise ValueError(msg)
+    cuts, kept_right, kept_wrong = _cuts(scores, right)
+    merit = _merit(kept_right, kept_wrong, int(right.sum()), int((~right).sum()), rule)
+    return float(cuts[int(np.argmax(merit))])
+
+
+def _cuts(
+    scores: NDArray[np.float64], right: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the candidates, rising, with the right and the wrong regions that each keeps."""
     distinct, inverse = np.unique(scores, return_inverse=True)
     rights = np.bincount(inverse, weights=right, minlength=distinct.size)
     wrongs = np.bincount(inverse, weights=~right, minlength=distinct.size)
-    kept_right, kept_wrong = rights[::-1].cumsum()[::-1], wrongs[::-1].cumsum()[::-1]
-    merit = _merit(kept_right, kept_wrong, int(right.sum()), int((~right).sum()), rule)
     middle = (distinct[:-1] + distinct[1:]) / 2.0
     middle = np.where(middle > distinct[:-1], middle, distinct[1:])  # adjacent floats have no midpoint
-    cuts = np.concatenate([distinct[:1], middle])
-    return float(cuts[int(np.argmax(merit))])
+    return np.concatenate([distinct[:1], middle]), rights[::-1].cumsum()[::-1], wrongs[::-1].cumsum()[::-1]
+
+
+def aimed_threshold(
+    scores: NDArray[np.float64], right: NDArray[np.bool_], aim: Aim, spare: float = 1.0, place: float = 1.0
+) -> tuple[float, bool]:
+    """Choose the threshold for an aim, and return whether it reaches it; if none does, it is that of the largest F1.
+
+    With ``spare`` below 1 it lies between the lowest threshold that reaches the aim (``place`` 0) and the highest one
+    that also keeps this fraction of the right ones (``place`` 1).
+
+    Shapes: scores (N,), float64; right (N,), bool; both kinds must occur.
+    """
+    fallback = best_threshold(scores, right)
+    cuts, kept_right, kept_wrong = _cuts(scores, right)
+    reaches: NDArray[np.bool_]
+    match aim.kind:
+        case "precision":
+            reaches = kept_right >= aim.value * (kept_right + kept_wrong)
+        case "coverage":
+            reaches = kept_right >= aim.value * right.sum()
+        case "false_accept":
+            reaches = kept_wrong <= aim.value * (~right).sum()
+    reaches &= kept_right >= _KEPT * right.sum()
+    if not reaches.any():
+        return fallback, False
+    if aim.kind == "coverage":
+        return float(cuts[reaches][-1]), True
+    spared = cuts[reaches & (kept_right >= spare * right.sum())] if spare < 1 else cuts[:0]
+    low = float(cuts[reaches][0])
+    return low + place * max(float(spared[-1]) - low, 0.0) if spared.size else low, True
 
 
 def calibrate_thresholds(
@@ -90,27 +184,65 @@ def calibrate_thresholds(
     right: Sequence[bool],
     labels: Sequence[str],
     *,
-    rule: Rule = "f1",
+    aim: Aim = DEFAULT_AIM,
     min_each: int = 20,
     decision: str = "",
+    source: str = "",
+    of: str = "names of validation scenes",
+    spare: float = 1.0,
+    place: float = 1.0,
 ) -> Thresholds:
-    """Choose the gallery's threshold and, where there is enough evidence, one for each class."""
+    """Choose the gallery's threshold and, where there is enough evidence, one for each class.
+
+    Args:
+        scores: The score of each name.
+        right: Whether it is right.
+        labels: The names.
+        aim: What the thresholds are chosen for.
+        min_each: Right and wrong names that a class needs for a threshold of its own.
+        decision: The decision rule whose scores they are.
+        source: Where the names come from, as in ``Thresholds``.
+        of: What the names are, in words, for the rule.
+        spare: As for ``aimed_threshold``, like ``place``.
+        place: Where between the lowest and the highest threshold.
+    """
     if not len(scores) == len(right) == len(labels):
         msg = f"calibrate_thresholds: {len(scores)} scores, {len(right)} judgements, {len(labels)} labels"
         raise ValueError(msg)
     values, good, names = np.asarray(scores, dtype=np.float64), np.asarray(right, dtype=np.bool_), np.asarray(labels)
     if not good.any() or good.all():
-        words = f"none: {int(good.sum())} right and {int((~good).sum())} wrong regions, every region counts as known"
-        return Thresholds(rule=words)
-    chosen = {"": best_threshold(values, good, rule)}
+        words = f"none: {int(good.sum())} right and {int((~good).sum())} wrong {of}, every region counts as known"
+        return Thresholds(rule=words, scores=conformal_scores(values[good], names[good]))
+    default, reached = aimed_threshold(values, good, aim, spare, place)
+    chosen = {"": default}
     counts = {"": _evidence(values, good, chosen[""])}
     for label in sorted(set(labels)):
         mine = names == label
         if min(int(good[mine].sum()), int((~good[mine]).sum())) >= min_each:
-            chosen[label] = best_threshold(values[mine], good[mine], rule)
+            chosen[label], _ = aimed_threshold(values[mine], good[mine], aim, spare, place)
             counts[label] = _evidence(values[mine], good[mine], chosen[label])
-    default = chosen.pop("")
-    return Thresholds(default, chosen, f"largest {rule} on validation regions", counts, decision)
+    del chosen[""]
+    seen = counts[""]
+    words = f"{aim} on {of}" if reached else f"{aim} is not reached on {of}: largest f1 instead"
+    words += (
+        f"; keeps {seen['right_kept']} of {seen['right']} right names, lets {seen['wrong_kept']} of {seen['wrong']} "
+    )
+    words += "wrong ones through"
+    return Thresholds(default, chosen, words, counts, decision, source, conformal_scores(values[good], names[good]))
+
+
+def conformal_scores(scores: NDArray[np.float64], labels: NDArray[np.str_]) -> dict[str, tuple[float, ...]]:
+    """Sort scores (N,) of correctly named regions for p-values: all under "", and of each label that has enough.
+
+    At most 200 of each are kept, at even ranks.
+    """
+    groups = {"": scores} | {str(label): scores[labels == label] for label in np.unique(labels)}
+    found = {}
+    for label, own in groups.items():
+        if len(own) >= (_FEWEST if label else 1):
+            ranks = np.linspace(0, len(own) - 1, min(len(own), _MOST)).round().astype(np.int64)
+            found[label] = tuple(round(value, _DIGITS) for value in np.sort(own)[ranks].tolist())
+    return found
 
 
 def _evidence(scores: NDArray[np.float64], right: NDArray[np.bool_], threshold: float) -> dict[str, float | int | None]:

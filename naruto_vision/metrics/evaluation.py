@@ -14,6 +14,8 @@ import numpy as np
 
 from naruto_vision.geometry import box_pixels, common_box, inclusive_iou_matrix, shared_pixel_matrix
 from naruto_vision.metrics.scene import (
+    INSIDE,
+    Match,
     Matching,
     SceneCounts,
     SceneReport,
@@ -21,12 +23,10 @@ from naruto_vision.metrics.scene import (
     count_scene,
     match_boxes,
     match_matrix,
+    overlap_matrix,
 )
 from naruto_vision.metrics.stats import Interval, Rate, bootstrap_ratios
 from naruto_vision.records import UNKNOWN, Box, LabelledBox
-
-INSIDE = 0.8
-"""A box is inside another one if at least this fraction of its pixels is."""
 
 MatchReason: TypeAlias = Literal["right", "wrong name", "unknown"]
 """A matched pair: the same label, another one, or "unknown" for an object that has a name."""
@@ -88,6 +88,7 @@ def judge_scene(
     truths: Sequence[LabelledBox],
     iou_match: float = 0.5,
     matching: Matching = "box",
+    match: Match = "iou",
 ) -> SceneVerdict:
     """Give every object and every prediction of one scene its reason.
 
@@ -102,10 +103,10 @@ def judge_scene(
     ``duplicate`` (it reaches the threshold with an object that has a better match), ``part`` (0.8 of it is in an
     object), ``too large`` (it contains 0.8 of an object), ``background``.
     """
-    pairs = match_boxes(predictions, truths, iou_match, matching)
+    pairs = match_boxes(predictions, truths, iou_match, matching, match)
     guesses, objects = [item.box for item in predictions], [item.box for item in truths]
     iou, shared = inclusive_iou_matrix(guesses, objects), shared_pixel_matrix(guesses, objects)
-    reaches = iou >= iou_match
+    reaches = overlap_matrix(guesses, objects, iou_match, match) >= iou_match
     within = shared >= INSIDE * box_pixels(guesses)[:, None]  # the prediction is inside the object
     contains = shared >= INSIDE * box_pixels(objects)[None]  # the prediction contains the object
     reasons = {guess: _match_reason(predictions[guess], truths[true]) for guess, true in pairs}
@@ -222,11 +223,12 @@ class Evaluation:
     scenes: tuple[SceneOutcome, ...]
     iou_match: float = 0.5
     matching: Matching = "box"
+    match: Match = "iou"
 
     @property
     def report(self) -> SceneReport:
         """The rates with their counts."""
-        return SceneReport(add_counts(scene.counts for scene in self.scenes), self.iou_match, self.matching)
+        return SceneReport(add_counts(scene.counts for scene in self.scenes), self.iou_match, self.matching, self.match)
 
     @property
     def reasons(self) -> ReasonCounts:
@@ -266,7 +268,9 @@ def evaluate_scenes(
     predictions: Mapping[str, Sequence[LabelledBox]],
     iou_match: float = 0.5,
     matching: Matching = "box",
+    match: Match = "iou",
     advance: Callable[[], None] = lambda: None,
+    shown: Mapping[str, Sequence[LabelledBox]] | None = None,
 ) -> Evaluation:
     """Evaluate predictions against the ground truth.
 
@@ -275,7 +279,9 @@ def evaluate_scenes(
         predictions: Scene to predicted boxes; a scene that is missing counts as one without predictions.
         iou_match: Box IoU from which a pair may match, in [0, 1].
         matching: "box" matches by IoU alone, "label" only boxes of one label.
+        match: "iou", or "contains": also a box that is mostly inside the other may match.
         advance: Called after each scene.
+        shown: Scene to the boxes that are shown, whose names say who is there; None takes all predictions.
 
     Raises:
         ValueError: If ``iou_match`` is out of range.
@@ -292,11 +298,13 @@ def evaluate_scenes(
     outcomes = []
     for scene, objects in truth.items():
         found = predictions.get(scene, ())
-        counts = count_scene(found, objects, iou_match, matching)
-        verdict = judge_scene(found, objects, iou_match, matching)
+        counts = count_scene(
+            found, objects, iou_match, matching, match, None if shown is None else shown.get(scene, ())
+        )
+        verdict = judge_scene(found, objects, iou_match, matching, match)
         outcomes.append(SceneOutcome(scene, counts, verdict, _right_with_perfect_boxes(found, objects, iou_match)))
         advance()
-    return Evaluation(tuple(outcomes), iou_match, matching)
+    return Evaluation(tuple(outcomes), iou_match, matching, match)
 
 
 def _right_with_perfect_boxes(

@@ -19,6 +19,8 @@ TITLES = {
     "reference_recall": "reference recall (scenes with predictions only)",
     "class_given_matched": "class given matched",
     "precision": "precision",
+    "names_precision": "who is there: names given that are right",
+    "names_recall": "who is there: names of a scene that are given",
 }
 """Figure → its name in tables."""
 
@@ -75,7 +77,7 @@ def table_from_json(results: Mapping[str, Any], title: str = "Scenes") -> Table:
     )
     if intervals:
         table.add_column("95 % over scenes")
-    figures = {name: (title, format_rate(_rate(results[name]))) for name, title in TITLES.items()}
+    figures = {name: (title, format_rate(_rate(results[name]))) for name, title in TITLES.items() if name in results}
     figures["f1"] = "F1", format_value(results.get("f1"))
     for name, cells in figures.items():
         table.add_row(*cells, *([format_interval(intervals.get(name))] if intervals else []))

@@ -7,12 +7,18 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from naruto_vision.geometry import inclusive_iou_matrix
+from naruto_vision.geometry import box_pixels, inclusive_iou_matrix, shared_pixel_matrix
 from naruto_vision.metrics.stats import Rate
 from naruto_vision.records import UNKNOWN, Box, LabelledBox
 
 Matching: TypeAlias = Literal["box", "label"]
 """``box``: labels are not used. ``label``: among boxes above the threshold, right labels are preferred."""
+
+Match: TypeAlias = Literal["iou", "contains"]
+"""When a pair of boxes may match: ``iou``: by their IoU alone. ``contains``: also if one is mostly inside the other."""
+
+INSIDE = 0.8
+"""A box is inside another one if at least this fraction of its pixels is."""
 
 _TIE = 1e-9
 """Spread of the tie-breaking cost: far below any IoU difference that matters, far above float64's rounding."""
@@ -45,11 +51,23 @@ def match_matrix(
     return tuple((row, column) for row, column in pairs if allowed[row, column])
 
 
+def overlap_matrix(
+    first: Sequence[Box], second: Sequence[Box], threshold: float = 0.5, match: Match = "iou"
+) -> NDArray[np.float64]:
+    """Return the inclusive IoU (N, M); with ``contains``, at least the threshold where one box is inside the other."""
+    iou = inclusive_iou_matrix(first, second)
+    if match == "iou":
+        return iou
+    smaller = np.minimum(box_pixels(first)[:, None], box_pixels(second)[None])
+    return np.where(shared_pixel_matrix(first, second) >= INSIDE * smaller, np.maximum(iou, threshold), iou)
+
+
 def match_boxes(
     predictions: Sequence[LabelledBox],
     truths: Sequence[LabelledBox],
     threshold: float = 0.5,
     matching: Matching = "box",
+    match: Match = "iou",
 ) -> tuple[tuple[int, int], ...]:
     """Match the predictions of one scene to its objects.
 
@@ -58,7 +76,7 @@ def match_boxes(
     """
     order = sorted(range(len(predictions)), key=lambda index: _rank(predictions[index]))
     columns = sorted(range(len(truths)), key=lambda index: (truths[index].box, truths[index].label))
-    iou = inclusive_iou_matrix([predictions[i].box for i in order], [truths[j].box for j in columns])
+    iou = overlap_matrix([predictions[i].box for i in order], [truths[j].box for j in columns], threshold, match)
     right = None
     if matching == "label":
         names = np.array([truths[j].label for j in columns], dtype=object)
@@ -89,6 +107,9 @@ class SceneCounts:
     matched: int = 0
     right: int = 0
     classes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    names_given: int = 0
+    names_there: int = 0
+    names_right: int = 0
 
 
 _NUMBERS = tuple(item.name for item in fields(SceneCounts) if item.name != "classes")
@@ -101,6 +122,7 @@ class SceneReport:
     counts: SceneCounts
     iou_match: float = 0.5
     matching: Matching = "box"
+    match: Match = "iou"
 
     @property
     def object_accuracy(self) -> Rate:
@@ -128,6 +150,20 @@ class SceneReport:
         return Rate(self.counts.right, self.counts.predictions)
 
     @property
+    def names_precision(self) -> Rate:
+        """Names that a scene really has, of those given to its regions; each counts once a scene."""
+        return Rate(self.counts.names_right, self.counts.names_given)
+
+    @property
+    def names_recall(self) -> Rate:
+        """Names given to a scene's regions, of the names that it has; "unknown" is none."""
+        return Rate(self.counts.names_right, self.counts.names_there)
+
+    def names(self) -> dict[str, Rate]:
+        """Return the rates of who is in a scene."""
+        return {"names_precision": self.names_precision, "names_recall": self.names_recall}
+
+    @property
     def per_class(self) -> dict[str, Rate]:
         """Object accuracy of each true label, sorted by label."""
         return {label: Rate(*pair) for label, pair in sorted(self.counts.classes.items())}
@@ -151,14 +187,15 @@ class SceneReport:
     def as_json(self) -> dict[str, Any]:
         """Return JSON values: each rate as ``{value, count, total, low, high}``, and ``per_class`` by label."""
         return {
-            **{name: rate.as_json() for name, rate in self.rates().items()},
+            **{name: rate.as_json() for name, rate in (self.rates() | self.names()).items()},
             "per_class": {label: rate.as_json() for label, rate in self.per_class.items()},
             "scenes": self.counts.scenes,
             "scenes_with_predictions": self.counts.scenes_with_predictions,
             "iou_match": self.iou_match,
             "f1": self.f1,
             "matching": self.matching,
-            "rule": RULES[self.matching],
+            "match": self.match,
+            "rule": RULES[self.matching] + ", also where one is mostly inside the other" * (self.match == "contains"),
         }
 
 
@@ -167,9 +204,17 @@ def count_scene(
     truths: Sequence[LabelledBox],
     iou_match: float = 0.5,
     matching: Matching = "box",
+    match: Match = "iou",
+    shown: Sequence[LabelledBox] | None = None,
 ) -> SceneCounts:
-    """Match one scene's predicted boxes to its true ones, inclusive pixels, and count."""
-    pairs = match_boxes(predictions, truths, iou_match, matching)
+    """Match one scene's predicted boxes to its true ones, inclusive pixels, and count.
+
+    The names of ``shown`` count as given to the scene; None takes those of all predictions.
+    """
+    pairs = match_boxes(predictions, truths, iou_match, matching, match)
+    given, there = (
+        {item.label for item in items} - {UNKNOWN} for items in (predictions if shown is None else shown, truths)
+    )
     right = {true for guess, true in pairs if predictions[guess].label == truths[true].label}
     claims = sum(prediction.label != UNKNOWN for prediction in predictions)
     claims += sum(truths[index].label == UNKNOWN for index in right)
@@ -186,6 +231,9 @@ def count_scene(
         matched=len(pairs),
         right=len(right),
         classes=classes,
+        names_given=len(given),
+        names_there=len(there),
+        names_right=len(given & there),
     )
 
 

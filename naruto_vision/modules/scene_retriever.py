@@ -22,7 +22,7 @@ from naruto_vision.gallery.enrollment import Enrollment, EnrollmentConfig
 from naruto_vision.gallery.gallery import Gallery, check_enrolment, edit_gallery, enrol_gallery
 from naruto_vision.gallery.index import IndexChoice
 from naruto_vision.gallery.info import list_gallery
-from naruto_vision.gallery.thresholds import Thresholds
+from naruto_vision.gallery.thresholds import DEFAULT_AIM, Aim, Thresholds
 from naruto_vision.metrics.scene import SceneReport
 from naruto_vision.metrics.scene_accuracy import SceneAccuracy
 from naruto_vision.modules.gathering import gather_lists
@@ -32,11 +32,13 @@ from naruto_vision.recognition.decision import (
     Decision,
     ScoredRegion,
     check_decision,
+    score_names,
     score_regions,
     thresholds_from,
 )
 from naruto_vision.recognition.heads import compare_rules, describe_comparison
 from naruto_vision.recognition.merging import MergeConfig
+from naruto_vision.recognition.open_set import gallery_thresholds
 from naruto_vision.records import ImageArray, ScenePrediction
 from naruto_vision.segmentation.crops import CropConfig
 from naruto_vision.segmentation.generator import Segmenter
@@ -70,6 +72,8 @@ class SceneRetriever(pl.LightningModule):
         index: Which index is searched; "auto" is FAISS if it is installed.
         at_once: Scenes of a batch that are segmented in parallel; above 1 needs more memory and is meant for a GPU.
         replace: Whether ``fit`` replaces an older gallery with its history; otherwise it adds a generation to it.
+        aim: What the thresholds for "unknown" are chosen for: names of which at least 0.9 are right, or another
+            ``precision``, ``coverage`` or ``false_accept``.
 
     Attributes:
         reports: The last of each stage: "valid", "test" (all regions, best label), "test_shown" (the overlay).
@@ -105,6 +109,7 @@ class SceneRetriever(pl.LightningModule):
         index: IndexChoice = "auto",
         at_once: int = 1,
         replace: bool = False,
+        aim: Aim = DEFAULT_AIM,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -123,7 +128,7 @@ class SceneRetriever(pl.LightningModule):
         self.renormalise = renormalise
         self.decision: Decision = decision
         self.merge = merge
-        self.index, self.at_once, self.replace = index, at_once, replace
+        self.index, self.at_once, self.replace, self.aim = index, at_once, replace, aim
         self.searched, self.shown = SceneAccuracy(), SceneAccuracy()
         self.reports = {}
         self.answered: list[tuple[SceneItem, ScenePrediction]] = []
@@ -131,6 +136,7 @@ class SceneRetriever(pl.LightningModule):
         self._enrolment, self._enrolling = Enrollment(), False
         self.built: Gallery | None = None
         self.scored: list[ScoredRegion] = []
+        self._names: list[ScoredRegion] = []
         self.thresholds = None
         model = getattr(segmenter, "model", None)
         named = {"encoder": encoder.short_name, "segmenter": getattr(model, "architecture", ""), "mirror": mirror}
@@ -181,6 +187,7 @@ class SceneRetriever(pl.LightningModule):
                 merge=self.merge,
                 overlay=self.overlay,
                 at_once=self.at_once,
+                aim=self.aim,
             )
         return self._analyzer
 
@@ -224,20 +231,31 @@ class SceneRetriever(pl.LightningModule):
             built = whole.build(self.encoder.fingerprint, self.index, plan, note)
             heads = compare_rules(built.vectors, built.rows, frame_runs(built.rows), whole.colours_of(built.rows))
             _LOG.info("%s", describe_comparison(heads))
-            self.built = built = built.noted({"heads": heads})
+            built = built.noted({"heads": heads})
+            chosen = gallery_thresholds(built, heads["decision"], self.aim, runs=frame_runs(built.rows))
+            self.built = built = Gallery.build(
+                built.vectors,
+                built.rows,
+                fingerprint=built.fingerprint,
+                index=self.index,
+                thresholds=chosen,
+                note=built.note,
+            )
             if self.withheld:
                 self._trial = built
             elif self.replace:
                 built.save(self.gallery)
             else:
-                enrol_gallery(self.gallery, built, self.index)
+                found = enrol_gallery(self.gallery, built, self.index)
+                if (found.thresholds.source or not found.thresholds.chosen) and found.thresholds != chosen:
+                    edit_gallery(self.gallery, change_thresholds, chosen, fingerprint=found.fingerprint)
         self.trainer.strategy.barrier("gallery")
         self._analyzer = None
 
     def on_validation_epoch_start(self) -> None:
         """Write the gallery before scenes are searched, and drop the scores of the previous pass."""
         self._write_gallery()
-        self.scored, self.thresholds = [], None
+        self.scored, self._names, self.thresholds = [], [], None
         if self.trainer.state.fn == "validate":  # fit has checked them before it embedded anything
             self._check_names("valid")
 
@@ -250,6 +268,8 @@ class SceneRetriever(pl.LightningModule):
             truth = item.truth or ()
             self.searched.update([labelled_boxes(prediction, named=False)], [truth], [item.scene])
             self.scored.extend(score_regions(prediction, truth))
+            shown = choose_for_overlay(_all_known(prediction), self.overlay)  # a threshold only takes from these
+            self._names.extend(score_names(prediction, truth, shown))
         return {"predictions": found}
 
     def on_validation_epoch_end(self) -> None:
@@ -257,12 +277,13 @@ class SceneRetriever(pl.LightningModule):
         if self.trainer.sanity_checking:
             return
         self._log_report("valid", self.searched)
-        self.scored = gather_lists(self.trainer, self.scored)
+        self.scored, names = gather_lists(self.trainer, self.scored), gather_lists(self.trainer, self._names)
         gallery = self.analyzer.gallery
         if self.trainer.is_global_zero and self.scored:
-            self.thresholds = thresholds = thresholds_from(self.scored, self.analyzer.decision)
+            self.thresholds = thresholds = thresholds_from(names, self.analyzer.decision, self.aim, self.scored)
             if self.trainer.state.fn == TrainerFn.VALIDATING:
                 self.withheld = withheld(self.trainer, self.gallery)
+                _LOG.info("thresholds: %s", thresholds.rule)
                 if self.withheld:
                     _LOG.info("nothing was written: %s", self.withheld)
             if not self.withheld and (thresholds != gallery.thresholds or gallery.stale_since is not None):
@@ -320,6 +341,9 @@ class SceneRetriever(pl.LightningModule):
         for name, rate in self.reports[stage].rates().items():
             if rate.value is not None:
                 self.log(f"{stage}/{name}", rate.value, rank_zero_only=True)
+        for name, rate in self.reports[stage].names().items():
+            if stage == "test_shown" and rate.value is not None:
+                self.log(f"test/{name}", rate.value, rank_zero_only=True)
         metric.reset()
 
     def run_identity(self) -> dict[str, Any]:
@@ -365,6 +389,11 @@ def _predictions(
             group = 1
 
 
+def _all_known(prediction: ScenePrediction) -> ScenePrediction:
+    known = tuple(dataclasses.replace(identity, known=True) for identity in prediction.identities)
+    return dataclasses.replace(prediction, identities=known)
+
+
 def describe_gallery(folder: str) -> str:
     """Describe a gallery in one line: folder, size and open-set threshold."""
     found = list_gallery(folder)
@@ -372,6 +401,8 @@ def describe_gallery(folder: str) -> str:
     unknown = f'a score below {default:.3f} is "unknown"' if default is not None else f"{own} labels have a threshold"
     if default is None and not own:
         unknown = "no thresholds: no open-set rejection; --data.valid DIR with ground truth chooses them"
+    else:
+        unknown += f" ({found.thresholds['rule']})"
     return f"gallery {folder}: {found.total} rows, {len(found.labels)} labels; {unknown}"
 
 

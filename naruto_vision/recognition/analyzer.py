@@ -21,6 +21,7 @@ from naruto_vision.encoders.base import Encoder, embed_images
 from naruto_vision.errors import BadImageError, FingerprintError, InputError, MissingPathError
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.info import encoder_options
+from naruto_vision.gallery.thresholds import DEFAULT_AIM, Aim
 from naruto_vision.io.bundles import file_sha256
 from naruto_vision.io.images import ImageSource, read_image
 from naruto_vision.io.inputs import ImageNames, find_images
@@ -28,6 +29,7 @@ from naruto_vision.recognition.decision import Decision, decide, recorded_rule
 from naruto_vision.recognition.heads import score_classes
 from naruto_vision.recognition.lookup import SearchResult, look_up, measure_threshold
 from naruto_vision.recognition.merging import MergeConfig, merge_parts
+from naruto_vision.recognition.open_set import thresholds_of
 from naruto_vision.recognition.result import SceneResult
 from naruto_vision.records import Identity, ImageArray, Neighbour, Region, ScenePrediction, Vectors
 from naruto_vision.segmentation.crops import CropConfig, embed_regions
@@ -57,6 +59,7 @@ class SceneAnalyzer:
         overlay: Which regions the overlay shows; None takes the defaults.
         batch_size: Crops per forward pass; None takes 16 on a CPU and 256 elsewhere.
         at_once: Scenes that ``analyze_many`` segments in parallel; above 1 needs more memory and is slower on a CPU.
+        aim: What thresholds are chosen for; those of validation scenes stay as they were chosen.
 
     Raises:
         FingerprintError: If the gallery was built with another encoder.
@@ -93,6 +96,7 @@ class SceneAnalyzer:
         overlay: OverlayConfig | None = None,
         batch_size: int | None = None,
         at_once: int = 1,
+        aim: Aim = DEFAULT_AIM,
     ) -> None:
         fingerprint = encoder.fingerprint  # hashes all weights, so once
         if gallery.fingerprint != fingerprint:
@@ -106,10 +110,12 @@ class SceneAnalyzer:
         self.mirror = mirror
         self.renormalise = renormalise
         self.decision = recorded_rule(gallery, decision)
+        self.thresholds = thresholds_of(gallery, self.decision, aim)
         self.merge = merge
         self.overlay = overlay or OverlayConfig()
         self.batch_size = batch_size
         self.at_once = at_once
+        self.aim = aim
         self._ahead = SegmenterAhead(segmenter, at_once)
 
     def analyze(self, image: ImageSource, scene: str = "") -> SceneResult:
@@ -187,7 +193,7 @@ class SceneAnalyzer:
 
     @cached_property
     def _image_threshold(self) -> float | None:
-        return measure_threshold(self.gallery).score
+        return measure_threshold(self.gallery, aim=self.aim).score
 
     def __call__(self, image: ImageArray, scene: str = "") -> ScenePrediction:
         """Analyze one scene.
@@ -276,9 +282,10 @@ class SceneAnalyzer:
         with _timed(times, "search"):
             rows = self.gallery.search(vectors, self.neighbours)
             scores = score_classes(self.gallery, self.decision, vectors)
-        thresholds = self.gallery.thresholds
         named = (
-            decide(_shortened(found, length), thresholds, self.decision, {k: v * length for k, v in classes.items()})
+            decide(
+                _shortened(found, length), self.thresholds, self.decision, {k: v * length for k, v in classes.items()}
+            )
             for found, classes, length in zip(rows, scores, lengths.tolist(), strict=True)
         )
         return [tuple(islice(named, len(regions))) for _, regions in scenes], times

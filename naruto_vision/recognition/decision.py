@@ -1,14 +1,16 @@
 """Decide a region's identity, or "unknown", from its nearest gallery rows."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
 
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.gallery import Gallery
-from naruto_vision.gallery.thresholds import Thresholds, calibrate_thresholds
-from naruto_vision.geometry import area_xyxy, inclusive_iou_matrix, shared_pixels
+from naruto_vision.gallery.thresholds import DEFAULT_AIM, Aim, Thresholds, calibrate_thresholds, conformal_scores
+from naruto_vision.geometry import box_pixels, inclusive_iou_matrix, shared_pixel_matrix
 from naruto_vision.records import Identity, LabelledBox, Neighbour, ScenePrediction
 
 Rule: TypeAlias = Literal["vote", "top1", "max", "mean", "prototype", "centroid", "lda", "logreg"]
@@ -21,7 +23,7 @@ Decision: TypeAlias = Literal["auto", Rule]
 """A rule, or ``auto``: the one that the gallery has recorded; see ``recorded_rule``."""
 
 _REACH = 0.05  # temperature; on synthetic validation scenes all values from 0.03 up to equal votes do as well
-_INSIDE = 0.8  # a region with this fraction of its box inside a character's box is a part of it
+_INSIDE = 0.8  # a region with this fraction of its box inside a character's box is a part of it, and the reverse
 
 
 def decide(
@@ -67,6 +69,7 @@ def decide(
         known=threshold is None or score >= threshold,
         margin=None if other is None else score - other,
         neighbours=tuple(neighbours),
+        p_value=thresholds.p_value(label, score),
     )
 
 
@@ -98,8 +101,8 @@ def recorded_rule(gallery: Gallery, decision: Decision = "auto") -> Rule:
 
 
 def check_decision(thresholds: Thresholds, decision: str) -> None:
-    """Raise InputError if the thresholds were chosen on the scores of another decision rule."""
-    if thresholds.chosen and thresholds.decision not in {"", decision}:
+    """Raise InputError if scenes chose the thresholds for another rule; those of the gallery are chosen again."""
+    if thresholds.chosen and not thresholds.source and thresholds.decision not in {"", decision}:
         msg = (
             f"model.decision {decision}: the gallery's thresholds were chosen for {thresholds.decision}; choose them "
             f"again: naruto-vision validate --config scenes.yaml --model.decision {decision} --data.valid DIR"
@@ -109,7 +112,7 @@ def check_decision(thresholds: Thresholds, decision: str) -> None:
 
 @dataclass(frozen=True)
 class ScoredRegion:
-    """One region's score and whether naming it would have been right."""
+    """The score of a region, or of a name in a scene, and whether the name is right."""
 
     label: str
     score: float
@@ -119,29 +122,58 @@ class ScoredRegion:
 def score_regions(
     prediction: ScenePrediction, truth: Sequence[LabelledBox], iou_match: float = 0.5
 ) -> list[ScoredRegion]:
-    """Compare every region of one scene with the ground truth; correctly labelled parts of a character are left out."""
+    """Compare every region of one scene with the ground truth.
+
+    A region that matches no true box, but holds one of its label (a figure around a face), is right; one that lies in
+    such a box (a part of a character) is left out.
+    """
     judged = []
-    overlap = inclusive_iou_matrix([region.box for region in prediction.regions], [item.box for item in truth])
-    for region, identity, row in zip(prediction.regions, prediction.identities, overlap, strict=True):
-        if len(row) and row.max() >= iou_match:
-            label = truth[int(row.argmax())].label
-            judged.append(ScoredRegion(identity.label, identity.score, identity.label == label))
-            continue
-        part = any(
-            item.label == identity.label and shared_pixels(region.box, item.box) / area_xyxy(region.box) >= _INSIDE
-            for item in truth
-        )
-        if not part:
-            judged.append(ScoredRegion(identity.label, identity.score, right=False))
+    boxes, objects = [region.box for region in prediction.regions], [item.box for item in truth]
+    overlap, shared = inclusive_iou_matrix(boxes, objects), shared_pixel_matrix(boxes, objects)
+    labels = np.array([item.label for item in truth], dtype=object)
+    for number, identity in enumerate(prediction.identities):
+        own, row = labels == identity.label, overlap[number]
+        matched = bool(len(row) and row.max() >= iou_match)
+        right = own[int(row.argmax())] if matched else (own & (shared[number] >= _INSIDE * box_pixels(objects))).any()
+        part = (own & (shared[number] >= _INSIDE * box_pixels(boxes)[number])).any()
+        if matched or right or not part:
+            judged.append(ScoredRegion(identity.label, identity.score, bool(right)))
     return judged
 
 
-def thresholds_from(scored: Sequence[ScoredRegion], decision: str) -> Thresholds:
-    """Choose the thresholds from the scored regions of all validation scenes, in any order."""
+def score_names(prediction: ScenePrediction, truth: Sequence[LabelledBox], shown: Iterable[int]) -> list[ScoredRegion]:
+    """Compare each name that the shown regions of a scene have, by its best score, with the names of the truth."""
+    best: dict[str, float] = {}
+    for identity in (prediction.identities[index] for index in shown):
+        best[identity.label] = max(best.get(identity.label, identity.score), identity.score)
+    there = {item.label for item in truth}
+    return [ScoredRegion(label, score, label in there) for label, score in best.items()]
+
+
+def thresholds_from(
+    scored: Sequence[ScoredRegion],
+    decision: str,
+    aim: Aim = DEFAULT_AIM,
+    regions: Sequence[ScoredRegion] = (),
+) -> Thresholds:
+    """Choose the thresholds from the scored names of all validation scenes, in any order.
+
+    Args:
+        scored: From ``score_names``, or from ``score_regions`` to choose by regions.
+        decision: The decision rule that named them.
+        aim: What the thresholds are chosen for.
+        regions: From ``score_regions``; those that are right calibrate the p-values. Without any ``scored`` does.
+    """
     ordered = sorted(scored, key=lambda record: (record.label, record.score, record.right))
-    return calibrate_thresholds(
+    found = calibrate_thresholds(
         [record.score for record in ordered],
         [record.right for record in ordered],
         [record.label for record in ordered],
+        aim=aim,
         decision=decision,
     )
+    right = [record for record in regions if record.right]
+    if not right:
+        return found
+    scores = np.array([record.score for record in right])
+    return replace(found, scores=conformal_scores(scores, np.array([record.label for record in right])))

@@ -25,6 +25,9 @@ HEADS: tuple[Rule, ...] = ("centroid", "lda", "logreg")
 VOTE: Rule = "vote"
 """The rule of galleries without a comparison, and of those on which no head is better."""
 
+VOTES = 20
+"""How many gallery rows vote on an image: as many as on a region of a scene."""
+
 NEAR = 0.98
 """Cosine from which two rows count as near duplicates, which must not be in a fit and in its test."""
 
@@ -32,8 +35,8 @@ STRENGTHS = (1e-2, 1e-3, 1e-4)
 """L2 penalties that cross-validation chooses from, for inputs whose mean squared length is 1."""
 
 _SHRINK = 0.1  # of the covariance of all rows
-_VOTES = 20  # rows, as on a region of a scene
 _FOLDS = 8
+_CLASS_FOLDS = 16
 _COMPARED = 600  # rows, so that enrolment stays fast
 _FEWEST = 20  # tested rows; fewer cannot tell rules apart
 _MOST = 10_000  # rows of a gallery; fitting a classifier to more takes minutes whenever it is opened
@@ -220,6 +223,7 @@ class Tested:
 
     right: NDArray[np.bool_]
     scores: Array
+    names: NDArray[np.object_]
 
     @property
     def rate(self) -> Rate:
@@ -232,6 +236,8 @@ def cross_validate(
     vectors: Vectors,
     rows: Sequence[GalleryRow],
     groups: NDArray[np.int64] | None = None,
+    votes: int = VOTES,
+    runs: Sequence[Hashable] | None = None,
 ) -> list[Tested]:
     """Name every row by each rule, fitted to the rows of other groups, in 8 folds of whole groups.
 
@@ -240,6 +246,8 @@ def cross_validate(
         vectors: Shape (N, D), float32, unit rows.
         rows: Source of each vector.
         groups: The group of each row, as of ``group_rows``; None groups the rows, of which at most 600 are taken.
+        votes: How many rows vote.
+        runs: As for ``group_rows``, if ``groups`` is None.
 
     Returns:
         For each rule the tested rows: those whose class has another group.
@@ -247,21 +255,47 @@ def cross_validate(
     if groups is None:
         chosen = _sample(len(rows))
         vectors, rows = vectors[chosen], [rows[number] for number in chosen]
-        groups = group_rows(vectors, rows)
+        groups = group_rows(vectors, rows, None if runs is None else [runs[number] for number in chosen])
     labels = np.asarray([row.label for row in rows], dtype=object)
     folds = _folds(groups, labels)
     right: list[list[NDArray[np.bool_]]] = [[np.zeros(0, dtype=np.bool_)] for _ in rules]
     scores: list[list[Array]] = [[np.zeros(0)] for _ in rules]
+    given: list[list[NDArray[np.object_]]] = [[np.zeros(0, dtype=object)] for _ in rules]
     for fold in range(_FOLDS):
         kept = folds != fold
         held = ~kept & np.isin(labels, labels[kept])
         if not held.any():
             continue
         for number, (rule, strength) in enumerate(rules):
-            names, found = _named(rule, strength, vectors[kept], labels[kept].tolist(), vectors[held])
+            names, found = _named(rule, strength, vectors[kept], labels[kept].tolist(), vectors[held], votes)
             right[number].append(names == labels[held])
             scores[number].append(found)
-    return [Tested(np.concatenate(good), np.concatenate(own)) for good, own in zip(right, scores, strict=True)]
+            given[number].append(names)
+    return [
+        Tested(np.concatenate(good), np.concatenate(own), np.concatenate(names))
+        for good, own, names in zip(right, scores, given, strict=True)
+    ]
+
+
+def leave_classes_out(
+    rule: Rule, strength: float | None, vectors: Vectors, rows: Sequence[GalleryRow], votes: int = VOTES
+) -> Tested:
+    """Name rows by a rule that was fitted without their class, so that every name is wrong.
+
+    Up to 16 classes are left out one by one, more of them in 16 groups; at most 600 rows are taken. With fewer than
+    three classes there is nothing to tell apart, and no row is named.
+    """
+    chosen = _sample(len(rows))
+    vectors, labels = vectors[chosen], np.asarray([rows[number].label for number in chosen], dtype=object)
+    classes, index = np.unique(labels, return_inverse=True)
+    names, scores = [np.zeros(0, dtype=object)], [np.zeros(0)]
+    for fold in range(min(len(classes), _CLASS_FOLDS) if len(classes) > 2 else 0):
+        out = index % _CLASS_FOLDS == fold
+        named, found = _named(rule, strength, vectors[~out], labels[~out].tolist(), vectors[out], votes)
+        names.append(named)
+        scores.append(found)
+    total = sum(map(len, scores))
+    return Tested(np.zeros(total, dtype=np.bool_), np.concatenate(scores), np.concatenate(names))
 
 
 def _sample(count: int) -> list[int]:
@@ -271,12 +305,12 @@ def _sample(count: int) -> list[int]:
 
 
 def _named(
-    rule: Rule, strength: float | None, rows: Vectors, labels: list[str], queries: Vectors
+    rule: Rule, strength: float | None, rows: Vectors, labels: list[str], queries: Vectors, votes: int
 ) -> tuple[NDArray[np.object_], Array]:
     """Name queries (Q, D) by rows (N, D), with the score of each name."""
     classes = [{}] * len(queries) if rule in ROW_RULES else Head.fit(rule, rows, labels, strength).by_label(queries)
     cosines = queries @ rows.T
-    nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :_VOTES].tolist()
+    nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :votes].tolist()
     named = [
         decide([Neighbour(i, labels[i], float(own[i])) for i in near], Thresholds(), rule, scores)
         for near, own, scores in zip(nearest, cosines, classes, strict=True)

@@ -1,30 +1,20 @@
 """Name whole images and texts by a gallery; the open-set threshold for whole images.
 
-The gallery's own thresholds are chosen on regions cut out of scenes. Whole images include their background and score
-differently, so their threshold is measured by leave-one-out: each gallery image is searched among the others.
+Thresholds that were chosen on regions cut out of scenes do not fit whole images, which include their background; so
+theirs is always chosen on the gallery's own images.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.index import QueryKind
-from naruto_vision.gallery.thresholds import Thresholds
-from naruto_vision.recognition.decision import ROW_RULES, Decision, decide, recorded_rule
-from naruto_vision.recognition.heads import cross_validate, noted_strength, score_classes
+from naruto_vision.gallery.thresholds import DEFAULT_AIM, Aim, Thresholds
+from naruto_vision.recognition.decision import Decision, decide, recorded_rule
+from naruto_vision.recognition.heads import VOTES, score_classes
+from naruto_vision.recognition.open_set import gallery_thresholds
 from naruto_vision.records import Identity, Neighbour, Vectors
-
-VOTES = 20
-"""How many gallery rows vote on an image: as many as on a region of a scene."""
-KEPT = 0.95
-"""Fraction of the correctly named gallery images that reach the threshold."""
-_SEARCHED = 500  # gallery images: enough to estimate a 5 % quantile
-_FEWEST = 20  # correctly named images: 5 % of fewer is below one image
 
 
 @dataclass(frozen=True)
@@ -135,6 +125,8 @@ class ImageThreshold:
     score: float | None = None
     searched: int = 0
     right: int = 0
+    kept: int = 0
+    rule: str = ""
 
     def __post_init__(self) -> None:
         if self.score is not None and not -1.0 <= self.score <= 1.0:
@@ -143,52 +135,31 @@ class ImageThreshold:
 
     def sentence(self) -> str:
         """Describe in one line where the threshold comes from."""
-        if not self.searched:
+        if not self.rule:
             return "threshold: as given" if self.score is not None else "no threshold: no open-set rejection"
-        evidence = f"of {self.searched} gallery images searched among the others, {self.right} are named correctly"
         if self.score is None:
-            return f"no threshold, no open-set rejection: {evidence}, too few to choose one"
-        return f"threshold {self.score:.3f}: {evidence}, and {KEPT:.0%} of these reach it"
+            return f"no threshold, no open-set rejection: {self.rule}"
+        return f"threshold {self.score:.3f}: {self.rule}"
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON values."""
-        kept = KEPT if self.searched else None
-        return {"score": self.score, "asked": self.searched, "right": self.right, "kept": kept}
+        kept = self.kept / self.right if self.score is not None and self.right else None
+        return {"score": self.score, "asked": self.searched, "right": self.right, "kept": kept, "rule": self.rule}
 
 
-def measure_threshold(gallery: Gallery, votes: int = VOTES, decision: Decision = "auto") -> ImageThreshold:
-    """Find the score that 95 % of the correctly named gallery images reach (leave-one-out).
-
-    Rows of the same image, including its augmented variants, do not vote on it. Near duplicates (frames of one shot)
-    raise the threshold; leave them out when the gallery is built.
+def measure_threshold(
+    gallery: Gallery, votes: int = VOTES, decision: Decision = "auto", aim: Aim = DEFAULT_AIM
+) -> ImageThreshold:
+    """Choose the threshold for whole images from the gallery alone, as ``gallery_thresholds`` does.
 
     Args:
-        gallery: The gallery; at most 500 of its rows are searched.
+        gallery: The gallery; at most 600 of its rows are searched.
         votes: How many rows vote on an image, at least 1.
-        decision: As in ``look_up``; rules that score whole classes are fitted without the image and its near
-            duplicates.
+        decision: As in ``look_up``.
+        aim: What the threshold is chosen for.
     """
-    rule = recorded_rule(gallery, decision)
-    if rule not in ROW_RULES:
-        (tested,) = cross_validate([(rule, noted_strength(gallery))], gallery.vectors, gallery.rows)
-        return _image_threshold(tested.scores[tested.right].tolist(), len(tested.right))
-    count = len(gallery)
-    chosen = np.unique(np.linspace(0, count - 1, min(count, _SEARCHED)).round().astype(np.int64)).tolist()
-    ids, paths = gallery.ids, Counter(row.path for row in gallery.rows if row.path)
-    most = max((paths[gallery.rows[number].path] for number in chosen), default=0) or 1
-    scores = []
-    for number, rows in zip(chosen, gallery.search(gallery.vectors[chosen], votes + most), strict=True):
-        others = _others(gallery.rows[number], ids[number], rows)[:votes]
-        named = decide(others, Thresholds(), rule) if others else None
-        if named is not None and named.label == gallery.rows[number].label:
-            scores.append(named.score)
-    return _image_threshold(scores, len(chosen))
-
-
-def _image_threshold(scores: Sequence[float], searched: int) -> ImageThreshold:
-    score = float(np.clip(np.quantile(scores, 1 - KEPT), -1.0, 1.0)) if len(scores) >= _FEWEST else None
-    return ImageThreshold(score, searched, len(scores))
-
-
-def _others(own: GalleryRow, own_id: int, rows: Sequence[Neighbour]) -> list[Neighbour]:
-    return [row for row in rows if row.row != own_id and (row.path != own.path or not own.path)]
+    found = gallery_thresholds(gallery, recorded_rule(gallery, decision), aim, votes, whole=True)
+    seen = found.counts.get("", {})
+    searched, right, kept = (int(seen.get(name) or 0) for name in ("tested", "right", "right_kept"))
+    score = None if found.default is None else min(max(found.default, -1.0), 1.0)
+    return ImageThreshold(score, searched, right, kept, found.rule)

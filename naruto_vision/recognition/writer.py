@@ -332,6 +332,7 @@ def record_document(prediction: ScenePrediction, shown: Sequence[int], sha256: s
                 "name": identity.name,
                 "score": round(identity.score, _DIGITS),
                 "margin": None if identity.margin is None else round(identity.margin, _DIGITS),
+                "p_value": None if identity.p_value is None else round(identity.p_value, _DIGITS),
                 "shown": index in shown,
                 "neighbours": [
                     {"id": n.row, "label": n.label, "score": round(n.score, _DIGITS), "path": n.path}
@@ -340,7 +341,8 @@ def record_document(prediction: ScenePrediction, shown: Sequence[int], sha256: s
             }
         )
     source = {"scene": prediction.scene, **({"sha256": sha256} if sha256 else {})}
-    return {**source, "width": prediction.width, "height": prediction.height, "regions": regions}
+    names = sorted({prediction.identities[index].name for index in shown} - {UNKNOWN})
+    return {**source, "width": prediction.width, "height": prediction.height, "names": names, "regions": regions}
 
 
 def as_line(value: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ from naruto_vision.encoders.base import Encoder
 from naruto_vision.errors import FingerprintError, InputError
 from naruto_vision.gallery.edits import remove_rows
 from naruto_vision.gallery.gallery import Gallery, edit_gallery
+from naruto_vision.gallery.thresholds import Aim
 from naruto_vision.io.images import write_image
 from naruto_vision.modules.scene_retriever import SceneRetriever
 from naruto_vision.recognition.decision import Decision
@@ -451,3 +452,64 @@ def test_enrolment_compares_the_rules_and_every_command_takes_the_best(
     old = Gallery.build(gallery.vectors, gallery.rows, fingerprint=gallery.fingerprint)
     old.save(folder)
     assert SceneRetriever(ColourEncoder(), SquareSegmenter(), gallery=folder).analyzer.decision == "vote"
+
+
+def write_cast(world: Path, shades: int) -> None:
+    for label, colour in {**CAST, "ao": BLUE}.items():
+        for shade in range(shades):
+            image = np.zeros((16, 16, 3), dtype=np.uint8)
+            image[2:14, 2:14] = [min(255, value + (5 + shade) * index) for index, value in enumerate(colour)]
+            write_image(world / "data" / "train" / label / f"more{shade}.png", image)
+
+
+def test_without_scenes_the_gallery_chooses_thresholds_that_follow_it_and_name_the_cast(
+    world: Path, retriever: Callable[..., SceneRetriever], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="naruto_vision")
+    write_cast(world, 8)
+    trainer().fit(retriever(), datamodule=data(world))
+    first = Gallery.open(world / "gallery")
+    assert (first.thresholds.source, first.thresholds.default is None) == ("gallery", False)
+    assert "images of classes left out" in caplog.messages[-1]
+    write_cast(world, 12)
+    trainer().fit(retriever(), datamodule=data(world))
+    again = Gallery.open(world / "gallery")
+    assert again.thresholds != first.thresholds
+    assert again.stale_since is None
+    module = retriever()
+    module.decision = "mean"  # thresholds of scenes would be refused
+    trainer().test(module, datamodule=data(world, test=str(world / "test")))
+    assert module.reports["test_shown"].names_recall.count >= 2
+    enrol(world, retriever)  # scenes choose
+    assert Gallery.open(world / "gallery").thresholds.source == ""
+
+
+def test_test_logs_who_is_there_and_the_record_has_names_and_p_values(
+    world: Path, retriever: Callable[..., SceneRetriever]
+) -> None:
+    enrol(world, retriever)
+    run = trainer()
+    module = retriever()
+    run.test(module, datamodule=data(world, test=str(world / "test")))
+    report = module.reports["test_shown"]
+    assert report.names_recall.total == 3
+    assert float(run.callback_metrics["test/names_recall"]) == pytest.approx(report.names_recall.value)
+    assert float(run.callback_metrics["test/names_precision"]) == pytest.approx(report.names_precision.value)
+    trainer(SceneWriterCallback(str(world / "out"))).predict(
+        retriever(), datamodule=data(world, predict=str(world / "test"))
+    )
+    lines = [json.loads(line) for line in (world / "out" / "predictions.jsonl").read_text().splitlines()]
+    for line in lines:
+        shown = {region["name"] for region in line["regions"] if region["shown"]} - {"unknown"}
+        assert line["names"] == sorted(shown)
+        assert all(0 < region["p_value"] <= 1 for region in line["regions"])
+
+
+@pytest.mark.parametrize("kind", ["coverage", "false_accept"])
+def test_the_aim_of_the_config_chooses_the_thresholds(
+    world: Path, retriever: Callable[..., SceneRetriever], kind: Any
+) -> None:
+    module = retriever()
+    module.aim = Aim(kind, 0.5)
+    trainer().fit(module, datamodule=data(world, valid=str(world / "valid")))
+    assert Gallery.open(world / "gallery").thresholds.rule.startswith(f"{Aim(kind, 0.5)} on names of validation scenes")

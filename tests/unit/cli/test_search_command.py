@@ -98,7 +98,7 @@ def test_the_table_says_rank_label_score_margin_path_and_id(capsys: pytest.Captu
     for word in ("rank", "label", "score", "margin", "path", "id", "ayame/0.png"):
         assert word in shown
     assert "no threshold, so no open-set rejection" in shown
-    assert "no open-set rejection: of 6 gallery images searched among the others, " in shown
+    assert "no open-set rejection: none: of 6 gallery images named by the others, " in shown
 
 
 @pytest.mark.usefixtures("place")
@@ -107,7 +107,7 @@ def test_a_stranger_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
     document = found(capsys, "--image", "stranger.png", "--known-from", "0.999999")
     (query,) = document["queries"]
     assert (query["answer"]["name"], query["answer"]["known"]) == ("unknown", False)
-    assert document["bar"] == {"score": 0.999999, "asked": 0, "right": 0, "kept": None}
+    assert document["bar"] == {"score": 0.999999, "asked": 0, "right": 0, "kept": None, "rule": ""}
     assert "--known-from: expected a number from -1 to 1" in refused(capsys, "--image", "x.png", "--known-from", "2")
 
 

@@ -205,7 +205,7 @@ def test_table_shows_every_figure_with_its_counts() -> None:
     report = measured([([truth], [truth]), ([], [truth])])
     table = report_table(report, title="here")
     cells = [list(column.cells) for column in table.columns]
-    assert len(cells[0]) == 7  # five rates, F1, one class
+    assert len(cells[0]) == 9  # five rates, two of names, F1, one class
     assert cells[0][-1] == "  ayame"
     assert cells[1][0] == format_rate(report.object_accuracy)
     assert table.title == "here"

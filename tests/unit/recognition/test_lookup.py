@@ -3,7 +3,7 @@ import pytest
 
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
-from naruto_vision.gallery.thresholds import Thresholds
+from naruto_vision.gallery.thresholds import Aim, Thresholds
 from naruto_vision.recognition.lookup import ImageThreshold, look_up, measure_threshold
 from naruto_vision.records import Vectors
 
@@ -75,55 +75,78 @@ def steps(count: int) -> Vectors:
     return np.cumsum([0, *range(1, count)]).astype(np.float32) / 8
 
 
-def test_the_threshold_is_what_nineteen_of_twenty_images_reach_without_themselves() -> None:
-    angles = steps(21)
-    nearest = [min(abs(float(one) - float(other)) for other in angles if other != one) for one in angles]
-    cosines = np.cos(np.deg2rad(nearest))
-    found = measure_threshold(gallery_at(angles), votes=1)
-    assert (found.searched, found.right) == (21, 21)
-    assert found.score == pytest.approx(np.quantile(cosines, 0.05), abs=1e-6)
+def three(per_class: int, spread: float, seed: int = 0) -> tuple[Vectors, list[str]]:
+    """Draw unit rows around three axes of eight."""
+    rng = np.random.default_rng(seed)
+    labels = [name for name in "abc" for _ in range(per_class)]
+    rows = np.eye(8)[["abc".index(name) for name in labels]] + spread * rng.normal(size=(len(labels), 8))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32), labels
+
+
+def of_three(per_class: int = 20, spread: float = 0.2, paths: int = 1) -> Gallery:
+    vectors, labels = three(per_class, spread)
+    rows = [GalleryRow(f"{number // paths}.png", label) for number, label in enumerate(labels)]
+    return Gallery.build(vectors, rows, fingerprint="0" * 64)
+
+
+def test_the_threshold_keeps_the_cast_and_refuses_classes_that_were_left_out() -> None:
+    found = measure_threshold(of_three())
+    assert (found.searched, found.right) == (60, 60)
     assert found.score is not None
-    assert (cosines >= found.score - 1e-6).sum() == 20  # of 21: the loosest image may fall below
-    assert found.sentence() == (
-        f"threshold {found.score:.3f}: of 21 gallery images searched among the others, 21 are named correctly, "
-        "and 95% of these reach it"
-    )
+    assert found.kept >= 54
+    assert found.rule.startswith("precision >= 0.9 on gallery images: of 60 gallery images named by the others, 60 are")
+    assert f"keeps {found.kept} of 60 right names, lets through " in found.rule
+    assert found.sentence() == f"threshold {found.score:.3f}: {found.rule}"
+    stranger = np.eye(8, dtype=np.float32)[7:]
+    (answer,) = look_up(of_three(), stranger, ["q.png"], "image", threshold=found.score)
+    assert answer.identity.name == "unknown"
+    fresh, labels = three(20, 0.2, seed=1)
+    answers = look_up(of_three(), fresh, labels, "image", threshold=found.score)
+    assert sum(one.identity.name == label for one, label in zip(answers, labels, strict=True)) >= 51
+
+
+def test_another_aim_moves_the_threshold() -> None:
+    strict, wide = (measure_threshold(of_three(), aim=aim) for aim in (Aim("false_accept", 0.0), Aim("coverage", 1.0)))
+    assert strict.score is not None
+    assert wide.score is not None
+    assert wide.kept == 60
+    assert strict.rule.startswith("false_accept <= 0 on gallery images")
+    assert strict.rule.endswith("lets through 0 of 60 images of classes left out")
+    assert strict.kept < 60 or strict.score >= wide.score
+
+
+def test_two_classes_leave_nobody_to_refuse_so_nineteen_of_twenty_images_are_kept() -> None:
+    found = measure_threshold(gallery_at(steps(21)), votes=1)
+    assert (found.searched, found.right, found.kept) == (21, 21, 20)
+    assert "left out" not in found.rule
 
 
 def test_the_variants_of_an_image_do_not_vote_for_it() -> None:
-    angles = np.repeat(steps(21), 2)
-    paths = [f"{n // 2}.png" for n in range(42)]
-    assert measure_threshold(gallery_at(angles, paths), votes=1).score == pytest.approx(
-        measure_threshold(gallery_at(steps(21)), votes=1).score, abs=1e-6
-    )
-    copies = measure_threshold(gallery_at(angles), votes=1)  # under names of their own they do
-    assert copies.score == pytest.approx(1.0)
-
-
-def test_images_that_are_named_wrong_do_not_count() -> None:
-    angles = np.concatenate([steps(21), [179.0]]).astype(np.float32)  # the only one of its class
-    found = measure_threshold(gallery_at(angles), votes=1)
-    assert (found.searched, found.right) == (22, 21)
-    assert found.score is not None
-    assert found.score > 0.9
+    vectors, labels = three(20, 0.2)
+    rows = [GalleryRow(f"{number}.png", label) for number, label in enumerate(labels) for _ in range(2)]
+    twice = Gallery.build(np.repeat(vectors, 2, axis=0), rows, fingerprint="0" * 64)
+    single, double = measure_threshold(of_three(), votes=1), measure_threshold(twice, votes=1)
+    assert single.score is not None
+    assert double.score == pytest.approx(single.score, abs=0.05)
+    assert double.score < 0.999
 
 
 @pytest.mark.parametrize("count", [1, 2, 19])
 def test_few_images_give_no_threshold(count: int) -> None:
     found = measure_threshold(gallery_at(steps(count)), votes=20)
-    assert (found.score, found.searched) == (None, count)
-    assert found.sentence().startswith(f"no threshold, no open-set rejection: of {count} gallery images")
+    assert (found.score, found.searched) == (None, count if count > 1 else 0)  # one image has no others
+    assert found.sentence().startswith(f"no threshold, no open-set rejection: none: of {found.searched} gallery images")
 
 
 def test_a_large_gallery_is_sampled_all_over() -> None:
     angles = np.linspace(0, 80, 700, dtype=np.float32)
     found = measure_threshold(gallery_at(angles), votes=5)
-    assert (found.searched, found.right) == (500, 500)
+    assert (found.searched, found.right) == (600, 600)
     assert found == measure_threshold(gallery_at(angles), votes=5)
 
 
 def test_a_threshold_is_a_cosine_or_none() -> None:
     with pytest.raises(ValueError, match="expected a cosine"):
         ImageThreshold(1.5)
-    assert ImageThreshold(0.5).as_json() == {"score": 0.5, "asked": 0, "right": 0, "kept": None}
+    assert ImageThreshold(0.5).as_json() == {"score": 0.5, "asked": 0, "right": 0, "kept": None, "rule": ""}
     assert ImageThreshold(0.5).sentence() == "threshold: as given"

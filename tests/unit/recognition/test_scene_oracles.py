@@ -373,7 +373,7 @@ def test_evaluation_has_every_region_and_the_overlay_what_is_shown() -> None:
 def test_the_record_holds_masks_that_decode_and_five_neighbours() -> None:
     scene = _full_scene()
     record = record_document(scene, (1,), "ab")
-    assert list(record) == ["scene", "sha256", "width", "height", "regions"]
+    assert list(record) == ["scene", "sha256", "width", "height", "names", "regions"]
     assert "sha256" not in record_document(scene, ())
     first, second = record["regions"]
     assert np.array_equal(mask_from_rle(first["mask"]), scene.regions[0].full_mask(20, 30))
