@@ -258,7 +258,7 @@ def cross_validate(
         if not held.any():
             continue
         for number, (rule, strength) in enumerate(rules):
-            names, found = _named(rule, strength, vectors[kept], labels[kept].tolist(), vectors[held])
+            names, found = name_rows(rule, strength, vectors[kept], labels[kept].tolist(), vectors[held])
             right[number].append(names == labels[held])
             scores[number].append(found)
     return [Tested(np.concatenate(good), np.concatenate(own)) for good, own in zip(right, scores, strict=True)]
@@ -270,10 +270,10 @@ def _sample(count: int) -> list[int]:
     return numbers
 
 
-def _named(
+def name_rows(
     rule: Rule, strength: float | None, rows: Vectors, labels: list[str], queries: Vectors
 ) -> tuple[NDArray[np.object_], Array]:
-    """Name queries (Q, D) by rows (N, D), with the score of each name."""
+    """Name queries (Q, D) by a rule that is fitted to rows (N, D): names (Q,) and the score of each."""
     classes = [{}] * len(queries) if rule in ROW_RULES else Head.fit(rule, rows, labels, strength).by_label(queries)
     cosines = queries @ rows.T
     nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :_VOTES].tolist()
