@@ -157,7 +157,7 @@ class LastCheckpoint(Checkpoint):
         best = isinstance(module, Tuner) and module.figures is module.export.best  # and has just been saved
         for callback in trainer.checkpoint_callbacks if trainer.state.fn == TrainerFn.FITTING and not best else ():
             if isinstance(callback, ModelCheckpoint) and callback.save_last is True and callback.last_model_path:
-                trainer.save_checkpoint(callback.last_model_path, weights_only=False)
+                trainer.save_checkpoint(callback.last_model_path)
 
 
 class Tuner(pl.LightningModule):
