@@ -56,6 +56,7 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
     from naruto_vision.modules.region_tuner import RegionTuner as RegionTuner
     from naruto_vision.modules.sam_tuner import SegmenterTuner as SegmenterTuner
     from naruto_vision.modules.scene_retriever import SceneRetriever as SceneRetriever
+    from naruto_vision.modules.weight_choice import ChooseWeights as ChooseWeights
     from naruto_vision.modules.wise_ft import WiseSweep as WiseSweep
     from naruto_vision.modules.zero_shot import ZeroShotRetention as ZeroShotRetention
     from naruto_vision.recognition.analyzer import SceneAnalyzer as SceneAnalyzer
@@ -82,6 +83,7 @@ _HOMES = {
     "callbacks.reports": "TuningFiles",
     "callbacks.scenes": "SceneReportCallback SceneWriterCallback",
     "callbacks.tensorboard": "LateTensorBoardLogger SceneFigures TuningFigures",
+    "modules.weight_choice": "ChooseWeights",
     "modules.wise_ft": "WiseSweep",
     "modules.zero_shot": "ZeroShotRetention",
     "data.box_data": "BoxDataModule",

@@ -13,6 +13,7 @@ from naruto_vision.cli.console import (
     make_table,
     progress,
     show,
+    warn,
     whole_number,
 )
 from naruto_vision.cli.gallery import add_encoder_options
@@ -200,7 +201,7 @@ def _add_frame_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--window", type=whole_number, default=3, metavar="N", help=text)
     text = (
         "numbers in file names: frame numbers of a video, or ignored; auto takes them for frame numbers unless both "
-        "splits count from the start"
+        "splits count from the start, or neighbouring numbers look no more alike than others"
     )
     parser.add_argument("--numbers", choices=("auto", "frames", "ignore"), default="auto", help=text)
 
@@ -414,6 +415,12 @@ def split(arguments: argparse.Namespace) -> int:
     show(*(f"{split}: {report.summary()}" for split, report in reports.items() if report.kept < report.seen))
     show(*_remarks(tables))
     show(found.note(), f"audit of the result: {found.leaking} held-out images leak")
+    for held, names in found.without().items():
+        if names:
+            advice = (
+                "their images form too few groups that stay apart; add images, or --numbers ignore if none are frames"
+            )
+            warn(f"{held} has no image of {len(names)} classes: {', '.join(names)}; {advice}")
     if scanned.quarantine.quarantined:
         show(f"{scanned.quarantine.quarantined} images cannot be read and were left out: quarantine.jsonl")
     show(_where(arguments.out, base))

@@ -76,6 +76,7 @@ COMMANDS = {
     "weights verify": ("verify downloaded weights against their hashes", "weights"),
     "weights import": ("convert a training checkpoint of CLIP to a model bundle", "weights"),
     "doctor": ("show versions, hardware and weights, and report problems", "doctor"),
+    "doctor data": ("say whether encoder and segmenter fit your images, and what to do if not", "data_doctor"),
     "configs": ("list the packaged configs, or print or copy one", "configs"),
     "completion": ("print the completion script of a shell: bash, zsh or fish", "completion"),
 }
@@ -121,6 +122,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "weights verify": ("weights verify", "weights verify sam_vit_b"),
     "weights import": ("weights import best.pt --encoder ViT-B-32 --out runs/imported",),
     "doctor": ("doctor", "doctor --json"),
+    "doctor data": ("doctor data data", "doctor data data --scenes data/scenes/valid"),
     "configs": ("configs", "configs clip.yaml", "configs clip.yaml --out my.yaml"),
     "completion": ("completion bash", "completion zsh", "completion fish"),
 }

@@ -57,7 +57,7 @@ _SUPPRESSED_WARNINGS = (  # expected in every run; no action for the user
 )
 _SUPPRESSED_MESSAGES = re.compile(
     r"Tip:|\bSeed set to|^\wPU available:|^LOCAL_RANK:|^Loading `train_|^`Trainer\.\w+` stopped: `max_epochs=|"
-    r"Received SIGTERM: "
+    r"Received SIGTERM: |^`weights_only` was not set"
 )
 _NOISY_LOGGERS = (
     "lightning.pytorch.utilities.rank_zero",

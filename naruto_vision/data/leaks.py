@@ -8,7 +8,11 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from naruto_vision.data.image_hash import NEAR_BITS, ImageSignature, NearPair, image_signature, near_pairs
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.distance import pdist
+
+from naruto_vision.data.image_hash import NEAR_BITS, NEAR_COLOUR, ImageSignature, NearPair, image_signature, near_pairs
 from naruto_vision.data.tables import ClassTable, FolderFiles, Split, refusal
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
@@ -63,10 +67,17 @@ def frame_of(path: str, classes: Collection[str] = ()) -> Frame | None:
 
 
 Numbers: TypeAlias = Literal["auto", "frames", "ignore"]
-"""How numbers in file names are read: as frames, not at all, or (auto) as frames unless they look like counters."""
+"""How numbers in file names are read: as frames, not at all, or (auto) as frames unless they look like counters.
+
+Counters restart for each class or split, or their neighbours look no more alike than other images of the family.
+"""
 
 COUNTED = 0.5
 """Fraction of held-out numbers also in training from which a family is a counter, not frames of a video."""
+
+_ALIKE, _BY_CHANCE = 0.25, 0.1  # a quarter of a video's neighbours are as similar as a tenth of its other pairs
+_PAIRED = 128  # images of a family of which all pairs are compared
+_FEWEST = 8  # neighbours; fewer cannot tell a video from a collection, and count as frames
 
 
 @dataclass(frozen=True)
@@ -138,14 +149,49 @@ def looks_counted(numbers: Sequence[int]) -> bool:
     return sum(often[number] > 1 for number in numbers) >= COUNTED * len(numbers)
 
 
-def frame_runs(rows: Sequence[LabelledImage | GalleryRow]) -> list[tuple[str, int] | None]:
-    """Give images whose frame numbers are in the same ten of a family the same key; None without a frame number."""
+def unlike_families(
+    frames: Sequence[Frame | None], views: Mapping[int, NDArray[Any]], window: int = 3, same: float = 0.0
+) -> set[str]:
+    """Find the families whose neighbouring numbers look no more alike than other pairs: they are no video.
+
+    Args:
+        frames: The frame of each image.
+        views: Image index to a small description of it, an array of one shape for all.
+        window: Largest difference of the numbers of neighbours.
+        same: Mean absolute difference of two descriptions up to which they always look alike.
+    """
+    families: dict[str, dict[int, int]] = defaultdict(dict)
+    for index, frame in enumerate(frames):
+        if frame is not None and index in views:
+            families[frame.family].setdefault(frame.number, index)
+    return {family for family, own in families.items() if not _neighbours_alike(own, views, window, same)}
+
+
+def _neighbours_alike(images: Mapping[int, int], views: Mapping[int, NDArray[Any]], window: int, same: float) -> bool:
+    numbers = sorted(images)
+    rows = np.stack([views[images[number]].ravel() for number in numbers]).astype(np.float32)
+    near = np.abs(np.diff(rows, axis=0)).mean(axis=1)[np.diff(numbers) <= window]
+    if len(near) < _FEWEST:
+        return True
+    some = rows[:: -(-len(rows) // _PAIRED)]
+    every = pdist(some, "cityblock") / rows.shape[1]
+    return float((near <= max(same, np.quantile(every, _BY_CHANCE))).mean()) >= _ALIKE
+
+
+def frame_runs(
+    rows: Sequence[LabelledImage | GalleryRow], views: NDArray[np.float32] | None = None
+) -> list[tuple[str, int] | None]:
+    """Give images whose frame numbers are in the same ten of a family the same key; None without a frame number.
+
+    ``views`` (N, K) describe the images; numbers whose neighbours do not look alike are no frame numbers.
+    """
     classes = {row.label for row in rows}
     frames = [frame_of(row.path, classes) for row in rows]
+    unlike = set() if views is None else unlike_families(frames, dict(enumerate(views)))
     numbers: dict[str, list[int]] = defaultdict(list)
     for frame in {(one, row.path) for one, row in zip(frames, rows, strict=True) if one is not None}:
         numbers[frame[0].family].append(frame[0].number)
-    counted = {family for family, own in numbers.items() if looks_counted(own)}
+    counted = unlike | {family for family, own in numbers.items() if looks_counted(own)}
     return [None if one is None or one.family in counted else (one.family, one.number // 10) for one in frames]
 
 
@@ -170,8 +216,9 @@ def find_frame_leaks(
     *,
     window: int = 3,
     numbers: Numbers = "auto",
+    unlike: Collection[str] = (),
 ) -> FrameLeaks:
-    """Find the nearest frame of every held-out image."""
+    """Find the nearest frame of every held-out image; ``auto`` also leaves out ``unlike_families``."""
     common = Counter(row.label for row in others).most_common(1)
     majority = common[0][0] if common else ""
     neighbours: list[FrameNeighbour] = []
@@ -179,7 +226,7 @@ def find_frame_leaks(
     families = {} if numbers == "ignore" else _by_family(others, classes)
     for family, frames in _by_family(held, classes).items():
         known = families.get(family, [])
-        if known and numbers == "auto" and _counted_sides(frames, known):
+        if known and numbers == "auto" and (family in unlike or _counted_sides(frames, known)):
             counted.append(family.replace("#", "<number>"))
         elif known:
             neighbours.extend(_nearest(frame, row, known) for frame, row in frames)
@@ -225,6 +272,11 @@ class ScannedImages:
     signatures: dict[int, ImageSignature] = field(default_factory=dict)
     quarantine: Quarantine = field(default_factory=lambda: Quarantine("images"))
     absent: int = 0
+
+    def unlike(self, paths: Sequence[str], classes: Collection[str], window: int) -> set[str]:
+        """Find the families of these items' paths whose neighbouring numbers do not look alike."""
+        views = {index: one.thumbnail for index, one in self.signatures.items()}
+        return unlike_families([frame_of(path, classes) for path in paths], views, window, NEAR_COLOUR)
 
 
 def _file_of(folders: Collection[FolderFiles], name: str) -> Path | None:
@@ -374,6 +426,7 @@ def _compare(
     sides: tuple[str, str],
     window: int,
     numbers: Numbers,
+    unlike: Collection[str],
 ) -> Comparison:
     held, against = sides
     exact: set[int] = set()
@@ -382,7 +435,8 @@ def _compare(
         for here, there in ((pair.first, pair.second), (pair.second, pair.first)):
             if (items.items[here].part, items.items[there].part) == sides:
                 (exact if pair.exact else near).add(here)
-    frames = find_frame_leaks(items.rows(held), items.rows(against), items.classes, window=window, numbers=numbers)
+    rows = items.rows(held), items.rows(against)
+    frames = find_frame_leaks(*rows, items.classes, window=window, numbers=numbers, unlike=unlike)
     compared = sum(items.items[index].part == held for index in scanned.signatures)
     by_frame = {one.path for one in frames.near}
     leaking = by_frame | {items.items[index].row.path for index in exact | near}
@@ -393,5 +447,6 @@ def audit(items: AuditItems, scanned: ScannedImages, *, window: int = 3, numbers
     """Find duplicates and near-duplicates across splits."""
     alike = find_alike(scanned)
     sides = [pair for pair in COMPARISONS if set(pair) <= set(items.parts)]
-    found = tuple(_compare(items, scanned, alike, pair, window, numbers) for pair in sides)
+    unlike = scanned.unlike([item.row.path for item in items.items], items.classes, window)
+    found = tuple(_compare(items, scanned, alike, pair, window, numbers, unlike) for pair in sides)
     return Audit(items, scanned, alike, found, window)

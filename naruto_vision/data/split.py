@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from naruto_vision.data.image_hash import NearPair
 from naruto_vision.data.leaks import (
     AuditItem,
     AuditItems,
@@ -97,9 +96,16 @@ def connected(count: int, pairs: Collection[tuple[int, int]]) -> list[list[int]]
 
 
 def frame_pairs(
-    paths: Sequence[str], classes: Collection[str], window: int, numbers: Numbers = "auto"
+    paths: Sequence[str],
+    classes: Collection[str],
+    window: int,
+    numbers: Numbers = "auto",
+    unlike: Collection[str] = (),
 ) -> list[tuple[int, int]]:
-    """Pair up images whose frame numbers are neighbours: each with the next of its family."""
+    """Pair up images whose frame numbers are neighbours: each with the next of its family.
+
+    ``auto`` leaves out counters, and of ``unlike`` families all but equal numbers of an export: copies of one image.
+    """
     if numbers == "ignore":
         return []
     families: dict[str, list[tuple[int, int]]] = defaultdict(list)
@@ -113,10 +119,12 @@ def frame_pairs(
     for family, frames in families.items():
         frames.sort()
         images = {(number, split_crop(paths[index])[0]) for number, index in frames}  # crops of one image count once
-        if numbers == "auto" and looks_counted([number for number, _ in images]) and family not in exported:
+        counted = looks_counted([number for number, _ in images]) or family in unlike
+        if numbers == "auto" and counted and family not in exported:
             continue
+        most = 0 if numbers == "auto" and family in unlike else window
         for (number, index), (later, other) in itertools.pairwise(frames):
-            if later - number <= window:
+            if later - number <= most:
                 pairs.append((index, other))
     return pairs
 
@@ -140,6 +148,15 @@ class LeakFreeSplit:
             f"window {self.plan.window}, seed {self.plan.seed}"
         )
 
+    def without(self) -> dict[Split, list[str]]:
+        """Return, for each held-out split, the classes that have training images and none in it."""
+        counts = {split: table.counts() for split, table in self.tables.items()}
+        return {
+            split: [name for name, found in counts["train"].items() if found and not own[name]]
+            for split, own in counts.items()
+            if split != "train"
+        }
+
     def as_json(self) -> dict[str, Any]:
         """Return the content of ``split.json``."""
         return {
@@ -154,14 +171,17 @@ class LeakFreeSplit:
 
 
 def _groups(
-    items: Sequence[AuditItem], alike: Sequence[NearPair], classes: Sequence[str], plan: SplitPlan
+    items: Sequence[AuditItem], scanned: ScannedImages, classes: Sequence[str], plan: SplitPlan
 ) -> list[list[int]]:
     """Return groups of images that stay together."""
     first: dict[str, int] = {}
     files = [None if item.file is None else split_crop(item.file)[0] for item in items]  # of a crop, its whole image
     same = [(first.setdefault(file, index), index) for index, file in enumerate(files) if file is not None]
-    frames = frame_pairs([item.row.path for item in items], classes, plan.window, plan.numbers)
-    return connected(len(items), [*same, *frames, *((pair.first, pair.second) for pair in alike)])
+    paths = [item.row.path for item in items]
+    unlike = scanned.unlike(paths, classes, plan.window)
+    frames = frame_pairs(paths, classes, plan.window, plan.numbers, unlike)
+    alike = ((pair.first, pair.second) for pair in find_alike(scanned))
+    return connected(len(items), [*same, *frames, *alike])
 
 
 def _check_given(given: Mapping[Split, Sequence[int]], groups: Sequence[Sequence[int]], root: Path) -> None:
@@ -209,7 +229,7 @@ def split_items(
     indices = sorted(scanned.signatures)
     chosen = [items.items[index] for index in indices]
     signatures = ScannedImages({new: scanned.signatures[old] for new, old in enumerate(indices)})
-    groups = _groups(chosen, find_alike(signatures), items.classes, plan)
+    groups = _groups(chosen, signatures, items.classes, plan)
     given = assign_groups(groups, [item.row.label for item in chosen], plan)
     root = _common_root(tables)
     _check_given(given, groups, root)

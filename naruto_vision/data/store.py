@@ -363,6 +363,14 @@ class TableDataModule(pl.LightningDataModule):
         """Report which images could not be read, and list them in ``quarantine.jsonl`` in the run's log folder."""
         report_quarantines(self.trainer, self.quarantines)
 
+    def images(self, split: Split, rows: Iterable[int]) -> Iterator[tuple[int, ImageArray]]:
+        """Decode some rows of a split; those that cannot be read are left out, and not counted."""
+        self._open(split)
+        for row in rows:
+            sample = read_first(self._stores[split], (row,), lambda _, image: image)
+            if sample.item is not None:
+                yield row, sample.item
+
     def _loader(self, split: Split, dataset: TableDataset, sampler: DistributedSampler[Any]) -> TableLoader:
         make, quarantine = self._batch_maker(split), self.quarantines[split]
         return TableLoader(dataset, sampler, self.batch_size, make, quarantine, self.num_workers)

@@ -229,7 +229,8 @@ class SceneRetriever(pl.LightningModule):
                 plan = data.plan
                 note.update(enrolment=data.counts(), root=_relative_to_here(data.images_root))
             built = whole.build(self.encoder.fingerprint, self.index, plan, note)
-            heads = compare_rules(built.vectors, built.rows, frame_runs(built.rows), whole.colours_of(built.rows))
+            colours = whole.colours_of(built.rows)
+            heads = compare_rules(built.vectors, built.rows, frame_runs(built.rows, colours), colours)
             _LOG.info("%s", describe_comparison(heads))
             built = built.noted({"heads": heads})
             chosen = gallery_thresholds(built, heads["decision"], self.aim, runs=frame_runs(built.rows))

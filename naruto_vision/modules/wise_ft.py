@@ -126,7 +126,7 @@ class WiseSweep(Callback):
     def _write(self, encoder: ClipEncoder, chosen: WisePoint, best_by: str) -> None:
         document = {"least_retention": self.least_retention, "chosen": _as_json(chosen)}
         write_json(self.out / "wise.json", {**document, "points": [_as_json(point) for point in self.points]})
-        encoder.save(self.out / "wise", {**_own_facts(encoder), "wise": _as_json(chosen)})
+        encoder.save(self.out / "wise", {**own_facts(encoder), "wise": _as_json(chosen)})
         lines = {
             f"validation, {best_by}": [(point.alpha, point.named[best_by]) for point in self.points],
             "zero-shot accuracy": [(point.alpha, point.named["zero_shot"]) for point in self.points],
@@ -153,7 +153,7 @@ def _validate(trainer: pl.Trainer, module: ContrastiveTuner, encoder: ClipEncode
     return label_figures(vectors, labels, prototypes, scale, module.best_by)
 
 
-def _own_facts(encoder: ClipEncoder) -> dict[str, Any]:
+def own_facts(encoder: ClipEncoder) -> dict[str, Any]:
     """Return the facts of the tuned bundle; its metrics are not those of the mixture."""
     own = {*encoder.describe(), "format", "kind", "sha256", "figures"}
     return {name: value for name, value in encoder.info.items() if name not in own}

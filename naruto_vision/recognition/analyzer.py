@@ -103,7 +103,7 @@ class SceneAnalyzer:
             options = encoder_options(gallery.note)
             raise FingerprintError(gallery.folder or "gallery", gallery.fingerprint, fingerprint, " ".join(options))
         self.segmenter = segmenter
-        self.encoder = encoder
+        self.encoder = encoder.eval()  # batch norms of a backbone would otherwise depend on the batch
         self.gallery = gallery
         self.crops = (crop or CropConfig(), *more_crops)
         self.neighbours = neighbours

@@ -267,7 +267,7 @@ def cross_validate(
         if not held.any():
             continue
         for number, (rule, strength) in enumerate(rules):
-            names, found = _named(rule, strength, vectors[kept], labels[kept].tolist(), vectors[held], votes)
+            names, found = name_rows(rule, strength, vectors[kept], labels[kept].tolist(), vectors[held], votes)
             right[number].append(names == labels[held])
             scores[number].append(found)
             given[number].append(names)
@@ -291,7 +291,7 @@ def leave_classes_out(
     names, scores = [np.zeros(0, dtype=object)], [np.zeros(0)]
     for fold in range(min(len(classes), _CLASS_FOLDS) if len(classes) > 2 else 0):
         out = index % _CLASS_FOLDS == fold
-        named, found = _named(rule, strength, vectors[~out], labels[~out].tolist(), vectors[out], votes)
+        named, found = name_rows(rule, strength, vectors[~out], labels[~out].tolist(), vectors[out], votes)
         names.append(named)
         scores.append(found)
     total = sum(map(len, scores))
@@ -304,10 +304,10 @@ def _sample(count: int) -> list[int]:
     return numbers
 
 
-def _named(
-    rule: Rule, strength: float | None, rows: Vectors, labels: list[str], queries: Vectors, votes: int
+def name_rows(
+    rule: Rule, strength: float | None, rows: Vectors, labels: list[str], queries: Vectors, votes: int = VOTES
 ) -> tuple[NDArray[np.object_], Array]:
-    """Name queries (Q, D) by rows (N, D), with the score of each name."""
+    """Name queries (Q, D) by a rule that is fitted to rows (N, D): names (Q,) and the score of each."""
     classes = [{}] * len(queries) if rule in ROW_RULES else Head.fit(rule, rows, labels, strength).by_label(queries)
     cosines = queries @ rows.T
     nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :votes].tolist()

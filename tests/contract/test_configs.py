@@ -70,12 +70,6 @@ OVERRIDES: dict[str, dict[str, str]] = {
         "--data.root": "{folder}/world",
         "--data.num_workers": "0",
     },
-    "clip-photos.yaml": {
-        "--model.encoder.init_args.model": "{folder}/tiny-clip",
-        "--model.bundle_dir": "{folder}/photos",
-        "--data.root": "{folder}/world",
-        "--data.num_workers": "0",
-    },
     "clip-reference.yaml": {
         "--model.encoder.init_args.model": "tiny-clip",
         "--model.encoder.init_args.pretrained": "random",
@@ -205,7 +199,6 @@ def test_a_scene_config_builds_its_gallery_too(
         "sam-again.yaml",
         "regions.yaml",
         "clip.yaml",
-        "clip-photos.yaml",
         "clip-reference.yaml",
         "gallery.yaml",
         "gallery-reference.yaml",

@@ -41,7 +41,7 @@ TRAINING = {
         "SegmenterTuner",
         "SyntheticCaptionData",
     ),
-    *("SyntheticMasks", "TuningFigures", "TuningFiles", "WiseSweep", "ZeroShotRetention"),
+    *("SyntheticMasks", "TuningFigures", "TuningFiles", "ChooseWeights", "WiseSweep", "ZeroShotRetention"),
 }
 FUNCTIONS = {
     *(

@@ -125,7 +125,7 @@ def test_a_data_set_without_held_out_images_says_what_to_do(tmp_path: Path, caps
         (["audit", "data", "--gallery", "nowhere"], "nowhere"),
         (["audit", "data", "--window", "-1"], "expected a whole number of 0 or more"),
         (["split", "data", "--out", "m", "--valid", "0.6", "--test", "0.6"], "expected shares of 0 or more"),
-        (["split", "data", "--out", "m", "--window", "60"], "no images left for"),
+        (["split", "data", "--out", "m", "--window", "60", "--numbers", "frames"], "no images left for"),
         (["split", "data"], "--out"),
         (["split", "data", "--out", "m", "--labels", "Boh", "Boh"], "expected every class once, found Boh"),
         (["split", "data", "--out", "m", "--seed", "-1"], "--seed: expected a whole number of 0 or more"),
@@ -159,3 +159,15 @@ def test_a_split_is_laid_out_by_class_with_its_sums() -> None:
         [cell.strip() for cell in line.strip("│┃").split("│")] for line in capture.get().splitlines() if "│" in line
     ]
     assert rows == [["b", "1", "1"], ["a", "2", "0"], ["all", "3", "1"]]
+
+
+def test_a_class_without_held_out_images_is_named(export: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "lone.png"
+    write_image(export / "train" / name, noise(999))
+    table = export / "train" / "_classes.csv"
+    lines = [f"{line}, {'Mira' if k == 0 else 0}" for k, line in enumerate(table.read_text().split("\n"))]
+    table.write_text("\n".join([*lines, f"{name}, 0, 0, 0, 1"]))
+    assert main(["data", "split", str(export), "--out", "parted"]) == 0
+    told = capsys.readouterr().err
+    assert "valid has no image of 1 classes: Mira; " in told
+    assert "test has no image of 1 classes: Mira; " in told

@@ -63,7 +63,7 @@ def test_a_script_has_commands_options_configs_and_weights(script: Path) -> None
     words = {word for command in (*COMMANDS, *TRAINER_COMMANDS) for word in command.split()}
     options = {"ckpt_path", "data.root", "mask-weights", "bootstrap", "include-unlabeled"}
     assert {
-        word for word in words | options | {"clip-photos.yaml", "sam_vit_h", "dinov2_vits14"} if word not in text
+        word for word in words | options | {"clip-vitb32.yaml", "sam_vit_h", "dinov2_vits14"} if word not in text
     } == set()
     shell = script.suffix[1:]
     if shutil.which(shell):

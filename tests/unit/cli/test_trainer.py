@@ -388,6 +388,6 @@ def test_auto_reaches_the_trainer_from_a_config(monkeypatch: pytest.MonkeyPatch)
     given: list[object] = []
     monkeypatch.setattr(trainer, "_fastest_precision", lambda *words: given.extend(words) or "32-true")
     monkeypatch.setattr(NarutoCLI, "instantiate_classes", lambda _: None)
-    words = ["fit", "--config", "configs/clip-photos.yaml", "--trainer.accelerator", "cpu"]
+    words = ["fit", "--config", "configs/clip-vitb32.yaml", "--trainer.accelerator", "cpu"]
     trainer.run_cli(words, run=False)
     assert given[0] == "cpu"

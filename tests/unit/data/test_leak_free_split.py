@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from naruto_vision.data.image_hash import ImageSignature, image_signature
-from naruto_vision.data.leaks import AuditItem, AuditItems, ScannedImages, audit
+from naruto_vision.data.leaks import AuditItem, AuditItems, ScannedImages, audit, frame_runs
 from naruto_vision.data.split import SplitPlan, assign_groups, connected, frame_pairs, split_items
 from naruto_vision.data.tables import ClassTable, Split, sorted_rows
 from naruto_vision.errors import InputError
+from naruto_vision.records import LabelledImage
 
 
 def looks_of(seed: int) -> ImageSignature:
@@ -44,7 +45,7 @@ IMAGES = st.lists(
 def test_no_run_and_no_copy_ever_crosses(images: list[tuple[int, str, int]], window: int, seed: int) -> None:
     tables, items, seen = data_of(images)
     try:
-        found = split_items(tables, items, seen, SplitPlan(0.2, 0.2, seed, window))
+        found = split_items(tables, items, seen, SplitPlan(0.2, 0.2, seed, window, "frames"))
     except InputError:  # all of it is one run, say
         return
     side = {row.path: split for split, table in found.tables.items() for row in table.rows}
@@ -102,7 +103,7 @@ def test_a_split_that_was_not_asked_for_is_not_made() -> None:
 
 def test_what_cannot_be_held_out_is_told() -> None:
     with pytest.raises(InputError, match=r"no images left for 'valid': 20 images fall into 1 groups .*--numbers"):
-        split_items(*data_of([(k, "a", k) for k in range(20)]), SplitPlan())
+        split_items(*data_of([(k, "a", k) for k in range(20)]), SplitPlan(numbers="frames"))
     free = split_items(*data_of([(k, "a", k) for k in range(20)]), SplitPlan(numbers="ignore"))
     assert Counter({split: len(table) for split, table in free.tables.items()}) == {"train": 14, "valid": 3, "test": 3}
 
@@ -124,8 +125,55 @@ def test_the_audit_of_a_split_finds_nothing_where_the_old_one_leaked() -> None:
     images = [(4 * (k // 2) * 5 + k % 2, "ab"[k // 2 % 2], k) for k in range(40)]  # pairs of neighbours
     tables, items, seen = data_of(images)
     parted = [AuditItem(("train", "valid")[place % 2], item.row, item.file) for place, item in enumerate(items.items)]
-    assert audit(AuditItems(tuple(parted), items.classes), seen).leaking > 0
-    assert split_items(tables, items, seen, SplitPlan()).leaking == 0
+    assert audit(AuditItems(tuple(parted), items.classes), seen, numbers="frames").leaking > 0
+    assert split_items(tables, items, seen, SplitPlan(numbers="frames")).leaking == 0
+
+
+def drift(step: int) -> ImageSignature:
+    """Draw a frame of a pan: the neighbours show nearly the same, frames far apart do not."""
+    wide = np.random.default_rng(5).integers(0, 256, (6, 40, 3), dtype=np.uint8).repeat(16, axis=0).repeat(16, axis=1)
+    return image_signature(np.ascontiguousarray(wide[:, 5 * step : 5 * step + 96]))
+
+
+@pytest.mark.parametrize(
+    ("looks", "groups"),
+    [
+        ([drift(step) for step in range(40)], 1),  # a pan
+        ([drift(step // 10 * 30 + step % 10) for step in range(40)], 1),  # four shots
+        ([looks_of(seed) for seed in range(40)], 40),  # web images, numbered by their order
+        ([looks_of(seed) for seed in range(6)], 1),  # too few to tell: kept together
+    ],
+)
+def test_numbers_are_frames_only_where_neighbours_look_alike(looks: list[ImageSignature], groups: int) -> None:
+    paths = [f"Mira_{number}.png" for number in range(len(looks))]
+    seen = ScannedImages(dict(enumerate(looks)))
+    unlike = seen.unlike(paths, ("mira",), 3)
+    assert len(connected(len(paths), frame_pairs(paths, ("mira",), 3, unlike=unlike))) == groups
+    assert len(connected(len(paths), frame_pairs(paths, ("mira",), 3, "frames", unlike))) == 1
+    items = [AuditItem("train" if k % 2 else "valid", row, None) for k, row in enumerate(rows_of(paths))]
+    (found,) = audit(AuditItems(tuple(items), ("mira",)), seen).comparisons
+    assert (found.frames.within.count > 0) == (groups == 1)
+    views = np.stack([one.thumbnail.ravel() for one in looks]).astype(np.float32)
+    assert (frame_runs(rows_of(paths), views)[0] is None) == (groups > 1)
+
+
+def rows_of(paths: list[str]) -> list[LabelledImage]:
+    return [LabelledImage(path, "mira") for path in paths]
+
+
+def test_copies_of_one_upload_stay_together_among_numbers_that_are_no_frames() -> None:
+    paths = [f"Mira_{number // 2}_png.rf.{number:x}.png" for number in range(40)]
+    seen = ScannedImages({number: LOOKS[number // 2 + number % 2 * 20] for number in range(40)})
+    unlike = seen.unlike(paths, ("mira",), 3)
+    assert unlike
+    assert len(connected(40, frame_pairs(paths, ("mira",), 3, unlike=unlike))) == 20
+
+
+def test_classes_without_held_out_images_are_known() -> None:
+    images = [one for one in far_apart(30) if one[1] == "a" or one[0] < 20]  # one image of b
+    found = split_items(*data_of(images), SplitPlan(0.2, 0.2))
+    assert found.without() == {"valid": ["b"], "test": ["b"]}
+    assert split_items(*data_of(far_apart(40)), SplitPlan(0.2, 0.1)).without() == {"valid": [], "test": []}
 
 
 def test_connected_components() -> None:
