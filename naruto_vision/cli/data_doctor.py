@@ -9,11 +9,11 @@ from naruto_vision.cli.console import add_json_option, count, progress, show, sh
 from naruto_vision.cli.gallery import add_encoder_options
 from naruto_vision.cli.trainer_args import REGIONS, SCENES_CONFIG, find_config, read_config
 from naruto_vision.io.bundles import INFO
-from naruto_vision.metrics.stats import Rate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from naruto_vision.metrics.stats import Rate
     from naruto_vision.records import LabelledBox, Region
     from naruto_vision.segmentation.generator import Segmenter
 
@@ -91,6 +91,8 @@ def _scenes(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, str]:
             truth = item.truth or ()
             boxes += len(truth)
             found += sum(_is_found(box, own, item.image.shape[0] * item.image.shape[1]) for box in truth)
+    from naruto_vision.metrics.stats import Rate
+
     empty, rate = Rate(regions.count(0), len(regions)), Rate(found, boxes)
     line = f"scenes: {sum(regions)} regions in {len(regions)} scenes, {empty.count} of them without any"
     if boxes:
@@ -129,7 +131,7 @@ def _is_found(box: "LabelledBox", regions: "Sequence[Region]", pixels: int) -> b
     return any(shared_pixels(box.box, one.box) >= least and area_xyxy(one.box) <= most for one in regions)
 
 
-def _judge(empty: Rate, found: Rate, folder: str) -> str:
+def _judge(empty: "Rate", found: "Rate", folder: str) -> str:
     """Say in one line whether the segmenter fits the scenes, how sure that is, and two remedies; "" if it does."""
     learn = f"`naruto-vision fit --config regions.yaml --data.root {folder}`"
     official = (

@@ -253,7 +253,7 @@ def _check_machine(precision: object, accelerator: object) -> None:
 def _leave_out_callbacks(trainer: Namespace) -> None:
     """Leave out callbacks that Lightning refuses without a logger or without checkpoints."""
     left_out = {"LearningRateMonitor", "DeviceStatsMonitor"} if trainer.logger is False else set()
-    left_out |= {"ModelCheckpoint"} if trainer.enable_checkpointing is False else set()
+    left_out |= {"ModelCheckpoint", "ChooseWeights"} if trainer.enable_checkpointing is False else set()
     if isinstance(trainer.callbacks, list):
         trainer.callbacks = [each for each in trainer.callbacks if each.class_path.rpartition(".")[2] not in left_out]
 

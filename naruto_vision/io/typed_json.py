@@ -2,6 +2,7 @@
 
 import json
 import re
+import stat
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,8 +30,12 @@ def refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def require_regular(path: Path) -> None:
     """Refuse a folder, a pipe or a device, whose content may never end; what is missing passes."""
-    if path.exists() and not path.is_file():
-        raise FormatError(path, "a file", "a folder" if path.is_dir() else "a pipe or a device")
+    try:
+        mode = path.stat().st_mode  # once: a file may be moved meanwhile
+    except OSError:
+        return
+    if not stat.S_ISREG(mode):
+        raise FormatError(path, "a file", "a folder" if stat.S_ISDIR(mode) else "a pipe or a device")
 
 
 def read_json(path: Path, kind: type[T], *, hint: str = "") -> T:

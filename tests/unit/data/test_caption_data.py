@@ -161,7 +161,7 @@ def test_rows_that_cannot_be_used_are_counted_with_their_line(root: Path) -> Non
             b"path,text\nimg/0.png,a\nimg/1.png,\x83i\x83\x8b\x83g",
             "UTF-8 text, found another encoding in line 3; save it as UTF-8",
         ),
-        (b'path,text\nimg/0.png,"a', r"comma-separated values, found .* in line 2"),
+        (b'path,text\nimg/0.png,"a', r"quotes in pairs, found .* in line 2"),
         (b"path,text\n", "rows of images and texts, found none"),
     ],
 )

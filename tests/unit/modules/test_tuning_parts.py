@@ -373,8 +373,8 @@ def test_a_folder_below_is_named_from_here(tmp_path: Path, monkeypatch: pytest.M
             Thresholds(),
             "2 rows, 2 labels; no thresholds: no open-set rejection; --data.valid DIR with ground truth chooses them",
         ),
-        (Thresholds(0.51234), '2 rows, 2 labels; a score below 0.512 is "unknown"'),
-        (Thresholds(None, {"a": 0.5}), "2 rows, 2 labels; 1 labels have a threshold"),
+        (Thresholds(0.51234, rule="f1"), '2 rows, 2 labels; a score below 0.512 is "unknown" (f1)'),
+        (Thresholds(None, {"a": 0.5}, "f1"), "2 rows, 2 labels; 1 labels have a threshold (f1)"),
     ],
 )
 def test_a_written_gallery_is_described(tmp_path: Path, thresholds: Thresholds, words: str) -> None:
