@@ -35,3 +35,13 @@ def _cell(value: object) -> str:
     if not isinstance(value, str):
         return "" if value is None else str(value)
     return '"' + value.replace('"', '""') + '"' if _QUOTED.match(value) else value
+
+
+def score_text(score: float) -> str:
+    """Write a score with two decimals, or two significant digits below 0.1, as whitened cosines of few images are.
+
+    Example:
+        >>> score_text(0.876), score_text(0.00632), score_text(-0.004)
+        ('0.88', '0.0063', '-0.004')
+    """
+    return f"{score:.2f}" if abs(score) >= 0.1 or score == 0 else f"{score:.2g}"

@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from naruto_vision.io.images import encode_image, write_image
+from naruto_vision.io.text import score_text
 from naruto_vision.recognition.writer import record_document
 from naruto_vision.records import Identity, ImageArray, Region, ScenePrediction
 from naruto_vision.viz.overlay import Colour, draw_overlay
@@ -84,7 +85,7 @@ class SceneResult:
         rows = ["<tr><th>name</th><th>score</th><th>box (x1, y1, x2, y2)</th></tr>"]
         for index in self.shown:
             who, box = self.identities[index], ", ".join(map(str, self.regions[index].box))
-            rows.append(f"<tr><td>{html.escape(who.name)}</td><td>{who.score:.2f}</td><td>{box}</td></tr>")
+            rows.append(f"<tr><td>{html.escape(who.name)}</td><td>{score_text(who.score)}</td><td>{box}</td></tr>")
         data, alt = base64.b64encode(encode_image(self.overlay(), ".jpg")).decode("ascii"), self.prediction.scene
         image = f'<img src="data:image/jpeg;base64,{data}" alt="{html.escape(alt)}" style="max-width: 100%">'
         count = f"<p>{len(self.shown)} of {len(self.regions)} regions are shown.</p>"

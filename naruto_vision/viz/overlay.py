@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from naruto_vision.geometry import inclusive_iou_matrix, shared_pixels
+from naruto_vision.io.text import score_text
 from naruto_vision.records import Box, Identity, ImageArray, LabelledBox, Region, ScenePrediction
 from naruto_vision.viz.fonts import text_font
 
@@ -197,7 +198,7 @@ def _draw_tags(
     taken: list[Box] = []
     for index in shown:
         identity = prediction.identities[index]
-        text, font = text_font(f"{identity.name} {identity.score:.2f}", points)
+        text, font = text_font(f"{identity.name} {score_text(identity.score)}", points)
         left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
         size = (int(right - left) + 2 * pad, int(bottom - top) + 2 * pad)
         tag = place_tag(prediction.regions[index].box, size, image.size, taken)

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from naruto_vision.io.atomic import atomic_file
+from naruto_vision.io.text import score_text
 from naruto_vision.records import UNKNOWN
 from naruto_vision.viz.overlay import UNLISTED, Colour
 
@@ -73,7 +74,7 @@ def _article(card: SceneCard, number: Mapping[str, int], colours: Mapping[str, C
     image = f'<img src="{_url(card.overlay)}" alt="{scene}" loading="lazy" decoding="async">' if card.overlay else ""
     link = f'<a href="{_url(card.overlay)}">{image}</a>' if card.overlay else ""
     items = "".join(
-        f"<li>{_dot(name, colours)}{_text(name)} <small>{score:.2f}</small></li>" for name, score in card.drawn
+        f"<li>{_dot(name, colours)}{_text(name)} <small>{score_text(score)}</small></li>" for name, score in card.drawn
     )
     drawn = f"{len(card.drawn)} of {card.regions} regions drawn"
     rest = (
