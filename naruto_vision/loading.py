@@ -4,11 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from naruto_vision.cli.trainer_args import RUN_CONFIG, SCENES_CONFIG, find_config, model_section, read_config
+from naruto_vision.cli.trainer_args import (
+    RUN_CONFIG,
+    SCENES_CONFIG,
+    find_config,
+    learnt_segmenter,
+    model_section,
+    read_config,
+)
 from naruto_vision.errors import MissingPathError
 from naruto_vision.gallery.info import encoder_config, list_gallery
 from naruto_vision.gallery.store import MANIFEST
-from naruto_vision.io.bundles import INFO
 
 if TYPE_CHECKING:
     from naruto_vision.recognition.analyzer import SceneAnalyzer
@@ -67,10 +73,8 @@ def _config_of(source: Path, config: str) -> tuple[Path, dict[str, Any]]:
     if config == SCENES_CONFIG:
         encoder = encoder_config(list_gallery(gallery).note)
     changes: dict[str, Any] = {"gallery": str(gallery), **({"encoder": encoder} if encoder else {})}
-    if config == SCENES_CONFIG and (source / "regions" / "bundle" / INFO).is_file():
-        prompter = {"class_path": "DetectorPrompter", "init_args": {"weights": str(source / "regions" / "bundle")}}
-        parts = {"prompter": prompter, "model": {"class_path": "BoxModel"}}
-        changes["segmenter"] = {"class_path": "Segmenter", "init_args": parts}
+    if config == SCENES_CONFIG and (segmenter := learnt_segmenter(source / "regions" / "bundle")):
+        changes["segmenter"] = segmenter
     return find_config(config), changes
 
 

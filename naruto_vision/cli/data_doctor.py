@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from naruto_vision.cli.console import add_json_option, count, progress, show, show_json
 from naruto_vision.cli.gallery import add_encoder_options
-from naruto_vision.cli.trainer_args import REGIONS, SCENES_CONFIG, find_config, read_config
-from naruto_vision.io.bundles import INFO
+from naruto_vision.cli.trainer_args import REGIONS, SCENES_CONFIG, find_config, learnt_segmenter, read_config
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,10 +107,7 @@ def _segmenter() -> "Segmenter":
     from naruto_vision.segmentation.generator import Segmenter
 
     path = find_config(SCENES_CONFIG)
-    section = read_config(path)["model"]["init_args"]["segmenter"]
-    if (Path(REGIONS) / INFO).is_file():
-        prompter = {"class_path": "DetectorPrompter", "init_args": {"weights": REGIONS}}
-        section = {"class_path": "Segmenter", "init_args": {"prompter": prompter, "model": {"class_path": "BoxModel"}}}
+    section = learnt_segmenter(REGIONS) or read_config(path)["model"]["init_args"]["segmenter"]
     return parse_class(Segmenter, section, path)
 
 

@@ -17,7 +17,7 @@ from naruto_vision.cli.console import (
     warn,
 )
 from naruto_vision.cli.gallery import add_encoder_options, embed_files, gallery_encoder, list_files
-from naruto_vision.cli.trainer_args import GALLERY, check_gallery
+from naruto_vision.cli.trainer_args import DECISIONS, GALLERY, check_gallery
 from naruto_vision.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,8 +38,7 @@ def _search_options(parser: argparse.ArgumentParser) -> None:
     add("--image", nargs="+", default=[], metavar="FILE", help="query images, or folders of them")
     add("--text", nargs="+", default=[], metavar="TEXT", help="query texts, for encoders with a text tower")
     add("-k", type=count, default=5, metavar="K", help="neighbours shown per query")
-    rules = ("auto", "vote", "top1", "max", "mean", "prototype", "centroid", "lda", "logreg")
-    add("--decision", choices=rules, default="auto", help="how an image is named (default: as the gallery records)")
+    add("--decision", choices=DECISIONS, default="auto", help="how an image is named (default: as the gallery records)")
     add("--neighbours", type=count, default=20, metavar="K", help="neighbours that vote on the label")
     text = (
         "cosine threshold: images with a lower score are unknown; -1 makes none unknown (default: the score that 95%% "

@@ -38,6 +38,8 @@ _HELP_ALL = frozenset({HELP_ALL, "--help_all"})
 _CONFIG_OPTIONS = frozenset({"--config", "-c"})
 _GALLERY_OPTIONS = frozenset({"--model.gallery", "--model.init_args.gallery"})
 _SCENES_OPTION, _LIST_OPTION, STDIN = "--data.predict", "--list", "-"
+DECISIONS = ("auto", "vote", "top1", "max", "mean", "prototype", "centroid", "lda", "logreg")
+"""The values of `recognition.decision.Decision`, without its imports."""
 _CLASS_KEYS = ("class_path", "init_args")
 
 
@@ -266,6 +268,14 @@ def _is_packaged(argv: Sequence[str]) -> bool:
     packaged = [config_path(name) for name in (SCENES_CONFIG, GALLERY_CONFIG)]
     configs = [Path(value).resolve() for value in _values(_CONFIG_OPTIONS, argv)]
     return len(configs) == 1 and configs[0] in packaged
+
+
+def learnt_segmenter(bundle: str | Path) -> dict[str, Any] | None:
+    """Return the segmenter of a detector's bundle as a config has it; None without a bundle."""
+    if not (Path(bundle) / INFO).is_file():
+        return None
+    prompter = {"class_path": "DetectorPrompter", "init_args": {"weights": str(bundle)}}
+    return {"class_path": "Segmenter", "init_args": {"prompter": prompter, "model": {"class_path": "BoxModel"}}}
 
 
 def learnt_regions(argv: Sequence[str]) -> list[str]:

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from naruto_vision.cli.console import cosine, one_of, whole_number
-from naruto_vision.cli.trainer_args import GALLERY, VERBS, check_gallery, find_config, read_config, short_options
+from naruto_vision.cli.trainer_args import (
+    DECISIONS,
+    GALLERY,
+    VERBS,
+    check_gallery,
+    find_config,
+    read_config,
+    short_options,
+)
 from naruto_vision.errors import InputError, MissingPathError
 from naruto_vision.io.bundles import bundle_path, config_path
 from naruto_vision.io.downloads import official_file
@@ -22,7 +30,7 @@ _NO_VALUE = ("--print_config", "--help", "--help-all", "--help_all", "--fail-fas
 _KINDS = {
     "--threshold": cosine,
     **dict.fromkeys(("--top-k", "--min-area", "--max-masks"), whole_number),
-    "--decision": one_of("auto", "vote", "top1", "max", "mean", "prototype", "centroid", "lda", "logreg"),
+    "--decision": one_of(*DECISIONS),
     "--mask-precision": one_of("float32", "bfloat16", "float16"),
     "--mask-compile": one_of("none", "encoder", "all"),
 }

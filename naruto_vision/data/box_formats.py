@@ -25,6 +25,7 @@ from naruto_vision.errors import FormatError, InputError, JsonError
 from naruto_vision.geometry import Mask, mask_from_rle, rle_from_mask, xyxy_from_mask
 from naruto_vision.io.images import MAX_PIXELS, SUFFIXES
 from naruto_vision.io.typed_json import require_regular
+from naruto_vision.io.yaml_files import check_yaml
 
 T = TypeVar("T")
 BoxFormat: TypeAlias = Literal["COCO", "YOLO", "Pascal VOC", "Label Studio", "CSV"]
@@ -180,6 +181,7 @@ def yolo_names(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     if path.suffix.casefold() not in {".yaml", ".yml"}:
         return {}, tuple(line.strip() for line in text.splitlines() if line.strip())
     try:
+        check_yaml(text)
         content = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise FormatError(path, "YAML", str(error).partition("\n")[0][:80]) from None

@@ -6,7 +6,6 @@ cut at the image's border. The log says what was taken from where, and why boxes
 
 import logging
 import math
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,10 +35,20 @@ from naruto_vision.data.box_formats import (
     yolo_label_file,
     yolo_names,
 )
-from naruto_vision.data.tables import ClassTable, FolderFiles, ReadRules, SourceRow, Split, build_table, refusal
+from naruto_vision.data.tables import (
+    SPLIT_NAMES,
+    ClassTable,
+    FolderFiles,
+    ReadRules,
+    SourceRow,
+    Split,
+    build_table,
+    refusal,
+)
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
 from naruto_vision.geometry import Box, shape_of_xyxy
 from naruto_vision.io.images import MAX_PIXELS, crop_path, image_size, list_images
+from naruto_vision.io.names import label_name
 from naruto_vision.records import UNKNOWN, LabelledBox
 
 FORMATS_READ = "COCO, YOLO, Pascal VOC, Label Studio or CSV boxes"
@@ -47,11 +56,8 @@ MIN_SIDE = 8
 """Smallest side in pixels of a box that becomes a labelled image; scene truth has smaller ones too."""
 
 _NAMES_FILES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names", "_darknet.labels")
-_SPLIT_WORDS: dict[str, Split] = {
-    **dict.fromkeys(("train", "training", "trainval"), "train"),
-    **dict.fromkeys(("valid", "val", "validation"), "valid"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
+_SPLIT_WORDS: dict[str, Split] = {word: split for split, words in SPLIT_NAMES.items() for word in words}
+_SPLIT_WORDS["trainval"] = "train"
 _LOG = logging.getLogger(__name__)
 
 
@@ -328,15 +334,11 @@ def read_boxes(source: BoxSource) -> BoxAnnotations:
             earlier.problem = earlier.problem or ("" if same else "whose file has several names")
     done = tuple(_annotated(record, source.images, key) for key, record in records.items())
     labels = sorted({box.label for image in done for box in image.boxes})
-    classes = tuple(map(_label, parsed.classes or ())) or tuple(labels)
+    classes = tuple(map(label_name, parsed.classes or ())) or tuple(labels)
     unlisted = tuple(name for name in images.listed if name not in records)
     annotations = BoxAnnotations(source, done, tuple(dict.fromkeys(classes)), unlisted, parsed.remarks)
     _LOG.info("%s", annotations.summary())
     return annotations
-
-
-def _label(name: str) -> str:
-    return unicodedata.normalize("NFC", name).strip()
 
 
 def _annotated(record: Record, root: Path, key: str) -> AnnotatedImage:
@@ -352,7 +354,7 @@ def _annotated(record: Record, root: Path, key: str) -> AnnotatedImage:
         return AnnotatedImage(name, missing=missing, problem=size)
     boxes, segmentations, dropped, clipped = [], [], [], 0
     for shape in record.shapes:
-        label = _label(shape.label)
+        label = label_name(shape.label)
         edges, segmentation, reason = _edges_in(shape, record, size)
         box, reason, cut = box_from_edges(edges, *size) if edges is not None else (None, reason, False)
         if box is None or not label:

@@ -4,12 +4,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from naruto_vision.data.tables import SPLIT_NAMES
+
 _UNDERSTOOD = (
     "understood are one folder per class, a Roboflow multi-class export (_classes.csv), manifests (path,label) and "
     "shards: export it as multi-class classification or as folders"
 )
 _COCO = "_annotations.coco.json"
-_PARTS = {"train", "training", "valid", "val", "validation", "test", "testing"}
+_PARTS = {name for names in SPLIT_NAMES.values() for name in names}
 
 
 def known_layout(root: Path) -> str:

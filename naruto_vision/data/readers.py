@@ -19,6 +19,7 @@ from naruto_vision.data.layouts import known_layout
 from naruto_vision.data.shards import INDEX, read_shards
 from naruto_vision.data.tables import (
     CLASSES_CSV,
+    SPLIT_NAMES,
     ClassTable,
     FolderFiles,
     ReadRules,
@@ -42,11 +43,6 @@ SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 ReaderName: TypeAlias = Literal["auto", "shards", "roboflow", "manifest", "boxes", "folders"]
 _FILE_COLUMN = "filename"
 _NOT_A_CLASS = "unlabeled"
-_NAMES: dict[Split, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "valid": ("valid", "val", "validation"),
-    "test": ("test", "testing"),
-}
 _SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # some programs write it first
 _LOG = logging.getLogger(__name__)
 
@@ -275,7 +271,7 @@ def write_manifests(
 
 def _named(root: Path, split: Split, kind: Callable[[Path], bool], suffix: str = "") -> list[Path]:
     """Return the folders or files of a split in upper or lower case, the usual name and the exact case first."""
-    names = [name + suffix for name in _NAMES[split]]
+    names = [name + suffix for name in SPLIT_NAMES[split]]
     found = [path for path in root.iterdir() if path.name.casefold() in names and kind(path)]
     return sorted(found, key=lambda path: (names.index(path.name.casefold()), path.name not in names, path.name))
 

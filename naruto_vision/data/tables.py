@@ -21,6 +21,12 @@ from naruto_vision.io.names import label_name
 from naruto_vision.records import LabelledImage
 
 Split: TypeAlias = Literal["train", "valid", "test"]
+SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "valid": ("valid", "val", "validation"),
+    "test": ("test", "testing"),
+}
+"""Split to what its folder or file is called, in any case."""
 _LOG = logging.getLogger(__name__)
 _DRIVE_OR_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:")
 _ESCAPED_BYTE = re.compile(r"\\(udc[89a-f][0-9a-f])")

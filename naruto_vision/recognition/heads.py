@@ -21,7 +21,6 @@ from naruto_vision.metrics.stats import Rate
 from naruto_vision.recognition.decision import ROW_RULES, Rule, decide
 from naruto_vision.records import Neighbour, Vectors
 
-HEADS: tuple[Rule, ...] = ("centroid", "lda", "logreg")
 VOTE: Rule = "vote"
 """The rule of galleries without a comparison, and of those on which no head is better."""
 

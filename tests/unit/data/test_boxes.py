@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from naruto_vision.data.box_formats import yolo_names
 from naruto_vision.data.boxes import MIN_SIDE, box_from_edges, find_boxes, open_boxes, read_boxes
 from naruto_vision.data.ground_truth import read_gt
 from naruto_vision.data.leaks import Numbers, collect_items, find_frame_leaks, scan_images
@@ -521,3 +522,11 @@ def test_shards_of_crops_are_packed_again_only_where_the_image_has_changed(tmp_p
         assert np.array_equal(reader.read(row.path), read_image(table.root / row.path))
     assert find_image(tmp_path / "set", table.rows[0].path) is not None
     assert find_image(tmp_path / "set", "gone.png#xywh=0,0,9,9") is None
+
+
+def test_the_yaml_of_a_yolo_export_has_the_bounds_of_every_yaml(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10)}]" for k in range(1, 9)]
+    (tmp_path / "data.yaml").write_text("\n".join([*lines, "names: *a8"]))
+    with pytest.raises(FormatError, match=r"data\.yaml: expected YAML"):
+        yolo_names(tmp_path / "data.yaml")

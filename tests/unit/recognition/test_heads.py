@@ -12,7 +12,6 @@ from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.recognition.decision import Rule, recorded_rule
 from naruto_vision.recognition.heads import (
-    HEADS,
     Head,
     compare_rules,
     cross_validate,
@@ -21,6 +20,8 @@ from naruto_vision.recognition.heads import (
 )
 from naruto_vision.recognition.lookup import look_up, measure_threshold
 from naruto_vision.records import Vectors
+
+HEADS: tuple[Rule, ...] = ("centroid", "lda", "logreg")
 
 NAMES = ("ayame", "kenta", "mira")
 
