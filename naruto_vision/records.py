@@ -36,17 +36,20 @@ class Prompt:
         name: For display ("point 120,88").
         points: ``(x, y, positive)`` of each point; positive if it lies on the object.
         box: ``x1, y1, x2, y2``, or None.
+        confidence: How sure the prompter was, in [0, 1]; None if it does not say.
     """
 
     name: str = ""
     points: tuple[tuple[float, float, bool], ...] = ()
     box: tuple[float, float, float, float] | None = None
+    confidence: float | None = None
 
     def __add__(self, other: "Prompt") -> "Prompt":
         """Return the prompt of two merged regions."""
         boxes = [each.box for each in (self, other) if each.box]
         name = " + ".join(filter(None, (self.name, other.name)))
-        return Prompt(name, self.points + other.points, boxes[0] if len(boxes) == 1 else None)
+        sure = [each.confidence for each in (self, other) if each.confidence is not None]
+        return Prompt(name, self.points + other.points, boxes[0] if len(boxes) == 1 else None, max(sure, default=None))
 
 
 @dataclass(frozen=True, init=False)

@@ -51,7 +51,17 @@ class MaskThresholds:
 
 @dataclass(frozen=True)
 class Prompts:
-    """The prompts of one image, one row per object."""
+    """The prompts of one image, one row per object.
+
+    Args:
+        points: Shape (P, K, 2), x and y in pixels of the upright image.
+        labels: Shape (P, K): 1 on the object, 0 on the background, -1 for padding.
+        boxes: Shape (P, 4), x1 y1 x2 y2 in the same pixels, or None.
+        names: For display, one per prompt, or none.
+        masks: Shape (P, h, w), logits of an earlier answer to refine, or None.
+        multimask: Whether the model answers with three masks, or with one.
+        scores: Shape (P,), how sure the prompter is, in [0, 1], or None.
+    """
 
     points: NDArray[np.float32]
     labels: NDArray[np.int64]
@@ -76,7 +86,8 @@ class Prompts:
         if self.boxes is not None:
             x1, y1, x2, y2 = self.boxes[index].tolist()
             box = (x1 + left, y1 + top, x2 + left, y2 + top)
-        return Prompt(name, points, box)
+        sure = None if self.scores is None else float(self.scores[index])
+        return Prompt(name, points, box, sure)
 
 
 @dataclass(frozen=True)

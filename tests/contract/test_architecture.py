@@ -15,6 +15,8 @@ LAYERS = (
     ("gallery",),
     ("viz",),
     ("recognition",),
+    ("prompting",),
+    ("captioning", "export"),
     ("data",),
     ("modules",),
     ("callbacks",),

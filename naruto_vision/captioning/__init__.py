@@ -1,0 +1,1 @@
+"""Describe regions in words: attributes, a chat-completions endpoint, a local model; relations between regions."""

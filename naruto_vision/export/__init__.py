@@ -1,0 +1,1 @@
+"""Write segmented scenes for other tools, and read them back."""

@@ -1,0 +1,1 @@
+"""Where to ask a promptable model: user prompts, saliency, exemplars, texts and sweeps."""
