@@ -11,6 +11,14 @@ from naruto_vision.errors import InputError
 from naruto_vision.geometry import expand_xyxy, shape_of_xyxy
 from naruto_vision.records import ImageArray, Region
 
+QUESTION = (
+    "Describe the character or object that is cut out in this image in one English sentence: what it is, hair, "
+    "clothes, colours, and what it holds. Say nothing about the background."
+)
+"""What models that answer questions are asked about a cut-out."""
+SHORTER = " Answer in one short sentence."
+"""Added to a question that is asked again."""
+
 Pictured: TypeAlias = tuple[ImageArray, Region]
 """An image (H, W, 3), uint8, RGB, upright, and a region of it."""
 
