@@ -16,6 +16,7 @@ from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.opening import open_encoder
 from naruto_vision.encoders.tiny import TINY_CLIP
 from naruto_vision.errors import FormatError, InputError, MissingPathError
+from naruto_vision.io.atomic import utf8
 from naruto_vision.io.bundles import config_path
 from naruto_vision.io.typed_json import convert_json
 from naruto_vision.io.yaml_files import read_yaml
@@ -150,7 +151,7 @@ class AttributeDescriber(Describer):
     def identity(self) -> Mapping[str, Any]:
         """The encoder's fingerprint and arithmetic, and a hash of the vocabulary."""
         encoder = self._parts()[0]
-        words = hashlib.sha256(msgspec.json.encode(self.vocabulary)).hexdigest()
+        words = hashlib.sha256(utf8(repr(self.vocabulary))).hexdigest()
         facts = {"encoder": encoder.fingerprint, "arithmetic": encoder.arithmetic, "vocabulary": words}
         return {"describer": "attributes", **facts}
 
