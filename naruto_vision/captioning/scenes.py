@@ -176,7 +176,9 @@ class WholeImages(SceneSource):
 
     def __init__(self, files: ImageFiles) -> None:
         self._root = files.root
-        self._refused = {name.lstrip("/"): reason for name, reason in files.refused.items()}  # absolute ones
+        self._refused = {  # the names are absolute
+            name.lstrip("/"): BadImageError(name, reason.rpartition(": ")[2]) for name, reason in files.refused.items()
+        }
         paths = {name.lstrip("/"): files.root / name for name in files.names}
         self.digests = {name: file_sha256(path) if path.is_file() else "" for name, path in paths.items()}
 
@@ -186,8 +188,8 @@ class WholeImages(SceneSource):
     def open(self, scene: SegmentedScene) -> OpenedScene:
         """Read an image."""
         path = self._root / scene.scene
-        if reason := self._refused.get(scene.scene):
-            raise BadImageError(scene.scene, reason)
+        if error := self._refused.get(scene.scene):
+            raise error
         image = read_image(path)
         height, width = image.shape[:2]
         whole = Region((0, 0, width - 1, height - 1), np.ones((height, width), np.bool_))

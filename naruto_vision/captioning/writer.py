@@ -122,7 +122,9 @@ class SceneDescriber:
                     advance()
         finally:
             log.close()
-        quarantine.check(1.0)
+        if quarantine.quarantined == len(self.source.digests):
+            msg = f"none of {quarantine.quarantined} scenes can be read; first {quarantine.rows[0].reason}"
+            raise InputError(msg)
         return self._finish(quarantine, (time.perf_counter() - start) * 1e3 / count if count else None)
 
     def _groups(self, quarantine: Quarantine, advance: Callable[[], None]) -> Iterator[list[OpenedScene]]:
