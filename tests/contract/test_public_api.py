@@ -15,11 +15,12 @@ from source import ROOT, modules
 
 import naruto_vision as nv
 
-RECORDS = {"Identity", "LabelledBox", "Neighbour", "Prompt", "Region", "ScenePrediction"}
+RECORDS = {"Described", "Identity", "LabelledBox", "Neighbour", "Prompt", "Region", "Relation", "ScenePrediction"}
 PARTS = {
     *("ClipEncoder", "ClipEnsemble", "CropConfig", "DinoEncoder", "EnrollmentConfig", "EnsembleEncoder", "Gallery"),
     *("GalleryRow", "GridPrompter", "Int8Encoder", "MergeConfig", "OverlayConfig", "SamModel", "SceneAnalyzer"),
     *("SceneResult", "Segmenter", "TimmEncoder", "BoxDetector", "BoxModel", "DetectorPrompter"),
+    *("AskingRule", "AttributeDescriber", "Description", "EndpointDescriber", "TransformersDescriber"),
 }
 TRAINING = {
     *(
@@ -56,6 +57,7 @@ FUNCTIONS = {
         "measure_threshold",
     ),
     *("read_gt", "read_image", "read_prediction_folder", "relabel_rows", "remove_rows", "roll_back"),
+    *("describe_regions", "relate_regions"),
 }
 NAMES = sorted({*RECORDS, *PARTS, *TRAINING, *FUNCTIONS, "NarutoVisionError", "SceneAccuracy"})
 WITH_EXAMPLE = sorted({*PARTS, "Region", "SceneAccuracy", "SceneRetriever", "MaskData", "SyntheticMasks", "load"})
