@@ -165,7 +165,7 @@ class EndpointDescriber(Describer):
             pause,
             max_side,
         )
-        self.batch_size = 4 * workers
+        self.batch_size = 2 * workers  # what a killed run loses at most, and half a round of waiting
         self._reached = False
         self._stop = threading.Event()
         self._open: set[socket.socket] = set()
