@@ -30,6 +30,8 @@ RUN_CONFIG = "config.yaml"
 GALLERY, TUNED, REGIONS = "runs/gallery", "runs/clip/bundle", "runs/regions/bundle"
 """The gallery that ``SCENES_CONFIG`` names, and the encoder that is tuned for the next one."""
 
+BOXES_READ = "--data.reader=boxes"
+
 PLUGINS = "naruto_vision.plugins"
 """Entry points of this group open the package that they name for class paths in configs."""
 
@@ -261,7 +263,9 @@ def expand_argv(command: str, argv: Sequence[str]) -> list[str]:
     else:
         names = {option.flag for option in short_options(command)}
         expanded = [_lengthen(each) if each.partition("=")[0] in names else each for each in expanded]
-    return [command, *expanded, *learnt_regions(expanded), *(recorded_encoder(expanded) if command != "fit" else ())]
+    added = learnt_regions(expanded)
+    added += recorded_encoder(expanded) if command != "fit" else labelled_boxes(expanded) if added else []
+    return [command, *expanded, *added]
 
 
 def _is_packaged(argv: Sequence[str]) -> bool:
@@ -287,6 +291,20 @@ def learnt_regions(argv: Sequence[str]) -> list[str]:
     key = "--model.segmenter.init_args"
     weights = f"{key}.prompter.init_args.weights={REGIONS}"
     return [f"{key}.prompter=DetectorPrompter", weights, f"{key}.model=BoxModel"]
+
+
+def labelled_boxes(argv: Sequence[str]) -> list[str]:
+    """Return the option that enrols labelled boxes, which learnt regions look like, in place of whole images.
+
+    For a folder with both, and boxes of two classes or more; without ``--data.reader``.
+    """
+    roots = _values(frozenset({"--data.root"}), argv)
+    if not roots or any(word.startswith("--data.reader") for word in argv):
+        return []
+    from naruto_vision.data.boxes import find_boxes, read_boxes
+
+    source = find_boxes(roots[-1], "train") if Path(roots[-1]).is_dir() else None
+    return [BOXES_READ] if source is not None and len(read_boxes(source).classes) > 1 else []
 
 
 def _with_encoder(argv: Sequence[str]) -> Iterator[str]:
@@ -321,6 +339,8 @@ def added_notes(argv: Sequence[str], expanded: Sequence[str]) -> Iterator[str]:
     """Say what ``recorded_encoder`` and ``learnt_regions`` have added to what was typed."""
     if REGIONS in "".join(expanded) and not any(REGIONS in word for word in argv):
         yield f"regions are found by {REGIONS}; --mask-weights tiny-sam segments instead"
+    if BOXES_READ in expanded and BOXES_READ not in argv:
+        yield "the labelled boxes are enrolled, which learnt regions look like; --data.reader auto enrols whole images"
     options = [word for word in expanded if word.startswith("--model.encoder")]
     if options and not any(word.startswith(("--model.encoder", "--encoder")) for word in argv):
         unused = f"; {TUNED} is not used: enrol again to use it" if Path(TUNED).exists() else ""

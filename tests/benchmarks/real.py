@@ -150,7 +150,7 @@ def series(root: Path, work: Path) -> list[dict[str, Any]]:
         some = [] if limit is None else ["--data.limit", str(limit)]
         data = ["--data.root", str(root)]
         seconds = run(folder, "fit", "--config", "regions.yaml", *data, *some)
-        plan = ["--data.reader", "boxes", "--data.plan.max_per_class", str(CROPS)]
+        plan = ["--data.plan.max_per_class", str(CROPS)]
         seconds += run(folder, "fit", "--config", "gallery.yaml", *data, *plan)
         scenes = run(folder, "test", "--config", "scenes.yaml", "--data.test", str(root / SCENES)) / len(truth)
         results = json.loads((folder / "runs/scenes/results.json").read_text(encoding="utf-8"))

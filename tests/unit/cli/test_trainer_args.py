@@ -1,5 +1,6 @@
 """Help, short options and early checks of the Trainer commands, before torch is imported."""
 
+import json
 from pathlib import Path
 from typing import get_args
 
@@ -9,7 +10,9 @@ import yaml
 
 from naruto_vision.cli.main import TRAINER_COMMANDS, main
 from naruto_vision.cli.trainer_args import (
+    BOXES_READ,
     GALLERY,
+    REGIONS,
     SCENES_CONFIG,
     SHORT_OPTIONS,
     TUNED,
@@ -240,6 +243,23 @@ def test_a_gallery_brings_its_encoder(scenes: str, tmp_path: Path, monkeypatch: 
     (tmp_path / TUNED).mkdir(parents=True)
     assert f"{TUNED} is not used: enrol again" in "".join(added_notes([scenes], expand_argv("predict", [scenes])))
     assert not list(added_notes(["--encoder", "tiny-clip"], own))
+
+
+def test_labelled_boxes_are_enrolled_beside_learnt_regions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["--config", "gallery.yaml", "--data.root", "own"]
+    coco = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "ayame"}, {"id": 2, "name": "kenta"}]}
+    (tmp_path / "own/train").mkdir(parents=True)
+    (tmp_path / "own/train/_annotations.coco.json").write_text(json.dumps(coco), encoding="utf-8")
+    assert BOXES_READ not in expand_argv("fit", words)  # regions of figures are like whole images
+    (tmp_path / REGIONS).mkdir(parents=True)
+    (tmp_path / REGIONS / "model.json").write_text("{}", encoding="utf-8")
+    assert BOXES_READ in expand_argv("fit", words)
+    assert any("labelled boxes are enrolled" in note for note in added_notes(words, expand_argv("fit", words)))
+    assert BOXES_READ not in expand_argv("fit", [*words, "--data.reader", "auto"])
+    coco["categories"] = coco["categories"][:1]  # boxes that name nobody
+    (tmp_path / "own/train/_annotations.coco.json").write_text(json.dumps(coco), encoding="utf-8")
+    assert BOXES_READ not in expand_argv("fit", words)
 
 
 def test_the_config_names_the_gallery_and_the_encoder_that_are_looked_for() -> None:
