@@ -75,8 +75,10 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
     from naruto_vision.segmentation.detector import BoxModel as BoxModel
     from naruto_vision.segmentation.detector import DetectorPrompter as DetectorPrompter
     from naruto_vision.segmentation.generator import Segmenter as Segmenter
+    from naruto_vision.segmentation.opening import open_promptable_model as open_promptable_model
     from naruto_vision.segmentation.prompts import GridPrompter as GridPrompter
     from naruto_vision.segmentation.sam import SamModel as SamModel
+    from naruto_vision.segmentation.sam2 import Sam2Model as Sam2Model
     from naruto_vision.viz.overlay import OverlayConfig as OverlayConfig
 
 _HOMES = {
@@ -121,8 +123,10 @@ _HOMES = {
     "segmentation.crops": "CropConfig",
     "segmentation.detector": "BoxDetector BoxModel DetectorPrompter",
     "segmentation.generator": "Segmenter",
+    "segmentation.opening": "open_promptable_model",
     "segmentation.prompts": "GridPrompter",
     "segmentation.sam": "SamModel",
+    "segmentation.sam2": "Sam2Model",
     "viz.overlay": "OverlayConfig",
 }
 _HOME = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names.split()}

@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice, pairwise
@@ -79,7 +79,7 @@ SHORT_OPTIONS = (
     Option(
         "--mask-weights",
         "NAME",
-        "SAM by name, file or bundle: tiny-sam (default), sam_vit_b",
+        "SAM by name, file or bundle: tiny-sam (default), sam_vit_b, sam2.1_hiera_tiny",
         "--model.segmenter.init_args.model.init_args.weights",
     ),
     Option(
@@ -257,7 +257,7 @@ def expand_argv(command: str, argv: Sequence[str]) -> list[str]:
         what = "images or a folder of them, or --config FILE" if command == "predict" else "--config FILE"
         msg = f"{command}: expected {what}; see `naruto-vision {command} --help`"
         raise InputError(msg)
-    expanded = list(_with_encoder(_with_configs_found(argv)))
+    expanded = list(_with_sam2(_with_encoder(_with_configs_found(argv))))
     if command == "predict":
         expanded = _expand_predict(expanded)
     else:
@@ -321,6 +321,17 @@ def _with_encoder(argv: Sequence[str]) -> Iterator[str]:
         yield f"--model.encoder={'DinoEncoder' if dino else 'ClipEncoder'}"
         yield f"--model.encoder.init_args.model={model}"
         yield f"--model.encoder.init_args.{key}={weights}"
+
+
+def _with_sam2(argv: Iterable[str]) -> Iterator[str]:
+    """Expand ``--mask-weights`` with a name of SAM 2 to its class and the weights."""
+    words = iter(argv)
+    for word in words:
+        name, equals, value = word.partition("=")
+        rest = [] if equals or name != "--mask-weights" else [*islice(words, 1)]
+        if name == "--mask-weights" and "sam2" in Path("".join([value, *rest])).name.lower():
+            yield "--model.segmenter.init_args.model=Sam2Model"
+        yield from (word, *rest)
 
 
 def recorded_encoder(argv: list[str]) -> list[str]:

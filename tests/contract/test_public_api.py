@@ -18,8 +18,8 @@ import naruto_vision as nv
 RECORDS = {"Identity", "LabelledBox", "Neighbour", "Prompt", "Region", "ScenePrediction"}
 PARTS = {
     *("ClipEncoder", "ClipEnsemble", "CropConfig", "DinoEncoder", "EnrollmentConfig", "EnsembleEncoder", "Gallery"),
-    *("GalleryRow", "GridPrompter", "Int8Encoder", "MergeConfig", "OverlayConfig", "SamModel", "SceneAnalyzer"),
-    *("SceneResult", "Segmenter", "TimmEncoder", "BoxDetector", "BoxModel", "DetectorPrompter"),
+    *("GalleryRow", "GridPrompter", "Int8Encoder", "MergeConfig", "OverlayConfig", "Sam2Model", "SamModel"),
+    *("SceneAnalyzer", "SceneResult", "Segmenter", "TimmEncoder", "BoxDetector", "BoxModel", "DetectorPrompter"),
 }
 TRAINING = {
     *(
@@ -55,7 +55,15 @@ FUNCTIONS = {
         "look_up",
         "measure_threshold",
     ),
-    *("read_gt", "read_image", "read_prediction_folder", "relabel_rows", "remove_rows", "roll_back"),
+    *(
+        "open_promptable_model",
+        "read_gt",
+        "read_image",
+        "read_prediction_folder",
+        "relabel_rows",
+        "remove_rows",
+        "roll_back",
+    ),
 }
 NAMES = sorted({*RECORDS, *PARTS, *TRAINING, *FUNCTIONS, "NarutoVisionError", "SceneAccuracy"})
 WITH_EXAMPLE = sorted({*PARTS, "Region", "SceneAccuracy", "SceneRetriever", "MaskData", "SyntheticMasks", "load"})
