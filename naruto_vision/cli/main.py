@@ -69,6 +69,7 @@ COMMANDS = {
     "gallery log": ("show the changes to a gallery, generation by generation", "gallery"),
     "gallery rollback": ("restore an earlier generation of a gallery", "gallery"),
     "gallery reindex": ("rebuild the index of a gallery: flat, HNSW or IVF", "gallery"),
+    "segment": ("segment objects in images by boxes and points", "segment"),
     "segment grid": ("segment everything in images, from a grid of points", "segment"),
     "search": ("search a gallery by image or text: the character and the nearest entries", "search"),
     "bench index": ("compare the speed and the recall of NumPy search and FAISS indexes", "bench"),
@@ -113,6 +114,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "gallery log": ("gallery log runs/gallery",),
     "gallery rollback": ("gallery rollback runs/gallery --to 3",),
     "gallery reindex": ("gallery reindex runs/gallery --index hnsw",),
+    "segment": (
+        "segment scene.jpg --box 40,30,210,300",
+        "segment scene.jpg --point 120,90,1 --point 200,80,0 --mask 1",
+        "segment scenes --prompts prompts.json --gallery runs/gallery",
+    ),
     "segment grid": ("segment grid scenes --out runs/grid", "segment grid scene.jpg --weights sam_vit_b"),
     "search": (
         "search --image who.png --sheet sheet.png",

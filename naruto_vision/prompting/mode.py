@@ -23,7 +23,7 @@ class Segmented:
         texts: The same for texts ("_summary.txt").
         facts: Further JSON values of the image's line in ``predictions.jsonl``.
         region_facts: Further JSON values of each region; empty, or one per region. ``label`` is its category in
-            ``coco.json``, and its tag in the overlay.
+            ``coco.json``; ``name``, or else ``label``, is its tag in the overlay.
         note: One line for the user ("nothing found: lower --threshold"); "" for none.
         milliseconds: Wall time of each step, for ``timings.jsonl``.
     """
