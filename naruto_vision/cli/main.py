@@ -69,6 +69,8 @@ COMMANDS = {
     "gallery log": ("show the changes to a gallery, generation by generation", "gallery"),
     "gallery rollback": ("restore an earlier generation of a gallery", "gallery"),
     "gallery reindex": ("rebuild the index of a gallery: flat, HNSW or IVF", "gallery"),
+    "segment": ("segment objects in images by boxes and points", "segment"),
+    "segment grid": ("segment everything in images, from a grid of points", "segment"),
     "search": ("search a gallery by image or text: the character and the nearest entries", "search"),
     "bench index": ("compare the speed and the recall of NumPy search and FAISS indexes", "bench"),
     "weights list": ("list the packaged and the official weights", "weights"),
@@ -112,6 +114,12 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "gallery log": ("gallery log runs/gallery",),
     "gallery rollback": ("gallery rollback runs/gallery --to 3",),
     "gallery reindex": ("gallery reindex runs/gallery --index hnsw",),
+    "segment": (
+        "segment scene.jpg --box 40,30,210,300",
+        "segment scene.jpg --point 120,90,1 --point 200,80,0 --mask 1",
+        "segment scenes --prompts prompts.json --gallery runs/gallery",
+    ),
+    "segment grid": ("segment grid scenes --out runs/grid", "segment grid scene.jpg --weights sam_vit_b"),
     "search": (
         "search --image who.png --sheet sheet.png",
         'search --gallery runs/gallery --text "a boy with an orange cap" --json',
@@ -133,6 +141,7 @@ _SECTIONS = {
     "data:": ("draw", "data"),
     "train and predict:": (*TRAINER_COMMANDS, "configs"),
     "galleries:": ("gallery", "search"),
+    "regions:": ("segment",),
     "evaluate and time:": ("evaluate", "bench"),
 }
 """Section of the overview → the first names of its commands; commands of no section come last, under "more:"."""
