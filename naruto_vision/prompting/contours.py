@@ -22,8 +22,15 @@ class SweepPoints(NamedTuple):
 
     points: NDArray[np.int64]  # (N, 2), x and y in pixels of the upright image
     sources: tuple[Source, ...]
+    reduced: NDArray[np.int64]  # (N, 2), the points in pixels of the reduced image
     outlines: Sequence[NDArray[np.int32]]  # largest first, in pixels of the reduced image
     size: tuple[int, int]  # height and width of the reduced image
+
+    @property
+    def centroids(self) -> list[tuple[int, int]]:
+        """The points of contours, x and y in pixels of the reduced image."""
+        count = self.sources.count("contour")
+        return [(x, y) for x, y in self.reduced[:count].tolist()]
 
 
 @dataclass(frozen=True)
@@ -63,23 +70,30 @@ class ContourPrompter(Prompter):
         """Return one positive point per prompt for an image (H, W, 3)."""
         return self.prompts(self.find(image))
 
-    def reduced_size(self, image: ImageArray) -> tuple[int, int]:
-        """Return the height and width to which an image (H, W, 3) is reduced; its own if it is not larger."""
+    def reduce(self, image: ImageArray) -> ImageArray:
+        """Scale an image (H, W, 3), uint8, down to ``max_size``; a smaller one is returned as it is."""
         (height, width), (most_wide, most_high) = image.shape[:2], self.max_size
-        scale = min(1.0, most_wide / width, most_high / height)
-        return max(1, round(height * scale)), max(1, round(width * scale))
+        scale = min(most_wide / width, most_high / height)
+        if scale >= 1:
+            return image
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
     def find(self, image: ImageArray) -> SweepPoints:
         """Find the points of an image (H, W, 3), uint8, RGB."""
-        height, width = size = self.reduced_size(image)
-        small = image if size == image.shape[:2] else cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        small = self.reduce(image)
+        height, width = small.shape[:2]
         outlines = find_contours(small)
         centroids = [point for each in outlines if (point := centroid(each)) is not None]
         first = _distinct(np.array(centroids, np.int64).reshape(-1, 2).clip(0, (width - 1, height - 1)))
         first = first[: self.max_contours]
-        points = _distinct(np.concatenate([first, self._grid_points(height, width)]))  # contours stay before the grid
-        sources: list[Source] = ["contour"] * len(first) + ["grid"] * (len(points) - len(first))
-        return SweepPoints(enlarge(points, size, image.shape[:2]), tuple(sources), outlines, size)
+        reduced = _distinct(np.concatenate([first, self._grid_points(height, width)]))  # contours stay before the grid
+        scale = np.array(image.shape[1::-1]) / (width, height)
+        points = ((reduced + 0.5) * scale).astype(np.int64)
+        contours: tuple[Source, ...] = ("contour",)
+        grid: tuple[Source, ...] = ("grid",)
+        sources = contours * len(first) + grid * (len(points) - len(first))
+        return SweepPoints(points, sources, reduced, outlines, (height, width))
 
     def _grid_points(self, height: int, width: int) -> NDArray[np.int64]:
         columns, rows = self.grid
@@ -108,13 +122,6 @@ def centroid(outline: NDArray[np.int32]) -> tuple[int, int] | None:
     moments = cv2.moments(outline)
     area = moments["m00"]
     return (int(moments["m10"] / area), int(moments["m01"] / area)) if area else None
-
-
-def enlarge(points: NDArray[np.int64], size: tuple[int, int], whole: tuple[int, int]) -> NDArray[np.int64]:
-    """Convert points (N, 2) of a reduced image (height, width) to those of the whole one, at the middle of pixels."""
-    scale = np.array(whole[::-1]) / np.array(size[::-1])
-    moved: NDArray[np.int64] = ((points + 0.5) * scale).astype(np.int64)
-    return moved
 
 
 def _distinct(points: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -528,7 +528,7 @@ def _resized(mask: Mask | None, size: tuple[int, int]) -> Mask:
         return np.zeros(size, np.bool_)
     if mask.shape == size:
         return mask.astype(np.bool_)  # a copy, as the caller changes it
-    return cv2.resize(mask.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST).astype(np.bool_)
+    return np.asarray(cv2.resize(mask.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST), np.bool_)
 
 
 def _compare_orders(results: Sequence[Sequence[dict[str, Any]]]) -> OrderStability:
