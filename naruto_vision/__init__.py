@@ -59,7 +59,10 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
     from naruto_vision.modules.weight_choice import ChooseWeights as ChooseWeights
     from naruto_vision.modules.wise_ft import WiseSweep as WiseSweep
     from naruto_vision.modules.zero_shot import ZeroShotRetention as ZeroShotRetention
+    from naruto_vision.prompting.contours import ContourPrompter as ContourPrompter
     from naruto_vision.prompting.session import PromptSession as PromptSession
+    from naruto_vision.prompting.sweep import SweepConfig as SweepConfig
+    from naruto_vision.prompting.sweep import SweepSegmenter as SweepSegmenter
     from naruto_vision.recognition.analyzer import SceneAnalyzer as SceneAnalyzer
     from naruto_vision.recognition.lookup import look_up as look_up
     from naruto_vision.recognition.lookup import measure_threshold as measure_threshold
@@ -116,6 +119,8 @@ _HOMES = {
     "modules.region_tuner": "RegionTuner",
     "modules.sam_tuner": "SegmenterTuner",
     "modules.scene_retriever": "SceneRetriever",
+    "prompting.contours": "ContourPrompter",
+    "prompting.sweep": "SweepConfig SweepSegmenter",
     "prompting.session": "PromptSession",
     "recognition.analyzer": "SceneAnalyzer",
     "recognition.lookup": "look_up measure_threshold",

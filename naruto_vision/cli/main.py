@@ -71,6 +71,7 @@ COMMANDS = {
     "gallery reindex": ("rebuild the index of a gallery: flat, HNSW or IVF", "gallery"),
     "segment": ("segment objects in images by boxes and points", "segment"),
     "segment grid": ("segment everything in images, from a grid of points", "segment"),
+    "segment sweep": ("segment everything, point after point: contours, then a grid", "segment_sweep"),
     "search": ("search a gallery by image or text: the character and the nearest entries", "search"),
     "bench index": ("compare the speed and the recall of NumPy search and FAISS indexes", "bench"),
     "weights list": ("list the packaged and the official weights", "weights"),
@@ -120,6 +121,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "segment scenes --prompts prompts.json --gallery runs/gallery",
     ),
     "segment grid": ("segment grid scenes --out runs/grid", "segment grid scene.jpg --weights sam_vit_b"),
+    "segment sweep": (
+        "segment sweep scenes --out runs/sweep",
+        "segment sweep scene.jpg --mode subtract --order iou --orders 5",
+    ),
     "search": (
         "search --image who.png --sheet sheet.png",
         'search --gallery runs/gallery --text "a boy with an orange cap" --json',

@@ -19,7 +19,8 @@ class Segmented:
     Args:
         regions: In the order of the mode.
         images: Ending of a file name ("_visualization.jpg"), or a whole name with ``{stem}`` in it
-            ("overlay_{stem}.png") → image (H, W, 3), uint8, RGB, to write under it.
+            ("overlay_{stem}.png", also in a folder: "images/{stem}.png") → image (H, W, 3), uint8, RGB, to write
+            under it.
         texts: The same for texts ("_summary.txt").
         facts: Further JSON values of the image's line in ``predictions.jsonl``.
         region_facts: Further JSON values of each region; empty, or one per region. ``label`` is its category in

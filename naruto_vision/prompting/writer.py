@@ -77,8 +77,10 @@ class SegmentWriter:
         return record
 
     def _file(self, stem: str, ending: str) -> Path:
-        whole = self.out / stem
-        return whole.with_name(ending.replace(STEM, whole.name) if STEM in ending else whole.name + ending)
+        """Return the path of a file: folders of its ending come before those of the image."""
+        folder, _, last = ending.rpartition("/")
+        whole = self.out / folder / stem
+        return whole.with_name(last.replace(STEM, whole.name) if STEM in last else whole.name + last)
 
     def close(self) -> None:
         """Close the logs."""
