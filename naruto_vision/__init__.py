@@ -20,6 +20,15 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
     from naruto_vision.callbacks.tensorboard import LateTensorBoardLogger as LateTensorBoardLogger
     from naruto_vision.callbacks.tensorboard import SceneFigures as SceneFigures
     from naruto_vision.callbacks.tensorboard import TuningFigures as TuningFigures
+    from naruto_vision.captioning.attributes import AttributeDescriber as AttributeDescriber
+    from naruto_vision.captioning.endpoint import EndpointDescriber as EndpointDescriber
+    from naruto_vision.captioning.local import TransformersDescriber as TransformersDescriber
+    from naruto_vision.captioning.protocol import AskingRule as AskingRule
+    from naruto_vision.captioning.protocol import Described as Described
+    from naruto_vision.captioning.protocol import Description as Description
+    from naruto_vision.captioning.protocol import describe_regions as describe_regions
+    from naruto_vision.captioning.relations import Relation as Relation
+    from naruto_vision.captioning.relations import relate_regions as relate_regions
     from naruto_vision.data.box_data import BoxDataModule as BoxDataModule
     from naruto_vision.data.caption_data import CaptionDataModule as CaptionDataModule
     from naruto_vision.data.class_data import ClassDataModule as ClassDataModule
@@ -92,6 +101,11 @@ _HOMES = {
     "modules.weight_choice": "ChooseWeights",
     "modules.wise_ft": "WiseSweep",
     "modules.zero_shot": "ZeroShotRetention",
+    "captioning.attributes": "AttributeDescriber",
+    "captioning.endpoint": "EndpointDescriber",
+    "captioning.local": "TransformersDescriber",
+    "captioning.protocol": "AskingRule Described Description describe_regions",
+    "captioning.relations": "Relation relate_regions",
     "data.box_data": "BoxDataModule",
     "data.caption_data": "CaptionDataModule",
     "data.class_data": "ClassDataModule",

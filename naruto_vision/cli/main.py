@@ -72,6 +72,7 @@ COMMANDS = {
     "segment": ("segment objects in images by boxes and points", "segment"),
     "segment grid": ("segment everything in images, from a grid of points", "segment"),
     "segment sweep": ("segment everything, point after point: contours, then a grid", "segment_sweep"),
+    "describe": ("describe the regions of a run, or whole images, in words", "describe"),
     "search": ("search a gallery by image or text: the character and the nearest entries", "search"),
     "bench index": ("compare the speed and the recall of NumPy search and FAISS indexes", "bench"),
     "weights list": ("list the packaged and the official weights", "weights"),
@@ -125,6 +126,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "segment sweep scenes --out runs/sweep",
         "segment sweep scene.jpg --mode subtract --order iou --orders 5",
     ),
+    "describe": (
+        "describe runs/scenes",
+        "describe runs/scenes --describer endpoint --url http://localhost:11434/v1 --model llava",
+        "describe runs/scenes --describer transformers --model models/blip --out runs/blip",
+    ),
     "search": (
         "search --image who.png --sheet sheet.png",
         'search --gallery runs/gallery --text "a boy with an orange cap" --json',
@@ -146,7 +152,7 @@ _SECTIONS = {
     "data:": ("draw", "data"),
     "train and predict:": (*TRAINER_COMMANDS, "configs"),
     "galleries:": ("gallery", "search"),
-    "regions:": ("segment",),
+    "regions:": ("segment", "describe"),
     "evaluate and time:": ("evaluate", "bench"),
 }
 """Section of the overview → the first names of its commands; commands of no section come last, under "more:"."""
