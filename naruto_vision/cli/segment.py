@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from naruto_vision.prompting.writer import SegmentWriter
     from naruto_vision.recognition.analyzer import SceneAnalyzer
     from naruto_vision.segmentation.sam import SamModel
+    from naruto_vision.segmentation.sam2 import Sam2Model
 
 EXIT_ALERT = 1
 _LOG = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ def add_segment_options(parser: argparse.ArgumentParser) -> None:
     text = "images, folders, patterns such as 'shots/*.jpg', or @FILE with a name per line"
     add("images", nargs="+", metavar="IMAGE", help=text)
     add("--out", type=Path, default=Path("runs/segment"), metavar="DIR", help="folder of the results; a run resumes")
-    text = "promptable model: tiny-sam, sam_vit_b, sam_vit_l, sam_vit_h, a checkpoint file or a bundle"
+    text = "SAM 1 or 2.1: tiny-sam, sam_vit_b, sam2.1_hiera_tiny, ..., a checkpoint file or a bundle"
     add("--weights", default="tiny-sam", metavar="NAME", help=text)
     add("--device", choices=("cpu", "cuda"), help="where to compute (default: a GPU if there is one)")
     add("--force", action="store_true", help="remove the results of another run in --out first")
@@ -48,17 +49,17 @@ def add_segment_options(parser: argparse.ArgumentParser) -> None:
     add("--fail-on-alert", action="store_true", help="exit with 1 if there is an alert")
 
 
-def open_model(arguments: argparse.Namespace) -> "SamModel":
+def open_model(arguments: argparse.Namespace) -> "SamModel | Sam2Model":
     """Open the promptable model of ``--weights`` on the device of ``--device``, in evaluation mode."""
     import torch
 
-    from naruto_vision.segmentation.sam import SamModel
+    from naruto_vision.segmentation.opening import open_promptable_model
 
     if arguments.device == "cuda" and not torch.cuda.is_available():
         msg = "--device cuda: this machine has no GPU that PyTorch can use; leave the option out"
         raise InputError(msg)
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return SamModel(weights=arguments.weights).eval().to(device)
+    return open_promptable_model(arguments.weights).to(device)
 
 
 def run_segment(arguments: argparse.Namespace, build_mode: Callable[[], "SegmentMode"]) -> int:
@@ -290,7 +291,7 @@ def user(arguments: argparse.Namespace) -> int:
     return run_segment(arguments, build_mode)
 
 
-def _analyzer(folder: Path, model: "SamModel") -> "SceneAnalyzer":
+def _analyzer(folder: Path, model: "SamModel | Sam2Model") -> "SceneAnalyzer":
     """Open a gallery with the encoder that built it, to name regions as ``predict`` does."""
     check_gallery(str(folder))
     from naruto_vision.gallery.gallery import Gallery

@@ -214,7 +214,7 @@ def fuse_boxes(views: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
             continue
         same = (near[row] & free).nonzero()[:, 0]
         free[same] = False
-        best = torch.stack([same[view[same] == number][0] for number in view[same].unique()])
+        best = torch.stack([same[view[same] == number][0] for number in sorted(set(view[same].tolist()))])
         weight = scores[best]
         joined.append(((edges[best] * weight[:, None]).sum(dim=0) / weight.sum(), weight.sum() / len(views)))
     if not joined:

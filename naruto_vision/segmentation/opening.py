@@ -3,12 +3,11 @@
 from pathlib import Path
 
 from naruto_vision.errors import InputError
-from naruto_vision.segmentation.protocol import PromptableModel
 from naruto_vision.segmentation.sam import SIZES, SamModel
 from naruto_vision.segmentation.sam2 import Sam2Model
 
 
-def open_promptable_model(weights: str | Path = "tiny-sam") -> PromptableModel:
+def open_promptable_model(weights: str | Path = "tiny-sam") -> "SamModel | Sam2Model":
     """Open a SAM of any version by the name of its weights, in evaluation mode.
 
     Args:
