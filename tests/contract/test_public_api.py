@@ -51,6 +51,7 @@ FUNCTIONS = {
         "enrol",
         "evaluate",
         "evaluate_scenes",
+        "export_scenes",
         "load",
         "look_up",
         "measure_threshold",
