@@ -12,7 +12,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
         "folder of a run of predict or segment; or labelled scenes: gt.json, a COCO, CVAT, Label Studio or CSV file, "
         "or a folder of images with their annotations"
     )
-    add("source", type=Path, metavar="SOURCE", help=text)
+    add("source", type=Path, metavar="PATH", help=text)
     text = "format: coco, label-studio and cvat keep masks exactly, yolo-seg as polygons; pairs are crops with texts"
     formats = ("coco", "yolo-seg", "yolo", "voc", "cvat", "label-studio", "pairs", "gt")
     add("--to", choices=formats, required=True, help=text)
@@ -34,7 +34,8 @@ def _run(arguments: argparse.Namespace) -> int:
     passes = 2 if arguments.to == "coco" else 1
     with progress("exporting", passes * len(source.names)) as advance:
         target = write_scenes(source, arguments.to, arguments.out, url=arguments.url, advance=advance)
-    show(f"{source.objects} regions of {len(source.names)} scenes are in {target}")
+    more = "; --regions all takes those that are unknown or not drawn too" if source.predicted else ""
+    show(f"{source.objects} regions of {len(source.names)} scenes are in {target}{'' if source.objects else more}")
     return 0
 
 

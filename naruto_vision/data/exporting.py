@@ -7,12 +7,11 @@ from naruto_vision.data.box_formats import json_format
 from naruto_vision.data.boxes import AnnotatedImage, images_of, open_boxes, read_boxes
 from naruto_vision.data.ground_truth import read_gt
 from naruto_vision.errors import FormatError, InputError
-from naruto_vision.export.source import Regions, SceneSource, read_run
+from naruto_vision.export.source import PREDICTIONS, Regions, SceneSource, read_run
 from naruto_vision.export.writers import Target, write_scenes
 from naruto_vision.geometry import area_of_counts, canonical_rle
 from naruto_vision.io.images import image_size
 from naruto_vision.recognition.coco import CocoObject, CocoScene
-from naruto_vision.recognition.writer import LOG
 
 
 def export_scenes(
@@ -55,7 +54,7 @@ def export_scenes(
 def open_scenes(path: str | Path, images: str | Path | None = None, regions: Regions = "shown") -> SceneSource:
     """Open the run of a folder, or ``gt.json``, or what ``open_boxes`` understands."""
     path, images = Path(path), None if images is None else Path(images)
-    if (path / LOG).is_file():
+    if (path / PREDICTIONS).is_file():
         return read_run(path, regions, images)
     path = path / "gt.json" if (path / "gt.json").is_file() else path
     if path.suffix.casefold() == ".json" and path.is_file() and json_format(path) is None:
@@ -71,9 +70,7 @@ def open_scenes(path: str | Path, images: str | Path | None = None, regions: Reg
             msg = f"{path}: no image that can be used; {annotations.summary()}"
             raise InputError(msg)
     count = sum(len(image.boxes) for image in found)
-    return SceneSource(
-        lambda: _scenes(path, found), [one.name for one in found], tuple(labels), count, images, predicted=False
-    )
+    return SceneSource(lambda: _scenes(path, found), [one.name for one in found], tuple(labels), count, images)
 
 
 def _scenes(path: Path, found: Iterable[AnnotatedImage]) -> Iterator[CocoScene]:

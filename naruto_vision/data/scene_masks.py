@@ -7,14 +7,13 @@ from typing import Any, TypedDict, TypeVar
 import msgspec
 
 from naruto_vision.errors import FormatError, MissingPathError
+from naruto_vision.export.source import PREDICTIONS
 from naruto_vision.geometry import canonical_rle, mask_from_rle, rle_from_polygons
 from naruto_vision.io.typed_json import read_json, read_json_lines
 from naruto_vision.metrics.fragments import FragmentCounts, add_fragments, count_fragments
 from naruto_vision.records import Mask
 
 T = TypeVar("T")
-PREDICTIONS = "predictions.jsonl"
-"""File of ``predict``'s masks."""
 
 
 class _Region(TypedDict):

@@ -1,6 +1,5 @@
 """Scenes as tasks of Label Studio, and the labelling configuration of their project."""
 
-from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 from xml.etree.ElementTree import Element, SubElement
@@ -61,13 +60,14 @@ def _shape(one: CocoObject, scene: CocoScene) -> tuple[str, dict[str, Any]]:
     return "rectanglelabels", {**box, "rotation": 0}
 
 
-def labelling_text(labels: Sequence[str]) -> str:
+def labelling_text(source: SceneSource) -> str:
     """Return the labelling configuration, XML."""
     view = Element("View")
     SubElement(view, "Image", {"name": "image", "value": "$image", "zoom": "true"})
     for tag in ("BrushLabels", "RectangleLabels"):
         choice = SubElement(view, tag, {"name": tag.lower(), "toName": "image"})
-        for label in labels:
+        for label in source.labels:
             SubElement(choice, "Label", {"value": xml_value(label)})
-    SubElement(view, "TextArea", {"name": "description", "toName": "image", "perRegion": "true"})
+    if source.described:
+        SubElement(view, "TextArea", {"name": "description", "toName": "image", "perRegion": "true"})
     return xml_text(view)

@@ -23,9 +23,6 @@ def write_pairs(table: Path, source: SceneSource, scenes: Callable[[], Iterable[
 
     ``captions.yaml`` reads ``captions.csv``, Hugging Face's image folders read ``metadata.jsonl``; crops and texts of
     equal names are samples of webdataset. Scenes whose image cannot be read are counted and left out.
-
-    Raises:
-        InputError: If the images are not known, none can be read, or no region has a text.
     """
     if source.images is None:
         msg = "the folder of the scenes is not known, or is not there; give --images DIR"

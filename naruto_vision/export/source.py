@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,11 @@ from naruto_vision.errors import FormatError
 from naruto_vision.geometry import area_of_counts, canonical_rle
 from naruto_vision.io.typed_json import convert_json, read_json, read_json_lines
 from naruto_vision.recognition.coco import CocoObject, CocoScene
-from naruto_vision.recognition.writer import LOG, RUN
 from naruto_vision.records import UNKNOWN
 
 Regions: TypeAlias = Literal["shown", "all"]
-DESCRIPTIONS = "descriptions.jsonl"
+PREDICTIONS = "predictions.jsonl"  # here too, as `recognition/writer.py` imports torch
+_RUN, _DESCRIPTIONS = "run.json", "descriptions.jsonl"
 _LOG = logging.getLogger(__name__)
 REGION = "region"
 """The class of regions that nobody has named."""
@@ -25,23 +26,15 @@ REGION = "region"
 
 @dataclass(frozen=True)
 class SceneSource:
-    """Scenes to export.
+    """Scenes to export, with all their names and classes; no more than one of them is in memory."""
 
-    Args:
-        scenes: Called for each pass over the scenes, so that no more than one is in memory.
-        names: The scenes, in the same order.
-        labels: All classes.
-        objects: How many objects there are.
-        images: The folder of the images; None if it is not known.
-        predicted: Whether a model found the objects, rather than people.
-    """
-
-    scenes: Callable[[], Iterable[CocoScene]]
+    scenes: Callable[[], Iterable[CocoScene]]  # one call a pass, in the order of the names
     names: Sequence[str]
     labels: tuple[str, ...]
     objects: int
-    images: Path | None
-    predicted: bool
+    images: Path | None  # their folder; None if it is not known
+    predicted: bool = False  # by a model, not by people
+    described: bool = False
 
 
 def description_of(one: CocoObject) -> str:
@@ -77,6 +70,7 @@ class _Scene(msgspec.Struct):
     regions: list[_Region]
 
     def __post_init__(self) -> None:
+        os.fsencode(self.scene)  # a ValueError where no file can have the name
         if not self.scene or self.scene.startswith("/") or ".." in self.scene.split("/") or "\0" in self.scene:
             msg = "a 'scene' that is a path inside the folder of images"
             raise ValueError(msg)
@@ -102,15 +96,9 @@ class _Run(msgspec.Struct):
 
 
 def read_run(folder: Path, regions: Regions = "shown", images: Path | None = None) -> SceneSource:
-    """Open the folder of a run; it is read once now, and once for each pass.
-
-    Args:
-        folder: Has ``predictions.jsonl``, and ``descriptions.jsonl`` if ``describe`` was run.
-        regions: "shown" takes the drawn regions that have a name, or all drawn ones if the run names none.
-        images: The folder of images; by default the one that ``run.json`` has recorded.
-    """
-    log = folder / LOG
-    descriptions = _Descriptions(folder / DESCRIPTIONS)
+    """Open the folder of a run, with its descriptions if there are; ``run.json`` has recorded where its images are."""
+    log = folder / PREDICTIONS
+    descriptions = _Descriptions(folder / _DESCRIPTIONS)
     names: list[str] = []
     labels: set[str] = set()
     objects = 0
@@ -130,13 +118,14 @@ def read_run(folder: Path, regions: Regions = "shown", images: Path | None = Non
             ]
             yield CocoScene(number, record.scene, record.width, record.height, found)
 
-    run = read_json(folder / RUN, _Run) if (folder / RUN).is_file() else _Run()
+    run = read_json(folder / _RUN, _Run) if (folder / _RUN).is_file() else _Run()
     if run.state != "done":
         _LOG.warning("%s: the run has not finished; its first %d scenes are exported", folder, len(names))
     recorded = run.identity.get("scenes")
     if images is None and isinstance(recorded, str) and Path(recorded).is_dir():
         images = Path(recorded)
-    return SceneSource(scenes, names, tuple(sorted(labels)), objects, images, predicted=True)
+    described = bool(descriptions.starts)
+    return SceneSource(scenes, names, tuple(sorted(labels)), objects, images, predicted=True, described=described)
 
 
 def _object(log: Path, scene: _Scene, region: _Region, description: str) -> CocoObject:
@@ -159,17 +148,17 @@ class _Descriptions:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._starts: dict[str, int] = {}
+        self.starts: dict[str, int] = {}
         if path.is_file():
             start = 0
             with path.open("rb") as lines:
                 for record, line in zip(read_json_lines(path, _Described), lines, strict=False):  # not a torn last line
-                    self._starts[record.scene] = start
+                    self.starts[record.scene] = start
                     start += len(line)
 
     def of(self, scene: str, regions: int) -> list[str]:
         """Return the description of each region of a scene; "" for none."""
-        start = self._starts.get(scene)
+        start = self.starts.get(scene)
         if start is None:
             return [""] * regions
         with self._path.open("rb") as lines:

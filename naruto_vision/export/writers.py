@@ -27,20 +27,9 @@ Scenes: TypeAlias = Callable[[], Iterator[CocoScene]]
 def write_scenes(
     source: SceneSource, to: Target, out: str | Path, *, url: str | None = None, advance: Callable[[], None]
 ) -> Path:
-    """Write scenes into a new folder, with a link ``images`` to theirs; all of it appears at once, at the end.
+    """Write scenes into a new or empty folder, with a link to their images; returns what was written.
 
-    Args:
-        source: The scenes.
-        to: The format.
-        out: The folder; it is missing or empty.
-        url: What the addresses of images in Label Studio start with; by default those of its local storage.
-        advance: Called after each scene; COCO takes two passes.
-
-    Returns:
-        The file that was written or, of Pascal VOC, the folder.
-
-    Raises:
-        InputError: If the folder is not empty, two images would share a file, or a mask cannot be read.
+    The folder appears as a whole. ``advance`` is called after each scene; COCO takes two passes.
     """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -107,9 +96,11 @@ def _write_voc(target: Path, source: SceneSource, scenes: Scenes) -> None:
 
 
 def _write_cvat(target: Path, source: SceneSource, scenes: Scenes) -> None:
-    """Write the annotations, and the labels as CVAT takes them for a new task (Raw)."""
+    """Write the annotations, and the labels as the constructor of a task takes them."""
+    text = {"name": "description", "mutable": False, "input_type": "text", "values": [""]}
+    attributes = [text] if source.described else []
     _write(target, cvat_parts(scenes(), source))
-    write_json(target.with_name("labels.json"), [{"name": label, "attributes": []} for label in source.labels])
+    write_json(target.with_name("labels.json"), [{"name": label, "attributes": attributes} for label in source.labels])
 
 
 def _write_tasks(target: Path, source: SceneSource, scenes: Scenes, url: str | None = None) -> None:
@@ -117,7 +108,7 @@ def _write_tasks(target: Path, source: SceneSource, scenes: Scenes, url: str | N
         url = f"/data/local-files/?d={quote(source.images.resolve().name if source.images else 'images')}/"
     tasks = (json.dumps(task_of(scene, source, url)) for scene in scenes())
     _write(target, _joined("[\n", tasks, "\n]\n"))
-    _write(target.with_name("label_config.xml"), [labelling_text(source.labels)])
+    _write(target.with_name("label_config.xml"), [labelling_text(source)])
 
 
 def _write_yolo(target: Path, source: SceneSource, scenes: Scenes) -> None:
@@ -134,7 +125,7 @@ def _write_labels(
     _refuse_shared(source.names)
     numbers = {label: number for number, label in enumerate(source.labels)}
     for scene in scenes():
-        texts = [(one, " ".join(f"{value:.8f}" for value in values_of(one, scene))) for one in scene.objects]
+        texts = [(one, " ".join(f"{value:.6f}" for value in values_of(one, scene))) for one in scene.objects]
         lines = [f"{numbers[one.label]} {text}\n" for one, text in texts]
         _write(target.parent / "labels" / f"{_stem(scene.file_name)}.txt", lines)
     content = {"train": "images", "val": "images", "names": dict(enumerate(source.labels))}

@@ -7,7 +7,7 @@ import pytest
 from source import ROOT
 
 TABLE = (ROOT / "docs" / "reference-rows.md").read_text(encoding="utf-8").splitlines()
-ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in TABLE if line.startswith("| S1-")]
+ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in TABLE if re.match(r"\| [SP]\d", line)]
 EXPECTED = [
     *(f"S1-{number:03d}" for number in range(1, 14)),
     *(f"S1-{number:03d}" for number in range(20, 34)),
@@ -15,6 +15,8 @@ EXPECTED = [
     *(f"S1-{number:03d}" for number in range(60, 80)),
     *(f"S1-{number:03d}" for number in range(90, 98)),
     *(f"S1-{number:03d}" for number in (110, 111, 130, 131, 132)),
+    "S5-018",
+    "P14",
 ]
 
 
