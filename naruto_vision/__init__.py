@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
     from naruto_vision.data.box_data import BoxDataModule as BoxDataModule
     from naruto_vision.data.caption_data import CaptionDataModule as CaptionDataModule
     from naruto_vision.data.class_data import ClassDataModule as ClassDataModule
+    from naruto_vision.data.exporting import export_scenes as export_scenes
     from naruto_vision.data.gallery_data import GalleryDataModule as GalleryDataModule
     from naruto_vision.data.ground_truth import read_gt as read_gt
     from naruto_vision.data.ground_truth import read_prediction_folder as read_prediction_folder
@@ -109,6 +110,7 @@ _HOMES = {
     "data.box_data": "BoxDataModule",
     "data.caption_data": "CaptionDataModule",
     "data.class_data": "ClassDataModule",
+    "data.exporting": "export_scenes",
     "data.gallery_data": "GalleryDataModule",
     "data.ground_truth": "read_gt read_prediction_folder",
     "data.masks": "CocoMasks MaskData SyntheticMasks",

@@ -1,4 +1,4 @@
-"""``naruto-vision data prepare|audit|split|shard|convert``, and the options of every command that reads class data."""
+"""``naruto-vision data prepare|audit|split|shard``, and the options of every command that reads class data."""
 
 import argparse
 from collections.abc import Iterator, Mapping
@@ -470,29 +470,9 @@ def shard(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _convert_options(parser: argparse.ArgumentParser) -> None:
-    text = "boxes of one split: a COCO, Label Studio or CSV file, gt.json, or a folder of images with their annotations"
-    parser.add_argument("source", type=Path, metavar="SRC", help=text)
-    text = "format to write; only COCO keeps masks"
-    parser.add_argument("--to", choices=("coco", "yolo", "voc", "gt"), required=True, help=text)
-    text = "output folder: coco.json, data.yaml and labels/, Annotations/, or gt.json; images are not copied"
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=text)
-
-
-def convert(arguments: argparse.Namespace) -> int:
-    """Read box annotations and write them in another format."""
-    from naruto_vision.data.box_writers import read_annotated, write_annotated
-
-    images, classes = read_annotated(arguments.source)
-    target = write_annotated(arguments.out, arguments.to, images, classes)
-    show(f"{sum(len(image.boxes) for image in images)} boxes of {len(images)} images are in {target}")
-    return 0
-
-
 COMMANDS = {
     "data prepare": (_prepare_options, prepare),
     "data audit": (_audit_options, audit),
     "data split": (_split_options, split),
     "data shard": (_shard_options, shard),
-    "data convert": (_convert_options, convert),
 }

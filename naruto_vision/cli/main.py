@@ -57,7 +57,7 @@ COMMANDS = {
     "data audit": ("find duplicates and near-duplicates across the splits of a data set", "data"),
     "data split": ("split labelled images so that near-duplicates share a split", "data"),
     "data shard": ("resize images once and pack them into shards, for large data sets", "data"),
-    "data convert": ("convert boxes of scenes between COCO, YOLO, Pascal VOC, Label Studio and gt.json", "data"),
+    "export": ("write a run or labelled scenes for other tools: COCO, YOLO, VOC, CVAT, Label Studio, pairs", "export"),
     "evaluate": ("evaluate predicted scenes against their ground truth, one run or several", "evaluate"),
     "evaluate counts": ("compute rates, confidence intervals and comparisons from counts alone", "evaluate"),
     "gallery import": ("convert an index folder of the reference system to a gallery", "gallery"),
@@ -100,7 +100,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "data split": ("data split data --out parted --valid 0.15 --test 0.15 --seed 42",),
     "data shard": ("data shard data --out shards --size 256",),
-    "data convert": ("data convert data/scenes/test --to coco --out converted",),
+    "export": (
+        "export runs/scenes --to label-studio --out for_label_studio",
+        "export runs/scenes --to yolo-seg --regions all --out yolo",
+        "export corrected/tasks.json --to coco --out truth",
+    ),
     "evaluate": (
         "evaluate --gt data/scenes/test/gt.json --preds-dir runs/scenes",
         "evaluate --gt gt.json --preds-dir runs/scenes --use-overlay --sheet worst.png",
@@ -149,7 +153,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
 
 _SECTIONS = {
     "getting started:": ("demo", "doctor", "completion", "weights"),
-    "data:": ("draw", "data"),
+    "data:": ("draw", "data", "export"),
     "train and predict:": (*TRAINER_COMMANDS, "configs"),
     "galleries:": ("gallery", "search"),
     "regions:": ("segment", "describe"),

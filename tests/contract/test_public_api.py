@@ -52,6 +52,7 @@ FUNCTIONS = {
         "enrol",
         "evaluate",
         "evaluate_scenes",
+        "export_scenes",
         "load",
         "look_up",
         "measure_threshold",
