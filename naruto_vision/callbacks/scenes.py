@@ -148,9 +148,10 @@ class SceneWriterCallback(BasePredictionWriter):
                 "passed_over": self._listing.as_json(),
             }
             self.run = self._writer.finish(bad, facts)
-            monitor = Monitor()
+            monitor, scenes = Monitor(), set(self._scenes)
             for record, times in read_results(self.out):
-                monitor.add(record, times)
+                if record["scene"] in scenes:
+                    monitor.add(record, times)
             self.run |= {"monitor": monitor.summary(), "alerts": monitor.alerts()}
             write_json(self.out / RUN, self.run)
             for line in [*self._listing.sentences(), *_summary(self.out, self.run, self._truth, whole=self._whole)]:

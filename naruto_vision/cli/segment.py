@@ -49,17 +49,21 @@ def add_segment_options(parser: argparse.ArgumentParser) -> None:
     add("--fail-on-alert", action="store_true", help="exit with 1 if there is an alert")
 
 
-def open_model(arguments: argparse.Namespace) -> "SamModel | Sam2Model":
-    """Open the promptable model of ``--weights`` on the device of ``--device``, in evaluation mode."""
+def device_of(arguments: argparse.Namespace) -> str:
+    """Return the device of ``--device``, or else a GPU if there is one."""
     import torch
-
-    from naruto_vision.segmentation.opening import open_promptable_model
 
     if arguments.device == "cuda" and not torch.cuda.is_available():
         msg = "--device cuda: this machine has no GPU that PyTorch can use; leave the option out"
         raise InputError(msg)
-    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return open_promptable_model(arguments.weights).to(device)
+    return arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def open_model(arguments: argparse.Namespace) -> "SamModel | Sam2Model":
+    """Open the promptable model of ``--weights``, in evaluation mode."""
+    from naruto_vision.segmentation.opening import open_promptable_model
+
+    return open_promptable_model(arguments.weights).to(device_of(arguments))
 
 
 def run_segment(arguments: argparse.Namespace, build_mode: Callable[[], "SegmentMode"]) -> int:
@@ -99,22 +103,22 @@ def _remove_results(out: Path) -> None:
 
 def _run(arguments: argparse.Namespace, files: "ImageFiles", mode: "SegmentMode", monitor: "Monitor") -> int:
     from naruto_vision.io.quarantine import Quarantine
-    from naruto_vision.prompting.writer import SegmentWriter, read_results
+    from naruto_vision.prompting.writer import SegmentWriter
     from naruto_vision.recognition.writer import LOG, forget_changed, software_versions
 
     out: Path = arguments.out
     if changed := forget_changed(out, files.root, LOG):
         _LOG.info("%d images have changed since they were segmented and are segmented again", len(changed))
     writer = SegmentWriter(out, files.names, {"images": str(files.root.resolve()), **mode.identity})
-    for record, times in read_results(out):
+    for record, times in writer.records():
         monitor.add(record, times)
-    if done := len(writer.done.intersection(files.names)):
+    if done := len(writer.done - writer.absent):
         _LOG.info("%d of %d images were already done (in %s)", done, len(files.names), out)
     quarantine = Quarantine("images")
     try:
         _segment_all(files, mode, writer, quarantine, _Curves(arguments.logs, monitor))
     except KeyboardInterrupt:
-        done = len(writer.done.intersection(files.names))
+        done = len(writer.done - writer.absent)
         _LOG.info("stopped with %d of %d images done; the same command again continues", done, len(files.names))
         raise
     finally:
@@ -166,9 +170,11 @@ def _segment_all(
     files: "ImageFiles", mode: "SegmentMode", writer: "SegmentWriter", quarantine: "Quarantine", curves: _Curves
 ) -> None:
     """Segment and write what is not done yet, in the order of the names."""
+    import torch
+
     from naruto_vision.errors import BadImageError
     from naruto_vision.io.bundles import file_sha256
-    from naruto_vision.io.images import read_image
+    from naruto_vision.io.images import IMAGE_FAULTS, read_image
 
     todo = [name for name in files.names if name not in writer.done]
     with progress("segmenting", len(todo), hidden=len(todo) < 2) as advance:
@@ -182,6 +188,11 @@ def _segment_all(
                     found = mode(image, name)
                 except BadImageError as error:
                     quarantine.refuse(name, str(error))
+                except torch.AcceleratorError:  # the device is unusable from now on
+                    raise
+                except IMAGE_FAULTS as error:
+                    reason = str(error).partition("\n")[0]
+                    quarantine.refuse(name, f"{name}: fails in the segmentation ({type(error).__name__}: {reason})")
                 else:
                     end = time.perf_counter()
                     times = {"decode": (middle - start) * 1e3, "segment": (end - middle) * 1e3, **found.milliseconds}
@@ -192,7 +203,7 @@ def _segment_all(
 
 def _summary(writer: "SegmentWriter", run: Mapping[str, Any]) -> Iterator[str]:
     """Yield what was found, what is wrong and where to look."""
-    from naruto_vision.prompting.writer import OVERLAYS, read_results
+    from naruto_vision.prompting.writer import OVERLAYS
     from naruto_vision.recognition.writer import COCO, LOG, RUN
 
     counts, out = run["counts"], writer.out
@@ -201,7 +212,7 @@ def _summary(writer: "SegmentWriter", run: Mapping[str, Any]) -> Iterator[str]:
     lines = [each["reason"] for each in run["quarantined"]]
     lines += [f"{note} ({times} images)" if times > 1 else note for note, times in run["notes"].items()]
     if counts["seen"] == 1:
-        lines += [_sentence(number, region) for number, region in enumerate(next(read_results(out))[0]["regions"])]
+        lines += [_sentence(number, region) for number, region in enumerate(next(writer.records())[0]["regions"])]
     yield from (f"  {line}" for line in lines[:_SHOWN])
     if len(lines) > _SHOWN:
         yield f"  and {len(lines) - _SHOWN} more, in {out / RUN} and {out / LOG}"
@@ -271,13 +282,8 @@ def user(arguments: argparse.Namespace) -> int:
         prompts = read_prompts(arguments.prompts)
     else:
         prompts = UserPrompts(tuple(arguments.point), tuple(arguments.box))
-    settings = UserSettings(
-        mask=arguments.mask,
-        refine=arguments.refine,
-        clean=arguments.clean,
-        min_side=arguments.min_side,
-        max_side=arguments.max_side,
-    )
+    own = arguments
+    settings = UserSettings(own.mask, own.refine, own.clean, own.min_side, own.max_side)
 
     def build_mode() -> "SegmentMode":
         model = open_model(arguments)
@@ -285,14 +291,15 @@ def user(arguments: argparse.Namespace) -> int:
             warn("--refine: the masks of tiny-sam become worse, as it was not trained with masks as prompts")
         if arguments.gallery is None:
             return UserMode(model, prompts, settings)
-        analyzer = _analyzer(arguments.gallery, model)
+        analyzer = _analyzer(arguments, model)
         return UserMode(model, prompts, settings, identify=analyzer.identify, gallery=analyzer.gallery.digest)
 
     return run_segment(arguments, build_mode)
 
 
-def _analyzer(folder: Path, model: "SamModel | Sam2Model") -> "SceneAnalyzer":
+def _analyzer(arguments: argparse.Namespace, model: "SamModel | Sam2Model") -> "SceneAnalyzer":
     """Open a gallery with the encoder that built it, to name regions as ``predict`` does."""
+    folder: Path = arguments.gallery
     check_gallery(str(folder))
     from naruto_vision.gallery.gallery import Gallery
     from naruto_vision.recognition.analyzer import SceneAnalyzer
@@ -302,7 +309,7 @@ def _analyzer(folder: Path, model: "SamModel | Sam2Model") -> "SceneAnalyzer":
 
     gallery = Gallery.open(folder)
     named = argparse.Namespace(gallery=folder, encoder="", weights=None)
-    encoder = gallery_encoder(named, gallery.note, gallery.fingerprint).to(model.device)
+    encoder = gallery_encoder(named, gallery.note, gallery.fingerprint).to(device_of(arguments))
     grey = CropConfig(background=128)  # besides black, as in scenes.yaml
     return SceneAnalyzer(Segmenter(GridPrompter(1), model), encoder, gallery, more_crops=[grey])
 

@@ -127,6 +127,9 @@ KINDS: dict[str, Kind] = {
     "grid of 16 x 16": by_grid(),
 }
 
+PAIRS = (("box", "1 point"), ("3 points", "1 point"), ("box, refined", "box"), ("1 point, refined", "1 point"))
+"""Kinds whose difference is printed."""
+
 
 def iou(first: Mask, second: Mask) -> float:
     """IoU of two masks (H, W), bool; 0 if both are empty."""
@@ -161,9 +164,9 @@ def measure(model: PromptableModel, kinds: Sequence[str], scenes: int, size: int
         question = Question(scene, model, embedding, points, number)
         difficulties.append(scene.difficulty)
         for kind in kinds:
-            start = time.perf_counter()
+            start = time.process_time()
             answer = KINDS[kind](question)
-            seconds = found[kind].seconds + time.perf_counter() - start
+            seconds = found[kind].seconds + time.process_time() - start
             pairs = zip(answer.masks, scene.objects, strict=True)
             ious = [0.0 if mask is None else iou(mask, figure.mask) for mask, figure in pairs]
             found[kind].ious.append(np.array(ious))
@@ -202,8 +205,9 @@ def main(argv: list[str] | None = None) -> int:
     figures = sum(map(len, next(iter(study.kinds.values())).ious))
     levels = get_args(Difficulty)
     lines = [f"{arguments.weights}, {figures} figures of {arguments.scenes} scenes", ""]
-    lines.append(f"| prompt | mIoU | found (IoU >= {FOUND:g}) | regions | ms a scene | {' | '.join(levels)} |")
-    lines.append("|---" * (5 + len(levels)) + "|")
+    heads = ["prompt", "mIoU", f"found (IoU >= {FOUND:g})", "regions a scene", "CPU ms a scene", *levels]
+    lines.append(f"| {' | '.join(heads)} |")
+    lines.append("|---" * len(heads) + "|")
     for kind, one in study.kinds.items():
         mean, low, high = mean_and_interval(one.ious)
         right = int((np.concatenate(one.ious) >= FOUND).sum())
@@ -215,6 +219,10 @@ def main(argv: list[str] | None = None) -> int:
             own = np.concatenate([np.zeros(0), *(ious for ious, other in pairs if other == level)])
             cells.append(f"{own.mean():.3f} ({len(own)})" if len(own) else "-")
         lines.append(f"| {kind} | {' | '.join(cells)} |")
+    for pair in PAIRS:
+        if study.kinds.keys() >= set(pair):
+            mean, low, high = difference(study, *pair)
+            lines.append(f"{pair[0]} minus {pair[1]}: {mean:+.3f} [{low:+.3f}, {high:+.3f}]")
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
 

@@ -17,11 +17,12 @@ def test_boxes_of_other_sizes_are_measured() -> None:
 
 def test_the_table_has_every_kind_and_difficulty_with_its_figures(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--scenes", "2", "--kinds", "box", "1 point"]) == 0
-    title, _, head, _, *rows = capsys.readouterr().out.splitlines()
+    title, _, head, _, *rows, last = capsys.readouterr().out.splitlines()
     assert title == "tiny-sam, 4 figures of 2 scenes"
     assert head.endswith("| easy | medium | hard |")
     assert [row.split(" | ")[0] for row in rows] == ["| box", "| 1 point"]
     assert all("/4 [" in row for row in rows)
+    assert last.startswith("box minus 1 point: ")
 
 
 def test_a_difference_is_that_of_the_same_figures() -> None:

@@ -17,6 +17,8 @@ from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.geometry import mask_from_rle
 from naruto_vision.io.images import read_image, write_image
 from naruto_vision.records import ImageArray
+from naruto_vision.segmentation.protocol import SceneEmbedding
+from naruto_vision.segmentation.sam import SamModel
 
 BOX = "30,44,10,6"
 """Of the figure, by its corners at the bottom right and the top left."""
@@ -250,3 +252,31 @@ def test_a_gallery_names_the_masks_and_chooses_by_the_margin(place: Path) -> Non
     near = [index for index, score in enumerate(region["scores"]) if score >= max(region["scores"]) - 0.1]
     assert region["mask_index"] == max(near, key=lambda index: named[index]["margin"])
     assert region["margin"] == named[region["mask_index"]]["margin"]
+
+
+@pytest.mark.usefixtures("place")
+def test_an_image_that_fails_in_the_model_does_not_stop_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    embed = SamModel.embed
+
+    def fail(model: SamModel, image: ImageArray) -> SceneEmbedding:
+        if image[20, 20, 0] == 20:
+            raise RuntimeError("activations overflow\nsecond line")
+        return embed(model, image)
+
+    monkeypatch.setattr(SamModel, "embed", fail)
+    write_image("in/b.png", figure((20, 120, 60)))
+    assert main(["segment", "in", "--box", BOX]) == 0
+    assert "b.png: fails in the segmentation (RuntimeError: activations overflow)" in capsys.readouterr().out
+    assert [record["scene"] for record in lines()] == ["a.png", "sub/a.png"]
+
+
+@pytest.mark.usefixtures("place")
+def test_results_of_other_images_are_kept_and_not_counted() -> None:
+    assert main(["segment", "in/a.png", "--box", BOX]) == 0
+    write_image("in/b.png", figure((20, 120, 60)))
+    assert main(["segment", "in/b.png", "--box", BOX]) == 0
+    assert run_json()["counts"] == {"seen": 1, "ok": 1, "quarantined": 0, "regions": 1, "absent": 1}
+    assert run_json()["monitor"]["masks"]["count"] == 1
+    assert [record["scene"] for record in lines()] == ["a.png", "b.png"]

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -128,6 +129,9 @@ def test_the_perimeter_runs_through_the_border_pixels_of_external_contours() -> 
     assert perimeter(square) == 4 * 9 + 4 * 2
     assert components(square) == 2
     assert perimeter(square) == perimeter(np.pad(square, 3))
+    blob = disc(30, 30, 17) & (np.random.default_rng(0).random((HEIGHT, WIDTH)) < 0.9)
+    every, _ = cv2.findContours(blob.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    assert perimeter(blob) == pytest.approx(sum(cv2.arcLength(one, closed=True) for one in every), rel=1e-6)
     diamond = np.abs(np.arange(11) - 5)[:, None] + np.abs(np.arange(11) - 5)[None] <= 5
     assert perimeter(diamond) == pytest.approx(4 * 5 * math.sqrt(2), rel=1e-6)  # as the reference: whole + n * sqrt 2
     assert (perimeter(np.zeros((4, 4), bool)), components(np.zeros((4, 4), bool))) == (0.0, 0)
