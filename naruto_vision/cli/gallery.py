@@ -16,6 +16,7 @@ from naruto_vision.cli.console import add_json_option, check_empty, count, progr
 from naruto_vision.cli.trainer_args import GALLERY
 from naruto_vision.errors import FingerprintError, InputError, MissingPathError
 from naruto_vision.io.names import label_name
+from naruto_vision.io.text import printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -184,7 +185,7 @@ def _listed(folder: Path, listing: "Listing", *, rows: bool) -> list[str]:
         f"encoder {listing.fingerprint[:12]}"
     ]
     width = max(map(len, listing.labels), default=0)
-    lines += [f"  {label:<{width}}  {number:>6}" for label, number in listing.labels.items()]
+    lines += [f"  {printable(label, one_line=True):<{width}}  {number:>6}" for label, number in listing.labels.items()]
     parameter = "efSearch" if index.get("kind") == "hnsw" else "nprobe"
     budgets = [
         f"{parameter} {budget.width} for {kind} queries (recall@10 {budget.recall:.3f} of {budget.queries})"
