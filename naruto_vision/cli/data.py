@@ -19,6 +19,7 @@ from naruto_vision.cli.console import (
 from naruto_vision.cli.gallery import add_encoder_options
 from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.io.locks import folder_lock
+from naruto_vision.io.text import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -164,7 +165,7 @@ def prepare(arguments: argparse.Namespace) -> int:
     with folder_lock(arguments.out, "--out"):
         write_manifests(arguments.out, tables, base, classes, note)
     show(_counts_table(tables), *_renamed(rules, tables), *_remarks(tables))
-    show(f"{len(classes)} classes: {', '.join(classes)}")
+    show(printable(f"{len(classes)} classes: {', '.join(classes)}", one_line=True))
     show(_where(arguments.out, base))
     return 0
 

@@ -325,7 +325,7 @@ def _termination_unwinds() -> Iterator[Callable[[], bool]]:
 
 class _Lines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
+        return printable(super().format(record), one_line=record.exc_info is None)
 
 
 @contextmanager

@@ -444,7 +444,7 @@ def find_config(name: str) -> Path:
     MissingPathError if there is neither.
     """
     path, packaged = Path(name), packaged_configs()
-    if path.is_file():
+    if path.exists() and not path.is_dir():
         return path
     own = path.stem + ".yaml" if path.suffix in {"", ".yaml", ".yml"} else ""
     if own in packaged and path.parent.as_posix() in {".", "configs"}:

@@ -45,6 +45,7 @@ _SNIFFED = 1 << 20  # bytes in which a JSON file shows what it is
 _COCO = re.compile(rb'"(images|annotations|categories)"\s*:\s*\[\s*[{\]]')
 _LABEL_STUDIO = re.compile(rb'"(annotations|completions|predictions|[a-z]+labels|original_width)"\s*:')
 _CVAT = re.compile(rb"<annotations[\s>]")
+_NO_NUMBER = re.compile(rb'"(?:[^"\\]|\\.)*"|-?Infinity|NaN')  # or a text, which may hold such words
 _UPLOAD = re.compile(r"[0-9a-f]{8}-")  # Label Studio puts a hash in front of the name of an uploaded file
 _NAME_COLUMNS = ("filename", "file_name", "image", "image_path", "path", "file")
 _LABEL_COLUMNS = ("class", "label", "class_name", "category", "name")
@@ -114,28 +115,34 @@ def file_format(path: Path) -> BoxFormat | None:
 def _decode(path: Path, kind: type[T]) -> T:
     data = read_bounded(path, _MAX_BYTES).removeprefix(b"\xef\xbb\xbf")
     try:
-        return msgspec.json.decode(data, type=kind)
+        try:
+            return msgspec.json.decode(data, type=kind)
+        except msgspec.ValidationError:
+            raise
+        except msgspec.DecodeError:  # Python writes NaN, which JSON does not have
+            data = _NO_NUMBER.sub(lambda found: found[0] if found[0][:1] == b'"' else b"null", data)
+            return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, RecursionError) as error:
         raise JsonError(path, error) from None
 
 
 class _CocoImage(msgspec.Struct):
     id: int | str
-    file_name: str
-    width: float | None = None
-    height: float | None = None
+    file_name: str | None = None
+    width: Any = None
+    height: Any = None
 
 
 class _CocoCategory(msgspec.Struct):
     id: int | str
-    name: str
+    name: str | None = None
     supercategory: str | None = None
 
 
 class _CocoAnnotation(msgspec.Struct):
-    image_id: int | str
+    image_id: int | str | None = None
     category_id: int | str | None = None
-    bbox: list[float] | None = None
+    bbox: Any = None
     segmentation: msgspec.Raw = msgspec.Raw(b"null")
     iscrowd: Any = 0
 
@@ -149,8 +156,8 @@ class _Coco(msgspec.Struct):
 def parse_coco(path: Path) -> Parsed:
     """Parse a COCO file of instances; without a ``bbox`` an annotation has that of its segmentation."""
     found = _decode(path, _Coco)
-    names = {one.id: one.name for one in found.categories}
-    records = {one.id: Record(one.file_name, _size(one.width, one.height)) for one in found.images}
+    names = {one.id: one.name or "" for one in found.categories}
+    records = {one.id: Record(one.file_name or "", _size(one.width, one.height)) for one in found.images}
     if len(names) < len(found.categories) or len(records) < len(found.images):
         raise FormatError(path, "every id of images and categories once", "one twice")
     lost = 0
@@ -161,7 +168,8 @@ def parse_coco(path: Path) -> Parsed:
             lost += 1
     used = {one.category_id for one in found.annotations}
     parents = {one.supercategory for one in found.categories}
-    kept = [one.name for one in found.categories if one.id in used or one.name not in parents]  # Roboflow lists one
+    # Roboflow lists a parent of all
+    kept = [one.name for one in found.categories if one.name and (one.id in used or one.name not in parents)]
     return Parsed(
         list(records.values()), tuple(dict.fromkeys(kept)), _remarks({"of an image that is not listed": lost})
     )
@@ -174,9 +182,10 @@ def _coco_shape(one: _CocoAnnotation, names: Mapping[int | str, str]) -> Shape:
         return Shape(names[one.category_id], problem="of a crowd (iscrowd)")
     edges = None
     if one.bbox:
-        if len(one.bbox) != 4:
+        try:
+            x, y, width, height = map(float, one.bbox)
+        except (TypeError, ValueError, OverflowError):
             return Shape(names[one.category_id], problem="whose bbox is not x, y, width, height")
-        x, y, width, height = one.bbox
         edges = (x, y, x + width, y + height)
     return Shape(names[one.category_id], edges, one.segmentation)
 

@@ -307,6 +307,10 @@ def _first_bytes(path: str | Path) -> bytes:
         return b""
 
 
+LISTED = "link to a folder that is listed already"
+"""Why a scan passes over a link to another folder of its own."""
+
+
 @dataclass(frozen=True)
 class Listing:
     """The images of a folder and its sub-folders, and everything else in it by the reason why it is passed over."""
@@ -366,7 +370,7 @@ class _Scan:
         if folder and is_result({entry.name for entry in entries}):
             self._pass("folder of naruto-vision's own results", folder)
         elif (state.st_dev, state.st_ino) in self._seen:
-            self._pass("link to a folder that is listed already", folder)
+            self._pass(LISTED, folder)
         else:
             self._seen.add((state.st_dev, state.st_ino))
             for entry in entries:

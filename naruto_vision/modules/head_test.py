@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from naruto_vision.data.class_data import ClassDataModule
 from naruto_vision.data.gallery_data import describe_colours
@@ -69,18 +70,21 @@ class HeadTest:
         data: The images; ``InputError`` where a split is missing.
         backbone: An encoder that is joined with every measured one; None takes that one alone.
         share: Weight of the measured encoder beside the backbone, between 0 and 1.
+        split: The images that are named, in place of the validation images.
     """
 
-    def __init__(self, data: ClassDataModule, backbone: Encoder | None = None, share: float = 0.5) -> None:
-        self._data, self._backbone, self._share = data, backbone, share
+    def __init__(
+        self, data: ClassDataModule, backbone: Encoder | None = None, share: float = 0.5, split: Split = "valid"
+    ) -> None:
+        self._data, self._backbone, self._share, self._split = data, backbone, share, split
         self._rows: dict[Split, list[GalleryRow]] = {}
         self._colours: dict[Split, Vectors] = {}
         self._joined: dict[Split, Vectors] = {}
-        for split in ("train", "valid"):
-            self._read(split)
+        for part in ("train", split):
+            self._read(part)
         self._runs = frame_runs(self._rows["train"], self._colours["train"])
         self.labels = [row.label for row in self._rows["train"]]
-        self._truth = np.asarray([row.label for row in self._rows["valid"]], dtype=object)
+        self._truth = np.asarray([row.label for row in self._rows[self._split]], dtype=object)
 
     @property
     def usable(self) -> bool:
@@ -115,9 +119,19 @@ class HeadTest:
         parts = math.sqrt(self._share) * own, math.sqrt(1.0 - self._share) * self._joined[split]
         return np.concatenate(parts, axis=1).astype(np.float32)
 
+    @property
+    def total(self) -> int:
+        """How many images are named."""
+        return len(self._truth)
+
+    def embedded(self, encoder: Encoder) -> tuple[Tensor, Tensor]:
+        """Embed the images that are named, without the backbone: unit rows (N, D), and the index of each class (N,)."""
+        parts = [embed_images(encoder, images) for _, images in self._parts(self._split)]
+        return torch.cat(parts), torch.tensor([self._data.classes.index(name) for name in self._truth])
+
     def measure(self, encoder: Encoder, texts: Sequence[Sequence[str]] = ()) -> Named:
         """Name the validation images with an encoder, in evaluation mode; ``texts`` are those of each class."""
-        train, valid = self._embed(encoder, "train"), self._embed(encoder, "valid")
+        train, valid = self._embed(encoder, "train"), self._embed(encoder, self._split)
         found = compare_rules(train, self._rows["train"], self._runs)
         rule: Rule = found["decision"]
         names, _ = name_rows(rule, found.get("strength"), train, self.labels, valid)
@@ -135,7 +149,7 @@ class HeadTest:
 
     def floors(self) -> Floors:
         """Name the validation images without an encoder."""
-        nearest, _ = name_rows("top1", None, self._colours["train"], self.labels, self._colours["valid"])
+        nearest, _ = name_rows("top1", None, self._colours["train"], self.labels, self._colours[self._split])
         counts = Counter(self.labels)
         common = counts.most_common(1)[0][0]
         rarest = min(counts, key=lambda name: (counts[name], name))

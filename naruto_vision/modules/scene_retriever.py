@@ -3,26 +3,29 @@
 import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 
-from naruto_vision.data.gallery_data import GalleryBatch, GalleryDataModule
+from naruto_vision.data.gallery_data import GalleryBatch, GalleryDataModule, describe_colours
 from naruto_vision.data.leaks import frame_runs
 from naruto_vision.data.scenes import SceneDataModule, SceneItem, check_names, scenes_together
-from naruto_vision.encoders.base import Encoder, encode_images
+from naruto_vision.encoders.base import Encoder, embed_images, encode_images
 from naruto_vision.errors import InputError
+from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.edits import change_thresholds
-from naruto_vision.gallery.enrollment import Enrollment, EnrollmentConfig
+from naruto_vision.gallery.enrollment import UNCHANGED, Enrollment, EnrollmentConfig
 from naruto_vision.gallery.gallery import Gallery, check_enrolment, edit_gallery, enrol_gallery
 from naruto_vision.gallery.index import IndexChoice
 from naruto_vision.gallery.info import list_gallery
 from naruto_vision.gallery.thresholds import DEFAULT_AIM, Aim, Thresholds
-from naruto_vision.io.images import IMAGE_FAULTS
+from naruto_vision.io.images import IMAGE_FAULTS, crop_path, split_crop
 from naruto_vision.metrics.scene import SceneReport
 from naruto_vision.metrics.scene_accuracy import SceneAccuracy
 from naruto_vision.modules.gathering import gather_lists
@@ -36,11 +39,13 @@ from naruto_vision.recognition.decision import (
     score_regions,
     thresholds_from,
 )
+from naruto_vision.recognition.enrolment import Enrol, Rows, choose_enrolment, describe_enrolment, only_crop
 from naruto_vision.recognition.heads import compare_rules, describe_comparison
 from naruto_vision.recognition.merging import MergeConfig
 from naruto_vision.recognition.open_set import gallery_thresholds
 from naruto_vision.records import ImageArray, ScenePrediction
 from naruto_vision.segmentation.crops import CropConfig
+from naruto_vision.segmentation.detector import DetectorPrompter
 from naruto_vision.segmentation.generator import Segmenter
 from naruto_vision.viz.overlay import OverlayConfig, choose_for_overlay, labelled_boxes
 
@@ -72,6 +77,9 @@ class SceneRetriever(pl.LightningModule):
         replace: Whether ``fit`` replaces an older gallery with its history; otherwise it adds a generation to it.
         aim: What the thresholds for "unknown" are chosen for: names of which at least 0.9 are right, or another
             ``precision``, ``coverage`` or ``false_accept``.
+        enrol: How ``fit`` enrols an image of one label: whole ("image"), by the crop of its region where the segmenter
+            finds exactly one ("region"), or "both". "auto" takes what names such crops best if the segmenter has a
+            learnt detector, and "image" otherwise. Labelled boxes are enrolled as they are.
 
     Attributes:
         reports: The last of each stage: "valid", "test" (all regions, best label), "test_shown" (the overlay).
@@ -108,6 +116,7 @@ class SceneRetriever(pl.LightningModule):
         at_once: int = 1,
         replace: bool = False,
         aim: Aim = DEFAULT_AIM,
+        enrol: Enrol = "auto",
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -131,7 +140,9 @@ class SceneRetriever(pl.LightningModule):
         self.reports = {}
         self.answered: list[tuple[SceneItem, ScenePrediction]] = []
         self._analyzer: SceneAnalyzer | None = None
-        self._enrolment, self._enrolling = Enrollment(), False
+        self._enrolment, self._regions, self._enrolling = Enrollment(), Enrollment(), False
+        learnt = isinstance(getattr(segmenter, "prompter", None), DetectorPrompter)
+        self.enrol: Enrol = "image" if enrol == "auto" and not learnt else enrol
         self.built: Gallery | None = None
         self.scored: list[ScoredRegion] = []
         self._names: list[ScoredRegion] = []
@@ -197,6 +208,22 @@ class SceneRetriever(pl.LightningModule):
         vectors = encode_images(self.encoder, batch.pixels, mirror=self.mirror)
         self._enrolment.add(vectors, batch.labels, batch.paths, batch.augs)
         self._enrolment.colours.append(batch.colours.cpu().numpy())
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if self.enrol != "image" and isinstance(data, GalleryDataModule):
+            self._add_regions(batch, data)
+
+    def _add_regions(self, batch: GalleryBatch, data: GalleryDataModule) -> None:
+        """Embed the crop of each whole image's one region, as that of a labelled box is."""
+        if self.segmenter is None:
+            msg = f"model.enrol {self.enrol}: expected a segmenter that finds the regions, found none"
+            raise InputError(msg)
+        for label, path, aug in zip(batch.labels, batch.paths, batch.augs, strict=True):
+            if aug == UNCHANGED and split_crop(path)[1] is None:
+                box, crop = only_crop(self.segmenter, data.read(path))
+                if box is not None:
+                    vectors = embed_images(self.encoder, [crop], mirror=self.mirror)
+                    self._regions.add(vectors, [label], [crop_path(path, box)])
+                    self._regions.colours.append(describe_colours(crop)[None].numpy())
 
     def on_train_epoch_start(self) -> None:
         """Set the encoder to evaluation mode, and mark the gallery as not yet written."""
@@ -215,10 +242,8 @@ class SceneRetriever(pl.LightningModule):
         data: Any = getattr(self.trainer, "datamodule", None)
         if isinstance(data, GalleryDataModule):
             data.settle()
-        whole = Enrollment()
-        whole.rows = gather_lists(self.trainer, own.rows)
-        whole.vectors = gather_lists(self.trainer, own.vectors)
-        whole.colours = gather_lists(self.trainer, own.colours)
+        crops, self._regions = self._gathered(self._regions), Enrollment()
+        whole = self._gathered(own)
         self.withheld = self.withheld.removeprefix(_NOT_DONE)
         if self.trainer.is_global_zero or self.withheld:
             note = {"encoder": dict(self.encoder.recipe), "mirror": self.mirror}
@@ -227,29 +252,42 @@ class SceneRetriever(pl.LightningModule):
                 plan = data.plan
                 note.update(enrolment=data.counts(), root=_relative_to_here(data.images_root))
             built = whole.build(self.encoder.fingerprint, self.index, plan, note)
-            colours = whole.colours_of(built.rows)
-            heads = compare_rules(built.vectors, built.rows, frame_runs(built.rows, colours), colours)
-            _LOG.info("%s", describe_comparison(heads))
-            built = built.noted({"heads": heads})
-            chosen = gallery_thresholds(built, heads["decision"], self.aim, runs=frame_runs(built.rows))
-            self.built = built = Gallery.build(
-                built.vectors,
-                built.rows,
-                fingerprint=built.fingerprint,
-                index=self.index,
-                thresholds=chosen,
-                note=built.note,
-            )
+            found, facts = self._compared(Rows(list(built.rows), built.vectors, whole.colours_of(built.rows)), crops)
+            make = partial(Gallery.build, found.vectors, found.rows, fingerprint=built.fingerprint, index=self.index)
+            built = make(note={**built.note, **facts})
+            chosen = gallery_thresholds(built, facts["heads"]["decision"], self.aim, runs=frame_runs(built.rows))
+            self.built = built = make(note=built.note, thresholds=chosen)
             if self.withheld:
                 self._trial = built
             elif self.replace:
                 built.save(self.gallery)
             else:
-                found = enrol_gallery(self.gallery, built, self.index)
-                if (found.thresholds.source or not found.thresholds.chosen) and found.thresholds != chosen:
-                    edit_gallery(self.gallery, change_thresholds, chosen, fingerprint=found.fingerprint)
+                after = enrol_gallery(self.gallery, built, self.index)
+                if (after.thresholds.source or not after.thresholds.chosen) and after.thresholds != chosen:
+                    edit_gallery(self.gallery, change_thresholds, chosen, fingerprint=after.fingerprint)
         self.trainer.strategy.barrier("gallery")
         self._analyzer = None
+
+    def _gathered(self, own: Enrollment) -> Enrollment:
+        whole = Enrollment()
+        whole.rows = gather_lists(self.trainer, own.rows)
+        whole.vectors = gather_lists(self.trainer, own.vectors)
+        whole.colours = gather_lists(self.trainer, own.colours)
+        return whole
+
+    def _compared(self, whole: Rows, crops: Enrollment) -> tuple[Rows, dict[str, Any]]:
+        """Choose the decision rule, and whether regions are enrolled; return the rows and what the note says."""
+        runs = frame_runs(whole.rows, whole.colours)
+        if not crops.rows:
+            heads, facts = compare_rules(whole.vectors, whole.rows, runs, whole.colours), dict[str, Any]()
+        else:
+            rows = [GalleryRow(label=label, path=path, aug=aug) for label, path, aug in crops.rows]
+            regions = Rows(rows, np.concatenate(crops.vectors), np.concatenate(crops.colours))
+            whole, heads, enrolled = choose_enrolment(whole, regions, runs, self.enrol)
+            facts = {"enrol": {**enrolled, "detector": getattr(self.segmenter, "fingerprint", "")}}
+            _LOG.info("%s", describe_enrolment(enrolled))
+        _LOG.info("%s", describe_comparison(heads))
+        return whole, {"heads": heads, **facts}
 
     def on_validation_epoch_start(self) -> None:
         """Write the gallery before scenes are searched, and drop the scores of the previous pass."""

@@ -1,6 +1,7 @@
 """Help, short options and early checks of the Trainer commands, before torch is imported."""
 
 import json
+import os
 from pathlib import Path
 from typing import get_args
 
@@ -20,6 +21,7 @@ from naruto_vision.cli.trainer_args import (
     added_notes,
     expand_argv,
     find_config,
+    read_config,
 )
 from naruto_vision.cli.trainer_checks import check_typed
 from naruto_vision.encoders import ensemble
@@ -27,7 +29,7 @@ from naruto_vision.encoders.clip import KIND as CLIP
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.dino import KIND as DINO
 from naruto_vision.encoders.ensemble import AUTO
-from naruto_vision.errors import FingerprintError, InputError, MissingPathError
+from naruto_vision.errors import FingerprintError, FormatError, InputError, MissingPathError
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.info import encoder_options
@@ -86,6 +88,9 @@ def test_configs_are_found_by_bare_name(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert find_config("scenes.yaml") == Path("scenes.yaml")
     with pytest.raises(MissingPathError, match=r"elsewhere/scenes\.yaml: no such config; did you mean scenes\.yaml\?"):
         find_config("elsewhere/scenes.yaml")
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(FormatError, match=r"pipe\.yaml: expected a file, found a pipe or a device"):
+        read_config(find_config("pipe.yaml"))
 
 
 @pytest.mark.parametrize("name", ["clip.yaml", "clip.yml", "clip", "configs/clip.yaml", "./clip.yaml", "configs/clip"])

@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.optim import AdamW
 
+from naruto_vision.cli.next_steps import next_step
 from naruto_vision.data.class_data import ClassDataModule
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.tiny import TinySizes
@@ -70,6 +71,37 @@ def fit(
     return start, module
 
 
+def validated(root: Path, encoder: ClipEncoder) -> Tensor:
+    """Return the confusion matrix that ``validate`` computes with an encoder."""
+    module = ContrastiveTuner(encoder.eval())
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
+    trainer.validate(module, datamodule=ClassDataModule(str(root), batch_size=8), verbose=False)
+    assert module.figures is not None
+    assert module.figures.confusion is not None
+    return module.figures.confusion
+
+
+def test_floors_and_the_untuned_encoder_stand_beside_the_accuracy(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    module = ContrastiveTuner(ClipEncoder("tiny-clip", "random", sizes=SIZES))
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[ChooseWeights(str(tmp_path))],
+    )
+    with caplog.at_level(logging.INFO):
+        trainer.validate(module, datamodule=ClassDataModule(str(root), batch_size=8), verbose=False)
+    (line,) = [message for message in caplog.messages if message.startswith("valid: ")]
+    assert re.fullmatch(
+        r"valid: by class texts \d+ of 20 images are right \[0\.\d\d, \d\.\d\d\]; without an encoder colours alone name "
+        r"20, the commonest class 4; by the untuned tiny-clip \d+ of 20 images are right \[.*\]",
+        line,
+    )
+
+
 def named(right: int, texts: int = 0) -> Named:
     return Named("vote", Rate(right, 20), texts)
 
@@ -107,6 +139,12 @@ def test_the_bundle_holds_the_best_weights(
     assert kept.info["classes"] == ["ayame", "kenta", "mira"]
     assert ("weights" in kept.info) == (chosen != 1.0)
     assert ("figures" in kept.info) == (chosen == 1.0)
+    assert module.export.kept == chosen
+    if chosen != 1.0:  # the metrics are those of the bundle
+        own = validated(root, kept)
+        assert module.export.figures.confusion is not None
+        assert torch.equal(module.export.figures.confusion, own)
+    assert ("the untuned weights, which were kept" in next_step(module, None)[0]) == (chosen == 0.0)
     document = json.loads((tmp_path / "weights.json").read_text())
     assert document["chosen"] == chosen
     assert [point["alpha"] for point in document["points"]] == [0.0, 0.25, 0.75, 1.0]
