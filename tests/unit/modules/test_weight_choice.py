@@ -96,8 +96,8 @@ def test_floors_and_the_untuned_encoder_stand_beside_the_accuracy(
         trainer.validate(module, datamodule=ClassDataModule(str(root), batch_size=8), verbose=False)
     (line,) = [message for message in caplog.messages if message.startswith("valid: ")]
     assert re.fullmatch(
-        r"valid: by class texts \d+ of 20 images are right \[0\.\d\d, \d\.\d\d\]; without an encoder colours alone name "
-        r"20, the commonest class 4; by the untuned tiny-clip \d+ of 20 images are right \[.*\]",
+        r"valid: by class texts \d+ of 20 images are right \[0\.\d\d, \d\.\d\d\]; "
+        r"without an encoder colours alone name 20, the commonest class 4; by the untuned tiny-clip \d+ of 20 images are right \[.*\]",
         line,
     )
 
