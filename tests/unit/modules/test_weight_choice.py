@@ -97,7 +97,8 @@ def test_floors_and_the_untuned_encoder_stand_beside_the_accuracy(
     (line,) = [message for message in caplog.messages if message.startswith("valid: ")]
     assert re.fullmatch(
         r"valid: by class texts \d+ of 20 images are right \[0\.\d\d, \d\.\d\d\]; "
-        r"without an encoder colours alone name 20, the commonest class 4; by the untuned tiny-clip \d+ of 20 images are right \[.*\]",
+        r"without an encoder colours alone name "
+        r"20, the commonest class 4; by the untuned tiny-clip \d+ of 20 images are right \[.*\]",
         line,
     )
 
