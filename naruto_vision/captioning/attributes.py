@@ -125,8 +125,10 @@ class AttributeDescriber(Describer):
         >>> region = nv.Region((2, 2, 9, 9), np.ones((8, 8), bool))
         >>> with nv.AttributeDescriber() as describer:
         ...     [found] = describer.describe([(np.zeros((12, 12, 3), np.uint8), region)])
-        >>> found.parts["skin"][0]
-        'dark skin'
+        >>> set(found.parts) <= set(describer.vocabulary.groups)
+        True
+        >>> describer.vocabulary.sentence({"hair colour": "pink hair", "hair style": "short hair"})
+        'a figure with short pink hair'
     """
 
     batch_size = 32

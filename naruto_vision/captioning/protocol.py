@@ -130,7 +130,13 @@ class AskingRule:
 
 @dataclass(frozen=True)
 class Described:
-    """The description of a region, after how many questions, and whether its box was shown instead of the cut-out."""
+    """The description of a region, and how it was asked for.
+
+    Args:
+        description: The best answer.
+        asked: How many questions it took.
+        box_shown: Whether the region's box with its surroundings was shown, instead of the cut-out.
+    """
 
     description: Description
     asked: int = 1

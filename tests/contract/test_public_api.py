@@ -16,11 +16,11 @@ from source import ROOT, modules
 import naruto_vision as nv
 
 _RECORDS = """
-    AskingRule Described Description Identity LabelledBox Neighbour Prompt Region Relation ScenePrediction
+    Described Identity LabelledBox Neighbour Prompt Region Relation ScenePrediction
 """
 _PARTS = """
-    AttributeDescriber BoxDetector BoxModel ClipEncoder ClipEnsemble ContourPrompter CropConfig DetectorPrompter
-    DinoEncoder EndpointDescriber EnrollmentConfig EnsembleEncoder Gallery GalleryRow GridPrompter Int8Encoder
+    AskingRule AttributeDescriber BoxDetector BoxModel ClipEncoder ClipEnsemble ContourPrompter CropConfig Description
+    DetectorPrompter DinoEncoder EndpointDescriber EnrollmentConfig EnsembleEncoder Gallery GalleryRow GridPrompter Int8Encoder
     MergeConfig OverlayConfig PromptSession Sam2Model SamModel SceneAnalyzer SceneResult Segmenter SweepConfig
     SweepSegmenter TimmEncoder TransformersDescriber
 """
