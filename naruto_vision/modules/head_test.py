@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -19,45 +18,12 @@ from naruto_vision.encoders.base import Encoder, embed_images
 from naruto_vision.encoders.prompts import text_prototypes
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.metrics.stats import Rate
-from naruto_vision.recognition.decision import Rule
+from naruto_vision.modules.advice import Floors, Named
 from naruto_vision.recognition.heads import compare_rules, name_rows
 from naruto_vision.records import ImageArray, Vectors
 
 _MOST = 2_000  # images of a split
 _AT_ONCE = 32
-_FEWEST = 20  # validation images; of fewer nothing can be said
-_GOOD = 0.9  # of the images named correctly: nothing to improve before more images are there
-_RARE = 10  # training images of a class
-
-_OFFICIAL = (
-    "official weights (`naruto-vision weights download ViT-B-32.openai`, then "
-    "`naruto-vision fit --config clip-vitb32.yaml --data.root {root}`)"
-)
-
-
-@dataclass(frozen=True)
-class Named:
-    """How many validation images are named correctly: by the training images, and by the texts of their class."""
-
-    rule: Rule
-    right: Rate
-    by_texts: int = 0
-
-    def __str__(self) -> str:
-        low, high = self.right.interval or (0.0, 1.0)
-        return f"{self.right.count} of {self.right.total} validation images [{low:.2f}, {high:.2f}] by {self.rule}"
-
-
-@dataclass(frozen=True)
-class Floors:
-    """How many validation images are named correctly without an encoder, and what there is to learn from."""
-
-    colours: int  # by the training image with the nearest colours
-    majority: int  # by the commonest class of the training images
-    rarest: tuple[str, int]  # the class with the fewest training images
-
-    def __str__(self) -> str:
-        return f"colours alone name {self.colours}, the commonest class {self.majority}"
 
 
 class HeadTest:
@@ -133,7 +99,7 @@ class HeadTest:
         """Name the validation images with an encoder, in evaluation mode; ``texts`` are those of each class."""
         train, valid = self._embed(encoder, "train"), self._embed(encoder, self._split)
         found = compare_rules(train, self._rows["train"], self._runs)
-        rule: Rule = found["decision"]
+        rule = found["decision"]
         names, _ = name_rows(rule, found.get("strength"), train, self.labels, valid)
         return Named(rule, self._right(names), self._by_texts(encoder, valid, texts) if texts else 0)
 
@@ -156,28 +122,3 @@ class HeadTest:
         return Floors(
             self._right(nearest).count, self._right(np.full(len(self._truth), common)).count, (rarest, counts[rarest])
         )
-
-
-def advise(named: Named, floors: Floors, root: str, *, tuned: bool) -> str:
-    """Say in one line whether an encoder fits the images, how sure that is, and the two best remedies; "" if it does.
-
-    It fits where it names nine of ten images correctly, or surely more than colours and the commonest class do: the
-    lower end of the interval is above both.
-    """
-    right, floor = named.right, max(floors.colours, floors.majority)
-    low, high = right.interval or (0.0, 1.0)
-    share = floor / max(right.total, 1)
-    name, images = floors.rarest
-    more = f"more images (class {name} has {images} to train on)" if images < _RARE else "more images of every class"
-    if right.total < _FEWEST:
-        return f"only {right.total} validation images: too few to say whether the weights fit; add {more}"
-    if low > share or right.count >= _GOOD * right.total:
-        return ""
-    if right.count > floor:
-        found = f"the weights may be no better than colours or guessing: {named}, {floors}; not certain"
-    else:
-        sure = "certain" if high < share else f"not certain with {right.total} images"
-        found = f"the weights do not fit these images: {named}, {floors}; {sure}"
-    tune = f"fine-tuning (`naruto-vision fit --config clip.yaml --data.root {root}`)"
-    remedies = [*([] if tuned else [tune]), *([more] if images < _RARE else []), _OFFICIAL.format(root=root), more]
-    return f"{found}; try {remedies[0]}, or {remedies[1]}"

@@ -17,6 +17,7 @@ from naruto_vision.data.gallery_data import GalleryBatch, GalleryDataModule, des
 from naruto_vision.data.leaks import frame_runs
 from naruto_vision.data.scenes import SceneDataModule, SceneItem, check_names, scenes_together
 from naruto_vision.encoders.base import Encoder, embed_images, encode_images
+from naruto_vision.encoders.tiny import TINY_CLIP
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.edits import change_thresholds
@@ -28,6 +29,7 @@ from naruto_vision.gallery.thresholds import DEFAULT_AIM, Aim, Thresholds
 from naruto_vision.io.images import IMAGE_FAULTS, crop_path, split_crop
 from naruto_vision.metrics.scene import SceneReport
 from naruto_vision.metrics.scene_accuracy import SceneAccuracy
+from naruto_vision.modules.advice import advise_gallery
 from naruto_vision.modules.gathering import gather_lists
 from naruto_vision.modules.trial import withheld
 from naruto_vision.recognition.analyzer import SceneAnalyzer
@@ -287,6 +289,10 @@ class SceneRetriever(pl.LightningModule):
             facts = {"enrol": {**enrolled, "detector": getattr(self.segmenter, "fingerprint", "")}}
             _LOG.info("%s", describe_enrolment(enrolled))
         _LOG.info("%s", describe_comparison(heads))
+        root = str(getattr(getattr(self.trainer, "datamodule", None), "root", None) or "DIR")
+        tuned = self.encoder.recipe.get("model") != TINY_CLIP
+        if advice := advise_gallery(heads, [row.label for row in whole.rows], root, tuned=tuned):
+            _LOG.warning("%s", advice)
         return whole, {"heads": heads, **facts}
 
     def on_validation_epoch_start(self) -> None:

@@ -25,8 +25,9 @@ from naruto_vision.encoders.tiny import TINY_CLIP
 from naruto_vision.errors import InputError
 from naruto_vision.io.atomic import write_json
 from naruto_vision.metrics.stats import Rate
+from naruto_vision.modules.advice import Named, advise
 from naruto_vision.modules.clip_tuner import ContrastiveTuner, label_figures
-from naruto_vision.modules.head_test import HeadTest, Named, advise
+from naruto_vision.modules.head_test import HeadTest
 from naruto_vision.modules.tuning import PassFigures, random_state, restore_random_state
 from naruto_vision.modules.wise_ft import interpolate, own_facts
 

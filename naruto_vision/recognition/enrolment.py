@@ -14,7 +14,7 @@ from naruto_vision.gallery.enrollment import UNCHANGED
 from naruto_vision.geometry import Box, shape_of_xyxy
 from naruto_vision.io.images import split_crop
 from naruto_vision.metrics.stats import Rate
-from naruto_vision.recognition.heads import MOST_ROWS, VOTE, Mask, compare_rules
+from naruto_vision.recognition.heads import LARGEST, VOTE, Mask, compare_rules
 from naruto_vision.records import ImageArray, Vectors
 from naruto_vision.segmentation.generator import Segmenter
 
@@ -103,7 +103,7 @@ def choose_enrolment(
 
 def _compare(whole: Rows, regions: Rows, runs: Sequence[Hashable], way: Enrolled) -> dict[str, Any]:
     """Compare the rules on regions that are named by images of other groups, enrolled in one way."""
-    if len(whole.rows) + len(regions.rows) > MOST_ROWS:
+    if len(whole.rows) + len(regions.rows) > LARGEST:
         return {"decision": VOTE, "of": 0, "rules": {}}
     numbers = np.unique(np.linspace(0, len(whole.rows) - 1, min(len(whole.rows), _COMPARED)).round().astype(int))
     some = whole.take(numbers.tolist())

@@ -38,7 +38,7 @@ _FOLDS = 8
 _CLASS_FOLDS = 16
 _COMPARED = 600  # rows, so that enrolment stays fast
 _FEWEST = 20  # tested rows; fewer cannot tell rules apart
-MOST_ROWS = 10_000  # rows of a gallery; fitting a classifier to more takes minutes whenever it is opened
+LARGEST = 10_000  # rows of a gallery; fitting a classifier to more takes minutes whenever it is opened
 
 Array: TypeAlias = NDArray[np.float64]
 Mask: TypeAlias = NDArray[np.bool_]
@@ -350,7 +350,7 @@ def compare_rules(
         enrolled: As for ``cross_validate``.
         asked: As for ``cross_validate``.
     """
-    comparable = len({row.label for row in rows}) > 1 and len(rows) <= MOST_ROWS
+    comparable = len({row.label for row in rows}) > 1 and len(rows) <= LARGEST
     chosen = _sample(len(rows))
     vectors, rows = vectors[chosen], [rows[number] for number in chosen]
     enrolled, asked = (mask if mask is None else mask[chosen] for mask in (enrolled, asked))
@@ -369,6 +369,8 @@ def compare_rules(
     table = {rule: {"right": rate.count, "interval": list(rate.interval or ())} for rule, (rate, _) in best.items()}
     winner = max(best, key=lambda rule: best[rule][0].count)  # of equal ones the first
     found = {"decision": winner, "of": of, "strength": best["logreg"][1], "rules": table}
+    named = [row.label for number, row in enumerate(rows) if asked is None or asked[number]]
+    found["majority"] = min(of, max(map(named.count, set(named))))
     if colours is not None:
         (floor,) = cross_validate([("top1", None)], colours[chosen], rows, groups, enrolled=enrolled, asked=asked)
         found["colour"] = floor.rate.count
@@ -379,7 +381,9 @@ def describe_comparison(found: Mapping[str, Any]) -> str:
     """Describe the result of ``compare_rules`` in one line."""
     rules, chosen = found["rules"], found["decision"]
     if not rules:
-        return f"decision {chosen}: rules are compared on 20 to {MOST_ROWS} images of several classes; too few or many"
+        return (
+            f"decision {chosen}: rules are compared on 20 to {LARGEST} images of several classes, found too few or many"
+        )
     counts = [f"{rule} {rules[rule]['right']}" for rule in (chosen, *(name for name in rules if name != chosen))]
     counts += [f"by colour alone {found['colour']}"] if "colour" in found else []
     return f"decision {chosen}: of {found['of']} images named by the others, right are " + ", ".join(counts)

@@ -20,7 +20,8 @@ _RECORDS = """
 """
 _PARTS = """
     AskingRule AttributeDescriber BoxDetector BoxModel ClipEncoder ClipEnsemble ContourPrompter CropConfig Description
-    DetectorPrompter DinoEncoder EndpointDescriber EnrollmentConfig EnsembleEncoder Gallery GalleryRow GridPrompter Int8Encoder
+    DetectorPrompter DinoEncoder EndpointDescriber EnrollmentConfig EnsembleEncoder Gallery GalleryRow GridPrompter
+    Int8Encoder
     MergeConfig OverlayConfig PromptSession Sam2Model SamModel SceneAnalyzer SceneResult Segmenter SweepConfig
     SweepSegmenter TimmEncoder TransformersDescriber
 """

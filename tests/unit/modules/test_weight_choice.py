@@ -21,8 +21,9 @@ from naruto_vision.encoders.tiny import TinySizes
 from naruto_vision.errors import InputError
 from naruto_vision.io.images import write_image
 from naruto_vision.metrics.stats import Rate
+from naruto_vision.modules.advice import Floors, Named, advise, advise_gallery
 from naruto_vision.modules.clip_tuner import ContrastiveTuner
-from naruto_vision.modules.head_test import Floors, HeadTest, Named, advise
+from naruto_vision.modules.head_test import HeadTest
 from naruto_vision.modules.weight_choice import ChooseWeights
 from naruto_vision.modules.wise_ft import interpolate
 
@@ -96,9 +97,8 @@ def test_floors_and_the_untuned_encoder_stand_beside_the_accuracy(
         trainer.validate(module, datamodule=ClassDataModule(str(root), batch_size=8), verbose=False)
     (line,) = [message for message in caplog.messages if message.startswith("valid: ")]
     assert re.fullmatch(
-        r"valid: by class texts \d+ of 20 images are right \[0\.\d\d, \d\.\d\d\]; "
-        r"without an encoder colours alone name "
-        r"20, the commonest class 4; by the untuned tiny-clip \d+ of 20 images are right \[.*\]",
+        r"valid: by class texts \d+ of 20 images are right \[0\.\d\d, \d\.\d\d\]; without an encoder colours alone "
+        r"name 20, the commonest class 4; by the untuned tiny-clip \d+ of 20 images are right \[.*\]",
         line,
     )
 
@@ -226,3 +226,23 @@ def test_advice_names_what_is_wrong_and_two_remedies(right: Rate, floors: Floors
         assert re.search(said, found)
     else:
         assert found == ""
+
+
+@pytest.mark.parametrize(
+    ("right", "colour", "said"),
+    [
+        (30, 20, ""),
+        (37, 39, ""),  # nine of ten: nothing to improve
+        (24, 20, "may be no better .*: 24 of 40 gallery images, by the others, .* by lda, colours alone name 20, the "),
+        (
+            12,
+            32,
+            "do not fit .* certain; try fine-tuning .*clip.yaml --data.root DIR.*, or official weights .*download",
+        ),
+    ],
+)
+def test_a_gallery_is_compared_with_colours_and_the_commonest_class(right: int, colour: int, said: str) -> None:
+    heads = {"decision": "lda", "of": 40, "rules": {"lda": {"right": right}}, "colour": colour, "majority": 14}
+    found = advise_gallery(heads, ["a"] * 15 + ["b"] * 25, "DIR", tuned=False)
+    assert re.search(said, found) if said else found == ""
+    assert advise_gallery({"decision": "vote", "of": 4, "rules": {}}, ["a", "b"], "DIR", tuned=False) == ""
