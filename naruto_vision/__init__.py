@@ -60,6 +60,7 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
     from naruto_vision.modules.wise_ft import WiseSweep as WiseSweep
     from naruto_vision.modules.zero_shot import ZeroShotRetention as ZeroShotRetention
     from naruto_vision.prompting.contours import ContourPrompter as ContourPrompter
+    from naruto_vision.prompting.session import PromptSession as PromptSession
     from naruto_vision.prompting.sweep import SweepConfig as SweepConfig
     from naruto_vision.prompting.sweep import SweepSegmenter as SweepSegmenter
     from naruto_vision.recognition.analyzer import SceneAnalyzer as SceneAnalyzer
@@ -117,6 +118,7 @@ _HOMES = {
     "modules.sam_tuner": "SegmenterTuner",
     "modules.scene_retriever": "SceneRetriever",
     "prompting.contours": "ContourPrompter",
+    "prompting.session": "PromptSession",
     "prompting.sweep": "SweepConfig SweepSegmenter",
     "recognition.analyzer": "SceneAnalyzer",
     "recognition.lookup": "look_up measure_threshold",

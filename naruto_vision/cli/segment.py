@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from naruto_vision.cli.console import count, fraction, progress, show, whole_number
+from naruto_vision.cli.console import count, fraction, progress, show, warn, whole_number
 from naruto_vision.cli.gallery import gallery_encoder
 from naruto_vision.cli.trainer_args import check_gallery
 from naruto_vision.errors import InputError
@@ -98,14 +98,14 @@ def _remove_results(out: Path) -> None:
 
 def _run(arguments: argparse.Namespace, files: "ImageFiles", mode: "SegmentMode", monitor: "Monitor") -> int:
     from naruto_vision.io.quarantine import Quarantine
-    from naruto_vision.prompting.writer import SegmentWriter
+    from naruto_vision.prompting.writer import SegmentWriter, read_results
     from naruto_vision.recognition.writer import LOG, forget_changed, software_versions
 
     out: Path = arguments.out
     if changed := forget_changed(out, files.root, LOG):
         _LOG.info("%d images have changed since they were segmented and are segmented again", len(changed))
     writer = SegmentWriter(out, files.names, {"images": str(files.root.resolve()), **mode.identity})
-    for record, times in writer.records():
+    for record, times in read_results(out):
         monitor.add(record, times)
     if done := len(writer.done.intersection(files.names)):
         _LOG.info("%d of %d images were already done (in %s)", done, len(files.names), out)
@@ -191,7 +191,7 @@ def _segment_all(
 
 def _summary(writer: "SegmentWriter", run: Mapping[str, Any]) -> Iterator[str]:
     """Yield what was found, what is wrong and where to look."""
-    from naruto_vision.prompting.writer import OVERLAYS
+    from naruto_vision.prompting.writer import OVERLAYS, read_results
     from naruto_vision.recognition.writer import COCO, LOG, RUN
 
     counts, out = run["counts"], writer.out
@@ -200,7 +200,7 @@ def _summary(writer: "SegmentWriter", run: Mapping[str, Any]) -> Iterator[str]:
     lines = [each["reason"] for each in run["quarantined"]]
     lines += [f"{note} ({times} images)" if times > 1 else note for note, times in run["notes"].items()]
     if counts["seen"] == 1:
-        lines += [_sentence(number, region) for number, region in enumerate(next(writer.records())[0]["regions"])]
+        lines += [_sentence(number, region) for number, region in enumerate(next(read_results(out))[0]["regions"])]
     yield from (f"  {line}" for line in lines[:_SHOWN])
     if len(lines) > _SHOWN:
         yield f"  and {len(lines) - _SHOWN} more, in {out / RUN} and {out / LOG}"
@@ -250,7 +250,7 @@ def _user_options(parser: argparse.ArgumentParser) -> None:
     add("--prompts", type=Path, metavar="FILE", help=text)
     text = "which of the three masks to take (default: the one with the highest estimated IoU)"
     add("--mask", type=int, choices=(0, 1, 2), help=text)
-    text = "ask again with the mask as a prompt, this many times; not with tiny-sam, which has not learnt it"
+    text = "ask again with the mask as a prompt, this many times; for the official weights, not for tiny-sam"
     add("--refine", type=whole_number, default=0, metavar="N", help=text)
     text = "gallery: name the three masks, and take the one whose name has the largest margin"
     add("--gallery", type=Path, metavar="DIR", help=text)
@@ -280,6 +280,8 @@ def user(arguments: argparse.Namespace) -> int:
 
     def build_mode() -> "SegmentMode":
         model = open_model(arguments)
+        if arguments.refine and model.architecture == "tiny-sam":
+            warn("--refine: the masks of tiny-sam become worse, as it was not trained with masks as prompts")
         if arguments.gallery is None:
             return UserMode(model, prompts, settings)
         analyzer = _analyzer(arguments.gallery, model)

@@ -52,20 +52,13 @@ class SegmentWriter:
         self._identity = json.loads(json.dumps(dict(identity)))  # as it is read again
         self.out.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.out)
-        self.done: set[str] = {record["scene"] for record, _ in self.records()}
+        self.done: set[str] = {record["scene"] for record, _ in read_results(self.out)}
         if self.done:
             refuse_other_results(self.out, self._identity)
         self._absent = self.done - self._order.keys()
         self._stems = output_stems([*self._order, *sorted(self._absent)])
         self._log, self._times = SceneLog(self.out / LOG), SceneLog(self.out / TIMES)
         write_json(self.out / RUN, {"state": "running", "identity": self._identity})
-
-    def records(self) -> Iterator[tuple[dict[str, Any], dict[str, float]]]:
-        """Yield the lines of finished images, each with the milliseconds of its steps."""
-        lines = read_json_lines(self.out / TIMES, dict[str, Any], hint=_DAMAGED)
-        times = {line.pop("scene", ""): line for line in lines}
-        for record in read_json_lines(self.out / LOG, dict[str, Any], hint=_DAMAGED):
-            yield record, times.get(record["scene"], {})
 
     def write(
         self, name: str, image: ImageArray, found: Segmented, sha256: str, milliseconds: Mapping[str, float]
@@ -97,7 +90,7 @@ class SegmentWriter:
     def finish(self, quarantined: Sequence[tuple[str, str]], facts: Mapping[str, Any]) -> dict[str, Any]:
         """Write ``coco.json`` and ``run.json``, and return the latter; called after ``close``."""
         regions, notes, times = 0, Counter[str](), []
-        for record, steps in self.records():
+        for record, steps in read_results(self.out):
             if record["scene"] in self._order:
                 regions += len(record["regions"])
                 notes.update(filter(None, [record.get("note", "")]))
@@ -118,11 +111,19 @@ class SegmentWriter:
         return run
 
     def _coco_scenes(self) -> Iterator[CocoScene]:
-        for record, _ in self.records():
+        for record, _ in read_results(self.out):
             if record["scene"] in self._order:
                 objects = [_coco_object(region) for region in record["regions"]]
                 number = self._order[record["scene"]] + 1
                 yield CocoScene(number, record["scene"], record["width"], record["height"], objects)
+
+
+def read_results(out: str | Path) -> Iterator[tuple[dict[str, Any], dict[str, float]]]:
+    """Yield the lines of ``predictions.jsonl`` in a folder of results, each with the milliseconds of its steps."""
+    lines = read_json_lines(Path(out) / TIMES, dict[str, Any], hint=_DAMAGED)
+    times = {line.pop("scene", ""): line for line in lines}
+    for record in read_json_lines(Path(out) / LOG, dict[str, Any], hint=_DAMAGED):
+        yield record, times.get(record["scene"], {})
 
 
 def _coco_object(region: Mapping[str, Any]) -> CocoObject:
