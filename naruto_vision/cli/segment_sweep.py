@@ -31,9 +31,9 @@ def _point(text: str) -> tuple[int, int]:
 def _options(parser: argparse.ArgumentParser) -> None:
     add_segment_options(parser)
     add = parser.add_argument
-    text = "points that a mask covers: skip them, also subtract covered pixels from masks, or tolerate an overlap"
+    text = "skip points that a mask covers; also subtract covered pixels from new masks; or ask every point"
     add("--mode", choices=("skip", "subtract", "overlap-tolerance"), default="skip", help=text)
-    text = "with --mode overlap-tolerance: most fraction of a mask that is covered"
+    text = "in the last two modes, leave out a mask of which a larger fraction is covered"
     add("--tolerance", type=fraction, default=0.5, metavar="FRACTION", help=text)
     add("--grid", type=_pair, default=(14, 12), metavar="CxR", help="columns and rows of the grid (default: 14x12)")
     text = "points from contours at most, asked before the grid"

@@ -47,8 +47,8 @@ class SweepConfig:
     Args:
         mode: ``skip`` asks no point that a kept mask covers, as the reference system. ``subtract`` does the same and
             removes covered pixels from new masks, so that no two regions overlap. ``overlap_tolerance`` asks every
-            point, and keeps a mask of which at most a fraction ``tolerance`` is covered.
-        tolerance: That fraction, in [0, 1].
+            point.
+        tolerance: In the last two modes a mask is dropped of which more than this fraction is covered, in [0, 1].
         min_area: Least pixels of a mask.
         predicted_iou: Least estimated IoU of a mask; 0 keeps all, as the reference system.
         same_iou: A mask is dropped as repeated if its IoU with a kept one is above this: a point of the background is
@@ -450,14 +450,14 @@ class SweepSegmenter(Segmenter):
         area = np.count_nonzero(full.mask)
         if area < config.min_area:
             return "too small"
-        if config.mode == "subtract":
-            full = _without(full, covered)
-            if full is None or np.count_nonzero(full.mask) < config.min_area:
-                return "mask covered"
-        if config.mode == "overlap_tolerance":
+        if config.mode != "skip":
             shared = np.count_nonzero(full.mask & _window(covered, full))
             if shared > config.tolerance * area:
                 return "mask covered"
+            if config.mode == "subtract":
+                full = _without(full, covered)
+                if full is None or area - shared < config.min_area:
+                    return "mask covered"
         covers = bool(area <= config.max_cover * covered.size)
         if any(_mask_iou(full, each.full) > config.same_iou for each in kept):
             return "repeated"

@@ -18,6 +18,7 @@ from naruto_vision.data.masks import box_around, point_in
 from naruto_vision.io.bundles import config_path
 from naruto_vision.metrics.stats import Rate, bootstrap_ratios
 from naruto_vision.prompting.session import PromptSession
+from naruto_vision.prompting.sweep import SweepConfig, SweepSegmenter
 from naruto_vision.records import Mask
 from naruto_vision.segmentation.generator import RegionFilter, Segmenter
 from naruto_vision.segmentation.protocol import PromptableModel, SceneEmbedding
@@ -105,6 +106,16 @@ def by_grid(points_per_side: int = 16) -> Kind:
     return ask
 
 
+def by_sweep(config: SweepConfig | None = None) -> Kind:
+    """Ask point after point, ignoring what is covered."""
+
+    def ask(question: Question) -> Answer:
+        segmenter = SweepSegmenter(question.model, sweep=config)
+        return best_of(segmenter.sweep(question.scene.image, question.embedding).regions, question.scene)
+
+    return ask
+
+
 def best_of(regions: Sequence[nv.Region], scene: SyntheticScene) -> Answer:
     """Give each figure the region that is most like it."""
     height, width = scene.image.shape[:2]
@@ -124,6 +135,7 @@ KINDS: dict[str, Kind] = {
     "box, 20 % larger": by_box(grow=0.2),
     "box, 10 % smaller": by_box(grow=-0.1),
     "box, 20 % smaller": by_box(grow=-0.2),
+    "sweep": by_sweep(),
     "grid of 16 x 16": by_grid(),
 }
 

@@ -105,9 +105,9 @@ def one_by_one(model: PointModel, points: Sequence[tuple[int, int]], config: Swe
         answers = model.answer(x, y)
         whole, iou = answers[0] if config.mask == "first" else max(answers, key=lambda pair: pair[1])
         mask = whole & ~ignored if config.mode == "subtract" else whole
-        tolerance = config.tolerance if config.mode == "overlap_tolerance" else 1.0
+        tolerance = 1.0 if config.mode == "skip" else config.tolerance
         wanted = iou > config.predicted_iou and mask.sum() >= config.min_area
-        wanted = wanted and (mask & ignored).sum() <= tolerance * mask.sum()
+        wanted = wanted and (whole & ignored).sum() <= tolerance * whole.sum()
         if wanted and all((mask & other).sum() / (mask | other).sum() <= config.same_iou for _, other in kept):
             kept.append((number, mask))
             if whole.sum() <= config.max_cover * mask.size:
@@ -195,7 +195,9 @@ def test_points_and_boxes_of_other_prompters_come_before_contours() -> None:
 
 
 def test_regions_of_subtract_share_no_pixel() -> None:
-    swept = SweepSegmenter(PointModel(random_answers(1)), GRID, SweepConfig(mode="subtract", min_area=3)).sweep(IMAGE)
+    swept = SweepSegmenter(
+        PointModel(random_answers(1)), GRID, SweepConfig(mode="subtract", min_area=3, tolerance=0.9)
+    ).sweep(IMAGE)
     masks = np.array([region.full_mask(HEIGHT, WIDTH) for region in swept.regions])
     assert len(masks) > 3
     assert masks.sum(axis=0).max() == 1
@@ -203,9 +205,10 @@ def test_regions_of_subtract_share_no_pixel() -> None:
 
 def test_a_mask_is_tolerated_up_to_the_covered_fraction() -> None:
     first, second = box_mask(0, 0, 9, 9), box_mask(5, 0, 14, 9)  # half of the second is covered by the first
-    for tolerance, count in ((0.49, 1), (0.5, 2)):
-        config = SweepConfig(mode="overlap_tolerance", tolerance=tolerance, min_area=1)
-        assert len(SweepSegmenter(PointModel(always(first, second)), GRID, config).sweep(IMAGE).regions) == count
+    for mode in ("subtract", "overlap_tolerance"):
+        for tolerance, count in ((0.49, 1), (0.5, 2)):
+            config = SweepConfig(mode=mode, tolerance=tolerance, min_area=1)
+            assert len(SweepSegmenter(PointModel(always(first, second)), GRID, config).sweep(IMAGE).regions) == count
 
 
 def test_a_mask_that_is_too_large_is_kept_once_and_hides_nothing() -> None:
