@@ -85,7 +85,7 @@ class SegmentWriter:
 
     def _file(self, stem: str, ending: str) -> Path:
         whole = self.out / stem
-        return whole.with_name(ending.replace(STEM, whole.name) if STEM in ending else whole.name + ending)
+        return whole.parent / (ending.replace(STEM, whole.name) if STEM in ending else whole.name + ending)
 
     def close(self) -> None:
         """Close the logs."""

@@ -20,6 +20,7 @@ PARTS = {
     *("ClipEncoder", "ClipEnsemble", "CropConfig", "DinoEncoder", "EnrollmentConfig", "EnsembleEncoder", "Gallery"),
     *("GalleryRow", "GridPrompter", "Int8Encoder", "MergeConfig", "OverlayConfig", "SamModel", "SceneAnalyzer"),
     *("SceneResult", "Segmenter", "TimmEncoder", "BoxDetector", "BoxModel", "DetectorPrompter"),
+    *("SaliencyMode", "SaliencyPrompter"),
 }
 TRAINING = {
     *(
