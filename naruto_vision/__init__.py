@@ -70,6 +70,8 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
     from naruto_vision.modules.wise_ft import WiseSweep as WiseSweep
     from naruto_vision.modules.zero_shot import ZeroShotRetention as ZeroShotRetention
     from naruto_vision.prompting.contours import ContourPrompter as ContourPrompter
+    from naruto_vision.prompting.saliency import SaliencyMode as SaliencyMode
+    from naruto_vision.prompting.saliency import SaliencyPrompter as SaliencyPrompter
     from naruto_vision.prompting.session import PromptSession as PromptSession
     from naruto_vision.prompting.sweep import SweepConfig as SweepConfig
     from naruto_vision.prompting.sweep import SweepSegmenter as SweepSegmenter
@@ -136,6 +138,7 @@ _HOMES = {
     "modules.sam_tuner": "SegmenterTuner",
     "modules.scene_retriever": "SceneRetriever",
     "prompting.contours": "ContourPrompter",
+    "prompting.saliency": "SaliencyMode SaliencyPrompter",
     "prompting.session": "PromptSession",
     "prompting.sweep": "SweepConfig SweepSegmenter",
     "recognition.analyzer": "SceneAnalyzer",

@@ -72,6 +72,7 @@ COMMANDS = {
     "segment": ("segment objects in images by boxes and points", "segment"),
     "segment grid": ("segment everything in images, from a grid of points", "segment"),
     "segment sweep": ("segment everything, point after point: contours, then a grid", "segment_sweep"),
+    "segment saliency": ("segment the salient objects of images, without prompts", "segment_saliency"),
     "describe": ("describe the regions of a run, or whole images, in words", "describe"),
     "search": ("search a gallery by image or text: the character and the nearest entries", "search"),
     "bench index": ("compare the speed and the recall of NumPy search and FAISS indexes", "bench"),
@@ -134,6 +135,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "describe runs/scenes",
         "describe runs/scenes --describer endpoint --url http://localhost:11434/v1 --model llava",
         "describe runs/scenes --describer transformers --model models/blip --out runs/blip",
+    ),
+    "segment saliency": (
+        "segment saliency scenes --out runs/salient",
+        "segment saliency scenes --preset many-small --min-area 200",
+        "segment saliency scene.jpg --dino-model dinov2_vits14 --weights sam_vit_b",
     ),
     "search": (
         "search --image who.png --sheet sheet.png",

@@ -126,8 +126,8 @@ class SceneRetriever(pl.LightningModule):
         self.segmenter = segmenter
         if segmenter is not None and isinstance(segmenter.model, nn.Module):
             self.promptable = segmenter.model.eval()  # registered here so that it moves with the module
-        if isinstance(detector := getattr(getattr(segmenter, "prompter", None), "detector", None), nn.Module):
-            self.detector = detector.eval()
+        parts = getattr(getattr(segmenter, "prompter", None), "__dict__", {}).values()
+        self.prompter_parts = nn.ModuleList(part.eval() for part in parts if isinstance(part, nn.Module))
         self.gallery = gallery
         self.crop = crop or CropConfig()
         self.more_crops = tuple(more_crops)

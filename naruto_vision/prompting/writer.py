@@ -6,7 +6,7 @@ An image's line comes last and means "done", as in ``recognition/writer.py``, wh
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import cv2
@@ -82,10 +82,13 @@ class SegmentWriter:
         return record
 
     def _file(self, stem: str, ending: str) -> Path:
-        """Return the path of a file: folders of its ending come before those of the image."""
-        folder, _, last = ending.rpartition("/")
-        whole = self.out / folder / stem
-        return whole.with_name(last.replace(STEM, whole.name) if STEM in last else whole.name + last)
+        """Return the path of a file: folders in front of the stem come before those of the image."""
+        whole = PurePosixPath(stem)
+        before, named, after = ending.partition(STEM)
+        if not named:
+            return self.out / (stem + ending)
+        folder, _, prefix = before.rpartition("/")
+        return self.out / folder / whole.parent / (prefix + whole.name + after)
 
     def close(self) -> None:
         """Close the logs."""
