@@ -59,6 +59,9 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
     from naruto_vision.modules.weight_choice import ChooseWeights as ChooseWeights
     from naruto_vision.modules.wise_ft import WiseSweep as WiseSweep
     from naruto_vision.modules.zero_shot import ZeroShotRetention as ZeroShotRetention
+    from naruto_vision.prompting.saliency import SaliencyMode as SaliencyMode
+    from naruto_vision.prompting.saliency import SaliencyPrompter as SaliencyPrompter
+    from naruto_vision.prompting.session import PromptSession as PromptSession
     from naruto_vision.recognition.analyzer import SceneAnalyzer as SceneAnalyzer
     from naruto_vision.recognition.lookup import look_up as look_up
     from naruto_vision.recognition.lookup import measure_threshold as measure_threshold
@@ -113,6 +116,8 @@ _HOMES = {
     "modules.region_tuner": "RegionTuner",
     "modules.sam_tuner": "SegmenterTuner",
     "modules.scene_retriever": "SceneRetriever",
+    "prompting.saliency": "SaliencyMode SaliencyPrompter",
+    "prompting.session": "PromptSession",
     "recognition.analyzer": "SceneAnalyzer",
     "recognition.lookup": "look_up measure_threshold",
     "recognition.merging": "MergeConfig",

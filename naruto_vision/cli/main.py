@@ -71,6 +71,7 @@ COMMANDS = {
     "gallery reindex": ("rebuild the index of a gallery: flat, HNSW or IVF", "gallery"),
     "segment": ("segment objects in images by boxes and points", "segment"),
     "segment grid": ("segment everything in images, from a grid of points", "segment"),
+    "segment saliency": ("segment the salient objects of images, without prompts", "segment_saliency"),
     "search": ("search a gallery by image or text: the character and the nearest entries", "search"),
     "bench index": ("compare the speed and the recall of NumPy search and FAISS indexes", "bench"),
     "weights list": ("list the packaged and the official weights", "weights"),
@@ -120,6 +121,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "segment scenes --prompts prompts.json --gallery runs/gallery",
     ),
     "segment grid": ("segment grid scenes --out runs/grid", "segment grid scene.jpg --weights sam_vit_b"),
+    "segment saliency": (
+        "segment saliency scenes --out runs/salient",
+        "segment saliency scenes --preset many-small --min-area 200",
+        "segment saliency scene.jpg --dino-model dinov2_vits14 --weights sam_vit_b",
+    ),
     "search": (
         "search --image who.png --sheet sheet.png",
         'search --gallery runs/gallery --text "a boy with an orange cap" --json',

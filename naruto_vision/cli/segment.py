@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from naruto_vision.cli.console import count, fraction, progress, show, whole_number
+from naruto_vision.cli.console import count, fraction, progress, show, warn, whole_number
 from naruto_vision.cli.gallery import gallery_encoder
 from naruto_vision.cli.trainer_args import check_gallery
 from naruto_vision.errors import InputError
@@ -48,17 +48,21 @@ def add_segment_options(parser: argparse.ArgumentParser) -> None:
     add("--fail-on-alert", action="store_true", help="exit with 1 if there is an alert")
 
 
-def open_model(arguments: argparse.Namespace) -> "SamModel":
-    """Open the promptable model of ``--weights`` on the device of ``--device``, in evaluation mode."""
+def device_of(arguments: argparse.Namespace) -> str:
+    """Return the device of ``--device``, or else a GPU if there is one."""
     import torch
-
-    from naruto_vision.segmentation.sam import SamModel
 
     if arguments.device == "cuda" and not torch.cuda.is_available():
         msg = "--device cuda: this machine has no GPU that PyTorch can use; leave the option out"
         raise InputError(msg)
-    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return SamModel(weights=arguments.weights).eval().to(device)
+    return arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def open_model(arguments: argparse.Namespace) -> "SamModel":
+    """Open the promptable model of ``--weights``, in evaluation mode."""
+    from naruto_vision.segmentation.sam import SamModel
+
+    return SamModel(weights=arguments.weights).eval().to(device_of(arguments))
 
 
 def run_segment(arguments: argparse.Namespace, build_mode: Callable[[], "SegmentMode"]) -> int:
@@ -107,13 +111,13 @@ def _run(arguments: argparse.Namespace, files: "ImageFiles", mode: "SegmentMode"
     writer = SegmentWriter(out, files.names, {"images": str(files.root.resolve()), **mode.identity})
     for record, times in writer.records():
         monitor.add(record, times)
-    if done := len(writer.done.intersection(files.names)):
+    if done := len(writer.done - writer.absent):
         _LOG.info("%d of %d images were already done (in %s)", done, len(files.names), out)
     quarantine = Quarantine("images")
     try:
         _segment_all(files, mode, writer, quarantine, _Curves(arguments.logs, monitor))
     except KeyboardInterrupt:
-        done = len(writer.done.intersection(files.names))
+        done = len(writer.done - writer.absent)
         _LOG.info("stopped with %d of %d images done; the same command again continues", done, len(files.names))
         raise
     finally:
@@ -165,9 +169,11 @@ def _segment_all(
     files: "ImageFiles", mode: "SegmentMode", writer: "SegmentWriter", quarantine: "Quarantine", curves: _Curves
 ) -> None:
     """Segment and write what is not done yet, in the order of the names."""
+    import torch
+
     from naruto_vision.errors import BadImageError
     from naruto_vision.io.bundles import file_sha256
-    from naruto_vision.io.images import read_image
+    from naruto_vision.io.images import IMAGE_FAULTS, read_image
 
     todo = [name for name in files.names if name not in writer.done]
     with progress("segmenting", len(todo), hidden=len(todo) < 2) as advance:
@@ -181,6 +187,11 @@ def _segment_all(
                     found = mode(image, name)
                 except BadImageError as error:
                     quarantine.refuse(name, str(error))
+                except torch.AcceleratorError:  # the device is unusable from now on
+                    raise
+                except IMAGE_FAULTS as error:
+                    reason = str(error).partition("\n")[0]
+                    quarantine.refuse(name, f"{name}: fails in the segmentation ({type(error).__name__}: {reason})")
                 else:
                     end = time.perf_counter()
                     times = {"decode": (middle - start) * 1e3, "segment": (end - middle) * 1e3, **found.milliseconds}
@@ -250,7 +261,7 @@ def _user_options(parser: argparse.ArgumentParser) -> None:
     add("--prompts", type=Path, metavar="FILE", help=text)
     text = "which of the three masks to take (default: the one with the highest estimated IoU)"
     add("--mask", type=int, choices=(0, 1, 2), help=text)
-    text = "ask again with the mask as a prompt, this many times; not with tiny-sam, which has not learnt it"
+    text = "ask again with the mask as a prompt, this many times; for the official weights, not for tiny-sam"
     add("--refine", type=whole_number, default=0, metavar="N", help=text)
     text = "gallery: name the three masks, and take the one whose name has the largest margin"
     add("--gallery", type=Path, metavar="DIR", help=text)
@@ -270,26 +281,24 @@ def user(arguments: argparse.Namespace) -> int:
         prompts = read_prompts(arguments.prompts)
     else:
         prompts = UserPrompts(tuple(arguments.point), tuple(arguments.box))
-    settings = UserSettings(
-        mask=arguments.mask,
-        refine=arguments.refine,
-        clean=arguments.clean,
-        min_side=arguments.min_side,
-        max_side=arguments.max_side,
-    )
+    own = arguments
+    settings = UserSettings(own.mask, own.refine, own.clean, own.min_side, own.max_side)
 
     def build_mode() -> "SegmentMode":
         model = open_model(arguments)
+        if arguments.refine and model.architecture == "tiny-sam":
+            warn("--refine: the masks of tiny-sam become worse, as it was not trained with masks as prompts")
         if arguments.gallery is None:
             return UserMode(model, prompts, settings)
-        analyzer = _analyzer(arguments.gallery, model)
+        analyzer = _analyzer(arguments, model)
         return UserMode(model, prompts, settings, identify=analyzer.identify, gallery=analyzer.gallery.digest)
 
     return run_segment(arguments, build_mode)
 
 
-def _analyzer(folder: Path, model: "SamModel") -> "SceneAnalyzer":
+def _analyzer(arguments: argparse.Namespace, model: "SamModel") -> "SceneAnalyzer":
     """Open a gallery with the encoder that built it, to name regions as ``predict`` does."""
+    folder: Path = arguments.gallery
     check_gallery(str(folder))
     from naruto_vision.gallery.gallery import Gallery
     from naruto_vision.recognition.analyzer import SceneAnalyzer
@@ -299,7 +308,7 @@ def _analyzer(folder: Path, model: "SamModel") -> "SceneAnalyzer":
 
     gallery = Gallery.open(folder)
     named = argparse.Namespace(gallery=folder, encoder="", weights=None)
-    encoder = gallery_encoder(named, gallery.note, gallery.fingerprint).to(model.device)
+    encoder = gallery_encoder(named, gallery.note, gallery.fingerprint).to(device_of(arguments))
     grey = CropConfig(background=128)  # besides black, as in scenes.yaml
     return SceneAnalyzer(Segmenter(GridPrompter(1), model), encoder, gallery, more_crops=[grey])
 

@@ -66,6 +66,9 @@ MAX_BYTES = 8 * MAX_PIXELS  # of a file: 16-bit RGBA without compression
 
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError)
 _FAILURES = (*_DECODER_ERRORS, NotImplementedError, ArithmeticError, MemoryError, struct.error, zlib.error)
+IMAGE_FAULTS = (ValueError, ArithmeticError, LookupError, RuntimeError, MemoryError, cv2.error)
+"""What computing with one image may raise. Others are defects, or faults of the disk, and end the run."""
+
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

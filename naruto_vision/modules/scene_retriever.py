@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
@@ -23,6 +22,7 @@ from naruto_vision.gallery.gallery import Gallery, check_enrolment, edit_gallery
 from naruto_vision.gallery.index import IndexChoice
 from naruto_vision.gallery.info import list_gallery
 from naruto_vision.gallery.thresholds import DEFAULT_AIM, Aim, Thresholds
+from naruto_vision.io.images import IMAGE_FAULTS
 from naruto_vision.metrics.scene import SceneReport
 from naruto_vision.metrics.scene_accuracy import SceneAccuracy
 from naruto_vision.modules.gathering import gather_lists
@@ -45,8 +45,6 @@ from naruto_vision.segmentation.generator import Segmenter
 from naruto_vision.viz.overlay import OverlayConfig, choose_for_overlay, labelled_boxes
 
 _LOG = logging.getLogger(__name__)
-_SCENE_FAULTS = (ValueError, ArithmeticError, LookupError, RuntimeError, MemoryError, cv2.error)
-"""What computing with one image may raise. Others are defects, or faults of the disk, and end the run."""
 _NOT_DONE = "no pass over the images was made (see trainer.max_epochs)"
 
 
@@ -120,8 +118,8 @@ class SceneRetriever(pl.LightningModule):
         self.segmenter = segmenter
         if segmenter is not None and isinstance(segmenter.model, nn.Module):
             self.promptable = segmenter.model.eval()  # registered here so that it moves with the module
-        if isinstance(detector := getattr(getattr(segmenter, "prompter", None), "detector", None), nn.Module):
-            self.detector = detector.eval()
+        parts = getattr(getattr(segmenter, "prompter", None), "__dict__", {}).values()
+        self.prompter_parts = nn.ModuleList(part.eval() for part in parts if isinstance(part, nn.Module))
         self.gallery = gallery
         self.crop = crop or CropConfig()
         self.more_crops = tuple(more_crops)
@@ -389,7 +387,7 @@ def _predictions(
                 yield prediction
         except torch.AcceleratorError:  # the device is unusable from now on
             raise
-        except _SCENE_FAULTS as error:
+        except IMAGE_FAULTS as error:
             if group == 1:
                 reason = str(error).partition("\n")[0]
                 yield f"{scenes[done][1]}: fails in the search ({type(error).__name__}: {reason})"

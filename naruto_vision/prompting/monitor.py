@@ -106,10 +106,14 @@ class Monitor:
         best = max((region["predicted_iou"] for region in regions), default=None)
         own: dict[str, list[float]] = {"best_score": [] if best is None else [best], "regions": [len(regions)]}
         for region in regions:
-            labels = [point["label"] for point in region.get("points", ())]
-            shape = {"area_share": region["area"] / pixels, "points": len(labels), "background": labels.count(0)}
-            if "perimeter" in region:
-                shape |= {"components": region["components"], "perimeter_area": region["perimeter"] / region["area"]}
+            shape = {"area_share": region["area"] / pixels}
+            if "points" in region:  # regions of `predict` have neither prompts nor outlines
+                labels = [point["label"] for point in region["points"]]
+                shape |= {"points": len(labels), "background": labels.count(0)}
+                shape |= {
+                    "components": region["components"],
+                    "perimeter_area": region["perimeter"] / max(region["area"], 1),
+                }
             for name, value in shape.items():
                 own.setdefault(name, []).append(float(value))
         for name, values in own.items():

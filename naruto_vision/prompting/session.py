@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from naruto_vision.errors import InputError
 from naruto_vision.geometry import Box, Mask, xyxy_from_mask
+from naruto_vision.io.images import ImageSource, read_image
 from naruto_vision.prompting.writer import perimeter
 from naruto_vision.records import Identity, ImageArray, Region
 from naruto_vision.segmentation.protocol import PromptableModel, Prompts, SceneEmbedding
@@ -176,7 +177,7 @@ class PromptSession:
     Every change can be undone and made again: points, the box, the mask to refine, the chosen mask.
 
     Args:
-        image: Shape (H, W, 3), uint8, RGB, upright.
+        image: An image file, a Pillow image, or an array of shape (H, W, 3), uint8, RGB, upright.
         model: Predicts the masks.
         embedding: The model's embedding of the image; None computes it at the first prediction.
         min_side: Shortest side of a box in pixels.
@@ -188,7 +189,10 @@ class PromptSession:
         use: How often masks were predicted, and whether one was accepted.
 
     Raises:
-        InputError: By its methods, if a point or a box is outside the image or a box is too small or too large.
+        MissingPathError: If there is no such file.
+        BadImageError: If the file cannot be read as an image.
+        InputError: If the image is of another kind; by its methods, if a point or a box is outside the image, or a
+            box is too small or too large.
 
     Example:
         >>> import naruto_vision as nv
@@ -204,7 +208,7 @@ class PromptSession:
 
     def __init__(
         self,
-        image: ImageArray,
+        image: ImageSource,
         model: PromptableModel,
         *,
         embedding: SceneEmbedding | None = None,
@@ -212,8 +216,8 @@ class PromptSession:
         max_side: float | None = None,
         clean: bool = False,
     ) -> None:
-        self.image, self.model = image, model
-        self.size: tuple[int, int] = image.shape[0], image.shape[1]
+        self.image, self.model = read_image(image), model
+        self.size: tuple[int, int] = self.image.shape[0], self.image.shape[1]
         self.min_side, self.max_side, self.clean = min_side, max_side, clean
         self.use = SessionUse()
         self.embedding = embedding

@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from naruto_vision.errors import BadImageError, FormatError, InputError
+from naruto_vision.errors import BadImageError, FormatError, InputError, MissingPathError
+from naruto_vision.io.bundles import model_fingerprint
 from naruto_vision.io.typed_json import read_json
 from naruto_vision.prompting.mode import STEM, Segmented, SegmentMode
 from naruto_vision.prompting.session import (
@@ -77,6 +78,8 @@ PromptsOf: TypeAlias = UserPrompts | Mapping[str, UserPrompts]
 def read_prompts(path: str | Path) -> PromptsOf:
     """Read prompts from JSON: ``{"points": [{"x", "y", "label"}], "boxes"}``, or such a value for each file name."""
     where = Path(path)
+    if not where.exists():
+        raise MissingPathError(where, "file of prompts")
     found = read_json(where, dict[str, Any])
     if found.keys() & {"points", "boxes"}:
         return _checked(where, read_json(where, _Prompts), "")
@@ -140,7 +143,10 @@ class UserMode(SegmentMode):
     def identity(self) -> Mapping[str, Any]:
         """The model, the prompts and the settings."""
         own = self.prompts
-        prompts = own.as_json() if isinstance(own, UserPrompts) else {name: one.as_json() for name, one in own.items()}
+        if isinstance(own, UserPrompts):
+            prompts: Any = own.as_json()
+        else:
+            prompts = model_fingerprint({name: json.dumps(one.as_json()) for name, one in own.items()}, {})
         settings = {"settings": repr(self.settings), "gallery": self.gallery}
         return {"model": self.model.fingerprint, "prompts": prompts, **settings}
 

@@ -44,6 +44,7 @@ class SegmentWriter:
 
     Attributes:
         done: The images that are finished, also by earlier runs.
+        absent: Those that are not among the images of this run; their results are kept, and not counted.
     """
 
     def __init__(self, out: str | Path, images: Sequence[str], identity: Mapping[str, Any]) -> None:
@@ -52,20 +53,17 @@ class SegmentWriter:
         self._identity = json.loads(json.dumps(dict(identity)))  # as it is read again
         self.out.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.out)
-        self.done: set[str] = {record["scene"] for record, _ in self.records()}
+        self.done: set[str] = {record["scene"] for record, _ in read_results(self.out)}
         if self.done:
             refuse_other_results(self.out, self._identity)
-        self._absent = self.done - self._order.keys()
-        self._stems = output_stems([*self._order, *sorted(self._absent)])
+        self.absent = self.done - self._order.keys()
+        self._stems = output_stems([*self._order, *sorted(self.absent)])
         self._log, self._times = SceneLog(self.out / LOG), SceneLog(self.out / TIMES)
         write_json(self.out / RUN, {"state": "running", "identity": self._identity})
 
     def records(self) -> Iterator[tuple[dict[str, Any], dict[str, float]]]:
-        """Yield the lines of finished images, each with the milliseconds of its steps."""
-        lines = read_json_lines(self.out / TIMES, dict[str, Any], hint=_DAMAGED)
-        times = {line.pop("scene", ""): line for line in lines}
-        for record in read_json_lines(self.out / LOG, dict[str, Any], hint=_DAMAGED):
-            yield record, times.get(record["scene"], {})
+        """Yield the lines of this run's finished images, each with the milliseconds of its steps."""
+        return ((record, steps) for record, steps in read_results(self.out) if record["scene"] in self._order)
 
     def write(
         self, name: str, image: ImageArray, found: Segmented, sha256: str, milliseconds: Mapping[str, float]
@@ -85,7 +83,7 @@ class SegmentWriter:
 
     def _file(self, stem: str, ending: str) -> Path:
         whole = self.out / stem
-        return whole.with_name(ending.replace(STEM, whole.name) if STEM in ending else whole.name + ending)
+        return whole.parent / (ending.replace(STEM, whole.name) if STEM in ending else whole.name + ending)
 
     def close(self) -> None:
         """Close the logs."""
@@ -96,17 +94,16 @@ class SegmentWriter:
         """Write ``coco.json`` and ``run.json``, and return the latter; called after ``close``."""
         regions, notes, times = 0, Counter[str](), []
         for record, steps in self.records():
-            if record["scene"] in self._order:
-                regions += len(record["regions"])
-                notes.update(filter(None, [record.get("note", "")]))
-                times.append(steps)
+            regions += len(record["regions"])
+            notes.update(filter(None, [record.get("note", "")]))
+            times.append(steps)
         write_coco(self.out / COCO, self._coco_scenes, ())
         bad = [{"scene": scene, "reason": reason} for scene, reason in sorted(quarantined)]
         counts = {"seen": len(times) + len(bad), "ok": len(times), "quarantined": len(bad), "regions": regions}
         run = {
             "state": "done",
             "identity": self._identity,
-            "counts": counts | ({"absent": len(self._absent)} if self._absent else {}),
+            "counts": counts | ({"absent": len(self.absent)} if self.absent else {}),
             "quarantined": bad,
             "notes": dict(notes),
             "latency_ms": latency_percentiles(times),
@@ -117,10 +114,17 @@ class SegmentWriter:
 
     def _coco_scenes(self) -> Iterator[CocoScene]:
         for record, _ in self.records():
-            if record["scene"] in self._order:
-                objects = [_coco_object(region) for region in record["regions"]]
-                number = self._order[record["scene"]] + 1
-                yield CocoScene(number, record["scene"], record["width"], record["height"], objects)
+            objects = [_coco_object(region) for region in record["regions"]]
+            number = self._order[record["scene"]] + 1
+            yield CocoScene(number, record["scene"], record["width"], record["height"], objects)
+
+
+def read_results(out: str | Path) -> Iterator[tuple[dict[str, Any], dict[str, float]]]:
+    """Yield the lines of ``predictions.jsonl`` in a folder of results, each with the milliseconds of its steps."""
+    lines = read_json_lines(Path(out) / TIMES, dict[str, Any], hint=_DAMAGED)
+    times = {line.pop("scene", ""): line for line in lines}
+    for record in read_json_lines(Path(out) / LOG, dict[str, Any], hint=_DAMAGED):
+        yield record, times.get(record["scene"], {})
 
 
 def _coco_object(region: Mapping[str, Any]) -> CocoObject:

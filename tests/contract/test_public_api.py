@@ -19,7 +19,8 @@ RECORDS = {"Identity", "LabelledBox", "Neighbour", "Prompt", "Region", "ScenePre
 PARTS = {
     *("ClipEncoder", "ClipEnsemble", "CropConfig", "DinoEncoder", "EnrollmentConfig", "EnsembleEncoder", "Gallery"),
     *("GalleryRow", "GridPrompter", "Int8Encoder", "MergeConfig", "OverlayConfig", "SamModel", "SceneAnalyzer"),
-    *("SceneResult", "Segmenter", "TimmEncoder", "BoxDetector", "BoxModel", "DetectorPrompter"),
+    *("SceneResult", "Segmenter", "TimmEncoder", "BoxDetector", "BoxModel", "DetectorPrompter", "PromptSession"),
+    *("SaliencyMode", "SaliencyPrompter"),
 }
 TRAINING = {
     *(

@@ -7,7 +7,7 @@ import pytest
 from source import ROOT
 
 TABLE = (ROOT / "docs" / "reference-rows.md").read_text(encoding="utf-8").splitlines()
-ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in TABLE if line.startswith("| S1-")]
+ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in TABLE if re.match(r"\| S\d-", line)]
 EXPECTED = [
     *(f"S1-{number:03d}" for number in range(1, 14)),
     *(f"S1-{number:03d}" for number in range(20, 34)),
@@ -15,6 +15,7 @@ EXPECTED = [
     *(f"S1-{number:03d}" for number in range(60, 80)),
     *(f"S1-{number:03d}" for number in range(90, 98)),
     *(f"S1-{number:03d}" for number in (110, 111, 130, 131, 132)),
+    *(f"S3-{number:03d}" for number in (*range(1, 8), *range(9, 15), 20, 21, 23, *range(30, 35))),
 ]
 
 
