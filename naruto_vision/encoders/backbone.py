@@ -127,6 +127,34 @@ class TimmEncoder(Encoder):
         return maps[0]
 
     @property
+    def stride(self) -> int:
+        """Side in pixels of a patch of ``dense``."""
+        return int(self.tower.feature_info[-1]["reduction"])
+
+    def levels(self, pixels: Tensor) -> list[Tensor]:
+        """Return the maps (B, C, h, w) that tell patches apart: the last two of a convolutional network, or the last.
+
+        They are made from preprocessed images (B, 3, H, W), sides multiples of ``stride``; gradients flow.
+        """
+        count = 1 if hasattr(self.tower, "num_prefix_tokens") else 2
+        own: list[Tensor] = self.tower.forward_intermediates(pixels, indices=count, norm=True, intermediates_only=True)
+        return own
+
+    def feature_map(self, pixels: Tensor) -> Tensor:
+        """Return what is pooled, of preprocessed images (B, 3, H, W): (B, C, h, w); gradients flow."""
+        if hasattr(self.tower, "num_prefix_tokens"):
+            return self.dense(pixels)
+        maps: Tensor = self.tower.forward_features(pixels)
+        return maps
+
+    def head(self, pooled: Tensor) -> Tensor:
+        """Apply what follows pooling to N pooled feature maps (N, C): (N, D); gradients flow."""
+        if hasattr(self.tower, "num_prefix_tokens"):
+            return pooled
+        after: Tensor = self.tower.forward_head(pooled[..., None, None], pre_logits=True)
+        return after
+
+    @property
     def preparation(self) -> Preparation:
         """The steps of ``preprocess`` for batches."""
         return self._preparation

@@ -46,7 +46,7 @@ from naruto_vision.recognition.heads import compare_rules, describe_comparison
 from naruto_vision.recognition.merging import MergeConfig
 from naruto_vision.recognition.open_set import gallery_thresholds
 from naruto_vision.records import ImageArray, ScenePrediction
-from naruto_vision.segmentation.crops import CropConfig
+from naruto_vision.segmentation.crops import CropConfig, Embedding
 from naruto_vision.segmentation.detector import DetectorPrompter
 from naruto_vision.segmentation.generator import Segmenter
 from naruto_vision.viz.overlay import OverlayConfig, choose_for_overlay, labelled_boxes
@@ -82,6 +82,8 @@ class SceneRetriever(pl.LightningModule):
         enrol: How ``fit`` enrols an image of one label: whole ("image"), by the crop of its region where the segmenter
             finds exactly one ("region"), or "both". "auto" takes what names such crops best if the segmenter has a
             learnt detector, and "image" otherwise. Labelled boxes are enrolled as they are.
+        embedding: ``crops`` embeds each region as a cut-out; ``dense`` takes the mean over its mask from one forward
+            pass over the scene, for encoders that pool by the mean. Thresholds of scenes are valid for one.
 
     Attributes:
         reports: The last of each stage: "valid", "test" (all regions, best label), "test_shown" (the overlay).
@@ -119,6 +121,7 @@ class SceneRetriever(pl.LightningModule):
         replace: bool = False,
         aim: Aim = DEFAULT_AIM,
         enrol: Enrol = "auto",
+        embedding: Embedding = "crops",
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -137,6 +140,7 @@ class SceneRetriever(pl.LightningModule):
         self.renormalise = renormalise
         self.decision: Decision = decision
         self.merge = merge
+        self.embedding: Embedding = embedding
         self.index, self.at_once, self.replace, self.aim = index, at_once, replace, aim
         self.searched, self.shown = SceneAccuracy(), SceneAccuracy()
         self.reports = {}
@@ -199,6 +203,7 @@ class SceneRetriever(pl.LightningModule):
                 overlay=self.overlay,
                 at_once=self.at_once,
                 aim=self.aim,
+                embedding=self.embedding,
             )
         return self._analyzer
 
@@ -323,7 +328,9 @@ class SceneRetriever(pl.LightningModule):
         self.scored, names = gather_lists(self.trainer, self.scored), gather_lists(self.trainer, self._names)
         gallery = self.analyzer.gallery
         if self.trainer.is_global_zero and self.scored:
-            self.thresholds = thresholds = thresholds_from(names, self.analyzer.decision, self.aim, self.scored)
+            self.thresholds = thresholds = thresholds_from(
+                names, self.analyzer.decision, self.aim, self.scored, self.embedding
+            )
             if self.trainer.state.fn == TrainerFn.VALIDATING:
                 self.withheld = withheld(self.trainer, self.gallery)
                 _LOG.info("thresholds: %s", thresholds.rule)
@@ -350,8 +357,8 @@ class SceneRetriever(pl.LightningModule):
         self._log_report("test_shown", self.shown)
 
     def checked_analyzer(self) -> SceneAnalyzer:
-        """Return ``analyzer``; InputError if the gallery's thresholds were chosen for another decision."""
-        check_decision(self.analyzer.gallery.thresholds, self.analyzer.decision)
+        """Return ``analyzer``; InputError if the gallery's thresholds were chosen for another decision or embedding."""
+        check_decision(self.analyzer.gallery.thresholds, self.analyzer.decision, self.embedding)
         return self.analyzer
 
     def on_test_start(self) -> None:
