@@ -16,6 +16,7 @@ EXPECTED = [
     *(f"S1-{number:03d}" for number in range(90, 98)),
     *(f"S1-{number:03d}" for number in (110, 111, 130, 131, 132)),
     *(f"S3-{number:03d}" for number in (*range(1, 8), *range(9, 15), 20, 21, 23, *range(30, 35))),
+    *(f"S4-{number:03d}" for number in range(1, 16)),
 ]
 
 
