@@ -19,6 +19,7 @@ EXPECTED = [
     "S5-018",
     "P14",
     *(f"S5-{number:03d}" for number in (*range(1, 8), *range(12, 16), 17, *range(20, 24), 31, 33, 39)),
+    *(f"S4-{number:03d}" for number in range(1, 16)),
 ]
 
 
