@@ -182,12 +182,13 @@ class _Decoder:
         first, least = self.config.mask == "first", self.config.predicted_iou or -math.inf
         on_cpu = True
         for some in self._predict(indices, -math.inf if first else least):
-            ious, chosen = some.ious.tolist(), dict[int, int]()  # prompt → the number of its mask
+            best = dict[int, int]()  # prompt → the number of its mask
+            ious = some.ious.tolist()
             for number, prompt in enumerate(some.prompt.tolist()):
-                if prompt not in chosen or (not first and ious[number] > ious[chosen[prompt]]):
-                    chosen[prompt] = number
-            logits = some.logits[list(chosen.values())]  # a copy, so that the other masks are freed
-            for each, (prompt, number) in zip(logits, chosen.items(), strict=True):
+                if prompt not in best or (not first and ious[number] > ious[best[prompt]]):
+                    best[prompt] = number
+            logits = some.logits[list(best.values())]  # a copy, so that the other masks are freed
+            for each, (prompt, number) in zip(logits, best.items(), strict=True):
                 if ious[number] >= least:
                     self.answers[indices[prompt]] = _Answer(each, ious[number])
             on_cpu &= logits.device.type == "cpu"
@@ -486,10 +487,11 @@ class SweepSegmenter(Segmenter):
 def _position(prompts: Prompts, row: int) -> tuple[int, int]:
     """Return the pixel that a prompt asks at: its first positive point, or the middle of its box."""
     origin = prompts.origin(row)
-    x, y = next(((x, y) for x, y, positive in origin.points if positive), (0.0, 0.0))
-    if origin.box is not None and not origin.points:
-        x, y = (origin.box[0] + origin.box[2]) / 2, (origin.box[1] + origin.box[3]) / 2
-    return int(x), int(y)
+    on = next(((x, y) for x, y, positive in origin.points if positive), None)
+    if on is None:
+        x1, y1, x2, y2 = origin.box or (0.0, 0.0, 0.0, 0.0)
+        on = (x1 + x2) / 2, (y1 + y2) / 2
+    return int(on[0]), int(on[1])
 
 
 def _window(image: Mask, full: FullMask) -> Mask:
