@@ -84,3 +84,7 @@ def test_no_region_and_one_region_have_no_relations() -> None:
 def test_relations_in_words() -> None:
     lines = relation_lines(nv.relate_regions([block(0, 0, 9, 9), block(2, 2, 5, 5), block(9, 0, 18, 9)], SIZE, SIZE))
     assert lines == ["D1 contains D2", "D1 overlaps and is left of D3", "D2 is near and is left of D3"]
+
+
+def test_all_pairs_that_touch_are_listed() -> None:
+    assert len(kinds(*[block(2 * x, 0, 2 * x + 30, 30) for x in range(9)])) == 9 * 8 // 2
