@@ -195,7 +195,7 @@ def test_a_local_file_is_read_and_a_missing_model_is_an_error(tmp_path: Path, mo
     again = nv.SaliencyPrompter(VIT, "vit.pth", image_size=64)
     assert again.fingerprint == first.fingerprint
     assert np.array_equal(again.saliency(scene()), first.saliency(scene()))
-    with pytest.raises(MissingPathError, match="dinov2_vits14: .* weights download dinov2_vits14"):
+    with pytest.raises(MissingPathError, match=r"dinov2_vits14: .* weights download dinov2_vits14"):
         nv.SaliencyPrompter("dinov2_vits14")
     with pytest.raises(MissingPathError, match=r"gone\.pth"):
         nv.SaliencyPrompter("dinov2_vits14", "gone.pth")
