@@ -48,6 +48,7 @@ class _Region(msgspec.Struct):
     name: str | None = None
     label: str | None = None
     score: float | None = None
+    predicted_iou: float | None = None
     shown: bool = True
 
     def __post_init__(self) -> None:
@@ -55,9 +56,19 @@ class _Region(msgspec.Struct):
         if not (0 <= x1 <= x2 and 0 <= y1 <= y2):
             msg = "a 'bbox' with 0 <= x1 <= x2 and 0 <= y1 <= y2 (inclusive corners)"
             raise ValueError(msg)
-        if not math.isfinite(self.score or 0.0):
-            msg = "a 'score' that is a finite number"
+        if not math.isfinite(self.sure or 0.0):
+            msg = "a 'score' or 'predicted_iou' that is a finite number"
             raise ValueError(msg)
+
+    @property
+    def title(self) -> str:
+        """The class: a name of the gallery or ``unknown``, the label of a prompt, or ``region``."""
+        return self.name or self.label or REGION
+
+    @property
+    def sure(self) -> float | None:
+        """The score of the name or, of a region without one, of its mask."""
+        return self.predicted_iou if self.score is None else self.score
 
     def is_chosen(self, regions: Regions) -> bool:
         return regions == "all" or (self.shown and self.name != UNKNOWN)
@@ -104,7 +115,7 @@ def read_run(folder: Path, regions: Regions = "shown", images: Path | None = Non
     objects = 0
     for record in read_json_lines(log, _Scene):
         chosen = [one for one in record.regions if one.is_chosen(regions)]
-        labels.update(one.name or REGION for one in chosen)
+        labels.update(one.title for one in chosen)
         names.append(record.scene)
         objects += len(chosen)
 
@@ -121,7 +132,7 @@ def read_run(folder: Path, regions: Regions = "shown", images: Path | None = Non
     run = read_json(folder / _RUN, _Run) if (folder / _RUN).is_file() else _Run()
     if run.state != "done":
         _LOG.warning("%s: the run has not finished; its first %d scenes are exported", folder, len(names))
-    recorded = run.identity.get("scenes")
+    recorded = run.identity.get("scenes") or run.identity.get("images")
     if images is None and isinstance(recorded, str) and Path(recorded).is_dir():
         images = Path(recorded)
     described = bool(descriptions.starts)
@@ -138,9 +149,9 @@ def _object(log: Path, scene: _Scene, region: _Region, description: str) -> Coco
         raise FormatError(log, expected, f"one of {region.mask.get('size')}" if rle else "an empty one")
     facts = {"label": region.label, "shown": region.shown, "description": description or None}
     extra: dict[str, Any] = {"attributes": {key: value for key, value in facts.items() if value is not None}}
-    if region.score is not None:
-        extra["score"] = region.score
-    return CocoObject(region.name or REGION, region.bbox, rle, area_of_counts(rle["counts"].encode()), extra)
+    if region.sure is not None:
+        extra["score"] = region.sure
+    return CocoObject(region.title, region.bbox, rle, area_of_counts(rle["counts"].encode()), extra)
 
 
 class _Descriptions:

@@ -233,9 +233,12 @@ def test_named_and_drawn_regions_or_all_are_exported(tmp_path: Path) -> None:
     assert [label for label, _ in read_back(export_scenes(run, "coco", tmp_path / "1").parent)["a.png"]] == ["Mira"]
     every = read_back(export_scenes(run, "coco", tmp_path / "2", regions="all").parent)["a.png"]
     assert [label for label, _ in every] == ["Mira", "unknown", "Mira"]
-    segmented = write_run(tmp_path / "segmented", {"a.png": [region(first, None), region(third, None)]})
-    found = read_back(export_scenes(segmented, "cvat", tmp_path / "3").parent)["a.png"]
-    assert [label for label, _ in found] == ["region", "region"]
+    rows = [{**region(first, None), "predicted_iou": 0.5}, {**region(third, None), "label": "hat"}]
+    segmented = write_run(tmp_path / "segmented", {"a.png": rows})
+    (segmented / "run.json").write_text(json.dumps({"identity": {"images": str(tmp_path / "stills")}}))
+    out = export_scenes(segmented, "coco", tmp_path / "3").parent
+    assert [label for label, _ in read_back(out)["a.png"]] == ["region", "hat"]
+    assert [one.get("score") for one in json.loads((out / "coco.json").read_text())["annotations"]] == [0.5, None]
 
 
 def test_pairs_are_crops_with_texts_that_trainers_read(tmp_path: Path) -> None:
@@ -288,7 +291,7 @@ def test_pairs_without_texts_or_images_say_what_is_missing(tmp_path: Path) -> No
         ({"scene": "/x.png"}, "a 'scene' that is a path inside"),
         ({"width": 20}, "boxes inside an image of 'width' and 'height'"),
         ({"width": 40}, "masks of 23x40 pixels for scene 'a.png'"),
-        ({"regions": [{**region(odd_masks()[0]), "score": float("nan")}]}, "a 'score' that is a finite number"),
+        ({"regions": [{**region(odd_masks()[0]), "score": float("nan")}]}, "a 'score' or 'predicted_iou' that is"),
         ({"regions": [{**region(odd_masks()[0]), "bbox": [5, 0, 1, 1]}]}, "inclusive corners"),
         (
             {"regions": [{**region(odd_masks()[0]), "mask": {"size": [23, 37], "counts": "0"}}]},
