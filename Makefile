@@ -14,7 +14,7 @@ PRETRAIN ?=  # further options of fit, to try `make weights` with few steps
 SAM ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench lint types weights wheel lock clean
+.PHONY: help install demo test bench real lint types weights wheel lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,10 @@ test: $(STAMP)  ## run the tests
 bench: $(STAMP)  ## time this project against its libraries (about an hour; ONLY=T1,T6, QUICK=1)
 	@PYTHONPATH=tests OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m benchmarks \
 		$(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
+
+real: $(STAMP)  ## measure on real images: REAL=DIR of data sets; ONLY=gallery,fit,series; OUT=FILE for the figures as JSON
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} PYTHONPATH=tests $(BIN)/python -m benchmarks.real --data "$(REAL)" \
+		$(if $(ONLY),--only $(ONLY)) $(if $(OUT),--out $(OUT))
 
 lint: $(STAMP)  ## run ruff: rules and format
 	@$(BIN)/ruff check .

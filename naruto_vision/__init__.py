@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
     from naruto_vision.data.box_data import BoxDataModule as BoxDataModule
     from naruto_vision.data.caption_data import CaptionDataModule as CaptionDataModule
     from naruto_vision.data.class_data import ClassDataModule as ClassDataModule
+    from naruto_vision.data.exporting import export_scenes as export_scenes
     from naruto_vision.data.gallery_data import GalleryDataModule as GalleryDataModule
     from naruto_vision.data.ground_truth import read_gt as read_gt
     from naruto_vision.data.ground_truth import read_prediction_folder as read_prediction_folder
@@ -68,6 +69,12 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
     from naruto_vision.modules.weight_choice import ChooseWeights as ChooseWeights
     from naruto_vision.modules.wise_ft import WiseSweep as WiseSweep
     from naruto_vision.modules.zero_shot import ZeroShotRetention as ZeroShotRetention
+    from naruto_vision.prompting.contours import ContourPrompter as ContourPrompter
+    from naruto_vision.prompting.saliency import SaliencyMode as SaliencyMode
+    from naruto_vision.prompting.saliency import SaliencyPrompter as SaliencyPrompter
+    from naruto_vision.prompting.session import PromptSession as PromptSession
+    from naruto_vision.prompting.sweep import SweepConfig as SweepConfig
+    from naruto_vision.prompting.sweep import SweepSegmenter as SweepSegmenter
     from naruto_vision.recognition.analyzer import SceneAnalyzer as SceneAnalyzer
     from naruto_vision.recognition.lookup import look_up as look_up
     from naruto_vision.recognition.lookup import measure_threshold as measure_threshold
@@ -84,8 +91,10 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
     from naruto_vision.segmentation.detector import BoxModel as BoxModel
     from naruto_vision.segmentation.detector import DetectorPrompter as DetectorPrompter
     from naruto_vision.segmentation.generator import Segmenter as Segmenter
+    from naruto_vision.segmentation.opening import open_promptable_model as open_promptable_model
     from naruto_vision.segmentation.prompts import GridPrompter as GridPrompter
     from naruto_vision.segmentation.sam import SamModel as SamModel
+    from naruto_vision.segmentation.sam2 import Sam2Model as Sam2Model
     from naruto_vision.viz.overlay import OverlayConfig as OverlayConfig
 
 _HOMES = {
@@ -103,6 +112,7 @@ _HOMES = {
     "data.box_data": "BoxDataModule",
     "data.caption_data": "CaptionDataModule",
     "data.class_data": "ClassDataModule",
+    "data.exporting": "export_scenes",
     "data.gallery_data": "GalleryDataModule",
     "data.ground_truth": "read_gt read_prediction_folder",
     "data.masks": "CocoMasks MaskData SyntheticMasks",
@@ -127,6 +137,10 @@ _HOMES = {
     "modules.region_tuner": "RegionTuner",
     "modules.sam_tuner": "SegmenterTuner",
     "modules.scene_retriever": "SceneRetriever",
+    "prompting.contours": "ContourPrompter",
+    "prompting.saliency": "SaliencyMode SaliencyPrompter",
+    "prompting.session": "PromptSession",
+    "prompting.sweep": "SweepConfig SweepSegmenter",
     "recognition.analyzer": "SceneAnalyzer",
     "recognition.lookup": "look_up measure_threshold",
     "recognition.merging": "MergeConfig",
@@ -135,8 +149,10 @@ _HOMES = {
     "segmentation.crops": "CropConfig",
     "segmentation.detector": "BoxDetector BoxModel DetectorPrompter",
     "segmentation.generator": "Segmenter",
+    "segmentation.opening": "open_promptable_model",
     "segmentation.prompts": "GridPrompter",
     "segmentation.sam": "SamModel",
+    "segmentation.sam2": "Sam2Model",
     "viz.overlay": "OverlayConfig",
 }
 _HOME = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names.split()}

@@ -15,6 +15,8 @@ Mask: TypeAlias = NDArray[np.bool_]
 MAX_PIXELS = 50_000_000
 """Pixels of the largest image or mask that is read."""
 
+_MAX_OUTLINE = 4_000_000  # pixels
+
 
 def xyxy_from_mask(mask: Mask) -> Box | None:
     """Find the tight box of a mask (H, W) in its own pixels; None if it is empty."""
@@ -119,6 +121,31 @@ def mask_from_rle(record: Mapping[str, Any]) -> Mask:
     height, width, runs = _checked_runs(record)
     columns = np.repeat((np.arange(len(runs)) % 2).astype(np.uint8), runs).reshape(width, height)
     return cv2.transpose(columns).view(np.bool_) if columns.size else np.zeros((height, width), np.bool_)
+
+
+def rle_from_polygons(polygons: object, height: int, width: int) -> dict[str, Any]:
+    """Return the run lengths of all pixels whose centre is in one of the polygons ``[[x, y, …], …]``, as COCO does.
+
+    x and y are in edges of pixels. A ValueError says why a value that a file has is no list of polygons.
+    """
+    from pycocotools import mask as coco
+
+    try:
+        corners = [np.asarray(one, dtype=np.float64).reshape(-1, 2) for one in polygons]  # type: ignore[attr-defined]  # or a TypeError
+    except (TypeError, ValueError):
+        corners = []
+    if not corners or min(map(len, corners)) < 3 or not all(np.isfinite(one).all() for one in corners):
+        msg = f"polygons: expected lists of three or more points x, y, found {str(polygons)[:40]}"
+        raise ValueError(msg)
+    around = sum(float(np.abs(np.diff(one, axis=0, append=one[:1])).max(axis=1).sum()) for one in corners)
+    if around > _MAX_OUTLINE or not 0 < height * width <= MAX_PIXELS:  # pycocotools takes memory for the whole outline
+        msg = (
+            f"polygons: expected an image of up to {MAX_PIXELS} pixels and outlines of at most {_MAX_OUTLINE}, found "
+            f"{height}x{width} and {around:.0f}"
+        )
+        raise ValueError(msg)
+    runs = coco.merge(coco.frPyObjects([one.ravel().tolist() for one in corners], height, width))
+    return {"size": [height, width], "counts": runs["counts"].decode("ascii")}
 
 
 def canonical_rle(record: Mapping[str, Any]) -> dict[str, Any] | None:

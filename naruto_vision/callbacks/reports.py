@@ -69,8 +69,9 @@ def confusion_figure(confusion: Tensor, classes: tuple[str, ...]) -> Figure:
 class TuningFiles(Callback):
     """Write ``metrics.json``, ``classes.json``, the confusion matrix, the accuracy of each class, and three plots.
 
-    All describe the weights in the bundle: the confusion matrix is that of the best validation, not of the last. They
-    are written when the run ends or is stopped; a resumed run continues its history.
+    All describe the weights in the bundle: the confusion matrix is that of the best validation, not of the last, or of
+    the weights that ``ChooseWeights`` kept instead. They are written when the run ends or is stopped; a resumed run
+    continues its history.
 
     Args:
         out: Output folder.
@@ -116,8 +117,13 @@ class TuningFiles(Callback):
                 row[name.removeprefix("valid/")] = float(value)
         self.epochs.append(row)
 
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write everything, unless the run is a trial."""
+    @override
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Write everything at the end of a fit, after the weights were chosen, unless the run is a trial."""
+        if stage == "fit":
+            self._finish(trainer, pl_module)
+
+    def _finish(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if isinstance(pl_module, ContrastiveTuner) and trainer.is_global_zero and not pl_module.export.withheld:
             self._write(pl_module)
             kept = _describe(pl_module.export)
@@ -131,7 +137,7 @@ class TuningFiles(Callback):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Write the files of a run that is stopped after its first validation, and log how to resume it."""
         if self.epochs:
-            self.on_fit_end(trainer, pl_module)
+            self._finish(trainer, pl_module)
         last = getattr(trainer.checkpoint_callback, "last_model_path", "")
         stopped = not isinstance(exception, Exception)  # Ctrl-C or a signal, not an error
         if stopped and last and trainer.is_global_zero:
@@ -149,9 +155,12 @@ class TuningFiles(Callback):
         self._losses = [torch.tensor(loss) for loss in state_dict["losses"]]
 
     def _write(self, module: ContrastiveTuner) -> None:
-        best, epoch, classes = module.export.best, module.export.epoch, module.classes
-        named = {"epoch": epoch + 1, **best.named} if epoch >= 0 else None
-        write_json(self.out / "metrics.json", {"best": named, "bundle": module.bundle_dir, "epochs": self.epochs})
+        best, epoch, classes, kept = module.export.best, module.export.epoch, module.classes, module.export.kept
+        document: dict[str, Any] = {"best": {"epoch": epoch + 1, **best.named} if epoch >= 0 else None}
+        if kept != 1.0:
+            best = module.export.figures
+            document["kept"] = {"alpha": kept, **best.named}
+        write_json(self.out / "metrics.json", {**document, "bundle": module.bundle_dir, "epochs": self.epochs})
         if classes:
             write_json(self.out / "classes.json", list(classes))
         if best.confusion is not None:
@@ -175,6 +184,9 @@ def _describe(export: ExportBundle) -> str:
     if export.epoch < 0:
         return "the weights of the last step, because no validation chose any"
     kept, confusion = f"the weights of epoch {export.epoch + 1}", export.best.confusion
+    if export.kept != 1.0:
+        kept = f"{export.kept:g} of {kept} and {1 - export.kept:g} of the untuned ones"
+        confusion = export.figures.confusion
     if confusion is None:
         return f"{kept}, the best by validation"
     return f"{kept}, which classify {int(confusion.trace())} of {int(confusion.sum())} validation images correctly"

@@ -20,6 +20,8 @@ from naruto_vision.metrics.report import report_table
 from naruto_vision.modules.gathering import gather_lists
 from naruto_vision.modules.scene_retriever import SceneRetriever
 from naruto_vision.modules.trial import withheld
+from naruto_vision.prompting.monitor import Monitor
+from naruto_vision.prompting.writer import read_results
 from naruto_vision.recognition.writer import (
     LOG,
     PAGE,
@@ -146,6 +148,12 @@ class SceneWriterCallback(BasePredictionWriter):
                 "passed_over": self._listing.as_json(),
             }
             self.run = self._writer.finish(bad, facts)
+            monitor, scenes = Monitor(), set(self._scenes)
+            for record, times in read_results(self.out):
+                if record["scene"] in scenes:
+                    monitor.add(record, times)
+            self.run |= {"monitor": monitor.summary(), "alerts": monitor.alerts()}
+            write_json(self.out / RUN, self.run)
             for line in [*self._listing.sentences(), *_summary(self.out, self.run, self._truth, whole=self._whole)]:
                 _LOG.info("%s", line)
         trainer.strategy.barrier("scene files")

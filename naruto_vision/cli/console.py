@@ -124,9 +124,12 @@ def make_table(columns: Iterable[str], rows: Iterable[Iterable[object]], title: 
     from rich.text import Text
 
     title_text = Text(printable(title)) if title else None
-    table = Table(*(escape(printable(column)) for column in columns), title=title_text, title_justify="left")
+    table = Table(
+        *(escape(printable(column, one_line=True)) for column in columns), title=title_text, title_justify="left"
+    )
     for row in rows:
-        table.add_row(*(Text(printable(str(cell))) for cell in row))  # neither markup nor emoji codes
+        cells = (printable(str(cell), one_line=not number) for number, cell in enumerate(row))  # the first is a name
+        table.add_row(*map(Text, cells))  # neither markup nor emoji codes
     return table
 
 

@@ -1,4 +1,4 @@
-"""``naruto-vision data prepare|audit|split|shard|convert``, and the options of every command that reads class data."""
+"""``naruto-vision data prepare|audit|split|shard``, and the options of every command that reads class data."""
 
 import argparse
 from collections.abc import Iterator, Mapping
@@ -19,6 +19,7 @@ from naruto_vision.cli.console import (
 from naruto_vision.cli.gallery import add_encoder_options
 from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.io.locks import folder_lock
+from naruto_vision.io.text import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -164,7 +165,7 @@ def prepare(arguments: argparse.Namespace) -> int:
     with folder_lock(arguments.out, "--out"):
         write_manifests(arguments.out, tables, base, classes, note)
     show(_counts_table(tables), *_renamed(rules, tables), *_remarks(tables))
-    show(f"{len(classes)} classes: {', '.join(classes)}")
+    show(printable(f"{len(classes)} classes: {', '.join(classes)}", one_line=True))
     show(_where(arguments.out, base))
     return 0
 
@@ -470,29 +471,9 @@ def shard(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _convert_options(parser: argparse.ArgumentParser) -> None:
-    text = "boxes of one split: a COCO, Label Studio or CSV file, gt.json, or a folder of images with their annotations"
-    parser.add_argument("source", type=Path, metavar="SRC", help=text)
-    text = "format to write; only COCO keeps masks"
-    parser.add_argument("--to", choices=("coco", "yolo", "voc", "gt"), required=True, help=text)
-    text = "output folder: coco.json, data.yaml and labels/, Annotations/, or gt.json; images are not copied"
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=text)
-
-
-def convert(arguments: argparse.Namespace) -> int:
-    """Read box annotations and write them in another format."""
-    from naruto_vision.data.box_writers import read_annotated, write_annotated
-
-    images, classes = read_annotated(arguments.source)
-    target = write_annotated(arguments.out, arguments.to, images, classes)
-    show(f"{sum(len(image.boxes) for image in images)} boxes of {len(images)} images are in {target}")
-    return 0
-
-
 COMMANDS = {
     "data prepare": (_prepare_options, prepare),
     "data audit": (_audit_options, audit),
     "data split": (_split_options, split),
     "data shard": (_shard_options, shard),
-    "data convert": (_convert_options, convert),
 }

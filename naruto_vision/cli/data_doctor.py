@@ -12,14 +12,11 @@ from naruto_vision.cli.trainer_args import REGIONS, SCENES_CONFIG, find_config, 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from naruto_vision.metrics.stats import Rate
     from naruto_vision.records import LabelledBox, Region
     from naruto_vision.segmentation.generator import Segmenter
 
 _MATCH = 0.5  # least IoU
 _HELD, _WHOLE = 0.9, 0.6  # of the box that is inside; of the image, more than which holds anything
-_FOUND = 0.8  # of the labelled boxes: enough to name a scene
-_EMPTY = 0.1  # of the scenes
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +50,8 @@ def _images(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str], l
     from naruto_vision.data.class_data import ClassDataModule
     from naruto_vision.encoders.ensemble import TUNED, ClipEnsemble
     from naruto_vision.encoders.opening import open_encoder
-    from naruto_vision.modules.head_test import HeadTest, advise
+    from naruto_vision.modules.advice import advise
+    from naruto_vision.modules.head_test import HeadTest
 
     encoder = open_encoder(arguments.encoder, arguments.weights) if arguments.encoder else ClipEnsemble().eval()
     test = HeadTest(ClassDataModule(arguments.root))
@@ -91,6 +89,7 @@ def _scenes(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, str]:
             boxes += len(truth)
             found += sum(_is_found(box, own, item.image.shape[0] * item.image.shape[1]) for box in truth)
     from naruto_vision.metrics.stats import Rate
+    from naruto_vision.modules.advice import advise_scenes
 
     empty, rate = Rate(regions.count(0), len(regions)), Rate(found, boxes)
     line = f"scenes: {sum(regions)} regions in {len(regions)} scenes, {empty.count} of them without any"
@@ -98,7 +97,7 @@ def _scenes(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, str]:
         low, high = rate.interval or (0.0, 1.0)
         line += f"; {found} of {boxes} labelled boxes [{low:.2f}, {high:.2f}] are matched or held by a region"
     document = {"scenes": len(regions), "regions": sum(regions), "without": empty.as_json(), "found": rate.as_json()}
-    return document, line, _judge(empty, rate, arguments.scenes)
+    return document, line, advise_scenes(empty, rate, arguments.scenes)
 
 
 def _segmenter() -> "Segmenter":
@@ -125,29 +124,6 @@ def _is_found(box: "LabelledBox", regions: "Sequence[Region]", pixels: int) -> b
         return True
     least, most = _HELD * area_xyxy(box.box), _WHOLE * pixels
     return any(shared_pixels(box.box, one.box) >= least and area_xyxy(one.box) <= most for one in regions)
-
-
-def _judge(empty: "Rate", found: "Rate", folder: str) -> str:
-    """Say in one line whether the segmenter fits the scenes, how sure that is, and two remedies; "" if it does."""
-    learn = f"`naruto-vision fit --config regions.yaml --data.root {folder}`"
-    official = (
-        "SAM's official weights (`naruto-vision weights download sam_vit_b`, then `predict --config scenes-vitb.yaml`)"
-    )
-    low, high = found.interval or (0.0, 1.0)
-    if found.total:
-        if found.count >= _FOUND * found.total:
-            return ""
-        sure = "certain" if high < _FOUND else f"not certain with {found.total} boxes"
-        what = f"the segmenter does not fit these scenes: {found.total - found.count} of {found.total} labelled boxes"
-        return (
-            f"{what} have no region [{1 - high:.2f}, {1 - low:.2f}]; {sure}; try learning them ({learn}), or {official}"
-        )
-    if empty.count <= _EMPTY * empty.total:
-        return ""
-    low, _ = empty.interval or (0.0, 1.0)
-    sure = "certain" if low > _EMPTY else f"not certain with {empty.total} scenes"
-    what = f"the segmenter does not fit these scenes: {empty.count} of {empty.total} have no region; {sure}"
-    return f"{what}; try boxes of about 50 scenes and {learn}, or {official}"
 
 
 COMMANDS = {"doctor data": (_options, doctor_data)}

@@ -34,7 +34,7 @@ _COUNTS = "NAME=RIGHT/MATCHED/SEEN/ALL"
 
 def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    text = "ground truth: gt.json, a COCO, Label Studio or CSV file of boxes, or a folder of images with annotations"
+    text = "ground truth: gt.json, a COCO, CVAT, Label Studio or CSV file, or a folder of images with annotations"
     add("--gt", type=Path, required=True, metavar="PATH", help=text)
     text = "predictions: the --out folder of `predict`, or a folder with one JSON file per scene"
     add("--preds-dir", type=Path, required=True, metavar="DIR", help=text)

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from naruto_vision.cli.console import add_json_option, check_empty, count, progress, show, show_json, warn
-from naruto_vision.cli.trainer_args import GALLERY
+from naruto_vision.cli.trainer_args import GALLERY, REGIONS, learnt_segmenter
 from naruto_vision.errors import FingerprintError, InputError, MissingPathError
 from naruto_vision.io.names import label_name
+from naruto_vision.io.text import printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -184,7 +185,7 @@ def _listed(folder: Path, listing: "Listing", *, rows: bool) -> list[str]:
         f"encoder {listing.fingerprint[:12]}"
     ]
     width = max(map(len, listing.labels), default=0)
-    lines += [f"  {label:<{width}}  {number:>6}" for label, number in listing.labels.items()]
+    lines += [f"  {printable(label, one_line=True):<{width}}  {number:>6}" for label, number in listing.labels.items()]
     parameter = "efSearch" if index.get("kind") == "hnsw" else "nprobe"
     budgets = [
         f"{parameter} {budget.width} for {kind} queries (recall@10 {budget.recall:.3f} of {budget.queries})"
@@ -242,16 +243,19 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def _add(arguments: argparse.Namespace) -> int:
     from naruto_vision.gallery.gallery import Gallery
+    from naruto_vision.io.images import split_crop
     from naruto_vision.io.quarantine import Quarantine
 
     wanted = _wanted(arguments)
     gallery = Gallery.open(arguments.gallery, index="exact")
     root = str(gallery.note.get("root", ""))
     rows = [(file, _row(file, label, root)) for file, label in wanted]
+    by_region = (gallery.note.get("enrol") or {}).get("by", "image") != "image"
     known: dict[str, dict[str, int]] = {}  # path → label → position of the entry
     for position, own in enumerate(gallery.rows):
-        if own.aug == "none" or own.label not in known.get(own.path, {}):
-            known.setdefault(own.path, {})[own.label] = position
+        path = split_crop(own.path)[0] if by_region else own.path
+        if own.aug == "none" or own.label not in known.get(path, {}):
+            known.setdefault(path, {})[own.label] = position
     fresh = [(file, row) for file, row in rows if row.path not in known]
     quarantine = Quarantine("images to add")
     differing = [
@@ -265,18 +269,43 @@ def _add(arguments: argparse.Namespace) -> int:
     if fresh or newer:
         encoder = gallery_encoder(arguments, gallery.note, gallery.fingerprint)
         differing += _changed(encoder, gallery, newer, arguments.gallery)
+    beside = 0
     if fresh:
-        after = _embed_and_publish(arguments, gallery, encoder, fresh, quarantine)
+        rows = _with_regions(gallery, fresh, arguments.gallery) if by_region else fresh
+        beside = len(rows) - len(fresh)
+        after = _embed_and_publish(arguments, gallery, encoder, rows, quarantine)
         for bad in quarantine.rows:
             warn(f"left out: {bad.reason}")
         quarantine.check(1.0)
         _show_edit(arguments.gallery, after)
-    show(
-        f"{len(wanted)} images seen = {quarantine.ok} added + {len(wanted) - len(fresh)} already in the gallery + "
-        f"{quarantine.quarantined} unreadable"
-    )
+    counts = f"{quarantine.ok - beside} added + {len(wanted) - len(fresh)} already in the gallery"
+    show(f"{len(wanted)} images seen = {counts} + {quarantine.quarantined} unreadable")
     show(*differing)
     return EXIT_DIFFERS if differing else 0
+
+
+def _with_regions(
+    gallery: "Gallery", fresh: "Sequence[tuple[Path, GalleryRow]]", folder: Path
+) -> "list[tuple[Path, GalleryRow]]":
+    """Replace images by the crop of their one region, or add it, as the gallery was enrolled."""
+    from naruto_vision.cli.trainer import parse_class
+    from naruto_vision.io.images import crop_path, image_or_none
+    from naruto_vision.recognition.enrolment import only_crop
+    from naruto_vision.segmentation.generator import Segmenter
+
+    noted, section = gallery.note["enrol"], learnt_segmenter(REGIONS)
+    segmenter = None if section is None else parse_class(Segmenter, section, Path(REGIONS))
+    if segmenter is None or segmenter.fingerprint != noted.get("detector"):
+        warn(f"images are added whole: {folder} was enrolled by regions of a detector that is not in {REGIONS}")
+        return list(fresh)
+    rows = []
+    for file, row in fresh:
+        image = image_or_none(file)
+        box = None if image is None else only_crop(segmenter, image)[0]
+        rows += [(file, row)] if box is None or noted["by"] == "both" else []
+        if box is not None:
+            rows.append((Path(crop_path(str(file), box)), dataclasses.replace(row, path=crop_path(row.path, box))))
+    return rows
 
 
 def _is_newer(file: Path, gallery: Path) -> bool:
@@ -289,10 +318,13 @@ def _is_newer(file: Path, gallery: Path) -> bool:
 
 def _changed(encoder: "Encoder", gallery: "Gallery", newer: Mapping[Path, int], folder: Path) -> Iterator[str]:
     """Embed newer files of entries again, and report those whose vector is another one."""
+    from naruto_vision.io.images import crop_path, split_crop
     from naruto_vision.io.quarantine import Quarantine
 
     files, mirror = list(newer), bool(gallery.note.get("mirror", True))
-    for vectors, indices in embed_files(encoder, files, Quarantine(), mirror=mirror):
+    boxes = (split_crop(gallery.rows[position].path)[1] for position in newer.values())
+    crops = [file if box is None else crop_path(str(file), box) for file, box in zip(files, boxes, strict=True)]
+    for vectors, indices in embed_files(encoder, crops, Quarantine(), mirror=mirror):
         for vector, index in zip(vectors, indices, strict=True):
             row = gallery.rows[newer[files[index]]]
             if row.aug == "none" and abs(vector - gallery.vectors[newer[files[index]]]).max() > _ROUNDING:

@@ -57,7 +57,7 @@ COMMANDS = {
     "data audit": ("find duplicates and near-duplicates across the splits of a data set", "data"),
     "data split": ("split labelled images so that near-duplicates share a split", "data"),
     "data shard": ("resize images once and pack them into shards, for large data sets", "data"),
-    "data convert": ("convert boxes of scenes between COCO, YOLO, Pascal VOC, Label Studio and gt.json", "data"),
+    "export": ("write a run or labelled scenes for other tools: COCO, YOLO, VOC, CVAT, Label Studio, pairs", "export"),
     "evaluate": ("evaluate predicted scenes against their ground truth, one run or several", "evaluate"),
     "evaluate counts": ("compute rates, confidence intervals and comparisons from counts alone", "evaluate"),
     "gallery import": ("convert an index folder of the reference system to a gallery", "gallery"),
@@ -69,6 +69,10 @@ COMMANDS = {
     "gallery log": ("show the changes to a gallery, generation by generation", "gallery"),
     "gallery rollback": ("restore an earlier generation of a gallery", "gallery"),
     "gallery reindex": ("rebuild the index of a gallery: flat, HNSW or IVF", "gallery"),
+    "segment": ("segment objects in images by boxes and points", "segment"),
+    "segment grid": ("segment everything in images, from a grid of points", "segment"),
+    "segment sweep": ("segment everything, point after point: contours, then a grid", "segment_sweep"),
+    "segment saliency": ("segment the salient objects of images, without prompts", "segment_saliency"),
     "describe": ("describe the regions of a run, or whole images, in words", "describe"),
     "search": ("search a gallery by image or text: the character and the nearest entries", "search"),
     "bench index": ("compare the speed and the recall of NumPy search and FAISS indexes", "bench"),
@@ -97,7 +101,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "data split": ("data split data --out parted --valid 0.15 --test 0.15 --seed 42",),
     "data shard": ("data shard data --out shards --size 256",),
-    "data convert": ("data convert data/scenes/test --to coco --out converted",),
+    "export": (
+        "export runs/scenes --to label-studio --out for_label_studio",
+        "export runs/scenes --to yolo-seg --regions all --out yolo",
+        "export corrected/tasks.json --to coco --out truth",
+    ),
     "evaluate": (
         "evaluate --gt data/scenes/test/gt.json --preds-dir runs/scenes",
         "evaluate --gt gt.json --preds-dir runs/scenes --use-overlay --sheet worst.png",
@@ -113,10 +121,25 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "gallery log": ("gallery log runs/gallery",),
     "gallery rollback": ("gallery rollback runs/gallery --to 3",),
     "gallery reindex": ("gallery reindex runs/gallery --index hnsw",),
+    "segment": (
+        "segment scene.jpg --box 40,30,210,300",
+        "segment scene.jpg --point 120,90,1 --point 200,80,0 --mask 1",
+        "segment scenes --prompts prompts.json --gallery runs/gallery",
+    ),
+    "segment grid": ("segment grid scenes --out runs/grid", "segment grid scene.jpg --weights sam_vit_b"),
+    "segment sweep": (
+        "segment sweep scenes --out runs/sweep",
+        "segment sweep scene.jpg --mode subtract --order iou --orders 5",
+    ),
     "describe": (
         "describe runs/scenes",
         "describe runs/scenes --describer endpoint --url http://localhost:11434/v1 --model llava",
         "describe runs/scenes --describer transformers --model models/blip --out runs/blip",
+    ),
+    "segment saliency": (
+        "segment saliency scenes --out runs/salient",
+        "segment saliency scenes --preset many-small --min-area 200",
+        "segment saliency scene.jpg --dino-model dinov2_vits14 --weights sam_vit_b",
     ),
     "search": (
         "search --image who.png --sheet sheet.png",
@@ -136,10 +159,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
 
 _SECTIONS = {
     "getting started:": ("demo", "doctor", "completion", "weights"),
-    "data:": ("draw", "data"),
+    "data:": ("draw", "data", "export"),
     "train and predict:": (*TRAINER_COMMANDS, "configs"),
     "galleries:": ("gallery", "search"),
-    "regions:": ("describe",),
+    "regions:": ("segment", "describe"),
     "evaluate and time:": ("evaluate", "bench"),
 }
 """Section of the overview → the first names of its commands; commands of no section come last, under "more:"."""
@@ -308,7 +331,7 @@ def _termination_unwinds() -> Iterator[Callable[[], bool]]:
 
 class _Lines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
+        return printable(super().format(record), one_line=record.exc_info is None)
 
 
 @contextmanager

@@ -27,6 +27,8 @@ def next_step(model: object, data: object) -> tuple[str, ...]:
         return ()
     bundle, gallery = str(getattr(model, "bundle_dir", TUNED)), str(getattr(model, "gallery", GALLERY))
     command, what = _NEXT[kind]
+    if getattr(getattr(model, "export", None), "kept", 1.0) == 0.0:
+        what = what.replace("tuned encoder", "untuned weights, which were kept")
     filled = command.format(
         bundle=shlex.quote(bundle),
         root=_option("--data.root", getattr(data, "root", None), "data"),

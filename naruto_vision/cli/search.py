@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 
 def _search_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
+    add("images", nargs="*", metavar="IMAGE", help="query images, or folders of them")
     add("--gallery", type=Path, default=Path(GALLERY), metavar="DIR", help="gallery folder")
-    add("--image", nargs="+", default=[], metavar="FILE", help="query images, or folders of them")
+    add("--image", nargs="+", default=[], metavar="FILE", help="the same as IMAGE")
     add("--text", nargs="+", default=[], metavar="TEXT", help="query texts, for encoders with a text tower")
     add("-k", type=count, default=5, metavar="K", help="neighbours shown per query")
     add("--decision", choices=DECISIONS, default="auto", help="how an image is named (default: as the gallery records)")
@@ -54,8 +55,9 @@ def _search_options(parser: argparse.ArgumentParser) -> None:
 
 def search(arguments: argparse.Namespace) -> int:
     """Search, then print tables or JSON and write the sheet."""
+    arguments.image = [*arguments.images, *arguments.image]
     if not arguments.image and not arguments.text:
-        msg = "search: no query; give --image FILE or --text TEXT"
+        msg = "search: no query; give image files or --text TEXT"
         raise InputError(msg)
     check_gallery(str(arguments.gallery))  # before the slow imports
     from naruto_vision.gallery.gallery import Gallery

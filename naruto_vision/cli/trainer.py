@@ -18,7 +18,7 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader, set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.trainer.states import TrainerStatus
 from typing_extensions import override
@@ -113,6 +113,18 @@ class SaveConfig(SaveConfigCallback):
         check_callback_states(trainer.ckpt_path or "checkpoint", checkpoint.get("callbacks"))
 
 
+class _ProgressBar(RichProgressBar):
+    """Lightning's progress bar, without the number of the logger's folder."""
+
+    @override
+    def get_metrics(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        items = super().get_metrics(trainer, pl_module)
+        items.pop("v_num", None)
+        return items
+
+
 class NarutoCLI(LightningCLI):
     """Model, data and Trainer of one command, from its config and options."""
 
@@ -165,6 +177,8 @@ class NarutoCLI(LightningCLI):
             trainer.precision = _fastest_precision(trainer.accelerator, trainer.precision)
         _check_machine(trainer.precision, trainer.accelerator)
         _leave_out_callbacks(trainer)
+        own_bar = any("ProgressBar" in each.class_path for each in _callbacks(trainer))
+        self.trainer_defaults = {} if trainer.enable_progress_bar is False or own_bar else {"callbacks": _ProgressBar()}
         if self.config.out is not None:
             _set_in_callbacks(trainer, "out", self.config.out, "writes results")
         if self.config.fail_fast:
@@ -258,10 +272,14 @@ def _leave_out_callbacks(trainer: Namespace) -> None:
         trainer.callbacks = [each for each in trainer.callbacks if each.class_path.rpartition(".")[2] not in left_out]
 
 
+def _callbacks(trainer: Namespace) -> list[Namespace]:
+    listed = trainer.callbacks if isinstance(trainer.callbacks, list) else [trainer.callbacks]
+    return [callback for callback in listed if callback is not None]
+
+
 def _callbacks_with(name: str, trainer: Namespace) -> list[Namespace]:
     """Return the configured callbacks that have an argument of this name."""
-    listed = trainer.callbacks if isinstance(trainer.callbacks, list) else [trainer.callbacks]
-    return [callback for callback in listed if callback is not None and name in callback.get("init_args", {})]
+    return [callback for callback in _callbacks(trainer) if name in callback.get("init_args", {})]
 
 
 def _set_in_callbacks(trainer: Namespace, name: str, value: object, what: str) -> None:

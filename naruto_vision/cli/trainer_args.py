@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice, pairwise
@@ -29,6 +29,8 @@ RUN_CONFIG = "config.yaml"
 """The whole config of a ``predict``, beside its results."""
 GALLERY, TUNED, REGIONS = "runs/gallery", "runs/clip/bundle", "runs/regions/bundle"
 """The gallery that ``SCENES_CONFIG`` names, and the encoder that is tuned for the next one."""
+
+BOXES_READ = "--data.reader=boxes"
 
 PLUGINS = "naruto_vision.plugins"
 """Entry points of this group open the package that they name for class paths in configs."""
@@ -77,7 +79,7 @@ SHORT_OPTIONS = (
     Option(
         "--mask-weights",
         "NAME",
-        "SAM by name, file or bundle: tiny-sam (default), sam_vit_b",
+        "SAM by name, file or bundle: tiny-sam (default), sam_vit_b, sam2.1_hiera_tiny",
         "--model.segmenter.init_args.model.init_args.weights",
     ),
     Option(
@@ -255,13 +257,15 @@ def expand_argv(command: str, argv: Sequence[str]) -> list[str]:
         what = "images or a folder of them, or --config FILE" if command == "predict" else "--config FILE"
         msg = f"{command}: expected {what}; see `naruto-vision {command} --help`"
         raise InputError(msg)
-    expanded = list(_with_encoder(_with_configs_found(argv)))
+    expanded = list(_with_sam2(_with_encoder(_with_configs_found(argv))))
     if command == "predict":
         expanded = _expand_predict(expanded)
     else:
         names = {option.flag for option in short_options(command)}
         expanded = [_lengthen(each) if each.partition("=")[0] in names else each for each in expanded]
-    return [command, *expanded, *learnt_regions(expanded), *(recorded_encoder(expanded) if command != "fit" else ())]
+    added = learnt_regions(expanded)
+    added += recorded_encoder(expanded) if command != "fit" else labelled_boxes(expanded) if added else []
+    return [command, *expanded, *added]
 
 
 def _is_packaged(argv: Sequence[str]) -> bool:
@@ -289,6 +293,20 @@ def learnt_regions(argv: Sequence[str]) -> list[str]:
     return [f"{key}.prompter=DetectorPrompter", weights, f"{key}.model=BoxModel"]
 
 
+def labelled_boxes(argv: Sequence[str]) -> list[str]:
+    """Return the option that enrols labelled boxes, which learnt regions look like, in place of whole images.
+
+    For a folder with both, and boxes of two classes or more; without ``--data.reader``.
+    """
+    roots = _values(frozenset({"--data.root"}), argv)
+    if not roots or any(word.startswith("--data.reader") for word in argv):
+        return []
+    from naruto_vision.data.boxes import find_boxes, read_boxes
+
+    source = find_boxes(roots[-1], "train") if Path(roots[-1]).is_dir() else None
+    return [BOXES_READ] if source is not None and len(read_boxes(source).classes) > 1 else []
+
+
 def _with_encoder(argv: Sequence[str]) -> Iterator[str]:
     """Expand ``--encoder MODEL`` to the class, the model, and weights that are not those of the config."""
     words = iter(argv)
@@ -303,6 +321,17 @@ def _with_encoder(argv: Sequence[str]) -> Iterator[str]:
         yield f"--model.encoder={'DinoEncoder' if dino else 'ClipEncoder'}"
         yield f"--model.encoder.init_args.model={model}"
         yield f"--model.encoder.init_args.{key}={weights}"
+
+
+def _with_sam2(argv: Iterable[str]) -> Iterator[str]:
+    """Expand ``--mask-weights`` with a name of SAM 2 to its class and the weights."""
+    words = iter(argv)
+    for word in words:
+        name, equals, value = word.partition("=")
+        rest = [] if equals or name != "--mask-weights" else [*islice(words, 1)]
+        if name == "--mask-weights" and "sam2" in Path("".join([value, *rest])).name.lower():
+            yield "--model.segmenter.init_args.model=Sam2Model"
+        yield from (word, *rest)
 
 
 def recorded_encoder(argv: list[str]) -> list[str]:
@@ -321,6 +350,8 @@ def added_notes(argv: Sequence[str], expanded: Sequence[str]) -> Iterator[str]:
     """Say what ``recorded_encoder`` and ``learnt_regions`` have added to what was typed."""
     if REGIONS in "".join(expanded) and not any(REGIONS in word for word in argv):
         yield f"regions are found by {REGIONS}; --mask-weights tiny-sam segments instead"
+    if BOXES_READ in expanded and BOXES_READ not in argv:
+        yield "the labelled boxes are enrolled, which learnt regions look like; --data.reader auto enrols whole images"
     options = [word for word in expanded if word.startswith("--model.encoder")]
     if options and not any(word.startswith(("--model.encoder", "--encoder")) for word in argv):
         unused = f"; {TUNED} is not used: enrol again to use it" if Path(TUNED).exists() else ""
@@ -413,7 +444,7 @@ def find_config(name: str) -> Path:
     MissingPathError if there is neither.
     """
     path, packaged = Path(name), packaged_configs()
-    if path.is_file():
+    if path.exists() and not path.is_dir():
         return path
     own = path.stem + ".yaml" if path.suffix in {"", ".yaml", ".yml"} else ""
     if own in packaged and path.parent.as_posix() in {".", "configs"}:

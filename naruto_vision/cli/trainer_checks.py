@@ -45,7 +45,10 @@ _NEEDS = {
 """Command → what of a ``GalleryDataModule`` it needs, in words, and the packaged config for it."""
 
 _CLASS_DATA = ("ClassDataModule", "CaptionDataModule")
-_WEIGHTS = {"ClipEncoder": "pretrained", "ClipEnsemble": "pretrained", "DinoEncoder": "weights", "SamModel": "weights"}
+_WEIGHTS = {
+    **dict.fromkeys(("ClipEncoder", "ClipEnsemble"), "pretrained"),
+    **dict.fromkeys(("DinoEncoder", "SamModel", "Sam2Model"), "weights"),
+}
 
 
 def check_typed(command: str, argv: Sequence[str]) -> None:

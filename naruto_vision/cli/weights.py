@@ -32,6 +32,7 @@ _SHORT: Mapping[HashSource, str] = {
 }
 _FAMILIES = {
     "SamModel": "SAM: predict --mask-weights NAME, or SamModel(weights=NAME)",
+    "Sam2Model": "SAM 2.1: predict --mask-weights NAME, or Sam2Model(NAME); extra sam2",
     "ClipEncoder": "CLIP: --encoder NAME up to its dot, or ClipEncoder(model, pretrained=NAME)",
     "DinoEncoder": "DINOv2: --encoder NAME, or DinoEncoder(NAME)",
 }

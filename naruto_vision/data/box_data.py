@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 from typing_extensions import override
 
-from naruto_vision.data.boxes import find_boxes, read_boxes
+from naruto_vision.data.boxes import FORMATS_READ, find_boxes, read_boxes
 from naruto_vision.data.ground_truth import read_gt
 from naruto_vision.data.sampling import Draw, ShareSampler, checked_batch_size, process_share, training_sampler
 from naruto_vision.data.shards import shrink
@@ -94,7 +94,7 @@ def _collate_training(items: list[tuple[Tensor, Tensor]]) -> BoxBatch | None:
 
 
 class BoxDataModule(pl.LightningDataModule):
-    """Images with boxes for ``RegionTuner``: gt.json, COCO, YOLO, Pascal VOC, Label Studio or CSV boxes.
+    """Images with boxes for ``RegionTuner``: gt.json, COCO, YOLO, Pascal VOC, CVAT, Label Studio or CSV boxes.
 
     Labels are not used. Images without a box teach what is no object; images that are not annotated are left out.
 
@@ -136,7 +136,7 @@ class BoxDataModule(pl.LightningDataModule):
         train = _read_split(Path(self.root), "train")
         valid = _read_split(Path(self.root), "valid")
         if train is None:
-            msg = f"{self.root}: no boxes; expected gt.json, COCO, YOLO, Pascal VOC, Label Studio or CSV boxes"
+            msg = f"{self.root}: no boxes; expected gt.json, {FORMATS_READ}"
             raise InputError(msg)
         folder, items = train
         if valid is None:

@@ -1,4 +1,4 @@
-"""Parse box annotations as other tools write them: COCO, YOLO, Pascal VOC, Label Studio, CSV.
+"""Parse box annotations as other tools write them: COCO, YOLO, Pascal VOC, CVAT, Label Studio, CSV.
 
 A parser only reads: names are as the file has them, edges are in pixels or fractions of the frame that the file states.
 ``data/boxes.py`` finds the images and makes pixels of the upright image. Edges are continuous: a pixel covers
@@ -22,13 +22,20 @@ import numpy as np
 import yaml
 
 from naruto_vision.errors import FormatError, InputError, JsonError
-from naruto_vision.geometry import Mask, mask_from_rle, rle_from_mask, xyxy_from_mask
+from naruto_vision.geometry import (
+    Mask,
+    counts_from_mask,
+    mask_from_rle,
+    rle_from_mask,
+    rle_of_cut,
+    xyxy_from_mask,
+)
 from naruto_vision.io.images import MAX_PIXELS, SUFFIXES
 from naruto_vision.io.typed_json import require_regular
 from naruto_vision.io.yaml_files import check_yaml
 
 T = TypeVar("T")
-BoxFormat: TypeAlias = Literal["COCO", "YOLO", "Pascal VOC", "Label Studio", "CSV"]
+BoxFormat: TypeAlias = Literal["COCO", "YOLO", "Pascal VOC", "CVAT", "Label Studio", "CSV"]
 Edges: TypeAlias = tuple[float, float, float, float]
 """Left, top, right and bottom edge; right and bottom are exclusive."""
 
@@ -36,7 +43,9 @@ _MAX_BYTES = 1 << 30  # one file of a whole data set
 _MAX_PART = 1 << 24  # the file of one image, or a list of names
 _SNIFFED = 1 << 20  # bytes in which a JSON file shows what it is
 _COCO = re.compile(rb'"(images|annotations|categories)"\s*:\s*\[\s*[{\]]')
-_LABEL_STUDIO = re.compile(rb'"(annotations|completions|[a-z]+labels|original_width)"\s*:')
+_LABEL_STUDIO = re.compile(rb'"(annotations|completions|predictions|[a-z]+labels|original_width)"\s*:')
+_CVAT = re.compile(rb"<annotations[\s>]")
+_NO_NUMBER = re.compile(rb'"(?:[^"\\]|\\.)*"|-?Infinity|NaN')  # or a text, which may hold such words
 _UPLOAD = re.compile(r"[0-9a-f]{8}-")  # Label Studio puts a hash in front of the name of an uploaded file
 _NAME_COLUMNS = ("filename", "file_name", "image", "image_path", "path", "file")
 _LABEL_COLUMNS = ("class", "label", "class_name", "category", "name")
@@ -92,31 +101,48 @@ def json_format(path: Path) -> BoxFormat | None:
     return "Label Studio" if start.startswith(b"[") and _LABEL_STUDIO.search(start) else None
 
 
+def file_format(path: Path) -> BoxFormat | None:
+    """Tell which annotations of a whole data set a file has; None for other content."""
+    if path.suffix.casefold() == ".csv":
+        return "CSV" if csv_columns(path) else None
+    if path.suffix.casefold() != ".xml":
+        return json_format(path)
+    require_regular(path)
+    with path.open("rb") as file:
+        return "CVAT" if _CVAT.search(file.read(_SNIFFED)) else None
+
+
 def _decode(path: Path, kind: type[T]) -> T:
     data = read_bounded(path, _MAX_BYTES).removeprefix(b"\xef\xbb\xbf")
     try:
-        return msgspec.json.decode(data, type=kind)
+        try:
+            return msgspec.json.decode(data, type=kind)
+        except msgspec.ValidationError:
+            raise
+        except msgspec.DecodeError:  # Python writes NaN, which JSON does not have
+            data = _NO_NUMBER.sub(lambda found: found[0] if found[0][:1] == b'"' else b"null", data)
+            return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, RecursionError) as error:
         raise JsonError(path, error) from None
 
 
 class _CocoImage(msgspec.Struct):
     id: int | str
-    file_name: str
-    width: float | None = None
-    height: float | None = None
+    file_name: str | None = None
+    width: Any = None
+    height: Any = None
 
 
 class _CocoCategory(msgspec.Struct):
     id: int | str
-    name: str
+    name: str | None = None
     supercategory: str | None = None
 
 
 class _CocoAnnotation(msgspec.Struct):
-    image_id: int | str
+    image_id: int | str | None = None
     category_id: int | str | None = None
-    bbox: list[float] | None = None
+    bbox: Any = None
     segmentation: msgspec.Raw = msgspec.Raw(b"null")
     iscrowd: Any = 0
 
@@ -130,8 +156,8 @@ class _Coco(msgspec.Struct):
 def parse_coco(path: Path) -> Parsed:
     """Parse a COCO file of instances; without a ``bbox`` an annotation has that of its segmentation."""
     found = _decode(path, _Coco)
-    names = {one.id: one.name for one in found.categories}
-    records = {one.id: Record(one.file_name, _size(one.width, one.height)) for one in found.images}
+    names = {one.id: one.name or "" for one in found.categories}
+    records = {one.id: Record(one.file_name or "", _size(one.width, one.height)) for one in found.images}
     if len(names) < len(found.categories) or len(records) < len(found.images):
         raise FormatError(path, "every id of images and categories once", "one twice")
     lost = 0
@@ -142,7 +168,8 @@ def parse_coco(path: Path) -> Parsed:
             lost += 1
     used = {one.category_id for one in found.annotations}
     parents = {one.supercategory for one in found.categories}
-    kept = [one.name for one in found.categories if one.id in used or one.name not in parents]  # Roboflow lists one
+    # Roboflow lists a parent of all
+    kept = [one.name for one in found.categories if one.name and (one.id in used or one.name not in parents)]
     return Parsed(
         list(records.values()), tuple(dict.fromkeys(kept)), _remarks({"of an image that is not listed": lost})
     )
@@ -155,9 +182,10 @@ def _coco_shape(one: _CocoAnnotation, names: Mapping[int | str, str]) -> Shape:
         return Shape(names[one.category_id], problem="of a crowd (iscrowd)")
     edges = None
     if one.bbox:
-        if len(one.bbox) != 4:
+        try:
+            x, y, width, height = map(float, one.bbox)
+        except (TypeError, ValueError, OverflowError):
             return Shape(names[one.category_id], problem="whose bbox is not x, y, width, height")
-        x, y, width, height = one.bbox
         edges = (x, y, x + width, y + height)
     return Shape(names[one.category_id], edges, one.segmentation)
 
@@ -301,12 +329,74 @@ def parse_xml(data: bytes) -> Element:
     return builder.close()
 
 
+def parse_cvat(path: Path) -> Parsed:
+    """Parse CVAT for images 1.1: boxes, polygons and masks, whose runs are along the rows of their own box."""
+    try:
+        root = parse_xml(read_bounded(path, _MAX_BYTES))
+    except (expat.ExpatError, ValueError, LookupError) as error:
+        raise FormatError(path, "XML of CVAT for images 1.1", str(error)) from None
+    records = []
+    for image in root.iter("image"):
+        record = Record(image.get("name", ""), _size(image.get("width"), image.get("height")))
+        record.shapes = [_cvat_shape(one, record.size) for one in image if one.tag != "tag"]
+        records.append(record)
+    named = [one.text or "" for one in root.iterfind("meta//label/name")]
+    used = sorted({shape.label for record in records for shape in record.shapes})
+    tracks = len(root.findall("track"))
+    return Parsed(
+        records, tuple(dict.fromkeys([*named, *used])), (f"{tracks} tracks of videos are not read",) if tracks else ()
+    )
+
+
+def _cvat_shape(one: Element, size: tuple[int, int] | None) -> Shape:
+    label = one.get("label", "")
+    try:
+        if one.tag == "mask":
+            return Shape(label, segmentation=_cvat_mask(one, size))
+        if one.tag == "polygon":
+            points = one.get("points", "").replace(";", ",").split(",")
+            return Shape(label, segmentation=[[float(value) for value in points]])
+        if one.tag == "box":
+            left, top, right, bottom = (float(one.get(side, "")) for side in ("xtl", "ytl", "xbr", "ybr"))
+            return Shape(label, _turned(left, top, right, bottom, math.radians(float(one.get("rotation", 0)))))
+    except (ValueError, OverflowError) as error:
+        return Shape(label, problem=f"that is damaged ({str(error)[:60]})")
+    return Shape(label, problem="of a kind that is not read (boxes, polygons and masks are)")
+
+
+def _cvat_mask(one: Element, size: tuple[int, int] | None) -> dict[str, Any]:
+    left, top, width, height = (int(one.get(name, "")) for name in ("left", "top", "width", "height"))
+    runs = [int(run) for run in one.get("rle", "").split(",")]
+    if size is None or min(left, top, width - 1, height - 1) < 0 or left + width > size[0] or top + height > size[1]:
+        msg = "a mask that leaves the image"
+        raise ValueError(msg)
+    rows = mask_from_rle({"size": [width, height], "counts": runs}).T  # COCO's runs are down the columns
+    box = (left, top, left + width - 1, top + height - 1)
+    return rle_of_cut(counts_from_mask(rows), box, size[1], size[0])
+
+
+def _turned(left: float, top: float, right: float, bottom: float, angle: float) -> Edges:
+    """Return the box around a rectangle that is turned around its centre."""
+    if not angle:
+        return left, top, right, bottom
+    x, y, across, down = (left + right) / 2, (top + bottom) / 2, (right - left) / 2, (bottom - top) / 2
+    cos, sin = abs(math.cos(angle)), abs(math.sin(angle))
+    wide, tall = across * cos + down * sin, across * sin + down * cos
+    return x - wide, y - tall, x + wide, y + tall
+
+
 def parse_label_studio(path: Path) -> Parsed:
-    """Parse a JSON or JSON-MIN export: of each task the first annotation that was not cancelled."""
-    records, skipped, more = [], 0, 0
+    """Parse a JSON or JSON-MIN export: of each task the first annotation that was not cancelled.
+
+    Of a task that has predictions only, as before its import, it is the first prediction.
+    """
+    records, skipped, more, guessed = [], 0, 0, 0
     for task in _decode(path, list[dict[str, Any]]):
         regions: Any = None
         given = task.get("annotations", task.get("completions"))
+        if given is None and isinstance(task.get("predictions"), list):
+            given = task["predictions"]
+            guessed += 1
         data = task.get("data", task)
         done = [one for one in given or () if isinstance(one, dict) and not one.get("was_cancelled")]
         if given is None:  # JSON-MIN: the regions are beside the image
@@ -322,6 +412,7 @@ def parse_label_studio(path: Path) -> Parsed:
     remarks = {
         "tasks without a finished annotation": skipped,
         "tasks with several annotations, the first is read": more,
+        "tasks without annotations, the first prediction is read": guessed,
     }
     return Parsed(records, remarks=tuple(f"{count} {what}" for what, count in remarks.items() if count))
 

@@ -22,10 +22,11 @@ from naruto_vision.data.box_formats import (
     Parsed,
     Record,
     Shape,
-    csv_columns,
+    file_format,
     json_format,
     parse_coco,
     parse_csv,
+    parse_cvat,
     parse_label_studio,
     parse_voc,
     parse_yolo,
@@ -51,7 +52,7 @@ from naruto_vision.io.images import MAX_PIXELS, crop_path, image_size, list_imag
 from naruto_vision.io.names import label_name
 from naruto_vision.records import UNKNOWN, LabelledBox
 
-FORMATS_READ = "COCO, YOLO, Pascal VOC, Label Studio or CSV boxes"
+FORMATS_READ = "COCO, YOLO, Pascal VOC, CVAT, Label Studio or CSV boxes"
 MIN_SIDE = 8
 """Smallest side in pixels of a box that becomes a labelled image; scene truth has smaller ones too."""
 
@@ -207,13 +208,10 @@ def find_boxes_in(folder: str | Path) -> BoxSource | None:
     """Find the box annotations of one folder of images (or with ``images/``); None if it has none of a known layout."""
     folder = Path(folder)
     images = images_of(folder)
-    for base in (folder, folder / "annotations"):
-        for file in _files(base, ".json"):
-            if kind := json_format(file):
-                return BoxSource(kind, file, images)
-    for file in _files(folder, ".csv"):
-        if csv_columns(file):
-            return BoxSource("CSV", file, images)
+    whole = [*_files(folder, ".json"), *_files(folder / "annotations", ".json"), *_files(folder, ".csv")]
+    for file in (*whole, *_files(folder, ".xml")[:1]):  # of Pascal VOC there is one an image
+        if kind := file_format(file):
+            return BoxSource(kind, file, images)
     for base in (folder / "Annotations", folder / "annotations", folder):
         if next(base.glob("*.xml" if base == folder else "**/*.xml"), None):
             return BoxSource("Pascal VOC", base, images)
@@ -244,8 +242,7 @@ def open_boxes(path: str | Path, images: str | Path | None = None) -> BoxSource:
     path = Path(path)
     source = find_boxes_in(path) if path.is_dir() else None
     if path.is_file():
-        kind = json_format(path)
-        kind = kind or ("CSV" if path.suffix.casefold() == ".csv" else None)
+        kind = file_format(path) or ("CSV" if path.suffix.casefold() == ".csv" else None)
         source = kind and BoxSource(kind, path, images_of(path.parent))
     if source is None:
         msg = f"{path}: no ground truth; expected gt.json or {FORMATS_READ}; {describe_folder(path)}"
@@ -268,6 +265,8 @@ def _parse(source: BoxSource) -> Parsed:
     match source.format:
         case "COCO":
             return parse_coco(source.path)
+        case "CVAT":
+            return parse_cvat(source.path)
         case "Label Studio":
             return parse_label_studio(source.path)
         case "CSV":

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from naruto_vision.data.readers import ReaderName, read_classes
 from naruto_vision.data.sampling import NOTHING, ShareSampler, checked_batch_size, process_share
 from naruto_vision.data.scenes import SceneDataModule, check_names
+from naruto_vision.data.shards import image_reader
 from naruto_vision.data.store import (
     ImageStore,
     Preprocess,
@@ -185,6 +186,10 @@ class GalleryDataModule(SceneDataModule):
             msg = "gallery data: nothing has been read; call setup('fit') first"
             raise InputError(msg)
         return self.table.root
+
+    def read(self, path: str) -> ImageArray:
+        """Decode one of the enrolled images: (H, W, 3), uint8, RGB."""
+        return image_reader(self.images_root).read(path)
 
     def settle(self) -> None:
         """Count over all processes which images could not be read; each has to call it. InputError for too many."""

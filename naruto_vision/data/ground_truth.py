@@ -13,7 +13,6 @@ from naruto_vision.data.box_formats import json_format
 from naruto_vision.data.boxes import open_boxes, read_boxes
 from naruto_vision.data.tables import FolderFiles, refusal
 from naruto_vision.errors import FormatError, InputError, MissingPathError
-from naruto_vision.io.atomic import write_json
 from naruto_vision.io.names import label_name, longer_stems, output_name
 from naruto_vision.io.quarantine import Quarantine
 from naruto_vision.io.typed_json import convert_json, read_json
@@ -64,7 +63,7 @@ def read_gt(path: str | Path, images: str | Path | None = None) -> dict[str, tup
     Args:
         path: A JSON object: scene path relative to the images' folder, to a list of
             ``{"bbox": [x1, y1, x2, y2], "label": text}`` in inclusive pixels of the upright image. Or box
-            annotations: a COCO, Label Studio or CSV file, or a folder with one of them, YOLO or Pascal VOC.
+            annotations: a COCO, CVAT, Label Studio or CSV file, or a folder with one of them, YOLO or Pascal VOC.
         images: The folder that scene paths are relative to, for box annotations; by default ``images`` beside
             the file, or the file's folder.
 
@@ -91,14 +90,6 @@ def read_gt(path: str | Path, images: str | Path | None = None) -> dict[str, tup
         checked = convert_json(path, objects, list[_Object], where=f"scene {scene!r}")
         truth[scene] = tuple(item.labelled() for item in checked)
     return truth
-
-
-def write_gt(path: str | Path, truth: Mapping[str, Sequence[LabelledBox]]) -> None:
-    """Write a ground truth file, scenes in order of their names."""
-    document = {
-        scene: [{"bbox": list(item.box), "label": item.label} for item in truth[scene]] for scene in sorted(truth)
-    }
-    write_json(path, document)
 
 
 _OVERLAY = "_overlay"

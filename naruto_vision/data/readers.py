@@ -25,6 +25,7 @@ from naruto_vision.data.tables import (
     ReadRules,
     SourceRow,
     Split,
+    abbreviate,
     build_table,
     hold_out,
     path_in_table,
@@ -32,7 +33,7 @@ from naruto_vision.data.tables import (
 )
 from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.io.atomic import write_json, write_text
-from naruto_vision.io.images import class_folder_names, scan_folder
+from naruto_vision.io.images import LISTED, class_folder_names, scan_folder
 from naruto_vision.io.names import label_name
 from naruto_vision.io.text import csv_text
 from naruto_vision.io.typed_json import read_json
@@ -155,6 +156,9 @@ def read_class_folders(folder: str | Path, rules: ReadRules | None = None) -> Cl
     if blank := [name for name in names if not label_name(name)]:
         raise FormatError(folder, "folders that are named after their class", f"one named {blank[0]!r}", "rename it")
     listing = scan_folder(folder)
+    if links := sorted({*names}.intersection(listing.passed_over.get(LISTED, ()))):
+        text = "%s: %s: a class of 0 images, because it is a link to a folder of another class; remove the link"
+        _LOG.warning(text, folder, abbreviate(links))
     rows = [SourceRow(path, (path.partition("/")[0],) if "/" in path else ()) for path in listing.images]
     return build_table(folder, rows, names, rules or ReadRules(), listing=listing)
 

@@ -7,14 +7,13 @@ from typing import Any, TypedDict, TypeVar
 import msgspec
 
 from naruto_vision.errors import FormatError, MissingPathError
-from naruto_vision.geometry import canonical_rle, mask_from_rle
+from naruto_vision.export.source import PREDICTIONS
+from naruto_vision.geometry import canonical_rle, mask_from_rle, rle_from_polygons
 from naruto_vision.io.typed_json import read_json, read_json_lines
 from naruto_vision.metrics.fragments import FragmentCounts, add_fragments, count_fragments
 from naruto_vision.records import Mask
 
 T = TypeVar("T")
-PREDICTIONS = "predictions.jsonl"
-"""File of ``predict``'s masks."""
 
 
 class _Region(TypedDict):
@@ -30,11 +29,13 @@ class _Scene(TypedDict):
 class _Image(msgspec.Struct):
     id: int | str
     file_name: str
+    width: int = 0  # of polygons
+    height: int = 0
 
 
 class _Annotation(msgspec.Struct):
     image_id: int | str
-    segmentation: Any  # run lengths, checked on decoding
+    segmentation: Any  # polygons, or run lengths, checked on decoding
 
 
 class _Coco(msgspec.Struct):
@@ -43,19 +44,25 @@ class _Coco(msgspec.Struct):
 
 
 def read_coco_masks(path: str | Path) -> dict[str, list[Any]]:
-    """Read which masks the images of a COCO file have, without decoding them."""
+    """Read which masks the images of a COCO file have, as run lengths, without decoding those."""
     path = Path(path)
     if not path.is_file():
         raise MissingPathError(path, "COCO file of masks")
     record = read_json(path, _Coco)
-    names = {image.id: image.file_name for image in record.images}
-    masks: dict[str, list[Any]] = {name: [] for name in names.values()}
+    images = {image.id: image for image in record.images}
+    masks: dict[str, list[Any]] = {image.file_name: [] for image in record.images}
     if len(masks) != len(record.images):
         raise FormatError(path, "every id and every file_name once", f"{len(masks)} of {len(record.images)}")
     for one in record.annotations:
-        if one.image_id not in names:
+        if one.image_id not in images:
             raise FormatError(path, "annotations of its images", f"image_id {one.image_id!r}")
-        masks[names[one.image_id]].append(one.segmentation)
+        image, mask = images[one.image_id], one.segmentation
+        if isinstance(mask, list):
+            try:
+                mask = rle_from_polygons(mask, image.height, image.width)
+            except ValueError as error:
+                raise FormatError(path, f"masks of scene {image.file_name!r}", str(error)) from None
+        masks[image.file_name].append(mask)
     return masks
 
 

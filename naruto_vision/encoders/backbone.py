@@ -11,6 +11,7 @@ import timm
 import torch
 from PIL import Image
 from timm.data import resolve_data_config
+from timm.models import is_model_in_modules
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -126,6 +127,34 @@ class TimmEncoder(Encoder):
         return maps[0]
 
     @property
+    def stride(self) -> int:
+        """Side in pixels of a patch of ``dense``."""
+        return int(self.tower.feature_info[-1]["reduction"])
+
+    def levels(self, pixels: Tensor) -> list[Tensor]:
+        """Return the maps (B, C, h, w) that tell patches apart: the last two of a convolutional network, or the last.
+
+        They are made from preprocessed images (B, 3, H, W), sides multiples of ``stride``; gradients flow.
+        """
+        count = 1 if hasattr(self.tower, "num_prefix_tokens") else 2
+        own: list[Tensor] = self.tower.forward_intermediates(pixels, indices=count, norm=True, intermediates_only=True)
+        return own
+
+    def feature_map(self, pixels: Tensor) -> Tensor:
+        """Return what is pooled, of preprocessed images (B, 3, H, W): (B, C, h, w); gradients flow."""
+        if hasattr(self.tower, "num_prefix_tokens"):
+            return self.dense(pixels)
+        maps: Tensor = self.tower.forward_features(pixels)
+        return maps
+
+    def head(self, pooled: Tensor) -> Tensor:
+        """Apply what follows pooling to N pooled feature maps (N, C): (N, D); gradients flow."""
+        if hasattr(self.tower, "num_prefix_tokens"):
+            return pooled
+        after: Tensor = self.tower.forward_head(pooled[..., None, None], pre_logits=True)
+        return after
+
+    @property
     def preparation(self) -> Preparation:
         """The steps of ``preprocess`` for batches."""
         return self._preparation
@@ -155,9 +184,9 @@ def _build(model: str, weights: str | None, image_size: int | None) -> nn.Module
         close = ", ".join(timm.list_models(f"*{model.split('.')[0].split('_')[0]}*")[:4])
         msg = f"{model}: timm has no such model; it has {f'{close}, …' if close else 'those of timm.list_models()'}"
         raise InputError(msg)
-    sized = {"img_size": image_size} if image_size and timm.get_pretrained_cfg(name).fixed_input_size else {}
+    fetched = weights is None and model != LITE0
     try:
-        net: nn.Module = timm.create_model(name, pretrained=weights is None and model != LITE0, num_classes=0, **sized)
+        net: nn.Module = timm.create_model(name, pretrained=fetched, num_classes=0, **_sizes(name, image_size))
     except AssertionError as error:
         msg = f"{model} at {image_size} pixels: {error}"
         raise InputError(msg) from None
@@ -180,6 +209,16 @@ def _build(model: str, weights: str | None, image_size: int | None) -> nn.Module
         state = lite0_state() if file == _LITE0_FILE else load_state_dict(file)
         load_strictly(net, _own_names(state, net), file, model)
     return net
+
+
+def _sizes(name: str, image_size: int | None) -> dict[str, Any]:
+    """Return timm's options for the size of the input."""
+    sized: dict[str, Any] = {}
+    if image_size and timm.get_pretrained_cfg(name).fixed_input_size:
+        sized["img_size"] = image_size
+    if is_model_in_modules(name, {"vision_transformer"}):
+        sized["dynamic_img_size"] = True  # for `dense`, which takes images of any size
+    return sized
 
 
 def lite0_state() -> dict[str, Tensor]:

@@ -41,6 +41,16 @@ class Encoder(nn.Module, ABC):
         )
         raise InputError(msg)
 
+    @property
+    def stride(self) -> int:
+        """Side in pixels of a patch of ``dense``; the sides of its images are multiples of it."""
+        return 1
+
+    def dense(self, pixels: Tensor) -> Tensor:  # noqa: ARG002 - the parameter of those that have patch features
+        """Return the patch features of preprocessed images (B, 3, H, W) of any size: (B, C, h, w), float32."""
+        msg = f"{type(self).__name__} has no patch features; use ClipEncoder (of a vision transformer) or TimmEncoder"
+        raise InputError(msg)
+
     @abstractmethod
     def describe(self) -> Mapping[str, Any]:
         """Return the JSON values (architecture, preprocessing) that, with the weights, determine the vectors."""

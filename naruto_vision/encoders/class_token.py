@@ -16,7 +16,7 @@ import torch
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock
 from open_clip.transformer import VisionTransformer as ClipTower
 from torch import Tensor, nn
-from torch.nn.functional import linear, scaled_dot_product_attention
+from torch.nn.functional import interpolate, linear, scaled_dot_product_attention
 
 from naruto_vision.encoders.int8 import Int8Attention, Int8Linear
 
@@ -70,6 +70,39 @@ def clip_tokens(tower: ClipTower, pixels: Tensor) -> Tensor:
     tokens = torch.cat([first, patches], dim=1) + tower.positional_embedding.to(patches.dtype)
     normed: Tensor = tower.ln_pre(tower.patch_dropout(tokens))
     return normed
+
+
+def clip_patches(tower: nn.Module, pixels: Tensor) -> Tensor | None:
+    """Embed the patches of pixels (B, 3, H, W), any size, in the space of an open_clip tower's vectors: (B, D, h, w).
+
+    The last block does not attend: each patch keeps its own value, else all would be much like the class token
+    (MaskCLIP, https://arxiv.org/abs/2112.01071). None if the tower has no such blocks. Gradients flow.
+    """
+    own: Any = tower
+    if type(tower) is not ClipTower or own.attn_pool is not None or not own.transformer.batch_first or own.proj is None:
+        return None
+    *earlier, last = own.transformer.resblocks
+    attention = last.attn
+    if type(attention) is not nn.MultiheadAttention or attention.in_proj_weight is None or hasattr(last, "ln_1_kv"):
+        return None
+    patches = own.conv1(pixels)  # (B, W, h, w)
+    grid = patches.shape[-2:]
+    first, places = own.positional_embedding.split([1, len(own.positional_embedding) - 1])
+    if grid != tuple(own.grid_size):
+        square = places.T.reshape(1, -1, *own.grid_size)
+        places = interpolate(square, grid, mode="bicubic", antialias=True)[0].flatten(1).T
+    start = own.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
+    tokens = torch.cat([start, patches.flatten(2).transpose(1, 2)], dim=1) + torch.cat([first, places]).to(
+        patches.dtype
+    )
+    hidden = own.ln_pre(tokens)
+    for block in earlier:
+        hidden = block(hidden)
+    values = linear(last.ln_1(hidden), attention.in_proj_weight, attention.in_proj_bias).chunk(3, dim=-1)[2]
+    hidden = hidden + last.ls_1(attention.out_proj(values))
+    hidden = hidden + last.ls_2(last.mlp(last.ln_2(hidden)))
+    embedded = own.ln_post(hidden[:, 1:]) @ own.proj  # (B, patches, D)
+    return embedded.transpose(1, 2).unflatten(2, grid)
 
 
 def timm_class_token(tower: nn.Module, pixels: Tensor) -> Tensor | None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from naruto_vision.encoders.base import Encoder
-from naruto_vision.encoders.class_token import clip_class_token
+from naruto_vision.encoders.class_token import clip_class_token, clip_patches
 from naruto_vision.encoders.lora import plain_state
 from naruto_vision.encoders.preprocess import Preparation, middle
 from naruto_vision.encoders.prompts import TEMPLATES
@@ -257,6 +257,21 @@ class ClipEncoder(Encoder):
         token = clip_class_token(self.clip.visual, pixels)
         pooled = self.clip.encode_image(pixels) if token is None else token
         return normalize(pooled.float(), dim=-1)
+
+    @property
+    def stride(self) -> int:
+        """Side in pixels of a patch of ``dense``."""
+        sizes: Any = getattr(self.clip.visual, "patch_size", (1,))
+        return int(sizes[0])
+
+    def dense(self, pixels: Tensor) -> Tensor:
+        """Embed the patches of preprocessed images (B, 3, H, W), any size, in the space of texts: (B, D, h, w).
+
+        Raises:
+            InputError: If the image tower is no vision transformer of open_clip.
+        """
+        patches = clip_patches(self.clip.visual, pixels)
+        return super().dense(pixels) if patches is None else patches
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Embed T texts: (T, D), float32, unit rows; gradients flow."""

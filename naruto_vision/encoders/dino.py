@@ -22,6 +22,14 @@ HUB_NAMES = {
 _RESIZE_RATIO = 256 / 224  # the short side before the centre crop, as in DINOv2's own evaluation
 
 
+def local_dino(model: str, weights: str | None) -> tuple[str, str | None]:
+    """Return timm's name of a model, and the local file of its weights if there is one, or else ``weights``."""
+    model = HUB_NAMES.get(model, model)
+    official = next((name for name, known in HUB_NAMES.items() if known == model), model)
+    file = official_file(weights or official, "DinoEncoder", missing_ok=weights in {None, RANDOM})
+    return model, str(file) if file else weights
+
+
 class DinoEncoder(TimmEncoder):
     """A DINOv2 image tower, or another vision transformer of timm, preprocessed as DINOv2 is.
 
@@ -54,10 +62,7 @@ class DinoEncoder(TimmEncoder):
         image_size: int = 224,
         pooling: Literal["cls", "mean"] = "cls",
     ) -> None:
-        model = HUB_NAMES.get(model, model)
-        official = next((name for name, known in HUB_NAMES.items() if known == model), model)
-        file = official_file(weights or official, "DinoEncoder", missing_ok=weights in {None, RANDOM})
-        super().__init__(model, str(file) if file else weights, image_size=image_size, pooling=pooling)
+        super().__init__(*local_dino(model, weights), image_size=image_size, pooling=pooling)
         self._weights = weights
 
     @property

@@ -83,12 +83,13 @@ class EnsembleEncoder(Encoder):
         self._sizes = [_image_size(member) for member in members]
 
     @property
-    def _own(self) -> list[Encoder]:
+    def own_members(self) -> list[Encoder]:
+        """The members, in order."""
         return [member for member in self.members if isinstance(member, Encoder)]
 
     def preprocess(self, image: ImageArray) -> Tensor:
         """Preprocess one image (H, W, 3), uint8, RGB, for every member: (P,), float32, member by member."""
-        return torch.cat([member.preprocess(image).flatten() for member in self._own])
+        return torch.cat([member.preprocess(image).flatten() for member in self.own_members])
 
     def mirrored(self, pixels: Tensor) -> Tensor:
         """Flip preprocessed images (B, P) from left to right."""
@@ -96,7 +97,7 @@ class EnsembleEncoder(Encoder):
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Embed preprocessed images (B, P), float32: (B, D), float32, unit rows; gradients flow."""
-        parts = zip(self._own, self.weights, _apart(pixels, self._sizes), strict=True)
+        parts = zip(self.own_members, self.weights, _apart(pixels, self._sizes), strict=True)
         return torch.cat([math.sqrt(weight) * member.encode_images(part) for member, weight, part in parts], dim=1)
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
@@ -107,36 +108,36 @@ class EnsembleEncoder(Encoder):
         """
         if not self.has_text:
             return super().encode_texts(texts)
-        reading = next(member for member in self._own if member.has_text).encode_texts(texts)
+        reading = next(member for member in self.own_members if member.has_text).encode_texts(texts)
         parts = [
             math.sqrt(weight) * member.encode_texts(texts)
             if member.has_text
             else reading.new_zeros(len(texts), member.dim)
-            for member, weight in zip(self._own, self.weights, strict=True)
+            for member, weight in zip(self.own_members, self.weights, strict=True)
         ]
         return normalize(torch.cat(parts, dim=1), dim=-1)
 
     @property
     def preparation(self) -> JointPreparation | None:
         """The steps of ``preprocess`` for batches; None if a member has none."""
-        own = [member.preparation for member in self._own]
+        own = [member.preparation for member in self.own_members]
         known = tuple(each for each in own if isinstance(each, Preparation))
         return JointPreparation(known) if len(known) == len(own) else None
 
     @property
     def image_tower(self) -> nn.Module:
         """The image towers of all members."""
-        return nn.ModuleList([member.image_tower for member in self._own])
+        return nn.ModuleList([member.image_tower for member in self.own_members])
 
     @property
     def recipe(self) -> Mapping[str, Any]:
         """JSON values from which ``open_recipe`` opens this encoder again; empty if a member cannot be opened."""
-        recipes = [dict(member.recipe) for member in self._own]
+        recipes = [dict(member.recipe) for member in self.own_members]
         return {"kind": KIND, "members": recipes, "weights": list(self.weights)} if all(recipes) else {}
 
     def describe(self) -> Mapping[str, Any]:
         """Return the JSON values that, with the weights, determine the vectors."""
-        return {"members": [dict(member.describe()) for member in self._own], "weights": list(self.weights)}
+        return {"members": [dict(member.describe()) for member in self.own_members], "weights": list(self.weights)}
 
 
 def _image_size(member: Encoder) -> int:

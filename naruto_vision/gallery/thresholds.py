@@ -60,6 +60,7 @@ class Thresholds:
         decision: The decision rule whose scores they are; "" if it is not known.
         source: "gallery" if they were chosen on the gallery's own images, or else "".
         scores: Sorted scores of correctly named regions, for p-values: of each label, and of all under "".
+        embedding: "dense" if regions were embedded by one pass over the scene, or else "".
 
     Example:
         >>> Thresholds(default=0.5, classes={"ayame": 0.75}).threshold("ayame")
@@ -73,6 +74,7 @@ class Thresholds:
     decision: str = ""
     source: str = ""
     scores: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    embedding: str = ""
 
     def __post_init__(self) -> None:
         for value in (self.default, *self.classes.values()):
@@ -107,6 +109,7 @@ class Thresholds:
             "counts": {label: dict(self.counts[label]) for label in sorted(self.counts)},
             **({"decision": self.decision} if self.decision else {}),
             **({"source": self.source} if self.source else {}),
+            **({"embedding": self.embedding} if self.embedding else {}),
             **({"scores": {label: list(self.scores[label]) for label in sorted(self.scores)}} if self.scores else {}),
         }
 

@@ -25,6 +25,7 @@ HashSource = Literal["url", "copies", "hub", "none"]
 repository's page, or nowhere."""
 
 _SAM = "https://dl.fbaipublicfiles.com/segment_anything/"
+_SAM2 = "https://dl.fbaipublicfiles.com/segment_anything_2/092824/"
 _OPENAI = "https://openaipublic.azureedge.net/clip/models/"
 _HUB = "https://huggingface.co/laion/"
 _DINO = "https://dl.fbaipublicfiles.com/dinov2/"
@@ -54,6 +55,12 @@ def _sam(size: str, md5: str, megabytes: int, sha256: str) -> OfficialWeights:
     return OfficialWeights(f"sam_{size}", _SAM + file, file, megabytes, "Apache-2.0", use, sha256, "copies", md5)
 
 
+def _sam2(size: str, megabytes: int, sha256: str) -> OfficialWeights:
+    name = f"sam2.1_hiera_{size}"
+    file, use = f"{name}.pt", f"Sam2Model('{name}')"
+    return OfficialWeights(name, _SAM2 + file, file, megabytes, "Apache-2.0", use, sha256, "copies")
+
+
 def _openai(model: str, megabytes: int, sha256: str) -> OfficialWeights:
     file = f"{model}px.pt" if model.endswith("-336") else f"{model}.pt"
     url = f"{_OPENAI}{sha256}/{file}"
@@ -79,6 +86,10 @@ OFFICIAL: tuple[OfficialWeights, ...] = (
     _sam("vit_b", "01ec64", 375, "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912"),
     _sam("vit_l", "0b3195", 1250, "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622"),
     _sam("vit_h", "4b8939", 2565, "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e"),
+    _sam2("tiny", 156, "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69"),
+    _sam2("small", 184, "6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38"),
+    _sam2("base_plus", 324, "a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5"),
+    _sam2("large", 898, "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318"),
     _openai("RN50", 256, "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762"),
     _openai("RN101", 292, "8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599"),
     _openai("RN50x4", 422, "7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd"),

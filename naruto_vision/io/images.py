@@ -66,6 +66,9 @@ MAX_BYTES = 8 * MAX_PIXELS  # of a file: 16-bit RGBA without compression
 
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError)
 _FAILURES = (*_DECODER_ERRORS, NotImplementedError, ArithmeticError, MemoryError, struct.error, zlib.error)
+IMAGE_FAULTS = (ValueError, ArithmeticError, LookupError, RuntimeError, MemoryError, cv2.error)
+"""What computing with one image may raise. Others are defects, or faults of the disk, and end the run."""
+
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -304,6 +307,10 @@ def _first_bytes(path: str | Path) -> bytes:
         return b""
 
 
+LISTED = "link to a folder that is listed already"
+"""Why a scan passes over a link to another folder of its own."""
+
+
 @dataclass(frozen=True)
 class Listing:
     """The images of a folder and its sub-folders, and everything else in it by the reason why it is passed over."""
@@ -363,7 +370,7 @@ class _Scan:
         if folder and is_result({entry.name for entry in entries}):
             self._pass("folder of naruto-vision's own results", folder)
         elif (state.st_dev, state.st_ino) in self._seen:
-            self._pass("link to a folder that is listed already", folder)
+            self._pass(LISTED, folder)
         else:
             self._seen.add((state.st_dev, state.st_ino))
             for entry in entries:

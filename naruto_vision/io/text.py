@@ -7,15 +7,17 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u20
 _QUOTED = re.compile(r'[=+\-@\t]|.*[",\r\n]', re.DOTALL)
 
 
-def printable(text: str) -> str:
+def printable(text: str, *, one_line: bool = False) -> str:
     r"""Replace control characters, other than tabs and line feeds, by their escapes, which JSON has too.
 
     A label or a path can thereby not move the cursor, change the title of a terminal, or reverse the text behind it.
+    ``one_line`` escapes line feeds too, of names.
 
     Example:
         >>> printable("red \x1b[31mhat")
         'red \\u001b[31mhat'
     """
+    text = text.replace("\n", "\\n") if one_line else text
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

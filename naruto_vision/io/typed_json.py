@@ -73,6 +73,7 @@ def convert_json(path: str | Path, value: object, kind: type[T], *, where: str =
         found = _MISFIT.fullmatch(str(error))
         expected, place = (found["expected"], found["place"] or "") if found else (str(error), "")
         expected = expected.removeprefix("Expected ").replace("Object missing required field", "an object with")
+        expected = expected.replace("Object contains unknown field", "no key")
         expected = re.sub("Invalid enum value .*", "another value", expected)
         expected = re.sub(r"`(\w+)( \| null)?`", lambda kind: _WORDS.get(kind[1], f"{kind[1]!r}"), expected)
         if where or place:

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from naruto_vision.errors import FormatError, YamlError
+from naruto_vision.io.typed_json import require_regular
 
 MAX_BYTES = 500_000
 _MAX_NODES = 100_000
@@ -60,6 +61,7 @@ def _closed_by(
 
 def read_yaml(path: Path) -> Any:  # noqa: ANN401 - plain values, which its callers check
     """Read a YAML file as plain values; FormatError if it is no YAML, or larger or deeper than settings are."""
+    require_regular(path)
     if path.stat().st_size > MAX_BYTES:
         raise FormatError(path, f"a YAML file of at most {MAX_BYTES} bytes", f"{path.stat().st_size}")
     try:

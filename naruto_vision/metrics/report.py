@@ -83,7 +83,7 @@ def table_from_json(results: Mapping[str, Any], title: str = "Scenes") -> Table:
         table.add_row(*cells, *([format_interval(intervals.get(name))] if intervals else []))
     table.add_section()
     for label, record in results["per_class"].items():
-        table.add_row(f"  {escape(printable(label))}", format_rate(_rate(record)))
+        table.add_row(f"  {escape(printable(label, one_line=True))}", format_rate(_rate(record)))
     return table
 
 

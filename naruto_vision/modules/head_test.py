@@ -3,12 +3,12 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from naruto_vision.data.class_data import ClassDataModule
 from naruto_vision.data.gallery_data import describe_colours
@@ -18,45 +18,12 @@ from naruto_vision.encoders.base import Encoder, embed_images
 from naruto_vision.encoders.prompts import text_prototypes
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.metrics.stats import Rate
-from naruto_vision.recognition.decision import Rule
+from naruto_vision.modules.advice import Floors, Named
 from naruto_vision.recognition.heads import compare_rules, name_rows
 from naruto_vision.records import ImageArray, Vectors
 
 _MOST = 2_000  # images of a split
 _AT_ONCE = 32
-_FEWEST = 20  # validation images; of fewer nothing can be said
-_GOOD = 0.9  # of the images named correctly: nothing to improve before more images are there
-_RARE = 10  # training images of a class
-
-_OFFICIAL = (
-    "official weights (`naruto-vision weights download ViT-B-32.openai`, then "
-    "`naruto-vision fit --config clip-vitb32.yaml --data.root {root}`)"
-)
-
-
-@dataclass(frozen=True)
-class Named:
-    """How many validation images are named correctly: by the training images, and by the texts of their class."""
-
-    rule: Rule
-    right: Rate
-    by_texts: int = 0
-
-    def __str__(self) -> str:
-        low, high = self.right.interval or (0.0, 1.0)
-        return f"{self.right.count} of {self.right.total} validation images [{low:.2f}, {high:.2f}] by {self.rule}"
-
-
-@dataclass(frozen=True)
-class Floors:
-    """How many validation images are named correctly without an encoder, and what there is to learn from."""
-
-    colours: int  # by the training image with the nearest colours
-    majority: int  # by the commonest class of the training images
-    rarest: tuple[str, int]  # the class with the fewest training images
-
-    def __str__(self) -> str:
-        return f"colours alone name {self.colours}, the commonest class {self.majority}"
 
 
 class HeadTest:
@@ -69,18 +36,21 @@ class HeadTest:
         data: The images; ``InputError`` where a split is missing.
         backbone: An encoder that is joined with every measured one; None takes that one alone.
         share: Weight of the measured encoder beside the backbone, between 0 and 1.
+        split: The images that are named, in place of the validation images.
     """
 
-    def __init__(self, data: ClassDataModule, backbone: Encoder | None = None, share: float = 0.5) -> None:
-        self._data, self._backbone, self._share = data, backbone, share
+    def __init__(
+        self, data: ClassDataModule, backbone: Encoder | None = None, share: float = 0.5, split: Split = "valid"
+    ) -> None:
+        self._data, self._backbone, self._share, self._split = data, backbone, share, split
         self._rows: dict[Split, list[GalleryRow]] = {}
         self._colours: dict[Split, Vectors] = {}
         self._joined: dict[Split, Vectors] = {}
-        for split in ("train", "valid"):
-            self._read(split)
+        for part in ("train", split):
+            self._read(part)
         self._runs = frame_runs(self._rows["train"], self._colours["train"])
         self.labels = [row.label for row in self._rows["train"]]
-        self._truth = np.asarray([row.label for row in self._rows["valid"]], dtype=object)
+        self._truth = np.asarray([row.label for row in self._rows[self._split]], dtype=object)
 
     @property
     def usable(self) -> bool:
@@ -115,11 +85,21 @@ class HeadTest:
         parts = math.sqrt(self._share) * own, math.sqrt(1.0 - self._share) * self._joined[split]
         return np.concatenate(parts, axis=1).astype(np.float32)
 
+    @property
+    def total(self) -> int:
+        """How many images are named."""
+        return len(self._truth)
+
+    def embedded(self, encoder: Encoder) -> tuple[Tensor, Tensor]:
+        """Embed the images that are named, without the backbone: unit rows (N, D), and the index of each class (N,)."""
+        parts = [embed_images(encoder, images) for _, images in self._parts(self._split)]
+        return torch.cat(parts), torch.tensor([self._data.classes.index(name) for name in self._truth])
+
     def measure(self, encoder: Encoder, texts: Sequence[Sequence[str]] = ()) -> Named:
         """Name the validation images with an encoder, in evaluation mode; ``texts`` are those of each class."""
-        train, valid = self._embed(encoder, "train"), self._embed(encoder, "valid")
+        train, valid = self._embed(encoder, "train"), self._embed(encoder, self._split)
         found = compare_rules(train, self._rows["train"], self._runs)
-        rule: Rule = found["decision"]
+        rule = found["decision"]
         names, _ = name_rows(rule, found.get("strength"), train, self.labels, valid)
         return Named(rule, self._right(names), self._by_texts(encoder, valid, texts) if texts else 0)
 
@@ -135,35 +115,10 @@ class HeadTest:
 
     def floors(self) -> Floors:
         """Name the validation images without an encoder."""
-        nearest, _ = name_rows("top1", None, self._colours["train"], self.labels, self._colours["valid"])
+        nearest, _ = name_rows("top1", None, self._colours["train"], self.labels, self._colours[self._split])
         counts = Counter(self.labels)
         common = counts.most_common(1)[0][0]
         rarest = min(counts, key=lambda name: (counts[name], name))
         return Floors(
             self._right(nearest).count, self._right(np.full(len(self._truth), common)).count, (rarest, counts[rarest])
         )
-
-
-def advise(named: Named, floors: Floors, root: str, *, tuned: bool) -> str:
-    """Say in one line whether an encoder fits the images, how sure that is, and the two best remedies; "" if it does.
-
-    It fits where it names nine of ten images correctly, or surely more than colours and the commonest class do: the
-    lower end of the interval is above both.
-    """
-    right, floor = named.right, max(floors.colours, floors.majority)
-    low, high = right.interval or (0.0, 1.0)
-    share = floor / max(right.total, 1)
-    name, images = floors.rarest
-    more = f"more images (class {name} has {images} to train on)" if images < _RARE else "more images of every class"
-    if right.total < _FEWEST:
-        return f"only {right.total} validation images: too few to say whether the weights fit; add {more}"
-    if low > share or right.count >= _GOOD * right.total:
-        return ""
-    if right.count > floor:
-        found = f"the weights may be no better than colours or guessing: {named}, {floors}; not certain"
-    else:
-        sure = "certain" if high < share else f"not certain with {right.total} images"
-        found = f"the weights do not fit these images: {named}, {floors}; {sure}"
-    tune = f"fine-tuning (`naruto-vision fit --config clip.yaml --data.root {root}`)"
-    remedies = [*([] if tuned else [tune]), *([more] if images < _RARE else []), _OFFICIAL.format(root=root), more]
-    return f"{found}; try {remedies[0]}, or {remedies[1]}"

@@ -3,28 +3,33 @@
 import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 
-from naruto_vision.data.gallery_data import GalleryBatch, GalleryDataModule
+from naruto_vision.data.gallery_data import GalleryBatch, GalleryDataModule, describe_colours
 from naruto_vision.data.leaks import frame_runs
 from naruto_vision.data.scenes import SceneDataModule, SceneItem, check_names, scenes_together
-from naruto_vision.encoders.base import Encoder, encode_images
+from naruto_vision.encoders.base import Encoder, embed_images, encode_images
+from naruto_vision.encoders.tiny import TINY_CLIP
 from naruto_vision.errors import InputError
+from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.edits import change_thresholds
-from naruto_vision.gallery.enrollment import Enrollment, EnrollmentConfig
+from naruto_vision.gallery.enrollment import UNCHANGED, Enrollment, EnrollmentConfig
 from naruto_vision.gallery.gallery import Gallery, check_enrolment, edit_gallery, enrol_gallery
 from naruto_vision.gallery.index import IndexChoice
 from naruto_vision.gallery.info import list_gallery
 from naruto_vision.gallery.thresholds import DEFAULT_AIM, Aim, Thresholds
+from naruto_vision.io.images import IMAGE_FAULTS, crop_path, split_crop
 from naruto_vision.metrics.scene import SceneReport
 from naruto_vision.metrics.scene_accuracy import SceneAccuracy
+from naruto_vision.modules.advice import advise_gallery
 from naruto_vision.modules.gathering import gather_lists
 from naruto_vision.modules.trial import withheld
 from naruto_vision.recognition.analyzer import SceneAnalyzer
@@ -36,17 +41,17 @@ from naruto_vision.recognition.decision import (
     score_regions,
     thresholds_from,
 )
+from naruto_vision.recognition.enrolment import Enrol, Rows, choose_enrolment, describe_enrolment, only_crop
 from naruto_vision.recognition.heads import compare_rules, describe_comparison
 from naruto_vision.recognition.merging import MergeConfig
 from naruto_vision.recognition.open_set import gallery_thresholds
 from naruto_vision.records import ImageArray, ScenePrediction
-from naruto_vision.segmentation.crops import CropConfig
+from naruto_vision.segmentation.crops import CropConfig, Embedding
+from naruto_vision.segmentation.detector import DetectorPrompter
 from naruto_vision.segmentation.generator import Segmenter
 from naruto_vision.viz.overlay import OverlayConfig, choose_for_overlay, labelled_boxes
 
 _LOG = logging.getLogger(__name__)
-_SCENE_FAULTS = (ValueError, ArithmeticError, LookupError, RuntimeError, MemoryError, cv2.error)
-"""What computing with one image may raise. Others are defects, or faults of the disk, and end the run."""
 _NOT_DONE = "no pass over the images was made (see trainer.max_epochs)"
 
 
@@ -74,6 +79,11 @@ class SceneRetriever(pl.LightningModule):
         replace: Whether ``fit`` replaces an older gallery with its history; otherwise it adds a generation to it.
         aim: What the thresholds for "unknown" are chosen for: names of which at least 0.9 are right, or another
             ``precision``, ``coverage`` or ``false_accept``.
+        enrol: How ``fit`` enrols an image of one label: whole ("image"), by the crop of its region where the segmenter
+            finds exactly one ("region"), or "both". "auto" takes what names such crops best if the segmenter has a
+            learnt detector, and "image" otherwise. Labelled boxes are enrolled as they are.
+        embedding: ``crops`` embeds each region as a cut-out; ``dense`` takes the mean over its mask from one forward
+            pass over the scene, for encoders that pool by the mean. Thresholds of scenes are valid for one.
 
     Attributes:
         reports: The last of each stage: "valid", "test" (all regions, best label), "test_shown" (the overlay).
@@ -110,6 +120,8 @@ class SceneRetriever(pl.LightningModule):
         at_once: int = 1,
         replace: bool = False,
         aim: Aim = DEFAULT_AIM,
+        enrol: Enrol = "auto",
+        embedding: Embedding = "crops",
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -117,8 +129,8 @@ class SceneRetriever(pl.LightningModule):
         self.segmenter = segmenter
         if segmenter is not None and isinstance(segmenter.model, nn.Module):
             self.promptable = segmenter.model.eval()  # registered here so that it moves with the module
-        if isinstance(detector := getattr(getattr(segmenter, "prompter", None), "detector", None), nn.Module):
-            self.detector = detector.eval()
+        parts = getattr(getattr(segmenter, "prompter", None), "__dict__", {}).values()
+        self.prompter_parts = nn.ModuleList(part.eval() for part in parts if isinstance(part, nn.Module))
         self.gallery = gallery
         self.crop = crop or CropConfig()
         self.more_crops = tuple(more_crops)
@@ -128,12 +140,15 @@ class SceneRetriever(pl.LightningModule):
         self.renormalise = renormalise
         self.decision: Decision = decision
         self.merge = merge
+        self.embedding: Embedding = embedding
         self.index, self.at_once, self.replace, self.aim = index, at_once, replace, aim
         self.searched, self.shown = SceneAccuracy(), SceneAccuracy()
         self.reports = {}
         self.answered: list[tuple[SceneItem, ScenePrediction]] = []
         self._analyzer: SceneAnalyzer | None = None
-        self._enrolment, self._enrolling = Enrollment(), False
+        self._enrolment, self._regions, self._enrolling = Enrollment(), Enrollment(), False
+        learnt = isinstance(getattr(segmenter, "prompter", None), DetectorPrompter)
+        self.enrol: Enrol = "image" if enrol == "auto" and not learnt else enrol
         self.built: Gallery | None = None
         self.scored: list[ScoredRegion] = []
         self._names: list[ScoredRegion] = []
@@ -188,6 +203,7 @@ class SceneRetriever(pl.LightningModule):
                 overlay=self.overlay,
                 at_once=self.at_once,
                 aim=self.aim,
+                embedding=self.embedding,
             )
         return self._analyzer
 
@@ -199,6 +215,22 @@ class SceneRetriever(pl.LightningModule):
         vectors = encode_images(self.encoder, batch.pixels, mirror=self.mirror)
         self._enrolment.add(vectors, batch.labels, batch.paths, batch.augs)
         self._enrolment.colours.append(batch.colours.cpu().numpy())
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if self.enrol != "image" and isinstance(data, GalleryDataModule):
+            self._add_regions(batch, data)
+
+    def _add_regions(self, batch: GalleryBatch, data: GalleryDataModule) -> None:
+        """Embed the crop of each whole image's one region, as that of a labelled box is."""
+        if self.segmenter is None:
+            msg = f"model.enrol {self.enrol}: expected a segmenter that finds the regions, found none"
+            raise InputError(msg)
+        for label, path, aug in zip(batch.labels, batch.paths, batch.augs, strict=True):
+            if aug == UNCHANGED and split_crop(path)[1] is None:
+                box, crop = only_crop(self.segmenter, data.read(path))
+                if box is not None:
+                    vectors = embed_images(self.encoder, [crop], mirror=self.mirror)
+                    self._regions.add(vectors, [label], [crop_path(path, box)])
+                    self._regions.colours.append(describe_colours(crop)[None].numpy())
 
     def on_train_epoch_start(self) -> None:
         """Set the encoder to evaluation mode, and mark the gallery as not yet written."""
@@ -217,10 +249,8 @@ class SceneRetriever(pl.LightningModule):
         data: Any = getattr(self.trainer, "datamodule", None)
         if isinstance(data, GalleryDataModule):
             data.settle()
-        whole = Enrollment()
-        whole.rows = gather_lists(self.trainer, own.rows)
-        whole.vectors = gather_lists(self.trainer, own.vectors)
-        whole.colours = gather_lists(self.trainer, own.colours)
+        crops, self._regions = self._gathered(self._regions), Enrollment()
+        whole = self._gathered(own)
         self.withheld = self.withheld.removeprefix(_NOT_DONE)
         if self.trainer.is_global_zero or self.withheld:
             note = {"encoder": dict(self.encoder.recipe), "mirror": self.mirror}
@@ -229,29 +259,46 @@ class SceneRetriever(pl.LightningModule):
                 plan = data.plan
                 note.update(enrolment=data.counts(), root=_relative_to_here(data.images_root))
             built = whole.build(self.encoder.fingerprint, self.index, plan, note)
-            colours = whole.colours_of(built.rows)
-            heads = compare_rules(built.vectors, built.rows, frame_runs(built.rows, colours), colours)
-            _LOG.info("%s", describe_comparison(heads))
-            built = built.noted({"heads": heads})
-            chosen = gallery_thresholds(built, heads["decision"], self.aim, runs=frame_runs(built.rows))
-            self.built = built = Gallery.build(
-                built.vectors,
-                built.rows,
-                fingerprint=built.fingerprint,
-                index=self.index,
-                thresholds=chosen,
-                note=built.note,
-            )
+            found, facts = self._compared(Rows(list(built.rows), built.vectors, whole.colours_of(built.rows)), crops)
+            make = partial(Gallery.build, found.vectors, found.rows, fingerprint=built.fingerprint, index=self.index)
+            built = make(note={**built.note, **facts})
+            chosen = gallery_thresholds(built, facts["heads"]["decision"], self.aim, runs=frame_runs(built.rows))
+            self.built = built = make(note=built.note, thresholds=chosen)
             if self.withheld:
                 self._trial = built
             elif self.replace:
                 built.save(self.gallery)
             else:
-                found = enrol_gallery(self.gallery, built, self.index)
-                if (found.thresholds.source or not found.thresholds.chosen) and found.thresholds != chosen:
-                    edit_gallery(self.gallery, change_thresholds, chosen, fingerprint=found.fingerprint)
+                after = enrol_gallery(self.gallery, built, self.index)
+                if (after.thresholds.source or not after.thresholds.chosen) and after.thresholds != chosen:
+                    edit_gallery(self.gallery, change_thresholds, chosen, fingerprint=after.fingerprint)
         self.trainer.strategy.barrier("gallery")
         self._analyzer = None
+
+    def _gathered(self, own: Enrollment) -> Enrollment:
+        whole = Enrollment()
+        whole.rows = gather_lists(self.trainer, own.rows)
+        whole.vectors = gather_lists(self.trainer, own.vectors)
+        whole.colours = gather_lists(self.trainer, own.colours)
+        return whole
+
+    def _compared(self, whole: Rows, crops: Enrollment) -> tuple[Rows, dict[str, Any]]:
+        """Choose the decision rule, and whether regions are enrolled; return the rows and what the note says."""
+        runs = frame_runs(whole.rows, whole.colours)
+        if not crops.rows:
+            heads, facts = compare_rules(whole.vectors, whole.rows, runs, whole.colours), dict[str, Any]()
+        else:
+            rows = [GalleryRow(label=label, path=path, aug=aug) for label, path, aug in crops.rows]
+            regions = Rows(rows, np.concatenate(crops.vectors), np.concatenate(crops.colours))
+            whole, heads, enrolled = choose_enrolment(whole, regions, runs, self.enrol)
+            facts = {"enrol": {**enrolled, "detector": getattr(self.segmenter, "fingerprint", "")}}
+            _LOG.info("%s", describe_enrolment(enrolled))
+        _LOG.info("%s", describe_comparison(heads))
+        root = str(getattr(getattr(self.trainer, "datamodule", None), "root", None) or "DIR")
+        tuned = self.encoder.recipe.get("model") != TINY_CLIP
+        if advice := advise_gallery(heads, [row.label for row in whole.rows], root, tuned=tuned):
+            _LOG.warning("%s", advice)
+        return whole, {"heads": heads, **facts}
 
     def on_validation_epoch_start(self) -> None:
         """Write the gallery before scenes are searched, and drop the scores of the previous pass."""
@@ -281,7 +328,9 @@ class SceneRetriever(pl.LightningModule):
         self.scored, names = gather_lists(self.trainer, self.scored), gather_lists(self.trainer, self._names)
         gallery = self.analyzer.gallery
         if self.trainer.is_global_zero and self.scored:
-            self.thresholds = thresholds = thresholds_from(names, self.analyzer.decision, self.aim, self.scored)
+            self.thresholds = thresholds = thresholds_from(
+                names, self.analyzer.decision, self.aim, self.scored, self.embedding
+            )
             if self.trainer.state.fn == TrainerFn.VALIDATING:
                 self.withheld = withheld(self.trainer, self.gallery)
                 _LOG.info("thresholds: %s", thresholds.rule)
@@ -308,8 +357,8 @@ class SceneRetriever(pl.LightningModule):
         self._log_report("test_shown", self.shown)
 
     def checked_analyzer(self) -> SceneAnalyzer:
-        """Return ``analyzer``; InputError if the gallery's thresholds were chosen for another decision."""
-        check_decision(self.analyzer.gallery.thresholds, self.analyzer.decision)
+        """Return ``analyzer``; InputError if the gallery's thresholds were chosen for another decision or embedding."""
+        check_decision(self.analyzer.gallery.thresholds, self.analyzer.decision, self.embedding)
         return self.analyzer
 
     def on_test_start(self) -> None:
@@ -382,7 +431,7 @@ def _predictions(
                 yield prediction
         except torch.AcceleratorError:  # the device is unusable from now on
             raise
-        except _SCENE_FAULTS as error:
+        except IMAGE_FAULTS as error:
             if group == 1:
                 reason = str(error).partition("\n")[0]
                 yield f"{scenes[done][1]}: fails in the search ({type(error).__name__}: {reason})"

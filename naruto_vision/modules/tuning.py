@@ -82,9 +82,12 @@ class ExportBundle(Callback):
 
     Attributes:
         withheld: Why this run writes nothing; empty if it does.
+        kept: Weight of the tuned weights in what ``ChooseWeights`` left in the bundle; 1 are those of the best epoch.
+        figures: The metrics of these, if they are others.
     """
 
     def __init__(self) -> None:
+        self.kept, self.figures = 1.0, PassFigures(-math.inf)
         self.epoch = -1
         self.best = PassFigures(-math.inf)
         self.withheld = ""

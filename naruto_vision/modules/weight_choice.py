@@ -10,19 +10,25 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from typing_extensions import override
 
 from naruto_vision.data.class_data import ClassDataModule
+from naruto_vision.data.tables import Split
 from naruto_vision.encoders.backbone import LITE0, TimmEncoder
 from naruto_vision.encoders.base import Encoder
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.lora import plain_state
+from naruto_vision.encoders.prompts import text_prototypes
+from naruto_vision.encoders.tiny import TINY_CLIP
 from naruto_vision.errors import InputError
 from naruto_vision.io.atomic import write_json
-from naruto_vision.modules.clip_tuner import ContrastiveTuner
-from naruto_vision.modules.head_test import HeadTest, Named, advise
-from naruto_vision.modules.tuning import random_state, restore_random_state
+from naruto_vision.metrics.stats import Rate
+from naruto_vision.modules.advice import Named, advise
+from naruto_vision.modules.clip_tuner import ContrastiveTuner, label_figures
+from naruto_vision.modules.head_test import HeadTest
+from naruto_vision.modules.tuning import PassFigures, random_state, restore_random_state
 from naruto_vision.modules.wise_ft import interpolate, own_facts
 
 _LOG = logging.getLogger(__name__)
@@ -103,9 +109,36 @@ class ChooseWeights(Checkpoint):
             self._choose(pl_module, test)
         trainer.strategy.barrier("weights")
 
+    @override
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the floors beside the accuracy of ``validate``."""
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self._compare(trainer, pl_module, "valid")
+
+    @override
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the floors beside the accuracy of ``test``."""
+        self._compare(trainer, pl_module, "test")
+
+    def _compare(self, trainer: pl.Trainer, module: pl.LightningModule, split: Split) -> None:
+        data: Any = getattr(trainer, "datamodule", None)
+        if not (trainer.is_global_zero and isinstance(data, ClassDataModule) and isinstance(module, ContrastiveTuner)):
+            return
+        confusion = None if module.figures is None else module.figures.confusion
+        test = None if confusion is None else HeadTest(data, split=split)
+        if confusion is None or test is None or not test.usable or int(confusion.sum()) != test.total:
+            return  # of a part of the images, or of very many
+        text = f"{split}: by class texts {_share(confusion)}; without an encoder {test.floors()}"
+        if module.encoder.describe()["architecture"] == TINY_CLIP:
+            start = ClipEncoder(TINY_CLIP).to(module.device).eval()
+            own = None if start.fingerprint == module.encoder.fingerprint else _figures(module, test, start).confusion
+            text += "" if own is None else f"; by the untuned {TINY_CLIP} {_share(own)}"
+        _LOG.info("%s", text)
+
     def _choose(self, module: ContrastiveTuner, test: HeadTest) -> None:
         encoder = ClipEncoder(module.bundle_dir).to(module.device).eval()
         if _KEY in encoder.info:
+            module.export.kept = float(encoder.info[_KEY]["alpha"])
             _LOG.info("%s: unchanged, because no epoch after the last comparison is better", module.bundle_dir)
             return
         tuned = {name: value.clone() for name, value in encoder.clip.state_dict().items()}
@@ -121,10 +154,19 @@ class ChooseWeights(Checkpoint):
             facts = {**own_facts(encoder), _KEY: {"alpha": self.chosen, **_as_json(self.measured[self.chosen])}}
             dtype = torch.float16 if module.half_bundle else torch.float32
             encoder.save(module.bundle_dir, facts, dtype=dtype)
+            module.export.kept, module.export.figures = self.chosen, _figures(module, test, encoder)
         floors = test.floors()
         _LOG.info("%s; %s", describe_choice(module.bundle_dir, self.measured, self.chosen), floors)
         if advice := advise(self.measured[self.chosen], floors, str(module.trainer.datamodule.root), tuned=True):  # type: ignore[attr-defined]  # of a ClassDataModule
             _LOG.warning("%s", advice)
+
+
+def _figures(module: ContrastiveTuner, test: HeadTest, encoder: ClipEncoder) -> PassFigures:
+    """Classify the images of a test by the class texts, as validation does."""
+    vectors, labels = test.embedded(encoder)
+    with torch.inference_mode():
+        texts = text_prototypes(encoder, module.prototypes.texts).float().cpu()
+    return label_figures(vectors, labels, texts, module.scale().detach().cpu(), module.best_by)
 
 
 def describe_choice(bundle: str, measured: Mapping[float, Named], chosen: float) -> str:
@@ -140,6 +182,12 @@ def describe_choice(bundle: str, measured: Mapping[float, Named], chosen: float)
     counts = f"untuned {start.right.count}, tuned {tuned.right.count}" + (f", mixtures {others}" if others else "")
     texts = f"by class texts {kept.by_texts}, untuned {start.by_texts}"
     return f"{bundle}: {name}: {kept} ({gain:+d}; {counts}; {texts})"
+
+
+def _share(confusion: Tensor) -> str:
+    rate = Rate(int(confusion.trace()), int(confusion.sum()))
+    low, high = rate.interval or (0.0, 1.0)
+    return f"{rate.count} of {rate.total} images are right [{low:.2f}, {high:.2f}]"
 
 
 def _worth(named: Named) -> tuple[int, int]:

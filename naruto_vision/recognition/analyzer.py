@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -32,12 +32,15 @@ from naruto_vision.recognition.merging import MergeConfig, merge_parts
 from naruto_vision.recognition.open_set import thresholds_of
 from naruto_vision.recognition.result import SceneResult
 from naruto_vision.records import Identity, ImageArray, Neighbour, Region, ScenePrediction, Vectors
-from naruto_vision.segmentation.crops import CropConfig, embed_regions
+from naruto_vision.segmentation.crops import CropConfig, DenseEmbedder, Embedding, embed_regions
 from naruto_vision.segmentation.generator import Segmenter
 from naruto_vision.segmentation.protocol import SceneEmbedding
 from naruto_vision.viz.overlay import OverlayConfig, choose_for_overlay, label_colours
 
 _LOG = logging.getLogger(__name__)
+
+EmbedScenes: TypeAlias = Callable[..., list[torch.Tensor]]
+"""``embed_regions`` of an encoder, or a ``DenseEmbedder``."""
 
 
 class SceneAnalyzer:
@@ -60,10 +63,12 @@ class SceneAnalyzer:
         batch_size: Crops per forward pass; None takes 16 on a CPU and 256 elsewhere.
         at_once: Scenes that ``analyze_many`` segments in parallel; above 1 needs more memory and is slower on a CPU.
         aim: What thresholds are chosen for; those of validation scenes stay as they were chosen.
+        embedding: ``crops`` embeds each region as a cut-out; ``dense`` takes the mean over its mask from one forward
+            pass over the scene, for encoders that pool by the mean.
 
     Raises:
         FingerprintError: If the gallery was built with another encoder.
-        InputError: If ``at_once`` is below 1.
+        InputError: If ``at_once`` is below 1, or the encoder does not support the embedding.
 
     Example:
         >>> import numpy as np
@@ -97,6 +102,7 @@ class SceneAnalyzer:
         batch_size: int | None = None,
         at_once: int = 1,
         aim: Aim = DEFAULT_AIM,
+        embedding: Embedding = "crops",
     ) -> None:
         fingerprint = encoder.fingerprint  # hashes all weights, so once
         if gallery.fingerprint != fingerprint:
@@ -116,6 +122,9 @@ class SceneAnalyzer:
         self.batch_size = batch_size
         self.at_once = at_once
         self.aim = aim
+        self.embedding: Embedding = embedding
+        by_crops = partial(embed_regions, self.encoder)
+        self._embed_scenes: EmbedScenes = by_crops if embedding == "crops" else DenseEmbedder(self.encoder)
         self._ahead = SegmenterAhead(segmenter, at_once)
 
     def analyze(self, image: ImageSource, scene: str = "") -> SceneResult:
@@ -292,8 +301,7 @@ class SceneAnalyzer:
 
     def _embed(self, scenes: Sequence[tuple[ImageArray, Sequence[Region]]]) -> tuple[Vectors, Vectors]:
         """Embed the R regions of several images: unit rows (R, D), and lengths (R,) that multiply the scores."""
-        views = embed_regions(
-            self.encoder,
+        views = self._embed_scenes(
             scenes,
             self.crops,
             mirror=self.mirror,
@@ -318,6 +326,7 @@ class SceneAnalyzer:
             "renormalise": self.renormalise,
             "decision": self.decision,
             "merge": repr(self.merge),
+            **({"embedding": self.embedding} if self.embedding != "crops" else {}),  # older runs have none
         }
 
 

@@ -12,6 +12,7 @@ from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.thresholds import DEFAULT_AIM, Aim, Thresholds, calibrate_thresholds, conformal_scores
 from naruto_vision.geometry import box_pixels, inclusive_iou_matrix, shared_pixel_matrix
 from naruto_vision.records import Identity, LabelledBox, Neighbour, ScenePrediction
+from naruto_vision.segmentation.crops import Embedding
 
 Rule: TypeAlias = Literal["vote", "top1", "max", "mean", "prototype", "centroid", "lda", "logreg"]
 """Rule that turns gallery rows into one name; see ``decide``."""
@@ -100,14 +101,20 @@ def recorded_rule(gallery: Gallery, decision: Decision = "auto") -> Rule:
     return rule
 
 
-def check_decision(thresholds: Thresholds, decision: str) -> None:
-    """Raise InputError if scenes chose the thresholds for another rule; those of the gallery are chosen again."""
-    if thresholds.chosen and not thresholds.source and thresholds.decision not in {"", decision}:
-        msg = (
-            f"model.decision {decision}: the gallery's thresholds were chosen for {thresholds.decision}; choose them "
-            f"again: naruto-vision validate --config scenes.yaml --model.decision {decision} --data.valid DIR"
-        )
-        raise InputError(msg)
+def check_decision(thresholds: Thresholds, decision: str, embedding: Embedding = "crops") -> None:
+    """Raise InputError if scenes chose the thresholds for another rule or embedding; the gallery's are chosen again."""
+    if not thresholds.chosen or thresholds.source:
+        return
+    for option, found, chosen in (
+        ("decision", decision, thresholds.decision or decision),
+        ("embedding", embedding, thresholds.embedding or "crops"),
+    ):
+        if found != chosen:
+            msg = (
+                f"model.{option} {found}: the gallery's thresholds were chosen for {chosen}; choose them "
+                f"again: naruto-vision validate --config scenes.yaml --model.{option} {found} --data.valid DIR"
+            )
+            raise InputError(msg)
 
 
 @dataclass(frozen=True)
@@ -155,6 +162,7 @@ def thresholds_from(
     decision: str,
     aim: Aim = DEFAULT_AIM,
     regions: Sequence[ScoredRegion] = (),
+    embedding: Embedding = "crops",
 ) -> Thresholds:
     """Choose the thresholds from the scored names of all validation scenes, in any order.
 
@@ -163,6 +171,7 @@ def thresholds_from(
         decision: The decision rule that named them.
         aim: What the thresholds are chosen for.
         regions: From ``score_regions``; those that are right calibrate the p-values. Without any ``scored`` does.
+        embedding: How the regions were embedded.
     """
     ordered = sorted(scored, key=lambda record: (record.label, record.score, record.right))
     found = calibrate_thresholds(
@@ -172,6 +181,7 @@ def thresholds_from(
         aim=aim,
         decision=decision,
     )
+    found = replace(found, embedding="" if embedding == "crops" else embedding)
     right = [record for record in regions if record.right]
     if not right:
         return found

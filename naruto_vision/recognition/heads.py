@@ -38,9 +38,10 @@ _FOLDS = 8
 _CLASS_FOLDS = 16
 _COMPARED = 600  # rows, so that enrolment stays fast
 _FEWEST = 20  # tested rows; fewer cannot tell rules apart
-_MOST = 10_000  # rows of a gallery; fitting a classifier to more takes minutes whenever it is opened
+LARGEST = 10_000  # rows of a gallery; fitting a classifier to more takes minutes whenever it is opened
 
 Array: TypeAlias = NDArray[np.float64]
+Mask: TypeAlias = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -237,6 +238,8 @@ def cross_validate(
     groups: NDArray[np.int64] | None = None,
     votes: int = VOTES,
     runs: Sequence[Hashable] | None = None,
+    enrolled: Mask | None = None,
+    asked: Mask | None = None,
 ) -> list[Tested]:
     """Name every row by each rule, fitted to the rows of other groups, in 8 folds of whole groups.
 
@@ -247,6 +250,8 @@ def cross_validate(
         groups: The group of each row, as of ``group_rows``; None groups the rows, of which at most 600 are taken.
         votes: How many rows vote.
         runs: As for ``group_rows``, if ``groups`` is None.
+        enrolled: Shape (N,), bool: the rows that rules are fitted to; None takes all.
+        asked: Shape (N,), bool: the rows that are named; None takes all.
 
     Returns:
         For each rule the tested rows: those whose class has another group.
@@ -254,6 +259,7 @@ def cross_validate(
     if groups is None:
         chosen = _sample(len(rows))
         vectors, rows = vectors[chosen], [rows[number] for number in chosen]
+        enrolled, asked = (mask if mask is None else mask[chosen] for mask in (enrolled, asked))
         groups = group_rows(vectors, rows, None if runs is None else [runs[number] for number in chosen])
     labels = np.asarray([row.label for row in rows], dtype=object)
     folds = _folds(groups, labels)
@@ -261,8 +267,8 @@ def cross_validate(
     scores: list[list[Array]] = [[np.zeros(0)] for _ in rules]
     given: list[list[NDArray[np.object_]]] = [[np.zeros(0, dtype=object)] for _ in rules]
     for fold in range(_FOLDS):
-        kept = folds != fold
-        held = ~kept & np.isin(labels, labels[kept])
+        kept = (folds != fold) & (True if enrolled is None else enrolled)
+        held = (folds == fold) & np.isin(labels, labels[kept]) & (True if asked is None else asked)
         if not held.any():
             continue
         for number, (rule, strength) in enumerate(rules):
@@ -277,9 +283,14 @@ def cross_validate(
 
 
 def leave_classes_out(
-    rule: Rule, strength: float | None, vectors: Vectors, rows: Sequence[GalleryRow], votes: int = VOTES
+    rule: Rule,
+    strength: float | None,
+    vectors: Vectors,
+    rows: Sequence[GalleryRow],
+    votes: int = VOTES,
+    asked: Mask | None = None,
 ) -> Tested:
-    """Name rows by a rule that was fitted without their class, so that every name is wrong.
+    """Name rows, or those that are ``asked``, by a rule fitted without their class, so that every name is wrong.
 
     Up to 16 classes are left out one by one, more of them in 16 groups; at most 600 rows are taken. With fewer than
     three classes there is nothing to tell apart, and no row is named.
@@ -290,7 +301,8 @@ def leave_classes_out(
     names, scores = [np.zeros(0, dtype=object)], [np.zeros(0)]
     for fold in range(min(len(classes), _CLASS_FOLDS) if len(classes) > 2 else 0):
         out = index % _CLASS_FOLDS == fold
-        named, found = name_rows(rule, strength, vectors[~out], labels[~out].tolist(), vectors[out], votes)
+        queries = vectors[out & (True if asked is None else asked[chosen])]
+        named, found = name_rows(rule, strength, vectors[~out], labels[~out].tolist(), queries, votes)
         names.append(named)
         scores.append(found)
     total = sum(map(len, scores))
@@ -322,6 +334,8 @@ def compare_rules(
     rows: Sequence[GalleryRow],
     runs: Sequence[Hashable] | None = None,
     colours: Vectors | None = None,
+    enrolled: Mask | None = None,
+    asked: Mask | None = None,
 ) -> dict[str, Any]:
     """Compare the decision rules on a gallery's own rows, and choose the best: JSON values for its note.
 
@@ -333,14 +347,18 @@ def compare_rules(
         rows: Source of each vector.
         runs: A key for each row, equal for the frames of one shot; None for a row of no shot.
         colours: Shape (N, K), float32, unit rows: colour descriptors, whose nearest row is a floor for every rule.
+        enrolled: As for ``cross_validate``.
+        asked: As for ``cross_validate``.
     """
-    comparable = len({row.label for row in rows}) > 1 and len(rows) <= _MOST
+    comparable = len({row.label for row in rows}) > 1 and len(rows) <= LARGEST
     chosen = _sample(len(rows))
     vectors, rows = vectors[chosen], [rows[number] for number in chosen]
+    enrolled, asked = (mask if mask is None else mask[chosen] for mask in (enrolled, asked))
     groups = group_rows(vectors, rows, None if runs is None else [runs[number] for number in chosen])
     rules: list[tuple[Rule, float | None]] = [(VOTE, None), ("centroid", None), ("lda", None)]
     rules += [("logreg", strength) for strength in STRENGTHS]
-    rates = [tested.rate for tested in cross_validate(rules, vectors, rows, groups)] if comparable else []
+    tests = cross_validate(rules, vectors, rows, groups, enrolled=enrolled, asked=asked) if comparable else []
+    rates = [tested.rate for tested in tests]
     of = rates[0].total if rates else 0
     if of < _FEWEST:
         return {"decision": VOTE, "of": of, "rules": {}}
@@ -351,8 +369,10 @@ def compare_rules(
     table = {rule: {"right": rate.count, "interval": list(rate.interval or ())} for rule, (rate, _) in best.items()}
     winner = max(best, key=lambda rule: best[rule][0].count)  # of equal ones the first
     found = {"decision": winner, "of": of, "strength": best["logreg"][1], "rules": table}
+    named = [row.label for number, row in enumerate(rows) if asked is None or asked[number]]
+    found["majority"] = min(of, max(map(named.count, set(named))))
     if colours is not None:
-        (floor,) = cross_validate([("top1", None)], colours[chosen], rows, groups)
+        (floor,) = cross_validate([("top1", None)], colours[chosen], rows, groups, enrolled=enrolled, asked=asked)
         found["colour"] = floor.rate.count
     return found
 
@@ -362,7 +382,7 @@ def describe_comparison(found: Mapping[str, Any]) -> str:
     rules, chosen = found["rules"], found["decision"]
     if not rules:
         return (
-            f"decision {chosen}: rules are compared on 20 to {_MOST} images of several classes, found too few or many"
+            f"decision {chosen}: rules are compared on 20 to {LARGEST} images of several classes, found too few or many"
         )
     counts = [f"{rule} {rules[rule]['right']}" for rule in (chosen, *(name for name in rules if name != chosen))]
     counts += [f"by colour alone {found['colour']}"] if "colour" in found else []

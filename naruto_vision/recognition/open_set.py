@@ -8,6 +8,7 @@ import numpy as np
 from naruto_vision.gallery.content import stale_since
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.thresholds import DEFAULT_AIM, Aim, Thresholds, calibrate_thresholds
+from naruto_vision.io.images import split_crop
 from naruto_vision.recognition.decision import Rule
 from naruto_vision.recognition.heads import VOTES, cross_validate, leave_classes_out, noted_strength
 
@@ -43,8 +44,12 @@ def gallery_thresholds(
         The thresholds, whose rule states the evidence; none with fewer than 20 correctly named images.
     """
     strength, vectors, rows = noted_strength(gallery), gallery.vectors, gallery.rows
-    (known,) = cross_validate([(decision, strength)], vectors, rows, votes=votes, runs=runs)
-    unknown = leave_classes_out(decision, strength, vectors, rows, votes)
+    asked = None
+    if (gallery.note.get("enrol") or {}).get("by") == "both":  # an image has two rows, which are one group
+        asked = np.array([(split_crop(row.path)[1] is None) == whole for row in rows])
+        rows = tuple(replace(row, path=split_crop(row.path)[0]) for row in rows)
+    (known,) = cross_validate([(decision, strength)], vectors, rows, votes=votes, runs=runs, asked=asked)
+    unknown = leave_classes_out(decision, strength, vectors, rows, votes, asked)
     right, tested = int(known.right.sum()), len(known.right)
     evidence = f"of {tested} gallery images named by the others, {right} are right"
     if right < _FEWEST:

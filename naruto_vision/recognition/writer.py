@@ -151,7 +151,7 @@ class SceneWriter:
             remove_leftovers(self.out)
         self.done = {record["scene"] for path in self._logs(LOG) for record in _records(path)}
         if self.done or (self.out / "json").exists():  # a run that failed before its first scene left no results
-            self._refuse_other_results()
+            refuse_other_results(self.out, self._identity)
         self.absent = self.done - self._order.keys()
         self._stems = output_stems([*self._order, *sorted(self.absent)])
         part = f".rank{rank}" if world > 1 else ""
@@ -159,19 +159,6 @@ class SceneWriter:
         self._times = SceneLog(self.out / TIMES.replace(".jsonl", f"{part}.jsonl"))
         if rank == 0:
             write_json(self.out / RUN, {"state": "running", "identity": self._identity})
-
-    def _refuse_other_results(self) -> None:
-        run = self.out / RUN
-        if not run.is_file():
-            return
-        other = read_json(run, _Run, hint=_ELSEWHERE).identity or {}
-        changed = sorted(key for key in {*other, *self._identity} if other.get(key) != self._identity.get(key))
-        if changed:
-            msg = (
-                f"{self.out}: holds results of another run (different {', '.join(changed)}); "
-                "give another --out, or remove the folder"
-            )
-            raise InputError(msg)
 
     def _logs(self, name: str) -> list[Path]:
         return [self.out / name, *sorted(self.out.glob(name.replace(".jsonl", ".rank*.jsonl")))]
@@ -262,6 +249,21 @@ class SceneWriter:
         for record in read_json_lines(self.out / LOG, dict[str, Any], hint=_ELSEWHERE):
             if record["scene"] in self._order:
                 yield coco_of_record(record, self._order[record["scene"]] + 1)
+
+
+def refuse_other_results(out: Path, identity: Mapping[str, Any]) -> None:
+    """Raise InputError if the folder's ``run.json`` has another identity, of which JSON values are compared."""
+    run = out / RUN
+    if not run.is_file():
+        return
+    other = read_json(run, _Run, hint=_ELSEWHERE).identity or {}
+    changed = sorted(key for key in {*other, *identity} if other.get(key) != identity.get(key))
+    if changed:
+        msg = (
+            f"{out}: holds results of another run (different {', '.join(changed)}); "
+            "give another --out, or remove the folder"
+        )
+        raise InputError(msg)
 
 
 class BackgroundWriter:

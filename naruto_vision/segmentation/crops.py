@@ -1,23 +1,33 @@
 """Crop and embed regions in batches on the encoder's device.
 
 Cropping, background filling, resizing and normalisation run on that device, and the forward passes have a fixed batch
-size, independent of the number of regions and crops.
+size, independent of the number of regions and crops. ``DenseEmbedder`` takes one pass over the scene instead.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, product
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
+from naruto_vision.encoders.backbone import TimmEncoder
 from naruto_vision.encoders.base import Encoder, encode_images
+from naruto_vision.encoders.dense import averages, dense_vectors
+from naruto_vision.encoders.ensemble import EnsembleEncoder
+from naruto_vision.errors import InputError
 from naruto_vision.geometry import expand_xyxy
 from naruto_vision.records import Box, ImageArray, Region
 
 _CPU_BATCH = 16  # a ViT reaches nine tenths of a core's peak rate; more only takes memory
 _GPU_BATCH = 256
+
+Embedding: TypeAlias = Literal["crops", "dense"]
+"""How regions become vectors: by a forward pass for each crop, or by one over the scene."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +117,51 @@ def embed_regions(
     counts = [len(regions) for _, regions in scenes]
     parts = torch.split(flat, [len(crops) * count for count in counts])
     return [part.view(len(crops), count, encoder.dim) for part, count in zip(parts, counts, strict=True)]
+
+
+class DenseEmbedder:
+    """Embeds the regions of a scene by one forward pass over it: each vector is the mean of features over the mask.
+
+    This needs an encoder that pools by the mean, so that the vectors are comparable with a gallery's. Of an ensemble,
+    the members that do are run in this way, and the others crop by crop.
+
+    Raises:
+        InputError: If neither the encoder nor a member pools by the mean.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        members = encoder.own_members if isinstance(encoder, EnsembleEncoder) else [encoder]
+        weights = encoder.weights if isinstance(encoder, EnsembleEncoder) else (1.0,)
+        self._parts = [(each, math.sqrt(weight)) for each, weight in zip(members, weights, strict=True)]
+        self._dense = {each for each in members if averages(each)}
+        if not self._dense:
+            msg = (
+                f"model.embedding dense: expected an encoder that pools its features by their mean (TimmEncoder, or "
+                f"ClipEnsemble with one), found {encoder.short_name}; use crops"
+            )
+            raise InputError(msg)
+
+    def __call__(
+        self,
+        scenes: Sequence[tuple[ImageArray, Sequence[Region]]],
+        crops: Sequence[CropConfig],
+        *,
+        mirror: bool = False,
+        renormalise: bool = True,
+        batch_size: int | None = None,
+    ) -> list[Tensor]:
+        """Embed the regions of several images as ``embed_regions`` does: (1, R, D), float32, on the CPU."""
+        how = {"mirror": mirror, "renormalise": renormalise}
+        parts: list[list[Tensor]] = []
+        for encoder, weight in self._parts:
+            if isinstance(encoder, TimmEncoder) and encoder in self._dense:
+                found = [dense_vectors(encoder, *scene, **how).float().cpu() for scene in scenes]
+            else:
+                views = embed_regions(encoder, scenes, crops, batch_size=batch_size, **how)
+                found = [each.mean(dim=0) for each in views]
+                found = [normalize(each, dim=-1) for each in found] if renormalise else found
+            parts.append([weight * each for each in found])
+        return [torch.cat(own, dim=1)[None] for own in zip(*parts, strict=True)]
 
 
 def _batches(

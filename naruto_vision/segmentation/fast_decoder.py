@@ -16,7 +16,7 @@ are sensitive and cost little, stay in float32.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from segment_anything.modeling import MaskDecoder
@@ -26,6 +26,10 @@ from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_att
 
 _UPSCALED_BYTES = {"cpu": 1 << 23, "cuda": 1 << 31}
 """Most upscaled values in memory: one prompt of the official sizes on a CPU, 256 on a GPU."""
+
+
+Finer: TypeAlias = tuple[Tensor, Tensor]
+"""Maps (4 N, c) and (16 N, c) of the image in token order, which SAM 2 adds to upscaled tokens."""
 
 
 class SharedImage(NamedTuple):
@@ -170,9 +174,9 @@ def _by_prompt(rows: Tensor, count: int) -> Tensor:
     return rows.view(heads, count, -1, width).permute(1, 2, 0, 3)
 
 
-def upscaled_masks(decoder: MaskDecoder, kernels: Tensor, image: Tensor) -> Tensor:
-    """Multiply kernels (p, 3, c) with the upscaled tokens of their images (p, N, C): (p, 3, 16 N)."""
-    return torch.bmm(kernels, _upscaled(decoder, image).transpose(1, 2))
+def upscaled_masks(decoder: MaskDecoder, kernels: Tensor, image: Tensor, finer: Finer | None = None) -> Tensor:
+    """Multiply kernels (p, m, c) with the upscaled tokens of their images (p, N, C): (p, m, 16 N)."""
+    return torch.bmm(kernels, _upscaled(decoder, image, finer).transpose(1, 2))
 
 
 def repeat_first(rows: Tensor, count: int) -> Tensor:
@@ -207,7 +211,7 @@ def mask_logits(
         here, some = chosen[start : start + step], kernels[start : start + step]
         count = step if size else len(here)
         made = masks(decoder, repeat_first(some, count), decoded.image[repeat_first(here, count)])[: len(here)]
-        found.append(_in_image_order(made[wanted[here]], grid))
+        found.append(in_image_order(made[wanted[here]], grid))
     return torch.cat(found).float()
 
 
@@ -218,12 +222,15 @@ def _kernels(decoder: MaskDecoder, tokens: Tensor) -> Tensor:
     return torch.stack([mlps[i](tokens[:, 1 + i]) for i in range(1, decoder.num_mask_tokens)], dim=1)
 
 
-def _upscaled(decoder: MaskDecoder, image: Tensor) -> Tensor:
+def _upscaled(decoder: MaskDecoder, image: Tensor, finer: Finer | None) -> Tensor:
     """Upscale each token to sixteen: (p, N, C) to (p, 16 N, c); the order is N, then 2 x 2, then 2 x 2 in those."""
     first, norm, _, second, _ = decoder.output_upscaling
     wide = linear(image, *_as_linear(first, image.dtype)).view(len(image), 4 * image.shape[1], -1)
+    if finer is not None:
+        wide = wide + finer[0].to(wide.dtype)
     wide = gelu(layer_norm(wide, wide.shape[-1:], norm.weight.to(wide), norm.bias.to(wide), norm.eps))
-    return gelu(linear(wide, *_as_linear(second, image.dtype))).view(len(image), 16 * image.shape[1], -1)
+    wide = linear(wide, *_as_linear(second, image.dtype)).view(len(image), 16 * image.shape[1], -1)
+    return gelu(wide if finer is None else wide + finer[1].to(wide.dtype))
 
 
 def _as_linear(convolution: nn.ConvTranspose2d, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -232,7 +239,16 @@ def _as_linear(convolution: nn.ConvTranspose2d, dtype: torch.dtype) -> tuple[Ten
     return weight.permute(2, 3, 1, 0).flatten(0, 2), bias.repeat(4)
 
 
-def _in_image_order(masks: Tensor, grid: tuple[int, int]) -> Tensor:
+def in_token_order(features: Tensor, times: int) -> Tensor:
+    """Reorder a map (c, s * rows, s * columns), s = 2 ** ``times``, as upscaled tokens are ordered: (s * s * N, c)."""
+    channels, height, width = features.shape
+    twos, side = (2,) * times, 2**times
+    parts = features.view(channels, height // side, *twos, width // side, *twos)
+    order = [axis for level in range(times + 1) for axis in (1 + level, 2 + times + level)]
+    return parts.permute(*order, 0).reshape(-1, channels)
+
+
+def in_image_order(masks: Tensor, grid: tuple[int, int]) -> Tensor:
     """Reorder masks (m, N x 2 x 2 x 2 x 2) to rows and columns: (m, 4 rows, 4 columns)."""
     rows, columns = grid
     parts = masks.view(-1, rows, columns, 2, 2, 2, 2)

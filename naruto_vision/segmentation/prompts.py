@@ -76,14 +76,18 @@ class BoxPrompter(Prompter):
         clipped = self.boxes.clip(0, np.array([width - 1, height - 1] * 2, dtype=np.float32))
         meets = (self.boxes[:, :2] < (width, height)).all(axis=1) & (self.boxes[:, 2:] >= 0).all(axis=1)
         boxes = clipped[meets]
-        names = tuple("box " + ",".join(f"{value:g}" for value in box) for box in boxes)
         count = len(boxes)
-        return Prompts(np.zeros((count, 0, 2), np.float32), np.zeros((count, 0), np.int64), boxes, names)
+        return Prompts(np.zeros((count, 0, 2), np.float32), np.zeros((count, 0), np.int64), boxes, box_names(boxes))
 
 
 def point_names(points: Sequence[Sequence[float]] | NDArray[np.floating]) -> tuple[str, ...]:
     """Return display names of prompts at N pairs of x and y in pixels of the upright image."""
     return tuple(f"point {x:.0f},{y:.0f}" for x, y in points)
+
+
+def box_names(boxes: NDArray[np.floating]) -> tuple[str, ...]:
+    """Return display names of box prompts (N, 4)."""
+    return tuple("box " + ",".join(f"{value:g}" for value in box) for box in boxes)
 
 
 def _point_prompts(points: NDArray[np.floating]) -> Prompts:

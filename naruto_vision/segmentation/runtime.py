@@ -1,7 +1,7 @@
 """Precision and compilation of SAM's networks at inference."""
 
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from naruto_vision.errors import InputError
 from naruto_vision.io.machine import has_fast_bf16
 from naruto_vision.segmentation.fast_decoder import (
+    Finer,
     decode_prompts,
     mask_logits,
     repeat_first,
@@ -122,14 +123,15 @@ class ForwardPasses:
 
     @torch.no_grad()
     def predict_masks(
-        self, features: Tensor, tokens: Tensor, above: float, batch: int | None = None
+        self, features: Tensor, tokens: Tensor, above: float, batch: int | None = None, finer: Finer | None = None
     ) -> Iterator[MaskPredictions]:
         """Yield the masks whose estimated IoU is above a threshold, from features (1, C, h, w) and tokens (P, T, C)."""
         encoder, decoder, device = self.sam.prompt_encoder, self.sam.mask_decoder, features.device
         check_precision(self.precision, device)
         compiled, dtype = self.compile == "all", _DTYPES[self.precision]
         run = compile_once(decode_prompts) if compiled else decode_prompts
-        masks = (compile_once(upscaled_masks), _COMPILED_PROMPTS) if compiled else (upscaled_masks, None)
+        upscale = partial(upscaled_masks, finer=finer) if finer else upscaled_masks
+        masks = (compile_once(upscale), _COMPILED_PROMPTS) if compiled else (upscale, None)
         rows, columns = features.shape[2:]
         with torch.autocast(device.type, enabled=False):
             positions, no_mask = encoder.get_dense_pe(), encoder.no_mask_embed.weight

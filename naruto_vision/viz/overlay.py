@@ -3,6 +3,7 @@
 import colorsys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -171,39 +172,54 @@ def place_tag(box: Box, tag: tuple[int, int], frame: tuple[int, int], taken: Seq
     return best[1] if best is not None else box
 
 
+class DrawnRegion(NamedTuple):
+    """A region of an overlay, its colour and the text of its tag; no tag without text."""
+
+    region: Region
+    colour: Colour
+    text: str
+
+
 def draw_overlay(
     image: ImageArray, prediction: ScenePrediction, shown: Sequence[int], colours: Mapping[str, Colour]
 ) -> ImageArray:
     """Draw the shown regions over a scene: image (H, W, 3), uint8."""
+    drawn = []
+    for index in shown:
+        identity = prediction.identities[index]
+        colour = colours.get(identity.label, UNLISTED) if identity.known else UNLISTED
+        text = f"{identity.name} {score_text(identity.score)}"
+        drawn.append(DrawnRegion(prediction.regions[index], colour, text))
+    return draw_regions(image, drawn)
+
+
+def draw_regions(image: ImageArray, drawn: Sequence[DrawnRegion]) -> ImageArray:
+    """Draw regions with their tags over an image (H, W, 3), uint8; the first ones are on top."""
     canvas = image.copy()
     height, width = canvas.shape[:2]
     unit = max(1, round(min(height, width) / 320))
-    known = prediction.identities
-    for index in reversed(shown):
-        colour = colours.get(known[index].label, UNLISTED) if known[index].known else UNLISTED
-        _paint_mask(canvas, prediction.regions[index], colour, unit)
-        x1, y1, x2, y2 = prediction.regions[index].box
+    for region, colour, _ in reversed(drawn):
+        _paint_mask(canvas, region, colour, unit)
+        x1, y1, x2, y2 = region.box
         cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, unit, cv2.LINE_AA)
     tagged = Image.fromarray(canvas)
-    _draw_tags(tagged, prediction, shown, colours)
+    _draw_tags(tagged, drawn)
     return np.array(tagged)
 
 
-def _draw_tags(
-    image: Image.Image, prediction: ScenePrediction, shown: Sequence[int], colours: Mapping[str, Colour]
-) -> None:
+def _draw_tags(image: Image.Image, drawn: Sequence[DrawnRegion]) -> None:
     pen = ImageDraw.Draw(image)
     points = min(max(11, round(min(image.size) / 30)), 48)
     pad = max(2, points // 5)
     taken: list[Box] = []
-    for index in shown:
-        identity = prediction.identities[index]
-        text, font = text_font(f"{identity.name} {score_text(identity.score)}", points)
+    for region, colour, written in drawn:
+        if not written:
+            continue
+        text, font = text_font(written, points)
         left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
         size = (int(right - left) + 2 * pad, int(bottom - top) + 2 * pad)
-        tag = place_tag(prediction.regions[index].box, size, image.size, taken)
+        tag = place_tag(region.box, size, image.size, taken)
         taken.append(tag)
-        colour = colours.get(identity.label, UNLISTED) if identity.known else UNLISTED
         pen.rectangle(tag, fill=colour)
         bright = colour[0] * 0.299 + colour[1] * 0.587 + colour[2] * 0.114 > 140
         ink = (20, 20, 20) if bright else (255, 255, 255)

@@ -16,6 +16,7 @@ from naruto_vision.io.atomic import write_json
 BENCHMARKS = {
     "T1": ("automatic masks against segment_anything, ViT-B", "segment:official", "at least 7 times as fast"),
     "T1t": ("automatic masks against segment_anything, tiny-sam", "segment:packaged", "at least 10 times"),
+    "T1s": ("automatic masks against transformers' pipeline, SAM 2.1", "segment:second", "at least 2 times as fast"),
     "T2": ("automatic masks in 16 bits against float32 stock", "segment:low_precision", "97 % found again"),
     "T3": ("mask decoder against segment_anything", "segment:decoder", "at least 3 times"),
     "T4": ("what follows the decoder against segment_anything", "segment:post", "at least 6 times"),

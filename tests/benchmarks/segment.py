@@ -1,6 +1,7 @@
-"""T1 to T5: automatic masks, and the parts of SAM, against `segment_anything` itself."""
+"""T1 to T5: automatic masks, and the parts of SAM, against `segment_anything` and transformers themselves."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,13 +12,21 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision.ops import batched_nms
 
-from benchmarks.stock import stock_regions
+from benchmarks.stock import random_sam2, stock_regions, stock_sam2, stock_sam2_regions
 from benchmarks.timing import Row, compare, draw_image
 from naruto_vision.records import ImageArray, Region
 from naruto_vision.segmentation.generator import RegionFilter, Segmenter
 from naruto_vision.segmentation.prompts import GridPrompter
-from naruto_vision.segmentation.protocol import FullMask, MaskPredictions, MaskThresholds, Prompts, SceneEmbedding
+from naruto_vision.segmentation.protocol import (
+    FullMask,
+    MaskPredictions,
+    MaskThresholds,
+    PromptableModel,
+    Prompts,
+    SceneEmbedding,
+)
 from naruto_vision.segmentation.sam import SamModel
+from naruto_vision.segmentation.sam2 import Sam2Size
 
 SAME, FOUND, FOUND_SHARE, MEAN = 0.99, 0.9, 0.97, 0.98
 """IoU of equal masks; in 16 bits: IoU of a mask that was found again, how many have to be, and their mean IoU."""
@@ -34,6 +43,20 @@ def official(quick: bool) -> Iterator[Row]:
     for height, width in sizes:
         image = draw_image(height, width)
         yield _masks(f"ViT-B, {height} x {width}", _segmenter(model, image, 3 if quick else 32), image, repeats=1)
+
+
+def second(quick: bool) -> Iterator[Row]:
+    """T1s: SAM 2.1 with random weights against transformers, on images of the input's size, which neither resizes."""
+    small = Sam2Size(32, 1, (1, 2, 3, 1), (4,), image_size=256)  # the official decoder behind a small encoder
+    for what, size, points, repeats in (("a small encoder", small, 3 if quick else 16, 3), ("tiny", "tiny", 16, 1)):
+        if quick and what == "tiny":
+            continue
+        model = random_sam2(size)
+        image = draw_image(model.image_size, model.image_size)
+        segmenter = _segmenter(model, image, points)
+        stock = partial(stock_sam2_regions, segmenter, stock_sam2(model))
+        name = f"SAM 2.1, {what}, {points} x {points} points"
+        yield _masks(name, segmenter, image, 1 if quick else repeats, baseline=stock)
 
 
 def packaged(quick: bool) -> Iterator[Row]:
@@ -58,7 +81,14 @@ def low_precision(quick: bool) -> Iterator[Row]:
     yield Row("tiny-sam in bfloat16", row.ours, None, same, again >= FOUND_SHARE * len(found) and mean >= MEAN)
 
 
-def _masks(what: str, segmenter: Segmenter, image: ImageArray, repeats: int, into: list[float] | None = None) -> Row:
+def _masks(
+    what: str,
+    segmenter: Segmenter,
+    image: ImageArray,
+    repeats: int,
+    into: list[float] | None = None,
+    baseline: Callable[[ImageArray], list[Region]] | None = None,
+) -> Row:
     found: dict[str, list[Region]] = {}
 
     def same() -> tuple[str, bool]:
@@ -73,7 +103,7 @@ def _masks(what: str, segmenter: Segmenter, image: ImageArray, repeats: int, int
         found["ours"] = segmenter(image)
 
     def stock() -> None:
-        found["stock"] = stock_regions(segmenter, image)
+        found["stock"] = baseline(image) if baseline else stock_regions(segmenter, image)
 
     return compare(what, ours, stock, same, repeats)
 
@@ -264,7 +294,7 @@ def _random_model() -> SamModel:
     return SamModel("vit_b", None).eval()
 
 
-def _segmenter(model: SamModel, image: ImageArray, points: int) -> Segmenter:
+def _segmenter(model: PromptableModel, image: ImageArray, points: int) -> Segmenter:
     """Build a segmenter whose threshold lets 40 % of random weights' masks pass, in a gap between two estimates.
 
     Random masks fill their image, so every box is alike: none is dropped because of another.

@@ -1,8 +1,11 @@
-"""What the libraries themselves do, as baselines and as oracles of tests: `segment_anything`, and crops one by one."""
+"""What libraries themselves do, as baselines and oracles: `segment_anything`, transformers, and crops one by one."""
 
+import re
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+from PIL import Image
 from segment_anything import SamAutomaticMaskGenerator
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -13,6 +16,7 @@ from naruto_vision.records import ImageArray, Region
 from naruto_vision.segmentation.crops import CropConfig, crop_region
 from naruto_vision.segmentation.generator import CropLayers, Segmenter
 from naruto_vision.segmentation.prompts import point_names
+from naruto_vision.segmentation.sam2 import Sam2Architecture, Sam2Model, Sam2Size
 
 
 def stock_generator(ours: Segmenter) -> SamAutomaticMaskGenerator:
@@ -45,6 +49,95 @@ def stock_regions(ours: Segmenter, image: ImageArray) -> list[Region]:
         if box is not None:
             cut = mask[box[1] : box[3] + 1, box[0] : box[2] + 1]
             regions.append(Region(box, cut, record["predicted_iou"], record["stability_score"], name))
+    return ours.keep(regions, *image.shape[:2])
+
+
+def random_sam2(architecture: Sam2Architecture | Sam2Size, seed: int = 0) -> Sam2Model:
+    """Build a SAM 2 whose random weights give masks that differ from prompt to prompt."""
+    torch.manual_seed(seed)
+    model = Sam2Model(architecture=architecture).eval()
+    with torch.no_grad():
+        for name, parameter in model.sam.named_parameters():
+            if "norm" not in name:
+                torch.nn.init.normal_(parameter, std=0.3 if parameter.ndim == 1 else parameter[0].numel() ** -0.5)
+    return model
+
+
+_STOCK_SAM2 = (
+    (r"^image_encoder\.", "vision_encoder."),
+    (r"^no_mem_embed", "no_memory_embedding"),
+    (r"pe_layer\.positional_encoding_gaussian_matrix", "shared_embedding.positional_embedding"),
+    (r"mask_downscaling\.0", "mask_embed.conv1"),
+    (r"mask_downscaling\.1", "mask_embed.layer_norm1"),
+    (r"mask_downscaling\.3", "mask_embed.conv2"),
+    (r"mask_downscaling\.4", "mask_embed.layer_norm2"),
+    (r"mask_downscaling\.6", "mask_embed.conv3"),
+    (r"output_upscaling\.0", "upscale_conv1"),
+    (r"output_upscaling\.1", "upscale_layer_norm"),
+    (r"output_upscaling\.3", "upscale_conv2"),
+    (r"\.norm(?=\d|_final)", ".layer_norm"),
+    (r"out_proj", "o_proj"),
+    (r"lin1", "proj_in"),
+    (r"lin2", "proj_out"),
+    (r"(_mlps\.\d|_head)\.layers\.0", r"\1.proj_in"),
+    (r"(_mlps\.\d|_head)\.layers\.2", r"\1.proj_out"),
+    (r"(_mlps\.\d|_head)\.layers\.1", r"\1.layers.0"),
+)
+"""Patterns of our keys, and what transformers has in their place."""
+
+
+def stock_sam2(ours: Sam2Model) -> Any:
+    """Build the SAM 2 of transformers with a model's weights; only the unused score of presence is random."""
+    import transformers  # slow, as below
+
+    size, state = ours.size, ours.sam.state_dict()
+    prompts = transformers.Sam2PromptEncoderConfig(hidden_size=size.decoder_width, image_size=size.image_size)
+    decoder = transformers.Sam2MaskDecoderConfig(
+        hidden_size=size.decoder_width,
+        num_attention_heads=size.decoder_heads,
+        mlp_dim=size.decoder_mlp,
+        iou_head_hidden_dim=size.iou_hidden,
+    )
+    encoder = ours.sam.image_encoder.config
+    config = transformers.Sam2Config(vision_config=encoder, prompt_encoder_config=prompts, mask_decoder_config=decoder)
+    stock = transformers.Sam2Model(config).eval()
+    points = [state.pop(f"prompt_encoder.point_embeddings.{label}.weight") for label in range(4)]
+    named = {"prompt_encoder.point_embed.weight": torch.cat(points)}
+    for name, value in state.items():
+        for pattern, other in _STOCK_SAM2:
+            name = re.sub(pattern, other, name)
+        named[name] = value
+    named["shared_image_embedding.positional_embedding"] = named["prompt_encoder.shared_embedding.positional_embedding"]
+    found = stock.load_state_dict(named, strict=False)
+    if found.unexpected_keys or any("pred_obj_score_head" not in name for name in found.missing_keys):
+        msg = f"transformers has other keys: {found}"
+        raise RuntimeError(msg)
+    return stock
+
+
+def stock_sam2_regions(ours: Segmenter, stock: Any, image: ImageArray) -> list[Region]:
+    """Segment a square image (S, S, 3) with transformers' pipeline, whose grid is wrong for other images."""
+    import transformers
+
+    thresholds, side = ours.thresholds, stock.config.prompt_encoder_config.image_size
+    low = {"height": side // 4, "width": side // 4}
+    processor = transformers.Sam2ImageProcessor(size={"height": side, "width": side}, mask_size=low)
+    generator = transformers.pipeline("mask-generation", model=stock, image_processor=processor)
+    found = generator(
+        Image.fromarray(image),
+        points_per_crop=ours.prompter.points_per_side,
+        points_per_batch=ours.prompts_per_batch or 64,
+        pred_iou_thresh=thresholds.predicted_iou,
+        stability_score_thresh=thresholds.stability,
+        stability_score_offset=thresholds.stability_offset,
+        crops_nms_thresh=thresholds.box_nms,
+    )
+    regions = []
+    for mask, score in zip(found["masks"], found["scores"].tolist(), strict=True):
+        pixels = mask.numpy() if isinstance(mask, Tensor) else mask
+        box = xyxy_from_mask(pixels)
+        if box is not None:
+            regions.append(Region(box, pixels[box[1] : box[3] + 1, box[0] : box[2] + 1], score))
     return ours.keep(regions, *image.shape[:2])
 
 

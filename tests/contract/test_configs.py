@@ -19,7 +19,8 @@ from naruto_vision.synthetic.attributes import read_cast
 from naruto_vision.synthetic.dataset import SyntheticConfig, write_dataset
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
-INPUTS = ("attributes.yaml", "cast.yaml")  # of `describe` and `draw`
+INPUTS = ("attributes.yaml", "cast.yaml", *(path.name for path in CONFIGS if path.name.startswith("saliency-")))
+"""Configs of commands without a Trainer: `describe`, `draw`, `segment saliency`."""
 TRAINED = [path for path in CONFIGS if path.name not in INPUTS]
 
 ONE_STEP = ["--trainer.fast_dev_run=1", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
@@ -165,8 +166,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_a_config_opens_with_the_command_that_runs_it(path: Path) -> None:
     words = _command(path)
-    assert words[0] in {*TRAINER_COMMANDS, *COMMANDS}
-    named = [word for option, word in pairwise(words) if option in {"--cast", "--config", "--vocabulary"}]
+    assert {words[0], " ".join(words[:2])} & {*TRAINER_COMMANDS, *COMMANDS}
+    options = {"--cast", "--config", "--preset", "--vocabulary"}
+    named = [word for option, word in pairwise(words) if option in options]
     assert Path(named[-1]).name == path.name
     assert all((ROOT / "configs" / Path(word).name).is_file() for word in named)
 

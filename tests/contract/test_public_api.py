@@ -15,50 +15,28 @@ from source import ROOT, modules
 
 import naruto_vision as nv
 
-RECORDS = {"Described", "Identity", "LabelledBox", "Neighbour", "Prompt", "Region", "Relation", "ScenePrediction"}
-PARTS = {
-    *("ClipEncoder", "ClipEnsemble", "CropConfig", "DinoEncoder", "EnrollmentConfig", "EnsembleEncoder", "Gallery"),
-    *("GalleryRow", "GridPrompter", "Int8Encoder", "MergeConfig", "OverlayConfig", "SamModel", "SceneAnalyzer"),
-    *("SceneResult", "Segmenter", "TimmEncoder", "BoxDetector", "BoxModel", "DetectorPrompter"),
-    *("AskingRule", "AttributeDescriber", "Description", "EndpointDescriber", "TransformersDescriber"),
-}
-TRAINING = {
-    *(
-        "BoxDataModule",
-        "CaptionDataModule",
-        "ClassDataModule",
-        "CocoMasks",
-        "ContrastiveTuner",
-        "GalleryDataModule",
-        "LateTensorBoardLogger",
-    ),
-    *(
-        "MaskData",
-        "RegionTuner",
-        "SceneFigures",
-        "SceneReportCallback",
-        "SceneRetriever",
-        "SceneWriterCallback",
-        "SegmenterTuner",
-        "SyntheticCaptionData",
-    ),
-    *("SyntheticMasks", "TuningFigures", "TuningFiles", "ChooseWeights", "WiseSweep", "ZeroShotRetention"),
-}
-FUNCTIONS = {
-    *(
-        "add_rows",
-        "edit_gallery",
-        "embed_images",
-        "enrol",
-        "evaluate",
-        "evaluate_scenes",
-        "load",
-        "look_up",
-        "measure_threshold",
-    ),
-    *("read_gt", "read_image", "read_prediction_folder", "relabel_rows", "remove_rows", "roll_back"),
-    *("describe_regions", "relate_regions"),
-}
+_RECORDS = """
+    Described Identity LabelledBox Neighbour Prompt Region Relation ScenePrediction
+"""
+_PARTS = """
+    AskingRule AttributeDescriber BoxDetector BoxModel ClipEncoder ClipEnsemble ContourPrompter CropConfig Description
+    DetectorPrompter DinoEncoder EndpointDescriber EnrollmentConfig EnsembleEncoder Gallery GalleryRow GridPrompter
+    Int8Encoder
+    MergeConfig OverlayConfig PromptSession Sam2Model SamModel SaliencyMode SaliencyPrompter SceneAnalyzer SceneResult
+    Segmenter SweepConfig
+    SweepSegmenter TimmEncoder TransformersDescriber
+"""
+_TRAINING = """
+    BoxDataModule CaptionDataModule ChooseWeights ClassDataModule CocoMasks ContrastiveTuner GalleryDataModule
+    LateTensorBoardLogger MaskData RegionTuner SceneFigures SceneReportCallback SceneRetriever SceneWriterCallback
+    SegmenterTuner SyntheticCaptionData SyntheticMasks TuningFigures TuningFiles WiseSweep ZeroShotRetention
+"""
+_FUNCTIONS = """
+    add_rows describe_regions edit_gallery embed_images enrol evaluate evaluate_scenes export_scenes load look_up
+    measure_threshold open_promptable_model read_gt read_image read_prediction_folder relabel_rows relate_regions
+    remove_rows roll_back
+"""
+RECORDS, PARTS, TRAINING, FUNCTIONS = (set(text.split()) for text in (_RECORDS, _PARTS, _TRAINING, _FUNCTIONS))
 NAMES = sorted({*RECORDS, *PARTS, *TRAINING, *FUNCTIONS, "NarutoVisionError", "SceneAccuracy"})
 WITH_EXAMPLE = sorted({*PARTS, "Region", "SceneAccuracy", "SceneRetriever", "MaskData", "SyntheticMasks", "load"})
 ARRAYS = ("Tensor", "NDArray", "Vectors", "ImageArray")

@@ -44,6 +44,7 @@ def _probe(words: list[str], folder: Path) -> tuple[int, float, list[str]]:
         (["gallery", "list", "--help"], 0),
         (["bench", "index", "--help"], 0),
         (["draw", "--help"], 0),
+        (["export", "--help"], 0),
         (["demo", "--help"], 0),
         (["data", "prepare", "--help"], 0),
         (["doctor", "--help"], 0),

@@ -147,6 +147,19 @@ def test_no_escape_sequence_reaches_the_terminal(folder: Path, capsys: pytest.Ca
     assert "\\u001b[2Jfolder" in shown.err
 
 
+def test_a_line_break_in_a_class_name_does_not_break_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("red\nhat", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "data" / name / "a.png")
+    assert main(["data", "prepare", "--root", str(tmp_path / "data"), "--out", str(tmp_path / "o")]) == 0
+    rows = [nv.GalleryRow("a.png", "red\nhat")]
+    nv.Gallery.build(np.eye(1, 4, dtype=np.float32), rows, fingerprint="0" * 64).save(tmp_path / "g")
+    assert main(["gallery", "list", str(tmp_path / "g")]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.count("red\\nhat") == 2  # classes, gallery
+    assert not {"hat", "nhat"} & {line.strip(" │").split(" ")[0] for line in (shown.out + shown.err).splitlines()}
+
+
 def test_csv_keeps_names_and_quotes_what_looks_like_a_formula() -> None:
     rows = [["label", "n"], ["=cmd|' /C calc'!A0", -1], ["+a", 2], ["-a", 3], ["@a", 4], ['a,"b"\n', 5]]
     text = csv_text(rows)

@@ -115,10 +115,10 @@ def trainer(*callbacks: pl.Callback, **options: Any) -> pl.Trainer:
 
 @pytest.fixture
 def retriever(world: Path) -> Callable[..., SceneRetriever]:
-    def make(tint: float = 0.0) -> SceneRetriever:
+    def make(tint: float = 0.0, **options: Any) -> SceneRetriever:
         crop = CropConfig(pad=0.0, pad_min=0)
-        encoder = ColourEncoder(tint)
-        return SceneRetriever(encoder, SquareSegmenter(), gallery=str(world / "gallery"), crop=crop)  # type: ignore[arg-type]
+        encoder, folder = ColourEncoder(tint), str(world / "gallery")
+        return SceneRetriever(encoder, SquareSegmenter(), gallery=folder, crop=crop, **options)  # type: ignore[arg-type]
 
     return make
 
@@ -129,6 +129,27 @@ def data(world: Path, **folders: str) -> GalleryDataModule:
 
 def enrol(world: Path, retriever: Callable[..., SceneRetriever]) -> None:
     trainer().fit(retriever(), datamodule=data(world, valid=str(world / "valid")))
+
+
+@pytest.mark.parametrize("way", ["image", "region", "both"])
+def test_images_with_one_region_are_enrolled_by_it(
+    way: str, world: Path, retriever: Callable[..., SceneRetriever]
+) -> None:
+    write_image(world / "data" / "train" / "akai" / "two.png", scene(RED, RED))
+    trainer().fit(retriever(enrol=way), datamodule=data(world))
+    gallery = Gallery.open(world / "gallery")
+    paths = {row.path for row in gallery.rows}
+    whole, crop = "akai/0.png", "akai/0.png#xywh=2,2,12,12"
+    assert {whole, crop} & paths == {"image": {whole}, "region": {crop}, "both": {whole, crop}}[way]
+    assert "akai/two.png" in paths
+    assert gallery.note.get("enrol", {}).get("by") == (None if way == "image" else way)
+    if way == "region":
+        expected = nn.functional.normalize(torch.tensor(RED).float(), dim=0).numpy()
+        np.testing.assert_allclose(gallery.vectors[[row.path for row in gallery.rows].index(crop)], expected, atol=1e-2)
+
+
+def test_without_a_learnt_detector_images_are_enrolled_whole(retriever: Callable[..., SceneRetriever]) -> None:
+    assert retriever().enrol == "image"
 
 
 def test_fit_enrols_every_image_once_and_calibrates_unknown(

@@ -97,6 +97,8 @@ def test_every_scene_is_written_and_counted(folder: Path, caplog: pytest.LogCapt
     assert callback.run["counts"] == {"seen": 3, "ok": 2, "quarantined": 1, "regions": 2, "known": 1}
     assert callback.run["quarantined"] == [{"scene": "c.png", "reason": "c.png: cut short"}]
     assert callback.run["index"] == "exact"
+    assert callback.run["monitor"]["masks"] == {**callback.run["monitor"]["masks"], "count": 2, "area_share": 0.25}
+    assert callback.run["alerts"] == []
     assert json.loads((folder / "out/run.json").read_text()) == callback.run
     assert logged(folder) == ["a.png", "b.png"]
     assert (folder / "out/overlay/a_overlay.jpg").is_file()

@@ -117,7 +117,7 @@ def names(folder: Path) -> set[str]:
 def test_everything_is_about_the_best_pass(tmp_path: Path) -> None:
     files = TuningFiles(str(tmp_path))
     files.epochs, files.rates = [{"epoch": 1.0, "train_loss": 2.0, "loss": 1.5, "accuracy": 0.5}], [0.1, 0.2]
-    files.on_fit_end(trainer_of(), Tuner(PassFigures(0.6, {"accuracy": 0.625}, MATRIX)))
+    files.teardown(trainer_of(), Tuner(PassFigures(0.6, {"accuracy": 0.625}, MATRIX)), "fit")
     assert names(tmp_path) == {"metrics.json", "classes.json"} | PLOTS | TABLES
     told = json.loads((tmp_path / "metrics.json").read_text())
     assert told["best"] == {"epoch": 2, "accuracy": 0.625}
@@ -127,8 +127,22 @@ def test_everything_is_about_the_best_pass(tmp_path: Path) -> None:
     assert (tmp_path / "curves_loss.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_other_weights_than_those_of_the_best_epoch_are_described_where_they_are_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    module = Tuner(PassFigures(0.6, {"accuracy": 0.625}, MATRIX))
+    module.export.kept, module.export.figures = 0.25, PassFigures(0.7, {"accuracy": 0.75}, MATRIX.T)
+    with caplog.at_level("INFO", logger="naruto_vision"):
+        TuningFiles(str(tmp_path)).teardown(trainer_of(), module, "fit")
+    told = json.loads((tmp_path / "metrics.json").read_text())
+    assert told["best"] == {"epoch": 2, "accuracy": 0.625}
+    assert told["kept"] == {"alpha": 0.25, "accuracy": 0.75}
+    assert (tmp_path / "confusion_matrix.csv").read_text() == confusion_csv(MATRIX.T, NAMES)
+    assert "0.25 of the weights of epoch 2 and 0.75 of the untuned ones, which classify 5 of 8" in caplog.messages[0]
+
+
 def test_a_run_that_never_validated_leaves_what_it_knows(tmp_path: Path) -> None:
-    TuningFiles(str(tmp_path)).on_fit_end(trainer_of(), Tuner())
+    TuningFiles(str(tmp_path)).teardown(trainer_of(), Tuner(), "fit")
     assert names(tmp_path) == {"metrics.json", "classes.json"} | PLOTS
     assert json.loads((tmp_path / "metrics.json").read_text())["best"] is None
 
@@ -145,7 +159,7 @@ def test_the_end_of_a_run_says_which_weights_are_kept_and_where(
     figures: PassFigures | None, told: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO", logger="naruto_vision"):
-        TuningFiles(str(tmp_path)).on_fit_end(trainer_of(), Tuner(figures))
+        TuningFiles(str(tmp_path)).teardown(trainer_of(), Tuner(figures), "fit")
     assert caplog.messages == [f"runs/bundle: {told}; tables and curves are in {tmp_path}"]
 
 
@@ -153,7 +167,7 @@ def test_the_end_of_a_run_says_which_weights_are_kept_and_where(
     ("trainer", "module"), [(trainer_of(is_global_zero=False), Tuner()), (trainer_of(), pl.LightningModule())]
 )
 def test_other_processes_and_modules_write_nothing(trainer: Any, module: pl.LightningModule, tmp_path: Path) -> None:
-    TuningFiles(str(tmp_path)).on_fit_end(trainer, module)
+    TuningFiles(str(tmp_path)).teardown(trainer, module, "fit")
     assert names(tmp_path) == set()
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from naruto_vision.cli.gallery import add_row_options, chosen_ids
 from naruto_vision.cli.main import main
+from naruto_vision.cli.trainer_args import REGIONS
 from naruto_vision.encoders.base import embed_images
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.errors import InputError
@@ -20,6 +21,11 @@ from naruto_vision.gallery.edits import add_rows, relabel_rows, remove_rows, rol
 from naruto_vision.gallery.gallery import Gallery, edit_gallery
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.io.images import read_image
+from naruto_vision.recognition import enrolment
+from naruto_vision.segmentation.detector import BoxDetector, BoxModel, DetectorPrompter
+from naruto_vision.segmentation.generator import Segmenter
+
+CROP = "b/9.png#xywh=1,2,8,8"
 
 
 def drawn(path: Path, seed: int) -> Path:
@@ -93,6 +99,34 @@ def test_images_are_added_as_the_enrolment_would(home: Path, capsys: pytest.Capt
     assert after.vectors[3] == pytest.approx(expected[0], abs=1e-6)
     assert "0 added + 2 already in the gallery" in told(capsys, "add", "g", "data/b", "--label", "b")
     assert Gallery.open("g").generation == 2
+
+
+@pytest.mark.parametrize(("way", "paths"), [("region", [CROP]), ("both", ["b/9.png", CROP])])
+def test_images_are_added_by_their_region_as_they_were_enrolled(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, way: str, paths: list[str]
+) -> None:
+    drawn(home / "data" / "b" / "9.png", 9)
+    words = ("add", "g", "data/b", "--label", "b")
+    BoxDetector("random", image_size=64).save(REGIONS)
+    segmenter = Segmenter(DetectorPrompter(REGIONS), BoxModel())
+    before = Gallery.open("g")
+    note = {**before.note, "enrol": {"by": way, "detector": segmenter.fingerprint}}
+    Gallery.build(before.vectors, before.rows, fingerprint=before.fingerprint, note=note).save("g")
+    monkeypatch.setattr(enrolment, "only_crop", lambda _, image: ((1, 2, 8, 9), image[2:10, 1:9]))
+    assert "2 images seen = 1 added + 1 already in the gallery + 0 unreadable" in told(capsys, *words)
+    after = Gallery.open("g")
+    assert [row.path for row in after.rows[3:]] == paths
+    crop = np.ascontiguousarray(read_image(home / "data" / "b" / "9.png")[2:10, 1:9])
+    expected = embed_images(ClipEncoder("tiny-clip"), [crop], mirror=True).numpy()
+    assert after.vectors[-1] == pytest.approx(expected[0], abs=1e-6)
+    (home / "data" / "b" / "9.png").touch()
+    assert "0 added + 2 already in the gallery" in told(capsys, *words)
+    shutil.rmtree(REGIONS)
+    drawn(home / "data" / "b" / "8.png", 8)
+    assert main(["gallery", *words]) == 0
+    line = "images are added whole: g was enrolled by regions of a detector that is not in runs/regions/bundle"
+    assert line in capsys.readouterr().err
+    assert Gallery.open("g").rows[-1].path == "b/8.png"
 
 
 def test_class_folders_are_added_in_generations_and_bad_files_counted(

@@ -67,7 +67,8 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 @pytest.mark.usefixtures("place")
 def test_a_gallery_image_finds_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    document = found(capsys, "--image", "data/kenta/1.png", "-k", "2")
+    document = found(capsys, "data/kenta/1.png", "-k", "2")
+    assert document == found(capsys, "--image", "data/kenta/1.png", "-k", "2")
     (query,) = document["queries"]
     assert query["answer"]["name"] == "kenta"
     assert [row["rank"] for row in query["neighbours"]] == [1, 2]
@@ -172,7 +173,7 @@ def test_themes_differ_and_long_texts_fit(theme: str) -> None:
 
 
 def test_wrong_words_are_told_what_to_do(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "--image FILE or --text TEXT" in refused(capsys)
+    assert "give image files or --text TEXT" in refused(capsys)
     assert "no such gallery" in refused(capsys, "--gallery", "nowhere", "--text", "a")
     assert "argument -k: expected a whole number of 1 or more" in refused(capsys, "--text", "a", "-k", "0")
     assert ".png or .jpg or .webp" in refused(capsys, "--text", "a", "--sheet", "sheet.txt")

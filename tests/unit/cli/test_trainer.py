@@ -391,3 +391,12 @@ def test_auto_reaches_the_trainer_from_a_config(monkeypatch: pytest.MonkeyPatch)
     words = ["fit", "--config", "configs/clip-vitb32.yaml", "--trainer.accelerator", "cpu"]
     trainer.run_cli(words, run=False)
     assert given[0] == "cpu"
+
+
+def test_the_progress_bar_shows_no_version_and_can_be_off() -> None:
+    words = ["fit", "--config", "configs/pretrain.yaml", "--trainer.accelerator=cpu", "--trainer.precision=32-true"]
+    cli = trainer.run_cli(words, run=False)
+    assert cli.trainer.progress_bar_callback.get_metrics(cli.trainer, cli.model) == {}
+    assert cli.trainer.loggers
+    off = trainer.run_cli([*words, "--trainer.enable_progress_bar=false"], run=False)
+    assert off.trainer.progress_bar_callback is None

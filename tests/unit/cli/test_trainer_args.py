@@ -1,5 +1,7 @@
 """Help, short options and early checks of the Trainer commands, before torch is imported."""
 
+import json
+import os
 from pathlib import Path
 from typing import get_args
 
@@ -9,7 +11,9 @@ import yaml
 
 from naruto_vision.cli.main import TRAINER_COMMANDS, main
 from naruto_vision.cli.trainer_args import (
+    BOXES_READ,
     GALLERY,
+    REGIONS,
     SCENES_CONFIG,
     SHORT_OPTIONS,
     TUNED,
@@ -17,6 +21,7 @@ from naruto_vision.cli.trainer_args import (
     added_notes,
     expand_argv,
     find_config,
+    read_config,
 )
 from naruto_vision.cli.trainer_checks import check_typed
 from naruto_vision.encoders import ensemble
@@ -24,7 +29,7 @@ from naruto_vision.encoders.clip import KIND as CLIP
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.dino import KIND as DINO
 from naruto_vision.encoders.ensemble import AUTO
-from naruto_vision.errors import FingerprintError, InputError, MissingPathError
+from naruto_vision.errors import FingerprintError, FormatError, InputError, MissingPathError
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.info import encoder_options
@@ -83,6 +88,9 @@ def test_configs_are_found_by_bare_name(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert find_config("scenes.yaml") == Path("scenes.yaml")
     with pytest.raises(MissingPathError, match=r"elsewhere/scenes\.yaml: no such config; did you mean scenes\.yaml\?"):
         find_config("elsewhere/scenes.yaml")
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(FormatError, match=r"pipe\.yaml: expected a file, found a pipe or a device"):
+        read_config(find_config("pipe.yaml"))
 
 
 @pytest.mark.parametrize("name", ["clip.yaml", "clip.yml", "clip", "configs/clip.yaml", "./clip.yaml", "configs/clip"])
@@ -240,6 +248,23 @@ def test_a_gallery_brings_its_encoder(scenes: str, tmp_path: Path, monkeypatch: 
     (tmp_path / TUNED).mkdir(parents=True)
     assert f"{TUNED} is not used: enrol again" in "".join(added_notes([scenes], expand_argv("predict", [scenes])))
     assert not list(added_notes(["--encoder", "tiny-clip"], own))
+
+
+def test_labelled_boxes_are_enrolled_beside_learnt_regions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["--config", "gallery.yaml", "--data.root", "own"]
+    coco = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "ayame"}, {"id": 2, "name": "kenta"}]}
+    (tmp_path / "own/train").mkdir(parents=True)
+    (tmp_path / "own/train/_annotations.coco.json").write_text(json.dumps(coco), encoding="utf-8")
+    assert BOXES_READ not in expand_argv("fit", words)  # regions of figures are like whole images
+    (tmp_path / REGIONS).mkdir(parents=True)
+    (tmp_path / REGIONS / "model.json").write_text("{}", encoding="utf-8")
+    assert BOXES_READ in expand_argv("fit", words)
+    assert any("labelled boxes are enrolled" in note for note in added_notes(words, expand_argv("fit", words)))
+    assert BOXES_READ not in expand_argv("fit", [*words, "--data.reader", "auto"])
+    coco["categories"] = coco["categories"][:1]  # boxes that name nobody
+    (tmp_path / "own/train/_annotations.coco.json").write_text(json.dumps(coco), encoding="utf-8")
+    assert BOXES_READ not in expand_argv("fit", words)
 
 
 def test_the_config_names_the_gallery_and_the_encoder_that_are_looked_for() -> None:

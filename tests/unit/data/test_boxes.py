@@ -23,6 +23,7 @@ from naruto_vision.errors import BadImageError, FormatError, InputError, Missing
 from naruto_vision.gallery.info import find_image
 from naruto_vision.io.images import read_image, split_crop, write_image
 from naruto_vision.io.quarantine import Quarantine
+from naruto_vision.records import LabelledBox
 
 WIDTH, HEIGHT = 48, 32
 BOX = (10, 4, 25, 19)  # inclusive
@@ -278,6 +279,7 @@ def test_what_is_left_out_is_counted_in_one_line_with_its_reason(
         {"bbox": [3, 3, 0, 9]},
         {"bbox": [3, 3, 4, 4]},
         {"bbox": [3, 3, 9]},
+        {"bbox": [float("nan"), 3, 9, 9]},
         {"bbox": [1, 1, 9, 9], "category_id": 8},
         {"bbox": [1, 1, 9, 9], "iscrowd": 1},
         {"bbox": [1, 1, 9, 9], "image_id": 99},
@@ -294,7 +296,7 @@ def test_what_is_left_out_is_counted_in_one_line_with_its_reason(
         "1 boxes that are empty left out",
         "1 boxes of an unknown category left out",
         "1 boxes of a crowd (iscrowd) left out",
-        "1 boxes whose bbox is not x, y, width, height left out",
+        "2 boxes whose bbox is not x, y, width, height left out",
         "1 boxes whose mask has another size than the image left out",
         "1 images are not there",
         "1 images have no annotations",
@@ -304,7 +306,7 @@ def test_what_is_left_out_is_counted_in_one_line_with_its_reason(
         assert part in line
     report = table.report
     assert [row.path for row in table.rows] == ["a.png#xywh=10,4,16,16", "a.png#xywh=40,4,8,16"]
-    assert report.seen == report.kept + report.discarded + len(report.missing) + len(report.refused) == 11
+    assert report.seen == report.kept + report.discarded + len(report.missing) + len(report.refused) == 12
     assert any(f"below {MIN_SIDE} pixels" in text for text in report.refused)
     assert report.unlisted == ("d.png",)
     assert report.missing == ("b.png#xywh=1,1,9,9",)
@@ -326,10 +328,23 @@ def test_images_with_broken_annotations_are_left_out_and_the_others_stay(tmp_pat
         SceneDataset(tmp_path, need_truth=True)
 
 
+def test_records_of_a_coco_file_without_a_name_are_left_out_one_by_one(tmp_path: Path) -> None:
+    image(tmp_path / "a NaN,.png")
+    whole = json.loads(coco(["a NaN,.png", "b.png"], [{"bbox": [10, 4, 16, 16]}, {"category_id": 4, "bbox": [1] * 4}]))
+    whole["images"][1] |= {"file_name": None, "width": float("nan")}
+    whole["categories"].append({"id": 4, "name": None})
+    lay_out(tmp_path, {"x.json": json.dumps(whole)})
+    found = read_boxes(open_boxes(tmp_path))
+    assert found.truth() == {"a NaN,.png": (LabelledBox(BOX, "Mira"),)}
+    assert found.classes == ("Mira",)
+    for part in ("1 boxes without a class left out", "1 images without a file and a stated size left out"):
+        assert part in found.summary()
+
+
 def test_broken_files_of_a_whole_set_are_one_line(tmp_path: Path) -> None:
     image(tmp_path / "a.png")
     start = '{"images": [{"id": 1, "file_name": "a.png"}], "annotations": '
-    for text in (start + '[{"image_id": 1', start + "[" * 100_000, start + '[{"bbox": 1}]}', start + '"\\ud800"}'):
+    for text in (start + '[{"image_id": 1', start + "[" * 100_000, start + '[{"image_id": {}}]}', start + '"\\ud800"}'):
         (tmp_path / "x.json").write_text(text)
         with pytest.raises(FormatError, match=r"x\.json"):
             read_gt(tmp_path)

@@ -212,6 +212,15 @@ def test_class_folders(tmp_path: Path) -> None:
         read_class_folders(tmp_path / "empty")
 
 
+def test_a_link_to_another_class_is_said_to_have_no_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    images(tmp_path, "mira/1.png", "kenta/1.png")
+    (tmp_path / "alias").symlink_to(tmp_path / "mira")
+    (tmp_path / "other").symlink_to(images(tmp_path.parent / "elsewhere", "1.png"))
+    assert read_class_folders(tmp_path).counts() == {"alias": 0, "kenta": 1, "mira": 1, "other": 1}
+    (line,) = caplog.messages
+    assert ": alias: a class of 0 images, because it is a link to a folder of another class" in line
+
+
 def test_manifests_find_their_images(tmp_path: Path) -> None:
     images(tmp_path, "data/train/1.png", "data/train/2.png")
     (tmp_path / "manifests").mkdir()

@@ -14,9 +14,9 @@ from torch import nn
 from typing_extensions import override
 
 from naruto_vision.data.gallery_data import GalleryDataModule
-from naruto_vision.data.ground_truth import write_gt
 from naruto_vision.data.scenes import SceneDataModule, SceneDataset, SceneItem, scene_loader, scenes_together
 from naruto_vision.errors import FormatError, InputError, MissingPathError
+from naruto_vision.export.writers import write_gt
 from naruto_vision.io.images import write_image
 from naruto_vision.records import LabelledBox
 
@@ -28,7 +28,7 @@ def scene_folder(root: Path, names: list[str], truth: dict[str, list[LabelledBox
         (root / "images" / name).parent.mkdir(parents=True, exist_ok=True)
         write_image(root / "images" / name, np.full((6, 9, 3), number, dtype=np.uint8))
     if truth is not None:
-        write_gt(root / "gt.json", truth)
+        write_gt(root / "gt.json", truth.items())
     return root
 
 
@@ -82,7 +82,7 @@ def test_truth_and_images_have_to_go_together(tmp_path: Path) -> None:
     scene_folder(tmp_path, names, {**{name: [BOX] for name in names[:1]}, "gone.png": []})
     with pytest.raises(InputError, match=r"has 1 scenes that are not in .*: gone\.png"):
         SceneDataset(tmp_path)
-    write_gt(tmp_path / "gt.json", {"0.png": [BOX]})
+    write_gt(tmp_path / "gt.json", [("0.png", [BOX])])
     assert SceneDataset(tmp_path).read(1).truth is None
     with pytest.raises(InputError, match=r"no entry for 5 of 6 images: 1\.png, 2\.png, 3\.png and 2 more"):
         SceneDataset(tmp_path, need_truth=True)

@@ -204,7 +204,7 @@ def test_names_files_and_addresses_are_unique() -> None:
 
 def test_every_family_is_there() -> None:
     names = {row.name for row in OFFICIAL}
-    assert {"sam_vit_b", "sam_vit_l", "sam_vit_h", "ViT-B-32.openai", "RN50.openai"} <= names
+    assert {"sam_vit_b", "sam_vit_l", "sam_vit_h", "sam2.1_hiera_large", "ViT-B-32.openai", "RN50.openai"} <= names
     assert {"ViT-B-32.laion2b_s34b_b79k", "dinov2_vits14", "dinov2_vitg14_reg"} <= names
 
 

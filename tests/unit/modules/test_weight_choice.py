@@ -14,14 +14,16 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.optim import AdamW
 
+from naruto_vision.cli.next_steps import next_step
 from naruto_vision.data.class_data import ClassDataModule
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.tiny import TinySizes
 from naruto_vision.errors import InputError
 from naruto_vision.io.images import write_image
 from naruto_vision.metrics.stats import Rate
+from naruto_vision.modules.advice import Floors, Named, advise, advise_gallery
 from naruto_vision.modules.clip_tuner import ContrastiveTuner
-from naruto_vision.modules.head_test import Floors, HeadTest, Named, advise
+from naruto_vision.modules.head_test import HeadTest
 from naruto_vision.modules.weight_choice import ChooseWeights
 from naruto_vision.modules.wise_ft import interpolate
 
@@ -70,6 +72,37 @@ def fit(
     return start, module
 
 
+def validated(root: Path, encoder: ClipEncoder) -> Tensor:
+    """Return the confusion matrix that ``validate`` computes with an encoder."""
+    module = ContrastiveTuner(encoder.eval())
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
+    trainer.validate(module, datamodule=ClassDataModule(str(root), batch_size=8), verbose=False)
+    assert module.figures is not None
+    assert module.figures.confusion is not None
+    return module.figures.confusion
+
+
+def test_floors_and_the_untuned_encoder_stand_beside_the_accuracy(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    module = ContrastiveTuner(ClipEncoder("tiny-clip", "random", sizes=SIZES))
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[ChooseWeights(str(tmp_path))],
+    )
+    with caplog.at_level(logging.INFO):
+        trainer.validate(module, datamodule=ClassDataModule(str(root), batch_size=8), verbose=False)
+    (line,) = [message for message in caplog.messages if message.startswith("valid: ")]
+    assert re.fullmatch(
+        r"valid: by class texts \d+ of 20 images are right \[0\.\d\d, \d\.\d\d\]; without an encoder colours alone "
+        r"name 20, the commonest class 4; by the untuned tiny-clip \d+ of 20 images are right \[.*\]",
+        line,
+    )
+
+
 def named(right: int, texts: int = 0) -> Named:
     return Named("vote", Rate(right, 20), texts)
 
@@ -107,6 +140,12 @@ def test_the_bundle_holds_the_best_weights(
     assert kept.info["classes"] == ["ayame", "kenta", "mira"]
     assert ("weights" in kept.info) == (chosen != 1.0)
     assert ("figures" in kept.info) == (chosen == 1.0)
+    assert module.export.kept == chosen
+    if chosen != 1.0:  # the metrics are those of the bundle
+        own = validated(root, kept)
+        assert module.export.figures.confusion is not None
+        assert torch.equal(module.export.figures.confusion, own)
+    assert ("the untuned weights, which were kept" in next_step(module, None)[0]) == (chosen == 0.0)
     document = json.loads((tmp_path / "weights.json").read_text())
     assert document["chosen"] == chosen
     assert [point["alpha"] for point in document["points"]] == [0.0, 0.25, 0.75, 1.0]
@@ -187,3 +226,23 @@ def test_advice_names_what_is_wrong_and_two_remedies(right: Rate, floors: Floors
         assert re.search(said, found)
     else:
         assert found == ""
+
+
+@pytest.mark.parametrize(
+    ("right", "colour", "said"),
+    [
+        (30, 20, ""),
+        (37, 39, ""),  # nine of ten: nothing to improve
+        (24, 20, "may be no better .*: 24 of 40 gallery images, by the others, .* by lda, colours alone name 20, the "),
+        (
+            12,
+            32,
+            "do not fit .* certain; try fine-tuning .*clip.yaml --data.root DIR.*, or official weights .*download",
+        ),
+    ],
+)
+def test_a_gallery_is_compared_with_colours_and_the_commonest_class(right: int, colour: int, said: str) -> None:
+    heads = {"decision": "lda", "of": 40, "rules": {"lda": {"right": right}}, "colour": colour, "majority": 14}
+    found = advise_gallery(heads, ["a"] * 15 + ["b"] * 25, "DIR", tuned=False)
+    assert re.search(said, found) if said else found == ""
+    assert advise_gallery({"decision": "vote", "of": 4, "rules": {}}, ["a", "b"], "DIR", tuned=False) == ""

@@ -9,7 +9,7 @@ import torch
 
 import naruto_vision as nv
 from naruto_vision.errors import FormatError, InputError, MissingPathError
-from naruto_vision.segmentation.detector import BoxDetector, BoxModel, DetectorPrompter, boxes_from_edges
+from naruto_vision.segmentation.detector import BoxDetector, BoxModel, DetectorPrompter, boxes_from_edges, fuse_boxes
 from naruto_vision.segmentation.prompts import BoxPrompter
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (70, 100, 3)).astype(np.uint8)
@@ -26,6 +26,27 @@ def test_boxes_are_inclusive_pixels_inside_the_image(detector: BoxDetector) -> N
     assert len(boxes) == len(scores) > 0
     assert all(0 <= x1 <= x2 < 100 and 0 <= y1 <= y2 < 70 for x1, y1, x2, y2 in boxes)
     assert (np.diff(scores) <= 0).all()
+
+
+def test_what_two_views_agree_on_counts_more_than_what_one_alone_has_found() -> None:
+    first = torch.tensor([[0.0, 0, 10, 10], [50, 50, 60, 60], [0, 0, 10, 9]]), torch.tensor([0.6, 0.8, 0.3])
+    second = torch.tensor([[0.0, 0, 10, 12]]), torch.tensor([0.6])
+    edges, scores = fuse_boxes([first, second])
+    assert scores.tolist() == pytest.approx([0.6, 0.4])
+    assert edges[0].tolist() == pytest.approx([0, 0, 10, 11])
+    assert edges[1].tolist() == [50, 50, 60, 60]
+
+
+def test_views_without_a_box_have_none() -> None:
+    edges, scores = fuse_boxes([(torch.zeros(0, 4), torch.zeros(0))] * 2)
+    assert edges.shape == (0, 4)
+    assert scores.shape == (0,)
+
+
+def test_finding_leaves_the_training_scales_as_they_are(detector: BoxDetector) -> None:
+    before = detector.fcos.transform.min_size
+    detector.detect(IMAGE, 0.0)
+    assert detector.fcos.transform.min_size == before
 
 
 def test_edges_become_the_pixels_between_them() -> None:

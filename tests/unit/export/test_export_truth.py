@@ -9,9 +9,10 @@ import pytest
 from pycocotools.coco import COCO
 
 from naruto_vision.cli.main import main
-from naruto_vision.data.box_writers import Target, read_annotated, write_annotated
-from naruto_vision.data.ground_truth import read_gt, write_gt
+from naruto_vision.data.exporting import export_scenes, open_scenes
+from naruto_vision.data.ground_truth import read_gt
 from naruto_vision.errors import InputError
+from naruto_vision.export.writers import Target, write_gt
 from naruto_vision.geometry import rle_from_mask
 from naruto_vision.io.images import write_image
 from naruto_vision.records import LabelledBox
@@ -31,20 +32,16 @@ def truth_folder(folder: Path, seed: int = 0) -> dict[str, tuple[LabelledBox, ..
             boxes.append(LabelledBox((x1, y1, x2, y2), str(random.choice(["Mira", "Ōbu <&>"]))))
         truth[name] = (*boxes, LabelledBox((0, 0, width - 1, height - 1), "Mira"))
     truth["sub/d.png"] = ()
-    write_gt(folder / "gt.json", truth)
+    write_gt(folder / "gt.json", truth.items())
     return truth
 
 
-@pytest.mark.parametrize("to", ["coco", "yolo", "voc", "gt"])
+@pytest.mark.parametrize("to", ["coco", "yolo", "yolo-seg", "voc", "cvat", "label-studio", "gt"])
 @pytest.mark.parametrize("seed", range(4))
 def test_boxes_come_back_to_the_pixel(tmp_path: Path, to: Target, seed: int) -> None:
-    truth = truth_folder(tmp_path, seed)
-    (tmp_path / "other").mkdir()
-    (tmp_path / "images").rename(tmp_path / "other" / "images")
-    (tmp_path / "gt.json").rename(tmp_path / "other" / "gt.json")
-    images, classes = read_annotated(tmp_path / "other")
-    write_annotated(tmp_path / "out", to, images, classes)
-    (tmp_path / "other" / "images").rename(tmp_path / "out" / "images")
+    truth = truth_folder(tmp_path / "source", seed)
+    target = export_scenes(tmp_path / "source", to, tmp_path / "out")
+    assert target.exists()
     assert read_gt(tmp_path / "out") == truth
 
 
@@ -65,11 +62,8 @@ def test_masks_of_coco_come_back_without_loss(tmp_path: Path) -> None:
     images = [{"id": 5, "file_name": "a.png", "width": 48, "height": 32}]
     source = {"images": images, "annotations": annotations, "categories": [{"id": 2, "name": "Mira"}]}
     (tmp_path / "masks.json").write_text(json.dumps(source))
-    assert main(["data", "convert", str(tmp_path / "masks.json"), "--to", "coco", "--out", str(tmp_path / "1")]) == 0
-    (tmp_path / "1" / "images").symlink_to(tmp_path / "images")
-    assert (
-        main(["data", "convert", str(tmp_path / "1" / "coco.json"), "--to", "coco", "--out", str(tmp_path / "2")]) == 0
-    )
+    assert main(["export", str(tmp_path / "masks.json"), "--to", "coco", "--out", str(tmp_path / "1")]) == 0
+    assert main(["export", str(tmp_path / "1" / "coco.json"), "--to", "coco", "--out", str(tmp_path / "2")]) == 0
     assert (tmp_path / "1" / "coco.json").read_bytes() == (tmp_path / "2" / "coco.json").read_bytes()
     theirs, ours = COCO(str(tmp_path / "masks.json")), COCO(str(tmp_path / "2" / "coco.json"))
     for number, segmentation in enumerate(segmentations[:3]):
@@ -84,15 +78,17 @@ def test_masks_of_coco_come_back_without_loss(tmp_path: Path) -> None:
 
 def test_nothing_is_overwritten_and_no_two_images_share_a_file(tmp_path: Path) -> None:
     truth_folder(tmp_path)
-    with pytest.raises(InputError, match=r"gt\.json: exists"):
-        write_annotated(tmp_path, "gt", *read_annotated(tmp_path))
+    with pytest.raises(InputError, match="is not empty; give another --out"):
+        export_scenes(tmp_path, "gt", tmp_path)
     write_image(tmp_path / "images" / "a.jpg", np.zeros((8, 8, 3), np.uint8))
-    write_gt(tmp_path / "gt.json", {"a.jpg": [], "a.png": []})
-    for to in ("yolo", "voc"):
+    write_gt(tmp_path / "gt.json", [("a.jpg", []), ("a.png", [])])
+    targets: list[Target] = ["yolo", "yolo-seg", "voc"]
+    for to in targets:
         with pytest.raises(InputError, match=r"a\.jpg and a\.png would share one file"):
-            write_annotated(tmp_path / to, "yolo" if to == "yolo" else "voc", *read_annotated(tmp_path))
+            export_scenes(tmp_path, to, tmp_path / to)
+        assert not (tmp_path / to).exists()
     with pytest.raises(InputError, match="no ground truth; expected"):
-        read_annotated(tmp_path / "images")
+        open_scenes(tmp_path / "images")
 
 
 def test_evaluate_takes_boxes_of_other_tools(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,15 +99,15 @@ def test_evaluate_takes_boxes_of_other_tools(tmp_path: Path, capsys: pytest.Capt
         preds = [{"bbox": list(box.box), "label": box.label, "score": 0.5} for box in boxes[1:]]
         path.write_text(json.dumps({"scene": name, "preds": preds}))
     results = []
-    for to in ("gt", "coco", "voc", "yolo"):
+    targets: list[Target] = ["gt", "coco", "voc", "yolo", "cvat", "label-studio"]
+    for to in targets:
         out = tmp_path / to
-        write_annotated(out, "voc" if to == "voc" else to, *read_annotated(tmp_path))  # type: ignore[arg-type]  # of the list
-        (out / "images").symlink_to(tmp_path / "images")
-        gt = out / "coco.json" if to == "coco" else out
+        target = export_scenes(tmp_path, to, out)
+        gt = target if to in {"coco", "cvat"} else out
         arguments = ["--preds-dir", str(tmp_path / "preds"), "--bootstrap", "0", "--json", str(out / "results.json")]
         assert main(["evaluate", "--gt", str(gt), *arguments, "--sheet", str(out / "sheet.png")]) == 0
         assert (out / "sheet.png").is_file()
         results.append(json.loads((out / "results.json").read_text()) | {"run": ""})
     assert results[0]["object_accuracy"]["count"] > 20
-    assert results[1:] == results[:1] * 3
+    assert results[1:] == results[:1] * 5
     assert "COCO boxes of" in capsys.readouterr().err

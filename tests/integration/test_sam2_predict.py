@@ -1,0 +1,71 @@
+"""SAM 2.1 in front of the whole pipeline: by the short option, by YAML, and again from Python."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from benchmarks.stock import random_sam2
+from PIL import Image
+
+import naruto_vision as nv
+from naruto_vision.cli.main import main
+from naruto_vision.io.bundles import config_path
+from naruto_vision.segmentation.sam2 import SIZES, Sam2Size, official_key
+
+SMALL = Sam2Size(16, 1, (1, 2, 3, 1), (4,), (8, 4, 6, 2), 4, 128, 32, 2, 48, 16)
+QUIET = ["--trainer.logger=false", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
+FREE = ["--model.segmenter.init_args.predicted_iou=0", "--model.segmenter.init_args.stability=0"]  # random weights
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a gallery of two colours, one scene, and a file of SAM 2.1."""
+    monkeypatch.chdir(tmp_path)
+    encoder = nv.ClipEncoder("tiny-clip").eval()
+    images = [np.full((32, 32, 3), colour, dtype=np.uint8) for colour in ((200, 30, 30), (30, 30, 200))]
+    rows = [nv.GalleryRow("red.png", "red"), nv.GalleryRow("blue.png", "blue")]
+    note = {"encoder": dict(encoder.recipe)}
+    vectors = nv.embed_images(encoder, images).numpy()
+    nv.Gallery.build(vectors, rows, fingerprint=encoder.fingerprint, note=note).save("runs/gallery")
+    scene = np.full((48, 96, 3), 240, dtype=np.uint8)
+    scene[10:40, 20:60] = (200, 30, 30)
+    Image.fromarray(scene).save("a.png")
+    monkeypatch.setitem(SIZES, "tiny", SMALL)
+    state = random_sam2(SMALL).sam.state_dict()
+    torch.save({"model": {official_key(name): value for name, value in state.items()}}, "sam2.1_hiera_tiny.pt")
+
+
+@pytest.mark.usefixtures("here")
+def test_predict_takes_masks_of_sam2_by_option_and_by_yaml() -> None:
+    options = ["--mask-weights", "sam2.1_hiera_tiny.pt", "--data.num_workers=0", *FREE, *QUIET]
+    assert main(["predict", "a.png", *options]) == 0
+    record = json.loads(Path("runs/scenes/predictions.jsonl").read_text(encoding="utf-8"))
+    assert record["regions"]
+    config = yaml.safe_load(Path("runs/scenes/config.yaml").read_text(encoding="utf-8"))
+    model = config["model"]["init_args"]["segmenter"]["init_args"]["model"]
+    assert model["class_path"].rpartition(".")[2] == "Sam2Model"
+    assert nv.load("runs/scenes", device="cpu").analyze("a.png").to_dict()["regions"] == record["regions"]
+    own = yaml.safe_load(config_path("scenes.yaml").read_text(encoding="utf-8"))
+    settings = own["model"]["init_args"]
+    settings["encoder"] = {"class_path": "ClipEncoder", "init_args": {"model": "tiny-clip"}}
+    settings["segmenter"]["init_args"] |= {"predicted_iou": 0, "stability": 0}
+    settings["segmenter"]["init_args"]["model"] = {
+        "class_path": "Sam2Model",
+        "init_args": {"weights": "sam2.1_hiera_tiny.pt"},
+    }
+    Path("own.yaml").write_text(yaml.safe_dump(own), encoding="utf-8")
+    again = nv.load("runs/gallery", config="own.yaml", device="cpu").analyze("a.png").to_dict()
+    assert again["regions"] == record["regions"]
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("name", ["sam2.1_hiera_base_plus", "models/sam2.1_hiera_base_plus.pt"])
+def test_absent_weights_are_refused_with_the_command_that_downloads_them(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", "a.png", f"--mask-weights={name}", *QUIET]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.endswith("no such weights file; run: naruto-vision weights download sam2.1_hiera_base_plus")
