@@ -126,7 +126,7 @@ def stock_sam2_regions(ours: Segmenter, stock: Any, image: ImageArray) -> list[R
     found = generator(
         Image.fromarray(image),
         points_per_crop=ours.prompter.points_per_side,
-        points_per_batch=ours.prompts_per_batch or 64,
+        points_per_batch=16,  # the default of 64 copies the finer maps too often for the memory of small machines
         pred_iou_thresh=thresholds.predicted_iou,
         stability_score_thresh=thresholds.stability,
         stability_score_offset=thresholds.stability_offset,
