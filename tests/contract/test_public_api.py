@@ -20,7 +20,8 @@ PARTS = {
     *("ClipEncoder", "ClipEnsemble", "CropConfig", "DinoEncoder", "EnrollmentConfig", "EnsembleEncoder", "Gallery"),
     *("GalleryRow", "GridPrompter", "Int8Encoder", "MergeConfig", "OverlayConfig", "SamModel", "SceneAnalyzer"),
     *("SceneResult", "Segmenter", "TimmEncoder", "BoxDetector", "BoxModel", "DetectorPrompter", "PromptSession"),
-    *("SaliencyMode", "SaliencyPrompter"),
+    *("SaliencyMode", "SaliencyPrompter", "Exemplar", "ExemplarMode", "ExemplarPrompter", "TextPrompter"),
+    "OpenVocabularyPrompter",
 }
 TRAINING = {
     *(
@@ -47,6 +48,7 @@ TRAINING = {
 FUNCTIONS = {
     *(
         "add_rows",
+        "dense_map",
         "edit_gallery",
         "embed_images",
         "enrol",
