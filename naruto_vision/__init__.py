@@ -43,6 +43,7 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
     from naruto_vision.encoders.backbone import TimmEncoder as TimmEncoder
     from naruto_vision.encoders.base import embed_images as embed_images
     from naruto_vision.encoders.clip import ClipEncoder as ClipEncoder
+    from naruto_vision.encoders.dense import dense_map as dense_map
     from naruto_vision.encoders.dino import DinoEncoder as DinoEncoder
     from naruto_vision.encoders.ensemble import ClipEnsemble as ClipEnsemble
     from naruto_vision.encoders.ensemble import EnsembleEncoder as EnsembleEncoder
@@ -70,11 +71,16 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
     from naruto_vision.modules.wise_ft import WiseSweep as WiseSweep
     from naruto_vision.modules.zero_shot import ZeroShotRetention as ZeroShotRetention
     from naruto_vision.prompting.contours import ContourPrompter as ContourPrompter
+    from naruto_vision.prompting.exemplar import Exemplar as Exemplar
+    from naruto_vision.prompting.exemplar import ExemplarMode as ExemplarMode
+    from naruto_vision.prompting.exemplar import ExemplarPrompter as ExemplarPrompter
     from naruto_vision.prompting.saliency import SaliencyMode as SaliencyMode
     from naruto_vision.prompting.saliency import SaliencyPrompter as SaliencyPrompter
     from naruto_vision.prompting.session import PromptSession as PromptSession
     from naruto_vision.prompting.sweep import SweepConfig as SweepConfig
     from naruto_vision.prompting.sweep import SweepSegmenter as SweepSegmenter
+    from naruto_vision.prompting.text import OpenVocabularyPrompter as OpenVocabularyPrompter
+    from naruto_vision.prompting.text import TextPrompter as TextPrompter
     from naruto_vision.recognition.analyzer import SceneAnalyzer as SceneAnalyzer
     from naruto_vision.recognition.lookup import look_up as look_up
     from naruto_vision.recognition.lookup import measure_threshold as measure_threshold
@@ -120,6 +126,7 @@ _HOMES = {
     "encoders.backbone": "TimmEncoder",
     "encoders.base": "embed_images",
     "encoders.clip": "ClipEncoder",
+    "encoders.dense": "dense_map",
     "encoders.dino": "DinoEncoder",
     "encoders.ensemble": "ClipEnsemble EnsembleEncoder",
     "encoders.int8": "Int8Encoder",
@@ -138,9 +145,11 @@ _HOMES = {
     "modules.sam_tuner": "SegmenterTuner",
     "modules.scene_retriever": "SceneRetriever",
     "prompting.contours": "ContourPrompter",
+    "prompting.exemplar": "Exemplar ExemplarMode ExemplarPrompter",
     "prompting.saliency": "SaliencyMode SaliencyPrompter",
     "prompting.session": "PromptSession",
     "prompting.sweep": "SweepConfig SweepSegmenter",
+    "prompting.text": "OpenVocabularyPrompter TextPrompter",
     "recognition.analyzer": "SceneAnalyzer",
     "recognition.lookup": "look_up measure_threshold",
     "recognition.merging": "MergeConfig",

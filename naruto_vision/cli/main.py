@@ -73,6 +73,8 @@ COMMANDS = {
     "segment grid": ("segment everything in images, from a grid of points", "segment"),
     "segment sweep": ("segment everything, point after point: contours, then a grid", "segment_sweep"),
     "segment saliency": ("segment the salient objects of images, without prompts", "segment_saliency"),
+    "segment exemplar": ("segment what looks like given pictures, or the images of a gallery", "segment_exemplar"),
+    "segment text": ("segment what phrases describe", "segment_exemplar"),
     "describe": ("describe the regions of a run, or whole images, in words", "describe"),
     "search": ("search a gallery by image or text: the character and the nearest entries", "search"),
     "bench index": ("compare the speed and the recall of NumPy search and FAISS indexes", "bench"),
@@ -140,6 +142,14 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "segment saliency scenes --out runs/salient",
         "segment saliency scenes --preset many-small --min-area 200",
         "segment saliency scene.jpg --dino-model dinov2_vits14 --weights sam_vit_b",
+    ),
+    "segment exemplar": (
+        "segment exemplar scenes --exemplar cat=cat.jpg:40,30,210,300 dog=dog.png",
+        "segment exemplar scenes --gallery runs/gallery --label Mira",
+    ),
+    "segment text": (
+        'segment text scenes --text "a girl with pink hair" "a boy with an orange cap"',
+        'segment text scenes --text "a red cat" --detector weights/owlv2',
     ),
     "search": (
         "search --image who.png --sheet sheet.png",

@@ -1,0 +1,123 @@
+"""``naruto-vision segment exemplar`` and ``segment text``: masks of what looks like pictures, or fits phrases."""
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from naruto_vision.cli.console import count, fraction, one_of, whole_number
+from naruto_vision.cli.segment import add_segment_options, device_of, open_model, run_segment
+from naruto_vision.cli.trainer_args import check_gallery
+from naruto_vision.errors import InputError
+from naruto_vision.io.names import label_name
+
+if TYPE_CHECKING:
+    from naruto_vision.encoders.base import Encoder
+    from naruto_vision.prompting.mode import SegmentMode
+
+
+def _map_options(parser: argparse.ArgumentParser, encoder: str) -> None:
+    """Declare the options of maps of similarity; ``encoder`` is the default in help."""
+    add = parser.add_argument
+    add("--encoder", default="", metavar="MODEL", help=f"architecture or model bundle (default: {encoder})")
+    text = "least similarity; at 0.5 a place is as near to the wanted thing as to the background"
+    add("--similarity", type=fraction, default=0.5, metavar="VALUE", help=text)
+    add("--min-area", type=whole_number, default=100, metavar="PIXELS", help="leave out smaller objects of the map")
+    add("--num-objects", type=count, default=12, metavar="N", help="most prompts of an image")
+    add("--prompt-type", type=one_of("box", "point"), default="box", metavar="KIND", help="prompt by box or by point")
+    text = "fuse the similarity with saliency: multiply, max, or weighted (0.6 to 0.4) (default: the similarity alone)"
+    add("--fusion", type=one_of("multiply", "max", "weighted"), metavar="KIND", help=text)
+    add("--detection", type=fraction, default=0.3, metavar="VALUE", help="least saliency, with --fusion")
+    text = "merge touching masks of one class where the whole is as similar, for models that find parts"
+    add("--merge", action="store_true", help=text)
+
+
+def _map_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    from naruto_vision.prompting.saliency import SaliencyPrompter
+
+    names = ("similarity", "min_area", "num_objects", "prompt_type", "detection")
+    settings = {name: getattr(arguments, name) for name in names}
+    return settings | ({"fusion": arguments.fusion, "saliency": SaliencyPrompter()} if arguments.fusion else {})
+
+
+def _encoder(arguments: argparse.Namespace, default: str) -> "Encoder":
+    from naruto_vision.encoders.opening import open_encoder
+
+    return open_encoder(arguments.encoder or default).to(device_of(arguments))
+
+
+def _exemplar_options(parser: argparse.ArgumentParser) -> None:
+    add_segment_options(parser)
+    add = parser.add_argument
+    text = (
+        "pictures of the wanted thing, each [NAME=]PICTURE, [NAME=]PICTURE:x1,y1,x2,y2 with its box, or "
+        "[NAME=]PICTURE:MASK with an image that is white on it; pictures of one NAME are one class"
+    )
+    add("--exemplar", nargs="+", default=[], metavar="PICTURE", help=text)
+    add("--gallery", metavar="DIR", help="gallery whose images are the exemplars of their labels")
+    text = "labels of the gallery to look for (default: all)"
+    add("--label", nargs="+", type=label_name, default=[], metavar="NAME", help=text)
+    _map_options(parser, "efficientnet-lite0")
+
+
+def exemplar(arguments: argparse.Namespace) -> int:
+    """Segment what looks like the exemplars."""
+    if not arguments.exemplar and not arguments.gallery:
+        msg = "segment exemplar: give --exemplar PICTURE, or --gallery DIR"
+        raise InputError(msg)
+    if arguments.gallery:
+        check_gallery(arguments.gallery)
+    elif arguments.label:
+        msg = "--label: expected --gallery DIR, whose labels it chooses; name pictures as NAME=PICTURE"
+        raise InputError(msg)
+
+    def build_mode() -> "SegmentMode":
+        from naruto_vision.encoders.backbone import LITE0
+        from naruto_vision.prompting.exemplar import ExemplarMode, ExemplarPrompter
+        from naruto_vision.recognition.merging import MergeConfig
+
+        encoder, settings = _encoder(arguments, LITE0), _map_settings(arguments)
+        prompter = ExemplarPrompter(arguments.exemplar, arguments.gallery, arguments.label, encoder, **settings)
+        return ExemplarMode(prompter, open_model(arguments), merge=MergeConfig() if arguments.merge else None)
+
+    return run_segment(arguments, build_mode)
+
+
+def _text_options(parser: argparse.ArgumentParser) -> None:
+    add_segment_options(parser)
+    add = parser.add_argument
+    add("--text", nargs="+", required=True, metavar="TEXT", help="phrases of the wanted things, one for each class")
+    text = "folder of a detector of transformers (Grounding DINO, OWLv2, OWL-ViT) to use instead of a CLIP"
+    add("--detector", metavar="DIR", help=text)
+    add("--threshold", type=fraction, default=0.25, metavar="SCORE", help="least score of a box, with --detector")
+    add("--background", nargs="+", default=[], metavar="TEXT", help="phrases of everything else (default: a list)")
+    text = "windows (overlapping parts of the image) or patches (one pass; much worse with tiny-clip)"
+    add("--map", type=one_of("windows", "patches"), default="windows", metavar="KIND", help=text)
+    _map_options(parser, "tiny-clip")
+
+
+def text(arguments: argparse.Namespace) -> int:
+    """Segment what the texts describe."""
+
+    def build_mode() -> "SegmentMode":
+        from naruto_vision.encoders.tiny import TINY_CLIP
+        from naruto_vision.prompting.exemplar import ExemplarMode
+        from naruto_vision.prompting.text import BACKGROUND, DetectorMode, OpenVocabularyPrompter, TextPrompter
+        from naruto_vision.recognition.merging import MergeConfig
+
+        if arguments.detector:
+            threshold = arguments.threshold
+            detector = OpenVocabularyPrompter(arguments.text, arguments.detector, threshold=threshold)
+            detector.detector.to(device_of(arguments))
+            return DetectorMode(detector, open_model(arguments))
+        prompter = TextPrompter(
+            arguments.text,
+            _encoder(arguments, TINY_CLIP),
+            arguments.background or BACKGROUND,
+            map=arguments.map,
+            **_map_settings(arguments),
+        )
+        return ExemplarMode(prompter, open_model(arguments), merge=MergeConfig() if arguments.merge else None)
+
+    return run_segment(arguments, build_mode)
+
+
+COMMANDS = {"segment exemplar": (_exemplar_options, exemplar), "segment text": (_text_options, text)}
