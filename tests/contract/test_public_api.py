@@ -22,7 +22,8 @@ _PARTS = """
     AskingRule AttributeDescriber BoxDetector BoxModel ClipEncoder ClipEnsemble ContourPrompter CropConfig Description
     DetectorPrompter DinoEncoder EndpointDescriber EnrollmentConfig EnsembleEncoder Gallery GalleryRow GridPrompter
     Int8Encoder
-    MergeConfig OverlayConfig PromptSession Sam2Model SamModel SaliencyMode SaliencyPrompter SceneAnalyzer SceneResult
+    MergeConfig OverlayConfig PromptSession OpenVocabularyPrompter TextPrompter
+    Exemplar ExemplarMode ExemplarPrompter Sam2Model SamModel SaliencyMode SaliencyPrompter SceneAnalyzer SceneResult
     Segmenter SweepConfig
     SweepSegmenter TimmEncoder TransformersDescriber
 """
