@@ -167,7 +167,7 @@ class EndpointDescriber(Describer):
         )
         self.batch_size = 2 * workers  # what a killed run loses at most, and half a round of waiting
         self._reached = False
-        self._stop = threading.Event()
+        self._stop = threading.Event()  # set once another question has ended the run
         self._open: set[socket.socket] = set()
 
     @property
@@ -213,8 +213,8 @@ class EndpointDescriber(Describer):
         Raises:
             InputError: If the server is not there, or refuses the key, the path or the model.
         """
-        self.load()
         self._stop.clear()
+        self.load()
         question = self.question + (SHORTER if again else "")
         pool = ThreadPoolExecutor(max_workers=self.workers, thread_name_prefix="describe")
         try:
@@ -291,12 +291,13 @@ class EndpointDescriber(Describer):
         kind = HTTPSConnection if self._address.scheme == "https" else HTTPConnection
         connection = kind(self._address.hostname, self._address.port, timeout=min(self.timeout, _CONNECT))
         connection.connect()
-        opened: socket.socket = (
-            connection.sock
-        )  # the connection drops it once the headers say that it is the last answer
+        opened: socket.socket = connection.sock  # the connection drops it once the headers say that no answer follows
         opened.settimeout(self.timeout)
         self._open.add(opened)
         try:
+            if self._stop.is_set():  # between the look at the open ones and now
+                msg = "stopped"
+                raise _AnswerError(msg)
             yield connection, opened
         finally:
             self._open.discard(opened)

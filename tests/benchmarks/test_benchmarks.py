@@ -59,7 +59,8 @@ def test_real_images_are_measured_by_every_rule(tmp_path: Path, capsys: pytest.C
                 image = np.clip(np.array(colour) + rng.integers(-25, 26, (24, 24, 3)), 0, 255).astype(np.uint8)
                 write_image(tmp_path / "set" / split / label / f"{number}.png", image)
     (tmp_path / "other").mkdir()
-    real.main(["--data", str(tmp_path)])
+    real.main(["--data", str(tmp_path), "--only", "gallery", "--out", str(tmp_path / "figures.json")])
+    assert json.loads((tmp_path / "figures.json").read_text())["set"]["gallery"][2]["auto"]["count"] == 6
     lines = capsys.readouterr().out.splitlines()
     assert "set: 24 enrolled, 3 classes, 6 queries" in lines
     assert any(line.startswith("| 0.5 : 0.5 | 6 | 6 |") for line in lines)

@@ -33,7 +33,8 @@ _TRAINING = """
     SegmenterTuner SyntheticCaptionData SyntheticMasks TuningFigures TuningFiles WiseSweep ZeroShotRetention
 """
 _FUNCTIONS = """
-    add_rows describe_regions edit_gallery embed_images enrol evaluate evaluate_scenes export_scenes load look_up
+    add_rows dense_map describe_regions edit_gallery embed_images enrol evaluate evaluate_scenes export_scenes load
+    look_up
     measure_threshold open_promptable_model read_gt read_image read_prediction_folder relabel_rows relate_regions
     remove_rows roll_back
 """

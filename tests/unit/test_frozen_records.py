@@ -11,7 +11,7 @@ import naruto_vision
 from naruto_vision.records import Box, Identity, LabelledBox, LabelledImage, Neighbour, Region, ScenePrediction
 
 _ROOT = Path(naruto_vision.__file__).parent
-_COLLECTORS = {"Record", "ScannedImages", "SceneTruth"}  # filled image by image, and never passed on half full
+_COLLECTORS = {"Monitor", "Record", "ScannedImages", "SceneTruth"}  # filled image by image
 
 
 def _dataclasses() -> dict[str, str]:

@@ -277,6 +277,7 @@ def test_a_mean_of_patches_needs_all_of_them(monkeypatch: pytest.MonkeyPatch) ->
     assert taken == []
 
 
+@pytest.mark.skipif(not cpu_features()["VNNI"], reason="this CPU has no VNNI")
 @torch.inference_mode()
 def test_attention_in_integers_can_look_from_one_token_at_all() -> None:
     attention = _moved(nn.MultiheadAttention(32, 4, batch_first=True))
