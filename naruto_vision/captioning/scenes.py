@@ -113,9 +113,11 @@ class SceneSource(Protocol):
 
     Attributes:
         digests: Scene → hash of what decides its descriptions.
+        models: What found the regions, for reports.
     """
 
     digests: Mapping[str, str]
+    models: Sequence[str] = ()
 
     def __iter__(self) -> Iterator[SegmentedScene]:
         """Yield the scenes without their images."""
@@ -135,7 +137,10 @@ class RunScenes(SceneSource):
 
     def __init__(self, log: Path, images: Path | None = None, chosen: Chosen = "shown") -> None:
         self.log, self.chosen = log, chosen
-        self.root = images or _images_of(log.parent / RUN)
+        run = log.parent / RUN
+        identity = read_json(run, _Run).identity if run.is_file() else {}
+        self.models = [f"Segmented by model {str(identity['segmenter'])[:12]}"] if "segmenter" in identity else []
+        self.root = images or _images_of(run, identity)
         if not self.root.is_dir():
             raise MissingPathError(self.root, "folder of the run's images", "give --images DIR")
         self.digests = {scene.scene: scene.digest(chosen) for scene in read_json_lines(log, SegmentedScene)}
@@ -162,8 +167,7 @@ class RunScenes(SceneSource):
         return OpenedScene(scene, image, scene.open_regions(self.log, self.chosen))
 
 
-def _images_of(run: Path) -> Path:
-    identity = read_json(run, _Run).identity if run.is_file() else {}
+def _images_of(run: Path, identity: Mapping[str, Any]) -> Path:
     recorded = identity.get("scenes", identity.get("images"))
     if not isinstance(recorded, str):
         msg = f"{run}: does not say where the images are; give --images DIR"

@@ -115,7 +115,7 @@ class SceneDescriber:
                 for opened, described in zip(group, self._describe(group), strict=True):
                     document = scene_document(opened, described, self.source.digests[opened.scene.scene])
                     stem = self._stems[opened.scene.scene]
-                    report = scene_report(document, [f"Described by {self.describer.name}"])
+                    report = scene_report(document, [*self.source.models, f"Described by {self.describer.name}"])
                     write_text(self.out / REPORTS / f"{stem}{REPORT}", report)
                     log.append(as_line(document))
                     self._check_failures(described)

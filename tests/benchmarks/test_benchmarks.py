@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import real
+from benchmarks import describe, real
 from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.segment import best_ious
 from benchmarks.timing import Row
@@ -65,3 +65,10 @@ def test_real_images_are_measured_by_every_rule(tmp_path: Path, capsys: pytest.C
     assert "set: 24 enrolled, 3 classes, 6 queries" in lines
     assert any(line.startswith("| 0.5 : 0.5 | 6 | 6 |") for line in lines)
     assert any(line.startswith("other: left out: ") for line in lines)
+
+
+def test_attributes_are_compared_with_those_that_were_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+    assert describe.main(["--scenes", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + 2 * len(describe.GROUPS) + 1
+    assert all(line.count("|") == 7 for line in lines[:-1])

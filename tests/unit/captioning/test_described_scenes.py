@@ -69,7 +69,9 @@ def make_run(folder: Path, scenes: Mapping[str, Sequence[int]], shown: Sequence[
     run = folder / "run"
     run.mkdir(exist_ok=True)
     (run / "predictions.jsonl").write_text("".join(lines), encoding="utf-8")
-    (run / "run.json").write_text(json.dumps({"identity": {"scenes": str(folder / "images")}}), encoding="utf-8")
+    (run / "run.json").write_text(
+        json.dumps({"identity": {"scenes": str(folder / "images"), "segmenter": "ab" * 32}}), encoding="utf-8"
+    )
     return run
 
 
@@ -113,7 +115,11 @@ def test_every_region_has_its_description_and_where_it_came_from(tmp_path: Path)
     }
     assert summary["relations"]["inside"].startswith("at least 90 %")
     report = (run / "texts" / "sub" / "b_analysis_report.txt").read_text(encoding="utf-8")
-    assert report.splitlines()[:2] == ["Deep Analysis Report for Image: sub/b.png", "Described by colours"]
+    assert report.splitlines()[:3] == [
+        "Deep Analysis Report for Image: sub/b.png",
+        "Segmented by model abababababab",
+        "Described by colours",
+    ]
     assert "Source: point 2,6" in report
     assert "    a red of 30" in report
     report = (run / "texts" / "a_analysis_report.txt").read_text(encoding="utf-8")
