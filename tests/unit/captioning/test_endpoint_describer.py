@@ -267,7 +267,7 @@ def test_the_key_comes_from_the_environment_only(server: Server, monkeypatch: py
 def test_a_wrong_model_stops_at_once_and_a_refused_image_is_kept_as_its_error(server: Server) -> None:
     server.plan = [fails(404, "no model x")]
     with pytest.raises(InputError, match=r"404.*no model x.*check --url and --model"):
-        ask(server, 8, model="x", workers=1)  # none is under way
+        ask(server, model="x")
     server.plan = [fails(400, "too small"), says("good")]
     assert [each.error or each.text for each in ask(server, 2, workers=1)] == [
         "the server answered 400 Bad Request (too small)",
