@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -218,7 +218,10 @@ class EndpointDescriber(Describer):
         question = self.question + (SHORTER if again else "")
         pool = ThreadPoolExecutor(max_workers=self.workers, thread_name_prefix="describe")
         try:
-            return list(pool.map(lambda item: self._describe(item, question), items))
+            asked = [pool.submit(self._describe, item, question) for item in items]
+            for each in wait(asked, return_when=FIRST_EXCEPTION).done:
+                each.result()  # raises what stops the run, before slower answers are there
+            return [each.result() for each in asked]
         finally:  # also after Ctrl-C, which must not wait for slow answers
             self._stop.set()
             for each in list(self._open):
