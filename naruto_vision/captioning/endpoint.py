@@ -219,9 +219,9 @@ class EndpointDescriber(Describer):
         pool = ThreadPoolExecutor(max_workers=self.workers, thread_name_prefix="describe")
         try:
             asked = [pool.submit(self._describe, item, question) for item in items]
-            for each in wait(asked, return_when=FIRST_EXCEPTION).done:
-                each.result()  # raises what stops the run, before slower answers are there
-            return [each.result() for each in asked]
+            for answered in wait(asked, return_when=FIRST_EXCEPTION).done:
+                answered.result()  # raises what stops the run, before slower answers are there
+            return [one.result() for one in asked]
         finally:  # also after Ctrl-C, which must not wait for slow answers
             self._stop.set()
             for each in list(self._open):

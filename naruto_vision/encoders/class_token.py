@@ -101,7 +101,7 @@ def clip_patches(tower: nn.Module, pixels: Tensor) -> Tensor | None:
     values = linear(last.ln_1(hidden), attention.in_proj_weight, attention.in_proj_bias).chunk(3, dim=-1)[2]
     hidden = hidden + last.ls_1(attention.out_proj(values))
     hidden = hidden + last.ls_2(last.mlp(last.ln_2(hidden)))
-    embedded = own.ln_post(hidden[:, 1:]) @ own.proj  # (B, patches, D)
+    embedded: Tensor = own.ln_post(hidden[:, 1:]) @ own.proj  # (B, patches, D)
     return embedded.transpose(1, 2).unflatten(2, grid)
 
 

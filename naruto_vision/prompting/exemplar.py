@@ -200,7 +200,7 @@ class PrototypePrompter(Prompter):
         """Return a prompt for each object of compared maps: for whole components first, then for their parts."""
         least = self.similarity
         if self.saliency is not None:
-            least = float(fuse(np.float32(self.similarity), np.float32(self.detection), self.fusion))
+            least = float(fuse(*np.array([[self.similarity], [self.detection]], np.float32), self.fusion).item())
         whole = salient_objects(maps.fused, least, self.min_area, split=False)
         parts = salient_objects(maps.fused, least, self.min_area)
         objects = sorted({each.box: each for each in (*parts, *whole)}.values(), key=lambda each: -each.area)

@@ -84,7 +84,7 @@ class TextPrompter(PrototypePrompter):
             around = reading.encode_texts(others).float().cpu()
         super().__init__(
             reading,
-            dict(zip(named, vectors.split(1), strict=True)),
+            dict(zip(named, vectors[:, None], strict=True)),
             around,
             temperature=math.exp(-reading.logit_scale.item()),
             similarity=similarity,
@@ -179,7 +179,7 @@ class OpenVocabularyPrompter(Prompter):
         if len(self.texts) == 1 or phrase in self.texts:
             return phrase if phrase in self.texts else self.texts[0]
         own = [set(split_words(text)) for text in self.texts]
-        said = set(split_words(phrase)) - set.intersection(*own)
+        said = set(split_words(phrase)) - own[0].intersection(*own[1:])
         shared = [len(said & words) for words in own]
         return self.texts[shared.index(max(shared))] if max(shared) else ""
 

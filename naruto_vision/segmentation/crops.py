@@ -7,6 +7,7 @@ size, independent of the number of regions and crops. ``DenseEmbedder`` takes on
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice, product
 from typing import Literal, TypeAlias
 
@@ -151,13 +152,15 @@ class DenseEmbedder:
         batch_size: int | None = None,
     ) -> list[Tensor]:
         """Embed the regions of several images as ``embed_regions`` does: (1, R, D), float32, on the CPU."""
-        how = {"mirror": mirror, "renormalise": renormalise}
+        dense = partial(dense_vectors, mirror=mirror, renormalise=renormalise)
         parts: list[list[Tensor]] = []
         for encoder, weight in self._parts:
             if isinstance(encoder, TimmEncoder) and encoder in self._dense:
-                found = [dense_vectors(encoder, *scene, **how).float().cpu() for scene in scenes]
+                found = [dense(encoder, *scene).float().cpu() for scene in scenes]
             else:
-                views = embed_regions(encoder, scenes, crops, batch_size=batch_size, **how)
+                views = embed_regions(
+                    encoder, scenes, crops, mirror=mirror, renormalise=renormalise, batch_size=batch_size
+                )
                 found = [each.mean(dim=0) for each in views]
                 found = [normalize(each, dim=-1) for each in found] if renormalise else found
             parts.append([weight * each for each in found])
