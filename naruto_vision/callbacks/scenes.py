@@ -17,6 +17,7 @@ from naruto_vision.errors import InputError
 from naruto_vision.io.atomic import write_json
 from naruto_vision.io.images import Listing
 from naruto_vision.metrics.report import report_table
+from naruto_vision.modules.advice import advise_run
 from naruto_vision.modules.gathering import gather_lists
 from naruto_vision.modules.scene_retriever import SceneRetriever
 from naruto_vision.modules.trial import withheld
@@ -156,6 +157,9 @@ class SceneWriterCallback(BasePredictionWriter):
             write_json(self.out / RUN, self.run)
             for line in [*self._listing.sentences(), *_summary(self.out, self.run, self._truth, whole=self._whole)]:
                 _LOG.info("%s", line)
+            masks = bool(getattr(getattr(getattr(pl_module, "segmenter", None), "model", None), "architecture", ""))
+            if advice := advise_run(self.run, str(self._truth.parent) if self._whole else "DIR", masks=masks):
+                _LOG.warning("%s", advice)
         trainer.strategy.barrier("scene files")
         if len(bad) == len(self._scenes):
             msg = f"none of {len(bad)} scenes could be searched; first {min(bad)[1]}"

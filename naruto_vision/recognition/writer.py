@@ -10,6 +10,7 @@ import math
 import os
 import platform
 import re
+import statistics
 import unicodedata
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -100,6 +101,7 @@ class _FoundRegion(TypedDict):
     label: str
     score: float
     shown: bool
+    predicted_iou: NotRequired[float]
 
 
 class _Named(TypedDict):
@@ -199,13 +201,9 @@ class SceneWriter:
         for name in (LOG, TIMES):
             if parts := self._logs(name)[1:]:
                 merge_logs(self.out / name, parts, self._order)
-        regions = known = done = 0
-        for record in _records(self.out / LOG):
-            if record["scene"] not in self._order:  # its image is no longer in the folder
-                continue
-            done += 1
-            regions += len(record["regions"])
-            known += sum(region["name"] == region["label"] for region in record["regions"])
+        records = (record["regions"] for record in _records(self.out / LOG) if record["scene"] in self._order)
+        found = [_tally(own) for own in records]
+        done, regions, known = len(found), sum(one[0] for one in found), sum(one[1] for one in found)
         if done < (searched := len(self.done - self.absent)):
             msg = f"{self.out / LOG}: has {done} of {searched} searched scenes, the others were removed; run again"
             raise InputError(msg)
@@ -221,6 +219,11 @@ class SceneWriter:
             "identity": self._identity,
             "counts": counts,
             "quarantined": bad,
+            "scenes": {
+                "without_regions": sum(not one[0] for one in found),
+                "without_names": sum(not one[1] for one in found),
+                "best_iou": _mean([one[2] for one in found if one[0]]),
+            },
             "latency_ms": latency_percentiles(row for row in times if row.get("scene") in self._order),
             **facts,
         }
@@ -251,6 +254,7 @@ class SceneWriter:
                 yield coco_of_record(record, self._order[record["scene"]] + 1)
 
 
+<<<<<<< HEAD
 def refuse_other_results(out: Path, identity: Mapping[str, Any]) -> None:
     """Raise InputError if the folder's ``run.json`` has another identity, of which JSON values are compared."""
     run = out / RUN
@@ -264,6 +268,20 @@ def refuse_other_results(out: Path, identity: Mapping[str, Any]) -> None:
             "give another --out, or remove the folder"
         )
         raise InputError(msg)
+=======
+def _tally(regions: Sequence[_FoundRegion]) -> tuple[int, int, float]:
+    """Return how many regions a scene has, how many are named, and the highest predicted IoU."""
+    named = sum(region["name"] == region["label"] for region in regions)
+    return len(regions), named, max((region.get("predicted_iou", 1.0) for region in regions), default=1.0)
+
+
+def _mean(values: Sequence[float]) -> list[float] | None:
+    """Return the mean and its 95 % interval; None for fewer than two values."""
+    if len(values) < 2:
+        return None
+    mean, width = statistics.fmean(values), 1.96 * statistics.stdev(values) / len(values) ** 0.5
+    return [round(value, _DIGITS) for value in (mean, mean - width, mean + width)]
+>>>>>>> leftovers
 
 
 class BackgroundWriter:
