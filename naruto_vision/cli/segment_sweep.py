@@ -43,6 +43,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     text = "order of the points: contours by area and then the grid, from the centre out, or by estimated IoU"
     add("--order", choices=("area", "centre", "iou"), default="area", help=text)
     add("--point", action="append", default=[], type=_point, metavar="X,Y", help="ask here first; may be repeated")
+    add("--saliency", action="store_true", help="ask at salient objects next, by their boxes, before the contours")
     add(
         "--min-area", type=count, default=50, metavar="PIXELS", help="leave out smaller masks, at the size of the sweep"
     )
@@ -63,6 +64,7 @@ def sweep(arguments: argparse.Namespace) -> int:
 
     def build_mode() -> "SegmentMode":
         from naruto_vision.prompting.contours import ContourPrompter
+        from naruto_vision.prompting.saliency import SaliencyPrompter
         from naruto_vision.prompting.sweep import SweepConfig, SweepSegmenter
         from naruto_vision.prompting.sweep_mode import SweepMode
 
@@ -77,7 +79,8 @@ def sweep(arguments: argparse.Namespace) -> int:
             order=arguments.order,
         )
         points = ContourPrompter(arguments.grid, arguments.max_contours, arguments.max_size)
-        segmenter = SweepSegmenter(open_model(arguments), points, config)
+        before = [SaliencyPrompter()] if arguments.saliency else []
+        segmenter = SweepSegmenter(open_model(arguments), points, config, before)
         return SweepMode(segmenter, arguments.point, arguments.orders, arguments.weights)
 
     return run_segment(arguments, build_mode)

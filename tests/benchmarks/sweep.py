@@ -43,9 +43,9 @@ def by_prompter(model: PromptableModel, prompter: Prompter) -> Way:
     return lambda image, embedding: Found(segmenter(image, embedding), len(prompter(image).points))
 
 
-def by_sweep(model: PromptableModel, config: nv.SweepConfig) -> Way:
+def by_sweep(model: PromptableModel, config: nv.SweepConfig, *before: Prompter) -> Way:
     """Ask point after point."""
-    segmenter = nv.SweepSegmenter(model, sweep=config)
+    segmenter = nv.SweepSegmenter(model, sweep=config, before=before)
 
     def ask(image: ImageArray, embedding: SceneEmbedding) -> Found:
         swept = segmenter.sweep(image, embedding)
@@ -94,6 +94,7 @@ def ways(model: PromptableModel) -> dict[str, Way]:
         "sweep, order by estimated IoU": by_sweep(model, nv.SweepConfig(order="iou")),
         "sweep, order from the centre": by_sweep(model, nv.SweepConfig(order="centre")),
         "sweep, masks above 25 % cover nothing": by_sweep(model, nv.SweepConfig(max_cover=0.25)),
+        "sweep, salient objects first": by_sweep(model, nv.SweepConfig(), nv.SaliencyPrompter()),
         "subtract": by_sweep(model, nv.SweepConfig(mode="subtract")),
         "overlap_tolerance 0.5": by_sweep(model, nv.SweepConfig(mode="overlap_tolerance")),
         "overlap_tolerance 0.8": by_sweep(model, nv.SweepConfig(mode="overlap_tolerance", tolerance=0.8)),

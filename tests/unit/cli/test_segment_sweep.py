@@ -1,7 +1,6 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from naruto_vision.cli.main import main
@@ -67,11 +66,12 @@ def test_wrong_options_are_told(
     assert expected in capsys.readouterr().err
 
 
-def test_the_user_s_points_are_asked_first(scenes: Path) -> None:
+def test_the_user_s_points_are_asked_first_then_salient_objects(scenes: Path) -> None:
     image = str(scenes / "deep" / "1.png")
-    assert main(["segment", "sweep", image, "--out", "out", "--grid", "2x2", "--point", "48,50"]) == 0
+    options = ["--grid", "2x2", "--point", "48,50", "--saliency", "--same-iou", "1"]
+    assert main(["segment", "sweep", image, "--out", "out", *options]) == 0
     (record,) = _lines(Path("out"))
     regions = record["regions"]
     assert isinstance(regions, list)
     assert (regions[0]["source"], regions[0]["point"]) == ("user", [48, 50])
-    assert np.array(regions[0]["bbox"]).shape == (4,)
+    assert regions[1]["source"] == "saliency"

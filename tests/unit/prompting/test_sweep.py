@@ -16,6 +16,7 @@ from naruto_vision.segmentation.generator import RegionFilter
 from naruto_vision.segmentation.prompts import BoxPrompter, GridPrompter
 from naruto_vision.segmentation.protocol import FullMask, MaskPredictions, MaskThresholds, Prompts, SceneEmbedding
 from naruto_vision.segmentation.sam import SamModel
+from naruto_vision.segmentation.sam2 import Sam2Model, Sam2Size
 
 HEIGHT, WIDTH = 24, 32
 IMAGE = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
@@ -142,9 +143,16 @@ def test_batches_give_what_asking_one_by_one_gives(mode: str, mask: str) -> None
     assert kept > 20
 
 
-def test_batches_of_a_real_model_give_its_single_answers() -> None:
+SMALL = Sam2Size(
+    width=16, heads=1, blocks=(1, 2, 3, 1), global_blocks=(4,), windows=(8, 4, 6, 2), position_grid=4, image_size=128,
+    decoder_width=32, decoder_heads=2, decoder_mlp=48, iou_hidden=16,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_batches_of_a_real_model_give_its_single_answers(version: int) -> None:
     torch.manual_seed(3)
-    model = SamModel("tiny-sam").eval()
+    model = (SamModel("tiny-sam") if version == 1 else Sam2Model(architecture=SMALL)).eval()
     image = np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)
     swept = SweepSegmenter(model, GRID, EVERYTHING).sweep(image)
     assert len(swept.regions) > 0
