@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_described_scenes import make_run
+from segmented_run import make_run
 
 from naruto_vision.cli.main import main
 from naruto_vision.io.images import write_image
