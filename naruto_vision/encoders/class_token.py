@@ -102,7 +102,7 @@ def clip_patches(tower: nn.Module, pixels: Tensor) -> Tensor | None:
     hidden = hidden + last.ls_1(attention.out_proj(values))
     hidden = hidden + last.ls_2(last.mlp(last.ln_2(hidden)))
     embedded: Tensor = own.ln_post(hidden[:, 1:]) @ own.proj  # (B, patches, D)
-    return embedded.transpose(1, 2).unflatten(2, grid)
+    return embedded.transpose(1, 2).reshape(len(embedded), -1, *grid)
 
 
 def timm_class_token(tower: nn.Module, pixels: Tensor) -> Tensor | None:

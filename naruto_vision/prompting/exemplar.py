@@ -200,7 +200,9 @@ class PrototypePrompter(Prompter):
         """Return a prompt for each object of compared maps: for whole components first, then for their parts."""
         least = self.similarity
         if self.saliency is not None:
-            least = float(fuse(*np.array([[self.similarity], [self.detection]], np.float32), self.fusion).item())
+            least = float(
+                fuse(np.full(1, self.similarity, np.float32), np.full(1, self.detection, np.float32), self.fusion)[0]
+            )
         whole = salient_objects(maps.fused, least, self.min_area, split=False)
         parts = salient_objects(maps.fused, least, self.min_area)
         objects = sorted({each.box: each for each in (*parts, *whole)}.values(), key=lambda each: -each.area)

@@ -254,7 +254,6 @@ class SceneWriter:
                 yield coco_of_record(record, self._order[record["scene"]] + 1)
 
 
-<<<<<<< HEAD
 def refuse_other_results(out: Path, identity: Mapping[str, Any]) -> None:
     """Raise InputError if the folder's ``run.json`` has another identity, of which JSON values are compared."""
     run = out / RUN
@@ -268,7 +267,8 @@ def refuse_other_results(out: Path, identity: Mapping[str, Any]) -> None:
             "give another --out, or remove the folder"
         )
         raise InputError(msg)
-=======
+
+
 def _tally(regions: Sequence[_FoundRegion]) -> tuple[int, int, float]:
     """Return how many regions a scene has, how many are named, and the highest predicted IoU."""
     named = sum(region["name"] == region["label"] for region in regions)
@@ -281,7 +281,6 @@ def _mean(values: Sequence[float]) -> list[float] | None:
         return None
     mean, width = statistics.fmean(values), 1.96 * statistics.stdev(values) / len(values) ** 0.5
     return [round(value, _DIGITS) for value in (mean, mean - width, mean + width)]
->>>>>>> leftovers
 
 
 class BackgroundWriter:
