@@ -15,12 +15,12 @@ EXPECTED = [
     *(f"S1-{number:03d}" for number in range(60, 80)),
     *(f"S1-{number:03d}" for number in range(90, 98)),
     *(f"S1-{number:03d}" for number in (110, 111, 130, 131, 132)),
-    *(f"S3-{number:03d}" for number in (*range(1, 8), *range(9, 15), 20, 21, 23, *range(30, 35))),
+    *(f"S3-{number:03d}" for number in (*range(1, 8), *range(9, 15), 20, 21, 23, *range(30, 36))),
     "S5-018",
     "P14",
-    *(f"S5-{number:03d}" for number in (*range(1, 8), *range(9, 18), *range(20, 24), 30, 31, *range(33, 37))),
+    *(f"S5-{number:03d}" for number in (*range(1, 18), *range(20, 24), 30, 31, *range(33, 37))),
     *(f"S5-{number:03d}" for number in (38, 39, 41)),
-    *(f"S4-{number:03d}" for number in range(1, 16)),
+    *(f"S4-{number:03d}" for number in (*range(1, 16), 21, 22)),
 ]
 
 
