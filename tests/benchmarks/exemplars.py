@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeAlias, get_args
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
@@ -24,10 +24,12 @@ from naruto_vision.io.bundles import config_path
 from naruto_vision.metrics.stats import wilson_interval
 from naruto_vision.prompting.saliency import PromptType
 from naruto_vision.records import Box, ImageArray, Mask
-from naruto_vision.segmentation.crops import Embedding
 from naruto_vision.synthetic.attributes import read_cast
 from naruto_vision.synthetic.captions import aliases
 from naruto_vision.synthetic.scene import SyntheticScene, draw_image, draw_scene
+
+if TYPE_CHECKING:
+    from naruto_vision.segmentation.crops import Embedding
 
 TEACHING_SEED = 9_200_000  # of the scenes and pictures that the exemplars come from
 _EACH = {"masks": 3, "boxes": 3, "pictures": 10}
@@ -200,7 +202,7 @@ def measure_embedding(folder: Path, root: Path) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as temporary:
         for number, encoder in enumerate(encoders):
             gallery = nv.enrol(root, encoder, Path(temporary) / str(number))
-            ways: tuple[Embedding, ...] = ("crops",) if isinstance(encoder, nv.ClipEncoder) else ("crops", "dense")
+            ways: "tuple[Embedding, ...]" = ("crops",) if isinstance(encoder, nv.ClipEncoder) else ("crops", "dense")
             for embedding in ways:
                 grey = [nv.CropConfig(background=128)]
                 analyzer = nv.SceneAnalyzer(segmenter, encoder, gallery, more_crops=grey, embedding=embedding)
