@@ -202,7 +202,7 @@ def measure_embedding(folder: Path, root: Path) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as temporary:
         for number, encoder in enumerate(encoders):
             gallery = nv.enrol(root, encoder, Path(temporary) / str(number))
-            ways: "tuple[Embedding, ...]" = ("crops",) if isinstance(encoder, nv.ClipEncoder) else ("crops", "dense")
+            ways: tuple[Embedding, ...] = ("crops",) if isinstance(encoder, nv.ClipEncoder) else ("crops", "dense")
             for embedding in ways:
                 grey = [nv.CropConfig(background=128)]
                 analyzer = nv.SceneAnalyzer(segmenter, encoder, gallery, more_crops=grey, embedding=embedding)
