@@ -15,6 +15,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from naruto_vision.encoders.backbone import LITE0, TimmEncoder
+from naruto_vision.encoders.dense import whole_patches
 from naruto_vision.encoders.dino import HUB_NAMES, local_dino
 from naruto_vision.errors import InputError
 from naruto_vision.prompting.mode import Segmented, SegmentMode
@@ -121,7 +122,6 @@ class SaliencyPrompter(Prompter):
         self.map: SaliencyMap = ("attention" if attends else "norm") if map == "auto" else map
         self.num_objects, self.threshold, self.min_area, self.split = num_objects, threshold, min_area, split
         self.prompt_type: PromptType = prompt_type
-        self._unit = int(tower.patch_embed.patch_size[0]) if transformer else _STRIDE
         if self.map == "attention":
             last = tower.blocks[-1].attn
             last.fused_attn = False  # the fused kernel does not return the weights
@@ -157,23 +157,12 @@ class SaliencyPrompter(Prompter):
         """
         height, width = image.shape[:2]
         try:
-            grid = self._grid(self._pixels(image))
+            grid = self._grid(whole_patches(self.encoder, image, self.image_size))
         except torch.OutOfMemoryError:
             msg = f"{self.model}: out of memory; choose a smaller model (dinov2_vits14) or a smaller image_size"
             raise InputError(msg) from None
         whole = cv2.resize(grid.float().cpu().numpy(), (width, height), interpolation=cv2.INTER_LINEAR)
         return unit_range(whole)
-
-    def _pixels(self, image: ImageArray) -> Tensor:
-        """Scale an image to whole patches, about as many as those of the square: (1, 3, h, w)."""
-        sides, unit = image.shape[:2], self._unit
-        scale = self.image_size / float(np.sqrt(sides[0] * sides[1]))
-        most = (self.image_size // unit) ** 2  # patches in all, so that a strip one patch high has no more
-        height, width = (unit * max(1, min(round(side * scale / unit), most)) for side in sides)
-        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        scaled = cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=how)
-        levels = torch.from_numpy(scaled).permute(2, 0, 1)[None].to(next(self.encoder.parameters()).device)
-        return self.encoder.preparation.normalise(levels)
 
     def _grid(self, pixels: Tensor) -> Tensor:
         """Compute the map of pixels (1, 3, H, W), one value per patch: (h, w)."""
@@ -187,7 +176,7 @@ class SaliencyPrompter(Prompter):
         finally:
             _ATTENTION.reset(token)
         rows = kept[0][0, :, tower.num_prefix_tokens :].mean(dim=0)  # (heads, patches) to (patches,)
-        return rows.reshape(pixels.shape[2] // self._unit, pixels.shape[3] // self._unit)
+        return rows.reshape(pixels.shape[2] // self.encoder.stride, -1)
 
 
 def _collect(_module: nn.Module, _inputs: object, weights: Tensor) -> None:

@@ -176,6 +176,27 @@ def test_components_come_before_their_parts_and_at_most_so_many() -> None:
     assert prompter.prompts(prompter.maps).names == ("a",)
 
 
+@pytest.mark.parametrize(("between", "labels"), [(0.6, ["a"]), (0.5, ["b", "a"])])
+def test_a_mask_replaces_those_in_it_if_it_explains_as_much(between: float, labels: list[str]) -> None:
+    values = np.zeros((2, 40, 60), np.float32)
+    values[0, 10:30, 5:55] = between
+    values[:, 12:28, 8:20], values[:, 12:28, 38:52] = [[[0.9]], [[0.0]]], [[[0.0]], [[0.95]]]
+    prompter = Given(values)
+    found = nv.ExemplarMode(prompter, nv.BoxModel(), visualize=False)(np.zeros((40, 60, 3), np.uint8))
+    assert [facts["label"] for facts in found.region_facts] == labels
+    assert found.facts["prompts"] == 3
+
+
+def test_a_mask_that_agrees_with_no_class_is_dropped() -> None:
+    values = np.zeros((2, 40, 60), np.float32)
+    values[0, 10:30, 5:55] = 0.7
+    prompter = Given(values)
+    mode = nv.ExemplarMode(prompter, nv.BoxModel(), visualize=False)
+    assert len(mode(np.zeros((40, 60, 3), np.uint8)).regions) == 1
+    prompter.maps = SimilarityMaps(values / 2, values[0])  # salient, but similar to nothing
+    assert mode(np.zeros((40, 60, 3), np.uint8)).regions == ()
+
+
 def test_a_region_is_named_by_the_mean_over_its_mask() -> None:
     values = np.zeros((2, 4, 4), np.float32)
     values[0, :, :2], values[1, :, 2:] = 0.9, 0.3
