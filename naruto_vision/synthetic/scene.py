@@ -112,7 +112,7 @@ class _Figure(NamedTuple):
     layer: Layer
 
 
-def _unknown_character(rng: np.random.Generator, cast: Cast, alike: float) -> Attributes:
+def unknown_character(rng: np.random.Generator, cast: Cast, alike: float) -> Attributes:
     """Sample a character outside the cast, sometimes with a cast member's colours."""
     copied = ("hair_colour", "top_colour", "bottom_colour", "accent", "skin")
     while True:
@@ -133,7 +133,7 @@ def _people(rng: np.random.Generator, cast: Cast, plan: _Plan, *, known: bool) -
         # the first figure is of the cast, so that no scene with it has unknowns only
         unknown = not known or k >= len(order) or (k > 0 and float(rng.random()) < plan.unknowns)
         name = None if unknown else cast.names[order[k]]
-        people.append((name, _unknown_character(rng, cast, plan.alike) if name is None else cast.members[name]))
+        people.append((name, unknown_character(rng, cast, plan.alike) if name is None else cast.members[name]))
     return people
 
 
