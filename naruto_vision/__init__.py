@@ -58,6 +58,12 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
     from naruto_vision.gallery.gallery import Gallery as Gallery
     from naruto_vision.gallery.gallery import edit_gallery as edit_gallery
     from naruto_vision.io.images import read_image as read_image
+    from naruto_vision.io.video import VideoFrame as VideoFrame
+    from naruto_vision.io.video import VideoInfo as VideoInfo
+    from naruto_vision.io.video import VideoReader as VideoReader
+    from naruto_vision.io.video import VideoWriter as VideoWriter
+    from naruto_vision.io.video import resize_frame as resize_frame
+    from naruto_vision.io.video import video_info as video_info
     from naruto_vision.jobs import enrol as enrol
     from naruto_vision.jobs import evaluate as evaluate
     from naruto_vision.loading import load as load
@@ -136,6 +142,7 @@ _HOMES = {
     "gallery.enrollment": "EnrollmentConfig",
     "gallery.gallery": "Gallery edit_gallery",
     "io.images": "read_image",
+    "io.video": "VideoFrame VideoInfo VideoReader VideoWriter resize_frame video_info",
     "jobs": "enrol evaluate",
     "loading": "load",
     "metrics.evaluation": "evaluate_scenes",

@@ -52,6 +52,10 @@ class BadImageError(InputError):
         self.reason = reason
 
 
+class BadVideoError(BadImageError):
+    """A video cannot be used; ``reason`` has the values that decided it."""
+
+
 class FormatError(InputError):
     """A file does not have the expected format or content."""
 

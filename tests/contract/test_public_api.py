@@ -16,7 +16,7 @@ from source import ROOT, modules
 import naruto_vision as nv
 
 _RECORDS = """
-    Described Identity LabelledBox Neighbour Prompt Region Relation ScenePrediction
+    Described Identity LabelledBox Neighbour Prompt Region Relation ScenePrediction VideoFrame VideoInfo
 """
 _PARTS = """
     AskingRule AttributeDescriber BoxDetector BoxModel ClipEncoder ClipEnsemble ContourPrompter CropConfig Description
@@ -25,7 +25,7 @@ _PARTS = """
     MergeConfig OverlayConfig PromptSession OpenVocabularyPrompter TextPrompter
     Exemplar ExemplarMode ExemplarPrompter Sam2Model SamModel SaliencyMode SaliencyPrompter SceneAnalyzer SceneResult
     Segmenter SweepConfig
-    SweepSegmenter TimmEncoder TransformersDescriber
+    SweepSegmenter TimmEncoder TransformersDescriber VideoReader VideoWriter
 """
 _TRAINING = """
     BoxDataModule CaptionDataModule ChooseWeights ClassDataModule CocoMasks ContrastiveTuner GalleryDataModule
@@ -36,7 +36,7 @@ _FUNCTIONS = """
     add_rows dense_map describe_regions edit_gallery embed_images enrol evaluate evaluate_scenes export_scenes load
     look_up
     measure_threshold open_promptable_model read_gt read_image read_prediction_folder relabel_rows relate_regions
-    remove_rows roll_back
+    remove_rows resize_frame roll_back video_info
 """
 RECORDS, PARTS, TRAINING, FUNCTIONS = (set(text.split()) for text in (_RECORDS, _PARTS, _TRAINING, _FUNCTIONS))
 NAMES = sorted({*RECORDS, *PARTS, *TRAINING, *FUNCTIONS, "NarutoVisionError", "SceneAccuracy"})
