@@ -6,12 +6,16 @@ import json
 import shutil
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from naruto_vision.cli.console import count, progress, show, whole_number
 from naruto_vision.errors import InputError
 from naruto_vision.io.atomic import write_json
 from naruto_vision.io.bundles import config_path
 from naruto_vision.io.locks import folder_lock, is_in_use, lock_beside
+
+if TYPE_CHECKING:
+    from naruto_vision.synthetic.attributes import Cast
 
 _VALID_SCENES = 60  # some two hundred regions: with fewer the threshold varies too much
 
@@ -28,6 +32,13 @@ _SIZES = {
 }
 
 
+_VIDEO_SIZES = {
+    "fps": (24, "frames per second of a video"),
+    "width": (320, "width of a video in pixels"),
+    "height": (180, "height of a video in pixels"),
+}
+
+
 def _draw_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder; must be empty or new")
     text = "YAML file of the characters' names and attributes (default: the packaged cast)"
@@ -39,6 +50,11 @@ def _draw_options(parser: argparse.ArgumentParser) -> None:
         "files, rows of two classes, no final newline"
     )
     parser.add_argument("--quirks", action="store_true", help=text)
+    text = "draw N videos with the tracks of their figures instead of images and scenes"
+    parser.add_argument("--videos", type=count, metavar="N", help=text)
+    parser.add_argument("--seconds", type=count, default=20, metavar="N", help="length of a video")
+    for name, (default, text) in _VIDEO_SIZES.items():
+        parser.add_argument(f"--{name}", type=count, default=default, metavar="N", help=text)
     parser.add_argument("--force", action="store_true", help="replace an older synthetic data set")
 
 
@@ -49,6 +65,8 @@ def draw(arguments: argparse.Namespace) -> int:
 
     out: Path = arguments.out
     cast = read_cast(arguments.cast or config_path("cast.yaml"))
+    if arguments.videos:
+        return _draw_videos(arguments, cast)
     sizes = {name: getattr(arguments, name) for name in (option.replace("-", "_") for option in _SIZES)}
     try:
         plan = SyntheticConfig(**sizes, quirks=arguments.quirks)
@@ -64,6 +82,24 @@ def draw(arguments: argparse.Namespace) -> int:
     show(f"drew {len(cast)} characters in {out}: {images} images ({each}) and {scenes}")
     if plan.train:
         show(f"next: `naruto-vision fit --config clip.yaml --data.root {out}` fine-tunes CLIP on them")
+    return 0
+
+
+def _draw_videos(arguments: argparse.Namespace, cast: "Cast") -> int:
+    from naruto_vision.synthetic.dataset import check_folder
+    from naruto_vision.synthetic.videos import VideoConfig, write_videos
+
+    out, videos = arguments.out, arguments.videos
+    try:
+        config = VideoConfig(arguments.seconds, **{name: getattr(arguments, name) for name in _VIDEO_SIZES})
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    with folder_lock(out, "--out", file=lock_beside(out)):
+        check_folder(out, force=arguments.force)
+        with progress("drawing", videos * config.frames) as advance:
+            write_videos(out, cast, videos, config, seed=arguments.seed, force=arguments.force, advance=advance)
+    show(f"drew {videos} videos of {config.frames} frames in {out}, each with its cuts, tracks and captions as JSON")
+    show(f"next: `naruto-vision predict {out}` finds and names who is in them")
     return 0
 
 

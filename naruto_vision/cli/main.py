@@ -52,7 +52,7 @@ TRAINER_COMMANDS = {
 
 COMMANDS = {
     "demo": ("run the whole pipeline on synthetic data: draw, fine-tune, build a gallery, predict, evaluate", "demo"),
-    "draw": ("draw synthetic images and scenes with their ground truth", "demo"),
+    "draw": ("draw synthetic images, scenes or videos with their ground truth", "demo"),
     "data prepare": ("write manifests (CSV files of path and label) of a folder of labelled images", "data"),
     "data audit": ("find duplicates and near-duplicates across the splits of a data set", "data"),
     "data split": ("split labelled images so that near-duplicates share a split", "data"),
@@ -94,7 +94,11 @@ COMMANDS = {
 
 EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "demo": ("demo --out demo",),
-    "draw": ("draw --out data", "draw --out small --train 12 --valid 4 --test 4 --scenes 20"),
+    "draw": (
+        "draw --out data",
+        "draw --out small --train 12 --valid 4 --test 4 --scenes 20",
+        "draw --out clips --videos 4",
+    ),
     "data prepare": ("data prepare --root data --out manifests --rename Mira=Myra",),
     "data audit": (
         "data audit data --out audit",

@@ -366,6 +366,10 @@ class VideoReader:
         """Number of frames that are yielded if all can be decoded."""
         return len(self._picked)
 
+    def skip_to(self, index: int) -> None:
+        """Leave out frames before an index; which of the later ones are picked does not change."""
+        self._picked = self._picked[self._picked >= index]
+
     def __iter__(self) -> Iterator[VideoFrame]:
         """Yield the frames in order of presentation."""
         self.lost, found, faults = "", 0, Counter[str]()
@@ -381,6 +385,16 @@ class VideoReader:
         if faults["damaged"]:
             parts.append(f"{faults['damaged']} frames are damaged")
         self.lost = "; ".join(parts)
+
+    @property
+    def indices(self) -> NDArray[np.int64]:
+        """Index of each frame that is yielded if all can be decoded: shape (N,), rising."""
+        return self._picked
+
+    @property
+    def times(self) -> NDArray[np.float64]:
+        """Seconds of all frames of the video, not only of the picked ones: shape (M,), rising."""
+        return self._scan.times
 
     def _frames(self, faults: "Counter[str]") -> "Iterator[tuple[int, DecodedFrame]]":
         """Yield the picked frames with their index; from the first fault on with one thread, which is repeatable."""

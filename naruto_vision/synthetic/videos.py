@@ -10,19 +10,22 @@ writes the ground truth beside the video::
 A cut is the first frame of a shot. A track is one figure in one shot, and its boxes are tight around its visible part.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
+from naruto_vision.io.atomic import atomic_folder, write_json
+from naruto_vision.io.video import VideoWriter
 from naruto_vision.records import UNKNOWN, Box, ImageArray
 from naruto_vision.synthetic.attributes import Attributes, Cast
 from naruto_vision.synthetic.backdrop import draw_backdrop
 from naruto_vision.synthetic.captions import aliases
-from naruto_vision.synthetic.dataset import seed_of
+from naruto_vision.synthetic.dataset import FORMAT, WORLD, check_folder, seed_of
 from naruto_vision.synthetic.figure import extent_of, paint, sketch_figure
 from naruto_vision.synthetic.look import Look, random_look
 from naruto_vision.synthetic.palette import any_colour, between, darker
@@ -72,13 +75,15 @@ class TrackedFigure(NamedTuple):
     label: str  # the cast member's name, or "unknown"
     box: Box  # tight, inclusive pixels
     visible: float  # fraction of the whole figure, in (0, 1]
+    owner: int  # the figure's number in ``SyntheticFrame.owners``
 
 
 class SyntheticFrame(NamedTuple):
-    """One frame, (H, W, 3), uint8, RGB, and its figures, back to front."""
+    """One frame, (H, W, 3), uint8, RGB, its figures, back to front, and the owner of each pixel, (H, W), uint8."""
 
     image: ImageArray
     figures: tuple[TrackedFigure, ...]
+    owners: Bytes  # 0 is nobody
 
 
 class Role(NamedTuple):
@@ -329,7 +334,8 @@ class _Stage:
         self._draw_pillar(image, owners, pan)
         found = [self._figure(owners, layer, k) for k, layer in enumerate(placed, 1)]
         rng = np.random.Generator(np.random.PCG64(self._finish))  # the same print and scan in all frames of a shot
-        return SyntheticFrame(finish(image, rng, strength=0.5), tuple(each for each in found if each is not None))
+        figures = tuple(each for each in found if each is not None)
+        return SyntheticFrame(finish(image, rng, strength=0.5), figures, owners)
 
     def _draw_pillar(self, image: ImageArray, owners: Bytes, pan: int) -> None:
         """Draw what stands in front of everybody, in some shots."""
@@ -354,7 +360,7 @@ class _Stage:
         left, top, across, down = cv2.boundingRect(own)
         role = self._actors[k - 1].role
         box = (x + left, y + top, x + left + across - 1, y + top + down - 1)
-        return TrackedFigure(role.track, role.label, box, min(1.0, pixels / whole))
+        return TrackedFigure(role.track, role.label, box, min(1.0, pixels / whole), k)
 
 
 def _paste(image: ImageArray, owners: Bytes, layer: Layer, k: int) -> None:
@@ -368,3 +374,36 @@ def _paste(image: ImageArray, owners: Bytes, layer: Layer, k: int) -> None:
     alpha = np.ascontiguousarray(layer.alpha[rows, columns])
     lay_over(image, Layer(x1, y1, np.ascontiguousarray(layer.colour[rows, columns]), alpha, alpha))
     owners[y1:y2, x1:x2][alpha >= _OPAQUE] = k
+
+
+def write_video(path: str | Path, video: SyntheticVideo, advance: Callable[[], None] = lambda: None) -> None:
+    """Write a video as H.264, and its ground truth as JSON beside it; ``advance`` is called for each frame."""
+    frames = []
+    with VideoWriter(path, video.config.fps) as writer:
+        for frame in video:
+            writer.write(frame.image)
+            frames.append(frame_document(frame.figures))
+            advance()
+    write_json(Path(path).with_suffix(".json"), video.truth(frames), indent=None)
+
+
+def write_videos(
+    out: str | Path,
+    cast: Cast,
+    count: int,
+    config: VideoConfig | None = None,
+    *,
+    seed: int = 7,
+    force: bool = False,
+    advance: Callable[[], None] = lambda: None,
+) -> None:
+    """Draw videos into a folder, atomically: ``video_000.mp4`` with ``video_000.json`` and so on."""
+    config = config or VideoConfig()
+    check_folder(Path(out), force=force)
+    with atomic_folder(out) as folder:
+        for number in range(count):
+            video = SyntheticVideo(seed_of(seed, "videos", number), cast, config)
+            write_video(folder / f"video_{number:03d}.mp4", video, advance)
+        members = {name: asdict(attributes) for name, attributes in cast.members.items()}
+        record = {"format": FORMAT, "seed": seed, "videos": count, **asdict(config), "cast": members}
+        write_json(folder / WORLD, record)

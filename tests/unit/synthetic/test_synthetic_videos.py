@@ -1,11 +1,15 @@
 """Synthetic videos: frames and tracks agree, shots and cuts, occlusion, entering and leaving, equal pixels per seed."""
 
 import itertools
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from naruto_vision.cli.main import main
 from naruto_vision.io.bundles import config_path
+from naruto_vision.io.video import VideoReader
 from naruto_vision.records import UNKNOWN
 from naruto_vision.synthetic.attributes import Cast, read_cast
 from naruto_vision.synthetic.videos import SyntheticFrame, SyntheticVideo, VideoConfig, frame_document
@@ -101,3 +105,19 @@ def test_a_shots_caption_describes_its_figures(video: SyntheticVideo) -> None:
 def test_impossible_sizes_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="expected"):
         VideoConfig(**wrong)  # type: ignore[arg-type]  # numbers of each kind
+
+
+def test_draw_writes_videos_with_their_truth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["draw", "--out", str(tmp_path / "clips"), "--videos", "2", "--seconds", "3", "--fps", "6"]
+    assert main([*argv, "--width", "96", "--height", "64"]) == 0
+    assert "drew 2 videos of 18 frames" in capsys.readouterr().out
+    files = sorted(file.name for file in (tmp_path / "clips").iterdir())
+    assert files == ["video_000.json", "video_000.mp4", "video_001.json", "video_001.mp4", "world.json"]
+    truth = json.loads((tmp_path / "clips" / "video_000.json").read_text())
+    frames = list(VideoReader(tmp_path / "clips" / "video_000.mp4"))
+    assert len(truth["frames"]) == len(frames) == 18
+    assert frames[0].image.shape == (truth["height"], truth["width"], 3)
+    assert len(truth["captions"]) == len(truth["cuts"]) + 1
+    assert main([*argv, "--width", "97", "--height", "64"]) == 2
+    assert main(argv) == 2  # not empty
+    assert main([*argv, "--force"]) == 0
