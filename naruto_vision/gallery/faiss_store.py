@@ -18,22 +18,24 @@ import numpy as np
 from naruto_vision.errors import FormatError, InputError
 from naruto_vision.gallery.content import unit_rows
 from naruto_vision.gallery.index import VectorIndex
-from naruto_vision.gallery.vector_store import Collection, Entries, Hit, Metadata, VectorStore, collection_key
-from naruto_vision.io.atomic import TEMPORARY_PREFIX, atomic_folder, write_bytes, write_json
+from naruto_vision.gallery.vector_store import (
+    AGAIN,
+    Collection,
+    CollectionInfo,
+    Entries,
+    Hit,
+    Metadata,
+    VectorStore,
+    info_text,
+    read_info,
+)
+from naruto_vision.io.atomic import TEMPORARY_PREFIX, atomic_folder, write_bytes, write_text
 from naruto_vision.io.locks import folder_lock, lock_beside
-from naruto_vision.io.typed_json import convert_json, read_json, require_regular
+from naruto_vision.io.typed_json import convert_json, require_regular
 from naruto_vision.records import Vectors
 
-FORMAT = 1
 INFO = "collection.json"
 _PART = re.compile(r"part-(\d{6,})\.safetensors")
-_AGAIN = "the collection is damaged: delete it with `naruto-vision video delete` and index the video again"
-
-
-class _Info(TypedDict):
-    format: int
-    name: str
-    note: dict[str, Any]
 
 
 class _Part(TypedDict):
@@ -56,7 +58,7 @@ class FaissCollection(Collection):
         found = sorted((int(part[1]), path) for path in self._folder.iterdir() if (part := _PART.fullmatch(path.name)))
         if [number for number, _ in found] != list(range(1, len(found) + 1)):
             numbers = ", ".join(str(number) for number, _ in found[-3:])
-            raise FormatError(self._folder, f"parts 1 to {len(found)}", f"{len(found)} parts up to {numbers}", _AGAIN)
+            raise FormatError(self._folder, f"parts 1 to {len(found)}", f"{len(found)} parts up to {numbers}", AGAIN)
         for number, path in found[self._parts :]:
             self._replay(*_read_part(path, self.dim))
             self._parts = number
@@ -116,7 +118,7 @@ class FaissCollection(Collection):
 
 
 class FaissStore(VectorStore):
-    """Collections in the sub-folders of one folder.
+    """Collections in the sub-folders of one folder. Writers of one collection exclude each other, readers nobody.
 
     Args:
         uri: How messages name the store.
@@ -149,13 +151,10 @@ class FaissStore(VectorStore):
         folders = self._root.iterdir() if self._root.is_dir() else ()
         return sorted(path.name for path in folders if (path / INFO).is_file() and not path.name.startswith("."))
 
-    def _info(self, key: str) -> _Info:
+    def _info(self, key: str) -> CollectionInfo:
         path = self._root / key / INFO
-        info = read_json(path, _Info, hint=_AGAIN)
-        dim = info["note"].get("dim")
-        if info["format"] != FORMAT or collection_key(info["name"]) != key or not isinstance(dim, int) or dim < 1:
-            raise FormatError(path, f"format {FORMAT}, the name of {key} and dim", f"{info}"[:100], _AGAIN)
-        return info
+        require_regular(path)
+        return read_info(path, key, path.read_text("utf-8", errors="replace"))
 
     def _name(self, key: str) -> str:
         return self._info(key)["name"]
@@ -172,7 +171,7 @@ class FaissStore(VectorStore):
         found = self._find(key)
         if found is None:
             with atomic_folder(folder) as temporary:
-                write_json(temporary / INFO, _Info(format=FORMAT, name=name, note=dict(note)))
+                write_text(temporary / INFO, info_text(name, note))
             found = FaissCollection(self, folder, name, note)
         return found
 
@@ -194,10 +193,10 @@ def _read_part(path: Path, dim: int) -> tuple[_Part, Vectors]:
     try:
         with safe_open(path, framework="np") as file:
             text, vectors = (file.metadata() or {})["part"], file.get_tensor("vectors")
-        part = convert_json(path, json.loads(text), _Part, hint=_AGAIN)
+        part = convert_json(path, json.loads(text), _Part, hint=AGAIN)
         unit = unit_rows(vectors, str(path))
     except (SafetensorError, KeyError, ValueError, RecursionError) as error:
-        raise FormatError(path, "a part of a vector store", str(error).partition("\n")[0][:100], _AGAIN) from None
+        raise FormatError(path, "a part of a vector store", str(error).partition("\n")[0][:100], AGAIN) from None
     if unit.shape != (len(part["added"]), dim):
-        raise FormatError(path, f"{len(part['added'])} vectors of {dim}", f"{unit.shape}", _AGAIN)
+        raise FormatError(path, f"{len(part['added'])} vectors of {dim}", f"{unit.shape}", AGAIN)
     return part, unit

@@ -13,14 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, TypedDict
 
 import numpy as np
 
-from naruto_vision.errors import InputError, MissingPathError
+from naruto_vision.errors import FormatError, InputError, JsonError, MissingPathError
 from naruto_vision.gallery.content import unit_rows
 from naruto_vision.io.atomic import utf8
 from naruto_vision.io.names import label_name
+from naruto_vision.io.typed_json import convert_json, refuse_repeats
 from naruto_vision.records import Vectors
 
 Metadata: TypeAlias = Mapping[str, str | int | float]
@@ -30,6 +31,8 @@ BATCH = 4096
 """Maximum number of entries in one request; Chroma takes 5,461."""
 
 ID_BYTES = 512
+FORMAT = 1
+AGAIN = "the collection is damaged: delete it with `naruto-vision video delete` and index the video again"
 _STORES = {
     "faiss": ("faiss_store", "FaissStore"),
     "chroma": ("chroma_store", "ChromaStore"),
@@ -64,6 +67,32 @@ def collection_key(name: str) -> str:
     slug = re.sub("[^a-z0-9]+", "_", name.lower()).strip("_")[:40].strip("_")
     slug = slug if slug[:1].isalpha() else f"v_{slug}".rstrip("_")  # Milvus wants a letter first
     return f"{slug}_{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+
+
+class CollectionInfo(TypedDict):
+    """What a store keeps of a collection, as JSON."""
+
+    format: int
+    name: str
+    note: dict[str, Any]
+
+
+def info_text(name: str, note: Mapping[str, Any]) -> str:
+    """Return what a store keeps of a collection."""
+    return json.dumps(CollectionInfo(format=FORMAT, name=name, note=dict(note)), ensure_ascii=False)
+
+
+def read_info(where: str | Path, key: str, text: str) -> CollectionInfo:
+    """Parse and check what a store keeps of the collection with this key; ``where`` is for messages."""
+    try:
+        value = json.loads(text, object_pairs_hook=refuse_repeats)
+    except (ValueError, RecursionError) as error:
+        raise JsonError(where, error, AGAIN) from None
+    info = convert_json(where, value, CollectionInfo, hint=AGAIN)
+    dim = info["note"].get("dim")
+    if info["format"] != FORMAT or collection_key(info["name"]) != key or not isinstance(dim, int) or dim < 1:
+        raise FormatError(where, f"format {FORMAT}, the name of {key} and dim", f"{info}"[:100], AGAIN)
+    return info
 
 
 class Collection(ABC):
@@ -174,7 +203,7 @@ class Collection(ABC):
 
 
 class VectorStore(ABC):
-    """Collections by name; a context manager. Writers of one collection exclude each other, readers nobody.
+    """Collections by name; a context manager.
 
     Args:
         uri: How messages name the store.

@@ -1,0 +1,110 @@
+"""Chroma and Milvus: one process a folder, servers that are not there, what is damaged, what others keep there."""
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from naruto_vision.errors import InputError
+from naruto_vision.gallery.vector_store import open_store
+
+NOTE = {"dim": 4}
+HOLDER = """
+import sys
+from naruto_vision.gallery.vector_store import open_store
+with open_store(sys.argv[1]) as store:
+    print("open", flush=True)
+    sys.stdin.read()
+"""
+KINDS = {
+    "chroma": ("chromadb", "store", r"run `chroma run --path .*store` and use chroma\+http://localhost:8000"),
+    "milvus": ("milvus_lite", "store.db", "a Milvus server takes several"),
+}
+
+
+def _uri(kind: str, folder: Path) -> str:
+    package, name, _ = KINDS[kind]
+    pytest.importorskip(package, reason=f"{package} is not installed")
+    return f"{kind}:{folder / name}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_second_process_is_refused_with_the_way_out(tmp_path: Path, kind: str) -> None:
+    uri = _uri(kind, tmp_path)
+    command = [sys.executable, "-c", HOLDER, uri]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "open\n"
+        with pytest.raises(InputError, match=rf"process {process.pid} is using .*{KINDS[kind][2]}"):
+            open_store(uri)
+        process.communicate()
+    with open_store(uri) as store:
+        assert store.collections() == []
+
+
+@pytest.mark.parametrize("uri", ["chroma+http://127.0.0.1:9", "chroma+http://a b/c", "milvus:store"])
+def test_a_server_that_is_not_there_and_a_wrong_address_are_one_line(uri: str) -> None:
+    pytest.importorskip(KINDS[uri[:6]][0])
+    with pytest.raises(InputError) as error:
+        open_store(uri)
+    assert str(error.value).startswith(f"{uri}: ")
+    assert "\n" not in str(error.value)
+
+
+class _Harm:
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, ("touch harmed",)
+
+
+def _fill(uri: str) -> None:
+    with open_store(uri) as store:
+        rows = (
+            np.random.default_rng(0).standard_normal((1200, 4)).astype(np.float32)
+        )  # Chroma writes files from 1,000 on
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        store.create("x", NOTE).add([f"{n}" for n in range(1200)], rows, [{"n": n} for n in range(1200)])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_and_pickled_files_are_one_line_or_passed_over_and_run_no_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    uri = _uri(kind, tmp_path)
+    _fill(uri)
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix in {".pickle", ".json", ".idx"}]
+    assert files
+    for path in files:
+        path.write_bytes(pickle.dumps(_Harm()))
+    with suppress(InputError), open_store(uri) as store:  # any other exception fails the test
+        store.open("x").search(np.eye(4, dtype=np.float32), 3)
+    assert not (tmp_path / "harmed").exists()
+
+
+def test_a_folder_that_is_no_chroma_store_is_named(tmp_path: Path) -> None:
+    uri = _uri("chroma", tmp_path)
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "chroma.sqlite3").write_text("no database at all, but long enough to be read as one" * 40)
+    with pytest.raises(InputError, match=r"store: .*file is not a database"):
+        open_store(uri)
+
+
+def test_collections_of_other_programs_are_neither_listed_nor_deleted(tmp_path: Path) -> None:
+    chroma = pytest.importorskip("chromadb")
+    uri = _uri("chroma", tmp_path)
+    settings = chroma.config.Settings(anonymized_telemetry=False)
+    with open_store(uri) as store:
+        other = chroma.PersistentClient(str(tmp_path / "store"), settings=settings)
+        other.create_collection("of_another_program", embedding_function=None)
+        store.create("x", NOTE)
+        assert store.collections() == ["x"]
+        store.reset()
+        assert [found.name for found in other.list_collections()] == ["of_another_program"]
+        other.close()
