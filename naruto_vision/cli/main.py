@@ -77,6 +77,7 @@ COMMANDS = {
     "segment text": ("segment what phrases describe", "segment_exemplar"),
     "describe": ("describe the regions of a run, or whole images, in words", "describe"),
     "search": ("search a gallery by image or text: the character and the nearest entries", "search"),
+    "video copy": ("copy videos from one vector store to another: FAISS, Chroma, Milvus", "video_store"),
     "bench index": ("compare the speed and the recall of NumPy search and FAISS indexes", "bench"),
     "weights list": ("list the packaged and the official weights", "weights"),
     "weights download": ("download an official weights file and verify it", "weights"),
@@ -158,6 +159,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "search": (
         "search --image who.png --sheet sheet.png",
         'search --gallery runs/gallery --text "a boy with an orange cap" --json',
+    ),
+    "video copy": (
+        "video copy --to chroma+http://localhost:8000",
+        "video copy episode.mp4 --store chroma:runs/frames --to saved",
     ),
     "bench index": ("bench index --vectors 100000 --queries 500",),
     "weights list": ("weights list", "weights list --long"),
