@@ -76,6 +76,9 @@ COMMANDS = {
     "segment exemplar": ("segment what looks like given pictures, or the images of a gallery", "segment_exemplar"),
     "segment text": ("segment what phrases describe", "segment_exemplar"),
     "describe": ("describe the regions of a run, or whole images, in words", "describe"),
+    "video info": ("show what videos are: codec, size, frames, duration, and the cuts between shots", "video"),
+    "video extract": ("write the frames of videos as images, with an index of their times", "video"),
+    "video rebuild": ("write a video of a folder of frames", "video"),
     "search": ("search a gallery by image or text: the character and the nearest entries", "search"),
     "video copy": ("copy videos from one vector store to another: FAISS, Chroma, Milvus", "video_store"),
     "bench index": ("compare the speed and the recall of NumPy search and FAISS indexes", "bench"),
@@ -156,6 +159,13 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         'segment text scenes --text "a girl with pink hair" "a boy with an orange cap"',
         'segment text scenes --text "a red cat" --detector weights/owlv2',
     ),
+    "video info": ("video info episode.mkv", "video info episodes --shots --json"),
+    "video extract": (
+        "video extract episode.mkv --fps 1 --out frames",
+        "video extract episode.mkv --fps 24 --size 640x360 --fit stretch",
+        "video extract episodes --start 1:30 --end 20:00 --out frames",
+    ),
+    "video rebuild": ("video rebuild frames --out copy.mp4", "video rebuild frames --fps 30 --codec mp4v"),
     "search": (
         "search --image who.png --sheet sheet.png",
         'search --gallery runs/gallery --text "a boy with an orange cap" --json',
@@ -181,6 +191,7 @@ _SECTIONS = {
     "data:": ("draw", "data", "export"),
     "train and predict:": (*TRAINER_COMMANDS, "configs"),
     "galleries:": ("gallery", "search"),
+    "videos:": ("video",),
     "regions:": ("segment", "describe"),
     "evaluate and time:": ("evaluate", "bench"),
 }

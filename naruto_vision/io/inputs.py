@@ -1,4 +1,4 @@
-"""Find the images that a user names: files, folders, patterns, lists of names; without torch."""
+"""Find the images and videos that a user names: files, folders, patterns, lists of names; without torch."""
 
 import glob
 import os
@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
 from naruto_vision.io.images import Listing, read_image, scan_folder
+from naruto_vision.io.video import VIDEO_SUFFIXES, is_video_name
 
 IMAGES = "images"
 """The folder of the images in a scene folder, which may have ``gt.json`` beside it."""
@@ -85,6 +86,28 @@ def find_images(sources: ImageNames) -> ImageFiles:
     root = Path(os.path.commonpath(parents))
     images = (*sorted(refused), *sorted(path.relative_to(root).as_posix() for path in found))
     return ImageFiles(root, images, refused, listing=Listing(images, passed))
+
+
+def find_videos(sources: ImageNames) -> list[Path]:
+    """Find the named videos, each once: files of any name, and in folders those with the name of a video.
+
+    What does not exist is in the list, so that it can be counted; InputError if a folder has no videos.
+    """
+    listed = [sources] if isinstance(sources, (str, Path)) else sources
+    found: dict[Path, None] = {}
+    for name in _expanded(list(chain.from_iterable(split_names(os.fsencode(each)) for each in listed))):
+        path = Path(name)
+        inside = [path]
+        if path.is_dir():
+            inside = sorted(each for each in path.rglob("*") if is_video_name(each) and each.is_file())
+            inside = [each for each in inside if not any(part[0] == "." for part in each.relative_to(path).parts)]
+        if not inside:
+            raise InputError(f"{name}: no videos in this folder ({', '.join(sorted(VIDEO_SUFFIXES))})")
+        found.update(dict.fromkeys(inside))
+    if not found:
+        msg = "no videos are named; give videos, a folder or a pattern"
+        raise InputError(msg)
+    return list(found)
 
 
 def _none_readable(reasons: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, repeat
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import cv2
@@ -96,8 +96,8 @@ class VideoFrame:
 
 
 @dataclass(frozen=True)
-class _Scan:
-    """What the packets of a file say."""
+class Scan:
+    """What the packets of a file say; ``stamps`` are None where frames have none, or wrong ones."""
 
     info: VideoInfo
     times: NDArray[np.float64]  # (N,), rising, the first is 0
@@ -130,9 +130,8 @@ def frame_times(path: str | Path) -> NDArray[np.float64]:
     return _scan(path).times
 
 
-@contextmanager
-def _opened(path: Path, threads: int = 1) -> "Iterator[tuple[InputContainer, VideoStream]]":
-    """Open a file and its best video stream, to be decoded by threads; FFmpeg's errors become ``BadVideoError``."""
+def check_video_file(path: Path) -> ModuleType:
+    """Refuse what is no file, or an empty one; returns PyAV."""
     av = require_package("av", "video")
     if not path.exists():
         raise MissingPathError(path, "video")
@@ -140,6 +139,13 @@ def _opened(path: Path, threads: int = 1) -> "Iterator[tuple[InputContainer, Vid
         raise BadVideoError(path, "expected a video file, found a folder, a pipe or a device")
     if path.stat().st_size == 0:
         raise BadVideoError(path, "the file is empty (0 bytes)")
+    return av
+
+
+@contextmanager
+def _opened(path: Path, threads: int = 1) -> "Iterator[tuple[InputContainer, VideoStream]]":
+    """Open a file and its best video stream, to be decoded by threads; FFmpeg's errors become ``BadVideoError``."""
+    av = check_video_file(path)
     av.logging.set_level(None)
     options = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "file"}
     try:
@@ -207,7 +213,7 @@ def _declared(container: "InputContainer", stream: "VideoStream") -> float:
     return container.duration / 1e6 if alone and container.duration else 0.0
 
 
-def _scan(source: str | Path) -> _Scan:
+def _scan(source: str | Path) -> Scan:
     """Read the packets, then the first frame that can be decoded."""
     path = Path(source)
     with _opened(path) as (container, stream):
@@ -229,7 +235,7 @@ def _scan(source: str | Path) -> _Scan:
     missing = f"the last {lost:.1f} of {declared:.1f} s are missing: the file is truncated" if lost > _SLACK else ""
     (height, width, _), rotation = _first_frame(path)
     info = VideoInfo(str(source), container_name, codec, width, height, rotation, len(times), fps, duration)
-    return _Scan(info, times, stamps, np.sort(np.array(keys, np.int64)), missing)
+    return Scan(info, times, stamps, np.sort(np.array(keys, np.int64)), missing)
 
 
 def _first_frame(path: Path) -> tuple[tuple[int, ...], int]:
@@ -357,14 +363,26 @@ class VideoReader:
             msg = f"frames per second: expected a number above 0, found {fps}"
             raise InputError(msg)
         self._path, self._size, self._fit = Path(path), size, fit
-        self._scan = _scan(path)
+        self._scan = self._read_packets()
         self.info = self._scan.info
-        self.lost = ""
+        self.lost, self.faults = "", Counter[str]()
         self._picked = _pick(self._scan.times, max(start, 0.0), end, start_frame, fps)
+
+    def _read_packets(self) -> Scan:
+        return _scan(self._path)
+
+    @property
+    def scan(self) -> Scan:
+        """What the packets of the file say."""
+        return self._scan
 
     def __len__(self) -> int:
         """Number of frames that are yielded if all can be decoded."""
         return len(self._picked)
+
+    def pick(self, indices: NDArray[np.int64]) -> None:
+        """Read the frames of these indices only, which rise: shape (N,), int64."""
+        self._picked = indices
 
     def skip_to(self, index: int) -> None:
         """Leave out frames before an index; which of the later ones are picked does not change."""
@@ -372,19 +390,14 @@ class VideoReader:
 
     def __iter__(self) -> Iterator[VideoFrame]:
         """Yield the frames in order of presentation."""
-        self.lost, found, faults = "", 0, Counter[str]()
-        for index, frame in self._frames(faults):
+        self.lost, self.faults, found = "", Counter(), 0
+        for index, frame in self._frames(self.faults):
             image = _upright(frame)
             if self._size is not None:
                 image = resize_frame(image, self._size, self._fit)
             found += 1
             yield VideoFrame(index, float(self._scan.times[index]), image)
-        parts = [self._scan.missing] if self._scan.missing else []
-        if found < len(self._picked):
-            parts.append(f"{len(self._picked) - found} of {len(self._picked)} frames could not be decoded")
-        if faults["damaged"]:
-            parts.append(f"{faults['damaged']} frames are damaged")
-        self.lost = "; ".join(parts)
+        self.lost = lost_text(self._scan.missing, len(self._picked) - found, len(self._picked), self.faults)
 
     @property
     def indices(self) -> NDArray[np.int64]:
@@ -447,6 +460,13 @@ class VideoReader:
         return index if fits else min(before + 1, len(stamps) - 1)
 
 
+def lost_text(missing: str, lost: int, total: int, faults: "Counter[str]", ended: str = "") -> str:
+    """Say what of a video could not be read; "" if nothing is missing."""
+    parts = [missing, ended, f"{lost} of {total} frames could not be decoded" if lost else ""]
+    parts.append(f"{faults['damaged']} more of them are damaged" if faults["damaged"] else "")
+    return "; ".join(filter(None, parts))
+
+
 def _pick(
     times: NDArray[np.float64], start: float, end: float | None, start_frame: int, fps: float | None
 ) -> NDArray[np.int64]:
@@ -456,7 +476,8 @@ def _pick(
     if fps is None or not len(inside):
         return inside
     span = times[inside]
-    ticks = span[0] + np.arange(int((span[-1] - span[0]) * fps + 0.5) + 1) / fps
+    length = span[-1] - span[0]
+    ticks = span[0] + np.arange(int(length * (1 + 0.5 / max(len(span) - 1, 1)) * fps) + 1) / fps  # to half a frame on
     after = np.searchsorted(span, ticks).clip(1, max(len(span) - 1, 1))
     before = after - 1
     after = np.minimum(after, len(span) - 1)

@@ -17,6 +17,7 @@ LAYERS = (
     ("recognition",),
     ("prompting",),
     ("captioning", "export"),
+    ("video",),
     ("data",),
     ("modules",),
     ("callbacks",),

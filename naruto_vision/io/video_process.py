@@ -1,0 +1,183 @@
+"""Decode a video in a process of its own: a decoder of a damaged file may loop in native code, or crash.
+
+Frames pass through memory that both processes share. The process ends with the reader, and is killed where it gives
+nothing for ``stall`` seconds.
+"""
+
+import mmap
+import multiprocessing
+import os
+import shutil
+import signal
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from multiprocessing import reduction
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from naruto_vision.errors import BadVideoError, NarutoVisionError
+from naruto_vision.io.video import Scan, VideoFrame, VideoReader, check_video_file, lost_text
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
+_SLOTS = 3  # frames in shared memory
+_SHARED = Path("/dev/shm")  # noqa: S108 - memory, where it is large enough
+
+
+class IsolatedVideoReader(VideoReader):
+    """A ``VideoReader`` whose decoder cannot stall or end this process; the frames are the same.
+
+    Args:
+        path: As there.
+        stall: Seconds after which a process that gives no frame is killed; ``lost`` then says so.
+        options: The other arguments of ``VideoReader``.
+
+    Raises:
+        BadVideoError: Also if the file cannot be opened within ``stall`` seconds, or its decoder crashes on it.
+    """
+
+    def __init__(self, path: str | Path, *, stall: float = 60.0, **options: Any) -> None:
+        self._stall, self._options = stall, options
+        self._worker: _Worker | None = None
+        super().__init__(path, **options)
+
+    def _read_packets(self) -> Scan:
+        check_video_file(self._path)
+        self._worker = _Worker(self._path, self._options)
+        kind, *found = self._worker.receive(self._stall)
+        if kind == "scan":
+            scan: Scan = found[0]
+            return scan
+        self._worker.close()
+        self._worker = None
+        raise BadVideoError(self._path, self._reason(kind, found))
+
+    def _reason(self, kind: str, found: list[Any]) -> str:
+        match kind:
+            case "error":
+                return str(found[0]).removeprefix(f"{self._path}: ")
+            case "stall":
+                return f"cannot be opened within {self._stall:g} s; it is damaged"
+            case _:
+                return f"its decoder crashed ({found[0]}); it is damaged"
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        """Yield the frames in order of presentation."""
+        self.lost = ""
+        if self._worker is None:
+            self._read_packets()
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return
+        found, faults, stopped = 0, Counter[str](), ""
+        try:
+            for kind, *what in worker.frames(self._picked, self._stall):
+                if kind == "frame":
+                    found += 1
+                    yield VideoFrame(what[0], float(self._scan.times[what[0]]), what[1])
+                elif kind == "end":
+                    faults = what[0]
+                else:
+                    stopped = "gave no frame" if kind == "stall" else f"crashed ({what[0]})"
+        finally:
+            worker.close()
+        ended = f"the decoder {stopped} for {self._stall:g} s and was ended" if stopped == "gave no frame" else ""
+        ended = ended or (f"the decoder {stopped}" if stopped else "")
+        self.lost = lost_text(self._scan.missing, len(self._picked) - found, len(self._picked), faults, ended)
+
+
+class _Worker:
+    """The process, seen from its parent; messages are tuples that begin with their kind."""
+
+    def __init__(self, path: Path, options: dict[str, Any]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process: BaseProcess = context.Process(target=_serve, args=(theirs, path, options), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def receive(self, seconds: float) -> tuple[Any, ...]:
+        """Return the next message; ("stall",) after so many seconds, ("crash", why) if the process has ended."""
+        try:
+            if not self._connection.poll(seconds):
+                return ("stall",)
+            message: tuple[Any, ...] = self._connection.recv()
+        except (EOFError, OSError):
+            self._process.join(1)
+            code = self._process.exitcode or 0
+            return ("crash", signal.Signals(-code).name if code < 0 else f"exit code {code}")
+        return message
+
+    def frames(self, picked: Any, seconds: float) -> Iterator[tuple[Any, ...]]:  # noqa: ANN401 - an array of indices
+        """Have the picked frames decoded, and yield ("frame", index, image) of each, then the last message."""
+        self._connection.send(picked)
+        memory: Any = None
+        while True:
+            kind, *what = self.receive(seconds)
+            if kind == "memory":
+                memory = self._share(what[0])
+                continue
+            if kind == "shared":
+                index, shape, offset = what
+                image = np.frombuffer(memory, np.uint8, int(np.prod(shape)), offset).reshape(shape).copy()
+                self._connection.send_bytes(b"1")  # the slot is free
+                kind, what = "frame", [index, image]
+            yield (kind, *what)
+            if kind != "frame":
+                return
+
+    def _share(self, size: int) -> mmap.mmap:
+        roomy = _SHARED.is_dir() and shutil.disk_usage(_SHARED).free > 2 * size
+        with tempfile.TemporaryFile(dir=_SHARED if roomy else None) as file:
+            file.truncate(size)
+            reduction.send_handle(self._connection, file.fileno(), self._process.pid)
+            return mmap.mmap(file.fileno(), size)
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._connection.close()
+        self._process.join()
+
+
+def _serve(connection: Connection, path: Path, options: dict[str, Any]) -> None:
+    """Open the video, wait for what is picked, and send its frames; the process's whole life."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
+    try:
+        try:
+            reader = VideoReader(path, **options)
+        except NarutoVisionError as error:
+            connection.send(("error", str(error)))
+            return
+        connection.send(("scan", reader.scan))
+        reader.pick(connection.recv())
+        _send_frames(connection, reader)
+        connection.send(("end", reader.faults))
+    except (EOFError, OSError):  # the parent has ended
+        os._exit(1)
+
+
+def _send_frames(connection: Connection, reader: VideoReader) -> None:
+    memory: Any = None
+    size = sent = 0
+    for frame in reader:
+        if memory is None:
+            size = frame.image.nbytes
+            connection.send(("memory", _SLOTS * size))
+            handle = reduction.recv_handle(connection)
+            memory = mmap.mmap(handle, _SLOTS * size)
+            os.close(handle)
+        if frame.image.nbytes > size:  # frames of another size later on
+            connection.send(("frame", frame.index, frame.image))
+            continue
+        if sent >= _SLOTS:
+            connection.recv_bytes()
+        offset = sent % _SLOTS * size
+        np.frombuffer(memory, np.uint8, frame.image.nbytes, offset)[:] = frame.image.reshape(-1)
+        connection.send(("shared", frame.index, frame.image.shape, offset))
+        sent += 1

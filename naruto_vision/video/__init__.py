@@ -1,0 +1,1 @@
+"""Videos: frames in files, shots, tracks, and the search for moments."""
