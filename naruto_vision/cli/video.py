@@ -3,6 +3,7 @@
 import argparse
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -86,7 +87,7 @@ def each_video(videos: Sequence[Path], read: Callable[[Path], T]) -> "tuple[list
 
     quarantine, found = Quarantine("videos", len(videos)), []
     for path in videos:
-        value = quarantine.read(path, lambda path=path: read(path))  # type: ignore[misc]
+        value = quarantine.read(path, partial(read, path))
         if value is not None:
             found.append(value)
         elif len(videos) > 1:
@@ -168,7 +169,7 @@ def extract(arguments: argparse.Namespace) -> int:
         reader = open_reader(path, arguments)
         choice = frame_choice(arguments)
         with progress(path.name, len(reader)) as advance:
-            done = extract_frames(reader, folders[path], choice, suffix=f".{arguments.format}", advance=advance)  # type: ignore[arg-type]
+            done = extract_frames(reader, folders[path], choice, suffix=f".{arguments.format}", advance=advance)
         kept = f", {done.frames - done.written} of which were there" if done.frames > done.written else ""
         show(f"{done.folder}: {done.frames} frames of {path.name}{kept}; times: {done.folder / FRAMES}")
         if done.lost:

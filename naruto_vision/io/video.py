@@ -178,20 +178,20 @@ def _video_stream(path: Path, container: "InputContainer", threads: int) -> "Vid
     return stream
 
 
-def _packets(stream: "VideoStream") -> tuple[list[int] | None, list[int], list[int]]:
-    """Return the presentation times of all frames, those of key frames, and the ends of frames, unordered."""
+def _packets(stream: "VideoStream") -> tuple[list[int] | None, list[int], list[tuple[int, int]]]:
+    """Return the presentation times of all frames, those of key frames, and (time, duration) of all; unordered."""
     shown: list[int | None] = []
-    keys, ends = [], []
+    keys, lasting = [], []
     hidden = stream.codec_context.name == "vp8"
     for packet in _demuxed(stream):
         if not packet.size or packet.is_discard or (hidden and not bytes(packet)[0] & 0x10):  # VP8's alternate frames
             continue
         shown.append(packet.pts)
-        ends.append((packet.pts or 0) + (packet.duration or 0))
+        lasting.append((packet.pts or 0, packet.duration or 0))
         if packet.is_keyframe and packet.pts is not None:
             keys.append(packet.pts)
     stamps = [stamp for stamp in shown if stamp is not None]
-    return (stamps if len(stamps) == len(shown) else None), keys, ends
+    return (stamps if len(stamps) == len(shown) else None), keys, lasting
 
 
 def _demuxed(stream: "VideoStream") -> Iterator[Any]:
@@ -217,15 +217,15 @@ def _scan(source: str | Path) -> Scan:
     """Read the packets, then the first frame that can be decoded."""
     path = Path(source)
     with _opened(path) as (container, stream):
-        found, keys, ends = _packets(stream)
+        found, keys, lasting = _packets(stream)
         unit, rate = float(stream.time_base or 0), float(stream.average_rate or stream.guessed_rate or 25)
         declared, container_name = _declared(container, stream), container.format.name.partition(",")[0]
         codec = stream.codec_context.codec.canonical_name
-    if not ends:
+    if not lasting:
         raise BadVideoError(path, "has a video stream without frames")
     stamps = None if found is None else np.sort(np.array(found, np.int64))
-    times = np.arange(len(ends)) / rate if stamps is None else (stamps - stamps[0]) * unit
-    duration = 0.0 if stamps is None else float(max(ends) - stamps[0]) * unit
+    times = np.arange(len(lasting)) / rate if stamps is None else (stamps - stamps[0]) * unit
+    duration = 0.0 if stamps is None else float(sum(max(lasting)) - stamps[0]) * unit
     if container_name == "avi":  # it stores times in the order of decoding
         stamps = None
     duration = duration if duration > times[-1] else float(times[-1]) + 1 / rate
@@ -581,6 +581,8 @@ class VideoWriter:
         context.pix_fmt = "yuv420p"
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = 1
+        if time is not None:  # MP4 ends at its last decoding time, which B-frames of irregular times leave too early
+            context.max_b_frames = 0
         if self._codec == "mpeg4":
             context.bit_rate = int(width * height * self._fps * 0.3)
         self._start, context.time_base = time or 0.0, 1 / self._fps if time is None else Fraction(1, _TICKS)

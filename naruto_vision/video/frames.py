@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,7 +87,7 @@ def extract_frames(
     folder: str | Path,
     choice: FrameChoice,
     *,
-    suffix: Literal[".png", ".jpg"] = ".png",
+    suffix: str = ".png",
     advance: Callable[[], None] = lambda: None,
 ) -> Extracted:
     """Write the frames of a reader as ``frame_NNNNNN.png``, numbered as in the video; continues where it was stopped.
@@ -95,7 +96,7 @@ def extract_frames(
         reader: The video, opened with the options of ``choice``.
         folder: The folder of the frames.
         choice: What is recorded, and has to be the same to continue.
-        suffix: Format of the frames.
+        suffix: ".png", which has the exact pixels, or ".jpg".
         advance: Called for each frame.
 
     Raises:
@@ -237,7 +238,7 @@ def rebuild_video(
     width, height = _first_size(root, rows)
     with VideoWriter(out, rate, (width, height), codec) as writer:
         for row, time in zip(rows, times, strict=True):
-            image = quarantine.read(row.file, lambda row=row: read_image(root / row.file))  # type: ignore[misc]
+            image = quarantine.read(row.file, partial(read_image, root / row.file))
             if image is not None:
                 writer.write(resize_frame(image, (width, height), "stretch"), time)
             advance()
