@@ -18,6 +18,7 @@ from naruto_vision.io.video import VideoFrame
 from naruto_vision.records import ImageArray
 
 _WIDTH, _HEIGHT = 96, 54  # of the small copy
+_WEIGHTS = np.array([2, 2, 2, 1]) / 7  # of hue, saturation, value and edges
 _KEPT = 12  # frames of an unfinished shot in memory, of which key frames are chosen
 
 
@@ -44,14 +45,14 @@ class ShotConfig:
 
     Args:
         ratio: How many times the mean change of the frames around it.
-        change: The least change: mean difference of hue, saturation, value and edges, of 255.
+        change: The least change: weighted mean difference of hue, saturation, value and edges, of 255.
         window: Frames on either side that it is compared with.
         seconds: The shortest shot; a cut sooner after another one is passed over.
         key_frames: Key frames of a shot of 6 s and more; shorter ones have fewer, one in 2 s.
     """
 
     ratio: float = 3.0
-    change: float = 15.0
+    change: float = 17.0
     window: int = 2
     seconds: float = 0.4
     key_frames: int = 3
@@ -149,4 +150,4 @@ def _change(before: NDArray[np.int16], after: NDArray[np.int16]) -> float:
     """Return the mean difference of two small copies; hue is a circle of 180."""
     difference = np.abs(after - before)
     difference[0] = np.minimum(difference[0], 180 - difference[0])
-    return float(difference.mean())
+    return float(difference.mean((1, 2)) @ _WEIGHTS)

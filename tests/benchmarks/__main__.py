@@ -29,6 +29,8 @@ BENCHMARKS = {
     "T12": ("one prompt a class against one caption an image", "train:text_cache", "at least 1.3 times"),
     "T16": ("predict against stock parts, region by region", "pipeline:whole", "at least 6 times"),
     "T17": ("peak memory", "pipeline:memory", "flat; ViT-B at most 3 GiB"),
+    "V1": ("frames of a video against a bare PyAV loop", "video:frames", "at least 0.9 times as fast"),
+    "V2": ("peak memory over long videos", "video:memory", "flat"),
 }
 """Name → (title, module and function that yields rows, target)."""
 

@@ -14,7 +14,7 @@ from naruto_vision.cli.bench import Timing
 from naruto_vision.io.images import write_image
 from naruto_vision.records import Region
 
-FAST = ("T4", "T6")
+FAST = ("T4", "T6", "V1")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in BENCHMARKS])
