@@ -175,6 +175,7 @@ def _video_stream(path: Path, container: "InputContainer", threads: int) -> "Vid
             path, f"{reason}at most {MAX_PIXELS // 1_000_000} megapixels and {MAX_SIDE} a side are read"
         )
     context.thread_type, context.thread_count = "AUTO", min(threads, _THREADS)
+    context.options = {"max_pixels": str(MAX_PIXELS)}  # of frames that grow later on
     return stream
 
 

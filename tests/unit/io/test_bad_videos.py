@@ -133,6 +133,19 @@ def test_frames_that_are_too_large_are_not_decoded(tmp_path: Path, monkeypatch: 
         video_info(path)
 
 
+def test_frames_that_grow_are_read_up_to_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = clips.write(tmp_path / "small.h264", frames=5, form="h264")
+    large = clips.write(tmp_path / "large.h264", frames=[clips.image(0, 320, 240)] * 5, form="h264")
+    path = tmp_path / "a.h264"
+    path.write_bytes(small.read_bytes() + large.read_bytes())
+    for reader in (VideoReader(path), IsolatedVideoReader(path)):
+        assert [frame.image.shape for frame in reader] == [(48, 64, 3)] * 5 + [(240, 320, 3)] * 5
+    monkeypatch.setattr(video, "MAX_PIXELS", 40_000)
+    reader = VideoReader(path)
+    assert len(list(reader)) == 5
+    assert "5 of 10 frames could not be decoded" in reader.lost
+
+
 @pytest.mark.parametrize("share", [0.1, 0.4, 0.6, 0.95])
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
 def test_a_truncated_video_gives_what_is_there(name: str, share: float, tmp_path: Path) -> None:
