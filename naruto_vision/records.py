@@ -147,6 +147,8 @@ class Identity:
             outvoted; None if all have one label.
         neighbours: The nearest gallery rows, best first.
         p_value: How often correctly named regions of the label score as low, in (0, 1]; None if it was not calibrated.
+        vector: What was searched: shape (D,), float32, unit length; None if it was not kept. It links regions of
+            frames, and is not compared.
 
     Raises:
         ValueError: If the score is not finite.
@@ -158,6 +160,7 @@ class Identity:
     margin: float | None = None
     neighbours: tuple[Neighbour, ...] = ()
     p_value: float | None = None
+    vector: Vectors | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not np.isfinite(self.score):

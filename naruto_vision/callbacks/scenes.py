@@ -9,8 +9,10 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import BasePredictionWriter, Callback
 from rich.console import Console
+from rich.progress import Progress
 from typing_extensions import override
 
+from naruto_vision.data.frames import VideoFrames, frame_scene
 from naruto_vision.data.gallery_data import GalleryDataModule
 from naruto_vision.data.scenes import SceneItem
 from naruto_vision.errors import InputError
@@ -34,6 +36,17 @@ from naruto_vision.recognition.writer import (
     software_versions,
 )
 from naruto_vision.records import ScenePrediction
+from naruto_vision.video.track_files import (
+    TRACKS,
+    VIDEOS,
+    ScreenTime,
+    SearchedVideo,
+    frames_to_read,
+    screen_time_table,
+    write_tracks,
+)
+from naruto_vision.video.tracks import TrackConfig, similarity_of_labels
+from naruto_vision.viz.overlay import label_colours
 
 _LOG = logging.getLogger(__name__)
 _REASONS = 5  # unreadable images that are named at the end; run.json and index.html have all
@@ -46,15 +59,27 @@ class SceneWriterCallback(BasePredictionWriter):
         out: Output folder.
         settings: What is written for each scene.
         fail_fast: Stop at the first unreadable image instead of counting it.
+        tracks: How regions of a video's frames are linked.
+        annotate: Whether a copy of each video with the names of its tracks is written.
     """
 
     stage = "predict"
 
-    def __init__(self, out: str = "runs/scenes", settings: WriterConfig | None = None, fail_fast: bool = False) -> None:
+    def __init__(
+        self,
+        out: str = "runs/scenes",
+        settings: WriterConfig | None = None,
+        fail_fast: bool = False,
+        tracks: TrackConfig | None = None,
+        annotate: bool = True,
+    ) -> None:
         super().__init__(write_interval="batch")
         self.out = Path(out)
         self.settings = settings or WriterConfig()
         self.fail_fast = fail_fast
+        self.tracks, self.annotate = tracks or TrackConfig(), annotate
+        self.screen_time: list[ScreenTime] = []
+        self._videos: dict[str, SearchedVideo] = {}
         self.run: dict[str, Any] = {}
         self.allowed_imports: Sequence[str] = ()  # packages that the command opened for configs; none opens itself
         self._writer: SceneWriter | None = None
@@ -100,7 +125,7 @@ class SceneWriterCallback(BasePredictionWriter):
         dataset.skip(self._writer.done)
         self._listing = dataset.listing
         self._scenes, self._truth, self._whole = dataset.scenes, dataset.truth_path, dataset.folder is not None
-        self._scenes = dataset.scenes
+        self._videos = {name: _searched(name, video) for name, video in dataset.videos.items()}
         if trainer.is_global_zero and (absent := len(self._writer.absent)):
             text = "%d other scenes in %s are not in %s: their results are kept, and not counted"
             _LOG.info(text, absent, self.out, dataset.images)
@@ -142,28 +167,54 @@ class SceneWriterCallback(BasePredictionWriter):
         self._finish_writing()
         bad = gather_lists(trainer, self._bad)
         if trainer.is_global_zero:
-            facts = {
-                "versions": software_versions(),
-                "index": self._index,
-                "allowed_imports": list(self.allowed_imports),
-                "passed_over": self._listing.as_json(),
-            }
-            self.run = self._writer.finish(bad, facts)
-            monitor, scenes = Monitor(), set(self._scenes)
-            for record, times in read_results(self.out):
-                if record["scene"] in scenes:
-                    monitor.add(record, times)
-            self.run |= {"monitor": monitor.summary(), "alerts": monitor.alerts()}
-            write_json(self.out / RUN, self.run)
-            for line in [*self._listing.sentences(), *_summary(self.out, self.run, self._truth, whole=self._whole)]:
-                _LOG.info("%s", line)
-            masks = bool(getattr(getattr(getattr(pl_module, "segmenter", None), "model", None), "architecture", ""))
-            if advice := advise_run(self.run, str(self._truth.parent) if self._whole else "DIR", masks=masks):
-                _LOG.warning("%s", advice)
+            self._finish_run(self._writer, pl_module, bad)
         trainer.strategy.barrier("scene files")
         if len(bad) == len(self._scenes):
             msg = f"none of {len(bad)} scenes could be searched; first {min(bad)[1]}"
             raise InputError(msg)
+
+    def _finish_run(self, writer: SceneWriter, pl_module: pl.LightningModule, bad: Sequence[tuple[str, str]]) -> None:
+        """Write ``run.json`` and the files of videos, and say what was found."""
+        facts = {
+            "versions": software_versions(),
+            "index": self._index,
+            "allowed_imports": list(self.allowed_imports),
+            "passed_over": self._listing.as_json(),
+        }
+        self.run = writer.finish(bad, facts)
+        monitor, scenes = Monitor(), set(self._scenes)
+        for record, times in read_results(self.out):
+            if record["scene"] in scenes:
+                monitor.add(record, times)
+        self.run |= {"monitor": monitor.summary(), "alerts": monitor.alerts()}
+        write_json(self.out / RUN, self.run)
+        if self._videos:
+            self._write_tracks(pl_module)
+        for line in [*self._listing.sentences(), *_summary(self.out, self.run, self._truth, whole=self._whole)]:
+            _LOG.info("%s", line)
+        masks = bool(getattr(getattr(getattr(pl_module, "segmenter", None), "model", None), "architecture", ""))
+        if advice := advise_run(self.run, str(self._truth.parent) if self._whole else "DIR", masks=masks):
+            _LOG.warning("%s", advice)
+
+    def _write_tracks(self, pl_module: pl.LightningModule) -> None:
+        """Link the regions of videos, and print who is on screen how long."""
+        gallery = pl_module.analyzer.gallery if isinstance(pl_module, SceneRetriever) else None
+        if gallery is None:
+            return
+        console = Console(stderr=True)
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+            task = bar.add_task("tracks", total=frames_to_read(self._videos, annotate=self.annotate))
+            self.screen_time = write_tracks(
+                self.out,
+                self._videos,
+                label_colours(gallery.labels),
+                config=self.tracks,
+                unlike=similarity_of_labels(gallery),
+                annotate=self.annotate,
+                advance=lambda: bar.advance(task),
+            )
+        Console().print(screen_time_table(self.screen_time, title="Who is on screen"))
+        _LOG.info("%s: tracks in %s, timelines and annotated videos in %s", self.out, TRACKS, self.out / VIDEOS)
 
     @override
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
@@ -190,6 +241,11 @@ class SceneWriterCallback(BasePredictionWriter):
             behind.close()
         if self._writer is not None:
             self._writer.close()
+
+
+def _searched(name: str, video: VideoFrames) -> SearchedVideo:
+    scenes = {frame_scene(name, index): index for index in video.indices}
+    return SearchedVideo(video.path, scenes, video.fps, video.frames)
 
 
 def _summary(out: Path, run: Mapping[str, Any], truth: Path, *, whole: bool) -> Iterator[str]:

@@ -100,6 +100,7 @@ SHORT_OPTIONS = (
         "how a region is named: auto (default: the gallery's best), vote, top1, mean, prototype, centroid, lda, logreg",
         "--model.decision",
     ),
+    Option("--fps", "N", "frames per second of a video that are searched (default: 3)", "--data.fps"),
     Option("--fail-fast", "", "stop at the first unreadable image (default: skip it)", "--fail_fast=true"),
 )
 """Short options of ``predict``, ``test`` and ``validate``; LightningCLI gets the long ones."""
@@ -193,7 +194,7 @@ VERBS = {
         (("scenes*.yaml", (_TEST, _GALLERY)), ("clip*.yaml, captions.yaml", (_ROOT,))),
     ),
     "predict": Verb(
-        "Find and name the characters in images. Run again, it resumes where it stopped.",
+        "Find and name the characters in images and videos. Run again, it resumes where it stopped.",
         (
             Option("--list", "FILE", "search the images named in this file, one per line, like @FILE"),
             _OUT,
@@ -206,6 +207,7 @@ VERBS = {
             "predict my_scenes",
             "predict my_scenes --gallery runs/gallery --out runs/mine --top-k 2",
             "predict shots/*.jpg more_shots",
+            "predict episode.mp4 --fps 2",
         ),
         ("scenes",),
         usage="IMAGES [options]",
@@ -232,7 +234,9 @@ def verb_parser(command: str) -> argparse.ArgumentParser:
         add_help=False,
     )
     if command == "predict":
-        text = "images, patterns, folders with their sub-folders, @FILE for a list of names, - for names on stdin"
+        text = (
+            "images, videos, patterns, folders with their sub-folders, @FILE for a list of names, - for names on stdin"
+        )
         parser.add_argument("IMAGES", help=text)
     for title, options in (("most used options", verb.options), *verb.groups):
         group = parser.add_argument_group(title)
@@ -493,7 +497,7 @@ def check_scenes(names: Sequence[str]) -> str:
     from naruto_vision.io.inputs import find_images, split_names  # imports OpenCV
 
     names = [each for name in names for each in (split_names(sys.stdin.buffer.read()) if name == STDIN else [name])]
-    find_images(names).require_readable()
+    find_images(names, videos=True).require_readable()
     names = [_as_text(name) for name in names]
     return json.dumps([("\0" if any("\n" in name for name in names) else "\n").join(names)])  # long lists parse slowly
 

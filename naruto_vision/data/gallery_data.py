@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from torch.utils.data import DataLoader, Dataset
 
+from naruto_vision.data.frames import FPS
 from naruto_vision.data.readers import ReaderName, read_classes
 from naruto_vision.data.sampling import NOTHING, ShareSampler, checked_batch_size, process_share
 from naruto_vision.data.scenes import SceneDataModule, check_names
@@ -106,7 +107,8 @@ class GalleryDataModule(SceneDataModule):
         root: The class data: a Roboflow export, manifests, or class folders. Only ``fit`` needs it.
         valid: Scene folder with ground truth, for choosing thresholds.
         test: Scene folder with ground truth, for evaluation.
-        predict: Images to search: a folder, a file, a pattern, ``@FILE`` with a name per line, or a list of these.
+        predict: Images and videos to search: a folder, a file, a pattern, ``@FILE`` with a name per line, or a list of
+            these.
         reader: How ``root`` is laid out; "auto" finds out.
         aliases: Class name as found, to the name it should have.
         policy: How images with several positive classes are treated.
@@ -118,6 +120,7 @@ class GalleryDataModule(SceneDataModule):
             where there are more, or where no image of a class can be read.
         batch_size: Scenes that are searched together; None takes 8 on a GPU, and 1 on a CPU.
         num_workers: Processes that decode ahead; 0 takes a thread for scenes and none for gallery images.
+        fps: Frames per second of a video that are searched; the files of its tracks are in ``video.track_files``.
 
     Attributes:
         table: The enrolled rows, once ``setup("fit")`` has run.
@@ -140,8 +143,9 @@ class GalleryDataModule(SceneDataModule):
         max_bad_fraction: float = 0.05,
         batch_size: int | None = None,
         num_workers: int = 1,
+        fps: float = FPS,
     ) -> None:
-        super().__init__(valid, test, predict, batch_size, num_workers)
+        super().__init__(valid, test, predict, batch_size, num_workers, fps)
         self.root = root
         self.quarantine: TableQuarantine | None = None
         self.table: ClassTable | None = None

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,12 +14,13 @@ from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
 from naruto_vision.data.boxes import FORMATS_READ, describe_folder, find_boxes_in, read_boxes
+from naruto_vision.data.frames import FPS, VideoFrames, frame_scene
 from naruto_vision.data.ground_truth import read_gt
 from naruto_vision.data.sampling import NOTHING, ShareSampler, checked_batch_size, process_share
 from naruto_vision.data.tables import abbreviate, warn_ignored_images
-from naruto_vision.errors import BadImageError, InputError, MissingPathError
+from naruto_vision.errors import BadImageError, BadVideoError, InputError, MissingPathError
 from naruto_vision.io.images import read_image
-from naruto_vision.io.inputs import IMAGES, ImageNames, find_images
+from naruto_vision.io.inputs import IMAGES, ImageNames, find_images, is_movie
 from naruto_vision.io.names import label_name
 from naruto_vision.recognition.analyzer import group_size
 from naruto_vision.records import UNKNOWN, ImageArray, LabelledBox
@@ -43,15 +44,20 @@ class SceneDataset(Dataset[SceneItem | None]):
     """The images of a scene folder in the order of their names, or several files and folders.
 
     The folder either has ``images/`` or has the images itself, also in sub-folders. The truth is in ``gt.json`` or
-    box annotations of another tool (``data/boxes.py``).
+    box annotations of another tool (``data/boxes.py``). Without required truth, videos give ``fps`` frames per second.
     """
 
-    def __init__(self, folder: ImageNames, truth: str | Path | None = None, *, need_truth: bool = False) -> None:
+    def __init__(
+        self, folder: ImageNames, truth: str | Path | None = None, *, need_truth: bool = False, fps: float = FPS
+    ) -> None:
         if need_truth and not (isinstance(folder, (str, Path)) and Path(folder).is_dir()):
             raise MissingPathError(str(folder), "scene folder")
-        files = find_images(folder)
+        files = find_images(folder, videos=not need_truth)
         self.folder, self.images = files.folder, files.root  # the folder that was named alone, and the images' one
-        self.scenes, self._refused = files.names, files.refused
+        self._refused = dict(files.refused)
+        self.videos: dict[str, VideoFrames] = {}
+        self._frames: dict[str, tuple[str, int]] = {}  # of a scene: its video and index
+        self.scenes = self._with_frames(files.names, fps) if not need_truth else files.names
         if files.folder is not None and files.folder != files.root:
             warn_ignored_images(files.folder, IMAGES)
         gt_path = Path(truth) if truth is not None else (files.folder or files.root) / TRUTH
@@ -66,6 +72,23 @@ class SceneDataset(Dataset[SceneItem | None]):
         self._truth = found and {on_disk.get(label_name(scene), scene): boxes for scene, boxes in found.items()}
         self._check_truth(gt_path, need_truth=need_truth)
         self._skipped: frozenset[str] = frozenset()
+
+    def _with_frames(self, names: Sequence[str], fps: float) -> tuple[str, ...]:
+        """Replace videos by their frames; one that cannot be read stays, with the reason."""
+        for name in names:
+            if not is_movie(name) or name in self._refused:
+                continue
+            try:
+                self.videos[name] = VideoFrames(self.images / name, fps)
+            except (BadVideoError, MissingPathError) as error:
+                self._refused[name] = str(error)
+            else:
+                self._frames |= {frame_scene(name, index): (name, index) for index in self.videos[name].indices}
+        scenes: list[str] = []
+        for name in names:
+            frames = self.videos.get(name)
+            scenes += [name] if frames is None else [frame_scene(name, index) for index in frames.indices]
+        return tuple(scenes)
 
     def _find_boxes(self, root: Path) -> tuple[Path, dict[str, tuple[LabelledBox, ...]]]:
         """Read box annotations; the log counts what they name beyond the images of the folder."""
@@ -117,10 +140,16 @@ class SceneDataset(Dataset[SceneItem | None]):
         start = time.perf_counter()
         try:
             error = self._refused.get(scene, "")
-            image = None if error else read_image(self.images / scene)
-        except (BadImageError, MissingPathError) as problem:
+            image = None if error else self._image(scene)
+        except (BadImageError, BadVideoError, MissingPathError) as problem:
             image, error = None, str(problem)
         return SceneItem(scene, image, truth, error, (time.perf_counter() - start) * 1e3)
+
+    def _image(self, scene: str) -> ImageArray:
+        if scene not in self._frames:
+            return read_image(self.images / scene)
+        video, index = self._frames[scene]
+        return self.videos[video].read(index)
 
     def skip(self, scenes: Collection[str]) -> None:
         """Make the loader skip scenes from now on; ``scenes`` and the indices are unchanged."""
@@ -197,12 +226,13 @@ class SceneDataModule(pl.LightningDataModule):
         predict: list[str] | str | None = None,
         batch_size: int | None = None,
         num_workers: int = 1,
+        fps: float = FPS,
     ) -> None:
         super().__init__()
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer scenes than processes are valid
         self.folders = {"valid": valid, "test": test, "predict": predict}
         self._batch_size = None if batch_size is None else checked_batch_size(batch_size)
-        self.scene_workers = num_workers
+        self.scene_workers, self.fps = num_workers, fps
         self._datasets: dict[str, SceneDataset] = {}
 
     def dataset(self, stage: str) -> SceneDataset:
@@ -212,7 +242,7 @@ class SceneDataModule(pl.LightningDataModule):
             if folder is None:
                 msg = f"no {stage} scenes: give their folder, --data.{stage} DIR"
                 raise InputError(msg)
-            self._datasets[stage] = SceneDataset(folder, need_truth=stage != "predict")
+            self._datasets[stage] = SceneDataset(folder, need_truth=stage != "predict", fps=self.fps)
         return self._datasets[stage]
 
     def setup(self, stage: str) -> None:

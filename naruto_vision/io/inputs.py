@@ -8,9 +8,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
 
-from naruto_vision.errors import BadImageError, InputError, MissingPathError
+from naruto_vision.errors import BadImageError, BadVideoError, InputError, MissingPathError
 from naruto_vision.io.images import Listing, read_image, scan_folder
-from naruto_vision.io.video import VIDEO_SUFFIXES, is_video_name
+from naruto_vision.io.video import VIDEO_SUFFIXES, is_video_name, video_info
 
 IMAGES = "images"
 """The folder of the images in a scene folder, which may have ``gt.json`` beside it."""
@@ -40,27 +40,47 @@ class ImageFiles:
         reasons = list(self.refused.values())
         for name in self.names[len(reasons) :]:
             try:
-                read_image(self.root / name)
-            except (BadImageError, MissingPathError) as error:
+                (video_info if is_movie(name) else read_image)(self.root / name)
+            except (BadImageError, BadVideoError, MissingPathError) as error:
                 reasons.append(str(error))
             else:
                 return
         raise InputError(_none_readable(reasons))
 
 
-def find_images(sources: ImageNames) -> ImageFiles:
+def is_movie(name: str | Path) -> bool:
+    """Return whether scenes of a file are its frames; of a GIF, as of other images, the first frame is the scene."""
+    return is_video_name(name) and Path(name).suffix.lower() != ".gif"
+
+
+def _shown(name: str) -> bool:
+    return not Path(name).name.startswith(".")
+
+
+def _scan(folder: Path, *, videos: bool) -> Listing:
+    """List a folder's images, and its videos with them if they are wanted."""
+    listing = scan_folder(folder, _USED)
+    if not videos:
+        return listing
+    movies = [name for names in listing.passed_over.values() for name in names if is_movie(name) and _shown(name)]
+    passed = {reason: tuple(n for n in names if n not in movies) for reason, names in listing.passed_over.items()}
+    return Listing((*listing.images, *movies), {reason: names for reason, names in passed.items() if names})
+
+
+def find_images(sources: ImageNames, *, videos: bool = False) -> ImageFiles:
     """Find the named images, each once.
 
     The paths are relative to a folder that is named alone (or to ``images/`` in it), otherwise to the common parent of
-    all folders and files. What does not exist is listed with its reason, unless there is nothing else.
+    all folders and files. What does not exist is listed with its reason, unless there is nothing else. With ``videos``
+    those in folders are found too.
     """
     listed = [sources] if isinstance(sources, (str, Path)) else sources
     names = list(chain.from_iterable(split_names(os.fsencode(each)) for each in listed))
     if len(names) == 1 and os.path.isdir(names[0]):  # noqa: PTH112 - false for a name that is too long
         root = images_folder(names[0])
-        listing = scan_folder(root, _USED)
+        listing = _scan(root, videos=videos)
         listing.refuse_empty(root)
-        return ImageFiles(root, listing.images, folder=Path(names[0]), listing=listing)
+        return ImageFiles(root, tuple(sorted(listing.images)), folder=Path(names[0]), listing=listing)
     found: set[Path] = set()
     parents: set[Path] = set()
     refused: dict[str, str] = {}
@@ -72,7 +92,7 @@ def find_images(sources: ImageNames) -> ImageFiles:
         elif path.is_dir():
             folder = images_folder(path)
             parents.add(folder)
-            inside = scan_folder(folder, _USED)
+            inside = _scan(folder, videos=videos)
             if not inside.images:
                 refused[str(path)] = f"{name}: no images in this folder"
             found.update(folder / image for image in inside.images)

@@ -292,10 +292,16 @@ class SceneAnalyzer:
             rows = self.gallery.search(vectors, self.neighbours)
             scores = score_classes(self.gallery, self.decision, vectors)
         named = (
-            decide(
-                _shortened(found, length), self.thresholds, self.decision, {k: v * length for k, v in classes.items()}
+            replace(
+                decide(
+                    _shortened(found, length),
+                    self.thresholds,
+                    self.decision,
+                    {k: v * length for k, v in classes.items()},
+                ),
+                vector=vector,
             )
-            for found, classes, length in zip(rows, scores, lengths.tolist(), strict=True)
+            for found, classes, length, vector in zip(rows, scores, lengths.tolist(), vectors, strict=True)
         )
         return [tuple(islice(named, len(regions))) for _, regions in scenes], times
 

@@ -4,6 +4,7 @@ For every scene the images and JSON files are written first, each atomically; th
 ``predictions.jsonl`` comes last and means "done". After a kill the next run continues behind the last line.
 """
 
+import base64
 import importlib.metadata
 import json
 import math
@@ -16,6 +17,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NotRequired, TypedDict
@@ -29,8 +31,9 @@ from naruto_vision.io.bundles import file_sha256
 from naruto_vision.io.images import write_image
 from naruto_vision.io.names import longer_stems, output_name
 from naruto_vision.io.typed_json import read_json, read_json_lines
+from naruto_vision.io.video import is_video_name
 from naruto_vision.recognition.coco import CocoScene, coco_of_record, write_coco
-from naruto_vision.records import UNKNOWN, Identity, ImageArray, Region, ScenePrediction
+from naruto_vision.records import UNKNOWN, Identity, ImageArray, Region, ScenePrediction, Vectors
 from naruto_vision.segmentation.crops import CropConfig, crop_region
 from naruto_vision.viz.overlay import OverlayConfig, choose_for_overlay, draw_overlay, label_colours
 from naruto_vision.viz.scene_page import SceneCard, write_scene_page
@@ -165,8 +168,11 @@ class SceneWriter:
     def _logs(self, name: str) -> list[Path]:
         return [self.out / name, *sorted(self.out.glob(name.replace(".jsonl", ".rank*.jsonl")))]
 
-    def write(self, image: ImageArray, prediction: ScenePrediction, sha256: str = "") -> None:
-        """Write everything of one scene; a later run detects a changed image by the sha256 of its file."""
+    def write(self, image: ImageArray, prediction: ScenePrediction, sha256: str = "", *, vectors: bool = False) -> None:
+        """Write everything of one scene; a later run detects a changed image by the sha256 of its file.
+
+        With ``vectors`` the log keeps those of the shown regions, by which regions of frames are linked.
+        """
         stem = self._stems[prediction.scene]
         shown = choose_for_overlay(prediction, self.overlay)
         write_json(self.out / "json" / f"{stem}.json", prediction_document(prediction))
@@ -177,7 +183,10 @@ class SceneWriter:
         self._write_crops(image, prediction, shown)
         times = {name: round(value, 3) for name, value in prediction.milliseconds.items()}
         self._times.append(as_line({"scene": prediction.scene, **times}))
-        self._log.append(as_line(record_document(prediction, shown, sha256)))
+        document = record_document(prediction, shown, sha256)
+        for index in shown if is_video_name(PurePosixPath(prediction.scene).parent) else ():
+            document["regions"][index]["vector"] = vector_text(prediction.identities[index].vector)
+        self._log.append(as_line(document))
         self.done.add(prediction.scene)
 
     def _write_crops(self, image: ImageArray, prediction: ScenePrediction, shown: Sequence[int]) -> None:
@@ -303,7 +312,8 @@ class BackgroundWriter:
         if self._failed:  # later scenes must not be logged, or resuming would change the order
             return
         self._failed = True
-        self._writer.write(image, prediction, file_sha256(self._images / prediction.scene))
+        file = scene_file(self._images, prediction.scene)
+        self._writer.write(image, prediction, _sha256(file, file.stat().st_mtime_ns))
         self._failed = False
 
     def close(self) -> None:
@@ -422,6 +432,28 @@ def merge_logs(target: Path, parts: list[Path], order: dict[str, int]) -> None:
         part.unlink(missing_ok=True)
 
 
+def scene_file(images: str | Path, scene: str) -> Path:
+    """Return the file of a scene: its image, or the video that it is a frame of (``clip.mp4/frame_000123``)."""
+    path = Path(images) / scene
+    return path.parent if is_video_name(path.parent) and path.parent.is_file() else path
+
+
+@lru_cache(maxsize=4)
+def _sha256(path: Path, _time: int) -> str:
+    return file_sha256(path)  # once for the frames of a video
+
+
+def vector_text(vector: Vectors | None) -> str:
+    """Return a vector (D,) as the base64 text of float16 numbers; "" for none."""
+    return "" if vector is None else base64.b64encode(vector.astype("<f2").tobytes()).decode()
+
+
+def vector_from_text(text: str) -> Vectors:
+    """Read a vector that ``vector_text`` wrote: shape (D,), float32, unit length."""
+    vector = np.frombuffer(base64.b64decode(text), "<f2").astype(np.float32)
+    return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-12), np.float32)
+
+
 def forget_changed(out: str | Path, images: str | Path, log: str) -> list[str]:
     """Remove scenes whose image has changed since they were searched from the logs; return them, sorted.
 
@@ -430,10 +462,11 @@ def forget_changed(out: str | Path, images: str | Path, log: str) -> list[str]:
     """
     logs = sorted(Path(out).glob(log.replace(".jsonl", "*.jsonl")))
     digests = {record["scene"]: record.get("sha256", "") for path in logs for record in _names(path)}
+    files = {scene: scene_file(images, scene) for scene in digests}
     changed = {
         scene
         for scene, digest in digests.items()
-        if (Path(images) / scene).is_file() and file_sha256(Path(images) / scene) != digest
+        if files[scene].is_file() and _sha256(files[scene], files[scene].stat().st_mtime_ns) != digest
     }
     for path in logs if changed else []:
         with atomic_file(path) as temporary, temporary.open("wb") as kept, path.open("rb") as lines:

@@ -180,6 +180,26 @@ class DrawnRegion(NamedTuple):
     text: str
 
 
+class DrawnBox(NamedTuple):
+    """A box of an overlay, its colour and the text of its tag; no tag without text."""
+
+    box: Box
+    colour: Colour
+    text: str
+
+
+def draw_boxes(image: ImageArray, drawn: Sequence[DrawnBox]) -> ImageArray:
+    """Draw boxes with their tags over an image (H, W, 3), uint8; the first ones are on top."""
+    canvas = image.copy()
+    for (x1, y1, x2, y2), colour, _ in reversed(drawn):
+        cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, _line_width(image), cv2.LINE_AA)
+    return _draw_tags(canvas, drawn)
+
+
+def _line_width(image: ImageArray) -> int:
+    return max(1, round(min(image.shape[:2]) / 320))
+
+
 def draw_overlay(
     image: ImageArray, prediction: ScenePrediction, shown: Sequence[int], colours: Mapping[str, Colour]
 ) -> ImageArray:
@@ -195,32 +215,30 @@ def draw_overlay(
 
 def draw_regions(image: ImageArray, drawn: Sequence[DrawnRegion]) -> ImageArray:
     """Draw regions with their tags over an image (H, W, 3), uint8; the first ones are on top."""
-    canvas = image.copy()
-    height, width = canvas.shape[:2]
-    unit = max(1, round(min(height, width) / 320))
+    canvas, unit = image.copy(), _line_width(image)
     for region, colour, _ in reversed(drawn):
         _paint_mask(canvas, region, colour, unit)
         x1, y1, x2, y2 = region.box
         cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, unit, cv2.LINE_AA)
-    tagged = Image.fromarray(canvas)
-    _draw_tags(tagged, drawn)
-    return np.array(tagged)
+    return _draw_tags(canvas, [DrawnBox(each.region.box, each.colour, each.text) for each in drawn])
 
 
-def _draw_tags(image: Image.Image, drawn: Sequence[DrawnRegion]) -> None:
+def _draw_tags(canvas: ImageArray, drawn: Sequence[DrawnBox]) -> ImageArray:
+    image = Image.fromarray(canvas)
     pen = ImageDraw.Draw(image)
     points = min(max(11, round(min(image.size) / 30)), 48)
     pad = max(2, points // 5)
     taken: list[Box] = []
-    for region, colour, written in drawn:
+    for box, colour, written in drawn:
         if not written:
             continue
         text, font = text_font(written, points)
         left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
         size = (int(right - left) + 2 * pad, int(bottom - top) + 2 * pad)
-        tag = place_tag(region.box, size, image.size, taken)
+        tag = place_tag(box, size, image.size, taken)
         taken.append(tag)
         pen.rectangle(tag, fill=colour)
         bright = colour[0] * 0.299 + colour[1] * 0.587 + colour[2] * 0.114 > 140
         ink = (20, 20, 20) if bright else (255, 255, 255)
         pen.text((tag[0] + pad - left, tag[1] + pad - top), text, font=font, fill=ink)
+    return np.array(image)

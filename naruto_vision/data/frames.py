@@ -1,0 +1,57 @@
+"""Frames of videos as scenes: which ones they are, and reading them in order."""
+
+from copy import copy
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from naruto_vision.errors import BadVideoError
+from naruto_vision.io.video import VideoFrame, VideoReader
+from naruto_vision.records import ImageArray
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FPS = 3.0
+"""Frames per second that are searched by default: somebody who crosses the image is seen several times."""
+
+
+def frame_scene(video: str, index: int) -> str:
+    """Name the scene of a frame; the index counts all frames of the video from 0, in order of presentation."""
+    return f"{video}/frame_{index:06d}"
+
+
+class VideoFrames:
+    """Some frames of one video, which is read once if they are asked for in order.
+
+    Args:
+        path: The video file.
+        fps: Frames per second to take, the nearest in time to each tick; a video of fewer gives all.
+
+    Attributes:
+        indices: Index of each frame in the whole video, rising.
+        frames: Number of frames of the whole video.
+
+    Raises:
+        BadVideoError: If the file is no video, or none of its frames can be decoded.
+    """
+
+    def __init__(self, path: str | Path, fps: float = FPS) -> None:
+        self.path, self.fps = Path(path), fps
+        self._reader = VideoReader(path, fps=fps)
+        self.frames = self._reader.info.frames
+        self.indices: list[int] = self._reader.indices.tolist()
+        self._frames: Iterator[VideoFrame] | None = None
+        self._next: VideoFrame | None = None  # the last one that was decoded
+
+    def read(self, index: int) -> ImageArray:
+        """Decode a frame: shape (H, W, 3), uint8, RGB, upright; BadVideoError if it cannot be decoded."""
+        if self._frames is None or self._next is None or self._next.index > index:
+            reader = copy(self._reader)
+            reader.skip_to(index)
+            self._frames = iter(reader)
+            self._next = next(self._frames, None)
+        while self._next is not None and self._next.index < index:
+            self._next = next(self._frames, None)
+        if self._next is None or self._next.index != index:
+            raise BadVideoError(self.path, f"frame {index} cannot be decoded")
+        return self._next.image

@@ -1,0 +1,215 @@
+"""Link the named regions of frames to tracks, and give each track one identity or "unknown".
+
+Two regions of neighbouring frames belong together if their boxes overlap, once they are moved as the track moved and
+grown by half (Yang et al., "C-BIoU", WACV 2023), and if their vectors are alike. Each frame is assigned as a whole
+(Kuhn, 1955). No track passes a cut.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import median
+
+import numpy as np
+from numpy.typing import NDArray
+
+from naruto_vision.gallery.gallery import Gallery
+from naruto_vision.geometry import inclusive_iou_matrix
+from naruto_vision.records import UNKNOWN, Box, Identity
+
+_LEAST_VOTE = 1e-6  # of a region whose score is not above 0
+_ROWS = 512  # of a gallery, whose mean similarity between labels is measured
+
+
+@dataclass(frozen=True)
+class TrackConfig:
+    """How regions are linked.
+
+    Args:
+        max_gap: Seconds for which a figure may be hidden or missed within its track.
+        grow: How much of its width and height is added to every side of a box before boxes are compared.
+        alike: Minimum similarity of vectors: 0 is that of two characters of the gallery on average, 1 is equality.
+        overlap_share: Weight of the boxes' overlap; the rest is that of the vectors.
+        min_frames: Tracks of fewer regions are dropped.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    max_gap: float = 1.5
+    grow: float = 0.5
+    alike: float = 0.2
+    overlap_share: float = 0.4
+    min_frames: int = 2
+
+    def __post_init__(self) -> None:
+        if min(self.max_gap, self.grow) < 0 or not 0 <= self.overlap_share <= 1 or self.min_frames < 1:
+            msg = f"tracks: expected max_gap, grow >= 0, overlap_share in [0, 1] and min_frames >= 1, found {self}"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """One region of one frame: ``time`` in seconds, ``box`` in inclusive pixels, an identity with its vector."""
+
+    frame: int
+    time: float
+    box: Box
+    identity: Identity
+
+
+@dataclass(frozen=True)
+class Track:
+    """The regions of one figure in one shot, in the order of the frames, and its identity.
+
+    Args:
+        id: Its number, from 1, in the order of the first frames.
+        sightings: At least one, one per frame.
+        label: The label that won the vote.
+        score: Median cosine of the regions with this label.
+        known: Whether it is that label rather than unknown.
+    """
+
+    id: int
+    sightings: tuple[Sighting, ...]
+    label: str
+    score: float
+    known: bool
+
+    @property
+    def name(self) -> str:
+        """The label, or ``unknown``."""
+        return self.label if self.known else UNKNOWN
+
+
+def vote(identities: Sequence[Identity]) -> tuple[str, float, bool]:
+    """Decide the label of a track by its regions, each of which votes with its score.
+
+    Args:
+        identities: The identities of its regions, decided by the gallery's thresholds.
+
+    Returns:
+        The label with the highest sum of scores; the median score of its regions; whether it is known: at least half of
+        its regions passed the threshold, and it has at least half of all votes.
+    """
+    votes = defaultdict[str, float](float)
+    for each in identities:
+        votes[each.label] += max(each.score, _LEAST_VOTE)
+    label = max(sorted(votes), key=lambda name: votes[name])
+    own = [each for each in identities if each.label == label]
+    known = 2 * sum(each.known for each in own) >= len(own) and 2 * votes[label] >= sum(votes.values())
+    return label, median(each.score for each in own), known
+
+
+def similarity_of_labels(gallery: Gallery) -> float:
+    """Return the mean cosine of two gallery rows of different labels; 0 with fewer than two labels."""
+    step = -(-len(gallery.rows) // _ROWS)
+    vectors, labels = gallery.vectors[::step], np.array([row.label for row in gallery.rows[::step]])
+    differ = labels[:, None] != labels[None]
+    return float((vectors @ vectors.T)[differ].mean()) if differ.any() else 0.0
+
+
+@dataclass(eq=False)
+class _Open:
+    """A track that may go on."""
+
+    number: int
+    sightings: list[Sighting]
+    vector: NDArray[np.float32]  # (D,), unit: a running mean, which follows turns and poses
+    speed: NDArray[np.float64] = field(default_factory=lambda: np.zeros(4))  # pixels per second, of each side
+
+    def predicted(self, time: float) -> Box:
+        last = self.sightings[-1]
+        moved = np.asarray(last.box) + self.speed * (time - last.time)
+        x1, y1, x2, y2 = (round(float(side)) for side in moved)
+        return x1, y1, max(x1, x2), max(y1, y2)
+
+    def extend(self, sighting: Sighting) -> None:
+        last = self.sightings[-1]
+        passed = max(sighting.time - last.time, 1e-6)
+        self.speed = 0.5 * self.speed + 0.5 * (np.asarray(sighting.box, np.float64) - last.box) / passed
+        self.sightings.append(_light(sighting))
+        mean = 0.8 * self.vector + 0.2 * _vector(sighting)
+        self.vector = mean / np.linalg.norm(mean)
+
+
+def _light(sighting: Sighting) -> Sighting:
+    """Leave out the vector, which only links, and the neighbours, so that long tracks take little memory."""
+    return replace(sighting, identity=replace(sighting.identity, vector=None, neighbours=()))
+
+
+def _vector(sighting: Sighting) -> NDArray[np.float32]:
+    if sighting.identity.vector is None:
+        msg = f"region {sighting.box} of frame {sighting.frame}: expected an identity with its vector, found none"
+        raise ValueError(msg)
+    return sighting.identity.vector
+
+
+def _grown(box: Box, share: float) -> Box:
+    x1, y1, x2, y2 = box
+    dx, dy = round((x2 - x1 + 1) * share), round((y2 - y1 + 1) * share)
+    return x1 - dx, y1 - dy, x2 + dx, y2 + dy
+
+
+class Tracker:
+    """Links regions frame by frame, in memory that does not grow with the video.
+
+    Args:
+        config: How regions are linked.
+        unlike: Mean cosine of different characters, from ``similarity_of_labels``.
+
+    Example:
+        >>> import numpy as np
+        >>> mira = Identity("Mira", 0.9, vector=np.array([1, 0], dtype=np.float32))
+        >>> tracker = Tracker()
+        >>> for frame in range(3):
+        ...     region = Sighting(frame, frame / 3, (10 * frame, 0, 10 * frame + 20, 40), mira)
+        ...     ended = tracker.update(frame / 3, [region])
+        >>> [(track.name, len(track.sightings)) for track in tracker.cut()]
+        [('Mira', 3)]
+    """
+
+    def __init__(self, config: TrackConfig | None = None, unlike: float = 0.0) -> None:
+        self.config = config or TrackConfig()
+        self._unlike, self._open, self._count = unlike, list[_Open](), 0
+
+    def update(self, time: float, found: Sequence[Sighting]) -> list[Track]:
+        """Link the regions of the next frame, at ``time``; return the tracks that ended before."""
+        ended = [each for each in self._open if time - each.sightings[-1].time > self.config.max_gap + 1e-6]
+        self._open = [each for each in self._open if each not in ended]  # by identity
+        free = set(range(len(found)))
+        for row, column in self._assign(time, found):
+            self._open[row].extend(found[column])
+            free.discard(column)
+        for sighting in (found[k] for k in sorted(free)):
+            self._count += 1
+            self._open.append(_Open(self._count, [_light(sighting)], _vector(sighting)))
+        return self._finished(ended)
+
+    def cut(self) -> list[Track]:
+        """End all tracks, at a cut or at the end of the video; return them."""
+        ended, self._open = self._open, []
+        return self._finished(ended)
+
+    def _assign(self, time: float, found: Sequence[Sighting]) -> list[tuple[int, int]]:
+        if not self._open or not found:
+            return []
+        from scipy.optimize import linear_sum_assignment
+
+        grow, share = self.config.grow, self.config.overlap_share
+        tracks = [_grown(each.predicted(time), grow) for each in self._open]
+        overlap = inclusive_iou_matrix(tracks, [_grown(each.box, grow) for each in found])
+        cosine = np.stack([each.vector for each in self._open]) @ np.stack([_vector(each) for each in found]).T
+        alike = (cosine.astype(np.float64) - self._unlike) / max(1.0 - self._unlike, 1e-6)
+        fits = (overlap > 0) & (alike >= self.config.alike)
+        gain = np.where(fits, share * overlap + (1 - share) * alike, -1.0)
+        rows, columns = linear_sum_assignment(gain, maximize=True)
+        return [(i, j) for i, j in zip(rows.tolist(), columns.tolist(), strict=True) if fits[i, j]]
+
+    def _finished(self, ended: Iterable[_Open]) -> list[Track]:
+        tracks = []
+        for each in ended:
+            if len(each.sightings) >= self.config.min_frames:
+                label, score, known = vote([sighting.identity for sighting in each.sightings])
+                tracks.append(Track(each.number, tuple(each.sightings), label, score, known))
+        return tracks

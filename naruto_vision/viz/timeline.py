@@ -1,0 +1,71 @@
+"""A timeline of a video: who is on screen when, one row per name."""
+
+from collections.abc import Mapping, Sequence
+
+from naruto_vision.records import UNKNOWN, ImageArray
+from naruto_vision.viz.overlay import UNLISTED, Colour
+from naruto_vision.viz.sheets import GAP, HEAD, RADIUS, ContactSheet, Theme
+
+Spans = Sequence[tuple[float, float]]
+"""First and last second of each stretch of time."""
+
+_ROW, _NAMES, _AXIS, _TOTALS = 34, 150, 780, 130  # sheet pixels
+_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
+
+
+def clock(seconds: float) -> str:
+    """Write seconds as minutes and seconds, with hours from one hour on.
+
+    Example:
+        >>> clock(75.4), clock(3671)
+        ('1:15', '1:01:11')
+    """
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def draw_timeline(
+    title: str,
+    rows: Mapping[str, Spans],
+    totals: Mapping[str, float],
+    duration: float,
+    cuts: Sequence[float],
+    colours: Mapping[str, Colour],
+    theme: Theme = "light",
+) -> ImageArray:
+    """Draw who is on screen when.
+
+    Args:
+        title: The heading.
+        rows: Name to the stretches of time, in seconds; names are drawn in this order.
+        totals: Name to the seconds on screen, which stand at the end of the row.
+        duration: Seconds of the video.
+        cuts: Seconds of the cuts, which are thin lines.
+        colours: Colour of each name.
+        theme: Light or dark.
+
+    Returns:
+        Shape (H, W, 3), uint8, RGB.
+    """
+    width, height = _NAMES + _AXIS + _TOTALS + 2 * GAP, HEAD + _ROW * (max(len(rows), 1) + 1) + GAP
+    sheet = ContactSheet(width, height, title, theme)
+    left, scale = GAP + _NAMES, _AXIS / max(duration, 1e-6)
+    bottom = HEAD + _ROW * max(len(rows), 1)
+    if not rows:
+        sheet.write(GAP, HEAD + _ROW // 2, "nobody", 14, sheet.colours.dim)
+    for number, (name, spans) in enumerate(rows.items()):
+        y = HEAD + _ROW * number
+        sheet.write(GAP, y + _ROW // 2, name, 14, sheet.colours.ink, bold=name != UNKNOWN, room=_NAMES - GAP)
+        sheet.card(left, y + 6, _AXIS, _ROW - 12, sheet.colours.track, radius=RADIUS // 3)
+        for start, end in spans:
+            x, wide = left + round(start * scale), max(2, round((end - start) * scale))
+            sheet.card(x, y + 6, wide, _ROW - 12, colours.get(name, UNLISTED), radius=RADIUS // 3)
+        share = f"{totals.get(name, 0.0):.1f} s  {totals.get(name, 0.0) / max(duration, 1e-6):.0%}"
+        sheet.write(left + _AXIS + 12, y + _ROW // 2, share, 13, sheet.colours.dim)
+    for cut in cuts:
+        sheet.card(left + round(cut * scale), HEAD, 1, bottom - HEAD, sheet.colours.dim, radius=0)
+    step = next((step for step in _STEPS if duration / step <= 10), 7200)
+    for tick in range(0, int(duration) + 1, step):
+        sheet.write(left + round(tick * scale), bottom + _ROW // 2, clock(tick), 12, sheet.colours.dim)
+    return sheet.finished()
