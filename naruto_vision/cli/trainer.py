@@ -63,6 +63,7 @@ _NOISY_LOGGERS = (
     "lightning.pytorch.utilities.rank_zero",
     "lightning.pytorch.accelerators.cuda",
     "lightning.fabric.utilities.seed",
+    "lightning.pytorch.trainer.connectors.checkpoint_connector",
     "lightning.pytorch.trainer.connectors.signal_connector",
 )
 _CHECKPOINT_NAMES = frozenset({"last", "hpc"})
