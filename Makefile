@@ -54,12 +54,13 @@ types: $(STAMP)  ## run mypy, strict
 	@$(BIN)/mypy
 
 # Each step resumes from its last checkpoint; finished steps are skipped.
-# `rm -rf runs/pretrain runs/sam runs/sam-again` starts from scratch.
+# `rm -rf runs/pretrain runs/sam runs/sam-again runs/sam-refine` starts from scratch.
 weights: $(STAMP)  ## train the packaged weights from their seeds (more than an hour on two cores; resumes)
 	@$(BIN)/naruto-vision fit --config configs/pretrain.yaml --ckpt_path last $(PRETRAIN)
 	@$(BIN)/naruto-vision fit --config configs/sam.yaml --ckpt_path last $(SAM)
 	@$(BIN)/naruto-vision fit --config configs/sam.yaml --config configs/sam-again.yaml --ckpt_path last $(SAM)
-	@for pair in pretrain:tiny-clip sam-again:tiny-sam; do \
+	@$(BIN)/naruto-vision fit --config configs/sam.yaml --config configs/sam-refine.yaml --ckpt_path last $(SAM)
+	@for pair in pretrain:tiny-clip sam-refine:tiny-sam; do \
 		mkdir -p "$(WEIGHTS)/$${pair#*:}"; \
 		cp "runs/$${pair%%:*}/bundle/"model.{safetensors,json} "$(WEIGHTS)/$${pair#*:}/"; done
 

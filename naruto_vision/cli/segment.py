@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from naruto_vision.cli.console import count, fraction, progress, show, warn, whole_number
+from naruto_vision.cli.console import count, fraction, progress, show, whole_number
 from naruto_vision.cli.gallery import gallery_encoder
 from naruto_vision.cli.trainer_args import check_gallery
 from naruto_vision.errors import InputError
@@ -287,8 +287,6 @@ def user(arguments: argparse.Namespace) -> int:
 
     def build_mode() -> "SegmentMode":
         model = open_model(arguments)
-        if arguments.refine and model.architecture == "tiny-sam":
-            warn("--refine: the masks of tiny-sam become worse, as it was not trained with masks as prompts")
         if arguments.gallery is None:
             return UserMode(model, prompts, settings)
         analyzer = _analyzer(arguments, model)

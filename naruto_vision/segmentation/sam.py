@@ -274,9 +274,18 @@ class SamModel(nn.Module, PromptableModel):
         tokens, _ = self.sam.prompt_encoder(points=given, boxes=boxes, masks=None)
         return tokens
 
-    def decode(self, features: Tensor, tokens: Tensor) -> DecodedMasks:
-        """Run the mask decoder for prompts (P, T, C), each with its own features (P, C, h, w); gradients flow."""
-        return decode_each(self.sam, features, tokens)
+    def decode(self, features: Tensor, tokens: Tensor, masks: Tensor | None = None) -> DecodedMasks:
+        """Run the mask decoder for prompts (P, T, C), each with its own features (P, C, h, w); gradients flow.
+
+        ``masks`` are logits of earlier answers to refine, (P, 4 h, 4 w), float32.
+        """
+        return decode_each(self.sam, features, tokens, masks)
+
+    def train_refinement_only(self) -> None:
+        """Freeze all but what reads a mask prompt or a background point: no other answer changes by a bit."""
+        self.requires_grad_(False)
+        for part in (self.sam.prompt_encoder.mask_downscaling, self.sam.prompt_encoder.point_embeddings[0]):
+            part.requires_grad_(True)
 
     def embed(self, image: ImageArray) -> SceneEmbedding:
         """Run the image encoder once for an image (H, W, 3), uint8, RGB, upright."""

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import avg_pool2d, interpolate
 
 from naruto_vision.losses.segmentation import dice_loss, focal_loss, iou_head_loss
 from naruto_vision.segmentation.postprocess import mask_iou
@@ -46,16 +46,56 @@ class PromptQuality(NamedTuple):
     is_box: Tensor
 
 
-def predict_batch(model: SamModel, batch: PromptBatch) -> DecodedMasks:
-    """Run a whole batch through the model: three masks per prompt; gradients flow."""
-    features = model.encode(batch.pixels)
+def predict_batch(model: SamModel, batch: PromptBatch, *, refine: bool = False) -> DecodedMasks:
+    """Run a whole batch through the model: three masks per prompt; gradients flow.
+
+    With ``refine``, a second answer is returned, and gradients flow through that one alone: it also has the first
+    answer's best mask as a prompt, and a click where that mask is wrong.
+    """
+    with torch.set_grad_enabled(torch.is_grad_enabled() and not refine):
+        features = model.encode(batch.pixels)[batch.image]
+        first = model.decode(features, _tokens(model, batch))
+    if not refine:
+        return first
+    best = first.ious.argmax(dim=1)
+    logits = first.logits[torch.arange(len(best), device=best.device), best]
+    return model.decode(features, _tokens(model, batch, *_clicks(logits, batch.masks)), logits)
+
+
+def _tokens(model: SamModel, batch: PromptBatch, clicks: Tensor | None = None, kinds: Tensor | None = None) -> Tensor:
+    """Turn the prompts into tokens, each with a click (P, 1, 2) of a kind (P, 1) where there are clicks."""
     count = len(batch.points)
-    labels = torch.ones(count, 1, dtype=torch.int64, device=batch.points.device)
-    points = model.encode_prompts(batch.points[:, None], labels, None)
-    no_points, no_labels = batch.boxes.new_zeros(len(batch.boxes), 0, 2), labels.new_zeros(len(batch.boxes), 0)
-    boxes = model.encode_prompts(no_points, no_labels, batch.boxes)
-    # a point is followed by a "no box" token and a box has two corners, so both kinds are two tokens long
-    return model.decode(features[batch.image], torch.cat([points, boxes]))
+    if clicks is None or kinds is None:
+        clicks, kinds = (batch.points.new_zeros(len(batch.masks), 0, size) for size in (2, 1))
+        kinds = kinds[..., 0].long()
+    points = torch.cat([batch.points[:, None], clicks[:count]], dim=1)
+    labels = torch.cat([kinds.new_ones(count, 1), kinds[:count]], dim=1)
+    by_point = model.encode_prompts(points, labels, None)
+    by_box = model.encode_prompts(clicks[count:], kinds[count:], batch.boxes)
+    # a point is followed by a "no box" token and a box has two corners, so both kinds have as many tokens
+    return torch.cat([by_point, by_box])
+
+
+def correcting_clicks(masks: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Click where masks (P, h, w), bool, differ most from their targets, as a user would.
+
+    Returns:
+        Points (P, 1, 2), float32, x and y in pixels of the masks, and their kinds (P, 1), int64: 1 where the target
+        goes on, 0 where it ends, -1 for padding where nothing is wrong.
+    """
+    wrong = masks ^ targets
+    share = avg_pool2d(wrong[:, None].float(), 9, stride=1, padding=4)[:, 0] * wrong
+    most, where = share.flatten(1).max(dim=1, keepdim=True)
+    width = masks.shape[-1]
+    kinds = torch.where(most > 0, targets.flatten(1).gather(1, where).long(), -1)
+    return torch.stack([where % width, where // width], dim=-1).float(), kinds
+
+
+def _clicks(logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Click at the masks' resolution: points in pixels of the model's input."""
+    targets = interpolate(masks[:, None].float(), logits.shape[-2:], mode="area")[:, 0] >= 0.5
+    points, kinds = correcting_clicks(logits > 0, targets)
+    return (points + 0.5) * (masks.shape[-1] / logits.shape[-1]) - 0.5, kinds
 
 
 def prompt_losses(

@@ -24,6 +24,7 @@ from naruto_vision.io.bundles import config_path
 from naruto_vision.metrics.stats import wilson_interval
 from naruto_vision.prompting.saliency import PromptType
 from naruto_vision.records import Box, ImageArray, Mask
+from naruto_vision.segmentation.protocol import PromptableModel
 from naruto_vision.synthetic.attributes import read_cast
 from naruto_vision.synthetic.captions import aliases
 from naruto_vision.synthetic.scene import SyntheticScene, draw_image, draw_scene
@@ -74,7 +75,7 @@ def by_mode(mode: nv.ExemplarMode) -> Way:
     return ask
 
 
-def by_description(model: nv.SamModel, prompt_type: PromptType = "box") -> Way:
+def by_description(model: PromptableModel, prompt_type: PromptType = "box") -> Way:
     """Ask for each figure by a description of its hair and clothes, and take the first region."""
     clip = nv.ClipEncoder("tiny-clip").eval()
 

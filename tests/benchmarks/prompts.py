@@ -8,20 +8,24 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias, get_args
+from functools import cache
+from typing import Any, NamedTuple, TypeAlias, get_args
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 import naruto_vision as nv
 from naruto_vision.data.masks import box_around, point_in
 from naruto_vision.io.bundles import config_path
 from naruto_vision.metrics.stats import Rate, bootstrap_ratios
+from naruto_vision.prompting.saliency import SaliencyMode, SaliencyPrompter
 from naruto_vision.prompting.session import PromptSession
 from naruto_vision.prompting.sweep import SweepConfig, SweepSegmenter
 from naruto_vision.records import Mask
 from naruto_vision.segmentation.generator import RegionFilter, Segmenter
 from naruto_vision.segmentation.protocol import PromptableModel, SceneEmbedding
+from naruto_vision.segmentation.training import correcting_clicks
 from naruto_vision.synthetic.attributes import read_cast
 from naruto_vision.synthetic.scene import Difficulty, SyntheticScene, draw_scene
 
@@ -78,6 +82,31 @@ def by_points(count: int, *, refine: bool = False) -> Kind:
     return ask
 
 
+def by_correction(count: int = 1, *, previous: bool) -> Kind:
+    """Ask with one point, then also click where the mask is wrong, with or without the mask itself as a prompt."""
+
+    def ask(question: Question) -> Answer:
+        masks: list[Mask | None] = []
+        for figure, points in zip(question.scene.objects, question.points, strict=True):
+            session = question.session()
+            session.add_point(*points[0])
+            for _ in range(count):
+                mask = _full(session.predict().mask.region, session.size)
+                clicks, kinds = correcting_clicks(*(torch.from_numpy(each)[None] for each in (mask, figure.mask)))
+                if previous:
+                    session.refine()
+                if kinds.item() >= 0:
+                    session.add_point(*clicks[0, 0].tolist(), bool(kinds.item()))
+            masks.append(_full(session.predict().mask.region, session.size))
+        return Answer(masks, len(masks))
+
+    return ask
+
+
+def _full(region: nv.Region | None, size: tuple[int, int]) -> Mask:
+    return np.zeros(size, np.bool_) if region is None else region.full_mask(*size)
+
+
 def by_box(*, grow: float = 0.0, jitter: float = 0.0, refine: bool = False) -> Kind:
     """Ask with the box of each figure, larger by a fraction of its sides, and each edge moved by up to another one."""
 
@@ -116,6 +145,36 @@ def by_sweep(config: SweepConfig | None = None) -> Kind:
     return ask
 
 
+def by_saliency(**settings: Any) -> Kind:
+    """Ask for the salient objects of the scene."""
+
+    def ask(question: Question) -> Answer:
+        mode = SaliencyMode(SaliencyPrompter(**settings), question.model, visualize=False)
+        return best_of(mode(question.scene.image).regions, question.scene)
+
+    return ask
+
+
+def by_example(kind: str) -> Kind:
+    """Ask with the patches of other drawings of the cast (``benchmarks.exemplars``), or with a text of each figure."""
+
+    def ask(question: Question) -> Answer:
+        scene = question.scene
+        return best_of(_example_way(kind, question.model, len(scene.image))(scene).regions, scene)
+
+    return ask
+
+
+@cache
+def _example_way(kind: str, model: PromptableModel, size: int) -> Callable[[SyntheticScene], Any]:
+    from benchmarks import exemplars  # it imports this module
+
+    if kind == "text":
+        return exemplars.by_description(model)
+    prompter = nv.ExemplarPrompter(exemplars.teach(kind, size), prompt_type="point")
+    return exemplars.by_mode(nv.ExemplarMode(prompter, model, visualize=False))
+
+
 def best_of(regions: Sequence[nv.Region], scene: SyntheticScene) -> Answer:
     """Give each figure the region that is most like it."""
     height, width = scene.image.shape[:2]
@@ -130,16 +189,31 @@ KINDS: dict[str, Kind] = {
     "3 points": by_points(3),
     "box, refined": by_box(refine=True),
     "1 point, refined": by_points(1, refine=True),
+    "1 point, 1 correction": by_correction(previous=False),
+    "1 point, 1 correction, with the mask": by_correction(previous=True),
+    "1 point, 3 corrections, with the mask": by_correction(3, previous=True),
     "box, edges moved by up to 10 %": by_box(jitter=0.1),
     "box, 10 % larger": by_box(grow=0.1),
     "box, 20 % larger": by_box(grow=0.2),
     "box, 10 % smaller": by_box(grow=-0.1),
     "box, 20 % smaller": by_box(grow=-0.2),
+    "saliency": by_saliency(),
+    "saliency, points": by_saliency(prompt_type="point"),
+    "exemplars: 3 masks of each, points": by_example("masks"),
+    "text: hair and clothes of each figure": by_example("text"),
     "sweep": by_sweep(),
     "grid of 16 x 16": by_grid(),
 }
 
-PAIRS = (("box", "1 point"), ("3 points", "1 point"), ("box, refined", "box"), ("1 point, refined", "1 point"))
+PAIRS = (
+    ("box", "1 point"),
+    ("3 points", "1 point"),
+    ("box, refined", "box"),
+    ("1 point, refined", "1 point"),
+    ("1 point, 1 correction, with the mask", "1 point"),
+    ("1 point, 1 correction, with the mask", "1 point, 1 correction"),
+    ("1 point, 3 corrections, with the mask", "1 point, 1 correction, with the mask"),
+)
 """Kinds whose difference is printed."""
 
 

@@ -39,11 +39,17 @@ def test_a_box_beats_a_point_and_three_points_beat_one() -> None:
 
 
 @pytest.mark.slow
-def test_tiny_sam_has_not_learnt_to_refine_so_the_command_warns() -> None:
-    study = measure(SamModel(weights="tiny-sam").eval(), ("box", "box, refined"), scenes=5)
-    assert difference(study, "box, refined", "box")[2] < 0  # once it beats not refining, the warning of --refine goes
+def test_a_mask_as_a_prompt_helps_a_correction_and_does_no_harm_without_one() -> None:
+    kinds = "box", "box, refined", "1 point, 1 correction", "1 point, 1 correction, with the mask"
+    study = measure(SamModel(weights="tiny-sam").eval(), kinds, scenes=120)
+    assert difference(study, kinds[3], kinds[2])[1] > 0  # the whole interval
+    assert difference(study, kinds[1], kinds[0])[1] > -0.02
 
 
-def test_every_kind_answers() -> None:
-    study = measure(SamModel(weights="tiny-sam").eval(), list(KINDS), scenes=1, size=96)
-    assert {kind for kind, one in study.kinds.items() if one.regions > 0} == set(KINDS)
+TAUGHT = {kind for kind in KINDS if kind.startswith(("exemplars", "text"))}
+
+
+@pytest.mark.parametrize("kinds", [set(KINDS) - TAUGHT, pytest.param(TAUGHT, marks=pytest.mark.slow)])
+def test_every_kind_answers(kinds: set[str]) -> None:
+    study = measure(SamModel(weights="tiny-sam").eval(), sorted(kinds), scenes=1, size=96)
+    assert {kind for kind, one in study.kinds.items() if one.regions > 0} == kinds

@@ -66,6 +66,14 @@ OVERRIDES: dict[str, dict[str, str]] = {
         "--data.batch_size": "2",
         "--data.num_workers": "0",
     },
+    "sam-refine.yaml": {
+        "--model.model.init_args.weights": "{folder}/tiny-sam",
+        "--model.bundle_dir": "{folder}/segmenter-refine",
+        "--data.train.init_args.count": "2",
+        "--data.valid.init_args.count": "2",
+        "--data.batch_size": "2",
+        "--data.num_workers": "0",
+    },
     "clip.yaml": {
         "--model.encoder.init_args.model": "{folder}/tiny-clip",
         "--model.bundle_dir": "{folder}/tuned",
@@ -206,6 +214,7 @@ def _build_gallery(name: str, folder: Path) -> None:
         "captions.yaml",
         "sam.yaml",
         "sam-again.yaml",
+        "sam-refine.yaml",
         "regions.yaml",
         "clip.yaml",
         "clip-reference.yaml",

@@ -10,7 +10,7 @@ from naruto_vision.data.masks import MaskData, MaskedImage, MaskSource
 from naruto_vision.errors import TrainingStoppedError
 from naruto_vision.modules.sam_tuner import SegmenterTuner
 from naruto_vision.modules.tuning import PassFigures
-from naruto_vision.segmentation.protocol import MaskThresholds
+from naruto_vision.segmentation.protocol import MaskThresholds, Prompts
 from naruto_vision.segmentation.sam import SamModel
 
 
@@ -64,6 +64,21 @@ def test_a_fit_reports_and_leaves_a_bundle_that_loads(tmp_path: Path) -> None:
     assert loaded.thresholds.predicted_iou == 0.6
     for name, value in tuner.model.sam.state_dict().items():
         assert torch.equal(loaded.sam.state_dict()[name], value)
+
+
+def test_learning_to_refine_leaves_the_answers_to_points_and_boxes_as_they_are(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = SamModel("tiny-sam")
+    embedding = model.embed(Squares()[0].image)
+    box = (np.zeros((1, 0, 2), np.float32), np.zeros((1, 0), np.int64), np.array([[10, 8, 40, 30]], np.float32))
+    asked, refined = Prompts(*box), Prompts(*box, masks=np.ones((1, 64, 64), np.float32))
+    before = [model.predict_all(embedding, prompts).logits for prompts in (asked, refined)]
+    tuner = SegmenterTuner(model, bundle_dir=str(tmp_path / "bundle"), refine=True)
+    _fit(tmp_path, tuner)
+    kept = SamModel("tiny-sam", weights=tmp_path / "bundle").eval()
+    after = [kept.predict_all(kept.embed(Squares()[0].image), prompts).logits for prompts in (asked, refined)]
+    assert torch.equal(before[0], after[0])
+    assert not torch.allclose(before[1], after[1])
 
 
 def test_a_worse_validation_does_not_replace_the_bundle(tmp_path: Path) -> None:
