@@ -57,11 +57,13 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
     from naruto_vision.gallery.enrollment import EnrollmentConfig as EnrollmentConfig
     from naruto_vision.gallery.gallery import Gallery as Gallery
     from naruto_vision.gallery.gallery import edit_gallery as edit_gallery
+    from naruto_vision.gallery.vector_store import open_store as open_store
     from naruto_vision.io.images import read_image as read_image
     from naruto_vision.io.video import VideoFrame as VideoFrame
     from naruto_vision.io.video import VideoInfo as VideoInfo
     from naruto_vision.io.video import VideoReader as VideoReader
     from naruto_vision.io.video import VideoWriter as VideoWriter
+    from naruto_vision.io.video import cut_video as cut_video
     from naruto_vision.io.video import resize_frame as resize_frame
     from naruto_vision.io.video import video_info as video_info
     from naruto_vision.jobs import enrol as enrol
@@ -107,6 +109,10 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
     from naruto_vision.segmentation.prompts import GridPrompter as GridPrompter
     from naruto_vision.segmentation.sam import SamModel as SamModel
     from naruto_vision.segmentation.sam2 import Sam2Model as Sam2Model
+    from naruto_vision.video.index import FrameSampling as FrameSampling
+    from naruto_vision.video.index import index_videos as index_videos
+    from naruto_vision.video.outputs import write_moments as write_moments
+    from naruto_vision.video.search import search_videos as search_videos
     from naruto_vision.viz.overlay import OverlayConfig as OverlayConfig
 
 _HOMES = {
@@ -141,8 +147,9 @@ _HOMES = {
     "gallery.edits": "add_rows relabel_rows remove_rows roll_back",
     "gallery.enrollment": "EnrollmentConfig",
     "gallery.gallery": "Gallery edit_gallery",
+    "gallery.vector_store": "open_store",
     "io.images": "read_image",
-    "io.video": "VideoFrame VideoInfo VideoReader VideoWriter resize_frame video_info",
+    "io.video": "VideoFrame VideoInfo VideoReader VideoWriter cut_video resize_frame video_info",
     "jobs": "enrol evaluate",
     "loading": "load",
     "metrics.evaluation": "evaluate_scenes",
@@ -169,6 +176,9 @@ _HOMES = {
     "segmentation.prompts": "GridPrompter",
     "segmentation.sam": "SamModel",
     "segmentation.sam2": "Sam2Model",
+    "video.index": "FrameSampling index_videos",
+    "video.outputs": "write_moments",
+    "video.search": "search_videos",
     "viz.overlay": "OverlayConfig",
 }
 _HOME = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names.split()}

@@ -152,6 +152,17 @@ def download_progress(name: str) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
+def frame_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Show the progress of videos; yields the call that takes a name, its frames so far and in all."""
+    from rich.progress import MofNCompleteColumn
+
+    with _bar("", None, MofNCompleteColumn()) as (bar, task):
+        yield lambda name, done, total: bar.update(
+            task, description=printable(name, one_line=True).replace("[", "\\["), completed=done, total=total
+        )
+
+
+@contextmanager
 def _bar(
     what: str, total: int | None, *columns: "ProgressColumn", hidden: bool = False
 ) -> Iterator[tuple["Progress", "TaskID"]]:

@@ -7,6 +7,7 @@ import unicodedata
 from naruto_vision.io.atomic import utf8
 
 _LONGEST = 200  # bytes; file systems take 255, and outputs add endings such as "_overlay.json"
+_FOLDER = 120  # bytes of a folder's name, so that paths below it stay short
 _NOT_UTF8 = re.compile("[\ud800-\udfff]")
 
 
@@ -36,6 +37,20 @@ def output_name(path: str, *, always: bool = False) -> str:
     if always or len(data) > _LONGEST or _NOT_UTF8.search(path):
         name = f"{data[: _LONGEST - 9].decode(errors='ignore')}~{hashlib.sha256(utf8(path)).hexdigest()[:8]}"
     return f"{_NOT_UTF8.sub('_', folder)}{slash}{name}"
+
+
+def folder_name(text: str) -> str:
+    """Return a name that every file system takes for any text; one that changes more than spaces ends in a hash.
+
+    Example:
+        >>> folder_name("a girl with pink hair"), folder_name("../who?")
+        ('a_girl_with_pink_hair', 'who~cc93d6f0')
+    """
+    plain = label_name(text)
+    short = re.sub(r"[^\w.-]+", "_", plain).strip("_.").encode()[:_FOLDER].decode(errors="ignore")
+    if short and short == plain.replace(" ", "_") and "_" not in plain:
+        return short
+    return f"{short}~{hashlib.sha256(utf8(text)).hexdigest()[:8]}"
 
 
 def longer_stems(scene: str) -> list[str]:

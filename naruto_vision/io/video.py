@@ -48,6 +48,7 @@ _SLACK = 1.0  # seconds that a duration in a header may exceed the frames, as a 
 
 _SKIPPING = ("h264", "hevc", "mpeg2video", "mpeg4")  # decoders that take what to skip frame by frame
 _CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
+_COPIED = {"mov": ".mp4", "matroska": ".mkv", "mpegts": ".ts"}  # containers that packets are copied to
 _WRITTEN = (".mp4", ".mov", ".mkv")
 _TICKS = 60_000  # of a second, for frames with times of their own; MPEG-4 takes at most 65,535
 _BT709 = 1  # colours as players take them to be
@@ -587,3 +588,61 @@ class VideoWriter:
         if self._codec == "mpeg4":
             context.bit_rate = int(width * height * self._fps * 0.3)
         self._start, context.time_base = time or 0.0, 1 / self._fps if time is None else Fraction(1, _TICKS)
+
+
+def cut_video(source: str | Path, start: float, end: float, stem: str | Path, *, exact: bool = False) -> Path:
+    """Write a part of a video to a file of its own.
+
+    Packets are copied where the container allows it, with the sound: without loss, from the last key frame up to
+    ``start``. Other videos (GIF, turned ones) and exact parts are encoded again as H.264, without sound.
+
+    Args:
+        source: The video.
+        start: Seconds of the first frame.
+        end: Seconds; frames from here on are left out.
+        stem: Path of the file to write without its suffix, which is that of the container.
+        exact: Encode again, so that the part starts at ``start``.
+
+    Returns:
+        The file.
+
+    Raises:
+        MissingPathError: If there is no such file.
+        BadVideoError: If it is no video that can be read.
+        InputError: If there are no frames in that part.
+    """
+    scan = _scan(source)
+    suffix = _COPIED.get(scan.info.container)
+    if exact or suffix is None or scan.info.rotation or scan.stamps is None or not len(scan.keys):
+        path = Path(f"{stem}.mp4")
+        with VideoWriter(path, fps=scan.info.fps or 25.0) as writer:
+            for frame in VideoReader(source, start=start, end=end):
+                writer.write(frame.image, frame.time)
+        return path
+    path = Path(f"{stem}{suffix}")
+    with _opened(Path(source)) as (container, stream):
+        unit = stream.time_base or Fraction(1)
+        wanted = int(scan.stamps[min(int(np.searchsorted(scan.times, start)), len(scan.stamps) - 1)])
+        first = int(scan.keys[max(int(np.searchsorted(scan.keys, wanted, "right")) - 1, 0)])
+        container.seek(first, stream=stream)
+        _copy_packets(container, stream, path, first * unit, float(scan.stamps[0] * unit) + end)
+    return path
+
+
+def _copy_packets(container: "InputContainer", stream: "VideoStream", path: Path, start: Fraction, end: float) -> None:
+    """Copy the packets of the video and of its sound that are decoded in a span of container seconds."""
+    av = require_package("av", "video")
+    streams: list[Any] = [stream, *container.streams.audio]
+    with atomic_file(path) as temporary, av.open(str(temporary), "w") as out:
+        copies = {each.index: out.add_stream_from_template(each) for each in streams}
+        for packet in container.demux(streams):
+            if not packet.size or packet.pts is None or packet.pts * packet.time_base < start:
+                continue
+            if packet.dts is not None and packet.dts * packet.time_base >= end:
+                if packet.stream_index == stream.index:
+                    break
+                continue
+            shift = round(start / packet.time_base)
+            packet.pts, packet.dts = packet.pts - shift, None if packet.dts is None else packet.dts - shift
+            packet.stream = copies[packet.stream_index]
+            out.mux(packet)

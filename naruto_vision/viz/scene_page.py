@@ -48,12 +48,12 @@ def write_scene_page(
     number = {name: index for index, name in enumerate(order)}
     counts = f"{scenes} scenes searched, {len(refused)} could not be read; {regions} regions: {known} named, "
     parts = {
-        "TITLE": _text(title),
+        "TITLE": escaped(title),
         "COUNTS": f"{counts}{regions - known} unknown",
-        "LINKS": " · ".join(f'<a href="{_url(link)}">{_text(link)}</a>' for link in links),
+        "LINKS": " · ".join(f'<a href="{_url(link)}">{escaped(link)}</a>' for link in links),
         "REFUSED": _refused(refused),
         "NAMES": "".join(
-            f'<button type="button" value="{number[name]}" aria-pressed="false">{_dot(name, colours)}{_text(name)} '
+            f'<button type="button" value="{number[name]}" aria-pressed="false">{_dot(name, colours)}{escaped(name)} '
             f"<small>{names[name]}</small></button>"
             for name in order
         ),
@@ -70,11 +70,12 @@ def write_scene_page(
 
 def _article(card: SceneCard, number: Mapping[str, int], colours: Mapping[str, Colour]) -> str:
     own = " ".join(str(number[name]) for name in dict.fromkeys(name for name, _ in card.drawn) or [_NOTHING])
-    scene = _text(card.scene)
+    scene = escaped(card.scene)
     image = f'<img src="{_url(card.overlay)}" alt="{scene}" loading="lazy" decoding="async">' if card.overlay else ""
     link = f'<a href="{_url(card.overlay)}">{image}</a>' if card.overlay else ""
     items = "".join(
-        f"<li>{_dot(name, colours)}{_text(name)} <small>{score_text(score)}</small></li>" for name, score in card.drawn
+        f"<li>{_dot(name, colours)}{escaped(name)} <small>{score_text(score)}</small></li>"
+        for name, score in card.drawn
     )
     drawn = f"{len(card.drawn)} of {card.regions} regions drawn"
     rest = (
@@ -82,7 +83,7 @@ def _article(card: SceneCard, number: Mapping[str, int], colours: Mapping[str, C
         if card.document
         else ""
     )
-    note = f"<p>{_text(card.note)}</p>" if card.note else ""
+    note = f"<p>{escaped(card.note)}</p>" if card.note else ""
     return f'<article data-names="{own}">{link}<div><h2>{scene}</h2><ul>{items}</ul>{note}{rest}</div></article>\n'
 
 
@@ -90,7 +91,7 @@ def _refused(refused: Sequence[tuple[str, str]]) -> str:
     if not refused:
         return ""
     items = "".join(
-        f"<li>{_text(reason if scene in reason else f'{scene}: {reason}')}</li>" for scene, reason in refused
+        f"<li>{escaped(reason if scene in reason else f'{scene}: {reason}')}</li>" for scene, reason in refused
     )
     return f"<details open><summary>Could not be read: {len(refused)}</summary><ul>{items}</ul></details>"
 
@@ -100,7 +101,7 @@ def _dot(name: str, colours: Mapping[str, Colour]) -> str:
     return f'<span class="dot" style="--c: #{red:02x}{green:02x}{blue:02x}"></span>' if name != _NOTHING else ""
 
 
-def _text(value: str) -> str:
+def escaped(value: str) -> str:
     """Escape a text for HTML; characters that are not printable are shown as escapes."""
     shown = (each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in value)
     return html.escape("".join(shown))

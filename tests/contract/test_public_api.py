@@ -25,7 +25,7 @@ _PARTS = """
     MergeConfig OverlayConfig PromptSession OpenVocabularyPrompter TextPrompter
     Exemplar ExemplarMode ExemplarPrompter Sam2Model SamModel SaliencyMode SaliencyPrompter SceneAnalyzer SceneResult
     Segmenter SweepConfig
-    SweepSegmenter TimmEncoder TransformersDescriber VideoReader VideoWriter
+    SweepSegmenter TimmEncoder TransformersDescriber VideoReader VideoWriter FrameSampling
 """
 _TRAINING = """
     BoxDataModule CaptionDataModule ChooseWeights ClassDataModule CocoMasks ContrastiveTuner GalleryDataModule
@@ -37,6 +37,7 @@ _FUNCTIONS = """
     look_up
     measure_threshold open_promptable_model read_gt read_image read_prediction_folder relabel_rows relate_regions
     remove_rows resize_frame roll_back video_info
+    cut_video index_videos open_store search_videos write_moments
 """
 RECORDS, PARTS, TRAINING, FUNCTIONS = (set(text.split()) for text in (_RECORDS, _PARTS, _TRAINING, _FUNCTIONS))
 NAMES = sorted({*RECORDS, *PARTS, *TRAINING, *FUNCTIONS, "NarutoVisionError", "SceneAccuracy"})

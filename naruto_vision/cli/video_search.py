@@ -1,0 +1,333 @@
+"""``naruto-vision video index``, ``search``, ``list``, ``delete``, ``cut`` and ``history``: find moments in videos."""
+
+import argparse
+import json
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from naruto_vision.cli.console import (
+    add_json_option,
+    cosine,
+    count,
+    fraction,
+    frame_progress,
+    make_table,
+    show,
+    show_json,
+    warn,
+    whole_number,
+)
+from naruto_vision.cli.gallery import add_encoder_options
+from naruto_vision.cli.trainer_args import check_gallery
+from naruto_vision.cli.video import frame_rate, seconds
+from naruto_vision.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rich.table import Table
+
+    from naruto_vision.encoders.base import Encoder
+    from naruto_vision.gallery.vector_store import VectorStore
+    from naruto_vision.video.search import FoundMoments, ThresholdRule
+
+STORE, OUT, HISTORY = "runs/videos", "runs/moments", "runs/video_history.jsonl"
+
+
+def _threshold(text: str) -> "ThresholdRule":
+    """Read a threshold, for argparse's ``type``."""
+    if text == "auto":
+        return "auto"
+    if text == "auto90":
+        return "auto90"
+    try:
+        return cosine(text)
+    except argparse.ArgumentTypeError:
+        msg = f"expected auto, auto90 or a number from -1 to 1, found {text!r}"
+        raise argparse.ArgumentTypeError(msg) from None
+
+
+def _store_option(parser: argparse.ArgumentParser) -> None:
+    text = (
+        "vector store: a folder, faiss:DIR, chroma:DIR, chroma+http://HOST:PORT, milvus:FILE or milvus+http://HOST:PORT"
+    )
+    parser.add_argument("--store", default=STORE, metavar="URI", help=text)
+
+
+def _index_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("videos", nargs="+", metavar="VIDEO", help="videos, or folders of them")
+    _store_option(parser)
+    add("--fps", type=frame_rate, metavar="N", help="frames per second (default: the key frames of every shot)")
+    add("--key-frames", type=count, default=3, metavar="N", help="key frames of a long shot, at most 3")
+    add("--windows", type=whole_number, default=4, metavar="N", help="windows of a frame that are indexed beside it")
+    add("--batch-size", type=count, default=32, metavar="N", help="images of one forward pass")
+    add_encoder_options(parser, without="that of the packaged configs, or the one of the store")
+    add_json_option(parser)
+
+
+def index(arguments: argparse.Namespace) -> int:
+    """Index videos, and print what was indexed."""
+    from naruto_vision.gallery.vector_store import open_store
+    from naruto_vision.video.index import FrameSampling, index_videos
+
+    sampling = FrameSampling(arguments.fps, arguments.key_frames, arguments.windows)
+    with closing(open_store(arguments.store)) as store, frame_progress() as watch:
+        encoder = _index_encoder(arguments, store)
+        report = index_videos(
+            arguments.videos,
+            store,
+            encoder,
+            sampling=sampling,
+            batch_size=arguments.batch_size,
+            isolated=True,
+            watch=watch,
+        )
+    for bad in report.quarantine.rows:
+        warn(f"left out: {bad.reason}")
+    for name, lost in report.lost.items():
+        warn(f"{name}: {lost}")
+    if arguments.json:
+        show_json({"store": arguments.store, "encoder": encoder.short_name, **report.as_json()})
+        return 0
+    new = [name for name in report.videos if name not in report.skipped]
+    entries = sum(report.videos[name] for name in new)
+    skipped = f", {len(report.skipped)} were there before" * bool(report.skipped)
+    refused = f", {report.quarantine.quarantined} cannot be read" * bool(report.quarantine.quarantined)
+    show(f"{len(new)} videos indexed in {arguments.store}: {entries} entries{skipped}{refused}")
+    show(f'search them: naruto-vision video search --text "..." --store {arguments.store}')
+    return 0
+
+
+def _index_encoder(arguments: argparse.Namespace, store: "VectorStore") -> "Encoder":
+    """Open the encoder that is named, that of the store, or the default one."""
+    from naruto_vision.encoders.opening import open_encoder
+    from naruto_vision.video.search import store_encoder
+
+    if arguments.encoder:
+        return open_encoder(arguments.encoder, arguments.weights)
+    if store.collections():
+        return store_encoder(store)
+    from naruto_vision.encoders.ensemble import ClipEnsemble
+
+    return ClipEnsemble().eval()
+
+
+def _search_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--text", nargs="+", default=[], metavar="TEXT", help="query texts")
+    add("--image", nargs="+", default=[], metavar="FILE", help="query images; joined with texts, if there are any")
+    add("--character", metavar="NAME", help="a character of --gallery as the query")
+    add("--gallery", type=Path, default=Path("runs/gallery"), metavar="DIR", help="gallery of --character")
+    add("--text-weight", type=fraction, default=0.5, metavar="W", help="weight of texts where there are images too")
+    _store_option(parser)
+    add(
+        "--video",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="videos, as `video list` names them (default: all)",
+    )
+    text = "least cosine of a frame; auto: what unrelated texts or frames stay below; auto90: 90 %% of the best score"
+    add("--threshold", type=_threshold, default="auto", metavar="X", help=text)
+    add("--top-k", type=count, default=50, metavar="K", help="maximum number of moments")
+    add("--per-video", type=count, metavar="K", help="maximum number of moments of one video (default: no limit)")
+    add("--join", type=seconds, metavar="SECONDS", help="join moments that are less apart (default: those of one shot)")
+    add("--keep-similar", action="store_true", help="keep moments that look the same as a better one")
+    add("--out", type=Path, metavar="DIR", help="write frames, tables, a page and lists for editors")
+    add("--clips", action="store_true", help=f"also cut each moment and join them to a video (--out: {OUT})")
+    add(
+        "--exact",
+        action="store_true",
+        help="encode clips again: they start at their first frame, without sound",
+    )
+    add("--history", default=HISTORY, metavar="FILE", help="file that queries are noted in; '' notes none")
+    add_encoder_options(parser, without="the one of the store")
+    add_json_option(parser)
+
+
+def search(arguments: argparse.Namespace) -> int:
+    """Search, print the moments, and write their files."""
+    if not (arguments.text or arguments.image or arguments.character):
+        msg = "video search: no query; give --text TEXT, --image FILE or --character NAME"
+        raise InputError(msg)
+    from naruto_vision.gallery.vector_store import open_store
+    from naruto_vision.video.outputs import write_moments
+
+    with closing(open_store(arguments.store, existing=True)) as store:
+        found = _search(arguments, store)
+    out = arguments.out or (Path(OUT) if arguments.clips or arguments.exact else None)
+    folder = None
+    if out is not None:
+        folder = write_moments(found, out, clips=arguments.clips or arguments.exact, exact=arguments.exact)
+    if arguments.history:
+        _note(arguments, found, folder)
+    if arguments.json:
+        show_json({"store": arguments.store, **found.as_json(), "out": None if folder is None else str(folder)})
+        return 0
+    if found.moments:
+        show(_moment_table(found))
+    show(found.sentence())
+    if folder is not None:
+        show(f"the files are in {folder}; open {folder / 'index.html'}")
+    return 0
+
+
+def _search(arguments: argparse.Namespace, store: "VectorStore") -> "FoundMoments":
+    from naruto_vision.gallery.gallery import Gallery
+    from naruto_vision.video.search import search_videos, store_encoder
+
+    encoder = store_encoder(store, arguments.encoder, arguments.weights)
+    character = None
+    if arguments.character:
+        check_gallery(str(arguments.gallery))
+        character = Gallery.open(arguments.gallery, fingerprint=encoder.fingerprint), arguments.character
+    return search_videos(
+        store,
+        texts=arguments.text,
+        images=arguments.image,
+        character=character,
+        videos=arguments.video,
+        encoder=encoder,
+        text_weight=arguments.text_weight,
+        threshold=arguments.threshold,
+        top_k=arguments.top_k,
+        per_video=arguments.per_video,
+        join=arguments.join,
+        same=2.0 if arguments.keep_similar else 0.98,
+    )
+
+
+def _moment_table(found: "FoundMoments") -> "Table":
+    from naruto_vision.video.outputs import time_code
+
+    rows = [
+        (each.best.video, time_code(each.start), time_code(each.end), each.best.frame, f"{each.best.score:.3f}")
+        for each in found.moments
+    ]
+    return make_table(("video", "from", "to", "best frame", "score"), rows, f'"{found.query}"')
+
+
+def _note(arguments: argparse.Namespace, found: "FoundMoments", folder: Path | None) -> None:
+    """Append a query to the history."""
+    from naruto_vision.io.atomic import utf8
+
+    asked = {"text": arguments.text, "image": arguments.image, "character": arguments.character}
+    line = {
+        "time": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "query": found.query, **asked, "store": arguments.store, "video": arguments.video,
+        "threshold": found.threshold, "rule": found.rule, "moments": len(found.moments),
+        "best": found.nearest[0].score if found.nearest else None, "out": None if folder is None else str(folder),
+    }  # fmt: skip
+    path = Path(arguments.history)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as lines:
+        lines.write(utf8(json.dumps(line, ensure_ascii=False)) + b"\n")
+
+
+def _history_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--history", type=Path, default=Path(HISTORY), metavar="FILE", help="file of the history")
+    parser.add_argument("-n", type=count, default=20, metavar="N", help="number of queries, the last ones")
+    add_json_option(parser)
+
+
+def history(arguments: argparse.Namespace) -> int:
+    """Print the last queries."""
+    from naruto_vision.io.typed_json import read_json_lines
+
+    lines: Sequence[Mapping[str, Any]] = list(read_json_lines(arguments.history, dict[str, Any]))[-arguments.n :]
+    if arguments.json:
+        show_json(lines)
+        return 0
+    rows = [[line.get(name, "") for name in ("query", "time", "moments", "threshold", "out")] for line in lines]
+    show(make_table(("query", "time", "moments", "threshold", "files"), rows) if rows else "no queries yet")
+    return 0
+
+
+def _list_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("video", nargs="?", metavar="NAME", help="list the entries of this video")
+    _store_option(parser)
+    add_json_option(parser)
+
+
+def list_videos(arguments: argparse.Namespace) -> int:
+    """Print the videos of a store, or the entries of one."""
+    from naruto_vision.gallery.vector_store import open_store
+
+    with closing(open_store(arguments.store, existing=True)) as store:
+        if arguments.video:
+            ids, _, facts = store.open(arguments.video).read()
+            columns = ["id", "frame", "time", "shot", "start", "end"]
+            rows = [{"id": id_, **fact} for id_, fact in zip(ids, facts, strict=True)]
+        else:
+            columns = ["video", "entries", "source"]
+            opened = [store.open(name) for name in store.collections()]
+            rows = [{"video": one.name, "entries": len(one), "source": one.note.get("source", "")} for one in opened]
+    if arguments.json:
+        show_json(rows)
+        return 0
+    show(make_table(columns, [[row.get(name, "") for name in columns] for row in rows]) if rows else "no videos")
+    return 0
+
+
+def _delete_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("videos", nargs="*", metavar="NAME", help="videos, as `video list` names them")
+    parser.add_argument("--all", action="store_true", help="delete every video of the store")
+    _store_option(parser)
+
+
+def delete(arguments: argparse.Namespace) -> int:
+    """Delete videos from a store; the video files stay."""
+    from naruto_vision.gallery.vector_store import open_store
+
+    if bool(arguments.videos) == arguments.all:
+        msg = "video delete: give the names of videos, or --all"
+        raise InputError(msg)
+    with closing(open_store(arguments.store, existing=True)) as store:
+        names = store.collections() if arguments.all else list(dict.fromkeys(arguments.videos))
+        if arguments.all:
+            store.reset()
+        for name in () if arguments.all else names:
+            store.delete(name)
+    show(f"{len(names)} videos deleted from {arguments.store}; the video files stay")
+    return 0
+
+
+def _cut_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("video", metavar="VIDEO", help="video file")
+    add("--start", type=seconds, default=0.0, metavar="TIME", help="start: seconds, or 1:02:03.5")
+    add("--end", type=seconds, required=True, metavar="TIME", help="end: seconds, or 1:02:03.5")
+    add(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="file to write, without its suffix",
+    )
+    add("--exact", action="store_true", help="encode again, so that it starts at its first frame, without sound")
+
+
+def cut(arguments: argparse.Namespace) -> int:
+    """Cut a part out of a video."""
+    from naruto_vision.io.video import cut_video, video_info
+
+    if arguments.end <= arguments.start:
+        msg = f"--end: expected a time after --start, found {arguments.end:g} s and {arguments.start:g} s"
+        raise InputError(msg)
+    path = cut_video(arguments.video, arguments.start, arguments.end, arguments.out, exact=arguments.exact)
+    info = video_info(path)
+    show(f"{path}: {info.frames} frames, {info.duration:.2f} s")
+    return 0
+
+
+COMMANDS = {
+    "video index": (_index_options, index),
+    "video search": (_search_options, search),
+    "video list": (_list_options, list_videos),
+    "video delete": (_delete_options, delete),
+    "video cut": (_cut_options, cut),
+    "video history": (_history_options, history),
+}
