@@ -60,6 +60,7 @@ COMMANDS = {
     "export": ("write a run or labelled scenes for other tools: COCO, YOLO, VOC, CVAT, Label Studio, pairs", "export"),
     "evaluate": ("evaluate predicted scenes against their ground truth, one run or several", "evaluate"),
     "evaluate counts": ("compute rates, confidence intervals and comparisons from counts alone", "evaluate"),
+    "robustness": ("measure what corrupted images cost: noise, blur, JPEG, light, size, occlusion", "robustness"),
     "gallery import": ("convert an index folder of the reference system to a gallery", "gallery"),
     "gallery list": ("list the labels of a gallery, or all its entries", "gallery"),
     "gallery add": ("add images to a gallery without embedding the others again", "gallery"),
@@ -128,6 +129,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "evaluate --gt gt.json --preds-dir runs/a --compare runs/b runs/c",
     ),
     "evaluate counts": ("evaluate counts CLIP=45/50/56/62 DINO=39/50/56/62",),
+    "robustness": (
+        "robustness --root data --gallery runs/gallery",
+        "robustness --scenes data/scenes/test --limit 20 --corruptions salt-and-pepper blur --out runs/robust_scenes",
+        "robustness --video episode.mp4 --fps 0.5 --out runs/robust_video",
+    ),
     "gallery import": ("gallery import index --out runs/gallery --encoder ViT-B-32 --weights ViT-B-32.openai",),
     "gallery list": ("gallery list runs/gallery", "gallery list runs/gallery --rows"),
     "gallery add": ("gallery add runs/gallery new.png --label Myra", "gallery add runs/gallery --root more_images"),
@@ -209,7 +215,7 @@ _SECTIONS = {
     "galleries:": ("gallery", "search"),
     "videos:": ("video",),
     "regions:": ("segment", "describe"),
-    "evaluate and time:": ("evaluate", "bench"),
+    "evaluate and time:": ("evaluate", "robustness", "bench"),
 }
 """Section of the overview → the first names of its commands; commands of no section come last, under "more:"."""
 

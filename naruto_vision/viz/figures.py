@@ -26,3 +26,23 @@ def line_figure(
     if len(shown) > 1 or mark is not None:
         axes.legend(frameon=False)
     return figure
+
+
+def interval_figure(
+    lines: Mapping[str, Sequence[tuple[float, float, float, float]]], across: str, up: str, title: str = ""
+) -> Figure:
+    """Draw lines of (x, value, low, high) with their intervals as bands, over a common axis from 0 to 1."""
+    figure = Figure(figsize=(7.2, 4.4), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    for name, line in lines.items():
+        x, value, low, high = zip(*line, strict=True)
+        (drawn,) = axes.plot(x, value, marker="o", markersize=3.5, linewidth=1.6, label=name)
+        axes.fill_between(x, low, high, color=drawn.get_color(), alpha=0.08, linewidth=0)
+    axes.set_xlabel(across)
+    axes.set_ylabel(up)
+    axes.set_ylim(0, 1)
+    axes.set_title(title)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize="small")
+    return figure
