@@ -168,10 +168,10 @@ class SceneWriter:
     def _logs(self, name: str) -> list[Path]:
         return [self.out / name, *sorted(self.out.glob(name.replace(".jsonl", ".rank*.jsonl")))]
 
-    def write(self, image: ImageArray, prediction: ScenePrediction, sha256: str = "", *, vectors: bool = False) -> None:
+    def write(self, image: ImageArray, prediction: ScenePrediction, sha256: str = "") -> None:
         """Write everything of one scene; a later run detects a changed image by the sha256 of its file.
 
-        With ``vectors`` the log keeps those of the shown regions, by which regions of frames are linked.
+        Of a frame of a video the log also keeps the vectors of the shown regions, by which they are linked.
         """
         stem = self._stems[prediction.scene]
         shown = choose_for_overlay(prediction, self.overlay)
