@@ -286,12 +286,11 @@ def delete(arguments: argparse.Namespace) -> int:
         msg = "video delete: give the names of videos, or --all"
         raise InputError(msg)
     with closing(open_store(arguments.store, existing=True)) as store:
-        names = store.collections() if arguments.all else list(dict.fromkeys(arguments.videos))
-        if arguments.all:
-            store.reset()
-        for name in () if arguments.all else names:
+        names = list(dict.fromkeys(arguments.videos))
+        for name in names:
             store.delete(name)
-    show(f"{len(names)} videos deleted from {arguments.store}; the video files stay")
+        deleted = store.reset() if arguments.all else len(names)
+    show(f"{deleted} videos deleted from {arguments.store}; the video files stay")
     return 0
 
 

@@ -63,6 +63,9 @@ class FaissCollection(Collection):
             self._replay(*_read_part(path, self.dim))
             self._parts = number
 
+    def _part(self, number: int) -> Path:
+        return self._folder / f"part-{number:06}.safetensors"
+
     def _replay(self, part: _Part, vectors: Vectors) -> None:
         for name in [*part["removed"], *(name for name, _ in part["added"])]:
             self._entries.pop(name, None)
@@ -72,10 +75,10 @@ class FaissCollection(Collection):
     def _publish(self, part: _Part, vectors: Vectors) -> None:
         from safetensors.numpy import save
 
-        self._store.lock(self._folder)
-        self.refresh()
+        if self._store.lock(self._folder) or self._part(self._parts + 1).exists():  # of another opening of it
+            self.refresh()
         text = json.dumps(part, ensure_ascii=False, allow_nan=False)
-        write_bytes(self._folder / f"part-{self._parts + 1:06}.safetensors", save({"vectors": vectors}, {"part": text}))
+        write_bytes(self._part(self._parts + 1), save({"vectors": vectors}, {"part": text}))
         self._replay(part, vectors)
         self._parts += 1
 
@@ -134,13 +137,13 @@ class FaissStore(VectorStore):
         if self._root.exists() and not self._root.is_dir():
             raise FormatError(self._root, "a folder", "a file", "give the folder of a vector store")
 
-    def lock(self, folder: Path) -> None:
-        """Lock a collection against other writers until the store is closed."""
-        if folder not in self._locked:
-            self._locks.enter_context(
-                folder_lock(folder, doing="writing into this collection", file=lock_beside(folder))
-            )
-            self._locked.add(folder)
+    def lock(self, folder: Path) -> bool:
+        """Lock a collection against other writers until the store is closed; whether it was not locked before."""
+        if folder in self._locked:
+            return False
+        self._locks.enter_context(folder_lock(folder, doing="writing into this collection", file=lock_beside(folder)))
+        self._locked.add(folder)
+        return True
 
     def close(self) -> None:
         """Release the locks."""
@@ -162,8 +165,11 @@ class FaissStore(VectorStore):
     def _find(self, key: str) -> FaissCollection | None:
         if key not in self._keys():
             return None
-        info = self._info(key)
-        return FaissCollection(self, self._root / key, info["name"], info["note"])
+        try:
+            info = self._info(key)
+            return FaissCollection(self, self._root / key, info["name"], info["note"])
+        except FileNotFoundError:  # another process has deleted it meanwhile
+            return None
 
     def _make(self, key: str, name: str, note: Mapping[str, Any]) -> FaissCollection:
         folder = self._root / key

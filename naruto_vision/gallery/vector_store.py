@@ -264,10 +264,12 @@ class VectorStore(ABC):
             self.open(name)
         self._drop(key)
 
-    def reset(self) -> None:
-        """Delete every collection; what else lies in the folder or at the server stays."""
-        for key in self._keys():
+    def reset(self) -> int:
+        """Delete every collection, also damaged ones, and count them; what else is in the folder or server stays."""
+        keys = self._keys()
+        for key in keys:
             self._drop(key)
+        return len(keys)
 
     @abstractmethod
     def close(self) -> None:

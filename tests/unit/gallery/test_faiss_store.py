@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from naruto_vision.cli.main import main
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.vector_store import open_store
 
@@ -124,7 +125,8 @@ def test_a_damaged_collection_file_is_named_and_can_be_reset(tmp_path: Path, tex
         for call in (store.collections, lambda: store.open("Folge 1")):
             with pytest.raises(InputError, match=r"collection\.json"):
                 call()
-        store.reset()
+    assert main(["video", "delete", "--all", "--store", str(tmp_path / "store")]) == 0
+    with open_store(str(tmp_path / "store")) as store:
         assert store.collections() == []
 
 

@@ -181,6 +181,14 @@ def test_a_removal_shifts_no_other_entry(uri: str) -> None:
         assert collection.read(frames(6))[0] == [*frames(3), *frames(1, 5)]
 
 
+def test_two_openings_of_one_collection_lose_nothing_of_each_other(store: VectorStore) -> None:
+    first = filled(store, 2)
+    second = store.open("Folge 1.mp4")
+    for number, collection in enumerate((first, first, second, first, second)):
+        collection.add(frames(1, 10 + number), unit(1, seed=number), facts(1, 10 + number))
+    assert store.open("Folge 1.mp4").read()[0] == [*frames(2), *frames(5, 10)]
+
+
 def test_the_same_id_replaces_its_entry(store: VectorStore) -> None:
     collection = filled(store)
     collection.add(frames(1, 3), unit(1, seed=9), facts(1, 100))
