@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from naruto_vision.cli.console import (
     add_theme_option,
+    count,
     fraction,
     make_table,
     progress,
@@ -335,4 +336,49 @@ def evaluate_counts(arguments: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS = {"evaluate": (_evaluate_options, evaluate), "evaluate counts": (_counts_options, evaluate_counts)}
+def _tracks_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    text = "folder with the true tracks of clip.mp4 as clip.json, as `draw --videos` writes them; or one such file"
+    add("--gt", type=Path, required=True, metavar="PATH", help=text)
+    add("--preds-dir", type=Path, required=True, metavar="DIR", help="folder that `predict` wrote")
+    add("--iou-match", type=fraction, default=0.5, metavar="IOU", help="IoU threshold of a match")
+    add("--bootstrap", type=count, default=2000, metavar="N", help="bootstrap replicates over videos")
+    add("--json", type=Path, metavar="FILE", help="also write the results as JSON")
+
+
+def evaluate_tracks(arguments: argparse.Namespace) -> int:
+    """Compare tracks with their ground truth, and names by track with names by frame."""
+    from dataclasses import asdict
+
+    from naruto_vision.data.track_truth import compare_tracks
+    from naruto_vision.io.atomic import write_json
+    from naruto_vision.metrics.report import format_rate
+    from naruto_vision.metrics.stats import Rate
+    from naruto_vision.metrics.tracks import track_report
+
+    videos = compare_tracks(arguments.gt, arguments.preds_dir, arguments.iou_match)
+    report = track_report(list(videos.values()), arguments.bootstrap)
+    counts, document = report.counts, report.as_json()
+    low, high = document["idf1"]["interval"] or (0.0, 0.0)
+    boxes, clips = document["paired_boxes"], document["paired_videos"]
+    rows = [
+        ("IDF1", f"{counts.idf1 or 0.0:.3f} [{low:.3f}, {high:.3f}]"),
+        ("boxes: true, of tracks, matched", f"{counts.truth}, {counts.found}, {counts.matched}"),
+        ("identity switches", counts.switches),
+        ("tracks that cross a cut", format_rate(Rate(counts.across_cuts, counts.tracks))),
+        ("boxes with the right name, by track", format_rate(Rate(counts.by_track, counts.matched))),
+        ("boxes with the right name, by frame", format_rate(Rate(counts.by_frame, counts.matched))),
+        ("only by track, only by frame", f"{counts.only_track}, {counts.only_frame} (p = {boxes['p']:.2g})"),
+        ("videos better by track, by frame", f"{report.videos_better}, {report.videos_worse} (p = {clips['p']:.2g})"),
+    ]
+    show(make_table(("figure", "value"), rows, f"Tracks of {len(videos)} videos"))
+    if arguments.json:
+        write_json(arguments.json, {**document, "videos": {name: asdict(each) for name, each in videos.items()}})
+    return 0
+
+
+COMMANDS = {
+    "evaluate": (_evaluate_options, evaluate),
+    "evaluate counts": (_counts_options, evaluate_counts),
+    "evaluate tracks": (_tracks_options, evaluate_tracks),
+}

@@ -117,3 +117,26 @@ def test_the_command_takes_videos_and_frames_per_second(made: Path, capsys: pyte
     assert argv[argv.index("--data.fps") + 1] == "2"
     assert main(["predict", str(made / "gallery" / "none.mp4"), "--gallery", str(made / "gallery")]) == 2
     assert "none.mp4" in capsys.readouterr().err
+
+
+def test_tracks_are_compared_with_their_truth(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, truth = tmp_path / "out", {"cuts": [12], "frames": [[] for _ in range(24)]}
+    _predict(made, out, str(made / "clip.mp4"))
+    for frame in (0, 4, 8, 12, 16, 20):
+        truth["frames"][frame] = [{"track": 1 + frame // 12, "label": "unknown", "bbox": [4, 4, 30, 40], "visible": 1}]
+    (tmp_path / "clip.json").write_text(json.dumps(truth))
+    names = ["unknown", "a", "unknown"]
+    track = {"video": "clip.mp4", "id": 1, "name": "unknown", "frames": [0, 4, 8], "boxes": [[4, 4, 30, 40]] * 3}
+    (out / "tracks.jsonl").write_text(json.dumps({**track, "frame_names": names}) + "\n")
+    argv = ["evaluate", "tracks", "--gt", str(tmp_path), "--preds-dir", str(out), "--json", str(tmp_path / "r.json")]
+    assert main(argv) == 0
+    assert "IDF1" in capsys.readouterr().out
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert result["idf1"]["value"] == pytest.approx(2 * 3 / (6 + 3))
+    assert (result["track_accuracy"]["count"], result["frame_accuracy"]["count"]) == (3, 2)
+    assert result["videos"]["clip.mp4"]["only_track"] == 1
+    (tmp_path / "clip.json").unlink()
+    assert main(argv) == 2
+    assert "clip.json: no such ground truth of clip.mp4" in capsys.readouterr().err
+    (out / "tracks.jsonl").unlink()
+    assert main(argv) == 2
