@@ -57,7 +57,7 @@ def compare_tracks(gt: str | Path, results: str | Path, iou_match: float = 0.5) 
         raise MissingPathError(root / TRACKS, "file of tracks", "`naruto-vision predict VIDEO` writes it")
     for line in read_json_lines(root / LOG, _Scene):
         scene = PurePosixPath(line["scene"])
-        if is_video_name(scene.parent):
+        if is_video_name(scene.parent.name):
             searched[scene.parent.as_posix()].add(int(scene.name.removeprefix("frame_")))
     if not searched:
         raise InputError(f"{root}: no videos were searched; expected a folder that `naruto-vision predict VIDEO` wrote")

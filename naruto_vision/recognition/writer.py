@@ -184,7 +184,7 @@ class SceneWriter:
         times = {name: round(value, 3) for name, value in prediction.milliseconds.items()}
         self._times.append(as_line({"scene": prediction.scene, **times}))
         document = record_document(prediction, shown, sha256)
-        for index in shown if is_video_name(PurePosixPath(prediction.scene).parent) else ():
+        for index in shown if is_video_name(Path(prediction.scene).parent) else ():
             document["regions"][index]["vector"] = vector_text(prediction.identities[index].vector)
         self._log.append(as_line(document))
         self.done.add(prediction.scene)

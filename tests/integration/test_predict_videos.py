@@ -120,11 +120,11 @@ def test_the_command_takes_videos_and_frames_per_second(made: Path, capsys: pyte
 
 
 def test_tracks_are_compared_with_their_truth(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out, truth = tmp_path / "out", {"cuts": [12], "frames": [[] for _ in range(24)]}
+    out, frames = tmp_path / "out", list[list[dict[str, Any]]]([] for _ in range(24))
     _predict(made, out, str(made / "clip.mp4"))
     for frame in (0, 4, 8, 12, 16, 20):
-        truth["frames"][frame] = [{"track": 1 + frame // 12, "label": "unknown", "bbox": [4, 4, 30, 40], "visible": 1}]
-    (tmp_path / "clip.json").write_text(json.dumps(truth))
+        frames[frame] = [{"track": 1 + frame // 12, "label": "unknown", "bbox": [4, 4, 30, 40], "visible": 1}]
+    (tmp_path / "clip.json").write_text(json.dumps({"cuts": [12], "frames": frames}))
     names = ["unknown", "a", "unknown"]
     track = {"video": "clip.mp4", "id": 1, "name": "unknown", "frames": [0, 4, 8], "boxes": [[4, 4, 30, 40]] * 3}
     (out / "tracks.jsonl").write_text(json.dumps({**track, "frame_names": names}) + "\n")
