@@ -105,6 +105,7 @@ class Scan:
     stamps: NDArray[np.int64] | None  # (N,), the container's own; None if frames have none, or wrong ones
     keys: NDArray[np.int64]  # stamps of the key frames, rising
     missing: str  # what the file should have and has not
+    turn: tuple[int, int, int, int]  # a, b, c, d of the display matrix
 
 
 def is_video_name(name: str | Path) -> bool:
@@ -180,12 +181,15 @@ def _video_stream(path: Path, container: "InputContainer", threads: int) -> "Vid
     return stream
 
 
-def _packets(stream: "VideoStream") -> tuple[list[int] | None, list[int], list[tuple[int, int]]]:
-    """Return the presentation times of all frames, those of key frames, and (time, duration) of all; unordered."""
+def _packets(
+    stream: "VideoStream", alive: Callable[[], None]
+) -> tuple[list[int] | None, list[int], list[tuple[int, int]]]:
+    """Return the presentation times of all frames, those of key frames, and time and duration of all; unordered."""
     shown: list[int | None] = []
     keys, lasting = [], []
     hidden = stream.codec_context.name == "vp8"
     for packet in _demuxed(stream):
+        alive()
         if not packet.size or packet.is_discard or (hidden and not bytes(packet)[0] & 0x10):  # VP8's alternate frames
             continue
         shown.append(packet.pts)
@@ -215,11 +219,11 @@ def _declared(container: "InputContainer", stream: "VideoStream") -> float:
     return container.duration / 1e6 if alone and container.duration else 0.0
 
 
-def _scan(source: str | Path) -> Scan:
-    """Read the packets, then the first frame that can be decoded."""
+def _scan(source: str | Path, alive: Callable[[], None] = lambda: None) -> Scan:
+    """Read the packets, then the first frame that can be decoded; ``alive`` is called for each packet."""
     path = Path(source)
     with _opened(path) as (container, stream):
-        found, keys, lasting = _packets(stream)
+        found, keys, lasting = _packets(stream, alive)
         unit, rate = float(stream.time_base or 0), float(stream.average_rate or stream.guessed_rate or 25)
         declared, container_name = _declared(container, stream), container.format.name.partition(",")[0]
         codec = stream.codec_context.codec.canonical_name
@@ -235,18 +239,21 @@ def _scan(source: str | Path) -> Scan:
     fps = rate if fps and abs(rate / fps - 1) < 0.005 else fps  # times are rounded, to milliseconds in Matroska
     lost = declared - duration
     missing = f"the last {lost:.1f} of {declared:.1f} s are missing: the file is truncated" if lost > _SLACK else ""
-    (height, width, _), rotation = _first_frame(path)
+    (height, width), rotation, turn = _first_frame(path)
+    height, width = (width, height) if abs(turn[1]) > abs(turn[0]) else (height, width)
     info = VideoInfo(str(source), container_name, codec, width, height, rotation, len(times), fps, duration)
-    return Scan(info, times, stamps, np.sort(np.array(keys, np.int64)), missing)
+    return Scan(info, times, stamps, np.sort(np.array(keys, np.int64)), missing, turn)
 
 
-def _first_frame(path: Path) -> tuple[tuple[int, ...], int]:
-    """Return the shape of the first upright frame, and its rotation clockwise; an error if there is none."""
+def _first_frame(path: Path) -> tuple[tuple[int, int], int, tuple[int, int, int, int]]:
+    """Return the stored height and width of the first frame, its rotation clockwise and its display matrix."""
     with _opened(path) as (_, stream):
         frame = next(_decoded(stream, Counter()), None)
         if frame is None:
             raise BadVideoError(path, "none of its frames can be decoded; it is corrupt")
-        return _upright(frame).shape, -round(frame.rotation / 90) * 90 % 360
+        data: Any = frame.side_data.get("DISPLAYMATRIX")  # of one frame only: it is not freed with its side data
+        a, b, _, c, d = (1, 0, 0, 0, 1) if data is None else np.frombuffer(bytes(data), np.int32, 5).tolist()
+        return (frame.height, frame.width), -round(frame.rotation / 90) * 90 % 360, (a, b, c, d)
 
 
 def _decoded(
@@ -273,16 +280,15 @@ def _decoded(
             yield frame
 
 
-def _upright(frame: "DecodedFrame") -> ImageArray:
-    """Return the pixels of a frame, turned and mirrored as its display matrix says, in multiples of 90 degrees."""
+def _pixels(frame: "DecodedFrame", turn: tuple[int, int, int, int]) -> ImageArray:
+    """Return the pixels of a frame, turned and mirrored by its display matrix to the nearest multiple of 90 degrees."""
     image: Any = frame.to_ndarray(format="rgb24")
-    data: Any = frame.side_data.get("DISPLAYMATRIX")
-    if data is None:
-        return np.asarray(image, np.uint8)
-    a, b, _, c, d = np.frombuffer(bytes(data), np.int32, 5)
-    if abs(int(a)) >= abs(int(b)):
-        return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
-    return np.ascontiguousarray(image.transpose(1, 0, 2)[:: -1 if b < 0 else 1, :: -1 if c < 0 else 1])
+    a, b, c, d = turn
+    if abs(a) >= abs(b):
+        image = image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+    else:
+        image = image.transpose(1, 0, 2)[:: -1 if b < 0 else 1, :: -1 if c < 0 else 1]
+    return np.ascontiguousarray(image)
 
 
 def resize_frame(image: ImageArray, size: tuple[int, int], fit: Fit = "fit") -> ImageArray:
@@ -371,7 +377,10 @@ class VideoReader:
         self._picked = _pick(self._scan.times, max(start, 0.0), end, start_frame, fps)
 
     def _read_packets(self) -> Scan:
-        return _scan(self._path)
+        return _scan(self._path, self._alive)
+
+    def _alive(self) -> None:
+        """Called for each packet and each decoded frame."""
 
     @property
     def scan(self) -> Scan:
@@ -394,11 +403,8 @@ class VideoReader:
         """Yield the frames in order of presentation."""
         self.lost, self.faults, found = "", Counter(), 0
         for index, frame in self._frames(self.faults):
-            image = _upright(frame)
-            if self._size is not None:
-                image = resize_frame(image, self._size, self._fit)
             found += 1
-            yield VideoFrame(index, float(self._scan.times[index]), image)
+            yield VideoFrame(index, float(self._scan.times[index]), self._image(frame))  # no name keeps it in memory
         self.lost = lost_text(self._scan.missing, len(self._picked) - found, len(self._picked), self.faults)
 
     @property
@@ -411,10 +417,14 @@ class VideoReader:
         """Seconds of all frames of the video, not only of the picked ones: shape (M,), rising."""
         return self._scan.times
 
+    def _image(self, frame: "DecodedFrame") -> ImageArray:
+        image = _pixels(frame, self._scan.turn)
+        return image if self._size is None else resize_frame(image, self._size, self._fit)
+
     def _frames(self, faults: "Counter[str]") -> "Iterator[tuple[int, DecodedFrame]]":
         """Yield the picked frames with their index; from the first fault on with one thread, which is repeatable."""
         yielded = 0
-        for threads in (allowed_cpus(), 1):
+        for threads in (allowed_cpus() + 1, 1):  # as many as FFmpeg takes itself
             faults.clear()
             for index, frame in self._decode(self._picked[yielded:], threads, faults):
                 if faults and threads > 1:
@@ -438,6 +448,7 @@ class VideoReader:
             self._seek(container, stream, int(picked[0]))
             index = -1
             for frame in _decoded(stream, faults, wanted):
+                self._alive()
                 index = self._index(frame, index)
                 if index in indices:
                     yield index, frame

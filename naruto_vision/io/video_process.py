@@ -1,7 +1,7 @@
 """Decode a video in a process of its own: a decoder of a damaged file may loop in native code, or crash.
 
 Frames pass through memory that both processes share. The process ends with the reader, and is killed where it gives
-nothing for ``stall`` seconds.
+neither a frame nor a sign of life for ``stall`` seconds.
 """
 
 import mmap
@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 from multiprocessing import reduction
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
 _SLOTS = 3  # frames in shared memory
+_START = 120.0  # seconds that a new process may take on a busy machine
+_SIGN = 0.5  # seconds between signs of life
 _SHARED = Path("/dev/shm")  # noqa: S108 - memory, where it is large enough
 
 
@@ -34,7 +37,7 @@ class IsolatedVideoReader(VideoReader):
 
     Args:
         path: As there.
-        stall: Seconds after which a process that gives no frame is killed; ``lost`` then says so.
+        stall: Seconds after which a process that reads and decodes nothing is killed; ``lost`` then says so.
         options: The other arguments of ``VideoReader``.
 
     Raises:
@@ -49,7 +52,9 @@ class IsolatedVideoReader(VideoReader):
     def _read_packets(self) -> Scan:
         check_video_file(self._path)
         self._worker = _Worker(self._path, self._options)
-        kind, *found = self._worker.receive(self._stall)
+        kind, *found = self._worker.receive(_START)
+        if kind == "started":
+            kind, *found = self._worker.receive(self._stall)
         if kind == "scan":
             scan: Scan = found[0]
             return scan
@@ -103,10 +108,12 @@ class _Worker:
 
     def receive(self, seconds: float) -> tuple[Any, ...]:
         """Return the next message; ("stall",) after so many seconds, ("crash", why) if the process has ended."""
+        message: tuple[Any, ...] = ("alive",)
         try:
-            if not self._connection.poll(seconds):
-                return ("stall",)
-            message: tuple[Any, ...] = self._connection.recv()
+            while message[0] == "alive":
+                if not self._connection.poll(seconds):
+                    return ("stall",)
+                message = self._connection.recv()
         except (EOFError, OSError):
             self._process.join(1)
             code = self._process.exitcode or 0
@@ -145,12 +152,27 @@ class _Worker:
         self._process.join()
 
 
+class _SigningReader(VideoReader):
+    """Reads, and sends a sign of life while no frame is due."""
+
+    def __init__(self, connection: Connection, path: Path, options: dict[str, Any]) -> None:
+        self._connection, self._signed = connection, time.monotonic()
+        super().__init__(path, **options)
+
+    def _alive(self) -> None:
+        now = time.monotonic()
+        if now - self._signed > _SIGN:
+            self._connection.send(("alive",))
+            self._signed = now
+
+
 def _serve(connection: Connection, path: Path, options: dict[str, Any]) -> None:
     """Open the video, wait for what is picked, and send its frames; the process's whole life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     try:
+        connection.send(("started",))
         try:
-            reader = VideoReader(path, **options)
+            reader = _SigningReader(connection, path, options)
         except NarutoVisionError as error:
             connection.send(("error", str(error)))
             return

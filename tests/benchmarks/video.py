@@ -37,7 +37,8 @@ def bare(path: Path, use: Callable[[int, ImageArray], object]) -> int:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         for frame in container.decode(stream):
-            use(count, frame.to_ndarray(format="rgb24"))
+            image = frame.to_ndarray(format="rgb24")
+            use(count, image)
             count += 1
     return count
 
