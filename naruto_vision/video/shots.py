@@ -132,7 +132,8 @@ def _is_cut(held: list[tuple[VideoFrame, NDArray[np.int16], float]], now: int, c
     around = [held[index][2] for index in range(max(now - config.window, 0), len(held)) if index != now]
     if now == 0 or change < config.change or change < config.ratio * sum(around) / len(around):
         return False
-    return _change(held[now - 1][1], held[-1][1]) > change / 2  # otherwise it was a flash
+    pairs = ((now - 1, len(held) - 1), (max(now - 2, 0), now))  # alike where a flash begins, or ends
+    return all(_change(held[before][1], held[after][1]) > change / 2 for before, after in pairs)
 
 
 def _small(image: ImageArray) -> NDArray[np.int16]:
