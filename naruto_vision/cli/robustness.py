@@ -228,8 +228,7 @@ def _measure_all(arguments: argparse.Namespace, gallery: "Gallery", kind: str, t
     with progress("images", passes * len(task.names)) as advance:
         for name in todo:
             write_json(parts[name], [row.as_json() for row in task.measure(name, advance)])
-    rows = [row for name in wanted for row in read_json(parts[name], list[dict[str, Any]])]
-    return [Measurement(**{key: value for key, value in row.items() if key != "value"}) for row in rows]
+    return [row for name in wanted for row in read_json(parts[name], list[Measurement])]
 
 
 def _curves(rows: "Sequence[Measurement]") -> "Mapping[str, Mapping[str, list[Measurement]]]":
@@ -260,19 +259,22 @@ def _write(out: Path, rows: "Sequence[Measurement]") -> None:
             figure.savefig(temporary)
 
 
+def _short(bound: float | None) -> str:
+    """Write a bound as ".74", so that seven columns fit a terminal of 80."""
+    return "" if bound is None else f"{bound:.2f}".removeprefix("0")
+
+
 def _show(rows: "Sequence[Measurement]", out: Path) -> None:
     for measure, curves in _curves(rows).items():
         table = [
-            (
-                kind,
-                *(
-                    f"{row.count}/{row.total} {row.value or 0:.3f} [{row.low or 0:.3f}, {row.high or 0:.3f}]"
-                    for row in curve
-                ),
-            )
+            (kind, *(f"{row.count}/{row.total}\n{_short(row.low)}-{_short(row.high)}" for row in curve))
             for kind, curve in curves.items()
         ]
-        show(make_table((measure, "clean", *map(str, range(1, 6))), table, "by severity, with 95 % intervals"))
+        show(
+            make_table(
+                (measure, "clean", *map(str, range(1, 6))), table, "by severity, with 95 % intervals below the counts"
+            )
+        )
     show(f"{out / 'robustness.csv'}, robustness.json and the curves are written")
 
 

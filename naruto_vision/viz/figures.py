@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 
 Line = Sequence[tuple[float, float]]
+_BESIDE = 0.07  # between the bars of neighbouring lines
 
 
 def line_figure(
@@ -31,13 +32,15 @@ def line_figure(
 def interval_figure(
     lines: Mapping[str, Sequence[tuple[float, float, float, float]]], across: str, up: str, title: str = ""
 ) -> Figure:
-    """Draw lines of (x, value, low, high) with their intervals as bands, over a common axis from 0 to 1."""
+    """Draw lines of (x, value, low, high) with intervals as bars, over a common axis from 0 to 1."""
     figure = Figure(figsize=(7.2, 4.4), dpi=110, layout="constrained")
     axes = figure.subplots()
-    for name, line in lines.items():
+    for number, (name, line) in enumerate(lines.items()):
         x, value, low, high = zip(*line, strict=True)
-        (drawn,) = axes.plot(x, value, marker="o", markersize=3.5, linewidth=1.6, label=name)
-        axes.fill_between(x, low, high, color=drawn.get_color(), alpha=0.08, linewidth=0)
+        beside = [each + _BESIDE * (number - (len(lines) - 1) / 2) for each in x]
+        errors = [[max(0.0, v - each) for v, each in zip(value, low, strict=True)]]
+        errors += [[max(0.0, each - v) for v, each in zip(value, high, strict=True)]]
+        axes.errorbar(beside, value, errors, marker="o", markersize=3.5, linewidth=1.6, elinewidth=0.7, label=name)
     axes.set_xlabel(across)
     axes.set_ylabel(up)
     axes.set_ylim(0, 1)
