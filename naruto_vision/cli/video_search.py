@@ -62,7 +62,7 @@ def _index_options(parser: argparse.ArgumentParser) -> None:
     _store_option(parser)
     add("--fps", type=frame_rate, metavar="N", help="frames per second (default: the key frames of every shot)")
     add("--key-frames", type=count, default=3, metavar="N", help="key frames of a long shot, at most 3")
-    add("--windows", type=whole_number, default=4, metavar="N", help="windows of a frame that are indexed beside it")
+    add("--windows", type=whole_number, default=3, metavar="N", help="pairs of windows that are indexed with a frame")
     add("--batch-size", type=count, default=32, metavar="N", help="images of one forward pass")
     add_encoder_options(parser, without="that of the packaged configs, or the one of the store")
     add_json_option(parser)

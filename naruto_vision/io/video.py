@@ -623,21 +623,30 @@ def cut_video(source: str | Path, start: float, end: float, stem: str | Path, *,
         InputError: If there are no frames in that part.
     """
     scan = _scan(source)
-    suffix = _COPIED.get(scan.info.container)
-    if exact or suffix is None or scan.info.rotation or scan.stamps is None or not len(scan.keys):
-        path = Path(f"{stem}.mp4")
-        with VideoWriter(path, fps=scan.info.fps or 25.0) as writer:
-            for frame in VideoReader(source, start=start, end=end):
-                writer.write(frame.image, frame.time)
-        return path
-    path = Path(f"{stem}{suffix}")
-    with _opened(Path(source)) as (container, stream):
+    copied = scan.info.container in _COPIED and not scan.info.rotation and len(scan.keys) > 0
+    if copied and not exact and scan.stamps is not None:
+        path = Path(f"{stem}{_COPIED[scan.info.container]}")
+        try:
+            _copy_part(scan, scan.stamps, start, end, path)
+        except BadVideoError:  # the container does not take these packets
+            pass
+        else:
+            return path
+    path = Path(f"{stem}.mp4")
+    with VideoWriter(path, fps=scan.info.fps or 25.0) as writer:
+        for frame in VideoReader(source, start=start, end=end):
+            writer.write(frame.image, frame.time)
+    return path
+
+
+def _copy_part(scan: Scan, stamps: NDArray[np.int64], start: float, end: float, path: Path) -> None:
+    """Copy a part of a video, whose frames have these times, from the key frame before it."""
+    with _opened(Path(scan.info.path)) as (container, stream):
         unit = stream.time_base or Fraction(1)
-        wanted = int(scan.stamps[min(int(np.searchsorted(scan.times, start)), len(scan.stamps) - 1)])
+        wanted = int(stamps[min(int(np.searchsorted(scan.times, start)), len(stamps) - 1)])
         first = int(scan.keys[max(int(np.searchsorted(scan.keys, wanted, "right")) - 1, 0)])
         container.seek(first, stream=stream)
-        _copy_packets(container, stream, path, first * unit, float(scan.stamps[0] * unit) + end)
-    return path
+        _copy_packets(container, stream, path, first * unit, float(stamps[0] * unit) + end)
 
 
 def _copy_packets(container: "InputContainer", stream: "VideoStream", path: Path, start: Fraction, end: float) -> None:
@@ -645,7 +654,7 @@ def _copy_packets(container: "InputContainer", stream: "VideoStream", path: Path
     av = require_package("av", "video")
     streams: list[Any] = [stream, *container.streams.audio]
     with atomic_file(path) as temporary, av.open(str(temporary), "w") as out:
-        copies = {each.index: out.add_stream_from_template(each) for each in streams}
+        copies = {each.index: out.add_stream_from_template(each, opaque=True) for each in streams}
         for packet in container.demux(streams):
             if not packet.size or packet.pts is None or packet.pts * packet.time_base < start:
                 continue

@@ -23,8 +23,7 @@ DONE = "done"
 
 _FRAMES = 32  # that are embedded and stored at a time
 _LONGEST = 768  # pixels; encoders take smaller images
-_WINDOW = 0.75  # of the shorter side: figures stand upright, and are narrower than high
-_SQUARE = 1.1  # proportions up to which the whole frame is the only window
+_WIDE, _HIGH = 0.6, 0.75  # of the shorter side
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,8 @@ class FrameSampling:
     Args:
         fps: Frames per second; None takes the key frames of every shot.
         key_frames: Key frames of a long shot, 1 to 3; short ones have fewer.
-        windows: Overlapping windows across the longer side of a frame that are embedded beside the whole frame, as
-            encoders see a wide frame cut or small. 0 embeds the whole frame only.
+        windows: Overlapping windows along the longer side of a frame, in two rows, that are embedded beside the whole
+            frame, as encoders see a frame small. 0 embeds the whole frame only.
 
     Raises:
         InputError: If a number is out of range.
@@ -48,7 +47,7 @@ class FrameSampling:
 
     fps: float | None = None
     key_frames: int = 3
-    windows: int = 4
+    windows: int = 3
 
     def __post_init__(self) -> None:
         if not 1 <= self.key_frames <= 3 or not 0 <= self.windows <= 16 or (self.fps is not None and not self.fps > 0):
@@ -311,20 +310,28 @@ def frame_views(image: ImageArray, windows: int) -> list[ImageArray]:
 
     Args:
         image: Shape (H, W, 3), uint8, RGB.
-        windows: Number of windows across the longer side, 3/4 as long as the shorter side; a frame that is almost
-            square has none.
+        windows: Number of windows along the longer side, in two rows; they are 3/5 of the shorter side wide and 3/4 of
+            it high, as figures stand upright.
 
     Returns:
-        The whole frame, and the windows, from left to right or from top to bottom.
+        The whole frame, and the windows, from left to right and from top to bottom.
 
     Example:
-        >>> [view.shape for view in frame_views(np.zeros((180, 320, 3), np.uint8), 2)]
-        [(180, 320, 3), (180, 135, 3), (180, 135, 3)]
+        >>> [view.shape for view in frame_views(np.zeros((200, 320, 3), np.uint8), 1)]
+        [(200, 320, 3), (150, 120, 3), (150, 120, 3)]
     """
     height, width = image.shape[:2]
-    side, longer = sorted((height, width))
-    count, length = (windows if longer > _SQUARE * side else 0), max(1, round(_WINDOW * side))
-    starts = np.linspace(0, longer - length, count).round().astype(int).tolist()
-    if height > width:
-        return [image, *(image[start : start + length] for start in starts)]
-    return [image, *(image[:, start : start + length] for start in starts)]
+    side = min(height, width)
+    high, wide = max(1, round(_HIGH * side)), max(1, round(_WIDE * side))
+    across, down = (windows, 2) if width >= height else (2, windows)
+    if not windows:
+        return [image]
+    lefts, tops = _spread(width - wide, across), _spread(height - high, down)
+    return [image, *(image[top : top + high, left : left + wide] for top in tops for left in lefts)]
+
+
+def _spread(room: int, count: int) -> list[int]:
+    """Return the starts of windows, from the first to the last possible one; a single one in the middle."""
+    starts = np.linspace(0, room, count) if count > 1 else np.array([room / 2])
+    found: list[int] = starts.round().astype(int).tolist()
+    return found

@@ -45,7 +45,11 @@ UNRELATED: tuple[str, ...] = (
 """Texts of things of which few are in any one store; their best scores show what chance reaches there."""
 
 _SPREAD = 1.4826  # median deviations to standard deviations of a normal distribution
-_TEXTS, _IMAGES = 2.5, 2.0  # standard deviations above the median of unrelated texts, and of images
+_TEXTS = 2.5  # standard deviations above the median of the best scores of unrelated texts
+_IMAGES, _CLASSES = (
+    2.0,
+    0.75,
+)  # above that of frames elsewhere; the mean of a class is nearer to nothing than a frame is
 _FIRST = 1024  # entries of a collection that are asked for at first
 _VIDEOS, _FRAMES = 16, 64  # videos, and entries of each, that stand for all
 _APART = 10.0  # seconds between frames that are of other things
@@ -298,7 +302,8 @@ def search_videos(
         written, others = vectors[: len(texts)], vectors[len(texts) :]
         unrelated = np.concatenate([fuse_queries(other[None], pictures, text_weight) for other in others])
     query = fuse_queries(written, pictures, text_weight)
-    return search_moments(collections, query, " + ".join(names), unrelated=unrelated, **options)
+    of_class = len(names) == 1 and character is not None
+    return search_moments(collections, query, " + ".join(names), unrelated=unrelated, of_class=of_class, **options)
 
 
 def search_moments(
@@ -308,6 +313,7 @@ def search_moments(
     *,
     threshold: ThresholdRule = "auto",
     unrelated: Vectors | None = None,
+    of_class: bool = False,
     top_k: int = 50,
     per_video: int | None = None,
     join: float | None = None,
@@ -321,6 +327,7 @@ def search_moments(
         name: The query in words.
         threshold: Least cosine of a frame, or how it is found.
         unrelated: Shape (U, D), float32, unit rows: the texts ``UNRELATED``, for ``auto`` with a text; None for others.
+        of_class: Whether the query is the mean of a class, as ``character_query`` gives it, for ``auto``.
         top_k: Maximum number of moments.
         per_video: Maximum number of moments of one video; None does not limit them.
         join: Seconds between frames that are one moment; None joins those of one shot (see ``join_frames``).
@@ -337,7 +344,7 @@ def search_moments(
         msg = "video search: no videos to search; index some with `naruto-vision video index`"
         raise InputError(msg)
     nearest = sorted((hit for each in collections for hit in _best_frames(each, query, top_k)), key=_order)
-    value, rule = find_threshold(collections, threshold, unrelated, nearest)
+    value, rule = find_threshold(collections, threshold, unrelated, nearest, of_class=of_class)
     frames = sorted((hit for each in collections for hit in _frames_above(each, query, value)), key=_order)
     moments = sorted(join_frames(frames, join), key=lambda moment: _order(moment.best))
     moments = _select(moments, collections, same, top_k, per_video)
@@ -378,6 +385,8 @@ def find_threshold(
     rule: ThresholdRule,
     unrelated: Vectors | None,
     nearest: Sequence[FrameHit],
+    *,
+    of_class: bool = False,
 ) -> tuple[float, str]:
     """Return the least score of a frame, and where it comes from, in words.
 
@@ -387,7 +396,7 @@ def find_threshold(
     match rule:
         case "auto" if unrelated is not None and len(unrelated):
             return _text_threshold(collections, unrelated), f"what {len(unrelated)} unrelated texts stay below here"
-        case "auto" if (limit := _image_threshold(collections)) is not None:
+        case "auto" if (limit := _image_threshold(collections, _CLASSES if of_class else _IMAGES)) is not None:
             return limit, "what frames of other videos or shots stay below here"
         case "auto" | "auto90":
             return best - 0.1 * abs(best), "90 % of the best score"  # below the best score where that is negative, too
@@ -404,7 +413,7 @@ def _text_threshold(collections: Sequence[Collection], unrelated: Vectors) -> fl
     return _above(best, _TEXTS)
 
 
-def _image_threshold(collections: Sequence[Collection]) -> float | None:
+def _image_threshold(collections: Sequence[Collection], deviations: float) -> float | None:
     """Return what the best scores of frames elsewhere stay below: in other videos or, of a single one, other shots.
 
     None if there is nothing else.
@@ -422,7 +431,7 @@ def _image_threshold(collections: Sequence[Collection]) -> float | None:
             apart = (shots[chosen, None] != shots) | (np.abs(times[chosen, None] - times) > _APART)
             found = np.where(apart, queries @ rows.T, -1.0).max(axis=1)
         best += found[found > -1].tolist()
-    return _above(np.asarray(best), _IMAGES) if best else None
+    return _above(np.asarray(best), deviations) if best else None
 
 
 def _above(scores: NDArray[np.float64], deviations: float) -> float:

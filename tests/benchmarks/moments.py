@@ -164,10 +164,10 @@ def measure_characters(
     collections: Sequence[Collection], encoder: Encoder, scenes: Sequence[Scene], most: int
 ) -> list[str]:
     """Return the rows of the table of characters: the mean of six images of each as the query."""
-    there = list({describe(each): each for scene in scenes for each in scene.figures}.items())[:most]
+    there = list({describe(each): each for scene in scenes for each in scene.figures}.items())[-most:]
     rng = np.random.default_rng(11)
     absent = [random_attributes(rng, avoid=[each for _, each in there]) for _ in range(most)]
-    value, _ = find_threshold(collections, "auto", None, ())
+    value, _ = find_threshold(collections, "auto", None, (), of_class=True)
     first = fifth = kept = accepted = 0
     for name, attributes in [*there, *(("", each) for each in absent)]:
         images = [draw_image(attributes, seed, 128).image for seed in range(6)]

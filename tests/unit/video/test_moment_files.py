@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import unquote
 
+import clips
 import numpy as np
 import pytest
 from test_video_index import COLOURS, write_video
@@ -119,6 +120,38 @@ def test_a_copied_part_starts_at_the_key_frame_before_and_an_exact_one_at_its_fr
         cut_video(source, 50.0, 60.0, tmp_path / "none", exact=True)
     with pytest.raises(MissingPathError):
         cut_video(tmp_path / "absent.mp4", 0, 1, tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options", "suffix"),
+    [
+        ("a.mp4", "libx264", {"g": "6"}, ".mp4"),
+        ("a.mov", "libx264", {"g": "6", "bf": "2"}, ".mp4"),
+        ("a.mkv", "libsvtav1", {"g": "6", "preset": "12"}, ".mkv"),
+        ("a.webm", "libvpx-vp9", {"g": "6", "deadline": "realtime"}, ".mkv"),
+        ("a.avi", "mpeg4", {"g": "6"}, ".mp4"),
+    ],
+)
+def test_parts_of_any_codec_are_readable(
+    tmp_path: Path, name: str, codec: str, options: dict[str, str], suffix: str
+) -> None:
+    source = clips.write(tmp_path / name, codec, options=options)
+    part = cut_video(source, 0.5, 0.75, tmp_path / "part")
+    assert part.suffix == suffix
+    reader = VideoReader(part)
+    frames = list(reader)
+    assert reader.lost == ""
+    assert 6 <= len(frames) <= 14
+    wanted = list(VideoReader(source, start=0.5, end=0.75))
+    nearest = [min(float(np.abs(one.image - two.image.astype(int)).mean()) for one in frames) for two in wanted]
+    assert max(nearest) < 3
+
+
+def test_a_turned_video_is_encoded_again_upright(tmp_path: Path) -> None:
+    source = clips.write(tmp_path / "a.mp4", rotation=(90, False))
+    part = cut_video(source, 0.0, 0.5, tmp_path / "part")
+    assert next(iter(VideoReader(part))).image.shape == next(iter(VideoReader(source))).image.shape
+    assert video_info(part).rotation == 0
 
 
 @pytest.mark.parametrize(

@@ -82,21 +82,23 @@ def test_every_frame_at_a_rate_with_windows(tmp_path: Path) -> None:
     video = write_video(tmp_path / "a.mp4", ["red", "blue"], seconds=2)
     encoder = ColourEncoder()
     with _store(tmp_path) as store:
-        index_videos([video], store, encoder, sampling=FrameSampling(fps=2, windows=2))
+        index_videos([video], store, encoder, sampling=FrameSampling(fps=2, windows=1))
         _, _, facts = store.open("a.mp4").read()
     assert encoder.images == len(facts) == 3 * 8
     assert sorted({fact["time"] for fact in facts}) == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5]
     assert sorted({fact["end"] for fact in facts}) == [0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0]
 
 
-def test_windows_are_spread_across_the_longer_side() -> None:
+def test_windows_are_spread_over_the_frame() -> None:
     wide = np.arange(40 * 100 * 3, dtype=np.uint32).astype(np.uint8).reshape(40, 100, 3)
     views = frame_views(wide, 3)
-    assert [view.shape for view in views] == [(40, 100, 3), *[(40, 30, 3)] * 3]
-    assert np.array_equal(views[1], wide[:, :30])
-    assert np.array_equal(views[3], wide[:, 70:])
-    assert [view.shape for view in frame_views(wide.transpose(1, 0, 2), 2)][1:] == [(30, 40, 3)] * 2
-    assert len(frame_views(wide[:, :42], 3)) == 1
+    assert [view.shape for view in views] == [(40, 100, 3), *[(30, 24, 3)] * 6]
+    assert np.array_equal(views[1], wide[:30, :24])
+    assert np.array_equal(views[6], wide[10:, 76:])
+    tall = frame_views(wide.transpose(1, 0, 2), 3)
+    assert [view.shape for view in tall] == [(100, 40, 3), *[(30, 24, 3)] * 6]
+    assert np.array_equal(tall[6], wide.transpose(1, 0, 2)[70:, 16:])
+    assert [len(frame_views(wide, windows)) for windows in (0, 1, 2)] == [1, 3, 5]
 
 
 def test_what_is_indexed_is_skipped_unless_it_changed(tmp_path: Path) -> None:
@@ -157,7 +159,7 @@ def test_videos_of_one_name_have_collections_of_their_own(tmp_path: Path) -> Non
         assert store.collections() == ["a.mp4", "y/a.mp4"]
         assert index_videos([second, first], store, ColourEncoder()).skipped == ["y/a.mp4", "a.mp4"]
         moved = first.rename(tmp_path / "a.mp4")
-        assert index_videos([moved], store, ColourEncoder()).videos == {"a.mp4": 5}
+        assert index_videos([moved], store, ColourEncoder()).videos == {"a.mp4": 7}
         assert store.collections() == ["a.mp4", "y/a.mp4"]
         assert {fact["video"] for fact in store.open("a.mp4").read()[2]} == {str(moved)}
 
