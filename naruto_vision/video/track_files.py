@@ -38,6 +38,7 @@ class _Region(TypedDict):
     label: str
     name: str
     score: float
+    p_value: float | None
     shown: bool
     vector: NotRequired[str]
 

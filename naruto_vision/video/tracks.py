@@ -8,7 +8,7 @@ grown by half (Yang et al., "C-BIoU", WACV 2023), and if their vectors are alike
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import median
+from statistics import fmean, median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ class TrackConfig:
         alike: Minimum similarity of vectors: 0 is that of two characters of the gallery on average, 1 is equality.
         overlap_share: Weight of the boxes' overlap; the rest is that of the vectors.
         min_frames: Tracks of fewer regions are dropped.
+        min_p: Minimum mean p-value of a known track; see ``vote``. A lower one names more tracks, also wrongly.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -41,6 +42,7 @@ class TrackConfig:
     alike: float = 0.2
     overlap_share: float = 0.4
     min_frames: int = 2
+    min_p: float = 0.15
 
     def __post_init__(self) -> None:
         if min(self.max_gap, self.grow) < 0 or not 0 <= self.overlap_share <= 1 or self.min_frames < 1:
@@ -82,23 +84,26 @@ class Track:
         return self.label if self.known else UNKNOWN
 
 
-def vote(identities: Sequence[Identity]) -> tuple[str, float, bool]:
+def vote(identities: Sequence[Identity], min_p: float = 0.0) -> tuple[str, float, bool]:
     """Decide the label of a track by its regions, each of which votes with its score.
 
     Args:
         identities: The identities of its regions, decided by the gallery's thresholds.
+        min_p: Minimum mean p-value of the regions of a known label, if the gallery has p-values. Twice the mean of
+            dependent p-values is one itself (Vovk and Wang, 2020), so at most ``2 * min_p`` of right tracks fall below.
 
     Returns:
         The label with the highest sum of scores; the median score of its regions; whether it is known: at least half of
-        its regions passed the threshold, and it has at least half of all votes.
+        its regions passed the threshold, it has at least half of all votes, and its p-values are not too low.
     """
     votes = defaultdict[str, float](float)
     for each in identities:
         votes[each.label] += max(each.score, _LEAST_VOTE)
     label = max(sorted(votes), key=lambda name: votes[name])
     own = [each for each in identities if each.label == label]
-    known = 2 * sum(each.known for each in own) >= len(own) and 2 * votes[label] >= sum(votes.values())
-    return label, median(each.score for each in own), known
+    p_values = [each.p_value for each in own if each.p_value is not None]
+    passed = 2 * sum(each.known for each in own) >= len(own) and 2 * votes[label] >= sum(votes.values())
+    return label, median(each.score for each in own), passed and (not p_values or fmean(p_values) >= min_p)
 
 
 def similarity_of_labels(gallery: Gallery) -> float:
@@ -210,6 +215,6 @@ class Tracker:
         tracks = []
         for each in ended:
             if len(each.sightings) >= self.config.min_frames:
-                label, score, known = vote([sighting.identity for sighting in each.sightings])
+                label, score, known = vote([sighting.identity for sighting in each.sightings], self.config.min_p)
                 tracks.append(Track(each.number, tuple(each.sightings), label, score, known))
         return tracks

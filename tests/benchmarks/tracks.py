@@ -27,7 +27,7 @@ from naruto_vision.video.track_files import link_frames
 from naruto_vision.video.tracks import Sighting, similarity_of_labels
 from naruto_vision.viz.overlay import choose_for_overlay
 
-FIRST_SEED = 8_300_000
+FIRST_SEED = 8_400_000  # the settings were chosen on other seeds
 _MISSED = 0.1
 
 

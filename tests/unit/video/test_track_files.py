@@ -35,6 +35,7 @@ def _line(scene: str, index: int, *, shown: bool = True) -> dict[str, Any]:
     x = index % 20
     vector = vector_text(np.array([0.6, 0.8], np.float32))
     mira = {"bbox": [x, 4, x + 20, 40], "label": "Mira", "name": "Mira", "score": 0.9, "shown": shown, "vector": vector}
+    mira["p_value"] = None
     other = {**mira, "bbox": [40, 4, 60, 40], "label": "Mira", "name": "unknown", "score": 0.1}
     return {"scene": scene, "regions": [mira, other] if 20 <= index < 30 else [mira]}
 

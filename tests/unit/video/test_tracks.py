@@ -98,6 +98,13 @@ def test_a_vote_without_a_majority_is_unknown() -> None:
     assert vote([Identity("a", -0.2, known=False), Identity("b", -0.4, known=False)])[2] is False
 
 
+def test_a_track_whose_scores_are_those_of_few_right_regions_is_unknown() -> None:
+    low, high = Identity("Mira", 0.6, p_value=0.06), Identity("Mira", 0.9, p_value=0.5)
+    assert vote([low] * 4, min_p=0.1) == ("Mira", 0.6, False)
+    assert vote([low] * 4) == ("Mira", 0.6, True)
+    assert vote([low, high, low, high], min_p=0.1)[2] is True
+
+
 def test_similarity_of_labels_is_that_of_rows_of_different_labels() -> None:
     vectors = np.array([[1, 0], [1, 0], [0.6, 0.8]], dtype=np.float32)
     rows = [GalleryRow(f"{k}.png", label) for k, label in enumerate(("a", "a", "b"))]
