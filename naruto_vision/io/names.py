@@ -39,8 +39,12 @@ def output_name(path: str, *, always: bool = False) -> str:
     return f"{_NOT_UTF8.sub('_', folder)}{slash}{name}"
 
 
-def folder_name(text: str) -> str:
+def folder_name(text: str, *, always: bool = False) -> str:
     """Return a name that every file system takes for any text; one that changes more than spaces ends in a hash.
+
+    Args:
+        text: Of any length and with any characters.
+        always: Add the hash in any case, for names that would be equal.
 
     Example:
         >>> folder_name("a girl with pink hair"), folder_name("../who?")
@@ -48,7 +52,7 @@ def folder_name(text: str) -> str:
     """
     plain = label_name(text)
     short = re.sub(r"[^\w.-]+", "_", plain).strip("_.").encode()[:_FOLDER].decode(errors="ignore")
-    if short and short == plain.replace(" ", "_") and "_" not in plain:
+    if short and short == plain.replace(" ", "_") and not always:
         return short
     return f"{short}~{hashlib.sha256(utf8(text)).hexdigest()[:8]}"
 

@@ -1,6 +1,7 @@
 """Files of a search: copies of the frames, videos of them, clips, tables, a page, an EDL and a list for FFmpeg."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
@@ -70,7 +71,8 @@ def write_moments(
         msg = f"{folder}: has files that are not of a search; give another --out"
         raise InputError(msg)
     with atomic_folder(folder) as new:
-        names = {video: folder_name(video) for video in found.searched}
+        short = Counter(folder_name(video).casefold() for video in found.searched)
+        names = {video: folder_name(video, always=short[folder_name(video).casefold()] > 1) for video in found.searched}
         copies = _copy_frames(found, new, names)
         _write_tables(found, new, copies)
         write_text(new / "AboveThreshold" / "abTH_info.txt", info_text(found, now or datetime.now().astimezone()))

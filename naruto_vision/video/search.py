@@ -50,6 +50,7 @@ _IMAGES, _CLASSES = (
     2.0,
     0.75,
 )  # above that of frames elsewhere; the mean of a class is nearer to nothing than a frame is
+_NEAREST = 5  # frames of a video that are shown whatever their score
 _FIRST = 1024  # entries of a collection that are asked for at first
 _VIDEOS, _FRAMES = 16, 64  # videos, and entries of each, that stand for all
 _APART = 10.0  # seconds between frames that are of other things
@@ -140,7 +141,7 @@ class FoundMoments:
         rule: Where the threshold comes from, in words.
         frames: All frames with at least that score, best first.
         moments: What they are joined to, best first, at most ``top_k``.
-        nearest: The best frames whatever their score, best first, which show what was nearly found.
+        nearest: The best five frames of each video, whatever their score, best first: what was nearly found.
         searched: Number of entries of each collection.
     """
 
@@ -343,23 +344,23 @@ def search_moments(
     if not collections:
         msg = "video search: no videos to search; index some with `naruto-vision video index`"
         raise InputError(msg)
-    nearest = sorted((hit for each in collections for hit in _best_frames(each, query, top_k)), key=_order)
+    nearest = sorted((hit for each in collections for hit in _best_frames(each, query)), key=_order)
     value, rule = find_threshold(collections, threshold, unrelated, nearest, of_class=of_class)
     frames = sorted((hit for each in collections for hit in _frames_above(each, query, value)), key=_order)
     moments = sorted(join_frames(frames, join), key=lambda moment: _order(moment.best))
     moments = _select(moments, collections, same, top_k, per_video)
     searched = {each.name: len(each) for each in collections}
-    return FoundMoments(name, value, rule, tuple(frames), tuple(moments), tuple(nearest[:top_k]), searched)
+    return FoundMoments(name, value, rule, tuple(frames), tuple(moments), tuple(nearest), searched)
 
 
 def _order(hit: FrameHit) -> tuple[float, str, int]:
     return -hit.score, hit.video, hit.frame
 
 
-def _best_frames(collection: Collection, query: Vectors, count: int) -> list[FrameHit]:
+def _best_frames(collection: Collection, query: Vectors) -> list[FrameHit]:
     """Return the best frames of a collection, each once, as a frame may have several entries."""
-    (hits,) = collection.search(query, min(len(collection), max(_FIRST, count)))
-    return _frames(collection.name, hits)[:count]
+    (hits,) = collection.search(query, min(len(collection), _FIRST))
+    return _frames(collection.name, hits)[:_NEAREST]
 
 
 def _frames_above(collection: Collection, query: Vectors, threshold: float) -> list[FrameHit]:

@@ -173,10 +173,16 @@ def test_any_query_gives_a_safe_folder_and_page(tmp_path: Path, videos: tuple[Pa
 
 
 def test_queries_that_differ_only_in_signs_do_not_share_a_folder(tmp_path: Path, videos: tuple[Path, Path]) -> None:
-    names = {
-        write_moments(_found([_hit(videos[0], 4, 0.5)], query), tmp_path).name for query in ("a b", "a?b", "a!b", "a_b")
-    }
+    queries = ("a b", "a?b", "a!b", "a b ...")
+    names = {write_moments(_found([_hit(videos[0], 4, 0.5)], query), tmp_path).name for query in queries}
     assert len(names) == 4
+
+
+def test_videos_whose_names_would_be_equal_have_folders_of_their_own(tmp_path: Path, videos: tuple[Path, Path]) -> None:
+    hits = [_hit(path, 4, 0.5, name) for path, name in zip(videos, ("a b.mp4", "A_b.mp4"), strict=True)]
+    folder = write_moments(_found(hits), tmp_path)
+    folders = [path.name for path in (folder / "AboveThreshold" / "AbTH_Frames").iterdir()]
+    assert len({name.casefold() for name in folders}) == 2
 
 
 def test_nothing_found_has_the_nearest_frames_and_no_moment(tmp_path: Path, videos: tuple[Path, Path]) -> None:

@@ -160,6 +160,15 @@ def test_limits_in_all_and_per_video(tmp_path: Path) -> None:
     assert [moment.best.video for moment in each] == ["a.mp4", "b.mp4"]
 
 
+def test_the_five_best_frames_of_each_video_are_there_whatever_their_score(tmp_path: Path) -> None:
+    videos = {"a.mp4": _at([0.1 * k for k in range(9)]), "b.mp4": _at([0.1, 0.05], seed=1)}
+    found = search_moments(_fill(tmp_path, videos), _query(), "x", threshold=0.75, top_k=1)
+    assert [(hit.video, hit.frame // 48) for hit in found.nearest] == [
+        *(("a.mp4", number) for number in (8, 7, 6, 5, 4)), ("b.mp4", 0), ("b.mp4", 1),
+    ]  # fmt: skip
+    assert len(found.moments) == 1
+
+
 def test_a_frame_counts_once_with_the_best_of_its_windows(tmp_path: Path) -> None:
     collections = _fill(tmp_path, {"a.mp4": _at([0.2, 0.7, 0.6, 0.1, 0.1, 0.1])}, windows=3)
     found = search_moments(collections, _query(), "x", threshold=0.15)
