@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -122,7 +123,8 @@ class _Worker:
 
     def frames(self, picked: Any, seconds: float) -> Iterator[tuple[Any, ...]]:  # noqa: ANN401 - an array of indices
         """Have the picked frames decoded, and yield ("frame", index, image) of each, then the last message."""
-        self._connection.send(picked)
+        with suppress(OSError):  # of a process that has crashed, which the next message says
+            self._connection.send(picked)
         memory: Any = None
         while True:
             kind, *what = self.receive(seconds)
@@ -132,7 +134,8 @@ class _Worker:
             if kind == "shared":
                 index, shape, offset = what
                 image = np.frombuffer(memory, np.uint8, int(np.prod(shape)), offset).reshape(shape).copy()
-                self._connection.send_bytes(b"1")  # the slot is free
+                with suppress(OSError):
+                    self._connection.send_bytes(b"1")  # the slot is free
                 kind, what = "frame", [index, image]
             yield (kind, *what)
             if kind != "frame":
@@ -142,7 +145,8 @@ class _Worker:
         roomy = _SHARED.is_dir() and shutil.disk_usage(_SHARED).free > 2 * size
         with tempfile.TemporaryFile(dir=_SHARED if roomy else None) as file:
             file.truncate(size)
-            reduction.send_handle(self._connection, file.fileno(), self._process.pid)
+            with suppress(OSError):
+                reduction.send_handle(self._connection, file.fileno(), self._process.pid)
             return mmap.mmap(file.fileno(), size)
 
     def close(self) -> None:
@@ -171,17 +175,23 @@ def _serve(connection: Connection, path: Path, options: dict[str, Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     try:
         connection.send(("started",))
-        try:
-            reader = _SigningReader(connection, path, options)
-        except NarutoVisionError as error:
-            connection.send(("error", str(error)))
-            return
-        connection.send(("scan", reader.scan))
-        reader.pick(connection.recv())
-        _send_frames(connection, reader)
-        connection.send(("end", reader.faults))
+        _send_all(connection, path, options)
+        while True:  # the parent ends this process: one that ends with unread messages takes those it sent along
+            connection.recv_bytes()
     except (EOFError, OSError):  # the parent has ended
         os._exit(1)
+
+
+def _send_all(connection: Connection, path: Path, options: dict[str, Any]) -> None:
+    try:
+        reader = _SigningReader(connection, path, options)
+    except NarutoVisionError as error:
+        connection.send(("error", str(error)))
+        return
+    connection.send(("scan", reader.scan))
+    reader.pick(connection.recv())
+    _send_frames(connection, reader)
+    connection.send(("end", reader.faults))
 
 
 def _send_frames(connection: Connection, reader: VideoReader) -> None:

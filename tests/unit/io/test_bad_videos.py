@@ -205,6 +205,15 @@ def test_a_decoder_that_stalls_or_crashes_is_ended(sent: signal.Signals, reason:
     assert multiprocessing.active_children() == []
 
 
+def test_a_slow_reader_gets_every_frame_of_a_fast_decoder(tmp_path: Path) -> None:
+    reader = IsolatedVideoReader(clips.write(tmp_path / "a.mp4", frames=7))
+    frames = []
+    for frame in reader:
+        frames.append(frame)
+        time.sleep(0.1)  # the decoder is done meanwhile
+    assert (len(frames), reader.lost) == (7, "")
+
+
 def test_a_process_of_its_own_gives_the_same_frames_and_errors(tmp_path: Path) -> None:
     path = clips.write(tmp_path / "a.mp4", frames=30, options={"bf": "2"})
     plain, isolated = VideoReader(path, fps=10, start=0.2), IsolatedVideoReader(path, fps=10, start=0.2)
