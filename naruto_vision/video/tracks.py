@@ -93,8 +93,9 @@ def vote(identities: Sequence[Identity], min_p: float = 0.0) -> tuple[str, float
             dependent p-values is one itself (Vovk and Wang, 2020), so at most ``2 * min_p`` of right tracks fall below.
 
     Returns:
-        The label with the highest sum of scores; the median score of its regions; whether it is known: at least half of
-        its regions passed the threshold, it has at least half of all votes, and its p-values are not too low.
+        The label with the highest sum of scores; the median score of its regions; whether it is known: it has at least
+        half of all votes, half of its regions passed the threshold (a quarter suffices where their p-values say more),
+        and its p-values are not too low.
     """
     votes = defaultdict[str, float](float)
     for each in identities:
@@ -102,8 +103,9 @@ def vote(identities: Sequence[Identity], min_p: float = 0.0) -> tuple[str, float
     label = max(sorted(votes), key=lambda name: votes[name])
     own = [each for each in identities if each.label == label]
     p_values = [each.p_value for each in own if each.p_value is not None]
-    passed = 2 * sum(each.known for each in own) >= len(own) and 2 * votes[label] >= sum(votes.values())
-    return label, median(each.score for each in own), passed and (not p_values or fmean(p_values) >= min_p)
+    passed = sum(each.known for each in own) >= (0.25 if p_values else 0.5) * len(own)
+    known = passed and 2 * votes[label] >= sum(votes.values()) and (not p_values or fmean(p_values) >= min_p)
+    return label, median(each.score for each in own), known
 
 
 def similarity_of_labels(gallery: Gallery) -> float:

@@ -103,6 +103,9 @@ def test_a_track_whose_scores_are_those_of_few_right_regions_is_unknown() -> Non
     assert vote([low] * 4, min_p=0.1) == ("Mira", 0.6, False)
     assert vote([low] * 4) == ("Mira", 0.6, True)
     assert vote([low, high, low, high], min_p=0.1)[2] is True
+    below = Identity("Mira", 0.5, known=False, p_value=0.2)
+    assert vote([below, below, high], min_p=0.1)[2] is True  # p-values say more than how many passed
+    assert vote([below] * 4 + [high], min_p=0.1)[2] is False
 
 
 def test_similarity_of_labels_is_that_of_rows_of_different_labels() -> None:
