@@ -11,7 +11,7 @@ import naruto_vision
 from naruto_vision.records import Box, Identity, LabelledBox, LabelledImage, Neighbour, Region, ScenePrediction
 
 _ROOT = Path(naruto_vision.__file__).parent
-_COLLECTORS = {"IndexReport", "Monitor", "Record", "ScannedImages", "SceneTruth", "_Open"}  # filled image by image, or frame by frame
+_COLLECTORS = {"IndexReport", "Monitor", "Record", "ScannedImages", "SceneTruth", "_Open"}  # filled one by one
 
 
 def _dataclasses() -> dict[str, str]:
