@@ -197,7 +197,8 @@ def draw_boxes(image: ImageArray, drawn: Sequence[DrawnBox]) -> ImageArray:
 
 
 def _line_width(image: ImageArray) -> int:
-    return max(1, round(min(image.shape[:2]) / 320))
+    height, width = image.shape[:2]
+    return max(1, round(min(height, width) / 320))
 
 
 def draw_overlay(
