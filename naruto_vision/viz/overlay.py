@@ -197,8 +197,8 @@ def draw_boxes(image: ImageArray, drawn: Sequence[DrawnBox]) -> ImageArray:
 
 
 def _line_width(image: ImageArray) -> int:
-    height, width = image.shape[:2]
-    return max(1, round(min(height, width) / 320))
+    side: int = min(image.shape[:2])
+    return max(1, round(side / 320))
 
 
 def draw_overlay(
