@@ -158,7 +158,7 @@ def frame_progress() -> Iterator[Callable[[str, int, int], None]]:
 
     with _bar("", None, MofNCompleteColumn()) as (bar, task):
         yield lambda name, done, total: bar.update(
-            task, description=printable(name, one_line=True).replace("[", "\\["), completed=done, total=total
+            task, description=printable(name, one_line=True), completed=done, total=total
         )
 
 
@@ -170,6 +170,6 @@ def _bar(
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
-    shown = (TextColumn("{task.description}"), BarColumn(), *columns, TimeRemainingColumn())
+    shown = (TextColumn("{task.description}", markup=False), BarColumn(), *columns, TimeRemainingColumn())
     with Progress(*shown, console=console, transient=True, disable=hidden or not console.is_terminal) as bar:
-        yield bar, bar.add_task(what, total=total)
+        yield bar, bar.add_task(printable(what, one_line=True), total=total)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from naruto_vision.io.video import VideoReader
     from naruto_vision.video.frames import FrameChoice
 
-_CLOCK = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)")
+_CLOCK = re.compile(r"(?:(?:(\d{1,6}):)?(\d{1,6}):)?(\d{1,9}(?:\.\d{1,9})?)")
 _STALL = 60.0  # seconds
 _CODECS = {"h264": "h264", "mp4v": "mpeg4"}
 T = TypeVar("T")

@@ -20,6 +20,7 @@ from naruto_vision.gallery.content import unit_rows
 from naruto_vision.gallery.index import VectorIndex
 from naruto_vision.gallery.vector_store import (
     AGAIN,
+    KEY,
     Collection,
     CollectionInfo,
     Entries,
@@ -152,7 +153,7 @@ class FaissStore(VectorStore):
 
     def _keys(self) -> list[str]:
         folders = self._root.iterdir() if self._root.is_dir() else ()
-        return sorted(path.name for path in folders if (path / INFO).is_file() and not path.name.startswith("."))
+        return sorted(path.name for path in folders if KEY.fullmatch(path.name) and (path / INFO).is_file())
 
     def _info(self, key: str) -> CollectionInfo:
         path = self._root / key / INFO
@@ -185,6 +186,9 @@ class FaissStore(VectorStore):
         """Hide a collection with one rename before its files go, so that a kill leaves no half."""
         folder = self._root / key
         self.lock(folder)
+        if folder.is_symlink():
+            folder.unlink()
+            return
         hidden = folder.with_name(f"{TEMPORARY_PREFIX}nv-{key}")
         shutil.rmtree(hidden, ignore_errors=True)
         folder.rename(hidden)

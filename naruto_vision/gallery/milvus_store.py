@@ -100,6 +100,9 @@ class MilvusStore(VectorStore):
         if file.suffix != ".db":
             msg = f"{self.uri}: expected a name that ends in .db"
             raise InputError(msg)
+        if file.is_dir() and any(file.iterdir()) and not (file / "collections").is_dir():
+            msg = f"{self.uri}: has files that are not of Milvus; give another name"
+            raise InputError(msg)
         file.parent.mkdir(parents=True, exist_ok=True)
         for name in ("pymilvus", "milvus_lite", "grpc"):  # they print the traces of errors that are reported here
             logging.getLogger(name).setLevel(logging.CRITICAL)

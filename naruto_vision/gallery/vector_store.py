@@ -31,6 +31,7 @@ BATCH = 4096
 """Maximum number of entries in one request; Chroma takes 5,461."""
 
 ID_BYTES = 512
+_MAX_DIM = 32_768  # numbers of a vector, as in Milvus
 FORMAT = 1
 AGAIN = "the collection is damaged: delete it with `naruto-vision video delete` and index the video again"
 _STORES = {
@@ -38,6 +39,9 @@ _STORES = {
     "chroma": ("chroma_store", "ChromaStore"),
     "milvus": ("milvus_store", "MilvusStore"),
 }
+KEY = re.compile(r"[a-z][a-z0-9_]*_[0-9a-f]{12}")
+"""What ``collection_key`` returns: folders and tables of other names are not of this package."""
+
 _FORMS = "faiss:DIR, chroma:DIR, chroma+http://host:port, milvus:FILE.db or milvus+http://host:port"
 _URI = re.compile(r"(?P<kind>[A-Za-z]+)(?P<server>\+https?)?:(?P<rest>.*)", re.DOTALL)
 
@@ -90,7 +94,12 @@ def read_info(where: str | Path, key: str, text: str) -> CollectionInfo:
         raise JsonError(where, error, AGAIN) from None
     info = convert_json(where, value, CollectionInfo, hint=AGAIN)
     dim = info["note"].get("dim")
-    if info["format"] != FORMAT or collection_key(info["name"]) != key or not isinstance(dim, int) or dim < 1:
+    if (
+        info["format"] != FORMAT
+        or collection_key(info["name"]) != key
+        or not isinstance(dim, int)
+        or not 1 <= dim <= _MAX_DIM
+    ):
         raise FormatError(where, f"format {FORMAT}, the name of {key} and dim", f"{info}"[:100], AGAIN)
     return info
 
@@ -340,7 +349,7 @@ def open_store(uri: str, *, existing: bool = False) -> VectorStore:
         raise InputError(msg)
     module, name = _STORES[kind]
     address = f"{server[1:]}:{rest}" if server else rest.removeprefix("//")
-    if existing and not server and not Path(address).exists():
+    if existing and not server and not Path(address, "chroma.sqlite3" if kind == "chroma" else "").exists():
         raise MissingPathError(address, "vector store", "index a video with `naruto-vision video index`")
     store = getattr(importlib.import_module(f"naruto_vision.gallery.{module}"), name)
     opened: VectorStore = store(uri, address)

@@ -42,6 +42,11 @@ _DEMUXERS = (  # files only: no playlists, no patterns of images, no text
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,mpegts,mpegtsraw,mpeg,mpegvideo,m4v,asf,flv,ogg,mxf,nut,ivf,obu,"
     "h264,hevc,dv,rm,wtv,vob,mp3,flac,wav,aac,amr,aiff"  # audio formats, so that they are called what they are
 )
+MAX_SECONDS = 1e7
+"""Longest video, four months; times beyond are damaged."""
+
+_RATES = 0.001, 1000.0  # frames per second that are written
+
 _THREADS = 8  # of a decoder; each holds a frame
 _SLACK = 1.0  # seconds that a duration in a header may exceed the frames, as a longer sound track makes it
 
@@ -144,6 +149,11 @@ def check_video_file(path: Path) -> ModuleType:
     return av
 
 
+def _url(path: Path) -> str:
+    """Name a file so that FFmpeg takes no part of its name for a protocol."""
+    return f"file:{path.absolute()}"
+
+
 @contextmanager
 def _opened(path: Path, threads: int = 1) -> "Iterator[tuple[InputContainer, VideoStream]]":
     """Open a file and its best video stream, to be decoded by threads; FFmpeg's errors become ``BadVideoError``."""
@@ -151,7 +161,7 @@ def _opened(path: Path, threads: int = 1) -> "Iterator[tuple[InputContainer, Vid
     av.logging.set_level(None)
     options = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "file"}
     try:
-        with av.open(f"file:{path.absolute()}", options=options, metadata_errors="replace") as container:
+        with av.open(_url(path), options=options, metadata_errors="replace") as container:
             yield container, _video_stream(path, container, threads)
     except PermissionError:
         raise BadVideoError(path, "may not be read; change its permissions") from None
@@ -173,9 +183,7 @@ def _video_stream(path: Path, container: "InputContainer", threads: int) -> "Vid
         raise BadVideoError(path, "its codec is not known to the installed FFmpeg; convert it to H.264")
     if context.width * context.height > MAX_PIXELS or max(context.width, context.height) > MAX_SIDE:
         reason = f"frames of {context.width}x{context.height} pixels; at most {MAX_PIXELS // 1_000_000} megapixels "
-        raise BadVideoError(
-            path, f"{reason}at most {MAX_PIXELS // 1_000_000} megapixels and {MAX_SIDE} a side are read"
-        )
+        raise BadVideoError(path, f"{reason}and {MAX_SIDE} a side are read")
     context.thread_type, context.thread_count = "AUTO", min(threads, _THREADS)
     context.options = {"max_pixels": str(MAX_PIXELS)}  # of frames that grow later on
     return stream
@@ -225,16 +233,19 @@ def _scan(source: str | Path, alive: Callable[[], None] = lambda: None) -> Scan:
     with _opened(path) as (container, stream):
         found, keys, lasting = _packets(stream, alive)
         unit, rate = float(stream.time_base or 0), float(stream.average_rate or stream.guessed_rate or 25)
+        rate = rate if len(lasting) / rate <= MAX_SECONDS else 25.0
         declared, container_name = _declared(container, stream), container.format.name.partition(",")[0]
         codec = stream.codec_context.codec.canonical_name
     if not lasting:
         raise BadVideoError(path, "has a video stream without frames")
     stamps = None if found is None else np.sort(np.array(found, np.int64))
+    if stamps is not None and (int(stamps[-1]) - int(stamps[0])) * unit > MAX_SECONDS:
+        stamps = None
     times = np.arange(len(lasting)) / rate if stamps is None else (stamps - stamps[0]) * unit
     duration = 0.0 if stamps is None else float(sum(max(lasting)) - stamps[0]) * unit
     if container_name == "avi":  # it stores times in the order of decoding
         stamps = None
-    duration = duration if duration > times[-1] else float(times[-1]) + 1 / rate
+    duration = duration if times[-1] < duration <= MAX_SECONDS else float(times[-1]) + 1 / rate
     fps = float((len(times) - 1) / times[-1]) if times[-1] > 0 else 0.0
     fps = rate if fps and abs(rate / fps - 1) < 0.005 else fps  # times are rounded, to milliseconds in Matroska
     lost = declared - duration
@@ -392,8 +403,8 @@ class VideoReader:
         return len(self._picked)
 
     def pick(self, indices: NDArray[np.int64]) -> None:
-        """Read the frames of these indices only, which rise: shape (N,), int64."""
-        self._picked = indices
+        """Read the frames of these indices only, which rise: shape (N,), int64; unknown ones are left out."""
+        self._picked = indices[(indices >= 0) & (indices < self.info.frames)]
 
     def skip_to(self, index: int) -> None:
         """Leave out frames before an index; which of the later ones are picked does not change."""
@@ -490,13 +501,20 @@ def _pick(
         return inside
     span = times[inside]
     length = span[-1] - span[0]
-    ticks = span[0] + np.arange(int(length * (1 + 0.5 / max(len(span) - 1, 1)) * fps) + 1) / fps  # to half a frame on
+    last = int(length * (1 + 0.5 / max(len(span) - 1, 1)) * fps)  # to half a frame on
+    below = np.floor((span - span[0]) * fps).astype(np.int64)  # a frame near any tick is near the one below or above it
+    ticks = span[0] + np.unique(np.concatenate([below - 1, below, below + 1, below + 2, [last]]).clip(0, last)) / fps
     after = np.searchsorted(span, ticks).clip(1, max(len(span) - 1, 1))
     before = after - 1
     after = np.minimum(after, len(span) - 1)
     nearest = np.where(ticks - span[before] <= span[after] - ticks, before, after)
     picked: NDArray[np.int64] = np.unique(inside[nearest])
     return picked
+
+
+def writable_fps(fps: float) -> float:
+    """Return the nearest frame rate that ``VideoWriter`` takes; 25 for an unknown one, 0."""
+    return min(max(fps or 25.0, _RATES[0]), _RATES[1])
 
 
 class VideoWriter:
@@ -529,8 +547,8 @@ class VideoWriter:
         if Path(path).suffix.lower() not in _WRITTEN:
             msg = f"{path}: expected a name ending in {', '.join(sorted(_WRITTEN))}"
             raise InputError(msg)
-        if not 0 < fps <= 1000:
-            msg = f"frames per second: expected a number above 0, up to 1000, found {fps}"
+        if not _RATES[0] <= fps <= _RATES[1]:
+            msg = f"frames per second: expected {_RATES[0]:g} to {_RATES[1]:g}, found {fps}"
             raise InputError(msg)
         self.path, self._fps, self._size, self._codec = Path(path), Fraction(fps).limit_denominator(1001), size, codec
         self._stack = ExitStack()
@@ -543,7 +561,7 @@ class VideoWriter:
         av = require_package("av", "video")
         temporary = self._stack.enter_context(atomic_file(self.path))
         options = {} if self.path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
-        self._container = self._stack.enter_context(av.open(str(temporary), "w", options=options))
+        self._container = self._stack.enter_context(av.open(_url(temporary), "w", options=options))
         return self
 
     def __exit__(
@@ -623,6 +641,10 @@ def cut_video(source: str | Path, start: float, end: float, stem: str | Path, *,
         InputError: If there are no frames in that part.
     """
     scan = _scan(source)
+    for suffix in {".mp4", *_COPIED.values()}:
+        if (target := Path(f"{stem}{suffix}")).exists() and target.samefile(source):
+            msg = f"{target}: is the video that is cut; choose another name"
+            raise InputError(msg)
     copied = scan.info.container in _COPIED and not scan.info.rotation and len(scan.keys) > 0
     if copied and not exact and scan.stamps is not None:
         path = Path(f"{stem}{_COPIED[scan.info.container]}")
@@ -633,7 +655,7 @@ def cut_video(source: str | Path, start: float, end: float, stem: str | Path, *,
         else:
             return path
     path = Path(f"{stem}.mp4")
-    with VideoWriter(path, fps=scan.info.fps or 25.0) as writer:
+    with VideoWriter(path, fps=writable_fps(scan.info.fps)) as writer:
         for frame in VideoReader(source, start=start, end=end):
             writer.write(frame.image, frame.time)
     return path
@@ -653,7 +675,7 @@ def _copy_packets(container: "InputContainer", stream: "VideoStream", path: Path
     """Copy the packets of the video and of its sound that are decoded in a span of container seconds."""
     av = require_package("av", "video")
     streams: list[Any] = [stream, *container.streams.audio]
-    with atomic_file(path) as temporary, av.open(str(temporary), "w") as out:
+    with atomic_file(path) as temporary, av.open(_url(temporary), "w") as out:
         copies = {each.index: out.add_stream_from_template(each, opaque=True) for each in streams}
         for packet in container.demux(streams):
             if not packet.size or packet.pts is None or packet.pts * packet.time_base < start:

@@ -450,7 +450,7 @@ def vector_text(vector: Vectors | None) -> str:
 
 def vector_from_text(text: str) -> Vectors:
     """Read a vector that ``vector_text`` wrote: shape (D,), float32, unit length."""
-    vector = np.frombuffer(base64.b64decode(text), "<f2").astype(np.float32)
+    vector = np.frombuffer(base64.b64decode(text, validate=True), "<f2").astype(np.float32)
     return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-12), np.float32)
 
 

@@ -16,14 +16,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 from naruto_vision.errors import BadImageError, FormatError, InputError, MissingPathError
-from naruto_vision.io.atomic import TEMPORARY_PREFIX, remove_leftovers, utf8, write_json, write_text
+from naruto_vision.io.atomic import TEMPORARY_PREFIX, utf8, write_json, write_text
 from naruto_vision.io.images import encode_image, image_size, is_image, read_image
 from naruto_vision.io.locks import folder_lock
 from naruto_vision.io.machine import allowed_cpus
 from naruto_vision.io.names import label_name, longer_stems, output_name
 from naruto_vision.io.quarantine import Quarantine
-from naruto_vision.io.typed_json import read_json
-from naruto_vision.io.video import Fit, VideoFrame, VideoInfo, VideoReader, VideoWriter, resize_frame
+from naruto_vision.io.typed_json import read_json, require_regular
+from naruto_vision.io.video import (
+    MAX_SECONDS,
+    Fit,
+    VideoFrame,
+    VideoInfo,
+    VideoReader,
+    VideoWriter,
+    resize_frame,
+    writable_fps,
+)
 
 FRAMES, SETTINGS, INFO = "frames.csv", "frames.json", "info.txt"
 _COLUMNS = ("file", "frame", "time")
@@ -104,8 +113,9 @@ def extract_frames(
     """
     out = Path(folder)
     with folder_lock(out, "--out"):
-        remove_leftovers(out)
         _check_settings(out, reader.info, choice, suffix)
+        for leftover in out.glob(f"{TEMPORARY_PREFIX}frame_*"):  # of a killed run
+            leftover.unlink()
         done = _done(out)
         total = len(reader)
         if done:
@@ -160,14 +170,22 @@ def read_frames(folder: str | Path) -> list[FrameFile]:
         FormatError: If it is not such a file.
     """
     path = Path(folder) / FRAMES
+    require_regular(path)
     whole = path.read_bytes().rpartition(b"\n")[0].decode("utf-8", "replace")
-    table = list(csv.reader(whole.splitlines()))
+    try:
+        table = list(csv.reader(whole.splitlines()))
+    except csv.Error as error:
+        raise FormatError(path, "a CSV file", str(error)[:60]) from None
     if not table or tuple(table[0]) != _COLUMNS:
         raise FormatError(path, f"the columns {','.join(_COLUMNS)}", repr(",".join(table[0]) if table else "")[:60])
     try:
-        return [FrameFile(file, int(frame), float(time)) for file, frame, time in table[1:]]
+        rows = [FrameFile(file, int(frame), float(time)) for file, frame, time in table[1:]]
     except ValueError as error:
         raise FormatError(path, "a file, a whole number and seconds in each row", str(error)[:60]) from None
+    for row in rows:
+        if "\0" in row.file or not 0 <= row.time <= MAX_SECONDS:
+            raise FormatError(path, f"file names and 0 to {MAX_SECONDS:.0f} seconds", f"{row.file!r}, {row.time}"[:60])
+    return rows
 
 
 def _write_all(reader: VideoReader, out: Path, suffix: str, advance: Callable[[], None]) -> int:
@@ -280,7 +298,9 @@ def _first_size(root: Path, rows: Sequence[FrameFile]) -> tuple[int, int]:
 
 def _rate(times: Sequence[float]) -> float:
     """Return the frame rate of rising times, which the last frame lasts by."""
-    return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else REBUILT_FPS
+    if len(times) < 2 or times[-1] <= times[0]:
+        return REBUILT_FPS
+    return writable_fps((len(times) - 1) / (times[-1] - times[0]))
 
 
 def video_folders(videos: Sequence[Path], out: Path | None, *, alone: bool) -> Iterator[tuple[Path, Path]]:

@@ -291,7 +291,7 @@ def _shrunk(image: ImageArray) -> ImageArray:
 
 
 def _is_done(collection: Collection) -> bool:
-    _, _, facts = collection.read([str(collection.note["first"])])
+    _, _, facts = collection.read([str(collection.note.get("first"))])
     return bool(facts) and DONE in facts[0]
 
 

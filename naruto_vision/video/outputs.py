@@ -15,7 +15,7 @@ from naruto_vision.io.atomic import atomic_folder, write_json, write_text
 from naruto_vision.io.images import write_image
 from naruto_vision.io.names import folder_name
 from naruto_vision.io.text import csv_text, printable
-from naruto_vision.io.video import VideoReader, VideoWriter, cut_video, resize_frame, video_info
+from naruto_vision.io.video import VideoReader, VideoWriter, cut_video, resize_frame, video_info, writable_fps
 from naruto_vision.records import ImageArray
 from naruto_vision.video.index import frame_id
 from naruto_vision.video.search import FoundMoments, FrameHit, Moment
@@ -96,7 +96,11 @@ def _copy_frames(found: FoundMoments, folder: Path, names: Mapping[str, str]) ->
                 film = folder / "AboveThreshold" / f"{names[video]}_above_threshold.mp4"
                 writer = stack.enter_context(VideoWriter(film, fps=_play_rate(hits.values())))
             reader = VideoReader(source)
-            reader.pick(np.array(sorted({*hits, *top}), np.int64))
+            wanted = sorted({*hits, *top})
+            if wanted[-1] >= reader.info.frames:
+                msg = f"{source}: has {reader.info.frames} frames, but frame {wanted[-1]} is indexed; index it again"
+                raise InputError(msg)
+            reader.pick(np.array(wanted, np.int64))
             for frame in reader:
                 if writer is not None and frame.index in hits:
                     path = target / frame_id(frame.index)
@@ -166,6 +170,9 @@ def concat_text(moments: Sequence[Moment]) -> str:
     lines = ["ffconcat version 1.0"]
     for moment in moments:
         path = str(Path(moment.best.source).absolute()).replace("'", "'\\''")
+        if len(path.splitlines()) > 1:  # a line of its own, which could name any other file
+            lines.append(f"# left out: {printable(path, one_line=True)}")
+            continue
         lines += [f"file '{path}'", f"inpoint {moment.start:.6f}", f"outpoint {moment.end:.6f}"]
     return "\n".join(lines) + "\n"
 
@@ -195,7 +202,7 @@ def _write_clips(moments: Sequence[Moment], folder: Path, names: Mapping[str, st
     first = video_info(moments[0].best.source)
     size = (first.width, first.height)
     position = 0.0
-    with VideoWriter(folder / "all_moments.mp4", fps=first.fps or 25.0, size=size) as writer:
+    with VideoWriter(folder / "all_moments.mp4", fps=writable_fps(first.fps), size=size) as writer:
         for moment in moments:
             for frame in VideoReader(moment.best.source, start=moment.start, end=moment.end):
                 writer.write(_letterbox(frame.image, size), position + frame.time - moment.start)

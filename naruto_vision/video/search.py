@@ -16,6 +16,7 @@ from naruto_vision.errors import FingerprintError, InputError
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.vector_store import Collection, Hit, VectorStore
 from naruto_vision.io.images import ImageSource
+from naruto_vision.io.video import MAX_SECONDS
 from naruto_vision.records import Vectors
 
 ThresholdRule: TypeAlias = float | Literal["auto", "auto90"]
@@ -89,7 +90,9 @@ class FrameHit:
             facts: Mapping[str, Any] = hit.metadata
             numbers = [float(facts[name]) for name in ("time", "start", "end")]
             frame, shot, source = int(facts["frame"]), int(facts["shot"]), str(facts["video"])
-        except (LookupError, TypeError, ValueError):
+            if not (0 <= frame < 2**31 and all(0 <= number <= MAX_SECONDS for number in numbers)) or "\0" in source:
+                raise ValueError  # noqa: TRY301 - one message for whatever is wrong
+        except (LookupError, TypeError, ValueError, OverflowError):
             msg = f"collection {video!r}: its entries are not of `naruto-vision video index`; index the video again"
             raise InputError(msg) from None
         return cls(video, source, frame, numbers[0], shot, numbers[1], numbers[2], hit.score, hit.id)

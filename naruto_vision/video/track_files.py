@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from naruto_vision.errors import FormatError
 from naruto_vision.io.atomic import atomic_file, utf8, write_text
-from naruto_vision.io.images import write_image
+from naruto_vision.io.images import MAX_SIDE, write_image
 from naruto_vision.io.text import csv_text, printable, score_text
 from naruto_vision.io.typed_json import convert_json
-from naruto_vision.io.video import VideoFrame, VideoReader, VideoWriter
+from naruto_vision.io.video import VideoFrame, VideoReader, VideoWriter, writable_fps
 from naruto_vision.recognition.writer import LOG, as_line, output_stems, vector_from_text
 from naruto_vision.records import UNKNOWN, Box, Identity, ImageArray
 from naruto_vision.video.shots import Shot, find_shots
@@ -143,27 +144,46 @@ def _frames(
     log: Path, scenes: Mapping[str, int], times: NDArray[np.float64]
 ) -> Iterator[tuple[int, float, list[Sighting]]]:
     """Read the shown regions of a video's frames, in order; frames that could not be read are left out."""
-    places = dict[int, int]()
+    places, size = dict[int, int](), 0
     with log.open("rb") as lines:
         offset = 0
         for line in lines:
-            scene = json.loads(line)["scene"] if line.endswith(b"\n") else ""
+            scene = _scene_of(log, line) if line.endswith(b"\n") else ""
             if scene in scenes:
                 places[scenes[scene]] = offset
             offset += len(line)
         for index, start in sorted(places.items()):
             lines.seek(start)
-            record = convert_json(log, json.loads(lines.readline()), _Line)
-            yield index, float(times[index]), list(_sightings(index, float(times[index]), record["regions"]))
+            record, time = convert_json(log, json.loads(lines.readline()), _Line), float(times[index])
+            try:
+                found = [
+                    _sighting(index, time, each) for each in record["regions"] if each["shown"] and each.get("vector")
+                ]
+            except ValueError as error:
+                raise FormatError(
+                    log, f"regions of {record['scene']!r} as `predict` writes them", f"{error}"[:80]
+                ) from None
+            sizes = {len(each.identity.vector) for each in found if each.identity.vector is not None}
+            if len(sizes | ({size} if size else set())) > 1:
+                raise FormatError(log, "vectors of one length", f"others in {record['scene']!r}")
+            size = max(sizes, default=size)
+            yield index, time, found
 
 
-def _sightings(index: int, time: float, regions: Sequence[_Region]) -> Iterator[Sighting]:
-    for each in regions:
-        if each["shown"] and (text := each.get("vector")):
-            known = each["name"] != UNKNOWN
-            yield Sighting(
-                index, time, each["bbox"], Identity(each["label"], each["score"], known, vector=vector_from_text(text))
-            )
+def _scene_of(log: Path, line: bytes) -> str:
+    try:
+        return str(json.loads(line)["scene"])
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise FormatError(log, "a scene in each line", f"{error}"[:80]) from None
+
+
+def _sighting(index: int, time: float, region: _Region) -> Sighting:
+    """Read a region; ValueError for a box outside of every image, or no unit vector of finite numbers."""
+    vector, known = vector_from_text(region.get("vector", "")), region["name"] != UNKNOWN
+    if not (len(vector) and np.isfinite(vector).all() and all(0 <= side <= MAX_SIDE for side in region["bbox"])):
+        msg = f"box {region['bbox']} with a vector of {len(vector)} numbers"
+        raise ValueError(msg)
+    return Sighting(index, time, region["bbox"], Identity(region["label"], region["score"], known, vector=vector))
 
 
 def track_document(video: str, track: Track) -> dict[str, Any]:
@@ -264,7 +284,7 @@ def _write_timeline(
 
 def _write_annotated(path: Path, reader: VideoReader, placed: Sequence[_Placed], advance: Callable[[], None]) -> None:
     """Write a copy of a video with the boxes and names of its tracks, interpolated between searched frames."""
-    with VideoWriter(path, reader.info.fps or 1.0) as writer:
+    with VideoWriter(path, writable_fps(reader.info.fps)) as writer:
         for frame in _counted(reader, advance):
             writer.write(_annotated(frame.image, frame.time, placed), frame.time)
 

@@ -19,6 +19,7 @@ Theme: TypeAlias = Literal["dark", "light"]
 
 FINE = 2
 """Supersampling factor: sheets are drawn larger by it and scaled down, which smooths corners and letters."""
+_LONGEST = 1000  # characters that are measured where the room is limited
 GAP = 18
 """Sheet pixels between cards, and from a card's edge to its content."""
 HEAD = 56
@@ -63,6 +64,8 @@ class ContactSheet:
         self, x: int, y: int, text: str, size: int, ink: Colour, *, bold: bool = False, room: int | None = None
     ) -> int:
         """Write one line of text."""
+        if room is not None and len(text) > _LONGEST:
+            text = text[-_LONGEST:] if "/" in text and " " not in text else text[:_LONGEST]
         text, font = text_font(text, size * FINE, bold=bold)
         while room is not None and len(text) > 2 and self._pen.textlength(text, font=font) > room * FINE:
             text = "…" + text[2:] if "/" in text and " " not in text else text[:-2] + "…"

@@ -1,5 +1,6 @@
 """A timeline of a video: who is on screen when, one row per name."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from naruto_vision.records import UNKNOWN, ImageArray
@@ -65,7 +66,7 @@ def draw_timeline(
         sheet.write(left + _AXIS + 12, y + _ROW // 2, share, 13, sheet.colours.dim)
     for cut in cuts:
         sheet.card(left + round(cut * scale), HEAD, 1, bottom - HEAD, sheet.colours.dim, radius=0)
-    step = next((step for step in _STEPS if duration / step <= 10), 7200)
+    step = next((step for step in _STEPS if duration / step <= 10), 3600 * math.ceil(duration / 36_000))
     for tick in range(0, int(duration) + 1, step):
         sheet.write(left + round(tick * scale), bottom + _ROW // 2, clock(tick), 12, sheet.colours.dim)
     return sheet.finished()
