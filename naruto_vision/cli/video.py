@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from naruto_vision.cli.console import add_json_option, progress, show, show_json, warn, whole_number
+from naruto_vision.errors import BadVideoError, InputError
 
 if TYPE_CHECKING:
     from naruto_vision.io.quarantine import Quarantine
@@ -77,12 +78,15 @@ def open_reader(path: Path, arguments: argparse.Namespace) -> "VideoReader":
 
     from naruto_vision.io.video_process import IsolatedVideoReader
 
-    return IsolatedVideoReader(path, stall=arguments.stall, **asdict(frame_choice(arguments)))
+    reader = IsolatedVideoReader(path, stall=arguments.stall, **asdict(frame_choice(arguments)))
+    if not len(reader):
+        held = f"it has {reader.info.frames} frames in {reader.info.duration:.3f} s"
+        raise BadVideoError(path, f"--start, --end and --start-frame leave no frames; {held}")
+    return reader
 
 
 def each_video(videos: Sequence[Path], read: Callable[[Path], T]) -> "tuple[list[T], Quarantine]":
     """Use the videos one after the other; those that cannot be used are named, and an error if none can."""
-    from naruto_vision.errors import InputError
     from naruto_vision.io.quarantine import Quarantine
 
     quarantine, found = Quarantine("videos", len(videos)), []
@@ -125,10 +129,11 @@ def info(arguments: argparse.Namespace) -> int:
             starts = [f"  {shot['start']:.3f} s (frame {shot['start_frame']})" for shot in document["shots"]]
             lines += [f"shots: {len(starts)}, which start at", *starts, *filter(None, [reader.lost])]
         if not arguments.json:
-            show(*lines)
+            show(*lines, *[""] * (len(videos) > 1))
         return document
 
-    found, quarantine = each_video(find_videos(arguments.videos), read)
+    videos = find_videos(arguments.videos)
+    found, quarantine = each_video(videos, read)
     if arguments.json:
         show_json({"videos": found, "left_out": [vars(row) for row in quarantine.rows]})
     return 0

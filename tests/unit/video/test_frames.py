@@ -98,6 +98,17 @@ def test_only_bad_videos_are_an_error(capsys: pytest.CaptureFixture[str]) -> Non
     assert list(Path().glob("frames_*")) == []
 
 
+def test_a_part_without_frames_is_an_error_and_leaves_no_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in").mkdir()
+    clips.write(Path("in/a.mp4"), frames=24, rate=24)
+    clips.write(Path("in/b.mp4"), frames=48, rate=24)
+    assert main(["video", "extract", "in/a.mp4", "--start", "1:30", "--out", "out"]) == 2
+    assert "in/a.mp4: --start, --end and --start-frame leave no frames; it has 24 frames" in capsys.readouterr().err
+    assert not Path("out").exists()
+    assert main(["video", "extract", "in", "--start", "1.5", "--out", "out"]) == 0
+    assert "12 frames of 1 of 2 videos, 1 could not be used" in capsys.readouterr().out
+
+
 def test_a_truncated_video_gives_its_frames_and_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
     path = clips.write(Path("a.mp4"), frames=96, container={"movflags": "+faststart"})
     clips.truncate(path, 0.6)
