@@ -104,14 +104,24 @@ class StateDictError(InputError):
         super().__init__(f"{path}: not weights of {architecture}: {'; '.join(parts)}; choose the matching architecture")
 
 
+REINDEX = "index the videos again, into another --store, by `naruto-vision video index --encoder`"
+"""What else to do if a store of videos has the vectors of another encoder."""
+
+
 class FingerprintError(InputError):
     """Vectors of one encoder were compared with those of another."""
 
-    def __init__(self, path: str | Path, expected: str, found: str, options: str = "") -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        expected: str,
+        found: str,
+        options: str = "",
+        again: str = "enrol again with `naruto-vision fit --config gallery.yaml`",
+    ) -> None:
         super().__init__(
             f"{path}: built by encoder {expected[:12]}, opened with encoder {found[:12]}; "
-            f"use the encoder that built it{options and f' ({options})'}, "
-            "or enrol again with `naruto-vision fit --config gallery.yaml`"
+            f"use the encoder that built it{options and f' ({options})'}, or {again}"
         )
 
 

@@ -150,7 +150,7 @@ def _search_options(parser: argparse.ArgumentParser) -> None:
 
 def search(arguments: argparse.Namespace) -> int:
     """Search, print the moments, and write their files."""
-    if not (arguments.text or arguments.image or arguments.character):
+    if not (any(text.strip() for text in arguments.text) or arguments.image or arguments.character):
         msg = "video search: no query; give --text TEXT, --image FILE or --character NAME"
         raise InputError(msg)
     from naruto_vision.gallery.vector_store import open_store
@@ -170,6 +170,8 @@ def search(arguments: argparse.Namespace) -> int:
     if found.moments:
         show(_moment_table(found))
     show(found.sentence())
+    if not found.frames and arguments.threshold != "auto90":
+        show("show the nearest frames all the same: --threshold auto90, or a number")
     if folder is not None:
         show(f"the files are in {folder}; open {folder / 'index.html'}")
     return 0
@@ -183,7 +185,7 @@ def _search(arguments: argparse.Namespace, store: "VectorStore") -> "FoundMoment
     character = None
     if arguments.character:
         check_gallery(str(arguments.gallery))
-        character = Gallery.open(arguments.gallery, fingerprint=encoder.fingerprint), arguments.character
+        character = Gallery.open(arguments.gallery), arguments.character
     return search_videos(
         store,
         texts=arguments.text,
@@ -241,7 +243,10 @@ def history(arguments: argparse.Namespace) -> int:
     if arguments.json:
         show_json(lines)
         return 0
-    rows = [[line.get(name, "") for name in ("query", "time", "moments", "threshold", "out")] for line in lines]
+    rows = [
+        (line["query"], line["time"][:16], line["moments"], f"{line['threshold']:.3f}", line["out"] or "")
+        for line in lines
+    ]
     show(make_table(("query", "time", "moments", "threshold", "files"), rows) if rows else "no queries yet")
     return 0
 
@@ -268,8 +273,12 @@ def list_videos(arguments: argparse.Namespace) -> int:
     if arguments.json:
         show_json(rows)
         return 0
-    show(make_table(columns, [[row.get(name, "") for name in columns] for row in rows]) if rows else "no videos")
+    show(make_table(columns, [[_cell(row.get(name, "")) for name in columns] for row in rows]) if rows else "no videos")
     return 0
+
+
+def _cell(value: object) -> object:
+    return f"{value:.3f}" if isinstance(value, float) else value
 
 
 def _delete_options(parser: argparse.ArgumentParser) -> None:
@@ -304,21 +313,24 @@ def _cut_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="file to write, without its suffix",
+        help="file to write; its suffix is that of the video's own container, or .mp4",
     )
     add("--exact", action="store_true", help="encode again, so that it starts at its first frame, without sound")
 
 
 def cut(arguments: argparse.Namespace) -> int:
     """Cut a part out of a video."""
-    from naruto_vision.io.video import cut_video, video_info
+    from naruto_vision.io.video import cut_video, is_video_name, video_info
 
     if arguments.end <= arguments.start:
         msg = f"--end: expected a time after --start, found {arguments.end:g} s and {arguments.start:g} s"
         raise InputError(msg)
-    path = cut_video(arguments.video, arguments.start, arguments.end, arguments.out, exact=arguments.exact)
+    stem = arguments.out.with_suffix("") if is_video_name(arguments.out.name) else arguments.out
+    path = cut_video(arguments.video, arguments.start, arguments.end, stem, exact=arguments.exact)
     info = video_info(path)
-    show(f"{path}: {info.frames} frames, {info.duration:.2f} s")
+    early = info.duration > arguments.end - arguments.start + 0.5 and not arguments.exact
+    why = "; a copy starts at the key frame before: --exact starts at --start" * early
+    show(f"{path}: {info.frames} frames, {info.duration:.2f} s{why}")
     return 0
 
 

@@ -487,7 +487,7 @@ class VideoReader:
 def lost_text(missing: str, lost: int, total: int, faults: "Counter[str]", ended: str = "") -> str:
     """Say what of a video could not be read; "" if nothing is missing."""
     parts = [missing, ended, f"{lost} of {total} frames could not be decoded" if lost else ""]
-    parts.append(f"{faults['damaged']} more of them are damaged" if faults["damaged"] else "")
+    parts.append(f"{faults['damaged']} decoded with damage" if faults["damaged"] else "")
     return "; ".join(filter(None, parts))
 
 
@@ -645,6 +645,9 @@ def cut_video(source: str | Path, start: float, end: float, stem: str | Path, *,
         if (target := Path(f"{stem}{suffix}")).exists() and target.samefile(source):
             msg = f"{target}: is the video that is cut; choose another name"
             raise InputError(msg)
+    if start > scan.times[-1]:
+        msg = f"{source}: no frames from {start:g} s on; it lasts {scan.info.duration:.3f} s"
+        raise InputError(msg)
     copied = scan.info.container in _COPIED and not scan.info.rotation and len(scan.keys) > 0
     if copied and not exact and scan.stamps is not None:
         path = Path(f"{stem}{_COPIED[scan.info.container]}")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from naruto_vision.encoders.base import Encoder, embed_pixels, prepared
-from naruto_vision.errors import BadVideoError, FingerprintError, InputError, MissingPathError
+from naruto_vision.errors import REINDEX, BadVideoError, FingerprintError, InputError, MissingPathError
 from naruto_vision.gallery.vector_store import Collection, Metadata, VectorStore
 from naruto_vision.io.inputs import ImageNames, find_videos
 from naruto_vision.io.quarantine import Quarantine
@@ -193,8 +193,7 @@ def check_encoder(store: VectorStore, encoder: Encoder) -> None:
     for name in store.collections()[:1]:  # all of a store have the same
         found = str(store.open(name).note.get("fingerprint"))
         if found != encoder.fingerprint:
-            hint = "its --encoder, or another --store"
-            raise FingerprintError(store.uri, found, encoder.fingerprint, hint)
+            raise FingerprintError(store.uri, found, encoder.fingerprint, "--encoder", REINDEX)
 
 
 class _Indexer:

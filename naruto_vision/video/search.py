@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from naruto_vision.encoders.base import Encoder, embed_images
 from naruto_vision.encoders.opening import open_encoder, open_recipe
-from naruto_vision.errors import FingerprintError, InputError
+from naruto_vision.errors import REINDEX, FingerprintError, InputError
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.vector_store import Collection, Hit, VectorStore
 from naruto_vision.io.images import ImageSource
@@ -248,7 +248,7 @@ def store_encoder(store: VectorStore, model: str = "", pretrained: str | None = 
         raise InputError(msg)
     encoder = open_encoder(model, pretrained) if model else open_recipe(note["encoder"])
     if encoder.fingerprint != note.get("fingerprint"):
-        raise FingerprintError(store.uri, str(note.get("fingerprint")), encoder.fingerprint, "--encoder")
+        raise FingerprintError(store.uri, str(note.get("fingerprint")), encoder.fingerprint, "--encoder", REINDEX)
     return encoder
 
 
@@ -296,7 +296,8 @@ def search_videos(
     if character is not None:
         gallery, label = character
         if gallery.fingerprint != encoder.fingerprint:
-            raise FingerprintError(gallery.folder or "gallery", gallery.fingerprint, encoder.fingerprint)
+            place = gallery.folder or "gallery"
+            raise FingerprintError(place, gallery.fingerprint, encoder.fingerprint, again=REINDEX)
         pictures = np.concatenate([pictures, character_query(gallery, label)])
         names.append(label)
     written, unrelated = pictures[:0], None

@@ -106,7 +106,7 @@ def test_a_character_of_a_gallery_of_the_same_encoder(
     Gallery.build(vectors, rows, fingerprint="0" * 64).save(tmp_path / "other")
     argv = ["video", "search", "--character", "Ben", "--store", str(place / "store"), "--gallery"]
     assert cli.main([*argv, str(tmp_path / "other")]) == 2
-    assert "use the encoder that built it" in capsys.readouterr().err
+    assert "or index the videos again, into another --store" in capsys.readouterr().err
     assert cli.main([*argv, str(tmp_path / "g"), "--character", "Cy"]) == 2
     assert "no character 'Cy'; there are: Aya, Ben" in capsys.readouterr().err
 
@@ -117,6 +117,8 @@ def test_queries_are_noted_and_listed(search: Search, place: Path, capsys: pytes
     (line,) = json.loads(capsys.readouterr().out)
     assert line["query"] == 'a "quoted" ナルト\n/ text'
     assert line["store"] == str(place / "store")
+    assert cli.main(["video", "history", "--history", str(place / "h.jsonl"), "-n", "1"]) == 0
+    assert f"{line['threshold']:.3f} " in capsys.readouterr().out
     assert cli.main(["video", "history", "--history", str(place / "none.jsonl")]) == 0
     assert "no queries yet" in capsys.readouterr().out
 
@@ -136,6 +138,8 @@ def test_videos_are_listed_and_deleted(tmp_path: Path, capsys: pytest.CaptureFix
     ]
     assert cli.main(["video", "list", "0.mp4", "--store", store, "--json"]) == 0
     assert [row["shot"] for row in json.loads(capsys.readouterr().out)] == [0, 1]
+    assert cli.main(["video", "list", "1.mp4", "--store", store]) == 0
+    assert " 1.500 " in capsys.readouterr().out  # where the second shot starts
     assert cli.main(["video", "delete", "0.mp4", "--store", store]) == 0
     assert cli.main(["video", "delete", "--all", "--store", store]) == 0
     capsys.readouterr()
@@ -160,6 +164,9 @@ def test_a_part_is_cut_out(tmp_path: Path, place: Path, capsys: pytest.CaptureFi
     assert cli.main([*argv, "--exact"]) == 0
     assert video_info(tmp_path / "c.mp4").frames == 4
     assert "4 frames" in capsys.readouterr().out
+    assert cli.main([*argv[:-1], str(tmp_path / "d.mp4")]) == 0  # copied from the key frame before
+    assert video_info(tmp_path / "d.mp4").frames > 4
+    assert not (tmp_path / "d.mp4.mp4").exists()
 
 
 @pytest.mark.parametrize(
@@ -176,6 +183,8 @@ def test_a_part_is_cut_out(tmp_path: Path, place: Path, capsys: pytest.CaptureFi
         (["index", "VIDEO", "--key-frames", "9"], "1 to 3 key frames"),
         (["delete", "--store", "STORE"], "give the names of videos, or --all"),
         (["cut", "VIDEO", "--start", "5", "--end", "2", "--out", "c"], "--end: expected a time after --start"),
+        (["cut", "VIDEO", "--start", "5", "--end", "9", "--out", "c"], "no frames from 5 s on; it lasts 3.000 s"),
+        (["search", "--text", " ", "--store", "STORE"], "no query; give --text TEXT"),
     ],
 )
 def test_mistakes_are_one_line(
