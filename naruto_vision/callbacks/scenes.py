@@ -2,7 +2,7 @@
 
 import logging
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +190,9 @@ class SceneWriterCallback(BasePredictionWriter):
         write_json(self.out / RUN, self.run)
         if self._videos:
             self._write_tracks(pl_module)
-        for line in [*self._listing.sentences(), *_summary(self.out, self.run, self._truth, whole=self._whole)]:
+        measured = _measure_videos(self.out, self._videos) if self._videos else None
+        found = _summary(self.out, self.run, self._truth, whole=self._whole, measured=measured)
+        for line in [*self._listing.sentences(), *found]:
             _LOG.info("%s", line)
         masks = bool(getattr(getattr(getattr(pl_module, "segmenter", None), "model", None), "architecture", ""))
         if advice := advise_run(self.run, str(self._truth.parent) if self._whole else "DIR", masks=masks):
@@ -248,8 +250,17 @@ def _searched(name: str, video: VideoFrames) -> SearchedVideo:
     return SearchedVideo(video.path, scenes, video.fps, video.frames)
 
 
-def _summary(out: Path, run: Mapping[str, Any], truth: Path, *, whole: bool) -> Iterator[str]:
-    """Yield what was found, why images are left out, where to look and how to measure."""
+def _measure_videos(out: Path, videos: Mapping[str, SearchedVideo]) -> list[str]:
+    """Return how to measure the tracks, if a video has its truth beside it."""
+    truth = next((video.path.parent for video in videos.values() if video.path.with_suffix(".json").is_file()), None)
+    command = ["naruto-vision", "evaluate", "tracks", "--gt", str(truth), "--preds-dir", str(out)]
+    return [] if truth is None else [f"measure: {shlex.join(command)}"]
+
+
+def _summary(
+    out: Path, run: Mapping[str, Any], truth: Path, *, whole: bool, measured: Iterable[str] | None = None
+) -> Iterator[str]:
+    """Yield what was found, why images are left out, where to look, and how to measure (None: against ``truth``)."""
     counts, bad = run["counts"], run["quarantined"]
     found = f"{counts['regions']} regions: {counts['known']} named, {counts['regions'] - counts['known']} unknown"
     searched = f"{counts['ok']} of {counts['seen']} scenes searched, {counts['quarantined']} could not be read"
@@ -258,6 +269,9 @@ def _summary(out: Path, run: Mapping[str, Any], truth: Path, *, whole: bool) -> 
     if len(bad) > _REASONS:
         yield f"  and {len(bad) - _REASONS} more, listed in {out / RUN}"
     yield f"look at the scenes: open {out / PAGE} in a browser"
+    if measured is not None:
+        yield from measured
+        return
     evaluate = shlex.join(["naruto-vision", "evaluate", "--gt", str(truth), "--preds-dir", str(out)])
     form = '{"scene.jpg": [{"bbox": [x1, y1, x2, y2], "label": "name"}]}'
     if not whole:

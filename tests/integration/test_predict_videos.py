@@ -1,6 +1,7 @@
 """``predict`` on videos: frames are scenes, runs resume, damaged videos are counted, tracks are written."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -119,9 +120,15 @@ def test_the_command_takes_videos_and_frames_per_second(made: Path, capsys: pyte
     assert "none.mp4" in capsys.readouterr().err
 
 
-def test_tracks_are_compared_with_their_truth(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tracks_are_compared_with_their_truth(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     out, frames = tmp_path / "out", list[list[dict[str, Any]]]([] for _ in range(24))
-    _predict(made, out, str(made / "clip.mp4"))
+    shutil.copy(made / "clip.mp4", tmp_path)
+    (tmp_path / "clip.json").write_text("{}")
+    with caplog.at_level("INFO"):
+        _predict(made, out, str(tmp_path / "clip.mp4"))
+    assert f"measure: naruto-vision evaluate tracks --gt {tmp_path} --preds-dir {out}" in caplog.text
     for frame in (0, 4, 8, 12, 16, 20):
         frames[frame] = [{"track": 1 + frame // 12, "label": "unknown", "bbox": [4, 4, 30, 40], "visible": 1}]
     (tmp_path / "clip.json").write_text(json.dumps({"cuts": [12], "frames": frames}))
