@@ -120,12 +120,13 @@ def show_json(document: object) -> None:
 def make_table(columns: Iterable[str], rows: Iterable[Iterable[object]], title: str = "") -> "Table":
     """Lay out rows of text and numbers."""
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
     title_text = Text(printable(title)) if title else None
-    table = Table(
-        *(escape(printable(column, one_line=True)) for column in columns), title=title_text, title_justify="left"
+    headers = (escape(printable(column, one_line=True)) for column in columns)
+    table = Table(  # nothing is cut off in a narrow terminal
+        *(Column(header, overflow="fold") for header in headers), title=title_text, title_justify="left"
     )
     for row in rows:
         cells = (printable(str(cell), one_line=not number) for number, cell in enumerate(row))  # the first is a name

@@ -123,7 +123,9 @@ def test_queries_are_noted_and_listed(search: Search, place: Path, capsys: pytes
     assert "no queries yet" in capsys.readouterr().out
 
 
-def test_videos_are_listed_and_deleted(tmp_path: Path, capsys: pytest.CaptureFixture[str], place: Path) -> None:
+def test_videos_are_listed_and_deleted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = f"faiss:{tmp_path / 'store'}"
     argv = ["video", "index", str(place / "in"), "--encoder", "tiny-clip", "--windows", "0", "--store", store]
     assert cli.main(argv) == 0
@@ -140,6 +142,9 @@ def test_videos_are_listed_and_deleted(tmp_path: Path, capsys: pytest.CaptureFix
     assert [row["shot"] for row in json.loads(capsys.readouterr().out)] == [0, 1]
     assert cli.main(["video", "list", "1.mp4", "--store", store]) == 0
     assert " 1.500 " in capsys.readouterr().out  # where the second shot starts
+    monkeypatch.setenv("COLUMNS", "40")
+    assert cli.main(["video", "list", "1.mp4", "--store", store]) == 0
+    assert "…" not in capsys.readouterr().out
     assert cli.main(["video", "delete", "0.mp4", "--store", store]) == 0
     assert cli.main(["video", "delete", "--all", "--store", store]) == 0
     capsys.readouterr()
