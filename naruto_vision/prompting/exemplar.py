@@ -459,7 +459,11 @@ class ExemplarMode(SegmentMode):
         times = {step: (end - start) * 1e3 for step, start, end in zip(_STEPS, begun, begun[1:], strict=False)}
         facts = tuple({"label": one.label, "similarity": round(one.score, 6)} for _, one in named)
         images = {"_similarity.jpg": self._panels(image, maps, named)} if self.visualize else {}
-        note = "" if named else "nothing is similar enough: lower --similarity or --min-area, or give more exemplars"
+        note = (
+            ""
+            if named
+            else "nothing is similar enough: lower --similarity or --min-area, or give other exemplars or texts"
+        )
         return Segmented(
             tuple(region for region, _ in named),
             images,

@@ -88,9 +88,9 @@ class Monitor:
     Example:
         >>> monitor = Monitor()
         >>> region = {"area": 500, "predicted_iou": 0.9, "components": 1, "perimeter": 80.0, "points": []}
-        >>> _ = monitor.add({"scene": "a.png", "width": 40, "height": 50, "regions": [region]}, {"segment": 5000.0})
+        >>> _ = monitor.add({"scene": "a.png", "width": 40, "height": 50, "regions": [region]}, {"segment": 20394.4})
         >>> monitor.alerts()
-        ['segmenting images up to 0.5 MP: p95 in ms: 5000 > 3000 (p95_ms)']
+        ['segmenting images up to 0.5 MP: p95 in ms: 20394 > 3000 (p95_ms)']
     """
 
     limits: MonitorLimits = field(default_factory=MonitorLimits)
@@ -175,7 +175,7 @@ class Monitor:
             ("share of abandoned sessions", sessions.get("abandon_share"), ">", "abandon_share"),
         ]
         return [
-            f"{what}: {value:.4g} {sign} {limit:g} ({name})"
+            f"{what}: {value:{'.0f' if value >= 1000 else '.4g'}} {sign} {limit:g} ({name})"
             for what, value, sign, name in rows
             if value is not None and _COMPARE[sign](value, limit := float(getattr(self.limits, name)))
         ]
