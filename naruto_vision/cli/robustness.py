@@ -12,6 +12,7 @@ from naruto_vision.cli.console import make_table, progress, show, warn, whole_nu
 from naruto_vision.cli.data import add_reading_options, rules_of
 from naruto_vision.cli.gallery import add_encoder_options, gallery_encoder
 from naruto_vision.cli.trainer_args import GALLERY, check_gallery, learnt_segmenter, model_section, read_config
+from naruto_vision.cli.video import frame_rate
 from naruto_vision.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,17 +23,6 @@ if TYPE_CHECKING:
 
 _KINDS = ("salt-and-pepper", "blur", "noise", "jpeg", "gamma", "resize", "occlusion")
 _AGREEMENT = "agreement with the clean frame"
-
-
-def _rate(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.0 < value <= 1000.0:
-        msg = f"expected a number above 0, found {text!r}"
-        raise argparse.ArgumentTypeError(msg)
-    return value
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +42,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="video whose frames are searched with; true is what the clean frame gets",
     )
-    add("--fps", type=_rate, default=1.0, metavar="N", help="frames a second of the video")
+    add("--fps", type=frame_rate, default=1.0, metavar="N", help="frames a second of the video")
     add("--gallery", type=Path, default=Path(GALLERY), metavar="DIR", help="gallery folder")
     add(
         "--out",
@@ -132,10 +122,10 @@ def _search_task(arguments: argparse.Namespace, gallery: "Gallery") -> _Task:
 
 def _video_task(arguments: argparse.Namespace, gallery: "Gallery") -> _Task:
     from naruto_vision.data.robustness import CLEAN, measure_search, name_images
-    from naruto_vision.io.video import VideoReader
+    from naruto_vision.io.video_process import IsolatedVideoReader
 
     encoder = gallery_encoder(arguments, gallery.note, gallery.fingerprint)
-    reader = VideoReader(arguments.video, fps=arguments.fps)
+    reader = IsolatedVideoReader(arguments.video, fps=arguments.fps)
     names = _sample([f"frame_{index:06d}" for index in reader.indices.tolist()], arguments.limit, arguments.seed)
     chosen = set(names)
 

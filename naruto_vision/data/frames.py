@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from naruto_vision.errors import BadVideoError
-from naruto_vision.io.video import VideoFrame, VideoReader
+from naruto_vision.io.video_process import IsolatedVideoReader
 from naruto_vision.records import ImageArray
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from naruto_vision.io.video import VideoFrame
 
 FPS = 3.0
 """Frames per second that are searched by default: somebody who crosses the image is seen several times."""
@@ -37,21 +39,29 @@ class VideoFrames:
 
     def __init__(self, path: str | Path, fps: float = FPS) -> None:
         self.path, self.fps = Path(path), fps
-        self._reader = VideoReader(path, fps=fps)
+        self._reader = IsolatedVideoReader(path, fps=fps)
+        self._reader.close()  # the frames may be read in another process
         self.frames = self._reader.info.frames
         self.indices: list[int] = self._reader.indices.tolist()
         self._frames: Iterator[VideoFrame] | None = None
         self._next: VideoFrame | None = None  # the last one that was decoded
+        self._asked = -1
 
     def read(self, index: int) -> ImageArray:
         """Decode a frame: shape (H, W, 3), uint8, RGB, upright; BadVideoError if it cannot be decoded."""
-        if self._frames is None or self._next is None or self._next.index > index:
-            reader = copy(self._reader)
-            reader.skip_to(index)
-            self._frames = iter(reader)
+        if self._frames is None or index < self._asked:
+            self._pass = copy(self._reader)
+            self._pass.skip_to(index)
+            self._frames = iter(self._pass)
             self._next = next(self._frames, None)
+        self._asked = index
         while self._next is not None and self._next.index < index:
             self._next = next(self._frames, None)
         if self._next is None or self._next.index != index:
-            raise BadVideoError(self.path, f"frame {index} cannot be decoded")
+            ended = self._pass.lost if self._next is None else ""
+            raise BadVideoError(self.path, f"frame {index} cannot be decoded" + (f"; {ended}" if ended else ""))
         return self._next.image
+
+    def close(self) -> None:
+        """End the process that decodes."""
+        self._frames = self._next = None

@@ -56,6 +56,7 @@ class SceneDataset(Dataset[SceneItem | None]):
         self.folder, self.images = files.folder, files.root  # the folder that was named alone, and the images' one
         self._refused = dict(files.refused)
         self.videos: dict[str, VideoFrames] = {}
+        self._reading: VideoFrames | None = None
         self._frames: dict[str, tuple[str, int]] = {}  # of a scene: its video and index
         self.scenes = self._with_frames(files.names, fps) if not need_truth else files.names
         if files.folder is not None and files.folder != files.root:
@@ -149,7 +150,10 @@ class SceneDataset(Dataset[SceneItem | None]):
         if scene not in self._frames:
             return read_image(self.images / scene)
         video, index = self._frames[scene]
-        return self.videos[video].read(index)
+        if self._reading is not None and self._reading is not self.videos[video]:
+            self._reading.close()  # one decoder at a time
+        self._reading = self.videos[video]
+        return self._reading.read(index)
 
     def skip(self, scenes: Collection[str]) -> None:
         """Make the loader skip scenes from now on; ``scenes`` and the indices are unchanged."""

@@ -9,6 +9,8 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -17,15 +19,12 @@ from contextlib import suppress
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from naruto_vision.errors import BadVideoError, NarutoVisionError
 from naruto_vision.io.video import Scan, VideoFrame, VideoReader, check_video_file, lost_text
-
-if TYPE_CHECKING:
-    from multiprocessing.process import BaseProcess
 
 _SLOTS = 3  # frames in shared memory
 _START = 120.0  # seconds that a new process may take on a busy machine
@@ -59,9 +58,14 @@ class IsolatedVideoReader(VideoReader):
         if kind == "scan":
             scan: Scan = found[0]
             return scan
-        self._worker.close()
-        self._worker = None
+        self.close()
         raise BadVideoError(self._path, self._reason(kind, found))
+
+    def close(self) -> None:
+        """End the process that was started to open the file; an iteration starts another one."""
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
 
     def _reason(self, kind: str, found: list[Any]) -> str:
         match kind:
@@ -101,11 +105,12 @@ class _Worker:
     """The process, seen from its parent; messages are tuples that begin with their kind."""
 
     def __init__(self, path: Path, options: dict[str, Any]) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self._process: BaseProcess = context.Process(target=_serve, args=(theirs, path, options), daemon=True)
-        self._process.start()
-        theirs.close()
+        self._connection, theirs = multiprocessing.Pipe()
+        code = f"import sys; sys.path[:] = {sys.path}; from {__name__} import serve; serve({theirs.fileno()})"
+        with theirs:  # a process of multiprocessing would run the main script again, and not start in a daemonic one
+            self._process = subprocess.Popen([sys.executable, "-c", code], pass_fds=[theirs.fileno()])  # noqa: S603 - ours
+        with suppress(OSError):  # of a process that has crashed, which the next message says
+            self._connection.send((path, options))
 
     def receive(self, seconds: float) -> tuple[Any, ...]:
         """Return the next message; ("stall",) after so many seconds, ("crash", why) if the process has ended."""
@@ -116,8 +121,9 @@ class _Worker:
                     return ("stall",)
                 message = self._connection.recv()
         except (EOFError, OSError):
-            self._process.join(1)
-            code = self._process.exitcode or 0
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(1)
+            code = self._process.returncode or 0
             return ("crash", signal.Signals(-code).name if code < 0 else f"exit code {code}")
         return message
 
@@ -153,7 +159,7 @@ class _Worker:
         """End the process."""
         self._process.kill()
         self._connection.close()
-        self._process.join()
+        self._process.wait()
 
 
 class _SigningReader(VideoReader):
@@ -170,10 +176,12 @@ class _SigningReader(VideoReader):
             self._signed = now
 
 
-def _serve(connection: Connection, path: Path, options: dict[str, Any]) -> None:
+def serve(handle: int) -> None:
     """Open the video, wait for what is picked, and send its frames; the process's whole life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
+    connection = Connection(handle)
     try:
+        path, options = connection.recv()
         connection.send(("started",))
         _send_all(connection, path, options)
         while True:  # the parent ends this process: one that ends with unread messages takes those it sent along

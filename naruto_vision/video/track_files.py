@@ -19,6 +19,7 @@ from naruto_vision.io.images import MAX_SIDE, write_image
 from naruto_vision.io.text import csv_text, printable, score_text
 from naruto_vision.io.typed_json import convert_json
 from naruto_vision.io.video import VideoFrame, VideoReader, VideoWriter, writable_fps
+from naruto_vision.io.video_process import IsolatedVideoReader
 from naruto_vision.recognition.writer import LOG, as_line, output_stems, vector_from_text
 from naruto_vision.records import UNKNOWN, Box, Identity, ImageArray
 from naruto_vision.video.shots import Shot, find_shots
@@ -95,7 +96,7 @@ def write_tracks(
     stems, times = output_stems(list(videos)), list[ScreenTime]()
     with atomic_file(out / TRACKS) as temporary, temporary.open("wb") as lines:
         for name, video in videos.items():
-            reader = VideoReader(video.path)
+            reader = IsolatedVideoReader(video.path)
             shots = find_shots(_counted(reader, advance))
             shots[-1:] = [replace(shot, end=reader.info.duration) for shot in shots[-1:]]
             if reader.lost:
