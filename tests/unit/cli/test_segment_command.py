@@ -200,9 +200,8 @@ def test_a_small_box_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("place")
-def test_refining_with_tiny_sam_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+def test_masks_are_refined_and_cleaned_by_options() -> None:
     assert main(["segment", "in/a.png", "--box", BOX, "--refine", "1", "--clean"]) == 0
-    assert "the masks of tiny-sam become worse" in capsys.readouterr().err
     assert "refine=1, clean=True" in run_json()["identity"]["settings"]
 
 
