@@ -10,6 +10,10 @@ from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 
 LIMIT = 0.3  # seconds of CPU time, the best of three: wall time is the neighbours' as much as ours
+KNOWN = (
+    "import time, email.message, importlib.metadata, inspect, logging, urllib.request, yaml; print(time.process_time())"
+)
+KNOWN_SECONDS = 0.13  # for `KNOWN`, where the limits were set; a slower machine has more time
 
 PROBE = """
 import json, sys, time
@@ -24,6 +28,12 @@ def _probe(words: list[str], folder: Path) -> tuple[int, float, list[str]]:
     done = subprocess.run([sys.executable, "-c", PROBE, *words], capture_output=True, check=True, cwd=folder)
     told = json.loads(done.stderr.decode().splitlines()[-1])
     return told["code"], told["seconds"], told["heavy"]
+
+
+@pytest.fixture(scope="module")
+def slowness() -> float:
+    times = [float(subprocess.check_output([sys.executable, "-c", KNOWN])) for _ in range(3)]
+    return max(1.0, min(times) / KNOWN_SECONDS)
 
 
 @pytest.mark.parametrize(
@@ -71,19 +81,19 @@ def _probe(words: list[str], folder: Path) -> tuple[int, float, list[str]]:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_answers_that_need_no_torch_come_at_once(words: list[str], code: int, tmp_path: Path) -> None:
+def test_answers_that_need_no_torch_come_at_once(words: list[str], code: int, slowness: float, tmp_path: Path) -> None:
     answers = [_probe(words, tmp_path) for _ in range(3)]
     assert answers[0][0] == code
     assert answers[0][2] == []
     limit = 2 * LIMIT if "completion" in words else LIMIT  # builds the parser of every command
-    assert min(seconds for _, seconds, _ in answers) <= limit
+    assert min(seconds for _, seconds, _ in answers) <= limit * slowness
 
 
-def test_a_gallery_is_listed_at_once(tmp_path: Path) -> None:
+def test_a_gallery_is_listed_at_once(slowness: float, tmp_path: Path) -> None:
     vectors = np.eye(6, dtype=np.float32)
     rows = [GalleryRow(f"{number}.png", "ayame" if number < 4 else "kurenai") for number in range(6)]
     Gallery.build(vectors, rows, fingerprint="0" * 64).save(tmp_path / "gallery")
     answers = [_probe(["gallery", "list", "gallery"], tmp_path) for _ in range(3)]
     assert answers[0][0] == 0
     assert not {"torch", "lightning", "faiss", "cv2"} & set(answers[0][2])
-    assert min(seconds for _, seconds, _ in answers) <= 0.4  # NumPy is imported
+    assert min(seconds for _, seconds, _ in answers) <= 0.4 * slowness  # NumPy is imported
