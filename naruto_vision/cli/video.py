@@ -140,16 +140,11 @@ def info(arguments: argparse.Namespace) -> int:
 
 
 def _shots(reader: "VideoReader", path: Path) -> list[dict[str, Any]]:
+    from naruto_vision.io.video import counted
     from naruto_vision.video.shots import find_shots
 
     with progress(f"cuts of {path.name}", len(reader)) as advance:
-        return [vars(shot) for shot in find_shots(_counted(reader, advance))]
-
-
-def _counted(frames: "VideoReader", advance: Callable[[], None]) -> Any:  # noqa: ANN401 - the iterator of the frames
-    for frame in frames:
-        advance()
-        yield frame
+        return [vars(shot) for shot in find_shots(counted(reader, advance))]
 
 
 def _extract_options(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ can be decoded, and says what is missing.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -482,6 +482,13 @@ class VideoReader:
         index = int(np.searchsorted(stamps, frame.pts))
         fits = index < len(stamps) and stamps[index] == frame.pts and index > before
         return index if fits else min(before + 1, len(stamps) - 1)
+
+
+def counted(frames: Iterable[VideoFrame], advance: Callable[[], None]) -> Iterator[VideoFrame]:
+    """Yield frames, and call ``advance`` after each is used, for a progress bar."""
+    for frame in frames:
+        yield frame
+        advance()
 
 
 def lost_text(missing: str, lost: int, total: int, faults: "Counter[str]", ended: str = "") -> str:

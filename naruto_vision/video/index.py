@@ -159,7 +159,7 @@ def index_videos(
         sampling: Which frames; None takes the key frames of all shots.
         batch_size: Images of one forward pass.
         isolated: Decode in a process of its own, as the command does: one that stalls or crashes on a damaged file is
-            ended. A script then needs ``if __name__ == "__main__":``.
+            ended.
         watch: Is called after each batch with a video's name, the frames that were passed, and all frames of it.
 
     Returns:

@@ -18,7 +18,7 @@ from naruto_vision.io.atomic import atomic_file, utf8, write_text
 from naruto_vision.io.images import MAX_SIDE, write_image
 from naruto_vision.io.text import csv_text, printable, score_text
 from naruto_vision.io.typed_json import convert_json
-from naruto_vision.io.video import VideoFrame, VideoReader, VideoWriter, writable_fps
+from naruto_vision.io.video import VideoReader, VideoWriter, counted, writable_fps
 from naruto_vision.io.video_process import IsolatedVideoReader
 from naruto_vision.recognition.writer import LOG, as_line, output_stems, vector_from_text
 from naruto_vision.records import UNKNOWN, Box, Identity, ImageArray
@@ -97,7 +97,7 @@ def write_tracks(
     with atomic_file(out / TRACKS) as temporary, temporary.open("wb") as lines:
         for name, video in videos.items():
             reader = IsolatedVideoReader(video.path)
-            shots = find_shots(_counted(reader, advance))
+            shots = find_shots(counted(reader, advance))
             shots[-1:] = [replace(shot, end=reader.info.duration) for shot in shots[-1:]]
             if reader.lost:
                 _LOG.warning("%s: %s", name, reader.lost)
@@ -116,12 +116,6 @@ def write_tracks(
 def frames_to_read(videos: Mapping[str, SearchedVideo], *, annotate: bool = True) -> int:
     """Return how often ``write_tracks`` calls ``advance``."""
     return sum(video.frames for video in videos.values()) * (2 if annotate else 1)
-
-
-def _counted(frames: Iterable[VideoFrame], advance: Callable[[], None]) -> Iterator[VideoFrame]:
-    for frame in frames:
-        yield frame
-        advance()
 
 
 def link_frames(
@@ -286,7 +280,7 @@ def _write_timeline(
 def _write_annotated(path: Path, reader: VideoReader, placed: Sequence[_Placed], advance: Callable[[], None]) -> None:
     """Write a copy of a video with the boxes and names of its tracks, interpolated between searched frames."""
     with VideoWriter(path, writable_fps(reader.info.fps)) as writer:
-        for frame in _counted(reader, advance):
+        for frame in counted(reader, advance):
             writer.write(_annotated(frame.image, frame.time, placed), frame.time)
 
 
