@@ -82,7 +82,6 @@ def index(arguments: argparse.Namespace) -> int:
             encoder,
             sampling=sampling,
             batch_size=arguments.batch_size,
-            isolated=True,
             watch=watch,
         )
     for bad in report.quarantine.rows:

@@ -13,7 +13,7 @@ from naruto_vision.errors import REINDEX, BadVideoError, FingerprintError, Input
 from naruto_vision.gallery.vector_store import Collection, Metadata, VectorStore
 from naruto_vision.io.inputs import ImageNames, find_videos
 from naruto_vision.io.quarantine import Quarantine
-from naruto_vision.io.video import VideoFrame, VideoReader, resize_frame
+from naruto_vision.io.video import VideoFrame, resize_frame
 from naruto_vision.io.video_process import IsolatedVideoReader
 from naruto_vision.records import ImageArray
 from naruto_vision.video.shots import ShotConfig, shots_with_key_frames
@@ -72,21 +72,19 @@ class FrameSample(NamedTuple):
 
 
 class SampledVideo:
-    """Yields the frames of a video that are embedded.
+    """Yields the frames of a video that are embedded, decoded in a process that is ended if it stalls or crashes.
 
     Args:
         path: The video.
         sampling: Which frames.
-        isolated: Decode in a process of its own.
 
     Raises:
         MissingPathError: If there is no such file.
         BadVideoError: If it is no video that can be read.
     """
 
-    def __init__(self, path: Path, sampling: FrameSampling, *, isolated: bool = False) -> None:
-        kind = IsolatedVideoReader if isolated else VideoReader
-        self._sampling, self._reader = sampling, kind(path, fps=sampling.fps)
+    def __init__(self, path: Path, sampling: FrameSampling) -> None:
+        self._sampling, self._reader = sampling, IsolatedVideoReader(path, fps=sampling.fps)
         self.frames = self._reader.info.frames
 
     @property
@@ -144,7 +142,6 @@ def index_videos(
     *,
     sampling: FrameSampling | None = None,
     batch_size: int = 32,
-    isolated: bool = False,
     watch: Watch = lambda _video, _done, _total: None,
 ) -> IndexReport:
     """Embed the frames of videos into a store; what is there already is skipped.
@@ -158,8 +155,6 @@ def index_videos(
         encoder: Embeds the frames; texts can be searched if it has a text tower.
         sampling: Which frames; None takes the key frames of all shots.
         batch_size: Images of one forward pass.
-        isolated: Decode in a process of its own, as the command does: one that stalls or crashes on a damaged file is
-            ended.
         watch: Is called after each batch with a video's name, the frames that were passed, and all frames of it.
 
     Returns:
@@ -176,7 +171,7 @@ def index_videos(
     """
     videos, report = find_videos(sources), IndexReport()
     check_encoder(store, encoder)
-    indexer = _Indexer(store, encoder, sampling or FrameSampling(), batch_size, isolated, watch)
+    indexer = _Indexer(store, encoder, sampling or FrameSampling(), batch_size, watch)
     for path in videos:
         try:
             indexer.index(path, report)
@@ -205,11 +200,10 @@ class _Indexer:
         encoder: Encoder,
         sampling: FrameSampling,
         batch_size: int,
-        isolated: bool,
         watch: Watch,
     ) -> None:
         self._store, self._encoder, self._sampling = store, encoder, sampling
-        self._batch_size, self._isolated, self._watch = batch_size, isolated, watch
+        self._batch_size, self._watch = batch_size, watch
         made = {"dim": encoder.dim, "encoder": dict(encoder.recipe), "fingerprint": encoder.fingerprint}
         self._made = {**made, "sampling": sampling.as_json()}
 
@@ -228,7 +222,7 @@ class _Indexer:
             report.skipped.append(name)
             report.videos[name] = len(found)
             return
-        video = SampledVideo(path, self._sampling, isolated=self._isolated)
+        video = SampledVideo(path, self._sampling)
         samples = iter(video)
         batch = list(islice(samples, _FRAMES))
         if not batch:
