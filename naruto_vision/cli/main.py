@@ -89,6 +89,7 @@ COMMANDS = {
     "video delete": ("delete videos from a vector store", "video_search"),
     "video cut": ("cut a part out of a video, without encoding it again where possible", "video_search"),
     "video history": ("list the last queries of video search", "video_search"),
+    "ui": ("open the web application: scenes, search, prompts, videos, gallery", "ui"),
     "bench index": ("compare the speed and the recall of NumPy search and FAISS indexes", "bench"),
     "weights list": ("list the packaged and the official weights", "weights"),
     "weights download": ("download an official weights file and verify it", "weights"),
@@ -106,6 +107,7 @@ COMMANDS = {
 
 EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "demo": ("demo --out demo",),
+    "ui": ("ui", "ui --demo", "ui --runs runs --folder data/scenes --port 8080"),
     "draw": (
         "draw --out data",
         "draw --out small --train 12 --valid 4 --test 4 --scenes 20",
@@ -211,7 +213,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
 """Command → examples at the end of its help, without the program's name."""
 
 _SECTIONS = {
-    "getting started:": ("demo", "doctor", "completion", "weights"),
+    "getting started:": ("demo", "ui", "doctor", "completion", "weights"),
     "data:": ("draw", "data", "export"),
     "train and predict:": (*TRAINER_COMMANDS, "configs"),
     "galleries:": ("gallery", "search"),

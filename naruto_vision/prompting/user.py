@@ -188,21 +188,38 @@ class UserMode(SegmentMode):
                 found.append(self._predict(session))
         except InputError as error:
             raise BadImageError(name, str(error)) from None
-        rows = [(region, one) for one in found if (region := one.mask.region) is not None]
-        regions = tuple(region for region, _ in rows)
-        boxes = tuple(session.state.box for session in sessions if session.state.box is not None)
-        drawn = draw_prompts(image, regions, boxes or [region.box for region in regions])
-        chosen = "" if self.settings.mask is None else f"_m{self.settings.mask}"
-        return Segmented(
-            regions,
-            images={f"overlay_{STEM}{chosen}.png": drawn},
-            texts={
-                "_points.json": _json(prompts_json(prompts.points, boxes)),
-                "_metrics.json": _json([_metrics(one) for one in found]),
-            },
-            region_facts=tuple(_facts(one) for _, one in rows),
-            note="; ".join(dict.fromkeys(chain.from_iterable(map(_notes, sessions, found)))),
-        )
+        return segment_sessions(sessions, found, self.settings.mask, prompts.points)
+
+
+def segment_sessions(
+    sessions: Sequence[PromptSession],
+    found: Sequence[Prediction],
+    mask: int | None = None,
+    points: Sequence[PromptPoint] = (),
+) -> Segmented:
+    """Return what is written for the objects of one image.
+
+    Args:
+        sessions: One for each object, of the same image.
+        found: The masks of each.
+        mask: Index of the mask that was asked for, which is in the overlay's name; None without one.
+        points: All points that were given.
+    """
+    rows = [(region, one) for one in found if (region := one.mask.region) is not None]
+    regions = tuple(region for region, _ in rows)
+    boxes = tuple(session.state.box for session in sessions if session.state.box is not None)
+    drawn = draw_prompts(sessions[0].image, regions, boxes or [region.box for region in regions])
+    chosen = "" if mask is None else f"_m{mask}"
+    return Segmented(
+        regions,
+        images={f"overlay_{STEM}{chosen}.png": drawn},
+        texts={
+            "_points.json": _json(prompts_json(points, boxes)),
+            "_metrics.json": _json([_metrics(one) for one in found]),
+        },
+        region_facts=tuple(_facts(one) for _, one in rows),
+        note="; ".join(dict.fromkeys(chain.from_iterable(map(_notes, sessions, found)))),
+    )
 
 
 def _json(value: object) -> str:

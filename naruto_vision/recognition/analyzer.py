@@ -104,6 +104,7 @@ class SceneAnalyzer:
         aim: Aim = DEFAULT_AIM,
         embedding: Embedding = "crops",
     ) -> None:
+        self._decision: Decision = decision  # as it was asked for
         fingerprint = encoder.fingerprint  # hashes all weights, so once
         if gallery.fingerprint != fingerprint:
             options = encoder_options(gallery.note)
@@ -126,6 +127,26 @@ class SceneAnalyzer:
         by_crops = partial(embed_regions, self.encoder)
         self._embed_scenes: EmbedScenes = by_crops if embedding == "crops" else DenseEmbedder(self.encoder)
         self._ahead = SegmenterAhead(segmenter, at_once)
+
+    def replaced(self, **changes: Any) -> "SceneAnalyzer":
+        """Return an analyzer with other arguments of the constructor, which shares everything else.
+
+        Args:
+            changes: Arguments of the constructor by name, such as ``gallery`` or ``overlay``.
+
+        Raises:
+            FingerprintError: If another gallery was built with another encoder.
+        """
+        own: dict[str, Any] = {
+            **{name: getattr(self, name) for name in ("segmenter", "encoder", "gallery", "neighbours", "mirror")},
+            **{name: getattr(self, name) for name in ("renormalise", "merge", "overlay", "batch_size", "at_once")},
+            "aim": self.aim,
+            "embedding": self.embedding,
+            "decision": self._decision,
+            "crop": self.crops[0],
+            "more_crops": self.crops[1:],
+        }
+        return SceneAnalyzer(**own | changes)
 
     def analyze(self, image: ImageSource, scene: str = "") -> SceneResult:
         """Analyze one scene and keep its image, for overlays and notebooks.

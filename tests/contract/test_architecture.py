@@ -21,6 +21,7 @@ LAYERS = (
     ("data",),
     ("modules",),
     ("callbacks",),
+    ("ui",),
     ("cli",),
     ("jobs", "loading", "__main__"),
 )

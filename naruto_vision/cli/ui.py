@@ -1,0 +1,83 @@
+"""``naruto-vision ui``: the web application."""
+
+import argparse
+import logging
+from pathlib import Path
+
+from naruto_vision.cli.console import show, whole_number
+from naruto_vision.errors import InputError, MissingPathError
+from naruto_vision.io.machine import require_package
+
+_PORT = 7860
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    text = "folder with gallery/ (as `fit` writes it), a run of `predict`, or a gallery; may be repeated"
+    add("--runs", action="append", type=Path, default=[], metavar="DIR", help=f"{text} (default: runs)")
+    text = "folder whose images and videos users may choose; may be repeated. Nothing else of the disk is readable"
+    add("--folder", action="append", type=Path, default=[], metavar="DIR", help=text)
+    add("--store", default="faiss:runs/videos", metavar="URI", help="vector store of videos, as of `video index`")
+    text = "weights of SAM that users may choose; the first is the default; may be repeated (default: tiny-sam)"
+    add("--weights", action="append", default=[], metavar="NAME", help=text)
+    add("--out", type=Path, default=Path("runs/ui"), metavar="DIR", help="folder for results that users keep")
+    add("--logs", type=Path, default=Path("lightning_logs"), metavar="DIR", help="folder of the TensorBoard logs")
+    add("--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on; another one needs --auth")
+    add("--port", type=whole_number, default=_PORT, metavar="PORT", help="port; 0 takes a free one")
+    add("--auth", type=Path, metavar="FILE", help="file with the password that users must give, one line")
+    add("--demo", action="store_true", help="draw a cast, scenes and a video, and open with them")
+
+
+def ui(arguments: argparse.Namespace) -> int:
+    """Serve the web application until it is interrupted."""
+    require_package("nicegui", "ui")
+    from naruto_vision.ui.app import run
+    from naruto_vision.ui.settings import UiConfig
+
+    for folder in arguments.folder:
+        if not folder.is_dir():
+            raise MissingPathError(folder, "folder", "--folder takes one with images or videos")
+    presets = {} if arguments.demo else _presets(arguments.runs)
+    config = UiConfig(
+        presets=presets,
+        folders=tuple(folder.resolve() for folder in arguments.folder),
+        store=arguments.store,
+        out=arguments.out,
+        logs=arguments.logs,
+        weights=tuple(arguments.weights) or ("tiny-sam",),
+        demo=arguments.demo,
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    run(config, host=arguments.host, port=arguments.port, password=_password(arguments.auth), ready=_ready)
+    return 0
+
+
+def _ready(address: str) -> None:
+    show(f"open {address}  (Ctrl+C ends it)")
+
+
+def _presets(runs: list[Path]) -> dict[str, Path]:
+    """Return the folders with a gallery by their names; a named one without is refused."""
+    found: dict[str, Path] = {}
+    for folder in runs or [Path("runs")]:
+        if any((folder / name).exists() for name in ("gallery/manifest.json", "manifest.json", "config.yaml")):
+            found[folder.as_posix()] = folder
+        elif runs:
+            hint = "make one with `naruto-vision fit --config gallery.yaml --data.root DIR`"
+            raise MissingPathError(folder / "gallery", "gallery", hint)
+    return found
+
+
+def _password(path: Path | None) -> str:
+    if path is None:
+        return ""
+    if not path.is_file():
+        raise MissingPathError(path, "file", "--auth takes one whose only line is the password")
+    text = path.read_text(encoding="utf-8").strip("\r\n")
+    if not 8 <= len(text) <= 200 or "\n" in text:
+        msg = f"--auth {path}: expected one line of 8 to 200 characters"
+        raise InputError(msg)
+    return text
+
+
+COMMANDS = {"ui": (_options, ui)}

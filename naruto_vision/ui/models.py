@@ -1,0 +1,125 @@
+"""``Models``: what is opened once in the process with the models, for all sessions."""
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+
+from naruto_vision.errors import InputError
+from naruto_vision.gallery.gallery import Gallery
+from naruto_vision.gallery.store import read_manifest
+from naruto_vision.recognition.analyzer import SceneAnalyzer
+from naruto_vision.segmentation.crops import CropConfig
+from naruto_vision.segmentation.generator import RegionFilter, Segmenter
+from naruto_vision.segmentation.opening import open_promptable_model
+from naruto_vision.ui.settings import BACKGROUNDS, SceneSettings
+from naruto_vision.viz.overlay import OverlayConfig
+
+if TYPE_CHECKING:
+    from naruto_vision.segmentation.sam import SamModel
+    from naruto_vision.segmentation.sam2 import Sam2Model
+
+T = TypeVar("T")
+_SESSIONS = 64  # of prompts; each holds an image and its embedding
+_OPEN = 4  # of any other kind
+
+
+class Recent(OrderedDict[Any, T]):
+    """The values that were used last; older ones are dropped."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def get_or(self, key: object, make: Callable[[], T]) -> T:
+        """Return the value of a key, made if there is none."""
+        if key not in self:
+            self[key] = make()
+            while len(self) > self._most:
+                self.popitem(last=False)
+        self.move_to_end(key)
+        return self[key]
+
+
+class Models:
+    """The analyzers, promptable models and prompt sessions of the web application.
+
+    Args:
+        presets: Name → a folder that ``naruto_vision.load`` opens.
+        weights: Names of the promptable models that may be opened; the first is the default.
+        store: URI of the vector store of videos.
+    """
+
+    def __init__(self, presets: Mapping[str, str], weights: tuple[str, ...], store: str) -> None:
+        self.presets, self.weights, self.store = dict(presets), weights, store
+        self.prompts: Recent[Any] = Recent(_SESSIONS)
+        self.kept: Recent[Any] = Recent(_OPEN)
+        """Whatever else tasks open, such as the network of a saliency map, by a key of their own."""
+        self._analyzers: Recent[SceneAnalyzer] = Recent(_OPEN)
+        self._changed: Recent[SceneAnalyzer] = Recent(_OPEN)
+
+    def folder(self, preset: str) -> Path:
+        """Return the folder of a preset; InputError if there is none of that name."""
+        if preset not in self.presets:
+            expected = ", ".join(self.presets) or "none, as there is no gallery: see `naruto-vision ui --help`"
+            raise InputError(f"preset {preset!r}: expected one of {expected}")
+        return Path(self.presets[preset])
+
+    def promptable(self, weights: str = "") -> "SamModel | Sam2Model":
+        """Open a promptable model; one of an open analyzer with the same weights is shared."""
+        name = weights or self.weights[0]
+        if name not in self.weights:
+            raise InputError(f"weights {name!r}: expected one of {', '.join(self.weights)}")
+
+        def make() -> Any:  # noqa: ANN401 - of either class
+            opened = open_promptable_model(name)
+            same = (each.segmenter.model for each in self._analyzers.values())
+            mark = opened.fingerprint
+            shared = next((model for model in same if model.fingerprint == mark), None)
+            return shared or opened.to("cuda" if torch.cuda.is_available() else "cpu")
+
+        return self.kept.get_or(("promptable", name), make)  # type: ignore[no-any-return]  # made above
+
+    def analyzer(self, preset: str, settings: SceneSettings | None = None) -> SceneAnalyzer:
+        """Return the analyzer of a preset with its gallery as it is now, and with the controls of a scene."""
+        import naruto_vision as nv
+
+        folder = self.folder(preset)
+        analyzer = self._analyzers.get_or(preset, lambda: nv.load(folder))
+        place = analyzer.gallery.folder
+        if place is not None and read_manifest(place)["generation"] != analyzer.gallery.generation:
+            analyzer = self._analyzers[preset] = analyzer.replaced(gallery=Gallery.open(place))
+        if settings is None:
+            return analyzer
+        key = (preset, analyzer.gallery.generation, settings)
+        return self._changed.get_or(key, lambda: self._with_settings(analyzer, settings))
+
+    def _with_settings(self, analyzer: SceneAnalyzer, settings: SceneSettings) -> SceneAnalyzer:
+        keep = RegionFilter(
+            min_area=settings.min_area,
+            max_masks=settings.max_masks,
+            sort_by=analyzer.segmenter.keep.sort_by,
+            min_box_ratio=settings.min_ratio,
+            max_box_ratio=settings.max_ratio,
+        )
+        segmenter = copy.copy(analyzer.segmenter)
+        if settings.weights:
+            own = analyzer.segmenter
+            segmenter = Segmenter(own.prompter, self.promptable(settings.weights), crops=own.crops)
+        segmenter.keep = keep
+        crop, overlay = analyzer.crops[0], analyzer.overlay
+        shown = {name: getattr(overlay, name) for name in ("nms_iou", "steps", "pick_iou", "within", "min_score")}
+        changes: dict[str, Any] = {
+            "segmenter": segmenter,
+            "crop": CropConfig(settings.expand, crop.tight, crop.pad, crop.pad_min, BACKGROUNDS[settings.background]),
+            "overlay": OverlayConfig(
+                **shown, top_k=settings.top_k, prefer_different_label=settings.prefer_different_label
+            ),
+        }
+        place = analyzer.gallery.folder
+        if settings.backend != "auto" and place is not None:
+            changes["gallery"] = Gallery.open(place, index=settings.backend)
+        return analyzer.replaced(**changes)

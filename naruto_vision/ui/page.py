@@ -1,0 +1,55 @@
+"""The page: a header with tabs; each tab is built when it is opened first."""
+
+from collections.abc import Callable, Mapping
+
+from fastapi import Request
+from nicegui import ui
+
+from naruto_vision.ui.context import Context
+from naruto_vision.ui.pages import scene
+from naruto_vision.ui.service import Service, Session
+
+TABS: Mapping[str, tuple[str, Callable[[Context], None]]] = {
+    "Scene": ("groups", scene.build),
+}
+"""Name of a tab → its icon, and what builds it."""
+
+
+def add_page(service: Service) -> None:
+    """Add the page of a service to the application."""
+
+    @ui.page("/", response_timeout=10)
+    def index(request: Request) -> None:
+        session = request.state.session
+        if not isinstance(session, Session):
+            ui.label("No session: reload the page.")
+            return
+        ui.add_head_html('<link rel="stylesheet" href="/static/style.css"><script src="/static/input.js"></script>')
+        ui.colors(primary="#b5451b", secondary="#4a6572", accent="#2f6f4f")
+        _build(Context(service, session))
+
+
+def _build(context: Context) -> None:
+    dark = ui.dark_mode(None)
+    with ui.header(elevated=False).classes("nv-header items-center"):
+        ui.label("naruto-vision").classes("nv-title").props("role=heading aria-level=1")
+        with ui.tabs().props("dense inline-label outside-arrows mobile-arrows no-caps").classes("nv-tabs") as tabs:
+            for name, (icon, _) in TABS.items():
+                ui.tab(name, icon=icon)
+        ui.space()
+        ui.button(icon="contrast", on_click=lambda: dark.set_value(not dark.value)).props(
+            'flat round dense color=white aria-label="dark or light"'
+        )
+    built: set[str] = set()
+    with ui.tab_panels(tabs, value="Scene", animated=False, keep_alive=True).classes("nv-panels w-full"):
+        panels = {name: ui.tab_panel(name) for name in TABS}
+
+    def open_tab(name: str) -> None:
+        if name not in built:
+            built.add(name)
+            with panels[name]:
+                TABS[name][1](context)
+
+    tabs.on_value_change(lambda event: open_tab(str(event.value)))
+    context.open_tab = tabs.set_value
+    open_tab("Scene")

@@ -1,0 +1,290 @@
+"""The tab Scene: name the characters of images, look at each region, and download the files."""
+
+import base64
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from nicegui import ui
+
+from naruto_vision.errors import InputError
+from naruto_vision.ui.context import Context, JobBar, table
+from naruto_vision.ui.service import Job, StoredFile
+from naruto_vision.ui.settings import BACKGROUNDS, SceneSettings
+
+
+def build(context: Context) -> None:
+    """Build the tab."""
+    _Scene(context)
+
+
+class _Scene:
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.files: list[StoredFile] = []
+        self.job: Job | None = None
+        self.news: dict[str, Mapping[str, Any]] = {}
+        self.hidden: set[int] = set()
+        self.region: int | None = None
+        self.scene = ""
+        with ui.element("div").classes("nv-split"):
+            with ui.element("div").classes("nv-side"):
+                context.inputs(self.add)
+                self._controls()
+            with ui.element("div").classes("nv-main"):
+                self.bar = JobBar(context)
+                self.grid = ui.element("div").classes("nv-grid")
+                self.view = ui.column().classes("w-full gap-3")
+        self._show_hint()
+
+    def _controls(self) -> None:
+        presets, weights = list(self.context.service.presets), list(self.context.service.config.weights)
+        self.preset = ui.select(presets, value=presets[0] if presets else None, label="Gallery").props("outlined dense")
+        self.preset.classes("w-full")
+        with ui.expansion("Settings", icon="tune").classes("w-full"):
+            own = SceneSettings()
+            self.top = ui.switch("Only the best characters", value=False)
+            self.top_k = ui.number("how many", value=3, min=1, max=5, precision=0).props("dense outlined")
+            self.top_k.bind_visibility_from(self.top, "value")
+            self.different = ui.switch("Prefer different names", value=own.prefer_different_label)
+            self.max_masks = _slider("Regions at most", 1, 16, 1, own.max_masks)
+            self.min_area = ui.number("Smallest mask in pixels", value=own.min_area, min=0, precision=0).props(
+                "dense outlined"
+            )
+            self.expand = _slider("Grow boxes by", 0, 0.3, 0.01, own.expand)
+            self.min_ratio = _slider("Smallest box (of the image)", 0, 0.2, 0.01, own.min_ratio)
+            self.max_ratio = _slider("Largest box (of the image)", 0.2, 1, 0.05, own.max_ratio)
+            self.background = ui.select(list(BACKGROUNDS), value=own.background, label="Around a region").props(
+                "dense outlined"
+            )
+            self.backend = ui.select(["auto", "exact", "faiss"], value=own.backend, label="Gallery search").props(
+                "dense outlined"
+            )
+            self.weights = ui.select({"": "as in the gallery's settings", **{name: name for name in weights}}, value="",
+                                     label="Segmentation model").props("dense outlined")  # fmt: skip
+            self.keep_as = ui.input("Also keep the results as").props("dense outlined")
+            for each in (self.min_area, self.background, self.backend, self.weights, self.keep_as):
+                each.classes("w-full")
+        self.run = (
+            ui.button("Name the characters", icon="search", on_click=self.start).props("no-caps").classes("w-full")
+        )
+        self.run.set_enabled(False)
+
+    def _show_hint(self) -> None:
+        with self.view:
+            if not self.context.service.presets:
+                try:
+                    self.context.service.gallery_folder("")
+                except InputError as error:
+                    ui.label(str(error)).classes("nv-card")
+            elif self.context.service.config.folders:
+                ui.label("Bring an image, or choose one from the server's folder.").classes("nv-muted")
+            else:
+                ui.label("Bring an image: the characters in it are outlined and named.").classes("nv-muted")
+
+    def settings(self) -> SceneSettings:
+        """Return the controls as they stand."""
+        return SceneSettings(
+            top_k=int(self.top_k.value or 1) if self.top.value else None,
+            prefer_different_label=bool(self.different.value),
+            min_area=int(self.min_area.value or 0),
+            max_masks=int(self.max_masks.value),
+            expand=float(self.expand.value),
+            background=self.background.value or "black",
+            min_ratio=float(self.min_ratio.value),
+            max_ratio=float(self.max_ratio.value),
+            backend=self.backend.value or "auto",
+            weights=self.weights.value or "",
+            keep_as=str(self.keep_as.value or "").strip(),
+        ).check()
+
+    async def add(self, files: list[StoredFile]) -> None:
+        """Take images, show them, and start at once."""
+        self.files = files
+        await self.context.choose(files[0])
+        self.run.set_enabled(True)
+        await self.start()
+
+    async def start(self) -> None:
+        """Queue the search of the images."""
+        context = self.context
+
+        async def queue() -> Job:
+            return context.service.analyze(context.session, self.files, str(self.preset.value or ""), self.settings())
+
+        job = await context.attempt(queue())
+        if job is None:
+            return
+        self.job, self.news, self.scene = job, {}, ""
+        self.grid.clear()
+        self.view.clear()
+        context.watch(job, self.bar, self._add_news, self._end)
+
+    def _add_news(self, news: Mapping[str, Any]) -> None:
+        file = next(each for each in self.files if each.name == news["scene"])
+        self.news[file.name] = news
+        if len(self.files) == 1:
+            if "regions" in news:
+                self.show(file.name)
+            return
+        with self.grid:
+            tile = ui.element("div").classes("nv-tile").props("role=button tabindex=0")
+            tile.on("click", lambda: self.show(file.name)).on("keydown.enter", lambda: self.show(file.name))
+            with tile:
+                ui.html(_picture(self.context.url(file.view), news), sanitize=False)
+                found = _names(news) if "regions" in news else str(news.get("error", "not searched"))
+                ui.label(f"{file.name}: {found}").classes("nv-cap")
+
+    def _end(self) -> None:
+        if self.job is not None and self.job.result is not None and len(self.files) > 1:
+            counts = self.job.result["counts"]
+            self.bar.text.set_text(
+                f"{counts['ok']} of {counts['seen']} scenes, {counts['regions']} regions, {counts['known']} named"
+            )
+            if not self.scene:
+                first = next((name for name, news in self.news.items() if "regions" in news), "")
+                if first:
+                    self.show(first)
+        elif self.job is not None and self.job.result is not None:
+            error = next((news["error"] for news in self.news.values() if "error" in news), "")
+            if error:
+                self.context.complain(error)
+            elif self.scene:
+                self.show(self.scene)
+
+    def show(self, scene: str) -> None:
+        """Show one scene with its regions."""
+        self.scene, self.hidden, self.region = scene, set(), None
+        self.view.clear()
+        news = self.news[scene]
+        if "regions" not in news:
+            self.context.complain(str(news.get("error", "not searched")))
+            return
+        file = next(each for each in self.files if each.name == scene)
+        with self.view:
+            ui.label(f"{scene}: {_names(news)}").classes("text-lg")
+            with ui.element("div").classes("nv-stage"):
+                self.image = ui.interactive_image(self.context.url(file.view), sanitize=False)
+                self.image.on("svg:pointerdown", lambda event: self._pressed(event.args["element_id"]))
+            self.chips = ui.row().classes("gap-1")
+            self.detail = ui.column().classes("w-full")
+            self._table(news)
+            if self.job is not None and self.job.over:
+                self.context.downloads(self.job)
+        self._draw()
+
+    def _table(self, news: Mapping[str, Any]) -> None:
+        rows = [
+            (each["index"], each["name"], each["label"], each["score"], each["margin"], each["p_value"],
+             ", ".join(map(str, each["box"])), "yes" if each["shown"] else "no")
+            for each in news["regions"]
+        ]  # fmt: skip
+        columns = ("region", "name", "most like", "score", "margin", "p", "box", "in the overlay")
+        with ui.expansion(f"All {len(rows)} regions", icon="table_rows").classes("w-full"):
+            table(columns, rows)
+            times = ", ".join(f"{name} {value:.0f} ms" for name, value in news["milliseconds"].items())
+            ui.label(times).classes("nv-muted text-sm")
+
+    def _draw(self) -> None:
+        regions = self.news[self.scene]["regions"]
+        visible = [each for each in regions if each["shown"] and each["index"] not in self.hidden]
+        self.image.set_content(_shapes(visible, self.region))
+        self.chips.clear()
+        with self.chips:
+            for each in (each for each in regions if each["shown"]):
+                index = each["index"]
+                text = f"{each['name']} {each['score']:.2f}"
+                on = index not in self.hidden
+                button = ui.button(text, icon="visibility" if on else "visibility_off")
+                button.props(f'dense rounded unelevated no-caps size=sm color={"primary" if on else "grey-7"} '
+                             f'aria-label="show or hide region {index}" aria-pressed={str(on).lower()}')  # fmt: skip
+                button.on("click", lambda index=index: self._toggle(index))
+                ui.button(icon="info", on_click=lambda index=index: self.explain(index)).props(
+                    f'flat dense round size=sm aria-label="explain region {index}"'
+                )
+
+    def _toggle(self, index: int) -> None:
+        self.hidden ^= {index}
+        self._draw()
+
+    async def _pressed(self, element: str) -> None:
+        if element.startswith("region-"):
+            await self.explain(int(element.removeprefix("region-")))
+
+    async def explain(self, index: int) -> None:
+        """Show the crop of a region, its nearest gallery pictures, and why it has its name."""
+        context, self.region = self.context, index
+        self._draw()
+        each = next(each for each in self.news[self.scene]["regions"] if each["index"] == index)
+        file = next(file for file in self.files if file.name == self.scene)
+        found = await context.attempt(
+            context.service.call(
+                context.session, "scenes.explain", preset=str(self.preset.value), path=str(file.path),
+                box=each["box"], rows=[row["path"] for row in each["neighbours"]],
+            )
+        )  # fmt: skip
+        self.detail.clear()
+        if found is None:
+            return
+        with self.detail, ui.element("div").classes("nv-card"):
+            ui.label(f"Region {index}: {each['name']}").classes("text-base font-medium")
+            ui.label(each["why"]).classes("nv-muted")
+            with ui.element("div").classes("nv-grid mt-2"):
+                tile(found["crop"], "this region", f"{each['area']} pixels")
+                for row, picture in zip(each["neighbours"], found["neighbours"], strict=True):
+                    tile(picture, f"{row['label']}  {row['score']:.3f}", row["path"])
+
+
+def tile(picture: bytes | None, title: str, caption: str) -> None:
+    """Show a small JPEG with a title and a caption."""
+    with ui.element("div").classes("nv-tile"):
+        if picture is None:
+            ui.label("the image is not where it was").classes("nv-cap nv-muted")
+        else:
+            data = base64.b64encode(picture).decode()
+            ui.html(f'<img alt="{escape(title, quote=True)}" src="data:image/jpeg;base64,{data}">', sanitize=False)
+        ui.label(title).classes("nv-cap font-medium pb-0")
+        ui.label(caption).classes("nv-cap nv-muted pt-0")
+
+
+def _slider(text: str, low: float, high: float, step: float, value: float) -> ui.slider:
+    with ui.column().classes("w-full gap-0"):
+        label = ui.label().classes("text-sm")
+        slider = ui.slider(min=low, max=high, step=step, value=value).props(f'aria-label="{text}"')
+        label.bind_text_from(slider, "value", lambda number: f"{text}: {number:g}")
+    return slider
+
+
+def _names(news: Mapping[str, Any]) -> str:
+    shown = [each["name"] for each in news["regions"] if each["shown"]]
+    known = sorted({name for name in shown if name != "unknown"})
+    parts = known + ([f"{shown.count('unknown')} unknown"] if "unknown" in shown else [])
+    return ", ".join(parts) or "nobody was found"
+
+
+def _shapes(regions: list[Mapping[str, Any]], chosen: int | None) -> str:
+    parts = []
+    for each in sorted(regions, key=lambda each: -each["area"]):
+        on = " nv-on" if each["index"] == chosen else ""
+        parts.append(
+            f'<path id="region-{each["index"]}" class="nv-region{on}" d="{each["path"]}" '
+            f'fill="{each["colour"]}" stroke="{each["colour"]}"/>'
+        )
+    for each in regions:
+        x, y = each["box"][0] + 3, each["box"][1] + 15
+        parts.append(f'<text class="nv-label" x="{x}" y="{y}">{escape(each["name"])}</text>')
+    return "".join(parts)
+
+
+def _picture(address: str, news: Mapping[str, Any]) -> str:
+    if "regions" not in news:
+        return f'<img alt="" src="{address}">'
+    shown = [each for each in news["regions"] if each["shown"]]
+    paths = "".join(
+        f'<path d="{each["path"]}" fill="{each["colour"]}" fill-opacity=".35" stroke="{each["colour"]}" '
+        'stroke-width="3" fill-rule="evenodd"/>'
+        for each in shown
+    )
+    box = f'viewBox="0 0 {news["width"]} {news["height"]}"'
+    svg = f'<svg {box} preserveAspectRatio="xMidYMid meet" style="position:absolute;inset:0;width:100%;height:100%">'
+    return f'<div style="position:relative"><img alt="" src="{address}">{svg}{paths}</svg></div>'

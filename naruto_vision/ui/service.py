@@ -1,0 +1,431 @@
+"""``Service``: sessions, uploads, jobs and files of the web application, without a web library or torch."""
+
+import asyncio
+import contextlib
+import logging
+import re
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from naruto_vision.errors import InputError, NarutoVisionError
+from naruto_vision.gallery.info import Listing, list_gallery
+from naruto_vision.io.images import scan_folder
+from naruto_vision.io.inputs import is_movie
+from naruto_vision.io.names import folder_name, output_name
+from naruto_vision.ui.engine import CancelledError, Engine
+from naruto_vision.ui.settings import SceneSettings, UiConfig
+
+_LOG = logging.getLogger(__name__)
+
+PREFIX = "naruto-vision-ui-"
+"""Of the temporary folder of a server; what a killed one left is removed at the next start."""
+
+NO_GALLERY = (
+    "no gallery yet: make one with `naruto-vision fit --config gallery.yaml --data.root DIR` (a folder for each "
+    "character in DIR) and start `naruto-vision ui` again; or try `naruto-vision ui --demo`"
+)
+
+Kind: TypeAlias = Literal["image", "video"]
+State: TypeAlias = Literal["waiting", "running", "done", "failed", "cancelled"]
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """An image or a video that a session may use.
+
+    Args:
+        id: Random; what the page and the API name it by.
+        name: Cleaned name of the user's file, for display and for names of results.
+        kind: Image or video.
+        path: Where it is.
+        width: Of the upright image in pixels; 0 for a video.
+        height: The same.
+        view: Token of its picture for a browser; "" for a video.
+    """
+
+    id: str
+    name: str
+    kind: Kind
+    path: Path
+    width: int = 0
+    height: int = 0
+    view: str = ""
+
+
+@dataclass
+class Job:
+    """Something long that a session started.
+
+    Attributes:
+        news: What the steps have reported, in their order.
+        result: What the task returned; None until it is done.
+    """
+
+    id: str
+    title: str
+    out: Path
+    state: State = "waiting"
+    done: int = 0
+    total: int = 0
+    error: str = ""
+    news: list[Any] = field(default_factory=list)
+    result: Any = None
+    started: float = 0.0
+    number: int = -1
+    finished: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended in any way."""
+        return self.finished.is_set()
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimated from the steps so far; None before the first."""
+        if not self.done or self.over:
+            return None
+        return (time.monotonic() - self.started) / self.done * (self.total - self.done)
+
+    def progress(self) -> str:
+        """Say how far it is, in one line."""
+        if self.state == "waiting":
+            return f"{self.title}: waiting for its turn"
+        if self.state != "running":
+            return f"{self.title}: {self.error or self.state}"
+        left = self.seconds_left
+        return f"{self.title}: {self.done} of {self.total}" + ("" if left is None else f", about {left:.0f} s left")
+
+
+class Session:
+    """What one user has: files, jobs, prompts. Everything is deleted with it.
+
+    Args:
+        key: Random secret; the cookie's value.
+        folder: Its own temporary folder.
+    """
+
+    def __init__(self, key: str, folder: Path) -> None:
+        self.key, self.folder = key, folder
+        self.files: dict[str, StoredFile] = {}
+        self.jobs: dict[str, Job] = {}
+        self.links: dict[str, Path] = {}
+        self.operations: dict[str, list[tuple[str, tuple[Any, ...]]]] = {}
+        self.uses: dict[str, Mapping[str, Any]] = {}
+        self.used = time.monotonic()
+        self._tokens: dict[Path, str] = {}
+
+    def link(self, path: Path) -> str:
+        """Return the token by which the browser fetches a file; only this session can."""
+        if path not in self._tokens:
+            token = self._tokens[path] = secrets.token_urlsafe(16)
+            self.links[token] = path
+        return self._tokens[path]
+
+    def new_folder(self) -> Path:
+        """Return a new folder of its own."""
+        folder = self.folder / secrets.token_hex(8)
+        folder.mkdir(parents=True)
+        return folder
+
+    def file(self, key: str, kind: Kind = "image") -> StoredFile:
+        """Return a file by its id; InputError if the session has none, or it is of another kind."""
+        found = self.files.get(key)
+        if found is None or found.kind != kind:
+            msg = f"file: expected the id of {'an' if kind == 'image' else 'a'} {kind} of this session; upload it first"
+            raise InputError(msg)
+        return found
+
+    def readable(self, text: str) -> str:
+        """Return a message without paths of the server: names of the user's files in their place."""
+        for each in self.files.values():
+            text = text.replace(str(each.path), each.name)
+        return text.replace(f"{self.folder}/", "")
+
+
+class Service:
+    """All that the page and the API do; one for all users.
+
+    Args:
+        config: What the application was started with.
+
+    Example:
+        >>> service = Service(UiConfig())
+        >>> session = service.open_session()
+        >>> service.session(session.key) is session, service.session("forged")
+        (True, None)
+        >>> service.close()
+    """
+
+    def __init__(self, config: UiConfig) -> None:
+        self.config = config
+        self.presets = dict(config.presets)
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        self.sessions: dict[str, Session] = {}
+        self.engine = self._new_engine()
+        self.past_uses: list[Mapping[str, Any]] = []
+        """How the prompt sessions of closed sessions were used, for monitoring."""
+
+    def _new_engine(self) -> Engine:
+        presets = {name: str(path.resolve()) for name, path in self.presets.items()}
+        settings = {"presets": presets, "weights": self.config.weights, "store": self.config.store}
+        return Engine(settings, self.config.limits.waiting)
+
+    def close(self) -> None:
+        """End the process with the models, and delete all sessions."""
+        self.engine.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    # sessions
+
+    def open_session(self) -> Session:
+        """Start a session; where there are too many, the one that was idle for longest makes room."""
+        self.sweep()
+        while len(self.sessions) >= self.config.limits.sessions:
+            self.close_session(min(self.sessions.values(), key=lambda each: each.used))
+        key = secrets.token_urlsafe(32)
+        self.sessions[key] = session = Session(key, self.folder / secrets.token_hex(8))
+        session.folder.mkdir()
+        return session
+
+    def session(self, key: str) -> Session | None:
+        """Return a session by its secret; None if there is none."""
+        found = self.sessions.get(key)
+        if found is not None:
+            found.used = time.monotonic()
+        return found
+
+    def close_session(self, session: Session) -> None:
+        """Delete a session with its files; its jobs are cancelled."""
+        self.sessions.pop(session.key, None)
+        for job in session.jobs.values():
+            self.cancel(job)
+        self.past_uses += session.uses.values()
+        shutil.rmtree(session.folder, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Delete the sessions that were idle for too long and have no job."""
+        now, idle = time.monotonic(), self.config.limits.idle_seconds
+        for session in list(self.sessions.values()):
+            busy = any(not job.over for job in session.jobs.values())
+            if now - session.used > idle and not busy:
+                self.close_session(session)
+
+    # files
+
+    async def store(self, session: Session, name: str, chunks: AsyncIterator[bytes]) -> StoredFile:
+        """Store an uploaded image or video.
+
+        Raises:
+            InputError: If it is too large, there are too many, or it cannot be read.
+        """
+        limits = self.config.limits
+        if len(session.files) >= limits.files:
+            msg = f"upload: this session has {limits.files} files, which is the most; reload the page to start again"
+            raise InputError(msg)
+        name = _clean(name)
+        kind: Kind = "video" if is_movie(name) else "image"
+        most = limits.video_bytes if kind == "video" else limits.file_bytes
+        path = session.new_folder() / f"upload{Path(name).suffix.lower()}"
+        try:
+            with path.open("wb") as handle:
+                async for chunk in _at_most(chunks, most, name):
+                    handle.write(chunk)
+            return await self._keep(session, name, kind, path)
+        except BaseException:
+            shutil.rmtree(path.parent, ignore_errors=True)
+            raise
+
+    async def _keep(self, session: Session, name: str, kind: Kind, path: Path) -> StoredFile:
+        key, width, height, view = secrets.token_urlsafe(9), 0, 0, ""
+        taken = {each.name for each in session.files.values()}
+        stem, suffix = Path(name).stem, Path(name).suffix
+        name = next(each for each in (name, *(f"{stem}_{n}{suffix}" for n in range(2, 10**6))) if each not in taken)
+        if kind == "image":
+            shown = session.new_folder() / "view.jpg"
+            try:
+                width, height = await self.engine.call("scenes.view", path=str(path), to=str(shown))
+            except InputError as error:
+                raise InputError(str(error).replace(str(path), name)) from None
+            view = session.link(shown)
+        session.files[key] = stored = StoredFile(key, name, kind, path, width, height, view)
+        return stored
+
+    def choices(self) -> list[str]:
+        """List the images and videos of the folders that users may choose from, as ``<folder>/<path in it>``."""
+        found = []
+        for number, folder in enumerate(self.config.folders):
+            listing = scan_folder(folder)
+            movies = [name for names in listing.passed_over.values() for name in names if is_movie(name)]
+            found += [f"{number}/{name}" for name in (*listing.images, *movies)]
+        return found
+
+    async def choose(self, session: Session, choice: str) -> StoredFile:
+        """Take a file of ``choices``; InputError if it is none of them."""
+        if choice not in self.choices():
+            msg = "choose: expected one of the listed files"
+            raise InputError(msg)
+        number, _, name = choice.partition("/")
+        path = self.config.folders[int(number)] / name
+        known = next((each for each in session.files.values() if each.path == path), None)
+        kind: Kind = "video" if is_movie(name) else "image"
+        return known or await self._keep(session, _clean(Path(name).name), kind, path)
+
+    # jobs
+
+    def start(self, session: Session, title: str, task: str, out: Path | None = None, /, **arguments: Any) -> Job:
+        """Queue a task of the process with the models; its results go to ``out``, which it is told as ``out``.
+
+        Raises:
+            BusyError: If too many requests are waiting.
+        """
+        job = Job(secrets.token_urlsafe(9), title, out or session.new_folder())
+
+        def watch(done: int, total: int, news: Any) -> None:  # noqa: ANN401 - whatever the task reports
+            if job.state == "waiting":
+                job.state, job.started = "running", job.started or time.monotonic()
+            job.done, job.total = done, total
+            if news is not None:
+                job.news.append(news)
+
+        job.started = time.monotonic()
+        job.number, answer = self.engine.job(task, watch, out=str(job.out), **arguments)
+        session.jobs[job.id] = job
+        answer.add_done_callback(lambda found: self._end(session, job, found))
+        return job
+
+    def _end(self, session: Session, job: Job, found: "asyncio.Future[Any]") -> None:
+        error = CancelledError() if found.cancelled() else found.exception()
+        if error is None:
+            job.state, job.result = "done", found.result()
+        elif isinstance(error, CancelledError):
+            job.state = "cancelled"
+        else:
+            job.state, job.error = "failed", session.readable(str(error))
+        job.finished.set()
+
+    def cancel(self, job: Job) -> None:
+        """Stop a job; what it has written so far stays."""
+        if not job.over:
+            self.engine.cancel(job.number)
+
+    async def call(self, session: Session, task: str, /, **arguments: Any) -> Any:  # noqa: ANN401 - of the task
+        """Run a quick task; its errors name the user's files instead of paths."""
+        try:
+            return await self.engine.call(task, **arguments)
+        except InputError as error:
+            raise InputError(session.readable(str(error))) from None
+        except NarutoVisionError as error:
+            if type(error) is NarutoVisionError:
+                raise NarutoVisionError(session.readable(str(error))) from None
+            raise
+
+    def results(self, session: Session, job: Job) -> dict[str, str]:
+        """Return the files that a job has written: path in its folder → token."""
+        paths = sorted(path for path in job.out.rglob("*") if path.is_file() and not path.name.startswith("."))
+        return {path.relative_to(job.out).as_posix(): session.link(path) for path in paths}
+
+    # parts of the page
+
+    def gallery(self, preset: str, *, rows: bool = False) -> Listing:
+        """Read the gallery of a preset; InputError with the command that makes one where it is missing."""
+        return list_gallery(self.gallery_folder(preset), rows=rows)
+
+    def gallery_folder(self, preset: str) -> Path:
+        """Return the folder of the gallery of a preset."""
+        if preset not in self.presets:
+            msg = f"gallery {preset!r}: expected one of {', '.join(self.presets)}" if self.presets else NO_GALLERY
+            raise InputError(msg)
+        folder = self.presets[preset]
+        return folder / "gallery" if (folder / "gallery").is_dir() else folder
+
+    def analyze(self, session: Session, files: Sequence[StoredFile], preset: str, settings: SceneSettings) -> Job:
+        """Name the characters of scenes."""
+        self.gallery_folder(preset)
+        out = None
+        if settings.check().keep_as:
+            out = self.config.out / folder_name(settings.keep_as)
+            if (out / "run.json").exists():
+                msg = f"keep as {settings.keep_as}: there are results of that name; choose another"
+                raise InputError(msg)
+        chosen = [(each.name, str(each.path)) for each in files]
+        title = files[0].name if len(files) == 1 else f"{len(files)} scenes"
+        return self.start(
+            session, f"naming the characters of {title}", "scenes.analyze", out,
+            preset=preset, files=chosen, settings=settings,
+        )  # fmt: skip
+
+    async def prompt(self, session: Session, file: StoredFile, weights: str, preset: str, *new: Any) -> dict[str, Any]:
+        """Apply operations to the prompts of an image; those that cannot be applied leave no trace."""
+        done = session.operations.setdefault(file.id, [])
+        asked = [*done, *new]
+        found = await self.call(
+            session, "prompts.apply", key=f"{session.key} {file.id}", path=str(file.path), weights=weights,
+            operations=asked, preset=preset,
+        )  # fmt: skip
+        session.operations[file.id] = asked
+        session.uses[file.id] = found["use"]
+        return dict(found)
+
+    async def segment_once(
+        self,
+        session: Session,
+        file: StoredFile,
+        weights: str,
+        preset: str,
+        operations: Sequence[tuple[str, tuple[Any, ...]]],
+    ) -> dict[str, Any]:
+        """Segment one object of an image, apart from the prompts of the page."""
+        key = f"{session.key} {file.id} once"
+        await self.call(session, "prompts.forget", key=key)
+        found = await self.call(
+            session, "prompts.apply", key=key, path=str(file.path), weights=weights,
+            operations=operations, preset=preset,
+        )  # fmt: skip
+        return dict(found)
+
+    async def search(self, session: Session, preset: str, *, text: str, path: str, k: int) -> dict[str, Any]:
+        """Search the gallery of a preset by a text or an image."""
+        self.gallery_folder(preset)
+        return dict(await self.call(session, "search.search", preset=preset, text=text, path=path, k=k))
+
+    async def search_videos(self, session: Session, **query: Any) -> dict[str, Any]:
+        """Find moments in the indexed videos."""
+        return dict(await self.call(session, "videos.search", **query))
+
+    def prompt_arguments(self, session: Session, file: StoredFile, weights: str) -> dict[str, Any]:
+        """Return what every task on the prompts of an image is told."""
+        operations = session.operations.get(file.id, [])
+        key = f"{session.key} {file.id}"
+        return {"key": key, "path": str(file.path), "name": file.name, "weights": weights, "operations": operations}
+
+
+async def _at_most(chunks: AsyncIterator[bytes], most: int, name: str) -> AsyncIterator[bytes]:
+    """Yield the chunks of an upload; InputError if they have more bytes than it may have."""
+    limit = most
+    async for chunk in chunks:
+        most -= len(chunk)
+        if most < 0:
+            msg = f"{name}: is larger than the {limit // 1_000_000} MB that can be uploaded"
+            raise InputError(msg)
+        yield chunk
+
+
+def _clean(name: str) -> str:
+    """Return the last part of a client's file name, without anything that could be a path or a control character."""
+    last = re.split(r"[/\\]", name)[-1]
+    last = re.sub(r"[^\w .()+-]", "_", last).strip(" .") or "image"
+    return output_name(last)
+
+
+def remove_leftovers(folder: Path | None = None, *, older_than: float = 86_400.0) -> None:
+    """Remove the temporary folders of servers that were killed more than a day ago."""
+    for path in (folder or Path(tempfile.gettempdir())).glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > older_than:
+                shutil.rmtree(path, ignore_errors=True)

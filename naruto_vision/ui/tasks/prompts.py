@@ -1,0 +1,209 @@
+"""One object of an image by points and a box, step by step."""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from naruto_vision.encoders.base import embed_images
+from naruto_vision.errors import InputError
+from naruto_vision.gallery.content import GalleryRow
+from naruto_vision.gallery.edits import add_rows
+from naruto_vision.gallery.gallery import edit_gallery
+from naruto_vision.io.bundles import file_sha256
+from naruto_vision.io.images import encode_image, read_image, write_image
+from naruto_vision.io.names import folder_name, label_name
+from naruto_vision.prompting.session import Prediction, PromptSession
+from naruto_vision.prompting.user import segment_sessions
+from naruto_vision.prompting.writer import SegmentWriter
+from naruto_vision.recognition.writer import software_versions
+from naruto_vision.records import ImageArray
+from naruto_vision.ui.models import Models
+from naruto_vision.ui.shapes import svg_path
+from naruto_vision.ui.tasks.scenes import identity_news
+
+Operation: TypeAlias = tuple[str, tuple[Any, ...]]
+"""Name and arguments of a method of ``PromptSession`` that the page may call."""
+
+OPERATIONS: Mapping[str, Callable[..., Any]] = {
+    "point": PromptSession.add_point,
+    "move": PromptSession.move_point,
+    "remove": PromptSession.remove_point,
+    "box": PromptSession.set_box,
+    "remove_box": PromptSession.remove_box,
+    "choose": PromptSession.choose,
+    "undo": PromptSession.undo,
+    "redo": PromptSession.redo,
+    "reset": PromptSession.reset,
+    "refine": PromptSession.refine,
+    "accept": PromptSession.accept,
+}
+ADDED = "added"
+"""Folder in a gallery for the images that are enrolled from the page."""
+
+
+class _Applied:
+    """A prompt session, and how many operations it has had."""
+
+    def __init__(self, session: PromptSession, weights: str) -> None:
+        self.session, self.weights, self.count = session, weights, 0
+
+
+def _session(models: Models, key: str, path: str, weights: str, operations: Sequence[Operation]) -> PromptSession:
+    """Return the session of a key with all operations applied; one that was dropped is made again.
+
+    Raises:
+        InputError: If an operation cannot be applied; then it and those behind it are not.
+    """
+    held = models.prompts.get(key)
+    if held is None or held.count > len(operations) or held.weights != weights:
+        image = read_image(path)
+        held = models.prompts[key] = _Applied(PromptSession(image, models.promptable(weights)), weights)
+    models.prompts.get_or(key, lambda: held)
+    for name, arguments in operations[held.count :]:
+        if name not in OPERATIONS:
+            raise InputError(f"prompts: expected one of {', '.join(OPERATIONS)}, found {name!r}")
+        try:
+            OPERATIONS[name](held.session, *arguments)
+        except (TypeError, IndexError, ValueError):
+            raise InputError(f"prompts: {name} does not take {list(arguments)}") from None
+        held.count += 1
+    return held.session
+
+
+def apply(
+    models: Models, *, key: str, path: str, weights: str, operations: Sequence[Operation], preset: str = ""
+) -> dict[str, Any]:
+    """Apply operations to the prompts of an image, and predict its masks.
+
+    Args:
+        models: What is open.
+        key: Of the prompt session; its image is embedded once.
+        path: The image.
+        weights: Name of the promptable model.
+        operations: All of this session, of which those at the end are new.
+        preset: Whose gallery names the masks; "" names none.
+
+    Returns:
+        Points, box, the masks with outlines and metrics, which one is chosen, warnings and times.
+    """
+    session = _session(models, key, path, weights, operations)
+    state, found = session.state, None
+    if not state.empty:
+        found = session.predict()
+        if preset:
+            named = found.named(session.image, models.analyzer(preset).identify)
+            found = named if state.choice is None else dataclasses.replace(named, chosen=state.choice)
+    return {
+        "width": session.size[1],
+        "height": session.size[0],
+        "points": [list(point) for point in state.points],
+        "box": state.box,
+        "refined": state.previous is not None,
+        "warnings": list(session.warnings()),
+        "use": dataclasses.asdict(session.use),
+        **({} if found is None else _masks(models, found, preset)),
+    }
+
+
+def forget(models: Models, *, key: str) -> None:
+    """Drop the prompts of a key, but not the embedding of its image."""
+    held = models.prompts.get(key)
+    if held is not None:
+        held.count = 0
+        held.session = PromptSession(held.session.image, held.session.model, embedding=held.session.embedding)
+
+
+def _masks(models: Models, found: Prediction, preset: str) -> dict[str, Any]:
+    thresholds = models.analyzer(preset).thresholds if preset else None
+    masks = []
+    for mask in found.masks:
+        row = {**found.metrics(mask.index), "path": "" if mask.region is None else svg_path(mask.region)}
+        if thresholds is not None and (who := found.identities[mask.index]) is not None:
+            row["who"] = identity_news(who, thresholds.threshold(who.label))
+        masks.append(row)
+    return {
+        "masks": masks,
+        "chosen": found.chosen,
+        "ambiguity": found.ambiguity,
+        "milliseconds": found.milliseconds,
+    }
+
+
+def hover(
+    models: Models,
+    *,
+    key: str,
+    path: str,
+    weights: str,
+    operations: Sequence[Operation],
+    point: tuple[float, float, bool],
+) -> dict[str, Any]:
+    """Return the outline of the mask that one more point would give; the session does not change."""
+    held = _session(models, key, path, weights, operations)
+    session = PromptSession(held.image, held.model, embedding=held.embedding)
+    state = held.state
+    if state.box is not None:
+        session.set_box(*state.box)
+    for each in (*state.points, point):
+        session.add_point(*each)
+    found = session.predict()
+    held.embedding = session.embedding
+    mask = found.mask
+    return {"path": "" if mask.region is None else svg_path(mask.region), "milliseconds": found.milliseconds}
+
+
+def save(
+    models: Models, *, key: str, path: str, name: str, weights: str, operations: Sequence[Operation], out: str
+) -> dict[str, Any]:
+    """Accept the mask and write the files that ``naruto-vision segment`` writes; returns ``run.json``."""
+    session = _session(models, key, path, weights, operations)
+    found, state = session.accept(), session.state
+    segmented = segment_sessions([session], [found], state.choice, state.points)
+    writer = SegmentWriter(out, [name], {"model": session.model.fingerprint, "prompts": session.points_json()})
+    writer.write(name, session.image, segmented, file_sha256(path), {"segment": found.milliseconds})
+    writer.close()
+    return writer.finish([], {"versions": software_versions()})
+
+
+def enrol(
+    models: Models,
+    *,
+    key: str,
+    path: str,
+    name: str,
+    weights: str,
+    operations: Sequence[Operation],
+    preset: str,
+    label: str,
+) -> dict[str, Any]:
+    """Add the box of the mask to the gallery under a name; returns the ledger's new line."""
+    session = _session(models, key, path, weights, operations)
+    region = session.accept().mask.region
+    if region is None:
+        raise InputError("enrol: the chosen mask is empty")
+    x1, y1, x2, y2 = region.box
+    return enrol_image(models, preset, session.image[y1 : y2 + 1, x1 : x2 + 1], label, Path(name).stem)
+
+
+def enrol_image(models: Models, preset: str, image: ImageArray, label: str, stem: str) -> dict[str, Any]:
+    """Write an image (H, W, 3), uint8, into a gallery's folder, and add it under a label; returns the ledger's line."""
+    label = label_name(label)
+    if not label:
+        raise InputError("enrol: expected a name, found none")
+    analyzer = models.analyzer(preset)
+    gallery, data = analyzer.gallery, encode_image(image, ".png")
+
+    mark = hashlib.sha256(data).hexdigest()[:12]
+    row = f"{ADDED}/{folder_name(label)}/{folder_name(stem)}_{mark}.png"
+    folder = gallery.folder or models.folder(preset)
+    write_image(folder / row, image)
+    vectors = embed_images(analyzer.encoder, [image], mirror=bool(gallery.note.get("mirror", True))).numpy()
+    edited = edit_gallery(
+        folder, add_rows, vectors.astype(np.float32), [GalleryRow(row, label)], fingerprint=analyzer.encoder.fingerprint
+    )
+    models.analyzer(preset)
+    return dict(edited.content.ledger[-1]) | {"label": label, "rows": len(edited)}

@@ -1,0 +1,156 @@
+"""Name the characters of scenes, and explain the name of a region."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from naruto_vision.gallery.info import find_image
+from naruto_vision.io.bundles import file_sha256
+from naruto_vision.io.images import IMAGE_FAULTS, encode_image, image_or_none, read_image
+from naruto_vision.io.quarantine import Quarantine
+from naruto_vision.prompting.monitor import Monitor
+from naruto_vision.prompting.writer import read_results
+from naruto_vision.recognition.analyzer import SceneAnalyzer
+from naruto_vision.recognition.writer import SceneWriter, software_versions
+from naruto_vision.records import Identity, ScenePrediction
+from naruto_vision.ui.engine import Watch
+from naruto_vision.ui.models import Models
+from naruto_vision.ui.settings import SceneSettings
+from naruto_vision.ui.shapes import shrunk, svg_path
+from naruto_vision.viz.overlay import choose_for_overlay, label_colours
+
+_THUMBNAIL = 192
+_VIEW = 1600
+
+
+def view(models: Models, path: str, to: str) -> tuple[int, int]:  # noqa: ARG001 - every task takes the models
+    """Write an image as a browser shows it, at most 1600 pixels a side; returns its own width and height.
+
+    Raises:
+        BadImageError: If it cannot be read as an image.
+    """
+    image = read_image(path)
+    Path(to).write_bytes(encode_image(shrunk(image, _VIEW), Path(to).suffix))
+    return image.shape[1], image.shape[0]
+
+
+def analyze(
+    models: Models, step: Watch, *, preset: str, files: Sequence[tuple[str, str]], out: str, settings: SceneSettings
+) -> dict[str, Any]:
+    """Name the characters of scenes, and write the files that ``naruto-vision predict`` writes.
+
+    Args:
+        models: What is open.
+        step: Gets each scene: its regions with outlines, names and evidence, or why it cannot be used.
+        preset: Which gallery and configuration.
+        files: Name and path of each scene.
+        out: Folder of the results.
+        settings: The controls of a scene.
+
+    Returns:
+        ``run.json`` of the results.
+    """
+    analyzer = models.analyzer(preset, settings)
+    names = [name for name, _ in files]
+    writer = SceneWriter(
+        out, names, analyzer.gallery.labels, analyzer.facts(), crop=analyzer.crops[0], overlay=analyzer.overlay
+    )
+    quarantine = Quarantine("scenes")
+    for number, (name, path) in enumerate(files, start=1):
+        image = quarantine.read(name, partial(read_image, path))
+        news: dict[str, Any] = {"scene": name}
+        if image is not None and name not in writer.done:
+            try:
+                prediction = analyzer(image, name)
+            except IMAGE_FAULTS as error:
+                quarantine.refuse(name, f"{name}: fails in the search ({type(error).__name__})")
+            else:
+                writer.write(image, prediction, file_sha256(path))
+                news |= scene_news(analyzer, prediction)
+        if quarantine.rows and quarantine.rows[-1].path == name:
+            news["error"] = quarantine.rows[-1].reason
+        step(number, len(files), news)
+    writer.close()
+    monitor = Monitor()
+    for record, times in read_results(out):
+        monitor.add(record, times)
+    bad = [(row.path, row.reason) for row in quarantine.rows]
+    facts = {"versions": software_versions(), "monitor": monitor.summary(), "alerts": monitor.alerts()}
+    return writer.finish(bad, facts)
+
+
+def scene_news(analyzer: SceneAnalyzer, prediction: ScenePrediction) -> dict[str, Any]:
+    """Return what the page shows of a scene: size, times, and each region with outline, name, scores and reasons."""
+    shown = choose_for_overlay(prediction, analyzer.overlay)
+    colours = label_colours(analyzer.gallery.labels)
+    regions = []
+    for index, (region, who) in enumerate(zip(prediction.regions, prediction.identities, strict=True)):
+        regions.append(
+            {
+                "index": index,
+                "path": svg_path(region),
+                "box": region.box,
+                "area": region.area,
+                "shown": index in shown,
+                "colour": "#{:02x}{:02x}{:02x}".format(*colours.get(who.name, (128, 128, 128))),
+                "predicted_iou": region.predicted_iou,
+                "stability": region.stability,
+                **identity_news(who, analyzer.thresholds.threshold(who.label)),
+            }
+        )
+    return {
+        "width": prediction.width,
+        "height": prediction.height,
+        "milliseconds": {name: round(value, 1) for name, value in prediction.milliseconds.items()},
+        "regions": regions,
+    }
+
+
+def identity_news(who: Identity, threshold: float | None) -> dict[str, Any]:
+    """Return the name of a region or an image, its evidence, and why it is known or unknown."""
+    return {
+        "name": who.name,
+        "label": who.label,
+        "score": who.score,
+        "margin": who.margin,
+        "p_value": who.p_value,
+        "threshold": threshold,
+        "why": why(who, threshold),
+        "neighbours": [
+            {"id": each.row, "label": each.label, "score": each.score, "path": each.path} for each in who.neighbours[:5]
+        ],
+    }
+
+
+def why(who: Identity, threshold: float | None) -> str:
+    """Say in one line why a region has its name, or none."""
+    lead = "" if who.margin is None else f", {abs(who.margin):.3f} {'ahead of' if who.margin >= 0 else 'behind'} others"
+    if threshold is None:
+        return f"score {who.score:.3f}{lead}; the gallery has no threshold, so every region gets a name"
+    if who.known:
+        return f"score {who.score:.3f}{lead}; at least {threshold:.3f} is needed"
+    return f"most like {who.label}, but the score {who.score:.3f} is below the threshold {threshold:.3f}{lead}"
+
+
+def explain(models: Models, *, preset: str, path: str, box: Sequence[int], rows: Sequence[str]) -> dict[str, Any]:
+    """Return pictures of a region: its crop, and its nearest gallery images (None where one is missing), as JPEG."""
+    image, (x1, y1, x2, y2) = read_image(path), box
+    return {
+        "crop": encode_image(shrunk(image[y1 : y2 + 1, x1 : x2 + 1], _THUMBNAIL), ".jpg"),
+        "neighbours": thumbnails(models, preset=preset, rows=rows),
+    }
+
+
+def thumbnails(models: Models, *, preset: str, rows: Sequence[str]) -> list[bytes | None]:
+    """Return small pictures of gallery entries by their paths, as JPEG; None where one is missing or no image."""
+    gallery = models.analyzer(preset).gallery
+    return [picture_of(gallery.folder, gallery.note, row) for row in rows]
+
+
+def picture_of(folder: Path | None, note: Mapping[str, Any], row: str) -> bytes | None:
+    """Return a small picture of a gallery entry as JPEG; None where it is missing or no image."""
+    roots = [Path(root) for root in (note.get("root"), folder, ".") if root]
+    found = next(filter(None, (find_image(root, row) for root in roots)), None)
+    image = None if found is None else image_or_none(found)
+    return None if image is None else encode_image(shrunk(image, _THUMBNAIL), ".jpg", 85)

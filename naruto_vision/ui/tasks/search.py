@@ -1,0 +1,20 @@
+"""Name whole images and texts by a gallery."""
+
+from typing import Any
+
+from naruto_vision.ui.models import Models
+from naruto_vision.ui.tasks.scenes import picture_of
+
+
+def search(models: Models, *, preset: str, text: str, path: str, k: int) -> dict[str, Any]:
+    """Search a gallery by a text or an image, as ``naruto-vision search`` does.
+
+    Returns:
+        The JSON values of the query, its sentence, and the pictures of its neighbours as JPEG.
+    """
+    analyzer = models.analyzer(preset)
+    found = analyzer.search(path or None, text=text, k=k)
+    gallery = analyzer.gallery
+    pictures = [picture_of(gallery.folder, gallery.note, hit.neighbour.path) for hit in found.hits]
+    values = found.as_json() | {"query": text or "image"}
+    return {**values, "sentence": found.sentence(), "pictures": pictures}
