@@ -25,11 +25,13 @@ class Context:
         chosen: The image that the tabs work on, shared by them.
         on_choice: Is called with each newly chosen image.
         open_tab: Opens a tab by its name.
+        is_open: Whether a tab is the one that is seen.
     """
 
     service: Service
     session: Session
     open_tab: Callable[[str], Any] = lambda _name: None
+    is_open: Callable[[str], bool] = lambda _name: False
     chosen: StoredFile | None = None
     on_choice: list[Callable[[StoredFile], Any]] = field(default_factory=list)
 
@@ -112,9 +114,9 @@ class Context:
 
         timer = ui.timer(_REFRESH, refresh)
 
-    def downloads(self, job: Job) -> None:
+    def downloads(self, job: Job, *, opened: bool = False) -> None:
         """Show the files of a job as links."""
-        with ui.expansion("Files", icon="download").classes("w-full"):
+        with ui.expansion("Files", icon="download", value=opened).classes("w-full"):
             for name, token in self.service.results(self.session, job).items():
                 link = ui.link(name, self.url(token, name)).classes("block nv-mono")
                 link.props(f'download="{html.escape(name.rpartition("/")[2])}"')

@@ -6,11 +6,12 @@ from fastapi import Request
 from nicegui import ui
 
 from naruto_vision.ui.context import Context
-from naruto_vision.ui.pages import scene
+from naruto_vision.ui.pages import prompts, scene
 from naruto_vision.ui.service import Service, Session
 
 TABS: Mapping[str, tuple[str, Callable[[Context], None]]] = {
     "Scene": ("groups", scene.build),
+    "Prompts": ("touch_app", prompts.build),
 }
 """Name of a tab → its icon, and what builds it."""
 
@@ -52,4 +53,5 @@ def _build(context: Context) -> None:
 
     tabs.on_value_change(lambda event: open_tab(str(event.value)))
     context.open_tab = tabs.set_value
+    context.is_open = lambda name: tabs.value == name
     open_tab("Scene")

@@ -116,6 +116,7 @@ class Session:
         self.jobs: dict[str, Job] = {}
         self.links: dict[str, Path] = {}
         self.operations: dict[str, list[tuple[str, tuple[Any, ...]]]] = {}
+        self.locks: dict[str, asyncio.Lock] = {}
         self.uses: dict[str, Mapping[str, Any]] = {}
         self.used = time.monotonic()
         self._tokens: dict[Path, str] = {}
@@ -362,8 +363,11 @@ class Service:
 
     async def prompt(self, session: Session, file: StoredFile, weights: str, preset: str, *new: Any) -> dict[str, Any]:
         """Apply operations to the prompts of an image; those that cannot be applied leave no trace."""
-        done = session.operations.setdefault(file.id, [])
-        asked = [*done, *new]
+        async with session.locks.setdefault(file.id, asyncio.Lock()):  # of two at once, one would be lost
+            return await self._prompt(session, file, weights, preset, *new)
+
+    async def _prompt(self, session: Session, file: StoredFile, weights: str, preset: str, *new: Any) -> dict[str, Any]:
+        asked = [*session.operations.get(file.id, []), *new]
         found = await self.call(
             session, "prompts.apply", key=f"{session.key} {file.id}", path=str(file.path), weights=weights,
             operations=asked, preset=preset,
@@ -371,6 +375,20 @@ class Service:
         session.operations[file.id] = asked
         session.uses[file.id] = found["use"]
         return dict(found)
+
+    async def save_prompts(self, session: Session, file: StoredFile, weights: str) -> Job:
+        """Accept the mask of the prompts of an image, and write its files; returns the finished job."""
+        session.operations.setdefault(file.id, []).append(("accept", ()))
+        job = self.start(
+            session, f"saving the mask of {file.name}", "prompts.save", None,
+            **self.prompt_arguments(session, file, weights),
+        )  # fmt: skip
+        await job.finished.wait()
+        if job.state != "done":
+            session.operations[file.id].pop()
+            raise InputError(job.error or job.state)
+        session.uses[file.id] = {**session.uses[file.id], "accepted": True}
+        return job
 
     async def segment_once(
         self,

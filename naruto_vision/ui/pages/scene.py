@@ -163,7 +163,8 @@ class _Scene:
         file = next(each for each in self.files if each.name == scene)
         with self.view:
             ui.label(f"{scene}: {_names(news)}").classes("text-lg")
-            with ui.element("div").classes("nv-stage"):
+            wide = f"max-width: min(1000px, calc((100vh - 210px) * {file.width / file.height:.4f}))"
+            with ui.element("div").classes("nv-stage").style(wide):
                 self.image = ui.interactive_image(self.context.url(file.view), sanitize=False)
                 self.image.on("svg:pointerdown", lambda event: self._pressed(event.args["element_id"]))
             self.chips = ui.row().classes("gap-1")

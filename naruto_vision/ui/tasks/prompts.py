@@ -21,6 +21,7 @@ from naruto_vision.prompting.user import segment_sessions
 from naruto_vision.prompting.writer import SegmentWriter
 from naruto_vision.recognition.writer import software_versions
 from naruto_vision.records import ImageArray
+from naruto_vision.ui.engine import Watch
 from naruto_vision.ui.models import Models
 from naruto_vision.ui.shapes import svg_path
 from naruto_vision.ui.tasks.scenes import identity_news
@@ -59,10 +60,12 @@ def _session(models: Models, key: str, path: str, weights: str, operations: Sequ
         InputError: If an operation cannot be applied; then it and those behind it are not.
     """
     held = models.prompts.get(key)
-    if held is None or held.count > len(operations) or held.weights != weights:
-        image = read_image(path)
-        held = models.prompts[key] = _Applied(PromptSession(image, models.promptable(weights)), weights)
-    models.prompts.get_or(key, lambda: held)
+    if held is None or held.weights != weights:
+        session = PromptSession(read_image(path), models.promptable(weights))
+        models.prompts.pop(key, None)
+        held = models.prompts.get_or(key, lambda: _Applied(session, weights))
+    elif held.count > len(operations):
+        forget(models, key=key)
     for name, arguments in operations[held.count :]:
         if name not in OPERATIONS:
             raise InputError(f"prompts: expected one of {', '.join(OPERATIONS)}, found {name!r}")
@@ -157,7 +160,15 @@ def hover(
 
 
 def save(
-    models: Models, *, key: str, path: str, name: str, weights: str, operations: Sequence[Operation], out: str
+    models: Models,
+    step: Watch,
+    *,
+    key: str,
+    path: str,
+    name: str,
+    weights: str,
+    operations: Sequence[Operation],
+    out: str,
 ) -> dict[str, Any]:
     """Accept the mask and write the files that ``naruto-vision segment`` writes; returns ``run.json``."""
     session = _session(models, key, path, weights, operations)
@@ -166,6 +177,7 @@ def save(
     writer = SegmentWriter(out, [name], {"model": session.model.fingerprint, "prompts": session.points_json()})
     writer.write(name, session.image, segmented, file_sha256(path), {"segment": found.milliseconds})
     writer.close()
+    step(1, 1, None)
     return writer.finish([], {"versions": software_versions()})
 
 
