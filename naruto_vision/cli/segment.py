@@ -6,9 +6,7 @@
 import argparse
 import logging
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -170,33 +168,15 @@ def _segment_all(
     files: "ImageFiles", mode: "SegmentMode", writer: "SegmentWriter", quarantine: "Quarantine", curves: _Curves
 ) -> None:
     """Segment and write what is not done yet, in the order of the names."""
-    import torch
-
-    from naruto_vision.errors import BadImageError
-    from naruto_vision.io.bundles import file_sha256
-    from naruto_vision.io.images import IMAGE_FAULTS, read_image
+    from naruto_vision.prompting.writer import segment_file
 
     todo = [name for name in files.names if name not in writer.done]
     with progress("segmenting", len(todo), hidden=len(todo) < 2) as advance:
         for name in todo:
-            path, start = files.root / name, time.perf_counter()
             if name in files.refused:
                 quarantine.refuse(name, files.refused[name])
-            elif (image := quarantine.read(name, partial(read_image, path))) is not None:
-                middle = time.perf_counter()
-                try:
-                    found = mode(image, name)
-                except BadImageError as error:
-                    quarantine.refuse(name, str(error))
-                except torch.AcceleratorError:  # the device is unusable from now on
-                    raise
-                except IMAGE_FAULTS as error:
-                    reason = str(error).partition("\n")[0]
-                    quarantine.refuse(name, f"{name}: fails in the segmentation ({type(error).__name__}: {reason})")
-                else:
-                    end = time.perf_counter()
-                    times = {"decode": (middle - start) * 1e3, "segment": (end - middle) * 1e3, **found.milliseconds}
-                    curves.add(writer.write(name, image, found, file_sha256(path), times), times)
+            elif found := segment_file(mode, writer, quarantine, name, files.root / name):
+                curves.add(*found)
             advance()
     curves.close()
 

@@ -2,36 +2,17 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from naruto_vision.cli.console import count, fraction, one_of, whole_number
 from naruto_vision.cli.segment import add_segment_options, open_model, run_segment
 from naruto_vision.cli.trainer_args import find_config
-from naruto_vision.io.typed_json import convert_json
-from naruto_vision.io.yaml_files import read_yaml
+from naruto_vision.prompting.presets import PREFIX, read_preset
 
 if TYPE_CHECKING:
     from naruto_vision.prompting.mode import SegmentMode
-
-_PREFIX = "saliency-"
-"""Of the file names of the packaged presets."""
-
-
-class Preset(msgspec.Struct, forbid_unknown_fields=True):
-    """The settings of ``SaliencyPrompter`` that a preset may have."""
-
-    model: str | None = None
-    weights: str | None = None
-    map: Literal["auto", "attention", "norm"] | None = None
-    image_size: int | None = None
-    num_objects: int | None = None
-    prompt_type: Literal["box", "point"] | None = None
-    threshold: float | None = None
-    min_area: int | None = None
-    split: bool | None = None
-
 
 def _options(parser: argparse.ArgumentParser) -> None:
     add_segment_options(parser)
@@ -50,12 +31,6 @@ def _options(parser: argparse.ArgumentParser) -> None:
     add("--map", type=one_of("attention", "norm"), metavar="KIND", help=text)
 
 
-def read_preset(name: str) -> Preset:
-    """Read a packaged preset by its name, or a YAML file of the same keys."""
-    path = find_config(name if Path(name).suffix else f"{_PREFIX}{name}")
-    return convert_json(path, read_yaml(path), Preset)
-
-
 def saliency(arguments: argparse.Namespace) -> int:
     """Segment what is salient in the images."""
     given = {
@@ -67,7 +42,9 @@ def saliency(arguments: argparse.Namespace) -> int:
         "threshold": arguments.threshold,
         "min_area": arguments.min_area,
     }
-    values = msgspec.structs.asdict(read_preset(arguments.preset)).items()
+    name = arguments.preset
+    preset = read_preset(find_config(name if Path(name).suffix else f"{PREFIX}{name}"))
+    values = msgspec.structs.asdict(preset).items()
     settings: dict[str, Any] = {key: value for key, value in (*values, *given.items()) if value is not None}
 
     def build_mode() -> "SegmentMode":

@@ -4,18 +4,24 @@ An image's line comes last and means "done", as in ``recognition/writer.py``, wh
 """
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import cv2
 import numpy as np
+import torch
 
+from naruto_vision.errors import BadImageError
 from naruto_vision.io.atomic import remove_leftovers, write_json, write_text
-from naruto_vision.io.images import write_image
+from naruto_vision.io.bundles import file_sha256
+from naruto_vision.io.images import IMAGE_FAULTS, read_image, write_image
+from naruto_vision.io.quarantine import Quarantine
 from naruto_vision.io.typed_json import read_json_lines
-from naruto_vision.prompting.mode import STEM, Segmented
+from naruto_vision.prompting.mode import STEM, Segmented, SegmentMode
 from naruto_vision.recognition.coco import CocoObject, CocoScene, write_coco
 from naruto_vision.recognition.writer import (
     COCO,
@@ -122,6 +128,42 @@ class SegmentWriter:
             objects = [_coco_object(region) for region in record["regions"]]
             number = self._order[record["scene"]] + 1
             yield CocoScene(number, record["scene"], record["width"], record["height"], objects)
+
+
+def segment_file(
+    mode: SegmentMode, writer: SegmentWriter, quarantine: Quarantine, name: str, path: Path
+) -> tuple[dict[str, Any], dict[str, float]] | None:
+    """Segment one image with a mode, and write its files.
+
+    Args:
+        mode: Segments the image.
+        writer: Writes the files.
+        quarantine: Counts the image, and has the reason if it cannot be used.
+        name: The image's name in the results.
+        path: The image.
+
+    Returns:
+        The image's line of ``predictions.jsonl``, and the milliseconds of its steps; None if it cannot be used.
+    """
+    start = time.perf_counter()
+    image = quarantine.read(name, partial(read_image, path))
+    if image is None:
+        return None
+    middle = time.perf_counter()
+    try:
+        found = mode(image, name)
+    except BadImageError as error:
+        quarantine.refuse(name, str(error))
+    except torch.AcceleratorError:  # the device is unusable from now on
+        raise
+    except IMAGE_FAULTS as error:
+        reason = str(error).partition("\n")[0]
+        quarantine.refuse(name, f"{name}: fails in the segmentation ({type(error).__name__}: {reason})")
+    else:
+        end = time.perf_counter()
+        times = {"decode": (middle - start) * 1e3, "segment": (end - middle) * 1e3, **found.milliseconds}
+        return writer.write(name, image, found, file_sha256(path), times), times
+    return None
 
 
 def read_results(out: str | Path) -> Iterator[tuple[dict[str, Any], dict[str, float]]]:

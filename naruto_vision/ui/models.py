@@ -1,6 +1,7 @@
 """``Models``: what is opened once in the process with the models, for all sessions."""
 
 import copy
+import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -51,15 +52,26 @@ class Models:
         presets: Name → a folder that ``naruto_vision.load`` opens.
         weights: Names of the promptable models that may be opened; the first is the default.
         store: URI of the vector store of videos.
+        notes: File of the numbers of segmented images, for monitoring; "" notes none.
     """
 
-    def __init__(self, presets: Mapping[str, str], weights: tuple[str, ...], store: str) -> None:
-        self.presets, self.weights, self.store = dict(presets), weights, store
+    def __init__(self, presets: Mapping[str, str], weights: tuple[str, ...], store: str, notes: str = "") -> None:
+        self.presets, self.weights, self.store, self.notes = dict(presets), weights, store, notes
         self.prompts: Recent[Any] = Recent(_SESSIONS)
-        self.kept: Recent[Any] = Recent(_OPEN)
+        self.kept: Recent[Any] = Recent(2 * _OPEN)
         """Whatever else tasks open, such as the network of a saliency map, by a key of their own."""
         self._analyzers: Recent[SceneAnalyzer] = Recent(_OPEN)
         self._changed: Recent[SceneAnalyzer] = Recent(_OPEN)
+
+    def note(self, record: Mapping[str, Any], milliseconds: Mapping[str, float]) -> None:
+        """Note the numbers of a segmented image, a line of ``predictions.jsonl``, and of its steps; no names."""
+        if not self.notes:
+            return
+        keys = ("area", "predicted_iou", "points", "components", "perimeter")
+        rows = [{key: row[key] for key in keys if key in row} for row in record["regions"]]
+        line = {"width": record["width"], "height": record["height"], "regions": rows, "ms": dict(milliseconds)}
+        with Path(self.notes).open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(line) + "\n")
 
     def folder(self, preset: str) -> Path:
         """Return the folder of a preset; InputError if there is none of that name."""

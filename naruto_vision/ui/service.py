@@ -19,7 +19,7 @@ from naruto_vision.io.images import scan_folder
 from naruto_vision.io.inputs import is_movie
 from naruto_vision.io.names import folder_name, output_name
 from naruto_vision.ui.engine import CancelledError, Engine
-from naruto_vision.ui.settings import SceneSettings, UiConfig
+from naruto_vision.ui.settings import AutomaticSettings, ExemplarSettings, SceneSettings, UiConfig
 
 _LOG = logging.getLogger(__name__)
 
@@ -174,7 +174,8 @@ class Service:
 
     def _new_engine(self) -> Engine:
         presets = {name: str(path.resolve()) for name, path in self.presets.items()}
-        settings = {"presets": presets, "weights": self.config.weights, "store": self.config.store}
+        notes = str(self.folder / "segmented.jsonl")
+        settings = {"presets": presets, "weights": self.config.weights, "store": self.config.store, "notes": notes}
         return Engine(settings, self.config.limits.waiting)
 
     def close(self) -> None:
@@ -359,6 +360,16 @@ class Service:
         return self.start(
             session, f"naming the characters of {title}", "scenes.analyze", out,
             preset=preset, files=chosen, settings=settings,
+        )  # fmt: skip
+
+    def segment_all(
+        self, session: Session, file: StoredFile, weights: str, settings: AutomaticSettings, *, describe: bool
+    ) -> Job:
+        """Segment an image without prompts of the user, and describe its regions."""
+        gallery = str(self.gallery_folder(settings.gallery)) if isinstance(settings, ExemplarSettings) else ""
+        return self.start(
+            session, f"segmenting {file.name}", "automatic.segment", path=str(file.path), name=file.name,
+            weights=weights, settings=settings.check(), gallery=gallery, describe=describe,
         )  # fmt: skip
 
     async def prompt(self, session: Session, file: StoredFile, weights: str, preset: str, *new: Any) -> dict[str, Any]:

@@ -16,6 +16,9 @@ Backend: TypeAlias = Literal["auto", "exact", "faiss"]
 """What searches the gallery: FAISS if it is installed, NumPy, or FAISS."""
 
 
+_PIXELS = (0, 10_000_000)
+
+
 class SceneSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """The controls of a scene.
 
@@ -50,15 +53,139 @@ class SceneSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     def check(self) -> "SceneSettings":
         """Return it, if every value is in its range."""
-        ranges: dict[str, tuple[float, float]] = {
-            "min_area": (0, 10_000_000), "max_masks": (1, 16), "expand": (0, 0.3), "min_ratio": (0, 0.2),
-            "max_ratio": (0.2, 1), **({} if self.top_k is None else {"top_k": (1, 5)}),
-        }  # fmt: skip
-        for name, (low, high) in ranges.items():
-            if not low <= (value := getattr(self, name)) <= high:
-                msg = f"{name}: expected a number from {low:g} to {high:g}, found {value:g}"
-                raise InputError(msg)
+        _check_ranges(
+            self, min_area=_PIXELS, max_masks=(1, 16), expand=(0, 0.3), min_ratio=(0, 0.2), max_ratio=(0.2, 1),
+            top_k=(1, 5),
+        )  # fmt: skip
         return self
+
+
+def _check_ranges(settings: msgspec.Struct, **ranges: tuple[float, float]) -> None:
+    """Raise InputError if a value is out of its range; None is in each."""
+    for name, (low, high) in ranges.items():
+        value = getattr(settings, name)
+        if value is not None and not low <= value <= high:
+            msg = f"{name}: expected a number from {low:g} to {high:g}, found {value:g}"
+            raise InputError(msg)
+
+
+class SaliencySettings(msgspec.Struct, tag="saliency", forbid_unknown_fields=True, frozen=True):
+    """Segment what is salient; what is None is as the preset says.
+
+    Args:
+        preset: Name of a packaged preset.
+        num_objects: Most objects of an image, from 1 to 100.
+        prompt_type: Prompt by the box or the centre of each object.
+        threshold: Least value of the map, from 0 to 1.
+        min_area: Leave out smaller objects, in pixels.
+    """
+
+    preset: str = "general"
+    num_objects: int | None = None
+    prompt_type: Literal["box", "point"] | None = None
+    threshold: float | None = None
+    min_area: int | None = None
+
+    def check(self) -> "SaliencySettings":
+        """Return it, if every value is in its range."""
+        _check_ranges(self, num_objects=(1, 100), threshold=(0, 1), min_area=_PIXELS)
+        return self
+
+
+class SweepSettings(msgspec.Struct, tag="sweep", forbid_unknown_fields=True, frozen=True):
+    """Segment everything, point after point, ignoring what is covered already.
+
+    Args:
+        rule: As ``mode`` of ``SweepConfig``.
+        columns: Of the grid, from 1 to 64.
+        rows: Of the grid, from 1 to 64.
+        order: Of the points: contours by area and then the grid, from the centre out, or by estimated IoU.
+        min_area: Leave out smaller masks, in pixels of the image as it is swept.
+        predicted_iou: Least estimated IoU of a mask, from 0 to 1.
+        saliency: Ask at salient objects before the contours.
+        points: The user's points, x and y in pixels of the image, which are asked first; at most 100.
+    """
+
+    rule: Literal["skip", "subtract", "overlap_tolerance"] = "skip"
+    columns: int = 14
+    rows: int = 12
+    order: Literal["area", "centre", "iou"] = "area"
+    min_area: int = 50
+    predicted_iou: float = 0.0
+    saliency: bool = False
+    points: tuple[tuple[int, int], ...] = ()
+
+    def check(self) -> "SweepSettings":
+        """Return it, if every value is in its range."""
+        _check_ranges(self, columns=(1, 64), rows=(1, 64), min_area=(1, _PIXELS[1]), predicted_iou=(0, 1))
+        if len(self.points) > 100:
+            msg = f"points: expected at most 100, found {len(self.points)}"
+            raise InputError(msg)
+        return self
+
+
+class GridSettings(msgspec.Struct, tag="grid", forbid_unknown_fields=True, frozen=True):
+    """Segment everything, from a grid of points.
+
+    Args:
+        points_per_side: The grid has the square of this many points, from 1 to 64.
+        min_area: Leave out smaller masks, in pixels.
+    """
+
+    points_per_side: int = 32
+    min_area: int = 0
+
+    def check(self) -> "GridSettings":
+        """Return it, if every value is in its range."""
+        _check_ranges(self, points_per_side=(1, 64), min_area=_PIXELS)
+        return self
+
+
+class TextSettings(msgspec.Struct, tag="text", forbid_unknown_fields=True, frozen=True):
+    """Segment what texts describe.
+
+    Args:
+        texts: A phrase for each class, from 1 to 20.
+        similarity: Least similarity, from 0 to 1.
+        num_objects: Most prompts of an image, from 1 to 100.
+    """
+
+    texts: tuple[str, ...] = ()
+    similarity: float = 0.5
+    num_objects: int = 12
+
+    def check(self) -> "TextSettings":
+        """Return it, if there are texts, and every value is in its range."""
+        _check_ranges(self, similarity=(0, 1), num_objects=(1, 100))
+        if not 1 <= len(self.texts) <= 20:
+            msg = f"texts: expected 1 to 20 phrases of what to look for, found {len(self.texts)}"
+            raise InputError(msg)
+        return self
+
+
+class ExemplarSettings(msgspec.Struct, tag="exemplar", forbid_unknown_fields=True, frozen=True):
+    """Segment what looks like the images of a gallery.
+
+    Args:
+        gallery: Name of the preset whose gallery it is.
+        labels: Labels to look for; none takes all.
+        similarity: Least similarity, from 0 to 1.
+        num_objects: Most prompts of an image, from 1 to 100.
+    """
+
+    gallery: str = ""
+    labels: tuple[str, ...] = ()
+    similarity: float = 0.5
+    num_objects: int = 12
+
+    def check(self) -> "ExemplarSettings":
+        """Return it, if every value is in its range."""
+        _check_ranges(self, similarity=(0, 1), num_objects=(1, 100))
+        return self
+
+
+AutomaticSettings: TypeAlias = SaliencySettings | SweepSettings | GridSettings | TextSettings | ExemplarSettings
+"""How the regions of an image are found without prompts of the user."""
 
 
 def read_settings(value: object, kind: type[Any]) -> Any:  # noqa: ANN401 - of the given type
@@ -101,6 +228,7 @@ class UiConfig(msgspec.Struct, frozen=True):
         store: URI of the vector store of videos.
         out: Folder in which results are kept where a user asks for it.
         logs: Folder of the TensorBoard logs.
+        history: File in which queries of videos are noted, as by ``video search``; None notes none.
         weights: Weights of the promptable model without a preset; the first of those that are offered.
         demo: Whether the examples are drawn at the start.
         limits: What one user may take.
@@ -111,6 +239,7 @@ class UiConfig(msgspec.Struct, frozen=True):
     store: str = "faiss:runs/videos"
     out: Path = Path("runs/ui")
     logs: Path = Path("lightning_logs")
+    history: Path | None = None
     weights: tuple[str, ...] = ("tiny-sam",)
     demo: bool = False
     limits: Limits = Limits()

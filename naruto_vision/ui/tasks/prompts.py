@@ -175,7 +175,8 @@ def save(
     found, state = session.accept(), session.state
     segmented = segment_sessions([session], [found], state.choice, state.points)
     writer = SegmentWriter(out, [name], {"model": session.model.fingerprint, "prompts": session.points_json()})
-    writer.write(name, session.image, segmented, file_sha256(path), {"segment": found.milliseconds})
+    times = {"segment": found.milliseconds}
+    models.note(writer.write(name, session.image, segmented, file_sha256(path), times), times)
     writer.close()
     step(1, 1, None)
     return writer.finish([], {"versions": software_versions()})

@@ -75,6 +75,7 @@ def analyze(
     monitor = Monitor()
     for record, times in read_results(out):
         monitor.add(record, times)
+        models.note(record, times)
     bad = [(row.path, row.reason) for row in quarantine.rows]
     facts = {"versions": software_versions(), "monitor": monitor.summary(), "alerts": monitor.alerts()}
     return writer.finish(bad, facts)

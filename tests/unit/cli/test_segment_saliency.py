@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from naruto_vision.cli.main import main
-from naruto_vision.cli.segment_saliency import read_preset
 from naruto_vision.geometry import mask_from_rle
 from naruto_vision.io.bundles import config_path
 from naruto_vision.io.images import read_image, write_image
+from naruto_vision.prompting.presets import packaged_presets
 from naruto_vision.synthetic.attributes import read_cast
 from naruto_vision.synthetic.scene import draw_scene
 
@@ -64,9 +64,9 @@ def test_each_image_has_panels_a_summary_and_masks_and_a_bad_one_stops_nothing(
     ],
 )
 def test_presets_have_the_numbers_of_the_reference(name: str, numbers: tuple[int, float, int, str]) -> None:
-    for each in (name, f"saliency-{name}.yaml"):
-        found = read_preset(each)
-        assert (found.num_objects, found.threshold, found.min_area, found.prompt_type) == numbers
+    assert list(packaged_presets())[0] == "general"
+    found = packaged_presets()[name]
+    assert (found.num_objects, found.threshold, found.min_area, found.prompt_type) == numbers
 
 
 @pytest.mark.usefixtures("place")
