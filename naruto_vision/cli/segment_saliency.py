@@ -14,6 +14,7 @@ from naruto_vision.prompting.presets import PREFIX, read_preset
 if TYPE_CHECKING:
     from naruto_vision.prompting.mode import SegmentMode
 
+
 def _options(parser: argparse.ArgumentParser) -> None:
     add_segment_options(parser)
     add = parser.add_argument

@@ -6,12 +6,13 @@ from fastapi import Request
 from nicegui import ui
 
 from naruto_vision.ui.context import Context
-from naruto_vision.ui.pages import prompts, scene
+from naruto_vision.ui.pages import automatic, prompts, scene
 from naruto_vision.ui.service import Service, Session
 
 TABS: Mapping[str, tuple[str, Callable[[Context], None]]] = {
     "Scene": ("groups", scene.build),
     "Prompts": ("touch_app", prompts.build),
+    "Automatic": ("auto_awesome", automatic.build),
 }
 """Name of a tab → its icon, and what builds it."""
 

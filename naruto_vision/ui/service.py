@@ -19,7 +19,7 @@ from naruto_vision.io.images import scan_folder
 from naruto_vision.io.inputs import is_movie
 from naruto_vision.io.names import folder_name, output_name
 from naruto_vision.ui.engine import CancelledError, Engine
-from naruto_vision.ui.settings import AutomaticSettings, ExemplarSettings, SceneSettings, UiConfig
+from naruto_vision.ui.settings import VIEW, AutomaticSettings, ExemplarSettings, SceneSettings, UiConfig
 
 _LOG = logging.getLogger(__name__)
 
@@ -56,6 +56,11 @@ class StoredFile:
     width: int = 0
     height: int = 0
     view: str = ""
+
+    @property
+    def zoom(self) -> float:
+        """Pixels of the image for each of its picture in a browser."""
+        return max(1.0, max(self.width, self.height) / VIEW)
 
 
 @dataclass

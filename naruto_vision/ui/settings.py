@@ -16,6 +16,9 @@ Backend: TypeAlias = Literal["auto", "exact", "faiss"]
 """What searches the gallery: FAISS if it is installed, NumPy, or FAISS."""
 
 
+VIEW = 1600
+"""Most pixels of a side of the picture of an image for a browser."""
+
 _PIXELS = (0, 10_000_000)
 
 

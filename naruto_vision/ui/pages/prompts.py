@@ -118,8 +118,7 @@ class _Prompts:
     @property
     def _scale(self) -> float:
         """Pixels of the image for each of the shown picture."""
-        file = self.file
-        return 1.0 if file is None else max(1.0, max(file.width, file.height) / 1600)
+        return 1.0 if self.file is None else self.file.zoom
 
     async def _mouse(self, event: MouseEventArguments) -> None:
         scale = self._scale

@@ -189,7 +189,8 @@ class _Scene:
     def _draw(self) -> None:
         regions = self.news[self.scene]["regions"]
         visible = [each for each in regions if each["shown"] and each["index"] not in self.hidden]
-        self.image.set_content(_shapes(visible, self.region))
+        file = next(each for each in self.files if each.name == self.scene)
+        self.image.set_content(f'<g transform="scale({1 / file.zoom})">{_shapes(visible, self.region)}</g>')
         self.chips.clear()
         with self.chips:
             for each in (each for each in regions if each["shown"]):

@@ -147,12 +147,23 @@ def _mode(
             keep = RegionFilter(min_area=settings.min_area, max_masks=None)
             return SegmenterMode(Segmenter(GridPrompter(settings.points_per_side), model, keep=keep))
         case TextSettings():
-            numbers = {"similarity": settings.similarity, "num_objects": settings.num_objects}
-            return ExemplarMode(TextPrompter(settings.texts, _encoder(models, TINY_CLIP), **numbers), model)
+            words = TextPrompter(
+                settings.texts,
+                _encoder(models, TINY_CLIP),
+                similarity=settings.similarity,
+                num_objects=settings.num_objects,
+            )
+            return ExemplarMode(words, model)
         case ExemplarSettings():
-            numbers = {"similarity": settings.similarity, "num_objects": settings.num_objects}
-            encoder = _encoder(models, LITE0)
-            return ExemplarMode(ExemplarPrompter((), gallery, settings.labels, encoder, **numbers), model)
+            looks = ExemplarPrompter(
+                (),
+                gallery,
+                settings.labels,
+                _encoder(models, LITE0),
+                similarity=settings.similarity,
+                num_objects=settings.num_objects,
+            )
+            return ExemplarMode(looks, model)
 
 
 def _preset_values(settings: SaliencySettings) -> dict[str, Any]:

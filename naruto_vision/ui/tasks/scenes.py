@@ -16,12 +16,11 @@ from naruto_vision.recognition.writer import SceneWriter, software_versions
 from naruto_vision.records import Identity, ScenePrediction
 from naruto_vision.ui.engine import Watch
 from naruto_vision.ui.models import Models
-from naruto_vision.ui.settings import SceneSettings
+from naruto_vision.ui.settings import VIEW, SceneSettings
 from naruto_vision.ui.shapes import shrunk, svg_path
 from naruto_vision.viz.overlay import choose_for_overlay, label_colours
 
 _THUMBNAIL = 192
-_VIEW = 1600
 
 
 def view(models: Models, path: str, to: str) -> tuple[int, int]:  # noqa: ARG001 - every task takes the models
@@ -31,7 +30,7 @@ def view(models: Models, path: str, to: str) -> tuple[int, int]:  # noqa: ARG001
         BadImageError: If it cannot be read as an image.
     """
     image = read_image(path)
-    Path(to).write_bytes(encode_image(shrunk(image, _VIEW), Path(to).suffix))
+    Path(to).write_bytes(encode_image(shrunk(image, VIEW), Path(to).suffix))
     return image.shape[1], image.shape[0]
 
 

@@ -64,7 +64,7 @@ def test_each_image_has_panels_a_summary_and_masks_and_a_bad_one_stops_nothing(
     ],
 )
 def test_presets_have_the_numbers_of_the_reference(name: str, numbers: tuple[int, float, int, str]) -> None:
-    assert list(packaged_presets())[0] == "general"
+    assert next(iter(packaged_presets())) == "general"
     found = packaged_presets()[name]
     assert (found.num_objects, found.threshold, found.min_area, found.prompt_type) == numbers
 

@@ -173,7 +173,7 @@ def test_a_sweep_is_cancelled_between_two_batches_of_points(models: Models, scen
 
 def test_an_image_that_cannot_be_used_is_an_error(models: Models, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"\x89PNG broken")
-    with pytest.raises(InputError, match="broken.png"):
+    with pytest.raises(InputError, match=r"broken\.png"):
         run(models, tmp_path / "broken.png", SaliencySettings())
 
 
@@ -197,8 +197,6 @@ def test_a_network_is_opened_once(models: Models, scene: Path) -> None:
         (TextSettings(()), "texts: expected 1 to 20"),
     ],
 )
-def test_settings_out_of_range_are_refused(
-    models: Models, scene: Path, settings: AutomaticSettings, said: str
-) -> None:
+def test_settings_out_of_range_are_refused(models: Models, scene: Path, settings: AutomaticSettings, said: str) -> None:
     with pytest.raises(InputError, match=said):
         run(models, scene, settings)
