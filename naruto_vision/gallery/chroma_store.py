@@ -11,14 +11,12 @@ import numpy as np
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.vector_store import (
     BATCH,
+    CONNECT,
     Collection,
-    CollectionInfo,
     Entries,
     Hit,
     Metadata,
     VectorStore,
-    info_text,
-    read_info,
 )
 from naruto_vision.io.locks import folder_lock
 from naruto_vision.io.machine import require_package
@@ -97,7 +95,8 @@ class ChromaStore(VectorStore):
         super().__init__(uri)
         chroma = require_package("chromadb", "chroma")
         settings = chroma.config.Settings(anonymized_telemetry=False)
-        self._errors = (chroma.errors.ChromaError, ValueError, OSError, require_package("httpx", "chroma").HTTPError)
+        httpx = require_package("httpx", "chroma")
+        self._errors = (chroma.errors.ChromaError, ValueError, OSError, httpx.HTTPError)
         self._locks = ExitStack()
         server = re.fullmatch(r"(https?)://([^/:]+|\[[^]]+\])(?::(\d+))?/?", address)
         if address.startswith(("http://", "https://")):
@@ -105,6 +104,11 @@ class ChromaStore(VectorStore):
                 msg = f"{uri}: expected chroma+http://host:port"
                 raise InputError(msg)
             host, port = server[2], int(server[3] or 8000)
+            try:  # Chroma's own client waits without end
+                httpx.get(f"{server[1]}://{host}:{port}/api/v2/heartbeat", timeout=CONNECT).raise_for_status()
+            except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+                msg = f"{uri}: no Chroma server answers ({error}); start one with `chroma run --path DIR`"
+                raise InputError(msg) from None
             self._client = self.call(
                 chroma.HttpClient, host=host, port=port, ssl=server[1] == "https", settings=settings
             )
@@ -125,40 +129,24 @@ class ChromaStore(VectorStore):
         self._client.close()
         self._locks.close()
 
-    def _own(self) -> dict[str, ChromaObject]:
+    def _keys(self) -> list[str]:
         found: list[ChromaObject] = []
         while page := self.call(self._client.list_collections, limit=_PAGE, offset=len(found)):
             found += page
-        return {one.name: one for one in found if _INFO in (one.metadata or {})}
+        return sorted(one.name for one in found if _INFO in (one.metadata or {}))
 
-    def _info(self, key: str, found: ChromaObject) -> CollectionInfo:
-        return read_info(f"{self.uri}: {key}", key, str(found.metadata[_INFO]))
+    def _get(self, key: str) -> ChromaObject:
+        return self.call(self._client.get_collection, key, embedding_function=None)
 
-    def _keys(self) -> list[str]:
-        return sorted(self._own())
+    def _info(self, key: str) -> str:
+        return str(self._get(key).metadata[_INFO])
 
-    def _name(self, key: str) -> str:
-        return self._info(key, self._own()[key])["name"]
+    def _create(self, key: str, info: str, dim: int) -> None:  # noqa: ARG002 - Chroma takes that of the first vector
+        options: dict[str, Any] = {"configuration": {"hnsw": _HNSW}, "embedding_function": None}
+        self.call(self._client.create_collection, key, metadata={_INFO: info}, **options)
 
-    def _find(self, key: str) -> ChromaCollection | None:
-        found = self._own().get(key)
-        if found is None:
-            return None
-        info = self._info(key, found)
-        return ChromaCollection(self, found, info["name"], info["note"])
-
-    def _make(self, key: str, name: str, note: Mapping[str, Any]) -> ChromaCollection:
-        found = self._find(key)
-        if found is None:
-            made = self.call(
-                self._client.create_collection,
-                key,
-                metadata={_INFO: info_text(name, note)},
-                configuration={"hnsw": _HNSW},
-                embedding_function=None,
-            )
-            found = ChromaCollection(self, made, name, note)
-        return found
+    def _at(self, key: str, name: str, note: Mapping[str, Any]) -> ChromaCollection:
+        return ChromaCollection(self, self._get(key), name, note)
 
     def _drop(self, key: str) -> None:
         self.call(self._client.delete_collection, key)

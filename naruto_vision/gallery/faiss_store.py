@@ -22,13 +22,10 @@ from naruto_vision.gallery.vector_store import (
     AGAIN,
     KEY,
     Collection,
-    CollectionInfo,
     Entries,
     Hit,
     Metadata,
     VectorStore,
-    info_text,
-    read_info,
 )
 from naruto_vision.io.atomic import TEMPORARY_PREFIX, atomic_folder, write_bytes, write_text
 from naruto_vision.io.locks import folder_lock, lock_beside
@@ -155,32 +152,27 @@ class FaissStore(VectorStore):
         folders = self._root.iterdir() if self._root.is_dir() else ()
         return sorted(path.name for path in folders if KEY.fullmatch(path.name) and (path / INFO).is_file())
 
-    def _info(self, key: str) -> CollectionInfo:
+    def _info(self, key: str) -> str:
         path = self._root / key / INFO
         require_regular(path)
-        return read_info(path, key, path.read_text("utf-8", errors="replace"))
+        return path.read_text("utf-8", errors="replace")
 
-    def _name(self, key: str) -> str:
-        return self._info(key)["name"]
-
-    def _find(self, key: str) -> FaissCollection | None:
-        if key not in self._keys():
-            return None
+    def _find(self, key: str) -> Collection | None:
         try:
-            info = self._info(key)
-            return FaissCollection(self, self._root / key, info["name"], info["note"])
+            return super()._find(key)
         except FileNotFoundError:  # another process has deleted it meanwhile
             return None
 
-    def _make(self, key: str, name: str, note: Mapping[str, Any]) -> FaissCollection:
-        folder = self._root / key
-        self.lock(folder)
-        found = self._find(key)
-        if found is None:
-            with atomic_folder(folder) as temporary:
-                write_text(temporary / INFO, info_text(name, note))
-            found = FaissCollection(self, folder, name, note)
-        return found
+    def _make(self, key: str, name: str, note: Mapping[str, Any]) -> Collection:
+        self.lock(self._root / key)
+        return super()._make(key, name, note)
+
+    def _create(self, key: str, info: str, dim: int) -> None:  # noqa: ARG002 - each part has its length
+        with atomic_folder(self._root / key) as temporary:
+            write_text(temporary / INFO, info)
+
+    def _at(self, key: str, name: str, note: Mapping[str, Any]) -> FaissCollection:
+        return FaissCollection(self, self._root / key, name, note)
 
     def _drop(self, key: str) -> None:
         """Hide a collection with one rename before its files go, so that a kill leaves no half."""

@@ -11,14 +11,13 @@ import numpy as np
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.vector_store import (
     BATCH,
+    CONNECT,
     ID_BYTES,
     Collection,
     Entries,
     Hit,
     Metadata,
     VectorStore,
-    info_text,
-    read_info,
 )
 from naruto_vision.io.locks import folder_lock, lock_beside
 from naruto_vision.io.machine import require_package
@@ -93,7 +92,8 @@ class MilvusStore(VectorStore):
         self._locks, self.unflushed = ExitStack(), set[str]()
         if self._file is not None:
             self._lock_file(self._file)
-        self.client = self.call(self._milvus.MilvusClient, address)
+        wait = {"timeout": CONNECT} if self._file is None else {}
+        self.client = self.call(self._milvus.MilvusClient, address, **wait)
 
     def _lock_file(self, file: Path) -> None:
         require_package("milvus_lite", "milvus")
@@ -113,7 +113,8 @@ class MilvusStore(VectorStore):
         try:
             return function(*args, **options)
         except (self._milvus.MilvusException, OSError, ValueError) as error:
-            msg = f"{self.uri}: {str(error).strip().partition(chr(10))[0] or type(error).__name__}"
+            text = str(getattr(error, "message", error))
+            msg = f"{self.uri}: {text.strip().partition(chr(10))[0] or type(error).__name__}"
             raise InputError(msg) from None
 
     def flush(self) -> None:
@@ -131,42 +132,32 @@ class MilvusStore(VectorStore):
             require_package("milvus_lite.server_manager", "milvus").server_manager_instance.release_server(self._file)
         self._locks.close()
 
-    def _info(self, key: str) -> str | None:
+    def _info(self, key: str) -> str:
         properties: dict[str, str] = self.call(self.client.describe_collection, key)["properties"]
-        return properties.get(_INFO)
+        return properties.get(_INFO, "")
 
     def _keys(self) -> list[str]:
-        return sorted(key for key in self.call(self.client.list_collections) if self._info(key) is not None)
+        return sorted(key for key in self.call(self.client.list_collections) if self._info(key))
 
-    def _name(self, key: str) -> str:
-        return read_info(f"{self.uri}: {key}", key, str(self._info(key)))["name"]
+    def _create(self, key: str, info: str, dim: int) -> None:
+        kinds = self._milvus.DataType
+        schema = self._milvus.MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+        schema.add_field("id", kinds.VARCHAR, is_primary=True, max_length=ID_BYTES)
+        schema.add_field("vector", kinds.FLOAT_VECTOR, dim=dim)
+        schema.add_field("metadata", kinds.JSON)
+        index = self.client.prepare_index_params()
+        index.add_index("vector", index_type="FLAT", metric_type="COSINE")
+        self.call(
+            self.client.create_collection,
+            key,
+            schema=schema,
+            index_params=index,
+            consistency_level="Strong",
+            properties={_INFO: info},
+        )
 
-    def _find(self, key: str) -> MilvusCollection | None:
-        if key not in self._keys():
-            return None
-        info = read_info(f"{self.uri}: {key}", key, str(self._info(key)))
-        return MilvusCollection(self, key, info["name"], info["note"])
-
-    def _make(self, key: str, name: str, note: Mapping[str, Any]) -> MilvusCollection:
-        found = self._find(key)
-        if found is None:
-            kinds = self._milvus.DataType
-            schema = self._milvus.MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
-            schema.add_field("id", kinds.VARCHAR, is_primary=True, max_length=ID_BYTES)
-            schema.add_field("vector", kinds.FLOAT_VECTOR, dim=note["dim"])
-            schema.add_field("metadata", kinds.JSON)
-            index = self.client.prepare_index_params()
-            index.add_index("vector", index_type="FLAT", metric_type="COSINE")
-            self.call(
-                self.client.create_collection,
-                key,
-                schema=schema,
-                index_params=index,
-                consistency_level="Strong",
-                properties={_INFO: info_text(name, note)},
-            )
-            found = MilvusCollection(self, key, name, note)
-        return found
+    def _at(self, key: str, name: str, note: Mapping[str, Any]) -> MilvusCollection:
+        return MilvusCollection(self, key, name, note)
 
     def _drop(self, key: str) -> None:
         self.unflushed.discard(key)

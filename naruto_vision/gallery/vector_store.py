@@ -30,6 +30,9 @@ Entries: TypeAlias = tuple[list[str], Vectors, list[Metadata]]
 BATCH = 4096
 """Maximum number of entries in one request; Chroma takes 5,461."""
 
+CONNECT = 10.0
+"""Seconds that a server may take to answer at first."""
+
 ID_BYTES = 512
 _MAX_DIM = 32_768  # numbers of a vector, as in Milvus
 FORMAT = 1
@@ -223,7 +226,7 @@ class VectorStore(ABC):
 
     def collections(self) -> list[str]:
         """Return the names of the collections, sorted."""
-        return sorted(map(self._name, self._keys()))
+        return sorted(self._described(key)["name"] for key in self._keys())
 
     def open(self, name: str) -> Collection:
         """Open a collection.
@@ -296,15 +299,33 @@ class VectorStore(ABC):
     def _keys(self) -> list[str]:
         """Return the keys of the collections that this package made."""
 
-    @abstractmethod
-    def _name(self, key: str) -> str: ...
+    def _described(self, key: str) -> CollectionInfo:
+        return read_info(f"{self.uri}: {key}", key, self._info(key))
 
-    @abstractmethod
-    def _find(self, key: str) -> Collection | None: ...
+    def _find(self, key: str) -> Collection | None:
+        if key not in self._keys():
+            return None
+        info = self._described(key)
+        return self._at(key, info["name"], info["note"])
 
-    @abstractmethod
     def _make(self, key: str, name: str, note: Mapping[str, Any]) -> Collection:
         """Make a collection, or open it, whatever its note, to write into it."""
+        found = self._find(key)
+        if found is None:
+            self._create(key, info_text(name, note), int(note["dim"]))
+            found = self._at(key, name, note)
+        return found
+
+    @abstractmethod
+    def _info(self, key: str) -> str:
+        """Return what ``_create`` stored of a collection that is there."""
+
+    @abstractmethod
+    def _create(self, key: str, info: str, dim: int) -> None: ...
+
+    @abstractmethod
+    def _at(self, key: str, name: str, note: Mapping[str, Any]) -> Collection:
+        """Open a collection that is there."""
 
     @abstractmethod
     def _drop(self, key: str) -> None: ...

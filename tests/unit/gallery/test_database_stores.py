@@ -2,8 +2,11 @@
 
 import os
 import pickle
+import re
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -56,6 +59,18 @@ def test_a_server_that_is_not_there_and_a_wrong_address_are_one_line(uri: str) -
         open_store(uri)
     assert str(error.value).startswith(f"{uri}: ")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_server_that_never_answers_is_not_waited_for(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip(KINDS[kind][0])
+    monkeypatch.setattr(f"naruto_vision.gallery.{kind}_store.CONNECT", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:  # it takes calls, and says nothing
+        uri = f"{kind}+http://127.0.0.1:{server.getsockname()[1]}"
+        start = time.monotonic()
+        with pytest.raises(InputError, match=rf"^{re.escape(uri)}: [^\n]+$"):
+            open_store(uri)
+        assert time.monotonic() - start < 15
 
 
 class _Harm:
