@@ -63,9 +63,9 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
     from naruto_vision.io.video import VideoInfo as VideoInfo
     from naruto_vision.io.video import VideoReader as VideoReader
     from naruto_vision.io.video import VideoWriter as VideoWriter
-    from naruto_vision.io.video import cut_video as cut_video
     from naruto_vision.io.video import resize_frame as resize_frame
     from naruto_vision.io.video import video_info as video_info
+    from naruto_vision.io.video_process import cut_video as cut_video
     from naruto_vision.jobs import enrol as enrol
     from naruto_vision.jobs import evaluate as evaluate
     from naruto_vision.loading import load as load
@@ -149,7 +149,8 @@ _HOMES = {
     "gallery.gallery": "Gallery edit_gallery",
     "gallery.vector_store": "open_store",
     "io.images": "read_image",
-    "io.video": "VideoFrame VideoInfo VideoReader VideoWriter cut_video resize_frame video_info",
+    "io.video": "VideoFrame VideoInfo VideoReader VideoWriter resize_frame video_info",
+    "io.video_process": "cut_video",
     "jobs": "enrol evaluate",
     "loading": "load",
     "metrics.evaluation": "evaluate_scenes",

@@ -13,6 +13,7 @@ from naruto_vision.errors import InputError
 from naruto_vision.io.atomic import write_json
 from naruto_vision.io.bundles import config_path
 from naruto_vision.io.locks import folder_lock, is_in_use, lock_beside
+from naruto_vision.io.text import quantity
 
 if TYPE_CHECKING:
     from naruto_vision.synthetic.attributes import Cast
@@ -33,6 +34,7 @@ _SIZES = {
 
 
 _VIDEO_SIZES = {
+    "seconds": (20, "length of a video"),
     "fps": (24, "frames per second of a video"),
     "width": (320, "width of a video in pixels"),
     "height": (180, "height of a video in pixels"),
@@ -52,7 +54,6 @@ def _draw_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quirks", action="store_true", help=text)
     text = "draw N videos with the tracks of their figures instead of images and scenes"
     parser.add_argument("--videos", type=count, metavar="N", help=text)
-    parser.add_argument("--seconds", type=count, default=20, metavar="N", help="length of a video")
     for name, (default, text) in _VIDEO_SIZES.items():
         parser.add_argument(f"--{name}", type=count, default=default, metavar="N", help=text)
     parser.add_argument("--force", action="store_true", help="replace an older synthetic data set")
@@ -65,6 +66,7 @@ def draw(arguments: argparse.Namespace) -> int:
 
     out: Path = arguments.out
     cast = read_cast(arguments.cast or config_path("cast.yaml"))
+    _refuse_unused(arguments)
     if arguments.videos:
         return _draw_videos(arguments, cast)
     sizes = {name: getattr(arguments, name) for name in (option.replace("-", "_") for option in _SIZES)}
@@ -85,20 +87,33 @@ def draw(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _refuse_unused(arguments: argparse.Namespace) -> None:
+    """Raise InputError for an option that has no effect with, or without, ``--videos``."""
+    of_images = {**{name.replace("-", "_"): value for name, (value, _) in _SIZES.items()}, "quirks": False}
+    of_videos = {name: value for name, (value, _) in _VIDEO_SIZES.items()}
+    del of_images["seed"]
+    unused = of_images if arguments.videos else of_videos
+    if given := [name for name, value in unused.items() if getattr(arguments, name) != value]:
+        what = "only for images and scenes: leave it out, or --videos" if arguments.videos else "needs --videos N"
+        msg = f"--{given[0].replace('_', '-')}: {what}"
+        raise InputError(msg)
+
+
 def _draw_videos(arguments: argparse.Namespace, cast: "Cast") -> int:
     from naruto_vision.synthetic.dataset import check_folder
     from naruto_vision.synthetic.videos import VideoConfig, write_videos
 
     out, videos = arguments.out, arguments.videos
     try:
-        config = VideoConfig(arguments.seconds, **{name: getattr(arguments, name) for name in _VIDEO_SIZES})
+        config = VideoConfig(**{name: getattr(arguments, name) for name in _VIDEO_SIZES})
     except ValueError as error:
         raise InputError(str(error)) from None
     with folder_lock(out, "--out", file=lock_beside(out)):
         check_folder(out, force=arguments.force)
         with progress("drawing", videos * config.frames) as advance:
             write_videos(out, cast, videos, config, seed=arguments.seed, force=arguments.force, advance=advance)
-    show(f"drew {videos} videos of {config.frames} frames in {out}, each with its cuts, tracks and captions as JSON")
+    drawn = f"{quantity(videos, 'video')} of {quantity(config.frames, 'frame')}"
+    show(f"drew {drawn} in {out}, each with its cuts, tracks and captions as JSON")
     show(f"next: `naruto-vision predict {out}` finds and names who is in them")
     return 0
 

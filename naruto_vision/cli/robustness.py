@@ -121,19 +121,20 @@ def _search_task(arguments: argparse.Namespace, gallery: "Gallery") -> _Task:
 
 
 def _video_task(arguments: argparse.Namespace, gallery: "Gallery") -> _Task:
+    import numpy as np
+
     from naruto_vision.data.robustness import CLEAN, measure_search, name_images
     from naruto_vision.io.video_process import IsolatedVideoReader
 
     encoder = gallery_encoder(arguments, gallery.note, gallery.fingerprint)
     reader = IsolatedVideoReader(arguments.video, fps=arguments.fps)
     names = _sample([f"frame_{index:06d}" for index in reader.indices.tolist()], arguments.limit, arguments.seed)
-    chosen = set(names)
+    reader.pick(np.array([int(name.removeprefix("frame_")) for name in names], np.int64))
 
     def frames(advance: Callable[[], None] = lambda: None) -> "Iterator[tuple[str, ImageArray]]":
         for frame in reader:
-            if (name := f"frame_{frame.index:06d}") in chosen:
-                yield name, frame.image
-                advance()
+            yield f"frame_{frame.index:06d}", frame.image
+            advance()
 
     truth = {name: labels[0] for name, labels in name_images(gallery, encoder, frames(), CLEAN, arguments.seed)}
     if reader.lost:

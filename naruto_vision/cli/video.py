@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from naruto_vision.cli.console import add_json_option, progress, show, show_json, warn, whole_number
-from naruto_vision.errors import BadVideoError, InputError
+from naruto_vision.errors import BadVideoError
+from naruto_vision.io.text import clock_seconds, quantity
 
 if TYPE_CHECKING:
     from naruto_vision.io.quarantine import Quarantine
     from naruto_vision.io.video import VideoReader
     from naruto_vision.video.frames import FrameChoice
 
-_CLOCK = re.compile(r"(?:(?:(\d{1,6}):)?(\d{1,6}):)?(\d{1,9}(?:\.\d{1,9})?)")
 _STALL = 60.0  # seconds
 _CODECS = {"h264": "h264", "mp4v": "mpeg4"}
 T = TypeVar("T")
@@ -23,11 +23,11 @@ T = TypeVar("T")
 
 def seconds(text: str) -> float:
     """Read a time, "90.5", "1:30.5" or "0:01:30.5", for argparse's ``type``."""
-    found = _CLOCK.fullmatch(text)
-    if found is None:
+    value = clock_seconds(text)
+    if value is None:
         msg = f"expected seconds or a time such as 1:30, found {text!r}"
         raise argparse.ArgumentTypeError(msg)
-    return int(found[1] or 0) * 3600 + int(found[2] or 0) * 60 + float(found[3])
+    return value
 
 
 def frame_rate(text: str) -> float:
@@ -80,7 +80,7 @@ def open_reader(path: Path, arguments: argparse.Namespace) -> "VideoReader":
 
     reader = IsolatedVideoReader(path, stall=arguments.stall, **asdict(frame_choice(arguments)))
     if not len(reader):
-        held = f"it has {reader.info.frames} frames in {reader.info.duration:.3f} s"
+        held = f"it has {quantity(reader.info.frames, 'frame')} in {reader.info.duration:.3f} s"
         raise BadVideoError(path, f"--start, --end and --start-frame leave no frames; {held}")
     return reader
 
@@ -96,9 +96,7 @@ def each_video(videos: Sequence[Path], read: Callable[[Path], T]) -> "tuple[list
             found.append(value)
         elif len(videos) > 1:
             warn(f"left out: {quarantine.rows[-1].reason}")
-    if videos and not found:
-        first = quarantine.rows[0].reason
-        raise InputError(first if len(videos) == 1 else f"none of {len(videos)} videos can be read; first {first}")
+    quarantine.check(1.0)
     return found, quarantine
 
 
@@ -171,7 +169,8 @@ def extract(arguments: argparse.Namespace) -> int:
         with progress(path.name, len(reader)) as advance:
             done = extract_frames(reader, folders[path], choice, suffix=f".{arguments.format}", advance=advance)
         kept = f", {done.frames - done.written} of which were there" if done.frames > done.written else ""
-        show(f"{done.folder}: {done.frames} frames of {path.name}{kept}; times: {done.folder / FRAMES}")
+        frames = quantity(done.frames, "frame")
+        show(f"{done.folder}: {frames} of {path.name}{kept}; times: {done.folder / FRAMES}")
         if done.lost:
             warn(f"{path}: {done.lost}")
         return done.frames
@@ -184,7 +183,7 @@ def extract(arguments: argparse.Namespace) -> int:
         raise
     if len(videos) > 1:
         left = f", {quarantine.quarantined} could not be used" if quarantine.quarantined else ""
-        show(f"{root}: {sum(found)} frames of {len(found)} of {len(videos)} videos{left}")
+        show(f"{root}: {quantity(sum(found), 'frame')} of {len(found)} of {len(videos)} videos{left}")
     return 0
 
 
@@ -208,7 +207,7 @@ def rebuild(arguments: argparse.Namespace) -> int:
         done = rebuild_video(arguments.frames, arguments.out, arguments.fps, codec=codec, advance=advance)
     for row in done.quarantine.rows:
         warn(f"left out: {row.reason}")
-    show(f"{arguments.out}: {done.frames} frames, {done.seconds:.3f} s")
+    show(f"{arguments.out}: {quantity(done.frames, 'frame')}, {done.seconds:.3f} s")
     return 0
 
 

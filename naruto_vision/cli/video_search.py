@@ -1,11 +1,13 @@
-"""``naruto-vision video index``, ``search``, ``list``, ``delete``, ``cut`` and ``history``: find moments in videos."""
+"""``naruto-vision video index``, ``search``, ``list``, ``delete``, ``copy``, ``cut``, ``history``: find moments."""
 
 import argparse
 import json
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, TypeAlias, TypedDict
+
+from msgspec import Meta
 
 from naruto_vision.cli.console import (
     add_json_option,
@@ -14,6 +16,7 @@ from naruto_vision.cli.console import (
     fraction,
     frame_progress,
     make_table,
+    progress,
     show,
     show_json,
     warn,
@@ -23,15 +26,34 @@ from naruto_vision.cli.gallery import add_encoder_options
 from naruto_vision.cli.trainer_args import check_gallery
 from naruto_vision.cli.video import frame_rate, seconds
 from naruto_vision.errors import InputError
+from naruto_vision.io.text import quantity, time_code
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from rich.table import Table
 
     from naruto_vision.encoders.base import Encoder
     from naruto_vision.gallery.vector_store import VectorStore
     from naruto_vision.video.search import FoundMoments, ThresholdRule
+
+_Score: TypeAlias = Annotated[float, Meta(ge=-2, le=2)]  # no NaN
+
+
+class _Asked(TypedDict):
+    """A line of the history."""
+
+    time: str
+    query: str
+    text: list[str]
+    image: list[str]
+    character: str | None
+    store: str
+    video: list[str]
+    threshold: _Score
+    rule: str
+    moments: int
+    best: _Score | None
+    out: str | None
+
 
 STORE, OUT, HISTORY = "runs/videos", "runs/moments", "runs/video_history.jsonl"
 
@@ -94,8 +116,8 @@ def index(arguments: argparse.Namespace) -> int:
     new = [name for name in report.videos if name not in report.skipped]
     entries = sum(report.videos[name] for name in new)
     skipped = f", {len(report.skipped)} were there before" * bool(report.skipped)
-    refused = f", {report.quarantine.quarantined} cannot be read" * bool(report.quarantine.quarantined)
-    show(f"{len(new)} videos indexed in {arguments.store}: {entries} entries{skipped}{refused}")
+    refused = f", {report.quarantine.quarantined} left out" * bool(report.quarantine.quarantined)
+    show(f"{quantity(len(new), 'video')} indexed in {arguments.store}: {quantity(entries, 'entry')}{skipped}{refused}")
     show(f'search them: naruto-vision video search --text "..." --store {arguments.store}')
     return 0
 
@@ -178,7 +200,7 @@ def search(arguments: argparse.Namespace) -> int:
 
 def _search(arguments: argparse.Namespace, store: "VectorStore") -> "FoundMoments":
     from naruto_vision.gallery.gallery import Gallery
-    from naruto_vision.video.search import search_videos, store_encoder
+    from naruto_vision.video.search import SAME, search_videos, store_encoder
 
     encoder = store_encoder(store, arguments.encoder, arguments.weights)
     character = None
@@ -197,13 +219,11 @@ def _search(arguments: argparse.Namespace, store: "VectorStore") -> "FoundMoment
         top_k=arguments.top_k,
         per_video=arguments.per_video,
         join=arguments.join,
-        same=2.0 if arguments.keep_similar else 0.98,
+        same=2.0 if arguments.keep_similar else SAME,
     )
 
 
 def _moment_table(found: "FoundMoments") -> "Table":
-    from naruto_vision.video.outputs import time_code
-
     rows = [
         (each.best.video, time_code(each.start), time_code(each.end), each.best.frame, f"{each.best.score:.3f}")
         for each in found.moments
@@ -215,16 +235,19 @@ def _note(arguments: argparse.Namespace, found: "FoundMoments", folder: Path | N
     """Append a query to the history."""
     from naruto_vision.io.atomic import utf8
 
-    asked = {"text": arguments.text, "image": arguments.image, "character": arguments.character}
-    line = {
+    line: _Asked = {
         "time": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "query": found.query, **asked, "store": arguments.store, "video": arguments.video,
+        "query": found.query, "text": arguments.text, "image": arguments.image, "character": arguments.character,
+        "store": arguments.store, "video": arguments.video,
         "threshold": found.threshold, "rule": found.rule, "moments": len(found.moments),
         "best": found.nearest[0].score if found.nearest else None, "out": None if folder is None else str(folder),
     }  # fmt: skip
     path = Path(arguments.history)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as lines:
+    with path.open("ab+") as lines:
+        lines.seek(0)
+        if (before := lines.read()) and not before.endswith(b"\n"):  # a torn line, of a killed run
+            lines.truncate(before.rfind(b"\n") + 1)
         lines.write(utf8(json.dumps(line, ensure_ascii=False)) + b"\n")
 
 
@@ -238,7 +261,7 @@ def history(arguments: argparse.Namespace) -> int:
     """Print the last queries."""
     from naruto_vision.io.typed_json import read_json_lines
 
-    lines: Sequence[Mapping[str, Any]] = list(read_json_lines(arguments.history, dict[str, Any]))[-arguments.n :]
+    lines = list(read_json_lines(arguments.history, _Asked))[-arguments.n :]
     if arguments.json:
         show_json(lines)
         return 0
@@ -298,7 +321,37 @@ def delete(arguments: argparse.Namespace) -> int:
         for name in names:
             store.delete(name)
         deleted = store.reset() if arguments.all else len(names)
-    show(f"{deleted} videos deleted from {arguments.store}; the video files stay")
+    show(f"{quantity(deleted, 'video')} deleted from {arguments.store}; the files themselves stay")
+    return 0
+
+
+def _copy_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("videos", nargs="*", metavar="NAME", help="videos, as `video list` names them (default: all)")
+    _store_option(parser)
+    parser.add_argument("--to", required=True, metavar="URI", help="vector store to write, named like --store")
+
+
+def copy(arguments: argparse.Namespace) -> int:
+    """Copy collections with their vectors, ids and metadata; entries that are there already are replaced."""
+    from naruto_vision.gallery.vector_store import open_store
+    from naruto_vision.video.index import DONE
+
+    with open_store(arguments.store, existing=True) as source, open_store(arguments.to) as target:
+        names = list(dict.fromkeys(arguments.videos)) or source.collections()
+        originals, entries = [source.open(name) for name in names], 0
+        made = {str(each.note.get("fingerprint")) for each in (*originals, *map(target.open, target.collections()[:1]))}
+        if len(made) > 1:
+            msg = f"{arguments.to}: has videos of another encoder; give another --to"
+            raise InputError(msg)
+        with progress("videos", len(names)) as advance:
+            for original in originals:
+                ids, vectors, metadata = original.read()
+                order = sorted(range(len(ids)), key=lambda row: DONE in metadata[row])  # which says that all are there
+                copied = target.create(original.name, original.note)
+                copied.add([ids[row] for row in order], vectors[order], [metadata[row] for row in order])
+                entries += len(ids)
+                advance()
+    show(f"{quantity(len(names), 'video')} with {quantity(entries, 'entry')} copied to {arguments.to}")
     return 0
 
 
@@ -319,17 +372,20 @@ def _cut_options(parser: argparse.ArgumentParser) -> None:
 
 def cut(arguments: argparse.Namespace) -> int:
     """Cut a part out of a video."""
-    from naruto_vision.io.video import cut_video, is_video_name, video_info
+    from naruto_vision.io.video import is_video_name
+    from naruto_vision.io.video_process import IsolatedVideoReader, cut_video
 
     if arguments.end <= arguments.start:
         msg = f"--end: expected a time after --start, found {arguments.end:g} s and {arguments.start:g} s"
         raise InputError(msg)
     stem = arguments.out.with_suffix("") if is_video_name(arguments.out.name) else arguments.out
     path = cut_video(arguments.video, arguments.start, arguments.end, stem, exact=arguments.exact)
-    info = video_info(path)
+    reader = IsolatedVideoReader(path)
+    reader.close()
+    info = reader.info
     early = info.duration > arguments.end - arguments.start + 0.5 and not arguments.exact
     why = "; a copy starts at the key frame before: --exact starts at --start" * early
-    show(f"{path}: {info.frames} frames, {info.duration:.2f} s{why}")
+    show(f"{path}: {quantity(info.frames, 'frame')}, {info.duration:.2f} s{why}")
     return 0
 
 
@@ -338,6 +394,7 @@ COMMANDS = {
     "video search": (_search_options, search),
     "video list": (_list_options, list_videos),
     "video delete": (_delete_options, delete),
+    "video copy": (_copy_options, copy),
     "video cut": (_cut_options, cut),
     "video history": (_history_options, history),
 }

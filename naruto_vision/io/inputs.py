@@ -10,7 +10,8 @@ from typing import TypeAlias
 
 from naruto_vision.errors import BadImageError, BadVideoError, InputError, MissingPathError
 from naruto_vision.io.images import Listing, read_image, scan_folder
-from naruto_vision.io.video import VIDEO_SUFFIXES, is_video_name, video_info
+from naruto_vision.io.video import VIDEO_SUFFIXES, is_video_name
+from naruto_vision.io.video_process import IsolatedVideoReader
 
 IMAGES = "images"
 """The folder of the images in a scene folder, which may have ``gt.json`` beside it."""
@@ -40,7 +41,10 @@ class ImageFiles:
         reasons = list(self.refused.values())
         for name in self.names[len(reasons) :]:
             try:
-                (video_info if is_movie(name) else read_image)(self.root / name)
+                if is_movie(name):
+                    IsolatedVideoReader(self.root / name).close()
+                else:
+                    read_image(self.root / name)
             except (BadImageError, BadVideoError, MissingPathError) as error:
                 reasons.append(str(error))
             else:

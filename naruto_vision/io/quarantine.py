@@ -66,13 +66,17 @@ class Quarantine:
         """Raise ``InputError`` if nothing could be read, or more than this fraction, in [0, 1], is unusable."""
         total = max(self.listed, self.seen)
         if self._rows and (self.quarantined == total or self.quarantined > max_bad_fraction * total):
+            path, reason = self._rows[0].path, self._rows[0].reason
+            first = reason if path in reason else f"{path}: {reason}"
+            if total == 1:
+                raise InputError(first)
             problem = f"none of {total} {self.what} can be read"
             if self.quarantined < total:
                 problem = (
                     f"{self.quarantined} of {total} {self.what} cannot be read, "
                     f"more than the {max_bad_fraction:.0%} that may be unreadable"
                 )
-            msg = f"{problem}; first {self._rows[0].path}: {self._rows[0].reason}"
+            msg = f"{problem}; first {first}"
             raise InputError(msg)
 
     def counts(self) -> dict[str, int]:

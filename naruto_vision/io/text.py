@@ -1,9 +1,10 @@
-"""Text of unknown origin (labels, paths, messages) for a terminal and for CSV files."""
+"""Text for a terminal and for CSV files: labels and paths of unknown origin, numbers and times."""
 
 import re
 from collections.abc import Iterable
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_CLOCK = re.compile(r"(?:(?:(\d{1,6}):)?(\d{1,6}):)?(\d{1,9}(?:\.\d{1,9})?)")
 _QUOTED = re.compile(r'[=+\-@\t]|.*[",\r\n]', re.DOTALL)
 
 
@@ -47,3 +48,33 @@ def score_text(score: float) -> str:
         ('0.88', '0.0063', '-0.004')
     """
     return f"{score:.2f}" if abs(score) >= 0.1 or score == 0 else f"{score:.2g}"
+
+
+def quantity(number: int, noun: str) -> str:
+    """Write a number and what it counts, in the singular or plural.
+
+    Example:
+        >>> quantity(1, "video"), quantity(0, "entry")
+        ('1 video', '0 entries')
+    """
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number} {noun if number == 1 else plural}"
+
+
+def time_code(seconds: float, fps: float | None = None) -> str:
+    """Write seconds as HH:MM:SS.mmm, or as HH:MM:SS:FF of a frame rate, as edit lists do.
+
+    Example:
+        >>> time_code(3725.5), time_code(3725.5, 24)
+        ('01:02:05.500', '01:02:05:12')
+    """
+    unit = 1000 if fps is None else max(1, round(fps))
+    whole, part = divmod(round(seconds * unit), unit)
+    clock = f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}"
+    return f"{clock}.{part:03}" if fps is None else f"{clock}:{part:02}"
+
+
+def clock_seconds(text: str) -> float | None:
+    """Read a time, "90.5", "1:30.5" or "0:01:30.5"; None for other text."""
+    found = _CLOCK.fullmatch(text)
+    return None if found is None else int(found[1] or 0) * 3600 + int(found[2] or 0) * 60 + float(found[3])

@@ -5,7 +5,6 @@ the frames. Playlists, patterns and addresses, which could open other files, are
 can be decoded, and says what is missing.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,6 +24,7 @@ from naruto_vision.geometry import MAX_PIXELS
 from naruto_vision.io.atomic import atomic_file
 from naruto_vision.io.images import MAX_SIDE
 from naruto_vision.io.machine import allowed_cpus, require_package
+from naruto_vision.io.text import clock_seconds
 from naruto_vision.records import ImageArray
 
 if TYPE_CHECKING:
@@ -52,7 +52,6 @@ _SLACK = 1.0  # seconds that a duration in a header may exceed the frames, as a 
 
 
 _SKIPPING = ("h264", "hevc", "mpeg2video", "mpeg4")  # decoders that take what to skip frame by frame
-_CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 _COPIED = {"mov": ".mp4", "matroska": ".mkv", "mpegts": ".ts"}  # containers that packets are copied to
 _WRITTEN = (".mp4", ".mov", ".mkv")
 _TICKS = 60_000  # of a second, for frames with times of their own; MPEG-4 takes at most 65,535
@@ -221,8 +220,8 @@ def _declared(container: "InputContainer", stream: "VideoStream") -> float:
     """Return the seconds that the header says the video has; 0 if it does not say."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
-    if found := _CLOCK.fullmatch(stream.metadata.get("DURATION", "")):
-        return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3])
+    if seconds := clock_seconds(stream.metadata.get("DURATION", "")):
+        return seconds
     alone = len(container.streams) == 1 and container.duration
     return container.duration / 1e6 if alone and container.duration else 0.0
 
@@ -626,34 +625,15 @@ class VideoWriter:
         self._start, context.time_base = time or 0.0, 1 / self._fps if time is None else Fraction(1, _TICKS)
 
 
-def cut_video(source: str | Path, start: float, end: float, stem: str | Path, *, exact: bool = False) -> Path:
-    """Write a part of a video to a file of its own.
-
-    Packets are copied where the container allows it, with the sound: without loss, from the last key frame up to
-    ``start``. Other videos (GIF, turned ones) and exact parts are encoded again as H.264, without sound.
-
-    Args:
-        source: The video.
-        start: Seconds of the first frame.
-        end: Seconds; frames from here on are left out.
-        stem: Path of the file to write without its suffix, which is that of the container.
-        exact: Encode again, so that the part starts at ``start``.
-
-    Returns:
-        The file.
-
-    Raises:
-        MissingPathError: If there is no such file.
-        BadVideoError: If it is no video that can be read.
-        InputError: If there are no frames in that part.
-    """
-    scan = _scan(source)
+def cut_part(reader: VideoReader, start: float, end: float, stem: str | Path, *, exact: bool = False) -> Path:
+    """Do what ``cut_video`` does, with a reader of the video, of which other frames are picked."""
+    scan = reader.scan
     for suffix in {".mp4", *_COPIED.values()}:
-        if (target := Path(f"{stem}{suffix}")).exists() and target.samefile(source):
+        if (target := Path(f"{stem}{suffix}")).exists() and target.samefile(scan.info.path):
             msg = f"{target}: is the video that is cut; choose another name"
             raise InputError(msg)
     if start > scan.times[-1]:
-        msg = f"{source}: no frames from {start:g} s on; it lasts {scan.info.duration:.3f} s"
+        msg = f"{scan.info.path}: no frames from {start:g} s on; it lasts {scan.info.duration:.3f} s"
         raise InputError(msg)
     copied = scan.info.container in _COPIED and not scan.info.rotation and len(scan.keys) > 0
     if copied and not exact and scan.stamps is not None:
@@ -665,8 +645,9 @@ def cut_video(source: str | Path, start: float, end: float, stem: str | Path, *,
         else:
             return path
     path = Path(f"{stem}.mp4")
+    reader.pick(np.flatnonzero((scan.times >= start) & (scan.times < end)))
     with VideoWriter(path, fps=writable_fps(scan.info.fps)) as writer:
-        for frame in VideoReader(source, start=start, end=end):
+        for frame in reader:
             writer.write(frame.image, frame.time)
     return path
 

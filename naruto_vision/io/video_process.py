@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from naruto_vision.errors import BadVideoError, NarutoVisionError
-from naruto_vision.io.video import Scan, VideoFrame, VideoReader, check_video_file, lost_text
+from naruto_vision.io.video import Scan, VideoFrame, VideoReader, check_video_file, cut_part, lost_text
 
 _SLOTS = 3  # frames in shared memory
 _START = 120.0  # seconds that a new process may take on a busy machine
@@ -99,6 +99,32 @@ class IsolatedVideoReader(VideoReader):
         ended = f"the decoder {stopped} for {self._stall:g} s and was ended" if stopped == "gave no frame" else ""
         ended = ended or (f"the decoder {stopped}" if stopped else "")
         self.lost = lost_text(self._scan.missing, len(self._picked) - found, len(self._picked), faults, ended)
+
+
+def cut_video(source: str | Path, start: float, end: float, stem: str | Path, *, exact: bool = False) -> Path:
+    """Write a part of a video to a file of its own.
+
+    Packets are copied where the container allows it, with the sound: without loss, from the last key frame up to
+    ``start``. Other videos (GIF, turned ones) and exact parts are encoded again as H.264, without sound.
+
+    Args:
+        source: The video.
+        start: Seconds of the first frame.
+        end: Seconds; frames from here on are left out.
+        stem: Path of the file to write without its suffix, which is that of the container.
+        exact: Encode again, so that the part starts at ``start``.
+
+    Returns:
+        The file.
+
+    Raises:
+        MissingPathError: If there is no such file.
+        BadVideoError: If it is no video that can be read.
+        InputError: If there are no frames in that part.
+    """
+    reader = IsolatedVideoReader(source)
+    reader.close()  # packets are copied without a decoder
+    return cut_part(reader, start, end, stem, exact=exact)
 
 
 class _Worker:

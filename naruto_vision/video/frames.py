@@ -281,7 +281,9 @@ def list_frames(folder: str | Path) -> list[FrameFile]:
         names = sorted(path.name for path in root.iterdir() if is_image(path))
         rows = [FrameFile(name, index, -1.0) for index, name in enumerate(names)]
     if not rows:
-        msg = f"{root}: no frames in this folder; expected images, or those of `naruto-vision video extract`"
+        inside = sorted(path.parent.name for path in root.glob(f"*/{FRAMES}"))
+        found = f"one of the folders in it, such as {root / inside[0]}" if inside else "a folder of images"
+        msg = f"{root}: no frames in this folder; give {found}, as `naruto-vision video extract` writes it"
         raise InputError(msg)
     return rows
 

@@ -14,8 +14,9 @@ from naruto_vision.errors import InputError
 from naruto_vision.io.atomic import atomic_folder, write_json, write_text
 from naruto_vision.io.images import write_image
 from naruto_vision.io.names import folder_name
-from naruto_vision.io.text import csv_text, printable
-from naruto_vision.io.video import VideoReader, VideoWriter, cut_video, resize_frame, video_info, writable_fps
+from naruto_vision.io.text import csv_text, printable, time_code
+from naruto_vision.io.video import VideoReader, VideoWriter, cut_part, resize_frame, writable_fps
+from naruto_vision.io.video_process import IsolatedVideoReader
 from naruto_vision.records import ImageArray
 from naruto_vision.video.index import frame_id
 from naruto_vision.video.search import FoundMoments, FrameHit, Moment
@@ -23,19 +24,6 @@ from naruto_vision.viz.scene_page import escaped
 
 RESULT = "moments.json"
 _TOP = 5  # frames of each video that are copied whatever their score
-
-
-def time_code(seconds: float, fps: float | None = None) -> str:
-    """Write seconds as HH:MM:SS.mmm, or as HH:MM:SS:FF of a frame rate, as edit lists do.
-
-    Example:
-        >>> time_code(3725.5), time_code(3725.5, 24)
-        ('01:02:05.500', '01:02:05:12')
-    """
-    unit = 1000 if fps is None else max(1, round(fps))
-    whole, part = divmod(round(seconds * unit), unit)
-    clock = f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}"
-    return f"{clock}.{part:03}" if fps is None else f"{clock}:{part:02}"
 
 
 def write_moments(
@@ -73,17 +61,24 @@ def write_moments(
     with atomic_folder(folder) as new:
         short = Counter(folder_name(video).casefold() for video in found.searched)
         names = {video: folder_name(video, always=short[folder_name(video).casefold()] > 1) for video in found.searched}
-        copies = _copy_frames(found, new, names)
-        _write_tables(found, new, copies)
+        copies, readers = _copy_frames(found, new, names)
+        _write_tables(found, new, copies, readers)
         write_text(new / "AboveThreshold" / "abTH_info.txt", info_text(found, now or datetime.now().astimezone()))
         if clips and found.moments:
-            _write_clips(found.moments, new, names, exact=exact)
+            _write_clips(found.moments, new, names, readers, exact=exact)
     return folder
 
 
-def _copy_frames(found: FoundMoments, folder: Path, names: Mapping[str, str]) -> dict[tuple[str, int], str]:
-    """Copy the frames and write the video of each collection; return the file of each frame, relative to the folder."""
+def _copy_frames(
+    found: FoundMoments, folder: Path, names: Mapping[str, str]
+) -> tuple[dict[tuple[str, int], str], dict[str, VideoReader]]:
+    """Copy the frames and write the video of each collection.
+
+    Returns:
+        The file of each frame, relative to the folder, and the reader of each video.
+    """
     copies: dict[tuple[str, int], str] = {}
+    readers: dict[str, VideoReader] = {}
     above, best = found.by_video(), _best_of_each(found.nearest)
     for video in dict.fromkeys([*above, *best]):
         hits = {hit.frame: hit for hit in above.get(video, ())}
@@ -95,7 +90,7 @@ def _copy_frames(found: FoundMoments, folder: Path, names: Mapping[str, str]) ->
             if hits:
                 film = folder / "AboveThreshold" / f"{names[video]}_above_threshold.mp4"
                 writer = stack.enter_context(VideoWriter(film, fps=_play_rate(hits.values())))
-            reader = VideoReader(source)
+            reader = readers[video] = IsolatedVideoReader(source)
             wanted = sorted({*hits, *top})
             if wanted[-1] >= reader.info.frames:
                 msg = f"{source}: has {reader.info.frames} frames, but frame {wanted[-1]} is indexed; index it again"
@@ -111,7 +106,7 @@ def _copy_frames(found: FoundMoments, folder: Path, names: Mapping[str, str]) ->
                     path = folder / "top_x_similar" / f"{names[video]}_{top[frame.index]:02}_{frame_id(frame.index)}"
                     write_image(path, frame.image)
                     copies.setdefault((video, frame.index), path.relative_to(folder).as_posix())
-    return copies
+    return copies, readers
 
 
 def _best_of_each(hits: Iterable[FrameHit]) -> dict[str, list[FrameHit]]:
@@ -129,7 +124,12 @@ def _play_rate(hits: Iterable[FrameHit]) -> float:
     return float(np.clip(1 / max(float(np.median(lengths)), 1e-3), 1.0, 30.0))
 
 
-def _write_tables(found: FoundMoments, folder: Path, copies: Mapping[tuple[str, int], str]) -> None:
+def _write_tables(
+    found: FoundMoments,
+    folder: Path,
+    copies: Mapping[tuple[str, int], str],
+    readers: Mapping[str, VideoReader],
+) -> None:
     write_json(folder / RESULT, found.as_json())
     columns = ("rank", "video", "source", "start", "end", "from", "to", "best_frame", "best_time", "score", "frames")
     rows = [
@@ -142,7 +142,8 @@ def _write_tables(found: FoundMoments, folder: Path, copies: Mapping[tuple[str, 
     ]  # fmt: skip
     write_text(folder / "moments.csv", csv_text([columns, *rows]))
     write_text(folder / "moments.ffconcat", concat_text(found.moments))
-    write_text(folder / "moments.edl", edl_text(found.moments, found.query))
+    rates = {video: reader.info.fps for video, reader in readers.items()}
+    write_text(folder / "moments.edl", edl_text(found.moments, found.query, rates))
     write_text(folder / "index.html", page_text(found, copies))
 
 
@@ -177,36 +178,47 @@ def concat_text(moments: Sequence[Moment]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def edl_text(moments: Sequence[Moment], title: str) -> str:
-    """Return an edit decision list (CMX 3600) of the moments, which editors import; times at the videos' frame rate."""
+def edl_text(moments: Sequence[Moment], title: str, rates: Mapping[str, float]) -> str:
+    """Return an edit decision list (CMX 3600) of the moments, which editors import; times at each video's rate."""
     lines = [f"TITLE: {printable(title, one_line=True)[:70]}", "FCM: NON-DROP FRAME"]
-    position, rates = 0.0, dict[str, float]()
+    position = 0.0
     for number, moment in enumerate(moments, start=1):
-        source = moment.best.source
-        fps = rates.setdefault(source, video_info(source).fps or 25.0)
+        fps = rates[moment.best.video] or 25.0
         ends = [moment.start, moment.end, position, position + moment.end - moment.start]
         lines += [
             "",
             f"{number:03}  AX       V     C        {' '.join(time_code(seconds, fps) for seconds in ends)}",
-            f"* FROM CLIP NAME: {printable(Path(source).name, one_line=True)}",
+            f"* FROM CLIP NAME: {printable(Path(moment.best.source).name, one_line=True)}",
         ]
         position = ends[-1]
     return "\n".join(lines) + "\n"
 
 
-def _write_clips(moments: Sequence[Moment], folder: Path, names: Mapping[str, str], *, exact: bool) -> None:
-    """Cut each moment, and write all of them as one video of the first one's size."""
+def _write_clips(
+    moments: Sequence[Moment],
+    folder: Path,
+    names: Mapping[str, str],
+    readers: Mapping[str, VideoReader],
+    *,
+    exact: bool,
+) -> None:
+    """Cut each moment, and write all of them as one video of the first one's size, video by video and by time."""
     for rank, moment in enumerate(moments, start=1):
         stem = f"{rank:03}_{names[moment.best.video]}_{time_code(moment.start).replace(':', '-')}"
-        cut_video(moment.best.source, moment.start, moment.end, folder / "clips" / stem, exact=exact)
-    first = video_info(moments[0].best.source)
+        cut_part(readers[moment.best.video], moment.start, moment.end, folder / "clips" / stem, exact=exact)
+    first = readers[moments[0].best.video].info
     size = (first.width, first.height)
     position = 0.0
     with VideoWriter(folder / "all_moments.mp4", fps=writable_fps(first.fps), size=size) as writer:
-        for moment in moments:
-            for frame in VideoReader(moment.best.source, start=moment.start, end=moment.end):
-                writer.write(_letterbox(frame.image, size), position + frame.time - moment.start)
-            position += moment.end - moment.start
+        for video in dict.fromkeys(moment.best.video for moment in moments):
+            spans = sorted((each.start, each.end) for each in moments if each.best.video == video)
+            reader, length = readers[video], sum(end - start for start, end in spans)
+            inside = [np.flatnonzero((reader.times >= start) & (reader.times < end)) for start, end in spans]
+            reader.pick(np.unique(np.concatenate(inside)))
+            for frame in reader:  # the moments of a video are decoded in one pass
+                passed = sum(min(max(frame.time - start, 0.0), end - start) for start, end in spans)
+                writer.write(_letterbox(frame.image, size), position + passed)
+            position += length
 
 
 def _letterbox(image: ImageArray, size: tuple[int, int]) -> ImageArray:

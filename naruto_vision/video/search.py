@@ -16,6 +16,7 @@ from naruto_vision.errors import REINDEX, FingerprintError, InputError
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.vector_store import Collection, Hit, VectorStore
 from naruto_vision.io.images import ImageSource
+from naruto_vision.io.text import quantity
 from naruto_vision.io.video import MAX_SECONDS
 from naruto_vision.records import Vectors
 
@@ -44,6 +45,9 @@ UNRELATED: tuple[str, ...] = (
     "a market with vegetables", "a bouquet of flowers", "a cactus in a pot",
 )  # fmt: skip
 """Texts of things of which few are in any one store; their best scores show what chance reaches there."""
+
+SAME = 0.98
+"""Least cosine of frames that look the same."""
 
 _SPREAD = 1.4826  # median deviations to standard deviations of a normal distribution
 _TEXTS = 2.5  # standard deviations above the median of the best scores of unrelated texts
@@ -165,13 +169,13 @@ class FoundMoments:
 
     def sentence(self) -> str:
         """Describe the result in one line."""
-        where = f"{sum(self.searched.values())} entries of {len(self.searched)} videos"
+        where = f"{quantity(sum(self.searched.values()), 'entry')} of {quantity(len(self.searched), 'video')}"
         limit = f"threshold {self.threshold:.3f} ({self.rule})"
         if not self.frames:
             best = f"; the best score is {self.nearest[0].score:.3f}" if self.nearest else ""
             return f"nothing found in {where}: {limit}{best}"
-        videos = len(self.by_video())
-        return f"{len(self.moments)} moments, {len(self.frames)} frames of {videos} videos, in {where}: {limit}"
+        frames = f"{quantity(len(self.frames), 'frame')} of {quantity(len(self.by_video()), 'video')}"
+        return f"{quantity(len(self.moments), 'moment')}, {frames}, in {where}: {limit}"
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON values."""
@@ -322,7 +326,7 @@ def search_moments(
     top_k: int = 50,
     per_video: int | None = None,
     join: float | None = None,
-    same: float = 0.98,
+    same: float = SAME,
 ) -> FoundMoments:
     """Search collections with one query.
 
@@ -415,13 +419,13 @@ def _text_threshold(collections: Sequence[Collection], unrelated: Vectors) -> fl
     for collection in collections:
         found = [hits[0].score if hits else -1.0 for hits in collection.search(unrelated, 1)]
         best = np.maximum(best, found)
-    return _above(best, _TEXTS)
+    return min(_above(best, _TEXTS), 1.0)
 
 
 def _image_threshold(collections: Sequence[Collection], deviations: float) -> float | None:
     """Return what the best scores of frames elsewhere stay below: in other videos or, of a single one, other shots.
 
-    None if there is nothing else.
+    Frames that look the same are above it. None if there is nothing else.
     """
     best: list[float] = []
     for collection in collections[:: -(-len(collections) // _VIDEOS)]:
@@ -430,19 +434,21 @@ def _image_threshold(collections: Sequence[Collection], deviations: float) -> fl
         queries, found = rows[chosen], np.full(len(chosen), -1.0)
         others = [each for each in collections if each is not collection]
         for other in others:
-            found = np.maximum(found, [hits[0].score if hits else -1.0 for hits in other.search(queries, 1)])
-        if not others and chosen:
+            scores = [hits[0].score if hits else -1.0 for hits in other.search(queries, 1)]
+            if chosen and np.median(scores) < SAME:  # otherwise it is the same video again
+                found = np.maximum(found, scores)
+        if chosen and found.max() == -1:
             shots, times = (np.array([float(fact[name]) for fact in facts]) for name in ("shot", "time"))
             apart = (shots[chosen, None] != shots) | (np.abs(times[chosen, None] - times) > _APART)
             found = np.where(apart, queries @ rows.T, -1.0).max(axis=1)
         best += found[found > -1].tolist()
-    return _above(np.asarray(best), deviations) if best else None
+    return min(_above(np.asarray(best), deviations), SAME) if best else None
 
 
 def _above(scores: NDArray[np.float64], deviations: float) -> float:
     """Return the median and some standard deviations; robust, as some of these queries may be of what is there."""
     middle = float(np.median(scores))
-    return min(middle + deviations * _SPREAD * float(np.median(np.abs(scores - middle))), 1.0)
+    return middle + deviations * _SPREAD * float(np.median(np.abs(scores - middle)))
 
 
 def join_frames(frames: Iterable[FrameHit], gap: float | None = None) -> list[Moment]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from naruto_vision.io.text import time_code
 from naruto_vision.records import UNKNOWN, ImageArray
 from naruto_vision.viz.overlay import UNLISTED, Colour
 from naruto_vision.viz.sheets import GAP, HEAD, RADIUS, ContactSheet, Theme
@@ -12,18 +13,6 @@ Spans = Sequence[tuple[float, float]]
 
 _ROW, _NAMES, _AXIS, _TOTALS = 34, 150, 780, 130  # sheet pixels
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
-
-
-def clock(seconds: float) -> str:
-    """Write seconds as minutes and seconds, with hours from one hour on.
-
-    Example:
-        >>> clock(75.4), clock(3671)
-        ('1:15', '1:01:11')
-    """
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def draw_timeline(
@@ -68,5 +57,7 @@ def draw_timeline(
         sheet.card(left + round(cut * scale), HEAD, 1, bottom - HEAD, sheet.colours.dim, radius=0)
     step = next((step for step in _STEPS if duration / step <= 10), 3600 * math.ceil(duration / 36_000))
     for tick in range(0, int(duration) + 1, step):
-        sheet.write(left + round(tick * scale), bottom + _ROW // 2, clock(tick), 12, sheet.colours.dim)
+        sheet.write(
+            left + round(tick * scale), bottom + _ROW // 2, time_code(tick).removesuffix(".000"), 12, sheet.colours.dim
+        )
     return sheet.finished()

@@ -20,6 +20,23 @@ def test_what_was_drawn_where_and_what_is_next(tmp_path: Path, capsys: pytest.Ca
     assert told.err == ""  # no bar, and no blank line in its place, where nobody watches
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--videos", "1", "--train", "3"], "--train: only for images and scenes"),
+        (["--videos", "1", "--valid-scenes", "3"], "--valid-scenes: only for images and scenes"),
+        (["--videos", "1", "--quirks"], "--quirks: only for images and scenes"),
+        (["--fps", "12"], "--fps: needs --videos N"),
+    ],
+)
+def test_options_without_effect_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert main(["draw", "--out", str(tmp_path / "out"), *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_demo_replaces_nothing_that_no_demo_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mine.png").write_text("an image")

@@ -143,9 +143,7 @@ def test_class_folders_are_added_in_generations_and_bad_files_counted(
 
 def test_nothing_readable_is_an_error(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (home / "broken.png").write_bytes(b"no image")
-    assert "error: none of 1 images to add can be read; first broken.png" in told(
-        capsys, "add", "g", "broken.png", "--label", "b", code=2
-    )
+    assert "error: broken.png: " in told(capsys, "add", "g", "broken.png", "--label", "b", code=2)
     assert Gallery.open("g").generation == 1
 
 

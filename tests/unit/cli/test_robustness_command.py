@@ -128,9 +128,11 @@ def test_one_source_is_needed(place: Path, capsys: pytest.CaptureFixture[str]) -
     assert "no gallery here" in capsys.readouterr().err
 
 
-def test_frames_of_a_video_are_compared_with_what_the_clean_frame_gets(place: Path) -> None:
+def test_frames_of_a_video_are_compared_with_what_the_clean_frame_gets(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("av")
-    from naruto_vision.io.video import VideoWriter
+    from naruto_vision.io.video import VideoFrame, VideoWriter
 
     with VideoWriter(place / "clip.mp4", 8, (48, 48)) as video:
         for number in range(16):
@@ -140,6 +142,13 @@ def test_frames_of_a_video_are_compared_with_what_the_clean_frame_gets(place: Pa
     rows = rows_of(place / "out")
     assert {row["measure"] for row in rows} == {"agreement with the clean frame"}
     assert (rows[0]["count"], rows[0]["total"]) == ("16", "16")
+    decoded = []
+    monkeypatch.setattr(
+        "naruto_vision.io.video_process.VideoFrame", lambda *frame: decoded.append(frame) or VideoFrame(*frame)
+    )
+    assert main(["robustness", *words[:-1], "few", "--limit", "3"]) == 0
+    assert rows_of(place / "few")[0]["total"] == "3"
+    assert len(decoded) == 9  # the chosen ones alone: to name, clean, and corrupted
 
 
 @pytest.mark.slow

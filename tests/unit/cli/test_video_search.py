@@ -47,12 +47,12 @@ def search(place: Path, capsys: pytest.CaptureFixture[str]) -> Search:
         argv = [
             "video",
             "search",
-            *options,
             "--store",
             str(place / "store"),
             "--json",
             "--history",
             str(place / "h.jsonl"),
+            *options,
         ]
         assert cli.main(argv) == 0
         found: dict[str, Any] = json.loads(capsys.readouterr().out)
@@ -121,6 +121,23 @@ def test_queries_are_noted_and_listed(search: Search, place: Path, capsys: pytes
     assert f"{line['threshold']:.3f} " in capsys.readouterr().out
     assert cli.main(["video", "history", "--history", str(place / "none.jsonl")]) == 0
     assert "no queries yet" in capsys.readouterr().out
+
+
+def test_a_torn_line_of_the_history_is_dropped_and_a_wrong_one_is_named(
+    search: Search, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    history = tmp_path / "h.jsonl"
+    for text in ("one", "two"):
+        search("--text", text, "--history", str(history))
+        history.write_bytes(history.read_bytes() + b'{"query": "of a killed r')
+    assert cli.main(["video", "history", "--history", str(history), "--json"]) == 0
+    lines = json.loads(capsys.readouterr().out)
+    assert [line["query"] for line in lines] == ["one", "two"]
+    for wrong in ({**lines[0], "threshold": float("nan")}, {"query": "one"}, {**lines[0], "time": 3}):
+        history.write_text(json.dumps(wrong) + "\n")
+        for more in ([], ["--json"]):
+            assert cli.main(["video", "history", "--history", str(history), *more]) == 2
+            assert f"{history}: line 1" in capsys.readouterr().err
 
 
 def test_videos_are_listed_and_deleted(

@@ -87,6 +87,16 @@ def test_several_videos_have_a_folder_each(capsys: pytest.CaptureFixture[str]) -
     assert "left out: one/bad.mp4: no video that can be read" in shown.err
 
 
+def test_a_folder_of_folders_of_frames_names_one(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in").mkdir()
+    for name in ("b", "a"):
+        clips.write(Path(f"in/{name}.mp4"), frames=2)
+    assert main(["video", "extract", "in", "--out", "out"]) == 0
+    assert main(["video", "rebuild", "out"]) == 2
+    assert "out: no frames in this folder; give one of the folders in it, such as out/a, as" in capsys.readouterr().err
+    assert main(["video", "rebuild", "out/a", "--out", "a.mp4"]) == 0
+
+
 def test_only_bad_videos_are_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     Path("a.mp4").write_bytes(b"")
     Path("b.mp4").write_text("text")

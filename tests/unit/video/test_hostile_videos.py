@@ -12,7 +12,8 @@ import pytest
 from naruto_vision.cli.main import main
 from naruto_vision.errors import InputError, NarutoVisionError
 from naruto_vision.gallery.vector_store import Hit, collection_key, info_text, open_store
-from naruto_vision.io.video import VideoReader, VideoWriter, cut_video
+from naruto_vision.io.video import VideoReader, VideoWriter
+from naruto_vision.io.video_process import cut_video
 from naruto_vision.recognition.writer import LOG, vector_text
 from naruto_vision.video.frames import FrameChoice, extract_frames, read_frames
 from naruto_vision.video.index import DONE

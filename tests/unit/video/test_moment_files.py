@@ -14,8 +14,10 @@ from test_video_index import COLOURS, write_video
 
 from naruto_vision.errors import InputError, MissingPathError
 from naruto_vision.io.images import read_image
-from naruto_vision.io.video import VideoReader, cut_video, video_info
-from naruto_vision.video.outputs import concat_text, edl_text, time_code, write_moments
+from naruto_vision.io.text import time_code
+from naruto_vision.io.video import VideoReader, video_info
+from naruto_vision.io.video_process import cut_video
+from naruto_vision.video.outputs import concat_text, write_moments
 from naruto_vision.video.search import FoundMoments, FrameHit, Moment, join_frames
 
 NOW = datetime(2026, 1, 2, 3, 4, 5)
@@ -82,7 +84,7 @@ def test_tables_and_lists_have_the_moments_best_first(tmp_path: Path, videos: tu
     assert concat_text(found.moments).splitlines()[:4] == [
         "ffconcat version 1.0", f"file '{videos[0]}'", "inpoint 0.000000", "outpoint 2.000000",
     ]  # fmt: skip
-    lines = edl_text(found.moments, "red").splitlines()
+    lines = (folder / "moments.edl").read_text(encoding="utf-8").splitlines()
     assert lines[3] == "001  AX       V     C        00:00:00:00 00:00:02:00 00:00:00:00 00:00:02:00"
     assert lines[6] == "002  AX       V     C        00:00:01:02 00:00:02:02 00:00:02:00 00:00:03:00"
     assert lines[7] == "* FROM CLIP NAME: two.mp4"
@@ -101,6 +103,30 @@ def test_clips_and_one_video_of_all_moments(tmp_path: Path, videos: tuple[Path, 
     assert _colour(joined[3].image) == "green"
     assert joined[12].image[:, 28:36].mean() > 200  # the tall white frame lies in the middle
     assert joined[12].image[:, :8].mean() < 30
+
+
+def test_no_decoder_runs_in_this_process(
+    tmp_path: Path, videos: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one of a damaged file may never return."""
+
+    def never(reader: VideoReader) -> None:
+        pytest.fail(f"{reader.info.path} is decoded here")
+
+    monkeypatch.setattr(VideoReader, "__iter__", never)
+    found = _found([_hit(videos[0], 8, 0.7), _hit(videos[0], 0, 0.6), _hit(videos[1], 8, 0.6)])
+    folder = write_moments(found, tmp_path / "out", clips=True, exact=True)
+    part = cut_video(videos[0], 0.5, 1.0, tmp_path / "part", exact=True)
+    assert video_info(part).frames == 4
+    assert video_info(folder / "all_moments.mp4").frames == 24
+
+
+def test_the_moments_of_a_video_are_joined_by_time(tmp_path: Path, videos: tuple[Path, Path]) -> None:
+    found = _found([_hit(videos[0], 0, 0.6), _hit(videos[1], 8, 0.7), _hit(videos[0], 16, 0.8)])
+    joined = VideoReader(write_moments(found, tmp_path, clips=True) / "all_moments.mp4")
+    colours = [_colour(frame.image) for frame in joined]
+    assert colours[:8] + colours[8:16] == ["red"] * 8 + ["blue"] * 8
+    assert joined.times == pytest.approx(np.arange(24) / 8, abs=0.01)
 
 
 def test_a_copied_part_starts_at_the_key_frame_before_and_an_exact_one_at_its_frame(tmp_path: Path) -> None:

@@ -117,6 +117,25 @@ def test_images_are_compared_with_what_frames_reach_among_others(tmp_path: Path,
     assert sum(bool(search_moments(collections, row[None], "x").frames) for row in _noise(40, 6)) <= 4
 
 
+@pytest.mark.parametrize("videos", [1, 3])
+def test_copies_of_a_video_do_not_raise_the_threshold_of_images(tmp_path: Path, videos: int) -> None:
+    apart = {f"{k}.mp4": _noise(40, 30 + k) for k in range(videos)}
+    copies = {f"{k} again.mp4": _unit(rows + 0.01 * _noise(40, 70 + k)) for k, rows in enumerate(apart.values())}
+    near = _unit(apart["0.mp4"][3:4] + 0.1 * _noise(1, 5))  # a cosine of 0.995
+    far = _unit(apart["0.mp4"][3:4] + 0.7 * _noise(1, 5))
+    single = search_moments(_fill(tmp_path / "single", apart), near, "frame.png")
+    double = search_moments(_fill(tmp_path / "double", apart | copies), near, "frame.png")
+    assert double.threshold == pytest.approx(single.threshold, abs=0.05)
+    found = search_moments(_fill(tmp_path / "far", apart | copies), far, "frame.png")
+    assert {hit.video for hit in found.frames} == {"0.mp4", "0 again.mp4"}
+
+
+def test_a_frame_that_looks_the_same_is_found_however_much_the_others_vary(tmp_path: Path) -> None:
+    varied = _at([0.99, 0.9, 0.2, 0.1, 0.5, 0.7, 0.05, 0.3])
+    collections = _fill(tmp_path, {"a.mp4": varied, "b.mp4": _at([0.95, 0.9, 0.6, 0.1, 0.3, 0.8], seed=1)})
+    assert search_moments(collections, varied[:1], "frame.png").frames[0].frame == 0
+
+
 def test_a_single_shot_has_nothing_to_compare_an_image_with(tmp_path: Path) -> None:
     found = search_moments(_fill(tmp_path, {"a.mp4": _at([0.8])}), _query(), "frame.png")
     assert found.rule == "90 % of the best score"
