@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 from fastapi import APIRouter, Depends, FastAPI, File, Form, HTTPException, Request, UploadFile
@@ -16,6 +16,7 @@ from naruto_vision.ui.settings import SceneSettings, read_settings
 
 _CHUNK = 1 << 20
 T = TypeVar("T")
+EntryId: TypeAlias = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 
 class StoredModel(BaseModel):
@@ -46,6 +47,31 @@ class SearchQuery(BaseModel):
     text: str = ""
     file: str = Field(default="", description="id of an uploaded image")
     k: int = Field(default=5, ge=1, le=20)
+
+
+class AddQuery(BaseModel):
+    """Images to add to a gallery under a name."""
+
+    files: list[str] = Field(min_length=1, description="ids of uploaded images")
+    label: str
+
+
+class RemoveQuery(BaseModel):
+    """Entries to remove from a gallery."""
+
+    ids: list[EntryId] = Field(min_length=1, description="as GET /api/gallery/{preset}?rows=true lists them")
+
+
+class RelabelQuery(RemoveQuery):
+    """Entries to give another name."""
+
+    label: str
+
+
+class RollbackQuery(BaseModel):
+    """The generation of a gallery to restore."""
+
+    generation: int
 
 
 class VideoQuery(BaseModel):
@@ -167,10 +193,31 @@ def _router(service: Service) -> APIRouter:  # noqa: C901 - a route each
         operations += [] if query.mask is None else [("choose", (query.mask,))]
         return await service.segment_once(session, file, query.weights, query.preset, operations)
 
-    @router.get("/api/gallery/{preset}")
+    @router.get("/api/gallery/{preset:path}")
     async def gallery(preset: str, rows: bool = False) -> dict[str, Any]:
         """List the labels of a gallery with their counts, and its entries if asked for."""
         return service.gallery(preset, rows=rows).as_json(rows=rows)
+
+    @router.post("/api/gallery/{preset:path}/add")
+    async def add(session: own, preset: str, query: AddQuery) -> dict[str, Any]:
+        """Add uploaded images to a gallery under a name."""
+        files = [(each.name, str(each.path)) for each in map(session.file, query.files)]
+        return await service.edit_gallery(session, preset, "add", files=files, label=query.label)
+
+    @router.post("/api/gallery/{preset:path}/remove")
+    async def remove(session: own, preset: str, query: RemoveQuery) -> dict[str, Any]:
+        """Remove entries from a gallery; a rollback restores them."""
+        return await service.edit_gallery(session, preset, "remove", ids=query.ids)
+
+    @router.post("/api/gallery/{preset:path}/relabel")
+    async def relabel(session: own, preset: str, query: RelabelQuery) -> dict[str, Any]:
+        """Give entries of a gallery another name."""
+        return await service.edit_gallery(session, preset, "relabel", ids=query.ids, label=query.label)
+
+    @router.post("/api/gallery/{preset:path}/rollback")
+    async def rollback(session: own, preset: str, query: RollbackQuery) -> dict[str, Any]:
+        """Restore an older generation of a gallery, as a new generation."""
+        return await service.edit_gallery(session, preset, "rollback", generation=query.generation)
 
     @router.post("/api/video/search")
     async def video_search(session: own, query: VideoQuery) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """``Context``: what the tabs of one browser window share, and the parts that several of them show."""
 
 import asyncio
+import base64
 import html
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -153,6 +154,19 @@ class JobBar:
         self.bar.set_value(job.done / job.total if job.total else 0.0)
         self.bar.set_visibility(not job.over)
         self.button.set_visibility(not job.over)
+
+
+def tile(picture: bytes | None, title: str, caption: str) -> ui.element:
+    """Show a small JPEG with a title and a caption."""
+    with ui.element("div").classes("nv-tile") as shown:
+        if picture is None:
+            ui.label("the image is not where it was").classes("nv-cap nv-muted")
+        else:
+            data = base64.b64encode(picture).decode()
+            ui.html(f'<img alt="{html.escape(title, quote=True)}" src="data:image/jpeg;base64,{data}">', sanitize=False)
+        ui.label(title).classes("nv-cap font-medium pb-0")
+        ui.label(caption).classes("nv-cap nv-muted pt-0")
+    return shown
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> ui.table:

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 
 from naruto_vision.errors import InputError, NarutoVisionError
 from naruto_vision.gallery.info import Listing, list_gallery
+from naruto_vision.gallery.store import read_manifest
 from naruto_vision.io.images import scan_folder
 from naruto_vision.io.inputs import is_movie
 from naruto_vision.io.names import folder_name, output_name
@@ -30,6 +31,11 @@ NO_GALLERY = (
     "no gallery yet: make one with `naruto-vision fit --config gallery.yaml --data.root DIR` (a folder for each "
     "character in DIR) and start `naruto-vision ui` again; or try `naruto-vision ui --demo`"
 )
+
+LOG = "predictions.jsonl"
+"""What a folder of results has, with a line for each scene."""
+
+_MOST_HITS = 20  # of a search
 
 Kind: TypeAlias = Literal["image", "video"]
 State: TypeAlias = Literal["waiting", "running", "done", "failed", "cancelled"]
@@ -113,6 +119,9 @@ class Session:
     Args:
         key: Random secret; the cookie's value.
         folder: Its own temporary folder.
+
+    Attributes:
+        kept: Suspect labels that the user keeps: preset, id and label.
     """
 
     def __init__(self, key: str, folder: Path) -> None:
@@ -123,6 +132,7 @@ class Session:
         self.operations: dict[str, list[tuple[str, tuple[Any, ...]]]] = {}
         self.locks: dict[str, asyncio.Lock] = {}
         self.uses: dict[str, Mapping[str, Any]] = {}
+        self.kept: set[tuple[str, int, str]] = set()
         self.used = time.monotonic()
         self._tokens: dict[Path, str] = {}
 
@@ -343,6 +353,10 @@ class Service:
         """Read the gallery of a preset; InputError with the command that makes one where it is missing."""
         return list_gallery(self.gallery_folder(preset), rows=rows)
 
+    def generation(self, preset: str) -> int:
+        """Return the generation of the gallery of a preset as it is on the disk now."""
+        return read_manifest(self.gallery_folder(preset))["generation"]
+
     def gallery_folder(self, preset: str) -> Path:
         """Return the folder of the gallery of a preset."""
         if preset not in self.presets:
@@ -424,9 +438,45 @@ class Service:
         return dict(found)
 
     async def search(self, session: Session, preset: str, *, text: str, path: str, k: int) -> dict[str, Any]:
-        """Search the gallery of a preset by a text or an image."""
+        """Search the gallery of a preset by a text or an image, for 1 to 20 entries."""
         self.gallery_folder(preset)
+        if not 1 <= k <= _MOST_HITS:
+            msg = f"search: expected 1 to {_MOST_HITS} entries, found {k}"
+            raise InputError(msg)
+        if not (text := text.strip()) and not path:
+            msg = "search: expected an image or a text"
+            raise InputError(msg)
         return dict(await self.call(session, "search.search", preset=preset, text=text, path=path, k=k))
+
+    async def edit_gallery(self, session: Session, preset: str, edit: str, **arguments: Any) -> dict[str, Any]:
+        """Change the gallery of a preset by a function of ``tasks.gallery``; returns what the ledger says of it."""
+        folder = self.gallery_folder(preset)
+        try:
+            return dict(await self.call(session, f"gallery.{edit}", preset=preset, **arguments))
+        except InputError as error:
+            raise InputError(str(error).replace(str(folder.resolve()), preset)) from None
+
+    def past_runs(self, session: Session) -> dict[str, Path]:
+        """Return folders of results by their titles, the oldest first: what users kept, and this session's own jobs."""
+        kept = sorted(self.config.out.glob(f"*/{LOG}"), key=lambda path: path.stat().st_mtime)
+        runs = {path.parent.name: path.parent for path in kept}
+        for job in session.jobs.values():
+            if job.over and (job.out / LOG).is_file() and job.out not in runs.values():
+                title = f"{job.title} ({len(runs) + 1})" if job.title in runs else job.title
+                runs[title] = job.out
+        return {title: folder.resolve() for title, folder in runs.items()}
+
+    def group_unknown(self, session: Session, preset: str, runs: Sequence[str], alike: float | None) -> Job:
+        """Group the unknown regions of some of the ``past_runs``."""
+        self.gallery_folder(preset)
+        known = self.past_runs(session)
+        if not runs or not set(runs) <= known.keys():
+            msg = "unknown regions: choose one or more of the listed results"
+            raise InputError(msg)
+        folders = [(title, str(folder)) for title, folder in known.items() if title in runs]
+        return self.start(
+            session, "grouping the unknown regions", "gallery.unknown", preset=preset, folders=folders, alike=alike
+        )
 
     async def search_videos(self, session: Session, **query: Any) -> dict[str, Any]:
         """Find moments in the indexed videos."""

@@ -1,14 +1,13 @@
 """The tab Scene: name the characters of images, look at each region, and download the files."""
 
-import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
 from nicegui import ui
 
 from naruto_vision.errors import InputError
-from naruto_vision.ui.context import Context, JobBar, table
+from naruto_vision.ui.context import Context, JobBar, table, tile
 from naruto_vision.ui.service import Job, StoredFile
 from naruto_vision.ui.settings import BACKGROUNDS, SceneSettings
 
@@ -235,18 +234,24 @@ class _Scene:
                 tile(found["crop"], "this region", f"{each['area']} pixels")
                 for row, picture in zip(each["neighbours"], found["neighbours"], strict=True):
                     tile(picture, f"{row['label']}  {row['score']:.3f}", row["path"])
+            with ui.row().classes("items-center gap-2 mt-2"):
+                labels = list(context.service.gallery(str(self.preset.value)).labels)
+                name = ui.input("This is", autocomplete=labels).props("dense outlined")
+                name.on("keydown.enter", lambda: self.enrol(file, each["box"], str(name.value or "")))
+                button = ui.button("Add to the gallery", icon="person_add").props("no-caps outline")
+                button.on_click(lambda: self.enrol(file, each["box"], str(name.value or "")))
 
-
-def tile(picture: bytes | None, title: str, caption: str) -> None:
-    """Show a small JPEG with a title and a caption."""
-    with ui.element("div").classes("nv-tile"):
-        if picture is None:
-            ui.label("the image is not where it was").classes("nv-cap nv-muted")
-        else:
-            data = base64.b64encode(picture).decode()
-            ui.html(f'<img alt="{escape(title, quote=True)}" src="data:image/jpeg;base64,{data}">', sanitize=False)
-        ui.label(title).classes("nv-cap font-medium pb-0")
-        ui.label(caption).classes("nv-cap nv-muted pt-0")
+    async def enrol(self, file: StoredFile, box: Sequence[int], label: str) -> None:
+        """Add the box of a region to the gallery under a name."""
+        service, preset = self.context.service, str(self.preset.value)
+        found = await self.context.attempt(
+            service.edit_gallery(
+                self.context.session, preset, "add_region", path=str(file.path), name=file.name, box=box, label=label
+            )
+        )
+        if found is not None:
+            text = f"added as {found['label']}: generation {found['generation']}; name the characters again to see it"
+            ui.notify(text, type="positive")
 
 
 def _slider(text: str, low: float, high: float, step: float, value: float) -> ui.slider:

@@ -1,29 +1,21 @@
 """One object of an image by points and a box, step by step."""
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
-
-from naruto_vision.encoders.base import embed_images
 from naruto_vision.errors import InputError
-from naruto_vision.gallery.content import GalleryRow
-from naruto_vision.gallery.edits import add_rows
-from naruto_vision.gallery.gallery import edit_gallery
 from naruto_vision.io.bundles import file_sha256
-from naruto_vision.io.images import encode_image, read_image, write_image
-from naruto_vision.io.names import folder_name, label_name
+from naruto_vision.io.images import read_image
 from naruto_vision.prompting.session import Prediction, PromptSession
 from naruto_vision.prompting.user import segment_sessions
 from naruto_vision.prompting.writer import SegmentWriter
 from naruto_vision.recognition.writer import software_versions
-from naruto_vision.records import ImageArray
 from naruto_vision.ui.engine import Watch
 from naruto_vision.ui.models import Models
 from naruto_vision.ui.shapes import svg_path
+from naruto_vision.ui.tasks.gallery import enrol_images
 from naruto_vision.ui.tasks.scenes import identity_news
 
 Operation: TypeAlias = tuple[str, tuple[Any, ...]]
@@ -42,8 +34,6 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "refine": PromptSession.refine,
     "accept": PromptSession.accept,
 }
-ADDED = "added"
-"""Folder in a gallery for the images that are enrolled from the page."""
 
 
 class _Applied:
@@ -193,30 +183,10 @@ def enrol(
     preset: str,
     label: str,
 ) -> dict[str, Any]:
-    """Add the box of the mask to the gallery under a name; returns the ledger's new line."""
+    """Add the box of the mask to the gallery under a name; returns the facts of the ledger's new line."""
     session = _session(models, key, path, weights, operations)
     region = session.accept().mask.region
     if region is None:
         raise InputError("enrol: the chosen mask is empty")
     x1, y1, x2, y2 = region.box
-    return enrol_image(models, preset, session.image[y1 : y2 + 1, x1 : x2 + 1], label, Path(name).stem)
-
-
-def enrol_image(models: Models, preset: str, image: ImageArray, label: str, stem: str) -> dict[str, Any]:
-    """Write an image (H, W, 3), uint8, into a gallery's folder, and add it under a label; returns the ledger's line."""
-    label = label_name(label)
-    if not label:
-        raise InputError("enrol: expected a name, found none")
-    analyzer = models.analyzer(preset)
-    gallery, data = analyzer.gallery, encode_image(image, ".png")
-
-    mark = hashlib.sha256(data).hexdigest()[:12]
-    row = f"{ADDED}/{folder_name(label)}/{folder_name(stem)}_{mark}.png"
-    folder = gallery.folder or models.folder(preset)
-    write_image(folder / row, image)
-    vectors = embed_images(analyzer.encoder, [image], mirror=bool(gallery.note.get("mirror", True))).numpy()
-    edited = edit_gallery(
-        folder, add_rows, vectors.astype(np.float32), [GalleryRow(row, label)], fingerprint=analyzer.encoder.fingerprint
-    )
-    models.analyzer(preset)
-    return dict(edited.content.ledger[-1]) | {"label": label, "rows": len(edited)}
+    return enrol_images(models, preset, [(session.image[y1 : y2 + 1, x1 : x2 + 1], Path(name).stem)], label)

@@ -13,7 +13,7 @@ from naruto_vision.prompting.monitor import Monitor
 from naruto_vision.prompting.writer import read_results
 from naruto_vision.recognition.analyzer import SceneAnalyzer
 from naruto_vision.recognition.writer import SceneWriter, software_versions
-from naruto_vision.records import Identity, ScenePrediction
+from naruto_vision.records import Identity, ImageArray, ScenePrediction
 from naruto_vision.ui.engine import Watch
 from naruto_vision.ui.models import Models
 from naruto_vision.ui.settings import VIEW, SceneSettings
@@ -137,7 +137,7 @@ def explain(models: Models, *, preset: str, path: str, box: Sequence[int], rows:
     """Return pictures of a region: its crop, and its nearest gallery images (None where one is missing), as JPEG."""
     image, (x1, y1, x2, y2) = read_image(path), box
     return {
-        "crop": encode_image(shrunk(image[y1 : y2 + 1, x1 : x2 + 1], _THUMBNAIL), ".jpg"),
+        "crop": small_picture(image[y1 : y2 + 1, x1 : x2 + 1]),
         "neighbours": thumbnails(models, preset=preset, rows=rows),
     }
 
@@ -153,4 +153,9 @@ def picture_of(folder: Path | None, note: Mapping[str, Any], row: str) -> bytes 
     roots = [Path(root) for root in (note.get("root"), folder, ".") if root]
     found = next(filter(None, (find_image(root, row) for root in roots)), None)
     image = None if found is None else image_or_none(found)
-    return None if image is None else encode_image(shrunk(image, _THUMBNAIL), ".jpg", 85)
+    return None if image is None else small_picture(image)
+
+
+def small_picture(image: ImageArray) -> bytes:
+    """Return an image (H, W, 3), uint8, as a small JPEG."""
+    return encode_image(shrunk(image, _THUMBNAIL), ".jpg", 85)

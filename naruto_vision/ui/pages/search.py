@@ -1,0 +1,106 @@
+"""The tab Search: name a whole image or a text by a gallery, and see its nearest entries."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from nicegui import ui
+
+from naruto_vision.ui.context import Context, tile
+from naruto_vision.ui.service import StoredFile
+
+
+def build(context: Context) -> None:
+    """Build the tab."""
+    _Search(context)
+
+
+class _Search:
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.asked = 0
+        with ui.element("div").classes("nv-split"):
+            with ui.element("div").classes("nv-side"):
+                presets = list(context.service.presets)
+                self.preset = ui.select(presets, value=presets[0] if presets else None, label="Gallery")
+                self.preset.props("outlined dense").classes("w-full")
+                with ui.row().classes("w-full no-wrap items-center gap-1"):
+                    self.text = ui.input("Search by text").props("outlined dense clearable").classes("grow")
+                    self.text.on("keydown.enter", self.by_text)
+                    ui.button(icon="search", on_click=self.by_text).props('flat round dense aria-label="search"')
+                context.inputs(self.add)
+                self.again = ui.button(icon="image_search", on_click=self.by_image).props("no-caps outline")
+                self.again.classes("w-full")
+                with ui.column().classes("w-full gap-0"):
+                    label = ui.label().classes("text-sm")
+                    self.k = ui.slider(min=1, max=20, step=1, value=8).props('aria-label="entries to show"')
+                    label.bind_text_from(self.k, "value", lambda number: f"Entries to show: {number:g}")
+            self.main = ui.element("div").classes("nv-main")
+        with self.main:
+            ui.label("Bring an image, or type what to look for: the nearest gallery pictures are shown.").classes(
+                "nv-muted"
+            )
+        context.on_choice.append(self._offer)
+        self._offer(context.chosen)
+
+    def _offer(self, file: StoredFile | None) -> None:
+        """Offer to search the image that all tabs work on."""
+        self.again.set_visibility(file is not None)
+        if file is not None:
+            self.again.set_text(f"Search with {file.name}")
+
+    async def add(self, files: list[StoredFile]) -> None:
+        """Take an image, and search with it."""
+        await self.context.choose(files[0])
+        await self.by_image()
+
+    async def by_image(self) -> None:
+        """Search with the image that all tabs work on."""
+        if (file := self.context.chosen) is not None:
+            await self._search("", file)
+
+    async def by_text(self) -> None:
+        """Search with the text, which may not be empty."""
+        text = str(self.text.value or "").strip()
+        if not text:
+            self.context.complain("search: type what to look for, or bring an image")
+            return
+        await self._search(text, None)
+
+    async def _search(self, text: str, file: StoredFile | None) -> None:
+        context, self.asked = self.context, self.asked + 1
+        asked = self.asked
+        self.main.classes("nv-busy").props("aria-busy=true")
+        found = await context.attempt(
+            context.service.search(
+                context.session, str(self.preset.value or ""), text=text, path="" if file is None else str(file.path),
+                k=int(self.k.value),
+            )
+        )  # fmt: skip
+        if asked != self.asked:  # a later search may have answered first
+            return
+        self.main.classes(remove="nv-busy").props("aria-busy=false")
+        if found is not None:
+            self._show(found, file)
+
+    def _show(self, found: Mapping[str, Any], file: StoredFile | None) -> None:
+        answer = found["answer"]
+        self.main.clear()
+        with self.main:
+            with ui.element("div").classes("nv-card nv-answer"):
+                if file is not None:
+                    ui.image(self.context.url(file.view)).classes("nv-query").props('alt="the query" fit=contain')
+                with ui.column().classes("gap-1 grow"):
+                    ui.label(_title(found)).classes("text-lg font-medium").props("role=status")
+                    ui.label(found["sentence"]).classes("nv-muted")
+                    ui.label(file.name if file is not None else f"text: {found['query']}").classes("nv-muted text-sm")
+            with ui.element("div").classes("nv-grid"):
+                for row, picture in zip(found["neighbours"], found["pictures"], strict=True):
+                    with tile(picture, f"{row['rank']}. {row['label']}  {row['score']:.3f}", row["path"]) as each:
+                        each.classes("nv-on" if answer["known"] and row["label"] == answer["label"] else "")
+
+
+def _title(found: Mapping[str, Any]) -> str:
+    answer = found["answer"]
+    if answer["known"] is None:
+        return f"Best guess: {answer['label']}"
+    return str(answer["name"]) if answer["known"] else "Not in the gallery"
