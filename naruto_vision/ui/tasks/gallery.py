@@ -135,7 +135,8 @@ def enrol_images(models: Models, preset: str, images: Sequence[tuple[ImageArray,
     """
     label = _name(label)
     analyzer = models.analyzer(preset)
-    folder, files = _folder(models, preset), {}
+    folder = _folder(models, preset)
+    files: dict[str, tuple[str, bytes, ImageArray]] = {}
     for image, stem in images:
         data = encode_image(image, ".png")
         mark = hashlib.sha256(data).hexdigest()[:12]
