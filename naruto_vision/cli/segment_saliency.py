@@ -8,8 +8,8 @@ import msgspec
 
 from naruto_vision.cli.console import count, fraction, one_of, whole_number
 from naruto_vision.cli.segment import add_segment_options, open_model, run_segment
-from naruto_vision.cli.trainer_args import find_config
-from naruto_vision.prompting.presets import PREFIX, read_preset
+from naruto_vision.errors import MissingPathError
+from naruto_vision.prompting.presets import SaliencyPreset, packaged_presets, read_preset
 
 if TYPE_CHECKING:
     from naruto_vision.prompting.mode import SegmentMode
@@ -32,6 +32,16 @@ def _options(parser: argparse.ArgumentParser) -> None:
     add("--map", type=one_of("attention", "norm"), metavar="KIND", help=text)
 
 
+def _preset(name: str) -> SaliencyPreset:
+    """Read a preset by its name, or a file."""
+    packaged = packaged_presets()
+    if name in packaged:
+        return packaged[name]
+    if not Path(name).is_file():
+        raise MissingPathError(name, "preset", f"give {', '.join(packaged)}, or a YAML file")
+    return read_preset(Path(name))
+
+
 def saliency(arguments: argparse.Namespace) -> int:
     """Segment what is salient in the images."""
     given = {
@@ -43,9 +53,7 @@ def saliency(arguments: argparse.Namespace) -> int:
         "threshold": arguments.threshold,
         "min_area": arguments.min_area,
     }
-    name = arguments.preset
-    preset = read_preset(find_config(name if Path(name).suffix else f"{PREFIX}{name}"))
-    values = msgspec.structs.asdict(preset).items()
+    values = msgspec.structs.asdict(_preset(arguments.preset)).items()
     settings: dict[str, Any] = {key: value for key, value in (*values, *given.items()) if value is not None}
 
     def build_mode() -> "SegmentMode":

@@ -192,7 +192,7 @@ class PromptSession:
         MissingPathError: If there is no such file.
         BadImageError: If the file cannot be read as an image.
         InputError: If the image is of another kind; by its methods, if a point or a box is outside the image, or a
-            box is too small or too large.
+            box is empty, too small or too large.
 
     Example:
         >>> import naruto_vision as nv
@@ -278,6 +278,9 @@ class PromptSession:
             msg = f"{shown}: is outside the image of {width}x{height} pixels"
             raise InputError(msg)
         sides = (right - left, bottom - top)
+        if min(sides) == 0:
+            msg = f"{shown}: has no area; give two opposite corners"
+            raise InputError(msg)
         if min(sides) < self.min_side or (self.max_side is not None and max(sides) > self.max_side):
             limits = f"at least {self.min_side:g}" + ("" if self.max_side is None else f", at most {self.max_side:g}")
             msg = f"{shown}: expected sides of {limits} pixels, found {sides[0]:g} and {sides[1]:g}"
@@ -303,8 +306,10 @@ class PromptSession:
         return float(x), float(y), bool(positive)
 
     def warnings(self) -> tuple[str, ...]:
-        """Return what is likely to give a poor mask: a box with a side under 20 pixels."""
+        """Return what is likely to give a poor mask: a box with a side under 20 pixels, background points alone."""
         box = self.state.box
+        if box is None and self.state.points and not any(positive for _, _, positive in self.state.points):
+            return ("there are only points on the background: add one on the object, or a box",)
         if box is None or min(box[2] - box[0], box[3] - box[1]) >= SMALL_SIDE:
             return ()
         sides = f"{box[2] - box[0]:g}x{box[3] - box[1]:g}"

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from naruto_vision.errors import BadImageError
 from naruto_vision.prompting.mode import STEM, Segmented, SegmentMode
 from naruto_vision.prompting.report import REPORT, ReportItem, analysis_report
 from naruto_vision.prompting.sweep import SweepSegmenter, Swept
@@ -48,7 +49,11 @@ class SweepMode(SegmentMode):
         return {"segmenter": self.segmenter.fingerprint, "sweep": own}
 
     def __call__(self, image: ImageArray, name: str = "") -> Segmented:
-        """Sweep an image (H, W, 3), uint8, RGB, upright."""
+        """Sweep an image (H, W, 3), uint8, RGB, upright; BadImageError if a point is outside."""
+        height, width = image.shape[:2]
+        for x, y in self.points:
+            if not (0 <= x < width and 0 <= y < height):
+                raise BadImageError(name, f"point {x:g},{y:g}: is outside the image of {width}x{height} pixels")
         start = time.perf_counter()
         (embedding,) = self.segmenter.embed_all([image])
         middle = time.perf_counter()
@@ -57,7 +62,7 @@ class SweepMode(SegmentMode):
         each = spent / max(1, swept.asked)
         facts = sweep_facts(swept)
         if self.orders:
-            facts["order_stability"] = self.segmenter.order_stability(image, self.orders).as_json()
+            facts["order_stability"] = stability = self.segmenter.order_stability(image, self.orders).as_json()
         _LOG.info(
             "%s: %d regions of %d points in %.0f ms, %.1f ms a point, on %s; %.1f %% of the image is covered",
             name or "image",
@@ -68,6 +73,10 @@ class SweepMode(SegmentMode):
             getattr(self.segmenter.model, "device", "cpu"),
             swept.covered * 100,
         )
+        if self.orders:
+            again, same = stability["regions_found_again"]["mean"], stability["union_iou"]["mean"]
+            shown = (name or "image", self.orders, again * 100, same)
+            _LOG.info("%s: in %d random orders %.0f %% of the regions are found again, IoU of all pixels %.2f", *shown)
         rows, small = region_rows(swept), self.segmenter.points.reduce(image)
         return Segmented(
             swept.regions,
@@ -79,7 +88,12 @@ class SweepMode(SegmentMode):
             facts={"sweep": facts},
             region_facts=rows,
             note="" if rows else "nothing found: lower --min-area or --predicted-iou",
-            milliseconds={"embed": (middle - start) * 1e3, "masks": spent, "point": each},
+            milliseconds={
+                "segment": (middle - start) * 1e3 + spent,
+                "embed": (middle - start) * 1e3,
+                "masks": spent,
+                "point": each,
+            },
         )
 
     def _report(self, name: str, swept: Swept) -> str:

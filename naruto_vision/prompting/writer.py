@@ -61,7 +61,7 @@ class SegmentWriter:
         remove_leftovers(self.out)
         self.done: set[str] = {record["scene"] for record, _ in read_results(self.out)}
         if self.done:
-            refuse_other_results(self.out, self._identity)
+            refuse_other_results(self.out, self._identity, "--force to replace them")
         self.absent = self.done - self._order.keys()
         self._stems = output_stems([*self._order, *sorted(self.absent)])
         self._log, self._times = SceneLog(self.out / LOG), SceneLog(self.out / TIMES)

@@ -263,7 +263,7 @@ class SceneWriter:
                 yield coco_of_record(record, self._order[record["scene"]] + 1)
 
 
-def refuse_other_results(out: Path, identity: Mapping[str, Any]) -> None:
+def refuse_other_results(out: Path, identity: Mapping[str, Any], remedy: str = "remove the folder") -> None:
     """Raise InputError if the folder's ``run.json`` has another identity, of which JSON values are compared."""
     run = out / RUN
     if not run.is_file():
@@ -271,10 +271,7 @@ def refuse_other_results(out: Path, identity: Mapping[str, Any]) -> None:
     other = read_json(run, _Run, hint=_ELSEWHERE).identity or {}
     changed = sorted(key for key in {*other, *identity} if other.get(key) != identity.get(key))
     if changed:
-        msg = (
-            f"{out}: holds results of another run (different {', '.join(changed)}); "
-            "give another --out, or remove the folder"
-        )
+        msg = f"{out}: holds results of another run (different {', '.join(changed)}); give another --out, or {remedy}"
         raise InputError(msg)
 
 

@@ -126,7 +126,8 @@ def test_a_folder_is_segmented_bad_files_are_counted_and_a_second_run_resumes(
 @pytest.mark.usefixtures("place")
 def test_other_prompts_need_another_folder_or_force(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["segment", "in/a.png", "--box", BOX]) == 0
-    assert "holds results of another run (different prompts)" in refused(capsys, "in/a.png", "--point", "20,20,1")
+    other = refused(capsys, "in/a.png", "--point", "20,20,1")
+    assert "holds results of another run (different prompts); give another --out, or --force to replace them" in other
     assert main(["segment", "in/a.png", "--point", "20,20,1", "--force"]) == 0
     assert lines()[0]["regions"][0]["box"] is None
     Path("mine").mkdir()
@@ -161,6 +162,8 @@ def test_each_file_has_its_own_prompts(capsys: pytest.CaptureFixture[str]) -> No
         (("--point", "1,2,5"), "argument --point: expected x,y,1 (on the object) or x,y,0 (on the background)"),
         (("--point", "200,5,1"), "a.png: point 200,5: is outside the image of 64x48 pixels"),
         (("--box", "1,2,300,4"), "a.png: box 1,2,300,4: is outside the image of 64x48 pixels"),
+        (("--box", "9,20,30,20"), "a.png: box 9,20,30,20: has no area; give two opposite corners"),
+        (("--box", BOX, "--weights", "gone.pth"), "gone.pth: no such SAM weights; give tiny-sam, an official name"),
         (("--box", "1,2,9,40", "--min-side", "10"), "expected sides of at least 10 pixels, found 8 and 38"),
         (("--box", "1,2,9,9", "--box", "1,2,8,8", "--point", "2,2,1"), "points belong to one box, found 2"),
         (("--box", BOX, "--prompts", "p.json"), "expected either --prompts or --box and --point"),

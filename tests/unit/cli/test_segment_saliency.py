@@ -100,7 +100,10 @@ def test_what_is_found_too_much_or_not_at_all_says_what_to_turn(capsys: pytest.C
         (["--dino-model", "dinov2_vits14", "--dino-weights", "gone.pth"], "gone.pth: no such weights file"),
         (["--dino-model", "dino9"], "dino9: timm has no such model"),
         (["--map", "attention"], "map 'attention' expected a model with a class token"),
-        (["--preset", "many-smal"], "did you mean saliency-many-small.yaml?"),
+        (
+            ["--preset", "many-smal"],
+            "many-smal: no such preset; give general, few-large, many-small, maximum, or a YAML file",
+        ),
         (["--preset", "wrong.yaml"], "wrong.yaml: expected no key 'num_object'"),
         (["--preset", "text.yaml"], "text.yaml: expected in threshold a number"),
         (["--preset", "far.yaml"], "saliency: expected num_objects >= 1, threshold in [0, 1]"),

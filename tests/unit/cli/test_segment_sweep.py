@@ -47,7 +47,7 @@ def test_a_run_with_other_settings_is_not_continued(scenes: Path, capsys: pytest
     assert main(["segment", "sweep", image, "--out", "out", "--grid", "2x2"]) == 0
     assert main(["segment", "sweep", image, "--out", "out", "--grid", "2x2"]) == 0
     assert main(["segment", "sweep", image, "--out", "out", "--grid", "3x2"]) == 2
-    assert "out" in capsys.readouterr().err
+    assert "give another --out, or --force to replace them" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,19 @@ def test_the_user_s_points_are_asked_first_then_salient_objects(scenes: Path) ->
     assert isinstance(regions, list)
     assert (regions[0]["source"], regions[0]["point"]) == ("user", [48, 50])
     assert regions[1]["source"] == "saliency"
+
+
+def test_a_point_outside_the_image_is_an_error(scenes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = str(scenes / "deep" / "0.png")
+    assert main(["segment", "sweep", image, "--out", "out", "--grid", "2x2", "--point", "96,5"]) == 2
+    assert "point 96,5: is outside the image of 96x96 pixels" in capsys.readouterr().err
+
+
+def test_the_stability_of_the_order_is_shown_and_its_time_is_not_the_image_s(
+    scenes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = str(scenes / "deep" / "0.png")
+    assert main(["segment", "sweep", image, "--out", "out", "--grid", "3x3", "--orders", "3"]) == 0
+    assert "0.png: in 3 random orders " in capsys.readouterr().err
+    (times,) = [json.loads(line) for line in Path("out/timings.jsonl").read_text().splitlines()]
+    assert times["segment"] == pytest.approx(times["embed"] + times["masks"], abs=0.01)

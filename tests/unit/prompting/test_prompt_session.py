@@ -219,6 +219,11 @@ def test_a_small_box_is_warned_of_and_sizes_may_be_limited(session: PromptSessio
     assert session.warnings() == ()
     session.set_box(10, 10, 40, 29)
     assert session.warnings() == ("a box of 30x19 pixels has a side under 20; its mask may be poor",)
+    session.remove_box()
+    session.add_point(5, 5, positive=False)
+    assert session.warnings() == ("there are only points on the background: add one on the object, or a box",)
+    session.add_point(20, 20)
+    assert session.warnings() == ()
     strict = PromptSession(IMAGE, model, min_side=10, max_side=40)
     for box in ((10, 10, 19, 40), (10, 10, 51, 40)):
         with pytest.raises(InputError, match="expected sides of at least 10, at most 40 pixels"):

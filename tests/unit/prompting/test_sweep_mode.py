@@ -87,7 +87,7 @@ def test_what_is_covered_and_skipped_is_recorded_and_the_time_of_a_point_logged(
     assert 0 < facts["covered_percent"] <= 100
     assert facts["order_stability"]["orders"] == 2
     assert "ms a point, on cpu" in caplog.text
-    assert found.milliseconds.keys() == {"embed", "masks", "point"}
+    assert found.milliseconds.keys() == {"segment", "embed", "masks", "point"}
 
 
 def test_nothing_found_says_what_to_change() -> None:
