@@ -25,7 +25,7 @@ def _map_options(parser: argparse.ArgumentParser, encoder: str) -> None:
     add("--prompt-type", type=one_of("box", "point"), default="box", metavar="KIND", help="prompt by box or by point")
     text = "fuse the similarity with saliency: multiply, max, or weighted (0.6 to 0.4) (default: the similarity alone)"
     add("--fusion", type=one_of("multiply", "max", "weighted"), metavar="KIND", help=text)
-    add("--detection", type=fraction, default=0.3, metavar="VALUE", help="least saliency, with --fusion")
+    add("--detection", type=fraction, metavar="VALUE", help="least saliency, with --fusion (default: 0.3)")
     text = "merge touching masks of one class where the whole is as similar, for models that find parts"
     add("--merge", action="store_true", help=text)
 
@@ -33,8 +33,13 @@ def _map_options(parser: argparse.ArgumentParser, encoder: str) -> None:
 def _map_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     from naruto_vision.prompting.saliency import SaliencyPrompter
 
-    names = ("similarity", "min_area", "num_objects", "prompt_type", "detection")
-    settings = {name: getattr(arguments, name) for name in names}
+    names = ("similarity", "min_area", "num_objects", "prompt_type")
+    settings: dict[str, Any] = {name: getattr(arguments, name) for name in names}
+    if arguments.detection is not None:
+        if not arguments.fusion:
+            msg = "--detection: is for --fusion KIND; without it give --similarity"
+            raise InputError(msg)
+        settings["detection"] = arguments.detection
     return settings | ({"fusion": arguments.fusion, "saliency": SaliencyPrompter()} if arguments.fusion else {})
 
 
@@ -87,7 +92,8 @@ def _text_options(parser: argparse.ArgumentParser) -> None:
     add("--text", nargs="+", required=True, metavar="TEXT", help="phrases of the wanted things, one for each class")
     text = "folder of a detector of transformers (Grounding DINO, OWLv2, OWL-ViT) to use instead of a CLIP"
     add("--detector", metavar="DIR", help=text)
-    add("--threshold", type=fraction, default=0.25, metavar="SCORE", help="least score of a box, with --detector")
+    text = "least score of a box, with --detector (default: 0.25)"
+    add("--threshold", type=fraction, metavar="SCORE", help=text)
     add("--background", nargs="+", default=[], metavar="TEXT", help="phrases of everything else (default: a list)")
     text = "windows (overlapping parts of the image) or patches (one pass; much worse with tiny-clip)"
     add("--map", type=one_of("windows", "patches"), default="windows", metavar="KIND", help=text)
@@ -96,6 +102,9 @@ def _text_options(parser: argparse.ArgumentParser) -> None:
 
 def text(arguments: argparse.Namespace) -> int:
     """Segment what the texts describe."""
+    if arguments.threshold is not None and not arguments.detector:
+        msg = "--threshold: is for --detector DIR; without it give --similarity"
+        raise InputError(msg)
 
     def build_mode() -> "SegmentMode":
         from naruto_vision.encoders.tiny import TINY_CLIP
@@ -104,8 +113,8 @@ def text(arguments: argparse.Namespace) -> int:
         from naruto_vision.recognition.merging import MergeConfig
 
         if arguments.detector:
-            threshold = arguments.threshold
-            detector = OpenVocabularyPrompter(arguments.text, arguments.detector, threshold=threshold)
+            own = {} if arguments.threshold is None else {"threshold": arguments.threshold}
+            detector = OpenVocabularyPrompter(arguments.text, arguments.detector, **own)
             detector.detector.to(device_of(arguments))
             return DetectorMode(detector, open_model(arguments))
         prompter = TextPrompter(

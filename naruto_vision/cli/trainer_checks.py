@@ -113,6 +113,9 @@ def check_run(argv: Sequence[str]) -> None:
     config = _shown(configs[-1]) if configs else ""
     settings = read_settings(configs, rest)
     model, data = (_class_of(settings, key) for key in ("model", "data"))
+    if configs and not model:
+        first = f"--config {_NEEDS[command][2]} --config {config}"
+        raise InputError(f"{config}: names no model (model.class_path); give the config that it changes first: {first}")
     if command == "predict" and model in {"ContrastiveTuner", "SegmenterTuner"}:
         msg = f"{config} has nothing to predict; `naruto-vision predict DIR` names the characters of a folder"
         measure = "test" if model == "ContrastiveTuner" else "validate"

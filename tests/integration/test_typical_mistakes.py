@@ -34,6 +34,7 @@ AT_ONCE = [
     ("validate --config gallery.yaml", "no valid scenes: give their folder, --data.valid DIR"),
     ("predict --config scenes.yaml", "no scenes: give their folder, --data.predict DIR"),
     ("predict --config clip.yaml", "clip.yaml has nothing to predict; `naruto-vision predict DIR` names"),
+    ("predict scenes --config part.yaml", "part.yaml: names no model (model.class_path); give the config"),
     ("predict scenes --config clip.yaml", "`naruto-vision test --config clip.yaml` measures"),
     # folders
     ("fit --config clip.yaml --root dat", "dat: no such folder (--data.root); did you mean data?"),
@@ -117,6 +118,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("my.yaml").write_text(
         "model: {class_path: ContrastiveTuner}\ndata: {class_path: ClassDataModule, init_args: {root: images}}\n"
     )
+    Path("part.yaml").write_text("model: {init_args: {segmenter: {class_path: SweepSegmenter}}}\n")
     Path("typed.yaml").write_text("trainer: {max_epochs: many}\n" + Path("my.yaml").read_text())
 
 

@@ -217,3 +217,6 @@ def test_the_command_takes_phrases_or_a_detector(
     capsys.readouterr()
     assert main(["segment", "text", "a.png", "--text", "a cat", "--detector", "nowhere", "--out", "three"]) == 2
     assert "nowhere: no such detector folder" in capsys.readouterr().err
+    for option, fits in {"--threshold": "--detector DIR", "--detection": "--fusion KIND"}.items():
+        assert main(["segment", "text", "a.png", "--text", "a cat", option, "0.5", "--out", "four"]) == 2
+        assert f"{option}: is for {fits}; without it give --similarity" in capsys.readouterr().err
