@@ -38,7 +38,7 @@ def build_app(service: Service, hosts: tuple[str, ...] = LOOPBACK, password: str
 
     @contextlib.asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
-        service.engine.start()
+        service.begin()
         try:
             yield
         finally:

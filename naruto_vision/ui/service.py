@@ -180,8 +180,12 @@ class Service:
 
     def __init__(self, config: UiConfig) -> None:
         self.config = config
-        self.presets = dict(config.presets)
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        demo = self.folder / "demo"
+        self.presets = {"demo": demo / "runs"} if config.demo else dict(config.presets)
+        self.folders = (demo / "data/scenes/test/images", demo / "clips") if config.demo else config.folders
+        self.preparing: Job | None = None
+        """The job that draws the examples of ``--demo``; None without them."""
         self.sessions: dict[str, Session] = {}
         self.engine = self._new_engine()
         self.past_uses: list[Mapping[str, Any]] = []
@@ -189,9 +193,17 @@ class Service:
 
     def _new_engine(self) -> Engine:
         presets = {name: str(path.resolve()) for name, path in self.presets.items()}
+        store = f"faiss:{self.folder / 'videos'}" if self.config.demo else self.config.store
         notes = str(self.folder / "segmented.jsonl")
-        settings = {"presets": presets, "weights": self.config.weights, "store": self.config.store, "notes": notes}
+        settings = {"presets": presets, "weights": self.config.weights, "store": store, "notes": notes}
         return Engine(settings, self.config.limits.waiting)
+
+    def begin(self) -> None:
+        """Start the process with the models, and draw the examples of ``--demo``."""
+        self.engine.start()
+        if self.config.demo:
+            own = Session("", self.folder)
+            self.preparing = self.start(own, "drawing the examples", "demo.prepare", self.folder / "demo")
 
     def close(self) -> None:
         """End the process with the models, and delete all sessions."""
@@ -276,7 +288,9 @@ class Service:
     def choices(self) -> list[str]:
         """List the images and videos of the folders that users may choose from, as ``<folder>/<path in it>``."""
         found = []
-        for number, folder in enumerate(self.config.folders):
+        for number, folder in enumerate(self.folders):
+            if not folder.is_dir():  # the examples are not drawn yet
+                continue
             listing = scan_folder(folder)
             movies = [name for names in listing.passed_over.values() for name in names if is_movie(name)]
             found += [f"{number}/{name}" for name in (*listing.images, *movies)]
@@ -288,7 +302,7 @@ class Service:
             msg = "choose: expected one of the listed files"
             raise InputError(msg)
         number, _, name = choice.partition("/")
-        path = self.config.folders[int(number)] / name
+        path = self.folders[int(number)] / name
         known = next((each for each in session.files.values() if each.path == path), None)
         kind: Kind = "video" if is_movie(name) else "image"
         return known or await self._keep(session, _clean(Path(name).name), kind, path)

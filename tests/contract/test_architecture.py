@@ -29,7 +29,15 @@ RANK = {package: rank for rank, packages in enumerate(LAYERS) for package in pac
 NO_TORCH = ("errors", "geometry", "records", "synthetic")
 """Packages that are usable without torch."""
 
-SYNTHETIC_USERS = ("cli.draw", "cli.demo", "cli.bench", "data.synthetic_captions", "data.masks", "synthetic")
+SYNTHETIC_USERS = (
+    "cli.draw",
+    "cli.demo",
+    "cli.bench",
+    "data.synthetic_captions",
+    "data.masks",
+    "synthetic",
+    "ui.tasks.demo",
+)
 """Modules that may use synthetic data: commands that write or measure with them, and data modules that draw."""
 
 MODULES = sorted(modules())

@@ -6,10 +6,12 @@ from typing import Any
 
 from nicegui import ui
 
-from naruto_vision.errors import InputError
+from naruto_vision.io.inputs import is_movie
 from naruto_vision.ui.context import Context, JobBar, table, tile
-from naruto_vision.ui.service import Job, StoredFile
+from naruto_vision.ui.service import NO_GALLERY, Job, StoredFile
 from naruto_vision.ui.settings import BACKGROUNDS, SceneSettings
+
+_EXAMPLES = 6
 
 
 def build(context: Context) -> None:
@@ -70,16 +72,33 @@ class _Scene:
         self.run.set_enabled(False)
 
     def _show_hint(self) -> None:
+        service = self.context.service
         with self.view:
-            if not self.context.service.presets:
-                try:
-                    self.context.service.gallery_folder("")
-                except InputError as error:
-                    ui.label(str(error)).classes("nv-card")
-            elif self.context.service.config.folders:
-                ui.label("Bring an image, or choose one from the server's folder.").classes("nv-muted")
-            else:
-                ui.label("Bring an image: the characters in it are outlined and named.").classes("nv-muted")
+            if not service.presets:
+                ui.label(NO_GALLERY).classes("nv-card").props("role=alert")
+                return
+            ui.label("Bring an image: the characters in it are outlined and named.").classes("nv-muted")
+            if service.folders:
+                self.examples = ui.element("div").classes("nv-grid")
+        if service.preparing is not None and not service.preparing.over:
+            self.context.watch(service.preparing, self.bar, lambda _news: None, self._show_examples)
+        elif service.folders:
+            ui.timer(0.05, self._show_examples, once=True)
+
+    async def _show_examples(self) -> None:
+        """Show the first images of the server's folders as pictures to choose."""
+        service, session = self.context.service, self.context.session
+        for choice in [each for each in service.choices() if not is_movie(each)][:_EXAMPLES]:
+            file = await self.context.attempt(service.choose(session, choice))
+            if file is None or self.job is not None:
+                return
+            with self.examples:
+                tile = ui.element("div").classes("nv-tile")
+                tile.props(f'role=button tabindex=0 aria-label="name the characters of {escape(file.name)}"')
+                tile.on("click", lambda file=file: self.add([file]))
+                tile.on("keydown.enter", lambda file=file: self.add([file]))
+                with tile:
+                    ui.html(f'<img alt="" src="{self.context.url(file.view)}">', sanitize=False)
 
     def settings(self) -> SceneSettings:
         """Return the controls as they stand."""
