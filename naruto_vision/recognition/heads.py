@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.thresholds import Thresholds
-from naruto_vision.metrics.stats import Rate
+from naruto_vision.metrics.stats import Rate, mcnemar_exact
 from naruto_vision.recognition.decision import ROW_RULES, Rule, decide
 from naruto_vision.records import Neighbour, Vectors
 
@@ -37,6 +37,8 @@ _SHRINK = 0.1  # of the covariance of all rows
 _FOLDS = 8
 _CLASS_FOLDS = 16
 _COMPARED = 600  # rows, so that enrolment stays fast
+_CHANCE = 0.05  # p-value from which on two rules are equally accurate
+_PRECISION = 0.9  # of shown names, as the default aim of thresholds
 _FEWEST = 20  # tested rows; fewer cannot tell rules apart
 LARGEST = 10_000  # rows of a gallery; fitting a classifier to more takes minutes whenever it is opened
 
@@ -339,6 +341,11 @@ def compare_rules(
 ) -> dict[str, Any]:
     """Compare the decision rules on a gallery's own rows, and choose the best: JSON values for its note.
 
+    The best rule shows the most right names where nine in ten shown names are right, among rows of known and of
+    left-out classes alike. Rules that are less accurate on known rows than the most accurate one, by more than chance
+    (McNemar's exact test, p < .05), do not take part; with two classes, none of which can be left out, accuracy alone
+    decides.
+
     A gallery of one class, with more than 10,000 rows, or with fewer than 20 whose class has others, takes ``vote``,
     as does a tie. At most 600 rows are tested.
 
@@ -362,12 +369,22 @@ def compare_rules(
     of = rates[0].total if rates else 0
     if of < _FEWEST:
         return {"decision": VOTE, "of": of, "rules": {}}
-    best: dict[Rule, tuple[Rate, float | None]] = {}
-    for (rule, strength), rate in zip(rules, rates, strict=True):
-        if rule not in best or rate.count > best[rule][0].count:
-            best[rule] = rate, strength
-    table = {rule: {"right": rate.count, "interval": list(rate.interval or ())} for rule, (rate, _) in best.items()}
-    winner = max(best, key=lambda rule: best[rule][0].count)  # of equal ones the first
+    best: dict[Rule, tuple[Tested, float | None]] = {}
+    for (rule, strength), tested in zip(rules, tests, strict=True):
+        if rule not in best or tested.rate.count > best[rule][0].rate.count:
+            best[rule] = tested, strength
+    table: dict[str, dict[str, Any]] = {
+        rule: {"right": tested.rate.count, "interval": list(tested.rate.interval or ())}
+        for rule, (tested, _) in best.items()
+    }
+    top = max((tested for tested, _ in best.values()), key=lambda tested: tested.rate.count)
+    for rule, (tested, strength) in best.items():
+        lost, won = int((top.right & ~tested.right).sum()), int((tested.right & ~top.right).sum())
+        if mcnemar_exact(lost, won) >= _CHANCE:
+            unknown = leave_classes_out(rule, strength, vectors, rows, asked=asked)
+            table[rule]["shown"] = _shown(tested, unknown) if len(unknown.scores) else 0
+    open_set = {rule: (row["shown"], row["right"]) for rule, row in table.items() if "shown" in row}
+    winner = max(open_set, key=lambda rule: open_set[rule])  # of equal ones the first
     found = {"decision": winner, "of": of, "strength": best["logreg"][1], "rules": table}
     named = [row.label for number, row in enumerate(rows) if asked is None or asked[number]]
     found["majority"] = min(of, max(map(named.count, set(named))))
@@ -377,6 +394,14 @@ def compare_rules(
     return found
 
 
+def _shown(known: Tested, unknown: Tested) -> int:
+    """Count the right names above the lowest score from which on nine in ten names are right."""
+    scores = np.concatenate([known.scores, unknown.scores])
+    right = np.concatenate([known.right, unknown.right])[np.argsort(-scores, kind="stable")]
+    count = np.cumsum(right)
+    return int(count[count >= _PRECISION * np.arange(1, len(count) + 1)].max(initial=0))
+
+
 def describe_comparison(found: Mapping[str, Any]) -> str:
     """Describe the result of ``compare_rules`` in one line."""
     rules, chosen = found["rules"], found["decision"]
@@ -384,6 +409,9 @@ def describe_comparison(found: Mapping[str, Any]) -> str:
         return (
             f"decision {chosen}: rules are compared on 20 to {LARGEST} images of several classes, found too few or many"
         )
-    counts = [f"{rule} {rules[rule]['right']}" for rule in (chosen, *(name for name in rules if name != chosen))]
+    order = (chosen, *(name for name in rules if name != chosen))
+    counts = [f"{rule} {rules[rule]['right']}" for rule in order]
     counts += [f"by colour alone {found['colour']}"] if "colour" in found else []
-    return f"decision {chosen}: of {found['of']} images named by the others, right are " + ", ".join(counts)
+    line = f"decision {chosen}: of {found['of']} images named by the others, right are " + ", ".join(counts)
+    shown = [f"{rule} {rules[rule]['shown']}" for rule in order if rules[rule].get("shown")]
+    return f"{line}; with unknown classes, at 9 in 10 right, shown are " + ", ".join(shown) if shown else line

@@ -117,6 +117,19 @@ def test_the_best_rule_is_recorded_with_its_counts_and_used_by_search() -> None:
     assert threshold.score != measure_threshold(gallery, decision="vote").score
 
 
+def test_of_equally_accurate_rules_the_one_that_shows_most_names_beside_unknown_classes_is_chosen() -> None:
+    rng = np.random.default_rng(9)
+    means = rng.normal(size=(6, 24))
+    vectors = (np.repeat(means, 10, axis=0) + 0.9 * rng.normal(size=(60, 24))).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    found = compare_rules(vectors, _rows([f"class{number // 10}" for number in range(60)]))
+    shown = {rule: row["shown"] for rule, row in found["rules"].items() if "shown" in row}
+    assert shown[found["decision"]] == max(shown.values()) > min(shown.values())
+    accurate = max(found["rules"], key=lambda rule: found["rules"][rule]["right"])
+    assert found["decision"] != accurate  # by accuracy alone another one would have been chosen
+    assert f"shown are {found['decision']} {max(shown.values())}" in describe_comparison(found)
+
+
 def test_a_tie_and_a_small_gallery_take_votes() -> None:
     vectors, labels = _world(0, count=6)
     assert compare_rules(vectors, _rows(labels)) == {"decision": "vote", "of": 18, "rules": {}}
