@@ -291,7 +291,7 @@ class _Gallery:
         with self.ledger:
             for line in reversed(lines[-_LINES:]):
                 generation = int(line["generation"])
-                with ui.row().classes("w-full no-wrap items-center gap-2 nv-line"):
+                with ui.row().classes("w-full no-wrap items-center gap-2 nv-entry"):
                     ui.label(str(generation)).classes("nv-mono")
                     with ui.column().classes("grow gap-0"):
                         ui.label(_logged(line)).classes("text-sm")
@@ -444,7 +444,7 @@ class _Group:
         self.off: set[int] = set()
         labels = list(gallery.listing.labels) if gallery.listing is not None else []
         best = max(group, key=lambda crop: crop["score"])
-        with ui.element("div").classes(f"nv-card {'nv-wide' if len(group) > 2 else ''}") as self.card:
+        with ui.element("div").classes(f"nv-card {'nv-span' if len(group) > 2 else ''}") as self.card:
             with ui.row().classes("items-center gap-2 mb-2"):
                 self.name = ui.input("This is", autocomplete=labels).props("outlined dense")
                 self.name.on("keydown.enter", self.add)
