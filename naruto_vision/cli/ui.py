@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 
 from naruto_vision.cli.console import show, whole_number
+from naruto_vision.cli.video_search import HISTORY
 from naruto_vision.errors import InputError, MissingPathError
 from naruto_vision.io.machine import require_package
 
@@ -44,6 +45,7 @@ def ui(arguments: argparse.Namespace) -> int:
         store=arguments.store,
         out=arguments.out,
         logs=arguments.logs,
+        history=None if arguments.demo else Path(HISTORY),
         weights=tuple(arguments.weights) or ("tiny-sam",),
         demo=arguments.demo,
     )

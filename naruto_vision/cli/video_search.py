@@ -1,9 +1,7 @@
 """``naruto-vision video index``, ``search``, ``list``, ``delete``, ``copy``, ``cut``, ``history``: find moments."""
 
 import argparse
-import json
 from contextlib import closing
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias, TypedDict
 
@@ -175,7 +173,7 @@ def search(arguments: argparse.Namespace) -> int:
         msg = "video search: no query; give --text TEXT, --image FILE or --character NAME"
         raise InputError(msg)
     from naruto_vision.gallery.vector_store import open_store
-    from naruto_vision.video.outputs import write_moments
+    from naruto_vision.video.outputs import note_query, write_moments
 
     with closing(open_store(arguments.store, existing=True)) as store:
         found = _search(arguments, store)
@@ -184,7 +182,8 @@ def search(arguments: argparse.Namespace) -> int:
     if out is not None:
         folder = write_moments(found, out, clips=arguments.clips or arguments.exact, exact=arguments.exact)
     if arguments.history:
-        _note(arguments, found, folder)
+        asked = {"text": arguments.text, "image": arguments.image, "character": arguments.character}
+        note_query(arguments.history, found, asked, store=arguments.store, videos=arguments.video, out=folder)
     if arguments.json:
         show_json({"store": arguments.store, **found.as_json(), "out": None if folder is None else str(folder)})
         return 0
@@ -229,26 +228,6 @@ def _moment_table(found: "FoundMoments") -> "Table":
         for each in found.moments
     ]
     return make_table(("video", "from", "to", "best frame", "score"), rows, f'"{found.query}"')
-
-
-def _note(arguments: argparse.Namespace, found: "FoundMoments", folder: Path | None) -> None:
-    """Append a query to the history."""
-    from naruto_vision.io.atomic import utf8
-
-    line: _Asked = {
-        "time": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "query": found.query, "text": arguments.text, "image": arguments.image, "character": arguments.character,
-        "store": arguments.store, "video": arguments.video,
-        "threshold": found.threshold, "rule": found.rule, "moments": len(found.moments),
-        "best": found.nearest[0].score if found.nearest else None, "out": None if folder is None else str(folder),
-    }  # fmt: skip
-    path = Path(arguments.history)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab+") as lines:
-        lines.seek(0)
-        if (before := lines.read()) and not before.endswith(b"\n"):  # a torn line, of a killed run
-            lines.truncate(before.rfind(b"\n") + 1)
-        lines.write(utf8(json.dumps(line, ensure_ascii=False)) + b"\n")
 
 
 def _history_options(parser: argparse.ArgumentParser) -> None:

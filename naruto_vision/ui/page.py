@@ -6,7 +6,7 @@ from fastapi import Request
 from nicegui import ui
 
 from naruto_vision.ui.context import Context
-from naruto_vision.ui.pages import automatic, gallery, prompts, scene, search
+from naruto_vision.ui.pages import automatic, gallery, prompts, scene, search, video
 from naruto_vision.ui.service import Service, Session
 
 TABS: Mapping[str, tuple[str, Callable[[Context], None]]] = {
@@ -14,6 +14,7 @@ TABS: Mapping[str, tuple[str, Callable[[Context], None]]] = {
     "Search": ("image_search", search.build),
     "Prompts": ("touch_app", prompts.build),
     "Automatic": ("auto_awesome", automatic.build),
+    "Video": ("movie", video.build),
     "Gallery": ("photo_library", gallery.build),
 }
 """Name of a tab → its icon, and what builds it."""

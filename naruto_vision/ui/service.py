@@ -50,9 +50,10 @@ class StoredFile:
         name: Cleaned name of the user's file, for display and for names of results.
         kind: Image or video.
         path: Where it is.
-        width: Of the upright image in pixels; 0 for a video.
+        width: Of the upright image or frame in pixels.
         height: The same.
         view: Token of its picture for a browser; "" for a video.
+        frames: Of a video; 0 for an image.
     """
 
     id: str
@@ -62,6 +63,7 @@ class StoredFile:
     width: int = 0
     height: int = 0
     view: str = ""
+    frames: int = 0
 
     @property
     def zoom(self) -> float:
@@ -122,6 +124,8 @@ class Session:
 
     Attributes:
         kept: Suspect labels that the user keeps: preset, id and label.
+        queries: Searches of videos: the query in words, how many moments it found, and its arguments.
+        bank: URI of the store of its own videos.
     """
 
     def __init__(self, key: str, folder: Path) -> None:
@@ -133,6 +137,8 @@ class Session:
         self.locks: dict[str, asyncio.Lock] = {}
         self.uses: dict[str, Mapping[str, Any]] = {}
         self.kept: set[tuple[str, int, str]] = set()
+        self.queries: list[tuple[str, int, dict[str, Any]]] = []
+        self.bank = f"faiss:{folder / 'videos'}"
         self.used = time.monotonic()
         self._tokens: dict[Path, str] = {}
 
@@ -260,7 +266,7 @@ class Service:
         name = _clean(name)
         kind: Kind = "video" if is_movie(name) else "image"
         most = limits.video_bytes if kind == "video" else limits.file_bytes
-        path = session.new_folder() / f"upload{Path(name).suffix.lower()}"
+        path = session.new_folder() / name
         try:
             with path.open("wb") as handle:
                 async for chunk in _at_most(chunks, most, name):
@@ -271,18 +277,23 @@ class Service:
             raise
 
     async def _keep(self, session: Session, name: str, kind: Kind, path: Path) -> StoredFile:
-        key, width, height, view = secrets.token_urlsafe(9), 0, 0, ""
+        key, view, frames = secrets.token_urlsafe(9), "", 0
         taken = {each.name for each in session.files.values()}
         stem, suffix = Path(name).stem, Path(name).suffix
         name = next(each for each in (name, *(f"{stem}_{n}{suffix}" for n in range(2, 10**6))) if each not in taken)
-        if kind == "image":
-            shown = session.new_folder() / "view.jpg"
-            try:
+        if path.is_relative_to(session.folder):
+            path = path.rename(path.with_name(name))
+        try:
+            if kind == "image":
+                shown = session.new_folder() / "view.jpg"
                 width, height = await self.engine.call("scenes.view", path=str(path), to=str(shown))
-            except InputError as error:
-                raise InputError(str(error).replace(str(path), name)) from None
-            view = session.link(shown)
-        session.files[key] = stored = StoredFile(key, name, kind, path, width, height, view)
+                view = session.link(shown)
+            else:
+                facts = await self.engine.call("videos.check", path=str(path))
+                width, height, frames = facts["width"], facts["height"], facts["frames"]
+        except InputError as error:
+            raise InputError(str(error).replace(str(path), name)) from None
+        session.files[key] = stored = StoredFile(key, name, kind, path, width, height, view, frames)
         return stored
 
     def choices(self) -> list[str]:
@@ -492,9 +503,39 @@ class Service:
             session, "grouping the unknown regions", "gallery.unknown", preset=preset, folders=folders, alike=alike
         )
 
+    async def banks(self, session: Session) -> list[dict[str, Any]]:
+        """List the indexed videos that a session can search: name and entries."""
+        return list(await self.call(session, "videos.banks", own=session.bank))
+
+    def index_videos(self, session: Session, files: Sequence[StoredFile]) -> Job:
+        """Index videos: uploaded ones for this session, those of the server's folders into the server's store."""
+        uploaded = [str(file.path) for file in files if file.path.is_relative_to(session.folder)]
+        others = [str(file.path) for file in files if not file.path.is_relative_to(session.folder)]
+        title = files[0].name if len(files) == 1 else f"{len(files)} videos"
+        return self.start(
+            session, f"indexing {title}", "videos.index", uploaded=uploaded, others=others, own=session.bank,
+            frames=sum(file.frames for file in files),
+        )  # fmt: skip
+
     async def search_videos(self, session: Session, **query: Any) -> dict[str, Any]:
-        """Find moments in the indexed videos."""
-        return dict(await self.call(session, "videos.search", **query))
+        """Find moments in the indexed videos: text, path, character, preset, videos, top_k as in ``videos.search``."""
+        history = "" if self.config.history is None else str(self.config.history)
+        found = dict(await self.call(session, "videos.search", own=session.bank, history=history, **query))
+        session.queries.append((found["query"], len(found["moments"]), query))
+        return found
+
+    def show_frames(self, session: Session, frames: Mapping[str, Sequence[int]]) -> Job:
+        """Make small pictures of frames of indexed videos."""
+        return self.start(session, "pictures", "videos.pictures", own=session.bank, frames=frames)
+
+    def cut_clip(self, session: Session, video: str, start: float, end: float) -> Job:
+        """Cut a part out of an indexed video, encoded so that browsers play it."""
+        title = f"cutting {video}"
+        return self.start(session, title, "videos.clip", own=session.bank, video=video, start=start, end=end)
+
+    def export_moments(self, session: Session, query: Mapping[str, Any]) -> Job:
+        """Write the files of a search of videos, with clips."""
+        return self.start(session, "writing the clips", "videos.export", own=session.bank, **query)
 
     def prompt_arguments(self, session: Session, file: StoredFile, weights: str) -> dict[str, Any]:
         """Return what every task on the prompts of an image is told."""

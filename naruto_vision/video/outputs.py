@@ -1,17 +1,19 @@
 """Files of a search: copies of the frames, videos of them, clips, tables, a page, an EDL and a list for FFmpeg."""
 
+import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
 from naruto_vision.errors import InputError
-from naruto_vision.io.atomic import atomic_folder, write_json, write_text
+from naruto_vision.io.atomic import atomic_folder, utf8, write_json, write_text
 from naruto_vision.io.images import write_image
 from naruto_vision.io.names import folder_name
 from naruto_vision.io.text import csv_text, printable, time_code
@@ -145,6 +147,40 @@ def _write_tables(
     rates = {video: reader.info.fps for video, reader in readers.items()}
     write_text(folder / "moments.edl", edl_text(found.moments, found.query, rates))
     write_text(folder / "index.html", page_text(found, copies))
+
+
+def note_query(
+    history: str | Path,
+    found: FoundMoments,
+    asked: Mapping[str, Any],
+    *,
+    store: str,
+    videos: Sequence[str],
+    out: Path | None = None,
+) -> None:
+    """Append a query to a file of queries, a JSON line each, which ``video history`` prints.
+
+    Args:
+        history: The file, which is made if it is not there.
+        found: What was found.
+        asked: The parts of the query: text, image, character.
+        store: URI of the store.
+        videos: Names of the collections that were chosen; none are all.
+        out: Folder of the files of the search; None if none were written.
+    """
+    line = {
+        "time": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "query": found.query, **asked, "store": store, "video": list(videos),
+        "threshold": found.threshold, "rule": found.rule, "moments": len(found.moments),
+        "best": found.nearest[0].score if found.nearest else None, "out": None if out is None else str(out),
+    }  # fmt: skip
+    path = Path(history)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+") as lines:
+        lines.seek(0)
+        if (before := lines.read()) and not before.endswith(b"\n"):  # a torn line, of a killed run
+            lines.truncate(before.rfind(b"\n") + 1)
+        lines.write(utf8(json.dumps(line, ensure_ascii=False)) + b"\n")
 
 
 def info_text(found: FoundMoments, now: datetime) -> str:

@@ -246,13 +246,28 @@ def store_encoder(store: VectorStore, model: str = "", pretrained: str | None = 
     if not names:
         msg = f"{store.uri}: has no videos; index some with `naruto-vision video index`"
         raise InputError(msg)
-    note = store.open(names[0]).note
+    return recorded_encoder(store.open(names[0]).note, store.uri, model, pretrained)
+
+
+def recorded_encoder(note: Mapping[str, Any], where: str, model: str = "", pretrained: str | None = None) -> Encoder:
+    """Open the encoder that the note of a collection has recorded, or check that another one is it.
+
+    Args:
+        note: Of a collection.
+        where: How messages name it.
+        model: As in ``store_encoder``.
+        pretrained: As in ``store_encoder``.
+
+    Raises:
+        InputError: If the note has no record of the encoder.
+        FingerprintError: If it is another encoder.
+    """
     if not model and not note.get("encoder"):
-        msg = f"{store.uri}: has no record of its encoder; give --encoder MODEL"
+        msg = f"{where}: has no record of its encoder; give --encoder MODEL"
         raise InputError(msg)
     encoder = open_encoder(model, pretrained) if model else open_recipe(note["encoder"])
     if encoder.fingerprint != note.get("fingerprint"):
-        raise FingerprintError(store.uri, str(note.get("fingerprint")), encoder.fingerprint, "--encoder", REINDEX)
+        raise FingerprintError(where, str(note.get("fingerprint")), encoder.fingerprint, "--encoder", REINDEX)
     return encoder
 
 
@@ -295,6 +310,21 @@ def search_videos(
     """
     encoder = store_encoder(store) if encoder is None else encoder
     collections = [store.open(name) for name in dict.fromkeys(videos) or store.collections()]
+    asked: dict[str, Any] = {"texts": texts, "images": images, "character": character, "text_weight": text_weight}
+    return search_collections(collections, encoder, **asked, **options)
+
+
+def search_collections(
+    collections: Sequence[Collection],
+    encoder: Encoder,
+    *,
+    texts: Sequence[str] = (),
+    images: Sequence[ImageSource] = (),
+    character: tuple[Gallery, str] | None = None,
+    text_weight: float = 0.5,
+    **options: Any,
+) -> "FoundMoments":
+    """Search collections, which may be of several stores, as ``search_videos`` does; all are of one encoder."""
     pictures = embed_images(encoder, images).numpy()
     names = [*texts, *(Path(image).name if isinstance(image, (str, Path)) else "an image" for image in images)]
     if character is not None:
