@@ -25,6 +25,7 @@ class Context:
     Attributes:
         chosen: The image that the tabs work on, shared by them.
         on_choice: Is called with each newly chosen image.
+        on_open: Tab → what is called when it is opened again.
         open_tab: Opens a tab by its name.
         is_open: Whether a tab is the one that is seen.
     """
@@ -35,6 +36,7 @@ class Context:
     is_open: Callable[[str], bool] = lambda _name: False
     chosen: StoredFile | None = None
     on_choice: list[Callable[[StoredFile], Any]] = field(default_factory=list)
+    on_open: dict[str, Callable[[], Any]] = field(default_factory=dict)
 
     def url(self, token: str, name: str = "file") -> str:
         """Return the address of a file of the session, by its token."""

@@ -6,7 +6,7 @@ from fastapi import Request
 from nicegui import ui
 
 from naruto_vision.ui.context import Context
-from naruto_vision.ui.pages import automatic, gallery, prompts, scene, search, video
+from naruto_vision.ui.pages import automatic, gallery, monitoring, prompts, scene, search, video
 from naruto_vision.ui.service import Service, Session
 
 TABS: Mapping[str, tuple[str, Callable[[Context], None]]] = {
@@ -16,6 +16,7 @@ TABS: Mapping[str, tuple[str, Callable[[Context], None]]] = {
     "Automatic": ("auto_awesome", automatic.build),
     "Video": ("movie", video.build),
     "Gallery": ("photo_library", gallery.build),
+    "Monitoring": ("insights", monitoring.build),
 }
 """Name of a tab → its icon, and what builds it."""
 
@@ -54,6 +55,8 @@ def _build(context: Context) -> None:
             built.add(name)
             with panels[name]:
                 TABS[name][1](context)
+        elif name in context.on_open:
+            context.on_open[name]()
 
     tabs.on_value_change(lambda event: open_tab(str(event.value)))
     context.open_tab = tabs.set_value

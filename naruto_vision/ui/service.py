@@ -520,7 +520,8 @@ class Service:
     async def search_videos(self, session: Session, **query: Any) -> dict[str, Any]:
         """Find moments in the indexed videos: text, path, character, preset, videos, top_k as in ``videos.search``."""
         history = "" if self.config.history is None else str(self.config.history)
-        found = dict(await self.call(session, "videos.search", own=session.bank, history=history, **query))
+        asked = self._with_gallery(query)
+        found = dict(await self.call(session, "videos.search", own=session.bank, history=history, **asked))
         session.queries.append((found["query"], len(found["moments"]), query))
         return found
 
@@ -535,7 +536,18 @@ class Service:
 
     def export_moments(self, session: Session, query: Mapping[str, Any]) -> Job:
         """Write the files of a search of videos, with clips."""
-        return self.start(session, "writing the clips", "videos.export", own=session.bank, **query)
+        return self.start(session, "writing the clips", "videos.export", own=session.bank, **self._with_gallery(query))
+
+    def _with_gallery(self, query: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a query of videos with the folder of the gallery in place of the preset's name."""
+        asked = dict(query)
+        preset = str(asked.pop("preset", ""))
+        return asked | {"gallery": str(self.gallery_folder(preset)) if asked.get("character") else ""}
+
+    async def monitoring(self, session: Session) -> dict[str, Any]:
+        """Sum up the results and the prompt sessions of all users since the start of the server."""
+        uses = [*self.past_uses, *(use for each in self.sessions.values() for use in each.uses.values())]
+        return dict(await self.call(session, "monitoring.summary", uses=uses))
 
     def prompt_arguments(self, session: Session, file: StoredFile, weights: str) -> dict[str, Any]:
         """Return what every task on the prompts of an image is told."""

@@ -34,9 +34,8 @@ class _Video:
                 self._controls()
             with ui.element("div").classes("nv-main"):
                 self.bar = JobBar(context)
-                self.sentence = ui.label(
-                    "Bring a video: it is indexed, and then searched by words, a picture or a name."
-                )
+                hint = "Bring a video: it is indexed, and then searched by words, a picture or a name."
+                self.sentence = ui.label(hint)
                 self.sentence.props("role=status aria-live=polite")
                 self.player = ui.column().classes("w-full gap-1")
                 self.timeline = ui.column().classes("w-full gap-1")
@@ -120,15 +119,17 @@ class _Video:
         picture = "" if self.picture is None else str(self.picture.path)
         await self._ask(
             {
-                "text": str(self.text.value or "").strip(), "path": picture, "character": str(self.character.value or ""),
-                "preset": str(self.preset.value or ""), "videos": list(self.videos.value or ()),
+                "text": str(self.text.value or "").strip(), "path": picture, "videos": list(self.videos.value or ()),
+                "character": str(self.character.value or ""), "preset": str(self.preset.value or ""),
                 "top_k": int(self.top_k.value or 20),
             }
         )  # fmt: skip
 
     async def _ask(self, query: dict[str, Any]) -> None:
+        self.sentence.set_text("searching …")
         found = await self.context.attempt(self.context.service.search_videos(self.context.session, **query))
         if found is None:
+            self.sentence.set_text("")
             return
         self.found, self.query, self.facts = found, query, {}
         self.sentence.set_text(f'"{found["query"]}": {found["sentence"]}')
@@ -173,9 +174,9 @@ class _Video:
     def _picture_of(self, hit: Mapping[str, Any]) -> str:
         """Return the address of the small picture of a frame; "" if it is not there yet."""
         name = self.facts.get(hit["video"], {}).get("files", {}).get(hit["frame"])
-        return (
-            "" if name is None or self.job is None else self.context.url(self.context.session.link(self.job.out / name))
-        )
+        if name is None or self.job is None:
+            return ""
+        return self.context.url(self.context.session.link(self.job.out / name))
 
     def _show(self) -> None:
         """Draw the timeline and the moments as far as their pictures are there."""
@@ -212,9 +213,8 @@ class _Video:
             await self.play(each["video"], each["start"], each["end"])
 
     def _tile(self, hit: Mapping[str, Any], when: str, start: float, end: float) -> None:
-        tile = (
-            ui.element("div").classes("nv-tile").props(f'role=button tabindex=0 aria-label="play at {_clock(start)}"')
-        )
+        tile = ui.element("div").classes("nv-tile")
+        tile.props(f'role=button tabindex=0 aria-label="play at {_clock(start)}"')
 
         async def play() -> None:
             await self.play(hit["video"], start, end)

@@ -10,10 +10,11 @@ import numpy as np
 from naruto_vision.encoders.base import Encoder
 from naruto_vision.encoders.ensemble import ClipEnsemble
 from naruto_vision.errors import BadVideoError, InputError, MissingPathError
+from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.vector_store import Collection, open_store
 from naruto_vision.io.images import write_image
-from naruto_vision.io.video import VideoInfo, cut_video
-from naruto_vision.io.video_process import IsolatedVideoReader
+from naruto_vision.io.video import VideoInfo
+from naruto_vision.io.video_process import IsolatedVideoReader, cut_video
 from naruto_vision.ui.engine import Watch
 from naruto_vision.ui.models import Models
 from naruto_vision.ui.shapes import shrunk
@@ -126,7 +127,7 @@ def search(
     text: str = "",
     path: str = "",
     character: str = "",
-    preset: str = "",
+    gallery: str = "",
     videos: Sequence[str] = (),
     top_k: int = 20,
     history: str = "",
@@ -138,8 +139,8 @@ def search(
         own: URI of the session's store.
         text: Query text; "" for none.
         path: Query image; "" for none.
-        character: A label of the gallery of ``preset``; "" for none.
-        preset: Whose gallery has the character.
+        character: A label of the gallery; "" for none.
+        gallery: Folder of the gallery that has the character.
         videos: Which videos, by the names of ``banks``; none are all.
         top_k: Most moments.
         history: File in which the query is noted; "" notes none.
@@ -148,7 +149,7 @@ def search(
         The JSON values of ``FoundMoments``, and its sentence.
     """
     with _collections(models, own) as found:
-        moments = _find(models, found, text, path, character, preset, videos, top_k)
+        moments = _find(models, found, text, path, character, gallery, videos, top_k)
     if history:
         asked = {"text": [text] * bool(text), "image": [Path(path).name] * bool(path), "character": character or None}
         note_query(history, moments, asked, store=models.store, videos=videos)
@@ -161,7 +162,7 @@ def _find(
     text: str,
     path: str,
     character: str,
-    preset: str,
+    gallery: str,
     videos: Sequence[str],
     top_k: int,
 ) -> FoundMoments:
@@ -175,7 +176,7 @@ def _find(
         _encoder(models, chosen),
         texts=[text] if text.strip() else [],
         images=[path] if path else [],
-        character=(models.analyzer(preset).gallery, character) if character else None,
+        character=(Gallery.open(Path(gallery)), character) if character else None,
         top_k=top_k,
     )
 
@@ -244,7 +245,7 @@ def export(models: Models, step: Watch, *, own: str, out: str, **query: Any) -> 
         step: Is told when the search begins, and when the files do.
         own: URI of the session's store.
         out: Folder in which the folder of the search is made.
-        query: As in ``search``: text, path, character, preset, videos, top_k.
+        query: As in ``search``: text, path, character, gallery, videos, top_k.
 
     Returns:
         The folder of the files.

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from naruto_vision.cli.main import main
+from naruto_vision.encoders.base import embed_images
+from naruto_vision.encoders.ensemble import ClipEnsemble
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
+from naruto_vision.gallery.vector_store import open_store
 from naruto_vision.io.images import read_image, write_image
 from naruto_vision.io.video import VideoReader, VideoWriter, video_info
 from naruto_vision.synthetic.attributes import random_attributes
@@ -20,6 +23,7 @@ from naruto_vision.synthetic.scene import draw_image
 from naruto_vision.ui.engine import CancelledError
 from naruto_vision.ui.models import Models
 from naruto_vision.ui.tasks import videos
+from naruto_vision.video.search import search_videos
 
 FIGURES = [random_attributes(np.random.default_rng(seed)) for seed in range(4)]
 TEXT = aliases(FIGURES[3])[1]
@@ -84,9 +88,6 @@ def test_a_text_finds_the_moment_of_its_figure_as_the_command_does(models: Model
     assert {hit["video"] for hit in found["nearest"]} == {"0.mp4", "uploads/1.mp4"}
     store = place / "together"
     assert main(["video", "index", str(place / "in"), "--store", str(store)]) == 0
-    from naruto_vision.gallery.vector_store import open_store
-    from naruto_vision.video.search import search_videos
-
     with open_store(str(store)) as opened:
         expected = search_videos(opened, texts=[TEXT], top_k=20).as_json()
     assert found["threshold"] == expected["threshold"]
@@ -106,21 +107,16 @@ def test_a_picture_and_chosen_videos_limit_the_search(models: Models, own: str, 
 
 
 def test_a_character_of_a_gallery_is_found(models: Models, own: str, tmp_path: Path) -> None:
-    from naruto_vision.encoders.base import embed_images
-    from naruto_vision.encoders.ensemble import ClipEnsemble
-
     encoder = ClipEnsemble().eval()
     vectors = embed_images(encoder, [draw_image(FIGURES[2], 2, 128).image]).numpy()
     rows = [GalleryRow("ann/0.png", "ann")]
     note = {"encoder": dict(encoder.recipe)}
     Gallery.build(vectors, rows, fingerprint=encoder.fingerprint, note=note).save(tmp_path / "gallery")
-    named = Models({"cast": str(tmp_path)}, ("tiny-sam",), models.store)
-    found = videos.search(named, own=own, character="ann", preset="cast", top_k=1)
+    gallery = str(tmp_path / "gallery")
+    found = videos.search(models, own=own, character="ann", gallery=gallery, top_k=1)
     assert [(each["video"], each["best"]["shot"]) for each in found["moments"]] == [("uploads/1.mp4", 0)]
     with pytest.raises(InputError, match="no character 'bob'"):
-        videos.search(named, own=own, character="bob", preset="cast")
-    with pytest.raises(InputError, match="preset 'none'"):
-        videos.search(named, own=own, character="ann", preset="none")
+        videos.search(models, own=own, character="bob", gallery=gallery)
 
 
 def test_queries_are_noted_as_the_command_notes_them(
@@ -135,9 +131,7 @@ def test_queries_are_noted_as_the_command_notes_them(
     assert (line["moments"], line["video"]) == (len(found["moments"]), ["uploads/1.mp4"])
 
 
-def test_pictures_are_the_frames_and_say_how_to_play_them(
-    models: Models, own: str, place: Path, tmp_path: Path
-) -> None:
+def test_pictures_are_frames_and_say_how_to_play_them(models: Models, own: str, place: Path, tmp_path: Path) -> None:
     steps = Steps()
     videos.pictures(models, steps, own=own, frames={"0.mp4": [20, 3], "uploads/1.mp4": [0]}, out=str(tmp_path))
     first, second = (news for _, _, news in steps)
@@ -176,7 +170,7 @@ def test_other_codecs_are_not_played_as_they_are_but_as_clips(tmp_path: Path) ->
 
 def test_export_writes_the_files_of_the_command(models: Models, own: str, tmp_path: Path) -> None:
     steps = Steps()
-    query = {"text": TEXT, "path": "", "character": "", "preset": "", "videos": [], "top_k": 1}
+    query = {"text": TEXT, "path": "", "character": "", "gallery": "", "videos": [], "top_k": 1}
     folder = Path(videos.export(models, steps, own=own, out=str(tmp_path), **query))
     assert folder.parent == tmp_path
     assert [done for done, _, _ in steps] == [0, 1, 2]
