@@ -1,0 +1,92 @@
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from naruto_vision.cli.main import main
+
+if TYPE_CHECKING:
+    from conftest import Server
+
+
+def _upload(client: httpx.Client, *paths: Path) -> list[dict[str, Any]]:
+    answer = client.post("/api/files", files=[("files", (path.name, path.read_bytes())) for path in paths])
+    assert answer.status_code == 200, answer.text
+    found: list[dict[str, Any]] = answer.json()
+    return found
+
+
+def test_a_scene_is_named_as_predict_names_it(server: "Server", tmp_path: Path) -> None:
+    scene = server.world.scenes[0]
+    with server.client() as client:
+        files = [("files", (scene.name, scene.read_bytes()))]
+        preset = client.get("/api/presets").json()["presets"][0]
+        answer = client.post("/api/analyze", data={"preset": preset}, files=files)
+    assert answer.status_code == 200, answer.text
+    assert (
+        main(["predict", str(scene), "--gallery", str(server.world.runs / "gallery"), "--out", str(tmp_path / "out")])
+        == 0
+    )
+    (line,) = (tmp_path / "out/predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    expected, (found,) = json.loads(line)["regions"], answer.json()["scenes"]
+    assert [(each["box"], each["name"]) for each in found["regions"]] == [(e["bbox"], e["name"]) for e in expected]
+    assert expected
+
+
+def test_points_and_a_box_give_three_masks(server: "Server") -> None:
+    with server.client() as client:
+        (file,) = _upload(client, server.world.scenes[0])
+        query = {"file": file["id"], "box": [100, 90, 20, 10], "points": [[50, 50, True], [2, 2, False]], "mask": 2}
+        found = client.post("/api/segment", json=query).json()
+        assert found["box"] == [20, 10, 100, 90]  # swapped corners are put in order
+        assert (len(found["masks"]), found["chosen"]) == (3, 2)
+        outside = client.post("/api/segment", json={"file": file["id"], "points": [[5000, 5, True]]})
+        assert (outside.status_code, outside.json()["detail"]) == (
+            422,
+            "point 5000,5: is outside the image of 128x128 pixels",
+        )
+        assert client.post("/api/segment", json=query).json()["masks"] == found["masks"] or found["milliseconds"]
+
+
+def test_a_gallery_is_searched_by_image_and_by_text(server: "Server") -> None:
+    train = next((server.world.root / "data/train").glob("*.jpg"))
+    with server.client() as client:
+        preset = client.get("/api/presets").json()["presets"][0]
+        (file,) = _upload(client, train)
+        found = client.post("/api/search", json={"preset": preset, "file": file["id"], "k": 3}).json()
+        assert found["neighbours"][0]["path"].endswith(train.name)
+        assert len(found["neighbours"]) == 3
+        text = client.post("/api/search", json={"preset": preset, "text": "a girl with a hat", "k": 20}).json()
+        assert len(text["neighbours"]) == 20
+        assert "texts have no threshold" in text["sentence"]
+        listed = client.get(f"/api/gallery/{preset}").json()
+        assert sum(listed["labels"].values()) > 20
+        assert client.get("/api/gallery/other").status_code == 422
+
+
+def test_the_api_is_described(server: "Server") -> None:
+    with server.client() as client:
+        paths = client.get("/api/openapi.json").json()["paths"]
+    assert {"/api/analyze", "/api/search", "/api/segment", "/api/gallery/{preset}", "/api/video/search"} <= set(paths)
+
+
+def test_files_of_a_session_are_seen_by_it_alone(server: "Server") -> None:
+    with server.client() as first, server.client() as second:
+        (file,) = _upload(first, server.world.scenes[0])
+        assert second.post("/api/segment", json={"file": file["id"], "points": [[5, 5, True]]}).status_code == 422
+        assert first.post("/api/segment", json={"file": file["id"], "points": [[5, 5, True]]}).status_code == 200
+
+
+@pytest.mark.parametrize("options", [(), ("--runs", "nowhere")])
+def test_without_a_gallery_one_line_names_the_command_that_makes_one(
+    options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if options:
+        assert main(["ui", *options, "--port", "0"]) == 2
+        assert "naruto-vision fit --config gallery.yaml" in capfd.readouterr().err
+    else:
+        assert main(["ui", "--host", "0.0.0.0", "--port", "0"]) == 2  # noqa: S104 - refused without a password
+        assert "--auth" in capfd.readouterr().err
