@@ -134,11 +134,7 @@ class AttributeDescriber(Describer):
     batch_size = 32
 
     def __init__(
-        self,
-        encoder: Encoder | str = TINY_CLIP,
-        vocabulary: str | Path | None = None,
-        *,
-        weights: str | None = None,
+        self, encoder: Encoder | str = TINY_CLIP, vocabulary: str | Path | None = None, *, weights: str | None = None
     ) -> None:
         self.vocabulary = read_vocabulary(vocabulary)
         self._source, self._weights = encoder, weights

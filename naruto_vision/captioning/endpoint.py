@@ -61,11 +61,7 @@ class _Style(NamedTuple):
 
 
 _STYLES: Mapping[str, _Style] = {
-    "crop": _Style(
-        QUESTION,
-        {"max_tokens": 256, "temperature": 0.3},
-        "",
-    ),
+    "crop": _Style(QUESTION, {"max_tokens": 256, "temperature": 0.3}, ""),
     "alpha": _Style(  # of the DAM server's own client
         "Describe the masked region in detail.",
         {"max_tokens": 128, "temperature": 0.2, "top_p": 0.5},

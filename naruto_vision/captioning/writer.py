@@ -106,7 +106,7 @@ class SceneDescriber:
         Raises:
             InputError: If no scene can be used, or eight regions in a row, or all of them, fail.
         """
-        quarantine, start, count = Quarantine("scenes"), time.perf_counter(), 0
+        quarantine, start, count = Quarantine("scenes", len(self.source.digests)), time.perf_counter(), 0
         write_json(self.out / SUMMARY, {"state": "running", "identity": self._identity})
         log = SceneLog(self.out / DESCRIPTIONS)
         try:
@@ -122,9 +122,7 @@ class SceneDescriber:
                     advance()
         finally:
             log.close()
-        if quarantine.quarantined == len(self.source.digests):
-            msg = f"none of {quarantine.quarantined} scenes can be read; first {quarantine.rows[0].reason}"
-            raise InputError(msg)
+        quarantine.check(1.0)
         return self._finish(quarantine, (time.perf_counter() - start) * 1e3 / count if count else None)
 
     def _groups(self, quarantine: Quarantine, advance: Callable[[], None]) -> Iterator[list[OpenedScene]]:

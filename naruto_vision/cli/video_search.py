@@ -1,7 +1,6 @@
 """``naruto-vision video index``, ``search``, ``list``, ``delete``, ``copy``, ``cut``, ``history``: find moments."""
 
 import argparse
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias, TypedDict
 
@@ -94,15 +93,10 @@ def index(arguments: argparse.Namespace) -> int:
     from naruto_vision.video.index import FrameSampling, index_videos
 
     sampling = FrameSampling(arguments.fps, arguments.key_frames, arguments.windows)
-    with closing(open_store(arguments.store)) as store, frame_progress() as watch:
+    with open_store(arguments.store) as store, frame_progress() as watch:
         encoder = _index_encoder(arguments, store)
         report = index_videos(
-            arguments.videos,
-            store,
-            encoder,
-            sampling=sampling,
-            batch_size=arguments.batch_size,
-            watch=watch,
+            arguments.videos, store, encoder, sampling=sampling, batch_size=arguments.batch_size, watch=watch
         )
     for bad in report.quarantine.rows:
         warn(f"left out: {bad.reason}")
@@ -142,13 +136,7 @@ def _search_options(parser: argparse.ArgumentParser) -> None:
     add("--gallery", type=Path, default=Path("runs/gallery"), metavar="DIR", help="gallery of --character")
     add("--text-weight", type=fraction, default=0.5, metavar="W", help="weight of texts where there are images too")
     _store_option(parser)
-    add(
-        "--video",
-        nargs="+",
-        default=[],
-        metavar="NAME",
-        help="videos, as `video list` names them (default: all)",
-    )
+    add("--video", nargs="+", default=[], metavar="NAME", help="videos, as `video list` names them (default: all)")
     text = "least cosine of a frame; auto: what unrelated texts or frames stay below; auto90: 90 %% of the best score"
     add("--threshold", type=_threshold, default="auto", metavar="X", help=text)
     add("--top-k", type=count, default=50, metavar="K", help="maximum number of moments")
@@ -157,11 +145,7 @@ def _search_options(parser: argparse.ArgumentParser) -> None:
     add("--keep-similar", action="store_true", help="keep moments that look the same as a better one")
     add("--out", type=Path, metavar="DIR", help="write frames, tables, a page and lists for editors")
     add("--clips", action="store_true", help=f"also cut each moment and join them to a video (--out: {OUT})")
-    add(
-        "--exact",
-        action="store_true",
-        help="encode clips again: they start at their first frame, without sound",
-    )
+    add("--exact", action="store_true", help="encode clips again: they start at their first frame, without sound")
     add("--history", default=HISTORY, metavar="FILE", help="file that queries are noted in; '' notes none")
     add_encoder_options(parser, without="the one of the store")
     add_json_option(parser)
@@ -175,7 +159,7 @@ def search(arguments: argparse.Namespace) -> int:
     from naruto_vision.gallery.vector_store import open_store
     from naruto_vision.video.outputs import note_query, write_moments
 
-    with closing(open_store(arguments.store, existing=True)) as store:
+    with open_store(arguments.store, existing=True) as store:
         found = _search(arguments, store)
     out = arguments.out or (Path(OUT) if arguments.clips or arguments.exact else None)
     folder = None
@@ -262,7 +246,7 @@ def list_videos(arguments: argparse.Namespace) -> int:
     """Print the videos of a store, or the entries of one."""
     from naruto_vision.gallery.vector_store import open_store
 
-    with closing(open_store(arguments.store, existing=True)) as store:
+    with open_store(arguments.store, existing=True) as store:
         if arguments.video:
             ids, _, facts = store.open(arguments.video).read()
             columns = ["id", "frame", "time", "shot", "start", "end"]
@@ -295,7 +279,7 @@ def delete(arguments: argparse.Namespace) -> int:
     if bool(arguments.videos) == arguments.all:
         msg = "video delete: give the names of videos, or --all"
         raise InputError(msg)
-    with closing(open_store(arguments.store, existing=True)) as store:
+    with open_store(arguments.store, existing=True) as store:
         names = list(dict.fromkeys(arguments.videos))
         for name in names:
             store.delete(name)

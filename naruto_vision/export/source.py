@@ -82,7 +82,7 @@ class _Scene(msgspec.Struct):
 
     def __post_init__(self) -> None:
         os.fsencode(self.scene)  # a ValueError where no file can have the name
-        if not self.scene or self.scene.startswith("/") or ".." in self.scene.split("/") or "\0" in self.scene:
+        if {"..", ""} & set(self.scene.split("/")) or "\0" in self.scene:
             msg = "a 'scene' that is a path inside the folder of images"
             raise ValueError(msg)
         if min(self.width, self.height) < 1 or any(

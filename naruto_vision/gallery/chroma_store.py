@@ -9,15 +9,7 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar
 import numpy as np
 
 from naruto_vision.errors import InputError
-from naruto_vision.gallery.vector_store import (
-    BATCH,
-    CONNECT,
-    Collection,
-    Entries,
-    Hit,
-    Metadata,
-    VectorStore,
-)
+from naruto_vision.gallery.vector_store import BATCH, CONNECT, Collection, Entries, Hit, Metadata, VectorStore
 from naruto_vision.io.locks import folder_lock
 from naruto_vision.io.machine import require_package
 from naruto_vision.records import Vectors

@@ -18,15 +18,7 @@ import numpy as np
 from naruto_vision.errors import FormatError, InputError
 from naruto_vision.gallery.content import unit_rows
 from naruto_vision.gallery.index import VectorIndex
-from naruto_vision.gallery.vector_store import (
-    AGAIN,
-    KEY,
-    Collection,
-    Entries,
-    Hit,
-    Metadata,
-    VectorStore,
-)
+from naruto_vision.gallery.vector_store import AGAIN, KEY, Collection, Entries, Hit, Metadata, VectorStore
 from naruto_vision.io.atomic import TEMPORARY_PREFIX, atomic_folder, write_bytes, write_text
 from naruto_vision.io.locks import folder_lock, lock_beside
 from naruto_vision.io.typed_json import convert_json, require_regular

@@ -9,16 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from naruto_vision.errors import InputError
-from naruto_vision.gallery.vector_store import (
-    BATCH,
-    CONNECT,
-    ID_BYTES,
-    Collection,
-    Entries,
-    Hit,
-    Metadata,
-    VectorStore,
-)
+from naruto_vision.gallery.vector_store import BATCH, CONNECT, ID_BYTES, Collection, Entries, Hit, Metadata, VectorStore
 from naruto_vision.io.locks import folder_lock, lock_beside
 from naruto_vision.io.machine import require_package
 from naruto_vision.records import Vectors

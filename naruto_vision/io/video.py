@@ -131,11 +131,6 @@ def video_info(path: str | Path) -> VideoInfo:
     return _scan(path).info
 
 
-def frame_times(path: str | Path) -> NDArray[np.float64]:
-    """Return the seconds of all frames after the first one, rising: shape (N,), float64. Only one frame is decoded."""
-    return _scan(path).times
-
-
 def check_video_file(path: Path) -> ModuleType:
     """Refuse what is no file, or an empty one; returns PyAV."""
     av = require_package("av", "video")

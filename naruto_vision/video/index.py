@@ -195,12 +195,7 @@ class _Indexer:
     """Indexes videos one after the other."""
 
     def __init__(
-        self,
-        store: VectorStore,
-        encoder: Encoder,
-        sampling: FrameSampling,
-        batch_size: int,
-        watch: Watch,
+        self, store: VectorStore, encoder: Encoder, sampling: FrameSampling, batch_size: int, watch: Watch
     ) -> None:
         self._store, self._encoder, self._sampling = store, encoder, sampling
         self._batch_size, self._watch = batch_size, watch

@@ -127,10 +127,7 @@ def _play_rate(hits: Iterable[FrameHit]) -> float:
 
 
 def _write_tables(
-    found: FoundMoments,
-    folder: Path,
-    copies: Mapping[tuple[str, int], str],
-    readers: Mapping[str, VideoReader],
+    found: FoundMoments, folder: Path, copies: Mapping[tuple[str, int], str], readers: Mapping[str, VideoReader]
 ) -> None:
     write_json(folder / RESULT, found.as_json())
     columns = ("rank", "video", "source", "start", "end", "from", "to", "best_frame", "best_time", "score", "frames")

@@ -51,10 +51,7 @@ SAME = 0.98
 
 _SPREAD = 1.4826  # median deviations to standard deviations of a normal distribution
 _TEXTS = 2.5  # standard deviations above the median of the best scores of unrelated texts
-_IMAGES, _CLASSES = (
-    2.0,
-    0.75,
-)  # above that of frames elsewhere; the mean of a class is nearer to nothing than a frame is
+_IMAGES, _CLASSES = 2.0, 0.75  # above that of frames elsewhere; the mean of a class is less near to single frames
 _NEAREST = 5  # frames of a video that are shown whatever their score
 _FIRST = 1024  # entries of a collection that are asked for at first
 _VIDEOS, _FRAMES = 16, 64  # videos, and entries of each, that stand for all

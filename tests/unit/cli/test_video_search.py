@@ -197,10 +197,7 @@ def test_a_part_is_cut_out(tmp_path: Path, place: Path, capsys: pytest.CaptureFi
         (["search"], "no query; give --text TEXT"),
         (["search", "--text", "x", "--store", "absent"], "absent: no such vector store"),
         (["search", "--text", "x", "--threshold", "2"], "auto, auto90 or a number from -1 to 1"),
-        (
-            ["search", "--text", "x", "--video", "9.mp4", "--store", "STORE"],
-            "no collection '9.mp4'; there are: 0.mp4",
-        ),
+        (["search", "--text", "x", "--video", "9.mp4", "--store", "STORE"], "no collection '9.mp4'; there are: 0.mp4"),
         (["index", "absent.mp4", "--encoder", "tiny-clip"], "absent.mp4: no such video"),
         (["index", "VIDEO", "--key-frames", "9"], "1 to 3 key frames"),
         (["delete", "--store", "STORE"], "give the names of videos, or --all"),

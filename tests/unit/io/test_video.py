@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from naruto_vision.errors import InputError
-from naruto_vision.io.video import VideoReader, VideoWriter, frame_times, is_video_name, resize_frame, video_info
+from naruto_vision.io.video import VideoReader, VideoWriter, is_video_name, resize_frame, video_info
 
 KINDS = {
     "constant rate": ("a.mp4", {"options": {"bf": "0"}}),
@@ -41,7 +41,7 @@ def test_times_and_pixels_are_those_of_pyav(clip: Path) -> None:
     assert np.allclose([frame.time for frame in frames], [time - expected[0][0] for time, _ in expected], atol=1e-9)
     assert all(np.array_equal(frame.image, image) for frame, (_, image) in zip(frames, expected, strict=True))
     assert (reader.lost, reader.info.frames, len(reader)) == ("", len(frames), len(frames))
-    assert np.array_equal(frame_times(clip), [frame.time for frame in frames])
+    assert np.array_equal(VideoReader(clip).times, [frame.time for frame in frames])
 
 
 @pytest.mark.parametrize("options", [{"fps": 7}, {"start": 0.3, "end": 0.7}, {"start_frame": 13, "fps": 10}])
@@ -91,7 +91,7 @@ def test_no_frame_is_repeated_at_a_higher_rate(tmp_path: Path) -> None:
 
 def test_the_frame_nearest_to_each_tick_is_picked(tmp_path: Path) -> None:
     path = clips.write(tmp_path / "a.mkv", milliseconds=clips.IRREGULAR, frames=20)
-    times, fps = frame_times(path), 5
+    times, fps = VideoReader(path).times, 5
     picked = [frame.index for frame in VideoReader(path, fps=fps)]
     ticks = np.arange(0, times[-1] + 0.02, 1 / fps)
     assert picked == sorted({int(np.abs(times - tick).argmin()) for tick in ticks})
