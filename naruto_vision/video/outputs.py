@@ -270,9 +270,9 @@ _STYLE = """
 body { max-width: 1300px; margin: 0 auto; padding: 20px; }
 h1 { font-size: 22px; overflow-wrap: anywhere; margin: 0; }
 h2 { font-size: 13px; margin: 0; overflow-wrap: anywhere; }
-main { display: grid; grid-template-columns: repeat(auto-fill, minmax(240px, 1fr)); gap: 14px; }
+main { display: grid; grid-template-columns: repeat(auto-fill, minmax(240px, 1fr)); gap: 14px; margin-top: 14px; }
 article { border: 1px solid #8885; border-radius: 8px; overflow: hidden; }
-article div { padding: 8px 12px; }
+article div { padding: 8px 12px; font-size: 13px; }
 img { width: 100%; aspect-ratio: 16 / 9; object-fit: contain; background: #8882; display: block; }
 p { margin: 0; color: #777; overflow-wrap: anywhere; }
 """
