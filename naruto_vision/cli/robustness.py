@@ -251,8 +251,8 @@ def _write(out: Path, rows: "Sequence[Measurement]") -> None:
 
 
 def _short(bound: float | None) -> str:
-    """Write a bound as ".74", so that seven columns fit a terminal of 80."""
-    return "" if bound is None else f"{bound:.2f}".removeprefix("0")
+    """Write a bound as ".74" or "1", so that seven columns fit a terminal of 80."""
+    return "" if bound is None else f"{bound:.2f}".removeprefix("0").replace("1.00", "1")
 
 
 def _show(rows: "Sequence[Measurement]", out: Path) -> None:

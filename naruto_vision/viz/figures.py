@@ -43,7 +43,7 @@ def interval_figure(
         axes.errorbar(beside, value, errors, marker="o", markersize=3.5, linewidth=1.6, elinewidth=0.7, label=name)
     axes.set_xlabel(across)
     axes.set_ylabel(up)
-    axes.set_ylim(0, 1)
+    axes.set_ylim(0, 1.02)
     axes.set_title(title)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
