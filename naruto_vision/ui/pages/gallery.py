@@ -6,7 +6,8 @@ from typing import Any
 
 from nicegui import ui
 
-from naruto_vision.gallery.content import line_counts
+from naruto_vision.errors import NarutoVisionError
+from naruto_vision.gallery.content import from_ranges, line_counts
 from naruto_vision.gallery.info import Listing
 from naruto_vision.ui.context import Context, JobBar, tile
 from naruto_vision.ui.service import Job, StoredFile
@@ -77,27 +78,31 @@ class _Gallery:
 
     async def _watch(self) -> None:
         """Show what another window or process has changed, unless pictures are selected."""
-        if self.listing is None or self.chosen or self.kind.value != PEOPLE:
+        if self.listing is None or self.chosen:
             return
-        if self.context.service.generation(self.current) != self.listing.generation:
-            await self.refresh()
+        try:
+            generation = self.context.service.generation(self.current)
+        except NarutoVisionError:  # the gallery is gone, which the next edit says
+            return
+        if generation != self.listing.generation:
+            await self.changed()
 
     async def refresh(self) -> None:
         """Read the gallery again, and show it."""
-        await self.reread()
+        self.reread()
         await self.show()
 
-    async def reread(self) -> None:
+    def reread(self) -> None:
         """Read the gallery again, for the ledger and the names."""
-
-        async def read() -> Listing:
-            return self.context.service.gallery(self.current, rows=True)
-
-        self.listing = await self.context.attempt(read())
         self.chosen = {}
-        if self.listing is None:
-            self.view.clear()
+        try:
+            self.listing = self.context.service.gallery(self.current, rows=True)
+        except NarutoVisionError as error:
+            self.listing = None
             self.ledger.clear()
+            self.view.clear()
+            with self.view:
+                ui.label(str(error)).classes("nv-card")
             return
         labels = list(self.listing.labels)
         self.name.set_autocomplete(labels)
@@ -111,13 +116,11 @@ class _Gallery:
             "again on scenes with ground truth: naruto-vision validate --config scenes.yaml --data.valid SCENES "
             f"--model.gallery {folder}"
         )
-        self._show_ledger(self.listing.ledger)
+        self._show_ledger(self.listing)
 
-    async def changed(self, card: ui.element) -> None:
-        """Take away the card of an edit that was made, and show what it changed."""
-        if not card.is_deleted:
-            card.delete()
-        await self.reread()
+    async def changed(self) -> None:
+        """Show what was changed; suspects and unknown regions stay as they are."""
+        self.reread()
         if self.kind.value == PEOPLE:
             await self.show()
 
@@ -281,12 +284,14 @@ class _Gallery:
         files = [(each.name, str(each.path)) for each in self.files]
         if await self.edit("add", files=files, label=str(self.name.value or "")):
             self.files = []
+            self.name.set_value(self.person)
             self._show_waiting()
             await self.refresh()
 
     # the ledger
 
-    def _show_ledger(self, lines: Sequence[Mapping[str, Any]]) -> None:
+    def _show_ledger(self, listing: Listing) -> None:
+        lines, names = listing.ledger, {row["id"]: row["label"] for row in listing.rows}
         self.ledger.clear()
         with self.ledger:
             for line in reversed(lines[-_LINES:]):
@@ -294,7 +299,7 @@ class _Gallery:
                 with ui.row().classes("w-full no-wrap items-center gap-2 nv-entry"):
                     ui.label(str(generation)).classes("nv-mono")
                     with ui.column().classes("grow gap-0"):
-                        ui.label(_logged(line)).classes("text-sm")
+                        ui.label(_logged(line, names)).classes("text-sm")
                         ui.label(f"{line['rows']} entries").classes("nv-muted text-xs")
                     if generation < len(lines):
                         ui.button(icon="history", on_click=partial(self._ask_rollback, generation)).props(
@@ -373,7 +378,8 @@ class _Suspects:
 
     async def _edit(self, card: ui.element, edit: str, **arguments: Any) -> None:
         if await self.gallery.edit(edit, **arguments):
-            await self.gallery.changed(card)
+            take_away(card)
+            await self.gallery.changed()
 
     def _keep(self, card: ui.element, row: Mapping[str, Any]) -> None:
         self.context.session.kept.add((self.gallery.current, row["id"], row["label"]))
@@ -473,7 +479,8 @@ class _Group:
         """Add the selected pictures under the name."""
         files = [(crop["name"], crop["path"]) for number, crop in enumerate(self.group) if number not in self.off]
         if files and await self.gallery.edit("add", files=files, crops=True, label=str(self.name.value or "")):
-            await self.gallery.changed(self.card)
+            take_away(self.card)
+            await self.gallery.changed()
 
 
 def mark(each: ui.element, *, on: bool) -> None:
@@ -487,15 +494,27 @@ def _change(facts: Mapping[str, Any]) -> str:
     return ", ".join(counts) or "no entry changed"
 
 
-def _logged(line: Mapping[str, Any]) -> str:
-    """Say in one line what a line of the ledger did."""
+def _logged(line: Mapping[str, Any], names: Mapping[int, str]) -> str:
+    """Say in one line what a line of the ledger did; ``names`` are the labels of the entries by their ids."""
     counts = line_counts(line)
-    done, names = _change(counts), {change[2] for change in line.get("relabelled", ())}
+    done = _change(counts)
     match line["op"]:
-        case "add" | "remove":
+        case "add":
+            return _as_one(done, {names[id_] for id_ in from_ranges(line["added"]) if id_ in names})
+        case "remove":
             return done
         case "relabel":
-            return f"{done} as {names.pop()}" if len(names) == 1 else done
+            return _as_one(done, {change[2] for change in line["relabelled"]})
         case "rollback":
             return f"back to {line['to']}: {done}"
     return f"{line['op']}: {done}" if any(counts.values()) else str(line["op"])
+
+
+def _as_one(done: str, names: set[str]) -> str:
+    return f"{done} as {names.pop()}" if len(names) == 1 else done
+
+
+def take_away(card: ui.element) -> None:
+    """Remove a card, unless what it was in is gone."""
+    if not card.is_deleted:
+        card.delete()

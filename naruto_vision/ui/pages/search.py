@@ -5,6 +5,7 @@ from typing import Any
 
 from nicegui import ui
 
+from naruto_vision.errors import InputError
 from naruto_vision.ui.context import Context, tile
 from naruto_vision.ui.service import StoredFile
 
@@ -36,9 +37,13 @@ class _Search:
                     label.bind_text_from(self.k, "value", lambda number: f"Entries to show: {number:g}")
             self.main = ui.element("div").classes("nv-main")
         with self.main:
-            ui.label("Bring an image, or type what to look for: the nearest gallery pictures are shown.").classes(
-                "nv-muted"
-            )
+            try:
+                context.service.gallery_folder(str(self.preset.value or ""))
+                ui.label("Bring an image, or type what to look for: the nearest pictures are shown.").classes(
+                    "nv-muted"
+                )
+            except InputError as error:
+                ui.label(str(error)).classes("nv-card")
         context.on_choice.append(self._offer)
         self._offer(context.chosen)
 
