@@ -52,9 +52,9 @@ class _Automatic:
             with ui.element("div").classes("nv-main"):
                 self.bar = JobBar(context)
                 self.title = ui.label("Bring an image: its regions are outlined, measured and described.")
+                self.status = ui.label().classes("nv-muted text-sm").props("role=status aria-live=polite")
                 self.stage = ui.element("div").classes("nv-stage")
                 self.asked = ui.row().classes("gap-1 items-center")
-                self.status = ui.label().classes("nv-muted text-sm").props("role=status aria-live=polite")
                 self.detail = ui.column().classes("w-full")
                 self.list = ui.element("div").classes("nv-regions")
                 self.more = ui.column().classes("w-full gap-2")

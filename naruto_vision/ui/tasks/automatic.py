@@ -3,6 +3,7 @@
 import copy
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -83,13 +84,14 @@ def segment(
     Raises:
         InputError: If the image cannot be used.
     """
-    asked = 0
+    asked, expected = 0, _prompts(settings)
 
     def pause(prompts: int) -> None:
         nonlocal asked
         asked += prompts
-        step(0, 1, {"prompts": asked})
+        step(min(asked, expected - 1), expected, {"prompts": asked})
 
+    pause(0)
     quarantine = Quarantine("images")
     mode = _mode(models, weights, settings, gallery, pause)
     writer = SegmentWriter(out, [name], mode.identity)
@@ -103,11 +105,26 @@ def segment(
     monitor.add(record, times)
     facts = {"versions": software_versions(), "monitor": monitor.summary(), "alerts": monitor.alerts()}
     run = writer.finish([], facts)
-    steps = 1 + len(record["regions"]) * describe
-    step(1, steps, region_news(record) | {"milliseconds": times})
+    steps = expected + len(record["regions"]) * describe
+    step(expected, steps, region_news(record) | {"milliseconds": times})
     if describe and record["regions"]:
-        _describe(models, step, name, Path(path), Path(out), steps)
+        _describe(models, partial(_after, step, expected), name, Path(path), Path(out), len(record["regions"]))
     return run
+
+
+def _prompts(settings: AutomaticSettings) -> int:
+    """Return about how many prompts will be answered, for the progress."""
+    match settings:
+        case GridSettings():
+            return settings.points_per_side**2
+        case SweepSettings():
+            return settings.columns * settings.rows + len(settings.points)
+        case _:
+            return settings.num_objects or 1
+
+
+def _after(step: Watch, before: int, done: int, total: int, news: Any = None) -> None:  # noqa: ANN401 - passed on
+    step(before + done, before + total, news)
 
 
 def _watched(model: PromptableModel, pause: Callable[[int], None]) -> PromptableModel:
@@ -258,7 +275,7 @@ def _describe(models: Models, step: Watch, name: str, path: Path, out: Path, ste
 
     def tell(description: Description) -> None:
         nonlocal told
-        step(1 + told, steps, {"index": told, "description": description.text})
+        step(told, steps, {"index": told, "description": description.text})
         told += 1
 
     describer = models.kept.get_or(("describer",), lambda: AttributeDescriber(_encoder(models, TINY_CLIP)))
