@@ -1,5 +1,6 @@
 """The tab Gallery: people and their pictures, edits with the ledger, suspect labels, and unknown regions to name."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -89,14 +90,14 @@ class _Gallery:
 
     async def refresh(self) -> None:
         """Read the gallery again, and show it."""
-        self.reread()
+        await self.reread()
         await self.show()
 
-    def reread(self) -> None:
+    async def reread(self) -> None:
         """Read the gallery again, for the ledger and the names."""
         self.chosen = {}
         try:
-            self.listing = self.context.service.gallery(self.current, rows=True)
+            self.listing = await asyncio.to_thread(self.context.service.gallery, self.current, rows=True)
         except NarutoVisionError as error:
             self.listing = None
             self.ledger.clear()
@@ -120,7 +121,7 @@ class _Gallery:
 
     async def changed(self) -> None:
         """Show what was changed; suspects and unknown regions stay as they are."""
-        self.reread()
+        await self.reread()
         if self.kind.value == PEOPLE:
             await self.show()
 
