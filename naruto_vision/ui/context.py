@@ -75,6 +75,9 @@ class Context:
             if error := found.get("error"):
                 self.complain(str(error))
             files = [self.session.files[key] for key in found.get("ids", ()) if key in self.session.files]
+            for file in (each for each in files if (each.kind == "video") != video):
+                self.complain(f"{file.name}: this tab takes {what}" + ("" if video else "; videos go to the tab Video"))
+            files = [file for file in files if (file.kind == "video") == video]
             if files:
                 await maybe(on_files(files))
 

@@ -22,6 +22,7 @@ DONE = "done"
 """Metadata of a collection's first entry once all frames of its video are there."""
 
 _FRAMES = 32  # that are embedded and stored at a time
+_TOLD = 8  # frames that are read between two reports
 _LONGEST = 768  # pixels; encoders take smaller images
 _WIDE, _HIGH = 0.6, 0.75  # of the shorter side
 
@@ -77,14 +78,18 @@ class SampledVideo:
     Args:
         path: The video.
         sampling: Which frames.
+        advance: Is called with the number of a frame, every few frames that are read.
 
     Raises:
         MissingPathError: If there is no such file.
         BadVideoError: If it is no video that can be read.
     """
 
-    def __init__(self, path: Path, sampling: FrameSampling) -> None:
-        self._sampling, self._reader = sampling, IsolatedVideoReader(path, fps=sampling.fps)
+    def __init__(
+        self, path: Path, sampling: FrameSampling, advance: Callable[[int], None] = lambda _index: None
+    ) -> None:
+        self._sampling, self._advance = sampling, advance
+        self._reader = IsolatedVideoReader(path, fps=sampling.fps)
         self.frames = self._reader.info.frames
 
     @property
@@ -92,16 +97,22 @@ class SampledVideo:
         """After an iteration, what could not be read."""
         return self._reader.lost
 
+    def _read(self) -> Iterator[VideoFrame]:
+        for number, frame in enumerate(self._reader):
+            if number % _TOLD == 0:
+                self._advance(frame.index)
+            yield frame
+
     def __iter__(self) -> Iterator[FrameSample]:
         """Yield the frames in order of presentation."""
         if self._sampling.fps is None:
-            shots = shots_with_key_frames(self._reader, ShotConfig(key_frames=self._sampling.key_frames))
+            shots = shots_with_key_frames(self._read(), ShotConfig(key_frames=self._sampling.key_frames))
             for number, (shot, frames) in enumerate(shots):
                 middles = [(one.time + other.time) / 2 for one, other in pairwise(frames)]
                 starts, ends = [shot.start, *middles], [*middles, shot.end]
                 yield from map(FrameSample, frames, repeat(number), starts, ends)
         else:
-            for frame, after in pairwise(chain(self._reader, [None])):
+            for frame, after in pairwise(chain(self._read(), [None])):
                 if frame is not None:
                     yield FrameSample(
                         frame, -1, frame.time, self._reader.info.duration if after is None else after.time
@@ -155,7 +166,7 @@ def index_videos(
         encoder: Embeds the frames; texts can be searched if it has a text tower.
         sampling: Which frames; None takes the key frames of all shots.
         batch_size: Images of one forward pass.
-        watch: Is called after each batch with a video's name, the frames that were passed, and all frames of it.
+        watch: Is called every few frames with a video's name, the frames that were passed, and all frames of it.
 
     Returns:
         What was indexed, skipped and quarantined.
@@ -217,7 +228,14 @@ class _Indexer:
             report.skipped.append(name)
             report.videos[name] = len(found)
             return
-        video = SampledVideo(path, self._sampling)
+        passed = 0
+
+        def advance(index: int) -> None:
+            nonlocal passed
+            passed = max(passed, index)
+            self._watch(name, passed, video.frames)
+
+        video = SampledVideo(path, self._sampling, advance)
         samples = iter(video)
         batch = list(islice(samples, _FRAMES))
         if not batch:
@@ -225,12 +243,12 @@ class _Indexer:
         first = frame_id(batch[0].frame.index)
         collection = found or self._store.create(name, {**note, "first": first})
         while batch:
-            self._add(collection, path, batch)
-            self._watch(name, batch[-1].frame.index + 1, video.frames)
+            self._add(collection, path, batch, lambda: advance(0))
+            advance(batch[-1].frame.index + 1)
             batch = list(islice(samples, _FRAMES))
         ids, vectors, facts = collection.read([first])
         collection.add(ids, vectors, [{**facts[0], DONE: 1}])
-        self._watch(name, video.frames, video.frames)
+        advance(video.frames)
         report.videos[name] = len(collection)
         if video.lost:
             report.lost[name] = video.lost
@@ -253,8 +271,10 @@ class _Indexer:
         msg = f"{path}: its collection is of another video; give another --store"
         raise InputError(msg)
 
-    def _add(self, collection: Collection, path: Path, samples: Sequence[FrameSample]) -> None:
-        """Embed frames with their windows, and store those that are not there yet."""
+    def _add(
+        self, collection: Collection, path: Path, samples: Sequence[FrameSample], alive: Callable[[], None]
+    ) -> None:
+        """Embed frames with their windows, and store those that are not there yet; ``alive`` is called meanwhile."""
         known = set(collection.read([frame_id(sample.frame.index) for sample in samples])[0])
         samples = [sample for sample in samples if frame_id(sample.frame.index) not in known]
         ids: list[str] = []
@@ -267,8 +287,10 @@ class _Indexer:
                 ids.append(frame_id(frame.index, number))
                 facts.append({**place, "window": number})
                 pixels.append(prepared(self._encoder.preprocess, view, path))
-        size = self._batch_size
-        rows = [embed_pixels(self._encoder, pixels[at : at + size]).numpy() for at in range(0, len(pixels), size)]
+        size, rows = self._batch_size, []
+        for at in range(0, len(pixels), size):
+            rows.append(embed_pixels(self._encoder, pixels[at : at + size]).numpy())
+            alive()
         if rows:
             collection.add(ids, np.concatenate(rows), facts)
 

@@ -181,7 +181,9 @@ class _Automatic:
         self._draw()
 
     def _forget(self) -> None:
-        """Drop the results of the last run."""
+        """Drop the results of the last run, and end it."""
+        if self.job is not None:
+            self.context.service.cancel(self.job)
         self.job, self.found, self.chosen = None, None, None
         self.descriptions, self.lines = {}, {}
         self.status.set_text("")
@@ -287,7 +289,7 @@ class _Automatic:
 
     def _line(self, each: Mapping[str, Any]) -> None:
         index = each["index"]
-        row = ui.element("div").classes("nv-line").props(f'role=button tabindex=0 aria-label="region {each["tag"]}"')
+        row = ui.element("div").classes("nv-line").props("role=button tabindex=0")
         row.on("click", lambda: self.show(index)).on("keydown.enter", lambda: self.show(index))
         with row:
             ui.html(self._crop(each), sanitize=False)

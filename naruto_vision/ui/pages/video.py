@@ -167,6 +167,7 @@ class _Video:
 
         def end() -> None:
             if job is self.job:
+                self.bar.row.set_visibility(False)
                 self._show_more()
 
         context.watch(job, self.bar, news, end)

@@ -186,8 +186,8 @@ def pictures(models: Models, step: Watch, *, own: str, frames: Mapping[str, Sequ
 
     Args:
         models: What is open.
-        step: Gets for each video its length in seconds, whether browsers play it, its path, and the file of each frame;
-            or ``error`` if it can no longer be read.
+        step: Gets for each video, after its frames, its length in seconds, whether browsers play it, its path, and the
+            file of each frame; or ``error`` if it can no longer be read.
         own: URI of the session's store.
         frames: Video → numbers of its frames.
         out: Folder of the pictures.
@@ -203,6 +203,7 @@ def pictures(models: Models, step: Watch, *, own: str, frames: Mapping[str, Sequ
             for frame in reader:
                 files[frame.index] = f"{number}_{frame.index}.jpg"
                 write_image(Path(out) / files[frame.index], shrunk(frame.image, _THUMBNAIL))
+                step(number - 1, len(sources), None)
         except (BadVideoError, MissingPathError):
             news["error"] = f"{video}: is no longer where it was indexed, or cannot be read; index it again"
         else:

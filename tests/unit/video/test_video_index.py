@@ -121,7 +121,7 @@ def test_a_killed_run_is_continued_where_it_stopped(tmp_path: Path) -> None:
     sampling = FrameSampling(fps=8, windows=0)
 
     def stop(_name: str, done: int, _total: int) -> None:
-        if done >= 32:
+        if done >= 40:  # of the second batch
             raise KeyboardInterrupt
 
     with _store(tmp_path) as store:
@@ -133,6 +133,17 @@ def test_a_killed_run_is_continued_where_it_stopped(tmp_path: Path) -> None:
         report = index_videos([video], store, rest, sampling=sampling)
         assert (report.skipped, report.videos, rest.images) == ([], {"a.mp4": 80}, 48)
         assert index_videos([video], store, rest, sampling=sampling).skipped == ["a.mp4"]
+
+
+def test_progress_is_told_every_few_frames_and_never_falls(tmp_path: Path) -> None:
+    video, told = write_video(tmp_path / "a.mp4", ["red", "green"], seconds=5), list[tuple[str, int, int]]()
+    with _store(tmp_path) as store:
+        index_videos([video], store, ColourEncoder(), watch=lambda *each: told.append(each))
+    done = [passed for _, passed, _ in told]
+    assert {(name, total) for name, _, total in told} == {("a.mp4", 80)}
+    assert done == sorted(done)
+    assert set(range(0, 80, 8)) < set(done)
+    assert done[-1] == 80
 
 
 def test_bad_videos_are_counted_and_the_others_go_on(tmp_path: Path) -> None:
