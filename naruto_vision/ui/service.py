@@ -36,6 +36,7 @@ LOG = "predictions.jsonl"
 """What a folder of results has, with a line for each scene."""
 
 _MOST_HITS = 20  # of a search
+_MOST_LETTERS, _MOST_QUERIES = 1000, 20  # of a search of videos, and that a session keeps
 
 Kind: TypeAlias = Literal["image", "video"]
 State: TypeAlias = Literal["waiting", "running", "done", "failed", "cancelled"]
@@ -519,10 +520,13 @@ class Service:
 
     async def search_videos(self, session: Session, **query: Any) -> dict[str, Any]:
         """Find moments in the indexed videos: text, path, character, preset, videos, top_k as in ``videos.search``."""
+        if len(str(query.get("text", ""))) > _MOST_LETTERS:
+            msg = f"videos: expected a text of at most {_MOST_LETTERS} letters"
+            raise InputError(msg)
         history = "" if self.config.history is None else str(self.config.history)
         asked = self._with_gallery(query)
         found = dict(await self.call(session, "videos.search", own=session.bank, history=history, **asked))
-        session.queries.append((found["query"], len(found["moments"]), query))
+        session.queries = [*session.queries[1 - _MOST_QUERIES :], (found["query"], len(found["moments"]), query)]
         return found
 
     def show_frames(self, session: Session, frames: Mapping[str, Sequence[int]]) -> Job:

@@ -305,7 +305,7 @@ class _Video:
     def _show_history(self) -> None:
         self.history.clear()
         with self.history:
-            for words, count, query in reversed(self.context.session.queries[-20:]):
+            for words, count, query in reversed(self.context.session.queries):
                 button = ui.button(f"{words} ({count})", icon="replay", on_click=lambda query=query: self._ask(query))
                 button.props("flat dense no-caps align=left").classes("w-full")
 

@@ -40,6 +40,8 @@ async def _use(service: Service, folder: Path) -> None:
     assert {each["video"] for each in found["nearest"]} == {"uploads/a clip.mp4"}
     assert [(words, query["text"]) for words, _, query in session.queries] == [("a yellow bar", "a yellow bar")]
     assert other.queries == []
+    with pytest.raises(InputError, match="at most 1000 letters"):
+        await service.search_videos(session, text="a" * 1001)
     service.close_session(session)
     assert not session.folder.exists()
     assert [each["name"] for each in await service.banks(other)] == ["old.mp4"]
