@@ -31,7 +31,7 @@ def add_page(service: Service) -> None:
             ui.label("No session: reload the page.")
             return
         ui.add_head_html('<link rel="stylesheet" href="/static/style.css"><script src="/static/input.js"></script>')
-        ui.colors(primary="#b5451b", secondary="#4a6572", accent="#2f6f4f")
+        ui.colors(primary="#a83c12", secondary="#4a6572", accent="#2f6f4f")
         _build(Context(service, session))
 
 

@@ -1,0 +1,236 @@
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from naruto_vision.cli.main import main
+
+if TYPE_CHECKING:
+    from conftest import Server
+    from playwright.sync_api import Browser, Locator, Page
+
+pytestmark = pytest.mark.browser
+TABS = ("Scene", "Search", "Prompts", "Automatic", "Video", "Gallery", "Monitoring")
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
+OpenPage = Callable[..., "Page"]
+
+
+@pytest.fixture(scope="session")
+def browser() -> "Iterator[Browser]":
+    from conftest import CHROMIUM
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, "--no-first-run", "--disable-sync"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def open_page(browser: "Browser", server: "Server") -> Iterator[OpenPage]:
+    """Open the page as a user of its own; at the end, nothing was written to the console or asked of others."""
+    faults: list[str] = []
+    contexts = []
+
+    def start(tab: str = "Scene", *, width: int = 1280, height: int = 800, dark: bool = False) -> "Page":
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.on("console", lambda line: faults.append(line.text) if line.type in {"error", "warning"} else None)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("request", lambda asked: None if _own(asked.url, server.address) else faults.append(asked.url))
+        page.goto(server.address)
+        page.get_by_role("tab", name=tab).click()
+        page.locator(".q-tab-panel:visible").first.wait_for()
+        return page
+
+    yield start
+    for context in contexts:
+        context.close()
+    assert faults == []
+
+
+def _own(url: str, address: str) -> bool:
+    return url.startswith((address, address.replace("http", "ws"), "data:", "blob:"))
+
+
+def _bring(page: "Page", *paths: Path) -> None:
+    zone = page.locator(".nv-drop:visible").first
+    with page.expect_file_chooser() as chooser:
+        zone.click()
+    chooser.value.set_files([str(path) for path in paths])
+
+
+def _downloads(page: "Page") -> dict[str, bytes]:
+    """Open the list of files, and fetch all of them as the browser does."""
+    page.get_by_text("Files", exact=True).last.click()
+    links = page.locator("a[download]:visible")
+    links.first.wait_for()
+    found = {}
+    for link in links.all():
+        answer = page.request.get(page.url.rstrip("/") + str(link.get_attribute("href")))
+        assert answer.ok
+        found[link.inner_text()] = answer.body()
+    return found
+
+
+def _status(page: "Page", pattern: str) -> "Locator":
+    found = page.locator("[role=status]:visible").filter(has_text=re.compile(pattern))
+    found.first.wait_for()
+    return found.first
+
+
+def test_a_scene_is_named_explained_and_downloaded_as_predict_writes_it(
+    open_page: OpenPage, server: "Server", tmp_path: Path
+) -> None:
+    scene, page = server.world.scenes[0], open_page()
+    _bring(page, scene)
+    page.locator(".nv-region").first.wait_for()
+    _status(page, "done")
+    page.locator(".nv-region").first.dispatch_event("pointerdown")
+    page.get_by_text("this region").wait_for()
+    assert page.locator(".nv-card .nv-tile img").count() == 6  # the region and its five nearest pictures
+    shown = page.locator(".nv-region").count()
+    page.get_by_label(re.compile("show or hide region")).first.click()
+    page.wait_for_function(f"document.querySelectorAll('.nv-region').length === {shown - 1}")
+    found = _downloads(page)
+    out = tmp_path / "out"
+    assert main(["predict", str(scene), "--gallery", str(server.world.runs / "gallery"), "--out", str(out)]) == 0
+    same = [name for name in found if name not in {"run.json", "timings.jsonl", "index.html"}]
+    assert {"predictions.jsonl", "coco.json", f"json/{scene.stem}_overlay.json"} <= set(same)
+    for name in same:
+        assert (out / name).read_bytes() == found[name], name
+
+
+def test_several_scenes_can_be_cancelled(open_page: OpenPage, server: "Server", tmp_path: Path) -> None:
+    page = open_page()
+    copies = [tmp_path / f"copy_{number}.jpg" for number in range(40)]
+    for copy in copies:
+        copy.write_bytes(server.world.scenes[1].read_bytes())
+    _bring(page, *copies)
+    page.locator(".nv-grid .nv-tile:visible svg").first.wait_for()
+    page.get_by_role("button", name="Cancel").click()
+    _status(page, "cancelled")
+    assert page.locator(".nv-grid .nv-tile:visible svg").count() < 40
+
+
+def test_scene_and_search_by_keyboard_alone(open_page: OpenPage) -> None:
+    page = open_page()
+    tile = page.get_by_role("button", name=re.compile("name the characters of")).first
+    tile.wait_for()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if tile.evaluate("(element) => element === document.activeElement"):
+            break
+    page.keyboard.press("Enter")
+    page.locator(".nv-region").first.wait_for()
+    page.get_by_label("explain region 0").focus()
+    page.keyboard.press("Enter")
+    page.get_by_text("this region").wait_for()
+    page.get_by_role("tab", name="Scene").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.get_by_label(re.compile("text", re.IGNORECASE)).first.wait_for()
+
+
+def test_prompts_by_mouse_and_keys_with_undo_and_files_as_segment_writes_them(
+    open_page: OpenPage, server: "Server", tmp_path: Path
+) -> None:
+    scene, page = server.world.scenes[2], open_page("Prompts")
+    _bring(page, scene)
+    image = page.locator(".nv-stage:visible img").first
+    _status(page, "no prompts")
+    box = image.bounding_box()
+    assert box is not None
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return box["x"] + x * box["width"], box["y"] + y * box["height"]
+
+    page.mouse.move(*at(0.8, 0.9))
+    page.mouse.down()
+    page.mouse.move(*at(0.5, 0.5))
+    page.mouse.move(*at(0.25, 0.25))
+    page.mouse.up()
+    page.locator(".nv-box").wait_for()
+    page.mouse.click(*at(0.5, 0.5))
+    page.wait_for_function("document.querySelectorAll('.nv-point').length === 1")
+    page.keyboard.down("Shift")
+    page.mouse.click(*at(0.05, 0.05))
+    page.keyboard.up("Shift")
+    page.wait_for_function("document.querySelectorAll('.nv-point').length === 2")
+    page.keyboard.press("Control+z")
+    page.wait_for_function("document.querySelectorAll('.nv-point').length === 1")
+    page.keyboard.press("Control+y")
+    page.wait_for_function("document.querySelectorAll('.nv-point').length === 2")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelectorAll('.nv-point').length === 3")
+    page.keyboard.press("Backspace")
+    page.wait_for_function("document.querySelectorAll('.nv-point').length === 2")
+    page.mouse.move(*at(0.5, 0.5))
+    page.mouse.down()
+    page.mouse.move(*at(0.6, 0.6))
+    page.mouse.up()
+    page.keyboard.press("3")
+    _status(page, "^mask 3")
+    page.keyboard.press("s")
+    page.locator("a[download]:visible").first.wait_for()
+    found = {
+        link.inner_text(): page.request.get(page.url.rstrip("/") + str(link.get_attribute("href"))).body()
+        for link in page.locator("a[download]:visible").all()
+    }
+    prompts = json.loads(found[f"{scene.stem}_points.json"])
+    assert [point["label"] for point in prompts["points"]] == [1, 0]
+    argv = ["segment", str(scene), "--out", str(tmp_path / "out"), "--logs", str(tmp_path / "logs"), "--mask", "2"]
+    argv += ["--box", ",".join(map(str, prompts["boxes"][0]))]
+    for point in prompts["points"]:
+        argv += ["--point", f"{point['x']},{point['y']},{point['label']}"]
+    assert main(argv) == 0
+    same = [name for name in found if name.endswith((".png", ".jpg", "points.json", "coco.json", "predictions.jsonl"))]
+    assert len(same) >= 4
+    for name in (name for name in same if not name.startswith("mask_")):
+        assert (tmp_path / "out" / name).read_bytes() == found[name], name
+
+
+def test_two_users_at_once_see_their_own_images(open_page: OpenPage, server: "Server") -> None:
+    pages = [open_page(), open_page()]
+    for page, scene in zip(pages, server.world.scenes[:2], strict=True):
+        _bring(page, scene)
+    for page, scene in zip(pages, server.world.scenes[:2], strict=True):
+        page.locator(".nv-region").first.wait_for()
+        page.get_by_text(re.compile(f"^{scene.name}: ")).wait_for()
+    other = pages[1].locator("img[src^='/files/']").first.get_attribute("src")
+    assert pages[0].request.get(pages[0].url.rstrip("/") + str(other)).status == 404
+
+
+def test_search_by_text_and_by_image(open_page: OpenPage, server: "Server") -> None:
+    page = open_page("Search")
+    field = page.get_by_role("textbox", name=re.compile("text", re.IGNORECASE)).first
+    field.fill("a girl with pink hair")
+    field.press("Enter")
+    page.get_by_text(re.compile("texts have no threshold")).first.wait_for()
+    _bring(page, next((server.world.root / "data/train").glob("*.jpg")))
+    page.get_by_text(re.compile(r"1\.000")).first.wait_for()
+
+
+@pytest.mark.parametrize("tab", TABS)
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
+def test_a_tab_is_accessible_and_fits(tab: str, width: int, dark: bool, open_page: OpenPage) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = open_page(tab, width=width, height=844 if width == 390 else 800, dark=dark)
+    page.wait_for_timeout(500)
+    found: dict[str, Any] = Axe().run(page).response
+    serious = [
+        (each["id"], [node["html"][:160] for node in each["nodes"]][:3])
+        for each in found["violations"]
+        if each["impact"] in {"serious", "critical"}
+    ]
+    assert serious == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
