@@ -279,9 +279,6 @@ class Service:
 
     async def _keep(self, session: Session, name: str, kind: Kind, path: Path) -> StoredFile:
         key, view, frames = secrets.token_urlsafe(9), "", 0
-        taken = {each.name for each in session.files.values()}
-        stem, suffix = Path(name).stem, Path(name).suffix
-        name = next(each for each in (name, *(f"{stem}_{n}{suffix}" for n in range(2, 10**6))) if each not in taken)
         if path.is_relative_to(session.folder):
             path = path.rename(path.with_name(name))
         try:
@@ -400,7 +397,8 @@ class Service:
             if (out / "run.json").exists():
                 msg = f"keep as {settings.keep_as}: there are results of that name; choose another"
                 raise InputError(msg)
-        chosen = [(each.name, str(each.path)) for each in files]
+        scenes = scene_names(files)
+        chosen = [(name, str(file.path)) for name, file in scenes.items()]
         title = files[0].name if len(files) == 1 else f"{len(files)} scenes"
         return self.start(
             session, f"naming the characters of {title}", "scenes.analyze", out,
@@ -569,6 +567,16 @@ async def _at_most(chunks: AsyncIterator[bytes], most: int, name: str) -> AsyncI
             msg = f"{name}: is larger than the {limit // 1_000_000} MB that can be uploaded"
             raise InputError(msg)
         yield chunk
+
+
+def scene_names(files: Sequence[StoredFile]) -> dict[str, StoredFile]:
+    """Name the scenes of a job by their files; of equal names the later ones get a number."""
+    found: dict[str, StoredFile] = {}
+    for file in files:
+        stem, suffix = Path(file.name).stem, Path(file.name).suffix
+        names = (file.name, *(f"{stem}_{number}{suffix}" for number in range(2, len(files) + 1)))
+        found[next(name for name in names if name not in found)] = file
+    return found
 
 
 def _clean(name: str) -> str:

@@ -277,8 +277,8 @@ class _Prompts:
                 ui.label(who["why"]).classes("nv-muted")
                 labels = list(self.context.service.gallery(str(self.preset.value)).labels)
                 with ui.row().classes("items-center gap-2"):
-                    name = ui.input("Enrol it as", value=who["label"], autocomplete=labels).props("dense outlined")
-                    button = ui.button("Enrol", icon="person_add", on_click=lambda: self.enrol(str(name.value)))
+                    label = ui.input("Enrol it as", value=who["label"], autocomplete=labels).props("dense outlined")
+                    button = ui.button("Enrol", icon="person_add", on_click=lambda: self.enrol(str(label.value)))
                     button.props("no-caps")
 
     def _draw(self) -> None:
@@ -331,9 +331,7 @@ def _mask(path: str, colour: str, more: str = "") -> str:
     return f'<path class="nv-mask {more}" d="{path}" fill="{colour}" stroke="{colour}"/>' if path else ""
 
 
-def _marks(
-    box: tuple[float, float, float, float] | None, points: list[tuple[float, float, bool]], unit: float
-) -> list[str]:
+def _marks(box: tuple[float, ...] | None, points: list[tuple[float, float, bool]], unit: float) -> list[str]:
     """Draw the box and the points; ``unit`` is the size of a pixel of the screen."""
     shapes = []
     if box is not None:

@@ -8,7 +8,7 @@ from nicegui import ui
 
 from naruto_vision.io.inputs import is_movie
 from naruto_vision.ui.context import Context, JobBar, table, tile
-from naruto_vision.ui.service import NO_GALLERY, Job, StoredFile
+from naruto_vision.ui.service import NO_GALLERY, Job, StoredFile, scene_names
 from naruto_vision.ui.settings import BACKGROUNDS, SceneSettings
 
 _EXAMPLES = 6
@@ -23,6 +23,7 @@ class _Scene:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.files: list[StoredFile] = []
+        self.scenes: dict[str, StoredFile] = {}
         self.job: Job | None = None
         self.news: dict[str, Mapping[str, Any]] = {}
         self.hidden: set[int] = set()
@@ -133,25 +134,25 @@ class _Scene:
         job = await context.attempt(queue())
         if job is None:
             return
-        self.job, self.news, self.scene = job, {}, ""
+        self.job, self.news, self.scene, self.scenes = job, {}, "", scene_names(self.files)
         self.grid.clear()
         self.view.clear()
         context.watch(job, self.bar, self._add_news, self._end)
 
     def _add_news(self, news: Mapping[str, Any]) -> None:
-        file = next(each for each in self.files if each.name == news["scene"])
-        self.news[file.name] = news
+        name, file = news["scene"], self.scenes[news["scene"]]
+        self.news[name] = news
         if len(self.files) == 1:
             if "regions" in news:
-                self.show(file.name)
+                self.show(name)
             return
         with self.grid:
             tile = ui.element("div").classes("nv-tile").props("role=button tabindex=0")
-            tile.on("click", lambda: self.show(file.name)).on("keydown.enter", lambda: self.show(file.name))
+            tile.on("click", lambda: self.show(name)).on("keydown.enter", lambda: self.show(name))
             with tile:
                 ui.html(_picture(self.context.url(file.view), news), sanitize=False)
                 found = _names(news) if "regions" in news else str(news.get("error", "not searched"))
-                ui.label(f"{file.name}: {found}").classes("nv-cap")
+                ui.label(f"{name}: {found}").classes("nv-cap")
 
     def _end(self) -> None:
         if self.job is not None and self.job.result is not None and len(self.files) > 1:
@@ -178,7 +179,7 @@ class _Scene:
         if "regions" not in news:
             self.context.complain(str(news.get("error", "not searched")))
             return
-        file = next(each for each in self.files if each.name == scene)
+        file = self.scenes[scene]
         with self.view:
             ui.label(f"{scene}: {_names(news)}").classes("text-lg")
             wide = f"max-width: min(1000px, calc((100vh - 210px) * {file.width / file.height:.4f}))"
@@ -207,7 +208,7 @@ class _Scene:
     def _draw(self) -> None:
         regions = self.news[self.scene]["regions"]
         visible = [each for each in regions if each["shown"] and each["index"] not in self.hidden]
-        file = next(each for each in self.files if each.name == self.scene)
+        file = self.scenes[self.scene]
         self.image.set_content(f'<g transform="scale({1 / file.zoom})">{_shapes(visible, self.region)}</g>')
         self.chips.clear()
         with self.chips:
@@ -236,7 +237,7 @@ class _Scene:
         context, self.region = self.context, index
         self._draw()
         each = next(each for each in self.news[self.scene]["regions"] if each["index"] == index)
-        file = next(file for file in self.files if file.name == self.scene)
+        file = self.scenes[self.scene]
         found = await context.attempt(
             context.service.call(
                 context.session, "scenes.explain", preset=str(self.preset.value), path=str(file.path),

@@ -49,7 +49,7 @@ def _session(models: Models, key: str, path: str, weights: str, operations: Sequ
     Raises:
         InputError: If an operation cannot be applied; then it and those behind it are not.
     """
-    held = models.prompts.get(key)
+    held: _Applied | None = models.prompts.get(key)
     if held is None or held.weights != weights:
         session = PromptSession(read_image(path), models.promptable(weights))
         models.prompts.pop(key, None)
