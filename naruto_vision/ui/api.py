@@ -155,7 +155,7 @@ def _router(service: Service) -> APIRouter:  # noqa: C901 - a route each
         session: own,
         preset: Annotated[str, Form()],
         files: Annotated[list[UploadFile], File()],
-        settings: Annotated[str, Form(description="JSON of the controls, as GET /api/presets lists them")] = "{}",
+        settings: Annotated[str, Form(description="JSON of the controls, as GET /api/controls shows them")] = "{}",
     ) -> dict[str, Any]:
         """Name the characters of scenes: returns each scene's regions with names, scores and outlines."""
         try:
@@ -169,12 +169,18 @@ def _router(service: Service) -> APIRouter:  # noqa: C901 - a route each
 
     @router.get("/api/presets")
     async def presets() -> dict[str, Any]:
-        """List the galleries, the promptable models, and the controls with their defaults."""
+        """List the galleries and the promptable models."""
         return {
             "presets": list(service.presets),
             "weights": list(service.config.weights),
-            "settings": msgspec.to_builtins(SceneSettings()),
         }
+
+    @router.get("/api/controls/{preset:path}")
+    async def controls(session: own, preset: str) -> dict[str, Any]:
+        """Show the controls of scenes as a gallery's settings have them; any of them may be given to /api/analyze."""
+        service.gallery_folder(preset)
+        found = await service.call(session, "scenes.controls", preset=preset)
+        return dict(msgspec.to_builtins(found))
 
     @router.post("/api/search")
     async def search(session: own, query: SearchQuery) -> dict[str, Any]:

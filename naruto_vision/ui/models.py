@@ -1,6 +1,7 @@
 """``Models``: what is opened once in the process with the models, for all sessions."""
 
 import copy
+import dataclasses
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from naruto_vision.segmentation.sam2 import Sam2Model
 
 T = TypeVar("T")
+D = TypeVar("D", RegionFilter, CropConfig, OverlayConfig)
 _SESSIONS = 64  # of prompts; each holds an image and its embedding
 _OPEN = 4  # of any other kind
 
@@ -109,29 +111,43 @@ class Models:
         key = (preset, analyzer.gallery.generation, settings)
         return self._changed.get_or(key, lambda: self._with_settings(analyzer, settings))
 
-    def _with_settings(self, analyzer: SceneAnalyzer, settings: SceneSettings) -> SceneAnalyzer:
-        keep = RegionFilter(
-            min_area=settings.min_area,
-            max_masks=settings.max_masks,
-            sort_by=analyzer.segmenter.keep.sort_by,
-            min_box_ratio=settings.min_ratio,
-            max_box_ratio=settings.max_ratio,
+    def controls(self, preset: str) -> SceneSettings:
+        """Return the controls of a scene as a preset has them."""
+        analyzer = self.analyzer(preset)
+        keep, crop, overlay = analyzer.segmenter.keep, analyzer.crops[0], analyzer.overlay
+        return SceneSettings(
+            top_k=min(overlay.top_k or 0, 5),
+            prefer_different_label=overlay.prefer_different_label,
+            min_area=keep.min_area,
+            max_masks=min(keep.max_masks or 16, 16),
+            expand=crop.expand,
+            background=next((name for name, grey in BACKGROUNDS.items() if grey == crop.background), None),
+            min_ratio=keep.min_box_ratio,
+            max_ratio=keep.max_box_ratio,
+            backend="auto",
         )
+
+    def _with_settings(self, analyzer: SceneAnalyzer, settings: SceneSettings) -> SceneAnalyzer:
         segmenter = copy.copy(analyzer.segmenter)
         if settings.weights:
-            own = analyzer.segmenter
-            segmenter = Segmenter(own.prompter, self.promptable(settings.weights), crops=own.crops)
-        segmenter.keep = keep
-        crop, overlay = analyzer.crops[0], analyzer.overlay
-        shown = {name: getattr(overlay, name) for name in ("nms_iou", "steps", "pick_iou", "within", "min_score")}
-        changes: dict[str, Any] = {
-            "segmenter": segmenter,
-            "crop": CropConfig(settings.expand, crop.tight, crop.pad, crop.pad_min, BACKGROUNDS[settings.background]),
-            "overlay": OverlayConfig(
-                **shown, top_k=settings.top_k, prefer_different_label=settings.prefer_different_label
-            ),
-        }
+            segmenter = Segmenter(segmenter.prompter, self.promptable(settings.weights), crops=segmenter.crops)
+        filters = {"min_area": "min_area", "max_masks": "max_masks"}
+        filters |= {"min_box_ratio": "min_ratio", "max_box_ratio": "max_ratio"}
+        segmenter.keep = _changed(analyzer.segmenter.keep, settings, filters)
+        crop = _changed(analyzer.crops[0], settings, {"expand": "expand"})
+        if settings.background is not None:
+            crop = dataclasses.replace(crop, background=BACKGROUNDS[settings.background])
+        overlay = _changed(analyzer.overlay, settings, {"prefer_different_label": "prefer_different_label"})
+        if settings.top_k is not None:
+            overlay = dataclasses.replace(overlay, top_k=settings.top_k or None)
+        changes: dict[str, Any] = {"segmenter": segmenter, "crop": crop, "overlay": overlay}
         place = analyzer.gallery.folder
-        if settings.backend != "auto" and place is not None:
+        if settings.backend not in {None, "auto"} and place is not None:
             changes["gallery"] = Gallery.open(place, index=settings.backend)
         return analyzer.replaced(**changes)
+
+
+def _changed(config: D, settings: SceneSettings, names: Mapping[str, str]) -> D:
+    """Return a config with those values of the settings that are not None; ``names`` maps its fields to theirs."""
+    values = {field: getattr(settings, name) for field, name in names.items()}
+    return dataclasses.replace(config, **{field: value for field, value in values.items() if value is not None})

@@ -432,14 +432,13 @@ class Service:
 
     async def save_prompts(self, session: Session, file: StoredFile, weights: str) -> Job:
         """Accept the mask of the prompts of an image, and write its files; returns the finished job."""
-        session.operations.setdefault(file.id, []).append(("accept", ()))
-        job = self.start(
-            session, f"saving the mask of {file.name}", "prompts.save", None,
-            **self.prompt_arguments(session, file, weights),
-        )  # fmt: skip
-        await job.finished.wait()
+        async with session.locks.setdefault(file.id, asyncio.Lock()):  # behind the operations before it
+            job = self.start(
+                session, f"saving the mask of {file.name}", "prompts.save", None,
+                **self.prompt_arguments(session, file, weights),
+            )  # fmt: skip
+            await job.finished.wait()
         if job.state != "done":
-            session.operations[file.id].pop()
             raise InputError(job.error or job.state)
         session.uses[file.id] = {**session.uses[file.id], "accepted": True}
         return job

@@ -23,10 +23,10 @@ _PIXELS = (0, 10_000_000)
 
 
 class SceneSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """The controls of a scene.
+    """The controls of a scene; None keeps what the preset has.
 
     Args:
-        top_k: Show this many different characters, from 1 to 5; None shows every region.
+        top_k: Show this many different characters, from 1 to 5; 0 shows every region.
         prefer_different_label: Prefer a name that was not picked yet.
         min_area: Leave out smaller masks, in pixels.
         max_masks: At most this many regions, from 1 to 16.
@@ -35,7 +35,7 @@ class SceneSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         min_ratio: Leave out boxes below this fraction of the image, from 0 to 0.2.
         max_ratio: Leave out boxes above this fraction of the image, from 0.2 to 1.
         backend: What searches the gallery.
-        weights: Weights of the segmentation model, one of those that are offered; "" keeps those of the preset.
+        weights: Weights of the segmentation model, one of those that are offered.
         keep_as: Also keep the results in a folder of this name below that of ``--out``; "" keeps nothing.
 
     Raises:
@@ -43,22 +43,22 @@ class SceneSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """
 
     top_k: int | None = None
-    prefer_different_label: bool = False
-    min_area: int = 256
-    max_masks: int = 12
-    expand: float = 0.18
-    background: Background = "black"
-    min_ratio: float = 0.0
-    max_ratio: float = 1.0
-    backend: Backend = "auto"
-    weights: str = ""
+    prefer_different_label: bool | None = None
+    min_area: int | None = None
+    max_masks: int | None = None
+    expand: float | None = None
+    background: Background | None = None
+    min_ratio: float | None = None
+    max_ratio: float | None = None
+    backend: Backend | None = None
+    weights: str | None = None
     keep_as: str = ""
 
     def check(self) -> "SceneSettings":
         """Return it, if every value is in its range."""
         _check_ranges(
             self, min_area=_PIXELS, max_masks=(1, 16), expand=(0, 0.3), min_ratio=(0, 0.2), max_ratio=(0.2, 1),
-            top_k=(1, 5),
+            top_k=(0, 5),
         )  # fmt: skip
         return self
 

@@ -9,7 +9,7 @@ from nicegui import ui
 from naruto_vision.io.inputs import is_movie
 from naruto_vision.ui.context import Context, JobBar, table, tile
 from naruto_vision.ui.service import NO_GALLERY, Job, StoredFile, scene_names
-from naruto_vision.ui.settings import BACKGROUNDS, SceneSettings
+from naruto_vision.ui.settings import BACKGROUNDS, SceneSettings, read_settings
 
 _EXAMPLES = 6
 
@@ -29,6 +29,7 @@ class _Scene:
         self.hidden: set[int] = set()
         self.region: int | None = None
         self.scene = ""
+        self.filled: SceneSettings | None = None
         with ui.element("div").classes("nv-split"):
             with ui.element("div").classes("nv-side"):
                 context.inputs(self.add)
@@ -42,31 +43,26 @@ class _Scene:
     def _controls(self) -> None:
         presets, weights = list(self.context.service.presets), list(self.context.service.config.weights)
         self.preset = ui.select(presets, value=presets[0] if presets else None, label="Gallery").props("outlined dense")
-        self.preset.classes("w-full")
+        self.preset.classes("w-full").on_value_change(self._fill)
+        ui.timer(0.1, self._fill, once=True)
         with ui.expansion("Settings", icon="tune").classes("w-full"):
-            own = SceneSettings()
-            self.top = ui.switch("Only the best characters", value=False)
-            self.top_k = ui.number("how many", value=3, min=1, max=5, precision=0).props("dense outlined")
-            self.top_k.bind_visibility_from(self.top, "value")
-            self.different = ui.switch("Prefer different names", value=own.prefer_different_label)
-            self.max_masks = _slider("Regions at most", 1, 16, 1, own.max_masks)
-            self.min_area = ui.number("Smallest mask in pixels", value=own.min_area, min=0, precision=0).props(
-                "dense outlined"
-            )
-            self.expand = _slider("Grow boxes by", 0, 0.3, 0.01, own.expand)
-            self.min_ratio = _slider("Smallest box (of the image)", 0, 0.2, 0.01, own.min_ratio)
-            self.max_ratio = _slider("Largest box (of the image)", 0.2, 1, 0.05, own.max_ratio)
-            self.background = ui.select(list(BACKGROUNDS), value=own.background, label="Around a region").props(
-                "dense outlined"
-            )
-            self.backend = ui.select(["auto", "exact", "faiss"], value=own.backend, label="Gallery search").props(
-                "dense outlined"
-            )
-            self.weights = ui.select({"": "as in the gallery's settings", **{name: name for name in weights}}, value="",
-                                     label="Segmentation model").props("dense outlined")  # fmt: skip
+            self.controls: dict[str, Any] = {
+                "top_k": _slider("Different characters at most (0: all regions)", 0, 5, 1),
+                "prefer_different_label": ui.switch("Prefer different names"),
+                "max_masks": _slider("Regions at most", 1, 16, 1),
+                "min_area": ui.number("Smallest mask in pixels", min=0, precision=0),
+                "expand": _slider("Grow boxes by", 0, 0.3, 0.01),
+                "min_ratio": _slider("Smallest box (of the image)", 0, 0.2, 0.01),
+                "max_ratio": _slider("Largest box (of the image)", 0.2, 1, 0.05),
+                "background": ui.select(list(BACKGROUNDS), label="Around a region"),
+                "backend": ui.select(["auto", "exact", "faiss"], label="Gallery search"),
+                "weights": ui.select({None: "as in the gallery's settings", **{name: name for name in weights}},
+                                     label="Segmentation model"),
+            }  # fmt: skip
             self.keep_as = ui.input("Also keep the results as").props("dense outlined")
-            for each in (self.min_area, self.background, self.backend, self.weights, self.keep_as):
-                each.classes("w-full")
+            for name in ("min_area", "background", "backend", "weights"):
+                self.controls[name].props("dense outlined").classes("w-full")
+            self.keep_as.classes("w-full")
         self.run = (
             ui.button("Name the characters", icon="search", on_click=self.start).props("no-caps").classes("w-full")
         )
@@ -101,21 +97,27 @@ class _Scene:
                 with tile:
                     ui.html(f'<img alt="" src="{self.context.url(file.view)}">', sanitize=False)
 
+    async def _fill(self) -> None:
+        """Show the controls as the chosen preset has them."""
+        context = self.context
+        if not self.preset.value:
+            return
+        found = await context.attempt(
+            context.service.call(context.session, "scenes.controls", preset=str(self.preset.value))
+        )
+        if found is not None:
+            self.filled = found
+            for name, control in self.controls.items():
+                control.set_value(getattr(found, name))
+
     def settings(self) -> SceneSettings:
-        """Return the controls as they stand."""
-        return SceneSettings(
-            top_k=int(self.top_k.value or 1) if self.top.value else None,
-            prefer_different_label=bool(self.different.value),
-            min_area=int(self.min_area.value or 0),
-            max_masks=int(self.max_masks.value),
-            expand=float(self.expand.value),
-            background=self.background.value or "black",
-            min_ratio=float(self.min_ratio.value),
-            max_ratio=float(self.max_ratio.value),
-            backend=self.backend.value or "auto",
-            weights=self.weights.value or "",
-            keep_as=str(self.keep_as.value or "").strip(),
-        ).check()
+        """Return what the user has changed of the preset's controls."""
+        values = {"keep_as": str(self.keep_as.value or "").strip()}
+        if self.filled is not None:
+            chosen = {name: control.value for name, control in self.controls.items()}
+            chosen |= {name: int(chosen[name] or 0) for name in ("top_k", "max_masks", "min_area")}  # come as floats
+            values |= {name: value for name, value in chosen.items() if value != getattr(self.filled, name)}
+        return read_settings(values, SceneSettings).check()  # type: ignore[no-any-return]  # of the given type
 
     async def add(self, files: list[StoredFile]) -> None:
         """Take images, show them, and start at once."""
@@ -274,10 +276,10 @@ class _Scene:
             ui.notify(text, type="positive")
 
 
-def _slider(text: str, low: float, high: float, step: float, value: float) -> ui.slider:
+def _slider(text: str, low: float, high: float, step: float) -> ui.slider:
     with ui.column().classes("w-full gap-0"):
         label = ui.label().classes("text-sm")
-        slider = ui.slider(min=low, max=high, step=step, value=value).props(f'aria-label="{text}"')
+        slider = ui.slider(min=low, max=high, step=step, value=low).props(f'aria-label="{text}"')
         label.bind_text_from(slider, "value", lambda number: f"{text}: {number:g}")
     return slider
 

@@ -34,6 +34,11 @@ def view(models: Models, path: str, to: str) -> tuple[int, int]:  # noqa: ARG001
     return image.shape[1], image.shape[0]
 
 
+def controls(models: Models, *, preset: str) -> SceneSettings:
+    """Return the controls of a scene as a preset has them."""
+    return models.controls(preset)
+
+
 def analyze(
     models: Models, step: Watch, *, preset: str, files: Sequence[tuple[str, str]], out: str, settings: SceneSettings
 ) -> dict[str, Any]:

@@ -35,6 +35,63 @@ def test_a_scene_is_named_as_predict_names_it(server: "Server", tmp_path: Path) 
     assert expected
 
 
+def _analyze(client: httpx.Client, scene: Path, **settings: Any) -> httpx.Response:
+    preset = client.get("/api/presets").json()["presets"][0]
+    data = {"preset": preset, "settings": json.dumps(settings)}
+    return client.post("/api/analyze", data=data, files=[("files", (scene.name, scene.read_bytes()))])
+
+
+def test_controls_are_those_of_the_preset_and_change_what_is_found(server: "Server") -> None:
+    scene = server.world.scenes[1]
+    with server.client() as client:
+        preset = client.get("/api/presets").json()["presets"][0]
+        client.post("/api/segment", json={"file": ""})  # starts a session
+        own = client.get(f"/api/controls/{preset}").json()
+        assert (own["min_area"], own["max_masks"], own["expand"], own["background"]) == (256, 12, 0.18, "black")
+        plain = _analyze(client, scene).json()["scenes"][0]["regions"]
+        same = _analyze(client, scene, **{name: own[name] for name in ("min_area", "max_masks", "expand", "top_k")})
+        assert [each["box"] for each in same.json()["scenes"][0]["regions"]] == [each["box"] for each in plain]
+        assert [each["score"] for each in same.json()["scenes"][0]["regions"]] == [each["score"] for each in plain]
+        (one,) = _analyze(client, scene, max_masks=1).json()["scenes"][0]["regions"]
+        assert one["box"] == plain[0]["box"]
+        for change in ({"background": "white"}, {"expand": 0.3, "background": "image"}):
+            other = _analyze(client, scene, **change).json()["scenes"][0]["regions"]
+            assert [each["score"] for each in other] != [each["score"] for each in plain]
+        shown = _analyze(client, scene, top_k=1, prefer_different_label=True).json()["scenes"][0]["regions"]
+        assert sum(each["shown"] for each in shown) == 1
+        assert _analyze(client, scene, min_ratio=0.2, max_ratio=0.2).json()["scenes"][0]["regions"] == []
+        for backend in ("exact", "faiss"):
+            found = _analyze(client, scene, backend=backend, weights="tiny-sam").json()["scenes"][0]["regions"]
+            assert [each["name"] for each in found] == [each["name"] for each in plain]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"max_masks": 17}, "max_masks: expected a number from 1 to 16"),
+        ({"weights": "../model.pth"}, "weights '../model.pth': expected one of tiny-sam"),
+        ({"backgrund": "black"}, "backgrund"),
+        ({"expand": "much"}, "expand"),
+    ],
+)
+def test_controls_out_of_range_are_refused(settings: dict[str, Any], said: str, server: "Server") -> None:
+    with server.client() as client:
+        answer = _analyze(client, server.world.scenes[0], **settings)
+    assert answer.status_code == 422
+    assert said in answer.json()["detail"]
+
+
+def test_results_are_kept_under_a_name_once(server: "Server") -> None:
+    kept = server.log.parent / "kept" / "my_run"
+    with server.client() as client:
+        assert _analyze(client, server.world.scenes[0], keep_as="my_run").status_code == 200
+        assert (kept / "predictions.jsonl").is_file()
+        again = _analyze(client, server.world.scenes[0], keep_as="my_run")
+        assert (again.status_code, "choose another" in again.json()["detail"]) == (422, True)
+        assert _analyze(client, server.world.scenes[0], keep_as="../../outside").status_code == 200
+    assert not (server.log.parent.parent / "outside").exists()
+
+
 def test_points_and_a_box_give_three_masks(server: "Server") -> None:
     with server.client() as client:
         (file,) = _upload(client, server.world.scenes[0])
