@@ -1,15 +1,18 @@
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 from naruto_vision.cli.main import main
+from naruto_vision.io.bundles import config_path
 
 if TYPE_CHECKING:
-    from conftest import Server
+    from conftest import Server, StartServer, World
     from playwright.sync_api import Browser, Locator, Page
 
 pytestmark = pytest.mark.browser
@@ -217,6 +220,76 @@ def test_search_by_text_and_by_image(open_page: OpenPage, server: "Server") -> N
     page.get_by_text(re.compile("texts have no threshold")).first.wait_for()
     _bring(page, next((server.world.root / "data/train").glob("*.jpg")))
     page.get_by_text(re.compile(r"1\.000")).first.wait_for()
+
+
+def test_saliency_and_a_sweep_with_a_clicked_point_are_described(open_page: OpenPage, server: "Server") -> None:
+    page = open_page("Automatic")
+    _bring(page, server.world.scenes[3])
+    page.locator(".nv-stage:visible img").first.wait_for()
+    run = page.get_by_role("button", name="Find the regions")
+    page.get_by_label("How", exact=True).click()
+    page.get_by_role("option", name=re.compile("sweep", re.IGNORECASE)).click()
+    image = page.locator(".nv-stage:visible img").first
+    box = image.bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.get_by_label("remove point 1").wait_for()
+    run.click()
+    page.locator(".nv-region:visible").first.wait_for()
+    _status(page, "done")
+    assert page.locator("a[download]").count() or _downloads(page)
+
+
+def test_a_video_is_indexed_searched_and_played(open_page: OpenPage, tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    from naruto_vision.synthetic.attributes import read_cast
+    from naruto_vision.synthetic.videos import SyntheticVideo, VideoConfig, write_video
+
+    clip = tmp_path / "clip.mp4"
+    video = SyntheticVideo(3, read_cast(config_path("cast.yaml")), VideoConfig(seconds=2, fps=8, width=64, height=48))
+    write_video(clip, video)
+    page = open_page("Video")
+    _bring(page, clip)
+    _status(page, "done")
+    page.get_by_label("What happens, or who is seen").fill("a girl")
+    page.get_by_role("button", name="Search", exact=True).click()
+    page.get_by_label(re.compile("^play at ")).first.click()
+    page.locator("video").wait_for()
+    assert page.evaluate("document.querySelector('video').readyState") >= 0
+
+
+def test_a_picture_is_added_relabelled_and_rolled_back(
+    browser: "Browser", world: "World", start_server: "StartServer", tmp_path: Path
+) -> None:
+    own = tmp_path / "runs"
+    shutil.copytree(world.runs, own)
+    server = start_server("--runs", str(own))
+    page = browser.new_page()
+    page.set_default_timeout(60_000)
+    page.goto(server.address)
+    page.get_by_role("tab", name="Gallery").click()
+    _bring(page, world.scenes[0])
+    page.get_by_label("Name of who is on them").fill("Nobody <b>else</b>")
+    page.get_by_role("button", name="Add", exact=True).click()
+    page.get_by_text("Nobody <b>else</b>", exact=False).first.wait_for()
+    generations = page.get_by_label(re.compile("roll back to generation"))
+    generations.first.wait_for()
+    page.get_by_label("roll back to generation 1").click()
+    page.get_by_role("button", name="Roll back", exact=True).click()
+    page.get_by_label("roll back to generation 2").wait_for()  # 3 is the current one
+    page.close()
+    listed = httpx.get(f"{server.address}/api/gallery/{own}").json()["labels"]
+    assert sum(listed.values()) == len(list((world.root / "data/train").glob("*.jpg")))
+    assert "Nobody <b>else</b>" not in listed
+
+
+def test_monitoring_counts_what_was_done(open_page: OpenPage, server: "Server") -> None:
+    page = open_page()
+    _bring(page, server.world.scenes[0])
+    page.locator(".nv-region").first.wait_for()
+    page.get_by_role("tab", name="Monitoring").click()
+    page.get_by_role("button", name="Refresh").click()
+    page.get_by_text(re.compile("results|alert", re.IGNORECASE)).first.wait_for()
 
 
 @pytest.mark.parametrize("tab", TABS)
