@@ -60,7 +60,7 @@ def _video(page: Page) -> None:
     page.get_by_text("done").last.wait_for(timeout=120_000)
     page.get_by_label("What happens, or who is seen").fill("a girl")
     page.get_by_role("button", name="Search", exact=True).click()
-    page.get_by_label("play at").first.wait_for()
+    page.locator("[aria-label^='play at ']:visible").first.wait_for()
 
 
 def _gallery(page: Page) -> None:

@@ -239,7 +239,9 @@ class _Video:
             for video, facts in self.facts.items():
                 if "error" in facts:
                     ui.label(str(facts["error"])).classes("nv-card").props(f'aria-label="{escape(video, quote=True)}"')
-            with ui.expansion("The best 5 frames of each video, whatever their score", icon="star").classes("w-full"):
+            opened = not self.found["moments"]
+            text = "The best 5 frames of each video, whatever their score"
+            with ui.expansion(text, icon="star", value=opened).classes("w-full"):
                 for video in dict.fromkeys(hit["video"] for hit in nearest):
                     ui.label(video).classes("text-sm nv-mono mt-2")
                     with ui.element("div").classes("nv-grid nv-frames"):

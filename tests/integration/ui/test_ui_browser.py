@@ -253,7 +253,7 @@ def test_a_video_is_indexed_searched_and_played(open_page: OpenPage, tmp_path: P
     _status(page, "done")
     page.get_by_label("What happens, or who is seen").fill("a girl")
     page.get_by_role("button", name="Search", exact=True).click()
-    page.get_by_label(re.compile("^play at ")).first.click()
+    page.locator("[aria-label^='play at ']:visible").first.click()
     page.locator("video").wait_for()
     assert page.evaluate("document.querySelector('video').readyState") >= 0
 
