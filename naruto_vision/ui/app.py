@@ -84,6 +84,8 @@ def run(config: UiConfig, *, host: str, port: int, password: str, ready: Callabl
     try:
         server.run()
     except SystemExit:
+        if server.started:  # by a signal
+            raise
         msg = f"--port {port}: is in use on {host}; give another one, or 0 for any that is free"
         raise InputError(msg) from None
     finally:

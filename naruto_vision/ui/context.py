@@ -118,7 +118,8 @@ class Context:
                     self.complain(job.error)
                 await maybe(end())
 
-        timer = ui.timer(_REFRESH, refresh)
+        with bar.row:  # what the user clicked on may be gone by then
+            timer = ui.timer(_REFRESH, refresh)
 
     def downloads(self, job: Job, *, opened: bool = False) -> None:
         """Show the files of a job as links."""

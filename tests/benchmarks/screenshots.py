@@ -20,7 +20,7 @@ WIDE, NARROW = (1280, 800), (390, 844)
 
 def _example(page: Page) -> None:
     page.get_by_role("button", name="name the characters of").first.wait_for(timeout=180_000)
-    page.get_by_role("button", name="name the characters of").nth(1).click()
+    page.get_by_role("button", name="name the characters of").first.click()
     page.locator(".nv-region").first.wait_for()
     page.get_by_text(": done").first.wait_for()
 
@@ -55,10 +55,10 @@ def _automatic(page: Page) -> None:
 
 
 def _video(page: Page) -> None:
-    page.get_by_label("from the server's folder").last.click()
+    page.get_by_label("from the server's folder").locator("visible=true").first.click()
     page.get_by_role("option", name="video_000.mp4").click()
     page.get_by_text("done").last.wait_for(timeout=120_000)
-    page.get_by_label("What happens, or who is seen").fill("a girl")
+    page.get_by_label("What happens, or who is seen").fill("a girl with pink hair in a red jacket")
     page.get_by_role("button", name="Search", exact=True).click()
     page.locator("[aria-label^='play at ']:visible").first.wait_for()
 

@@ -85,6 +85,7 @@ class _Scene:
     async def _show_examples(self) -> None:
         """Show the first images of the server's folders as pictures to choose."""
         service, session = self.context.service, self.context.session
+        await self._fill()
         for choice in [each for each in service.choices() if not is_movie(each)][:_EXAMPLES]:
             file = await self.context.attempt(service.choose(session, choice))
             if file is None or self.job is not None:
@@ -100,7 +101,8 @@ class _Scene:
     async def _fill(self) -> None:
         """Show the controls as the chosen preset has them."""
         context = self.context
-        if not self.preset.value:
+        preparing = self.context.service.preparing
+        if not self.preset.value or (preparing is not None and not preparing.over):
             return
         found = await context.attempt(
             context.service.call(context.session, "scenes.controls", preset=str(self.preset.value))
