@@ -5,8 +5,10 @@ import logging
 from pathlib import Path
 
 from naruto_vision.cli.console import show, whole_number
+from naruto_vision.cli.trainer_args import GALLERY, RUN_CONFIG, model_section, read_config
 from naruto_vision.cli.video_search import HISTORY
 from naruto_vision.errors import InputError, MissingPathError
+from naruto_vision.gallery.store import MANIFEST
 from naruto_vision.io.machine import require_package
 
 _PORT = 7860
@@ -41,6 +43,7 @@ def ui(arguments: argparse.Namespace) -> int:
     presets = {} if arguments.demo else _presets(arguments.runs)
     config = UiConfig(
         presets=presets,
+        galleries={name: _gallery_of(folder) for name, folder in presets.items()},
         folders=tuple(folder.resolve() for folder in arguments.folder),
         store=arguments.store,
         out=arguments.out,
@@ -62,12 +65,20 @@ def _presets(runs: list[Path]) -> dict[str, Path]:
     """Return the folders with a gallery by their names; a named one without is refused."""
     found: dict[str, Path] = {}
     for folder in runs or [Path("runs")]:
-        if any((folder / name).exists() for name in ("gallery/manifest.json", "manifest.json", "config.yaml")):
+        if any((folder / name).exists() for name in (f"gallery/{MANIFEST}", MANIFEST, RUN_CONFIG)):
             found[folder.as_posix()] = folder
         elif runs:
             hint = "make one with `naruto-vision fit --config gallery.yaml --data.root DIR`"
             raise MissingPathError(folder / "gallery", "gallery", hint)
     return found
+
+
+def _gallery_of(folder: Path) -> Path:
+    """Return the gallery of a preset: that of a run is in its config."""
+    path = folder / RUN_CONFIG
+    if path.is_file():
+        return Path(model_section(read_config(path), path, {})["init_args"].get("gallery", GALLERY))
+    return folder if (folder / MANIFEST).exists() else folder / "gallery"
 
 
 def _password(path: Path | None) -> str:

@@ -386,7 +386,8 @@ class Service:
             msg = f"gallery {preset!r}: expected one of {', '.join(self.presets)}" if self.presets else NO_GALLERY
             raise InputError(msg)
         folder = self.presets[preset]
-        return folder / "gallery" if (folder / "gallery").is_dir() else folder
+        own = self.config.galleries.get(preset)
+        return own or (folder / "gallery" if (folder / "gallery").is_dir() else folder)
 
     def analyze(self, session: Session, files: Sequence[StoredFile], preset: str, settings: SceneSettings) -> Job:
         """Name the characters of scenes."""

@@ -227,6 +227,7 @@ class UiConfig(msgspec.Struct, frozen=True):
 
     Args:
         presets: Name → a folder that ``naruto_vision.load`` opens: a run, a folder such as ``runs``, or a gallery.
+        galleries: Name of a preset → its gallery, where that is neither the folder itself nor ``gallery`` in it.
         folders: Folders whose images and videos may be chosen; nothing else on the disk can be read.
         store: URI of the vector store of videos.
         out: Folder in which results are kept where a user asks for it.
@@ -238,6 +239,7 @@ class UiConfig(msgspec.Struct, frozen=True):
     """
 
     presets: dict[str, Path] = {}
+    galleries: dict[str, Path] = {}
     folders: tuple[Path, ...] = ()
     store: str = "faiss:runs/videos"
     out: Path = Path("runs/ui")

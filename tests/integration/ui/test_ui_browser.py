@@ -176,10 +176,12 @@ def test_prompts_by_mouse_and_keys_with_undo_and_files_as_segment_writes_them(
     page.wait_for_function("document.querySelectorAll('.nv-point').length === 3")
     page.keyboard.press("Backspace")
     page.wait_for_function("document.querySelectorAll('.nv-point').length === 2")
+    place = page.locator(".nv-point").first.get_attribute("cx")
     page.mouse.move(*at(0.5, 0.5))
     page.mouse.down()
     page.mouse.move(*at(0.6, 0.6))
     page.mouse.up()
+    page.wait_for_function(f"document.querySelector('.nv-point').getAttribute('cx') !== '{place}'")
     page.keyboard.press("3")
     _status(page, "^mask 3")
     page.keyboard.press("s")
@@ -199,6 +201,35 @@ def test_prompts_by_mouse_and_keys_with_undo_and_files_as_segment_writes_them(
     assert len(same) >= 4
     for name in (name for name in same if not name.startswith("mask_")):
         assert (tmp_path / "out" / name).read_bytes() == found[name], name
+
+
+def test_the_mask_under_the_pointer_is_previewed(open_page: OpenPage, server: "Server") -> None:
+    page = open_page("Prompts")
+    _bring(page, server.world.scenes[2])
+    _status(page, "no prompts")
+    page.locator(".nv-stage:visible img").first.hover()
+    page.locator(".nv-hover").wait_for()
+    page.mouse.move(5, 5)
+    page.locator(".nv-hover").wait_for(state="detached")
+    assert page.locator(".nv-point").count() == 0
+
+
+def test_a_change_of_the_gallery_fills_the_controls(
+    browser: "Browser", world: "World", start_server: "StartServer", tmp_path: Path
+) -> None:
+    own = tmp_path / "own"
+    scene = ["--gallery", str(world.runs / "gallery"), "--out", str(own)]
+    assert main(["predict", str(world.scenes[0]), *scene, "--model.segmenter.init_args.keep.max_masks", "3"]) == 0
+    server = start_server("--runs", str(world.runs), "--runs", str(own))
+    page = browser.new_page()
+    page.set_default_timeout(60_000)
+    page.goto(server.address)
+    page.get_by_text("Settings", exact=True).click()
+    page.get_by_text("Regions at most: 12").wait_for()
+    page.get_by_label("Gallery", exact=True).first.click()
+    page.get_by_role("option", name=own.as_posix()).click()
+    page.get_by_text("Regions at most: 3").wait_for()
+    page.close()
 
 
 def test_two_users_at_once_see_their_own_images(open_page: OpenPage, server: "Server") -> None:
