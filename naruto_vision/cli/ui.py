@@ -26,6 +26,8 @@ def _options(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, default=Path("runs/ui"), metavar="DIR", help="folder for results that users keep")
     add("--logs", type=Path, default=Path("lightning_logs"), metavar="DIR", help="folder of the TensorBoard logs")
     add("--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on; another one needs --auth")
+    text = "host name under which browsers reach it, as that of a proxy; may be repeated"
+    add("--name", action="append", default=[], metavar="HOST", help=text)
     add("--port", type=whole_number, default=_PORT, metavar="PORT", help="port; 0 takes a free one")
     add("--auth", type=Path, metavar="FILE", help="file with the password that users must give, one line")
     add("--demo", action="store_true", help="draw a cast, scenes and a video, and open with them")
@@ -53,7 +55,8 @@ def ui(arguments: argparse.Namespace) -> int:
         demo=arguments.demo,
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    run(config, host=arguments.host, port=arguments.port, password=_password(arguments.auth), ready=_ready)
+    password = _password(arguments.auth)
+    run(config, host=arguments.host, port=arguments.port, password=password, ready=_ready, names=arguments.name)
     return 0
 
 
@@ -62,15 +65,22 @@ def _ready(address: str) -> None:
 
 
 def _presets(runs: list[Path]) -> dict[str, Path]:
-    """Return the folders with a gallery by their names; a named one without is refused."""
-    found: dict[str, Path] = {}
+    """Return the folders with a gallery by the ends of their paths; a named one without is refused."""
+    found: list[Path] = []
     for folder in runs or [Path("runs")]:
         if any((folder / name).exists() for name in (f"gallery/{MANIFEST}", MANIFEST, RUN_CONFIG)):
-            found[folder.as_posix()] = folder
+            found.append(folder)
         elif runs:
             hint = "make one with `naruto-vision fit --config gallery.yaml --data.root DIR`"
             raise MissingPathError(folder / "gallery", "gallery", hint)
-    return found
+    return dict(zip(_short_names(found), found, strict=True))
+
+
+def _short_names(folders: list[Path]) -> list[str]:
+    """Return as much of the end of each path as tells it from the others; where they are is not told to users."""
+    parts = [folder.resolve().parts[1:] for folder in folders]
+    depth = next((n for n in range(1, 20) if len({each[-n:] for each in parts}) == len(set(parts))), 20)
+    return ["/".join(each[-depth:]) for each in parts]
 
 
 def _gallery_of(folder: Path) -> Path:

@@ -120,15 +120,25 @@ def _counts(path: Path, data: bytes, rows: int) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def find_image(root: Path, path: str) -> Path | None:
+def find_image(root: Path, path: str, *, inside: bool = False) -> Path | None:
     """Find a row's image below a folder, or below its split folders; None where it is missing.
 
     Rows of a data set with split folders are stored relative to the split's folder, but users give the data set's.
+
+    Args:
+        root: The folder.
+        path: Of the row.
+        inside: Find nothing outside of the folder, by an absolute path, ".." or a link.
     """
     from naruto_vision.io.images import split_crop  # with NumPy, which listing a gallery does not need
 
     candidates = (root / path, *(root / split / path for split in _SPLITS))
-    return next((candidate for candidate in candidates if Path(split_crop(candidate)[0]).is_file()), None)
+    files = ((candidate, Path(split_crop(candidate)[0])) for candidate in candidates)
+    return next((each for each, file in files if file.is_file() and (not inside or _is_inside(file, root))), None)
+
+
+def _is_inside(file: Path, root: Path) -> bool:
+    return file.resolve().is_relative_to(root.resolve())
 
 
 def encoder_config(note: Mapping[str, Any]) -> dict[str, Any] | None:

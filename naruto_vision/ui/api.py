@@ -1,13 +1,16 @@
 """The REST API: the same service as the page, for scripts; ``/api/openapi.json`` describes it."""
 
 import asyncio
+import contextlib
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 from fastapi import APIRouter, Depends, FastAPI, File, Form, HTTPException, Request, UploadFile
-from fastapi.responses import FileResponse, JSONResponse
-from pydantic import BaseModel, Field
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
 
 from naruto_vision.errors import InputError, NarutoVisionError
 from naruto_vision.ui.engine import BusyError, CancelledError, LostError
@@ -16,7 +19,11 @@ from naruto_vision.ui.settings import SceneSettings, read_settings
 
 _CHUNK = 1 << 20
 T = TypeVar("T")
+Number: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
+Text: TypeAlias = Annotated[str, Field(max_length=1000)]
 EntryId: TypeAlias = Annotated[int, Field(ge=0, lt=1 << 63)]
+_LEFT = 0.5  # seconds between two looks whether the client has left
+_MOST = 200  # points, files or videos of a request
 
 
 class StoredModel(BaseModel):
@@ -29,34 +36,42 @@ class StoredModel(BaseModel):
     height: int
 
 
-class SegmentQuery(BaseModel):
+class Query(BaseModel):
+    """What a request asks for; other keys are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class SegmentQuery(Query):
     """Points and a box for one object of an uploaded image, in pixels of the upright image."""
 
     file: str = Field(description="id of an uploaded image")
-    points: list[tuple[float, float, bool]] = Field(default=[], description="x, y, and whether it is on the object")
-    box: tuple[float, float, float, float] | None = Field(default=None, description="two opposite corners")
-    mask: int | None = Field(default=None, ge=0, description="index of the mask to choose; none takes the best")
+    points: list[tuple[Number, Number, bool]] = Field(
+        default=[], max_length=_MOST, description="x, y, and whether it is on the object"
+    )
+    box: tuple[Number, Number, Number, Number] | None = Field(default=None, description="two opposite corners")
+    mask: int | None = Field(default=None, ge=0, le=2, description="index of the mask to choose; none takes the best")
     weights: str = ""
     preset: str = Field(default="", description="gallery that names the masks; none names none")
 
 
-class SearchQuery(BaseModel):
+class SearchQuery(Query):
     """A text or an uploaded image, searched in a gallery."""
 
     preset: str
-    text: str = ""
+    text: Text = ""
     file: str = Field(default="", description="id of an uploaded image")
     k: int = Field(default=5, ge=1, le=20)
 
 
-class AddQuery(BaseModel):
+class AddQuery(Query):
     """Images to add to a gallery under a name."""
 
-    files: list[str] = Field(min_length=1, description="ids of uploaded images")
+    files: list[str] = Field(min_length=1, max_length=_MOST, description="ids of uploaded images")
     label: str
 
 
-class RemoveQuery(BaseModel):
+class RemoveQuery(Query):
     """Entries to remove from a gallery."""
 
     ids: list[EntryId] = Field(min_length=1, description="as GET /api/gallery/{preset}?rows=true lists them")
@@ -68,20 +83,20 @@ class RelabelQuery(RemoveQuery):
     label: str
 
 
-class RollbackQuery(BaseModel):
+class RollbackQuery(Query):
     """The generation of a gallery to restore."""
 
-    generation: int
+    generation: EntryId
 
 
-class VideoQuery(BaseModel):
+class VideoQuery(Query):
     """What to find in the indexed videos."""
 
-    text: str = ""
+    text: Text = ""
     file: str = Field(default="", description="id of an uploaded image")
-    character: str = ""
+    character: Text = ""
     preset: str = Field(default="", description="gallery of the character")
-    videos: list[str] = []
+    videos: list[str] = Field(default=[], max_length=_MOST)
     top_k: int = Field(default=20, ge=1, le=200)
 
 
@@ -97,16 +112,28 @@ def add_api(app: FastAPI, service: Service) -> None:
     """Add the routes and the error handlers to an application."""
     app.include_router(_router(service))
     for kind, status in ((BusyError, 429), (InputError, 422), (LostError, 503), (CancelledError, 409)):
-        app.add_exception_handler(kind, _handler(status))
-    app.add_exception_handler(NarutoVisionError, _handler(500))
+        app.add_exception_handler(kind, _handler(service, status))
+    app.add_exception_handler(NarutoVisionError, _handler(service, 500))
+    app.add_exception_handler(RequestValidationError, _refuse_query)
 
 
-def _handler(status: int) -> Callable[[Request, Exception], Awaitable[JSONResponse]]:
-    async def handle(_request: Request, error: Exception) -> JSONResponse:
-        headers = {"retry-after": "2"} if status == 429 else {}
-        return JSONResponse({"detail": str(error)}, status, headers)
+def _handler(service: Service, status: int) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def handle(request: Request, error: Exception) -> Response:
+        text = str(service.readable(request.state.session, error))
+        return _detail(text, status, {"retry-after": "2"} if status in {429, 503} else {})
 
     return handle
+
+
+def _detail(detail: Any, status: int, headers: dict[str, str]) -> Response:  # noqa: ANN401 - any JSON value
+    """Return an answer in ASCII, as a text of a client may have what UTF-8 has not."""
+    return Response(json.dumps({"detail": detail}), status, headers, "application/json")
+
+
+async def _refuse_query(_request: Request, error: Exception) -> Response:
+    """Say what is wrong and where, without what was sent."""
+    rows = error.errors() if isinstance(error, RequestValidationError) else []
+    return _detail([{"loc": row["loc"], "msg": row["msg"]} for row in rows[:10]], 422, {})
 
 
 async def _chunks(upload: UploadFile) -> AsyncIterator[bytes]:
@@ -118,25 +145,24 @@ def _stored(found: StoredFile) -> StoredModel:
     return StoredModel(id=found.id, name=found.name, kind=found.kind, width=found.width, height=found.height)
 
 
-async def finish(job: Job, service: Service) -> Any:  # noqa: ANN401 - what the task returns
+async def finish(job: Job, service: Service, request: Request) -> Any:  # noqa: ANN401 - what the task returns
     """Wait for a job; if the client leaves, it is cancelled."""
     try:
-        await job.finished.wait()
-    except asyncio.CancelledError:
+        while not job.over:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(job.finished.wait(), _LEFT)
+            if await request.is_disconnected():
+                break
+    finally:
         service.cancel(job)
-        raise
+        await job.finished.wait()  # as it reads the files of the request
     if job.state != "done":
-        raise InputError(job.error or job.state)
+        raise job.fault or CancelledError()
     return job.result
 
 
 def _router(service: Service) -> APIRouter:  # noqa: C901 - a route each
-    router = APIRouter()
-
-    def _bounded(files: list[UploadFile]) -> list[UploadFile]:
-        if len(files) > (most := service.config.limits.request_files):
-            raise InputError(f"files: at most {most} in a request, found {len(files)}")
-        return files
+    router = APIRouter(form_limits={"max_files": service.config.limits.request_files, "max_fields": 10})
 
     own = Annotated[Session, Depends(session_of)]
 
@@ -148,10 +174,11 @@ def _router(service: Service) -> APIRouter:  # noqa: C901 - a route each
     @router.post("/api/files")
     async def upload(session: own, files: Annotated[list[UploadFile], File()]) -> list[StoredModel]:
         """Store images or videos for this session; the answer has the ids that the other routes take."""
-        return [_stored(await service.store(session, each.filename or "", _chunks(each))) for each in _bounded(files)]
+        return [_stored(await service.store(session, each.filename or "", _chunks(each))) for each in files]
 
     @router.post("/api/analyze")
     async def analyze(
+        request: Request,
         session: own,
         preset: Annotated[str, Form()],
         files: Annotated[list[UploadFile], File()],
@@ -159,12 +186,18 @@ def _router(service: Service) -> APIRouter:  # noqa: C901 - a route each
     ) -> dict[str, Any]:
         """Name the characters of scenes: returns each scene's regions with names, scores and outlines."""
         try:
-            chosen = read_settings(msgspec.json.decode(settings), SceneSettings)
-        except msgspec.DecodeError as error:
+            chosen = read_settings(msgspec.json.decode(settings.encode(errors="replace")), SceneSettings)
+        except (msgspec.DecodeError, RecursionError) as error:
             raise InputError(f"settings: {error}") from None
-        stored = [await service.store(session, each.filename or "", _chunks(each)) for each in _bounded(files)]
-        job = service.analyze(session, stored, preset, chosen)
-        run = await finish(job, service)
+        stored: list[StoredFile] = []
+        try:
+            for each in files:
+                stored.append(await service.store(session, each.filename or "", _chunks(each)))  # noqa: PERF401 - what is stored of a bad request is deleted too
+            job = service.analyze(session, stored, preset, chosen)
+            run = await finish(job, service, request)
+        finally:
+            for file in stored:
+                service.discard(session, file)
         return {"counts": run["counts"], "scenes": job.news}
 
     @router.get("/api/presets")
@@ -237,6 +270,7 @@ def _router(service: Service) -> APIRouter:  # noqa: C901 - a route each
         path = session.links.get(token)
         if path is None or not path.is_file():
             raise HTTPException(404, "no such file in this session")
-        return FileResponse(path, headers={"cache-control": "private, max-age=3600"})
+        own_rules = {"cache-control": "private, max-age=3600", "content-security-policy": "sandbox"}
+        return FileResponse(path, headers=own_rules)
 
     return router

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_CONNECTIONS = 1000
+_GRACE = 5  # seconds that requests have to end when the server is stopped
 STATIC = Path(__file__).parent / "static"
 
 
@@ -60,7 +62,9 @@ def build_app(service: Service, hosts: tuple[str, ...] = LOOPBACK, password: str
     return Guard(app, service, hosts, password)
 
 
-def run(config: UiConfig, *, host: str, port: int, password: str, ready: Callable[[str], None]) -> None:
+def run(
+    config: UiConfig, *, host: str, port: int, password: str, ready: Callable[[str], None], names: Sequence[str] = ()
+) -> None:
     """Serve until the process is interrupted.
 
     Args:
@@ -69,6 +73,7 @@ def run(config: UiConfig, *, host: str, port: int, password: str, ready: Callabl
         port: Port; 0 takes a free one.
         password: Asked for if it is not empty; it must not be for another address than the loopback one.
         ready: Is called with the address once it can be used.
+        names: Host names by which browsers reach it, as that of a proxy.
 
     Raises:
         InputError: If the port is taken, or another address has no password.
@@ -78,8 +83,15 @@ def run(config: UiConfig, *, host: str, port: int, password: str, ready: Callabl
         raise InputError(msg)
     remove_leftovers()
     service = Service(config)
-    app = build_app(service, tuple({*LOOPBACK, host}), password)
-    server = _Server(uvicorn.Config(app, host=host, port=port, log_level="warning", lifespan="on", ws_max_size=1 << 20))
+    app = build_app(service, tuple({*LOOPBACK, host, *(name.lower() for name in names)}), password)
+    server = _Server(
+        uvicorn.Config(
+            app, host=host, port=port, log_level="warning", lifespan="on", server_header=False,
+            http="h11",  # which bounds the headers
+            proxy_headers=False,  # wrong passwords are counted by an address that nobody can choose
+            ws_max_size=1 << 20, limit_concurrency=_CONNECTIONS, timeout_graceful_shutdown=_GRACE,
+        )
+    )  # fmt: skip
     server.ready = ready
     try:
         server.run()

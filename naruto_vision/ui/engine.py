@@ -77,9 +77,11 @@ class Engine:
     _process: "subprocess.Popen[bytes] | None" = None
     _connection: Connection | None = None
     _send: threading.Lock = field(default_factory=threading.Lock)
+    _heard: bool = False  # of this process
 
     def start(self) -> None:
         """Start the process; it imports its packages while the page opens."""
+        self._heard = False
         self._connection, theirs = multiprocessing.Pipe()
         code = f"import sys; sys.path[:] = {sys.path}; from {__name__} import serve; serve({theirs.fileno()})"
         with theirs:
@@ -167,6 +169,7 @@ class Engine:
                 loop.call_soon_threadsafe(self._lost, connection)
 
     def _received(self, message: tuple[Any, ...]) -> None:
+        self._heard = True
         kind, number, *what = message
         request = self._requests.get(number)
         if request is None or request.answer.done():
@@ -183,16 +186,23 @@ class Engine:
             request.answer.set_exception(what[0])
 
     def _lost(self, connection: Connection) -> None:
-        """Start again after the process ended; what had not begun is sent again, the rest has failed."""
+        """Start again after the process ended; what had not begun is sent again, the rest has failed.
+
+        A process that ended before it did anything is started by the next request only, as it may end again.
+        """
         if connection is not self._connection or self._process is None:  # it was stopped
             return
         code = self._process.wait()
         if code != -signal.SIGKILL:
             _LOG.error("the process with the models ended (exit code %s); it is started again", code)
         waiting = [request for request in self._requests.values() if not request.answer.done()]
-        self.start()
+        again = self._heard
+        if again:
+            self.start()
+        else:
+            self._process = None
         for request in waiting:
-            if request.started:
+            if request.started or not again:
                 request.answer.set_exception(LostError())
             else:
                 self._post(request.message)

@@ -6,15 +6,18 @@ where the application can be reached from other machines.
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import hmac
+import ipaddress
 import json
 import time
-from collections import deque
 from collections.abc import Iterable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
+
+from fastapi import HTTPException
 
 from naruto_vision.ui.service import Service
 
@@ -23,8 +26,10 @@ if TYPE_CHECKING:
 
 COOKIE = "naruto_vision_session"
 _BODY = 1_000_000  # bytes of a request that is no upload
-_RECEIVE = 30.0  # seconds without a byte of a body
+_SLOWEST = 10_000  # bytes of a body in a second, on average after the first half minute
+_LONGEST_NAME = 255  # bytes of a part of a path; file systems take no more
 _TRIES, _MINUTE = 5, 60.0  # of a password, from one address
+_ADDRESSES = 10_000  # whose wrong passwords are counted
 _Headers: TypeAlias = list[tuple[bytes, bytes]]
 
 HEADERS: _Headers = [
@@ -51,14 +56,15 @@ class Guard:
         app: The application.
         service: Whose sessions the cookies are.
         hosts: Values of the Host header that are served, without the port; a page of another name that points here
-            (DNS rebinding) gets nothing.
-        password: Asked for by HTTP basic authentication, under any user name; "" asks for none.
+            (DNS rebinding) gets nothing. With a password, so is every numeric address, which no other site can have.
+        password: Asked for by HTTP basic authentication, under any user name, until there is a session; "" asks for
+            none.
     """
 
     def __init__(self, app: "ASGIApp", service: Service, hosts: Iterable[str], password: str = "") -> None:
         self._app, self._service = app, service
         self._hosts, self._password = frozenset(hosts), password.encode()
-        self._failed: dict[str, deque[float]] = {}
+        self._failed: dict[str, list[float]] = {}
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Serve one request or websocket."""
@@ -66,16 +72,16 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        refusal = self._refusal(scope, headers)
+        session = self._service.session(_cookie(headers))
+        refusal = self._refusal(scope, headers) or (None if session else self._check_password(scope, headers))
         if refusal is not None:
             await _refuse(scope, receive, send, *refusal)
             return
         more: _Headers = [*HEADERS]
-        session = self._service.session(_cookie(headers))
         path, method = scope["path"], scope.get("method")
         if session is None and (path == "/" or (method == "POST" and path.startswith("/api/"))):
             session = self._service.open_session()
-            cookie = f"{COOKIE}={session.key}; Path=/; HttpOnly; SameSite=Strict"
+            cookie = f"{COOKIE}={session.key}; Path=/; HttpOnly; SameSite=Lax"  # Strict forgets it where a link opens
             more.append((b"set-cookie", cookie.encode()))
         scope.setdefault("state", {})["session"] = session
         if scope["type"] == "websocket":
@@ -92,7 +98,7 @@ class Guard:
                 message["headers"] = [*message["headers"], *(pair for pair in more if pair[0] not in own)]
             await send(message)
 
-        await self._app(scope, _Bounded(receive, most), send_with_headers)
+        await self._app(scope, _Bounded(receive, most, self._service.config.limits.receive_seconds), send_with_headers)
 
     def _most(self, path: str) -> int:
         """Return how many bytes the body of a request may have."""
@@ -106,66 +112,98 @@ class Guard:
                 return _BODY
 
     def _refusal(self, scope: "Scope", headers: MutableMapping[str, str]) -> "tuple[int, str] | None":
-        host = headers.get("host", "")
-        if urlsplit(f"//{host}").hostname not in self._hosts:
-            return 421, "this host name is not served; see --host"
-        origin = headers.get("origin")
-        changes = scope["type"] == "websocket" or scope.get("method") not in {"GET", "HEAD", "OPTIONS"}
-        if changes and origin is not None and urlsplit(origin).netloc != host:
+        names = [name for name, _ in scope["headers"]]
+        host, origin, length = headers.get("host", ""), headers.get("origin"), headers.get("content-length", "0")
+        site = headers.get("sec-fetch-site", "none")
+        opened = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+        if any(names.count(name) > 1 for name in (b"host", b"origin", b"content-length")):
+            return 400, "expected one Host, Origin and Content-Length"
+        if not self._is_served(_split(f"//{host}")[0]):
+            return 421, "this host name is not served; see --host and --name"
+        if origin is not None and _split(origin)[1] != host:
             return 403, "requests from pages of another origin are refused"
-        if changes and origin is None and headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
+        if site not in {"same-origin", "none"} and not (opened and scope.get("method") == "GET"):
             return 403, "requests from pages of another origin are refused"
-        length = headers.get("content-length", "0")
         if not (length.isascii() and length.isdigit() and len(length) < 16):
             return 400, "Content-Length: expected a number of bytes"
-        if self._password:
-            return self._check_password(scope, headers.get("authorization", ""))
+        path = scope["path"]
+        longest = max(len(name.encode()) for name in path.split("/"))
+        if not path.isprintable() or "\\" in path or longest > _LONGEST_NAME:
+            return 400, "expected a shorter address without control characters and backslashes"
         return None
 
-    def _check_password(self, scope: "Scope", given: str) -> "tuple[int, str] | None":
+    def _is_served(self, name: str) -> bool:
+        return name in self._hosts or (bool(self._password) and _is_address(name))
+
+    def _check_password(self, scope: "Scope", headers: MutableMapping[str, str]) -> "tuple[int, str] | None":
+        if not self._password:
+            return None
         address = (scope.get("client") or ("",))[0]
-        failed, now = self._failed.setdefault(address, deque(maxlen=_TRIES)), time.monotonic()
-        while failed and now - failed[0] > _MINUTE:
-            failed.popleft()
-        if len(self._failed) > 10_000:  # addresses of a flood
-            self._failed = {key: tries for key, tries in self._failed.items() if tries}
+        now = time.monotonic()
+        failed = [when for when in self._failed.pop(address, ()) if now - when < _MINUTE]
+        if failed:
+            self._failed[address] = failed
         if len(failed) >= _TRIES:
             return 429, "too many wrong passwords; try again in a minute"
-        kind, _, value = given.partition(" ")
-        if not value:
+        tried = _password(headers.get("authorization", ""))
+        if tried is None:
             return 401, "a password is needed"
-        if kind.lower() == "bearer":
-            tried = value.encode("latin-1")
-        else:
-            try:
-                tried = base64.b64decode(value, validate=True).partition(b":")[2]
-            except ValueError:
-                tried = b""
         if hmac.compare_digest(hashlib.sha256(tried).digest(), hashlib.sha256(self._password).digest()):
             return None
-        failed.append(now)
+        self._failed[address] = [*failed, now]
+        if len(self._failed) > _ADDRESSES:  # of a flood; the first was seen longest ago
+            self._failed.pop(next(iter(self._failed)))
         return 401, "wrong password"
 
 
 class _Bounded:
-    """``receive`` with a bound on the bytes of the body, and on the time between two parts of it."""
+    """``receive`` with a bound on the bytes of the body, on the time between two parts of it, and on its slowness."""
 
-    def __init__(self, receive: "Receive", most: int) -> None:
-        self._receive, self._left, self._more = receive, most, True
+    def __init__(self, receive: "Receive", most: int, seconds: float) -> None:
+        self._receive, self._most, self._seconds, self._more = receive, most, seconds, True
+        self._bytes, self._waited = 0, 0.0
 
     async def __call__(self) -> "Message":
         if not self._more:  # the body is complete: the next message is the end of the connection
             return await self._receive()
+        began = time.monotonic()
         try:
-            message = await asyncio.wait_for(self._receive(), _RECEIVE)
+            late = max(0.0, self._waited - self._bytes / _SLOWEST)
+            message = await asyncio.wait_for(self._receive(), self._seconds - late)
         except TimeoutError:
-            return {"type": "http.disconnect"}
+            raise HTTPException(408, "the request was sent too slowly", {"connection": "close"}) from None
+        self._waited += time.monotonic() - began
         if message["type"] == "http.request":
-            self._left -= len(message.get("body", b""))
+            self._bytes += len(message.get("body", b""))
             self._more = bool(message.get("more_body"))
-            if self._left < 0:
-                return {"type": "http.disconnect"}
+            if self._bytes > self._most:
+                text = f"a request of more than {self._most // 1_000_000} MB"
+                raise HTTPException(413, text, {"connection": "close"})
         return message
+
+
+def _split(url: str) -> tuple[str, str]:
+    """Return the host name and the whole authority of a URL; "" where it is none."""
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(url)
+        return parts.hostname or "", parts.netloc
+    return "", ""
+
+
+def _password(authorization: str) -> bytes | None:
+    """Return the password of a header; None if it has none."""
+    kind, _, value = authorization.partition(" ")
+    if kind.lower() == "bearer" or not value:
+        return value.encode("latin-1") or None
+    with contextlib.suppress(ValueError):
+        return base64.b64decode(value, validate=True).partition(b":")[2]
+    return b""
+
+
+def _is_address(name: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return bool(ipaddress.ip_address(name))
+    return False
 
 
 def _cookie(headers: MutableMapping[str, str]) -> str:

@@ -27,21 +27,28 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 D = TypeVar("D", RegionFilter, CropConfig, OverlayConfig)
 _SESSIONS = 64  # of prompts; each holds an image and its embedding
+_ROOM = 1 << 29  # bytes of their images together
 _OPEN = 4  # of any other kind
 
 
 class Recent(OrderedDict[Any, T]):
-    """The values that were used last; older ones are dropped."""
+    """The values that were used last; older ones are dropped.
 
-    def __init__(self, most: int) -> None:
+    Args:
+        most: Values that are kept.
+        size: Size of a value.
+        room: Sizes of all of them; the newest is kept in any case.
+    """
+
+    def __init__(self, most: int, size: Callable[[T], int] = lambda _: 0, room: int = 0) -> None:
         super().__init__()
-        self._most = most
+        self._most, self._size, self._room = most, size, room
 
     def get_or(self, key: object, make: Callable[[], T]) -> T:
         """Return the value of a key, made if there is none."""
         if key not in self:
             self[key] = make()
-            while len(self) > self._most:
+            while len(self) > self._most or (len(self) > 1 and sum(map(self._size, self.values())) > self._room):
                 self.popitem(last=False)
         self.move_to_end(key)
         return self[key]
@@ -59,7 +66,7 @@ class Models:
 
     def __init__(self, presets: Mapping[str, str], weights: tuple[str, ...], store: str, notes: str = "") -> None:
         self.presets, self.weights, self.store, self.notes = dict(presets), weights, store, notes
-        self.prompts: Recent[Any] = Recent(_SESSIONS)
+        self.prompts: Recent[Any] = Recent(_SESSIONS, lambda held: held.session.image.nbytes, _ROOM)
         self.kept: Recent[Any] = Recent(2 * _OPEN)
         """Whatever else tasks open, such as the network of a saliency map, by a key of their own."""
         self._analyzers: Recent[SceneAnalyzer] = Recent(_OPEN)

@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import logging
+import os
 import re
 import secrets
 import shutil
 import tempfile
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +20,9 @@ from naruto_vision.gallery.info import Listing, list_gallery
 from naruto_vision.gallery.store import read_manifest
 from naruto_vision.io.images import scan_folder
 from naruto_vision.io.inputs import is_movie
+from naruto_vision.io.locks import is_locked, lock, release
 from naruto_vision.io.names import folder_name, output_name
-from naruto_vision.ui.engine import CancelledError, Engine
+from naruto_vision.ui.engine import BusyError, CancelledError, Engine, LostError
 from naruto_vision.ui.settings import VIEW, AutomaticSettings, ExemplarSettings, SceneSettings, UiConfig
 
 _LOG = logging.getLogger(__name__)
@@ -37,6 +40,9 @@ LOG = "predictions.jsonl"
 
 _MOST_HITS = 20  # of a search
 _MOST_LETTERS, _MOST_QUERIES = 1000, 20  # of a search of videos, and that a session keeps
+_LOCK = ".server"  # in the folder of a server, which holds it until it ends in any way
+_SWEEP = 60.0  # seconds between two looks for idle sessions
+_USES = 10_000  # of closed sessions
 
 Kind: TypeAlias = Literal["image", "video"]
 State: TypeAlias = Literal["waiting", "running", "done", "failed", "cancelled"]
@@ -79,6 +85,7 @@ class Job:
     Attributes:
         news: What the steps have reported, in their order.
         result: What the task returned; None until it is done.
+        fault: Why it has no result; ``error`` is its text.
     """
 
     id: str
@@ -90,6 +97,7 @@ class Job:
     error: str = ""
     news: list[Any] = field(default_factory=list)
     result: Any = None
+    fault: NarutoVisionError | None = None
     started: float = 0.0
     number: int = -1
     finished: asyncio.Event = field(default_factory=asyncio.Event)
@@ -139,6 +147,7 @@ class Session:
         self.uses: dict[str, Mapping[str, Any]] = {}
         self.kept: set[tuple[str, int, str]] = set()
         self.queries: list[tuple[str, int, dict[str, Any]]] = []
+        self.bytes, self.arriving, self.closed = 0, 0, False
         self.bank = f"faiss:{folder / 'videos'}"
         self.used = time.monotonic()
         self._tokens: dict[Path, str] = {}
@@ -152,9 +161,33 @@ class Session:
 
     def new_folder(self) -> Path:
         """Return a new folder of its own."""
+        self.check()
         folder = self.folder / secrets.token_hex(8)
         folder.mkdir(parents=True)
         return folder
+
+    def check(self) -> None:
+        """Raise InputError if it has ended."""
+        if self.closed:
+            msg = "this session has ended, and its files are deleted; reload the page"
+            raise InputError(msg)
+
+    @property
+    def busy(self) -> int:
+        """How many of its jobs wait or run."""
+        return sum(not job.over for job in self.jobs.values())
+
+    def forget_job(self, job: Job) -> None:
+        """Drop a job, with its results where they are only of this session."""
+        del self.jobs[job.id]
+        if job.out.is_relative_to(self.folder):
+            self.forget_files(job.out)
+
+    def forget_files(self, folder: Path) -> None:
+        """Delete one of its folders, and the links to what it has."""
+        for path in [path for path in self._tokens if path.is_relative_to(folder)]:
+            del self.links[self._tokens.pop(path)]
+        shutil.rmtree(folder, ignore_errors=True)
 
     def file(self, key: str, kind: Kind = "image") -> StoredFile:
         """Return a file by its id; InputError if the session has none, or it is of another kind."""
@@ -188,6 +221,9 @@ class Service:
     def __init__(self, config: UiConfig) -> None:
         self.config = config
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        self._lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        lock(self._lock)
+        self._sweeping: asyncio.Task[None] | None = None
         demo = self.folder / "demo"
         self.presets = {"demo": demo / "runs"} if config.demo else dict(config.presets)
         self.folders = (demo / "data/scenes/test/images", demo / "clips") if config.demo else config.folders
@@ -195,7 +231,7 @@ class Service:
         """The job that draws the examples of ``--demo``; None without them."""
         self.sessions: dict[str, Session] = {}
         self.engine = self._new_engine()
-        self.past_uses: list[Mapping[str, Any]] = []
+        self.past_uses: deque[Mapping[str, Any]] = deque(maxlen=_USES)
         """How the prompt sessions of closed sessions were used, for monitoring."""
 
     def _new_engine(self) -> Engine:
@@ -208,6 +244,7 @@ class Service:
     def begin(self) -> None:
         """Start the process with the models, and draw the examples of ``--demo``."""
         self.engine.start()
+        self._sweeping = asyncio.get_running_loop().create_task(self._sweep_often())
         if self.config.demo:
             own = Session("", self.folder)
             self.preparing = self.start(own, "drawing the examples", "demo.prepare", self.folder / "demo")
@@ -215,15 +252,20 @@ class Service:
     def close(self) -> None:
         """End the process with the models, and delete all sessions."""
         self.engine.stop()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            self._sweeping = None
         shutil.rmtree(self.folder, ignore_errors=True)
+        release(self._lock)
 
     # sessions
 
     def open_session(self) -> Session:
-        """Start a session; where there are too many, the one that was idle for longest makes room."""
+        """Start a session; where there are too many, an empty one makes room, or the one that was idle for longest."""
         self.sweep()
         while len(self.sessions) >= self.config.limits.sessions:
-            self.close_session(min(self.sessions.values(), key=lambda each: each.used))
+            waits = min(self.sessions.values(), key=lambda each: (each.busy > 0, bool(each.files), each.used))
+            self.close_session(waits)
         key = secrets.token_urlsafe(32)
         self.sessions[key] = session = Session(key, self.folder / secrets.token_hex(8))
         session.folder.mkdir()
@@ -239,18 +281,24 @@ class Service:
     def close_session(self, session: Session) -> None:
         """Delete a session with its files; its jobs are cancelled."""
         self.sessions.pop(session.key, None)
+        session.closed = True
         for job in session.jobs.values():
             self.cancel(job)
         self.past_uses += session.uses.values()
-        shutil.rmtree(session.folder, ignore_errors=True)
+        if not session.busy:  # otherwise its files are deleted when the last job has stopped
+            shutil.rmtree(session.folder, ignore_errors=True)
 
     def sweep(self) -> None:
         """Delete the sessions that were idle for too long and have no job."""
         now, idle = time.monotonic(), self.config.limits.idle_seconds
         for session in list(self.sessions.values()):
-            busy = any(not job.over for job in session.jobs.values())
-            if now - session.used > idle and not busy:
+            if now - session.used > idle and not session.busy:
                 self.close_session(session)
+
+    async def _sweep_often(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP)
+            self.sweep()
 
     # files
 
@@ -261,21 +309,31 @@ class Service:
             InputError: If it is too large, there are too many, or it cannot be read.
         """
         limits = self.config.limits
-        if len(session.files) >= limits.files:
-            msg = f"upload: this session has {limits.files} files, which is the most; reload the page to start again"
+        if len(session.files) + session.arriving >= limits.files:
+            msg = f"upload: this session has {limits.files} files, which is the most; close the browser to start again"
+            raise InputError(msg)
+        if shutil.disk_usage(self.folder).free < limits.free_bytes:
+            msg = "upload: the disk of the server is full"
             raise InputError(msg)
         name = _clean(name)
         kind: Kind = "video" if is_movie(name) else "image"
         most = limits.video_bytes if kind == "video" else limits.file_bytes
         path = session.new_folder() / name
+        session.arriving += 1
         try:
             with path.open("wb") as handle:
-                async for chunk in _at_most(chunks, most, name):
+                async for chunk in _at_most(chunks, min(most, limits.session_bytes - session.bytes), name):
                     handle.write(chunk)
             return await self._keep(session, name, kind, path)
+        except OSError:
+            shutil.rmtree(path.parent, ignore_errors=True)
+            msg = f"{name}: cannot be stored: the disk of the server is full, or the session has ended"
+            raise InputError(msg) from None
         except BaseException:
             shutil.rmtree(path.parent, ignore_errors=True)
             raise
+        finally:
+            session.arriving -= 1
 
     async def _keep(self, session: Session, name: str, kind: Kind, path: Path) -> StoredFile:
         key, view, frames = secrets.token_urlsafe(9), "", 0
@@ -291,8 +349,17 @@ class Service:
                 width, height, frames = facts["width"], facts["height"], facts["frames"]
         except InputError as error:
             raise InputError(str(error).replace(str(path), name)) from None
+        session.bytes += path.stat().st_size if path.is_relative_to(session.folder) else 0
         session.files[key] = stored = StoredFile(key, name, kind, path, width, height, view, frames)
         return stored
+
+    def discard(self, session: Session, file: StoredFile) -> None:
+        """Delete an uploaded file of a session."""
+        if session.files.pop(file.id, None) and file.path.is_relative_to(session.folder):
+            session.bytes -= file.path.stat().st_size if file.path.exists() else 0
+            session.forget_files(file.path.parent)
+            if view := session.links.get(file.view):
+                session.forget_files(view.parent)
 
     def choices(self) -> list[str]:
         """List the images and videos of the folders that users may choose from, as ``<folder>/<path in it>``."""
@@ -324,6 +391,13 @@ class Service:
         Raises:
             BusyError: If too many requests are waiting.
         """
+        limits = self.config.limits
+        if session.busy >= limits.session_waiting:
+            msg = f"busy: {limits.session_waiting} jobs of this session are waiting; try again when one has ended"
+            raise BusyError(msg)
+        session.used = time.monotonic()
+        for old in [each for each in session.jobs.values() if each.over][: max(0, len(session.jobs) + 1 - limits.jobs)]:
+            session.forget_job(old)
         job = Job(secrets.token_urlsafe(9), title, out or session.new_folder())
 
         def watch(done: int, total: int, news: Any) -> None:  # noqa: ANN401 - whatever the task reports
@@ -343,11 +417,28 @@ class Service:
         error = CancelledError() if found.cancelled() else found.exception()
         if error is None:
             job.state, job.result = "done", found.result()
-        elif isinstance(error, CancelledError):
-            job.state = "cancelled"
         else:
-            job.state, job.error = "failed", session.readable(str(error))
+            job.fault = self.readable(session, error)
+            if isinstance(error, CancelledError):
+                job.state = "cancelled"
+            else:
+                job.state, job.error = "failed", str(job.fault)
         job.finished.set()
+        if session.closed and not session.busy:
+            shutil.rmtree(session.folder, ignore_errors=True)
+
+    def readable(self, session: Session | None, error: BaseException) -> NarutoVisionError:
+        """Return an error of a task whose text has no path of the server."""
+        if not isinstance(error, NarutoVisionError):
+            raise error
+        text = str(error) if session is None else session.readable(str(error))
+        for name, folder in self.presets.items():
+            for path in (folder / "gallery", folder):
+                text = text.replace(str(path.resolve()), name).replace(f"{path}:", f"{name}:")
+        for folder in (self.config.out.resolve(), *self.folders):
+            text = text.replace(f"{folder}/", "")
+        kinds = (BusyError, CancelledError, LostError, InputError, NarutoVisionError)
+        return next(kind for kind in kinds if isinstance(error, kind))(text)
 
     def cancel(self, job: Job) -> None:
         """Stop a job; what it has written so far stays."""
@@ -356,14 +447,12 @@ class Service:
 
     async def call(self, session: Session, task: str, /, **arguments: Any) -> Any:  # noqa: ANN401 - of the task
         """Run a quick task; its errors name the user's files instead of paths."""
+        session.check()
+        session.used = time.monotonic()
         try:
             return await self.engine.call(task, **arguments)
-        except InputError as error:
-            raise InputError(session.readable(str(error))) from None
         except NarutoVisionError as error:
-            if type(error) is NarutoVisionError:
-                raise NarutoVisionError(session.readable(str(error))) from None
-            raise
+            raise self.readable(session, error) from None
 
     def results(self, session: Session, job: Job) -> dict[str, str]:
         """Return the files that a job has written: path in its folder → token."""
@@ -423,6 +512,9 @@ class Service:
 
     async def _prompt(self, session: Session, file: StoredFile, weights: str, preset: str, *new: Any) -> dict[str, Any]:
         asked = [*session.operations.get(file.id, []), *new]
+        if len(asked) > self.config.limits.operations:
+            msg = f"prompts: an image takes {self.config.limits.operations} changes; bring it again to start anew"
+            raise InputError(msg)
         found = await self.call(
             session, "prompts.apply", key=f"{session.key} {file.id}", path=str(file.path), weights=weights,
             operations=asked, preset=preset,
@@ -474,11 +566,8 @@ class Service:
 
     async def edit_gallery(self, session: Session, preset: str, edit: str, **arguments: Any) -> dict[str, Any]:
         """Change the gallery of a preset by a function of ``tasks.gallery``; returns what the ledger says of it."""
-        folder = self.gallery_folder(preset)
-        try:
-            return dict(await self.call(session, f"gallery.{edit}", preset=preset, **arguments))
-        except InputError as error:
-            raise InputError(str(error).replace(str(folder.resolve()), preset)) from None
+        self.gallery_folder(preset)
+        return dict(await self.call(session, f"gallery.{edit}", preset=preset, **arguments))
 
     def past_runs(self, session: Session) -> dict[str, Path]:
         """Return folders of results by their titles, the oldest first: what users kept, and this session's own jobs."""
@@ -586,9 +675,9 @@ def _clean(name: str) -> str:
     return output_name(last)
 
 
-def remove_leftovers(folder: Path | None = None, *, older_than: float = 86_400.0) -> None:
-    """Remove the temporary folders of servers that were killed more than a day ago."""
+def remove_leftovers(folder: Path | None = None) -> None:
+    """Remove the temporary folders of servers that were killed."""
     for path in (folder or Path(tempfile.gettempdir())).glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > older_than:
+        with contextlib.suppress(OSError):  # of another user, or just being made
+            if not path.is_symlink() and not is_locked(path / _LOCK):
                 shutil.rmtree(path, ignore_errors=True)

@@ -207,19 +207,31 @@ class Limits(msgspec.Struct, frozen=True):
         file_bytes: Bytes of an image.
         video_bytes: Bytes of a video.
         files: Files of a session.
+        session_bytes: Bytes of all files of a session.
+        free_bytes: Nothing is uploaded while the disk has less than this left.
         request_files: Files of a request.
         waiting: Requests that may wait or run.
+        session_waiting: Jobs of a session that may wait or run.
+        jobs: Jobs whose results a session keeps; the oldest make room.
+        operations: Changes of the prompts of an image.
         sessions: Sessions at a time; the one that was idle for longest makes room.
         idle_seconds: A session is deleted after this time without a request.
+        receive_seconds: How long a request may make the server wait for its body, beyond what 10 kB a second take.
     """
 
     file_bytes: int = 20_000_000
     video_bytes: int = 2_000_000_000
     files: int = 200
     request_files: int = 50
+    session_bytes: int = 4_000_000_000
+    free_bytes: int = 1_000_000_000
     waiting: int = 32
+    session_waiting: int = 8
+    jobs: int = 100
+    operations: int = 2000
     sessions: int = 256
     idle_seconds: float = 3600.0
+    receive_seconds: float = 30.0
 
 
 class UiConfig(msgspec.Struct, frozen=True):

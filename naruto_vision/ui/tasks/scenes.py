@@ -154,9 +154,12 @@ def thumbnails(models: Models, *, preset: str, rows: Sequence[str]) -> list[byte
 
 
 def picture_of(folder: Path | None, note: Mapping[str, Any], row: str) -> bytes | None:
-    """Return a small picture of a gallery entry as JPEG; None where it is missing or no image."""
-    roots = [Path(root) for root in (note.get("root"), folder, ".") if root]
-    found = next(filter(None, (find_image(root, row) for root in roots)), None)
+    """Return a small picture of a gallery entry as JPEG; None where it is missing or no image.
+
+    A gallery may come from others, so only images in its folder, and in the folder that it was made of, are read.
+    """
+    roots = [Path(root) for root in (note.get("root"), folder) if root]
+    found = next(filter(None, (find_image(root, row, inside=True) for root in roots)), None)
     image = None if found is None else image_or_none(found)
     return None if image is None else small_picture(image)
 

@@ -105,6 +105,25 @@ def server(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         yield started
 
 
+@pytest.fixture(scope="session")
+def scratch(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with a gallery of its own, which tests may change, and processes that they may kill."""
+    folder = tmp_path_factory.mktemp("scratch")
+    shutil.copytree(world.runs, folder / "own")
+    with _started(world, folder, "--runs", str(folder / "own")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def locked(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that asks for the password "open sesame", and is known as vision.example too."""
+    folder = tmp_path_factory.mktemp("locked")
+    (folder / "password").write_text("open sesame\n", encoding="utf-8")
+    options = ("--runs", str(world.runs), "--auth", str(folder / "password"), "--name", "vision.example")
+    with _started(world, folder, *options) as started:
+        yield started
+
+
 @pytest.fixture
 def start_server(world: World, tmp_path: Path) -> Iterator[StartServer]:
     """Start a server with other options."""
