@@ -433,7 +433,7 @@ class Service:
             raise error
         text = str(error) if session is None else session.readable(str(error))
         for name, folder in self.presets.items():
-            for path in (folder / "gallery", folder):
+            for path in (self.gallery_folder(name), folder):
                 text = text.replace(str(path.resolve()), name).replace(f"{path}:", f"{name}:")
         for folder in (self.config.out.resolve(), *self.folders):
             text = text.replace(f"{folder}/", "")
