@@ -5,9 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from naruto_vision.errors import InputError
 from naruto_vision.io.bundles import file_sha256
 from naruto_vision.io.images import read_image
+from naruto_vision.prompting.mode import STEM
 from naruto_vision.prompting.session import Prediction, PromptSession
 from naruto_vision.prompting.user import segment_sessions
 from naruto_vision.prompting.writer import SegmentWriter
@@ -160,10 +163,13 @@ def save(
     operations: Sequence[Operation],
     out: str,
 ) -> dict[str, Any]:
-    """Accept the mask and write the files that ``naruto-vision segment`` writes; returns ``run.json``."""
+    """Accept the mask and write it as an image, beside the files of ``naruto-vision segment``; returns ``run.json``."""
     session = _session(models, key, path, weights, operations)
     found, state = session.accept(), session.state
     segmented = segment_sessions([session], [found], state.choice, state.points)
+    if (region := found.mask.region) is not None:
+        white = np.where(region.full_mask(*session.size)[..., None], np.uint8(255), np.uint8(0)).repeat(3, axis=2)
+        segmented = dataclasses.replace(segmented, images={**segmented.images, f"mask_{STEM}.png": white})
     writer = SegmentWriter(out, [name], {"model": session.model.fingerprint, "prompts": session.points_json()})
     times = {"segment": found.milliseconds}
     models.note(writer.write(name, session.image, segmented, file_sha256(path), times), times)

@@ -198,7 +198,8 @@ def test_prompts_by_mouse_and_keys_with_undo_and_files_as_segment_writes_them(
         argv += ["--point", f"{point['x']},{point['y']},{point['label']}"]
     assert main(argv) == 0
     same = [name for name in found if name.endswith((".png", ".jpg", "points.json", "coco.json", "predictions.jsonl"))]
-    assert len(same) >= 4
+    assert len(same) >= 5
+    assert f"mask_{scene.stem}.png" in same
     for name in (name for name in same if not name.startswith("mask_")):
         assert (tmp_path / "out" / name).read_bytes() == found[name], name
 
