@@ -61,7 +61,7 @@ class _Prompts:
                 self.masks = ui.element("div").classes("nv-grid")
                 self.named = ui.column().classes("w-full")
                 self.files = ui.column().classes("w-full")
-        self.keys = ui.keyboard(self._key, ignore=["input", "select", "textarea"])
+        self.keys = ui.keyboard(self._key, ignore=["input", "select", "textarea", "button"])
         context.on_choice.append(self._follow)
         if context.chosen is not None:
             ui.timer(0.05, lambda: self._follow(context.chosen), once=True)

@@ -123,23 +123,46 @@ def test_several_scenes_can_be_cancelled(open_page: OpenPage, server: "Server", 
     assert page.locator(".nv-grid .nv-tile:visible svg").count() < 40
 
 
-def test_scene_and_search_by_keyboard_alone(open_page: OpenPage) -> None:
+def _tab_to(page: "Page", target: "Locator", steps: int = 60) -> None:
+    for _ in range(steps):
+        if target.evaluate("(element) => element === document.activeElement"):
+            return
+        page.keyboard.press("Tab")
+    raise AssertionError("the keyboard does not reach it")
+
+
+def test_scene_search_and_prompts_by_keyboard_alone(open_page: OpenPage) -> None:
     page = open_page()
     tile = page.get_by_role("button", name=re.compile("name the characters of")).first
     tile.wait_for()
-    for _ in range(40):
-        page.keyboard.press("Tab")
-        if tile.evaluate("(element) => element === document.activeElement"):
-            break
+    _tab_to(page, tile)
     page.keyboard.press("Enter")
     page.locator(".nv-region").first.wait_for()
-    page.get_by_label("explain region 0").focus()
+    _status(page, "done")
+    _tab_to(page, page.get_by_label("explain region 0"))
     page.keyboard.press("Enter")
     page.get_by_text("this region").wait_for()
-    page.get_by_role("tab", name="Scene").focus()
+    tabs = page.get_by_role("tab")
+    page.keyboard.press("Home")
+    _tab_to(page, tabs.filter(has_text="Scene"), 120)
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
-    page.get_by_label(re.compile("text", re.IGNORECASE)).first.wait_for()
+    field = page.get_by_label("Search by text")
+    field.wait_for()
+    _tab_to(page, field)
+    page.keyboard.type("a girl with pink hair")
+    page.keyboard.press("Enter")
+    page.get_by_text(re.compile("texts have no threshold")).first.wait_for()
+    _tab_to(page, tabs.filter(has_text="Search"), 120)
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    _status(page, "no prompts")  # the image of the tab Scene
+    _tab_to(page, page.locator(".nv-stage:visible [tabindex='0']"))
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    _status(page, "^mask ")
+    page.keyboard.press("Control+z")
+    _status(page, "no prompts")
 
 
 def test_prompts_by_mouse_and_keys_with_undo_and_files_as_segment_writes_them(
