@@ -135,6 +135,8 @@ _PATHS = {
     "gallery-absolute": "/api/gallery//etc/passwd",
     "gallery-url": "/api/gallery/file:///etc/passwd",
     "gallery-null": "/api/gallery/%00",
+    "controls-absolute": "/api/controls//etc/passwd",
+    "controls-encoded": "/api/controls/..%2f..%2f..%2fetc%2fpasswd",
     "absolute-form": f"http://127.0.0.1/{_UP}etc/passwd",
 }
 
@@ -677,6 +679,22 @@ def test_without_the_password_there_is_nothing(locked: "Server") -> None:
     key = "Upgrade: websocket", "Sec-WebSocket-Key: YWFhYWFhYWFhYWFhYWFhYQ==", "Sec-WebSocket-Version: 13"
     text = "\r\n".join([f"GET {SOCKET}websocket HTTP/1.1", "Host: 127.0.0.1", "Connection: Upgrade", *key])
     _check(locked, *_raw(locked, text.encode() + b"\r\n\r\n"))
+
+
+@pytest.mark.browser
+def test_a_browser_with_the_password_gets_the_live_page(locked: "Server") -> None:
+    from conftest import CHROMIUM
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        secret = {"username": "anybody", "password": "open sesame"}
+        context = browser.new_context(http_credentials=secret)  # type: ignore[arg-type]  # which is a TypedDict
+        page = context.new_page()
+        page.goto(locked.address)
+        page.get_by_role("tab", name="Monitoring").click()  # which the server builds, as the websocket tells it
+        page.get_by_text("What was segmented since").wait_for(timeout=30_000)
+        browser.close()
 
 
 def test_passwords_are_not_guessed(locked: "Server") -> None:
