@@ -13,9 +13,10 @@ from nicegui.events import GenericEventArguments
 
 from naruto_vision.errors import NarutoVisionError
 from naruto_vision.io.inputs import is_movie
-from naruto_vision.ui.service import Job, Service, Session, StoredFile
+from naruto_vision.ui.service import ENDED, Job, Service, Session, StoredFile
 
 _REFRESH = 0.15
+_ERRORS = 5  # of an upload that are shown
 
 
 @dataclass
@@ -72,9 +73,14 @@ class Context:
 
         async def arrived(event: GenericEventArguments) -> None:
             found: dict[str, Any] = event.args
-            if error := found.get("error"):
+            ids, errors = found["ids"], found["errors"]
+            for error in errors[:_ERRORS]:
                 self.complain(str(error))
-            files = [self.session.files[key] for key in found.get("ids", ()) if key in self.session.files]
+            if len(errors) > _ERRORS:
+                self.complain(f"and {len(errors) - _ERRORS} more files")
+            files = [self.session.files[key] for key in ids if key in self.session.files]
+            if len(files) < len(ids):  # the browser has a new session by now
+                self.complain(ENDED)
             for file in (each for each in files if (each.kind == "video") != video):
                 self.complain(f"{file.name}: this tab takes {what}" + ("" if video else "; videos go to the tab Video"))
             files = [file for file in files if (file.kind == "video") == video]
@@ -111,7 +117,8 @@ class Context:
             while seen < len(job.news):
                 seen += 1
                 await maybe(news(job.news[seen - 1]))
-            bar.show(job)
+            if bar.job is job:  # a later one may have the bar by now
+                bar.show(job)
             if job.over:
                 timer.cancel()
                 if job.state == "failed":
@@ -140,7 +147,7 @@ class JobBar:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._job: Job | None = None
+        self.job: Job | None = None
         with ui.row().classes("w-full items-center no-wrap gap-2") as self.row:
             with ui.column().classes("grow gap-0"):
                 self.text = ui.label().classes("text-sm").props("role=status aria-live=polite")
@@ -149,12 +156,12 @@ class JobBar:
         self.row.set_visibility(False)
 
     def _cancel(self) -> None:
-        if self._job is not None:
-            self._context.service.cancel(self._job)
+        if self.job is not None:
+            self._context.service.cancel(self.job)
 
     def show(self, job: Job) -> None:
         """Show how far a job is."""
-        self._job = job
+        self.job = job
         self.row.set_visibility(True)
         self.text.set_text(job.progress())
         self.bar.set_value(job.done / job.total if job.total else 0.0)

@@ -59,6 +59,8 @@ class _Request:
     answer: "asyncio.Future[Any]"
     watch: Watch | None = None
     started: bool = False
+    running: bool = False
+    """Whether it computes now: a job that waits for its turn does not."""
 
 
 @dataclass
@@ -154,10 +156,11 @@ class Engine:
 
     async def _end_if_running(self, number: int, request: _Request) -> None:
         await asyncio.sleep(_GRACE)
-        if self._requests.get(number) is request and self._process is not None:
+        if self._requests.get(number) is not request or request.answer.done():
+            return
+        request.answer.set_exception(CancelledError())
+        if request.running and self._process is not None:  # one that waits for the step of another stops by itself
             _LOG.warning("a cancelled job did not stop; the models are started again")
-            if not request.answer.done():
-                request.answer.set_exception(CancelledError())
             self._process.kill()  # the other requests are sent again, by _lost
 
     def _receive_all(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> None:
@@ -174,7 +177,7 @@ class Engine:
         request = self._requests.get(number)
         if request is None or request.answer.done():
             return
-        request.started = True
+        request.started, request.running = True, kind == "began"
         if kind == "began":
             return
         if kind == "step":
@@ -289,6 +292,7 @@ class _Server:
             self._turns.give()
             self._turns.take(rank)
             self._check(number)
+            self._send("began", number)
 
         self._turns.take(rank)
         try:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from fastapi import Request
 from nicegui import ui
 
-from naruto_vision.ui.context import Context
+from naruto_vision.ui.context import Context, JobBar
 from naruto_vision.ui.pages import automatic, gallery, monitoring, prompts, scene, search, video
-from naruto_vision.ui.service import Service, Session
+from naruto_vision.ui.service import ENDED, Job, Service, Session
 
 TABS: Mapping[str, tuple[str, Callable[[Context], None]]] = {
     "Scene": ("groups", scene.build),
@@ -28,7 +28,7 @@ def add_page(service: Service) -> None:
     def index(request: Request) -> None:
         session = request.state.session
         if not isinstance(session, Session):
-            ui.label("No session: reload the page.")
+            ui.label(ENDED)
             return
         ui.add_head_html('<link rel="stylesheet" href="/static/style.css"><script src="/static/input.js"></script>')
         ui.colors(primary="#a83c12", secondary="#4a6572", accent="#2f6f4f")
@@ -46,6 +46,8 @@ def _build(context: Context) -> None:
         ui.button(icon="contrast", on_click=lambda: dark.set_value(not dark.value)).props(
             'flat round dense color=white aria-label="dark or light"'
         )
+    for job in [job for job in context.session.jobs.values() if not job.over]:
+        _resume(context, job)
     built: set[str] = set()
     with ui.tab_panels(tabs, value="Scene", animated=False, keep_alive=True).classes("nv-panels w-full"):
         panels = {name: ui.tab_panel(name) for name in TABS}
@@ -62,3 +64,16 @@ def _build(context: Context) -> None:
     context.open_tab = tabs.set_value
     context.is_open = lambda name: tabs.value == name
     open_tab("Scene")
+
+
+def _resume(context: Context, job: Job) -> None:
+    """Show a job that an earlier window of the session has started, and its files when it is over."""
+    with ui.column().classes("nv-main w-full") as shown:
+        bar = JobBar(context)
+
+    def end() -> None:
+        if context.service.results(context.session, job):
+            with shown:
+                context.downloads(job)
+
+    context.watch(job, bar, lambda _news: None, end)

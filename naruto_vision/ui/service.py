@@ -35,6 +35,8 @@ NO_GALLERY = (
     "character in DIR) and start `naruto-vision ui` again; or try `naruto-vision ui --demo`"
 )
 
+ENDED = "this session has ended, and its files are deleted; reload the page"
+
 LOG = "predictions.jsonl"
 """What a folder of results has, with a line for each scene."""
 
@@ -169,8 +171,7 @@ class Session:
     def check(self) -> None:
         """Raise InputError if it has ended."""
         if self.closed:
-            msg = "this session has ended, and its files are deleted; reload the page"
-            raise InputError(msg)
+            raise InputError(ENDED)
 
     @property
     def busy(self) -> int:
@@ -337,8 +338,6 @@ class Service:
 
     async def _keep(self, session: Session, name: str, kind: Kind, path: Path) -> StoredFile:
         key, view, frames = secrets.token_urlsafe(9), "", 0
-        if path.is_relative_to(session.folder):
-            path = path.rename(path.with_name(name))
         try:
             if kind == "image":
                 shown = session.new_folder() / "view.jpg"
@@ -433,7 +432,7 @@ class Service:
             raise error
         text = str(error) if session is None else session.readable(str(error))
         for name, folder in self.presets.items():
-            for path in (self.gallery_folder(name), folder):
+            for path in (self._gallery_of(name), folder):
                 text = text.replace(str(path.resolve()), name).replace(f"{path}:", f"{name}:")
         for folder in (self.config.out.resolve(), *self.folders):
             text = text.replace(f"{folder}/", "")
@@ -474,6 +473,12 @@ class Service:
         if preset not in self.presets:
             msg = f"gallery {preset!r}: expected one of {', '.join(self.presets)}" if self.presets else NO_GALLERY
             raise InputError(msg)
+        if self.preparing is not None and not self.preparing.over:
+            msg = "gallery: the examples are still being drawn; try again when they are"
+            raise InputError(msg)
+        return self._gallery_of(preset)
+
+    def _gallery_of(self, preset: str) -> Path:
         folder = self.presets[preset]
         own = self.config.galleries.get(preset)
         return own or (folder / "gallery" if (folder / "gallery").is_dir() else folder)

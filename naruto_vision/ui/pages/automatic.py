@@ -270,7 +270,10 @@ class _Automatic:
     def _show_regions(self, news: Mapping[str, Any]) -> None:
         self.found, regions = news, news["regions"]
         took = news["milliseconds"]["segment"] / 1000
-        self.status.set_text(f"{len(regions)} regions in {took:.1f} s" + (f"; {news['note']}" if news["note"] else ""))
+        self.status.set_text(
+            f"{len(regions)} {'region' if len(regions) == 1 else 'regions'} in {took:.1f} s"
+            + (f"; {news['note']}" if news["note"] else "")
+        )
         if regions:
             self.click.set_value("show")
         with self.list:

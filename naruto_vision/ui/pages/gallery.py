@@ -79,13 +79,15 @@ class _Gallery:
 
     async def _watch(self) -> None:
         """Show what another window or process has changed, unless pictures are selected."""
-        if self.listing is None or self.chosen:
+        if self.chosen:
             return
         try:
             generation = self.context.service.generation(self.current)
-        except NarutoVisionError:  # the gallery is gone, which the next edit says
+        except NarutoVisionError:  # there is none, which is shown, or it is gone, which the next edit says
             return
-        if generation != self.listing.generation:
+        if self.listing is None:
+            await self.refresh()
+        elif generation != self.listing.generation:
             await self.changed()
 
     async def refresh(self) -> None:
@@ -95,9 +97,9 @@ class _Gallery:
 
     async def reread(self) -> None:
         """Read the gallery again, for the ledger and the names."""
-        self.chosen = {}
+        self.chosen, preset = {}, self.current
         try:
-            self.listing = await asyncio.to_thread(self.context.service.gallery, self.current, rows=True)
+            listing = await asyncio.to_thread(self.context.service.gallery, preset, rows=True)
         except NarutoVisionError as error:
             self.listing = None
             self.ledger.clear()
@@ -105,6 +107,9 @@ class _Gallery:
             with self.view:
                 ui.label(str(error)).classes("nv-card")
             return
+        if preset != self.current:  # another was chosen meanwhile, and is read by then
+            return
+        self.listing = listing
         labels = list(self.listing.labels)
         self.name.set_autocomplete(labels)
         if self.person not in labels:
@@ -347,7 +352,7 @@ class _Suspects:
             context.watch(self.job, self.gallery.bar, lambda _: None, self._end)
 
     def _end(self) -> None:
-        if self.job is None or self.job.result is None:
+        if self.job is None or self.job.result is None or self.list.is_deleted:
             return
         found, kept = self.job.result, self.context.session.kept
         rows = [row for row in found["suspects"] if (self.gallery.current, row["id"], row["label"]) not in kept]
@@ -428,7 +433,7 @@ class _Unknown:
             context.watch(self.job, self.gallery.bar, lambda _: None, self._end)
 
     def _end(self) -> None:
-        if self.job is None or self.job.result is None:
+        if self.job is None or self.job.result is None or self.list.is_deleted:
             return
         found = self.job.result
         self.said.set_text(

@@ -99,7 +99,8 @@ class _Prompts:
         await self._open(files[0])
 
     async def _open(self, file: StoredFile) -> None:
-        self.file, self.cursor, self.hovered = file, None, ""
+        self.file, self.cursor, self.hovered, self.drag = file, None, "", None
+        self.state = {"points": [], "box": None}
         self.stage.clear()
         self.files.clear()
         with self.stage:
@@ -168,6 +169,7 @@ class _Prompts:
             return
         if not self.live.value or self.asking or self.file is None:
             return
+        file = self.file
         self.asking = True  # one preview at a time: those of positions that were passed meanwhile are skipped
         try:
             arguments = self.context.service.prompt_arguments(self.context.session, self.file, str(self.weights.value))
@@ -179,8 +181,9 @@ class _Prompts:
             raise
         finally:
             self.asking = False
-        self.hovered = found["path"]
-        self._draw()
+        if file is self.file:
+            self.hovered = found["path"]
+            self._draw()
 
     async def _key(self, event: KeyEventArguments) -> None:
         if not event.action.keydown or self.file is None or not self.context.is_open("Prompts"):
@@ -217,14 +220,15 @@ class _Prompts:
 
     async def apply(self, *operations: tuple[str, tuple[Any, ...]]) -> None:
         """Apply operations to the prompts, and show the masks."""
-        if self.file is None:
+        file = self.file
+        if file is None:
             self.context.complain("prompts: bring an image first")
             return
         service, session = self.context.service, self.context.session
         found = await self.context.attempt(
-            service.prompt(session, self.file, str(self.weights.value), str(self.preset.value or ""), *operations)
+            service.prompt(session, file, str(self.weights.value), str(self.preset.value or ""), *operations)
         )
-        if found is not None:
+        if found is not None and file is self.file:
             self.state, self.hovered = found, ""
             self._show()
 
@@ -288,8 +292,7 @@ class _Prompts:
         box, points = state["box"], list(state["points"])
         if self.drag is not None and self.drag[0] == "box":
             box = (*self.drag[1:], *self.at)
-        elif self.drag is not None:
-            index = int(self.drag[0].removeprefix("point-"))
+        elif self.drag is not None and (index := int(self.drag[0].removeprefix("point-"))) < len(points):
             points[index] = (*self.at, points[index][2])
         path = state["masks"][state["chosen"]]["path"] if "masks" in state else ""
         shapes = [_mask(path, _CHOSEN), _mask(self.hovered, _OTHERS, "nv-hover"), *_marks(box, points, self._unit)]

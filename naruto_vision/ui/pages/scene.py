@@ -29,6 +29,8 @@ class _Scene:
         self.hidden: set[int] = set()
         self.region: int | None = None
         self.scene = ""
+        self.gallery = ""
+        """The preset by which the scenes that are shown were named."""
         self.filled: SceneSettings | None = None
         with ui.element("div").classes("nv-split"):
             with ui.element("div").classes("nv-side"):
@@ -130,23 +132,28 @@ class _Scene:
 
     async def start(self) -> None:
         """Queue the search of the images."""
-        context = self.context
+        context, files, preset = self.context, self.files, str(self.preset.value or "")
 
         async def queue() -> Job:
-            return context.service.analyze(context.session, self.files, str(self.preset.value or ""), self.settings())
+            return context.service.analyze(context.session, files, preset, self.settings())
 
         job = await context.attempt(queue())
         if job is None:
             return
-        self.job, self.news, self.scene, self.scenes = job, {}, "", scene_names(self.files)
+        if self.job is not None:  # its results are no longer shown
+            context.service.cancel(self.job)
+        self.job, self.news, self.scene, self.scenes = job, {}, "", scene_names(files)
+        self.gallery = preset
         self.grid.clear()
         self.view.clear()
-        context.watch(job, self.bar, self._add_news, self._end)
+        context.watch(job, self.bar, lambda news: self._add_news(job, news), lambda: self._end(job))
 
-    def _add_news(self, news: Mapping[str, Any]) -> None:
+    def _add_news(self, job: Job, news: Mapping[str, Any]) -> None:
+        if job is not self.job:
+            return
         name, file = news["scene"], self.scenes[news["scene"]]
         self.news[name] = news
-        if len(self.files) == 1:
+        if len(self.scenes) == 1:
             if "regions" in news:
                 self.show(name)
             return
@@ -158,22 +165,27 @@ class _Scene:
                 found = _names(news) if "regions" in news else str(news.get("error", "not searched"))
                 ui.label(f"{name}: {found}").classes("nv-cap")
 
-    def _end(self) -> None:
-        if self.job is not None and self.job.result is not None and len(self.files) > 1:
-            counts = self.job.result["counts"]
-            self.bar.text.set_text(
-                f"{counts['ok']} of {counts['seen']} scenes, {counts['regions']} regions, {counts['known']} named"
-            )
-            if not self.scene:
-                first = next((name for name, news in self.news.items() if "regions" in news), "")
-                if first:
-                    self.show(first)
-        elif self.job is not None and self.job.result is not None:
-            error = next((news["error"] for news in self.news.values() if "error" in news), "")
-            if error:
-                self.context.complain(error)
-            elif self.scene:
-                self.show(self.scene)
+    def _end(self, job: Job) -> None:
+        if job is not self.job:
+            return
+        if self.scene:  # was opened when there were no files yet
+            with self.view:
+                self.context.downloads(job)
+        if len(self.scenes) > 1:
+            self._end_of_several(job)
+        elif error := next((news["error"] for news in self.news.values() if "error" in news), ""):
+            self.context.complain(error)
+
+    def _end_of_several(self, job: Job) -> None:
+        if job.result is None:
+            return
+        counts = job.result["counts"]
+        self.bar.text.set_text(
+            f"{counts['ok']} of {counts['seen']} scenes, {counts['regions']} regions, {counts['known']} named"
+        )
+        first = next((name for name, news in self.news.items() if "regions" in news), "")
+        if first and not self.scene:
+            self.show(first)
 
     def show(self, scene: str) -> None:
         """Show one scene with its regions."""
@@ -213,7 +225,9 @@ class _Scene:
         regions = self.news[self.scene]["regions"]
         visible = [each for each in regions if each["shown"] and each["index"] not in self.hidden]
         file = self.scenes[self.scene]
-        self.image.set_content(f'<g transform="scale({1 / file.zoom})">{_shapes(visible, self.region)}</g>')
+        unit = max(file.width, file.height) / 900
+        shapes = _shapes(visible, self.region, unit)
+        self.image.set_content(f'<g transform="scale({1 / file.zoom})" style="--nv-unit:{unit:.3f}px">{shapes}</g>')
         self.chips.clear()
         with self.chips:
             for each in (each for each in regions if each["shown"]):
@@ -238,16 +252,18 @@ class _Scene:
 
     async def explain(self, index: int) -> None:
         """Show the crop of a region, its nearest gallery pictures, and why it has its name."""
-        context, self.region = self.context, index
+        context, scene, self.region = self.context, self.scene, index
         self._draw()
-        each = next(each for each in self.news[self.scene]["regions"] if each["index"] == index)
-        file = self.scenes[self.scene]
+        each = next(each for each in self.news[scene]["regions"] if each["index"] == index)
+        file = self.scenes[scene]
         found = await context.attempt(
             context.service.call(
-                context.session, "scenes.explain", preset=str(self.preset.value), path=str(file.path),
+                context.session, "scenes.explain", preset=self.gallery, path=str(file.path),
                 box=each["box"], rows=[row["path"] for row in each["neighbours"]],
             )
         )  # fmt: skip
+        if (scene, index) != (self.scene, self.region):  # something else was clicked meanwhile
+            return
         self.detail.clear()
         if found is None:
             return
@@ -259,7 +275,7 @@ class _Scene:
                 for row, picture in zip(each["neighbours"], found["neighbours"], strict=True):
                     tile(picture, f"{row['label']}  {row['score']:.3f}", row["path"])
             with ui.row().classes("items-center gap-2 mt-2"):
-                labels = list(context.service.gallery(str(self.preset.value)).labels)
+                labels = list(context.service.gallery(self.gallery).labels)
                 name = ui.input("This is", autocomplete=labels).props("dense outlined")
                 name.on("keydown.enter", lambda: self.enrol(file, each["box"], str(name.value or "")))
                 button = ui.button("Add to the gallery", icon="person_add").props("no-caps outline")
@@ -267,10 +283,16 @@ class _Scene:
 
     async def enrol(self, file: StoredFile, box: Sequence[int], label: str) -> None:
         """Add the box of a region to the gallery under a name."""
-        service, preset = self.context.service, str(self.preset.value)
+        service = self.context.service
         found = await self.context.attempt(
             service.edit_gallery(
-                self.context.session, preset, "add_region", path=str(file.path), name=file.name, box=box, label=label
+                self.context.session,
+                self.gallery,
+                "add_region",
+                path=str(file.path),
+                name=file.name,
+                box=box,
+                label=label,
             )
         )
         if found is not None:
@@ -293,7 +315,8 @@ def _names(news: Mapping[str, Any]) -> str:
     return ", ".join(parts) or "nobody was found"
 
 
-def _shapes(regions: list[Mapping[str, Any]], chosen: int | None) -> str:
+def _shapes(regions: list[Mapping[str, Any]], chosen: int | None, unit: float) -> str:
+    """Draw regions with their names; ``unit`` is about the size of a pixel of the screen."""
     parts = []
     for each in sorted(regions, key=lambda each: -each["area"]):
         on = " nv-on" if each["index"] == chosen else ""
@@ -302,8 +325,8 @@ def _shapes(regions: list[Mapping[str, Any]], chosen: int | None) -> str:
             f'fill="{each["colour"]}" stroke="{each["colour"]}"/>'
         )
     for each in regions:
-        x, y = each["box"][0] + 3, each["box"][1] + 15
-        parts.append(f'<text class="nv-label" x="{x}" y="{y}">{escape(each["name"])}</text>')
+        x, y = each["box"][0] + 3 * unit, each["box"][1] + 15 * unit
+        parts.append(f'<text class="nv-label" x="{x:.1f}" y="{y:.1f}">{escape(each["name"])}</text>')
     return "".join(parts)
 
 

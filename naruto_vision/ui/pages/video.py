@@ -158,6 +158,8 @@ class _Video:
         job = await context.attempt(queue())
         if job is None:
             return
+        if self.job is not None:  # the pictures of an earlier search
+            context.service.cancel(self.job)
         self.job = job
 
         def news(what: Mapping[str, Any]) -> None:

@@ -1,26 +1,29 @@
 // Files that are chosen, dropped, pasted or photographed go to /api/files; the element then gets a "files" event with their ids.
 (() => {
   const send = async (zone, files) => {
-    const form = new FormData();
-    for (const file of files) form.append("files", file, file.name || "pasted.png");
+    const ids = [], errors = [];
     zone.classList.add("nv-busy");
-    let detail;
-    try {
-      const answer = await fetch("/api/files", { method: "POST", body: form });
-      const body = await answer.json();
-      detail = answer.ok ? { ids: body.map((file) => file.id) } : { error: typeof body.detail === "string" ? body.detail : answer.statusText };
-    } catch (error) {
-      detail = { error: "the upload was refused or interrupted: the file may be too large" };
+    for (const file of files) {  // a request each: one that is refused does not take the others with it
+      const form = new FormData();
+      form.append("files", file, file.name || "pasted.png");
+      try {
+        const answer = await fetch("/api/files", { method: "POST", body: form });
+        const body = await answer.json();
+        if (answer.ok) ids.push(body[0].id);
+        else errors.push(typeof body.detail === "string" ? body.detail : answer.statusText);
+      } catch (error) {
+        errors.push(`${file.name}: the upload was refused or interrupted; the file may be too large`);
+      }
     }
     zone.classList.remove("nv-busy");
-    zone.dispatchEvent(new CustomEvent("files", { detail }));
+    zone.dispatchEvent(new CustomEvent("files", { detail: { ids, errors } }));
   };
   const choose = (zone) => {
     const input = document.createElement("input");
     input.type = "file";
     input.accept = zone.dataset.accept;
     input.multiple = true;
-    input.onchange = () => input.files.length && send(zone, input.files);
+    input.onchange = () => input.files.length && send(zone, [...input.files]);
     input.click();
   };
   const zoneOf = (event) => event.target.closest && event.target.closest(".nv-drop");
@@ -31,12 +34,14 @@
     const zone = zoneOf(event);
     if (zone && (event.key === "Enter" || event.key === " ")) { event.preventDefault(); choose(zone); }
   });
-  document.addEventListener("dragover", (event) => { if (zoneOf(event)) event.preventDefault(); });
+  // Beside a zone too: the browser would leave the page and show the file.
+  const hasFiles = (event) => event.dataTransfer && event.dataTransfer.types.includes("Files");
+  document.addEventListener("dragover", (event) => { if (hasFiles(event)) event.preventDefault(); });
   document.addEventListener("drop", (event) => {
-    const zone = zoneOf(event);
-    if (!zone) return;
+    if (!hasFiles(event)) return;
     event.preventDefault();
-    if (event.dataTransfer.files.length) send(zone, event.dataTransfer.files);
+    const zone = zoneOf(event) || visible();
+    if (zone && event.dataTransfer.files.length) send(zone, [...event.dataTransfer.files]);
   });
   document.addEventListener("paste", (event) => {
     const files = [...(event.clipboardData ? event.clipboardData.files : [])], zone = visible();
@@ -49,7 +54,7 @@
     try {
       stream = await navigator.mediaDevices.getUserMedia({ video: true });
     } catch (error) {
-      zone.dispatchEvent(new CustomEvent("files", { detail: { error: "the browser gives no camera: " + error.name } }));
+      zone.dispatchEvent(new CustomEvent("files", { detail: { ids: [], errors: ["the browser gives no camera: " + error.name] } }));
       return;
     }
     const dialog = document.createElement("dialog"), video = document.createElement("video");

@@ -208,6 +208,25 @@ def test_edits_through_the_service_say_what_stands_in_their_way(service: Service
     assert service.generation("p") == 2
 
 
+def test_a_page_of_a_deleted_session_is_told_to_reload(service: Service) -> None:
+    session = service.open_session()
+    service.close_session(session)
+    with pytest.raises(InputError, match="reload the page"):
+        asyncio.run(service.edit_gallery(session, "p", "remove", ids=[0]))
+    with pytest.raises(InputError, match="reload the page"):
+        service.start(session, "any", "gallery.suspects", preset="p")
+    assert service.generation("p") == 1
+    assert not session.folder.exists()
+
+
+def test_work_on_an_open_page_keeps_its_session(service: Service) -> None:
+    session = service.open_session()
+    session.used = -1e9
+    asyncio.run(service.call(session, "scenes.thumbnails", preset="p", rows=[]))
+    service.sweep()
+    assert service.session(session.key) is session
+
+
 def test_only_listed_results_are_read(service: Service, place: Path) -> None:
     session = service.open_session()
     (place / "runs" / "ui" / "kept").mkdir(parents=True)
@@ -248,3 +267,12 @@ def test_a_gallery_is_edited_through_the_api(service: Service, place: Path) -> N
         }.items():
             assert client.post(f"/api/gallery/p/{route}", json=body).status_code == 422
         assert service.generation("p") == 5
+
+
+def test_the_gallery_of_the_examples_is_used_when_they_are_drawn(service: Service) -> None:
+    service.preparing = job = Job("key", "drawing the examples", service.folder)
+    with pytest.raises(InputError, match="still being drawn"):
+        service.gallery("p")
+    assert str(service.readable(None, InputError("as it is"))) == "as it is"
+    job.finished.set()
+    assert service.gallery("p").total == 8
