@@ -10,8 +10,9 @@ import shutil
 import tempfile
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -167,6 +168,11 @@ class Session:
         folder = self.folder / secrets.token_hex(8)
         folder.mkdir(parents=True)
         return folder
+
+    @property
+    def videos(self) -> Path:
+        """The folder of its uploaded videos."""
+        return self.folder / "videos"
 
     def check(self) -> None:
         """Raise InputError if it has ended."""
@@ -348,6 +354,10 @@ class Service:
                 width, height, frames = facts["width"], facts["height"], facts["frames"]
         except InputError as error:
             raise InputError(str(error).replace(str(path), name)) from None
+        if kind == "video" and path.is_relative_to(session.folder):  # the name and folder are those of its collection
+            name = _numbered(name, {each.name for each in session.files.values()})
+            session.videos.mkdir(exist_ok=True)
+            path = path.rename(session.videos / name)
         session.bytes += path.stat().st_size if path.is_relative_to(session.folder) else 0
         session.files[key] = stored = StoredFile(key, name, kind, path, width, height, view, frames)
         return stored
@@ -667,10 +677,15 @@ def scene_names(files: Sequence[StoredFile]) -> dict[str, StoredFile]:
     """Name the scenes of a job by their files; of equal names the later ones get a number."""
     found: dict[str, StoredFile] = {}
     for file in files:
-        stem, suffix = Path(file.name).stem, Path(file.name).suffix
-        names = (file.name, *(f"{stem}_{number}{suffix}" for number in range(2, len(files) + 1)))
-        found[next(name for name in names if name not in found)] = file
+        found[_numbered(file.name, found)] = file
     return found
+
+
+def _numbered(name: str, taken: Collection[str]) -> str:
+    """Return a name that is not taken: itself, or with the first free number from 2."""
+    stem, suffix = Path(name).stem, Path(name).suffix
+    names = chain([name], (f"{stem}_{number}{suffix}" for number in count(2)))
+    return next(each for each in names if each not in taken)
 
 
 def _clean(name: str) -> str:

@@ -12,6 +12,7 @@ from naruto_vision.records import Box, Identity, LabelledBox, LabelledImage, Nei
 
 _ROOT = Path(naruto_vision.__file__).parent
 _COLLECTORS = {"IndexReport", "Monitor", "Record", "ScannedImages", "SceneTruth", "_Open"}  # filled one by one
+_LIVE = {"Context", "Engine", "Job", "_Request"}  # of the web application: what is going on
 
 
 def _dataclasses() -> dict[str, str]:
@@ -28,7 +29,7 @@ def _dataclasses() -> dict[str, str]:
 def test_only_what_collects_can_be_changed() -> None:
     found = _dataclasses()
     assert len(found) > 60
-    assert {name for name, words in found.items() if "frozen=True" not in words} == _COLLECTORS
+    assert {name for name, words in found.items() if "frozen=True" not in words} == _COLLECTORS | _LIVE
 
 
 _PIXEL = Region((1, 2, 1, 2), np.ones((1, 1), np.bool_))

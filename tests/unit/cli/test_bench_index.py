@@ -65,6 +65,7 @@ def test_queries_are_held_out_and_self_match_can_be_asked_for(tmp_path: Path) ->
     assert "not held out" in str(own["image"])
 
 
+@pytest.mark.slow
 def test_texts_are_measured_apart(tmp_path: Path) -> None:
     words = ("--vectors", "300", "--dim", "16", "--queries", "8", "--kinds", "naive", "ivf", "--text-queries")
     found = bench(tmp_path, *words)
@@ -83,6 +84,7 @@ def test_texts_are_measured_apart(tmp_path: Path) -> None:
     assert "14 texts of 2 labels" in str(found["text"])
 
 
+@pytest.mark.slow
 def test_vectors_can_be_what_an_encoder_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("naruto_vision.cli.bench._CHARACTERS", 6)
     monkeypatch.setattr("naruto_vision.cli.bench._IMAGES", 3)

@@ -168,6 +168,7 @@ def test_a_class_without_a_readable_image_stops_training(tmp_path: Path, workers
         list(module_of(tmp_path, max_bad_fraction=1.0).val_dataloader())
 
 
+@pytest.mark.slow
 def test_the_first_batch_of_100_000_images_decodes_only_what_is_prefetched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
