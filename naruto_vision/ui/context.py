@@ -57,6 +57,14 @@ class Context:
             self.complain(str(error))
             return None
 
+    def queue(self, start: Callable[..., Job], /, *arguments: Any, **options: Any) -> Job | None:
+        """Start a job; an error is shown to the user, and None returned."""
+        try:
+            return start(*arguments, **options)
+        except NarutoVisionError as error:
+            self.complain(str(error))
+            return None
+
     def complain(self, text: str) -> None:
         """Show an error until it is dismissed."""
         ui.notify(text, type="negative", multi_line=True, timeout=0, close_button="OK", html=False)

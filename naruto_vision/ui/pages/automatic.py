@@ -10,6 +10,7 @@ from nicegui.events import MouseEventArguments
 from naruto_vision.prompting.presets import packaged_presets
 from naruto_vision.prompting.report import REPORT
 from naruto_vision.ui.context import Context, JobBar, table
+from naruto_vision.ui.pages.drawing import name_tag, outlines, screen_pixel, stage_style
 from naruto_vision.ui.service import Job, StoredFile
 from naruto_vision.ui.settings import (
     AutomaticSettings,
@@ -177,7 +178,7 @@ class _Automatic:
             self.image = ui.interactive_image(self.context.url(file.view, file.name), events=["click"],
                                               on_mouse=self._clicked, sanitize=False)  # fmt: skip
             self.image.on("svg:pointerdown", lambda event: self._pressed(str(event.args["element_id"])))
-        self.stage.style(f"max-width: min(1000px, calc((100vh - 170px) * {file.width / file.height:.4f}))")
+        self.stage.style(stage_style(file))
         self._draw()
 
     def _forget(self) -> None:
@@ -203,8 +204,8 @@ class _Automatic:
         self._draw()
 
     def _pressed(self, element: str) -> None:
-        if element.startswith("found-"):
-            self.show(int(element.removeprefix("found-")))
+        if element.startswith("region-"):
+            self.show(int(element.removeprefix("region-")))
 
     def _remove(self, index: int) -> None:
         self.points.pop(index)
@@ -216,8 +217,11 @@ class _Automatic:
             return
         regions = [] if self.found is None else self.found["regions"]
         shown = self.points if self.mode.value == "sweep" else []
-        unit = max(file.width, file.height) / 900
-        shapes = _outlines(regions, self.chosen, solid=not self._adds) + _marks(shown, unit)
+        unit = screen_pixel(file)
+        kind = "nv-mask" if self._adds else "nv-region"  # masks let clicks through, to the points of a sweep
+        places = (each.get("point") or (each["bbox"][0] + 3 * unit, each["bbox"][1] + 15 * unit) for each in regions)
+        names = [name_tag(each["tag"], *place) for each, place in zip(regions, places, strict=True)]
+        shapes = outlines(regions, self.chosen, kind) + "".join(names) + _marks(shown, unit)
         self.image.set_content(f'<g transform="scale({1 / file.zoom})" style="--nv-unit:{unit:.3f}px">{shapes}</g>')
         self.asked.clear()
         with self.asked:
@@ -235,16 +239,10 @@ class _Automatic:
         if file is None:
             return
 
-        async def queue() -> Job:
-            return context.service.segment_all(
-                context.session,
-                file,
-                str(self.weights.value or ""),
-                self.settings(),
-                describe=bool(self.describe.value),
-            )
-
-        job = await context.attempt(queue())
+        weights, describe = str(self.weights.value or ""), bool(self.describe.value)
+        job = context.queue(
+            lambda: context.service.segment_all(context.session, file, weights, self.settings(), describe=describe)
+        )
         if job is None:
             return
         self._forget()
@@ -374,22 +372,6 @@ def _whole(box: ui.number) -> int:
 
 def _real(box: ui.number) -> float:
     return float(box.value or 0.0)
-
-
-def _outlines(regions: list[Mapping[str, Any]], chosen: int | None, *, solid: bool) -> str:
-    """Draw regions, the smallest on top; those that are not solid let clicks through."""
-    parts = []
-    for each in sorted(regions, key=lambda each: -each["area"]):
-        kind = "nv-region" if solid else "nv-mask"
-        on = " nv-on" if each["index"] == chosen else ""
-        parts.append(
-            f'<path id="found-{each["index"]}" class="{kind}{on}" d="{each["path"]}" '
-            f'fill="{each["colour"]}" stroke="{each["colour"]}"/>'
-        )
-    for each in regions:
-        x, y = each.get("point") or (each["bbox"][0] + 3, each["bbox"][1] + 15)
-        parts.append(f'<text class="nv-label" x="{x}" y="{y}">{escape(each["tag"])}</text>')
-    return "".join(parts)
 
 
 def _marks(points: list[tuple[int, int]], unit: float) -> str:

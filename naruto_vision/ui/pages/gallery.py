@@ -343,11 +343,11 @@ class _Suspects:
         """Queue the comparison."""
         context, preset = self.context, self.gallery.current
 
-        async def queue() -> Job:
+        def start() -> Job:
             context.service.gallery_folder(preset)
             return context.service.start(context.session, "comparing the entries", "gallery.suspects", preset=preset)
 
-        self.job = await context.attempt(queue())
+        self.job = context.queue(start)
         if self.job is not None:
             context.watch(self.job, self.gallery.bar, lambda _: None, self._end)
 
@@ -425,10 +425,8 @@ class _Unknown:
         context, preset = self.context, self.gallery.current
         alike = None if self.alike.value is None else float(self.alike.value)
 
-        async def queue() -> Job:
-            return context.service.group_unknown(context.session, preset, list(self.runs.value or ()), alike)
-
-        self.job = await context.attempt(queue())
+        runs = list(self.runs.value or ())
+        self.job = context.queue(context.service.group_unknown, context.session, preset, runs, alike)
         if self.job is not None:
             context.watch(self.job, self.gallery.bar, lambda _: None, self._end)
 

@@ -1,12 +1,12 @@
 """The tab Prompts: one object by points and a box, with previews, undo and redo."""
 
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from nicegui import ui
 from nicegui.events import KeyboardModifiers, KeyEventArguments, MouseEventArguments
 
 from naruto_vision.ui.context import Context
+from naruto_vision.ui.pages.drawing import outlined_image, screen_pixel, stage_style
 from naruto_vision.ui.service import StoredFile
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class _Prompts:
             ).props('tabindex=0 aria-label="image: click to prompt"')
             self.image.on("contextmenu", js_handler="(event) => event.preventDefault()")
             self.image.on("dragstart", js_handler="(event) => event.preventDefault()")
-        self.stage.style(f"max-width: min(1000px, calc((100vh - 170px) * {file.width / file.height:.4f}))")
+        self.stage.style(stage_style(file))
         self.title.set_text(f"{file.name}, {file.width} x {file.height}")
         await self.update()
 
@@ -149,7 +149,7 @@ class _Prompts:
     @property
     def _unit(self) -> float:
         file = self.file
-        return 1.0 if file is None else max(file.width, file.height) / 900
+        return 1.0 if file is None else screen_pixel(file)
 
     async def _dropped(self, x: float, y: float, *, positive: bool) -> None:
         if self.drag is None or self.file is None:
@@ -268,7 +268,9 @@ class _Prompts:
                 tile.on("click", lambda index=index: self.apply(("choose", (index,))))
                 tile.on("keydown.enter", lambda index=index: self.apply(("choose", (index,))))
                 with tile:
-                    ui.html(_thumbnail(self.context.url(self.file.view), self.file, mask["path"]), sanitize=False)
+                    size = (self.file.width, self.file.height)
+                    image = outlined_image(self.context.url(self.file.view), size, [(mask["path"], _CHOSEN)])
+                    ui.html(image, sanitize=False)
                     who = mask.get("who")
                     name = "" if who is None else f"{who['name']} {who['score']:.2f}, "
                     ui.label(f"{index + 1}: {name}score {mask['score']:.3f}").classes("nv-cap")
@@ -345,10 +347,3 @@ def _marks(box: tuple[float, ...] | None, points: list[tuple[float, float, bool]
         place = f'cx="{x}" cy="{y}" r="{6 * unit:.2f}" stroke-width="{2 * unit:.2f}"'
         shapes.append(f'<circle class="nv-point" {place} fill="{_GREEN if positive else _RED}" stroke="#fff"/>')
     return shapes
-
-
-def _thumbnail(address: str, file: StoredFile, path: str) -> str:
-    box = f'viewBox="0 0 {file.width} {file.height}"'
-    svg = f'<svg {box} preserveAspectRatio="xMidYMid meet" style="position:absolute;inset:0;width:100%;height:100%">'
-    shape = f'<path d="{escape(path)}" fill="{_CHOSEN}" fill-opacity=".6" fill-rule="evenodd"/>'
-    return f'<div style="position:relative"><img alt="" src="{address}">{svg}{shape}</svg></div>'

@@ -8,6 +8,7 @@ from nicegui import ui
 
 from naruto_vision.io.inputs import is_movie
 from naruto_vision.ui.context import Context, JobBar, table, tile
+from naruto_vision.ui.pages.drawing import name_tag, outlined_image, outlines, screen_pixel, stage_style
 from naruto_vision.ui.service import NO_GALLERY, Job, StoredFile, scene_names
 from naruto_vision.ui.settings import BACKGROUNDS, SceneSettings, read_settings
 
@@ -134,10 +135,7 @@ class _Scene:
         """Queue the search of the images."""
         context, files, preset = self.context, self.files, str(self.preset.value or "")
 
-        async def queue() -> Job:
-            return context.service.analyze(context.session, files, preset, self.settings())
-
-        job = await context.attempt(queue())
+        job = context.queue(lambda: context.service.analyze(context.session, files, preset, self.settings()))
         if job is None:
             return
         if self.job is not None:  # its results are no longer shown
@@ -198,8 +196,7 @@ class _Scene:
         file = self.scenes[scene]
         with self.view:
             ui.label(f"{scene}: {_names(news)}").classes("text-lg")
-            wide = f"max-width: min(1000px, calc((100vh - 210px) * {file.width / file.height:.4f}))"
-            with ui.element("div").classes("nv-stage").style(wide):
+            with ui.element("div").classes("nv-stage").style(stage_style(file, 210)):
                 self.image = ui.interactive_image(self.context.url(file.view), sanitize=False)
                 self.image.on("svg:pointerdown", lambda event: self._pressed(event.args["element_id"]))
             self.chips = ui.row().classes("gap-1")
@@ -225,7 +222,7 @@ class _Scene:
         regions = self.news[self.scene]["regions"]
         visible = [each for each in regions if each["shown"] and each["index"] not in self.hidden]
         file = self.scenes[self.scene]
-        unit = max(file.width, file.height) / 900
+        unit = screen_pixel(file)
         shapes = _shapes(visible, self.region, unit)
         self.image.set_content(f'<g transform="scale({1 / file.zoom})" style="--nv-unit:{unit:.3f}px">{shapes}</g>')
         self.chips.clear()
@@ -317,28 +314,12 @@ def _names(news: Mapping[str, Any]) -> str:
 
 def _shapes(regions: list[Mapping[str, Any]], chosen: int | None, unit: float) -> str:
     """Draw regions with their names; ``unit`` is about the size of a pixel of the screen."""
-    parts = []
-    for each in sorted(regions, key=lambda each: -each["area"]):
-        on = " nv-on" if each["index"] == chosen else ""
-        parts.append(
-            f'<path id="region-{each["index"]}" class="nv-region{on}" d="{each["path"]}" '
-            f'fill="{each["colour"]}" stroke="{each["colour"]}"/>'
-        )
-    for each in regions:
-        x, y = each["box"][0] + 3 * unit, each["box"][1] + 15 * unit
-        parts.append(f'<text class="nv-label" x="{x:.1f}" y="{y:.1f}">{escape(each["name"])}</text>')
-    return "".join(parts)
+    names = (name_tag(each["name"], each["box"][0] + 3 * unit, each["box"][1] + 15 * unit) for each in regions)
+    return outlines(regions, chosen) + "".join(names)
 
 
 def _picture(address: str, news: Mapping[str, Any]) -> str:
     if "regions" not in news:
         return f'<img alt="" src="{address}">'
-    shown = [each for each in news["regions"] if each["shown"]]
-    paths = "".join(
-        f'<path d="{each["path"]}" fill="{each["colour"]}" fill-opacity=".35" stroke="{each["colour"]}" '
-        'stroke-width="3" fill-rule="evenodd"/>'
-        for each in shown
-    )
-    box = f'viewBox="0 0 {news["width"]} {news["height"]}"'
-    svg = f'<svg {box} preserveAspectRatio="xMidYMid meet" style="position:absolute;inset:0;width:100%;height:100%">'
-    return f'<div style="position:relative"><img alt="" src="{address}">{svg}{paths}</svg></div>'
+    shown = [(each["path"], each["colour"]) for each in news["regions"] if each["shown"]]
+    return outlined_image(address, (news["width"], news["height"]), shown)

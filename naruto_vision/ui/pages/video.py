@@ -97,10 +97,7 @@ class _Video:
         """Index new videos."""
         context = self.context
 
-        async def queue() -> Job:
-            return context.service.index_videos(context.session, files)
-
-        if job := await context.attempt(queue()):
+        if job := context.queue(context.service.index_videos, context.session, files):
             context.watch(job, self.bar, lambda _news: None, lambda: self._indexed(job))
 
     async def _indexed(self, job: Job) -> None:
@@ -152,10 +149,7 @@ class _Video:
     async def _fetch(self, frames: Mapping[str, list[int]]) -> None:
         context = self.context
 
-        async def queue() -> Job:
-            return context.service.show_frames(context.session, frames)
-
-        job = await context.attempt(queue())
+        job = context.queue(context.service.show_frames, context.session, frames)
         if job is None:
             return
         if self.job is not None:  # the pictures of an earlier search
@@ -258,10 +252,7 @@ class _Video:
     async def _export(self) -> None:
         context = self.context
 
-        async def queue() -> Job:
-            return context.service.export_moments(context.session, self.query)
-
-        if job := await context.attempt(queue()):
+        if job := context.queue(context.service.export_moments, context.session, self.query):
 
             def end() -> None:
                 self.files.clear()
@@ -285,10 +276,7 @@ class _Video:
     async def _play_clip(self, video: str, start: float, end: float) -> None:
         context = self.context
 
-        async def queue() -> Job:
-            return context.service.cut_clip(context.session, video, start, end)
-
-        if job := await context.attempt(queue()):
+        if job := context.queue(context.service.cut_clip, context.session, video, start, end):
 
             def show() -> None:
                 if job.state == "done":
