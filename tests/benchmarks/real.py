@@ -115,10 +115,10 @@ def run(work: Path, *words: str) -> float:
 
 def after_fit(root: Path, work: Path) -> dict[str, Any]:
     """Run ``fit`` with its defaults, enrol with the kept weights, and name the queries."""
+    pairs = [pair for split in SPLITS for pair in read_images(root, split)]  # also says what is no such data set
     seconds = {
         name: run(work, "fit", "--config", f"{name}.yaml", "--data.root", str(root)) for name in ("clip", "gallery")
     }
-    pairs = [pair for split in SPLITS for pair in read_images(root, split)]
     with contextlib.chdir(work):  # the gallery records its encoder by a relative path
         analyzer = nv.load("runs")
         queries = nv.embed_images(analyzer.encoder, [image for image, _ in pairs], mirror=True).numpy()
