@@ -18,8 +18,9 @@
     zone.classList.remove("nv-busy");
     zone.dispatchEvent(new CustomEvent("files", { detail: { ids, errors } }));
   };
+  let input; // held here: one that nothing refers to may be collected before its files are chosen
   const choose = (zone) => {
-    const input = document.createElement("input");
+    input = document.createElement("input");
     input.type = "file";
     input.accept = zone.dataset.accept;
     input.multiple = true;

@@ -84,8 +84,14 @@ def _downloads(page: "Page") -> dict[str, bytes]:
 
 
 def _status(page: "Page", pattern: str) -> "Locator":
+    from playwright.sync_api import TimeoutError as Late
+
     found = page.locator("[role=status]:visible").filter(has_text=re.compile(pattern))
-    found.first.wait_for()
+    try:
+        found.first.wait_for()
+    except Late:
+        said = page.locator("[role=status], .q-notification").all_inner_texts()
+        raise AssertionError(f"expected a status like {pattern!r}, found {said}") from None
     return found.first
 
 
