@@ -169,11 +169,6 @@ class Session:
         folder.mkdir(parents=True)
         return folder
 
-    @property
-    def videos(self) -> Path:
-        """The folder of its uploaded videos."""
-        return self.folder / "videos"
-
     def check(self) -> None:
         """Raise InputError if it has ended."""
         if self.closed:
@@ -356,8 +351,9 @@ class Service:
             raise InputError(str(error).replace(str(path), name)) from None
         if kind == "video" and path.is_relative_to(session.folder):  # the name and folder are those of its collection
             name = _numbered(name, {each.name for each in session.files.values()})
-            session.videos.mkdir(exist_ok=True)
-            path = path.rename(session.videos / name)
+            uploads = session.folder / "uploads"
+            uploads.mkdir(exist_ok=True)
+            path = path.rename(uploads / name)
         session.bytes += path.stat().st_size if path.is_relative_to(session.folder) else 0
         session.files[key] = stored = StoredFile(key, name, kind, path, width, height, view, frames)
         return stored
