@@ -7,7 +7,10 @@ from pathlib import Path
 import av
 import numpy as np
 
+from naruto_vision.io.video import VideoWriter
 from naruto_vision.records import ImageArray
+from naruto_vision.synthetic.attributes import random_attributes
+from naruto_vision.synthetic.scene import draw_image
 
 WIDTH, HEIGHT = 64, 48
 IRREGULAR = tuple(np.cumsum([0, 40, 110, 20, 65, 33, 90, 15, 47, 71, 120, 38, 52, 29, 84, 61, 18, 95, 43, 77]).tolist())
@@ -78,3 +81,17 @@ def decoded(path: Path) -> list[tuple[float, ImageArray]]:
             except av.FFmpegError:
                 continue
             found += [(float(frame.pts * stream.time_base), frame.to_ndarray(format="rgb24")) for frame in frames]
+
+
+FIGURES = [random_attributes(np.random.default_rng(seed)) for seed in range(4)]
+"""Of the shots of ``write_figures``."""
+
+
+def write_figures(folder: Path) -> None:
+    """Write ``0.mp4`` and ``1.mp4`` of two shots each, of twelve frames of one of ``FIGURES``."""
+    for number in range(2):
+        with VideoWriter(folder / f"{number}.mp4", fps=8) as writer:
+            for shot in range(2):
+                image = draw_image(FIGURES[2 * number + shot], 2 * number + shot, 128).image
+                for _ in range(12):
+                    writer.write(image)

@@ -186,7 +186,7 @@ class SceneWriterCallback(BasePredictionWriter):
         for record, times in read_results(self.out):
             if record["scene"] in scenes:
                 monitor.add(record, times)
-        self.run |= {"monitor": monitor.summary(), "alerts": monitor.alerts()}
+        self.run |= monitor.facts()
         write_json(self.out / RUN, self.run)
         if self._videos:
             self._write_tracks(pl_module)

@@ -23,8 +23,9 @@ from typing_extensions import override
 from naruto_vision.callbacks.reports import confusion_figure
 from naruto_vision.data.gallery_data import GalleryDataModule
 from naruto_vision.data.scenes import SceneItem
-from naruto_vision.data.shards import image_reader, shrink
+from naruto_vision.data.shards import image_reader
 from naruto_vision.errors import NarutoVisionError
+from naruto_vision.io.images import shrink
 from naruto_vision.modules.clip_tuner import ContrastiveTuner, Mistake
 from naruto_vision.modules.scene_retriever import SceneRetriever
 from naruto_vision.modules.tuning import Tuner, log_interval

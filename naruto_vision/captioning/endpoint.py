@@ -17,14 +17,13 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnec
 from typing import Any, Literal, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
-import cv2
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from naruto_vision.captioning.protocol import QUESTION, SHORTER, Describer, Description, Pictured
 from naruto_vision.errors import InputError
-from naruto_vision.io.images import encode_image
+from naruto_vision.io.images import encode_image, shrink
 from naruto_vision.io.text import printable
 from naruto_vision.records import ImageArray, Region
 
@@ -421,11 +420,7 @@ def region_with_alpha(image: ImageArray, region: Region, max_side: int) -> NDArr
 
 def _bounded(image: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:
     """Scale down to a largest side; alpha stays 0 or 255, and no pixel of a small mask is lost."""
-    height, width = image.shape[:2]
-    scale = max_side / max(height, width)
-    if scale >= 1:
-        return image
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    smaller = np.array(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    smaller[..., 3] = (smaller[..., 3] > 0) * 255
+    smaller = shrink(image, max_side)
+    if smaller is not image:
+        smaller[..., 3] = (smaller[..., 3] > 0) * 255
     return smaller

@@ -122,8 +122,7 @@ def _run(arguments: argparse.Namespace, files: "ImageFiles", mode: "SegmentMode"
     finally:
         writer.close()
     bad = [(row.path, row.reason) for row in quarantine.rows]
-    watched = {"monitor": monitor.summary(), "alerts": monitor.alerts()}
-    facts = {"versions": software_versions(), "passed_over": files.listing.as_json(), **watched}
+    facts = {"versions": software_versions(), "passed_over": files.listing.as_json(), **monitor.facts()}
     run = writer.finish(bad, facts)
     if len(bad) == len(files.names):
         first = bad[0][1]

@@ -17,11 +17,10 @@ from typing_extensions import override
 from naruto_vision.data.boxes import FORMATS_READ, find_boxes, read_boxes
 from naruto_vision.data.ground_truth import read_gt
 from naruto_vision.data.sampling import Draw, ShareSampler, checked_batch_size, process_share, training_sampler
-from naruto_vision.data.shards import shrink
 from naruto_vision.data.store import Sample, TableLoader, TableQuarantine, read_first, report_quarantines
 from naruto_vision.data.tables import Split
 from naruto_vision.errors import InputError
-from naruto_vision.io.images import list_images, read_image
+from naruto_vision.io.images import list_images, read_image, shrink
 from naruto_vision.io.inputs import images_folder
 from naruto_vision.records import Box, ImageArray, LabelledImage
 from naruto_vision.segmentation.detector import to_tensor

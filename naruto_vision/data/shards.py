@@ -28,7 +28,7 @@ from naruto_vision.data.tables import ClassTable, ReadRules, SourceRow, build_ta
 from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.io.atomic import atomic_file, remove_leftovers, utf8, write_json
 from naruto_vision.io.bundles import file_sha256
-from naruto_vision.io.images import MAX_BYTES, decode_image, read_image, split_crop
+from naruto_vision.io.images import MAX_BYTES, decode_image, read_image, shrink, split_crop
 from naruto_vision.io.locks import is_in_use
 from naruto_vision.io.quarantine import Quarantine
 from naruto_vision.io.typed_json import read_json
@@ -38,17 +38,6 @@ T = TypeVar("T")
 FORMAT: Literal[1] = 1
 MARK = "shards.json"
 INDEX = "index.json"
-
-
-def shrink(image: ImageArray, side: int) -> ImageArray:
-    """Scale an image down so that its longer side fits; a smaller one stays as it is, as all do for side 0."""
-    height, width = image.shape[:2]
-    scale = side / max(height, width)
-    if side == 0 or scale >= 1:
-        return image
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small: ImageArray = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return small
 
 
 class PackedImage(NamedTuple):

@@ -28,10 +28,11 @@ from naruto_vision.data.sampling import (
     process_share,
     training_sampler,
 )
-from naruto_vision.data.shards import FolderReader, ShardReader, image_reader, shrink
+from naruto_vision.data.shards import FolderReader, ShardReader, image_reader
 from naruto_vision.data.tables import Split
 from naruto_vision.encoders.base import Encoder, prepared
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
+from naruto_vision.io.images import shrink
 from naruto_vision.io.quarantine import Quarantine, QuarantinedFile
 from naruto_vision.records import ImageArray
 

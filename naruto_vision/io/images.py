@@ -276,6 +276,17 @@ def image_or_none(path: str | Path) -> ImageArray | None:
         return None
 
 
+def shrink(image: ImageArray, side: int) -> ImageArray:
+    """Scale an image down so that its longer side fits; a smaller one stays as it is, as all do for side 0."""
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    if side == 0 or scale >= 1:
+        return image
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small: ImageArray = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return small
+
+
 def write_image(path: str | Path, image: ImageArray, *, quality: int = 92) -> None:
     """Encode one image atomically; the suffix chooses the format: image (H, W, 3)."""
     write_bytes(path, encode_image(image, Path(path).suffix.lower(), quality))

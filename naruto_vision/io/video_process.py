@@ -5,12 +5,10 @@ neither a frame nor a sign of life for ``stall`` seconds.
 """
 
 import mmap
-import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -24,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from naruto_vision.errors import BadVideoError, NarutoVisionError
+from naruto_vision.io.processes import start_process
 from naruto_vision.io.video import Scan, VideoFrame, VideoReader, check_video_file, cut_part, lost_text
 
 _SLOTS = 3  # frames in shared memory
@@ -131,10 +130,7 @@ class _Worker:
     """The process, seen from its parent; messages are tuples that begin with their kind."""
 
     def __init__(self, path: Path, options: dict[str, Any]) -> None:
-        self._connection, theirs = multiprocessing.Pipe()
-        code = f"import sys; sys.path[:] = {sys.path}; from {__name__} import serve; serve({theirs.fileno()})"
-        with theirs:  # a process of multiprocessing would run the main script again, and not start in a daemonic one
-            self._process = subprocess.Popen([sys.executable, "-c", code], pass_fds=[theirs.fileno()])  # noqa: S603 - ours
+        self._process, self._connection = start_process(serve)
         with suppress(OSError):  # of a process that has crashed, which the next message says
             self._connection.send((path, options))
 

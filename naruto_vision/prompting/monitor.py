@@ -155,6 +155,10 @@ class Monitor:
             }
         return found
 
+    def facts(self) -> dict[str, Any]:
+        """Return what ``run.json`` has of it: the numbers and the alerts."""
+        return {"monitor": self.summary(), "alerts": self.alerts()}
+
     def alerts(self) -> list[str]:
         """Return a line for each limit that the numbers are beyond."""
         found, masks = self.summary(), "the median mask"

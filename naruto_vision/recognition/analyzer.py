@@ -310,9 +310,23 @@ class SceneAnalyzer:
         with _timed(times, "embed"):
             vectors, lengths = self._embed(scenes)
         with _timed(times, "search"):
-            rows = self.gallery.search(vectors, self.neighbours)
-            scores = score_classes(self.gallery, self.decision, vectors)
-        named = (
+            named = iter(self.name_vectors(vectors, lengths))
+        return [tuple(islice(named, len(regions))) for _, regions in scenes], times
+
+    def name_vectors(self, vectors: Vectors, lengths: Vectors | None = None) -> tuple[Identity, ...]:
+        """Name regions by their vectors.
+
+        Args:
+            vectors: Shape (R, D), float32, unit rows, of this analyzer's encoder.
+            lengths: Shape (R,), float32: multiply the scores; None are ones.
+
+        Returns:
+            The identity of each, in the same order.
+        """
+        rows = self.gallery.search(vectors, self.neighbours)
+        scores = score_classes(self.gallery, self.decision, vectors)
+        factors = [1.0] * len(vectors) if lengths is None else lengths.tolist()
+        return tuple(
             replace(
                 decide(
                     _shortened(found, length),
@@ -322,9 +336,8 @@ class SceneAnalyzer:
                 ),
                 vector=vector,
             )
-            for found, classes, length, vector in zip(rows, scores, lengths.tolist(), vectors, strict=True)
+            for found, classes, length, vector in zip(rows, scores, factors, vectors, strict=True)
         )
-        return [tuple(islice(named, len(regions))) for _, regions in scenes], times
 
     def _embed(self, scenes: Sequence[tuple[ImageArray, Sequence[Region]]]) -> tuple[Vectors, Vectors]:
         """Embed the R regions of several images: unit rows (R, D), and lengths (R,) that multiply the scores."""

@@ -203,10 +203,7 @@ def _router(service: Service) -> APIRouter:  # noqa: C901 - a route each
     @router.get("/api/presets")
     async def presets() -> dict[str, Any]:
         """List the galleries and the promptable models."""
-        return {
-            "presets": list(service.presets),
-            "weights": list(service.config.weights),
-        }
+        return {"presets": list(service.presets), "weights": list(service.config.weights)}
 
     @router.get("/api/controls/{preset:path}")
     async def controls(session: own, preset: str) -> dict[str, Any]:
@@ -226,8 +223,7 @@ def _router(service: Service) -> APIRouter:  # noqa: C901 - a route each
     async def segment(session: own, query: SegmentQuery) -> dict[str, Any]:
         """Segment one object by points and a box: returns three masks with outlines, scores and metrics."""
         file = session.file(query.file)
-        operations: list[tuple[str, tuple[Any, ...]]] = [("reset", ())]
-        operations += [("box", query.box)] if query.box else []
+        operations: list[tuple[str, tuple[Any, ...]]] = [("box", query.box)] if query.box else []
         operations += [("point", point) for point in query.points]
         operations += [] if query.mask is None else [("choose", (query.mask,))]
         return await service.segment_once(session, file, query.weights, query.preset, operations)

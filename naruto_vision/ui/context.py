@@ -177,6 +177,18 @@ class JobBar:
         self.button.set_visibility(not job.over)
 
 
+def columns() -> tuple[ui.element, ui.element]:
+    """Divide a tab: returns the place of its controls, and that of its results, below on a narrow screen."""
+    with ui.element("div").classes("nv-split"):
+        return ui.element("div").classes("nv-side"), ui.element("div").classes("nv-main")
+
+
+def pressable(element: ui.element, press: Callable[[], Any], label: str = "") -> ui.element:
+    """Make an element a button, for the mouse and the keyboard; ``label`` is what screen readers say."""
+    element.props("role=button tabindex=0" + (f' aria-label="{html.escape(label)}"' if label else ""))
+    return element.on("click", press).on("keydown.enter", press)
+
+
 def tile(picture: bytes | None, title: str, caption: str) -> ui.element:
     """Show a small JPEG with a title and a caption."""
     with ui.element("div").classes("nv-tile") as shown:

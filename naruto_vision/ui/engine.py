@@ -8,20 +8,21 @@ import asyncio
 import heapq
 import importlib
 import logging
-import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from naruto_vision.errors import InputError, NarutoVisionError
+from naruto_vision.io.processes import start_process
+
+if TYPE_CHECKING:
+    import subprocess
 
 _LOG = logging.getLogger(__name__)
 _GRACE = 5.0  # seconds that a cancelled job has to reach its next step
@@ -84,10 +85,7 @@ class Engine:
     def start(self) -> None:
         """Start the process; it imports its packages while the page opens."""
         self._heard = False
-        self._connection, theirs = multiprocessing.Pipe()
-        code = f"import sys; sys.path[:] = {sys.path}; from {__name__} import serve; serve({theirs.fileno()})"
-        with theirs:
-            self._process = subprocess.Popen([sys.executable, "-c", code], pass_fds=[theirs.fileno()])  # noqa: S603 - ours
+        self._process, self._connection = start_process(serve)
         self._connection.send(dict(self.settings))
         arguments = (self._connection, asyncio.get_running_loop())
         threading.Thread(target=self._receive_all, args=arguments, daemon=True, name="engine").start()

@@ -72,6 +72,11 @@ class Models:
         self._analyzers: Recent[SceneAnalyzer] = Recent(_OPEN)
         self._changed: Recent[SceneAnalyzer] = Recent(_OPEN)
 
+    @property
+    def device(self) -> str:
+        """Where models compute: a GPU if there is one."""
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
     def note(self, record: Mapping[str, Any], milliseconds: Mapping[str, float]) -> None:
         """Note the numbers of a segmented image, a line of ``predictions.jsonl``, and of its steps; no names."""
         if not self.notes:
@@ -100,7 +105,7 @@ class Models:
             same = (each.segmenter.model for each in self._analyzers.values())
             mark = opened.fingerprint
             shared = next((model for model in same if model.fingerprint == mark), None)
-            return shared or opened.to("cuda" if torch.cuda.is_available() else "cpu")
+            return shared or opened.to(self.device)
 
         return self.kept.get_or(("promptable", name), make)  # type: ignore[no-any-return]  # made above
 

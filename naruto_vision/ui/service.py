@@ -379,7 +379,7 @@ class Service:
 
     async def choose(self, session: Session, choice: str) -> StoredFile:
         """Take a file of ``choices``; InputError if it is none of them."""
-        if choice not in self.choices():
+        if choice not in await asyncio.to_thread(self.choices):  # a large folder takes a while
             msg = "choose: expected one of the listed files"
             raise InputError(msg)
         number, _, name = choice.partition("/")
@@ -407,7 +407,7 @@ class Service:
 
         def watch(done: int, total: int, news: Any) -> None:  # noqa: ANN401 - whatever the task reports
             if job.state == "waiting":
-                job.state, job.started = "running", job.started or time.monotonic()
+                job.state = "running"
             job.done, job.total = done, total
             if news is not None:
                 job.news.append(news)
@@ -526,10 +526,8 @@ class Service:
         if len(asked) > self.config.limits.operations:
             msg = f"prompts: an image takes {self.config.limits.operations} changes; bring it again to start anew"
             raise InputError(msg)
-        found = await self.call(
-            session, "prompts.apply", key=f"{session.key} {file.id}", path=str(file.path), weights=weights,
-            operations=asked, preset=preset,
-        )  # fmt: skip
+        arguments = self.prompt_arguments(session, file, weights) | {"operations": asked, "preset": preset}
+        found = await self.call(session, "prompts.apply", **arguments)
         session.operations[file.id] = asked
         session.uses[file.id] = found["use"]
         return dict(found)
@@ -538,7 +536,7 @@ class Service:
         """Accept the mask of the prompts of an image, and write its files; returns the finished job."""
         async with session.locks.setdefault(file.id, asyncio.Lock()):  # behind the operations before it
             job = self.start(
-                session, f"saving the mask of {file.name}", "prompts.save", None,
+                session, f"saving the mask of {file.name}", "prompts.save", name=file.name,
                 **self.prompt_arguments(session, file, weights),
             )  # fmt: skip
             await job.finished.wait()
@@ -654,8 +652,7 @@ class Service:
     def prompt_arguments(self, session: Session, file: StoredFile, weights: str) -> dict[str, Any]:
         """Return what every task on the prompts of an image is told."""
         operations = session.operations.get(file.id, [])
-        key = f"{session.key} {file.id}"
-        return {"key": key, "path": str(file.path), "name": file.name, "weights": weights, "operations": operations}
+        return {"key": f"{session.key} {file.id}", "path": str(file.path), "weights": weights, "operations": operations}
 
 
 async def _at_most(chunks: AsyncIterator[bytes], most: int, name: str) -> AsyncIterator[bytes]:

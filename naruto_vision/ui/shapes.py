@@ -1,10 +1,10 @@
-"""Outlines of masks as SVG, and smaller images."""
+"""Outlines of masks as SVG."""
 
 import cv2
 import numpy as np
 
 from naruto_vision.geometry import Mask
-from naruto_vision.records import ImageArray, Region
+from naruto_vision.records import Region
 
 
 def mask_path(mask: Mask, left: int = 0, top: int = 0) -> str:
@@ -24,13 +24,3 @@ def mask_path(mask: Mask, left: int = 0, top: int = 0) -> str:
 def svg_path(region: Region) -> str:
     """Return the outlines of a region as an SVG path, in pixels of its image."""
     return mask_path(region.mask, region.box[0], region.box[1])
-
-
-def shrunk(image: ImageArray, side: int) -> ImageArray:
-    """Return an image (H, W, 3), uint8, with at most ``side`` pixels a side."""
-    height, width = image.shape[:2]
-    scale = side / max(height, width)
-    if scale >= 1:
-        return image
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)

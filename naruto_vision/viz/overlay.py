@@ -133,6 +133,16 @@ _GOLDEN = 0.618033988749895  # steps of the golden ratio keep neighbouring hues 
 Colour = tuple[int, int, int]
 
 
+def hex_colour(colour: Colour) -> str:
+    """Write a colour as HTML does.
+
+    Example:
+        >>> hex_colour((255, 128, 0))
+        '#ff8000'
+    """
+    return "#{:02x}{:02x}{:02x}".format(*colour)
+
+
 def label_colours(labels: Sequence[str]) -> dict[str, Colour]:
     """Assign a distinct colour to every label."""
     colours = {}

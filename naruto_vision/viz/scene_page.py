@@ -12,7 +12,7 @@ from urllib.parse import quote
 from naruto_vision.io.atomic import atomic_file
 from naruto_vision.io.text import score_text
 from naruto_vision.records import UNKNOWN
-from naruto_vision.viz.overlay import UNLISTED, Colour
+from naruto_vision.viz.overlay import UNLISTED, Colour, hex_colour
 
 _NOTHING = "nothing drawn"
 
@@ -97,8 +97,8 @@ def _refused(refused: Sequence[tuple[str, str]]) -> str:
 
 
 def _dot(name: str, colours: Mapping[str, Colour]) -> str:
-    red, green, blue = colours.get(name, UNLISTED)
-    return f'<span class="dot" style="--c: #{red:02x}{green:02x}{blue:02x}"></span>' if name != _NOTHING else ""
+    colour = hex_colour(colours.get(name, UNLISTED))
+    return f'<span class="dot" style="--c: {colour}"></span>' if name != _NOTHING else ""
 
 
 def escaped(value: str) -> str:

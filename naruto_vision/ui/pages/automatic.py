@@ -7,9 +7,10 @@ from typing import Any
 from nicegui import ui
 from nicegui.events import MouseEventArguments
 
+from naruto_vision.io.text import quantity
 from naruto_vision.prompting.presets import packaged_presets
 from naruto_vision.prompting.report import REPORT
-from naruto_vision.ui.context import Context, JobBar, table
+from naruto_vision.ui.context import Context, JobBar, columns, pressable, table
 from naruto_vision.ui.pages.drawing import name_tag, outlines, screen_pixel, stage_style
 from naruto_vision.ui.service import Job, StoredFile
 from naruto_vision.ui.settings import (
@@ -46,19 +47,19 @@ class _Automatic:
         self.points: list[tuple[int, int]] = []
         self.descriptions: dict[int, str] = {}
         self.lines: dict[int, ui.label] = {}
-        with ui.element("div").classes("nv-split"):
-            with ui.element("div").classes("nv-side"):
-                context.inputs(self.add)
-                self._controls()
-            with ui.element("div").classes("nv-main"):
-                self.bar = JobBar(context)
-                self.title = ui.label("Bring an image: its regions are outlined, measured and described.")
-                self.status = ui.label().classes("nv-muted text-sm").props("role=status aria-live=polite")
-                self.stage = ui.element("div").classes("nv-stage")
-                self.asked = ui.row().classes("gap-1 items-center")
-                self.detail = ui.column().classes("w-full")
-                self.list = ui.element("div").classes("nv-regions")
-                self.more = ui.column().classes("w-full gap-2")
+        side, main = columns()
+        with side:
+            context.inputs(self.add)
+            self._controls()
+        with main:
+            self.bar = JobBar(context)
+            self.title = ui.label("Bring an image: its regions are outlined, measured and described.")
+            self.status = ui.label().classes("nv-muted text-sm").props("role=status aria-live=polite")
+            self.stage = ui.element("div").classes("nv-stage")
+            self.asked = ui.row().classes("gap-1 items-center")
+            self.detail = ui.column().classes("w-full")
+            self.list = ui.element("div").classes("nv-regions")
+            self.more = ui.column().classes("w-full gap-2")
         context.on_choice.append(self._follow)
         if context.chosen is not None:
             ui.timer(0.05, lambda: self._follow(context.chosen), once=True)
@@ -269,8 +270,7 @@ class _Automatic:
         self.found, regions = news, news["regions"]
         took = news["milliseconds"]["segment"] / 1000
         self.status.set_text(
-            f"{len(regions)} {'region' if len(regions) == 1 else 'regions'} in {took:.1f} s"
-            + (f"; {news['note']}" if news["note"] else "")
+            f"{quantity(len(regions), 'region')} in {took:.1f} s" + (f"; {news['note']}" if news["note"] else "")
         )
         if regions:
             self.click.set_value("show")
@@ -290,8 +290,7 @@ class _Automatic:
 
     def _line(self, each: Mapping[str, Any]) -> None:
         index = each["index"]
-        row = ui.element("div").classes("nv-line").props("role=button tabindex=0")
-        row.on("click", lambda: self.show(index)).on("keydown.enter", lambda: self.show(index))
+        row = pressable(ui.element("div").classes("nv-line"), lambda: self.show(index))
         with row:
             ui.html(self._crop(each), sanitize=False)
             with ui.element("div"):

@@ -10,7 +10,8 @@ from nicegui import ui
 from naruto_vision.errors import NarutoVisionError
 from naruto_vision.gallery.content import from_ranges, line_counts
 from naruto_vision.gallery.info import Listing
-from naruto_vision.ui.context import Context, JobBar, tile
+from naruto_vision.io.text import quantity
+from naruto_vision.ui.context import Context, JobBar, pressable, tile
 from naruto_vision.ui.service import Job, StoredFile
 
 _PAGE = 60  # tiles at a time
@@ -177,10 +178,8 @@ class _Gallery:
             ui.label(f"{len(names)} people, {listing.total} entries").classes("nv-muted")
             with ui.element("div").classes("nv-grid"):
                 for name, picture in zip(some, pictures, strict=True):
-                    count = listing.labels[name]
-                    with tile(picture, name, f"{count} {'entry' if count == 1 else 'entries'}") as each:
-                        each.props("role=button tabindex=0")
-                        each.on("click", partial(self.open, name)).on("keydown.enter", partial(self.open, name))
+                    with tile(picture, name, quantity(listing.labels[name], "entry")) as each:
+                        pressable(each, partial(self.open, name))
             self._pages(len(names))
 
     def _pages(self, count: int) -> None:

@@ -1,11 +1,12 @@
 """The tab Prompts: one object by points and a box, with previews, undo and redo."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nicegui import ui
 from nicegui.events import KeyboardModifiers, KeyEventArguments, MouseEventArguments
 
-from naruto_vision.ui.context import Context
+from naruto_vision.ui.context import Context, columns, pressable
 from naruto_vision.ui.pages.drawing import outlined_image, screen_pixel, stage_style
 from naruto_vision.ui.service import StoredFile
 
@@ -50,21 +51,21 @@ class _Prompts:
         self.cursor: tuple[float, float] | None = None
         self.hovered = ""
         self.asking = False
-        with ui.element("div").classes("nv-split"):
-            with ui.element("div").classes("nv-side"):
-                context.inputs(self.open)
-                self._controls()
-            with ui.element("div").classes("nv-main"):
-                self.title = ui.label("Bring an image, then click on an object or drag a box around it.")
-                self.stage = ui.element("div").classes("nv-stage")
-                self.status = ui.label().classes("nv-muted text-sm").props("role=status aria-live=polite")
-                self.masks = ui.element("div").classes("nv-grid")
-                self.named = ui.column().classes("w-full")
-                self.files = ui.column().classes("w-full")
+        side, main = columns()
+        with side:
+            context.inputs(self.open)
+            self._controls()
+        with main:
+            self.title = ui.label("Bring an image, then click on an object or drag a box around it.")
+            self.stage = ui.element("div").classes("nv-stage")
+            self.status = ui.label().classes("nv-muted text-sm").props("role=status aria-live=polite")
+            self.masks = ui.element("div").classes("nv-grid")
+            self.named = ui.column().classes("w-full")
+            self.files = ui.column().classes("w-full")
         self.keys = ui.keyboard(self._key, ignore=["input", "select", "textarea", "button"])
         context.on_choice.append(self._follow)
-        if context.chosen is not None:
-            ui.timer(0.05, lambda: self._follow(context.chosen), once=True)
+        context.on_open["Prompts"] = self._seen
+        self._seen()
 
     def _controls(self) -> None:
         service = self.context.service
@@ -89,14 +90,17 @@ class _Prompts:
             for keys, meaning in _KEYS:
                 ui.label(f"{keys}: {meaning}").classes("text-sm")
 
+    def _seen(self) -> None:
+        ui.timer(0.05, lambda: self._follow(self.context.chosen), once=True)
+
     async def _follow(self, file: StoredFile | None) -> None:
-        if file is not None and file is not self.file:
+        """Open an image that was chosen; one that was chosen in another tab when this one is seen."""
+        if file is not None and file is not self.file and self.context.is_open("Prompts"):
             await self._open(file)
 
     async def open(self, files: list[StoredFile]) -> None:
         """Take the first of new images."""
         await self.context.choose(files[0])
-        await self._open(files[0])
 
     async def _open(self, file: StoredFile) -> None:
         self.file, self.cursor, self.hovered, self.drag = file, None, "", None
@@ -173,7 +177,6 @@ class _Prompts:
         self.asking = True  # one preview at a time: those of positions that were passed meanwhile are skipped
         try:
             arguments = self.context.service.prompt_arguments(self.context.session, self.file, str(self.weights.value))
-            arguments.pop("name")
             point = (x, y, bool(self.positive.value))
             found = await self.context.service.call(self.context.session, "prompts.hover", **arguments, point=point)
         except Exception:
@@ -260,13 +263,11 @@ class _Prompts:
         with self.masks:
             for index, mask in enumerate(self.state["masks"]):
                 on = " nv-on" if index == self.state["chosen"] else ""
-                tile = (
-                    ui.element("div")
-                    .classes(f"nv-tile{on}")
-                    .props(f'role=button tabindex=0 aria-label="choose mask {index + 1}"')
+                tile = pressable(
+                    ui.element("div").classes(f"nv-tile{on}"),
+                    partial(self.apply, ("choose", (index,))),
+                    f"choose mask {index + 1}",
                 )
-                tile.on("click", lambda index=index: self.apply(("choose", (index,))))
-                tile.on("keydown.enter", lambda index=index: self.apply(("choose", (index,))))
                 with tile:
                     size = (self.file.width, self.file.height)
                     image = outlined_image(self.context.url(self.file.view), size, [(mask["path"], _CHOSEN)])
@@ -323,7 +324,7 @@ class _Prompts:
         service, session = self.context.service, self.context.session
         line = await self.context.attempt(
             service.call(
-                session, "prompts.enrol", preset=str(self.preset.value), label=label,
+                session, "prompts.enrol", preset=str(self.preset.value), label=label, name=self.file.name,
                 **service.prompt_arguments(session, self.file, str(self.weights.value)),
             )
         )  # fmt: skip

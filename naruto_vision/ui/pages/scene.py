@@ -1,13 +1,13 @@
 """The tab Scene: name the characters of images, look at each region, and download the files."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
+from functools import partial
 from typing import Any
 
 from nicegui import ui
 
 from naruto_vision.io.inputs import is_movie
-from naruto_vision.ui.context import Context, JobBar, table, tile
+from naruto_vision.ui.context import Context, JobBar, columns, pressable, table, tile
 from naruto_vision.ui.pages.drawing import name_tag, outlined_image, outlines, screen_pixel, stage_style
 from naruto_vision.ui.service import NO_GALLERY, Job, StoredFile, scene_names
 from naruto_vision.ui.settings import BACKGROUNDS, SceneSettings, read_settings
@@ -33,14 +33,14 @@ class _Scene:
         self.gallery = ""
         """The preset by which the scenes that are shown were named."""
         self.filled: SceneSettings | None = None
-        with ui.element("div").classes("nv-split"):
-            with ui.element("div").classes("nv-side"):
-                context.inputs(self.add)
-                self._controls()
-            with ui.element("div").classes("nv-main"):
-                self.bar = JobBar(context)
-                self.grid = ui.element("div").classes("nv-grid")
-                self.view = ui.column().classes("w-full gap-3")
+        side, main = columns()
+        with side:
+            context.inputs(self.add)
+            self._controls()
+        with main:
+            self.bar = JobBar(context)
+            self.grid = ui.element("div").classes("nv-grid")
+            self.view = ui.column().classes("w-full gap-3")
         self._show_hint()
 
     def _controls(self) -> None:
@@ -94,11 +94,8 @@ class _Scene:
             if file is None or self.job is not None:
                 return
             with self.examples:
-                tile = ui.element("div").classes("nv-tile")
-                tile.props(f'role=button tabindex=0 aria-label="name the characters of {escape(file.name)}"')
-                tile.on("click", lambda file=file: self.add([file]))
-                tile.on("keydown.enter", lambda file=file: self.add([file]))
-                with tile:
+                label = f"name the characters of {file.name}"
+                with pressable(ui.element("div").classes("nv-tile"), partial(self.add, [file]), label):
                     ui.html(f'<img alt="" src="{self.context.url(file.view)}">', sanitize=False)
 
     async def _fill(self) -> None:
@@ -155,13 +152,10 @@ class _Scene:
             if "regions" in news:
                 self.show(name)
             return
-        with self.grid:
-            tile = ui.element("div").classes("nv-tile").props("role=button tabindex=0")
-            tile.on("click", lambda: self.show(name)).on("keydown.enter", lambda: self.show(name))
-            with tile:
-                ui.html(_picture(self.context.url(file.view), news), sanitize=False)
-                found = _names(news) if "regions" in news else str(news.get("error", "not searched"))
-                ui.label(f"{name}: {found}").classes("nv-cap")
+        with self.grid, pressable(ui.element("div").classes("nv-tile"), lambda: self.show(name)):
+            ui.html(_picture(self.context.url(file.view), news), sanitize=False)
+            found = _names(news) if "regions" in news else str(news.get("error", "not searched"))
+            ui.label(f"{name}: {found}").classes("nv-cap")
 
     def _end(self, job: Job) -> None:
         if job is not self.job:

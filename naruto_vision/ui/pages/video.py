@@ -9,7 +9,7 @@ from nicegui import ui
 from nicegui.events import GenericEventArguments
 
 from naruto_vision.errors import InputError
-from naruto_vision.ui.context import Context, JobBar
+from naruto_vision.ui.context import Context, JobBar, columns, pressable
 from naruto_vision.ui.service import Job, StoredFile
 
 _LANES = 12  # videos on the timeline and among the best frames
@@ -28,19 +28,19 @@ class _Video:
         self.query: dict[str, Any] = {}
         self.facts: dict[str, Mapping[str, Any]] = {}
         self.job: Job | None = None
-        with ui.element("div").classes("nv-split"):
-            with ui.element("div").classes("nv-side"):
-                context.inputs(self.add, video=True)
-                self._controls()
-            with ui.element("div").classes("nv-main"):
-                self.bar = JobBar(context)
-                hint = "Bring a video: it is indexed, and then searched by words, a picture or a name."
-                self.sentence = ui.label(hint)
-                self.sentence.props("role=status aria-live=polite")
-                self.player = ui.column().classes("w-full gap-1")
-                self.timeline = ui.column().classes("w-full gap-1")
-                self.moments = ui.element("div").classes("nv-grid nv-frames")
-                self.more = ui.column().classes("w-full gap-2")
+        side, main = columns()
+        with side:
+            context.inputs(self.add, video=True)
+            self._controls()
+        with main:
+            self.bar = JobBar(context)
+            hint = "Bring a video: it is indexed, and then searched by words, a picture or a name."
+            self.sentence = ui.label(hint)
+            self.sentence.props("role=status aria-live=polite")
+            self.player = ui.column().classes("w-full gap-1")
+            self.timeline = ui.column().classes("w-full gap-1")
+            self.moments = ui.element("div").classes("nv-grid nv-frames")
+            self.more = ui.column().classes("w-full gap-2")
         ui.timer(0.05, self._refresh, once=True)
 
     def _controls(self) -> None:
@@ -210,14 +210,10 @@ class _Video:
             await self.play(each["video"], each["start"], each["end"])
 
     def _tile(self, hit: Mapping[str, Any], when: str, start: float, end: float) -> None:
-        tile = ui.element("div").classes("nv-tile")
-        tile.props(f'role=button tabindex=0 aria-label="play at {_clock(start)}"')
-
         async def play() -> None:
             await self.play(hit["video"], start, end)
 
-        tile.on("click", play).on("keydown.enter", play)
-        with tile:
+        with pressable(ui.element("div").classes("nv-tile"), play, f"play at {_clock(start)}"):
             if address := self._picture_of(hit):
                 ui.html(f'<img alt="frame {hit["frame"]}" src="{address}">', sanitize=False)
             else:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import msgspec
-import torch
 
 from naruto_vision.captioning.attributes import AttributeDescriber
 from naruto_vision.captioning.protocol import Describer, Description, Pictured
@@ -47,7 +46,7 @@ from naruto_vision.ui.settings import (
     TextSettings,
 )
 from naruto_vision.ui.shapes import mask_path
-from naruto_vision.viz.overlay import label_colours
+from naruto_vision.viz.overlay import hex_colour, label_colours
 
 _TOLD = 16  # regions that are described at a time: as many as a CPU embeds, so that the vectors are those of all
 
@@ -103,7 +102,7 @@ def segment(
     models.note(record, times)
     monitor = Monitor()
     monitor.add(record, times)
-    facts = {"versions": software_versions(), "monitor": monitor.summary(), "alerts": monitor.alerts()}
+    facts = {"versions": software_versions(), **monitor.facts()}
     run = writer.finish([], facts)
     steps = expected + len(record["regions"]) * describe
     step(expected, steps, region_news(record) | {"milliseconds": times})
@@ -199,7 +198,7 @@ def _saliency(models: Models, values: Mapping[str, Any]) -> SaliencyPrompter:
 
     def make() -> SaliencyPrompter:
         opened = SaliencyPrompter(**network)
-        opened.encoder.to(_device())
+        opened.encoder.to(models.device)
         return opened
 
     prompter = copy.copy(cast("SaliencyPrompter", models.kept.get_or(("saliency", repr(network)), make)))
@@ -209,12 +208,8 @@ def _saliency(models: Models, values: Mapping[str, Any]) -> SaliencyPrompter:
     return prompter
 
 
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def _encoder(models: Models, name: str) -> Any:  # noqa: ANN401 - an encoder
-    return models.kept.get_or(("encoder", name), lambda: open_encoder(name).to(_device()))
+    return models.kept.get_or(("encoder", name), lambda: open_encoder(name).to(models.device))
 
 
 def region_news(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,7 +221,7 @@ def region_news(record: Mapping[str, Any]) -> dict[str, Any]:
             **{name: value for name, value in row.items() if name != "mask"},
             "index": index,
             "tag": tags[index],
-            "colour": "#{:02x}{:02x}{:02x}".format(*colours[tags[index]]),
+            "colour": hex_colour(colours[tags[index]]),
             "path": mask_path(mask_from_rle(row["mask"])),
         }
         for index, row in enumerate(record["regions"])

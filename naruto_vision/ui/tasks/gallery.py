@@ -21,9 +21,7 @@ from naruto_vision.io.atomic import write_bytes
 from naruto_vision.io.images import encode_image, image_or_none, read_image
 from naruto_vision.io.names import folder_name, label_name
 from naruto_vision.recognition.analyzer import SceneAnalyzer
-from naruto_vision.recognition.decision import decide
 from naruto_vision.recognition.enrolment import only_crop
-from naruto_vision.recognition.heads import score_classes
 from naruto_vision.records import ImageArray, LabelledImage, Vectors
 from naruto_vision.ui.engine import Watch
 from naruto_vision.ui.models import Models
@@ -237,7 +235,7 @@ def unknown(
         good = [(name, path, image) for name, path, image in some if image is not None]
         if good:
             found = embed_images(analyzer.encoder, [image for *_, image in good], mirror=analyzer.mirror).numpy()
-            for vector, who, (name, path, image) in zip(found, _named(analyzer, found), good, strict=True):
+            for vector, who, (name, path, image) in zip(found, analyzer.name_vectors(found), good, strict=True):
                 if not who.known:
                     kept.append({**_crop_facts(name, path, image), "label": who.label, "score": who.score})
                     vectors.append(vector)
@@ -250,16 +248,6 @@ def unknown(
         "alike": cosine,
         "groups": [[kept[number] for number in group] for group in groups],
     }
-
-
-def _named(analyzer: SceneAnalyzer, vectors: Vectors) -> list[Any]:
-    gallery = analyzer.gallery
-    rows = gallery.search(vectors, analyzer.neighbours)
-    scores = score_classes(gallery, analyzer.decision, vectors)
-    return [
-        decide(found, analyzer.thresholds, analyzer.decision, classes)
-        for found, classes in zip(rows, scores, strict=True)
-    ]
 
 
 def _crop_facts(name: str, path: Path, image: ImageArray) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from naruto_vision.gallery.info import find_image
 from naruto_vision.io.bundles import file_sha256
-from naruto_vision.io.images import IMAGE_FAULTS, encode_image, image_or_none, read_image
+from naruto_vision.io.images import IMAGE_FAULTS, encode_image, image_or_none, read_image, shrink
 from naruto_vision.io.quarantine import Quarantine
 from naruto_vision.prompting.monitor import Monitor
 from naruto_vision.prompting.writer import read_results
@@ -17,10 +17,11 @@ from naruto_vision.records import Identity, ImageArray, ScenePrediction
 from naruto_vision.ui.engine import Watch
 from naruto_vision.ui.models import Models
 from naruto_vision.ui.settings import VIEW, SceneSettings
-from naruto_vision.ui.shapes import shrunk, svg_path
-from naruto_vision.viz.overlay import choose_for_overlay, label_colours
+from naruto_vision.ui.shapes import svg_path
+from naruto_vision.viz.overlay import choose_for_overlay, hex_colour, label_colours
 
 _THUMBNAIL = 192
+_GREY = (128, 128, 128)  # of unknown regions
 
 
 def view(models: Models, path: str, to: str) -> tuple[int, int]:  # noqa: ARG001 - every task takes the models
@@ -30,7 +31,7 @@ def view(models: Models, path: str, to: str) -> tuple[int, int]:  # noqa: ARG001
         BadImageError: If it cannot be read as an image.
     """
     image = read_image(path)
-    Path(to).write_bytes(encode_image(shrunk(image, VIEW), Path(to).suffix))
+    Path(to).write_bytes(encode_image(shrink(image, VIEW), Path(to).suffix))
     return image.shape[1], image.shape[0]
 
 
@@ -81,7 +82,7 @@ def analyze(
         monitor.add(record, times)
         models.note(record, times)
     bad = [(row.path, row.reason) for row in quarantine.rows]
-    facts = {"versions": software_versions(), "monitor": monitor.summary(), "alerts": monitor.alerts()}
+    facts = {"versions": software_versions(), **monitor.facts()}
     return writer.finish(bad, facts)
 
 
@@ -98,7 +99,7 @@ def scene_news(analyzer: SceneAnalyzer, prediction: ScenePrediction) -> dict[str
                 "box": region.box,
                 "area": region.area,
                 "shown": index in shown,
-                "colour": "#{:02x}{:02x}{:02x}".format(*colours.get(who.name, (128, 128, 128))),
+                "colour": hex_colour(colours.get(who.name, _GREY)),
                 "predicted_iou": region.predicted_iou,
                 "stability": region.stability,
                 **identity_news(who, analyzer.thresholds.threshold(who.label)),
@@ -166,4 +167,4 @@ def picture_of(folder: Path | None, note: Mapping[str, Any], row: str) -> bytes 
 
 def small_picture(image: ImageArray) -> bytes:
     """Return an image (H, W, 3), uint8, as a small JPEG."""
-    return encode_image(shrunk(image, _THUMBNAIL), ".jpg", 85)
+    return encode_image(shrink(image, _THUMBNAIL), ".jpg", 85)

@@ -12,12 +12,11 @@ from naruto_vision.encoders.ensemble import ClipEnsemble
 from naruto_vision.errors import BadVideoError, InputError, MissingPathError
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.vector_store import Collection, open_store
-from naruto_vision.io.images import write_image
+from naruto_vision.io.images import shrink, write_image
 from naruto_vision.io.video import VideoInfo
 from naruto_vision.io.video_process import IsolatedVideoReader, cut_video
 from naruto_vision.ui.engine import Watch
 from naruto_vision.ui.models import Models
-from naruto_vision.ui.shapes import shrunk
 from naruto_vision.video.index import IndexReport, index_videos
 from naruto_vision.video.outputs import note_query, write_moments
 from naruto_vision.video.search import FoundMoments, recorded_encoder, search_collections
@@ -202,7 +201,7 @@ def pictures(models: Models, step: Watch, *, own: str, frames: Mapping[str, Sequ
             files = {}
             for frame in reader:
                 files[frame.index] = f"{number}_{frame.index}.jpg"
-                write_image(Path(out) / files[frame.index], shrunk(frame.image, _THUMBNAIL))
+                write_image(Path(out) / files[frame.index], shrink(frame.image, _THUMBNAIL))
                 step(number - 1, len(sources), None)
         except (BadVideoError, MissingPathError):
             news["error"] = f"{video}: is no longer where it was indexed, or cannot be read; index it again"

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import clips
 import numpy as np
 import pytest
 
@@ -13,13 +14,12 @@ from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.io.images import write_image
-from naruto_vision.io.video import VideoReader, VideoWriter, video_info
-from naruto_vision.synthetic.attributes import Attributes, random_attributes
+from naruto_vision.io.video import VideoReader, video_info
+from naruto_vision.synthetic.attributes import Attributes
 from naruto_vision.synthetic.captions import aliases
 from naruto_vision.synthetic.scene import draw_image
 
 Search: TypeAlias = Callable[..., dict[str, Any]]
-FIGURES = [random_attributes(np.random.default_rng(seed)) for seed in range(4)]
 
 
 def _caption(attributes: Attributes) -> str:
@@ -30,12 +30,7 @@ def _caption(attributes: Attributes) -> str:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two videos of two shots each, indexed."""
     folder = tmp_path_factory.mktemp("episodes")
-    for number in range(2):
-        with VideoWriter(folder / "in" / f"{number}.mp4", fps=8) as writer:
-            for shot in range(2):
-                image = draw_image(FIGURES[2 * number + shot], 2 * number + shot, 128).image
-                for _ in range(12):
-                    writer.write(image)
+    clips.write_figures(folder / "in")
     argv = ["video", "index", str(folder / "in"), "--encoder", "tiny-clip", "--store", str(folder / "store")]
     assert cli.main(argv) == 0
     return folder
@@ -62,7 +57,7 @@ def search(place: Path, capsys: pytest.CaptureFixture[str]) -> Search:
 
 
 def test_a_figure_is_found_by_its_description_with_files(search: Search, place: Path, tmp_path: Path) -> None:
-    found = search("--text", _caption(FIGURES[3]), "--out", str(tmp_path), "--clips")
+    found = search("--text", _caption(clips.FIGURES[3]), "--out", str(tmp_path), "--clips")
     best = found["moments"][0]
     assert (best["video"], best["best"]["shot"]) == ("1.mp4", 1)
     assert (best["start"], best["end"]) == (1.5, pytest.approx(3.0, abs=0.2))
@@ -82,10 +77,10 @@ def test_an_unrelated_text_finds_nothing_and_the_reference_rule_something(search
 
 
 def test_an_image_is_found_alone_and_with_a_text(search: Search, tmp_path: Path) -> None:
-    write_image(tmp_path / "q.png", draw_image(FIGURES[0], 0, 128).image[4:120, 4:124])
+    write_image(tmp_path / "q.png", draw_image(clips.FIGURES[0], 0, 128).image[4:120, 4:124])
     alone = search("--image", str(tmp_path / "q.png"), "--top-k", "1")
     assert (alone["moments"][0]["video"], alone["moments"][0]["best"]["shot"]) == ("0.mp4", 0)
-    both = ["--image", str(tmp_path / "q.png"), "--text", _caption(FIGURES[3]), "--threshold", "-1"]
+    both = ["--image", str(tmp_path / "q.png"), "--text", _caption(clips.FIGURES[3]), "--threshold", "-1"]
     firsts = [search(*both, "--text-weight", weight)["frames"][0]["video"] for weight in ("0.02", "1")]
     assert firsts == ["0.mp4", "1.mp4"]
     only = search("--image", str(tmp_path / "q.png"), "--video", "1.mp4", "--threshold", "-1")
@@ -98,7 +93,7 @@ def test_a_character_of_a_gallery_of_the_same_encoder(
     from naruto_vision.encoders.base import embed_images
 
     encoder = ClipEncoder("tiny-clip").eval()
-    vectors = embed_images(encoder, [draw_image(FIGURES[k], k, 128).image for k in (0, 2)]).numpy()
+    vectors = embed_images(encoder, [draw_image(clips.FIGURES[k], k, 128).image for k in (0, 2)]).numpy()
     rows = [GalleryRow("a.png", "Aya"), GalleryRow("b.png", "Ben")]
     Gallery.build(vectors, rows, fingerprint=encoder.fingerprint).save(tmp_path / "g")
     found = search("--character", "Ben", "--gallery", str(tmp_path / "g"), "--threshold", "0.5")

@@ -14,10 +14,10 @@ import torch
 from naruto_vision.cli.main import main
 from naruto_vision.data.class_data import ClassDataModule
 from naruto_vision.data.readers import read_present
-from naruto_vision.data.shards import ShardPlan, ShardReader, read_shards, shrink
+from naruto_vision.data.shards import ShardPlan, ShardReader, read_shards
 from naruto_vision.data.tables import ReadRules, Split
 from naruto_vision.errors import FormatError, InputError, MissingPathError
-from naruto_vision.io.images import decode_image, read_image, write_image
+from naruto_vision.io.images import decode_image, read_image, shrink, write_image
 from naruto_vision.records import ImageArray
 
 COUNTS: dict[Split, dict[str, int]] = {"train": {"Ada": 9, "Bo": 5, "Cy": 3}, "valid": {"Ada": 2, "Bo": 1, "Cy": 1}}

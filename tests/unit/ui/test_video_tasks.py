@@ -16,8 +16,7 @@ from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.vector_store import open_store
 from naruto_vision.io.images import read_image, write_image
-from naruto_vision.io.video import VideoReader, VideoWriter, video_info
-from naruto_vision.synthetic.attributes import random_attributes
+from naruto_vision.io.video import VideoReader, video_info
 from naruto_vision.synthetic.captions import aliases
 from naruto_vision.synthetic.scene import draw_image
 from naruto_vision.ui.engine import CancelledError
@@ -25,8 +24,7 @@ from naruto_vision.ui.models import Models
 from naruto_vision.ui.tasks import videos
 from naruto_vision.video.search import search_videos
 
-FIGURES = [random_attributes(np.random.default_rng(seed)) for seed in range(4)]
-TEXT = aliases(FIGURES[3])[1]
+TEXT = aliases(clips.FIGURES[3])[1]
 
 
 class Steps(list[Any]):
@@ -41,12 +39,7 @@ class Steps(list[Any]):
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A video in the server's store, and one in that of a session; two shots of a figure each."""
     folder = tmp_path_factory.mktemp("videos")
-    for number in range(2):
-        with VideoWriter(folder / "in" / f"{number}.mp4", fps=8) as writer:
-            for shot in range(2):
-                image = draw_image(FIGURES[2 * number + shot], 2 * number + shot, 128).image
-                for _ in range(12):
-                    writer.write(image)
+    clips.write_figures(folder / "in")
     return folder
 
 
@@ -95,7 +88,7 @@ def test_a_text_finds_the_moment_of_its_figure_as_the_command_does(models: Model
 
 
 def test_a_picture_and_chosen_videos_limit_the_search(models: Models, own: str, tmp_path: Path) -> None:
-    write_image(tmp_path / "asked.png", draw_image(FIGURES[0], 0, 128).image)
+    write_image(tmp_path / "asked.png", draw_image(clips.FIGURES[0], 0, 128).image)
     found = videos.search(models, own=own, path=str(tmp_path / "asked.png"), videos=["0.mp4"])
     assert found["query"] == "asked.png"
     assert [(each["video"], each["best"]["shot"]) for each in found["moments"]] == [("0.mp4", 0)]
@@ -108,7 +101,7 @@ def test_a_picture_and_chosen_videos_limit_the_search(models: Models, own: str, 
 
 def test_a_character_of_a_gallery_is_found(models: Models, own: str, tmp_path: Path) -> None:
     encoder = ClipEnsemble().eval()
-    vectors = embed_images(encoder, [draw_image(FIGURES[2], 2, 128).image]).numpy()
+    vectors = embed_images(encoder, [draw_image(clips.FIGURES[2], 2, 128).image]).numpy()
     rows = [GalleryRow("ann/0.png", "ann")]
     note = {"encoder": dict(encoder.recipe)}
     Gallery.build(vectors, rows, fingerprint=encoder.fingerprint, note=note).save(tmp_path / "gallery")
