@@ -220,7 +220,7 @@ class _Automatic:
         shown = self.points if self.mode.value == "sweep" else []
         unit = screen_pixel(file)
         kind = "nv-mask" if self._adds else "nv-region"  # masks let clicks through, to the points of a sweep
-        places = (each.get("point") or (each["bbox"][0] + 3 * unit, each["bbox"][1] + 15 * unit) for each in regions)
+        places = (each.get("point") or (each["bbox"][0] + 3 * unit, each["bbox"][1] + 26 * unit) for each in regions)
         names = [name_tag(each["tag"], *place) for each, place in zip(regions, places, strict=True)]
         shapes = outlines(regions, self.chosen, kind) + "".join(names) + _marks(shown, unit)
         self.image.set_content(f'<g transform="scale({1 / file.zoom})" style="--nv-unit:{unit:.3f}px">{shapes}</g>')

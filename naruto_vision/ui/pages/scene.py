@@ -308,7 +308,7 @@ def _names(news: Mapping[str, Any]) -> str:
 
 def _shapes(regions: list[Mapping[str, Any]], chosen: int | None, unit: float) -> str:
     """Draw regions with their names; ``unit`` is about the size of a pixel of the screen."""
-    names = (name_tag(each["name"], each["box"][0] + 3 * unit, each["box"][1] + 15 * unit) for each in regions)
+    names = (name_tag(each["name"], each["box"][0] + 3 * unit, each["box"][1] + 26 * unit) for each in regions)
     return outlines(regions, chosen) + "".join(names)
 
 
