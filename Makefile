@@ -14,7 +14,7 @@ PRETRAIN ?=  # further options of fit, to try `make weights` with few steps
 SAM ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench real lint types weights wheel lock clean
+.PHONY: help install demo test bench real lint types docs weights wheel lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,6 +53,10 @@ lint: $(STAMP)  ## run ruff: rules and format
 types: $(STAMP)  ## run mypy, strict
 	@$(BIN)/mypy
 
+# Fails if a tutorial does, or a link leads nowhere. TUTORIALS=false leaves out running them.
+docs: $(STAMP)  ## run the tutorials and build the documentation as a site (./site)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 # Each step resumes from its last checkpoint; finished steps are skipped.
 # `rm -rf runs/pretrain runs/sam runs/sam-again runs/sam-refine` starts from scratch.
 weights: $(STAMP)  ## train the packaged weights from their seeds (more than an hour on two cores; resumes)
@@ -74,5 +78,5 @@ lock: $(STAMP)  ## resolve the dependencies into requirements.lock
 		--output-file requirements.lock >/dev/null
 
 clean:  ## remove build outputs and caches; keeps .venv and runs/
-	@rm -rf build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf build dist demo site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -4,7 +4,7 @@
 other names are its parts, and the modules and metrics to train and evaluate them. Names are imported on first use, so
 importing the package imports neither torch nor NumPy.
 
-Example:
+Examples:
     >>> import naruto_vision as nv
     >>> analyzer = nv.load("runs")  # doctest: +SKIP
     >>> analyzer.analyze("scene.jpg").save("named.jpg")  # doctest: +SKIP

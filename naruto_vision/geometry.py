@@ -112,7 +112,7 @@ def mask_from_rle(record: Mapping[str, Any]) -> Mask:
 
     The runs are decoded and checked in Python, because pycocotools can crash the process on malformed runs.
 
-    Example:
+    Examples:
         >>> mask_from_rle({"size": [2, 2], "counts": [1, 2, 1]}).tolist()
         [[False, True], [True, False]]
     """

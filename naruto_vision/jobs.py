@@ -40,7 +40,7 @@ def enrol(
     Raises:
         InputError: If the images or the scenes cannot be used.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> gallery = nv.enrol("data", nv.ClipEncoder("tiny-clip"), "runs/gallery")  # doctest: +SKIP
     """
@@ -83,7 +83,7 @@ def evaluate(
     Raises:
         FormatError: If no result is of a scene of the ground truth, or a file is not as expected.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> nv.evaluate("scenes/gt.json", "runs/scenes").report.object_accuracy.value  # doctest: +SKIP
         0.9

@@ -49,7 +49,7 @@ def load(
         InputError: If the config or another file is invalid.
         FingerprintError: If the gallery was built with another encoder.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> result = nv.load("runs").analyze("scene.jpg")  # doctest: +SKIP
         >>> result.names  # doctest: +SKIP

@@ -69,7 +69,7 @@ class Region:
     Raises:
         ValueError: If the box is malformed or the mask does not have the box's size.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import naruto_vision as nv
         >>> region = nv.Region((3, 1, 4, 2), np.array([[True, False], [True, True]]))

@@ -82,7 +82,7 @@ def read_vocabulary(path: str | Path | None = None) -> Vocabulary:
 def _merged(phrases: Sequence[str]) -> list[str]:
     """Join neighbours that share a word: pink hair, short hair → short pink hair; pink hair, hair in a bun → ….
 
-    Example:
+    Examples:
         >>> _merged(["pink hair", "short hair", "blue eyes"]), _merged(["pink hair", "hair in a bun"])
         (['short pink hair', 'blue eyes'], ['pink hair in a bun'])
     """
@@ -119,7 +119,7 @@ class AttributeDescriber(Describer):
         FormatError: If the vocabulary has another form.
         InputError: If the encoder has no text tower.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> import numpy as np
         >>> region = nv.Region((2, 2, 9, 9), np.ones((8, 8), bool))

@@ -123,7 +123,7 @@ class EndpointDescriber(Describer):
     Raises:
         InputError: If the URL is no address of HTTP, or a number is out of its range.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> nv.EndpointDescriber("http://localhost:8000", payload="alpha").url
         'http://localhost:8000'

@@ -46,7 +46,7 @@ class TransformersDescriber(Describer):
         MissingPathError: If there is no such folder, or no ``config.json`` in it.
         InputError: If ``max_tokens`` or ``batch_size`` is not positive.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> with nv.TransformersDescriber("models/blip") as describer:  # doctest: +SKIP
         ...     print(describer.describe([(image, region)])[0].text)

@@ -33,7 +33,7 @@ class Description:
         parts: Group of the vocabulary → (phrase, its probability in the group), of describers that choose phrases.
         error: Why there is no text, if the describer failed.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> nv.Description("a girl with pink hair", 0.9).text
         'a girl with pink hair'
@@ -102,7 +102,7 @@ class AskingRule:
     Raises:
         InputError: If there are less than 1 or more than 10 attempts, or a number is negative.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> nv.AskingRule(attempts=1).quality
         0.7
@@ -156,7 +156,7 @@ def describe_regions(
     Returns:
         One description for each region, in order.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> import numpy as np
         >>> region = nv.Region((2, 2, 9, 9), np.ones((8, 8), bool))

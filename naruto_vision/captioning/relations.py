@@ -64,7 +64,7 @@ def relate_regions(regions: Sequence[Region], width: int, height: int) -> list[R
     Returns:
         One relation for each listed pair for which any holds, in the order of the pairs.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> import numpy as np
         >>> left, right = (nv.Region((x, 0, x + 9, 9), np.ones((10, 10), bool)) for x in (0, 14))

@@ -16,7 +16,7 @@ def same_wording(texts: Sequence[str]) -> list[str]:
     (grey, gray) and plural endings: "A girl with pink hair." and "the girl, pink hair". "red hat and blue coat" and
     "blue hat and red coat" are not alike, because the words of a clause stay together and in order.
 
-    Example:
+    Examples:
         >>> same_wording(["a gray hat", "The grey hat.", "a hat"])
         ['a gray hat', 'a gray hat', 'a hat']
     """

@@ -55,7 +55,7 @@ _JITTER = 0.5  # of the spread within a character, added to a resampled row: no 
 class Timing:
     """Wall time and CPU time of the process for each repeat, in seconds; CPU time says more if cores are shared.
 
-    Example:
+    Examples:
         >>> Timing((3.0, 1.0, 2.0), (1.0, 1.0, 1.0)).median
         2.0
     """

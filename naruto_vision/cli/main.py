@@ -435,6 +435,10 @@ def main(args: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if args is None else args)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # file names that are not valid Unicode are printed as bytes
+    if not (sys.stdout.isatty() or sys.stderr.isatty()):
+        os.environ.setdefault(
+            "TTY_COMPATIBLE", "0"
+        )  # FORCE_COLOR, which notebooks set, makes rich redraw bars in a log
     with _log_lines(), _termination_unwinds() as stopped:
         try:
             code = _answer(argv)

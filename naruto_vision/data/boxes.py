@@ -413,7 +413,7 @@ def box_from_edges(edges: Edges, width: int, height: int) -> tuple[Box | None, s
     Returns:
         The box in inclusive pixels, or None and why there is none, and whether it was cut.
 
-    Example:
+    Examples:
         >>> box_from_edges((1.0, 2.0, 4.0, 6.4), 8, 8)
         ((1, 2, 3, 5), '', False)
     """

@@ -43,7 +43,7 @@ def export_scenes(
         FormatError: If a file is not as expected.
         InputError: If there is nothing to export, or ``out`` has files already.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> nv.export_scenes("runs/scenes", "cvat", "for_cvat")  # doctest: +SKIP
         PosixPath('for_cvat/annotations.xml')

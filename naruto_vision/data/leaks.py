@@ -38,7 +38,7 @@ class Frame(NamedTuple):
 def plain_stem(name: str) -> str:
     """Return a file name's stem without the suffix of a Roboflow export (``_jpg.rf.<hash>``).
 
-    Example:
+    Examples:
         >>> plain_stem("show-12_jpg.rf.0a1b.jpg")
         'show-12'
     """

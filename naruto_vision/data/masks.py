@@ -56,7 +56,7 @@ class SyntheticMasks(MaskSource):
         count: How many there are.
         size: Side of a scene in pixels.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> scene = nv.SyntheticMasks(seed=3, count=2, size=64)[1]
         >>> scene.image.shape, scene.masks.shape[1:]
@@ -286,7 +286,7 @@ class MaskData(pl.LightningDataModule):
         keep: Keep the scaled images in memory, about 0.22 MB each at 256 pixels.
         max_bad_fraction: Maximum fraction of unreadable images, in [0, 1]; training replaces one by the next.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> data = nv.MaskData(nv.SyntheticMasks(1, 4, 64), nv.SyntheticMasks(2, 2, 64), side=64, batch_size=2)
         >>> next(iter(data.train_dataloader())).pixels.shape

@@ -49,7 +49,7 @@ class TimmEncoder(Encoder):
         pooling: ``model`` pools as the model does (global average or class token), ``cls`` takes the class token of a
             vision transformer, ``mean`` averages its patch tokens.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> encoder = nv.TimmEncoder("efficientnet-lite0").eval()
         >>> pixels = encoder.preprocess(np.zeros((64, 48, 3), dtype=np.uint8))[None]

@@ -192,7 +192,7 @@ class ClipEncoder(Encoder):
         clip: The open_clip model.
         info: Content of the bundle's ``model.json`` (classes, templates, metrics); empty without a bundle.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> encoder = nv.ClipEncoder("tiny-clip", pretrained="random")
         >>> encoder.encode_texts(["short pink hair"]).shape

@@ -43,7 +43,7 @@ class DinoEncoder(TimmEncoder):
         image_size: Side of the square input in pixels, a multiple of the patch size.
         pooling: ``cls`` takes the class token, ``mean`` averages the patch tokens.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> encoder = nv.DinoEncoder("vit_tiny_patch16_224", weights="random", image_size=32)
         >>> encoder.dim

@@ -61,7 +61,7 @@ class EnsembleEncoder(Encoder):
     Raises:
         InputError: If there are no members, or not as many positive weights.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> clip = nv.ClipEncoder("tiny-clip")
         >>> encoder = nv.EnsembleEncoder([clip, nv.TimmEncoder("efficientnet-lite0")], weights=[0.3, 0.7])
@@ -161,7 +161,7 @@ class ClipEnsemble(EnsembleEncoder):
         backbone: The backbone, as ``TimmEncoder`` takes it.
         share: Weight of the CLIP, between 0 and 1; the backbone has the rest.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> nv.ClipEnsemble("tiny-clip").encode_texts(["pink hair"]).shape
         torch.Size([1, 1472])

@@ -93,7 +93,7 @@ class Int8Encoder(Encoder):
     Raises:
         InputError: If this CPU has no VNNI instructions, or the image tower no linear layers.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> encoder = nv.ClipEncoder("tiny-clip")
         >>> nv.Int8Encoder(encoder).fingerprint == encoder.fingerprint if cpu_features()["VNNI"] else True

@@ -42,7 +42,7 @@ class BatchPreparation(Protocol):
 class Preparation:
     """The preprocessing steps of an encoder.
 
-    Example:
+    Examples:
         >>> preparation = Preparation(32, "longest", 32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
         >>> preparation.normalise(preparation.levels([torch.zeros(3, 40, 20, dtype=torch.uint8)])).shape
         torch.Size([1, 3, 32, 32])

@@ -44,7 +44,7 @@ class WordTokenizer:
     A word outside the vocabulary gets one of ``buckets`` ids by CRC-32, so that a new name is still a
     token that tuning can train. The end token has the highest id, because open_clip pools a text at its highest id.
 
-    Example:
+    Examples:
         >>> tokenizer = WordTokenizer(["pink", "hair"], buckets=4, context_length=6)
         >>> tokenizer(["Pink hair!"]).tolist()
         [[1, 2, 3, 8, 0, 0]]

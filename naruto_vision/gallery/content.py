@@ -64,7 +64,7 @@ class GalleryRow:
     Raises:
         InputError: If the label is empty, or "unknown".
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> nv.GalleryRow("ayame/1.png", "ayame").aug
         'none'
@@ -192,7 +192,7 @@ def build_content(
 def as_ranges(ids: Iterable[int]) -> list[list[int]]:
     """Write rising ids as ``[first, last]`` of each run, both inclusive.
 
-    Example:
+    Examples:
         >>> as_ranges([4, 5, 6, 9])
         [[4, 6], [9, 9]]
     """

@@ -42,7 +42,7 @@ class EnrollmentConfig:
     Raises:
         ValueError: If a number is out of its range.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> nv.EnrollmentConfig(max_per_class=120, dedup_threshold=0.998).candidates
         360
@@ -144,7 +144,7 @@ def draw_gamma(path: str, seed: int) -> float:
 def apply_gamma(image: ImageArray, gamma: float) -> ImageArray:
     """Raise every value of an image (H, W, 3), uint8, as a fraction of white, to a power; above 1 darkens.
 
-    Example:
+    Examples:
         >>> int(apply_gamma(np.full((1, 1, 3), 128, np.uint8), 1.15)[0, 0, 0])
         115
     """

@@ -41,7 +41,7 @@ class Gallery:
         index: An index of its vectors.
         folder: Its folder, for messages; None if it was made in memory.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> import numpy as np
         >>> rows = [nv.GalleryRow("ayame/1.png", "ayame"), nv.GalleryRow("kenta/1.png", "kenta")]

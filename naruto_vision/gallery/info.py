@@ -164,7 +164,7 @@ def encoder_config(note: Mapping[str, Any]) -> dict[str, Any] | None:
 def encoder_options(note: Mapping[str, Any]) -> list[str]:
     """Return the options of ``predict`` and ``test`` that open the encoder of a gallery's note; none if it names none.
 
-    Example:
+    Examples:
         >>> encoder_options({"encoder": {"kind": "clip", "model": "tiny-clip", "pretrained": None}})
         ['--model.encoder=naruto_vision.ClipEncoder', '--model.encoder.init_args.model=tiny-clip']
     """

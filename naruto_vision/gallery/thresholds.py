@@ -62,7 +62,7 @@ class Thresholds:
         scores: Sorted scores of correctly named regions, for p-values: of each label, and of all under "".
         embedding: "dense" if regions were embedded by one pass over the scene, or else "".
 
-    Example:
+    Examples:
         >>> Thresholds(default=0.5, classes={"ayame": 0.75}).threshold("ayame")
         0.75
     """

@@ -67,7 +67,7 @@ class Hit:
 def collection_key(name: str) -> str:
     """Return the name of a collection's folder or table: letters that every store takes, and a hash of the whole name.
 
-    Example:
+    Examples:
         >>> collection_key("Folge 1/../ナルト.mp4")
         'folge_1_mp4_28a653e7ccf5'
     """
@@ -359,7 +359,7 @@ def open_store(uri: str, *, existing: bool = False) -> VectorStore:
         MissingPathError: If an embedded store that should be there is missing.
         MissingPackageError: If the package of the store is not installed.
 
-    Example:
+    Examples:
         >>> open_store("faiss:not_there").collections()
         []
     """

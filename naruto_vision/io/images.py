@@ -164,7 +164,7 @@ def _own_errors(path: Path) -> Iterator[None]:
 def crop_path(path: str, box: Box) -> str:
     """Name a crop: its image's path with a media fragment (W3C), ``#xywh=x,y,width,height`` of the upright image.
 
-    Example:
+    Examples:
         >>> crop_path("a.jpg", (4, 5, 13, 24)), split_crop("a.jpg#xywh=4,5,10,20")
         ('a.jpg#xywh=4,5,10,20', ('a.jpg', (4, 5, 13, 24)))
     """

@@ -14,7 +14,7 @@ _NOT_UTF8 = re.compile("[\ud800-\udfff]")
 def label_name(text: str) -> str:
     """Return the one form in which names are compared: Unicode NFC, no spaces around, bytes that are not UTF-8 escaped.
 
-    Example:
+    Examples:
         >>> label_name(" Zoe\u0308 ") == "Zo\u00eb"
         True
     """
@@ -28,7 +28,7 @@ def output_name(path: str, *, always: bool = False) -> str:
         path: Of an image or a stem, relative to the output folder.
         always: Change it in any case, for names that differ only in case.
 
-    Example:
+    Examples:
         >>> output_name("a/b"), output_name("é" * 120)[94:]
         ('a/b', 'é~bb658d82')
     """
@@ -46,7 +46,7 @@ def folder_name(text: str, *, always: bool = False) -> str:
         text: Of any length and with any characters.
         always: Add the hash in any case, for names that would be equal.
 
-    Example:
+    Examples:
         >>> folder_name("a girl with pink hair"), folder_name("../who?")
         ('a_girl_with_pink_hair', 'who~cc93d6f0')
     """

@@ -14,7 +14,7 @@ def printable(text: str, *, one_line: bool = False) -> str:
     A label or a path can thereby not move the cursor, change the title of a terminal, or reverse the text behind it.
     ``one_line`` escapes line feeds too, of names.
 
-    Example:
+    Examples:
         >>> printable("red \x1b[31mhat")
         'red \\u001b[31mhat'
     """
@@ -27,7 +27,7 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
 
     Text that a spreadsheet would take for a formula is quoted, as is text with commas, quotes or line ends.
 
-    Example:
+    Examples:
         >>> csv_text([["label", "count"], ["=1+1", -2]])
         'label,count\n"=1+1",-2\n'
     """
@@ -43,7 +43,7 @@ def _cell(value: object) -> str:
 def score_text(score: float) -> str:
     """Write a score with two decimals, or two significant digits below 0.1, as whitened cosines of few images are.
 
-    Example:
+    Examples:
         >>> score_text(0.876), score_text(0.00632), score_text(-0.004)
         ('0.88', '0.0063', '-0.004')
     """
@@ -53,7 +53,7 @@ def score_text(score: float) -> str:
 def quantity(number: int, noun: str) -> str:
     """Write a number and what it counts, in the singular or plural.
 
-    Example:
+    Examples:
         >>> quantity(1, "video"), quantity(0, "entry")
         ('1 video', '0 entries')
     """
@@ -64,7 +64,7 @@ def quantity(number: int, noun: str) -> str:
 def time_code(seconds: float, fps: float | None = None) -> str:
     """Write seconds as HH:MM:SS.mmm, or as HH:MM:SS:FF of a frame rate, as edit lists do.
 
-    Example:
+    Examples:
         >>> time_code(3725.5), time_code(3725.5, 24)
         ('01:02:05.500', '01:02:05:12')
     """

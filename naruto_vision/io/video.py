@@ -308,7 +308,7 @@ def resize_frame(image: ImageArray, size: tuple[int, int], fit: Fit = "fit") -> 
     Returns:
         Shape (h, w, 3), uint8, RGB.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import naruto_vision as nv
         >>> nv.resize_frame(np.zeros((1080, 1920, 3), np.uint8), (640, 640)).shape
@@ -352,7 +352,7 @@ class VideoReader:
         BadVideoError: If it is no video, has no video stream, or none of its frames can be decoded.
         InputError: If an option is out of range.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> for frame in nv.VideoReader("episode.mp4", fps=1):  # doctest: +SKIP
         ...     print(frame.index, frame.time, frame.image.shape)
@@ -531,7 +531,7 @@ class VideoWriter:
     Raises:
         InputError: If an option is out of range, a frame has another size, or there are no frames.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> with nv.VideoWriter("copy.mp4", fps=24) as writer:  # doctest: +SKIP
         ...     for frame in nv.VideoReader("episode.mp4"):

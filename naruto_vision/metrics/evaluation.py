@@ -286,7 +286,7 @@ def evaluate_scenes(
     Raises:
         ValueError: If ``iou_match`` is out of range.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> ayame = nv.LabelledBox((0, 0, 9, 9), "ayame", 0.9)
         >>> nv.evaluate_scenes({"a.png": [ayame], "b.png": [ayame]}, {"a.png": [ayame]}).report.object_accuracy.value

@@ -26,7 +26,7 @@ class SceneAccuracy(Metric):
     Raises:
         ValueError: If ``iou_match`` is outside [0, 1].
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> metric = nv.SceneAccuracy()
         >>> truth = nv.LabelledBox((0, 0, 9, 9), "ayame")

@@ -26,7 +26,7 @@ def wilson_interval(count: int, total: int) -> tuple[float, float]:
 class Rate:
     """A proportion with its counts; without a value where ``total`` is 0.
 
-    Example:
+    Examples:
         >>> rate = Rate(45, 62)
         >>> round(rate.value, 3)
         0.726
@@ -150,7 +150,7 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
     Under the null hypothesis each of these objects is equally likely to be either run's: a binomial test at one half.
     (Q. McNemar, Psychometrika 1947)
 
-    Example:
+    Examples:
         >>> mcnemar_exact(6, 0)
         0.03125
     """

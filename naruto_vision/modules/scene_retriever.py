@@ -93,7 +93,7 @@ class SceneRetriever(pl.LightningModule):
         answered: Predictions of an unfinished batch, which the writer saves if the run stops.
         withheld: Why this run writes nothing (a trial run); empty if it does.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> segmenter = nv.Segmenter(nv.GridPrompter(16), nv.SamModel(weights="tiny-sam"))
         >>> retriever = nv.SceneRetriever(nv.ClipEncoder("tiny-clip"), segmenter, gallery="runs/gallery")

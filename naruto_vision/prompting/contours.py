@@ -48,7 +48,7 @@ class ContourPrompter(Prompter):
     Raises:
         InputError: If a number is below 0, or ``max_size`` below 1.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> import numpy as np
         >>> image = np.zeros((40, 60, 3), np.uint8)

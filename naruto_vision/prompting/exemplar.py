@@ -67,7 +67,7 @@ class Exemplar:
         box: Where the thing is, inclusive pixels; None takes the mask, or what differs from the picture's border.
         mask: Shape (H, W), bool: its pixels.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> import numpy as np
         >>> nv.Exemplar(np.zeros((40, 40, 3), np.uint8), "ball", box=(8, 8, 31, 31)).label
@@ -224,7 +224,7 @@ class PrototypePrompter(Prompter):
 def fuse(similarity: NDArray[np.float32], detection: NDArray[np.float32], fusion: Fusion) -> NDArray[np.float32]:
     """Fuse two maps (H, W) in [0, 1]: (H, W), float32, in [0, 1].
 
-    Example:
+    Examples:
         >>> [round(float(fuse(np.float32(0.5), np.float32(0.3), how)), 2) for how in ("multiply", "max", "weighted")]
         [0.15, 0.5, 0.42]
     """
@@ -260,7 +260,7 @@ class ExemplarPrompter(PrototypePrompter):
         MissingPathError: If there is no such file or gallery.
         BadImageError: If a picture cannot be read, or its box or mask does not fit it.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> import numpy as np
         >>> picture = np.full((96, 96, 3), 200, np.uint8)
@@ -415,7 +415,7 @@ class ExemplarMode(SegmentMode):
         merge: When touching masks of one class are merged; None never merges, as for a model that finds whole objects.
         visualize: Also make the image of three panels, which ``segment exemplar`` writes.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> import numpy as np
         >>> picture = np.full((96, 96, 3), 200, np.uint8)

@@ -63,7 +63,7 @@ class SegmentMode(Protocol):
 class SegmenterMode(SegmentMode):
     """Everything that a segmenter finds; any prompter may be in it.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> import numpy as np
         >>> mode = SegmenterMode(nv.Segmenter(nv.GridPrompter(4), nv.SamModel("tiny-sam")))

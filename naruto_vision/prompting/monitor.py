@@ -47,7 +47,7 @@ class MonitorLimits:
     Raises:
         InputError: By ``read``, if a name is unknown or a value is no number.
 
-    Example:
+    Examples:
         >>> MonitorLimits.read(["p95_ms=500"]).p95_ms
         500.0
     """
@@ -85,7 +85,7 @@ class MonitorLimits:
 class Monitor:
     """Collects the numbers of segmented images one by one; memory grows by a few numbers for each region.
 
-    Example:
+    Examples:
         >>> monitor = Monitor()
         >>> region = {"area": 500, "predicted_iou": 0.9, "components": 1, "perimeter": 80.0, "points": []}
         >>> _ = monitor.add({"scene": "a.png", "width": 40, "height": 50, "regions": [region]}, {"segment": 20394.4})

@@ -79,7 +79,7 @@ class SaliencyPrompter(Prompter):
             for it, or a number is out of its range.
         StateDictError: If the file does not fit the model.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> import numpy as np
         >>> image = np.full((96, 160, 3), 200, np.uint8)
@@ -278,7 +278,7 @@ class SaliencyMode(SegmentMode):
         model: Segments them.
         visualize: Also make the image of three panels, the summary and the masks, which ``segment saliency`` writes.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> import numpy as np
         >>> image = np.full((96, 160, 3), 200, np.uint8)

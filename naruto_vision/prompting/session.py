@@ -194,7 +194,7 @@ class PromptSession:
         InputError: If the image is of another kind; by its methods, if a point or a box is outside the image, or a
             box is empty, too small or too large.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> import numpy as np
         >>> session = nv.PromptSession(np.zeros((48, 64, 3), np.uint8), nv.SamModel(weights="tiny-sam"))

@@ -63,7 +63,7 @@ class SweepConfig:
     Raises:
         InputError: If a number is out of its range.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> nv.SweepConfig(mode="overlap_tolerance", tolerance=0.2).min_area
         50
@@ -259,7 +259,7 @@ class SweepSegmenter(Segmenter):
         keep: Which regions a call returns; ``sweep`` returns all.
         prompts_per_batch: Prompts per mask-decoder batch; None chooses by the device.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> import numpy as np
         >>> segmenter = nv.SweepSegmenter(nv.SamModel("tiny-sam"), nv.ContourPrompter(grid=(3, 2)))

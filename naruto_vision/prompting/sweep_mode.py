@@ -24,7 +24,7 @@ class SweepMode(SegmentMode):
         orders: Also measure how stable the result is, in this many random orders of the points.
         model: The model's name in the report.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> import numpy as np
         >>> mode = SweepMode(nv.SweepSegmenter(nv.SamModel("tiny-sam"), nv.ContourPrompter(grid=(3, 2))))

@@ -56,7 +56,7 @@ class TextPrompter(PrototypePrompter):
     Raises:
         InputError: If there is no text, the encoder has no text tower, or a number is out of its range.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> prompter = nv.TextPrompter(["a girl with pink hair"])
         >>> segmenter = nv.Segmenter(prompter, nv.SamModel(weights="tiny-sam"))
@@ -134,7 +134,7 @@ class OpenVocabularyPrompter(Prompter):
         InputError: If there is no text, or the folder has no such detector.
         StateDictError: If the weights do not fit the model.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> prompter = nv.OpenVocabularyPrompter(["a red cat"], "weights/owlv2")  # doctest: +SKIP
         >>> segmenter = nv.Segmenter(prompter, nv.SamModel(weights="tiny-sam"))  # doctest: +SKIP

@@ -38,7 +38,7 @@ class UserPrompts:
     Raises:
         InputError: If there is nothing, or points with several boxes.
 
-    Example:
+    Examples:
         >>> UserPrompts(points=((20, 30, True),)).as_json()["n_points"]
         1
     """

@@ -70,7 +70,7 @@ class SceneAnalyzer:
         FingerprintError: If the gallery was built with another encoder.
         InputError: If ``at_once`` is below 1, or the encoder does not support the embedding.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import naruto_vision as nv
         >>> encoder = nv.ClipEncoder("tiny-clip")

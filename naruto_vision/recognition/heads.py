@@ -56,7 +56,7 @@ class Head:
       the cosine with the mean of the class.
     - ``logreg``: multinomial logistic regression with an L2 penalty; the score is the probability.
 
-    Example:
+    Examples:
         >>> rows = np.eye(4, dtype=np.float32)
         >>> Head.fit("mean", rows, ["ayame", "ayame", "kenta", "kenta"]).by_label(rows[3:])
         [{'ayame': 0.0, 'kenta': 0.5}]

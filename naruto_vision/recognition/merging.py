@@ -36,7 +36,7 @@ class MergeConfig:
     Raises:
         ValueError: If a number is out of its range.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> nv.MergeConfig(gain=0.05).rounds
         4

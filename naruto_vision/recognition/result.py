@@ -27,7 +27,7 @@ class SceneResult:
         colours: RGB from 0 to 255 of each label.
         sha256: Hash of the image file; "" for an array.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> import numpy as np
         >>> region = nv.Region((8, 8, 39, 39), np.ones((32, 32), dtype=bool))

@@ -47,7 +47,7 @@ class CropConfig:
     Raises:
         ValueError: If a number is out of its range.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> nv.CropConfig(background=255).expand
         0.18

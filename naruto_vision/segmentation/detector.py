@@ -75,7 +75,7 @@ class BoxDetector(nn.Module):
     Attributes:
         threshold: Least score of a box, in [0, 1], chosen on validation images.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> detector = nv.BoxDetector("random", image_size=64).eval()
         >>> boxes, scores = detector.detect(np.zeros((48, 64, 3), np.uint8))
@@ -245,7 +245,7 @@ class DetectorPrompter(Prompter):
         weights: The detector's bundle.
         threshold: Least score of a box, in [0, 1]; None takes the one that was chosen on validation images.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> prompter = nv.DetectorPrompter("runs/regions/bundle")  # doctest: +SKIP
         >>> segmenter = nv.Segmenter(prompter, nv.BoxModel())  # doctest: +SKIP
@@ -276,7 +276,7 @@ class DetectorPrompter(Prompter):
 class BoxModel(PromptableModel):
     """Answers a box prompt with the box itself: regions of a prompter's boxes, without a mask model.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> import numpy as np
         >>> segmenter = nv.Segmenter(nv.DetectorPrompter("runs/regions/bundle"), nv.BoxModel())  # doctest: +SKIP

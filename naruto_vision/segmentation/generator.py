@@ -55,7 +55,7 @@ class Window:
 class CropLayers:
     """Multi-crop layers: windows are upscaled to the model's input to find small objects (SAM's ``crop_n_layers``).
 
-    Example:
+    Examples:
         >>> [(window.left, window.right) for window in CropLayers().windows(100, 100)]
         [(0, 100), (0, 67), (0, 67), (33, 100), (33, 100)]
     """
@@ -96,7 +96,7 @@ class CropLayers:
 class RegionFilter:
     """Which masks become regions.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> import numpy as np
         >>> small, large = (nv.Region((0, 0, s, s), np.ones((s + 1, s + 1), bool)) for s in (3, 19))
@@ -142,7 +142,7 @@ class Segmenter:
         crops: Multi-crop layers; None segments the whole image only.
         prompts_per_batch: Prompts per mask-decoder batch; None chooses by the device.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> import numpy as np
         >>> segmenter = nv.Segmenter(nv.GridPrompter(4), nv.SamModel("tiny-sam"))

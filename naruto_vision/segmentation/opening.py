@@ -21,7 +21,7 @@ def open_promptable_model(weights: str | Path = "tiny-sam") -> "SamModel | Sam2M
         StateDictError: If the file is of another model than its name says.
         InputError: If the model cannot be told from a file's name.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> segmenter = nv.Segmenter(nv.GridPrompter(4), nv.open_promptable_model("tiny-sam"))
     """

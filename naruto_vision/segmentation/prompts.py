@@ -18,7 +18,7 @@ class GridPrompter(Prompter):
     Raises:
         ValueError: If it is below 1.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> import numpy as np
         >>> nv.GridPrompter(2)(np.zeros((40, 80, 3), np.uint8)).points[:, 0].tolist()
@@ -42,7 +42,7 @@ class GridPrompter(Prompter):
 class PointPrompter(Prompter):
     """Prompts at given points, each for a separate object.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> PointPrompter([(3, 4)])(np.zeros((8, 8, 3), np.uint8)).names
         ('point 3,4',)
@@ -61,7 +61,7 @@ class PointPrompter(Prompter):
 class BoxPrompter(Prompter):
     """Prompts for the object inside each given box.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> BoxPrompter([(1, 2, 30, 40)])(np.zeros((20, 20, 3), np.uint8)).boxes.tolist()
         [[1.0, 2.0, 19.0, 19.0]]

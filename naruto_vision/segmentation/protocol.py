@@ -20,7 +20,7 @@ class MaskThresholds:
 
     They depend on the weights, so a bundle stores them.
 
-    Example:
+    Examples:
         >>> MaskThresholds().override(stability=0.7).stability
         0.7
     """

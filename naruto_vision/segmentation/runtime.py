@@ -66,7 +66,7 @@ def compile_once(function: Callable[..., Any]) -> Callable[..., Any]:
 def few_sizes(count: int, most: int) -> int:
     """Choose a batch size for code compiled for each size: a power of two with no more batches than ``most``.
 
-    Example:
+    Examples:
         >>> few_sizes(1024, 256), few_sizes(300, 256), few_sizes(25, 256), few_sizes(9, 6)
         (256, 256, 32, 6)
     """

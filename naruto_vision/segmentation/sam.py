@@ -182,7 +182,7 @@ class SamModel(nn.Module, PromptableModel):
         StateDictError: If names or shapes in the file are not the architecture's.
         InputError: If this machine has no GPU and its CPU is slower in that precision.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> import numpy as np
         >>> model = nv.SamModel("tiny-sam", weights=None)

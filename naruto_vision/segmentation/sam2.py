@@ -149,7 +149,7 @@ def _build_encoder(size: Sam2Size) -> nn.Module:
 def official_key(name: str) -> str:
     """Translate a key of ``Sam2Network`` to that of an official file.
 
-    Example:
+    Examples:
         >>> official_key("image_encoder.backbone.blocks.0.layer_norm1.weight")
         'image_encoder.trunk.blocks.0.norm1.weight'
     """
@@ -218,7 +218,7 @@ class Sam2Model(nn.Module, PromptableModel):
         StateDictError: If names or shapes in the file are not the architecture's.
         InputError: If this machine has no GPU and its CPU is slower in that precision.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> model = nv.Sam2Model("sam2.1_hiera_tiny")  # doctest: +SKIP
         >>> segmenter = nv.Segmenter(nv.GridPrompter(16), model)  # doctest: +SKIP

@@ -116,7 +116,7 @@ def random_attributes(rng: np.random.Generator, *, avoid: Collection[Attributes]
 class Cast:
     """Named characters, in the order of the file: at least one, and no two with equal attributes.
 
-    Example:
+    Examples:
         >>> from naruto_vision.io.bundles import config_path
         >>> len(read_cast(config_path("cast.yaml")))
         8

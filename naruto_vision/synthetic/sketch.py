@@ -47,7 +47,7 @@ def at(frame: Frame, x: float, y: float) -> Point:
 class Sketch:
     """Outlines and inks of one drawing, back to front.
 
-    Example:
+    Examples:
         >>> sketch = Sketch()
         >>> sketch.oval(sketch.ink((255, 0, 0)), 0.0, 0.0, 1.0, 1.0)
         >>> len(sketch.shapes)

@@ -123,7 +123,7 @@ class SyntheticVideo:
         cast: The named characters; the others are unknown.
         config: Size, length and people.
 
-    Example:
+    Examples:
         >>> from naruto_vision.io.bundles import config_path
         >>> from naruto_vision.synthetic.attributes import read_cast
         >>> video = SyntheticVideo(1, read_cast(config_path("cast.yaml")), VideoConfig(seconds=4))

@@ -212,7 +212,7 @@ class Service:
     Args:
         config: What the application was started with.
 
-    Example:
+    Examples:
         >>> service = Service(UiConfig())
         >>> session = service.open_session()
         >>> service.session(session.key) is session, service.session("forged")

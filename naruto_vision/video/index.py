@@ -40,7 +40,7 @@ class FrameSampling:
     Raises:
         InputError: If a number is out of range.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> nv.FrameSampling(fps=1, windows=0).as_json()
         {'fps': 1, 'key_frames': None, 'windows': 0}
@@ -175,7 +175,7 @@ def index_videos(
         InputError: If there is no video, or none can be read.
         FingerprintError: If the store was indexed with another encoder.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> with nv.open_store("runs/videos") as store:  # doctest: +SKIP
         ...     report = nv.index_videos("episodes", store, nv.ClipEncoder("tiny-clip").eval())
@@ -308,7 +308,7 @@ def _is_done(collection: Collection) -> bool:
 def frame_id(frame: int, window: int = 0) -> str:
     """Name an entry as the reference system names frame files; windows of the frame have a number.
 
-    Example:
+    Examples:
         >>> frame_id(12), frame_id(12, 2)
         ('frame_000012.png', 'frame_000012.png#2')
     """
@@ -326,7 +326,7 @@ def frame_views(image: ImageArray, windows: int) -> list[ImageArray]:
     Returns:
         The whole frame, and the windows, from left to right and from top to bottom.
 
-    Example:
+    Examples:
         >>> [view.shape for view in frame_views(np.zeros((200, 320, 3), np.uint8), 1)]
         [(200, 320, 3), (150, 120, 3), (150, 120, 3)]
     """

@@ -195,7 +195,7 @@ def fuse_queries(texts: Vectors, images: Vectors, text_weight: float = 0.5) -> V
     Raises:
         InputError: If there is no vector, or they cancel out.
 
-    Example:
+    Examples:
         >>> fuse_queries(np.array([[1, 0]], np.float32), np.array([[0, 1]], np.float32)).round(2).tolist()
         [[0.7099999785423279, 0.7099999785423279]]
     """
@@ -298,7 +298,7 @@ def search_videos(
         InputError: If there is no query or no video, or the encoder reads no texts.
         FingerprintError: If the gallery or the store is of another encoder.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> with nv.open_store("runs/videos") as store:  # doctest: +SKIP
         ...     found = nv.search_videos(store, texts=["a girl with pink hair"])

@@ -165,7 +165,7 @@ class Tracker:
         config: How regions are linked.
         unlike: Mean cosine of different characters, from ``similarity_of_labels``.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> mira = Identity("Mira", 0.9, vector=np.array([1, 0], dtype=np.float32))
         >>> tracker = Tracker()

@@ -35,7 +35,7 @@ class OverlayConfig:
     Raises:
         ValueError: If a number is out of its range, or there is no step.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> nv.OverlayConfig(top_k=2, min_score=0.8).steps
         (0.8, 0.7, 0.6, -1.0)
@@ -136,7 +136,7 @@ Colour = tuple[int, int, int]
 def hex_colour(colour: Colour) -> str:
     """Write a colour as HTML does.
 
-    Example:
+    Examples:
         >>> hex_colour((255, 128, 0))
         '#ff8000'
     """

@@ -1,5 +1,6 @@
-"""The commands in the documents are commands: known, spelt right, with options that exist, and safe to paste."""
+"""The commands in documents and tutorials are commands: known, spelt right, with options that exist, safe to paste."""
 
+import json
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -12,8 +13,10 @@ from naruto_vision.cli import main as cli
 from naruto_vision.cli import trainer_args
 from naruto_vision.cli.trainer import NarutoCLI, run_cli
 
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.ipynb"))
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*/README.md"))]
 _SHELL_BLOCK = re.compile(r"^```(?:bash|sh|shell|console)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+_SHELL_CELL = "%%bash -e\n"  # -e: a command that fails stops the notebook
 _OTHER_WORDS = frozenset({"|", "||", "&&", ";", ">", ">>", "2>"})
 
 
@@ -25,6 +28,10 @@ def _blocks() -> Iterator[tuple[Path, str]]:
     for path in DOCUMENTS:
         for found in _SHELL_BLOCK.finditer(path.read_text(encoding="utf-8")):
             yield path, found.group(1)
+    for path in TUTORIALS:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+        yield path, "\n".join(text.removeprefix(_SHELL_CELL) for text in code if text.startswith(_SHELL_CELL))
 
 
 def _commands(block: str) -> Iterator[list[str]]:
@@ -92,6 +99,13 @@ def test_no_comment_breaks_a_continued_line() -> None:
 def test_a_wrong_command_in_a_document_would_be_found(words: list[str]) -> None:
     with pytest.raises(cli.InputError):
         _understand(words)
+
+
+def test_tutorials_are_kept_without_outputs() -> None:
+    """They are run when the site is built, so that they show what the program does now."""
+    cells = [cell for path in TUTORIALS for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
+    assert cells
+    assert [cell["id"] for cell in cells if cell.get("outputs") or cell.get("execution_count")] == []
 
 
 def test_links_in_the_documents_lead_to_files() -> None:

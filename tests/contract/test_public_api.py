@@ -50,6 +50,11 @@ def test_the_names_are_these() -> None:
     assert set(NAMES) <= set(dir(nv))
 
 
+def test_the_reference_page_has_every_name() -> None:
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^::: naruto_vision\.(\w+)$", page, re.MULTILINE)) == NAMES
+
+
 def test_type_checkers_see_the_same_names() -> None:
     (block,) = [node for node in modules()["naruto_vision"].body if isinstance(node, ast.If)]
     seen = {

@@ -187,3 +187,15 @@ def test_the_module_runs_as_a_program() -> None:
     done = subprocess.run([sys.executable, "-m", "naruto_vision", "--version"], capture_output=True, check=False)
     assert done.returncode == 0
     assert done.stdout.decode().startswith(cli.PROGRAM)
+
+
+def test_colours_asked_for_in_a_log_draw_no_bars(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as notebooks do
+    monkeypatch.setenv("TTY_COMPATIBLE", "")
+    monkeypatch.delenv("TTY_COMPATIBLE")  # and what is set during the test is undone after it
+    assert main(["draw", "--out", str(tmp_path), "--train", "1", "--valid", "0", "--test", "0", "--scenes", "1"]) == 0
+    shown = "".join(capsys.readouterr())
+    assert "drew" in shown
+    assert "\x1b" not in shown

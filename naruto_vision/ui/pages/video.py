@@ -311,7 +311,7 @@ def _mark(number: int, each: Mapping[str, Any], length: float, strength: float) 
 def _clock(seconds: float) -> str:
     """Write seconds as M:SS.s, or with hours.
 
-    Example:
+    Examples:
         >>> _clock(62.25), _clock(3725)
         ('1:02.2', '1:02:05.0')
     """
