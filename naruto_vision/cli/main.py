@@ -438,7 +438,7 @@ def main(args: Sequence[str] | None = None) -> int:
     if not (sys.stdout.isatty() or sys.stderr.isatty()):
         os.environ.setdefault(
             "TTY_COMPATIBLE", "0"
-        )  # FORCE_COLOR, which notebooks set, makes rich redraw bars in a log
+        )  # FORCE_COLOR, set by notebooks, makes rich redraw bars in a log
     with _log_lines(), _termination_unwinds() as stopped:
         try:
             code = _answer(argv)
