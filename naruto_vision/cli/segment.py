@@ -191,7 +191,9 @@ def _summary(writer: "SegmentWriter", run: Mapping[str, Any]) -> Iterator[str]:
     lines = [each["reason"] for each in run["quarantined"]]
     lines += [f"{note} ({times} images)" if times > 1 else note for note, times in run["notes"].items()]
     if counts["seen"] == 1:
-        lines += [_sentence(number, region) for number, region in enumerate(next(writer.records())[0]["regions"])]
+        lines += [
+            _sentence(number, region) for number, region in enumerate(next(writer.records())[0]["regions"], start=1)
+        ]
     yield from (f"  {line}" for line in lines[:_SHOWN])
     if len(lines) > _SHOWN:
         yield f"  and {len(lines) - _SHOWN} more, in {out / RUN} and {out / LOG}"

@@ -94,14 +94,32 @@ def _text_options(parser: argparse.ArgumentParser) -> None:
     add("--detector", metavar="DIR", help=text)
     text = "least score of a box, with --detector (default: 0.25)"
     add("--threshold", type=fraction, metavar="SCORE", help=text)
+    _text_map_options(parser)
+
+
+def _text_map_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add("--background", nargs="+", default=[], metavar="TEXT", help="phrases of everything else (default: a list)")
     text = "windows (overlapping parts of the image) or patches (one pass; much worse with tiny-clip)"
     add("--map", type=one_of("windows", "patches"), default="windows", metavar="KIND", help=text)
     _map_options(parser, "tiny-clip")
 
 
+def _check_no_map(arguments: argparse.Namespace) -> None:
+    """Refuse options of the map of a CLIP where a detector finds the boxes."""
+    parser = argparse.ArgumentParser()
+    _text_map_options(parser)
+    given = [name for name, default in vars(parser.parse_args([])).items() if getattr(arguments, name) != default]
+    if given:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        msg = f"{options}: for the map of a CLIP, which --detector replaces; leave out one of the two"
+        raise InputError(msg)
+
+
 def text(arguments: argparse.Namespace) -> int:
     """Segment what the texts describe."""
+    if arguments.detector:
+        _check_no_map(arguments)
     if arguments.threshold is not None and not arguments.detector:
         msg = "--threshold: is for --detector DIR; without it give --similarity"
         raise InputError(msg)

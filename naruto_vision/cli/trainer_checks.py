@@ -209,7 +209,7 @@ def _check_weights(settings: Mapping[str, Any]) -> None:
         if not isinstance(own, str) or own in {"random", "auto"} or official_file(own, kind) is not None:
             continue
         if kind == "SamModel" or ("/" in own and not weights):
-            bundle_path(own)
+            bundle_path(own, "sam" if kind == "SamModel" else "clip")
         elif "/" in own and not Path(own).exists():
             raise MissingPathError(own, "weights file", "`naruto-vision weights list` shows the official ones")
 

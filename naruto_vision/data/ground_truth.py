@@ -146,7 +146,10 @@ def read_prediction_folder(
     files = {scene: _file_of(found_in, scene, suffix) for scene in scenes}
     if scenes and not any(files.values()):
         kind = "overlay JSON" if overlay else "JSON"
-        raise MissingPathError(base, f"{kind} for any of {len(scenes)} scenes", f"{scenes[0]} has none, for one")
+        hint = f"{scenes[0]} has none, for one"
+        if (base / "predictions.jsonl").is_file():  # of `predict` it is beside the folder of the files
+            hint = "the folder is of `segment`, which names no characters: evaluate the --out folder of `predict`"
+        raise MissingPathError(base, f"{kind} for any of {len(scenes)} scenes", hint)
     shared = Counter(files.values())
     quarantine = Quarantine("prediction files")
     found: dict[str, tuple[LabelledBox, ...]] = {}

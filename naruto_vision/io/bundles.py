@@ -22,6 +22,15 @@ WEIGHTS = "model.safetensors"
 INFO = "model.json"
 FORMAT = 1
 _PACKAGE = Path(__file__).resolve().parent.parent
+_MISSING = {
+    "clip": (
+        "model bundle",
+        "tune one with `naruto-vision fit --config clip.yaml`, or give tiny-clip or a name of open_clip or timm",
+    ),
+    "sam": ("SAM weights", "give tiny-sam, an official name (sam_vit_b), a file or a bundle"),
+    "detector": ("detector bundle", "learn one with `naruto-vision fit --config regions.yaml`"),
+}
+"""What is missing if there is no bundle of a kind, and what to do."""
 
 
 def file_digest(path: str | Path, algorithm: str) -> str:
@@ -71,20 +80,19 @@ def packaged_configs() -> dict[str, str]:
     return {name: line.removeprefix("# ").partition(". ")[0].rstrip(".") for name, line in sorted(lines.items())}
 
 
-def bundle_path(name: str | Path) -> Path:
-    """Turn a bundle's name or folder into its folder."""
+def bundle_path(name: str | Path, kind: str = "clip") -> Path:
+    """Turn a bundle's name or folder into its folder; ``kind`` ("clip", "sam", "detector") words the error."""
     folder = Path(name)
     if (folder / "model.json").is_file():
         return folder
     packaged = _shared("checkpoints") / folder.name
     if len(folder.parts) == 1 and (packaged / "model.json").is_file():
         return packaged
-    names = ", ".join(packaged_bundles()) or "none"
+    what, hint = _MISSING[kind]
     near = difflib.get_close_matches(folder.name, packaged_bundles(), n=1, cutoff=0.8)
     if near and len(folder.parts) == 1:
-        raise MissingPathError(folder, "model bundle", f"did you mean {near[0]}?")
-    hint = f"tune one with `naruto-vision fit --config clip.yaml`, or give a packaged name: {names}"
-    raise MissingPathError(folder, "model bundle", hint)
+        hint = f"did you mean {near[0]}?"
+    raise MissingPathError(folder, what, hint)
 
 
 def packaged_bundles() -> list[str]:

@@ -182,7 +182,7 @@ def _coco_object(region: Mapping[str, Any]) -> CocoObject:
 def _overlay(image: ImageArray, found: Segmented) -> ImageArray:
     """Draw every region, the smallest on top, with its label or its number."""
     rows = found.region_facts or ({},) * len(found.regions)
-    tags = [str(facts.get("name") or facts.get("label") or number) for number, facts in enumerate(rows)]
+    tags = [str(facts.get("name") or facts.get("label") or number) for number, facts in enumerate(rows, start=1)]
     colours = label_colours(tags)
     order = sorted(range(len(tags)), key=lambda index: found.regions[index].area)
     return draw_regions(image, [DrawnRegion(found.regions[i], colours[tags[i]], tags[i]) for i in order])

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from naruto_vision.errors import InputError, MissingPathError
+from naruto_vision.errors import InputError
 from naruto_vision.segmentation.sam import SIZES, SamModel
 from naruto_vision.segmentation.sam2 import Sam2Model
 
@@ -29,8 +29,6 @@ def open_promptable_model(weights: str | Path = "tiny-sam") -> "SamModel | Sam2M
     if "sam2" in path.name.lower():
         return Sam2Model(weights).eval()
     named = any(size in path.name for size in SIZES)
-    if path.suffix and not named and not path.exists():
-        raise MissingPathError(path, "SAM weights", "give tiny-sam, an official name (sam_vit_b), a file or a bundle")
     if path.is_file() and not named:
         msg = f"{weights}: cannot tell the model from the name: expected sam2, or one of {', '.join(SIZES)}, in it"
         raise InputError(f"{msg}; rename the file, such as sam_vit_b_01ec64.pth or sam2.1_hiera_tiny.pt")

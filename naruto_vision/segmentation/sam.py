@@ -113,7 +113,7 @@ def load_sam(sam: Sam, architecture: Architecture, weights: str | Path) -> MaskT
     if Path(weights).is_file():
         load_strictly(sam, load_state_dict(weights), weights, architecture)
         return MaskThresholds()
-    folder = bundle_path(weights)
+    folder = bundle_path(weights, KIND)
     state, info = load_bundle(folder, KIND)
     if info.get("architecture") != architecture:
         raise FormatError(folder / INFO, f"architecture {architecture!r}", repr(info.get("architecture")))
@@ -125,7 +125,7 @@ def _architecture_of(weights: str | Path | None) -> Architecture:
     """Infer the size: a bundle records it, and official files have it in their name."""
     name = "tiny-sam" if weights is None else Path(weights).name
     if weights is not None and not Path(weights).is_file():
-        name = str(read_bundle_info(bundle_path(weights), KIND).get("architecture"))
+        name = str(read_bundle_info(bundle_path(weights, KIND), KIND).get("architecture"))
     return next((size for size in SIZES if size in name), "tiny-sam")
 
 

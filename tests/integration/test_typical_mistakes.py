@@ -56,7 +56,7 @@ AT_ONCE = [
         "sam_vit_b: no such weights file; run: naruto-vision weights download sam_vit_b",
     ),
     (f"{PREDICT} --mask-weights sam_vitb", "sam_vitb: no such official weights; did you mean sam_vit_b?"),
-    (f"{PREDICT} --mask-weights tiny-san", "tiny-san: no such model bundle; did you mean tiny-sam?"),
+    (f"{PREDICT} --mask-weights tiny-san", "tiny-san: no such SAM weights; did you mean tiny-sam?"),
     (f"{PREDICT} --encoder ViT-B-32", "run: naruto-vision weights download ViT-B-32.openai"),
     (f"{PREDICT} --encoder dinov2_vits14", "run: naruto-vision weights download dinov2_vits14"),
     ("fit --config clip-vitb32.yaml --root data", "run: naruto-vision weights download ViT-B-32.openai"),

@@ -222,15 +222,15 @@ class _Scene:
         self.chips.clear()
         with self.chips:
             for each in (each for each in regions if each["shown"]):
-                index = each["index"]
+                index, number = each["index"], each["index"] + 1
                 text = f"{each['name']} {each['score']:.2f}"
                 on = index not in self.hidden
                 button = ui.button(text, icon="visibility" if on else "visibility_off")
                 button.props(f'dense rounded unelevated no-caps size=sm color={"primary" if on else "grey-7"} '
-                             f'aria-label="show or hide region {index}" aria-pressed={str(on).lower()}')  # fmt: skip
+                             f'aria-label="show or hide region {number}" aria-pressed={str(on).lower()}')  # fmt: skip
                 button.on("click", lambda index=index: self._toggle(index))
                 ui.button(icon="info", on_click=lambda index=index: self.explain(index)).props(
-                    f'flat dense round size=sm aria-label="explain region {index}"'
+                    f'flat dense round size=sm aria-label="explain region {number}"'
                 )
 
     def _toggle(self, index: int) -> None:

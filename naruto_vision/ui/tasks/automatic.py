@@ -214,7 +214,7 @@ def _encoder(models: Models, name: str) -> Any:  # noqa: ANN401 - an encoder
 
 def region_news(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the page shows of a line of ``predictions.jsonl``: each region with outline, colour and metrics."""
-    tags = [str(row.get("name") or row.get("label") or number) for number, row in enumerate(record["regions"])]
+    tags = [str(row.get("name") or row.get("label") or number) for number, row in enumerate(record["regions"], start=1)]
     colours = label_colours(tags)
     rows = [
         {

@@ -257,7 +257,7 @@ def _crop_facts(name: str, path: Path, image: ImageArray) -> dict[str, Any]:
     return {
         "path": str(path),
         "name": f"{scene}_{index}.jpg",
-        "caption": f"{name}: {scene}, region {index}",
+        "caption": f"{name}: {scene}, region {index + 1}",
         "picture": small_picture(image),
     }
 

@@ -145,7 +145,7 @@ def test_scene_search_and_prompts_by_keyboard_alone(open_page: OpenPage) -> None
     page.keyboard.press("Enter")
     page.locator(".nv-region").first.wait_for()
     _status(page, "done")
-    _tab_to(page, page.get_by_label("explain region 0"))
+    _tab_to(page, page.get_by_label("explain region 1"))
     page.keyboard.press("Enter")
     page.get_by_text("this region").wait_for()
     tabs = page.get_by_role("tab")

@@ -16,6 +16,7 @@ from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.geometry import mask_from_rle
 from naruto_vision.io.images import read_image, write_image
+from naruto_vision.prompting import writer
 from naruto_vision.records import ImageArray
 from naruto_vision.segmentation.protocol import SceneEmbedding
 from naruto_vision.segmentation.sam import SamModel
@@ -62,7 +63,7 @@ def test_a_box_and_points_give_the_files_of_the_reference(capsys: pytest.Capture
     assert main(["segment", *words]) == 0
     shown = capsys.readouterr().out
     assert "1 of 1 images segmented; 1 regions" in shown
-    assert "region 0: score " in shown
+    assert "region 1: score " in shown
     assert "look at runs/segment/overlay" in shown
     (record,) = lines()
     (region,) = record["regions"]
@@ -90,6 +91,20 @@ def test_a_box_and_points_give_the_files_of_the_reference(capsys: pytest.Capture
     assert (drawn[6, 10:31] == [0, 255, 0]).all()
     coco = json.loads(Path("runs/segment/coco.json").read_text(encoding="utf-8"))
     assert [one["bbox"][:2] for one in coco["annotations"]] == [region["bbox"][:2]]
+    Path("gt.json").write_text(json.dumps({"a.png": []}), encoding="utf-8")
+    assert main(["evaluate", "--gt", "gt.json", "--preds-dir", "runs/segment"]) == 2
+    assert "the folder is of `segment`, which names no characters: evaluate" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("place")
+def test_overlays_number_regions_from_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    tags = []
+    draw = writer.draw_regions
+    monkeypatch.setattr(
+        writer, "draw_regions", lambda image, drawn: (tags.extend(each.text for each in drawn), draw(image, drawn))[1]
+    )
+    assert main(["segment", "in/a.png", "--box", BOX, "--box", "40,4,60,30"]) == 0
+    assert sorted(tags) == ["1", "2"]
 
 
 @pytest.mark.usefixtures("place")
@@ -168,7 +183,7 @@ def test_each_file_has_its_own_prompts(capsys: pytest.CaptureFixture[str]) -> No
         (("--box", "1,2,9,9", "--box", "1,2,8,8", "--point", "2,2,1"), "points belong to one box, found 2"),
         (("--box", BOX, "--prompts", "p.json"), "expected either --prompts or --box and --point"),
         (("--prompts", "no.json"), "no.json: no such file of prompts"),
-        (("--box", BOX, "--weights", "no.pth"), "no.pth"),
+        (("--box", BOX, "--weights", "vit_b9"), "vit_b9: no such SAM weights; give tiny-sam, an official name"),
         (("--box", BOX, "--gallery", "none"), "none"),
         (("--box", BOX, "--alert", "x=1"), "--alert x=1: expected NAME=NUMBER"),
     ],

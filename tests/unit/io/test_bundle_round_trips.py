@@ -68,5 +68,5 @@ def test_every_packaged_bundle_is_found_by_name_only() -> None:
     assert {"tiny-clip", "tiny-sam"} <= set(packaged_bundles())
     for name in packaged_bundles():
         assert bundle_path(name).name == name
-        with pytest.raises(MissingPathError, match=r"give a packaged name: .*tiny-clip"):
+        with pytest.raises(MissingPathError, match="give tiny-clip"):
             bundle_path(f"./x/{name}")

@@ -217,6 +217,10 @@ def test_the_command_takes_phrases_or_a_detector(
     capsys.readouterr()
     assert main(["segment", "text", "a.png", "--text", "a cat", "--detector", "nowhere", "--out", "three"]) == 2
     assert "nowhere: no such detector folder" in capsys.readouterr().err
+    map_options = ["--similarity", "0.6", "--merge", "--background", "a dog"]
+    words = ["a.png", "--text", "a cat", "--detector", str(detector), "--out", "four"]
+    assert main(["segment", "text", *words, *map_options]) == 2
+    assert "--background, --similarity, --merge: for the map of a CLIP" in capsys.readouterr().err
     for option, fits in {"--threshold": "--detector DIR", "--detection": "--fusion KIND"}.items():
         assert main(["segment", "text", "a.png", "--text", "a cat", option, "0.5", "--out", "four"]) == 2
         assert f"{option}: is for {fits}; without it give --similarity" in capsys.readouterr().err

@@ -148,7 +148,7 @@ def test_a_bundle_keeps_weights_and_thresholds(model: SamModel, tmp_path: Path) 
 
 
 def test_absent_weights_are_told(tmp_path: Path) -> None:
-    with pytest.raises(MissingPathError, match="model bundle"):
+    with pytest.raises(MissingPathError, match="SAM weights"):
         SamModel("tiny-sam", weights=tmp_path / "none.pth")
 
 

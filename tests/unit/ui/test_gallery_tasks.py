@@ -144,13 +144,13 @@ def test_unknown_regions_are_grouped_and_named(models: Models, place: Path) -> N
 
     found = group()
     captions = [[crop["caption"] for crop in crops] for crops in found["groups"]]
-    assert captions == [["one: a, region 0", "one: a, region 2", "one: a, region 3"], ["one: a, region 1"]]
+    assert captions == [["one: a, region 1", "one: a, region 3", "one: a, region 4"], ["one: a, region 2"]]
     assert (found["seen"], found["named"]) == (5, 1)
     assert len(group(-1.0)["groups"]) == 1
     files = [(crop["name"], crop["path"]) for crop in found["groups"][0]]
     assert tasks.add(models, preset="p", files=files, label="noel", crops=True)["added"] == 3
     again = group(None)
-    assert [[crop["caption"] for crop in crops] for crops in again["groups"]] == [["one: a, region 1"]]
+    assert [[crop["caption"] for crop in crops] for crops in again["groups"]] == [["one: a, region 2"]]
     assert again["named"] == 4
 
 
@@ -243,7 +243,7 @@ def test_only_listed_results_are_read(service: Service, place: Path) -> None:
         return job
 
     found = asyncio.run(group()).result
-    assert [crop["caption"] for crops in found["groups"] for crop in crops] == ["kept: b, region 0"]
+    assert [crop["caption"] for crops in found["groups"] for crop in crops] == ["kept: b, region 1"]
 
 
 def test_a_gallery_is_edited_through_the_api(service: Service, place: Path) -> None:
