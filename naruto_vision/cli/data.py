@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from naruto_vision.data.label_check import CheckedLabel, VectorAudit
     from naruto_vision.data.leaks import Audit, AuditItem, AuditItems, ScannedImages
+    from naruto_vision.data.shards import PackSource
     from naruto_vision.data.tables import ClassTable, ReadRules, Split
     from naruto_vision.encoders.base import Encoder
     from naruto_vision.metrics.stats import Rate
@@ -432,14 +433,47 @@ def _shard_options(parser: argparse.ArgumentParser) -> None:
     _root_option(parser)
     add = parser.add_argument
     add("--out", type=Path, required=True, metavar="DIR", help="output folder of the shards")
-    text = "resize the longest side to this, as `fit` does; 0 keeps the size"
-    add("--size", type=whole_number, default=256, metavar="PIXELS", help=text)
+    text = "what the images come with: classes, captions.csv, masks of coco.json, or scenes with or without gt.json"
+    add("--kind", choices=("classes", "captions", "masks", "scenes"), default="classes", help=text)
+    text = "resize the longest side to this (default: 256, as `fit` does; masks and scenes keep their size, as 0 does)"
+    add("--size", type=whole_number, metavar="PIXELS", help=text)
     add("--shard-size", type=whole_number, default=1000, metavar="N", help="images per shard")
-    text = "JPEG quality, 1 to 100; 0 stores lossless PNG"
+    text = "JPEG quality, 1 to 100; 0 stores lossless PNG, or the file itself if its size is kept"
     add("--quality", type=whole_number, default=0, metavar="Q", help=text)
     text = "maximum fraction of unreadable images"
     add("--max-bad-fraction", type=fraction, default=0.05, metavar="FRACTION", help=text)
     add_reading_options(parser)
+
+
+def _pack_sources(arguments: argparse.Namespace) -> "tuple[dict[str, PackSource], list[str]]":
+    """Return what is packed, by the name of its folder, and remarks on what is not."""
+    match arguments.kind:
+        case "captions":
+            from naruto_vision.data.caption_data import CaptionDataModule, caption_source
+
+            found = CaptionDataModule(str(arguments.root), hold_out_fraction=0).tables
+            return {split: caption_source(table) for split, table in found.items() if table.rows}, []
+        case "masks":
+            from naruto_vision.data.masks import CocoMasks
+
+            return {"masks": CocoMasks(str(arguments.root)).pack_source()}, []
+        case "scenes":
+            from naruto_vision.data.scenes import SceneDataset
+
+            scenes = SceneDataset(arguments.root)
+            return {"scenes": scenes.pack_source()}, scenes.listing.sentences()
+    from naruto_vision.data.shards import class_source
+
+    tables = _read(arguments)
+    return {split: class_source(table) for split, table in tables.items()}, list(_remarks(tables))
+
+
+_PACKED_USE = {
+    "classes": "fit --config clip.yaml --data.root {out}",
+    "captions": "fit --config captions.yaml --data.root {out}",
+    "masks": "fit --config sam.yaml --data.train CocoMasks --data.train.init_args.folder {out}/masks",
+    "scenes": "predict {out}/scenes",
+}
 
 
 def shard(arguments: argparse.Namespace) -> int:
@@ -447,26 +481,30 @@ def shard(arguments: argparse.Namespace) -> int:
     from naruto_vision.data.shards import ShardPlan, check_out, write_split
     from naruto_vision.io.quarantine import Quarantine
 
-    plan = ShardPlan(arguments.size, arguments.shard_size, arguments.quality, arguments.max_bad_fraction)
-    tables = _read(arguments)
+    own_size = arguments.kind in ("masks", "scenes")
+    if own_size and (arguments.size or arguments.quality):
+        msg = f"--size, --quality: {arguments.kind} are packed as they are; leave these options out"
+        raise InputError(msg)
+    side = (0 if own_size else 256) if arguments.size is None else arguments.size
+    plan = ShardPlan(side, arguments.shard_size, arguments.quality, arguments.max_bad_fraction)
+    sources, remarks = _pack_sources(arguments)
     quarantine = Quarantine("images")
-    images = sum(len({row.path for row in table.rows}) for table in tables.values())
     kept = 0
     with folder_lock(arguments.out, "--out"):
         check_out(arguments.out)
         try:
-            with progress("packing images", images) as advance:
-                for split, table in tables.items():
-                    kept += write_split(arguments.out, split, table, plan, quarantine, advance)
+            with progress("packing images", sum(len(source.images) for source in sources.values())) as advance:
+                for split, source in sources.items():
+                    kept += write_split(arguments.out, split, source, plan, quarantine, advance)
         finally:
             quarantine.write(arguments.out / "quarantine.jsonl")
     counts = quarantine.counts()
     show(
-        *_remarks(tables),
+        *remarks,
         f"{counts['ok']} of {counts['seen']} images are in {arguments.out}"
         + (f"; {counts['quarantined']} could not be read, see quarantine.jsonl" if counts["quarantined"] else "")
         + (f"; {kept} shards were kept" if kept else ""),
-        f"use them as any other data set: naruto-vision fit --config clip.yaml --data.root {arguments.out}",
+        f"use them as any other data set: naruto-vision {_PACKED_USE[arguments.kind].format(out=arguments.out)}",
     )
     return 0
 

@@ -166,6 +166,10 @@ class NarutoCLI(LightningCLI):
             raise InputError(explain_error(str(error), parser, self.command, self.argv)) from None
         except RecursionError:
             raise InputError(f"{self.command}: an option or a config is nested too deep") from None
+        own = self.config.get("data.init_args.allow_pipe", False)
+        if own and not any(word.startswith(("--data.allow_pipe", "--data.init_args.allow_pipe")) for word in self.argv):
+            msg = "data.allow_pipe: a config must not run commands; type --data.allow_pipe true on the command line"
+            raise InputError(msg)
         path = self.config.get("ckpt_path")
         if path and path not in _CHECKPOINT_NAMES:
             check_checkpoint(path)

@@ -235,7 +235,8 @@ def verb_parser(command: str) -> argparse.ArgumentParser:
     )
     if command == "predict":
         text = (
-            "images, videos, patterns, folders with their sub-folders, @FILE for a list of names, - for names on stdin"
+            "images, videos, folders with their sub-folders, tar files of images, patterns and lists such as "
+            "scenes-{000..999}.tar, @FILE for a list of names, - for names on stdin"
         )
         parser.add_argument("IMAGES", help=text)
     for title, options in (("most used options", verb.options), *verb.groups):
@@ -491,7 +492,8 @@ def config_keys(value: object, parent: str = "") -> Iterator[tuple[str, str]]:
 
 def check_scenes(names: Sequence[str]) -> str:
     """Check that one of the named images can be read; return the value, in JSON, of the option that names them."""
-    if not any(os.path.lexists(name) or glob.has_magic(name) or name[:1] in {STDIN, "@"} for name in names):
+    pattern = re.compile(r"[*?[{]|^[@-]")  # of glob, braces, a list or stdin
+    if not any(os.path.lexists(name) or pattern.search(name) for name in names):
         more = f" (none of {len(names)} names)" if len(names) > 1 else ""
         raise MissingPathError(names[0], f"image or folder{more}")
     from naruto_vision.io.inputs import find_images, split_names  # imports OpenCV

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from naruto_vision.data.augmentation import augment
 from naruto_vision.data.readers import SPLITS, read_csv
-from naruto_vision.data.shards import FolderReader
+from naruto_vision.data.shards import INDEX, PackedImage, PackSource, ShardReader, image_reader
 from naruto_vision.data.store import ImageStore, PreparedImage, Preprocess, TableDataModule, TableQuarantine
 from naruto_vision.data.tables import FolderFiles, Split, path_in_table, refusal
 from naruto_vision.encoders.tiny import vocabulary_of
@@ -108,6 +108,21 @@ def read_captions(path: str | Path) -> CaptionTable:
     return CaptionTable(path.parent, tuple(rows), tuple(left_out))
 
 
+def read_shard_captions(folder: str | Path) -> CaptionTable:
+    """Read the captions of a split of shards."""
+    images = ShardReader(Path(folder), "captions").images
+    return CaptionTable(Path(folder), tuple(Caption(path, text) for path in images for text in images[path].texts))
+
+
+def caption_source(table: CaptionTable) -> PackSource:
+    """Return what is packed of a table: each image with its captions, in order."""
+    texts: dict[str, list[str]] = {}
+    for row in table.rows:
+        texts.setdefault(row.path, []).append(row.text)
+    images = [PackedImage(path, (), 0, 0, texts=tuple(own)) for path, own in texts.items()]
+    return PackSource("captions", images, image_reader(table.root))
+
+
 def _collate_batch(table: CaptionTable, subjects: list[int], items: list[PreparedImage]) -> CaptionBatch | None:
     if not items:
         return None
@@ -131,7 +146,7 @@ class CaptionDataModule(TableDataModule):
 
     Args:
         root: Has ``captions.csv``, part of which is held out for validation; or ``train/``, ``valid/`` and
-            ``test/`` with a ``captions.csv`` each.
+            ``test/`` with a ``captions.csv`` each; or shards of captions.
         batch_size: Images per batch and process.
         num_workers: Worker processes that decode; the batches do not depend on it.
         augmented: Augment the training images.
@@ -175,11 +190,15 @@ class CaptionDataModule(TableDataModule):
     def tables(self) -> dict[Split, CaptionTable]:
         """The usable rows of each split; InputError if there is no training split or too many cannot be used."""
         root = Path(self.root)
-        found = {split: root / split / CAPTIONS_CSV for split in SPLITS if (root / split / CAPTIONS_CSV).is_file()}
+        places = [(split, root / split / name) for split in SPLITS for name in (CAPTIONS_CSV, INDEX)]
+        found = {split: place for split, place in places if place.is_file()}
         found.setdefault("train", root / CAPTIONS_CSV)
         if not found["train"].is_file():
             raise MissingPathError(root, f"data with captions: expected {CAPTIONS_CSV} or train/{CAPTIONS_CSV} in it")
-        tables = {split: read_captions(path) for split, path in found.items()}
+        tables = {
+            split: read_shard_captions(path.parent) if path.name == INDEX else read_captions(path)
+            for split, path in found.items()
+        }
         for split, table in tables.items():
             usable, bad = len(table.rows), table.left_out
             _LOG.info("%s: %d of %d rows can be used", found[split], usable, usable + len(bad))
@@ -203,7 +222,7 @@ class CaptionDataModule(TableDataModule):
 
     def _new_store(self, split: Split) -> tuple[ImageStore, TableQuarantine]:
         table = self.tables[split]
-        store = ImageStore(table, _LONGEST_SIDE, 0, FolderReader(table.root))
+        store = ImageStore(table, _LONGEST_SIDE, 0, image_reader(table.root))
         return store, self._new_quarantine(split, table)
 
     def _batch_maker(self, split: Split) -> Callable[[list[PreparedImage]], CaptionBatch | None]:

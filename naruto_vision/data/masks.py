@@ -17,11 +17,11 @@ from typing_extensions import override
 
 from naruto_vision.data.sampling import Draw, ShareSampler, checked_batch_size, process_share, training_sampler
 from naruto_vision.data.scene_masks import read_coco_masks, unpack_mask
+from naruto_vision.data.shards import INDEX, FolderReader, PackedImage, PackSource, ShardReader
 from naruto_vision.data.store import Sample, TableLoader, TableQuarantine, read_first, report_quarantines
 from naruto_vision.errors import FormatError
 from naruto_vision.geometry import xyxy_from_mask
 from naruto_vision.io.bundles import config_path
-from naruto_vision.io.images import read_image
 from naruto_vision.records import ImageArray, LabelledImage
 from naruto_vision.segmentation.training import PromptBatch
 
@@ -88,7 +88,7 @@ class CocoMasks(MaskSource):
     """A folder as ``naruto-vision draw`` writes its scenes: ``images/`` and ``coco.json`` with run-length masks.
 
     Args:
-        folder: The folder.
+        folder: The folder, or shards that ``naruto-vision data shard --kind masks`` made of one.
 
     Raises:
         MissingPathError: If ``coco.json`` is not there.
@@ -98,8 +98,14 @@ class CocoMasks(MaskSource):
 
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
-        self.path = self.folder / "coco.json"
-        masks = read_coco_masks(self.path)
+        packed = (self.folder / INDEX).is_file()
+        self.path = self.folder / (INDEX if packed else "coco.json")
+        self._reader: ShardReader | FolderReader = FolderReader(self.folder / "images")
+        if packed:
+            self._reader = ShardReader(self.folder, "masks")
+            masks = {name: list(image.masks) for name, image in self._reader.images.items()}
+        else:
+            masks = read_coco_masks(self.path)
         self.names = list(masks)
         self.records = list(masks.values())
 
@@ -108,7 +114,7 @@ class CocoMasks(MaskSource):
 
     def __getitem__(self, index: int) -> MaskedImage:
         name = self.names[index]
-        image = read_image(self.folder / "images" / name)
+        image = self._reader.read(name)
         shape = image.shape[:2]
         if len(self.records[index]) * image[..., 0].size > _MASK_PIXELS:
             found = f"{len(self.records[index])} of {shape[0]}x{shape[1]}"
@@ -122,6 +128,13 @@ class CocoMasks(MaskSource):
                 raise FormatError(self.path, f"a mask of {shape} for {name}", f"one of {mask.shape}")
             masks[row] = mask
         return MaskedImage(image, masks)
+
+    def pack_source(self) -> PackSource:
+        """Return what ``data shard`` packs."""
+        images = [
+            PackedImage(name, (), 0, 0, masks=tuple(own)) for name, own in zip(self.names, self.records, strict=True)
+        ]
+        return PackSource("masks", images, self._reader)
 
 
 class PromptedImage(NamedTuple):

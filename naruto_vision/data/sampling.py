@@ -118,8 +118,19 @@ class ShareSampler(DistributedSampler[int]):
         return sum(1 for _ in self)
 
 
-class ResumableLoader(DataLoader[Any]):
+class Resumed:
     """A loader whose order depends on the trainer's own counters alone, so that it has no state to keep."""
+
+    def state_dict(self) -> dict[str, int]:
+        """Return a placeholder state: Lightning then leaves resuming to this loader."""
+        return {"resumable": 1}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Ignore the placeholder state."""
+
+
+class ResumableLoader(Resumed, DataLoader[Any]):
+    """A loader of a sampler that starts behind the batches that training has consumed."""
 
     def __init__(
         self,
@@ -138,13 +149,6 @@ class ResumableLoader(DataLoader[Any]):
             persistent_workers=num_workers > 0,
             generator=torch.Generator(),  # otherwise every epoch consumes a number of the global generator
         )
-
-    def state_dict(self) -> dict[str, int]:
-        """Return a placeholder state: Lightning then leaves resuming to this loader."""
-        return {"resumable": 1}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Ignore the placeholder state."""
 
 
 def consumed_batches(trainer: "pl.Trainer | None") -> int:

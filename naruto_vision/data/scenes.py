@@ -17,11 +17,22 @@ from naruto_vision.data.boxes import FORMATS_READ, describe_folder, find_boxes_i
 from naruto_vision.data.frames import FPS, VideoFrames, frame_scene
 from naruto_vision.data.ground_truth import read_gt
 from naruto_vision.data.sampling import NOTHING, ShareSampler, checked_batch_size, process_share
+from naruto_vision.data.shards import (
+    INDEX,
+    FolderReader,
+    PackedBox,
+    PackedImage,
+    PackSource,
+    ShardList,
+    ShardReader,
+    read_part,
+)
 from naruto_vision.data.tables import abbreviate, warn_ignored_images
 from naruto_vision.errors import BadImageError, BadVideoError, InputError, MissingPathError
 from naruto_vision.io.images import read_image
 from naruto_vision.io.inputs import IMAGES, ImageNames, find_images, is_movie
 from naruto_vision.io.names import label_name
+from naruto_vision.io.tars import list_tar
 from naruto_vision.recognition.analyzer import group_size
 from naruto_vision.records import UNKNOWN, ImageArray, LabelledBox
 
@@ -65,7 +76,9 @@ class SceneDataset(Dataset[SceneItem | None]):
         wanted = need_truth or truth is not None or (files.folder is not None and gt_path.is_file())
         self.listing = files.listing
         found = None
-        if need_truth and truth is None and not gt_path.is_file():
+        if truth is None and isinstance(folder, (str, Path)) and (Path(folder) / INDEX).is_file():
+            gt_path, found = Path(folder) / INDEX, _packed_truth(Path(folder), files.root)
+        elif need_truth and truth is None and not gt_path.is_file():
             gt_path, found = self._find_boxes(files.folder or files.root)
         elif wanted:
             found = read_gt(gt_path)
@@ -90,6 +103,15 @@ class SceneDataset(Dataset[SceneItem | None]):
             frames = self.videos.get(name)
             scenes += [name] if frames is None else [frame_scene(name, index) for index in frames.indices]
         return tuple(scenes)
+
+    def pack_source(self) -> PackSource:
+        """Return what ``data shard`` packs: the images that are files, with their ground truth if there is one."""
+        images = []
+        for scene in filter(lambda scene: scene not in self._frames, self.scenes):
+            truth = None if self._truth is None else self._truth.get(scene, ())
+            boxes = None if truth is None else tuple(PackedBox(box.box, box.label) for box in truth)
+            images.append(PackedImage(scene, (), 0, 0, boxes=boxes))
+        return PackSource("scenes", images, FolderReader(self.images))
 
     def _find_boxes(self, root: Path) -> tuple[Path, dict[str, tuple[LabelledBox, ...]]]:
         """Read box annotations; the log counts what they name beyond the images of the folder."""
@@ -162,6 +184,20 @@ class SceneDataset(Dataset[SceneItem | None]):
     def is_skipped(self, index: int) -> bool:
         """Whether the loader skips the scene with an index in ``scenes``."""
         return self.scenes[index] in self._skipped
+
+
+def _packed_truth(folder: Path, root: Path) -> dict[str, tuple[LabelledBox, ...]] | None:
+    """Return the ground truth in shards of scenes, by the scenes' paths below ``root``; None if they have none."""
+    truth: dict[str, tuple[LabelledBox, ...]] = {}
+    images = ShardReader(folder, "scenes").images
+    for tar in sorted(folder.absolute().glob("*.tar")):
+        names = {first: name for name, (first, _) in list_tar(tar).files.items()}
+        for image in read_part(tar.with_suffix(".json"), ShardList).pictures:
+            if images[image.path].boxes is None:
+                return None
+            name = (tar / names[image.offset]).relative_to(root).as_posix()
+            truth[name] = tuple(LabelledBox(box.bbox, label_name(box.label)) for box in image.boxes or ())
+    return truth
 
 
 def check_names(truth: Collection[str], known: Collection[str], where: str) -> None:

@@ -1,25 +1,26 @@
-"""Shards: resized images in tar files that WebDataset reads, with an index for random access.
+"""Shards: images with their labels, captions, masks or boxes in tar files of webdataset, with an index.
 
 ::
 
     ROOT/shards.json                     format version
-    ROOT/<split>/index.json              classes, longest side, and each shard's bytes, sha256 and number of images
-    ROOT/<split>/<split>-000000.tar      00000000.png, 00000000.cls, 00000000.json; 00000001.png, ...
-    ROOT/<split>/<split>-000000.json     for each image: path, labels, and where its bytes are in the shard
+    ROOT/<split>/index.json              kind, classes, longest side, and each shard's bytes, sha256 and images
+    ROOT/<split>/<split>-000000.tar      00000000.png, 00000000.json and 00000000.cls or .txt; 00000001.png, ...
+    ROOT/<split>/<split>-000000.json     for each image: path, what belongs to it, and where its bytes are in the shard
 
-Any reader of tar files can stream them. Here an image is read by its offset, so that order, length and the share of
-each process are those of the folder: nothing depends on how images are spread over shards, processes or workers.
+webdataset writes them, and ``data/streams.py`` streams them. Here an image is read by its offset, so that order, length
+and the share of each process are those of the folder: nothing depends on how images are spread over shards, processes
+or workers.
 """
 
 import hashlib
-import io
 import json
-import tarfile
+import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import cv2
 import msgspec
@@ -31,6 +32,7 @@ from naruto_vision.io.bundles import file_sha256
 from naruto_vision.io.images import MAX_BYTES, decode_image, read_image, shrink, split_crop
 from naruto_vision.io.locks import is_in_use
 from naruto_vision.io.quarantine import Quarantine
+from naruto_vision.io.tars import list_tar
 from naruto_vision.io.typed_json import read_json
 from naruto_vision.records import ImageArray
 
@@ -40,13 +42,28 @@ MARK = "shards.json"
 INDEX = "index.json"
 
 
+Kind: TypeAlias = Literal["classes", "captions", "masks", "scenes"]
+"""What the images of a split come with."""
+_FIELDS: dict[Kind, str] = {"classes": "labels", "captions": "texts", "masks": "masks", "scenes": "boxes"}
+
+
+class PackedBox(NamedTuple):
+    """One object of a scene: inclusive pixels of the upright image."""
+
+    bbox: tuple[int, int, int, int]
+    label: str
+
+
 class PackedImage(NamedTuple):
-    """Path and classes of an image in the data set that was packed, and its first byte and bytes in the shard."""
+    """An image of the data set that was packed, what belongs to it, and its first byte and bytes in the shard."""
 
     path: str
     labels: tuple[str, ...]
     offset: int
     size: int
+    texts: tuple[str, ...] = ()
+    masks: tuple[Any, ...] = ()  # COCO run lengths, checked on decoding
+    boxes: tuple[PackedBox, ...] | None = None  # None: no ground truth
 
 
 class ShardFile(msgspec.Struct):
@@ -82,6 +99,7 @@ class SplitIndex(msgspec.Struct):
     classes: tuple[str, ...]
     shards: list[IndexedShard]
     side: int = 0
+    kind: Kind = "classes"
 
 
 def read_part(path: Path, kind: type[T]) -> T:
@@ -95,15 +113,17 @@ def read_part(path: Path, kind: type[T]) -> T:
 class ShardReader:
     """The images of one split, by their paths. It has no open file, so it can be sent to other processes.
 
-    ``classes`` are in their fixed order, ``images`` is path to labels in the order of the shards. A missing or short
-    shard is a MissingPathError or FormatError: it is never read in part.
+    ``classes`` are in their fixed order, ``images`` is path to what belongs to it in the order of the shards. A missing
+    or short shard is a MissingPathError or FormatError: it is never read in part.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kind: Kind | None = None) -> None:
         index = read_part(folder / INDEX, SplitIndex)
-        self.classes = index.classes
-        self.images: dict[str, tuple[str, ...]] = {}
-        self._offsets: dict[str, tuple[Path, int, int]] = {}
+        if kind is not None and index.kind != kind:
+            raise FormatError(folder / INDEX, f"shards of {kind}", f"shards of {index.kind}")
+        self.root, self.classes = folder, index.classes
+        self.images: dict[str, PackedImage] = {}
+        self._shards: dict[str, Path] = {}
         for shard in index.shards:
             self._add(folder / shard.name, shard.bytes, shard.pictures)
 
@@ -117,15 +137,19 @@ class ShardReader:
             expected = f"{count} images inside {size} bytes"
             raise FormatError(shard.with_suffix(".json"), expected, f"{len(packed)}" if inside else "others")
         for one in packed:
-            self._offsets[one.path] = (shard, one.offset, one.size)
-            self.images[one.path] = one.labels
+            self._shards[one.path] = shard
+            self.images[one.path] = one
+
+    def data(self, path: str) -> bytes:
+        """Read the bytes of one image's file."""
+        image = self.images[path]
+        with self._shards[path].open("rb") as file:
+            file.seek(image.offset)
+            return file.read(image.size)
 
     def read(self, path: str) -> ImageArray:
         """Decode one image."""
-        shard, offset, size = self._offsets[path]
-        with shard.open("rb") as file:
-            file.seek(offset)
-            return decode_image(file.read(size), f"{shard}: {path}")
+        return decode_image(self.data(path), f"{self._shards[path]}: {path}")
 
 
 @dataclass(frozen=True)
@@ -133,6 +157,11 @@ class FolderReader:
     """Images as files in a folder."""
 
     root: Path
+
+    def data(self, path: str) -> bytes:
+        """Read the bytes of one image's file; none of a crop, which has no file."""
+        file = self.root / path
+        return file.read_bytes() if file.is_file() else b""
 
     def read(self, path: str) -> ImageArray:
         """Decode one image."""
@@ -147,15 +176,30 @@ def image_reader(root: Path) -> ShardReader | FolderReader:
 def read_shards(folder: str | Path, rules: ReadRules | None = None) -> ClassTable:
     """Read the table of a split of shards."""
     folder = Path(folder)
-    reader = ShardReader(folder)
-    rows = [SourceRow(path, labels) for path, labels in reader.images.items()]
+    reader = ShardReader(folder, "classes")
+    rows = [SourceRow(path, image.labels) for path, image in reader.images.items()]
     return build_table(
         folder, rows, reader.classes, replace(rules or ReadRules(), need_files=False), list_unnamed=False
     )
 
 
-Item = tuple[str, tuple[str, ...]]
-"""An image's path and its labels."""
+@dataclass(frozen=True)
+class PackSource:
+    """Images to pack, without offsets and sizes, and their reader."""
+
+    kind: Kind
+    images: Sequence[PackedImage]
+    reader: ShardReader | FolderReader
+    classes: tuple[str, ...] = ()
+
+
+def class_source(table: ClassTable) -> PackSource:
+    """Return the images of a class table, each with all its labels."""
+    labels: dict[str, list[str]] = {}
+    for row in table.rows:
+        labels.setdefault(row.path, []).append(row.label)
+    images = [PackedImage(path, tuple(own), 0, 0) for path, own in labels.items()]
+    return PackSource("classes", images, image_reader(table.root), table.classes)
 
 
 @dataclass(frozen=True)
@@ -173,16 +217,19 @@ class ShardPlan:
             msg = f"shards: expected a side >= 0, at least 1 image per shard and a quality of 0 to 100, found {found}"
             raise InputError(msg)
 
-    def encode(self, image: ImageArray) -> bytes:
-        """Scale an image down and encode it."""
+    def encode(self, image: ImageArray, data: bytes = b"") -> tuple[str, bytes]:
+        """Return suffix and bytes of an image to pack: of its own file if nothing is to be changed."""
+        if not self.side and not self.quality:
+            for suffix, first in _KEPT.items():
+                if data.startswith(first):
+                    return suffix, data
         small = cv2.cvtColor(shrink(image, self.side), cv2.COLOR_RGB2BGR)
         options = [cv2.IMWRITE_JPEG_QUALITY, self.quality] if self.quality else [cv2.IMWRITE_PNG_COMPRESSION, 1]
-        return cv2.imencode(self.suffix, small, options)[1].tobytes()
+        suffix = "jpg" if self.quality else "png"
+        return suffix, cv2.imencode(f".{suffix}", small, options)[1].tobytes()
 
-    @property
-    def suffix(self) -> str:
-        """How the images' names end."""
-        return ".jpg" if self.quality else ".png"
+
+_KEPT = {"jpg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n"}  # suffix to first bytes
 
 
 def check_out(out: Path) -> None:
@@ -197,27 +244,25 @@ def check_out(out: Path) -> None:
 def write_split(
     out: Path,
     split: str,
-    table: ClassTable,
+    source: PackSource,
     plan: ShardPlan,
     quarantine: Quarantine,
     advance: Callable[[], None] = lambda: None,
 ) -> int:
     """Pack one split. Shards that an earlier run wrote of the same images are kept.
 
-    Images go to shards in the order of a hash of their paths, so that a stream mixes the classes.
+    Images go to shards in the order of a hash of their paths, so that a stream mixes the classes; scenes in their own.
     """
-    labels: dict[str, list[str]] = {}
-    for row in table.rows:
-        labels.setdefault(row.path, []).append(row.label)
-    order = sorted(labels, key=lambda path: hashlib.sha256(utf8(path)).hexdigest())
-    items = [(path, tuple(labels[path])) for path in order]
+    images = list(source.images)
+    if source.kind != "scenes":
+        images.sort(key=lambda image: hashlib.sha256(utf8(image.path)).hexdigest())
     folder, kept = out / split, 0
     (folder / INDEX).unlink(missing_ok=True)  # no index until all is written again
     written = []
-    for number, start in enumerate(range(0, len(items), plan.shard_size)):
+    for number, start in enumerate(range(0, len(images), plan.shard_size)):
         name = folder / f"{split}-{number:06d}.tar"
-        part = items[start : start + plan.shard_size]
-        record, kept_one = _write_shard(name, table, part, plan, start, advance)
+        part = replace(source, images=images[start : start + plan.shard_size])
+        record, kept_one = _write_shard(name, part, plan, start, advance)
         kept += kept_one
         for path, reason in record.quarantined:
             quarantine.refuse(path, reason)
@@ -225,7 +270,8 @@ def write_split(
         written.append({"name": name.name, "pictures": len(record.pictures), **msgspec.to_builtins(record.shard)})
     quarantine.check(plan.max_bad)
     _remove_others(folder, {str(one["name"]) for one in written})
-    write_json(folder / INDEX, {"format": FORMAT, "classes": list(table.classes), "side": plan.side, "shards": written})
+    facts = {"format": FORMAT, "kind": source.kind, "classes": list(source.classes), "side": plan.side}
+    write_json(folder / INDEX, {**facts, "shards": written})
     return kept
 
 
@@ -238,57 +284,80 @@ def _remove_others(folder: Path, names: set[str]) -> None:
 
 
 def _write_shard(
-    shard: Path, table: ClassTable, items: Sequence[Item], plan: ShardPlan, first: int, advance: Callable[[], None]
+    shard: Path, source: PackSource, plan: ShardPlan, first: int, advance: Callable[[], None]
 ) -> tuple[ShardList, bool]:
     """Write one shard and its list, unless they are there already; return the list, and whether they were."""
+    from webdataset import TarWriter  # imports torch
+
     record = shard.with_suffix(".json")
-    wanted = _digest(table, items, plan)
+    wanted = _digest(source, plan)
     done = _read_list(shard, record)
     if done is not None and done.wanted == wanted:
-        for _ in items:
+        for _ in source.images:
             advance()
         return done, True
-    reader = image_reader(table.root)
     bad = Quarantine()
-    kept: list[Item] = []
-    with atomic_file(shard) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for number, (path, labels) in enumerate(items, start=first):
+    kept: dict[str, PackedImage] = {}
+    with (
+        atomic_file(shard) as temporary,
+        temporary.open("wb") as file,
+        TarWriter(file, user="", group="", mtime=0, encoder=False) as tar,  # the same images give the same bytes
+    ):
+        for number, image in enumerate(source.images, start=first):
             advance()
-            image = bad.read(path, partial(reader.read, path))
-            if image is None:
-                continue
-            data = plan.encode(image)
-            kept.append((path, labels))
-            _add(tar, f"{number:08d}{plan.suffix}", data)
-            _add(tar, f"{number:08d}.cls", str(table.classes.index(labels[0])).encode())
-            _add(tar, f"{number:08d}.json", json.dumps({"path": path, "labels": labels}).encode())
-    with tarfile.open(shard) as tar:
-        members = [member for member in tar if member.name.endswith(plan.suffix)]
-    rows = [
-        PackedImage(path, labels, member.offset_data, member.size)
-        for (path, labels), member in zip(kept, members, strict=True)
-    ]
-    file = ShardFile(shard.stat().st_size, file_sha256(shard))
-    value = ShardList(FORMAT, wanted, file, rows, [(row.path, row.reason) for row in bad.rows])
+            pixels = bad.read(image.path, partial(source.reader.read, image.path))
+            if pixels is not None:
+                suffix, data = plan.encode(pixels, source.reader.data(image.path))
+                key = _key(number, image.path, source.kind)
+                kept[f"{key}.{suffix}"] = image
+                tar.write({"__key__": key, suffix: data, **_members(source, image)})
+    files = list_tar(shard).files
+    rows = [image._replace(offset=files[name][0], size=files[name][1]) for name, image in kept.items()]
+    value = ShardList(
+        FORMAT,
+        wanted,
+        ShardFile(shard.stat().st_size, file_sha256(shard)),
+        rows,
+        [(row.path, row.reason) for row in bad.rows],
+    )
     write_json(record, msgspec.to_builtins(value), indent=None)
     return value, False
 
 
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    """Add a file without a date or an owner, so that the same images give the same bytes."""
-    member = tarfile.TarInfo(name)
-    member.size = len(data)
-    tar.addfile(member, io.BytesIO(data))
+def _key(number: int, path: str, kind: Kind) -> str:
+    """Name a sample: by its number; a scene, whose results are named so, also by the last name of its path."""
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", PurePosixPath(path).stem)[:60] if kind == "scenes" else ""
+    return f"{number:08d}" + f"-{name}" * bool(name)
 
 
-def _digest(table: ClassTable, items: Sequence[Item], plan: ShardPlan) -> str:
+def _members(source: PackSource, image: PackedImage) -> dict[str, bytes]:
+    """Return what is packed beside an image, by suffix."""
+    field = _FIELDS[source.kind]
+    members = {"json": utf8(json.dumps({"path": image.path, field: _plain(getattr(image, field))}))}
+    if source.kind == "classes":
+        members["cls"] = str(source.classes.index(image.labels[0])).encode()
+    if source.kind == "captions":
+        members["txt"] = utf8(image.texts[0])
+    return members
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any field of PackedImage
+    """Return a field as JSON values; boxes as in ``gt.json``."""
+    boxes = isinstance(value, tuple) and all(isinstance(each, PackedBox) for each in value)
+    return [each._asdict() for each in value] if boxes else value
+
+
+def _digest(source: PackSource, plan: ShardPlan) -> str:
     """Return a digest of a shard's images and packing options."""
-    states = (
-        file.stat() if file.is_file() else None for file in (table.root / split_crop(path)[0] for path, _ in items)
-    )
-    sources = [(state.st_size, state.st_mtime_ns) if state else (0, 0) for state in states]
-    text = json.dumps([plan.side, plan.quality, list(table.classes), list(items), sources])
+    files = (source.reader.root / split_crop(image.path)[0] for image in source.images)
+    states = [(state.st_size, state.st_mtime_ns) if (state := _state(file)) else (0, 0) for file in files]
+    content = msgspec.to_builtins(list(source.images))
+    text = json.dumps([plan.side, plan.quality, source.kind, list(source.classes), content, states])
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _state(file: Path) -> os.stat_result | None:
+    return file.stat() if file.is_file() else None
 
 
 def _read_list(shard: Path, record: Path) -> ShardList | None:

@@ -18,6 +18,7 @@ from naruto_vision.errors import InputError
 from naruto_vision.io.atomic import utf8
 from naruto_vision.io.images import Listing, is_image, scan_folder, split_crop
 from naruto_vision.io.names import label_name
+from naruto_vision.io.names import refusal as refusal
 from naruto_vision.records import LabelledImage
 
 Split: TypeAlias = Literal["train", "valid", "test"]
@@ -28,7 +29,6 @@ SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
 }
 """Split to what its folder or file is called, in any case."""
 _LOG = logging.getLogger(__name__)
-_DRIVE_OR_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:")
 _ESCAPED_BYTE = re.compile(r"\\(udc[89a-f][0-9a-f])")
 CLASSES_CSV = "_classes.csv"
 
@@ -37,23 +37,6 @@ def path_in_table(text: str) -> str:
     """Return a path of a table with slashes between folders, not backslashes, and escaped bytes turned back."""
     text = _ESCAPED_BYTE.sub(lambda found: chr(int(found[1][1:], 16)), text)
     return text.replace("\\", "/")
-
-
-def refusal(text: str) -> str:
-    """Return why a path from a file is refused."""
-    if not text or text.strip("./") == "":
-        return "names no file"
-    if "\0" in text:
-        return "holds a NUL character"
-    if "\\" in text:
-        return "holds a backslash"
-    if text.startswith(("/", "~")):
-        return "is absolute"
-    if _DRIVE_OR_SCHEME.match(text):
-        return "starts with a drive or a scheme"
-    if ".." in text.split("/"):
-        return "climbs out with '..'"
-    return ""
 
 
 class FolderFiles:

@@ -27,6 +27,8 @@ from naruto_vision.errors import BadImageError, InputError, MissingPathError
 from naruto_vision.geometry import MAX_PIXELS as MAX_PIXELS
 from naruto_vision.geometry import Box, shape_of_xyxy
 from naruto_vision.io.atomic import write_bytes
+from naruto_vision.io.tars import MAX_BYTES as MAX_BYTES
+from naruto_vision.io.tars import read_member
 from naruto_vision.records import ImageArray
 
 ImageSource: TypeAlias = str | Path | Image.Image | ImageArray
@@ -62,7 +64,6 @@ _RESULTS = (  # files that mark a folder that this package has written
     {"audit.json"},
 )
 MAX_SIDE = 20_000
-MAX_BYTES = 8 * MAX_PIXELS  # of a file: 16-bit RGBA without compression
 
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError)
 _FAILURES = (*_DECODER_ERRORS, NotImplementedError, ArithmeticError, MemoryError, struct.error, zlib.error)
@@ -202,7 +203,7 @@ def read_image(image: ImageSource) -> ImageArray:
     Args:
         image: A JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF file (of several frames, the first); a Pillow image of any
             mode; or an array of shape (H, W, 3), uint8, RGB, which is returned as it is. A path may end with the
-            fragment of ``crop_path``.
+            fragment of ``crop_path``, and lead into an uncompressed tar file (``scenes.tar/key.jpg``).
 
     Returns:
         Shape (H, W, 3), uint8, RGB, upright.
@@ -234,7 +235,10 @@ def read_image(image: ImageSource) -> ImageArray:
         return _cut(path, read_image(file), box)
     with _own_errors(path):
         if not path.is_file():
-            raise MissingPathError(path, "image")
+            data = read_member(path)
+            if data is None:
+                raise MissingPathError(path, "image")
+            return _decode(path, io.BytesIO(data))
         if path.stat().st_size == 0:
             raise BadImageError(path, "the file is empty (0 bytes)")
         with path.open("rb") as handle:
@@ -302,10 +306,14 @@ def encode_image(image: ImageArray, suffix: str, quality: int = 92) -> bytes:
     return bytes(cv2.imencode(suffix, cv2.cvtColor(image, code), options[suffix])[1].tobytes())
 
 
+def is_image_name(name: str | Path) -> bool:
+    """Return whether a name is that of an image, and not hidden."""
+    return Path(name).suffix.lower() in SUFFIXES and not Path(name).name.startswith(".")
+
+
 def is_image(path: str | Path) -> bool:
     """Return whether a file is an image by its name, and not hidden."""
-    path = Path(path)
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and (path.is_file() or path.is_symlink())
+    return is_image_name(path) and (Path(path).is_file() or Path(path).is_symlink())
 
 
 def _first_bytes(path: str | Path) -> bytes:

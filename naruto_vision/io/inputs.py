@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from naruto_vision.errors import BadImageError, BadVideoError, InputError, MissingPathError
-from naruto_vision.io.images import Listing, read_image, scan_folder
+from naruto_vision.io.images import Listing, is_image_name, read_image, scan_folder
+from naruto_vision.io.tars import expand_braces, is_tar, list_tar
 from naruto_vision.io.video import VIDEO_SUFFIXES, is_video_name
 from naruto_vision.io.video_process import IsolatedVideoReader
 
@@ -20,7 +21,8 @@ LIST = "@"
 """Marks the name of a file that lists names."""
 
 ImageNames: TypeAlias = str | Path | Sequence[str | Path]
-"""An image, a folder, a pattern such as ``shots/*.jpg``, ``@FILE`` with a name per line, or several of these.
+"""An image, a folder, a tar file of images, a pattern such as ``shots/*.jpg`` or ``scenes-{000..999}.tar``,
+``@FILE`` with a name per line, or several of these.
 
 Each may have several names, as ``split_names`` reads them: the parser of configs is slow for long sequences.
 """
@@ -57,6 +59,15 @@ def is_movie(name: str | Path) -> bool:
     return is_video_name(name) and Path(name).suffix.lower() != ".gif"
 
 
+def _shards_in(name: str) -> list[str]:
+    """Return the shards in a folder that ``data shard`` wrote; none of another folder."""
+    try:
+        files = set(os.listdir(name))  # noqa: PTH208 - names only
+    except (OSError, ValueError):
+        return []
+    return sorted(os.path.join(name, file) for file in files if file.endswith(".tar")) if "index.json" in files else []  # noqa: PTH118 - may not be UTF-8
+
+
 def _shown(name: str) -> bool:
     return not Path(name).name.startswith(".")
 
@@ -71,15 +82,43 @@ def _scan(folder: Path, *, videos: bool) -> Listing:
     return Listing((*listing.images, *movies), {reason: names for reason, names in passed.items() if names})
 
 
+def _scan_tar(tar: Path) -> tuple[Listing, str]:
+    """List the images in a tar file, and say what is damaged; files of the same samples are not passed over."""
+    found = list_tar(tar)
+    images = tuple(sorted(filter(is_image_name, found.files)))
+    keys = set(map(_sample_key, images))
+    others = tuple(sorted(name for name in found.files if _sample_key(name) not in keys))
+    passed = {**found.passed_over, "no image, in a tar file": others}
+    damage = f"damaged behind {len(images)} images: {found.damage}" if found.damage else ""
+    return Listing(images, {reason: names for reason, names in passed.items() if names}), damage
+
+
+def _sample_key(name: str) -> str:
+    """Return what the files of one sample have in common: the name up to its first dot."""
+    folder, slash, file = name.rpartition("/")
+    return folder + slash + file.partition(".")[0]
+
+
+def _scan_named(path: Path, *, videos: bool) -> tuple[Path, Listing, str]:
+    """List a folder or a tar file; return the folder of the images, the listing, and what is wrong with it."""
+    if is_tar(path):
+        listing, wrong = _scan_tar(path)
+        return path, listing, wrong or "no images in this tar file" * (not listing.images)
+    folder = images_folder(path)
+    listing = _scan(folder, videos=videos)
+    return folder, listing, "no images in this folder" * (not listing.images)
+
+
 def find_images(sources: ImageNames, *, videos: bool = False) -> ImageFiles:
     """Find the named images, each once.
 
-    The paths are relative to a folder that is named alone (or to ``images/`` in it), otherwise to the common parent of
-    all folders and files. What does not exist is listed with its reason, unless there is nothing else. With ``videos``
-    those in folders are found too.
+    A tar file is searched like a folder: ``scenes.tar/key.jpg`` is an image in it. The paths are relative to a folder
+    that is named alone (or to ``images/`` in it), otherwise to the common parent of all folders and files. What does
+    not exist is listed with its reason, unless there is nothing else. With ``videos`` those in folders are found too.
     """
     listed = [sources] if isinstance(sources, (str, Path)) else sources
     names = list(chain.from_iterable(split_names(os.fsencode(each)) for each in listed))
+    names = [each for name in names for each in _shards_in(name) or [name]]
     if len(names) == 1 and os.path.isdir(names[0]):  # noqa: PTH112 - false for a name that is too long
         root = images_folder(names[0])
         listing = _scan(root, videos=videos)
@@ -93,12 +132,11 @@ def find_images(sources: ImageNames, *, videos: bool = False) -> ImageFiles:
         path = Path(os.path.abspath(name))  # noqa: PTH100 - without "..", unlike Path.absolute
         if not os.path.lexists(path):
             refused[str(path)] = f"{name}: no such image or folder"
-        elif path.is_dir():
-            folder = images_folder(path)
+        elif path.is_dir() or is_tar(path):
+            folder, inside, wrong = _scan_named(path, videos=videos)
             parents.add(folder)
-            inside = _scan(folder, videos=videos)
-            if not inside.images:
-                refused[str(path)] = f"{name}: no images in this folder"
+            if wrong:
+                refused[str(path)] = f"{name}: {wrong}"
             found.update(folder / image for image in inside.images)
             for reason, files in inside.passed_over.items():
                 passed[reason] = (*passed.get(reason, ()), *(f"{name}/{file}" for file in files))
@@ -156,9 +194,12 @@ def _expanded(names: Sequence[str]) -> Iterator[str]:
 
 
 def _matches(name: str) -> Sequence[str]:
-    if os.path.lexists(name) or not glob.has_magic(name):
+    if os.path.lexists(name):
         return [name]
-    return glob.glob(name, recursive=True) or [name]  # noqa: PTH207 - absolute patterns too
+    names = expand_braces(name)
+    if not glob.has_magic(name):
+        return names
+    return [found for each in names for found in glob.glob(each, recursive=True)] or [name]  # noqa: PTH207 - absolute too
 
 
 def _listed(path: Path) -> list[str]:

@@ -9,6 +9,7 @@ from naruto_vision.io.atomic import utf8
 _LONGEST = 200  # bytes; file systems take 255, and outputs add endings such as "_overlay.json"
 _FOLDER = 120  # bytes of a folder's name, so that paths below it stay short
 _NOT_UTF8 = re.compile("[\ud800-\udfff]")
+_DRIVE_OR_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 def label_name(text: str) -> str:
@@ -60,3 +61,20 @@ def folder_name(text: str, *, always: bool = False) -> str:
 def longer_stems(scene: str) -> list[str]:
     """Return the stems of a scene's outputs where its path without extension is taken, in order of preference."""
     return [output_name(scene), output_name(scene, always=True)]
+
+
+def refusal(text: str) -> str:
+    """Return why a path that a file or an archive names is refused; empty if it is a path below its folder."""
+    if not text or text.strip("./") == "":
+        return "names no file"
+    if "\0" in text:
+        return "holds a NUL character"
+    if "\\" in text:
+        return "holds a backslash"
+    if text.startswith(("/", "~")):
+        return "is absolute"
+    if _DRIVE_OR_SCHEME.match(text):
+        return "starts with a drive or a scheme"
+    if ".." in text.split("/"):
+        return "climbs out with '..'"
+    return ""

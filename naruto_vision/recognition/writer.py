@@ -5,6 +5,7 @@ For every scene the images and JSON files are written first, each atomically; th
 """
 
 import base64
+import hashlib
 import importlib.metadata
 import json
 import math
@@ -16,6 +17,7 @@ import unicodedata
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -30,6 +32,7 @@ from naruto_vision.io.atomic import atomic_file, remove_leftovers, utf8, write_j
 from naruto_vision.io.bundles import file_sha256
 from naruto_vision.io.images import write_image
 from naruto_vision.io.names import longer_stems, output_name
+from naruto_vision.io.tars import member_or_none
 from naruto_vision.io.typed_json import read_json, read_json_lines
 from naruto_vision.io.video import is_video_name
 from naruto_vision.recognition.coco import CocoScene, coco_of_record, write_coco
@@ -309,8 +312,7 @@ class BackgroundWriter:
         if self._failed:  # later scenes must not be logged, or resuming would change the order
             return
         self._failed = True
-        file = scene_file(self._images, prediction.scene)
-        self._writer.write(image, prediction, _sha256(file, file.stat().st_mtime_ns))
+        self._writer.write(image, prediction, source_digest(self._images, prediction.scene))
         self._failed = False
 
     def close(self) -> None:
@@ -429,10 +431,18 @@ def merge_logs(target: Path, parts: list[Path], order: dict[str, int]) -> None:
         part.unlink(missing_ok=True)
 
 
-def scene_file(images: str | Path, scene: str) -> Path:
-    """Return the file of a scene: its image, or the video that it is a frame of (``clip.mp4/frame_000123``)."""
+def source_digest(images: str | Path, scene: str) -> str:
+    """Return the sha256 of a scene's file, of the video that it is a frame of, or of its bytes in a tar file.
+
+    FileNotFoundError if it is not there.
+    """
     path = Path(images) / scene
-    return path.parent if is_video_name(path.parent) and path.parent.is_file() else path
+    if not path.is_file():
+        if is_video_name(path.parent) and path.parent.is_file():  # ``clip.mp4/frame_000123``
+            path = path.parent
+        elif (data := member_or_none(path)) is not None:
+            return hashlib.sha256(data).hexdigest()
+    return _sha256(path, path.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=4)
@@ -459,12 +469,11 @@ def forget_changed(out: str | Path, images: str | Path, log: str) -> list[str]:
     """
     logs = sorted(Path(out).glob(log.replace(".jsonl", "*.jsonl")))
     digests = {record["scene"]: record.get("sha256", "") for path in logs for record in _names(path)}
-    files = {scene: scene_file(images, scene) for scene in digests}
-    changed = {
-        scene
-        for scene, digest in digests.items()
-        if files[scene].is_file() and _sha256(files[scene], files[scene].stat().st_mtime_ns) != digest
-    }
+    changed = set()
+    for scene, digest in digests.items():
+        with suppress(FileNotFoundError, NotADirectoryError):
+            if source_digest(images, scene) != digest:
+                changed.add(scene)
     for path in logs if changed else []:
         with atomic_file(path) as temporary, temporary.open("wb") as kept, path.open("rb") as lines:
             named = zip(lines, _names(path), strict=False)  # a torn last line has no record

@@ -123,9 +123,10 @@ def test_pc_05_the_tar_files_are_what_webdataset_reads(root: Path, tmp_path: Pat
         with tarfile.open(shard) as tar:
             members = tar.getmembers()
             names += [member.name for member in members]
-            for image, label, told in zip(members[::3], members[1::3], members[2::3], strict=True):
+            samples = zip(members[::3], members[1::3], members[2::3], strict=True)
+            for label, told, image in samples:
                 key = image.name.split(".")[0]  # WebDataset's key ends at the first dot: all three have the same
-                assert [label.name, told.name] == [f"{key}.cls", f"{key}.json"]
+                assert [label.name, told.name, image.name] == [f"{key}.cls", f"{key}.json", f"{key}.png"]
                 record, number = (json.loads(_content(tar, member)) for member in (told, label))
                 assert record["labels"] == [("Ada", "Bo", "Cy")[number]]
                 assert record["path"].startswith(record["labels"][0])
@@ -145,7 +146,7 @@ def test_webdataset_streams_the_tar_files(root: Path, tmp_path: Path) -> None:
     reader = ShardReader(tmp_path / "shards" / "train")
     assert list(streamed) == list(reader.images)
     for path, (number, image) in streamed.items():
-        assert reader.images[path] == (reader.classes[number],)
+        assert reader.images[path].labels == (reader.classes[number],)
         assert np.array_equal(image, reader.read(path))
 
 
@@ -171,11 +172,11 @@ def test_an_interrupted_run_goes_on_behind_the_last_whole_shard(
     assert _pack(root, tmp_path / "whole") == 0
     encode, calls = ShardPlan.encode, []
 
-    def stopping(self: ShardPlan, image: ImageArray) -> bytes:
+    def stopping(self: ShardPlan, image: ImageArray, data: bytes) -> tuple[str, bytes]:
         calls.append(1)
         if len(calls) == 11:
             raise KeyboardInterrupt
-        return encode(self, image)
+        return encode(self, image, data)
 
     with monkeypatch.context() as patch:
         patch.setattr(ShardPlan, "encode", stopping)
