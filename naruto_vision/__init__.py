@@ -39,7 +39,7 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
     from naruto_vision.data.masks import CocoMasks as CocoMasks
     from naruto_vision.data.masks import MaskData as MaskData
     from naruto_vision.data.masks import SyntheticMasks as SyntheticMasks
-    from naruto_vision.data.streams import StreamDataModule as StreamDataModule
+    from naruto_vision.data.stream_data import StreamDataModule as StreamDataModule
     from naruto_vision.data.synthetic_captions import SyntheticCaptionData as SyntheticCaptionData
     from naruto_vision.encoders.backbone import TimmEncoder as TimmEncoder
     from naruto_vision.encoders.base import embed_images as embed_images
@@ -135,7 +135,7 @@ _HOMES = {
     "data.gallery_data": "GalleryDataModule",
     "data.ground_truth": "read_gt read_prediction_folder",
     "data.masks": "CocoMasks MaskData SyntheticMasks",
-    "data.streams": "StreamDataModule",
+    "data.stream_data": "StreamDataModule",
     "data.synthetic_captions": "SyntheticCaptionData",
     "encoders.backbone": "TimmEncoder",
     "encoders.base": "embed_images",

@@ -24,7 +24,7 @@ _PARTS = """
     Int8Encoder
     MergeConfig OverlayConfig PromptSession OpenVocabularyPrompter TextPrompter
     Exemplar ExemplarMode ExemplarPrompter Sam2Model SamModel SaliencyMode SaliencyPrompter SceneAnalyzer SceneResult
-    Segmenter SweepConfig
+    Segmenter StreamDataModule SweepConfig
     SweepSegmenter TimmEncoder TransformersDescriber VideoReader VideoWriter FrameSampling
 """
 _TRAINING = """

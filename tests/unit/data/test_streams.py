@@ -25,7 +25,8 @@ from naruto_vision.cli.main import main
 from naruto_vision.data.caption_data import CaptionBatch
 from naruto_vision.data.class_data import ClassBatch
 from naruto_vision.data.shards import ShardReader
-from naruto_vision.data.streams import Shards, StreamDataModule, StreamPlan, find_shards, read_samples
+from naruto_vision.data.stream_data import StreamDataModule
+from naruto_vision.data.streams import Shards, StreamPlan, find_shards, read_samples
 from naruto_vision.errors import FormatError, InputError
 from naruto_vision.io.images import encode_image, write_image
 from naruto_vision.records import ImageArray
