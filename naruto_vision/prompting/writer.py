@@ -17,7 +17,6 @@ import torch
 
 from naruto_vision.errors import BadImageError
 from naruto_vision.io.atomic import remove_leftovers, write_json, write_text
-from naruto_vision.io.bundles import file_sha256
 from naruto_vision.io.images import IMAGE_FAULTS, read_image, write_image
 from naruto_vision.io.quarantine import Quarantine
 from naruto_vision.io.typed_json import read_json_lines
@@ -33,6 +32,7 @@ from naruto_vision.recognition.writer import (
     latency_percentiles,
     output_stems,
     refuse_other_results,
+    source_digest,
 )
 from naruto_vision.records import ImageArray, Mask, Region
 from naruto_vision.viz.overlay import DrawnRegion, draw_regions, label_colours
@@ -162,7 +162,7 @@ def segment_file(
     else:
         end = time.perf_counter()
         times = {"decode": (middle - start) * 1e3, "segment": (end - middle) * 1e3, **found.milliseconds}
-        return writer.write(name, image, found, file_sha256(path), times), times
+        return writer.write(name, image, found, source_digest(path.parent, path.name), times), times
     return None
 
 

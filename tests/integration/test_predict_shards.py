@@ -90,3 +90,12 @@ def test_missing_and_damaged_shards_are_counted(world: Path) -> None:
     assert "damaged behind 1 images" in reasons[0]
     assert "no such image" in reasons[1]
     assert len(reasons) == 2
+
+
+def test_segment_takes_tar_files_too(world: Path) -> None:
+    argv = ["segment", "grid", shards(world, "000002"), "--out", str(world / "segmented"), "--points-per-side", "2"]
+    assert main(argv) == 0
+    (line,) = (world / "segmented" / LOG).read_text().splitlines()
+    assert json.loads(line)["scene"] == "00000004-e.png"
+    assert main(argv) == 0
+    assert (world / "segmented" / LOG).read_text().splitlines() == [line]
