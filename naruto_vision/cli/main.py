@@ -60,6 +60,7 @@ COMMANDS = {
     "export": ("write a run or labelled scenes for other tools: COCO, YOLO, VOC, CVAT, Label Studio, pairs", "export"),
     "evaluate": ("evaluate predicted scenes against their ground truth, one run or several", "evaluate"),
     "evaluate counts": ("compute rates, confidence intervals and comparisons from counts alone", "evaluate"),
+    "reproduce": ("make a table of figures again, or say which input is not the same", "reproduce"),
     "robustness": ("measure what corrupted images cost: noise, blur, JPEG, light, size, occlusion", "robustness"),
     "evaluate tracks": ("compare the tracks of videos with their ground truth", "evaluate"),
     "gallery import": ("convert an index folder of the reference system to a gallery", "gallery"),
@@ -132,6 +133,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "evaluate --gt gt.json --preds-dir runs/a --compare runs/b runs/c",
     ),
     "evaluate counts": ("evaluate counts CLIP=45/50/56/62 DINO=39/50/56/62",),
+    "reproduce": ("reproduce reference", "reproduce demo --out tables/demo"),
     "robustness": (
         "robustness --root data --gallery runs/gallery",
         "robustness --scenes data/scenes/test --limit 20 --corruptions salt-and-pepper blur --out runs/robust_scenes",
@@ -219,7 +221,7 @@ _SECTIONS = {
     "galleries:": ("gallery", "search"),
     "videos:": ("video",),
     "regions:": ("segment", "describe"),
-    "evaluate and time:": ("evaluate", "robustness", "bench"),
+    "evaluate and time:": ("evaluate", "reproduce", "robustness", "bench"),
 }
 """Section of the overview → the first names of its commands; commands of no section come last, under "more:"."""
 
@@ -436,9 +438,7 @@ def main(args: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # file names that are not valid Unicode are printed as bytes
     if not (sys.stdout.isatty() or sys.stderr.isatty()):
-        os.environ.setdefault(
-            "TTY_COMPATIBLE", "0"
-        )  # FORCE_COLOR, set by notebooks, makes rich redraw bars in a log
+        os.environ.setdefault("TTY_COMPATIBLE", "0")  # FORCE_COLOR, set by notebooks, makes rich redraw bars in a log
     with _log_lines(), _termination_unwinds() as stopped:
         try:
             code = _answer(argv)

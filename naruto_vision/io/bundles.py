@@ -80,6 +80,11 @@ def packaged_configs() -> dict[str, str]:
     return {name: line.removeprefix("# ").partition(". ")[0].rstrip(".") for name, line in sorted(lines.items())}
 
 
+def packaged_tables() -> list[str]:
+    """Return the names of the packaged tables, sorted."""
+    return sorted(path.stem for path in _shared("configs").glob("tables/*.yaml"))
+
+
 def bundle_path(name: str | Path, kind: str = "clip") -> Path:
     """Turn a bundle's name or folder into its folder; ``kind`` ("clip", "sam", "detector") words the error."""
     folder = Path(name)

@@ -12,6 +12,7 @@ from source import ROOT
 from naruto_vision.cli import main as cli
 from naruto_vision.cli import trainer_args
 from naruto_vision.cli.trainer import NarutoCLI, run_cli
+from naruto_vision.metrics.tables import table_markdown
 
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.ipynb"))
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*/README.md"))]
@@ -106,6 +107,17 @@ def test_tutorials_are_kept_without_outputs() -> None:
     cells = [cell for path in TUTORIALS for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
     assert cells
     assert [cell["id"] for cell in cells if cell.get("outputs") or cell.get("execution_count")] == []
+
+
+def test_tables_of_the_documents_are_those_that_a_command_made() -> None:
+    named = []
+    for path in DOCUMENTS:
+        for name, text in re.findall(r"<!-- (docs/tables/\S+\.json) -->\n(.*?)(?=\n\n|\Z)", path.read_text(), re.DOTALL):
+            made = table_markdown(json.loads((ROOT / name).read_text(encoding="utf-8")))
+            assert text == made.partition("\n\n")[0].rstrip("\n"), f"{path.name}: {name}"
+            named.append(name)
+    kept = [path.relative_to(ROOT).as_posix() for path in (ROOT / "docs" / "tables").glob("*.json")]
+    assert sorted(set(named)) == sorted(kept)
 
 
 def test_links_in_the_documents_lead_to_files() -> None:

@@ -1,0 +1,204 @@
+"""``naruto-vision reproduce``: run what a table's file says and write the table, or say what is not the same."""
+
+import argparse
+import contextlib
+import hashlib
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+from naruto_vision.cli.console import show
+from naruto_vision.errors import InputError, MissingPathError
+from naruto_vision.io.atomic import write_json, write_text
+from naruto_vision.io.bundles import bundle_path, config_path, file_sha256, packaged_configs, packaged_tables
+from naruto_vision.io.locks import folder_lock, is_in_use
+from naruto_vision.io.typed_json import read_json
+from naruto_vision.metrics.tables import (
+    UNKNOWN_HASH,
+    TableFile,
+    read_figures,
+    read_table_file,
+    table_csv,
+    table_document,
+    table_markdown,
+)
+
+_ALLOWED = ("demo", "draw", "fit", "validate", "test", "predict", "evaluate", "evaluate counts", "evaluate tracks")
+_DONE = "steps.json"
+_OUTSIDE = re.compile(r"(?:^|[^\w.-])[/~]|\.\.|://|pipe:|^@|\\")
+"""What may lead out of the output folder: absolute paths, "..", addresses, commands, lists of names."""
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    names = ", ".join(packaged_tables())
+    parser.add_argument("table", metavar="TABLE", help=f"YAML file of a table, or a packaged one: {names}")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder of data, runs and table (default: runs/reproduce/NAME); resumes"
+    )
+    text = "folder that the table calls {NAME}; may be given several times"
+    parser.add_argument("--data", action="append", default=[], metavar="NAME=DIR", help=text)
+
+
+def reproduce(arguments: argparse.Namespace) -> int:
+    """Run the steps of a table, compare hashes, and write ``table.md``, ``table.csv`` and ``table.json``."""
+    path = _table_path(arguments.table)
+    table = read_table_file(path)
+    data = _data_folders(arguments.data)
+    steps = [_step(step, path, data) for step in table.steps]
+    out: Path = arguments.out or Path("runs/reproduce") / path.stem
+    with folder_lock(out, "--out"):
+        done = _done_steps(out, table)
+        made_of = _hashes(table, out, data)
+        for number, (text, argv) in enumerate(zip(table.steps, steps, strict=True), start=1):
+            if number > done:
+                show(f"{number}/{len(steps)} naruto-vision {text}")
+                _run(argv, out, text)
+                write_json(out / _DONE, {"steps": table.steps, "done": number})
+            made_of = _hashes(table, out, data)
+        if missing := table.expect.keys() - made_of.keys():
+            raise MissingPathError(out / min(missing), "file, which `expect` names")
+        figures = read_figures(table, lambda name: out / _filled(name, path, data))
+        document = table_document(table, figures, made_of)
+        markdown = table_markdown(document)
+        write_text(out / "table.md", markdown)
+        write_text(out / "table.csv", table_csv(document))
+        write_json(out / "table.json", document)
+    show(markdown.rstrip("\n"))
+    unknown = [name for name, digest in table.expect.items() if digest == UNKNOWN_HASH]
+    if unknown:
+        show(f"not compared, as {path} has no hash: {', '.join(unknown)}; those found are in {out / 'table.json'}")
+    show(f"{out}: table.md, table.csv, table.json")
+    return 0
+
+
+def _table_path(name: str) -> Path:
+    """Find a table's file, or a packaged one by its name."""
+    if Path(name).is_file():
+        return Path(name)
+    if name in packaged_tables():
+        return config_path(f"tables/{name}.yaml")
+    raise MissingPathError(name, "table", f"give a YAML file, or one of {', '.join(packaged_tables())}")
+
+
+def _data_folders(given: list[str]) -> dict[str, Path]:
+    folders = {}
+    for text in given:
+        name, found, folder = text.partition("=")
+        if not (found and re.fullmatch(r"\w+", name)):
+            msg = f"--data {text}: expected NAME=DIR"
+            raise InputError(msg)
+        if not Path(folder).is_dir():
+            raise MissingPathError(folder, f"folder (--data {name})")
+        folders[name] = Path(folder).absolute()
+    return folders
+
+
+def _step(text: str, path: Path, data: Mapping[str, Path]) -> list[str]:
+    """Return the arguments of a step; InputError if it is none that a file from somebody else may run."""
+    from naruto_vision.cli.main import split
+
+    argv = shlex.split(text)
+    command, rest = split(argv) if argv else ("", [])
+    if command not in _ALLOWED:
+        msg = f"{path}: step {text!r}: expected one of {', '.join(_ALLOWED)}"
+        raise InputError(msg)
+    if bad := [word for word in rest if _OUTSIDE.search(word) or word.startswith("--allow-imports")]:
+        msg = f"{path}: step {text!r}: {bad[0]!r} may lead out of the output folder; use names inside it, or {{NAME}}"
+        raise InputError(msg)
+    configs = [after for word, after in zip(rest, [*rest[1:], ""], strict=True) if word in ("-c", "--config")]
+    configs += [word.partition("=")[2] for word in rest if word.startswith("--config=")]
+    if bad := [name for name in configs if name not in packaged_configs()]:
+        msg = f"{path}: step {text!r}: {bad[0]!r}: expected a packaged config; `naruto-vision configs` lists them"
+        raise InputError(msg)
+    return [*command.split(), *(_filled(word, path, data) for word in rest)]
+
+
+def _filled(word: str, path: Path, data: Mapping[str, Path]) -> str:
+    """Replace ``{NAME}`` by the folder of ``--data NAME``."""
+
+    def folder(found: re.Match[str]) -> str:
+        if found[1] not in data:
+            msg = f"{path}: the table needs {found[0]}: give --data {found[1]}=DIR"
+            raise InputError(msg)
+        return str(data[found[1]])
+
+    return re.sub(r"\{(\w+)\}", folder, word)
+
+
+def _done_steps(out: Path, table: TableFile) -> int:
+    """Return how many steps an earlier run of the same table has finished in the output folder."""
+    record = out / _DONE
+    if record.is_file():
+        earlier = read_json(record, dict[str, object])
+        done = earlier.get("done")
+        if earlier.get("steps") == table.steps and isinstance(done, int):
+            return done
+    if out.is_dir() and is_in_use(out):
+        msg = f"{out}: is not empty, and no run of these steps made it; give another --out, or remove it"
+        raise InputError(msg)
+    return 0
+
+
+def _run(argv: list[str], out: Path, text: str) -> None:
+    from naruto_vision.cli.main import main
+
+    out.mkdir(parents=True, exist_ok=True)
+    with contextlib.chdir(out):
+        code = main(argv)
+    if code:
+        msg = f"step `naruto-vision {text}` ended with exit code {code}; the steps before it are kept"
+        raise InputError(msg)
+
+
+def _hashes(table: TableFile, out: Path, data: Mapping[str, Path]) -> dict[str, str]:
+    """Return the hashes of what exists already; InputError at the first that is not the expected one."""
+    hashes = {}
+    for name, expected in table.expect.items():
+        source = _source(name, out, data)
+        if not source.exists():
+            continue
+        found = _tree_sha256(source) if source.is_dir() else file_sha256(source)
+        if expected not in (UNKNOWN_HASH, found):
+            msg = (
+                f"{name}: expected sha256 {expected[:12]}, found {found[:12]} in {source}; the table is of other inputs"
+            )
+            raise InputError(msg)
+        hashes[name] = found
+    return hashes
+
+
+def _source(name: str, out: Path, data: Mapping[str, Path]) -> Path:
+    """Return the file or folder that an entry of ``expect`` is about."""
+    kind, _, rest = name.partition(" ")
+    if kind == "config" and rest:
+        return config_path(rest)
+    if kind == "weights" and rest:
+        return bundle_path(rest) / "model.safetensors"
+    if kind == "data" and rest:
+        if rest not in data:
+            msg = f"the table needs {{{rest}}}: give --data {rest}=DIR"
+            raise InputError(msg)
+        return data[rest]
+    if _OUTSIDE.search(name):
+        msg = (
+            f"{name}: in `expect`: expected `config NAME`, `weights NAME`, `data NAME`, or a file of the output folder"
+        )
+        raise InputError(msg)
+    return out / name
+
+
+def _tree_sha256(folder: Path) -> str:
+    """Hash the relative names and the bytes of all files below a folder, hidden ones apart, in sorted order."""
+    digest = hashlib.sha256()
+    files = sorted(
+        (path.relative_to(folder).as_posix(), path)
+        for path in folder.rglob("*")
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    for name, path in files:
+        digest.update(f"{name}\0{file_sha256(path)}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+COMMANDS = {"reproduce": (_options, reproduce)}
