@@ -110,6 +110,7 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
     from naruto_vision.segmentation.prompts import GridPrompter as GridPrompter
     from naruto_vision.segmentation.sam import SamModel as SamModel
     from naruto_vision.segmentation.sam2 import Sam2Model as Sam2Model
+    from naruto_vision.segmentation.sam2_video import Sam2Memory as Sam2Memory
     from naruto_vision.video.index import FrameSampling as FrameSampling
     from naruto_vision.video.index import index_videos as index_videos
     from naruto_vision.video.outputs import write_moments as write_moments
@@ -179,6 +180,7 @@ _HOMES = {
     "segmentation.prompts": "GridPrompter",
     "segmentation.sam": "SamModel",
     "segmentation.sam2": "Sam2Model",
+    "segmentation.sam2_video": "Sam2Memory",
     "video.index": "FrameSampling index_videos",
     "video.outputs": "write_moments",
     "video.search": "search_videos",

@@ -102,6 +102,25 @@ def counts_from_mask(mask: Mask) -> bytes:
     return counts
 
 
+def mask_overlap_matrix(
+    first: Sequence[Mask], second: Sequence[Mask], *, of_first: bool = False
+) -> NDArray[np.float64]:
+    """Return the IoU of each pair of masks (H, W), bool, or the share of the first one that is in the second one.
+
+    Returns:
+        Shape (len(first), len(second)), float64, in [0, 1].
+    """
+    from pycocotools import mask as coco
+
+    if not first or not second:
+        return np.zeros((len(first), len(second)))
+    rles = [[{"size": each.shape, "counts": counts_from_mask(each)} for each in masks] for masks in (first, second)]
+    overlaps: NDArray[np.float64] = coco.iou(
+        *rles, [int(of_first)] * len(second)
+    )  # COCO's "crowds" divide by the first
+    return overlaps
+
+
 def rle_from_mask(mask: Mask) -> dict[str, Any]:
     """Return ``{"size": [H, W], "counts": text}`` of a mask (H, W), bool, for JSON."""
     return {"size": list(mask.shape), "counts": counts_from_mask(mask).decode("ascii")}

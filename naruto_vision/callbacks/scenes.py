@@ -36,6 +36,7 @@ from naruto_vision.recognition.writer import (
     software_versions,
 )
 from naruto_vision.records import ScenePrediction
+from naruto_vision.segmentation.sam2_video import Sam2Memory
 from naruto_vision.video.track_files import (
     TRACKS,
     VIDEOS,
@@ -61,6 +62,8 @@ class SceneWriterCallback(BasePredictionWriter):
         fail_fast: Stop at the first unreadable image instead of counting it.
         tracks: How regions of a video's frames are linked.
         annotate: Whether a copy of each video with the names of its tracks is written.
+        track_memory: SAM 2 that follows the regions of videos by their masks: an official name such as
+            ``sam2.1_hiera_tiny``, or an official file. None links them by boxes and vectors alone.
     """
 
     stage = "predict"
@@ -72,12 +75,15 @@ class SceneWriterCallback(BasePredictionWriter):
         fail_fast: bool = False,
         tracks: TrackConfig | None = None,
         annotate: bool = True,
+        track_memory: str | None = None,
     ) -> None:
         super().__init__(write_interval="batch")
         self.out = Path(out)
         self.settings = settings or WriterConfig()
         self.fail_fast = fail_fast
         self.tracks, self.annotate = tracks or TrackConfig(), annotate
+        self.track_memory = track_memory
+        self._memory: Sam2Memory | None = None
         self.screen_time: list[ScreenTime] = []
         self._videos: dict[str, SearchedVideo] = {}
         self.run: dict[str, Any] = {}
@@ -126,6 +132,8 @@ class SceneWriterCallback(BasePredictionWriter):
         self._listing = dataset.listing
         self._scenes, self._truth, self._whole = dataset.scenes, dataset.truth_path, dataset.folder is not None
         self._videos = {name: _searched(name, video) for name, video in dataset.videos.items()}
+        if self.track_memory and self._videos and trainer.is_global_zero:  # now, as a wrong file would cost the run
+            self._memory = Sam2Memory(self.track_memory, trainer.strategy.root_device)
         if trainer.is_global_zero and (absent := len(self._writer.absent)):
             text = "%d other scenes in %s are not in %s: their results are kept, and not counted"
             _LOG.info(text, absent, self.out, dataset.images)
@@ -205,13 +213,15 @@ class SceneWriterCallback(BasePredictionWriter):
             return
         console = Console(stderr=True)
         with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task("tracks", total=frames_to_read(self._videos, annotate=self.annotate))
+            passes = {"annotate": self.annotate, "follow": self._memory is not None}
+            task = bar.add_task("tracks", total=frames_to_read(self._videos, **passes))
             self.screen_time = write_tracks(
                 self.out,
                 self._videos,
                 label_colours(gallery.labels),
                 config=self.tracks,
                 unlike=similarity_of_labels(gallery),
+                memory=self._memory,
                 annotate=self.annotate,
                 advance=lambda: bar.advance(task),
             )

@@ -151,6 +151,8 @@ class NarutoCLI(LightningCLI):
             "--out", type=str | None, default=None, help="folder for the results, set in every callback that has one"
         )
         parser.add_argument("--fail_fast", type=bool, default=False, help="stop at the first unreadable image")
+        text = "SAM 2 that follows the regions of videos, by name or file (null: boxes and vectors link them)"
+        parser.add_argument("--track_memory", type=str | None, default=None, help=text)
         parser.add_argument(
             "--precision",
             type=Literal["auto"] | None,
@@ -176,7 +178,7 @@ class NarutoCLI(LightningCLI):
 
     @override
     def before_instantiate_classes(self) -> None:
-        """Hand ``--out`` and ``--fail_fast`` to the callbacks, and refuse what this machine does not have."""
+        """Hand ``--out`` and options like it to the callbacks, and refuse what this machine does not have."""
         trainer = self.config.trainer
         if self.config.precision == "auto":
             trainer.precision = _fastest_precision(trainer.accelerator, trainer.precision)
@@ -188,6 +190,8 @@ class NarutoCLI(LightningCLI):
             _set_in_callbacks(trainer, "out", self.config.out, "writes results")
         if self.config.fail_fast:
             _set_in_callbacks(trainer, "fail_fast", True, "skips unreadable images")
+        if self.config.track_memory is not None:
+            _set_in_callbacks(trainer, "track_memory", self.config.track_memory, "links regions of videos")
 
     @override
     def instantiate_classes(self) -> None:

@@ -101,6 +101,12 @@ SHORT_OPTIONS = (
         "--model.decision",
     ),
     Option("--fps", "N", "frames per second of a video that are searched (default: 3)", "--data.fps"),
+    Option(
+        "--track-memory",
+        "NAME",
+        "SAM 2 that follows regions of a video through occlusion, such as sam2.1_hiera_tiny (default: none)",
+        "--track_memory",
+    ),
     Option("--fail-fast", "", "stop at the first unreadable image (default: skip it)", "--fail_fast=true"),
 )
 """Short options of ``predict``, ``test`` and ``validate``; LightningCLI gets the long ones."""

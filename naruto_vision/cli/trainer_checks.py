@@ -25,7 +25,17 @@ from naruto_vision.errors import InputError, MissingPathError
 from naruto_vision.io.bundles import bundle_path, config_path
 from naruto_vision.io.downloads import official_file
 
-_OTHERS = ("--config", "--model", "--data", "--trainer", "--ckpt_path", "--out", "--fail_fast", "--verbose")
+_OTHERS = (
+    "--config",
+    "--model",
+    "--data",
+    "--trainer",
+    "--ckpt_path",
+    "--out",
+    "--fail_fast",
+    "--track_memory",
+    "--verbose",
+)
 _NO_VALUE = ("--print_config", "--help", "--help-all", "--help_all", "--fail-fast")
 _KINDS = {
     "--threshold": cosine,

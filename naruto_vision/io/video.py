@@ -13,7 +13,7 @@ from fractions import Fraction
 from itertools import chain, repeat
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar
 
 import cv2
 import numpy as np
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 Fit: TypeAlias = Literal["fit", "fill", "stretch"]
 """How a frame gets another size: the whole frame inside it, the centre that covers it, or both sides on their own."""
+
+_Item = TypeVar("_Item")
 
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".ts", ".mpg", ".mpeg", ".wmv", ".flv"}
@@ -478,7 +480,7 @@ class VideoReader:
         return index if fits else min(before + 1, len(stamps) - 1)
 
 
-def counted(frames: Iterable[VideoFrame], advance: Callable[[], None]) -> Iterator[VideoFrame]:
+def counted(frames: Iterable[_Item], advance: Callable[[], None]) -> Iterator[_Item]:
     """Yield frames, and call ``advance`` after each is used, for a progress bar."""
     for frame in frames:
         yield frame

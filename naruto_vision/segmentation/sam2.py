@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -103,7 +103,7 @@ class Sam2Network(nn.Module):
     def __init__(self, size: Sam2Size) -> None:
         super().__init__()
         side, width = size.image_size, size.decoder_width
-        self.image_encoder = _build_encoder(size)
+        self.image_encoder = require_package("transformers", "sam2").Sam2VisionModel(encoder_config(size))
         self.prompt_encoder = PromptEncoder(
             embed_dim=width,
             image_embedding_size=(side // PATCH, side // PATCH),
@@ -122,7 +122,8 @@ class Sam2Network(nn.Module):
         self.eval()
 
 
-def _build_encoder(size: Sam2Size) -> nn.Module:
+def encoder_config(size: Sam2Size) -> Any:  # noqa: ANN401 - of a package without types
+    """Return the configuration of transformers' image encoder."""
     transformers = require_package("transformers", "sam2")
     widths, grid = [size.width * 2**stage for stage in range(4)], size.image_size // PATCH
     trunk = transformers.Sam2HieraDetConfig(
@@ -136,14 +137,12 @@ def _build_encoder(size: Sam2Size) -> nn.Module:
         global_attention_blocks=list(size.global_blocks),
         window_positional_embedding_background_size=[size.position_grid] * 2,
     )
-    config = transformers.Sam2VisionConfig(
+    return transformers.Sam2VisionConfig(
         backbone_config=trunk,
         backbone_channel_list=widths[::-1],
         backbone_feature_sizes=[[grid * 4] * 2, [grid * 2] * 2, [grid] * 2],
         fpn_hidden_size=size.decoder_width,
     )
-    encoder: nn.Module = transformers.Sam2VisionModel(config)
-    return encoder
 
 
 def official_key(name: str) -> str:
@@ -158,7 +157,7 @@ def official_key(name: str) -> str:
     return name
 
 
-def _read_official(weights: str | Path) -> tuple[Path, dict[str, Tensor]]:
+def read_official(weights: str | Path) -> tuple[Path, dict[str, Tensor]]:
     """Find and read an official file; returns its path too."""
     path = official_file(str(weights), "Sam2Model")
     if path is None:
@@ -167,7 +166,7 @@ def _read_official(weights: str | Path) -> tuple[Path, dict[str, Tensor]]:
     return path, load_state_dict(path)
 
 
-def _size_of(state: Mapping[str, Tensor], path: str | Path) -> Sam2Architecture:
+def size_of(state: Mapping[str, Tensor], path: str | Path) -> Sam2Architecture:
     """Infer the size from an official file's tensors: the width, and the number of blocks."""
     first = state.get("image_encoder.trunk.pos_embed")
     width = first.shape[1] if first is not None and first.ndim == 4 else 0
@@ -186,6 +185,14 @@ def load_sam2(network: Sam2Network, state: Mapping[str, Tensor], path: str | Pat
     if own.keys() != found:
         raise StateDictError(path, f"SAM 2 {architecture}", sorted(own.keys() - found), sorted(found - own.keys()))
     load_strictly(network, {own[name]: state[name] for name in found}, path, f"SAM 2 {architecture}")
+
+
+def as_square(image: ImageArray, side: int, device: torch.device) -> Tensor:
+    """Stretch an image to the model's input and normalise it: (1, 3, S, S), float32; as the official one does."""
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1)[None].float() / 255
+    square = interpolate(pixels, (side, side), mode="bilinear", antialias=True)
+    mean, deviation = (torch.tensor(each, device=device).view(1, 3, 1, 1) for each in (_MEAN, _STD))
+    return (square - mean) / deviation
 
 
 class Sam2Features(NamedTuple):
@@ -234,9 +241,9 @@ class Sam2Model(nn.Module, PromptableModel):
         if not (torch.cuda.is_available() or torch.backends.mps.is_available()):
             check_precision(precision, torch.device("cpu"))  # with a GPU, the target device is not known here
         require_package("transformers", "sam2")  # before a file is searched and read
-        path, state = (Path(), {}) if weights is None else _read_official(weights)
+        path, state = (Path(), {}) if weights is None else read_official(weights)
         if architecture is None:
-            architecture = "tiny" if weights is None else _size_of(state, path)
+            architecture = "tiny" if weights is None else size_of(state, path)
         self.architecture = architecture
         self.size = architecture if isinstance(architecture, Sam2Size) else SIZES[architecture]
         with torch.device("cpu" if weights is None else "meta"):  # random numbers are not drawn only to be replaced
@@ -276,7 +283,7 @@ class Sam2Model(nn.Module, PromptableModel):
             some = images[start : start + size]
             low = self.passes.precision == "bfloat16"
             with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
-                squares = torch.cat([self._square(image) for image in some])
+                squares = torch.cat([as_square(image, self.image_size, self.device) for image in some])
                 maps = self.sam.image_encoder(pixel_values=squares).fpn_hidden_states
                 decoder = self.sam.mask_decoder
                 first, second = decoder.conv_s1(maps[1]), decoder.conv_s0(maps[0])
@@ -285,13 +292,6 @@ class Sam2Model(nn.Module, PromptableModel):
                 features = Sam2Features(one[None], (in_token_order(two, 1), in_token_order(four, 2)))
                 found.append(SceneEmbedding(features, image.shape[:2], (self.image_size,) * 2))
         return found
-
-    def _square(self, image: ImageArray) -> Tensor:
-        """Stretch an image to the model's input and normalise it: (1, 3, S, S), float32; as the official one does."""
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1)[None].float() / 255
-        square = interpolate(pixels, (self.image_size,) * 2, mode="bilinear", antialias=True)
-        mean, deviation = (torch.tensor(each, device=self.device).view(1, 3, 1, 1) for each in (_MEAN, _STD))
-        return (square - mean) / deviation
 
     @torch.no_grad()
     def predict_all(self, embedding: SceneEmbedding, prompts: Prompts) -> DecodedMasks:

@@ -1,6 +1,6 @@
 """The files of the tracks of videos: ``tracks.jsonl``, screen time, timelines and annotated videos.
 
-They are made from ``predictions.jsonl`` alone, so a resumed run has the same as an uninterrupted one.
+They are made from ``predictions.jsonl`` and the videos, so a resumed run has the same as an uninterrupted one.
 """
 
 import json
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from naruto_vision.errors import FormatError
+from naruto_vision.geometry import mask_from_rle
 from naruto_vision.io.atomic import atomic_file, utf8, write_text
 from naruto_vision.io.images import MAX_SIDE, write_image
 from naruto_vision.io.text import csv_text, printable, score_text
@@ -23,7 +24,7 @@ from naruto_vision.io.video_process import IsolatedVideoReader
 from naruto_vision.recognition.writer import LOG, as_line, output_stems, vector_from_text
 from naruto_vision.records import UNKNOWN, Box, Identity, ImageArray
 from naruto_vision.video.shots import Shot, find_shots
-from naruto_vision.video.tracks import Sighting, Track, TrackConfig, Tracker
+from naruto_vision.video.tracks import MaskMemory, SearchedFrame, Sighting, Track, TrackConfig, Tracker
 from naruto_vision.viz.overlay import UNLISTED, Colour, DrawnBox, draw_boxes
 from naruto_vision.viz.timeline import draw_timeline
 
@@ -37,6 +38,7 @@ _DIGITS = 6
 
 class _Region(TypedDict):
     bbox: tuple[int, int, int, int]
+    mask: NotRequired[dict[str, Any]]
     label: str
     name: str
     score: float
@@ -79,6 +81,7 @@ def write_tracks(
     *,
     config: TrackConfig | None = None,
     unlike: float = 0.0,
+    memory: MaskMemory | None = None,
     annotate: bool = True,
     advance: Callable[[], None] = lambda: None,
 ) -> list[ScreenTime]:
@@ -90,6 +93,7 @@ def write_tracks(
         colours: Colour of each label.
         config: How regions are linked.
         unlike: Mean cosine of different characters; see ``Tracker``.
+        memory: What follows the masks of the regions; the searched frames are decoded again for it.
         annotate: Whether a copy of each video with the tracks' boxes and names is written.
         advance: Called for each frame that is read; see ``frames_to_read``.
     """
@@ -101,7 +105,12 @@ def write_tracks(
             shots[-1:] = [replace(shot, end=reader.info.duration) for shot in shots[-1:]]
             if reader.lost:
                 _LOG.warning("%s: %s", name, reader.lost)
-            tracks = link_frames(_frames(out / LOG, video.scenes, reader.times), shots, config, unlike)
+            frames = _frames(out / LOG, video.scenes, reader.times, masks=memory is not None)
+            if memory is not None:
+                again = IsolatedVideoReader(video.path)
+                again.pick(np.array(sorted(video.scenes.values()), np.int64))
+                frames = _with_images(frames, out / LOG, again, advance)
+            tracks = link_frames(frames, shots, config, unlike, memory)
             lines.writelines(utf8(as_line(track_document(name, track))) for track in tracks)
             placed = [_Placed.of(track, shots, 1.0 / video.fps, colours) for track in tracks]
             own = screen_times(name, placed, reader.info.duration)
@@ -113,31 +122,32 @@ def write_tracks(
     return times
 
 
-def frames_to_read(videos: Mapping[str, SearchedVideo], *, annotate: bool = True) -> int:
-    """Return how often ``write_tracks`` calls ``advance``."""
-    return sum(video.frames for video in videos.values()) * (2 if annotate else 1)
+def frames_to_read(videos: Mapping[str, SearchedVideo], *, annotate: bool = True, follow: bool = False) -> int:
+    """Return how often ``write_tracks`` calls ``advance``; ``follow``: with a mask memory."""
+    return sum(video.frames * (2 if annotate else 1) + len(video.scenes) * follow for video in videos.values())
 
 
 def link_frames(
-    frames: Iterable[tuple[int, float, Sequence[Sighting]]],
+    frames: Iterable[SearchedFrame],
     shots: Sequence[Shot],
     config: TrackConfig | None = None,
     unlike: float = 0.0,
+    memory: MaskMemory | None = None,
 ) -> list[Track]:
-    """Link the regions of a video's frames: index, seconds and regions of each, in order; numbered by their start."""
-    tracker, found, cuts = Tracker(config, unlike), list[Track](), [shot.start_frame for shot in shots[1:]]
-    for index, time, sightings in frames:
+    """Link the regions of a video's frames, in order; tracks are numbered by their start. See ``Tracker``."""
+    tracker, found, cuts = Tracker(config, unlike, memory), list[Track](), [shot.start_frame for shot in shots[1:]]
+    for index, time, sightings, image in frames:
         if cuts and index >= cuts[0]:
             found += tracker.cut()
             cuts = [cut for cut in cuts if cut > index]
-        found += tracker.update(time, sightings)
+        found += tracker.update(time, sightings, image)
     found = sorted([*found, *tracker.cut()], key=lambda track: track.id)
     return [replace(track, id=number) for number, track in enumerate(found, 1)]
 
 
 def _frames(
-    log: Path, scenes: Mapping[str, int], times: NDArray[np.float64]
-) -> Iterator[tuple[int, float, list[Sighting]]]:
+    log: Path, scenes: Mapping[str, int], times: NDArray[np.float64], *, masks: bool = False
+) -> Iterator[SearchedFrame]:
     """Read the shown regions of a video's frames, in order; frames that could not be read are left out."""
     places, size = dict[int, int](), 0
     with log.open("rb") as lines:
@@ -151,9 +161,8 @@ def _frames(
             lines.seek(start)
             record, time = convert_json(log, json.loads(lines.readline()), _Line), float(times[index])
             try:
-                found = [
-                    _sighting(index, time, each) for each in record["regions"] if each["shown"] and each.get("vector")
-                ]
+                shown = [each for each in record["regions"] if each["shown"] and each.get("vector")]
+                found = [_sighting(index, time, each, masks=masks) for each in shown]
             except ValueError as error:
                 raise FormatError(
                     log, f"regions of {record['scene']!r} as `predict` writes them", f"{error}"[:80]
@@ -162,7 +171,27 @@ def _frames(
             if len(sizes | ({size} if size else set())) > 1:
                 raise FormatError(log, "vectors of one length", f"others in {record['scene']!r}")
             size = max(sizes, default=size)
-            yield index, time, found
+            yield SearchedFrame(index, time, found)
+
+
+def _with_images(
+    frames: Iterable[SearchedFrame], log: Path, reader: VideoReader, advance: Callable[[], None]
+) -> Iterator[SearchedFrame]:
+    """Add the images of frames, from a reader of these frames; without those that it cannot decode."""
+    images = iter(reader)
+    image = next(images, None)
+    for frame in counted(frames, advance):
+        while image is not None and image.index < frame.number:
+            image = next(images, None)
+        if image is None or image.index != frame.number:
+            continue
+        for each in frame.found:
+            if each.mask is None or each.mask.shape != image.image.shape[:2]:
+                found = "none" if each.mask is None else str(each.mask.shape)
+                raise FormatError(
+                    log, f"masks of {image.image.shape[:2]} pixels, as the frames of {reader.info.path}", found
+                )
+        yield frame._replace(image=image.image)
 
 
 def _scene_of(log: Path, line: bytes) -> str:
@@ -172,13 +201,14 @@ def _scene_of(log: Path, line: bytes) -> str:
         raise FormatError(log, "a scene in each line", f"{error}"[:80]) from None
 
 
-def _sighting(index: int, time: float, region: _Region) -> Sighting:
-    """Read a region; ValueError for a box outside of every image, or no unit vector of finite numbers."""
+def _sighting(index: int, time: float, region: _Region, *, masks: bool) -> Sighting:
+    """Read a region; ValueError for a box outside of every image, no vector of finite numbers, or a wrong mask."""
     vector, known = vector_from_text(region.get("vector", "")), region["name"] != UNKNOWN
     if not (len(vector) and np.isfinite(vector).all() and all(0 <= side <= MAX_SIDE for side in region["bbox"])):
         msg = f"box {region['bbox']} with a vector of {len(vector)} numbers"
         raise ValueError(msg)
-    return Sighting(index, time, region["bbox"], Identity(region["label"], region["score"], known, vector=vector))
+    mask = mask_from_rle(region.get("mask", {})) if masks else None
+    return Sighting(index, time, region["bbox"], Identity(region["label"], region["score"], known, vector=vector), mask)
 
 
 def track_document(video: str, track: Track) -> dict[str, Any]:

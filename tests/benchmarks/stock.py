@@ -1,6 +1,5 @@
 """What libraries themselves do, as baselines and oracles: `segment_anything`, transformers, and crops one by one."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +15,8 @@ from naruto_vision.records import ImageArray, Region
 from naruto_vision.segmentation.crops import CropConfig, crop_region
 from naruto_vision.segmentation.generator import CropLayers, Segmenter
 from naruto_vision.segmentation.prompts import point_names
-from naruto_vision.segmentation.sam2 import Sam2Architecture, Sam2Model, Sam2Size
+from naruto_vision.segmentation.sam2 import Sam2Architecture, Sam2Model, Sam2Size, official_key
+from naruto_vision.segmentation.sam2_video import official_keys
 
 
 def stock_generator(ours: Segmenter) -> SamAutomaticMaskGenerator:
@@ -63,27 +63,13 @@ def random_sam2(architecture: Sam2Architecture | Sam2Size, seed: int = 0) -> Sam
     return model
 
 
-_STOCK_SAM2 = (
-    (r"^image_encoder\.", "vision_encoder."),
-    (r"^no_mem_embed", "no_memory_embedding"),
-    (r"pe_layer\.positional_encoding_gaussian_matrix", "shared_embedding.positional_embedding"),
-    (r"mask_downscaling\.0", "mask_embed.conv1"),
-    (r"mask_downscaling\.1", "mask_embed.layer_norm1"),
-    (r"mask_downscaling\.3", "mask_embed.conv2"),
-    (r"mask_downscaling\.4", "mask_embed.layer_norm2"),
-    (r"mask_downscaling\.6", "mask_embed.conv3"),
-    (r"output_upscaling\.0", "upscale_conv1"),
-    (r"output_upscaling\.1", "upscale_layer_norm"),
-    (r"output_upscaling\.3", "upscale_conv2"),
-    (r"\.norm(?=\d|_final)", ".layer_norm"),
-    (r"out_proj", "o_proj"),
-    (r"lin1", "proj_in"),
-    (r"lin2", "proj_out"),
-    (r"(_mlps\.\d|_head)\.layers\.0", r"\1.proj_in"),
-    (r"(_mlps\.\d|_head)\.layers\.2", r"\1.proj_out"),
-    (r"(_mlps\.\d|_head)\.layers\.1", r"\1.layers.0"),
-)
-"""Patterns of our keys, and what transformers has in their place."""
+def official_state(network: Any) -> dict[str, Tensor]:
+    """Return the weights of a SAM 2 of transformers as an official file has them."""
+    state = {}
+    for name, value in network.state_dict().items():
+        keys = official_keys(name)
+        state.update(zip(keys, value.split(1) if len(keys) > 1 else [value], strict=True))
+    return state
 
 
 def stock_sam2(ours: Sam2Model) -> Any:
@@ -101,13 +87,11 @@ def stock_sam2(ours: Sam2Model) -> Any:
     encoder = ours.sam.image_encoder.config
     config = transformers.Sam2Config(vision_config=encoder, prompt_encoder_config=prompts, mask_decoder_config=decoder)
     stock = transformers.Sam2Model(config).eval()
-    points = [state.pop(f"prompt_encoder.point_embeddings.{label}.weight") for label in range(4)]
-    named = {"prompt_encoder.point_embed.weight": torch.cat(points)}
-    for name, value in state.items():
-        for pattern, other in _STOCK_SAM2:
-            name = re.sub(pattern, other, name)
-        named[name] = value
-    named["shared_image_embedding.positional_embedding"] = named["prompt_encoder.shared_embedding.positional_embedding"]
+    official = {official_key(name): value for name, value in state.items()}
+    named = {}
+    for name in stock.state_dict():
+        parts = [official[key] for key in official_keys(name) if key in official]
+        named |= {name: torch.cat(parts) if len(parts) > 1 else parts[0]} if parts else {}
     found = stock.load_state_dict(named, strict=False)
     if found.unexpected_keys or any("pred_obj_score_head" not in name for name in found.missing_keys):
         msg = f"transformers has other keys: {found}"

@@ -24,7 +24,7 @@ from naruto_vision.synthetic.attributes import read_cast
 from naruto_vision.synthetic.videos import SyntheticFrame, SyntheticVideo, VideoConfig
 from naruto_vision.video.shots import find_shots
 from naruto_vision.video.track_files import link_frames
-from naruto_vision.video.tracks import Sighting, similarity_of_labels
+from naruto_vision.video.tracks import SearchedFrame, Sighting, similarity_of_labels
 from naruto_vision.viz.overlay import choose_for_overlay
 
 FIRST_SEED = 8_400_000  # the settings were chosen on other seeds
@@ -63,9 +63,9 @@ def clip_counts(analyzer: nv.SceneAnalyzer, video: SyntheticVideo, fps: float, *
     shots = find_shots(VideoFrame(k, k / rate, frame.image) for k, frame in enumerate(frames))
     rng = None if found else np.random.default_rng(video.seed)
 
-    def searched() -> Iterator[tuple[int, float, list[Sighting]]]:
+    def searched() -> Iterator[SearchedFrame]:
         for k in range(0, len(frames), step):
-            yield k, k / rate, sightings(analyzer, frames[k], (k, k / rate), rng)
+            yield SearchedFrame(k, k / rate, sightings(analyzer, frames[k], (k, k / rate), rng))
 
     tracks = link_frames(searched(), shots, unlike=similarity_of_labels(analyzer.gallery))
     ours = [

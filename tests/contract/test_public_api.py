@@ -23,8 +23,8 @@ _PARTS = """
     DetectorPrompter DinoEncoder EndpointDescriber EnrollmentConfig EnsembleEncoder Gallery GalleryRow GridPrompter
     Int8Encoder
     MergeConfig OverlayConfig PromptSession OpenVocabularyPrompter TextPrompter
-    Exemplar ExemplarMode ExemplarPrompter Sam2Model SamModel SaliencyMode SaliencyPrompter SceneAnalyzer SceneResult
-    Segmenter StreamDataModule SweepConfig
+    Exemplar ExemplarMode ExemplarPrompter Sam2Memory Sam2Model SamModel SaliencyMode SaliencyPrompter SceneAnalyzer
+    SceneResult Segmenter StreamDataModule SweepConfig
     SweepSegmenter TimmEncoder TransformersDescriber VideoReader VideoWriter FrameSampling
 """
 _TRAINING = """

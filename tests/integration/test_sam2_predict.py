@@ -1,19 +1,23 @@
 """SAM 2.1 in front of the whole pipeline: by the short option, by YAML, and again from Python."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from benchmarks.stock import random_sam2
+from benchmarks.stock import official_state, random_sam2
 from PIL import Image
 
 import naruto_vision as nv
 from naruto_vision.cli.main import main
 from naruto_vision.io.bundles import config_path
 from naruto_vision.segmentation.sam2 import SIZES, Sam2Size, official_key
+from naruto_vision.segmentation.sam2_video import build_video_network
+from naruto_vision.synthetic.attributes import read_cast
+from naruto_vision.synthetic.videos import SyntheticVideo, VideoConfig, write_video
 
 SMALL = Sam2Size(16, 1, (1, 2, 3, 1), (4,), (8, 4, 6, 2), 4, 128, 32, 2, 48, 16)
 QUIET = ["--trainer.logger=false", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
@@ -69,3 +73,29 @@ def test_absent_weights_are_refused_with_the_command_that_downloads_them(
     assert main(["predict", "a.png", f"--mask-weights={name}", *QUIET]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.endswith("no such weights file; run: naruto-vision weights download sam2.1_hiera_base_plus")
+
+
+@pytest.mark.usefixtures("here")
+def test_regions_of_a_video_are_followed_by_option_and_wrong_files_are_refused_before_the_search(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cast = read_cast(config_path("cast.yaml"))
+    write_video("clip.mp4", SyntheticVideo(4, cast, VideoConfig(2, 12, 64, 48, shot_seconds=(1, 1))))
+    size = replace(SMALL, image_size=64, decoder_width=128)
+    monkeypatch.setitem(SIZES, "small", replace(size, blocks=(1, 2, 2, 1), global_blocks=()))
+    torch.manual_seed(0)
+    torch.save({"model": official_state(build_video_network(SIZES["small"]))}, "sam2.1_hiera_small.pt")
+    points = "--model.segmenter.init_args.prompter.init_args.points_per_side=4"
+    options = ["--data.num_workers=0", "--fps=2", "--mask-weights=tiny-sam", points, *QUIET]
+    assert main(["predict", "clip.mp4", "--track-memory", "sam2.1_hiera_tiny.pt", *options]) == 2
+    assert "sam2.1_hiera_tiny.pt: not weights of SAM 2 tiny for videos: " in capsys.readouterr().err
+    assert not list(Path("runs/scenes").glob("**/frame_*"))
+    calls = list[int]()
+    follow = nv.Sam2Memory.follow
+    monkeypatch.setattr(nv.Sam2Memory, "follow", lambda self, image: calls.append(1) or follow(self, image))
+    argv = ["predict", "clip.mp4", "--track-memory", "sam2.1_hiera_small.pt", *options]
+    assert main(argv) == 0
+    assert len(calls) == 4  # searched frames
+    tracks = [json.loads(line) for line in Path("runs/scenes/tracks.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert tracks
+    assert all(max(track["frames"]) < 12 or min(track["frames"]) >= 12 for track in tracks)  # no track passes the cut

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,12 @@ import numpy as np
 import pytest
 
 from naruto_vision.data.frames import VideoFrames, frame_scene
+from naruto_vision.errors import FormatError
+from naruto_vision.geometry import rle_from_mask
 from naruto_vision.io.images import read_image
 from naruto_vision.io.video import VideoReader, VideoWriter
 from naruto_vision.recognition.writer import LOG, as_line, vector_from_text, vector_text
+from naruto_vision.records import ImageArray, Mask
 from naruto_vision.video.track_files import SCREEN_TIME, TRACKS, SearchedVideo, frames_to_read, write_tracks
 
 _NAME = "a clip.mp4"
@@ -31,18 +35,21 @@ def clip(tmp_path: Path) -> SearchedVideo:
     return SearchedVideo(frames.path, scenes, 5.0, frames.frames)
 
 
-def _line(scene: str, index: int, *, shown: bool = True) -> dict[str, Any]:
+def _line(scene: str, index: int, *, shown: bool = True, mask: object = "") -> dict[str, Any]:
     x = index % 20
     vector = vector_text(np.array([0.6, 0.8], np.float32))
     mira = {"bbox": [x, 4, x + 20, 40], "label": "Mira", "name": "Mira", "score": 0.9, "shown": shown, "vector": vector}
     mira["p_value"] = None
+    pixels = np.zeros((48, 64), np.bool_)
+    pixels[:, :10] = True
+    mira |= {"mask": mask or rle_from_mask(pixels)} if mask is not None else {}
     other = {**mira, "bbox": [40, 4, 60, 40], "label": "Mira", "name": "unknown", "score": 0.1}
     return {"scene": scene, "regions": [mira, other] if 20 <= index < 30 else [mira]}
 
 
-def _write(out: Path, clip: SearchedVideo, order: int = 1, **options: Any) -> Any:
+def _write(out: Path, clip: SearchedVideo, order: int = 1, *, mask: object = "", **options: Any) -> Any:
     out.mkdir()
-    lines = [as_line(_line(scene, index)) for scene, index in clip.scenes.items()][::order]
+    lines = [as_line(_line(scene, index, mask=mask)) for scene, index in clip.scenes.items()][::order]
     (out / LOG).write_text("".join([as_line(_line("other.png", 0)), *lines]) + '{"scene": "torn')
     return write_tracks(out, {_NAME: clip}, _COLOURS, **options)
 
@@ -99,3 +106,44 @@ def test_vectors_keep_three_digits_as_text() -> None:
     vector /= np.linalg.norm(vector)
     assert np.abs(vector_from_text(vector_text(vector)) - vector).max() < 5e-4
     assert vector_text(None) == ""
+
+
+class _Everywhere:
+    """A mask memory that sees each object in all of the image, and notes what it is given."""
+
+    def __init__(self) -> None:
+        self.frames, self.added, self.numbers = list[ImageArray](), list[int](), set[int]()
+
+    def follow(self, image: ImageArray) -> dict[int, Mask]:
+        self.frames.append(image)
+        return {number: np.ones(image.shape[:2], np.bool_) for number in self.numbers}
+
+    def add(self, number: int, mask: Mask) -> None:
+        assert mask.shape == self.frames[-1].shape[:2]
+        self.added.append(int(mask.sum()))
+        self.numbers.add(number)
+
+    def keep(self, numbers: Collection[int]) -> None:
+        self.numbers &= set(numbers)
+
+
+def test_a_mask_memory_gets_the_searched_frames_and_the_masks_of_their_regions(
+    tmp_path: Path, clip: SearchedVideo
+) -> None:
+    memory, calls = _Everywhere(), list[None]()
+    _write(tmp_path / "out", clip, memory=memory, annotate=False, advance=lambda: calls.append(None))
+    assert len(calls) == frames_to_read({"": clip}, annotate=False, follow=True) == 60
+    expected = [frame.image for frame in VideoReader(clip.path, fps=5)]
+    assert all(np.array_equal(a, b) for a, b in zip(memory.frames, expected, strict=True))
+    assert memory.added == [10 * 48] * 3  # those of the first frame of a shot; later ones are covered
+    tracks = [json.loads(line) for line in (tmp_path / "out" / TRACKS).read_text().splitlines()]
+    assert tracks[0]["frames"] == list(range(0, 20, 2))  # its regions are inside the followed mask
+    assert all(max(track["frames"]) < 20 or min(track["frames"]) >= 20 for track in tracks)
+
+
+@pytest.mark.parametrize("mask", [{"size": [8, 8], "counts": [64]}, {"size": [8, 8], "counts": [1]}, None])
+def test_masks_that_do_not_fit_the_frames_are_refused(
+    tmp_path: Path, clip: SearchedVideo, mask: dict[str, Any] | None
+) -> None:
+    with pytest.raises(FormatError, match=LOG):
+        _write(tmp_path / "out", clip, memory=_Everywhere(), mask=mask)
