@@ -632,21 +632,45 @@ def cut_part(reader: VideoReader, start: float, end: float, stem: str | Path, *,
     if start > scan.times[-1]:
         msg = f"{scan.info.path}: no frames from {start:g} s on; it lasts {scan.info.duration:.3f} s"
         raise InputError(msg)
-    copied = scan.info.container in _COPIED and not scan.info.rotation and len(scan.keys) > 0
-    if copied and not exact and scan.stamps is not None:
-        path = Path(f"{stem}{_COPIED[scan.info.container]}")
-        try:
-            _copy_part(scan, scan.stamps, start, end, path)
-        except BadVideoError:  # the container does not take these packets
-            pass
-        else:
-            return path
+    if not exact and (copied := copy_part(scan, start, end, stem)):
+        return copied
     path = Path(f"{stem}.mp4")
     reader.pick(np.flatnonzero((scan.times >= start) & (scan.times < end)))
-    with VideoWriter(path, fps=writable_fps(scan.info.fps)) as writer:
-        for frame in reader:
-            writer.write(frame.image, frame.time)
+    if not sum(1 for _ in frames_and_parts(reader, [(start, end, path)])):
+        msg = f"{scan.info.path}: no frames from {start:g} to {end:g} s that can be decoded"
+        raise InputError(msg)
     return path
+
+
+def copy_part(scan: Scan, start: float, end: float, stem: str | Path) -> Path | None:
+    """Copy a part without encoding; None if the container does not allow it."""
+    copied = scan.info.container in _COPIED and not scan.info.rotation and len(scan.keys) > 0
+    if not copied or scan.stamps is None:
+        return None
+    path = Path(f"{stem}{_COPIED[scan.info.container]}")
+    try:
+        _copy_part(scan, scan.stamps, start, end, path)
+    except BadVideoError:  # the container does not take these packets
+        return None
+    return path
+
+
+def frames_and_parts(reader: VideoReader, parts: Iterable[tuple[float, float, Path]]) -> Iterator[VideoFrame]:
+    """Yield frames, and write those of each part, from its start up to its end, to a video of its own: one pass."""
+    fps, waiting, writing = writable_fps(reader.info.fps), sorted(parts), list[tuple[float, ExitStack, VideoWriter]]()
+    with ExitStack() as stack:
+        for frame in reader:
+            while waiting and waiting[0][0] <= frame.time:
+                _, end, path = waiting.pop(0)
+                own = stack.enter_context(ExitStack())
+                writing.append((end, own, own.enter_context(VideoWriter(path, fps=fps))))
+            for end, own, writer in writing:
+                if frame.time < end:
+                    writer.write(frame.image, frame.time)
+                else:
+                    own.close()
+            writing = [each for each in writing if frame.time < each[0]]
+            yield frame
 
 
 def _copy_part(scan: Scan, stamps: NDArray[np.int64], start: float, end: float, path: Path) -> None:

@@ -17,7 +17,7 @@ from naruto_vision.io.atomic import atomic_folder, utf8, write_json, write_text
 from naruto_vision.io.images import write_image
 from naruto_vision.io.names import folder_name
 from naruto_vision.io.text import csv_text, printable, time_code
-from naruto_vision.io.video import VideoReader, VideoWriter, cut_part, resize_frame, writable_fps
+from naruto_vision.io.video import VideoReader, VideoWriter, copy_part, frames_and_parts, resize_frame, writable_fps
 from naruto_vision.io.video_process import IsolatedVideoReader
 from naruto_vision.records import ImageArray
 from naruto_vision.video.index import frame_id
@@ -236,19 +236,22 @@ def _write_clips(
     exact: bool,
 ) -> None:
     """Cut each moment, and write all of them as one video of the first one's size, video by video and by time."""
+    parts: dict[str, list[tuple[float, float, Path]]] = {moment.best.video: [] for moment in moments}
     for rank, moment in enumerate(moments, start=1):
-        stem = f"{rank:03}_{names[moment.best.video]}_{time_code(moment.start).replace(':', '-')}"
-        cut_part(readers[moment.best.video], moment.start, moment.end, folder / "clips" / stem, exact=exact)
+        name = f"{rank:03}_{names[moment.best.video]}_{time_code(moment.start).replace(':', '-')}"
+        stem, scan = folder / "clips" / name, readers[moment.best.video].scan
+        if exact or copy_part(scan, moment.start, moment.end, stem) is None:
+            parts[moment.best.video].append((moment.start, moment.end, stem.with_name(f"{name}.mp4")))
     first = readers[moments[0].best.video].info
     size = (first.width, first.height)
     position = 0.0
     with VideoWriter(folder / "all_moments.mp4", fps=writable_fps(first.fps), size=size) as writer:
-        for video in dict.fromkeys(moment.best.video for moment in moments):
+        for video, own in parts.items():
             spans = sorted((each.start, each.end) for each in moments if each.best.video == video)
             reader, length = readers[video], sum(end - start for start, end in spans)
             inside = [np.flatnonzero((reader.times >= start) & (reader.times < end)) for start, end in spans]
             reader.pick(np.unique(np.concatenate(inside)))
-            for frame in reader:  # the moments of a video are decoded in one pass
+            for frame in frames_and_parts(reader, own):  # all moments and clips of a video are decoded in one pass
                 passed = sum(min(max(frame.time - start, 0.0), end - start) for start, end in spans)
                 writer.write(_letterbox(frame.image, size), position + passed)
             position += length

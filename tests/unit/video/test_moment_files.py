@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import unquote
@@ -13,6 +14,7 @@ import pytest
 from test_video_index import COLOURS, write_video
 
 from naruto_vision.errors import InputError, MissingPathError
+from naruto_vision.io import video_process
 from naruto_vision.io.images import read_image
 from naruto_vision.io.text import time_code
 from naruto_vision.io.video import VideoReader, video_info
@@ -103,6 +105,22 @@ def test_clips_and_one_video_of_all_moments(tmp_path: Path, videos: tuple[Path, 
     assert _colour(joined[3].image) == "green"
     assert joined[12].image[:, 28:36].mean() > 200  # the tall white frame lies in the middle
     assert joined[12].image[:, :8].mean() < 30
+
+
+def test_all_exact_clips_of_a_video_are_decoded_in_one_pass(
+    tmp_path: Path, videos: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = list[object]()
+    start = video_process.start_process
+    monkeypatch.setattr(video_process, "start_process", lambda target: started.append(target) or start(target))
+    found = _found([_hit(videos[0], 0, 0.7), _hit(videos[0], 8, 0.6), _hit(videos[0], 16, 0.5)])
+    found = replace(found, moments=tuple(Moment((hit,)) for moment in found.moments for hit in moment.frames))
+    folder = write_moments(found, tmp_path / "out", clips=True, exact=True)
+    clips = sorted((folder / "clips").iterdir())
+    assert [[_colour(frame.image) for frame in VideoReader(clip)] for clip in clips] == [
+        ["red"] * 8, ["green"] * 8, ["blue"] * 8,
+    ]  # fmt: skip
+    assert len(started) == 2  # for the copies of frames, and for all clips
 
 
 def test_no_decoder_runs_in_this_process(
