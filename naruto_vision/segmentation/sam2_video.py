@@ -110,7 +110,12 @@ def build_video_network(size: Sam2Size, *, new: bool = True) -> Any:  # noqa: AN
     return transformers.Sam2VideoModel(config).eval()
 
 
-def load_official(network: Any, state: Mapping[str, Tensor], path: str | Path, architecture: str) -> None:  # noqa: ANN401
+def load_official(
+    network: Any,  # noqa: ANN401 - of a package without types
+    state: Mapping[str, Tensor],
+    path: str | Path,
+    architecture: str,
+) -> None:
     """Load an official file's tensors into a SAM 2 of transformers for videos; each of them, and no others."""
     parts = {name: official_keys(name) for name in network.state_dict()}
     expected = set(chain.from_iterable(parts.values()))
@@ -199,7 +204,7 @@ class Sam2Memory:
         """Forget all other objects: those that have ended, or all at a cut."""
         self._sessions = {number: each for number, each in self._sessions.items() if number in numbers}
 
-    def _advance(self, session: Any) -> Mask:  # noqa: ANN401
+    def _advance(self, session: Any) -> Mask:  # noqa: ANN401 - of a package without types
         """Run the model for one object on this frame; returns its mask (H, W), which is empty where it is hidden."""
         session.cache.cache_vision_features(self._frame, self._features)
         logits = self._network(session, frame=self._pixels, frame_idx=self._frame).pred_masks
@@ -208,7 +213,7 @@ class Sam2Memory:
         mask: Mask = (whole[0, 0] > 0).cpu().numpy().astype(np.bool_)
         return mask
 
-    def _forget(self, session: Any) -> None:  # noqa: ANN401
+    def _forget(self, session: Any) -> None:  # noqa: ANN401 - of a package without types
         """Drop what the model does not look back at: finished masks, all but pointers of old frames, older frames."""
         session.processed_frames.clear()
         config = self._network.config
