@@ -188,13 +188,8 @@ class StreamLoader(Resumed):
     num_workers: int = 0
     consumed: Callable[[], int] | None = None  # of training; validation has no position
 
-    @property
-    def exact_length(self) -> bool:
-        """Whether ``len`` is known before the shards are read."""
-        return self.plan.exact or self.plan.epoch_images is not None
-
     def __len__(self) -> int:
-        if not self.exact_length:
+        if not self.plan.shards.counts and self.plan.epoch_images is None:
             raise TypeError("the length of shards without an index is not known")
         return self.plan.batches
 

@@ -84,7 +84,6 @@ class Shards:
 
     addresses: tuple[str, ...]
     counts: tuple[int, ...] = ()  # images of each; none without an index
-    sizes: tuple[int, ...] = ()  # bytes of each
     classes: tuple[str, ...] = ()
     kind: Kind = "classes"
     digests: tuple[str, ...] = ()
@@ -162,7 +161,6 @@ def _indexed(folder: str, index: SplitIndex, names: Sequence[str]) -> Shards:
     return Shards(
         tuple(f"{folder}/{shard.name}" for shard in chosen),
         tuple(shard.pictures for shard in chosen),
-        tuple(shard.bytes for shard in chosen),
         index.classes,
         index.kind,
         tuple(shard.sha256 for shard in chosen),

@@ -8,9 +8,12 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
 
-from naruto_vision.errors import BadImageError, BadVideoError, InputError, MissingPathError
+import msgspec
+
+from naruto_vision.errors import BadImageError, BadVideoError, FormatError, InputError, MissingPathError
 from naruto_vision.io.images import Listing, is_image_name, read_image, scan_folder
 from naruto_vision.io.tars import expand_braces, is_tar, list_tar
+from naruto_vision.io.typed_json import read_json
 from naruto_vision.io.video import VIDEO_SUFFIXES, is_video_name
 from naruto_vision.io.video_process import IsolatedVideoReader
 
@@ -59,13 +62,24 @@ def is_movie(name: str | Path) -> bool:
     return is_video_name(name) and Path(name).suffix.lower() != ".gif"
 
 
+class _Shard(msgspec.Struct):
+    name: str
+
+
+class _ShardIndex(msgspec.Struct):
+    shards: list[_Shard]
+
+
 def _shards_in(name: str) -> list[str]:
-    """Return the shards in a folder that ``data shard`` wrote; none of another folder."""
-    try:
-        files = set(os.listdir(name))  # noqa: PTH208 - names only
-    except (OSError, ValueError):
+    """Return the shards in a folder that ``data shard`` wrote, also missing ones; none of another folder."""
+    index = os.path.join(name, "index.json")  # noqa: PTH118 - no error for a name that is too long
+    if not os.path.isfile(index):  # noqa: PTH113
         return []
-    return sorted(os.path.join(name, file) for file in files if file.endswith(".tar")) if "index.json" in files else []  # noqa: PTH118 - may not be UTF-8
+    try:
+        shards = read_json(Path(index), _ShardIndex).shards
+    except FormatError:
+        return []
+    return [os.path.join(name, shard.name) for shard in shards if "/" not in shard.name]  # noqa: PTH118
 
 
 def _shown(name: str) -> bool:

@@ -27,6 +27,7 @@ BENCHMARKS = {
     "T10": ("start-up against a plain LightningCLI --help", "startup:answers", "at least 20 times"),
     "T11": ("fit against a plain loop in torch", "train:overhead", "at least 0.95 times, that is 1.05 times the time"),
     "T12": ("one prompt a class against one caption an image", "train:text_cache", "at least 1.3 times"),
+    "D1": ("streamed shards against files into fit, 2 workers", "shards:streaming", "at least 1.5 times"),
     "T16": ("predict against stock parts, region by region", "pipeline:whole", "at least 6 times"),
     "T17": ("peak memory", "pipeline:memory", "flat; ViT-B at most 3 GiB"),
     "V1": ("frames of a video against a bare PyAV loop", "video:frames", "at least 0.9 times as fast"),

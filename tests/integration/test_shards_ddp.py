@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from naruto_vision.cli.main import main
 from naruto_vision.data.class_data import ClassBatch, ClassDataModule
+from naruto_vision.data.stream_data import StreamDataModule
 from naruto_vision.io.images import write_image
 from naruto_vision.records import ImageArray
 
@@ -69,11 +70,8 @@ def everything(split: str) -> list[str]:
     return sorted(f"{name}/{number}.png" for name, count in COUNTS[split].items() for number in range(count))
 
 
-@pytest.mark.slow
-def test_two_processes_see_every_image_of_the_shards_once_an_epoch(tmp_path: Path) -> None:
-    data = ClassDataModule(
-        str(packed(tmp_path)), batch_size=BATCH, balanced=False, augmented=False, preprocess=prepared, cache_bytes=0
-    )
+def trained(folder: Path, data: pl.LightningDataModule) -> list[Any]:
+    """Train in two processes; return what each was given."""
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=WORLD,
@@ -85,10 +83,33 @@ def test_two_processes_see_every_image_of_the_shards_once_an_epoch(tmp_path: Pat
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        default_root_dir=tmp_path,
+        default_root_dir=folder,
     )
-    trainer.fit(Noter(tmp_path), data)
-    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(WORLD))
+    trainer.fit(Noter(folder), data)
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(WORLD)]
+
+
+@pytest.mark.slow
+def test_two_processes_stream_every_image_of_the_shards_once_an_epoch(tmp_path: Path) -> None:
+    data = StreamDataModule(
+        str(packed(tmp_path)), batch_size=BATCH, num_workers=1, shuffle=4, augmented=False, preprocess=prepared
+    )
+    first, second = trained(tmp_path, data)
+    drawn = [one + other for one, other in zip(first["train"], second["train"], strict=True)]
+    assert [sorted(paths) for paths in drawn] == [everything("train")] * EPOCHS
+    assert len({tuple(paths) for paths in drawn}) == EPOCHS
+    assert [sorted(one + other) for one, other in zip(first["valid"], second["valid"], strict=True)] == [
+        everything("valid")
+    ] * EPOCHS
+    assert first["weights"] == second["weights"]
+
+
+@pytest.mark.slow
+def test_two_processes_see_every_image_of_the_shards_once_an_epoch(tmp_path: Path) -> None:
+    data = ClassDataModule(
+        str(packed(tmp_path)), batch_size=BATCH, balanced=False, augmented=False, preprocess=prepared, cache_bytes=0
+    )
+    first, second = trained(tmp_path, data)
     drawn = [one + other for one, other in zip(first["train"], second["train"], strict=True)]
     assert [sorted(paths) for paths in drawn] == [everything("train")] * EPOCHS
     assert len({tuple(paths) for paths in drawn}) == EPOCHS  # every epoch in another order

@@ -16,7 +16,7 @@ from naruto_vision.data.ground_truth import read_gt
 from naruto_vision.data.leaks import Numbers, collect_items, find_frame_leaks, scan_images
 from naruto_vision.data.readers import read_classes, read_manifest, read_present, read_splits, write_manifests
 from naruto_vision.data.scenes import SceneDataset
-from naruto_vision.data.shards import ShardPlan, image_reader, write_split
+from naruto_vision.data.shards import ShardPlan, class_source, image_reader, write_split
 from naruto_vision.data.split import SplitPlan, split_items
 from naruto_vision.data.tables import ClassTable, ReadRules, Split
 from naruto_vision.errors import BadImageError, FormatError, InputError, MissingPathError
@@ -526,7 +526,7 @@ def test_numbers_of_frames_do_not_look_counted_because_each_has_two_crops(tmp_pa
 def test_shards_of_crops_are_packed_again_only_where_the_image_has_changed(tmp_path: Path) -> None:
     table = frames(tmp_path / "set", 3)["train"]
     plan = ShardPlan(side=0, shard_size=2)
-    pack = partial(write_split, tmp_path / "shards", "train", table, plan)
+    pack = partial(write_split, tmp_path / "shards", "train", class_source(table), plan)
     assert [pack(Quarantine()), pack(Quarantine())] == [0, 3]
     write_image(tmp_path / "set" / "shot_00100.png", np.zeros((40, 70, 3), dtype=np.uint8))
     assert pack(Quarantine()) < 3

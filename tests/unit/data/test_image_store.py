@@ -17,6 +17,7 @@ from naruto_vision.data.shards import (
     ShardReader,
     SplitIndex,
     check_out,
+    class_source,
     image_reader,
     read_part,
     read_shards,
@@ -26,7 +27,7 @@ from naruto_vision.data.shards import (
 from naruto_vision.data.store import ImageStore, TableDataset, TableQuarantine
 from naruto_vision.data.tables import ClassTable, sorted_rows
 from naruto_vision.errors import BadImageError, FormatError, InputError, JsonError, MissingPathError
-from naruto_vision.io.images import decode_image, write_image
+from naruto_vision.io.images import decode_image, encode_image, write_image
 from naruto_vision.io.quarantine import Quarantine
 from naruto_vision.records import ImageArray
 
@@ -188,17 +189,25 @@ def test_a_plan_that_packs_nothing_is_refused(wrong: dict[str, int]) -> None:
     ShardPlan(side=0, shard_size=1, quality=100)
 
 
-@pytest.mark.parametrize(("quality", "suffix"), [(0, ".png"), (1, ".jpg"), (100, ".jpg")])
+@pytest.mark.parametrize(("quality", "suffix"), [(0, "png"), (1, "jpg"), (100, "jpg")])
 def test_images_are_packed_as_their_suffix_says(quality: int, suffix: str) -> None:
-    plan = ShardPlan(side=0, quality=quality)
-    assert plan.suffix == suffix
-    data = plan.encode(_image(0, 16, 16))
-    assert data.startswith(b"\x89PNG" if suffix == ".png" else b"\xff\xd8")
-    assert np.array_equal(decode_image(data, "x"), _image(0, 16, 16)) == (suffix == ".png")
+    found, data = ShardPlan(side=9, quality=quality).encode(_image(0, 9, 9))
+    assert found == suffix
+    assert data.startswith(b"\x89PNG" if suffix == "png" else b"\xff\xd8")
+    assert np.array_equal(decode_image(data, "x"), _image(0, 9, 9)) == (suffix == "png")
+
+
+@pytest.mark.parametrize(("suffix", "kept"), [("png", True), ("jpg", True), ("webp", False)])
+def test_a_file_is_packed_as_it_is_if_nothing_is_to_be_changed(suffix: str, kept: bool) -> None:
+    file = encode_image(_image(0, 9, 9), f".{suffix}")
+    pixels = decode_image(file, "x")
+    assert (ShardPlan(side=0).encode(pixels, file) == (suffix, file)) == kept
+    for plan in (ShardPlan(side=9), ShardPlan(side=0, quality=90)):
+        assert plan.encode(pixels, file)[1] != file
 
 
 def test_images_are_packed_scaled_down() -> None:
-    data = ShardPlan(side=4).encode(_image(0, 16, 8))
+    _, data = ShardPlan(side=4).encode(_image(0, 16, 8))
     assert decode_image(data, "x.png").shape == (4, 2, 3)
 
 
@@ -217,7 +226,7 @@ def test_only_an_empty_folder_or_one_of_shards_is_written_to(tmp_path: Path) -> 
 
 
 def _packed(table: ClassTable, out: Path, plan: ShardPlan | None = None) -> int:
-    return write_split(out, "train", table, plan or ShardPlan(side=0, shard_size=2), Quarantine())
+    return write_split(out, "train", class_source(table), plan or ShardPlan(side=0, shard_size=2), Quarantine())
 
 
 def test_packing_again_keeps_every_shard_and_says_how_many(table: ClassTable, tmp_path: Path) -> None:
@@ -249,7 +258,9 @@ def test_a_shard_whose_list_is_broken_is_packed_anew(table: ClassTable, tmp_path
 def test_every_step_of_packing_advances_once_also_where_nothing_is_to_do(table: ClassTable, tmp_path: Path) -> None:
     steps: list[int] = []
     for expected in (3, 6):
-        write_split(tmp_path, "train", table, ShardPlan(shard_size=2), Quarantine(), lambda: steps.append(1))
+        write_split(
+            tmp_path, "train", class_source(table), ShardPlan(shard_size=2), Quarantine(), lambda: steps.append(1)
+        )
         assert len(steps) == expected
 
 
@@ -269,7 +280,7 @@ def test_shards_say_what_is_in_them(table: ClassTable, tmp_path: Path) -> None:
             assert data.startswith(b"\x89PNG")
             assert packed.labels == (packed.path[0],)
     with tarfile.open(folder / "train-000001.tar") as tar:
-        assert [member.name for member in tar] == ["00000002.png", "00000002.cls", "00000002.json"]
+        assert [member.name for member in tar] == ["00000002.cls", "00000002.json", "00000002.png"]
         assert {member.mtime for member in tar} == {0}
 
 
@@ -287,7 +298,8 @@ def test_a_image_of_two_classes_keeps_both(tmp_path: Path) -> None:
     write_image(tmp_path / "set" / "p.png", _image(0))
     table = ClassTable(tmp_path / "set", sorted_rows([("p.png", "b"), ("p.png", "a")]), ("b", "a"))
     _packed(table, tmp_path / "out")
-    assert ShardReader(tmp_path / "out" / "train").images == {"p.png": ("a", "b")}
+    images = ShardReader(tmp_path / "out" / "train").images
+    assert {path: image.labels for path, image in images.items()} == {"p.png": ("a", "b")}
 
 
 def test_a_image_of_broken_bytes_names_its_shard_and_path(table: ClassTable, tmp_path: Path) -> None:
