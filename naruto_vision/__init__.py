@@ -48,6 +48,7 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
     from naruto_vision.encoders.dino import DinoEncoder as DinoEncoder
     from naruto_vision.encoders.ensemble import ClipEnsemble as ClipEnsemble
     from naruto_vision.encoders.ensemble import EnsembleEncoder as EnsembleEncoder
+    from naruto_vision.encoders.exported import ExportedEncoder as ExportedEncoder
     from naruto_vision.encoders.int8 import Int8Encoder as Int8Encoder
     from naruto_vision.errors import NarutoVisionError as NarutoVisionError
     from naruto_vision.gallery.content import GalleryRow as GalleryRow
@@ -144,6 +145,7 @@ _HOMES = {
     "encoders.dense": "dense_map",
     "encoders.dino": "DinoEncoder",
     "encoders.ensemble": "ClipEnsemble EnsembleEncoder",
+    "encoders.exported": "ExportedEncoder",
     "encoders.int8": "Int8Encoder",
     "errors": "NarutoVisionError",
     "gallery.content": "GalleryRow",

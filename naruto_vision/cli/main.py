@@ -58,6 +58,10 @@ COMMANDS = {
     "data split": ("split labelled images so that near-duplicates share a split", "data"),
     "data shard": ("resize images once and pack them into shards, for large data sets", "data"),
     "export": ("write a run or labelled scenes for other tools: COCO, YOLO, VOC, CVAT, Label Studio, pairs", "export"),
+    "export-model": (
+        "write the encoder or SAM as ONNX, checked against torch, for ONNX Runtime and OpenVINO",
+        "export_model",
+    ),
     "evaluate": ("evaluate predicted scenes against their ground truth, one run or several", "evaluate"),
     "evaluate counts": ("compute rates, confidence intervals and comparisons from counts alone", "evaluate"),
     "reproduce": ("make a table of figures again, or say which input is not the same", "reproduce"),
@@ -127,6 +131,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "export runs/scenes --to yolo-seg --regions all --out yolo",
         "export corrected/tasks.json --to coco --out truth",
     ),
+    "export-model": ("export-model", "export-model --mask-weights sam_vit_b --out sam_b"),
     "evaluate": (
         "evaluate --gt data/scenes/test/gt.json --preds-dir runs/scenes",
         "evaluate --gt gt.json --preds-dir runs/scenes --use-overlay --sheet worst.png",
@@ -217,7 +222,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
 _SECTIONS = {
     "getting started:": ("demo", "ui", "doctor", "completion", "weights"),
     "data:": ("draw", "data", "export"),
-    "train and predict:": (*TRAINER_COMMANDS, "configs"),
+    "train and predict:": (*TRAINER_COMMANDS, "configs", "export-model"),
     "galleries:": ("gallery", "search"),
     "videos:": ("video",),
     "regions:": ("segment", "describe"),

@@ -30,6 +30,9 @@ RUN_CONFIG = "config.yaml"
 GALLERY, TUNED, REGIONS = "runs/gallery", "runs/clip/bundle", "runs/regions/bundle"
 """The gallery that ``SCENES_CONFIG`` names, and the encoder that is tuned for the next one."""
 
+EXPORTED = "runs/exported"
+"""The encoder that `export-model` writes for ``--runtime``."""
+
 BOXES_READ = "--data.reader=boxes"
 
 PLUGINS = "naruto_vision.plugins"
@@ -99,6 +102,12 @@ SHORT_OPTIONS = (
         "RULE",
         "how a region is named: auto (default: the gallery's best), vote, top1, mean, prototype, centroid, lda, logreg",
         "--model.decision",
+    ),
+    Option(
+        "--runtime",
+        "NAME",
+        "what embeds regions: torch (default), or on a CPU onnx or openvino, after `export-model`",
+        "--model.runtime",
     ),
     Option("--fps", "N", "frames per second of a video that are searched (default: 3)", "--data.fps"),
     Option(

@@ -42,6 +42,7 @@ _KINDS = {
     **dict.fromkeys(("--top-k", "--min-area", "--max-masks"), whole_number),
     "--decision": one_of(*DECISIONS),
     "--mask-precision": one_of("float32", "bfloat16", "float16"),
+    "--runtime": one_of("torch", "onnx", "openvino"),
     "--mask-compile": one_of("none", "encoder", "all"),
 }
 """Short option → what reads its value, before the slow imports."""

@@ -109,8 +109,8 @@ class TimmEncoder(Encoder):
     def _pooled(self, pixels: Tensor) -> Tensor:
         tower = self.tower
         if not isinstance(tower, VisionTransformer):
-            apart = pixels.device.type == "cpu" and not torch.is_grad_enabled()
-            parts = torch.split(pixels, _AT_ONCE if apart else max(1, len(pixels)))
+            whole = pixels.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_exporting()
+            parts = (pixels,) if whole else torch.split(pixels, _AT_ONCE)
             return torch.cat([tower(part.contiguous(memory_format=torch.channels_last)) for part in parts])
         if self.pooling == "mean":
             tokens: Tensor = tower.forward_features(pixels)

@@ -20,7 +20,7 @@ class Encoder(nn.Module, ABC):
 
     dim: int
     has_text: bool = False
-    arithmetic: Literal["float32", "int8"] = "float32"
+    arithmetic: Literal["float32", "int8", "onnx", "openvino"] = "float32"
     mixes: bool = False
 
     @abstractmethod
@@ -85,6 +85,59 @@ class Encoder(nn.Module, ABC):
     def fingerprint(self) -> str:
         """64 hexadecimal digits that change with the architecture, the preprocessing or any weight."""
         return model_fingerprint(self.describe(), self.state_dict())
+
+
+class WrappedEncoder(Encoder):
+    """An encoder whose images are computed in another way; all else, and the fingerprint, is the wrapped encoder's."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.dim = encoder.dim
+        self.has_text = encoder.has_text
+
+    @property
+    def image_tower(self) -> nn.Module:
+        """That of the wrapped encoder."""
+        return self.encoder.image_tower
+
+    @property
+    def preparation(self) -> BatchPreparation | None:
+        """That of the wrapped encoder."""
+        return self.encoder.preparation
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        """That of the wrapped encoder, which it opens in float32."""
+        return self.encoder.recipe
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the wrapped encoder."""
+        return self.encoder.fingerprint
+
+    def preprocess(self, image: ImageArray) -> Tensor:
+        """Preprocess one image as the wrapped encoder does."""
+        return self.encoder.preprocess(image)
+
+    def mirrored(self, pixels: Tensor) -> Tensor:
+        """Flip preprocessed images as the wrapped encoder does."""
+        return self.encoder.mirrored(pixels)
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Embed texts in floats."""
+        return self.encoder.encode_texts(texts)
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return the description of the wrapped encoder."""
+        return self.encoder.describe()
+
+
+def require_cpu(pixels: Tensor, what: str) -> None:
+    """Refuse images on another device."""
+    if pixels.device.type != "cpu":
+        msg = f"{what}: expected images on the CPU, found {pixels.device}; use the encoder itself there"
+        raise InputError(msg)
 
 
 def encode_images(encoder: Encoder, pixels: Tensor, *, mirror: bool = False, renormalise: bool = True) -> Tensor:

@@ -66,7 +66,7 @@ def clip_class_token(tower: nn.Module, pixels: Tensor) -> Tensor | None:
 def clip_tokens(tower: ClipTower, pixels: Tensor) -> Tensor:
     """Embed the patches of pixels (B, 3, S, S) after the class token, as input of the blocks of a ``ClipTower``."""
     patches = tower.conv1(pixels).flatten(2).transpose(1, 2)  # (B, patches, W)
-    first = tower.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
+    first = tower.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)  # `len` would fix an export's batch
     tokens = torch.cat([first, patches], dim=1) + tower.positional_embedding.to(patches.dtype)
     normed: Tensor = tower.ln_pre(tower.patch_dropout(tokens))
     return normed
@@ -125,7 +125,7 @@ def timm_class_token(tower: nn.Module, pixels: Tensor) -> Tensor | None:
 def _timm_tokens(tower: "VisionTransformer", pixels: Tensor) -> Tensor:
     """Embed the patches of pixels (B, 3, S, S) after the class and register tokens: (B, N, W)."""
     patches = tower.patch_embed(pixels).flatten(1, -2)  # towers for any image size keep rows and columns as two axes
-    first = [each.expand(len(patches), -1, -1) for each in (tower.cls_token, tower.reg_token) if each is not None]
+    first = [each.expand(patches.shape[0], -1, -1) for each in (tower.cls_token, tower.reg_token) if each is not None]
     if tower.no_embed_class:  # only patches have positions
         tokens = torch.cat([*first, patches + tower.pos_embed], dim=1)
     else:

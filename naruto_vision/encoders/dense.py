@@ -15,9 +15,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
 from naruto_vision.encoders.backbone import TimmEncoder
-from naruto_vision.encoders.base import Encoder, embed_images
+from naruto_vision.encoders.base import Encoder, WrappedEncoder, embed_images
 from naruto_vision.encoders.ensemble import EnsembleEncoder
-from naruto_vision.encoders.int8 import Int8Encoder
 from naruto_vision.encoders.preprocess import Preparation
 from naruto_vision.errors import InputError
 from naruto_vision.geometry import shape_of_xyxy
@@ -62,7 +61,7 @@ def dense_map(encoder: Encoder, image: ImageArray, enlarged: float = ENLARGED) -
     Raises:
         InputError: If the encoder has no patch features.
     """
-    if isinstance(encoder, Int8Encoder):
+    if isinstance(encoder, WrappedEncoder):
         encoder = encoder.encoder
     if isinstance(encoder, EnsembleEncoder):
         pairs = zip(encoder.own_members, encoder.weights, strict=True)

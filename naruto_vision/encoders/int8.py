@@ -8,18 +8,14 @@ dynamic int8 takes five times their time without compilation (14 against 3 ms of
 
 import copy
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from naruto_vision.encoders.base import Encoder
-from naruto_vision.encoders.preprocess import BatchPreparation
+from naruto_vision.encoders.base import Encoder, WrappedEncoder, require_cpu
 from naruto_vision.errors import InputError
 from naruto_vision.io.machine import cpu_features
-from naruto_vision.records import ImageArray
 
 _ENGINE = "onednn"  # the fastest of torch's kernels on VNNI and AMX, with equal accuracy
 _LARGEST = 127.0
@@ -81,7 +77,7 @@ class Int8Attention(nn.Module):
         return queries, keys, values
 
 
-class Int8Encoder(Encoder):
+class Int8Encoder(WrappedEncoder):
     """Wraps an encoder, with its image tower quantised to 8-bit integers.
 
     It has the encoder's fingerprint, so a gallery of float vectors can be searched with it: the cosine of their
@@ -104,63 +100,22 @@ class Int8Encoder(Encoder):
     mixes = True  # all images of a batch share one scale
 
     def __init__(self, encoder: Encoder) -> None:
-        super().__init__()
         if not cpu_features()["VNNI"]:
             msg = "int8: expected a CPU with VNNI, on which integers are faster; use the encoder itself"
             raise InputError(msg)
         if not any(isinstance(layer, nn.Linear | nn.MultiheadAttention) for layer in encoder.image_tower.modules()):
             msg = f"int8: {type(encoder).__name__} has no linear layers, which int8 is for; use the encoder itself"
             raise InputError(msg)
-        self.encoder = encoder
-        self.dim = encoder.dim
-        self.has_text = encoder.has_text
+        super().__init__(encoder)
         self._smaller: tuple[Encoder, ...] = ()  # a tuple keeps the packed weights out of `state_dict`
-
-    @property
-    def image_tower(self) -> nn.Module:
-        """The quantised layers."""
-        return self.encoder.image_tower
-
-    @property
-    def preparation(self) -> BatchPreparation | None:
-        """That of the wrapped encoder."""
-        return self.encoder.preparation
-
-    @property
-    def recipe(self) -> Mapping[str, Any]:
-        """That of the wrapped encoder, which it opens in float32."""
-        return self.encoder.recipe
-
-    @property
-    def fingerprint(self) -> str:
-        """That of the wrapped encoder."""
-        return self.encoder.fingerprint
-
-    def preprocess(self, image: ImageArray) -> Tensor:
-        """Preprocess one image as the wrapped encoder does."""
-        return self.encoder.preprocess(image)
-
-    def mirrored(self, pixels: Tensor) -> Tensor:
-        """Flip preprocessed images as the wrapped encoder does."""
-        return self.encoder.mirrored(pixels)
 
     @torch.no_grad()
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Embed a batch of preprocessed images, without gradients."""
-        if pixels.device.type != "cpu":
-            msg = f"int8: expected images on the CPU, found {pixels.device}; use the encoder itself there"
-            raise InputError(msg)
+        require_cpu(pixels, "int8")
         if not self._smaller:
             self._smaller = (_quantized(self.encoder),)
         return self._smaller[0].encode_images(pixels)
-
-    def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """Embed texts in floats."""
-        return self.encoder.encode_texts(texts)
-
-    def describe(self) -> Mapping[str, Any]:
-        """Return the description of the wrapped encoder."""
-        return self.encoder.describe()
 
 
 def _quantized(encoder: Encoder) -> Encoder:

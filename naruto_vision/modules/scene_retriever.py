@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import numpy as np
@@ -17,6 +17,7 @@ from naruto_vision.data.gallery_data import GalleryBatch, GalleryDataModule, des
 from naruto_vision.data.leaks import frame_runs
 from naruto_vision.data.scenes import SceneDataModule, SceneItem, check_names, scenes_together
 from naruto_vision.encoders.base import Encoder, embed_images, encode_images
+from naruto_vision.encoders.exported import ExportedEncoder
 from naruto_vision.encoders.tiny import TINY_CLIP
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.content import GalleryRow
@@ -84,6 +85,8 @@ class SceneRetriever(pl.LightningModule):
             learnt detector, and "image" otherwise. Labelled boxes are enrolled as they are.
         embedding: ``crops`` embeds each region as a cut-out; ``dense`` takes the mean over its mask from one forward
             pass over the scene, for encoders that pool by the mean. Thresholds of scenes are valid for one.
+        runtime: What embeds images: ``torch``, or on a CPU the encoder's export by ``onnx`` or ``openvino``.
+        exported: Folder of that export, which `naruto-vision export-model` writes.
 
     Attributes:
         reports: The last of each stage: "valid", "test" (all regions, best label), "test_shown" (the overlay).
@@ -122,9 +125,16 @@ class SceneRetriever(pl.LightningModule):
         aim: Aim = DEFAULT_AIM,
         enrol: Enrol = "auto",
         embedding: Embedding = "crops",
+        runtime: Literal["torch", "onnx", "openvino"] = "torch",
+        exported: str = "runs/exported",
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
+        if runtime != "torch":
+            if embedding == "dense":
+                msg = f"runtime {runtime}: an export embeds crops, found embedding dense; use runtime torch, or crops"
+                raise InputError(msg)
+            encoder = ExportedEncoder(encoder, exported, runtime)
         self.encoder = encoder.eval()
         self.segmenter = segmenter
         if segmenter is not None and isinstance(segmenter.model, nn.Module):

@@ -144,7 +144,7 @@ def decode_each(
     Shapes: features (P, C, h, w); tokens (P, T, C); masks (P, 4 h, 4 w), float32.
     """
     decoder, prompts = sam.mask_decoder, sam.prompt_encoder
-    count, (channels, height, width) = len(tokens), features.shape[1:]
+    count, (channels, height, width) = tokens.shape[0], features.shape[1:]  # `len` would fix the batch of an export
     heads = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
     queries = torch.cat([heads.expand(count, -1, -1), tokens], dim=1)
     if masks is None:

@@ -33,6 +33,7 @@ SYNTHETIC_USERS = (
     "cli.draw",
     "cli.demo",
     "cli.bench",
+    "cli.export_model",
     "data.synthetic_captions",
     "data.masks",
     "synthetic",
