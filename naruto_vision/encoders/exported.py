@@ -92,7 +92,7 @@ class ExportedEncoder(WrappedEncoder):
 
     Example:
         >>> import naruto_vision as nv
-        >>> encoder = nv.ExportedEncoder(nv.ClipEnsemble(), "runs/exported/encoder")  # doctest: +SKIP
+        >>> encoder = nv.ExportedEncoder(nv.ClipEnsemble(), "runs/exported")  # doctest: +SKIP
     """
 
     def __init__(self, encoder: Encoder, folder: str | Path, runtime: Runtime = "onnx") -> None:

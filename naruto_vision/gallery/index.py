@@ -6,6 +6,7 @@ FAISS only selects candidates. Scores are computed again from the vectors, so ea
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache, cached_property
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -47,6 +48,7 @@ _SAMPLE = 1000  # stored vectors compared with the gallery's when an index is op
 _BLOCK = 16_384  # rows of a matrix product: its scores for 256 queries, 16 MiB, stay in a cache
 _QUERIES = 256
 _GROUP = 64  # neighbouring scores per group; the first selection compares group maxima
+_GPU_MOST = 2048  # neighbours, and IVF cells, of a search on a GPU
 _SPARE = 8  # candidate rows beyond k at first
 _RESCORED = 1 << 22  # float64 numbers that rescoring holds at once: 32 MiB
 
@@ -161,6 +163,35 @@ def exact_scores(vectors: Vectors, query: NDArray[np.float64]) -> NDArray[np.flo
     return np.asarray(np.clip(products, -1.0, 1.0), dtype=np.float32)
 
 
+def has_gpus() -> bool:
+    """Return whether FAISS has a GPU; where it was installed for one and finds none, that is logged."""
+    if not has_package("faiss"):
+        return False
+    faiss = require_package("faiss", "cpu")
+    if not hasattr(faiss, "StandardGpuResources"):  # FAISS for a CPU alone
+        return False
+    if not (found := faiss.get_num_gpus() > 0):
+        _say_once("faiss-gpu finds no GPU: search on the CPU")
+    return bool(found)
+
+
+def on_gpus(index: FaissIndex) -> FaissIndex | None:
+    """Copy a flat or IVF index to the GPUs, in shards if there are several; None, which is logged, if it cannot be."""
+    faiss = require_package("faiss", "cpu")
+    options = faiss.GpuMultipleClonerOptions()
+    options.shard = True  # several GPUs divide the rows, instead of a copy of all for each
+    try:
+        return faiss.index_cpu_to_all_gpus(index, co=options)
+    except RuntimeError as error:  # mostly its memory
+        _LOG.warning("the index does not fit on the GPU: search on the CPU (%s)", str(error).partition("\n")[0][:200])
+        return None
+
+
+@cache
+def _say_once(line: str) -> None:
+    _LOG.warning(line)
+
+
 class VectorIndex:
     """Finds the nearest of N unit rows: "faiss" (flat) and "exact" compare every row, the other kinds most of them.
 
@@ -201,10 +232,10 @@ class VectorIndex:
         known = vectors[rest]
         index.train(known)
         index.add_with_ids(known, ids[rest])
-        built = cls(kind, vectors, ids, index)
-        built.budgets = built._measured(known, vectors[held] if len(held) else known)
+        budgets = cls(kind, vectors, ids, index)._measured(known, vectors[held] if len(held) else known)
         if len(held):
             index.add_with_ids(vectors[held], ids[held])
+        built = cls(kind, vectors, ids, index, budgets)  # anew, as one on a GPU has no rows that are added later
         built._set_own_width(built.budgets["image"].width)
         return built
 
@@ -265,16 +296,42 @@ class VectorIndex:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return scores (Q, count), falling, and rows (Q, count), -1 where fewer were found."""
         if self._index is None:
-            return exact_search(self.vectors, queries, count)
+            if count > _GPU_MOST or self._gpus is None:
+                return exact_search(self.vectors, queries, count)
+            scores, found = self._gpus.search(queries, count)
+            return scores, found
         if width is None and kind in self.budgets:
             width = self.budgets[kind].width
-        scores, found = self._index.search(queries, count, params=self._parameters(width))
+        scores, found = self._candidates(queries, count, width)
         short = np.flatnonzero(found[:, -1] < 0)
         if self.kind != "hnsw" and short.size:  # the probed cells have too few rows: probe all of them
-            everything = self._parameters(self._index.nlist)
-            scores[short], found[short] = self._index.search(queries[short], count, params=everything)
+            scores[short], found[short] = self._candidates(queries[short], count, self._index.nlist)
         rows = np.minimum(np.searchsorted(self.ids, found), len(self.ids) - 1)
         return scores, np.where(self.ids[rows] == found, rows, -1)
+
+    @cached_property
+    def _gpus(self) -> FaissIndex | None:
+        """The index on the GPUs; None without them, and for kinds that have none there."""
+        if self.kind in ("exact", "hnsw") or not has_gpus():
+            return None
+        return on_gpus(self._flat() if self._index is None else self._index)
+
+    def _flat(self) -> FaissIndex:
+        index = require_package("faiss", "cpu").IndexFlatIP(self.vectors.shape[1])
+        index.add(self.vectors)
+        return index
+
+    def _candidates(
+        self, queries: Vectors, count: int, width: int | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Search the approximate index: scores (Q, count) and ids (Q, count)."""
+        if self._gpus is None or max(count, width or 1) > _GPU_MOST:
+            scores, found = self._index.search(queries, count, params=self._parameters(width))
+            return scores, found
+        space = require_package("faiss", "cpu").GpuParameterSpace()  # shards take no parameters with a search
+        space.set_index_parameter(self._gpus, "nprobe", min(width or self._index.nprobe, self._index.nlist))
+        scores, found = self._gpus.search(queries, count)
+        return scores, found
 
     def _parameters(self, width: int | None) -> FaissIndex:
         faiss = require_package("faiss", "cpu")
@@ -343,10 +400,7 @@ class VectorIndex:
         if self.kind == "exact":
             return None
         faiss = require_package("faiss", "cpu")
-        index = self._index
-        if index is None:
-            index = faiss.IndexFlatIP(self.vectors.shape[1])
-            index.add(self.vectors)
+        index = self._flat() if self._index is None else self._index
         return bytes(faiss.serialize_index(index).tobytes())
 
 

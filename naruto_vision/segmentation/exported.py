@@ -97,9 +97,8 @@ def _compare(graph: Path, own: Callable[[], Sequence[Tensor]], given: Sequence[T
     expected = [each.numpy() for each in own()]
     for runtime, run in runs.items():
         pairs = list(zip(run(), expected, strict=True))
-        alike = [
-            float(cosine_similarity(*(torch.from_numpy(each).flatten() for each in pair), dim=0)) for pair in pairs
-        ]
+        flat = [(torch.from_numpy(found).flatten(), torch.from_numpy(true).flatten()) for found, true in pairs]
+        alike = [float(cosine_similarity(found, true, dim=0)) for found, true in flat]
         alike += [float(np.mean((found > 0) == (true > 0))) for found, true in pairs if graph.name == MASKS]
         if not min(alike) >= LEAST_EQUAL:
             msg = f"{graph.name} by {runtime}: expected the outputs of torch, found them equal to {min(alike):.5f}"

@@ -114,6 +114,20 @@ def scratch(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield started
 
 
+@pytest.fixture
+def workers(world: World, tmp_path: Path) -> Iterator[tuple[Server, Server]]:
+    """Two servers over one folder of runs, as behind one address."""
+    shutil.copytree(world.runs, tmp_path / "own")
+    with ExitStack() as stack:
+        folders = [tmp_path / name for name in ("first", "second")]
+        for folder in folders:
+            folder.mkdir()
+        first, second = (
+            stack.enter_context(_started(world, folder, "--runs", str(tmp_path / "own"))) for folder in folders
+        )
+        yield first, second
+
+
 @pytest.fixture(scope="session")
 def locked(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that asks for the password "open sesame", and is known as vision.example too."""

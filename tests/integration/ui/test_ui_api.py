@@ -147,3 +147,29 @@ def test_without_a_gallery_one_line_names_the_command_that_makes_one(
     else:
         assert main(["ui", "--host", "0.0.0.0", "--port", "0"]) == 2  # noqa: S104 - refused without a password
         assert "--auth" in capfd.readouterr().err
+
+
+@pytest.mark.slow  # two servers load their models
+def test_servers_behind_one_address_answer_alike(workers: "tuple[Server, Server]") -> None:
+    scene = workers[0].world.scenes[0]
+    with workers[0].client() as client, workers[1].client() as other:
+        found = [_analyze(each, scene) for each in (client, other, client)]
+        other.cookies.update(client.cookies)  # a client that is sent from one to the other
+        found.append(_analyze(other, scene))
+        assert [answer.status_code for answer in found] == [200] * 4
+        regions = [answer.json()["scenes"][0]["regions"] for answer in found]
+        assert [[(one["box"], one["name"], one["score"]) for one in each] for each in regions[1:]] == [
+            [(one["box"], one["name"], one["score"]) for one in regions[0]]
+        ] * 3
+        preset = client.get("/api/presets").json()["presets"][0]
+        (file,) = _upload(client, scene)
+        query = {"preset": preset, "file": file["id"]}
+        assert client.post("/api/search", json=query).status_code == 200
+        assert other.post("/api/search", json=query).status_code == 422  # uploads are of one server
+        added = client.post(f"/api/gallery/{preset}/add", json={"files": [file["id"]], "label": "Newcomer"})
+        assert added.status_code == 200, added.text
+        text = [each.get(f"/api/gallery/{preset}").text for each in (client, other)]
+        assert text[0] == text[1]
+        (again,) = _upload(other, scene)
+        best = other.post("/api/search", json={"preset": preset, "file": again["id"]}).text
+        assert "Newcomer" in best

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +104,7 @@ def test_a_graph_with_other_vectors_is_not_kept(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize("kind", ["packaged", "timm", "vit", "dino", "open_clip"])
 def test_every_kind_of_encoder_is_exported(kind: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    make = {
+    make: dict[str, Callable[[], Encoder]] = {
         "packaged": lambda: ClipEnsemble("tiny-clip"),
         "timm": lambda: TimmEncoder("resnet18", "random", image_size=64),
         "vit": lambda: EnsembleEncoder([DinoEncoder("vit_tiny_patch16_224", "random", image_size=32, pooling="mean")]),

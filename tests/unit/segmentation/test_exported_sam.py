@@ -51,7 +51,7 @@ def test_the_halves_give_the_features_and_masks_of_torch(model: SamModel, tmp_pa
 
 
 def test_graphs_with_other_masks_are_not_kept(model: SamModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    decode = exported.decode_each
+    decode = sam.decode_each
 
     def other(*given: Any) -> DecodedMasks:
         logits, ious = decode(*given)
