@@ -2,8 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -20,6 +20,9 @@ from naruto_vision.encoders.tiny import TinySizes
 from naruto_vision.errors import FingerprintError, FormatError, InputError
 from naruto_vision.io.bundles import INFO, file_sha256
 from naruto_vision.io.onnx_files import RUNTIMES, Runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytest.importorskip("onnxscript")
 SIZES = TinySizes(embed_dim=8, image_size=24, vision_width=32, vision_layers=2, text_width=32, text_layers=1)
