@@ -217,15 +217,13 @@ def calibrate_thresholds(
         words = f"none: {int(good.sum())} right and {int((~good).sum())} wrong {of}, every region counts as known"
         return Thresholds(rule=words, scores=conformal_scores(values[good], names[good]))
     default, reached = aimed_threshold(values, good, aim, spare, place)
-    chosen = {"": default}
-    counts = {"": _evidence(values, good, chosen[""])}
+    chosen, counts = dict[str, float](), dict[str, dict[str, float | int | None]]()
     for label in sorted(set(labels)):
         mine = names == label
         if min(int(good[mine].sum()), int((~good[mine]).sum())) >= min_each:
             chosen[label], _ = aimed_threshold(values[mine], good[mine], aim, spare, place)
             counts[label] = _evidence(values[mine], good[mine], chosen[label])
-    del chosen[""]
-    seen = counts[""]
+    seen = counts[""] = _evidence(values, good, np.array([chosen.get(name, default) for name in names]))
     words = f"{aim} on {of}" if reached else f"{aim} is not reached on {of}: largest f1 instead"
     words += (
         f"; keeps {seen['right_kept']} of {seen['right']} right names, lets {seen['wrong_kept']} of {seen['wrong']} "
@@ -248,7 +246,9 @@ def conformal_scores(scores: NDArray[np.float64], labels: NDArray[np.str_]) -> d
     return found
 
 
-def _evidence(scores: NDArray[np.float64], right: NDArray[np.bool_], threshold: float) -> dict[str, float | int | None]:
+def _evidence(
+    scores: NDArray[np.float64], right: NDArray[np.bool_], threshold: float | NDArray[np.float64]
+) -> dict[str, float | int | None]:
     """Count the kept regions of N scores (N,) with their judgements (N,)."""
     rights, wrongs = int(right.sum()), int((~right).sum())
     right_kept, wrong_kept = int((right & (scores >= threshold)).sum()), int((~right & (scores >= threshold)).sum())

@@ -157,9 +157,11 @@ class LastCheckpoint(Checkpoint):
             self._save(trainer, pl_module)
 
     def _save(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        best = isinstance(module, Tuner) and module.figures is module.export.best  # and has just been saved
-        for callback in trainer.checkpoint_callbacks if trainer.state.fn == TrainerFn.FITTING and not best else ():
-            if isinstance(callback, ModelCheckpoint) and callback.save_last is True and callback.last_model_path:
+        best = isinstance(module, Tuner) and module.figures is module.export.best
+        for callback in trainer.checkpoint_callbacks if trainer.state.fn == TrainerFn.FITTING else ():
+            if not isinstance(callback, ModelCheckpoint) or (best and callback.monitor):  # the best has just been saved
+                continue
+            if callback.save_last is True and callback.last_model_path:
                 trainer.save_checkpoint(callback.last_model_path)
 
 
@@ -241,7 +243,10 @@ class Tuner(pl.LightningModule):
             self.log_dict({f"{stage}/{name}": value for name, value in self.figures.named.items()})
 
     def on_train_start(self) -> None:
-        """Restore the global random states of the interrupted run."""
+        """Restore the global random states of the interrupted run; validate a run of few steps at its end."""
+        if self.trainer.check_val_every_n_epoch is None and self.trainer.max_steps > 0:
+            batches = self.trainer.max_steps * self.trainer.accumulate_grad_batches
+            self.trainer.val_check_batch = min(self.trainer.val_check_batch or batches, batches)
         if self._random:
             restore_random_state(self._random)
 

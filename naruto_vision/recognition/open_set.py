@@ -72,10 +72,12 @@ def gallery_thresholds(
         spare=_SPARE,
         place=1.0 if whole else 0.5,
     )
-    kept = int((known.right & (known.scores >= (found.default or 0.0))).sum())
+    kept, passed = (
+        sum(score >= (found.threshold(name) or 0.0) for name, score in zip(names, scores, strict=True))
+        for names, scores in ((known.names[known.right], known.scores[known.right]), (unknown.names, unknown.scores))
+    )
     words = found.rule.partition(";")[0] + f": {evidence}; keeps {kept} of {right} right names"
     if len(unknown.scores):
-        passed = int((unknown.scores >= (found.default or 0.0)).sum())
         words += f", lets through {passed} of {len(unknown.scores)} images of classes left out"
     return replace(found, rule=words, counts={**found.counts, "": {**found.counts[""], "tested": tested}})
 

@@ -58,8 +58,9 @@ class _Pyramid(nn.Module):
         self.neck = FeaturePyramidNetwork(self.body.feature_info.channels(), _CHANNELS)
 
     def forward(self, pixels: Tensor) -> "OrderedDict[str, Tensor]":
+        quick = pixels.contiguous(memory_format=torch.channels_last)  # for convolutions of single channels
         maps: OrderedDict[str, Tensor] = self.neck(
-            OrderedDict((str(level), one) for level, one in enumerate(self.body(pixels)))
+            OrderedDict((str(level), one) for level, one in enumerate(self.body(quick)))
         )
         return maps
 
@@ -93,7 +94,7 @@ class BoxDetector(nn.Module):
     def __init__(self, weights: str | None = None, *, image_size: int = 288) -> None:
         super().__init__()
         self.threshold = 0.3
-        folder = None if weights in (None, RANDOM) else bundle_path(weights)
+        folder = None if weights in (None, RANDOM) else bundle_path(weights, KIND)
         state: Mapping[str, Tensor] = {}
         if folder is not None:
             state, info = load_bundle(folder, KIND)
@@ -128,6 +129,7 @@ class BoxDetector(nn.Module):
             )
         for name, parameter in self.fcos.backbone.body.named_parameters():
             parameter.requires_grad_(name.startswith(_TRAINED) and ".bn" not in name)
+        self.to(memory_format=torch.channels_last)
 
     @override
     def train(self, mode: bool = True) -> "BoxDetector":

@@ -43,6 +43,7 @@ def test_learnt_boxes_become_the_regions_of_predict(capsys: pytest.CaptureFixtur
     steps = ["--trainer.max_steps=2", "--data.batch_size=2"]
     assert main(["fit", "--config=regions.yaml", "--data.root=scenes", *options, *steps, *QUIET]) == 0
     assert "next: `naruto-vision predict DIR`" in capsys.readouterr().err
+    assert "average_precision" in json.loads(Path("runs/regions/bundle/model.json").read_text())["figures"]
     detector = BoxDetector("runs/regions/bundle")
     detector.threshold = 0.0  # two steps teach nothing; every box counts
     detector.save("runs/regions/bundle")

@@ -66,6 +66,8 @@ def test_a_class_with_enough_evidence_gets_its_own() -> None:
     assert dict(found.classes) == {"easy": pytest.approx(0.3), "strict": pytest.approx(0.8)}
     assert found.threshold("strict") == pytest.approx(0.8)
     assert found.threshold("somebody else") == found.default
+    assert "keeps 40 of 40 right names, lets 0 of 40 wrong ones through" in found.rule  # by these, not by the default
+    assert (found.counts[""]["right_kept"], found.counts[""]["wrong_kept"]) == (40, 0)
     fewer = calibrate_thresholds(scores[1:], right[1:], labels[1:])
     assert set(fewer.classes) == {"easy"}
 
