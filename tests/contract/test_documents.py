@@ -112,7 +112,9 @@ def test_tutorials_are_kept_without_outputs() -> None:
 def test_tables_of_the_documents_are_those_that_a_command_made() -> None:
     named = []
     for path in DOCUMENTS:
-        for name, text in re.findall(r"<!-- (docs/tables/\S+\.json) -->\n(.*?)(?=\n\n|\Z)", path.read_text(), re.DOTALL):
+        for name, text in re.findall(
+            r"<!-- (docs/tables/\S+\.json) -->\n(.*?)(?=\n\n|\Z)", path.read_text(), re.DOTALL
+        ):
             made = table_markdown(json.loads((ROOT / name).read_text(encoding="utf-8")))
             assert text == made.partition("\n\n")[0].rstrip("\n"), f"{path.name}: {name}"
             named.append(name)

@@ -207,6 +207,13 @@ def test_a_figure_that_is_hidden_for_longer_than_the_gap_is_another_track_and_is
 def test_nothing_is_followed_over_a_cut() -> None:
     frames = [_frame(k, {90: (20, 40)}) for k in range(6)]
     assert _linked(frames, _Colours(), cut=3) == [[[k, 20] for k in range(3)], [[k, 20] for k in range(3, 6)]]
+    memory = _Colours()
+    tracker = Tracker(memory=memory)
+    tracker.update(frames[0].time, frames[0].found, frames[0].image)
+    tracker.cut()
+    assert memory.colours == {}
+    tracker.update(frames[1].time, frames[1].found, frames[1].image)
+    assert memory.colours == {2: 90}
 
 
 def test_figures_that_come_later_are_followed_and_pieces_of_followed_ones_are_not() -> None:
