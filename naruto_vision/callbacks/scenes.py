@@ -2,7 +2,9 @@
 
 import logging
 import shlex
+import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from naruto_vision.io.atomic import write_json
 from naruto_vision.io.images import Listing
 from naruto_vision.metrics.report import report_table
 from naruto_vision.modules.advice import advise_run
-from naruto_vision.modules.gathering import gather_lists
+from naruto_vision.modules.gathering import check_same, folder_leaders, gather_file, gather_lists
 from naruto_vision.modules.scene_retriever import SceneRetriever
 from naruto_vision.modules.trial import withheld
 from naruto_vision.prompting.monitor import Monitor
@@ -29,10 +31,12 @@ from naruto_vision.recognition.writer import (
     LOG,
     PAGE,
     RUN,
+    TIMES,
     BackgroundWriter,
     SceneWriter,
     WriterConfig,
     forget_changed,
+    part_name,
     software_versions,
 )
 from naruto_vision.records import ScenePrediction
@@ -91,6 +95,8 @@ class SceneWriterCallback(BasePredictionWriter):
         self._writer: SceneWriter | None = None
         self._behind: BackgroundWriter | None = None
         self._bad: list[tuple[str, str]] = []
+        self._done: set[str] = set()  # before this run, also in folders of other hosts
+        self._leaders = [0]  # of each rank: the first one with the same folder
         self._index = ""
         self._scenes: Sequence[str] = ()
         self._listing = Listing()
@@ -112,23 +118,32 @@ class SceneWriterCallback(BasePredictionWriter):
         self._bad = []
         gallery = pl_module.analyzer.gallery
         self._index = gallery.index_kind
-        if trainer.is_global_zero and (changed := forget_changed(self.out, dataset.images, LOG)):
+        check_same(trainer, str(dataset.images), dataset.scenes, "every host needs the same images")
+        self._leaders = folder_leaders(trainer, self.out)
+        leader = self._leaders[trainer.global_rank]
+        if trainer.global_rank == leader and (changed := forget_changed(self.out, dataset.images, LOG)):
             _LOG.info("%d scenes have changed since they were searched and are searched again", len(changed))
         trainer.strategy.barrier("changed scenes")
+        identity = {"scenes": str(dataset.images.resolve()), **pl_module.run_identity(), "precision": trainer.precision}
+        lines = [f"{key} {value}" for key, value in identity.items() if key != "scenes"]
+        check_same(trainer, "settings of predict", lines, "every host needs the same gallery and weights")
         self._writer = SceneWriter(
             self.out,
             dataset.scenes,
             gallery.labels,
-            {"scenes": str(dataset.images.resolve()), **pl_module.run_identity(), "precision": trainer.precision},
+            identity,
             crop=pl_module.crop,
             overlay=pl_module.overlay,
             settings=self.settings,
             rank=trainer.global_rank,
             world=trainer.world_size,
+            leader=leader,
         )
         self._behind = BackgroundWriter(self._writer, dataset.images)
         trainer.strategy.barrier("scene folder")  # all processes wait until leftovers are removed
-        dataset.skip(self._writer.done)
+        own = sorted(self._writer.done) if trainer.global_rank == leader else []
+        self._done = set(gather_lists(trainer, own)) | self._writer.done
+        dataset.skip(self._done)
         self._listing = dataset.listing
         self._scenes, self._truth, self._whole = dataset.scenes, dataset.truth_path, dataset.folder is not None
         self._videos = {name: _searched(name, video) for name, video in dataset.videos.items()}
@@ -164,7 +179,7 @@ class SceneWriterCallback(BasePredictionWriter):
                 raise InputError(msg)
             if item.image is None:
                 self._bad.append((item.scene, item.error))
-            elif item.scene not in self._writer.done:
+            elif item.scene not in self._done:
                 self._behind.write(item.image, prediction)
 
     @override
@@ -173,23 +188,54 @@ class SceneWriterCallback(BasePredictionWriter):
         if self._writer is None:
             return
         self._finish_writing()
-        bad = gather_lists(trainer, self._bad)
+        found = gather_lists(trainer, [self._bad])
+        bad = [each for own in found for each in own]
+        self._gather_logs(trainer, self._writer)
         if trainer.is_global_zero:
             self._finish_run(self._writer, pl_module, bad)
+        elif trainer.global_rank in self._leaders:  # a host with a folder of its own
+            mine = zip(self._leaders, found, strict=True)
+            here = [each for leader, own in mine if leader == trainer.global_rank for each in own]
+            self._writer.finish(here, self._facts())
         trainer.strategy.barrier("scene files")
         if len(bad) == len(self._scenes):
             msg = f"none of {len(bad)} scenes could be searched; first {min(bad)[1]}"
             raise InputError(msg)
 
-    def _finish_run(self, writer: SceneWriter, pl_module: pl.LightningModule, bad: Sequence[tuple[str, str]]) -> None:
-        """Write ``run.json`` and the files of videos, and say what was found."""
-        facts = {
+    def _gather_logs(self, trainer: pl.Trainer, writer: SceneWriter) -> None:
+        """Copy the logs of hosts with folders of their own into the folder of the first process."""
+        others = {*self._leaders} - {0}
+        if not others:
+            return
+        if trainer.global_rank in others:
+            writer.merge()
+        for name in (LOG, TIMES):
+            own = self.out / name if trainer.global_rank in others else None
+            with ExitStack() as files:
+                copies = {
+                    other: files.enter_context(self.out.joinpath(part_name(name, f"{other}.copy")).open("wb"))
+                    for other in (others if trainer.is_global_zero else ())
+                }
+                for sender, part in gather_file(trainer, own):
+                    if sender in copies:
+                        copies[sender].write(part)
+        hosts = gather_lists(trainer, [socket.gethostname()])
+        if trainer.is_global_zero:
+            names = ", ".join(dict.fromkeys(hosts[other] for other in sorted(others)))
+            text = "%s has images and JSON files in its own folder: rsync -a --ignore-existing HOST:%s/ %s/"
+            _LOG.info(text, names, self.out.absolute(), self.out)
+
+    def _facts(self) -> dict[str, Any]:
+        return {
             "versions": software_versions(),
             "index": self._index,
             "allowed_imports": list(self.allowed_imports),
             "passed_over": self._listing.as_json(),
         }
-        self.run = writer.finish(bad, facts)
+
+    def _finish_run(self, writer: SceneWriter, pl_module: pl.LightningModule, bad: Sequence[tuple[str, str]]) -> None:
+        """Write ``run.json`` and the files of videos, and say what was found."""
+        self.run = writer.finish(bad, self._facts())
         monitor, scenes = Monitor(), set(self._scenes)
         for record, times in read_results(self.out):
             if record["scene"] in scenes:
@@ -245,7 +291,7 @@ class SceneWriterCallback(BasePredictionWriter):
             _LOG.info(message, self._count_done(), len(self._scenes), self.out)
 
     def _count_done(self) -> int:
-        return 0 if self._writer is None else len(self._writer.done.intersection(self._scenes))
+        return 0 if self._writer is None else len((self._done | self._writer.done).intersection(self._scenes))
 
     def _finish_writing(self) -> None:
         behind, self._behind = self._behind, None

@@ -27,6 +27,14 @@ import naruto_vision
 from naruto_vision.callbacks.scenes import SceneWriterCallback
 from naruto_vision.callbacks.tensorboard import summary_writer, utf8
 from naruto_vision.cli.next_steps import next_step
+from naruto_vision.cli.processes import (
+    PeerLostError,
+    Processes,
+    end_with_parent,
+    fit_to_launcher,
+    is_lost_peer,
+    log_in_first_process,
+)
 from naruto_vision.cli.trainer_args import RUN_CONFIG, SHORT_OPTIONS, config_keys, opened_packages, take_imports
 from naruto_vision.errors import InputError, NarutoVisionError
 from naruto_vision.io.atomic import write_text
@@ -34,6 +42,7 @@ from naruto_vision.io.checkpoints import check_callback_states, check_checkpoint
 from naruto_vision.io.locks import LOCK, folder_lock, lock_beside
 from naruto_vision.io.machine import has_fast_bf16
 from naruto_vision.io.yaml_files import UNUSABLE, check_yaml, read_yaml
+from naruto_vision.modules.tuning import AtomicCheckpoints
 
 _LOG = logging.getLogger(__name__)
 _Class = TypeVar("_Class")
@@ -46,6 +55,7 @@ Others are refused before import: a config must not run code.
 _SUPPRESSED_WARNINGS = (  # expected in every run; no action for the user
     ".*isinstance.treespec, LeafSpec.*",
     ".*smaller than the logging interval.*",
+    ".*It is recommended to use `self.log.*sync_dist=True.*",  # what is logged is gathered before
     ".*does not have many workers.*",
     ".*exists and is not empty.*",
     ".*is not supported by the model summary.*",
@@ -183,9 +193,11 @@ class NarutoCLI(LightningCLI):
         if self.config.precision == "auto":
             trainer.precision = _fastest_precision(trainer.accelerator, trainer.precision)
         _check_machine(trainer.precision, trainer.accelerator)
+        fit_to_launcher(trainer)
         _leave_out_callbacks(trainer)
         own_bar = any("ProgressBar" in each.class_path for each in _callbacks(trainer))
-        self.trainer_defaults = {} if trainer.enable_progress_bar is False or own_bar else {"callbacks": _ProgressBar()}
+        bars = [] if trainer.enable_progress_bar is False or own_bar else [_ProgressBar()]
+        self.trainer_defaults = {"callbacks": [Processes(self.config), *bars]}
         if self.config.out is not None:
             _set_in_callbacks(trainer, "out", self.config.out, "writes results")
         if self.config.fail_fast:
@@ -199,6 +211,7 @@ class NarutoCLI(LightningCLI):
             super().instantiate_classes()
         except ValueError as error:
             raise _own_error(error) or InputError(one_line(str(error))) from None
+        self.trainer.strategy.checkpoint_io = AtomicCheckpoints()
         callbacks: list[pl.Callback] = getattr(self.trainer, "callbacks", [])
         for callback in callbacks:
             if isinstance(callback, SceneWriterCallback):
@@ -216,6 +229,11 @@ class NarutoCLI(LightningCLI):
                 if stop.code == _LIGHTNING_FAILURE and self.trainer.state.status == TrainerStatus.INTERRUPTED:
                     raise KeyboardInterrupt from None
                 raise
+            except RuntimeError as error:
+                if self.trainer.world_size == 1 or not is_lost_peer(error):
+                    raise
+                msg = f"rank {self.trainer.global_rank}: stopped, because another process of this run has ended"
+                raise PeerLostError(f"{msg}; its own message has the reason") from None
         if self.command != "predict" and self.trainer.is_global_zero:
             for line in next_step(self.model, self.datamodule):
                 _LOG.info("%s", line)
@@ -303,6 +321,8 @@ def _set_in_callbacks(trainer: Namespace, name: str, value: object, what: str) -
 
 def run_cli(argv: Sequence[str], *, run: bool = True) -> NarutoCLI:
     """Build model, data and Trainer of a command and run it."""
+    end_with_parent()
+    log_in_first_process()
     given, argv = take_imports(argv)
     packages = opened_packages(given)
     if packages:

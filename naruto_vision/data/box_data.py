@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from naruto_vision.data.boxes import FORMATS_READ, find_boxes, read_boxes
 from naruto_vision.data.ground_truth import read_gt
-from naruto_vision.data.sampling import Draw, ShareSampler, checked_batch_size, process_share, training_sampler
+from naruto_vision.data.sampling import Draw, checked_batch_size, fixed_share, process_share, training_sampler
 from naruto_vision.data.store import Sample, TableLoader, TableQuarantine, read_first, report_quarantines
 from naruto_vision.data.tables import Split
 from naruto_vision.errors import InputError
@@ -177,7 +177,7 @@ class BoxDataModule(pl.LightningDataModule):
 
     def val_dataloader(self, split: str = "valid") -> TableLoader:
         """Return every readable validation image as it is, in order; each in exactly one process."""
-        share = ShareSampler(len(self.sources[split].rows), *process_share(self.trainer))
+        share = fixed_share(self.trainer, len(self.sources[split].rows), self.batch_size)
         return self._loader(split, share, lambda items: items or None)
 
     def test_dataloader(self) -> TableLoader:
@@ -187,7 +187,7 @@ class BoxDataModule(pl.LightningDataModule):
     @override
     def teardown(self, stage: str) -> None:
         """Report which images could not be read, and list them in ``quarantine.jsonl`` in the run's log folder."""
-        report_quarantines(self.trainer, {k: v for k, v in self.quarantines.items() if v.seen})
+        report_quarantines(self.trainer, self.quarantines)
 
 
 def _read_split(root: Path, split: Split) -> tuple[Path, list[tuple[str, tuple[Box, ...]]]] | None:

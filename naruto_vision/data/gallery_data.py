@@ -225,8 +225,9 @@ class GalleryDataModule(SceneDataModule):
             raise InputError(msg)
         rank, world = process_share(self.trainer)
         images = _EnrollmentDataset(self.table, preprocess, self.plan)
-        share = ShareSampler(len(images), rank, world, never_empty=True)
-        return TableLoader(images, share, self._enrol_batch_size, _collate_batch, self.quarantine, self.scene_workers)
+        size = self._enrol_batch_size
+        share = ShareSampler(len(images), rank, world, batch_size=size, never_empty=True)
+        return TableLoader(images, share, size, _collate_batch, self.quarantine, self.scene_workers)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the images to enrol, as the module's encoder wants them."""

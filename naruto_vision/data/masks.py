@@ -15,7 +15,7 @@ from PIL import Image
 from torch.utils.data import Dataset, DistributedSampler
 from typing_extensions import override
 
-from naruto_vision.data.sampling import Draw, ShareSampler, checked_batch_size, process_share, training_sampler
+from naruto_vision.data.sampling import Draw, checked_batch_size, fixed_share, process_share, training_sampler
 from naruto_vision.data.scene_masks import read_coco_masks, unpack_mask
 from naruto_vision.data.shards import INDEX, FolderReader, PackedImage, PackSource, ShardReader
 from naruto_vision.data.store import Sample, TableLoader, TableQuarantine, read_first, report_quarantines
@@ -349,7 +349,7 @@ class MaskData(pl.LightningDataModule):
 
     def val_dataloader(self) -> TableLoader:
         """Return every figure of every readable validation image, in order; each image in exactly one process."""
-        return self._loader("valid", ShareSampler(len(self.valid), *process_share(self.trainer)))
+        return self._loader("valid", fixed_share(self.trainer, len(self.valid), self.batch_size))
 
     def test_dataloader(self) -> TableLoader:
         """Return the same prompts as validation."""

@@ -87,8 +87,10 @@ class DrawSampler(DistributedSampler[Draw]):
 class ShareSampler(DistributedSampler[int]):
     """This process's share of a dataset, in order: every item in exactly one process, none twice.
 
-    Items that are ``skipped`` when their turn comes are not visited. ``never_empty`` gives ``NOTHING`` to a process
-    that has nothing to visit, since Lightning calls no hook without a batch, and the others would wait for its part.
+    Whole batches are dealt out in turn, so that every batch, and with it each result to the last bit, is the same in
+    any number of processes. Items that are ``skipped`` when their turn comes are not visited. ``never_empty`` gives
+    ``NOTHING`` to a process that has nothing to visit, since Lightning calls no hook without a batch, and the others
+    would wait for its part.
     """
 
     def __init__(
@@ -98,16 +100,19 @@ class ShareSampler(DistributedSampler[int]):
         world: int = 1,
         skipped: Callable[[int], bool] | None = None,
         *,
+        batch_size: int = 1,
         never_empty: bool = False,
     ) -> None:
         super().__init__(cast("Dataset[Any]", range(count)), num_replicas=world, rank=rank, shuffle=False)
-        self._share: Sequence[int] = range(rank, count, world)
+        self._count, self._batch_size = count, batch_size
         self._fallback = [NOTHING] if never_empty else []
         self._is_skipped = skipped
 
     def __iter__(self) -> Iterator[int]:
         visited = False
-        for index in self._share:
+        step = self.num_replicas * self._batch_size
+        firsts = range(self.rank * self._batch_size, self._count, step)
+        for index in (index for first in firsts for index in range(first, min(first + self._batch_size, self._count))):
             if self._is_skipped is None or not self._is_skipped(index):
                 visited = True
                 yield index
@@ -130,7 +135,10 @@ class Resumed:
 
 
 class ResumableLoader(Resumed, DataLoader[Any]):
-    """A loader of a sampler that starts behind the batches that training has consumed."""
+    """A loader of a sampler that starts behind the batches that training has consumed.
+
+    One of several processes that has no batch gets None, so that it takes part in collective calls.
+    """
 
     def __init__(
         self,
@@ -150,6 +158,25 @@ class ResumableLoader(Resumed, DataLoader[Any]):
             generator=torch.Generator(),  # otherwise every epoch consumes a number of the global generator
         )
 
+    def __len__(self) -> int:
+        return max(super().__len__(), int(self._is_one_of_several()))
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # of a loader that keeps no iterator
+        empty = self._is_one_of_several()
+        for batch in self.batches():
+            empty = False
+            yield batch
+        if empty:
+            yield None
+
+    def _is_one_of_several(self) -> bool:
+        return cast("DistributedSampler[Any]", self.sampler).num_replicas > 1
+
+    def batches(self) -> Iterator[Any]:
+        """Yield the batches of this process."""
+        return super().__iter__()
+
+
 
 def consumed_batches(trainer: "pl.Trainer | None") -> int:
     """Return how many training batches a run has consumed, also over a restart."""
@@ -162,6 +189,11 @@ def consumed_batches(trainer: "pl.Trainer | None") -> int:
 def process_share(trainer: "pl.Trainer | None") -> tuple[int, int]:
     """Return this process's rank and how many processes share the work."""
     return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+
+
+def fixed_share(trainer: "pl.Trainer | None", count: int, batch_size: int) -> ShareSampler:
+    """Deal the batches of a fixed dataset of this size out to the processes of a run."""
+    return ShareSampler(count, *process_share(trainer), batch_size=batch_size)
 
 
 def training_sampler(

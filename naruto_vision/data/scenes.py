@@ -227,13 +227,13 @@ def scene_loader(
     """
 
     def skipped(index: int) -> bool:
-        first = index - index // world % batch_size * world
-        return all(map(dataset.is_skipped, range(first, len(dataset), world)[:batch_size]))
+        first = index - index % batch_size
+        return all(map(dataset.is_skipped, range(first, min(first + batch_size, len(dataset)))))
 
     return SceneLoader(
         dataset,
         batch_size=batch_size,
-        sampler=ShareSampler(len(dataset), rank, world, skipped, never_empty=True),
+        sampler=ShareSampler(len(dataset), rank, world, skipped, batch_size=batch_size, never_empty=True),
         num_workers=num_workers,
         collate_fn=_as_list,
     )

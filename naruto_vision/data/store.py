@@ -23,8 +23,8 @@ from typing_extensions import override
 from naruto_vision.data.sampling import (
     Draw,
     ResumableLoader,
-    ShareSampler,
     checked_batch_size,
+    fixed_share,
     process_share,
     training_sampler,
 )
@@ -252,6 +252,8 @@ def report_quarantines(trainer: pl.Trainer | None, quarantines: Mapping[str, Tab
     together = Quarantine()
     for split, quarantine in quarantines.items():
         quarantine.gather(world)
+        if not quarantine.seen:
+            continue
         for row in quarantine.rows:
             together.refuse(f"{split}/{row.path}", row.reason)
         if quarantine.rows and rank == 0:
@@ -281,11 +283,8 @@ class TableLoader(ResumableLoader):
         self._quarantine = quarantine
 
     @override
-    def __iter__(self) -> Any:
-        return self._noted(super().__iter__())
-
-    def _noted(self, batches: Iterator[Any]) -> Iterator[Any]:
-        for batch, read, bad in batches:
+    def batches(self) -> Iterator[Any]:
+        for batch, read, bad in super().batches():
             self._quarantine.note(read, bad)
             if batch is not None:
                 yield batch
@@ -386,7 +385,7 @@ class TableDataModule(pl.LightningDataModule):
     def ordered_loader(self, split: Split) -> DataLoader[Any]:
         """Return the readable images of a split in table order, unaugmented; each in exactly one process."""
         dataset = self.dataset(split)
-        return self._loader(split, dataset, ShareSampler(len(dataset), *process_share(self.trainer)))
+        return self._loader(split, dataset, fixed_share(self.trainer, len(dataset), self.batch_size))
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """Return the validation images in table order, or nothing if there were too few to hold any out."""

@@ -14,9 +14,8 @@ from naruto_vision.data.caption_data import CaptionBatch
 from naruto_vision.data.sampling import (
     Draw,
     ResumableLoader,
-    ShareSampler,
     checked_batch_size,
-    process_share,
+    fixed_share,
     training_sampler,
 )
 from naruto_vision.data.store import Preprocess, module_preprocess
@@ -167,9 +166,8 @@ class SyntheticCaptionData(pl.LightningDataModule):
     def _fixed_loader(self, stream: int) -> DataLoader[Any]:
         count = self._counts[stream]
         dataset = self._dataset(count, stream, self.seed, self._prepare(), twins=0.0, full=1.0)
-        return ResumableLoader(
-            dataset, ShareSampler(count, *process_share(self.trainer)), self.batch_size, _collate_batch
-        )
+        share = fixed_share(self.trainer, count, self.batch_size)
+        return ResumableLoader(dataset, share, self.batch_size, _collate_batch)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return the validation characters, one view each."""

@@ -25,7 +25,7 @@ from naruto_vision.errors import InputError
 from naruto_vision.losses.contrastive import inverse_frequency
 from naruto_vision.metrics.classification import class_figures, confusion_matrix, leave_one_out_accuracy, recall_at_1
 from naruto_vision.modules.freezing import ActivationCache, CacheConfig, FreezeConfig, freeze_towers, open_cache
-from naruto_vision.modules.gathering import gather_columns, gather_lists
+from naruto_vision.modules.gathering import gather_batches, gather_columns, gather_items
 from naruto_vision.modules.objectives import (
     ClassPrototypes,
     ClassWeights,
@@ -133,7 +133,7 @@ class ContrastiveTuner(Tuner):
         self._features: ActivationCache | None = None
         self.mistakes: tuple[Mistake, ...] = ()
         self._seen: list[tuple[Tensor, ...]] = []
-        self._paths: list[str] = []
+        self._paths: list[list[str]] = []
         self._parts: list[dict[str, float]] = []
         named = {"encoder": encoder.short_name, "loss": self.loss.kind, "lora_rank": lora.rank if lora else 0}
         self.save_hyperparameters(named | vars(freeze) | vars(self.loss) | vars(self.schedule))
@@ -198,8 +198,10 @@ class ContrastiveTuner(Tuner):
     on_test_epoch_start = on_validation_epoch_start
     on_predict_epoch_start = on_validation_epoch_start
 
-    def validation_step(self, batch: ClassBatch | CaptionBatch) -> None:
+    def validation_step(self, batch: ClassBatch | CaptionBatch | None) -> None:
         """Embed one batch."""
+        if batch is None:
+            return
         vectors = self._cached(batch, "valid")
         vectors = self.encoder.encode_images(batch.pixels) if vectors is None else vectors
         if isinstance(batch, CaptionBatch):
@@ -208,7 +210,7 @@ class ContrastiveTuner(Tuner):
             self._parts.append({name: float(part) for name, part in parts.items()})
         other = texts[: len(batch.captions)] if isinstance(batch, CaptionBatch) else batch.labels
         self._seen.append((vectors.cpu(), other.cpu()))
-        self._paths.extend(getattr(batch, "paths", ()))
+        self._paths.append(list(getattr(batch, "paths", ())))
 
     test_step = validation_step
 
@@ -221,7 +223,7 @@ class ContrastiveTuner(Tuner):
     def measure(self) -> PassFigures | None:
         """Compute the metrics of the validation or test pass over all processes."""
         columns = gather_columns(self.trainer, self._seen)
-        paths, parts = gather_lists(self.trainer, self._paths), gather_lists(self.trainer, self._parts)
+        paths, parts = gather_items(self.trainer, self._paths), gather_batches(self.trainer, self._parts)
         self._seen, self._paths, self._parts = [], [], []
         if not columns:
             return None
@@ -235,8 +237,10 @@ class ContrastiveTuner(Tuner):
         losses = split_losses(vectors, other, prototypes, objective, getattr(self._data, "batch_size", len(other)))
         return label_figures(vectors, other, prototypes, objective.scale, self.best_by).also(_loss_names(losses))
 
-    def predict_step(self, batch: ClassBatch) -> list[tuple[str, str, float]]:
+    def predict_step(self, batch: ClassBatch | None) -> list[tuple[str, str, float]]:
         """Return path, class and cosine with the class's prototype for each image."""
+        if batch is None:
+            return []
         scores = self.encoder.encode_images(batch.pixels) @ self.prototypes.averaged().T
         best = scores.max(dim=1)
         names = [self.classes[index] for index in best.indices.tolist()]

@@ -12,7 +12,7 @@ from torch.optim.optimizer import ParamsT
 
 from naruto_vision.data.box_data import BoxBatch, BoxedImage
 from naruto_vision.metrics.detection import Detections, detection_curve
-from naruto_vision.modules.gathering import gather_lists
+from naruto_vision.modules.gathering import gather_items
 from naruto_vision.modules.tuning import PassFigures, Tuner
 from naruto_vision.segmentation.detector import BoxDetector, boxes_from_edges
 
@@ -45,7 +45,7 @@ class RegionTuner(Tuner):
     ) -> None:
         super().__init__(optimizer, scheduler, bundle_dir, facts)
         self.model = model.train()
-        self._seen: list[Detections] = []
+        self._seen: list[list[Detections]] = []  # of each batch
 
     def default_schedule(self, optimizer: Optimizer) -> LRScheduler:
         """Build one cycle over all steps."""
@@ -63,17 +63,19 @@ class RegionTuner(Tuner):
         )
         return total
 
-    def validation_step(self, batch: list[BoxedImage]) -> None:
+    def validation_step(self, batch: list[BoxedImage] | None) -> None:
         """Detect the boxes of images at their own size."""
-        for item in batch:
-            boxes, scores = self.model.detect(item.image, 0.0)
-            self._seen.append((boxes, scores, boxes_from_edges(item.edges, *item.image.shape[:2])))
+        self._seen.append([self._detected(item) for item in batch or ()])
 
     test_step = validation_step
 
+    def _detected(self, item: BoxedImage) -> Detections:
+        boxes, scores = self.model.detect(item.image, 0.0)
+        return boxes, scores, boxes_from_edges(item.edges, *item.image.shape[:2])
+
     def measure(self) -> PassFigures | None:
         """Choose the threshold and compute the metrics of the pass; the score is the average precision at IoU 0.5."""
-        seen, self._seen = gather_lists(self.trainer, self._seen), []
+        seen, self._seen = gather_items(self.trainer, self._seen), []
         if not seen:
             return None
         curve = detection_curve(seen)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
@@ -60,7 +61,8 @@ class SegmenterTuner(Tuner):
         self.refine = refine
         if refine:
             self.model.train_refinement_only()
-        self.means = MetricCollection({name: MeanMetric() for name in _MEANS}, compute_groups=False)
+        means = {name: MeanMetric().set_dtype(torch.float64) for name in _MEANS}  # sums do not depend on their order
+        self.means = MetricCollection(means, compute_groups=False)
         self.estimated, self.chosen = CatMetric(), CatMetric()
 
     def default_schedule(self, optimizer: Optimizer) -> LRScheduler:
@@ -80,8 +82,10 @@ class SegmenterTuner(Tuner):
             )
         return losses.total
 
-    def validation_step(self, batch: PromptBatch) -> None:
+    def validation_step(self, batch: PromptBatch | None) -> None:
         """Measure one batch in which every prompt has a target mask."""
+        if batch is None:
+            return
         predicted = predict_batch(self.model, batch, refine=self.refine)
         quality = prompt_quality(self.model, batch, predicted)
         for name, value in (

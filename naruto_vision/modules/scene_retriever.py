@@ -31,7 +31,7 @@ from naruto_vision.io.images import IMAGE_FAULTS, crop_path, split_crop
 from naruto_vision.metrics.scene import SceneReport
 from naruto_vision.metrics.scene_accuracy import SceneAccuracy
 from naruto_vision.modules.advice import advise_gallery
-from naruto_vision.modules.gathering import gather_lists
+from naruto_vision.modules.gathering import check_same, check_shared, gather_items, gather_lists
 from naruto_vision.modules.trial import withheld
 from naruto_vision.recognition.analyzer import SceneAnalyzer
 from naruto_vision.recognition.decision import (
@@ -161,7 +161,8 @@ class SceneRetriever(pl.LightningModule):
         self.enrol: Enrol = "image" if enrol == "auto" and not learnt else enrol
         self.built: Gallery | None = None
         self.scored: list[ScoredRegion] = []
-        self._names: list[ScoredRegion] = []
+        self._scores: list[list[ScoredRegion]] = []  # of each batch
+        self._names: list[list[ScoredRegion]] = []
         self.thresholds = None
         model = getattr(segmenter, "model", None)
         named = {"encoder": encoder.short_name, "segmenter": getattr(model, "architecture", ""), "mirror": mirror}
@@ -176,6 +177,9 @@ class SceneRetriever(pl.LightningModule):
         """Find out whether the run is a trial; refuse to replace the edits of a gallery of another encoder."""
         reason = self.trainer.strategy.broadcast(withheld(self.trainer, self.gallery))
         self.withheld = reason or _NOT_DONE
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, SceneDataModule) and data.folders["valid"] is not None:
+            check_shared(self.trainer, Path(self.gallery).parent, "--gallery", "so only one would have the gallery")
         if not reason and not self.replace:
             check_enrolment(self.gallery, self.encoder.fingerprint)
 
@@ -313,7 +317,7 @@ class SceneRetriever(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Write the gallery before scenes are searched, and drop the scores of the previous pass."""
         self._write_gallery()
-        self.scored, self._names, self.thresholds = [], [], None
+        self.scored, self._scores, self._names, self.thresholds = [], [], [], None
         if self.trainer.state.fn == "validate":  # fit has checked them before it embedded anything
             self._check_names("valid")
 
@@ -321,13 +325,15 @@ class SceneRetriever(pl.LightningModule):
         """Search scenes with ground truth and collect the scores."""
         if self.trainer.sanity_checking:  # before there is a gallery
             return {"predictions": []}
-        found = list(self._analyzed(batch))
+        found, scores, names = list(self._analyzed(batch)), list[ScoredRegion](), list[ScoredRegion]()
         for item, prediction in found:
             truth = item.truth or ()
             self.searched.update([labelled_boxes(prediction, named=False)], [truth], [item.scene])
-            self.scored.extend(score_regions(prediction, truth))
+            scores.extend(score_regions(prediction, truth))
             shown = choose_for_overlay(_all_known(prediction), self.overlay)  # a threshold only takes from these
-            self._names.extend(score_names(prediction, truth, shown))
+            names.extend(score_names(prediction, truth, shown))
+        self._scores.append(scores)
+        self._names.append(names)
         return {"predictions": found}
 
     def on_validation_epoch_end(self) -> None:
@@ -335,7 +341,7 @@ class SceneRetriever(pl.LightningModule):
         if self.trainer.sanity_checking:
             return
         self._log_report("valid", self.searched)
-        self.scored, names = gather_lists(self.trainer, self.scored), gather_lists(self.trainer, self._names)
+        self.scored, names = gather_items(self.trainer, self._scores), gather_items(self.trainer, self._names)
         gallery = self.analyzer.gallery
         if self.trainer.is_global_zero and self.scored:
             self.thresholds = thresholds = thresholds_from(
@@ -373,7 +379,8 @@ class SceneRetriever(pl.LightningModule):
 
     def on_test_start(self) -> None:
         """Refuse thresholds of another decision, and ground truth of which the gallery has no name."""
-        self.checked_analyzer()
+        digest = self.checked_analyzer().gallery.digest
+        check_same(self.trainer, self.gallery, [f"gallery {digest}"], "every host needs the same one")
         self._check_names("test")
 
     def _check_names(self, stage: str) -> None:

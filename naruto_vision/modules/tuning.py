@@ -6,6 +6,7 @@ import random
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
@@ -21,6 +23,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from typing_extensions import override
 
 from naruto_vision.errors import InputError, TrainingStoppedError
+from naruto_vision.io.atomic import atomic_file
 from naruto_vision.modules.trial import trial_option, withheld
 
 _LOG = logging.getLogger(__name__)
@@ -139,6 +142,22 @@ class ExportBundle(Callback):
         """Restore the best validation of the resumed run."""
         self.epoch, self._trial = int(state_dict["epoch"]), state_dict.get("trial", "")
         self.best = PassFigures(float(state_dict["score"]), dict(state_dict["named"]), state_dict["confusion"])
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints beside their final name and renames them, as every other file is written.
+
+    Lightning writes them into the folder for temporary files first, from where a shared disk gets a copy, which a kill
+    may leave incomplete under its final name.
+    """
+
+    @override
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        with atomic_file(path) as temporary:
+            torch.save(checkpoint, temporary)
 
 
 class LastCheckpoint(Checkpoint):

@@ -147,6 +147,7 @@ def _validate(trainer: pl.Trainer, module: ContrastiveTuner, encoder: ClipEncode
         outputs = [
             (encoder.encode_images(batch.pixels.to(module.device)).cpu(), batch.labels.cpu())
             for batch in data.val_dataloader()
+            if batch is not None
         ]
         scale = encoder.logit_scale.exp().clamp(max=module.loss.max_logit_scale).cpu()
     vectors, labels = gather_columns(trainer, outputs)

@@ -124,8 +124,11 @@ class _Line(_Named):
 class SceneWriter:
     """Writes scene predictions into a folder.
 
+    Of several processes that write into one folder, each has logs of its own, and one, the ``leader``, prepares the
+    folder and merges them.
+
     Attributes:
-        done: The scenes that are finished, also by earlier runs.
+        done: The scenes that are finished in this folder, also by earlier runs.
         absent: Those whose image is no longer there; their results are kept, and not counted.
     """
 
@@ -141,6 +144,7 @@ class SceneWriter:
         settings: WriterConfig | None = None,
         rank: int = 0,
         world: int = 1,
+        leader: int = 0,
     ) -> None:
         self.out = Path(out)
         self.overlay = overlay or OverlayConfig()
@@ -151,25 +155,25 @@ class SceneWriter:
         self._colours = label_colours(labels)
         self._identity = dict(identity)
         self._crop = crop
-        self._start(rank, world)
+        self._start(rank, world, leads=rank == leader)
 
-    def _start(self, rank: int, world: int) -> None:
+    def _start(self, rank: int, world: int, *, leads: bool) -> None:
         self.out.mkdir(parents=True, exist_ok=True)
-        if rank == 0:  # other processes may already be writing
+        if leads:  # other processes may already be writing
             remove_leftovers(self.out)
         self.done = {record["scene"] for path in self._logs(LOG) for record in _records(path)}
         if self.done or (self.out / "json").exists():  # a run that failed before its first scene left no results
             refuse_other_results(self.out, self._identity)
         self.absent = self.done - self._order.keys()
         self._stems = output_stems([*self._order, *sorted(self.absent)])
-        part = f".rank{rank}" if world > 1 else ""
-        self._log = SceneLog(self.out / LOG.replace(".jsonl", f"{part}.jsonl"))
-        self._times = SceneLog(self.out / TIMES.replace(".jsonl", f"{part}.jsonl"))
-        if rank == 0:
+        part = str(rank) if world > 1 else ""
+        self._log = SceneLog(self.out / part_name(LOG, part))
+        self._times = SceneLog(self.out / part_name(TIMES, part))
+        if leads:
             write_json(self.out / RUN, {"state": "running", "identity": self._identity})
 
     def _logs(self, name: str) -> list[Path]:
-        return [self.out / name, *sorted(self.out.glob(name.replace(".jsonl", ".rank*.jsonl")))]
+        return [self.out / name, *sorted(self.out.glob(part_name(name, "*")))]
 
     def write(self, image: ImageArray, prediction: ScenePrediction, sha256: str = "") -> None:
         """Write everything of one scene; a later run detects a changed image by the sha256 of its file.
@@ -208,11 +212,15 @@ class SceneWriter:
         self._log.close()
         self._times.close()
 
-    def finish(self, quarantined: Sequence[tuple[str, str]], facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Merge the processes' logs, write and return ``run.json``; called in one process, after all have closed."""
+    def merge(self) -> None:
+        """Merge the processes' logs; called in one process of a folder, after all have closed."""
         for name in (LOG, TIMES):
             if parts := self._logs(name)[1:]:
                 merge_logs(self.out / name, parts, self._order)
+
+    def finish(self, quarantined: Sequence[tuple[str, str]], facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Merge the processes' logs, write and return ``run.json``; called in one process, after all have closed."""
+        self.merge()
         records = (record["regions"] for record in _records(self.out / LOG) if record["scene"] in self._order)
         found = [_tally(own) for own in records]
         done, regions, known = len(found), sum(one[0] for one in found), sum(one[1] for one in found)
@@ -264,6 +272,11 @@ class SceneWriter:
         for record in read_json_lines(self.out / LOG, dict[str, Any], hint=_ELSEWHERE):
             if record["scene"] in self._order:
                 yield coco_of_record(record, self._order[record["scene"]] + 1)
+
+
+def part_name(log: str, rank: str) -> str:
+    """Name one of several processes' own file of a log; "" names the log."""
+    return log.replace(".jsonl", f".rank{rank}.jsonl") if rank else log
 
 
 def refuse_other_results(out: Path, identity: Mapping[str, Any], remedy: str = "remove the folder") -> None:
