@@ -75,9 +75,12 @@ def fit_to_launcher(trainer: Namespace, environment: Mapping[str, str] = os.envi
 
 
 def end_with_parent() -> None:
-    """End this process if the agent of torchrun that started it is killed: nothing would restart or stop it."""
+    """Kill this process together with the agent of torchrun: alone it would keep its folder locked and wait for peers.
+
+    SIGTERM is not enough, as Python handles no signal while torch.distributed waits.
+    """
     if TorchElasticEnvironment.detect() and sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
 
 
 def log_in_first_process() -> None:

@@ -196,8 +196,7 @@ class NarutoCLI(LightningCLI):
         fit_to_launcher(trainer)
         _leave_out_callbacks(trainer)
         own_bar = any("ProgressBar" in each.class_path for each in _callbacks(trainer))
-        bars = [] if trainer.enable_progress_bar is False or own_bar else [_ProgressBar()]
-        self.trainer_defaults = {"callbacks": [Processes(self.config), *bars]}
+        self.trainer_defaults = {} if trainer.enable_progress_bar is False or own_bar else {"callbacks": _ProgressBar()}
         if self.config.out is not None:
             _set_in_callbacks(trainer, "out", self.config.out, "writes results")
         if self.config.fail_fast:
@@ -213,6 +212,7 @@ class NarutoCLI(LightningCLI):
             raise _own_error(error) or InputError(one_line(str(error))) from None
         self.trainer.strategy.checkpoint_io = AtomicCheckpoints()
         callbacks: list[pl.Callback] = getattr(self.trainer, "callbacks", [])
+        callbacks.insert(0, Processes(self.config))  # the first to be set up
         for callback in callbacks:
             if isinstance(callback, SceneWriterCallback):
                 callback.allowed_imports = self.packages

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 from source import ROOT
 
 from naruto_vision.cli import main as cli
@@ -18,6 +19,8 @@ TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.ipynb"))
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*/README.md"))]
 _SHELL_BLOCK = re.compile(r"^```(?:bash|sh|shell|console)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _SHELL_CELL = "%%bash -e\n"  # -e: a command that fails stops the notebook
+_JOB = re.compile(r"^```yaml\n(apiVersion:.*?)^```", re.DOTALL | re.MULTILINE)
+_LAUNCHERS = frozenset({"--no-python", "srun"})  # of torchrun and SLURM
 _OTHER_WORDS = frozenset({"|", "||", "&&", ";", ">", ">>", "2>"})
 
 
@@ -40,13 +43,22 @@ def _commands(block: str) -> Iterator[list[str]]:
     for line in block.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
         for at, word in enumerate(words):
-            if word.rsplit("/", 1)[-1] == cli.PROGRAM and (at == 0 or words[at - 1] in _OTHER_WORDS):
+            if word.rsplit("/", 1)[-1] == cli.PROGRAM and (at == 0 or words[at - 1] in _OTHER_WORDS | _LAUNCHERS):
                 rest = words[at + 1 :]
                 ends = [place for place, other in enumerate(rest) if other in _OTHER_WORDS]
                 yield rest[: ends[0]] if ends else rest
 
 
-CASES = [(path, words) for path, block in _blocks() for words in _commands(block)]
+def _jobs() -> Iterator[tuple[Path, list[str]]]:
+    """Yield what the containers of Kubernetes jobs start."""
+    for path in DOCUMENTS:
+        for text in _JOB.findall(path.read_text(encoding="utf-8")):
+            for replica in yaml.safe_load(text)["spec"]["pytorchReplicaSpecs"].values():
+                for container in replica["template"]["spec"]["containers"]:
+                    yield path, container["command"][container["command"].index(cli.PROGRAM) + 1 :]
+
+
+CASES = [*((path, words) for path, block in _blocks() for words in _commands(block)), *_jobs()]
 IDS = [f"{path.relative_to(ROOT)}:{' '.join(words)[:60]}" for path, words in CASES]
 
 

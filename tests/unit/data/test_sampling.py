@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from naruto_vision.data.class_data import ClassDataModule
 from naruto_vision.data.gallery_data import GalleryDataModule
-from naruto_vision.data.sampling import NOTHING, DrawSampler, ShareSampler, consumed_batches, draw_rows, process_share
+from naruto_vision.data.sampling import (
+    NOTHING,
+    DrawSampler,
+    ResumableLoader,
+    ShareSampler,
+    consumed_batches,
+    draw_rows,
+    process_share,
+)
 from naruto_vision.data.scenes import SceneDataModule
 from naruto_vision.data.synthetic_captions import SyntheticCaptionData
 from naruto_vision.errors import InputError
@@ -69,6 +77,20 @@ def test_shares_hold_everything_exactly_once(count: int, world: int) -> None:
     shares = [list(ShareSampler(count, rank, world)) for rank in range(world)]
     assert sorted(index for share in shares for index in share) == list(range(count))
     assert all(share == sorted(share) for share in shares)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 4])
+@pytest.mark.parametrize("count", [0, 1, 3, 7, 40])
+def test_batches_are_the_same_in_any_number_of_processes(count: int, world: int) -> None:
+    whole = [list(range(count))[start : start + 3] for start in range(0, count, 3)]
+    loaders = [
+        ResumableLoader(range(count), ShareSampler(count, rank, world, batch_size=3), 3, list)  # type: ignore[arg-type]
+        for rank in range(world)
+    ]
+    batches = [list(loader) for loader in loaders]
+    assert [len(loader) for loader in loaders] == [len(own) for own in batches]
+    assert sorted(batch for own in batches for batch in own if batch is not None) == whole
+    assert all(own == ([None] if world > 1 else []) for own in batches if None in own or not own)
 
 
 def test_shares_pass_over_what_is_done_meanwhile() -> None:

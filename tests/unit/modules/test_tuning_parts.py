@@ -24,6 +24,7 @@ from naruto_vision.modules.freezing import Freeze, FreezeConfig, freeze_towers
 from naruto_vision.modules.gathering import gather_columns, gather_lists, take_from_first
 from naruto_vision.modules.scene_retriever import _relative_to_here, describe_gallery
 from naruto_vision.modules.tuning import (
+    AtomicCheckpoints,
     ExportBundle,
     PassFigures,
     ScheduleConfig,
@@ -235,6 +236,22 @@ def test_several_processes_come_one_after_the_other(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("torch.distributed.all_gather_object", gather)
     trainer: Any = SimpleNamespace(world_size=3)
     assert gather_lists(trainer, [1, 2]) == [9, 1, 2]
+
+
+def test_a_checkpoint_has_its_name_only_when_it_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, saved = tmp_path / "checkpoints" / "last.ckpt", torch.save
+    AtomicCheckpoints().save_checkpoint({"step": 1}, file)
+
+    def killed(value: object, path: Path) -> None:
+        saved(value, path)
+        path.write_bytes(path.read_bytes()[:9])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("torch.save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        AtomicCheckpoints().save_checkpoint({"step": 2}, file)
+    assert torch.load(file, weights_only=True) == {"step": 1}
+    assert list(file.parent.iterdir()) == [file]
 
 
 @pytest.mark.parametrize(
