@@ -77,7 +77,6 @@ def _agent(nodes: int, port: int, folder: Path, log: Path, argv: Sequence[str]) 
         rdzv_endpoint=f"127.0.0.1:{port}",
         run_id="test",
         max_restarts=100,
-        rdzv_configs={"keep_alive_interval": 1, "join_timeout": 120},
         start_method="fork",
         local_addr="127.0.0.1",
     )
