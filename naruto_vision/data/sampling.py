@@ -177,7 +177,6 @@ class ResumableLoader(Resumed, DataLoader[Any]):
         return super().__iter__()
 
 
-
 def consumed_batches(trainer: "pl.Trainer | None") -> int:
     """Return how many training batches a run has consumed, also over a restart."""
     if trainer is None:
