@@ -73,13 +73,13 @@ class _ShardIndex(msgspec.Struct):
 def _shards_in(name: str) -> list[str]:
     """Return the shards in a folder that ``data shard`` wrote, also missing ones; none of another folder."""
     index = os.path.join(name, "index.json")  # noqa: PTH118 - no error for a name that is too long
-    if not os.path.isfile(index):  # noqa: PTH113
+    if not os.path.isfile(index):  # noqa: PTH113 - as above
         return []
     try:
         shards = read_json(Path(index), _ShardIndex).shards
     except FormatError:
         return []
-    return [os.path.join(name, shard.name) for shard in shards if "/" not in shard.name]  # noqa: PTH118
+    return [os.path.join(name, shard.name) for shard in shards if "/" not in shard.name]  # noqa: PTH118 - as above
 
 
 def _shown(name: str) -> bool:

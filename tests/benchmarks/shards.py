@@ -102,7 +102,7 @@ def fit_once(data: pl.LightningDataModule) -> tuple[float, float, list[float]]:
 
 def streaming(quick: bool) -> Iterator[Row]:
     """D1: images of two sizes, PNG and JPEG shards; the losses over PNG shards are those over the files."""
-    count, repeats = (12, 1) if quick else (96, 3)
+    count, repeats = (12, 1) if quick else (384, 3)
     sizes = [(90, 120)] if quick else [(640, 640), (1080, 1920)]
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         for (height, width), quality in itertools.product(sizes, (0, 92)):
