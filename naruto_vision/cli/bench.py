@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 GEMM_SIDE = 1024
 _PACKAGES = ("numpy", "torch", "faiss-cpu", "open_clip_torch", "timm", "lightning")
-KINDS = ("naive", "flat-default", "flat", "hnsw", "ivf", "sq")
+KINDS = ("naive", "flat-default", "flat", "hnsw", "ivf", "sq", "pq")
 _COMPARED = ["naive", "flat-default", "flat", "ivf"]
 
 _CHARACTERS, _IMAGES = 100, 8  # of --encoder: characters, and images of each that the rows are resampled from
@@ -273,7 +273,7 @@ def _searches(arguments: argparse.Namespace, vectors: "Vectors") -> "tuple[dict[
             found[kind] = partial(_search, index, k)
         built[kind] = time.perf_counter() - start
         sys.stderr.write(f"{kind}: built in {built[kind]:.1f} s\n")
-        if kind in ("hnsw", "ivf", "sq"):
+        if kind in ("hnsw", "ivf", "sq", "pq"):
             for query_kind, budget in index.budgets.items():
                 facts = f"recall@10 {budget.recall:.4f} of {budget.queries} queries"
                 sys.stderr.write(f"{kind}: {budget.width} for {query_kind} queries ({facts} when built)\n")

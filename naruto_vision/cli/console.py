@@ -153,8 +153,8 @@ def download_progress(name: str) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
-def frame_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Show the progress of videos; yields the call that takes a name, its frames so far and in all."""
+def count_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Show how far work is; yields the call that takes its name, what is done of it (frames, rows), and all."""
     from rich.progress import MofNCompleteColumn
 
     with _bar("", None, MofNCompleteColumn()) as (bar, task):

@@ -7,14 +7,25 @@ import argparse
 import dataclasses
 import difflib
 import json
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from naruto_vision.cli.console import add_json_option, check_empty, count, progress, show, show_json, warn
+from naruto_vision.cli.console import (
+    add_json_option,
+    check_empty,
+    count,
+    count_progress,
+    progress,
+    show,
+    show_json,
+    warn,
+)
 from naruto_vision.cli.trainer_args import GALLERY, REGIONS, learnt_segmenter
 from naruto_vision.errors import FingerprintError, InputError, MissingPathError
+from naruto_vision.io.atomic import TEMPORARY_PREFIX
 from naruto_vision.io.names import label_name
 from naruto_vision.io.text import printable
 
@@ -30,6 +41,7 @@ if TYPE_CHECKING:
     from naruto_vision.records import Vectors
 
 EXIT_DIFFERS = 1
+_INDEXING = "indexing vectors"
 _CHUNK = 32  # images read and embedded at a time
 _ROUNDING = 1e-3  # of a vector's values, also when it was embedded on another device
 
@@ -436,10 +448,11 @@ def _rollback(arguments: argparse.Namespace) -> int:
 
 def _reindex_options(parser: argparse.ArgumentParser) -> None:
     _gallery_option(parser)
-    kinds = ("auto", "flat", "hnsw", "ivf", "sq", "exact")
+    kinds = ("auto", "flat", "hnsw", "ivf", "sq", "pq", "exact")
     text = (
-        "flat compares every entry; hnsw, ivf and sq (IVF of 8-bit vectors) miss some neighbours and are faster with "
-        "many entries; exact is flat without a stored index; auto is flat up to 100,000 entries, then ivf"
+        "flat compares every entry; hnsw, ivf, sq (IVF of 8-bit numbers) and pq (IVF of product-quantised vectors) "
+        "miss some neighbours and are faster with many entries; exact is flat without a stored index; auto is flat up "
+        "to 100,000 entries, ivf up to a million, then pq"
     )
     parser.add_argument("--index", choices=kinds, default="auto", help=text)
 
@@ -447,7 +460,8 @@ def _reindex_options(parser: argparse.ArgumentParser) -> None:
 def _reindex(arguments: argparse.Namespace) -> int:
     from naruto_vision.gallery.gallery import reindex_gallery
 
-    gallery = reindex_gallery(arguments.gallery, arguments.index)
+    with count_progress() as update:
+        gallery = reindex_gallery(arguments.gallery, arguments.index, partial(update, _INDEXING))
     kind = "flat" if gallery.index_kind == "faiss" else gallery.index_kind
     show(f"{arguments.gallery}: index {kind} of {len(gallery)} entries")
     return 0
@@ -498,11 +512,25 @@ def _import(arguments: argparse.Namespace) -> int:
     """Read an index folder of the reference system, check the encoder with its images, write the gallery."""
     out: Path = arguments.out
     check_empty(out)
-    from naruto_vision.gallery.legacy import check_encoder, read_reference_index
+    from naruto_vision.gallery.legacy import read_reference_index
 
-    index = read_reference_index(arguments.folder)
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=_parent(out)) as temporary:
+        _import_index(arguments, read_reference_index(arguments.folder, temporary))
+    return 0
+
+
+def _parent(folder: Path) -> Path:
+    """Make and return the folder that a new folder will be in."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return folder.parent
+
+
+def _import_index(arguments: argparse.Namespace, index: "ReferenceIndex") -> None:
     from naruto_vision.encoders.opening import open_encoder
     from naruto_vision.gallery.gallery import Gallery
+
+    out: Path = arguments.out
+    from naruto_vision.gallery.legacy import check_encoder
 
     encoder = open_encoder(arguments.encoder, arguments.weights)
     roots = [root for root in (arguments.root, Path(), arguments.folder, arguments.folder.parent) if root is not None]
@@ -519,11 +547,13 @@ def _import(arguments: argparse.Namespace) -> int:
         "imported": {"rows": len(index.rows), "checked": checked},
         **({"root": arguments.root.as_posix()} if arguments.root else {}),
     }
-    gallery = Gallery.build(index.vectors, index.rows, fingerprint=encoder.fingerprint, note=note)
+    with count_progress() as update:
+        gallery = Gallery.build(
+            index.vectors, index.rows, fingerprint=encoder.fingerprint, note=note, advance=partial(update, _INDEXING)
+        )
     gallery.save(out)
     evidence = f"{checked} images embedded again agree" if checked else "no image was found to check the encoder with"
     show(f"{len(gallery)} entries of {len(gallery.labels)} labels are in {out}; {evidence}")
-    return 0
 
 
 def _refuse_other_encoder(

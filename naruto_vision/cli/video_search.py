@@ -10,8 +10,8 @@ from naruto_vision.cli.console import (
     add_json_option,
     cosine,
     count,
+    count_progress,
     fraction,
-    frame_progress,
     make_table,
     progress,
     show,
@@ -93,7 +93,7 @@ def index(arguments: argparse.Namespace) -> int:
     from naruto_vision.video.index import FrameSampling, index_videos
 
     sampling = FrameSampling(arguments.fps, arguments.key_frames, arguments.windows)
-    with open_store(arguments.store) as store, frame_progress() as watch:
+    with open_store(arguments.store) as store, count_progress() as watch:
         encoder = _index_encoder(arguments, store)
         report = index_videos(
             arguments.videos, store, encoder, sampling=sampling, batch_size=arguments.batch_size, watch=watch

@@ -197,7 +197,7 @@ def _next(content: GalleryContent, op: str, changes: Mapping[str, Any], **parts:
     """Replace parts, and append the ledger line of the change."""
     counts = {"rows": len(parts.get("rows", content.rows)), "next_id": content.next_id}
     line = {"generation": content.generation + 1, "op": op, **counts, **changes}
-    return replace(content, ledger=(*content.ledger, line), **parts)
+    return replace(content, ledger=(*content.ledger, line), checksum="", **parts)
 
 
 def _chosen(content: GalleryContent, ids: Iterable[int]) -> NDArray[np.int64]:

@@ -15,6 +15,7 @@ from naruto_vision.gallery.content import (
     edits_since_enrolment,
     line_counts,
     read_gallery,
+    stored_index,
     unit_rows,
     write_gallery,
 )
@@ -65,6 +66,7 @@ class Gallery:
         index: IndexChoice = "auto",
         thresholds: Thresholds | None = None,
         note: Mapping[str, Any] | None = None,
+        advance: Callable[[int, int], None] | None = None,
     ) -> "Gallery":
         """Make a gallery.
 
@@ -72,10 +74,11 @@ class Gallery:
             vectors: Shape (N, D), float32, unit rows.
             rows: Source of each vector; row i gets the id i.
             fingerprint: The encoder that made the vectors.
-            index: Kind of index; "auto" is flat up to 100,000 rows and IVF above, or exact NumPy search (logged) if
-                FAISS is not installed.
+            index: Kind of index; "auto" is flat up to 100,000 rows, IVF up to a million and PQ above, or exact NumPy
+                search (logged) if FAISS is not installed.
             thresholds: The scores below which a region is unknown; None counts every region as known.
             note: JSON values of how the vectors were made (encoder, mirrored, enrolment counts).
+            advance: Called with the rows that are indexed so far, and all rows.
 
         Returns:
             The gallery, not yet on disk.
@@ -85,7 +88,8 @@ class Gallery:
             MissingPackageError: If "faiss" is wanted and not installed.
         """
         content = build_content(vectors, rows, fingerprint, thresholds or Thresholds(), note)
-        return cls(content, VectorIndex.build(choose_kind(index, len(rows)), content.vectors, content.ids))
+        kind = choose_kind(index, len(rows))
+        return cls(content, VectorIndex.build(kind, content.vectors, content.ids, advance))
 
     @classmethod
     def open(cls, folder: str | Path, *, fingerprint: str | None = None, index: IndexChoice = "auto") -> "Gallery":
@@ -117,7 +121,7 @@ class Gallery:
         if stored.data is None or kind != stored.kind:
             return cls(content, VectorIndex.build(kind, content.vectors, content.ids), Path(folder))
         try:
-            index_read = VectorIndex.read(kind, stored.data, content.vectors, content.ids, stored.budgets)
+            index_read = stored_index(stored, content)
         except ValueError as error:
             hint = f"run `naruto-vision gallery reindex {folder}`"
             raise FormatError(Path(folder) / INDEX, "an index of the gallery's vectors", str(error), hint) from None
@@ -203,7 +207,7 @@ class Gallery:
         return self.content.vectors
 
     @property
-    def rows(self) -> tuple[GalleryRow, ...]:
+    def rows(self) -> Sequence[GalleryRow]:
         """Source of each vector, in order of their ids."""
         return self.content.rows
 
@@ -212,10 +216,10 @@ class Gallery:
         """The rows' stable ids, rising."""
         return tuple(self.content.ids.tolist())
 
-    @cached_property
+    @property
     def labels(self) -> tuple[str, ...]:
         """The labels, each once, sorted."""
-        return tuple(sorted({row.label for row in self.content.rows}))
+        return self.content.labels
 
     @property
     def thresholds(self) -> Thresholds:
@@ -244,7 +248,7 @@ class Gallery:
 
     @property
     def index_kind(self) -> IndexKind:
-        """The kind of index: "faiss" (flat), "exact" (flat, none stored), "hnsw", "ivf" or "sq"."""
+        """The kind of index: "faiss" (flat), "exact" (flat, none stored), "hnsw", "ivf", "sq" or "pq"."""
         return self.index.kind
 
     @cached_property
@@ -326,12 +330,17 @@ def check_enrolment(folder: str | Path, fingerprint: str) -> None:
         raise InputError(msg)
 
 
-def reindex_gallery(folder: str | Path, index: IndexChoice) -> Gallery:
-    """Rebuild the index of a gallery on disk, of the same or another kind; "auto" goes by its size."""
+def reindex_gallery(
+    folder: str | Path, index: IndexChoice, advance: Callable[[int, int], None] | None = None
+) -> Gallery:
+    """Rebuild the index of a gallery on disk, of the same or another kind; "auto" goes by its size.
+
+    ``advance`` is called with the rows that are indexed so far, and all rows.
+    """
     with writer_lock(folder):
         content = Gallery.open(folder, index="exact").content
         kind = choose_kind(index, len(content.rows))
         noted = note_index(content, "flat" if kind == "faiss" else kind)
-        gallery = Gallery(noted, VectorIndex.build(kind, content.vectors, content.ids))
+        gallery = Gallery(noted, VectorIndex.build(kind, content.vectors, content.ids, advance))
         write_gallery(folder, noted, gallery.index)
     return gallery

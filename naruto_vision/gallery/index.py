@@ -1,12 +1,15 @@
 """Nearest-neighbour search over a gallery's unit vectors: every row by NumPy, or IVF and HNSW by FAISS.
 
 FAISS only selects candidates. Scores are computed again from the vectors, so each depends on its two vectors alone.
+The vectors may be a mapped file: they are read in blocks, and nothing is as large as all of them but the index.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -14,35 +17,48 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from naruto_vision.io.blocks import Blocks, FileBlocks
 from naruto_vision.io.machine import has_package, require_package
 from naruto_vision.records import Vectors
 
 FaissIndex: TypeAlias = Any
 """An untyped FAISS object."""
 
-IndexChoice: TypeAlias = Literal["auto", "flat", "faiss", "exact", "hnsw", "ivf", "sq"]
+IndexChoice: TypeAlias = Literal["auto", "flat", "faiss", "exact", "hnsw", "ivf", "sq", "pq"]
 """Index kinds of the callers: "flat" and "faiss" both compare every row; "exact" is the same and stores no index."""
 
-IndexKind: TypeAlias = Literal["faiss", "exact", "hnsw", "ivf", "sq"]
+IndexKind: TypeAlias = Literal["faiss", "exact", "hnsw", "ivf", "sq", "pq"]
+"""Kinds of a ``VectorIndex``."""
+
 QueryKind: TypeAlias = Literal["image", "text"]
 """Text vectors are far from image vectors, so their neighbours need a larger search budget."""
 
 FLAT_ROWS = 100_000
 """Maximum number of rows for which "auto" is flat; docs/gallery.md has times and recall above."""
+IVF_ROWS = 1_000_000
+"""Maximum number of rows for which "auto" is IVF with whole vectors; above it is "pq", whose index is much smaller."""
 TARGET_RECALL: Mapping[QueryKind, float] = MappingProxyType({"image": 0.99, "text": 0.97})
 """Recall@10 that the search budget of a kind of query is chosen for. Neighbours of a text lie in many cells: 0.99 would
 take 1.6 times the cells of 0.97, and be less than 20 times as fast as flat at a million rows."""
 
 _LOG = logging.getLogger(__name__)
 _NO_FAISS = "FAISS is not installed: exact NumPy search; pip install 'naruto-vision[cpu]' for FAISS"
-_FACTORY = {"ivf": "IVF{cells},Flat", "sq": "IVF{cells},SQ8", "hnsw": "IDMap2,HNSW32"}  # FAISS's index_factory strings
-_CELLS = 4.0  # IVF cells for each square root of a row
+_FACTORY = {  # FAISS's index_factory strings
+    "ivf": "IVF{cells},Flat",
+    "sq": "IVF{cells},SQ8",
+    "pq": "IVF{cells},PQ{parts}x4",
+    "hnsw": "IDMap2,HNSW32",
+}
+_CELLS = {"ivf": 4.0, "sq": 4.0, "pq": 0.5, "hnsw": 0.0}  # for each square root of a row; codes are compared fast
+_CELL_POINTS = 40  # training rows of a cell
+_PQ_PART = 4  # numbers of a vector that share 4 bits of its code; with 8 bits for 8, FAISS trains for minutes
 _EF_CONSTRUCTION = 80
 _EF_LEAST = 16  # FAISS's default; less suffices while measuring on few rows, but misses rows in the full index
 _EF_LIMIT = 4096
 _HELD_OUT = 256  # rows that the search budget is measured with
 _RECALL_AT = 10
 _SEED = 1234
+_OWN_CODES = 0.75
 _SAMPLE = 1000  # stored vectors compared with the gallery's when an index is opened
 
 _BLOCK = 16_384  # rows of a matrix product: its scores for 256 queries, 16 MiB, stay in a cache
@@ -50,6 +66,8 @@ _QUERIES = 256
 _GROUP = 64  # neighbouring scores per group; the first selection compares group maxima
 _GPU_MOST = 2048  # neighbours, and IVF cells, of a search on a GPU
 _SPARE = 8  # candidate rows beyond k at first
+_PQ_CANDIDATES = 256  # rows of "pq" whose exact scores are compared, for any smaller k
+_ADDED = 65_536  # rows that are added at once
 _RESCORED = 1 << 22  # float64 numbers that rescoring holds at once: 32 MiB
 
 
@@ -79,7 +97,7 @@ class IndexMeta:
     """The contents of ``faiss_meta.json``; ``efforts`` are the budgets of both kinds of query, once measured."""
 
     metric: Literal["ip", "l2"]
-    kind: Literal["flat", "hnsw", "ivf", "sq"]
+    kind: Literal["flat", "hnsw", "ivf", "sq", "pq"]
     dim: int
     size: int
     efforts: Annotated[dict[QueryKind, SearchBudget], msgspec.Meta(min_length=2)] | None = None
@@ -102,16 +120,25 @@ def choose_kind(choice: IndexChoice, rows: int = 0, stored: IndexKind | None = N
         return "exact"
     if stored is not None and stored != "exact":
         return stored
-    return "faiss" if rows <= FLAT_ROWS else "ivf"
+    return "faiss" if rows <= FLAT_ROWS else "ivf" if rows <= IVF_ROWS else "pq"
 
 
-def exact_search(vectors: Vectors, queries: Vectors, k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Find the rows of (N, D) with the largest products with (Q, D): scores (Q, k), falling, and rows (Q, k)."""
+def exact_search(
+    vectors: Vectors, queries: Vectors, k: int, without: NDArray[np.int64] | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Find the rows of (N, D) with the largest products with (Q, D): scores (Q, k), falling, and rows (Q, k).
+
+    Rows of ``without`` (M,), rising, are passed over.
+    """
     scores, rows = np.empty((len(queries), k), dtype=np.float32), np.empty((len(queries), k), dtype=np.int64)
     for first in range(0, len(queries), _QUERIES):
         part, found = slice(first, first + _QUERIES), []
         for start in range(0, len(vectors), _BLOCK):
-            best, inside = _best_of_block(_products(vectors[start : start + _BLOCK], queries[part]), k)
+            products = _products(np.asarray(vectors[start : start + _BLOCK]), queries[part])
+            if without is not None:
+                first_out, last_out = np.searchsorted(without, (start, start + _BLOCK))
+                products[without[first_out:last_out] - start] = -np.inf
+            best, inside = _best_of_block(products, k)
             found.append((best, inside + start))
         candidates, where = (np.concatenate(column, axis=1) for column in zip(*found, strict=True))
         best, where = _largest(candidates, where, k)
@@ -206,33 +233,38 @@ class VectorIndex:
         ids: NDArray[np.int64],
         index: FaissIndex = None,
         budgets: Budgets = NO_BUDGETS,
+        file: Path | None = None,
     ) -> None:
         self.kind, self.vectors, self.ids, self.budgets, self._index = kind, vectors, ids, budgets, index
+        self._file = file  # that ``index`` is mapped from
 
     @classmethod
-    def build(cls, kind: IndexKind, vectors: Vectors, ids: NDArray[np.int64] | None = None) -> "VectorIndex":
+    def build(
+        cls,
+        kind: IndexKind,
+        vectors: Vectors,
+        ids: NDArray[np.int64] | None = None,
+        advance: Callable[[int, int], None] | None = None,
+    ) -> "VectorIndex":
         """Index vectors (N, D) under rising ids (N,), by default 0 to N - 1.
 
         An approximate index is built without 256 rows at first: they measure its search budget, then they are added.
+        ``advance`` is called with the rows that are indexed so far, and all rows.
         """
         ids = np.arange(len(vectors), dtype=np.int64) if ids is None else ids
         if kind in ("faiss", "exact"):
             return cls(kind, vectors, ids)
-        faiss = require_package("faiss", "cpu")
         order = np.random.default_rng(_SEED).permutation(len(vectors))
         held, rest = (np.sort(part) for part in np.split(order, [min(_HELD_OUT, len(vectors) // 2)]))
-        cells = max(1, min(round(_CELLS * np.sqrt(len(vectors))), len(rest) // 39))  # FAISS wants 39 rows a cell
-        index = faiss.index_factory(vectors.shape[1], _FACTORY[kind].format(cells=cells), faiss.METRIC_INNER_PRODUCT)
-        if kind == "hnsw":
-            faiss.downcast_index(index.index).hnsw.efConstruction = _EF_CONSTRUCTION
-        else:
-            index.cp.min_points_per_centroid, index.cp.max_points_per_centroid = 1, 40
+        index = _trained(kind, vectors, rest)
         if len(vectors) > FLAT_ROWS:
             _LOG.info("building the %s index of %d rows; this takes minutes", kind, len(vectors))
-        known = vectors[rest]
-        index.train(known)
-        index.add_with_ids(known, ids[rest])
-        budgets = cls(kind, vectors, ids, index)._measured(known, vectors[held] if len(held) else known)
+        for start in range(0, len(rest), _ADDED):
+            part = rest[start : start + _ADDED]
+            index.add_with_ids(vectors[part], ids[part])
+            if advance is not None:
+                advance(start + len(part), len(vectors))
+        budgets = cls(kind, vectors, ids, index)._measured(held)
         if len(held):
             index.add_with_ids(vectors[held], ids[held])
         built = cls(kind, vectors, ids, index, budgets)  # anew, as one on a GPU has no rows that are added later
@@ -256,16 +288,29 @@ class VectorIndex:
                 raise ValueError(msg)
             return cls(kind, vectors, ids)
         faiss = require_package("faiss", "cpu")
-        limit = faiss.get_deserialization_vector_byte_limit()
-        faiss.set_deserialization_vector_byte_limit(len(data))
         try:
-            index = faiss.deserialize_index(np.frombuffer(data, dtype=np.uint8))
-            _check_index(index, kind, vectors, ids)
+            with _byte_limit(len(data)):
+                index = faiss.deserialize_index(np.frombuffer(data, dtype=np.uint8))
+                _check_index(index, kind, vectors, ids)
         except (RuntimeError, MemoryError) as error:
             raise ValueError(str(error).partition("\n")[0]) from None
-        finally:
-            faiss.set_deserialization_vector_byte_limit(limit)
         return cls(kind, vectors, ids, index, budgets)
+
+    @classmethod
+    def map(
+        cls, kind: IndexKind, file: Path, vectors: Vectors, ids: NDArray[np.int64], budgets: Budgets = NO_BUDGETS
+    ) -> "VectorIndex":
+        """Open ``faiss.index`` as ``read`` does, with its inverted lists left in the file."""
+        if kind in ("faiss", "exact"):
+            return cls(kind, vectors, ids, file=file)
+        faiss = require_package("faiss", "cpu")
+        try:
+            with _byte_limit(file.stat().st_size):
+                index = faiss.read_index(str(file), 0 if kind == "hnsw" else faiss.IO_FLAG_MMAP)
+                _check_index(index, kind, vectors, ids)
+        except (RuntimeError, MemoryError) as error:
+            raise ValueError(str(error).partition("\n")[0]) from None
+        return cls(kind, vectors, ids, index, budgets, file)
 
     def search(
         self, queries: Vectors, k: int, kind: QueryKind = "image", width: int | None = None
@@ -279,7 +324,8 @@ class VectorIndex:
         wanted = min(k, total)
         slack = 2.0 * dim * float(np.finfo(np.float32).eps)
         found = [(np.zeros(0, np.float32), np.zeros(0, np.int64))] * len(queries)
-        pending, count = np.arange(len(queries)), min(wanted + _SPARE, total)
+        least = _PQ_CANDIDATES if self.kind == "pq" else 0
+        pending, count = np.arange(len(queries)), min(max(wanted + _SPARE, least), total)
         while pending.size:
             scores, rows = self.propose(queries[pending], count, kind, width)
             unclear = (scores[:, -1] >= scores[:, wanted - 1] - slack) & (rows[:, -1] >= 0) & (count < total)
@@ -311,8 +357,8 @@ class VectorIndex:
 
     @cached_property
     def _gpus(self) -> FaissIndex | None:
-        """The index on the GPUs; None without them, and for kinds that have none there."""
-        if self.kind in ("exact", "hnsw") or not has_gpus():
+        """The index on the GPUs; None without them, for kinds that have none there, and for one that stays in its file."""
+        if self.kind in ("exact", "hnsw", "pq") or self._file is not None or not has_gpus():
             return None
         return on_gpus(self._flat() if self._index is None else self._index)
 
@@ -354,23 +400,24 @@ class VectorIndex:
         steps = [round(2 ** (step / 3)) for step in range(3 * largest.bit_length())]
         return [width for width in dict.fromkeys(steps) if least <= width < largest] + [max(least, largest)]
 
-    def _measured(self, known: Vectors, held: Vectors) -> Budgets:
-        """Measure the budgets while the index holds ``known`` (M, D): with held-out rows, and for texts.
+    def _measured(self, held: NDArray[np.int64]) -> Budgets:
+        """Measure the budgets while the index lacks the rows ``held`` (M,): with those, and for texts.
 
         Random directions are used as texts: the encoder is not available here, and a text's neighbours lie in many
         cells because it names some features, not one image.
         """
-        texts = np.random.default_rng(_SEED).standard_normal(held.shape, dtype=np.float32)
+        images = self.vectors[held] if len(held) else np.asarray(self.vectors)
+        texts = np.random.default_rng(_SEED).standard_normal(images.shape, dtype=np.float32)
         texts /= np.linalg.norm(texts, axis=1, keepdims=True)
         return {
-            "image": self._least_budget(known, held, TARGET_RECALL["image"]),
-            "text": self._least_budget(known, texts, TARGET_RECALL["text"]),
+            "image": self._least_budget(held, images, TARGET_RECALL["image"]),
+            "text": self._least_budget(held, texts, TARGET_RECALL["text"]),
         }
 
-    def _least_budget(self, known: Vectors, queries: Vectors, target: float) -> SearchBudget:
+    def _least_budget(self, held: NDArray[np.int64], queries: Vectors, target: float) -> SearchBudget:
         """Find the smallest budget whose recall@10 exceeds the target by the standard error of the measurement."""
-        k = min(_RECALL_AT, len(known))
-        lowest = exact_search(known, queries, k)[0][:, -1] - 1e-5
+        k = min(_RECALL_AT, len(self.vectors) - len(held))
+        lowest = exact_search(self.vectors, queries, k, held)[0][:, -1] - 1e-5
         for width in self.widths():
             results = self.search(queries, k, width=width)
             hits = np.array([(scores >= low).sum() / k for (scores, _), low in zip(results, lowest, strict=True)])
@@ -388,20 +435,58 @@ class VectorIndex:
         gone, fresh = np.setdiff1d(self.ids, ids), np.flatnonzero(~np.isin(ids, self.ids))
         if gone.size and self.kind == "hnsw":
             return VectorIndex.build(self.kind, vectors, ids)
-        index = require_package("faiss", "cpu").clone_index(self._index)
+        faiss = require_package("faiss", "cpu")
+        index = faiss.clone_index(self._index) if self._file is None else faiss.read_index(str(self._file))
         if gone.size:
             index.remove_ids(gone)
         if fresh.size:
             index.add_with_ids(vectors[fresh], ids[fresh])
         return VectorIndex(self.kind, vectors, ids, index, self.budgets)
 
-    def to_bytes(self) -> bytes | None:
-        """Return the bytes of ``faiss.index``; None for "exact", which stores none."""
+    def to_blocks(self) -> Blocks | None:
+        """Return the content of ``faiss.index``; None for "exact", which stores none."""
         if self.kind == "exact":
             return None
+        if self._file is not None:
+            return FileBlocks(self._file)
         faiss = require_package("faiss", "cpu")
         index = self._flat() if self._index is None else self._index
-        return bytes(faiss.serialize_index(index).tobytes())
+        return [memoryview(faiss.serialize_index(index))]
+
+
+def _trained(kind: IndexKind, vectors: Vectors, rest: NDArray[np.int64]) -> FaissIndex:
+    """Make an empty FAISS index, with centroids and codes learnt from a sample of the rows ``rest`` (M,)."""
+    faiss = require_package("faiss", "cpu")
+    dim = vectors.shape[1]
+    cells = max(1, min(round(_CELLS[kind] * np.sqrt(len(vectors))), len(rest) // 39))  # FAISS wants 39 rows a cell
+    parts = next(parts for parts in range(max(1, dim // _PQ_PART), 0, -1) if dim % parts == 0)
+    index = faiss.index_factory(dim, _FACTORY[kind].format(cells=cells, parts=parts), faiss.METRIC_INNER_PRODUCT)
+    if kind == "hnsw":
+        faiss.downcast_index(index.index).hnsw.efConstruction = _EF_CONSTRUCTION
+        return index
+    index.cp.min_points_per_centroid, index.cp.max_points_per_centroid = 1, _CELL_POINTS
+    count = cells * _CELL_POINTS
+    if kind == "pq":
+        index.pq.cp.min_points_per_centroid = 1
+        count = max(count, index.pq.ksub * index.pq.cp.max_points_per_centroid)
+    chosen = np.random.default_rng(_SEED).permutation(len(rest))[:count]
+    sample = vectors[np.sort(rest[chosen])]
+    if kind == "pq" and len(sample) < index.pq.ksub:  # FAISS wants as many rows as a code has values
+        sample = np.tile(sample, (index.pq.ksub, 1))
+    index.train(sample)
+    return index
+
+
+@contextmanager
+def _byte_limit(size: int) -> Iterator[None]:
+    """Limit what FAISS allocates for each array of a file to its size."""
+    faiss = require_package("faiss", "cpu")
+    limit = faiss.get_deserialization_vector_byte_limit()
+    faiss.set_deserialization_vector_byte_limit(size)
+    try:
+        yield
+    finally:
+        faiss.set_deserialization_vector_byte_limit(limit)
 
 
 def _rescored(
@@ -418,7 +503,12 @@ def _rescored(
 def _check_index(index: FaissIndex, kind: IndexKind, vectors: Vectors, ids: NDArray[np.int64]) -> None:
     """Check the type, size and a sample of the entries of a FAISS index; raise ValueError otherwise."""
     faiss = require_package("faiss", "cpu")
-    types = {"ivf": faiss.IndexIVFFlat, "sq": faiss.IndexIVFScalarQuantizer, "hnsw": faiss.IndexIDMap2}
+    types = {
+        "ivf": faiss.IndexIVFFlat,
+        "sq": faiss.IndexIVFScalarQuantizer,
+        "pq": faiss.IndexIVFPQ,
+        "hnsw": faiss.IndexIDMap2,
+    }
     size = (index.ntotal, index.d, index.metric_type)
     if type(index) is not types[kind] or size != (*vectors.shape, faiss.METRIC_INNER_PRODUCT):
         msg = f"{type(index).__name__} of ({index.ntotal}, {index.d}) vectors instead of {kind} of {vectors.shape}"
@@ -430,13 +520,20 @@ def _check_index(index: FaissIndex, kind: IndexKind, vectors: Vectors, ids: NDAr
     ):
         msg = f"{type(inner).__name__} of ({inner.ntotal}, {inner.d}) inside {kind} of {entries} entries"
         raise ValueError(msg)
+    if kind == "pq" and (index.pq.nbits, index.pq.M * index.pq.dsub) != (4, index.d):  # FAISS makes tables of these
+        msg = f"codes of {index.pq.M} parts of {index.pq.nbits} bits instead of 4 bits"
+        raise ValueError(msg)
     if kind != "hnsw":
         index.set_direct_map_type(faiss.DirectMap.Hashtable)
     sample = np.unique(np.linspace(0, len(ids) - 1, _SAMPLE).astype(np.int64))
     stored = index.reconstruct_batch(ids[sample])
     if kind != "hnsw":
         index.set_direct_map_type(faiss.DirectMap.NoMap)
-    same = (stored * vectors[sample]).sum(axis=1) > 0.5 if kind == "sq" else (stored == vectors[sample]).all(axis=1)
-    if not same.all():
+    own, cosines = vectors[sample], (stored * vectors[sample]).sum(axis=1)
+    if kind == "pq":  # codes are coarse, but most are nearer to their own vector than to another
+        same = np.mean(cosines >= (stored * np.roll(own, 1, axis=0)).sum(axis=1)) >= _OWN_CODES
+    else:
+        same = (cosines > 0.5).all() if kind == "sq" else (stored == own).all()
+    if not same:
         msg = "other vectors than those of embeddings.npy"
         raise ValueError(msg)

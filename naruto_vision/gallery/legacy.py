@@ -1,6 +1,7 @@
 """Import of the reference system's index folders."""
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,9 +13,9 @@ import numpy as np
 
 from naruto_vision.encoders.base import Encoder, embed_images
 from naruto_vision.errors import BadImageError, FormatError, MissingPathError
-from naruto_vision.gallery.content import GalleryRow, unit_rows
+from naruto_vision.gallery.content import MAPPED_BYTES, GalleryRow, map_unit_rows, unit_rows
 from naruto_vision.gallery.enrollment import UNCHANGED
-from naruto_vision.io.arrays import array_from_npy
+from naruto_vision.io.arrays import map_npy
 from naruto_vision.io.images import read_image
 from naruto_vision.io.typed_json import read_json
 from naruto_vision.records import ImageArray, Vectors
@@ -39,15 +40,16 @@ class ReferenceIndex(NamedTuple):
     rows: tuple[GalleryRow, ...]
 
 
-def read_reference_index(folder: str | Path) -> ReferenceIndex:
+def read_reference_index(folder: str | Path, temporary: str | Path) -> ReferenceIndex:
     """Read ``embeddings.npy`` and ``meta.jsonl``; ``stats.json`` and ``faiss_meta.json``, if present, have to agree.
 
-    ``faiss.index`` is not opened: it has the same vectors, and an index is built from those.
+    ``faiss.index`` is not opened: it has the same vectors, and an index is built from those. Vectors of a gibibyte
+    and more are normalised in a file in the folder ``temporary``, which stays mapped.
     """
     root = Path(folder)
     if not root.is_dir():
         raise MissingPathError(root, "index folder")
-    vectors = _read_vectors(root / "embeddings.npy")
+    vectors = _read_vectors(root / "embeddings.npy", Path(temporary))
     rows = _read_rows(root / "meta.jsonl")
     if len(rows) != len(vectors):
         raise FormatError(root / "meta.jsonl", f"{len(vectors)} rows, as embeddings.npy has", str(len(rows)), _WHOLE)
@@ -56,31 +58,33 @@ def read_reference_index(folder: str | Path) -> ReferenceIndex:
     return ReferenceIndex(vectors, rows)
 
 
-def _read_vectors(path: Path) -> Vectors:
+def _read_vectors(path: Path, temporary: Path) -> Vectors:
     if not path.is_file():
         raise MissingPathError(path, "file of the index", _WHOLE)
-    values = array_from_npy(path, path.read_bytes(), _WHOLE)
+    values = map_npy(path, _WHOLE)
     if values.ndim != 2 or values.dtype.kind != "f" or not values.size:
         raise FormatError(path, "floats of shape (N, D), both of 1 or more", f"{values.dtype} {values.shape}")
-    return unit_rows(values.astype(np.float32), str(path))
+    if values.size * 4 >= MAPPED_BYTES:
+        return map_unit_rows(values, str(path), temporary / path.name)
+    return unit_rows(np.array(values, dtype=np.float32), str(path))
 
 
 def _read_rows(path: Path) -> tuple[GalleryRow, ...]:
     if not path.is_file():
         raise MissingPathError(path, "file of the index", _WHOLE)
-    rows = []
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = msgspec.convert(json.loads(line.decode("utf-8-sig")), _Row)
-        except (ValueError, RecursionError):
-            expected = "JSON with path, label and aug in each line"
-            raise FormatError(path, expected, f"something else in line {number}", _WHOLE) from None
-        aug = record.get("aug")
-        known = aug if aug and isinstance(aug, str) else UNCHANGED
-        rows.append(GalleryRow(record["path"].replace("\\", "/"), record["label"], known))
-    return tuple(rows)
+    with path.open("rb") as lines:
+        return tuple(_read_row(path, number, line) for number, line in enumerate(lines, start=1) if line.strip())
+
+
+def _read_row(path: Path, number: int, line: bytes) -> GalleryRow:
+    try:
+        record = msgspec.convert(json.loads(line.decode("utf-8-sig")), _Row)
+    except (ValueError, RecursionError):
+        expected = "JSON with path, label and aug in each line"
+        raise FormatError(path, expected, f"something else in line {number}", _WHOLE) from None
+    aug = record.get("aug")
+    known = sys.intern(aug) if aug and isinstance(aug, str) else UNCHANGED
+    return GalleryRow(record["path"].replace("\\", "/"), sys.intern(record["label"]), known)
 
 
 def _check(path: Path, **allowed: tuple[object, ...]) -> None:

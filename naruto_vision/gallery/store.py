@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, TypeAlias, TypedDict, TypeVar
@@ -13,6 +13,7 @@ import msgspec
 
 from naruto_vision.errors import FormatError, InputError, JsonError, MissingPathError
 from naruto_vision.io.atomic import atomic_folder, remove_leftovers, sync_folder, utf8, write_bytes
+from naruto_vision.io.blocks import Blocks
 from naruto_vision.io.bundles import has_sha256
 from naruto_vision.io.locks import folder_lock
 from naruto_vision.io.typed_json import convert_json, require_regular
@@ -83,7 +84,7 @@ def json_bytes(value: object) -> bytes:
     return utf8(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
-def lines_bytes(values: Sequence[Mapping[str, Any]]) -> bytes:
+def lines_bytes(values: Iterable[Mapping[str, Any]]) -> bytes:
     """Return the bytes of a JSON Lines file; file names need not be valid Unicode."""
     lines = [json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n" for value in values]
     return utf8("".join(lines))
@@ -165,6 +166,19 @@ def read_files(folder: str | Path, names: Iterable[str] | None = None) -> tuple[
     raise InputError(msg)
 
 
+def large_file(root: Path, manifest: Manifest, name: str) -> Path:
+    """Find a file of a generation that is too large to hash before it is opened; ``gallery verify`` does that.
+
+    While an edit is published, or after one was stopped, it may still be in the staging folder.
+    """
+    own, waiting = root / name, root / STAGING / name
+    path = waiting if waiting.is_file() and has_sha256(waiting, manifest["files"][name]) else own
+    if not path.is_file():
+        raise MissingPathError(own, "file of the gallery", AGAIN)
+    require_regular(path)
+    return path
+
+
 def _read_checked(root: Path, name: str, digest: str) -> bytes:
     """Read one file, which may still be in the staging folder."""
     found = ""
@@ -193,13 +207,13 @@ def writer_lock(folder: str | Path) -> Iterator[None]:
         yield
 
 
-def publish(folder: str | Path, files: Mapping[str, bytes], manifest: Mapping[str, Any]) -> None:
+def publish(folder: str | Path, files: Mapping[str, Blocks], manifest: Mapping[str, Any]) -> None:
     """Write all files of one generation; the caller holds the lock, and other files in the folder stay."""
     root = Path(folder)
     if not root.exists():
         with atomic_folder(root) as temporary:
-            for name, data in {**files, MANIFEST: json_bytes(manifest)}.items():
-                (temporary / name).write_bytes(data)
+            for name, data in {**files, MANIFEST: [json_bytes(manifest)]}.items():
+                _write_synced(temporary / name, data)
         return
     recover(root)
     try:
@@ -232,8 +246,8 @@ def recover(folder: str | Path) -> None:
     shutil.rmtree(root / STAGING, ignore_errors=True)
 
 
-def _write_synced(path: Path, data: bytes) -> None:
+def _write_synced(path: Path, data: Blocks) -> None:
     with path.open("wb") as handle:
-        handle.write(data)
+        handle.writelines(data)
         handle.flush()
         os.fsync(handle.fileno())

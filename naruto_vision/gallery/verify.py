@@ -9,8 +9,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from naruto_vision.errors import FormatError, InputError, MissingPathError
-from naruto_vision.gallery.content import GalleryContent, StoredIndex, read_gallery
-from naruto_vision.gallery.index import Budgets, VectorIndex
+from naruto_vision.gallery.content import GalleryContent, StoredIndex, read_gallery, stored_index
+from naruto_vision.gallery.index import Budgets
 from naruto_vision.gallery.info import find_image
 from naruto_vision.gallery.store import AGAIN, STAGING, read_manifest
 from naruto_vision.io.bundles import has_sha256
@@ -18,6 +18,7 @@ from naruto_vision.io.machine import has_package
 
 Verdict: TypeAlias = Literal["ok", "warning", "wrong"]
 
+_BLOCK = 65_536  # vectors that are checked at once
 _GROWTH = 0.25  # maximum fraction of changed rows before recall is remeasured
 
 
@@ -79,7 +80,8 @@ def _ids(content: GalleryContent) -> Finding:
 
 def _vectors(content: GalleryContent) -> Finding:
     rows, dim = content.vectors.shape
-    furthest = float(np.abs(np.linalg.norm(content.vectors.astype(np.float64), axis=1) - 1.0).max())
+    blocks = (content.vectors[start : start + _BLOCK].astype(np.float64) for start in range(0, rows, _BLOCK))
+    furthest = max(float(np.abs(np.linalg.norm(block, axis=1) - 1.0).max()) for block in blocks)
     return Finding("vectors", "ok", f"{rows} of length {dim}, at most {furthest:.1e} from 1")
 
 
@@ -89,7 +91,7 @@ def _index(content: GalleryContent, stored: StoredIndex) -> Finding:
     if not has_package("faiss"):
         return Finding("index", "warning", "not checked: FAISS is not installed (pip install 'naruto-vision[cpu]')")
     try:
-        VectorIndex.read(stored.kind, stored.data, content.vectors, content.ids, stored.budgets)
+        stored_index(stored, content)
     except ValueError as error:
         return Finding("index", "wrong", f"{error}; run `naruto-vision gallery reindex GALLERY`")
     return _recall(stored.kind, stored.budgets, len(content.rows))

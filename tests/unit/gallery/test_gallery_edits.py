@@ -93,7 +93,7 @@ def follow(seeds: range, index: IndexChoice, steps: int) -> None:
         assert answers(gallery, queries) == answers(fresh, queries)
         assert gallery.generation == len(twin.states)
         if index == "flat":
-            assert gallery.index.to_bytes() == fresh.index.to_bytes()
+            assert list(gallery.index.to_blocks() or ()) == list(fresh.index.to_blocks() or ())
 
 
 def test_a_thousand_series_of_edits_equal_fresh_builds() -> None:

@@ -40,6 +40,10 @@ def unit(rows: int, dim: int = 8, seed: int = 0) -> Vectors:
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
 
 
+def index_bytes(index: VectorIndex) -> bytes:
+    return b"".join(index.to_blocks() or ())
+
+
 def built(index: IndexChoice, rows: int = 120) -> Gallery:
     return Gallery.build(
         unit(rows), [GalleryRow(f"{i}.png", f"label {i % 3}") for i in range(rows)], fingerprint=PRINT, index=index
@@ -77,7 +81,7 @@ def test_the_index_and_its_facts_come_back(tmp_path: Path, index: IndexChoice, k
     assert (plain.ntotal, plain.d, plain.metric_type) == (120, 8, faiss.METRIC_INNER_PRODUCT)
     again = Gallery.open(tmp_path / "g")
     assert again.index_kind == gallery.index_kind
-    assert again.index.to_bytes() == gallery.index.to_bytes()
+    assert index_bytes(again.index) == index_bytes(gallery.index)
     assert again.search(unit(9, seed=4), 5) == gallery.search(unit(9, seed=4), 5)
 
 
@@ -253,7 +257,7 @@ def test_the_smallest_galleries_have_any_index(kind: IndexKind, rows: int) -> No
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_equal_input_gives_equal_bytes(kind: IndexKind) -> None:
-    assert VectorIndex.build(kind, DATA.vectors).to_bytes() == VectorIndex.build(kind, DATA.vectors).to_bytes()
+    assert index_bytes(VectorIndex.build(kind, DATA.vectors)) == index_bytes(VectorIndex.build(kind, DATA.vectors))
 
 
 @pytest.mark.parametrize("rows", [640, 643])
@@ -290,7 +294,7 @@ def test_an_index_of_other_rows_is_refused(tmp_path: Path, kind: IndexChoice) ->
     built(kind).save(tmp_path / "g")
     for other in (unit(120, seed=5), unit(60)):
         index = VectorIndex.build(choose_kind(kind), other)
-        (tmp_path / "g" / "faiss.index").write_bytes(index.to_bytes() or b"")
+        (tmp_path / "g" / "faiss.index").write_bytes(index_bytes(index))
         sign(tmp_path / "g")
         with pytest.raises(FormatError, match=r"faiss\.index"):
             Gallery.open(tmp_path / "g")

@@ -58,18 +58,18 @@ def index(tmp_path: Path) -> Path:
     return write_index(tmp_path / "index", vectors, records)
 
 
-def test_vectors_rows_and_order_are_kept(index: Path) -> None:
-    found = read_reference_index(index)
+def test_vectors_rows_and_order_are_kept(index: Path, tmp_path: Path) -> None:
+    found = read_reference_index(index, tmp_path)
     assert np.allclose(found.vectors, np.load(index / "embeddings.npy", allow_pickle=False), atol=1e-7)
     assert [row.path for row in found.rows] == ["a/0.jpg", "a/1.jpg", "a/2.jpg", "a/3.jpg"]
     assert [row.aug for row in found.rows] == ["none", "none", "gamma", "none"]
 
 
-def test_half_and_double_precision_are_read(index: Path) -> None:
+def test_half_and_double_precision_are_read(index: Path, tmp_path: Path) -> None:
     whole = np.load(index / "embeddings.npy", allow_pickle=False)
     for kind in (np.float16, np.float64):
         np.save(index / "embeddings.npy", whole.astype(kind))
-        found = read_reference_index(index).vectors
+        found = read_reference_index(index, tmp_path).vectors
         assert found.dtype == np.float32
         assert np.allclose(found, whole, atol=1e-3)
 
@@ -78,7 +78,7 @@ def test_a_gallery_folder_is_itself_an_index_folder_of_the_reference(tmp_path: P
     rows = [GalleryRow("x.png", "a"), GalleryRow("y.png", "b", "gamma")]
     gallery = Gallery.build(np.eye(2, 5, dtype=np.float32), rows, fingerprint="0" * 64)
     gallery.save(tmp_path / "gallery")
-    found = read_reference_index(tmp_path / "gallery")
+    found = read_reference_index(tmp_path / "gallery", tmp_path)
     assert found.rows == tuple(rows)
     assert np.array_equal(found.vectors, gallery.vectors)
 
@@ -109,21 +109,23 @@ def spoil(name: str, text: str | bytes) -> Callable[[Path], None]:
         (spoil("faiss_meta.json", '{"metric": ["ip"]}'), "metric ip or l2"),
     ],
 )
-def test_folders_that_do_not_agree_are_refused(index: Path, change: Callable[[Path], None], message: str) -> None:
+def test_folders_that_do_not_agree_are_refused(
+    index: Path, tmp_path: Path, change: Callable[[Path], None], message: str
+) -> None:
     change(index)
     with pytest.raises(InputError, match=message):
-        read_reference_index(index)
+        read_reference_index(index, tmp_path)
 
 
 def test_missing_files_are_named(index: Path, tmp_path: Path) -> None:
     (index / "meta.jsonl").unlink()
     with pytest.raises(MissingPathError, match=r"meta\.jsonl"):
-        read_reference_index(index)
+        read_reference_index(index, tmp_path)
     (index / "embeddings.npy").unlink()
     with pytest.raises(MissingPathError, match=r"embeddings\.npy"):
-        read_reference_index(index)
+        read_reference_index(index, tmp_path)
     with pytest.raises(MissingPathError, match="index folder"):
-        read_reference_index(tmp_path / "nowhere")
+        read_reference_index(tmp_path / "nowhere", tmp_path)
 
 
 def made_by(encoder: Encoder, folder: Path, *, mirror: bool) -> tuple[ReferenceIndex, Callable[[str], Path | None]]:
@@ -153,10 +155,10 @@ def test_without_images_nothing_is_known(tmp_path: Path) -> None:
     assert (check.checked, check.lowest, check.agrees) == (0, None, False)
 
 
-def test_a_byte_order_mark_is_no_damage(index: Path) -> None:
+def test_a_byte_order_mark_is_no_damage(index: Path, tmp_path: Path) -> None:
     text = (index / "meta.jsonl").read_bytes()
     (index / "meta.jsonl").write_bytes(b"\xef\xbb\xbf" + text)
-    assert len(read_reference_index(index).rows) == 4
+    assert len(read_reference_index(index, tmp_path).rows) == 4
     (index / "meta.jsonl").write_bytes(b"\xff" + text)
     with pytest.raises(FormatError, match="line 1"):
-        read_reference_index(index)
+        read_reference_index(index, tmp_path)
