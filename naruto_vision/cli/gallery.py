@@ -25,7 +25,6 @@ from naruto_vision.cli.console import (
 )
 from naruto_vision.cli.trainer_args import GALLERY, REGIONS, learnt_segmenter
 from naruto_vision.errors import FingerprintError, InputError, MissingPathError
-from naruto_vision.io.atomic import TEMPORARY_PREFIX
 from naruto_vision.io.names import label_name
 from naruto_vision.io.text import printable
 
@@ -136,7 +135,7 @@ def chosen_ids(arguments: argparse.Namespace, content: "GalleryContent") -> list
 
 
 def _gallery_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("gallery", type=Path, metavar="GALLERY", help="gallery folder")
+    parser.add_argument("gallery", type=Path, metavar="GALLERY", help="gallery folder or URI of a vector store")
 
 
 def _default_gallery_option(parser: argparse.ArgumentParser) -> None:
@@ -322,10 +321,10 @@ def _with_regions(
 
 def _is_newer(file: Path, gallery: Path) -> bool:
     """Whether a file was written, copied or moved here after the gallery was last published."""
-    from naruto_vision.gallery.store import MANIFEST
+    from naruto_vision.gallery.gallery import published_at
 
     state = file.stat()
-    return max(state.st_mtime_ns, state.st_ctime_ns) > (gallery / MANIFEST).stat().st_mtime_ns
+    return max(state.st_mtime, state.st_ctime) > published_at(gallery)
 
 
 def _changed(encoder: "Encoder", gallery: "Gallery", newer: Mapping[Path, int], folder: Path) -> Iterator[str]:
@@ -513,6 +512,7 @@ def _import(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out
     check_empty(out)
     from naruto_vision.gallery.legacy import read_reference_index
+    from naruto_vision.io.atomic import TEMPORARY_PREFIX
 
     with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=_parent(out)) as temporary:
         _import_index(arguments, read_reference_index(arguments.folder, temporary))
@@ -571,7 +571,22 @@ def _refuse_other_encoder(
         raise InputError(f"{msg} {check.lowest:.3f} with its vector; give the encoder and the weights that built it")
 
 
+def _copy_options(parser: argparse.ArgumentParser) -> None:
+    _gallery_option(parser)
+    text = "new gallery: a folder, chroma:DIR, chroma+http://HOST:PORT, milvus:FILE.db or milvus+http://HOST:PORT"
+    parser.add_argument("target", type=Path, metavar="TARGET", help=text)
+
+
+def _copy(arguments: argparse.Namespace) -> int:
+    from naruto_vision.gallery.gallery import copy_gallery
+
+    gallery = copy_gallery(arguments.gallery, arguments.target)
+    show(f"{arguments.target}: {len(gallery)} entries in generation {gallery.generation}")
+    return 0
+
+
 COMMANDS = {
+    "gallery copy": (_copy_options, _copy),
     "gallery import": (_import_options, _import),
     "gallery list": (_list_options, _list),
     "gallery add": (_add_options, _add),

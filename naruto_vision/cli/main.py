@@ -68,6 +68,7 @@ COMMANDS = {
     "robustness": ("measure what corrupted images cost: noise, blur, JPEG, light, size, occlusion", "robustness"),
     "evaluate tracks": ("compare the tracks of videos with their ground truth", "evaluate"),
     "gallery import": ("convert an index folder of the reference system to a gallery", "gallery"),
+    "gallery copy": ("copy a gallery with its history to another folder or vector store", "gallery"),
     "gallery list": ("list the labels of a gallery, or all its entries", "gallery"),
     "gallery add": ("add images to a gallery without embedding the others again", "gallery"),
     "gallery remove": ("remove entries from a gallery", "gallery"),
@@ -146,6 +147,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "evaluate tracks": ("evaluate tracks --gt clips --preds-dir runs/scenes",),
     "gallery import": ("gallery import index --out runs/gallery --encoder ViT-B-32 --weights ViT-B-32.openai",),
+    "gallery copy": (
+        "gallery copy runs/gallery chroma+http://localhost:8000",
+        "gallery copy milvus:gallery.db runs/gallery",
+    ),
     "gallery list": ("gallery list runs/gallery", "gallery list runs/gallery --rows"),
     "gallery add": ("gallery add runs/gallery new.png --label Myra", "gallery add runs/gallery --root more_images"),
     "gallery remove": ("gallery remove runs/gallery --id 17 42", "gallery remove runs/gallery --label Myra"),

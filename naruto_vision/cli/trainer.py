@@ -37,6 +37,7 @@ from naruto_vision.cli.processes import (
 )
 from naruto_vision.cli.trainer_args import RUN_CONFIG, SHORT_OPTIONS, config_keys, opened_packages, take_imports
 from naruto_vision.errors import InputError, NarutoVisionError
+from naruto_vision.gallery.store import store_uri
 from naruto_vision.io.atomic import write_text
 from naruto_vision.io.checkpoints import check_callback_states, check_checkpoint
 from naruto_vision.io.locks import LOCK, folder_lock, lock_beside
@@ -251,7 +252,8 @@ class NarutoCLI(LightningCLI):
         if self.trainer.is_global_zero and self.command in {"fit", "validate"}:
             if self.command == "fit" and (bundle := getattr(self.model, "bundle_dir", None)):
                 folders[Path(bundle)] = ("--model.bundle_dir", lock_beside(bundle))
-            if gallery := getattr(self.model, "gallery", None):  # edits have a lock of their own, and may go on
+            gallery = getattr(self.model, "gallery", None)
+            if gallery and store_uri(gallery) is None:  # edits have a lock of their own, and may go on
                 folders[Path(gallery)] = ("--model.gallery", Path(gallery) / f".run{LOCK}")
         with ExitStack() as locks:
             for folder, (option, file) in folders.items():

@@ -359,7 +359,9 @@ def recorded_encoder(argv: list[str]) -> list[str]:
     if not _is_packaged(argv) or any(each.startswith("--model.encoder") for each in argv):
         return []
     gallery = Path([GALLERY, *_values(_GALLERY_OPTIONS, argv)][-1])
-    if not gallery.is_dir():
+    from naruto_vision.gallery.store import store_uri
+
+    if not gallery.is_dir() and store_uri(gallery) is None:
         return []
     from naruto_vision.gallery.info import encoder_options, list_gallery
 

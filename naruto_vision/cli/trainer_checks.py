@@ -22,6 +22,7 @@ from naruto_vision.cli.trainer_args import (
     short_options,
 )
 from naruto_vision.errors import InputError, MissingPathError
+from naruto_vision.gallery.store import store_uri
 from naruto_vision.io.bundles import bundle_path, config_path
 from naruto_vision.io.downloads import official_file
 
@@ -203,7 +204,8 @@ def _check_scenes(command: str, config: str, settings: Mapping[str, Any]) -> Non
     if command == "fit" and settings.get("out") is not None and not any(key.endswith(".out") for key in settings):
         raise InputError(f"--out {settings['out']}: `fit` writes a gallery; give its folder, --gallery DIR")
     gallery = str(settings.get("model.gallery") or GALLERY)
-    if command != "fit" and not Path(gallery).is_dir() and config.startswith("scenes-"):
+    there = Path(gallery).is_dir() or store_uri(gallery) is not None
+    if command != "fit" and not there and config.startswith("scenes-"):
         hint = f"build it with `naruto-vision fit --config {config} --data.root DIR`"
         raise MissingPathError(gallery, "gallery", hint)
     if command != "fit":

@@ -19,7 +19,6 @@ T = TypeVar("T")
 ChromaObject: TypeAlias = Any
 """An untyped collection of ChromaDB."""
 
-_INFO = "naruto_vision"
 _HNSW = {"space": "cosine", "ef_construction": 200, "ef_search": 400}  # more than Chroma's 100: near-exact hits
 _QUERIES = 500
 _PAGE = 100
@@ -45,6 +44,10 @@ class ChromaCollection(Collection):
         old = {name: dict.fromkeys(facts or ()) for name, facts in zip(there["ids"], there["metadatas"], strict=True)}
         facts = [old.get(name, {}) | dict(entry) or None for name, entry in zip(ids, metadata, strict=True)]
         self._call(self._collection.upsert, ids=ids, embeddings=vectors, metadatas=facts)
+
+    def _insert(self, ids: list[str], vectors: Vectors, metadata: list[Metadata]) -> None:
+        """Chroma ignores ids that it has."""
+        self._call(self._collection.add, ids=ids, embeddings=vectors, metadatas=metadata)
 
     def _search(self, queries: Vectors, k: int) -> list[list[Hit]]:
         hits: list[list[Hit]] = []
@@ -125,17 +128,17 @@ class ChromaStore(VectorStore):
         found: list[ChromaObject] = []
         while page := self.call(self._client.list_collections, limit=_PAGE, offset=len(found)):
             found += page
-        return sorted(one.name for one in found if _INFO in (one.metadata or {}))
+        return sorted(one.name for one in found if self.marker in (one.metadata or {}))
 
     def _get(self, key: str) -> ChromaObject:
         return self.call(self._client.get_collection, key, embedding_function=None)
 
     def _info(self, key: str) -> str:
-        return str(self._get(key).metadata[_INFO])
+        return str(self._get(key).metadata[self.marker])
 
     def _create(self, key: str, info: str, dim: int) -> None:  # noqa: ARG002 - Chroma takes that of the first vector
         options: dict[str, Any] = {"configuration": {"hnsw": _HNSW}, "embedding_function": None}
-        self.call(self._client.create_collection, key, metadata={_INFO: info}, **options)
+        self.call(self._client.create_collection, key, metadata={self.marker: info}, **options)
 
     def _at(self, key: str, name: str, note: Mapping[str, Any]) -> ChromaCollection:
         return ChromaCollection(self, self._get(key), name, note)

@@ -187,33 +187,12 @@ def map_unit_rows(vectors: NDArray[Any], what: str, file: Path) -> Vectors:
 
 
 @dataclass(frozen=True)
-class GalleryContent:
-    """Everything that a gallery folder stores, apart from the index, which is made from it."""
+class GalleryHead:
+    """A generation without its rows."""
 
-    vectors: Vectors
-    ids: NDArray[np.int64]
-    rows: Sequence[GalleryRow]
     fingerprint: str
     thresholds: Thresholds
     ledger: tuple[Mapping[str, Any], ...]
-    removed: Vectors
-    checksum: str = ""
-    """Of the manifest that it was read with, if its rows were left in their files."""
-
-    def __post_init__(self) -> None:
-        if not self.rows:
-            msg = "gallery: expected at least one row, found none; enrol at least one labelled image"
-            raise InputError(msg)
-        if not len(self.vectors) == len(self.ids) == len(self.rows):
-            msg = f"gallery: {len(self.vectors)} vectors, {len(self.ids)} ids and {len(self.rows)} rows; expected equal"
-            raise InputError(msg)
-        if self.ids[0] < 0 or (np.diff(self.ids) <= 0).any():
-            msg = "gallery: expected ascending ids, found others"
-            raise InputError(msg)
-        taken_out = len(archived_ids(self.ledger))
-        if self.removed.shape != (taken_out, self.vectors.shape[1]):
-            msg = f"gallery: {taken_out} removed rows, but {len(self.removed)} removed vectors"
-            raise InputError(msg)
 
     @property
     def generation(self) -> int:
@@ -234,6 +213,43 @@ class GalleryContent:
     def note(self) -> Mapping[str, Any]:
         """How the gallery was built or last enrolled, empty where the ledger has no note."""
         return note_of(self.ledger)
+
+
+@dataclass(frozen=True)
+class GalleryContent(GalleryHead):
+    """Everything that a gallery folder stores, apart from the index, which is made from it."""
+
+    vectors: Vectors
+    ids: NDArray[np.int64]
+    rows: Sequence[GalleryRow]
+    removed: Vectors
+    checksum: str = ""
+    """Of the manifest that it was read with, if its rows were left in their files."""
+
+    def __post_init__(self) -> None:
+        if not self.rows:
+            msg = "gallery: expected at least one row, found none; enrol at least one labelled image"
+            raise InputError(msg)
+        if not len(self.vectors) == len(self.ids) == len(self.rows):
+            msg = f"gallery: {len(self.vectors)} vectors, {len(self.ids)} ids and {len(self.rows)} rows; expected equal"
+            raise InputError(msg)
+        if self.ids[0] < 0 or (np.diff(self.ids) <= 0).any():
+            msg = "gallery: expected ascending ids, found others"
+            raise InputError(msg)
+        taken_out = len(archived_ids(self.ledger))
+        if self.removed.shape != (taken_out, self.vectors.shape[1]):
+            msg = f"gallery: {taken_out} removed rows, but {len(self.removed)} removed vectors"
+            raise InputError(msg)
+
+    @property
+    def dim(self) -> int:
+        """Length of the vectors."""
+        return int(self.vectors.shape[1])
+
+    @property
+    def size(self) -> int:
+        """Number of rows."""
+        return len(self.rows)
 
     @cached_property
     def labels(self) -> tuple[str, ...]:

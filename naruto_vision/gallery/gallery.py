@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from naruto_vision.errors import FormatError, InputError
 from naruto_vision.gallery.content import (
@@ -21,9 +21,12 @@ from naruto_vision.gallery.content import (
 )
 from naruto_vision.gallery.edits import change_thresholds, enrol_rows, note_index
 from naruto_vision.gallery.index import IndexChoice, IndexKind, QueryKind, VectorIndex, choose_kind
-from naruto_vision.gallery.store import INDEX, writer_lock
+from naruto_vision.gallery.store import INDEX, MANIFEST, read_manifest, store_uri, writer_lock
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.records import Neighbour, Vectors
+
+if TYPE_CHECKING:
+    from naruto_vision.gallery.stored import StoredHead
 
 _LOG = logging.getLogger(__name__)
 _STALE = (
@@ -51,10 +54,19 @@ class Gallery:
         'kenta'
     """
 
+    content: GalleryContent
+    index: VectorIndex
+    folder: str | Path | None
+
     def __init__(self, content: GalleryContent, index: VectorIndex, folder: Path | None = None) -> None:
         self.content = content
         self.index = index
         self.folder = folder
+
+    @property
+    def head(self) -> "GalleryContent | StoredHead":
+        """The gallery without its rows."""
+        return self.content
 
     @classmethod
     def build(
@@ -93,12 +105,13 @@ class Gallery:
 
     @classmethod
     def open(cls, folder: str | Path, *, fingerprint: str | None = None, index: IndexChoice = "auto") -> "Gallery":
-        """Read a gallery folder.
+        """Read a gallery folder, or open a gallery in a vector store.
 
         Args:
-            folder: The gallery.
+            folder: The gallery: a folder, or ``chroma:DIR``, ``chroma+http://host:port``, ``milvus:FILE.db`` or
+                ``milvus+http://host:port``.
             fingerprint: The encoder of the queries; None takes any, for tools that embed nothing.
-            index: Kind of index; see ``build``.
+            index: Kind of index; see ``build``. A vector store has its own.
 
         Returns:
             The gallery.
@@ -116,6 +129,10 @@ class Gallery:
 
     @classmethod
     def _read(cls, folder: str | Path, fingerprint: str | None, index: IndexChoice = "auto") -> "Gallery":
+        if uri := store_uri(folder):
+            from naruto_vision.gallery.stored import StoredGallery
+
+            return StoredGallery.read(uri, fingerprint)
         content, stored = read_gallery(folder, fingerprint)
         kind = choose_kind(index, len(content.rows), stored.kind)
         if stored.data is None or kind != stored.kind:
@@ -137,7 +154,7 @@ class Gallery:
             InputError: If another process is changing the gallery in that folder.
         """
         with writer_lock(folder):
-            write_gallery(folder, self.content, self.index)
+            _publish(folder, self)
 
     def search(self, queries: Vectors, k: int, kind: QueryKind = "image") -> tuple[tuple[Neighbour, ...], ...]:
         """Find the nearest rows.
@@ -167,11 +184,13 @@ class Gallery:
             )
             raise InputError(msg)
         units = unit_rows(queries, "search queries")
-        found = self.index.search(units, k, kind)
-        return tuple(
+        return tuple(self._nearest(units, k, kind))
+
+    def _nearest(self, queries: Vectors, k: int, kind: QueryKind) -> "list[tuple[Neighbour, ...]]":
+        return [
             tuple(self._neighbour(row, score) for score, row in zip(scores.tolist(), rows.tolist(), strict=True))
-            for scores, rows in found
-        )
+            for scores, rows in self.index.search(queries, k, kind)
+        ]
 
     def _neighbour(self, number: int, score: float) -> Neighbour:
         row = self.content.rows[number]
@@ -194,12 +213,12 @@ class Gallery:
         return Gallery(content, self.index if same else self.index.updated(content.vectors, content.ids))
 
     def __len__(self) -> int:
-        return len(self.content.rows)
+        return self.head.size
 
     @property
     def dim(self) -> int:
         """Length D of the vectors."""
-        return int(self.content.vectors.shape[1])
+        return self.head.dim
 
     @property
     def vectors(self) -> Vectors:
@@ -219,32 +238,32 @@ class Gallery:
     @property
     def labels(self) -> tuple[str, ...]:
         """The labels, each once, sorted."""
-        return self.content.labels
+        return self.head.labels
 
     @property
     def thresholds(self) -> Thresholds:
         """The scores below which a region is unknown."""
-        return self.content.thresholds
+        return self.head.thresholds
 
     @property
     def fingerprint(self) -> str:
         """The encoder that made the vectors."""
-        return self.content.fingerprint
+        return self.head.fingerprint
 
     @property
     def note(self) -> Mapping[str, Any]:
         """How the gallery was built: encoder, whether mirrored views were averaged, and counts; may be empty."""
-        return self.content.note
+        return self.head.note
 
     @property
     def generation(self) -> int:
         """Number of changes, counted from 1 at the build."""
-        return self.content.generation
+        return self.head.generation
 
     @property
     def stale_since(self) -> int | None:
         """The generation in which rows changed after the thresholds were chosen, if any."""
-        return self.content.stale_since
+        return self.head.stale_since
 
     @property
     def index_kind(self) -> IndexKind:
@@ -254,7 +273,7 @@ class Gallery:
     @cached_property
     def digest(self) -> str:
         """64 hexadecimal digits that change with anything that can change a result."""
-        return self.content.digest()
+        return self.head.digest()
 
 
 def edit_gallery(
@@ -279,8 +298,20 @@ def edit_gallery(
         except InputError as error:
             msg = f"{folder}: {error}"
             raise InputError(msg) from None
-        write_gallery(folder, gallery.content, gallery.index)
+        _publish(folder, gallery, opened)
     return gallery
+
+
+def _publish(folder: str | Path, gallery: Gallery, before: Gallery | None = None) -> None:
+    """Write the generation that follows ``before``; None replaces what is there."""
+    uri = store_uri(folder)
+    if uri is None:
+        write_gallery(folder, gallery.content, gallery.index)
+        return
+    from naruto_vision.gallery.stored import StoredHead, connect
+
+    head = None if before is None else before.head
+    connect(uri).publish(gallery.content, head if isinstance(head, StoredHead) else None)
 
 
 def enrol_gallery(folder: str | Path, built: Gallery, index: IndexChoice = "auto") -> Gallery:
@@ -301,9 +332,9 @@ def enrol_gallery(folder: str | Path, built: Gallery, index: IndexChoice = "auto
         try:
             old = Gallery._read(folder, built.fingerprint, index)
         except InputError:  # no gallery, a damaged one, or one of another encoder
-            gallery = built
+            gallery, before = built, None
         else:
-            gallery = old.edited(enrol_rows, built.vectors, built.rows, built.note)
+            before, gallery = old, old.edited(enrol_rows, built.vectors, built.rows, built.note)
             if gallery.content is old.content:
                 _LOG.info("%s: enrolled again, and all %d rows are as they were", folder, len(old))
                 return old
@@ -311,18 +342,18 @@ def enrol_gallery(folder: str | Path, built: Gallery, index: IndexChoice = "auto
             text = "%s: enrolled again: %d rows kept, %d added, %d removed; `gallery rollback %s --to %d` undoes this"
             kept = len(gallery) - counts["added"]
             _LOG.info(text, folder, kept, counts["added"], counts["removed"], folder, old.generation)
-        write_gallery(folder, gallery.content, gallery.index)
+        _publish(folder, gallery, before)
     return gallery
 
 
 def check_enrolment(folder: str | Path, fingerprint: str) -> None:
     """Refuse to enrol into a gallery of another encoder that was edited: its edits could not be kept."""
     try:
-        content, _ = read_gallery(folder)
+        head = Gallery._read(folder, None).head
     except InputError:  # no gallery, or a damaged one
         return
-    count = edits_since_enrolment(content.ledger)
-    if count and content.fingerprint != fingerprint:
+    count = edits_since_enrolment(head.ledger)
+    if count and head.fingerprint != fingerprint:
         msg = (
             f"{folder}: has {count} edits (`naruto-vision gallery log {folder}`) that would be lost, as it was built "
             "with another encoder; give another --model.gallery, or --model.replace true"
@@ -337,6 +368,9 @@ def reindex_gallery(
 
     ``advance`` is called with the rows that are indexed so far, and all rows.
     """
+    if store_uri(folder):
+        msg = f"{folder}: a vector store has its own index, which it keeps itself"
+        raise InputError(msg)
     with writer_lock(folder):
         content = Gallery.open(folder, index="exact").content
         kind = choose_kind(index, len(content.rows))
@@ -344,3 +378,37 @@ def reindex_gallery(
         gallery = Gallery(noted, VectorIndex.build(kind, content.vectors, content.ids, advance))
         write_gallery(folder, noted, gallery.index)
     return gallery
+
+
+def published_at(folder: str | Path) -> float:
+    """Return when the gallery's last generation was published, in seconds since 1970."""
+    if uri := store_uri(folder):
+        from naruto_vision.gallery.stored import connect
+
+        return connect(uri).head().published
+    return (Path(folder) / MANIFEST).stat().st_mtime
+
+
+def copy_gallery(source: str | Path, target: str | Path, index: IndexChoice = "auto") -> Gallery:
+    """Copy a gallery with its whole history from a folder or vector store to another, which has none yet.
+
+    Args:
+        source: The gallery.
+        target: A folder or the URI of a vector store.
+        index: Kind of index in a folder.
+
+    Raises:
+        InputError: If there is a gallery in ``target``.
+    """
+    content = Gallery._read(source, None, "exact").content
+    try:
+        read_manifest(target)
+    except InputError:
+        kind = choose_kind(index, len(content.rows))
+        gallery = Gallery(
+            content, VectorIndex.build("exact" if store_uri(target) else kind, content.vectors, content.ids)
+        )
+        gallery.save(target)
+        return gallery
+    msg = f"{target}: there is a gallery; name another folder or vector store"
+    raise InputError(msg)

@@ -16,7 +16,6 @@ from naruto_vision.records import Vectors
 
 P = ParamSpec("P")
 T = TypeVar("T")
-_INFO = "naruto_vision"
 _QUERIES = 500
 _FIELDS = ["id", "vector", "metadata"]
 _SHARED = "using this Milvus file, which only one process may do; a Milvus server takes several"
@@ -125,7 +124,7 @@ class MilvusStore(VectorStore):
 
     def _info(self, key: str) -> str:
         properties: dict[str, str] = self.call(self.client.describe_collection, key)["properties"]
-        return properties.get(_INFO, "")
+        return properties.get(self.marker, "")
 
     def _keys(self) -> list[str]:
         return sorted(key for key in self.call(self.client.list_collections) if self._info(key))
@@ -144,7 +143,7 @@ class MilvusStore(VectorStore):
             schema=schema,
             index_params=index,
             consistency_level="Strong",
-            properties={_INFO: info},
+            properties={self.marker: info},
         )
 
     def _at(self, key: str, name: str, note: Mapping[str, Any]) -> MilvusCollection:

@@ -3,20 +3,23 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired, TypeAlias, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypeAlias, TypedDict, TypeVar
 
 import msgspec
 
 from naruto_vision.errors import FormatError, InputError, JsonError, MissingPathError
 from naruto_vision.io.atomic import atomic_folder, remove_leftovers, sync_folder, utf8, write_bytes
-from naruto_vision.io.blocks import Blocks
 from naruto_vision.io.bundles import has_sha256
 from naruto_vision.io.locks import folder_lock
 from naruto_vision.io.typed_json import convert_json, require_regular
+
+if TYPE_CHECKING:
+    from naruto_vision.io.blocks import Blocks
 
 T = TypeVar("T")
 
@@ -90,7 +93,7 @@ def lines_bytes(values: Iterable[Mapping[str, Any]]) -> bytes:
     return utf8("".join(lines))
 
 
-def parse_json(path: Path, data: bytes, kind: type[T], line: int = 0) -> T:
+def parse_json(path: str | Path, data: bytes, kind: type[T], line: int = 0) -> T:
     """Parse the bytes of a JSON file, or of one of its lines, as a type; raise FormatError if they do not fit."""
     try:
         value: object = json.loads(data.decode("utf-8", "surrogatepass"))
@@ -99,7 +102,7 @@ def parse_json(path: Path, data: bytes, kind: type[T], line: int = 0) -> T:
     return convert_json(f"{path}: line {line}" if line else path, value, kind, hint=AGAIN)
 
 
-def parse_lines(path: Path, data: bytes, kind: type[T]) -> list[T]:
+def parse_lines(path: str | Path, data: bytes, kind: type[T]) -> list[T]:
     """Parse JSON Lines. Only a line feed ends a line: labels may have other Unicode line ends."""
     lines = data.split(b"\n")
     if lines.pop():
@@ -107,7 +110,7 @@ def parse_lines(path: Path, data: bytes, kind: type[T]) -> list[T]:
     return [parse_json(path, line, kind, number) for number, line in enumerate(lines, start=1)]
 
 
-def read_ledger(path: Path, data: bytes, generation: int) -> tuple[Mapping[str, Any], ...]:
+def read_ledger(path: str | Path, data: bytes, generation: int) -> tuple[Mapping[str, Any], ...]:
     """Parse a ledger with its every key, after checking that its lines say what was done in each generation."""
     lines = parse_lines(path, data, dict[str, Any])
     for number, line in enumerate(parse_lines(path, data, LedgerLine), start=1):
@@ -126,8 +129,20 @@ def manifest_checksum(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode("ascii")).hexdigest()
 
 
+def store_uri(folder: str | Path) -> str | None:
+    """Return the URI of a gallery in a vector store, also after it was a path; None for a folder."""
+    found = re.fullmatch(r"((?:chroma|milvus)(?:\+https?)?):(.*)", str(folder), re.DOTALL)
+    if found is None:
+        return None
+    return f"{found[1]}://{found[2].lstrip('/')}" if "+" in found[1] else str(folder)
+
+
 def read_manifest(folder: str | Path) -> Manifest:
-    """Read and check ``manifest.json``."""
+    """Read and check ``manifest.json``, or that of a gallery in a vector store."""
+    if uri := store_uri(folder):
+        from naruto_vision.gallery.stored import connect
+
+        return connect(uri).head().manifest
     root = Path(folder)
     if not root.is_dir():
         raise MissingPathError(root, "gallery", ENROL)
@@ -151,6 +166,10 @@ def read_manifest(folder: str | Path) -> Manifest:
 
 def read_files(folder: str | Path, names: Iterable[str] | None = None) -> tuple[Manifest, dict[str, bytes]]:
     """Read the manifest and files (all, or those of ``names``) of one generation, also while the next is published."""
+    if uri := store_uri(folder):
+        from naruto_vision.gallery.stored import connect
+
+        return connect(uri).read_files(names)
     root, manifest = Path(folder), read_manifest(folder)
     wanted = None if names is None else set(names)
     for _ in range(_TRIES):
@@ -207,7 +226,7 @@ def writer_lock(folder: str | Path) -> Iterator[None]:
         yield
 
 
-def publish(folder: str | Path, files: Mapping[str, Blocks], manifest: Mapping[str, Any]) -> None:
+def publish(folder: str | Path, files: "Mapping[str, Blocks]", manifest: Mapping[str, Any]) -> None:
     """Write all files of one generation; the caller holds the lock, and other files in the folder stay."""
     root = Path(folder)
     if not root.exists():
@@ -246,7 +265,7 @@ def recover(folder: str | Path) -> None:
     shutil.rmtree(root / STAGING, ignore_errors=True)
 
 
-def _write_synced(path: Path, data: Blocks) -> None:
+def _write_synced(path: Path, data: "Blocks") -> None:
     with path.open("wb") as handle:
         handle.writelines(data)
         handle.flush()

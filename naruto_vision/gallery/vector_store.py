@@ -148,6 +148,18 @@ class Collection(ABC):
             part = slice(first, first + BATCH)
             self._add(names[part], rows[part], facts[part])
 
+    def claim(self, name: str, vector: Vectors, metadata: Metadata) -> bool:
+        """Store an entry (1, D) unless its id is taken; whether it is there now, and of no other writer.
+
+        Chroma decides which of two writers was first. Elsewhere the entry is read before and after it is written, and
+        of two writers within that time the second one wins.
+        """
+        if self.read([name])[0]:
+            return False
+        self._insert([name], self._unit(vector), [metadata])
+        _, _, (found,) = self.read([name])
+        return dict(found) == dict(metadata)
+
     def search(self, queries: Vectors, k: int) -> list[list[Hit]]:
         """Find the nearest entries of each query.
 
@@ -187,6 +199,10 @@ class Collection(ABC):
     @abstractmethod
     def _add(self, ids: list[str], vectors: Vectors, metadata: list[Metadata]) -> None: ...
 
+    def _insert(self, ids: list[str], vectors: Vectors, metadata: list[Metadata]) -> None:
+        """Store new entries."""
+        self._add(ids, vectors, metadata)
+
     @abstractmethod
     def _search(self, queries: Vectors, k: int) -> list[list[Hit]]: ...
 
@@ -222,7 +238,7 @@ class VectorStore(ABC):
     """
 
     def __init__(self, uri: str) -> None:
-        self.uri = uri
+        self.uri, self.marker = uri, "naruto_vision"
 
     def collections(self) -> list[str]:
         """Return the names of the collections, sorted."""
@@ -343,13 +359,14 @@ def _named(name: str) -> str:
     return plain
 
 
-def open_store(uri: str, *, existing: bool = False) -> VectorStore:
+def open_store(uri: str, *, existing: bool = False, marker: str = "") -> VectorStore:
     """Open a vector store; an embedded one that is not there yet is made by its first collection.
 
     Args:
         uri: ``faiss:DIR``, ``chroma:DIR``, ``chroma+http://host:port``, ``milvus:FILE.db`` or
             ``milvus+http://host:port``; a bare folder is a FAISS store.
         existing: Whether it has to be there, for commands that only read.
+        marker: Under which name Chroma and Milvus keep what a collection is; collections of others are not listed.
 
     Returns:
         The store.
@@ -374,4 +391,5 @@ def open_store(uri: str, *, existing: bool = False) -> VectorStore:
         raise MissingPathError(address, "vector store", "index a video with `naruto-vision video index`")
     store = getattr(importlib.import_module(f"naruto_vision.gallery.{module}"), name)
     opened: VectorStore = store(uri, address)
+    opened.marker = marker or opened.marker
     return opened

@@ -12,7 +12,7 @@ from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.gallery.content import GalleryContent, StoredIndex, read_gallery, stored_index
 from naruto_vision.gallery.index import Budgets
 from naruto_vision.gallery.info import find_image
-from naruto_vision.gallery.store import AGAIN, STAGING, read_manifest
+from naruto_vision.gallery.store import AGAIN, STAGING, read_manifest, store_uri
 from naruto_vision.io.bundles import has_sha256
 from naruto_vision.io.machine import has_package
 
@@ -35,14 +35,24 @@ def verify_gallery(
     folder: str | Path, *, fingerprint: str | None = None, images: str | Path | None = None
 ) -> list[Finding]:
     """Check a gallery; checks of the content are skipped if it cannot be read."""
-    findings = [*_files(Path(folder))]
+    findings = [] if store_uri(folder) else [*_files(Path(folder))]
     try:
-        content, stored = read_gallery(folder)
+        content, stored = _read(folder)
     except InputError as error:
         return [*findings, Finding("content", "wrong", str(error))]
     findings.append(_encoder(content, fingerprint))
     findings += [_ids(content), _vectors(content), _index(content, stored), _thresholds(content), _repeats(content)]
     return findings if images is None else [*findings, _images(content, Path(images))]
+
+
+def _read(folder: str | Path) -> tuple[GalleryContent, StoredIndex]:
+    uri = store_uri(folder)
+    if uri is None:
+        return read_gallery(folder)
+    from naruto_vision.gallery.stored import connect
+
+    store = connect(uri)
+    return store.content(store.head()), StoredIndex("exact", None)
 
 
 def _files(root: Path) -> Iterator[Finding]:

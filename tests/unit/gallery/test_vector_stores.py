@@ -2,16 +2,14 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from store_servers import PACKAGES, serving
 
 from naruto_vision.errors import InputError, MissingPathError
 from naruto_vision.gallery.vector_store import BATCH, Collection, Metadata, VectorStore, collection_key, open_store
@@ -45,7 +43,6 @@ def filled(store: VectorStore, rows: int = 40) -> Collection:
     return collection
 
 
-PACKAGES = {"chroma": ("chromadb",), "milvus": ("pymilvus", "milvus_lite")}
 SLOW = [
     pytest.param(form, marks=pytest.mark.slow)
     for form in ("chroma:store", "chroma+http", "milvus:store.db", "milvus+http")
@@ -57,31 +54,11 @@ def _require(kind: str) -> None:
         pytest.importorskip(package, reason=f"{package} is not installed")
 
 
-@contextmanager
-def _serving(command: list[str | Path], kind: str) -> Iterator[str]:
-    """Run a server of a store; yields its URI when it answers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with subprocess.Popen([*command, "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
-        try:
-            uri = f"{kind}+http://127.0.0.1:{port}"
-            for _ in range(300):
-                with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                    break
-                time.sleep(0.1)
-            yield uri
-        finally:
-            run.terminate()
-
-
 @pytest.fixture(scope="session")
 def chroma_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     _require("chroma")
     program = Path(sys.executable).with_name("chroma")
-    with _serving(
-        [program, "run", "--path", tmp_path_factory.mktemp("chroma"), "--host", "127.0.0.1"], "chroma"
-    ) as uri:
+    with serving([program, "run", "--path", tmp_path_factory.mktemp("chroma"), "--host", "127.0.0.1"], "chroma") as uri:
         yield uri
 
 
@@ -89,7 +66,7 @@ def chroma_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     _require("milvus")
     program = Path(sys.executable).with_name("milvus-lite")
-    with _serving([program, "server", "--data-dir", tmp_path_factory.mktemp("milvus")], "milvus") as uri:
+    with serving([program, "server", "--data-dir", tmp_path_factory.mktemp("milvus")], "milvus") as uri:
         yield uri
 
 
