@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from naruto_vision.errors import FormatError, InputError
 from naruto_vision.gallery.content import (
     GalleryContent,
+    GalleryHead,
     GalleryRow,
     build_content,
     edits_since_enrolment,
@@ -21,12 +22,9 @@ from naruto_vision.gallery.content import (
 )
 from naruto_vision.gallery.edits import change_thresholds, enrol_rows, note_index
 from naruto_vision.gallery.index import IndexChoice, IndexKind, QueryKind, VectorIndex, choose_kind
-from naruto_vision.gallery.store import INDEX, MANIFEST, read_manifest, store_uri, writer_lock
+from naruto_vision.gallery.store import INDEX, MANIFEST, connected, read_manifest, store_uri, writer_lock
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.records import Neighbour, Vectors
-
-if TYPE_CHECKING:
-    from naruto_vision.gallery.stored import StoredHead
 
 _LOG = logging.getLogger(__name__)
 _STALE = (
@@ -64,7 +62,7 @@ class Gallery:
         self.folder = folder
 
     @property
-    def head(self) -> "GalleryContent | StoredHead":
+    def head(self) -> GalleryHead:
         """The gallery without its rows."""
         return self.content
 
@@ -130,9 +128,8 @@ class Gallery:
     @classmethod
     def _read(cls, folder: str | Path, fingerprint: str | None, index: IndexChoice = "auto") -> "Gallery":
         if uri := store_uri(folder):
-            from naruto_vision.gallery.stored import StoredGallery
-
-            return StoredGallery.read(uri, fingerprint)
+            opened: Gallery = connected(uri).open(fingerprint)
+            return opened
         content, stored = read_gallery(folder, fingerprint)
         kind = choose_kind(index, len(content.rows), stored.kind)
         if stored.data is None or kind != stored.kind:
@@ -213,12 +210,12 @@ class Gallery:
         return Gallery(content, self.index if same else self.index.updated(content.vectors, content.ids))
 
     def __len__(self) -> int:
-        return self.head.size
+        return self.content.size
 
     @property
     def dim(self) -> int:
         """Length D of the vectors."""
-        return self.head.dim
+        return self.content.dim
 
     @property
     def vectors(self) -> Vectors:
@@ -238,7 +235,7 @@ class Gallery:
     @property
     def labels(self) -> tuple[str, ...]:
         """The labels, each once, sorted."""
-        return self.head.labels
+        return self.content.labels
 
     @property
     def thresholds(self) -> Thresholds:
@@ -273,7 +270,7 @@ class Gallery:
     @cached_property
     def digest(self) -> str:
         """64 hexadecimal digits that change with anything that can change a result."""
-        return self.head.digest()
+        return self.content.digest()
 
 
 def edit_gallery(
@@ -308,10 +305,7 @@ def _publish(folder: str | Path, gallery: Gallery, before: Gallery | None = None
     if uri is None:
         write_gallery(folder, gallery.content, gallery.index)
         return
-    from naruto_vision.gallery.stored import StoredHead, connect
-
-    head = None if before is None else before.head
-    connect(uri).publish(gallery.content, head if isinstance(head, StoredHead) else None)
+    connected(uri).publish(gallery.content, None if before is None else before.head)
 
 
 def enrol_gallery(folder: str | Path, built: Gallery, index: IndexChoice = "auto") -> Gallery:
@@ -383,9 +377,7 @@ def reindex_gallery(
 def published_at(folder: str | Path) -> float:
     """Return when the gallery's last generation was published, in seconds since 1970."""
     if uri := store_uri(folder):
-        from naruto_vision.gallery.stored import connect
-
-        return connect(uri).head().published
+        return float(connected(uri).head().published)
     return (Path(folder) / MANIFEST).stat().st_mtime
 
 

@@ -357,7 +357,7 @@ class VectorIndex:
 
     @cached_property
     def _gpus(self) -> FaissIndex | None:
-        """The index on the GPUs; None without them, for kinds that have none there, and for one that stays in its file."""
+        """The index on the GPUs; None without them, for kinds that have none there, and for a mapped file."""
         if self.kind in ("exact", "hnsw", "pq") or self._file is not None or not has_gpus():
             return None
         return on_gpus(self._flat() if self._index is None else self._index)

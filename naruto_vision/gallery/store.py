@@ -1,6 +1,7 @@
 """Files of a gallery folder: names, manifest, lock and atomic publication of a generation."""
 
 import hashlib
+import importlib
 import json
 import os
 import re
@@ -137,12 +138,16 @@ def store_uri(folder: str | Path) -> str | None:
     return f"{found[1]}://{found[2].lstrip('/')}" if "+" in found[1] else str(folder)
 
 
+def connected(uri: str) -> Any:  # noqa: ANN401 - a GalleryStore, whose module builds on this one
+    """Open the gallery of a vector store."""
+    return importlib.import_module("naruto_vision.gallery.stored").connect(uri)
+
+
 def read_manifest(folder: str | Path) -> Manifest:
     """Read and check ``manifest.json``, or that of a gallery in a vector store."""
     if uri := store_uri(folder):
-        from naruto_vision.gallery.stored import connect
-
-        return connect(uri).head().manifest
+        manifest: Manifest = connected(uri).head().manifest
+        return manifest
     root = Path(folder)
     if not root.is_dir():
         raise MissingPathError(root, "gallery", ENROL)
@@ -167,9 +172,8 @@ def read_manifest(folder: str | Path) -> Manifest:
 def read_files(folder: str | Path, names: Iterable[str] | None = None) -> tuple[Manifest, dict[str, bytes]]:
     """Read the manifest and files (all, or those of ``names``) of one generation, also while the next is published."""
     if uri := store_uri(folder):
-        from naruto_vision.gallery.stored import connect
-
-        return connect(uri).read_files(names)
+        found: tuple[Manifest, dict[str, bytes]] = connected(uri).read_files(names)
+        return found
     root, manifest = Path(folder), read_manifest(folder)
     wanted = None if names is None else set(names)
     for _ in range(_TRIES):

@@ -34,7 +34,7 @@ from naruto_vision.gallery.content import (
     make_manifest,
 )
 from naruto_vision.gallery.gallery import Gallery
-from naruto_vision.gallery.index import NO_BUDGETS, QueryKind, exact_scores
+from naruto_vision.gallery.index import NO_BUDGETS, QueryKind, VectorIndex, exact_scores
 from naruto_vision.gallery.store import (
     LEDGER,
     ROWS,
@@ -71,7 +71,7 @@ class StoredHead(GalleryHead):
     published: float
     files: Mapping[str, bytes]
     labels: tuple[str, ...]
-    stored_digest: str
+    digest: str
     gone: frozenset[int]
     relabelled: Mapping[int, str]
 
@@ -84,10 +84,6 @@ class StoredHead(GalleryHead):
     def size(self) -> int:
         """Number of rows."""
         return self.manifest["rows"]
-
-    def digest(self) -> str:
-        """Return what the content that was published has as its digest."""
-        return self.stored_digest
 
     def row(self, name: str, facts: Metadata) -> tuple[int, GalleryRow] | None:
         """Return the id and row of an entry, or None if it is no row of this generation."""
@@ -175,7 +171,7 @@ class GalleryStore:
             published=float(facts["time"]),
             files=files,
             labels=tuple(sorted(parse_json(self._path(STATS), files[STATS], dict[str, Any])["counts"])),
-            stored_digest=str(facts["digest"]),
+            digest=str(facts["digest"]),
             gone=frozenset(gone),
             relabelled=labels,
         )
@@ -193,6 +189,13 @@ class GalleryStore:
             rows = zip(content.ids.tolist(), content.rows, strict=True)
             files[ROWS] = lines_bytes({"id": i, "path": r.path, "label": r.label, "aug": r.aug} for i, r in rows)
         return head.manifest, files
+
+    def open(self, fingerprint: str | None) -> "StoredGallery":
+        """Open the newest generation; FingerprintError if another encoder made it."""
+        head = self.head()
+        if fingerprint is not None and fingerprint != head.fingerprint:
+            raise FingerprintError(self.uri, head.fingerprint, fingerprint)
+        return StoredGallery(self, head)
 
     def collection(self, head: StoredHead) -> Collection:
         """Open the collection with the entries of a generation."""
@@ -312,22 +315,11 @@ class StoredGallery(Gallery):
     def __init__(self, store: GalleryStore, head: StoredHead) -> None:
         self.folder, self._store, self._stored = store.uri, store, head
 
-    @classmethod
-    def read(cls, uri: str, fingerprint: str | None) -> "StoredGallery":
-        """Open the newest generation; FingerprintError if another encoder made it."""
-        store = connect(uri)
-        head = store.head()
-        if fingerprint is not None and fingerprint != head.fingerprint:
-            raise FingerprintError(uri, head.fingerprint, fingerprint)
-        return cls(store, head)
-
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - of the base class, made when they are first used
         if name == "content":
             self.content = self._store.content(self._stored)
             return self.content
         if name == "index":
-            from naruto_vision.gallery.index import VectorIndex
-
             self.index = VectorIndex.build("exact", self.content.vectors, self.content.ids)
             return self.index
         raise AttributeError(name)
@@ -336,6 +328,24 @@ class StoredGallery(Gallery):
     def head(self) -> StoredHead:
         """The generation without its rows."""
         return self._stored
+
+    def __len__(self) -> int:
+        return self._stored.size
+
+    @property
+    def dim(self) -> int:
+        """Length of the vectors."""
+        return self._stored.dim
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels, each once, sorted."""
+        return self._stored.labels
+
+    @property
+    def digest(self) -> str:
+        """The digest that the content had when it was published."""
+        return self._stored.digest
 
     def _nearest(self, queries: Vectors, k: int, kind: QueryKind) -> list[tuple[Neighbour, ...]]:  # noqa: ARG002 - the engine has one search budget
         """Let the engine propose entries, and score them again from their vectors."""

@@ -12,7 +12,7 @@ from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.gallery.content import GalleryContent, StoredIndex, read_gallery, stored_index
 from naruto_vision.gallery.index import Budgets
 from naruto_vision.gallery.info import find_image
-from naruto_vision.gallery.store import AGAIN, STAGING, read_manifest, store_uri
+from naruto_vision.gallery.store import AGAIN, STAGING, connected, read_manifest, store_uri
 from naruto_vision.io.bundles import has_sha256
 from naruto_vision.io.machine import has_package
 
@@ -49,9 +49,7 @@ def _read(folder: str | Path) -> tuple[GalleryContent, StoredIndex]:
     uri = store_uri(folder)
     if uri is None:
         return read_gallery(folder)
-    from naruto_vision.gallery.stored import connect
-
-    store = connect(uri)
+    store = connected(uri)
     return store.content(store.head()), StoredIndex("exact", None)
 
 
