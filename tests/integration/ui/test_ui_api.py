@@ -153,6 +153,7 @@ def test_without_a_gallery_one_line_names_the_command_that_makes_one(
 def test_servers_behind_one_address_answer_alike(workers: "tuple[Server, Server]") -> None:
     scene = workers[0].world.scenes[0]
     with workers[0].client() as client, workers[1].client() as other:
+        client.timeout = other.timeout = 240.0  # for two processes that load models at once
         found = [_analyze(each, scene) for each in (client, other, client)]
         other.cookies.update(client.cookies)  # a client that is sent from one to the other
         found.append(_analyze(other, scene))
