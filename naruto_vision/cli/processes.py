@@ -11,8 +11,9 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 from jsonargparse import Namespace
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 from typing_extensions import override
@@ -119,7 +120,7 @@ class Processes(Callback):
             found = f"{path} of {size} bytes" if size else "no checkpoint"
             check_same(trainer, "--ckpt_path", [found], "checkpoints have to be in a folder that all hosts share")
 
-    def _own_handler(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
+    def _own_handler(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002 - of Lightning
         if trainer.world_size > 1 and trainer.strategy.launcher is None:
             signal.signal(signal.SIGTERM, self._stop)
 

@@ -1,6 +1,6 @@
 """Ranks and agents of torchrun are killed, again and again: the run ends with the files of one that was not disturbed.
 
-The number of kills and the seed of their times: ``NARUTO_VISION_KILLS`` (3 of each command) and ``NARUTO_VISION_SEED``.
+Kills of each command and the seed of their times: ``NARUTO_VISION_KILLS`` (3) and ``NARUTO_VISION_SEED`` (0).
 """
 
 import json

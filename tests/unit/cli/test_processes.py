@@ -40,7 +40,7 @@ def test_a_job_without_srun_and_uneven_hosts_are_refused(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("given", [(1, 1), ("auto", 1), (3, 2), ("3", 2)])
 def test_the_trainer_uses_what_was_started(monkeypatch: pytest.MonkeyPatch, given: tuple[int | str, int]) -> None:
-    trainer = Namespace(devices=given[0], num_nodes=given[1])
+    trainer = Namespace(devices=given[0], num_nodes=given[1])  # type: ignore[no-untyped-call]  # of jsonargparse
     fit_to_launcher(trainer, {})
     assert (trainer.devices, trainer.num_nodes) == given
     _started(monkeypatch, TORCHRUN)
@@ -51,7 +51,7 @@ def test_the_trainer_uses_what_was_started(monkeypatch: pytest.MonkeyPatch, give
 def test_options_that_ask_for_something_else_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     _started(monkeypatch, TORCHRUN)
     with pytest.raises(InputError, match=r"^trainer.devices 2, trainer.num_nodes 2: 3 processes .* omit both options$"):
-        fit_to_launcher(Namespace(devices=2, num_nodes=2), TORCHRUN)
+        fit_to_launcher(Namespace(devices=2, num_nodes=2), TORCHRUN)  # type: ignore[no-untyped-call]  # of jsonargparse
 
 
 def test_only_errors_of_other_processes_are_theirs() -> None:
