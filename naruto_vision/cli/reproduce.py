@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from naruto_vision.cli.console import show
 from naruto_vision.errors import InputError, MissingPathError
@@ -14,18 +15,13 @@ from naruto_vision.io.atomic import write_json, write_text
 from naruto_vision.io.bundles import bundle_path, config_path, file_sha256, packaged_configs, packaged_tables
 from naruto_vision.io.locks import folder_lock, is_in_use
 from naruto_vision.io.typed_json import read_json
-from naruto_vision.metrics.tables import (
-    UNKNOWN_HASH,
-    TableFile,
-    read_figures,
-    read_table_file,
-    table_csv,
-    table_document,
-    table_markdown,
-)
+
+if TYPE_CHECKING:
+    from naruto_vision.metrics.tables import TableFile
 
 _ALLOWED = ("demo", "draw", "fit", "validate", "test", "predict", "evaluate", "evaluate counts", "evaluate tracks")
 _DONE = "steps.json"
+_UNKNOWN = "?"  # a hash that is not known yet
 _OUTSIDE = re.compile(r"(?:^|[^\w.-])[/~]|\.\.|://|pipe:|^@|\\")
 """What may lead out of the output folder: absolute paths, "..", addresses, commands, lists of names."""
 
@@ -42,6 +38,8 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def reproduce(arguments: argparse.Namespace) -> int:
     """Run the steps of a table, compare hashes, and write ``table.md``, ``table.csv`` and ``table.json``."""
+    from naruto_vision.metrics.tables import read_figures, read_table_file, table_csv, table_document, table_markdown
+
     path = _table_path(arguments.table)
     table = read_table_file(path)
     data = _data_folders(arguments.data)
@@ -65,7 +63,7 @@ def reproduce(arguments: argparse.Namespace) -> int:
         write_text(out / "table.csv", table_csv(document))
         write_json(out / "table.json", document)
     show(markdown.rstrip("\n"))
-    unknown = [name for name, digest in table.expect.items() if digest == UNKNOWN_HASH]
+    unknown = [name for name, digest in table.expect.items() if digest == _UNKNOWN]
     if unknown:
         show(f"not compared, as {path} has no hash: {', '.join(unknown)}; those found are in {out / 'table.json'}")
     show(f"{out}: table.md, table.csv, table.json")
@@ -126,7 +124,7 @@ def _filled(word: str, path: Path, data: Mapping[str, Path]) -> str:
     return re.sub(r"\{(\w+)\}", folder, word)
 
 
-def _done_steps(out: Path, table: TableFile) -> int:
+def _done_steps(out: Path, table: "TableFile") -> int:
     """Return how many steps an earlier run of the same table has finished in the output folder."""
     record = out / _DONE
     if record.is_file():
@@ -151,7 +149,7 @@ def _run(argv: list[str], out: Path, text: str) -> None:
         raise InputError(msg)
 
 
-def _hashes(table: TableFile, out: Path, data: Mapping[str, Path]) -> dict[str, str]:
+def _hashes(table: "TableFile", out: Path, data: Mapping[str, Path]) -> dict[str, str]:
     """Return the hashes of what exists already; InputError at the first that is not the expected one."""
     hashes = {}
     for name, expected in table.expect.items():
@@ -159,7 +157,7 @@ def _hashes(table: TableFile, out: Path, data: Mapping[str, Path]) -> dict[str, 
         if not source.exists():
             continue
         found = _tree_sha256(source) if source.is_dir() else file_sha256(source)
-        if expected not in (UNKNOWN_HASH, found):
+        if expected not in (_UNKNOWN, found):
             msg = (
                 f"{name}: expected sha256 {expected[:12]}, found {found[:12]} in {source}; the table is of other inputs"
             )

@@ -29,7 +29,6 @@ from naruto_vision.io.yaml_files import read_yaml
 from naruto_vision.metrics.report import format_rate, format_value
 from naruto_vision.metrics.stats import Rate
 
-UNKNOWN_HASH = "?"
 _COLUMN = "{column}"
 
 
