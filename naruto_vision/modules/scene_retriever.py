@@ -96,6 +96,9 @@ class SceneRetriever(pl.LightningModule):
         answered: Predictions of an unfinished batch, which the writer saves if the run stops.
         withheld: Why this run writes nothing (a trial run); empty if it does.
 
+    Raises:
+        InputError: If ``runtime`` is to embed densely, or the export cannot be used.
+
     Examples:
         >>> import naruto_vision as nv
         >>> segmenter = nv.Segmenter(nv.GridPrompter(16), nv.SamModel(weights="tiny-sam"))
