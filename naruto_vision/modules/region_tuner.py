@@ -6,21 +6,12 @@ from typing import Any
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
-from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
-from torch.optim.optimizer import ParamsT
 
 from naruto_vision.data.box_data import BoxBatch, BoxedImage
 from naruto_vision.metrics.detection import Detections, detection_curve
 from naruto_vision.modules.gathering import gather_items
-from naruto_vision.modules.tuning import PassFigures, Tuner
+from naruto_vision.modules.tuning import PassFigures, Tuner, adamw
 from naruto_vision.segmentation.detector import BoxDetector, boxes_from_edges
-
-_WARM_UP = 0.3  # fraction of steps with a rising learning rate
-
-
-def _adamw(parameters: ParamsT) -> Optimizer:
-    return AdamW(parameters, lr=1.5e-3, weight_decay=0.01)
 
 
 class RegionTuner(Tuner):
@@ -34,10 +25,12 @@ class RegionTuner(Tuner):
         facts: Further JSON values for the bundle's ``model.json`` (licence, recipe).
     """
 
+    warm_up = 0.3
+
     def __init__(
         self,
         model: BoxDetector,
-        optimizer: OptimizerCallable = _adamw,
+        optimizer: OptimizerCallable = adamw,
         scheduler: LRSchedulerCallable | None = None,
         *,
         bundle_dir: str = "runs/regions/bundle",
@@ -46,12 +39,6 @@ class RegionTuner(Tuner):
         super().__init__(optimizer, scheduler, bundle_dir, facts)
         self.model = model.train()
         self._seen: list[list[Detections]] = []  # of each batch
-
-    def default_schedule(self, optimizer: Optimizer) -> LRScheduler:
-        """Build one cycle over all steps."""
-        steps = int(self.trainer.estimated_stepping_batches)
-        rates = [group["lr"] for group in optimizer.param_groups]
-        return OneCycleLR(optimizer, rates, total_steps=steps, pct_start=_WARM_UP)
 
     def training_step(self, batch: BoxBatch) -> Tensor:
         """Compute the loss of one batch: shape (), float32."""

@@ -6,24 +6,16 @@ from typing import Any
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
-from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
-from torch.optim.optimizer import ParamsT
 from torchmetrics import CatMetric, MeanMetric, MetricCollection
 
 from naruto_vision.metrics.classification import iou_calibration
-from naruto_vision.modules.tuning import PassFigures, Tuner
+from naruto_vision.modules.tuning import PassFigures, Tuner, adamw
 from naruto_vision.segmentation.protocol import MaskThresholds
 from naruto_vision.segmentation.sam import SamModel
 from naruto_vision.segmentation.training import PromptBatch, predict_batch, prompt_losses, prompt_quality
 
-_WARM_UP = 0.1  # fraction of steps with a rising learning rate
 _LOSSES = ("loss", "loss_focal", "loss_dice", "loss_iou_head")
 _MEANS = ("point_best", "point_chosen", "box_best", "box_chosen", *_LOSSES)
-
-
-def _adamw(parameters: ParamsT) -> Optimizer:
-    return AdamW(parameters, lr=1.5e-3, weight_decay=0.01)
 
 
 class SegmenterTuner(Tuner):
@@ -45,7 +37,7 @@ class SegmenterTuner(Tuner):
     def __init__(
         self,
         model: SamModel,
-        optimizer: OptimizerCallable = _adamw,
+        optimizer: OptimizerCallable = adamw,
         scheduler: LRSchedulerCallable | None = None,
         *,
         thresholds: MaskThresholds | None = None,
@@ -61,15 +53,9 @@ class SegmenterTuner(Tuner):
         self.refine = refine
         if refine:
             self.model.train_refinement_only()
-        means = {name: MeanMetric().set_dtype(torch.float64) for name in _MEANS}  # sums do not depend on their order
-        self.means = MetricCollection(means, compute_groups=False)
+        self.means = MetricCollection({name: MeanMetric() for name in _MEANS}, compute_groups=False)
+        self.means.set_dtype(torch.float64)  # sums do not depend on their order
         self.estimated, self.chosen = CatMetric(), CatMetric()
-
-    def default_schedule(self, optimizer: Optimizer) -> LRScheduler:
-        """Build one cycle over all steps."""
-        steps = int(self.trainer.estimated_stepping_batches)
-        rates = [group["lr"] for group in optimizer.param_groups]
-        return OneCycleLR(optimizer, rates, total_steps=steps, pct_start=_WARM_UP)
 
     def training_step(self, batch: PromptBatch) -> Tensor:
         """Compute the loss of one batch: shape (), float32."""

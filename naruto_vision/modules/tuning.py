@@ -18,8 +18,9 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+from torch.optim.optimizer import ParamsT
 from typing_extensions import override
 
 from naruto_vision.errors import InputError, TrainingStoppedError
@@ -77,11 +78,17 @@ class PassFigures:
         return replace(self, named={**named, **self.named})
 
 
+def adamw(parameters: ParamsT) -> Optimizer:
+    """Build the default optimiser of networks that are trained from random weights."""
+    return AdamW(parameters, lr=1.5e-3, weight_decay=0.01)
+
+
 class ExportBundle(Callback):
     """Writes the tuner's bundle whenever ``valid/score`` is higher than in all earlier validations.
 
-    ``ModelCheckpoint(monitor="valid/score", mode="max")`` chooses the same epoch. Without validation the bundle is of
-    the last step. A trial run writes no bundle, and no checkpoints.
+    ``ModelCheckpoint(monitor="valid/score", mode="max")`` chooses the same weights; one without a monitor, as in
+    ``regions.yaml``, keeps the last ones. Without validation the bundle is of the last step. A trial run writes no
+    bundle, and no checkpoints.
 
     Attributes:
         withheld: Why this run writes nothing; empty if it does.
@@ -187,8 +194,11 @@ class LastCheckpoint(Checkpoint):
 class Tuner(pl.LightningModule):
     """A trained module whose best weights by ``valid/score`` are written as a bundle to ``bundle_dir``.
 
-    Its checkpoints also contain the global random states, which Lightning leaves out.
+    Its checkpoints also contain the global random states, which Lightning leaves out. ``warm_up`` is the fraction of
+    the default schedule's steps in which the learning rate rises.
     """
+
+    warm_up = 0.1
 
     def __init__(
         self,
@@ -217,9 +227,11 @@ class Tuner(pl.LightningModule):
     def measure(self) -> PassFigures | None:
         """Compute the metrics of the pass and reset; None if it was empty."""
 
-    @abstractmethod
     def default_schedule(self, optimizer: Optimizer) -> LRScheduler:
-        """Build the schedule that is used without a ``scheduler``; it is stepped each optimiser step."""
+        """Build the schedule that is used without a ``scheduler``, stepped each optimiser step: one cycle."""
+        steps = int(self.trainer.estimated_stepping_batches)
+        rates = [group["lr"] for group in optimizer.param_groups]
+        return OneCycleLR(optimizer, rates, total_steps=steps, pct_start=self.warm_up)
 
     def configure_callbacks(self) -> list[Callback]:
         """Return the callbacks that write the bundle and the last checkpoint."""
@@ -263,11 +275,24 @@ class Tuner(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """Restore the global random states of the interrupted run; validate a run of few steps at its end."""
+        self._check_cycle()
         if self.trainer.check_val_every_n_epoch is None and self.trainer.max_steps > 0:
             batches = self.trainer.max_steps * self.trainer.accumulate_grad_batches
             self.trainer.val_check_batch = min(self.trainer.val_check_batch or batches, batches)
         if self._random:
             restore_random_state(self._random)
+
+    def _check_cycle(self) -> None:
+        """Refuse more steps than the cycle of a resumed run has, which torch reports only after its last one."""
+        steps = self.trainer.estimated_stepping_batches
+        for each in self.trainer.lr_scheduler_configs if self.scheduler is None else ():
+            cycle = each.scheduler
+            if isinstance(cycle, OneCycleLR) and steps > cycle.total_steps:
+                msg = (
+                    f"--ckpt_path: the learning-rate cycle of this run has {cycle.total_steps} steps, found {steps} "
+                    "(trainer.max_steps, trainer.max_epochs); keep their number, or start a new fit without --ckpt_path"
+                )
+                raise InputError(msg)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the global random states."""

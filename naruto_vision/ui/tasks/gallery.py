@@ -16,6 +16,7 @@ from naruto_vision.errors import InputError
 from naruto_vision.gallery.content import GalleryContent, GalleryRow, line_counts
 from naruto_vision.gallery.edits import add_rows, relabel_rows, remove_rows, roll_back
 from naruto_vision.gallery.gallery import Gallery, edit_gallery
+from naruto_vision.gallery.store import store_uri
 from naruto_vision.gallery.thresholds import Aim, aimed_threshold
 from naruto_vision.io.atomic import write_bytes
 from naruto_vision.io.images import encode_image, image_or_none, read_image
@@ -62,7 +63,7 @@ def _edit(models: Models, preset: str, change: Any, *arguments: Any) -> dict[str
     return edit_facts(gallery)
 
 
-def _folder(models: Models, preset: str) -> Path:
+def _folder(models: Models, preset: str) -> str | Path:
     return models.analyzer(preset).gallery.folder or models.folder(preset)
 
 
@@ -129,11 +130,13 @@ def enrol_images(models: Models, preset: str, images: Sequence[tuple[ImageArray,
         The facts of the ledger's new line, the ``label``, and how many were in the gallery ``already``.
 
     Raises:
-        InputError: If an image is in the gallery under another label, or nothing is new.
+        InputError: If an image is in the gallery under another label, nothing is new, or the gallery has no folder.
     """
     label = _name(label)
     analyzer = models.analyzer(preset)
-    folder = _folder(models, preset)
+    folder = Path(_folder(models, preset))
+    if uri := store_uri(folder):
+        raise InputError(f"{uri}: a vector store keeps no images; add files with `naruto-vision gallery add {uri}`")
     files: dict[str, tuple[str, bytes, ImageArray]] = {}
     for image, stem in images:
         data = encode_image(image, ".png")

@@ -154,7 +154,7 @@ def thumbnails(models: Models, *, preset: str, rows: Sequence[str]) -> list[byte
     return [picture_of(gallery.folder, gallery.note, row) for row in rows]
 
 
-def picture_of(folder: Path | None, note: Mapping[str, Any], row: str) -> bytes | None:
+def picture_of(folder: str | Path | None, note: Mapping[str, Any], row: str) -> bytes | None:
     """Return a small picture of a gallery entry as JPEG; None where it is missing or no image.
 
     A gallery may come from others, so only images in its folder, and in the folder that it was made of, are read.

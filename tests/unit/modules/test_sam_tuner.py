@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from naruto_vision.data.masks import MaskData, MaskedImage, MaskSource
-from naruto_vision.errors import TrainingStoppedError
+from naruto_vision.errors import InputError, TrainingStoppedError
 from naruto_vision.modules.sam_tuner import SegmenterTuner
 from naruto_vision.modules.tuning import PassFigures
 from naruto_vision.segmentation.protocol import MaskThresholds, Prompts
@@ -95,6 +95,12 @@ def test_a_resumed_run_remembers_how_good_its_bundle_is(tmp_path: Path) -> None:
     again = _tuner(tmp_path)
     _fit(tmp_path, again, steps=1, ckpt_path=str(tmp_path / "last.ckpt"))  # nothing is left to train
     assert again.export.best.score == tuner.export.best.score > 0
+
+
+def test_a_finished_learning_rate_cycle_is_not_lengthened(tmp_path: Path) -> None:
+    _fit(tmp_path, _tuner(tmp_path), steps=1).save_checkpoint(tmp_path / "last.ckpt")
+    with pytest.raises(InputError, match=r"--ckpt_path: .* has 1 steps, found 2 .* or start a new fit"):
+        _fit(tmp_path, _tuner(tmp_path), steps=2, ckpt_path=str(tmp_path / "last.ckpt"))
 
 
 def test_a_run_without_validation_still_leaves_a_bundle(tmp_path: Path) -> None:

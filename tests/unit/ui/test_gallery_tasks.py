@@ -100,6 +100,14 @@ def test_images_are_added_in_one_generation_and_found(models: Models, place: Pat
         tasks.add(models, preset="p", files=files[:1], label="ayame")
 
 
+def test_a_gallery_without_a_folder_takes_no_images(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = models.analyzer("p")
+    monkeypatch.setattr(opened.gallery, "folder", "chroma:store")
+    monkeypatch.setattr(models, "analyzer", lambda _: opened)
+    with pytest.raises(InputError, match="chroma:store: a vector store keeps no images; add files with `naruto-vision"):
+        tasks.add(models, preset="p", files=[], label="noel")
+
+
 def test_a_region_is_added_by_its_box(models: Models, place: Path) -> None:
     scene = np.full((48, 64, 3), 255, np.uint8)
     scene[8:40, 10:42] = crop = noisy((60, 200, 60), 7)
