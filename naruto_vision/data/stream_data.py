@@ -267,7 +267,7 @@ class StreamDataModule(pl.LightningDataModule):
         MissingPathError: Later, if there are no shards.
         FormatError: Later, if an index is broken, or its classes are not those of the training split.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> data = nv.StreamDataModule("https://example.org/shards", batch_size=64)  # nothing is read yet
         >>> data.batch_size

@@ -9,9 +9,7 @@ images are mixed. An index (``index.json`` of ``data shard``) says how many imag
 image once, and an interrupted run goes on with the next image.
 """
 
-import json
 import urllib.error
-import urllib.request
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -19,15 +17,18 @@ from functools import cached_property
 from http.client import HTTPException
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 
 import numpy as np
 
 from naruto_vision.data.shards import INDEX, Kind, SplitIndex
-from naruto_vision.errors import FormatError, InputError, JsonError, MissingPathError
+from naruto_vision.errors import FormatError, InputError, MissingPathError
+from naruto_vision.io.downloads import open_web
 from naruto_vision.io.images import MAX_BYTES, is_image_name
 from naruto_vision.io.tars import TarReader, expand_braces, member_refusal
-from naruto_vision.io.typed_json import convert_json
+from naruto_vision.io.typed_json import parse_json
+
+T = TypeVar("T")
 
 PIPE = "pipe:"
 TEXTS = ("json", "cls", "txt")
@@ -53,8 +54,7 @@ def open_stream(address: str, *, allow_pipe: bool = False) -> BinaryIO:
     """
     scheme = address.partition(":")[0]
     if scheme in ("http", "https"):
-        request = urllib.request.Request(address, headers={"User-Agent": "naruto-vision"})  # noqa: S310 - http(s)
-        return cast("BinaryIO", urllib.request.urlopen(request, timeout=_TIMEOUT))  # noqa: S310 - http(s)
+        return cast("BinaryIO", open_web(address, _TIMEOUT))
     if address.startswith(PIPE):
         if not allow_pipe:
             raise InputError(pipe_refusal(address))
@@ -94,23 +94,19 @@ class Shards:
         return sum(self.counts)
 
 
-def read_remote_json(address: str, kind: type[Any]) -> Any:  # noqa: ANN401 - a value of this type
+def read_remote_json(address: str, kind: type[T]) -> T:
     """Read a JSON file of any address as a type that ``msgspec`` understands."""
     with closing(open_stream(address)) as stream:
         data = stream.read(_LONGEST_INDEX + 1)
     if len(data) > _LONGEST_INDEX:
         raise FormatError(address, f"at most {_LONGEST_INDEX} bytes", "more")
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise JsonError(address, error) from None
-    return convert_json(address, value, kind)
+    return parse_json(address, data, kind)
 
 
 def index_of(folder: str) -> SplitIndex | None:
     """Read the index of a folder or web address; None if there is none."""
     try:
-        found: SplitIndex = read_remote_json(f"{folder}/{INDEX}", SplitIndex)
+        return read_remote_json(f"{folder}/{INDEX}", SplitIndex)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except urllib.error.HTTPError as error:
@@ -119,7 +115,6 @@ def index_of(folder: str) -> SplitIndex | None:
         raise InputError(f"{folder}/{INDEX}: the server answered {error.code} {error.reason}") from None
     except OSError as error:
         raise InputError(f"{folder}/{INDEX}: {getattr(error, 'reason', error)}") from None
-    return found
 
 
 def find_shards(address: str) -> Shards:

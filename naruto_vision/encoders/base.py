@@ -125,7 +125,7 @@ class WrappedEncoder(Encoder):
         return self.encoder.mirrored(pixels)
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """Embed texts in floats."""
+        """Embed texts as the wrapped encoder does."""
         return self.encoder.encode_texts(texts)
 
     def describe(self) -> Mapping[str, Any]:

@@ -90,7 +90,7 @@ class ExportedEncoder(WrappedEncoder):
         FormatError: If a file is damaged, or gives other vectors.
         MissingPackageError: Without the extra ``onnx``.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> encoder = nv.ExportedEncoder(nv.ClipEnsemble(), "runs/exported")  # doctest: +SKIP
     """

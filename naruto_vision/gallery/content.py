@@ -430,7 +430,7 @@ def described_files(content: GalleryContent, kind: str, budgets: Budgets, stored
     }
 
 
-def make_manifest(content: GalleryContent, files: Mapping[str, Blocks], **more: Any) -> Manifest:
+def make_manifest(content: GalleryContent, files: Mapping[str, Blocks]) -> Manifest:
     """Describe a generation: its encoder and size, and the hash of each file."""
     manifest: dict[str, Any] = {
         "format": FORMAT,
@@ -439,7 +439,6 @@ def make_manifest(content: GalleryContent, files: Mapping[str, Blocks], **more: 
         "rows": len(content.rows),
         "dim": int(content.vectors.shape[1]),
         "files": {name: sha256_of(data) for name, data in sorted(files.items())},
-        **more,
     }
     return cast("Manifest", {**manifest, "checksum": manifest_checksum(manifest)})
 

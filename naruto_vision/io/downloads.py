@@ -8,7 +8,7 @@ import difflib
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
@@ -250,6 +250,14 @@ def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
 
 
+def open_web(url: str, timeout: float, headers: Mapping[str, str] | None = None) -> HTTPResponse:
+    """Open an address that the caller has found to be of http or https; ``timeout``: seconds without data."""
+    sent = {"User-Agent": "naruto-vision", **(headers or {})}
+    request = urllib.request.Request(url, headers=sent)  # noqa: S310 - http(s)
+    response: HTTPResponse = urllib.request.urlopen(request, timeout=timeout)  # noqa: S310 - http(s)
+    return response
+
+
 def _fetch(url: str, part: Path, progress: Progress, retries: Retries) -> None:
     """Download into ``part``, over several connections if necessary."""
     if not url.startswith(("http://", "https://")):
@@ -278,13 +286,11 @@ def _fetch(url: str, part: Path, progress: Progress, retries: Retries) -> None:
 def _one_connection(url: str, part: Path, progress: Progress, timeout: float) -> bool:
     """Read one response into ``part``; return whether the file is complete."""
     here, etag = _size(part), _etag_file(part)
-    request = urllib.request.Request(url, headers={"User-Agent": "naruto-vision"})  # noqa: S310 - http(s), see _fetch
-    if here:
-        request.add_header("Range", f"bytes={here}-")
-        if etag.is_file():  # if the version changed, the server sends it whole
-            request.add_header("If-Range", etag.read_text(encoding="utf-8"))
+    headers = {"Range": f"bytes={here}-"} if here else {}
+    if here and etag.is_file():  # if the version changed, the server sends it whole
+        headers["If-Range"] = etag.read_text(encoding="utf-8")
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as response:  # noqa: S310 - http(s), see _fetch
+        with open_web(url, timeout, headers) as response:
             return _save(response, part, progress)
     except urllib.error.HTTPError as error:
         if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:

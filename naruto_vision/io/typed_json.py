@@ -41,8 +41,13 @@ def require_regular(path: Path) -> None:
 def read_json(path: Path, kind: type[T], *, hint: str = "") -> T:
     """Read a JSON file, with or without a byte order mark, as a type that ``msgspec`` understands."""
     require_regular(path)
+    return parse_json(path, path.read_bytes(), kind, hint=hint)
+
+
+def parse_json(path: str | Path, data: bytes, kind: type[T], *, hint: str = "") -> T:
+    """Parse the bytes of a JSON file as ``read_json`` does; ``path`` is for messages."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=refuse_repeats)
+        value = json.loads(data.decode("utf-8-sig"), object_pairs_hook=refuse_repeats)
     except (ValueError, RecursionError) as error:  # both kinds of decode error are ValueErrors
         raise JsonError(path, error, hint) from None
     return convert_json(path, value, kind, hint=hint)

@@ -71,7 +71,7 @@ _POINTS = "prompt_encoder.point_embed.weight"  # four tensors of an official fil
 def official_keys(name: str) -> list[str]:
     """Translate a key of transformers' SAM 2, for images or videos, to those of an official file.
 
-    Example:
+    Examples:
         >>> official_keys("memory_encoder.mask_downsampler.layers.1.layer_norm.bias")
         ['memory_encoder.mask_downsampler.encoder.4.bias']
     """
@@ -144,7 +144,7 @@ class Sam2Memory:
         FormatError: If the file is not one of SAM 2, or of an unknown size.
         StateDictError: If names or shapes in the file are not the architecture's.
 
-    Example:
+    Examples:
         >>> import naruto_vision as nv
         >>> memory = nv.Sam2Memory("sam2.1_hiera_tiny")  # doctest: +SKIP
         >>> memory.follow(first_frame)  # doctest: +SKIP
