@@ -514,24 +514,18 @@ def _import(arguments: argparse.Namespace) -> int:
     from naruto_vision.gallery.legacy import read_reference_index
     from naruto_vision.io.atomic import TEMPORARY_PREFIX
 
-    with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=_parent(out)) as temporary:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=out.parent) as temporary:
         _import_index(arguments, read_reference_index(arguments.folder, temporary))
     return 0
-
-
-def _parent(folder: Path) -> Path:
-    """Make and return the folder that a new folder will be in."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    return folder.parent
 
 
 def _import_index(arguments: argparse.Namespace, index: "ReferenceIndex") -> None:
     from naruto_vision.encoders.opening import open_encoder
     from naruto_vision.gallery.gallery import Gallery
-
-    out: Path = arguments.out
     from naruto_vision.gallery.legacy import check_encoder
 
+    out: Path = arguments.out
     encoder = open_encoder(arguments.encoder, arguments.weights)
     roots = [root for root in (arguments.root, Path(), arguments.folder, arguments.folder.parent) if root is not None]
 

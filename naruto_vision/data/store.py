@@ -6,6 +6,7 @@ Every other loader leaves it out, so that a batch is shorter. The main process c
 """
 
 import logging
+from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -178,7 +179,20 @@ class TableDataset(Dataset[Sample]):
         return prepared(self._preprocess, image, self._rows[row].path), row
 
 
-class TableQuarantine(Quarantine):
+class RunQuarantine(Quarantine, ABC):
+    """Counts the images of a run, of which each process reads a part."""
+
+    @abstractmethod
+    def gather(self, world: int) -> None:
+        """Count over all processes; each of them has to call this."""
+
+    def summary(self) -> str:
+        """Report the unreadable images."""
+        total = max(self.listed, self.seen)
+        return f"{self.quarantined} of {total} {self.what} could not be read and were left out"
+
+
+class TableQuarantine(RunQuarantine):
     """Counts the images of some rows, each once, as loaders read them; ``left_out`` are known to be bad."""
 
     def __init__(
@@ -228,22 +242,21 @@ class TableQuarantine(Quarantine):
         listed = Counter(row.label for row in self._rows_of_table)
         return {name: (count, listed[name]) for name, count in sorted(bad.items()) if name}
 
+    @override
     def gather(self, world: int) -> None:
-        """Count over all processes; each of them has to call this."""
         parts: list[tuple[set[int], dict[int, str]]] = [(set(), {})] * world
         if world > 1:
             dist.all_gather_object(parts, (self._read, self.bad))
         for read, bad in parts:
             self.note(read, bad.items())
 
+    @override
     def summary(self) -> str:
-        """Report the unreadable images per class."""
         classes = ", ".join(f"{name} {bad} of {listed}" for name, (bad, listed) in self._bad_by_class().items())
-        text = f"{self.quarantined} of {self.listed} {self.what} could not be read and were left out"
-        return text + f" ({classes})" * bool(classes)
+        return super().summary() + f" ({classes})" * bool(classes)
 
 
-def report_quarantines(trainer: pl.Trainer | None, quarantines: Mapping[str, TableQuarantine]) -> None:
+def report_quarantines(trainer: pl.Trainer | None, quarantines: Mapping[str, RunQuarantine]) -> None:
     """Report unreadable images at the end of a run, and list them in the run's log folder.
 
     Every process has to call this; the first one writes.

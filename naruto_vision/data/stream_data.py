@@ -6,13 +6,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import lightning.pytorch as pl
 import msgspec
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch.utils.data import IterableDataset, get_worker_info
 from typing_extensions import override
 
@@ -21,7 +21,7 @@ from naruto_vision.data.caption_data import CaptionBatch
 from naruto_vision.data.class_data import ClassBatch
 from naruto_vision.data.sampling import Resumed, checked_batch_size, consumed_batches, process_share
 from naruto_vision.data.shards import INDEX, ShardList
-from naruto_vision.data.store import AUGMENT_STREAM, QUARANTINE, Preprocess, module_preprocess
+from naruto_vision.data.store import AUGMENT_STREAM, Preprocess, RunQuarantine, module_preprocess, report_quarantines
 from naruto_vision.data.streams import (
     PIPE,
     TEXTS,
@@ -37,7 +37,6 @@ from naruto_vision.encoders.base import prepared
 from naruto_vision.encoders.tiny import vocabulary_of
 from naruto_vision.errors import BadImageError, FormatError, InputError
 from naruto_vision.io.images import decode_image, shrink
-from naruto_vision.io.quarantine import Quarantine
 
 _TEXT_STREAM = 8  # keeps the choice of captions apart from other random numbers
 _SIDE = 256  # larger than the input of any tower trained here, small enough to augment quickly
@@ -207,7 +206,7 @@ class StreamLoader(Resumed):
                 yield batch
 
 
-class StreamQuarantine(Quarantine):
+class StreamQuarantine(RunQuarantine):
     """Counts images as streams read them; an unusable one once, however often it comes."""
 
     def __init__(self, what: str, listed: int, max_bad_fraction: float) -> None:
@@ -227,6 +226,15 @@ class StreamQuarantine(Quarantine):
             _LOG.warning("left out: %s", reason)
         if new:
             self.check(self._max_bad_fraction)
+
+    @override
+    def gather(self, world: int) -> None:
+        if world > 1:
+            parts: list[tuple[int, list[tuple[str, str]]]] = [(0, [])] * world
+            dist.all_gather_object(parts, (self.ok, [(row.path, row.reason) for row in self.rows]))
+            self.ok = 0
+            for read, bad in parts:
+                self.note(read, bad)
 
 
 class StreamDataModule(pl.LightningDataModule):
@@ -409,14 +417,7 @@ class StreamDataModule(pl.LightningDataModule):
     @override
     def teardown(self, stage: str) -> None:
         """Report which images could not be read, and list them in ``quarantine.jsonl`` in the run's log folder."""
-        folder = self.trainer.log_dir if self.trainer is not None and self.trainer.loggers else None
-        for split, quarantine in self.quarantines.items():
-            if quarantine.rows:
-                bad, seen = quarantine.quarantined, quarantine.seen
-                _LOG.warning("%d of %d %s could not be read and were left out", bad, seen, quarantine.what)
-                if folder is not None:
-                    rank = process_share(self.trainer)[0]
-                    quarantine.write(Path(folder) / QUARANTINE.replace(".", f"-{split}-{rank}."))
+        report_quarantines(self.trainer, self.quarantines)
 
     def _identity(self) -> dict[str, Any]:
         """Return what determines the training order."""

@@ -390,16 +390,16 @@ def copy_gallery(source: str | Path, target: str | Path, index: IndexChoice = "a
         index: Kind of index in a folder.
 
     Raises:
-        InputError: If there is a gallery in ``target``.
+        InputError: If there is a gallery in ``target``, also a damaged one.
     """
     content = Gallery._read(source, None, "exact").content
     try:
         read_manifest(target)
+    except FormatError:  # a damaged one
+        raise
     except InputError:
-        kind = choose_kind(index, len(content.rows))
-        gallery = Gallery(
-            content, VectorIndex.build("exact" if store_uri(target) else kind, content.vectors, content.ids)
-        )
+        kind = choose_kind("exact" if store_uri(target) else index, len(content.rows))
+        gallery = Gallery(content, VectorIndex.build(kind, content.vectors, content.ids))
         gallery.save(target)
         return gallery
     msg = f"{target}: there is a gallery; name another folder or vector store"

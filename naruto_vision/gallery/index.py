@@ -190,16 +190,18 @@ def exact_scores(vectors: Vectors, query: NDArray[np.float64]) -> NDArray[np.flo
     return np.asarray(np.clip(products, -1.0, 1.0), dtype=np.float32)
 
 
+@cache
 def has_gpus() -> bool:
-    """Return whether FAISS has a GPU; where it was installed for one and finds none, that is logged."""
+    """Return whether FAISS has a GPU; where it was installed for one and finds none, that is logged once."""
     if not has_package("faiss"):
         return False
     faiss = require_package("faiss", "cpu")
     if not hasattr(faiss, "StandardGpuResources"):  # FAISS for a CPU alone
         return False
-    if not (found := faiss.get_num_gpus() > 0):
-        _say_once("faiss-gpu finds no GPU: search on the CPU")
-    return bool(found)
+    if not faiss.get_num_gpus():
+        _LOG.warning("faiss-gpu finds no GPU: search on the CPU")
+        return False
+    return True
 
 
 def on_gpus(index: FaissIndex) -> FaissIndex | None:
@@ -212,11 +214,6 @@ def on_gpus(index: FaissIndex) -> FaissIndex | None:
     except RuntimeError as error:  # mostly its memory
         _LOG.warning("the index does not fit on the GPU: search on the CPU (%s)", str(error).partition("\n")[0][:200])
         return None
-
-
-@cache
-def _say_once(line: str) -> None:
-    _LOG.warning(line)
 
 
 class VectorIndex:
@@ -267,7 +264,7 @@ class VectorIndex:
         budgets = cls(kind, vectors, ids, index)._measured(held)
         if len(held):
             index.add_with_ids(vectors[held], ids[held])
-        built = cls(kind, vectors, ids, index, budgets)  # anew, as one on a GPU has no rows that are added later
+        built = cls(kind, vectors, ids, index, budgets)  # again, as one on a GPU has no rows that are added later
         built._set_own_width(built.budgets["image"].width)
         return built
 

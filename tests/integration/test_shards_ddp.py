@@ -16,7 +16,7 @@ from naruto_vision.data.stream_data import StreamDataModule
 from naruto_vision.io.images import write_image
 from naruto_vision.records import ImageArray
 
-COUNTS = {"train": {"Ada": 7, "Bo": 5}, "valid": {"Ada": 2, "Bo": 1}}  # one process validates on two, the other on one
+COUNTS = {"train": {"Ada": 7, "Bo": 5}, "valid": {"Ada": 3, "Bo": 2}}  # batches of three and of two to validate on
 EPOCHS, BATCH, WORLD = 3, 3, 2
 
 
@@ -46,9 +46,12 @@ class Noter(pl.LightningModule):
     def validation_step(self, batch: ClassBatch) -> None:
         self.seen["valid"][-1].extend(batch.paths)
 
-    def on_fit_end(self) -> None:
+    def teardown(self, stage: str) -> None:  # noqa: ARG002 - of Lightning
         weights = [value.flatten().tolist() for value in self.parameters()]
-        (self.out / f"{self.global_rank}.json").write_text(json.dumps({**self.seen, "weights": weights}))
+        quarantines: Any = getattr(self.trainer, "datamodule").quarantines  # noqa: B009 - it has no type
+        counts = {split: quarantine.counts() for split, quarantine in quarantines.items()}
+        found = {**self.seen, "weights": weights, "counts": counts}
+        (self.out / f"{self.global_rank}.json").write_text(json.dumps(found))
 
 
 def prepared(image: ImageArray) -> Tensor:
@@ -102,6 +105,10 @@ def test_two_processes_stream_every_image_of_the_shards_once_an_epoch(tmp_path: 
         everything("valid")
     ] * EPOCHS
     assert first["weights"] == second["weights"]
+    all_read = {
+        split: {"seen": len(everything(split)), "ok": len(everything(split)), "quarantined": 0} for split in COUNTS
+    }
+    assert first["counts"] == second["counts"] == all_read
 
 
 @pytest.mark.slow

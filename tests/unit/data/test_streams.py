@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import itertools
+import json
 import os
 import pickle
 import tarfile
@@ -19,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 from fsspec.implementations.memory import MemoryFileSystem
+from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 
 from naruto_vision.cli.main import main
@@ -183,8 +185,8 @@ class Noter(pl.LightningModule):
             raise KeyboardInterrupt
 
 
-def fit(module: Noter, data: StreamDataModule, checkpoint: str | None = None) -> None:
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+def fit(module: Noter, data: StreamDataModule, checkpoint: str | None = None, logger: CSVLogger | None = None) -> None:
+    quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "logger": logger or False}
     trainer = pl.Trainer(
         accelerator="cpu", max_epochs=2, enable_checkpointing=False, use_distributed_sampler=False, **quiet
     )
@@ -243,6 +245,15 @@ def test_a_damaged_image_is_replaced_by_another_one(copied: Path) -> None:
     assert len(found) == 23
     assert len(set(found)) == 22
     assert stream.quarantines["train"].quarantined == 1
+
+
+def test_a_run_lists_what_could_not_be_read(copied: Path) -> None:
+    (copied / "train" / "train-000001.tar").unlink()
+    data = opened(copied, max_bad_fraction=0.5)
+    fit(Noter(), data, logger=CSVLogger(copied.parent, "log", ""))
+    listed = [json.loads(line) for line in (copied.parent / "log" / "quarantine.jsonl").read_text().splitlines()]
+    assert len(listed) == 5
+    assert all("train-000001.tar" in row["reason"] for row in listed)
 
 
 def test_shards_of_a_web_server_give_what_the_folder_gives(copied: Path, server: str) -> None:

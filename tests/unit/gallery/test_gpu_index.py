@@ -10,7 +10,7 @@ import pytest
 
 from naruto_vision.cli.bench import random_data
 from naruto_vision.gallery import index as search_module
-from naruto_vision.gallery.index import IndexKind, VectorIndex
+from naruto_vision.gallery.index import IndexKind, VectorIndex, has_gpus
 
 faiss = pytest.importorskip("faiss")
 DATA = random_data(2000, 16, 20, 3)
@@ -55,8 +55,9 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     monkeypatch.setattr(faiss, "GpuParameterSpace", faiss.ParameterSpace, raising=False)
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 2)
     monkeypatch.setattr(faiss, "index_cpu_to_all_gpus", copy)
+    has_gpus.cache_clear()
     yield copied
-    search_module._say_once.cache_clear()
+    has_gpus.cache_clear()
 
 
 @pytest.mark.parametrize("kind", ON_GPUS)
@@ -68,7 +69,8 @@ def test_shards_find_what_the_whole_index_finds(
         expected = VectorIndex.build(kind, VECTORS)
         whole = _found(expected)
     assert not gpus
-    index = VectorIndex(kind, VECTORS, expected.ids, expected._index, expected.budgets)
+    has_gpus.cache_clear()
+    index = expected.updated(VECTORS, expected.ids)
     assert _found(index) == whole
     assert len(gpus) == 1
     assert [part.ntotal for part in gpus[0][1]] == [1000, 1000]
@@ -120,7 +122,7 @@ def test_what_does_not_fit_is_searched_on_the_cpu(
 @pytest.mark.parametrize("kind", ON_GPUS)
 def test_a_gpu_finds_what_the_cpu_finds(kind: IndexKind, monkeypatch: pytest.MonkeyPatch) -> None:
     index = VectorIndex.build(kind, VECTORS)
-    assert index._gpus is not None
+    assert has_gpus()
     found = _found(index)
     monkeypatch.setattr(search_module, "has_gpus", lambda: False)
-    assert found == _found(VectorIndex(kind, VECTORS, index.ids, index._index, index.budgets))
+    assert found == _found(index.updated(VECTORS, index.ids))

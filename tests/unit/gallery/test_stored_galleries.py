@@ -168,6 +168,15 @@ def test_a_gallery_is_copied_with_its_history(place: str, tmp_path: Path) -> Non
         copy_gallery(tmp_path / "from", place)
 
 
+def test_a_damaged_gallery_is_not_copied_over(tmp_path: Path) -> None:
+    built().save(tmp_path / "from")
+    built().save(tmp_path / "to")
+    (tmp_path / "to" / "manifest.json").write_text("{")
+    with pytest.raises(InputError, match=r"manifest\.json"):
+        copy_gallery(tmp_path / "from", tmp_path / "to")
+    assert (tmp_path / "to" / "manifest.json").read_text() == "{"
+
+
 @pytest.mark.parametrize("place", PLACES[1:2], indirect=True)
 def test_videos_of_the_same_store_are_apart(place: str) -> None:
     built().save(place)
