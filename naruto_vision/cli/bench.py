@@ -11,13 +11,16 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from naruto_vision.cli.console import count, make_table, show, whole_number
+from naruto_vision.cli.trainer_args import gallery_place
 from naruto_vision.errors import InputError
 
 if TYPE_CHECKING:
@@ -154,7 +157,7 @@ def write_report(path: str | Path, bench: str, settings: Mapping[str, Any], resu
 
 def _index_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--gallery", type=Path, metavar="DIR", help="search this gallery (default: random vectors)")
+    add("--gallery", type=gallery_place, metavar="DIR", help="search this gallery (default: random vectors)")
     text = (
         "search vectors resampled from this encoder's vectors of synthetic characters; queries are further images and, "
         "with --text-queries, captions"
@@ -173,6 +176,11 @@ def _index_options(parser: argparse.ArgumentParser) -> None:
         f"(default: {' '.join(_COMPARED)})"
     )
     add("--kinds", nargs="+", choices=KINDS, default=_COMPARED, metavar="KIND", help=text)
+    text = (
+        "also search in these vector stores as galleries in them are searched: faiss:DIR, chroma:DIR, "
+        "chroma+http://HOST:PORT, milvus:FILE.db, milvus+http://HOST:PORT; the vectors are deleted there afterwards"
+    )
+    add("--store", nargs="+", default=[], metavar="URI", help=text)
     text = "also search ivf and sq with these nprobe and hnsw with these efSearch, without exact re-scoring"
     add("--widths", nargs="+", type=count, default=[], metavar="W", help=text)
     text = "use entries of the gallery as queries, as the reference system does (default: hold them out)"
@@ -187,7 +195,25 @@ def bench_index(arguments: argparse.Namespace) -> int:
         msg = "--encoder: expected neither --gallery nor --self-match with it; it has vectors and queries of its own"
         raise InputError(msg)
     data, texts = _data(arguments)
-    searches, built = _searches(arguments, data.vectors)
+    with ExitStack() as stores:
+        searches, built = _searches(arguments, data.vectors)
+        for uri in dict.fromkeys(arguments.store):
+            start = time.perf_counter()
+            searches[uri] = stores.enter_context(_in_store(uri, data.vectors, min(arguments.k, len(data.vectors))))
+            built[uri] = time.perf_counter() - start
+            sys.stderr.write(f"{uri}: filled in {built[uri]:.1f} s\n")
+        _report(arguments, data, texts, searches, built)
+    return 0
+
+
+def _report(
+    arguments: argparse.Namespace,
+    data: "BenchData",
+    texts: "tuple[Vectors, str] | None",
+    searches: "Mapping[str, Search]",
+    built: Mapping[str, float],
+) -> None:
+    """Time the searches, and show and write their times and recall."""
     rate = gemm_rate()
     results: dict[str, Any] = {"gemm_gflops": rate, "build_s": built, "rows": len(data.vectors)}
     kinds: Mapping[QueryKind, tuple[Vectors, str]] = {
@@ -201,7 +227,6 @@ def bench_index(arguments: argparse.Namespace) -> int:
     if arguments.json:
         settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()}
         write_report(arguments.json, "index", settings, results)
-    return 0
 
 
 @dataclass(frozen=True)
@@ -301,6 +326,33 @@ def _search(index: "VectorIndex", k: int, queries: "Vectors", kind: "QueryKind")
     for row, (_, rows) in zip(found, index.search(queries, k, kind), strict=True):
         row[: len(rows)] = rows
     return found
+
+
+@contextmanager
+def _in_store(uri: str, vectors: "Vectors", k: int) -> "Iterator[Search]":
+    """Put the vectors into a new collection of a store, which is deleted at the end."""
+    import numpy as np
+
+    from naruto_vision.gallery.stored import search_collection
+    from naruto_vision.gallery.vector_store import BATCH, open_store
+
+    def search(queries: "Vectors", _: "QueryKind") -> "NDArray[np.int64]":
+        found = np.full((len(queries), k), -1, dtype=np.int64)
+        for row, hits in zip(found, search_collection(collection, queries, k, lambda hit: int(hit.id)), strict=True):
+            row[: len(hits)] = [number for _, number in hits]
+        return found
+
+    name = f"bench index {uuid.uuid4().hex[:12]}"
+    with open_store(uri) as store:
+        collection = store.create(name, {"dim": vectors.shape[1]})
+        try:
+            for start in range(0, len(vectors), BATCH):
+                numbers = range(start, min(start + BATCH, len(vectors)))
+                facts = [{"row": number} for number in numbers]
+                collection.add([f"{number:019}" for number in numbers], vectors[start : numbers.stop], facts)
+            yield search
+        finally:
+            store.delete(name)
 
 
 def _propose(index: "VectorIndex", k: int, width: int, queries: "Vectors", kind: "QueryKind") -> "NDArray[np.int64]":

@@ -17,6 +17,7 @@ from naruto_vision.cli.console import (
     whole_number,
 )
 from naruto_vision.cli.gallery import add_encoder_options
+from naruto_vision.cli.trainer_args import gallery_place
 from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.io.locks import folder_lock
 from naruto_vision.io.text import printable
@@ -184,7 +185,7 @@ def _path(text: str) -> Path | str:
 def _audit_options(parser: argparse.ArgumentParser) -> None:
     _root_option(parser)
     add = parser.add_argument
-    add("--gallery", type=Path, metavar="DIR", help="also compare valid and test with this gallery")
+    add("--gallery", type=gallery_place, metavar="DIR", help="also compare valid and test with this gallery")
     add("--out", type=Path, metavar="DIR", help="write audit.json and contact sheets here (default: only print)")
     add("--json", type=Path, metavar="FILE", help="write the results to this file instead of DIR/audit.json")
     add_theme_option(parser)

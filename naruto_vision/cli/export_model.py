@@ -6,7 +6,7 @@ from pathlib import Path
 
 from naruto_vision.cli.console import show
 from naruto_vision.cli.gallery import add_encoder_options, gallery_encoder
-from naruto_vision.cli.trainer_args import EXPORTED, GALLERY
+from naruto_vision.cli.trainer_args import EXPORTED, GALLERY, gallery_place
 from naruto_vision.io.bundles import config_path
 from naruto_vision.io.machine import require_package
 
@@ -16,7 +16,7 @@ _FASTER = 1.3  # times as fast as torch, from which another program is worth it
 
 def _options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--gallery", type=Path, default=Path(GALLERY), metavar="DIR", help="gallery whose encoder is exported")
+    add("--gallery", type=gallery_place, default=GALLERY, metavar="DIR", help="gallery whose encoder is exported")
     add_encoder_options(parser, without="the one that built the gallery")
     text = "export this SAM instead, for other programs: tiny-sam, an official name, a file or a bundle"
     add("--mask-weights", metavar="NAME", help=text)

@@ -23,7 +23,7 @@ from naruto_vision.cli.console import (
     show_json,
     warn,
 )
-from naruto_vision.cli.trainer_args import GALLERY, REGIONS, learnt_segmenter
+from naruto_vision.cli.trainer_args import GALLERY, REGIONS, gallery_place, learnt_segmenter
 from naruto_vision.errors import FingerprintError, InputError, MissingPathError
 from naruto_vision.io.names import label_name
 from naruto_vision.io.text import printable
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 EXIT_DIFFERS = 1
 _INDEXING = "indexing vectors"
+_PLACE = "gallery folder or URI of a vector store"
 _CHUNK = 32  # images read and embedded at a time
 _ROUNDING = 1e-3  # of a vector's values, also when it was embedded on another device
 
@@ -135,13 +136,12 @@ def chosen_ids(arguments: argparse.Namespace, content: "GalleryContent") -> list
 
 
 def _gallery_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("gallery", type=Path, metavar="GALLERY", help="gallery folder or URI of a vector store")
+    parser.add_argument("gallery", type=gallery_place, metavar="GALLERY", help=_PLACE)
 
 
 def _default_gallery_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "gallery", type=Path, metavar="GALLERY", nargs="?", default=Path(GALLERY), help="gallery folder"
-    )
+    text = f"{_PLACE} (default: {GALLERY})"
+    parser.add_argument("gallery", type=gallery_place, metavar="GALLERY", nargs="?", default=GALLERY, help=text)
 
 
 def add_row_options(parser: argparse.ArgumentParser) -> None:
@@ -154,7 +154,7 @@ def add_row_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--path", nargs="+", default=[], metavar="PATH", help=text)
 
 
-def _show_edit(folder: Path, gallery: "Gallery") -> None:
+def _show_edit(folder: str | Path, gallery: "Gallery") -> None:
     changed = _changes(gallery.content.ledger[-1]) or "no entry changed"
     show(f"{folder}: {changed}; {len(gallery)} entries in generation {gallery.generation}")
     if gallery.stale_since is not None:
@@ -188,7 +188,7 @@ def _list(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _listed(folder: Path, listing: "Listing", *, rows: bool) -> list[str]:
+def _listed(folder: str | Path, listing: "Listing", *, rows: bool) -> list[str]:
     index = listing.index
     lines = [
         f"{folder}: generation {listing.generation}, {listing.total} entries, {len(listing.labels)} labels, "
@@ -296,7 +296,7 @@ def _add(arguments: argparse.Namespace) -> int:
 
 
 def _with_regions(
-    gallery: "Gallery", fresh: "Sequence[tuple[Path, GalleryRow]]", folder: Path
+    gallery: "Gallery", fresh: "Sequence[tuple[Path, GalleryRow]]", folder: str | Path
 ) -> "list[tuple[Path, GalleryRow]]":
     """Replace images by the crop of their one region, or add it, as the gallery was enrolled."""
     from naruto_vision.cli.trainer import parse_class
@@ -319,7 +319,7 @@ def _with_regions(
     return rows
 
 
-def _is_newer(file: Path, gallery: Path) -> bool:
+def _is_newer(file: Path, gallery: str | Path) -> bool:
     """Whether a file was written, copied or moved here after the gallery was last published."""
     from naruto_vision.gallery.gallery import published_at
 
@@ -327,7 +327,7 @@ def _is_newer(file: Path, gallery: Path) -> bool:
     return max(state.st_mtime, state.st_ctime) > published_at(gallery)
 
 
-def _changed(encoder: "Encoder", gallery: "Gallery", newer: Mapping[Path, int], folder: Path) -> Iterator[str]:
+def _changed(encoder: "Encoder", gallery: "Gallery", newer: Mapping[Path, int], folder: str | Path) -> Iterator[str]:
     """Embed newer files of entries again, and report those whose vector is another one."""
     from naruto_vision.io.images import crop_path, split_crop
     from naruto_vision.io.quarantine import Quarantine
@@ -568,7 +568,7 @@ def _refuse_other_encoder(
 def _copy_options(parser: argparse.ArgumentParser) -> None:
     _gallery_option(parser)
     text = "new gallery: a folder, chroma:DIR, chroma+http://HOST:PORT, milvus:FILE.db or milvus+http://HOST:PORT"
-    parser.add_argument("target", type=Path, metavar="TARGET", help=text)
+    parser.add_argument("target", type=gallery_place, metavar="TARGET", help=text)
 
 
 def _copy(arguments: argparse.Namespace) -> int:

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 from naruto_vision.cli.console import make_table, progress, show, warn, whole_number
 from naruto_vision.cli.data import add_reading_options, rules_of
 from naruto_vision.cli.gallery import add_encoder_options, gallery_encoder
-from naruto_vision.cli.trainer_args import GALLERY, check_gallery, learnt_segmenter, model_section, read_config
+from naruto_vision.cli.trainer_args import (
+    GALLERY,
+    check_gallery,
+    gallery_place,
+    learnt_segmenter,
+    model_section,
+    read_config,
+)
 from naruto_vision.cli.video import frame_rate
 from naruto_vision.errors import InputError
 
@@ -43,7 +50,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
         help="video whose frames are searched with; true is what the clean frame gets",
     )
     add("--fps", type=frame_rate, default=1.0, metavar="N", help="frames a second of the video")
-    add("--gallery", type=Path, default=Path(GALLERY), metavar="DIR", help="gallery folder")
+    add("--gallery", type=gallery_place, default=GALLERY, metavar="DIR", help="gallery folder")
     add(
         "--out",
         type=Path,
@@ -157,7 +164,7 @@ def _analyzer(arguments: argparse.Namespace, gallery: "Gallery") -> "SceneAnalyz
     path = config_path("scenes.yaml")
     encoder = encoder_config(gallery.note)
     changes: dict[str, Any] = {"gallery": str(arguments.gallery), **({"encoder": encoder} if encoder else {})}
-    if segmenter := learnt_segmenter(arguments.gallery.parent / "regions" / "bundle"):
+    if segmenter := learnt_segmenter(Path(arguments.gallery).parent / "regions" / "bundle"):
         changes["segmenter"] = segmenter
     return parse_class(SceneRetriever, model_section(read_config(path), path, changes), path).checked_analyzer()
 
@@ -184,7 +191,7 @@ def robustness(arguments: argparse.Namespace) -> int:
     if len(given) != 1:
         msg = "robustness: expected one of --root, --scenes and --video; each needs a folder --out of its own"
         raise InputError(msg)
-    check_gallery(str(arguments.gallery))  # before the slow imports
+    check_gallery(arguments.gallery)  # before the slow imports
     from naruto_vision.gallery.gallery import Gallery
     from naruto_vision.io.locks import folder_lock
 

@@ -17,7 +17,7 @@ from naruto_vision.cli.console import (
     warn,
 )
 from naruto_vision.cli.gallery import add_encoder_options, embed_files, gallery_encoder, list_files
-from naruto_vision.cli.trainer_args import DECISIONS, GALLERY, check_gallery
+from naruto_vision.cli.trainer_args import DECISIONS, GALLERY, check_gallery, gallery_place
 from naruto_vision.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 def _search_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("images", nargs="*", metavar="IMAGE", help="query images, or folders of them")
-    add("--gallery", type=Path, default=Path(GALLERY), metavar="DIR", help="gallery folder")
+    text = "gallery folder or URI of a vector store"
+    add("--gallery", type=gallery_place, default=GALLERY, metavar="GALLERY", help=text)
     add("--image", nargs="+", default=[], metavar="FILE", help="the same as IMAGE")
     add("--text", nargs="+", default=[], metavar="TEXT", help="query texts, for encoders with a text tower")
     add("-k", type=count, default=5, metavar="K", help="neighbours shown per query")
@@ -59,7 +60,7 @@ def search(arguments: argparse.Namespace) -> int:
     if not arguments.image and not arguments.text:
         msg = "search: no query; give image files or --text TEXT"
         raise InputError(msg)
-    check_gallery(str(arguments.gallery))  # before the slow imports
+    check_gallery(arguments.gallery)  # before the slow imports
     from naruto_vision.gallery.gallery import Gallery
     from naruto_vision.io.quarantine import Quarantine
 

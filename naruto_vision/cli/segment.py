@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from naruto_vision.cli.console import count, fraction, progress, show, whole_number
 from naruto_vision.cli.gallery import gallery_encoder
-from naruto_vision.cli.trainer_args import check_gallery
+from naruto_vision.cli.trainer_args import check_gallery, gallery_place
 from naruto_vision.errors import InputError
 from naruto_vision.io.locks import LOCK
 
@@ -246,7 +246,7 @@ def _user_options(parser: argparse.ArgumentParser) -> None:
     text = "ask again with the mask as a prompt, this many times; for the official weights, not for tiny-sam"
     add("--refine", type=whole_number, default=0, metavar="N", help=text)
     text = "gallery: name the three masks, and take the one whose name has the largest margin"
-    add("--gallery", type=Path, metavar="DIR", help=text)
+    add("--gallery", type=gallery_place, metavar="DIR", help=text)
     add("--clean", action="store_true", help="keep the largest part of a mask, fill its holes, smooth its outline")
     add("--min-side", type=whole_number, default=0, metavar="PIXELS", help="refuse boxes with a shorter side")
     add("--max-side", type=whole_number, metavar="PIXELS", help="refuse boxes with a longer side")
@@ -278,8 +278,8 @@ def user(arguments: argparse.Namespace) -> int:
 
 def _analyzer(arguments: argparse.Namespace, model: "SamModel | Sam2Model") -> "SceneAnalyzer":
     """Open a gallery with the encoder that built it, to name regions as ``predict`` does."""
-    folder: Path = arguments.gallery
-    check_gallery(str(folder))
+    folder = arguments.gallery
+    check_gallery(folder)
     from naruto_vision.gallery.gallery import Gallery
     from naruto_vision.recognition.analyzer import SceneAnalyzer
     from naruto_vision.segmentation.crops import CropConfig

@@ -526,7 +526,14 @@ def _as_text(name: str) -> str:
     return re.sub("[\udc80-\udcff]", "?", glob.escape(name)) if re.search("[\udc80-\udcff]", name) else name
 
 
-def check_gallery(folder: str) -> None:
+def gallery_place(text: str) -> str | Path:
+    """Read the value of ``--gallery``: a folder, or the URI of a vector store."""
+    from naruto_vision.gallery.store import store_uri
+
+    return store_uri(text) or Path(text)
+
+
+def check_gallery(folder: str | Path) -> None:
     """Check that a folder is a gallery, and its manifest intact."""
     from naruto_vision.gallery.store import read_manifest
 

@@ -20,7 +20,7 @@ from naruto_vision.cli.console import (
     whole_number,
 )
 from naruto_vision.cli.gallery import add_encoder_options
-from naruto_vision.cli.trainer_args import check_gallery
+from naruto_vision.cli.trainer_args import GALLERY, check_gallery, gallery_place
 from naruto_vision.cli.video import frame_rate, seconds
 from naruto_vision.errors import InputError
 from naruto_vision.io.text import quantity, time_code
@@ -133,7 +133,7 @@ def _search_options(parser: argparse.ArgumentParser) -> None:
     add("--text", nargs="+", default=[], metavar="TEXT", help="query texts")
     add("--image", nargs="+", default=[], metavar="FILE", help="query images; joined with texts, if there are any")
     add("--character", metavar="NAME", help="a character of --gallery as the query")
-    add("--gallery", type=Path, default=Path("runs/gallery"), metavar="DIR", help="gallery of --character")
+    add("--gallery", type=gallery_place, default=GALLERY, metavar="DIR", help="gallery of --character")
     add("--text-weight", type=fraction, default=0.5, metavar="W", help="weight of texts where there are images too")
     _store_option(parser)
     add("--video", nargs="+", default=[], metavar="NAME", help="videos, as `video list` names them (default: all)")
@@ -188,7 +188,7 @@ def _search(arguments: argparse.Namespace, store: "VectorStore") -> "FoundMoment
     encoder = store_encoder(store, arguments.encoder, arguments.weights)
     character = None
     if arguments.character:
-        check_gallery(str(arguments.gallery))
+        check_gallery(arguments.gallery)
         character = Gallery.open(arguments.gallery), arguments.character
     return search_videos(
         store,

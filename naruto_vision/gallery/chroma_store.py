@@ -19,7 +19,11 @@ T = TypeVar("T")
 ChromaObject: TypeAlias = Any
 """An untyped collection of ChromaDB."""
 
-_HNSW = {"space": "cosine", "ef_construction": 200, "ef_search": 400}  # more than Chroma's 100: near-exact hits
+_HNSW = {
+    "space": "ip",  # cosines of unit rows; for "cosine" Chroma normalises them again, and changes their last bits
+    "ef_construction": 200,
+    "ef_search": 400,  # more than Chroma's 100: near-exact hits
+}
 _QUERIES = 500
 _PAGE = 100
 _SHARED = (

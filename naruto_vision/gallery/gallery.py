@@ -21,7 +21,7 @@ from naruto_vision.gallery.content import (
     write_gallery,
 )
 from naruto_vision.gallery.edits import change_thresholds, enrol_rows, note_index
-from naruto_vision.gallery.index import IndexChoice, IndexKind, QueryKind, VectorIndex, choose_kind
+from naruto_vision.gallery.index import IndexChoice, QueryKind, VectorIndex, choose_kind
 from naruto_vision.gallery.store import INDEX, MANIFEST, connected, read_manifest, store_uri, writer_lock
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.records import Neighbour, Vectors
@@ -263,8 +263,8 @@ class Gallery:
         return self.head.stale_since
 
     @property
-    def index_kind(self) -> IndexKind:
-        """The kind of index: "faiss" (flat), "exact" (flat, none stored), "hnsw", "ivf", "sq" or "pq"."""
+    def index_kind(self) -> str:
+        """The kind of index: "faiss" (flat), "exact" (flat, none stored), "hnsw", "ivf", "sq", "pq", or the store's."""
         return self.index.kind
 
     @cached_property

@@ -1,6 +1,7 @@
 """A vector store in Milvus: a file of milvus-lite (one process at a time), or a server."""
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -77,6 +78,7 @@ class MilvusStore(VectorStore):
 
     def __init__(self, uri: str, address: str) -> None:
         super().__init__(uri)
+        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # gRPC prints a line whenever a data worker is started
         self._milvus = require_package("pymilvus", "milvus")
         self._file = None if address.startswith(("http://", "https://")) else Path(address)
         self._locks, self.unflushed = ExitStack(), set[str]()

@@ -16,10 +16,10 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,8 @@ from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.gallery.vector_store import Collection, Hit, Metadata, open_store
 from naruto_vision.io.typed_json import convert_json
 from naruto_vision.records import Neighbour, Vectors
+
+T = TypeVar("T")
 
 _FILES = "files"
 _COMMIT = "commit-"
@@ -121,7 +123,7 @@ class GalleryStore:
     """
 
     def __init__(self, uri: str) -> None:
-        self.uri = uri
+        self.uri, self.kind = uri, uri.partition(":")[0].partition("+")[0]
         self._store = open_store(uri, marker="naruto_vision_gallery")
 
     def close(self) -> None:
@@ -243,7 +245,7 @@ class GalleryStore:
         kept = before if follows else None
         entries = kept.entries if kept else f"entries {serial + 1} {uuid.uuid4().hex[:6]}"
         self._stage(content, entries, kept)
-        described = described_files(content, "flat", NO_BUDGETS, self.uri.partition(":")[0].partition("+")[0])
+        described = described_files(content, "flat", NO_BUDGETS, self.kind)
         manifest = make_manifest(content, described)
         for name, blocks in described.items():
             _add_file(files, manifest["files"][name], b"".join(blocks))
@@ -343,30 +345,54 @@ class StoredGallery(Gallery):
         return self._stored.labels
 
     @property
+    def index_kind(self) -> str:
+        """The engine: "chroma" or "milvus"."""
+        return self._store.kind
+
+    @property
     def digest(self) -> str:
         """The digest that the content had when it was published."""
         return self._stored.digest
 
     def _nearest(self, queries: Vectors, k: int, kind: QueryKind) -> list[tuple[Neighbour, ...]]:  # noqa: ARG002 - the engine has one search budget
-        """Let the engine propose entries, and score them again from their vectors."""
-        collection, head = self._store.collection(self._stored), self._stored
-        total, wanted = len(collection), min(k, head.size)
-        slack = 2.0 * head.dim * float(np.finfo(np.float32).eps)
-        found: list[tuple[Neighbour, ...]] = [()] * len(queries)
-        pending, count = list(range(len(queries))), min(wanted + _SPARE, total)
-        while pending:
-            proposed = [
-                [(hit, row) for hit in hits if (row := head.row(hit.id, hit.metadata)) is not None]
-                for hits in collection.search(queries[pending], count)
-            ]
-            clear = [_is_clear(hits, wanted, slack) or count >= total for hits in proposed]
-            done = [(query, hits) for query, hits, enough in zip(pending, proposed, clear, strict=True) if enough]
-            vectors = _vectors_of(collection, [hit.id for _, hits in done for hit, _ in hits])
-            for query, hits in done:
-                found[query] = _ranked(queries[query], hits, vectors)[:wanted]
-            pending = [query for query, enough in zip(pending, clear, strict=True) if not enough]
-            count = min(4 * count, total)
-        return found
+        """Search the entries that are rows of this generation."""
+        row = self._stored.row
+        found = search_collection(
+            self._store.collection(self._stored), queries, min(k, len(self)), lambda hit: row(hit.id, hit.metadata)
+        )
+        return [tuple(Neighbour(id_, row.label, score, row.path) for score, (id_, row) in hits) for hits in found]
+
+
+def search_collection(
+    collection: Collection, queries: Vectors, k: int, row: Callable[[Hit], T | None]
+) -> list[list[tuple[float, T]]]:
+    """Let an engine propose entries, and score them again from their vectors.
+
+    Args:
+        collection: The entries.
+        queries: Shape (Q, D), float32, unit rows.
+        k: Maximum number of neighbours, at most the entries that count.
+        row: What an entry stands for; None if it does not count.
+
+    Returns:
+        For each query its cosines and rows, falling, and of equal cosines the lower id first.
+    """
+    total, slack = len(collection), 2.0 * collection.dim * float(np.finfo(np.float32).eps)
+    found: list[list[tuple[float, T]]] = [[] for _ in queries]
+    pending, count = list(range(len(queries))), min(k + _SPARE, total)
+    while pending:
+        proposed = [
+            [(hit, one) for hit in hits if (one := row(hit)) is not None]
+            for hits in collection.search(queries[pending], count)
+        ]
+        clear = [_is_clear(hits, k, slack) or count >= total for hits in proposed]
+        done = [(query, hits) for query, hits, enough in zip(pending, proposed, clear, strict=True) if enough]
+        vectors = _vectors_of(collection, [hit.id for _, hits in done for hit, _ in hits])
+        for query, hits in done:
+            found[query] = _ranked(queries[query], hits, vectors)[:k]
+        pending = [query for query, enough in zip(pending, clear, strict=True) if not enough]
+        count = min(4 * count, total)
+    return found
 
 
 def _is_clear(hits: Sequence[tuple[Hit, Any]], wanted: int, slack: float) -> bool:
@@ -379,15 +405,10 @@ def _vectors_of(collection: Collection, names: Iterable[str]) -> dict[str, NDArr
     return dict(zip(found, vectors, strict=True))
 
 
-def _ranked(
-    query: Vectors, hits: Sequence[tuple[Hit, tuple[int, GalleryRow]]], vectors: Mapping[str, Vectors]
-) -> tuple[Neighbour, ...]:
+def _ranked(query: Vectors, hits: Sequence[tuple[Hit, T]], vectors: Mapping[str, Vectors]) -> list[tuple[float, T]]:
     there = [(hit.id, row) for hit, row in hits if hit.id in vectors]  # another process may have deleted one meanwhile
     if not there:
-        return ()
-    scores = exact_scores(np.stack([vectors[name] for name, _ in there]), query.astype(np.float64))
-    rows = [
-        Neighbour(id_, row.label, score, row.path)
-        for score, (_, (id_, row)) in zip(scores.tolist(), there, strict=True)
-    ]
-    return tuple(sorted(rows, key=lambda row: (-row.score, row.row)))
+        return []
+    scores = exact_scores(np.stack([vectors[name] for name, _ in there]), query.astype(np.float64)).tolist()
+    order = sorted(range(len(there)), key=lambda number: (-scores[number], there[number][0]))
+    return [(scores[number], there[number][1]) for number in order]

@@ -26,6 +26,7 @@ from naruto_vision.gallery.enrollment import UNCHANGED, Enrollment, EnrollmentCo
 from naruto_vision.gallery.gallery import Gallery, check_enrolment, edit_gallery, enrol_gallery
 from naruto_vision.gallery.index import IndexChoice
 from naruto_vision.gallery.info import list_gallery
+from naruto_vision.gallery.store import store_uri
 from naruto_vision.gallery.thresholds import DEFAULT_AIM, Aim, Thresholds
 from naruto_vision.io.images import IMAGE_FAULTS, crop_path, split_crop
 from naruto_vision.metrics.scene import SceneReport
@@ -181,7 +182,8 @@ class SceneRetriever(pl.LightningModule):
         reason = self.trainer.strategy.broadcast(withheld(self.trainer, self.gallery))
         self.withheld = reason or _NOT_DONE
         data: Any = getattr(self.trainer, "datamodule", None)
-        if isinstance(data, SceneDataModule) and data.folders["valid"] is not None:
+        searches = isinstance(data, SceneDataModule) and data.folders["valid"] is not None
+        if searches and store_uri(self.gallery) is None:
             check_shared(self.trainer, Path(self.gallery).parent, "--gallery", "so only one would have the gallery")
         if not reason and not self.replace:
             check_enrolment(self.gallery, self.encoder.fingerprint)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from store_servers import PACKAGES
 
 from naruto_vision.cli.bench import (
     Timing,
@@ -29,6 +30,7 @@ from naruto_vision.encoders.dino import DinoEncoder
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.index import exact_search
+from naruto_vision.gallery.vector_store import open_store
 from naruto_vision.records import Vectors
 
 pytest.importorskip("faiss")
@@ -63,6 +65,25 @@ def test_queries_are_held_out_and_self_match_can_be_asked_for(tmp_path: Path) ->
     own = bench(tmp_path, *words, "--self-match")
     assert own["rows"] == 12
     assert "not held out" in str(own["image"])
+
+
+@pytest.mark.parametrize("store", ["faiss:store", pytest.param("milvus:store.db", marks=pytest.mark.slow)])
+def test_a_store_is_measured_beside_local_indexes_and_left_as_it_was(tmp_path: Path, store: str) -> None:
+    kind, _, rest = store.partition(":")
+    for package in PACKAGES.get(kind, ()):
+        pytest.importorskip(package)
+    uri = f"{kind}:{tmp_path / rest}"
+    with open_store(uri) as opened:
+        opened.create("a.mp4", {"dim": 4})
+    words = ("--vectors", "300", "--dim", "16", "--queries", "20", "--kinds", "flat", "ivf", "--text-queries")
+    found = bench(tmp_path, *words, "--store", uri)
+    for kind in ("image", "text"):
+        kinds: dict[str, dict[str, float]] = found[kind]["kinds"]  # type: ignore[assignment]  # JSON has no types
+        assert list(kinds) == ["flat", "ivf", uri]
+        assert kinds[uri]["recall"] == 1.0
+        assert kinds[uri]["ms_per_query"] > 0
+    with open_store(uri) as opened:
+        assert opened.collections() == ["a.mp4"]
 
 
 @pytest.mark.slow
