@@ -5,15 +5,26 @@ import contextlib
 import hashlib
 import re
 import shlex
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from naruto_vision.cli.console import show
 from naruto_vision.errors import InputError, MissingPathError
 from naruto_vision.io.atomic import write_json, write_text
-from naruto_vision.io.bundles import bundle_path, config_path, file_sha256, packaged_configs, packaged_tables
+from naruto_vision.io.bundles import (
+    WEIGHTS,
+    bundle_path,
+    config_path,
+    file_sha256,
+    packaged_bundles,
+    packaged_configs,
+    packaged_tables,
+)
 from naruto_vision.io.locks import folder_lock, is_in_use
+from naruto_vision.io.names import refusal
 from naruto_vision.io.typed_json import read_json
 
 if TYPE_CHECKING:
@@ -22,8 +33,12 @@ if TYPE_CHECKING:
 _ALLOWED = ("demo", "draw", "fit", "validate", "test", "predict", "evaluate", "evaluate counts", "evaluate tracks")
 _DONE = "steps.json"
 _UNKNOWN = "?"  # a hash that is not known yet
-_OUTSIDE = re.compile(r"(?:^|[^\w.-])[/~]|\.\.|://|pipe:|^@|\\")
+_OUTSIDE = re.compile(r"(?:^|[^\w.-])[/~@]|\.\.|://|https?:|pipe:|allow.(?:pipe|imports)|[\\\0]")
 """What may lead out of the output folder: absolute paths, "..", addresses, commands, lists of names."""
+_FOLDER = re.compile(r"\{(\w+)\}")
+_READING = ("--root", "--gt", "--gt-masks", "--preds-dir", "--compare", "--scenes-dir", "--gallery")
+"""Options that may name a folder of ``--data``, as a command's first argument may: it is read, never written into."""
+_offline = False
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +71,7 @@ def reproduce(arguments: argparse.Namespace) -> int:
             made_of = _hashes(table, out, data)
         if missing := table.expect.keys() - made_of.keys():
             raise MissingPathError(out / min(missing), "file, which `expect` names")
-        figures = read_figures(table, lambda name: out / _filled(name, path, data))
+        figures = read_figures(table, lambda name: _figures_file(name, path, out, data))
         document = table_document(table, figures, made_of)
         markdown = table_markdown(document)
         write_text(out / "table.md", markdown)
@@ -96,20 +111,35 @@ def _step(text: str, path: Path, data: Mapping[str, Path]) -> list[str]:
     """Return the arguments of a step; InputError if it is none that a file from somebody else may run."""
     from naruto_vision.cli.main import split
 
-    argv = shlex.split(text)
+    try:
+        argv = shlex.split(text)
+    except ValueError as error:
+        raise InputError(f"{path}: step {text!r}: {error}") from None
     command, rest = split(argv) if argv else ("", [])
     if command not in _ALLOWED:
         msg = f"{path}: step {text!r}: expected one of {', '.join(_ALLOWED)}"
         raise InputError(msg)
-    if bad := [word for word in rest if _OUTSIDE.search(word) or word.startswith("--allow-imports")]:
+    pairs = list(zip(["", *rest], rest, strict=False))  # each argument behind the one before
+    if bad := [word for before, word in pairs if _leads_out(before, word)]:
         msg = f"{path}: step {text!r}: {bad[0]!r} may lead out of the output folder; use names inside it, or {{NAME}}"
         raise InputError(msg)
-    configs = [after for word, after in zip(rest, [*rest[1:], ""], strict=True) if word in ("-c", "--config")]
-    configs += [word.partition("=")[2] for word in rest if word.startswith("--config=")]
+    configs = [word for before, word in pairs if before in ("-c", "--config")]
+    configs += [word.partition("=")[2] or word for word in rest if re.match(r"-c.|--config.", word)]
     if bad := [name for name in configs if name not in packaged_configs()]:
         msg = f"{path}: step {text!r}: {bad[0]!r}: expected a packaged config; `naruto-vision configs` lists them"
         raise InputError(msg)
     return [*command.split(), *(_filled(word, path, data) for word in rest)]
+
+
+def _leads_out(before: str, word: str) -> bool:
+    """Return whether an argument may lead out of the output folder, or write into a folder of ``--data``."""
+    option, equals, value = word.partition("=")
+    if not equals or not option.startswith("-"):
+        option, value = before, word
+    if not (found := re.match(r"\{\w+\}(?=/|$)", value)):
+        return bool(_OUTSIDE.search(word) or _FOLDER.search(word))
+    reading = option in _READING or option.startswith("--data.") or not option.startswith("-")
+    return not reading or refusal(f"x{value[found.end() :]}") != "" or bool(_FOLDER.search(value, found.end()))
 
 
 def _filled(word: str, path: Path, data: Mapping[str, Path]) -> str:
@@ -121,7 +151,16 @@ def _filled(word: str, path: Path, data: Mapping[str, Path]) -> str:
             raise InputError(msg)
         return str(data[found[1]])
 
-    return re.sub(r"\{(\w+)\}", folder, word)
+    return _FOLDER.sub(folder, word)
+
+
+def _figures_file(name: str, path: Path, out: Path, data: Mapping[str, Path]) -> Path:
+    """Find a file that a row names, in the output folder or in one of ``--data``; links do not lead out of them."""
+    found = re.match(r"(\{\w+\})/", name)
+    folder, rest = (Path(_filled(found[1], path, data)), name[found.end() :]) if found else (out, name)
+    if refusal(rest) or not (folder / rest).resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{path}: {name}: in `rows`: expected a file of the output folder, or {{NAME}}/FILE")
+    return folder / rest
 
 
 def _done_steps(out: Path, table: "TableFile") -> int:
@@ -142,11 +181,34 @@ def _run(argv: list[str], out: Path, text: str) -> None:
     from naruto_vision.cli.main import main
 
     out.mkdir(parents=True, exist_ok=True)
-    with contextlib.chdir(out):
+    with contextlib.chdir(out), _without_network():
         code = main(argv)
     if code:
         msg = f"step `naruto-vision {text}` ended with exit code {code}; the steps before it are kept"
         raise InputError(msg)
+
+
+@contextlib.contextmanager
+def _without_network() -> Iterator[None]:
+    """Refuse connections of Python's sockets, such as downloads of weights that a name stands for."""
+    global _offline
+    _install_hook()
+    _offline = True
+    try:
+        yield
+    finally:
+        _offline = False
+
+
+@cache
+def _install_hook() -> None:
+    sys.addaudithook(_refuse_network)
+
+
+def _refuse_network(event: str, arguments: tuple[Any, ...]) -> None:
+    address = arguments[1] if event == "socket.connect" else arguments[0] if event == "socket.getaddrinfo" else None
+    if _offline and address is not None and (event != "socket.connect" or isinstance(address, tuple)):
+        raise InputError(f"{address}: a step of a table does not use the network; download weights before")
 
 
 def _hashes(table: "TableFile", out: Path, data: Mapping[str, Path]) -> dict[str, str]:
@@ -169,16 +231,16 @@ def _hashes(table: "TableFile", out: Path, data: Mapping[str, Path]) -> dict[str
 def _source(name: str, out: Path, data: Mapping[str, Path]) -> Path:
     """Return the file or folder that an entry of ``expect`` is about."""
     kind, _, rest = name.partition(" ")
-    if kind == "config" and rest:
+    if kind == "config" and rest in packaged_configs():
         return config_path(rest)
-    if kind == "weights" and rest:
-        return bundle_path(rest) / "model.safetensors"
+    if kind == "weights" and rest in packaged_bundles():
+        return bundle_path(rest) / WEIGHTS
     if kind == "data" and rest:
         if rest not in data:
             msg = f"the table needs {{{rest}}}: give --data {rest}=DIR"
             raise InputError(msg)
         return data[rest]
-    if _OUTSIDE.search(name):
+    if refusal(name) or (kind in ("config", "weights") and rest):
         msg = (
             f"{name}: in `expect`: expected `config NAME`, `weights NAME`, `data NAME`, or a file of the output folder"
         )

@@ -16,6 +16,7 @@
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,21 +99,31 @@ def read_figures(table: TableFile, find: Callable[[str], Path]) -> dict[str, lis
                 if not find(name).is_file():
                     raise MissingPathError(find(name), "file", f"row {row!r} needs it")
                 files[name] = read_json(find(name), dict[str, Any])
-            rows[row].append(_follow(files[name], pointer, place) if name else None)
+            rows[row].append(_checked(_follow(files[name], pointer, place), place) if name else None)
     return rows
+
+
+def _checked(figure: Any, place: str) -> Any:  # noqa: ANN401 - JSON values
+    """Refuse numbers that JSON has not, and rates that are none."""
+    try:
+        json.dumps(figure, allow_nan=False)
+        _text(figure)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise FormatError(place, "a figure", f"{error}"[:100]) from None
+    return figure
 
 
 def _follow(document: Any, pointer: str, place: str) -> Any:  # noqa: ANN401 - JSON values
     """Return the value at a JSON pointer."""
     for part in pointer.removeprefix("/").split("/"):
         key: str | int = part.replace("~1", "/").replace("~0", "~")
-        if isinstance(document, list) and str(key).isdecimal():
+        if isinstance(document, list) and re.fullmatch(r"[0-9]{1,9}", part):
             key = int(key)
         try:
             document = document[key]
         except (LookupError, TypeError):
             known = ", ".join(map(repr, document)) if isinstance(document, dict) else f"{type(document).__name__}"
-            msg = f"{place}: no {part!r} there; found {known[:200]}"
+            msg = f"{place[:200]}: no {part[:100]!r} there; found {known[:200]}"
             raise InputError(msg) from None
     return document
 

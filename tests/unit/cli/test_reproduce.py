@@ -10,6 +10,7 @@ from naruto_vision.cli.main import main
 from naruto_vision.io.bundles import packaged_tables
 
 COUNTS = "evaluate counts A=3/4/5/6 B=2/4/5/6 --json counts.json"
+LOADED = "fit --config gallery.yaml --data.root . --encoder ViT-B-32 --model.encoder.init_args.pretrained=openai"
 ROWS = {"accuracy": "counts.json#/runs/{column}/object_accuracy"}
 
 
@@ -81,6 +82,17 @@ def test_finished_steps_are_not_run_again(tmp_path: Path, capsys: pytest.Capture
         "fit --config={set}/own.yaml",
         "fit --config clip.yaml --allow-imports os",
         """fit --config clip.yaml --trainer.logger '{"save_dir": "/tmp"}'""",
+        "fit --config clip.yaml --data.root 'pip{e:touch x,e:touch y}' --data.allow_pipe true",
+        "fit -cown.yaml",
+        "predict {set} --gallery chroma+http:localhost:9",
+        "predict {set}2",
+        "predict '{,x}/etc'",
+        "predict {set}/../x",
+        """predict '--data.predict=["@names.txt"]'""",
+        "draw --out {set}",
+        "evaluate counts A=1/1/1/1 --json={set}/x.json",
+        "draw --out 'x",
+        "draw --out 'x\0y'",
         "",
     ],
 )
@@ -102,6 +114,14 @@ def test_a_step_that_may_lead_elsewhere_is_refused(
         ({"rows": {"accuracy": "other.json#/x"}}, "other.json: no such file; row 'accuracy' needs it"),
         ({"rows": {"accuracy": "{other}/a.json#/x"}}, "give --data other=DIR"),
         ({"expect": {"/etc/passwd": "?"}}, "/etc/passwd: in `expect`: expected"),
+        ({"expect": {"config ../README.md": "?"}}, "config ../README.md: in `expect`: expected"),
+        ({"expect": {"weights ../x": "?"}}, "weights ../x: in `expect`: expected"),
+        (
+            {"rows": {"accuracy": "../secret.json#/x"}},
+            "../secret.json: in `rows`: expected a file of the output folder",
+        ),
+        ({"rows": {"accuracy": "/etc/x.json#/x"}}, "/etc/x.json: in `rows`: expected a file of the output folder"),
+        ({"rows": {"accuracy": f"counts.json#/comparisons/{'9' * 5000}"}}, "there; found list"),
         ({"expect": {"missing.json": "?"}}, "missing.json: no such file, which `expect` names"),
         ({"column": ["A"]}, "column"),
         ({"steps": ["evaluate counts A=9/1/1/1 --json counts.json"]}, "ended with exit code 2"),
@@ -112,7 +132,36 @@ def test_mistakes_are_one_line(
     changes: dict[str, object], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["reproduce", table(tmp_path, **changes), "--out", str(tmp_path / "a")]) == 2
-    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert message in capsys.readouterr().err
+
+
+def test_a_step_does_not_use_the_network(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert main(["reproduce", table(tmp_path, steps=[LOADED]), "--out", str(tmp_path / "a")]) == 2
+    assert "a step of a table does not use the network" in caplog.text  # open_clip asks for more than one address
+
+
+@pytest.mark.parametrize("figure", ['{"count": 5, "total": 1}', '{"count": "x", "total": 1}', "NaN", "1e999"])
+def test_what_is_no_figure_is_refused(figure: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "x.json").write_text(f'{{"a": {figure}, "b": 1}}')
+    argv = ["--data", f"set={tmp_path / 'data'}", "--out"]
+    source = table(tmp_path, columns=["A"], rows={"accuracy": "{set}/x.json#/a"})
+    assert main(["reproduce", source, *argv, str(tmp_path / "a")]) == 2
+    assert "{set}/x.json#/a: expected a figure" in capsys.readouterr().err
+    (tmp_path / "data" / "link.json").symlink_to(table(tmp_path))
+    table(tmp_path, columns=["A"], rows={"accuracy": "{set}/link.json#/a"})
+    assert main(["reproduce", source, *argv, str(tmp_path / "a")]) == 2
+    assert "{set}/link.json: in `rows`: expected a file" in capsys.readouterr().err
+    table(tmp_path, columns=["A"], rows={"accuracy": "{set}/x.json#/b"})
+    assert main(["reproduce", source, *argv, str(tmp_path / "a")]) == 0
+
+
+def test_a_step_reads_files_of_a_data_folder(tmp_path: Path) -> None:
+    (tmp_path / "gt.json").write_text('{"a.png": [{"bbox": [0, 0, 1, 1], "label": "a"}]}')
+    (tmp_path / "a.png.json").write_text('{"preds": []}')
+    step = "evaluate --gt {set}/gt.json --preds-dir {set} --bootstrap 0 --json found.json"
+    source = table(tmp_path, steps=[step], columns=["A"], rows={"accuracy": "found.json#/object_accuracy"})
+    assert main(["reproduce", source, "--data", f"set={tmp_path}", "--out", str(tmp_path / "a")]) == 0
 
 
 def test_the_table_of_the_reference_system_is_its_counts(tmp_path: Path) -> None:
