@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import cv2
 import msgspec
@@ -86,9 +86,9 @@ class ShardList(msgspec.Struct):
 class IndexedShard(msgspec.Struct):
     """One shard of a split."""
 
-    name: str
-    pictures: int
-    bytes: int
+    name: Annotated[str, msgspec.Meta(pattern=r"^[^/\\\0]+\.tar\Z")]  # in the folder of the index
+    pictures: Annotated[int, msgspec.Meta(ge=0, le=1 << 31)]
+    bytes: Annotated[int, msgspec.Meta(ge=0)]
     sha256: str = ""
 
 

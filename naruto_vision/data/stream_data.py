@@ -40,6 +40,7 @@ from naruto_vision.io.images import decode_image, shrink
 
 _TEXT_STREAM = 8  # keeps the choice of captions apart from other random numbers
 _SIDE = 256  # larger than the input of any tower trained here, small enough to augment quickly
+_MOST_BAD = 20_000  # unreadable images in a row, before one that can be read: an index may state any number
 _LOG = logging.getLogger(__name__)
 
 StreamKind: TypeAlias = Literal["classes", "captions"]
@@ -152,6 +153,8 @@ class _Worker(IterableDataset[_Decoded]):
             if good or not self._fill:
                 yield from (self._batch(items, bad, good) for items, bad in waiting)
                 waiting = []
+            elif sum(len(own) for _, own in waiting) > _MOST_BAD:
+                break
         if waiting:
             bad = [one for _, own in waiting for one in own]
             raise InputError(f"none of {len(bad)} images in a row can be read; first {bad[0][1]}")
@@ -353,7 +356,7 @@ class StreamDataModule(pl.LightningDataModule):
         """Training images of each class, in the order of ``classes``; None where they are not known."""
         if self.kind != "classes" or not self.shards["train"].counts:
             return None
-        labels = [image.labels[0] for found in self._lists() for image in found.pictures]
+        labels = [label for found in self._lists() for image in found.pictures for label in image.labels[:1]]
         return tuple(labels.count(name) for name in self.classes)
 
     @cached_property

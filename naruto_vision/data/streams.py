@@ -10,6 +10,7 @@ image once, and an interrupted run goes on with the next image.
 """
 
 import urllib.error
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.io.downloads import open_web
 from naruto_vision.io.images import MAX_BYTES, is_image_name
 from naruto_vision.io.tars import TarReader, expand_braces, member_refusal
-from naruto_vision.io.typed_json import parse_json
+from naruto_vision.io.typed_json import parse_json, require_regular
 
 T = TypeVar("T")
 
@@ -36,6 +37,7 @@ TEXTS = ("json", "cls", "txt")
 _ORDER_STREAM, _SHUFFLE_STREAM = 6, 7  # keep the random numbers of different uses apart
 _TIMEOUT = 60.0  # seconds without data after which a connection counts as broken
 _LONGEST_TEXT = 1 << 20  # bytes of the texts of one sample
+_MOST_FILES = 16  # of one sample, which are in memory together
 _LONGEST_INDEX = 1 << 28
 _STORES = ("s3", "gs", "az", "abfs", "hf", "memory")  # of fsspec; its other kinds open, unpack or render anything
 _FAULTS = (OSError, HTTPException, ValueError, EOFError)  # of opening and reading a stream
@@ -62,6 +64,7 @@ def open_stream(address: str, *, allow_pipe: bool = False) -> BinaryIO:
 
         return cast("BinaryIO", gopen(address))
     if "://" not in address:
+        require_regular(Path(address))
         return Path(address).open("rb")
     if scheme not in _STORES or "::" in address:
         raise InputError(f"{address[:80]}: expected a path or an address of https, {', '.join(_STORES)}")
@@ -150,8 +153,6 @@ def find_shards(address: str) -> Shards:
 
 def _indexed(folder: str, index: SplitIndex, names: Sequence[str]) -> Shards:
     of = {shard.name: shard for shard in index.shards}
-    if bad := [name for name in names if "/" in name or "\\" in name or not name.endswith(".tar")]:
-        raise FormatError(f"{folder}/{INDEX}", "names of tar files in its folder", repr(bad[0])[:60])
     chosen = [of[name] for name in names if of[name].pictures > 0]
     return Shards(
         tuple(f"{folder}/{shard.name}" for shard in chosen),
@@ -192,13 +193,17 @@ def _as_error(error: Exception) -> bool:
 
 def _files(address: str, stream: BinaryIO) -> Iterator[dict[str, Any]]:
     """Yield the files that samples are made of; others, and links, are not read."""
-    reader = TarReader(stream)
+    reader, files = TarReader(stream), Counter[str]()
     for member in reader:
         suffix = PurePosixPath(member.name).name.partition(".")[2].lower()
         if member_refusal(member) or not (suffix in TEXTS or is_image_name(member.name)):
             continue
         if member.size > (_LONGEST_TEXT if suffix in TEXTS else MAX_BYTES):
             raise ValueError(f"{member.name} has {member.size} bytes, more than are read")
+        key = member.name.removesuffix(PurePosixPath(member.name).name.partition(".")[2])
+        files = Counter({key: files[key] + 1})
+        if files[key] > _MOST_FILES:
+            raise ValueError(f"{key} has more than {_MOST_FILES} files")
         yield {"fname": member.name, "data": reader.read(member), "__url__": address}
 
 
@@ -286,16 +291,20 @@ class StreamPlan:
     def _size(self, batch: int) -> int:
         return len(self.share) - self.batch_size * batch if batch == self.batches - 1 else self.batch_size
 
+    def _images(self, worker: int, batches: int | None = None) -> int:
+        """Return how many images the first batches of a worker have; an index may state any number of them."""
+        role, last = self.role(worker)[:batches], self.batches - 1
+        return len(role) * self.batch_size + (self._size(last) - self.batch_size if last in role else 0)
+
     def samples(self, epoch: int, worker: int, done: int = 0) -> Iterator[list[RawSample]]:
         """Yield a worker's batches of an epoch behind those that are ``done``, before decoding."""
         if not self.exact:
             yield from self._endless(epoch, worker, done) if self.epoch_images is not None else self._all_once(worker)
             return
         order = np.random.default_rng([_ORDER_STREAM, self.seed, epoch]).permutation(len(self.shards.counts))
-        sizes = [[self._size(batch) for batch in self.role(each)] for each in range(worker + 1)]
-        first = self.share.start + sum(map(sum, sizes[:worker]))
-        last = first + sum(sizes[worker])
-        behind = sum(sizes[worker][:done])
+        first = self.share.start + sum(self._images(each) for each in range(worker))
+        last = first + self._images(worker)
+        behind = self._images(worker, done)
         group = behind // self.shuffle if self.shuffle else 0
         start = first + (group * self.shuffle if self.shuffle else behind)
         mine = segments(self.shards, order.tolist() if self.shuffle else range(len(order)), start, last)
@@ -303,8 +312,8 @@ class StreamPlan:
         raw = (one._replace(position=one.position + shift) for part in mine for one in self._read(part))
         mixed = self._mixed(raw, [epoch, worker], group)
         mixed = islice(mixed, first + behind - start, None)
-        for size in sizes[worker][done:]:
-            yield list(islice(mixed, size))
+        for batch in self.role(worker)[done:]:
+            yield list(islice(mixed, self._size(batch)))
 
     def _read(self, part: _Segment) -> Iterator[RawSample]:
         return read_segment(part, allow_pipe=self.allow_pipe)

@@ -4,14 +4,15 @@ FAISS only selects candidates. Scores are computed again from the vectors, so ea
 The vectors may be a mapped file: they are read in blocks, and nothing is as large as all of them but the index.
 """
 
+import io
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, BinaryIO, Literal, TypeAlias
 
 import msgspec
 import numpy as np
@@ -287,7 +288,7 @@ class VectorIndex:
         faiss = require_package("faiss", "cpu")
         try:
             with _byte_limit(len(data)):
-                index = faiss.deserialize_index(np.frombuffer(data, dtype=np.uint8))
+                index = faiss.read_index(_reader(io.BytesIO(data), []))
                 _check_index(index, kind, vectors, ids)
         except (RuntimeError, MemoryError) as error:
             raise ValueError(str(error).partition("\n")[0]) from None
@@ -302,8 +303,8 @@ class VectorIndex:
             return cls(kind, vectors, ids, file=file)
         faiss = require_package("faiss", "cpu")
         try:
-            with _byte_limit(file.stat().st_size):
-                index = faiss.read_index(str(file), 0 if kind == "hnsw" else faiss.IO_FLAG_MMAP)
+            with _byte_limit(file.stat().st_size), file.open("rb") as stream:
+                index = faiss.read_index(_reader(stream)) if kind == "hnsw" else _mapped(stream, file)
                 _check_index(index, kind, vectors, ids)
         except (RuntimeError, MemoryError) as error:
             raise ValueError(str(error).partition("\n")[0]) from None
@@ -486,6 +487,41 @@ def _byte_limit(size: int) -> Iterator[None]:
         faiss.set_deserialization_vector_byte_limit(limit)
 
 
+_LISTS = b"ilar"
+"""FAISS's mark of inverted lists inside of an index."""
+
+
+def _reader(stream: BinaryIO, marks: list[bytes], *, whole: bool = True) -> FaissIndex:
+    """Let FAISS read a stream, up to the inverted lists if not ``whole``; ``marks`` gets what its parts are.
+
+    Lists of other kinds name a file, which FAISS maps whatever it is: reading ends there.
+    """
+
+    def read(size: int) -> bytes:
+        if _LISTS in marks:
+            return stream.read(size) if whole else b""
+        data = stream.read(size)
+        if size == len(_LISTS) and data.isalnum():
+            marks.append(data)
+            if data.startswith(b"il") and marks[1:] != [b"IxFI", _LISTS]:
+                return b""
+        return data
+
+    return require_package("faiss", "cpu").PyCallbackIOReader(read)
+
+
+def _mapped(stream: BinaryIO, file: Path) -> FaissIndex:
+    """Open an IVF index with its inverted lists left in the file, after a look at what comes before them."""
+    faiss, marks = require_package("faiss", "cpu"), list[bytes]()
+    with suppress(RuntimeError):  # the file seems to end at its lists
+        faiss.read_index(_reader(stream, marks, whole=False))
+    lists = int.from_bytes(stream.read(8), "little")  # as many as centroids, which the file has
+    if marks[1:] != [b"IxFI", _LISTS] or lists > file.stat().st_size:
+        msg = f"{b' '.join(marks).decode()[:60]!r} of {lists} lists instead of an IVF index with its lists"
+        raise ValueError(msg)
+    return faiss.read_index(str(file), faiss.IO_FLAG_MMAP)
+
+
 def _rescored(
     vectors: Vectors, queries: Vectors, rows: NDArray[np.int64], wanted: int
 ) -> list[tuple[NDArray[np.float32], NDArray[np.int64]]]:
@@ -507,7 +543,8 @@ def _check_index(index: FaissIndex, kind: IndexKind, vectors: Vectors, ids: NDAr
         "hnsw": faiss.IndexIDMap2,
     }
     size = (index.ntotal, index.d, index.metric_type)
-    if type(index) is not types[kind] or size != (*vectors.shape, faiss.METRIC_INNER_PRODUCT):
+    usable = index.is_trained and getattr(index, "nprobe", 1) > 0
+    if type(index) is not types[kind] or size != (*vectors.shape, faiss.METRIC_INNER_PRODUCT) or not usable:
         msg = f"{type(index).__name__} of ({index.ntotal}, {index.d}) vectors instead of {kind} of {vectors.shape}"
         raise ValueError(msg)
     inner = faiss.downcast_index(index.index if kind == "hnsw" else index.quantizer)

@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
@@ -254,8 +255,18 @@ def open_web(url: str, timeout: float, headers: Mapping[str, str] | None = None)
     """Open an address that the caller has found to be of http or https; ``timeout``: seconds without data."""
     sent = {"User-Agent": "naruto-vision", **(headers or {})}
     request = urllib.request.Request(url, headers=sent)  # noqa: S310 - http(s)
-    response: HTTPResponse = urllib.request.urlopen(request, timeout=timeout)  # noqa: S310 - http(s)
+    response: HTTPResponse = _web().open(request, timeout=timeout)
     return response
+
+
+@cache
+def _web() -> urllib.request.OpenerDirector:
+    """Return an opener of http(s) alone: the usual one lets a server redirect to ftp."""
+    opener, web = urllib.request.OpenerDirector(), urllib.request
+    handlers = (web.ProxyHandler, web.HTTPHandler, web.HTTPSHandler, web.HTTPRedirectHandler, web.UnknownHandler)
+    for handler in (*handlers, web.HTTPErrorProcessor, web.HTTPDefaultErrorHandler):
+        opener.add_handler(handler())
+    return opener
 
 
 def _fetch(url: str, part: Path, progress: Progress, retries: Retries) -> None:

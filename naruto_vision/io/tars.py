@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from braceexpand import braceexpand
@@ -30,6 +30,7 @@ _PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE)  # not sparse: a small file of that
 _EMPTY = (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE)
 _LONG_NAME, _PAX, _OTHER_HEADERS = b"L", b"x", (b"g", b"K")
 _LONGEST_HEADER = 1 << 16
+_LONGEST_FILE = 1 << 60  # of more, no position is a C integer
 
 
 class DamagedTarError(OSError):
@@ -56,8 +57,8 @@ class TarReader:
                 member = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
             except tarfile.HeaderError:
                 raise DamagedTarError(f"no file begins at byte {header}") from None
-            if member.size < 0:
-                raise DamagedTarError(f"the file at byte {header} has a negative size")
+            if not 0 <= member.size <= _LONGEST_FILE:
+                raise DamagedTarError(f"the file at byte {header} has the size {member.size}")
             member.offset_data = self._offset
             self._next = self._offset + (0 if member.type in _EMPTY else member.size)
             self._next += -self._next % _BLOCK
@@ -140,6 +141,7 @@ def _listed(path: Path, _size: int, _time: int) -> TarListing:
     try:
         with path.open("rb") as handle:
             for member in _Seekable(handle):
+                member.name = PurePosixPath(member.name).as_posix()  # "./a.png" as paths have it
                 reason = member_refusal(member) or "name that a tar file has twice" * (member.name in files)
                 if not reason:
                     files[member.name] = member.offset_data, member.size

@@ -1,5 +1,6 @@
 """Streams of shards: each image once an epoch, exact resumption, full batches, and nothing that runs code."""
 
+import contextlib
 import importlib.util
 import io
 import itertools
@@ -11,7 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -417,3 +418,80 @@ def test_a_broken_index_is_refused(copied: Path) -> None:
         index.write_text(broken)
         with pytest.raises(FormatError, match="train"):
             opened(copied)
+
+
+@pytest.mark.parametrize(
+    "change", [{"pictures": 10**15}, {"pictures": -1}, {"name": "/"}, {"name": "sub/x.tar"}, {"name": "a\0.tar"}]
+)
+def test_an_index_that_names_what_is_not_beside_it_is_refused(copied: Path, change: dict[str, Any]) -> None:
+    index = copied / "train" / "index.json"
+    content = json.loads(index.read_text())
+    content["shards"][0] |= change
+    index.write_text(json.dumps(content))
+    for reader in (ShardReader, find_shards):
+        with pytest.raises(FormatError, match=rf"index\.json: expected in shards\[0\]\.{next(iter(change))}"):
+            reader(str(copied / "train") if reader is find_shards else copied / "train")  # type: ignore[arg-type]
+
+
+def test_an_index_that_states_too_many_images_ends_in_an_error(copied: Path) -> None:
+    index = copied / "train" / "index.json"
+    content = json.loads(index.read_text())
+    content["shards"] = [{"name": "missing.tar", "pictures": 1 << 31, "bytes": 1, "sha256": ""}]
+    index.write_text(json.dumps(content))
+    loader = opened(copied, batch_size=512, shuffle=8, max_bad_fraction=1).train_dataloader()
+    assert len(loader) == 1 << 22
+    with pytest.raises(InputError, match="images in a row can be read"):
+        next(iter(loader))
+
+
+def test_a_pipe_in_place_of_a_file_is_refused(copied: Path) -> None:
+    for name in ("train-000000.tar", "index.json"):
+        (copied / "train" / name).unlink()
+        os.mkfifo(copied / "train" / name)
+        with pytest.raises(FormatError, match=f"{name}: expected a file, found a pipe"):
+            paths(opened(copied, shuffle=100).train_dataloader())
+
+
+class Hostile(BaseHTTPRequestHandler):
+    """Redirects to where the address says; otherwise sends files of one sample without end."""
+
+    def do_GET(self) -> None:
+        if self.path.startswith("/to/"):
+            self.send_response(302)
+            self.send_header("Location", self.path.removeprefix("/to/"))
+            self.end_headers()
+            return
+        self.send_response(200)
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            for number in itertools.count():
+                self.wfile.write(special(f"a.{number}.png", 1 << 16) + bytes(1 << 16))
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def special(name: str, size: int) -> bytes:
+    member = tarfile.TarInfo(name)
+    member.size = size
+    return member.tobuf()
+
+
+def test_a_hostile_server_sends_neither_elsewhere_nor_without_end(tmp_path: Path) -> None:
+    (tmp_path / "x.tar").write_bytes(special("a.png", 0) + bytes(1024))
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Hostile)
+    thread = threading.Thread(target=httpd.serve_forever)
+    thread.start()
+    address = f"http://127.0.0.1:{httpd.server_port}"
+    targets = [f"file://{tmp_path}/x.tar", "ftp://127.0.0.1/x.tar", f"pipe:touch {tmp_path}/ran", f"{address}/to/a.tar"]
+    found = [
+        [sample.error for sample in read_samples(address + path)]
+        for path in ("/x.tar", *(f"/to/{target}" for target in targets))
+    ]
+    reasons = [error.partition("behind 0 images: ")[2] for (error,) in found]
+    httpd.shutdown()
+    thread.join()
+    httpd.server_close()
+    assert reasons[0] == "a. has more than 16 files"
+    assert all(reasons)
+    assert not (tmp_path / "ran").exists()

@@ -11,6 +11,7 @@ import pytest
 
 from naruto_vision.cli.bench import random_data, recall, shifted
 from naruto_vision.errors import FingerprintError, FormatError, InputError, MissingPackageError
+from naruto_vision.gallery import content
 from naruto_vision.gallery import index as search_module
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.edits import add_rows, remove_rows, roll_back
@@ -287,6 +288,30 @@ def test_forged_indexes_with_right_hashes_never_crash(tmp_path: Path, kind: Inde
         if found is not None:
             assert len(found.search(unit(6, seed=9), 5)[0]) == 5
     assert refused > 75
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_an_index_whose_lists_are_in_another_file_is_refused(
+    tmp_path: Path, mapped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built("ivf").save(tmp_path / "g")
+    monkeypatch.setattr(content, "MAPPED_BYTES", 1 if mapped else 1 << 30)
+    assert len(Gallery.open(tmp_path / "g")) == 120
+    path, other = tmp_path / "g" / "faiss.index", tmp_path / "other"
+    whole = path.read_bytes()
+    index = faiss.deserialize_index(np.frombuffer(whole, np.uint8))
+    lists = faiss.OnDiskInvertedLists(index.nlist, index.code_size, str(other))
+    for cell in range(index.nlist):
+        if count := index.invlists.list_size(cell):
+            lists.add_entries(cell, count, index.invlists.get_ids(cell), index.invlists.get_codes(cell))
+    index.replace_invlists(lists, False)
+    start = whole.index(b"ilar") + 4
+    for data in (faiss.serialize_index(index).tobytes(), whole[:start] + b"\xff" * 7 + whole[start + 7 :]):
+        path.write_bytes(data)
+        sign(tmp_path / "g")
+        with pytest.raises(FormatError, match=r"faiss\.index"):
+            Gallery.open(tmp_path / "g").search(unit(1), 1)
+        other.write_bytes(b"")  # a map of it ends the process
 
 
 @pytest.mark.parametrize("kind", KINDS)

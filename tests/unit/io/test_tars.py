@@ -102,6 +102,20 @@ def test_sizes_are_not_believed(tmp_path: Path) -> None:
         read_member(tmp_path / "z.tar" / "huge.png")
 
 
+def test_a_size_that_no_file_has_is_damage(tmp_path: Path) -> None:
+    for size in (1 << 63, 1 << 80):
+        tar = tmp_path / f"{size}.tar"
+        tar.write_bytes(special("a.png", tarfile.REGTYPE, size).tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+        assert list_tar(tar).damage == f"the file at byte 0 has the size {size}"
+
+
+def test_names_are_paths(tmp_path: Path) -> None:
+    tar = pack(tmp_path / "x.tar", {"./a.png": b"1", "b//./c.png": b"2", "a.png": b"3"})
+    assert [*list_tar(tar).files] == ["a.png", "b/c.png"]  # as `tar cf x.tar .` names them
+    assert [read_member(tar / name) for name in ("a.png", "b/c.png")] == [b"1", b"2"]
+    assert list_tar(tar).passed_over == {"name that a tar file has twice": ("a.png",)}
+
+
 def test_braces_stand_for_names() -> None:
     assert expand_braces("s-{008..011}.tar") == ["s-008.tar", "s-009.tar", "s-010.tar", "s-011.tar"]
     assert expand_braces("{a,b}/{0..1}.tar") == ["a/0.tar", "a/1.tar", "b/0.tar", "b/1.tar"]
