@@ -523,10 +523,11 @@ def shifted(queries: "Vectors", seed: int) -> "Vectors":
 
 
 def normalised(vectors: "NDArray[np.float32]") -> "Vectors":
-    """L2-normalise rows (N, D)."""
+    """L2-normalise rows (N, D) to full precision, so that galleries and stores do not change them."""
     import numpy as np
 
-    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
+    lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
+    return np.asarray(vectors / lengths[:, None], dtype=np.float32)
 
 
 def recall(found: "NDArray[np.int64]", truth: "NDArray[np.int64]") -> float:
