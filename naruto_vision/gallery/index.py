@@ -304,7 +304,7 @@ class VectorIndex:
         faiss = require_package("faiss", "cpu")
         try:
             with _byte_limit(file.stat().st_size), file.open("rb") as stream:
-                index = faiss.read_index(_reader(stream)) if kind == "hnsw" else _mapped(stream, file)
+                index = faiss.read_index(_reader(stream, [])) if kind == "hnsw" else _mapped(stream, file)
                 _check_index(index, kind, vectors, ids)
         except (RuntimeError, MemoryError) as error:
             raise ValueError(str(error).partition("\n")[0]) from None

@@ -21,7 +21,7 @@ DATA = random_data(1500, 8, 40, 3)
 ROWS = [GalleryRow(f"{i}.png", f"name {i % 3}") for i in range(1500)]
 
 
-@pytest.fixture(params=["flat", "exact", "ivf", "sq", "pq"])
+@pytest.fixture(params=["flat", "exact", "ivf", "sq", "pq", "hnsw"])
 def saved(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Gallery]:
     """A gallery in a folder that is mapped when it is opened, and the same in memory."""
     gallery = Gallery.build(DATA.vectors, ROWS, fingerprint="a" * 64, index=request.param)
