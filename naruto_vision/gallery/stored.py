@@ -18,7 +18,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -46,7 +46,7 @@ from naruto_vision.gallery.store import (
     read_ledger,
 )
 from naruto_vision.gallery.thresholds import Thresholds
-from naruto_vision.gallery.vector_store import Collection, Hit, Metadata, open_store
+from naruto_vision.gallery.vector_store import Collection, Hit, Metadata, VectorStore, is_there, open_store
 from naruto_vision.io.typed_json import convert_json
 from naruto_vision.records import Neighbour, Vectors
 
@@ -124,11 +124,16 @@ class GalleryStore:
 
     def __init__(self, uri: str) -> None:
         self.uri, self.kind = uri, uri.partition(":")[0].partition("+")[0]
-        self._store = open_store(uri, marker="naruto_vision_gallery")
+
+    @cached_property
+    def _store(self) -> VectorStore:
+        """The connection; a folder or file that is not there is made by it."""
+        return open_store(self.uri, marker="naruto_vision_gallery")
 
     def close(self) -> None:
         """Close the connection."""
-        self._store.close()
+        if "_store" in vars(self):
+            self._store.close()
 
     def head(self) -> StoredHead:
         """Read the newest generation, without its rows.
@@ -137,7 +142,7 @@ class GalleryStore:
             InputError: If there is no gallery.
             FormatError: If it is damaged.
         """
-        if _FILES not in self._store.collections():
+        if not is_there(self.uri) or _FILES not in self._store.collections():
             msg = f"{self.uri}: no gallery here; {_MADE}"
             raise InputError(msg)
         for _ in range(_TRIES):  # a writer deletes the files of the generation before

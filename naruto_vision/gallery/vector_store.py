@@ -359,6 +359,22 @@ def _named(name: str) -> str:
     return plain
 
 
+def _parsed(uri: str) -> tuple[str, str, bool]:
+    """Return the kind of a store, its path or address, and whether it is a server's."""
+    found = _URI.fullmatch(uri)
+    kind, server, rest = (found["kind"], found["server"], found["rest"]) if found else ("faiss", None, uri)
+    if kind not in _STORES or (server and kind == "faiss") or not rest.strip("/"):
+        msg = f"{uri}: expected {_FORMS}; a folder with a colon in its name is faiss:{uri}"
+        raise InputError(msg)
+    return kind, f"{server[1:]}:{rest}" if server else rest.removeprefix("//"), bool(server)
+
+
+def is_there(uri: str) -> bool:
+    """Return whether an embedded store has been made; True for a server."""
+    kind, address, server = _parsed(uri)
+    return server or Path(address, "chroma.sqlite3" if kind == "chroma" else "").exists()
+
+
 def open_store(uri: str, *, existing: bool = False, marker: str = "") -> VectorStore:
     """Open a vector store; an embedded one that is not there yet is made by its first collection.
 
@@ -380,15 +396,10 @@ def open_store(uri: str, *, existing: bool = False, marker: str = "") -> VectorS
         >>> open_store("faiss:not_there").collections()
         []
     """
-    found = _URI.fullmatch(uri)
-    kind, server, rest = (found["kind"], found["server"], found["rest"]) if found else ("faiss", None, uri)
-    if kind not in _STORES or (server and kind == "faiss") or not rest.strip("/"):
-        msg = f"{uri}: expected {_FORMS}; a folder with a colon in its name is faiss:{uri}"
-        raise InputError(msg)
-    module, name = _STORES[kind]
-    address = f"{server[1:]}:{rest}" if server else rest.removeprefix("//")
-    if existing and not server and not Path(address, "chroma.sqlite3" if kind == "chroma" else "").exists():
+    kind, address, _ = _parsed(uri)
+    if existing and not is_there(uri):
         raise MissingPathError(address, "vector store", "index a video with `naruto-vision video index`")
+    module, name = _STORES[kind]
     store = getattr(importlib.import_module(f"naruto_vision.gallery.{module}"), name)
     opened: VectorStore = store(uri, address)
     opened.marker = marker or opened.marker

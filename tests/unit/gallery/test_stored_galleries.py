@@ -190,6 +190,10 @@ def test_videos_of_the_same_store_are_apart(place: str) -> None:
 
 def test_an_empty_store_says_how_a_gallery_is_made(tmp_path: Path) -> None:
     pytest.importorskip("chromadb")
+    with pytest.raises(InputError, match="no gallery here; build one"):
+        GalleryStore(f"chroma:{tmp_path / 's'}").head()
+    assert not list(tmp_path.iterdir())  # reading makes no store
+    (tmp_path / "s").mkdir()
     store = GalleryStore(f"chroma:{tmp_path / 's'}")
     with pytest.raises(InputError, match="no gallery here; build one"):
         store.head()
