@@ -62,13 +62,13 @@ def reproduce(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out or Path("runs/reproduce") / path.stem
     with folder_lock(out, "--out"):
         done = _done_steps(out, table)
-        made_of = _hashes(table, out, data)
+        made_of = _hashes(table, path, out, data)
         for number, (text, argv) in enumerate(zip(table.steps, steps, strict=True), start=1):
             if number > done:
                 show(f"{number}/{len(steps)} naruto-vision {text}")
                 _run(argv, out, text)
                 write_json(out / _DONE, {"steps": table.steps, "done": number})
-            made_of = _hashes(table, out, data)
+            made_of = _hashes(table, path, out, data)
         if missing := table.expect.keys() - made_of.keys():
             raise MissingPathError(out / min(missing), "file, which `expect` names")
         figures = read_figures(table, lambda name: _figures_file(name, path, out, data))
@@ -211,11 +211,11 @@ def _refuse_network(event: str, arguments: tuple[Any, ...]) -> None:
         raise InputError(f"{address}: a step of a table does not use the network; download weights before")
 
 
-def _hashes(table: "TableFile", out: Path, data: Mapping[str, Path]) -> dict[str, str]:
+def _hashes(table: "TableFile", path: Path, out: Path, data: Mapping[str, Path]) -> dict[str, str]:
     """Return the hashes of what exists already; InputError at the first that is not the expected one."""
     hashes = {}
     for name, expected in table.expect.items():
-        source = _source(name, out, data)
+        source = _source(name, path, out, data)
         if not source.exists():
             continue
         found = _tree_sha256(source) if source.is_dir() else file_sha256(source)
@@ -228,7 +228,7 @@ def _hashes(table: "TableFile", out: Path, data: Mapping[str, Path]) -> dict[str
     return hashes
 
 
-def _source(name: str, out: Path, data: Mapping[str, Path]) -> Path:
+def _source(name: str, path: Path, out: Path, data: Mapping[str, Path]) -> Path:
     """Return the file or folder that an entry of ``expect`` is about."""
     kind, _, rest = name.partition(" ")
     if kind == "config" and rest in packaged_configs():
@@ -236,10 +236,7 @@ def _source(name: str, out: Path, data: Mapping[str, Path]) -> Path:
     if kind == "weights" and rest in packaged_bundles():
         return bundle_path(rest) / WEIGHTS
     if kind == "data" and rest:
-        if rest not in data:
-            msg = f"the table needs {{{rest}}}: give --data {rest}=DIR"
-            raise InputError(msg)
-        return data[rest]
+        return Path(_filled(f"{{{rest}}}", path, data))
     if refusal(name) or (kind in ("config", "weights") and rest):
         msg = (
             f"{name}: in `expect`: expected `config NAME`, `weights NAME`, `data NAME`, or a file of the output folder"

@@ -95,7 +95,7 @@ def trained(folder: Path, data: pl.LightningDataModule) -> list[Any]:
 @pytest.mark.slow
 def test_two_processes_stream_every_image_of_the_shards_once_an_epoch(tmp_path: Path) -> None:
     data = StreamDataModule(
-        str(packed(tmp_path)), batch_size=BATCH, num_workers=1, shuffle=4, augmented=False, preprocess=prepared
+        str(packed(tmp_path)), batch_size=BATCH, num_workers=0, shuffle=4, augmented=False, preprocess=prepared
     )
     first, second = trained(tmp_path, data)
     drawn = [one + other for one, other in zip(first["train"], second["train"], strict=True)]
