@@ -1,5 +1,6 @@
 """A vector store in ChromaDB: a folder (one process at a time) or a server, as ``chroma run`` starts one."""
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -26,6 +27,7 @@ _HNSW = {
 }
 _QUERIES = 500
 _PAGE = 100
+_MOST = 100_000  # collections
 _SHARED = (
     "using this Chroma folder, which only one process may do (others find nothing new); to share it, run "
     "`chroma run --path {0}` and use chroma+http://localhost:8000 as the store"
@@ -132,10 +134,16 @@ class ChromaStore(VectorStore):
         found: list[ChromaObject] = []
         while page := self.call(self._client.list_collections, limit=_PAGE, offset=len(found)):
             found += page
+            if len(found) > _MOST:
+                raise InputError(f"{self.uri}: lists more than {_MOST} collections")
         return sorted(one.name for one in found if self.marker in (one.metadata or {}))
 
     def _get(self, key: str) -> ChromaObject:
-        return self.call(self._client.get_collection, key, embedding_function=None)
+        found = self.call(self._client.get_collection, key, embedding_function=None)
+        described = [found.configuration_json, found.get_model().get_serialized_schema()]
+        if '"type": "known"' in json.dumps(described):  # Chroma makes it when entries are added, downloads and all
+            raise InputError(f"{self.uri}: the collection {key} names an embedding function, which is not run here")
+        return found
 
     def _info(self, key: str) -> str:
         return str(self._get(key).metadata[self.marker])

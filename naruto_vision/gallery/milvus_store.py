@@ -55,7 +55,8 @@ class MilvusCollection(Collection):
         rows: list[Mapping[str, Any]] = []
         if ids is None:
             pages = self._call(self._client.query_iterator, self._key, batch_size=BATCH, output_fields=_FIELDS)
-            while page := self._call(pages.next):
+            total = len(self)
+            while len(rows) <= total and (page := self._call(pages.next)):
                 rows += page
         for first in range(0, len(ids or ()), BATCH):
             wanted = (ids or [])[first : first + BATCH]
@@ -85,7 +86,7 @@ class MilvusStore(VectorStore):
         if self._file is not None:
             self._lock_file(self._file)
         wait = {"timeout": CONNECT} if self._file is None else {}
-        self.client = self.call(self._milvus.MilvusClient, address, **wait)
+        self.client = self.call(self._milvus.MilvusClient, address, token=os.environ.get("MILVUS_TOKEN", ""), **wait)
 
     def _lock_file(self, file: Path) -> None:
         require_package("milvus_lite", "milvus")

@@ -14,6 +14,7 @@ entries. So a generation appears with its commit, which is one entry, and a stop
 import base64
 import hashlib
 import json
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -89,6 +90,8 @@ class StoredHead(GalleryHead):
 
     def row(self, name: str, facts: Metadata) -> tuple[int, GalleryRow] | None:
         """Return the id and row of an entry, or None if it is no row of this generation."""
+        if not (re.fullmatch(r"[0-9]{19}", name) and {"path", "label", "aug"} <= facts.keys()):
+            raise FormatError(self.entries, "entries with path, label and aug under their number", name[:60], _AGAIN)
         id_ = int(name)
         if id_ >= self.next_id or id_ in self.gone:
             return None
@@ -152,7 +155,12 @@ class GalleryStore:
             if not commit:
                 msg = f"{self.uri}: no gallery here, the first one was not finished; {_MADE}"
                 raise InputError(msg)
-            head = self._head(commit, found)
+            try:
+                head = self._head(commit, found)
+            except FormatError:
+                raise
+            except (LookupError, ValueError, TypeError, OverflowError, RecursionError) as error:
+                raise FormatError(self.uri, "the files of a gallery", f"{type(error).__name__}", _AGAIN) from None
             if head is not None:
                 return head
         raise FormatError(self.uri, "the files of the last generation", "other ones", _AGAIN)

@@ -182,7 +182,13 @@ class Collection(ABC):
             ids: The entries, in this order, without those that are not there; None is all, sorted by id.
         """
         wanted = None if ids is None else list(dict.fromkeys(map(_plain, ids)))
-        found = {name: (vector, facts) for name, vector, facts in zip(*self._read(wanted), strict=True)}
+        try:
+            found = {name: (vector, facts) for name, vector, facts in zip(*self._read(wanted), strict=True)}
+            fit = all(vector.shape == (self.dim,) and np.isfinite(vector).all() for vector, _ in found.values())
+        except (ValueError, TypeError, LookupError):
+            fit = False
+        if not fit:
+            raise FormatError(self.name, f"entries with finite vectors of {self.dim}", "others", AGAIN)
         names = sorted(found) if wanted is None else [name for name in wanted if name in found]
         vectors = np.stack([found[name][0] for name in names]) if names else np.zeros((0, self.dim), np.float32)
         return names, vectors, [found[name][1] for name in names]
@@ -365,6 +371,9 @@ def _parsed(uri: str) -> tuple[str, str, bool]:
     kind, server, rest = (found["kind"], found["server"], found["rest"]) if found else ("faiss", None, uri)
     if kind not in _STORES or (server and kind == "faiss") or not rest.strip("/"):
         msg = f"{uri}: expected {_FORMS}; a folder with a colon in its name is faiss:{uri}"
+        raise InputError(msg)
+    if server and not re.fullmatch(r"//[^@?#]+", rest):  # messages and results would show a password
+        msg = f"{kind}{server}:...: expected {kind}{server}://host:port, without a user, password or query"
         raise InputError(msg)
     return kind, f"{server[1:]}:{rest}" if server else rest.removeprefix("//"), bool(server)
 

@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from naruto_vision.errors import InputError
-from naruto_vision.gallery.vector_store import open_store
+from naruto_vision.errors import FormatError, InputError
+from naruto_vision.gallery.vector_store import Collection, collection_key, info_text, open_store
 
 NOTE = {"dim": 4}
 HOLDER = """
@@ -123,3 +124,51 @@ def test_collections_of_other_programs_are_neither_listed_nor_deleted(tmp_path: 
         store.reset()
         assert [found.name for found in other.list_collections()] == ["of_another_program"]
         other.close()
+
+
+def test_a_collection_that_names_an_embedding_function_is_refused(tmp_path: Path) -> None:
+    chromadb = pytest.importorskip("chromadb")
+    functions = pytest.importorskip("chromadb.utils.embedding_functions")
+    client = chromadb.PersistentClient(str(tmp_path / "store"))
+    client.create_collection(
+        collection_key("a"),
+        metadata={"naruto_vision": info_text("a", {"dim": 3})},
+        embedding_function=functions.DefaultEmbeddingFunction(),
+    )
+    client.close()
+    with open_store(f"chroma:{tmp_path / 'store'}") as store, pytest.raises(InputError, match="embedding function"):
+        store.open("a")
+
+
+class Lying(Collection):
+    """A collection whose engine gives other entries than were stored."""
+
+    entries: Any = ()
+
+    def __len__(self) -> int:
+        return 1
+
+    def _read(self, *_: Any) -> Any:
+        return self.entries
+
+    def _add(self, *_: Any) -> None: ...
+
+    def _search(self, *_: Any) -> Any: ...
+
+    def _remove(self, *_: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        (["a"], np.full((1, 3), np.nan, np.float32), [{}]),
+        (["a"], np.ones((1, 4), np.float32), [{}]),
+        (["a", "b"], np.ones((1, 3), np.float32), [{}]),
+        None,
+    ],
+)
+def test_entries_that_do_not_fit_their_collection_are_refused(entries: Any) -> None:
+    collection = Lying("x", {"dim": 3})
+    collection.entries = entries
+    with pytest.raises(FormatError, match="x: expected entries with finite vectors of 3"):
+        collection.read()

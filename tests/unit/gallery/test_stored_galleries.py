@@ -9,7 +9,7 @@ import pytest
 from store_servers import PACKAGES, serving
 
 from naruto_vision.cli.main import main
-from naruto_vision.errors import FingerprintError, InputError
+from naruto_vision.errors import FingerprintError, FormatError, InputError
 from naruto_vision.gallery.content import GalleryContent, GalleryRow
 from naruto_vision.gallery.edits import add_rows, change_thresholds, relabel_rows, remove_rows, roll_back
 from naruto_vision.gallery.gallery import Gallery, copy_gallery, edit_gallery, enrol_gallery, reindex_gallery
@@ -204,3 +204,36 @@ def test_a_uri_stays_one_after_it_was_a_path() -> None:
     for uri in ("chroma+http://h:80", "milvus+https://h:1", "chroma:runs/s", "milvus:/a/b.db"):
         assert store_uri(Path(uri)) == uri
     assert [store_uri(name) for name in ("runs/gallery", "/a/chroma", "faiss:x")] == [None] * 3
+
+
+@pytest.mark.parametrize("name", ["evil", "-1", "9" * 30])
+def test_entries_that_are_no_rows_are_refused(tmp_path: Path, name: str) -> None:
+    pytest.importorskip("chromadb")
+    place = f"chroma:{tmp_path / 'store'}"
+    built().save(place)
+    store = connect(place)
+    store.collection(store.head()).add([name], unit(1), [{"path": "a", "label": "b", "aug": "none"}])
+    gallery = Gallery.open(place)
+    with pytest.raises(FormatError, match="under their number"):
+        gallery.search(unit(1), 3)
+    with pytest.raises(FormatError, match="under their number"):
+        len(gallery.rows)
+    store.close()
+    connect.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "chroma+http://user:s3cret@127.0.0.1:9",
+        "milvus+http://user:s3cret@127.0.0.1:9",
+        "chroma+http://127.0.0.1:9/?token=s3cret",
+        "chroma+http:user:s3cret@127.0.0.1",
+    ],
+)
+def test_a_password_in_an_address_is_refused_and_not_shown(uri: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["gallery", "list", uri], ["video", "list", "--store", uri]):
+        assert main(command) == 2
+        shown = capsys.readouterr()
+        assert "without a user, password or query" in shown.err
+        assert "s3cret" not in shown.err + shown.out
