@@ -72,6 +72,6 @@ def test_other_failures_of_the_disk_are_defects(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_group_of_commands_wants_one_more_word(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["gallery"]) == 2
-    assert "gallery: a command is missing; expected one of import, list, add," in capsys.readouterr().err
+    assert "gallery: a command is missing; expected one of import, copy, list," in capsys.readouterr().err
     assert main(["gallery", "nothing"]) == 2
-    assert "gallery nothing: no such command; expected one of import, list, add," in capsys.readouterr().err
+    assert "gallery nothing: no such command; expected one of import, copy, list," in capsys.readouterr().err

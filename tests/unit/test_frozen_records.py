@@ -12,7 +12,7 @@ from naruto_vision.records import Box, Identity, LabelledBox, LabelledImage, Nei
 
 _ROOT = Path(naruto_vision.__file__).parent
 _COLLECTORS = {"IndexReport", "Monitor", "Record", "ScannedImages", "SceneTruth", "_Open"}  # filled one by one
-_LIVE = {"Context", "Engine", "Job", "_Request"}  # of the web application: what is going on
+_LIVE = {"Context", "Engine", "Job", "StreamLoader", "_Request"}  # what is going on
 
 
 def _dataclasses() -> dict[str, str]:

@@ -217,7 +217,7 @@ def test_the_parser_knows_the_options_of_the_static_help(command: str, config: s
     words = {"--trainer.accelerator": "cpu", "--trainer.precision": "32-true", "--precision": "auto"}
     words |= {"--config": config, "--ckpt_path": "last", "--decision": "top1", "--list": str(tmp_path / "names.txt")}
     words |= {"--mask-precision": "float32", "--mask-compile": "none", "--allow-imports": "torch.nn"}
-    words |= {"--data.train": "SyntheticMasks"}
+    words |= {"--data.train": "SyntheticMasks", "--runtime": "onnx"}
     options = [
         f"{o.flag}={words.get(o.flag, '7')}" if o.value else o.flag
         for group in (VERBS[command].options, *groups)
@@ -284,6 +284,7 @@ def test_the_parser_knows_what_every_short_option_stands_for(tmp_path: Path) -> 
         "--decision": "top1",
         "--mask-precision": "bfloat16",
         "--mask-compile": "all",
+        "--runtime": "onnx",
     }
     options = [f"{o.flag}={values.get(o.flag, '3')}" if o.value else o.flag for o in SHORT_OPTIONS]
     config = parsed_config("predict", [str(tmp_path / "scenes"), *options])

@@ -5,6 +5,7 @@ import random
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -192,10 +193,12 @@ def test_a_module_keeps_random_states_in_checkpoints(tmp_path: Path) -> None:
     torch.save(checkpoint, tmp_path / "last.ckpt")
     expected = float(torch.rand(()))
     other.on_load_checkpoint(torch.load(tmp_path / "last.ckpt", weights_only=True))
+    fresh, trainer = Module(), Mock(check_val_every_n_epoch=1, lr_scheduler_configs=())
+    other.trainer = fresh.trainer = trainer
     torch.rand(5)
     other.on_train_start()
     assert float(torch.rand(())) == expected
-    Module().on_train_start()  # a fresh run leaves the generators alone
+    fresh.on_train_start()  # a fresh run leaves the generators alone
 
 
 def test_class_weights_count_rare_classes_more() -> None:
