@@ -94,6 +94,15 @@ def test_codes_only_propose_what_whole_vectors_decide(kind: IndexChoice) -> None
     assert [rows[:5].tolist() for _, rows in found] == [rows.tolist() for _, rows in index.search(DATA.queries, 5)]
 
 
+def test_no_wider_search_is_tried_for_what_the_codes_lose() -> None:
+    rng = np.random.default_rng(0)
+    near = np.repeat(rng.standard_normal((4, 64)), 1000, axis=0) + 0.02 * rng.standard_normal((4000, 64))
+    index = VectorIndex.build("pq", (near / np.linalg.norm(near, axis=1, keepdims=True)).astype(np.float32))
+    budget = index.budgets["image"]
+    assert budget.recall < 0.9
+    assert budget.width < index.widths()[-1] / 2
+
+
 def test_auto_goes_by_the_number_of_rows() -> None:
     assert [choose_kind("auto", rows) for rows in (100_000, IVF_ROWS, IVF_ROWS + 1)] == ["faiss", "ivf", "pq"]
 
