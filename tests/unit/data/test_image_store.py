@@ -322,7 +322,7 @@ def test_a_image_of_broken_bytes_names_its_shard_and_path(table: ClassTable, tmp
         ('{"format": 2}', FormatError, "format"),
         ('{"format": "1"}', FormatError, "format"),
         ('{"format": 1}', FormatError, "classes"),
-        ('{"format": 1, "classes": ["a"], "shards": [{"name": "x"}]}', FormatError, "pictures"),
+        ('{"format": 1, "classes": ["a"], "shards": [{"name": "x.tar"}]}', FormatError, "pictures"),
         (
             '{"format": 1, "classes": ["a"], "shards": [{"name": "x.tar", "bytes": 5, "pictures": 1}]}',
             FormatError,
