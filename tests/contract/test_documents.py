@@ -13,7 +13,8 @@ from source import ROOT
 from naruto_vision.cli import main as cli
 from naruto_vision.cli import trainer_args
 from naruto_vision.cli.trainer import NarutoCLI, run_cli
-from naruto_vision.metrics.tables import table_markdown
+from naruto_vision.io.bundles import file_sha256, packaged_tables
+from naruto_vision.metrics.tables import read_table_file, table_markdown
 
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.ipynb"))
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*/README.md"))]
@@ -132,6 +133,18 @@ def test_tables_of_the_documents_are_those_that_a_command_made() -> None:
             named.append(name)
     kept = [path.relative_to(ROOT).as_posix() for path in (ROOT / "docs" / "tables").glob("*.json")]
     assert sorted(set(named)) == sorted(kept)
+
+
+def test_packaged_tables_are_of_the_packaged_configs_and_weights() -> None:
+    """After a change of these: `naruto-vision reproduce NAME`, then its hashes and its ``table.json``."""
+    for name in packaged_tables():
+        table = read_table_file(ROOT / "configs" / "tables" / f"{name}.yaml")
+        made = json.loads((ROOT / "docs" / "tables" / f"{name}.json").read_text(encoding="utf-8"))
+        assert (made["steps"], made["made_of"]) == (table.steps, table.expect)
+        for what, digest in table.expect.items():
+            kind, _, own = what.partition(" ")
+            files = {"config": ROOT / "configs" / own, "weights": ROOT / "checkpoints" / own / "model.safetensors"}
+            assert kind not in files or file_sha256(files[kind]) == digest, what
 
 
 def test_links_in_the_documents_lead_to_files() -> None:
