@@ -256,6 +256,14 @@ class TableQuarantine(RunQuarantine):
         return super().summary() + f" ({classes})" * bool(classes)
 
 
+def _of_all_processes(quarantines: Mapping[str, RunQuarantine], world: int) -> list[str]:
+    """Return the splits that every process has opened, in one order; the first one may have opened more."""
+    names = [list(quarantines)] * world
+    if world > 1:
+        dist.all_gather_object(names, list(quarantines))
+    return sorted(set(names[0]).intersection(*names))
+
+
 def report_quarantines(trainer: pl.Trainer | None, quarantines: Mapping[str, RunQuarantine]) -> None:
     """Report unreadable images at the end of a run, and list them in the run's log folder.
 
@@ -263,8 +271,9 @@ def report_quarantines(trainer: pl.Trainer | None, quarantines: Mapping[str, Run
     """
     rank, world = process_share(trainer)
     together = Quarantine()
+    for split in _of_all_processes(quarantines, world):
+        quarantines[split].gather(world)
     for split, quarantine in quarantines.items():
-        quarantine.gather(world)
         if not quarantine.seen:
             continue
         for row in quarantine.rows:

@@ -157,7 +157,7 @@ def _figures(root: Path, out: Path) -> Callable[[int], int]:
     argv = ["test", "--config", "clip.yaml", "--data.root", str(root), "--data.batch_size", "3", *QUIET, *ENCODER]
 
     def measure(rank: int) -> int:
-        model = run_cli(expand_argv("test", argv)).model
+        model = run_cli(expand_argv(argv[0], argv[1:])).model
         (out / f"{rank}.json").write_text(json.dumps(None if model.figures is None else dict(model.figures.named)))
         return 0
 
