@@ -144,9 +144,8 @@ def test_a_run_that_is_refused_or_empty_leaves_no_folder(argv: list[str], code: 
     assert sorted(Path("lightning_logs").glob("*/*")) == before
 
 
-@pytest.mark.parametrize(
-    "logger", ["false", pytest.param("lightning.pytorch.loggers.CSVLogger", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("logger", ["false", "lightning.pytorch.loggers.CSVLogger"])
 def test_it_works_without_tensorboard(tmp_path: Path, logger: str) -> None:
     options = [f"--trainer.logger={logger}", *([] if logger == "false" else [f"--trainer.logger.save_dir={tmp_path}"])]
     before = sorted(Path("lightning_logs").glob("*/*"))
