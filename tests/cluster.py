@@ -17,6 +17,19 @@ from naruto_vision.cli.main import main
 
 _FORK = multiprocessing.get_context("fork")
 _SECONDS = 240
+QUIET = [
+    *("--trainer.accelerator", "cpu", "--trainer.logger", "false", "--trainer.enable_progress_bar", "false"),
+    *("--trainer.enable_model_summary", "false"),
+]
+ENCODER = ["--model.encoder=ClipEncoder", "--model.encoder.init_args.model=tiny-clip"]
+
+
+def draw(root: Path, *, side: int, train: int, valid: int, scenes: int, valid_scenes: int) -> None:
+    """Draw a cast and scenes into ``root/data``."""
+    sizes = {"size": side, "picture-size": 32, "train": train, "valid": valid, "test": 1}
+    options = {**sizes, "scenes": scenes, "valid-scenes": valid_scenes}
+    argv = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    assert main(["draw", "--out", str(root / "data"), *argv]) == 0
 
 
 def free_port() -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cluster import Agents
+from cluster import ENCODER, QUIET, Agents, draw
 
 from naruto_vision.cli.main import main
 
@@ -19,11 +19,6 @@ KILLS = int(os.environ.get("NARUTO_VISION_KILLS", "3"))
 SEED = int(os.environ.get("NARUTO_VISION_SEED", "0"))
 SECONDS = 900
 SCENES = 16
-QUIET = [
-    *("--trainer.accelerator", "cpu", "--trainer.logger", "false", "--trainer.enable_progress_bar", "false"),
-    *("--trainer.enable_model_summary", "false"),
-]
-ENCODER = ["--model.encoder=ClipEncoder", "--model.encoder.init_args.model=tiny-clip"]
 POINTS = "--model.segmenter.init_args.prompter.init_args.points_per_side"
 VOLATILE = {"run.json", "timings.jsonl", "config.yaml", "ledger.jsonl"}  # times
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(SECONDS * 2)]
@@ -32,8 +27,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(SECONDS * 2)]
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("drawn")
-    sizes = ["--size", "128", "--picture-size", "32", "--train", "4", "--valid", "2", "--test", "1"]
-    assert main(["draw", "--out", str(root / "data"), *sizes, "--scenes", str(SCENES), "--valid-scenes", "6"]) == 0
+    draw(root, side=128, train=4, valid=2, scenes=SCENES, valid_scenes=6)
     assert main(enrolment(root, root / "gallery")) == 0
     return root
 

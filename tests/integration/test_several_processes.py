@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cluster import run_ranks
+from cluster import ENCODER, QUIET, draw, run_ranks
 
 from naruto_vision.cli.main import main
 from naruto_vision.cli.trainer import run_cli
@@ -15,12 +15,7 @@ from naruto_vision.cli.trainer_args import expand_argv
 from naruto_vision.io.images import write_image
 
 VOLATILE = {"run.json", "timings.jsonl", "config.yaml"}  # times, and paths of the run
-QUIET = [
-    *("--trainer.accelerator", "cpu", "--trainer.logger", "false", "--trainer.enable_progress_bar", "false"),
-    *("--trainer.enable_model_summary", "false"),
-]
 FEW_POINTS = "--model.segmenter.init_args.prompter.init_args.points_per_side=3"
-ENCODER = ["--model.encoder=ClipEncoder", "--model.encoder.init_args.model=tiny-clip"]
 MOST = 40
 
 
@@ -28,8 +23,7 @@ MOST = 40
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Draw a cast and scenes, and build the gallery in one process."""
     root = tmp_path_factory.mktemp("drawn")
-    sizes = ["--size", "64", "--picture-size", "32", "--train", "2", "--valid", "1", "--test", "1"]
-    assert main(["draw", "--out", str(root / "data"), *sizes, "--scenes", str(MOST), "--valid-scenes", "3"]) == 0
+    draw(root, side=64, train=2, valid=1, scenes=MOST, valid_scenes=3)
     assert main(enrolment(root, root / "gallery")) == 0
     return root
 
