@@ -5,16 +5,19 @@ Lightning does not replace a ``DistributedSampler``, so these shard the data the
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from naruto_vision.errors import InputError
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
+
+T = TypeVar("T")
 
 _ORDER_STREAM = 1  # keeps the order's random numbers apart from the augmentation's
 
@@ -188,6 +191,14 @@ def consumed_batches(trainer: "pl.Trainer | None") -> int:
 def process_share(trainer: "pl.Trainer | None") -> tuple[int, int]:
     """Return this process's rank and how many processes share the work."""
     return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+
+
+def of_all_processes(world: int, own: T) -> list[T]:
+    """Return what each of ``world`` processes has, in the order of their ranks; all of them have to call this."""
+    parts = [own] * world
+    if world > 1:
+        dist.all_gather_object(parts, own)
+    return parts
 
 
 def fixed_share(trainer: "pl.Trainer | None", count: int, batch_size: int) -> ShareSampler:

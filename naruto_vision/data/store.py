@@ -16,7 +16,6 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import lightning.pytorch as pl
 import numpy as np
-import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, get_worker_info
 from typing_extensions import override
@@ -26,6 +25,7 @@ from naruto_vision.data.sampling import (
     ResumableLoader,
     checked_batch_size,
     fixed_share,
+    of_all_processes,
     process_share,
     training_sampler,
 )
@@ -244,24 +244,13 @@ class TableQuarantine(RunQuarantine):
 
     @override
     def gather(self, world: int) -> None:
-        parts: list[tuple[set[int], dict[int, str]]] = [(set(), {})] * world
-        if world > 1:
-            dist.all_gather_object(parts, (self._read, self.bad))
-        for read, bad in parts:
+        for read, bad in of_all_processes(world, (set(self._read), dict(self.bad))):
             self.note(read, bad.items())
 
     @override
     def summary(self) -> str:
         classes = ", ".join(f"{name} {bad} of {listed}" for name, (bad, listed) in self._bad_by_class().items())
         return super().summary() + f" ({classes})" * bool(classes)
-
-
-def _of_all_processes(quarantines: Mapping[str, RunQuarantine], world: int) -> list[str]:
-    """Return the splits that every process has opened, in one order; the first one may have opened more."""
-    names = [list(quarantines)] * world
-    if world > 1:
-        dist.all_gather_object(names, list(quarantines))
-    return sorted(set(names[0]).intersection(*names))
 
 
 def report_quarantines(trainer: pl.Trainer | None, quarantines: Mapping[str, RunQuarantine]) -> None:
@@ -271,7 +260,8 @@ def report_quarantines(trainer: pl.Trainer | None, quarantines: Mapping[str, Run
     """
     rank, world = process_share(trainer)
     together = Quarantine()
-    for split in _of_all_processes(quarantines, world):
+    opened = of_all_processes(world, set(quarantines))  # the first process may have opened more
+    for split in sorted(opened[0].intersection(*opened)):
         quarantines[split].gather(world)
     for split, quarantine in quarantines.items():
         if not quarantine.seen:

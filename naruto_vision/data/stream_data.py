@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -12,14 +12,13 @@ import lightning.pytorch as pl
 import msgspec
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch.utils.data import IterableDataset, get_worker_info
 from typing_extensions import override
 
 from naruto_vision.data.augmentation import augment
 from naruto_vision.data.caption_data import CaptionBatch
 from naruto_vision.data.class_data import ClassBatch
-from naruto_vision.data.sampling import Resumed, checked_batch_size, consumed_batches, process_share
+from naruto_vision.data.sampling import Resumed, checked_batch_size, consumed_batches, of_all_processes, process_share
 from naruto_vision.data.shards import INDEX, ShardList
 from naruto_vision.data.store import AUGMENT_STREAM, Preprocess, RunQuarantine, module_preprocess, report_quarantines
 from naruto_vision.data.streams import (
@@ -233,8 +232,7 @@ class StreamQuarantine(RunQuarantine):
     @override
     def gather(self, world: int) -> None:
         if world > 1:
-            parts: list[tuple[int, list[tuple[str, str]]]] = [(0, [])] * world
-            dist.all_gather_object(parts, (self.ok, [(row.path, row.reason) for row in self.rows]))
+            parts = of_all_processes(world, (self.ok, [(row.path, row.reason) for row in self.rows]))
             self.ok = 0
             for read, bad in parts:
                 self.note(read, bad)
@@ -356,8 +354,8 @@ class StreamDataModule(pl.LightningDataModule):
         """Training images of each class, in the order of ``classes``; None where they are not known."""
         if self.kind != "classes" or not self.shards["train"].counts:
             return None
-        labels = [label for found in self._lists() for image in found.pictures for label in image.labels[:1]]
-        return tuple(labels.count(name) for name in self.classes)
+        labels = Counter(label for found in self._lists() for image in found.pictures for label in image.labels[:1])
+        return tuple(labels[name] for name in self.classes)
 
     @cached_property
     def words(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from naruto_vision.data.sampling import of_all_processes
 from naruto_vision.errors import InputError
 from naruto_vision.io.atomic import TEMPORARY_PREFIX
 from naruto_vision.io.locks import folder_lock
@@ -23,11 +24,7 @@ _CHUNK = 1 << 24  # bytes of a file that each process sends at a time
 
 def gather_lists(trainer: pl.Trainer, own: list[Item]) -> list[Item]:
     """Concatenate the lists of all processes in the order of their ranks."""
-    if trainer.world_size == 1:
-        return list(own)
-    parts: list[list[Item]] = [[] for _ in range(trainer.world_size)]
-    dist.all_gather_object(parts, own)
-    return [value for part in parts for value in part]
+    return [value for part in of_all_processes(trainer.world_size, own) for value in part]
 
 
 def gather_batches(trainer: pl.Trainer, own: list[Item]) -> list[Item]:
