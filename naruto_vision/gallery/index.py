@@ -286,10 +286,9 @@ class VectorIndex:
                 msg = f"{len(data)} bytes that are no flat inner-product index of these vectors"
                 raise ValueError(msg)
             return cls(kind, vectors, ids)
-        faiss = require_package("faiss", "cpu")
         try:
             with _byte_limit(len(data)):
-                index = faiss.read_index(_reader(io.BytesIO(data), []))
+                index = _read(io.BytesIO(data))
                 _check_index(index, kind, vectors, ids)
         except (RuntimeError, MemoryError) as error:
             raise ValueError(str(error).partition("\n")[0]) from None
@@ -302,10 +301,9 @@ class VectorIndex:
         """Open ``faiss.index`` as ``read`` does, with its inverted lists left in the file."""
         if kind in ("faiss", "exact"):
             return cls(kind, vectors, ids, file=file)
-        faiss = require_package("faiss", "cpu")
         try:
             with _byte_limit(file.stat().st_size), file.open("rb") as stream:
-                index = faiss.read_index(_reader(stream, [])) if kind == "hnsw" else _mapped(stream, file)
+                index = _read(stream) if kind == "hnsw" else _mapped(stream, file)
                 _check_index(index, kind, vectors, ids)
         except (RuntimeError, MemoryError) as error:
             raise ValueError(str(error).partition("\n")[0]) from None
@@ -443,13 +441,19 @@ class VectorIndex:
         gone, fresh = np.setdiff1d(self.ids, ids), np.flatnonzero(~np.isin(ids, self.ids))
         if gone.size and self.kind == "hnsw":
             return VectorIndex.build(self.kind, vectors, ids)
-        faiss = require_package("faiss", "cpu")
-        index = faiss.clone_index(self._index) if self._file is None else faiss.read_index(str(self._file))
+        index = self._copy()
         if gone.size:
             index.remove_ids(gone)
         if fresh.size:
             index.add_with_ids(vectors[fresh], ids[fresh])
         return VectorIndex(self.kind, vectors, ids, index, self.budgets)
+
+    def _copy(self) -> FaissIndex:
+        """Return a copy in memory of the approximate index."""
+        if self._file is None:
+            return require_package("faiss", "cpu").clone_index(self._index)
+        with _byte_limit(self._file.stat().st_size), self._file.open("rb") as stream:
+            return _read(stream)
 
     def to_blocks(self) -> Blocks | None:
         """Return the content of ``faiss.index``; None for "exact", which stores none."""
@@ -518,6 +522,11 @@ def _reader(stream: BinaryIO, marks: list[bytes], *, whole: bool = True) -> Fais
         return data
 
     return require_package("faiss", "cpu").PyCallbackIOReader(read)
+
+
+def _read(stream: BinaryIO) -> FaissIndex:
+    """Read an index whole; no other file that it names."""
+    return require_package("faiss", "cpu").read_index(_reader(stream, []))
 
 
 def _mapped(stream: BinaryIO, file: Path) -> FaissIndex:
