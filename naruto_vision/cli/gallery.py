@@ -253,7 +253,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add(arguments: argparse.Namespace) -> int:
-    from naruto_vision.gallery.gallery import Gallery
+    from naruto_vision.gallery.gallery import Gallery, published_at
     from naruto_vision.io.images import split_crop
     from naruto_vision.io.quarantine import Quarantine
 
@@ -276,7 +276,8 @@ def _add(arguments: argparse.Namespace) -> int:
         if row.path in known and row.label not in known[row.path]
     ]
     positions = {file: known[row.path][row.label] for file, row in rows if row.label in known.get(row.path, {})}
-    newer = {file: position for file, position in positions.items() if _is_newer(file, arguments.gallery)}
+    published = published_at(arguments.gallery)
+    newer = {file: position for file, position in positions.items() if _is_newer(file, published)}
     if fresh or newer:
         encoder = gallery_encoder(arguments, gallery.note, gallery.fingerprint)
         differing += _changed(encoder, gallery, newer, arguments.gallery)
@@ -319,12 +320,10 @@ def _with_regions(
     return rows
 
 
-def _is_newer(file: Path, gallery: str | Path) -> bool:
-    """Whether a file was written, copied or moved here after the gallery was last published."""
-    from naruto_vision.gallery.gallery import published_at
-
+def _is_newer(file: Path, published: float) -> bool:
+    """Whether a file was written, copied or moved here after a time, in seconds since 1970."""
     state = file.stat()
-    return max(state.st_mtime, state.st_ctime) > published_at(gallery)
+    return max(state.st_mtime, state.st_ctime) > published
 
 
 def _changed(encoder: "Encoder", gallery: "Gallery", newer: Mapping[Path, int], folder: str | Path) -> Iterator[str]:
