@@ -50,7 +50,7 @@ def _build(context: Context) -> None:
         _resume(context, job)
     built: set[str] = set()
     with ui.tab_panels(tabs, value="Scene", animated=False, keep_alive=True).classes("nv-panels w-full"):
-        panels = {name: ui.tab_panel(name) for name in TABS}
+        panels = {name: ui.tab_panel(name).props(f'aria-label="{name}"') for name in TABS}
 
     def open_tab(name: str) -> None:
         if name not in built:

@@ -49,14 +49,19 @@ def open_page(browser: "Browser", server: "Server") -> Iterator[OpenPage]:
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("request", lambda asked: None if _own(asked.url, server.address) else faults.append(asked.url))
         page.goto(server.address)
-        page.get_by_role("tab", name=tab).click()
-        page.locator(".q-tab-panel:visible").first.wait_for()
+        _open_tab(page, tab)
         return page
 
     yield start
     for context in contexts:
         context.close()
     assert faults == []
+
+
+def _open_tab(page: "Page", name: str) -> None:
+    """Open a tab, and wait until its panel has replaced that of the tab before."""
+    page.get_by_role("tab", name=name).click()
+    page.get_by_role("tabpanel", name=name).wait_for()
 
 
 def _own(url: str, address: str) -> bool:
@@ -328,7 +333,7 @@ def test_a_picture_is_added_relabelled_and_rolled_back(
     page = browser.new_page()
     page.set_default_timeout(120_000)
     page.goto(server.address)
-    page.get_by_role("tab", name="Gallery").click()
+    _open_tab(page, "Gallery")
     _bring(page, world.scenes[0])
     page.get_by_label("Name of who is on them").fill("Nobody <b>else</b>")
     page.get_by_role("button", name="Add", exact=True).click()
@@ -349,7 +354,7 @@ def test_monitoring_counts_what_was_done(open_page: OpenPage, server: "Server") 
     page = open_page()
     _bring(page, server.world.scenes[0])
     page.locator(".nv-region").first.wait_for()
-    page.get_by_role("tab", name="Monitoring").click()
+    _open_tab(page, "Monitoring")
     page.get_by_role("button", name="Refresh").click()
     page.get_by_text(re.compile("results|alert", re.IGNORECASE)).first.wait_for()
 
