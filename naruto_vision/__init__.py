@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
+    from naruto_vision.callbacks.card import RunCard as RunCard
     from naruto_vision.callbacks.reports import TuningFiles as TuningFiles
     from naruto_vision.callbacks.scenes import SceneReportCallback as SceneReportCallback
     from naruto_vision.callbacks.scenes import SceneWriterCallback as SceneWriterCallback
@@ -121,6 +122,7 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
 _HOMES = {
     "callbacks.reports": "TuningFiles",
     "callbacks.scenes": "SceneReportCallback SceneWriterCallback",
+    "callbacks.card": "RunCard",
     "callbacks.tensorboard": "LateTensorBoardLogger SceneFigures TuningFigures",
     "modules.weight_choice": "ChooseWeights",
     "modules.wise_ft": "WiseSweep",

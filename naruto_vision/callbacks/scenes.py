@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 from typing_extensions import override
 
+from naruto_vision.callbacks.card import scene_card
 from naruto_vision.data.frames import VideoFrames, frame_scene
 from naruto_vision.data.gallery_data import GalleryDataModule
 from naruto_vision.data.scenes import SceneItem
@@ -336,12 +337,12 @@ def _summary(
 
 
 class SceneReportCallback(Callback):
-    """Print scene accuracy and write ``results.json``.
+    """Print scene accuracy, and write ``results.json`` and ``card.md``.
 
     ``results.json`` scores all regions under their best label and, in ``shown``, the regions of the overlay.
 
     Args:
-        out: The folder for ``results.json``.
+        out: The folder of both.
     """
 
     stage = "test"
@@ -357,6 +358,10 @@ class SceneReportCallback(Callback):
         if reason := withheld(trainer, self.out / "results.json"):
             _LOG.info("nothing was written: %s", reason)
         else:
-            write_json(self.out / "results.json", {**searched.as_json(), "shown": shown.as_json()})
+            weak = [one.as_json() for one in pl_module.slices]
+            scores = [one.as_json() for one in pl_module.reliability]
+            results = {**searched.as_json(), "shown": {**shown.as_json(), "slices": weak}, "reliability": scores}
+            write_json(self.out / "results.json", results)
+            scene_card(self.out, pl_module, trainer)
         Console().print(report_table(searched, title="Scenes: every region under its best label"))
         Console().print(report_table(shown, title="Scenes: what people are shown (NMS, threshold, unknown)"))

@@ -156,7 +156,7 @@ def _print(
         show(report.bounds_table(document))
         if "fragments" in document:
             show(report.fragments_table(document))
-        show(*remarks(document["files"]))
+        show(*report.weak_lines(document), *remarks(document["files"]))
     if compared:
         show(report.comparison_table(compared), *report.comparison_remarks(compared, runs))
     show(*report.verdict_lines(scenes))

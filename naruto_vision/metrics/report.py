@@ -10,6 +10,7 @@ from rich.table import Table
 from naruto_vision.io.text import csv_text, printable
 from naruto_vision.metrics.evaluation import Evaluation, bootstrap_intervals
 from naruto_vision.metrics.scene import SceneReport
+from naruto_vision.metrics.slices import find_slices
 from naruto_vision.metrics.stats import Comparison, Interval, Rate
 from naruto_vision.records import LabelledBox
 
@@ -115,7 +116,19 @@ def evaluation_document(evaluation: Evaluation, replicates: int = 2000, seed: in
         "reasons": asdict(evaluation.reasons),
         "bounds": evaluation.bounds.as_json(),
         "intervals": {name: asdict(interval) for name, interval in intervals.items()},
+        "slices": [one.as_json() for one in find_slices(scene.verdict for scene in evaluation.scenes)],
     }
+
+
+def weak_lines(results: Mapping[str, Any]) -> list[str]:
+    """Name the parts of the objects of which fewer are right than of the others, by more than chance."""
+    weak = [one for one in results["slices"] if one["weak"]]
+    lines = [
+        f"weak: {one['by']} {printable(one['name'], one_line=True)}: {format_rate(_rate(one['right']))} right, "
+        f"all others {format_rate(_rate(one['rest']))}; p {one['p']:.4f}"
+        for one in weak
+    ]
+    return [*lines, f"  Fisher's exact test after Holm over {len(results['slices'])} parts"] if weak else []
 
 
 def verdict_documents(evaluation: Evaluation) -> list[dict[str, Any]]:

@@ -29,8 +29,10 @@ from naruto_vision.gallery.info import list_gallery
 from naruto_vision.gallery.store import store_uri
 from naruto_vision.gallery.thresholds import DEFAULT_AIM, Aim, Thresholds
 from naruto_vision.io.images import IMAGE_FAULTS, crop_path, split_crop
+from naruto_vision.metrics.evaluation import SceneVerdict, judge_scene
 from naruto_vision.metrics.scene import SceneReport
 from naruto_vision.metrics.scene_accuracy import SceneAccuracy
+from naruto_vision.metrics.slices import Reliability, Slice, find_slices, reliability
 from naruto_vision.modules.advice import advise_gallery
 from naruto_vision.modules.gathering import check_same, check_shared, gather_items, gather_lists
 from naruto_vision.modules.trial import withheld
@@ -94,6 +96,8 @@ class SceneRetriever(pl.LightningModule):
         built: The gallery that ``fit`` built; None in other processes than the first.
         scored: The regions of the last validation, on which the thresholds were chosen.
         thresholds: The thresholds that the last validation chose; None if it had no regions to choose by.
+        slices: Of the last test: objects by label, size, overlap and crowd, and how many are found under their name.
+        reliability: Of the last test: how many best labels are right, by score.
         answered: Predictions of an unfinished batch, which the writer saves if the run stops.
         withheld: Why this run writes nothing (a trial run); empty if it does.
 
@@ -165,6 +169,9 @@ class SceneRetriever(pl.LightningModule):
         self.enrol: Enrol = "image" if enrol == "auto" and not learnt else enrol
         self.built: Gallery | None = None
         self.scored: list[ScoredRegion] = []
+        self.slices: list[Slice] = []
+        self.reliability: list[Reliability] = []
+        self._verdicts: list[list[SceneVerdict]] = []  # of each batch
         self._scores: list[list[ScoredRegion]] = []  # of each batch
         self._names: list[list[ScoredRegion]] = []
         self.thresholds = None
@@ -364,18 +371,27 @@ class SceneRetriever(pl.LightningModule):
 
     def test_step(self, batch: Sequence[SceneItem]) -> dict[str, list[tuple[SceneItem, ScenePrediction]]]:
         """Search scenes and compare them with their ground truth; an unreadable one counts as without predictions."""
-        found = list(self._analyzed(batch))
+        found, scores, verdicts = list(self._analyzed(batch)), list[ScoredRegion](), list[SceneVerdict]()
         for item, prediction in found:
             truth = item.truth or ()
             self.searched.update([labelled_boxes(prediction, named=False)], [truth])
             everything = labelled_boxes(prediction, named=True)
-            self.shown.update([[everything[i] for i in choose_for_overlay(prediction, self.overlay)]], [truth])
+            shown = [everything[i] for i in choose_for_overlay(prediction, self.overlay)]
+            self.shown.update([shown], [truth])
+            scores.extend(score_regions(prediction, truth))
+            verdicts.append(judge_scene(shown, truth))
+        self._scores.append(scores)
+        self._verdicts.append(verdicts)
         return {"predictions": found}
 
     def on_test_epoch_end(self) -> None:
         """Log both reports: of all regions, and of those in the overlay."""
         self._log_report("test", self.searched)
         self._log_report("test_shown", self.shown)
+        scores, self._scores = gather_items(self.trainer, self._scores), []
+        verdicts, self._verdicts = gather_items(self.trainer, self._verdicts), []
+        self.slices = find_slices(verdicts)
+        self.reliability = reliability([one.score for one in scores], [one.right for one in scores])
 
     def checked_analyzer(self) -> SceneAnalyzer:
         """Return ``analyzer``; InputError if the gallery's thresholds were chosen for another decision or embedding."""
@@ -384,6 +400,7 @@ class SceneRetriever(pl.LightningModule):
 
     def on_test_start(self) -> None:
         """Refuse thresholds of another decision, and ground truth of which the gallery has no name."""
+        self._scores, self._verdicts = [], []
         digest = self.checked_analyzer().gallery.digest
         check_same(self.trainer, self.gallery, [f"gallery {digest}"], "every host needs the same one")
         self._check_names("test")

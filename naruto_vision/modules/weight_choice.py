@@ -25,7 +25,7 @@ from naruto_vision.encoders.tiny import TINY_CLIP
 from naruto_vision.errors import InputError
 from naruto_vision.io.atomic import write_json
 from naruto_vision.metrics.stats import Rate
-from naruto_vision.modules.advice import Named, advise
+from naruto_vision.modules.advice import Floors, Named, advise
 from naruto_vision.modules.clip_tuner import ContrastiveTuner, label_figures
 from naruto_vision.modules.head_test import HeadTest
 from naruto_vision.modules.tuning import PassFigures, random_state, restore_random_state
@@ -67,6 +67,7 @@ class ChooseWeights(Checkpoint):
         self.out, self.alphas, self.backbone, self.share = Path(out), sorted(alphas), backbone or None, share
         self.measured: dict[float, Named] = {}
         self.chosen: float | None = None
+        self.floors: Floors | None = None
         self._start: dict[str, Tensor] = {}
         self._test: HeadTest | None = None
 
@@ -155,7 +156,7 @@ class ChooseWeights(Checkpoint):
             dtype = torch.float16 if module.half_bundle else torch.float32
             encoder.save(module.bundle_dir, facts, dtype=dtype)
             module.export.kept, module.export.figures = self.chosen, _figures(module, test, encoder)
-        floors = test.floors()
+        floors = self.floors = test.floors()
         _LOG.info("%s; %s", describe_choice(module.bundle_dir, self.measured, self.chosen), floors)
         if advice := advise(self.measured[self.chosen], floors, str(module.trainer.datamodule.root), tuned=True):  # type: ignore[attr-defined]  # of a ClassDataModule
             _LOG.warning("%s", advice)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from naruto_vision.callbacks.card import RunCard
 from naruto_vision.callbacks.scenes import SceneReportCallback, SceneWriterCallback
 from naruto_vision.data.gallery_data import GalleryDataModule
 from naruto_vision.encoders.base import Encoder
@@ -19,6 +20,7 @@ from naruto_vision.errors import FingerprintError, InputError
 from naruto_vision.gallery.edits import remove_rows
 from naruto_vision.gallery.gallery import Gallery, edit_gallery
 from naruto_vision.gallery.thresholds import Aim
+from naruto_vision.io.atomic import write_json
 from naruto_vision.io.images import write_image
 from naruto_vision.modules.scene_retriever import SceneRetriever
 from naruto_vision.recognition.decision import Decision
@@ -192,6 +194,43 @@ def test_test_counts_every_object_once(world: Path, retriever: Callable[..., Sce
     assert (results["precision"]["count"], results["precision"]["total"]) == (3, 5)
     assert (results["shown"]["object_accuracy"]["count"], results["shown"]["object_accuracy"]["total"]) == (3, 3)
     assert results["honest_recall"]["low"] < 1.0
+
+
+def test_a_test_writes_a_card_that_says_what_it_is_of(world: Path, retriever: Callable[..., SceneRetriever]) -> None:
+    trainer(RunCard()).fit(retriever(), datamodule=data(world))
+    enrolled = (world / "gallery" / "card.md").read_text()
+    assert "| akai | 4 |" in enrolled
+    assert Gallery.open(world / "gallery").labels == ("akai", "midori")  # the gallery is still whole
+    measured = data(world, test=str(world / "test"))
+    trainer(SceneReportCallback(str(world / "out"))).test(retriever(), datamodule=measured, verbose=False)
+    card = (world / "out" / "card.md").read_text()
+    assert "| object accuracy | 3/3 = 1.000" in card
+    assert "3 objects are too few" in card
+    assert "no such object was in the test" in card
+    assert (world / "out" / "card_reliability.png").is_file()
+    write_image(world / "test" / "images" / "one.png", np.zeros((16, 16, 3), dtype=np.uint8))
+    write_image(world / "data" / "train" / "akai" / "twin.png", scene(RED, GREEN))
+    enrol(world, retriever)
+    trainer(SceneReportCallback(str(world / "out"))).test(retriever(), datamodule=measured, verbose=False)
+    again = (world / "out" / "card.md").read_text()
+    assert "| tested | 1/3 = 0.333" in again  # a scene is in the gallery too
+    assert "| object accuracy | 2/3 = 0.667" in again
+    assert "9 rows" in again
+
+
+def test_the_card_has_the_curves_of_its_own_gallery_only(world: Path, retriever: Callable[..., SceneRetriever]) -> None:
+    enrol(world, retriever)
+    gallery, folder = Gallery.open(world / "gallery"), world / "robustness"
+    settings = {"gallery": gallery.content.generation, "encoder": gallery.fingerprint}
+    row = {"measure": "accuracy", "corruption": "blur", "severity": 1, "strength": 1.0, "count": 2, "total": 3}
+    for of in (settings, {**settings, "gallery": 99}):
+        write_json(folder / "settings.json", of)
+        write_json(folder / "robustness.json", [{**row, "low": 0.2, "high": 0.9}])
+        report = SceneReportCallback(str(world / "out"))
+        trainer(report).test(retriever(), datamodule=data(world, test=str(world / "test")), verbose=False)
+        card = (world / "out" / "card.md").read_text()
+        assert ("| accuracy, blur | 2/3 = 0.667" in card) == (of is settings)
+        assert ("is of another gallery" in card) == (of is not settings)
 
 
 def test_predict_names_the_cast_and_calls_the_others_unknown(

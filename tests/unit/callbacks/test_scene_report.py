@@ -10,6 +10,7 @@ import pytest
 
 from naruto_vision.callbacks.scenes import SceneReportCallback
 from naruto_vision.metrics.scene import SceneReport, add_counts, count_scene
+from naruto_vision.metrics.slices import reliability
 from naruto_vision.modules.scene_retriever import SceneRetriever
 from naruto_vision.records import LabelledBox
 from naruto_vision.viz.overlay import OverlayConfig
@@ -31,6 +32,7 @@ class Retriever(SceneRetriever):
         pl.LightningModule.__init__(self)
         self.overlay = OverlayConfig()
         self.reports = {"test": report("Koba", "Odran"), "test_shown": report("Koba", "Koba")}
+        self.slices, self.reliability = [], reliability([0.9, 0.4], [True, False])
 
 
 def trainer_of(logger: object = None, *, first: bool = True) -> Any:
@@ -42,7 +44,8 @@ def test_the_report_is_written_and_printed(tmp_path: Path, capsys: pytest.Captur
     SceneReportCallback(str(tmp_path / "deep")).on_test_end(trainer_of(), Retriever())
     written = json.loads((tmp_path / "deep" / "results.json").read_text())
     searched, shown = (json.loads(json.dumps(report("Koba", other).as_json())) for other in ("Odran", "Koba"))
-    assert written == {**searched, "shown": shown}
+    assert [(one["low"], one["right"]["count"]) for one in written.pop("reliability")] == [(0.4, 0), (0.9, 1)]
+    assert written == {**searched, "shown": {**shown, "slices": []}}
     printed = capsys.readouterr().out
     assert printed.index("every region under its best label") < printed.index("what people are shown")
     assert "1/2" in printed

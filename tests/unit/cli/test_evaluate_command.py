@@ -343,3 +343,19 @@ def test_counts_from_the_command_line_are_printed_and_written(
     told = json.loads((tmp_path / "c.json").read_text())
     assert told["runs"]["A"]["object_accuracy"]["value"] == pytest.approx(45 / 62)
     assert len(told["comparisons"]) == 1
+
+
+def test_a_weak_part_is_named_with_its_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    boxes, names = ([0, 0, 9, 9], [20, 0, 59, 39]), ("Gaara", "Koba")
+    scenes = {f"{n}.jpg": list(zip(boxes, names, strict=True)) for n in range(12)}
+    truth = {name: [{"bbox": box, "label": label} for box, label in found] for name, found in scenes.items()}
+    (tmp_path / "gt.json").write_text(json.dumps(truth), encoding="utf-8")
+    write_run(tmp_path / "run", {name: found[1:] for name, found in scenes.items()})
+    evaluate(tmp_path)
+    assert "weak: label Gaara: 0/12" in capsys.readouterr().out
+    write_run(tmp_path / "run", scenes)
+    assert not any(one["weak"] for one in evaluate(tmp_path)["slices"])
+    assert "weak: " not in capsys.readouterr().out
