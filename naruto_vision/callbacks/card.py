@@ -1,6 +1,5 @@
 """``card.md``: what a run was made of, how well it did, where it is weak, and what it must not be used for."""
 
-import html
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,6 +37,7 @@ from naruto_vision.modules.trial import withheld
 from naruto_vision.modules.tuning import PassFigures, Tuner
 from naruto_vision.modules.weight_choice import ChooseWeights
 from naruto_vision.recognition.writer import software_versions
+from naruto_vision.records import UNKNOWN
 from naruto_vision.viz.figures import interval_figure
 
 _LOG = logging.getLogger(__name__)
@@ -57,7 +57,8 @@ class RunCard(Callback):
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Write the card, unless the run is a trial or was refused."""
         data: Any = getattr(trainer, "datamodule", None)
-        if not trainer.is_global_zero or stage not in ("fit", "test") or getattr(pl_module, "withheld", ""):
+        known = isinstance(pl_module, Tuner | SceneRetriever)
+        if not trainer.is_global_zero or stage not in ("fit", "test") or not known or pl_module.withheld:
             return
         if isinstance(pl_module, Tuner) and pl_module.figures is not None:
             out = Path(pl_module.bundle_dir).parent
@@ -87,7 +88,8 @@ def write_card(out: Path, of: str, sections: Mapping[str, str]) -> None:
 
 def _cell(text: str) -> str:
     """Escape a label or a path for Markdown."""
-    return html.escape(printable(text, one_line=True), quote=False).replace("|", "\\|").replace("`", "'")
+    plain = printable(text, one_line=True).replace("&", "&amp;").replace("<", "&lt;")
+    return plain.replace("|", "\\|").replace("`", "'")
 
 
 def _table(title: str, columns: Sequence[str], rows: Mapping[str, Sequence[Any]], note: str = "") -> str:
@@ -125,7 +127,7 @@ def _tuning(trainer: pl.Trainer, module: Tuner, data: Any, stage: str) -> dict[s
         if isinstance(data, ClassDataModule):
             sections["Leaks"] = _split_leaks(data)
     if isinstance(module, ContrastiveTuner) and figures.confusion is not None:
-        sections["Classes"] = _classes(figures.confusion, module.classes)
+        sections["Classes"] = _classes(figures.confusion, module.classes, "test" if stage == "test" else "validation")
     return {**sections, "Not for": _limits(total, "images")}
 
 
@@ -151,9 +153,9 @@ def _tables(data: Any) -> str:  # noqa: ANN401 - any data module
             rows[split] = [len(table.rows), len(counts), most, least, bad.quarantined if bad else 0]
         return _table(_cell(str(data.root)), ["images", "classes", "most", "fewest", "unreadable"], rows)
     if isinstance(data, BoxDataModule):
-        for split, source in data.sources.items():
+        for part, source in data.sources.items():
             boxes = sum(len(each) for _, each in source.items)
-            rows[split] = [len(source.rows), boxes, data.quarantines[split].quarantined]
+            rows[part] = [len(source.rows), boxes, data.quarantines[part].quarantined]
         return _table(_cell(str(data.root)), ["images", "boxes", "unreadable"], rows)
     return f"{type(data).__name__}; its settings are in the run's `config.yaml` in `lightning_logs`.\n"
 
@@ -175,7 +177,7 @@ def _split_leaks(data: ClassDataModule) -> str:
     return _table("images", columns, rows, note + absent) if rows else ""
 
 
-def _classes(confusion: Tensor, classes: Sequence[str]) -> str:
+def _classes(confusion: Tensor, classes: Sequence[str], split: str) -> str:
     """List the classes, worst first, and what they are taken for."""
     counts = confusion.tolist()
     order = sorted(
@@ -189,7 +191,7 @@ def _classes(confusion: Tensor, classes: Sequence[str]) -> str:
         rows[_cell(classes[row])] = [Rate(counts[row][row], sum(counts[row])).as_json(), taken]
     rest = len(order) - len(rows)
     note = f"{rest} other classes are better." if rest else ""
-    return _table("class, by its texts", ["right", "taken for"], rows, note)
+    return _table(f"class, {split} images by class texts", ["right", "taken for"], rows, note)
 
 
 def _name(gallery: Gallery) -> str:
@@ -201,7 +203,9 @@ def _gallery_data(gallery: Gallery, data: Any) -> str:  # noqa: ANN401 - any dat
     rows = {_cell(name): [count] for name, count in counts.most_common()}
     enrolment = note.get("enrolment") or {}
     where = f"From {_cell(str(getattr(data, 'root', None) or note.get('root') or 'images'))}"
-    text = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in enrolment.items() if value)
+    text = ", ".join(
+        f"{value} {name.replace('_', ' ')}" for name, value in enrolment.items() if value and name != "pictures"
+    )
     return _table("label", ["rows"], rows, f"{where}: {text}." if text else f"{where}.")
 
 
@@ -218,7 +222,7 @@ def _gallery(gallery: Gallery) -> dict[str, str]:
     table = _table(title, ["right"], rows) if rows else "Too few images to compare decision rules.\n"
     return {
         "Validation": f'{table}\nThresholds for "unknown": {_cell(thresholds.rule or "none")}.\n',
-        "Not for": _limits(total, "images"),
+        "Not for": _limits(total, "images", "only on labels that were left out"),
     }
 
 
@@ -235,6 +239,9 @@ def scene_card(out: Path, module: SceneRetriever, trainer: pl.Trainer) -> None:
         TITLES[name]: [{**report.rates(), **report.names()}[name].as_json() for report in results.values()]
         for name in TITLES
     }
+    unknown = [
+        f"{one.count} of {one.total} such objects are shown as it" for one in [shown.per_class.get(UNKNOWN)] if one
+    ]
     per_class = sorted(shown.per_class.items(), key=lambda each: (each[1].value or 0.0, each[0]))
     note = (
         f"{shown.counts.scenes} scenes of {_cell(str(dataset.images))}; a box matches from IoU {shown.iou_match:g} on."
@@ -255,7 +262,7 @@ def scene_card(out: Path, module: SceneRetriever, trainer: pl.Trainer) -> None:
             "Weak where": _weak(module.slices),
             "Scores": _scores(out, module),
             "Corrupted images": _corrupted(out, gallery),
-            "Not for": _limits(shown.counts.objects, "objects", unknown=shown.per_class.get("unknown")),
+            "Not for": _limits(shown.counts.objects, "objects", *unknown),
         },
     )
 
@@ -327,15 +334,13 @@ def _corrupted(out: Path, gallery: Gallery) -> str:
     )
 
 
-def _limits(total: int | None, what: str, unknown: Rate | None = None) -> str:
-    few, measured = total is not None and total < _FEW, "no such object was in the test"
-    if unknown is not None:
-        measured = f"{unknown.count} of {unknown.total} such objects are shown as unknown"
+def _limits(total: int | None, what: str, unknown: str = "nobody of these was in it") -> str:
+    few = total is not None and total < _FEW
     return _bullets(
         [
             f"differences of a few in 100: {total} {what} are too few to see them; read the intervals" if few else "",
             "images of another style, resolution or source than those above, before a test on labelled ones of these",
-            f"telling who is not enrolled, beyond what was measured: {measured}",
+            f"telling who is not enrolled, beyond what was measured: {unknown}",
             "people: nothing here was measured on them",
         ]
     )

@@ -45,6 +45,9 @@ def test_learnt_boxes_become_the_regions_of_predict(capsys: pytest.CaptureFixtur
     assert "next: `naruto-vision predict DIR`" in capsys.readouterr().err
     assert "average_precision" in json.loads(Path("runs/regions/bundle/model.json").read_text())["figures"]
     detector = BoxDetector("runs/regions/bundle")
+    card = Path("runs/regions/card.md").read_text()
+    assert f"fingerprint {detector.fingerprint[:16]}" in card
+    assert "| average precision |" in card
     detector.threshold = 0.0  # two steps teach nothing; every box counts
     detector.save("runs/regions/bundle")
     assert main(["predict", "scenes", "--data.num_workers=0", *QUIET]) == 0

@@ -142,6 +142,19 @@ def test_every_table_and_plot_is_there(run: Run) -> None:
     assert [int(matrix[place + 1][place + 1]) for place in range(len(classes))] == [int(row[1]) for row in rows[1:]]
 
 
+def test_the_card_states_the_kept_weights_their_data_and_their_classes(run: Run) -> None:
+    card = (run.folder / "out" / "card.md").read_text()
+    assert f"fingerprint {ClipEncoder(str(run.folder / 'out' / 'bundle')).fingerprint[:16]}" in card
+    classes = json.loads((run.folder / "out" / "classes.json").read_text())
+    assert f"| train | {4 * len(classes)} | {len(classes)} |" in card
+    assert f"| valid in train | 0/{3 * len(classes)} = 0.000" in card
+    right = sum(int(row[1]) for row in run.rows("per_class_accuracy.csv")[1:])
+    assert (
+        sum(int(line.split("| ")[2].split("/")[0]) for line in card.splitlines() if line.split(" |")[0][2:] in classes)
+        == right
+    )
+
+
 def test_each_epoch_tells_loss_accuracy_and_what_is_left_of_zero_shot(run: Run) -> None:
     epochs = run.json("metrics.json")["epochs"]
     assert isinstance(epochs, list)
