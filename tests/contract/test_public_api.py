@@ -29,7 +29,7 @@ _PARTS = """
 """
 _TRAINING = """
     BoxDataModule CaptionDataModule ChooseWeights ClassDataModule CocoMasks ContrastiveTuner GalleryDataModule
-    LateTensorBoardLogger MaskData RegionTuner SceneFigures SceneReportCallback SceneRetriever SceneWriterCallback
+    LateTensorBoardLogger MaskData RegionTuner RunCard SceneFigures SceneReportCallback SceneRetriever SceneWriterCallback
     SegmenterTuner SyntheticCaptionData SyntheticMasks TuningFigures TuningFiles WiseSweep ZeroShotRetention
 """
 _FUNCTIONS = """
