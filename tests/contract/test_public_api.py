@@ -29,8 +29,9 @@ _PARTS = """
 """
 _TRAINING = """
     BoxDataModule CaptionDataModule ChooseWeights ClassDataModule CocoMasks ContrastiveTuner GalleryDataModule
-    LateTensorBoardLogger MaskData RegionTuner RunCard SceneFigures SceneReportCallback SceneRetriever SceneWriterCallback
-    SegmenterTuner SyntheticCaptionData SyntheticMasks TuningFigures TuningFiles WiseSweep ZeroShotRetention
+    LateTensorBoardLogger MaskData RegionTuner RunCard SceneFigures SceneReportCallback SceneRetriever
+    SceneWriterCallback SegmenterTuner SyntheticCaptionData SyntheticMasks TuningFigures TuningFiles WiseSweep
+    ZeroShotRetention
 """
 _FUNCTIONS = """
     add_rows dense_map describe_regions edit_gallery embed_images enrol evaluate evaluate_scenes export_scenes load
