@@ -15,6 +15,7 @@ from rich.progress import Progress
 from typing_extensions import override
 
 from naruto_vision.callbacks.card import scene_card
+from naruto_vision.callbacks.tensorboard import log_scalars
 from naruto_vision.data.frames import VideoFrames, frame_scene
 from naruto_vision.data.gallery_data import GalleryDataModule
 from naruto_vision.data.scenes import SceneItem
@@ -28,11 +29,12 @@ from naruto_vision.modules.scene_retriever import SceneRetriever
 from naruto_vision.modules.trial import withheld
 from naruto_vision.prompting.monitor import Monitor
 from naruto_vision.prompting.writer import read_results
+from naruto_vision.recognition.drift import DRIFT, DriftSample, compare_samples, drift_sentences, read_sample
 from naruto_vision.recognition.writer import (
     LOG,
+    LOGS,
     PAGE,
     RUN,
-    TIMES,
     BackgroundWriter,
     SceneWriter,
     WriterConfig,
@@ -69,6 +71,9 @@ class SceneWriterCallback(BasePredictionWriter):
         annotate: Whether a copy of each video with the names of its tracks is written.
         track_memory: SAM 2 that follows the regions of videos by their masks: an official name such as
             ``sam2.1_hiera_tiny``, or an official file. None links them by boxes and vectors alone.
+        drift_reference: Folder of a run, or of a gallery, whose scenes those of this run are compared with; None takes
+            the validation scenes of the run's gallery.
+        fail_on_drift: Whether the command exits with 1 if they differ.
     """
 
     stage = "predict"
@@ -81,6 +86,8 @@ class SceneWriterCallback(BasePredictionWriter):
         tracks: TrackConfig | None = None,
         annotate: bool = True,
         track_memory: str | None = None,
+        drift_reference: str | None = None,
+        fail_on_drift: bool = False,
     ) -> None:
         super().__init__(write_interval="batch")
         self.out = Path(out)
@@ -88,6 +95,8 @@ class SceneWriterCallback(BasePredictionWriter):
         self.fail_fast = fail_fast
         self.tracks, self.annotate = tracks or TrackConfig(), annotate
         self.track_memory = track_memory
+        self.drift_reference, self.fail_on_drift = drift_reference, fail_on_drift
+        self._reference: DriftSample | None = None
         self._memory: Sam2Memory | None = None
         self.screen_time: list[ScreenTime] = []
         self._videos: dict[str, SearchedVideo] = {}
@@ -158,6 +167,13 @@ class SceneWriterCallback(BasePredictionWriter):
             _LOG.info("%d of %d scenes were already done (in %s); %s", done, len(self._scenes), self.out, again)
 
     @override
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Read what the scenes are compared with, as a damaged file would cost the run at its end."""
+        gallery = Path(pl_module.gallery) if isinstance(pl_module, SceneRetriever) else Path()
+        named = self.drift_reference or (gallery if self.fail_on_drift or (gallery / DRIFT).is_file() else None)
+        self._reference = read_sample(named) if named and trainer.is_global_zero else None
+
+    @override
     def write_on_batch_end(
         self,
         trainer: pl.Trainer,
@@ -194,6 +210,9 @@ class SceneWriterCallback(BasePredictionWriter):
         self._gather_logs(trainer, self._writer)
         if trainer.is_global_zero:
             self._finish_run(self._writer, pl_module, bad)
+            tested = {name: one for name, one in self.run.get("drift", {}).get("figures", {}).items() if "p" in one}
+            for key in ("statistic", "adjusted_p") if tested else ():
+                log_scalars(trainer, {f"drift/{name}_{key}": tested[name][key] for name in tested}, len(self._scenes))
         elif trainer.global_rank in self._leaders:  # a host with a folder of its own
             mine = zip(self._leaders, found, strict=True)
             here = [each for leader, own in mine if leader == trainer.global_rank for each in own]
@@ -210,7 +229,7 @@ class SceneWriterCallback(BasePredictionWriter):
             return
         if trainer.global_rank in others:
             writer.merge()
-        for name in (LOG, TIMES):
+        for name in LOGS:
             own = self.out / name if trainer.global_rank in others else None
             with ExitStack() as files:
                 copies = {
@@ -242,12 +261,16 @@ class SceneWriterCallback(BasePredictionWriter):
             if record["scene"] in scenes:
                 monitor.add(record, times)
         self.run |= monitor.facts()
+        if self._reference is not None:
+            where = "at enrolment" if self.drift_reference is None else f"in {self.drift_reference}"
+            self.run["drift"] = compare_samples(self._reference, read_sample(self.out, scenes), where)
         write_json(self.out / RUN, self.run)
         if self._videos:
             self._write_tracks(pl_module)
         measured = _measure_videos(self.out, self._videos) if self._videos else None
         found = _summary(self.out, self.run, self._truth, whole=self._whole, measured=measured)
-        for line in [*self._listing.sentences(), *found]:
+        drift = drift_sentences(self.run["drift"]) if "drift" in self.run else ()
+        for line in [*self._listing.sentences(), *drift, *found]:
             _LOG.info("%s", line)
         masks = bool(getattr(getattr(getattr(pl_module, "segmenter", None), "model", None), "architecture", ""))
         if advice := advise_run(self.run, str(self._truth.parent) if self._whole else "DIR", masks=masks):

@@ -351,10 +351,9 @@ def _run_trainer(command: str, argv: Sequence[str]) -> int:
         limit_threads()
         from naruto_vision.cli.trainer import run_cli  # imports torch and Lightning
 
-        run_cli(expanded)
+        return run_cli(expanded).exit_code
     except InputError as error:
         raise InputError(as_typed(str(error), argv, expanded)) from None
-    return 0
 
 
 def _run(argv: Sequence[str]) -> int:

@@ -164,6 +164,9 @@ class NarutoCLI(LightningCLI):
         parser.add_argument("--fail_fast", type=bool, default=False, help="stop at the first unreadable image")
         text = "SAM 2 that follows the regions of videos, by name or file (null: boxes and vectors link them)"
         parser.add_argument("--track_memory", type=str | None, default=None, help=text)
+        text = "folder of a run or gallery to compare scenes with (null: the validation scenes of the gallery)"
+        parser.add_argument("--drift_reference", type=str | None, default=None, help=text)
+        parser.add_argument("--fail_on_drift", type=bool, default=False, help="exit with 1 if the scenes have drifted")
         parser.add_argument(
             "--precision",
             type=Literal["auto"] | None,
@@ -202,6 +205,10 @@ class NarutoCLI(LightningCLI):
             _set_in_callbacks(trainer, "out", self.config.out, "writes results")
         if self.config.fail_fast:
             _set_in_callbacks(trainer, "fail_fast", True, "skips unreadable images")
+        if self.config.fail_on_drift:
+            _set_in_callbacks(trainer, "fail_on_drift", True, "compares scenes")
+        if self.config.drift_reference is not None:
+            _set_in_callbacks(trainer, "drift_reference", self.config.drift_reference, "compares scenes")
         if self.config.track_memory is not None:
             _set_in_callbacks(trainer, "track_memory", self.config.track_memory, "links regions of videos")
 
@@ -238,6 +245,12 @@ class NarutoCLI(LightningCLI):
         if self.command != "predict" and self.trainer.is_global_zero:
             for line in next_step(self.model, self.datamodule):
                 _LOG.info("%s", line)
+
+    @property
+    def exit_code(self) -> int:
+        """1 if the scenes have drifted and ``fail_on_drift`` is set, otherwise 0."""
+        writers = [each for each in getattr(self.trainer, "callbacks", ()) if isinstance(each, SceneWriterCallback)]
+        return int(any(each.fail_on_drift and each.run.get("drift", {}).get("drifted") for each in writers))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

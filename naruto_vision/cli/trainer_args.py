@@ -116,6 +116,13 @@ SHORT_OPTIONS = (
         "SAM 2 that follows regions of a video through occlusion, such as sam2.1_hiera_tiny (default: none)",
         "--track_memory",
     ),
+    Option(
+        "--drift-reference",
+        "DIR",
+        "run or gallery whose scenes the new ones are compared with (default: the gallery's validation scenes)",
+        "--drift_reference",
+    ),
+    Option("--fail-on-drift", "", "exit with 1 if scenes differ from the reference", "--fail_on_drift=true"),
     Option("--fail-fast", "", "stop at the first unreadable image (default: skip it)", "--fail_fast=true"),
 )
 """Short options of ``predict``, ``test`` and ``validate``; LightningCLI gets the long ones."""

@@ -35,9 +35,11 @@ _OTHERS = (
     "--out",
     "--fail_fast",
     "--track_memory",
+    "--drift_reference",
+    "--fail_on_drift",
     "--verbose",
 )
-_NO_VALUE = ("--print_config", "--help", "--help-all", "--help_all", "--fail-fast")
+_NO_VALUE = ("--print_config", "--help", "--help-all", "--help_all", "--fail-fast", "--fail-on-drift")
 _KINDS = {
     "--threshold": cosine,
     **dict.fromkeys(("--top-k", "--min-area", "--max-masks"), whole_number),

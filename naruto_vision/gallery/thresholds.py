@@ -91,6 +91,11 @@ class Thresholds:
         """Return the minimum cosine of a label; None if there is none."""
         return self.classes.get(label, self.default)
 
+    def accepts(self, label: str, score: float) -> bool:
+        """Return whether a score of a label counts as known."""
+        threshold = self.threshold(label)
+        return threshold is None or score >= threshold
+
     def p_value(self, label: str, score: float) -> float | None:
         """Return the split-conformal p-value of a score: how seldom right regions of the label score as low.
 

@@ -26,8 +26,9 @@ from naruto_vision.gallery.enrollment import UNCHANGED, Enrollment, EnrollmentCo
 from naruto_vision.gallery.gallery import Gallery, check_enrolment, edit_gallery, enrol_gallery
 from naruto_vision.gallery.index import IndexChoice
 from naruto_vision.gallery.info import list_gallery
-from naruto_vision.gallery.store import store_uri
+from naruto_vision.gallery.store import lines_bytes, store_uri
 from naruto_vision.gallery.thresholds import DEFAULT_AIM, Aim, Thresholds
+from naruto_vision.io.atomic import write_bytes
 from naruto_vision.io.images import IMAGE_FAULTS, crop_path, split_crop
 from naruto_vision.metrics.evaluation import SceneVerdict, judge_scene
 from naruto_vision.metrics.scene import SceneReport
@@ -45,6 +46,7 @@ from naruto_vision.recognition.decision import (
     score_regions,
     thresholds_from,
 )
+from naruto_vision.recognition.drift import DRIFT, image_quality, sample_line, sampled
 from naruto_vision.recognition.enrolment import Enrol, Rows, choose_enrolment, describe_enrolment, only_crop
 from naruto_vision.recognition.heads import compare_rules, describe_comparison
 from naruto_vision.recognition.merging import MergeConfig
@@ -174,6 +176,8 @@ class SceneRetriever(pl.LightningModule):
         self._verdicts: list[list[SceneVerdict]] = []  # of each batch
         self._scores: list[list[ScoredRegion]] = []  # of each batch
         self._names: list[list[ScoredRegion]] = []
+        self._sampled = frozenset[str]()  # validation scenes that later runs are compared with
+        self._samples: list[list[tuple[dict[str, float], ScenePrediction]]] = []
         self.thresholds = None
         model = getattr(segmenter, "model", None)
         named = {"encoder": encoder.short_name, "segmenter": getattr(model, "architecture", ""), "mirror": mirror}
@@ -330,6 +334,9 @@ class SceneRetriever(pl.LightningModule):
         """Write the gallery before scenes are searched, and drop the scores of the previous pass."""
         self._write_gallery()
         self.scored, self._scores, self._names, self.thresholds = [], [], [], None
+        data: Any = getattr(self.trainer, "datamodule", None)
+        self._samples, searches = [], isinstance(data, SceneDataModule) and data.folders["valid"] is not None
+        self._sampled = sampled(data.dataset("valid").scenes) if searches else frozenset()
         if self.trainer.state.fn == "validate":  # fit has checked them before it embedded anything
             self._check_names("valid")
 
@@ -346,6 +353,8 @@ class SceneRetriever(pl.LightningModule):
             names.extend(score_names(prediction, truth, shown))
         self._scores.append(scores)
         self._names.append(names)
+        own = [(item.image, one) for item, one in found if item.scene in self._sampled]
+        self._samples.append([(image_quality(image), one) for image, one in own if image is not None])
         return {"predictions": found}
 
     def on_validation_epoch_end(self) -> None:
@@ -354,6 +363,7 @@ class SceneRetriever(pl.LightningModule):
             return
         self._log_report("valid", self.searched)
         self.scored, names = gather_items(self.trainer, self._scores), gather_items(self.trainer, self._names)
+        samples = gather_items(self.trainer, self._samples)
         gallery = self.analyzer.gallery
         if self.trainer.is_global_zero and self.scored:
             self.thresholds = thresholds = thresholds_from(
@@ -366,6 +376,11 @@ class SceneRetriever(pl.LightningModule):
                     _LOG.info("nothing was written: %s", self.withheld)
             if not self.withheld and (thresholds != gallery.thresholds or gallery.stale_since is not None):
                 edit_gallery(self.gallery, change_thresholds, thresholds, fingerprint=gallery.fingerprint)
+                self._analyzer = None
+            if not self.withheld and store_uri(self.gallery) is None:
+                named, facts = self.analyzer.thresholds, self.analyzer.facts()
+                lines = [sample_line(quality, found, facts, named) for quality, found in samples]
+                write_bytes(Path(self.gallery) / DRIFT, lines_bytes(lines))
         self.trainer.strategy.barrier("thresholds")
         self._analyzer = None
 

@@ -63,11 +63,10 @@ def decide(
             label = max(sorted(scores), key=lambda name: scores[name])
     score = scores[label]
     other = max((value for name, value in scores.items() if name != label), default=None)
-    threshold = thresholds.threshold(label)
     return Identity(
         label=label,
         score=score,
-        known=threshold is None or score >= threshold,
+        known=thresholds.accepts(label, score),
         margin=None if other is None else score - other,
         neighbours=tuple(neighbours),
         p_value=thresholds.p_value(label, score),

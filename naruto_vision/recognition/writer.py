@@ -36,6 +36,7 @@ from naruto_vision.io.tars import member_or_none
 from naruto_vision.io.typed_json import read_json, read_json_lines
 from naruto_vision.io.video import is_video_name
 from naruto_vision.recognition.coco import CocoScene, coco_of_record, write_coco
+from naruto_vision.recognition.drift import DRIFT, image_quality, sample_line, sampled
 from naruto_vision.records import UNKNOWN, Identity, ImageArray, Region, ScenePrediction, Vectors
 from naruto_vision.segmentation.crops import CropConfig, crop_region
 from naruto_vision.viz.overlay import OverlayConfig, choose_for_overlay, draw_overlay, label_colours
@@ -46,6 +47,8 @@ TIMES = "timings.jsonl"
 RUN = "run.json"
 PAGE = "index.html"
 COCO = "coco.json"
+LOGS = (LOG, TIMES, DRIFT)
+"""What each of several processes writes its own part of."""
 
 _SHOWN = 5  # neighbours in the record; more of them may have voted
 _DIGITS = 6  # a cosine of float32 vectors has about seven significant digits
@@ -151,6 +154,7 @@ class SceneWriter:
         self.settings = settings or WriterConfig()
         self.done: set[str] = set()
         self._order = {scene: index for index, scene in enumerate(scenes)}
+        self._sampled = sampled(scenes)
         self._labels = tuple(labels)
         self._colours = label_colours(labels)
         self._identity = dict(identity)
@@ -169,6 +173,7 @@ class SceneWriter:
         part = str(rank) if world > 1 else ""
         self._log = SceneLog(self.out / part_name(LOG, part))
         self._times = SceneLog(self.out / part_name(TIMES, part))
+        self._drift = SceneLog(self.out / part_name(DRIFT, part))
         if leads:
             write_json(self.out / RUN, {"state": "running", "identity": self._identity})
 
@@ -190,6 +195,8 @@ class SceneWriter:
         self._write_crops(image, prediction, shown)
         times = {name: round(value, 3) for name, value in prediction.milliseconds.items()}
         self._times.append(as_line({"scene": prediction.scene, **times}))
+        if prediction.scene in self._sampled:
+            self._drift.append(as_line(sample_line(image_quality(image), prediction, self._identity)))
         document = record_document(prediction, shown, sha256)
         for index in shown if is_video_name(Path(prediction.scene).parent) else ():
             document["regions"][index]["vector"] = vector_text(prediction.identities[index].vector)
@@ -211,10 +218,11 @@ class SceneWriter:
         """Close this process's logs."""
         self._log.close()
         self._times.close()
+        self._drift.close()
 
     def merge(self) -> None:
         """Merge the processes' logs; called in one process of a folder, after all have closed."""
-        for name in (LOG, TIMES):
+        for name in LOGS:
             if parts := self._logs(name)[1:]:
                 merge_logs(self.out / name, parts, self._order)
 

@@ -573,3 +573,33 @@ def test_the_aim_of_the_config_chooses_the_thresholds(
     module.aim = Aim(kind, 0.5)
     trainer().fit(module, datamodule=data(world, valid=str(world / "valid")))
     assert Gallery.open(world / "gallery").thresholds.rule.startswith(f"{Aim(kind, 0.5)} on names of validation scenes")
+
+
+@pytest.mark.parametrize("command", ["fit", "validate"])
+def test_the_sample_of_validation_scenes_is_what_a_run_would_have(
+    command: str, world: Path, retriever: Callable[..., SceneRetriever]
+) -> None:
+    enrol(world, retriever)
+    sample = world / "gallery" / "drift.jsonl"
+    if command == "validate":
+        sample.unlink()
+        trainer().validate(retriever(), datamodule=data(world, valid=str(world / "valid")), verbose=False)
+    trainer(SceneWriterCallback(str(world / "out"))).predict(
+        retriever(), datamodule=data(world, predict=str(world / "valid"))
+    )
+    ours, theirs = (
+        {json.loads(line)["scene"]: json.loads(line) for line in file.read_text().splitlines()}
+        for file in (sample, world / "out" / "drift.jsonl")
+    )
+    assert ours == theirs
+    assert ours["sub/stranger.png"]["figures"]["unknown"] == 1.0
+    assert ours["both.png"]["figures"]["regions"] == ours["both.png"]["count"] == 2
+
+
+def test_a_trial_writes_no_sample(world: Path, retriever: Callable[..., SceneRetriever]) -> None:
+    enrol(world, retriever)
+    sample = world / "gallery" / "drift.jsonl"
+    before = sample.stat().st_mtime_ns
+    found = data(world, valid=str(world / "valid"))
+    trainer(limit_val_batches=1).validate(retriever(), datamodule=found, verbose=False)
+    assert sample.stat().st_mtime_ns == before

@@ -109,7 +109,7 @@ def test_hosts_with_folders_of_their_own_write_together_what_one_does(drawn: Pat
     together = second | first
     assert together.keys() == one.keys()
     assert {name for name in one if together[name] != one[name]} <= {"index.html"}
-    assert not set(first).intersection(second) - {"predictions.jsonl", "coco.json", "index.html"}
+    assert not set(first).intersection(second) - {"predictions.jsonl", "drift.jsonl", "coco.json", "index.html"}
     before = {file: file.stat().st_mtime_ns for host in hosts for file in (host / "out" / "json").iterdir()}
     assert run_ranks(2, hosts[::-1], prediction("gallery", "scenes/images")) == [0, 0]  # ranks change places
     assert contents(hosts[1] / "out")["predictions.jsonl"] == one["predictions.jsonl"]

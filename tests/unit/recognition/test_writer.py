@@ -55,6 +55,7 @@ def test_every_output_is_there_and_keeps_the_scene_s_folder(tmp_path: Path) -> N
     run = writer.finish([("bad.png", "empty")], {})
     assert set(contents(tmp_path)) == {
         "predictions.jsonl",
+        "drift.jsonl",
         "index.html",
         "coco.json",
         *(f"json/{stem}{end}" for stem in ("a", "sub/a", "sub/b") for end in (".json", "_overlay.json")),
