@@ -80,12 +80,7 @@ def sampled(scenes: Iterable[str]) -> frozenset[str]:
 
 
 def image_quality(image: ImageArray) -> dict[str, float]:
-    """Measure an image (H, W, 3), uint8, RGB, at a longer side of at most 512 pixels.
-
-    Returns:
-        Of the grey image ``sharpness`` (variance of the Laplacian), ``luminance`` (mean) and ``contrast`` (standard
-        deviation), and the mean ``saturation``, of values from 0 to 255.
-    """
+    """Measure an image (H, W, 3), uint8, RGB, at a longer side of at most 512 pixels, in values from 0 to 255."""
     small = shrink(image, _SIDE)
     grey, colours = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), cv2.cvtColor(small, cv2.COLOR_RGB2HSV)
     found = {"sharpness": cv2.Laplacian(grey, cv2.CV_64F).var(), "luminance": grey.mean(), "contrast": grey.std()}
@@ -93,26 +88,16 @@ def image_quality(image: ImageArray) -> dict[str, float]:
 
 
 def sample_line(
-    quality: Mapping[str, float],
-    found: ScenePrediction,
-    identity: Mapping[str, Any],
-    thresholds: Thresholds | None = None,
+    quality: Mapping[str, float], found: ScenePrediction, identity: Mapping[str, Any], chosen: Thresholds | None = None
 ) -> dict[str, Any]:
-    """Return a scene's line of ``drift.jsonl``.
-
-    Args:
-        quality: Of ``image_quality``.
-        found: The scene's regions with their names.
-        identity: What determines the predictions of the run.
-        thresholds: Decide what is unknown, if they were chosen after the scene was searched.
-    """
+    """Return a scene's line of ``drift.jsonl``; ``identity`` is that of the run, ``chosen`` are later thresholds."""
     made, facts = {}, dict[str, Any]()
     for part, keys in _MADE_WITH.items():
         facts |= {key: identity.get(key) for key in keys}
         made[part] = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     areas = [region.area / (found.width * found.height) for region in found.regions]
     margins = [each.margin for each in found.identities if each.margin is not None]
-    known = [one.known if thresholds is None else thresholds.accepts(one.label, one.score) for one in found.identities]
+    known = [chosen.accepts(one.label, one.score) if chosen else one.known for one in found.identities]
     figures: dict[str, float | None] = {
         **quality,
         "regions": len(areas),
@@ -126,12 +111,7 @@ def sample_line(
 
 
 def read_sample(folder: str | Path, scenes: Iterable[str] | None = None) -> DriftSample:
-    """Read the sample of a run or a gallery; ``scenes`` are those that count (None: all).
-
-    Raises:
-        MissingPathError: If the folder has none.
-        FormatError: If the file is too large or damaged.
-    """
+    """Read the sample of a run or a gallery; ``scenes`` are those that count (None: all)."""
     path = Path(folder) / DRIFT
     if not path.is_file():
         hint = "give the --out of an earlier `predict`, or a gallery whose thresholds scenes have chosen"
@@ -164,17 +144,10 @@ def read_sample(folder: str | Path, scenes: Iterable[str] | None = None) -> Drif
 
 
 def compare_samples(reference: DriftSample, query: DriftSample, where: str) -> dict[str, Any]:
-    """Test each figure of a run's sample against the reference.
+    """Return the tests of a run's sample against the reference, which is ``where`` ("at enrolment"), for ``run.json``.
 
-    Args:
-        reference: The sample to compare with.
-        query: The sample of the run.
-        where: Where the reference is, in words: "at enrolment".
-
-    Returns:
-        What ``run.json`` has as ``drift``. Each figure has a verdict (``drift``, ``none``, ``too few`` or
-        ``not comparable``), the numbers of scenes, medians, and if it was tested the statistic (MMD², or the share of
-        pairs in which the run's number is the larger one), p, and p adjusted by Holm.
+    Each figure has a verdict (``drift``, ``none``, ``too few`` or ``not comparable``), numbers of scenes, medians and,
+    if it was tested, the statistic (MMD², or the share of pairs in which the run's number is the larger one) and p.
     """
     from scipy.stats import mannwhitneyu  # a second to import; only runs with a reference need it
 
