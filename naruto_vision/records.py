@@ -174,6 +174,70 @@ class Identity:
 
 
 @dataclass(frozen=True)
+class Heat:
+    """What a score loses without each patch of an image.
+
+    Args:
+        values: Shape (rows, columns), float32, in [0, 1]: the loss as a fraction of the largest; 0 where it rises.
+        largest: The largest loss, at least 0, in units of the score.
+    """
+
+    values: NDArray[np.float32]
+    largest: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a region, an image or a text has its name.
+
+    Args:
+        identity: The name with its score, margin, p-value and nearest gallery rows.
+        why: The reason in one line.
+        threshold: Below it the score is unknown; None if there is none.
+        votes: Label to its share of the votes of the nearest rows, in [0, 1], falling.
+        classes: Label to its score by the gallery's classifier, falling; empty where single rows decide.
+        images: Images of the first nearest rows, each (H, W, 3), uint8, RGB; None where one is missing.
+        matched: Position in ``images`` of the nearest row of the label.
+        image: What was named, (H, W, 3), uint8, RGB; None for a text.
+        heat: Which patches of ``image`` the score of the label is due to; None without an image.
+        matched_heat: Which patches of the matched row's image its cosine is due to; None where it is missing.
+    """
+
+    identity: Identity
+    why: str
+    threshold: float | None
+    votes: Mapping[str, float]
+    classes: Mapping[str, float]
+    images: tuple[ImageArray | None, ...] = field(compare=False, repr=False)
+    matched: int = 0
+    image: ImageArray | None = field(default=None, compare=False, repr=False)
+    heat: Heat | None = field(default=None, compare=False, repr=False)
+    matched_heat: Heat | None = field(default=None, compare=False, repr=False)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON values: all but the images."""
+        who = self.identity
+        rows = zip(who.neighbours, self.images, strict=False)
+        maps = {"heat": self.heat, "matched_heat": self.matched_heat}
+        return {
+            **{key: getattr(who, key) for key in ("name", "label", "known", "score", "margin", "p_value")},
+            "threshold": self.threshold,
+            "why": self.why,
+            "votes": dict(self.votes),
+            "classes": dict(self.classes),
+            "neighbours": [
+                {"id": row.row, "label": row.label, "score": row.score, "path": row.path, "found": image is not None}
+                for row, image in rows
+            ],
+            "matched": self.matched,
+            **{
+                key: each and {"largest": each.largest, "values": each.values.round(3).astype(float).tolist()}
+                for key, each in maps.items()
+            },
+        }
+
+
+@dataclass(frozen=True)
 class ScenePrediction:
     """The regions of one scene with their identities.
 

@@ -15,7 +15,7 @@ from rich.progress import Progress
 from typing_extensions import override
 
 from naruto_vision.callbacks.card import scene_card
-from naruto_vision.callbacks.tensorboard import log_scalars
+from naruto_vision.callbacks.tensorboard import SHOWN_SCENES, log_scalars, summary_writer
 from naruto_vision.data.frames import VideoFrames, frame_scene
 from naruto_vision.data.gallery_data import GalleryDataModule
 from naruto_vision.data.scenes import SceneItem
@@ -54,7 +54,8 @@ from naruto_vision.video.track_files import (
     write_tracks,
 )
 from naruto_vision.video.tracks import TrackConfig, similarity_of_labels
-from naruto_vision.viz.overlay import label_colours
+from naruto_vision.viz.explain_page import explained_sheet
+from naruto_vision.viz.overlay import choose_for_overlay, label_colours
 
 _LOG = logging.getLogger(__name__)
 _REASONS = 5  # unreadable images that are named at the end; run.json and index.html have all
@@ -69,6 +70,7 @@ class SceneWriterCallback(BasePredictionWriter):
         fail_fast: Stop at the first unreadable image instead of counting it.
         tracks: How regions of a video's frames are linked.
         annotate: Whether a copy of each video with the names of its tracks is written.
+        explain: Whether each drawn region is explained, in ``explained/<stem>.html`` and ``.json``.
         track_memory: SAM 2 that follows the regions of videos by their masks: an official name such as
             ``sam2.1_hiera_tiny``, or an official file. None links them by boxes and vectors alone.
         drift_reference: Folder of a run, or of a gallery, whose scenes those of this run are compared with; None takes
@@ -88,15 +90,16 @@ class SceneWriterCallback(BasePredictionWriter):
         track_memory: str | None = None,
         drift_reference: str | None = None,
         fail_on_drift: bool = False,
+        explain: bool = False,
     ) -> None:
         super().__init__(write_interval="batch")
         self.out = Path(out)
         self.settings = settings or WriterConfig()
         self.fail_fast = fail_fast
         self.tracks, self.annotate = tracks or TrackConfig(), annotate
-        self.track_memory = track_memory
         self.drift_reference, self.fail_on_drift = drift_reference, fail_on_drift
         self._reference: DriftSample | None = None
+        self.track_memory, self.explain = track_memory, explain
         self._memory: Sam2Memory | None = None
         self.screen_time: list[ScreenTime] = []
         self._videos: dict[str, SearchedVideo] = {}
@@ -107,7 +110,7 @@ class SceneWriterCallback(BasePredictionWriter):
         self._bad: list[tuple[str, str]] = []
         self._done: set[str] = set()  # before this run, also in folders of other hosts
         self._leaders = [0]  # of each rank: the first one with the same folder
-        self._index = ""
+        self._index, self._explained = "", 0
         self._scenes: Sequence[str] = ()
         self._listing = Listing()
         self._truth, self._whole = Path(), True
@@ -153,7 +156,8 @@ class SceneWriterCallback(BasePredictionWriter):
         trainer.strategy.barrier("scene folder")  # all processes wait until leftovers are removed
         own = sorted(self._writer.done) if trainer.global_rank == leader else []
         self._done = set(gather_lists(trainer, own)) | self._writer.done
-        dataset.skip(self._done)
+        bare = [scene for scene in own if self.explain and not self._writer.explained(scene).is_file()]
+        dataset.skip(self._done.difference(gather_lists(trainer, bare)))
         self._listing = dataset.listing
         self._scenes, self._truth, self._whole = dataset.scenes, dataset.truth_path, dataset.folder is not None
         self._videos = {name: _searched(name, video) for name, video in dataset.videos.items()}
@@ -184,8 +188,27 @@ class SceneWriterCallback(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Write the scenes of one batch in the background, while the next one is searched."""
+        """Write the scenes of one batch in the background, while the next one is searched; explain them if asked to."""
         self._write(prediction)
+        if self.explain and isinstance(pl_module, SceneRetriever):
+            self._explain(trainer, pl_module, prediction)
+
+    def _explain(
+        self, trainer: pl.Trainer, module: SceneRetriever, found: Sequence[tuple[SceneItem, ScenePrediction]]
+    ) -> None:
+        """Write the explanations that scenes do not have yet; TensorBoard shows the first ones."""
+        colours, board = label_colours(module.analyzer.gallery.labels), summary_writer(trainer)
+        for item, prediction in found:
+            if item.image is None or self._writer is None or self._writer.explained(item.scene).is_file():
+                continue
+            shown = choose_for_overlay(prediction, module.overlay)
+            why = {index: module.analyzer.explain(prediction, index, item.image) for index in shown}
+            self._writer.write_explained(item.scene, why)
+            if board is not None and why and self._explained < SHOWN_SCENES:
+                cards = [(f"region {index}", each) for index, each in why.items()]
+                sheet = explained_sheet(item.scene, cards, colours)
+                board.add_image("predict/explained", sheet, self._explained, dataformats="HWC")
+                self._explained += 1
 
     def _write(self, found: Sequence[tuple[SceneItem, ScenePrediction]]) -> None:
         if self._writer is None or self._behind is None:
@@ -197,6 +220,7 @@ class SceneWriterCallback(BasePredictionWriter):
             if item.image is None:
                 self._bad.append((item.scene, item.error))
             elif item.scene not in self._done:
+                self._writer.explained(item.scene).unlink(missing_ok=True)  # of an image that has changed
                 self._behind.write(item.image, prediction)
 
     @override

@@ -74,7 +74,9 @@ _EXAMPLES = 16  # training images in one grid
 _EXAMPLE_SIDE = 128
 _MOST_CLASSES = 40  # with a curve of their own
 _SHEET = (6, 4)  # classes and images of a class on the sheet of mistakes
-_SCENES = 10  # TensorBoard shows ten images of a tag by default
+SHOWN_SCENES = 10
+"""Images of a tag that TensorBoard shows by default."""
+
 _SCENE_SIDE, _CAPTION = 1024, 28
 _MOST_ROWS, _THUMBNAIL = 500, 48  # of a gallery in the projector
 _LEAST_POINTS = 8  # of a training curve
@@ -347,7 +349,7 @@ class SceneFigures(_Figures):
         scenes: Number of overlays; TensorBoard shows at most 10 of a tag without ``--samples_per_plugin``.
     """
 
-    def __init__(self, scenes: int = _SCENES) -> None:
+    def __init__(self, scenes: int = SHOWN_SCENES) -> None:
         super().__init__()
         self.scenes = scenes
         self._seen = self._regions = self._unknown = 0

@@ -77,6 +77,14 @@ def sheet_path(text: str) -> Path:
     return path
 
 
+def page_path(text: str) -> Path:
+    """Read the path of a page, for argparse's ``type``."""
+    path = Path(text)
+    if path.suffix.lower() != ".html":
+        raise argparse.ArgumentTypeError(f"expected a name ending in .html, found {text!r}")
+    return path
+
+
 def add_theme_option(parser: argparse.ArgumentParser) -> None:
     """Declare ``--theme``."""
     parser.add_argument("--theme", choices=("dark", "light"), default="dark", help="colours of the contact sheet")

@@ -11,6 +11,7 @@ from naruto_vision.cli.console import (
     cosine,
     count,
     make_table,
+    page_path,
     sheet_path,
     show,
     show_json,
@@ -49,13 +50,19 @@ def _search_options(parser: argparse.ArgumentParser) -> None:
     add("--known-from", type=cosine, metavar="SCORE", help=text)
     add_json_option(parser)
     add("--sheet", type=sheet_path, metavar="FILE", help="write a contact sheet: .png, .jpg or .webp")
+    add(
+        "--explain",
+        type=page_path,
+        metavar="FILE",
+        help="write why each query has its name: a page, and JSON beside it",
+    )
     add_theme_option(parser)
     add("--root", type=Path, metavar="DIR", help="folder of the gallery's images, if they were moved")
     add_encoder_options(parser)
 
 
 def search(arguments: argparse.Namespace) -> int:
-    """Search, then print tables or JSON and write the sheet."""
+    """Search, then write the sheet and the page and print tables or JSON."""
     arguments.image = [*arguments.images, *arguments.image]
     if not arguments.image and not arguments.text:
         msg = "search: no query; give image files or --text TEXT"
@@ -76,7 +83,7 @@ def search(arguments: argparse.Namespace) -> int:
     )
     for bad in quarantine.rows:
         warn(f"left out: {bad.reason}")
-    lost = _draw(arguments, gallery, results) if arguments.sheet else 0
+    written = _write(arguments, gallery, encoder, results)
     if arguments.json:
         show_json(
             {
@@ -93,9 +100,25 @@ def search(arguments: argparse.Namespace) -> int:
         show(_table(result), result.sentence())
     if arguments.image:
         show(threshold.sentence())
-    if arguments.sheet:
-        show(f"the sheet is {arguments.sheet}" + f", {lost} gallery images not found (give --root)" * bool(lost))
+    for line in written:
+        show(line)
     return 0
+
+
+def _write(
+    arguments: argparse.Namespace, gallery: "Gallery", encoder: "Encoder", results: Sequence["SearchResult"]
+) -> list[str]:
+    """Write the page and the sheet that are wanted; return what to say of them."""
+    lines = []
+    if arguments.explain:
+        _explain(arguments, gallery, encoder, results)
+        lines.append(f"why: open {arguments.explain} in a browser")
+    if arguments.sheet:
+        lost = _draw(arguments, gallery, results)
+        lines.append(
+            f"the sheet is {arguments.sheet}" + f", {lost} gallery images not found (give --root)" * bool(lost)
+        )
+    return lines
 
 
 def _threshold(arguments: argparse.Namespace, gallery: "Gallery") -> "ImageThreshold":
@@ -155,13 +178,38 @@ def _draw(arguments: argparse.Namespace, gallery: "Gallery", results: Sequence["
     from naruto_vision.viz.overlay import label_colours
     from naruto_vision.viz.sheets import draw_rows
 
-    own = gallery.note.get("root")
-    finder = ImageFinder([Path(root) for root in (arguments.root, own, arguments.gallery, ".") if root])
-    title = f"{arguments.gallery} · {len(gallery)} entries · {len(gallery.labels)} labels"
-    colours = label_colours(gallery.labels)
+    finder, title, colours = _finder(arguments, gallery), _title(arguments, gallery), label_colours(gallery.labels)
     rows = [tile_row(result, finder, colours) for result in results]
     write_image(arguments.sheet, draw_rows(rows, title, arguments.theme))
     return finder.lost
+
+
+def _title(arguments: argparse.Namespace, gallery: "Gallery") -> str:
+    return f"{arguments.gallery} · {len(gallery)} entries · {len(gallery.labels)} labels"
+
+
+def _finder(arguments: argparse.Namespace, gallery: "Gallery") -> "ImageFinder":
+    places = (arguments.root, gallery.note.get("root"), arguments.gallery, ".")
+    return ImageFinder([Path(root) for root in places if root])
+
+
+def _explain(
+    arguments: argparse.Namespace, gallery: "Gallery", encoder: "Encoder", results: Sequence["SearchResult"]
+) -> None:
+    """Write why each query has its name, as a page and as JSON."""
+    from naruto_vision.io.atomic import write_json
+    from naruto_vision.io.images import read_image
+    from naruto_vision.recognition.explain import explain_search
+    from naruto_vision.viz.explain_page import write_explained
+    from naruto_vision.viz.overlay import label_colours
+
+    read, cards = _finder(arguments, gallery).read, []
+    for result in results:
+        image = read_image(result.query) if result.kind == "image" else None
+        cards.append((result.query, explain_search(result, gallery, encoder, read, image, arguments.decision)))
+    queries = [{"query": query, **found.as_json()} for query, found in cards]
+    write_json(arguments.explain.with_suffix(".json"), {"queries": queries}, indent=None)
+    write_explained(arguments.explain, _title(arguments, gallery), cards, label_colours(gallery.labels))
 
 
 class ImageFinder:

@@ -162,6 +162,7 @@ class NarutoCLI(LightningCLI):
             "--out", type=str | None, default=None, help="folder for the results, set in every callback that has one"
         )
         parser.add_argument("--fail_fast", type=bool, default=False, help="stop at the first unreadable image")
+        parser.add_argument("--explain", type=bool, default=False, help="explain the names of drawn regions")
         text = "SAM 2 that follows the regions of videos, by name or file (null: boxes and vectors link them)"
         parser.add_argument("--track_memory", type=str | None, default=None, help=text)
         text = "folder of a run or gallery to compare scenes with (null: the validation scenes of the gallery)"
@@ -209,6 +210,8 @@ class NarutoCLI(LightningCLI):
             _set_in_callbacks(trainer, "fail_on_drift", True, "compares scenes")
         if self.config.drift_reference is not None:
             _set_in_callbacks(trainer, "drift_reference", self.config.drift_reference, "compares scenes")
+        if self.config.explain:
+            _set_in_callbacks(trainer, "explain", True, "explains names")
         if self.config.track_memory is not None:
             _set_in_callbacks(trainer, "track_memory", self.config.track_memory, "links regions of videos")
 

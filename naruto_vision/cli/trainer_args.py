@@ -123,6 +123,12 @@ SHORT_OPTIONS = (
         "--drift_reference",
     ),
     Option("--fail-on-drift", "", "exit with 1 if scenes differ from the reference", "--fail_on_drift=true"),
+    Option(
+        "--explain",
+        "",
+        "write why each drawn region has its name (default: no; takes seconds a region)",
+        "--explain=true",
+    ),
     Option("--fail-fast", "", "stop at the first unreadable image (default: skip it)", "--fail_fast=true"),
 )
 """Short options of ``predict``, ``test`` and ``validate``; LightningCLI gets the long ones."""

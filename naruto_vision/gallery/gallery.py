@@ -222,6 +222,11 @@ class Gallery:
         """The rows' vectors: shape (N, D), float32, unit rows. Do not modify."""
         return self.content.vectors
 
+    def vector_of(self, row: int) -> Vectors:
+        """Return the vector of the row with an id: shape (D,), float32, unit length."""
+        vector: Vectors = self.vectors[int(self.content.ids.searchsorted(row))]
+        return vector
+
     @property
     def rows(self) -> Sequence[GalleryRow]:
         """Source of each vector, in order of their ids."""

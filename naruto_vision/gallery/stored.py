@@ -375,6 +375,10 @@ class StoredGallery(Gallery):
         )
         return [tuple(Neighbour(id_, row.label, score, row.path) for score, (id_, row) in hits) for hits in found]
 
+    def vector_of(self, row: int) -> Vectors:
+        """Return the vector of the row with an id, which alone is read."""
+        return _vectors_of(self._store.collection(self._stored), [_name(row)])[_name(row)]
+
 
 def search_collection(
     collection: Collection, queries: Vectors, k: int, row: Callable[[Hit], T | None]

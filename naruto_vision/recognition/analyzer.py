@@ -26,13 +26,14 @@ from naruto_vision.io.bundles import file_sha256
 from naruto_vision.io.images import ImageSource, read_image
 from naruto_vision.io.inputs import ImageNames, find_images
 from naruto_vision.recognition.decision import Decision, decide, recorded_rule
+from naruto_vision.recognition.explain import explain_identity, row_image, why_named
 from naruto_vision.recognition.heads import score_classes
 from naruto_vision.recognition.lookup import SearchResult, look_up, measure_threshold
 from naruto_vision.recognition.merging import MergeConfig, merge_parts
 from naruto_vision.recognition.open_set import thresholds_of
 from naruto_vision.recognition.result import SceneResult
-from naruto_vision.records import Identity, ImageArray, Neighbour, Region, ScenePrediction, Vectors
-from naruto_vision.segmentation.crops import CropConfig, DenseEmbedder, Embedding, embed_regions
+from naruto_vision.records import Box, Explanation, Identity, ImageArray, Neighbour, Region, ScenePrediction, Vectors
+from naruto_vision.segmentation.crops import CropConfig, DenseEmbedder, Embedding, crop_layout, embed_regions
 from naruto_vision.segmentation.generator import Segmenter
 from naruto_vision.segmentation.protocol import SceneEmbedding
 from naruto_vision.viz.overlay import OverlayConfig, choose_for_overlay, label_colours
@@ -220,6 +221,52 @@ class SceneAnalyzer:
         vectors = embed_images(self.encoder, [image], mirror=mirror)
         query = str(image) if isinstance(image, (str, Path)) else "image"
         return look_up(self.gallery, vectors.numpy(), [query], "image", k=k, threshold=self._image_threshold)[0]
+
+    def explain(self, found: SceneResult | ScenePrediction, index: int, image: ImageArray | None = None) -> Explanation:
+        """Explain the name of a region: its nearest entries, votes, class scores, and maps of the patches that count.
+
+        The maps are measured by occlusion on the first crop, which takes some fifty forward passes for each of two.
+
+        Args:
+            found: From ``analyze`` or a call of this analyzer.
+            index: Which of its regions.
+            image: The scene, of a ``ScenePrediction``: shape (H, W, 3), uint8, RGB, upright.
+
+        Raises:
+            InputError: If a prediction is given without its image.
+        """
+        if isinstance(found, SceneResult):
+            found, image = found.prediction, found.image
+        if image is None:
+            msg = "explain: expected the image of the prediction"
+            raise InputError(msg)
+        region, who, crop = found.regions[index], found.identities[index], self.crops[:1]
+        width, height = found.width, found.height
+        frame: Box = (0, 0, width - 1, height - 1)
+        x1, y1, x2, y2 = frame if self.embedding == "dense" else crop_layout(region, crop[0], width, height)[0]
+        left, top, right, bottom = region.box
+        window = np.ascontiguousarray(image[y1 : y2 + 1, x1 : x2 + 1])
+        moved = Region((left - x1, top - y1, right - x1, bottom - y1), region.mask)
+
+        def embed(images: Sequence[ImageArray]) -> Vectors:
+            views = self._embed_scenes([(each, [moved]) for each in images], crop, batch_size=self.batch_size)
+            vectors: Vectors = torch.cat([each[0] for each in views]).numpy()
+            return vectors
+
+        threshold = self.thresholds.threshold(who.label)
+        return explain_identity(
+            who,
+            self.gallery,
+            self.encoder,
+            self._embed([(image, [region])])[0][0] if who.vector is None else who.vector,
+            self.decision,
+            partial(row_image, self.gallery.folder, self.gallery.note),
+            why=why_named(who, threshold),
+            threshold=threshold,
+            image=window,
+            mask=moved.full_mask(*window.shape[:2]),
+            embed=embed,
+        )
 
     @cached_property
     def _image_threshold(self) -> float | None:

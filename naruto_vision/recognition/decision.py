@@ -51,7 +51,8 @@ def decide(
     match decision:
         case "vote":
             scores = _best_of_each(neighbours)
-            label = _most_votes(neighbours)
+            votes = count_votes(neighbours)
+            label = max(votes, key=lambda name: votes[name])  # on a tie that of the nearest row, which comes first
         case "top1" | "max":
             scores = _best_of_each(neighbours)
             label = neighbours[0].label
@@ -80,11 +81,12 @@ def _best_of_each(neighbours: Sequence[Neighbour]) -> dict[str, float]:
     return best
 
 
-def _most_votes(neighbours: Sequence[Neighbour]) -> str:
+def count_votes(neighbours: Sequence[Neighbour]) -> dict[str, float]:
+    """Return the weight of each label's votes under ``vote``, the label of the nearest row first."""
     votes: dict[str, float] = {}
     for row in neighbours:
         votes[row.label] = votes.get(row.label, 0.0) + math.exp((row.score - neighbours[0].score) / _REACH)
-    return max(votes, key=lambda name: votes[name])  # on a tie the label of the nearest row, which comes first
+    return votes
 
 
 def recorded_rule(gallery: Gallery, decision: Decision = "auto") -> Rule:

@@ -37,8 +37,9 @@ from naruto_vision.io.typed_json import read_json, read_json_lines
 from naruto_vision.io.video import is_video_name
 from naruto_vision.recognition.coco import CocoScene, coco_of_record, write_coco
 from naruto_vision.recognition.drift import DRIFT, image_quality, sample_line, sampled
-from naruto_vision.records import UNKNOWN, Identity, ImageArray, Region, ScenePrediction, Vectors
+from naruto_vision.records import UNKNOWN, Explanation, Identity, ImageArray, Region, ScenePrediction, Vectors
 from naruto_vision.segmentation.crops import CropConfig, crop_region
+from naruto_vision.viz.explain_page import write_explained
 from naruto_vision.viz.overlay import OverlayConfig, choose_for_overlay, draw_overlay, label_colours
 from naruto_vision.viz.scene_page import SceneCard, write_scene_page
 
@@ -203,6 +204,17 @@ class SceneWriter:
         self._log.append(as_line(document))
         self.done.add(prediction.scene)
 
+    def explained(self, scene: str) -> Path:
+        """Return the page that explains the names of a scene; it is written last."""
+        return self.out / "explained" / f"{self._stems[scene]}.html"
+
+    def write_explained(self, scene: str, found: Mapping[int, Explanation]) -> None:
+        """Write the explanations of a scene's regions, by their indices, as one page and one line of JSON."""
+        regions = [{"region": index, **each.as_json()} for index, each in found.items()]
+        write_json(self.explained(scene).with_suffix(".json"), {"scene": scene, "regions": regions}, indent=None)
+        cards = [(f"region {index}", each) for index, each in found.items()]
+        write_explained(self.explained(scene), scene, cards, self._colours)
+
     def _write_crops(self, image: ImageArray, prediction: ScenePrediction, shown: Sequence[int]) -> None:
         if self.settings.crops == "none":
             return
@@ -273,7 +285,8 @@ class SceneWriter:
             drawn.sort(key=lambda each: (each[0] == UNKNOWN, -each[1]))
             overlay = f"overlay/{stem}_overlay.jpg" if self.settings.images else ""
             known = sum(each["name"] == each["label"] for each in regions)
-            yield SceneCard(record["scene"], overlay, f"json/{stem}.json", drawn, len(regions), known)
+            page = f"explained/{stem}.html" if self.explained(record["scene"]).is_file() else ""
+            yield SceneCard(record["scene"], overlay, f"json/{stem}.json", drawn, len(regions), known, explained=page)
 
     def _coco_scenes(self) -> Iterator[CocoScene]:
         """Yield the logged scenes; an image's id is its position in the folder, from 1."""

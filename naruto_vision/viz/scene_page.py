@@ -28,6 +28,7 @@ class SceneCard:
     regions: int = 0
     known: int = 0
     note: str = ""
+    explained: str = ""
 
 
 def write_scene_page(
@@ -77,9 +78,10 @@ def _article(card: SceneCard, number: Mapping[str, int], colours: Mapping[str, C
         f"<li>{_dot(name, colours)}{escaped(name)} <small>{score_text(score)}</small></li>"
         for name, score in card.drawn
     )
+    why = f' · <a href="{_url(card.explained)}">why these names</a>' if card.explained else ""
     drawn = f"{len(card.drawn)} of {card.regions} regions drawn"
     rest = (
-        f'<p>{drawn} · <a href="{_url(card.document)}" aria-label="JSON of {scene}">JSON</a></p>'
+        f'<p>{drawn} · <a href="{_url(card.document)}" aria-label="JSON of {scene}">JSON</a>{why}</p>'
         if card.document
         else ""
     )

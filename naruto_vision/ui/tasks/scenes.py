@@ -5,19 +5,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from naruto_vision.gallery.info import find_image
+import numpy as np
+
+from naruto_vision.geometry import mask_from_rle
 from naruto_vision.io.bundles import file_sha256
-from naruto_vision.io.images import IMAGE_FAULTS, encode_image, image_or_none, read_image, shrink
+from naruto_vision.io.images import IMAGE_FAULTS, encode_image, read_image, shrink
 from naruto_vision.io.quarantine import Quarantine
 from naruto_vision.prompting.monitor import Monitor
 from naruto_vision.prompting.writer import read_results
 from naruto_vision.recognition.analyzer import SceneAnalyzer
+from naruto_vision.recognition.explain import row_image, why_named
 from naruto_vision.recognition.writer import SceneWriter, software_versions
-from naruto_vision.records import Identity, ImageArray, ScenePrediction
+from naruto_vision.records import Box, Identity, ImageArray, Region, ScenePrediction
 from naruto_vision.ui.engine import Watch
 from naruto_vision.ui.models import Models
 from naruto_vision.ui.settings import VIEW, SceneSettings
 from naruto_vision.ui.shapes import svg_path
+from naruto_vision.viz.explain_page import over
 from naruto_vision.viz.overlay import choose_for_overlay, hex_colour, label_colours
 
 _THUMBNAIL = 192
@@ -97,6 +101,7 @@ def scene_news(analyzer: SceneAnalyzer, prediction: ScenePrediction) -> dict[str
                 "index": index,
                 "path": svg_path(region),
                 "box": region.box,
+                "mask": region.rle(prediction.height, prediction.width),
                 "area": region.area,
                 "shown": index in shown,
                 "colour": hex_colour(colours.get(who.name, _GREY)),
@@ -122,21 +127,11 @@ def identity_news(who: Identity, threshold: float | None) -> dict[str, Any]:
         "margin": who.margin,
         "p_value": who.p_value,
         "threshold": threshold,
-        "why": why(who, threshold),
+        "why": why_named(who, threshold),
         "neighbours": [
             {"id": each.row, "label": each.label, "score": each.score, "path": each.path} for each in who.neighbours[:5]
         ],
     }
-
-
-def why(who: Identity, threshold: float | None) -> str:
-    """Say in one line why a region has its name, or none."""
-    lead = "" if who.margin is None else f", {abs(who.margin):.3f} {'ahead of' if who.margin >= 0 else 'behind'} others"
-    if threshold is None:
-        return f"score {who.score:.3f}{lead}; the gallery has no threshold, so every region gets a name"
-    if who.known:
-        return f"score {who.score:.3f}{lead}; at least {threshold:.3f} is needed"
-    return f"most like {who.label}, but the score {who.score:.3f} is below the threshold {threshold:.3f}{lead}"
 
 
 def explain(models: Models, *, preset: str, path: str, box: Sequence[int], rows: Sequence[str]) -> dict[str, Any]:
@@ -148,6 +143,18 @@ def explain(models: Models, *, preset: str, path: str, box: Sequence[int], rows:
     }
 
 
+def heat_maps(
+    models: Models, *, preset: str, settings: SceneSettings, path: str, box: Box, mask: Mapping[str, Any]
+) -> list[bytes]:
+    """Return small pictures of a region and of the entry that it is most like, with the patches that count, as JPEG."""
+    analyzer, image, (x1, y1, x2, y2) = models.analyzer(preset, settings), read_image(path), box
+    region = Region(box, np.ascontiguousarray(mask_from_rle(mask)[y1 : y2 + 1, x1 : x2 + 1]))
+    named = ScenePrediction("", image.shape[1], image.shape[0], (region,), analyzer.identify(image, [region]))
+    found = analyzer.explain(named, 0, image)
+    pairs = ((found.image, found.heat), (found.images[found.matched], found.matched_heat))
+    return [small_picture(over(image, heat)) for image, heat in pairs if image is not None]
+
+
 def thumbnails(models: Models, *, preset: str, rows: Sequence[str]) -> list[bytes | None]:
     """Return small pictures of gallery entries by their paths, as JPEG; None where one is missing or no image."""
     gallery = models.analyzer(preset).gallery
@@ -155,13 +162,8 @@ def thumbnails(models: Models, *, preset: str, rows: Sequence[str]) -> list[byte
 
 
 def picture_of(folder: str | Path | None, note: Mapping[str, Any], row: str) -> bytes | None:
-    """Return a small picture of a gallery entry as JPEG; None where it is missing or no image.
-
-    A gallery may come from others, so only images in its folder, and in the folder that it was made of, are read.
-    """
-    roots = [Path(root) for root in (note.get("root"), folder) if root]
-    found = next(filter(None, (find_image(root, row, inside=True) for root in roots)), None)
-    image = None if found is None else image_or_none(found)
+    """Return a small picture of a gallery entry as JPEG; None where ``row_image`` finds none."""
+    image = row_image(folder, note, row)
     return None if image is None else small_picture(image)
 
 
