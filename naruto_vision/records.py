@@ -231,7 +231,7 @@ class Explanation:
             ],
             "matched": self.matched,
             **{
-                key: each and {"largest": each.largest, "values": each.values.round(3).astype(float).tolist()}
+                key: each and {"largest": each.largest, "values": each.values.astype(float).round(3).tolist()}
                 for key, each in maps.items()
             },
         }

@@ -42,7 +42,7 @@ from naruto_vision.recognition.writer import (
     part_name,
     software_versions,
 )
-from naruto_vision.records import ScenePrediction
+from naruto_vision.records import Explanation, ScenePrediction
 from naruto_vision.segmentation.sam2_video import Sam2Memory
 from naruto_vision.video.track_files import (
     TRACKS,
@@ -202,11 +202,12 @@ class SceneWriterCallback(BasePredictionWriter):
             if item.image is None or self._writer is None or self._writer.explained(item.scene).is_file():
                 continue
             shown = choose_for_overlay(prediction, module.overlay)
-            why = {index: module.analyzer.explain(prediction, index, item.image) for index in shown}
+            why: dict[int | str, Explanation] = {
+                index: module.analyzer.explain(prediction, index, item.image) for index in shown
+            }
             self._writer.write_explained(item.scene, why)
             if board is not None and why and self._explained < SHOWN_SCENES:
-                cards = [(f"region {index}", each) for index, each in why.items()]
-                sheet = explained_sheet(item.scene, cards, colours)
+                sheet = explained_sheet(item.scene, why, colours)
                 board.add_image("predict/explained", sheet, self._explained, dataformats="HWC")
                 self._explained += 1
 

@@ -105,22 +105,6 @@ def search(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _write(
-    arguments: argparse.Namespace, gallery: "Gallery", encoder: "Encoder", results: Sequence["SearchResult"]
-) -> list[str]:
-    """Write the page and the sheet that are wanted; return what to say of them."""
-    lines = []
-    if arguments.explain:
-        _explain(arguments, gallery, encoder, results)
-        lines.append(f"why: open {arguments.explain} in a browser")
-    if arguments.sheet:
-        lost = _draw(arguments, gallery, results)
-        lines.append(
-            f"the sheet is {arguments.sheet}" + f", {lost} gallery images not found (give --root)" * bool(lost)
-        )
-    return lines
-
-
 def _threshold(arguments: argparse.Namespace, gallery: "Gallery") -> "ImageThreshold":
     from naruto_vision.recognition.lookup import ImageThreshold, measure_threshold
 
@@ -172,44 +156,37 @@ def _table(result: "SearchResult") -> "Table":
     return make_table(("rank", "label", "score", "margin", "path", "id"), rows, title)
 
 
-def _draw(arguments: argparse.Namespace, gallery: "Gallery", results: Sequence["SearchResult"]) -> int:
-    """Write the contact sheet and return how many gallery images were not found."""
-    from naruto_vision.io.images import write_image
-    from naruto_vision.viz.overlay import label_colours
-    from naruto_vision.viz.sheets import draw_rows
-
-    finder, title, colours = _finder(arguments, gallery), _title(arguments, gallery), label_colours(gallery.labels)
-    rows = [tile_row(result, finder, colours) for result in results]
-    write_image(arguments.sheet, draw_rows(rows, title, arguments.theme))
-    return finder.lost
-
-
-def _title(arguments: argparse.Namespace, gallery: "Gallery") -> str:
-    return f"{arguments.gallery} · {len(gallery)} entries · {len(gallery.labels)} labels"
-
-
-def _finder(arguments: argparse.Namespace, gallery: "Gallery") -> "ImageFinder":
-    places = (arguments.root, gallery.note.get("root"), arguments.gallery, ".")
-    return ImageFinder([Path(root) for root in places if root])
-
-
-def _explain(
+def _write(
     arguments: argparse.Namespace, gallery: "Gallery", encoder: "Encoder", results: Sequence["SearchResult"]
-) -> None:
-    """Write why each query has its name, as a page and as JSON."""
-    from naruto_vision.io.atomic import write_json
-    from naruto_vision.io.images import read_image
+) -> list[str]:
+    """Write the page and the contact sheet that are wanted; return what to say of them."""
+    if not arguments.explain and not arguments.sheet:
+        return []
+    from naruto_vision.io.images import read_image, write_image
     from naruto_vision.recognition.explain import explain_search
     from naruto_vision.viz.explain_page import write_explained
     from naruto_vision.viz.overlay import label_colours
+    from naruto_vision.viz.sheets import draw_rows
 
-    read, cards = _finder(arguments, gallery).read, []
-    for result in results:
-        image = read_image(result.query) if result.kind == "image" else None
-        cards.append((result.query, explain_search(result, gallery, encoder, read, image, arguments.decision)))
-    queries = [{"query": query, **found.as_json()} for query, found in cards]
-    write_json(arguments.explain.with_suffix(".json"), {"queries": queries}, indent=None)
-    write_explained(arguments.explain, _title(arguments, gallery), cards, label_colours(gallery.labels))
+    own, lines = gallery.note.get("root"), []
+    roots = [Path(root) for root in (arguments.root, own, arguments.gallery, ".") if root]
+    title = f"{arguments.gallery} · {len(gallery)} entries · {len(gallery.labels)} labels"
+    colours = label_colours(gallery.labels)
+    if arguments.explain:
+        read, found = ImageFinder(roots).read, {}
+        for each in results:
+            image = read_image(each.query) if each.kind == "image" else None
+            found[each.query] = explain_search(each, gallery, encoder, read, image, arguments.decision)
+        write_explained(arguments.explain, title, found, colours)
+        lines.append(f"why: open {arguments.explain} in a browser")
+    if arguments.sheet:
+        finder = ImageFinder(roots)
+        write_image(
+            arguments.sheet, draw_rows([tile_row(each, finder, colours) for each in results], title, arguments.theme)
+        )
+        lost = f", {finder.lost} gallery images not found (give --root)" if finder.lost else ""
+        lines.append(f"the sheet is {arguments.sheet}{lost}")
+    return lines
 
 
 class ImageFinder:

@@ -225,15 +225,33 @@ class SceneAnalyzer:
     def explain(self, found: SceneResult | ScenePrediction, index: int, image: ImageArray | None = None) -> Explanation:
         """Explain the name of a region: its nearest entries, votes, class scores, and maps of the patches that count.
 
-        The maps are measured by occlusion on the first crop, which takes some fifty forward passes for each of two.
+        The maps are measured by occlusion, of the first crop: about fifty forward passes, and as many for an image of
+        the gallery that was not compared lately.
 
         Args:
             found: From ``analyze`` or a call of this analyzer.
             index: Which of its regions.
             image: The scene, of a ``ScenePrediction``: shape (H, W, 3), uint8, RGB, upright.
 
+        Returns:
+            The evidence; images of the gallery that are missing, and what depends on them, are None.
+
         Raises:
             InputError: If a prediction is given without its image.
+
+        Examples:
+            >>> import naruto_vision as nv
+            >>> encoder, image = nv.ClipEncoder("tiny-clip"), np.full((64, 64, 3), 255, dtype=np.uint8)
+            >>> rows = [nv.GalleryRow("a.png", "ayame")]
+            >>> vectors = nv.embed_images(encoder, [image]).numpy()
+            >>> gallery = nv.Gallery.build(vectors, rows, fingerprint=encoder.fingerprint)
+            >>> segmenter = nv.Segmenter(nv.GridPrompter(4), nv.SamModel(weights="tiny-sam"))
+            >>> analyzer = nv.SceneAnalyzer(segmenter, encoder, gallery)
+            >>> region = nv.Region((8, 8, 39, 39), np.ones((32, 32), dtype=bool))
+            >>> named = nv.ScenePrediction("a.png", 64, 64, (region,), analyzer.identify(image, [region]))
+            >>> found = analyzer.explain(named, 0, image)
+            >>> found.votes, found.heat.values.shape, found.images
+            ({'ayame': 1.0}, (8, 8), (None,))
         """
         if isinstance(found, SceneResult):
             found, image = found.prediction, found.image

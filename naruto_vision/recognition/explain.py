@@ -24,11 +24,8 @@ from naruto_vision.recognition.heads import score_classes
 from naruto_vision.recognition.lookup import SearchResult
 from naruto_vision.records import Explanation, Heat, Identity, ImageArray, Mask, Vectors
 
-PATCHES = 8
-"""Patches along the longer side of an image; they are about square."""
-
-SHOWN = 5
-"""Nearest entries of an explanation."""
+PATCHES, SHOWN = 8, 5
+"""About square patches along the longer side of an image; nearest entries of an explanation."""
 
 _INSIDE = 0.5  # of a patch that the mask must cover; the others are background already
 _AT_ONCE = 16  # variants of an image in memory
@@ -58,51 +55,31 @@ def explain_identity(
     mask: Mask | None = None,
     embed: Embed | None = None,
 ) -> Explanation:
-    """Explain the name of a region, an image or a text.
+    """Explain the name that a rule gave to a vector (D,); a map is left out where there is no image.
 
-    Args:
-        identity: The name, with its nearest entries.
-        gallery: The gallery that was searched.
-        encoder: Its encoder.
-        vector: What was searched: shape (D,), float32, unit length.
-        rule: The rule that decided.
-        read: Reads the images of entries.
-        why: The reason in one line.
-        threshold: Below it the score is unknown.
-        image: What was embedded: shape (H, W, 3), uint8, RGB; None for a text.
-        mask: What of the image counts: shape (H, W), bool; None is all.
-        embed: Embeds variants of the image as it was; None as whole images.
-
-    Returns:
-        The explanation; a map is left out where there is no image.
+    ``image`` (H, W, 3), uint8, is what was embedded; ``mask`` (H, W) is what of it counts, None all; ``embed`` embeds
+    variants of it as it was, None as a whole image.
     """
-    rows, label = identity.neighbours, identity.label
-    first = next((place for place, row in enumerate(rows) if row.label == label), 0)
-    shown = rows[:SHOWN] if first < SHOWN else (*rows[: SHOWN - 1], rows[first])
-    matched = min(first, SHOWN - 1)
-
-    def embed_whole(images: Sequence[ImageArray]) -> Vectors:
-        vectors: Vectors = embed_images(encoder, images).numpy()
-        return vectors
-
-    read_rows = (read(row.path) for row in shown)
-    images = tuple(None if each is None else shrink(each, _LARGEST) for each in read_rows)
-    other, matched_heat = images[matched], None
+    rows = identity.neighbours
+    first = next((place for place, row in enumerate(rows) if row.label == identity.label), 0)
+    shown, matched = (rows[:SHOWN] if first < SHOWN else (*rows[: SHOWN - 1], rows[first])), min(first, SHOWN - 1)
+    images = tuple(None if each is None else shrink(each, _LARGEST) for each in (read(row.path) for row in shown))
+    heat, matched_heat, other = None, None, images[matched]
+    if image is not None:
+        without = embed_hidden(image, embed or partial(_embed_whole, encoder), mask)
+        heat = occlusion_map(image, label_scores(gallery, rule, identity, without), mask)
     if other is not None:
-        without = _embed_hidden_row(encoder, other.tobytes(), other.shape)
-        matched_heat = _heat(other, without, lambda vectors: vectors @ vector)
+        matched_heat = occlusion_map(other, _embed_hidden_row(encoder, other.tobytes(), other.shape) @ vector)
     return Explanation(
         replace(identity, neighbours=shown),
         why,
         threshold,
         votes=_shares(count_votes(rows)),
-        classes=_falling(score_classes(gallery, rule, vector[None])[0]),
+        classes=_shares(score_classes(gallery, rule, vector[None])[0], total=1.0),
         images=images,
         matched=matched,
         image=image,
-        heat=None
-        if image is None
-        else occlusion_map(image, embed or embed_whole, partial(label_scores, gallery, rule, identity), mask),
+        heat=heat,
         matched_heat=matched_heat,
     )
 
@@ -115,22 +92,14 @@ def explain_search(
     image: ImageArray | None = None,
     decision: Decision = "auto",
 ) -> Explanation:
-    """Explain the name of a whole image or a text.
-
-    Args:
-        found: From ``look_up``.
-        gallery: The gallery that was searched.
-        encoder: Its encoder.
-        read: Reads the images of entries.
-        image: The query: shape (H, W, 3), uint8, RGB; None for a text.
-        decision: As in ``look_up``.
-    """
+    """Explain the name that ``look_up`` gave to an image (H, W, 3), uint8, or to a text (None)."""
+    rule: Rule = "vote"
     if image is None:
         with torch.inference_mode():
             vectors = encoder.encode_texts([found.query]).float().cpu()
     else:
         vectors = embed_images(encoder, [image], mirror=bool(gallery.note.get("mirror", True)))
-    rule = "vote" if image is None else recorded_rule(gallery, decision)
+        rule = recorded_rule(gallery, decision)
     facts: dict[str, Any] = {"why": found.sentence(), "threshold": found.threshold, "image": image}
     return explain_identity(found.identity, gallery, encoder, vectors.numpy()[0], rule, read, **facts)
 
@@ -144,33 +113,17 @@ def label_scores(gallery: Gallery, rule: Rule, identity: Identity, vectors: Vect
     return np.array([each[label] for each in score_classes(gallery, rule, vectors)])
 
 
-def _falling(values: Mapping[str, float]) -> dict[str, float]:
-    return dict(sorted(values.items(), key=lambda each: -each[1]))
-
-
-def _shares(votes: Mapping[str, float]) -> dict[str, float]:
-    return _falling({label: value / sum(votes.values()) for label, value in votes.items()})
-
-
-def occlusion_map(
-    image: ImageArray,
-    embed: Embed,
-    scores: Callable[[Vectors], NDArray[np.floating]],
-    mask: Mask | None = None,
-) -> Heat:
-    """Measure what a score loses when a patch of an image is painted over with the mean colour.
-
-    Args:
-        image: Shape (H, W, 3), uint8, RGB.
-        embed: Embeds variants of it.
-        scores: Scores N vectors (N, D): (N,).
-        mask: Shape (H, W), bool: patches of which less than half is inside are not measured, and are 0. None is all.
-    """
-    return _heat(image, embed_hidden(image, embed, mask), scores, mask)
+def _shares(values: Mapping[str, float], total: float | None = None) -> dict[str, float]:
+    """Divide values by their sum or another total, and sort them, falling."""
+    whole = sum(values.values()) if total is None else total
+    return {label: value / whole for label, value in sorted(values.items(), key=lambda each: -each[1])}
 
 
 def embed_hidden(image: ImageArray, embed: Embed, mask: Mask | None = None) -> Vectors:
-    """Embed an image (H, W, 3), and then its variants, each without one of the covered patches: (1 + M, D)."""
+    """Embed an image (H, W, 3), and then its variants, in each of which one patch has the mean colour: (1 + M, D).
+
+    Patches of which less than half is inside the mask (H, W), bool, have no variant.
+    """
     cells, inside = patch_slices(image.shape[:2])[0], _inside(image, mask)
     fill = image[inside].mean(axis=0)
     hidden = [(), *((cells[at],) for at in covered_patches(cells, inside))]
@@ -178,19 +131,22 @@ def embed_hidden(image: ImageArray, embed: Embed, mask: Mask | None = None) -> V
     return np.concatenate([embed([hide_patches(image, own, fill) for own in part]) for part in parts])
 
 
+def _embed_whole(encoder: Encoder, images: Sequence[ImageArray]) -> Vectors:
+    vectors: Vectors = embed_images(encoder, images).numpy()
+    return vectors
+
+
 @lru_cache(maxsize=64)
 def _embed_hidden_row(encoder: Encoder, pixels: bytes, shape: tuple[int, ...]) -> Vectors:
     """Do the same for the whole image of an entry; an entry is near to many queries."""
-    image = np.frombuffer(pixels, np.uint8).reshape(shape)
-    return embed_hidden(image, lambda images: embed_images(encoder, images).numpy())
+    return embed_hidden(np.frombuffer(pixels, np.uint8).reshape(shape), partial(_embed_whole, encoder))
 
 
-def _heat(
-    image: ImageArray, vectors: Vectors, scores: Callable[[Vectors], NDArray[np.floating]], mask: Mask | None = None
-) -> Heat:
+def occlusion_map(image: ImageArray, scores: NDArray[np.floating], mask: Mask | None = None) -> Heat:
+    """Map what a score loses without each patch of an image (H, W, 3), by the scores (1 + M,) of ``embed_hidden``."""
     cells, grid = patch_slices(image.shape[:2])
-    found, losses = scores(vectors), np.zeros(len(cells), np.float32)
-    losses[covered_patches(cells, _inside(image, mask))] = found[0] - found[1:]
+    losses = np.zeros(len(cells), np.float32)
+    losses[covered_patches(cells, _inside(image, mask))] = scores[0] - scores[1:]
     largest = max(float(losses.max()), 0.0)
     return Heat((losses.clip(0) / (largest or 1.0)).reshape(grid), largest)
 

@@ -208,12 +208,9 @@ class SceneWriter:
         """Return the page that explains the names of a scene; it is written last."""
         return self.out / "explained" / f"{self._stems[scene]}.html"
 
-    def write_explained(self, scene: str, found: Mapping[int, Explanation]) -> None:
-        """Write the explanations of a scene's regions, by their indices, as one page and one line of JSON."""
-        regions = [{"region": index, **each.as_json()} for index, each in found.items()]
-        write_json(self.explained(scene).with_suffix(".json"), {"scene": scene, "regions": regions}, indent=None)
-        cards = [(f"region {index}", each) for index, each in found.items()]
-        write_explained(self.explained(scene), scene, cards, self._colours)
+    def write_explained(self, scene: str, found: Mapping[int | str, Explanation]) -> None:
+        """Write the explanations of a scene's regions, by their numbers, as JSON and as that page."""
+        write_explained(self.explained(scene), scene, found, self._colours)
 
     def _write_crops(self, image: ImageArray, prediction: ScenePrediction, shown: Sequence[int]) -> None:
         if self.settings.crops == "none":

@@ -1,14 +1,14 @@
 """Cards of explained names: a static page, and a sheet for TensorBoard."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 
 import cv2
 
-from naruto_vision.io.atomic import write_text
+from naruto_vision.io.atomic import write_json, write_text
 from naruto_vision.io.images import encode_image, shrink
 from naruto_vision.io.text import score_text
 from naruto_vision.records import Explanation, Heat, ImageArray
@@ -30,16 +30,25 @@ def over(image: ImageArray, found: Heat | None, side: int = _SIDE) -> ImageArray
 
 
 def write_explained(
-    path: Path, title: str, cards: Sequence[tuple[str, Explanation]], colours: Mapping[str, Colour]
+    path: Path, title: str, found: Mapping[int | str, Explanation], colours: Mapping[str, Colour]
 ) -> None:
-    """Write headings with their explanations as one HTML file, which loads nothing."""
-    articles = "\n".join(_article(heading, each, colours) for heading, each in cards)
-    nothing = "<p>No region is drawn in this scene.</p>"
+    """Write the explanations of regions, by their numbers, or of queries: one line of JSON beside a page.
+
+    The page is one HTML file that loads nothing. It is written last.
+    """
+    names = [{"of": what, **each.as_json()} for what, each in found.items()]
+    write_json(path.with_suffix(".json"), {"source": title, "names": names}, indent=None)
+    articles = "\n".join(_article(what, each, colours) for what, each in found.items())
     page = Template(files(__package__).joinpath("explain_page.html").read_text(encoding="utf-8"))
+    nothing = "<p>No region is drawn in this scene.</p>"
     write_text(path, page.substitute(title=escaped(title), articles=articles or nothing))
 
 
-def _article(heading: str, found: Explanation, colours: Mapping[str, Colour]) -> str:
+def _heading(what: int | str) -> str:
+    return f"region {what}" if isinstance(what, int) else what
+
+
+def _article(what: int | str, found: Explanation, colours: Mapping[str, Colour]) -> str:
     who = found.identity
     pictures = []
     if found.image is not None:
@@ -54,7 +63,7 @@ def _article(heading: str, found: Explanation, colours: Mapping[str, Colour]) ->
     tables += [_table(name, own) for name, own in (("votes", found.votes), ("classifier", found.classes)) if own]
     colour = hex_colour(colours.get(who.name, UNLISTED))
     return (
-        f'<article style="--c: {colour}"><h2>{escaped(heading)}: {escaped(who.name)}</h2><p>{escaped(found.why)}</p>'
+        f'<article style="--c: {colour}"><h2>{escaped(f"{_heading(what)}: {who.name}")}</h2><p>{escaped(found.why)}</p>'
         f"<div>{''.join(pictures)}</div><div>{''.join(tables)}</div></article>"
     )
 
@@ -78,10 +87,12 @@ def _table(name: str, values: Mapping[str, float]) -> str:
     return f"<table><tr><th colspan=2><b>{name}</b></th></tr>{rows}</table>"
 
 
-def explained_sheet(title: str, cards: Sequence[tuple[str, Explanation]], colours: Mapping[str, Colour]) -> ImageArray:
-    """Draw headings with their explanations as a contact sheet, the maps over the images: (H, W, 3), uint8."""
+def explained_sheet(
+    title: str, explained: Mapping[int | str, Explanation], colours: Mapping[str, Colour]
+) -> ImageArray:
+    """Draw the same as a contact sheet, the maps over the images: (H, W, 3), uint8."""
     rows = []
-    for heading, found in cards:
+    for what, found in explained.items():
         others = [
             Tile(
                 None if image is None else over(image, found.matched_heat if place == found.matched else None),
@@ -93,5 +104,5 @@ def explained_sheet(title: str, cards: Sequence[tuple[str, Explanation]], colour
             for place, (row, image) in enumerate(zip(found.identity.neighbours, found.images, strict=True))
         ]
         first = Tile(None if found.image is None else over(found.image, found.heat), "searched")
-        rows.append(TileRow(f"{heading}: {found.why}", colours.get(found.identity.name), first, others))
+        rows.append(TileRow(f"{_heading(what)}: {found.why}", colours.get(found.identity.name), first, others))
     return draw_rows(rows, title, "light")

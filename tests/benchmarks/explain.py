@@ -12,6 +12,7 @@ as ``search`` does. RUNS is what ``naruto_vision.load`` opens. Two figures, each
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -197,7 +198,10 @@ def measure(analyzer: nv.SceneAnalyzer, queries: Sequence[Query], most: int) -> 
         raise InputError("benchmarks.explain: found no objects")
     random = np.random.default_rng(SEED)
     steps = np.unique(np.linspace(0, len(queries) - 1, min(most, len(queries))).round().astype(int)).tolist()
-    rows = [deletion(analyzer, queries[at], random) for at in track(steps, "explaining")]
+    rows: list[Mapping[str, float] | None] = []
+    with suppress(KeyboardInterrupt):  # Ctrl-C ends it earlier, with what is measured so far
+        for at in track(steps, "explaining"):
+            rows.append(deletion(analyzer, queries[at], random))  # noqa: PERF401 - kept when it is interrupted
     known = [query for query in queries if query.known]
     return {
         "decision": analyzer.decision,

@@ -74,9 +74,9 @@ def test_each_scene_has_a_page_and_json_and_all_else_stays_as_it_is(world: Path,
     assert b"why these names" not in plain["index.html"]
     (line,) = found["explained/folder/a.json"].splitlines()
     document = json.loads(line)
-    assert document["scene"] == "folder/a.png"
-    (region,) = document["regions"]
-    assert (region["region"], region["label"]) == (0, "ayame")
+    assert document["source"] == "folder/a.png"
+    (region,) = document["names"]
+    assert (region["of"], region["label"]) == (0, "ayame")
     record = json.loads(plain["predictions.jsonl"].splitlines()[2])["regions"][0]
     assert region["score"] == pytest.approx(record["score"], abs=1e-6)
     assert [row["path"] for row in region["neighbours"]] == [row["path"] for row in record["neighbours"]]
@@ -123,8 +123,8 @@ def test_search_explains_images_and_texts(
     command = ["search", query, "--text", "a girl with red hair", "--gallery", "runs/gallery"]
     assert main([*command, "--explain", str(page)]) == 0
     assert f"why: open {page} in a browser" in capsys.readouterr().out.replace("\n", "")
-    image, text = json.loads(page.with_suffix(".json").read_text())["queries"]
-    assert (image["query"], image["label"], image["neighbours"][0]["path"]) == (query, "ayame", "ayame/1.png")
+    image, text = json.loads(page.with_suffix(".json").read_text())["names"]
+    assert (image["of"], image["label"], image["neighbours"][0]["path"]) == (query, "ayame", "ayame/1.png")
     assert text["heat"] is None
     assert "texts have no threshold" in text["why"]
     assert page.read_text().count("<article") == 2

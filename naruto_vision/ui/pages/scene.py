@@ -13,6 +13,7 @@ from naruto_vision.ui.service import NO_GALLERY, Job, StoredFile, scene_names
 from naruto_vision.ui.settings import BACKGROUNDS, SceneSettings, read_settings
 
 _EXAMPLES = 6
+_MAPS = ("what the score is due to", "what the likeness is due to")
 
 
 def build(context: Context) -> None:
@@ -282,10 +283,10 @@ class _Scene:
                 box=each["box"], mask=each["mask"],
             )
         )  # fmt: skip
-        if (scene, index) == (self.scene, self.region):
+        if not maps.is_deleted:
             with maps:
-                for picture, title in zip(drawn or (), ("this region", "the nearest"), strict=False):
-                    tile(picture, title, "red: the score falls most without this")
+                for picture, title in zip(drawn or (), _MAPS, strict=False):
+                    tile(picture, title, "red: it falls most without this")
 
     async def enrol(self, file: StoredFile, box: Sequence[int], label: str) -> None:
         """Add the box of a region to the gallery under a name."""

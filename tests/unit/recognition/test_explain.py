@@ -19,7 +19,14 @@ from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.io.images import write_image
 from naruto_vision.recognition.analyzer import SceneAnalyzer
 from naruto_vision.recognition.decision import Rule
-from naruto_vision.recognition.explain import explain_search, hide_patches, occlusion_map, patch_slices, row_image
+from naruto_vision.recognition.explain import (
+    embed_hidden,
+    explain_search,
+    hide_patches,
+    occlusion_map,
+    patch_slices,
+    row_image,
+)
 from naruto_vision.recognition.lookup import look_up
 from naruto_vision.records import Explanation, Identity, ImageArray, Region, ScenePrediction, Vectors
 from naruto_vision.segmentation.crops import CropConfig
@@ -139,7 +146,7 @@ def test_a_missing_image_is_said_and_the_rest_stands(gallery: Gallery, tmp_path:
     document = found.as_json()
     assert [row["found"] for row in document["neighbours"]] == [False, False, True]
     assert document["heat"]["values"][4][4] == 1.0
-    write_explained(tmp_path / "card.html", "scene", [("region 0", found)], {})
+    write_explained(tmp_path / "card.html", "scene", {0: found}, {})
     assert (tmp_path / "card.html").read_text().count("image not found") == 2
 
 
@@ -170,7 +177,8 @@ def test_images_of_any_shape_have_patches() -> None:
         assert len(cells) == rows * columns <= 64
         image = np.zeros((*shape, 3), np.uint8)
         assert all(image[cell].size for cell in cells)
-        found = occlusion_map(image, lambda images: np.ones((len(images), 1), np.float32), lambda rows: rows[:, 0])
+        vectors = embed_hidden(image, lambda images: np.ones((len(images), 1), np.float32))
+        found = occlusion_map(image, vectors[:, 0])
         assert (found.values.shape, found.values.max(), found.largest) == ((rows, columns), 0.0, 0.0)
 
 
@@ -185,7 +193,7 @@ def test_hiding_the_hottest_patches_costs_twice_what_random_ones_cost() -> None:
         def embed(images: Sequence[ImageArray]) -> Vectors:
             return embed_images(MeanColour().eval(), images).numpy()
 
-        found = occlusion_map(image, embed, lambda rows: rows @ direction)
+        found = occlusion_map(image, embed_hidden(image, embed) @ direction)
         cells, _ = patch_slices((64, 64))
         top = np.argsort(-found.values.ravel())[:6]
         fill = image.mean(axis=(0, 1))
@@ -201,11 +209,11 @@ def test_a_page_loads_nothing_and_runs_nothing(gallery: Gallery, tmp_path: Path)
     bad = "<img src=x onerror=alert(1)>"
     rows = tuple(replace(row, label=bad, path=f"http://x/{bad}") for row in found.identity.neighbours)
     evil = replace(found, identity=Identity(bad, 0.9, neighbours=rows), votes={bad: 1.0}, why=bad)
-    write_explained(tmp_path / "card.html", bad, [(bad, evil)], {})
+    write_explained(tmp_path / "card.html", bad, {bad: evil}, {})
     page = (tmp_path / "card.html").read_text()
     assert "<script" not in page
     assert bad not in page
     assert set(re.findall(r"<[^>]*(?:src|href)=\"?(.{5})", page)) == {"data:"}
     assert len(page) < 100_000
-    sheet = explained_sheet("scene", [("region 0", found)], {})
+    sheet = explained_sheet("scene", {0: found}, {})
     assert (sheet.dtype, sheet.shape[2]) == (np.uint8, 3)
