@@ -156,7 +156,7 @@ class SceneWriterCallback(BasePredictionWriter):
         trainer.strategy.barrier("scene folder")  # all processes wait until leftovers are removed
         own = sorted(self._writer.done) if trainer.global_rank == leader else []
         self._done = set(gather_lists(trainer, own)) | self._writer.done
-        bare = [scene for scene in own if self.explain and not self._writer.explained(scene).is_file()]
+        bare: list[object] = [scene for scene in own if self.explain and not self._writer.explained(scene).is_file()]
         dataset.skip(self._done.difference(gather_lists(trainer, bare)))
         self._listing = dataset.listing
         self._scenes, self._truth, self._whole = dataset.scenes, dataset.truth_path, dataset.folder is not None

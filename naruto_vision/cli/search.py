@@ -164,6 +164,7 @@ def _write(
         return []
     from naruto_vision.io.images import read_image, write_image
     from naruto_vision.recognition.explain import explain_search
+    from naruto_vision.records import Explanation
     from naruto_vision.viz.explain_page import write_explained
     from naruto_vision.viz.overlay import label_colours
     from naruto_vision.viz.sheets import draw_rows
@@ -173,7 +174,7 @@ def _write(
     title = f"{arguments.gallery} · {len(gallery)} entries · {len(gallery.labels)} labels"
     colours = label_colours(gallery.labels)
     if arguments.explain:
-        read, found = ImageFinder(roots).read, {}
+        read, found = ImageFinder(roots).read, dict[int | str, Explanation]()
         for each in results:
             image = read_image(each.query) if each.kind == "image" else None
             found[each.query] = explain_search(each, gallery, encoder, read, image, arguments.decision)

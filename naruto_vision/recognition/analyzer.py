@@ -254,7 +254,7 @@ class SceneAnalyzer:
             ({'ayame': 1.0}, (8, 8), (None,))
         """
         if isinstance(found, SceneResult):
-            found, image = found.prediction, found.image
+            image, found = found.image, found.prediction
         if image is None:
             msg = "explain: expected the image of the prediction"
             raise InputError(msg)

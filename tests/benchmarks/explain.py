@@ -60,9 +60,9 @@ class Query(NamedTuple):
 def regions(analyzer: nv.SceneAnalyzer, folder: Path) -> Iterator[Query]:
     """Yield the true objects of scenes."""
     for number, scene in enumerate(read_scenes(folder)):
-        named = ScenePrediction(
-            str(number), *scene.image.shape[1::-1], tuple(scene.objects), analyzer.identify(scene.image, scene.objects)
-        )
+        height, width = scene.image.shape[:2]
+        objects = tuple(scene.objects)
+        named = ScenePrediction(str(number), width, height, objects, analyzer.identify(scene.image, objects))
         for index, label in enumerate(scene.labels):
             yield _region(analyzer, scene.image, named, index, label)
 
@@ -176,9 +176,9 @@ def summarize_errors(queries: Sequence[Query]) -> dict[str, Any]:
     random, found = np.random.default_rng(SEED), []
     members = list(groups.values())
     for _ in range(REPLICATES):
-        at = np.concatenate([members[number] for number in random.integers(0, len(members), len(members))])
-        if 0 < right[at].sum() < len(at):
-            found.append([_auroc(own[at], right[at]) for own in values.values()])
+        drawn = np.concatenate([members[number] for number in random.integers(0, len(members), len(members))])
+        if 0 < right[drawn].sum() < len(drawn):
+            found.append([_auroc(own[drawn], right[drawn]) for own in values.values()])
     draws = np.array(found)
     for name, own, column in zip(values, values.values(), draws.T, strict=True):
         facts[name] = {"auroc": _auroc(own, right), "interval": np.percentile(column, (2.5, 97.5)).tolist()}

@@ -277,10 +277,12 @@ class _Scene:
                 name.on("keydown.enter", lambda: self.enrol(file, each["box"], str(name.value or "")))
                 button = ui.button("Add to the gallery", icon="person_add").props("no-caps outline")
                 button.on_click(lambda: self.enrol(file, each["box"], str(name.value or "")))
+        if self.job is None:
+            return
         drawn = await context.attempt(
             context.service.call(
                 context.session, "scenes.heat_maps", preset=self.gallery, settings=self.used, path=str(file.path),
-                box=each["box"], mask=each["mask"],
+                out=str(self.job.out), scene=scene, index=index,
             )
         )  # fmt: skip
         if not maps.is_deleted:

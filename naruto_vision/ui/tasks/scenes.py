@@ -16,7 +16,7 @@ from naruto_vision.prompting.writer import read_results
 from naruto_vision.recognition.analyzer import SceneAnalyzer
 from naruto_vision.recognition.explain import row_image, why_named
 from naruto_vision.recognition.writer import SceneWriter, software_versions
-from naruto_vision.records import Box, Identity, ImageArray, Region, ScenePrediction
+from naruto_vision.records import Identity, ImageArray, Region, ScenePrediction
 from naruto_vision.ui.engine import Watch
 from naruto_vision.ui.models import Models
 from naruto_vision.ui.settings import VIEW, SceneSettings
@@ -101,7 +101,6 @@ def scene_news(analyzer: SceneAnalyzer, prediction: ScenePrediction) -> dict[str
                 "index": index,
                 "path": svg_path(region),
                 "box": region.box,
-                "mask": region.rle(prediction.height, prediction.width),
                 "area": region.area,
                 "shown": index in shown,
                 "colour": hex_colour(colours.get(who.name, _GREY)),
@@ -144,11 +143,13 @@ def explain(models: Models, *, preset: str, path: str, box: Sequence[int], rows:
 
 
 def heat_maps(
-    models: Models, *, preset: str, settings: SceneSettings, path: str, box: Box, mask: Mapping[str, Any]
+    models: Models, *, preset: str, settings: SceneSettings, path: str, out: str, scene: str, index: int
 ) -> list[bytes]:
     """Return small pictures of a region and of the entry that it is most like, with the patches that count, as JPEG."""
-    analyzer, image, (x1, y1, x2, y2) = models.analyzer(preset, settings), read_image(path), box
-    region = Region(box, np.ascontiguousarray(mask_from_rle(mask)[y1 : y2 + 1, x1 : x2 + 1]))
+    analyzer, image = models.analyzer(preset, settings), read_image(path)
+    row = next(record for record, _ in read_results(out) if record["scene"] == scene)["regions"][index]
+    x1, y1, x2, y2 = box = tuple(row["bbox"])
+    region = Region(box, np.ascontiguousarray(mask_from_rle(row["mask"])[y1 : y2 + 1, x1 : x2 + 1]))
     named = ScenePrediction("", image.shape[1], image.shape[0], (region,), analyzer.identify(image, [region]))
     found = analyzer.explain(named, 0, image)
     pairs = ((found.image, found.heat), (found.images[found.matched], found.matched_heat))
