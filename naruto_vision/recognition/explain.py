@@ -148,7 +148,7 @@ def occlusion_map(image: ImageArray, scores: NDArray[np.floating], mask: Mask | 
     losses = np.zeros(len(cells), np.float32)
     losses[covered_patches(cells, _inside(image, mask))] = scores[0] - scores[1:]
     largest = max(float(losses.max()), 0.0)
-    values: NDArray[np.float32] = losses.clip(0) / np.float32(largest or 1.0)
+    values = np.asarray(losses.clip(0) / (largest or 1.0), np.float32)
     return Heat(values.reshape(grid), largest)
 
 
