@@ -206,9 +206,11 @@ def _listed(folder: str | Path, listing: "Listing", *, rows: bool) -> list[str]:
         measured = max(budget.rows for budget in listing.budgets.values())
         lines.append(f"index: {' and '.join(budgets)}, measured at {measured} entries")
     lines.append(_thresholds(listing))
+    lines += [f"left out at enrolment: {listing.reasons()}"] if listing.left_out else []
     if rows:
         lines += ["", f"{'ID':>8}  {'LABEL':<{width}}  {'AUG':<8} PATH"]
         lines += [f"{row['id']:>8}  {row['label']:<{width}}  {row['aug']:<8} {row['path']}" for row in listing.rows]
+        lines += [f"{'-':>8}  {row['label']:<{width}}  {row['reason']}: {row['path']}" for row in listing.left_out]
     return lines
 
 
@@ -221,6 +223,36 @@ def _thresholds(listing: "Listing") -> str:
     if listing.stale_since is None:
         return text
     return f"{text}; STALE: entries changed in generation {listing.stale_since}, choose them again with `validate`"
+
+
+def _suspects_options(parser: argparse.ArgumentParser) -> None:
+    _default_gallery_option(parser)
+    add_json_option(parser)
+
+
+def _suspects(arguments: argparse.Namespace) -> int:
+    """List the entries whose label the others contradict."""
+    from naruto_vision.data.leaks import frame_runs
+    from naruto_vision.gallery.gallery import Gallery
+    from naruto_vision.recognition.suspects import find_suspects
+
+    folder = arguments.gallery
+    gallery = Gallery.open(folder, index="exact")
+    found = find_suspects(gallery.vectors, gallery.rows, frame_runs(gallery.rows))
+    if arguments.json:
+        rows = ({"id": gallery.ids[one.number], "path": gallery.rows[one.number].path} for one in found)
+        facts = [{**row, **dataclasses.asdict(one)} for row, one in zip(rows, found, strict=True)]
+        show_json({"gallery": str(folder), "rows": len(gallery), "suspects": facts})
+        return 0
+    show(f"{folder}: {len(found)} of {len(gallery)} entries may have a wrong label, as the others give it another one")
+    for one in found:
+        chances = f"{one.label} {one.own:.2f}, {one.rival} {one.chance:.2f}"
+        show(f"{gallery.ids[one.number]:>8}  {chances}: {gallery.rows[one.number].path}")
+    if found:
+        show(
+            f"`naruto-vision gallery relabel {folder} --id ID --to NAME` or `gallery remove {folder} --id ID` fixes one"
+        )
+    return 0
 
 
 def _log_options(parser: argparse.ArgumentParser) -> None:
@@ -247,6 +279,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="images of --label, or folders of them")
     parser.add_argument("--label", type=label_name, default="", metavar="NAME", help="label of the images")
     parser.add_argument("--root", type=Path, metavar="DIR", help="add a folder with one subfolder per label instead")
+    text = "also add images that are blurred, tiny, cut off or grey among those of the gallery"
+    parser.add_argument("--force", action="store_true", help=text)
     text = "save the gallery after every N images; an interrupted run continues from there"
     parser.add_argument("--publish-every", type=count, default=2000, metavar="N", help=text)
     add_encoder_options(parser)
@@ -278,6 +312,9 @@ def _add(arguments: argparse.Namespace) -> int:
     positions = {file: known[row.path][row.label] for file, row in rows if row.label in known.get(row.path, {})}
     published = published_at(arguments.gallery)
     newer = {file: position for file, position in positions.items() if _is_newer(file, published)}
+    already = len(wanted) - len(fresh)
+    fresh = [] if not fresh else list(_passed(arguments, gallery, fresh))
+    gated = len(wanted) - already - len(fresh)
     if fresh or newer:
         encoder = gallery_encoder(arguments, gallery.note, gallery.fingerprint)
         differing += _changed(encoder, gallery, newer, arguments.gallery)
@@ -290,10 +327,33 @@ def _add(arguments: argparse.Namespace) -> int:
             warn(f"left out: {bad.reason}")
         quarantine.check(1.0)
         _show_edit(arguments.gallery, after)
-    counts = f"{quarantine.ok - beside} added + {len(wanted) - len(fresh)} already in the gallery"
+    counts = f"{quarantine.ok - beside} added + {already} already in the gallery"
+    counts += f" + {gated} left out by the gates (--force adds them)" * bool(gated)
     show(f"{len(wanted)} images seen = {counts} + {quarantine.quarantined} unreadable")
     show(*differing)
     return EXIT_DIFFERS if differing else 0
+
+
+def _passed(
+    arguments: argparse.Namespace, gallery: "Gallery", fresh: "Sequence[tuple[Path, GalleryRow]]"
+) -> "Iterator[tuple[Path, GalleryRow]]":
+    """Yield the images that pass the gates of the gallery, and report the others."""
+    import numpy as np
+
+    from naruto_vision.gallery.quality import find_flaws, measure_quality, reasons_of
+    from naruto_vision.io.images import image_or_none
+    from naruto_vision.io.typed_json import convert_json
+
+    noted = gallery.note.get("gates")
+    limits = None if noted is None else convert_json(arguments.gallery, noted, tuple[float, float, float, float])
+    for file, row in fresh:
+        image = None if limits is None or arguments.force else image_or_none(file)
+        if image is not None:
+            (why,) = reasons_of(find_flaws(measure_quality(image)[None], np.array(limits, dtype=np.float32)))
+            if why:
+                warn(f"left out: {file}: {why}")
+                continue
+        yield file, row
 
 
 def _with_regions(
@@ -585,6 +645,7 @@ COMMANDS = {
     "gallery add": (_add_options, _add),
     "gallery remove": (_remove_options, _remove),
     "gallery relabel": (_relabel_options, _relabel),
+    "gallery suspects": (_suspects_options, _suspects),
     "gallery verify": (_verify_options, _verify),
     "gallery log": (_log_options, _log),
     "gallery rollback": (_rollback_options, _rollback),

@@ -38,6 +38,7 @@ from naruto_vision.gallery.enrollment import (
     draw_gamma,
     sample_candidates,
 )
+from naruto_vision.gallery.quality import measure_quality
 from naruto_vision.records import ImageArray
 
 _LOG = logging.getLogger(__name__)
@@ -51,16 +52,17 @@ class GalleryBatch(NamedTuple):
     paths: list[str]  # B paths relative to the data's root, POSIX
     augs: list[str]  # augmentation of each image: "none" or "gamma"
     colours: Tensor  # (B, K), float32, unit rows: the images described by their colours alone
+    qualities: Tensor  # (B, 4), float32: what the gates compare, of ``measure_quality``
 
 
-_Item: TypeAlias = tuple[Tensor, str, str, str, Tensor]
+_Item: TypeAlias = tuple[Tensor, str, str, str, Tensor, Tensor]
 
 
 def _collate_batch(items: list[_Item]) -> GalleryBatch:
     if not items:
-        return GalleryBatch(torch.empty(0, 3, 1, 1), [], [], [], torch.empty(0, 0))
-    pixels, labels, paths, augs, colours = zip(*items, strict=True)
-    return GalleryBatch(torch.stack(pixels), list(labels), list(paths), list(augs), torch.stack(colours))
+        return GalleryBatch(torch.empty(0, 3, 1, 1), [], [], [], torch.empty(0, 0), torch.empty(0, 0))
+    pixels, labels, paths, augs, *figures = zip(*items, strict=True)
+    return GalleryBatch(torch.stack(pixels), list(labels), list(paths), list(augs), *map(torch.stack, figures))
 
 
 def describe_colours(image: ImageArray) -> Tensor:
@@ -97,7 +99,8 @@ class _EnrollmentDataset(Dataset[Sample]):
         row = self._table.rows[number]
         if aug == GAMMA:
             image = apply_gamma(image, draw_gamma(row.path, self._seed))
-        return prepared(self._preprocess, image, row.path), row.label, row.path, aug, describe_colours(image)
+        figures = describe_colours(image), torch.from_numpy(measure_quality(image))
+        return prepared(self._preprocess, image, row.path), row.label, row.path, aug, *figures
 
 
 class GalleryDataModule(SceneDataModule):

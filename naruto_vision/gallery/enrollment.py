@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -14,6 +15,7 @@ from torch import Tensor
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.index import IndexChoice
+from naruto_vision.gallery.quality import failed_gates, gate_limits
 from naruto_vision.records import ImageArray, Vectors
 
 _LOG = logging.getLogger(__name__)
@@ -35,6 +37,10 @@ class EnrollmentConfig:
         presample: Sample this multiple of the cap per class, so that near-duplicates can be replaced.
         dedup_threshold: Leave out an image if its cosine with an earlier kept one of its class, by path, is at
             least this; 0 keeps near-duplicates.
+        gates: Leave out images that are blurred, tiny, cut off or grey among those of the gallery, counted and named
+            in its note; see ``quality.failed_gates``.
+        suspects: "leave_out" leaves out images whose label the other images contradict, counted and named; see
+            ``recognition.suspects``.
         gamma: "add" gives every image a second row with another gamma, "replace" replaces the image by it (as in the
             reference system).
         seed: Random seed of the image sample and the gammas.
@@ -51,6 +57,8 @@ class EnrollmentConfig:
     max_per_class: int = 0
     presample: int = 3
     dedup_threshold: float = 0.0
+    gates: bool = True
+    suspects: Literal["keep", "leave_out"] = "keep"
     gamma: GammaMode = "none"
     seed: int = 42
 
@@ -126,6 +134,12 @@ def select_rows(
     return [i for i in order if (rows[i].label, rows[i].path) in kept], counts
 
 
+def note_left_out(note: Mapping[str, Any], images: Sequence[tuple[str, str, str]]) -> dict[str, Any]:
+    """Return the part of a gallery's note that lists images (label, path, reason) left out, after those it lists."""
+    listed = [{"path": path, "label": label, "reason": reason} for label, path, reason in images]
+    return {"left_out": [*note.get("left_out", ()), *listed]} if listed else {}
+
+
 GAMMA = "gamma"
 """The ``aug`` of a row whose image got another gamma."""
 
@@ -160,6 +174,7 @@ class Enrollment:
         self.rows: list[tuple[str, str, str]] = []
         self.vectors: list[Vectors] = []
         self.colours: list[Vectors] = []
+        self.qualities: list[Vectors] = []
 
     def add(
         self, vectors: Tensor, labels: Sequence[str], paths: Sequence[str], augs: Sequence[str] | None = None
@@ -177,6 +192,15 @@ class Enrollment:
         known = dict(zip(self.rows, np.concatenate(self.colours), strict=True))
         return np.stack([known[row.label, row.path, row.aug] for row in rows])
 
+    def _gated(self, plan: EnrollmentConfig) -> tuple[dict[tuple[str, str], str], dict[str, Any]]:
+        """Return why images, by label and path, are left out by the gates, and the limits for the note."""
+        if not plan.gates or not self.qualities:
+            return {}, {}
+        qualities = np.concatenate(self.qualities)
+        reasons = failed_gates(qualities, [label for label, *_ in self.rows])
+        left_out = {(label, path): why for (label, path, _), why in zip(self.rows, reasons, strict=True) if why}
+        return left_out, {"gates": [round(float(limit), 6) for limit in gate_limits(qualities)]}
+
     def build(
         self,
         fingerprint: str,
@@ -189,13 +213,20 @@ class Enrollment:
         Rows are ordered by path, so the order of batches and processes does not matter. The plan's counts are added to
         ``note["enrolment"]``.
         """
-        rows = [GalleryRow(label=label, path=path, aug=aug) for label, path, aug in self.rows]
-        vectors = np.concatenate(self.vectors)
-        kept, counts = select_rows(vectors, rows, plan or EnrollmentConfig())
+        plan = plan or EnrollmentConfig()
+        left_out, gates = self._gated(plan)
+        passed = [number for number, (label, path, _) in enumerate(self.rows) if (label, path) not in left_out]
+        rows = [GalleryRow(*(self.rows[number][part] for part in (1, 0, 2))) for number in passed]
+        vectors = np.concatenate(self.vectors)[passed]
+        kept, counts = select_rows(vectors, rows, plan)
+        counts["pictures"] += len(left_out)
         if counts["kept"] < counts["pictures"]:
-            text = "%d of %d images enrolled (%d near duplicates and %d over the cap of a class left out)"
-            _LOG.info(text, counts["kept"], counts["pictures"], counts["near_duplicates"], counts["over_cap"])
+            text = "%d of %d images enrolled (%d near duplicates and %d over the cap of a class left out%s)"
+            more = "".join(f", {count} {reason}" for reason, count in sorted(Counter(left_out.values()).items()))
+            _LOG.info(text, counts["kept"], counts["pictures"], counts["near_duplicates"], counts["over_cap"], more)
         facts = dict(note or {})
-        facts["enrolment"] = {**facts.get("enrolment", {}), **counts}
+        counts |= Counter(left_out.values())
+        facts = {**facts, **gates, "enrolment": {**facts.get("enrolment", {}), **counts}}
+        facts |= note_left_out(facts, [(label, path, why) for (label, path), why in sorted(left_out.items())])
         entries = [rows[position] for position in kept]
         return Gallery.build(vectors[kept], entries, fingerprint=fingerprint, index=index, note=facts)

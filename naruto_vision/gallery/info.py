@@ -1,10 +1,11 @@
 """Describe a gallery from its JSON files alone, without NumPy or torch."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from naruto_vision.errors import FormatError
 from naruto_vision.gallery.store import (
@@ -44,8 +45,17 @@ _RECIPE = {
 }
 
 
+class LeftOut(TypedDict):
+    """An image that a gate or its suspect label left out."""
+
+    path: str
+    label: str
+    reason: str
+
+
 class _Stats(TypedDict):
     counts: dict[str, int]
+    aug: NotRequired[dict[str, int]]
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,7 @@ class Listing:
     rows: tuple[Mapping[str, Any], ...]
     ledger: tuple[Mapping[str, Any], ...]
     stale_since: int | None
+    left_out: tuple[LeftOut, ...]
 
     @property
     def note(self) -> Mapping[str, Any]:
@@ -70,6 +81,16 @@ class Listing:
         from naruto_vision.gallery.content import note_of
 
         return note_of(self.ledger)
+
+    @property
+    def entries(self) -> list[Mapping[str, Any]]:
+        """The rows without negative ones."""
+        return [row for row in self.rows if row["aug"] != "not"]
+
+    def reasons(self) -> str:
+        """Count the images that were left out of the last enrolment, by reason."""
+        counts = Counter(image["reason"] for image in self.left_out)
+        return ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
 
     def as_json(self, *, rows: bool) -> dict[str, Any]:
         """Return the JSON values of ``gallery list --json``."""
@@ -83,6 +104,7 @@ class Listing:
             "threshold": self.thresholds.get("default"),
             "thresholds_stale_since": self.stale_since,
         }
+        found |= {"left_out": list(self.left_out)} if self.left_out else {}
         return {**found, "meta": [dict(row) for row in self.rows]} if rows else found
 
 
@@ -91,7 +113,7 @@ def list_gallery(folder: str | Path, *, rows: bool = False) -> Listing:
     root = Path(folder)
     names = (STATS, LEDGER, THRESHOLDS, INDEX_META, *((ROWS,) if rows else ()))
     manifest, data = read_files(root, names)
-    from naruto_vision.gallery.content import stale_since
+    from naruto_vision.gallery.content import note_of, stale_since
     from naruto_vision.gallery.index import IndexMeta
     from naruto_vision.gallery.thresholds import Thresholds
 
@@ -110,13 +132,16 @@ def list_gallery(folder: str | Path, *, rows: bool = False) -> Listing:
         rows=tuple(parse_lines(root / ROWS, data[ROWS], RowRecord)) if rows else (),
         ledger=ledger,
         stale_since=stale_since(ledger) if thresholds.chosen and not thresholds.source else None,
+        left_out=convert_json(root / LEDGER, note_of(ledger).get("left_out", ()), tuple[LeftOut, ...], hint=AGAIN),
     )
 
 
 def _counts(path: Path, data: bytes, rows: int) -> dict[str, int]:
-    counts = parse_json(path, data, _Stats)["counts"]
-    if sum(counts.values()) != rows:
-        raise FormatError(path, f"labels with counts that add up to {rows}", str(sum(counts.values())), AGAIN)
+    stats = parse_json(path, data, _Stats)
+    counts = stats["counts"]
+    entries = rows - stats.get("aug", {}).get("not", 0)
+    if sum(counts.values()) != entries:
+        raise FormatError(path, f"labels with counts that add up to {entries}", str(sum(counts.values())), AGAIN)
     return dict(sorted(counts.items()))
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from naruto_vision.encoders.tiny import TINY_CLIP
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.edits import change_thresholds
-from naruto_vision.gallery.enrollment import UNCHANGED, Enrollment, EnrollmentConfig
+from naruto_vision.gallery.enrollment import UNCHANGED, Enrollment, EnrollmentConfig, note_left_out
 from naruto_vision.gallery.gallery import Gallery, check_enrolment, edit_gallery, enrol_gallery
 from naruto_vision.gallery.index import IndexChoice
 from naruto_vision.gallery.info import list_gallery
@@ -51,6 +51,7 @@ from naruto_vision.recognition.enrolment import Enrol, Rows, choose_enrolment, d
 from naruto_vision.recognition.heads import compare_rules, describe_comparison
 from naruto_vision.recognition.merging import MergeConfig
 from naruto_vision.recognition.open_set import gallery_thresholds
+from naruto_vision.recognition.suspects import SUSPECT, find_suspects
 from naruto_vision.records import ImageArray, ScenePrediction
 from naruto_vision.segmentation.crops import CropConfig, Embedding
 from naruto_vision.segmentation.detector import DetectorPrompter
@@ -245,6 +246,7 @@ class SceneRetriever(pl.LightningModule):
         vectors = encode_images(self.encoder, batch.pixels, mirror=self.mirror)
         self._enrolment.add(vectors, batch.labels, batch.paths, batch.augs)
         self._enrolment.colours.append(batch.colours.cpu().numpy())
+        self._enrolment.qualities.append(batch.qualities.cpu().numpy())
         data: Any = getattr(self.trainer, "datamodule", None)
         if self.enrol != "image" and isinstance(data, GalleryDataModule):
             self._add_regions(batch, data)
@@ -283,15 +285,17 @@ class SceneRetriever(pl.LightningModule):
         whole = self._gathered(own)
         self.withheld = self.withheld.removeprefix(_NOT_DONE)
         if self.trainer.is_global_zero or self.withheld:
-            note = {"encoder": dict(self.encoder.recipe), "mirror": self.mirror}
+            note: Mapping[str, Any] = {"encoder": dict(self.encoder.recipe), "mirror": self.mirror}
             plan = EnrollmentConfig()
             if isinstance(data, GalleryDataModule):
                 plan = data.plan
-                note.update(enrolment=data.counts(), root=_relative_to_here(data.images_root))
+                note = {**note, "enrolment": data.counts(), "root": _relative_to_here(data.images_root)}
             built = whole.build(self.encoder.fingerprint, self.index, plan, note)
-            found, facts = self._compared(Rows(list(built.rows), built.vectors, whole.colours_of(built.rows)), crops)
+            rows = Rows(list(built.rows), built.vectors, whole.colours_of(built.rows))
+            rows, note = _without_suspects(rows, built.note) if plan.suspects == "leave_out" else (rows, built.note)
+            found, facts = self._compared(rows, crops)
             make = partial(Gallery.build, found.vectors, found.rows, fingerprint=built.fingerprint, index=self.index)
-            built = make(note={**built.note, **facts})
+            built = make(note={**note, **facts})
             chosen = gallery_thresholds(built, facts["heads"]["decision"], self.aim, runs=frame_runs(built.rows))
             self.built = built = make(note=built.note, thresholds=chosen)
             if self.withheld:
@@ -310,6 +314,7 @@ class SceneRetriever(pl.LightningModule):
         whole.rows = gather_lists(self.trainer, own.rows)
         whole.vectors = gather_lists(self.trainer, own.vectors)
         whole.colours = gather_lists(self.trainer, own.colours)
+        whole.qualities = gather_lists(self.trainer, own.qualities)
         return whole
 
     def _compared(self, whole: Rows, crops: Enrollment) -> tuple[Rows, dict[str, Any]]:
@@ -498,6 +503,18 @@ def _all_known(prediction: ScenePrediction) -> ScenePrediction:
     return dataclasses.replace(prediction, identities=known)
 
 
+def _without_suspects(rows: Rows, note: Mapping[str, Any]) -> tuple[Rows, dict[str, Any]]:
+    """Leave out the images whose label is suspected, with their variants; returns the note that lists them."""
+    suspects = find_suspects(rows.vectors, rows.rows, frame_runs(rows.rows, rows.colours))
+    images = {(rows.rows[one.number].label, rows.rows[one.number].path) for one in suspects}
+    kept = rows.take([number for number, row in enumerate(rows.rows) if (row.label, row.path) not in images])
+    counts = note["enrolment"]
+    counts = {**counts, SUSPECT: len(images), "kept": counts["kept"] - len(images)}
+    listed = note_left_out(note, [(label, path, SUSPECT) for label, path in sorted(images)])
+    _LOG.info("%d of %d images left out, whose label the others contradict", len(images), note["enrolment"]["kept"])
+    return kept, {**note, **listed, "enrolment": counts}
+
+
 def describe_gallery(folder: str) -> str:
     """Describe a gallery in one line: folder, size and open-set threshold."""
     found = list_gallery(folder)
@@ -507,7 +524,9 @@ def describe_gallery(folder: str) -> str:
         unknown = "no thresholds: no open-set rejection; --data.valid DIR with ground truth chooses them"
     else:
         unknown += f" ({found.thresholds['rule']})"
-    return f"gallery {folder}: {found.total} rows, {len(found.labels)} labels; {unknown}"
+    left_out = f"; left out are {found.reasons()} (`naruto-vision gallery list {folder} --rows`)"
+    left_out *= bool(found.left_out)
+    return f"gallery {folder}: {found.total} rows, {len(found.labels)} labels; {unknown}{left_out}"
 
 
 def _relative_to_here(folder: Path) -> str:

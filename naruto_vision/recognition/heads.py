@@ -284,6 +284,28 @@ def cross_validate(
     ]
 
 
+def class_chances(vectors: Vectors, labels: NDArray[np.object_], groups: NDArray[np.int64], strength: float) -> Array:
+    """Return the probability of every class for each row, by ``logreg`` fitted to the rows of other folds.
+
+    Args:
+        vectors: Shape (N, D), float32, unit rows.
+        labels: Shape (N,): the label of each.
+        groups: Shape (N,): the group of each, as of ``group_rows``.
+        strength: The L2 penalty.
+
+    Returns:
+        Shape (N, C), float64, classes sorted; 0 for a class that is in the row's fold alone.
+    """
+    names, folds = np.unique(labels), _folds(groups, labels)
+    chances = np.zeros((len(vectors), len(names)))
+    for fold in np.unique(folds).tolist():
+        held, kept = np.flatnonzero(folds == fold), folds != fold
+        if kept.any():
+            head = Head.fit("logreg", vectors[kept], labels[kept].tolist(), strength)
+            chances[np.ix_(held, np.searchsorted(names, list(head.labels)))] = head.scores(vectors[held])
+    return chances
+
+
 def leave_classes_out(
     rule: Rule,
     strength: float | None,

@@ -74,8 +74,8 @@ def test_the_preset_has_the_reference_defaults() -> None:
     assert encoder["init_args"] == {"model": "ViT-B-32", "pretrained": "laion2b_s34b_b79k"}
     assert config["model"]["init_args"]["mirror"] is True
     assert data["enrol_batch_size"] == 64
-    expected = {"max_per_class": 120, "presample": 3, "dedup_threshold": 0.998, "gamma": "none", "seed": 42}
-    assert data["plan"] == expected
+    expected = {"max_per_class": 120, "presample": 3, "dedup_threshold": 0.998, "gates": False}
+    assert data["plan"] == {**expected, "gamma": "none", "seed": 42}
 
 
 def test_backends_open_by_the_names_of_the_reference(world: Path) -> None:
@@ -205,3 +205,33 @@ def test_batches_do_not_show(world: Path) -> None:
     other = enrol(world, "two", "--data.enrol_batch_size=64")
     assert one.rows == other.rows
     assert np.allclose(one.vectors, other.vectors, atol=1e-6)
+
+
+def test_flawed_and_mislabelled_images_are_left_out_counted_and_named(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(3)
+    for label, colour in (("ayame", (200, 60, 60)), ("kenta", (60, 60, 200))):
+        for number in range(9):
+            mine = colour if number < 8 else (200, 60, 60)  # the last of kenta shows ayame
+            image = np.clip(np.array(mine) + rng.integers(-50, 50, (32, 32, 3)), 0, 255).astype(np.uint8)
+            write_image(world / "dirty" / "train" / label / f"{number}.png", image)
+    grey = np.repeat(rng.integers(0, 256, (32, 32, 1), dtype=np.uint8), 3, axis=2)
+    write_image(world / "dirty" / "train" / "ayame" / "9.png", grey)
+    words = ["fit", "--config", "gallery.yaml", "--data.root", str(world / "dirty"), "--data.num_workers=0", *QUIET]
+    words += ["--model.encoder=ClipEncoder", "--model.encoder.init_args.model", str(world / "bundle")]
+    words += ["--model.gallery", str(world / "clean")]
+    assert main([*words, "--data.plan.suspects=leave_out"]) == 0
+    capsys.readouterr()
+    assert main(["gallery", "list", str(world / "clean"), "--rows", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    reasons = {(one["label"], Path(one["path"]).name): one["reason"] for one in found["left_out"]}
+    assert reasons == {("ayame", "9.png"): "grey", ("kenta", "8.png"): "suspect label"}
+    assert found["labels"] == {"ayame": 9, "kenta": 8}
+    counts = stats(world, "clean")["enrolment"]
+    assert (counts["pictures"], counts["grey"], counts["suspect label"], counts["kept"]) == (19, 1, 1, 17)
+    assert main(["gallery", "list", str(world / "clean")]) == 0
+    assert "left out at enrolment: 1 grey, 1 suspect label" in capsys.readouterr().out
+    assert main([*words, "--data.plan.gates=false"]) == 0  # the next generation
+    again = Gallery.open(world / "clean")
+    assert (len(again), again.generation > 1, "left_out" in again.note) == (19, True, False)

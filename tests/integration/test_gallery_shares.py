@@ -52,7 +52,7 @@ def test_a_process_without_images_gets_one_empty_batch(tmp_path: Path) -> None:
         batches.append([loader.collate_fn([loader.dataset[place] for place in sampler])[0]])
     assert [batch[0].labels for batch in batches] == [["ann"], [], []]
     assert all(len(batch[0].pixels) == len(batch[0].labels) for batch in batches)
-    empty = GalleryBatch(torch.empty(0, 3, 1, 1), [], [], [], torch.empty(0, 0))
+    empty = GalleryBatch(torch.empty(0, 3, 1, 1), [], [], [], torch.empty(0, 0), torch.empty(0, 0))
     assert SceneRetriever(MeanColour()).training_step(empty) is None
 
 

@@ -166,7 +166,7 @@ class _Gallery:
 
     async def _show_people(self, listing: Listing) -> None:
         first: dict[str, str] = {}
-        for row in listing.rows:
+        for row in listing.entries:
             first.setdefault(row["label"], row["path"])
         names = list(listing.labels)
         some = names[(self.page - 1) * _PAGE : self.page * _PAGE]
@@ -201,7 +201,7 @@ class _Gallery:
 
     async def _show_person(self, listing: Listing) -> None:
         entries: dict[str, list[int]] = {}  # of one picture there may be several, such as with another gamma
-        for row in listing.rows:
+        for row in listing.entries:
             if row["label"] == self.person:
                 entries.setdefault(row["path"], []).append(row["id"])
         some = dict(list(entries.items())[(self.page - 1) * _PAGE : self.page * _PAGE])
@@ -333,7 +333,7 @@ class _Suspects:
         self.gallery, self.context = gallery, gallery.context
         self.job: Job | None = None
         with gallery.view:
-            ui.label("Entries whose nearest neighbours are of another label may be wrong.").classes("nv-muted")
+            ui.label("Entries whose label the other entries contradict may be wrong.").classes("nv-muted")
             ui.button("Look for wrong labels", icon="troubleshoot", on_click=self.start).props("no-caps")
             self.said = ui.label().classes("nv-muted")
             self.list = ui.element("div").classes("nv-pairs")
@@ -363,16 +363,14 @@ class _Suspects:
         self.list.clear()
         with self.list:
             for row in rows:
-                self._show(row, found["neighbours"])
+                self._show(row)
 
-    def _show(self, row: Mapping[str, Any], neighbours: int) -> None:
+    def _show(self, row: Mapping[str, Any]) -> None:
         with ui.element("div").classes("nv-card") as card:
             with ui.element("div").classes("nv-pair"):
                 tile(row["pictures"][0], row["label"], row["path"])
                 tile(row["pictures"][1], row["rival"], f"{row['cosine']:.3f}  {row['nearest']}")
-            ui.label(
-                f"{row['label']}, or {row['rival']}? {row['votes']} of its {neighbours} nearest are {row['rival']}."
-            )
+            ui.label(f"{row['label']}, or {row['rival']}? The others give it {row['own']:.0%} and {row['chance']:.0%}.")
             with ui.row().classes("gap-2 mt-1"):
                 to, ids = row["rival"], [row["id"]]
                 ui.button(f"Relabel to {to}", on_click=lambda: self._edit(card, "relabel", ids=ids, label=to)).props(

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from naruto_vision.data.label_check import audit_vectors
-from naruto_vision.data.leaks import AuditItem
+from naruto_vision.data.leaks import frame_runs
 from naruto_vision.encoders.base import embed_images
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.content import GalleryContent, GalleryRow, line_counts
@@ -23,7 +22,8 @@ from naruto_vision.io.images import encode_image, image_or_none, read_image
 from naruto_vision.io.names import folder_name, label_name
 from naruto_vision.recognition.analyzer import SceneAnalyzer
 from naruto_vision.recognition.enrolment import only_crop
-from naruto_vision.records import ImageArray, LabelledImage, Vectors
+from naruto_vision.recognition.suspects import find_suspects
+from naruto_vision.records import ImageArray, Vectors
 from naruto_vision.ui.engine import Watch
 from naruto_vision.ui.models import Models
 from naruto_vision.ui.tasks.scenes import picture_of, small_picture
@@ -165,7 +165,7 @@ def enrol_images(models: Models, preset: str, images: Sequence[tuple[ImageArray,
 
 
 def suspects(models: Models, step: Watch, *, preset: str, out: str) -> dict[str, Any]:  # noqa: ARG001 - every job has out
-    """Find entries whose nearest neighbours are of another label, as ``naruto-vision data audit --encoder`` does.
+    """Find entries whose label the other entries contradict, as ``naruto-vision gallery suspects`` does.
 
     Args:
         models: What is open.
@@ -174,33 +174,28 @@ def suspects(models: Models, step: Watch, *, preset: str, out: str) -> dict[str,
         out: Not used.
 
     Returns:
-        How many entries were compared, with how many ``neighbours`` each, and the suspects, the likeliest first: id,
-        path, label, ``rival`` with its votes, ``nearest`` entry of the rival with its cosine, and both pictures.
+        How many entries were compared, and the suspects, the likeliest first: id, path, label and ``rival`` with the
+        probability of each, the ``nearest`` entry of the rival with its cosine, and both pictures.
     """
     gallery = models.analyzer(preset).gallery
-    plain = [number for number, row in enumerate(gallery.rows) if row.aug == "none"]
-    if len(plain) < 2:
-        raise InputError("suspects: expected a gallery of two entries or more, found one")
     step(0, 2, None)
-    items = [AuditItem("", LabelledImage(row.path, row.label), None) for row in gallery.rows]
-    found = audit_vectors(items, plain, gallery.vectors[plain])
+    found = find_suspects(gallery.vectors, gallery.rows, frame_runs(gallery.rows))
     step(1, 2, None)
     picture = partial(picture_of, gallery.folder, gallery.note)
-    rows = []
-    for one in found.suspects[:_SUSPECTS]:
-        row = gallery.rows[one.index]
-        near = next(each for each in one.nearest if gallery.rows[each.index].label == one.rival)
-        other = gallery.rows[near.index]
+    labels, rows = np.array([row.label for row in gallery.rows]), []
+    for one in found[:_SUSPECTS]:
+        row = gallery.rows[one.number]
+        cosines = np.where(labels == one.rival, gallery.vectors @ gallery.vectors[one.number], -2.0)
+        other = gallery.rows[int(cosines.argmax())]
         rows.append(
             {
-                "id": gallery.ids[one.index], "path": row.path, "label": row.label, "rival": one.rival,
-                "votes": one.votes[one.rival], "nearest": other.path, "cosine": near.cosine,
+                "id": gallery.ids[one.number], "path": row.path, "label": row.label, "rival": one.rival,
+                "own": one.own, "chance": one.chance, "nearest": other.path, "cosine": float(cosines.max()),
                 "pictures": (picture(row.path), picture(other.path)),
             }
         )  # fmt: skip
     step(2, 2, None)
-    counts = {"compared": len(found.checked), "found": len(found.suspects), "neighbours": found.neighbours}
-    return {**counts, "suspects": rows}
+    return {"compared": len(gallery), "found": len(found), "suspects": rows}
 
 
 def unknown(

@@ -445,3 +445,32 @@ def test_an_image_that_was_only_touched_is_the_same(home: Path, capsys: pytest.C
     told(capsys, "relabel", "g", "--label", "b", "--to", "c")
     (home / "data" / "a" / "0.png").touch()
     assert "has changed" not in told(capsys, "add", "g", "data/a", "--label", "a")
+
+
+def test_a_gated_image_is_added_by_force(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cv2.imwrite("grey.png", np.random.default_rng(0).integers(0, 255, (12, 10), dtype=np.uint8))
+    whole = Gallery.open(home / "g")
+    gated = Gallery.build(
+        whole.vectors, whole.rows, fingerprint=whole.fingerprint, note={**whole.note, "gates": [2.0, 0.0, 0.5, 8.0]}
+    )
+    gated.save(home / "g")
+    text = told(capsys, "add", "g", "grey.png", "--label", "a")
+    assert "0 added + 0 already in the gallery + 1 left out by the gates (--force adds them)" in text
+    assert "1 images seen = 1 added" in told(capsys, "add", "g", "grey.png", "--label", "a", "--force")
+    gated.noted({"gates": "x"}).save(home / "g")
+    assert "g: expected" in told(capsys, "add", "g", "grey.png", "--label", "b", code=2)
+
+
+def test_entries_of_a_wrong_label_are_listed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng, axes = np.random.default_rng(0), np.eye(192, dtype=np.float32)
+    vectors = np.repeat(axes[:2], 6, axis=0) + rng.normal(size=(12, 192)).astype(np.float32) * 0.02
+    rows = [GalleryRow(f"{number}.png", "ab"[number // 6 if number != 2 else 1]) for number in range(12)]
+    units = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    Gallery.build(units, rows, fingerprint="0" * 64).save(home / "wrong")
+    text = told(capsys, "suspects", "wrong")
+    assert "wrong: 1 of 12 entries may have a wrong label" in text
+    assert "       2  b 0." in text
+    (one,) = json.loads(told(capsys, "suspects", "wrong", "--json"))["suspects"]
+    assert (one["id"], one["path"], one["label"], one["rival"]) == (2, "2.png", "b", "a")
+    told(capsys, "relabel", "wrong", "--id", "2", "--to", "a")
+    assert "0 of 12 entries" in told(capsys, "suspects", "wrong")
