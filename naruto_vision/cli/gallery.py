@@ -279,6 +279,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="images of --label, or folders of them")
     parser.add_argument("--label", type=label_name, default="", metavar="NAME", help="label of the images")
     parser.add_argument("--root", type=Path, metavar="DIR", help="add a folder with one subfolder per label instead")
+    text = "the images are not NAME: what is nearer to one of them than to every entry of NAME is not named NAME"
+    parser.add_argument("--not", dest="negative", type=label_name, default="", metavar="NAME", help=text)
     text = "also add images that are blurred, tiny, cut off or grey among those of the gallery"
     parser.add_argument("--force", action="store_true", help=text)
     text = "save the gallery after every N images; an interrupted run continues from there"
@@ -296,6 +298,8 @@ def _add(arguments: argparse.Namespace) -> int:
     root = str(gallery.note.get("root", ""))
     rows = [(file, _row(file, label, root)) for file, label in wanted]
     by_region = (gallery.note.get("enrol") or {}).get("by", "image") != "image"
+    if arguments.negative:
+        return _add_negatives(arguments, gallery, rows)
     known: dict[str, dict[str, int]] = {}  # path → label → position of the entry
     for position, own in enumerate(gallery.rows):
         path = split_crop(own.path)[0] if by_region else own.path
@@ -356,6 +360,34 @@ def _passed(
         yield file, row
 
 
+def _add_negatives(arguments: argparse.Namespace, gallery: "Gallery", rows: "Sequence[tuple[Path, GalleryRow]]") -> int:
+    """Add images as negative rows of a label."""
+    from naruto_vision.gallery.content import NEGATIVE
+    from naruto_vision.io.quarantine import Quarantine
+
+    name = arguments.negative
+    if name not in gallery.labels:
+        near = difflib.get_close_matches(name, gallery.labels, n=1)
+        raise InputError(f"--not {name}: the gallery has no such label{f'; did you mean {near[0]}?' if near else ''}")
+    paths = {row.path for _, row in rows}
+    if own := next((row.path for row in gallery.rows if row.label == name and row.path in paths), ""):
+        where = f"`naruto-vision gallery remove {arguments.gallery} --path {own}`"
+        raise InputError(f"{own}: is in the gallery as {name}; remove it first with {where}")
+    there = {row for row in gallery.content.rows if row.aug == NEGATIVE}
+    negative = [(file, dataclasses.replace(row, aug=NEGATIVE)) for file, row in rows]
+    fresh = [(file, row) for file, row in negative if row not in there]
+    quarantine = Quarantine("images to add")
+    if fresh:
+        encoder = gallery_encoder(arguments, gallery.note, gallery.fingerprint)
+        after = _embed_and_publish(arguments, gallery, encoder, fresh, quarantine)
+        for bad in quarantine.rows:
+            warn(f"left out: {bad.reason}")
+        quarantine.check(1.0)
+        _show_edit(arguments.gallery, after)
+    show(f"{quarantine.ok} negative rows of {name} added, {len(negative) - len(fresh)} were there")
+    return 0
+
+
 def _with_regions(
     gallery: "Gallery", fresh: "Sequence[tuple[Path, GalleryRow]]", folder: str | Path
 ) -> "list[tuple[Path, GalleryRow]]":
@@ -406,8 +438,9 @@ def _changed(encoder: "Encoder", gallery: "Gallery", newer: Mapping[Path, int], 
 
 def _wanted(arguments: argparse.Namespace) -> list[tuple[Path, str]]:
     """List the images with their labels, each file once."""
-    if bool(arguments.images) == bool(arguments.root) or bool(arguments.images) != bool(arguments.label):
-        msg = "gallery add: give images and their --label, or --root DIR with one subfolder per label"
+    labels = [name for name in (arguments.label, arguments.negative) if name]
+    if bool(arguments.images) == bool(arguments.root) or len(labels) != bool(arguments.images):
+        msg = "gallery add: give images and their --label, or --not NAME, or --root DIR with one subfolder per label"
         raise InputError(msg)
     if arguments.root:
         from naruto_vision.data.readers import read_class_folders
@@ -419,7 +452,7 @@ def _wanted(arguments: argparse.Namespace) -> list[tuple[Path, str]]:
     missing = next((name for name in arguments.images if not Path(name).exists()), None)
     if missing:
         raise MissingPathError(missing, "image")
-    return [(Path(file), arguments.label) for file in dict.fromkeys(list_files(arguments.images))]
+    return [(Path(file), labels[0]) for file in dict.fromkeys(list_files(arguments.images))]
 
 
 def _row(file: Path, label: str, root: str) -> "GalleryRow":

@@ -156,6 +156,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "gallery add": (
         "gallery add runs/gallery new.png --label Myra",
         "gallery add runs/gallery --root more_images",
+        "gallery add runs/gallery runs/scenes/overlay/a_crops/seg_00_Myra_0.81.jpg --not Myra",
     ),
     "gallery remove": ("gallery remove runs/gallery --id 17 42", "gallery remove runs/gallery --label Myra"),
     "gallery relabel": ("gallery relabel runs/gallery --label Mira --to Myra",),

@@ -62,6 +62,10 @@ _BLOCK = 16_384  # rows that are checked or written at once
 _ROW_CHANGES = frozenset({"add", "remove", "relabel", "rollback"})
 
 
+NEGATIVE = "not"
+"""The ``aug`` of a negative row: its image is not its label. It is no entry: searches and classifiers leave it out."""
+
+
 @dataclass(frozen=True, slots=True)
 class GalleryRow:
     """Where one vector of a gallery came from.
@@ -69,7 +73,8 @@ class GalleryRow:
     Args:
         path: The image, POSIX, as the caller names it.
         label: The class that it shows.
-        aug: The augmentation before it was embedded: "none" or "gamma".
+        aug: The augmentation before it was embedded: "none" or "gamma"; "not" for a negative row, which shows that its
+            image is not the label.
 
     Raises:
         InputError: If the label is empty, or "unknown".
@@ -112,13 +117,15 @@ class MappedRows(Sequence[GalleryRow]):
         ]
         self._ends = np.concatenate(parts)
         self.ids = np.empty(len(self._ends), dtype=np.int64)
+        self.negative = np.zeros(len(self._ends), dtype=np.bool_)
         self._labels: Counter[str] = Counter()
         decode = msgspec.json.Decoder(_IdAndLabel).decode
         try:
             for number in range(len(self._ends)):
                 one = decode(self._line(number))
                 self.ids[number] = one.id
-                self._labels[one.label] += 1
+                self.negative[number] = one.aug == NEGATIVE
+                self._labels[one.label] += one.aug != NEGATIVE
         except (msgspec.DecodeError, OverflowError, UnicodeDecodeError) as error:
             raise FormatError(f"{path}: line {number + 1}", "an entry", str(error), AGAIN) from None
 
@@ -127,7 +134,7 @@ class MappedRows(Sequence[GalleryRow]):
         return self._data[first : int(self._ends[number])].tobytes()
 
     def labels(self) -> Counter[str]:
-        """Count the entries of each label."""
+        """Count the entries of each label, without negative rows."""
         return self._labels
 
     def __len__(self) -> int:
@@ -152,6 +159,7 @@ class MappedRows(Sequence[GalleryRow]):
 class _IdAndLabel(msgspec.Struct):
     id: int
     label: str
+    aug: str = ""
 
 
 def unit_rows(vectors: Vectors, what: str) -> Vectors:
@@ -227,7 +235,7 @@ class GalleryContent(GalleryHead):
     """Of the manifest that it was read with, if its rows were left in their files."""
 
     def __post_init__(self) -> None:
-        if not self.rows:
+        if not self.rows or self.negative.all():
             msg = "gallery: expected at least one row, found none; enrol at least one labelled image"
             raise InputError(msg)
         if not len(self.vectors) == len(self.ids) == len(self.rows):
@@ -252,12 +260,21 @@ class GalleryContent(GalleryHead):
         return len(self.rows)
 
     @cached_property
+    def negative(self) -> NDArray[np.bool_]:
+        """Which rows are negative ones: (N,)."""
+        if isinstance(self.rows, MappedRows):
+            return self.rows.negative
+        return np.array([row.aug == NEGATIVE for row in self.rows], dtype=np.bool_)
+
+    @cached_property
     def labels(self) -> tuple[str, ...]:
-        """The labels, each once, sorted."""
-        return tuple(sorted(self._counts()))
+        """The labels of entries, each once, sorted."""
+        return tuple(sorted(label for label, count in self._counts().items() if count))
 
     def _counts(self) -> Counter[str]:
-        return self.rows.labels() if isinstance(self.rows, MappedRows) else Counter(row.label for row in self.rows)
+        if isinstance(self.rows, MappedRows):
+            return self.rows.labels()
+        return Counter(row.label for row in self.rows if row.aug != NEGATIVE)
 
     def stats(self) -> dict[str, Any]:
         """Return the counts of ``stats.json``; ``enrolment`` has the image counts of the build."""
@@ -433,7 +450,7 @@ def described_files(content: GalleryContent, kind: str, budgets: Budgets, stored
 def make_manifest(content: GalleryContent, files: Mapping[str, Blocks]) -> Manifest:
     """Describe a generation: its encoder and size, and the hash of each file."""
     manifest: dict[str, Any] = {
-        "format": FORMAT,
+        "format": FORMAT + int(content.negative.any()),  # older versions would take negative rows for entries
         "generation": content.generation,
         "fingerprint": content.fingerprint,
         "rows": len(content.rows),

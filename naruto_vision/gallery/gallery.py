@@ -7,6 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from naruto_vision.errors import FormatError, InputError
 from naruto_vision.gallery.content import (
     GalleryContent,
@@ -184,9 +187,14 @@ class Gallery:
         return tuple(self._nearest(units, k, kind))
 
     def _nearest(self, queries: Vectors, k: int, kind: QueryKind) -> "list[tuple[Neighbour, ...]]":
+        negative = self.content.negative
         return [
-            tuple(self._neighbour(row, score) for score, row in zip(scores.tolist(), rows.tolist(), strict=True))
-            for scores, rows in self.index.search(queries, k, kind)
+            tuple(
+                self._neighbour(row, score)
+                for score, row in zip(scores.tolist(), rows.tolist(), strict=True)
+                if not negative[row]
+            )[:k]
+            for scores, rows in self.index.search(queries, k + int(negative.sum()), kind)
         ]
 
     def _neighbour(self, number: int, score: float) -> Neighbour:
@@ -210,7 +218,26 @@ class Gallery:
         return Gallery(content, self.index if same else self.index.updated(content.vectors, content.ids))
 
     def __len__(self) -> int:
-        return self.content.size
+        return self.content.size - int(self.content.negative.sum())
+
+    @cached_property
+    def _entries(self) -> tuple[Sequence[GalleryRow], Vectors, NDArray[np.int64]]:
+        content = self.content
+        if not self.has_negatives:
+            return content.rows, content.vectors, content.ids
+        kept = np.flatnonzero(~content.negative)
+        return tuple(content.rows[number] for number in kept.tolist()), content.vectors[kept], content.ids[kept]
+
+    @property
+    def has_negatives(self) -> bool:
+        """Whether there are negative rows."""
+        return bool(self.content.negative.any())
+
+    @cached_property
+    def negatives(self) -> tuple[Vectors, list[str]]:
+        """The negative rows: vectors (M, D), float32, unit rows, and the label that each is not."""
+        numbers = np.flatnonzero(self.content.negative)
+        return self.content.vectors[numbers], [self.content.rows[number].label for number in numbers.tolist()]
 
     @property
     def dim(self) -> int:
@@ -219,8 +246,8 @@ class Gallery:
 
     @property
     def vectors(self) -> Vectors:
-        """The rows' vectors: shape (N, D), float32, unit rows. Do not modify."""
-        return self.content.vectors
+        """The entries' vectors: shape (N, D), float32, unit rows. Do not modify."""
+        return self._entries[1]
 
     def vector_of(self, row: int) -> Vectors:
         """Return the vector of the row with an id: shape (D,), float32, unit length."""
@@ -229,13 +256,13 @@ class Gallery:
 
     @property
     def rows(self) -> Sequence[GalleryRow]:
-        """Source of each vector, in order of their ids."""
-        return self.content.rows
+        """Source of each vector, in order of their ids, without negative rows."""
+        return self._entries[0]
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """The rows' stable ids, rising."""
-        return tuple(self.content.ids.tolist())
+        """The entries' stable ids, rising."""
+        return tuple(self._entries[2].tolist())
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -158,8 +158,8 @@ def read_manifest(folder: str | Path) -> Manifest:
         msg = f"{root}: no gallery here, it has no {MANIFEST}; {hint}"
         raise InputError(msg)
     facts = parse_json(path, path.read_bytes(), dict[str, Any])
-    if facts.get("format") != FORMAT:
-        raise FormatError(path, f"gallery format {FORMAT}", repr(facts.get("format")), AGAIN)
+    if facts.get("format") not in (FORMAT, FORMAT + 1):  # the second has negative rows
+        raise FormatError(path, f"gallery format {FORMAT} or {FORMAT + 1}", repr(facts.get("format")), AGAIN)
     own = manifest_checksum(facts)
     if facts.get("checksum") != own:
         raise FormatError(path, f"checksum {own[:12]}", str(facts.get("checksum"))[:12], AGAIN)

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from naruto_vision.errors import FingerprintError, FormatError, InputError
 from naruto_vision.gallery.content import (
+    NEGATIVE,
     GalleryContent,
     GalleryHead,
     GalleryRow,
@@ -74,6 +75,7 @@ class StoredHead(GalleryHead):
     published: float
     files: Mapping[str, bytes]
     labels: tuple[str, ...]
+    negatives: int
     digest: str
     gone: frozenset[int]
     relabelled: Mapping[int, str]
@@ -176,6 +178,7 @@ class GalleryStore:
                 return None
         ledger = read_ledger(self._path(LEDGER), files[LEDGER], manifest["generation"])
         gone, labels = changed_entries(ledger)
+        stats = parse_json(self._path(STATS), files[STATS], dict[str, Any])
         return StoredHead(
             fingerprint=manifest["fingerprint"],
             thresholds=parse_json(self._path(THRESHOLDS), files[THRESHOLDS], Thresholds),
@@ -185,7 +188,8 @@ class GalleryStore:
             entries=str(facts["entries"]),
             published=float(facts["time"]),
             files=files,
-            labels=tuple(sorted(parse_json(self._path(STATS), files[STATS], dict[str, Any])["counts"])),
+            labels=tuple(sorted(stats["counts"])),
+            negatives=int(stats.get("aug", {}).get(NEGATIVE, 0)),
             digest=str(facts["digest"]),
             gone=frozenset(gone),
             relabelled=labels,
@@ -345,7 +349,12 @@ class StoredGallery(Gallery):
         return self._stored
 
     def __len__(self) -> int:
-        return self._stored.size
+        return self._stored.size - self._stored.negatives
+
+    @property
+    def has_negatives(self) -> bool:
+        """Whether there are negative rows."""
+        return self._stored.negatives > 0
 
     @property
     def dim(self) -> int:
@@ -369,10 +378,12 @@ class StoredGallery(Gallery):
 
     def _nearest(self, queries: Vectors, k: int, kind: QueryKind) -> list[tuple[Neighbour, ...]]:  # noqa: ARG002 - the engine has one search budget
         """Search the entries that are rows of this generation."""
-        row = self._stored.row
-        found = search_collection(
-            self._store.collection(self._stored), queries, min(k, len(self)), lambda hit: row(hit.id, hit.metadata)
-        )
+
+        def entry(hit: Hit) -> tuple[int, GalleryRow] | None:
+            found = self._stored.row(hit.id, hit.metadata)
+            return None if found is None or found[1].aug == NEGATIVE else found
+
+        found = search_collection(self._store.collection(self._stored), queries, min(k, len(self)), entry)
         return [tuple(Neighbour(id_, row.label, score, row.path) for score, (id_, row) in hits) for hits in found]
 
     def vector_of(self, row: int) -> Vectors:

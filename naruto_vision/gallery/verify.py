@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from naruto_vision.errors import FormatError, InputError, MissingPathError
-from naruto_vision.gallery.content import GalleryContent, StoredIndex, read_gallery, stored_index
+from naruto_vision.gallery.content import NEGATIVE, GalleryContent, StoredIndex, read_gallery, stored_index
 from naruto_vision.gallery.index import Budgets
 from naruto_vision.gallery.info import find_image
 from naruto_vision.gallery.store import AGAIN, STAGING, connected, read_manifest, store_uri
@@ -134,7 +134,8 @@ def _repeats(content: GalleryContent) -> Finding:
     """Count vectors with several labels, whose scores are always equal."""
     seen: dict[bytes, set[str]] = {}
     for vector, row in zip(content.vectors, content.rows, strict=True):
-        seen.setdefault(vector.tobytes(), set()).add(row.label)
+        if row.aug != NEGATIVE:
+            seen.setdefault(vector.tobytes(), set()).add(row.label)
     shared = [labels for labels in seen.values() if len(labels) > 1]
     if not shared:
         count = len({row.label for row in content.rows})

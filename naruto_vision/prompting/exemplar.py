@@ -326,7 +326,7 @@ def gallery_exemplars(gallery: str | Path, labels: Sequence[str] = ()) -> list[E
     roots = [Path(root) for root in (listing.note.get("root"), gallery, ".") if root]
     found: list[Exemplar] = []
     for label in labels or listing.labels:
-        paths = list(dict.fromkeys(str(row["path"]) for row in listing.rows if row["label"] == label))
+        paths = list(dict.fromkeys(str(row["path"]) for row in listing.entries if row["label"] == label))
         chosen = (
             [paths[index * len(paths) // _PER_CLASS] for index in range(_PER_CLASS)]
             if len(paths) > _PER_CLASS

@@ -25,14 +25,15 @@ from naruto_vision.gallery.thresholds import DEFAULT_AIM, Aim
 from naruto_vision.io.bundles import file_sha256
 from naruto_vision.io.images import ImageSource, read_image
 from naruto_vision.io.inputs import ImageNames, find_images
-from naruto_vision.recognition.decision import Decision, decide, recorded_rule
+from naruto_vision.recognition.decision import Decision, recorded_rule
 from naruto_vision.recognition.explain import explain_identity, row_image, why_named
 from naruto_vision.recognition.heads import score_classes
 from naruto_vision.recognition.lookup import SearchResult, look_up, measure_threshold
 from naruto_vision.recognition.merging import MergeConfig, merge_parts
+from naruto_vision.recognition.negatives import search_allowed
 from naruto_vision.recognition.open_set import thresholds_of
 from naruto_vision.recognition.result import SceneResult
-from naruto_vision.records import Box, Explanation, Identity, ImageArray, Neighbour, Region, ScenePrediction, Vectors
+from naruto_vision.records import Box, Explanation, Identity, ImageArray, Region, ScenePrediction, Vectors
 from naruto_vision.segmentation.crops import CropConfig, DenseEmbedder, Embedding, crop_layout, embed_regions
 from naruto_vision.segmentation.generator import Segmenter
 from naruto_vision.segmentation.protocol import SceneEmbedding
@@ -388,19 +389,11 @@ class SceneAnalyzer:
         Returns:
             The identity of each, in the same order.
         """
-        rows = self.gallery.search(vectors, self.neighbours)
+        rows = search_allowed(self.gallery, vectors, self.neighbours)
         scores = score_classes(self.gallery, self.decision, vectors)
         factors = [1.0] * len(vectors) if lengths is None else lengths.tolist()
         return tuple(
-            replace(
-                decide(
-                    _shortened(found, length),
-                    self.thresholds,
-                    self.decision,
-                    {k: v * length for k, v in classes.items()},
-                ),
-                vector=vector,
-            )
+            replace(found.decide(self.thresholds, self.decision, classes, length=length), vector=vector)
             for found, classes, length, vector in zip(rows, scores, factors, vectors, strict=True)
         )
 
@@ -433,10 +426,6 @@ class SceneAnalyzer:
             "merge": repr(self.merge),
             **({"embedding": self.embedding} if self.embedding != "crops" else {}),  # older runs have none
         }
-
-
-def _shortened(neighbours: Sequence[Neighbour], length: float) -> Sequence[Neighbour]:
-    return neighbours if length == 1.0 else [replace(row, score=row.score * length) for row in neighbours]
 
 
 @contextmanager

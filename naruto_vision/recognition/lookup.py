@@ -11,8 +11,9 @@ from typing import Any
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.index import QueryKind
 from naruto_vision.gallery.thresholds import DEFAULT_AIM, Aim, Thresholds
-from naruto_vision.recognition.decision import Decision, decide, recorded_rule
+from naruto_vision.recognition.decision import Decision, recorded_rule
 from naruto_vision.recognition.heads import VOTES, score_classes
+from naruto_vision.recognition.negatives import search_allowed
 from naruto_vision.recognition.open_set import gallery_thresholds
 from naruto_vision.records import Identity, Neighbour, Vectors
 
@@ -103,11 +104,9 @@ def look_up(
     rule = Thresholds(threshold if kind == "image" else None)
     results = []
     name_by = recorded_rule(gallery, decision) if kind == "image" else "vote"
-    found = zip(
-        queries, gallery.search(vectors, max(k, votes), kind), score_classes(gallery, name_by, vectors), strict=True
-    )
-    for query, rows, classes in found:
-        identity = decide(rows[:votes], rule, name_by, classes)
+    near, scores = search_allowed(gallery, vectors, max(k, votes), kind), score_classes(gallery, name_by, vectors)
+    for query, searched, classes in zip(queries, near, scores, strict=True):
+        identity, rows = searched.decide(rule, name_by, classes, votes=votes), searched.neighbours
         hits = tuple(Hit(rank, row, _margin(row, rows)) for rank, row in enumerate(rows[:k], start=1))
         results.append(SearchResult(query, kind, identity, rule.threshold(identity.label), hits))
     return tuple(results)

@@ -447,6 +447,21 @@ def test_an_image_that_was_only_touched_is_the_same(home: Path, capsys: pytest.C
     assert "has changed" not in told(capsys, "add", "g", "data/a", "--label", "a")
 
 
+def test_an_image_is_added_as_not_a_label(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = drawn(home / "new.png", 7)
+    before = json.loads(told(capsys, "list", "g", "--json"))["labels"]
+    assert "1 negative rows of a added, 0 were there" in told(capsys, "add", "g", "new.png", "--not", "a")
+    assert "0 negative rows of a added, 1 were there" in told(capsys, "add", "g", "new.png", "--not", "a")
+    assert json.loads(told(capsys, "list", "g", "--json"))["labels"] == before
+    assert f"a  not      {image.absolute().as_posix()}" in told(capsys, "list", "g", "--rows")
+    assert "--not x: the gallery has no such label" in told(capsys, "add", "g", "new.png", "--not", "x", code=2)
+    assert "in the gallery as a; remove it first" in told(capsys, "add", "g", "data/a/0.png", "--not", "a", code=2)
+    assert "give images and their --label, or --not" in told(
+        capsys, "add", "g", "new.png", "--not", "a", "--label", "b", code=2
+    )
+    assert "1 removed" in told(capsys, "remove", "g", "--id", "3")
+
+
 def test_a_gated_image_is_added_by_force(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cv2.imwrite("grey.png", np.random.default_rng(0).integers(0, 255, (12, 10), dtype=np.uint8))
     whole = Gallery.open(home / "g")
