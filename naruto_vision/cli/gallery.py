@@ -232,13 +232,12 @@ def _suspects_options(parser: argparse.ArgumentParser) -> None:
 
 def _suspects(arguments: argparse.Namespace) -> int:
     """List the entries whose label the others contradict."""
-    from naruto_vision.data.leaks import frame_runs
     from naruto_vision.gallery.gallery import Gallery
     from naruto_vision.recognition.suspects import find_suspects
 
     folder = arguments.gallery
     gallery = Gallery.open(folder, index="exact")
-    found = find_suspects(gallery.vectors, gallery.rows, frame_runs(gallery.rows))
+    found = find_suspects(gallery.vectors, gallery.rows)
     if arguments.json:
         rows = ({"id": gallery.ids[one.number], "path": gallery.rows[one.number].path} for one in found)
         facts = [{**row, **dataclasses.asdict(one)} for row, one in zip(rows, found, strict=True)]

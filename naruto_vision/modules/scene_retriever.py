@@ -505,7 +505,7 @@ def _all_known(prediction: ScenePrediction) -> ScenePrediction:
 
 def _without_suspects(rows: Rows, note: Mapping[str, Any]) -> tuple[Rows, dict[str, Any]]:
     """Leave out the images whose label is suspected, with their variants; returns the note that lists them."""
-    suspects = find_suspects(rows.vectors, rows.rows, frame_runs(rows.rows, rows.colours))
+    suspects = find_suspects(rows.vectors, rows.rows)
     images = {(rows.rows[one.number].label, rows.rows[one.number].path) for one in suspects}
     kept = rows.take([number for number, row in enumerate(rows.rows) if (row.label, row.path) not in images])
     counts = note["enrolment"]

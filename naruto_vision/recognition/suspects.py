@@ -1,18 +1,19 @@
 """Rows whose label the other rows contradict, by cross-validated class probabilities."""
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from naruto_vision.gallery.content import GalleryRow
-from naruto_vision.recognition.heads import LARGEST, STRENGTHS, class_chances, group_rows
+from naruto_vision.recognition.heads import LARGEST, STRENGTHS, class_chances
 from naruto_vision.records import Vectors
 
 SUSPECT = "suspect label"
 """Why such a row is left out of a gallery."""
 
+_UNUSUAL = 0.5  # of the average probability of a label
 _FEWEST = 3  # rows that a class keeps
 
 
@@ -27,21 +28,18 @@ class Suspect:
     chance: float
 
 
-def find_suspects(
-    vectors: Vectors, rows: Sequence[GalleryRow], runs: Sequence[Hashable] | None = None
-) -> list[Suspect]:
+def find_suspects(vectors: Vectors, rows: Sequence[GalleryRow]) -> list[Suspect]:
     """Find rows whose label is likely wrong, the likeliest first.
 
-    Logistic regression fitted to the rows of other groups gives each row a probability of every class. A row is
-    suspected if that of another class reaches what the rows of that class have on average, and that of its own label
-    is lower, and below the average of its label's rows (after Northcutt et al., "Confident learning", 2021). A class
-    keeps at least three rows, the least likely suspects. Near duplicates under one label do not vouch for each other,
-    unless they are most of the label's rows.
+    Logistic regression fitted to the other images, in folds, gives each row a probability of every class. A row is
+    suspected if that of its own label is less than half of what rows of the label have on average, and less than that
+    of another label (after Northcutt et al., "Confident learning", 2021). A label keeps at least three rows, the least
+    likely suspects. Only the variants of one image are kept apart: near duplicates under one wrong label vouch for each
+    other, but without them a label of few scenes has nothing to be learnt from.
 
     Args:
         vectors: Shape (N, D), float32, unit rows.
         rows: Source of each vector.
-        runs: A key for each row, equal for the frames of one shot; see ``heads.group_rows``.
 
     Returns:
         The suspects; none with one class, or with more than 10,000 rows.
@@ -50,14 +48,8 @@ def find_suspects(
     names, index = np.unique(labels, return_inverse=True)
     if len(names) < 2 or len(rows) > LARGEST:
         return []
-    pairs = np.stack([group_rows(vectors, rows, runs), index])  # a near duplicate of another label is evidence
-    groups = np.unique(pairs, axis=1, return_inverse=True)[1].ravel()
-    images = np.unique(np.asarray([row.path for row in rows], dtype=object), return_inverse=True)[1]
-    for number in range(len(names)):  # without a group of most of its rows, a class would be learnt from its errors
-        mine = index == number
-        if 2 * np.bincount(groups[mine]).max() > mine.sum():
-            groups[mine] = groups.max() + 1 + images[mine]
-    chances = class_chances(vectors, labels, groups, STRENGTHS[0])
+    images = np.asarray([f"{row.label}\n{row.path}" for row in rows], dtype=object)
+    chances = class_chances(vectors, labels, np.unique(images, return_inverse=True)[1], STRENGTHS[1])
     usual = np.array([chances[index == number, number].mean() for number in range(len(names))])
     every = np.arange(len(rows))
     own = chances[every, index]
@@ -65,7 +57,7 @@ def find_suspects(
     others[every, index] = -1.0
     rival = others.argmax(axis=1)
     best = others[every, rival]
-    suspected = (best >= usual[rival]) & (best > own) & (own < usual[index])
+    suspected = (own < _UNUSUAL * usual[index]) & (own < best)
     left, found = Counter(labels.tolist()), list[Suspect]()
     for number in sorted(np.flatnonzero(suspected).tolist(), key=lambda row: float(own[row] - best[row])):
         label = str(labels[number])

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from naruto_vision.data.leaks import frame_runs
 from naruto_vision.encoders.base import embed_images
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.content import GalleryContent, GalleryRow, line_counts
@@ -179,7 +178,7 @@ def suspects(models: Models, step: Watch, *, preset: str, out: str) -> dict[str,
     """
     gallery = models.analyzer(preset).gallery
     step(0, 2, None)
-    found = find_suspects(gallery.vectors, gallery.rows, frame_runs(gallery.rows))
+    found = find_suspects(gallery.vectors, gallery.rows)
     step(1, 2, None)
     picture = partial(picture_of, gallery.folder, gallery.note)
     labels, rows = np.array([row.label for row in gallery.rows]), []

@@ -25,11 +25,11 @@ def drawn(seed: int, side: int = 160) -> ImageArray:
 
 
 def blurred(image: ImageArray) -> ImageArray:
-    return cv2.GaussianBlur(image, (0, 0), 4).astype(np.uint8)
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), 4), dtype=np.uint8)
 
 
 def tiny(image: ImageArray) -> ImageArray:
-    return cv2.resize(image, (12, 12), interpolation=cv2.INTER_AREA).astype(np.uint8)
+    return np.asarray(cv2.resize(image, (12, 12), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def cut(image: ImageArray) -> ImageArray:
@@ -90,7 +90,7 @@ def test_images_of_any_shape_are_measured(shape: tuple[int, int]) -> None:
 
 def units(count: int) -> Vectors:
     values = np.random.default_rng(0).normal(size=(count, 16))
-    return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(values / np.linalg.norm(values, axis=1, keepdims=True), dtype=np.float32)
 
 
 def built(plan: EnrollmentConfig, images: list[ImageArray]) -> Gallery:

@@ -10,7 +10,7 @@ from store_servers import PACKAGES, serving
 
 from naruto_vision.cli.main import main
 from naruto_vision.errors import FingerprintError, FormatError, InputError
-from naruto_vision.gallery.content import GalleryContent, GalleryRow
+from naruto_vision.gallery.content import NEGATIVE, GalleryContent, GalleryRow
 from naruto_vision.gallery.edits import add_rows, change_thresholds, relabel_rows, remove_rows, roll_back
 from naruto_vision.gallery.gallery import Gallery, copy_gallery, edit_gallery, enrol_gallery, reindex_gallery
 from naruto_vision.gallery.info import list_gallery
@@ -19,6 +19,7 @@ from naruto_vision.gallery.stored import GalleryStore, connect
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.gallery.vector_store import Collection, open_store
 from naruto_vision.gallery.verify import verify_gallery, worst
+from naruto_vision.recognition.negatives import search_allowed
 from naruto_vision.records import Vectors
 
 PRINT = "e" * 64
@@ -237,3 +238,20 @@ def test_a_password_in_an_address_is_refused_and_not_shown(uri: str, capsys: pyt
         shown = capsys.readouterr()
         assert "without a user, password or query" in shown.err
         assert "s3cret" not in shown.err + shown.out
+
+
+def test_negative_rows_are_stored_and_rule_out_labels_everywhere(place: str) -> None:
+    built().save(place)
+    query = unit(1, 8)
+    (near,) = Gallery.open(place).search(query, 3)
+    edit_gallery(place, add_rows, query, [GalleryRow("shown.png", near[0].label, NEGATIVE)])
+    found = Gallery.open(place)
+    expected = built().edited(add_rows, query, [GalleryRow("shown.png", near[0].label, NEGATIVE)])
+    assert (len(found), found.has_negatives, read_manifest(place)["format"]) == (30, True, 2)
+    assert found.search(query, 3) == (near,)
+    assert search_allowed(found, query, 3) == search_allowed(expected, query, 3)
+    assert near[0].label not in {row.label for row in search_allowed(found, query, 9)[0].neighbours}
+    assert sum(list_gallery(place).labels.values()) == 30
+    same(found, expected)
+    edit_gallery(place, roll_back, 1)
+    assert not Gallery.open(place).has_negatives

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import naruto_vision as nv
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.content import NEGATIVE
 from naruto_vision.gallery.edits import add_rows, relabel_rows, remove_rows, roll_back
 from naruto_vision.gallery.gallery import copy_gallery, edit_gallery
+from naruto_vision.gallery.index import IndexChoice
 from naruto_vision.gallery.info import list_gallery
 from naruto_vision.gallery.verify import verify_gallery, worst
 from naruto_vision.recognition.decision import Rule
@@ -22,16 +24,16 @@ from naruto_vision.records import Vectors
 RULES: tuple[Rule, ...] = ("vote", "top1", "max", "mean", "prototype", "centroid", "lda", "logreg")
 
 
-def unit(values: Vectors) -> Vectors:
-    return (values / np.linalg.norm(values, axis=-1, keepdims=True)).astype(np.float32)
+def unit(values: NDArray[np.float64]) -> Vectors:
+    return np.asarray(values / np.linalg.norm(values, axis=-1, keepdims=True), dtype=np.float32)
 
 
-def small(index: str = "exact") -> nv.Gallery:
+def small(index: IndexChoice = "exact") -> nv.Gallery:
     """A gallery of three labels with twelve rows each, around the first three axes."""
     rng = np.random.default_rng(0)
     vectors = unit(np.repeat(np.eye(12)[:3], 12, axis=0) + rng.normal(size=(36, 12)) * 0.1)
     rows = [nv.GalleryRow(f"{number}.png", "abc"[number // 12]) for number in range(36)]
-    return nv.Gallery.build(vectors, rows, fingerprint="0" * 64, index=index)  # type: ignore[arg-type]
+    return nv.Gallery.build(vectors, rows, fingerprint="0" * 64, index=index)
 
 
 LOOKALIKE = unit(np.array([[1.0, 0.4, 0, 0, 0, 0, 0, 0, 1.2, 0, 0, 0]]))  # nearest to "a", but another direction too
@@ -83,7 +85,7 @@ def test_a_negative_row_is_no_entry() -> None:
 
 
 @pytest.mark.parametrize("index", ["exact", "faiss"])
-def test_negative_rows_are_stored_edited_and_rolled_back(tmp_path: Path, index: str) -> None:
+def test_negative_rows_are_stored_edited_and_rolled_back(tmp_path: Path, index: IndexChoice) -> None:
     folder = tmp_path / "g"
     small(index).save(folder)
     plain = {file.name: file.read_bytes() for file in folder.iterdir()}
