@@ -333,7 +333,7 @@ def _class_qualities(scenes: Sequence[SceneOutcome]) -> dict[str, float]:
 
 
 def bootstrap_intervals(evaluation: Evaluation, replicates: int = 2000, seed: int = 0) -> dict[str, Interval]:
-    """Compute the percentile interval of every figure that has a value, by resampling whole scenes."""
+    """Compute the interval of every figure that has a value, by resampling whole scenes."""
     sums = [scene.sums() for scene in evaluation.scenes]
     if not sums:
         return {}
@@ -353,7 +353,8 @@ def bootstrap_difference(
         (late.counts.right - early.counts.right, early.counts.objects)
         for early, late in zip(first.scenes, second.scenes, strict=True)
     ]
-    return bootstrap_ratios(np.array(rows, dtype=np.float64).reshape(-1, 2, 1), replicates, seed)[0]
+    table = np.array(rows, dtype=np.float64).reshape(-1, 2, 1)
+    return bootstrap_ratios(table, replicates, seed, proportions=False)[0]
 
 
 def coco_average_precision(

@@ -3,6 +3,7 @@
 from itertools import product
 from math import comb
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from naruto_vision.metrics.stats import (
     mcnemar_exact,
     pair_objects,
     pairing_range,
+    sign_flip_exact,
 )
 
 counts = st.integers(0, 60)
@@ -108,3 +110,21 @@ def test_several_comparisons_pay_for_their_number() -> None:
 def test_negative_counts_are_refused() -> None:
     with pytest.raises(ValueError, match="-1"):
         Pairing(-1, 0)
+
+
+@pytest.mark.parametrize("flips", [[1, -1, 1, 1, 0], [1] * 9, [-1] * 4 + [1], [0, 0]])
+def test_flipped_signs_of_single_objects_are_the_mcnemar_test(flips: list[int]) -> None:
+    assert sign_flip_exact(flips) == pytest.approx(mcnemar_exact(flips.count(1), flips.count(-1)))
+
+
+def test_flipped_signs_of_scenes_are_counted_exactly() -> None:
+    differences = [3, -1, 2, 2, 0, 1]
+    sums = [
+        sum(sign * value for sign, value in zip(signs, differences, strict=True))
+        for signs in product((1, -1), repeat=6)
+    ]
+    expected = np.mean([abs(total) >= abs(sum(differences)) for total in sums])
+    assert sign_flip_exact(differences) == pytest.approx(expected)
+    assert sign_flip_exact([-value for value in differences]) == pytest.approx(expected)
+    assert sign_flip_exact([]) == sign_flip_exact([5, -5]) == 1.0
+    assert sign_flip_exact([4]) == 1.0  # one scene tells nothing, however many objects it has

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.stats import bootstrap
 
 from naruto_vision.metrics.evaluation import Evaluation, bootstrap_difference, bootstrap_intervals, evaluate_scenes
 from naruto_vision.metrics.report import (
@@ -19,7 +21,7 @@ from naruto_vision.metrics.report import (
     verdict_documents,
     verdict_lines,
 )
-from naruto_vision.metrics.stats import Interval
+from naruto_vision.metrics.stats import Interval, wilson_interval
 from naruto_vision.records import UNKNOWN, Box, LabelledBox
 
 Scenes = dict[str, list[LabelledBox]]
@@ -149,16 +151,27 @@ def test_scenes_that_stand_and_fall_together_widen_the_interval() -> None:
     assert interval.high == pytest.approx(0.70, abs=0.06)
 
 
-def test_bootstrap_equals_drawing_scenes_one_by_one() -> None:
+def test_bootstrap_over_scenes_is_that_of_scipy() -> None:
     evaluation = evaluate_scenes(*published())
-    random = np.random.default_rng(5)
-    values = []
-    for _ in range(4000):
-        drawn = [evaluation.scenes[index].counts for index in random.integers(31, size=31)]
-        values.append(sum(scene.right for scene in drawn) / sum(scene.matched for scene in drawn))
-    interval = bootstrap_intervals(evaluation, 4000)["class_given_matched"]
-    assert (interval.low, interval.high) == pytest.approx(np.percentile(values, (2.5, 97.5)), abs=0.01)
-    assert interval.replicates == 4000
+    pairs = np.array([(scene.counts.right, scene.counts.matched) for scene in evaluation.scenes], dtype=np.float64)
+
+    def ratio(right: NDArray[np.float64], matched: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+        return np.asarray(right.sum(axis=axis) / matched.sum(axis=axis))
+
+    expected = bootstrap(
+        tuple(pairs.T), ratio, paired=True, n_resamples=20_000, method="BCa", rng=5
+    ).confidence_interval
+    interval = bootstrap_intervals(evaluation, 20_000)["class_given_matched"]
+    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), abs=0.005)
+    assert interval.replicates == 20_000
+
+
+def test_a_rate_without_a_miss_has_the_interval_of_its_count() -> None:
+    truth = {str(number): row("a", "b") for number in range(6)}
+    intervals = bootstrap_intervals(evaluate_scenes(truth, truth))
+    assert intervals["object_accuracy"] == Interval(*wilson_interval(12, 12), 2000)
+    nothing = bootstrap_intervals(evaluate_scenes(truth, {}))
+    assert nothing["honest_recall"] == Interval(*wilson_interval(0, 12), 2000)
 
 
 def test_seed_decides_the_intervals() -> None:
