@@ -178,6 +178,19 @@ def log_settings(trainer: pl.Trainer, module: pl.LightningModule) -> None:
             logger.experiment.file_writer.add_summary(table.hparams_pb(row, trial_id=name))
 
 
+def write_settings(folder: Path, settings: Mapping[str, str], figures: Mapping[str, float]) -> None:
+    """Write a run of its own, with a row of the hyper-parameter table and its figures."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    columns = [table.HParam(name) for name in settings], [table.Metric(name) for name in figures]
+    with SummaryWriter(str(folder)) as writer:
+        row = {name: utf8(value) for name, value in settings.items()}
+        writer.file_writer.add_summary(table.hparams_config_pb(*columns))
+        writer.file_writer.add_summary(table.hparams_pb(row, trial_id=folder.name))
+        for name, value in figures.items():
+            writer.add_scalar(name, value)
+
+
 def example_grid(pixels: Tensor, count: int) -> Tensor:
     """Tile the first ``count`` of preprocessed images (B, 3, S, S), each scaled to [0, 1] and enlarged: (3, H, W)."""
     images = pixels[:count].detach().cpu().float()

@@ -65,6 +65,7 @@ COMMANDS = {
     "evaluate": ("evaluate predicted scenes against their ground truth, one run or several", "evaluate"),
     "evaluate counts": ("compute rates, confidence intervals and comparisons from counts alone", "evaluate"),
     "reproduce": ("make a table of figures again, or say which input is not the same", "reproduce"),
+    "ablate": ("measure every combination of encoders, segmenters, merging and decision rules", "ablate"),
     "robustness": ("measure what corrupted images cost: noise, blur, JPEG, light, size, occlusion", "robustness"),
     "evaluate tracks": ("compare the tracks of videos with their ground truth", "evaluate"),
     "gallery import": ("convert an index folder of the reference system to a gallery", "gallery"),
@@ -141,6 +142,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "evaluate counts": ("evaluate counts CLIP=45/50/56/62 DINO=39/50/56/62",),
     "reproduce": ("reproduce reference", "reproduce demo --out tables/demo"),
+    "ablate": (
+        "ablate demo --data data=demo/data",
+        "ablate grid.yaml --data scenes=my_scenes --out runs/ablation/mine",
+    ),
     "robustness": (
         "robustness --root data --gallery runs/gallery",
         "robustness --scenes data/scenes/test --limit 20 --corruptions salt-and-pepper blur --out runs/robust_scenes",
@@ -237,7 +242,7 @@ _SECTIONS = {
     "galleries:": ("gallery", "search"),
     "videos:": ("video",),
     "regions:": ("segment", "describe"),
-    "evaluate and time:": ("evaluate", "reproduce", "robustness", "bench"),
+    "evaluate and time:": ("evaluate", "reproduce", "ablate", "robustness", "bench"),
 }
 """Section of the overview → the first names of its commands; commands of no section come last, under "more:"."""
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from naruto_vision.cli.console import show
 from naruto_vision.errors import InputError, MissingPathError
@@ -55,9 +55,9 @@ def reproduce(arguments: argparse.Namespace) -> int:
     """Run the steps of a table, compare hashes, and write ``table.md``, ``table.csv`` and ``table.json``."""
     from naruto_vision.metrics.tables import read_figures, read_table_file, table_csv, table_document, table_markdown
 
-    path = _table_path(arguments.table)
+    path = find_table(arguments.table)
     table = read_table_file(path)
-    data = _data_folders(arguments.data)
+    data = data_folders(arguments.data)
     steps = [_step(step, path, data) for step in table.steps]
     out: Path = arguments.out or Path("runs/reproduce") / path.stem
     with folder_lock(out, "--out"):
@@ -85,16 +85,17 @@ def reproduce(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _table_path(name: str) -> Path:
-    """Find a table's file, or a packaged one by its name."""
+def find_table(name: str, kind: Literal["tables", "grids"] = "tables") -> Path:
+    """Find a table's file, or a packaged one by its name; or the grid of an ablation."""
     if Path(name).is_file():
         return Path(name)
-    if name in packaged_tables():
-        return config_path(f"tables/{name}.yaml")
-    raise MissingPathError(name, "table", f"give a YAML file, or one of {', '.join(packaged_tables())}")
+    if name in packaged_tables(kind):
+        return config_path(f"{kind}/{name}.yaml")
+    raise MissingPathError(name, kind[:-1], f"give a YAML file, or one of {', '.join(packaged_tables(kind))}")
 
 
-def _data_folders(given: list[str]) -> dict[str, Path]:
+def data_folders(given: list[str]) -> dict[str, Path]:
+    """Read the values of ``--data``: name → folder."""
     folders = {}
     for text in given:
         name, found, folder = text.partition("=")
@@ -128,7 +129,7 @@ def _step(text: str, path: Path, data: Mapping[str, Path]) -> list[str]:
     if bad := [name for name in configs if name not in packaged_configs()]:
         msg = f"{path}: step {text!r}: {bad[0]!r}: expected a packaged config; `naruto-vision configs` lists them"
         raise InputError(msg)
-    return [*command.split(), *(_filled(word, path, data) for word in rest)]
+    return [*command.split(), *(fill_folders(word, path, data) for word in rest)]
 
 
 def _leads_out(before: str, word: str) -> bool:
@@ -142,12 +143,12 @@ def _leads_out(before: str, word: str) -> bool:
     return not reading or refusal(f"x{value[found.end() :]}") != "" or bool(_FOLDER.search(value, found.end()))
 
 
-def _filled(word: str, path: Path, data: Mapping[str, Path]) -> str:
+def fill_folders(word: str, path: Path, data: Mapping[str, Path]) -> str:
     """Replace ``{NAME}`` by the folder of ``--data NAME``."""
 
     def folder(found: re.Match[str]) -> str:
         if found[1] not in data:
-            msg = f"{path}: the table needs {found[0]}: give --data {found[1]}=DIR"
+            msg = f"{path}: needs {found[0]}: give --data {found[1]}=DIR"
             raise InputError(msg)
         return str(data[found[1]])
 
@@ -157,7 +158,7 @@ def _filled(word: str, path: Path, data: Mapping[str, Path]) -> str:
 def _figures_file(name: str, path: Path, out: Path, data: Mapping[str, Path]) -> Path:
     """Find a file that a row names, in the output folder or in one of ``--data``; links do not lead out of them."""
     found = re.match(r"(\{\w+\})/", name)
-    folder, rest = (Path(_filled(found[1], path, data)), name[found.end() :]) if found else (out, name)
+    folder, rest = (Path(fill_folders(found[1], path, data)), name[found.end() :]) if found else (out, name)
     if refusal(rest) or not (folder / rest).resolve().is_relative_to(folder.resolve()):
         raise InputError(f"{path}: {name}: in `rows`: expected a file of the output folder, or {{NAME}}/FILE")
     return folder / rest
@@ -236,7 +237,7 @@ def _source(name: str, path: Path, out: Path, data: Mapping[str, Path]) -> Path:
     if kind == "weights" and rest in packaged_bundles():
         return bundle_path(rest) / WEIGHTS
     if kind == "data" and rest:
-        return Path(_filled(f"{{{rest}}}", path, data))
+        return Path(fill_folders(f"{{{rest}}}", path, data))
     if refusal(name) or (kind in ("config", "weights") and rest):
         msg = (
             f"{name}: in `expect`: expected `config NAME`, `weights NAME`, `data NAME`, or a file of the output folder"

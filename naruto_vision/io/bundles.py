@@ -9,7 +9,7 @@ import difflib
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from naruto_vision.errors import FormatError, MissingPathError, StateDictError
 from naruto_vision.io.atomic import atomic_folder, write_json
@@ -80,9 +80,9 @@ def packaged_configs() -> dict[str, str]:
     return {name: line.removeprefix("# ").partition(". ")[0].rstrip(".") for name, line in sorted(lines.items())}
 
 
-def packaged_tables() -> list[str]:
-    """Return the names of the packaged tables, sorted."""
-    return sorted(path.stem for path in _shared("configs").glob("tables/*.yaml"))
+def packaged_tables(kind: Literal["tables", "grids"] = "tables") -> list[str]:
+    """Return the names of the packaged tables, or grids of an ablation, sorted."""
+    return sorted(path.stem for path in _shared("configs").glob(f"{kind}/*.yaml"))
 
 
 def bundle_path(name: str | Path, kind: str = "clip") -> Path:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -52,7 +52,7 @@ from naruto_vision.recognition.heads import compare_rules, describe_comparison
 from naruto_vision.recognition.merging import MergeConfig
 from naruto_vision.recognition.open_set import gallery_thresholds
 from naruto_vision.recognition.suspects import SUSPECT, find_suspects
-from naruto_vision.records import ImageArray, ScenePrediction
+from naruto_vision.records import ImageArray, LabelledBox, ScenePrediction
 from naruto_vision.segmentation.crops import CropConfig, Embedding
 from naruto_vision.segmentation.detector import DetectorPrompter
 from naruto_vision.segmentation.generator import Segmenter
@@ -220,23 +220,27 @@ class SceneRetriever(pl.LightningModule):
                 raise InputError(msg)
             # The analyzer checks the encoder's fingerprint.
             gallery = self._trial or Gallery.open(self.gallery, index=self.index)
-            self._analyzer = SceneAnalyzer(
-                self.segmenter,
-                self.encoder,
-                gallery,
-                crop=self.crop,
-                more_crops=self.more_crops,
-                neighbours=self.neighbours,
-                mirror=self.mirror,
-                renormalise=self.renormalise,
-                decision=self.decision,
-                merge=self.merge,
-                overlay=self.overlay,
-                at_once=self.at_once,
-                aim=self.aim,
-                embedding=self.embedding,
-            )
+            self._analyzer = self.analyzer_over(gallery)
         return self._analyzer
+
+    def analyzer_over(self, gallery: Gallery, make: Callable[..., SceneAnalyzer] = SceneAnalyzer) -> SceneAnalyzer:
+        """Return an analyzer with the module's settings over a gallery; ``make`` is a subclass."""
+        return make(
+            self.segmenter,
+            self.encoder,
+            gallery,
+            crop=self.crop,
+            more_crops=self.more_crops,
+            neighbours=self.neighbours,
+            mirror=self.mirror,
+            renormalise=self.renormalise,
+            decision=self.decision,
+            merge=self.merge,
+            overlay=self.overlay,
+            at_once=self.at_once,
+            aim=self.aim,
+            embedding=self.embedding,
+        )
 
     @torch.inference_mode()
     def training_step(self, batch: GalleryBatch) -> None:
@@ -294,10 +298,8 @@ class SceneRetriever(pl.LightningModule):
             rows = Rows(list(built.rows), built.vectors, whole.colours_of(built.rows))
             rows, note = _without_suspects(rows, built.note) if plan.suspects == "leave_out" else (rows, built.note)
             found, facts = self._compared(rows, crops)
-            make = partial(Gallery.build, found.vectors, found.rows, fingerprint=built.fingerprint, index=self.index)
-            built = make(note={**note, **facts})
-            chosen = gallery_thresholds(built, facts["heads"]["decision"], self.aim, runs=frame_runs(built.rows))
-            self.built = built = make(note=built.note, thresholds=chosen)
+            self.built = built = settled_gallery(built, found, {**note, **facts}, self.aim, self.index)
+            chosen = built.thresholds
             if self.withheld:
                 self._trial = built
             elif self.replace:
@@ -353,14 +355,20 @@ class SceneRetriever(pl.LightningModule):
         for item, prediction in found:
             truth = item.truth or ()
             self.searched.update([labelled_boxes(prediction, named=False)], [truth], [item.scene])
-            scores.extend(score_regions(prediction, truth))
-            shown = choose_for_overlay(_all_known(prediction), self.overlay)  # a threshold only takes from these
-            names.extend(score_names(prediction, truth, shown))
+            for own, new in zip((scores, names), self.scores_of(prediction, truth), strict=True):
+                own.extend(new)
         self._scores.append(scores)
         self._names.append(names)
         own = [(item.image, one) for item, one in found if item.scene in self._sampled]
         self._samples.append([(image_quality(image), one) for image, one in own if image is not None])
         return {"predictions": found}
+
+    def scores_of(
+        self, prediction: ScenePrediction, truth: Sequence[LabelledBox]
+    ) -> tuple[list[ScoredRegion], list[ScoredRegion]]:
+        """Score the regions and the names of a validation scene, as ``thresholds_from`` takes them."""
+        shown = choose_for_overlay(_all_known(prediction), self.overlay)  # a threshold only takes from these
+        return score_regions(prediction, truth), score_names(prediction, truth, shown)
 
     def on_validation_epoch_end(self) -> None:
         """Choose the thresholds and write them into the gallery folder, unless they are the same or the run a trial."""
@@ -458,6 +466,16 @@ class SceneRetriever(pl.LightningModule):
     def run_identity(self) -> dict[str, Any]:
         """Return the JSON values that determine the output of ``predict``; resuming compares them."""
         return {**self.analyzer.facts(), "overlay": repr(self.overlay)}
+
+
+def settled_gallery(
+    built: Gallery, rows: Rows, facts: Mapping[str, Any], aim: Aim, index: IndexChoice = "auto"
+) -> Gallery:
+    """Return a gallery of these rows with more facts in its note, and with thresholds from its own images."""
+    make = partial(Gallery.build, rows.vectors, rows.rows, fingerprint=built.fingerprint, index=index)
+    noted = make(note={**built.note, **facts})
+    chosen = gallery_thresholds(noted, facts["heads"]["decision"], aim, runs=frame_runs(noted.rows))
+    return make(note=noted.note, thresholds=chosen)
 
 
 def analyze_items(

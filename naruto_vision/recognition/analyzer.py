@@ -302,7 +302,7 @@ class SceneAnalyzer:
             Regions with their identities, largest region first, and the milliseconds of each step.
         """
         image, start = read_image(image), time.perf_counter()
-        regions = tuple(self.segmenter(image))
+        regions = self.segment(image)
         segmented = SegmentedScene(image, scene, regions, (time.perf_counter() - start) * 1e3)
         return next(self._name([segmented]))
 
@@ -340,6 +340,10 @@ class SceneAnalyzer:
             for failed in started[len(whole) :]:
                 failed.result()
 
+    def segment(self, image: ImageArray) -> tuple[Region, ...]:
+        """Segment an image (H, W, 3), uint8, RGB, into regions."""
+        return tuple(self.segmenter(image))
+
     def _name(self, scenes: Sequence["SegmentedScene"]) -> Iterator[ScenePrediction]:
         found, times = self._identify([(one.image, one.regions) for one in scenes])
         total = max(1, sum(map(len, found)))
@@ -374,7 +378,7 @@ class SceneAnalyzer:
         """Identify the regions of several images; also return the milliseconds of embedding and of searching."""
         times: dict[str, float] = {}
         with _timed(times, "embed"):
-            vectors, lengths = self._embed(scenes)
+            vectors, lengths = self.embed(scenes)
         with _timed(times, "search"):
             named = iter(self.name_vectors(vectors, lengths))
         return [tuple(islice(named, len(regions))) for _, regions in scenes], times
@@ -397,7 +401,7 @@ class SceneAnalyzer:
             for found, classes, length, vector in zip(rows, scores, factors, vectors, strict=True)
         )
 
-    def _embed(self, scenes: Sequence[tuple[ImageArray, Sequence[Region]]]) -> tuple[Vectors, Vectors]:
+    def embed(self, scenes: Sequence[tuple[ImageArray, Sequence[Region]]]) -> tuple[Vectors, Vectors]:
         """Embed the R regions of several images: unit rows (R, D), and lengths (R,) that multiply the scores."""
         views = self._embed_scenes(
             scenes,

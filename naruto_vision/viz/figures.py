@@ -49,3 +49,28 @@ def interval_figure(
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize="small")
     return figure
+
+
+def grouped_intervals(
+    groups: Mapping[str, Sequence[tuple[str, float, float, float, bool]]], across: str, mark: float, note: str
+) -> Figure:
+    """Draw values of rows (name, value, low, high, filled) with intervals, a colour for each group of rows."""
+    rows = sum(map(len, groups.values()))
+    figure = Figure(figsize=(8.0, 1.2 + 0.24 * (rows + len(groups))), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    names: list[str] = []
+    for number, (group, lines) in enumerate(groups.items()):
+        names.append(group.upper() if len(groups) > 1 else group)
+        for name, value, low, high, filled in lines:
+            ends, fill = [[max(0.0, value - low)], [max(0.0, high - value)]], None if filled else "white"
+            colour = f"C{number % 10}"
+            axes.errorbar(value, len(names), xerr=ends, fmt="o", color=colour, markerfacecolor=fill, markersize=5.0)
+            names.append(name)
+    axes.axvline(mark, color="0.45", linestyle="--", linewidth=1.0, label=note)
+    axes.set_yticks(range(len(names)), names, fontsize="small")
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlabel(across)
+    axes.grid(alpha=0.25, axis="x")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize="small", loc="lower left")
+    return figure

@@ -125,7 +125,7 @@ def test_a_step_that_may_lead_elsewhere_is_refused(
         ({"expect": {"missing.json": "?"}}, "missing.json: no such file, which `expect` names"),
         ({"column": ["A"]}, "column"),
         ({"steps": ["evaluate counts A=9/1/1/1 --json counts.json"]}, "ended with exit code 2"),
-        ({"steps": ["predict {scenes}"]}, "the table needs {scenes}: give --data scenes=DIR"),
+        ({"steps": ["predict {scenes}"]}, "needs {scenes}: give --data scenes=DIR"),
     ],
 )
 def test_mistakes_are_one_line(

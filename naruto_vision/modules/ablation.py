@@ -1,0 +1,214 @@
+"""What the cells of an ablation share: masks, vectors and galleries, computed once and kept in one file."""
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+import torch
+from typing_extensions import override
+
+from naruto_vision.data.gallery_data import GalleryDataModule
+from naruto_vision.data.leaks import frame_runs
+from naruto_vision.data.scenes import SceneDataset, SceneItem
+from naruto_vision.encoders.base import encode_images
+from naruto_vision.errors import InputError
+from naruto_vision.gallery.enrollment import Enrollment, EnrollmentConfig, sample_candidates
+from naruto_vision.gallery.gallery import Gallery
+from naruto_vision.gallery.index import VectorIndex, choose_kind
+from naruto_vision.metrics.ablation import SceneSums
+from naruto_vision.metrics.evaluation import evaluate_scenes
+from naruto_vision.modules.scene_retriever import SceneRetriever, analyze_items, settled_gallery
+from naruto_vision.recognition.analyzer import SceneAnalyzer
+from naruto_vision.recognition.decision import thresholds_from
+from naruto_vision.recognition.enrolment import Rows
+from naruto_vision.recognition.heads import compare_rules
+from naruto_vision.records import ImageArray, LabelledBox, Region, ScenePrediction, Vectors
+from naruto_vision.viz.overlay import choose_for_overlay, labelled_boxes
+
+T = TypeVar("T")
+
+
+def digest(*parts: object) -> str:
+    """Hash texts, bytes and arrays; anything else by its JSON values."""
+    found = hashlib.sha256()
+    for part in parts:
+        data = part if isinstance(part, bytes | np.ndarray) else json.dumps(part, sort_keys=True).encode()
+        data = np.ascontiguousarray(data).tobytes() if isinstance(data, np.ndarray) else data
+        found.update(len(data).to_bytes(8, "little") + data)
+    return found.hexdigest()
+
+
+class ResultCache:
+    """Results under the hash of everything that determines them, in one SQLite file; a killed run loses none.
+
+    Raises:
+        InputError: If the file is no such cache.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._file = sqlite3.connect(path, isolation_level=None)
+            self._file.execute("PRAGMA synchronous = NORMAL")
+            self._file.execute("CREATE TABLE IF NOT EXISTS results (name TEXT PRIMARY KEY, value BLOB)")
+        except sqlite3.DatabaseError as error:
+            msg = f"{path}: expected kept masks and vectors, found a file that is none ({error}); remove it"
+            raise InputError(msg) from None
+
+    def get(self, name: str, kind: type[T], make: Callable[[], T]) -> T:
+        """Return what is kept under a name, or make and keep it."""
+        row = self._file.execute("SELECT value FROM results WHERE name = ?", (name,)).fetchone()
+        if row is not None:
+            return msgspec.msgpack.decode(row[0], type=kind)
+        made = make()
+        self._file.execute("INSERT OR REPLACE INTO results VALUES (?, ?)", (name, msgspec.msgpack.encode(made)))
+        return made
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class _Regions(msgspec.Struct):
+    """The regions of an image."""
+
+    regions: tuple[Region, ...]
+
+
+class _Arrays(msgspec.Struct):
+    """Arrays of float32 as shapes and bytes."""
+
+    shapes: list[list[int]]
+    data: list[bytes]
+
+    @classmethod
+    def of(cls, *arrays: Vectors) -> "_Arrays":
+        return cls([list(array.shape) for array in arrays], [array.astype("<f4").tobytes() for array in arrays])
+
+    def arrays(self) -> list[Vectors]:
+        flat = [np.frombuffer(data, dtype="<f4").astype(np.float32) for data in self.data]
+        return [array.reshape(shape) for array, shape in zip(flat, self.shapes, strict=True)]
+
+
+class CachedAnalyzer(SceneAnalyzer):
+    """An analyzer that segments an image, and embeds regions of it, once for all analyzers of one cache."""
+
+    def __init__(self, cache: ResultCache, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        facts = self.facts()
+        embedding = ("encoder", "arithmetic", "crop", "mirror", "renormalise")
+        self._cache, self._segmented = cache, ["regions", facts["segmenter"]]
+        self._embedded = ["vectors", self.embedding, *(facts[name] for name in embedding)]
+
+    @override
+    def segment(self, image: ImageArray) -> tuple[Region, ...]:
+        make, name = super().segment, digest(self._segmented, list(image.shape), image)
+        return self._cache.get(name, _Regions, lambda: _Regions(make(image))).regions
+
+    @override
+    def embed(self, scenes: Sequence[tuple[ImageArray, Sequence[Region]]]) -> tuple[Vectors, Vectors]:
+        parts: list[object] = [self._embedded]
+        for image, regions in scenes:
+            parts += [image, list(image.shape), [(one.box, one.counts.decode("ascii")) for one in regions]]
+        make = super().embed
+        vectors, lengths = self._cache.get(digest(*parts), _Arrays, lambda: _Arrays.of(*make(scenes))).arrays()
+        return vectors, lengths
+
+
+def embed_gallery(retriever: SceneRetriever, data: GalleryDataModule, cache: ResultCache) -> Enrollment:
+    """Embed all images of the data's split, batch by batch as ``fit`` does; InputError if too many are unreadable."""
+    enrolment, encoder = Enrollment(), retriever.encoder
+    own = ["gallery", encoder.fingerprint, encoder.arithmetic, retriever.mirror]
+
+    @torch.inference_mode()
+    def embed(pixels: torch.Tensor) -> _Arrays:
+        vectors = encode_images(encoder, pixels.to(retriever.device), mirror=retriever.mirror)
+        return _Arrays.of(vectors.float().cpu().numpy())
+
+    for batch in data.gallery_loader(encoder.preprocess):
+        if batch.labels:
+            name = digest(own, list(batch.pixels.shape), batch.pixels.numpy())
+            (vectors,) = cache.get(name, _Arrays, partial(embed, batch.pixels)).arrays()
+            enrolment.add(torch.from_numpy(vectors), batch.labels, batch.paths, batch.augs)
+            enrolment.colours.append(batch.colours.numpy())
+    data.settle()
+    return enrolment
+
+
+def gallery_of(retriever: SceneRetriever, enrolment: Enrollment, plan: EnrollmentConfig) -> Gallery:
+    """Make the gallery that ``fit`` builds of whole images, or labelled boxes, by this plan."""
+    images = list(dict.fromkeys((label, path) for label, path, _ in enrolment.rows))
+    sampled = {images[number] for number in sample_candidates(images, plan)}
+    kept = [number for number, (label, path, _) in enumerate(enrolment.rows) if (label, path) in sampled]
+    some = Enrollment()
+    some.rows = [enrolment.rows[number] for number in kept]
+    some.vectors = [np.concatenate(enrolment.vectors)[kept]]
+    some.colours = [np.concatenate(enrolment.colours)[kept]]
+    note = {"encoder": dict(retriever.encoder.recipe), "mirror": retriever.mirror}
+    built = some.build(retriever.encoder.fingerprint, "exact", plan, note)
+    rows = Rows(list(built.rows), built.vectors, some.colours_of(built.rows))
+    heads = compare_rules(rows.vectors, rows.rows, frame_runs(rows.rows, rows.colours), rows.colours)
+    return settled_gallery(built, rows, {"heads": heads}, retriever.aim, "exact")
+
+
+def analyzer_of(
+    retriever: SceneRetriever, gallery: Gallery, cache: ResultCache, valid: SceneDataset | None
+) -> SceneAnalyzer:
+    """Return the analyzer of a cell; validation scenes, if any, choose its thresholds as ``validate`` does."""
+
+    def over(found: Gallery) -> SceneAnalyzer:
+        return retriever.analyzer_over(found, lambda *args, **kwargs: CachedAnalyzer(cache, *args, **kwargs))
+
+    kind = choose_kind(retriever.index, len(gallery))
+    indexed = Gallery(gallery.content, VectorIndex.build(kind, gallery.vectors, gallery.content.ids))
+    analyzer = over(indexed)
+    pairs = (
+        [] if valid is None else [retriever.scores_of(one, item.truth or ()) for item, one in _named(analyzer, valid)]
+    )
+    regions, names = ([score for pair in pairs for score in pair[side]] for side in (0, 1))
+    if not regions:
+        return analyzer
+    chosen = thresholds_from(names, analyzer.decision, retriever.aim, regions, retriever.embedding)
+    return over(indexed.with_thresholds(chosen))
+
+
+def _named(analyzer: SceneAnalyzer, scenes: SceneDataset) -> Iterable[tuple[SceneItem, ScenePrediction]]:
+    return (pair for item in scenes for pair in analyze_items(analyzer, [item]))
+
+
+def scenes_digest(scenes: SceneDataset) -> str:
+    """Hash the images and the ground truth of scenes."""
+    parts: list[object] = []
+    for item in scenes:
+        truth = [(one.box, one.label) for one in item.truth or ()]
+        parts += [item.scene, truth, item.error if item.image is None else digest(item.image)]
+    return digest(*parts)
+
+
+def measure_cell(analyzer: SceneAnalyzer, scenes: SceneDataset) -> dict[str, SceneSums]:
+    """Name the scenes, and return what each contributes to the figures of ``evaluate`` and of the overlays."""
+    truth: dict[str, Sequence[LabelledBox]] = {}
+    found: dict[str, Sequence[LabelledBox]] = {}
+    shown: dict[str, Sequence[LabelledBox]] = {}
+    for item, prediction in _named(analyzer, scenes):
+        named = labelled_boxes(prediction, named=True)
+        truth[item.scene], found[item.scene] = item.truth or (), labelled_boxes(prediction, named=False)
+        shown[item.scene] = [named[index] for index in choose_for_overlay(prediction, analyzer.overlay)]
+    everything, drawn = evaluate_scenes(truth, found, shown=shown), evaluate_scenes(truth, shown)
+    sums: dict[str, SceneSums] = {}
+    for one, overlay in zip(everything.scenes, drawn.scenes, strict=True):
+        counts = one.counts
+        sums[one.scene] = {
+            **one.sums(),
+            "names_precision": (counts.names_right, counts.names_given),
+            "names_recall": (counts.names_right, counts.names_there),
+            "shown_accuracy": overlay.sums()["object_accuracy"],
+            "shown_precision": overlay.sums()["precision"],
+        }
+    return sums
