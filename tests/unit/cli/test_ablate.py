@@ -42,7 +42,7 @@ GRID: dict[str, Any] = {
             }
         },
         "merge": {"apart": None, "merged": {"gain": -1.0}},
-        "decision": ["vote", "centroid"],
+        "decision": ["centroid"],
     },
 }
 
@@ -93,19 +93,19 @@ def grid_out(here: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("cell", ["second · merged · centroid", pytest.param("first · apart · vote", marks=SLOW)])
+@pytest.mark.parametrize("cell", ["second · merged", pytest.param("first · apart", marks=SLOW)])
 def test_a_cell_is_what_fit_and_test_measure(
     cell: str, here: Path, grid_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    encoder, merge, decision = cell.split(" · ")
+    encoder, merge = cell.split(" · ")
     words = [
         "--trainer.logger=false",
         "--model.encoder=ClipEncoder",
         f"--model.encoder.init_args.model={here / encoder}",
     ]
     assert main(["fit", "--config", "gallery.yaml", "--data.root", f"{here}/data", *words]) == 0
-    words += ["--model.segmenter.init_args.prompter.init_args.points_per_side=4", f"--model.decision={decision}"]
+    words += ["--model.segmenter.init_args.prompter.init_args.points_per_side=4", "--model.decision=centroid"]
     words += ["--model.merge.gain=-1.0"] if merge == "merged" else []
     assert main(["test", "--config", "scenes.yaml", "--data.test", f"{here}/scenes", *words]) == 0
     expected = json.loads((tmp_path / "runs" / "scenes" / "results.json").read_text())
@@ -122,12 +122,12 @@ def test_a_cell_is_what_fit_and_test_measure(
 def test_files_of_a_grid(grid_out: Path) -> None:
     document = json.loads((grid_out / "ablation.json").read_text())
     values = [cell["figures"]["object_accuracy"]["value"] for cell in document["cells"]]
-    assert len(values) == 8
+    assert len(values) == 4
     assert values == sorted(values, reverse=True)
     assert (document["scenes"], document["objects"]) == (4, 8)
     assert document["baseline"] == document["cells"][0]["name"]
     table = (grid_out / "ablation.md").read_text()
-    assert "| T: encoder · merge · decision | object accuracy |" in table
+    assert "| T: encoder · merge | object accuracy |" in table
     assert "overstated" in table
     with (grid_out / "ablation.csv").open(newline="") as lines:
         rows = list(csv.DictReader(lines))
@@ -149,13 +149,13 @@ def test_tensorboard_has_a_row_of_settings_for_each_cell(grid_out: Path) -> None
     assert {name: value.string_value for name, value in settings.items()} == first["levels"]
     accuracy = folder.Scalars("object_accuracy")[0].value
     assert accuracy == pytest.approx(first["figures"]["object_accuracy"]["value"])
-    assert len(list((grid_out / "tensorboard").iterdir())) == 8
+    assert len(list((grid_out / "tensorboard").iterdir())) == 4
 
 
 def test_a_stopped_run_resumes_without_segmenting_or_embedding_again(
     here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    some = {**GRID["factors"], "decision": ["vote"], "merge": {"merged": {"gain": -1.0}}}
+    some = {**GRID["factors"], "merge": {"merged": {"gain": -1.0}}}
     assert ablate(here, tmp_path / "out", factors=some) == 0
     names = ("ablation.json", "ablation.md", "ablation.csv")
     first = {name: (tmp_path / "out" / name).read_bytes() for name in names}
@@ -223,9 +223,9 @@ def test_validation_scenes_choose_the_thresholds_of_a_cell_as_those_of_fit(
         ({"factors": {"images": ["many"]}}, "expected whole numbers of images for each class (0: all), found 'many'"),
         (
             {"skip": [{"decision": "lda"}]},
-            "in skip: a factor and one of its levels (vote, centroid), found decision: lda",
+            "in skip: a factor and one of its levels (centroid), found decision: lda",
         ),
-        ({"baseline": {"decision": "vote"}}, "one that fits the baseline, found 4 cells"),
+        ({"baseline": {"merge": "apart"}}, "one that fits the baseline, found 2 cells"),
         ({"skip": [{}]}, "found 0 cells"),
         ({"seeds": []}, "expected one or more seeds"),
         ({"data": {"root": "{there}"}}, "needs {there}: give --data there=DIR"),
