@@ -355,8 +355,8 @@ class SceneRetriever(pl.LightningModule):
         for item, prediction in found:
             truth = item.truth or ()
             self.searched.update([labelled_boxes(prediction, named=False)], [truth], [item.scene])
-            for own, new in zip((scores, names), self.scores_of(prediction, truth), strict=True):
-                own.extend(new)
+            for known, new in zip((scores, names), self.scores_of(prediction, truth), strict=True):
+                known.extend(new)
         self._scores.append(scores)
         self._names.append(names)
         own = [(item.image, one) for item, one in found if item.scene in self._sampled]
