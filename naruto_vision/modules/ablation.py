@@ -23,7 +23,7 @@ from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.index import VectorIndex, choose_kind
 from naruto_vision.metrics.ablation import SceneSums
 from naruto_vision.metrics.evaluation import evaluate_scenes
-from naruto_vision.modules.scene_retriever import SceneRetriever, analyze_items, settled_gallery
+from naruto_vision.modules.scene_retriever import SceneRetriever, analyze_items, settled_gallery, without_suspects
 from naruto_vision.recognition.analyzer import SceneAnalyzer
 from naruto_vision.recognition.decision import thresholds_from
 from naruto_vision.recognition.enrolment import Rows
@@ -153,8 +153,9 @@ def gallery_of(retriever: SceneRetriever, enrolment: Enrollment, plan: Enrollmen
     note = {"encoder": dict(retriever.encoder.recipe), "mirror": retriever.mirror}
     built = some.build(retriever.encoder.fingerprint, "exact", plan, note)
     rows = Rows(list(built.rows), built.vectors, some.colours_of(built.rows))
+    rows, noted = without_suspects(rows, built.note) if plan.suspects == "leave_out" else (rows, built.note)
     heads = compare_rules(rows.vectors, rows.rows, frame_runs(rows.rows, rows.colours), rows.colours)
-    return settled_gallery(built, rows, {"heads": heads}, retriever.aim, "exact")
+    return settled_gallery(built, rows, {**noted, "heads": heads}, retriever.aim, "exact")
 
 
 def analyzer_of(

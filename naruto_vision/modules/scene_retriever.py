@@ -296,7 +296,7 @@ class SceneRetriever(pl.LightningModule):
                 note = {**note, "enrolment": data.counts(), "root": _relative_to_here(data.images_root)}
             built = whole.build(self.encoder.fingerprint, self.index, plan, note)
             rows = Rows(list(built.rows), built.vectors, whole.colours_of(built.rows))
-            rows, note = _without_suspects(rows, built.note) if plan.suspects == "leave_out" else (rows, built.note)
+            rows, note = without_suspects(rows, built.note) if plan.suspects == "leave_out" else (rows, built.note)
             found, facts = self._compared(rows, crops)
             self.built = built = settled_gallery(built, found, {**note, **facts}, self.aim, self.index)
             chosen = built.thresholds
@@ -521,7 +521,7 @@ def _all_known(prediction: ScenePrediction) -> ScenePrediction:
     return dataclasses.replace(prediction, identities=known)
 
 
-def _without_suspects(rows: Rows, note: Mapping[str, Any]) -> tuple[Rows, dict[str, Any]]:
+def without_suspects(rows: Rows, note: Mapping[str, Any]) -> tuple[Rows, dict[str, Any]]:
     """Leave out the images whose label is suspected, with their variants; returns the note that lists them."""
     suspects = find_suspects(rows.vectors, rows.rows)
     images = {(rows.rows[one.number].label, rows.rows[one.number].path) for one in suspects}

@@ -277,7 +277,7 @@ class SceneAnalyzer:
             who,
             self.gallery,
             self.encoder,
-            self._embed([(image, [region])])[0][0] if who.vector is None else who.vector,
+            self.embed([(image, [region])])[0][0] if who.vector is None else who.vector,
             self.decision,
             partial(row_image, self.gallery.folder, self.gallery.note),
             why=why_named(who, threshold),
