@@ -1,7 +1,8 @@
 """The encoder interface: images (and for some encoders texts) to unit vectors."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -161,6 +162,18 @@ def prepared(preprocess: Callable[[ImageArray], Tensor], image: ImageArray, name
         raise BadImageError(name, f"{size} cannot be prepared for the encoder ({error})") from None
 
 
+@contextmanager
+def evaluating(encoder: nn.Module) -> Iterator[None]:
+    """Set evaluation mode, and leave every module as it was: in training mode batch norms depend on the batch."""
+    training = [module for module in encoder.modules() if module.training]
+    encoder.train(False)
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
 @torch.inference_mode()
 def embed_images(
     encoder: Encoder, images: Sequence[ImageSource], *, batch_size: int = 32, mirror: bool = False
@@ -192,4 +205,5 @@ def embed_images(
 def embed_pixels(encoder: Encoder, pixels: Sequence[Tensor], *, mirror: bool = False) -> Tensor:
     """Embed N preprocessed images (3, S, S) in one batch on the encoder's device: (N, D), float32, on the CPU."""
     batch = torch.stack(list(pixels)).to(next(encoder.parameters()).device)
-    return encode_images(encoder, batch, mirror=mirror).float().cpu()
+    with evaluating(encoder):
+        return encode_images(encoder, batch, mirror=mirror).float().cpu()

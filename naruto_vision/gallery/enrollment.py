@@ -38,8 +38,8 @@ class EnrollmentConfig:
         dedup_threshold: Leave out an image if its cosine with an earlier kept one of its class, by path, is at
             least this; 0 keeps near-duplicates.
         gates: Leave out images that are blurred, tiny, cut off or grey among those of the gallery, counted and named
-            in its note; see ``quality.failed_gates``.
-        suspects: "leave_out" leaves out images whose label the other images contradict, counted and named; see
+            in its note; see ``quality.failed_gates``. Otherwise they are only counted.
+        suspects: Leave out images whose label the other images contradict, counted and named; see
             ``recognition.suspects``.
         gamma: "add" gives every image a second row with another gamma, "replace" replaces the image by it (as in the
             reference system).
@@ -57,8 +57,8 @@ class EnrollmentConfig:
     max_per_class: int = 0
     presample: int = 3
     dedup_threshold: float = 0.0
-    gates: bool = True
-    suspects: Literal["keep", "leave_out"] = "keep"
+    gates: bool = False
+    suspects: bool = False
     gamma: GammaMode = "none"
     seed: int = 42
 
@@ -194,11 +194,17 @@ class Enrollment:
 
     def _gated(self, plan: EnrollmentConfig) -> tuple[dict[tuple[str, str], str], dict[str, Any]]:
         """Return why images, by label and path, are left out by the gates, and the limits for the note."""
-        if not plan.gates or not self.qualities:
+        if not self.qualities:
             return {}, {}
         qualities = np.concatenate(self.qualities)
         reasons = failed_gates(qualities, [label for label, *_ in self.rows])
         left_out = {(label, path): why for (label, path, _), why in zip(self.rows, reasons, strict=True) if why}
+        if not plan.gates:
+            if left_out:
+                why = ", ".join(f"{count} {reason}" for reason, count in sorted(Counter(left_out.values()).items()))
+                text = "%d of %d images may be flawed (%s), and are enrolled; --data.plan.gates true leaves them out"
+                _LOG.info(text, len(left_out), len(self.rows), why)
+            return {}, {}
         return left_out, {"gates": [round(float(limit), 6) for limit in gate_limits(qualities)]}
 
     def build(

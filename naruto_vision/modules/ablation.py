@@ -153,7 +153,7 @@ def gallery_of(retriever: SceneRetriever, enrolment: Enrollment, plan: Enrollmen
     note = {"encoder": dict(retriever.encoder.recipe), "mirror": retriever.mirror}
     built = some.build(retriever.encoder.fingerprint, "exact", plan, note)
     rows = Rows(list(built.rows), built.vectors, some.colours_of(built.rows))
-    rows, noted = without_suspects(rows, built.note) if plan.suspects == "leave_out" else (rows, built.note)
+    rows, noted = without_suspects(rows, built.note) if plan.suspects else (rows, built.note)
     heads = compare_rules(rows.vectors, rows.rows, frame_runs(rows.rows, rows.colours), rows.colours)
     return settled_gallery(built, rows, {**noted, "heads": heads}, retriever.aim, "exact")
 

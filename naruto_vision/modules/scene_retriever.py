@@ -296,7 +296,7 @@ class SceneRetriever(pl.LightningModule):
                 note = {**note, "enrolment": data.counts(), "root": _relative_to_here(data.images_root)}
             built = whole.build(self.encoder.fingerprint, self.index, plan, note)
             rows = Rows(list(built.rows), built.vectors, whole.colours_of(built.rows))
-            rows, note = without_suspects(rows, built.note) if plan.suspects == "leave_out" else (rows, built.note)
+            rows, note = without_suspects(rows, built.note) if plan.suspects else (rows, built.note)
             found, facts = self._compared(rows, crops)
             self.built = built = settled_gallery(built, found, {**note, **facts}, self.aim, self.index)
             chosen = built.thresholds

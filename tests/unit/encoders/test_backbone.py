@@ -122,3 +122,14 @@ def test_names_and_options_that_cannot_be_are_refused_in_one_line() -> None:
 def test_a_network_without_linear_layers_is_refused_in_int8() -> None:
     with pytest.raises(InputError, match="no linear layers"):
         Int8Encoder(open_encoder(LITE0))
+
+
+def test_images_are_embedded_in_evaluation_mode_and_every_module_keeps_its_own() -> None:
+    encoder = TimmEncoder("tf_efficientnet_lite0", "random", image_size=32)
+    images = list(np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8))
+    encoder.train()
+    next(encoder.children()).eval()
+    modes = [module.training for module in encoder.modules()]
+    together = embed_images(encoder, images)
+    assert torch.allclose(together[:1], embed_images(encoder, images[:1]), atol=1e-5)
+    assert [module.training for module in encoder.modules()] == modes

@@ -104,7 +104,7 @@ def built(plan: EnrollmentConfig, images: list[ImageArray]) -> Gallery:
 def test_left_out_images_are_counted_and_named_and_can_be_kept(caplog: pytest.LogCaptureFixture) -> None:
     images = [*(drawn(seed) for seed in range(8)), grey(drawn(8))]
     with caplog.at_level(logging.INFO):
-        gallery = built(EnrollmentConfig(), images)
+        gallery = built(EnrollmentConfig(gates=True), images)
     assert [row.path for row in gallery.rows] == [f"{number:02d}.png" for number in range(8)]
     assert gallery.rows[0] == GalleryRow("00.png", "a")
     assert gallery.note["left_out"] == [{"path": "08.png", "label": "a", "reason": "grey"}]
@@ -112,6 +112,8 @@ def test_left_out_images_are_counted_and_named_and_can_be_kept(caplog: pytest.Lo
     assert (counts["pictures"], counts["grey"], counts["kept"]) == (9, 1, 8)
     assert "8 of 9 images enrolled" in caplog.text
     assert "1 grey" in caplog.text
-    kept = built(EnrollmentConfig(gates=False), images)
+    with caplog.at_level(logging.INFO):
+        kept = built(EnrollmentConfig(), images)
+    assert "1 of 9 images may be flawed (1 grey), and are enrolled" in caplog.text
     assert len(kept) == 9
     assert "left_out" not in kept.note

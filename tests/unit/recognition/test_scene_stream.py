@@ -97,9 +97,9 @@ def test_a_group_is_searched_once_and_its_time_is_shared_out_by_regions(
     analyzer, asked = SceneAnalyzer(*parts, neighbours=3), list[int]()
     search = analyzer.gallery.search
 
-    def counted(queries: Any, k: int) -> Any:
+    def counted(queries: Any, k: int, *rest: Any) -> Any:
         asked.append(len(queries))
-        return search(queries, k)
+        return search(queries, k, *rest)
 
     monkeypatch.setattr(analyzer.gallery, "search", counted)
     found = list(analyzer.analyze_many(scenes, 3))
