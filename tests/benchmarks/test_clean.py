@@ -33,7 +33,7 @@ def test_lost_and_found_rows_are_counted(capsys: pytest.CaptureFixture[str]) -> 
     queries = vectors(5)
     data = clean.Embedded(rows, vectors(20), queries[rng.integers(0, 15, 60)], (good, good * 0), queries, names[::4])
     found = clean.measure(data, seeds=2)
-    assert found["clean"]["right"] == [15, 15]
+    assert found["right"] == [15, 15]
     for row in found["damaged"]:
         assert (row["bad"] + row["good"], row["bad"]) == (120, 2 * round(row["share"] * 60))
         if row["share"] < 0.4:
