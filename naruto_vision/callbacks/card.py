@@ -82,7 +82,7 @@ def write_card(out: Path, of: str, sections: Mapping[str, str]) -> None:
     versions = ", ".join(f"{name} {number}" for name, number in software_versions().items())
     text = "".join(f"\n## {name}\n\n{section}\n" for name, section in ordered.items())
     write_json(path, {"of": of, "sections": ordered})
-    write_text(out / CARD, f"# {out.name}\n\n{of}. Made with {versions}.\n{text}")
+    write_text(out / CARD, f"# {of}\n\nMade with {versions}.\n{text}")
     _LOG.info("%s: what this was made of, how well it does, and its limits", out / CARD)
 
 
