@@ -251,7 +251,7 @@ class Gallery:
 
     def vector_of(self, row: int) -> Vectors:
         """Return the vector of the row with an id: shape (D,), float32, unit length."""
-        vector: Vectors = self.vectors[int(self.content.ids.searchsorted(row))]
+        vector: Vectors = self.content.vectors[int(self.content.ids.searchsorted(row))]
         return vector
 
     @property

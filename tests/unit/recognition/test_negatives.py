@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 import naruto_vision as nv
 from naruto_vision.errors import InputError
-from naruto_vision.gallery.content import NEGATIVE
 from naruto_vision.gallery.edits import add_rows, relabel_rows, remove_rows, roll_back
 from naruto_vision.gallery.gallery import copy_gallery, edit_gallery
 from naruto_vision.gallery.index import IndexChoice
 from naruto_vision.gallery.info import list_gallery
+from naruto_vision.gallery.store import NEGATIVE
 from naruto_vision.gallery.verify import verify_gallery, worst
 from naruto_vision.recognition.decision import Rule
 from naruto_vision.recognition.heads import compare_rules
@@ -113,3 +113,10 @@ def test_negative_rows_are_stored_edited_and_rolled_back(tmp_path: Path, index: 
 def test_texts_are_not_ruled_out() -> None:
     (result,) = nv.look_up(negated(small(), "a"), LOOKALIKE, ["q"], "text")
     assert result.identity.label == "a"
+
+
+def test_the_vector_of_an_entry_is_its_own_behind_a_negative_row() -> None:
+    later = unit(np.eye(12)[None, 5])
+    gallery = negated(small(), "a").edited(add_rows, later, [nv.GalleryRow("later.png", "c")])
+    np.testing.assert_array_equal(gallery.vector_of(gallery.ids[-1]), later[0])
+    np.testing.assert_array_equal(gallery.vector_of(gallery.ids[3]), gallery.vectors[3])
