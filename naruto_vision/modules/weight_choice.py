@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing_extensions import override
 from naruto_vision.data.class_data import ClassDataModule
 from naruto_vision.data.tables import Split
 from naruto_vision.encoders.backbone import LITE0, TimmEncoder
-from naruto_vision.encoders.base import Encoder
+from naruto_vision.encoders.base import Encoder, evaluating
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.lora import plain_state
 from naruto_vision.encoders.prompts import text_prototypes
@@ -203,12 +203,8 @@ def _as_json(named: Named) -> dict[str, Any]:
 def _undisturbed(encoder: Encoder | None = None) -> Iterator[None]:
     """Leave the random numbers and the training modes of an encoder's modules as they were."""
     state = random_state()
-    modes = [(module, module.training) for module in (encoder.modules() if encoder is not None else ())]
-    if encoder is not None:
-        encoder.eval()
     try:
-        yield
+        with nullcontext() if encoder is None else evaluating(encoder):
+            yield
     finally:
-        for module, training in modes:
-            module.training = training
         restore_random_state(state)
