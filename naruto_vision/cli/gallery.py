@@ -316,7 +316,7 @@ def _add(arguments: argparse.Namespace) -> int:
     published = published_at(arguments.gallery)
     newer = {file: position for file, position in positions.items() if _is_newer(file, published)}
     already = len(wanted) - len(fresh)
-    fresh = [] if not fresh else list(_passed(arguments, gallery, fresh))
+    fresh = list(_passed(arguments, gallery, fresh))
     gated = len(wanted) - already - len(fresh)
     if fresh or newer:
         encoder = gallery_encoder(arguments, gallery.note, gallery.fingerprint)
@@ -341,18 +341,21 @@ def _passed(
     arguments: argparse.Namespace, gallery: "Gallery", fresh: "Sequence[tuple[Path, GalleryRow]]"
 ) -> "Iterator[tuple[Path, GalleryRow]]":
     """Yield the images that pass the gates of the gallery, and report the others."""
+    noted = gallery.note.get("gates")
+    if not fresh or noted is None or arguments.force:
+        yield from fresh
+        return
     import numpy as np
 
     from naruto_vision.gallery.quality import find_flaws, measure_quality, reasons_of
     from naruto_vision.io.images import image_or_none
     from naruto_vision.io.typed_json import convert_json
 
-    noted = gallery.note.get("gates")
-    limits = None if noted is None else convert_json(arguments.gallery, noted, tuple[float, float, float, float])
+    given = convert_json(arguments.gallery, noted, tuple[float, float, float, float])
+    limits = np.array(given, dtype=np.float32)
     for file, row in fresh:
-        image = None if limits is None or arguments.force else image_or_none(file)
-        if image is not None:
-            (why,) = reasons_of(find_flaws(measure_quality(image)[None], np.array(limits, dtype=np.float32)))
+        if (image := image_or_none(file)) is not None:
+            (why,) = reasons_of(find_flaws(measure_quality(image)[None], limits))
             if why:
                 warn(f"left out: {file}: {why}")
                 continue
@@ -361,7 +364,7 @@ def _passed(
 
 def _add_negatives(arguments: argparse.Namespace, gallery: "Gallery", rows: "Sequence[tuple[Path, GalleryRow]]") -> int:
     """Add images as negative rows of a label."""
-    from naruto_vision.gallery.content import NEGATIVE
+    from naruto_vision.gallery.store import NEGATIVE
     from naruto_vision.io.quarantine import Quarantine
 
     name = arguments.negative

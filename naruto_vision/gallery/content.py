@@ -26,6 +26,7 @@ from naruto_vision.gallery.store import (
     INDEX,
     INDEX_META,
     LEDGER,
+    NEGATIVE,
     REMOVED,
     ROWS,
     STATS,
@@ -60,10 +61,6 @@ _LINE_FEED = 10
 _SCANNED = 1 << 24  # bytes of a file of entries that are searched for line feeds at once
 _BLOCK = 16_384  # rows that are checked or written at once
 _ROW_CHANGES = frozenset({"add", "remove", "relabel", "rollback"})
-
-
-NEGATIVE = "not"
-"""The ``aug`` of a negative row: its image is not its label. It is no entry: searches and classifiers leave it out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from naruto_vision.gallery.store import (
     AGAIN,
     INDEX_META,
     LEDGER,
+    NEGATIVE,
     ROWS,
     STATS,
     THRESHOLDS,
@@ -85,7 +86,7 @@ class Listing:
     @property
     def entries(self) -> list[Mapping[str, Any]]:
         """The rows without negative ones."""
-        return [row for row in self.rows if row["aug"] != "not"]
+        return [row for row in self.rows if row["aug"] != NEGATIVE]
 
     def reasons(self) -> str:
         """Count the images that were left out of the last enrolment, by reason."""
@@ -139,7 +140,7 @@ def list_gallery(folder: str | Path, *, rows: bool = False) -> Listing:
 def _counts(path: Path, data: bytes, rows: int) -> dict[str, int]:
     stats = parse_json(path, data, _Stats)
     counts = stats["counts"]
-    entries = rows - stats.get("aug", {}).get("not", 0)
+    entries = rows - stats.get("aug", {}).get(NEGATIVE, 0)
     if sum(counts.values()) != entries:
         raise FormatError(path, f"labels with counts that add up to {entries}", str(sum(counts.values())), AGAIN)
     return dict(sorted(counts.items()))

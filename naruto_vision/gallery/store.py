@@ -35,6 +35,8 @@ THRESHOLDS = "thresholds.json"
 LEDGER = "ledger.jsonl"
 REMOVED = "removed.npy"
 STAGING = ".next"
+NEGATIVE = "not"
+"""The ``aug`` of a negative row: its image is not its label. It is no entry: searches and classifiers leave it out."""
 
 ALWAYS = frozenset({EMBEDDINGS, ROWS, STATS, INDEX_META, THRESHOLDS, LEDGER})
 OPTIONAL = frozenset({INDEX, REMOVED})

@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 
 from naruto_vision.errors import FingerprintError, FormatError, InputError
 from naruto_vision.gallery.content import (
-    NEGATIVE,
     GalleryContent,
     GalleryHead,
     GalleryRow,
@@ -39,6 +38,7 @@ from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.index import NO_BUDGETS, QueryKind, VectorIndex, exact_scores
 from naruto_vision.gallery.store import (
     LEDGER,
+    NEGATIVE,
     ROWS,
     STATS,
     THRESHOLDS,

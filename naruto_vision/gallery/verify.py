@@ -9,10 +9,10 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from naruto_vision.errors import FormatError, InputError, MissingPathError
-from naruto_vision.gallery.content import NEGATIVE, GalleryContent, StoredIndex, read_gallery, stored_index
+from naruto_vision.gallery.content import GalleryContent, StoredIndex, read_gallery, stored_index
 from naruto_vision.gallery.index import Budgets
 from naruto_vision.gallery.info import find_image
-from naruto_vision.gallery.store import AGAIN, STAGING, connected, read_manifest, store_uri
+from naruto_vision.gallery.store import AGAIN, NEGATIVE, STAGING, connected, read_manifest, store_uri
 from naruto_vision.io.bundles import has_sha256
 from naruto_vision.io.machine import has_package
 

@@ -10,11 +10,11 @@ from store_servers import PACKAGES, serving
 
 from naruto_vision.cli.main import main
 from naruto_vision.errors import FingerprintError, FormatError, InputError
-from naruto_vision.gallery.content import NEGATIVE, GalleryContent, GalleryRow
+from naruto_vision.gallery.content import GalleryContent, GalleryRow
 from naruto_vision.gallery.edits import add_rows, change_thresholds, relabel_rows, remove_rows, roll_back
 from naruto_vision.gallery.gallery import Gallery, copy_gallery, edit_gallery, enrol_gallery, reindex_gallery
 from naruto_vision.gallery.info import list_gallery
-from naruto_vision.gallery.store import read_manifest, store_uri
+from naruto_vision.gallery.store import NEGATIVE, read_manifest, store_uri
 from naruto_vision.gallery.stored import GalleryStore, connect
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.gallery.vector_store import Collection, open_store
