@@ -13,6 +13,7 @@ from naruto_vision.ui.service import NO_GALLERY, Job, StoredFile, scene_names
 from naruto_vision.ui.settings import BACKGROUNDS, SceneSettings, read_settings
 
 _EXAMPLES = 6
+_MAPS = ("evidence in this region", "evidence in the nearest entry")
 
 
 def build(context: Context) -> None:
@@ -30,8 +31,8 @@ class _Scene:
         self.hidden: set[int] = set()
         self.region: int | None = None
         self.scene = ""
-        self.gallery = ""
-        """The preset by which the scenes that are shown were named."""
+        self.gallery, self.used = "", SceneSettings()
+        """The preset and the settings by which the scenes that are shown were named."""
         self.filled: SceneSettings | None = None
         side, main = columns()
         with side:
@@ -132,7 +133,11 @@ class _Scene:
         """Queue the search of the images."""
         context, files, preset = self.context, self.files, str(self.preset.value or "")
 
-        job = context.queue(lambda: context.service.analyze(context.session, files, preset, self.settings()))
+        def analyze() -> Job:
+            self.used = self.settings()
+            return context.service.analyze(context.session, files, preset, self.used)
+
+        job = context.queue(analyze)
         if job is None:
             return
         if self.job is not None:  # its results are no longer shown
@@ -265,12 +270,25 @@ class _Scene:
                 tile(found["crop"], "this region", f"{each['area']} pixels")
                 for row, picture in zip(each["neighbours"], found["neighbours"], strict=True):
                     tile(picture, f"{row['label']}  {row['score']:.3f}", row["path"])
+            maps = ui.element("div").classes("nv-grid mt-2")
             with ui.row().classes("items-center gap-2 mt-2"):
                 labels = list(context.service.gallery(self.gallery).labels)
                 name = ui.input("This is", autocomplete=labels).props("dense outlined")
                 name.on("keydown.enter", lambda: self.enrol(file, each["box"], str(name.value or "")))
                 button = ui.button("Add to the gallery", icon="person_add").props("no-caps outline")
                 button.on_click(lambda: self.enrol(file, each["box"], str(name.value or "")))
+        if self.job is None:
+            return
+        drawn = await context.attempt(
+            context.service.call(
+                context.session, "scenes.heat_maps", preset=self.gallery, settings=self.used, path=str(file.path),
+                out=str(self.job.out), scene=scene, index=index,
+            )
+        )  # fmt: skip
+        if not maps.is_deleted:
+            with maps:
+                for image, title in zip(drawn or (), _MAPS, strict=False):
+                    tile(image, title, "red: the score falls most when hidden")
 
     async def enrol(self, file: StoredFile, box: Sequence[int], label: str) -> None:
         """Add the box of a region to the gallery under a name."""

@@ -5,6 +5,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from naruto_vision.geometry import mask_from_rle
 from naruto_vision.io.bundles import file_sha256
 from naruto_vision.io.images import IMAGE_FAULTS, encode_image, read_image, shrink
 from naruto_vision.io.quarantine import Quarantine
@@ -13,11 +16,12 @@ from naruto_vision.prompting.writer import read_results
 from naruto_vision.recognition.analyzer import SceneAnalyzer
 from naruto_vision.recognition.explain import row_image, why_named
 from naruto_vision.recognition.writer import SceneWriter, software_versions
-from naruto_vision.records import Identity, ImageArray, ScenePrediction
+from naruto_vision.records import Identity, ImageArray, Region, ScenePrediction
 from naruto_vision.ui.engine import Watch
 from naruto_vision.ui.models import Models
 from naruto_vision.ui.settings import VIEW, SceneSettings
 from naruto_vision.ui.shapes import svg_path
+from naruto_vision.viz.explain_page import over
 from naruto_vision.viz.overlay import choose_for_overlay, hex_colour, label_colours
 
 _THUMBNAIL = 192
@@ -136,6 +140,20 @@ def explain(models: Models, *, preset: str, path: str, box: Sequence[int], rows:
         "crop": small_picture(image[y1 : y2 + 1, x1 : x2 + 1]),
         "neighbours": thumbnails(models, preset=preset, rows=rows),
     }
+
+
+def heat_maps(
+    models: Models, *, preset: str, settings: SceneSettings, path: str, out: str, scene: str, index: int
+) -> list[bytes]:
+    """Return small JPEG images of a region and of its best entry, with heat maps of the patches behind the score."""
+    analyzer, image = models.analyzer(preset, settings), read_image(path)
+    row = next(record for record, _ in read_results(out) if record["scene"] == scene)["regions"][index]
+    x1, y1, x2, y2 = box = tuple(row["bbox"])
+    region = Region(box, np.ascontiguousarray(mask_from_rle(row["mask"])[y1 : y2 + 1, x1 : x2 + 1]))
+    named = ScenePrediction("", image.shape[1], image.shape[0], (region,), analyzer.identify(image, [region]))
+    found = analyzer.explain(named, 0, image)
+    pairs = ((found.image, found.heat), (found.images[found.matched], found.matched_heat))
+    return [small_picture(over(image, heat)) for image, heat in pairs if image is not None]
 
 
 def thumbnails(models: Models, *, preset: str, rows: Sequence[str]) -> list[bytes | None]:

@@ -109,7 +109,8 @@ def test_a_scene_is_named_explained_and_downloaded_as_predict_writes_it(
     _status(page, "done")
     page.locator(".nv-region").first.dispatch_event("pointerdown")
     page.get_by_text("this region").wait_for()
-    assert page.locator(".nv-card .nv-tile img").count() == 6  # the region and its five nearest pictures
+    page.get_by_text("evidence in the nearest entry").wait_for()
+    assert page.locator(".nv-card .nv-tile img").count() == 8  # the region, its five nearest images, and two maps
     shown = page.locator(".nv-region").count()
     page.get_by_label(re.compile("show or hide region")).first.click()
     page.wait_for_function(f"document.querySelectorAll('.nv-region').length === {shown - 1}")
