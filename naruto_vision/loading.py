@@ -14,7 +14,7 @@ from naruto_vision.cli.trainer_args import (
 )
 from naruto_vision.errors import MissingPathError
 from naruto_vision.gallery.info import encoder_config, list_gallery
-from naruto_vision.gallery.store import MANIFEST
+from naruto_vision.gallery.store import MANIFEST, store_uri
 
 if TYPE_CHECKING:
     from naruto_vision.recognition.analyzer import SceneAnalyzer
@@ -34,7 +34,8 @@ def load(
 
     Args:
         source: A folder that ``predict`` wrote (its own config is used); or a folder such as ``runs`` with ``gallery/``
-            and optionally ``clip/bundle`` and ``regions/bundle``; or a gallery folder, whose recorded encoder is used.
+            and optionally ``clip/bundle`` and ``regions/bundle``; or a gallery, as a folder or an address of a vector
+            store (``chroma:DIR``, ``milvus+http://...``), whose recorded encoder is used.
         config: The config for a folder of the last two kinds: a YAML file, or the name of a packaged one. A file
             of your own keeps its encoder.
         device: Device to compute on ("cpu", "cuda"); None takes a GPU if there is one.
@@ -55,27 +56,33 @@ def load(
         >>> result.names  # doctest: +SKIP
         ('ayame', 'unknown')
     """
-    path, changes = _config_of(Path(source), str(config))
+    path, changes = _config_of(source, str(config))
     return _build(path, model_section(read_config(path), path, changes), device, allow_imports)
 
 
-def _config_of(source: Path, config: str) -> tuple[Path, dict[str, Any]]:
-    """Return the path of the config for a folder, and the model options that the folder overrides."""
-    if (source / RUN_CONFIG).is_file():
-        return source / RUN_CONFIG, {}
-    if not source.is_dir():
-        raise MissingPathError(source, "folder", "give one that `naruto-vision predict` or `fit` wrote, such as runs")
-    gallery = source if (source / MANIFEST).is_file() else source / "gallery"
-    if not gallery.is_dir():
-        hint = "build one with `naruto-vision fit --config gallery.yaml`, or give a folder that `predict` wrote"
-        raise MissingPathError(gallery, "gallery", hint)
+def _config_of(source: str | Path, config: str) -> tuple[Path, dict[str, Any]]:
+    """Return the path of the config for a folder or store, and the model options that it overrides."""
+    folder, uri = Path(source), store_uri(source)
+    if uri is None and (folder / RUN_CONFIG).is_file():
+        return folder / RUN_CONFIG, {}
+    gallery = uri or _gallery_in(folder)
     encoder = None
     if config == SCENES_CONFIG:
         encoder = encoder_config(list_gallery(gallery).note)
     changes: dict[str, Any] = {"gallery": str(gallery), **({"encoder": encoder} if encoder else {})}
-    if config == SCENES_CONFIG and (segmenter := learnt_segmenter(source / "regions" / "bundle")):
+    if config == SCENES_CONFIG and (segmenter := learnt_segmenter(folder / "regions" / "bundle")):
         changes["segmenter"] = segmenter
     return find_config(config), changes
+
+
+def _gallery_in(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise MissingPathError(folder, "folder", "give one that `naruto-vision predict` or `fit` wrote, such as runs")
+    gallery = folder if (folder / MANIFEST).is_file() else folder / "gallery"
+    if not gallery.is_dir():
+        hint = "build one with `naruto-vision fit --config gallery.yaml`, or give a folder that `predict` wrote"
+        raise MissingPathError(gallery, "gallery", hint)
+    return gallery
 
 
 def _build(path: Path, model: dict[str, Any], device: str | None, allow_imports: Sequence[str]) -> "SceneAnalyzer":

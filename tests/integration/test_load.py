@@ -10,6 +10,7 @@ from PIL import Image
 import naruto_vision as nv
 from naruto_vision.cli.main import main
 from naruto_vision.errors import InputError, MissingPathError
+from naruto_vision.gallery.stored import connect
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,17 @@ def test_it_finds_what_predict_found(folder: Path, source: str, monkeypatch: pyt
     if source == "scenes":  # with the options of the run
         assert result.to_dict() == record
         assert len(result.shown) == 1
+
+
+def test_a_gallery_in_a_vector_store_is_opened(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("chromadb")
+    uri = f"chroma:{tmp_path / 'store'}"
+    assert main(["gallery", "copy", str(folder / "gallery"), uri]) == 0
+    scene = folder / "images" / "a.png"
+    found = [nv.load(source, device="cpu").analyze(scene).to_dict() for source in (folder / "gallery", uri)]
+    assert found[0]["regions"] == found[1]["regions"]
+    connect(uri).close()
+    connect.cache_clear()
 
 
 def test_a_result_is_saved_and_shown_in_a_notebook(folder: Path, tmp_path: Path) -> None:
