@@ -82,6 +82,7 @@ def ended(process: BaseProcess) -> int:
 def _agent(nodes: int, port: int, folder: Path, log: Path, argv: Sequence[str]) -> None:
     os.chdir(folder)
     _output_to(log)
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # as docs/cluster.md recommends
     config = LaunchConfig(
         min_nodes=nodes,
         max_nodes=nodes,

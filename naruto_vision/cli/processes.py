@@ -22,6 +22,8 @@ from naruto_vision.errors import InputError, NarutoVisionError
 from naruto_vision.modules.gathering import check_same
 from naruto_vision.recognition.writer import software_versions
 
+_LOG = logging.getLogger(__name__)
+_OWN_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
 _LOST = re.compile(
     r"[Cc]onnection (closed|reset) by peer|[Cc]onnection refused|Broken pipe|NCCL.*(remote|abort)|Socket ?Timeout|"
@@ -59,6 +61,8 @@ def started_processes(environment: Mapping[str, str]) -> tuple[int, int] | None:
 def fit_to_launcher(trainer: Namespace, environment: Mapping[str, str] = os.environ) -> None:
     """Set ``devices`` and ``num_nodes`` to what torchrun or srun started, so that any config can be used.
 
+    Warns if torchrun would restart processes that keep its first key-value store, which still has the lost addresses.
+
     Raises:
         InputError: If the options ask for something else.
     """
@@ -73,6 +77,11 @@ def fit_to_launcher(trainer: Namespace, environment: Mapping[str, str] = os.envi
         )
         raise InputError(msg)
     trainer.devices, trainer.num_nodes = started
+    restarts = environment.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0"
+    if restarts and environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and environment.get("RANK") == "0":
+        _LOG.warning(
+            "after a restart by torchrun, processes may wait for lost ones; `export %s=1` before it", _OWN_STORE
+        )
 
 
 def end_with_parent() -> None:

@@ -12,7 +12,7 @@ SRUN = {"SLURM_NTASKS": "8", "SLURM_NNODES": "2", "SLURM_STEP_ID": "0", "SLURM_J
 
 @pytest.fixture(autouse=True)
 def _no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*TORCHRUN, *SRUN):
+    for name in (*TORCHRUN, *SRUN, "RANK", "TORCHELASTIC_MAX_RESTARTS", "TORCHELASTIC_USE_AGENT_STORE"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -46,6 +46,25 @@ def test_the_trainer_uses_what_was_started(monkeypatch: pytest.MonkeyPatch, give
     _started(monkeypatch, TORCHRUN)
     fit_to_launcher(trainer, TORCHRUN)
     assert (trainer.devices, trainer.num_nodes) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("changed", "warned"),
+    [
+        ({}, True),
+        ({"RANK": "1"}, False),
+        ({"TORCHELASTIC_MAX_RESTARTS": "0"}, False),
+        ({"TORCHELASTIC_USE_AGENT_STORE": "False"}, False),
+    ],
+)
+def test_restarts_that_keep_the_store_are_warned_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, changed: dict[str, str], warned: bool
+) -> None:
+    restarts = {"RANK": "0", "TORCHELASTIC_MAX_RESTARTS": "3", "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    variables = TORCHRUN | restarts | changed
+    _started(monkeypatch, variables)
+    fit_to_launcher(Namespace(devices=1, num_nodes=1), variables)  # type: ignore[no-untyped-call]  # of jsonargparse
+    assert ("export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1" in caplog.text) == warned
 
 
 def test_options_that_ask_for_something_else_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
