@@ -26,7 +26,7 @@ ENCODER = ["--model.encoder=ClipEncoder", "--model.encoder.init_args.model=tiny-
 
 def draw(root: Path, *, side: int, train: int, valid: int, scenes: int, valid_scenes: int) -> None:
     """Draw a cast and scenes into ``root/data``."""
-    sizes = {"size": side, "picture-size": 32, "train": train, "valid": valid, "test": 1}
+    sizes = {"size": side, "image-size": 32, "train": train, "valid": valid, "test": 1}
     options = {**sizes, "scenes": scenes, "valid-scenes": valid_scenes}
     argv = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     assert main(["draw", "--out", str(root / "data"), *argv]) == 0

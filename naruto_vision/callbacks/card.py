@@ -204,7 +204,7 @@ def _gallery_data(gallery: Gallery, data: Any) -> str:  # noqa: ANN401 - any dat
     enrolment = note.get("enrolment") or {}
     where = f"From {_cell(str(getattr(data, 'root', None) or note.get('root') or 'images'))}"
     text = ", ".join(
-        f"{value} {name.replace('_', ' ')}" for name, value in enrolment.items() if value and name != "pictures"
+        f"{value} {name.replace('_', ' ')}" for name, value in enrolment.items() if value and name != "images"
     )
     return _table("label", ["rows"], rows, f"{where}: {text}." if text else f"{where}.")
 

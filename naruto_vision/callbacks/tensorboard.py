@@ -432,10 +432,10 @@ class SceneFigures(_Figures):
         content, reader = built.content, image_reader(data.images_root)
         chosen = np.unique(np.linspace(0, len(content.rows) - 1, _MOST_ROWS).round().astype(int)).tolist()
         rows = [content.rows[index] for index in chosen]
-        pictures = torch.stack([_thumbnail(_read_or_none(reader, row.path, _THUMBNAIL)) for row in rows])
+        thumbnails = torch.stack([_thumbnail(_read_or_none(reader, row.path, _THUMBNAIL)) for row in rows])
         names = [[utf8(" ".join(text.split())) for text in (row.label, row.path, row.aug)] for row in rows]
         header = ["label", "path", "variant"]
-        writer.add_embedding(content.vectors[chosen], names, pictures, tag="gallery", metadata_header=header)
+        writer.add_embedding(content.vectors[chosen], names, thumbnails, tag="gallery", metadata_header=header)
 
     @override
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -10,7 +10,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from naruto_vision.captioning.protocol import Describer, Description, Pictured
+from naruto_vision.captioning.protocol import Describer, Description, ImageRegion
 from naruto_vision.encoders.base import Encoder
 from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.opening import open_encoder
@@ -176,7 +176,7 @@ class AttributeDescriber(Describer):
         return self._loaded
 
     @torch.inference_mode()
-    def describe(self, items: Sequence[Pictured], *, again: bool = False) -> list[Description]:  # noqa: ARG002 - there is one way
+    def describe(self, items: Sequence[ImageRegion], *, again: bool = False) -> list[Description]:  # noqa: ARG002 - there is one way
         """Rank the phrases for each region: images (H, W, 3), uint8, RGB, upright, each with a region of it."""
         encoder, phrases = self._parts()
         scenes = [list(group) for _, group in groupby(items, key=lambda item: id(item[0]))]

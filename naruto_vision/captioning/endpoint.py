@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from naruto_vision.captioning.protocol import QUESTION, SHORTER, Describer, Description, Pictured
+from naruto_vision.captioning.protocol import QUESTION, SHORTER, Describer, Description, ImageRegion
 from naruto_vision.errors import InputError
 from naruto_vision.io.images import encode_image, shrink
 from naruto_vision.io.text import printable
@@ -202,7 +202,7 @@ class EndpointDescriber(Describer):
         """Forget that the server was reached; the server's own memory is not ours."""
         self._reached = False
 
-    def describe(self, items: Sequence[Pictured], *, again: bool = False) -> list[Description]:
+    def describe(self, items: Sequence[ImageRegion], *, again: bool = False) -> list[Description]:
         """Ask for all regions, ``workers`` at once: images (H, W, 3), uint8, RGB, upright, each with a region of it.
 
         Raises:
@@ -224,7 +224,7 @@ class EndpointDescriber(Describer):
                     each.shutdown(socket.SHUT_RDWR)
             pool.shutdown(cancel_futures=True)
 
-    def _describe(self, item: Pictured, question: str) -> Description:
+    def _describe(self, item: ImageRegion, question: str) -> Description:
         draw = region_with_alpha if self.payload == "alpha" else region_cut_out
         image = base64.b64encode(encode_image(draw(*item, self.max_side), ".png")).decode("ascii")
         content = [

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from naruto_vision.captioning.protocol import QUESTION, SHORTER, Describer, Description, Pictured
+from naruto_vision.captioning.protocol import QUESTION, SHORTER, Describer, Description, ImageRegion
 from naruto_vision.errors import FormatError, InputError, MissingPackageError, MissingPathError, StateDictError
 from naruto_vision.io.bundles import file_sha256
 from naruto_vision.io.text import printable
@@ -127,7 +127,7 @@ class TransformersDescriber(Describer):
             torch.cuda.empty_cache()
 
     @torch.inference_mode()
-    def describe(self, items: Sequence[Pictured], *, again: bool = False) -> list[Description]:
+    def describe(self, items: Sequence[ImageRegion], *, again: bool = False) -> list[Description]:
         """Describe cut-outs in batches: images (H, W, 3), uint8, RGB, upright, each with a region of it."""
         self.load()
         found: list[Description] = []

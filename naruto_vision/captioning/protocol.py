@@ -19,7 +19,7 @@ QUESTION = (
 SHORTER = " Answer in one short sentence."
 """Added to a question that is asked again."""
 
-Pictured: TypeAlias = tuple[ImageArray, Region]
+ImageRegion: TypeAlias = tuple[ImageArray, Region]
 """An image (H, W, 3), uint8, RGB, upright, and a region of it."""
 
 
@@ -72,7 +72,7 @@ class Describer(Protocol):
         """Free the memory of the model; it is loaded again when it is needed."""
         ...
 
-    def describe(self, items: Sequence[Pictured], *, again: bool = False) -> list[Description]:
+    def describe(self, items: Sequence[ImageRegion], *, again: bool = False) -> list[Description]:
         """Describe regions, in order; ``again`` if an earlier answer was of no use, so that another question helps."""
         ...
 
@@ -144,7 +144,7 @@ class Described:
 
 
 def describe_regions(
-    describer: Describer, items: Sequence[Pictured], rule: AskingRule | None = None
+    describer: Describer, items: Sequence[ImageRegion], rule: AskingRule | None = None
 ) -> list[Described]:
     """Describe regions, and ask again where that is of use.
 
@@ -183,7 +183,7 @@ def describe_regions(
     return found
 
 
-def _boxed(item: Pictured, ratio: float) -> Pictured:
+def _boxed(item: ImageRegion, ratio: float) -> ImageRegion:
     """Replace a region by its whole box, which grows by a fraction."""
     image, region = item
     box = expand_xyxy(region.box, ratio, image.shape[1], image.shape[0])

@@ -29,7 +29,7 @@ _SIZES = {
     "scenes": (200, "number of test scenes"),
     "valid-scenes": (40, "number of validation scenes"),
     "size": (384, "width and height of a scene in pixels"),
-    "picture-size": (192, "width and height of a class image in pixels"),
+    "image-size": (192, "width and height of a class image in pixels"),
 }
 
 

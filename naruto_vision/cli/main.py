@@ -83,7 +83,7 @@ COMMANDS = {
     "segment grid": ("segment everything in images, from a grid of points", "segment"),
     "segment sweep": ("segment everything, point after point: contours, then a grid", "segment_sweep"),
     "segment saliency": ("segment the salient objects of images, without prompts", "segment_saliency"),
-    "segment exemplar": ("segment what looks like given pictures, or the images of a gallery", "segment_exemplar"),
+    "segment exemplar": ("segment what looks like exemplar images, or the images of a gallery", "segment_exemplar"),
     "segment text": ("segment what phrases describe", "segment_exemplar"),
     "describe": ("describe the regions of a run, or whole images, in words", "describe"),
     "video info": ("show what videos are: codec, size, frames, duration, and the cuts between shots", "video"),

@@ -1,4 +1,4 @@
-"""``naruto-vision segment exemplar`` and ``segment text``: masks of what looks like pictures, or fits phrases."""
+"""``naruto-vision segment exemplar`` and ``segment text``: masks of what looks like exemplars, or fits phrases."""
 
 import argparse
 from typing import TYPE_CHECKING, Any
@@ -53,10 +53,10 @@ def _exemplar_options(parser: argparse.ArgumentParser) -> None:
     add_segment_options(parser)
     add = parser.add_argument
     text = (
-        "pictures of the wanted thing, each [NAME=]PICTURE, [NAME=]PICTURE:x1,y1,x2,y2 with its box, or "
-        "[NAME=]PICTURE:MASK with an image that is white on it; pictures of one NAME are one class"
+        "example images of an object, each [NAME=]IMAGE, [NAME=]IMAGE:x1,y1,x2,y2 with its box, or "
+        "[NAME=]IMAGE:MASK with an image that is white on it; images of one NAME are one class"
     )
-    add("--exemplar", nargs="+", default=[], metavar="PICTURE", help=text)
+    add("--exemplar", nargs="+", default=[], metavar="IMAGE", help=text)
     add("--gallery", metavar="DIR", help="gallery whose images are the exemplars of their labels")
     text = "labels of the gallery to look for (default: all)"
     add("--label", nargs="+", type=label_name, default=[], metavar="NAME", help=text)
@@ -66,12 +66,12 @@ def _exemplar_options(parser: argparse.ArgumentParser) -> None:
 def exemplar(arguments: argparse.Namespace) -> int:
     """Segment what looks like the exemplars."""
     if not arguments.exemplar and not arguments.gallery:
-        msg = "segment exemplar: give --exemplar PICTURE, or --gallery DIR"
+        msg = "segment exemplar: give --exemplar IMAGE, or --gallery DIR"
         raise InputError(msg)
     if arguments.gallery:
         check_gallery(arguments.gallery)
     elif arguments.label:
-        msg = "--label: expected --gallery DIR, whose labels it chooses; name pictures as NAME=PICTURE"
+        msg = "--label: expected --gallery DIR, whose labels it chooses; name images as NAME=IMAGE"
         raise InputError(msg)
 
     def build_mode() -> "SegmentMode":

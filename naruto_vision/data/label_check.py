@@ -68,7 +68,7 @@ class VectorAudit:
     def as_json(self) -> dict[str, Any]:
         """Return counts, suspects and near copies."""
         return {
-            "pictures": len(self.checked),
+            "images": len(self.checked),
             "neighbours": self.neighbours,
             "near_cosine": self.near_cosine,
             "suspects": [

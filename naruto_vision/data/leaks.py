@@ -339,7 +339,7 @@ class Comparison:
         return {
             "held": self.held,
             "against": self.against,
-            "pictures": frames.images,
+            "images": frames.images,
             "leaking": Rate(self.leaking, frames.images).as_json(),
             "exact": Rate(self.exact, self.compared).as_json(),
             "near": Rate(self.near, self.compared).as_json(),
@@ -390,9 +390,9 @@ class Audit:
         return {
             "window": self.window,
             "near_bits": NEAR_BITS,
-            "pictures": {part: len(self.items.rows(part)) for part in self.items.parts},
+            "images": {part: len(self.items.rows(part)) for part in self.items.parts},
             "absent": self.scanned.absent,
-            **{f"pictures_{name}": count for name, count in self.scanned.quarantine.counts().items()},
+            **{f"images_{name}": count for name, count in self.scanned.quarantine.counts().items()},
             "leaking": self.leaking,
             "repeats": {part: self.repeats(part) for part in self.items.parts},
             "same_pixels_other_class": self.conflicts(),

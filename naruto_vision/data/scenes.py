@@ -192,7 +192,7 @@ def _packed_truth(folder: Path, root: Path) -> dict[str, tuple[LabelledBox, ...]
     images = ShardReader(folder, "scenes").images
     for tar in sorted(folder.absolute().glob("*.tar")):
         names = {first: name for name, (first, _) in list_tar(tar).files.items()}
-        for image in read_part(tar.with_suffix(".json"), ShardList).pictures:
+        for image in read_part(tar.with_suffix(".json"), ShardList).images:
             if images[image.path].boxes is None:
                 return None
             name = (tar / names[image.offset]).relative_to(root).as_posix()

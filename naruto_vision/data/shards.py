@@ -79,7 +79,7 @@ class ShardList(msgspec.Struct):
     format: Literal[1]
     wanted: str
     shard: ShardFile
-    pictures: list[PackedImage]
+    images: list[PackedImage]
     quarantined: list[tuple[str, str]]
 
 
@@ -87,7 +87,7 @@ class IndexedShard(msgspec.Struct):
     """One shard of a split."""
 
     name: Annotated[str, msgspec.Meta(pattern=r"^[^/\\\0]+\.tar\Z")]  # in the folder of the index
-    pictures: Annotated[int, msgspec.Meta(ge=0, le=1 << 31)]
+    images: Annotated[int, msgspec.Meta(ge=0, le=1 << 31)]
     bytes: Annotated[int, msgspec.Meta(ge=0)]
     sha256: str = ""
 
@@ -125,13 +125,13 @@ class ShardReader:
         self.images: dict[str, PackedImage] = {}
         self._shards: dict[str, Path] = {}
         for shard in index.shards:
-            self._add(folder / shard.name, shard.bytes, shard.pictures)
+            self._add(folder / shard.name, shard.bytes, shard.images)
 
     def _add(self, shard: Path, size: int, count: int) -> None:
         found = shard.stat().st_size if shard.is_file() else 0
         if found != size:
             raise FormatError(shard, f"{size} bytes", f"{found}; make the shards again with `naruto-vision data shard`")
-        packed = read_part(shard.with_suffix(".json"), ShardList).pictures
+        packed = read_part(shard.with_suffix(".json"), ShardList).images
         inside = all(0 <= one.offset <= size - one.size and 0 <= one.size <= MAX_BYTES for one in packed)
         if len(packed) != count or not inside:
             expected = f"{count} images inside {size} bytes"
@@ -266,8 +266,8 @@ def write_split(
         kept += kept_one
         for path, reason in record.quarantined:
             quarantine.refuse(path, reason)
-        quarantine.ok += len(record.pictures)
-        written.append({"name": name.name, "pictures": len(record.pictures), **msgspec.to_builtins(record.shard)})
+        quarantine.ok += len(record.images)
+        written.append({"name": name.name, "images": len(record.images), **msgspec.to_builtins(record.shard)})
     quarantine.check(plan.max_bad)
     _remove_others(folder, {str(one["name"]) for one in written})
     facts = {"format": FORMAT, "kind": source.kind, "classes": list(source.classes), "side": plan.side}

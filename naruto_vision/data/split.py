@@ -161,7 +161,7 @@ class LeakFreeSplit:
         """Return the content of ``split.json``."""
         return {
             **asdict(self.plan),
-            "pictures": {split: len({row.path for row in table.rows}) for split, table in self.tables.items()},
+            "images": {split: len({row.path for row in table.rows}) for split, table in self.tables.items()},
             "kept_per_label": {split: table.counts() for split, table in self.tables.items()},
             "groups": len(self.groups),
             "group_sizes": list(self.groups),

@@ -354,7 +354,7 @@ class StreamDataModule(pl.LightningDataModule):
         """Training images of each class, in the order of ``classes``; None where they are not known."""
         if self.kind != "classes" or not self.shards["train"].counts:
             return None
-        labels = Counter(label for found in self._lists() for image in found.pictures for label in image.labels[:1])
+        labels = Counter(label for found in self._lists() for image in found.images for label in image.labels[:1])
         return tuple(labels[name] for name in self.classes)
 
     @cached_property
@@ -362,7 +362,7 @@ class StreamDataModule(pl.LightningDataModule):
         """Every word of the training captions once, sorted; none where they are not known."""
         if self.kind != "captions":
             return ()
-        return vocabulary_of(text for found in self._lists() for image in found.pictures for text in image.texts)
+        return vocabulary_of(text for found in self._lists() for image in found.images for text in image.texts)
 
     def setup(self, stage: str) -> None:
         """Find the shards that a stage needs, so that wrong ones are reported at once."""

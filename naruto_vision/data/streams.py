@@ -153,10 +153,10 @@ def find_shards(address: str) -> Shards:
 
 def _indexed(folder: str, index: SplitIndex, names: Sequence[str]) -> Shards:
     of = {shard.name: shard for shard in index.shards}
-    chosen = [of[name] for name in names if of[name].pictures > 0]
+    chosen = [of[name] for name in names if of[name].images > 0]
     return Shards(
         tuple(f"{folder}/{shard.name}" for shard in chosen),
-        tuple(shard.pictures for shard in chosen),
+        tuple(shard.images for shard in chosen),
         index.classes,
         index.kind,
         tuple(shard.sha256 for shard in chosen),

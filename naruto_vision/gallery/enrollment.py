@@ -120,7 +120,7 @@ def select_rows(
     for i in order:
         classes.setdefault(rows[i].label, {}).setdefault(rows[i].path, i)
     kept: set[tuple[str, str]] = set()
-    counts = {"pictures": sum(map(len, classes.values())), "near_duplicates": 0, "over_cap": 0}
+    counts = {"images": sum(map(len, classes.values())), "near_duplicates": 0, "over_cap": 0}
     for label, images in classes.items():
         keys = [(label, path) for path in images]
         if plan.dedup_threshold > 0.0:
@@ -225,11 +225,11 @@ class Enrollment:
         rows = [GalleryRow(*(self.rows[number][part] for part in (1, 0, 2))) for number in passed]
         vectors = np.concatenate(self.vectors)[passed]
         kept, counts = select_rows(vectors, rows, plan)
-        counts["pictures"] += len(left_out)
-        if counts["kept"] < counts["pictures"]:
+        counts["images"] += len(left_out)
+        if counts["kept"] < counts["images"]:
             text = "%d of %d images enrolled (%d near duplicates and %d over the cap of a class left out%s)"
             more = "".join(f", {count} {reason}" for reason, count in sorted(Counter(left_out.values()).items()))
-            _LOG.info(text, counts["kept"], counts["pictures"], counts["near_duplicates"], counts["over_cap"], more)
+            _LOG.info(text, counts["kept"], counts["images"], counts["near_duplicates"], counts["over_cap"], more)
         facts = dict(note or {})
         counts |= Counter(left_out.values())
         facts = {**facts, **gates, "enrolment": {**facts.get("enrolment", {}), **counts}}

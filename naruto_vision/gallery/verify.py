@@ -152,8 +152,8 @@ def _images(content: GalleryContent, root: Path) -> Finding:
     missing = [path for path in paths if find_image(root, path) is None]
     text = f"{len(paths) - len(missing)} of {len(paths)} are there"
     if not missing:
-        return Finding("pictures", "ok", text)
-    return Finding("pictures", "warning", f"{text}; first missing {missing[0]} (searches do not need them)")
+        return Finding("images", "ok", text)
+    return Finding("images", "warning", f"{text}; first missing {missing[0]} (searches do not need them)")
 
 
 def worst(findings: list[Finding]) -> Verdict:

@@ -323,10 +323,10 @@ def caption_figures(images: Tensor, captions: Tensor) -> PassFigures:
     """
     named = {
         "recall_at_1": recall_at_1(captions, images),
-        "picture_recall_at_1": recall_at_1(images, captions),
+        "caption_recall_at_1": recall_at_1(images, captions),
         "chance": 1.0 / max(len(images), 1),
     }
-    return PassFigures(named["recall_at_1"] + _TIE_BREAK * named["picture_recall_at_1"], named)
+    return PassFigures(named["recall_at_1"] + _TIE_BREAK * named["caption_recall_at_1"], named)
 
 
 def label_figures(

@@ -1,4 +1,4 @@
-"""Exemplars: pictures of the wanted thing, whose patch features find it in other images.
+"""Exemplars: images of the object to find, whose patch features find it in other images.
 
 The patches of the exemplars, and those around them, become prototypes. A patch of a scene is similar to a class as far
 as its nearest prototype of the class is nearer than its nearest prototype of the background.
@@ -49,7 +49,7 @@ _SHARE = 0.6  # of the similarity in "weighted", as in the reference system
 _PROTOTYPES, _BACKGROUND = 8, 16  # of a class, of everything around; more did not find more
 _PER_CLASS = 10  # images of a gallery's class
 _SAME = 0.7  # a mask with this fraction of its pixels in a more similar one is the same object
-_WHOLE = 1.0  # scale of pictures without box and mask, which show the thing alone, as a multiple of the encoder's input
+_WHOLE = 1.0  # scale of images without box and mask, which show the thing alone, as a multiple of the encoder's input
 _AROUND = 0.1  # a patch that a mask covers less is background
 _AGREES = 0.8  # a mask is kept if its mean similarity is this fraction of the least one, as it has unlike parts too
 _ROUNDS = 10  # of k-means
@@ -59,12 +59,12 @@ _BOX = re.compile(r"\d+(\.\d+)?(,\d+(\.\d+)?){3}")
 
 @dataclass(frozen=True)
 class Exemplar:
-    """A picture of a wanted thing.
+    """An image of an object to find.
 
     Args:
         image: An image file, a Pillow image, or an array of shape (H, W, 3), uint8, RGB, upright.
         label: Name of its class; exemplars of one class are used together.
-        box: Where the thing is, inclusive pixels; None takes the mask, or what differs from the picture's border.
+        box: Where the object is, inclusive pixels; None takes the mask, or what differs from the image's border.
         mask: Shape (H, W), bool: its pixels.
 
     Examples:
@@ -81,7 +81,7 @@ class Exemplar:
 
 
 def parse_exemplar(text: str) -> Exemplar:
-    """Read ``[NAME=]PICTURE[:x1,y1,x2,y2]`` or ``[NAME=]PICTURE:MASK``; the name of the file is the default label.
+    """Read ``[NAME=]IMAGE[:x1,y1,x2,y2]`` or ``[NAME=]IMAGE:MASK``; the name of the file is the default label.
 
     Raises:
         MissingPathError: If there is no such file.
@@ -239,11 +239,11 @@ def fuse(similarity: NDArray[np.float32], detection: NDArray[np.float32], fusion
 
 
 class ExemplarPrompter(PrototypePrompter):
-    """Prompts for what looks like the exemplars: pictures of one or several classes, or the classes of a gallery.
+    """Prompts for what looks like the exemplars: images of one or several classes, or the classes of a gallery.
 
     Args:
-        exemplars: Each an ``Exemplar``, or text as in ``name=picture.jpg:x1,y1,x2,y2`` (with the box of the thing) or
-            ``picture.jpg:mask.png`` (white on the thing); name, box and mask may be left out.
+        exemplars: Each an ``Exemplar``, or text as in ``name=image.jpg:x1,y1,x2,y2`` (with the box of the thing) or
+            ``image.jpg:mask.png`` (white on the thing); name, box and mask may be left out.
         gallery: A gallery folder, whose images are exemplars of their labels.
         labels: Labels of the gallery to use; none takes all.
         encoder: Embeds the patches; None takes the packaged EfficientNet-Lite0.
@@ -258,15 +258,15 @@ class ExemplarPrompter(PrototypePrompter):
     Raises:
         InputError: If there is no exemplar, or a number is out of its range.
         MissingPathError: If there is no such file or gallery.
-        BadImageError: If a picture cannot be read, or its box or mask does not fit it.
+        BadImageError: If an image cannot be read, or its box or mask does not fit it.
 
     Examples:
         >>> import naruto_vision as nv
         >>> import numpy as np
-        >>> picture = np.full((96, 96, 3), 200, np.uint8)
-        >>> picture[30:70, 30:70] = (180, 30, 40)
-        >>> prompter = nv.ExemplarPrompter([nv.Exemplar(picture, "square", box=(30, 30, 69, 69))])
-        >>> prompter(np.roll(picture, 20, axis=1)).names
+        >>> image = np.full((96, 96, 3), 200, np.uint8)
+        >>> image[30:70, 30:70] = (180, 30, 40)
+        >>> prompter = nv.ExemplarPrompter([nv.Exemplar(image, "square", box=(30, 30, 69, 69))])
+        >>> prompter(np.roll(image, 20, axis=1)).names
         ('square',)
     """
 
@@ -289,7 +289,7 @@ class ExemplarPrompter(PrototypePrompter):
         given = [parse_exemplar(each) if isinstance(each, str) else each for each in exemplars]
         given += [] if gallery is None else gallery_exemplars(gallery, labels)
         if not given:
-            msg = "exemplars: expected pictures or a gallery, found none; give --exemplar PICTURE or --gallery DIR"
+            msg = "exemplars: expected images or a gallery, found none; give --exemplar IMAGE or --gallery DIR"
             raise InputError(msg)
         own, around = dict[str, list[Tensor]](), list[Tensor]()
         for each in given:
@@ -367,7 +367,7 @@ def _region(exemplar: Exemplar, image: ImageArray) -> Region | None:
         box = xyxy_from_mask(exemplar.mask)
         if exemplar.mask.shape != (height, width) or box is None:
             found = "an empty one" if box is None else "{1}x{0}".format(*exemplar.mask.shape)
-            raise BadImageError(name, f"expected a mask of {width}x{height} pixels, as the picture has, found {found}")
+            raise BadImageError(name, f"expected a mask of {width}x{height} pixels, as the image has, found {found}")
         x1, y1, x2, y2 = box
         return Region(box, np.ascontiguousarray(exemplar.mask[y1 : y2 + 1, x1 : x2 + 1]))
     if exemplar.box is None:
@@ -379,7 +379,7 @@ def _region(exemplar: Exemplar, image: ImageArray) -> Region | None:
 
 
 def _unlike_border(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Divide the patches (h, w, D) of a whole picture: the half of the inner ones least like the border, the border."""
+    """Divide the patches (h, w, D) of a whole image: the half of the inner ones least like the border, the border."""
     height, width = features.shape[:2]
     ring = torch.ones(height, width, dtype=torch.bool, device=features.device)
     ring[1:-1, 1:-1] = False
@@ -418,11 +418,11 @@ class ExemplarMode(SegmentMode):
     Examples:
         >>> import naruto_vision as nv
         >>> import numpy as np
-        >>> picture = np.full((96, 96, 3), 200, np.uint8)
-        >>> picture[30:70, 30:70] = (180, 30, 40)
-        >>> prompter = nv.ExemplarPrompter([nv.Exemplar(picture, "square", box=(30, 30, 69, 69))])
+        >>> image = np.full((96, 96, 3), 200, np.uint8)
+        >>> image[30:70, 30:70] = (180, 30, 40)
+        >>> prompter = nv.ExemplarPrompter([nv.Exemplar(image, "square", box=(30, 30, 69, 69))])
         >>> mode = nv.ExemplarMode(prompter, nv.SamModel(weights="tiny-sam"))
-        >>> mode(np.roll(picture, 20, axis=1)).region_facts[0]["label"]
+        >>> mode(np.roll(image, 20, axis=1)).region_facts[0]["label"]
         'square'
     """
 

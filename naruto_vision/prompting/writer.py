@@ -76,8 +76,8 @@ class SegmentWriter:
     ) -> dict[str, Any]:
         """Write everything of one image, and return its line."""
         stem = self._stems[name]
-        for ending, picture in found.images.items():
-            write_image(self._file(stem, ending), picture)
+        for ending, drawn in found.images.items():
+            write_image(self._file(stem, ending), drawn)
         for ending, text in found.texts.items():
             write_text(self._file(stem, ending), text)
         write_image(self.out / OVERLAYS / f"{stem}_overlay.jpg", _overlay(image, found))

@@ -118,7 +118,7 @@ class SyntheticConfig:
     scenes: int = 200  # to test; a third of each difficulty
     valid_scenes: int = 40
     size: int = 384  # side of a scene in pixels
-    picture_size: int = 192  # side of a class image in pixels
+    image_size: int = 192  # side of a class image in pixels
     quirks: bool = False  # whether the class tables have the flaws of real exports
 
     def __post_init__(self) -> None:
@@ -126,7 +126,7 @@ class SyntheticConfig:
         if least < 0:
             msg = f"counts of images and scenes: expected none below 0, found {least}"
             raise ValueError(msg)
-        for side in (self.size, self.picture_size):
+        for side in (self.size, self.image_size):
             if not 32 <= side <= 2048:
                 msg = f"side of an image: expected 32 to 2048 pixels, found {side}"
                 raise ValueError(msg)
@@ -148,7 +148,7 @@ def _write_split(folder: Path, cast: Cast, plan: SyntheticConfig, split: Split, 
         for k in range(getattr(plan, split)):
             seed = seed_of(plan.seed, split, name, k)
             filename = f"{seed:016x}.jpg"  # independent of the class
-            write_image(folder / filename, draw_image(attributes, seed, plan.picture_size).image)
+            write_image(folder / filename, draw_image(attributes, seed, plan.image_size).image)
             rows.append(TableRow(filename, (name,)))
             advance()
     classes = sorted(cast.names)

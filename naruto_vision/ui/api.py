@@ -217,7 +217,7 @@ def _router(service: Service) -> APIRouter:  # noqa: C901 - a route each
         """Search a gallery by a text or an uploaded image."""
         path = str(session.file(query.file).path) if query.file else ""
         found = await service.search(session, query.preset, text=query.text, path=path, k=query.k)
-        return {key: value for key, value in found.items() if key != "pictures"}
+        return {key: value for key, value in found.items() if key != "thumbnails"}
 
     @router.post("/api/segment")
     async def segment(session: own, query: SegmentQuery) -> dict[str, Any]:

@@ -189,13 +189,13 @@ def pressable(element: ui.element, press: Callable[[], Any], label: str = "") ->
     return element.on("click", press).on("keydown.enter", press)
 
 
-def tile(picture: bytes | None, title: str, caption: str) -> ui.element:
+def tile(image: bytes | None, title: str, caption: str) -> ui.element:
     """Show a small JPEG with a title and a caption."""
     with ui.element("div").classes("nv-tile") as shown:
-        if picture is None:
+        if image is None:
             ui.label("the image is not where it was").classes("nv-cap nv-muted")
         else:
-            data = base64.b64encode(picture).decode()
+            data = base64.b64encode(image).decode()
             ui.html(f'<img alt="{html.escape(title, quote=True)}" src="data:image/jpeg;base64,{data}">', sanitize=False)
         ui.label(title).classes("nv-cap font-medium pb-0")
         ui.label(caption).classes("nv-cap nv-muted pt-0")

@@ -62,7 +62,7 @@ class StoredFile:
         path: Where it is.
         width: Of the upright image or frame in pixels.
         height: The same.
-        view: Token of its picture for a browser; "" for a video.
+        view: Token of its copy for a browser; "" for a video.
         frames: Of a video; 0 for an image.
     """
 
@@ -77,7 +77,7 @@ class StoredFile:
 
     @property
     def zoom(self) -> float:
-        """Pixels of the image for each of its picture in a browser."""
+        """Pixels of the image for each pixel of its copy for a browser."""
         return max(1.0, max(self.width, self.height) / VIEW)
 
 
@@ -626,8 +626,8 @@ class Service:
         return found
 
     def show_frames(self, session: Session, frames: Mapping[str, Sequence[int]]) -> Job:
-        """Make small pictures of frames of indexed videos."""
-        return self.start(session, "pictures", "videos.pictures", own=session.bank, frames=frames)
+        """Make thumbnails of frames of indexed videos."""
+        return self.start(session, "thumbnails", "videos.thumbnails", own=session.bank, frames=frames)
 
     def cut_clip(self, session: Session, video: str, start: float, end: float) -> Job:
         """Cut a part out of an indexed video, encoded so that browsers play it."""

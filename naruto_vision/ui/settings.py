@@ -17,7 +17,7 @@ Backend: TypeAlias = Literal["auto", "exact", "faiss"]
 
 
 VIEW = 1600
-"""Most pixels of a side of the picture of an image for a browser."""
+"""Maximum side, in pixels, of the copy of an image for a browser."""
 
 _PIXELS = (0, 10_000_000)
 

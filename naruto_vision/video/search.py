@@ -322,22 +322,22 @@ def search_collections(
     **options: Any,
 ) -> "FoundMoments":
     """Search collections, which may be of several stores, as ``search_videos`` does; all are of one encoder."""
-    pictures = embed_images(encoder, images).numpy()
+    shown = embed_images(encoder, images).numpy()
     names = [*texts, *(Path(image).name if isinstance(image, (str, Path)) else "an image" for image in images)]
     if character is not None:
         gallery, label = character
         if gallery.fingerprint != encoder.fingerprint:
             place = gallery.folder or "gallery"
             raise FingerprintError(place, gallery.fingerprint, encoder.fingerprint, again=REINDEX)
-        pictures = np.concatenate([pictures, character_query(gallery, label)])
+        shown = np.concatenate([shown, character_query(gallery, label)])
         names.append(label)
-    written, unrelated = pictures[:0], None
+    written, unrelated = shown[:0], None
     if texts:
         with torch.inference_mode():
             vectors = encoder.encode_texts([*texts, *UNRELATED]).float().cpu().numpy()
         written, others = vectors[: len(texts)], vectors[len(texts) :]
-        unrelated = np.concatenate([fuse_queries(other[None], pictures, text_weight) for other in others])
-    query = fuse_queries(written, pictures, text_weight)
+        unrelated = np.concatenate([fuse_queries(other[None], shown, text_weight) for other in others])
+    query = fuse_queries(written, shown, text_weight)
     of_class = len(names) == 1 and character is not None
     return search_moments(collections, query, " + ".join(names), unrelated=unrelated, of_class=of_class, **options)
 

@@ -50,21 +50,21 @@ def _heading(what: int | str) -> str:
 
 def _article(what: int | str, found: Explanation, colours: Mapping[str, Colour]) -> str:
     who = found.identity
-    pictures = []
+    figures = []
     if found.image is not None:
-        pictures = [_figure(found.image, None, "searched"), _figure(found.image, found.heat, _caption(found.heat))]
+        figures = [_figure(found.image, None, "searched"), _figure(found.image, found.heat, _caption(found.heat))]
     for place, (row, image) in enumerate(zip(who.neighbours, found.images, strict=True)):
         named = f"{row.label} {score_text(row.score)} {row.path}"
-        pictures.append(_figure(image, None, named))
+        figures.append(_figure(image, None, named))
         if place == found.matched and found.matched_heat is not None:
-            pictures.append(_figure(image, found.matched_heat, f"the same: {_caption(found.matched_heat)}"))
+            figures.append(_figure(image, found.matched_heat, f"the same: {_caption(found.matched_heat)}"))
     facts = {"score": who.score, "threshold": found.threshold, "margin": who.margin, "p-value": who.p_value}
     tables = [_table("evidence", {key: value for key, value in facts.items() if value is not None})]
     tables += [_table(name, own) for name, own in (("votes", found.votes), ("classifier", found.classes)) if own]
     colour = hex_colour(colours.get(who.name, UNLISTED))
     return (
         f'<article style="--c: {colour}"><h2>{escaped(f"{_heading(what)}: {who.name}")}</h2><p>{escaped(found.why)}</p>'
-        f"<div>{''.join(pictures)}</div><div>{''.join(tables)}</div></article>"
+        f"<div>{''.join(figures)}</div><div>{''.join(tables)}</div></article>"
     )
 
 

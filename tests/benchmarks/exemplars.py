@@ -32,8 +32,8 @@ from naruto_vision.synthetic.scene import SyntheticScene, draw_image, draw_scene
 if TYPE_CHECKING:
     from naruto_vision.segmentation.crops import Embedding
 
-TEACHING_SEED = 9_200_000  # of the scenes and pictures that the exemplars come from
-_EACH = {"masks": 3, "boxes": 3, "pictures": 10}
+TEACHING_SEED = 9_200_000  # of the scenes and images that the exemplars come from
+_EACH = {"masks": 3, "boxes": 3, "images": 10}
 
 
 class Asked(NamedTuple):
@@ -48,9 +48,9 @@ Way: TypeAlias = Callable[[SyntheticScene], Asked]
 
 
 def teach(kind: str, size: int) -> list[nv.Exemplar]:
-    """Draw exemplars of every member of the cast: figures of scenes by mask or box, or pictures of one figure."""
+    """Draw exemplars of every member of the cast: figures of scenes by mask or box, or images of one figure."""
     cast, found, number = read_cast(config_path("cast.yaml")), dict[str, list[nv.Exemplar]](), TEACHING_SEED
-    if kind == "pictures":
+    if kind == "images":
         return [
             nv.Exemplar(draw_image(attributes, TEACHING_SEED + seed, size // 2).image, name)
             for name, attributes in cast.members.items()

@@ -1,4 +1,4 @@
-"""Pictures of the web application for docs/ui.md: each tab with drawn examples, on a desk and on a phone.
+"""Screenshots of the web application for docs/ui.md: each tab with drawn examples, on a desk and on a phone.
 
 ``PYTHONPATH=tests python -m benchmarks.screenshots --out docs/images/ui`` (needs Chromium)
 """
@@ -98,7 +98,7 @@ def shoot(address: str, out: Path) -> None:
 
 
 def main() -> None:
-    """Start a server with the examples, and write the pictures."""
+    """Start a server with the examples, and write the screenshots."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/images/ui"))
     out = parser.parse_args().out

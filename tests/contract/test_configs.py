@@ -156,7 +156,7 @@ def _command(path: Path) -> list[str]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Draw a tiny world, and save small models with random weights."""
     root = tmp_path_factory.mktemp("configs")
-    plan = SyntheticConfig(train=2, valid=1, test=1, scenes=1, valid_scenes=1, size=96, picture_size=48)
+    plan = SyntheticConfig(train=2, valid=1, test=1, scenes=1, valid_scenes=1, size=96, image_size=48)
     write_dataset(root / "world", read_cast(ROOT / "configs" / "cast.yaml"), plan)
     files = [path.name for path in sorted((root / "world" / "train").glob("*.jpg"))]
     (root / "captions").symlink_to(root / "world" / "train")

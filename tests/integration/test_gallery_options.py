@@ -97,7 +97,7 @@ def test_the_cap_and_the_seed_are_options(world: Path) -> None:
     assert {row.path for row in one.rows} != {row.path for row in other.rows}
     enrolment = stats(world, "capped")["enrolment"]
     assert enrolment["not_sampled"] == 12 - 4
-    assert enrolment["listed"] == enrolment["not_sampled"] + enrolment["quarantined"] + enrolment["pictures"]
+    assert enrolment["listed"] == enrolment["not_sampled"] + enrolment["quarantined"] + enrolment["images"]
 
 
 def test_gamma_variants_are_added(world: Path) -> None:
@@ -229,7 +229,7 @@ def test_flawed_and_mislabelled_images_are_left_out_counted_and_named(
     assert reasons == {("ayame", "9.png"): "grey", ("kenta", "8.png"): "suspect label"}
     assert found["labels"] == {"ayame": 9, "kenta": 8}
     counts = stats(world, "clean")["enrolment"]
-    assert (counts["pictures"], counts["grey"], counts["suspect label"], counts["kept"]) == (19, 1, 1, 17)
+    assert (counts["images"], counts["grey"], counts["suspect label"], counts["kept"]) == (19, 1, 1, 17)
     assert main(["gallery", "list", str(world / "clean")]) == 0
     assert "left out at enrolment: 1 grey, 1 suspect label" in capsys.readouterr().out
     assert main(words) == 0  # the next generation

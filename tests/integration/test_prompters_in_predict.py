@@ -17,7 +17,7 @@ PROMPTER = "--model.segmenter.init_args.prompter"
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scenes with a red square, and a gallery of red and blue pictures of the default encoder."""
+    """Scenes with a red square, and a gallery of red and blue images of the default encoder."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "scenes").mkdir()
     for k in range(2):

@@ -14,7 +14,7 @@ from naruto_vision.cli.main import main
 from naruto_vision.errors import InputError
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "python.md"
-SIZES = {"train": 6, "valid": 1, "test": 1, "scenes": 2, "valid-scenes": 2, "size": 128, "picture-size": 48}
+SIZES = {"train": 6, "valid": 1, "test": 1, "scenes": 2, "valid-scenes": 2, "size": 128, "image-size": 48}
 
 
 @pytest.fixture(scope="module")

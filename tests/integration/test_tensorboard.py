@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Draw data, run every command once, and stay in their folder."""
     root, before = tmp_path_factory.mktemp("board"), Path.cwd()
     os.chdir(root)
-    sizes = {"train": 3, "valid": 2, "test": 1, "scenes": 3, "valid-scenes": 4, "size": 160, "picture-size": 64}
+    sizes = {"train": 3, "valid": 2, "test": 1, "scenes": 3, "valid-scenes": 4, "size": 160, "image-size": 64}
     assert main(["draw", "--out", "data", *(f"--{name}={value}" for name, value in sizes.items())]) == 0
     assert main(FIT) == main(GALLERY) == main(["predict", f"{SCENES}/images"]) == 0
     assert main(["test", "--config", "scenes.yaml", "--data.test", SCENES]) == 0

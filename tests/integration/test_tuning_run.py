@@ -65,7 +65,7 @@ def _words(folder: Path, start: Path, extra: Sequence[str] = ()) -> list[str]:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("tuning")
-    plan = SyntheticConfig(train=4, valid=3, test=1, scenes=1, valid_scenes=1, size=96, picture_size=48)
+    plan = SyntheticConfig(train=4, valid=3, test=1, scenes=1, valid_scenes=1, size=96, image_size=48)
     write_dataset(folder / "world", read_cast(CONFIGS / "cast.yaml"), plan)
     torch.manual_seed(0)
     ClipEncoder("tiny-clip", "random", sizes=SIZES).save(folder / "start")

@@ -29,7 +29,7 @@ _MODES = {
     "text": "Text: what words describe",
     "exemplar": "Exemplars: what looks like a gallery",
 }
-_PICTURES = ("_visualization.jpg", "_visualization.png", "_contours_debug.png")
+_IMAGES = ("_visualization.jpg", "_visualization.png", "_contours_debug.png")
 
 
 def build(context: Context) -> None:
@@ -340,9 +340,9 @@ class _Automatic:
             self.status.set_text("")
         results = self.context.service.results(self.context.session, job)
         with self.more:
-            if pictures := {name: token for name, token in results.items() if name.endswith(_PICTURES)}:
-                with ui.expansion("Pictures of the run", icon="image").classes("w-full"):
-                    for name, token in pictures.items():
+            if images := {name: token for name, token in results.items() if name.endswith(_IMAGES)}:
+                with ui.expansion("Images of the run", icon="image").classes("w-full"):
+                    for name, token in images.items():
                         address, text = self.context.url(token, name), escape(name, quote=True)
                         ui.html(f'<img class="nv-wide" alt="{text}" src="{address}">', sanitize=False)
             for name in results:

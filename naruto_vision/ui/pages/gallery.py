@@ -1,4 +1,4 @@
-"""The tab Gallery: people and their pictures, edits with the ledger, suspect labels, and unknown regions to name."""
+"""The tab Gallery: people and their images, edits with the ledger, suspect labels, and unknown regions to name."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -56,7 +56,7 @@ class _Gallery:
         ui.timer(_WATCH, self._watch)
 
     def _adding(self) -> None:
-        ui.label("Add pictures").classes("text-base font-medium")
+        ui.label("Add images").classes("text-base font-medium")
         self.context.inputs(self.bring)
         self.waiting = ui.element("div").classes("nv-grid nv-small")
         self.name = ui.input("Name of who is on them", autocomplete=[]).props("outlined dense").classes("w-full")
@@ -79,7 +79,7 @@ class _Gallery:
         await self.show()
 
     async def _watch(self) -> None:
-        """Show what another window or process has changed, unless pictures are selected."""
+        """Show what another window or process has changed, unless images are selected."""
         if self.chosen:
             return
         try:
@@ -158,8 +158,8 @@ class _Gallery:
         else:
             await self._show_people(self.listing)
 
-    async def _pictures(self, rows: Sequence[str]) -> Sequence[bytes | None] | None:
-        """Return pictures of entries; None if something else is to be shown by now."""
+    async def _thumbnails(self, rows: Sequence[str]) -> Sequence[bytes | None] | None:
+        """Return thumbnails of entries; None if something else is to be shown by now."""
         service, session, turn = self.context.service, self.context.session, self.turn
         found = await self.context.attempt(service.call(session, "scenes.thumbnails", preset=self.current, rows=rows))
         return (found or [None] * len(rows)) if turn == self.turn else None
@@ -170,15 +170,15 @@ class _Gallery:
             first.setdefault(row["label"], row["path"])
         names = list(listing.labels)
         some = names[(self.page - 1) * _PAGE : self.page * _PAGE]
-        pictures = await self._pictures([first[name] for name in some])
-        if pictures is None:
+        thumbnails = await self._thumbnails([first[name] for name in some])
+        if thumbnails is None:
             return
         self.view.clear()
         with self.view:
             ui.label(f"{len(names)} people, {listing.total} entries").classes("nv-muted")
             with ui.element("div").classes("nv-grid"):
-                for name, picture in zip(some, pictures, strict=True):
-                    with tile(picture, name, quantity(listing.labels[name], "entry")) as each:
+                for name, thumbnail in zip(some, thumbnails, strict=True):
+                    with tile(thumbnail, name, quantity(listing.labels[name], "entry")) as each:
                         pressable(each, partial(self.open, name))
             self._pages(len(names))
 
@@ -193,20 +193,20 @@ class _Gallery:
         await self.show()
 
     async def open(self, person: str) -> None:
-        """Show the pictures of a person; "" shows all people."""
+        """Show the images of a person; "" shows all people."""
         if person or self.name.value == self.person:
             self.name.set_value(person)
         self.person, self.page, self.chosen = person, 1, {}
         await self.show()
 
     async def _show_person(self, listing: Listing) -> None:
-        entries: dict[str, list[int]] = {}  # of one picture there may be several, such as with another gamma
+        entries: dict[str, list[int]] = {}  # of one image there may be several, such as with another gamma
         for row in listing.entries:
             if row["label"] == self.person:
                 entries.setdefault(row["path"], []).append(row["id"])
         some = dict(list(entries.items())[(self.page - 1) * _PAGE : self.page * _PAGE])
-        pictures = await self._pictures(list(some))
-        if pictures is None:
+        thumbnails = await self._thumbnails(list(some))
+        if thumbnails is None:
             return
         self.view.clear()
         with self.view:
@@ -215,7 +215,7 @@ class _Gallery:
                     'flat round dense aria-label="all people"'
                 )
                 ui.label(self.person).classes("text-lg font-medium")
-                ui.label(f"{len(entries)} pictures").classes("nv-muted")
+                ui.label(f"{len(entries)} images").classes("nv-muted")
             with ui.row().classes("items-center gap-2 w-full"):
                 self.every = ui.button("Select all", on_click=lambda: self._select_all(some)).props(
                     "flat dense no-caps"
@@ -227,8 +227,8 @@ class _Gallery:
                 self.relabelling.props("outline no-caps dense")
             self.tiles: dict[str, ui.element] = {}
             with ui.element("div").classes("nv-grid"):
-                for (path, ids), picture in zip(some.items(), pictures, strict=True):
-                    with tile(picture, f"id {', '.join(map(str, ids))}", path) as each:
+                for (path, ids), thumbnail in zip(some.items(), thumbnails, strict=True):
+                    with tile(thumbnail, f"id {', '.join(map(str, ids))}", path) as each:
                         each.props("role=checkbox tabindex=0 aria-checked=false")
                         each.on("click", partial(self._toggle, path, ids))
                         each.on("keydown.space.prevent", partial(self._toggle, path, ids))
@@ -327,7 +327,7 @@ class _Gallery:
 
 
 class _Suspects:
-    """Pairs of pictures: an entry, and its nearest neighbour of the label that most of its neighbours have."""
+    """Pairs of images: an entry, and its nearest neighbour of the label that most of its neighbours have."""
 
     def __init__(self, gallery: _Gallery) -> None:
         self.gallery, self.context = gallery, gallery.context
@@ -368,8 +368,8 @@ class _Suspects:
     def _show(self, row: Mapping[str, Any]) -> None:
         with ui.element("div").classes("nv-card") as card:
             with ui.element("div").classes("nv-pair"):
-                tile(row["pictures"][0], row["label"], row["path"])
-                tile(row["pictures"][1], row["rival"], f"{row['cosine']:.3f}  {row['nearest']}")
+                tile(row["thumbnails"][0], row["label"], row["path"])
+                tile(row["thumbnails"][1], row["rival"], f"{row['cosine']:.3f}  {row['nearest']}")
             ui.label(f"{row['label']}, or {row['rival']}? The others give it {row['own']:.0%} and {row['chance']:.0%}.")
             with ui.row().classes("gap-2 mt-1"):
                 to, ids = row["rival"], [row["id"]]
@@ -403,7 +403,7 @@ class _Unknown:
                     "those that were kept, are offered here."
                 ).classes("nv-muted")
                 return
-            ui.label("Regions that were unknown are grouped by likeness; a name adds a group's pictures.").classes(
+            ui.label("Regions that were unknown are grouped by likeness; a name adds a group's images.").classes(
                 "nv-muted"
             )
             with ui.row().classes("items-center gap-3 w-full"):
@@ -444,7 +444,7 @@ class _Unknown:
 
 
 class _Group:
-    """The pictures of one group, those of which that are selected are added under a name."""
+    """The images of one group, those of which that are selected are added under a name."""
 
     def __init__(self, gallery: _Gallery, group: Sequence[Mapping[str, Any]]) -> None:
         self.gallery, self.group = gallery, group
@@ -459,7 +459,7 @@ class _Group:
                 ui.label(f"most like {best['label']}, {best['score']:.3f}").classes("nv-muted")
             with ui.element("div").classes("nv-grid nv-crops"):
                 for number, crop in enumerate(group):
-                    with tile(crop["picture"], "", crop["caption"]) as each:
+                    with tile(crop["thumbnail"], "", crop["caption"]) as each:
                         each.props("role=checkbox tabindex=0")
                         each.on("click", partial(self._toggle, number, each))
                         each.on("keydown.space.prevent", partial(self._toggle, number, each))
@@ -477,7 +477,7 @@ class _Group:
         self.button.set_enabled(bool(count))
 
     async def add(self) -> None:
-        """Add the selected pictures under the name."""
+        """Add the selected images under the name."""
         files = [(crop["name"], crop["path"]) for number, crop in enumerate(self.group) if number not in self.off]
         if files and await self.gallery.edit("add", files=files, crops=True, label=str(self.name.value or "")):
             take_away(self.card)

@@ -122,7 +122,7 @@ class _Prompts:
 
     @property
     def _scale(self) -> float:
-        """Pixels of the image for each of the shown picture."""
+        """Pixels of the image for each pixel of the shown image."""
         return 1.0 if self.file is None else self.file.zoom
 
     async def _mouse(self, event: MouseEventArguments) -> None:

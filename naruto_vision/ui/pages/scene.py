@@ -87,7 +87,7 @@ class _Scene:
             ui.timer(0.05, self._show_examples, once=True)
 
     async def _show_examples(self) -> None:
-        """Show the first images of the server's folders as pictures to choose."""
+        """Show the first images of the server's folders to choose from."""
         service, session = self.context.service, self.context.session
         await self._fill()
         for choice in [each for each in service.choices() if not is_movie(each)][:_EXAMPLES]:
@@ -158,7 +158,7 @@ class _Scene:
                 self.show(name)
             return
         with self.grid, pressable(ui.element("div").classes("nv-tile"), lambda: self.show(name)):
-            ui.html(_picture(self.context.url(file.view), news), sanitize=False)
+            ui.html(_image(self.context.url(file.view), news), sanitize=False)
             found = _names(news) if "regions" in news else str(news.get("error", "not searched"))
             ui.label(f"{name}: {found}").classes("nv-cap")
 
@@ -247,7 +247,7 @@ class _Scene:
             await self.explain(int(element.removeprefix("region-")))
 
     async def explain(self, index: int) -> None:
-        """Show the crop of a region, its nearest gallery pictures, and why it has its name."""
+        """Show the crop of a region, its nearest gallery images, and why it has its name."""
         context, scene, self.region = self.context, self.scene, index
         self._draw()
         each = next(each for each in self.news[scene]["regions"] if each["index"] == index)
@@ -268,8 +268,8 @@ class _Scene:
             ui.label(each["why"]).classes("nv-muted")
             with ui.element("div").classes("nv-grid mt-2"):
                 tile(found["crop"], "this region", f"{each['area']} pixels")
-                for row, picture in zip(each["neighbours"], found["neighbours"], strict=True):
-                    tile(picture, f"{row['label']}  {row['score']:.3f}", row["path"])
+                for row, thumbnail in zip(each["neighbours"], found["neighbours"], strict=True):
+                    tile(thumbnail, f"{row['label']}  {row['score']:.3f}", row["path"])
             maps = ui.element("div").classes("nv-grid mt-2")
             with ui.row().classes("items-center gap-2 mt-2"):
                 labels = list(context.service.gallery(self.gallery).labels)
@@ -330,7 +330,7 @@ def _shapes(regions: list[Mapping[str, Any]], chosen: int | None, unit: float) -
     return outlines(regions, chosen) + "".join(names)
 
 
-def _picture(address: str, news: Mapping[str, Any]) -> str:
+def _image(address: str, news: Mapping[str, Any]) -> str:
     if "regions" not in news:
         return f'<img alt="" src="{address}">'
     shown = [(each["path"], each["colour"]) for each in news["regions"] if each["shown"]]

@@ -39,9 +39,7 @@ class _Search:
         with self.main:
             try:
                 context.service.gallery_folder(str(self.preset.value or ""))
-                ui.label("Bring an image, or type what to look for: the nearest pictures are shown.").classes(
-                    "nv-muted"
-                )
+                ui.label("Bring an image, or type what to look for: the nearest images are shown.").classes("nv-muted")
             except InputError as error:
                 ui.label(str(error)).classes("nv-card")
         context.on_choice.append(self._offer)
@@ -99,8 +97,8 @@ class _Search:
                     ui.label(found["sentence"]).classes("nv-muted")
                     ui.label(file.name if file is not None else f"text: {found['query']}").classes("nv-muted text-sm")
             with ui.element("div").classes("nv-grid"):
-                for row, picture in zip(found["neighbours"], found["pictures"], strict=True):
-                    with tile(picture, f"{row['rank']}. {row['label']}  {row['score']:.3f}", row["path"]) as each:
+                for row, thumbnail in zip(found["neighbours"], found["thumbnails"], strict=True):
+                    with tile(thumbnail, f"{row['rank']}. {row['label']}  {row['score']:.3f}", row["path"]) as each:
                         each.classes("nv-on" if answer["known"] and row["label"] == answer["label"] else "")
 
 

@@ -23,7 +23,7 @@ def build(context: Context) -> None:
 class _Video:
     def __init__(self, context: Context) -> None:
         self.context = context
-        self.picture: StoredFile | None = None
+        self.image: StoredFile | None = None
         self.found: Mapping[str, Any] | None = None
         self.query: dict[str, Any] = {}
         self.facts: dict[str, Mapping[str, Any]] = {}
@@ -34,7 +34,7 @@ class _Video:
             self._controls()
         with main:
             self.bar = JobBar(context)
-            hint = "Bring a video: it is indexed, and then searched by words, a picture or a name."
+            hint = "Bring a video: it is indexed, and then searched by a text, an image or a name."
             self.sentence = ui.label(hint)
             self.sentence.props("role=status aria-live=polite")
             self.player = ui.column().classes("w-full gap-1")
@@ -49,7 +49,7 @@ class _Video:
         self.text.on("keydown.enter", self.search)
         self.videos = ui.select([], label="Videos (none: all)", multiple=True).props("outlined dense use-chips")
         self.videos.classes("w-full")
-        with ui.expansion("By a picture", icon="image").classes("w-full"):
+        with ui.expansion("By an image", icon="image").classes("w-full"):
             self.context.inputs(self._take)
             self.shown = ui.column().classes("w-full")
         with ui.expansion("By a character", icon="person").classes("w-full"):
@@ -73,16 +73,16 @@ class _Video:
         self.character.set_options({"": "nobody", **{label: label for label in labels}}, value="")
 
     def _take(self, files: list[StoredFile]) -> None:
-        self.picture = files[0]
+        self.image = files[0]
         self.shown.clear()
         with self.shown, ui.row().classes("items-center no-wrap gap-2"):
-            address, name = self.context.url(self.picture.view), escape(self.picture.name, quote=True)
+            address, name = self.context.url(self.image.view), escape(self.image.name, quote=True)
             ui.html(f'<img class="nv-query" alt="{name}" src="{address}">', sanitize=False)
-            ui.label(self.picture.name).classes("text-sm nv-mono")
-            ui.button(icon="close", on_click=self._drop).props('flat dense round aria-label="search without picture"')
+            ui.label(self.image.name).classes("text-sm nv-mono")
+            ui.button(icon="close", on_click=self._drop).props('flat dense round aria-label="search without image"')
 
     def _drop(self) -> None:
-        self.picture = None
+        self.image = None
         self.shown.clear()
 
     async def _refresh(self) -> None:
@@ -113,10 +113,10 @@ class _Video:
 
     async def search(self) -> None:
         """Search by what is given."""
-        picture = "" if self.picture is None else str(self.picture.path)
+        image = "" if self.image is None else str(self.image.path)
         await self._ask(
             {
-                "text": str(self.text.value or "").strip(), "path": picture, "videos": list(self.videos.value or ()),
+                "text": str(self.text.value or "").strip(), "path": image, "videos": list(self.videos.value or ()),
                 "character": str(self.character.value or ""), "preset": str(self.preset.value or ""),
                 "top_k": int(self.top_k.value or 20),
             }
@@ -152,7 +152,7 @@ class _Video:
         job = context.queue(context.service.show_frames, context.session, frames)
         if job is None:
             return
-        if self.job is not None:  # the pictures of an earlier search
+        if self.job is not None:  # the thumbnails of an earlier search
             context.service.cancel(self.job)
         self.job = job
 
@@ -168,15 +168,15 @@ class _Video:
 
         context.watch(job, self.bar, news, end)
 
-    def _picture_of(self, hit: Mapping[str, Any]) -> str:
-        """Return the address of the small picture of a frame; "" if it is not there yet."""
+    def _thumbnail_of(self, hit: Mapping[str, Any]) -> str:
+        """Return the address of the thumbnail of a frame; "" if it is not there yet."""
         name = self.facts.get(hit["video"], {}).get("files", {}).get(hit["frame"])
         if name is None or self.job is None:
             return ""
         return self.context.url(self.context.session.link(self.job.out / name))
 
     def _show(self) -> None:
-        """Draw the timeline and the moments as far as their pictures are there."""
+        """Draw the timeline and the moments as far as their thumbnails are ready."""
         found = self.found
         if found is None:
             return
@@ -214,7 +214,7 @@ class _Video:
             await self.play(hit["video"], start, end)
 
         with pressable(ui.element("div").classes("nv-tile"), play, f"play at {_clock(start)}"):
-            if address := self._picture_of(hit):
+            if address := self._thumbnail_of(hit):
                 ui.html(f'<img alt="frame {hit["frame"]}" src="{address}">', sanitize=False)
             else:
                 ui.element("div").classes("nv-blank")

@@ -61,7 +61,7 @@
     const dialog = document.createElement("dialog"), video = document.createElement("video");
     const shoot = document.createElement("button"), cancel = document.createElement("button");
     dialog.className = "nv-webcam";
-    [shoot.textContent, cancel.textContent] = ["Take the picture", "Cancel"];
+    [shoot.textContent, cancel.textContent] = ["Take a photo", "Cancel"];
     const close = () => { stream.getTracks().forEach((track) => track.stop()); dialog.remove(); };
     shoot.onclick = () => {
       const canvas = document.createElement("canvas");

@@ -10,7 +10,7 @@ from typing import Any, cast
 import msgspec
 
 from naruto_vision.captioning.attributes import AttributeDescriber
-from naruto_vision.captioning.protocol import Describer, Description, Pictured
+from naruto_vision.captioning.protocol import Describer, Description, ImageRegion
 from naruto_vision.captioning.relations import Relation, relation_lines
 from naruto_vision.captioning.scenes import RunScenes
 from naruto_vision.captioning.writer import DESCRIPTIONS, SceneDescriber
@@ -253,7 +253,7 @@ class _Telling(Describer):
     def unload(self) -> None:
         """Keep the inner one, which the next job uses."""
 
-    def describe(self, items: Sequence[Pictured], *, again: bool = False) -> list[Description]:
+    def describe(self, items: Sequence[ImageRegion], *, again: bool = False) -> list[Description]:
         """Describe regions a few at a time."""
         found: list[Description] = []
         for start in range(0, len(items), _TOLD):

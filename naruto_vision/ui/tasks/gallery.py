@@ -25,7 +25,7 @@ from naruto_vision.recognition.suspects import find_suspects
 from naruto_vision.records import ImageArray, Vectors
 from naruto_vision.ui.engine import Watch
 from naruto_vision.ui.models import Models
-from naruto_vision.ui.tasks.scenes import picture_of, small_picture
+from naruto_vision.ui.tasks.scenes import entry_thumbnail, thumbnail
 
 ADDED = "added"
 """Folder in a gallery for the images that are enrolled from the page."""
@@ -174,13 +174,13 @@ def suspects(models: Models, step: Watch, *, preset: str, out: str) -> dict[str,
 
     Returns:
         How many entries were compared, and the suspects, the likeliest first: id, path, label and ``rival`` with the
-        probability of each, the ``nearest`` entry of the rival with its cosine, and both pictures.
+        probability of each, the ``nearest`` entry of the rival with its cosine, and both thumbnails.
     """
     gallery = models.analyzer(preset).gallery
     step(0, 2, None)
     found = find_suspects(gallery.vectors, gallery.rows)
     step(1, 2, None)
-    picture = partial(picture_of, gallery.folder, gallery.note)
+    thumbnail_of = partial(entry_thumbnail, gallery.folder, gallery.note)
     labels, rows = np.array([row.label for row in gallery.rows]), []
     for one in found[:_SUSPECTS]:
         row = gallery.rows[one.number]
@@ -190,7 +190,7 @@ def suspects(models: Models, step: Watch, *, preset: str, out: str) -> dict[str,
             {
                 "id": gallery.ids[one.number], "path": row.path, "label": row.label, "rival": one.rival,
                 "own": one.own, "chance": one.chance, "nearest": other.path, "cosine": float(cosines.max()),
-                "pictures": (picture(row.path), picture(other.path)),
+                "thumbnails": (thumbnail_of(row.path), thumbnail_of(other.path)),
             }
         )  # fmt: skip
     step(2, 2, None)
@@ -216,7 +216,7 @@ def unknown(
 
     Returns:
         ``seen`` crops, those ``named`` by now, ``alike``, and the groups, the largest first: for each crop its path, a
-        caption, the label that is most like it with the score, and its picture.
+        caption, the label that is most like it with the score, and its thumbnail.
     """
     del out
     analyzer = models.analyzer(preset)
@@ -255,7 +255,7 @@ def _crop_facts(name: str, path: Path, image: ImageArray) -> dict[str, Any]:
         "path": str(path),
         "name": f"{scene}_{index}.jpg",
         "caption": f"{name}: {scene}, region {index + 1}",
-        "picture": small_picture(image),
+        "thumbnail": thumbnail(image),
     }
 
 

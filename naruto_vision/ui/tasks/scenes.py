@@ -134,10 +134,10 @@ def identity_news(who: Identity, threshold: float | None) -> dict[str, Any]:
 
 
 def explain(models: Models, *, preset: str, path: str, box: Sequence[int], rows: Sequence[str]) -> dict[str, Any]:
-    """Return pictures of a region: its crop, and its nearest gallery images (None where one is missing), as JPEG."""
+    """Return thumbnails of a region: its crop, and its nearest gallery images (None where one is missing), as JPEG."""
     image, (x1, y1, x2, y2) = read_image(path), box
     return {
-        "crop": small_picture(image[y1 : y2 + 1, x1 : x2 + 1]),
+        "crop": thumbnail(image[y1 : y2 + 1, x1 : x2 + 1]),
         "neighbours": thumbnails(models, preset=preset, rows=rows),
     }
 
@@ -153,21 +153,21 @@ def heat_maps(
     named = ScenePrediction("", image.shape[1], image.shape[0], (region,), analyzer.identify(image, [region]))
     found = analyzer.explain(named, 0, image)
     pairs = ((found.image, found.heat), (found.images[found.matched], found.matched_heat))
-    return [small_picture(over(image, heat)) for image, heat in pairs if image is not None]
+    return [thumbnail(over(image, heat)) for image, heat in pairs if image is not None]
 
 
 def thumbnails(models: Models, *, preset: str, rows: Sequence[str]) -> list[bytes | None]:
-    """Return small pictures of gallery entries by their paths, as JPEG; None where one is missing or no image."""
+    """Return thumbnails of gallery entries by their paths, as JPEG; None where one is missing or no image."""
     gallery = models.analyzer(preset).gallery
-    return [picture_of(gallery.folder, gallery.note, row) for row in rows]
+    return [entry_thumbnail(gallery.folder, gallery.note, row) for row in rows]
 
 
-def picture_of(folder: str | Path | None, note: Mapping[str, Any], row: str) -> bytes | None:
-    """Return a small picture of a gallery entry as JPEG; None where ``row_image`` finds none."""
+def entry_thumbnail(folder: str | Path | None, note: Mapping[str, Any], row: str) -> bytes | None:
+    """Return a thumbnail of a gallery entry as JPEG; None where ``row_image`` finds none."""
     image = row_image(folder, note, row)
-    return None if image is None else small_picture(image)
+    return None if image is None else thumbnail(image)
 
 
-def small_picture(image: ImageArray) -> bytes:
+def thumbnail(image: ImageArray) -> bytes:
     """Return an image (H, W, 3), uint8, as a small JPEG."""
     return encode_image(shrink(image, _THUMBNAIL), ".jpg", 85)

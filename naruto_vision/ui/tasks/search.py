@@ -3,18 +3,18 @@
 from typing import Any
 
 from naruto_vision.ui.models import Models
-from naruto_vision.ui.tasks.scenes import picture_of
+from naruto_vision.ui.tasks.scenes import entry_thumbnail
 
 
 def search(models: Models, *, preset: str, text: str, path: str, k: int) -> dict[str, Any]:
     """Search a gallery by a text or an image, as ``naruto-vision search`` does.
 
     Returns:
-        The JSON values of the query, its sentence, and the pictures of its neighbours as JPEG.
+        The JSON values of the query, its sentence, and the thumbnails of its neighbours as JPEG.
     """
     analyzer = models.analyzer(preset)
     found = analyzer.search(path or None, text=text, k=k)
     gallery = analyzer.gallery
-    pictures = [picture_of(gallery.folder, gallery.note, hit.neighbour.path) for hit in found.hits]
+    thumbnails = [entry_thumbnail(gallery.folder, gallery.note, hit.neighbour.path) for hit in found.hits]
     values = found.as_json() | {"query": text or "image"}
-    return {**values, "sentence": found.sentence(), "pictures": pictures}
+    return {**values, "sentence": found.sentence(), "thumbnails": thumbnails}

@@ -180,8 +180,8 @@ def _find(
     )
 
 
-def pictures(models: Models, step: Watch, *, own: str, frames: Mapping[str, Sequence[int]], out: str) -> None:
-    """Write small pictures of frames.
+def thumbnails(models: Models, step: Watch, *, own: str, frames: Mapping[str, Sequence[int]], out: str) -> None:
+    """Write thumbnails of frames.
 
     Args:
         models: What is open.
@@ -189,7 +189,7 @@ def pictures(models: Models, step: Watch, *, own: str, frames: Mapping[str, Sequ
             file of each frame; or ``error`` if it can no longer be read.
         own: URI of the session's store.
         frames: Video → numbers of its frames.
-        out: Folder of the pictures.
+        out: Folder of the thumbnails.
     """
     with _collections(models, own) as found:
         sources = {name: str(found[name].note.get("source")) for name in frames if name in found}

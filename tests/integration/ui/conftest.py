@@ -66,7 +66,7 @@ class Server:
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """Draw a cast, and enrol it."""
     root = tmp_path_factory.mktemp("world")
-    plan = SyntheticConfig(train=4, valid=0, test=0, scenes=4, valid_scenes=0, size=128, picture_size=64)
+    plan = SyntheticConfig(train=4, valid=0, test=0, scenes=4, valid_scenes=0, size=128, image_size=64)
     write_dataset(root / "data", read_cast(config_path("cast.yaml")), plan)
     nv.enrol(root / "data", nv.ClipEncoder("tiny-clip"), root / "runs/gallery")
     return World(root)

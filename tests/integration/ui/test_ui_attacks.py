@@ -589,7 +589,7 @@ def test_nothing_in_names_and_labels_runs_in_the_page(scratch: "Server", tmp_pat
 
 
 def test_rows_of_a_gallery_from_elsewhere_show_no_other_images(tmp_path: Path) -> None:
-    from naruto_vision.ui.tasks.scenes import picture_of
+    from naruto_vision.ui.tasks.scenes import entry_thumbnail
 
     root, folder = tmp_path / "data", tmp_path / "runs/gallery"
     for place in (root / "train", folder / "added", tmp_path / "runs"):
@@ -599,11 +599,11 @@ def test_rows_of_a_gallery_from_elsewhere_show_no_other_images(tmp_path: Path) -
     (folder / "added/link.png").symlink_to(tmp_path / "secret.png")
     note = {"root": str(root)}
     for good in ("train/a.png", "a.png", "added/a.png", "train/../train/a.png"):
-        assert picture_of(folder, note, good) is not None
+        assert entry_thumbnail(folder, note, good) is not None
     secret = ("../secret.png", "../../secret.png", "../a.png", str(tmp_path / "secret.png"), "added/link.png")
     for bad in (*secret, "/etc/passwd", "../secret.png#xywh=0,0,9,9", "added/../../a.png", ""):
-        assert picture_of(folder, note, bad) is None
-        assert picture_of(folder, {}, bad) is None
+        assert entry_thumbnail(folder, note, bad) is None
+        assert entry_thumbnail(folder, {}, bad) is None
 
 
 # too much

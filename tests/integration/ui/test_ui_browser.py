@@ -325,7 +325,7 @@ def test_a_video_is_indexed_searched_and_played(open_page: OpenPage, tmp_path: P
     assert page.evaluate("document.querySelector('video').readyState") >= 0
 
 
-def test_a_picture_is_added_relabelled_and_rolled_back(
+def test_an_image_is_added_relabelled_and_rolled_back(
     browser: "Browser", world: "World", start_server: "StartServer", tmp_path: Path
 ) -> None:
     own = tmp_path / "runs"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import naruto_vision as nv
-from naruto_vision.captioning.protocol import Describer, Pictured
+from naruto_vision.captioning.protocol import Describer, ImageRegion
 from naruto_vision.errors import InputError
 
 IMAGE = np.zeros((50, 50, 3), np.uint8)
@@ -38,7 +38,7 @@ class Scripted(Describer):
     def unload(self) -> None:
         self.loaded = False
 
-    def describe(self, items: Sequence[Pictured], *, again: bool = False) -> list[nv.Description]:
+    def describe(self, items: Sequence[ImageRegion], *, again: bool = False) -> list[nv.Description]:
         self.shown += [(region, again) for _, region in items]
         return [self.answers.pop(0) for _ in items]
 

@@ -48,7 +48,7 @@ class Eye(Encoder):
         return {"kind": "eye"}
 
 
-def picture(*colours: tuple[int, int, int]) -> tuple[np.ndarray, list[nv.Region]]:
+def drawn(*colours: tuple[int, int, int]) -> tuple[np.ndarray, list[nv.Region]]:
     image = np.full((20, 20 * len(colours), 3), 128, np.uint8)
     regions = []
     for number, colour in enumerate(colours):
@@ -75,7 +75,7 @@ groups:
 
 
 def test_each_region_gets_the_phrases_that_are_far_enough_ahead(tmp_path: Path) -> None:
-    image, regions = picture((250, 0, 0), (0, 0, 250), (90, 100, 80))
+    image, regions = drawn((250, 0, 0), (0, 0, 250), (90, 100, 80))
     with nv.AttributeDescriber(Eye(), vocabulary(tmp_path, WORDS)) as describer:
         red, blue, grey = describer.describe([(image, region) for region in regions])
     assert red.text == "a thing with red hair, wearing a red coat"
@@ -86,7 +86,7 @@ def test_each_region_gets_the_phrases_that_are_far_enough_ahead(tmp_path: Path) 
 
 
 def test_the_margin_is_of_probabilities(tmp_path: Path) -> None:
-    image, [region] = picture((200, 190, 0))  # cosines .725 and .689 with red and green, times 100
+    image, [region] = drawn((200, 190, 0))  # cosines .725 and .689 with red and green, times 100
     chance = float(torch.sigmoid(torch.tensor(100 * (200 - 190) / np.hypot(200, 190))))
     for margin, said in ((2 * chance - 1 - 0.01, True), (2 * chance - 1 + 0.01, False)):
         words = f"margin: {margin}\ngroups:\n  hair: {{phrases: [red hair, green hair]}}\n"
@@ -98,8 +98,8 @@ def test_the_margin_is_of_probabilities(tmp_path: Path) -> None:
 
 
 def test_regions_of_several_images_keep_their_order(tmp_path: Path) -> None:
-    first, [a, b] = picture((250, 0, 0), (0, 250, 0))
-    second, [c] = picture((0, 0, 250))
+    first, [a, b] = drawn((250, 0, 0), (0, 250, 0))
+    second, [c] = drawn((0, 0, 250))
     describer = nv.AttributeDescriber(Eye(), vocabulary(tmp_path, WORDS))
     found = describer.describe([(first, a), (second, c), (first, b)])
     assert [each.parts["hair"][0] for each in found] == ["red hair", "blue hair", "green hair"]
@@ -135,7 +135,7 @@ def test_the_packaged_phrases_are_words_that_tiny_clip_has_learnt() -> None:
 def test_the_phrases_are_embedded_once_and_freed(tmp_path: Path) -> None:
     eye = Eye()
     describer = nv.AttributeDescriber(eye, vocabulary(tmp_path, WORDS))
-    image, [region] = picture((250, 0, 0))
+    image, [region] = drawn((250, 0, 0))
     for _ in range(2):
         describer.describe([(image, region)])
     assert len(eye.texts) == 7

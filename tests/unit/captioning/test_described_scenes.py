@@ -10,7 +10,7 @@ import pytest
 from segmented_run import make_run
 
 import naruto_vision as nv
-from naruto_vision.captioning.protocol import Describer, Pictured
+from naruto_vision.captioning.protocol import Describer, ImageRegion
 from naruto_vision.captioning.scenes import Chosen, RunScenes, WholeImages
 from naruto_vision.captioning.writer import DESCRIPTIONS, SceneDescriber, summary_lines
 from naruto_vision.errors import FormatError, InputError, MissingPathError
@@ -42,7 +42,7 @@ class Colours(Describer):
     def unload(self) -> None:
         """Nothing to free."""
 
-    def describe(self, items: Sequence[Pictured], *, again: bool = False) -> list[nv.Description]:  # noqa: ARG002 - as the protocol
+    def describe(self, items: Sequence[ImageRegion], *, again: bool = False) -> list[nv.Description]:  # noqa: ARG002 - as the protocol
         self.batches.append(len(items))
         texts = [f"a red of {int(image[region.box[1], region.box[0], 0])}" for image, region in items]
         return [nv.Description(error="no answer") if text in self.broken else nv.Description(text) for text in texts]
@@ -199,7 +199,7 @@ def test_images_that_are_not_the_segmented_ones_are_quarantined(tmp_path: Path) 
 
 def test_descriptions_that_say_the_same_get_one_wording(tmp_path: Path) -> None:
     class Formal(Colours):
-        def describe(self, items: Sequence[Pictured], *, again: bool = False) -> list[nv.Description]:  # noqa: ARG002 - as above
+        def describe(self, items: Sequence[ImageRegion], *, again: bool = False) -> list[nv.Description]:  # noqa: ARG002 - as above
             return [nv.Description(text) for text in ("a grey hat", "The gray hat.")][: len(items)]
 
     run = make_run(tmp_path, {"a.png": [10, 20]})

@@ -10,7 +10,7 @@ from naruto_vision.cli.main import main
 def test_what_was_drawn_where_and_what_is_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "world"
     few = ["--train", "2", "--valid", "0", "--test", "1", "--scenes", "1", "--valid-scenes", "0"]
-    assert main(["draw", "--out", str(out), *few, "--size", "64", "--picture-size", "32"]) == 0
+    assert main(["draw", "--out", str(out), *few, "--size", "64", "--image-size", "32"]) == 0
     told = capsys.readouterr()
     first, second = told.out.splitlines()
     images = len(list(out.glob("t*/*.jpg")))

@@ -84,7 +84,7 @@ def test_shards_hold_as_many_images_as_asked_for(
 ) -> None:
     shard(capsys, "--shard-size", str(size))
     index = read_part(Path("shards/train/index.json"), SplitIndex)
-    assert [one.pictures for one in index.shards] == counts
+    assert [one.images for one in index.shards] == counts
     assert [one.name for one in index.shards] == [f"train-{n:06d}.tar" for n in range(len(counts))]
     assert set(ShardReader(Path("shards/train")).images) == set(TRAIN)
 
@@ -220,14 +220,14 @@ def _change(path: Path, **values: object) -> None:
         ("index.json", {"shards": [{}]}, r"in shards\[0\] an object with 'name'"),
         (
             "index.json",
-            {"shards": [{"name": "x.tar", "bytes": 1, "pictures": 1}]},
+            {"shards": [{"name": "x.tar", "bytes": 1, "images": 1}]},
             r"x\.tar: expected 1 bytes, found 0",
         ),
         ("train-000000.json", {"format": None}, "in format"),
-        ("train-000000.json", {"pictures": 7}, "in pictures a list, found 7"),
-        ("train-000000.json", {"pictures": [["a"]]}, r"in pictures\[0\]"),
-        ("train-000000.json", {"pictures": []}, "5 images inside"),
-        ("train-000000.json", {"pictures": [["a", ["a"], 10**9, 1]] * 5}, "5 images inside"),
+        ("train-000000.json", {"images": 7}, "in images a list, found 7"),
+        ("train-000000.json", {"images": [["a"]]}, r"in images\[0\]"),
+        ("train-000000.json", {"images": []}, "5 images inside"),
+        ("train-000000.json", {"images": [["a", ["a"], 10**9, 1]] * 5}, "5 images inside"),
     ],
 )
 def test_an_index_that_says_something_else_is_refused_by_file(

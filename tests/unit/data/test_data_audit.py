@@ -59,8 +59,8 @@ def test_figures_are_rates_with_counts_and_intervals(tmp_path: Path) -> None:
     assert 0 < valid["leaking"]["low"] < 0.75 < valid["leaking"]["high"] < 1
     assert valid["by_majority"]["label"] == "ann"
     assert [one["distance"] for one in valid["neighbours"]] == [2]
-    assert document["pictures"] == {"train": 6, "valid": 4, "test": 1}
-    assert document["pictures_ok"] == 11
+    assert document["images"] == {"train": 6, "valid": 4, "test": 1}
+    assert document["images_ok"] == 11
     assert document["crossing_pairs"][0]["paths"] == ["ann/show-0.png", "ann/same.png"]
     assert document["crossing_pairs"][0]["parts"] == ["train", "valid"]
 

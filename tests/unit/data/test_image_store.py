@@ -252,7 +252,7 @@ def test_a_shard_whose_list_is_broken_is_packed_anew(table: ClassTable, tmp_path
     record = tmp_path / "out" / "train" / "train-000000.json"
     record.write_text(damage, encoding="utf-8")
     assert _packed(table, tmp_path / "out") == 1
-    assert len(read_part(record, ShardList).pictures) == 2
+    assert len(read_part(record, ShardList).images) == 2
 
 
 def test_every_step_of_packing_advances_once_also_where_nothing_is_to_do(table: ClassTable, tmp_path: Path) -> None:
@@ -269,13 +269,13 @@ def test_shards_say_what_is_in_them(table: ClassTable, tmp_path: Path) -> None:
     folder = tmp_path / "out" / "train"
     index = read_part(folder / "index.json", SplitIndex)
     assert (index.classes, index.side) == (("a", "b"), 0)
-    assert [(one.name, one.pictures) for one in index.shards] == [
+    assert [(one.name, one.images) for one in index.shards] == [
         ("train-000000.tar", 2),
         ("train-000001.tar", 1),
     ]
     for one in index.shards:
         assert one.bytes == (folder / one.name).stat().st_size
-        for packed in read_part((folder / one.name).with_suffix(".json"), ShardList).pictures:
+        for packed in read_part((folder / one.name).with_suffix(".json"), ShardList).images:
             data = (folder / one.name).read_bytes()[packed.offset : packed.offset + packed.size]
             assert data.startswith(b"\x89PNG")
             assert packed.labels == (packed.path[0],)
@@ -306,7 +306,7 @@ def test_a_image_of_broken_bytes_names_its_shard_and_path(table: ClassTable, tmp
     _packed(table, tmp_path / "out")
     folder = tmp_path / "out" / "train"
     reader = ShardReader(folder)
-    [first, *_] = read_part(folder / "train-000000.json", ShardList).pictures
+    [first, *_] = read_part(folder / "train-000000.json", ShardList).images
     data = bytearray((folder / "train-000000.tar").read_bytes())
     data[first.offset : first.offset + first.size] = bytes(first.size)
     (folder / "train-000000.tar").write_bytes(bytes(data))
@@ -322,9 +322,9 @@ def test_a_image_of_broken_bytes_names_its_shard_and_path(table: ClassTable, tmp
         ('{"format": 2}', FormatError, "format"),
         ('{"format": "1"}', FormatError, "format"),
         ('{"format": 1}', FormatError, "classes"),
-        ('{"format": 1, "classes": ["a"], "shards": [{"name": "x.tar"}]}', FormatError, "pictures"),
+        ('{"format": 1, "classes": ["a"], "shards": [{"name": "x.tar"}]}', FormatError, "images"),
         (
-            '{"format": 1, "classes": ["a"], "shards": [{"name": "x.tar", "bytes": 5, "pictures": 1}]}',
+            '{"format": 1, "classes": ["a"], "shards": [{"name": "x.tar", "bytes": 5, "images": 1}]}',
             FormatError,
             "x.tar",
         ),
@@ -342,7 +342,7 @@ def test_a_list_of_more_images_than_the_index_counts_is_refused(table: ClassTabl
     _packed(table, tmp_path / "out")
     record = tmp_path / "out" / "train" / "train-000000.json"
     value = json.loads(record.read_text())
-    for images in (value["pictures"][:1], [*value["pictures"][:1], ["x", ["a"], 10**9, 5]]):
-        record.write_text(json.dumps({**value, "pictures": images}))
+    for images in (value["images"][:1], [*value["images"][:1], ["x", ["a"], 10**9, 5]]):
+        record.write_text(json.dumps({**value, "images": images}))
         with pytest.raises(FormatError, match=r"train-000000\.json: expected 2 images inside \d+ bytes"):
             read_shards(tmp_path / "out" / "train")

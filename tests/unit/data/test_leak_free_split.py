@@ -73,7 +73,7 @@ def test_lone_images_are_shared_out_exactly() -> None:
         "test": {"a": 2, "b": 2},
     }
     assert found.leaking == 0
-    assert found.as_json()["pictures"] == {"train": 28, "valid": 8, "test": 4}
+    assert found.as_json()["images"] == {"train": 28, "valid": 8, "test": 4}
 
 
 def test_the_same_seed_gives_the_same_split_and_another_another() -> None:

@@ -421,7 +421,7 @@ def test_a_broken_index_is_refused(copied: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"pictures": 10**15}, {"pictures": -1}, {"name": "/"}, {"name": "sub/x.tar"}, {"name": "a\0.tar"}]
+    "change", [{"images": 10**15}, {"images": -1}, {"name": "/"}, {"name": "sub/x.tar"}, {"name": "a\0.tar"}]
 )
 def test_an_index_that_names_what_is_not_beside_it_is_refused(copied: Path, change: dict[str, Any]) -> None:
     index = copied / "train" / "index.json"
@@ -436,7 +436,7 @@ def test_an_index_that_names_what_is_not_beside_it_is_refused(copied: Path, chan
 def test_an_index_that_states_too_many_images_ends_in_an_error(copied: Path) -> None:
     index = copied / "train" / "index.json"
     content = json.loads(index.read_text())
-    content["shards"] = [{"name": "missing.tar", "pictures": 1 << 31, "bytes": 1, "sha256": ""}]
+    content["shards"] = [{"name": "missing.tar", "images": 1 << 31, "bytes": 1, "sha256": ""}]
     index.write_text(json.dumps(content))
     loader = opened(copied, batch_size=512, shuffle=8, max_bad_fraction=1).train_dataloader()
     assert len(loader) == 1 << 22

@@ -59,7 +59,7 @@ def test_the_cap_holds_after_duplicates_are_gone_in_any_order_of_rows() -> None:
     plan = EnrollmentConfig(max_per_class=8, dedup_threshold=0.998)
     indices, counts = select_rows(vectors, rows, plan)
     kept = [rows[place].path for place in indices]
-    assert counts == {"pictures": 33, "near_duplicates": 1, "over_cap": 21, "kept": 11}
+    assert counts == {"images": 33, "near_duplicates": 1, "over_cap": 21, "kept": 11}
     assert kept == sorted(kept)
     order = np.random.default_rng(3).permutation(33)
     again, _ = select_rows(vectors[order], [rows[place] for place in order], plan)
@@ -104,7 +104,7 @@ def test_variants_stay_or_go_with_their_image_and_do_not_count_for_the_cap() -> 
     rows = [GalleryRow(f"{n}.png", "a", aug) for n in range(6) for aug in ("gamma", "none")]
     vectors = np.repeat(units(6), 2, axis=0)
     indices, counts = select_rows(vectors, rows, EnrollmentConfig(max_per_class=4, dedup_threshold=0.998, gamma="add"))
-    assert counts == {"pictures": 6, "near_duplicates": 0, "over_cap": 2, "kept": 4}
+    assert counts == {"images": 6, "near_duplicates": 0, "over_cap": 2, "kept": 4}
     kept = [rows[place] for place in indices]
     assert [row.aug for row in kept] == ["none", "gamma"] * 4
     assert len({row.path for row in kept}) == 4

@@ -83,7 +83,7 @@ def test_a_selection_adds_up_and_keeps_to_its_cap(count: int, cap: int, bar: flo
     kept = [rows[place] for place in indices]
     assert [row.path for row in kept] == sorted(row.path for row in kept)
     assert counts["kept"] == len(kept)
-    assert counts["pictures"] == count
+    assert counts["images"] == count
     if cap:
         assert max(sum(row.label == name for row in kept) for name in "abc") <= cap
     if bar == 0.0:
@@ -246,7 +246,7 @@ def test_an_enrolment_of_uneven_parts_is_refused_and_tells_what_it_left_out(capl
     with caplog.at_level(logging.INFO):
         gallery = one.build(PRINT, "exact", EnrollmentConfig(max_per_class=1), {"enrolment": {"listed": 2}})
     assert "1 of 2 images enrolled (0 near duplicates and 1 over the cap of a class left out)" in caplog.text
-    assert gallery.note["enrolment"] == {"listed": 2, "pictures": 2, "near_duplicates": 0, "over_cap": 1, "kept": 1}
+    assert gallery.note["enrolment"] == {"listed": 2, "images": 2, "near_duplicates": 0, "over_cap": 1, "kept": 1}
 
 
 def test_a_lock_keeps_a_second_writer_out_and_is_let_go(tmp_path: Path) -> None:

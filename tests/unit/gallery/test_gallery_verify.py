@@ -209,11 +209,11 @@ def _touch(root: Path, *names: str) -> None:
 
 def test_images_are_counted_once_each_and_the_first_missing_is_named(saved: Path, tmp_path: Path) -> None:
     _touch(tmp_path / "data", "a/0.png", "train/b/1.png", "a/2.png", "val/b/3.png")
-    found = _found(saved, images=tmp_path / "data")["pictures"]
+    found = _found(saved, images=tmp_path / "data")["images"]
     assert found.verdict == "warning"
     assert found.text == "4 of 6 are there; first missing a/4.png (searches do not need them)"
     _touch(tmp_path / "data", "a/4.png", "test/b/5.png")
-    assert _found(saved, images=tmp_path / "data")["pictures"] == Finding("pictures", "ok", "6 of 6 are there")
+    assert _found(saved, images=tmp_path / "data")["images"] == Finding("images", "ok", "6 of 6 are there")
     with pytest.raises(MissingPathError, match="nowhere: no such folder of the gallery's images"):
         verify_gallery(saved, images=tmp_path / "nowhere")
 

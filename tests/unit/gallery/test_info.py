@@ -345,10 +345,10 @@ def test_what_are_no_unit_rows_is_told(vectors: Any, words: str) -> None:
 
 def test_a_new_gallery_counts_its_rows_from_nought() -> None:
     rows = [GalleryRow("1", "b"), GalleryRow("2", "a", "gamma"), GalleryRow("3", "b")]
-    content = build_content(_units(3), rows, PRINT, Thresholds(), {"enrolment": {"pictures": 3}})
+    content = build_content(_units(3), rows, PRINT, Thresholds(), {"enrolment": {"images": 3}})
     assert (content.ids.tolist(), content.next_id, content.generation) == ([0, 1, 2], 3, 1)
     assert content.stats() == {
-        "enrolment": {"pictures": 3},
+        "enrolment": {"images": 3},
         "total": 3,
         "dim": 5,
         "counts": {"a": 1, "b": 2},

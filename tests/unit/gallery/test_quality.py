@@ -109,7 +109,7 @@ def test_left_out_images_are_counted_and_named_and_can_be_kept(caplog: pytest.Lo
     assert gallery.rows[0] == GalleryRow("00.png", "a")
     assert gallery.note["left_out"] == [{"path": "08.png", "label": "a", "reason": "grey"}]
     counts = gallery.note["enrolment"]
-    assert (counts["pictures"], counts["grey"], counts["kept"]) == (9, 1, 8)
+    assert (counts["images"], counts["grey"], counts["kept"]) == (9, 1, 8)
     assert "8 of 9 images enrolled" in caplog.text
     assert "1 grey" in caplog.text
     with caplog.at_level(logging.INFO):

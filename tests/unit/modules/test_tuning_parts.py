@@ -361,7 +361,7 @@ def test_drawn_probes_are_those_of_their_seed() -> None:
 def test_captions_that_find_their_images() -> None:
     eye = torch.eye(4)
     figures = caption_figures(eye, eye[[0, 1, 3, 2]])
-    assert figures.named == {"recall_at_1": 0.5, "picture_recall_at_1": 0.5, "chance": 0.25}
+    assert figures.named == {"recall_at_1": 0.5, "caption_recall_at_1": 0.5, "chance": 0.25}
     assert figures.score == pytest.approx(0.5 + 1e-6 * 0.5, abs=1e-12)
     assert figures.confusion is None
 

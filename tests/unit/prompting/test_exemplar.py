@@ -1,4 +1,4 @@
-"""Exemplars: from pictures, boxes, masks and galleries to prompts, and to masks with names."""
+"""Exemplars: from images, boxes, masks and galleries to prompts, and to masks with names."""
 
 import json
 from pathlib import Path
@@ -112,10 +112,10 @@ def test_points_are_prompts_too() -> None:
     assert left[y, x]
 
 
-def test_a_box_and_a_whole_picture_find_it_too() -> None:
+def test_a_box_and_a_whole_image_find_it_too() -> None:
     image, left, right = scene()
     beside, alone = nv.Exemplar(both()[0], box=(84, 29, 126, 71)), nv.Exemplar(exemplar().image)
-    for given, margin in ((beside, 0.1), (alone, 0.0)):  # a picture of it alone does not show what it is not
+    for given, margin in ((beside, 0.1), (alone, 0.0)):  # an image of it alone does not show what it is not
         fused = nv.ExemplarPrompter([given], encoder=LITE0).compare(image).fused
         assert fused[left].mean() > fused[right].mean() + margin
         assert fused[left].mean() > fused[~left & ~right].mean() + 0.1
@@ -234,7 +234,7 @@ def test_the_text_of_an_exemplar_has_a_name_a_box_or_a_mask(tmp_path: Path) -> N
 
 def test_what_cannot_be_an_exemplar_is_refused(tmp_path: Path) -> None:
     image = np.asarray(exemplar().image)
-    with pytest.raises(InputError, match="exemplars: expected pictures or a gallery"):
+    with pytest.raises(InputError, match="exemplars: expected images or a gallery"):
         nv.ExemplarPrompter(encoder=LITE0)
     with pytest.raises(BadImageError, match="expected a box x1,y1,x2,y2 inside 96x96"):
         nv.ExemplarPrompter([nv.Exemplar(image, box=(5, 5, 200, 20))], encoder=LITE0)
@@ -303,6 +303,6 @@ def test_the_command_writes_masks_with_their_class_and_the_map(capsys: pytest.Ca
 @pytest.mark.usefixtures("place")
 def test_a_command_without_exemplars_says_what_to_give(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["segment", "exemplar", "in"]) == 2
-    assert "give --exemplar PICTURE, or --gallery DIR" in capsys.readouterr().err
+    assert "give --exemplar IMAGE, or --gallery DIR" in capsys.readouterr().err
     assert main(["segment", "exemplar", "in", "--exemplar", "in/a.png", "--label", "disc"]) == 2
     assert "--label: expected --gallery DIR" in capsys.readouterr().err

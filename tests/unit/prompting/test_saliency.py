@@ -259,11 +259,11 @@ def test_from_python_there_are_masks_and_no_files(tmp_path: Path, monkeypatch: p
 def test_three_labelled_panels_masks_with_texts_and_a_summary() -> None:
     image = scene()
     found = nv.SaliencyMode(Hills(), SAM)(image, "a/scene.jpg")
-    picture = found.images["_visualization.jpg"]
-    assert picture.shape[1] > 3 * image.shape[1]
-    first = picture[-image.shape[0] :, : image.shape[1]]
+    panels = found.images["_visualization.jpg"]
+    assert panels.shape[1] > 3 * image.shape[1]
+    first = panels[-image.shape[0] :, : image.shape[1]]
     assert np.array_equal(first, image)  # under its title
-    assert (picture[: picture.shape[0] - image.shape[0], : image.shape[1]] < 128).any()  # the title
+    assert (panels[: panels.shape[0] - image.shape[0], : image.shape[1]] < 128).any()  # the title
     region = found.regions[0]
     mask = found.images["_masks/mask_000.png"]
     assert np.array_equal(mask[..., 0] > 0, region.full_mask(*image.shape[:2]))

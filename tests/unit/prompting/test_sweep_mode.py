@@ -13,7 +13,7 @@ from naruto_vision.viz.overlay import label_colours
 from naruto_vision.viz.sweep import draw_sweep
 
 REPORT = "texts/{stem}_analysis_report.txt"
-PICTURE = "images/{stem}_visualization.png"
+PANELS = "images/{stem}_visualization.png"
 CONTOURS = "images/{stem}_contours_debug.png"
 
 
@@ -33,7 +33,7 @@ def test_every_region_has_its_row(segmenter: SweepSegmenter) -> None:
     found = SweepMode(segmenter)(_image(), "a/b.png")
     swept = segmenter.sweep(_image())
     assert len(found.regions) > 0
-    assert {PICTURE, CONTOURS} == found.images.keys()
+    assert {PANELS, CONTOURS} == found.images.keys()
     assert [row["name"] for row in found.region_facts] == [f"D{n}" for n in range(1, len(found.regions) + 1)]
     for row, region, point, source in zip(found.region_facts, found.regions, swept.points, swept.sources, strict=True):
         assert row.keys() == {"name", "point", "source", "mask_sum", "description"}

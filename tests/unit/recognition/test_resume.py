@@ -17,7 +17,7 @@ def scenes_of(path: Path) -> list[str]:
 
 
 def test_only_scenes_with_other_bytes_are_forgotten_in_every_part(tmp_path: Path) -> None:
-    images, out = tmp_path / "pictures", tmp_path / "out"
+    images, out = tmp_path / "images", tmp_path / "out"
     images.mkdir()
     out.mkdir()
     for name in "abc":

@@ -30,7 +30,7 @@ from naruto_vision.synthetic.dataset import (
 )
 from naruto_vision.synthetic.scene import Difficulty, SyntheticObject, SyntheticScene, draw_scene
 
-_PLAN = SyntheticConfig(seed=3, train=3, valid=1, test=2, scenes=6, valid_scenes=2, size=96, picture_size=48)
+_PLAN = SyntheticConfig(seed=3, train=3, valid=1, test=2, scenes=6, valid_scenes=2, size=96, image_size=48)
 _QUICK = settings(max_examples=30, deadline=None, derandomize=True)
 _HEIGHT, _WIDTH = 12, 20
 _NAMES = ("Änne", "Bo", "Cy")
@@ -121,7 +121,7 @@ def test_a_world_is_reproducible_and_says_how_it_was_made(world: Path, cast: Cas
 
 
 def test_more_images_leave_the_others_as_they_were(world: Path, cast: Cast, tmp_path: Path) -> None:
-    plan = SyntheticConfig(seed=3, train=4, valid=0, test=0, scenes=0, valid_scenes=0, picture_size=48)
+    plan = SyntheticConfig(seed=3, train=4, valid=0, test=0, scenes=0, valid_scenes=0, image_size=48)
     write_dataset(tmp_path / "more", cast, plan)
     old, new = _files(world / "train"), _files(tmp_path / "more" / "train")
     assert all(new[name] == data for name, data in old.items() if name.endswith(".jpg"))
@@ -129,7 +129,7 @@ def test_more_images_leave_the_others_as_they_were(world: Path, cast: Cast, tmp_
 
 
 def test_an_occupied_folder_is_refused_and_only_a_world_replaced(cast: Cast, tmp_path: Path) -> None:
-    small = SyntheticConfig(train=1, valid=0, test=0, scenes=0, valid_scenes=0, picture_size=32)
+    small = SyntheticConfig(train=1, valid=0, test=0, scenes=0, valid_scenes=0, image_size=32)
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "diary.txt").write_text("dear diary")
@@ -157,7 +157,7 @@ def test_a_failure_leaves_nothing_behind(cast: Cast, tmp_path: Path) -> None:
 def test_the_command_draws_the_packaged_cast(tmp_path: Path) -> None:
     sizes = ["--train", "1", "--valid", "0", "--test", "1", "--scenes", "1", "--valid-scenes", "0", "--size", "64"]
     out = tmp_path / "w"
-    assert main(["draw", "--out", str(out), *sizes, "--picture-size", "32", "--quirks"]) == 0
+    assert main(["draw", "--out", str(out), *sizes, "--image-size", "32", "--quirks"]) == 0
     assert "Unlabeled" in (out / "train" / "_classes.csv").read_text()
     assert len(list((out / "scenes" / "test" / "images").iterdir())) == 1
 
@@ -353,7 +353,7 @@ def test_no_count_may_be_negative(field: str) -> None:
     SyntheticConfig(**{field: 0})  # type: ignore[arg-type]  # one field of each type
 
 
-@pytest.mark.parametrize("field", ["size", "picture_size"])
+@pytest.mark.parametrize("field", ["size", "image_size"])
 @pytest.mark.parametrize(("side", "good"), [(31, False), (32, True), (2048, True), (2049, False)])
 def test_sides_have_bounds(field: str, side: int, good: bool) -> None:
     if good:

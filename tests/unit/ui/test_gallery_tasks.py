@@ -133,7 +133,7 @@ def test_suspects_are_the_entries_among_another_label(models: Models) -> None:
     assert (one["id"], one["label"], one["rival"], found["compared"], found["found"]) == (1, "kenta", "ayame", 8, 1)
     assert one["path"] == "ayame/1.png"
     assert one["nearest"] in {"ayame/0.png", "ayame/2.png", "ayame/3.png"}
-    assert all(picture[:2] == b"\xff\xd8" for picture in one["pictures"])
+    assert all(jpeg[:2] == b"\xff\xd8" for jpeg in one["thumbnails"])
     assert steps[-1] == (2, 2)
 
 

@@ -35,14 +35,14 @@ def ask(models: Models, **query: Any) -> dict[str, Any]:
     return search(models, **{"preset": "p", "text": "", "path": "", "k": 3} | query)
 
 
-def test_an_image_is_named_with_its_nearest_pictures(models: Models, place: Path) -> None:
+def test_an_image_is_named_with_its_nearest_images(models: Models, place: Path) -> None:
     found = ask(models, path=str(place / "data" / "kenta" / "2.png"))
     assert (found["answer"]["name"], found["answer"]["known"]) == ("kenta", True)
     assert found["sentence"].startswith("kenta (score 1.000")
     assert [row["label"] for row in found["neighbours"]] == ["kenta"] * 3
     assert found["neighbours"][0]["path"] == "kenta/2.png"
-    assert all(picture[:2] == b"\xff\xd8" for picture in found["pictures"])
-    assert str(place) not in str({key: value for key, value in found.items() if key != "pictures"})
+    assert all(jpeg[:2] == b"\xff\xd8" for jpeg in found["thumbnails"])
+    assert str(place) not in str({key: value for key, value in found.items() if key != "thumbnails"})
 
 
 def test_an_unknown_image_is_not_in_the_gallery(models: Models, place: Path) -> None:

@@ -1,4 +1,4 @@
-"""The tab Video: indexing into two stores, searching both, pictures of moments, clips and the command's files."""
+"""The tab Video: indexing into two stores, searching both, thumbnails of moments, clips and the command's files."""
 
 import json
 from pathlib import Path
@@ -87,7 +87,7 @@ def test_a_text_finds_the_moment_of_its_figure_as_the_command_does(models: Model
     assert [each["start"] for each in found["moments"]] == [each["start"] for each in expected["moments"]]
 
 
-def test_a_picture_and_chosen_videos_limit_the_search(models: Models, own: str, tmp_path: Path) -> None:
+def test_an_image_and_chosen_videos_limit_the_search(models: Models, own: str, tmp_path: Path) -> None:
     write_image(tmp_path / "asked.png", draw_image(clips.FIGURES[0], 0, 128).image)
     found = videos.search(models, own=own, path=str(tmp_path / "asked.png"), videos=["0.mp4"])
     assert found["query"] == "asked.png"
@@ -124,9 +124,9 @@ def test_queries_are_noted_as_the_command_notes_them(
     assert (line["moments"], line["video"]) == (len(found["moments"]), ["uploads/1.mp4"])
 
 
-def test_pictures_are_frames_and_say_how_to_play_them(models: Models, own: str, place: Path, tmp_path: Path) -> None:
+def test_thumbnails_are_frames_and_say_how_to_play_them(models: Models, own: str, place: Path, tmp_path: Path) -> None:
     steps = Steps()
-    videos.pictures(models, steps, own=own, frames={"0.mp4": [20, 3], "uploads/1.mp4": [0]}, out=str(tmp_path))
+    videos.thumbnails(models, steps, own=own, frames={"0.mp4": [20, 3], "uploads/1.mp4": [0]}, out=str(tmp_path))
     first, second = (news for _, _, news in steps if news)
     assert (first["video"], second["video"]) == ("0.mp4", "uploads/1.mp4")
     assert sorted(first["files"]) == [3, 20]
@@ -143,7 +143,7 @@ def test_a_video_that_is_gone_is_an_error_of_its_own(place: Path, tmp_path: Path
     videos.index(models, Steps(), uploaded=[str(path)], others=[], frames=24, own=uri, out="")
     path.unlink()
     steps = Steps()
-    videos.pictures(models, steps, own=uri, frames={"uploads/gone.mp4": [0]}, out=str(tmp_path / "out"))
+    videos.thumbnails(models, steps, own=uri, frames={"uploads/gone.mp4": [0]}, out=str(tmp_path / "out"))
     assert "no longer where it was indexed" in steps[-1][2]["error"]
     assert str(place) not in steps[-1][2]["error"]
 
@@ -152,7 +152,7 @@ def test_other_codecs_are_not_played_as_they_are_but_as_clips(tmp_path: Path) ->
     path, uri = clips.write(tmp_path / "old.mp4", "mpeg4"), f"faiss:{tmp_path / 'store'}"
     models, steps = Models({}, ("tiny-sam",), "faiss:none"), Steps()
     videos.index(models, Steps(), uploaded=[str(path)], others=[], frames=24, own=uri, out="")
-    videos.pictures(models, steps, own=uri, frames={"uploads/old.mp4": [5]}, out=str(tmp_path / "out"))
+    videos.thumbnails(models, steps, own=uri, frames={"uploads/old.mp4": [5]}, out=str(tmp_path / "out"))
     assert steps[-1][2]["plays"] is False
     made = videos.clip(models, Steps(), own=uri, video="uploads/old.mp4", start=0.25, end=0.75, out=str(tmp_path / "c"))
     info = video_info(made)
