@@ -327,7 +327,7 @@ class _Gallery:
 
 
 class _Suspects:
-    """Pairs of images: an entry, and its nearest neighbour of the label that most of its neighbours have."""
+    """Pairs of images: a suspect, and its nearest entry of the likelier label."""
 
     def __init__(self, gallery: _Gallery) -> None:
         self.gallery, self.context = gallery, gallery.context
