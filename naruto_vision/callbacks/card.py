@@ -334,13 +334,13 @@ def _corrupted(out: Path, gallery: Gallery) -> str:
     )
 
 
-def _limits(total: int | None, what: str, unknown: str = "nobody of these was in it") -> str:
+def _limits(total: int | None, what: str, unknown: str = "no such character was in it") -> str:
     few = total is not None and total < _FEW
     return _bullets(
         [
             f"differences of a few in 100: {total} {what} are too few to see them; read the intervals" if few else "",
             "images of another style, resolution or source than those above, before a test on labelled ones of these",
-            f"telling who is not enrolled, beyond what was measured: {unknown}",
+            f"recognising unknown characters, beyond what was measured: {unknown}",
             "people: nothing here was measured on them",
         ]
     )

@@ -42,7 +42,13 @@ def _options(parser: argparse.ArgumentParser) -> None:
     add("--images", type=Path, metavar="DIR", help="folder of the run's images (default: as the run recorded)")
     text = "shown: the regions drawn on the overlays of `predict`; all of a `segment` run are"
     add("--regions", choices=("shown", "all"), default="shown", help=text)
-    add("--attempts", type=count, default=2, metavar="N", help="questions per region at most, if an answer is empty")
+    add(
+        "--attempts",
+        type=count,
+        default=2,
+        metavar="N",
+        help="maximum number of requests per region, if an answer is empty",
+    )
     of = parser.add_argument_group("--describer attributes").add_argument
     of("--encoder", metavar="MODEL", help="encoder with a text tower (default: tiny-clip)")
     of("--weights", metavar="FILE", help="weights of an architecture: official name, file or open_clip tag")
@@ -57,7 +63,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     of("--url", metavar="URL", help="server that speaks the chat-completions API (default: http://localhost:1234/v1)")
     text = "crop: the cut-out of a region (default); alpha: the whole image with the mask as alpha, for DAM's server"
     of("--payload", choices=("crop", "alpha"), help=text)
-    of("--workers", type=count, metavar="N", help="questions at once (default: 4)")
+    of("--workers", type=count, metavar="N", help="requests at once (default: 4)")
     of("--timeout", type=_seconds, metavar="SECONDS", help="until an answer must be complete (default: 120)")
 
 

@@ -140,8 +140,7 @@ def _gallery_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _default_gallery_option(parser: argparse.ArgumentParser) -> None:
-    text = f"{_PLACE} (default: {GALLERY})"
-    parser.add_argument("gallery", type=gallery_place, metavar="GALLERY", nargs="?", default=GALLERY, help=text)
+    parser.add_argument("gallery", type=gallery_place, metavar="GALLERY", nargs="?", default=GALLERY, help=_PLACE)
 
 
 def add_row_options(parser: argparse.ArgumentParser) -> None:

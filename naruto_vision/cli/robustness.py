@@ -47,7 +47,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
         "--video",
         type=Path,
         metavar="FILE",
-        help="video whose frames are searched with; true is what the clean frame gets",
+        help="video whose frames are queries; the label of the clean frame counts as true",
     )
     add("--fps", type=frame_rate, default=1.0, metavar="N", help="frames a second of the video")
     add("--gallery", type=gallery_place, default=GALLERY, metavar="DIR", help="gallery folder")

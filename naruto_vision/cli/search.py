@@ -41,11 +41,16 @@ def _search_options(parser: argparse.ArgumentParser) -> None:
     add("--image", nargs="+", default=[], metavar="FILE", help="the same as IMAGE")
     add("--text", nargs="+", default=[], metavar="TEXT", help="query texts, for encoders with a text tower")
     add("-k", type=count, default=5, metavar="K", help="neighbours shown per query")
-    add("--decision", choices=DECISIONS, default="auto", help="how an image is named (default: as the gallery records)")
+    add(
+        "--decision",
+        choices=DECISIONS,
+        default="auto",
+        help="how an image is named; auto is the rule that the gallery records",
+    )
     add("--neighbours", type=count, default=20, metavar="K", help="neighbours that vote on the label")
     text = (
-        "cosine threshold: images with a lower score are unknown; -1 makes none unknown (default: the score that 95%% "
-        "of the gallery's own images reach when searched among the others)"
+        "threshold: images with a lower score are unknown; -1 makes none unknown (default: chosen on the gallery's own "
+        "images, each named by the others)"
     )
     add("--known-from", type=cosine, metavar="SCORE", help=text)
     add_json_option(parser)

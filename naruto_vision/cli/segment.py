@@ -243,7 +243,7 @@ def _user_options(parser: argparse.ArgumentParser) -> None:
     add("--prompts", type=Path, metavar="FILE", help=text)
     text = "which of the three masks to take (default: the one with the highest estimated IoU)"
     add("--mask", type=int, choices=(0, 1, 2), help=text)
-    text = "ask again with the mask as a prompt, this many times; for the official weights, not for tiny-sam"
+    text = "repeat N times with the mask as a further prompt; for the official weights, not for tiny-sam"
     add("--refine", type=whole_number, default=0, metavar="N", help=text)
     text = "gallery: name the three masks, and take the one whose name has the largest margin"
     add("--gallery", type=gallery_place, metavar="DIR", help=text)
@@ -297,8 +297,8 @@ def _grid_options(parser: argparse.ArgumentParser) -> None:
     add_segment_options(parser)
     add = parser.add_argument
     add("--points-per-side", type=count, default=32, metavar="N", help="the grid has the square of this many points")
-    add("--predicted-iou", type=fraction, metavar="IOU", help="least estimated IoU (default: that of the weights)")
-    add("--stability", type=fraction, metavar="IOU", help="least stability score (default: that of the weights)")
+    add("--predicted-iou", type=fraction, metavar="IOU", help="minimum estimated IoU (default: that of the weights)")
+    add("--stability", type=fraction, metavar="IOU", help="minimum stability score (default: that of the weights)")
     add("--box-nms", type=fraction, metavar="IOU", help="box IoU of duplicates (default: that of the weights)")
     add("--crop-layers", type=whole_number, default=0, metavar="N", help="layers of windows for small objects")
     add("--min-area", type=whole_number, default=0, metavar="PIXELS", help="leave out smaller masks")

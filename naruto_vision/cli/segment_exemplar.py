@@ -18,14 +18,14 @@ def _map_options(parser: argparse.ArgumentParser, encoder: str) -> None:
     """Declare the options of maps of similarity; ``encoder`` is the default in help."""
     add = parser.add_argument
     add("--encoder", default="", metavar="MODEL", help=f"architecture or model bundle (default: {encoder})")
-    text = "least similarity; at 0.5 a place is as near to the wanted thing as to the background"
+    text = "minimum similarity; at 0.5 a patch is as near to the object as to the background"
     add("--similarity", type=fraction, default=0.5, metavar="VALUE", help=text)
     add("--min-area", type=whole_number, default=100, metavar="PIXELS", help="leave out smaller objects of the map")
-    add("--num-objects", type=count, default=12, metavar="N", help="most prompts of an image")
+    add("--num-objects", type=count, default=12, metavar="N", help="maximum number of prompts of an image")
     add("--prompt-type", type=one_of("box", "point"), default="box", metavar="KIND", help="prompt by box or by point")
     text = "fuse the similarity with saliency: multiply, max, or weighted (0.6 to 0.4) (default: the similarity alone)"
     add("--fusion", type=one_of("multiply", "max", "weighted"), metavar="KIND", help=text)
-    add("--detection", type=fraction, metavar="VALUE", help="least saliency, with --fusion (default: 0.3)")
+    add("--detection", type=fraction, metavar="VALUE", help="minimum saliency, with --fusion (default: 0.3)")
     text = "merge touching masks of one class where the whole is as similar, for models that find parts"
     add("--merge", action="store_true", help=text)
 
@@ -89,10 +89,10 @@ def exemplar(arguments: argparse.Namespace) -> int:
 def _text_options(parser: argparse.ArgumentParser) -> None:
     add_segment_options(parser)
     add = parser.add_argument
-    add("--text", nargs="+", required=True, metavar="TEXT", help="phrases of the wanted things, one for each class")
+    add("--text", nargs="+", required=True, metavar="TEXT", help="phrases of the objects, one for each class")
     text = "folder of a detector of transformers (Grounding DINO, OWLv2, OWL-ViT) to use instead of a CLIP"
     add("--detector", metavar="DIR", help=text)
-    text = "least score of a box, with --detector (default: 0.25)"
+    text = "minimum score of a box, with --detector (default: 0.25)"
     add("--threshold", type=fraction, metavar="SCORE", help=text)
     _text_map_options(parser)
 

@@ -20,9 +20,9 @@ def _options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     text = "settings that the next options change: general, many-small, few-large, maximum, or a YAML file"
     add("--preset", default="general", metavar="NAME", help=text)
-    add("--num-objects", type=count, metavar="N", help="most objects of an image (general: 5)")
+    add("--num-objects", type=count, metavar="N", help="maximum number of objects of an image (general: 5)")
     add("--prompt-type", type=one_of("box", "point"), metavar="KIND", help="prompt by box or by point (general: box)")
-    add("--threshold", type=fraction, metavar="VALUE", help="least value of the map, which is in [0, 1] (general: 0.6)")
+    add("--threshold", type=fraction, metavar="VALUE", help="minimum value of the map, in [0, 1] (general: 0.6)")
     add("--min-area", type=whole_number, metavar="PIXELS", help="leave out smaller objects (general: 100)")
     text = "network of the map: efficientnet-lite0 (packaged, the default), dinov2_vits14, ..., or a name of timm"
     add("--dino-model", metavar="NAME", help=text)

@@ -31,23 +31,23 @@ def _point(text: str) -> tuple[int, int]:
 def _options(parser: argparse.ArgumentParser) -> None:
     add_segment_options(parser)
     add = parser.add_argument
-    text = "skip points that a mask covers; also subtract covered pixels from new masks; or ask every point"
+    text = "skip points that a mask covers; also subtract covered pixels from new masks; or use every point"
     add("--mode", choices=("skip", "subtract", "overlap-tolerance"), default="skip", help=text)
     text = "in the last two modes, leave out a mask of which a larger fraction is covered"
     add("--tolerance", type=fraction, default=0.5, metavar="FRACTION", help=text)
     add("--grid", type=_pair, default=(14, 12), metavar="CxR", help="columns and rows of the grid (default: 14x12)")
-    text = "points from contours at most, asked before the grid"
+    text = "maximum number of points from contours, used before the grid"
     add("--max-contours", type=whole_number, default=500, metavar="N", help=text)
-    text = "sweep larger images at this width and height at most (default: 640x480)"
+    text = "scale larger images down to this width and height (default: 640x480)"
     add("--max-size", type=_pair, default=(640, 480), metavar="WxH", help=text)
     text = "order of the points: contours by area and then the grid, from the centre out, or by estimated IoU"
     add("--order", choices=("area", "centre", "iou"), default="area", help=text)
-    add("--point", action="append", default=[], type=_point, metavar="X,Y", help="ask here first; may be repeated")
-    add("--saliency", action="store_true", help="ask at salient objects next, by their boxes, before the contours")
+    add("--point", action="append", default=[], type=_point, metavar="X,Y", help="point to use first; may be repeated")
+    add("--saliency", action="store_true", help="use boxes of salient objects next, before the contours")
     add(
         "--min-area", type=count, default=50, metavar="PIXELS", help="leave out smaller masks, at the size of the sweep"
     )
-    text = "least estimated IoU of a mask"
+    text = "minimum estimated IoU of a mask"
     add("--predicted-iou", type=fraction, default=0.0, metavar="IOU", help=text)
     text = "leave out a mask whose IoU with an earlier one is higher; 1 keeps all"
     add("--same-iou", type=fraction, default=0.8, metavar="IOU", help=text)

@@ -77,7 +77,7 @@ def _presets(runs: list[Path]) -> dict[str, Path]:
 
 
 def _short_names(folders: list[Path]) -> list[str]:
-    """Return as much of the end of each path as tells it from the others; where they are is not told to users."""
+    """Return the shortest distinct ends of the paths, so that users do not see whole paths."""
     parts = [folder.resolve().parts[1:] for folder in folders]
     depth = next((n for n in range(1, 20) if len({each[-n:] for each in parts}) == len(set(parts))), 20)
     return ["/".join(each[-depth:]) for each in parts]

@@ -60,7 +60,7 @@ def add_choice_options(parser: argparse.ArgumentParser) -> None:
     add("--start", type=seconds, default=0.0, metavar="TIME", help="leave out frames before, as 90 or 1:30")
     add("--end", type=seconds, metavar="TIME", help="leave out frames from here on (default: to the end)")
     add("--start-frame", type=whole_number, default=0, metavar="N", help="leave out frames with a smaller index")
-    text = "end a decoder that gives no frame for this long; what was read until then is kept"
+    text = "end a decoder that returns no frame for this long; the frames before are kept"
     add("--stall", type=seconds, default=_STALL, metavar="TIME", help=text)
 
 

@@ -137,7 +137,7 @@ def _search_options(parser: argparse.ArgumentParser) -> None:
     add("--text-weight", type=fraction, default=0.5, metavar="W", help="weight of texts where there are images too")
     _store_option(parser)
     add("--video", nargs="+", default=[], metavar="NAME", help="videos, as `video list` names them (default: all)")
-    text = "least cosine of a frame; auto: what unrelated texts or frames stay below; auto90: 90 %% of the best score"
+    text = "minimum cosine of a frame; auto: above those of unrelated texts or frames; auto90: 90 %% of the best score"
     add("--threshold", type=_threshold, default="auto", metavar="X", help=text)
     add("--top-k", type=count, default=50, metavar="K", help="maximum number of moments")
     add("--per-video", type=count, metavar="K", help="maximum number of moments of one video (default: no limit)")

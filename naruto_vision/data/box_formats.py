@@ -92,7 +92,7 @@ def read_bounded(path: Path, most: int = _MAX_PART) -> bytes:
 
 
 def json_format(path: Path) -> BoxFormat | None:
-    """Tell by its first bytes which annotations a JSON file has; None for other content."""
+    """Detect by its first bytes which annotations a JSON file has; None for other content."""
     require_regular(path)
     with path.open("rb") as file:
         start = file.read(_SNIFFED).removeprefix(b"\xef\xbb\xbf").lstrip()
@@ -102,7 +102,7 @@ def json_format(path: Path) -> BoxFormat | None:
 
 
 def file_format(path: Path) -> BoxFormat | None:
-    """Tell which annotations of a whole data set a file has; None for other content."""
+    """Detect which annotations of a whole data set a file has; None for other content."""
     if path.suffix.casefold() == ".csv":
         return "CSV" if csv_columns(path) else None
     if path.suffix.casefold() != ".xml":

@@ -139,7 +139,7 @@ class BoxAnnotations:
 
 
 def _split_of(name: str) -> Split | None:
-    """Tell the split from a name such as ``valid``, ``Train`` or ``instances_val2017``."""
+    """Detect the split from a name such as ``valid``, ``Train`` or ``instances_val2017``."""
     words = "".join(letter if letter.isalpha() else " " for letter in name.casefold()).split()
     return next((_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS), None)
 
@@ -180,7 +180,7 @@ def find_boxes(root: str | Path, split: Split) -> BoxSource | None:
 
 
 def _split_sources(root: Path) -> Iterator[tuple[str, BoxSource | None]]:
-    """Yield candidates with the name that tells their split: split folders, COCO files, lists of Pascal VOC."""
+    """Yield candidates with the name that contains their split: split folders, COCO files, lists of Pascal VOC."""
     folders = [folder for folder in (*_folders(root), *_folders(root / "images")) if _split_of(folder.name)]
     for folder in folders:
         yield folder.name, find_boxes_in(folder)

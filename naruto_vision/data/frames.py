@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from naruto_vision.io.video import VideoFrame
 
 FPS = 3.0
-"""Frames per second that are searched by default: somebody who crosses the image is seen several times."""
+"""Frames per second that are searched by default: a figure that crosses the image is seen several times."""
 
 
 def frame_scene(video: str, index: int) -> str:

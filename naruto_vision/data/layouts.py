@@ -1,4 +1,4 @@
-"""Tell layouts of labelled images that are not read as class data."""
+"""Detect layouts of labelled images that are not read as class data."""
 
 import os
 from collections.abc import Iterator

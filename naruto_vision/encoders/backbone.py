@@ -132,7 +132,7 @@ class TimmEncoder(Encoder):
         return int(self.tower.feature_info[-1]["reduction"])
 
     def levels(self, pixels: Tensor) -> list[Tensor]:
-        """Return the maps (B, C, h, w) that tell patches apart: the last two of a convolutional network, or the last.
+        """Return the maps (B, C, h, w) that distinguish patches: the last two of a convolutional network, or the last.
 
         They are made from preprocessed images (B, 3, H, W), sides multiples of ``stride``; gradients flow.
         """

@@ -21,7 +21,7 @@ PREDICTIONS = "predictions.jsonl"  # here too, as `recognition/writer.py` import
 _RUN, _DESCRIPTIONS = "run.json", "descriptions.jsonl"
 _LOG = logging.getLogger(__name__)
 REGION = "region"
-"""The class of regions that nobody has named."""
+"""The class of regions without a name."""
 
 
 @dataclass(frozen=True)

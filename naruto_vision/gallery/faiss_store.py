@@ -111,7 +111,7 @@ class FaissCollection(Collection):
 
 
 class FaissStore(VectorStore):
-    """Collections in the sub-folders of one folder. Writers of one collection exclude each other, readers nobody.
+    """Collections in the sub-folders of one folder. Writers of one collection exclude each other, but no readers.
 
     Args:
         uri: How messages name the store.

@@ -400,7 +400,7 @@ def search_collection(
         collection: The entries.
         queries: Shape (Q, D), float32, unit rows.
         k: Maximum number of neighbours, at most the entries that count.
-        row: What an entry stands for; None if it does not count.
+        row: The row of an entry; None if it does not count.
 
     Returns:
         For each query its cosines and rows, falling, and of equal cosines the lower id first.

@@ -1,8 +1,8 @@
 """Uncompressed tar files, read from front to back or where a file lies: ``scenes.tar/key.jpg``. Nothing is unpacked.
 
-A tar file may come from anybody. Python's reader loads headers of any size into memory, and takes a damaged header for
-the end of the file; this one bounds what it reads and says where a file is damaged. Only plain files with harmless
-relative names are read.
+A tar file may be untrusted. Python's reader loads headers of any size into memory, and takes a damaged header for the
+end of the file; this one bounds what it reads and says where a file is damaged. Only plain files with harmless relative
+names are read.
 """
 
 import re
@@ -184,7 +184,7 @@ def member_or_none(path: Path) -> bytes | None:
 
 
 def expand_braces(text: str) -> list[str]:
-    """Return the names that ``scenes-{000..999}.tar`` or ``{a,b}.tar`` stands for; the text itself otherwise.
+    """Return the names that ``scenes-{000..999}.tar`` or ``{a,b}.tar`` expands to; the text itself otherwise.
 
     Raises:
         InputError: If there are more than ``MOST_SHARDS`` names.
@@ -198,5 +198,5 @@ def expand_braces(text: str) -> list[str]:
     except ValueError:  # a brace is not closed
         return [text]
     if len(names) > MOST_SHARDS:
-        raise InputError(f"{text[:80]}: stands for more than {MOST_SHARDS} names")
+        raise InputError(f"{text[:80]}: expands to more than {MOST_SHARDS} names")
     return names

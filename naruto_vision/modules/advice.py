@@ -55,8 +55,8 @@ class Floors:
 def advise(named: Named, floors: Floors, root: str, *, tuned: bool) -> str:
     """Say in one line whether an encoder fits the images, how sure that is, and the two best remedies; "" if it does.
 
-    It fits where it names nine of ten images correctly, or surely more than colours and the commonest class do: the
-    lower end of the interval is above both.
+    It fits where it names nine of ten images correctly, or more than colours and the commonest class do by more than
+    chance: the lower end of the interval is above both.
     """
     right, floor = named.right, max(floors.colours, floors.majority)
     low, high = right.interval or (0.0, 1.0)
@@ -90,7 +90,7 @@ def advise_gallery(heads: Mapping[str, Any], labels: Sequence[str], root: str, *
 
 
 def advise_run(run: Mapping[str, Any], folder: str, *, masks: bool) -> str:
-    """Say the same of scenes without ground truth, by what ``predict`` found in them; "" if nothing is surely wrong.
+    """Say the same of scenes without ground truth, by what ``predict`` found in them; "" if nothing is significant.
 
     Args:
         run: What ``SceneWriter.finish`` returned.

@@ -1,4 +1,4 @@
-"""What the processes of one run tell each other: lists, files, whether they see the same."""
+"""Exchange lists and files between the processes of one run, and compare their inputs."""
 
 import hashlib
 import secrets

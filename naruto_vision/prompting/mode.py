@@ -9,7 +9,7 @@ from naruto_vision.records import ImageArray, Region
 from naruto_vision.segmentation.generator import Segmenter
 
 STEM = "{stem}"
-"""Stands for the image's own name, without folder and ending, in the name of a file that a mode writes."""
+"""Placeholder of the image's own name, without folder and ending, in the name of a file that a mode writes."""
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,8 @@ def find_suspects(vectors: Vectors, rows: Sequence[GalleryRow]) -> list[Suspect]
     Logistic regression fitted to the other images, in folds, gives each row a probability of every class. A row is
     suspected if that of its own label is less than half of what rows of the label have on average, and less than that
     of another label (after Northcutt et al., "Confident learning", 2021). A label keeps at least three rows, the least
-        likely suspects. Only the variants of one image are kept in one fold: near duplicates under one wrong label support
-    each other, but without them a label of few scenes has too few rows to fit.
+    likely suspects. Only the variants of one image share a fold: near duplicates under one wrong label support each
+    other, but without them a label of few scenes has too few rows to fit.
 
     Args:
         vectors: Shape (N, D), float32, unit rows.

@@ -19,7 +19,7 @@ def open_promptable_model(weights: str | Path = "tiny-sam") -> "SamModel | Sam2M
         MissingPackageError: If they are of SAM 2, and transformers is not installed.
         FormatError: If the file cannot be read, or is of an unknown size of SAM 2.
         StateDictError: If the file is of another model than its name says.
-        InputError: If the model cannot be told from a file's name.
+        InputError: If a file's name does not identify the model.
 
     Examples:
         >>> import naruto_vision as nv

@@ -391,7 +391,7 @@ class Service:
     # jobs
 
     def start(self, session: Session, title: str, task: str, out: Path | None = None, /, **arguments: Any) -> Job:
-        """Queue a task of the process with the models; its results go to ``out``, which it is told as ``out``.
+        """Queue a task of the process with the models; its results go to ``out``, which it gets as ``out``.
 
         Raises:
             BusyError: If too many requests are waiting.
@@ -524,7 +524,7 @@ class Service:
     async def _prompt(self, session: Session, file: StoredFile, weights: str, preset: str, *new: Any) -> dict[str, Any]:
         asked = [*session.operations.get(file.id, []), *new]
         if len(asked) > self.config.limits.operations:
-            msg = f"prompts: an image takes {self.config.limits.operations} changes; bring it again to start anew"
+            msg = f"prompts: an image takes {self.config.limits.operations} changes; upload it again to start over"
             raise InputError(msg)
         arguments = self.prompt_arguments(session, file, weights) | {"operations": asked, "preset": preset}
         found = await self.call(session, "prompts.apply", **arguments)
@@ -650,7 +650,7 @@ class Service:
         return dict(await self.call(session, "monitoring.summary", uses=uses))
 
     def prompt_arguments(self, session: Session, file: StoredFile, weights: str) -> dict[str, Any]:
-        """Return what every task on the prompts of an image is told."""
+        """Return the arguments of every task on the prompts of an image."""
         operations = session.operations.get(file.id, [])
         return {"key": f"{session.key} {file.id}", "path": str(file.path), "weights": weights, "operations": operations}
 

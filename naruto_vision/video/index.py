@@ -64,7 +64,7 @@ class FrameSampling:
 
 
 class FrameSample(NamedTuple):
-    """A frame to embed, and the part of the video that it stands for, in seconds."""
+    """A frame to embed, and the part of the video that it represents, in seconds."""
 
     frame: VideoFrame
     shot: int  # -1 where shots are not looked for
@@ -256,7 +256,7 @@ class _Indexer:
     def _find(self, path: Path, source: str, state: Mapping[str, int]) -> tuple[str, Collection | None]:
         """Return the name of a video's collection and, if there is one, the collection.
 
-        The name is that of the file, with as many of its folders as tell it from other videos.
+        The name is that of the file, with as many of its folders as distinguish it from other videos.
         """
         parts, names = path.absolute().parts, set(self._store.collections())
         for depth in range(1, len(parts) + 1):

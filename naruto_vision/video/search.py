@@ -68,7 +68,7 @@ class FrameHit:
         frame: Number of the frame, from 0.
         time: Seconds from the start of the video.
         shot: Number of the shot, from 0.
-        start: Seconds; the frame stands for the part of the video from here ...
+        start: Seconds; the frame represents the part of the video from here ...
         end: ... to here.
         score: Cosine with the query, in [-1, 1].
         id: The store's id of the entry.

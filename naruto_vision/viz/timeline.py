@@ -43,7 +43,7 @@ def draw_timeline(
     left, scale = GAP + _NAMES, _AXIS / max(duration, 1e-6)
     bottom = HEAD + _ROW * max(len(rows), 1)
     if not rows:
-        sheet.write(GAP, HEAD + _ROW // 2, "nobody", 14, sheet.colours.dim)
+        sheet.write(GAP, HEAD + _ROW // 2, "none", 14, sheet.colours.dim)
     for number, (name, spans) in enumerate(rows.items()):
         y = HEAD + _ROW * number
         sheet.write(GAP, y + _ROW // 2, name, 14, sheet.colours.ink, bold=name != UNKNOWN, room=_NAMES - GAP)

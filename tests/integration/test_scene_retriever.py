@@ -206,7 +206,7 @@ def test_a_test_writes_a_card_that_says_what_it_is_of(world: Path, retriever: Ca
     card = (world / "out" / "card.md").read_text()
     assert "| object accuracy | 3/3 = 1.000" in card
     assert "3 objects are too few" in card
-    assert "nobody of these was in it" in card
+    assert "no such character was in it" in card
     assert (world / "out" / "card_reliability.png").is_file()
     write_image(world / "test" / "images" / "one.png", np.zeros((16, 16, 3), dtype=np.uint8))
     write_image(world / "data" / "train" / "akai" / "twin.png", scene(RED, GREEN))

@@ -70,7 +70,7 @@ class _Prompts:
     def _controls(self) -> None:
         service = self.context.service
         self.weights = ui.select(list(service.config.weights), value=service.config.weights[0], label="Model")
-        self.preset = ui.select({"": "name nobody", **{name: name for name in service.presets}}, value="",
+        self.preset = ui.select({"": "no names", **{name: name for name in service.presets}}, value="",
                                 label="Who is it? Gallery")  # fmt: skip
         for each in (self.weights, self.preset):
             each.props("outlined dense").classes("w-full").on_value_change(self.update)
@@ -278,7 +278,7 @@ class _Prompts:
         who = self.state["masks"][self.state["chosen"]].get("who")
         if who is not None:
             with self.named, ui.element("div").classes("nv-card"):
-                ui.label(f"It is {who['name']}" if who["name"] == who["label"] else "Nobody of the gallery").classes(
+                ui.label(f"It is {who['name']}" if who["name"] == who["label"] else "Not in the gallery").classes(
                     "text-base font-medium"
                 )
                 ui.label(who["why"]).classes("nv-muted")

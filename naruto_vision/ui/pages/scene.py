@@ -321,7 +321,7 @@ def _names(news: Mapping[str, Any]) -> str:
     shown = [each["name"] for each in news["regions"] if each["shown"]]
     known = sorted({name for name in shown if name != "unknown"})
     parts = known + ([f"{shown.count('unknown')} unknown"] if "unknown" in shown else [])
-    return ", ".join(parts) or "nobody was found"
+    return ", ".join(parts) or "no characters found"
 
 
 def _shapes(regions: list[Mapping[str, Any]], chosen: int | None, unit: float) -> str:

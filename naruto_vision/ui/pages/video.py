@@ -55,7 +55,7 @@ class _Video:
         with ui.expansion("By a character", icon="person").classes("w-full"):
             presets = list(service.presets)
             self.preset = ui.select(presets, value=presets[0] if presets else None, label="Gallery")
-            self.character = ui.select({"": "nobody"}, value="", label="Character")
+            self.character = ui.select({"": "none"}, value="", label="Character")
             for each in (self.preset, self.character):
                 each.props("outlined dense").classes("w-full")
             self.preset.on_value_change(self._labels)
@@ -70,7 +70,7 @@ class _Video:
             labels = self.context.service.gallery(str(self.preset.value)).labels if self.preset.value else ()
         except InputError:  # which the tab Scene says
             labels = ()
-        self.character.set_options({"": "nobody", **{label: label for label in labels}}, value="")
+        self.character.set_options({"": "none", **{label: label for label in labels}}, value="")
 
     def _take(self, files: list[StoredFile]) -> None:
         self.image = files[0]

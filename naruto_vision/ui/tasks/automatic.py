@@ -230,7 +230,7 @@ def region_news(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Telling(Describer):
-    """A describer that tells each description of the first round, a few at a time."""
+    """A describer that reports each description of the first round, a few at a time."""
 
     def __init__(self, inner: Describer, tell: Callable[[Description], None]) -> None:
         self._inner, self._tell = inner, tell

@@ -22,7 +22,7 @@ from naruto_vision.video.outputs import note_query, write_moments
 from naruto_vision.video.search import FoundMoments, recorded_encoder, search_collections
 
 UPLOADS = "uploads/"
-"""In front of the names of a session's own videos, which tells them from those of the server's store."""
+"""Prefix of the names of a session's own videos, which distinguishes them from those of the server's store."""
 
 _STALL = 30.0  # seconds
 _THUMBNAIL = 320
@@ -220,7 +220,7 @@ def clip(models: Models, step: Watch, *, own: str, video: str, start: float, end
 
     Args:
         models: What is open.
-        step: Is told when it begins and ends.
+        step: Is called when it begins and ends.
         own: URI of the session's store.
         video: The video's name, as ``banks`` lists it.
         start: Seconds.
@@ -242,7 +242,7 @@ def export(models: Models, step: Watch, *, own: str, out: str, **query: Any) -> 
 
     Args:
         models: What is open.
-        step: Is told when the search begins, and when the files do.
+        step: Is called when the search begins, and when writing files begins.
         own: URI of the session's store.
         out: Folder in which the folder of the search is made.
         query: As in ``search``: text, path, character, gallery, videos, top_k.
