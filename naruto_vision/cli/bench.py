@@ -420,13 +420,10 @@ def _row(name: str, one: Mapping[str, Any], queries: int) -> tuple[str, ...]:
     )
 
 
-def random_data(rows: int, dim: int, queries: int, seed: int) -> BenchData:
-    """Sample vectors distributed like an encoder's: few characters of many images; queries are held-out images."""
+def member_sampler(rows: int, dim: int, rng: "np.random.Generator") -> "tuple[Callable[[int], Vectors], int]":
+    """Return a function that samples a number of images of random characters, and how many characters there are."""
     import numpy as np
 
-    from naruto_vision.gallery.index import exact_search
-
-    rng = np.random.default_rng(seed)
     count = max(_LEAST_CHARACTERS, rows // _CHARACTER)
     common = normalised(rng.standard_normal(size=(1, dim), dtype=np.float32)) * np.float32(np.sqrt(_COMMON))
     means = common + _falling(count, dim, _BETWEEN, _FALL_BETWEEN, rng)
@@ -437,6 +434,16 @@ def random_data(rows: int, dim: int, queries: int, seed: int) -> BenchData:
         chosen[:, axes] += _falling(number, dim, _WITHIN, _FALL_WITHIN, rng)
         return normalised(chosen)
 
+    return members, count
+
+
+def random_data(rows: int, dim: int, queries: int, seed: int) -> BenchData:
+    """Sample vectors distributed like an encoder's: few characters of many images; queries are held-out images."""
+    import numpy as np
+
+    from naruto_vision.gallery.index import exact_search
+
+    members, count = member_sampler(rows, dim, np.random.default_rng(seed))
     vectors = np.concatenate([members(min(_ROWS_AT_ONCE, rows - start)) for start in range(0, rows, _ROWS_AT_ONCE)])
     query_rows = members(queries)
     nearest = exact_search(vectors, query_rows[:200], min(10, rows))[0]

@@ -25,7 +25,15 @@ from naruto_vision.gallery.content import (
 )
 from naruto_vision.gallery.edits import change_thresholds, enrol_rows, note_index
 from naruto_vision.gallery.index import IndexChoice, QueryKind, VectorIndex, choose_kind
-from naruto_vision.gallery.store import INDEX, MANIFEST, connected, read_manifest, store_uri, writer_lock
+from naruto_vision.gallery.store import (
+    INDEX,
+    MANIFEST,
+    connected,
+    located_note,
+    read_manifest,
+    store_uri,
+    writer_lock,
+)
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.records import Neighbour, Vectors
 
@@ -282,7 +290,7 @@ class Gallery:
     @property
     def note(self) -> Mapping[str, Any]:
         """How the gallery was built: encoder, whether mirrored views were averaged, and counts; may be empty."""
-        return self.head.note
+        return located_note(self.head.note, self.folder)
 
     @property
     def generation(self) -> int:

@@ -17,6 +17,7 @@ from naruto_vision.gallery.store import (
     STATS,
     THRESHOLDS,
     RowRecord,
+    located_note,
     parse_json,
     parse_lines,
     read_files,
@@ -75,13 +76,14 @@ class Listing:
     ledger: tuple[Mapping[str, Any], ...]
     stale_since: int | None
     left_out: tuple[LeftOut, ...]
+    folder: Path
 
     @property
     def note(self) -> Mapping[str, Any]:
         """How the gallery was built or last enrolled."""
         from naruto_vision.gallery.content import note_of
 
-        return note_of(self.ledger)
+        return located_note(note_of(self.ledger), self.folder)
 
     @property
     def entries(self) -> list[Mapping[str, Any]]:
@@ -134,6 +136,7 @@ def list_gallery(folder: str | Path, *, rows: bool = False) -> Listing:
         ledger=ledger,
         stale_since=stale_since(ledger) if thresholds.chosen and not thresholds.source else None,
         left_out=convert_json(root / LEDGER, note_of(ledger).get("left_out", ()), tuple[LeftOut, ...], hint=AGAIN),
+        folder=root,
     )
 
 

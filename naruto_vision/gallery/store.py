@@ -17,6 +17,7 @@ from naruto_vision.errors import FormatError, InputError, JsonError, MissingPath
 from naruto_vision.io.atomic import atomic_folder, remove_leftovers, sync_folder, utf8, write_bytes
 from naruto_vision.io.bundles import has_sha256
 from naruto_vision.io.locks import folder_lock
+from naruto_vision.io.names import refusal
 from naruto_vision.io.typed_json import convert_json, require_regular
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ ALWAYS = frozenset({EMBEDDINGS, ROWS, STATS, INDEX_META, THRESHOLDS, LEDGER})
 OPTIONAL = frozenset({INDEX, REMOVED})
 ENROL = "enrol first with `naruto-vision fit --config gallery.yaml`"
 AGAIN = "the gallery is damaged: copy it again, or enrol again with `naruto-vision fit --config gallery.yaml`"
+_ENCODER_PATHS = ("model", "pretrained", "weights")
 _TRIES = 5  # maximum retries of a reader while a writer publishes
 
 
@@ -138,6 +140,41 @@ def store_uri(folder: str | Path) -> str | None:
     if found is None:
         return None
     return f"{found[1]}://{found[2].lstrip('/')}" if "+" in found[1] else str(folder)
+
+
+def located_note(note: Mapping[str, Any], folder: str | Path | None) -> Mapping[str, Any]:
+    """Return a gallery's note with the paths of its encoder and images as they lead from here.
+
+    Relative paths were those of the working directory of the enrolment, which is mostly above the gallery: the folders
+    above it are tried, the nearest first. A path that none of them has stays, and so do names and absolute paths.
+    """
+    if folder is None or store_uri(folder):
+        return note
+    encoder, root = note.get("encoder"), note.get("root")
+    found = dict(note)
+    if isinstance(encoder, Mapping):
+        found["encoder"] = _located_encoder(encoder, Path(folder))
+    if isinstance(root, str):
+        found["root"] = _located(root, Path(folder))
+    return found
+
+
+def _located_encoder(encoder: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Do the same for the paths of an encoder and of its members."""
+    own = {key: encoder[key] for key in _ENCODER_PATHS if "/" in str(encoder.get(key))}  # others are names of models
+    paths: dict[str, Any] = {key: _located(path, folder) for key, path in own.items() if isinstance(path, str)}
+    if isinstance(members := encoder.get("members"), list):
+        paths["members"] = [_located_encoder(one, folder) if isinstance(one, Mapping) else one for one in members]
+    return {**encoder, **paths}
+
+
+def _located(recorded: str, folder: Path) -> str:
+    if refusal(recorded):
+        return recorded
+    here = Path.cwd()
+    above = (each / recorded for each in folder.resolve().parents)
+    found = next((path for path in above if os.path.exists(path)), None)  # noqa: PTH110 - False where it cannot be read
+    return recorded if found is None else str(found.relative_to(here) if found.is_relative_to(here) else found)
 
 
 def connected(uri: str) -> Any:  # noqa: ANN401 - a GalleryStore, whose module builds on this one

@@ -46,6 +46,16 @@ def test_the_gallery_holds_every_training_image_and_knows_when_to_say_unknown(de
     assert json.loads((demo / "runs" / "gallery" / "thresholds.json").read_text())["default"] is not None
 
 
+def test_its_gallery_is_searched_from_another_folder(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As README does: the encoder is recorded relative to the demo's folder."""
+    monkeypatch.chdir(demo.parent)
+    scenes, options = f"{demo.name}/data/scenes/test/images", ["--trainer.accelerator=cpu", "--data.num_workers=0"]
+    assert main(["predict", scenes, "--gallery", f"{demo.name}/runs/gallery", "--out", "named", *options]) == 0
+    found, own = (json.loads((folder / "run.json").read_text()) for folder in (Path("named"), demo / "runs" / "scenes"))
+    assert found["counts"] == own["counts"]
+    assert Path("named/predictions.jsonl").read_bytes() == (demo / "runs" / "scenes" / "predictions.jsonl").read_bytes()
+
+
 def test_tensorboard_has_something_to_show(demo: Path) -> None:
     assert len(list((demo / "lightning_logs").rglob("events.out.tfevents.*"))) >= 2
 

@@ -30,6 +30,7 @@ from naruto_vision.gallery.store import (
     ALWAYS,
     json_bytes,
     lines_bytes,
+    located_note,
     manifest_checksum,
     parse_json,
     parse_lines,
@@ -144,6 +145,33 @@ def test_files_that_say_something_else_behind_right_hashes_are_refused(
         list_gallery(saved)
     assert str(saved / name) in str(caught.value)
     assert "enrol again" in str(caught.value)
+
+
+def test_paths_of_the_enrolment_are_found_from_other_folders(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = saved.parent
+    note = {"encoder": {"kind": "clip", "model": "runs/bundle", "pretrained": None}, "root": "images"}
+    Gallery.build(
+        np.eye(2, dtype=np.float32), [GalleryRow("a", "a"), GalleryRow("b", "b")], fingerprint="0" * 64, note=note
+    ).save(project / "runs" / "gallery")
+    (project / "runs" / "bundle").mkdir()
+    (project / "images").mkdir()
+    (project / "elsewhere").mkdir()
+    for here, there in (
+        (project, "runs/bundle"),
+        (project.parent, f"{project.name}/runs/bundle"),
+        (project / "elsewhere", str(project / "runs" / "bundle")),
+    ):
+        monkeypatch.chdir(here)
+        for found in (Gallery.open(project / "runs" / "gallery").note, list_gallery(project / "runs" / "gallery").note):
+            assert found["encoder"]["model"] == there
+            assert Path(found["root"]).samefile(project / "images")
+
+
+@pytest.mark.parametrize("recorded", ["tiny-clip", "/absolute/bundle", "../bundle", "not/there"])
+def test_names_and_other_paths_of_the_enrolment_stay(saved: Path, recorded: str) -> None:
+    (saved.parent / "tiny-clip").mkdir()
+    note = {"encoder": {"kind": "ensemble", "members": [{"kind": "clip", "model": recorded}], "weights": [1.0]}}
+    assert located_note(note, saved) == note
 
 
 @pytest.mark.parametrize(
