@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sqlite3
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -62,17 +63,22 @@ class ResultCache:
             raise InputError(msg) from None
 
     def get(self, name: str, kind: type[T], make: Callable[[], T]) -> T:
-        """Return what is kept under a name, or make and keep it."""
+        """Return what is kept under a name, or make and keep it; a damaged value is made again."""
         row = self._file.execute("SELECT value FROM results WHERE name = ?", (name,)).fetchone()
-        if row is not None:
-            return msgspec.msgpack.decode(row[0], type=kind)
+        if row is not None and row[0][:4] == _checksum(row[0][4:]):
+            return msgspec.msgpack.decode(row[0][4:], type=kind)
         made = make()
-        self._file.execute("INSERT OR REPLACE INTO results VALUES (?, ?)", (name, msgspec.msgpack.encode(made)))
+        value = msgspec.msgpack.encode(made)
+        self._file.execute("INSERT OR REPLACE INTO results VALUES (?, ?)", (name, _checksum(value) + value))
         return made
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _checksum(value: bytes) -> bytes:
+    return zlib.crc32(value).to_bytes(4, "little")
 
 
 class _Regions(msgspec.Struct):
