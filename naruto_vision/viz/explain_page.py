@@ -57,7 +57,7 @@ def _article(what: int | str, found: Explanation, colours: Mapping[str, Colour])
         named = f"{row.label} {score_text(row.score)} {row.path}"
         figures.append(_figure(image, None, named))
         if place == found.matched and found.matched_heat is not None:
-            figures.append(_figure(image, found.matched_heat, f"the same: {_caption(found.matched_heat)}"))
+            figures.append(_figure(image, found.matched_heat, _caption(found.matched_heat)))
     facts = {"score": who.score, "threshold": found.threshold, "margin": who.margin, "p-value": who.p_value}
     tables = [_table("evidence", {key: value for key, value in facts.items() if value is not None})]
     tables += [_table(name, own) for name, own in (("votes", found.votes), ("classifier", found.classes)) if own]
