@@ -248,7 +248,7 @@ def _report(facts: Facts) -> Iterator[str]:
         ("NVIDIA driver", facts.gpu_driver),
         ("KMP_DUPLICATE_LIB_OK set", facts.duplicates_allowed),
     ):
-        yield f"  {title:<28}{_shown(value)}"
+        yield f"  {title:<27} {_shown(value)}"
     groups: dict[str, Mapping[str, object]] = {
         "Installed and supported versions": facts.versions,
         "Import errors": facts.faults,
@@ -263,7 +263,7 @@ def _report(facts: Facts) -> Iterator[str]:
             yield f"\n{title}"
         for key, found in values.items():
             supported = facts.required.get(key, "") if values is facts.versions else ""
-            yield f"  {key:<28}{_shown(found):<12}{supported}".rstrip()
+            yield f"  {key:<27} {_shown(found):<11} {supported}".rstrip()
     yield ""
 
 

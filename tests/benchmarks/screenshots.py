@@ -27,7 +27,7 @@ def _example(page: Page) -> None:
 
 def _scene(page: Page) -> None:
     page.locator(".nv-region").last.dispatch_event("pointerdown")
-    page.get_by_text("this region").wait_for()
+    page.get_by_text("evidence in the nearest entry").wait_for(timeout=120_000)
 
 
 def _search(page: Page) -> None:
