@@ -36,6 +36,11 @@ from naruto_vision.records import Vectors
 pytest.importorskip("faiss")
 
 
+@pytest.fixture(autouse=True)
+def _small_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("naruto_vision.cli.bench.GEMM_SIDE", 256)
+
+
 def bench(folder: Path, *words: str) -> dict[str, dict[str, object]]:
     assert main(["bench", "index", *words, "--repeats", "1", "--json", str(folder / "r.json")]) == 0
     report = json.loads((folder / "r.json").read_text(encoding="utf-8"))
