@@ -10,19 +10,18 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 from lightning.pytorch.loggers import TensorBoardLogger
+from packaged_models import tiny_clip, tiny_sam
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from typing_extensions import override
 
 from naruto_vision.callbacks.scenes import SceneWriterCallback
 from naruto_vision.cli.main import main
 from naruto_vision.data.gallery_data import GalleryDataModule
-from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.io.images import write_image
 from naruto_vision.modules.scene_retriever import SceneRetriever
 from naruto_vision.records import ImageArray, Region
 from naruto_vision.segmentation.generator import Segmenter
 from naruto_vision.segmentation.prompts import GridPrompter
-from naruto_vision.segmentation.sam import SamModel
 
 SCENES = ("a.png", "b.png", "folder/a.png")
 
@@ -38,7 +37,7 @@ class Middle(Segmenter):
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("explained")
-    drawn_gallery.build(folder, ClipEncoder("tiny-clip"))
+    drawn_gallery.build(folder, tiny_clip())
     (folder / "data" / "kenta" / "0.png").unlink()
     for number, scene in enumerate(SCENES):
         image = np.full((64, 64, 3), 90, np.uint8)
@@ -48,8 +47,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def predict(world: Path, out: Path, *, explain: bool = True, logs: Path | None = None) -> None:
-    segmenter = Middle(GridPrompter(2), SamModel(weights="tiny-sam"))
-    module = SceneRetriever(ClipEncoder("tiny-clip"), segmenter, gallery=str(world / "runs" / "gallery"))
+    segmenter = Middle(GridPrompter(2), tiny_sam())
+    module = SceneRetriever(tiny_clip(), segmenter, gallery=str(world / "runs" / "gallery"))
     quiet: dict[str, Any] = {
         "enable_progress_bar": False,
         "enable_model_summary": False,

@@ -8,11 +8,11 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 from lightning.pytorch.callbacks import Callback
+from packaged_models import tiny_clip, tiny_sam
 from typing_extensions import override
 
 from naruto_vision.callbacks.scenes import SceneWriterCallback
 from naruto_vision.data.gallery_data import GalleryDataModule
-from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.io.images import write_image
@@ -20,7 +20,6 @@ from naruto_vision.modules.scene_retriever import SceneRetriever
 from naruto_vision.recognition.writer import LOG
 from naruto_vision.segmentation.generator import Segmenter
 from naruto_vision.segmentation.prompts import GridPrompter
-from naruto_vision.segmentation.sam import SamModel
 
 SCENES = ("a.png", "b.png", "c.png", "d.png")
 
@@ -44,15 +43,15 @@ class Visits(Callback):
 def world(tmp_path: Path) -> Path:
     for shade, scene in enumerate(SCENES):
         write_image(tmp_path / "scenes" / scene, np.full((32, 32, 3), 40 * shade, np.uint8))
-    encoder = ClipEncoder("tiny-clip")
+    encoder = tiny_clip()
     vectors = np.eye(encoder.dim, dtype=np.float32)[:1]
     Gallery.build(vectors, [GalleryRow("a.png", "a")], fingerprint=encoder.fingerprint).save(tmp_path / "gallery")
     return tmp_path
 
 
 def _predict(world: Path, workers: int) -> tuple[Visits, dict[str, Any]]:
-    segmenter = Segmenter(GridPrompter(2), SamModel(weights="tiny-sam"))
-    module = SceneRetriever(ClipEncoder("tiny-clip"), segmenter, gallery=str(world / "gallery"))
+    segmenter = Segmenter(GridPrompter(2), tiny_sam())
+    module = SceneRetriever(tiny_clip(), segmenter, gallery=str(world / "gallery"))
     visits, writer = Visits(), SceneWriterCallback(str(world / "out"))
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
     trainer = pl.Trainer(accelerator="cpu", use_distributed_sampler=False, callbacks=[visits, writer], **quiet)

@@ -7,11 +7,11 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import pytest
+from packaged_models import tiny_clip, tiny_sam
 
 from naruto_vision.callbacks.scenes import SceneWriterCallback
 from naruto_vision.cli.main import main
 from naruto_vision.data.gallery_data import GalleryDataModule
-from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.io.images import write_image
@@ -19,7 +19,6 @@ from naruto_vision.modules.scene_retriever import SceneRetriever
 from naruto_vision.recognition.writer import LOG
 from naruto_vision.segmentation.generator import Segmenter
 from naruto_vision.segmentation.prompts import GridPrompter
-from naruto_vision.segmentation.sam import SamModel
 
 SCENES = ("a.png", "b.png", "c.png", "d.png", "e.png")
 
@@ -31,15 +30,15 @@ def world(tmp_path: Path) -> Path:
         write_image(tmp_path / "scenes" / scene, rng.integers(0, 256, (32, 32, 3), dtype=np.uint8))
     shards = ["--kind", "scenes", "--out", str(tmp_path / "shards"), "--shard-size", "2"]
     assert main(["data", "shard", str(tmp_path / "scenes"), *shards]) == 0
-    encoder = ClipEncoder("tiny-clip")
+    encoder = tiny_clip()
     vectors = np.eye(encoder.dim, dtype=np.float32)[:1]
     Gallery.build(vectors, [GalleryRow("a.png", "a")], fingerprint=encoder.fingerprint).save(tmp_path / "gallery")
     return tmp_path
 
 
 def predict(world: Path, scenes: str, out: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    segmenter = Segmenter(GridPrompter(2), SamModel(weights="tiny-sam"))
-    module = SceneRetriever(ClipEncoder("tiny-clip"), segmenter, gallery=str(world / "gallery"))
+    segmenter = Segmenter(GridPrompter(2), tiny_sam())
+    module = SceneRetriever(tiny_clip(), segmenter, gallery=str(world / "gallery"))
     writer = SceneWriterCallback(str(world / out))
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
     trainer = pl.Trainer(accelerator="cpu", use_distributed_sampler=False, callbacks=[writer], **quiet)

@@ -7,6 +7,7 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import pytest
+from packaged_models import tiny_clip, tiny_sam
 from typing_extensions import override
 
 from naruto_vision.callbacks.scenes import SceneWriterCallback
@@ -26,7 +27,6 @@ from naruto_vision.records import ImageArray, Region, ScenePrediction
 from naruto_vision.segmentation.generator import Segmenter
 from naruto_vision.segmentation.prompts import GridPrompter
 from naruto_vision.segmentation.protocol import SceneEmbedding
-from naruto_vision.segmentation.sam import SamModel
 
 SCENES = ["a.png", "b.png", "c.png", "d.png"]
 
@@ -35,15 +35,15 @@ SCENES = ["a.png", "b.png", "c.png", "d.png"]
 def world(tmp_path: Path) -> Path:
     for shade, scene in enumerate(SCENES):
         write_image(tmp_path / "scenes" / scene, np.full((32, 32, 3), 40 * shade, np.uint8))
-    encoder = ClipEncoder("tiny-clip")
+    encoder = tiny_clip()
     vectors = embed_images(encoder, [np.zeros((32, 32, 3), np.uint8)]).numpy()
     Gallery.build(vectors, [GalleryRow("a.png", "a")], fingerprint=encoder.fingerprint).save(tmp_path / "gallery")
     return tmp_path
 
 
 def predict(world: Path, *, fail_fast: bool = False, batch_size: int = 1, precision: Any = None) -> SceneWriterCallback:
-    segmenter = Segmenter(GridPrompter(2), SamModel(weights="tiny-sam"))
-    module = SceneRetriever(ClipEncoder("tiny-clip"), segmenter, gallery=str(world / "gallery"))
+    segmenter = Segmenter(GridPrompter(2), tiny_sam())
+    module = SceneRetriever(tiny_clip(), segmenter, gallery=str(world / "gallery"))
     writer = SceneWriterCallback(str(world / "out"), fail_fast=fail_fast)
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
     trainer = pl.Trainer(
@@ -83,7 +83,7 @@ class Failing(Segmenter):
         return super().__call__(image, embedding)
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 4])
+@pytest.mark.parametrize("batch_size", [1, 3, *(pytest.param(size, marks=pytest.mark.slow) for size in (2, 4))])
 def test_a_defect_stops_the_run_behind_those_before_it(
     world: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
 ) -> None:

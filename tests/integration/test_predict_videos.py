@@ -8,6 +8,7 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import pytest
+from packaged_models import tiny_clip, tiny_sam
 
 from naruto_vision.callbacks.scenes import SceneWriterCallback
 from naruto_vision.cli.main import main
@@ -15,7 +16,6 @@ from naruto_vision.cli.trainer_args import expand_argv
 from naruto_vision.data.gallery_data import GalleryDataModule
 from naruto_vision.data.scenes import SceneDataset
 from naruto_vision.encoders.base import embed_images
-from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
@@ -26,7 +26,6 @@ from naruto_vision.modules.scene_retriever import SceneRetriever
 from naruto_vision.recognition.writer import LOG
 from naruto_vision.segmentation.generator import Segmenter
 from naruto_vision.segmentation.prompts import GridPrompter
-from naruto_vision.segmentation.sam import SamModel
 from naruto_vision.synthetic.attributes import read_cast
 from naruto_vision.synthetic.videos import SyntheticVideo, VideoConfig, write_video
 
@@ -37,15 +36,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cast = read_cast(config_path("cast.yaml"))
     write_video(folder / "clip.mp4", SyntheticVideo(4, cast, VideoConfig(2, 12, 64, 48, shot_seconds=(1, 1))))
     (folder / "clip.json").unlink()
-    encoder = ClipEncoder("tiny-clip")
+    encoder = tiny_clip()
     vectors = embed_images(encoder, [np.zeros((32, 32, 3), np.uint8)]).numpy()
     Gallery.build(vectors, [GalleryRow("a.png", "a")], fingerprint=encoder.fingerprint).save(folder / "gallery")
     return folder
 
 
 def _predict(made: Path, out: Path, names: str | list[str], fps: float = 3.0, workers: int = 0) -> SceneWriterCallback:
-    segmenter = Segmenter(GridPrompter(4), SamModel(weights="tiny-sam"))
-    module = SceneRetriever(ClipEncoder("tiny-clip"), segmenter, gallery=str(made / "gallery"))
+    segmenter = Segmenter(GridPrompter(4), tiny_sam())
+    module = SceneRetriever(tiny_clip(), segmenter, gallery=str(made / "gallery"))
     writer = SceneWriterCallback(str(out))
     quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
     trainer = pl.Trainer(accelerator="cpu", use_distributed_sampler=False, callbacks=[writer], **quiet)
@@ -67,7 +66,7 @@ def test_a_resumed_run_has_the_files_of_an_uninterrupted_one(made: Path, tmp_pat
     log = (tmp_path / "whole" / LOG).read_text().splitlines(keepends=True)
     assert [json.loads(line)["scene"] for line in log] == [f"clip.mp4/frame_{k:06d}" for k in range(0, 24, 4)]
     assert (tmp_path / "whole" / "overlay" / "clip.mp4" / "frame_000004_overlay.jpg").is_file()
-    _predict(made, tmp_path / "parts", clip, workers=workers)
+    shutil.copytree(tmp_path / "whole", tmp_path / "parts")
     (tmp_path / "parts" / LOG).write_text("".join(log[:3]))
     (tmp_path / "parts" / "tracks.jsonl").unlink()
     again = _predict(made, tmp_path / "parts", clip, workers=workers)
