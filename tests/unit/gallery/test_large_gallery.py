@@ -1,5 +1,6 @@
 """Galleries whose files stay on the disk do what small ones do."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,15 @@ DATA = random_data(1500, 8, 40, 3)
 ROWS = [GalleryRow(f"{i}.png", f"name {i % 3}") for i in range(1500)]
 
 
+@cache
+def built(kind: IndexChoice) -> Gallery:
+    return Gallery.build(DATA.vectors, ROWS, fingerprint="a" * 64, index=kind)
+
+
 @pytest.fixture(params=["flat", "exact", "ivf", "sq", "pq", "hnsw"])
 def saved(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Gallery]:
     """A gallery in a folder that is mapped when it is opened, and the same in memory."""
-    gallery = Gallery.build(DATA.vectors, ROWS, fingerprint="a" * 64, index=request.param)
+    gallery = built(request.param)
     gallery.save(tmp_path / "g")
     monkeypatch.setattr(content, "MAPPED_BYTES", 1)
     return tmp_path / "g", gallery
