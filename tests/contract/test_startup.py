@@ -24,9 +24,13 @@ sys.stderr.write("\\n" + json.dumps({"code": code, "seconds": time.process_time(
 """
 
 
-def _probe(words: list[str], folder: Path) -> tuple[int, float, list[str]]:
-    done = subprocess.run([sys.executable, "-c", PROBE, *words], capture_output=True, check=True, cwd=folder)
-    told = json.loads(done.stderr.decode().splitlines()[-1])
+def _probe(words: list[str], folder: Path, limit: float) -> tuple[int, float, list[str]]:
+    """Run a command in up to three processes, until one takes no more CPU seconds than the limit."""
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", PROBE, *words], capture_output=True, check=True, cwd=folder)
+        told = json.loads(done.stderr.decode().splitlines()[-1])
+        if told["seconds"] <= limit:
+            break
     return told["code"], told["seconds"], told["heavy"]
 
 
@@ -82,18 +86,18 @@ def slowness() -> float:
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_answers_that_need_no_torch_come_at_once(words: list[str], code: int, slowness: float, tmp_path: Path) -> None:
-    answers = [_probe(words, tmp_path) for _ in range(3)]
-    assert answers[0][0] == code
-    assert answers[0][2] == []
-    limit = 2 * LIMIT if "completion" in words else LIMIT  # builds the parser of every command
-    assert min(seconds for _, seconds, _ in answers) <= limit * slowness
+    limit = slowness * (2 * LIMIT if "completion" in words else LIMIT)  # completion builds the parser of every command
+    found, seconds, heavy = _probe(words, tmp_path, limit)
+    assert (found, heavy) == (code, [])
+    assert seconds <= limit
 
 
 def test_a_gallery_is_listed_at_once(slowness: float, tmp_path: Path) -> None:
     vectors = np.eye(6, dtype=np.float32)
     rows = [GalleryRow(f"{number}.png", "ayame" if number < 4 else "kurenai") for number in range(6)]
     Gallery.build(vectors, rows, fingerprint="0" * 64).save(tmp_path / "gallery")
-    answers = [_probe(["gallery", "list", "gallery"], tmp_path) for _ in range(3)]
-    assert answers[0][0] == 0
-    assert not {"torch", "lightning", "faiss", "cv2"} & set(answers[0][2])
-    assert min(seconds for _, seconds, _ in answers) <= 0.4 * slowness  # NumPy is imported
+    limit = 0.4 * slowness  # NumPy is imported
+    code, seconds, heavy = _probe(["gallery", "list", "gallery"], tmp_path, limit)
+    assert code == 0
+    assert not {"torch", "lightning", "faiss", "cv2"} & set(heavy)
+    assert seconds <= limit
