@@ -33,9 +33,10 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP)  ## run the whole job on synthetic data and print one table (./demo)
 	@$(BIN)/naruto-vision demo --force
 
-# One thread per worker, so that two workers do not compete for two cores.
+# One thread per worker, so that two workers do not compete for two cores. A worker keeps neighbouring tests, which share
+# what they build, until another one has nothing left to do.
 test: $(STAMP)  ## run the tests
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 # QUICK=1 checks that everything runs; ONLY=T1,T6 selects benchmarks. One thread, unless OMP_NUM_THREADS is set.
 bench: $(STAMP)  ## time this project against its libraries (about an hour; ONLY=T1,T6, QUICK=1)
