@@ -18,7 +18,7 @@ from naruto_vision.io.text import quantity
 if TYPE_CHECKING:
     from naruto_vision.synthetic.attributes import Cast
 
-_VALID_SCENES = 60  # some two hundred regions: with fewer the threshold varies too much
+_VALID_SCENES = 60  # at most: some two hundred regions, with fewer of which the threshold varies too much
 
 _WRITTEN = ("runs", "lightning_logs", "data")
 _SIZES = {
@@ -191,7 +191,7 @@ def _clear(out: Path) -> None:
 
 def _steps(arguments: argparse.Namespace) -> list[tuple[str, list[str]]]:
     data = ["draw", "--out", "data", "--seed", str(arguments.seed), "--train", str(arguments.train)]
-    data += ["--scenes", str(arguments.scenes), "--valid-scenes", str(_VALID_SCENES)]
+    data += ["--scenes", str(arguments.scenes), "--valid-scenes", str(min(_VALID_SCENES, 2 * arguments.scenes))]
     tune = ["fit", "--config", "clip.yaml", "--model.texts.aliases_json", "data/aliases.json"]
     if arguments.epochs is not None:
         tune += ["--trainer.max_epochs", str(arguments.epochs)]
