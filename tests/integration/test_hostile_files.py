@@ -20,6 +20,7 @@ from naruto_vision.errors import InputError
 from naruto_vision.gallery.info import encoder_options
 from naruto_vision.io.text import csv_text
 
+SLOW = pytest.mark.slow  # other damage of the same kind
 PACKAGE = """
 from pathlib import Path
 from naruto_vision import ClipEncoder
@@ -108,12 +109,12 @@ def test_an_installed_plugin_opens_its_own_package(
 @pytest.mark.parametrize(
     ("name", "text", "place"),
     [
-        ("predictions.jsonl", "garbage\n", "predictions.jsonl: line 1: not JSON"),
-        ("predictions.jsonl", "{}\n", "predictions.jsonl: line 1: expected an object with"),
+        pytest.param("predictions.jsonl", "garbage\n", "predictions.jsonl: line 1: not JSON", marks=SLOW),
+        pytest.param("predictions.jsonl", "{}\n", "predictions.jsonl: line 1: expected an object with", marks=SLOW),
         ("predictions.jsonl", '{"scene": 3}\n', "predictions.jsonl: line 1: expected in scene text"),
         ("predictions.jsonl", "[" * 5000 + "\n", "predictions.jsonl: line 1: not JSON"),
-        ("run.json", "{", "run.json: not JSON"),
-        ("run.json", "[]", "run.json: expected an object"),
+        pytest.param("run.json", "{", "run.json: not JSON", marks=SLOW),
+        pytest.param("run.json", "[]", "run.json: expected an object", marks=SLOW),
         ("run.json", '{"identity": [1]}', "run.json: expected in identity an object"),
         ("timings.jsonl", "7\n", "timings.jsonl: line 1: expected an object"),
     ],

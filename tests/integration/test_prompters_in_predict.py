@@ -1,6 +1,7 @@
 """``predict`` with exemplars or texts in place of the grid, and with vectors from one pass over the scene."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +16,30 @@ QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--
 PROMPTER = "--model.segmenter.init_args.prompter"
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Scenes with a red square, and a gallery of red and blue images of the default encoder."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "scenes").mkdir()
+    root = tmp_path_factory.mktemp("made")
+    (root / "scenes").mkdir()
     for k in range(2):
         image = np.full((72, 96, 3), 210, np.uint8)
         image[20:60, 10 + 20 * k : 50 + 20 * k] = (200, 40, 40)
-        Image.fromarray(image).save(tmp_path / "scenes" / f"{k}.png")
-    truth = [{"bbox": [10, 20, 49, 59], "label": "red"}]
-    (tmp_path / "gt.json").write_text(json.dumps({"0.png": truth}))
+        Image.fromarray(image).save(root / "scenes" / f"{k}.png")
     for label, colour in (("red", (200, 40, 40)), ("blue", (40, 40, 200))):
-        (tmp_path / "cast" / label).mkdir(parents=True)
+        (root / "cast" / label).mkdir(parents=True)
         for k in range(2):
-            Image.fromarray(np.full((24, 24 + k, 3), colour, np.uint8)).save(tmp_path / "cast" / label / f"{k}.png")
-    assert main(["fit", "--config=gallery.yaml", "--data.root=cast", "--data.num_workers=0", *QUIET]) == 0
+            Image.fromarray(np.full((24, 24 + k, 3), colour, np.uint8)).save(root / "cast" / label / f"{k}.png")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        assert main(["fit", "--config=gallery.yaml", "--data.root=cast", "--data.num_workers=0", *QUIET]) == 0
+    return root
+
+
+@pytest.fixture
+def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand in a copy."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
 
 
 def records() -> list[dict[str, Any]]:
@@ -54,12 +63,12 @@ def test_exemplars_and_texts_prompt_in_place_of_the_grid() -> None:
 
 @pytest.mark.usefixtures("here")
 def test_regions_get_vectors_from_one_pass_over_the_scene(capsys: pytest.CaptureFixture[str]) -> None:
-    dense = ["--model.embedding=dense", "--data.num_workers=0", *QUIET]
+    dense = ["--model.embedding=dense", f"{PROMPTER}.init_args.points_per_side=6", "--data.num_workers=0", *QUIET]
     assert main(["predict", "scenes", *dense]) == 0
     assert json.loads(Path("runs/scenes/run.json").read_text())["identity"]["embedding"] == "dense"
     assert {region["label"] for line in records() for region in line["regions"]} <= {"red", "blue"}
     capsys.readouterr()
-    assert main(["predict", "scenes", "--data.num_workers=0", *QUIET]) == 2  # the results are of another run
+    assert main(["predict", "scenes", dense[1], "--data.num_workers=0", *QUIET]) == 2  # the results are of another run
     assert "different embedding" in capsys.readouterr().err
     clip = ["--data.root=cast", "--encoder=tiny-clip", "--model.gallery=runs/clip"]
     assert main(["fit", "--config=gallery.yaml", *clip, "--data.num_workers=0", *QUIET]) == 0

@@ -17,8 +17,12 @@ from naruto_vision.cli.main import main
 pytestmark = pytest.mark.usefixtures("folder")
 FIT = ["fit", "--config", "clip.yaml", "--data.root", "data", "--data.batch_size", "8", "--trainer.max_epochs", "2"]
 FIT += ["--trainer.enable_progress_bar", "false"]
+FEW_POINTS = "--model.segmenter.init_args.prompter.init_args.points_per_side=4"
 GALLERY = ["fit", "--config", "gallery.yaml", "--data.root", "data", "--data.valid", "data/scenes/valid"]
+GALLERY += ["--encoder", "tiny-clip", FEW_POINTS]
 SCENES = "data/scenes/test"
+PREDICT = ["predict", f"{SCENES}/images", FEW_POINTS]
+TEST = ["test", "--config", "scenes.yaml", "--data.test", SCENES, FEW_POINTS]
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +30,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Draw data, run every command once, and stay in their folder."""
     root, before = tmp_path_factory.mktemp("board"), Path.cwd()
     os.chdir(root)
-    sizes = {"train": 3, "valid": 2, "test": 1, "scenes": 3, "valid-scenes": 4, "size": 160, "image-size": 64}
+    sizes = {"train": 3, "valid": 2, "test": 1, "scenes": 3, "valid-scenes": 4, "size": 96, "image-size": 48}
     assert main(["draw", "--out", "data", *(f"--{name}={value}" for name, value in sizes.items())]) == 0
-    assert main(FIT) == main(GALLERY) == main(["predict", f"{SCENES}/images"]) == 0
-    assert main(["test", "--config", "scenes.yaml", "--data.test", SCENES]) == 0
+    assert main(FIT) == main(GALLERY) == main(PREDICT) == main(TEST) == 0
     yield root
     os.chdir(before)
 
@@ -130,9 +133,9 @@ def test_scenes_have_one_tag_with_a_slider_and_their_latency(number: int, comman
 @pytest.mark.parametrize(
     ("argv", "code"),
     [
-        (["predict", f"{SCENES}/images"], 0),  # every scene is done already
+        (PREDICT, 0),  # every scene is done already
         (["test", "--config", "scenes.yaml", "--data.test", "data"], 2),  # no ground truth
-        (["test", "--config", "scenes.yaml", "--data.test", SCENES, "--model.decision", "mean"], 2),  # other thresholds
+        ([*TEST, "--model.decision", "mean"], 2),  # other thresholds
         ([*FIT, "--data.root", "nowhere"], 2),
         ([*FIT, "--model.loss.max_logit_scale", "nan"], 2),  # fails in the first step
         (["predict", f"{SCENES}/images", "--out", "o", "--model.overlay.nms_iou", "0.5", "--model.gallery", "no"], 2),
@@ -151,8 +154,8 @@ def test_it_works_without_tensorboard(tmp_path: Path, logger: str) -> None:
     before = sorted(Path("lightning_logs").glob("*/*"))
     assert main([*FIT, *options, "--model.bundle_dir", str(tmp_path / "bundle"), "--out", str(tmp_path / "clip")]) == 0
     assert main([*GALLERY, *options, "--model.gallery", str(tmp_path / "gallery")]) == 0
-    assert main(["predict", f"{SCENES}/images", *options, "--out", str(tmp_path / "scenes")]) == 0
-    assert main(["test", "--config", "scenes.yaml", "--data.test", SCENES, *options, "--out", str(tmp_path / "s")]) == 0
+    assert main([*PREDICT, *options, "--out", str(tmp_path / "scenes")]) == 0
+    assert main([*TEST, *options, "--out", str(tmp_path / "s")]) == 0
     assert sorted(Path("lightning_logs").glob("*/*")) == before
     if logger != "false":
         columns = set.union(
