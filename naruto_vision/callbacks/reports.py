@@ -185,7 +185,8 @@ def _describe(export: ExportBundle) -> str:
         return "the weights of the last step, because no validation chose any"
     kept, confusion = f"the weights of epoch {export.epoch + 1}", export.best.confusion
     if export.kept != 1.0:
-        kept = f"{export.kept:g} of {kept} and {1 - export.kept:g} of the untuned ones"
+        mixture = f"{export.kept:g} of {kept} and {1 - export.kept:g} of the untuned ones"
+        kept = mixture if export.kept else "the untuned weights"
         confusion = export.figures.confusion
     if confusion is None:
         return f"{kept}, the best by validation"

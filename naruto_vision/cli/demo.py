@@ -143,6 +143,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     console = Console()
     started = time.perf_counter()
     out: Path = arguments.out
+    console.print(f"[dim]$ cd {out}[/]", soft_wrap=True, highlight=False)
     with contextlib.chdir(out):
         for number, (title, argv) in enumerate(_steps(arguments), start=1):
             begun = time.perf_counter()

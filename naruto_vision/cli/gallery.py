@@ -385,7 +385,7 @@ def _add_negatives(arguments: argparse.Namespace, gallery: "Gallery", rows: "Seq
             warn(f"left out: {bad.reason}")
         quarantine.check(1.0)
         _show_edit(arguments.gallery, after)
-    show(f"{quarantine.ok} negative rows of {name} added, {len(negative) - len(fresh)} were there")
+    show(f"negative rows of {name}: {quarantine.ok} added, {len(negative) - len(fresh)} were there")
     return 0
 
 

@@ -295,6 +295,10 @@ class _Parser(argparse.ArgumentParser):
         return super().add_argument(*flags, **options)
 
     def error(self, message: str) -> NoReturn:
+        option = message.removeprefix("argument ").removesuffix(": expected one argument").rpartition("/")[2]
+        if message.endswith(": expected one argument") and option in self._option_string_actions:
+            value = self._option_string_actions[option].metavar or "VALUE"
+            raise InputError(f"{option} {value}: a value is missing; see `{self.prog} --help`")
         unknown = message.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0]
         near = difflib.get_close_matches(unknown, self._option_string_actions, n=1) if unknown[:2] == "--" else []
         hint = f"did you mean {near[0]}?" if near else f"see `{self.prog} --help`"

@@ -428,9 +428,9 @@ def describe_comparison(found: Mapping[str, Any]) -> str:
     """Describe the result of ``compare_rules`` in one line."""
     rules, chosen = found["rules"], found["decision"]
     if not rules:
-        return (
-            f"decision {chosen}: rules are compared on 20 to {LARGEST} images of several classes, found too few or many"
-        )
+        if found["of"]:
+            return f"decision {chosen}: rules are not compared, which takes {_FEWEST} images; found {found['of']}"
+        return f"decision {chosen}: rules are not compared on one class, single images, or over {LARGEST} images"
     order = (chosen, *(name for name in rules if name != chosen))
     counts = [f"{rule} {rules[rule]['right']}" for rule in order]
     counts += [f"by colour alone {found['colour']}"] if "colour" in found else []

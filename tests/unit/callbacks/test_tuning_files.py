@@ -139,6 +139,10 @@ def test_other_weights_than_those_of_the_best_epoch_are_described_where_they_are
     assert told["kept"] == {"alpha": 0.25, "accuracy": 0.75}
     assert (tmp_path / "confusion_matrix.csv").read_text() == confusion_csv(MATRIX.T, NAMES)
     assert "0.25 of the weights of epoch 2 and 0.75 of the untuned ones, which classify 5 of 8" in caplog.messages[0]
+    module.export.kept = 0.0
+    with caplog.at_level("INFO", logger="naruto_vision"):
+        TuningFiles(str(tmp_path)).teardown(trainer_of(), module, "fit")
+    assert ": the untuned weights, which classify 5 of 8" in caplog.messages[1]
 
 
 def test_a_run_that_never_validated_leaves_what_it_knows(tmp_path: Path) -> None:

@@ -450,8 +450,8 @@ def test_an_image_that_was_only_touched_is_the_same(home: Path, capsys: pytest.C
 def test_an_image_is_added_as_not_a_label(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image = drawn(home / "new.png", 7)
     before = json.loads(told(capsys, "list", "g", "--json"))["labels"]
-    assert "1 negative rows of a added, 0 were there" in told(capsys, "add", "g", "new.png", "--not", "a")
-    assert "0 negative rows of a added, 1 were there" in told(capsys, "add", "g", "new.png", "--not", "a")
+    assert "negative rows of a: 1 added, 0 were there" in told(capsys, "add", "g", "new.png", "--not", "a")
+    assert "negative rows of a: 0 added, 1 were there" in told(capsys, "add", "g", "new.png", "--not", "a")
     assert json.loads(told(capsys, "list", "g", "--json"))["labels"] == before
     assert f"a  not      {image.absolute().as_posix()}" in told(capsys, "list", "g", "--rows")
     assert "--not x: the gallery has no such label" in told(capsys, "add", "g", "new.png", "--not", "x", code=2)

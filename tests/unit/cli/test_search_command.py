@@ -177,6 +177,9 @@ def test_wrong_words_are_told_what_to_do(place: Path, capsys: pytest.CaptureFixt
     assert "no such gallery" in refused(capsys, "--gallery", "nowhere", "--text", "a")
     assert "argument -k: expected a whole number of 1 or more" in refused(capsys, "--text", "a", "-k", "0")
     assert ".png or .jpg or .webp" in refused(capsys, "--text", "a", "--sheet", "sheet.txt")
+    assert "--explain FILE: a value is missing; see `naruto-vision search --help`" in refused(
+        capsys, "--text", "a", "--explain"
+    )
     (place / "empty").mkdir()
     assert "empty: no images in it or its sub-folders" in refused(capsys, "--image", "empty")
 

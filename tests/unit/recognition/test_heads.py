@@ -133,7 +133,8 @@ def test_of_equally_accurate_rules_the_one_that_shows_most_names_beside_unknown_
 def test_a_tie_and_a_small_gallery_take_votes() -> None:
     vectors, labels = _world(0, count=6)
     assert compare_rules(vectors, _rows(labels)) == {"decision": "vote", "of": 18, "rules": {}}
-    assert "found too few" in describe_comparison(compare_rules(vectors, _rows(labels)))
+    assert describe_comparison(compare_rules(vectors, _rows(labels))).endswith("which takes 20 images; found 18")
+    assert "not compared on one class" in describe_comparison(compare_rules(vectors, _rows(["a"] * len(labels))))
     corners = np.repeat(np.eye(3, 9, dtype=np.float32), 12, axis=0) + 0.05 * np.random.default_rng(0).normal(
         size=(36, 9)
     )
