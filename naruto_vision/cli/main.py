@@ -302,6 +302,8 @@ class _Parser(argparse.ArgumentParser):
         unknown = message.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0]
         near = difflib.get_close_matches(unknown, self._option_string_actions, n=1) if unknown[:2] == "--" else []
         hint = f"did you mean {near[0]}?" if near else f"see `{self.prog} --help`"
+        if message.startswith("unrecognized") and unknown[:1] != "-" and "--text" in self._option_string_actions:
+            hint = f"a text is given by --text, {hint}"
         raise InputError(f"{message}; {hint}")
 
 

@@ -190,6 +190,7 @@ def test_a_part_is_cut_out(tmp_path: Path, place: Path, capsys: pytest.CaptureFi
     ("argv", "message"),
     [
         (["search"], "no query; give --text TEXT"),
+        (["search", "a red hat"], "unrecognized arguments: a red hat; a text is given by --text, see"),
         (["search", "--text", "x", "--store", "absent"], "absent: no such vector store"),
         (["search", "--text", "x", "--threshold", "2"], "auto, auto90 or a number from -1 to 1"),
         (["search", "--text", "x", "--video", "9.mp4", "--store", "STORE"], "no collection '9.mp4'; there are: 0.mp4"),
