@@ -13,6 +13,7 @@ from naruto_vision.errors import InputError
 from naruto_vision.gallery.vector_store import BATCH, CONNECT, Collection, Entries, Hit, Metadata, VectorStore
 from naruto_vision.io.locks import folder_lock
 from naruto_vision.io.machine import require_package
+from naruto_vision.io.sqlite_files import check_sqlite
 from naruto_vision.records import Vectors
 
 P = ParamSpec("P")
@@ -114,6 +115,7 @@ class ChromaStore(VectorStore):
                 chroma.HttpClient, host=host, port=port, ssl=server[1] == "https", settings=settings
             )
         else:
+            check_sqlite(Path(address, "chroma.sqlite3"))
             self._locks.enter_context(folder_lock(Path(address), doing=_SHARED.format(address)))
             self._client = self.call(chroma.PersistentClient, address, settings=settings)
 

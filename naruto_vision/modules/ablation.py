@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import math
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +24,8 @@ from naruto_vision.errors import InputError
 from naruto_vision.gallery.enrollment import Enrollment, EnrollmentConfig, sample_candidates
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.index import VectorIndex, choose_kind
+from naruto_vision.geometry import canonical_rle, shape_of_xyxy
+from naruto_vision.io.sqlite_files import check_sqlite
 from naruto_vision.metrics.ablation import SceneSums
 from naruto_vision.metrics.evaluation import evaluate_scenes
 from naruto_vision.modules.scene_retriever import SceneRetriever, analyze_items, settled_gallery, without_suspects
@@ -45,36 +49,58 @@ def digest(*parts: object) -> str:
     return found.hexdigest()
 
 
+_TABLE = "CREATE TABLE results (name TEXT PRIMARY KEY, value BLOB)"
+
+
 class ResultCache:
     """Results under the hash of everything that determines them, in one SQLite file; a killed run loses none.
 
+    The file may come from others: it has one table, without views and triggers, and a value of another type or size is
+    made again.
+
     Raises:
-        InputError: If the file is no such cache.
+        InputError: If the file is no such cache, or cannot be read or written.
     """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        check_sqlite(path)
+        self._path = path
         try:
             self._file = sqlite3.connect(path, isolation_level=None)
-            self._file.execute("PRAGMA synchronous = NORMAL")
-            self._file.execute("CREATE TABLE IF NOT EXISTS results (name TEXT PRIMARY KEY, value BLOB)")
-        except sqlite3.DatabaseError as error:
-            msg = f"{path}: expected kept masks and vectors, found a file that is none ({error}); remove it"
-            raise InputError(msg) from None
+        except sqlite3.Error as error:
+            raise self._refused(error) from None
+        self._rows("PRAGMA synchronous = NORMAL")
+        if not (found := self._rows("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")):
+            self._rows(_TABLE)
+        elif found != [(_TABLE,)]:
+            raise self._refused("tables of another program")
 
-    def get(self, name: str, kind: type[T], make: Callable[[], T]) -> T:
+    def get(self, name: str, kind: type[T], make: Callable[[], T], *, fits: Callable[[T], bool] | None = None) -> T:
         """Return what is kept under a name, or make and keep it; a damaged value is made again."""
-        row = self._file.execute("SELECT value FROM results WHERE name = ?", (name,)).fetchone()
-        if row is not None and row[0][:4] == _checksum(row[0][4:]):
-            return msgspec.msgpack.decode(row[0][4:], type=kind)
+        for (value,) in self._rows("SELECT value FROM results WHERE name = ?", name):
+            if isinstance(value, bytes) and value[:4] == _checksum(value[4:]):
+                with suppress(msgspec.MsgspecError, RecursionError):
+                    kept = msgspec.msgpack.decode(value[4:], type=kind)
+                    if fits is None or fits(kept):
+                        return kept
         made = make()
-        value = msgspec.msgpack.encode(made)
-        self._file.execute("INSERT OR REPLACE INTO results VALUES (?, ?)", (name, _checksum(value) + value))
+        data = msgspec.msgpack.encode(made)
+        self._rows("INSERT OR REPLACE INTO results VALUES (?, ?)", name, _checksum(data) + data)
         return made
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def _rows(self, command: str, *values: str | bytes) -> list[tuple[Any, ...]]:
+        try:
+            return self._file.execute(command, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._refused(error) from None
+
+    def _refused(self, why: object) -> InputError:
+        return InputError(f"{self._path}: expected kept masks and vectors, found {why}; free some space, or remove it")
 
 
 def _checksum(value: bytes) -> bytes:
@@ -86,6 +112,16 @@ class _Regions(msgspec.Struct):
 
     regions: tuple[Region, ...]
 
+    def fit(self, height: int, width: int) -> bool:
+        """Return whether all are inside an image, and their masks as large as their boxes."""
+        boxes = [region.box for region in self.regions]
+        try:
+            if not all(0 <= x1 <= x2 < width and 0 <= y1 <= y2 < height for x1, y1, x2, y2 in boxes):
+                return False
+            return all(canonical_rle({"size": shape_of_xyxy(r.box), "counts": r.counts}) for r in self.regions)
+        except ValueError:
+            return False
+
 
 class _Arrays(msgspec.Struct):
     """Arrays of float32 as shapes and bytes."""
@@ -96,6 +132,12 @@ class _Arrays(msgspec.Struct):
     @classmethod
     def of(cls, *arrays: Vectors) -> "_Arrays":
         return cls([list(array.shape) for array in arrays], [array.astype("<f4").tobytes() for array in arrays])
+
+    def fit(self, *shapes: list[int]) -> bool:
+        """Return whether these are finite arrays of these shapes."""
+        sizes = [4 * math.prod(shape) for shape in shapes]
+        fit = self.shapes == [*shapes] and [*map(len, self.data)] == sizes
+        return fit and all(np.isfinite(array).all() for array in self.arrays())
 
     def arrays(self) -> list[Vectors]:
         flat = [np.frombuffer(data, dtype="<f4").astype(np.float32) for data in self.data]
@@ -115,15 +157,21 @@ class CachedAnalyzer(SceneAnalyzer):
     @override
     def segment(self, image: ImageArray) -> tuple[Region, ...]:
         make, name = super().segment, digest(self._segmented, list(image.shape), image)
-        return self._cache.get(name, _Regions, lambda: _Regions(make(image))).regions
+        fits = partial(_Regions.fit, height=image.shape[0], width=image.shape[1])
+        return self._cache.get(name, _Regions, lambda: _Regions(make(image)), fits=fits).regions
 
     @override
     def embed(self, scenes: Sequence[tuple[ImageArray, Sequence[Region]]]) -> tuple[Vectors, Vectors]:
         parts: list[object] = [self._embedded]
         for image, regions in scenes:
             parts += [image, list(image.shape), [(one.box, one.counts.decode("ascii")) for one in regions]]
-        make = super().embed
-        vectors, lengths = self._cache.get(digest(*parts), _Arrays, lambda: _Arrays.of(*make(scenes))).arrays()
+        make, rows = super().embed, sum(len(regions) for _, regions in scenes)
+
+        def fits(kept: _Arrays) -> bool:
+            return kept.fit([rows, self.gallery.dim], [rows])
+
+        kept = self._cache.get(digest(*parts), _Arrays, lambda: _Arrays.of(*make(scenes)), fits=fits)
+        vectors, lengths = kept.arrays()
         return vectors, lengths
 
 
@@ -140,7 +188,9 @@ def embed_gallery(retriever: SceneRetriever, data: GalleryDataModule, cache: Res
     for batch in data.gallery_loader(encoder.preprocess):
         if batch.labels:
             name = digest(own, list(batch.pixels.shape), batch.pixels.numpy())
-            (vectors,) = cache.get(name, _Arrays, partial(embed, batch.pixels)).arrays()
+            shape = [len(batch.pixels), encoder.dim]
+            kept = cache.get(name, _Arrays, partial(embed, batch.pixels), fits=lambda own, shape=shape: own.fit(shape))
+            (vectors,) = kept.arrays()
             enrolment.add(torch.from_numpy(vectors), batch.labels, batch.paths, batch.augs)
             enrolment.colours.append(batch.colours.numpy())
     data.settle()
