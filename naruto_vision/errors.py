@@ -36,7 +36,7 @@ def _similar_path(path: Path) -> Path | None:
     """Find the neighbour with the most similar name; not one that differs in digits only, as frames do."""
     try:
         names = [other.name for other in path.parent.iterdir() if not other.name.startswith(".")]
-    except OSError:
+    except (OSError, ValueError):  # of a path with a NUL character or lone surrogates
         return None
     letters = re.sub(r"\d", "", path.name)
     near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.85)

@@ -1,6 +1,7 @@
 """``card.md``: what a run was made of, how well it did, where it is weak, and what it must not be used for."""
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -87,9 +88,9 @@ def write_card(out: Path, of: str, sections: Mapping[str, str]) -> None:
 
 
 def _cell(text: str) -> str:
-    """Escape a label or a path for Markdown."""
-    plain = printable(text, one_line=True).replace("&", "&amp;").replace("<", "&lt;")
-    return plain.replace("|", "\\|").replace("`", "'")
+    """Escape a label or a path for Markdown: no HTML, link or image, which would load something, and one cell."""
+    plain = printable(text, one_line=True).replace("&", "&amp;").replace("<", "&lt;").replace("`", "'")
+    return re.sub(r"[\\|\[\]]", r"\\\g<0>", plain)
 
 
 def _table(title: str, columns: Sequence[str], rows: Mapping[str, Sequence[Any]], note: str = "") -> str:
@@ -204,7 +205,7 @@ def _gallery_data(gallery: Gallery, data: Any) -> str:  # noqa: ANN401 - any dat
     enrolment = note.get("enrolment") or {}
     where = f"From {_cell(str(getattr(data, 'root', None) or note.get('root') or 'images'))}"
     text = ", ".join(
-        f"{value} {name.replace('_', ' ')}" for name, value in enrolment.items() if value and name != "images"
+        _cell(f"{value} {name.replace('_', ' ')}") for name, value in enrolment.items() if value and name != "images"
     )
     return _table("label", ["rows"], rows, f"{where}: {text}." if text else f"{where}.")
 
@@ -214,7 +215,7 @@ def _gallery(gallery: Gallery) -> dict[str, str]:
     heads, thresholds = gallery.note.get("heads") or {}, gallery.thresholds
     rules, total = heads.get("rules") or {}, heads.get("of") or 0
     rows = {
-        f"{rule}{' (used)' if rule == heads.get('decision') else ''}": [Rate(each["right"], total).as_json()]
+        _cell(f"{rule}{' (used)' if rule == heads.get('decision') else ''}"): [Rate(each["right"], total).as_json()]
         for rule, each in rules.items()
     }
     rows |= {name: [Rate(heads[key], total).as_json()] for key, name in _FLOORS.items() if key in heads and total}

@@ -62,6 +62,33 @@ class Manifest(TypedDict):
 _Id: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
 
 
+_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
+
+
+class _RuleNote(TypedDict):
+    right: _Count
+
+
+class _HeadsNote(TypedDict):
+    rules: NotRequired[dict[str, _RuleNote]]
+    of: NotRequired[_Count]
+    colour: NotRequired[_Count]
+    majority: NotRequired[_Count]
+
+
+class _EnrolNote(TypedDict):
+    by: Literal["image", "region", "both"]
+
+
+class Note(TypedDict):
+    """How a gallery was built: what its readers rely on. A gallery may come from others; it has other keys too."""
+
+    root: NotRequired[str | None]
+    heads: NotRequired[_HeadsNote | None]
+    enrol: NotRequired[_EnrolNote | None]
+    enrolment: NotRequired[dict[str, Any] | None]
+
+
 class LedgerLine(TypedDict):
     """A line of ``ledger.jsonl``: what a change did, and what undoes it."""
 
@@ -69,7 +96,7 @@ class LedgerLine(TypedDict):
     op: Literal["build", "enrol", "add", "remove", "relabel", "thresholds", "reindex", "rollback"]
     rows: Annotated[int, msgspec.Meta(ge=1)]
     next_id: _Id
-    note: NotRequired[dict[str, Any]]
+    note: NotRequired[Note]
     added: NotRequired[list[tuple[_Id, _Id]]]
     removed: NotRequired[list[tuple[_Id, str, str, str]]]
     relabelled: NotRequired[list[tuple[_Id, str, str]]]
@@ -119,9 +146,12 @@ def read_ledger(path: str | Path, data: bytes, generation: int) -> tuple[Mapping
     """Parse a ledger with its every key, after checking that its lines say what was done in each generation."""
     lines = parse_lines(path, data, dict[str, Any])
     for number, line in enumerate(parse_lines(path, data, LedgerLine), start=1):
-        ranges_fit = all(first <= last < line["next_id"] for first, last in line.get("added", ()))
-        if line["generation"] != number or not 1 <= line.get("to", 1) <= max(1, number - 1) or not ranges_fit:
-            expected = f"generations 1 to {generation} with what was done, and ids below next_id"
+        fits = all(first <= last < line["next_id"] for first, last in line.get("added", ()))
+        heads = line.get("note", Note()).get("heads") or _HeadsNote()
+        right = [*(rule["right"] for rule in heads.get("rules", {}).values()), heads.get("colour", 0)]
+        fits &= max(*right, heads.get("majority", 0)) <= heads.get("of", 0)
+        if line["generation"] != number or not 1 <= line.get("to", 1) <= max(1, number - 1) or not fits:
+            expected = f"generations 1 to {generation} with what was done, ids below next_id, and right ones of all"
             raise FormatError(f"{path}: line {number}", expected, f"{lines[number - 1]}"[:100], AGAIN)
     if len(lines) != generation:
         raise FormatError(path, f"generations 1 to {generation}", f"{len(lines)} lines", AGAIN)

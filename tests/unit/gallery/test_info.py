@@ -175,6 +175,30 @@ def test_names_and_other_paths_of_the_enrolment_stay(saved: Path, recorded: str)
 
 
 @pytest.mark.parametrize(
+    "note",
+    [
+        {"root": 7},
+        {"heads": "vote"},
+        {"heads": {"rules": [1]}},
+        {"heads": {"rules": {"vote": {"right": "z"}}, "of": 5}},
+        {"heads": {"rules": {"vote": {"right": 9}}, "of": 5}},
+        {"heads": {"colour": 10**400, "of": 10**400}},
+        {"enrol": {"by": "all"}},
+        {"enrolment": [1]},
+    ],
+)
+def test_a_note_of_other_types_is_refused_where_the_gallery_is_read(saved: Path, note: dict[str, Any]) -> None:
+    line = {"generation": 1, "op": "build", "rows": 7, "next_id": 7, "note": note}
+    (saved / "ledger.jsonl").write_bytes(lines_bytes([line]))
+    manifest = json.loads((saved / "manifest.json").read_text())
+    manifest["files"]["ledger.jsonl"] = hashlib.sha256((saved / "ledger.jsonl").read_bytes()).hexdigest()
+    (saved / "manifest.json").write_bytes(json_bytes(manifest | {"checksum": manifest_checksum(manifest)}))
+    for read in (list_gallery, Gallery.open):
+        with pytest.raises(FormatError, match=r"ledger\.jsonl: line 1"):
+            read(saved)
+
+
+@pytest.mark.parametrize(
     ("note", "options"),
     [
         ({}, []),
