@@ -124,8 +124,8 @@ def after_fit(root: Path, work: Path) -> dict[str, Any]:
         queries = nv.embed_images(analyzer.encoder, [image for image, _ in pairs], mirror=True).numpy()
     found = nv.look_up(analyzer.gallery, queries, [row.path for _, row in pairs], "image")
     right = sum(one.identity.label == row.label for one, (_, row) in zip(found, pairs, strict=True))
-    chosen = json.loads((work / "runs/clip/bundle/model.json").read_text(encoding="utf-8")).get("chosen")
-    result = {"right": Rate(right, len(pairs)).as_json(), "cpu_seconds": seconds, "kept": chosen}
+    kept = json.loads((work / "runs/clip/metrics.json").read_text(encoding="utf-8"))["kept"]
+    result = {"right": Rate(right, len(pairs)).as_json(), "cpu_seconds": seconds, "kept": kept}
     print(f"{root.name} after the default fit: {right} of {len(pairs)}; {seconds}", flush=True)  # noqa: T201
     return result
 
