@@ -59,7 +59,7 @@ class _Gallery:
         ui.label("Add images").classes("text-base font-medium")
         self.context.inputs(self.bring)
         self.waiting = ui.element("div").classes("nv-grid nv-small")
-        self.name = ui.input("Name of who is on them", autocomplete=[]).props("outlined dense").classes("w-full")
+        self.name = ui.input("Name of the character", autocomplete=[]).props("outlined dense").classes("w-full")
         self.name.on("keydown.enter", self.add)
         self.adding = ui.button("Add", icon="person_add", on_click=self.add).props("no-caps").classes("w-full")
         self.adding.set_enabled(False)

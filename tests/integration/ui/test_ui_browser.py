@@ -336,7 +336,7 @@ def test_an_image_is_added_relabelled_and_rolled_back(
     page.goto(server.address)
     _open_tab(page, "Gallery")
     _bring(page, world.scenes[0])
-    page.get_by_label("Name of who is on them").fill("Nobody <b>else</b>")
+    page.get_by_label("Name of the character").fill("Nobody <b>else</b>")
     page.get_by_role("button", name="Add", exact=True).click()
     page.get_by_text("Nobody <b>else</b>", exact=False).first.wait_for()
     generations = page.get_by_label(re.compile("roll back to generation"))
