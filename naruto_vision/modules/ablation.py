@@ -133,15 +133,15 @@ class _Arrays(msgspec.Struct):
     def of(cls, *arrays: Vectors) -> "_Arrays":
         return cls([list(array.shape) for array in arrays], [array.astype("<f4").tobytes() for array in arrays])
 
-    def fit(self, *shapes: list[int]) -> bool:
-        """Return whether these are finite arrays of these shapes."""
-        sizes = [4 * math.prod(shape) for shape in shapes]
-        fit = self.shapes == [*shapes] and [*map(len, self.data)] == sizes
-        return fit and all(np.isfinite(array).all() for array in self.arrays())
-
     def arrays(self) -> list[Vectors]:
         flat = [np.frombuffer(data, dtype="<f4").astype(np.float32) for data in self.data]
         return [array.reshape(shape) for array, shape in zip(flat, self.shapes, strict=True)]
+
+
+def _has_shapes(kept: _Arrays, shapes: Sequence[list[int]]) -> bool:
+    """Return whether these are finite arrays of these shapes."""
+    fit = kept.shapes == [*shapes] and [*map(len, kept.data)] == [4 * math.prod(shape) for shape in shapes]
+    return fit and all(np.isfinite(array).all() for array in kept.arrays())
 
 
 class CachedAnalyzer(SceneAnalyzer):
@@ -167,9 +167,7 @@ class CachedAnalyzer(SceneAnalyzer):
             parts += [image, list(image.shape), [(one.box, one.counts.decode("ascii")) for one in regions]]
         make, rows = super().embed, sum(len(regions) for _, regions in scenes)
 
-        def fits(kept: _Arrays) -> bool:
-            return kept.fit([rows, self.gallery.dim], [rows])
-
+        fits = partial(_has_shapes, shapes=([rows, self.gallery.dim], [rows]))
         kept = self._cache.get(digest(*parts), _Arrays, lambda: _Arrays.of(*make(scenes)), fits=fits)
         vectors, lengths = kept.arrays()
         return vectors, lengths
@@ -188,8 +186,8 @@ def embed_gallery(retriever: SceneRetriever, data: GalleryDataModule, cache: Res
     for batch in data.gallery_loader(encoder.preprocess):
         if batch.labels:
             name = digest(own, list(batch.pixels.shape), batch.pixels.numpy())
-            shape = [len(batch.pixels), encoder.dim]
-            kept = cache.get(name, _Arrays, partial(embed, batch.pixels), fits=lambda own, shape=shape: own.fit(shape))
+            fits = partial(_has_shapes, shapes=([len(batch.pixels), encoder.dim],))
+            kept = cache.get(name, _Arrays, partial(embed, batch.pixels), fits=fits)
             (vectors,) = kept.arrays()
             enrolment.add(torch.from_numpy(vectors), batch.labels, batch.paths, batch.augs)
             enrolment.colours.append(batch.colours.numpy())
