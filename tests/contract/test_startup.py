@@ -9,7 +9,7 @@ import pytest
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 
-LIMIT = 0.3  # seconds of CPU time, the best of three: wall time is the neighbours' as much as ours
+LIMIT = 0.3  # seconds of CPU time, in one of three runs: wall time is the neighbours' as much as ours
 KNOWN = (
     "import time, email.message, importlib.metadata, inspect, logging, urllib.request, yaml; print(time.process_time())"
 )
@@ -24,20 +24,20 @@ sys.stderr.write("\\n" + json.dumps({"code": code, "seconds": time.process_time(
 """
 
 
-def _probe(words: list[str], folder: Path, limit: float) -> tuple[int, float, list[str]]:
-    """Run a command in up to three processes, until one takes no more CPU seconds than the limit."""
+def _slowness() -> float:
+    """Return how much slower the machine is now than where the limits were set, at least 1."""
+    return max(1.0, float(subprocess.check_output([sys.executable, "-c", KNOWN])) / KNOWN_SECONDS)
+
+
+def _probe(words: list[str], folder: Path, limit: float) -> tuple[int, bool, list[str]]:
+    """Run a command in up to three processes: its exit code, whether one kept the limit, and what it has imported."""
     for _ in range(3):
         done = subprocess.run([sys.executable, "-c", PROBE, *words], capture_output=True, check=True, cwd=folder)
         told = json.loads(done.stderr.decode().splitlines()[-1])
-        if told["seconds"] <= limit:
+        fast = told["seconds"] <= limit or told["seconds"] <= limit * _slowness()
+        if fast:
             break
-    return told["code"], told["seconds"], told["heavy"]
-
-
-@pytest.fixture(scope="module")
-def slowness() -> float:
-    times = [float(subprocess.check_output([sys.executable, "-c", KNOWN])) for _ in range(3)]
-    return max(1.0, min(times) / KNOWN_SECONDS)
+    return told["code"], fast, told["heavy"]
 
 
 @pytest.mark.parametrize(
@@ -85,19 +85,15 @@ def slowness() -> float:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_answers_that_need_no_torch_come_at_once(words: list[str], code: int, slowness: float, tmp_path: Path) -> None:
-    limit = slowness * (2 * LIMIT if "completion" in words else LIMIT)  # completion builds the parser of every command
-    found, seconds, heavy = _probe(words, tmp_path, limit)
-    assert (found, heavy) == (code, [])
-    assert seconds <= limit
+def test_answers_that_need_no_torch_come_at_once(words: list[str], code: int, tmp_path: Path) -> None:
+    limit = 2 * LIMIT if "completion" in words else LIMIT  # completion builds the parser of every command
+    assert _probe(words, tmp_path, limit) == (code, True, [])
 
 
-def test_a_gallery_is_listed_at_once(slowness: float, tmp_path: Path) -> None:
+def test_a_gallery_is_listed_at_once(tmp_path: Path) -> None:
     vectors = np.eye(6, dtype=np.float32)
     rows = [GalleryRow(f"{number}.png", "ayame" if number < 4 else "kurenai") for number in range(6)]
     Gallery.build(vectors, rows, fingerprint="0" * 64).save(tmp_path / "gallery")
-    limit = 0.4 * slowness  # NumPy is imported
-    code, seconds, heavy = _probe(["gallery", "list", "gallery"], tmp_path, limit)
-    assert code == 0
+    code, fast, heavy = _probe(["gallery", "list", "gallery"], tmp_path, 0.4)  # NumPy is imported
+    assert (code, fast) == (0, True)
     assert not {"torch", "lightning", "faiss", "cv2"} & set(heavy)
-    assert seconds <= limit

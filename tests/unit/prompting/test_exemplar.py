@@ -279,6 +279,8 @@ def test_images_of_a_gallery_are_exemplars_of_their_labels() -> None:
 def test_a_gallery_without_its_images_says_so(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (place / "elsewhere").mkdir()
     monkeypatch.chdir(place / "elsewhere")
+    assert {each.label for each in gallery_exemplars(place / "runs/gallery")} >= {"disc"}  # found above the gallery
+    (place / "cast").rename(place / "gone")
     with pytest.raises(InputError, match="none of the 2 images of 'disc' can be read"):
         gallery_exemplars(place / "runs/gallery")
 
