@@ -287,7 +287,7 @@ class Gallery:
         """The encoder that made the vectors."""
         return self.head.fingerprint
 
-    @property
+    @cached_property
     def note(self) -> Mapping[str, Any]:
         """How the gallery was built: encoder, whether mirrored views were averaged, and counts; may be empty."""
         return located_note(self.head.note, self.folder)
