@@ -57,7 +57,7 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _HOMES
     from naruto_vision.gallery.edits import relabel_rows as relabel_rows
     from naruto_vision.gallery.edits import remove_rows as remove_rows
     from naruto_vision.gallery.edits import roll_back as roll_back
-    from naruto_vision.gallery.enrollment import EnrollmentConfig as EnrollmentConfig
+    from naruto_vision.gallery.enrolment import EnrolmentConfig as EnrolmentConfig
     from naruto_vision.gallery.gallery import Gallery as Gallery
     from naruto_vision.gallery.gallery import edit_gallery as edit_gallery
     from naruto_vision.gallery.vector_store import open_store as open_store
@@ -152,7 +152,7 @@ _HOMES = {
     "errors": "NarutoVisionError",
     "gallery.content": "GalleryRow",
     "gallery.edits": "add_rows relabel_rows remove_rows roll_back",
-    "gallery.enrollment": "EnrollmentConfig",
+    "gallery.enrolment": "EnrolmentConfig",
     "gallery.gallery": "Gallery edit_gallery",
     "gallery.vector_store": "open_store",
     "io.images": "read_image",

@@ -56,7 +56,7 @@ _BEST = ("macro_accuracy", "accuracy", "nearest_accuracy", "loss", "recall_at_1"
 _FIGURES = (
     *("valid_best/macro_accuracy", "valid/object_accuracy", "test/object_accuracy", "test_shown/object_accuracy"),
     *("valid_best/accuracy", "valid_best/nearest_accuracy", "valid_best/loss", "valid_best/recall_at_1"),
-    *("valid_best/zero_shot", "valid_best/miou", "valid/threshold", "test/honest_recall", "test_shown/precision"),
+    *("valid_best/zero_shot", "valid_best/miou", "valid/threshold", "test/recall", "test_shown/precision"),
     *(
         "test/accuracy",
         "test/macro_accuracy",

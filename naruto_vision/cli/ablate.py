@@ -22,7 +22,7 @@ from naruto_vision.io.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from naruto_vision.data.scenes import SceneDataset
-    from naruto_vision.gallery.enrollment import Enrollment
+    from naruto_vision.gallery.enrolment import Enrolment
     from naruto_vision.gallery.gallery import Gallery
     from naruto_vision.metrics.ablation import Cell, Run
     from naruto_vision.modules.ablation import ResultCache
@@ -163,7 +163,7 @@ class _Measurement:
         check_names(self._scenes.labels, classes, str(self._data.folders["test"]))
         self._digest = scenes_digest(self._scenes)
         self._models: tuple[tuple[str, ...], SceneRetriever] | None = None
-        self._embedded: tuple[str, Enrollment] | None = None
+        self._embedded: tuple[str, Enrolment] | None = None
         self._galleries: dict[tuple[str, str, int], Gallery] = {}
 
     def cells(self) -> "Iterator[Cell]":

@@ -167,7 +167,7 @@ def _index_options(parser: argparse.ArgumentParser) -> None:
     add("--dim", type=count, default=512, metavar="D", help="dimension of random vectors")
     add("--queries", type=count, default=500, metavar="Q", help="number of queries")
     add("--batch", type=whole_number, default=0, metavar="B", help="queries per call; 0 for all at once")
-    add("-k", "--k", type=count, default=5, metavar="K", help="neighbours per query")
+    add("-k", "--top-k", type=count, default=5, metavar="K", help="neighbours per query")
     add("--seed", type=whole_number, default=42, metavar="N", help="random seed of vectors and queries")
     add("--repeats", type=count, default=5, metavar="N", help="timed rounds")
     text = (
@@ -186,7 +186,7 @@ def _index_options(parser: argparse.ArgumentParser) -> None:
     text = "use entries of the gallery as queries, as the reference system does (default: hold them out)"
     add("--self-match", action="store_true", help=text)
     add("--text-queries", action="store_true", help="also search with texts, or with vectors that simulate them")
-    add("--json", type=Path, metavar="FILE", help="also write the results to this file")
+    add("--json-out", type=Path, metavar="FILE", help="also write the results to this file")
 
 
 def bench_index(arguments: argparse.Namespace) -> int:
@@ -199,7 +199,7 @@ def bench_index(arguments: argparse.Namespace) -> int:
         searches, built = _searches(arguments, data.vectors)
         for uri in dict.fromkeys(arguments.store):
             start = time.perf_counter()
-            searches[uri] = stores.enter_context(_in_store(uri, data.vectors, min(arguments.k, len(data.vectors))))
+            searches[uri] = stores.enter_context(_in_store(uri, data.vectors, min(arguments.top_k, len(data.vectors))))
             built[uri] = time.perf_counter() - start
             sys.stderr.write(f"{uri}: filled in {built[uri]:.1f} s\n")
         _report(arguments, data, texts, searches, built)
@@ -222,11 +222,11 @@ def _report(
     }
     for kind, (queries, source) in kinds.items():
         results[kind] = {"source": source, "queries": len(queries), **_measure(arguments, searches, queries, kind)}
-        show(_table(kind, results[kind], arguments.k, len(data.vectors)))
+        show(_table(kind, results[kind], arguments.top_k, len(data.vectors)))
     show(f"NumPy multiplied at {rate:.0f} GFLOP/s in this run")
-    if arguments.json:
+    if arguments.json_out:
         settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()}
-        write_report(arguments.json, "index", settings, results)
+        write_report(arguments.json_out, "index", settings, results)
 
 
 @dataclass(frozen=True)
@@ -286,7 +286,7 @@ def _searches(arguments: argparse.Namespace, vectors: "Vectors") -> "tuple[dict[
     """Build the indexes: name to search function, and kind to build time in seconds."""
     from naruto_vision.gallery.index import VectorIndex, choose_kind
 
-    k = min(arguments.k, len(vectors))
+    k = min(arguments.top_k, len(vectors))
     found: dict[str, Search] = {}
     built: dict[str, float] = {}
     for kind in dict.fromkeys(arguments.kinds):

@@ -187,7 +187,7 @@ def _audit_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--gallery", type=gallery_place, metavar="DIR", help="also compare valid and test with this gallery")
     add("--out", type=Path, metavar="DIR", help="write audit.json and contact sheets here (default: only print)")
-    add("--json", type=Path, metavar="FILE", help="write the results to this file instead of DIR/audit.json")
+    add("--json-out", type=Path, metavar="FILE", help="write the results to this file instead of DIR/audit.json")
     add_theme_option(parser)
     _add_frame_options(parser)
     add_encoder_options(parser, without="none, labels are not checked")
@@ -304,7 +304,7 @@ def audit(arguments: argparse.Namespace) -> int:
         document["encoder"] = {"model": arguments.encoder, **checked.as_json()}
         if arguments.out is not None:
             lines += _write_suspects(found, checked, arguments)
-    target = arguments.json or (arguments.out and arguments.out / "audit.json")
+    target = arguments.json_out or (arguments.out and arguments.out / "audit.json")
     if target is not None:
         write_json(target, document)
         lines.append(f"the results are in {target}")

@@ -23,7 +23,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("root", metavar="DIR", help="labelled images: an export, manifests or class folders")
     text = "also segment scenes: a folder of images, with or without boxes (gt.json, COCO, VOC, YOLO)"
     parser.add_argument("--scenes", metavar="DIR", help=text)
-    parser.add_argument("--most", type=count, default=40, metavar="N", help="scenes to segment, evenly chosen")
+    parser.add_argument("--limit", type=count, default=40, metavar="N", help="scenes to segment, evenly chosen")
     add_encoder_options(parser, without="the one of gallery.yaml")
     add_json_option(parser)
 
@@ -76,7 +76,7 @@ def _scenes(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, str]:
     scenes, segmenter = SceneDataset(arguments.scenes, need_truth=labelled), _segmenter()
     regions: list[int] = []
     boxes, found = 0, 0
-    numbers = _evenly(len(scenes), arguments.most)
+    numbers = _evenly(len(scenes), arguments.limit)
     with progress("segmenting scenes", len(numbers), hidden=arguments.json) as advance:
         for number in numbers:
             item = scenes.read(number)

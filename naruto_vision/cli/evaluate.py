@@ -56,7 +56,7 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     text = "COCO file with the mask of every character: also count characters split into fragments or merged"
     add("--gt-masks", type=Path, metavar="FILE", help=text)
     add("--csv-out", type=Path, metavar="FILE", help="write the accuracy of each class as CSV")
-    add("--json", type=Path, metavar="FILE", help="write all results, with the verdict on every box")
+    add("--json-out", type=Path, metavar="FILE", help="write all results, with the verdict on every box")
     add("--sheet", type=sheet_path, metavar="FILE", help="draw the worst scenes: .png, .jpg or .webp")
     text = "scene images for --sheet (default: images/ beside --gt)"
     add("--scenes-dir", type=Path, metavar="DIR", help=text)
@@ -135,10 +135,10 @@ def evaluate(arguments: argparse.Namespace) -> int:
         show(str(write_evaluation_sheet(scenes, images, arguments.sheet, arguments.theme)))
     if arguments.csv_out:
         write_text(arguments.csv_out, class_csv(documents[0]))
-    if arguments.json:
+    if arguments.json_out:
         others = dict(zip(list(runs)[1:], documents[1:], strict=True))
         first = {"run": next(iter(runs)), **documents[0], "per_scene": scenes}
-        write_json(arguments.json, first | {"others": others, "comparisons": compared})
+        write_json(arguments.json_out, first | {"others": others, "comparisons": compared})
     return 0
 
 
@@ -283,7 +283,7 @@ def _counts_options(parser: argparse.ArgumentParser) -> None:
         "predictions, in all scenes; for example CLIP=45/50/56/62"
     )
     parser.add_argument("runs", nargs="+", metavar=_COUNTS, help=text)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results as JSON")
+    parser.add_argument("--json-out", type=Path, metavar="FILE", help="also write the results as JSON")
 
 
 def read_counts(runs: list[str]) -> "dict[str, dict[str, Rate]]":
@@ -305,7 +305,7 @@ def read_counts(runs: list[str]) -> "dict[str, dict[str, Rate]]":
             raise InputError(msg)
         found[run["name"]] = {
             "object_accuracy": Rate(right, objects),
-            "honest_recall": Rate(matched, objects),
+            "recall": Rate(matched, objects),
             "reference_recall": Rate(matched, seen),
             "class_given_matched": Rate(right, matched),
         }
@@ -330,9 +330,9 @@ def evaluate_counts(arguments: argparse.Namespace) -> int:
     compared = comparison_documents(compare_totals(list(runs), [rates["object_accuracy"] for rates in runs.values()]))
     if compared:
         show(comparison_table(compared))
-    if arguments.json:
+    if arguments.json_out:
         values = {name: {figure: rate.as_json() for figure, rate in rates.items()} for name, rates in runs.items()}
-        write_json(arguments.json, {"runs": values, "comparisons": compared})
+        write_json(arguments.json_out, {"runs": values, "comparisons": compared})
     return 0
 
 
@@ -343,7 +343,7 @@ def _tracks_options(parser: argparse.ArgumentParser) -> None:
     add("--preds-dir", type=Path, required=True, metavar="DIR", help="folder that `predict` wrote")
     add("--iou-match", type=fraction, default=0.5, metavar="IOU", help="IoU threshold of a match")
     add("--bootstrap", type=count, default=2000, metavar="N", help="bootstrap replicates over videos")
-    add("--json", type=Path, metavar="FILE", help="also write the results as JSON")
+    add("--json-out", type=Path, metavar="FILE", help="also write the results as JSON")
 
 
 def evaluate_tracks(arguments: argparse.Namespace) -> int:
@@ -372,8 +372,8 @@ def evaluate_tracks(arguments: argparse.Namespace) -> int:
         ("videos better by track, by frame", f"{report.videos_better}, {report.videos_worse} (p = {clips['p']:.2g})"),
     ]
     show(make_table(("figure", "value"), rows, f"Tracks of {len(videos)} videos"))
-    if arguments.json:
-        write_json(arguments.json, {**document, "videos": {name: asdict(each) for name, each in videos.items()}})
+    if arguments.json_out:
+        write_json(arguments.json_out, {**document, "videos": {name: asdict(each) for name, each in videos.items()}})
     return 0
 
 

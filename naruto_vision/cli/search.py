@@ -40,7 +40,7 @@ def _search_options(parser: argparse.ArgumentParser) -> None:
     add("--gallery", type=gallery_place, default=GALLERY, metavar="GALLERY", help=text)
     add("--image", nargs="+", default=[], metavar="FILE", help="the same as IMAGE")
     add("--text", nargs="+", default=[], metavar="TEXT", help="query texts, for encoders with a text tower")
-    add("-k", type=count, default=5, metavar="K", help="neighbours shown per query")
+    add("-k", "--top-k", type=count, default=5, metavar="K", help="neighbours shown per query")
     add(
         "--decision",
         choices=DECISIONS,
@@ -128,7 +128,7 @@ def _search_images(
     from naruto_vision.recognition.lookup import look_up
 
     files = list_files(arguments.image)
-    numbers = {"k": arguments.k, "votes": arguments.neighbours, "decision": arguments.decision}
+    numbers = {"k": arguments.top_k, "votes": arguments.neighbours, "decision": arguments.decision}
     mirror = bool(gallery.note.get("mirror", True))
     results: list[SearchResult] = []
     for vectors, indices in embed_files(encoder, files, quarantine, mirror=mirror):
@@ -149,7 +149,7 @@ def _search_texts(arguments: argparse.Namespace, gallery: "Gallery", encoder: "E
         return ()
     with torch.inference_mode():
         vectors = encoder.encode_texts(arguments.text).float().cpu().numpy()
-    return look_up(gallery, vectors, arguments.text, "text", k=arguments.k, votes=arguments.neighbours)
+    return look_up(gallery, vectors, arguments.text, "text", k=arguments.top_k, votes=arguments.neighbours)
 
 
 def _table(result: "SearchResult") -> "Table":

@@ -30,10 +30,10 @@ from naruto_vision.data.store import (
 from naruto_vision.data.tables import ClassTable, Policy, ReadRules, Split
 from naruto_vision.encoders.base import prepared
 from naruto_vision.errors import InputError
-from naruto_vision.gallery.enrollment import (
+from naruto_vision.gallery.enrolment import (
     GAMMA,
     UNCHANGED,
-    EnrollmentConfig,
+    EnrolmentConfig,
     apply_gamma,
     draw_gamma,
     sample_candidates,
@@ -75,10 +75,10 @@ def describe_colours(image: ImageArray) -> Tensor:
     return normalize(torch.cat([normalize(part, dim=0) for part in parts]), dim=0)
 
 
-class _EnrollmentDataset(Dataset[Sample]):
+class _EnrolmentDataset(Dataset[Sample]):
     """The images of a table and their variants, each prepared for the encoder."""
 
-    def __init__(self, table: ClassTable, preprocess: Preprocess, plan: EnrollmentConfig) -> None:
+    def __init__(self, table: ClassTable, preprocess: Preprocess, plan: EnrolmentConfig) -> None:
         self._table = table
         self._store = ImageStore(table, side=0, budget=0)
         self._preprocess = preprocess
@@ -141,7 +141,7 @@ class GalleryDataModule(SceneDataModule):
         aliases: dict[str, str] | None = None,
         policy: Policy = "single_only",
         split: Split = "train",
-        plan: EnrollmentConfig | None = None,
+        plan: EnrolmentConfig | None = None,
         enrol_batch_size: int = 32,
         max_bad_fraction: float = 0.05,
         batch_size: int | None = None,
@@ -152,7 +152,7 @@ class GalleryDataModule(SceneDataModule):
         self.root = root
         self.quarantine: TableQuarantine | None = None
         self.table: ClassTable | None = None
-        self.plan = plan or EnrollmentConfig()
+        self.plan = plan or EnrolmentConfig()
         self._not_sampled = 0
         self._reader: ReaderName = reader
         self._rules = ReadRules(aliases or {}, policy)
@@ -227,7 +227,7 @@ class GalleryDataModule(SceneDataModule):
             msg = f"{self.root}: no images to enrol in split {self._split!r}"
             raise InputError(msg)
         rank, world = process_share(self.trainer)
-        images = _EnrollmentDataset(self.table, preprocess, self.plan)
+        images = _EnrolmentDataset(self.table, preprocess, self.plan)
         size = self._enrol_batch_size
         share = ShareSampler(len(images), rank, world, batch_size=size, never_empty=True)
         return TableLoader(images, share, size, _collate_batch, self.quarantine, self.scene_workers)

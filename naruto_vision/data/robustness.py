@@ -100,7 +100,7 @@ def measure_scenes(
         evaluation = evaluate_scenes({name: truth[name] for name in found}, found)
         intervals = bootstrap_intervals(evaluation)
         report = evaluation.report
-        named = {"object_accuracy": report.object_accuracy, "honest_recall": report.recall}
+        named = {"object_accuracy": report.object_accuracy, "recall": report.recall}
         for measure, (figure, rate) in zip(("object accuracy", "recall"), named.items(), strict=True):
             interval = intervals.get(figure)
             low, high = (interval.low, interval.high) if interval else (None, None)

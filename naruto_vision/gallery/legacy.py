@@ -14,7 +14,7 @@ import numpy as np
 from naruto_vision.encoders.base import Encoder, embed_images
 from naruto_vision.errors import BadImageError, FormatError, MissingPathError
 from naruto_vision.gallery.content import MAPPED_BYTES, GalleryRow, map_unit_rows, unit_rows
-from naruto_vision.gallery.enrollment import UNCHANGED
+from naruto_vision.gallery.enrolment import UNCHANGED
 from naruto_vision.io.arrays import map_npy
 from naruto_vision.io.images import read_image
 from naruto_vision.io.typed_json import read_json

@@ -21,7 +21,7 @@ MAIN = "object_accuracy"
 
 OTHER_ROWS = "≠"
 BETWEEN = " · "
-_SHOWN = {"honest_recall": "detection recall", "shown_accuracy": "shown with the right name"}
+_SHOWN = {"recall": "detection recall", "shown_accuracy": "shown with the right name"}
 _REPLICATES = 2000
 
 

@@ -185,7 +185,7 @@ class SceneOutcome:
         claims = counts.objects + counts.predictions
         return {
             "object_accuracy": (counts.right, counts.objects),
-            "honest_recall": (counts.matched, counts.objects),
+            "recall": (counts.matched, counts.objects),
             "reference_recall": (counts.matched, counts.objects_with_predictions),
             "class_given_matched": (counts.right, counts.matched),
             "precision": (counts.right, counts.predictions),

@@ -16,7 +16,7 @@ from naruto_vision.records import LabelledBox
 
 TITLES = {
     "object_accuracy": "object accuracy",
-    "honest_recall": "detection recall",
+    "recall": "detection recall",
     "reference_recall": "reference recall (scenes with predictions only)",
     "class_given_matched": "class given matched",
     "precision": "precision",

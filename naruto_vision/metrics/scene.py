@@ -178,7 +178,7 @@ class SceneReport:
         """Return the five overall rates under their names in ``results.json``, in reading order."""
         return {
             "object_accuracy": self.object_accuracy,
-            "honest_recall": self.recall,
+            "recall": self.recall,
             "reference_recall": self.reference_recall,
             "class_given_matched": self.class_given_matched,
             "precision": self.precision,

@@ -98,7 +98,7 @@ class SceneAccuracy(Metric):
         """Return the five figures for a logger; NaN where the denominator is 0.
 
         Returns:
-            Name to a scalar float32 tensor: ``object_accuracy``, ``honest_recall``, ``reference_recall``,
+            Name to a scalar float32 tensor: ``object_accuracy``, ``recall``, ``reference_recall``,
             ``class_given_matched``, ``precision``.
         """
         rates = SceneReport(self.counts(), self.iou_match).rates()

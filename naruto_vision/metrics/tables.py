@@ -5,7 +5,7 @@
     title: Names in synthetic scenes
     steps:                       # commands, run in the output folder; "{NAME}" is the folder of --data NAME
       - draw --out data --scenes 40
-      - evaluate --gt data/scenes/test/gt.json --preds-dir runs/scenes --json scenes.json
+      - evaluate --gt data/scenes/test/gt.json --preds-dir runs/scenes --json-out scenes.json
     expect:                      # sha256 of what the figures come from; "?" is not known yet
       config clip.yaml: "?"
       weights tiny-clip: 3f9a...

@@ -21,7 +21,7 @@ from naruto_vision.data.leaks import frame_runs
 from naruto_vision.data.scenes import SceneDataset, SceneItem
 from naruto_vision.encoders.base import encode_images
 from naruto_vision.errors import InputError
-from naruto_vision.gallery.enrollment import Enrollment, EnrollmentConfig, sample_candidates
+from naruto_vision.gallery.enrolment import Enrolment, EnrolmentConfig, sample_candidates
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.index import VectorIndex, choose_kind
 from naruto_vision.geometry import canonical_rle, shape_of_xyxy
@@ -173,9 +173,9 @@ class CachedAnalyzer(SceneAnalyzer):
         return vectors, lengths
 
 
-def embed_gallery(retriever: SceneRetriever, data: GalleryDataModule, cache: ResultCache) -> Enrollment:
+def embed_gallery(retriever: SceneRetriever, data: GalleryDataModule, cache: ResultCache) -> Enrolment:
     """Embed all images of the data's split, batch by batch as ``fit`` does; InputError if too many are unreadable."""
-    enrolment, encoder = Enrollment(), retriever.encoder
+    enrolment, encoder = Enrolment(), retriever.encoder
     own = ["gallery", encoder.fingerprint, encoder.arithmetic, retriever.mirror]
 
     @torch.inference_mode()
@@ -195,12 +195,12 @@ def embed_gallery(retriever: SceneRetriever, data: GalleryDataModule, cache: Res
     return enrolment
 
 
-def gallery_of(retriever: SceneRetriever, enrolment: Enrollment, plan: EnrollmentConfig) -> Gallery:
+def gallery_of(retriever: SceneRetriever, enrolment: Enrolment, plan: EnrolmentConfig) -> Gallery:
     """Make the gallery that ``fit`` builds of whole images, or labelled boxes, by this plan."""
     images = list(dict.fromkeys((label, path) for label, path, _ in enrolment.rows))
     sampled = {images[number] for number in sample_candidates(images, plan)}
     kept = [number for number, (label, path, _) in enumerate(enrolment.rows) if (label, path) in sampled]
-    some = Enrollment()
+    some = Enrolment()
     some.rows = [enrolment.rows[number] for number in kept]
     some.vectors = [np.concatenate(enrolment.vectors)[kept]]
     some.colours = [np.concatenate(enrolment.colours)[kept]]

@@ -22,7 +22,7 @@ from naruto_vision.encoders.tiny import TINY_CLIP
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.edits import change_thresholds
-from naruto_vision.gallery.enrollment import UNCHANGED, Enrollment, EnrollmentConfig, note_left_out
+from naruto_vision.gallery.enrolment import UNCHANGED, Enrolment, EnrolmentConfig, note_left_out
 from naruto_vision.gallery.gallery import Gallery, check_enrolment, edit_gallery, enrol_gallery
 from naruto_vision.gallery.index import IndexChoice
 from naruto_vision.gallery.info import list_gallery
@@ -167,7 +167,7 @@ class SceneRetriever(pl.LightningModule):
         self.reports = {}
         self.answered: list[tuple[SceneItem, ScenePrediction]] = []
         self._analyzer: SceneAnalyzer | None = None
-        self._enrolment, self._regions, self._enrolling = Enrollment(), Enrollment(), False
+        self._enrolment, self._regions, self._enrolling = Enrolment(), Enrolment(), False
         learnt = isinstance(getattr(segmenter, "prompter", None), DetectorPrompter)
         self.enrol: Enrol = "image" if enrol == "auto" and not learnt else enrol
         self.built: Gallery | None = None
@@ -281,16 +281,16 @@ class SceneRetriever(pl.LightningModule):
         if not self._enrolling:
             return
         self._enrolling = False
-        own, self._enrolment = self._enrolment, Enrollment()
+        own, self._enrolment = self._enrolment, Enrolment()
         data: Any = getattr(self.trainer, "datamodule", None)
         if isinstance(data, GalleryDataModule):
             data.settle()
-        crops, self._regions = self._gathered(self._regions), Enrollment()
+        crops, self._regions = self._gathered(self._regions), Enrolment()
         whole = self._gathered(own)
         self.withheld = self.withheld.removeprefix(_NOT_DONE)
         if self.trainer.is_global_zero or self.withheld:
             note: Mapping[str, Any] = {"encoder": dict(self.encoder.recipe), "mirror": self.mirror}
-            plan = EnrollmentConfig()
+            plan = EnrolmentConfig()
             if isinstance(data, GalleryDataModule):
                 plan = data.plan
                 note = {**note, "enrolment": data.counts(), "root": _relative_to_here(data.images_root)}
@@ -311,15 +311,15 @@ class SceneRetriever(pl.LightningModule):
         self.trainer.strategy.barrier("gallery")
         self._analyzer = None
 
-    def _gathered(self, own: Enrollment) -> Enrollment:
-        whole = Enrollment()
+    def _gathered(self, own: Enrolment) -> Enrolment:
+        whole = Enrolment()
         whole.rows = gather_lists(self.trainer, own.rows)
         whole.vectors = gather_lists(self.trainer, own.vectors)
         whole.colours = gather_lists(self.trainer, own.colours)
         whole.qualities = gather_lists(self.trainer, own.qualities)
         return whole
 
-    def _compared(self, whole: Rows, crops: Enrollment) -> tuple[Rows, dict[str, Any]]:
+    def _compared(self, whole: Rows, crops: Enrolment) -> tuple[Rows, dict[str, Any]]:
         """Choose the decision rule, and whether regions are enrolled; return the rows and what the note says."""
         runs = frame_runs(whole.rows, whole.colours)
         if not crops.rows:

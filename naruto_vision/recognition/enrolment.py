@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from naruto_vision.gallery.content import GalleryRow
-from naruto_vision.gallery.enrollment import UNCHANGED
+from naruto_vision.gallery.enrolment import UNCHANGED
 from naruto_vision.geometry import Box, shape_of_xyxy
 from naruto_vision.io.images import split_crop
 from naruto_vision.metrics.stats import Rate

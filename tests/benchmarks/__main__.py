@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--quick", action="store_true", help="tiny sizes: whether everything runs, no figures")
     parser.add_argument("--only", default="", metavar="T1,T6", help=f"some of {', '.join(BENCHMARKS)} (default: all)")
-    parser.add_argument("--json", type=Path, default=Path("runs/bench.json"), help="(default: runs/bench.json)")
+    parser.add_argument("--json-out", type=Path, default=Path("runs/bench.json"), help="(default: runs/bench.json)")
     arguments = parser.parse_args(argv)
     names = [name for name in arguments.only.replace(",", " ").split() if name] or list(BENCHMARKS)
     if unknown := [name for name in names if name not in BENCHMARKS]:
@@ -77,11 +77,11 @@ def main(argv: list[str] | None = None) -> int:
         failed += [f"{name} {row.what}" for row in rows if not row.passed]
     rate = gemm_rate("torch")
     settings = {"quick": arguments.quick, "only": names}
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    arguments.json_out.parent.mkdir(parents=True, exist_ok=True)
     write_json(
-        arguments.json, {"machine": machine_facts(), "settings": settings, "gemm_gflops": rate, "results": found}
+        arguments.json_out, {"machine": machine_facts(), "settings": settings, "gemm_gflops": rate, "results": found}
     )
-    sys.stdout.write(f"PyTorch multiplied at {rate:.0f} GFLOP/s in this run; figures: {arguments.json}\n")
+    sys.stdout.write(f"PyTorch multiplied at {rate:.0f} GFLOP/s in this run; figures: {arguments.json_out}\n")
     if failed:
         sys.stdout.write(f"results are not the baseline's: {'; '.join(failed)}\n")
     return int(bool(failed))

@@ -1,6 +1,6 @@
 """What spoilt and mislabelled rows cost a gallery, and what its gates and suspects give back.
 
-``python -m benchmarks.clean [--data DIR ...] [--json FILE]`` enrols the synthetic cast (8 characters, 40 images each),
+``python -m benchmarks.clean [--data DIR ...] [--json-out FILE]`` enrols the synthetic cast (8 characters, 40 images each),
 or data sets that ``fit`` reads, with 10, 20 and 40 % of the rows spoilt (blurred, tiny, cut off or grey) or
 mislabelled, and names the images of the other splits: by the rule that the clean rows choose, and by the nearest row.
 Cleaned is what the gates leave of spoilt rows, and the suspects of mislabelled ones. Every image is embedded twice,
@@ -183,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.clean")
     parser.add_argument("--data", type=Path, nargs="*", default=[], help="data sets (default: the synthetic cast)")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json-out", type=Path)
     options = parser.parse_args(argv)
     torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
     encoder, document = nv.ClipEnsemble().eval(), dict[str, Any]()
@@ -196,8 +196,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             images = list(read_images(root, "train")), [pair for split in splits for pair in read_images(root, split)]
         show(f"{root or 'synthetic cast'}: {len(images[0])} rows, {len(images[1])} queries")
         document["synthetic" if root is None else root.name] = measure(embed(encoder, *images), options.seeds)
-    if options.json:
-        write_json(options.json, document)
+    if options.json_out:
+        write_json(options.json_out, document)
     return 0
 
 

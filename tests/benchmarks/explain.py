@@ -219,13 +219,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("scenes", type=Path, nargs="?")
     parser.add_argument("--images", type=Path)
     parser.add_argument("--decision", default="auto")
-    parser.add_argument("--most", type=int, default=250, help="explained objects")
-    parser.add_argument("--json", type=Path, default=Path("runs/explain.json"))
+    parser.add_argument("--limit", type=int, default=250, help="explained objects")
+    parser.add_argument("--json-out", type=Path, default=Path("runs/explain.json"))
     own = parser.parse_args(argv)
     analyzer = nv.load(own.runs).replaced(decision=own.decision)
     source = images(analyzer, own.images) if own.images else regions(analyzer, own.scenes)
-    found = measure(analyzer, list(source), own.most)
-    write_json(own.json, found)
+    found = measure(analyzer, list(source), own.limit)
+    write_json(own.json_out, found)
     for name, facts in found.items():
         sys.stdout.write(f"{name}: {facts}\n")
     return 0

@@ -1,6 +1,6 @@
 """An index of millions of vectors on this machine: memory, time and recall.
 
-``python -m benchmarks.large [--vectors 5000000] [--dim 512] [--folder DIR] [--json FILE]`` writes vectors of random
+``python -m benchmarks.large [--vectors 5000000] [--dim 512] [--folder DIR] [--json-out FILE]`` writes vectors of random
 characters to a file, builds the index that a gallery of that size gets from the mapped file, and searches it with 200
 further images; exact search has the true neighbours. Private memory is limited to 6 GiB.
 """
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--vectors", type=int, default=5_000_000)
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--folder", type=Path, help="of the file of vectors, 4 bytes a number (default: temporary)")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json-out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
     resource.setrlimit(resource.RLIMIT_DATA, (LIMIT, LIMIT))  # of private memory; mapped files are not in it
@@ -62,8 +62,8 @@ def main() -> None:
         "limit_bytes": LIMIT,
     }
     show(f"{figures}")
-    if options.json:
-        write_json(options.json, figures)
+    if options.json_out:
+        write_json(options.json_out, figures)
 
 
 if __name__ == "__main__":

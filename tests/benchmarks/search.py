@@ -40,7 +40,7 @@ def _bench_index(*options: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "index.json"
         with silence():
-            code = main(["bench", "index", *options, "--json", str(path)])
+            code = main(["bench", "index", *options, "--json-out", str(path)])
         if code:
             msg = f"bench index {' '.join(options)}: failed with code {code}"
             raise RuntimeError(msg)

@@ -19,7 +19,7 @@ FAST = ("T4", "T6", "V1")
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in BENCHMARKS])
 def test_a_benchmark_runs_and_finds_what_its_baseline_finds(name: str, tmp_path: Path) -> None:
-    assert main(["--quick", "--only", name, "--json", str(tmp_path / "bench.json")]) == 0
+    assert main(["--quick", "--only", name, "--json-out", str(tmp_path / "bench.json")]) == 0
     report = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
     assert all(row["passed"] and row["ours"]["seconds"] for row in report["results"][name])
     assert report["results"][name]
@@ -30,7 +30,7 @@ def test_results_that_are_not_the_baseline_s_are_an_error(
 ) -> None:
     row = Row("masks", Timing((1.0,), (3.0,)), Timing((8.0,), (6.0,)), "5/6 masks", passed=False)
     monkeypatch.setattr("benchmarks.segment.packaged", lambda _quick: [row])
-    assert main(["--only", "T1t", "--json", str(tmp_path / "bench.json")]) == 1
+    assert main(["--only", "T1t", "--json-out", str(tmp_path / "bench.json")]) == 1
     assert "results are not the baseline's: T1t masks" in capsys.readouterr().out
     assert (row.ratio, row.wall_ratio) == (2.0, 8.0)
 

@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--fps", type=float, default=3.0, help="searched frames per second")
     parser.add_argument("--first", type=int, default=0, help="first clip; the seeds of clips are fixed")
     parser.add_argument("--found", action="store_true", help="use the segmenter's regions")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json-out", type=Path)
     options = parser.parse_args(argv)
     analyzer, cast = nv.load(options.runs), read_cast(config_path("cast.yaml"))
     counts = []
@@ -100,8 +100,8 @@ def main(argv: list[str] | None = None) -> int:
         show(f"clip {number}: {counts[-1]}")
     document = track_report(counts).as_json()
     show_json(document)
-    if options.json:
-        write_json(options.json, document)
+    if options.json_out:
+        write_json(options.json_out, document)
     return 0
 
 

@@ -20,7 +20,7 @@ _RECORDS = """
 """
 _PARTS = """
     AskingRule AttributeDescriber BoxDetector BoxModel ClipEncoder ClipEnsemble ContourPrompter CropConfig Description
-    DetectorPrompter DinoEncoder EndpointDescriber EnrollmentConfig EnsembleEncoder Gallery GalleryRow GridPrompter
+    DetectorPrompter DinoEncoder EndpointDescriber EnrolmentConfig EnsembleEncoder Gallery GalleryRow GridPrompter
     ExportedEncoder Int8Encoder
     MergeConfig OverlayConfig PromptSession OpenVocabularyPrompter TextPrompter
     Exemplar ExemplarMode ExemplarPrompter Sam2Memory Sam2Model SamModel SaliencyMode SaliencyPrompter SceneAnalyzer

@@ -7,7 +7,7 @@ import pytest
 
 from naruto_vision.cli.main import main
 
-RATES = ("object_accuracy", "honest_recall", "reference_recall", "class_given_matched", "precision")
+RATES = ("object_accuracy", "recall", "reference_recall", "class_given_matched", "precision")
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +23,9 @@ def test_results_have_every_rate_with_its_count_and_interval(demo: Path) -> None
         assert set(results[name]) == {"value", "count", "total", "low", "high"}
     truth = json.loads((demo / "data" / "scenes" / "test" / "gt.json").read_text())
     objects = sum(len(boxes) for boxes in truth.values())
-    assert results["object_accuracy"]["total"] == results["honest_recall"]["total"] == objects
+    assert results["object_accuracy"]["total"] == results["recall"]["total"] == objects
     assert sum(rate["total"] for rate in results["per_class"].values()) == objects
-    assert results["honest_recall"]["count"] >= results["object_accuracy"]["count"]
+    assert results["recall"]["count"] >= results["object_accuracy"]["count"]
 
 
 def test_every_scene_has_its_files(demo: Path) -> None:

@@ -17,7 +17,7 @@ from naruto_vision.encoders.dino import DinoEncoder
 from naruto_vision.encoders.opening import open_encoder, open_recipe
 from naruto_vision.encoders.tiny import TinySizes
 from naruto_vision.errors import InputError
-from naruto_vision.gallery.enrollment import Enrollment, EnrollmentConfig, GammaMode, apply_gamma, draw_gamma
+from naruto_vision.gallery.enrolment import Enrolment, EnrolmentConfig, GammaMode, apply_gamma, draw_gamma
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.io.bundles import config_path
 from naruto_vision.io.images import read_image, write_image
@@ -180,7 +180,7 @@ def test_the_same_images_give_the_same_bytes(world: Path) -> None:
 def whole_from_shares(data: GalleryDataModule, encoder: ClipEncoder, world_size: int) -> Gallery:
     """Embed share by share, as so many processes do, and build from all of them."""
     loader = data.gallery_loader(encoder.preprocess)
-    whole = Enrollment()
+    whole = Enrolment()
     for rank in range(world_size):
         for place in type(loader.sampler)(len(loader.dataset), rank, world_size):
             batch = loader.collate_fn([loader.dataset[place]])[0]
@@ -193,7 +193,7 @@ def whole_from_shares(data: GalleryDataModule, encoder: ClipEncoder, world_size:
 
 @pytest.mark.parametrize("gamma", ["add", "replace"])
 def test_any_number_of_processes_gives_the_same_gallery(world: Path, gamma: GammaMode) -> None:
-    plan = EnrollmentConfig(max_per_class=2, presample=2, dedup_threshold=0.998, gamma=gamma)
+    plan = EnrolmentConfig(max_per_class=2, presample=2, dedup_threshold=0.998, gamma=gamma)
     data = GalleryDataModule(str(world / "manifests"), max_bad_fraction=0.5, plan=plan)
     data.setup("fit")
     encoder = ClipEncoder(str(world / "bundle")).eval()

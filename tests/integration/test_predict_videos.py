@@ -134,7 +134,16 @@ def test_tracks_are_compared_with_their_truth(
     names = ["unknown", "a", "unknown"]
     track = {"video": "clip.mp4", "id": 1, "name": "unknown", "frames": [0, 4, 8], "boxes": [[4, 4, 30, 40]] * 3}
     (out / "tracks.jsonl").write_text(json.dumps({**track, "frame_names": names}) + "\n")
-    argv = ["evaluate", "tracks", "--gt", str(tmp_path), "--preds-dir", str(out), "--json", str(tmp_path / "r.json")]
+    argv = [
+        "evaluate",
+        "tracks",
+        "--gt",
+        str(tmp_path),
+        "--preds-dir",
+        str(out),
+        "--json-out",
+        str(tmp_path / "r.json"),
+    ]
     assert main(argv) == 0
     assert "IDF1" in capsys.readouterr().out
     result = json.loads((tmp_path / "r.json").read_text())

@@ -76,7 +76,7 @@ def test_predict_takes_any_name_resumes_and_evaluates(place: Path, capfd: pytest
     assert (place / "out" / "predictions.jsonl").read_bytes() == log
     truth = {scene: [{"bbox": [0, 0, 31, 31], "label": "Koba "}] for scene in scenes_of(place / "out")}
     (place / "gt.json").write_text(json.dumps(truth))
-    assert main(["evaluate", "--gt", "gt.json", "--preds-dir", "out", "--verbose", "--json", "e.json"]) == 0
+    assert main(["evaluate", "--gt", "gt.json", "--preds-dir", "out", "--verbose", "--json-out", "e.json"]) == 0
     files = json.loads((place / "e.json").read_text(encoding="utf-8"))["files"]
     assert (files["seen"], files["missing"], files["unknown"], files["refused"]) == (7, [], [], [])
     capfd.readouterr()  # pytest cannot report the bytes of the name

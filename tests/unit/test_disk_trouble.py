@@ -21,7 +21,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def refused(capsys: pytest.CaptureFixture[str], out: str) -> str:
-    assert main(["evaluate", "--gt", "gt.json", "--preds-dir", "run", "--bootstrap", "0", "--json", out]) == 2
+    assert main(["evaluate", "--gt", "gt.json", "--preds-dir", "run", "--bootstrap", "0", "--json-out", out]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     return error
@@ -67,7 +67,7 @@ def test_other_failures_of_the_disk_are_defects(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr("naruto_vision.io.atomic.write_json", fail)
     with pytest.raises(OSError, match="descriptor"):
-        main(["evaluate", "--gt", "gt.json", "--preds-dir", "run", "--bootstrap", "0", "--json", "out.json"])
+        main(["evaluate", "--gt", "gt.json", "--preds-dir", "run", "--bootstrap", "0", "--json-out", "out.json"])
 
 
 def test_a_group_of_commands_wants_one_more_word(capsys: pytest.CaptureFixture[str]) -> None:

@@ -111,8 +111,8 @@ def test_a_cell_is_what_fit_and_test_measure(
     expected = json.loads((tmp_path / "runs" / "scenes" / "results.json").read_text())
     found = cells_of(grid_out)[cell]
     (run,) = found["runs"]
-    assert expected["honest_recall"]["count"] > 0
-    for figure in ("object_accuracy", "honest_recall"):
+    assert expected["recall"]["count"] > 0
+    for figure in ("object_accuracy", "recall"):
         assert run[figure] == expected[figure]
     for figure in ("precision", "class_given_matched", "f1"):
         value = expected[figure] if figure == "f1" else expected[figure]["value"]

@@ -45,7 +45,7 @@ def test_an_audit_prints_and_writes_what_leaks(export: Path, capsys: pytest.Capt
 
 
 def test_a_leak_fails_only_where_that_is_asked_for(export: Path) -> None:
-    assert main(["data", "audit", str(export), "--fail-on-leak", "--json", "figures.json"]) == 1
+    assert main(["data", "audit", str(export), "--fail-on-leak", "--json-out", "figures.json"]) == 1
     assert json.loads(Path("figures.json").read_text())["leaking"] == 14
     assert not Path("audit.json").exists()
 

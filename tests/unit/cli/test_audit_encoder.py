@@ -69,9 +69,9 @@ def test_a_sheet_of_mended_mistakes_goes_away(place: Path, capsys: pytest.Captur
 
 @pytest.mark.usefixtures("place")
 def test_near_copies_depend_on_the_bar(capsys: pytest.CaptureFixture[str]) -> None:
-    none = told(capsys, "--encoder", "bundle", "--near-cosine", "1", "--json", "none.json")
+    none = told(capsys, "--encoder", "bundle", "--near-cosine", "1", "--json-out", "none.json")
     assert "0 pairs of different splits have a cosine of 1 or more\n" in none
-    told(capsys, "--encoder", "bundle", "--near-cosine", "-1", "--json", "all.json")
+    told(capsys, "--encoder", "bundle", "--near-cosine", "-1", "--json-out", "all.json")
     assert json.loads(Path("none.json").read_text())["encoder"]["near_pairs"] == []
     pairs = json.loads(Path("all.json").read_text())["encoder"]["near_pairs"]
     assert pairs

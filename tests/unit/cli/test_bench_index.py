@@ -42,7 +42,7 @@ def _small_products(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def bench(folder: Path, *words: str) -> dict[str, dict[str, object]]:
-    assert main(["bench", "index", *words, "--repeats", "1", "--json", str(folder / "r.json")]) == 0
+    assert main(["bench", "index", *words, "--repeats", "1", "--json-out", str(folder / "r.json")]) == 0
     report = json.loads((folder / "r.json").read_text(encoding="utf-8"))
     assert report["bench"] == "index"
     return dict(report["results"])
@@ -65,7 +65,7 @@ def test_naive_and_faiss_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_queries_are_held_out_and_self_match_can_be_asked_for(tmp_path: Path) -> None:
     rows = np.eye(12, dtype=np.float32)  # no row is near another: only a self match scores
     Gallery.build(rows, [GalleryRow(f"{i}.png", "a") for i in range(12)], fingerprint="b" * 64).save(tmp_path / "g")
-    words = ("--gallery", str(tmp_path / "g"), "--queries", "6", "--kinds", "naive", "flat", "--k", "1")
+    words = ("--gallery", str(tmp_path / "g"), "--queries", "6", "--kinds", "naive", "flat", "--top-k", "1")
     assert bench(tmp_path, *words)["rows"] == 6
     own = bench(tmp_path, *words, "--self-match")
     assert own["rows"] == 12
@@ -106,7 +106,9 @@ def test_texts_are_measured_apart(tmp_path: Path) -> None:
         note={"encoder": dict(encoder.recipe)},
     )
     gallery.save(tmp_path / "g")
-    found = bench(tmp_path, "--gallery", str(tmp_path / "g"), "--kinds", "naive", "flat", "--k", "2", "--text-queries")
+    found = bench(
+        tmp_path, "--gallery", str(tmp_path / "g"), "--kinds", "naive", "flat", "--top-k", "2", "--text-queries"
+    )
     assert "14 texts of 2 labels" in str(found["text"])
 
 

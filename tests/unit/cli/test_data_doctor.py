@@ -95,7 +95,7 @@ def test_scenes_without_boxes_are_judged_by_their_regions(
 ) -> None:
     (folder / "scenes" / "gt.json").unlink()
     segment(monkeypatch)
-    main(["doctor", "data", "data", "--encoder", "clip", "--scenes", "scenes", "--most", "3"])
+    main(["doctor", "data", "data", "--encoder", "clip", "--scenes", "scenes", "--limit", "3"])
     told = capsys.readouterr().out
     assert "0 regions in 3 scenes, 3 of them without any\n" in told
     assert "3 of 3 have no region; certain; try boxes of about 50 scenes" in told

@@ -45,7 +45,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def evaluate(world: Path, *words: str) -> dict[str, Any]:
     out = world / "out.json"
-    base = ["evaluate", "--gt", str(world / "gt.json"), "--preds-dir", str(world / "run"), "--json", str(out)]
+    base = ["evaluate", "--gt", str(world / "gt.json"), "--preds-dir", str(world / "run"), "--json-out", str(out)]
     assert main([*base, "--bootstrap", "50", *words]) == 0
     return dict(json.loads(out.read_text(encoding="utf-8")))
 
@@ -57,7 +57,7 @@ def counts(record: dict[str, Any]) -> tuple[int, int]:
 def test_every_option_reaches_the_result(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = evaluate(world, "--label-map", "Gara: Gaara; Odran:Odran", "--csv-out", str(world / "c.csv"), "--verbose")
     assert counts(found["object_accuracy"]) == (2, 4)
-    assert (counts(found["honest_recall"]), counts(found["reference_recall"])) == ((2, 4), (2, 2))
+    assert (counts(found["recall"]), counts(found["reference_recall"])) == ((2, 4), (2, 2))
     assert counts(found["precision"]) == (2, 3)
     assert found["files"]["missing"] == ["gone.jpg"]
     text = capsys.readouterr().out
@@ -82,7 +82,7 @@ def test_the_label_map_mends_either_side(world: Path) -> None:
 
 def test_overlay_files_are_scored_on_request(world: Path) -> None:
     found = evaluate(world, "--use-overlay")
-    assert (counts(found["object_accuracy"]), counts(found["honest_recall"])) == ((1, 4), (2, 4))
+    assert (counts(found["object_accuracy"]), counts(found["recall"])) == ((1, 4), (2, 4))
     assert found["reasons"]["objects"] == {
         "right": 1,
         "wrong name": 0,
@@ -132,7 +132,7 @@ def test_files_that_cannot_be_read_are_counted_and_named(world: Path, capsys: py
     (world / "run" / "sub" / "b.json").write_text("{", encoding="utf-8")
     found = evaluate(world)
     assert (found["files"]["seen"], found["files"]["ok"], found["files"]["quarantined"]) == (2, 1, 1)
-    assert counts(found["honest_recall"]) == (2, 4)
+    assert counts(found["recall"]) == (2, 4)
     assert "1 of 2 files cannot be read" in capsys.readouterr().out
 
 
@@ -180,7 +180,7 @@ def test_the_published_table_from_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "160")
-    words = ["CLIP=45/50/56/62", "FT=43/50/56/62", "DINO=39/50/56/62", "--json", str(tmp_path / "c.json")]
+    words = ["CLIP=45/50/56/62", "FT=43/50/56/62", "DINO=39/50/56/62", "--json-out", str(tmp_path / "c.json")]
     assert main(["evaluate", "counts", *words]) == 0
     text = capsys.readouterr().out
     for figure in ("0.7258", "0.6935", "0.6290", "0.8929", "0.8065", "0.9000", "0.8600", "0.7800"):
@@ -304,7 +304,7 @@ def test_four_counts_of_a_run_are_four_rates() -> None:
     assert read_counts(["CLIP=45/50/56/62"]) == {
         "CLIP": {
             "object_accuracy": Rate(45, 62),
-            "honest_recall": Rate(50, 62),
+            "recall": Rate(50, 62),
             "reference_recall": Rate(50, 56),
             "class_given_matched": Rate(45, 50),
         }
@@ -338,7 +338,7 @@ def test_runs_need_names_of_their_own_and_the_same_objects() -> None:
 def test_counts_from_the_command_line_are_printed_and_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["evaluate", "counts", "A=45/50/56/62", "B=30/50/56/62", "--json", str(tmp_path / "c.json")]) == 0
+    assert main(["evaluate", "counts", "A=45/50/56/62", "B=30/50/56/62", "--json-out", str(tmp_path / "c.json")]) == 0
     assert "45/62" in capsys.readouterr().out
     told = json.loads((tmp_path / "c.json").read_text())
     assert told["runs"]["A"]["object_accuracy"]["value"] == pytest.approx(45 / 62)

@@ -9,7 +9,7 @@ import yaml
 from naruto_vision.cli.main import main
 from naruto_vision.io.bundles import packaged_tables
 
-COUNTS = "evaluate counts A=3/4/5/6 B=2/4/5/6 --json counts.json"
+COUNTS = "evaluate counts A=3/4/5/6 B=2/4/5/6 --json-out counts.json"
 LOADED = "fit --config gallery.yaml --data.root . --encoder ViT-B-32 --model.encoder.init_args.pretrained=openai"
 ROWS = {"accuracy": "counts.json#/runs/{column}/object_accuracy"}
 
@@ -60,7 +60,7 @@ def test_finished_steps_are_not_run_again(tmp_path: Path, capsys: pytest.Capture
     assert main(["reproduce", source, "--out", str(tmp_path / "a")]) == 0
     assert "1/1 naruto-vision" not in capsys.readouterr().out
     assert (tmp_path / "a" / "table.md").is_file()
-    other = table(tmp_path, steps=["evaluate counts A=1/1/1/1 B=1/1/1/1 --json counts.json"])
+    other = table(tmp_path, steps=["evaluate counts A=1/1/1/1 B=1/1/1/1 --json-out counts.json"])
     assert main(["reproduce", other, "--out", str(tmp_path / "a")]) == 2
     assert "no run of these steps made it" in capsys.readouterr().err
 
@@ -70,9 +70,9 @@ def test_finished_steps_are_not_run_again(tmp_path: Path, capsys: pytest.Capture
     [
         "weights download sam_vit_b",
         "ui",
-        "evaluate counts A=1/1/1/1 --json /tmp/x.json",
+        "evaluate counts A=1/1/1/1 --json-out /tmp/x.json",
         "evaluate counts A=1/1/1/1 --json=/tmp/x.json",
-        "evaluate counts A=1/1/1/1 --json ../x.json",
+        "evaluate counts A=1/1/1/1 --json-out ../x.json",
         "evaluate counts A=1/1/1/1 --json ~/x.json",
         "draw --out 'x\\..\\y'",
         "predict @names.txt",
@@ -124,7 +124,7 @@ def test_a_step_that_may_lead_elsewhere_is_refused(
         ({"rows": {"accuracy": f"counts.json#/comparisons/{'9' * 5000}"}}, "there; found list"),
         ({"expect": {"missing.json": "?"}}, "missing.json: no such file, which `expect` names"),
         ({"column": ["A"]}, "column"),
-        ({"steps": ["evaluate counts A=9/1/1/1 --json counts.json"]}, "ended with exit code 2"),
+        ({"steps": ["evaluate counts A=9/1/1/1 --json-out counts.json"]}, "ended with exit code 2"),
         ({"steps": ["predict {scenes}"]}, "needs {scenes}: give --data scenes=DIR"),
     ],
 )
@@ -159,7 +159,7 @@ def test_what_is_no_figure_is_refused(figure: str, tmp_path: Path, capsys: pytes
 def test_a_step_reads_files_of_a_data_folder(tmp_path: Path) -> None:
     (tmp_path / "gt.json").write_text('{"a.png": [{"bbox": [0, 0, 1, 1], "label": "a"}]}')
     (tmp_path / "a.png.json").write_text('{"preds": []}')
-    step = "evaluate --gt {set}/gt.json --preds-dir {set} --bootstrap 0 --json found.json"
+    step = "evaluate --gt {set}/gt.json --preds-dir {set} --bootstrap 0 --json-out found.json"
     source = table(tmp_path, steps=[step], columns=["A"], rows={"accuracy": "found.json#/object_accuracy"})
     assert main(["reproduce", source, "--data", f"set={tmp_path}", "--out", str(tmp_path / "a")]) == 0
 

@@ -175,7 +175,7 @@ def test_themes_differ_and_long_texts_fit(theme: str) -> None:
 def test_wrong_words_are_told_what_to_do(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "give image files or --text TEXT" in refused(capsys)
     assert "no such gallery" in refused(capsys, "--gallery", "nowhere", "--text", "a")
-    assert "argument -k: expected a whole number of 1 or more" in refused(capsys, "--text", "a", "-k", "0")
+    assert "argument -k/--top-k: expected a whole number of 1 or more" in refused(capsys, "--text", "a", "-k", "0")
     assert ".png or .jpg or .webp" in refused(capsys, "--text", "a", "--sheet", "sheet.txt")
     assert "--explain FILE: a value is missing; see `naruto-vision search --help`" in refused(
         capsys, "--text", "a", "--explain"

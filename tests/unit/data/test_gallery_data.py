@@ -10,7 +10,7 @@ from torch import Tensor
 
 from naruto_vision.data.gallery_data import GalleryBatch, GalleryDataModule
 from naruto_vision.errors import InputError
-from naruto_vision.gallery.enrollment import GAMMA_RANGE, EnrollmentConfig, GammaMode, apply_gamma, draw_gamma
+from naruto_vision.gallery.enrolment import GAMMA_RANGE, EnrolmentConfig, GammaMode, apply_gamma, draw_gamma
 from naruto_vision.io.images import write_image
 from naruto_vision.records import ImageArray
 
@@ -102,13 +102,13 @@ def _enrolled(data: GalleryDataModule) -> list[tuple[str, str, str]]:
 
 @pytest.mark.parametrize(("gamma", "augs"), [("none", ["none"]), ("add", ["none", "gamma"]), ("replace", ["gamma"])])
 def test_every_image_has_the_variants_that_were_asked_for(root: Path, gamma: GammaMode, augs: list[str]) -> None:
-    rows = _enrolled(GalleryDataModule(str(root), plan=EnrollmentConfig(gamma=gamma), enrol_batch_size=3))
+    rows = _enrolled(GalleryDataModule(str(root), plan=EnrolmentConfig(gamma=gamma), enrol_batch_size=3))
     paths = [f"{name}/{k}.png" for name, count in COUNTS.items() for k in range(count)]
     assert rows == [(path.split("/")[0], path, aug) for path in paths for aug in augs]
 
 
 def test_a_variant_has_the_brightness_that_its_path_and_seed_decide(root: Path) -> None:
-    plan = EnrollmentConfig(gamma="add", seed=9)
+    plan = EnrolmentConfig(gamma="add", seed=9)
     [batch] = GalleryDataModule(str(root), plan=plan).gallery_loader(_pixels)
     plain, changed = batch.pixels[0::2], batch.pixels[1::2]
     for k, path in enumerate(batch.paths[0::2]):
@@ -129,7 +129,7 @@ def test_gammas_differ_by_path_and_seed_and_stay_in_their_range() -> None:
 
 
 def test_only_the_cap_of_each_class_is_embedded_and_the_rest_is_counted(root: Path) -> None:
-    data = GalleryDataModule(str(root), plan=EnrollmentConfig(max_per_class=1, presample=3))
+    data = GalleryDataModule(str(root), plan=EnrolmentConfig(max_per_class=1, presample=3))
     rows = _enrolled(data)
     assert [label for label, _, _ in rows] == ["ann"] * 3 + ["bob"] * 2
     assert data.counts() == {"listed": 7, "not_sampled": 2, "quarantined": 0}
@@ -137,7 +137,7 @@ def test_only_the_cap_of_each_class_is_embedded_and_the_rest_is_counted(root: Pa
 
 def test_counts_hold_what_could_not_be_read_too(root: Path) -> None:
     (root / "train" / "bob" / "0.png").write_bytes(b"broken")
-    data = GalleryDataModule(str(root), plan=EnrollmentConfig(max_per_class=1, presample=4), max_bad_fraction=0.5)
+    data = GalleryDataModule(str(root), plan=EnrolmentConfig(max_per_class=1, presample=4), max_bad_fraction=0.5)
     data.setup("fit")
     assert len(_enrolled(data)) == 5
     assert data.counts() == {"listed": 7, "not_sampled": 1, "quarantined": 1}

@@ -392,7 +392,7 @@ def test_corrected_masks_are_truth(run: Path, tmp_path: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps({"scene": name, "preds": [{**row, "score": 1} for row in rows]}))
     words = ["evaluate", "--gt", gt, "--preds-dir", str(run), "--gt-masks", gt, "--bootstrap", "0"]
-    assert main([*words, "--json", str(tmp_path / "results.json")]) == 0
+    assert main([*words, "--json-out", str(tmp_path / "results.json")]) == 0
     fragments = json.loads((tmp_path / "results.json").read_text())["fragments"]
     assert (fragments["mask_recall"]["count"], fragments["mask_recall"]["total"]) == (14, 14)
 

@@ -104,7 +104,14 @@ def test_evaluate_takes_boxes_of_other_tools(tmp_path: Path, capsys: pytest.Capt
         out = tmp_path / to
         target = export_scenes(tmp_path, to, out)
         gt = target if to in {"coco", "cvat"} else out
-        arguments = ["--preds-dir", str(tmp_path / "preds"), "--bootstrap", "0", "--json", str(out / "results.json")]
+        arguments = [
+            "--preds-dir",
+            str(tmp_path / "preds"),
+            "--bootstrap",
+            "0",
+            "--json-out",
+            str(out / "results.json"),
+        ]
         assert main(["evaluate", "--gt", str(gt), *arguments, "--sheet", str(out / "sheet.png")]) == 0
         assert (out / "sheet.png").is_file()
         results.append(json.loads((out / "results.json").read_text()) | {"run": ""})

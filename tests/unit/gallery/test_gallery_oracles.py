@@ -16,9 +16,9 @@ from naruto_vision.errors import InputError, MissingPackageError
 from naruto_vision.gallery import index as search_module
 from naruto_vision.gallery.content import GalleryContent, GalleryRow, build_content
 from naruto_vision.gallery.edits import add_rows, change_thresholds, note_index, relabel_rows, remove_rows, roll_back
-from naruto_vision.gallery.enrollment import (
-    Enrollment,
-    EnrollmentConfig,
+from naruto_vision.gallery.enrolment import (
+    Enrolment,
+    EnrolmentConfig,
     keep_first_of_duplicates,
     sample_candidates,
     select_rows,
@@ -63,7 +63,7 @@ def test_what_stays_of_near_duplicates_is_what_one_by_one_leaves(count: int, see
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 30)), max_size=40, unique=True), st.integers(0, 4))
 def test_samples_hold_at_most_the_candidates_of_each_class(images: list[tuple[str, int]], cap: int) -> None:
     named = [(label, f"{number}.png") for label, number in images]
-    plan = EnrollmentConfig(max_per_class=cap, presample=2, seed=1)
+    plan = EnrolmentConfig(max_per_class=cap, presample=2, seed=1)
     places = sample_candidates(named, plan)
     assert places == sorted(set(places))
     for label in "abc":
@@ -78,7 +78,7 @@ def test_samples_hold_at_most_the_candidates_of_each_class(images: list[tuple[st
 @given(st.integers(1, 20), st.integers(0, 3), st.sampled_from([0.0, 0.5, 0.9]), st.integers(0, 99))
 def test_a_selection_adds_up_and_keeps_to_its_cap(count: int, cap: int, bar: float, seed: int) -> None:
     vectors, rows = _units(count, 3, seed), _rows(count)
-    plan = EnrollmentConfig(max_per_class=cap, dedup_threshold=bar)
+    plan = EnrolmentConfig(max_per_class=cap, dedup_threshold=bar)
     indices, counts = select_rows(vectors, rows, plan)
     kept = [rows[place] for place in indices]
     assert [row.path for row in kept] == sorted(row.path for row in kept)
@@ -238,13 +238,13 @@ def test_no_cut_between_scores_of_one_kind(scores: Sequence[float], right: Seque
 
 
 def test_an_enrolment_of_uneven_parts_is_refused_and_tells_what_it_left_out(caplog: pytest.LogCaptureFixture) -> None:
-    one = Enrollment()
+    one = Enrolment()
     for wrong in ((["a"], ["p", "q"], None), (["a", "b"], ["p"], None), (["a", "b"], ["p", "q"], ["none"])):
         with pytest.raises(ValueError, match="enrolment: 2 vectors"):
             one.add(torch.eye(2), *wrong)
     one.add(torch.eye(2), ["a", "a"], ["p", "q"])
     with caplog.at_level(logging.INFO):
-        gallery = one.build(PRINT, "exact", EnrollmentConfig(max_per_class=1), {"enrolment": {"listed": 2}})
+        gallery = one.build(PRINT, "exact", EnrolmentConfig(max_per_class=1), {"enrolment": {"listed": 2}})
     assert "1 of 2 images enrolled (0 near duplicates and 1 over the cap of a class left out)" in caplog.text
     assert gallery.note["enrolment"] == {"listed": 2, "images": 2, "near_duplicates": 0, "over_cap": 1, "kept": 1}
 

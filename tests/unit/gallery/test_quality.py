@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from naruto_vision.gallery.content import GalleryRow
-from naruto_vision.gallery.enrollment import Enrollment, EnrollmentConfig
+from naruto_vision.gallery.enrolment import Enrolment, EnrolmentConfig
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.quality import failed_gates, find_flaws, gate_limits, measure_quality
 from naruto_vision.records import ImageArray, Vectors
@@ -93,18 +93,18 @@ def units(count: int) -> Vectors:
     return np.asarray(values / np.linalg.norm(values, axis=1, keepdims=True), dtype=np.float32)
 
 
-def built(plan: EnrollmentConfig, images: list[ImageArray]) -> Gallery:
-    enrollment = Enrollment()
+def built(plan: EnrolmentConfig, images: list[ImageArray]) -> Gallery:
+    enrolment = Enrolment()
     paths = [f"{number:02d}.png" for number in range(len(images))]
-    enrollment.add(torch.from_numpy(units(len(images))), ["a"] * len(images), paths)
-    enrollment.qualities.append(np.stack([measure_quality(image) for image in images]))
-    return enrollment.build("0" * 64, "exact", plan, {"enrolment": {"listed": len(images)}})
+    enrolment.add(torch.from_numpy(units(len(images))), ["a"] * len(images), paths)
+    enrolment.qualities.append(np.stack([measure_quality(image) for image in images]))
+    return enrolment.build("0" * 64, "exact", plan, {"enrolment": {"listed": len(images)}})
 
 
 def test_left_out_images_are_counted_and_named_and_can_be_kept(caplog: pytest.LogCaptureFixture) -> None:
     images = [*(drawn(seed) for seed in range(8)), grey(drawn(8))]
     with caplog.at_level(logging.INFO):
-        gallery = built(EnrollmentConfig(gates=True), images)
+        gallery = built(EnrolmentConfig(gates=True), images)
     assert [row.path for row in gallery.rows] == [f"{number:02d}.png" for number in range(8)]
     assert gallery.rows[0] == GalleryRow("00.png", "a")
     assert gallery.note["left_out"] == [{"path": "08.png", "label": "a", "reason": "grey"}]
@@ -113,7 +113,7 @@ def test_left_out_images_are_counted_and_named_and_can_be_kept(caplog: pytest.Lo
     assert "8 of 9 images enrolled" in caplog.text
     assert "1 grey" in caplog.text
     with caplog.at_level(logging.INFO):
-        kept = built(EnrollmentConfig(), images)
+        kept = built(EnrolmentConfig(), images)
     assert "1 of 9 images may be flawed (1 grey), and are enrolled" in caplog.text
     assert len(kept) == 9
     assert "left_out" not in kept.note

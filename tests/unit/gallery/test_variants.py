@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from naruto_vision.gallery.enrollment import apply_gamma, draw_gamma
+from naruto_vision.gallery.enrolment import apply_gamma, draw_gamma
 
 
 def test_gamma_is_normal_around_one_and_clipped() -> None:

@@ -11,7 +11,7 @@ from naruto_vision.metrics.ablation import Cell, Run, ablation_csv, ablation_doc
 from naruto_vision.metrics.stats import holm, mcnemar_exact, wilson_interval
 from naruto_vision.metrics.tables import table_markdown
 
-FIGURES = ("object_accuracy", "honest_recall", "shown_accuracy")
+FIGURES = ("object_accuracy", "recall", "shown_accuracy")
 
 
 def run(right: Sequence[int], objects: int = 1, seed: int = 42, rows: str = "a", gallery: int = 6) -> Run:

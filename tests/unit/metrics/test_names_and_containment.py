@@ -85,11 +85,11 @@ def test_the_command_matches_by_containment_and_takes_names_from_what_is_shown(
     line = ["evaluate", "--gt", str(tmp_path / "gt.json"), "--preds-dir", str(tmp_path / "out"), "--bootstrap", "0"]
     results = {}
     for match in ("iou", "contains"):
-        assert main([*line, "--match", match, "--json", str(tmp_path / "r.json")]) == 0
+        assert main([*line, "--match", match, "--json-out", str(tmp_path / "r.json")]) == 0
         results[match] = json.loads((tmp_path / "r.json").read_text())
     assert "who is there" in capsys.readouterr().out
     assert [results[match]["object_accuracy"]["count"] for match in ("iou", "contains")] == [0, 1]
     assert [results[match]["names_precision"]["total"] for match in ("iou", "contains")] == [1, 1]
     (folder / "s_overlay.json").unlink()  # of another program: all of its boxes are what it shows
-    assert main([*line, "--json", str(tmp_path / "r.json")]) == 0
+    assert main([*line, "--json-out", str(tmp_path / "r.json")]) == 0
     assert json.loads((tmp_path / "r.json").read_text())["names_precision"]["total"] == 2

@@ -45,7 +45,7 @@ def oracle(scenes: list[Scene]) -> dict[str, tuple[int, int]]:
         count["guesses"] += len(guesses)
     return {
         "object_accuracy": (count["right"], count["objects"]),
-        "honest_recall": (count["matched"], count["objects"]),
+        "recall": (count["matched"], count["objects"]),
         "reference_recall": (count["matched"], count["seen"]),
         "class_given_matched": (count["right"], count["matched"]),
         "precision": (count["right"], count["guesses"]),
@@ -104,7 +104,7 @@ def test_worked_case() -> None:
     report = measured([(guesses, truths), ([], [LabelledBox((0, 0, 9, 9), "a")])])
     assert shown(report) == {
         "object_accuracy": (1, 4),
-        "honest_recall": (2, 4),
+        "recall": (2, 4),
         "reference_recall": (2, 3),
         "class_given_matched": (1, 2),
         "precision": (1, 3),

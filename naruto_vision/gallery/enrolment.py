@@ -29,7 +29,7 @@ _BLOCK = 256  # rows compared with all kept rows at once
 
 
 @dataclass(frozen=True)
-class EnrollmentConfig:
+class EnrolmentConfig:
     """Which of the labelled images are enrolled.
 
     Args:
@@ -50,7 +50,7 @@ class EnrollmentConfig:
 
     Examples:
         >>> import naruto_vision as nv
-        >>> nv.EnrollmentConfig(max_per_class=120, dedup_threshold=0.998).candidates
+        >>> nv.EnrolmentConfig(max_per_class=120, dedup_threshold=0.998).candidates
         360
     """
 
@@ -83,7 +83,7 @@ def _hash_sample(keys: Sequence[tuple[str, str]], count: int, seed: int) -> list
     return sorted(sorted(range(len(keys)), key=lambda position: digests[position])[:count])
 
 
-def sample_candidates(images: Sequence[tuple[str, str]], plan: EnrollmentConfig) -> list[int]:
+def sample_candidates(images: Sequence[tuple[str, str]], plan: EnrolmentConfig) -> list[int]:
     """Choose which of the images (label, path) are embedded: rising indices, by names and seed alone."""
     groups: dict[str, list[int]] = {}
     for position, (label, _) in enumerate(images):
@@ -109,7 +109,7 @@ def keep_first_of_duplicates(vectors: Vectors, threshold: float) -> NDArray[np.b
 
 
 def select_rows(
-    vectors: Vectors, rows: Sequence[GalleryRow], plan: EnrollmentConfig
+    vectors: Vectors, rows: Sequence[GalleryRow], plan: EnrolmentConfig
 ) -> tuple[list[int], dict[str, int]]:
     """Apply the cap and the duplicate rule; an image's variants are kept or dropped with it.
 
@@ -167,7 +167,7 @@ def apply_gamma(image: ImageArray, gamma: float) -> ImageArray:
     return changed
 
 
-class Enrollment:
+class Enrolment:
     """The vectors that one process has embedded so far, with (label, path, augmentation) and the colours of each."""
 
     def __init__(self) -> None:
@@ -192,7 +192,7 @@ class Enrollment:
         known = dict(zip(self.rows, np.concatenate(self.colours), strict=True))
         return np.stack([known[row.label, row.path, row.aug] for row in rows])
 
-    def _gated(self, plan: EnrollmentConfig) -> tuple[dict[tuple[str, str], str], dict[str, Any]]:
+    def _gated(self, plan: EnrolmentConfig) -> tuple[dict[tuple[str, str], str], dict[str, Any]]:
         """Return why images, by label and path, are left out by the gates, and the limits for the note."""
         if not self.qualities:
             return {}, {}
@@ -211,7 +211,7 @@ class Enrollment:
         self,
         fingerprint: str,
         index: IndexChoice,
-        plan: EnrollmentConfig | None = None,
+        plan: EnrolmentConfig | None = None,
         note: Mapping[str, Any] | None = None,
     ) -> Gallery:
         """Make the gallery of the rows that the plan keeps (None keeps all), without thresholds.
@@ -219,7 +219,7 @@ class Enrollment:
         Rows are ordered by path, so the order of batches and processes does not matter. The plan's counts are added to
         ``note["enrolment"]``.
         """
-        plan = plan or EnrollmentConfig()
+        plan = plan or EnrolmentConfig()
         left_out, gates = self._gated(plan)
         passed = [number for number, (label, path, _) in enumerate(self.rows) if (label, path) not in left_out]
         rows = [GalleryRow(*(self.rows[number][part] for part in (1, 0, 2))) for number in passed]
