@@ -69,18 +69,17 @@ def main(argv: list[str] | None = None) -> int:
     names = [name for name in arguments.only.replace(",", " ").split() if name] or list(BENCHMARKS)
     if unknown := [name for name in names if name not in BENCHMARKS]:
         parser.error(f"--only {', '.join(unknown)}: expected some of {', '.join(BENCHMARKS)}")
+    rate = gemm_rate("torch")
+    settings = {"quick": arguments.quick, "only": names}
     found, failed = {}, []
+    arguments.json_out.parent.mkdir(parents=True, exist_ok=True)
     for name in names:
         rows = list(run(name, quick=arguments.quick))
         print_table(name, rows)
         found[name] = [row.as_json() for row in rows]
         failed += [f"{name} {row.what}" for row in rows if not row.passed]
-    rate = gemm_rate("torch")
-    settings = {"quick": arguments.quick, "only": names}
-    arguments.json_out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(
-        arguments.json_out, {"machine": machine_facts(), "settings": settings, "gemm_gflops": rate, "results": found}
-    )
+        document = {"machine": machine_facts(), "settings": settings, "gemm_gflops": rate, "results": found}
+        write_json(arguments.json_out, document)  # after each, so that a stop keeps those before it
     sys.stdout.write(f"PyTorch multiplied at {rate:.0f} GFLOP/s in this run; figures: {arguments.json_out}\n")
     if failed:
         sys.stdout.write(f"results are not the baseline's: {'; '.join(failed)}\n")

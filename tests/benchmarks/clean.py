@@ -1,7 +1,7 @@
 """What spoilt and mislabelled rows cost a gallery, and what its gates and suspects give back.
 
-``python -m benchmarks.clean [--data DIR ...] [--json-out FILE]`` enrols the synthetic cast (8 characters, 40 images each),
-or data sets that ``fit`` reads, with 10, 20 and 40 % of the rows spoilt (blurred, tiny, cut off or grey) or
+``python -m benchmarks.clean [--data DIR ...] [--json-out FILE]`` enrols the synthetic cast (8 characters, 40 images
+each), or data sets that ``fit`` reads, with 10, 20 and 40 % of the rows spoilt (blurred, tiny, cut off or grey) or
 mislabelled, and names the images of the other splits: by the rule that the clean rows choose, and by the nearest row.
 Cleaned is what the gates leave of spoilt rows, and the suspects of mislabelled ones. Every image is embedded twice,
 once spoilt.
