@@ -26,7 +26,7 @@ def exact(quick: bool) -> Iterator[Row]:
 def approximate(quick: bool) -> Iterator[Row]:
     """T8: a million rows as tiny-clip makes them; images and texts."""
     sizes = ["--vectors=3000", "--queries=20"] if quick else ["--vectors=1000000", "--queries=100", "--repeats=2"]
-    options = ["--encoder=tiny-clip", "--k=10", "--text-queries", "--kinds", STOCK, "flat", "ivf"]
+    options = ["--encoder=tiny-clip", "--top-k=10", "--text-queries", "--kinds", STOCK, "flat", "ivf"]
     found = _bench_index(*sizes, *options)
     for kind, least in (("image", 0.99), ("text", 0.95)):
         kinds = found[kind]["kinds"]
