@@ -322,7 +322,8 @@ def _portable(error: NarutoVisionError) -> NarutoVisionError:
 def serve(handle: int) -> None:
     """Run what the process of the page asks for; the process's whole life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("naruto_vision").setLevel(logging.INFO)  # not what libraries tell, as faiss does at import
     try:
         _Server(Connection(handle)).run()
     except (EOFError, OSError):  # the parent has ended
