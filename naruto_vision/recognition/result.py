@@ -35,6 +35,8 @@ class SceneResult:
         >>> result = nv.SceneResult(np.zeros((48, 64, 3), dtype=np.uint8), prediction, shown=(0,))
         >>> result.names, result.overlay().shape, result.to_dict()["regions"][0]["bbox"]
         (('ayame',), (48, 64, 3), [8, 8, 39, 39])
+        >>> print(result)
+        a.png (64 x 48): ayame 0.900
     """
 
     image: ImageArray = field(repr=False)
@@ -57,6 +59,10 @@ class SceneResult:
     def names(self) -> tuple[str, ...]:
         """The name of each region, in the order of ``regions``; "unknown" below the threshold."""
         return tuple(identity.name for identity in self.identities)
+
+    def __str__(self) -> str:
+        named = ", ".join(f"{one.name} {one.score:.3f}" for one in self.identities)
+        return f"{self.prediction.scene} ({self.prediction.width} x {self.prediction.height}): {named or 'no regions'}"
 
     def overlay(self) -> ImageArray:
         """Draw the shown regions over a copy of the image: shape (H, W, 3), uint8, RGB."""
