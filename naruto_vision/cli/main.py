@@ -366,7 +366,8 @@ def _run_trainer(command: str, argv: Sequence[str]) -> int:
     expanded = expand_argv(command, argv)
     try:
         check_run(expanded)
-        for note in added_notes(argv, expanded):
+        first = all(os.environ.get(name, "0") == "0" for name in ("RANK", "SLURM_PROCID"))
+        for note in added_notes(argv, expanded) if first else ():
             logging.getLogger(__name__).info("%s", note)
         limit_threads()
         from naruto_vision.cli.trainer import run_cli  # imports torch and Lightning
