@@ -180,7 +180,7 @@ def class_csv(results: Mapping[str, Any]) -> str:
 
 def reasons_table(results: Mapping[str, Any]) -> Table:
     """Make the table of reasons of objects and predictions."""
-    table = Table("reason", "count", "meaning", title="One reason for everything")
+    table = Table("reason", "count", "meaning", title="Objects and predictions by reason")
     table.columns[1].justify = "right"
     for kind, counts in results["reasons"].items():
         for reason, count in counts.items():
