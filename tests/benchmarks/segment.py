@@ -113,8 +113,9 @@ def best_ious(ours: Sequence[Region], stock: Sequence[Region]) -> list[float]:
 
 
 def _best(region: Region, others: Sequence[Region]) -> float:
-    def unlikeness(other: Region) -> tuple[bool, int]:
-        return other.prompt != region.prompt, sum(abs(a - b) for a, b in zip(region.box, other.box, strict=True))
+    def unlikeness(other: Region) -> tuple[bool, int]:  # only the names: stock does not say which points they were
+        far = sum(abs(a - b) for a, b in zip(region.box, other.box, strict=True))
+        return other.prompt.name != region.prompt.name, far
 
     best = 0.0
     for other in sorted(others, key=unlikeness):
