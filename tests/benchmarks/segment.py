@@ -229,7 +229,8 @@ def _post(what: str, image: ImageArray, points: int, logits: Tensor, thresholds:
         found["ours"] = segmenter(image)
 
     def stock() -> None:
-        runs["stock"] = _stock_post(given.model.sam, logits, given.embedding.input_size, outer, thresholds)
+        every = _stock_post(given.model.sam, logits, given.embedding.input_size, outer, thresholds)
+        runs["stock"] = [counts for counts in every if len(counts) > 1]  # ours has no empty masks
 
     def identical() -> int:
         masks = torch.stack([torch.from_numpy(region.full_mask(*outer)) for region in found["ours"]])
