@@ -288,10 +288,13 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def _add(arguments: argparse.Namespace) -> int:
     from naruto_vision.gallery.gallery import Gallery, published_at
+    from naruto_vision.gallery.store import writer_lock
     from naruto_vision.io.images import split_crop
     from naruto_vision.io.quarantine import Quarantine
 
     wanted = _wanted(arguments)
+    with writer_lock(arguments.gallery):  # an interrupted run may have added all of them
+        pass
     gallery = Gallery.open(arguments.gallery, index="exact")
     root = str(gallery.note.get("root", ""))
     rows = [(file, _row(file, label, root)) for file, label in wanted]

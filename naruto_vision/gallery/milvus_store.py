@@ -2,23 +2,29 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from naruto_vision.errors import InputError
+from naruto_vision.errors import FormatError, InputError
 from naruto_vision.gallery.vector_store import BATCH, CONNECT, ID_BYTES, Collection, Entries, Hit, Metadata, VectorStore
 from naruto_vision.io.locks import folder_lock, lock_beside
 from naruto_vision.io.machine import require_package
+from naruto_vision.io.names import refusal
+from naruto_vision.io.typed_json import read_json, require_regular
 from naruto_vision.records import Vectors
 
 P = ParamSpec("P")
 T = TypeVar("T")
 _QUERIES = 500
 _FIELDS = ["id", "vector", "metadata"]
+_NAMING = re.compile(r"manifest\.json(?:\.prev)?|schema\.json")
+_TEXTS = {"properties", "description", "default_value"}  # of a schema, which name no files
+_AGAIN = "it is damaged or made to harm: index the videos again"
 _SHARED = "using this Milvus file, which only one process may do; a Milvus server takes several"
 
 
@@ -100,6 +106,7 @@ class MilvusStore(VectorStore):
         for name in ("pymilvus", "milvus_lite", "grpc"):  # they print the traces of errors that are reported here
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self._locks.enter_context(folder_lock(file, doing=_SHARED, file=lock_beside(file)))
+        _check_files(file)
 
     def call(self, function: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
         """Call a function of Milvus; its errors become InputErrors of one line."""
@@ -155,3 +162,33 @@ class MilvusStore(VectorStore):
     def _drop(self, key: str) -> None:
         self.unflushed.discard(key)
         self.call(self.client.drop_collection, key)
+
+
+def _check_files(folder: Path) -> None:
+    """Raise FormatError for links, and for names that lead out: Milvus deletes files that its manifests do not name.
+
+    It does so behind links too, and reads and writes files where manifests and schemas say.
+    """
+    for parent, folders, files in os.walk(folder):
+        for path in (Path(parent, name) for name in [*folders, *files]):
+            if path.is_symlink():
+                raise FormatError(path, "a file or a folder", "a link", _AGAIN)
+            if path.name in files:
+                require_regular(path)
+            if _NAMING.fullmatch(path.name) and path.name in files:
+                for name in _names(read_json(path, dict[str, Any], hint=_AGAIN)):
+                    if reason := name and refusal(name):
+                        raise FormatError(path, "names of its own files", f"{name[:100]!r}, which {reason}", _AGAIN)
+
+
+def _names(value: Any) -> Iterator[str]:  # noqa: ANN401 - JSON values
+    """Yield the texts of a JSON value that may become names of files."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for each in value:
+            yield from _names(each)
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            if key not in _TEXTS:
+                yield from (key, *_names(each))

@@ -291,11 +291,12 @@ def _read_checked(root: Path, name: str, digest: str) -> bytes:
 
 @contextmanager
 def writer_lock(folder: str | Path) -> Iterator[None]:
-    """Lock a gallery folder, if it exists, against other writers; the lock ends with the process."""
+    """Lock a gallery folder, if it exists, against other writers, and finish what a stopped one left."""
     if not Path(folder).is_dir():
         yield
         return
     with folder_lock(folder, doing="changing this gallery"):
+        recover(folder)
         yield
 
 
@@ -307,7 +308,6 @@ def publish(folder: str | Path, files: "Mapping[str, Blocks]", manifest: Mapping
             for name, data in {**files, MANIFEST: [json_bytes(manifest)]}.items():
                 _write_synced(temporary / name, data)
         return
-    recover(root)
     try:
         staging = root / STAGING
         staging.mkdir()

@@ -18,11 +18,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from naruto_vision.io.locks import is_locked, lock, release
+from naruto_vision.io.locks import TEMPORARY, is_locked, lock, release
 
 TEMPORARY_PREFIX = ".tmp-"
-_OWN = TEMPORARY_PREFIX + "nv-"  # in folders of others, only what is certainly this package's is removed
-_OLD = re.compile(rf"{re.escape(_OWN)}\w{{8}}-(.+)-old")  # of a folder that is being replaced
+_OLD = re.compile(rf"{re.escape(TEMPORARY)}\w{{8}}-(.+)-old")  # of a folder that is being replaced
 _LONG = 200  # bytes of a name; file systems take 255
 _swept: set[Path] = set()
 
@@ -51,7 +50,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         raise IsADirectoryError(errno.EISDIR, "expected a file to write, found a folder", str(final))
     final.parent.mkdir(parents=True, exist_ok=True)
     _sweep(final.parent)
-    descriptor, name = tempfile.mkstemp(prefix=_OWN, suffix=final.suffix, dir=final.parent)
+    descriptor, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=final.suffix, dir=final.parent)
     lock(descriptor)
     temporary = Path(name)
     try:
@@ -76,7 +75,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
     _sweep(final.parent)
-    temporary = Path(tempfile.mkdtemp(prefix=_OWN, dir=final.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=final.parent))
     name = final.name if len(os.fsencode(final.name)) < _LONG else "long"
     old = temporary.with_name(f"{temporary.name}-{name}-old")
     with ExitStack() as locked:
@@ -148,7 +147,7 @@ def _sweep(folder: Path) -> None:
     if folder not in _swept:
         _swept.add(folder)
         for name in os.listdir(folder):  # noqa: PTH208 - may be a large folder
-            if name.startswith(_OWN):
+            if name.startswith(TEMPORARY):  # in folders of others, only what is certainly this package's
                 _discard(folder / name)
 
 

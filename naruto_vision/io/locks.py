@@ -12,6 +12,9 @@ from naruto_vision.errors import InputError
 LOCK = ".lock"
 """Name of the lock file in a folder while a process writes there; removed afterwards."""
 
+TEMPORARY = ".tmp-nv-"
+"""How the names of this package's temporary files begin."""
+
 _LOG = logging.getLogger(__name__)
 _held: set[int] = set()
 
@@ -59,8 +62,9 @@ def is_locked(path: Path) -> bool:
 
 
 def is_in_use(folder: Path) -> bool:
-    """Whether a folder has anything but lock files."""
-    return any(not (entry.name.startswith(".") and entry.name.endswith(LOCK)) for entry in folder.iterdir())
+    """Whether a folder has anything but lock files and what killed writers left."""
+    names = (entry.name for entry in folder.iterdir())
+    return any(not name.startswith(TEMPORARY) and not (name[0] == "." and name.endswith(LOCK)) for name in names)
 
 
 def lock_beside(folder: str | Path) -> Path:

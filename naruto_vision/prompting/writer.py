@@ -64,7 +64,7 @@ class SegmentWriter:
             refuse_other_results(self.out, self._identity, "--force to replace them")
         self.absent = self.done - self._order.keys()
         self._stems = output_stems([*self._order, *sorted(self.absent)])
-        self._log, self._times = SceneLog(self.out / LOG), SceneLog(self.out / TIMES)
+        self._log, self._times = SceneLog(self.out / LOG), SceneLog(self.out / TIMES, self.done)
         write_json(self.out / RUN, {"state": "running", "identity": self._identity})
 
     def records(self) -> Iterator[tuple[dict[str, Any], dict[str, float]]]:

@@ -15,12 +15,12 @@ import re
 import statistics
 import unicodedata
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -173,8 +173,8 @@ class SceneWriter:
         self._stems = output_stems([*self._order, *sorted(self.absent)])
         part = str(rank) if world > 1 else ""
         self._log = SceneLog(self.out / part_name(LOG, part))
-        self._times = SceneLog(self.out / part_name(TIMES, part))
-        self._drift = SceneLog(self.out / part_name(DRIFT, part))
+        self._times = SceneLog(self.out / part_name(TIMES, part), self.done)
+        self._drift = SceneLog(self.out / part_name(DRIFT, part), self.done)
         if leads:
             write_json(self.out / RUN, {"state": "running", "identity": self._identity})
 
@@ -418,14 +418,21 @@ def _names(log: Path) -> Iterator[_Named]:
 
 
 class SceneLog:
-    """One writer's append-only log; opening it removes an incomplete last line."""
+    """One writer's append-only log; opening it removes an incomplete last line.
 
-    def __init__(self, path: str | Path) -> None:
+    A log that is written before the one that says which scenes are ``done`` also loses its last lines of other scenes.
+    """
+
+    def __init__(self, path: str | Path, done: Container[str] | None = None) -> None:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._handle = self.path.open("a+b")
         self._handle.seek(0)
-        self._handle.truncate(sum(len(line) for line in self._handle if line.endswith(b"\n")))
+        ends = list(accumulate(len(line) for line in self._handle if line.endswith(b"\n")))
+        if done is not None:
+            kept = [number for number, one in enumerate(_names(self.path), start=1) if one["scene"] in done]
+            del ends[max(kept, default=0) :]
+        self._handle.truncate(ends[-1] if ends else 0)
         self._handle.seek(0, os.SEEK_END)
 
     def append(self, line: str) -> None:

@@ -218,6 +218,16 @@ def test_a_test_writes_a_card_that_says_what_it_is_of(world: Path, retriever: Ca
     assert "9 rows" in again
 
 
+def test_names_in_a_card_are_text_and_no_html_links_or_cells(
+    world: Path, retriever: Callable[..., SceneRetriever]
+) -> None:
+    (world / "data" / "train" / "akai").rename(world / "data" / "train" / "<img src=x>|![a](b)`")
+    trainer(RunCard()).fit(retriever(), datamodule=data(world))
+    card = (world / "gallery" / "card.md").read_text()
+    assert "| &lt;img src=x>\\|!\\[a\\](b)' | 4 |" in card
+    assert "<img" not in card
+
+
 def test_the_card_has_the_curves_of_its_own_gallery_only(world: Path, retriever: Callable[..., SceneRetriever]) -> None:
     enrol(world, retriever)
     gallery, folder = Gallery.open(world / "gallery"), world / "robustness"

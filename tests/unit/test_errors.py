@@ -120,3 +120,8 @@ def test_packages_that_are_there_are_given_and_others_name_their_extra() -> None
     assert require_package("xml.dom", "cpu").__name__ == "xml.dom"
     with pytest.raises(MissingPackageError, match=r"no_such_package\.part is not installed; .*naruto-vision\[gpu\]"):
         require_package("no_such_package.part", "gpu")
+
+
+@pytest.mark.parametrize("path", ["a\0b/c.png", "\ud800/c.png"])
+def test_a_path_that_no_file_system_takes_is_missing(path: str) -> None:
+    assert str(MissingPathError(path, "image")) == f"{path}: no such image"

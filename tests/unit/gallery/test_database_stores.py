@@ -1,5 +1,6 @@
 """Chroma and Milvus: one process a folder, servers that are not there, what is damaged, what others keep there."""
 
+import json
 import os
 import pickle
 import re
@@ -102,6 +103,29 @@ def test_damaged_and_pickled_files_are_one_line_or_passed_over_and_run_no_code(
     with suppress(InputError), open_store(uri) as store:  # any other exception fails the test
         store.open("x").search(np.eye(4, dtype=np.float32), 3)
     assert not (tmp_path / "harmed").exists()
+
+
+@pytest.mark.parametrize("how", ["link", "partition", "field"])
+def test_a_milvus_folder_of_others_changes_no_other_files(tmp_path: Path, how: str) -> None:
+    uri, precious = _uri("milvus", tmp_path), tmp_path / "precious" / "note.txt"
+    precious.parent.mkdir()
+    precious.write_text("kept")
+    collection = tmp_path / "store.db" / "collections" / "x"
+    (collection / "partitions" / "_default").mkdir(parents=True)
+    manifest: dict[str, Any] = {"partitions": {"_default": {"data_files": []}}}
+    schema: dict[str, Any] = {"fields": [{"name": "id"}], "properties": {"made_of": "/a/../b.mp4"}}
+    if how == "link":
+        (collection / "partitions" / "_default" / "data").symlink_to(precious.parent)
+    elif how == "partition":
+        manifest["partitions"]["../../../../precious"] = {"data_files": []}
+    else:
+        schema["fields"][0]["name"] = "/../../precious/x"
+    (collection / "manifest.json").write_text(json.dumps(manifest))
+    (collection / "schema.json").write_text(json.dumps(schema))
+    found = "a link" if how == "link" else "which (climbs|is absolute)"
+    with pytest.raises(FormatError, match=rf"{'data' if how == 'link' else 'json'}: expected .*{found}"):
+        open_store(uri)
+    assert precious.read_text() == "kept"
 
 
 def test_a_folder_that_is_no_chroma_store_is_named(tmp_path: Path) -> None:

@@ -123,6 +123,17 @@ def test_a_kill_at_any_step_of_a_real_process(saved: Path, tmp_path: Path) -> No
     assert done.returncode == 0
 
 
+def test_a_refused_edit_finishes_what_a_stopped_one_published(saved: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(publish, "recover", lambda _folder: None)
+        edit_gallery(saved, remove_rows, [0, 2])
+    assert (saved / ".next").exists()
+    with pytest.raises(InputError, match="0"):
+        edit_gallery(saved, remove_rows, [0])
+    assert not (saved / ".next").exists()
+    assert Gallery.open(saved).generation == 2
+
+
 def test_a_second_writer_is_told_who_is_writing(saved: Path) -> None:
     with writer_lock(saved), pytest.raises(InputError, match=f"process {os.getpid()} is changing this gallery"):
         edit_gallery(saved, remove_rows, [0])

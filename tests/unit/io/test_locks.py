@@ -54,6 +54,14 @@ def test_a_second_writer_is_refused_and_told_which_process_has_the_folder(tmp_pa
     assert list(out.iterdir()) == []
 
 
+def test_a_folder_with_leftovers_only_is_not_in_use(tmp_path: Path) -> None:
+    for name in (".lock", ".out.lock", ".tmp-nv-abcdefgh.json"):
+        (tmp_path / name).touch()
+    assert not is_in_use(tmp_path)
+    (tmp_path / ".tmp-of-another-program").touch()
+    assert is_in_use(tmp_path)
+
+
 def test_a_worker_that_outlives_a_killed_writer_does_not_keep_the_lock(tmp_path: Path) -> None:
     with holder(tmp_path / "out", "fork") as process:
         process.kill()

@@ -19,6 +19,15 @@ def test_a_torn_last_line_is_not_read_and_is_cut_off_before_the_next_append(tmp_
     assert path.read_text() == line("a") + line("b") + line("c")
 
 
+def test_last_lines_of_scenes_that_were_not_finished_are_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "timings.jsonl"
+    path.write_text(line("a") + line("left out") + line("b") + line("c") + '{"scene": "d')
+    SceneLog(path, {"a", "b"}).close()
+    assert path.read_text() == line("a") + line("left out") + line("b")
+    SceneLog(path, set()).close()
+    assert path.read_text() == ""
+
+
 def test_an_absent_log_is_empty(tmp_path: Path) -> None:
     assert list(read_json_lines(tmp_path / "none.jsonl", dict)) == []
 
