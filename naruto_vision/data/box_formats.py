@@ -5,10 +5,9 @@ A parser only reads: names are as the file has them, edges are in pixels or frac
 ``[x, x + 1)``.
 """
 
-import csv
-import io
 import math
 import re
+from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -19,10 +18,10 @@ from xml.parsers import expat
 
 import msgspec
 import numpy as np
-import yaml
 
 from naruto_vision.errors import FormatError, InputError, JsonError
 from naruto_vision.geometry import (
+    MAX_PIXELS,
     Mask,
     counts_from_mask,
     mask_from_rle,
@@ -30,9 +29,10 @@ from naruto_vision.geometry import (
     rle_of_cut,
     xyxy_from_mask,
 )
-from naruto_vision.io.images import MAX_PIXELS, SUFFIXES
+from naruto_vision.io.csv_files import csv_header, decode_text, read_csv
+from naruto_vision.io.images import SUFFIXES
 from naruto_vision.io.typed_json import require_regular
-from naruto_vision.io.yaml_files import check_yaml
+from naruto_vision.io.yaml_files import read_yaml
 
 T = TypeVar("T")
 BoxFormat: TypeAlias = Literal["COCO", "YOLO", "Pascal VOC", "CVAT", "Label Studio", "CSV"]
@@ -104,7 +104,7 @@ def json_format(path: Path) -> BoxFormat | None:
 def file_format(path: Path) -> BoxFormat | None:
     """Detect which annotations of a whole data set a file has; None for other content."""
     if path.suffix.casefold() == ".csv":
-        return "CSV" if csv_columns(path) else None
+        return "CSV" if _csv_columns([name.casefold() for name in csv_header(path)]) else None
     if path.suffix.casefold() != ".xml":
         return json_format(path)
     require_regular(path)
@@ -205,14 +205,9 @@ def _size(width: object, height: object) -> tuple[int, int] | None:
 
 def yolo_names(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Read a data set's YAML file, or a list of class names; returns its content and the names by class number."""
-    text = read_bounded(path).decode("utf-8-sig", errors="replace")
     if path.suffix.casefold() not in {".yaml", ".yml"}:
-        return {}, tuple(line.strip() for line in text.splitlines() if line.strip())
-    try:
-        check_yaml(text)
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise FormatError(path, "YAML", str(error).partition("\n")[0][:80]) from None
+        return {}, tuple(filter(None, map(str.strip, decode_text(path, read_bounded(path)).splitlines())))
+    content = read_yaml(path)
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, dict) and set(names) == set(range(len(names))):
         names = [names[number] for number in range(len(names))]
@@ -514,43 +509,28 @@ def mask_from_brush(values: object, height: int, width: int) -> Mask:
     return np.asarray(out[3::4].reshape(height, width) > 0)
 
 
-def csv_columns(path: Path) -> tuple[str, str, tuple[str, ...]] | None:
-    """Return the columns of a CSV file for image, class and corners; None if it has no boxes."""
-    try:
-        with path.open("rb") as file:
-            header = _csv_rows(file.readline(1 << 16)).fieldnames or ()
-    except csv.Error:
-        return None
+def _csv_columns(header: Sequence[str]) -> tuple[str, str, tuple[str, ...]] | None:
+    """Return the columns of a CSV file, in lower case, for image, class and corners; None if it has no boxes."""
     name = next((column for column in _NAME_COLUMNS if column in header), None)
     label = next((column for column in _LABEL_COLUMNS if column in header), None)
     edges = next((columns for columns in _EDGE_COLUMNS if set(columns) <= set(header)), None)
     return (name, label, edges) if name and label and edges else None
 
 
-def _csv_rows(data: bytes) -> "csv.DictReader[str]":
-    """Return the rows by lower-case column, whichever of comma, semicolon and tab separates them."""
-    text = data.decode("utf-8-sig", errors="replace")
-    comma = max(",;\t", key=text.partition("\n")[0].count)
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=comma, skipinitialspace=True)
-    rows.fieldnames = [name.strip().casefold() for name in rows.fieldnames or ()]
-    return rows
-
-
 def parse_csv(path: Path) -> Parsed:
     """Parse rows of image, class and corners, one a box; a row with blank corners is an image without boxes."""
-    columns = csv_columns(path)
+    lines = read_csv(path)
+    header = [name.casefold() for name in next(lines, (0, []))[1]]
+    columns = _csv_columns(header)
     if columns is None:
         raise FormatError(path, "columns such as filename, class, xmin, ymin, xmax, ymax", "others")
     name, label, edges = columns
     records: dict[str, Record] = {}
-    try:
-        for row in _csv_rows(read_bounded(path, _MAX_BYTES)):
-            image = row[name] or ""  # None in a row that is too short
-            record = records.setdefault(image, Record(image, _size(row.get("width"), row.get("height"))))
-            if any(row[column] for column in edges):
-                record.shapes.append(_corner_shape(row[label] or "", [row[column] for column in edges]))
-    except csv.Error as error:
-        raise FormatError(path, "comma-separated values", str(error)) from None
+    for _, values in lines:
+        row = defaultdict(str, zip(header, values, strict=False))  # a row may be too short
+        record = records.setdefault(row[name], Record(row[name], _size(row["width"], row["height"])))
+        if any(row[column] for column in edges):
+            record.shapes.append(_corner_shape(row[label], [row[column] for column in edges]))
     return Parsed(list(records.values()))
 
 

@@ -37,19 +37,20 @@ from naruto_vision.data.box_formats import (
     yolo_names,
 )
 from naruto_vision.data.tables import (
-    SPLIT_NAMES,
+    SPLIT_WORDS,
     ClassTable,
     FolderFiles,
     ReadRules,
     SourceRow,
     Split,
     build_table,
-    refusal,
 )
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
-from naruto_vision.geometry import Box, shape_of_xyxy
-from naruto_vision.io.images import MAX_PIXELS, crop_path, image_size, list_images
-from naruto_vision.io.names import label_name
+from naruto_vision.geometry import MAX_PIXELS, Box, shape_of_xyxy
+from naruto_vision.io.csv_files import decode_text
+from naruto_vision.io.images import crop_path, image_size, scan_folder
+from naruto_vision.io.inputs import images_folder
+from naruto_vision.io.names import label_name, refusal
 from naruto_vision.records import UNKNOWN, LabelledBox
 
 FORMATS_READ = "COCO, YOLO, Pascal VOC, CVAT, Label Studio or CSV boxes"
@@ -57,36 +58,23 @@ MIN_SIDE = 8
 """Smallest side in pixels of a box that becomes a labelled image; scene truth has smaller ones too."""
 
 _NAMES_FILES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names", "_darknet.labels")
-_SPLIT_WORDS: dict[str, Split] = {word: split for split, words in SPLIT_NAMES.items() for word in words}
-_SPLIT_WORDS["trainval"] = "train"
+_SPLIT_WORDS: dict[str, Split] = {**SPLIT_WORDS, "trainval": "train"}
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """The boxes of one image.
+    """The boxes of one image, of which it says what was left out and why."""
 
-    Args:
-        name: Path relative to the images' folder, POSIX.
-        width: Width of the upright image in pixels; 0 where ``problem`` is set.
-        height: Height of the upright image in pixels.
-        boxes: In inclusive pixels of the upright image.
-        segmentations: Of each box polygons ``[[x, y, …]]`` in pixels, COCO run lengths, or None.
-        missing: Whether the image is not there; its boxes are then those of the size that the annotations state.
-        dropped: Why a box was left out, one each.
-        clipped: How many boxes were cut at the image's border.
-        problem: Why the image cannot be used; "" if it can.
-    """
-
-    name: str
-    width: int = 0
+    name: str  # path relative to the images' folder, POSIX
+    width: int = 0  # of the upright image in pixels; 0 where ``problem`` is set
     height: int = 0
     boxes: tuple[LabelledBox, ...] = ()
-    segmentations: tuple[Any, ...] = ()
-    missing: bool = False
-    dropped: tuple[str, ...] = ()
-    clipped: int = 0
-    problem: str = ""
+    segmentations: tuple[Any, ...] = ()  # of each box polygons ``[[x, y, …]]`` in pixels, COCO run lengths, or None
+    missing: bool = False  # the boxes are then those of the size that the annotations state
+    dropped: tuple[str, ...] = ()  # why a box was left out, one each
+    clipped: int = 0  # boxes that were cut at the image's border
+    problem: str = ""  # why the image cannot be used
 
 
 @dataclass(frozen=True)
@@ -159,15 +147,7 @@ def _files(base: Path, suffix: str) -> list[Path]:
 
 
 def find_boxes(root: str | Path, split: Split) -> BoxSource | None:
-    """Find the box annotations of a split of a data set.
-
-    Args:
-        root: Has a folder or a file for each split, or no splits, which is all "train".
-        split: Which one.
-
-    Returns:
-        Where they are; None if there are none of a known layout.
-    """
+    """Find the box annotations of a split, or of all of a data set without splits as "train"; None without any."""
     root = Path(root)
     found: dict[Split, BoxSource] = {}
     for name, source in _split_sources(root):
@@ -191,23 +171,18 @@ def _split_sources(root: Path) -> Iterator[tuple[str, BoxSource | None]]:
     ):
         part = _split_of(file.stem)
         if part and (kind := json_format(file)):
-            images = next((folder for folder in folders if _split_of(folder.name) == part), images_of(root))
+            images = next((folder for folder in folders if _split_of(folder.name) == part), images_folder(root))
             yield file.stem, BoxSource(kind, file, images)
     for file in _files(root / "ImageSets/Main", ".txt"):
         if file.stem.casefold() in _SPLIT_WORDS:
-            stems = tuple(read_bounded(file).decode("utf-8", errors="replace").split())
+            stems = tuple(decode_text(file, read_bounded(file)).split())
             yield file.stem, BoxSource("Pascal VOC", root / "Annotations", root, stems)
-
-
-def images_of(folder: Path) -> Path:
-    """Return the folder of images: ``images`` in a folder that has it, else the folder."""
-    return folder / "images" if (folder / "images").is_dir() else folder
 
 
 def find_boxes_in(folder: str | Path) -> BoxSource | None:
     """Find the box annotations of one folder of images (or with ``images/``); None if it has none of a known layout."""
     folder = Path(folder)
-    images = images_of(folder)
+    images = images_folder(folder)
     whole = [*_files(folder, ".json"), *_files(folder / "annotations", ".json"), *_files(folder, ".csv")]
     for file in (*whole, *_files(folder, ".xml")[:1]):  # of Pascal VOC there is one an image
         if kind := file_format(file):
@@ -223,7 +198,7 @@ def _find_yolo(folder: Path, images: Path) -> BoxSource | None:
     places = (folder / "labels", beside) if beside != images else (folder / "labels",)
     if not any(chain(images.glob("*.txt"), *(place.rglob("*.txt") for place in places))):
         return None
-    first = next((name for name in list_images(images) if yolo_label_file(images / name)), None)
+    first = next((name for name in scan_folder(images).images if yolo_label_file(images / name)), None)
     if first is None:
         return None
     bases = (folder, folder.parent, folder.parent.parent)
@@ -243,7 +218,7 @@ def open_boxes(path: str | Path, images: str | Path | None = None) -> BoxSource:
     source = find_boxes_in(path) if path.is_dir() else None
     if path.is_file():
         kind = file_format(path) or ("CSV" if path.suffix.casefold() == ".csv" else None)
-        source = kind and BoxSource(kind, path, images_of(path.parent))
+        source = kind and BoxSource(kind, path, images_folder(path.parent))
     if source is None:
         msg = f"{path}: no ground truth; expected gt.json or {FORMATS_READ}; {describe_folder(path)}"
         raise InputError(msg)
@@ -272,10 +247,10 @@ def _parse(source: BoxSource) -> Parsed:
         case "CSV":
             return parse_csv(source.path)
         case "Pascal VOC":
-            listed = list_images(source.images)
+            listed = scan_folder(source.images).images
             return parse_voc(source.path, {*listed, *(PurePosixPath(path).name for path in listed)}, source.stems)
         case "YOLO":
-            listed = list_images(source.images)
+            listed = scan_folder(source.images).images
             return parse_yolo(source.images, listed, source.classes, keypoints=source.keypoints)
 
 
@@ -288,7 +263,7 @@ class _Images:
     @cached_property
     def listed(self) -> Sequence[str]:
         """All images of the folder."""
-        return list_images(self._root) if self._root.is_dir() else ()
+        return scan_folder(self._root).images if self._root.is_dir() else ()
 
     @cached_property
     def _by_name(self) -> Mapping[str, str]:
@@ -311,17 +286,7 @@ def _parts(name: str) -> list[str]:
 
 
 def read_boxes(source: BoxSource) -> BoxAnnotations:
-    """Read box annotations; images are opened only for their size and orientation.
-
-    Args:
-        source: As ``find_boxes`` or ``open_boxes`` returned it.
-
-    Returns:
-        Every image that is annotated, with its boxes and what was left out; the log has it as one line.
-
-    Raises:
-        FormatError: If a file of a whole data set cannot be understood, or is larger than such files are.
-    """
+    """Read box annotations, and log what was left out; images are opened only for their size and orientation."""
     parsed, images = _parse(source), _Images(source.images)
     records: dict[str, Record] = {}
     for record in parsed.records:
@@ -403,15 +368,9 @@ def _edges_in(shape: Shape, record: Record, frame: tuple[int, int]) -> tuple[Edg
 
 
 def box_from_edges(edges: Edges, width: int, height: int) -> tuple[Box | None, str, bool]:
-    """Round edges to the nearest pixel edges and cut the box at the image's border.
+    """Round edges in pixels to the nearest pixel edges and cut the box at the border of an image of this size.
 
-    Args:
-        edges: Left, top, right, bottom in pixels; a pixel covers ``[x, x + 1)``.
-        width: Width of the image.
-        height: Height of the image.
-
-    Returns:
-        The box in inclusive pixels, or None and why there is none, and whether it was cut.
+    Returns the box in inclusive pixels, or None and why there is none, and whether it was cut.
 
     Examples:
         >>> box_from_edges((1.0, 2.0, 4.0, 6.4), 8, 8)

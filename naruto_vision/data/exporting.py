@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from naruto_vision.data.box_formats import json_format
-from naruto_vision.data.boxes import AnnotatedImage, images_of, open_boxes, read_boxes
+from naruto_vision.data.boxes import AnnotatedImage, open_boxes, read_boxes
 from naruto_vision.data.ground_truth import read_gt
 from naruto_vision.errors import FormatError, InputError
 from naruto_vision.export.source import PREDICTIONS, Regions, SceneSource, read_run
 from naruto_vision.export.writers import Target, write_scenes
 from naruto_vision.geometry import area_of_counts, canonical_rle
 from naruto_vision.io.images import image_size
+from naruto_vision.io.inputs import images_folder
 from naruto_vision.recognition.coco import CocoObject, CocoScene
 
 
@@ -58,7 +59,7 @@ def open_scenes(path: str | Path, images: str | Path | None = None, regions: Reg
         return read_run(path, regions, images)
     path = path / "gt.json" if (path / "gt.json").is_file() else path
     if path.suffix.casefold() == ".json" and path.is_file() and json_format(path) is None:
-        truth, images = read_gt(path), images or images_of(path.parent)
+        truth, images = read_gt(path), images or images_folder(path.parent)
         labels = sorted({box.label for boxes in truth.values() for box in boxes})
         sizes = {name: image_size(images / name) for name in sorted(truth)}
         found = [AnnotatedImage(name, *size, truth[name], (None,) * len(truth[name])) for name, size in sizes.items()]

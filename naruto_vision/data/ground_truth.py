@@ -11,9 +11,9 @@ import msgspec
 
 from naruto_vision.data.box_formats import json_format
 from naruto_vision.data.boxes import open_boxes, read_boxes
-from naruto_vision.data.tables import FolderFiles, refusal
+from naruto_vision.data.tables import FolderFiles
 from naruto_vision.errors import FormatError, InputError, MissingPathError
-from naruto_vision.io.names import label_name, longer_stems, output_name
+from naruto_vision.io.names import label_name, longer_stems, output_name, refusal
 from naruto_vision.io.quarantine import Quarantine
 from naruto_vision.io.typed_json import convert_json, read_json
 from naruto_vision.records import LabelledBox

@@ -4,24 +4,23 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from naruto_vision.data.tables import SPLIT_NAMES
+from naruto_vision.data.tables import SPLIT_WORDS
 
 _UNDERSTOOD = (
     "understood are one folder per class, a Roboflow multi-class export (_classes.csv), manifests (path,label) and "
     "shards: export it as multi-class classification or as folders"
 )
 _COCO = "_annotations.coco.json"
-_PARTS = {name for names in SPLIT_NAMES.values() for name in names}
 
 
 def known_layout(root: Path) -> str:
     """Describe a folder whose labels belong to boxes, or that has a data set one folder below; empty for others."""
     folders = {path.name.casefold(): path for path in sorted(root.iterdir()) if path.is_dir()}
-    places = [root, *(folders[name] for name in sorted(_PARTS.intersection(folders)))]
+    places = [root, *(folders[name] for name in sorted(SPLIT_WORDS.keys() & folders))]
     kinds = [kind for place in places for kind in _kinds(place)]
     if kinds:
         return f"labels of boxes, not of whole images ({kinds[0]}); {_UNDERSTOOD}"
-    inner = [path for name, path in folders.items() if name not in _PARTS and _has_parts(path)]
+    inner = [path for name, path in folders.items() if name not in SPLIT_WORDS and _has_parts(path)]
     if inner and len(places) == 1:
         return f"has a data set in {inner[0].name}; give {inner[0]}"
     return ""
@@ -50,4 +49,4 @@ def _has_parts(folder: Path) -> bool:
         inside = [path for path in folder.iterdir() if path.is_dir()]
     except OSError:
         return False
-    return any(path.name.casefold() in _PARTS for path in inside)
+    return any(path.name.casefold() in SPLIT_WORDS for path in inside)

@@ -1,15 +1,10 @@
 """Read labelled images of any layout (Roboflow CSV, manifests, boxes, class folders) as one table a split."""
 
-import codecs
-import contextlib
-import csv
-import io
 import logging
 import math
 import os
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeAlias
@@ -29,12 +24,12 @@ from naruto_vision.data.tables import (
     build_table,
     hold_out,
     path_in_table,
-    refusal,
 )
 from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.io.atomic import write_json, write_text
+from naruto_vision.io.csv_files import read_csv
 from naruto_vision.io.images import LISTED, class_folder_names, scan_folder
-from naruto_vision.io.names import label_name
+from naruto_vision.io.names import label_name, refusal
 from naruto_vision.io.text import csv_text
 from naruto_vision.io.typed_json import read_json
 
@@ -44,49 +39,7 @@ SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 ReaderName: TypeAlias = Literal["auto", "shards", "roboflow", "manifest", "boxes", "folders"]
 _FILE_COLUMN = "filename"
 _NOT_A_CLASS = "unlabeled"
-_SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # some programs write it first
 _LOG = logging.getLogger(__name__)
-
-
-def read_csv(path: Path, *, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
-    """Read line number and stripped values of each row that is not blank; ``strict`` refuses stray quotes."""
-    if not path.is_file():
-        raise MissingPathError(path, "CSV file")
-    text, skipped = _decoded(path), 0
-    if marked := _SEPARATOR_LINE.match(text):
-        text, skipped = text[marked.end() :], 1
-    separator = marked[1] if marked else _separator(text)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=strict)
-    if text.count('"') % 2:
-        opened = max(k for k, line in enumerate(text.split("\n"), start=1) if line.count('"') % 2)
-        raise FormatError(path, "quotes in pairs", f"one that is not closed in line {opened + skipped} or before")
-    try:
-        for values in filter(any, ([value.strip() for value in row] for row in reader)):
-            yield reader.line_num + skipped, values
-    except csv.Error as error:
-        raise FormatError(path, "comma-separated values", f"{error} in line {reader.line_num + skipped}") from None
-
-
-def _decoded(path: Path) -> str:
-    """Decode UTF-8, UTF-16 with its mark, or Windows-1252, where single letters of a word have an accent."""
-    data = path.read_bytes()
-    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    try:
-        return data.decode("utf-16" if utf16 else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-    with contextlib.suppress(UnicodeDecodeError):
-        if not utf16 and not re.search(rb"[\xfe\xff]|[\x80-\xff]{3}", data):
-            text = data.decode("cp1252")
-            _LOG.warning("%s: line %d is not UTF-8; the file is read as Windows-1252", path, line)
-            return text
-    raise FormatError(path, "UTF-8 text", f"another encoding in line {line}", "save it as UTF-8")
-
-
-def _separator(text: str) -> str:
-    """Return what separates the values of the first line: a comma, semicolon or tab, whichever is there most often."""
-    line = re.sub(r'"[^"]*"', "", text.lstrip()[:100_000]).partition("\n")[0]
-    return max(",;\t", key=line.count)
 
 
 def is_positive(text: str) -> bool:

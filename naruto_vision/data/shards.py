@@ -29,10 +29,10 @@ from naruto_vision.data.tables import ClassTable, ReadRules, SourceRow, build_ta
 from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.io.atomic import atomic_file, remove_leftovers, utf8, write_json
 from naruto_vision.io.bundles import file_sha256
-from naruto_vision.io.images import MAX_BYTES, decode_image, read_image, shrink, split_crop
+from naruto_vision.io.images import decode_image, read_image, shrink, split_crop
 from naruto_vision.io.locks import is_in_use
 from naruto_vision.io.quarantine import Quarantine
-from naruto_vision.io.tars import list_tar
+from naruto_vision.io.tars import MAX_BYTES, list_tar
 from naruto_vision.io.typed_json import read_json
 from naruto_vision.records import ImageArray
 

@@ -25,8 +25,8 @@ import numpy as np
 from naruto_vision.data.shards import INDEX, Kind, SplitIndex
 from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.io.downloads import open_web
-from naruto_vision.io.images import MAX_BYTES, is_image_name
-from naruto_vision.io.tars import TarReader, expand_braces, member_refusal
+from naruto_vision.io.images import is_image_name
+from naruto_vision.io.tars import MAX_BYTES, TarReader, expand_braces, member_refusal
 from naruto_vision.io.typed_json import parse_json, require_regular
 
 T = TypeVar("T")
@@ -46,13 +46,7 @@ _FAULTS = (OSError, HTTPException, ValueError, EOFError)  # of opening and readi
 def open_stream(address: str, *, allow_pipe: bool = False) -> BinaryIO:
     """Open a file, a web address, an address of fsspec (``s3://``), or the output of a command (``pipe:``) to read.
 
-    Args:
-        address: What to open.
-        allow_pipe: Whether ``pipe:`` may run its command in a shell.
-
-    Raises:
-        InputError: If a command is not allowed, or a package for this kind of address is not installed.
-        OSError: If it cannot be opened.
+    InputError if a command is not allowed, or a package for this kind of address is not installed.
     """
     scheme = address.partition(":")[0]
     if scheme in ("http", "https"):
@@ -121,15 +115,9 @@ def index_of(folder: str) -> SplitIndex | None:
 
 
 def find_shards(address: str) -> Shards:
-    """Find the shards that an address names.
+    """Find the shards of a folder or web address, of a list in braces (``train-{000..009}.tar``), or of ``pipe:``.
 
-    Args:
-        address: A folder of shards or its web address; or shards as a list in braces (``train-{000..009}.tar``),
-            which take the index in their folder if it has them all; or ``pipe:`` and a command.
-
-    Raises:
-        MissingPathError: If there are no shards.
-        FormatError: If an index is broken.
+    A list takes the index in its folder if that has them all.
     """
     names = expand_braces(address)
     plain = address.startswith(PIPE)

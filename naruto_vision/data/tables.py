@@ -17,8 +17,7 @@ from typing import Literal, TypeAlias
 from naruto_vision.errors import InputError
 from naruto_vision.io.atomic import utf8
 from naruto_vision.io.images import Listing, is_image, scan_folder, split_crop
-from naruto_vision.io.names import label_name
-from naruto_vision.io.names import refusal as refusal
+from naruto_vision.io.names import label_name, refusal
 from naruto_vision.records import LabelledImage
 
 Split: TypeAlias = Literal["train", "valid", "test"]
@@ -28,6 +27,7 @@ SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
     "test": ("test", "testing"),
 }
 """Split to what its folder or file is called, in any case."""
+SPLIT_WORDS: dict[str, Split] = {word: split for split, words in SPLIT_NAMES.items() for word in words}
 _LOG = logging.getLogger(__name__)
 _ESCAPED_BYTE = re.compile(r"\\(udc[89a-f][0-9a-f])")
 CLASSES_CSV = "_classes.csv"

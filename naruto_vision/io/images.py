@@ -13,7 +13,7 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,10 +24,8 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
-from naruto_vision.geometry import MAX_PIXELS as MAX_PIXELS
-from naruto_vision.geometry import Box, shape_of_xyxy
+from naruto_vision.geometry import MAX_PIXELS, Box, shape_of_xyxy
 from naruto_vision.io.atomic import write_bytes
-from naruto_vision.io.tars import MAX_BYTES as MAX_BYTES
 from naruto_vision.io.tars import read_member
 from naruto_vision.records import ImageArray
 
@@ -424,26 +422,14 @@ def is_result(names: Collection[str]) -> bool:
 
 
 def scan_folder(folder: str | Path, used: Collection[str] = ()) -> Listing:
-    """List the images under a folder, and count everything else by its reason.
+    """List the images under a folder, and count everything else by its reason, without ``used`` POSIX paths in it.
 
     Links to folders and images are followed. A name with an unusual ending is an image if its content is.
-
-    Args:
-        folder: The folder.
-        used: Files in it, POSIX, that are read for another purpose and are not counted.
-
-    Raises:
-        MissingPathError: If there is no such folder.
     """
     root = Path(folder)
     if not root.is_dir():
         raise MissingPathError(root, "folder of images")
     return _Scan(root, used).listing()
-
-
-def list_images(folder: str | Path) -> Sequence[str]:
-    """List the images under a folder, recursively."""
-    return scan_folder(folder).images
 
 
 def class_folder_names(folder: str | Path) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.int8 import Int8Encoder
 from naruto_vision.errors import InputError
 from naruto_vision.gallery.gallery import Gallery
-from naruto_vision.io.images import list_images, read_image
+from naruto_vision.io.images import read_image, scan_folder
 from naruto_vision.io.typed_json import read_json_lines
 from naruto_vision.recognition.decision import decide
 from naruto_vision.recognition.writer import LOG, SceneWriter
@@ -101,7 +101,7 @@ def whole(quick: bool) -> Iterator[Row]:
             shutil.rmtree(folder / "stock", ignore_errors=True)
             _one_by_one(scenes, folder / "gallery", folder / "stock")
 
-        count = len(list_images(scenes))
+        count = len(scan_folder(scenes).images)
         yield compare(
             f"{count} drawn scenes", ours, stock, lambda: _equal_regions(folder / "ours", folder / "stock"), 2
         )
@@ -131,7 +131,7 @@ def _one_by_one(scenes: Path, gallery_folder: Path, out: Path) -> None:
     """Do the job of `predict` the usual way: stock masks, then region by region and crop by crop; write the same."""
     encoder, gallery = ClipEncoder("tiny-clip").eval(), Gallery.open(gallery_folder)
     segmenter = Segmenter(GridPrompter(POINTS), SamModel(weights="tiny-sam").eval())
-    names = [str(path) for path in list_images(scenes)]
+    names = [str(path) for path in scan_folder(scenes).images]
     writer = SceneWriter(out, names, gallery.labels, {}, crop=CROPS[0])
     for name in names:
         image = read_image(scenes / name)

@@ -383,6 +383,23 @@ def test_odd_rows_of_csv_are_counted_and_other_tables_are_no_boxes(tmp_path: Pat
         assert part in found.summary()
 
 
+@pytest.mark.parametrize(
+    ("start", "separator", "encoding"),
+    [("", ";", "cp1252"), ("sep=;\r\n", ";", "utf-8-sig"), ("", "\t", "utf-16")],
+)
+def test_boxes_in_tables_of_spreadsheets(tmp_path: Path, start: str, separator: str, encoding: str) -> None:
+    image(tmp_path / "a.png")
+    lines = ["filename,xmin,ymin,xmax,ymax,class", "a.png,10,4,26,20,Zoë"]
+    text = start + "\r\n".join(lines).replace(",", separator)
+    (tmp_path / "boxes.csv").write_bytes(text.encode(encoding))
+    assert read_boxes(open_boxes(tmp_path)).truth() == {"a.png": (LabelledBox(BOX, "Zoë"),)}
+
+
+def test_class_names_of_yolo_are_text_of_windows_too(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_bytes("Zoë\r\n\r\nMira".encode("cp1252"))
+    assert yolo_names(tmp_path / "classes.txt") == ({}, ("Zoë", "Mira"))
+
+
 def test_lines_of_yolo_that_are_no_boxes_are_counted(tmp_path: Path) -> None:
     image(tmp_path / "images" / "a.png")
     text = CENTRE + "1 .5 .5 .1 .1\n0 .5 .5\nx y\n" + CENTRE.strip() + " 0.9\n"

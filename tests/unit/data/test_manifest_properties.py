@@ -12,13 +12,14 @@ from naruto_vision.data.readers import (
     is_positive,
     manifest_base,
     manifest_text,
-    read_csv,
     read_manifest,
     statistics,
     write_manifests,
 )
-from naruto_vision.data.tables import ClassTable, ReadRules, Split, TableReport, refusal, sorted_rows
+from naruto_vision.data.tables import ClassTable, ReadRules, Split, TableReport, sorted_rows
 from naruto_vision.errors import FormatError, InputError, MissingPathError
+from naruto_vision.io.csv_files import read_csv
+from naruto_vision.io.names import refusal
 
 ANY = ReadRules(need_files=False, policy="all")
 LABELS = st.text("abc ,\"'é名;#=\n", min_size=1, max_size=6).filter(lambda text: text == text.strip())

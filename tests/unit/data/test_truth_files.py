@@ -19,15 +19,16 @@ from naruto_vision.data.readers import (
     is_positive,
     read_class_folders,
     read_classes,
-    read_csv,
     read_present,
     read_roboflow,
     read_splits,
 )
-from naruto_vision.data.tables import UNLABELLED, FolderFiles, ReadRules, Split, refusal
+from naruto_vision.data.tables import UNLABELLED, FolderFiles, ReadRules, Split
 from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.export.writers import write_gt
+from naruto_vision.io.csv_files import read_csv
 from naruto_vision.io.images import write_image
+from naruto_vision.io.names import refusal
 from naruto_vision.io.typed_json import convert_json, read_json
 from naruto_vision.records import LabelledBox
 

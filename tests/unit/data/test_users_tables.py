@@ -15,7 +15,6 @@ from naruto_vision.data.readers import (
     manifest_text,
     read_class_folders,
     read_classes,
-    read_csv,
     read_manifest,
     read_present,
     read_roboflow,
@@ -23,6 +22,7 @@ from naruto_vision.data.readers import (
 from naruto_vision.data.scenes import SceneDataset
 from naruto_vision.data.tables import ReadRules
 from naruto_vision.errors import FormatError, InputError
+from naruto_vision.io.csv_files import read_csv
 from naruto_vision.io.images import write_image
 from naruto_vision.records import LabelledBox
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
-from naruto_vision.io.images import list_images, read_image, write_image
+from naruto_vision.io.images import read_image, scan_folder, write_image
 from naruto_vision.records import ImageArray
 
 
@@ -122,7 +122,7 @@ def test_a_missing_image_and_a_folder_are_missing(tmp_path: Path) -> None:
 def test_unusual_names_work(tmp_path: Path, image: ImageArray, name: str) -> None:
     Image.fromarray(image).save(tmp_path / name)
     assert np.array_equal(read_image(tmp_path / name), image)
-    assert list(list_images(tmp_path)) == [name]
+    assert list(scan_folder(tmp_path).images) == [name]
 
 
 def test_a_name_that_cannot_exist_is_an_input_error(tmp_path: Path) -> None:
@@ -161,6 +161,6 @@ def test_listing_is_sorted_recursive_and_ends_on_a_loop_of_links(tmp_path: Path)
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "b" / "loop").symlink_to(tmp_path, target_is_directory=True)
-    assert list(list_images(tmp_path)) == ["a.webp", "b/1.jpg", "b/2.PNG"]
+    assert list(scan_folder(tmp_path).images) == ["a.webp", "b/1.jpg", "b/2.PNG"]
     with pytest.raises(MissingPathError, match="no such folder of images"):
-        list_images(tmp_path / "nowhere")
+        scan_folder(tmp_path / "nowhere")

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from naruto_vision.errors import BadImageError, InputError
-from naruto_vision.io.images import MAX_PIXELS, decode_image, is_image, read_image, rgb_from_image, write_image
+from naruto_vision.geometry import MAX_PIXELS
+from naruto_vision.io.images import decode_image, is_image, read_image, rgb_from_image, write_image
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".PNG"])
