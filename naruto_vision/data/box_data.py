@@ -2,25 +2,23 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset, DistributedSampler
+from torch.utils.data import DistributedSampler
 from typing_extensions import override
 
 from naruto_vision.data.boxes import FORMATS_READ, find_boxes, read_boxes
 from naruto_vision.data.ground_truth import read_gt
-from naruto_vision.data.sampling import Draw, checked_batch_size, fixed_share, process_share, training_sampler
-from naruto_vision.data.store import Sample, TableLoader, TableQuarantine, read_first, report_quarantines
+from naruto_vision.data.sampling import Draw, checked_batch_size, fixed_share
+from naruto_vision.data.store import SampleDataModule, SampleDataset, TableLoader, TableQuarantine
 from naruto_vision.data.tables import Split
 from naruto_vision.errors import InputError
-from naruto_vision.io.images import list_images, read_image, shrink
+from naruto_vision.io.images import read_image, scan_folder, shrink
 from naruto_vision.io.inputs import images_folder
 from naruto_vision.records import Box, ImageArray, LabelledImage
 from naruto_vision.segmentation.detector import to_tensor
@@ -65,22 +63,18 @@ class _Source:
         return item
 
 
-class _Boxes(Dataset[Sample]):
-    """Draws flipped at random (an unreadable image is replaced by the next), plain rows as they are on the disk."""
+class _Boxes(SampleDataset):
+    """Draws flipped at random, plain rows as they are on the disk."""
 
     def __init__(self, source: _Source, seed: int) -> None:
-        self._source, self._seed = source, seed
+        super().__init__(source, len(source.rows))
+        self._seed = seed
 
-    def __len__(self) -> int:
-        return len(self._source.rows)
+    @override
+    def _prepare(self, index: int | Draw, row: int, image: BoxedImage) -> BoxedImage | tuple[Tensor, Tensor]:
+        return self._flip(index.position, image) if isinstance(index, Draw) else image
 
-    def __getitem__(self, index: int | Draw) -> Sample:
-        if isinstance(index, int):
-            return read_first(self._source, [index], lambda _, item: item)
-        rows = (*range(index.row, len(self)), *range(index.row))
-        return read_first(self._source, rows, partial(self._flip, index.position))
-
-    def _flip(self, position: int, _row: int, item: BoxedImage) -> tuple[Tensor, Tensor]:
+    def _flip(self, position: int, item: BoxedImage) -> tuple[Tensor, Tensor]:
         image, edges = item.image, torch.from_numpy(item.edges).float()
         if np.random.default_rng([_STREAM, self._seed, position]).random() < 0.5:
             image, width = image[:, ::-1], image.shape[1]
@@ -92,7 +86,7 @@ def _collate_training(items: list[tuple[Tensor, Tensor]]) -> BoxBatch | None:
     return BoxBatch([image for image, _ in items], [edges for _, edges in items]) if items else None
 
 
-class BoxDataModule(pl.LightningDataModule):
+class BoxDataModule(SampleDataModule):
     """Images with boxes for ``RegionTuner``: gt.json, COCO, YOLO, Pascal VOC, CVAT, Label Studio or CSV boxes.
 
     Labels are not used. Images without a box teach what is no object; images that are not annotated are left out.
@@ -139,10 +133,7 @@ class BoxDataModule(pl.LightningDataModule):
             raise InputError(msg)
         folder, items = train
         if valid is None:
-            held = [k * _BLOCKS // max(1, len(items)) % _EVERY == _EVERY - 1 for k in range(len(items))]
-            held = (
-                held if any(held) else [k == len(items) - 1 for k in range(len(items))]
-            )  # of fewer than five the last
+            held = _held_out(len(items))
             valid = folder, [item for item, out in zip(items, held, strict=True) if out]
             items = [item for item, out in zip(items, held, strict=True) if not out]
         if self.limit is not None and self.limit < len(items):
@@ -170,10 +161,7 @@ class BoxDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> TableLoader:
         """Return the training images from the run's current step on."""
-        rows, world = range(len(self.sources["train"].rows)), process_share(self.trainer)[1]
-        batches = max(1, len(rows) // (self.batch_size * world))
-        sampler = training_sampler(self.trainer, [rows], self.seed, self.batch_size, batches)
-        return self._loader("train", sampler, _collate_training, self.num_workers)
+        return self._loader("train", self._draws(len(self.sources["train"].rows)), _collate_training, self.num_workers)
 
     def val_dataloader(self, split: str = "valid") -> TableLoader:
         """Return every readable validation image as it is, in order; each in exactly one process."""
@@ -184,10 +172,11 @@ class BoxDataModule(pl.LightningDataModule):
         """Return the test images, or the validation images where there are none."""
         return self.val_dataloader("test")
 
-    @override
-    def teardown(self, stage: str) -> None:
-        """Report which images could not be read, and list them in ``quarantine.jsonl`` in the run's log folder."""
-        report_quarantines(self.trainer, self.quarantines)
+
+def _held_out(count: int) -> list[bool]:
+    """Mark every fifth run of neighbouring images, or the last one where there are too few."""
+    held = [k * _BLOCKS // count % _EVERY == _EVERY - 1 for k in range(count)]
+    return held if any(held) else [k == count - 1 for k in range(count)]
 
 
 def _read_split(root: Path, split: Split) -> tuple[Path, list[tuple[str, tuple[Box, ...]]]] | None:
@@ -195,7 +184,7 @@ def _read_split(root: Path, split: Split) -> tuple[Path, list[tuple[str, tuple[B
     scenes = [base for base in (root / split, root) if (base / "gt.json").is_file()]
     if scenes and (split == "train" or scenes[0] != root):
         folder = images_folder(scenes[0])
-        truth, listed = read_gt(scenes[0] / "gt.json"), set(list_images(folder))
+        truth, listed = read_gt(scenes[0] / "gt.json"), set(scan_folder(folder).images)
         rows = [(name, tuple(box.box for box in boxes)) for name, boxes in sorted(truth.items()) if name in listed]
         return folder, rows
     source = find_boxes(root, split)

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,17 +13,25 @@ import torch
 from torch import Tensor
 
 from naruto_vision.data.augmentation import augment
-from naruto_vision.data.readers import SPLITS, read_csv
+from naruto_vision.data.readers import SPLITS
 from naruto_vision.data.shards import INDEX, PackedImage, PackSource, ShardReader, image_reader
-from naruto_vision.data.store import ImageStore, PreparedImage, Preprocess, TableDataModule, TableQuarantine
-from naruto_vision.data.tables import FolderFiles, Split, path_in_table, refusal
+from naruto_vision.data.store import (
+    TRAINING_SIDE,
+    ImageStore,
+    PreparedImage,
+    Preprocess,
+    TableDataModule,
+    TableQuarantine,
+)
+from naruto_vision.data.tables import FolderFiles, Split, path_in_table
 from naruto_vision.encoders.tiny import vocabulary_of
 from naruto_vision.errors import FormatError, MissingPathError
+from naruto_vision.io.csv_files import read_csv
+from naruto_vision.io.names import refusal
 from naruto_vision.io.quarantine import QuarantinedFile
 
 CAPTIONS_CSV = "captions.csv"
 _AUGMENT_STREAM, _HOLD_OUT_STREAM = 4, 5
-_LONGEST_SIDE = 256  # larger than the input of any tower trained here, small enough to augment quickly
 _LOG = logging.getLogger(__name__)
 
 
@@ -62,9 +70,7 @@ class CaptionTable:
     def subjects(self) -> list[int]:
         """A number for each row; equal for captions of one image, and for images whose only captions are equal."""
         captions = Counter(row.path for row in self.rows)
-        keys = [(row.path, "") if captions[row.path] > 1 else ("", row.text) for row in self.rows]
-        numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-        return [numbers[key] for key in keys]
+        return number_subjects((row.path, row.text, captions[row.path] < 2) for row in self.rows)
 
     def one_a_path(self) -> "CaptionTable":
         """Keep the first caption of each image."""
@@ -123,18 +129,25 @@ def caption_source(table: CaptionTable) -> PackSource:
     return PackSource("captions", images, image_reader(table.root))
 
 
+def number_subjects(images: Iterable[tuple[str, str, bool]]) -> list[int]:
+    """Number images by path, caption and whether that is the only one: equal for equal paths, or sole captions."""
+    keys = [("", text) if sole else (path, "") for path, text, sole in images]
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    return [numbers[key] for key in keys]
+
+
+def caption_batch(pixels: Sequence[Tensor], subjects: Sequence[int], texts: list[str]) -> CaptionBatch:
+    """Put images with captions alone into one batch."""
+    groups, none = torch.zeros(0, dtype=torch.int64), torch.zeros(len(texts), 0, dtype=torch.bool)
+    return CaptionBatch(torch.stack(list(pixels)), torch.tensor(subjects), texts, [], groups, none)
+
+
 def _collate_batch(table: CaptionTable, subjects: list[int], items: list[PreparedImage]) -> CaptionBatch | None:
     if not items:
         return None
     rows = [row for _, row in items]
-    return CaptionBatch(
-        torch.stack([pixels for pixels, _ in items]),
-        torch.tensor([subjects[row] for row in rows]),
-        [table.rows[row].text for row in rows],
-        [],
-        torch.zeros(0, dtype=torch.int64),
-        torch.zeros(len(rows), 0, dtype=torch.bool),
-    )
+    texts = [table.rows[row].text for row in rows]
+    return caption_batch([pixels for pixels, _ in items], [subjects[row] for row in rows], texts)
 
 
 class CaptionDataModule(TableDataModule):
@@ -222,7 +235,7 @@ class CaptionDataModule(TableDataModule):
 
     def _new_store(self, split: Split) -> tuple[ImageStore, TableQuarantine]:
         table = self.tables[split]
-        store = ImageStore(table, _LONGEST_SIDE, 0, image_reader(table.root))
+        store = ImageStore(table, TRAINING_SIDE, 0, image_reader(table.root))
         return store, self._new_quarantine(split, table)
 
     def _batch_maker(self, split: Split) -> Callable[[list[PreparedImage]], CaptionBatch | None]:

@@ -12,7 +12,14 @@ from torch import Tensor
 from naruto_vision.data.augmentation import augment
 from naruto_vision.data.readers import ReaderName, read_splits
 from naruto_vision.data.sampling import consumed_batches, process_share
-from naruto_vision.data.store import ImageStore, PreparedImage, Preprocess, TableDataModule, TableQuarantine
+from naruto_vision.data.store import (
+    TRAINING_SIDE,
+    ImageStore,
+    PreparedImage,
+    Preprocess,
+    TableDataModule,
+    TableQuarantine,
+)
 from naruto_vision.data.tables import ClassTable, Policy, ReadRules, Split, row_groups
 
 _LOG = logging.getLogger(__name__)
@@ -82,7 +89,7 @@ class ClassDataModule(TableDataModule):
         augmented: bool = True,
         mirrored: bool = True,
         seed: int = 0,
-        cache_side: int = 256,
+        cache_side: int = TRAINING_SIDE,
         cache_bytes: int = 1 << 30,
         max_bad_fraction: float = 0.05,
         hold_out_fraction: float = 0.2,

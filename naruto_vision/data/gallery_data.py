@@ -79,10 +79,8 @@ class _EnrolmentDataset(Dataset[Sample]):
     """The images of a table and their variants, each prepared for the encoder."""
 
     def __init__(self, table: ClassTable, preprocess: Preprocess, plan: EnrolmentConfig) -> None:
-        self._table = table
+        self._table, self._preprocess, self._seed = table, preprocess, plan.seed
         self._store = ImageStore(table, side=0, budget=0)
-        self._preprocess = preprocess
-        self._seed = plan.seed
         variants: dict[str, tuple[str, ...]] = {"none": (UNCHANGED,), "add": (UNCHANGED, GAMMA), "replace": (GAMMA,)}
         self._variants = variants[plan.gamma]
 

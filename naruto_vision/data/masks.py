@@ -1,24 +1,23 @@
 """Data module of images with masks: synthetic ones, or a folder with COCO annotations."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
-import lightning.pytorch as pl
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch.utils.data import Dataset, DistributedSampler
+from torch.utils.data import DistributedSampler
 from typing_extensions import override
 
-from naruto_vision.data.sampling import Draw, checked_batch_size, fixed_share, process_share, training_sampler
+from naruto_vision.data.sampling import Draw, checked_batch_size, fixed_share
 from naruto_vision.data.scene_masks import read_coco_masks, unpack_mask
 from naruto_vision.data.shards import INDEX, FolderReader, PackedImage, PackSource, ShardReader
-from naruto_vision.data.store import Sample, TableLoader, TableQuarantine, read_first, report_quarantines
+from naruto_vision.data.store import SampleDataModule, SampleDataset, TableLoader, TableQuarantine
 from naruto_vision.errors import FormatError
 from naruto_vision.geometry import xyxy_from_mask
 from naruto_vision.io.bundles import config_path
@@ -45,7 +44,7 @@ class MaskSource(ABC):
 
     @abstractmethod
     def __getitem__(self, index: int) -> MaskedImage:
-        """Return one image: returns (H, W, 3)."""
+        """Return an image (H, W, 3), uint8, RGB, and its masks (N, H, W), bool."""
 
 
 class SyntheticMasks(MaskSource):
@@ -256,30 +255,21 @@ class _SquareCache:
         return square
 
 
-class _Prompts(Dataset[Sample]):
-    """Sampled prompts for draws (an unreadable image is replaced by the next), all prompts for plain rows."""
+class _Prompts(SampleDataset):
+    """Sampled prompts for draws, all prompts for plain rows."""
 
     def __init__(self, squares: _SquareCache, seed: int, sample: Callable[..., PromptedImage]) -> None:
-        self._squares, self._seed, self._sample = squares, seed, sample
+        super().__init__(squares, len(squares))
+        self._seed, self._sample = seed, sample
 
-    def __len__(self) -> int:
-        return len(self._squares)
-
-    def __getitem__(self, index: int | Draw) -> Sample:
-        if isinstance(index, int):
-            make = partial(self._make, all_prompts, [_VALID_STREAM, index])
-            return read_first(self._squares, [index], make)
-        rows: Iterable[int] = (*range(index.row, len(self)), *range(index.row))
-        make = partial(self._make, self._sample, [_PROMPT_STREAM, self._seed, index.position])
-        return read_first(self._squares, rows, make)
-
-    def _make(
-        self, sample: Callable[..., PromptedImage], seeds: list[int], _: int, square: MaskedImage
-    ) -> PromptedImage:
-        return sample(square, np.random.default_rng(seeds))
+    @override
+    def _prepare(self, index: int | Draw, row: int, image: MaskedImage) -> PromptedImage:
+        if isinstance(index, Draw):
+            return self._sample(image, np.random.default_rng([_PROMPT_STREAM, self._seed, index.position]))
+        return all_prompts(image, np.random.default_rng([_VALID_STREAM, index]))
 
 
-class MaskData(pl.LightningDataModule):
+class MaskData(SampleDataModule):
     """Prompts for training and measuring a promptable model.
 
     A training batch is a pure function of the seed and the step: neither the number of workers nor a restart
@@ -342,10 +332,7 @@ class MaskData(pl.LightningDataModule):
 
     def train_dataloader(self) -> TableLoader:
         """Return the training prompts from the run's current step on."""
-        rows, world = range(len(self.train)), process_share(self.trainer)[1]
-        batches = self.epoch_batches or max(1, len(rows) // (self.batch_size * world))
-        sampler = training_sampler(self.trainer, [rows], self.seed, self.batch_size, batches)
-        return self._loader("train", sampler, self.num_workers)
+        return self._loader("train", self._draws(len(self.train), self.epoch_batches), self.num_workers)
 
     def val_dataloader(self) -> TableLoader:
         """Return every figure of every readable validation image, in order; each image in exactly one process."""
@@ -354,15 +341,6 @@ class MaskData(pl.LightningDataModule):
     def test_dataloader(self) -> TableLoader:
         """Return the same prompts as validation."""
         return self.val_dataloader()
-
-    @override
-    def teardown(self, stage: str) -> None:
-        """Report which images could not be read, and list them in ``quarantine.jsonl`` in the run's log folder.
-
-        Raises:
-            InputError: If there are too many over all processes.
-        """
-        report_quarantines(self.trainer, self.quarantines)
 
 
 def _rows(source: MaskSource) -> list[LabelledImage]:

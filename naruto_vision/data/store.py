@@ -49,6 +49,8 @@ PreparedImage: TypeAlias = tuple[Tensor, int]
 """Pixels (3, S, S) float32, and the row."""
 
 QUARANTINE = "quarantine.jsonl"
+TRAINING_SIDE = 256
+"""Longest side of training images: above the input of any tower trained here, and quickly augmented."""
 AUGMENT_STREAM = 2  # keeps the augmentation's random numbers apart from the order's
 _LOG = logging.getLogger(__name__)
 
@@ -86,7 +88,7 @@ class ImageTable(Protocol):
         """The images."""
 
 
-class ImageSource(Protocol[T]):
+class ImagesByRow(Protocol[T]):
     """Images by row number."""
 
     def __getitem__(self, row: int) -> T:
@@ -132,7 +134,7 @@ class Sample(NamedTuple):
     bad: tuple[tuple[int, str], ...] = ()
 
 
-def read_first(store: ImageSource[T], rows: Iterable[int], make: Callable[[int, T], Any]) -> Sample:
+def read_first(store: ImagesByRow[T], rows: Iterable[int], make: Callable[[int, T], Any]) -> Sample:
     """Make an item of the first of the rows whose image can be read and prepared."""
     bad: list[tuple[int, str]] = []
     for row in rows:
@@ -143,7 +145,28 @@ def read_first(store: ImageSource[T], rows: Iterable[int], make: Callable[[int, 
     return Sample(bad=tuple(bad))
 
 
-class TableDataset(Dataset[Sample]):
+class SampleDataset(Dataset[Sample]):
+    """Items of images by row. In place of an unreadable image a ``Draw`` takes the next one, a plain row nothing."""
+
+    def __init__(self, store: ImagesByRow[Any], count: int) -> None:
+        self._store, self._count = store, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int | Draw) -> Sample:
+        rows = (index.row, *self._substitutes(index.row)) if isinstance(index, Draw) else (index,)
+        return read_first(self._store, rows, partial(self._prepare, index))
+
+    def _substitutes(self, row: int) -> Iterable[int]:
+        return (*range(row + 1, self._count), *range(row))
+
+    def _prepare(self, index: int | Draw, row: int, image: Any) -> Any:  # noqa: ANN401 - of a subclass
+        """Make the item of an index from the image of a row."""
+        raise NotImplementedError
+
+
+class TableDataset(SampleDataset):
     """The images of a table, prepared for an encoder. A ``Draw`` is augmented, a plain row number is not."""
 
     def __init__(
@@ -155,24 +178,19 @@ class TableDataset(Dataset[Sample]):
         seed: int = 0,
         stream: int = AUGMENT_STREAM,
     ) -> None:
-        self._rows, self._store, self._preprocess = table.rows, store, preprocess
+        super().__init__(store, len(table.rows))
+        self._rows, self._preprocess = table.rows, preprocess
         self._augment, self._seeds = augment, (stream, seed)
 
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: int | Draw) -> Sample:
-        rows = self._with_substitutes(index.row) if isinstance(index, Draw) else (index,)
-        return read_first(self._store, rows, partial(self._prepare, index))
-
-    def _with_substitutes(self, row: int) -> Iterator[int]:
-        """Yield a row, then the others of its class in cyclic table order."""
-        yield row
+    @override
+    def _substitutes(self, row: int) -> Iterable[int]:
+        """Return the other rows of its class in cyclic table order."""
         label = self._rows[row].label
         first = bisect_left(self._rows, label, key=lambda one: one.label)
         last = bisect_right(self._rows, label, key=lambda one: one.label)
-        yield from (*range(row + 1, last), *range(first, row))
+        return (*range(row + 1, last), *range(first, row))
 
+    @override
     def _prepare(self, index: int | Draw, row: int, image: ImageArray) -> PreparedImage:
         if isinstance(index, Draw) and self._augment is not None:
             image = self._augment(image, np.random.default_rng([*self._seeds, index.position]))
@@ -307,7 +325,31 @@ def _collate(make: Callable[[list[Any]], Any], samples: Sequence[Sample]) -> tup
     return make(items), [row for one in samples for row in one.read], [row for one in samples for row in one.bad]
 
 
-class TableDataModule(pl.LightningDataModule):
+class SampleDataModule(pl.LightningDataModule):
+    """Base of data modules of samples, whose unreadable images are counted split by split."""
+
+    seed: int
+    batch_size: int
+    num_workers: int
+    quarantines: Mapping[str, Any]  # of RunQuarantine
+
+    def _draws(self, count: int, batches: int | None = None) -> DistributedSampler[Any]:
+        """Sample the draws of an epoch from ``count`` images: all full batches once, or so many."""
+        world = process_share(self.trainer)[1]
+        batches = batches or max(1, count // (self.batch_size * world))
+        return training_sampler(self.trainer, [range(count)], self.seed, self.batch_size, batches)
+
+    @override
+    def teardown(self, stage: str) -> None:
+        """Report which images could not be read, and list them in ``quarantine.jsonl`` in the run's log folder.
+
+        Raises:
+            InputError: If there are too many over all processes.
+        """
+        report_quarantines(self.trainer, self.quarantines)
+
+
+class TableDataModule(SampleDataModule):
     """Base of data modules with one table per split; a subclass reads the tables and makes the batches."""
 
     _what: ClassVar[str]  # noun for a split's content, in messages
@@ -369,11 +411,6 @@ class TableDataModule(pl.LightningDataModule):
         self._open(split)
         preprocess = self.preprocess or module_preprocess(self.trainer)
         return TableDataset(self.tables[split], self._stores[split], preprocess, self._augment, self.seed, self._stream)
-
-    @override
-    def teardown(self, stage: str) -> None:
-        """Report which images could not be read, and list them in ``quarantine.jsonl`` in the run's log folder."""
-        report_quarantines(self.trainer, self.quarantines)
 
     def images(self, split: Split, rows: Iterable[int]) -> Iterator[tuple[int, ImageArray]]:
         """Decode some rows of a split; those that cannot be read are left out, and not counted."""

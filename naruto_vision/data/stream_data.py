@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-import lightning.pytorch as pl
 import msgspec
 import numpy as np
 import torch
@@ -16,11 +15,18 @@ from torch.utils.data import IterableDataset, get_worker_info
 from typing_extensions import override
 
 from naruto_vision.data.augmentation import augment
-from naruto_vision.data.caption_data import CaptionBatch
+from naruto_vision.data.caption_data import CaptionBatch, caption_batch, number_subjects
 from naruto_vision.data.class_data import ClassBatch
 from naruto_vision.data.sampling import Resumed, checked_batch_size, consumed_batches, of_all_processes, process_share
 from naruto_vision.data.shards import INDEX, ShardList
-from naruto_vision.data.store import AUGMENT_STREAM, Preprocess, RunQuarantine, module_preprocess, report_quarantines
+from naruto_vision.data.store import (
+    AUGMENT_STREAM,
+    TRAINING_SIDE,
+    Preprocess,
+    RunQuarantine,
+    SampleDataModule,
+    module_preprocess,
+)
 from naruto_vision.data.streams import (
     PIPE,
     TEXTS,
@@ -38,7 +44,6 @@ from naruto_vision.errors import BadImageError, FormatError, InputError
 from naruto_vision.io.images import decode_image, shrink
 
 _TEXT_STREAM = 8  # keeps the choice of captions apart from other random numbers
-_SIDE = 256  # larger than the input of any tower trained here, small enough to augment quickly
 _MOST_BAD = 20_000  # unreadable images in a row, before one that can be read: an index may state any number
 _LOG = logging.getLogger(__name__)
 
@@ -87,7 +92,7 @@ class Decoder:
         else:
             texts = record.texts or [self._text(sample, "txt")]
             text = texts[np.random.default_rng([_TEXT_STREAM, self.seed, sample.position]).integers(len(texts))]
-        image = shrink(decode_image(sample.content[suffix], f"{sample.name}.{suffix}"), _SIDE)
+        image = shrink(decode_image(sample.content[suffix], f"{sample.name}.{suffix}"), TRAINING_SIDE)
         if self.augment is not None:
             image = self.augment(image, np.random.default_rng([AUGMENT_STREAM, self.seed, sample.position]))
         path = record.path or sample.name
@@ -118,14 +123,12 @@ class Decoder:
 
 def make_batch(kind: StreamKind, items: Sequence[StreamedImage]) -> ClassBatch | CaptionBatch:
     """Put decoded images into one batch; images whose only captions are equal are one subject."""
-    pixels = torch.stack([item.pixels for item in items])
+    pixels = [item.pixels for item in items]
     if kind == "classes":
-        return ClassBatch(pixels, torch.tensor([item.label for item in items]), [item.path for item in items])
-    keys = [("", item.text) if item.sole else (item.path, "") for item in items]
-    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-    subjects, groups = torch.tensor([numbers[key] for key in keys]), torch.zeros(0, dtype=torch.int64)
-    none = torch.zeros(len(items), 0, dtype=torch.bool)
-    return CaptionBatch(pixels, subjects, [item.text for item in items], [], groups, none)
+        labels = torch.tensor([item.label for item in items])
+        return ClassBatch(torch.stack(pixels), labels, [item.path for item in items])
+    subjects = number_subjects((item.path, item.text, item.sole) for item in items)
+    return caption_batch(pixels, subjects, [item.text for item in items])
 
 
 class _Decoded(NamedTuple):
@@ -238,7 +241,7 @@ class StreamQuarantine(RunQuarantine):
                 self.note(read, bad)
 
 
-class StreamDataModule(pl.LightningDataModule):
+class StreamDataModule(SampleDataModule):
     """Images with classes or captions for ``fit``, ``validate`` and ``test``, streamed from shards of webdataset.
 
     With the index that ``naruto-vision data shard`` writes, an epoch has every image exactly once over all processes
@@ -414,11 +417,6 @@ class StreamDataModule(pl.LightningDataModule):
     def test_dataloader(self) -> StreamLoader:
         """Return the test images."""
         return self._loader("test" if "test" in self.shards else "valid", training=False)
-
-    @override
-    def teardown(self, stage: str) -> None:
-        """Report which images could not be read, and list them in ``quarantine.jsonl`` in the run's log folder."""
-        report_quarantines(self.trainer, self.quarantines)
 
     def _identity(self) -> dict[str, Any]:
         """Return what determines the training order."""
