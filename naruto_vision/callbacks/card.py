@@ -4,7 +4,6 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,7 @@ from typing_extensions import override
 
 from naruto_vision.data.box_data import BoxDataModule
 from naruto_vision.data.class_data import ClassDataModule
-from naruto_vision.data.image_hash import image_signature, near_pairs
-from naruto_vision.data.leaks import audit, collect_items, scan_images
+from naruto_vision.data.leaks import GALLERY, AuditItem, AuditItems, audit, collect_items, scan_images
 from naruto_vision.data.robustness import Measurement
 from naruto_vision.data.scenes import SceneDataModule, SceneDataset
 from naruto_vision.encoders.clip import ClipEncoder
@@ -24,8 +22,6 @@ from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.info import find_image
 from naruto_vision.gallery.store import store_uri
 from naruto_vision.io.atomic import atomic_file, write_json, write_text
-from naruto_vision.io.images import read_image
-from naruto_vision.io.quarantine import Quarantine
 from naruto_vision.io.text import printable
 from naruto_vision.io.typed_json import read_json
 from naruto_vision.metrics.report import TITLES
@@ -38,7 +34,7 @@ from naruto_vision.modules.trial import withheld
 from naruto_vision.modules.tuning import PassFigures, Tuner
 from naruto_vision.modules.weight_choice import ChooseWeights
 from naruto_vision.recognition.writer import software_versions
-from naruto_vision.records import UNKNOWN
+from naruto_vision.records import UNKNOWN, LabelledImage
 from naruto_vision.viz.figures import interval_figure
 
 _LOG = logging.getLogger(__name__)
@@ -271,16 +267,16 @@ def scene_card(out: Path, module: SceneRetriever, trainer: pl.Trainer) -> None:
 def _twins(dataset: SceneDataset, gallery: Gallery) -> str:
     """Count the scenes of which a gallery image is nearly the same."""
     root = Path(str(gallery.note.get("root") or "."))
-    paths = dict.fromkeys(path for row in gallery.rows if (path := find_image(root, row.path)) is not None)
-    scenes = [index for index in range(len(dataset)) if not dataset.is_skipped(index)]
-    if len(paths) + len(scenes) > _MOST_IMAGES or not paths:
-        return "" if paths else "Not looked for: the images of the gallery are not where they were enrolled from.\n"
-    quarantine = Quarantine("images")
-    images = [quarantine.read(str(path), partial(read_image, path)) for path in paths]
-    enrolled = [image_signature(image) for image in images if image is not None]
-    own = [image_signature(item.image) for item in map(dataset.read, scenes) if item.image is not None]
-    pairs = near_pairs([*own, *enrolled])
-    twins = Rate(len({pair.first for pair in pairs if pair.first < len(own) <= pair.second}), len(own))
+    paths = dict.fromkeys(row.path for row in gallery.rows)
+    scenes = [scene for index, scene in enumerate(dataset.scenes) if not dataset.is_skipped(index)]
+    items = [AuditItem("test", LabelledImage(scene, ""), dataset.images / scene) for scene in scenes]
+    enrolled = [AuditItem(GALLERY, LabelledImage(path, ""), find_image(root, path)) for path in paths]
+    enrolled = [item for item in enrolled if item.file is not None]
+    if len(items) + len(enrolled) > _MOST_IMAGES or not enrolled:
+        return "" if enrolled else "Not looked for: the images of the gallery are not where they were enrolled from.\n"
+    found = AuditItems((*items, *enrolled), ())
+    compared = audit(found, scan_images(found.items), numbers="ignore").comparisons
+    twins = Rate(sum(one.leaking for one in compared), sum(one.compared for one in compared))
     return _table("scenes", ["with a similar image in the gallery"], {"tested": [twins.as_json()]})
 
 

@@ -40,8 +40,12 @@ def change_light(image: ImageArray, rng: np.random.Generator) -> ImageArray:
 
 def soften(image: ImageArray, rng: np.random.Generator) -> ImageArray:
     """Scale down and up again, to simulate a small figure cut from a large scene."""
+    return lower_resolution(image, rng.uniform(0.4, 0.9))
+
+
+def lower_resolution(image: ImageArray, part: float) -> ImageArray:
+    """Scale both sides down to a part of them, and up again."""
     height, width = image.shape[:2]
-    part = rng.uniform(0.4, 0.9)
     small = cv2.resize(image, (max(1, round(width * part)), max(1, round(height * part))), interpolation=cv2.INTER_AREA)
     soft: ImageArray = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
     return soft

@@ -12,22 +12,15 @@ from typing import TypeAlias
 import cv2
 import numpy as np
 
+from naruto_vision.data.augmentation import lower_resolution
 from naruto_vision.records import ImageArray
 
-Strength: TypeAlias = Callable[[ImageArray, float, np.random.Generator], ImageArray]
+Apply: TypeAlias = Callable[[ImageArray, float, np.random.Generator], ImageArray]
+"""Corrupts an image by a strength, at random."""
 
 
 def salt_and_pepper(image: ImageArray, amount: float, rng: np.random.Generator) -> ImageArray:
-    """Make a share of the pixels white or black, half each.
-
-    Args:
-        image: Shape (H, W, 3), uint8, RGB.
-        amount: Share of the pixels, in [0, 1]; the reference system's default is 0.05.
-        rng: Chooses the pixels, none twice.
-
-    Returns:
-        A copy in which ``round(amount * H * W)`` pixels are changed in all channels, the odd one to white.
-    """
+    """Make a share of the pixels, in [0, 1], white or black in all channels, half each and the odd one white."""
     pixels = image.reshape(-1, 3).copy()
     chosen = rng.permutation(len(pixels))[: round(amount * len(pixels))]
     pixels[chosen[::2]], pixels[chosen[1::2]] = 255, 0
@@ -57,12 +50,7 @@ def _gamma(image: ImageArray, gamma: float, rng: np.random.Generator) -> ImageAr
 
 
 def _resize(image: ImageArray, share: float, _rng: np.random.Generator) -> ImageArray:
-    height, width = image.shape[:2]
-    small = cv2.resize(
-        image, (max(1, round(width * share)), max(1, round(height * share))), interpolation=cv2.INTER_AREA
-    )
-    large: ImageArray = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
-    return large
+    return lower_resolution(image, share)
 
 
 def _occlusion(image: ImageArray, share: float, rng: np.random.Generator) -> ImageArray:
@@ -81,7 +69,7 @@ class Corruption:
 
     unit: str
     strengths: tuple[float, float, float, float, float]
-    apply: Strength
+    apply: Apply
 
 
 CORRUPTIONS: Mapping[str, Corruption] = MappingProxyType(
@@ -99,18 +87,10 @@ SEVERITIES = (1, 2, 3, 4, 5)
 
 
 def corrupt(image: ImageArray, kind: str, severity: int, *, name: str = "", seed: int = 0) -> ImageArray:
-    """Corrupt an image.
+    """Corrupt an image by a key of ``CORRUPTIONS`` at a severity of 1 to 5; 0 returns the image itself.
 
-    Args:
-        image: Shape (H, W, 3), uint8, RGB.
-        kind: A key of ``CORRUPTIONS``.
-        severity: 1 to 5; 0 returns the image itself.
-        name: The image's name, which seeds the random generator together with ``seed`` and ``kind``, so that an image
-            is corrupted alike in whatever order images come; a larger severity extends a smaller one.
-        seed: A whole number of 0 or more.
-
-    Returns:
-        An image of the same shape and type.
+    Name, seed and kind seed the generator, so that an image is corrupted alike in whatever order images come; a larger
+    severity extends a smaller one.
     """
     if severity == 0:
         return image

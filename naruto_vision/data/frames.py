@@ -23,18 +23,9 @@ def frame_scene(video: str, index: int) -> str:
 
 
 class VideoFrames:
-    """Some frames of one video, which is read once if they are asked for in order.
+    """Frames of one video, the nearest to each tick of ``fps``; it is read once if they are asked for in order.
 
-    Args:
-        path: The video file.
-        fps: Frames per second to take, the nearest in time to each tick; a video of fewer gives all.
-
-    Attributes:
-        indices: Index of each frame in the whole video, rising.
-        frames: Number of frames of the whole video.
-
-    Raises:
-        BadVideoError: If the file is no video, or none of its frames can be decoded.
+    ``indices`` are those of its frames, rising, among the ``frames`` of the whole video.
     """
 
     def __init__(self, path: str | Path, fps: float = FPS) -> None:

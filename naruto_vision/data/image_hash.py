@@ -14,7 +14,6 @@ from PIL import Image
 
 from naruto_vision.records import ImageArray
 
-BITS = 256
 NEAR_BITS = 48
 """Hashes that differ in at most this many of their bits are near: unrelated drawings differ in 88 to 170."""
 NEAR_COLOUR = 12.0
@@ -72,24 +71,24 @@ def _alike(first: ImageSignature, second: ImageSignature, *, mirrored: bool) -> 
     return float(np.abs(first.thumbnail.astype(np.int16) - other).mean()) <= NEAR_COLOUR
 
 
-def _candidates(signatures: Sequence[ImageSignature], most_bits: int) -> Iterator[NearPair]:
+def _candidates(signatures: Sequence[ImageSignature]) -> Iterator[NearPair]:
     """Yield every pair whose hashes are near, block by block; a pair may be yielded twice, plain and mirrored."""
     bits = np.stack([one.bits for one in signatures])
     sides = ((False, bits), (True, np.stack([one.mirrored for one in signatures])))
     for start, (flipped, others) in itertools.product(range(0, len(signatures), _BLOCK), sides):
         distances = _differing_bits(bits[start : start + _BLOCK], others)
-        for row, second in np.argwhere(distances <= most_bits).tolist():
+        for row, second in np.argwhere(distances <= NEAR_BITS).tolist():
             if start + row < second:
                 exact = signatures[start + row].digest == signatures[second].digest
                 yield NearPair(start + row, second, int(distances[row, second]), exact, flipped and not exact)
 
 
-def near_pairs(signatures: Sequence[ImageSignature], most_bits: int = NEAR_BITS) -> list[NearPair]:
+def near_pairs(signatures: Sequence[ImageSignature]) -> list[NearPair]:
     """Find every pair of similar images, also mirrored ones; identical pixels first, then the most similar."""
     if len(signatures) < 2:
         return []
     found: dict[tuple[int, int], NearPair] = {}
-    for pair in _candidates(signatures, most_bits):
+    for pair in _candidates(signatures):
         before = found.get((pair.first, pair.second))
         better = before is None or pair.distance < before.distance
         if better and _alike(signatures[pair.first], signatures[pair.second], mirrored=pair.mirrored):

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 
 from naruto_vision.data.image_hash import NEAR_BITS, NEAR_COLOUR, ImageSignature, NearPair, image_signature, near_pairs
-from naruto_vision.data.tables import ClassTable, FolderFiles, Split, refusal
+from naruto_vision.data.tables import SPLIT_WORDS, ClassTable, FolderFiles, Split
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.io.images import read_image, split_crop
-from naruto_vision.io.names import label_name
+from naruto_vision.io.names import label_name, refusal
 from naruto_vision.io.quarantine import Quarantine
 from naruto_vision.metrics.stats import Rate
 from naruto_vision.records import LabelledImage
@@ -25,7 +25,6 @@ from naruto_vision.records import LabelledImage
 _EXPORT_HASH = re.compile(r"\.rf\.[0-9A-Za-z]+$")
 _OLD_SUFFIX = re.compile(r"[_-](jpe?g|png|webp|bmp|gif)$", re.IGNORECASE)
 _LAST_NUMBER = re.compile(r"^(.*?)([0-9]+)([^0-9]*)$", re.DOTALL)
-_SPLIT_FOLDERS = frozenset({"train", "training", "valid", "val", "validation", "test", "testing"})
 
 
 class Frame(NamedTuple):
@@ -60,7 +59,7 @@ def frame_of(path: str, classes: Collection[str] = ()) -> Frame | None:
     if match is None:
         return None
     folders = list(PurePosixPath(path).parts[:-1])
-    splits = [k for k, part in enumerate(folders) if part.casefold() in _SPLIT_FOLDERS]
+    splits = [k for k, part in enumerate(folders) if part.casefold() in SPLIT_WORDS]
     folders = folders[splits[-1] + 1 :] if splits else folders
     kept = [part for part in folders if label_name(part) not in classes]
     return Frame("/".join([*kept, f"{match[1]}#{match[3]}"]), int(match[2]))
@@ -154,11 +153,7 @@ def unlike_families(
 ) -> set[str]:
     """Find the families whose neighbouring numbers look no more alike than other pairs: they are no video.
 
-    Args:
-        frames: The frame of each image.
-        views: Image index to a small description of it, an array of one shape for all.
-        window: Largest difference of the numbers of neighbours.
-        same: Mean absolute difference of two descriptions up to which they always look alike.
+    ``views`` describe images by index in arrays of one shape; up to a mean absolute difference ``same`` they are alike.
     """
     families: dict[str, dict[int, int]] = defaultdict(dict)
     for index, frame in enumerate(frames):
@@ -412,10 +407,10 @@ class Audit:
         }
 
 
-def find_alike(scanned: ScannedImages, most_bits: int = NEAR_BITS) -> tuple[NearPair, ...]:
+def find_alike(scanned: ScannedImages) -> tuple[NearPair, ...]:
     """Find every pair of scanned duplicates and near-duplicates, by their indices among the items."""
     indices = list(scanned.signatures)
-    pairs = near_pairs(list(scanned.signatures.values()), most_bits)
+    pairs = near_pairs(list(scanned.signatures.values()))
     return tuple(replace(pair, first=indices[pair.first], second=indices[pair.second]) for pair in pairs)
 
 

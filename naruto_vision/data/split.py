@@ -195,10 +195,6 @@ def _check_given(given: Mapping[Split, Sequence[int]], groups: Sequence[Sequence
         raise InputError(msg)
 
 
-def _common_root(tables: Mapping[Split, ClassTable]) -> Path:
-    return Path(os.path.commonpath([os.path.normpath(table.root.absolute()) for table in tables.values()]))
-
-
 def _pooled_rows(tables: Mapping[Split, ClassTable], root: Path) -> dict[tuple[str, str], list[tuple[str, str]]]:
     """Return an image's split and path as they were, to its rows with paths relative to the common root."""
     rows: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
@@ -231,7 +227,7 @@ def split_items(
     signatures = ScannedImages({new: scanned.signatures[old] for new, old in enumerate(indices)})
     groups = _groups(chosen, signatures, items.classes, plan)
     given = assign_groups(groups, [item.row.label for item in chosen], plan)
-    root = _common_root(tables)
+    root = Path(os.path.commonpath([os.path.normpath(table.root.absolute()) for table in tables.values()]))
     _check_given(given, groups, root)
     pooled = _pooled_rows(tables, root)
     found: dict[Split, ClassTable] = {}

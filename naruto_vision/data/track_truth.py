@@ -44,16 +44,9 @@ class _Track(TypedDict):
 def compare_tracks(gt: str | Path, results: str | Path, iou_match: float = 0.5) -> dict[str, TrackCounts]:
     """Compare every video of a run with its ground truth, in the frames that were searched.
 
-    Args:
-        gt: Folder with ``clip.json`` of ``clip.mp4``, as ``naruto-vision draw --videos`` writes it: ``{"cuts": [61],
-            "frames": [[{"track": 1, "label": "Mira", "bbox": [x1, y1, x2, y2]}], ...]}`` with a list for each frame; or
-            such a file, of a run with one video.
-        results: Folder that ``predict`` wrote.
-        iou_match: Minimum IoU of boxes that match.
-
-    Raises:
-        MissingPathError: If a video has no ground truth, or the folder no tracks.
-        InputError: If the run has no videos, or the truth fewer frames.
+    The truth is a folder with ``clip.json`` of ``clip.mp4``, as ``naruto-vision draw --videos`` writes it: ``{"cuts":
+    [61], "frames": [[{"track": 1, "label": "Mira", "bbox": [x1, y1, x2, y2]}], ...]}`` with a list for each frame; or
+    such a file, of a run with one video.
     """
     root, searched = Path(results), defaultdict[str, set[int]](set)
     if not (root / TRACKS).is_file():

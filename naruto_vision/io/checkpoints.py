@@ -28,19 +28,9 @@ from torch import Tensor
 from naruto_vision.errors import FormatError, MissingPathError
 
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
-_UNREADABLE = (
-    *(
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
-        struct.error,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        OSError,
-        MemoryError,
-    ),
-    *(LookupError, TypeError, AttributeError, AssertionError, ArithmeticError),  # of a pickle that is not a checkpoint
-)
+_NO_CHECKPOINT = (LookupError, TypeError, AttributeError, AssertionError, ArithmeticError)  # of another pickle
+_NO_FILE = (pickle.UnpicklingError, zipfile.BadZipFile, struct.error, RuntimeError, EOFError, ValueError, OSError)
+_UNREADABLE = (*_NO_FILE, MemoryError, *_NO_CHECKPOINT)
 MAX_TENSORS = 20_000
 """The largest published models have about 2,000, and a training checkpoint three times as many."""
 _HEADER_BYTES = 200 * MAX_TENSORS  # of a safetensors file

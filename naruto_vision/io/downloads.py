@@ -143,14 +143,9 @@ FOLDER = Path("weights")
 def official_file(name: str, constructor: str, *, missing_ok: bool = False) -> Path | None:
     """Find the file that ``weights download`` saved; None if ``name`` names no official weights of a constructor.
 
-    Args:
-        name: A name that `weights list` shows, the architecture in front of its dot (``ViT-B-32``), or a file.
-        constructor: The class that reads the weights, such as ``SamModel``.
-        missing_ok: Also return None if the weights were not downloaded or are misspelt.
-
-    Raises:
-        MissingPathError: If the weights were not downloaded; it names the command that does so.
-        InputError: If the name is misspelt.
+    A name is one that `weights list` shows, the architecture in front of its dot (``ViT-B-32``), or a file. Weights
+    that were not downloaded are a MissingPathError with the command that does so, misspelt ones an InputError; with
+    ``missing_ok`` both are None.
     """
     path = Path(name)
     if path.is_file():

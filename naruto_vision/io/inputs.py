@@ -130,9 +130,7 @@ def find_images(sources: ImageNames, *, videos: bool = False) -> ImageFiles:
     that is named alone (or to ``images/`` in it), otherwise to the common parent of all folders and files. What does
     not exist is listed with its reason, unless there is nothing else. With ``videos`` those in folders are found too.
     """
-    listed = [sources] if isinstance(sources, (str, Path)) else sources
-    names = list(chain.from_iterable(split_names(os.fsencode(each)) for each in listed))
-    names = [each for name in names for each in _shards_in(name) or [name]]
+    names = [each for name in _names_in(sources) for each in _shards_in(name) or [name]]
     if len(names) == 1 and os.path.isdir(names[0]):  # noqa: PTH112 - false for a name that is too long
         root = images_folder(names[0])
         listing = _scan(root, videos=videos)
@@ -169,9 +167,8 @@ def find_videos(sources: ImageNames) -> list[Path]:
 
     What does not exist is in the list, so that it can be counted; InputError if a folder has no videos.
     """
-    listed = [sources] if isinstance(sources, (str, Path)) else sources
     found: dict[Path, None] = {}
-    for name in _expanded(list(chain.from_iterable(split_names(os.fsencode(each)) for each in listed))):
+    for name in _expanded(_names_in(sources)):
         path = Path(name)
         inside = [path]
         if path.is_dir():
@@ -224,6 +221,11 @@ def _listed(path: Path) -> list[str]:
     if not names:
         raise InputError(f"{path}: lists no images; expected a name per line")
     return [name if os.path.lexists(name) else str(path.parent / name) for name in names]
+
+
+def _names_in(sources: ImageNames) -> list[str]:
+    listed = [sources] if isinstance(sources, (str, Path)) else sources
+    return [name for each in listed for name in split_names(os.fsencode(each))]
 
 
 def split_names(data: bytes) -> list[str]:

@@ -76,16 +76,11 @@ def lock_beside(folder: str | Path) -> Path:
 def folder_lock(
     folder: str | Path, option: str = "", *, doing: str = "writing into this folder", file: Path | None = None
 ) -> Iterator[None]:
-    """Lock a folder against other writers.
+    """Lock a folder against other writers; InputError names the process that has the lock.
 
-    Args:
-        folder: The folder; it is made if it is missing, and removed afterwards if it is then still empty.
-        option: The option that chooses another folder, for the message.
-        doing: What the holder of the lock does, for the message.
-        file: The lock file; None takes ``.lock`` in the folder.
-
-    Raises:
-        InputError: If another process has the lock; it names the folder and the process.
+    The folder is made if it is missing, and removed afterwards if it is then still empty. ``option`` chooses another
+    folder, ``doing`` says what the holder does, both for the message; ``file`` is the lock file, by default ``.lock``
+    in the folder.
     """
     path = (file or Path(folder) / LOCK).absolute()
     made = [parent for parent in path.parents if not parent.exists()]

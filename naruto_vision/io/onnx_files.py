@@ -78,19 +78,10 @@ def write_onnx(
     outputs: Sequence[str],
     free: Mapping[str, Sequence[str]],
 ) -> None:
-    """Trace a function and write it as an ONNX graph, with its weights inside.
+    """Trace a function of the modules ``parts`` and write it as an ONNX graph, with its weights inside.
 
-    Args:
-        path: The file.
-        parts: The module with the weights that the function uses.
-        function: Called with the values of ``inputs``, without gradients.
-        inputs: Names and examples of the inputs, with two rows or more where their number is free.
-        outputs: Names of what is returned.
-        free: Input → names of its first axes, whose lengths are free.
-
-    Raises:
-        MissingPackageError: Without the extra ``onnx``.
-        InputError: If the network cannot be traced, or its weights take more than 2 GiB, all that such a file can hold.
+    ``inputs`` are examples by name, with two rows or more where their number is free; ``free`` names the first axes of
+    an input whose lengths are free. InputError if the network cannot be traced, or takes more than the 2 GiB of a file.
     """
     require_package("onnxscript", EXTRA)
     size = sum(each.nbytes for each in (*parts.parameters(), *parts.buffers()))
@@ -120,12 +111,7 @@ def write_onnx(
 
 
 def read_onnx(path: str | Path) -> bytes:
-    """Read an ONNX file and check that it is a straight line of standard operators with its tensors inside.
-
-    Raises:
-        MissingPackageError: Without the extra ``onnx``.
-        FormatError: If it is no such file, or has more than 2 GiB.
-    """
+    """Read an ONNX file; FormatError unless it is a straight line of standard operators with its tensors inside."""
     onnx, path = require_package("onnx", EXTRA), Path(path)
     require_regular(path)
     if (size := path.stat().st_size) > _MOST_BYTES:
@@ -158,12 +144,7 @@ def _problems(onnx: Any, model: Any) -> Iterator[str]:  # noqa: ANN401 - a packa
 
 
 def open_onnx(path: str | Path, runtime: Runtime) -> Run:
-    """Open a graph for the CPU, with as many threads as torch uses.
-
-    Raises:
-        MissingPackageError: Without the extra ``onnx``.
-        FormatError: If ``read_onnx`` or the runtime refuses the file.
-    """
+    """Open a graph for the CPU, with as many threads as torch uses."""
     data, threads = read_onnx(path), torch.get_num_threads()
     package = require_package(RUNTIMES[runtime], EXTRA)
     try:
@@ -238,13 +219,7 @@ def record_export(
 
 
 def check_export(folder: str | Path, kind: str, fingerprint: str, names: Sequence[str]) -> None:
-    """Check that a folder is the export of the model with this fingerprint, and its graphs as they were written.
-
-    Raises:
-        MissingPathError: If there is none.
-        FingerprintError: If it is of other weights.
-        FormatError: If it is another kind of export, or damaged.
-    """
+    """Check that a folder is the export of the model with this fingerprint, and its graphs as they were written."""
     folder = Path(folder)
     if not (folder / INFO).is_file():
         raise MissingPathError(folder, "export", "write one with `naruto-vision export-model`")

@@ -11,15 +11,10 @@ if TYPE_CHECKING:
 
 
 def start_process(serve: Callable[[int], None]) -> "tuple[subprocess.Popen[bytes], Connection]":
-    """Start a process whose whole life is one function.
+    """Start a process whose whole life is a function of a module, which gets the handle of its end of a connection.
 
-    A process of multiprocessing would run the main script again, and could not be started by a daemonic one.
-
-    Args:
-        serve: A function of a module, which gets the handle of its end of the connection.
-
-    Returns:
-        The process, and this end of the connection, which is closed at the other end when the process ends.
+    A process of multiprocessing would run the main script again, and could not be started by a daemonic one. Returns
+    the process, and this end of the connection, which is closed at the other end when the process ends.
     """
     connection, theirs = multiprocessing.Pipe()
     begin = f"from {serve.__module__} import {serve.__name__}; {serve.__name__}({theirs.fileno()})"

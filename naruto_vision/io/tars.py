@@ -153,11 +153,7 @@ def _listed(path: Path, _size: int, _time: int) -> TarListing:
 
 
 def read_member(path: Path) -> bytes | None:
-    """Read the bytes of a file in a tar file; None if no part of the path is a tar file.
-
-    Raises:
-        BadImageError: If the tar file has no such file, or one of more than ``MAX_BYTES``, or ends before it does.
-    """
+    """Read a file in a tar file; None if no part of the path is a tar file, BadImageError if it cannot be read."""
     tar = next((parent for parent in path.parents if is_tar(parent)), None)
     if tar is None:
         return None
@@ -184,11 +180,7 @@ def member_or_none(path: Path) -> bytes | None:
 
 
 def expand_braces(text: str) -> list[str]:
-    """Return the names that ``scenes-{000..999}.tar`` or ``{a,b}.tar`` expands to; the text itself otherwise.
-
-    Raises:
-        InputError: If there are more than ``MOST_SHARDS`` names.
-    """
+    """Return the names that ``scenes-{000..999}.tar`` or ``{a,b}.tar`` expands to; the text itself otherwise."""
     if "{" not in text:
         return [text]
     if re.search(r"\.\.-?\d{7}|\d{7}\.\.", text):  # the package makes a list of every range

@@ -34,13 +34,8 @@ _SHARED = Path("/dev/shm")  # noqa: S108 - memory, where it is large enough
 class IsolatedVideoReader(VideoReader):
     """A ``VideoReader`` whose decoder cannot stall or end this process; the frames are the same.
 
-    Args:
-        path: As there.
-        stall: Seconds after which a process that reads and decodes nothing is killed; ``lost`` then says so.
-        options: The other arguments of ``VideoReader``.
-
-    Raises:
-        BadVideoError: Also if the file cannot be opened within ``stall`` seconds, or its decoder crashes on it.
+    A process that reads and decodes nothing for ``stall`` seconds is killed: BadVideoError on opening, else ``lost``
+    says so.
     """
 
     def __init__(self, path: str | Path, *, stall: float = 60.0, **options: Any) -> None:
@@ -83,7 +78,7 @@ class IsolatedVideoReader(VideoReader):
         worker, self._worker = self._worker, None
         if worker is None:
             return
-        found, faults, stopped = 0, Counter[str](), ""
+        found, faults, ended = 0, Counter[str](), ""
         try:
             for kind, *what in worker.frames(self._picked, self._stall):
                 if kind == "frame":
@@ -91,12 +86,12 @@ class IsolatedVideoReader(VideoReader):
                     yield VideoFrame(what[0], float(self._scan.times[what[0]]), what[1])
                 elif kind == "end":
                     faults = what[0]
+                elif kind == "stall":
+                    ended = f"the decoder gave no frame for {self._stall:g} s and was ended"
                 else:
-                    stopped = "gave no frame" if kind == "stall" else f"crashed ({what[0]})"
+                    ended = f"the decoder crashed ({what[0]})"
         finally:
             worker.close()
-        ended = f"the decoder {stopped} for {self._stall:g} s and was ended" if stopped == "gave no frame" else ""
-        ended = ended or (f"the decoder {stopped}" if stopped else "")
         self.lost = lost_text(self._scan.missing, len(self._picked) - found, len(self._picked), faults, ended)
 
 

@@ -9,7 +9,7 @@
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -190,6 +190,12 @@ def check_folder(out: Path, *, force: bool) -> None:
         raise InputError(msg)
 
 
+def write_world(folder: Path, cast: Cast, facts: Mapping[str, Any]) -> None:
+    """Write what was drawn, and the attributes of the cast."""
+    members = {name: asdict(attributes) for name, attributes in cast.members.items()}
+    write_json(folder / WORLD, {"format": FORMAT, **facts, "cast": members})
+
+
 def write_dataset(
     out: str | Path,
     cast: Cast,
@@ -208,6 +214,4 @@ def write_dataset(
         _write_scenes(folder / "scenes" / "valid", cast, plan, "valid", advance)
         _write_scenes(folder / "scenes" / "test", cast, plan, "test", advance)
         write_json(folder / "aliases.json", {name: list(aliases(who)) for name, who in cast.members.items()})
-        members = {name: asdict(attributes) for name, attributes in cast.members.items()}
-        record = {"format": FORMAT, **asdict(plan), "classes": sorted(cast.names), "cast": members}
-        write_json(folder / WORLD, record)
+        write_world(folder, cast, {**asdict(plan), "classes": sorted(cast.names)})

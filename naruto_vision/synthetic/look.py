@@ -1,6 +1,6 @@
 """Pose, expression, proportions and drawing style of one drawing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -31,6 +31,12 @@ class Look:
     light: tuple[float, float] = (-0.06, -0.09)  # direction towards the light (x, y), y down
     hue: float = 0.0  # rotation of all colours
     sway: float = 0.0  # how far loose hair and cloth swing, in [-1, 1]
+
+
+def in_style(look: Look, style: Look) -> Look:
+    """Return a look drawn by the same hand as another."""
+    same = {name: getattr(style, name) for name in ("line", "line_share", "shading", "light", "hue")}
+    return replace(look, **same)
 
 
 def _arm(rng: np.random.Generator) -> tuple[float, float]:

@@ -8,11 +8,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from naruto_vision.geometry import xyxy_from_mask
 from naruto_vision.records import Box, ImageArray, Mask
 from naruto_vision.synthetic.attributes import Attributes, Cast, random_attributes
 from naruto_vision.synthetic.backdrop import draw_backdrop
 from naruto_vision.synthetic.figure import Extent, extent_of, paint, sketch_figure
-from naruto_vision.synthetic.look import Look, random_look
+from naruto_vision.synthetic.look import Look, in_style, random_look
 from naruto_vision.synthetic.palette import between
 from naruto_vision.synthetic.raster import Bytes, Layer
 from naruto_vision.synthetic.sketch import PARTS
@@ -180,9 +181,7 @@ def _object(figure: _Figure, owners: Bytes, k: int) -> SyntheticObject:
         if part.any():
             parts[name] = np.zeros_like(mask)
             _window(parts[name], figure.layer)[:] = part
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    box = (int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1]))
-    return SyntheticObject(figure.label, figure.attributes, mask, parts, box)
+    return SyntheticObject(figure.label, figure.attributes, mask, parts, xyxy_from_mask(mask) or (0, 0, 0, 0))
 
 
 def _draw_figures(
@@ -190,12 +189,11 @@ def _draw_figures(
 ) -> list[_Figure]:
     """Draw all figures in one style, sorted by distance to the viewer, farthest first."""
     common = random_look(rng, hue=10.0 * plan.wear)
-    style = {name: getattr(common, name) for name in ("line", "line_share", "shading", "light", "hue")}
     width = size / len(people)
     order = rng.permutation(len(people))
     figures: list[_Figure] = []
     for k, (label, attributes) in zip(order.tolist(), people, strict=True):
-        look = replace(random_look(rng), **style)
+        look = in_style(random_look(rng), common)
         layer = _place(rng, attributes, look, plan, ((k + 0.5) * width, width, size))
         if layer is not None:
             figures.append(_Figure(label, attributes, layer))

@@ -12,7 +12,6 @@ A cut is the first frame of a shot. A track is one figure in one shot, and its b
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,9 +24,9 @@ from naruto_vision.records import UNKNOWN, Box, ImageArray
 from naruto_vision.synthetic.attributes import Attributes, Cast
 from naruto_vision.synthetic.backdrop import draw_backdrop
 from naruto_vision.synthetic.captions import aliases
-from naruto_vision.synthetic.dataset import FORMAT, WORLD, check_folder, seed_of
+from naruto_vision.synthetic.dataset import check_folder, seed_of, write_world
 from naruto_vision.synthetic.figure import extent_of, paint, sketch_figure
-from naruto_vision.synthetic.look import Look, random_look
+from naruto_vision.synthetic.look import Look, in_style, random_look
 from naruto_vision.synthetic.palette import any_colour, between, darker
 from naruto_vision.synthetic.raster import Bytes, Layer
 from naruto_vision.synthetic.scene import finish, lay_over, unknown_character
@@ -243,7 +242,7 @@ class _Actor:
 
     def __init__(self, rng: np.random.Generator, role: Role, x: float, size: tuple[int, int], style: Look) -> None:
         self.role, (width, height) = role, size
-        first = replace(_in_style(random_look(rng), style), height=role.height, flip=False)
+        first = replace(in_style(random_look(rng), style), height=role.height, flip=False)
         other = random_look(rng)
         second = replace(first, arms=other.arms, expression=other.expression, tilt=other.tilt, sway=other.sway)
         share = between(rng, 0.6, 1.05)  # of the frame's height
@@ -282,12 +281,6 @@ class _Actor:
         return self._kept[1].colour, self._kept[1].alpha
 
 
-def _in_style(look: Look, style: Look) -> Look:
-    """A look drawn by the same hand as another."""
-    shading, light = style.shading, style.light
-    return replace(look, line=style.line, line_share=style.line_share, shading=shading, light=light, hue=style.hue)
-
-
 def _draw(attributes: Attributes, look: Look, height: float) -> Layer | None:
     sketch = sketch_figure(attributes, look)
     return paint(sketch, look, height / extent_of(sketch).height, (0.0, 0.0), _ANYWHERE)
@@ -315,10 +308,6 @@ class _Stage:
     def _actor(self, rng: np.random.Generator, role: Role, slot: int, style: Look) -> _Actor:
         x = (slot + between(rng, 0.25, 0.75)) / len(self._shot.roles)
         return _Actor(rng, role, x, (self._config.width, self._config.height), style)
-
-    @cached_property
-    def _least(self) -> float:
-        return _LEAST * self._config.width * self._config.height
 
     def frame(self, number: int) -> SyntheticFrame:
         """Draw a frame of the shot, from 0."""
@@ -355,7 +344,7 @@ class _Stage:
             return None
         own = cv2.compare(window, k, cv2.CMP_EQ)
         pixels, whole = cv2.countNonZero(own), cv2.countNonZero(cv2.compare(layer.alpha, _OPAQUE, cv2.CMP_GE))
-        if pixels < max(_VISIBLE * whole, self._least):
+        if pixels < max(_VISIBLE * whole, _LEAST * owners.size):
             return None
         left, top, across, down = cv2.boundingRect(own)
         role = self._actors[k - 1].role
@@ -404,6 +393,4 @@ def write_videos(
         for number in range(count):
             video = SyntheticVideo(seed_of(seed, "videos", number), cast, config)
             write_video(folder / f"video_{number:03d}.mp4", video, advance)
-        members = {name: asdict(attributes) for name, attributes in cast.members.items()}
-        record = {"format": FORMAT, "seed": seed, "videos": count, **asdict(config), "cast": members}
-        write_json(folder / WORLD, record)
+        write_world(folder, cast, {"seed": seed, "videos": count, **asdict(config)})
