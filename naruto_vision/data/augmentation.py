@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from naruto_vision.geometry import shape_of_xyxy, xyxy_from_mask
 from naruto_vision.records import ImageArray, Mask
 
 GROUNDS = (0, 128, 255)
@@ -89,16 +90,14 @@ def _rough_mask(mask: Mask, rng: np.random.Generator) -> NDArray[np.bool_]:
 
 def cut_out(image: ImageArray, mask: Mask, rng: np.random.Generator, *, flat: float = 0.7) -> ImageArray:
     """Crop to the figure, loosely or tightly, and usually fill its surroundings with grey, as segmenters do."""
-    if not mask.any():
+    box = xyxy_from_mask(mask)
+    if box is None:
         return image
-    height, width = mask.shape
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    spare_rows = (rows[-1] - rows[0] + 1) * rng.uniform(-0.06, 0.18, size=2)
-    spare_columns = (columns[-1] - columns[0] + 1) * rng.uniform(-0.06, 0.18, size=2)
-    top, left = max(0, int(rows[0] - spare_rows[0])), max(0, int(columns[0] - spare_columns[0]))
+    spare_rows, spare_columns = (side * rng.uniform(-0.06, 0.18, size=2) for side in shape_of_xyxy(box))
+    top, left = max(0, int(box[1] - spare_rows[0])), max(0, int(box[0] - spare_columns[0]))
     # a tight crop of a figure one pixel high or wide would be empty
-    bottom = max(top + 1, min(height, int(rows[-1] + spare_rows[1]) + 1))
-    right = max(left + 1, min(width, int(columns[-1] + spare_columns[1]) + 1))
+    bottom = max(top + 1, min(mask.shape[0], int(box[3] + spare_rows[1]) + 1))
+    right = max(left + 1, min(mask.shape[1], int(box[2] + spare_columns[1]) + 1))
     if chance(rng, flat):
         ground = np.uint8(rng.choice(GROUNDS))
         image = np.where(_rough_mask(mask, rng)[..., None], image, ground).astype(np.uint8)

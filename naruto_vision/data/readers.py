@@ -263,9 +263,8 @@ def read_classes(
     found = find_split(root, split, reader)
     if found is None:
         expected = (
-            f"expected {split}/{CLASSES_CSV} (Roboflow export), {split}.csv (manifest), <class>/ or "
-            f"{split}/<class>/ folders, "
-            f"{split}/{INDEX} (shards), or {FORMATS_READ}; {describe_folder(Path(root))}"
+            f"expected {split}/{CLASSES_CSV} (Roboflow export), {split}.csv (manifest), <class>/ or {split}/<class>/ "
+            f"folders, {split}/{INDEX} (shards), or {FORMATS_READ}; {describe_folder(Path(root))}"
         )
         msg = f"{Path(root)}: {known_layout(Path(root)) or f'no class data of split {split!r}; {expected}'}"
         raise InputError(msg)

@@ -58,9 +58,7 @@ class SceneDataset(Dataset[SceneItem | None]):
     box annotations of another tool (``data/boxes.py``). Without required truth, videos give ``fps`` frames per second.
     """
 
-    def __init__(
-        self, folder: ImageNames, truth: str | Path | None = None, *, need_truth: bool = False, fps: float = FPS
-    ) -> None:
+    def __init__(self, folder: ImageNames, *, need_truth: bool = False, fps: float = FPS) -> None:
         if need_truth and not (isinstance(folder, (str, Path)) and Path(folder).is_dir()):
             raise MissingPathError(str(folder), "scene folder")
         files = find_images(folder, videos=not need_truth)
@@ -72,15 +70,14 @@ class SceneDataset(Dataset[SceneItem | None]):
         self.scenes = self._with_frames(files.names, fps) if not need_truth else files.names
         if files.folder is not None and files.folder != files.root:
             warn_ignored_images(files.folder, IMAGES)
-        gt_path = Path(truth) if truth is not None else (files.folder or files.root) / TRUTH
-        wanted = need_truth or truth is not None or (files.folder is not None and gt_path.is_file())
+        gt_path = (files.folder or files.root) / TRUTH
         self.listing = files.listing
         found = None
-        if truth is None and isinstance(folder, (str, Path)) and (Path(folder) / INDEX).is_file():
+        if isinstance(folder, (str, Path)) and (Path(folder) / INDEX).is_file():
             gt_path, found = Path(folder) / INDEX, _packed_truth(Path(folder), files.root)
-        elif need_truth and truth is None and not gt_path.is_file():
+        elif need_truth and not gt_path.is_file():
             gt_path, found = self._find_boxes(files.folder or files.root)
-        elif wanted:
+        elif need_truth or (files.folder is not None and gt_path.is_file()):
             found = read_gt(gt_path)
         on_disk = {label_name(scene): scene for scene in self.scenes}  # a Mac writes other forms than most tables have
         self._truth = found and {on_disk.get(label_name(scene), scene): boxes for scene, boxes in found.items()}

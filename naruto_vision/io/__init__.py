@@ -1,1 +1,1 @@
-"""All disk access: images, atomic writes, bundles, checkpoints, downloads, quarantine."""
+"""All disk access: images, videos, tables, JSON, archives and weights; atomic writes, locks, downloads."""

@@ -89,9 +89,9 @@ class Sketch:
         """Add an ellipse."""
         self.blob(ink, [(x + across * u, y + down * v) for u, v in _OCTAGON], clip)
 
-    def mirrored(self, ink: int, half: Sequence[Point], clip: int = 0) -> None:
+    def mirrored(self, ink: int, half: Sequence[Point]) -> None:
         """Add a smooth outline that is its own mirror image about x = 0."""
-        self.blob(ink, [*half, *((-x, y) for x, y in reversed(half))], clip)
+        self.blob(ink, [*half, *((-x, y) for x, y in reversed(half))])
 
     def stroke(self, ink: int, points: Sequence[Point], width: float, clip: int = 0, *, taper: bool = True) -> None:
         """Add an open brush stroke, thin at both ends where it tapers."""

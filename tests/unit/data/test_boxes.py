@@ -560,5 +560,5 @@ def test_the_yaml_of_a_yolo_export_has_the_bounds_of_every_yaml(tmp_path: Path) 
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10)}]" for k in range(1, 9)]
     (tmp_path / "data.yaml").write_text("\n".join([*lines, "names: *a8"]))
-    with pytest.raises(FormatError, match=r"data\.yaml: expected YAML"):
+    with pytest.raises(FormatError, match=r"data\.yaml: not YAML"):
         yolo_names(tmp_path / "data.yaml")

@@ -33,7 +33,7 @@ def _pixels(image: ImageArray) -> Tensor:
 
 
 def _data(**options: int) -> SyntheticCaptionData:
-    settings = {"batch_size": 6, "batches": 3, "valid": 5, "test": 4, "num_workers": 0, "size": 48, "seed": 3}
+    settings = {"batch_size": 6, "batches": 2, "valid": 5, "test": 4, "num_workers": 0, "size": 48, "seed": 3}
     return SyntheticCaptionData(preprocess=_pixels, **(settings | options))
 
 
@@ -44,14 +44,14 @@ def _same(first: CaptionBatch, second: CaptionBatch) -> bool:
 
 def test_batches_are_the_same_again_and_with_a_worker() -> None:
     alone = list(_data().train_dataloader())
-    assert len(alone) == 3
+    assert len(alone) == 2
     assert all(_same(a, b) for a, b in zip(alone, _data().train_dataloader(), strict=True))
     assert all(_same(a, b) for a, b in zip(alone, _data(num_workers=1).train_dataloader(), strict=True))
     assert not any(_same(a, b) for a, b in zip(alone, _data(seed=4).train_dataloader(), strict=True))
 
 
 def test_twins_share_who_they_are_but_not_their_pixels() -> None:
-    batches = list(_data(batches=8).train_dataloader())
+    batches = list(_data(batches=5).train_dataloader())
     subjects = torch.cat([batch.subjects for batch in batches])
     truths = torch.cat([batch.truths for batch in batches])
     pixels = torch.cat([batch.pixels for batch in batches])
@@ -244,7 +244,7 @@ def test_fit_trains_on_own_captions_and_their_words_travel_in_the_bundle(
     monkeypatch.chdir(root)
     tiny = ["--model.encoder.init_args.pretrained=random"]
     tiny += [f"--model.encoder.init_args.sizes.{name}={value}" for name, value in asdict(SIZES).items()]
-    quick = ["--trainer.max_epochs=2", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+    quick = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
     data = ["--data.root=.", "--data.batch_size=4", "--data.num_workers=0", "--data.hold_out_fraction=0.2"]
     assert main(["fit", "--config=captions.yaml", *tiny, *quick, *data]) == 0
     encoder = ClipEncoder("runs/captions/bundle")

@@ -145,11 +145,11 @@ def test_frames_that_grow_are_read_up_to_the_limit(tmp_path: Path, monkeypatch: 
     assert "5 of 10 frames could not be decoded" in reader.lost
 
 
-@pytest.mark.parametrize("share", [0.1, 0.4, 0.6, 0.95])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
 def test_a_truncated_video_gives_what_is_there(name: str, share: float, tmp_path: Path) -> None:
     container = {"movflags": "+faststart"} if name == "a.mp4" else {}
-    path = clips.write(tmp_path / name, frames=240, container=container, options={"bf": "2"})
+    path = clips.write(tmp_path / name, frames=120, container=container, options={"bf": "2"})
     whole = list(VideoReader(path))
     clips.truncate(path, share)
     try:
@@ -158,7 +158,7 @@ def test_a_truncated_video_gives_what_is_there(name: str, share: float, tmp_path
         assert share == 0.1  # the index alone is longer
         return
     frames, expected = list(reader), clips.decoded(path)
-    assert len(frames) == len(expected) < 240
+    assert len(frames) == len(expected) < 120
     assert all(np.array_equal(frame.image, image) for frame, (_, image) in zip(frames, expected, strict=True))
     assert {frame.time for frame in frames} <= {frame.time for frame in whole}
     if share < 0.9 and name != "a.ts":  # a transport stream does not say how long it is

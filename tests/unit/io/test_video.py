@@ -28,10 +28,10 @@ KINDS = {
 }
 
 
-@pytest.fixture(params=KINDS, name="clip")
-def _clip(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+@pytest.fixture(params=KINDS, name="clip", scope="module")
+def _clip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     name, options = KINDS[request.param]
-    return clips.write(tmp_path / name, **options)
+    return clips.write(tmp_path_factory.mktemp("clips") / name, **options)
 
 
 def test_times_and_pixels_are_those_of_pyav(clip: Path) -> None:

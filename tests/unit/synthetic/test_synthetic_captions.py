@@ -233,7 +233,7 @@ def test_aliases_go_from_short_to_full_without_repeats(top: str) -> None:
 
 def test_vocabulary_holds_every_word() -> None:
     rng, used = _rng(), set()
-    for _ in range(6000):
+    for _ in range(3000):
         who = random_attributes(rng)
         used |= set(caption(who, rng).split()) | set(full_caption(who).split())
     assert used <= set(VOCABULARY)

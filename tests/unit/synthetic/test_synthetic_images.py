@@ -41,7 +41,7 @@ def test_seed_and_attributes_both_count(cast: Cast) -> None:
     assert not np.array_equal(first, draw_image(cast.attributes[1], 1, 64).image)
 
 
-@pytest.mark.parametrize("size", [16, 48, 96, 161, 384])
+@pytest.mark.parametrize("size", [16, 48, 161])
 def test_any_size_has_a_figure_and_a_background(cast: Cast, size: int) -> None:
     for seed in range(6):
         drawn = draw_image(cast.attributes[seed], seed, size)
@@ -63,7 +63,7 @@ def test_every_value_can_be_seen(cast: Cast, name: str) -> None:
         elif name == "top" and value not in {"dress", "robe"}:
             changed["bottom"] = "pants"
         who = replace(base, **changed)  # type: ignore[arg-type]  # the constructor checks the values
-        images.add(_digest([draw_image(who, seed, 96).image for seed in range(6)]))
+        images.add(_digest([draw_image(who, seed, 96).image for seed in range(4)]))
     assert len(images) == len(values)
 
 
@@ -78,7 +78,7 @@ def test_the_background_tells_nothing_about_who_it_is(cast: Cast) -> None:
 
 def _features(cast: Cast, per_class: int, start: int) -> tuple[Vectors, list[str]]:
     rows = [
-        colour_features(draw_image(attributes, start + 1000 * k + n, 128).image)
+        colour_features(draw_image(attributes, start + 1000 * k + n, 96).image)
         for k, attributes in enumerate(cast.attributes)
         for n in range(per_class)
     ]
@@ -86,8 +86,8 @@ def _features(cast: Cast, per_class: int, start: int) -> tuple[Vectors, list[str
 
 
 def test_colour_alone_does_not_solve_it(cast: Cast) -> None:
-    known, labels = _features(cast, 40, 0)
-    queries, truth = _features(cast, 25, 100_000)
+    known, labels = _features(cast, 20, 0)
+    queries, truth = _features(cast, 12, 100_000)
     found = nearest_labels(known, labels, queries)
     accuracy = float(np.mean([a == b for a, b in zip(found, truth, strict=True)]))
     assert 0.3 < accuracy <= 0.75  # above chance (0.125), since clothes have colours

@@ -14,7 +14,7 @@ from naruto_vision.synthetic.attributes import Attributes, Cast, random_attribut
 from naruto_vision.synthetic.scene import Difficulty, SyntheticScene, draw_scene
 from naruto_vision.synthetic.sketch import PARTS
 
-_SIZE = 160
+_SIZE = 128
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def cast() -> Cast:
 
 @pytest.fixture(scope="module")
 def scenes(cast: Cast) -> list[SyntheticScene]:
-    return [draw_scene(seed, cast, size=_SIZE) for seed in range(150)]
+    return [draw_scene(seed, cast, size=_SIZE) for seed in range(100)]
 
 
 def test_pixels_are_the_same_on_every_machine(cast: Cast) -> None:
@@ -91,41 +91,34 @@ def test_each_member_at_most_once_and_unknowns_are_unknown(cast: Cast, scenes: l
 def test_some_scenes_have_nobody_known_and_some_have_both(scenes: list[SyntheticScene]) -> None:
     kinds = Counter(tuple(sorted({drawn.label is None for drawn in scene.objects})) for scene in scenes)
     assert 0.05 < kinds[(True,)] / len(scenes) < 0.3
-    assert kinds[(False, True)] > 10
-    assert kinds[(False,)] > 40
+    assert kinds[(False, True)] > 6
+    assert kinds[(False,)] > 26
     names = Counter(drawn.label for scene in scenes for drawn in scene.objects)
     assert len(names) == 9  # the eight and the unknowns
 
 
 def test_unknowns_only_means_it(cast: Cast) -> None:
-    for seed in range(30):
-        scene = draw_scene(seed, cast, size=96, unknowns_only=True)
+    for seed in range(12):
+        scene = draw_scene(seed, cast, size=64, unknowns_only=True)
         assert all(drawn.label is None for drawn in scene.objects)
 
 
-@pytest.mark.parametrize(("difficulty", "least", "most"), [("easy", 1, 2), ("medium", 1, 4), ("hard", 1, 5)])
-def test_difficulty_is_kept(cast: Cast, difficulty: Difficulty, least: int, most: int) -> None:
-    counts = []
-    for seed in range(20):
-        scene = draw_scene(seed, cast, size=96, difficulty=difficulty)
-        assert scene.difficulty == difficulty
-        counts.append(len(scene.objects))
-    assert min(counts) >= least
-    assert max(counts) <= most
-
-
-def test_hard_is_more_crowded_than_easy(cast: Cast) -> None:
+def test_difficulty_is_kept_and_hard_is_more_crowded_than_easy(cast: Cast) -> None:
+    limits: dict[Difficulty, int] = {"easy": 2, "medium": 4, "hard": 5}
     mean = {}
-    levels: tuple[Difficulty, ...] = ("easy", "medium", "hard")
-    for level in levels:
-        mean[level] = np.mean([len(draw_scene(s, cast, size=96, difficulty=level).objects) for s in range(30)])
+    for level, most in limits.items():
+        scenes = [draw_scene(seed, cast, size=64, difficulty=level) for seed in range(20)]
+        assert {scene.difficulty for scene in scenes} == {level}
+        counts = [len(scene.objects) for scene in scenes]
+        assert 1 <= min(counts) <= max(counts) <= most
+        mean[level] = np.mean(counts)
     assert mean["easy"] < mean["medium"] < mean["hard"]
 
 
 def test_whoever_is_hardly_seen_is_left_out(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = [draw_scene(seed, cast, size=96, difficulty="hard") for seed in range(40)]
+    kept = [draw_scene(seed, cast, size=64, difficulty="hard") for seed in range(25)]
     monkeypatch.setattr(synthetic_scenes, "_hidden", lambda *_: None)
-    everybody = [draw_scene(seed, cast, size=96, difficulty="hard") for seed in range(40)]
+    everybody = [draw_scene(seed, cast, size=64, difficulty="hard") for seed in range(25)]
     left_out = 0
     for some, more in zip(kept, everybody, strict=True):
         who = {drawn.attributes: drawn for drawn in some.objects}
@@ -133,7 +126,7 @@ def test_whoever_is_hardly_seen_is_left_out(cast: Cast, monkeypatch: pytest.Monk
         for drawn in more.objects:  # leaving somebody out can only uncover the others
             if drawn.attributes in who:
                 assert (who[drawn.attributes].mask | ~drawn.mask).all()
-    assert left_out > 5
+    assert left_out > 3
 
 
 def _rng(seed: int = 0) -> np.random.Generator:
