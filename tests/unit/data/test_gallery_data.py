@@ -1,5 +1,6 @@
 """The gallery's images and their variants."""
 
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,8 @@ from naruto_vision.errors import InputError
 from naruto_vision.gallery.enrolment import GAMMA_RANGE, EnrolmentConfig, GammaMode, apply_gamma, draw_gamma
 from naruto_vision.io.images import write_image
 from naruto_vision.records import ImageArray
+
+in_process = partial(GalleryDataModule, num_workers=0)
 
 
 def pixels_of(image: ImageArray) -> Tensor:
@@ -44,8 +47,8 @@ def test_bad_images_are_set_aside_up_to_a_share(tmp_path: Path) -> None:
     gallery(tmp_path)
     (tmp_path / "train" / "a" / "1.png").write_bytes(b"no image")
     with pytest.raises(InputError, match="1 of 6 gallery images"):
-        list(GalleryDataModule(str(tmp_path)).gallery_loader(pixels_of))
-    data = GalleryDataModule(str(tmp_path), max_bad_fraction=0.2)
+        list(in_process(str(tmp_path)).gallery_loader(pixels_of))
+    data = in_process(str(tmp_path), max_bad_fraction=0.2)
     data.setup("fit")
     (batch,) = data.gallery_loader(pixels_of)
     assert batch.pixels[:, 0, 0, 0].tolist() == [2, 4, 4, 0, 1]
@@ -54,7 +57,7 @@ def test_bad_images_are_set_aside_up_to_a_share(tmp_path: Path) -> None:
     for name in ("0", "1"):
         (tmp_path / "train" / "b" / f"{name}.png").write_bytes(b"")
     with pytest.raises(InputError, match="class 'b': none of 2 gallery images can be read"):
-        list(GalleryDataModule(str(tmp_path), max_bad_fraction=0.9).gallery_loader(pixels_of))
+        list(in_process(str(tmp_path), max_bad_fraction=0.9).gallery_loader(pixels_of))
 
 
 def test_fit_needs_a_root_and_the_other_verbs_do_not(tmp_path: Path) -> None:
@@ -102,14 +105,14 @@ def _enrolled(data: GalleryDataModule) -> list[tuple[str, str, str]]:
 
 @pytest.mark.parametrize(("gamma", "augs"), [("none", ["none"]), ("add", ["none", "gamma"]), ("replace", ["gamma"])])
 def test_every_image_has_the_variants_that_were_asked_for(root: Path, gamma: GammaMode, augs: list[str]) -> None:
-    rows = _enrolled(GalleryDataModule(str(root), plan=EnrolmentConfig(gamma=gamma), enrol_batch_size=3))
+    rows = _enrolled(in_process(str(root), plan=EnrolmentConfig(gamma=gamma), enrol_batch_size=3))
     paths = [f"{name}/{k}.png" for name, count in COUNTS.items() for k in range(count)]
     assert rows == [(path.split("/")[0], path, aug) for path in paths for aug in augs]
 
 
 def test_a_variant_has_the_brightness_that_its_path_and_seed_decide(root: Path) -> None:
     plan = EnrolmentConfig(gamma="add", seed=9)
-    [batch] = GalleryDataModule(str(root), plan=plan).gallery_loader(_pixels)
+    [batch] = in_process(str(root), plan=plan).gallery_loader(_pixels)
     plain, changed = batch.pixels[0::2], batch.pixels[1::2]
     for k, path in enumerate(batch.paths[0::2]):
         image = plain[k].permute(1, 2, 0).to(torch.uint8).numpy()
@@ -129,7 +132,7 @@ def test_gammas_differ_by_path_and_seed_and_stay_in_their_range() -> None:
 
 
 def test_only_the_cap_of_each_class_is_embedded_and_the_rest_is_counted(root: Path) -> None:
-    data = GalleryDataModule(str(root), plan=EnrolmentConfig(max_per_class=1, presample=3))
+    data = in_process(str(root), plan=EnrolmentConfig(max_per_class=1, presample=3))
     rows = _enrolled(data)
     assert [label for label, _, _ in rows] == ["ann"] * 3 + ["bob"] * 2
     assert data.counts() == {"listed": 7, "not_sampled": 2, "quarantined": 0}
@@ -137,33 +140,33 @@ def test_only_the_cap_of_each_class_is_embedded_and_the_rest_is_counted(root: Pa
 
 def test_counts_hold_what_could_not_be_read_too(root: Path) -> None:
     (root / "train" / "bob" / "0.png").write_bytes(b"broken")
-    data = GalleryDataModule(str(root), plan=EnrolmentConfig(max_per_class=1, presample=4), max_bad_fraction=0.5)
+    data = in_process(str(root), plan=EnrolmentConfig(max_per_class=1, presample=4), max_bad_fraction=0.5)
     data.setup("fit")
     assert len(_enrolled(data)) == 5
     assert data.counts() == {"listed": 7, "not_sampled": 1, "quarantined": 1}
 
 
 def test_another_split_can_be_enrolled(root: Path) -> None:
-    rows = _enrolled(GalleryDataModule(str(root), split="test"))
+    rows = _enrolled(in_process(str(root), split="test"))
     assert all(path.split("/")[1].startswith("t") for _, path, _ in rows)
 
 
-@pytest.mark.parametrize("world", [1, 2, 3, 9])
+@pytest.mark.parametrize("world", [2, 9])
 def test_every_process_enrols_its_own_share_and_none_is_left_without_a_batch(root: Path, world: int) -> None:
     everything: list[tuple[str, str, str]] = []
     for rank in range(world):
-        data = GalleryDataModule(str(root))
+        data = in_process(str(root))
         vars(data)["trainer"] = SimpleNamespace(global_rank=rank, world_size=world)
         batches = list(data.gallery_loader(_pixels))
         assert len(batches) == 1
         everything += [row for one in batches for row in zip(one.labels, one.paths, one.augs, strict=True)]
         if rank >= 7:
             assert batches[0].pixels.shape == (0, 3, 1, 1)
-    assert sorted(everything) == sorted(_enrolled(GalleryDataModule(str(root))))
+    assert sorted(everything) == sorted(_enrolled(in_process(str(root))))
 
 
 def test_nothing_has_been_read_before_setup(root: Path) -> None:
-    data = GalleryDataModule(str(root))
+    data = in_process(str(root))
     with pytest.raises(InputError, match=r"nothing has been read; call setup\('fit'\) first"):
         _ = data.images_root
     data.setup("fit")
@@ -174,12 +177,12 @@ def test_nothing_has_been_read_before_setup(root: Path) -> None:
 
 
 def test_names_are_mended_before_they_are_enrolled(root: Path) -> None:
-    rows = _enrolled(GalleryDataModule(str(root), aliases={"bob": "Robert"}))
+    rows = _enrolled(in_process(str(root), aliases={"bob": "Robert"}))
     assert {label for label, _, _ in rows} == {"ann", "Robert"}
 
 
 def test_nothing_to_enrol_names_root_and_split(root: Path) -> None:
-    data = GalleryDataModule(str(root))
+    data = in_process(str(root))
     data.setup("fit")
     assert data.table is not None
     data.table = data.table.with_rows([])
@@ -189,4 +192,4 @@ def test_nothing_to_enrol_names_root_and_split(root: Path) -> None:
 
 def test_the_loader_of_training_wants_an_encoder(root: Path) -> None:
     with pytest.raises(InputError, match="expected a module with an `encoder`"):
-        GalleryDataModule(str(root)).train_dataloader()
+        in_process(str(root)).train_dataloader()

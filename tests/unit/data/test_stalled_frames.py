@@ -34,12 +34,11 @@ def test_the_frames_after_a_stall_fail_at_once(tmp_path: Path, monkeypatch: pyte
     assert time.monotonic() - start < 2
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_loader_decodes_in_processes_of_its_own(tmp_path: Path, workers: int) -> None:
+def test_a_loader_decodes_in_processes_of_its_own(tmp_path: Path) -> None:
     for name in ("a.mp4", "b.mp4"):
         clips.write(tmp_path / name, frames=6)
     dataset = SceneDataset(tmp_path, fps=100)
-    loader: DataLoader[Any] = scene_loader(dataset, batch_size=4, num_workers=workers)
+    loader: DataLoader[Any] = scene_loader(dataset, batch_size=4, num_workers=1)
     items = [item for items in loader for item in items]
     assert [item.scene for item in items] == list(dataset.scenes)
     assert all(item.image is not None for item in items)

@@ -103,9 +103,9 @@ def test_scene_truth_agrees_with_the_drawing(world: Path, cast: Cast) -> None:
 
 
 def test_a_scene_with_nobody_known_is_in_the_truth(cast: Cast, tmp_path: Path) -> None:
-    write_dataset(tmp_path / "w", cast, SyntheticConfig(train=0, valid=0, test=0, scenes=40, valid_scenes=0, size=64))
+    write_dataset(tmp_path / "w", cast, SyntheticConfig(train=0, valid=0, test=0, scenes=20, valid_scenes=0, size=48))
     gt = json.loads((tmp_path / "w" / "scenes" / "test" / "gt.json").read_text())
-    assert len(gt) == 40
+    assert len(gt) == 20
     assert [] in gt.values()
 
 

@@ -86,8 +86,8 @@ def _features(cast: Cast, per_class: int, start: int) -> tuple[Vectors, list[str
 
 
 def test_colour_alone_does_not_solve_it(cast: Cast) -> None:
-    known, labels = _features(cast, 20, 0)
-    queries, truth = _features(cast, 12, 100_000)
+    known, labels = _features(cast, 16, 0)
+    queries, truth = _features(cast, 8, 100_000)
     found = nearest_labels(known, labels, queries)
     accuracy = float(np.mean([a == b for a, b in zip(found, truth, strict=True)]))
     assert 0.3 < accuracy <= 0.75  # above chance (0.125), since clothes have colours
