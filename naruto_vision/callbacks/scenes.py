@@ -70,7 +70,7 @@ class SceneWriterCallback(BasePredictionWriter):
         fail_fast: Stop at the first unreadable image instead of counting it.
         tracks: How regions of a video's frames are linked.
         annotate: Whether a copy of each video with the names of its tracks is written.
-        explain: Whether each drawn region is explained, in ``explained/<stem>.html`` and ``.json``.
+        explain: Whether each shown region is explained, in ``explained/<stem>.html`` and ``.json``.
         track_memory: SAM 2 that follows the regions of videos by their masks: an official name such as
             ``sam2.1_hiera_tiny``, or an official file. None links them by boxes and vectors alone.
         drift_reference: Folder of a run, or of a gallery, whose scenes those of this run are compared with; None takes

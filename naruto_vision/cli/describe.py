@@ -40,7 +40,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     add("--describer", choices=tuple(_OPTIONS), default="attributes", help=text)
     add("--out", type=Path, metavar="DIR", help="folder of the results (default: RUN, or runs/describe for images)")
     add("--images", type=Path, metavar="DIR", help="folder of the run's images (default: as the run recorded)")
-    text = "shown: the regions drawn on the overlays of `predict`; all of a `segment` run are"
+    text = "shown: the regions on the overlays of `predict`; all of a `segment` run are"
     add("--regions", choices=("shown", "all"), default="shown", help=text)
     add(
         "--attempts",

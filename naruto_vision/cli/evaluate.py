@@ -40,7 +40,7 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     text = "predictions: the --out folder of `predict`, or a folder with one JSON file per scene"
     add("--preds-dir", type=Path, required=True, metavar="DIR", help=text)
     add("--compare", type=Path, nargs="+", default=[], metavar="DIR", help="predictions of other runs to compare with")
-    text = "evaluate only the regions drawn on the overlays, *_overlay.json (default: all regions)"
+    text = "evaluate only the shown regions, *_overlay.json (default: all regions)"
     add("--use-overlay", action="store_true", help=text)
     add("--iou-match", type=fraction, default=0.5, metavar="IOU", help="IoU threshold of a match")
     text = "iou: boxes match by IoU; contains: also where one is mostly inside the other (faces in figures)"

@@ -18,7 +18,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     add("--to", choices=formats, required=True, help=text)
     text = "output folder, new or empty; it gets a link to the images"
     add("--out", type=Path, required=True, metavar="DIR", help=text)
-    text = "of a run: shown, the named regions that were drawn (default); or all"
+    text = "of a run: shown, the named regions on the overlays (default); or all"
     add("--regions", choices=("shown", "all"), default="shown", help=text)
     text = "folder of the images (default: that of the run, or images/ beside the labels)"
     add("--images", type=Path, metavar="DIR", help=text)
@@ -34,7 +34,7 @@ def _run(arguments: argparse.Namespace) -> int:
     passes = 2 if arguments.to == "coco" else 1
     with progress("exporting", passes * len(source.names)) as advance:
         target = write_scenes(source, arguments.to, arguments.out, url=arguments.url, advance=advance)
-    more = "; --regions all takes those that are unknown or not drawn too" if source.predicted else ""
+    more = "; --regions all takes those that are unknown or not shown too" if source.predicted else ""
     show(f"{source.objects} regions of {len(source.names)} scenes are in {target}{'' if source.objects else more}")
     return 0
 

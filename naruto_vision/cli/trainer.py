@@ -162,7 +162,7 @@ class NarutoCLI(LightningCLI):
             "--out", type=str | None, default=None, help="folder for the results, set in every callback that has one"
         )
         parser.add_argument("--fail_fast", type=bool, default=False, help="stop at the first unreadable image")
-        parser.add_argument("--explain", type=bool, default=False, help="explain the names of drawn regions")
+        parser.add_argument("--explain", type=bool, default=False, help="explain the names of shown regions")
         text = "SAM 2 that follows the regions of videos, by name or file (null: boxes and vectors link them)"
         parser.add_argument("--track_memory", type=str | None, default=None, help=text)
         text = "folder of a run or gallery to compare scenes with (null: the validation scenes of the gallery)"

@@ -74,7 +74,7 @@ SHORT_OPTIONS = (
     Option(
         "--prefer-different-label",
         "",
-        "with --top-k: prefer characters that are not drawn yet over repeated ones",
+        "with --top-k: prefer characters that are not shown yet over repeated ones",
         "--model.overlay.prefer_different_label=true",
     ),
     Option("--min-area", "PIXELS", "drop regions with fewer pixels", "--model.segmenter.init_args.keep.min_area"),
@@ -126,7 +126,7 @@ SHORT_OPTIONS = (
     Option(
         "--explain",
         "",
-        "write why each drawn region has its name (default: no; takes seconds a region)",
+        "write why each shown region has its name (default: no; takes seconds a region)",
         "--explain=true",
     ),
     Option("--fail-fast", "", "stop at the first unreadable image (default: skip it)", "--fail_fast=true"),

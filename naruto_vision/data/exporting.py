@@ -32,7 +32,7 @@ def export_scenes(
             file, or a folder with one of them, YOLO or Pascal VOC.
         to: The format to write.
         out: Output folder, missing or empty; it appears as a whole.
-        regions: Of a run: "shown" for the named regions that were drawn, "all" for every region.
+        regions: Of a run: "shown" for the named regions on the overlays, "all" for every region.
         images: The folder that scenes are relative to; by default that of the run, or ``images`` beside the labels.
         url: What the addresses of images in Label Studio start with; by default those of its local storage.
         advance: Called after each scene, for a progress bar; twice for COCO.

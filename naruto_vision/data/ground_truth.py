@@ -127,7 +127,7 @@ def read_prediction_folder(
     Args:
         folder: Such as the ``--out`` folder of ``naruto-vision predict``, or the ``json`` folder in it.
         scenes: Paths relative to the images' folder, POSIX.
-        overlay: Read only the regions drawn on overlays.
+        overlay: Read only the shown regions.
         advance: Called after each scene, for a progress bar.
 
     Returns:
@@ -163,7 +163,7 @@ def read_prediction_folder(
 
 
 def read_shown(folder: str | Path, scenes: Sequence[str]) -> Mapping[str, tuple[LabelledBox, ...]] | None:
-    """Read the regions drawn on the overlays; None if the folder has no file of them that can be used."""
+    """Read the shown regions; None if the folder has no file of them that can be used."""
     try:
         return read_prediction_folder(folder, scenes, overlay=True).scenes
     except InputError:

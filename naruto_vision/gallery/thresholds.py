@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 Rule: TypeAlias = Literal["f1", "balanced_accuracy"]
 
-NONE_RULE = "none: no validation, every region counts as known"
+_ALL_KNOWN = "every region counts as known"
+NONE_RULE = f"none: no validation, {_ALL_KNOWN}"
 
 _FEWEST = 20  # right scores of a class for p-values of its own; fewer cannot give one below 0.05
 _MOST = 200  # stored scores of a class
@@ -46,6 +47,16 @@ class Aim:
 
 
 DEFAULT_AIM = Aim()
+
+
+def why_none(rule: str) -> str:
+    """Return why there is no threshold, by the rule of such thresholds.
+
+    Examples:
+        >>> why_none(NONE_RULE)
+        'no validation'
+    """
+    return rule.removeprefix("none: ").removesuffix(_ALL_KNOWN).rstrip(" ,;")
 
 
 @dataclass(frozen=True)
@@ -219,7 +230,7 @@ def calibrate_thresholds(
         raise ValueError(msg)
     values, good, names = np.asarray(scores, dtype=np.float64), np.asarray(right, dtype=np.bool_), np.asarray(labels)
     if not good.any() or good.all():
-        words = f"none: {int(good.sum())} right and {int((~good).sum())} wrong {of}, every region counts as known"
+        words = f"none: {int(good.sum())} right and {int((~good).sum())} wrong {of}, {_ALL_KNOWN}"
         return Thresholds(rule=words, scores=conformal_scores(values[good], names[good]))
     default, reached = aimed_threshold(values, good, aim, spare, place)
     chosen, counts = dict[str, float](), dict[str, dict[str, float | int | None]]()

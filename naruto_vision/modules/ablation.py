@@ -255,9 +255,9 @@ def measure_cell(analyzer: SceneAnalyzer, scenes: SceneDataset) -> dict[str, Sce
         named = labelled_boxes(prediction, named=True)
         truth[item.scene], found[item.scene] = item.truth or (), labelled_boxes(prediction, named=False)
         shown[item.scene] = [named[index] for index in choose_for_overlay(prediction, analyzer.overlay)]
-    everything, drawn = evaluate_scenes(truth, found, shown=shown), evaluate_scenes(truth, shown)
+    everything, overlays = evaluate_scenes(truth, found, shown=shown), evaluate_scenes(truth, shown)
     sums: dict[str, SceneSums] = {}
-    for one, overlay in zip(everything.scenes, drawn.scenes, strict=True):
+    for one, overlay in zip(everything.scenes, overlays.scenes, strict=True):
         counts = one.counts
         sums[one.scene] = {
             **one.sums(),

@@ -27,7 +27,7 @@ from naruto_vision.gallery.gallery import Gallery, check_enrolment, edit_gallery
 from naruto_vision.gallery.index import IndexChoice
 from naruto_vision.gallery.info import list_gallery
 from naruto_vision.gallery.store import lines_bytes, store_uri
-from naruto_vision.gallery.thresholds import DEFAULT_AIM, Aim, Thresholds
+from naruto_vision.gallery.thresholds import DEFAULT_AIM, Aim, Thresholds, why_none
 from naruto_vision.io.atomic import write_bytes
 from naruto_vision.io.images import IMAGE_FAULTS, crop_path, split_crop
 from naruto_vision.metrics.evaluation import SceneVerdict, judge_scene
@@ -538,10 +538,10 @@ def describe_gallery(folder: str) -> str:
     found = list_gallery(folder)
     default, own = found.thresholds.get("default"), len(found.thresholds.get("classes") or {})
     unknown = f'a score below {default:.3f} is "unknown"' if default is not None else f"{own} labels have a threshold"
+    unknown += f" ({found.thresholds['rule']})"
     if default is None and not own:
-        unknown = "no thresholds: no open-set rejection; --data.valid DIR with ground truth chooses them"
-    else:
-        unknown += f" ({found.thresholds['rule']})"
+        unknown = f"no threshold, so no region is unknown ({why_none(found.thresholds['rule'])}); "
+        unknown += "--data.valid DIR with ground truth chooses one"
     left_out = f"; left out are {found.reasons()} (`naruto-vision gallery list {folder} --rows`)"
     left_out *= bool(found.left_out)
     return f"gallery {folder}: {found.total} rows, {len(found.labels)} labels; {unknown}{left_out}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.index import QueryKind
-from naruto_vision.gallery.thresholds import DEFAULT_AIM, Aim, Thresholds
+from naruto_vision.gallery.thresholds import DEFAULT_AIM, Aim, Thresholds, why_none
 from naruto_vision.recognition.decision import Decision, recorded_rule
 from naruto_vision.recognition.heads import VOTES, score_classes
 from naruto_vision.recognition.negatives import search_allowed
@@ -52,7 +52,7 @@ class SearchResult:
         if self.kind == "text":
             return f"best guess is {identity.label} ({details}; texts have no threshold)"
         if self.threshold is None:
-            return f"{identity.label} ({details}; no threshold, so no open-set rejection)"
+            return f"{identity.label} ({details}; no threshold, so no image is unknown)"
         if identity.known:
             return f"{identity.label} ({details}; threshold {self.threshold:.3f})"
         return f"{identity.name}: best guess is {identity.label} ({details}), below the threshold {self.threshold:.3f}"
@@ -135,9 +135,9 @@ class ImageThreshold:
     def sentence(self) -> str:
         """Describe in one line where the threshold comes from."""
         if not self.rule:
-            return "threshold: as given" if self.score is not None else "no threshold: no open-set rejection"
+            return "threshold: as given" if self.score is not None else "no threshold, so no image is unknown"
         if self.score is None:
-            return f"no threshold, no open-set rejection: {self.rule}"
+            return f"no threshold, so no image is unknown: {why_none(self.rule)}"
         return f"threshold {self.score:.3f}: {self.rule}"
 
     def as_json(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ class SceneResult:
     Args:
         image: Shape (H, W, 3), uint8, RGB, upright.
         prediction: Its regions and identities.
-        shown: Indices of the regions that the overlay draws, best first.
+        shown: Indices of the regions that the overlay shows, best first.
         colours: RGB from 0 to 255 of each label.
         sha256: Hash of the image file; "" for an array.
 

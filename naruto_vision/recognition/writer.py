@@ -278,12 +278,11 @@ class SceneWriter:
             if record["scene"] not in self._order:
                 continue
             stem, regions = self._stems[record["scene"]], record["regions"]
-            drawn = [(each["name"], each["score"]) for each in regions if each["shown"]]
-            drawn.sort(key=lambda each: (each[0] == UNKNOWN, -each[1]))
+            shown = [(each["name"], each["score"]) for each in regions if each["shown"]]
+            shown.sort(key=lambda each: (each[0] == UNKNOWN, -each[1]))
             overlay = f"overlay/{stem}_overlay.jpg" if self.settings.images else ""
-            known = sum(each["name"] == each["label"] for each in regions)
             page = f"explained/{stem}.html" if self.explained(record["scene"]).is_file() else ""
-            yield SceneCard(record["scene"], overlay, f"json/{stem}.json", drawn, len(regions), known, explained=page)
+            yield SceneCard(record["scene"], overlay, f"json/{stem}.json", shown, len(regions), page)
 
     def _coco_scenes(self) -> Iterator[CocoScene]:
         """Yield the logged scenes; an image's id is its position in the folder, from 1."""

@@ -40,7 +40,7 @@ def write_explained(
     write_json(path.with_suffix(".json"), {"source": title, "names": names}, indent=None)
     articles = "\n".join(_article(what, each, colours) for what, each in found.items())
     page = Template(files(__package__).joinpath("explain_page.html").read_text(encoding="utf-8"))
-    nothing = "<p>No region is drawn in this scene.</p>"
+    nothing = "<p>No region of this scene is shown.</p>"
     write_text(path, page.substitute(title=escaped(title), articles=articles or nothing))
 
 

@@ -14,7 +14,7 @@ from naruto_vision.io.text import score_text
 from naruto_vision.records import UNKNOWN
 from naruto_vision.viz.overlay import UNLISTED, Colour, hex_colour
 
-_NOTHING = "nothing drawn"
+_NOTHING = "nothing shown"
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,8 @@ class SceneCard:
     scene: str
     overlay: str
     document: str
-    drawn: Sequence[tuple[str, float]]  # name and score of each drawn region, best first
+    shown: Sequence[tuple[str, float]]  # name and score of each region of the overlay, best first
     regions: int = 0
-    known: int = 0
-    note: str = ""
     explained: str = ""
 
 
@@ -41,16 +39,17 @@ def write_scene_page(
 ) -> None:
     """Write the page; the cards are read twice, one at a time, so that any number of scenes fits in memory."""
     names: Counter[str] = Counter()
-    scenes = regions = known = 0
+    scenes = regions = shown = named = 0
     for card in cards():
-        names.update({name for name, _ in card.drawn} or {_NOTHING})
-        scenes, regions, known = scenes + 1, regions + card.regions, known + card.known
+        names.update({name for name, _ in card.shown} or {_NOTHING})
+        scenes, regions, shown = scenes + 1, regions + card.regions, shown + len(card.shown)
+        named += sum(name != UNKNOWN for name, _ in card.shown)
     order = sorted(names, key=lambda name: (name == _NOTHING, name == UNKNOWN, name.casefold(), name))
     number = {name: index for index, name in enumerate(order)}
-    counts = f"{scenes} scenes searched, {len(refused)} could not be read; {regions} regions: {known} named, "
+    counts = f"{scenes} scenes searched, {len(refused)} could not be read; {shown} of {regions} regions shown: "
     parts = {
         "TITLE": escaped(title),
-        "COUNTS": f"{counts}{regions - known} unknown",
+        "COUNTS": f"{counts}{named} named, {shown - named} unknown",
         "LINKS": " · ".join(f'<a href="{_url(link)}">{escaped(link)}</a>' for link in links),
         "REFUSED": _refused(refused),
         "NAMES": "".join(
@@ -70,23 +69,18 @@ def write_scene_page(
 
 
 def _article(card: SceneCard, number: Mapping[str, int], colours: Mapping[str, Colour]) -> str:
-    own = " ".join(str(number[name]) for name in dict.fromkeys(name for name, _ in card.drawn) or [_NOTHING])
+    own = " ".join(str(number[name]) for name in dict.fromkeys(name for name, _ in card.shown) or [_NOTHING])
     scene = escaped(card.scene)
     image = f'<img src="{_url(card.overlay)}" alt="{scene}" loading="lazy" decoding="async">' if card.overlay else ""
     link = f'<a href="{_url(card.overlay)}">{image}</a>' if card.overlay else ""
     items = "".join(
         f"<li>{_dot(name, colours)}{escaped(name)} <small>{score_text(score)}</small></li>"
-        for name, score in card.drawn
+        for name, score in card.shown
     )
     why = f' · <a href="{_url(card.explained)}">why these names</a>' if card.explained else ""
-    drawn = f"{len(card.drawn)} of {card.regions} regions drawn"
-    rest = (
-        f'<p>{drawn} · <a href="{_url(card.document)}" aria-label="JSON of {scene}">JSON</a>{why}</p>'
-        if card.document
-        else ""
-    )
-    note = f"<p>{escaped(card.note)}</p>" if card.note else ""
-    return f'<article data-names="{own}">{link}<div><h2>{scene}</h2><ul>{items}</ul>{note}{rest}</div></article>\n'
+    document = f'<a href="{_url(card.document)}" aria-label="JSON of {scene}">JSON</a>'
+    rest = f"<p>{len(card.shown)} of {card.regions} regions shown · {document}{why}</p>"
+    return f'<article data-names="{own}">{link}<div><h2>{scene}</h2><ul>{items}</ul>{rest}</div></article>\n'
 
 
 def _refused(refused: Sequence[tuple[str, str]]) -> str:

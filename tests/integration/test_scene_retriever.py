@@ -172,7 +172,7 @@ def test_fit_without_scenes_needs_no_segmenter_and_names_everything(
     caplog.set_level("INFO", logger="naruto_vision")
     trainer().fit(SceneRetriever(ColourEncoder(), gallery=str(world / "gallery")), datamodule=data(world))
     assert Gallery.open(world / "gallery").thresholds.threshold("akai") is None
-    told = f"gallery {world / 'gallery'}: 8 rows, 2 labels; no thresholds: no open-set rejection; --data.valid DIR"
+    told = f"gallery {world / 'gallery'}: 8 rows, 2 labels; no threshold, so no region is unknown (of 8 gallery images"
     assert told in caplog.messages[-1]
 
 

@@ -98,8 +98,8 @@ def test_the_table_says_rank_label_score_margin_path_and_id(capsys: pytest.Captu
     shown = capsys.readouterr().out
     for word in ("rank", "label", "score", "margin", "path", "id", "ayame/0.png"):
         assert word in shown
-    assert "no threshold, so no open-set rejection" in shown
-    assert "no open-set rejection: none: of 6 gallery images named by the others, " in shown
+    assert "no threshold, so no image is unknown" in shown
+    assert "no threshold, so no image is unknown: of 6 gallery images named by the others, " in shown
 
 
 @pytest.mark.usefixtures("place")

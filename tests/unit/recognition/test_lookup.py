@@ -54,7 +54,7 @@ def test_sentences_say_why() -> None:
     (known,) = look_up(gallery(), at(5), ["q.png"], "image", threshold=0.5)
     assert known.sentence() == "a (score 0.996, 0.423 ahead of the next label; threshold 0.500)"
     (free,) = look_up(gallery(), at(5), ["q.png"], "image", votes=1)
-    assert free.sentence() == "a (score 0.996; no threshold, so no open-set rejection)"
+    assert free.sentence() == "a (score 0.996; no threshold, so no image is unknown)"
 
 
 def test_numbers_that_do_not_go_together_are_refused() -> None:
@@ -135,7 +135,7 @@ def test_the_variants_of_an_image_do_not_vote_for_it() -> None:
 def test_few_images_give_no_threshold(count: int) -> None:
     found = measure_threshold(gallery_at(steps(count)), votes=20)
     assert (found.score, found.searched) == (None, count if count > 1 else 0)  # one image has no others
-    assert found.sentence().startswith(f"no threshold, no open-set rejection: none: of {found.searched} gallery images")
+    assert found.sentence().startswith(f"no threshold, so no image is unknown: of {found.searched} gallery images")
 
 
 def test_a_large_gallery_is_sampled_all_over() -> None:

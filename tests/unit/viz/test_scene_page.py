@@ -49,9 +49,9 @@ def write(path: Path, *cards: SceneCard, refused: tuple[tuple[str, str], ...] = 
 def test_a_scene_has_its_names_its_files_and_its_place_in_the_filter(tmp_path: Path) -> None:
     page = write(
         tmp_path / "index.html",
-        SceneCard("a.png", "overlay/a.jpg", "json/a.json", [("ayame", 0.9), ("unknown", 0.4), ("ayame", 0.3)], 5, 2),
-        SceneCard("b.png", "overlay/b.jpg", "json/b.json", [("unknown", 0.2)], 1, 0),
-        SceneCard("c.png", "", "json/c.json", [], 0, 0),
+        SceneCard("a.png", "overlay/a.jpg", "json/a.json", [("ayame", 0.9), ("unknown", 0.4), ("ayame", 0.3)], 5),
+        SceneCard("b.png", "overlay/b.jpg", "json/b.json", [("unknown", 0.2)], 1),
+        SceneCard("c.png", "", "json/c.json", []),
         refused=(("d.png", "d.png: truncated"), ("e.png", "empty")),
     )
     assert page.values("article", "data-names") == ["0 1", "1", "2"]
@@ -59,17 +59,15 @@ def test_a_scene_has_its_names_its_files_and_its_place_in_the_filter(tmp_path: P
     assert page.values("img", "loading") == ["lazy", "lazy"]
     assert [text for tag, text in page.texts if tag == "h2"] == ["a.png", "b.png", "c.png"]
     text = " ".join(" ".join(text for _, text in page.texts).split())
-    assert "3 scenes searched, 2 could not be read; 6 regions: 2 named, 4 unknown" in text
-    assert "ayame 1 unknown 2 nothing drawn 1 Show all" in text
-    assert [each for each in ("d.png: truncated", "e.png: empty", "3 of 5 regions drawn") if each not in text] == []
+    assert "3 scenes searched, 2 could not be read; 4 of 6 regions shown: 2 named, 2 unknown" in text
+    assert "ayame 1 unknown 2 nothing shown 1 Show all" in text
+    assert [each for each in ("d.png: truncated", "e.png: empty", "3 of 5 regions shown") if each not in text] == []
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_names_and_paths_are_text(name: str, tmp_path: Path) -> None:
-    plain = write(tmp_path / "plain.html", SceneCard("x", "x", "x", [("x", 1.0)], 1, 1, "x"), refused=(("x", "x"),))
-    page = write(
-        tmp_path / "index.html", SceneCard(name, name, name, [(name, 1.0)], 1, 1, name), refused=((name, name),)
-    )
+    plain = write(tmp_path / "plain.html", SceneCard("x", "x", "x", [("x", 1.0)], 1, "x"), refused=(("x", "x"),))
+    page = write(tmp_path / "index.html", SceneCard(name, name, name, [(name, 1.0)], 1, name), refused=((name, name),))
     assert [tag for tag, _ in page.elements] == [tag for tag, _ in plain.elements]
     assert [set(own) for _, own in page.elements] == [set(own) for _, own in plain.elements]
     shown = name.replace("\x1b", r"\x1b").replace("\u202e", r"\u202e")
@@ -78,7 +76,7 @@ def test_names_and_paths_are_text(name: str, tmp_path: Path) -> None:
 
 
 def test_a_file_name_that_is_not_unicode_is_linked_by_its_bytes(tmp_path: Path) -> None:
-    page = write(tmp_path / "index.html", SceneCard("caf\udce9", "overlay/caf\udce9#1?.jpg", "j", [], 0, 0))
+    page = write(tmp_path / "index.html", SceneCard("caf\udce9", "overlay/caf\udce9#1?.jpg", "j", []))
     assert page.values("img", "src") == ["overlay/caf%E9%231%3F.jpg"]
 
 
