@@ -20,6 +20,7 @@ from naruto_vision.data.frames import VideoFrames, frame_scene
 from naruto_vision.data.gallery_data import GalleryDataModule
 from naruto_vision.data.scenes import SceneItem
 from naruto_vision.errors import InputError
+from naruto_vision.gallery.store import DRIFT
 from naruto_vision.io.atomic import write_json
 from naruto_vision.io.images import Listing
 from naruto_vision.metrics.report import report_table
@@ -29,7 +30,7 @@ from naruto_vision.modules.scene_retriever import SceneRetriever
 from naruto_vision.modules.trial import withheld
 from naruto_vision.prompting.monitor import Monitor
 from naruto_vision.prompting.writer import read_results
-from naruto_vision.recognition.drift import DRIFT, DriftSample, compare_samples, drift_sentences, read_sample
+from naruto_vision.recognition.drift import DriftSample, compare_samples, drift_sentences, read_sample
 from naruto_vision.recognition.writer import (
     LOG,
     LOGS,

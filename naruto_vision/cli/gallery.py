@@ -327,11 +327,7 @@ def _add(arguments: argparse.Namespace) -> int:
     if fresh:
         rows = _with_regions(gallery, fresh, arguments.gallery) if by_region else fresh
         beside = len(rows) - len(fresh)
-        after = _embed_and_publish(arguments, gallery, encoder, rows, quarantine)
-        for bad in quarantine.rows:
-            warn(f"left out: {bad.reason}")
-        quarantine.check(1.0)
-        _show_edit(arguments.gallery, after)
+        _embed_and_publish(arguments, gallery, encoder, rows, quarantine)
     counts = f"{quarantine.ok - beside} added + {already} already in the gallery"
     counts += f" + {gated} left out by the gates (--force adds them)" * bool(gated)
     show(f"{len(wanted)} images seen = {counts} + {quarantine.quarantined} unreadable")
@@ -383,11 +379,7 @@ def _add_negatives(arguments: argparse.Namespace, gallery: "Gallery", rows: "Seq
     quarantine = Quarantine("images to add")
     if fresh:
         encoder = gallery_encoder(arguments, gallery.note, gallery.fingerprint)
-        after = _embed_and_publish(arguments, gallery, encoder, fresh, quarantine)
-        for bad in quarantine.rows:
-            warn(f"left out: {bad.reason}")
-        quarantine.check(1.0)
-        _show_edit(arguments.gallery, after)
+        _embed_and_publish(arguments, gallery, encoder, fresh, quarantine)
     show(f"negative rows of {name}: {quarantine.ok} added, {len(negative) - len(fresh)} were there")
     return 0
 
@@ -427,10 +419,10 @@ def _changed(encoder: "Encoder", gallery: "Gallery", newer: Mapping[Path, int], 
     from naruto_vision.io.images import crop_path, split_crop
     from naruto_vision.io.quarantine import Quarantine
 
-    files, mirror = list(newer), bool(gallery.note.get("mirror", True))
+    files = list(newer)
     boxes = (split_crop(gallery.rows[position].path)[1] for position in newer.values())
     crops = [file if box is None else crop_path(str(file), box) for file, box in zip(files, boxes, strict=True)]
-    for vectors, indices in embed_files(encoder, crops, Quarantine(), mirror=mirror):
+    for vectors, indices in embed_files(encoder, crops, Quarantine(), mirror=gallery.mirror):
         for vector, index in zip(vectors, indices, strict=True):
             row = gallery.rows[newer[files[index]]]
             if row.aug == "none" and abs(vector - gallery.vectors[newer[files[index]]]).max() > _ROUNDING:
@@ -473,13 +465,13 @@ def _embed_and_publish(
     encoder: "Encoder",
     fresh: Sequence[tuple[Path, "GalleryRow"]],
     quarantine: "Quarantine",
-) -> "Gallery":
+) -> None:
+    """Add the images that can be read, warn of the others, and say what has changed; InputError if none can."""
     import numpy as np
 
     from naruto_vision.gallery.edits import add_rows
     from naruto_vision.gallery.gallery import edit_gallery
 
-    mirror = bool(gallery.note.get("mirror", True))
     vectors: list[Vectors] = []
     rows: list[GalleryRow] = []
 
@@ -487,13 +479,18 @@ def _embed_and_publish(
         found = np.concatenate(vectors)
         return edit_gallery(arguments.gallery, add_rows, found, rows, fingerprint=gallery.fingerprint)
 
-    for embedded, indices in embed_files(encoder, [file for file, _ in fresh], quarantine, mirror=mirror):
+    for embedded, indices in embed_files(encoder, [file for file, _ in fresh], quarantine, mirror=gallery.mirror):
         vectors.append(embedded)
         rows += [fresh[index][1] for index in indices]
         if len(rows) >= arguments.publish_every:
             gallery = publish()
             vectors, rows = [], []
-    return publish() if rows else gallery
+    if rows:
+        gallery = publish()
+    for bad in quarantine.rows:
+        warn(f"left out: {bad.reason}")
+    quarantine.check(1.0)
+    _show_edit(arguments.gallery, gallery)
 
 
 def _remove_options(parser: argparse.ArgumentParser) -> None:

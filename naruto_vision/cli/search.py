@@ -129,9 +129,8 @@ def _search_images(
 
     files = list_files(arguments.image)
     numbers = {"k": arguments.top_k, "votes": arguments.neighbours, "decision": arguments.decision}
-    mirror = bool(gallery.note.get("mirror", True))
     results: list[SearchResult] = []
-    for vectors, indices in embed_files(encoder, files, quarantine, mirror=mirror):
+    for vectors, indices in embed_files(encoder, files, quarantine, mirror=gallery.mirror):
         queries = [files[index] for index in indices]
         results += look_up(gallery, vectors, queries, "image", **numbers, threshold=threshold)
     if quarantine.rows and not quarantine.ok:

@@ -60,13 +60,13 @@ def name_images(
     Yields:
         The image's name, and its nearest label at each severity of the corruption.
     """
-    mirror, waiting = bool(gallery.note.get("mirror", True)), iter(images)
+    waiting = iter(images)
     while chunk := list(islice(waiting, _CHUNK)):
         names, labels = [name for name, _ in chunk], []
         for severity, _ in severities(kind):
             changed = [corrupt(image, kind, severity, name=name, seed=seed) for name, image in chunk]
             pixels = [prepared(encoder.preprocess, image, name) for name, image in zip(names, changed, strict=True)]
-            vectors = embed_pixels(encoder, pixels, mirror=mirror).numpy()
+            vectors = embed_pixels(encoder, pixels, mirror=gallery.mirror).numpy()
             labels.append([found.identity.label for found in look_up(gallery, vectors, names, "image")])
         yield from zip(names, map(list, zip(*labels, strict=True)), strict=True)
 

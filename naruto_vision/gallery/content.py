@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from naruto_vision.errors import FingerprintError, FormatError, InputError
-from naruto_vision.gallery.index import Budgets, IndexKind, IndexMeta, VectorIndex
+from naruto_vision.gallery.index import NO_BUDGETS, Budgets, IndexKind, IndexMeta, VectorIndex
 from naruto_vision.gallery.store import (
     AGAIN,
     EMBEDDINGS,
@@ -60,6 +60,7 @@ _NORMALISED = 1e-6  # tolerance of the length of rows that were normalised befor
 _LINE_FEED = 10
 _SCANNED = 1 << 24  # bytes of a file of entries that are searched for line feeds at once
 _BLOCK = 16_384  # rows that are checked or written at once
+_APPROXIMATE = frozenset({"hnsw", "ivf", "sq", "pq"})
 _ROW_CHANGES = frozenset({"add", "remove", "relabel", "rollback"})
 
 
@@ -212,7 +213,7 @@ class GalleryHead:
     @property
     def stale_since(self) -> int | None:
         """The generation in which rows changed after scenes chose the thresholds, if any."""
-        return stale_since(self.ledger) if self.thresholds.chosen and not self.thresholds.source else None
+        return stale_since(self.ledger, self.thresholds)
 
     @property
     def note(self) -> Mapping[str, Any]:
@@ -361,8 +362,13 @@ def edits_since_enrolment(ledger: Sequence[Mapping[str, Any]]) -> int:
     return count
 
 
-def stale_since(ledger: Sequence[Mapping[str, Any]]) -> int | None:
-    """Return the generation in which rows changed after the thresholds were chosen, if any.
+def stale_since(ledger: Sequence[Mapping[str, Any]], thresholds: Thresholds) -> int | None:
+    """Return the generation in which rows changed after scenes chose the thresholds, if any."""
+    return rows_changed(ledger) if thresholds.chosen and not thresholds.source else None
+
+
+def rows_changed(ledger: Sequence[Mapping[str, Any]]) -> int | None:
+    """Return the generation in which rows changed after the last thresholds, whoever chose them, if any.
 
     A rollback restores the rows and the thresholds of a generation, and so also whether they were stale.
     """
@@ -406,7 +412,8 @@ def stored_index(stored: StoredIndex, content: GalleryContent) -> VectorIndex:
     return VectorIndex.read(stored.kind, stored.data or b"", content.vectors, content.ids, stored.budgets)
 
 
-def _row_lines(content: GalleryContent) -> Iterator[bytes]:
+def row_lines(content: GalleryContent) -> Iterator[bytes]:
+    """Yield ``meta.jsonl`` in parts."""
     for start in range(0, len(content.rows), _BLOCK):
         part = slice(start, start + _BLOCK)
         rows = zip(content.ids[part].tolist(), content.rows[part], strict=True)
@@ -417,8 +424,8 @@ def gallery_files(content: GalleryContent, index: VectorIndex) -> dict[str, Bloc
     """Return the content of each file of a gallery folder, apart from its manifest."""
     files: dict[str, Blocks] = {
         EMBEDDINGS: npy_blocks(content.vectors.astype("<f4", copy=False)),
-        ROWS: MadeBlocks(partial(_row_lines, content)),
-        **described_files(content, _stored_kind(index), index.budgets, "exact" if index.kind == "exact" else "faiss"),
+        ROWS: MadeBlocks(partial(row_lines, content)),
+        **described_files(content, index.kind, index.budgets),
     }
     stored = index.to_blocks()
     if stored is not None:
@@ -428,17 +435,14 @@ def gallery_files(content: GalleryContent, index: VectorIndex) -> dict[str, Bloc
     return files
 
 
-def _stored_kind(index: VectorIndex) -> str:
-    return "flat" if index.kind in ("exact", "faiss") else index.kind
-
-
-def described_files(content: GalleryContent, kind: str, budgets: Budgets, stored: str = "faiss") -> dict[str, Blocks]:
-    """Return the JSON files of a gallery: counts, index, thresholds and ledger."""
+def described_files(content: GalleryContent, index: str, budgets: Budgets = NO_BUDGETS) -> dict[str, Blocks]:
+    """Return the JSON files of a gallery: counts, kind of index or vector store, thresholds and ledger."""
+    kind, made_by = (index, "faiss") if index in _APPROXIMATE else ("flat", index)
     meta = {"metric": "ip", "kind": kind, "dim": int(content.vectors.shape[1]), "size": len(content.rows)}
     efforts = {"efforts": {name: budget.as_json() for name, budget in budgets.items()}} if budgets else {}
     return {
         STATS: [json_bytes(content.stats())],
-        INDEX_META: [json_bytes({**meta, **efforts, "index": stored})],
+        INDEX_META: [json_bytes({**meta, **efforts, "index": made_by})],
         THRESHOLDS: [json_bytes(content.thresholds.as_json())],
         LEDGER: [lines_bytes(content.ledger)],
     }

@@ -26,6 +26,7 @@ from naruto_vision.gallery.content import (
 from naruto_vision.gallery.edits import change_thresholds, enrol_rows, note_index
 from naruto_vision.gallery.index import IndexChoice, QueryKind, VectorIndex, choose_kind
 from naruto_vision.gallery.store import (
+    DRIFT,
     INDEX,
     MANIFEST,
     connected,
@@ -35,6 +36,7 @@ from naruto_vision.gallery.store import (
     writer_lock,
 )
 from naruto_vision.gallery.thresholds import Thresholds
+from naruto_vision.io.atomic import write_bytes
 from naruto_vision.records import Neighbour, Vectors
 
 _LOG = logging.getLogger(__name__)
@@ -293,6 +295,11 @@ class Gallery:
         return located_note(self.head.note, self.folder)
 
     @property
+    def mirror(self) -> bool:
+        """Whether vectors of whole images are averaged with those of the mirrored ones."""
+        return bool(self.note.get("mirror", True))
+
+    @property
     def generation(self) -> int:
         """Number of changes, counted from 1 at the build."""
         return self.head.generation
@@ -421,16 +428,11 @@ def published_at(folder: str | Path) -> float:
     return (Path(folder) / MANIFEST).stat().st_mtime
 
 
-def copy_gallery(source: str | Path, target: str | Path, index: IndexChoice = "auto") -> Gallery:
+def copy_gallery(source: str | Path, target: str | Path) -> Gallery:
     """Copy a gallery with its whole history from a folder or vector store to another, which has none yet.
 
-    Args:
-        source: The gallery.
-        target: A folder or the URI of a vector store.
-        index: Kind of index in a folder.
-
-    Raises:
-        InputError: If there is a gallery in ``target``, also a damaged one.
+    Raises InputError if there is a gallery in ``target``, also a damaged one. The sample of scenes that runs are
+    compared with is copied from folder to folder; a vector store has none.
     """
     content = Gallery._read(source, None, "exact").content
     try:
@@ -438,9 +440,11 @@ def copy_gallery(source: str | Path, target: str | Path, index: IndexChoice = "a
     except FormatError:  # a damaged one
         raise
     except InputError:
-        kind = choose_kind("exact" if store_uri(target) else index, len(content.rows))
+        kind = choose_kind("exact" if store_uri(target) else "auto", len(content.rows))
         gallery = Gallery(content, VectorIndex.build(kind, content.vectors, content.ids))
         gallery.save(target)
+        if not (store_uri(source) or store_uri(target)) and (Path(source) / DRIFT).is_file():
+            write_bytes(Path(target) / DRIFT, (Path(source) / DRIFT).read_bytes())
         return gallery
     msg = f"{target}: there is a gallery; name another folder or vector store"
     raise InputError(msg)

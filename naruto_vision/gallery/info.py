@@ -134,7 +134,7 @@ def list_gallery(folder: str | Path, *, rows: bool = False) -> Listing:
         labels=_counts(root / STATS, data[STATS], manifest["rows"]),
         rows=tuple(parse_lines(root / ROWS, data[ROWS], RowRecord)) if rows else (),
         ledger=ledger,
-        stale_since=stale_since(ledger) if thresholds.chosen and not thresholds.source else None,
+        stale_since=stale_since(ledger, thresholds),
         left_out=convert_json(root / LEDGER, note_of(ledger).get("left_out", ()), tuple[LeftOut, ...], hint=AGAIN),
         folder=root,
     )

@@ -33,9 +33,10 @@ from naruto_vision.gallery.content import (
     archived_ids,
     described_files,
     make_manifest,
+    row_lines,
 )
 from naruto_vision.gallery.gallery import Gallery
-from naruto_vision.gallery.index import NO_BUDGETS, QueryKind, VectorIndex, exact_scores
+from naruto_vision.gallery.index import QueryKind, VectorIndex, exact_scores
 from naruto_vision.gallery.store import (
     LEDGER,
     NEGATIVE,
@@ -43,7 +44,6 @@ from naruto_vision.gallery.store import (
     STATS,
     THRESHOLDS,
     Manifest,
-    lines_bytes,
     parse_json,
     read_ledger,
 )
@@ -204,9 +204,7 @@ class GalleryStore:
         wanted = set(names or ())
         files = {name: data for name, data in head.files.items() if not wanted or name in wanted}
         if ROWS in wanted:
-            content = self.content(head)
-            rows = zip(content.ids.tolist(), content.rows, strict=True)
-            files[ROWS] = lines_bytes({"id": i, "path": r.path, "label": r.label, "aug": r.aug} for i, r in rows)
+            files[ROWS] = b"".join(row_lines(self.content(head)))
         return head.manifest, files
 
     def open(self, fingerprint: str | None) -> "StoredGallery":
@@ -262,7 +260,7 @@ class GalleryStore:
         kept = before if follows else None
         entries = kept.entries if kept else f"entries {serial + 1} {uuid.uuid4().hex[:6]}"
         self._stage(content, entries, kept)
-        described = described_files(content, "flat", NO_BUDGETS, self.kind)
+        described = described_files(content, self.kind)
         manifest = make_manifest(content, described)
         for name, blocks in described.items():
             _add_file(files, manifest["files"][name], b"".join(blocks))

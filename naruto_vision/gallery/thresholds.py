@@ -3,12 +3,10 @@
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-
-Rule: TypeAlias = Literal["f1", "balanced_accuracy"]
 
 _ALL_KNOWN = "every region counts as known"
 NONE_RULE = f"none: no validation, {_ALL_KNOWN}"
@@ -130,18 +128,8 @@ class Thresholds:
         }
 
 
-def _merit(
-    kept_right: NDArray[np.float64], kept_wrong: NDArray[np.float64], right: int, wrong: int, rule: Rule
-) -> NDArray[np.float64]:
-    match rule:
-        case "f1":
-            return 2.0 * kept_right / (kept_right + kept_wrong + right)
-        case "balanced_accuracy":
-            return (kept_right / right + 1.0 - kept_wrong / wrong) / 2.0
-
-
-def best_threshold(scores: NDArray[np.float64], right: NDArray[np.bool_], rule: Rule = "f1") -> float:
-    """Choose the threshold that best separates right from wrong regions.
+def best_threshold(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
+    """Choose the threshold of the largest F1 of right regions.
 
     The candidates are the midpoints of neighbouring distinct scores, and the lowest score: scores below all validation
     scores are always rejected. Of equally good candidates the lowest is taken, which keeps most regions.
@@ -152,8 +140,7 @@ def best_threshold(scores: NDArray[np.float64], right: NDArray[np.bool_], rule: 
         msg = f"best_threshold: expected finite scores, some right and some wrong, found {right.sum()} of {right.size}"
         raise ValueError(msg)
     cuts, kept_right, kept_wrong = _cuts(scores, right)
-    merit = _merit(kept_right, kept_wrong, int(right.sum()), int((~right).sum()), rule)
-    return float(cuts[int(np.argmax(merit))])
+    return float(cuts[int(np.argmax(2.0 * kept_right / (kept_right + kept_wrong + right.sum())))])
 
 
 def _cuts(

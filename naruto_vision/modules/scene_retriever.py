@@ -26,7 +26,7 @@ from naruto_vision.gallery.enrolment import UNCHANGED, Enrolment, EnrolmentConfi
 from naruto_vision.gallery.gallery import Gallery, check_enrolment, edit_gallery, enrol_gallery
 from naruto_vision.gallery.index import IndexChoice
 from naruto_vision.gallery.info import list_gallery
-from naruto_vision.gallery.store import lines_bytes, store_uri
+from naruto_vision.gallery.store import DRIFT, lines_bytes, store_uri
 from naruto_vision.gallery.thresholds import DEFAULT_AIM, Aim, Thresholds, why_none
 from naruto_vision.io.atomic import write_bytes
 from naruto_vision.io.images import IMAGE_FAULTS, crop_path, split_crop
@@ -46,7 +46,7 @@ from naruto_vision.recognition.decision import (
     score_regions,
     thresholds_from,
 )
-from naruto_vision.recognition.drift import DRIFT, image_quality, sample_line, sampled
+from naruto_vision.recognition.drift import image_quality, sample_line, sampled
 from naruto_vision.recognition.enrolment import Enrol, Rows, choose_enrolment, describe_enrolment, only_crop
 from naruto_vision.recognition.heads import compare_rules, describe_comparison
 from naruto_vision.recognition.merging import MergeConfig

@@ -218,8 +218,7 @@ class SceneAnalyzer:
             with torch.inference_mode():
                 vectors = self.encoder.encode_texts([text]).float().cpu()
             return look_up(self.gallery, vectors.numpy(), [text], "text", k=k)[0]
-        mirror = bool(self.gallery.note.get("mirror", True))
-        vectors = embed_images(self.encoder, [image], mirror=mirror)
+        vectors = embed_images(self.encoder, [image], mirror=self.gallery.mirror)
         query = str(image) if isinstance(image, (str, Path)) else "image"
         return look_up(self.gallery, vectors.numpy(), [query], "image", k=k, threshold=self._image_threshold)[0]
 

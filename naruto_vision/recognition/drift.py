@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 
 from naruto_vision.errors import FormatError, MissingPathError
+from naruto_vision.gallery.store import DRIFT
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.io.images import shrink
 from naruto_vision.io.typed_json import read_json_lines
@@ -25,8 +26,6 @@ from naruto_vision.io.video import is_video_name
 from naruto_vision.metrics.stats import holm
 from naruto_vision.metrics.two_sample import mmd_test
 from naruto_vision.records import ImageArray, ScenePrediction, Vectors
-
-DRIFT = "drift.jsonl"
 
 _NAMES = {
     "sharpness": ("image sharpness", ""),
@@ -124,11 +123,7 @@ def read_sample(folder: str | Path, scenes: Iterable[str] | None = None) -> Drif
     for scene in chosen:
         line, video = lines[scene], Path(scene).parent
         units.setdefault(str(video) if is_video_name(video) else scene, []).append(line)
-        try:
-            rows[scene] = np.frombuffer(base64.b64decode(line.vectors, validate=True), "<f2").astype(np.float32)
-            rows[scene] = np.asarray_chkfinite(rows[scene]).reshape(max(line.count, 1), -1)
-        except ValueError as error:
-            raise FormatError(f"{path}: {scene}", f"{line.count} finite vectors", str(error), _DAMAGED) from None
+        rows[scene] = _read_vectors(f"{path}: {scene}", line)
         if not all(abs(value) < _LARGEST for value in line.figures.values() if value is not None):  # NaN is not
             raise FormatError(f"{path}: {scene}", f"figures below {_LARGEST:g}", f"{line.figures}"[:80], _DAMAGED)
     if len({rows[scene].shape[1] for scene in chosen if lines[scene].count}) > 1:
@@ -141,6 +136,18 @@ def read_sample(folder: str | Path, scenes: Iterable[str] | None = None) -> Drif
     values["vectors"] = [np.concatenate(own) for own in vectors if own]
     made = {part: frozenset(lines[scene].made.get(part, "") for scene in chosen) for part in _MADE_WITH}
     return DriftSample(len(units), made, values)
+
+
+def _read_vectors(where: str, line: _Line) -> Vectors:
+    """Read the vectors of a line: (count, D), float32."""
+    try:
+        numbers = np.frombuffer(base64.b64decode(line.vectors, validate=True), "<f2").astype(np.float32)
+        rows = np.asarray_chkfinite(numbers).reshape(max(line.count, 1), -1)
+    except ValueError as error:
+        raise FormatError(where, f"{line.count} finite vectors", str(error), _DAMAGED) from None
+    if line.count and not rows.size:
+        raise FormatError(where, f"{line.count} finite vectors", "none", _DAMAGED)
+    return rows
 
 
 def compare_samples(reference: DriftSample, query: DriftSample, where: str) -> dict[str, Any]:

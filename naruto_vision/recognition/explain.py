@@ -98,7 +98,7 @@ def explain_search(
         with torch.inference_mode():
             vectors = encoder.encode_texts([found.query]).float().cpu()
     else:
-        vectors = embed_images(encoder, [image], mirror=bool(gallery.note.get("mirror", True)))
+        vectors = embed_images(encoder, [image], mirror=gallery.mirror)
         rule = recorded_rule(gallery, decision)
     facts: dict[str, Any] = {"why": found.sentence(), "threshold": found.threshold, "image": image}
     return explain_identity(found.identity, gallery, encoder, vectors.numpy()[0], rule, read, **facts)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from naruto_vision.gallery.content import stale_since
+from naruto_vision.gallery.content import rows_changed
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.thresholds import DEFAULT_AIM, Aim, Thresholds, calibrate_thresholds
 from naruto_vision.io.images import split_crop
@@ -85,6 +85,6 @@ def gallery_thresholds(
 def thresholds_of(gallery: Gallery, decision: Rule, aim: Aim = DEFAULT_AIM) -> Thresholds:
     """Return a gallery's thresholds, chosen again if its own images chose them for other rows or another rule."""
     stored = gallery.thresholds
-    if stored.source != GALLERY or (stored.decision == decision and stale_since(gallery.content.ledger) is None):
+    if stored.source != GALLERY or (stored.decision == decision and rows_changed(gallery.head.ledger) is None):
         return stored
     return gallery_thresholds(gallery, decision, aim)

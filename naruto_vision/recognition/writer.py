@@ -28,6 +28,7 @@ import msgspec
 import numpy as np
 
 from naruto_vision.errors import InputError
+from naruto_vision.gallery.store import DRIFT
 from naruto_vision.io.atomic import atomic_file, remove_leftovers, utf8, write_json
 from naruto_vision.io.bundles import file_sha256
 from naruto_vision.io.images import write_image
@@ -36,7 +37,7 @@ from naruto_vision.io.tars import member_or_none
 from naruto_vision.io.typed_json import read_json, read_json_lines
 from naruto_vision.io.video import is_video_name
 from naruto_vision.recognition.coco import CocoScene, coco_of_record, write_coco
-from naruto_vision.recognition.drift import DRIFT, image_quality, sample_line, sampled
+from naruto_vision.recognition.drift import image_quality, sample_line, sampled
 from naruto_vision.records import UNKNOWN, Explanation, Identity, ImageArray, Region, ScenePrediction, Vectors
 from naruto_vision.segmentation.crops import CropConfig, crop_region
 from naruto_vision.viz.explain_page import write_explained

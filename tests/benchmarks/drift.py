@@ -19,10 +19,11 @@ import numpy as np
 import naruto_vision as nv
 from naruto_vision.cli.console import show_json
 from naruto_vision.data.readers import read_classes
+from naruto_vision.gallery.store import DRIFT
 from naruto_vision.io.bundles import config_path
 from naruto_vision.io.typed_json import read_json_lines
 from naruto_vision.metrics.stats import Rate
-from naruto_vision.recognition.drift import DRIFT, compare_samples, image_quality, read_sample, sample_line, sampled
+from naruto_vision.recognition.drift import compare_samples, image_quality, read_sample, sample_line, sampled
 from naruto_vision.recognition.writer import SceneLog, as_line
 from naruto_vision.records import ImageArray
 from naruto_vision.synthetic.attributes import read_cast

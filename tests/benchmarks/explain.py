@@ -89,10 +89,10 @@ def _region(analyzer: nv.SceneAnalyzer, image: ImageArray, named: ScenePredictio
 def images(analyzer: nv.SceneAnalyzer, root: Path) -> Iterator[Query]:
     """Yield the held-out images of a data set, each named as ``search`` does."""
     gallery, encoder = analyzer.gallery, analyzer.encoder
-    mirror, read = bool(gallery.note.get("mirror", True)), partial(row_image, gallery.folder, gallery.note)
+    read = partial(row_image, gallery.folder, gallery.note)
 
     def embed(variants: Sequence[ImageArray]) -> Vectors:
-        vectors: Vectors = nv.embed_images(encoder, variants, mirror=mirror).numpy()
+        vectors: Vectors = nv.embed_images(encoder, variants, mirror=gallery.mirror).numpy()
         return vectors
 
     for split in SPLITS:

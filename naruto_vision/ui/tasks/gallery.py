@@ -141,8 +141,8 @@ def enrol_images(models: Models, preset: str, images: Sequence[tuple[ImageArray,
         data = encode_image(image, ".png")
         mark = hashlib.sha256(data).hexdigest()[:12]
         files.setdefault(mark, (f"{ADDED}/{folder_name(label)}/{folder_name(stem)}_{mark}.png", data, image))
-    mirror = bool(analyzer.gallery.note.get("mirror", True))
-    vectors = embed_images(analyzer.encoder, [image for *_, image in files.values()], mirror=mirror).numpy()
+    pixels = [image for *_, image in files.values()]
+    vectors = embed_images(analyzer.encoder, pixels, mirror=analyzer.gallery.mirror).numpy()
 
     def change(content: GalleryContent) -> GalleryContent:
         known = {found[1]: row.label for row in content.rows if (found := _MARK.search(row.path))}

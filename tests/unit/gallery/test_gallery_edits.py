@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from naruto_vision.errors import InputError
-from naruto_vision.gallery.content import GalleryContent, GalleryRow, as_ranges, from_ranges, line_counts, stale_since
+from naruto_vision.gallery.content import GalleryContent, GalleryRow, as_ranges, from_ranges, line_counts, rows_changed
 from naruto_vision.gallery.edits import add_rows, relabel_rows, remove_rows, roll_back
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.index import IndexChoice
@@ -173,7 +173,7 @@ def test_changed_rows_make_thresholds_stale_until_they_are_chosen_again() -> Non
 
 def test_staleness_is_read_from_the_lines() -> None:
     lines = [{"op": "build"}, {"op": "thresholds"}, {"op": "relabel"}, {"op": "rollback", "to": 2}, {"op": "add"}]
-    assert [stale_since(lines[:count]) for count in range(1, 6)] == [None, None, 3, None, 5]
+    assert [rows_changed(lines[:count]) for count in range(1, 6)] == [None, None, 3, None, 5]
 
 
 @pytest.mark.parametrize(

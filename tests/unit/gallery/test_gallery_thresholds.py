@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from naruto_vision.gallery.thresholds import Rule, Thresholds, best_threshold, calibrate_thresholds
+from naruto_vision.gallery.thresholds import Thresholds, best_threshold, calibrate_thresholds
 
 judged = st.lists(
     st.tuples(st.sampled_from([-0.5, 0.1, 0.2, 0.3]) | st.floats(-1, 1), st.booleans(), st.sampled_from("ab")),
@@ -18,22 +18,19 @@ judged = st.lists(
 ).filter(lambda rows: len({row[1] for row in rows}) == 2)
 
 
-def merit(rows: list[tuple[float, bool, str]], bar: float, rule: Rule) -> float:
+def f1(rows: list[tuple[float, bool, str]], bar: float) -> float:
     kept = [good for score, good, _ in rows if score >= bar]
-    right = sum(good for _, good, _ in rows)
-    hits, misses = sum(kept), len(kept) - sum(kept)
-    if rule == "f1":
-        precision, recall = hits / max(1, hits + misses), hits / right
-        return 2 * precision * recall / (precision + recall) if hits else 0.0
-    return (hits / right + 1 - misses / (len(rows) - right)) / 2
+    hits = sum(kept)
+    precision, recall = hits / max(1, len(kept)), hits / sum(good for _, good, _ in rows)
+    return 2 * precision * recall / (precision + recall) if hits else 0.0
 
 
 @settings(deadline=None)
-@given(judged, st.sampled_from(["f1", "balanced_accuracy"]))
-def test_no_cut_is_better(rows: list[tuple[float, bool, str]], rule: Rule) -> None:
+@given(judged)
+def test_no_cut_is_better(rows: list[tuple[float, bool, str]]) -> None:
     scores, right = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
-    found = merit(rows, best_threshold(scores, right, rule), rule)
-    assert found == pytest.approx(max(merit(rows, bar, rule) for bar in scores), abs=1e-12)
+    found = f1(rows, best_threshold(scores, right))
+    assert found == pytest.approx(max(f1(rows, bar) for bar in scores), abs=1e-12)
 
 
 def test_the_cut_lies_in_the_middle_of_the_gap() -> None:

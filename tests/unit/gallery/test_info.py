@@ -19,7 +19,7 @@ from naruto_vision.gallery.content import (
     build_content,
     from_ranges,
     line_counts,
-    stale_since,
+    rows_changed,
     unit_rows,
 )
 from naruto_vision.gallery.edits import add_rows, relabel_rows, remove_rows, roll_back
@@ -276,7 +276,7 @@ def test_rows_that_were_taken_out_twice_are_kept_once_in_the_order_of_the_first_
 )
 def test_since_when_thresholds_are_stale(ops: list[str | tuple[str, int]], since: int | None) -> None:
     lines = [{"op": one} if isinstance(one, str) else {"op": one[0], "to": one[1]} for one in ops]
-    assert stale_since(lines) == since
+    assert rows_changed(lines) == since
 
 
 _TEXT = st.text('ab\n\r\u2028ナ"\\', max_size=4)

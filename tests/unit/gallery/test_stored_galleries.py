@@ -14,7 +14,7 @@ from naruto_vision.gallery.content import GalleryContent, GalleryRow
 from naruto_vision.gallery.edits import add_rows, change_thresholds, relabel_rows, remove_rows, roll_back
 from naruto_vision.gallery.gallery import Gallery, copy_gallery, edit_gallery, enrol_gallery, reindex_gallery
 from naruto_vision.gallery.info import list_gallery
-from naruto_vision.gallery.store import NEGATIVE, read_manifest, store_uri
+from naruto_vision.gallery.store import DRIFT, NEGATIVE, read_manifest, store_uri
 from naruto_vision.gallery.stored import GalleryStore, connect
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.gallery.vector_store import Collection, open_store
@@ -164,6 +164,13 @@ def test_a_gallery_is_copied_with_its_history(place: str, tmp_path: Path) -> Non
     assert 9 not in Gallery.open(place).ids
     with pytest.raises(InputError, match="there is a gallery"):
         copy_gallery(tmp_path / "from", place)
+
+
+def test_a_copied_folder_has_the_scenes_that_runs_are_compared_with(tmp_path: Path) -> None:
+    built().save(tmp_path / "from")
+    (tmp_path / "from" / DRIFT).write_text("{}\n")
+    copy_gallery(tmp_path / "from", tmp_path / "to")
+    assert (tmp_path / "to" / DRIFT).read_text() == "{}\n"
 
 
 def test_a_damaged_gallery_is_not_copied_over(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from naruto_vision.errors import InputError
+from naruto_vision.gallery.store import DRIFT
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.recognition.drift import (
-    DRIFT,
     compare_samples,
     drift_sentences,
     image_quality,
@@ -197,6 +197,7 @@ def other_length() -> dict[str, Any]:
         ({"vectors": "AAA"}, "2 finite vectors"),
         ({"vectors": "AHwAfA=="}, "2 finite vectors"),  # infinity
         ({"count": 3}, "3 finite vectors"),
+        ({"vectors": ""}, "2 finite vectors, found none"),
         ({"count": 10**9}, "in count"),
         ({"count": -1}, "in count"),
         ({"figures": {"sharpness": float("nan")}}, "figures below"),
