@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from naruto_vision.gallery.content import GalleryContent, GalleryRow
     from naruto_vision.gallery.gallery import Gallery
     from naruto_vision.gallery.info import Listing
-    from naruto_vision.gallery.legacy import EncoderCheck, ReferenceIndex
+    from naruto_vision.gallery.reference_index import EncoderCheck, ReferenceIndex
     from naruto_vision.io.quarantine import Quarantine
     from naruto_vision.records import Vectors
 
@@ -604,7 +604,7 @@ def _import(arguments: argparse.Namespace) -> int:
     """Read an index folder of the reference system, check the encoder with its images, write the gallery."""
     out: Path = arguments.out
     check_empty(out)
-    from naruto_vision.gallery.legacy import read_reference_index
+    from naruto_vision.gallery.reference_index import read_reference_index
     from naruto_vision.io.atomic import TEMPORARY_PREFIX
 
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -616,7 +616,7 @@ def _import(arguments: argparse.Namespace) -> int:
 def _import_index(arguments: argparse.Namespace, index: "ReferenceIndex") -> None:
     from naruto_vision.encoders.opening import open_encoder
     from naruto_vision.gallery.gallery import Gallery
-    from naruto_vision.gallery.legacy import check_encoder
+    from naruto_vision.gallery.reference_index import check_encoder
 
     out: Path = arguments.out
     encoder = open_encoder(arguments.encoder, arguments.weights)

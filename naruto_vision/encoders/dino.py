@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.models.vision_transformer import VisionTransformer
 
 from naruto_vision.encoders.backbone import RANDOM, TimmEncoder
 from naruto_vision.encoders.preprocess import Preparation
@@ -64,11 +63,6 @@ class DinoEncoder(TimmEncoder):
     ) -> None:
         super().__init__(*local_dino(model, weights), image_size=image_size, pooling=pooling)
         self._weights = weights
-
-    @property
-    def vit(self) -> VisionTransformer:
-        """The vision transformer."""
-        return self.tower
 
     @property
     def preparation(self) -> Preparation:

@@ -14,6 +14,9 @@ Detections: TypeAlias = tuple[Sequence[Box], NDArray[np.float32], Sequence[Box]]
 """Boxes of one image in inclusive pixels, their scores (N,) in [0, 1], and the objects."""
 
 
+_MATCH = 0.5  # least IoU of a box and its object
+
+
 @dataclass(frozen=True)
 class DetectionCurve:
     """Detections of all images by falling score: score (N,), and how many objects are found down to each (N,)."""
@@ -50,20 +53,15 @@ class DetectionCurve:
         return float(self.scores[int(np.argmax(np.where(last, f_beta, -1.0)))])
 
 
-def detection_curve(images: Sequence[Detections], iou_match: float = 0.5) -> DetectionCurve:
-    """Match boxes to objects one-to-one, in each image by falling score.
-
-    Args:
-        images: The detections of each image.
-        iou_match: Least IoU of a match.
-    """
+def detection_curve(images: Sequence[Detections]) -> DetectionCurve:
+    """Match boxes to objects one-to-one by an IoU of 0.5 or more, in each image by falling score."""
     scores, hits, objects = [], [], 0
     for boxes, confidence, truth in images:
         objects += len(truth)
         overlap = inclusive_iou_matrix(boxes, truth)
         for row in np.argsort(-confidence, kind="stable"):
             best = int(overlap[row].argmax()) if len(truth) else -1
-            hit = best >= 0 and overlap[row, best] >= iou_match
+            hit = best >= 0 and overlap[row, best] >= _MATCH
             scores.append(float(confidence[row]))
             hits.append(hit)
             if hit:

@@ -7,6 +7,7 @@ from typing import Any
 from pycocotools import mask as coco
 from scipy.stats import chi2
 
+from naruto_vision.metrics.scene import INSIDE
 from naruto_vision.metrics.stats import Rate
 
 _COVERED = 0.5  # fraction of a figure's pixels from which a region covers it
@@ -66,14 +67,13 @@ def count_fragments(
     figures: Sequence[Mapping[str, Any]],
     *,
     iou_match: float = 0.5,
-    inside: float = 0.8,
 ) -> FragmentCounts:
     """Count pieces and over-merges of one scene."""
     if not regions or not figures:
         return FragmentCounts(objects=len(figures), regions=len(regions))
     found, true = list(regions), list(figures)
     whole = coco.iou(found, true, [0] * len(true)) >= iou_match  # (R, F)
-    piece = (coco.iou(found, true, [1] * len(true)) >= inside) & ~whole  # iscrowd: shared over the region's pixels
+    piece = (coco.iou(found, true, [1] * len(true)) >= INSIDE) & ~whole  # iscrowd: shared over the region's pixels
     covered = coco.iou(true, found, [1] * len(found)) >= _COVERED  # (F, R): shared over the figure's pixels
     return FragmentCounts(
         objects=len(true),

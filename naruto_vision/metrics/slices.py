@@ -108,14 +108,14 @@ class Reliability:
         return {**asdict(self), "right": self.right.as_json()}
 
 
-def reliability(scores: Sequence[float], right: Sequence[bool], bins: int = _BINS) -> list[Reliability]:
-    """Divide names by score into bins of equally many; fewer bins if there are fewer names.
+def reliability(scores: Sequence[float], right: Sequence[bool]) -> list[Reliability]:
+    """Divide names by score into five bins of equally many; fewer bins if there are fewer names.
 
     Scores of most decision rules are cosines, not probabilities: what can be read is whether higher ones are more often
     right, and from which score on nine in ten are.
     """
     order = np.argsort(scores, kind="stable")
-    parts = [part for part in np.array_split(order, min(bins, len(order)) or 1) if len(part)]
+    parts = [part for part in np.array_split(order, min(_BINS, len(order)) or 1) if len(part)]
     return [
         Reliability(scores[part[0]], scores[part[-1]], Rate(sum(bool(right[i]) for i in part), len(part)))
         for part in parts

@@ -176,9 +176,9 @@ class TrackReport(NamedTuple):
         }
 
 
-def track_report(videos: Sequence[TrackCounts], replicates: int = 2000, seed: int = 0) -> TrackReport:
+def track_report(videos: Sequence[TrackCounts], replicates: int = 2000) -> TrackReport:
     """Add the counts of videos up; the boxes of one video are not independent, so the interval is over videos."""
     table = np.array([[[2.0 * each.identified], [float(each.truth + each.found)]] for each in videos])
-    interval = bootstrap_ratios(table, replicates, seed)[0] if videos else None
+    interval = bootstrap_ratios(table, replicates, 0)[0] if videos else None
     better, worse = (sum(sign * (each.by_track - each.by_frame) > 0 for each in videos) for sign in (1, -1))
     return TrackReport(sum(videos, TrackCounts()), interval, better, worse)

@@ -11,6 +11,7 @@ from naruto_vision.errors import InputError
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.thresholds import DEFAULT_AIM, Aim, Thresholds, calibrate_thresholds, conformal_scores
 from naruto_vision.geometry import box_pixels, inclusive_iou_matrix, shared_pixel_matrix
+from naruto_vision.metrics.scene import INSIDE
 from naruto_vision.records import Identity, LabelledBox, Neighbour, ScenePrediction
 from naruto_vision.segmentation.crops import Embedding
 
@@ -24,7 +25,7 @@ Decision: TypeAlias = Literal["auto", Rule]
 """A rule, or ``auto``: the one that the gallery has recorded; see ``recorded_rule``."""
 
 _REACH = 0.05  # temperature; on synthetic validation scenes all values from 0.03 up to equal votes do as well
-_INSIDE = 0.8  # a region with this fraction of its box inside a character's box is a part of it, and the reverse
+_MATCH = 0.5  # IoU of a region with a character's box
 
 
 def decide(
@@ -127,10 +128,8 @@ class ScoredRegion:
     right: bool
 
 
-def score_regions(
-    prediction: ScenePrediction, truth: Sequence[LabelledBox], iou_match: float = 0.5
-) -> list[ScoredRegion]:
-    """Compare every region of one scene with the ground truth.
+def score_regions(prediction: ScenePrediction, truth: Sequence[LabelledBox]) -> list[ScoredRegion]:
+    """Compare every region of one scene with the ground truth; boxes match from an IoU of 0.5 on.
 
     A region that matches no true box, but holds one of its label (a figure around a face), is right; one that lies in
     such a box (a part of a character) is left out.
@@ -141,9 +140,9 @@ def score_regions(
     labels = np.array([item.label for item in truth], dtype=object)
     for number, identity in enumerate(prediction.identities):
         own, row = labels == identity.label, overlap[number]
-        matched = bool(len(row) and row.max() >= iou_match)
-        right = own[int(row.argmax())] if matched else (own & (shared[number] >= _INSIDE * box_pixels(objects))).any()
-        part = (own & (shared[number] >= _INSIDE * box_pixels(boxes)[number])).any()
+        matched = bool(len(row) and row.max() >= _MATCH)
+        right = own[int(row.argmax())] if matched else (own & (shared[number] >= INSIDE * box_pixels(objects))).any()
+        part = (own & (shared[number] >= INSIDE * box_pixels(boxes)[number])).any()
         if matched or right or not part:
             judged.append(ScoredRegion(identity.label, identity.score, bool(right)))
     return judged

@@ -156,14 +156,15 @@ def _inside(image: ImageArray, mask: Mask | None) -> Mask:
     return np.ones(image.shape[:2], np.bool_) if mask is None or not mask.any() else mask
 
 
-def patch_slices(shape: tuple[int, ...], patches: int = PATCHES) -> tuple[list[Patch], tuple[int, int]]:
+def patch_slices(shape: tuple[int, ...]) -> tuple[list[Patch], tuple[int, int]]:
     """Divide an image of a height and width into about square patches, row by row; also return the grid.
 
     Examples:
-        >>> patch_slices((2, 4), 2)
-        ([(slice(0, 2, None), slice(0, 2, None)), (slice(0, 2, None), slice(2, 4, None))], (1, 2))
+        >>> cells, grid = patch_slices((32, 64))
+        >>> cells[0], grid
+        ((slice(0, 8, None), slice(0, 8, None)), (4, 8))
     """
-    counts = [max(1, round(min(patches, max(shape)) * side / max(shape))) for side in shape]
+    counts = [max(1, round(min(PATCHES, max(shape)) * side / max(shape))) for side in shape]
     sides = zip(shape, counts, strict=True)
     edges = [np.linspace(0, side, count + 1).round().astype(int).tolist() for side, count in sides]
     rows, columns = ([slice(*pair) for pair in pairwise(own)] for own in edges)

@@ -21,9 +21,9 @@ _SIDE = 224  # pixels of an inlined image
 _MOST = 6  # labels of a table
 
 
-def over(image: ImageArray, found: Heat | None, side: int = _SIDE) -> ImageArray:
-    """Lay a map over an image (H, W, 3), uint8, scaled down to at most ``side`` pixels a side."""
-    small = shrink(image, side)
+def over(image: ImageArray, found: Heat | None) -> ImageArray:
+    """Lay a map over an image (H, W, 3), uint8, scaled down to at most 224 pixels a side."""
+    small = shrink(image, _SIDE)
     if found is None:
         return small
     return heat(small, cv2.resize(found.values, small.shape[1::-1], interpolation=cv2.INTER_LINEAR))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from naruto_vision.io.text import time_code
 from naruto_vision.records import UNKNOWN, ImageArray
 from naruto_vision.viz.overlay import UNLISTED, Colour
-from naruto_vision.viz.sheets import GAP, HEAD, RADIUS, ContactSheet, Theme
+from naruto_vision.viz.sheets import GAP, HEAD, RADIUS, ContactSheet
 
 Spans = Sequence[tuple[float, float]]
 """First and last second of each stretch of time."""
@@ -22,7 +22,6 @@ def draw_timeline(
     duration: float,
     cuts: Sequence[float],
     colours: Mapping[str, Colour],
-    theme: Theme = "light",
 ) -> ImageArray:
     """Draw who is on screen when.
 
@@ -33,13 +32,12 @@ def draw_timeline(
         duration: Seconds of the video.
         cuts: Seconds of the cuts, which are thin lines.
         colours: Colour of each name.
-        theme: Light or dark.
 
     Returns:
         Shape (H, W, 3), uint8, RGB.
     """
     width, height = _NAMES + _AXIS + _TOTALS + 2 * GAP, HEAD + _ROW * (max(len(rows), 1) + 1) + GAP
-    sheet = ContactSheet(width, height, title, theme)
+    sheet = ContactSheet(width, height, title, "light")
     left, scale = GAP + _NAMES, _AXIS / max(duration, 1e-6)
     bottom = HEAD + _ROW * max(len(rows), 1)
     if not rows:

@@ -167,7 +167,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ClipEncoder("tiny-clip", "random").save(root / "tiny-clip")
     SamModel("tiny-sam").save(root / "tiny-sam")
     dino = DinoEncoder("vit_tiny_patch16_224", "random", image_size=32)
-    torch.save(dino.vit.state_dict(), root / "dino.pth")
+    torch.save(dino.tower.state_dict(), root / "dino.pth")
     return root
 
 

@@ -122,7 +122,7 @@ def test_clip_by_its_architecture_alone_takes_the_downloaded_file(
 def test_dinov2_takes_the_downloaded_file(monkeypatch: pytest.MonkeyPatch) -> None:
     file = _add_row(monkeypatch, "vit_tiny_patch16_224", "dino_own.pth", "DinoEncoder('vit_tiny_patch16_224')")
     model = DinoEncoder("vit_tiny_patch16_224", "random", image_size=32)
-    torch.save(model.vit.state_dict(), file)
+    torch.save(model.tower.state_dict(), file)
     found = DinoEncoder("vit_tiny_patch16_224", image_size=32)
     assert found.fingerprint == model.fingerprint
     assert found.recipe["weights"] is None  # opens by the name again, on any machine

@@ -198,7 +198,7 @@ def test_the_encoder_is_asked_for_where_it_is_not_found(place: Path, capsys: pyt
 def test_text_needs_an_encoder_that_reads(capsys: pytest.CaptureFixture[str]) -> None:
     torch.manual_seed(0)
     made = DinoEncoder("test_vit.r160_in1k", "random", image_size=32)
-    torch.save(made.vit.state_dict(), "dino.pth")
+    torch.save(made.tower.state_dict(), "dino.pth")
     encoder = DinoEncoder("test_vit.r160_in1k", "dino.pth", image_size=32).eval()
     vectors = embed_images(encoder, [noisy((200, 30, 30), 0)]).numpy()
     note = {"encoder": encoder.recipe, "mirror": False}

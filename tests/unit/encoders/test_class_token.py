@@ -212,7 +212,7 @@ def test_encoders_take_it_for_images_with_the_vectors_of_the_whole_tower(
     assert taken == [True]
     pixels = torch.stack([encoder.preprocess(image) for image in images])
     with torch.inference_mode():
-        whole = encoder.clip.encode_image(pixels) if isinstance(encoder, ClipEncoder) else encoder.vit(pixels)
+        whole = encoder.clip.encode_image(pixels) if isinstance(encoder, ClipEncoder) else encoder.tower(pixels)
     assert float((sooner - normalize(whole, dim=-1)).abs().max()) < 1e-5
 
 
@@ -272,7 +272,7 @@ def test_a_mean_of_patches_needs_all_of_them(monkeypatch: pytest.MonkeyPatch) ->
     encoder = _dino(pooling="mean")
     taken = _seen(encoder, monkeypatch)
     pixels = _pixels(2)
-    mean = encoder.vit.forward_features(pixels)[:, encoder.vit.num_prefix_tokens :].mean(dim=1)
+    mean = encoder.tower.forward_features(pixels)[:, encoder.tower.num_prefix_tokens :].mean(dim=1)
     assert torch.equal(encoder.encode_images(pixels), nn.functional.normalize(mean, dim=-1))
     assert taken == []
 

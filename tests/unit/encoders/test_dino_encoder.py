@@ -56,7 +56,7 @@ def test_a_short_side_of_256_a_centre_of_224_and_imagenet_figures() -> None:
 
 def test_a_local_file_is_loaded_without_a_download(tmp_path: Path) -> None:
     made = _encoder()
-    torch.save(made.vit.state_dict(), tmp_path / "dino.pth")
+    torch.save(made.tower.state_dict(), tmp_path / "dino.pth")
     torch.manual_seed(1)  # other random weights before the file is read
     found = DinoEncoder(MODEL, str(tmp_path / "dino.pth"), image_size=32).eval()
     pixels = found.preprocess(_image())[None]
@@ -87,8 +87,8 @@ def test_the_official_file_is_resampled_and_loaded(tmp_path: Path) -> None:
     state = _official_dinov2()
     torch.save(state, path)
     encoder = DinoEncoder("vit_small_patch14_dinov2.lvd142m", str(path), image_size=56).eval()
-    assert encoder.vit.pos_embed.shape == (1, 17, 384)
-    assert torch.equal(encoder.vit.blocks[3].attn.qkv.weight, state["blocks.3.attn.qkv.weight"])
+    assert encoder.tower.pos_embed.shape == (1, 17, 384)
+    assert torch.equal(encoder.tower.blocks[3].attn.qkv.weight, state["blocks.3.attn.qkv.weight"])
     assert encoder.encode_images(torch.zeros(1, 3, 56, 56)).shape == (1, 384)
     del state["blocks.0.norm1.weight"]
     torch.save(state, path)
@@ -97,7 +97,7 @@ def test_the_official_file_is_resampled_and_loaded(tmp_path: Path) -> None:
 
 
 def test_a_file_of_another_model_is_refused_by_name(tmp_path: Path) -> None:
-    state = _encoder().vit.state_dict()
+    state = _encoder().tower.state_dict()
     state["blocks.9.norm1.weight"] = torch.zeros(1)
     torch.save(state, tmp_path / "weights.pth")
     with pytest.raises(StateDictError, match=r"blocks\.9\.norm1\.weight"):

@@ -318,7 +318,7 @@ def test_a_dino_describes_what_decides_its_vectors(pooling: Any) -> None:
     encoder = DinoEncoder("vit_tiny_patch16_224", weights="random", image_size=32, pooling=pooling)
     assert encoder.describe() == {"architecture": "vit_tiny_patch16_224", "image_size": 32, "pooling": pooling}
     assert encoder.recipe == {}
-    assert encoder.image_tower is encoder.vit
+    assert encoder.image_tower is encoder.tower
     assert (encoder.preparation.size, encoder.preparation.resize_to) == (32, 37)
 
 

@@ -8,12 +8,12 @@ import pytest
 
 from naruto_vision.cli.bench import random_data, recall
 from naruto_vision.errors import FormatError
-from naruto_vision.gallery import content, legacy
+from naruto_vision.gallery import content, reference_index
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.edits import add_rows, change_thresholds, relabel_rows, remove_rows, roll_back
 from naruto_vision.gallery.gallery import Gallery, edit_gallery, reindex_gallery
 from naruto_vision.gallery.index import IVF_ROWS, IndexChoice, VectorIndex, choose_kind, exact_search
-from naruto_vision.gallery.legacy import read_reference_index
+from naruto_vision.gallery.reference_index import read_reference_index
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.gallery.verify import verify_gallery, worst
 
@@ -117,7 +117,7 @@ def test_auto_goes_by_the_number_of_rows() -> None:
 def test_a_large_index_folder_is_normalised_in_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: type[np.floating]
 ) -> None:
-    monkeypatch.setattr(legacy, "MAPPED_BYTES", 1)
+    monkeypatch.setattr(reference_index, "MAPPED_BYTES", 1)
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()
     np.save(tmp_path / "in" / "embeddings.npy", DATA.vectors.astype(dtype))

@@ -60,7 +60,7 @@ def test_a_text_has_no_threshold(models: Models) -> None:
 
 
 def test_an_encoder_without_a_text_tower_says_so(tmp_path: Path) -> None:
-    torch.save(DinoEncoder("test_vit.r160_in1k", "random", image_size=32).vit.state_dict(), tmp_path / "dino.pth")
+    torch.save(DinoEncoder("test_vit.r160_in1k", "random", image_size=32).tower.state_dict(), tmp_path / "dino.pth")
     build(tmp_path, DinoEncoder("test_vit.r160_in1k", str(tmp_path / "dino.pth"), image_size=32).eval())
     models = Models({"p": str(tmp_path / "runs")}, ("tiny-sam",), "faiss:none")
     with pytest.raises(InputError, match="no text tower"):

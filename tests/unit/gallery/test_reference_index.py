@@ -15,7 +15,7 @@ from naruto_vision.encoders.base import Encoder, embed_images
 from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.gallery import Gallery
-from naruto_vision.gallery.legacy import ReferenceIndex, check_encoder, read_reference_index
+from naruto_vision.gallery.reference_index import ReferenceIndex, check_encoder, read_reference_index
 from naruto_vision.io.images import write_image
 from naruto_vision.records import ImageArray, Vectors
 
