@@ -1,7 +1,9 @@
 """The Trainer verbs of ``SceneRetriever`` on scenes of coloured squares, where every right answer is known."""
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,15 +93,31 @@ def write_scenes(folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Path:
+def write_world(folder: Path) -> Path:
     for label, colour in CAST.items():
         for shade in range(4):
             image = np.zeros((16, 16, 3), dtype=np.uint8)
             image[2:14, 2:14] = [min(255, value + 6 * shade) for value in colour]
-            write_image(tmp_path / "data" / "train" / label / f"{shade}.png", image)
-    write_scenes(tmp_path / "valid")
-    write_scenes(tmp_path / "test")
+            write_image(folder / "data" / "train" / label / f"{shade}.png", image)
+    write_scenes(folder / "valid")
+    write_scenes(folder / "test")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first generation of the gallery of ``world``, for all tests that begin with it."""
+    folder = write_world(tmp_path_factory.mktemp("first"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        trainer().fit(make_retriever(folder), datamodule=data(folder, valid=str(folder / "valid")))
+    return folder / "gallery"
+
+
+@pytest.fixture
+def world(tmp_path: Path, first: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(write_world(tmp_path))
+    (tmp_path / "first").symlink_to(first)
     return tmp_path
 
 
@@ -115,14 +133,14 @@ def trainer(*callbacks: pl.Callback, **options: Any) -> pl.Trainer:
     )
 
 
+def make_retriever(world: Path, tint: float = 0.0, **options: Any) -> SceneRetriever:
+    crop, encoder = CropConfig(pad=0.0, pad_min=0), ColourEncoder(tint)
+    return SceneRetriever(encoder, SquareSegmenter(), gallery=str(world / "gallery"), crop=crop, **options)  # type: ignore[arg-type]
+
+
 @pytest.fixture
 def retriever(world: Path) -> Callable[..., SceneRetriever]:
-    def make(tint: float = 0.0, **options: Any) -> SceneRetriever:
-        crop = CropConfig(pad=0.0, pad_min=0)
-        encoder, folder = ColourEncoder(tint), str(world / "gallery")
-        return SceneRetriever(encoder, SquareSegmenter(), gallery=folder, crop=crop, **options)  # type: ignore[arg-type]
-
-    return make
+    return partial(make_retriever, world)
 
 
 def data(world: Path, **folders: str) -> GalleryDataModule:
@@ -130,6 +148,9 @@ def data(world: Path, **folders: str) -> GalleryDataModule:
 
 
 def enrol(world: Path, retriever: Callable[..., SceneRetriever]) -> None:
+    if not (world / "gallery").exists():
+        shutil.copytree(world / "first", world / "gallery")
+        return
     trainer().fit(retriever(), datamodule=data(world, valid=str(world / "valid")))
 
 
@@ -180,7 +201,7 @@ def test_fit_says_where_the_gallery_is_and_from_which_score_somebody_is_known(
     world: Path, retriever: Callable[..., SceneRetriever], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="naruto_vision")
-    enrol(world, retriever)
+    trainer().fit(retriever(), datamodule=data(world, valid=str(world / "valid")))
     assert caplog.messages[-1].startswith(f"gallery {world / 'gallery'}: 8 rows, 2 labels; a score below 0.")
 
 
