@@ -19,7 +19,6 @@ from naruto_vision.gallery.edits import add_rows, change_thresholds, note_index,
 from naruto_vision.gallery.enrolment import (
     Enrolment,
     EnrolmentConfig,
-    keep_first_of_duplicates,
     sample_candidates,
     select_rows,
 )
@@ -46,17 +45,6 @@ def _content(count: int = 6) -> GalleryContent:
 
 def _is_unit(vectors: Vectors) -> bool:
     return vectors.dtype == np.float32 and bool(np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5))
-
-
-@_QUICK
-@given(st.integers(1, 30), st.integers(0, 99), st.floats(0.2, 0.99))
-def test_what_stays_of_near_duplicates_is_what_one_by_one_leaves(count: int, seed: int, bar: float) -> None:
-    vectors = _units(count, 3, seed)
-    kept: list[int] = []
-    for place, row in enumerate(vectors):
-        if all(float(row @ vectors[other]) < bar for other in kept):
-            kept.append(place)
-    assert np.flatnonzero(keep_first_of_duplicates(vectors, bar)).tolist() == kept
 
 
 @_QUICK

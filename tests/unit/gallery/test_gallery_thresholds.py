@@ -25,7 +25,7 @@ def f1(rows: list[tuple[float, bool, str]], bar: float) -> float:
     return 2 * precision * recall / (precision + recall) if hits else 0.0
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(judged)
 def test_no_cut_is_better(rows: list[tuple[float, bool, str]]) -> None:
     scores, right = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
@@ -78,7 +78,7 @@ def test_without_evidence_everything_is_known_and_it_is_said(right: list[bool]) 
     assert "every region counts as known" in Thresholds().rule
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(judged, st.randoms(use_true_random=False))
 def test_order_changes_nothing_and_json_keeps_everything(rows: list[tuple[float, bool, str]], random: Random) -> None:
     found = calibrate_thresholds(*map(list, zip(*rows, strict=True)), min_each=1)
@@ -110,10 +110,3 @@ def test_neighbouring_floats_are_told_apart() -> None:
 def test_other_json_is_refused(record: object) -> None:
     with pytest.raises(ValueError, match="xpected"):
         msgspec.convert(record, Thresholds)
-
-
-def test_senseless_scores_are_refused() -> None:
-    with pytest.raises(ValueError, match="finite"):
-        calibrate_thresholds([0.1, float("nan")], [True, False], ["a", "a"])
-    with pytest.raises(ValueError, match="1 scores, 2 judgements"):
-        calibrate_thresholds([0.1], [True, False], ["a"])

@@ -59,7 +59,7 @@ def scenes(draw: st.DrawFn) -> tuple[Scenes, Scenes]:
     return truth, found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(scenes())
 def test_average_precision_equals_a_plain_loop(case: tuple[Scenes, Scenes]) -> None:
     truth, found = case

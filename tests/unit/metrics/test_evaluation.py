@@ -120,7 +120,7 @@ def boxes(draw: st.DrawFn) -> LabelledBox:
     return LabelledBox(box, draw(st.sampled_from(["a", "b", UNKNOWN])), draw(st.floats(0, 1)))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(boxes(), max_size=5), st.lists(boxes(), max_size=4), st.sampled_from([0.2, 0.5, 0.8]))
 def test_no_bound_is_below_what_was_reached(found: list[LabelledBox], truth: list[LabelledBox], bar: float) -> None:
     boxed = evaluate_scenes({"a": truth}, {"a": found}, bar)

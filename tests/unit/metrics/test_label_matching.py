@@ -42,7 +42,7 @@ def check(iou: NDArray[np.float64], right: NDArray[np.bool_], bar: float) -> Non
     assert sum(iou[pair] for pair in pairs) == pytest.approx(total, abs=1e-8)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(tables(most=5), st.sampled_from([0.0, 0.5, 0.9]))
 def test_label_aware_matching_equals_brute_force(
     table: tuple[NDArray[np.float64], NDArray[np.bool_]], bar: float

@@ -37,7 +37,7 @@ matrices = st.tuples(st.integers(1, 5), st.integers(1, 5)).flatmap(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(matrices, st.sampled_from([0.0, 0.3, 0.5, 0.9]))
 def test_equals_brute_force(iou: NDArray[np.float64], bar: float) -> None:
     pairs = match_matrix(iou, bar)
@@ -48,7 +48,7 @@ def test_equals_brute_force(iou: NDArray[np.float64], bar: float) -> None:
     assert sum(iou[pair] for pair in pairs) == pytest.approx(total, abs=1e-8)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.tuples(st.integers(1, 5), st.integers(1, 4)).flatmap(
         lambda shape: st.lists(
@@ -100,7 +100,7 @@ def crowded(draw: st.DrawFn) -> LabelledBox:
     return LabelledBox(box, draw(st.sampled_from("ab")), draw(st.sampled_from([None, 0.1, 0.9])))
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(crowded(), max_size=5), st.lists(crowded(), max_size=5), st.randoms(use_true_random=False))
 def test_order_of_the_lists_changes_nothing(
     guesses: list[LabelledBox], truths: list[LabelledBox], random: Random

@@ -74,7 +74,7 @@ def boxes(draw: st.DrawFn) -> LabelledBox:
     return LabelledBox(box, draw(st.sampled_from(["a", "b", UNKNOWN])), draw(st.none() | st.floats(0, 1)))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(boxes(), max_size=7),
     st.lists(boxes(), max_size=5),
@@ -98,7 +98,7 @@ def test_reasons_add_up_to_the_counts(
     assert all((item.iou > 0) <= (item.answer is not None) for item in verdict.objects)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(boxes(), max_size=7), st.lists(boxes(), max_size=5), st.sampled_from(["box", "label"]))
 def test_reasons_mean_what_they_say(
     predictions: list[LabelledBox], truths: list[LabelledBox], matching: Matching

@@ -98,7 +98,7 @@ def test_an_aim_is_a_fraction() -> None:
             Aim(value=value)
 
 
-@pytest.mark.parametrize(("count", "label"), [(20, "a"), (60, "a"), (60, "rare"), (400, "a")])
+@pytest.mark.parametrize(("count", "label"), [(20, "a"), (60, "rare"), pytest.param(400, "a", marks=pytest.mark.slow)])
 def test_p_values_hold_their_level_over_200_repeats(count: int, label: str) -> None:
     rng = np.random.default_rng(3)
     low = {0.05: 0, 0.1: 0, 0.3: 0}
