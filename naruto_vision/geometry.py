@@ -79,6 +79,26 @@ def inclusive_iou_matrix(first: Sequence[Box], second: Sequence[Box]) -> NDArray
     return np.asarray(shared / union)
 
 
+def shared_mask_pixels(first: tuple[Box, Mask], second: tuple[Box, Mask]) -> int:
+    """Count the pixels that two masks share, each cropped to its box in one image."""
+    x1, y1 = (max(first[0][axis], second[0][axis]) for axis in (0, 1))
+    x2, y2 = (min(first[0][axis], second[0][axis]) for axis in (2, 3))
+    if x1 > x2 or y1 > y2:
+        return 0
+    views = (mask[y1 - box[1] : y2 + 1 - box[1], x1 - box[0] : x2 + 1 - box[0]] for box, mask in (first, second))
+    return int(np.count_nonzero(np.logical_and(*views)))
+
+
+def fill_holes(mask: Mask) -> Mask:
+    """Fill the holes of a mask (H, W), bool: returns the same shape."""
+    import cv2
+
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    solid = np.zeros(mask.shape, np.uint8)
+    cv2.drawContours(solid, outlines, -1, 1, cv2.FILLED)
+    return solid.view(np.bool_)
+
+
 def common_box(boxes: Sequence[Box]) -> Box:
     """Find the smallest box that contains all given boxes."""
     if not boxes:

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 
-from naruto_vision.geometry import Box, shared_pixels
+from naruto_vision.geometry import Box, fill_holes, shared_mask_pixels, shared_pixels
 from naruto_vision.records import Mask, Region
 
 DEFINITIONS: Mapping[str, str] = {
@@ -105,25 +104,10 @@ def _contact(first: tuple[Box, Mask], second: tuple[Box, Mask]) -> tuple[tuple[s
         return (), 0
     small, large = sorted((first, second), key=lambda each: int(each[1].sum()))
     size = int(small[1].sum())
-    shared = _common(small, large)
-    if _common(small, (large[0], _filled(large[1]))) >= _INSIDE * size:
+    shared = shared_mask_pixels(small, large)
+    if shared_mask_pixels(small, (large[0], fill_holes(large[1]))) >= _INSIDE * size:
         return (("inside",) if small is first else ("contains",)), shared
     return (("overlaps",) if shared >= _OVERLAP * size else ()), shared
-
-
-def _common(first: tuple[Box, Mask], second: tuple[Box, Mask]) -> int:
-    x1, y1 = (max(first[0][axis], second[0][axis]) for axis in (0, 1))
-    x2, y2 = (min(first[0][axis], second[0][axis]) for axis in (2, 3))
-    views = (mask[y1 - box[1] : y2 + 1 - box[1], x1 - box[0] : x2 + 1 - box[0]] for box, mask in (first, second))
-    return int(np.logical_and(*views).sum())
-
-
-def _filled(mask: Mask) -> Mask:
-    """Fill the holes of a mask (H, W), bool."""
-    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    canvas = np.zeros(mask.shape, np.uint8)
-    cv2.drawContours(canvas, contours, -1, 1, thickness=cv2.FILLED)
-    return canvas.view(np.bool_)
 
 
 def _sides(a: Box, b: Box) -> tuple[str, ...]:

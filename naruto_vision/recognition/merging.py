@@ -13,7 +13,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from naruto_vision.geometry import common_box, shared_pixels
+from naruto_vision.geometry import common_box, shared_mask_pixels, shared_pixels
 from naruto_vision.records import Box, Identity, Mask, Region
 
 Identify = Callable[[Sequence[Region]], Sequence[Identity]]
@@ -104,7 +104,7 @@ def common_pixels(first: Region, second: Region) -> int:
     """Count the pixels that two regions share."""
     if not shared_pixels(first.box, second.box):
         return 0
-    return int((_within(second, first.box) & first.mask).sum())
+    return shared_mask_pixels((first.box, first.mask), (second.box, second.mask))
 
 
 def touch(first: Region, second: Region, gap: int) -> bool:
