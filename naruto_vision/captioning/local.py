@@ -1,8 +1,6 @@
 """Describe regions with a local image-text-to-text model of transformers."""
 
 import gc
-import importlib
-import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,8 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from naruto_vision.captioning.protocol import QUESTION, SHORTER, Describer, Description, ImageRegion
-from naruto_vision.errors import FormatError, InputError, MissingPackageError, MissingPathError, StateDictError
+from naruto_vision.errors import InputError, MissingPackageError, MissingPathError
 from naruto_vision.io.bundles import file_sha256
+from naruto_vision.io.machine import has_package
+from naruto_vision.io.pretrained import open_pretrained
 from naruto_vision.io.text import printable
 from naruto_vision.segmentation.crops import CropConfig, crop_region
 
@@ -65,7 +65,7 @@ class TransformersDescriber(Describer):
         if max_tokens < 1 or batch_size < 1:
             msg = f"describer: expected max_tokens and batch_size >= 1, found {max_tokens} and {batch_size}"
             raise InputError(msg)
-        if importlib.util.find_spec("transformers") is None:
+        if not has_package("transformers"):
             raise MissingPackageError("transformers", "sam2")
         if not (self.folder / _CONFIG).is_file():
             hint = "give the folder of a transformers model, with config.json, safetensors and processor files"
@@ -95,29 +95,11 @@ class TransformersDescriber(Describer):
         """
         if self._loaded is not None:
             return
-        transformers: Any = importlib.import_module("transformers")  # slow to import, and without types
-        logging: Any = transformers.utils.logging
-        options = {"local_files_only": True, "trust_remote_code": False}
-        bars = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()
-        try:
-            dtype = "auto" if self.device.startswith("cuda") else torch.float32
-            model, info = transformers.AutoModelForImageTextToText.from_pretrained(
-                self.folder, use_safetensors=True, output_loading_info=True, dtype=dtype, **options
-            )
-            processor = transformers.AutoProcessor.from_pretrained(self.folder, **options)
-        except Exception as error:  # noqa: BLE001 - tokenizers raises Exception itself, for files of others
-            reason = printable(" ".join(str(error).split()))[:300] or type(error).__name__
-            expected = "a model of transformers that describes images, in safetensors and without code"
-            raise FormatError(self.folder, expected, reason) from None
-        finally:
-            if bars:
-                logging.enable_progress_bar()
-        if info["missing_keys"]:
-            raise StateDictError(self.folder, type(model).__name__, sorted(info["missing_keys"]))
+        dtype = "auto" if self.device.startswith("cuda") else torch.float32
+        model, processor = open_pretrained(self.folder, "AutoModelForImageTextToText", "describes images", dtype=dtype)
         if tokenizer := getattr(processor, "tokenizer", None):
             tokenizer.padding_side = "left"  # answers continue the question
-        self._loaded = _Loaded(model.eval().to(self.device), processor)
+        self._loaded = _Loaded(model.to(self.device), processor)
 
     def unload(self) -> None:
         """Free the model's memory, also on the GPU."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from naruto_vision.errors import InputError
 from naruto_vision.records import ImageArray
+from naruto_vision.segmentation.prompts import point_prompts
 from naruto_vision.segmentation.protocol import Prompter, Prompts
 
 Source: TypeAlias = Literal["contour", "grid"]
@@ -104,10 +105,8 @@ class ContourPrompter(Prompter):
     @staticmethod
     def prompts(found: SweepPoints) -> Prompts:
         """Return the prompts of points."""
-        single = found.points.astype(np.float32)[:, None]
         rows = zip(found.sources, found.points.tolist(), strict=True)
-        names = tuple(f"{source} {x},{y}" for source, (x, y) in rows)
-        return Prompts(single, np.ones(single.shape[:2], np.int64), None, names)
+        return point_prompts(found.points.astype(np.float32), tuple(f"{source} {x},{y}" for source, (x, y) in rows))
 
 
 def find_contours(image: ImageArray) -> list[NDArray[np.int32]]:

@@ -8,7 +8,7 @@ import hashlib
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -45,6 +45,7 @@ from naruto_vision.viz.panels import heat, side_by_side
 Fusion: TypeAlias = Literal["multiply", "max", "weighted"]
 """How the similarity and a saliency map become one map."""
 
+_Values: TypeAlias = NDArray[np.float32] | np.float32
 _SHARE = 0.6  # of the similarity in "weighted", as in the reference system
 _PROTOTYPES, _BACKGROUND = 8, 16  # of a class, of everything around; more did not find more
 _PER_CLASS = 10  # images of a gallery's class
@@ -81,12 +82,7 @@ class Exemplar:
 
 
 def parse_exemplar(text: str) -> Exemplar:
-    """Read ``[NAME=]IMAGE[:x1,y1,x2,y2]`` or ``[NAME=]IMAGE:MASK``; the name of the file is the default label.
-
-    Raises:
-        MissingPathError: If there is no such file.
-        BadImageError: If one cannot be read.
-    """
+    """Read ``[NAME=]IMAGE[:x1,y1,x2,y2]`` or ``[NAME=]IMAGE:MASK``; the name of the file is the default label."""
     label, _, path = text.rpartition("=") if not Path(text).is_file() else ("", "", text)
     file, _, where = path.rpartition(":")
     if not file or Path(path).is_file():
@@ -105,31 +101,20 @@ def parse_exemplar(text: str) -> Exemplar:
 class SimilarityMaps:
     """How similar the parts of an image are to each class.
 
-    Args:
-        similarity: Shape (C, h, w), float32. The sum over the classes is above 0.5 where one is nearer than the
-            background; the classes share it as far as they are near.
-        fused: Shape (H, W), float32, in [0, 1], at the size of the image: that sum, fused with the saliency.
+    The sum of ``similarity`` over the classes is above 0.5 where one is nearer than the background; the classes share
+    it as far as they are near. ``fused`` is that sum, fused with the saliency.
     """
 
-    similarity: NDArray[np.float32]
-    fused: NDArray[np.float32]
+    similarity: NDArray[np.float32]  # (C, h, w)
+    fused: NDArray[np.float32]  # (H, W), in [0, 1], at the size of the image
 
 
 class PrototypePrompter(Prompter):
     """Prompts where the patches of an image are nearer to the prototypes of a class than to those of the background.
 
-    Args:
-        encoder: Embeds the patches.
-        prototypes: The (K, D) unit vectors of each class.
-        background: Shape (N, D), unit vectors of everything else.
-        temperature: Difference of cosines that counts as e to 1.
-        similarity: Least similarity, in [0, 1].
-        min_area: Least size of an object in pixels of the image.
-        num_objects: Most objects of an image.
-        prompt_type: Whether the box or the centre of each object is the prompt.
-        saliency: Finds what is salient, to fuse its map with the similarity; None takes the similarity alone.
-        fusion: The product of the two maps, the larger, or 0.6 and 0.4 of them.
-        detection: Least saliency, in [0, 1]. A pixel is kept if its fused value reaches that of the two least values.
+    ``prototypes`` are the unit vectors (K, D) of each class, ``background`` those (N, D) of everything else;
+    ``temperature`` is the difference of cosines that counts as e to 1. The other options are those of
+    ``ExemplarPrompter``.
     """
 
     def __init__(
@@ -156,12 +141,8 @@ class PrototypePrompter(Prompter):
         self.encoder = encoder.eval()
         self.labels = tuple(prototypes)
         self.prototypes, self.background = dict(prototypes), background
-        self.temperature, self.similarity, self.min_area, self.num_objects = (
-            temperature,
-            similarity,
-            min_area,
-            num_objects,
-        )
+        self.temperature, self.similarity = temperature, similarity
+        self.min_area, self.num_objects = min_area, num_objects
         self.prompt_type: PromptType = prompt_type
         self.saliency, self.detection = saliency, detection
         self.fusion: Fusion = fusion
@@ -200,16 +181,14 @@ class PrototypePrompter(Prompter):
         """Return a prompt for each object of compared maps: for whole components first, then for their parts."""
         least = self.similarity
         if self.saliency is not None:
-            least = float(
-                fuse(np.full(1, self.similarity, np.float32), np.full(1, self.detection, np.float32), self.fusion)[0]
-            )
+            least = float(fuse(np.float32(self.similarity), np.float32(self.detection), self.fusion))
         whole = salient_objects(maps.fused, least, self.min_area, split=False)
         parts = salient_objects(maps.fused, least, self.min_area)
         objects = sorted({each.box: each for each in (*parts, *whole)}.values(), key=lambda each: -each.area)
         objects = objects[: self.num_objects]
         found = object_prompts(objects, self.prompt_type)
         names = tuple(each.label for each in self.name(maps, objects))
-        return Prompts(found.points, found.labels, found.boxes, names, scores=found.scores)
+        return replace(found, names=names)
 
     def name(self, maps: SimilarityMaps, regions: Sequence[Region]) -> tuple[Identity, ...]:
         """Name regions by the class with the highest mean similarity over the mask; the score is that of any class."""
@@ -221,8 +200,8 @@ class PrototypePrompter(Prompter):
         return tuple(Identity(self.labels[label], score, score >= _AGREES * self.similarity) for label, score in pairs)
 
 
-def fuse(similarity: NDArray[np.float32], detection: NDArray[np.float32], fusion: Fusion) -> NDArray[np.float32]:
-    """Fuse two maps (H, W) in [0, 1]: (H, W), float32, in [0, 1].
+def fuse(similarity: _Values, detection: _Values, fusion: Fusion) -> NDArray[np.float32]:
+    """Fuse two maps (H, W), or values, in [0, 1]: (H, W), float32, in [0, 1].
 
     Examples:
         >>> [round(float(fuse(np.float32(0.5), np.float32(0.3), how)), 2) for how in ("multiply", "max", "weighted")]
@@ -315,9 +294,7 @@ def gallery_exemplars(gallery: str | Path, labels: Sequence[str] = ()) -> list[E
     """Read images of a gallery's labels, at most ten each, at even steps of its rows.
 
     They are searched as the gallery commands do: below the folder that the gallery records, in the gallery, and here.
-
-    Raises:
-        InputError: If the gallery does not have a label, or no image of one can be read.
+    InputError if the gallery does not have a label, or no image of one can be read.
     """
     listing = list_gallery(gallery, rows=True)
     if absent := sorted(set(labels) - listing.labels.keys()):

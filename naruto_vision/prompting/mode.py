@@ -16,26 +16,18 @@ STEM = "{stem}"
 class Segmented:
     """The regions of one image, and what else is written for it.
 
-    Args:
-        regions: In the order of the mode.
-        images: Ending of a file name ("_visualization.jpg"), or a whole name with ``{stem}`` in it
-            ("overlay_{stem}.png", also in a folder: "images/{stem}.png") → image (H, W, 3), uint8, RGB, to write
-            under it.
-        texts: The same for texts ("_summary.txt").
-        facts: Further JSON values of the image's line in ``predictions.jsonl``.
-        region_facts: Further JSON values of each region; empty, or one per region. ``label`` is its category in
-            ``coco.json``; ``name``, or else ``label``, is its tag in the overlay.
-        note: One line for the user ("nothing found: lower --threshold"); "" for none.
-        milliseconds: Wall time of each step, for ``timings.jsonl``.
+    ``images`` and ``texts`` have, for each file to write, the ending of its name ("_visualization.jpg"), or a whole
+    name with ``{stem}`` in it ("overlay_{stem}.png", also in a folder: "images/{stem}.png"). Of ``region_facts``,
+    ``label`` is the category of a region in ``coco.json``, and ``name``, or else ``label``, its tag in the overlay.
     """
 
-    regions: tuple[Region, ...]
+    regions: tuple[Region, ...]  # in the order of the mode
     images: Mapping[str, ImageArray] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    region_facts: tuple[Mapping[str, Any], ...] = ()
-    note: str = ""
-    milliseconds: Mapping[str, float] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)  # further JSON values of its line in ``predictions.jsonl``
+    region_facts: tuple[Mapping[str, Any], ...] = ()  # and of each region; empty, or one per region
+    note: str = ""  # one line for the user ("nothing found: lower --threshold")
+    milliseconds: Mapping[str, float] = field(default_factory=dict)  # of each step, for ``timings.jsonl``
 
     def __post_init__(self) -> None:
         if self.region_facts and len(self.region_facts) != len(self.regions):

@@ -31,42 +31,26 @@ Record: TypeAlias = Mapping[str, Any]
 class MonitorLimits:
     """Limits of the alerts; the defaults are those of the reference system.
 
-    Args:
-        p95_ms: Most milliseconds of segmentation, in the 95th percentile of any class of image sizes.
-        median_score: Least median of the images' best estimated IoU.
-        low_score: An estimated IoU below this is low.
-        low_share: Most share of images whose best estimate is low.
-        points: Points per prompt, on average, from which on prompting is laborious.
-        background_share: Most share of background points among all points.
-        least_area: Least median share of the image that a mask covers.
-        most_area: Most median share.
-        components: Most parts of a mask, in the median.
-        retry_share: Most share of sessions in which the user changed the prompts after a prediction.
-        abandon_share: Most share of sessions without an accepted mask.
-
-    Raises:
-        InputError: By ``read``, if a name is unknown or a value is no number.
-
     Examples:
         >>> MonitorLimits.read(["p95_ms=500"]).p95_ms
         500.0
     """
 
-    p95_ms: float = 3000.0
-    median_score: float = 0.85
-    low_score: float = 0.7
-    low_share: float = 0.15
-    points: float = 3.0
-    background_share: float = 0.30
-    least_area: float = 0.01
-    most_area: float = 0.80
-    components: float = 5.0
-    retry_share: float = 0.40
-    abandon_share: float = 0.20
+    p95_ms: float = 3000.0  # most milliseconds of segmentation, in the 95th percentile of any class of image sizes
+    median_score: float = 0.85  # least median of the images' best estimated IoU
+    low_score: float = 0.7  # an estimated IoU below this is low
+    low_share: float = 0.15  # most share of images whose best estimate is low
+    points: float = 3.0  # per prompt, on average, from which on prompting is laborious
+    background_share: float = 0.30  # most share of background points among all points
+    least_area: float = 0.01  # least median share of the image that a mask covers
+    most_area: float = 0.80  # most median share
+    components: float = 5.0  # most parts of a mask, in the median
+    retry_share: float = 0.40  # most share of sessions in which the prompts were changed after a prediction
+    abandon_share: float = 0.20  # most share of sessions without an accepted mask
 
     @classmethod
     def read(cls, texts: Sequence[str]) -> "MonitorLimits":
-        """Read limits such as ``p95_ms=500``; the others keep their defaults."""
+        """Read limits such as ``p95_ms=500``; InputError if a name is unknown or a value is no number."""
         names, values = [each.name for each in fields(cls)], dict[str, float]()
         for text in texts:
             name, _, number = text.partition("=")

@@ -26,11 +26,8 @@ class ReportItem(NamedTuple):
 def analysis_report(scene: str, models: Sequence[str], items: Sequence[ReportItem], remarks: Sequence[str] = ()) -> str:
     """Write the report: title, models, a rule, then the numbered items, or a line that says that there are none.
 
-    Args:
-        scene: The image's path, for the title.
-        models: What segmented and described it, one line each.
-        items: The regions; item N is called DN in images.
-        remarks: Further lines at the end, such as relations between regions.
+    ``models`` are lines that say what segmented and described the image; item N is called DN in images; ``remarks`` are
+    further lines at the end, such as relations between regions.
     """
     return "".join(f"{printable(line)}\n" for line in _lines(scene, models, items, remarks))
 

@@ -21,7 +21,7 @@ from naruto_vision.errors import InputError
 from naruto_vision.prompting.mode import Segmented, SegmentMode
 from naruto_vision.records import Box, ImageArray, Mask, Prompt, Region
 from naruto_vision.segmentation.postprocess import nms_xyxy
-from naruto_vision.segmentation.prompts import box_names, point_names
+from naruto_vision.segmentation.prompts import box_prompts, point_prompts
 from naruto_vision.segmentation.protocol import PromptableModel, Prompter, Prompts, SceneEmbedding
 from naruto_vision.viz.overlay import DrawnRegion, draw_regions, label_colours
 from naruto_vision.viz.panels import heat, side_by_side
@@ -40,16 +40,13 @@ _ATTENTION: ContextVar[list[Tensor]] = ContextVar("attention")
 class Saliency:
     """The salient objects of an image.
 
-    Args:
-        map: Shape (H, W), float32, in [0, 1], at the size of the image.
-        objects: Best first. Their ``prompt`` has the centre as its point, the box, and the confidence, which is the
-            mean of the map inside the mask.
-        more: Number of further objects, which were left out because of ``num_objects``.
+    The ``prompt`` of an object has the centre as its point, the box, and the confidence: the mean of the map inside the
+    mask.
     """
 
-    map: NDArray[np.float32]
-    objects: tuple[Region, ...]
-    more: int = 0
+    map: NDArray[np.float32]  # (H, W), in [0, 1], at the size of the image
+    objects: tuple[Region, ...]  # best first
+    more: int = 0  # further objects, left out because of ``num_objects``
 
 
 class SaliencyPrompter(Prompter):
@@ -244,10 +241,9 @@ def object_prompts(objects: Sequence[Region], prompt_type: PromptType) -> Prompt
     scores = np.array([each.prompt.confidence for each in objects], np.float32)
     if prompt_type == "box":
         boxes = np.array([each.prompt.box for each in objects], np.float32).reshape(-1, 4)
-        points = np.zeros((len(boxes), 0, 2), np.float32)
-        return Prompts(points, np.zeros((len(boxes), 0), np.int64), boxes, box_names(boxes), scores=scores)
-    points = np.array([each.prompt.points[0][:2] for each in objects], np.float32).reshape(-1, 1, 2)
-    return Prompts(points, np.ones((len(points), 1), np.int64), None, point_names(points[:, 0]), scores=scores)
+        return box_prompts(boxes, scores=scores)
+    points = np.array([each.prompt.points[0][:2] for each in objects], np.float32).reshape(-1, 2)
+    return point_prompts(points, scores=scores)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from naruto_vision.errors import InputError
-from naruto_vision.geometry import Box, Mask, xyxy_from_mask
+from naruto_vision.geometry import Box, Mask, fill_holes, xyxy_from_mask
 from naruto_vision.io.images import ImageSource, read_image
 from naruto_vision.prompting.writer import perimeter
 from naruto_vision.records import Identity, ImageArray, Region
@@ -38,19 +38,12 @@ _RED, _GREEN = (255, 0, 0), (0, 255, 0)
 
 @dataclass(frozen=True, eq=False)
 class PromptState:
-    """What the model is asked.
+    """What the model is prompted with."""
 
-    Args:
-        points: ``(x, y, positive)`` of each point.
-        box: The box, its corners in order; None without one.
-        previous: Logits of an earlier mask to refine, shape (h, w), float32; None without one.
-        choice: Index of the mask that the user chose; None takes the best estimate.
-    """
-
-    points: tuple[PromptPoint, ...] = ()
-    box: PromptBox | None = None
-    previous: NDArray[np.float32] | None = None
-    choice: int | None = None
+    points: tuple[PromptPoint, ...] = ()  # x, y, positive
+    box: PromptBox | None = None  # its corners in order
+    previous: NDArray[np.float32] | None = None  # logits (h, w) of an earlier mask to refine
+    choice: int | None = None  # index of the mask that the user chose; None takes the best estimate
 
     @property
     def empty(self) -> bool:
@@ -70,19 +63,12 @@ class PromptState:
 
 @dataclass(frozen=True)
 class CandidateMask:
-    """One of the masks that a model answers.
+    """One of the masks that a model answers."""
 
-    Args:
-        index: Its index among them.
-        score: The model's estimate of its IoU, which may exceed 1.
-        region: Its pixels; None if it is empty.
-        logits: At the model's resolution, shape (h, w), float32: a prompt to refine it.
-    """
-
-    index: int
-    score: float
-    region: Region | None
-    logits: NDArray[np.float32] = field(repr=False, compare=False)
+    index: int  # among the masks
+    score: float  # the model's estimate of its IoU, which may exceed 1
+    region: Region | None  # None if it is empty
+    logits: NDArray[np.float32] = field(repr=False, compare=False)  # (h, w) of the model: a prompt to refine it
 
     @property
     def area(self) -> int:
@@ -97,21 +83,13 @@ class CandidateMask:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The masks of one prompt.
+    """The masks of one prompt."""
 
-    Args:
-        size: Height and width of the image.
-        masks: All masks, in the model's order.
-        chosen: Index of the chosen one.
-        milliseconds: Wall time; the first prediction of an image includes its image encoder.
-        identities: The identity of each mask where a gallery named them; None for an empty one.
-    """
-
-    size: tuple[int, int]
-    masks: tuple[CandidateMask, ...]
-    chosen: int
-    milliseconds: float
-    identities: tuple[Identity | None, ...] = ()
+    size: tuple[int, int]  # height and width of the image
+    masks: tuple[CandidateMask, ...]  # in the model's order
+    chosen: int  # index of the chosen one
+    milliseconds: float  # of the first prediction of an image with its image encoder
+    identities: tuple[Identity | None, ...] = ()  # where a gallery named the masks; None for an empty one
 
     @property
     def mask(self) -> CandidateMask:
@@ -423,9 +401,7 @@ def clean_mask(mask: Mask) -> Mask:
     if count == 1:
         return mask
     largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
-    outline, _ = cv2.findContours((parts == largest).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    solid = np.zeros(mask.shape, np.uint8)
-    cv2.drawContours(solid, outline, -1, 1, cv2.FILLED)
+    solid = fill_holes(parts == largest).view(np.uint8)
     side = 2 * max(1, round(_SMOOTH * float(np.count_nonzero(solid)) ** 0.5)) + 1
     ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
     smooth = cv2.morphologyEx(cv2.morphologyEx(solid, cv2.MORPH_OPEN, ellipse), cv2.MORPH_CLOSE, ellipse)

@@ -6,17 +6,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import override
 
 from naruto_vision.errors import InputError
-from naruto_vision.geometry import xyxy_from_mask
+from naruto_vision.geometry import shared_mask_pixels, xyxy_from_mask
 from naruto_vision.io.bundles import model_fingerprint
 from naruto_vision.prompting.contours import ContourPrompter, SweepPoints
 from naruto_vision.records import ImageArray, Mask, Region
@@ -33,7 +32,6 @@ from naruto_vision.segmentation.protocol import (
 
 _LOG = logging.getLogger(__name__)
 
-_Number = TypeVar("_Number", bound=np.generic)
 _FOUND = 0.5  # IoU from which a region of one order is found again in another
 _FIRST_BATCH, _LAST_BATCH = 8, 64  # points decoded ahead: few at first, as the first masks cover most points
 
@@ -86,42 +84,25 @@ class SweepConfig:
 
 @dataclass(frozen=True)
 class Swept:
-    """The result of one sweep.
-
-    Args:
-        regions: In the order in which they were found.
-        points: x and y of the point that each region comes from, in pixels of the upright image.
-        sources: Where each point comes from: ``user``, the name of a prompter, ``contour`` or ``grid``.
-        covered: Fraction of the image in which later points are ignored.
-        asked: Number of points whose mask was considered.
-        decoded: Number of points that the mask decoder ran for; some of them were covered before their turn.
-        skipped: Number of points by the reason why they gave no region.
-        found: The points of contours and grid.
-    """
+    """The result of one sweep; its regions are in the order in which they were found."""
 
     regions: tuple[Region, ...]
-    points: tuple[tuple[int, int], ...]
-    sources: tuple[str, ...]
-    covered: float
-    asked: int
-    decoded: int
-    skipped: Mapping[str, int]
-    found: SweepPoints
+    points: tuple[tuple[int, int], ...]  # of each region, in pixels of the upright image
+    sources: tuple[str, ...]  # of each point: "user", the name of a prompter, "contour" or "grid"
+    covered: float  # fraction of the image in which later points are ignored
+    asked: int  # points whose mask was considered
+    decoded: int  # points that the mask decoder ran for; some of them were covered before their turn
+    skipped: Mapping[str, int]  # points by the reason why they gave no region
+    found: SweepPoints  # the points of contours and grid
 
 
 @dataclass(frozen=True)
 class OrderStability:
-    """How much the result of a sweep changes when its points are asked in random orders.
+    """How much the result of a sweep changes when its points are used in random orders: numbers of each order."""
 
-    Args:
-        union_iou: Per order, the IoU of the pixels of all regions with those of the usual order.
-        found: Per order, the fraction of the usual order's regions that are found again with a mask IoU of 0.5.
-        regions: Per order, the number of regions; that of the usual order comes first.
-    """
-
-    union_iou: tuple[float, ...]
-    found: tuple[float, ...]
-    regions: tuple[int, ...]
+    union_iou: tuple[float, ...]  # of the pixels of all regions with those of the usual order
+    found: tuple[float, ...]  # fraction of the usual order's regions that are found again with a mask IoU of 0.5
+    regions: tuple[int, ...]  # their number; that of the usual order comes first
 
     def as_json(self) -> dict[str, Any]:
         """Return the means, the lowest values and the numbers of regions."""
@@ -230,19 +211,9 @@ class _Decoder:
 
 def rows_of(prompts: Prompts, rows: Sequence[int]) -> Prompts:
     """Return some rows of prompts, in the given order."""
-
-    def pick(array: NDArray[_Number] | None) -> NDArray[_Number] | None:
-        return None if array is None else array[list(rows)]
-
-    return replace(
-        prompts,
-        points=prompts.points[list(rows)],
-        labels=prompts.labels[list(rows)],
-        boxes=pick(prompts.boxes),
-        names=tuple(prompts.names[row] for row in rows) if prompts.names else (),
-        masks=pick(prompts.masks),
-        scores=pick(prompts.scores),
-    )
+    arrays = {name: getattr(prompts, name) for name in ("points", "labels", "boxes", "masks", "scores")}
+    some: dict[str, Any] = {name: array[list(rows)] for name, array in arrays.items() if array is not None}
+    return replace(prompts, names=tuple(prompts.names[row] for row in rows) if prompts.names else (), **some)
 
 
 class SweepSegmenter(Segmenter):
@@ -512,15 +483,7 @@ def _without(full: FullMask, covered: Mask) -> FullMask | None:
 
 
 def _mask_iou(first: FullMask, second: FullMask) -> float:
-    left, top = (max(first.box[side], second.box[side]) for side in (0, 1))
-    right, bottom = (min(first.box[side], second.box[side]) for side in (2, 3))
-    if left > right or top > bottom:
-        return 0.0
-    parts = [
-        each.mask[top - each.box[1] : bottom - each.box[1] + 1, left - each.box[0] : right - each.box[0] + 1]
-        for each in (first, second)
-    ]
-    both = np.count_nonzero(parts[0] & parts[1])
+    both = shared_mask_pixels((first.box, first.mask), (second.box, second.mask))
     return both / (np.count_nonzero(first.mask) + np.count_nonzero(second.mask) - both)
 
 

@@ -18,11 +18,8 @@ _LOG = logging.getLogger(__name__)
 class SweepMode(SegmentMode):
     """Everything that a sweep finds in an image.
 
-    Args:
-        segmenter: Sweeps the image.
-        points: The user's points, x and y in pixels, which are asked first in every image.
-        orders: Also measure how stable the result is, in this many random orders of the points.
-        model: The model's name in the report.
+    The user's ``points`` come first in every image. ``orders``: also measure how stable the result is, in this many
+    random orders of the points. ``model`` is the model's name in the report.
 
     Examples:
         >>> import naruto_vision as nv

@@ -7,7 +7,6 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from naruto_vision.encoders.base import Encoder
@@ -16,14 +15,16 @@ from naruto_vision.encoders.dense import dense_map, window_map
 from naruto_vision.encoders.ensemble import EnsembleEncoder
 from naruto_vision.encoders.prompts import text_prototypes
 from naruto_vision.encoders.tiny import TINY_CLIP, split_words
-from naruto_vision.errors import FormatError, InputError, MissingPathError, StateDictError
+from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.io.bundles import model_fingerprint
 from naruto_vision.io.machine import require_package
+from naruto_vision.io.pretrained import open_pretrained
 from naruto_vision.io.typed_json import read_json
 from naruto_vision.prompting.exemplar import Fusion, PrototypePrompter
 from naruto_vision.prompting.mode import Segmented, SegmentMode
 from naruto_vision.prompting.saliency import PromptType, SaliencyPrompter, segment_prompts
 from naruto_vision.records import ImageArray
+from naruto_vision.segmentation.prompts import box_prompts
 from naruto_vision.segmentation.protocol import PromptableModel, Prompter, Prompts
 
 TextMap: TypeAlias = Literal["windows", "patches"]
@@ -171,8 +172,7 @@ class OpenVocabularyPrompter(Prompter):
         large = (boxes[:, 2:] - boxes[:, :2] >= 1).all(axis=1)
         order = [index for index in np.argsort(-scores, kind="stable").tolist() if large[index] and names[index]]
         order = order[: self.num_objects]
-        points = np.zeros((len(order), 0, 2), np.float32), np.zeros((len(order), 0), np.int64)
-        return Prompts(*points, boxes[order], tuple(names[index] for index in order), scores=scores[order])
+        return box_prompts(boxes[order], tuple(names[index] for index in order), scores[order])
 
     def text_of(self, phrase: str) -> str:
         """Return the text that shares most words of its own with a phrase, which may be a part of one; "" if none."""
@@ -186,7 +186,7 @@ class OpenVocabularyPrompter(Prompter):
 
 def _open_detector(folder: Path) -> tuple[nn.Module, Any]:
     """Open a detector of transformers and its processor from a local folder, in evaluation mode."""
-    transformers = require_package("transformers", "sam2")
+    require_package("transformers", "sam2")  # before a file is searched
     if not folder.is_dir():
         raise MissingPathError(
             folder, "detector folder", "give one with config.json, model.safetensors and a tokenizer"
@@ -197,31 +197,11 @@ def _open_detector(folder: Path) -> tuple[nn.Module, Any]:
         found = "no config.json" if not file.is_file() else f"model_type {kind!r}"
         found = "no *.safetensors" if kind in _DETECTORS else found
         raise FormatError(folder, f"config.json of {', '.join(_DETECTORS)}, and *.safetensors", found)
-    transformers.utils.logging.disable_progress_bar()
-    safely = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        model, report = transformers.AutoModelForZeroShotObjectDetection.from_pretrained(
-            folder, use_safetensors=True, output_loading_info=True, **safely
-        )
-        processor = transformers.AutoProcessor.from_pretrained(folder, **safely)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        msg = f"{folder}: transformers cannot open it as a detector ({reason}); download the folder of the model again"
-        raise InputError(msg) from None
-    if report["missing_keys"] or report["mismatched_keys"]:
-        raise StateDictError(
-            folder, str(kind), sorted(report["missing_keys"]), reshaped=[str(one) for one in report["mismatched_keys"]]
-        )
-    return model.eval(), processor
+    return open_pretrained(folder, "AutoModelForZeroShotObjectDetection", "detects objects by texts")
 
 
 class DetectorMode(SegmentMode):
-    """Segments the object in each box of a detector, and names it by the detector's text.
-
-    Args:
-        prompter: Finds the boxes.
-        model: Segments them.
-    """
+    """Segments the object in each box of a detector, and names it by the detector's text."""
 
     def __init__(self, prompter: OpenVocabularyPrompter, model: PromptableModel) -> None:
         self.prompter, self.model = prompter, model

@@ -35,9 +35,6 @@ _DIGITS = 6
 class UserPrompts:
     """Points and boxes of one image: several boxes are an object each; points belong to the only box, or to none.
 
-    Raises:
-        InputError: If there is nothing, or points with several boxes.
-
     Examples:
         >>> UserPrompts(points=((20, 30, True),)).as_json()["n_points"]
         1
@@ -99,32 +96,20 @@ def _checked(path: Path, found: _Prompts, name: str) -> UserPrompts:
 
 @dataclass(frozen=True)
 class UserSettings:
-    """How the masks of user prompts are chosen and refined; see ``PromptSession``.
+    """How the masks of user prompts are chosen and refined; see ``PromptSession``."""
 
-    Args:
-        mask: Index of the mask to take; None takes the one with the highest estimated IoU.
-        refine: How often the model is asked again with its own mask as a prompt.
-        clean: Remove reflections and holes from the masks.
-        min_side: Shortest side of a box in pixels.
-        max_side: Longest side of a box in pixels; None sets no limit.
-    """
-
-    mask: int | None = None
-    refine: int = 0
-    clean: bool = False
-    min_side: float = 0
-    max_side: float | None = None
+    mask: int | None = None  # index of the mask to take; None takes the one with the highest estimated IoU
+    refine: int = 0  # how often the model is prompted again with its own mask
+    clean: bool = False  # remove reflections and holes from the masks
+    min_side: float = 0  # shortest side of a box in pixels
+    max_side: float | None = None  # longest side; None sets no limit
 
 
 class UserMode(SegmentMode):
     """Segments one object for each box, or one by points.
 
-    Args:
-        model: Predicts the masks.
-        prompts: The same for all images, or by the name of the image: its path, or the last part of it.
-        settings: How masks are chosen and refined.
-        identify: Names the masks, so that the one with the largest margin is chosen; None chooses by estimated IoU.
-        gallery: What identifies the gallery of ``identify``.
+    ``prompts`` are the same for all images, or by the name of the image: its path, or the last part of it. ``identify``
+    names the masks, so that the one with the largest margin is chosen; ``gallery`` identifies the gallery.
     """
 
     def __init__(
@@ -197,13 +182,10 @@ def segment_sessions(
     mask: int | None = None,
     points: Sequence[PromptPoint] = (),
 ) -> Segmented:
-    """Return what is written for the objects of one image.
+    """Return what is written for the objects of one image, each with its session and its masks.
 
-    Args:
-        sessions: One for each object, of the same image.
-        found: The masks of each.
-        mask: Index of the mask that was asked for, which is in the overlay's name; None without one.
-        points: All points that were given.
+    ``mask`` is the index of the mask that was chosen, which is in the overlay's name; ``points`` are all that were
+    given.
     """
     rows = [(region, one) for one in found if (region := one.mask.region) is not None]
     regions = tuple(region for region, _ in rows)

@@ -48,9 +48,8 @@ _DAMAGED = "the results are damaged: give another --out, or remove the folder"
 class SegmentWriter:
     """Writes segmented images into a folder.
 
-    Attributes:
-        done: The images that are finished, also by earlier runs.
-        absent: Those that are not among the images of this run; their results are kept, and not counted.
+    ``done`` are the images that are finished, also by earlier runs; ``absent`` those that are not among the images of
+    this run; their results are kept, and not counted.
     """
 
     def __init__(self, out: str | Path, images: Sequence[str], identity: Mapping[str, Any]) -> None:
@@ -133,17 +132,9 @@ class SegmentWriter:
 def segment_file(
     mode: SegmentMode, writer: SegmentWriter, quarantine: Quarantine, name: str, path: Path
 ) -> tuple[dict[str, Any], dict[str, float]] | None:
-    """Segment one image with a mode, and write its files.
+    """Segment one image with a mode, write its files, and count it, or why it cannot be used, in a quarantine.
 
-    Args:
-        mode: Segments the image.
-        writer: Writes the files.
-        quarantine: Counts the image, and has the reason if it cannot be used.
-        name: The image's name in the results.
-        path: The image.
-
-    Returns:
-        The image's line of ``predictions.jsonl``, and the milliseconds of its steps; None if it cannot be used.
+    Returns its line of ``predictions.jsonl``, and the milliseconds of its steps; None if it cannot be used.
     """
     start = time.perf_counter()
     image = quarantine.read(name, partial(read_image, path))
@@ -216,11 +207,7 @@ def region_document(region: Region, size: tuple[int, int]) -> dict[str, Any]:
 
 
 def perimeter(mask: Mask) -> float:
-    """Sum the lengths of the external contours of a mask (H, W), bool, in pixels; 0 if it is empty.
-
-    A contour runs through the centres of the border pixels and is closed; it is as long with
-    ``CHAIN_APPROX_NONE`` as with ``CHAIN_APPROX_SIMPLE``, which leaves out points on straight lines.
-    """
+    """Sum the lengths of the external contours of a mask (H, W), bool, through the centres of its border pixels."""
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     return float(sum(cv2.arcLength(contour, closed=True) for contour in contours))
 

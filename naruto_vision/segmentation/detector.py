@@ -23,6 +23,7 @@ from typing_extensions import override
 from naruto_vision.errors import FormatError, InputError
 from naruto_vision.io.bundles import INFO, bundle_path, load_bundle, load_strictly, model_fingerprint, save_bundle
 from naruto_vision.records import Box, ImageArray
+from naruto_vision.segmentation.prompts import box_prompts
 from naruto_vision.segmentation.protocol import (
     FullMask,
     MaskPredictions,
@@ -199,11 +200,7 @@ def fuse_boxes(views: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     The best box takes the best overlapping box of every view; their edges are averaged by score, and the sum of their
     scores is divided by the number of views, so that what one view alone has found counts less.
 
-    Args:
-        views: Edges (N, 4), x1 y1 x2 y2, and scores (N,) of each view, in one frame.
-
-    Returns:
-        Edges (M, 4) and scores (M,) in the views' dtype, by falling score.
+    A view has edges (N, 4), x1 y1 x2 y2, in the frame of all, and scores (N,); so has the result, by falling score.
     """
     edges, scores = (torch.cat(parts) for parts in zip(*views, strict=True))
     view = torch.cat([torch.full((len(each[1]),), number) for number, each in enumerate(views)])
@@ -269,10 +266,7 @@ class DetectorPrompter(Prompter):
     def __call__(self, image: ImageArray) -> Prompts:
         """Return one box per object found in an image (H, W, 3), best first, with its score."""
         boxes, scores = self.detector.detect(image, self.threshold)
-        names = tuple("box " + ",".join(map(str, box)) for box in boxes)
-        rows = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
-        nothing = np.zeros((len(boxes), 0, 2), np.float32), np.zeros((len(boxes), 0), np.int64)
-        return Prompts(*nothing, rows, names, scores=scores)
+        return box_prompts(np.asarray(boxes, dtype=np.float32).reshape(-1, 4), scores=scores)
 
 
 class BoxModel(PromptableModel):

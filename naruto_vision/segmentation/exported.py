@@ -30,7 +30,7 @@ _SIDE = 4  # points of a row of the check
 
 
 def export_sam(model: SamModel, folder: str | Path, image: ImageArray) -> dict[str, Speeds]:
-    """Write the two halves of a SAM as ONNX graphs, checked against torch on an image.
+    """Write the two halves of a SAM, on the CPU, as ONNX graphs, checked against torch on an image (H, W, 3), RGB.
 
     ``image.onnx`` takes ``pixels`` (1, 3, S, S), float32: the image resized so that its longest side is S, normalised,
     and padded with zeros on the right and at the bottom. It returns ``features``. ``masks.onnx`` takes these with
@@ -38,17 +38,8 @@ def export_sam(model: SamModel, folder: str | Path, image: ImageArray) -> dict[s
     object, 0 on the background, 2 and 3 the corners of a box, -1 padding, which points without a box need once. It
     returns ``logits`` (P, 3, S / 4, S / 4) and ``ious`` (P, 3).
 
-    Args:
-        model: The model, on the CPU.
-        folder: Folder of the export; an older one is replaced.
-        image: Shape (H, W, 3), uint8, RGB.
-
-    Returns:
-        Graph → runtime → how many times as fast as torch it was, in CPU time.
-
-    Raises:
-        MissingPackageError: Without the extra ``onnx``.
-        InputError: If a half cannot be traced, or its outputs differ from torch's.
+    Returns for each graph and runtime how many times as fast as torch it was, in CPU time. MissingPackageError without
+    the extra ``onnx``, InputError if a half cannot be traced, or its outputs differ from torch's.
     """
     sam = model.eval().sam
     with atomic_folder(folder) as temporary, torch.no_grad():

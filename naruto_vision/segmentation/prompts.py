@@ -36,7 +36,7 @@ class GridPrompter(Prompter):
         height, width = image.shape[:2]
         centres = (np.arange(self.points_per_side) + 0.5) / self.points_per_side
         x, y = np.meshgrid(centres * width, centres * height)
-        return _point_prompts(np.stack([x.ravel(), y.ravel()], axis=-1))
+        return point_prompts(np.stack([x.ravel(), y.ravel()], axis=-1))
 
 
 class PointPrompter(Prompter):
@@ -55,7 +55,7 @@ class PointPrompter(Prompter):
         """Return the points that lie inside an image (H, W, 3), in the given order."""
         height, width = image.shape[:2]
         inside = ((self.points >= 0) & (self.points < (width, height))).all(axis=1)
-        return _point_prompts(self.points[inside])
+        return point_prompts(self.points[inside])
 
 
 class BoxPrompter(Prompter):
@@ -75,9 +75,7 @@ class BoxPrompter(Prompter):
         height, width = image.shape[:2]
         clipped = self.boxes.clip(0, np.array([width - 1, height - 1] * 2, dtype=np.float32))
         meets = (self.boxes[:, :2] < (width, height)).all(axis=1) & (self.boxes[:, 2:] >= 0).all(axis=1)
-        boxes = clipped[meets]
-        count = len(boxes)
-        return Prompts(np.zeros((count, 0, 2), np.float32), np.zeros((count, 0), np.int64), boxes, box_names(boxes))
+        return box_prompts(clipped[meets])
 
 
 def point_names(points: Sequence[Sequence[float]] | NDArray[np.floating]) -> tuple[str, ...]:
@@ -85,11 +83,18 @@ def point_names(points: Sequence[Sequence[float]] | NDArray[np.floating]) -> tup
     return tuple(f"point {x:.0f},{y:.0f}" for x, y in points)
 
 
-def box_names(boxes: NDArray[np.floating]) -> tuple[str, ...]:
-    """Return display names of box prompts (N, 4)."""
-    return tuple("box " + ",".join(f"{value:g}" for value in box) for box in boxes)
-
-
-def _point_prompts(points: NDArray[np.floating]) -> Prompts:
+def point_prompts(
+    points: NDArray[np.floating], names: tuple[str, ...] = (), scores: NDArray[np.float32] | None = None
+) -> Prompts:
+    """Return a prompt for each of N points (N, 2) on an object each, by default named by their positions."""
     single = points.astype(np.float32)[:, None, :]
-    return Prompts(single, np.ones(single.shape[:2], dtype=np.int64), None, point_names(points))
+    return Prompts(single, np.ones(single.shape[:2], np.int64), None, names or point_names(points), scores=scores)
+
+
+def box_prompts(
+    boxes: NDArray[np.float32], names: tuple[str, ...] = (), scores: NDArray[np.float32] | None = None
+) -> Prompts:
+    """Return a prompt for each of N boxes (N, 4), by default named by their corners."""
+    names = names or tuple("box " + ",".join(f"{value:g}" for value in box) for box in boxes)
+    return Prompts(np.zeros((len(boxes), 0, 2), np.float32), np.zeros((len(boxes), 0), np.int64), boxes, names,
+                   scores=scores)  # fmt: skip

@@ -51,25 +51,19 @@ class MaskThresholds:
 
 @dataclass(frozen=True)
 class Prompts:
-    """The prompts of one image, one row per object.
+    """The prompts of P objects of one image, in pixels of the upright image.
 
-    Args:
-        points: Shape (P, K, 2), x and y in pixels of the upright image.
-        labels: Shape (P, K): 1 on the object, 0 on the background, -1 for padding.
-        boxes: Shape (P, 4), x1 y1 x2 y2 in the same pixels, or None.
-        names: For display, one per prompt, or none.
-        masks: Shape (P, h, w), logits of an earlier answer to refine, or None.
-        multimask: Whether the model answers with three masks, or with one.
-        scores: Shape (P,), how sure the prompter is, in [0, 1], or None.
+    ``labels`` are 1 on the object, 0 on the background, -1 for padding. ``multimask``: the model answers with three
+    masks, or with one.
     """
 
-    points: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    boxes: NDArray[np.float32] | None = None
-    names: tuple[str, ...] = ()
-    masks: NDArray[np.float32] | None = None
+    points: NDArray[np.float32]  # (P, K, 2), x and y
+    labels: NDArray[np.int64]  # (P, K)
+    boxes: NDArray[np.float32] | None = None  # (P, 4), x1 y1 x2 y2
+    names: tuple[str, ...] = ()  # for display, one per prompt, or none
+    masks: NDArray[np.float32] | None = None  # (P, h, w), logits of an earlier answer to refine
     multimask: bool = True
-    scores: NDArray[np.float32] | None = None
+    scores: NDArray[np.float32] | None = None  # (P,), how sure the prompter is, in [0, 1]
 
     def __post_init__(self) -> None:
         rows = (self.points, self.labels, self.boxes, self.masks, self.scores)

@@ -1,5 +1,6 @@
 """SAM 1 as a promptable model: the official checkpoints, and this project's tiny-sam."""
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -77,7 +78,6 @@ SIZES: dict[Architecture, SamSize] = {
 
 def build_sam(size: SamSize) -> Sam:
     """Build a SAM with random weights, with the parameter names of the official checkpoints, in evaluation mode."""
-    grid = size.image_size // PATCH
     encoder = ImageEncoderViT(
         img_size=size.image_size,
         patch_size=PATCH,
@@ -90,19 +90,18 @@ def build_sam(size: SamSize) -> Sam:
         window_size=size.window,
         global_attn_indexes=size.global_blocks,
     )
+    decoder = build_decoder(size.image_size, size.decoder_width, size.decoder_heads, size.decoder_mlp, size.iou_hidden)
+    return Sam(encoder, *decoder).eval()
+
+
+def build_decoder(side: int, width: int, heads: int, mlp: int, iou_hidden: int) -> tuple[PromptEncoder, MaskDecoder]:
+    """Build prompt encoder and mask decoder of a model whose input has ``side`` pixels a side."""
+    grid = side // PATCH
     prompts = PromptEncoder(
-        embed_dim=size.decoder_width,
-        image_embedding_size=(grid, grid),
-        input_image_size=(size.image_size, size.image_size),
-        mask_in_chans=16,
+        embed_dim=width, image_embedding_size=(grid, grid), input_image_size=(side, side), mask_in_chans=16
     )
-    transformer = TwoWayTransformer(
-        depth=2, embedding_dim=size.decoder_width, num_heads=size.decoder_heads, mlp_dim=size.decoder_mlp
-    )
-    decoder = MaskDecoder(
-        transformer_dim=size.decoder_width, transformer=transformer, iou_head_hidden_dim=size.iou_hidden
-    )
-    return Sam(encoder, prompts, decoder).eval()
+    transformer = TwoWayTransformer(depth=2, embedding_dim=width, num_heads=heads, mlp_dim=mlp)
+    return prompts, MaskDecoder(transformer_dim=width, transformer=transformer, iou_head_hidden_dim=iou_hidden)
 
 
 KIND = "sam"
@@ -161,7 +160,78 @@ def decode_each(
     return DecodedMasks(logits, decoder.iou_prediction_head(out[:, 0])[:, chosen.start : chosen.stop])
 
 
-class SamModel(nn.Module, PromptableModel):
+class SegmentAnything(nn.Module, PromptableModel):
+    """What SAM 1 and 2 share: ``sam`` has the networks, ``passes`` runs them without gradients."""
+
+    sam: Any
+    passes: ForwardPasses
+    image_size: int
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        device: torch.device = next(self.sam.parameters()).device
+        return device
+
+    def embed(self, image: ImageArray) -> SceneEmbedding:
+        """Run the image encoder once for an image (H, W, 3), uint8, RGB, upright."""
+        return self.embed_all([image])[0]
+
+    @torch.no_grad()
+    def embed_all(self, images: Sequence[ImageArray]) -> list[SceneEmbedding]:
+        """Run the image encoder for several images of any sizes: in batches on a GPU, one by one on a CPU.
+
+        Features differ from those of ``embed`` by rounding.
+
+        Raises:
+            InputError: If the device is slower in the model's precision, or activations overflow in float16.
+        """
+        found: list[SceneEmbedding] = []
+        while len(found) < len(images):
+            start, size = len(found), self.passes.images_at_once(len(images) - len(found), self.device)
+            found += self._embed_batch(images[start : start + size])
+        return found
+
+    @abstractmethod
+    def _embed_batch(self, images: Sequence[ImageArray]) -> list[SceneEmbedding]:
+        """Run the image encoder for the images of one batch."""
+
+    @abstractmethod
+    def _tokens(self, embedding: SceneEmbedding, prompts: Prompts) -> Tensor:
+        """Turn P prompts into tokens (P, T, C)."""
+
+    @abstractmethod
+    def predict_all(self, embedding: SceneEmbedding, prompts: Prompts) -> DecodedMasks:
+        """Predict all masks of P prompts on one image, without a threshold: logits (P, 3, h, w), or (P, 1, h, w)."""
+
+    @torch.no_grad()
+    def predict_masks(
+        self, embedding: SceneEmbedding, prompts: Prompts, above: float, batch: int | None = None
+    ) -> Iterator[MaskPredictions]:
+        """Predict the masks of prompts on one image whose estimated IoU is above a threshold, in batches.
+
+        Args:
+            embedding: From ``embed``.
+            prompts: P prompts in pixels of the upright image.
+            above: Threshold for the estimated IoU, exclusive.
+            batch: Prompts per batch; None chooses by the processor's cache or the GPU's memory.
+
+        Yields:
+            The masks, in prompt order; logits of shape (M, h, w).
+        """
+        with torch.autocast(self.device.type, enabled=False):
+            if prompts.masks is not None or not prompts.multimask:  # few prompts, each with its own copy of the image
+                logits, ious = self.predict_all(embedding, prompts)
+                wanted = ious > above
+                yield MaskPredictions(wanted.nonzero()[:, 0], logits[wanted], ious[wanted])
+                return
+            tokens = self._tokens(embedding, prompts)
+        features = embedding.features
+        image, finer = (features, None) if isinstance(features, Tensor) else features
+        yield from self.passes.predict_masks(image, tokens, above, batch, finer)
+
+
+class SamModel(SegmentAnything):
     """Segment Anything (https://arxiv.org/abs/2304.02643) as a promptable model.
 
     Args:
@@ -237,12 +307,6 @@ class SamModel(nn.Module, PromptableModel):
             facts["precision"] = self.passes.precision
         return model_fingerprint(facts, self.sam.state_dict())
 
-    @property
-    def device(self) -> torch.device:
-        """The device of the weights."""
-        device: torch.device = self.sam.pixel_mean.device
-        return device
-
     def encode(self, pixels: Tensor) -> Tensor:
         """Run the image encoder; gradients flow.
 
@@ -287,28 +351,11 @@ class SamModel(nn.Module, PromptableModel):
         for part in (self.sam.prompt_encoder.mask_downscaling, self.sam.prompt_encoder.point_embeddings[0]):
             part.requires_grad_(True)
 
-    def embed(self, image: ImageArray) -> SceneEmbedding:
-        """Run the image encoder once for an image (H, W, 3), uint8, RGB, upright."""
-        return self.embed_all([image])[0]
-
-    @torch.no_grad()
-    def embed_all(self, images: Sequence[ImageArray]) -> list[SceneEmbedding]:
-        """Run the image encoder for several images of any sizes: in batches on a GPU, one by one on a CPU.
-
-        Features differ from those of ``embed`` by rounding.
-
-        Raises:
-            InputError: If the device is slower in the model's precision, or activations overflow in float16.
-        """
-        found: list[SceneEmbedding] = []
-        while len(found) < len(images):
-            start, size = len(found), self.passes.images_at_once(len(images) - len(found), self.device)
-            some = images[start : start + size]
-            resized = [resize_longest(image, self.image_size) for image in some]
-            features = self.passes.encode(torch.stack([self._square(each) for each in resized]))
-            for image, inside, one in zip(some, resized, features, strict=True):
-                found.append(SceneEmbedding(one[None], image.shape[:2], inside.shape[:2]))
-        return found
+    def _embed_batch(self, images: Sequence[ImageArray]) -> list[SceneEmbedding]:
+        resized = [resize_longest(image, self.image_size) for image in images]
+        features = self.passes.encode(torch.stack([self._square(each) for each in resized]))
+        rows = zip(images, resized, features, strict=True)
+        return [SceneEmbedding(one[None], image.shape[:2], inside.shape[:2]) for image, inside, one in rows]
 
     def _square(self, resized: ImageArray) -> Tensor:
         """Normalise a resized image and pad it to the model's input: (3, S, S), float32."""
@@ -322,30 +369,6 @@ class SamModel(nn.Module, PromptableModel):
         masks = None if prompts.masks is None else torch.from_numpy(prompts.masks).to(self.device)
         tokens = self._tokens(embedding, prompts)
         return decode_each(self.sam, embedding.features, tokens, masks, multimask=prompts.multimask)
-
-    @torch.no_grad()
-    def predict_masks(
-        self, embedding: SceneEmbedding, prompts: Prompts, above: float, batch: int | None = None
-    ) -> Iterator[MaskPredictions]:
-        """Predict the masks of prompts on one image whose estimated IoU is above a threshold, in batches.
-
-        Args:
-            embedding: From ``embed``.
-            prompts: P prompts in pixels of the upright image.
-            above: Threshold for the estimated IoU, exclusive.
-            batch: Prompts per batch; None chooses by the processor's cache or the GPU's memory.
-
-        Yields:
-            The masks, in prompt order; logits of shape (M, h, w).
-        """
-        with torch.autocast(self.device.type, enabled=False):
-            if prompts.masks is not None or not prompts.multimask:  # few prompts, each with its own copy of the image
-                logits, ious = self.predict_all(embedding, prompts)
-                wanted = ious > above
-                yield MaskPredictions(wanted.nonzero()[:, 0], logits[wanted], ious[wanted])
-                return
-            tokens = self._tokens(embedding, prompts)
-        yield from self.passes.predict_masks(embedding.features, tokens, above, batch)
 
     def _tokens(self, embedding: SceneEmbedding, prompts: Prompts) -> Tensor:
         (height, width), (new_height, new_width) = embedding.original_size, embedding.input_size

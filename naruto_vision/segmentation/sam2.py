@@ -13,7 +13,6 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
 from segment_anything.modeling.mask_decoder import MLP
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
@@ -28,18 +27,15 @@ from naruto_vision.segmentation.fast_decoder import in_image_order, in_token_ord
 from naruto_vision.segmentation.postprocess import mask_area, stability_score, stable_masks
 from naruto_vision.segmentation.protocol import (
     FullMask,
-    MaskPredictions,
     MaskThresholds,
-    PromptableModel,
     Prompts,
     SceneEmbedding,
 )
 from naruto_vision.segmentation.runtime import ForwardPasses, check_precision
-from naruto_vision.segmentation.sam import DecodedMasks
+from naruto_vision.segmentation.sam import PATCH, DecodedMasks, SegmentAnything, build_decoder
 
 Sam2Architecture: TypeAlias = Literal["tiny", "small", "base_plus", "large"]
 
-PATCH = 16
 _STABLE, _STABLE_OFFSET = 0.98, 0.05
 """Where the single mask is less stable than this, the best of three is taken, as the official predictor does."""
 _LARGEST_LOGIT = 32.0  # of a mask prompt: the official predictor clamps its answers to it
@@ -102,18 +98,11 @@ class Sam2Network(nn.Module):
 
     def __init__(self, size: Sam2Size) -> None:
         super().__init__()
-        side, width = size.image_size, size.decoder_width
+        width = size.decoder_width
         self.image_encoder = require_package("transformers", "sam2").Sam2VisionModel(encoder_config(size))
-        self.prompt_encoder = PromptEncoder(
-            embed_dim=width,
-            image_embedding_size=(side // PATCH, side // PATCH),
-            input_image_size=(side, side),
-            mask_in_chans=16,
+        self.prompt_encoder, decoder = build_decoder(
+            size.image_size, width, size.decoder_heads, size.decoder_mlp, size.iou_hidden
         )
-        transformer = TwoWayTransformer(
-            depth=2, embedding_dim=width, num_heads=size.decoder_heads, mlp_dim=size.decoder_mlp
-        )
-        decoder = MaskDecoder(transformer_dim=width, transformer=transformer, iou_head_hidden_dim=size.iou_hidden)
         decoder.iou_prediction_head = MLP(width, size.iou_hidden, decoder.num_mask_tokens, 3, sigmoid_output=True)
         decoder.obj_score_token = nn.Embedding(1, width)
         decoder.conv_s0, decoder.conv_s1 = nn.Conv2d(width, width // 8, 1), nn.Conv2d(width, width // 4, 1)
@@ -202,7 +191,7 @@ class Sam2Features(NamedTuple):
     finer: tuple[Tensor, Tensor]
 
 
-class Sam2Model(nn.Module, PromptableModel):
+class Sam2Model(SegmentAnything):
     """Segment Anything 2.1 (https://arxiv.org/abs/2408.00714) for images, as a promptable model.
 
     Needs the extra ``sam2`` (transformers), of which it uses the image encoder.
@@ -260,37 +249,18 @@ class Sam2Model(nn.Module, PromptableModel):
         facts = {"architecture": f"sam2 {self.size}", "precision": self.passes.precision}
         return model_fingerprint(facts, self.sam.state_dict())
 
-    @property
-    def device(self) -> torch.device:
-        """The device of the weights."""
-        return self.sam.no_mem_embed.device
-
-    def embed(self, image: ImageArray) -> SceneEmbedding:
-        """Run the image encoder once for an image (H, W, 3), uint8, RGB, upright."""
-        return self.embed_all([image])[0]
-
-    @torch.no_grad()
-    def embed_all(self, images: Sequence[ImageArray]) -> list[SceneEmbedding]:
-        """Run the image encoder for several images of any sizes: in batches on a GPU, one by one on a CPU.
-
-        Raises:
-            InputError: If the device is slower in the model's precision.
-        """
+    def _embed_batch(self, images: Sequence[ImageArray]) -> list[SceneEmbedding]:
         check_precision(self.passes.precision, self.device)
-        found: list[SceneEmbedding] = []
-        while len(found) < len(images):
-            start, size = len(found), self.passes.images_at_once(len(images) - len(found), self.device)
-            some = images[start : start + size]
-            low = self.passes.precision == "bfloat16"
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
-                squares = torch.cat([as_square(image, self.image_size, self.device) for image in some])
-                maps = self.sam.image_encoder(pixel_values=squares).fpn_hidden_states
-                decoder = self.sam.mask_decoder
-                first, second = decoder.conv_s1(maps[1]), decoder.conv_s0(maps[0])
-            coarse = maps[2].float() + self.sam.no_mem_embed.view(1, -1, 1, 1)
-            for image, one, two, four in zip(some, coarse, first.float(), second.float(), strict=True):
-                features = Sam2Features(one[None], (in_token_order(two, 1), in_token_order(four, 2)))
-                found.append(SceneEmbedding(features, image.shape[:2], (self.image_size,) * 2))
+        decoder = self.sam.mask_decoder
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.passes.precision == "bfloat16"):
+            squares = torch.cat([as_square(image, self.image_size, self.device) for image in images])
+            maps = self.sam.image_encoder(pixel_values=squares).fpn_hidden_states
+            first, second = decoder.conv_s1(maps[1]), decoder.conv_s0(maps[0])
+        coarse = maps[2].float() + self.sam.no_mem_embed.view(1, -1, 1, 1)
+        found = []
+        for image, one, two, four in zip(images, coarse, first.float(), second.float(), strict=True):
+            features = Sam2Features(one[None], (in_token_order(two, 1), in_token_order(four, 2)))
+            found.append(SceneEmbedding(features, image.shape[:2], (self.image_size,) * 2))
         return found
 
     @torch.no_grad()
@@ -317,31 +287,6 @@ class Sam2Model(nn.Module, PromptableModel):
         ious = decoder.iou_prediction_head(out[:, 0])
         three = DecodedMasks(logits[:, 1:], ious[:, 1:])
         return three if prompts.multimask else _single(logits[:, :1], ious[:, :1], three)
-
-    @torch.no_grad()
-    def predict_masks(
-        self, embedding: SceneEmbedding, prompts: Prompts, above: float, batch: int | None = None
-    ) -> Iterator[MaskPredictions]:
-        """Predict the masks of prompts on one image whose estimated IoU is above a threshold, in batches.
-
-        Args:
-            embedding: From ``embed``.
-            prompts: P prompts in pixels of the upright image.
-            above: Threshold for the estimated IoU, exclusive.
-            batch: Prompts per batch; None chooses by the processor's cache or the GPU's memory.
-
-        Yields:
-            The masks, in prompt order; logits of shape (M, h, w).
-        """
-        with torch.autocast(self.device.type, enabled=False):
-            if prompts.masks is not None or not prompts.multimask:  # few prompts, each with its own copy of the image
-                logits, ious = self.predict_all(embedding, prompts)
-                wanted = ious > above
-                yield MaskPredictions(wanted.nonzero()[:, 0], logits[wanted], ious[wanted])
-                return
-            tokens = self._tokens(embedding, prompts)
-        image, finer = embedding.features
-        yield from self.passes.predict_masks(image, tokens, above, batch, finer)
 
     def _tokens(self, embedding: SceneEmbedding, prompts: Prompts) -> Tensor:
         """Turn P prompts into tokens (P, T, C); with a box too there is a token that is no point, as in training."""

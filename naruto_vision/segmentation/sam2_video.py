@@ -19,8 +19,8 @@ from naruto_vision.errors import StateDictError
 from naruto_vision.io.bundles import load_strictly
 from naruto_vision.io.machine import require_package
 from naruto_vision.records import ImageArray, Mask
+from naruto_vision.segmentation.sam import PATCH
 from naruto_vision.segmentation.sam2 import (
-    PATCH,
     SIZES,
     Sam2Size,
     as_square,

@@ -165,7 +165,12 @@ def test_what_is_no_detector_is_refused(detector: Path, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"found no \*\.safetensors"):
         nv.OpenVocabularyPrompter(TEXTS, str(tmp_path))
     (tmp_path / "model.safetensors").write_bytes(b"broken")
-    with pytest.raises(InputError, match="cannot open it as a detector"):
+    with pytest.raises(FormatError, match="expected a model of transformers that detects objects by texts"):
+        nv.OpenVocabularyPrompter(TEXTS, str(tmp_path))
+    for file in detector.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "tokenizer.json").write_bytes(b"{}")  # for which tokenizers raises no error of its own
+    with pytest.raises(FormatError, match="expected a model of transformers that detects objects by texts"):
         nv.OpenVocabularyPrompter(TEXTS, str(tmp_path))
     with pytest.raises(InputError, match="expected threshold in"):
         nv.OpenVocabularyPrompter(TEXTS, str(detector), threshold=2)
